@@ -1,1 +1,30 @@
+//! A rule-driven relay from REGARDS' responses on `RabbitMQ` to Kafka topics, webhooks, AMQP exchanges and files.
+//!
+//! The modules in the order data flows; each may use those above it and knows nothing of those below (a test reads the
+//! source and says so):
+//!
+//! - [`event`]: a [`Message`](event::Message) becomes an [`Event`](event::Event), and an event becomes bytes.
+//! - [`rules`]: an event becomes a [`Plan`](rules::Plan): which sinks get it, and which route says so.
+//! - [`config`]: `routes.yaml` becomes a [`Config`](config::Config), every mistake at its line.
+//! - [`amqp`]: what a source and a sink on a broker share: connecting, values, errors in plain words.
+//! - [`source`]: messages come in with a [`Receipt`](source::Receipt); the watermark acknowledges what is settled.
+//! - [`sink`]: one rendered event goes out in an [`Attempt`](sink::Attempt), which ends in one [`Verdict`](sink::Verdict).
+//! - [`spool`]: what is kept on disk: dead letters.
+//! - [`delivery`]: one event for one sink, until it is settled: lanes and retries.
+//! - [`relay`]: all of it together: start, stop.
+//! - [`admin`]: health and metrics over HTTP.
+//! - [`telemetry`]: logs.
+//! - [`cli`]: one file a command.
 
+pub mod admin;
+pub mod amqp;
+pub mod cli;
+pub mod config;
+pub mod delivery;
+pub mod event;
+pub mod relay;
+pub mod rules;
+pub mod sink;
+pub mod source;
+pub mod spool;
+pub mod telemetry;

@@ -1,0 +1,10 @@
+//! `routes.yaml` becomes a [`Config`], or a list of mistakes, each at its line with what to write instead.
+//!
+//! What is read from the file is raw and spanned; here it becomes checked, once: whoever holds a `Config` needs no further
+//! validation.
+
+mod model;
+mod secret;
+
+pub use model::*;
+pub use secret::{Secret, SecretError};

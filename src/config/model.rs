@@ -1,0 +1,357 @@
+//! The checked configuration: what the rest of the relay is built from.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Secret;
+use crate::event::{Format, Reading, SourceName, Template};
+use crate::rules::{Rules, SinkName};
+
+/// A checked `routes.yaml`.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Who this relay is: connection names and the source of `CloudEvents`. A URI.
+    pub name: String,
+    /// In the order of the file.
+    pub sources: Vec<SourceConfig>,
+    /// In the order of the file; [`SinkIndex`](crate::rules::SinkIndex) counts these.
+    pub sinks: Vec<SinkConfig>,
+    /// The routes, compiled.
+    pub rules: Rules,
+    /// What is kept on disk.
+    pub spool: SpoolConfig,
+    /// What happens to dead letters.
+    pub dead_letters: DeadLettersConfig,
+    /// Bounds of delivery.
+    pub delivery: DeliveryConfig,
+    /// The read-only HTTP listener.
+    pub admin: AdminConfig,
+    /// Where written paths (spool, file sinks) lie.
+    pub data_dir: PathBuf,
+}
+
+/// One entry of `sources:`.
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    /// Its key in the file.
+    pub name: SourceName,
+    /// How messages come in.
+    pub kind: SourceKind,
+    /// `expects`, `validation`, `tenant`, `max_body`.
+    pub reading: Reading,
+}
+
+/// The kinds of sources.
+#[derive(Debug, Clone)]
+pub enum SourceKind {
+    /// A queue on a broker.
+    Amqp(Box<AmqpSourceConfig>),
+    /// A file of samples.
+    Recording(RecordingConfig),
+}
+
+/// `amqp:` under a source.
+#[derive(Debug, Clone)]
+pub struct AmqpSourceConfig {
+    /// How to reach the broker.
+    pub connection: AmqpConnection,
+    /// The queue to consume.
+    pub queue: String,
+    /// What to declare before, if anything.
+    pub declare: Option<DeclareQueue>,
+    /// How many messages may be unacknowledged at most.
+    pub prefetch: u16,
+    /// Consume exclusively, so that a second relay stands by.
+    pub exclusive: bool,
+}
+
+/// How to reach an AMQP broker.
+#[derive(Debug, Clone)]
+pub struct AmqpConnection {
+    /// `amqp://` or `amqps://` URLs, tried in turn. Their secrets are read anew at each connection.
+    pub urls: Vec<Secret>,
+    /// Takes the place of the URL's.
+    pub username: Option<Secret>,
+    /// Takes the place of the URL's.
+    pub password: Option<Secret>,
+    /// Takes the place of the URL's; none there either: `/`.
+    pub vhost: Option<String>,
+    /// For `amqps://`.
+    pub tls: Tls,
+}
+
+/// What a source may declare.
+#[derive(Debug, Clone)]
+pub struct DeclareQueue {
+    /// The queue, if it is to be declared: durable, of this type, with these arguments.
+    pub queue: Option<QueueDeclaration>,
+    /// Bindings of the queue.
+    pub bindings: Vec<Binding>,
+}
+
+/// `declare.queue`.
+#[derive(Debug, Clone)]
+pub struct QueueDeclaration {
+    /// `classic` or `quorum`.
+    pub kind: QueueKind,
+    /// Further arguments, in the order of the file.
+    pub arguments: Vec<(String, Argument)>,
+}
+
+/// The types of queues that can be declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueKind {
+    /// A classic queue.
+    Classic,
+    /// A quorum queue.
+    Quorum,
+}
+
+/// An AMQP argument as YAML can write it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Argument {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Integer(i64),
+    /// Text.
+    Text(String),
+}
+
+/// `declare.bindings`: one.
+#[derive(Debug, Clone)]
+pub struct Binding {
+    /// The exchange, which must exist.
+    pub exchange: String,
+    /// The routing key; empty for a fanout.
+    pub routing_key: String,
+}
+
+/// The TLS block of any connection. Everything optional: the system's certificate authorities, no client certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file of the only authorities to trust.
+    pub ca: Option<PathBuf>,
+    /// PEM file of the client's certificate chain; goes with `key`.
+    pub cert: Option<PathBuf>,
+    /// PEM file of the client's key (PKCS #8, PKCS #1 or SEC 1).
+    pub key: Option<PathBuf>,
+    /// The name to expect in the server's certificate, where it isn't the host of the URL.
+    pub server_name: Option<String>,
+}
+
+/// `recording:` under a source.
+#[derive(Debug, Clone)]
+pub struct RecordingConfig {
+    /// One sample a line.
+    pub path: PathBuf,
+    /// How many times the file is read.
+    pub repeat: u32,
+}
+
+/// One entry of `sinks:`.
+#[derive(Debug, Clone)]
+pub struct SinkConfig {
+    /// Its key in the file.
+    pub name: SinkName,
+    /// Where it delivers.
+    pub kind: SinkKind,
+    /// What the body is.
+    pub format: Format,
+    /// Source headers that go along: names with `*` and `?`.
+    pub keep_headers: Vec<crate::rules::Glob>,
+    /// What is kept in order.
+    pub order_by: OrderBy,
+    /// How failed deliveries are retried.
+    pub retry: Retry,
+}
+
+/// `order_by`: deliveries with the same value of it stay in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OrderBy {
+    /// `correlationId`.
+    #[default]
+    CorrelationId,
+    /// `productId`; null falls back to `correlationId`.
+    ProductId,
+    /// `session`; null falls back to `correlationId`.
+    Session,
+    /// `tenant`.
+    Tenant,
+    /// Nothing.
+    None,
+}
+
+/// `retry`: back-off doubles from `first` to `max`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// Before the second attempt.
+    pub first: Duration,
+    /// At most, between two attempts.
+    pub max: Duration,
+    /// From receipt; none is never.
+    pub give_up_after: Option<Duration>,
+    /// None is unlimited.
+    pub attempts: Option<u32>,
+}
+
+/// The kinds of sinks.
+#[derive(Debug, Clone)]
+pub enum SinkKind {
+    /// Records in a Kafka topic.
+    Kafka(Box<KafkaConfig>),
+    /// POST requests.
+    Webhook(Box<WebhookConfig>),
+    /// Messages to an AMQP exchange.
+    Amqp(Box<AmqpSinkConfig>),
+    /// Lines in a file.
+    File(FileConfig),
+    /// Lines on standard output.
+    Stdout,
+}
+
+/// `kafka:` under a sink.
+#[derive(Debug, Clone)]
+pub struct KafkaConfig {
+    /// `host:port`, separated by commas.
+    pub brokers: String,
+    /// The topic.
+    pub topic: Template,
+    /// The record's key; a null one is a null key.
+    pub key: Template,
+    /// librdkafka's name of the partitioner.
+    pub partitioner: String,
+    /// The record's time.
+    pub timestamp: KafkaTimestamp,
+    /// Further librdkafka producer settings, in the order of the file.
+    pub options: Vec<(String, Secret)>,
+    /// Who to log in as.
+    pub sasl: Option<Sasl>,
+    /// `Some` makes it TLS.
+    pub tls: Option<Tls>,
+}
+
+/// The time of a Kafka record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KafkaTimestamp {
+    /// When it is sent.
+    #[default]
+    Sent,
+    /// The event's `time`, where it has one.
+    Event,
+}
+
+/// `sasl:` of a Kafka sink.
+#[derive(Debug, Clone)]
+pub struct Sasl {
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub mechanism: &'static str,
+    /// The user.
+    pub username: Secret,
+    /// The password.
+    pub password: Secret,
+}
+
+/// `webhook:` under a sink.
+#[derive(Debug, Clone)]
+pub struct WebhookConfig {
+    /// Where to POST.
+    pub url: WebhookUrl,
+    /// Standard Webhooks secrets (`whsec_…` or raw base64); every one signs, so that secrets can be rotated. Empty: unsigned.
+    pub secrets: Vec<Secret>,
+    /// Names checked, values are templates.
+    pub headers: Vec<(http::HeaderName, Template)>,
+    /// `Authorization`.
+    pub auth: Option<WebhookAuth>,
+    /// An HTTP proxy; none: as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say.
+    pub proxy: Option<Secret>,
+    /// From connect to the last byte of the answer that is read.
+    pub timeout: Duration,
+    /// Requests under way at once.
+    pub concurrency: usize,
+    /// Requests a second at most.
+    pub rate: Option<f64>,
+    /// Certificates.
+    pub tls: Tls,
+}
+
+/// The address of a webhook: scheme and host are fixed, the rest may be templated; secrets are read anew at each use.
+#[derive(Debug, Clone)]
+pub enum WebhookUrl {
+    /// No template in it. May hold secrets.
+    Fixed(Secret),
+    /// `https://host[:port]` and the template of what follows.
+    Templated {
+        /// Scheme, host and port, no slash at the end.
+        origin: String,
+        /// Path and query. What expressions make is percent-encoded where it stands.
+        path: Template,
+    },
+}
+
+/// `auth:` of a webhook.
+#[derive(Debug, Clone)]
+pub enum WebhookAuth {
+    /// `Authorization: Bearer …`
+    Bearer(Secret),
+    /// `Authorization: Basic …`
+    Basic {
+        /// The user.
+        username: Secret,
+        /// The password.
+        password: Secret,
+    },
+}
+
+/// `amqp:` under a sink.
+#[derive(Debug, Clone)]
+pub struct AmqpSinkConfig {
+    /// How to reach the broker.
+    pub connection: AmqpConnection,
+    /// Where to publish.
+    pub exchange: String,
+    /// With which key.
+    pub routing_key: Template,
+    /// The exchange's type if it is to be declared (durable): `topic`, `direct`, `fanout`, `headers`.
+    pub declare: Option<String>,
+}
+
+/// `file:` under a sink.
+#[derive(Debug, Clone)]
+pub struct FileConfig {
+    /// Below the data directory.
+    pub path: Template,
+}
+
+/// `spool:`.
+#[derive(Debug, Clone)]
+pub struct SpoolConfig {
+    /// The SQLite file, absolute.
+    pub path: PathBuf,
+}
+
+/// `dead_letters:`.
+#[derive(Debug, Clone)]
+pub struct DeadLettersConfig {
+    /// None is for ever.
+    pub keep: Option<Duration>,
+    /// At most, in bytes.
+    pub max_size: u64,
+}
+
+/// `delivery:`.
+#[derive(Debug, Clone)]
+pub struct DeliveryConfig {
+    /// How long a stop waits for what is in flight.
+    pub shutdown_grace: Duration,
+    /// Bodies in memory, in bytes: bounds the prefetch.
+    pub max_in_flight_bytes: u64,
+}
+
+/// `admin:`.
+#[derive(Debug, Clone)]
+pub struct AdminConfig {
+    /// None: no listener.
+    pub listen: Option<SocketAddr>,
+}

@@ -1,0 +1,95 @@
+//! Text that may be secret, or hold the content of files that are read anew at every use.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A scalar of `routes.yaml` after interpolation; never printed.
+///
+/// What `${VAR}` stood for is in it; what `${file:PATH}` stands for is read at each [`reveal`](Self::reveal), so that a
+/// rotated secret is taken up at the next connection.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<[Part]>);
+
+/// A piece of a [`Secret`].
+#[derive(Clone, PartialEq, Eq)]
+pub enum Part {
+    /// As it stands.
+    Text(String),
+    /// The content of a file, without one trailing newline.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// It is a part of a URL: percent-encoded.
+        encode: bool,
+    },
+}
+
+/// A file named by `${file:…}` can't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the file {path} of a secret can't be read: {cause}")]
+pub struct SecretError {
+    path: String,
+    cause: std::io::Error,
+}
+
+/// Secrets longer than this are refused: no password or key is.
+const MAX_SECRET_FILE: u64 = 1024 * 1024;
+
+impl Secret {
+    /// A text that no file is a part of.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self(Arc::new([Part::Text(text.into())]))
+    }
+
+    /// Several pieces.
+    #[must_use]
+    pub fn parts(parts: Vec<Part>) -> Self {
+        Self(parts.into())
+    }
+
+    /// The text now. Reads the files it refers to, which blocks.
+    pub fn reveal(&self) -> Result<String, SecretError> {
+        let mut whole = String::new();
+        for part in &*self.0 {
+            match part {
+                Part::Text(text) => whole.push_str(text),
+                Part::File { path, encode } => {
+                    let text = read(path).map_err(|cause| SecretError { path: path.display().to_string(), cause })?;
+                    if *encode {
+                        whole.extend(
+                            url::form_urlencoded::byte_serialize(text.as_bytes())
+                                .map(|piece| piece.replace('+', "%20")),
+                        );
+                    } else {
+                        whole.push_str(&text);
+                    }
+                }
+            }
+        }
+        Ok(whole)
+    }
+}
+
+fn read(path: &std::path::Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    let read = std::fs::File::open(path)?.take(MAX_SECRET_FILE + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_SECRET_FILE {
+        return Err(std::io::Error::other(format!("it is longer than {MAX_SECRET_FILE} bytes")));
+    }
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

@@ -1,0 +1,118 @@
+//! What a source received, before anything is made of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// The name of a source, as `routes.yaml` has it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceName(Arc<str>);
+
+impl SourceName {
+    /// A name as written under `sources:`.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// One AMQP message as it was received.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The source that received it.
+    pub source: SourceName,
+    /// The body, byte for byte.
+    pub body: Bytes,
+    /// The AMQP properties and headers.
+    pub properties: Properties,
+    /// The broker says that it was delivered before.
+    pub redelivered: bool,
+}
+
+/// The AMQP 0.9.1 basic properties of a message.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Properties {
+    /// `content_type`: MIME type of the body.
+    pub content_type: Option<String>,
+    /// `content_encoding`: REGARDS puts the character set here.
+    pub content_encoding: Option<String>,
+    /// `delivery_mode`: 1 transient, 2 persistent.
+    pub delivery_mode: Option<u8>,
+    /// `priority`: 0 to 255.
+    pub priority: Option<u8>,
+    /// `correlation_id`.
+    pub correlation_id: Option<String>,
+    /// `reply_to`.
+    pub reply_to: Option<String>,
+    /// `expiration`: milliseconds, as text.
+    pub expiration: Option<String>,
+    /// `message_id`: REGARDS never sets it.
+    pub message_id: Option<String>,
+    /// `timestamp`: seconds since 1970.
+    pub timestamp: Option<u64>,
+    /// `type`.
+    pub kind: Option<String>,
+    /// `user_id`.
+    pub user_id: Option<String>,
+    /// `app_id`: the REGARDS service that sent it.
+    pub app_id: Option<String>,
+    /// `cluster_id`.
+    pub cluster_id: Option<String>,
+    /// The headers in the order they came.
+    pub headers: Vec<Header>,
+    /// Some header was nested deeper than the bound, and what lay below it was left out.
+    pub headers_too_deep: bool,
+}
+
+/// One header: its name and its value.
+pub type Header = (String, HeaderValue);
+
+/// The value of a header: an AMQP field value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HeaderValue {
+    /// No value.
+    Null,
+    /// `t`.
+    Bool(bool),
+    /// Every integer type of AMQP but the unsigned 64 bits that don't fit.
+    Integer(i64),
+    /// `f`, `d`, and decimals.
+    Float(f64),
+    /// `T`: seconds since 1970.
+    Timestamp(u64),
+    /// A string in UTF-8.
+    Text(String),
+    /// A byte array, or a string that is not UTF-8.
+    Binary(Bytes),
+    /// `A`.
+    Array(Vec<HeaderValue>),
+    /// `F`.
+    Table(Vec<Header>),
+}
+
+impl Properties {
+    /// The header of that name, the first if there are several.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&HeaderValue> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+}

@@ -1,0 +1,103 @@
+//! From [`Message`] to [`Event`], and from event to bytes.
+//!
+//! Normalization is a pure function of the message and of what its source expects: no clock, no randomness, no state. The
+//! same message always gives the same event with the same id, whenever and wherever it is read.
+//!
+//! This module knows nothing of brokers, rules or sinks.
+
+mod family;
+mod format;
+mod message;
+mod reason;
+mod template;
+
+pub use family::{FAMILIES, Family};
+pub use format::{Carrier, Encoded, Format};
+pub use template::{Scope, Template, TemplateError};
+
+pub use message::{Header, HeaderValue, Message, Properties, SourceName};
+pub use reason::{Invalid, Reason};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+/// What becomes of an optional field that has another JSON type or an unreadable date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Validation {
+    /// It is null, and the event carries a warning.
+    #[default]
+    Lenient,
+    /// The message is a dead letter, `invalid_field`.
+    Strict,
+}
+
+/// One word over all response families for how a request fares; `status` keeps the family's own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// GRANTED: REGARDS will work on it.
+    Accepted,
+    /// DENIED, INVALID_CONTENT, SKIPPED: it never will.
+    Rejected,
+    /// SUCCESS, DONE, DELETED.
+    Succeeded,
+    /// ERROR, FAILED.
+    Failed,
+    /// SUBORDER_DONE, DELAYED: on its way.
+    Progress,
+}
+
+/// A valid, normalized message.
+#[derive(Debug)]
+pub struct Event {
+    /// UUIDv5 over what identifies the response; see `identity`.
+    pub id: Uuid,
+    /// The family's CloudEvents type, `fr.cnes.regards.lta.submission.response`.
+    pub kind: &'static str,
+    /// The source it came from.
+    pub source: SourceName,
+    /// The tenant, from the header `regards.tenant` or the source's configuration.
+    pub tenant: Arc<str>,
+    /// The family's own word: GRANTED, DENIED, SUCCESS, ERROR …
+    pub status: &'static str,
+    /// The same over all families.
+    pub outcome: Outcome,
+    /// The requester's own identifier.
+    pub correlation_id: String,
+    /// The product's identifier.
+    pub product_id: Option<String>,
+    /// The requester's session.
+    pub session: Option<String>,
+    /// RFC 3339 in UTC, with the digits it came with.
+    pub expires: Option<String>,
+    /// What REGARDS says about it.
+    pub message: Option<String>,
+    /// The AMQP timestamp as RFC 3339, whole seconds.
+    pub time: Option<String>,
+    /// Unknown fields of the body, their JSON kept (without insignificant white space).
+    pub extra: BTreeMap<String, Box<RawValue>>,
+    /// What was tolerated, in words.
+    pub warnings: Vec<String>,
+}
+
+/// What a source expects of its messages.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The response family.
+    pub family: &'static Family,
+    /// What becomes of unreadable optional fields.
+    pub validation: Validation,
+    /// The tenant of messages without the header.
+    pub tenant: Option<Arc<str>>,
+    /// Longer bodies are dead letters, in bytes.
+    pub max_body: usize,
+}
+
+impl Event {
+    /// Reads, validates and normalizes one message.
+    pub fn read(_message: &Message, _reading: &Reading) -> Result<Self, Box<Invalid>> {
+        todo!()
+    }
+}

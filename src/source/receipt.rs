@@ -1,0 +1,97 @@
+//! The token that travels with a message until everything it became is settled.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+/// A source's own number for a message it handed out; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId(pub u64);
+
+/// What comes back to a source, once for each message it handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Everything it became is delivered, durable, or dropped on purpose: it may be acknowledged.
+    Done(EntryId),
+    /// Some part of it was dropped unfinished: it must never be acknowledged by this run.
+    Abandoned(EntryId),
+}
+
+/// One holder's share in a message. Each must end in [`settle`](Self::settle); the last one to do so settles the message.
+///
+/// One that is dropped otherwise abandons the message: it will be redelivered, never lost.
+#[derive(Debug)]
+pub struct Receipt {
+    share: Arc<Share>,
+    held: bool,
+}
+
+#[derive(Debug)]
+struct Share {
+    entry: EntryId,
+    abandoned: AtomicBool,
+    to: UnboundedSender<Settled>,
+}
+
+impl Receipt {
+    /// The first share in the message `entry`; its end is told to `to`.
+    #[must_use]
+    pub fn new(entry: EntryId, to: UnboundedSender<Settled>) -> Self {
+        Self { share: Arc::new(Share { entry, abandoned: AtomicBool::new(false), to }), held: true }
+    }
+
+    /// One more share, for one more thing the message became.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self { share: Arc::clone(&self.share), held: true }
+    }
+
+    /// This share's part is done.
+    pub fn settle(mut self) {
+        self.held = false;
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if self.held {
+            self.share.abandoned.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let settled =
+            if *self.abandoned.get_mut() { Settled::Abandoned(self.entry) } else { Settled::Done(self.entry) };
+        // The source is gone only when the relay stops; the broker then keeps the message.
+        let _ = self.to.send(settled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc;
+
+    #[test]
+    fn a_message_is_settled_when_its_last_share_is() {
+        let (to, mut settled) = mpsc::unbounded_channel();
+        let first = Receipt::new(EntryId(7), to);
+        let second = first.share();
+        first.settle();
+        assert!(settled.try_recv().is_err());
+        second.settle();
+        assert_eq!(settled.try_recv(), Ok(Settled::Done(EntryId(7))));
+    }
+
+    #[test]
+    fn one_dropped_share_abandons_the_message() {
+        let (to, mut settled) = mpsc::unbounded_channel();
+        let first = Receipt::new(EntryId(7), to);
+        drop(first.share());
+        first.settle();
+        assert_eq!(settled.try_recv(), Ok(Settled::Abandoned(EntryId(7))));
+    }
+}
