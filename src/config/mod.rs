@@ -5,6 +5,8 @@
 
 mod model;
 mod secret;
+mod tls;
 
 pub use model::*;
-pub use secret::{Secret, SecretError};
+pub use secret::{Part, Secret, SecretError};
+pub use tls::TlsError;

@@ -1,0 +1,147 @@
+//! What a broker or the way to it says, in one plain line with what to do about it.
+
+use std::fmt;
+use std::time::Duration;
+
+use lapin::ErrorKind;
+
+use super::Place;
+
+/// Why something on a broker did not work. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What kind, for who decides by it.
+    pub kind: ProblemKind,
+    text: String,
+}
+
+/// The kinds that callers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// No broker answers there.
+    Unreachable,
+    /// The broker answers, but login or virtual host are refused.
+    Login,
+    /// A queue or exchange that doesn't exist.
+    Missing,
+    /// The user may not.
+    Forbidden,
+    /// Another consumer has the queue for itself.
+    InUse,
+    /// It exists with other properties than declared.
+    Mismatch,
+    /// The connection or channel ended.
+    Lost,
+    /// What the configuration names can't be used.
+    Settings,
+}
+
+impl Problem {
+    /// What `error` means on the way to `place`.
+    #[must_use]
+    pub fn explain(error: &lapin::Error, place: &Place) -> Self {
+        let Place { host, port, user, vhost } = place;
+        match error.kind() {
+            ErrorKind::ProtocolError(error) => Self::protocol(error.get_id(), error.get_message().as_str(), place),
+            ErrorKind::IOError(error) => {
+                let hint = match error.kind() {
+                    std::io::ErrorKind::ConnectionRefused => ": is the broker up, are host and port right?",
+                    std::io::ErrorKind::ConnectionReset
+                    | std::io::ErrorKind::ConnectionAborted
+                    | std::io::ErrorKind::UnexpectedEof
+                    | std::io::ErrorKind::BrokenPipe => {
+                        ": the connection was cut (amqp:// on a TLS port, or the reverse, looks like this too)"
+                    }
+                    std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput => {
+                        ": TLS failed, see `tls:` (ca, cert, key, server_name)"
+                    }
+                    _ => "",
+                };
+                Self::new(ProblemKind::Unreachable, format!("{host}:{port} can't be reached ({error}){hint}"))
+            }
+            ErrorKind::MissingHeartbeatError => {
+                Self::new(ProblemKind::Lost, format!("{host}:{port} gave no sign of life; the connection is given up"))
+            }
+            ErrorKind::InvalidConnectionState(_) | ErrorKind::InvalidChannelState(..) => {
+                Self::new(ProblemKind::Lost, format!("the connection to {host}:{port} was lost"))
+            }
+            _ => Self::new(ProblemKind::Lost, format!("{host}:{port} as {user} on {vhost}: {error}")),
+        }
+    }
+
+    fn protocol(code: u16, text: &str, place: &Place) -> Self {
+        let Place { host, port, user, vhost } = place;
+        let text = escape(text);
+        let (kind, advice) = match code {
+            403 if text.contains("Login was refused") || text.contains("login refused") => {
+                return Self::new(
+                    ProblemKind::Login,
+                    format!("{host}:{port} refuses the login of user {user}: check username and password"),
+                );
+            }
+            403 if text.contains("exclusive use") => {
+                (ProblemKind::InUse, "another consumer has it; this relay stands by until that one stops")
+            }
+            403 => (ProblemKind::Forbidden, "ask the broker's administrator for the right that is named"),
+            404 => (ProblemKind::Missing, "ask the broker's administrator to create it, or check its name"),
+            405 => (ProblemKind::InUse, "another connection holds it exclusively"),
+            406 => (ProblemKind::Mismatch, "it exists with other properties, or an acknowledgement came too late"),
+            530 => {
+                return Self::new(
+                    ProblemKind::Login,
+                    format!(
+                        "{host}:{port} doesn't let user {user} into virtual host {vhost} ({text}): check `vhost` and the user's rights"
+                    ),
+                );
+            }
+            320 => (ProblemKind::Lost, "the broker closes its connections, it is stopping or restarting"),
+            _ => (ProblemKind::Lost, "the broker closed the channel or connection"),
+        };
+        Self::new(kind, format!("{host}:{port} as {user} on {vhost} says: {text} ({advice})"))
+    }
+
+    /// No answer in time.
+    #[must_use]
+    pub fn unanswered(place: &Place, doing: &str, after: Duration) -> Self {
+        let Place { host, port, .. } = place;
+        Self::new(
+            ProblemKind::Unreachable,
+            format!("{host}:{port} did not answer within {} s ({doing})", after.as_secs()),
+        )
+    }
+
+    /// The connection or channel ended for this reason.
+    #[must_use]
+    pub fn lost(text: impl Into<String>) -> Self {
+        Self::new(ProblemKind::Lost, text.into())
+    }
+
+    /// What the configuration names can't be used.
+    #[must_use]
+    pub fn settings(text: impl Into<String>) -> Self {
+        Self::new(ProblemKind::Settings, text.into())
+    }
+
+    /// No broker answered.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        self.kind == ProblemKind::Unreachable
+    }
+
+    fn new(kind: ProblemKind, text: String) -> Self {
+        Self { kind, text }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// What a broker says is outside text: one line of it.
+fn escape(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
