@@ -24,7 +24,8 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const HEARTBEAT: u16 = 10;
 
 /// Connects to the first of the URLs that takes us. `purpose` and the relay's name are the connection's name at the broker.
-pub async fn connect(connection: &AmqpConnection, relay: &str, purpose: &str) -> Result<Connection, Problem> {
+/// Says too where that led, for later problems.
+pub async fn connect(connection: &AmqpConnection, relay: &str, purpose: &str) -> Result<(Connection, Place), Problem> {
     let mut first_problem = None;
     for url in &connection.urls {
         match connect_one(connection, url, &format!("{relay} {purpose}")).await {
@@ -44,7 +45,7 @@ pub async fn connect(connection: &AmqpConnection, relay: &str, purpose: &str) ->
     Err(first_problem.unwrap_or_else(|| Problem::settings("no URL is given")))
 }
 
-async fn connect_one(connection: &AmqpConnection, url: &Secret, name: &str) -> Result<Connection, Problem> {
+async fn connect_one(connection: &AmqpConnection, url: &Secret, name: &str) -> Result<(Connection, Place), Problem> {
     let uri = resolve(connection, url)?;
     let place = Place {
         host: uri.authority.host.clone(),
@@ -77,7 +78,7 @@ async fn connect_one(connection: &AmqpConnection, url: &Secret, name: &str) -> R
         properties,
     );
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok(connected)) => Ok(connected),
+        Ok(Ok(connected)) => Ok((connected, place)),
         Ok(Err(error)) => Err(Problem::explain(&error, &place)),
         Err(_) => Err(Problem::unanswered(&place, "connecting", CONNECT_TIMEOUT)),
     }

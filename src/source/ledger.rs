@@ -30,6 +30,8 @@ pub enum Received {
 pub struct Ledger {
     watermark: Watermark,
     next: u64,
+    /// How many entries are under way.
+    unsettled: usize,
     entries: HashMap<EntryId, Entry>,
     /// What the channels before this one left behind, oldest first.
     orphans: HashMap<Identity, VecDeque<Orphan>>,
@@ -64,6 +66,7 @@ impl Ledger {
         Self {
             watermark: Watermark::new(),
             next: 0,
+            unsettled: 0,
             entries: HashMap::new(),
             orphans: HashMap::new(),
             settled_orphans: VecDeque::new(),
@@ -96,6 +99,7 @@ impl Ledger {
             }
             None => {
                 self.entries.insert(entry, Entry { identity, received: Instant::now(), tag: Some(tag) });
+                self.unsettled += 1;
                 Received::New(entry)
             }
         }
@@ -103,6 +107,7 @@ impl Ledger {
 
     /// A message is settled, whichever channel it came through. True if it was abandoned: it has to be redelivered.
     pub fn settle(&mut self, settled: Settled) -> bool {
+        self.unsettled = self.unsettled.saturating_sub(1);
         match settled {
             Settled::Done(id) => {
                 let Some(entry) = self.entries.get(&id) else { return false };
@@ -164,8 +169,8 @@ impl Ledger {
 
     /// How many messages are handed out and not settled, whichever channel they came through.
     #[must_use]
-    pub fn outstanding(&self) -> usize {
-        self.entries.len()
+    pub fn unsettled(&self) -> usize {
+        self.unsettled
     }
 
     /// For how long the oldest unacknowledged message of the channel has waited.
@@ -248,7 +253,7 @@ mod tests {
         assert_eq!(ledger.acknowledge(), None);
         assert!(!ledger.settle(Settled::Done(a)));
         assert_eq!(ledger.acknowledge(), Some(1));
-        assert_eq!(ledger.outstanding(), 0);
+        assert_eq!(ledger.unsettled(), 0);
     }
 
     #[test]

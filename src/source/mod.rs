@@ -1,9 +1,27 @@
 //! Where messages come in, and where what is settled is acknowledged.
+//!
+//! A source gives each message to the [`Intake`] with a [`Receipt`]; once everything the message became is settled, the
+//! receipt's [`Settled`] comes back and the [`Watermark`] moves. This module knows nothing of rules or sinks.
 
+mod amqp;
 mod ledger;
 mod receipt;
+mod recording;
+mod stats;
 mod watermark;
 
+pub use amqp::AmqpSource;
 pub use ledger::{Identity, Ledger, Received};
 pub use receipt::{EntryId, Receipt, Settled};
+pub use recording::RecordingSource;
+pub use stats::SourceStats;
 pub use watermark::Watermark;
+
+use crate::event::Message;
+
+/// Who takes messages in. Must not block: what it can't do at once it puts behind a channel, which the sources' prefetch
+/// bounds.
+pub trait Intake: Send + Sync + 'static {
+    /// Takes one message; settles every share of the receipt in the end.
+    fn accept(&self, message: Message, receipt: Receipt);
+}

@@ -1,0 +1,92 @@
+//! `run`: relays until stopped.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin;
+use crate::config::{Config, SinkKind, SourceKind};
+use crate::relay::Relay;
+
+/// Relays by that configuration until SIGTERM or SIGINT, or until every recording is at its end. A second signal exits at
+/// once, with 1.
+pub fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start threads")?;
+    let result = runtime.block_on(relay(config));
+    // What blocks (a resolver, a file system that hangs) must not hold up the exit.
+    runtime.shutdown_background();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+async fn relay(config: Config) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+    announce(&config);
+    let listen = config.admin.listen;
+    let relay = Relay::new(config);
+    let _admin = match listen {
+        Some(address) => Some(admin::serve(address, relay.stats()).await?),
+        None => None,
+    };
+    relay.run(stop).await?;
+    tracing::info!("stopped; everything taken is delivered, kept, or back in its queue");
+    Ok(())
+}
+
+fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
+    tokio::spawn(async move {
+        for count in 1_u8.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if count > 1 {
+                tracing::warn!("a second signal: exiting at once; what is in flight will be redelivered");
+                std::process::exit(1);
+            }
+            tracing::info!("stopping: no more messages are taken, those in flight are finished");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// One line that says what this relay will do.
+fn announce(config: &Config) {
+    let sources: Vec<_> = config
+        .sources
+        .iter()
+        .map(|source| match &source.kind {
+            SourceKind::Amqp(amqp) => format!("{} (queue {})", source.name, amqp.queue),
+            SourceKind::Recording(recording) => format!("{} (recording {})", source.name, recording.path.display()),
+        })
+        .collect();
+    let sinks: Vec<_> = config
+        .sinks
+        .iter()
+        .map(|sink| {
+            let kind = match &sink.kind {
+                SinkKind::Kafka(kafka) => format!("kafka topic {}", kafka.topic.source()),
+                SinkKind::Webhook(_) => "webhook".to_owned(),
+                SinkKind::Amqp(amqp) => format!("exchange {}", amqp.exchange),
+                SinkKind::File(file) => format!("file {}", file.path.source()),
+                SinkKind::Stdout => "stdout".to_owned(),
+            };
+            format!("{} ({kind})", sink.name)
+        })
+        .collect();
+    let admin = config.admin.listen.map_or_else(|| "off".to_owned(), |address| format!("http://{address}"));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        sources = sources.join(", "),
+        routes = config.rules.routes.len(),
+        sinks = sinks.join(", "),
+        dead_letters = %config.spool.path.display(),
+        admin,
+        "relaying"
+    );
+}

@@ -1,0 +1,127 @@
+//! The `amqp` source: consumes a queue that exists, and acknowledges what is settled.
+//!
+//! READ on the queue is permission enough: nothing is declared unless the configuration asks, nothing is requeued, nothing is
+//! rejected. The source supervises its connection itself and tries for ever; a lost connection cancels nothing that was
+//! taken through it.
+
+mod prefetch;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Intake, Ledger, Settled, SourceStats};
+use crate::amqp::{Problem, ProblemKind};
+use crate::config::AmqpSourceConfig;
+use crate::event::SourceName;
+use session::{Ended, Session};
+
+/// The first pause before a source connects again; doubled up to the last, each with full jitter.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// A session that lasted this long was a good one: the next pause is the first again.
+const GOOD_SESSION: Duration = Duration::from_secs(30);
+/// A standing problem is logged again after this long.
+const REMIND: Duration = Duration::from_mins(10);
+
+/// A source that consumes one queue.
+pub struct AmqpSource {
+    /// Its name in the configuration.
+    pub name: SourceName,
+    /// What to consume, and how.
+    pub config: AmqpSourceConfig,
+    /// The relay's name, for the connection's.
+    pub relay: String,
+    /// Bodies in memory, in bytes: bounds the prefetch.
+    pub max_in_flight_bytes: u64,
+    /// Where messages go.
+    pub intake: Arc<dyn Intake>,
+    /// What is counted.
+    pub stats: Arc<SourceStats>,
+}
+
+/// What outlives a session: what was handed out, and how it comes back.
+struct State {
+    ledger: Ledger,
+    settle: mpsc::UnboundedSender<Settled>,
+    settled: mpsc::UnboundedReceiver<Settled>,
+    largest: prefetch::Largest,
+}
+
+impl AmqpSource {
+    /// Consumes until `stop`; then lets what is handed out settle until `deadline` is reached, acknowledges, and closes.
+    pub async fn run(self, stop: CancellationToken, grace: Duration) {
+        let (settle, settled) = mpsc::unbounded_channel();
+        let ledger = Ledger::new(self.config.prefetch.into());
+        let mut state = State { ledger, settle, settled, largest: prefetch::Largest::default() };
+        let mut pause = FIRST_PAUSE;
+        let mut reported = Reported::default();
+        loop {
+            let began = Instant::now();
+            let session = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                opened = Session::open(&self) => opened,
+            };
+            let problem = match session {
+                Ok(session) => {
+                    reported.clear();
+                    self.stats.set_up();
+                    tracing::info!(source = %self.name, queue = %self.config.queue, "consuming");
+                    match session.run(&self, &mut state, &stop, grace).await {
+                        Ended::Stopped => return,
+                        Ended::Renew => {
+                            tracing::debug!(source = %self.name, "taking the unacknowledged messages anew");
+                            continue;
+                        }
+                        Ended::Lost(problem) => problem,
+                    }
+                }
+                Err(problem) => problem,
+            };
+            self.stats.set_down(format!("does not consume: {problem}"));
+            reported.report(&self.name, &problem);
+            if began.elapsed() >= GOOD_SESSION {
+                pause = FIRST_PAUSE;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause.mul_f64(fastrand::f64())) => {}
+            }
+            self.stats.count_reconnect();
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+}
+
+/// One line for each problem, not one for each attempt.
+#[derive(Default)]
+struct Reported {
+    last: Option<(Problem, Instant)>,
+}
+
+impl Reported {
+    fn clear(&mut self) {
+        self.last = None;
+    }
+
+    fn report(&mut self, source: &SourceName, problem: &Problem) {
+        if let Some((last, at)) = &self.last
+            && last == problem
+            && at.elapsed() < REMIND
+        {
+            tracing::debug!(%source, %problem, "still not consuming");
+            return;
+        }
+        self.last = Some((problem.clone(), Instant::now()));
+        if problem.kind == ProblemKind::InUse {
+            tracing::info!(%source, %problem, "standing by");
+        } else {
+            tracing::warn!(%source, %problem, "not consuming; trying again until it works");
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! One connection, channel and consumer, from opening to losing it or stopping.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, Connection, Consumer};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::prefetch::Prefetch;
+use super::{AmqpSource, State};
+use crate::amqp::values::{self, short};
+use crate::amqp::{self, ANSWER_TIMEOUT, Place, Problem};
+use crate::config::{Argument, DeclareQueue, QueueDeclaration, QueueKind};
+use crate::event::{HeaderValue, Message, Properties};
+use crate::source::ledger::{Identity, Received};
+use crate::source::receipt::Receipt;
+
+/// How many settlements are taken, or messages handed out, before the other gets its turn.
+const TURN: usize = 256;
+/// How often progress is looked at.
+const WATCH: Duration = Duration::from_secs(30);
+/// A head that is unsettled for so long: the channel is closed before the broker does it (`consumer_timeout`, 30 minutes
+/// by default), and its messages are taken anew.
+const BLOCKED: Duration = Duration::from_mins(10);
+
+/// How a session ended.
+pub enum Ended {
+    /// As asked.
+    Stopped,
+    /// To take the unacknowledged messages anew, at once.
+    Renew,
+    /// For this reason.
+    Lost(Problem),
+}
+
+/// An open consumer.
+pub struct Session {
+    connection: Connection,
+    channel: Channel,
+    consumer: Consumer,
+    prefetch: Prefetch,
+    place: Place,
+    /// A message came since progress was last looked at.
+    progress: bool,
+    /// How often in a row there was none while the queue had messages.
+    stalls: u32,
+}
+
+impl Session {
+    /// Connects, declares what is asked for, and consumes.
+    pub async fn open(source: &AmqpSource) -> Result<Self, Problem> {
+        let config = &source.config;
+        let (connection, place) = amqp::connect(&config.connection, &source.relay, source.name.as_str()).await?;
+        let channel = answer(&place, "opening a channel", connection.create_channel()).await?;
+        if let Some(declare) = &config.declare {
+            declare_queue(&channel, &place, &config.queue, declare).await?;
+        }
+        let prefetch = Prefetch::new(config.prefetch, &Default::default(), source.max_in_flight_bytes);
+        let consumer = consume(&channel, &place, source, prefetch.get()).await?;
+        Ok(Self { connection, channel, consumer, prefetch, place, progress: false, stalls: 0 })
+    }
+
+    /// Hands out messages and acknowledges what is settled, until stopped or lost.
+    pub async fn run(
+        mut self,
+        source: &AmqpSource,
+        state: &mut State,
+        stop: &CancellationToken,
+        grace: Duration,
+    ) -> Ended {
+        let ended = match self.relay(source, state, stop).await {
+            Ok(()) => self.drain(state, grace).await,
+            Err(ended) => ended,
+        };
+        state.ledger.lose_channel();
+        // A lost connection has nothing to close; a broker that doesn't answer is left to its time-out.
+        let _ = tokio::time::timeout(ANSWER_TIMEOUT, self.connection.close(200, ShortString::default())).await;
+        ended
+    }
+
+    async fn relay(&mut self, source: &AmqpSource, state: &mut State, stop: &CancellationToken) -> Result<(), Ended> {
+        let mut watch = tokio::time::interval_at(Instant::now() + WATCH, WATCH);
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut settled = Vec::with_capacity(TURN);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                _ = state.settled.recv_many(&mut settled, TURN) => {
+                    let abandoned = settled.drain(..).fold(false, |any, one| state.ledger.settle(one) | any);
+                    if abandoned {
+                        return Err(Ended::Renew);
+                    }
+                    self.acknowledge(state).await?;
+                }
+                delivery = self.consumer.next() => self.receive(source, state, delivery).await?,
+                _ = watch.tick() => self.watch(source, state).await?,
+            }
+        }
+    }
+
+    /// Hands out one message and those that wait behind it.
+    async fn receive(
+        &mut self,
+        source: &AmqpSource,
+        state: &mut State,
+        first: Option<lapin::Result<Delivery>>,
+    ) -> Result<(), Ended> {
+        let mut next = Some(first);
+        let mut change = None;
+        for _ in 0..TURN {
+            let Some(received) = next else { break };
+            match received {
+                Some(Ok(delivery)) => {
+                    state.largest.see(delivery.data.len());
+                    change = self.prefetch.next(&state.largest, source.max_in_flight_bytes).or(change);
+                    self.progress = true;
+                    hand_out(source, state, delivery)?;
+                }
+                Some(Err(error)) => return Err(Ended::Lost(Problem::explain(&error, &self.place))),
+                None => return Err(Ended::Lost(cancelled(source))),
+            }
+            next = self.consumer.next().now_or_never();
+        }
+        match change {
+            Some(prefetch) => self.consume_anew(source, state, prefetch).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Changes the prefetch: it holds for new consumers only, so a new one takes over. What the old one still brought is
+    /// handed out first, and its messages stay unacknowledged on the same channel.
+    async fn consume_anew(&mut self, source: &AmqpSource, state: &mut State, prefetch: u16) -> Result<(), Ended> {
+        self.cancel().await.map_err(Ended::Lost)?;
+        while let Some(Some(left)) = self.consumer.next().now_or_never() {
+            match left {
+                Ok(delivery) => {
+                    state.largest.see(delivery.data.len());
+                    hand_out(source, state, delivery)?;
+                }
+                Err(error) => return Err(Ended::Lost(Problem::explain(&error, &self.place))),
+            }
+        }
+        self.consumer = consume(&self.channel, &self.place, source, prefetch).await.map_err(Ended::Lost)?;
+        tracing::debug!(source = %source.name, prefetch, "prefetch changed");
+        Ok(())
+    }
+
+    async fn cancel(&self) -> Result<(), Problem> {
+        let cancel = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
+        answer(&self.place, "cancelling the consumer", cancel).await
+    }
+
+    async fn acknowledge(&self, state: &mut State) -> Result<(), Ended> {
+        let Some(tag) = state.ledger.acknowledge() else { return Ok(()) };
+        let ack = self.channel.basic_ack(tag, BasicAckOptions { multiple: true });
+        answer(&self.place, "acknowledging", ack).await.map_err(Ended::Lost)
+    }
+
+    /// No more messages; waits for those handed out, at most for `grace`, and acknowledges them.
+    async fn drain(&mut self, state: &mut State, grace: Duration) -> Ended {
+        let deadline = Instant::now() + grace;
+        if let Err(problem) = self.cancel().await {
+            return Ended::Lost(problem);
+        }
+        while state.ledger.unsettled() > 0 {
+            match tokio::time::timeout_at(deadline, state.settled.recv()).await {
+                Ok(Some(settled)) => {
+                    state.ledger.settle(settled);
+                }
+                Ok(None) | Err(_) => break,
+            }
+            while let Ok(settled) = state.settled.try_recv() {
+                state.ledger.settle(settled);
+            }
+            if let Err(ended) = self.acknowledge(state).await {
+                return ended;
+            }
+        }
+        Ended::Stopped
+    }
+
+    /// Looks whether messages come while the queue has some, and whether the head has been unsettled for too long.
+    async fn watch(&mut self, source: &AmqpSource, state: &State) -> Result<(), Ended> {
+        if state.ledger.oldest().is_some_and(|age| age >= BLOCKED) {
+            return Err(Ended::Renew);
+        }
+        let full = state.ledger.unacknowledged() >= usize::from(self.prefetch.get());
+        if std::mem::take(&mut self.progress) || full || !self.has_messages(source).await? {
+            self.stalls = 0;
+            return Ok(());
+        }
+        self.stalls += 1;
+        if self.stalls < 2 {
+            return Ok(());
+        }
+        Err(Ended::Lost(Problem::lost(format!(
+            "queue {} has messages, but none came for {} s",
+            source.config.queue,
+            2 * WATCH.as_secs()
+        ))))
+    }
+
+    /// Asks on a channel of its own, which a refusal may close.
+    async fn has_messages(&self, source: &AmqpSource) -> Result<bool, Ended> {
+        let channel = answer(&self.place, "opening a channel", self.connection.create_channel()).await;
+        let channel = channel.map_err(Ended::Lost)?;
+        let queue = short("the queue's name", &source.config.queue).map_err(settings).map_err(Ended::Lost)?;
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let asked = tokio::time::timeout(ANSWER_TIMEOUT, channel.queue_declare(queue, options, FieldTable::default()));
+        match asked.await {
+            Ok(Ok(queue)) => {
+                let _ = tokio::time::timeout(ANSWER_TIMEOUT, channel.close(200, ShortString::default())).await;
+                Ok(queue.message_count() > 0)
+            }
+            // A broker that lets nobody ask: its own closing of the consumer and the heartbeat remain.
+            Ok(Err(_)) => Ok(false),
+            Err(_) => Err(Ended::Lost(Problem::unanswered(&self.place, "asking for the queue's length", ANSWER_TIMEOUT))),
+        }
+    }
+}
+
+fn hand_out(source: &AmqpSource, state: &mut State, delivery: Delivery) -> Result<(), Ended> {
+    let properties = values::properties(&delivery.properties);
+    let identity = identity(&delivery.data, &properties);
+    match state.ledger.receive(delivery.delivery_tag, identity, delivery.redelivered) {
+        Received::New(entry) => {
+            let message = Message {
+                source: source.name.clone(),
+                body: Bytes::from(delivery.data),
+                properties,
+                redelivered: delivery.redelivered,
+            };
+            source.intake.accept(message, Receipt::new(entry, state.settle.clone()));
+            Ok(())
+        }
+        Received::Known => Ok(()),
+        Received::OutOfTurn => Err(Ended::Lost(Problem::lost("the broker's delivery tags are out of turn"))),
+    }
+}
+
+/// The same for every copy of one message: what the broker adds on its way (`x-…`) is left out.
+fn identity(body: &[u8], properties: &Properties) -> Identity {
+    let mut hash = Xxh3::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    part(body);
+    part(&properties.timestamp.unwrap_or(u64::MAX).to_be_bytes());
+    for text in [&properties.correlation_id, &properties.message_id, &properties.app_id, &properties.content_encoding] {
+        part(text.as_deref().unwrap_or_default().as_bytes());
+    }
+    for (name, value) in properties.headers.iter().filter(|(name, _)| !name.starts_with("x-")) {
+        part(name.as_bytes());
+        match value {
+            HeaderValue::Text(text) => part(text.as_bytes()),
+            HeaderValue::Integer(value) => part(&value.to_be_bytes()),
+            // Rare in REGARDS' headers, and what stands beside them tells messages apart.
+            _ => {}
+        }
+    }
+    Identity(hash.digest128())
+}
+
+async fn consume(channel: &Channel, place: &Place, source: &AmqpSource, prefetch: u16) -> Result<Consumer, Problem> {
+    let config = &source.config;
+    answer(place, "setting the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+    let queue = short("the queue's name", &config.queue).map_err(settings)?;
+    let tag = short("the consumer's tag", &format!("regards-relay-{}-{:016x}", source.name, fastrand::u64(..)))
+        .unwrap_or_default();
+    let options = BasicConsumeOptions { exclusive: config.exclusive, ..BasicConsumeOptions::default() };
+    answer(place, "consuming", channel.basic_consume(queue, tag, options, FieldTable::default())).await
+}
+
+async fn declare_queue(channel: &Channel, place: &Place, name: &str, declare: &DeclareQueue) -> Result<(), Problem> {
+    let queue = || short("the queue's name", name).map_err(settings);
+    if let Some(declaration) = &declare.queue {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let arguments = arguments(declaration)?;
+        answer(place, "declaring the queue", channel.queue_declare(queue()?, options, arguments)).await?;
+    }
+    for binding in &declare.bindings {
+        let exchange = short("the exchange's name", &binding.exchange).map_err(settings)?;
+        let key = short("the routing key", &binding.routing_key).map_err(settings)?;
+        let bind = channel.queue_bind(queue()?, exchange, key, QueueBindOptions::default(), FieldTable::default());
+        answer(place, "binding the queue", bind).await?;
+    }
+    Ok(())
+}
+
+fn arguments(declaration: &QueueDeclaration) -> Result<FieldTable, Problem> {
+    let mut table = FieldTable::default();
+    // Classic is what a queue without the argument is; naming it would not match one that REGARDS declared without.
+    if declaration.kind == QueueKind::Quorum {
+        table.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    }
+    for (name, value) in &declaration.arguments {
+        let value = match value {
+            Argument::Bool(value) => AMQPValue::Boolean(*value),
+            Argument::Integer(value) => i32::try_from(*value).map_or(AMQPValue::LongLongInt(*value), AMQPValue::LongInt),
+            Argument::Text(text) => AMQPValue::LongString(text.as_bytes().into()),
+        };
+        table.insert(short("an argument's name", name).map_err(settings)?, value);
+    }
+    Ok(table)
+}
+
+/// Every answer of a broker has a deadline.
+async fn answer<T>(place: &Place, doing: &str, asked: impl Future<Output = lapin::Result<T>>) -> Result<T, Problem> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(Problem::explain(&error, place)),
+        Err(_) => Err(Problem::unanswered(place, doing, ANSWER_TIMEOUT)),
+    }
+}
+
+fn settings(error: values::TooLong) -> Problem {
+    Problem::settings(error.to_string())
+}
+
+fn cancelled(source: &AmqpSource) -> Problem {
+    Problem::lost(format!("the broker cancelled the consumer: was queue {} deleted?", source.config.queue))
+}

@@ -1,0 +1,122 @@
+//! The `recording` source: samples from a file, one captured message a line.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{EntryId, Intake, Receipt, Settled, SourceStats};
+use crate::config::RecordingConfig;
+use crate::event::{SourceName, sample};
+
+/// How many messages may be unsettled at once.
+const IN_FLIGHT: usize = 1_000;
+/// A longer line is not a sample, in bytes.
+const MAX_LINE: u64 = 64 * 1024 * 1024;
+
+/// A source that reads samples, as often as configured, and then ends.
+pub struct RecordingSource {
+    /// Its name in the configuration.
+    pub name: SourceName,
+    /// Which file, how often.
+    pub config: RecordingConfig,
+    /// Where messages go.
+    pub intake: Arc<dyn Intake>,
+    /// What is counted.
+    pub stats: Arc<SourceStats>,
+}
+
+impl RecordingSource {
+    /// Reads until the end or `stop`; then waits until everything is settled, after a `stop` at most for `grace`.
+    pub async fn run(self, stop: CancellationToken, grace: Duration) {
+        self.stats.set_up();
+        let (settle, mut settled) = mpsc::unbounded_channel();
+        let mut unsettled = 0_usize;
+        let mut entry = 0;
+        for _ in 0..self.config.repeat {
+            let reading = self.read(&stop, &settle, &mut settled, &mut unsettled, &mut entry);
+            if let Err(error) = reading.await {
+                tracing::error!(source = %self.name, path = %self.config.path.display(), %error, "the recording can't be read");
+                self.stats.set_down(format!("can't read its recording {}: {error}", self.config.path.display()));
+                stop.cancelled().await;
+                break;
+            }
+        }
+        let all = async {
+            while unsettled > 0 && settled.recv().await.is_some() {
+                unsettled -= 1;
+            }
+        };
+        let given_up = async {
+            stop.cancelled().await;
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            () = all => tracing::info!(source = %self.name, messages = entry, "the recording is at its end"),
+            () = given_up => {}
+        }
+    }
+
+    async fn read(
+        &self,
+        stop: &CancellationToken,
+        settle: &mpsc::UnboundedSender<Settled>,
+        settled: &mut mpsc::UnboundedReceiver<Settled>,
+        unsettled: &mut usize,
+        entry: &mut u64,
+    ) -> std::io::Result<()> {
+        let mut lines = Lines::open(&self.config.path).await?;
+        while let Some((number, line)) = lines.next().await? {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            let message = sample::parse(&line, &self.name).map_err(|error| invalid(number, &error))?;
+            while *unsettled >= IN_FLIGHT || (*unsettled > 0 && !settled.is_empty()) {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    one = settled.recv() => *unsettled -= usize::from(one.is_some()),
+                }
+            }
+            *unsettled += 1;
+            *entry += 1;
+            self.intake.accept(message, Receipt::new(EntryId(*entry), settle.clone()));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(line: usize, error: &dyn std::fmt::Display) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, format!("line {line}: {error}"))
+}
+
+/// The lines of a file that have something in them, with their numbers.
+struct Lines {
+    file: BufReader<tokio::fs::File>,
+    number: usize,
+}
+
+impl Lines {
+    async fn open(path: &Path) -> std::io::Result<Self> {
+        Ok(Self { file: BufReader::new(tokio::fs::File::open(path).await?), number: 0 })
+    }
+
+    async fn next(&mut self) -> std::io::Result<Option<(usize, String)>> {
+        use tokio::io::AsyncReadExt;
+        loop {
+            let mut line = String::new();
+            self.number += 1;
+            if (&mut self.file).take(MAX_LINE).read_line(&mut line).await? == 0 {
+                return Ok(None);
+            }
+            if line.len() as u64 >= MAX_LINE {
+                return Err(invalid(self.number, &format!("it is longer than {MAX_LINE} bytes")));
+            }
+            if !line.trim().is_empty() {
+                return Ok(Some((self.number, line)));
+            }
+        }
+    }
+}
