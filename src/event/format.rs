@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{Event, Message, Template, TemplateError};
+use super::{Event, Message, Scope, Template, TemplateError, cloudevents};
 
 /// What the body of a delivery is.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +30,7 @@ pub enum Carrier {
     Http,
     /// Kafka: binary mode, headers `ce_…`.
     Kafka,
-    /// AMQP: binary mode, headers `cloudEvents:…`.
+    /// AMQP: binary mode, headers `cloudEvents_…`.
     Amqp,
     /// A line in a file: structured mode, no line breaks.
     Line,
@@ -41,7 +41,7 @@ pub enum Carrier {
 pub struct Encoded {
     /// The bytes.
     pub body: Bytes,
-    /// Their MIME type; none where it isn't known.
+    /// Their MIME type; none where it isn't known. In binary `CloudEvents` it is the attribute `datacontenttype`.
     pub content_type: Option<Cow<'static, str>>,
     /// The `content_encoding` as received, for `original` only.
     pub content_encoding: Option<String>,
@@ -49,9 +49,61 @@ pub struct Encoded {
     pub headers: Vec<(Cow<'static, str>, String)>,
 }
 
+/// The MIME type of the normalized event.
+pub(super) const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
 impl Format {
     /// The body of that event for that carrier.
-    pub fn encode(&self, _event: &Event, _message: &Message, _carrier: Carrier) -> Result<Encoded, TemplateError> {
-        todo!()
+    pub fn encode(&self, event: &Event, message: &Message, carrier: Carrier) -> Result<Encoded, TemplateError> {
+        let mut encoded = match self {
+            Self::Normalized => Encoded::of(to_json(event)?, JSON),
+            Self::Original => Encoded {
+                body: message.body.clone(),
+                content_type: message.properties.content_type.clone().map(Cow::Owned),
+                content_encoding: message.properties.content_encoding.clone(),
+                headers: Vec::new(),
+            },
+            Self::CloudEvents { name } => cloudevents::encode(name, event, carrier)?,
+            Self::Body(template) => {
+                let body = template.render(Scope { event, message })?;
+                let mime = if is_json(&body) { JSON } else { TEXT };
+                Encoded::of(body.into(), mime)
+            }
+        };
+        if carrier == Carrier::Line {
+            encoded.body = on_one_line(encoded.body);
+        }
+        Ok(encoded)
     }
+}
+
+impl Encoded {
+    pub(super) fn of(body: Vec<u8>, content_type: &'static str) -> Self {
+        Self {
+            body: body.into(),
+            content_type: Some(Cow::Borrowed(content_type)),
+            content_encoding: None,
+            headers: Vec::new(),
+        }
+    }
+}
+
+/// JSON on one line: white space outside strings was removed when the event was read, and strings escape theirs.
+pub(super) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, TemplateError> {
+    // An event is text keys and values through and through: serializing one can't fail.
+    serde_json::to_vec(value).map_err(|error| TemplateError(format!("the event can't be written as JSON: {error}")))
+}
+
+/// Whether a templated body is a JSON object or array, so that its receiver can be told so.
+fn is_json(body: &str) -> bool {
+    body.trim_start().starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(body).is_ok()
+}
+
+/// Line breaks made spaces. In JSON they can only stand between tokens, so that the value stays the same.
+fn on_one_line(body: Bytes) -> Bytes {
+    if !body.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        return body;
+    }
+    body.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect()
 }

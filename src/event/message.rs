@@ -109,6 +109,23 @@ pub enum HeaderValue {
     Table(Vec<Header>),
 }
 
+impl HeaderValue {
+    /// What it is, for people: "a number".
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Integer(_) | Self::Float(_) => "a number",
+            Self::Timestamp(_) => "a timestamp",
+            Self::Text(_) => "text",
+            Self::Binary(_) => "binary",
+            Self::Array(_) => "an array",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
 impl Properties {
     /// The header of that name, the first if there are several.
     #[must_use]

@@ -5,20 +5,29 @@
 //!
 //! This module knows nothing of brokers, rules or sinks.
 
+mod cloudevents;
+mod date;
 mod family;
 mod format;
+mod identity;
+mod json;
 mod message;
+mod read;
 mod reason;
+mod serialize;
 mod template;
+#[cfg(test)]
+mod tests;
 
-pub use family::{FAMILIES, Family};
+pub use family::{FAMILIES, Family, Slot};
 pub use format::{Carrier, Encoded, Format};
-pub use template::{Scope, Template, TemplateError};
-
+pub use identity::NAMESPACE;
 pub use message::{Header, HeaderValue, Message, Properties, SourceName};
 pub use reason::{Invalid, Reason};
+pub use template::{Scope, Template, TemplateError};
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -96,8 +105,31 @@ pub struct Reading {
 }
 
 impl Event {
-    /// Reads, validates and normalizes one message.
-    pub fn read(_message: &Message, _reading: &Reading) -> Result<Self, Box<Invalid>> {
-        todo!()
+    /// Reads, validates and normalizes one message. Pure: the same message always gives the same event.
+    pub fn read(message: &Message, reading: &Reading) -> Result<Self, Box<Invalid>> {
+        read::read(message, reading)
+    }
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Accepted, Self::Rejected, Self::Succeeded, Self::Failed, Self::Progress];
+
+    /// The word used in events, rules and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Rejected => "rejected",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Progress => "progress",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! This module knows nothing of YAML, brokers or sinks beyond their names. A plan is fixed when the event is received.
 
+mod condition;
 mod glob;
 mod names;
+#[cfg(test)]
+mod tests;
 
+pub use condition::{Condition, Field};
 pub use glob::Glob;
 pub use names::{RouteName, SinkIndex, SinkName};
 
-use crate::event::{Event, Message, Outcome};
+use crate::event::{Event, Message};
 
 /// All routes of a configuration, from the top.
 #[derive(Debug, Clone)]
@@ -30,29 +34,6 @@ pub struct Route {
     pub to: Vec<SinkIndex>,
     /// No later route is looked at once this one matched.
     pub is_final: bool,
-}
-
-/// All that is given must match; nothing given matches everything.
-#[derive(Debug, Clone, Default)]
-pub struct Condition {
-    /// One of the globs of each field has to match; null matches no glob.
-    pub fields: Vec<(Field, Vec<Glob>)>,
-    /// None of these blocks may match.
-    pub not: Vec<Condition>,
-}
-
-/// The fields that a condition can look at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names of the normalized event")]
-pub enum Field {
-    Tenant,
-    Status,
-    Outcome,
-    Type,
-    Source,
-    Session,
-    ProductId,
-    CorrelationId,
 }
 
 /// What becomes of events that no route matches.
@@ -78,10 +59,36 @@ pub struct Plan {
 }
 
 impl Rules {
-    /// Where that event goes.
+    /// Where that event goes: to the sinks of every route that matches, from the top, until a final one.
     #[must_use]
-    pub fn plan(&self, _event: &Event, _message: &Message) -> Plan {
-        let _ = Outcome::Accepted;
-        todo!()
+    pub fn plan(&self, event: &Event, message: &Message) -> Plan {
+        let mut plan = Plan { matched: Vec::new(), deliveries: Vec::new(), unrouted: false };
+        for (index, route) in self.routes.iter().enumerate() {
+            if !route.when.matches(event, message) {
+                continue;
+            }
+            plan.matched.push(index);
+            plan.add(&route.to, Some(index));
+            if route.is_final {
+                break;
+            }
+        }
+        if plan.matched.is_empty() {
+            plan.unrouted = true;
+            if let Unrouted::Sinks(sinks) = &self.unrouted {
+                plan.add(sinks, None);
+            }
+        }
+        plan
+    }
+}
+
+impl Plan {
+    fn add(&mut self, sinks: &[SinkIndex], route: Option<usize>) {
+        for sink in sinks {
+            if !self.deliveries.iter().any(|(known, _)| known == sink) {
+                self.deliveries.push((*sink, route));
+            }
+        }
     }
 }

@@ -1,0 +1,82 @@
+//! CloudEvents 1.0: the event's context attributes, and the normalized event as their data.
+//!
+//! Structured mode is the JSON event format (`application/cloudevents+json`). In binary mode the attributes are headers:
+//! on Kafka `ce_…`, in UTF-8 as it is (Kafka binding 1.0.2, section 3.2.3: only HTTP percent-encodes); on AMQP
+//! `cloudEvents_…` (AMQP binding 1.0.2, section 3.1.3.1, prefers it to `cloudEvents:`, which JMS can't select by). The
+//! attribute `datacontenttype` is the content type there.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::format::{JSON, to_json};
+use super::{Carrier, Encoded, Event, TemplateError, template};
+
+const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
+const KAFKA_PREFIX: &str = "ce_";
+const AMQP_PREFIX: &str = "cloudEvents_";
+
+pub(super) fn encode(name: &str, event: &Event, carrier: Carrier) -> Result<Encoded, TemplateError> {
+    let attributes = Attributes::of(name, event);
+    let prefix = match carrier {
+        Carrier::Kafka => KAFKA_PREFIX,
+        Carrier::Amqp => AMQP_PREFIX,
+        Carrier::Http | Carrier::Line => {
+            return Ok(Encoded::of(to_json(&Structured { attributes, event })?, CLOUDEVENTS_JSON));
+        }
+    };
+    let mut encoded = Encoded::of(to_json(event)?, JSON);
+    encoded.headers = attributes.0.into_iter().map(|(name, value)| (format!("{prefix}{name}").into(), value)).collect();
+    Ok(encoded)
+}
+
+/// The context attributes but `datacontenttype`, in the order of the specification.
+struct Attributes(Vec<(&'static str, String)>);
+
+impl Attributes {
+    fn of(name: &str, event: &Event) -> Self {
+        let mut source = format!("{name}/");
+        // A URI reference. The names of sources are nearly always letters, digits and dashes.
+        template::percent_encode(&mut source, event.source.as_str());
+        let mut attributes = vec![
+            ("specversion", "1.0".to_owned()),
+            ("id", event.id.to_string()),
+            ("source", source),
+            ("type", event.kind.to_owned()),
+            ("subject", printable(&event.correlation_id)),
+        ];
+        attributes.extend(event.time.clone().map(|time| ("time", time)));
+        attributes.extend([
+            ("tenant", printable(&event.tenant)),
+            ("status", event.status.to_owned()),
+            ("outcome", event.outcome.as_str().to_owned()),
+        ]);
+        Self(attributes)
+    }
+}
+
+/// A CloudEvents string (section 3.1 of the specification) may not have control characters or non-characters.
+fn printable(text: &str) -> String {
+    let allowed = |char: char| {
+        let code = u32::from(char);
+        !char.is_control() && code & 0xFFFE != 0xFFFE && !(0xFDD0..=0xFDEF).contains(&code)
+    };
+    text.chars().map(|char| if allowed(char) { char } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
+/// The JSON event format.
+struct Structured<'a> {
+    attributes: Attributes,
+    event: &'a Event,
+}
+
+impl Serialize for Structured<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in &self.attributes.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.serialize_entry("datacontenttype", JSON)?;
+        map.serialize_entry("data", self.event)?;
+        map.end()
+    }
+}

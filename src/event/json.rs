@@ -1,0 +1,187 @@
+//! JSON as it comes from outside: how deep it may be, what is tolerated in it, and its members without copying them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::Reason;
+
+/// So many arrays and objects may lie inside one another in a body.
+pub(super) const MAX_DEPTH: usize = 128;
+
+/// The members of an object in the order they came, duplicates included.
+pub(super) struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
+
+/// Reads an object: strictly.
+pub(super) fn members(text: &str) -> Result<Members<'_>, (Reason, String)> {
+    serde_json::from_str(text).map_err(|error| match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) if error.is_data() => {
+            (Reason::NotAnObject, format!("the body is {}; expected an object", kind_of(text.trim_start())))
+        }
+        _ => (Reason::NotJson, format!("the body is not JSON: {error}")),
+    })
+}
+
+/// Whether more than [`MAX_DEPTH`] arrays and objects lie inside one another. Doesn't recurse, and doesn't ask whether
+/// it is JSON at all.
+pub(super) fn too_deep(text: &str) -> bool {
+    // Only a text with more opening brackets than that can be too deep; counting them is many times faster than the scan.
+    if text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count() <= MAX_DEPTH {
+        return false;
+    }
+    let mut depth = 0_usize;
+    let mut deepest = 0;
+    tokens(text, |_, byte| {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    });
+    deepest > MAX_DEPTH
+}
+
+/// `text` with each comma that trails the last member of an object or array made a space; none if there is no such comma.
+///
+/// Commas with nothing before them (`[,]`, `[1,,]`) stay, so that they stay errors.
+pub(super) fn without_trailing_commas(text: &str) -> Option<String> {
+    let mut trailing = Vec::new();
+    let mut before = None;
+    let mut comma = None;
+    tokens(text, |at, byte| {
+        if byte.is_ascii_whitespace() {
+            return;
+        }
+        if matches!(byte, b'}' | b']') {
+            trailing.extend(comma);
+        }
+        comma = (byte == b',' && !matches!(before, None | Some(b',' | b'{' | b'[' | b':'))).then_some(at);
+        before = Some(byte);
+    });
+    if trailing.is_empty() {
+        return None;
+    }
+    let mut relaxed = String::with_capacity(text.len());
+    let mut from = 0;
+    for at in trailing {
+        relaxed.push_str(text.get(from..at)?);
+        relaxed.push(' ');
+        from = at + 1;
+    }
+    relaxed.push_str(text.get(from..)?);
+    Some(relaxed)
+}
+
+/// Calls `each` with the place and value of every byte outside strings; of a string, with that of its opening quote.
+fn tokens(text: &str, mut each: impl FnMut(usize, u8)) {
+    let mut in_string = false;
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate() {
+        if !in_string {
+            in_string = byte == b'"';
+            each(at, byte);
+        } else if escaped {
+            escaped = false;
+        } else {
+            escaped = byte == b'\\';
+            in_string = byte != b'"';
+        }
+    }
+}
+
+/// The same value without white space between its tokens.
+pub(super) fn compact(raw: &RawValue) -> Box<RawValue> {
+    let text = raw.get();
+    if !text.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        return raw.to_owned();
+    }
+    let mut compact = String::with_capacity(text.len());
+    let mut in_string = false;
+    let mut escaped = false;
+    for char in text.chars() {
+        if in_string {
+            if escaped {
+                escaped = false;
+            } else {
+                escaped = char == '\\';
+                in_string = char != '"';
+            }
+        } else if char.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_string = char == '"';
+        }
+        compact.push(char);
+    }
+    RawValue::from_string(compact).unwrap_or_else(|_| raw.to_owned())
+}
+
+/// What a value is, as far as the event's own fields go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value<'a> {
+    /// `null` or `""`.
+    Nothing,
+    /// Text that isn't empty.
+    Text(Cow<'a, str>),
+    /// Anything else, in words.
+    Other(&'static str),
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn of(raw: &'a RawValue) -> Self {
+        let json = raw.get();
+        let Some(inner) = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+            return if json == "null" { Self::Nothing } else { Self::Other(kind_of(json)) };
+        };
+        if inner.is_empty() {
+            Self::Nothing
+        } else if inner.contains('\\') {
+            // Half a surrogate pair is what strings can hold in JSON's grammar and not in Unicode.
+            serde_json::from_str(json)
+                .map_or(Self::Other("text that is not Unicode"), |text| Self::Text(Cow::Owned(text)))
+        } else {
+            Self::Text(Cow::Borrowed(inner))
+        }
+    }
+}
+
+fn kind_of(json: &str) -> &'static str {
+    match json.bytes().next() {
+        Some(b'"') => "text",
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                // What the largest family has; a longer one grows.
+                let mut members = Vec::with_capacity(8);
+                while let Some((Name(name), value)) = map.next_entry()? {
+                    members.push((name, value));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}

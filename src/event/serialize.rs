@@ -1,0 +1,40 @@
+//! The normalized event as JSON: its fields in a fixed order, what is absent as `null`.
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
+use super::{Event, Outcome, SourceName};
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // A new field goes to the end, before `extra`: consumers may have snapshots. None is ever renamed or removed.
+        let mut event = serializer.serialize_struct("Event", 14)?;
+        event.serialize_field("id", &self.id.as_hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))?;
+        event.serialize_field("type", self.kind)?;
+        event.serialize_field("source", &self.source)?;
+        event.serialize_field("tenant", &*self.tenant)?;
+        event.serialize_field("status", self.status)?;
+        event.serialize_field("outcome", &self.outcome)?;
+        event.serialize_field("correlationId", &self.correlation_id)?;
+        event.serialize_field("productId", &self.product_id)?;
+        event.serialize_field("session", &self.session)?;
+        event.serialize_field("expires", &self.expires)?;
+        event.serialize_field("message", &self.message)?;
+        event.serialize_field("time", &self.time)?;
+        event.serialize_field("extra", &self.extra)?;
+        event.serialize_field("warnings", &self.warnings)?;
+        event.end()
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl Serialize for SourceName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}

@@ -1,0 +1,191 @@
+//! Templates that are texts and fields of the event in turn, such as `regards.{{ tenant }}`: rendered by joining them.
+//!
+//! They mean exactly what minijinja makes of them (a test compares both), many times faster.
+
+use std::borrow::Cow;
+
+use super::{Scope, TemplateError};
+use crate::event::Event;
+
+/// A template of texts and fields.
+pub(super) struct Plain(Vec<Piece>);
+
+enum Piece {
+    Text(String),
+    Field(Field),
+}
+
+/// The event's fields that are one text, by their names in the normalized event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    Id,
+    Type,
+    Source,
+    Tenant,
+    Status,
+    Outcome,
+    CorrelationId,
+    ProductId,
+    Session,
+    Expires,
+    Message,
+    Time,
+}
+
+impl Field {
+    pub(super) const ALL: [Self; 12] = [
+        Self::Id,
+        Self::Type,
+        Self::Source,
+        Self::Tenant,
+        Self::Status,
+        Self::Outcome,
+        Self::CorrelationId,
+        Self::ProductId,
+        Self::Session,
+        Self::Expires,
+        Self::Message,
+        Self::Time,
+    ];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::Type => "type",
+            Self::Source => "source",
+            Self::Tenant => "tenant",
+            Self::Status => "status",
+            Self::Outcome => "outcome",
+            Self::CorrelationId => "correlationId",
+            Self::ProductId => "productId",
+            Self::Session => "session",
+            Self::Expires => "expires",
+            Self::Message => "message",
+            Self::Time => "time",
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|field| field.name() == name)
+    }
+
+    /// Its value in that event; none is null.
+    pub(super) fn of(self, event: &Event) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Id => return Some(Cow::Owned(event.id.to_string())),
+            Self::Type => Some(event.kind),
+            Self::Source => Some(event.source.as_str()),
+            Self::Tenant => Some(&*event.tenant),
+            Self::Status => Some(event.status),
+            Self::Outcome => Some(event.outcome.as_str()),
+            Self::CorrelationId => Some(event.correlation_id.as_str()),
+            Self::ProductId => event.product_id.as_deref(),
+            Self::Session => event.session.as_deref(),
+            Self::Expires => event.expires.as_deref(),
+            Self::Message => event.message.as_deref(),
+            Self::Time => event.time.as_deref(),
+        }
+        .map(Cow::Borrowed)
+    }
+}
+
+impl Plain {
+    /// None where it takes more than that, and where a name isn't known: minijinja's way then says what is wrong.
+    pub(super) fn parse(source: &str) -> Option<Self> {
+        // As minijinja does, one line break at the end is left out.
+        let source = source.strip_suffix('\n').map_or(source, |rest| rest.strip_suffix('\r').unwrap_or(rest));
+        let mut pieces = Vec::new();
+        let mut rest = source;
+        while let Some((text, after)) = rest.split_once('{') {
+            if after.starts_with(['%', '#']) {
+                return None;
+            }
+            let Some(after) = after.strip_prefix('{') else {
+                let (text, after) = rest.split_at_checked(text.len() + 1)?;
+                push_text(&mut pieces, text);
+                rest = after;
+                continue;
+            };
+            let (expression, after) = after.split_once("}}")?;
+            push_text(&mut pieces, text);
+            pieces.push(Piece::Field(Field::named(expression.trim_matches([' ', '\t', '\n', '\r']))?));
+            rest = after;
+        }
+        push_text(&mut pieces, rest);
+        Some(Self(pieces))
+    }
+
+    pub(super) fn fixed(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [] => Some(""),
+            [Piece::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn render(&self, scope: Scope<'_>) -> String {
+        let mut out = String::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Field(field) => out.push_str(&field.of(scope.event).unwrap_or_default()),
+            }
+        }
+        out
+    }
+
+    pub(super) fn render_key(&self, scope: Scope<'_>) -> Option<String> {
+        let mut fields = self.0.iter().filter_map(|piece| match piece {
+            Piece::Field(field) => Some(field),
+            Piece::Text(_) => None,
+        });
+        let null = fields.clone().next().is_some() && fields.all(|field| field.of(scope.event).is_none());
+        (!null).then(|| self.render(scope))
+    }
+
+    pub(super) fn render_address(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
+        self.render_each(scope, |out, value| out.push_str(value))
+    }
+
+    pub(super) fn render_url(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
+        self.render_each(scope, percent_encode)
+    }
+
+    fn render_each(&self, scope: Scope<'_>, push: fn(&mut String, &str)) -> Result<String, TemplateError> {
+        let mut out = String::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Field(field) => {
+                    push(&mut out, &field.of(scope.event).ok_or_else(|| is_null(field.name()))?);
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn push_text(pieces: &mut Vec<Piece>, text: &str) {
+    match pieces.last_mut() {
+        _ if text.is_empty() => {}
+        Some(Piece::Text(last)) => last.push_str(text),
+        _ => pieces.push(Piece::Text(text.to_owned())),
+    }
+}
+
+/// An expression of an address that was null.
+pub(super) fn is_null(expression: &str) -> TemplateError {
+    TemplateError(format!("{expression} is null for this event; write {expression} | default(\"…\") for what to use then"))
+}
+
+/// Appends `value` with everything but RFC 3986's unreserved characters percent-encoded.
+pub(in crate::event) fn percent_encode(out: &mut String, value: &str) {
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0').to_ascii_uppercase();
+            out.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+}

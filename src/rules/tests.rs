@@ -1,0 +1,144 @@
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::event::{Outcome, Properties, SourceName};
+
+fn event() -> Event {
+    Event {
+        id: uuid::Uuid::nil(),
+        kind: "fr.cnes.regards.lta.submission.response",
+        source: SourceName::new("regards"),
+        tenant: "cnes-a".into(),
+        status: "ERROR",
+        outcome: Outcome::Failed,
+        correlation_id: "c-1".to_owned(),
+        product_id: Some("p-1".to_owned()),
+        session: None,
+        expires: None,
+        message: None,
+        time: None,
+        extra: BTreeMap::new(),
+        warnings: Vec::new(),
+    }
+}
+
+fn message() -> Message {
+    let properties = Properties::default();
+    Message { source: SourceName::new("regards"), body: Bytes::new(), properties, redelivered: false }
+}
+
+fn when(fields: &[(Field, &[&str])]) -> Condition {
+    let globs = |patterns: &[&str]| patterns.iter().map(|pattern| Glob::new(pattern)).collect();
+    Condition { fields: fields.iter().map(|(field, patterns)| (*field, globs(patterns))).collect(), not: Vec::new() }
+}
+
+fn not(mut condition: Condition, blocks: Vec<Condition>) -> Condition {
+    condition.not = blocks;
+    condition
+}
+
+fn matches(condition: &Condition) -> bool {
+    condition.matches(&event(), &message())
+}
+
+#[test]
+fn all_fields_have_to_match_and_one_glob_of_each() {
+    assert!(matches(&Condition::default()));
+    assert!(matches(&when(&[(Field::Tenant, &["esa", "cnes-*"]), (Field::Outcome, &["failed", "rejected"])])));
+    assert!(!matches(&when(&[(Field::Tenant, &["esa", "cnes-*"]), (Field::Outcome, &["accepted"])])));
+    assert!(!matches(&when(&[(Field::Tenant, &[])])));
+}
+
+#[test]
+fn each_field_is_looked_at_under_its_name() {
+    for (field, value) in [
+        (Field::Tenant, "cnes-a"),
+        (Field::Status, "ERROR"),
+        (Field::Outcome, "failed"),
+        (Field::Type, "fr.cnes.regards.lta.submission.response"),
+        (Field::Source, "regards"),
+        (Field::ProductId, "p-1"),
+        (Field::CorrelationId, "c-1"),
+    ] {
+        assert!(matches(&when(&[(field, &[value])])), "{}", field.as_str());
+        assert!(!matches(&when(&[(field, &["other"])])), "{}", field.as_str());
+    }
+}
+
+#[test]
+fn null_matches_no_glob() {
+    assert!(!matches(&when(&[(Field::Session, &["*"])])));
+    assert!(matches(&not(Condition::default(), vec![when(&[(Field::Session, &["test-*"])])])));
+}
+
+#[test]
+fn a_negated_block_negates_all_of_it() {
+    let block = when(&[(Field::Tenant, &["cnes-a"]), (Field::Status, &["GRANTED"])]);
+    assert!(matches(&not(Condition::default(), vec![block])));
+    let block = when(&[(Field::Tenant, &["cnes-a"]), (Field::Status, &["ERROR"])]);
+    assert!(!matches(&not(Condition::default(), vec![block.clone()])));
+    assert!(matches(&not(Condition::default(), vec![not(Condition::default(), vec![block])])));
+}
+
+fn route(when: Condition, to: &[usize], is_final: bool) -> Route {
+    Route { name: RouteName::new("r"), when, to: to.iter().map(|sink| SinkIndex(*sink)).collect(), is_final }
+}
+
+fn plan(routes: Vec<Route>, unrouted: Unrouted) -> Plan {
+    Rules { routes, unrouted }.plan(&event(), &message())
+}
+
+fn no() -> Condition {
+    when(&[(Field::Tenant, &["nobody"])])
+}
+
+#[test]
+fn all_routes_that_match_apply_from_the_top() {
+    let routes = vec![
+        route(Condition::default(), &[2, 0], false),
+        route(no(), &[3], false),
+        route(Condition::default(), &[1], false),
+    ];
+    let plan = plan(routes, Unrouted::Drop);
+    assert_eq!(plan.matched, [0, 2]);
+    assert_eq!(plan.deliveries, [(SinkIndex(2), Some(0)), (SinkIndex(0), Some(0)), (SinkIndex(1), Some(2))]);
+    assert!(!plan.unrouted);
+}
+
+#[test]
+fn a_sink_named_twice_gets_the_event_once_by_the_first_route() {
+    let routes = vec![route(Condition::default(), &[1, 1], false), route(Condition::default(), &[0, 1], false)];
+    let plan = plan(routes, Unrouted::Drop);
+    assert_eq!(plan.deliveries, [(SinkIndex(1), Some(0)), (SinkIndex(0), Some(1))]);
+}
+
+#[test]
+fn a_final_route_ends_the_search_only_when_it_matches() {
+    let routes = vec![
+        route(no(), &[0], true),
+        route(Condition::default(), &[1], true),
+        route(Condition::default(), &[2], false),
+    ];
+    let plan = plan(routes, Unrouted::Drop);
+    assert_eq!(plan.matched, [1]);
+    assert_eq!(plan.deliveries, [(SinkIndex(1), Some(1))]);
+}
+
+#[test]
+fn a_route_to_nowhere_drops_on_purpose() {
+    let plan = plan(vec![route(Condition::default(), &[], false)], Unrouted::Sinks(vec![SinkIndex(0)]));
+    assert_eq!(plan, Plan { matched: vec![0], deliveries: vec![], unrouted: false });
+}
+
+#[test]
+fn what_no_route_takes_is_unrouted() {
+    for unrouted in [Unrouted::Drop, Unrouted::DeadLetter] {
+        let plan = plan(vec![route(no(), &[0], false)], unrouted);
+        assert_eq!(plan, Plan { matched: vec![], deliveries: vec![], unrouted: true });
+    }
+    let plan = plan(vec![], Unrouted::Sinks(vec![SinkIndex(1), SinkIndex(1), SinkIndex(0)]));
+    assert_eq!(plan.deliveries, [(SinkIndex(1), None), (SinkIndex(0), None)]);
+    assert!(plan.unrouted);
+}
