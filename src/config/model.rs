@@ -320,7 +320,9 @@ pub struct AmqpSinkConfig {
 /// `file:` under a sink.
 #[derive(Debug, Clone)]
 pub struct FileConfig {
-    /// Below the data directory.
+    /// The data directory, absolute: what is written stays below it.
+    pub dir: PathBuf,
+    /// Relative to `dir`.
     pub path: Template,
 }
 

@@ -3,79 +3,43 @@
 //! A sink does two things. [`Sink::render`] is pure: it says what exactly would go out for an event. [`Sink::attempt`] sends
 //! that, once, and lets the [`Attempt`] end in exactly one [`Verdict`]: when the destination has it, and not before. Retries,
 //! order and back-off are not its business; it knows nothing of acknowledgements, lanes or the spool.
+//!
+//! The kinds are a closed enum. Each is a module with one type that has the same five functions as [`Sink`]; a new kind is
+//! a new module, and the compiler shows the rest.
 
+mod amqp;
 mod attempt;
+mod file;
+mod headers;
+mod kafka;
+mod outgoing;
+mod stdout;
+mod webhook;
 
 pub use attempt::{Attempt, AttemptEnd, AttemptId, Blame, Verdict};
+pub use outgoing::{Destination, Outgoing, Unrenderable};
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
-use uuid::Uuid;
+use crate::config::{SinkConfig, SinkKind};
+use crate::event::{Event, Message};
 
-use crate::config::SinkConfig;
-use crate::event::{Event, HeaderValue, Message, Reason};
+use amqp::AmqpSink;
+use file::FileSink;
+use kafka::KafkaSink;
+use stdout::StdoutSink;
+use webhook::WebhookSink;
 
 /// A sink that is open. Opening never waits for the destination: what is down is found out by attempts.
-pub enum Sink {}
+pub struct Sink(Kind);
 
-/// Exactly what one attempt sends.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Outgoing {
-    /// The event's id: the same for every copy and every attempt.
-    pub id: Uuid,
-    /// Where to.
-    pub destination: Destination,
-    /// In the order they are sent. Webhook signatures, which depend on the time, are not among them.
-    pub headers: Vec<(String, HeaderValue)>,
-    /// The body.
-    pub body: Bytes,
-}
-
-/// Where one delivery goes: all that templates made of it, checked.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Destination {
-    /// A record.
-    Kafka {
-        /// A legal topic name.
-        topic: String,
-        /// None is a null key.
-        key: Option<String>,
-        /// Milliseconds since 1970, where the sink takes it from the event.
-        timestamp: Option<i64>,
-    },
-    /// A POST request.
-    Webhook {
-        /// Its secrets are in it: never printed.
-        url: url::Url,
-    },
-    /// A message to an exchange.
-    Amqp {
-        /// The exchange.
-        exchange: String,
-        /// At most 255 bytes.
-        routing_key: String,
-        /// The properties that the relay sets; headers are beside.
-        properties: Box<crate::event::Properties>,
-    },
-    /// A line in a file.
-    File {
-        /// Absolute, below the data directory.
-        path: PathBuf,
-    },
-    /// A line on standard output.
-    Stdout,
-}
-
-/// An event that a sink can't be given: it becomes a dead letter.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}: {detail}")]
-pub struct Unrenderable {
-    /// `render_failed` or `loop`.
-    pub reason: Reason,
-    /// What was found and what was expected.
-    pub detail: String,
+/// The kinds of sinks that are open.
+enum Kind {
+    Kafka(KafkaSink),
+    Webhook(WebhookSink),
+    Amqp(AmqpSink),
+    File(FileSink),
+    Stdout(StdoutSink),
 }
 
 /// A sink that can't be opened: its configuration names something that isn't there.
@@ -89,29 +53,60 @@ pub struct OpenError {
 }
 
 impl Sink {
-    /// Opens the sink. Files it names (certificates, secrets) have to be there; its destination doesn't.
-    pub async fn open(_config: &SinkConfig, _relay: &str) -> Result<Self, OpenError> {
-        todo!()
+    /// Opens the sink. Files it names (certificates, secrets) have to be there; its destination doesn't. `relay` is the
+    /// relay's own name, for connections.
+    pub async fn open(config: &SinkConfig, relay: &str) -> Result<Self, OpenError> {
+        Ok(Self(match &config.kind {
+            SinkKind::Kafka(kafka) => Kind::Kafka(KafkaSink::open(config, kafka, relay).await?),
+            SinkKind::Webhook(webhook) => Kind::Webhook(WebhookSink::open(config, webhook, relay).await?),
+            SinkKind::Amqp(amqp) => Kind::Amqp(AmqpSink::open(config, amqp, relay).await?),
+            SinkKind::File(file) => Kind::File(FileSink::open(config, file).await?),
+            SinkKind::Stdout => Kind::Stdout(StdoutSink::open(config).await?),
+        }))
     }
 
     /// What exactly goes out for that event. Pure: the same event and message always give the same.
-    pub fn render(&self, _event: &Event, _message: &Message) -> Result<Outgoing, Unrenderable> {
-        todo!()
+    pub fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
+        match &self.0 {
+            Kind::Kafka(sink) => sink.render(event, message),
+            Kind::Webhook(sink) => sink.render(event, message),
+            Kind::Amqp(sink) => sink.render(event, message),
+            Kind::File(sink) => sink.render(event, message),
+            Kind::Stdout(sink) => sink.render(event, message),
+        }
     }
 
     /// How many attempts may be under way at once.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        todo!()
+        match &self.0 {
+            Kind::Kafka(sink) => sink.capacity(),
+            Kind::Webhook(sink) => sink.capacity(),
+            Kind::Amqp(sink) => sink.capacity(),
+            Kind::File(sink) => sink.capacity(),
+            Kind::Stdout(sink) => sink.capacity(),
+        }
     }
 
     /// Sends `outgoing` once. Returns at once; the attempt ends when the destination has answered.
-    pub fn attempt(&self, _outgoing: Outgoing, _attempt: Attempt) {
-        todo!()
+    pub fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
+        match &self.0 {
+            Kind::Kafka(sink) => sink.attempt(outgoing, attempt),
+            Kind::Webhook(sink) => sink.attempt(outgoing, attempt),
+            Kind::Amqp(sink) => sink.attempt(outgoing, attempt),
+            Kind::File(sink) => sink.attempt(outgoing, attempt),
+            Kind::Stdout(sink) => sink.attempt(outgoing, attempt),
+        }
     }
 
     /// Lets what is under way end, at most for `grace`, and closes. What has not ended by then is dropped unfinished.
-    pub async fn close(self, _grace: Duration) {
-        todo!()
+    pub async fn close(self, grace: Duration) {
+        match self.0 {
+            Kind::Kafka(sink) => sink.close(grace).await,
+            Kind::Webhook(sink) => sink.close(grace).await,
+            Kind::Amqp(sink) => sink.close(grace).await,
+            Kind::File(sink) => sink.close(grace).await,
+            Kind::Stdout(sink) => sink.close(grace).await,
+        }
     }
 }
