@@ -1,1 +1,5 @@
 //! To come.
+
+pub mod stats;
+
+pub use stats::{DeliveryResult, SinkStats, Stats};
