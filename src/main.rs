@@ -1,1 +1,67 @@
-fn main() {}
+//! Arguments in, exit code out, on stacks that no message can overflow.
+
+use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+/// Much is allocated on one thread and freed on another, which it is made for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The stack of every thread, in bytes. AMQP headers can be nested 26,000 levels deep, the most that one frame can carry, and
+/// lapin reads, clones and drops them recursively. Only what a thread really uses of it becomes memory.
+const STACK: usize = 256 * 1024 * 1024;
+
+/// Says how big the stacks are of threads that others start: lapin's, tokio's.
+const STACK_VARIABLE: &str = "RUST_MIN_STACK";
+
+/// Set by the first of both processes, so that there is never a third.
+const MARKER: &str = "REGARDS_RELAY_STACK_SET";
+
+fn main() -> ExitCode {
+    let problem = ensure_stacks();
+    // The main thread's stack is as big as the system's limit says, which is too small.
+    let worker = std::thread::Builder::new().name("main".to_owned()).stack_size(STACK).spawn(move || {
+        if let Some(problem) = problem {
+            eprintln!("warning: {problem}; a message with very deeply nested headers could end the relay");
+        }
+        regards_relay::cli::main()
+    });
+    match worker.map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        // What panicked has been printed.
+        Ok(Err(_)) => ExitCode::FAILURE,
+        Err(cause) => {
+            eprintln!(
+                "error: no thread with a stack of {STACK} bytes can be started: {cause}; is there a limit on virtual memory (`ulimit -v`)?"
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts this program anew in its own place with big stacks, if it doesn't have them yet. Returns only if nothing is to be
+/// done, or with why nothing can be done.
+///
+/// The standard library reads the size once from the environment, and a process can't safely change its own.
+fn ensure_stacks() -> Option<String> {
+    let set = std::env::var(STACK_VARIABLE).ok().and_then(|size| size.parse().ok());
+    if set.is_some_and(|size: usize| size >= STACK) {
+        return None;
+    }
+    if std::env::var_os(MARKER).is_some() {
+        return Some(format!("{STACK_VARIABLE} is too small, though it was set"));
+    }
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(cause) => {
+            return Some(format!("the relay can't find its own program to start it with big stacks: {cause}"));
+        }
+    };
+    let mut arguments = std::env::args_os();
+    let name = arguments.next();
+    let mut command = Command::new(&program);
+    command.arg0(name.as_deref().unwrap_or(OsStr::new("regards-relay"))).args(arguments);
+    let cause = command.env(STACK_VARIABLE, STACK.to_string()).env(MARKER, "1").exec();
+    Some(format!("the relay can't start itself anew with big stacks ({}): {cause}", program.display()))
+}

@@ -1,1 +1,207 @@
-//! To come.
+//! Logs: to standard error, as text for people or JSON for machines.
+//!
+//! What comes from outside can't forge a line or steer a terminal: control characters are escaped in both formats.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+use std::io::IsTerminal;
+
+use tracing::field::Field;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::{EnvFilter, FilterFn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{self, Writer};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// A line of text.
+    Pretty,
+    /// A JSON object a line.
+    Json,
+}
+
+/// What is logged without `RUST_LOG`. librdkafka repeats at info what the relay itself says better.
+const DEFAULT_FILTER: &str = "info,rdkafka=warn,librdkafka=warn";
+
+/// Starts logging, once: later calls do nothing.
+pub fn start(format: LogFormat) {
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.trim().is_empty());
+    let (filter, wrong) = match wanted.as_deref().map(EnvFilter::try_new) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(cause)) => (EnvFilter::new(DEFAULT_FILTER), Some(cause)),
+        None => (EnvFilter::new(DEFAULT_FILTER), None),
+    };
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let subscriber = tracing_subscriber::registry().with(FilterFn::new(may_speak)).with(filter).with(layer(
+        format,
+        colours,
+        std::io::stderr,
+    ));
+    // Fails only where logging was started before, in tests.
+    if subscriber.try_init().is_ok()
+        && let Some(cause) = wrong
+    {
+        tracing::warn!("RUST_LOG can't be understood and is not used: {cause}");
+    }
+}
+
+/// What writes the lines.
+fn layer<S, W>(format: LogFormat, colours: bool, to: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    // A line that can't be written is lost; saying so on the same standard error would panic.
+    let layer = tracing_subscriber::fmt::layer().with_writer(to).with_ansi(colours).log_internal_errors(false);
+    match format {
+        LogFormat::Pretty => layer.fmt_fields(format::debug_fn(write_field).delimited(" ")).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+    }
+}
+
+/// Writes one field of a line of text. tracing-subscriber's own way lets line breaks through.
+fn write_field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    match field.name() {
+        "message" => write!(Escaping(to), "{value:?}"),
+        // What the bridge from the crate `log` adds; the line has it elsewhere.
+        name if name.starts_with("log.") => Ok(()),
+        name => {
+            write!(to, "{name}=")?;
+            write!(Escaping(to), "{value:?}")
+        }
+    }
+}
+
+/// Escapes on the way what [`printable`] escapes.
+struct Escaping<'to, 'writer>(&'to mut Writer<'writer>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_str(&printable(text))
+    }
+}
+
+/// lapin prints the bodies of returned messages at lower levels, so these are cut off whatever `RUST_LOG` says.
+fn may_speak(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() == Level::ERROR || !metadata.target().starts_with("lapin")
+}
+
+/// `text` with control characters, and what turns the direction of writing, escaped.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unprintable) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        if is_unprintable(character) {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+fn is_unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, colours: bool, filter: &str, log: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let to = lines.clone();
+        let subscriber = tracing_subscriber::registry()
+            .with(FilterFn::new(may_speak))
+            .with(EnvFilter::new(filter))
+            .with(layer(format, colours, move || to.clone()));
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    const EVIL: &str = "a\nINFO forged\u{1b}[2J\u{9b}31m\u{202e}\r\0\u{7f}é";
+
+    #[test]
+    fn what_comes_from_outside_stays_on_its_line() {
+        for colours in [false, true] {
+            let text = logged(LogFormat::Pretty, colours, "info", || {
+                tracing::warn!(tenant = EVIL, correlation_id = %EVIL, reason = ?EVIL, "evil {EVIL}");
+            });
+            assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+            for forbidden in ["\r", "\u{1b}[2J", "\u{9b}", "\u{202e}", "\0", "\u{7f}"] {
+                assert!(!text.contains(forbidden), "{forbidden:?} in {text:?}");
+            }
+            assert!(text.contains("correlation_id=a\\nINFO forged\\u{1b}[2J"), "{text:?}");
+            assert!(text.contains('é'), "what is harmless stays as it is: {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_json_has_its_fields_beside_the_message() {
+        let text = logged(LogFormat::Json, false, "info", || {
+            tracing::warn!(tenant = EVIL, correlation_id = %EVIL, attempt = 3, "evil {EVIL}");
+        });
+        assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["tenant"], EVIL);
+        assert_eq!(line["correlation_id"], EVIL);
+        assert_eq!(line["message"], format!("evil {EVIL}"));
+        assert_eq!(line["attempt"], 3);
+        assert_eq!(line["level"], "WARN");
+    }
+
+    #[test]
+    fn lapin_speaks_of_errors_only_even_when_asked_for_more() {
+        let text = logged(LogFormat::Pretty, false, "trace,lapin=trace", || {
+            tracing::info!(target: "lapin::channel", "a returned body");
+            tracing::error!(target: "lapin::channel", "an error");
+        });
+        assert!(!text.contains("a returned body"), "{text}");
+        assert!(text.contains("an error"), "{text}");
+    }
+
+    #[test]
+    fn librdkafka_speaks_of_warnings_by_default() {
+        let text = logged(LogFormat::Pretty, false, DEFAULT_FILTER, || {
+            tracing::info!(target: "librdkafka", "chatter");
+            tracing::warn!(target: "librdkafka", "trouble");
+            tracing::info!("ours");
+            tracing::debug!("too fine");
+        });
+        assert!(!text.contains("chatter") && text.contains("trouble"), "{text}");
+        assert!(text.contains("ours") && !text.contains("too fine"), "{text}");
+    }
+
+    #[test]
+    fn harmless_text_is_not_copied() {
+        assert!(matches!(printable("Übersicht, 漢字"), Cow::Borrowed(_)));
+        assert_eq!(printable("tab\there"), "tab\\there");
+    }
+}

@@ -1,1 +1,137 @@
-//! To come.
+//! The command line: one file a command.
+//!
+//! Exit codes: 0 done, 1 failed, 2 the configuration or the arguments are wrong. What a program reads goes to standard
+//! output; what only a person reads goes to standard error.
+
+mod check;
+mod dead_letters;
+mod demo;
+mod run;
+mod schema;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use crate::telemetry::LogFormat;
+
+/// The exit code of wrong arguments or a wrong configuration.
+pub const WRONG_INPUT: u8 = 2;
+
+/// Relays REGARDS responses from `RabbitMQ` to Kafka, webhooks, AMQP exchanges and files, by the rules of routes.yaml.
+#[derive(Debug, Parser)]
+#[command(name = "regards-relay", version, max_term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The rules: sources, sinks and routes
+    #[arg(long, global = true, value_name = "FILE", env = "REGARDS_RELAY_CONFIG", default_value = "routes.yaml")]
+    pub config: PathBuf,
+    /// Where the spool and files of sinks lie [default: $STATE_DIRECTORY, else ./data]
+    #[arg(long, global = true, value_name = "DIR", env = "REGARDS_RELAY_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// How logs are written, to standard error
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "pretty")]
+    pub log_format: LogFormat,
+}
+
+impl Global {
+    /// Where what is written lies: `--data-dir`, `$REGARDS_RELAY_DATA_DIR`, systemd's `$STATE_DIRECTORY`, else `./data`.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        data_dir(self.data_dir.as_deref(), std::env::var_os("STATE_DIRECTORY"))
+    }
+}
+
+fn data_dir(given: Option<&Path>, state_directory: Option<OsString>) -> PathBuf {
+    if let Some(given) = given {
+        return given.to_owned();
+    }
+    // systemd lists several with colons; the first is the unit's main one.
+    let first = state_directory.and_then(|all| std::env::split_paths(&all).next());
+    first.filter(|first| !first.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from("data"))
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Relay until stopped
+    Run(run::Arguments),
+    /// Show every problem of the rules, at its line
+    Check(check::Arguments),
+    /// Print the JSON Schema of the rules or of the normalized event
+    Schema(schema::Arguments),
+    /// Watch the whole relay work on this machine, with nothing installed
+    Demo(demo::Arguments),
+    /// Look at what could not be read or delivered
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+}
+
+/// Reads the arguments, does what they say, and says how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Arguments { global, command } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to standard output and are no error.
+            let code = if error.use_stderr() { ExitCode::from(WRONG_INPUT) } else { ExitCode::SUCCESS };
+            // Nobody is there to read it.
+            let _ = error.print();
+            return code;
+        }
+    };
+    crate::telemetry::start(global.log_format);
+    let ended = match command {
+        Command::Run(arguments) => run::run(&global, &arguments),
+        Command::Check(arguments) => check::run(&global, &arguments),
+        Command::Schema(arguments) => schema::run(&arguments),
+        Command::Demo(arguments) => demo::run(&global, &arguments),
+        Command::DeadLetters(command) => dead_letters::run(&global, &command),
+    };
+    ended.unwrap_or_else(|error| {
+        if is_broken_pipe(&error) {
+            return ExitCode::SUCCESS;
+        }
+        let line = format!("error: {error:#}");
+        // Nobody is there to read it.
+        let _ = writeln!(std::io::stderr(), "{}", crate::telemetry::printable(&line));
+        ExitCode::FAILURE
+    })
+}
+
+/// Whoever reads our output has seen enough: `regards-relay dead-letters list | head`.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_data_directory_comes_from_where_it_is_named_first() {
+        let state = || Some(OsString::from("/var/lib/relay:/var/lib/other"));
+        assert_eq!(data_dir(Some(Path::new("/given")), state()), PathBuf::from("/given"));
+        assert_eq!(data_dir(None, state()), PathBuf::from("/var/lib/relay"));
+        assert_eq!(data_dir(None, Some(OsString::new())), PathBuf::from("data"));
+        assert_eq!(data_dir(None, None), PathBuf::from("data"));
+    }
+}

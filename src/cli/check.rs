@@ -1,0 +1,14 @@
+//! `check`: every problem of routes.yaml at its line.
+
+use std::process::ExitCode;
+
+use super::Global;
+
+/// The command's own arguments.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {}
+
+/// Does it.
+pub fn run(_global: &Global, _arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("`check` is not built yet")
+}

@@ -1,0 +1,354 @@
+//! What the relay counts: one place that everything on the way of an event writes to, and that the admin listener reads.
+//!
+//! Every label that the configuration names is there from the start, at zero.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::event::SourceName;
+use crate::rules::{Condition, Field, RouteName, SinkIndex, SinkName};
+use crate::source::SourceStats;
+use crate::spool::Spool;
+
+/// The state and the counters of one relay.
+#[derive(Debug)]
+pub struct Stats {
+    /// In the order of the configuration.
+    pub sources: Vec<Arc<SourceStats>>,
+    /// In the order of the configuration, as [`SinkIndex`] counts.
+    pub sinks: Vec<Arc<SinkStats>>,
+    /// In the order of the configuration, as the places in a plan count.
+    pub routes: Vec<RouteStats>,
+    unrouted: AtomicU64,
+    waiting: Mutex<Option<String>>,
+    spool: OnceLock<Arc<Spool>>,
+}
+
+impl Stats {
+    /// All zero.
+    #[must_use]
+    pub fn new(config: &Config) -> Arc<Self> {
+        let tenants = named_tenants(config);
+        Arc::new(Self {
+            sources: config
+                .sources
+                .iter()
+                .map(|source| {
+                    let tenants = tenants.iter().map(String::as_str);
+                    Arc::new(SourceStats::new(source.name.clone(), &[source.reading.family], tenants))
+                })
+                .collect(),
+            sinks: config.sinks.iter().map(|sink| Arc::new(SinkStats::new(sink.name.clone()))).collect(),
+            routes: config.rules.routes.iter().map(|route| RouteStats::new(route.name.clone())).collect(),
+            unrouted: AtomicU64::new(0),
+            waiting: Mutex::new(Some("the relay is starting".to_owned())),
+            spool: OnceLock::new(),
+        })
+    }
+
+    /// The counters of the source of that name.
+    #[must_use]
+    pub fn source(&self, name: &SourceName) -> Option<&Arc<SourceStats>> {
+        self.sources.iter().find(|source| source.name() == name)
+    }
+
+    /// The counters of a sink.
+    #[must_use]
+    pub fn sink(&self, sink: SinkIndex) -> Option<&Arc<SinkStats>> {
+        self.sinks.get(sink.0)
+    }
+
+    /// The route at that place took an event.
+    pub fn count_route(&self, route: usize) {
+        if let Some(route) = self.routes.get(route) {
+            route.events.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// No route took an event.
+    pub fn count_unrouted(&self) {
+        self.unrouted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many events no route took.
+    #[must_use]
+    pub fn unrouted(&self) -> u64 {
+        self.unrouted.load(Ordering::Relaxed)
+    }
+
+    /// The relay as a whole can't start yet, for that reason: another one holds the spool, say.
+    pub fn set_waiting(&self, reason: impl Into<String>) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.into());
+    }
+
+    /// The spool is open: from here on the relay works.
+    pub fn set_spool(&self, spool: Arc<Spool>) {
+        // Set once at start; a second time would be the same spool.
+        let _ = self.spool.set(spool);
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The spool, once it is open.
+    #[must_use]
+    pub fn spool(&self) -> Option<&Arc<Spool>> {
+        self.spool.get()
+    }
+
+    /// Everything that keeps the relay from doing its work, in sentences. Empty: it is ready.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        problems.extend(self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        if let Some(problem) = self.spool().and_then(|spool| spool.problem()) {
+            problems.push(problem);
+        }
+        for source in self.sources.iter().filter(|source| !source.is_up()) {
+            let problem = source.problem().unwrap_or_else(|| "does not consume".to_owned());
+            problems.push(format!("source {} {problem}", source.name()));
+        }
+        problems
+    }
+}
+
+/// How a delivery, or an attempt at one, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryResult {
+    /// The destination has it.
+    Delivered,
+    /// The attempt failed and there will be another.
+    Retried,
+    /// The destination will never take it: a dead letter.
+    Refused,
+    /// `give_up_after` or `attempts` was reached: a dead letter.
+    GaveUp,
+    /// A template or an address could not be rendered: a dead letter.
+    RenderFailed,
+}
+
+impl DeliveryResult {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Delivered, Self::Retried, Self::Refused, Self::GaveUp, Self::RenderFailed];
+
+    /// The word used in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retried => "retried",
+            Self::Refused => "refused",
+            Self::GaveUp => "gave_up",
+            Self::RenderFailed => "render_failed",
+        }
+    }
+
+    const fn place(self) -> usize {
+        match self {
+            Self::Delivered => 0,
+            Self::Retried => 1,
+            Self::Refused => 2,
+            Self::GaveUp => 3,
+            Self::RenderFailed => 4,
+        }
+    }
+}
+
+/// The state and the counters of one sink.
+#[derive(Debug)]
+pub struct SinkStats {
+    name: SinkName,
+    results: [AtomicU64; DeliveryResult::ALL.len()],
+    in_flight: AtomicU64,
+    breaker_open: AtomicBool,
+    paused: AtomicBool,
+    duration: Histogram,
+}
+
+impl SinkStats {
+    /// All zero.
+    #[must_use]
+    pub fn new(name: SinkName) -> Self {
+        Self {
+            name,
+            results: Default::default(),
+            in_flight: AtomicU64::new(0),
+            breaker_open: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            duration: Histogram::default(),
+        }
+    }
+
+    /// An attempt or a delivery ended so.
+    pub fn count(&self, result: DeliveryResult) {
+        if let Some(count) = self.results.get(result.place()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A delivery took so long, from the receipt of its message until the destination had it.
+    pub fn count_delivered(&self, took: Duration) {
+        self.count(DeliveryResult::Delivered);
+        self.duration.observe(took);
+    }
+
+    /// An attempt began.
+    pub fn attempt_began(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An attempt ended, whatever its verdict.
+    pub fn attempt_ended(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Its breaker is open: only probes go out.
+    pub fn set_breaker_open(&self, open: bool) {
+        self.breaker_open.store(open, Ordering::Relaxed);
+    }
+
+    /// It is paused.
+    pub fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// Which sink.
+    #[must_use]
+    pub fn name(&self) -> &SinkName {
+        &self.name
+    }
+
+    /// How many ended so.
+    #[must_use]
+    pub fn results(&self, result: DeliveryResult) -> u64 {
+        self.results.get(result.place()).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// How many attempts are under way.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Its breaker is open.
+    #[must_use]
+    pub fn is_breaker_open(&self) -> bool {
+        self.breaker_open.load(Ordering::Relaxed)
+    }
+
+    /// It is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// How long its deliveries took.
+    #[must_use]
+    pub fn duration(&self) -> &Histogram {
+        &self.duration
+    }
+}
+
+/// The counter of one route.
+#[derive(Debug)]
+pub struct RouteStats {
+    name: RouteName,
+    events: AtomicU64,
+}
+
+impl RouteStats {
+    fn new(name: RouteName) -> Self {
+        Self { name, events: AtomicU64::new(0) }
+    }
+
+    /// Which route.
+    #[must_use]
+    pub fn name(&self) -> &RouteName {
+        &self.name
+    }
+
+    /// How many events it took.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+}
+
+/// Durations counted in fixed buckets, from a healthy Kafka to the retries of an outage.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// One more than there are bounds: the last is what lies above them all.
+    buckets: [AtomicU64; Self::BOUNDS_MS.len() + 1],
+    sum_us: AtomicU64,
+}
+
+impl Histogram {
+    /// The upper bounds of the buckets but the last, in milliseconds.
+    pub const BOUNDS_MS: [u32; 16] =
+        [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000, 600_000, 3_600_000];
+
+    fn observe(&self, duration: Duration) {
+        let bound = Self::BOUNDS_MS.iter().position(|ms| duration <= Duration::from_millis((*ms).into()));
+        if let Some(bucket) = self.buckets.get(bound.unwrap_or(Self::BOUNDS_MS.len())) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum_us.fetch_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The number in each bucket, not added up; the last is what lies above every bound.
+    #[must_use]
+    pub fn buckets(&self) -> [u64; Self::BOUNDS_MS.len() + 1] {
+        self.buckets.each_ref().map(|bucket| bucket.load(Ordering::Relaxed))
+    }
+
+    /// All durations added up.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        Duration::from_micros(self.sum_us.load(Ordering::Relaxed))
+    }
+}
+
+/// The tenants that the configuration names, each once: those of sources, then those of routes where no glob is meant.
+fn named_tenants(config: &Config) -> Vec<String> {
+    fn of_condition(condition: &Condition, tenants: &mut Vec<String>) {
+        let globs = condition.fields.iter().filter(|(field, _)| *field == Field::Tenant).flat_map(|(_, globs)| globs);
+        let names = globs.map(crate::rules::Glob::as_str).filter(|name| !name.contains(['*', '?']));
+        tenants.extend(names.map(str::to_owned));
+        for condition in &condition.not {
+            of_condition(condition, tenants);
+        }
+    }
+    let mut tenants = Vec::new();
+    tenants.extend(config.sources.iter().filter_map(|source| source.reading.tenant.as_deref()).map(str::to_owned));
+    for route in &config.rules.routes {
+        of_condition(&route.when, &mut tenants);
+    }
+    let mut seen = std::collections::HashSet::new();
+    tenants.retain(|tenant| seen.insert(tenant.clone()));
+    tenants
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_falls_into_the_bucket_whose_bound_it_reaches() {
+        let histogram = Histogram::default();
+        for ms in [0, 1, 2, 3, 3_600_000, 3_600_001] {
+            histogram.observe(Duration::from_millis(ms));
+        }
+        let buckets = histogram.buckets();
+        assert_eq!(buckets[..3], [2, 1, 1]);
+        assert_eq!(buckets[15..], [1, 1]);
+        assert_eq!(buckets.iter().sum::<u64>(), 6);
+        assert_eq!(histogram.sum(), Duration::from_millis(7_200_007));
+    }
+
+    #[test]
+    fn each_result_has_its_own_place() {
+        for (place, result) in DeliveryResult::ALL.into_iter().enumerate() {
+            assert_eq!(result.place(), place);
+        }
+    }
+}

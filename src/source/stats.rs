@@ -1,0 +1,260 @@
+//! What a source counts of itself.
+//!
+//! Plain atomics: counting an event takes a shared lock and one addition, and allocates nothing once its tenant is known.
+//! Who shows these numbers, and how, isn't known here.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::event::{Family, SourceName};
+
+/// So many tenants are counted by name for each source; all further ones together as [`OTHER_TENANTS`].
+pub const MAX_COUNTED_TENANTS: usize = 1_000;
+
+/// The name under which the tenants beyond [`MAX_COUNTED_TENANTS`] are counted.
+pub const OTHER_TENANTS: &str = "_other";
+
+/// The state and the counters of one source.
+#[derive(Debug)]
+pub struct SourceStats {
+    name: SourceName,
+    up: AtomicBool,
+    problem: Mutex<Option<String>>,
+    last_message: AtomicU64,
+    reconnects: AtomicU64,
+    received: AtomicU64,
+    events: EventCounts,
+}
+
+impl SourceStats {
+    /// All zero and not consuming yet. `tenants` are those that the configuration names: counted by name before all others.
+    #[must_use]
+    pub fn new<'a>(name: SourceName, families: &[&'static Family], tenants: impl IntoIterator<Item = &'a str>) -> Self {
+        Self {
+            name,
+            up: AtomicBool::new(false),
+            problem: Mutex::new(Some("is starting".to_owned())),
+            last_message: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            events: EventCounts::new(families, tenants),
+        }
+    }
+
+    /// The source consumes, or has read everything it will ever have: nothing is wrong.
+    pub fn set_up(&self) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.up.store(true, Ordering::Release);
+    }
+
+    /// The source doesn't consume, for that reason. The reason continues a sentence that starts with the source's name.
+    pub fn set_down(&self, problem: impl Into<String>) {
+        self.up.store(false, Ordering::Release);
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem.into());
+    }
+
+    /// A message came in now.
+    pub fn count_received(&self) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_message.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// A message became an event.
+    pub fn count_event(&self, kind: &str, tenant: &str, status: &str) {
+        self.events.count(kind, tenant, status);
+    }
+
+    /// The connection was lost and is tried anew.
+    pub fn count_reconnect(&self) {
+        self.reconnects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Which source.
+    #[must_use]
+    pub fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    /// It consumes.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.up.load(Ordering::Acquire)
+    }
+
+    /// Why it doesn't consume.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// When the last message came in, since 1970; zero is never.
+    #[must_use]
+    pub fn last_message(&self) -> Duration {
+        Duration::from_millis(self.last_message.load(Ordering::Relaxed))
+    }
+
+    /// How often it had to connect anew.
+    #[must_use]
+    pub fn reconnects(&self) -> u64 {
+        self.reconnects.load(Ordering::Relaxed)
+    }
+
+    /// How many messages came in.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// How many events there were.
+    #[must_use]
+    pub fn events(&self) -> &EventCounts {
+        &self.events
+    }
+}
+
+/// Events by type, tenant and status.
+#[derive(Debug)]
+pub struct EventCounts {
+    /// Type and status of each place in the lists below.
+    slots: Vec<(&'static str, &'static str)>,
+    tenants: RwLock<HashMap<Arc<str>, Counts>>,
+    others: Counts,
+}
+
+type Counts = Box<[AtomicU64]>;
+
+impl EventCounts {
+    fn new<'a>(families: &[&'static Family], tenants: impl IntoIterator<Item = &'a str>) -> Self {
+        let slots: Vec<_> = families
+            .iter()
+            .flat_map(|family| family.statuses.iter().map(|(status, _)| (family.kind, *status)))
+            .collect();
+        let mut counted = HashMap::new();
+        for tenant in tenants {
+            if counted.len() == MAX_COUNTED_TENANTS {
+                break;
+            }
+            counted.entry(Arc::from(tenant)).or_insert_with(|| zeros(slots.len()));
+        }
+        Self { others: zeros(slots.len()), tenants: RwLock::new(counted), slots }
+    }
+
+    fn count(&self, kind: &str, tenant: &str, status: &str) {
+        // A handful of short constants: comparing them is faster than hashing.
+        let Some(slot) = self.slots.iter().position(|(k, s)| *s == status && *k == kind) else { return };
+        let increase = |counts: &Counts| {
+            if let Some(count) = counts.get(slot) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        {
+            let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(counts) = tenants.get(tenant) {
+                return increase(counts);
+            }
+            if tenants.len() >= MAX_COUNTED_TENANTS {
+                return increase(&self.others);
+            }
+        }
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        if tenants.len() >= MAX_COUNTED_TENANTS && !tenants.contains_key(tenant) {
+            return increase(&self.others);
+        }
+        increase(tenants.entry(Arc::from(tenant)).or_insert_with(|| zeros(self.slots.len())));
+    }
+
+    /// Every type, tenant, status and number, the tenants in alphabetical order and [`OTHER_TENANTS`] last.
+    #[must_use]
+    pub fn all(&self) -> Vec<EventCount> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        let mut named: Vec<_> = tenants.iter().map(|(tenant, counts)| (Arc::clone(tenant), counts)).collect();
+        named.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        // A tenant may really be called so; then its events are counted here.
+        if !tenants.contains_key(OTHER_TENANTS) {
+            named.push((Arc::from(OTHER_TENANTS), &self.others));
+        }
+        let mut all = Vec::with_capacity(named.len() * self.slots.len());
+        for (tenant, counts) in named {
+            for ((kind, status), count) in self.slots.iter().zip(counts) {
+                let tenant = Arc::clone(&tenant);
+                all.push(EventCount { kind, tenant, status, count: count.load(Ordering::Relaxed) });
+            }
+        }
+        all
+    }
+}
+
+/// How many events of one kind there were.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventCount {
+    /// The event's type.
+    pub kind: &'static str,
+    /// Its tenant, or [`OTHER_TENANTS`].
+    pub tenant: Arc<str>,
+    /// Its status.
+    pub status: &'static str,
+    /// So many since start.
+    pub count: u64,
+}
+
+fn zeros(length: usize) -> Counts {
+    (0..length).map(|_| AtomicU64::new(0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::FAMILIES;
+
+    const KIND: &str = "fr.cnes.regards.lta.submission.response";
+
+    fn stats<'a>(tenants: impl IntoIterator<Item = &'a str>) -> SourceStats {
+        let lta = FAMILIES.iter().find(|family| family.name == "lta").unwrap();
+        SourceStats::new(SourceName::new("regards"), &[lta], tenants)
+    }
+
+    fn count(stats: &SourceStats, tenant: &str, status: &str) -> Option<u64> {
+        let all = stats.events().all();
+        all.iter().find(|count| &*count.tenant == tenant && count.status == status).map(|count| count.count)
+    }
+
+    #[test]
+    fn named_tenants_are_there_from_the_start() {
+        let stats = stats(["esa"]);
+        assert_eq!(count(&stats, "esa", "GRANTED"), Some(0));
+        assert_eq!(count(&stats, "cnes", "GRANTED"), None);
+        stats.count_event(KIND, "cnes", "GRANTED");
+        stats.count_event(KIND, "cnes", "GRANTED");
+        assert_eq!(count(&stats, "cnes", "GRANTED"), Some(2));
+        assert_eq!(count(&stats, "cnes", "ERROR"), Some(0));
+    }
+
+    #[test]
+    fn tenants_beyond_the_bound_are_counted_together() {
+        let stats = stats(["zulu"]);
+        for number in 0..MAX_COUNTED_TENANTS + 5 {
+            stats.count_event(KIND, &format!("tenant-{number}"), "ERROR");
+        }
+        stats.count_event(KIND, "zulu", "ERROR");
+        assert_eq!(count(&stats, "zulu", "ERROR"), Some(1), "a named tenant keeps its place");
+        // One place is zulu's, so 999 of the others have one.
+        assert_eq!(count(&stats, OTHER_TENANTS, "ERROR"), Some(6));
+        assert_eq!(stats.events().all().len(), (MAX_COUNTED_TENANTS + 1) * 4);
+    }
+
+    #[test]
+    fn a_source_is_down_until_it_says_otherwise() {
+        let stats = stats([]);
+        assert!(!stats.is_up());
+        assert!(stats.problem().is_some());
+        stats.set_up();
+        assert!(stats.is_up());
+        assert_eq!(stats.problem(), None);
+        stats.set_down("lost its connection");
+        assert!(!stats.is_up());
+        assert_eq!(stats.problem().as_deref(), Some("lost its connection"));
+    }
+}

@@ -1,0 +1,79 @@
+//! Only one relay owns a spool: a lock on a file beside it, released by the system however the relay ends.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::SpoolError;
+
+/// The number of a process is shorter than this, in bytes.
+const MAX_PID: u64 = 32;
+
+/// The right to write to a spool, for as long as it is held.
+#[derive(Debug)]
+pub(super) struct Lock {
+    // Its lock goes with it.
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of the spool at `path`, whose directory exists.
+    pub(super) fn take(path: &Path) -> Result<Self, SpoolError> {
+        let beside = lock_path(path);
+        let failed = |cause| SpoolError::io(&beside, "the lock of the spool can't be taken", cause);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&beside)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                // Who holds it is only for people: unreadable is unknown.
+                let _ = file.take(MAX_PID).read_to_string(&mut pid);
+                return Err(SpoolError::Held { path: path.to_owned(), pid: pid.trim().parse().ok() });
+            }
+            Err(TryLockError::Error(cause)) => return Err(failed(cause)),
+        }
+        file.set_len(0).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// `spool.db` has `spool.lock` beside it.
+fn lock_path(path: &Path) -> PathBuf {
+    let mut beside = path.with_extension("lock");
+    if beside == path {
+        beside = path.with_extension("lock.lock");
+    }
+    beside
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_holds_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("spool.db");
+        let held = Lock::take(&path).unwrap();
+        let Err(SpoolError::Held { pid, .. }) = Lock::take(&path) else { panic!("the lock was taken twice") };
+        assert_eq!(pid, Some(std::process::id()));
+        drop(held);
+        Lock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn a_spool_that_is_called_as_a_lock_is_has_another_lock() {
+        assert_eq!(lock_path(Path::new("/d/spool.db")), Path::new("/d/spool.lock"));
+        assert_eq!(lock_path(Path::new("/d/spool.lock")), Path::new("/d/spool.lock.lock"));
+    }
+}

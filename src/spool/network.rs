@@ -1,0 +1,79 @@
+//! SQLite's write-ahead log needs memory shared between processes and locks that hold: network file systems have neither.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// The kernel's names of network file systems.
+const NETWORK: &[&str] = &[
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "afs",
+    "ceph",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ocfs2",
+    "gfs2",
+    "glusterfs",
+    "fuse.glusterfs",
+    "fuse.sshfs",
+    "fuse.s3fs",
+    "fuse.ceph",
+    "fuse.rclone",
+    "fuse.gcsfuse",
+    "fuse.blobfuse",
+];
+
+/// The network file system that `directory` lies on, by its kernel's name; `None` also where it can't be told.
+pub(super) fn file_system(directory: &Path) -> Option<String> {
+    let device = std::fs::metadata(directory).ok()?.dev();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let kind = kind_of(&mounts, device)?;
+    NETWORK.contains(&kind).then(|| kind.to_owned())
+}
+
+/// The type of the mounted file system with that device number; see proc_pid_mountinfo(5).
+fn kind_of(mounts: &str, device: u64) -> Option<&str> {
+    let device = format!("{}:{}", major(device), minor(device));
+    mounts.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        (before.split(' ').nth(2)? == device).then(|| after.split(' ').next())?
+    })
+}
+
+/// As the C library's `major` on Linux.
+fn major(device: u64) -> u64 {
+    ((device >> 8) & 0xfff) | ((device >> 32) & !0xfff)
+}
+
+/// As the C library's `minor` on Linux.
+fn minor(device: u64) -> u64 {
+    (device & 0xff) | ((device >> 12) & !0xff & 0xffff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+40 22 0:52 /export /mnt/data\\040x rw,relatime shared:20 master:3 - nfs4 server:/export rw,vers=4.2
+41 22 0:53 / /mnt/win rw - cifs //server/share rw
+";
+
+    #[test]
+    fn the_type_is_found_by_the_device() {
+        assert_eq!(kind_of(MOUNTS, 0x801), Some("ext4"));
+        assert_eq!(kind_of(MOUNTS, 52), Some("nfs4"));
+        assert_eq!(kind_of(MOUNTS, 53), Some("cifs"));
+        assert_eq!(kind_of(MOUNTS, 54), None);
+    }
+
+    #[test]
+    fn a_local_directory_is_fine() {
+        assert_eq!(file_system(&std::env::temp_dir()), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! Dead letters for people: read beside a running relay, in transactions so short that they never hold it up.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, OptionalExtension, Row};
+use uuid::Uuid;
+
+use super::database::{SpoolError, open_to_read};
+use super::properties;
+use crate::event::{Message, Reason, SourceName};
+
+/// So many are read in one transaction: a list that someone reads slowly must not keep the log from being emptied.
+const PAGE: u64 = 500;
+
+/// The dead letters of a spool, to read.
+#[derive(Debug)]
+pub struct DeadLetters {
+    /// None: nothing was ever stored.
+    connection: Option<Connection>,
+    path: PathBuf,
+}
+
+/// Which dead letters: all that is given must be so.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Exactly this tenant.
+    pub tenant: Option<String>,
+    /// Exactly this status.
+    pub status: Option<String>,
+    /// Exactly this sink.
+    pub sink: Option<String>,
+    /// This reason.
+    pub reason: Option<Reason>,
+    /// Exactly this correlation id.
+    pub correlation_id: Option<String>,
+    /// Not older than this, in milliseconds since 1970.
+    pub since: Option<i64>,
+    /// At most so many, the newest.
+    pub limit: Option<u64>,
+}
+
+/// What a list shows of a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// What it is called by; never given twice.
+    pub id: i64,
+    /// A [`Reason`], or the word of one that only a later version knows.
+    pub reason: String,
+    /// What was found and what was expected, or what the destination said.
+    pub detail: String,
+    /// The sink that could not be served.
+    pub sink: Option<String>,
+    /// The source it came from.
+    pub source: String,
+    /// Where it could be read.
+    pub tenant: Option<String>,
+    /// Where it could be read, as received.
+    pub status: Option<String>,
+    /// Where it could be read.
+    pub correlation_id: Option<String>,
+    /// How many attempts there were.
+    pub attempts: u32,
+    /// When it died, in milliseconds since 1970.
+    pub at: i64,
+}
+
+/// A dead letter, whole.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// What a list shows of it.
+    pub listed: Listed,
+    /// None where the message never became an event.
+    pub event_id: Option<Uuid>,
+    /// As received.
+    pub message: Arc<Message>,
+}
+
+impl DeadLetters {
+    /// Opens the spool at `path` to read. That nothing was stored there yet is no error: then there are no dead letters.
+    pub fn open_read_only(path: &Path) -> Result<Self, SpoolError> {
+        Ok(Self { connection: open_to_read(path)?, path: path.to_owned() })
+    }
+
+    /// Whether there is a spool at all.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// Gives the dead letters that the filter leaves to `each`, the newest first, until there are no more or `each` fails.
+    pub fn list<E: From<SpoolError>>(
+        &self,
+        filter: &Filter,
+        mut each: impl FnMut(Listed) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut left = filter.limit.unwrap_or(u64::MAX);
+        let mut before = i64::MAX;
+        while left > 0 {
+            let page = self.page(filter, before, left.min(PAGE))?;
+            let Some(last) = page.last() else { break };
+            before = last.id;
+            left = left.saturating_sub(u64::try_from(page.len()).unwrap_or(u64::MAX));
+            for letter in page {
+                each(letter)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn page(&self, filter: &Filter, before: i64, limit: u64) -> Result<Vec<Listed>, SpoolError> {
+        let Some(connection) = &self.connection else { return Ok(Vec::new()) };
+        let reason = filter.reason.map(Reason::as_str);
+        let mut conditions = vec!["id < ?"];
+        let mut values: Vec<&dyn ToSql> = vec![&before];
+        // Only what is given becomes a condition, so that SQLite can choose an index for it.
+        let texts = [
+            ("tenant = ?", &filter.tenant),
+            ("status = ?", &filter.status),
+            ("sink = ?", &filter.sink),
+            ("correlation_id = ?", &filter.correlation_id),
+        ];
+        for (condition, value) in &texts {
+            if let Some(value) = value {
+                conditions.push(condition);
+                values.push(value);
+            }
+        }
+        if let Some(reason) = &reason {
+            conditions.push("reason = ?");
+            values.push(reason);
+        }
+        if let Some(since) = &filter.since {
+            conditions.push("at >= ?");
+            values.push(since);
+        }
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        values.push(&limit);
+        let query =
+            format!("SELECT {LISTED} FROM dead_letters WHERE {} ORDER BY id DESC LIMIT ?", conditions.join(" AND "));
+        let read =
+            || connection.prepare(&query)?.query_map(values.as_slice(), listed)?.collect::<rusqlite::Result<Vec<_>>>();
+        read().map_err(SpoolError::sqlite(&self.path))
+    }
+
+    /// The dead letter of that id, if there is one.
+    pub fn show(&self, id: i64) -> Result<Option<Shown>, SpoolError> {
+        let Some(connection) = &self.connection else { return Ok(None) };
+        let query = format!("SELECT {LISTED}, event_id, properties, body FROM dead_letters WHERE id = ?");
+        connection.query_row(&query, [id], shown).optional().map_err(SpoolError::sqlite(&self.path))
+    }
+}
+
+/// The columns that [`listed`] reads.
+const LISTED: &str = "id, reason, detail, sink, source, tenant, status, correlation_id, attempts, at";
+
+fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
+    Ok(Listed {
+        id: row.get(0)?,
+        reason: row.get(1)?,
+        detail: row.get(2)?,
+        sink: row.get(3)?,
+        source: row.get(4)?,
+        tenant: row.get(5)?,
+        status: row.get(6)?,
+        correlation_id: row.get(7)?,
+        attempts: row.get(8)?,
+        at: row.get(9)?,
+    })
+}
+
+fn shown(row: &Row<'_>) -> rusqlite::Result<Shown> {
+    let unreadable =
+        |column, kind, cause: String| rusqlite::Error::FromSqlConversionFailure(column, kind, cause.into());
+    let listed = listed(row)?;
+    let event_id = row.get_ref(10)?.as_blob_or_null()?.map(Uuid::from_slice).transpose();
+    let event_id = event_id.map_err(|cause| unreadable(10, rusqlite::types::Type::Blob, cause.to_string()))?;
+    let properties = properties::from_json(row.get_ref(11)?.as_str()?)
+        .map_err(|cause| unreadable(11, rusqlite::types::Type::Text, cause))?;
+    let message = Message {
+        source: SourceName::new(&listed.source),
+        body: Bytes::copy_from_slice(row.get_ref(12)?.as_blob()?),
+        properties,
+        redelivered: false,
+    };
+    Ok(Shown { listed, event_id, message: Arc::new(message) })
+}
