@@ -133,7 +133,8 @@ struct Router {
 impl Intake for Router {
     /// Message → event → plan → deliveries, each with its share of the receipt.
     fn accept(&self, message: Message, receipt: Receipt) {
-        let (Some(reading), Some(stats)) = (self.readings.get(&message.source), self.stats.source(&message.source)) else {
+        let (Some(reading), Some(stats)) = (self.readings.get(&message.source), self.stats.source(&message.source))
+        else {
             return;
         };
         let since = Instant::now();

@@ -6,7 +6,7 @@
 mod check;
 mod dead_letters;
 mod demo;
-mod run;
+pub mod run;
 mod schema;
 
 use std::ffi::OsString;

@@ -1,18 +1,30 @@
 //! `run`: relays until stopped.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin;
+use super::Global;
 use crate::config::{Config, SinkKind, SourceKind};
 use crate::relay::Relay;
 
-/// Relays by that configuration until SIGTERM or SIGINT, or until every recording is at its end. A second signal exits at
-/// once, with 1.
-pub fn run(config: Config) -> anyhow::Result<ExitCode> {
+/// Supervisors that signal a process and then its group send the same signal twice.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
+/// The command's own arguments.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {}
+
+/// Relays until SIGTERM or SIGINT, or until every recording is at its end.
+pub fn run(_global: &Global, _arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("not yet")
+}
+
+/// Relays by that configuration. A second signal exits at once, with 1.
+pub fn run_with(config: Config) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start threads")?;
     let result = runtime.block_on(relay(config));
     // What blocks (a resolver, a file system that hangs) must not hold up the exit.
@@ -24,12 +36,7 @@ async fn relay(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     announce(&config);
-    let listen = config.admin.listen;
     let relay = Relay::new(config);
-    let _admin = match listen {
-        Some(address) => Some(admin::serve(address, relay.stats()).await?),
-        None => None,
-    };
     relay.run(stop).await?;
     tracing::info!("stopped; everything taken is delivered, kept, or back in its queue");
     Ok(())
@@ -39,17 +46,24 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
     tokio::spawn(async move {
-        for count in 1_u8.. {
+        let mut stopping: Option<Instant> = None;
+        loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            if count > 1 {
-                tracing::warn!("a second signal: exiting at once; what is in flight will be redelivered");
-                std::process::exit(1);
+            match stopping {
+                None => {
+                    tracing::info!("stopping: no more messages are taken, those in flight are finished");
+                    stop.cancel();
+                    stopping = Some(Instant::now());
+                }
+                Some(since) if since.elapsed() < SAME_SIGNAL => {}
+                Some(_) => {
+                    tracing::warn!("a second signal: exiting at once; what is in flight will be redelivered");
+                    std::process::exit(1);
+                }
             }
-            tracing::info!("stopping: no more messages are taken, those in flight are finished");
-            stop.cancel();
         }
     });
     Ok(())

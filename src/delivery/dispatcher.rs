@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::Delivery;
 use super::lanes::{Lane, Lanes};
 use super::notice::Throttle;
 use super::stats::{DeliveryResult, SinkStats};
-use super::Delivery;
 use crate::config::{OrderBy, Retry};
 use crate::event::Reason;
 use crate::rules::SinkName;
@@ -227,7 +227,8 @@ impl Dispatcher {
             );
         }
         let message = Arc::clone(&delivery.received.message);
-        let letter = DeadLetter::of_event(event, message, reason, detail).for_sink(self.name.clone(), delivery.attempts);
+        let letter =
+            DeadLetter::of_event(event, message, reason, detail).for_sink(self.name.clone(), delivery.attempts);
         self.spool.store(letter, delivery.receipt);
         self.lanes.release(lane);
     }

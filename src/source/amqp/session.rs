@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, Fuse, FusedFuture};
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{
@@ -25,6 +26,9 @@ use crate::source::receipt::Receipt;
 
 /// How many settlements are taken, or messages handed out, before the other gets its turn.
 const TURN: usize = 256;
+/// Cumulative acknowledgements wait for each other, unless half of the prefetch is taken: each costs a broker as much as a
+/// message, and far more on a queue with 255 priorities.
+const BETWEEN_ACKNOWLEDGEMENTS: Duration = Duration::from_millis(5);
 /// How often progress is looked at.
 const WATCH: Duration = Duration::from_secs(30);
 /// A head that is unsettled for so long: the channel is closed before the broker does it (`consumer_timeout`, 30 minutes
@@ -90,21 +94,35 @@ impl Session {
         let mut watch = tokio::time::interval_at(Instant::now() + WATCH, WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut settled = Vec::with_capacity(TURN);
+        // One acknowledgement on its way at a time: what settles meanwhile goes with the next.
+        let mut acknowledging = Fuse::terminated();
+        let mut not_before = Instant::now();
+        let mut waits = false;
         loop {
+            if waits && acknowledging.is_terminated() && (Instant::now() >= not_before || self.is_half_full(state)) {
+                waits = false;
+                if let Some(acknowledge) = self.acknowledge(state) {
+                    acknowledging = acknowledge.fuse();
+                    not_before = Instant::now() + BETWEEN_ACKNOWLEDGEMENTS;
+                }
+            }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => break,
                 _ = state.settled.recv_many(&mut settled, TURN) => {
                     let abandoned = settled.drain(..).fold(false, |any, one| state.ledger.settle(one) | any);
                     if abandoned {
                         return Err(Ended::Renew);
                     }
-                    self.acknowledge(state).await?;
+                    waits = true;
                 }
+                acknowledged = &mut acknowledging, if !acknowledging.is_terminated() => acknowledged?,
+                () = tokio::time::sleep_until(not_before), if waits && acknowledging.is_terminated() => {}
                 delivery = self.consumer.next() => self.receive(source, state, delivery).await?,
                 _ = watch.tick() => self.watch(source, state).await?,
             }
         }
+        if acknowledging.is_terminated() { Ok(()) } else { acknowledging.await }
     }
 
     /// Hands out one message and those that wait behind it.
@@ -114,41 +132,45 @@ impl Session {
         state: &mut State,
         first: Option<lapin::Result<Delivery>>,
     ) -> Result<(), Ended> {
-        let mut next = Some(first);
-        let mut change = None;
-        for _ in 0..TURN {
-            let Some(received) = next else { break };
-            match received {
-                Some(Ok(delivery)) => {
-                    state.largest.see(delivery.data.len());
-                    change = self.prefetch.next(&state.largest, source.max_in_flight_bytes).or(change);
-                    self.progress = true;
-                    hand_out(source, state, delivery)?;
-                }
-                Some(Err(error)) => return Err(Ended::Lost(Problem::explain(&error, &self.place))),
-                None => return Err(Ended::Lost(cancelled(source))),
-            }
-            next = self.consumer.next().now_or_never();
+        let mut change = self.take(source, state, first)?;
+        for _ in 1..TURN {
+            let Some(next) = self.consumer.next().now_or_never() else { break };
+            change |= self.take(source, state, next)?;
         }
-        match change {
-            Some(prefetch) => self.consume_anew(source, state, prefetch).await,
-            None => Ok(()),
+        if change { self.consume_anew(source, state).await } else { Ok(()) }
+    }
+
+    /// Hands out one message. True when the prefetch changes.
+    fn take(
+        &mut self,
+        source: &AmqpSource,
+        state: &mut State,
+        received: Option<lapin::Result<Delivery>>,
+    ) -> Result<bool, Ended> {
+        match received {
+            Some(Ok(delivery)) => {
+                state.largest.see(delivery.data.len());
+                self.progress = true;
+                hand_out(source, state, delivery)?;
+                Ok(self.prefetch.next(&state.largest, source.max_in_flight_bytes).is_some())
+            }
+            Some(Err(error)) => Err(Ended::Lost(Problem::explain(&error, &self.place))),
+            None => Err(Ended::Lost(cancelled(source))),
         }
     }
 
     /// Changes the prefetch: it holds for new consumers only, so a new one takes over. What the old one still brought is
     /// handed out first, and its messages stay unacknowledged on the same channel.
-    async fn consume_anew(&mut self, source: &AmqpSource, state: &mut State, prefetch: u16) -> Result<(), Ended> {
+    async fn consume_anew(&mut self, source: &AmqpSource, state: &mut State) -> Result<(), Ended> {
         self.cancel().await.map_err(Ended::Lost)?;
-        while let Some(Some(left)) = self.consumer.next().now_or_never() {
-            match left {
-                Ok(delivery) => {
-                    state.largest.see(delivery.data.len());
-                    hand_out(source, state, delivery)?;
-                }
-                Err(error) => return Err(Ended::Lost(Problem::explain(&error, &self.place))),
-            }
+        let place = self.place.clone();
+        let unanswered = || Ended::Lost(Problem::unanswered(&place, "cancelling the consumer", ANSWER_TIMEOUT));
+        while let Some(left) =
+            tokio::time::timeout(ANSWER_TIMEOUT, self.consumer.next()).await.map_err(|_| unanswered())?
+        {
+            self.take(source, state, Some(left))?;
         }
+        let prefetch = self.prefetch.get();
         self.consumer = consume(&self.channel, &self.place, source, prefetch).await.map_err(Ended::Lost)?;
         tracing::debug!(source = %source.name, prefetch, "prefetch changed");
         Ok(())
@@ -159,10 +181,19 @@ impl Session {
         answer(&self.place, "cancelling the consumer", cancel).await
     }
 
-    async fn acknowledge(&self, state: &mut State) -> Result<(), Ended> {
-        let Some(tag) = state.ledger.acknowledge() else { return Ok(()) };
-        let ack = self.channel.basic_ack(tag, BasicAckOptions { multiple: true });
-        answer(&self.place, "acknowledging", ack).await.map_err(Ended::Lost)
+    fn is_half_full(&self, state: &State) -> bool {
+        state.ledger.unacknowledged() * 2 >= usize::from(self.prefetch.get())
+    }
+
+    /// The acknowledgement of everything that may be acknowledged now, if that is more than before.
+    fn acknowledge(&self, state: &mut State) -> Option<BoxFuture<'static, Result<(), Ended>>> {
+        let tag = state.ledger.acknowledge()?;
+        let (channel, place) = (self.channel.clone(), self.place.clone());
+        let ack = async move {
+            let ack = channel.basic_ack(tag, BasicAckOptions { multiple: true });
+            answer(&place, "acknowledging", ack).await.map_err(Ended::Lost)
+        };
+        Some(ack.boxed())
     }
 
     /// No more messages; waits for those handed out, at most for `grace`, and acknowledges them.
@@ -171,21 +202,25 @@ impl Session {
         if let Err(problem) = self.cancel().await {
             return Ended::Lost(problem);
         }
-        while state.ledger.unsettled() > 0 {
+        loop {
+            if let Some(acknowledge) = self.acknowledge(state)
+                && let Err(ended) = acknowledge.await
+            {
+                return ended;
+            }
+            if state.ledger.unsettled() == 0 {
+                return Ended::Stopped;
+            }
             match tokio::time::timeout_at(deadline, state.settled.recv()).await {
                 Ok(Some(settled)) => {
                     state.ledger.settle(settled);
                 }
-                Ok(None) | Err(_) => break,
+                Ok(None) | Err(_) => return Ended::Stopped,
             }
             while let Ok(settled) = state.settled.try_recv() {
                 state.ledger.settle(settled);
             }
-            if let Err(ended) = self.acknowledge(state).await {
-                return ended;
-            }
         }
-        Ended::Stopped
     }
 
     /// Looks whether messages come while the queue has some, and whether the head has been unsettled for too long.
@@ -223,7 +258,9 @@ impl Session {
             }
             // A broker that lets nobody ask: its own closing of the consumer and the heartbeat remain.
             Ok(Err(_)) => Ok(false),
-            Err(_) => Err(Ended::Lost(Problem::unanswered(&self.place, "asking for the queue's length", ANSWER_TIMEOUT))),
+            Err(_) => {
+                Err(Ended::Lost(Problem::unanswered(&self.place, "asking for the queue's length", ANSWER_TIMEOUT)))
+            }
         }
     }
 }
@@ -306,7 +343,9 @@ fn arguments(declaration: &QueueDeclaration) -> Result<FieldTable, Problem> {
     for (name, value) in &declaration.arguments {
         let value = match value {
             Argument::Bool(value) => AMQPValue::Boolean(*value),
-            Argument::Integer(value) => i32::try_from(*value).map_or(AMQPValue::LongLongInt(*value), AMQPValue::LongInt),
+            Argument::Integer(value) => {
+                i32::try_from(*value).map_or(AMQPValue::LongLongInt(*value), AMQPValue::LongInt)
+            }
             Argument::Text(text) => AMQPValue::LongString(text.as_bytes().into()),
         };
         table.insert(short("an argument's name", name).map_err(settings)?, value);
