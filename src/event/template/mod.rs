@@ -4,14 +4,23 @@
 //! there is no clock, no randomness and no other template to include, and what one rendering may take is bounded. One
 //! that only puts fields between texts, as nearly all topics, keys and paths do, never gets to minijinja: see [`plain`].
 
+mod engine;
+mod names;
 mod plain;
+mod scope;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
 
+use self::engine::{Engine, Mode};
 use self::plain::Plain;
 pub(super) use self::plain::percent_encode;
-use super::{Event, Message};
+pub use self::scope::Scope;
+
+/// A longer template is refused, in bytes.
+const MAX_SOURCE: usize = 64 * 1024;
 
 /// A compiled, checked template. Cheap to clone.
 #[derive(Clone)]
@@ -19,16 +28,12 @@ pub struct Template(Arc<Compiled>);
 
 struct Compiled {
     source: String,
-    plain: Plain,
+    kind: Kind,
 }
 
-/// What a template sees.
-#[derive(Debug, Clone, Copy)]
-pub struct Scope<'a> {
-    /// Its fields, by their names in the normalized event.
-    pub event: &'a Event,
-    /// `headers` and `properties`.
-    pub message: &'a Message,
+enum Kind {
+    Plain(Plain),
+    Engine(Box<Engine>),
 }
 
 /// A template that can't be compiled, or can't be rendered for an event.
@@ -37,10 +42,17 @@ pub struct Scope<'a> {
 pub struct TemplateError(pub String);
 
 impl Template {
-    /// Compiles `source` and checks every name in it.
+    /// Compiles `source` and checks every name in it: fields, filters, tests, functions.
     pub fn compile(source: &str) -> Result<Self, TemplateError> {
-        let plain = Plain::parse(source).ok_or_else(|| TemplateError("expressions are not there yet".to_owned()))?;
-        Ok(Self(Arc::new(Compiled { source: source.to_owned(), plain })))
+        if source.len() > MAX_SOURCE {
+            let length = source.len();
+            return Err(TemplateError(format!("the template has {length} bytes; at most {MAX_SOURCE} are possible")));
+        }
+        let kind = match Plain::parse(source) {
+            Some(plain) => Kind::Plain(plain),
+            None => Kind::Engine(Box::new(Engine::compile(source)?)),
+        };
+        Ok(Self(Arc::new(Compiled { source: source.to_owned(), kind })))
     }
 
     /// The template as written.
@@ -52,27 +64,62 @@ impl Template {
     /// No expression in it: the same text for every event.
     #[must_use]
     pub fn fixed(&self) -> Option<&str> {
-        self.0.plain.fixed()
+        match &self.0.kind {
+            Kind::Plain(plain) => plain.fixed(),
+            Kind::Engine(_) => None,
+        }
+    }
+
+    /// The names in it that can be null and have no `default`: where an address would be `render_failed` then.
+    #[must_use]
+    pub fn nullable(&self) -> Vec<String> {
+        match &self.0.kind {
+            Kind::Plain(plain) => plain.nullable(),
+            Kind::Engine(engine) => engine.nullable(),
+        }
     }
 
     /// The text for one event; null is the empty string.
     pub fn render(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
-        Ok(self.0.plain.render(scope))
+        match &self.0.kind {
+            Kind::Plain(plain) => Ok(plain.render(scope)),
+            Kind::Engine(engine) => engine.render(Mode::Text, scope).map(|rendered| rendered.text),
+        }
     }
 
     /// The same, but an expression that is null without a `default` is an error: for topics, routing keys, URLs and paths.
     pub fn render_address(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
-        self.0.plain.render_address(scope)
+        match &self.0.kind {
+            Kind::Plain(plain) => plain.render_address(scope),
+            Kind::Engine(engine) => engine.render(Mode::Address, scope).map(|rendered| rendered.text),
+        }
     }
 
-    /// The same, but a template whose expressions were all null is `None`: for Kafka keys.
+    /// The same as `render`, but a template whose expressions were all null is `None`, and so is an empty template: for
+    /// Kafka keys.
     pub fn render_key(&self, scope: Scope<'_>) -> Result<Option<String>, TemplateError> {
-        Ok(self.0.plain.render_key(scope))
+        match &self.0.kind {
+            Kind::Plain(plain) => Ok(plain.render_key(scope)),
+            Kind::Engine(engine) => engine.render(Mode::Key, scope).map(|rendered| {
+                let is_null = !rendered.some_value && (rendered.some_null || rendered.text.is_empty());
+                (!is_null).then_some(rendered.text)
+            }),
+        }
     }
 
     /// Like `render_address`, with what each expression makes percent-encoded: for the path and query of a URL.
+    ///
+    /// A path with a segment `.` or `..` is an error: whoever parses the URL would go up by it, encoded or not.
     pub fn render_url(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
-        self.0.plain.render_url(scope)
+        let text = match &self.0.kind {
+            Kind::Plain(plain) => plain.render_url(scope)?,
+            Kind::Engine(engine) => engine.render(Mode::Url, scope)?.text,
+        };
+        let path = text.split(['?', '#']).next().unwrap_or_default();
+        if path.split(['/', '\\']).any(|segment| segment == "." || segment == "..") {
+            return Err(TemplateError(format!("the path {path} has a segment of dots only")));
+        }
+        Ok(text)
     }
 }
 
@@ -81,4 +128,11 @@ impl fmt::Debug for Template {
         // Secrets may have been inserted into the source before it was compiled.
         f.write_str("Template(…)")
     }
+}
+
+/// An expression of an address that was null.
+fn is_null(expression: &str) -> TemplateError {
+    TemplateError(format!(
+        "{expression} is null for this event; what to use then is written {{{{ {expression} | default(\"…\") }}}}"
+    ))
 }

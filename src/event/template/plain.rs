@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::{Scope, TemplateError};
+use super::{Scope, TemplateError, is_null};
 use crate::event::Event;
 
 /// A template of texts and fields.
@@ -69,6 +69,10 @@ impl Field {
         Self::ALL.into_iter().find(|field| field.name() == name)
     }
 
+    pub(super) const fn can_be_null(self) -> bool {
+        matches!(self, Self::ProductId | Self::Session | Self::Expires | Self::Message | Self::Time)
+    }
+
     /// Its value in that event; none is null.
     pub(super) fn of(self, event: &Event) -> Option<Cow<'_, str>> {
         match self {
@@ -93,7 +97,8 @@ impl Plain {
     /// None where it takes more than that, and where a name isn't known: minijinja's way then says what is wrong.
     pub(super) fn parse(source: &str) -> Option<Self> {
         // As minijinja does, one line break at the end is left out.
-        let source = source.strip_suffix('\n').map_or(source, |rest| rest.strip_suffix('\r').unwrap_or(rest));
+        let source = source.strip_suffix('\n').unwrap_or(source);
+        let source = source.strip_suffix('\r').unwrap_or(source);
         let mut pieces = Vec::new();
         let mut rest = source;
         while let Some((text, after)) = rest.split_once('{') {
@@ -134,17 +139,28 @@ impl Plain {
         out
     }
 
-    pub(super) fn render_key(&self, scope: Scope<'_>) -> Option<String> {
-        let mut fields = self.0.iter().filter_map(|piece| match piece {
-            Piece::Field(field) => Some(field),
+    pub(super) fn nullable(&self) -> Vec<String> {
+        let mut names: Vec<_> =
+            self.fields().filter(|field| field.can_be_null()).map(|field| field.name().to_owned()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn fields(&self) -> impl Iterator<Item = Field> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Field(field) => Some(*field),
             Piece::Text(_) => None,
-        });
-        let null = fields.clone().next().is_some() && fields.all(|field| field.of(scope.event).is_none());
-        (!null).then(|| self.render(scope))
+        })
+    }
+
+    pub(super) fn render_key(&self, scope: Scope<'_>) -> Option<String> {
+        let is_fixed = self.fields().next().is_none() && !self.0.is_empty();
+        (is_fixed || self.fields().any(|field| field.of(scope.event).is_some())).then(|| self.render(scope))
     }
 
     pub(super) fn render_address(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
-        self.render_each(scope, |out, value| out.push_str(value))
+        self.render_each(scope, String::push_str)
     }
 
     pub(super) fn render_url(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
@@ -171,13 +187,6 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
         Some(Piece::Text(last)) => last.push_str(text),
         _ => pieces.push(Piece::Text(text.to_owned())),
     }
-}
-
-/// An expression of an address that was null.
-pub(super) fn is_null(expression: &str) -> TemplateError {
-    TemplateError(format!(
-        "{expression} is null for this event; write {expression} | default(\"…\") for what to use then"
-    ))
 }
 
 /// Appends `value` with everything but RFC 3986's unreserved characters percent-encoded.

@@ -1,0 +1,252 @@
+//! Templates that need minijinja: expressions, filters, conditions, loops.
+//!
+//! Null is minijinja's *undefined*, not its *none*: only that prints as nothing, also in `~`, and only that is what
+//! `default` applies to. Two environments hold the compiled template: one forgives null; in the other, for addresses, any
+//! use of null but in `default`, `if`, `or` and `is` is an error that names it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::string::FromUtf8Error;
+
+use minijinja::value::{Rest, Value, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, filters};
+
+use super::scope::{Probe, Source};
+use super::{TemplateError, is_null, names, percent_encode};
+
+/// What one rendering may cost; minijinja counts an instruction as 1, 64 bytes made as 1 and 4 bytes of JSON made as 1.
+/// Enough for a body of a few MiB as JSON.
+const FUEL: u64 = 2_000_000;
+/// What one rendering may give, in bytes.
+const MAX_OUTPUT: usize = 8 * 1024 * 1024;
+
+/// Marks in the state of a rendering: an expression was null, one was not.
+const SOME_NULL: &str = "some null";
+const SOME_VALUE: &str = "some value";
+
+/// How a template is rendered. The name of the mode is the name of the template in its environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Null is nothing.
+    Text,
+    /// Null is nothing, and what was null is told.
+    Key,
+    /// Null is an error.
+    Address,
+    /// Null is an error, all else percent-encoded.
+    Url,
+}
+
+impl Mode {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Key => "key",
+            Self::Address => "address",
+            Self::Url => "url",
+        }
+    }
+}
+
+/// A compiled template.
+pub(super) struct Engine {
+    forgiving: Environment<'static>,
+    strict: Environment<'static>,
+    /// The names it uses, `headers.x` for nested ones.
+    names: BTreeSet<String>,
+}
+
+/// What came out.
+pub(super) struct Rendered {
+    pub(super) text: String,
+    pub(super) some_null: bool,
+    pub(super) some_value: bool,
+}
+
+impl Engine {
+    pub(super) fn compile(source: &str) -> Result<Self, TemplateError> {
+        let forgiving = environment(UndefinedBehavior::Chainable, &[Mode::Text, Mode::Key], source)?;
+        let strict = environment(UndefinedBehavior::SemiStrict, &[Mode::Address, Mode::Url], source)?;
+        let template = forgiving.get_template(Mode::Text.name()).map_err(|error| explain(&error))?;
+        let names = template.undeclared_variables(true).into_iter().collect();
+        names::check(&names, source, &forgiving)?;
+        let engine = Self { forgiving, strict, names };
+        engine.try_out()?;
+        Ok(engine)
+    }
+
+    /// Renders for a made-up event, to find what can never work; what fails only for that event is no error.
+    fn try_out(&self) -> Result<(), TemplateError> {
+        for probe in [Probe { null: None }, Probe { null: Some("") }] {
+            if let Err(error) = self.run(Mode::Text, &probe)
+                && matches!(
+                    error.kind(),
+                    ErrorKind::UnknownMethod
+                        | ErrorKind::UnknownFunction
+                        | ErrorKind::UnknownFilter
+                        | ErrorKind::UnknownTest
+                        | ErrorKind::TooManyArguments
+                        | ErrorKind::MissingArgument
+                )
+            {
+                return Err(explain(&error));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn nullable(&self) -> Vec<String> {
+        let fails = |null: Option<&str>| {
+            self.run(Mode::Address, &Probe { null }).is_err_and(|error| error.kind() == ErrorKind::UndefinedError)
+        };
+        self.names.iter().filter(|name| names::can_be_null(name) && fails(Some(name))).cloned().collect()
+    }
+
+    pub(super) fn render(&self, mode: Mode, source: impl Source) -> Result<Rendered, TemplateError> {
+        self.run(mode, &source).map_err(|error| explain(&error))
+    }
+
+    fn run(&self, mode: Mode, source: &impl Source) -> Result<Rendered, Error> {
+        let environment = match mode {
+            Mode::Text | Mode::Key => &self.forgiving,
+            Mode::Address | Mode::Url => &self.strict,
+        };
+        let mut out = Bounded(Vec::new());
+        let mut top = "";
+        let mut values = Vec::with_capacity(self.names.len());
+        for name in &self.names {
+            let (first, _) = name.split_once('.').unwrap_or((name, ""));
+            // Sorted: `headers` stands right before `headers.x` and `headers.y`.
+            if first != top {
+                top = first;
+                // A name without a value is undefined, and the error then says which.
+                values.extend(source.value(first).map(|value| (first, value)));
+            }
+        }
+        let context = Value::from_pairs(values);
+        let done = environment.get_template(mode.name())?.render_captured_to(context, &mut out)?;
+        let marked = |mark| done.state().get_temp(mark).is_some();
+        let (some_null, some_value) = (marked(SOME_NULL), marked(SOME_VALUE));
+        drop(done);
+        let text = String::from_utf8(out.0).map_err(|error: FromUtf8Error| {
+            Error::new(ErrorKind::WriteFailure, "the output is not UTF-8").with_source(error)
+        })?;
+        Ok(Rendered { text, some_null, some_value })
+    }
+}
+
+fn environment(
+    undefined: UndefinedBehavior,
+    modes: &[Mode],
+    source: &str,
+) -> Result<Environment<'static>, TemplateError> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(undefined);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    // What tells which name an undefined value comes from; costs only where there is one.
+    environment.set_debug(undefined == UndefinedBehavior::SemiStrict);
+    environment.set_formatter(write_value);
+    environment.remove_global("debug");
+    environment.add_test("none", |value: Value| value.is_none() || value.is_undefined());
+    for name in ["lower", "upper", "trim", "title", "capitalize", "replace"] {
+        null_stays_null(&mut environment, name);
+    }
+    for mode in modes {
+        environment.add_template_owned(mode.name(), source.to_owned()).map_err(|error| explain(&error))?;
+    }
+    Ok(environment)
+}
+
+/// Lets a filter over text give null for null, so that `{{ session | upper }}` is as null as `{{ session }}`.
+fn null_stays_null(environment: &mut Environment<'static>, name: &'static str) {
+    let builtin = format!("builtin {name}");
+    match name {
+        "lower" => environment.add_filter(builtin.clone(), filters::lower),
+        "upper" => environment.add_filter(builtin.clone(), filters::upper),
+        "trim" => environment.add_filter(builtin.clone(), filters::trim),
+        "title" => environment.add_filter(builtin.clone(), filters::title),
+        "capitalize" => environment.add_filter(builtin.clone(), filters::capitalize),
+        _ => environment.add_filter(builtin.clone(), filters::replace),
+    }
+    environment.add_filter(name, move |state: &mut State<'_, '_>, value: Value, arguments: Rest<Value>| {
+        if value.is_undefined() || value.is_none() {
+            return Ok(value);
+        }
+        let arguments: Vec<Value> = std::iter::once(value).chain(arguments.0).collect();
+        state.apply_filter(&builtin, &arguments)
+    });
+}
+
+/// Writes what one `{{ … }}` made.
+fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    let mode = state.name();
+    let is_nothing = value.is_undefined() || value.is_none();
+    if mode == Mode::Key.name() {
+        state.set_temp(if is_nothing { SOME_NULL } else { SOME_VALUE }, Value::from(true));
+    } else if is_nothing && (mode == Mode::Address.name() || mode == Mode::Url.name()) {
+        return Err(Error::new(ErrorKind::UndefinedError, "an expression is null for this event"));
+    }
+    if is_nothing {
+        return Ok(());
+    }
+    let text = match value.kind() {
+        // Not Python's spelling, but that of the JSON it came from.
+        ValueKind::Bool => (if value.is_true() { "true" } else { "false" }).to_owned(),
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => {
+            serde_json::to_string(value).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?
+        }
+        _ => match value.as_str() {
+            Some(text) if state.name() != Mode::Url.name() => return Ok(out.write_str(text)?),
+            Some(text) => text.to_owned(),
+            None => value.to_string(),
+        },
+    };
+    if state.name() == Mode::Url.name() {
+        let mut encoded = String::with_capacity(text.len());
+        percent_encode(&mut encoded, &text);
+        return Ok(out.write_str(&encoded)?);
+    }
+    Ok(out.write_str(&text)?)
+}
+
+/// minijinja's errors in the words of this project.
+fn explain(error: &Error) -> TemplateError {
+    let detail = error.detail().unwrap_or_default();
+    match error.kind() {
+        // "`session` is undefined"
+        ErrorKind::UndefinedError => match detail.strip_prefix('`').and_then(|rest| rest.split_once('`')) {
+            Some((name, _)) => is_null(name),
+            None => TemplateError("an expression is null for this event".to_owned()),
+        },
+        ErrorKind::OutOfFuel => TemplateError("the template takes too long or makes too much".to_owned()),
+        ErrorKind::WriteFailure => TemplateError(format!("the template makes more than {MAX_OUTPUT} bytes")),
+        kind => {
+            let mut text = kind.to_string();
+            if !detail.is_empty() {
+                text = format!("{text}: {detail}");
+            }
+            match error.line() {
+                Some(line) if line > 1 => TemplateError(format!("{text} (line {line} of the template)")),
+                _ => TemplateError(text),
+            }
+        }
+    }
+}
+
+/// Takes so much and no more.
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! Are the names in a template those of something? Asked when the file is checked, not when the event comes.
+
+use std::collections::BTreeSet;
+
+use minijinja::{Environment, ErrorKind};
+
+use super::TemplateError;
+use super::plain::Field;
+
+/// The members of `properties`: AMQP's own names.
+pub(super) const PROPERTIES: [&str; 13] = [
+    "app_id",
+    "cluster_id",
+    "content_encoding",
+    "content_type",
+    "correlation_id",
+    "delivery_mode",
+    "expiration",
+    "message_id",
+    "priority",
+    "reply_to",
+    "timestamp",
+    "type",
+    "user_id",
+];
+
+/// Names beside the event's texts.
+const OTHERS: [&str; 4] = ["extra", "warnings", "headers", "properties"];
+/// minijinja's functions that are left; each gives the same for the same.
+const FUNCTIONS: [&str; 3] = ["dict", "namespace", "range"];
+/// A name that differs more is no misspelling (Jaro-Winkler).
+const SIMILAR: f64 = 0.8;
+
+/// Whether the value of that name can be null.
+pub(super) fn can_be_null(name: &str) -> bool {
+    let (first, _) = name.split_once('.').unwrap_or((name, ""));
+    match Field::named(first) {
+        Some(field) => field.can_be_null(),
+        None => ["extra", "headers", "properties"].contains(&first),
+    }
+}
+
+/// Checks all names, and the filters and tests of `source`.
+pub(super) fn check(
+    names: &BTreeSet<String>,
+    source: &str,
+    environment: &Environment<'_>,
+) -> Result<(), TemplateError> {
+    for name in names {
+        check_name(name)?;
+    }
+    check_calls(source, environment)
+}
+
+fn check_name(name: &str) -> Result<(), TemplateError> {
+    let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
+    match (first, rest) {
+        ("extra" | "headers", _) | ("properties", None) => Ok(()),
+        ("properties", Some(rest)) => {
+            let (property, rest) = rest.split_once('.').map_or((rest, None), |(first, rest)| (first, Some(rest)));
+            if property == "headers" {
+                return Err(TemplateError("headers are at the top: headers[\"…\"]".to_owned()));
+            }
+            match rest {
+                _ if !PROPERTIES.contains(&property) => {
+                    Err(unknown(&format!("properties.{property}"), property, PROPERTIES.into_iter()))
+                }
+                Some(rest) => Err(TemplateError(format!("properties.{property} has no members; .{rest} is too much"))),
+                None => Ok(()),
+            }
+        }
+        (_, Some(rest)) if Field::named(first).is_some() || first == "warnings" => {
+            let what = if first == "warnings" { "a list" } else { "text" };
+            let hint = if ["upper", "lower", "trim", "replace"].contains(&rest) {
+                format!("; write {first} | {rest}")
+            } else {
+                String::new()
+            };
+            Err(TemplateError(format!("{first} is {what} and has no member {rest}{hint}")))
+        }
+        _ if Field::named(first).is_some() || OTHERS.contains(&first) || FUNCTIONS.contains(&first) => Ok(()),
+        _ => Err(unknown(first, first, Field::ALL.into_iter().map(Field::name).chain(OTHERS))),
+    }
+}
+
+fn unknown(shown: &str, name: &str, known: impl Iterator<Item = &'static str>) -> TemplateError {
+    let mut known: Vec<_> = known.collect();
+    known.sort_by(|a, b| similarity(name, b).total_cmp(&similarity(name, a)));
+    let hint = match known.first() {
+        Some(best) if similarity(name, best) >= SIMILAR => format!("did you mean {best}?"),
+        _ => {
+            known.sort_unstable();
+            format!("there are {}", known.join(", "))
+        }
+    };
+    TemplateError(format!("there is no {shown}; {hint}"))
+}
+
+fn similarity(a: &str, b: &str) -> f64 {
+    // correlation_id for correlationId is the misspelling to expect.
+    let plain = |name: &str| name.replace('_', "").to_lowercase();
+    strsim::jaro_winkler(&plain(a), &plain(b))
+}
+
+/// Checks the filters and tests: minijinja looks them up only when it gets there.
+fn check_calls(source: &str, environment: &Environment<'_>) -> Result<(), TemplateError> {
+    let mut before = Before::Other;
+    let mut state = environment.empty_state();
+    for word in Words::of(source) {
+        before = match (before, word) {
+            (_, "|") => Before::Bar,
+            (Before::Other, "is") => Before::Is,
+            (Before::Is, "not") => Before::Is,
+            (Before::BlockStart, "filter") => Before::Bar,
+            (_, "{%" | "{%-" | "{%+") => Before::BlockStart,
+            (Before::Bar, name) => {
+                let found = state.apply_filter(name, &[]);
+                if found.is_err_and(|error| error.kind() == ErrorKind::UnknownFilter) {
+                    return Err(TemplateError(format!("there is no filter {name}")));
+                }
+                Before::Other
+            }
+            (Before::Is, name) => {
+                let found = state.perform_test(name, &[]);
+                if found.is_err_and(|error| error.kind() == ErrorKind::UnknownTest) {
+                    return Err(TemplateError(format!("there is no test {name}")));
+                }
+                Before::Other
+            }
+            _ => Before::Other,
+        };
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Bar,
+    Is,
+    BlockStart,
+    Other,
+}
+
+/// The words and signs inside `{{ }}` and `{% %}`, strings left out.
+struct Words<'a> {
+    rest: &'a str,
+    inside: bool,
+}
+
+impl<'a> Words<'a> {
+    fn of(source: &'a str) -> Self {
+        Self { rest: source, inside: false }
+    }
+
+    /// The length of the `{% raw %}` block that starts here, up to its `endraw`.
+    fn raw_block(&self) -> Option<usize> {
+        let block = self.rest.strip_prefix("{%")?.trim_start_matches(['-', '+', ' ', '\t', '\n', '\r']);
+        block.starts_with("raw").then(|| self.rest.find("endraw")).flatten()
+    }
+
+    fn take(&mut self, bytes: usize) -> Option<&'a str> {
+        let (taken, rest) = self.rest.split_at_checked(bytes)?;
+        self.rest = rest;
+        Some(taken)
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        if !self.inside {
+            loop {
+                let start = self.rest.find("{{").into_iter().chain(self.rest.find("{%")).chain(self.rest.find("{#")).min()?;
+                self.take(start)?;
+                if !self.rest.starts_with("{#") {
+                    break;
+                }
+                let end = self.rest.find("#}")? + 2;
+                self.take(end)?;
+            }
+            if let Some(raw) = self.raw_block() {
+                self.take(raw)?;
+                return self.next();
+            }
+            self.inside = true;
+            return self.take(2);
+        }
+        self.rest = self.rest.trim_start();
+        let first = self.rest.chars().next()?;
+        if self.rest.starts_with("}}") || self.rest.starts_with("%}") {
+            self.inside = false;
+            return self.take(2);
+        }
+        if first == '"' || first == '\'' {
+            let mut escaped = false;
+            let end = self.rest.char_indices().skip(1).find(|(_, char)| {
+                let ends = *char == first && !escaped;
+                escaped = *char == '\\' && !escaped;
+                ends
+            });
+            let end = end.map_or(self.rest.len(), |(at, _)| at + 1);
+            return self.take(end).map(|_| "\"\"");
+        }
+        if first.is_alphanumeric() || first == '_' {
+            let end = self.rest.find(|char: char| !(char.is_alphanumeric() || char == '_')).unwrap_or(self.rest.len());
+            return self.take(end);
+        }
+        self.take(first.len_utf8())
+    }
+}

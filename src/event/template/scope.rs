@@ -1,0 +1,196 @@
+//! What a template sees: the event's fields, `headers` and `properties`, as minijinja's values.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use minijinja::value::Value;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::plain::Field;
+use crate::event::{Event, Header, HeaderValue, Message, Properties};
+
+/// What a template sees.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// Its fields, by their names in the normalized event.
+    pub event: &'a Event,
+    /// `headers` and `properties`.
+    pub message: &'a Message,
+}
+
+/// Where values come from by their first names: an event, or a made-up one.
+pub(super) trait Source {
+    /// None is null.
+    fn value(&self, name: &str) -> Option<Value>;
+}
+
+impl Source for Scope<'_> {
+    fn value(&self, name: &str) -> Option<Value> {
+        if let Some(field) = Field::named(name) {
+            return field.of(self.event).map(|text| Value::from(text.as_ref()));
+        }
+        match name {
+            "extra" => {
+                let members = self.event.extra.iter();
+                Some(Value::from_pairs(members.map(|(name, raw)| (name.as_str(), of_json(raw.get())))))
+            }
+            "warnings" => Some(self.event.warnings.iter().map(String::as_str).collect()),
+            "headers" => Some(of_table(&self.message.properties.headers)),
+            "properties" => Some(of_properties(&self.message.properties)),
+            _ => None,
+        }
+    }
+}
+
+/// An event that was never received: every name there is has a value, but for one.
+pub(super) struct Probe<'a> {
+    /// What is null: a name, possibly nested; `""` is everything that can be.
+    pub(super) null: Option<&'a str>,
+}
+
+impl Source for Probe<'_> {
+    fn value(&self, name: &str) -> Option<Value> {
+        let null = self.null.unwrap_or("-");
+        let (first, rest) = null.split_once('.').unwrap_or((null, ""));
+        let nullable = super::names::can_be_null(name);
+        match name {
+            "extra" | "headers" if null.is_empty() || first == name => Some(Value::from_pairs([("", "")])),
+            "extra" | "headers" => Some(Value::from_object(Anything)),
+            "properties" => {
+                let names = super::names::PROPERTIES.iter().filter(|known| !null.is_empty() && **known != rest);
+                Some(Value::from_pairs(names.map(|known| (*known, "x"))))
+            }
+            "warnings" => Some([""; 0].into_iter().collect()),
+            _ if nullable && (null.is_empty() || null == name) => None,
+            _ => Field::named(name).map(|_| Value::from("x")),
+        }
+    }
+}
+
+/// Has every member, and each is text.
+struct Anything;
+
+impl fmt::Debug for Anything {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("x")
+    }
+}
+
+impl minijinja::value::Object for Anything {
+    fn get_value(self: &std::sync::Arc<Self>, _: &Value) -> Option<Value> {
+        Some(Value::from_object(Self))
+    }
+
+    fn render(self: &std::sync::Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("x")
+    }
+}
+
+fn of_properties(properties: &Properties) -> Value {
+    let text = |text: &Option<String>| text.as_deref().map(Value::from);
+    // As in `names::PROPERTIES`.
+    let values = [
+        ("app_id", text(&properties.app_id)),
+        ("cluster_id", text(&properties.cluster_id)),
+        ("content_encoding", text(&properties.content_encoding)),
+        ("content_type", text(&properties.content_type)),
+        ("correlation_id", text(&properties.correlation_id)),
+        ("delivery_mode", properties.delivery_mode.map(Value::from)),
+        ("expiration", text(&properties.expiration)),
+        ("message_id", text(&properties.message_id)),
+        ("priority", properties.priority.map(Value::from)),
+        ("reply_to", text(&properties.reply_to)),
+        ("timestamp", properties.timestamp.map(Value::from)),
+        ("type", text(&properties.kind)),
+        ("user_id", text(&properties.user_id)),
+    ];
+    Value::from_pairs(values.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))))
+}
+
+fn of_table(table: &[Header]) -> Value {
+    let mut values = BTreeMap::new();
+    for (name, value) in table {
+        // Of headers of one name the first one counts, as everywhere.
+        values.entry(name.as_str()).or_insert_with(|| of_header(value));
+    }
+    Value::from_pairs(values)
+}
+
+fn of_header(value: &HeaderValue) -> Value {
+    match value {
+        HeaderValue::Null => Value::UNDEFINED,
+        HeaderValue::Bool(value) => Value::from(*value),
+        HeaderValue::Integer(value) => Value::from(*value),
+        HeaderValue::Float(value) => Value::from(*value),
+        HeaderValue::Timestamp(seconds) => Value::from(*seconds),
+        HeaderValue::Text(text) => Value::from(text.as_str()),
+        HeaderValue::Binary(bytes) => Value::from(STANDARD.encode(bytes)),
+        HeaderValue::Array(values) => values.iter().map(of_header).collect(),
+        HeaderValue::Table(table) => of_table(table),
+    }
+}
+
+/// A JSON value, its nulls as undefined ones. What minijinja can't hold (`1e999`) is its text.
+fn of_json(json: &str) -> Value {
+    serde_json::from_str::<Node>(json).map_or_else(|_| Value::from(json), |node| node.0)
+}
+
+struct Node(Value);
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor).map(Node)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::UNDEFINED)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Node(value)) = seq.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::from(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut values = BTreeMap::new();
+        while let Some((name, Node(value))) = map.next_entry::<String, Node>()? {
+            values.insert(name, value);
+        }
+        Ok(Value::from_pairs(values))
+    }
+}

@@ -1,0 +1,440 @@
+use bytes::Bytes;
+use expect_test::expect;
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::{Event, Family, HeaderValue, Message, Properties, Reading, SourceName, Validation};
+
+fn message(body: &str) -> Message {
+    let header = |name: &str, value| (name.to_owned(), value);
+    let properties = Properties {
+        app_id: Some("rs-lta-manager".to_owned()),
+        priority: Some(1),
+        timestamp: Some(1_681_461_977),
+        headers: vec![
+            header("regards.tenant", HeaderValue::Text("cnes-a".to_owned())),
+            header("count", HeaderValue::Integer(-3)),
+            header("sent", HeaderValue::Timestamp(1_681_461_977)),
+            header("blob", HeaderValue::Binary(Bytes::from_static(b"\xff\x00"))),
+            header("list", HeaderValue::Array(vec![HeaderValue::Bool(true), HeaderValue::Null])),
+            header("table", HeaderValue::Table(vec![header("a.b", HeaderValue::Text("deep".to_owned()))])),
+            header("count", HeaderValue::Integer(4)),
+        ],
+        ..Properties::default()
+    };
+    Message { source: SourceName::new("regards"), body: Bytes::copy_from_slice(body.as_bytes()), properties, redelivered: false }
+}
+
+fn body() -> &'static str {
+    r#"{"correlationId":"c/1 é","responseStatus":"ERROR","productId":"P \"1\"","message":"a\nb",
+        "n":12,"f":1.5,"yes":true,"no":null,"deep":{"list":[1,null,{"x":"y"}],"text":"t"},"huge":1e999}"#
+}
+
+/// The event of [`body`]: `session` and `expires` are null.
+fn with_event<T>(then: impl FnOnce(Scope<'_>) -> T) -> T {
+    let message = message(body());
+    let family = Family::named("lta").expect("the family exists");
+    let reading = Reading { family, validation: Validation::Lenient, tenant: None, max_body: 10_000 };
+    let event = Event::read(&message, &reading).expect("the body is valid");
+    then(Scope { event: &event, message: &message })
+}
+
+fn compile(source: &str) -> Template {
+    Template::compile(source).unwrap_or_else(|error| panic!("{source}: {error}"))
+}
+
+fn render(source: &str) -> String {
+    with_event(|scope| compile(source).render(scope)).unwrap_or_else(|error| format!("error: {error}"))
+}
+
+fn address(source: &str) -> String {
+    with_event(|scope| compile(source).render_address(scope)).unwrap_or_else(|error| format!("error: {error}"))
+}
+
+fn url(source: &str) -> String {
+    with_event(|scope| compile(source).render_url(scope)).unwrap_or_else(|error| format!("error: {error}"))
+}
+
+fn key(source: &str) -> Option<String> {
+    with_event(|scope| compile(source).render_key(scope)).expect("the template renders")
+}
+
+fn is_plain(source: &str) -> bool {
+    matches!(compile(source).0.kind, Kind::Plain(_))
+}
+
+#[test]
+fn every_name_of_the_event_is_there() {
+    let mut seen = String::new();
+    for name in [
+        "type", "source", "tenant", "status", "outcome", "correlationId", "productId", "session", "expires", "message",
+        "time", "extra.n", "extra.f", "extra.yes", "extra.no", "extra.deep.text", "extra.deep.list", "extra.deep",
+        "extra.deep.list[2].x", "extra.huge", "extra.none.at.all", "warnings", "warnings | length",
+        "headers['regards.tenant']", "headers.count", "headers.sent", "headers.blob", "headers.list", "headers.table['a.b']",
+        "headers.nothing", "properties.app_id", "properties.priority", "properties.timestamp", "properties.message_id",
+        "properties['type']",
+    ] {
+        seen += &format!("{name}: {}\n", render(&format!("{{{{ {name} }}}}")));
+    }
+    expect![[r#"
+        type: fr.cnes.regards.lta.submission.response
+        source: regards
+        tenant: cnes-a
+        status: ERROR
+        outcome: failed
+        correlationId: c/1 é
+        productId: P "1"
+        session: 
+        expires: 
+        message: a
+        b
+        time: 2023-04-14T08:46:17Z
+        extra.n: 12
+        extra.f: 1.5
+        extra.yes: true
+        extra.no: 
+        extra.deep.text: t
+        extra.deep.list: [1,null,{"x":"y"}]
+        extra.deep: {"list":[1,null,{"x":"y"}],"text":"t"}
+        extra.deep.list[2].x: y
+        extra.huge: 1e999
+        extra.none.at.all: 
+        warnings: []
+        warnings | length: 0
+        headers['regards.tenant']: cnes-a
+        headers.count: -3
+        headers.sent: 1681461977
+        headers.blob: /wA=
+        headers.list: [true,null]
+        headers.table['a.b']: deep
+        headers.nothing: 
+        properties.app_id: rs-lta-manager
+        properties.priority: 1
+        properties.timestamp: 1681461977
+        properties.message_id: 
+        properties['type']: 
+    "#]].assert_eq(&seen);
+    assert_eq!(render("{{ id }}").len(), 36);
+}
+
+#[test]
+fn null_is_the_empty_string_wherever_it_is_used() {
+    for (source, expected) in [
+        ("<{{ session }}>", "<>"),
+        ("<{{ session ~ session }}>", "<>"),
+        ("{{ tenant ~ '-' ~ session }}", "cnes-a-"),
+        ("{{ session | upper }}", ""),
+        ("{{ session | default('none') }}", "none"),
+        ("{{ session | upper | default('none') }}", "none"),
+        ("{{ productId | default('none') }}", "P \"1\""),
+        ("{{ extra.no | default('none') }}", "none"),
+        ("{{ extra.deep.list[1] | default('none') }}", "none"),
+        ("{{ headers.nothing | default('none') }}", "none"),
+        ("{{ session or 'none' }}", "none"),
+        ("{{ session | tojson }}", "null"),
+        ("{{ extra.no | tojson }}", "null"),
+        ("{{ none }}", ""),
+        ("{{ 'x' if session }}", ""),
+        ("{% if session %}yes{% else %}no{% endif %}", "no"),
+        ("{{ session is none }} {{ session is defined }} {{ session is not none }}", "true false false"),
+        ("{{ tenant is none }} {{ tenant is defined }}", "false true"),
+        ("{{ {'a': session, 'b': [expires, 1]} | tojson }}", r#"{"a": null, "b": [null, 1]}"#),
+        ("{{ session == expires }} {{ session == 'x' }}", "true false"),
+        ("{% for x in session %}x{% endfor %}", ""),
+        ("{{ session | length }}", "0"),
+    ] {
+        assert_eq!(render(source), expected, "{source}");
+    }
+}
+
+#[test]
+fn what_people_write_in_bodies_works() {
+    assert_eq!(
+        render(r#"{"text": {{ ("REGARDS " ~ status ~ " " ~ productId ~ ": " ~ message) | tojson }}}"#),
+        r#"{"text": "REGARDS ERROR P \"1\": a\nb"}"#
+    );
+    for (source, expected) in [
+        ("{{ status | lower }}", "error"),
+        ("{{ tenant | replace('-', '_') | upper }}", "CNES_A"),
+        ("{{ '  x ' | trim }}", "x"),
+        ("{{ extra.deep | tojson }}", r#"{"list": [1, null, {"x": "y"}], "text": "t"}"#),
+        ("{% for x in extra.deep.list %}{{ loop.index }}={{ x }};{% endfor %}", "1=1;2=;3={\"x\":\"y\"};"),
+        ("{% set t = tenant | upper %}{{ t }}", "CNES-A"),
+        ("{{ 'late' if status == 'ERROR' else 'fine' }}", "late"),
+        ("{# nothing #}x{% raw %}{{ y | z }}{% endraw %}", "x{{ y | z }}"),
+        ("{{ extra.n + 1 }}", "13"),
+        ("{{ extra.yes }}", "true"),
+    ] {
+        assert_eq!(render(source), expected, "{source}");
+    }
+}
+
+#[test]
+fn an_address_is_never_made_of_null() {
+    let mut told = String::new();
+    for source in [
+        "a.{{ session }}",
+        "a.{{ tenant ~ session }}",
+        "a.{{ session | upper }}",
+        "a.{{ extra.deep.nothing }}",
+        "a.{{ extra.nothing.at.all }}",
+        "a.{{ headers['x.y'] }}",
+        "a.{{ properties.message_id }}",
+        "a.{{ 'x' if session }}",
+        "a.{{ none }}",
+        "a.{{ session or none }}",
+        "a.{{ session | default('other') }}",
+        "a.{{ session or 'other' }}",
+        "a.{% if session %}{{ session }}{% else %}other{% endif %}",
+        "a.{{ headers['regards.tenant'] }}.{{ properties.priority }}",
+        "a.{{ productId }}",
+    ] {
+        told += &format!("{source} -> {}\n", address(source));
+    }
+    expect![[r#"
+        a.{{ session }} -> error: session is null for this event; what to use then is written {{ session | default("…") }}
+        a.{{ tenant ~ session }} -> error: session is null for this event; what to use then is written {{ session | default("…") }}
+        a.{{ session | upper }} -> error: session is null for this event; what to use then is written {{ session | default("…") }}
+        a.{{ extra.deep.nothing }} -> error: extra.deep.nothing is null for this event; what to use then is written {{ extra.deep.nothing | default("…") }}
+        a.{{ extra.nothing.at.all }} -> error: extra.nothing is null for this event; what to use then is written {{ extra.nothing | default("…") }}
+        a.{{ headers['x.y'] }} -> error: headers['x.y'] is null for this event; what to use then is written {{ headers['x.y'] | default("…") }}
+        a.{{ properties.message_id }} -> error: properties.message_id is null for this event; what to use then is written {{ properties.message_id | default("…") }}
+        a.{{ 'x' if session }} -> error: an expression is null for this event
+        a.{{ none }} -> error: an expression is null for this event
+        a.{{ session or none }} -> error: an expression is null for this event
+        a.{{ session | default('other') }} -> a.other
+        a.{{ session or 'other' }} -> a.other
+        a.{% if session %}{{ session }}{% else %}other{% endif %} -> a.other
+        a.{{ headers['regards.tenant'] }}.{{ properties.priority }} -> a.cnes-a.1
+        a.{{ productId }} -> a.P "1"
+    "#]].assert_eq(&told);
+}
+
+#[test]
+fn in_a_url_what_expressions_make_is_encoded_and_the_rest_is_not() {
+    for (source, expected) in [
+        ("/p/{{ correlationId }}?q={{ productId }}&a=b", "/p/c%2F1%20%C3%A9?q=P%20%221%22&a=b"),
+        ("/p/{{ correlationId | upper }}", "/p/C%2F1%20%C3%89"),
+        ("/p/{{ 'a/b' ~ extra.n }}", "/p/a%2Fb12"),
+        ("/p/{{ message | tojson }}", "/p/%22a%5Cnb%22"),
+        ("/p/{{ '<&>' | safe }}", "/p/%3C%26%3E"),
+        ("/p/{{ extra.yes }}", "/p/true"),
+        ("/p/{{ extra.deep.list }}", "/p/%5B1%2Cnull%2C%7B%22x%22%3A%22y%22%7D%5D"),
+        ("/p/{% if session %}{{ session }}{% else %}a/b{% endif %}", "/p/a/b"),
+        ("/p/{{ headers.count }}", "/p/-3"),
+    ] {
+        assert_eq!(url(source), expected, "{source}");
+    }
+    assert!(url("/p/{{ session }}").starts_with("error: session is null"));
+    assert!(url("/p/{{ session | lower }}").starts_with("error: session is null"));
+}
+
+#[test]
+fn no_value_leads_a_url_out_of_its_path() {
+    for source in ["/p/{{ '..' }}", "/p/{{ '..' }}/q", "/p/{{ '.' }}?x", "/p/.{{ '.' }}#x", "/p/{{ '..' }}\\x"] {
+        assert!(url(source).starts_with("error: the path "), "{source}");
+    }
+    for source in ["/p/{{ '...' }}", "/p/{{ '..' }}x", "/p?q={{ '..' }}", "/p/{{ '../x' }}"] {
+        assert!(!url(source).starts_with("error"), "{source}");
+    }
+}
+
+#[test]
+fn a_key_of_nothing_but_null_is_null() {
+    for (source, expected) in [
+        ("{{ correlationId }}", Some("c/1 é")),
+        ("{{ session }}", None),
+        ("{{ session }}-{{ expires }}", None),
+        ("{{ session }}-{{ tenant }}", Some("-cnes-a")),
+        ("{{ session | upper }}", None),
+        ("{{ session | default(tenant) }}", Some("cnes-a")),
+        ("{{ session | default('') }}", Some("")),
+        ("{% if session %}{{ session }}{% endif %}", None),
+        ("{% if session %}x{% else %}y{% endif %}", Some("y")),
+        ("{{ extra.no }}", None),
+        ("fixed", Some("fixed")),
+        ("", None),
+    ] {
+        assert_eq!(key(source).as_deref(), expected, "{source}");
+    }
+}
+
+#[test]
+fn mistakes_are_found_when_the_template_is_compiled() {
+    let mut told = String::new();
+    for source in [
+        "{{ tenent }}",
+        "{{ correlation_id }}",
+        "{{ corelationId | upper }}",
+        "{{ xyz }}",
+        "{{ event.tenant }}",
+        "{{ tenant.name }}",
+        "{{ tenant.upper() }}",
+        "{{ warnings.first }}",
+        "{{ header.x }}",
+        "{{ properties.correlationId }}",
+        "{{ properties.headers.x }}",
+        "{{ properties.app_id.x }}",
+        "{{ tenant | uper }}",
+        "{{ tenant | default(session | nope) }}",
+        "{% filter nope %}x{% endfilter %}",
+        "{{ tenant is nope }}",
+        "{{ tenant is not nope }}",
+        "{{ now() }}",
+        "{{ debug() }}",
+        "{{ tenant | replace }}",
+        "{% include 'x' %}",
+        "{% import 'x' as y %}",
+        "{% extends 'x' %}",
+        "{% macro x() %}{% endmacro %}",
+        "{{ tenant",
+        "{{ }}",
+        "a\nb\n{{ 1 + }}",
+        "{% if x %}",
+        "{{ tenant }} {{ tenent }}",
+    ] {
+        let error = Template::compile(source).expect_err(source);
+        told += &format!("{source:?}: {error}\n");
+    }
+    expect![[r#"
+        "{{ tenent }}": there is no tenent; did you mean tenant?
+        "{{ correlation_id }}": there is no correlation_id; did you mean correlationId?
+        "{{ corelationId | upper }}": there is no corelationId; did you mean correlationId?
+        "{{ xyz }}": there is no xyz; there are correlationId, expires, extra, headers, id, message, outcome, productId, properties, session, source, status, tenant, time, type, warnings
+        "{{ event.tenant }}": there is no event; there are correlationId, expires, extra, headers, id, message, outcome, productId, properties, session, source, status, tenant, time, type, warnings
+        "{{ tenant.name }}": tenant is text and has no member name
+        "{{ tenant.upper() }}": tenant is text and has no member upper; write tenant | upper
+        "{{ warnings.first }}": warnings is a list and has no member first
+        "{{ header.x }}": there is no header; did you mean headers?
+        "{{ properties.correlationId }}": there is no properties.correlationId; did you mean correlation_id?
+        "{{ properties.headers.x }}": headers are at the top: headers["…"]
+        "{{ properties.app_id.x }}": properties.app_id has no members; .x is too much
+        "{{ tenant | uper }}": there is no filter uper
+        "{{ tenant | default(session | nope) }}": there is no filter nope
+        "{% filter nope %}x{% endfilter %}": there is no filter nope
+        "{{ tenant is nope }}": there is no test nope
+        "{{ tenant is not nope }}": there is no test nope
+        "{{ now() }}": there is no now; there are correlationId, expires, extra, headers, id, message, outcome, productId, properties, session, source, status, tenant, time, type, warnings
+        "{{ debug() }}": there is no debug; there are correlationId, expires, extra, headers, id, message, outcome, productId, properties, session, source, status, tenant, time, type, warnings
+        "{{ tenant | replace }}": missing argument
+        "{% include 'x' %}": syntax error: unknown statement include
+        "{% import 'x' as y %}": syntax error: unknown statement import
+        "{% extends 'x' %}": syntax error: unknown statement extends
+        "{% macro x() %}{% endmacro %}": syntax error: unknown statement macro
+        "{{ tenant": syntax error: unexpected end of input, expected end of variable block
+        "{{ }}": syntax error: unexpected end of variable block
+        "a\nb\n{{ 1 + }}": syntax error: unexpected end of variable block (line 3 of the template)
+        "{% if x %}": syntax error: unexpected end of input, expected end of block
+        "{{ tenant }} {{ tenent }}": there is no tenent; did you mean tenant?
+    "#]].assert_eq(&told);
+    assert!(Template::compile(&"x".repeat(MAX_SOURCE + 1)).is_err());
+    assert!(Template::compile(&"x".repeat(MAX_SOURCE)).is_ok());
+}
+
+#[test]
+fn filters_named_in_strings_and_comments_are_not_looked_for() {
+    for source in ["{{ 'a | nope is nope' }}", r#"{{ "it\"s | nope" ~ tenant }}"#, "{# | nope #}{{ 1 }}", "a | nope {{ 1 }}"] {
+        compile(source);
+    }
+}
+
+#[test]
+fn the_names_that_can_be_null_are_told() {
+    for (source, expected) in [
+        ("{{ tenant }}", vec![]),
+        ("{{ session }}.{{ productId }}.{{ session }}", vec!["productId", "session"]),
+        ("{{ session | upper }}", vec!["session"]),
+        ("{{ session | default('x') }}", vec![]),
+        ("{{ session | default(message) }}", vec![]),
+        ("{% if session %}{{ session }}{% endif %}{{ time | lower }}", vec!["time"]),
+        ("{{ extra.a.b }}", vec!["extra.a.b"]),
+        ("{{ headers['x'] | lower }}", vec!["headers"]),
+        ("{{ properties.message_id ~ '' }}", vec!["properties.message_id"]),
+        ("{{ properties.message_id | default(tenant) }}", vec![]),
+    ] {
+        assert_eq!(compile(source).nullable(), expected, "{source}");
+    }
+}
+
+#[test]
+fn only_a_template_without_expressions_is_fixed() {
+    assert_eq!(compile("orders").fixed(), Some("orders"));
+    assert_eq!(compile("").fixed(), Some(""));
+    assert_eq!(compile("a {b} }} c\n").fixed(), Some("a {b} }} c"));
+    assert_eq!(compile("{{ tenant }}").fixed(), None);
+    assert_eq!(compile("{{ 'a' }}").fixed(), None);
+}
+
+#[test]
+fn a_rendering_is_bounded() {
+    let error = |source: &str| with_event(|scope| compile(source).render(scope)).expect_err(source).0;
+    let too_long = "the template takes too long or makes too much";
+    assert_eq!(error("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"), too_long);
+    assert_eq!(error("{{ 'x' * 1000000000 }}"), too_long);
+    assert_eq!(
+        error("{% for a in range(9) %}{{ 'x' * 1000000 }}{% endfor %}"),
+        "the template makes more than 8388608 bytes"
+    );
+    let long: String = "(".repeat(10_000);
+    assert!(Template::compile(&format!("{{{{ {long} }}}}")).is_err());
+}
+
+#[test]
+fn a_template_does_not_show_its_source() {
+    assert_eq!(format!("{:?}", compile("Bearer s3cr3t")), "Template(…)");
+}
+
+#[test]
+fn templates_go_between_threads() {
+    fn check<T: Send + Sync + Clone + 'static>() {}
+    check::<Template>();
+}
+
+proptest! {
+    /// The short way and minijinja's are the same template language.
+    #[test]
+    fn plain_templates_mean_what_minijinja_makes_of_them(
+        source in "([a.\\n\\r ]|\\{|\\}|%|#|\\{\\{ ?(tenant|session|message|id|nope)\\n?\\}\\}){0,8}"
+    ) {
+        let Some(plain) = Plain::parse(&source) else { return Ok(()) };
+        let engine = Engine::compile(&source).expect("what is plain compiles");
+        with_event(|scope| {
+            let by_engine = |mode| engine.render(mode, scope).map(|rendered| rendered.text);
+            prop_assert_eq!(Ok(plain.render(scope)), by_engine(Mode::Text));
+            prop_assert_eq!(plain.render_address(scope), by_engine(Mode::Address));
+            prop_assert_eq!(plain.render_url(scope), by_engine(Mode::Url));
+            prop_assert_eq!(plain.nullable(), engine.nullable());
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn no_source_makes_compiling_panic(source in "[{}%#|.a-e \"'\\\\\\n()\\[\\]-]{0,40}") {
+        if let Ok(template) = Template::compile(&source) {
+            with_event(|scope| template.render(scope)).ok();
+        }
+    }
+
+    #[test]
+    fn an_encoded_value_is_one_piece_of_a_path(text in any::<String>()) {
+        let mut encoded = String::new();
+        percent_encode(&mut encoded, &text);
+        let mut url = url::Url::parse("https://example.org/a/").expect("a URL");
+        url.set_path(&format!("/a/{encoded}/b"));
+        let pieces: Vec<_> = url.path_segments().expect("segments").collect();
+        // A piece that is only dots is taken out by whoever parses the URL.
+        if !["", ".", ".."].contains(&text.as_str()) {
+            prop_assert_eq!(pieces, ["a", encoded.as_str(), "b"]);
+        }
+    }
+}
+
+#[test]
+fn most_templates_take_the_short_way() {
+    for source in ["regards.{{ tenant }}", "{{correlationId}}", "archive/{{ tenant }}/{{ status }}.ndjson", "x", ""] {
+        assert!(is_plain(source), "{source}");
+    }
+    for source in ["{{ tenant | upper }}", "{{- tenant }}", "{# #}", "{{ extra.x }}"] {
+        assert!(!is_plain(source), "{source}");
+    }
+}
