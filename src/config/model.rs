@@ -322,6 +322,9 @@ pub struct AmqpSinkConfig {
 pub struct FileConfig {
     /// The data directory, absolute: what is written stays below it.
     pub dir: PathBuf,
+    /// Files that the relay keeps for itself (the spool), absolute: no event is written to these, nor beside them under a
+    /// name that begins alike.
+    pub reserved: Vec<PathBuf>,
     /// Relative to `dir`.
     pub path: Template,
 }

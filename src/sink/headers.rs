@@ -1,7 +1,12 @@
-//! Which headers go out with an event: ours, and those of the source that may go along. One place for all sinks.
+//! Which headers go out with an event: ours, the format's, and those of the source that may go along. One place for all
+//! sinks, so that no sink lets out what another keeps in.
 
-use crate::event::{Event, Format, Header, HeaderValue, Message};
+use std::borrow::Cow;
+
+use crate::event::{Encoded, Event, Format, Header, HeaderValue, Message, Reason};
 use crate::rules::Glob;
+
+use super::Unrenderable;
 
 /// The source's headers always passed on: what a trace is followed by.
 const TRACE: [&str; 2] = ["traceparent", "tracestate"];
@@ -9,8 +14,25 @@ const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 const TYPE_ID: &str = "__TypeId__";
 /// What our own headers begin with.
 const OURS: &str = "regards-relay-";
+/// How many relays a message went through.
+const HOPS: &str = "regards-relay-hops";
+/// More hops than this are a loop.
+const MAX_HOPS: i64 = 8;
 
-/// Our headers on Kafka and AMQP.
+/// All headers of a Kafka record or an AMQP message: ours, then the format's, then what goes along. No name twice.
+pub(super) fn all(event: &Event, message: &Message, format: &Format, keep: &[Glob], encoded: &Encoded) -> Vec<Header> {
+    let mut headers = ours(event);
+    headers.extend(encoded.headers.iter().map(|(name, value)| (name.to_string(), HeaderValue::Text(value.clone()))));
+    let made = headers.len();
+    for kept in kept(message, format, keep) {
+        if !headers.iter().take(made).any(|(name, _)| *name == kept.0) {
+            headers.push(kept.clone());
+        }
+    }
+    headers
+}
+
+/// Our headers on Kafka and AMQP: always the untransformed event's.
 pub(super) fn ours(event: &Event) -> Vec<Header> {
     let text = |name: &str, value: &str| (format!("{OURS}{name}"), HeaderValue::Text(value.to_owned()));
     vec![
@@ -21,14 +43,55 @@ pub(super) fn ours(event: &Event) -> Vec<Header> {
     ]
 }
 
-/// The headers of `message` that go along: all with `format: original`, else those that `keep` lists; the trace's always;
-/// never the ones that belong to the broker, to another relay, or to a body that is no longer there.
-pub(super) fn kept<'a>(message: &'a Message, format: &'a Format, keep: &'a [Glob]) -> impl Iterator<Item = &'a Header> {
+/// On AMQP also: this relay's hop, one more than the last one's. More than [`MAX_HOPS`] are a loop.
+pub(super) fn hop(message: &Message) -> Result<Header, Unrenderable> {
+    let before = match message.properties.header(HOPS) {
+        Some(HeaderValue::Integer(hops)) => (*hops).max(0),
+        _ => 0,
+    };
+    let hops = before.saturating_add(1);
+    if hops > MAX_HOPS {
+        return Err(Unrenderable {
+            reason: Reason::Loop,
+            detail: format!("it went through {before} relays; more than {MAX_HOPS} are taken for a loop"),
+        });
+    }
+    Ok((HOPS.to_owned(), HeaderValue::Integer(hops)))
+}
+
+/// The source's headers that go along: all with `format: original`, else those that `keep` lists; the trace's always; never
+/// those that belong to the broker, to another relay, or to a body that is no longer there.
+pub(super) fn kept<'a>(message: &'a Message, format: &Format, keep: &'a [Glob]) -> impl Iterator<Item = &'a Header> {
     let original = matches!(format, Format::Original);
     message.properties.headers.iter().filter(move |(name, _)| {
         TRACE.contains(&name.as_str())
             || (!forbidden(name, original) && (original || keep.iter().any(|glob| glob.matches(name))))
     })
+}
+
+/// A header's value where values are bytes without a type: text and bytes as they are, the rest as JSON; null is none.
+pub(super) fn untyped(value: &HeaderValue) -> Option<Cow<'_, [u8]>> {
+    match value {
+        HeaderValue::Null => None,
+        HeaderValue::Text(text) => Some(Cow::Borrowed(text.as_bytes())),
+        HeaderValue::Binary(bytes) => Some(Cow::Borrowed(bytes)),
+        other => Some(Cow::Owned(json(other).to_string().into_bytes())),
+    }
+}
+
+/// Nested no deeper than the bound under which a message was received.
+fn json(value: &HeaderValue) -> serde_json::Value {
+    match value {
+        HeaderValue::Null => serde_json::Value::Null,
+        HeaderValue::Bool(value) => (*value).into(),
+        HeaderValue::Integer(value) => (*value).into(),
+        HeaderValue::Float(value) => (*value).into(),
+        HeaderValue::Timestamp(value) => (*value).into(),
+        HeaderValue::Text(text) => text.as_str().into(),
+        HeaderValue::Binary(bytes) => String::from_utf8_lossy(bytes).into(),
+        HeaderValue::Array(values) => values.iter().map(json).collect(),
+        HeaderValue::Table(headers) => headers.iter().map(|(name, value)| (name.clone(), json(value))).collect(),
+    }
 }
 
 /// `CC` and `BCC` would make a broker route copies; `x-` belongs to the broker; ours are set anew.
@@ -39,4 +102,119 @@ fn forbidden(name: &str, original: bool) -> bool {
         || lower.starts_with("x-")
         || lower.starts_with(OURS)
         || (name == TYPE_ID && !original)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::fixtures::{event, message};
+
+    fn text(value: &str) -> HeaderValue {
+        HeaderValue::Text(value.to_owned())
+    }
+
+    fn received(names: &[&str]) -> Message {
+        let mut message = message();
+        message.properties.headers = names.iter().map(|name| ((*name).to_owned(), text("v"))).collect();
+        message
+    }
+
+    fn names<'a>(message: &'a Message, format: &Format, keep: &'a [Glob]) -> Vec<&'a str> {
+        kept(message, format, keep).map(|(name, _)| name.as_str()).collect()
+    }
+
+    const ALL: [&str; 12] = [
+        "regards.tenant",
+        "__TypeId__",
+        "CC",
+        "BCC",
+        "cc",
+        "x-death",
+        "X-Stream",
+        "regards-relay-id",
+        "Regards-Relay-Hops",
+        "traceparent",
+        "tracestate",
+        "mine",
+    ];
+
+    #[test]
+    fn only_the_trace_goes_along_by_itself() {
+        let message = received(&ALL);
+        assert_eq!(names(&message, &Format::Normalized, &[]), ["traceparent", "tracestate"]);
+        assert_eq!(names(&message, &Format::CloudEvents { name: "urn:x".into() }, &[]), ["traceparent", "tracestate"]);
+    }
+
+    #[test]
+    fn the_original_takes_its_headers_along_but_for_the_brokers_and_ours() {
+        let message = received(&ALL);
+        assert_eq!(
+            names(&message, &Format::Original, &[]),
+            ["regards.tenant", "__TypeId__", "traceparent", "tracestate", "mine"]
+        );
+    }
+
+    #[test]
+    fn listed_ones_go_along_but_never_the_forbidden() {
+        let message = received(&ALL);
+        assert_eq!(
+            names(&message, &Format::Normalized, &[Glob::new("regards.*")]),
+            ["regards.tenant", "traceparent", "tracestate"]
+        );
+        assert_eq!(
+            names(&message, &Format::Normalized, &[Glob::new("*")]),
+            ["regards.tenant", "traceparent", "tracestate", "mine"]
+        );
+    }
+
+    #[test]
+    fn ours_and_the_formats_come_first_and_are_never_overridden() {
+        let message = received(&["ce_id", "mine"]);
+        let encoded = Encoded {
+            body: bytes::Bytes::new(),
+            content_type: None,
+            content_encoding: None,
+            headers: vec![("ce_id".into(), "1".to_owned())],
+        };
+        let event = event();
+        let headers = all(&event, &message, &Format::Normalized, &[Glob::new("*")], &encoded);
+        let expected = [
+            ("regards-relay-id", text(&event.id.to_string())),
+            ("regards-relay-type", text("fr.cnes.regards.lta.submission.response")),
+            ("regards-relay-tenant", text("cnes-a")),
+            ("regards-relay-status", text("ERROR")),
+            ("ce_id", text("1")),
+            ("mine", text("v")),
+        ];
+        assert_eq!(headers, expected.map(|(name, value)| (name.to_owned(), value)));
+    }
+
+    #[test]
+    fn values_without_a_type_are_text_or_json() {
+        let table = HeaderValue::Table(vec![
+            ("n".to_owned(), HeaderValue::Integer(-3)),
+            ("a".to_owned(), HeaderValue::Array(vec![HeaderValue::Bool(true), HeaderValue::Null, text("x")])),
+        ]);
+        for (value, expected) in [
+            (HeaderValue::Null, None),
+            (text("é"), Some("é")),
+            (HeaderValue::Bool(false), Some("false")),
+            (HeaderValue::Timestamp(7), Some("7")),
+            (HeaderValue::Float(1.5), Some("1.5")),
+            (table, Some(r#"{"a":[true,null,"x"],"n":-3}"#)),
+        ] {
+            assert_eq!(untyped(&value).as_deref(), expected.map(str::as_bytes), "{value:?}");
+        }
+        assert_eq!(untyped(&HeaderValue::Binary(vec![255, 0].into())).as_deref(), Some(&[255, 0][..]));
+    }
+
+    #[test]
+    fn the_ninth_hop_is_a_loop() {
+        let mut message = message();
+        assert_eq!(hop(&message), Ok((HOPS.to_owned(), HeaderValue::Integer(1))));
+        message.properties.headers = vec![(HOPS.to_owned(), HeaderValue::Integer(7))];
+        assert_eq!(hop(&message), Ok((HOPS.to_owned(), HeaderValue::Integer(8))));
+        message.properties.headers = vec![(HOPS.to_owned(), HeaderValue::Integer(8))];
+        assert_eq!(hop(&message).unwrap_err().reason, Reason::Loop);
+    }
 }

@@ -10,9 +10,13 @@
 mod amqp;
 mod attempt;
 mod file;
+#[cfg(test)]
+mod fixtures;
 mod headers;
 mod kafka;
+mod lines;
 mod outgoing;
+mod pending;
 mod stdout;
 mod webhook;
 
@@ -109,4 +113,13 @@ impl Sink {
             Kind::Stdout(sink) => sink.close(grace).await,
         }
     }
+}
+
+/// Ends an attempt to send what another kind of sink rendered. No way leads here but a mistake of ours.
+fn misdirected(attempt: Attempt) {
+    attempt.end(Verdict::Retry {
+        after: None,
+        cause: "it was rendered for another kind of sink".to_owned(),
+        blame: Blame::Relay,
+    });
 }

@@ -1,31 +1,132 @@
 //! Events as lines on standard output.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::{Attempt, OpenError, Outgoing, Unrenderable};
+use super::lines::{self, Line, LineWriter, Out, piece, whole, write_counted};
+use super::{Attempt, Blame, Destination, OpenError, Outgoing, Unrenderable, Verdict};
 use crate::config::SinkConfig;
-use crate::event::{Event, Message};
+use crate::event::{Carrier, Event, Format, Message, Reason};
 
-pub(super) struct StdoutSink;
+/// Standard output.
+pub(super) struct StdoutSink {
+    format: Format,
+    writer: LineWriter,
+}
 
 impl StdoutSink {
-    pub(super) async fn open(_config: &SinkConfig) -> Result<Self, OpenError> {
-        todo!()
+    #[allow(clippy::unused_async, reason = "all kinds of sinks open alike")]
+    pub(super) async fn open(config: &SinkConfig) -> Result<Self, OpenError> {
+        let failed = |error: std::io::Error| OpenError {
+            sink: config.name.to_string(),
+            detail: format!("standard output can't be opened: {error}"),
+        };
+        // Not through `std::io::stdout`, which keeps what it couldn't write and writes it later.
+        let out = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
+        let out = Console { out: File::from(out), torn: false };
+        let writer = LineWriter::start(config.name.as_str(), out).map_err(failed)?;
+        Ok(Self { format: config.format.clone(), writer })
     }
 
-    pub(super) fn render(&self, _event: &Event, _message: &Message) -> Result<Outgoing, Unrenderable> {
-        todo!()
+    pub(super) fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
+        let encoded = self
+            .format
+            .encode(event, message, Carrier::Line)
+            .map_err(|error| Unrenderable { reason: Reason::RenderFailed, detail: format!("body: {error}") })?;
+        Ok(Outgoing { id: event.id, destination: Destination::Stdout, headers: Vec::new(), body: encoded.body })
     }
 
+    #[allow(clippy::unused_self, reason = "all kinds of sinks are asked alike")]
     pub(super) fn capacity(&self) -> usize {
-        todo!()
+        lines::CAPACITY
     }
 
-    pub(super) fn attempt(&self, _outgoing: Outgoing, _attempt: Attempt) {
-        todo!()
+    pub(super) fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
+        if outgoing.destination == Destination::Stdout {
+            self.writer.push(outgoing, attempt);
+        } else {
+            super::misdirected(attempt);
+        }
     }
 
-    pub(super) async fn close(self, _grace: Duration) {
-        todo!()
+    pub(super) async fn close(self, grace: Duration) {
+        self.writer.close(grace).await;
+    }
+}
+
+/// What lines are written to, unbuffered.
+struct Console<W> {
+    out: W,
+    /// The last write ended within a line.
+    torn: bool,
+}
+
+impl<W: Write + Send + 'static> Out for Console<W> {
+    fn write(&mut self, batch: Vec<Line>) {
+        let piece = piece(&batch, self.torn);
+        let (written, result) = write_counted(&mut self.out, &piece);
+        let delivered = whole(&batch, usize::from(self.torn), written);
+        if written > 0 {
+            self.torn = piece.get(written - 1) != Some(&b'\n');
+        }
+        let cause = result.err().map(|error| format!("standard output: {error}")).unwrap_or_default();
+        for (index, line) in batch.into_iter().enumerate() {
+            line.end(if index < delivered {
+                Verdict::Delivered
+            } else {
+                Verdict::Retry { after: None, cause: cause.clone(), blame: Blame::Sink }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::fixtures::{Attempts, outgoing};
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    /// Takes so many bytes, then refuses once.
+    #[derive(Clone)]
+    struct Narrow(Arc<Mutex<(usize, Vec<u8>)>>);
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (room, taken) = &mut *self.0.lock().unwrap();
+            if *room == 0 {
+                *room = usize::MAX;
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            let more = bytes.len().min(*room);
+            *room -= more;
+            taken.extend_from_slice(&bytes[..more]);
+            Ok(more)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_pipe_is_the_sinks_and_the_next_line_begins_anew() {
+        let out = Narrow(Arc::new(Mutex::new((6, Vec::new()))));
+        let writer = LineWriter::start("test", Console { out: out.clone(), torn: false }).unwrap();
+        let mut attempts = Attempts::new();
+        let mut verdicts = Vec::new();
+        for body in ["one", "two", "three"] {
+            writer.push(outgoing(Destination::Stdout, body), attempts.start());
+            verdicts.push(attempts.ended().await.1);
+        }
+        assert_eq!(verdicts[0], Verdict::Delivered);
+        assert!(
+            matches!(&verdicts[1], Verdict::Retry { blame: Blame::Sink, cause, .. } if cause.contains("broken pipe")),
+            "{verdicts:?}"
+        );
+        assert_eq!(verdicts[2], Verdict::Delivered);
+        assert_eq!(String::from_utf8_lossy(&out.0.lock().unwrap().1), "one\ntw\nthree\n");
     }
 }

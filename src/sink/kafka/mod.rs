@@ -1,31 +1,174 @@
-//! Events as records in Kafka topics.
+//! Events as records in Kafka topics, by librdkafka's idempotent producer with `acks=all`.
+//!
+//! An attempt ends with its delivery report and nothing else. It is not given to librdkafka but kept in a table, and librdkafka
+//! has its number: a report that comes late, or never, can then neither end another attempt nor keep one from ending when the
+//! sink is closed.
 
+mod producer;
+mod settings;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+mod trouble;
+mod verdict;
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use super::{Attempt, OpenError, Outgoing, Unrenderable};
-use crate::config::{KafkaConfig, SinkConfig};
-use crate::event::{Event, Message};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::BaseRecord;
+use tokio::sync::oneshot;
 
-pub(super) struct KafkaSink;
+use super::pending::Pending;
+use super::{Attempt, Destination, OpenError, Outgoing, Unrenderable, headers};
+use crate::config::{KafkaConfig, KafkaTimestamp, SinkConfig};
+use crate::event::{Carrier, Event, Format, HeaderValue, Message, Reason, Scope, Template};
+use crate::rules::Glob;
+use producer::{Common, PURGE_TIMEOUT};
+use supervisor::{Order, Shared};
+use trouble::Trouble;
+
+/// A topic's name is at most this long (`Topic.MAX_NAME_LENGTH` of Apache Kafka), in bytes.
+const MAX_TOPIC: usize = 249;
+/// Attempts under way at once, unless the options say otherwise: librdkafka's own default for its queue.
+const CAPACITY: usize = 100_000;
+/// What closing may take beyond its grace: purging, and librdkafka's threads ending.
+const CLOSE_SLACK: Duration = PURGE_TIMEOUT.saturating_mul(3);
+
+/// A producer, and what makes records for it.
+pub(super) struct KafkaSink {
+    topic: Template,
+    key: Template,
+    timestamp: KafkaTimestamp,
+    format: Format,
+    keep_headers: Vec<Glob>,
+    capacity: usize,
+    producer: Handle,
+}
+
+/// Closes the producer when it is dropped.
+struct Handle {
+    shared: Arc<Shared>,
+    orders: Sender<Order>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // The thread is gone already where the sink was closed.
+        let _ = self.orders.send(Order::Close { grace: Duration::ZERO, done: None });
+    }
+}
 
 impl KafkaSink {
-    pub(super) async fn open(_config: &SinkConfig, _kafka: &KafkaConfig, _relay: &str) -> Result<Self, OpenError> {
-        todo!()
+    pub(super) async fn open(config: &SinkConfig, kafka: &KafkaConfig, relay: &str) -> Result<Self, OpenError> {
+        let common = Common { sink: config.name.clone(), pending: Pending::default(), trouble: Trouble::default() };
+        let (shared, orders) = supervisor::start(common, kafka.clone(), relay.to_owned())
+            .await
+            .map_err(|detail| OpenError { sink: config.name.to_string(), detail })?;
+        Ok(Self {
+            topic: kafka.topic.clone(),
+            key: kafka.key.clone(),
+            timestamp: kafka.timestamp,
+            format: config.format.clone(),
+            keep_headers: config.keep_headers.clone(),
+            capacity: capacity(kafka),
+            producer: Handle { shared, orders },
+        })
     }
 
-    pub(super) fn render(&self, _event: &Event, _message: &Message) -> Result<Outgoing, Unrenderable> {
-        todo!()
+    pub(super) fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
+        let scope = Scope { event, message };
+        let failed = |what: &str, detail: &dyn std::fmt::Display| Unrenderable {
+            reason: Reason::RenderFailed,
+            detail: format!("{what}: {detail}"),
+        };
+        let topic = self.topic.render_address(scope).map_err(|error| failed("topic", &error))?;
+        if let Err(problem) = check_topic(&topic) {
+            return Err(failed("topic", &problem));
+        }
+        let key = self.key.render_key(scope).map_err(|error| failed("key", &error))?;
+        let encoded = self.format.encode(event, message, Carrier::Kafka).map_err(|error| failed("body", &error))?;
+        let mut headers = headers::all(event, message, &self.format, &self.keep_headers, &encoded);
+        // CloudEvents' Kafka binding, 3.2.1: the body's type is the header `content-type`.
+        if let (Format::CloudEvents { .. }, Some(content_type)) = (&self.format, &encoded.content_type) {
+            headers.push(("content-type".to_owned(), HeaderValue::Text(content_type.to_string())));
+        }
+        let timestamp = match self.timestamp {
+            KafkaTimestamp::Sent => None,
+            KafkaTimestamp::Event => event_time(event, message),
+        };
+        Ok(Outgoing {
+            id: event.id,
+            destination: Destination::Kafka { topic, key, timestamp },
+            headers,
+            body: encoded.body,
+        })
     }
 
     pub(super) fn capacity(&self) -> usize {
-        todo!()
+        self.capacity
     }
 
-    pub(super) fn attempt(&self, _outgoing: Outgoing, _attempt: Attempt) {
-        todo!()
+    pub(super) fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
+        let Destination::Kafka { topic, key, timestamp } = &outgoing.destination else {
+            return super::misdirected(attempt);
+        };
+        let record = BaseRecord {
+            topic,
+            partition: None,
+            payload: Some(&*outgoing.body),
+            key: key.as_deref(),
+            timestamp: *timestamp,
+            headers: Some(native(&outgoing.headers)),
+            delivery_opaque: (),
+        };
+        self.producer.shared.send(attempt, record);
     }
 
-    pub(super) async fn close(self, _grace: Duration) {
-        todo!()
+    pub(super) async fn close(self, grace: Duration) {
+        let (done, is_done) = oneshot::channel();
+        if self.producer.orders.send(Order::Close { grace, done: Some(done) }).is_ok() {
+            // A broker's thread that hangs (a name that doesn't resolve) holds up librdkafka, not the relay's stop.
+            let _ = tokio::time::timeout(grace + CLOSE_SLACK, is_done).await;
+        }
+        self.producer.shared.common.pending.abandon();
     }
+}
+
+/// How many records librdkafka's queue holds.
+fn capacity(kafka: &KafkaConfig) -> usize {
+    let option = kafka.options.iter().rfind(|(name, _)| name == "queue.buffering.max.messages");
+    option.and_then(|(_, value)| value.reveal().ok()?.parse().ok()).filter(|size| *size > 0).unwrap_or(CAPACITY)
+}
+
+/// A topic's legal names: `Topic.validate` of Apache Kafka.
+fn check_topic(topic: &str) -> Result<(), String> {
+    if topic.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if topic.len() > MAX_TOPIC {
+        return Err(format!("it is {} bytes long; a topic's name has at most {MAX_TOPIC}", topic.len()));
+    }
+    if topic == "." || topic == ".." {
+        return Err(format!("{topic:?} is not a topic's name"));
+    }
+    match topic.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
+        Some(other) => Err(format!("{topic:?} has {other:?} in it; a topic's name has letters, digits, '.', '_', '-'")),
+        None => Ok(()),
+    }
+}
+
+/// The event's time in milliseconds, where it has one.
+fn event_time(event: &Event, message: &Message) -> Option<i64> {
+    event.time.as_ref()?;
+    i64::try_from(message.properties.timestamp?).ok()?.checked_mul(1000)
+}
+
+/// The headers as librdkafka takes them.
+fn native(headers: &[(String, HeaderValue)]) -> OwnedHeaders {
+    headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |native, (key, value)| {
+        let value = headers::untyped(value);
+        native.insert(rdkafka::message::Header { key, value: value.as_deref() })
+    })
 }

@@ -1,0 +1,100 @@
+//! Events as lines in files below the data directory: newline-delimited JSON.
+//!
+//! A line is delivered when its file was fsynced after it; one fsync serves all lines of a batch. What a template made of an
+//! event is data: it names a file below the data directory, and none that the relay keeps there for itself.
+
+mod appender;
+mod path;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::lines::{self, Line, LineWriter, Out};
+use super::{Attempt, Destination, OpenError, Outgoing, Unrenderable, Verdict};
+use crate::config::{FileConfig, SinkConfig};
+use crate::event::{Carrier, Event, Format, Message, Reason, Scope, Template};
+use appender::Appender;
+
+/// Files that lines are appended to.
+pub(super) struct FileSink {
+    path: Template,
+    dir: PathBuf,
+    reserved: Vec<PathBuf>,
+    format: Format,
+    writer: LineWriter,
+}
+
+impl FileSink {
+    #[allow(clippy::unused_async, reason = "all kinds of sinks open alike")]
+    pub(super) async fn open(config: &SinkConfig, file: &FileConfig) -> Result<Self, OpenError> {
+        let out = Files(Appender::new(file.dir.clone()));
+        let writer = LineWriter::start(config.name.as_str(), out).map_err(|error| OpenError {
+            sink: config.name.to_string(),
+            detail: format!("can't start a thread: {error}"),
+        })?;
+        Ok(Self {
+            path: file.path.clone(),
+            dir: file.dir.clone(),
+            reserved: file.reserved.clone(),
+            format: config.format.clone(),
+            writer,
+        })
+    }
+
+    pub(super) fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
+        let failed = |what: &str, detail: &dyn std::fmt::Display| Unrenderable {
+            reason: Reason::RenderFailed,
+            detail: format!("{what}: {detail}"),
+        };
+        let relative = self.path.render_address(Scope { event, message }).map_err(|error| failed("path", &error))?;
+        let path = path::below(&self.dir, &relative, &self.reserved).map_err(|problem| failed("path", &problem))?;
+        let encoded = self.format.encode(event, message, Carrier::Line).map_err(|error| failed("body", &error))?;
+        Ok(Outgoing { id: event.id, destination: Destination::File { path }, headers: Vec::new(), body: encoded.body })
+    }
+
+    #[allow(clippy::unused_self, reason = "all kinds of sinks are asked alike")]
+    pub(super) fn capacity(&self) -> usize {
+        lines::CAPACITY
+    }
+
+    pub(super) fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
+        if matches!(outgoing.destination, Destination::File { .. }) {
+            self.writer.push(outgoing, attempt);
+        } else {
+            super::misdirected(attempt);
+        }
+    }
+
+    pub(super) async fn close(self, grace: Duration) {
+        self.writer.close(grace).await;
+    }
+}
+
+/// Writes each file's lines of a batch together.
+struct Files(Appender);
+
+impl Out for Files {
+    fn write(&mut self, batch: Vec<Line>) {
+        let mut files: BTreeMap<PathBuf, Vec<Line>> = BTreeMap::new();
+        for line in batch {
+            match &line.outgoing.destination {
+                Destination::File { path } => files.entry(path.clone()).or_default().push(line),
+                // Dropped, which ends it: `attempt` lets no other in.
+                _ => drop(line),
+            }
+        }
+        for (path, lines) in files {
+            let (durable, failure) = self.0.append(&path, &lines);
+            let verdict = match failure {
+                None => Verdict::Delivered,
+                Some(failure) => Verdict::Retry { after: None, blame: failure.blame(), cause: failure.to_string() },
+            };
+            for (index, line) in lines.into_iter().enumerate() {
+                line.end(if index < durable { Verdict::Delivered } else { verdict.clone() });
+            }
+        }
+    }
+}

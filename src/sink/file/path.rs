@@ -1,0 +1,117 @@
+//! What a template made, as a path below the data directory.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+/// A name in a directory is at most this long on every common file system, in bytes.
+const MAX_NAME: usize = 255;
+/// A path that the system takes is shorter than this (`PATH_MAX` of Linux), in bytes.
+const MAX_PATH: usize = 4096;
+
+/// The absolute path of `relative` below `dir`, if it is one, and neither one of `reserved` nor beside it with the same
+/// beginning of its name (`spool.db-wal`).
+pub(super) fn below(dir: &Path, relative: &str, reserved: &[PathBuf]) -> Result<PathBuf, String> {
+    if relative.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    if let Some(control) = relative.chars().find(|char| char.is_control()) {
+        return Err(format!("{relative:?} has the control character {control:?} in it"));
+    }
+    if relative.starts_with('/') {
+        return Err(format!("{relative:?} is absolute; it has to be relative to the data directory"));
+    }
+    for name in relative.split('/') {
+        match name {
+            "" => return Err(format!("{relative:?} has a directory or file without a name in it")),
+            "." | ".." => return Err(format!("{relative:?} has {name:?} in it")),
+            name if name.len() > MAX_NAME => {
+                return Err(format!("it has a name of {} bytes in it; a file system takes {MAX_NAME}", name.len()));
+            }
+            _ => {}
+        }
+    }
+    let path = dir.join(relative);
+    if path.as_os_str().len() >= MAX_PATH {
+        return Err(format!("with the data directory it is {} bytes long", path.as_os_str().len()));
+    }
+    if reserved.iter().any(|reserved| is_of(&path, reserved)) {
+        return Err(format!("{relative:?} is where the relay keeps its own files"));
+    }
+    Ok(path)
+}
+
+/// Whether `path` is `reserved`, below it, or a file whose name begins with that one's. What differs only in case counts:
+/// some file systems don't tell.
+fn is_of(path: &Path, reserved: &Path) -> bool {
+    let mut names = path.components();
+    for expected in reserved.components() {
+        let Some(name) = names.next() else { return false };
+        let last = reserved.components().next_back() == Some(expected) && names.clone().count() == 0;
+        let alike = if last { begins_with(name, expected) } else { same(name, expected) };
+        if !alike {
+            return false;
+        }
+    }
+    true
+}
+
+fn same(name: Component<'_>, other: Component<'_>) -> bool {
+    name.as_os_str().eq_ignore_ascii_case(other.as_os_str())
+}
+
+fn begins_with(name: Component<'_>, beginning: Component<'_>) -> bool {
+    let beginning = beginning.as_os_str();
+    name.as_os_str()
+        .as_bytes()
+        .get(..beginning.len())
+        .is_some_and(|start| OsStr::from_bytes(start).eq_ignore_ascii_case(beginning))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(relative: &str) -> Result<PathBuf, String> {
+        below(Path::new("/data"), relative, &[PathBuf::from("/data/spool.db"), PathBuf::from("/data/in/own")])
+    }
+
+    #[test]
+    fn what_stays_below_is_taken() {
+        for relative in ["a.ndjson", "archive/cnes-a/2023.ndjson", "..a/b..", "é/ü", "spool", "in/other", "x/spool.db"]
+        {
+            assert_eq!(rendered(relative), Ok(Path::new("/data").join(relative)));
+        }
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_not() {
+        let long = "x".repeat(256);
+        let deep = "0123456789/".repeat(400);
+        for relative in [
+            "",
+            "/etc/passwd",
+            "..",
+            ".",
+            "../x",
+            "a/../../x",
+            "a/./b",
+            "a//b",
+            "a/",
+            "a\nb",
+            "a\0b",
+            "a/\u{7f}",
+            &long,
+            &deep,
+        ] {
+            assert!(rendered(relative).is_err(), "{relative:?}");
+        }
+    }
+
+    #[test]
+    fn the_relays_own_files_are_not() {
+        for relative in ["spool.db", "spool.db-wal", "Spool.DB", "spool.db/x", "in/own", "in/owner", "in/own/x"] {
+            assert!(rendered(relative).is_err(), "{relative:?}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What is delivered is in the file, whole, whatever happens to it.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::sink::Blame;
+use crate::sink::fixtures::{Attempts, outgoing};
+
+struct Bench {
+    dir: tempfile::TempDir,
+    writer: LineWriter,
+    attempts: Attempts,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = LineWriter::start("test", Files(Appender::new(dir.path().join("data")))).unwrap();
+        Self { dir, writer, attempts: Attempts::new() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("data").join(name)
+    }
+
+    async fn line(&mut self, name: &str, body: &str) -> Verdict {
+        let destination = Destination::File { path: self.path(name) };
+        self.writer.push(outgoing(destination, body), self.attempts.start());
+        self.attempts.ended().await.1
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+}
+
+fn blames(verdict: &Verdict, expected: Blame, words: &str) {
+    assert!(
+        matches!(verdict, Verdict::Retry { blame, cause, .. } if *blame == expected && cause.contains(words)),
+        "{verdict:?}"
+    );
+}
+
+#[tokio::test]
+async fn lines_are_appended_and_directories_made() {
+    let mut bench = Bench::new();
+    for body in ["one", "two"] {
+        assert_eq!(bench.line("a/b/c.ndjson", body).await, Verdict::Delivered);
+    }
+    assert_eq!(bench.read("a/b/c.ndjson"), "one\ntwo\n");
+}
+
+#[tokio::test]
+async fn many_files_at_once_each_get_their_lines_in_order() {
+    let mut bench = Bench::new();
+    for number in 0..2000 {
+        let path = bench.path(&format!("{}", number % 7));
+        let line = outgoing(Destination::File { path }, &number.to_string());
+        bench.writer.push(line, bench.attempts.start());
+    }
+    for _ in 0..2000 {
+        assert_eq!(bench.attempts.ended().await.1, Verdict::Delivered);
+    }
+    for file in 0..7 {
+        let expected: String =
+            (0..2000).filter(|number| number % 7 == file).map(|number| format!("{number}\n")).collect();
+        assert_eq!(bench.read(&file.to_string()), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_torn_line_does_not_swallow_the_next() {
+    let mut bench = Bench::new();
+    fs::create_dir_all(bench.path("")).unwrap();
+    fs::write(bench.path("x"), "whole\nto").unwrap();
+    assert_eq!(bench.line("x", "next").await, Verdict::Delivered);
+    assert_eq!(bench.line("x", "more").await, Verdict::Delivered);
+    assert_eq!(bench.read("x"), "whole\nto\nnext\nmore\n");
+}
+
+#[tokio::test]
+async fn a_renamed_or_deleted_file_is_made_anew() {
+    let mut bench = Bench::new();
+    bench.line("x", "one").await;
+    fs::rename(bench.path("x"), bench.path("x.1")).unwrap();
+    assert_eq!(bench.line("x", "two").await, Verdict::Delivered);
+    fs::remove_file(bench.path("x")).unwrap();
+    assert_eq!(bench.line("x", "three").await, Verdict::Delivered);
+    assert_eq!(bench.read("x.1"), "one\n");
+    assert_eq!(bench.read("x"), "three\n");
+}
+
+#[tokio::test]
+async fn a_file_emptied_in_place_is_gone_on_with() {
+    let mut bench = Bench::new();
+    bench.line("x", "one").await;
+    fs::OpenOptions::new().write(true).truncate(true).open(bench.path("x")).unwrap();
+    bench.line("x", "two").await;
+    assert_eq!(bench.read("x"), "two\n");
+}
+
+#[tokio::test]
+async fn a_directory_deleted_with_its_file_is_made_anew() {
+    let mut bench = Bench::new();
+    bench.line("a/x", "one").await;
+    fs::remove_dir_all(bench.path("a")).unwrap();
+    assert_eq!(bench.line("a/x", "two").await, Verdict::Delivered);
+    assert_eq!(bench.read("a/x"), "two\n");
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_left_alone() {
+    let mut bench = Bench::new();
+    fs::create_dir_all(bench.path("dir")).unwrap();
+    bench.line("file", "x").await;
+    blames(&bench.line("dir", "x").await, Blame::Delivery, "not a file");
+    blames(&bench.line("file/x", "x").await, Blame::Delivery, "file");
+}
+
+#[tokio::test]
+async fn links_lead_nowhere_else() {
+    let mut bench = Bench::new();
+    let outside = bench.dir.path().join("outside");
+    fs::create_dir_all(&outside).unwrap();
+    fs::write(outside.join("victim"), "kept\n").unwrap();
+    fs::create_dir_all(bench.path("")).unwrap();
+    std::os::unix::fs::symlink(&outside, bench.path("dir")).unwrap();
+    std::os::unix::fs::symlink(outside.join("victim"), bench.path("file")).unwrap();
+    blames(&bench.line("dir/new", "x").await, Blame::Delivery, "out of the data directory");
+    blames(&bench.line("dir/sub/new", "x").await, Blame::Delivery, "out of the data directory");
+    blames(&bench.line("file", "x").await, Blame::Delivery, "symbolic link");
+    assert_eq!(fs::read_to_string(outside.join("victim")).unwrap(), "kept\n");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_place_that_is_no_directory_yet_is_tried_again() {
+    let mut bench = Bench::new();
+    fs::write(bench.path("").as_path().to_str().unwrap().trim_end_matches('/'), "in the way").unwrap();
+    assert!(matches!(bench.line("x", "one").await, Verdict::Retry { .. }));
+    fs::remove_file(bench.dir.path().join("data")).unwrap();
+    assert_eq!(bench.line("x", "one").await, Verdict::Delivered);
+    assert_eq!(bench.read("x"), "one\n");
+}
+
+#[tokio::test]
+async fn no_more_than_256_files_are_open() {
+    let mut bench = Bench::new();
+    for number in 0..300 {
+        assert_eq!(bench.line(&format!("many/{number}"), "x").await, Verdict::Delivered);
+    }
+    assert_eq!(open_below(&bench.path("many")), 256);
+    // The first was closed meanwhile, and is found again.
+    assert_eq!(bench.line("many/0", "y").await, Verdict::Delivered);
+    assert_eq!(bench.read("many/0"), "x\ny\n");
+}
+
+/// How many files below that directory this process has open.
+fn open_below(dir: &Path) -> usize {
+    fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .filter(|path| path.starts_with(dir))
+        .count()
+}

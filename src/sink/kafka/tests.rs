@@ -1,0 +1,295 @@
+//! Against librdkafka's mock cluster: it speaks the protocol, and answers with the errors it is told to.
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message as _};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+use super::*;
+use crate::config::{OrderBy, Retry, Sasl, Secret, SinkKind, Tls};
+use crate::rules::SinkName;
+use crate::sink::fixtures::{Attempts, event, message, outgoing};
+use crate::sink::{Blame, Verdict};
+
+/// Nobody listens there.
+const NOWHERE: &str = "127.0.0.1:1";
+
+fn kafka(brokers: &str, options: &[(&str, &str)]) -> KafkaConfig {
+    KafkaConfig {
+        brokers: brokers.to_owned(),
+        topic: Template::compile("regards.{{ tenant }}").unwrap(),
+        key: Template::compile("{{ correlationId }}").unwrap(),
+        partitioner: "murmur2_random".to_owned(),
+        timestamp: KafkaTimestamp::Event,
+        options: options.iter().map(|(name, value)| ((*name).to_owned(), Secret::text(*value))).collect(),
+        sasl: None,
+        tls: None,
+    }
+}
+
+fn config(kafka: &KafkaConfig) -> SinkConfig {
+    SinkConfig {
+        name: SinkName::new("pipeline"),
+        kind: SinkKind::Kafka(Box::new(kafka.clone())),
+        format: Format::Normalized,
+        keep_headers: Vec::new(),
+        order_by: OrderBy::CorrelationId,
+        retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },
+    }
+}
+
+async fn open(kafka: &KafkaConfig) -> Result<KafkaSink, OpenError> {
+    KafkaSink::open(&config(kafka), kafka, "urn:test").await
+}
+
+async fn refusal(kafka: &KafkaConfig) -> String {
+    open(kafka).await.err().unwrap().to_string()
+}
+
+fn cluster() -> MockCluster<'static, DefaultProducerContext> {
+    MockCluster::new(1).unwrap()
+}
+
+fn record(topic: &str, body: &str) -> Outgoing {
+    outgoing(Destination::Kafka { topic: topic.to_owned(), key: Some("k".to_owned()), timestamp: None }, body)
+}
+
+/// One attempt, to its end.
+async fn send(sink: &KafkaSink, attempts: &mut Attempts, outgoing: Outgoing) -> Verdict {
+    sink.attempt(outgoing, attempts.start());
+    attempts.ended().await.1
+}
+
+#[track_caller]
+fn retries(verdict: &Verdict, expected: Blame, words: &str) {
+    assert!(
+        matches!(verdict, Verdict::Retry { blame, cause, .. } if *blame == expected && cause.contains(words)),
+        "{verdict:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_delivered_is_in_the_topic_as_rendered() {
+    let cluster = cluster();
+    let sink = open(&kafka(&cluster.bootstrap_servers(), &[])).await.unwrap();
+    let mut received = message();
+    received.properties.headers = vec![("traceparent".to_owned(), HeaderValue::Text("00-1-2-01".to_owned()))];
+    let outgoing = sink.render(&event(), &received).unwrap();
+    assert_eq!(
+        outgoing.destination,
+        Destination::Kafka {
+            topic: "regards.cnes-a".to_owned(),
+            key: Some("c-1".to_owned()),
+            timestamp: Some(1_681_461_977_000)
+        }
+    );
+    assert_eq!(send(&sink, &mut Attempts::new(), outgoing.clone()).await, Verdict::Delivered);
+
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("group.id", "test")
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .unwrap();
+    consumer.subscribe(&["regards.cnes-a"]).unwrap();
+    let found = consumer.poll(Duration::from_mins(1)).unwrap().unwrap();
+    assert_eq!(found.key(), Some(&b"c-1"[..]));
+    assert_eq!(found.payload(), Some(&*outgoing.body));
+    assert_eq!(found.timestamp().to_millis(), Some(1_681_461_977_000));
+    let headers: Vec<_> =
+        found.headers().unwrap().iter().map(|header| (header.key, header.value.unwrap().to_owned())).collect();
+    let id = event().id.to_string();
+    let expected = [
+        ("regards-relay-id", &*id),
+        ("regards-relay-type", "fr.cnes.regards.lta.submission.response"),
+        ("regards-relay-tenant", "cnes-a"),
+        ("regards-relay-status", "ERROR"),
+        ("traceparent", "00-1-2-01"),
+    ];
+    assert_eq!(headers, expected.map(|(name, value)| (name, value.as_bytes().to_owned())));
+    sink.close(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_null_key_is_null_and_cloudevents_have_their_content_type() {
+    let kafka = KafkaConfig {
+        key: Template::compile("{{ productId }}").unwrap(),
+        timestamp: KafkaTimestamp::Sent,
+        ..kafka(NOWHERE, &[])
+    };
+    let mut config = config(&kafka);
+    config.format = Format::CloudEvents { name: "urn:test".to_owned() };
+    let sink = KafkaSink::open(&config, &kafka, "urn:test").await.unwrap();
+    let outgoing = sink.render(&event(), &message()).unwrap();
+    assert_eq!(
+        outgoing.destination,
+        Destination::Kafka { topic: "regards.cnes-a".to_owned(), key: None, timestamp: None }
+    );
+    let header = |name: &str| outgoing.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+    assert_eq!(header("content-type"), Some(HeaderValue::Text("application/json".to_owned())));
+    assert_eq!(header("ce_id"), Some(HeaderValue::Text(event().id.to_string())));
+}
+
+#[tokio::test]
+async fn a_topic_that_is_not_legal_is_not_rendered() {
+    let kafka = KafkaConfig { topic: Template::compile("{{ tenant }}").unwrap(), ..kafka(NOWHERE, &[]) };
+    let sink = open(&kafka).await.unwrap();
+    let mut event = event();
+    event.tenant = "cnes/a".into();
+    let refused = sink.render(&event, &message()).unwrap_err();
+    assert_eq!(refused.reason, Reason::RenderFailed);
+    assert!(refused.detail.contains("'/'"), "{refused}");
+}
+
+#[test]
+fn legal_topics() {
+    for topic in ["a", "regards.cnes-a_1", "...", &"x".repeat(249)] {
+        assert_eq!(check_topic(topic), Ok(()));
+    }
+    for topic in ["", ".", "..", "a b", "é", "a/b", "a\n", "a\0", &"x".repeat(250)] {
+        assert!(check_topic(topic).is_err(), "{topic:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_or_forbidden_topic_speaks_of_itself_only() {
+    let cluster = cluster();
+    cluster.topic_error("unknown", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    cluster.topic_error("forbidden", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
+    let options = [("topic.metadata.propagation.max.ms", "0")];
+    let sink = open(&kafka(&cluster.bootstrap_servers(), &options)).await.unwrap();
+    let mut attempts = Attempts::new();
+    retries(&send(&sink, &mut attempts, record("unknown", "x")).await, Blame::Delivery, "doesn't exist");
+    retries(&send(&sink, &mut attempts, record("forbidden", "x")).await, Blame::Delivery, "no right");
+    assert_eq!(send(&sink, &mut attempts, record("good", "x")).await, Verdict::Delivered);
+    sink.close(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_record_over_the_producers_own_bound_is_refused() {
+    let sink = open(&kafka(NOWHERE, &[("message.max.bytes", "1000")])).await.unwrap();
+    let verdict = send(&sink, &mut Attempts::new(), record("t", &"x".repeat(2000))).await;
+    assert!(matches!(&verdict, Verdict::Refused { cause } if cause.contains("larger")), "{verdict:?}");
+}
+
+#[tokio::test]
+async fn what_refuses_a_batch_refuses_a_record_only_if_it_was_alone() {
+    let cluster = cluster();
+    let sink = open(&kafka(&cluster.bootstrap_servers(), &[])).await.unwrap();
+    let mut attempts = Attempts::new();
+    for error in [
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD,
+    ] {
+        cluster.request_errors(RDKafkaApiKey::Produce, &[error]);
+        assert_eq!(send(&sink, &mut attempts, record("t", "x")).await, Verdict::Delivered, "{error:?}");
+        cluster.request_errors(RDKafkaApiKey::Produce, &[error, error]);
+        let verdict = send(&sink, &mut attempts, record("t", "x")).await;
+        assert!(matches!(verdict, Verdict::Refused { .. }), "{error:?}: {verdict:?}");
+    }
+    sink.close(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_producer_that_failed_for_good_is_rebuilt() {
+    let cluster = cluster();
+    let sink = open(&kafka(&cluster.bootstrap_servers(), &[])).await.unwrap();
+    let mut attempts = Attempts::new();
+    assert_eq!(send(&sink, &mut attempts, record("t", "1")).await, Verdict::Delivered);
+    // The next in line, and out of order all the same: librdkafka can't go on from there.
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
+    let verdict = send(&sink, &mut attempts, record("t", "2")).await;
+    assert!(matches!(verdict, Verdict::Retry { .. }), "{verdict:?}");
+    let deadline = std::time::Instant::now() + Duration::from_mins(1);
+    loop {
+        match send(&sink, &mut attempts, record("t", "3")).await {
+            Verdict::Delivered => break,
+            Verdict::Retry { .. } => assert!(std::time::Instant::now() < deadline, "it never works again"),
+            Verdict::Refused { cause } => panic!("{cause}"),
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(attempts.ended_already(), None, "an attempt ended twice");
+    sink.close(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn closing_delivers_what_is_under_way() {
+    let cluster = cluster();
+    let sink = open(&kafka(&cluster.bootstrap_servers(), &[("linger.ms", "500")])).await.unwrap();
+    let mut attempts = Attempts::new();
+    for _ in 0..1000 {
+        sink.attempt(record("t", "x"), attempts.start());
+    }
+    sink.close(Duration::from_mins(1)).await;
+    for _ in 0..1000 {
+        assert_eq!(attempts.ended_already().unwrap().1, Verdict::Delivered);
+    }
+    assert_eq!(attempts.ended_already(), None);
+}
+
+#[tokio::test]
+async fn closing_gives_back_what_no_broker_took() {
+    let sink = open(&kafka(NOWHERE, &[])).await.unwrap();
+    let mut attempts = Attempts::new();
+    for _ in 0..10 {
+        sink.attempt(record("t", "x"), attempts.start());
+    }
+    sink.close(Duration::ZERO).await;
+    for _ in 0..10 {
+        retries(&attempts.ended_already().unwrap().1, Blame::Relay, "taken back");
+    }
+    assert_eq!(attempts.ended_already(), None);
+}
+
+#[tokio::test]
+async fn a_dropped_sink_gives_back_what_no_broker_took() {
+    let sink = open(&kafka(NOWHERE, &[])).await.unwrap();
+    let mut attempts = Attempts::new();
+    sink.attempt(record("t", "x"), attempts.start());
+    drop(sink);
+    retries(&attempts.ended().await.1, Blame::Relay, "taken back");
+}
+
+#[tokio::test]
+async fn a_full_queue_slows_down() {
+    let sink = open(&kafka(NOWHERE, &[("queue.buffering.max.messages", "1")])).await.unwrap();
+    assert_eq!(sink.capacity(), 1);
+    let mut attempts = Attempts::new();
+    sink.attempt(record("t", "x"), attempts.start());
+    let verdict = send(&sink, &mut attempts, record("t", "x")).await;
+    assert!(matches!(verdict, Verdict::Retry { after: Some(_), blame: Blame::Relay, .. }), "{verdict:?}");
+}
+
+#[tokio::test]
+async fn every_login_and_tls_can_be_built() {
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        for tls in [None, Some(Tls::default())] {
+            let sasl = Sasl { mechanism, username: Secret::text("u"), password: Secret::text("p") };
+            let kafka = KafkaConfig { sasl: Some(sasl), tls, ..kafka(NOWHERE, &[]) };
+            open(&kafka).await.unwrap();
+        }
+    }
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        open(&kafka(NOWHERE, &[("compression.type", codec)])).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_built_is_said_without_its_values() {
+    let refused = refusal(&kafka(NOWHERE, &[("linger.mss", "hunter2")])).await;
+    assert_eq!(refused, "sink pipeline: librdkafka has no setting linger.mss: see its CONFIGURATION.md for the names");
+    let refused = refusal(&kafka(NOWHERE, &[("compression.type", "hunter2")])).await;
+    assert!(refused.contains("compression.type") && !refused.contains("hunter2"), "{refused}");
+    let refused = refusal(&kafka(NOWHERE, &[("acks", "1")])).await;
+    assert!(refused.contains("acks"), "{refused}");
+
+    let tls = |tls| KafkaConfig { tls: Some(tls), ..kafka(NOWHERE, &[]) };
+    let refused = refusal(&tls(Tls { ca: Some("/nowhere/ca.pem".into()), ..Tls::default() })).await;
+    assert!(refused.contains("ssl.ca.location"), "{refused}");
+    let refused = refusal(&tls(Tls { server_name: Some("x".to_owned()), ..Tls::default() })).await;
+    assert!(refused.contains("server_name"), "{refused}");
+}

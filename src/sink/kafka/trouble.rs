@@ -1,0 +1,113 @@
+//! What librdkafka last said is wrong, so that a record that timed out can say why: its own report says only that it did.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::error::RDKafkaErrorCode as Code;
+
+use super::verdict::{Judgement, judge};
+use crate::sink::Blame;
+
+/// The same trouble is said again in the log after this long.
+const SAY_AGAIN: Duration = Duration::from_mins(1);
+/// Longer reasons are cut, in characters: brokers send some of the text.
+const MAX_REASON: usize = 500;
+
+/// The last trouble.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    any: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last: Option<(Code, String)>,
+    said: Option<(Code, Instant)>,
+}
+
+impl Trouble {
+    /// librdkafka says that. True if it is news.
+    pub(super) fn note(&self, code: Code, reason: &str) -> bool {
+        self.any.store(true, Ordering::Release);
+        let mut state = self.lock();
+        // That all brokers are down says less than what the last of them said.
+        if code != Code::AllBrokersDown || state.last.is_none() {
+            state.last = Some((code, reason.chars().take(MAX_REASON).collect()));
+        }
+        let news = state.said.is_none_or(|(said, at)| said != code || at.elapsed() >= SAY_AGAIN);
+        if news {
+            state.said = Some((code, Instant::now()));
+        }
+        news
+    }
+
+    /// A record was delivered.
+    pub(super) fn over(&self) {
+        if self.any.load(Ordering::Acquire) {
+            self.any.store(false, Ordering::Release);
+            *self.lock() = State::default();
+        }
+    }
+
+    /// The cause of a failure, for people.
+    pub(super) fn cause(&self, code: Code) -> String {
+        let what = in_words(code);
+        if judge(code) == Judgement::Retry(Blame::Sink)
+            && let Some((_, reason)) = &self.lock().last
+        {
+            return format!("{what}: {reason}");
+        }
+        what
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn in_words(code: Code) -> String {
+    match code {
+        Code::MessageTimedOut => "no broker took the record in time".to_owned(),
+        Code::UnknownTopic | Code::UnknownTopicOrPartition => {
+            "the topic doesn't exist, and the broker doesn't create it".to_owned()
+        }
+        Code::TopicAuthorizationFailed => "no right to write to the topic".to_owned(),
+        Code::MessageSizeTooLarge => {
+            "the record is larger than the topic's max.message.bytes or the sink's message.max.bytes".to_owned()
+        }
+        Code::PurgeQueue => "taken back before it was sent".to_owned(),
+        Code::PurgeInflight => "given up before it was answered".to_owned(),
+        Code::QueueFull => "librdkafka's queue is full".to_owned(),
+        Code::Fatal => "the producer has failed for good and is rebuilt".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_out_says_what_was_wrong_until_a_record_is_delivered() {
+        let trouble = Trouble::default();
+        assert!(trouble.note(Code::Authentication, "SASL authentication failed"));
+        assert!(trouble.note(Code::AllBrokersDown, "1/1 brokers are down"));
+        assert_eq!(
+            trouble.cause(Code::MessageTimedOut),
+            "no broker took the record in time: SASL authentication failed"
+        );
+        assert_eq!(trouble.cause(Code::TopicAuthorizationFailed), "no right to write to the topic");
+        trouble.over();
+        assert_eq!(trouble.cause(Code::MessageTimedOut), "no broker took the record in time");
+    }
+
+    #[test]
+    fn the_same_trouble_is_said_once() {
+        let trouble = Trouble::default();
+        assert!(trouble.note(Code::BrokerTransportFailure, "refused"));
+        assert!(!trouble.note(Code::BrokerTransportFailure, "refused (after 1 ms)"));
+        assert!(trouble.note(Code::Authentication, "failed"));
+    }
+}

@@ -1,0 +1,91 @@
+//! The attempts that are under way in a client which works on its own threads: each under a number that is never used
+//! again, so that a late answer can't end another attempt, and one that never comes can't keep an attempt from ending.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Attempt, Verdict};
+
+/// The attempts under way.
+#[derive(Debug, Default)]
+pub(super) struct Pending(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    next: usize,
+    /// In the order they began, which is the order in which dropping the table ends them.
+    attempts: BTreeMap<usize, Attempt>,
+}
+
+impl Pending {
+    /// Keeps `attempt` until it is ended by the number returned.
+    pub(super) fn hold(&self, attempt: Attempt) -> usize {
+        let mut table = self.lock();
+        let number = table.next;
+        // On 64 bits it never wraps; on 32 it would take four thousand million attempts while one is under way.
+        table.next = number.wrapping_add(1);
+        table.attempts.insert(number, attempt);
+        number
+    }
+
+    /// That attempt ended so. Nothing happens if it ended before.
+    pub(super) fn end(&self, number: usize, verdict: Verdict) {
+        let attempt = self.lock().attempts.remove(&number);
+        if let Some(attempt) = attempt {
+            attempt.end(verdict);
+        }
+    }
+
+    /// Drops all that have not ended, in the order they began.
+    pub(super) fn abandon(&self) {
+        let attempts = std::mem::take(&mut self.lock().attempts);
+        drop(attempts);
+    }
+
+    /// How many are under way.
+    pub(super) fn len(&self) -> usize {
+        self.lock().attempts.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // No code runs under the lock that could leave the table half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::{AttemptId, Blame};
+    use tokio::sync::mpsc::unbounded_channel;
+
+    #[test]
+    fn a_late_answer_ends_no_other_attempt() {
+        let (to, mut ends) = unbounded_channel();
+        let pending = Pending::default();
+        let first = pending.hold(Attempt::new(AttemptId(1), to.clone()));
+        pending.end(first, Verdict::Delivered);
+        let second = pending.hold(Attempt::new(AttemptId(2), to));
+        pending.end(first, Verdict::Refused { cause: "late".to_owned() });
+        assert_eq!(ends.try_recv(), Ok((AttemptId(1), Verdict::Delivered)));
+        assert!(ends.try_recv().is_err());
+        pending.end(second, Verdict::Delivered);
+        assert_eq!(ends.try_recv(), Ok((AttemptId(2), Verdict::Delivered)));
+    }
+
+    #[test]
+    fn abandoned_attempts_end_as_retry_in_the_order_they_began() {
+        let (to, mut ends) = unbounded_channel();
+        let pending = Pending::default();
+        for id in 0..3 {
+            pending.hold(Attempt::new(AttemptId(id), to.clone()));
+        }
+        pending.abandon();
+        assert_eq!(pending.len(), 0);
+        for id in 0..3 {
+            let (ended, verdict) = ends.try_recv().unwrap();
+            assert_eq!(ended, AttemptId(id));
+            assert!(matches!(verdict, Verdict::Retry { blame: Blame::Relay, .. }));
+        }
+    }
+}
