@@ -5,7 +5,7 @@
 mod problem;
 pub mod values;
 
-pub use problem::{Problem, ProblemKind};
+pub use problem::{Problem, ProblemKind, escape};
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -142,6 +142,7 @@ impl fmt::Display for Problem {
 impl std::error::Error for Problem {}
 
 /// What a broker says is outside text: one line of it.
-fn escape(text: &str) -> String {
+#[must_use]
+pub fn escape(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }

@@ -9,6 +9,9 @@ use crate::event::{Header, HeaderValue, Properties};
 /// Header values nested deeper than this are left out, and [`Properties::headers_too_deep`] says so.
 pub const MAX_HEADER_DEPTH: usize = 128;
 
+/// The longest short string, in bytes.
+pub const MAX_SHORT: usize = 255;
+
 /// A name or value is longer than the 255 bytes AMQP has for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} is {length} bytes long; AMQP takes 255 at most")]

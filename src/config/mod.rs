@@ -3,6 +3,7 @@
 //! What is read from the file is raw and spanned; here it becomes checked, once: whoever holds a `Config` needs no further
 //! validation.
 
+pub mod address;
 mod model;
 mod secret;
 mod tls;

@@ -49,7 +49,8 @@ impl Tls {
         }
     }
 
-    fn authorities(&self) -> Result<RootCertStore, TlsError> {
+    /// Whom to trust: those of `ca` alone, else the system's.
+    pub fn authorities(&self) -> Result<RootCertStore, TlsError> {
         let mut store = RootCertStore::empty();
         if let Some(ca) = &self.ca {
             for authority in certificates("tls.ca", ca)? {

@@ -1,31 +1,117 @@
-//! Events as messages to an AMQP exchange.
+//! Events as messages to an AMQP exchange: persistent, mandatory, confirmed.
+//!
+//! The sink has a connection of its own, apart from the sources': a broker that blocks publishers must not block
+//! acknowledgements. An attempt ends when the broker has confirmed its message and it is known that it was not returned.
+
+mod link;
+mod publish;
+mod render;
+mod send;
+mod window;
+mod worker;
 
 use std::time::Duration;
 
-use super::{Attempt, OpenError, Outgoing, Unrenderable};
-use crate::config::{AmqpSinkConfig, SinkConfig};
-use crate::event::{Event, Message};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 
-pub(super) struct AmqpSink;
+use self::link::Settings;
+use self::worker::{CHANNELS, Job, WINDOW, Worker};
+use super::{Attempt, Destination, OpenError, Outgoing, Unrenderable};
+use crate::amqp::values::short;
+use crate::config::{AmqpConnection, AmqpSinkConfig, SinkConfig};
+use crate::event::{Carrier, Event, Format, Message, Scope, Template};
+use crate::rules::Glob;
+
+/// An open exchange.
+pub(super) struct AmqpSink {
+    exchange: String,
+    routing_key: Template,
+    format: Format,
+    keep_headers: Vec<Glob>,
+    /// What is sent here is bounded by who respects [`capacity`](Self::capacity).
+    jobs: UnboundedSender<Job>,
+    worker: JoinHandle<()>,
+}
 
 impl AmqpSink {
-    pub(super) async fn open(_config: &SinkConfig, _amqp: &AmqpSinkConfig, _relay: &str) -> Result<Self, OpenError> {
-        todo!()
+    pub(super) async fn open(config: &SinkConfig, amqp: &AmqpSinkConfig, relay: &str) -> Result<Self, OpenError> {
+        let problem = |detail| OpenError { sink: config.name.to_string(), detail };
+        let exchange = short("the exchange's name", &amqp.exchange).map_err(|error| problem(error.to_string()))?;
+        let connection = amqp.connection.clone();
+        tokio::task::spawn_blocking(move || readable(&connection))
+            .await
+            .map_err(|error| problem(error.to_string()))?
+            .map_err(problem)?;
+        let settings = Settings {
+            connection: amqp.connection.clone(),
+            relay: relay.to_owned(),
+            purpose: format!("sink {}", config.name),
+            exchange,
+            declare: amqp.declare.clone(),
+        };
+        let (jobs, receiver) = unbounded_channel();
+        Ok(Self {
+            exchange: amqp.exchange.clone(),
+            routing_key: amqp.routing_key.clone(),
+            format: config.format.clone(),
+            keep_headers: config.keep_headers.clone(),
+            jobs,
+            worker: tokio::spawn(Worker::new(config.name.to_string(), settings, receiver).run()),
+        })
     }
 
-    pub(super) fn render(&self, _event: &Event, _message: &Message) -> Result<Outgoing, Unrenderable> {
-        todo!()
+    pub(super) fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
+        let routing_key = self
+            .routing_key
+            .render_address(Scope { event, message })
+            .map_err(|error| render::failed(format!("the routing key: {error}")))?;
+        let encoded = self
+            .format
+            .encode(event, message, Carrier::Amqp)
+            .map_err(|error| render::failed(format!("the body: {error}")))?;
+        Ok(Outgoing {
+            id: event.id,
+            destination: Destination::Amqp {
+                exchange: self.exchange.clone(),
+                routing_key: render::routing_key(routing_key)?,
+                properties: Box::new(render::properties(event, message, &encoded)),
+            },
+            headers: render::headers(event, message, &encoded, &self.format, &self.keep_headers)?,
+            body: encoded.body,
+        })
     }
 
+    #[expect(clippy::unused_self, reason = "every kind of sink has the same five functions")]
     pub(super) fn capacity(&self) -> usize {
-        todo!()
+        CHANNELS * WINDOW
     }
 
-    pub(super) fn attempt(&self, _outgoing: Outgoing, _attempt: Attempt) {
-        todo!()
+    pub(super) fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
+        // A worker that is gone drops it, which ends it.
+        let _ = self.jobs.send(Job { outgoing, attempt });
     }
 
-    pub(super) async fn close(self, _grace: Duration) {
-        todo!()
+    pub(super) async fn close(self, grace: Duration) {
+        let Self { jobs, mut worker, .. } = self;
+        drop(jobs);
+        if tokio::time::timeout(grace, &mut worker).await.is_err() {
+            worker.abort();
+            // What it still has is dropped when it has ended.
+            let _ = worker.await;
+        }
     }
+}
+
+/// Whether the files that a connection names are there. Blocks. The error says what to do.
+fn readable(connection: &AmqpConnection) -> Result<(), String> {
+    let secrets = connection.urls.iter().chain(&connection.username).chain(&connection.password);
+    let mut tls = false;
+    for secret in secrets {
+        tls |= secret.reveal().map_err(|error| error.to_string())?.starts_with("amqps:");
+    }
+    if tls {
+        connection.tls.client_config().map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }

@@ -1,31 +1,226 @@
-//! Events as POST requests.
+//! Events as POST requests, signed by Standard Webhooks 1.0.
+//!
+//! An attempt is one request, with one deadline from connect to the last byte of the answer that is read. Redirects are never
+//! followed, certificates always verified, and some addresses never connected to (see [`address`](crate::config::address)).
 
-use std::time::Duration;
+mod client;
+mod credentials;
+mod pace;
+mod render;
+mod resolve;
+mod signature;
+mod tls;
+mod verdict;
 
-use super::{Attempt, OpenError, Outgoing, Unrenderable};
-use crate::config::{SinkConfig, WebhookConfig};
-use crate::event::{Event, Message};
+#[cfg(test)]
+mod tests;
 
-pub(super) struct WebhookSink;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use self::client::Requests;
+use self::credentials::Credentials;
+use self::pace::Pace;
+use self::resolve::Filtered;
+use self::verdict::Answer;
+use super::{Attempt, Blame, Destination, OpenError, Outgoing, Unrenderable, Verdict, headers};
+use crate::config::{SinkConfig, WebhookConfig, WebhookUrl};
+use crate::event::{Carrier, Event, Format, HeaderValue as EventHeader, Message, Reason, Scope};
+use crate::rules::Glob;
+
+/// An open webhook.
+pub(super) struct WebhookSink {
+    shared: Arc<Shared>,
+    /// One permit for each request under way.
+    slots: Arc<Semaphore>,
+    capacity: u32,
+    /// Cancelled when what is under way is to be dropped.
+    stop: CancellationToken,
+}
+
+struct Shared {
+    config: WebhookConfig,
+    format: Format,
+    keep_headers: Vec<Glob>,
+    /// The address as it was when the sink was opened, where it is the same for every event.
+    url: Option<Url>,
+    requests: Requests,
+    pace: Option<Pace>,
+}
 
 impl WebhookSink {
-    pub(super) async fn open(_config: &SinkConfig, _webhook: &WebhookConfig, _relay: &str) -> Result<Self, OpenError> {
-        todo!()
+    pub(super) async fn open(config: &SinkConfig, webhook: &WebhookConfig, _relay: &str) -> Result<Self, OpenError> {
+        let problem = |detail| OpenError { sink: config.name.to_string(), detail };
+        if let Some((name, _)) = webhook.headers.iter().find(|(name, _)| render::set_by_us(name)) {
+            return Err(problem(format!("the header {name} is set by the relay itself")));
+        }
+        let shared = tokio::task::spawn_blocking({
+            let (config, webhook) = (config.clone(), webhook.clone());
+            move || Shared::open(&config, webhook)
+        })
+        .await
+        .map_err(|error| problem(error.to_string()))?
+        .map_err(problem)?;
+        let capacity = u32::try_from(webhook.concurrency.clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
+        Ok(Self {
+            shared: Arc::new(shared),
+            slots: Arc::new(Semaphore::new(capacity as usize)),
+            capacity,
+            stop: CancellationToken::new(),
+        })
     }
 
-    pub(super) fn render(&self, _event: &Event, _message: &Message) -> Result<Outgoing, Unrenderable> {
-        todo!()
+    pub(super) fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
+        self.shared.render(event, message)
     }
 
     pub(super) fn capacity(&self) -> usize {
-        todo!()
+        self.capacity as usize
     }
 
-    pub(super) fn attempt(&self, _outgoing: Outgoing, _attempt: Attempt) {
-        todo!()
+    pub(super) fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
+        let (shared, slots, stop) = (Arc::clone(&self.shared), Arc::clone(&self.slots), self.stop.clone());
+        tokio::spawn(async move {
+            let verdict = async {
+                let _slot = slots.acquire().await.ok()?;
+                Some(shared.send(outgoing).await)
+            };
+            // Without a verdict the attempt is dropped, which says so itself.
+            if let Some(Some(verdict)) = stop.run_until_cancelled(verdict).await {
+                attempt.end(verdict);
+            }
+        });
     }
 
-    pub(super) async fn close(self, _grace: Duration) {
-        todo!()
+    pub(super) async fn close(self, grace: Duration) {
+        // Permits are given in the order they are asked for: all of them are here once every attempt before has ended.
+        let _ = tokio::time::timeout(grace, self.slots.acquire_many(self.capacity)).await;
+        self.stop.cancel();
+        let _ = self.slots.acquire_many(self.capacity).await;
     }
+}
+
+impl Shared {
+    /// Everything that can be found out without the destination. Blocks. The error says what to do.
+    fn open(config: &SinkConfig, webhook: WebhookConfig) -> Result<Self, String> {
+        let Credentials { url, proxy, .. } = Credentials::read(&webhook)?;
+        let origin = match (&url, &webhook.url) {
+            (Some(url), _) => url.clone(),
+            (None, WebhookUrl::Templated { origin, .. }) => {
+                Url::parse(origin).map_err(|error| format!("its url is not a URL: {error}"))?
+            }
+            (None, WebhookUrl::Fixed(_)) => return Err("its url is missing".to_owned()),
+        };
+        credentials::allowed(&origin).map_err(|problem| format!("its url: {problem}"))?;
+        let needs_tls = [Some(&origin), proxy.as_ref()].into_iter().flatten().any(|url| url.scheme() == "https");
+        let tls = if needs_tls { tls::config(&webhook.tls)? } else { tls::none()? };
+        let requests = Requests::new(tls, Filtered::system(), webhook.timeout, webhook.concurrency);
+        requests.client(proxy.as_ref())?;
+        Ok(Self {
+            format: config.format.clone(),
+            keep_headers: config.keep_headers.clone(),
+            url,
+            requests,
+            pace: webhook.rate.map(Pace::new),
+            config: webhook,
+        })
+    }
+
+    fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
+        let url = match (&self.config.url, &self.url) {
+            (WebhookUrl::Templated { origin, path }, _) => render::address(origin, path, Scope { event, message })?,
+            (WebhookUrl::Fixed(_), Some(url)) => url.clone(),
+            (WebhookUrl::Fixed(_), None) => return Err(unrenderable("its url is missing".to_owned())),
+        };
+        let mut encoded = self
+            .format
+            .encode(event, message, Carrier::Http)
+            .map_err(|error| unrenderable(format!("the body: {error}")))?;
+        let body = std::mem::take(&mut encoded.body);
+        let kept = headers::kept(message, &self.format, &self.keep_headers);
+        let headers = render::headers(event, message, &self.config.headers, encoded, kept)?;
+        Ok(Outgoing { id: event.id, destination: Destination::Webhook { url }, headers, body })
+    }
+
+    /// One request, when its turn has come.
+    async fn send(self: Arc<Self>, outgoing: Outgoing) -> Verdict {
+        if let Some(pace) = &self.pace {
+            pace.turn().await;
+        }
+        let reader = Arc::clone(&self);
+        let reading = tokio::task::spawn_blocking(move || Credentials::read(&reader.config));
+        let credentials = match tokio::time::timeout(self.config.timeout, reading).await {
+            Ok(Ok(Ok(credentials))) => credentials,
+            Ok(Ok(Err(problem))) => return failed(problem, Blame::Sink),
+            Ok(Err(_)) => return failed("the relay stops".to_owned(), Blame::Relay),
+            Err(_) => return failed("the files of its secrets can't be read in time".to_owned(), Blame::Sink),
+        };
+        let client = match self.requests.client(credentials.proxy.as_ref()) {
+            Ok(client) => client,
+            Err(problem) => return failed(problem, Blame::Sink),
+        };
+        let now = SystemTime::now();
+        let (url, headers) = match request(&outgoing, &credentials, now) {
+            Ok(request) => request,
+            Err(problem) => return Verdict::Refused { cause: problem },
+        };
+        match self.requests.post(&client, url, headers, outgoing.body).await {
+            Err(problem) => failed(problem, Blame::Sink),
+            Ok(received) => {
+                let text = |name| received.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+                verdict::verdict(
+                    &Answer {
+                        status: received.status,
+                        retry_after: text(RETRY_AFTER),
+                        location: text(LOCATION),
+                        excerpt: &received.excerpt,
+                    },
+                    credentials.url.is_none(),
+                    SystemTime::now(),
+                )
+            }
+        }
+    }
+}
+
+/// The address and all headers of one attempt: what was rendered, and what depends on the time and the secrets of now.
+fn request(outgoing: &Outgoing, credentials: &Credentials, now: SystemTime) -> Result<(Url, HeaderMap), String> {
+    let url = match (&credentials.url, &outgoing.destination) {
+        (Some(url), _) | (None, Destination::Webhook { url }) => url.clone(),
+        (None, _) => return Err("it was rendered for another kind of sink".to_owned()),
+    };
+    credentials::allowed(&url)?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in &outgoing.headers {
+        let (Ok(name), EventHeader::Text(value)) = (HeaderName::from_bytes(name.as_bytes()), value) else {
+            return Err(format!("the header {name} is not one of HTTP"));
+        };
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|error| format!("the header {name}: {error}"))?;
+        headers.append(name, value);
+    }
+    let timestamp = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    headers.insert(render::WEBHOOK_TIMESTAMP, timestamp.into());
+    if !credentials.keys.is_empty() {
+        let signature = signature::sign(&credentials.keys, &outgoing.id.to_string(), timestamp, &outgoing.body);
+        let signature = HeaderValue::try_from(signature).map_err(|error| error.to_string())?;
+        headers.insert(render::WEBHOOK_SIGNATURE, signature);
+    }
+    if let Some(authorization) = &credentials.authorization {
+        headers.insert(AUTHORIZATION, authorization.clone());
+    }
+    Ok((url, headers))
+}
+
+fn failed(cause: String, blame: Blame) -> Verdict {
+    Verdict::Retry { after: None, cause, blame }
+}
+
+fn unrenderable(detail: String) -> Unrenderable {
+    Unrenderable { reason: Reason::RenderFailed, detail }
 }

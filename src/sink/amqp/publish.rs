@@ -1,0 +1,97 @@
+//! One message, ready to be published: what was rendered in lapin's types, with what makes it recognizable.
+
+use bytes::Bytes;
+use lapin::BasicProperties;
+use lapin::types::ShortString;
+
+use crate::amqp::values::{TooLong, short, table};
+use crate::event::{Header, HeaderValue, Properties};
+use crate::sink::{AttemptId, Destination, Outgoing};
+
+/// The attempt's number travels with the message, so that a returned one can be told from every other copy.
+pub(super) const ATTEMPT: &str = "regards-relay-attempt";
+
+/// Bytes of a frame that holds a message's properties, at most and without its headers: the frame's own 8, class, weight, size
+/// and flags (14), nine short strings of 256, two octets and a time.
+const MAX_PROPERTIES: usize = 8 + 14 + 9 * 256 + 2 + 8;
+
+/// What one `basic.publish` takes.
+#[derive(Debug)]
+pub(super) struct Publish {
+    pub exchange: ShortString,
+    pub routing_key: ShortString,
+    pub properties: BasicProperties,
+    pub body: Bytes,
+    /// How large its properties are at most, encoded.
+    pub header_size: usize,
+}
+
+impl Publish {
+    /// The message of one attempt. The error says what AMQP can't carry.
+    pub(super) fn new(outgoing: Outgoing, attempt: AttemptId) -> Result<Self, String> {
+        let Destination::Amqp { exchange, routing_key, properties } = outgoing.destination else {
+            return Err("it was rendered for another kind of sink".to_owned());
+        };
+        let mut headers = outgoing.headers;
+        headers.push((ATTEMPT.to_owned(), HeaderValue::Integer(attempt.0.cast_signed())));
+        let header_size = MAX_PROPERTIES + table_size(&headers);
+        let convert = || -> Result<_, TooLong> {
+            Ok((
+                short("the exchange's name", &exchange)?,
+                short("the routing key", &routing_key)?,
+                basic(&properties, &headers)?,
+            ))
+        };
+        let (exchange, routing_key, properties) = convert().map_err(|error| error.to_string())?;
+        Ok(Self { exchange, routing_key, properties, body: outgoing.body, header_size })
+    }
+}
+
+fn basic(from: &Properties, headers: &[Header]) -> Result<BasicProperties, TooLong> {
+    let mut properties = BasicProperties::default().with_headers(table(headers)?);
+    if let Some(mode) = from.delivery_mode {
+        properties = properties.with_delivery_mode(mode);
+    }
+    if let Some(priority) = from.priority {
+        properties = properties.with_priority(priority);
+    }
+    if let Some(timestamp) = from.timestamp {
+        properties = properties.with_timestamp(timestamp);
+    }
+    if let Some(id) = &from.message_id {
+        properties = properties.with_message_id(short("the message id", id)?);
+    }
+    if let Some(id) = &from.correlation_id {
+        properties = properties.with_correlation_id(short("the correlation id", id)?);
+    }
+    if let Some(content_type) = &from.content_type {
+        properties = properties.with_content_type(short("the content type", content_type)?);
+    }
+    if let Some(encoding) = &from.content_encoding {
+        properties = properties.with_content_encoding(short("the content encoding", encoding)?);
+    }
+    if let Some(kind) = &from.kind {
+        properties = properties.with_type(short("the type", kind)?);
+    }
+    if let Some(app) = &from.app_id {
+        properties = properties.with_app_id(short("the app id", app)?);
+    }
+    Ok(properties)
+}
+
+/// Bytes of a field table, encoded (AMQP 0.9.1, 4.2.5.5).
+fn table_size(headers: &[Header]) -> usize {
+    4 + headers.iter().map(|(name, value)| 1 + name.len() + value_size(value)).sum::<usize>()
+}
+
+fn value_size(value: &HeaderValue) -> usize {
+    1 + match value {
+        HeaderValue::Null => 0,
+        HeaderValue::Bool(_) => 1,
+        HeaderValue::Integer(_) | HeaderValue::Float(_) | HeaderValue::Timestamp(_) => 8,
+        HeaderValue::Text(text) => 4 + text.len(),
+        HeaderValue::Binary(bytes) => 4 + bytes.len(),
+        HeaderValue::Array(values) => 4 + values.iter().map(value_size).sum::<usize>(),
+        HeaderValue::Table(headers) => table_size(headers),
+    }
+}

@@ -1,0 +1,175 @@
+//! What is secret of a webhook, as it is now: read anew for each attempt, so that a rotated secret is taken up by the next.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use url::Url;
+
+use super::signature::Key;
+use crate::config::{Secret, WebhookAuth, WebhookConfig, WebhookUrl, address};
+
+/// All of it, checked.
+pub(super) struct Credentials {
+    /// The address, where it is the same for every event. No user or password is left in it.
+    pub url: Option<Url>,
+    /// What requests are signed with.
+    pub keys: Vec<Key>,
+    /// `Authorization`.
+    pub authorization: Option<HeaderValue>,
+    /// The proxy's URL.
+    pub proxy: Option<Url>,
+}
+
+impl Credentials {
+    /// Reads them. Blocks, where files are a part of them. The error says what to do, and nothing secret.
+    pub(super) fn read(webhook: &WebhookConfig) -> Result<Self, String> {
+        let mut url = match &webhook.url {
+            WebhookUrl::Fixed(url) => Some(parse("url", &reveal(url)?)?),
+            WebhookUrl::Templated { .. } => None,
+        };
+        let authorization = match &webhook.auth {
+            Some(WebhookAuth::Bearer(token)) => Some(format!("Bearer {}", reveal(token)?)),
+            Some(WebhookAuth::Basic { username, password }) => Some(basic(&reveal(username)?, &reveal(password)?)),
+            None => url.as_ref().and_then(userinfo),
+        };
+        if let Some(url) = &mut url {
+            // What is in the address would be logged wherever the address is. Both fail only for URLs without a host.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url.set_fragment(None);
+        }
+        let keys = webhook
+            .secrets
+            .iter()
+            .map(|secret| Key::read(&reveal(secret)?).map_err(str::to_owned))
+            .collect::<Result<_, String>>()?;
+        let proxy = match &webhook.proxy {
+            Some(proxy) => Some(parse("proxy", &reveal(proxy)?)?),
+            None => None,
+        };
+        Ok(Self { url, keys, authorization: authorization.map(sensitive).transpose()?, proxy })
+    }
+}
+
+fn reveal(secret: &Secret) -> Result<String, String> {
+    secret.reveal().map_err(|error| error.to_string())
+}
+
+/// An `http://` or `https://` URL with a host that may be connected to.
+fn parse(what: &str, text: &str) -> Result<Url, String> {
+    let url = Url::parse(text.trim()).map_err(|error| format!("its {what} is not a URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("its {what} must begin with https:// or http://"));
+    }
+    allowed(&url).map_err(|problem| format!("its {what}: {problem}"))?;
+    Ok(url)
+}
+
+/// Whether the relay may send to the host of a URL, as far as that can be said without resolving it.
+pub(super) fn allowed(url: &Url) -> Result<(), String> {
+    let Some(host) = url.host() else { return Err("there is no host in it".to_owned()) };
+    match address::forbidden_host(&host) {
+        Some(why) => Err(format!("the relay never connects to {host}: {why}")),
+        None => Ok(()),
+    }
+}
+
+/// User and password of a URL, decoded, as a header.
+fn userinfo(url: &Url) -> Option<String> {
+    (!url.username().is_empty() || url.password().is_some())
+        .then(|| basic(&percent_decode(url.username()), &percent_decode(url.password().unwrap_or_default())))
+}
+
+fn percent_decode(text: &str) -> String {
+    // A form's decoding, but for the plus, which stands for itself in a URL's user and password.
+    let pair = format!("={}", text.replace('+', "%2B").replace('&', "%26"));
+    url::form_urlencoded::parse(pair.as_bytes()).map(|(_, value)| value.into_owned()).collect()
+}
+
+fn basic(username: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
+}
+
+fn sensitive(text: String) -> Result<HeaderValue, String> {
+    let mut value =
+        HeaderValue::try_from(text).map_err(|_| "its auth has a character that no header may have".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Tls;
+
+    fn webhook(url: &str) -> WebhookConfig {
+        WebhookConfig {
+            url: WebhookUrl::Fixed(Secret::text(url)),
+            secrets: Vec::new(),
+            headers: Vec::new(),
+            auth: None,
+            proxy: None,
+            timeout: Duration::from_secs(10),
+            concurrency: 1,
+            rate: None,
+            tls: Tls::default(),
+        }
+    }
+
+    fn problem(webhook: &WebhookConfig) -> String {
+        Credentials::read(webhook).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn user_and_password_of_the_url_become_a_header_and_leave_the_url() {
+        let credentials = Credentials::read(&webhook("https://me:p%40s%2Bs+%26@host/hook#x")).unwrap();
+        assert_eq!(credentials.url.unwrap().as_str(), "https://host/hook");
+        let header = credentials.authorization.unwrap();
+        assert_eq!(header.to_str().unwrap(), format!("Basic {}", STANDARD.encode("me:p@s+s+&")));
+        assert!(header.is_sensitive());
+    }
+
+    #[test]
+    fn auth_comes_before_what_is_in_the_url() {
+        let auth = Some(WebhookAuth::Bearer(Secret::text("t0ken")));
+        let credentials = Credentials::read(&WebhookConfig { auth, ..webhook("https://me:pass@host/") }).unwrap();
+        assert_eq!(credentials.authorization.unwrap().to_str().unwrap(), "Bearer t0ken");
+    }
+
+    #[test]
+    fn what_can_t_be_used_is_said_without_the_secret() {
+        let host = webhook("https://host/");
+        for (webhook, says) in [
+            (webhook("s3cret"), "not a URL"),
+            (webhook("ftp://s3cret@host/"), "must begin with https://"),
+            (webhook("http://s3cret@169.254.169.254/"), "never connects to 169.254.169.254"),
+            (WebhookConfig { secrets: vec![Secret::text("s3cret!")], ..host.clone() }, "not base64"),
+            (
+                WebhookConfig { auth: Some(WebhookAuth::Bearer(Secret::text("s3cret\n"))), ..host.clone() },
+                "no header may",
+            ),
+            (WebhookConfig { proxy: Some(Secret::text("s3cret")), ..host.clone() }, "its proxy is not a URL"),
+            (WebhookConfig { proxy: Some(Secret::text("socks5://s3cret@proxy")), ..host }, "its proxy must begin"),
+        ] {
+            let problem = problem(&webhook);
+            assert!(problem.contains(says) && !problem.contains("s3cret"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_rotated_secret_is_taken_up_by_the_next_reading() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let part = crate::config::Part::File { path: file.path().to_owned(), encode: false };
+        let auth = Some(WebhookAuth::Bearer(Secret::parts(vec![part])));
+        let webhook = WebhookConfig { auth, ..webhook("https://host/") };
+        for token in ["one", "two"] {
+            std::fs::write(file.path(), format!("{token}\n")).unwrap();
+            let header = Credentials::read(&webhook).unwrap().authorization.unwrap();
+            assert_eq!(header.to_str().unwrap(), format!("Bearer {token}"));
+        }
+        std::fs::remove_file(file.path()).unwrap();
+        assert!(problem(&webhook).contains("can't be read"));
+    }
+}

@@ -1,0 +1,95 @@
+//! Names become addresses, without those the relay never connects to: the check is on what is connected to, so that no
+//! name, and no change of what it resolves to, leads around it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::config::address;
+
+/// What resolves names.
+type Lookup = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
+
+/// A resolver, filtered.
+#[derive(Clone)]
+pub(super) struct Filtered(Arc<Lookup>);
+
+impl Filtered {
+    /// The system's.
+    pub(super) fn system() -> Self {
+        Self(Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) })))
+    }
+
+    /// One that gives every name the same address.
+    #[cfg(test)]
+    pub(super) fn to(address: std::net::IpAddr) -> Self {
+        Self(Arc::new(move |_| Box::pin(async move { Ok(vec![SocketAddr::new(address, 0)]) })))
+    }
+}
+
+/// A name that resolves to nothing the relay may connect to.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} resolves to {address}, which the relay never connects to: {why}")]
+pub(super) struct Forbidden {
+    name: String,
+    address: std::net::IpAddr,
+    why: &'static str,
+}
+
+impl Resolve for Filtered {
+    fn resolve(&self, name: Name) -> Resolving {
+        let found = (self.0)(name.as_str().to_owned());
+        Box::pin(async move {
+            let allowed: Addrs = Box::new(filter(name.as_str(), found.await?)?.into_iter());
+            Ok(allowed)
+        })
+    }
+}
+
+/// The addresses that may be connected to. No address at all is the caller's own error.
+fn filter(name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Forbidden> {
+    let mut refused = None;
+    let allowed: Vec<_> = found
+        .into_iter()
+        .filter(|address| match address::forbidden(address.ip()) {
+            Some(why) => {
+                refused = Some(Forbidden { name: name.to_owned(), address: address.ip(), why });
+                false
+            }
+            None => true,
+        })
+        .collect();
+    match refused {
+        Some(refused) if allowed.is_empty() => Err(refused),
+        _ => Ok(allowed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(ips: &[&str]) -> Vec<SocketAddr> {
+        ips.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect()
+    }
+
+    #[test]
+    fn forbidden_addresses_are_left_out_and_a_name_with_no_other_is_an_error() {
+        let kept = filter("partner", addresses(&["169.254.169.254", "10.0.0.1", "fe80::1"])).unwrap();
+        assert_eq!(kept, addresses(&["10.0.0.1"]));
+        let error = filter("rebound", addresses(&["169.254.169.254"])).unwrap_err();
+        expect_test::expect![
+            "rebound resolves to 169.254.169.254, which the relay never connects to: it is link-local, where clouds keep their metadata service"
+        ]
+        .assert_eq(&error.to_string());
+    }
+
+    #[tokio::test]
+    async fn names_of_the_machine_itself_resolve() {
+        let found: Vec<_> = Filtered::system().resolve("localhost".parse().unwrap()).await.unwrap().collect();
+        assert!(found.iter().any(|address| address.ip().is_loopback()), "{found:?}");
+    }
+}
