@@ -8,7 +8,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::exposition::{CONTENT_TYPE, Exposition, Kind};
-use crate::delivery::stats::{DeliveryResult, Stats};
+use crate::delivery::{DeliveryResult, Stats};
 use crate::event::Reason;
 use crate::rules::SinkName;
 use crate::spool::Tally;

@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::delivery::Stats;
 
@@ -44,50 +45,56 @@ pub struct BindError {
     cause: std::io::Error,
 }
 
-/// The listener, open.
+/// The listener, answering until this is dropped.
 #[derive(Debug)]
 pub struct Admin {
-    listener: TcpListener,
     address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+/// Opens the listener and answers from `stats`. Port 0 takes any that is free.
+pub async fn serve(address: SocketAddr, stats: Arc<Stats>) -> Result<Admin, BindError> {
+    let failed = |cause| BindError { address, cause };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok(Admin { address, task: tokio::spawn(accept(listener, stats)) })
 }
 
 impl Admin {
-    /// Opens the listener. Port 0 takes any that is free.
-    pub async fn bind(address: SocketAddr) -> Result<Self, BindError> {
-        let failed = |cause| BindError { address, cause };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address })
-    }
-
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+}
 
-    /// Answers until it is dropped.
-    pub async fn serve(self, stats: Arc<Stats>) {
-        let service = TowerToHyperService::new(router(stats));
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let mut tasks = tokio::task::JoinSet::new();
-        // The semaphore is never closed.
-        while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let service = service.clone();
-                    tasks.spawn(async move {
-                        answer(stream, service).await;
-                        drop(permit);
-                    });
-                }
-                Err(cause) => {
-                    tracing::debug!("the admin listener can't accept a connection: {cause}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+impl Drop for Admin {
+    fn drop(&mut self) {
+        // Its connections belong to it.
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, stats: Arc<Stats>) {
+    let service = TowerToHyperService::new(router(stats));
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut tasks = JoinSet::new();
+    // The semaphore is never closed.
+    while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let service = service.clone();
+                tasks.spawn(async move {
+                    answer(stream, service).await;
+                    drop(permit);
+                });
             }
-            while tasks.try_join_next().is_some() {}
+            Err(cause) => {
+                tracing::debug!("the admin listener can't accept a connection: {cause}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
+        while tasks.try_join_next().is_some() {}
     }
 }
 

@@ -57,15 +57,8 @@ fn config(data_dir: PathBuf) -> Config {
 struct Setup {
     stats: Arc<Stats>,
     config: Config,
-    address: SocketAddr,
-    server: tokio::task::JoinHandle<()>,
+    admin: Admin,
     _directory: tempfile::TempDir,
-}
-
-impl Drop for Setup {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
 }
 
 impl Setup {
@@ -73,15 +66,13 @@ impl Setup {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path().to_owned());
         let stats = Stats::new(&config);
-        let admin = Admin::bind((Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
-        let address = admin.address();
-        let server = tokio::spawn(admin.serve(Arc::clone(&stats)));
-        Self { stats, config, address, server, _directory: directory }
+        let admin = serve((Ipv4Addr::LOCALHOST, 0).into(), Arc::clone(&stats)).await.unwrap();
+        Self { stats, config, admin, _directory: directory }
     }
 
     /// The status, and the whole answer.
     async fn ask(&self, method: &str, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut stream = TcpStream::connect(self.admin.address()).await.unwrap();
         stream.write_all(format!("{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -176,8 +167,8 @@ async fn it_is_read_only_and_says_what_there_is() {
 #[tokio::test]
 async fn a_port_in_use_is_named_with_what_to_do() {
     let setup = Setup::new().await;
-    let refused = Admin::bind(setup.address).await.unwrap_err().to_string();
-    assert!(refused.contains(&setup.address.to_string()) && refused.contains("`admin.listen`"), "{refused}");
+    let refused = serve(setup.admin.address(), Arc::clone(&setup.stats)).await.unwrap_err().to_string();
+    assert!(refused.contains(&setup.admin.address().to_string()) && refused.contains("`admin.listen`"), "{refused}");
 }
 
 #[tokio::test]
@@ -185,7 +176,7 @@ async fn connections_beyond_the_bound_wait_for_one_to_end() {
     let setup = Setup::new().await;
     let mut idle = Vec::new();
     for _ in 0..MAX_CONNECTIONS {
-        idle.push(TcpStream::connect(setup.address).await.unwrap());
+        idle.push(TcpStream::connect(setup.admin.address()).await.unwrap());
     }
     let waiting = setup.ask("GET", "/livez");
     tokio::pin!(waiting);
