@@ -1,1 +1,140 @@
-//! To come.
+//! The read-only HTTP listener: is it alive, is it ready, and what has it counted.
+//!
+//! It reads what the relay counts and changes nothing. Whoever can reach it can keep it busy, never the relay: connections,
+//! headers and the time of each are bounded.
+
+mod exposition;
+mod metrics;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::delivery::Stats;
+
+/// More connections than these wait for one to end.
+const MAX_CONNECTIONS: usize = 32;
+/// A request's head has to be there within this.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection, which serves one request, ends after this whatever happens.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// A request's head is at most so long, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+/// After an accept that failed: the system is out of file descriptors, and trying at once would not give it any.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listener that could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the admin listener can't use {address}: {cause}: set another address as `admin.listen`, or stop what uses this one"
+)]
+pub struct BindError {
+    address: SocketAddr,
+    cause: std::io::Error,
+}
+
+/// The listener, answering until this is dropped.
+#[derive(Debug)]
+pub struct Admin {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+/// Opens the listener and answers from `stats`. Port 0 takes any that is free.
+pub async fn serve(address: SocketAddr, stats: Arc<Stats>) -> Result<Admin, BindError> {
+    let failed = |cause| BindError { address, cause };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok(Admin { address, task: tokio::spawn(accept(listener, stats)) })
+}
+
+impl Admin {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        // Its connections belong to it.
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, stats: Arc<Stats>) {
+    let service = TowerToHyperService::new(router(stats));
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut tasks = JoinSet::new();
+    // The semaphore is never closed.
+    while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let service = service.clone();
+                tasks.spawn(async move {
+                    answer(stream, service).await;
+                    drop(permit);
+                });
+            }
+            Err(cause) => {
+                tracing::debug!("the admin listener can't accept a connection: {cause}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        while tasks.try_join_next().is_some() {}
+    }
+}
+
+async fn answer(stream: TcpStream, service: TowerToHyperService<Router>) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_header_size(MAX_HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(cause)) => tracing::debug!("a connection to the admin listener ended early: {cause}"),
+        Err(_) => tracing::debug!("a connection to the admin listener took too long"),
+    }
+}
+
+fn router(stats: Arc<Stats>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics::show))
+        .fallback(elsewhere)
+        .with_state(stats)
+}
+
+async fn ready(State(stats): State<Arc<Stats>>) -> Response {
+    let reasons = stats.problems();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = format!("{}\n", serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons }));
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn elsewhere(method: Method) -> Response {
+    if method == Method::GET || method == Method::HEAD {
+        (StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n").into_response()
+    } else {
+        (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET,HEAD")]).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests;

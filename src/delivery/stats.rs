@@ -295,10 +295,11 @@ impl Histogram {
         self.sum_us.fetch_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// The number in each bucket, not added up; the last is what lies above every bound.
+    /// The upper bound of each bucket in seconds, the last one infinite, and the number in it alone.
     #[must_use]
-    pub fn buckets(&self) -> [u64; Self::BOUNDS_MS.len() + 1] {
-        self.buckets.each_ref().map(|bucket| bucket.load(Ordering::Relaxed))
+    pub fn buckets(&self) -> Vec<(f64, u64)> {
+        let bounds = Self::BOUNDS_MS.iter().map(|ms| f64::from(*ms) / 1_000.0).chain([f64::INFINITY]);
+        bounds.zip(self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed))).collect()
     }
 
     /// All durations added up.
@@ -338,7 +339,7 @@ mod tests {
         for ms in [0, 1, 2, 3, 3_600_000, 3_600_001] {
             histogram.observe(Duration::from_millis(ms));
         }
-        let buckets = histogram.buckets();
+        let buckets: Vec<u64> = histogram.buckets().into_iter().map(|(_, count)| count).collect();
         assert_eq!(buckets[..3], [2, 1, 1]);
         assert_eq!(buckets[15..], [1, 1]);
         assert_eq!(buckets.iter().sum::<u64>(), 6);

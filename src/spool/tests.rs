@@ -1,1 +1,348 @@
+//! What is promised of the spool as a whole.
 
+use std::path::Path;
+
+use rusqlite::Connection;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use uuid::Uuid;
+
+use super::*;
+use crate::event::{Message, Properties, Reason, SourceName};
+use crate::rules::SinkName;
+use crate::source::{EntryId, Settled};
+
+const GRACE: Duration = Duration::from_secs(20);
+
+struct Setup {
+    directory: tempfile::TempDir,
+    limits: DeadLettersConfig,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let limits = DeadLettersConfig { keep: None, max_size: 1 << 30 };
+        Self { directory: tempfile::tempdir().unwrap(), limits }
+    }
+
+    fn config(&self) -> SpoolConfig {
+        SpoolConfig { path: self.directory.path().join("data/spool.db") }
+    }
+
+    fn open(&self) -> Spool {
+        Spool::open(&self.config(), &self.limits).unwrap()
+    }
+
+    fn read(&self) -> DeadLetters {
+        DeadLetters::open_read_only(&self.config().path).unwrap()
+    }
+
+    fn ids(&self, filter: &Filter) -> Vec<i64> {
+        let mut ids = Vec::new();
+        let gather = |letter: Listed| -> Result<(), SpoolError> {
+            ids.push(letter.id);
+            Ok(())
+        };
+        self.read().list(filter, gather).unwrap();
+        ids
+    }
+}
+
+fn letter(body: &str) -> DeadLetter {
+    DeadLetter {
+        reason: Reason::NotJson,
+        detail: "found `<`".to_owned(),
+        sink: None,
+        tenant: Some("esa".to_owned()),
+        status: None,
+        correlation_id: None,
+        event_id: None,
+        attempts: 0,
+        message: Arc::new(Message {
+            source: SourceName::new("regards"),
+            body: bytes::Bytes::copy_from_slice(body.as_bytes()),
+            properties: Properties::default(),
+            redelivered: false,
+        }),
+    }
+}
+
+/// Hands in that many letters, the message of each with its own number.
+fn store(spool: &Spool, numbers: std::ops::Range<u64>) -> UnboundedReceiver<Settled> {
+    let (to, settled) = unbounded_channel();
+    for number in numbers {
+        spool.store(letter(&format!("<{number}>")), Receipt::new(EntryId(number), to.clone()));
+    }
+    settled
+}
+
+async fn all(mut settled: UnboundedReceiver<Settled>) -> Vec<Settled> {
+    let mut all = Vec::new();
+    while let Some(one) = tokio::time::timeout(GRACE, settled.recv()).await.expect("settled in time") {
+        all.push(one);
+    }
+    all
+}
+
+/// Waits until the spool has something to complain of, or no more.
+async fn problem(spool: &Spool, is_there: bool) -> Option<String> {
+    let until = Instant::now() + GRACE;
+    while spool.problem().is_some() != is_there {
+        assert!(Instant::now() < until, "{:?}", spool.problem());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    spool.problem()
+}
+
+fn done(numbers: std::ops::Range<u64>) -> Vec<Settled> {
+    numbers.map(|number| Settled::Done(EntryId(number))).collect()
+}
+
+#[tokio::test]
+async fn what_settles_can_be_read_by_another() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let mut whole = letter("{\"é\":\0");
+    whole.sink = Some(SinkName::new("on_call"));
+    whole.status = Some("ERROR".to_owned());
+    whole.correlation_id = Some("c-1".to_owned());
+    whole.event_id = Some(Uuid::from_u128(7));
+    whole.attempts = 3;
+    let message = Message {
+        source: SourceName::new("regards"),
+        body: bytes::Bytes::from_static(b"\xff\0\x01"),
+        properties: Properties { app_id: Some("rs-lta-manager".to_owned()), ..Properties::default() },
+        redelivered: true,
+    };
+    whole.message = Arc::new(message);
+    let (to, settled) = unbounded_channel();
+    spool.store(whole.clone(), Receipt::new(EntryId(0), to));
+    assert_eq!(all(settled).await, done(0..1));
+
+    // The relay still runs.
+    let shown = setup.read().show(1).unwrap().unwrap();
+    assert_eq!(shown.listed.reason, "not_json");
+    assert_eq!(shown.listed.detail, whole.detail);
+    assert_eq!(shown.listed.sink.as_deref(), Some("on_call"));
+    assert_eq!(shown.listed.source, "regards");
+    assert_eq!(shown.listed.tenant.as_deref(), Some("esa"));
+    assert_eq!(shown.listed.status.as_deref(), Some("ERROR"));
+    assert_eq!(shown.listed.correlation_id.as_deref(), Some("c-1"));
+    assert_eq!(shown.listed.attempts, 3);
+    assert!((writer::now() - shown.listed.at).abs() < 60_000);
+    assert_eq!(shown.event_id, whole.event_id);
+    assert_eq!(shown.message.body, whole.message.body);
+    assert_eq!(shown.message.properties, whole.message.properties);
+    assert!(setup.read().show(2).unwrap().is_none());
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_thousand_at_once_are_all_there_in_their_order() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let settled = store(&spool, 0..2_500);
+    assert_eq!(all(settled).await, done(0..2_500));
+    assert_eq!(setup.ids(&Filter::default()), (1..=2_500).rev().collect::<Vec<_>>());
+    assert_eq!(setup.read().show(2_500).unwrap().unwrap().message.body, "<2499>");
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn the_next_relay_goes_on_where_the_last_one_ended() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let settled = store(&spool, 0..3);
+    spool.close(GRACE).await;
+    assert_eq!(all(settled).await, done(0..3));
+    // A purged id is not given again.
+    Connection::open(setup.config().path).unwrap().execute("DELETE FROM dead_letters WHERE id = 3", []).unwrap();
+
+    let spool = setup.open();
+    let before = Tally { stored: 0, kept: 2 };
+    assert_eq!(spool.tallies(), [(Reason::NotJson, None, before)]);
+    assert!(spool.bytes() > 0);
+    assert_eq!(all(store(&spool, 3..4)).await, done(3..4));
+    assert_eq!(spool.tallies(), [(Reason::NotJson, None, Tally { stored: 1, kept: 3 })]);
+    assert_eq!(setup.ids(&Filter::default()), [4, 2, 1]);
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn only_one_relay_has_it() {
+    let setup = Setup::new();
+    let spool = Arc::new(setup.open());
+    let Err(held) = Spool::open(&setup.config(), &setup.limits) else { panic!("opened twice") };
+    let pid = std::process::id();
+    assert!(held.to_string().contains(&format!("is in use by the process {pid}")), "{held}");
+
+    let first = Arc::clone(&spool);
+    let mut told = 0;
+    let config = setup.config();
+    let second = Spool::open_when_free(&config, &setup.limits, |_| {
+        told += 1;
+        let first = Arc::clone(&first);
+        tokio::spawn(async move { first.close(GRACE).await });
+    });
+    second.await.unwrap().close(GRACE).await;
+    assert!(told > 0);
+}
+
+/// Holds the lock that SQLite needs to write.
+fn hold(path: &Path) -> Connection {
+    let other = Connection::open(path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other
+}
+
+#[tokio::test]
+async fn what_can_not_be_stored_waits_and_is_stored_once() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let other = hold(&setup.config().path);
+    let mut settled = store(&spool, 0..5);
+    let trouble = problem(&spool, true).await.unwrap();
+    assert!(trouble.contains("another program holds a lock"), "{trouble}");
+    assert!(settled.try_recv().is_err(), "nothing settles before it is stored");
+    drop(other);
+    assert_eq!(all(settled).await, done(0..5));
+    problem(&spool, false).await;
+    assert_eq!(setup.ids(&Filter::default()), [5, 4, 3, 2, 1]);
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn what_can_not_be_stored_before_the_end_is_abandoned() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let other = hold(&setup.config().path);
+    let settled = store(&spool, 0..2);
+    spool.close(Duration::from_millis(1)).await;
+    let late = store(&spool, 2..3);
+    assert_eq!(all(settled).await, [Settled::Abandoned(EntryId(0)), Settled::Abandoned(EntryId(1))]);
+    assert_eq!(all(late).await, [Settled::Abandoned(EntryId(2))]);
+    assert!(spool.problem().is_some());
+    drop(other);
+    assert_eq!(setup.ids(&Filter::default()), [0; 0]);
+}
+
+#[tokio::test]
+async fn letters_written_to_a_file_that_was_deleted_are_written_again() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    assert_eq!(all(store(&spool, 0..1)).await, done(0..1));
+    for file in std::fs::read_dir(setup.directory.path().join("data")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|extension| extension != "lock") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    assert_eq!(all(store(&spool, 1..2)).await, done(1..2));
+    assert_eq!(setup.ids(&Filter::default()), [2], "in the file that is there now");
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_full_spool_takes_nothing_more_and_says_so() {
+    let mut setup = Setup::new();
+    // Room for two.
+    setup.limits.max_size = 1_300;
+    let spool = setup.open();
+    let mut settled = store(&spool, 0..3);
+    let trouble = problem(&spool, true).await.unwrap();
+    assert!(trouble.contains("have reached `dead_letters.max_size` (1300 bytes"), "{trouble}");
+    assert_eq!(settled.try_recv(), Ok(Settled::Done(EntryId(0))));
+    assert_eq!(settled.try_recv(), Ok(Settled::Done(EntryId(1))));
+    assert!(settled.try_recv().is_err());
+    assert_eq!(setup.ids(&Filter::default()), [2, 1]);
+    // There is nothing to wait for, so closing doesn't take its grace.
+    let asked = Instant::now();
+    spool.close(Duration::from_secs(3_600)).await;
+    assert!(asked.elapsed() < Duration::from_secs(3_600));
+    assert_eq!(settled.try_recv(), Ok(Settled::Abandoned(EntryId(2))));
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_purged_and_makes_room() {
+    let mut setup = Setup::new();
+    let spool = setup.open();
+    assert_eq!(all(store(&spool, 0..1_200)).await, done(0..1_200));
+    spool.close(GRACE).await;
+    let connection = Connection::open(setup.config().path).unwrap();
+    let pages = |connection: &Connection| -> i64 {
+        connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap()
+    };
+    let before = pages(&connection);
+    connection.execute("UPDATE dead_letters SET at = at - 3600001 WHERE id <= 1199", []).unwrap();
+
+    setup.limits = DeadLettersConfig { keep: Some(Duration::from_secs(3_600)), max_size: 1_300 };
+    let spool = setup.open();
+    assert_eq!(all(store(&spool, 1_200..1_201)).await, done(1_200..1_201));
+    assert_eq!(setup.ids(&Filter::default()), [1_201, 1_200]);
+    assert_eq!(spool.tallies(), [(Reason::NotJson, None, Tally { stored: 1, kept: 2 })]);
+    assert!(pages(&connection) < before / 4, "its pages are given back");
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn filters_leave_what_was_asked_for() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let (to, settled) = unbounded_channel();
+    for number in 1..=4_u64 {
+        let mut letter = letter("{}");
+        if number > 1 {
+            letter.reason = Reason::Refused;
+            letter.sink = Some(SinkName::new("pipeline"));
+            letter.status = Some("ERROR".to_owned());
+        }
+        if number > 2 {
+            letter.tenant = Some("cnes".to_owned());
+            letter.correlation_id = Some("c-1".to_owned());
+        }
+        spool.store(letter, Receipt::new(EntryId(number), to.clone()));
+    }
+    drop(to);
+    assert_eq!(all(settled).await, done(1..5));
+    let text = |text: &str| Some(text.to_owned());
+    let expected: [(Filter, &[i64]); 8] = [
+        (Filter { tenant: text("cnes"), ..Filter::default() }, &[4, 3]),
+        (Filter { status: text("ERROR"), ..Filter::default() }, &[4, 3, 2]),
+        (Filter { sink: text("pipeline"), tenant: text("esa"), ..Filter::default() }, &[2]),
+        (Filter { reason: Some(Reason::NotJson), ..Filter::default() }, &[1]),
+        (Filter { correlation_id: text("c-1"), ..Filter::default() }, &[4, 3]),
+        (Filter { limit: Some(1), ..Filter::default() }, &[4]),
+        (Filter { since: Some(writer::now() - 60_000), ..Filter::default() }, &[4, 3, 2, 1]),
+        (Filter { since: Some(writer::now() + 60_000), ..Filter::default() }, &[]),
+    ];
+    for (filter, ids) in expected {
+        assert_eq!(setup.ids(&filter), ids, "{filter:?}");
+    }
+    spool.close(GRACE).await;
+}
+
+#[test]
+fn where_nothing_was_stored_there_are_no_dead_letters() {
+    let setup = Setup::new();
+    assert!(!setup.read().exists());
+    assert!(setup.ids(&Filter::default()).is_empty());
+    assert!(!setup.directory.path().join("data").exists(), "reading creates nothing");
+}
+
+#[test]
+fn dead_letters_are_read_after_a_crash() {
+    let setup = Setup::new();
+    let database = database::Database::open(&database::Database::locate(&setup.config().path).unwrap()).unwrap();
+    let insert = "INSERT INTO dead_letters (at, reason, detail, source, attempts, size, properties, body) \
+                  VALUES (1, 'not_json', '', 's', 0, 0, '{}', x'')";
+    database.connection.execute(insert, []).unwrap();
+    // As a killed relay leaves it: a copy of the file and its log, without the memory that was shared.
+    let data = setup.directory.path().join("data");
+    let crashed = setup.directory.path().join("crashed");
+    std::fs::create_dir(&crashed).unwrap();
+    for name in ["spool.db", "spool.db-wal"] {
+        std::fs::copy(data.join(name), crashed.join(name)).unwrap();
+    }
+    let letters = DeadLetters::open_read_only(&crashed.join("spool.db")).unwrap();
+    assert!(letters.show(1).unwrap().is_some());
+}

@@ -37,8 +37,6 @@ const PURGE_EVERY: Duration = Duration::from_secs(3_600);
 const PURGE_BATCH: u32 = 500;
 /// Pages given back to the file system after each transaction that purged.
 const VACUUM_PAGES: usize = 2_000;
-/// How often the log mentions that there are new letters.
-const MENTION_EVERY: Duration = Duration::from_secs(10);
 /// How long the writer goes on when nobody can ask it to close any more.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
@@ -114,8 +112,6 @@ pub(super) struct Writer {
     retry: Duration,
     next_purge: Instant,
     closing: Option<(Instant, Option<oneshot::Sender<()>>)>,
-    mentioned: Option<Instant>,
-    unmentioned: usize,
     lock: Lock,
 }
 
@@ -146,8 +142,6 @@ impl Writer {
             retry: FIRST_RETRY,
             next_purge: Instant::now(),
             closing: None,
-            mentioned: None,
-            unmentioned: 0,
             lock,
         };
         writer.take_up(&database)?;
@@ -309,34 +303,10 @@ impl Writer {
     /// The first `count` letters of the queue are on the disk.
     fn settle(&mut self, count: usize) {
         let mut tallies = self.shared.tallies.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut last = None;
         for row in self.queue.drain(..count) {
             tallies.stored(row.waiting.letter.reason, row.waiting.letter.sink.as_ref(), row.size);
             row.waiting.receipt.settle();
-            last = Some(row.waiting.letter);
         }
-        drop(tallies);
-        self.unmentioned += count;
-        if let Some(letter) = last {
-            self.mention(&letter);
-        }
-    }
-
-    /// One line for many letters: a flood of them must not become a flood of lines.
-    fn mention(&mut self, last: &DeadLetter) {
-        if self.mentioned.is_some_and(|when| when.elapsed() < MENTION_EVERY) {
-            return;
-        }
-        self.mentioned = Some(Instant::now());
-        let count = std::mem::take(&mut self.unmentioned);
-        tracing::warn!(
-            count,
-            reason = last.reason.as_str(),
-            detail = last.detail,
-            source = last.message.source.as_str(),
-            sink = last.sink.as_ref().map(SinkName::as_str),
-            "new dead letters, this the last of them; `regards-relay dead-letters list` shows them all",
-        );
     }
 
     /// Deletes some of what is older than `keep`; says whether there may be more.

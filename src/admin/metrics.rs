@@ -1,0 +1,160 @@
+//! What the relay counts, by the names that dashboards and alerts rely on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use super::exposition::{CONTENT_TYPE, Exposition, Kind};
+use crate::delivery::{DeliveryResult, Stats};
+use crate::event::Reason;
+use crate::rules::SinkName;
+use crate::spool::Tally;
+
+pub(super) async fn show(State(stats): State<Arc<Stats>>) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text(&stats)).into_response()
+}
+
+/// All metrics as they are now.
+pub(super) fn text(stats: &Stats) -> String {
+    let mut to = Exposition::new("regards_relay_");
+    sources(&mut to, stats);
+    routes(&mut to, stats);
+    sinks(&mut to, stats);
+    dead_letters(&mut to, stats);
+    let reloads = ["success", "failure"].map(|result| (vec![("result", result)], 0_u64));
+    to.family("config_reloads_total", Kind::Counter, "Reloads of the configuration, by how they ended", reloads);
+    let in_force = [(vec![], 1_u64)];
+    to.family(
+        "config_last_reload_successful",
+        Kind::Gauge,
+        "Whether the configuration in force is the file's",
+        in_force,
+    );
+    let version = [(vec![("version", env!("CARGO_PKG_VERSION"))], 1_u64)];
+    to.family("build_info", Kind::Gauge, "The version that runs", version);
+    to.finish()
+}
+
+fn sources(to: &mut Exposition, stats: &Stats) {
+    let by_name = || stats.sources.iter().map(|source| (vec![("source", source.name().as_str())], source));
+    to.family(
+        "source_up",
+        Kind::Gauge,
+        "Whether the source consumes",
+        by_name().map(|(labels, source)| (labels, u64::from(source.is_up()))),
+    );
+    to.family(
+        "source_last_message_timestamp_seconds",
+        Kind::Gauge,
+        "When the last message came in, since 1970; 0 is never",
+        by_name().map(|(labels, source)| (labels, source.last_message().as_secs_f64())),
+    );
+    to.family(
+        "source_reconnects_total",
+        Kind::Counter,
+        "Connections made anew",
+        by_name().map(|(labels, source)| (labels, source.reconnects())),
+    );
+    to.family(
+        "messages_received_total",
+        Kind::Counter,
+        "Messages that came in, redelivered ones included",
+        by_name().map(|(labels, source)| (labels, source.received())),
+    );
+    let counts: Vec<_> = stats.sources.iter().map(|source| (source.name().as_str(), source.events().all())).collect();
+    let rows = counts.iter().flat_map(|(source, counts)| {
+        counts.iter().map(|one| {
+            let labels =
+                vec![("source", *source), ("type", one.kind), ("tenant", &*one.tenant), ("status", one.status)];
+            (labels, one.count)
+        })
+    });
+    to.family("events_total", Kind::Counter, "Messages that became events", rows);
+}
+
+fn routes(to: &mut Exposition, stats: &Stats) {
+    let routes = stats.routes.iter().map(|route| (vec![("route", route.name().as_str())], route.events()));
+    to.family("route_events_total", Kind::Counter, "Events that the route took", routes);
+    let unrouted = [(vec![], stats.unrouted())];
+    to.family("unrouted_events_total", Kind::Counter, "Events that no route took", unrouted);
+}
+
+fn sinks(to: &mut Exposition, stats: &Stats) {
+    let by_name = || stats.sinks.iter().map(|sink| (vec![("sink", sink.name().as_str())], sink));
+    let results = by_name().flat_map(|(labels, sink)| {
+        DeliveryResult::ALL.map(|result| {
+            let mut labels = labels.clone();
+            labels.push(("result", result.as_str()));
+            (labels, sink.results(result))
+        })
+    });
+    to.family("deliveries_total", Kind::Counter, "Attempts to deliver an event, by how they ended", results);
+    to.histograms(
+        "delivery_duration_seconds",
+        "From the receipt of a message until the sink's destination had its event",
+        by_name().map(|(labels, sink)| (labels, sink.duration().sum(), sink.duration().buckets())),
+    );
+    to.family(
+        "deliveries_in_flight",
+        Kind::Gauge,
+        "Attempts under way",
+        by_name().map(|(labels, sink)| (labels, sink.in_flight())),
+    );
+    to.family(
+        "sink_breaker_open",
+        Kind::Gauge,
+        "Whether only probes go to the sink",
+        by_name().map(|(labels, sink)| (labels, u64::from(sink.is_breaker_open()))),
+    );
+    to.family(
+        "sink_paused",
+        Kind::Gauge,
+        "Whether nothing goes to the sink",
+        by_name().map(|(labels, sink)| (labels, u64::from(sink.is_paused()))),
+    );
+    // Nothing waits on disk but dead letters.
+    let none = || by_name().map(|(labels, _)| (labels, 0_u64));
+    to.family("spool_deliveries", Kind::Gauge, "Deliveries that wait in the spool", none());
+    to.family("spool_bytes", Kind::Gauge, "What the deliveries that wait in the spool take", none());
+    to.family("spool_oldest_age_seconds", Kind::Gauge, "How long the oldest delivery has waited in the spool", none());
+}
+
+fn dead_letters(to: &mut Exposition, stats: &Stats) {
+    let mut tallies: BTreeMap<_, _> = configured(stats).map(|key| (key, Tally::default())).collect();
+    if let Some(spool) = stats.spool() {
+        tallies.extend(spool.tallies().into_iter().map(|(reason, sink, tally)| ((reason, sink), tally)));
+    }
+    let labelled = || {
+        tallies.iter().map(|((reason, sink), tally)| {
+            // An empty label is none, in Prometheus' eyes.
+            let sink = sink.as_ref().map_or("", SinkName::as_str);
+            (vec![("reason", reason.as_str()), ("sink", sink)], tally)
+        })
+    };
+    to.family(
+        "dead_letters_total",
+        Kind::Counter,
+        "Dead letters stored since the relay started",
+        labelled().map(|(labels, tally)| (labels, tally.stored)),
+    );
+    to.family(
+        "dead_letters",
+        Kind::Gauge,
+        "Dead letters that are kept",
+        labelled().map(|(labels, tally)| (labels, tally.kept)),
+    );
+}
+
+/// The reasons and sinks that there can be dead letters of.
+fn configured(stats: &Stats) -> impl Iterator<Item = (Reason, Option<SinkName>)> + '_ {
+    let sinks = || stats.sinks.iter().map(|sink| Some(sink.name().clone()));
+    Reason::ALL.into_iter().flat_map(move |reason| {
+        let of_sinks = matches!(reason, Reason::Loop | Reason::RenderFailed | Reason::Refused | Reason::GaveUp);
+        let without = (!of_sinks).then_some(None);
+        let with = of_sinks.then(sinks).into_iter().flatten();
+        without.into_iter().chain(with).map(move |sink| (reason, sink))
+    })
+}

@@ -1,0 +1,274 @@
+//! What dashboards, probes and strangers get to see.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::config::{
+    AdminConfig, Config, DeadLettersConfig, DeliveryConfig, OrderBy, RecordingConfig, Retry, SinkConfig, SinkKind,
+    SourceConfig, SourceKind, SpoolConfig,
+};
+use crate::delivery::DeliveryResult;
+use crate::event::{FAMILIES, Format, Message, Properties, Reading, Reason, SourceName, Validation};
+use crate::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, SinkName, Unrouted};
+use crate::source::{EntryId, Receipt};
+use crate::spool::{DeadLetter, Spool};
+
+const KIND: &str = "fr.cnes.regards.lta.submission.response";
+
+fn config(data_dir: PathBuf) -> Config {
+    let tenants = ["esa", "cnes-*"].map(Glob::new).to_vec();
+    let when = Condition { fields: vec![(Field::Tenant, tenants)], not: Vec::new() };
+    let name = RouteName::new("everything");
+    Config {
+        name: "urn:test".to_owned(),
+        sources: vec![SourceConfig {
+            name: SourceName::new("regards"),
+            kind: SourceKind::Recording(RecordingConfig { path: PathBuf::new(), repeat: 1 }),
+            reading: Reading {
+                family: FAMILIES.iter().find(|family| family.name == "lta").unwrap(),
+                validation: Validation::Lenient,
+                tenant: None,
+                max_body: 1024,
+            },
+        }],
+        sinks: vec![SinkConfig {
+            name: SinkName::new("screen"),
+            kind: SinkKind::Stdout,
+            format: Format::Normalized,
+            keep_headers: Vec::new(),
+            order_by: OrderBy::None,
+            retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },
+        }],
+        rules: Rules {
+            routes: vec![Route { name, when, to: vec![SinkIndex(0)], is_final: false }],
+            unrouted: Unrouted::DeadLetter,
+        },
+        spool: SpoolConfig { path: data_dir.join("spool.db") },
+        dead_letters: DeadLettersConfig { keep: None, max_size: 1_300 },
+        delivery: DeliveryConfig { shutdown_grace: Duration::ZERO, max_in_flight_bytes: 0 },
+        admin: AdminConfig { listen: None },
+        data_dir,
+    }
+}
+
+struct Setup {
+    stats: Arc<Stats>,
+    config: Config,
+    admin: Admin,
+    _directory: tempfile::TempDir,
+}
+
+impl Setup {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path().to_owned());
+        let stats = Stats::new(&config);
+        let admin = serve((Ipv4Addr::LOCALHOST, 0).into(), Arc::clone(&stats)).await.unwrap();
+        Self { stats, config, admin, _directory: directory }
+    }
+
+    /// The status, and the whole answer.
+    async fn ask(&self, method: &str, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.admin.address()).await.unwrap();
+        stream.write_all(format!("{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
+    }
+
+    fn open_spool(&self) -> Arc<Spool> {
+        let spool = Arc::new(Spool::open(&self.config.spool, &self.config.dead_letters).unwrap());
+        self.stats.set_spool(Arc::clone(&spool));
+        spool
+    }
+}
+
+fn letter() -> DeadLetter {
+    DeadLetter {
+        reason: Reason::Refused,
+        detail: String::new(),
+        sink: Some(SinkName::new("screen")),
+        tenant: None,
+        status: None,
+        correlation_id: None,
+        event_id: None,
+        attempts: 1,
+        message: Arc::new(Message {
+            source: SourceName::new("regards"),
+            body: bytes::Bytes::new(),
+            properties: Properties::default(),
+            redelivered: false,
+        }),
+    }
+}
+
+#[tokio::test]
+async fn it_lives_before_it_is_ready() {
+    let setup = Setup::new().await;
+    assert_eq!(setup.ask("GET", "/livez").await.0, 200);
+    let (status, answer) = setup.ask("GET", "/readyz").await;
+    assert_eq!(status, 503);
+    let reasons = r#"{"ready":false,"reasons":["the relay is starting","source regards is starting"]}"#;
+    assert!(answer.ends_with(&format!("{reasons}\n")), "{answer}");
+    assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
+
+    setup.open_spool();
+    setup.stats.sources[0].set_up();
+    let (status, answer) = setup.ask("GET", "/readyz").await;
+    assert_eq!(status, 200);
+    assert!(answer.ends_with("{\"ready\":true,\"reasons\":[]}\n"), "{answer}");
+
+    setup.stats.sources[0].set_down("can't log in: check its password");
+    let (status, answer) = setup.ask("GET", "/readyz").await;
+    assert_eq!(status, 503);
+    assert!(answer.contains(r#"["source regards can't log in: check its password"]"#), "{answer}");
+}
+
+#[tokio::test]
+async fn a_spool_that_can_store_nothing_is_not_ready() {
+    let setup = Setup::new().await;
+    setup.stats.sources[0].set_up();
+    let spool = setup.open_spool();
+    let (to, _settled) = tokio::sync::mpsc::unbounded_channel();
+    // Room for two.
+    for number in 0..3 {
+        spool.store(letter(), Receipt::new(EntryId(number), to.clone()));
+    }
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let (status, answer) = setup.ask("GET", "/readyz").await;
+        if status == 503 {
+            assert!(answer.contains("have reached `dead_letters.max_size`"), "{answer}");
+            break;
+        }
+        assert!(std::time::Instant::now() < until);
+    }
+}
+
+#[tokio::test]
+async fn it_is_read_only_and_says_what_there_is() {
+    let setup = Setup::new().await;
+    for path in ["/livez", "/readyz", "/metrics", "/elsewhere"] {
+        for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "QUERY"] {
+            let (status, answer) = setup.ask(method, path).await;
+            assert_eq!(status, 405, "{method} {path}");
+            assert!(answer.to_ascii_lowercase().contains("allow: get,head"), "{answer}");
+        }
+    }
+    assert_eq!(setup.ask("HEAD", "/livez").await.0, 200);
+    let (status, answer) = setup.ask("GET", "/elsewhere").await;
+    assert_eq!(status, 404);
+    assert!(answer.contains("/readyz"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_what_to_do() {
+    let setup = Setup::new().await;
+    let refused = serve(setup.admin.address(), Arc::clone(&setup.stats)).await.unwrap_err().to_string();
+    assert!(refused.contains(&setup.admin.address().to_string()) && refused.contains("`admin.listen`"), "{refused}");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_wait_for_one_to_end() {
+    let setup = Setup::new().await;
+    let mut idle = Vec::new();
+    for _ in 0..MAX_CONNECTIONS {
+        idle.push(TcpStream::connect(setup.admin.address()).await.unwrap());
+    }
+    let waiting = setup.ask("GET", "/livez");
+    tokio::pin!(waiting);
+    // All are taken, in the order they came; ours comes after them.
+    for _ in 0..1_000 {
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        tokio::task::yield_now().await;
+    }
+    drop(idle.pop());
+    assert_eq!(waiting.await.0, 200);
+}
+
+/// Each line of an exposition without its value.
+fn names(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').unwrap().0).collect()
+}
+
+#[tokio::test]
+async fn every_configured_label_is_there_at_zero() {
+    let setup = Setup::new().await;
+    let (status, answer) = setup.ask("GET", "/metrics").await;
+    assert_eq!(status, 200);
+    assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{answer}");
+    let (_, text) = answer.split_once("\r\n\r\n").unwrap();
+    let before = names(text);
+    for line in [
+        r#"source_up{source="regards"} 0"#,
+        r#"source_last_message_timestamp_seconds{source="regards"} 0"#,
+        r#"source_reconnects_total{source="regards"} 0"#,
+        r#"messages_received_total{source="regards"} 0"#,
+        r#"events_total{source="regards",type="fr.cnes.regards.lta.submission.response",tenant="esa",status="GRANTED"} 0"#,
+        r#"events_total{source="regards",type="fr.cnes.regards.lta.submission.response",tenant="_other",status="ERROR"} 0"#,
+        r#"route_events_total{route="everything"} 0"#,
+        "unrouted_events_total 0",
+        r#"deliveries_total{sink="screen",result="delivered"} 0"#,
+        r#"deliveries_total{sink="screen",result="gave_up"} 0"#,
+        r#"delivery_duration_seconds_bucket{sink="screen",le="0.001"} 0"#,
+        r#"delivery_duration_seconds_bucket{sink="screen",le="+Inf"} 0"#,
+        r#"delivery_duration_seconds_sum{sink="screen"} 0"#,
+        r#"delivery_duration_seconds_count{sink="screen"} 0"#,
+        r#"deliveries_in_flight{sink="screen"} 0"#,
+        r#"spool_deliveries{sink="screen"} 0"#,
+        r#"spool_bytes{sink="screen"} 0"#,
+        r#"spool_oldest_age_seconds{sink="screen"} 0"#,
+        r#"dead_letters_total{reason="not_utf8",sink=""} 0"#,
+        r#"dead_letters_total{reason="refused",sink="screen"} 0"#,
+        r#"dead_letters{reason="refused",sink="screen"} 0"#,
+        r#"sink_breaker_open{sink="screen"} 0"#,
+        r#"sink_paused{sink="screen"} 0"#,
+        r#"config_reloads_total{result="success"} 0"#,
+        r#"config_reloads_total{result="failure"} 0"#,
+        "config_last_reload_successful 1",
+        concat!(r#"build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
+    ] {
+        assert!(text.lines().any(|found| found == format!("regards_relay_{line}")), "{line} in {text}");
+    }
+
+    // What is counted changes values only: no series is born by the first event of what was configured.
+    let source = &setup.stats.sources[0];
+    source.count_received();
+    source.count_event(KIND, "esa", "ERROR");
+    setup.stats.count_route(0);
+    let sink = &setup.stats.sinks[0];
+    sink.attempt_began();
+    sink.count(DeliveryResult::Retried);
+    sink.count_delivered(Duration::from_millis(3));
+    let spool = setup.open_spool();
+    let (to, mut settled) = tokio::sync::mpsc::unbounded_channel();
+    spool.store(letter(), Receipt::new(EntryId(0), to));
+    settled.recv().await.unwrap();
+    let text = metrics::text(&setup.stats);
+    assert_eq!(names(&text), before);
+    for line in [
+        r#"events_total{source="regards",type="fr.cnes.regards.lta.submission.response",tenant="esa",status="ERROR"} 1"#,
+        r#"route_events_total{route="everything"} 1"#,
+        r#"deliveries_total{sink="screen",result="delivered"} 1"#,
+        r#"deliveries_total{sink="screen",result="retried"} 1"#,
+        r#"delivery_duration_seconds_bucket{sink="screen",le="0.002"} 0"#,
+        r#"delivery_duration_seconds_bucket{sink="screen",le="0.005"} 1"#,
+        r#"delivery_duration_seconds_bucket{sink="screen",le="+Inf"} 1"#,
+        r#"delivery_duration_seconds_sum{sink="screen"} 0.003"#,
+        r#"deliveries_in_flight{sink="screen"} 1"#,
+        r#"dead_letters_total{reason="refused",sink="screen"} 1"#,
+        r#"dead_letters{reason="refused",sink="screen"} 1"#,
+    ] {
+        assert!(text.lines().any(|found| found == format!("regards_relay_{line}")), "{line} in {text}");
+    }
+}
+
+#[test]
+fn labels_can_not_forge_lines() {
+    let mut to = exposition::Exposition::new("p_");
+    to.family("m", exposition::Kind::Gauge, "h", [(vec![("l", "a\"b\\c\nd")], 1)]);
+    assert_eq!(to.finish(), "# HELP p_m h\n# TYPE p_m gauge\np_m{l=\"a\\\"b\\\\c\\nd\"} 1\n");
+}

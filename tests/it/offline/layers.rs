@@ -1,0 +1,210 @@
+//! The shape of the source: imports point up, and files stay short.
+//!
+//! The order of the layers is the list in `src/lib.rs`, which is what people read.
+
+use std::path::{Path, PathBuf};
+
+/// A file has at most so many lines without its tests.
+const MAX_LINES: usize = 500;
+
+#[test]
+fn imports_point_up() {
+    let layers = layers(&read(&source().join("lib.rs")));
+    let wrong: Vec<_> = files()
+        .iter()
+        .flat_map(|path| {
+            let module = module(path);
+            downward(&layers, &module, &read(path)).into_iter().map(move |wrong| format!("{}:{wrong}", path.display()))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "these point down the list of src/lib.rs:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_module_has_its_place() {
+    let lib = read(&source().join("lib.rs"));
+    let layers = layers(&lib);
+    assert!(layers.len() > 5, "the list of src/lib.rs is not understood: {layers:?}");
+    for module in lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
+        assert!(layers.iter().any(|layer| layer == module), "{module} is missing in the list of src/lib.rs");
+    }
+}
+
+#[test]
+fn files_tell_one_story() {
+    let long: Vec<_> = files()
+        .iter()
+        .map(|path| (path, without_tests(&read(path)).lines().count()))
+        .filter(|(_, lines)| *lines > MAX_LINES)
+        .map(|(path, lines)| format!("{}: {lines} lines", path.display()))
+        .collect();
+    assert!(long.is_empty(), "these are over {MAX_LINES} lines without their tests:\n{}", long.join("\n"));
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// All files of the library but its root.
+fn files() -> Vec<PathBuf> {
+    fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let mut files = Vec::new();
+    walk(&source(), &mut files);
+    files.retain(|path| *path != source().join("main.rs") && *path != source().join("lib.rs"));
+    files.sort();
+    assert!(files.len() > 20, "only {} files were found", files.len());
+    files
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// `src/sink/kafka/mod.rs` is `["sink", "kafka"]`.
+fn module(path: &Path) -> Vec<String> {
+    let path = path.strip_prefix(source()).unwrap().with_extension("");
+    let mut module: Vec<_> = path.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+    if module.last().is_some_and(|last| last == "mod") {
+        module.pop();
+    }
+    module
+}
+
+/// The modules in the order of the crate's documentation: lines that begin ``//! - [`name`]``.
+fn layers(lib: &str) -> Vec<String> {
+    lib.lines().filter_map(|line| Some(line.strip_prefix("//! - [`")?.split_once("`]")?.0.to_owned())).collect()
+}
+
+/// What the text of that module names of layers below it, each with its line.
+fn downward(layers: &[String], module: &[String], text: &str) -> Vec<String> {
+    let place = |name: &str| layers.iter().position(|layer| layer == name);
+    let own = place(&module[0]).unwrap_or_else(|| panic!("{} is no layer", module[0]));
+    named(module.len(), &without_comments(text))
+        .into_iter()
+        .filter(|(_, name)| place(name).is_some_and(|place| place > own))
+        .map(|(line, name)| format!("{line}: {} uses {name}", module[0]))
+        .collect()
+}
+
+/// The first names after `crate::`, also those of a group, and after so many `super::` that they mean the same; with their
+/// lines.
+fn named(depth: usize, text: &str) -> Vec<(usize, String)> {
+    let mut named = Vec::new();
+    for (at, _) in text.match_indices("crate::").chain(text.match_indices("super::")) {
+        let before = &text[..at];
+        // `$crate::` is one too; `super::super::` is looked at from its beginning.
+        if before.ends_with(|c: char| c.is_alphanumeric() || c == '_') || before.ends_with("super::") {
+            continue;
+        }
+        let mut rest = &text[at..];
+        if let Some(after) = rest.strip_prefix("crate::") {
+            rest = after;
+        } else {
+            let mut ups = 0;
+            while let Some(after) = rest.strip_prefix("super::") {
+                (rest, ups) = (after, ups + 1);
+            }
+            // Modules inside a file, as tests are, take one more to get to the root; then this looks at too much, not at
+            // too little.
+            if ups < depth {
+                continue;
+            }
+        }
+        let line = before.matches('\n').count() + 1;
+        named.extend(first_names(rest).into_iter().map(|name| (line, name)));
+    }
+    named
+}
+
+/// `a::b` is `a`; `{a::{b, c}, d}` is `a` and `d`.
+fn first_names(text: &str) -> Vec<String> {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let Some(group) = text.strip_prefix('{') else {
+        return vec![text.chars().take_while(|c| is_name(*c)).collect()];
+    };
+    let (mut names, mut level, mut is_first) = (vec![String::new()], 0, true);
+    for c in group.chars() {
+        match c {
+            '}' if level == 0 => break,
+            '{' => level += 1,
+            '}' => level -= 1,
+            ',' if level == 0 => {
+                names.push(String::new());
+                is_first = true;
+            }
+            c if c.is_whitespace() => {}
+            c if level == 0 && is_first && is_name(c) => names.last_mut().unwrap().push(c),
+            _ => is_first = false,
+        }
+    }
+    names
+}
+
+/// The lines stay; what comes after `//` goes. Paths in texts with `//` are not what this is about.
+fn without_comments(text: &str) -> String {
+    text.lines().map(|line| line.split("//").next().unwrap_or("").to_owned() + "\n").collect()
+}
+
+/// Up to the test module at its end; a file of tests has none of it.
+fn without_tests(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_tests = |at: usize| {
+        let rest = lines[at..].iter().skip(1).find(|line| !line.starts_with("#["));
+        lines[at].starts_with("#[cfg(test)]")
+            && rest.is_some_and(|line| line.starts_with("mod ") && line.ends_with('{'))
+    };
+    match (0..lines.len()).find(|at| is_tests(*at)) {
+        Some(at) => text.split_inclusive('\n').take(at).collect(),
+        None if text.contains("#[test]") || text.contains("#[tokio::test]") => String::new(),
+        None => text.to_owned(),
+    }
+}
+
+#[test]
+fn an_import_that_points_down_is_found_however_it_is_written() {
+    let layers = ["event", "rules", "sink", "relay"].map(str::to_owned);
+    let found = |module: &[&str], text: &str| {
+        let module: Vec<_> = module.iter().map(|part| (*part).to_owned()).collect();
+        downward(&layers, &module, text).len()
+    };
+    for text in [
+        "use crate::relay::Relay;",
+        "use crate::relay;",
+        "pub use crate::{\n    event::{Event, Message},\n    relay::Relay,\n};",
+        "fn f(x: &crate::relay::Relay) {}",
+        "macro_rules! m { () => { $crate::relay::x() } }",
+        "use super::super::relay::Relay;",
+    ] {
+        assert_eq!(found(&["sink", "kafka"], text), 1, "{text}");
+    }
+    assert_eq!(found(&["sink"], "use super::relay::Relay;"), 1);
+    for text in [
+        "use crate::event::{self, relay};",
+        "use crate::{event::{relay, Event}, rules};",
+        "//! See [`crate::relay`].",
+        "use crate::sink::Sink; // crate::relay",
+        "use super::relay::Pace;",
+        "use other_crate::relay::x;",
+        "pub(crate) fn relay() {}",
+    ] {
+        assert_eq!(found(&["sink", "kafka"], text), 0, "{text}");
+    }
+}
+
+#[test]
+fn tests_do_not_count() {
+    let file = "//! Doc\nfn f() {}\n\n#[cfg(test)]\n#[allow(x)]\nmod tests {\n}\n";
+    assert_eq!(without_tests(file), "//! Doc\nfn f() {}\n\n");
+    assert_eq!(without_tests("#[cfg(test)]\nmod tests;\n\nfn f() {}\n").lines().count(), 4);
+    assert_eq!(without_tests("fn f() {}\n#[cfg(test)]\nfn helper() {}\n").lines().count(), 3);
+    assert_eq!(without_tests("#[test]\nfn t() {}\n"), "");
+}

@@ -1,0 +1,3 @@
+//! What can be tested with nothing but the source and the binary.
+
+mod layers;
