@@ -16,7 +16,7 @@ use crate::delivery::{Delivery, Dispatcher, Received, Stats, Throttle};
 use crate::event::{Event, Message, Reading, Reason, SourceName};
 use crate::rules::{Rules, Unrouted};
 use crate::sink::{OpenError, Sink};
-use crate::source::{AmqpSource, Intake, Receipt, RecordingSource, SourceStats};
+use crate::source::{AmqpSource, Intake, Receipt, RecordingSource};
 use crate::spool::{DeadLetter, Spool, SpoolError};
 
 /// What sources get beyond the grace to acknowledge what the sinks settled last.

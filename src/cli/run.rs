@@ -7,24 +7,16 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::Global;
+use crate::admin;
 use crate::config::{Config, SinkKind, SourceKind};
 use crate::relay::Relay;
 
 /// Supervisors that signal a process and then its group send the same signal twice.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
-/// The command's own arguments.
-#[derive(Debug, clap::Args)]
-pub struct Arguments {}
-
-/// Relays until SIGTERM or SIGINT, or until every recording is at its end.
-pub fn run(_global: &Global, _arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not yet")
-}
-
-/// Relays by that configuration. A second signal exits at once, with 1.
-pub fn run_with(config: Config) -> anyhow::Result<ExitCode> {
+/// Relays by that configuration until SIGTERM or SIGINT, or until every recording is at its end. A second signal exits at
+/// once, with 1.
+pub fn run(config: Config) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start threads")?;
     let result = runtime.block_on(relay(config));
     // What blocks (a resolver, a file system that hangs) must not hold up the exit.
@@ -36,7 +28,12 @@ async fn relay(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     announce(&config);
+    let listen = config.admin.listen;
     let relay = Relay::new(config);
+    let _admin = match listen {
+        Some(address) => Some(admin::serve(address, relay.stats()).await?),
+        None => None,
+    };
     relay.run(stop).await?;
     tracing::info!("stopped; everything taken is delivered, kept, or back in its queue");
     Ok(())
