@@ -1,7 +1,7 @@
 //! Dates as REGARDS writes and reads them, made RFC 3339 in UTC.
 
-use jiff::civil::DateTime;
 use jiff::SignedDuration;
+use jiff::civil::DateTime;
 
 /// The forms that are read, for people.
 pub(super) const FORMS: &str = "a date such as 2025-05-01T10:25:52.243Z";

@@ -51,10 +51,7 @@ mod tests {
             id("cnes-a", "c-1", "GRANTED", Some(1_681_461_977), body).to_string(),
             "3649ef75-4f22-5d63-8bc7-b0bcf16519ba"
         );
-        assert_eq!(
-            id("cnes-a", "c-1", "GRANTED", None, body).to_string(),
-            "87516913-5c66-58c3-904a-86f7fc8fa6b4"
-        );
+        assert_eq!(id("cnes-a", "c-1", "GRANTED", None, body).to_string(), "87516913-5c66-58c3-904a-86f7fc8fa6b4");
     }
 
     #[test]

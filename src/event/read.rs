@@ -60,12 +60,7 @@ fn invalid(refusal: Refusal, message: &Message, reading: &Reading, body: &Body<'
 }
 
 /// The event of a body that is an object.
-fn event(
-    message: &Message,
-    reading: &Reading,
-    body: &mut Body<'_>,
-    mut warnings: Warnings,
-) -> Result<Event, Refusal> {
+fn event(message: &Message, reading: &Reading, body: &mut Body<'_>, mut warnings: Warnings) -> Result<Event, Refusal> {
     let Body { fields, extra } = body;
     let family = reading.family;
     let properties = &message.properties;

@@ -204,9 +204,11 @@ fn an_optional_field_of_another_type_is_null_with_a_warning_and_an_error_when_st
         productId is a number; expected text
         session is an array; expected text
         expires is "soon"; expected a date such as 2025-05-01T10:25:52.243Z
-        message is text that is not Unicode; expected text"#]].assert_eq(&event.warnings.join("\n"));
+        message is text that is not Unicode; expected text"#]]
+    .assert_eq(&event.warnings.join("\n"));
     let strict = Reading { validation: Validation::Strict, ..lta() };
-    expect![[r#"(InvalidField, "productId is a number; expected text")"#]].assert_eq(&format!("{:?}", refused(&message(body), &strict)));
+    expect![[r#"(InvalidField, "productId is a number; expected text")"#]]
+        .assert_eq(&format!("{:?}", refused(&message(body), &strict)));
 }
 
 #[test]
@@ -220,7 +222,8 @@ fn what_strict_validation_does_not_mean() {
     expect![[r#"
         "correlationId" is there more than once; the last one counts
         the property correlation_id is "c", the body's correlationId is "d"
-        the property timestamp is 253402300800: not within the years 0001 to 9999"#]].assert_eq(&event.warnings.join("\n"));
+        the property timestamp is 253402300800: not within the years 0001 to 9999"#]]
+    .assert_eq(&event.warnings.join("\n"));
 }
 
 #[test]
@@ -229,7 +232,8 @@ fn of_a_field_that_is_there_twice_the_last_one_counts() {
     assert_eq!((event.status, event.extra["x"].get()), ("SUCCESS", r#"{"y":2}"#));
     expect![[r#"
         "responseStatus" is there more than once; the last one counts
-        "x" is there more than once; the last one counts"#]].assert_eq(&event.warnings.join("\n"));
+        "x" is there more than once; the last one counts"#]]
+    .assert_eq(&event.warnings.join("\n"));
 }
 
 #[test]
@@ -305,7 +309,9 @@ fn each_reason_says_what_was_found_and_what_was_expected() {
         refusal(r#"{"correlationId":"c","responseStatus":"granted\n"}"#),
         with(|properties| properties.headers.clear()),
         with(|properties| properties.headers = vec![("regards.tenant".to_owned(), HeaderValue::Integer(1))]),
-        with(|properties| properties.headers = vec![("regards.tenant".to_owned(), HeaderValue::Text("a\nb".to_owned()))]),
+        with(|properties| {
+            properties.headers = vec![("regards.tenant".to_owned(), HeaderValue::Text("a\nb".to_owned()))]
+        }),
         with(|properties| properties.headers = vec![("regards.tenant".to_owned(), HeaderValue::Text("é".repeat(128)))]),
     ] {
         told += &format!("{reason}: {detail}\n");
@@ -335,7 +341,8 @@ fn each_reason_says_what_was_found_and_what_was_expected() {
         invalid_tenant: the header regards.tenant is a number; expected text
         invalid_tenant: the tenant "a\nb" has control characters
         invalid_tenant: the tenant has 256 bytes; at most 255 are possible
-    "#]].assert_eq(&told);
+    "#]]
+    .assert_eq(&told);
 }
 
 #[test]

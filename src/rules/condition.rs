@@ -30,9 +30,10 @@ impl Condition {
     /// Whether that event is meant. Blocks in blocks are as deep as the file that was parsed into them.
     #[must_use]
     pub fn matches(&self, event: &Event, message: &Message) -> bool {
-        self.fields.iter().all(|(field, globs)| {
-            field.of(event).is_some_and(|value| globs.iter().any(|glob| glob.matches(value)))
-        }) && !self.not.iter().any(|block| block.matches(event, message))
+        self.fields
+            .iter()
+            .all(|(field, globs)| field.of(event).is_some_and(|value| globs.iter().any(|glob| glob.matches(value))))
+            && !self.not.iter().any(|block| block.matches(event, message))
     }
 }
 

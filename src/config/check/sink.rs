@@ -248,6 +248,5 @@ fn file(at: &At<raw::File>, data_dir: &Path, reader: &mut Reader<'_>) -> Option<
         ));
         return None;
     }
-    let _ = data_dir;
-    Some(FileConfig { path: template(reader, path)? })
+    Some(FileConfig { dir: data_dir.to_owned(), path: template(reader, path)? })
 }
