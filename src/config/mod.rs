@@ -1,13 +1,99 @@
 //! `routes.yaml` becomes a [`Config`], or a list of mistakes, each at its line with what to write instead.
 //!
 //! What is read from the file is raw and spanned; here it becomes checked, once: whoever holds a `Config` needs no further
-//! validation.
+//! validation. On the way:
+//!
+//! - `yaml`: text to a bounded tree with places;
+//! - `decode`, `scalar`, `interpolate`: the tree to the types of `raw`, `${…}` replaced;
+//! - `check`: raw to [`Config`];
+//! - `diagnostic`, `mask`: what was wrong, shown without secrets.
 
 pub mod address;
+mod check;
+mod decode;
+mod diagnostic;
+mod environment;
+mod interpolate;
+mod mask;
 mod model;
+mod raw;
+mod scalar;
 mod secret;
 mod tls;
+mod yaml;
 
+#[cfg(test)]
+mod tests;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use environment::{Options, Strictness};
 pub use model::*;
 pub use secret::{Part, Secret, SecretError};
 pub use tls::TlsError;
+
+use std::path::Path;
+
+use self::decode::Reader;
+use self::mask::Mask;
+
+impl Config {
+    /// Reads and checks a file. With the configuration come the warnings; without it, all that is wrong.
+    pub fn load(path: &Path, options: &Options) -> Result<(Self, Diagnostics), Diagnostics> {
+        let fail = |diagnostic| Err(Diagnostics::new(path, "", &Mask::default(), vec![diagnostic]));
+        match read(path) {
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Self::parse(&text, path, options),
+                Err(error) => {
+                    let line =
+                        error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|&&byte| byte == b'\n');
+                    let message = format!("the file is not UTF-8: line {} is the first that isn't", line.count() + 1);
+                    fail(Diagnostic::of_file("not-utf8", message).help("save it as UTF-8"))
+                }
+            },
+            Err(cause) => fail(
+                Diagnostic::of_file("unreadable", format!("the configuration can't be read: {cause}"))
+                    .help("name another file with `--config FILE`, or in `REGARDS_RELAY_CONFIG`"),
+            ),
+        }
+    }
+
+    /// The same for a text; `path` is where relative paths begin and what is shown as its place.
+    pub fn parse(text: &str, path: &Path, options: &Options) -> Result<(Self, Diagnostics), Diagnostics> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        if text.len() > yaml::MAX_FILE {
+            let message = format!("the file is longer than {} bytes", yaml::MAX_FILE);
+            let diagnostic =
+                Diagnostic::of_file("too-large", message).help("write globs instead of a route for each name");
+            return Err(Diagnostics::new(path, "", &Mask::default(), vec![diagnostic]));
+        }
+        let tree = yaml::read(text)
+            .map_err(|diagnostic| Diagnostics::new(path, text, &Mask::of_lines(text), vec![diagnostic]))?;
+        let mask = Mask::of_tree(text, &tree);
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let folder =
+            std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { &folder }).unwrap_or(folder);
+        let mut reader = Reader { text, folder, options, mask: &mask, found: Vec::new() };
+        let config = decode::at(&tree, &mut reader).and_then(|root| check::config(&root, &mut reader));
+        let failed = reader.failed();
+        let diagnostics = Diagnostics::new(path, text, &mask, reader.found);
+        match config {
+            Some(config) if !failed => Ok((config, diagnostics)),
+            _ => Err(diagnostics),
+        }
+    }
+}
+
+/// The bytes of a file, as long as it isn't longer than any configuration.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let most = u64::try_from(yaml::MAX_FILE).unwrap_or(u64::MAX);
+    std::fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The JSON Schema of `routes.yaml`.
+#[must_use]
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(raw::Root)
+}

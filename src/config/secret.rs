@@ -58,10 +58,7 @@ impl Secret {
                 Part::File { path, encode } => {
                     let text = read(path).map_err(|cause| SecretError { path: path.display().to_string(), cause })?;
                     if *encode {
-                        whole.extend(
-                            url::form_urlencoded::byte_serialize(text.as_bytes())
-                                .map(|piece| piece.replace('+', "%20")),
-                        );
+                        whole.push_str(&encoded(&text));
                     } else {
                         whole.push_str(&text);
                     }
@@ -72,7 +69,13 @@ impl Secret {
     }
 }
 
-fn read(path: &std::path::Path) -> std::io::Result<String> {
+/// As it stands in a part of a URL: everything but letters, digits and `-._*` percent-encoded.
+pub(super) fn encoded(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).map(|piece| piece.replace('+', "%20")).collect()
+}
+
+/// The content of a file without one trailing newline.
+pub(super) fn read(path: &std::path::Path) -> std::io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
     let read = std::fs::File::open(path)?.take(MAX_SECRET_FILE + 1).read_to_string(&mut text)?;

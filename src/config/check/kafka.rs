@@ -1,0 +1,155 @@
+//! `kafka:` of a sink.
+
+use super::{in_clear, kafka_options, template, tls};
+use crate::config::decode::{At, OneOrMany, Reader, list, similar};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::model::{KafkaConfig, Sasl};
+use crate::config::raw;
+use crate::config::scalar::Text;
+use crate::event::Template;
+
+/// librdkafka's partitioners.
+const PARTITIONERS: [&str; 7] =
+    ["murmur2_random", "murmur2", "consistent_random", "consistent", "fnv1a_random", "fnv1a", "random"];
+/// The one that Java clients use, too.
+const PARTITIONER: &str = "murmur2_random";
+/// The key of records, unless the file says otherwise.
+const KEY: &str = "{{ correlationId }}";
+/// Kafka's own bound on the names of topics.
+const MAX_TOPIC: usize = 249;
+
+pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<KafkaConfig> {
+    let raw = &at.value;
+    let brokers = raw.brokers.as_ref().and_then(|brokers| self::brokers(brokers, reader));
+    let topic = raw.topic.as_ref().and_then(|topic| self::topic(topic, reader));
+    let key = match &raw.key {
+        Some(key) => template(reader, key),
+        None => Template::compile(KEY).ok(),
+    };
+    let tls = raw.tls.as_ref().map(|at| {
+        if let Some(name) = &at.value.server_name {
+            reader.report(
+                Diagnostic::error("server-name", name.span, "each broker of a Kafka cluster has a name of its own")
+                    .help("remove `server_name`, and let the brokers advertise the names in their certificates"),
+            );
+        }
+        tls::tls(at, reader)
+    });
+    let sasl = match &raw.sasl {
+        Some(at) => Some(self::sasl(at, tls.is_some(), reader)?),
+        None => None,
+    };
+    let partitioner = match &raw.partitioner {
+        Some(partitioner) => self::partitioner(partitioner, reader)?,
+        None => PARTITIONER.to_owned(),
+    };
+    Some(KafkaConfig {
+        brokers: brokers?,
+        topic: topic?,
+        key: key?,
+        partitioner,
+        timestamp: raw.timestamp.as_ref().map_or_else(Default::default, |timestamp| timestamp.value.0),
+        options: raw.options.as_ref().map_or_else(Vec::new, |options| kafka_options::options(options, reader)),
+        sasl,
+        tls,
+    })
+}
+
+fn brokers(at: &At<OneOrMany<Text>>, reader: &mut Reader<'_>) -> Option<String> {
+    let mut all = Vec::new();
+    for broker in &at.value.0 {
+        for part in broker.value.text.split(',').map(str::trim) {
+            if !broker.value.placeholder && !is_broker(part) {
+                let message = format!("{} is not the address of a broker", reader.quote(broker.span));
+                reader.report(
+                    Diagnostic::error("kafka-broker", broker.span, message)
+                        .help("write `HOST:PORT`, several in a list or separated by commas"),
+                );
+                return None;
+            }
+            all.push(part.to_owned());
+        }
+    }
+    if all.is_empty() {
+        reader.report(
+            Diagnostic::error("empty-list", at.span, "there is no broker in the list")
+                .help("write at least one `HOST:PORT`"),
+        );
+        return None;
+    }
+    Some(all.join(","))
+}
+
+/// `HOST` or `HOST:PORT`; an IPv6 address in brackets.
+fn is_broker(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_legal = match bare {
+        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+    };
+    host_legal && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+fn topic(at: &At<Text>, reader: &mut Reader<'_>) -> Option<Template> {
+    let template = template(reader, at)?;
+    if let Some(name) = template.fixed() {
+        let legal = (1..=MAX_TOPIC).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+            && !matches!(name, "." | "..");
+        if !legal {
+            let message = format!("{} can't be the name of a topic", reader.quote(at.span));
+            reader.report(
+                Diagnostic::error("kafka-topic", at.span, message)
+                    .help(format!("Kafka takes letters, digits, `.`, `_` and `-`, at most {MAX_TOPIC} of them")),
+            );
+            return None;
+        }
+    }
+    Some(template)
+}
+
+fn partitioner(at: &At<Text>, reader: &mut Reader<'_>) -> Option<String> {
+    let text = at.value.text.as_str();
+    if at.value.placeholder {
+        return Some(PARTITIONER.to_owned());
+    }
+    if !PARTITIONERS.contains(&text) {
+        let message = format!("{} is not one of librdkafka's partitioners", reader.quote(at.span));
+        let diagnostic = Diagnostic::error("unknown-word", at.span, message);
+        reader.report(match similar(text, PARTITIONERS) {
+            Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
+            None => diagnostic.help(format!("write one of {}", list(PARTITIONERS))),
+        });
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn sasl(at: &At<raw::Sasl>, encrypted: bool, reader: &mut Reader<'_>) -> Option<Sasl> {
+    let raw = &at.value;
+    let mechanism = raw.mechanism.as_ref().map(|mechanism| mechanism.value.0.0);
+    if let Some(password) = &raw.password
+        && password.value.0.in_clear
+    {
+        in_clear(reader, "the password", password.span);
+    }
+    if let (Some("PLAIN"), false, Some(place)) = (mechanism, encrypted, &raw.mechanism) {
+        reader.report(
+            Diagnostic::warning(
+                "password-unencrypted",
+                place.span,
+                "`PLAIN` without `tls` sends the password as it is",
+            )
+            .help("add `tls: {}` (or with the cluster's `ca`), or use `SCRAM-SHA-512`"),
+        );
+    }
+    Some(Sasl {
+        mechanism: mechanism?,
+        username: raw.username.as_ref()?.value.0.secret.clone(),
+        password: raw.password.as_ref()?.value.0.secret.clone(),
+    })
+}

@@ -1,0 +1,189 @@
+//! librdkafka's settings: which ones `options:` may hold, and why the others may not.
+
+use rdkafka::config::ClientConfig;
+
+use crate::config::decode::{At, Named, Reader, clean, similar};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::scalar::SecretText;
+use crate::config::secret::Secret;
+
+/// The producer's settings that may be given, by librdkafka's `CONFIGURATION.md` (2.12). A test asks librdkafka for each.
+const OPTIONS: [&str; 65] = [
+    "allow.auto.create.topics",
+    "api.version.fallback.ms",
+    "api.version.request",
+    "api.version.request.timeout.ms",
+    "batch.num.messages",
+    "batch.size",
+    "broker.address.family",
+    "broker.address.ttl",
+    "broker.version.fallback",
+    "client.dns.lookup",
+    "client.id",
+    "client.rack",
+    "compression.codec",
+    "compression.level",
+    "compression.type",
+    "connections.max.idle.ms",
+    "debug",
+    "enable.metrics.push",
+    "enable.random.seed",
+    "linger.ms",
+    "log.connection.close",
+    "log.thread.name",
+    "log_level",
+    "message.copy.max.bytes",
+    "message.max.bytes",
+    "metadata.max.age.ms",
+    "metadata.recovery.rebootstrap.trigger.ms",
+    "metadata.recovery.strategy",
+    "queue.buffering.backpressure.threshold",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.ms",
+    "receive.message.max.bytes",
+    "reconnect.backoff.jitter.ms",
+    "reconnect.backoff.max.ms",
+    "reconnect.backoff.ms",
+    "request.timeout.ms",
+    "retry.backoff.max.ms",
+    "retry.backoff.ms",
+    "socket.blocking.max.ms",
+    "socket.connection.setup.timeout.ms",
+    "socket.keepalive.enable",
+    "socket.max.fails",
+    "socket.nagle.disable",
+    "socket.receive.buffer.bytes",
+    "socket.send.buffer.bytes",
+    "socket.timeout.ms",
+    "ssl.ca.certificate.stores",
+    "ssl.cipher.suites",
+    "ssl.crl.location",
+    "ssl.curves.list",
+    "ssl.engine.id",
+    "ssl.engine.location",
+    "ssl.key.password",
+    "ssl.providers",
+    "ssl.sigalgs.list",
+    "statistics.interval.ms",
+    "sticky.partitioning.linger.ms",
+    "topic.blacklist",
+    "topic.metadata.propagation.max.ms",
+    "topic.metadata.refresh.fast.cnt",
+    "topic.metadata.refresh.fast.interval.ms",
+    "topic.metadata.refresh.interval.ms",
+    "topic.metadata.refresh.sparse",
+    "produce.offset.report",
+];
+
+/// Settings that what the relay promises rests on: beginnings of their names, why, and what to do.
+const PROMISES: [(&str, &str); 17] = [
+    ("acks", "nothing is acknowledged to RabbitMQ before all in-sync replicas have it"),
+    ("request.required.acks", "nothing is acknowledged to RabbitMQ before all in-sync replicas have it"),
+    ("enable.idempotence", "without it librdkafka's own retries repeat and reorder records"),
+    ("max.in.flight", "the order of records rests on it"),
+    ("queuing.strategy", "the order of records rests on it"),
+    ("enable.gapless.guarantee", "the relay repeats a record that failed by itself"),
+    ("message.timeout.ms", "the relay's own retries rest on it"),
+    ("delivery.timeout.ms", "the relay's own retries rest on it"),
+    ("message.send.max.retries", "the relay's own retries rest on it"),
+    ("retries", "the relay's own retries rest on it"),
+    ("delivery.report.only.error", "without its report a delivery never ends"),
+    ("transaction", "the relay sends without transactions"),
+    ("enable.ssl.certificate.verification", "certificates are always verified"),
+    ("ssl.endpoint.identification.algorithm", "certificates are always verified"),
+    ("test.mock.", "what a mock cluster takes is kept nowhere"),
+    ("enabled_events", "the relay itself rests on it"),
+    ("log.queue", "the relay itself rests on it"),
+];
+
+/// Settings that have keys of their own in `kafka:`: beginnings of their names, and the key.
+const OWN_KEYS: [(&str, &str); 16] = [
+    ("bootstrap.servers", "brokers"),
+    ("metadata.broker.list", "brokers"),
+    ("partitioner", "partitioner"),
+    ("security.protocol", "tls` and `sasl"),
+    ("sasl.mechanism", "sasl.mechanism"),
+    ("sasl.username", "sasl.username"),
+    ("sasl.password", "sasl.password"),
+    ("sasl.", "sasl"),
+    ("ssl.ca.location", "tls.ca"),
+    ("ssl.ca.pem", "tls.ca"),
+    ("ssl.certificate.location", "tls.cert"),
+    ("ssl.certificate.pem", "tls.cert"),
+    ("ssl.key.location", "tls.key"),
+    ("ssl.key.pem", "tls.key"),
+    ("ssl.keystore.", "tls"),
+    ("https.ca.", "tls"),
+];
+
+pub(super) fn options(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) -> Vec<(String, Secret)> {
+    let mut checked = Vec::new();
+    for (key, value) in &at.value.0 {
+        let name = key.text.as_str();
+        let begins = |(start, _): &&(&str, &str)| name == *start || (name.starts_with(start) && start.len() > 4);
+        if OPTIONS.contains(&name) {
+            if let Some(text) = &value.value.0.text
+                && !takes(name, text)
+            {
+                reader.report(
+                    Diagnostic::error("kafka-option", value.span, format!("librdkafka doesn't take this as `{name}`"))
+                        .help("its CONFIGURATION.md says what it takes"),
+                );
+            }
+            checked.push((key.text.clone(), value.value.0.secret.clone()));
+        } else if let Some((_, own)) = OWN_KEYS.iter().find(begins) {
+            reader.report(
+                Diagnostic::error("kafka-option", key.span, format!("`{}` can't be an option", clean(name)))
+                    .help(format!("write it as `{own}` of `kafka`, which has its own place for it")),
+            );
+        } else if let Some((_, why)) = PROMISES.iter().find(begins) {
+            reader.report(
+                Diagnostic::error("kafka-option", key.span, format!("`{}` can't be an option: {why}", clean(name)))
+                    .help("remove it: the relay sets it itself"),
+            );
+        } else {
+            let message = format!("librdkafka's producer has no option `{}`", clean(name));
+            let diagnostic = Diagnostic::error("kafka-option", key.span, message);
+            reader.report(match similar(name, OPTIONS) {
+                Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
+                None => diagnostic.help("its CONFIGURATION.md lists the names (those marked P or *)"),
+            });
+        }
+    }
+    checked
+}
+
+/// Whether librdkafka takes that value, which nothing needs to be connected for.
+fn takes(name: &str, value: &str) -> bool {
+    ClientConfig::new().set(name, value).create_native_config().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A value that is right for none of them but text tells an unknown name from an unfit value.
+    fn known(name: &str) -> bool {
+        use rdkafka::error::KafkaError;
+        use rdkafka::types::RDKafkaConfRes;
+        match ClientConfig::new().set(name, "?").create_native_config() {
+            Err(KafkaError::ClientConfig(result, ..)) => result != RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN,
+            _ => true,
+        }
+    }
+
+    #[test]
+    fn librdkafka_knows_every_option_that_may_be_given() {
+        let unknown: Vec<_> = OPTIONS.into_iter().filter(|name| !known(name)).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        assert!(!known("compression.tpye"));
+    }
+
+    #[test]
+    fn no_option_that_may_be_given_is_refused_as_well() {
+        for (start, _) in PROMISES.iter().chain(&OWN_KEYS) {
+            assert!(!OPTIONS.iter().any(|name| name.starts_with(start) && start.len() > 4 || name == start), "{start}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! What can't be meant, though every part of it is right: it concerns several entries of the file at once.
+
+use std::collections::HashSet;
+
+use super::broker::{self, Place};
+use super::overlap::{self, Overlap};
+use super::rules::fields_of;
+use super::sink::broker_of;
+use super::source;
+use crate::config::decode::{At, OneOrMany, Reader, list, similar};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::model::{Argument, OrderBy};
+use crate::config::raw;
+use crate::config::scalar::Text;
+use crate::event::{FAMILIES, Family};
+use crate::rules::{Field, Glob, Rules};
+
+/// Exchanges that REGARDS publishes its responses to begin so: what is published there is taken for a response.
+const REGARDS_EXCHANGES: &str = "regards.broadcast.fr.cnes.regards.modules.";
+/// REGARDS' own dead letters: nobody else's belong there.
+const REGARDS_DEAD_LETTERS: [&str; 2] = ["regards.DLX", "regards.DLQ"];
+/// What `outcome` can be.
+pub(super) const OUTCOMES: [&str; 5] = ["accepted", "rejected", "succeeded", "failed", "progress"];
+/// Routes are compared with each other no more often than this: ten thousand of them are their author's own affair.
+const MAX_COMPARISONS: usize = 1_000_000;
+
+pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<'_>) {
+    shared_sources(raw, reader);
+    loops(raw, reader);
+    patterns(raw, reader);
+    unused_sinks(raw, reader);
+    if let (Some(rules), Some(routes)) = (rules, &raw.routes) {
+        let overlap = Overlap::of(&families(raw));
+        let mut left = MAX_COMPARISONS;
+        hidden_routes(&routes.value.0, rules, reader, &mut left);
+        sinks_of_several(&routes.value.0, rules, &overlap, reader, &mut left);
+    }
+}
+
+/// The families of the sources.
+fn families(raw: &raw::Root) -> Vec<&'static Family> {
+    let expected: Vec<&str> = raw
+        .sources
+        .iter()
+        .flat_map(|sources| &sources.value.0)
+        .filter_map(|(_, source)| Some(source.value.expects.as_ref()?.value.text.as_str()))
+        .collect();
+    let known: Vec<_> = FAMILIES.iter().filter(|family| expected.contains(&family.name)).collect();
+    if known.is_empty() { FAMILIES.iter().collect() } else { known }
+}
+
+fn amqp_sources(raw: &raw::Root) -> impl Iterator<Item = &raw::AmqpSource> {
+    let sources = raw.sources.iter().flat_map(|sources| &sources.value.0);
+    sources.filter_map(|(_, source)| source.value.amqp.as_ref()).map(|amqp| &amqp.value)
+}
+
+/// Two consumers of one queue, and order, don't go together.
+fn shared_sources(raw: &raw::Root, reader: &mut Reader<'_>) {
+    let ordered: Vec<&str> = raw
+        .sinks
+        .iter()
+        .flat_map(|sinks| &sinks.value.0)
+        .filter(|(_, sink)| !matches!(&sink.value.order_by, Some(order_by) if order_by.value.0 == OrderBy::None))
+        .map(|(key, _)| key.text.as_str())
+        .collect();
+    for amqp in amqp_sources(raw) {
+        let Some(exclusive) = amqp.exclusive.as_ref().filter(|exclusive| !exclusive.value.0) else { continue };
+        let one_at_a_time = amqp.declare.as_ref().is_some_and(|declare| {
+            let queue = declare.value.queue.as_ref();
+            let arguments = queue.and_then(|queue| queue.value.arguments.as_ref());
+            arguments.is_some_and(|arguments| {
+                arguments.value.0.iter().any(|(key, value)| {
+                    key.text == source::SINGLE_ACTIVE_CONSUMER && value.value.0 == Argument::Bool(true)
+                })
+            })
+        });
+        if let (Some(first), false) = (ordered.first(), one_at_a_time) {
+            let message = "two relays that share a queue break the order that sinks ask for";
+            reader.report(Diagnostic::error("shared-order", exclusive.span, message).help(format!(
+                "remove `exclusive: false` (a second relay then stands by), or write `order_by: none` on every sink, as on `{first}`",
+            )));
+        }
+    }
+}
+
+/// What is published to where it came from comes again.
+fn loops(raw: &raw::Root, reader: &mut Reader<'_>) {
+    let sources: Vec<(Vec<Place>, &raw::AmqpSource)> = amqp_sources(raw)
+        .map(|amqp| {
+            let places = broker::places(&broker::Raw {
+                url: amqp.url.as_ref(),
+                username: None,
+                password: None,
+                vhost: amqp.vhost.as_ref(),
+                tls: None,
+            });
+            (places, amqp)
+        })
+        .collect();
+    let sinks = raw.sinks.iter().flat_map(|sinks| &sinks.value.0).filter_map(|(_, sink)| sink.value.amqp.as_ref());
+    for sink in sinks {
+        let Some(exchange) = &sink.value.exchange else { continue };
+        let name = exchange.value.text.as_str();
+        let places = broker::places(&broker_of(&sink.value));
+        for (_, source) in sources.iter().filter(|(from, _)| from.iter().any(|place| places.contains(place))) {
+            let bindings = source.declare.iter().filter_map(|declare| declare.value.bindings.as_ref());
+            let mut bound = bindings.flat_map(|bindings| &bindings.value.0);
+            let comes_back = bound.any(|binding| {
+                binding.value.exchange.as_ref().is_some_and(|bound| bound.value.text == name)
+            }) || name.starts_with(REGARDS_EXCHANGES)
+                // The default exchange leads to the queue that is named by the routing key.
+                || (name.is_empty()
+                    && source.queue.as_ref().map(|queue| queue.value.text.as_str())
+                        == sink.value.routing_key.as_ref().map(|key| key.value.text.as_str()));
+            if comes_back {
+                let message = format!("a source consumes what is published to {}", reader.quote(exchange.span));
+                reader.report(
+                    Diagnostic::error("loop", exchange.span, message)
+                        .label("every event would come again")
+                        .help("publish to an exchange of your own"),
+                );
+                break;
+            }
+            if REGARDS_DEAD_LETTERS.contains(&name) {
+                reader.report(
+                    Diagnostic::error(
+                        "regards-dead-letters",
+                        exchange.span,
+                        "this is where REGARDS keeps its own dead letters",
+                    )
+                    .help("publish to an exchange of your own"),
+                );
+                break;
+            }
+        }
+    }
+}
+
+/// Patterns that nothing can ever match.
+fn patterns(raw: &raw::Root, reader: &mut Reader<'_>) {
+    let families = families(raw);
+    let statuses: Vec<&str> = families.iter().flat_map(|family| family.statuses).map(|(status, _)| *status).collect();
+    let types: Vec<&str> = families.iter().map(|family| family.kind).collect();
+    let sources: Option<Vec<&str>> =
+        raw.sources.as_ref().map(|sources| sources.value.0.iter().map(|(key, _)| key.text.as_str()).collect());
+    let routes = raw.routes.iter().flat_map(|routes| &routes.value.0);
+    let mut blocks: Vec<&raw::When> =
+        routes.filter_map(|route| route.value.when.as_ref()).map(|when| &when.value).collect();
+    while let Some(when) = blocks.pop() {
+        blocks.extend(when.not.iter().flat_map(|not| &not.value.0).map(|block| &block.value));
+        for (field, patterns) in fields_of(when) {
+            match field {
+                Field::Outcome => possible(patterns, "outcome", &OUTCOMES, true, reader),
+                Field::Status => possible(patterns, "status", &statuses, false, reader),
+                Field::Type => possible(patterns, "type", &types, false, reader),
+                Field::Source => {
+                    if let Some(sources) = &sources {
+                        possible(patterns, "source", sources, false, reader);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn possible(patterns: &At<OneOrMany<Text>>, what: &str, words: &[&str], fixed: bool, reader: &mut Reader<'_>) {
+    for pattern in &patterns.value.0 {
+        let glob = Glob::new(&pattern.value.text);
+        if pattern.value.placeholder || words.iter().any(|word| glob.matches(word)) || reader.is_full() {
+            continue;
+        }
+        let message = format!("no event has the {what} {}", reader.quote(pattern.span));
+        let diagnostic = if fixed {
+            Diagnostic::error("never-matches", pattern.span, message)
+        } else {
+            Diagnostic::warning("never-matches", pattern.span, message)
+        };
+        reader.report(match similar(&pattern.value.text, words.iter().copied()) {
+            Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
+            None => diagnostic.help(format!("there are: {}", list(words.iter().copied().take(20)))),
+        });
+    }
+}
+
+/// Sinks that no route leads to.
+fn unused_sinks(raw: &raw::Root, reader: &mut Reader<'_>) {
+    let (Some(sinks), Some(routes), Some(unrouted)) = (&raw.sinks, &raw.routes, &raw.unrouted) else { return };
+    let named: HashSet<&str> = routes
+        .value
+        .0
+        .iter()
+        .filter_map(|route| route.value.to.as_ref())
+        .flat_map(|to| &to.value.0)
+        .chain(&unrouted.value.0)
+        .map(|name| name.value.text.as_str())
+        .collect();
+    for (key, _) in sinks.value.0.iter().filter(|(key, _)| !named.contains(key.text.as_str())) {
+        reader.report(
+            Diagnostic::warning("unused-sink", key.span, format!("no route leads to the sink `{}`", key.text))
+                .help("name it in the `to:` of a route, or remove it"),
+        );
+    }
+}
+
+/// Routes whose events all stop at an earlier one.
+fn hidden_routes(raw: &[At<raw::Route>], rules: &Rules, reader: &mut Reader<'_>, left: &mut usize) {
+    let stops: Vec<usize> =
+        (0..rules.routes.len()).filter(|&at| rules.routes.get(at).is_some_and(|route| route.is_final)).collect();
+    for (at, (route, raw)) in rules.routes.iter().zip(raw).enumerate() {
+        for earlier in stops.iter().copied().take_while(|&stop| stop < at).filter_map(|stop| rules.routes.get(stop)) {
+            if !spend(left) {
+                return;
+            }
+            if overlap::implies(&route.when, &earlier.when) {
+                let message = format!("no event reaches this route: all that it matches stop at `{}`", earlier.name);
+                reader.report(
+                    Diagnostic::warning("hidden-route", raw.head, message)
+                        .help("put it above that one, or remove `final: true` there"),
+                );
+                break;
+            }
+        }
+    }
+}
+
+/// Sinks that several matching routes name: the event goes there once, by the first.
+fn sinks_of_several(
+    raw: &[At<raw::Route>],
+    rules: &Rules,
+    overlap: &Overlap,
+    reader: &mut Reader<'_>,
+    left: &mut usize,
+) {
+    let mut naming: Vec<Vec<usize>> = Vec::new();
+    for (at, route) in rules.routes.iter().enumerate() {
+        for sink in &route.to {
+            if naming.len() <= sink.0 {
+                naming.resize(sink.0 + 1, Vec::new());
+            }
+            let Some(earlier) = naming.get_mut(sink.0) else { continue };
+            for other in earlier.iter().filter_map(|&other| rules.routes.get(other)).filter(|other| !other.is_final) {
+                if !spend(left) {
+                    return;
+                }
+                if !overlap.disjoint(&route.when, &other.when) {
+                    let place = raw.get(at).and_then(|raw| raw.value.to.as_ref());
+                    if let Some(place) = place {
+                        let message = format!(
+                            "an event that `{}` matches, too, goes to this sink once, by that route",
+                            other.name
+                        );
+                        reader.report(
+                            Diagnostic::warning("sink-of-several", place.span, message)
+                                .help(format!("remove the sink here, or make the two routes exclude each other (`not:`, or `final: true` on `{}`)", other.name)),
+                        );
+                    }
+                    break;
+                }
+            }
+            earlier.push(at);
+        }
+    }
+}
+
+fn spend(left: &mut usize) -> bool {
+    match left.checked_sub(1) {
+        Some(rest) => {
+            *left = rest;
+            true
+        }
+        None => false,
+    }
+}

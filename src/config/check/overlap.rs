@@ -1,0 +1,88 @@
+//! Whether two conditions can match the same event, and whether one matches all that the other does.
+//!
+//! Both answers err on the side of silence or of a warning, as the caller needs it: conditions are compared as they are
+//! written, not by what events there are.
+
+use crate::event::{Family, Outcome};
+use crate::rules::{Condition, Field, Glob};
+
+/// What is known of the values that events can have.
+pub(super) struct Overlap {
+    /// Every status with its outcome.
+    statuses: Vec<(&'static str, &'static str)>,
+}
+
+impl Overlap {
+    pub fn of(families: &[&'static Family]) -> Self {
+        let statuses = families.iter().flat_map(|family| family.statuses);
+        Self { statuses: statuses.map(|(status, outcome)| (*status, word(*outcome))).collect() }
+    }
+
+    /// No event matches both, for certain.
+    pub fn disjoint(&self, one: &Condition, other: &Condition) -> bool {
+        let no_status = !self.statuses.iter().any(|(status, outcome)| {
+            [one, other].into_iter().all(|when| {
+                matches(patterns(when, Field::Status), status) && matches(patterns(when, Field::Outcome), outcome)
+            })
+        });
+        no_status
+            || one.fields.iter().any(|(field, globs)| {
+                patterns(other, *field)
+                    .is_some_and(|others| globs.iter().all(|one| others.iter().all(|other| never_both(one, other))))
+            })
+            || one.not.iter().any(|block| implies(other, block))
+            || other.not.iter().any(|block| implies(one, block))
+    }
+}
+
+/// Every event that the one matches is matched by the other, for certain.
+pub(super) fn implies(one: &Condition, other: &Condition) -> bool {
+    other.fields.iter().all(|(field, globs)| {
+        patterns(one, *field).is_some_and(|ones| ones.iter().all(|one| globs.iter().any(|other| covers(other, one))))
+    }) && other.not.iter().all(|block| one.not.iter().any(|mine| implies(block, mine)))
+}
+
+fn patterns(when: &Condition, field: Field) -> Option<&[Glob]> {
+    when.fields.iter().find(|(known, _)| *known == field).map(|(_, globs)| globs.as_slice())
+}
+
+fn matches(globs: Option<&[Glob]>, text: &str) -> bool {
+    globs.is_none_or(|globs| globs.iter().any(|glob| glob.matches(text)))
+}
+
+/// Every text that `narrow` matches is matched by `wide`.
+fn covers(wide: &Glob, narrow: &Glob) -> bool {
+    // A `*` that the wide one takes as text stands for all that it could be; `?` is no more than one character.
+    wide.as_str() == narrow.as_str()
+        || (!narrow.as_str().contains('?') && wide.matches(narrow.as_str()) && starred(wide))
+}
+
+/// Only `*` in it: then matching a pattern as if it were text says that all its matches match.
+fn starred(glob: &Glob) -> bool {
+    !glob.as_str().contains('?')
+}
+
+fn never_both(one: &Glob, other: &Glob) -> bool {
+    let (a, b) = (one.as_str(), other.as_str());
+    let wild = |text: &str| text.contains(['*', '?']);
+    match (wild(a), wild(b)) {
+        (false, _) => !other.matches(a),
+        (_, false) => !one.matches(b),
+        _ => {
+            let start = |text: &str| text.split(['*', '?']).next().unwrap_or_default().to_owned();
+            let end = |text: &str| text.rsplit(['*', '?']).next().unwrap_or_default().to_owned();
+            let (sa, sb, ea, eb) = (start(a), start(b), end(a), end(b));
+            !(sa.starts_with(&sb) || sb.starts_with(&sa)) || !(ea.ends_with(&eb) || eb.ends_with(&ea))
+        }
+    }
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Accepted => "accepted",
+        Outcome::Rejected => "rejected",
+        Outcome::Succeeded => "succeeded",
+        Outcome::Failed => "failed",
+        Outcome::Progress => "progress",
+    }
+}

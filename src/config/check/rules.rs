@@ -1,0 +1,197 @@
+//! `routes:` and `unrouted:`.
+
+use std::collections::HashMap;
+
+use super::{MAX_NAME, later, unknown_name};
+use crate::config::decode::{At, List, OneOrMany, Reader, clean};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::raw;
+use crate::config::scalar::Text;
+use crate::config::yaml::Span;
+use crate::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, Unrouted};
+
+/// A pattern is no longer than this, in bytes: the time a match takes grows with it.
+const MAX_PATTERN: usize = 1024;
+
+pub(super) fn rules(raw: &raw::Root, reader: &mut Reader<'_>) -> Option<Rules> {
+    let sinks = Sinks::of(raw);
+    let routes = raw.routes.as_ref().map(|routes| self::routes(routes, &sinks, reader));
+    let unrouted = raw.unrouted.as_ref().map(|unrouted| self::unrouted(unrouted, &sinks, reader));
+    Some(Rules { routes: routes??, unrouted: unrouted?? })
+}
+
+/// The sinks that routes can name.
+struct Sinks<'a> {
+    names: Vec<&'a str>,
+    index: HashMap<&'a str, SinkIndex>,
+    /// Whether `sinks:` could be read at all.
+    known: bool,
+}
+
+impl<'a> Sinks<'a> {
+    fn of(raw: &'a raw::Root) -> Self {
+        let named = raw.sinks.as_ref().map_or(&[][..], |sinks| &sinks.value.0);
+        let names: Vec<&str> = named.iter().map(|(key, _)| key.text.as_str()).collect();
+        let index = names.iter().enumerate().map(|(at, name)| (*name, SinkIndex(at))).collect();
+        Self { names, index, known: raw.sinks.is_some() }
+    }
+
+    /// The places of the sinks that are named.
+    fn find(&self, named: &[At<Text>], reader: &mut Reader<'_>) -> Option<Vec<SinkIndex>> {
+        let mut found: Vec<SinkIndex> = Vec::new();
+        let mut all = true;
+        for at in named {
+            match self.index.get(at.value.text.as_str()) {
+                Some(index) if found.contains(index) => reader.report(
+                    Diagnostic::warning("sink-twice", at.span, format!("{} is named twice", reader.quote(at.span)))
+                        .help("once is enough: each sink gets an event once"),
+                ),
+                Some(index) => found.push(*index),
+                // One whose own entry is wrong is not in the index, nor is a placeholder: both are reported already.
+                None if !self.known || at.value.placeholder => {}
+                None => {
+                    all = false;
+                    unknown_name(reader, "unknown-sink", "sink", at, self.names.iter().copied());
+                }
+            }
+        }
+        all.then_some(found)
+    }
+}
+
+fn routes(routes: &At<List<raw::Route>>, sinks: &Sinks<'_>, reader: &mut Reader<'_>) -> Option<Vec<Route>> {
+    let mut names: HashMap<&str, Span> = HashMap::new();
+    let mut all = Vec::new();
+    for at in &routes.value.0 {
+        if let Some(name) = &at.value.name
+            && let Some(first) = names.insert(&name.value.text, name.span)
+        {
+            let message = format!("there are two routes named {}", reader.quote(name.span));
+            reader.report(
+                Diagnostic::error("duplicate-route", name.span, message)
+                    .also(first, "first here")
+                    .help("give each a name of its own: metrics and `explain` tell them apart by it"),
+            );
+        }
+        all.push(route(at, sinks, reader));
+    }
+    // All of them are looked at before one that is wrong ends it.
+    all.into_iter().collect()
+}
+
+fn route(at: &At<raw::Route>, sinks: &Sinks<'_>, reader: &mut Reader<'_>) -> Option<Route> {
+    let raw = &at.value;
+    if let Some(transform) = &raw.transform {
+        later(reader, transform.head, "transforms", "`body:` of a sink can shape what is sent");
+    }
+    let name = raw.name.as_ref().and_then(|name| route_name(name, reader));
+    let when = match &raw.when {
+        Some(when) => condition(when, reader),
+        None => Some(Condition::default()),
+    };
+    let to = raw.to.as_ref().and_then(|to| sinks.find(&to.value.0, reader));
+    Some(Route {
+        name: name?,
+        when: when?,
+        to: to?,
+        is_final: raw.r#final.as_ref().is_some_and(|is_final| is_final.value.0),
+    })
+}
+
+fn route_name(name: &At<Text>, reader: &mut Reader<'_>) -> Option<RouteName> {
+    let text = &name.value.text;
+    if text.trim().is_empty() || text.len() > MAX_NAME || text.contains(char::is_control) {
+        reader.report(
+            Diagnostic::error("illegal-name", name.span, format!("`{}` can't be the name of a route", clean(text)))
+                .help(format!("write 1 to {MAX_NAME} bytes of text on one line")),
+        );
+        return None;
+    }
+    Some(RouteName::new(text))
+}
+
+fn condition(at: &At<raw::When>, reader: &mut Reader<'_>) -> Option<Condition> {
+    let raw = &at.value;
+    if let Some(cel) = &raw.r#if {
+        later(reader, cel.span, "conditions in CEL (`if:`)", "`when` compares fields with `*` and `?`");
+    }
+    let mut fields = Vec::new();
+    for (field, patterns) in fields_of(raw) {
+        if patterns.value.0.is_empty() {
+            reader.report(
+                Diagnostic::error("empty-list", patterns.span, "an empty list matches nothing")
+                    .help("remove the field to match everything"),
+            );
+        }
+        let globs = patterns.value.0.iter().map(|pattern| glob(pattern, reader)).collect();
+        fields.push((field, globs));
+    }
+    let not = raw.not.as_ref().map_or(&[][..], |not| &not.value.0);
+    let blocks: Vec<_> = not
+        .iter()
+        .map(|block| {
+            if fields_of(&block.value).next().is_none() && block.value.not.is_none() && !reader.failed_in(block.span) {
+                reader.report(
+                    Diagnostic::error(
+                        "empty-not",
+                        block.head,
+                        "this `not` has no field in it: nothing would ever match",
+                    )
+                    .help("write what must not match, as in `not: { session: \"test-*\" }`"),
+                );
+            }
+            condition(block, reader)
+        })
+        .collect();
+    Some(Condition { fields, not: blocks.into_iter().collect::<Option<_>>()? })
+}
+
+/// The fields that are given, in the order of the documentation.
+pub(super) fn fields_of(raw: &raw::When) -> impl Iterator<Item = (Field, &At<OneOrMany<Text>>)> {
+    [
+        (Field::Tenant, &raw.tenant),
+        (Field::Status, &raw.status),
+        (Field::Outcome, &raw.outcome),
+        (Field::Type, &raw.r#type),
+        (Field::Source, &raw.source),
+        (Field::Session, &raw.session),
+        (Field::ProductId, &raw.productId),
+        (Field::CorrelationId, &raw.correlationId),
+    ]
+    .into_iter()
+    .filter_map(|(field, given)| Some((field, given.as_ref()?)))
+}
+
+fn glob(at: &At<Text>, reader: &mut Reader<'_>) -> Glob {
+    if at.value.text.len() > MAX_PATTERN {
+        reader.report(
+            Diagnostic::error("long-pattern", at.span, format!("a pattern is at most {MAX_PATTERN} bytes long"))
+                .help("shorten it by `*`"),
+        );
+    }
+    Glob::new(&at.value.text)
+}
+
+fn unrouted(at: &At<OneOrMany<Text>>, sinks: &Sinks<'_>, reader: &mut Reader<'_>) -> Option<Unrouted> {
+    if let [one] = at.value.0.as_slice() {
+        match one.value.text.as_str() {
+            "drop" => return Some(Unrouted::Drop),
+            "dead_letter" => return Some(Unrouted::DeadLetter),
+            _ if one.value.placeholder => return Some(Unrouted::DeadLetter),
+            text if !sinks.index.contains_key(text) && sinks.known => {
+                let words = ["drop", "dead_letter"].into_iter().chain(sinks.names.iter().copied());
+                unknown_name(reader, "unknown-sink", "sink", one, words);
+                return None;
+            }
+            _ => {}
+        }
+    }
+    if at.value.0.is_empty() {
+        reader.report(
+            Diagnostic::error("empty-list", at.span, "`unrouted` has to say what becomes of such events")
+                .help("write `drop` (they are counted), `dead_letter`, or names of sinks"),
+        );
+        return None;
+    }
+    sinks.find(&at.value.0, reader).map(Unrouted::Sinks)
+}

@@ -1,0 +1,252 @@
+//! `sinks:`: what all have in common, and the small kinds.
+
+use std::path::{Component, Path};
+use std::time::Duration;
+
+use super::source::short;
+use super::{DAY, HOUR, SECOND, attempts, broker, kafka, later, legal_name, period, template, webhook};
+use crate::config::decode::{At, Named, Reader, list, similar};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::model::{AmqpSinkConfig, FileConfig, Retry, SinkConfig, SinkKind};
+use crate::config::raw;
+use crate::config::scalar::Text;
+use crate::config::yaml::Key;
+use crate::event::{Format, Template};
+use crate::rules::{Glob, SinkName};
+
+/// The wait before the second attempt, and the longest, unless the file says otherwise.
+const FIRST: Duration = Duration::from_secs(5);
+const MAX: Duration = Duration::from_secs(10 * 60);
+/// What has no destination of its own gives up in the end, unless the file says otherwise.
+const WEBHOOK_GIVES_UP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The formats that have a name.
+const FORMATS: [&str; 3] = ["normalized", "original", "cloudevents"];
+/// Names that mean something else in `unrouted:`.
+const RESERVED: [&str; 2] = ["drop", "dead_letter"];
+
+pub(super) fn sinks(
+    sinks: &At<Named<raw::Sink>>,
+    relay: Option<&str>,
+    data_dir: &Path,
+    reader: &mut Reader<'_>,
+) -> Option<Vec<SinkConfig>> {
+    if sinks.value.0.is_empty() {
+        reader.report(
+            Diagnostic::error("no-sink", sinks.head, "there is no sink")
+                .help("add one: a name, and below it `kafka:`, `webhook:`, `amqp:`, `file:` or `stdout: {}`"),
+        );
+    }
+    // All of them are looked at before one that is wrong ends it.
+    let all: Vec<_> = sinks.value.0.iter().map(|(key, raw)| sink(key, raw, relay, data_dir, reader)).collect();
+    all.into_iter().collect()
+}
+
+fn sink(
+    key: &Key,
+    at: &At<raw::Sink>,
+    relay: Option<&str>,
+    data_dir: &Path,
+    reader: &mut Reader<'_>,
+) -> Option<SinkConfig> {
+    let raw = &at.value;
+    let mut legal = legal_name(reader, "sink", key);
+    if RESERVED.contains(&key.text.as_str()) {
+        reader.report(
+            Diagnostic::error("illegal-name", key.span, format!("a sink can't be named `{}`", key.text))
+                .help("choose another name: in `unrouted:` the word has a meaning of its own"),
+        );
+        legal = false;
+    }
+    let kind = kind(key, at, data_dir, reader);
+    let format = format(raw, relay, reader);
+    if let Some(group) = &raw.group {
+        later(reader, group.head, "digests", "each event is delivered by itself");
+    }
+    if let Some(on_full) = &raw.on_full {
+        self::on_full(on_full, reader);
+    }
+    let keep_headers = raw.keep_headers.as_ref().map_or(&[][..], |keep| &keep.value.0);
+    Some(SinkConfig {
+        name: legal.then(|| SinkName::new(&key.text))?,
+        kind: kind?,
+        format: format?,
+        keep_headers: keep_headers.iter().map(|at| Glob::new(&at.value.text)).collect(),
+        order_by: raw.order_by.as_ref().map_or_else(Default::default, |order_by| order_by.value.0),
+        retry: retry(raw.retry.as_ref(), raw.webhook.is_some(), reader),
+    })
+}
+
+fn kind(key: &Key, at: &At<raw::Sink>, data_dir: &Path, reader: &mut Reader<'_>) -> Option<SinkKind> {
+    let raw = &at.value;
+    let heads = [
+        raw.kafka.as_ref().map(|at| at.head),
+        raw.webhook.as_ref().map(|at| at.head),
+        raw.amqp.as_ref().map(|at| at.head),
+        raw.file.as_ref().map(|at| at.head),
+        raw.stdout.as_ref().map(|at| at.head),
+    ];
+    let mut given = heads.into_iter().flatten();
+    match (given.next(), given.next()) {
+        (None, _) => {
+            if !reader.failed_in(at.span) {
+                reader.report(
+                    Diagnostic::error("no-kind", key.span, format!("the sink `{}` has no kind", key.text))
+                        .help("add `kafka:`, `webhook:`, `amqp:`, `file:` or `stdout: {}` below it"),
+                );
+            }
+            return None;
+        }
+        (Some(_), Some(second)) => {
+            reader.report(
+                Diagnostic::error("two-kinds", second, format!("the sink `{}` is of two kinds", key.text))
+                    .help("make it two sinks, each with a name of its own"),
+            );
+            return None;
+        }
+        _ => {}
+    }
+    if let Some(kafka) = &raw.kafka {
+        return kafka::kafka(kafka, reader).map(|kafka| SinkKind::Kafka(Box::new(kafka)));
+    }
+    if let Some(webhook) = &raw.webhook {
+        return webhook::webhook(webhook, reader).map(|webhook| SinkKind::Webhook(Box::new(webhook)));
+    }
+    if let Some(amqp) = &raw.amqp {
+        return self::amqp(amqp, reader).map(|amqp| SinkKind::Amqp(Box::new(amqp)));
+    }
+    if let Some(file) = &raw.file {
+        return self::file(file, data_dir, reader).map(SinkKind::File);
+    }
+    Some(SinkKind::Stdout)
+}
+
+fn format(raw: &raw::Sink, relay: Option<&str>, reader: &mut Reader<'_>) -> Option<Format> {
+    if let (Some(format), Some(body)) = (&raw.format, &raw.body) {
+        reader.report(
+            Diagnostic::error("two-formats", body.span, "`body` takes the place of a format")
+                .also(format.span, "the other one")
+                .help("keep one of the two"),
+        );
+    }
+    if let Some(body) = &raw.body {
+        return template(reader, body).map(Format::Body);
+    }
+    let Some(format) = &raw.format else { return Some(Format::Normalized) };
+    match format.value.text.as_str() {
+        _ if format.value.placeholder => Some(Format::Normalized),
+        "normalized" => Some(Format::Normalized),
+        "original" => Some(Format::Original),
+        "cloudevents" => Some(Format::CloudEvents { name: relay?.to_owned() }),
+        text => {
+            let message = format!("{} is not a format", reader.quote(format.span));
+            let mut diagnostic = Diagnostic::error("unknown-format", format.span, message);
+            diagnostic = match similar(text, FORMATS) {
+                Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
+                None => diagnostic.help(format!("write {}, or a template in `body:`", list(FORMATS))),
+            };
+            reader.report(diagnostic);
+            None
+        }
+    }
+}
+
+fn on_full(on_full: &At<Text>, reader: &mut Reader<'_>) {
+    match on_full.value.text.as_str() {
+        "wait" => {}
+        "drop" => later(
+            reader,
+            on_full.span,
+            "sinks whose deliveries may be dropped",
+            "until then the relay waits, as with `on_full: wait`",
+        ),
+        _ if on_full.value.placeholder => {}
+        _ => reader.report(
+            Diagnostic::error("unknown-word", on_full.span, format!("{} is not `wait`", reader.quote(on_full.span)))
+                .help("write `wait`, or remove it"),
+        ),
+    }
+}
+
+fn retry(at: Option<&At<raw::Retry>>, webhook: bool, reader: &mut Reader<'_>) -> Retry {
+    let raw = at.map(|at| &at.value);
+    let first = period(reader, raw.and_then(|raw| raw.first.as_ref()), FIRST, Duration::from_millis(10)..=DAY);
+    let longest =
+        period(reader, raw.and_then(|raw| raw.max.as_ref()), MAX.max(first), Duration::from_millis(10)..=7 * DAY);
+    if let Some(max) = raw.and_then(|raw| raw.max.as_ref())
+        && longest < first
+    {
+        reader.report(
+            Diagnostic::error("retry-order", max.span, "the longest wait is shorter than the first one")
+                .help("`first` is doubled up to `max`: make `max` at least as long"),
+        );
+    }
+    let give_up_after = match raw.and_then(|raw| raw.give_up_after.as_ref()) {
+        None => webhook.then_some(WEBHOOK_GIVES_UP),
+        Some(at) => {
+            let after = at.value.0.value();
+            if after.is_some_and(|after| after < SECOND) {
+                reader.report(
+                    Diagnostic::error("out-of-range", at.span, format!("{} is out of range", reader.quote(at.span)))
+                        .help("write at least `1s`, or `never`"),
+                );
+            } else if after.is_some_and(|after| after < HOUR && after < longest) {
+                reader.report(
+                    Diagnostic::warning(
+                        "gives-up-early",
+                        at.span,
+                        "deliveries are given up before the waits between attempts reach `max`",
+                    )
+                    .help("a longer `give_up_after` survives an outage of the destination"),
+                );
+            }
+            after
+        }
+    };
+    let attempts = raw.and_then(|raw| raw.attempts.as_ref()).and_then(|at| attempts(reader, at));
+    Retry { first, max: longest, give_up_after, attempts }
+}
+
+fn amqp(at: &At<raw::AmqpSink>, reader: &mut Reader<'_>) -> Option<AmqpSinkConfig> {
+    let raw = &at.value;
+    let connection = broker::connection(&broker_of(raw), reader);
+    let exchange = raw.exchange.as_ref().and_then(|exchange| short(exchange, "exchange", reader));
+    let routing_key = match &raw.routing_key {
+        Some(key) => template(reader, key),
+        None => Template::compile("").ok(),
+    };
+    let declare = raw.declare.as_ref().and_then(|declare| declare.value.r#type.as_ref());
+    Some(AmqpSinkConfig {
+        connection: connection?,
+        exchange: exchange?,
+        routing_key: routing_key?,
+        declare: declare.map(|kind| kind.value.0.0.to_owned()),
+    })
+}
+
+/// What is written about the broker of a sink.
+pub(super) fn broker_of(raw: &raw::AmqpSink) -> broker::Raw<'_> {
+    broker::Raw {
+        url: raw.url.as_ref(),
+        username: raw.username.as_ref(),
+        password: raw.password.as_ref(),
+        vhost: raw.vhost.as_ref(),
+        tls: raw.tls.as_ref(),
+    }
+}
+
+fn file(at: &At<raw::File>, data_dir: &Path, reader: &mut Reader<'_>) -> Option<FileConfig> {
+    let path = at.value.path.as_ref()?;
+    let text = &path.value.text;
+    let leaves = Path::new(text).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir));
+    if leaves || text.is_empty() || text.ends_with('/') {
+        let message = match text {
+            text if text.is_empty() || text.ends_with('/') => "this path names no file".to_owned(),
+            _ => format!("{} leaves the data directory", reader.quote(path.span)),
+        };
+        reader.report(Diagnostic::error("file-path", path.span, message).help(
+            "write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` moves that",
+        ));
+        return None;
+    }
+    Some(FileConfig { dir: data_dir.to_owned(), path: template(reader, path)? })
+}

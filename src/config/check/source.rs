@@ -1,0 +1,214 @@
+//! `sources:`.
+
+use std::sync::Arc;
+
+use super::broker;
+use super::{later, later_family, legal_name, number, read_path, size};
+use crate::config::decode::{At, Named, Reader, list, similar};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::model::{
+    AmqpSourceConfig, Argument, Binding, DeclareQueue, QueueDeclaration, QueueKind, RecordingConfig, SourceConfig,
+    SourceKind,
+};
+use crate::config::raw;
+use crate::config::scalar::Text;
+use crate::config::yaml::Key;
+use crate::event::{FAMILIES, Family, Reading, SourceName, Validation};
+
+/// Messages that may be unacknowledged, unless the file says otherwise.
+const PREFETCH: u64 = 1000;
+/// The longest body that is read, unless the file says otherwise, in bytes.
+const MAX_BODY: u64 = 1 << 20;
+/// The argument of a queue that gives its messages to one consumer at a time.
+pub(super) const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
+/// AMQP's names (queues, exchanges, routing keys) are short strings.
+const MAX_SHORT: usize = 255;
+/// As the event's own bound on tenants, in bytes.
+const MAX_TENANT: usize = 255;
+
+pub(super) fn sources(sources: &At<Named<raw::Source>>, reader: &mut Reader<'_>) -> Option<Vec<SourceConfig>> {
+    let named = &sources.value.0;
+    if named.is_empty() {
+        reader.report(
+            Diagnostic::error("no-source", sources.head, "there is no source")
+                .help("add one: a name, and below it `amqp:` with `url:` and `queue:`"),
+        );
+    }
+    // All of them are looked at before one that is wrong ends it.
+    let all: Vec<_> = named.iter().map(|(key, raw)| source(key, raw, reader)).collect();
+    all.into_iter().collect()
+}
+
+fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<SourceConfig> {
+    let raw = &at.value;
+    let legal = legal_name(reader, "source", key);
+    if let Some(tenants) = &raw.tenants {
+        later(
+            reader,
+            tenants.span,
+            "sources of several virtual hosts",
+            "write one source for each, with its `vhost` and `tenant`",
+        );
+    }
+    let kind = match (&raw.amqp, &raw.recording) {
+        (Some(amqp), None) => self::amqp(amqp, reader).map(|amqp| SourceKind::Amqp(Box::new(amqp))),
+        (None, Some(recording)) => self::recording(recording, reader).map(SourceKind::Recording),
+        (Some(_), Some(recording)) => {
+            reader.report(
+                Diagnostic::error("two-kinds", recording.head, format!("the source `{}` is of two kinds", key.text))
+                    .help("make it two sources, each with a name of its own"),
+            );
+            None
+        }
+        (None, None) => {
+            if !reader.failed_in(at.span) {
+                reader.report(
+                    Diagnostic::error("no-kind", key.span, format!("the source `{}` has no kind", key.text))
+                        .help("add `amqp:` (a queue) or `recording:` (a file of messages) below it"),
+                );
+            }
+            None
+        }
+    };
+    let reading = Reading {
+        family: raw.expects.as_ref().map_or_else(|| FAMILIES.first(), |expects| family(expects, reader))?,
+        validation: raw.validation.as_ref().map_or(Validation::default(), |validation| validation.value.0),
+        tenant: raw.tenant.as_ref().map(|tenant| self::tenant(tenant, reader)),
+        max_body: usize::try_from(size(reader, raw.max_body.as_ref(), MAX_BODY, 1024..=super::GIB))
+            .unwrap_or(usize::MAX),
+    };
+    legal.then_some(SourceConfig { name: SourceName::new(&key.text), kind: kind?, reading })
+}
+
+fn family(expects: &At<Text>, reader: &mut Reader<'_>) -> Option<&'static Family> {
+    let name = &expects.value.text;
+    let known = FAMILIES.iter().find(|family| expects.value.placeholder || family.name == name);
+    if known.is_none() && later_family(name) {
+        later(reader, expects.span, &format!("responses of the family `{name}`"), "this version reads `lta`");
+    } else if known.is_none() {
+        let names = || FAMILIES.iter().map(|family| family.name);
+        let message = format!("{} is not a family of responses", reader.quote(expects.span));
+        let near = similar(name, names()).map(|near| format!("did you mean `{near}`?"));
+        let mut diagnostic = Diagnostic::error("unknown-family", expects.span, message);
+        if let Some(near) = near {
+            diagnostic = diagnostic.label(near);
+        }
+        reader.report(diagnostic.help(format!("this version reads {}", list(names()))));
+    }
+    known
+}
+
+fn tenant(tenant: &At<Text>, reader: &mut Reader<'_>) -> Arc<str> {
+    let text = &tenant.value.text;
+    if text.is_empty() || text.len() > MAX_TENANT || text.contains(char::is_control) {
+        reader.report(
+            Diagnostic::error("illegal-tenant", tenant.span, "this can't be a tenant's name")
+                .help(format!("write 1 to {MAX_TENANT} bytes of text without control characters")),
+        );
+    }
+    text.as_str().into()
+}
+
+fn amqp(at: &At<raw::AmqpSource>, reader: &mut Reader<'_>) -> Option<AmqpSourceConfig> {
+    let raw = &at.value;
+    if let Some(tenants) = &raw.tenants {
+        later(
+            reader,
+            tenants.span,
+            "sources of several virtual hosts",
+            "write one source for each, with its `vhost` and `tenant`",
+        );
+    }
+    let connection = broker::connection(
+        &broker::Raw {
+            url: raw.url.as_ref(),
+            username: raw.username.as_ref(),
+            password: raw.password.as_ref(),
+            vhost: raw.vhost.as_ref(),
+            tls: raw.tls.as_ref(),
+        },
+        reader,
+    );
+    let queue = raw.queue.as_ref().and_then(|queue| short(queue, "queue", reader));
+    let declare = raw.declare.as_ref().map(|declare| self::declare(declare, reader));
+    let active_consumer = declare.as_ref().is_some_and(single_active_consumer);
+    let prefetch = number(reader, raw.prefetch.as_ref(), PREFETCH, 1..=u64::from(u16::MAX));
+    Some(AmqpSourceConfig {
+        connection: connection?,
+        queue: queue?,
+        declare,
+        prefetch: u16::try_from(prefetch).unwrap_or(u16::MAX),
+        // Quorum queues have no exclusive consumers; a single active one is the same to us.
+        exclusive: raw.exclusive.as_ref().map_or(!active_consumer, |exclusive| exclusive.value.0),
+    })
+}
+
+/// Whether the queue that is declared lets one consumer at a time have messages.
+pub(super) fn single_active_consumer(declare: &DeclareQueue) -> bool {
+    declare.queue.as_ref().is_some_and(|queue| {
+        queue.arguments.iter().any(|(name, value)| name == SINGLE_ACTIVE_CONSUMER && *value == Argument::Bool(true))
+    })
+}
+
+/// A name that AMQP carries as a short string.
+pub(super) fn short(at: &At<Text>, what: &str, reader: &mut Reader<'_>) -> Option<String> {
+    let text = &at.value.text;
+    if text.is_empty() || text.len() > MAX_SHORT {
+        reader.report(
+            Diagnostic::error("amqp-name", at.span, format!("this can't be the name of a {what}"))
+                .help(format!("AMQP takes 1 to {MAX_SHORT} bytes")),
+        );
+        return None;
+    }
+    Some(text.clone())
+}
+
+fn declare(at: &At<raw::DeclareQueue>, reader: &mut Reader<'_>) -> DeclareQueue {
+    let queue = at.value.queue.as_ref().map(|queue| self::queue(queue, reader));
+    let bindings = at.value.bindings.as_ref().map_or(&[][..], |bindings| &bindings.value.0);
+    let bindings = bindings.iter().filter_map(|binding| {
+        let exchange = short(binding.value.exchange.as_ref()?, "exchange", reader)?;
+        let routing_key = binding.value.routing_key.as_ref().map_or("", |key| key.value.text.as_str()).to_owned();
+        Some(Binding { exchange, routing_key })
+    });
+    DeclareQueue { queue, bindings: bindings.collect() }
+}
+
+fn queue(at: &At<raw::QueueDeclaration>, reader: &mut Reader<'_>) -> QueueDeclaration {
+    let kind = at.value.r#type.as_ref().map_or(QueueKind::Classic, |kind| kind.value.0);
+    let raw = at.value.arguments.as_ref().map_or(&[][..], |arguments| &arguments.value.0);
+    for (key, _) in raw {
+        if key.text == "x-queue-type" {
+            reader.report(
+                Diagnostic::error("amqp-argument", key.span, "the type of a queue has a key of its own")
+                    .help("write `type: classic` or `type: quorum` beside `arguments`"),
+            );
+        } else if key.text.is_empty() || key.text.len() > MAX_SHORT {
+            reader.report(
+                Diagnostic::error("amqp-argument", key.span, "this can't be the name of an argument")
+                    .help(format!("AMQP takes 1 to {MAX_SHORT} bytes")),
+            );
+        }
+    }
+    let arguments: Vec<_> = raw.iter().map(|(key, value)| (key.text.clone(), value.value.0.clone())).collect();
+    let declaration = QueueDeclaration { kind, arguments };
+    if kind == QueueKind::Quorum
+        && !single_active_consumer(&DeclareQueue { queue: Some(declaration.clone()), bindings: Vec::new() })
+    {
+        reader.report(
+            Diagnostic::warning(
+                "quorum-queue",
+                at.head,
+                "a quorum queue has no exclusive consumer: two relays would share it, and break the order",
+            )
+            .help("add `arguments: { x-single-active-consumer: true }`"),
+        );
+    }
+    declaration
+}
+
+fn recording(at: &At<raw::Recording>, reader: &mut Reader<'_>) -> Option<RecordingConfig> {
+    let path = at.value.path.as_ref().map(|path| read_path(reader, path));
+    let repeat = number(reader, at.value.repeat.as_ref(), 1, 1..=u64::from(u32::MAX));
+    Some(RecordingConfig { path: path?, repeat: u32::try_from(repeat).unwrap_or(u32::MAX) })
+}

@@ -1,0 +1,274 @@
+//! `webhook:` of a sink.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderName;
+use url::Url;
+
+use super::{HOUR, SECOND, in_clear, number, period, template, tls};
+use crate::config::address;
+use crate::config::decode::{At, Named, OneOrMany, Reader, clean};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::model::{WebhookAuth, WebhookConfig, WebhookUrl};
+use crate::config::raw;
+use crate::config::scalar::{SecretText, Text, UrlText};
+use crate::config::secret::Secret;
+use crate::event::Template;
+
+/// One attempt, from connecting to the last byte of the answer, unless the file says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests under way at once, unless the file says otherwise.
+const CONCURRENCY: u64 = 8;
+/// What a secret begins with that Standard Webhooks tools have made.
+const PREFIX: &str = "whsec_";
+/// Standard Webhooks 1.0 asks for at least this many bytes of randomness.
+const SHORT_SECRET: usize = 24;
+/// Headers that HTTP or the relay sets, and why nobody else may; `webhook-*` beside.
+const RESERVED: [(&str, &str); 9] = [
+    ("authorization", "write it as `auth:`"),
+    ("connection", "HTTP itself sets it"),
+    ("content-length", "HTTP itself sets it"),
+    ("expect", "HTTP itself sets it"),
+    ("host", "it follows from the URL"),
+    ("te", "HTTP itself sets it"),
+    ("trailer", "HTTP itself sets it"),
+    ("transfer-encoding", "HTTP itself sets it"),
+    ("upgrade", "HTTP itself sets it"),
+];
+
+pub(super) fn webhook(at: &At<raw::Webhook>, reader: &mut Reader<'_>) -> Option<WebhookConfig> {
+    let raw = &at.value;
+    let url = raw.url.as_ref().and_then(|url| self::url(url, reader));
+    let secrets = raw.secret.as_ref().map_or_else(Vec::new, |secrets| self::secrets(secrets, reader));
+    let headers = raw.headers.as_ref().map_or_else(Vec::new, |headers| self::headers(headers, reader));
+    let auth = raw.auth.as_ref().and_then(|auth| self::auth(auth, reader));
+    let proxy = raw.proxy.as_ref().and_then(|proxy| self::proxy(proxy, reader));
+    let concurrency = number(reader, raw.concurrency.as_ref(), CONCURRENCY, 1..=1000);
+    Some(WebhookConfig {
+        url: url?,
+        secrets,
+        headers,
+        auth,
+        proxy,
+        timeout: period(reader, raw.timeout.as_ref(), TIMEOUT, SECOND / 10..=HOUR),
+        concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
+        rate: raw.rate.as_ref().map(|rate| rate.value.0),
+        tls: raw.tls.as_ref().map(|at| tls::tls(at, reader)).unwrap_or_default(),
+    })
+}
+
+fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<WebhookUrl> {
+    let hidden = &at.value.0;
+    let Some(text) = &hidden.text else {
+        return Some(WebhookUrl::Fixed(Secret::text("https://unset.invalid/")));
+    };
+    let template_at = ["{{", "{%", "{#"].into_iter().filter_map(|open| text.find(open)).min();
+    let Some(template_at) = template_at else {
+        let url = address(at, text, "url", reader)?;
+        if hidden.in_clear && url.password().is_some() {
+            in_clear(reader, "the password in this URL", at.span);
+        }
+        return Some(WebhookUrl::Fixed(hidden.secret.clone()));
+    };
+    let fixed = text.get(..template_at).unwrap_or_default();
+    let path_at = fixed.find("://").and_then(|scheme| {
+        let host = scheme + 3;
+        fixed.get(host..)?.find(['/', '?']).map(|end| host + end)
+    });
+    let Some(path_at) = path_at else {
+        reader.report(
+            Diagnostic::error("templated-host", at.span, "scheme and host of a URL can't be templates").help(
+                "write them out up to the first `/` of the path: what a message says must not choose who gets it",
+            ),
+        );
+        return None;
+    };
+    let (origin, rest) = text.split_at(path_at);
+    let url = address(at, origin, "url", reader)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        reader.report(
+            Diagnostic::error("url-password", at.span, "a URL with a template can't hold a user or password")
+                .help("write them as `auth: { basic: { username: …, password: … } }`"),
+        );
+        return None;
+    }
+    let path = At { value: path_text(rest, hidden.in_clear), span: at.span, head: at.head };
+    Some(WebhookUrl::Templated { origin: origin.to_owned(), path: template(reader, &path)? })
+}
+
+fn path_text(rest: &str, in_clear: bool) -> Text {
+    Text { text: rest.to_owned(), plain: false, inserted: !in_clear, placeholder: false }
+}
+
+/// A URL that a request may go to.
+fn address(at: &At<UrlText>, text: &str, what: &str, reader: &mut Reader<'_>) -> Option<Url> {
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => {
+            let mut help = "write `https://HOST/PATH`".to_owned();
+            if !at.value.0.in_clear {
+                help.push_str("; what `${…}` puts into a part of a URL is percent-encoded");
+            }
+            reader.report(Diagnostic::error("url", at.span, format!("this is not a URL: {error}")).help(help));
+            return None;
+        }
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        reader.report(
+            Diagnostic::error("url", at.span, format!("a {what} begins with `https://` or `http://`"))
+                .help("write `https://HOST/PATH`"),
+        );
+        return None;
+    }
+    if let Some(why) = url.host().and_then(|host| address::forbidden_host(&host)) {
+        reader.report(
+            Diagnostic::error("forbidden-host", at.span, format!("the relay never sends to this host: {why}"))
+                .help("write the address of the service that wants the events"),
+        );
+        return None;
+    }
+    if url.scheme() == "http" && what == "url" && !is_loopback(&url) {
+        reader.report(
+            Diagnostic::warning("unencrypted", at.span, "`http://` sends events, and what signs them in, unencrypted")
+                .help("write `https://` if the receiver has it"),
+        );
+    }
+    Some(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
+}
+
+fn proxy(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<Secret> {
+    if let Some(text) = &at.value.0.text {
+        let url = address(at, text, "proxy", reader)?;
+        if at.value.0.in_clear && url.password().is_some() {
+            in_clear(reader, "the password in this URL", at.span);
+        }
+    }
+    Some(at.value.0.secret.clone())
+}
+
+fn secrets(at: &At<OneOrMany<SecretText>>, reader: &mut Reader<'_>) -> Vec<Secret> {
+    if at.value.0.is_empty() {
+        reader.report(
+            Diagnostic::error("empty-list", at.span, "there is no secret in the list")
+                .help("write at least one, or remove `secret` to send without signatures"),
+        );
+    }
+    for secret in &at.value.0 {
+        if secret.value.0.in_clear {
+            in_clear(reader, "the secret", secret.span);
+        }
+        let Some(text) = &secret.value.0.text else { continue };
+        let text = text.trim();
+        match STANDARD.decode(text.strip_prefix(PREFIX).unwrap_or(text)) {
+            Ok(key) if key.is_empty() => {
+                reader.report(Diagnostic::error("webhook-secret", secret.span, "the secret is empty").help(MAKE_ONE))
+            }
+            Ok(key) if key.len() < SHORT_SECRET => reader.report(
+                Diagnostic::warning(
+                    "short-secret",
+                    secret.span,
+                    format!("the secret has fewer than {SHORT_SECRET} bytes"),
+                )
+                .help(MAKE_ONE),
+            ),
+            Ok(_) => {}
+            Err(_) => reader
+                .report(Diagnostic::error("webhook-secret", secret.span, "the secret is not base64").help(MAKE_ONE)),
+        }
+    }
+    at.value.0.iter().map(|secret| secret.value.0.secret.clone()).collect()
+}
+
+const MAKE_ONE: &str = "`echo whsec_$(openssl rand -base64 32)` makes one; sender and receiver share it";
+
+fn headers(at: &At<Named<Text>>, reader: &mut Reader<'_>) -> Vec<(HeaderName, Template)> {
+    let mut headers: Vec<(HeaderName, Template)> = Vec::new();
+    for (key, value) in &at.value.0 {
+        let Ok(name) = HeaderName::from_bytes(key.text.as_bytes()) else {
+            reader.report(
+                Diagnostic::error(
+                    "header-name",
+                    key.span,
+                    format!("`{}` can't be the name of a header", clean(&key.text)),
+                )
+                .help("HTTP takes letters, digits and `-`"),
+            );
+            continue;
+        };
+        let reserved = RESERVED.iter().find(|(known, _)| name == *known).map(|(_, why)| *why);
+        let reserved =
+            reserved.or_else(|| name.as_str().starts_with("webhook-").then_some("Standard Webhooks sets it"));
+        if let Some(why) = reserved {
+            reader.report(
+                Diagnostic::error("header-name", key.span, format!("the header `{name}` can't be set here: {why}"))
+                    .help("remove it"),
+            );
+            continue;
+        }
+        if headers.iter().any(|(known, _)| *known == name) {
+            reader.report(
+                Diagnostic::error("duplicate-key", key.span, format!("the header `{name}` is given twice"))
+                    .help("keep one of the two: capitals make no difference"),
+            );
+            continue;
+        }
+        let Some(template) = template(reader, value) else { continue };
+        if template.fixed().is_some_and(|fixed| http::HeaderValue::from_str(fixed).is_err()) {
+            reader.report(
+                Diagnostic::error("header-value", value.span, "this can't be the value of a header")
+                    .help("HTTP takes one line of text without control characters"),
+            );
+            continue;
+        }
+        headers.push((name, template));
+    }
+    headers
+}
+
+fn auth(at: &At<raw::Auth>, reader: &mut Reader<'_>) -> Option<WebhookAuth> {
+    match (&at.value.bearer, &at.value.basic) {
+        (Some(token), None) => {
+            if token.value.0.in_clear {
+                in_clear(reader, "the token", token.span);
+            }
+            if token.value.0.text.as_ref().is_some_and(|text| http::HeaderValue::from_str(text).is_err()) {
+                reader.report(
+                    Diagnostic::error("header-value", token.span, "this can't be a token")
+                        .help("HTTP takes one line of text without control characters"),
+                );
+            }
+            Some(WebhookAuth::Bearer(token.value.0.secret.clone()))
+        }
+        (None, Some(basic)) => {
+            let (username, password) = (basic.value.username.as_ref()?, basic.value.password.as_ref()?);
+            if password.value.0.in_clear {
+                in_clear(reader, "the password", password.span);
+            }
+            Some(WebhookAuth::Basic {
+                username: username.value.0.secret.clone(),
+                password: password.value.0.secret.clone(),
+            })
+        }
+        (given, _) => {
+            let message = if given.is_some() { "`auth` is given twice" } else { "`auth` says nothing" };
+            if !reader.failed_in(at.span) {
+                reader.report(
+                    Diagnostic::error("auth", at.head, message)
+                        .help("write `bearer: TOKEN`, or `basic: { username: …, password: … }`"),
+                );
+            }
+            None
+        }
+    }
+}

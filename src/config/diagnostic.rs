@@ -1,0 +1,236 @@
+//! What is wrong with a file, where, and what to write instead; shown as rustc shows its own.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+use super::mask::Mask;
+use super::yaml::Span;
+
+/// A file with more mistakes than this is told about the first ones only.
+const MAX_SHOWN: usize = 100;
+/// Longer lines are not shown: a window over them would say nothing.
+const MAX_LINE: usize = 10_000;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The file can't be used.
+    Error,
+    /// It can, but it will hardly do what was meant.
+    Warning,
+}
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    severity: Severity,
+    code: &'static str,
+    message: String,
+    span: Option<Span>,
+    label: Option<String>,
+    also: Vec<(Span, String)>,
+    help: Option<String>,
+}
+
+impl Diagnostic {
+    pub(super) fn error(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            code,
+            message: message.into(),
+            span: Some(span),
+            label: None,
+            also: Vec::new(),
+            help: None,
+        }
+    }
+
+    pub(super) fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, span, message) }
+    }
+
+    /// An error of the file as a whole.
+    pub(super) fn of_file(code: &'static str, message: impl Into<String>) -> Self {
+        Self { span: None, ..Self::error(code, Span::default(), message) }
+    }
+
+    /// What to say right at the place.
+    #[must_use]
+    pub(super) fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Another place that matters.
+    #[must_use]
+    pub(super) fn also(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.also.push((span, label.into()));
+        self
+    }
+
+    /// What to write instead.
+    #[must_use]
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// It makes the file unusable, and is about that part of it.
+    pub(super) fn is_error_in(&self, part: Span) -> bool {
+        self.severity == Severity::Error && self.span.is_some_and(|span| part.contains(span))
+    }
+
+    /// How bad it is.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// The stable name of this kind of mistake, as in `error[unknown-key]`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What is wrong, in a sentence; without the place.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+/// All that is wrong with a file, in the order of the file. No secret of the file can be read from it.
+#[derive(Clone)]
+pub struct Diagnostics {
+    path: PathBuf,
+    /// The file, its secrets masked.
+    text: String,
+    list: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    pub(super) fn new(path: &Path, text: &str, mask: &Mask, mut list: Vec<Diagnostic>) -> Self {
+        // What an alias repeats is said once.
+        list.sort_by_key(|diagnostic| (diagnostic.span, diagnostic.severity));
+        list.dedup();
+        let masked = mask.apply(text);
+        for diagnostic in &mut list {
+            if let Some(span) = &mut diagnostic.span {
+                *span = masked.moved(*span);
+            }
+            for (span, _) in &mut diagnostic.also {
+                *span = masked.moved(*span);
+            }
+        }
+        Self { path: path.to_owned(), text: masked.text, list }
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.list.iter()
+    }
+
+    /// How many make the file unusable.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.list.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
+    }
+
+    /// How many don't.
+    #[must_use]
+    pub fn warnings(&self) -> usize {
+        self.list.len() - self.errors()
+    }
+
+    /// All of them as text for people, in colour where `colour` says so, an empty line after each.
+    #[must_use]
+    pub fn render(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let renderer = renderer.decor_style(DecorStyle::Ascii);
+        let mut out = String::new();
+        for diagnostic in self.list.iter().take(MAX_SHOWN) {
+            out.push_str(&renderer.render(&[self.group(diagnostic)]));
+            out.push_str("\n\n");
+        }
+        if let Some(more) = self.list.len().checked_sub(MAX_SHOWN).filter(|&more| more > 0) {
+            out.push_str(&renderer.render(&[Group::with_title(
+                Level::NOTE.primary_title(format!("{more} more like these are not shown")),
+            )]));
+            out.push_str("\n\n");
+        }
+        out
+    }
+
+    /// Line and column of a place, both from 1; columns count characters.
+    fn position(&self, span: Span) -> (usize, usize) {
+        let before = self.text.get(..span.start).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
+        (line, before.get(line_start..).unwrap_or_default().chars().count() + 1)
+    }
+
+    fn group<'a>(&'a self, diagnostic: &'a Diagnostic) -> Group<'a> {
+        let level = match diagnostic.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let path = self.path.to_string_lossy();
+        let group = Group::with_title(level.primary_title(&diagnostic.message).id(diagnostic.code));
+        let group = match diagnostic.span {
+            None => group.element(Origin::path(path)),
+            Some(span) => match self.excerpt(span, &diagnostic.also) {
+                Some((excerpt, start, line)) => {
+                    let mut snippet = Snippet::source(excerpt).line_start(line).path(path).annotation(
+                        AnnotationKind::Primary
+                            .span(span.start - start..span.end - start)
+                            .label(diagnostic.label.as_deref()),
+                    );
+                    for (also, label) in &diagnostic.also {
+                        snippet = snippet.annotation(
+                            AnnotationKind::Context.span(also.start - start..also.end - start).label(label.as_str()),
+                        );
+                    }
+                    group.element(snippet)
+                }
+                None => {
+                    let (line, column) = self.position(span);
+                    group.element(Origin::path(path).line(line).char_column(column))
+                }
+            },
+        };
+        match &diagnostic.help {
+            Some(help) => group.element(Level::HELP.message(help)),
+            None => group,
+        }
+    }
+
+    /// The lines that a diagnostic speaks of, where they begin, and the number of the first.
+    fn excerpt(&self, span: Span, also: &[(Span, String)]) -> Option<(&str, usize, usize)> {
+        let first = also.iter().map(|(span, _)| span.start).chain([span.start]).min()?;
+        let last = also.iter().map(|(span, _)| span.end).chain([span.end]).max()?;
+        let start = self.text.get(..first)?.rfind('\n').map_or(0, |at| at + 1);
+        let end = self.text.get(last..)?.find('\n').map_or(self.text.len(), |at| last + at);
+        let excerpt = self.text.get(start..end)?;
+        if excerpt.lines().any(|line| line.len() > MAX_LINE) {
+            return None;
+        }
+        Some((excerpt, start, self.position(Span::new(start, start)).0))
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Diagnostics {}

@@ -1,0 +1,123 @@
+//! `${VAR}`, `${VAR:-default}`, `${file:PATH}` and `$$` in a scalar.
+//!
+//! What is inserted is never looked at again: a value that holds `${…}` stays as it is.
+
+use std::ops::Range;
+
+/// A piece of a scalar, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// As it stands; `$$` is a dollar.
+    Text(String),
+    /// `${VAR}`, `${VAR:-default}`.
+    Variable {
+        name: String,
+        /// Stands for a variable that is unset or empty.
+        default: Option<String>,
+    },
+    /// `${file:PATH}`.
+    File(String),
+}
+
+/// A `${` that makes no sense.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mistake {
+    /// Where in the scalar.
+    pub range: Range<usize>,
+    pub message: String,
+}
+
+/// The pieces of a scalar.
+pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Mistake> {
+    let mut pieces = Vec::new();
+    let mut literal = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        literal.push_str(before);
+        rest = after;
+        if let Some(after) = rest.strip_prefix('$') {
+            literal.push('$');
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix('{') {
+            let start = text.len() - after.len() - 2;
+            let Some((inside, after)) = after.split_once('}') else {
+                let message = "this `${` is never closed".to_owned();
+                return Err(Mistake { range: start..text.len(), message });
+            };
+            let end = text.len() - after.len();
+            let piece = reference(inside).map_err(|message| Mistake { range: start..end, message })?;
+            if !literal.is_empty() {
+                pieces.push(Piece::Text(std::mem::take(&mut literal)));
+            }
+            pieces.push(piece);
+            rest = after;
+        } else {
+            literal.push('$');
+        }
+    }
+    literal.push_str(rest);
+    if !literal.is_empty() || pieces.is_empty() {
+        pieces.push(Piece::Text(literal));
+    }
+    Ok(pieces)
+}
+
+fn reference(inside: &str) -> Result<Piece, String> {
+    if let Some(path) = inside.strip_prefix("file:") {
+        return if path.trim().is_empty() {
+            Err("`${file:}` names no file".to_owned())
+        } else {
+            Ok(Piece::File(path.trim().to_owned()))
+        };
+    }
+    let (name, default) = match inside.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (inside, None),
+    };
+    let legal = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !legal {
+        return Err(format!("`{}` is not the name of a variable", name.escape_debug()));
+    }
+    match default {
+        Some(default) if default.contains("${") => Err("a default can't hold another `${…}`".to_owned()),
+        default => Ok(Piece::Variable { name: name.to_owned(), default: default.map(|text| text.replace("$$", "$")) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Piece {
+        Piece::Text(text.to_owned())
+    }
+
+    fn variable(name: &str, default: Option<&str>) -> Piece {
+        Piece::Variable { name: name.to_owned(), default: default.map(str::to_owned) }
+    }
+
+    #[test]
+    fn references_are_found_and_everything_else_is_text() {
+        assert_eq!(pieces(""), Ok(vec![text("")]));
+        assert_eq!(pieces("a $5 b$$ {x} $"), Ok(vec![text("a $5 b$ {x} $")]));
+        assert_eq!(pieces("$${A}"), Ok(vec![text("${A}")]));
+        assert_eq!(
+            pieces("x${A}${B_2:-y:-z}w"),
+            Ok(vec![text("x"), variable("A", None), variable("B_2", Some("y:-z")), text("w")])
+        );
+        assert_eq!(pieces("${A:-}"), Ok(vec![variable("A", Some(""))]));
+        assert_eq!(pieces("${A:-$$1}"), Ok(vec![variable("A", Some("$1"))]));
+        assert_eq!(pieces("${file:/run/x}"), Ok(vec![Piece::File("/run/x".to_owned())]));
+    }
+
+    #[test]
+    fn a_reference_that_makes_no_sense_is_found_at_its_place() {
+        assert_eq!(pieces("ab${C").unwrap_err().range, 2..5);
+        assert_eq!(pieces("é${1A} ").unwrap_err().range, 2..7);
+        assert!(pieces("${}").is_err());
+        assert!(pieces("${file:}").is_err());
+        assert!(pieces("${A:-${B}}").is_err());
+        assert!(pieces("${A-b}").is_err());
+    }
+}

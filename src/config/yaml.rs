@@ -1,0 +1,330 @@
+//! Text to a tree of YAML nodes, each with its place in the file.
+//!
+//! The tree is bounded in size, in depth and in what aliases multiply it to, so that no file can make the relay slow or big.
+//! Nothing is typed here: a scalar is text, and whether it was written plain.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_saphyr::granit_parser::{
+    ErrorKind, Event, Parser, ScalarStyle, ScanError, StrInput, StructureStyle, options,
+};
+
+use super::diagnostic::Diagnostic;
+
+/// The longest file that is read, in bytes: ten thousand routes take about two million.
+pub(super) const MAX_FILE: usize = 16 * 1024 * 1024;
+/// How deep mappings and lists may be nested, aliases followed.
+const MAX_DEPTH: usize = 32;
+/// How many values a file may have, aliases followed.
+const MAX_NODES: usize = 500_000;
+
+/// A range of bytes in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
+pub(super) struct Span {
+    pub start: usize,
+    pub end: usize,
+}
+
+impl Span {
+    pub fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
+
+    pub fn contains(self, other: Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+}
+
+/// A value of the file.
+#[derive(Debug)]
+pub(super) struct Node {
+    /// Where all of it is.
+    pub span: Span,
+    /// Where to point at when all of it is meant: the key before a block, else the value itself.
+    pub head: Span,
+    pub kind: Kind,
+    /// Levels below and with this one, aliases followed.
+    depth: usize,
+    /// Values in it and itself, aliases followed.
+    size: usize,
+}
+
+/// What a value is.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Scalar(Scalar),
+    Sequence(Vec<Arc<Node>>),
+    Mapping(Vec<(Key, Arc<Node>)>),
+}
+
+/// Text, as it stands after YAML's own escapes.
+#[derive(Debug, Clone)]
+pub(super) struct Scalar {
+    pub text: String,
+    /// Written without quotes: it may be a number, `true`, or null.
+    pub plain: bool,
+}
+
+/// A key of a mapping.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub text: String,
+    pub span: Span,
+}
+
+impl Node {
+    /// Nothing stands there: no value, `null` or `~`.
+    pub fn is_null(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar(Scalar { text, plain: true })
+            if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// What it is, in a sentence.
+    pub fn describe(&self) -> &'static str {
+        match &self.kind {
+            Kind::Scalar(_) if self.is_null() => "nothing",
+            Kind::Scalar(_) => "a single value",
+            Kind::Sequence(_) => "a list",
+            Kind::Mapping(_) => "a mapping of keys to values",
+        }
+    }
+}
+
+/// A mapping or a list that is not complete yet.
+struct Open {
+    start: usize,
+    flow: bool,
+    anchor: usize,
+    kind: OpenKind,
+}
+
+enum OpenKind {
+    Sequence(Vec<Arc<Node>>),
+    Mapping(Vec<(Key, Arc<Node>)>, Option<Key>),
+}
+
+/// Reads the one document of `text`.
+pub(super) fn read(text: &str) -> Result<Arc<Node>, Diagnostic> {
+    let options = options! {
+        emit_comments: false,
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
+    };
+    Builder { text, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0 }
+        .build(Parser::new_from_str_with_options(text, options))
+}
+
+struct Builder<'a> {
+    text: &'a str,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Arc<Node>>,
+    root: Option<Arc<Node>>,
+    nodes: usize,
+}
+
+impl<'a> Builder<'a> {
+    fn build(mut self, parser: Parser<'a, StrInput<'a>>) -> Result<Arc<Node>, Diagnostic> {
+        for event in parser {
+            let (event, place) = event.map_err(|error| syntax_error(self.text, &error))?;
+            let place = self.span(place.byte_range());
+            self.event(event, place)?;
+        }
+        self.root.ok_or_else(|| {
+            Diagnostic::error("empty-file", Span::default(), "the file has nothing in it")
+                .help("start with `version: 1`, then `sources:`, `sinks:`, `routes:` and `unrouted:`")
+        })
+    }
+
+    /// The byte range, inside the text and on the boundaries of characters whatever the parser says.
+    fn span(&self, range: Option<std::ops::Range<usize>>) -> Span {
+        let range = range.unwrap_or_default();
+        let inside = |mut at: usize| {
+            at = at.min(self.text.len());
+            while !self.text.is_char_boundary(at) {
+                at -= 1;
+            }
+            at
+        };
+        let start = inside(range.start);
+        Span::new(start, inside(range.end).max(start))
+    }
+
+    fn event(&mut self, event: Event<'a>, place: Span) -> Result<(), Diagnostic> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let string = match &tag {
+                    None => false,
+                    Some(tag) if tag.is_yaml_core_schema_tag("str") => true,
+                    Some(_) => return Err(tagged(place)),
+                };
+                let plain = style == ScalarStyle::Plain && !string;
+                let kind = Kind::Scalar(Scalar { text: text.into_owned(), plain });
+                self.add(Node { span: place, head: place, kind, depth: 1, size: 1 }, anchor, false)
+            }
+            Event::SequenceStart(style, anchor, tag) => {
+                self.start(place, style, anchor, tag.is_some(), OpenKind::Sequence(Vec::new()))
+            }
+            Event::MappingStart(style, anchor, tag) => {
+                self.start(place, style, anchor, tag.is_some(), OpenKind::Mapping(Vec::new(), None))
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.end(place),
+            Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
+                Some(node) => {
+                    // Counted wherever it is used: a few lines must not become millions of values.
+                    let size = node.size;
+                    self.place(node, place, size)
+                }
+                None => {
+                    Err(Diagnostic::error("yaml-alias", place, "an alias refers to the value that it is a part of")
+                        .help("write the value out"))
+                }
+            },
+            Event::DocumentStart(..) if self.root.is_some() => {
+                Err(Diagnostic::error("several-documents", place, "the file holds more than one YAML document")
+                    .help("keep one document: remove this `---` and what belongs to the other one"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn start(
+        &mut self,
+        place: Span,
+        style: StructureStyle,
+        anchor: usize,
+        tagged_: bool,
+        kind: OpenKind,
+    ) -> Result<(), Diagnostic> {
+        if tagged_ {
+            return Err(tagged(place));
+        }
+        self.open.push(Open { start: place.start, flow: style == StructureStyle::Flow, anchor, kind });
+        Ok(())
+    }
+
+    fn end(&mut self, place: Span) -> Result<(), Diagnostic> {
+        let Some(open) = self.open.pop() else { return Ok(()) };
+        let (kind, depth, size, last) = match open.kind {
+            OpenKind::Sequence(items) => {
+                let (depth, size) = measure(items.iter());
+                let last = items.last().map(|item| item.span.end);
+                (Kind::Sequence(items), depth, size, last)
+            }
+            OpenKind::Mapping(entries, _) => {
+                let (depth, size) = measure(entries.iter().map(|(_, value)| value));
+                let last = entries.last().map(|(key, value)| value.span.end.max(key.span.end));
+                (Kind::Mapping(entries), depth, size, last)
+            }
+        };
+        // The end of a block is where the next thing begins: what it holds ends before.
+        let end = if open.flow { place.end } else { last.unwrap_or(place.end) };
+        let span = Span::new(open.start, end.max(open.start));
+        self.add(Node { span, head: span, kind, depth, size }, open.anchor, !open.flow)
+    }
+
+    /// A value is complete: it goes to the anchor it defines and into what it is a part of.
+    fn add(&mut self, mut node: Node, anchor: usize, block: bool) -> Result<(), Diagnostic> {
+        if block {
+            node.head = match self.open.last().map(|open| &open.kind) {
+                Some(OpenKind::Mapping(_, Some(key))) => key.span,
+                _ => first_key(&node),
+            };
+        }
+        let place = node.span;
+        let node = Arc::new(node);
+        if anchor != 0 {
+            self.anchors.insert(anchor, Arc::clone(&node));
+        }
+        self.place(node, place, 1)
+    }
+
+    fn place(&mut self, node: Arc<Node>, place: Span, count: usize) -> Result<(), Diagnostic> {
+        if self.open.len() + node.depth > MAX_DEPTH {
+            return Err(Diagnostic::error(
+                "too-deep",
+                place,
+                format!("more than {MAX_DEPTH} levels inside each other"),
+            )
+            .help("no configuration needs that many: look for an indentation that has slipped"));
+        }
+        self.nodes = self.nodes.saturating_add(count);
+        if self.nodes > MAX_NODES {
+            return Err(Diagnostic::error(
+                "too-many-values",
+                place,
+                format!("more than {MAX_NODES} values, aliases counted where they are used"),
+            )
+            .help("split the configuration, or write globs instead of a route for each name"));
+        }
+        match self.open.last_mut().map(|open| &mut open.kind) {
+            None => self.root = Some(node),
+            Some(OpenKind::Sequence(items)) => items.push(node),
+            Some(OpenKind::Mapping(entries, pending)) => match pending.take() {
+                Some(key) => entries.push((key, node)),
+                None => match &node.kind {
+                    Kind::Scalar(scalar) => *pending = Some(Key { text: scalar.text.clone(), span: place }),
+                    _ => {
+                        return Err(Diagnostic::error("yaml-key", place, "a key has to be a single word or text")
+                            .help("write `key: value`; a value that starts with `{` or `[` needs quotes"));
+                    }
+                },
+            },
+        }
+        Ok(())
+    }
+}
+
+fn first_key(node: &Node) -> Span {
+    match &node.kind {
+        Kind::Mapping(entries) => entries.first().map_or(node.span, |(key, _)| key.span),
+        Kind::Sequence(items) => items.first().map_or(node.span, |item| item.head),
+        Kind::Scalar(_) => node.span,
+    }
+}
+
+fn measure<'n>(parts: impl Iterator<Item = &'n Arc<Node>>) -> (usize, usize) {
+    let (depth, size) =
+        parts.fold((0, 0_usize), |(depth, size), part| (part.depth.max(depth), size.saturating_add(part.size)));
+    (depth + 1, size.saturating_add(1))
+}
+
+fn tagged(place: Span) -> Diagnostic {
+    Diagnostic::error("yaml-tag", place, "YAML tags (`!…`) mean nothing here")
+        .help("remove the tag; quote the value if it has to start with `!`")
+}
+
+fn syntax_error(text: &str, error: &ScanError) -> Diagnostic {
+    let mut at = error.marker().byte_offset().unwrap_or(text.len()).min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    // At the end of a line there is nothing to point at: the last character before it is meant.
+    let next = text.get(at..).and_then(|rest| rest.chars().next()).filter(|&next| next != '\n');
+    let end = next.map_or(at, |next| at + next.len_utf8());
+    let span = Span::new(at, end);
+    if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
+        return Diagnostic::error("too-deep", span, format!("more than {MAX_DEPTH} levels inside each other"))
+            .help("no configuration needs that many: look for an indentation that has slipped");
+    }
+    let diagnostic = Diagnostic::error("yaml-syntax", span, format!("this is not YAML: {}", error.kind()));
+    match error.kind() {
+        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
+            diagnostic.help("a value that has `: ` in it needs quotes; a key has to stand on a line of its own")
+        }
+        ErrorKind::TabInIndentation | ErrorKind::TabInBlockIndentation | ErrorKind::TabNotAllowed => {
+            diagnostic.help("indent with spaces: YAML takes no tabs there")
+        }
+        ErrorKind::UnclosedQuotedScalar => diagnostic.help("close the quote that was opened before"),
+        ErrorKind::UnknownAnchor => {
+            diagnostic.help("an alias `*name` needs an anchor `&name` before it; quote a value that starts with `*`")
+        }
+        ErrorKind::UnexpectedCharacter { .. } => diagnostic.help("quote a value that starts with that character"),
+        ErrorKind::ExpectedFlowMappingSeparator
+        | ErrorKind::ExpectedFlowSequenceSeparator
+        | ErrorKind::UnclosedFlowCollection { .. } => diagnostic.help(
+            "separate the entries by commas and close the bracket; quote a value that holds `{`, `}`, `[`, `]` or `,`",
+        ),
+        _ => diagnostic.help("look for a slipped indentation, a missing colon or quote on this line or the one before"),
+    }
+}
