@@ -10,12 +10,13 @@ pub mod run;
 mod schema;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::{Config, Options, Strictness};
 pub use crate::telemetry::LogFormat;
 
 /// The exit code of wrong arguments or a wrong configuration.
@@ -92,7 +93,7 @@ pub fn main() -> ExitCode {
     };
     crate::telemetry::start(global.log_format);
     let ended = match command {
-        Command::Run => load(&global).and_then(run::run),
+        Command::Run => load(&global).map_or_else(Ok, run::run),
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Demo(arguments) => demo::run(&global, &arguments),
@@ -109,9 +110,19 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// The configuration, with everything that running it needs.
-fn load(_global: &Global) -> anyhow::Result<crate::config::Config> {
-    anyhow::bail!("reading routes.yaml is not built yet")
+/// The configuration, with everything that running it needs; what is to be said of it is said to standard error. `Err` is
+/// the exit code of one that is wrong.
+fn load(global: &Global) -> Result<Config, ExitCode> {
+    let options = Options::of_process(Strictness::Run, Some(global.data_dir()));
+    let (config, found) = match Config::load(&global.config, &options) {
+        Ok((config, warnings)) => (Ok(config), warnings),
+        Err(errors) => (Err(ExitCode::from(WRONG_INPUT)), errors),
+    };
+    let mut stderr = std::io::stderr().lock();
+    let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // Nobody is there to read it.
+    let _ = stderr.write_all(found.render(colour).as_bytes());
+    config
 }
 
 /// Whoever reads our output has seen enough: `regards-relay dead-letters list | head`.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use super::decode::{At, Reader, clean, similar};
 use super::diagnostic::Diagnostic;
-use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, SpoolConfig};
+use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, SinkKind, SpoolConfig};
 use super::raw;
 use super::scalar::{Count, Or, Period, Size, Text};
 use super::yaml::{Key, Span};
@@ -59,12 +59,19 @@ pub(super) fn config(root: &At<raw::Root>, reader: &mut Reader<'_>) -> Option<Co
     let sinks = raw.sinks.as_ref().map(|sinks| sink::sinks(sinks, name.as_deref(), &data_dir, reader));
     let rules = rules::rules(raw, reader);
     meaning::check(raw, rules.as_ref(), reader);
+    let spool = spool(raw.spool.as_ref(), data_dir.clone(), reader);
+    let mut sinks = sinks.flatten();
+    for sink in sinks.iter_mut().flatten() {
+        if let SinkKind::File(file) = &mut sink.kind {
+            file.reserved.push(spool.path.clone());
+        }
+    }
     Some(Config {
         name: name?,
         sources: sources??,
-        sinks: sinks??,
+        sinks: sinks?,
         rules: rules?,
-        spool: spool(raw.spool.as_ref(), data_dir.clone(), reader),
+        spool,
         dead_letters: dead_letters(raw.dead_letters.as_ref(), reader),
         delivery: delivery(raw.delivery.as_ref(), reader),
         admin: admin(raw.admin.as_ref(), reader),

@@ -248,5 +248,5 @@ fn file(at: &At<raw::File>, data_dir: &Path, reader: &mut Reader<'_>) -> Option<
         ));
         return None;
     }
-    Some(FileConfig { dir: data_dir.to_owned(), path: template(reader, path)? })
+    Some(FileConfig { dir: data_dir.to_owned(), reserved: Vec::new(), path: template(reader, path)? })
 }

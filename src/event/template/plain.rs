@@ -189,13 +189,6 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
     }
 }
 
-/// An expression of an address that was null.
-pub(super) fn is_null(expression: &str) -> TemplateError {
-    TemplateError(format!(
-        "{expression} is null for this event; write {expression} | default(\"…\") for what to use then"
-    ))
-}
-
 /// Appends `value` with everything but RFC 3986's unreserved characters percent-encoded.
 pub(in crate::event) fn percent_encode(out: &mut String, value: &str) {
     for byte in value.bytes() {

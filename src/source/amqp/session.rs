@@ -170,7 +170,9 @@ impl Session {
         {
             self.take(source, state, Some(left))?;
         }
-        let prefetch = self.prefetch.get();
+        // The broker counts for each consumer: what the old ones brought and is unacknowledged is the new one's to leave free.
+        let taken = u16::try_from(state.ledger.unacknowledged()).unwrap_or(u16::MAX);
+        let prefetch = self.prefetch.get().saturating_sub(taken).max(1);
         self.consumer = consume(&self.channel, &self.place, source, prefetch).await.map_err(Ended::Lost)?;
         tracing::debug!(source = %source.name, prefetch, "prefetch changed");
         Ok(())
