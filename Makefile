@@ -1,0 +1,35 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo check test fmt clean lint build-deps cargo
+
+help: ## lists these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build-deps ## builds the relay and shows it at work, with nothing installed but Rust
+	cargo run --locked -- demo
+
+check: lint ## format, lints and the tests that need no broker: before each commit
+	cargo test --locked --lib --bins
+	cargo test --locked --test it offline::
+
+test: lint ## everything, against a real RabbitMQ and a real Kafka
+	scripts/deny.sh
+	cargo test --locked --no-run
+	scripts/services.sh run -- cargo test --locked
+
+fmt: cargo ## formats the code
+	cargo fmt
+
+clean: ## removes what was built
+	cargo clean
+
+lint: build-deps
+	@cargo fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing: rustup component add rustfmt" >&2; exit 1; }
+	@cargo clippy --version >/dev/null 2>&1 || { echo "clippy is missing: rustup component add clippy" >&2; exit 1; }
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+build-deps: cargo
+	@scripts/build-deps.sh
+
+cargo:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install it with rustup, see rust-lang.org" >&2; exit 1; }

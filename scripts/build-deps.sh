@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# What building needs besides Rust: librdkafka is compiled from source (C and C++ compiler, make) and linked with the
+# system's OpenSSL (its headers, found by pkg-config). Silent when all is there; else installs it when root on Debian or
+# Ubuntu, and says what to install anywhere else.
+set -euo pipefail
+
+missing=()
+has() { command -v "$1" >/dev/null 2>&1; }
+has cc || missing+=(gcc libc6-dev)
+has c++ || missing+=(g++)
+has make || missing+=(make)
+has pkg-config || missing+=(pkg-config)
+if [ -z "${OPENSSL_DIR:-}" ] && ! pkg-config --exists openssl 2>/dev/null; then missing+=(libssl-dev); fi
+[ "${#missing[@]}" -gt 0 ] || exit 0
+
+if [ "$(id -u)" = 0 ] && has apt-get; then
+  echo "build-deps: installing ${missing[*]}" >&2
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+elif has apt-get; then
+  echo "build-deps: the build needs these packages: sudo apt-get install ${missing[*]}" >&2
+  exit 1
+else
+  echo "build-deps: the build needs a C and a C++ compiler, make, pkg-config and OpenSSL's headers;" \
+    "missing, by their names on Debian: ${missing[*]}" >&2
+  exit 1
+fi
