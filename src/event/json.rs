@@ -149,7 +149,8 @@ impl<'a> Value<'a> {
     }
 }
 
-fn kind_of(json: &str) -> &'static str {
+/// What the value is that begins like that: "a number".
+pub(super) fn kind_of(json: &str) -> &'static str {
     match json.bytes().next() {
         Some(b'"') => "text",
         Some(b'{') => "an object",

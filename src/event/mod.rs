@@ -12,8 +12,10 @@ mod format;
 mod identity;
 mod json;
 mod message;
+mod properties;
 mod read;
 mod reason;
+pub mod sample;
 mod serialize;
 mod template;
 #[cfg(test)]
@@ -23,6 +25,7 @@ pub use family::{FAMILIES, Family, Slot};
 pub use format::{Carrier, Encoded, Format};
 pub use identity::NAMESPACE;
 pub use message::{Header, HeaderValue, Message, Properties, SourceName};
+pub use properties::SampleError;
 pub use reason::{Invalid, Reason};
 pub use template::{Scope, Template, TemplateError};
 

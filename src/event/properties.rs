@@ -1,0 +1,323 @@
+//! AMQP properties as JSON: how samples have them, how dead letters are kept and shown.
+//!
+//! The members are AMQP's own names, absent ones left out, `headers` an object. Every value comes back as it was: what JSON
+//! has no type for is an object with one member, `{"$timestamp": 1681461977}` (seconds), `{"$binary": "…"}` (base64),
+//! `{"$float": "NaN"}`; a table that would look like one of these is `{"$table": {…}}`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use super::json::{Members, kind_of};
+use super::{Header, HeaderValue, Properties};
+
+/// Headers nested deeper than this are no headers. Twice what a source keeps of them.
+const MAX_HEADER_DEPTH: usize = 256;
+
+const TIMESTAMP: &str = "$timestamp";
+const BINARY: &str = "$binary";
+const FLOAT: &str = "$float";
+const TABLE: &str = "$table";
+
+/// JSON that isn't a sample, or whose properties aren't properties.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SampleError(pub(super) String);
+
+impl Properties {
+    /// The properties as one line of JSON.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Text keys and values through and through: serializing them can't fail.
+        serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
+    }
+
+    /// What [`to_json`](Self::to_json) made, or a person wrote.
+    pub fn from_json(json: &str) -> Result<Self, SampleError> {
+        let Members(members) = serde_json::from_str(json)
+            .map_err(|error| SampleError(format!("the properties are not a JSON object: {error}")))?;
+        let mut properties = Self::default();
+        for (name, value) in members {
+            properties.set(&name, value)?;
+        }
+        Ok(properties)
+    }
+
+    fn set(&mut self, name: &str, value: &RawValue) -> Result<(), SampleError> {
+        match name {
+            "content_type" => self.content_type = member(name, value, "text")?,
+            "content_encoding" => self.content_encoding = member(name, value, "text")?,
+            "delivery_mode" => self.delivery_mode = member(name, value, "1 or 2")?,
+            "priority" => self.priority = member(name, value, "a number from 0 to 255")?,
+            "correlation_id" => self.correlation_id = member(name, value, "text")?,
+            "reply_to" => self.reply_to = member(name, value, "text")?,
+            "expiration" => self.expiration = member(name, value, "text")?,
+            "message_id" => self.message_id = member(name, value, "text")?,
+            "timestamp" => self.timestamp = member(name, value, "a number of seconds")?,
+            "type" => self.kind = member(name, value, "text")?,
+            "user_id" => self.user_id = member(name, value, "text")?,
+            "app_id" => self.app_id = member(name, value, "text")?,
+            "cluster_id" => self.cluster_id = member(name, value, "text")?,
+            "headers_too_deep" => self.headers_too_deep = member(name, value, "true or false")?.unwrap_or(false),
+            "headers" => {
+                self.headers = match value.get() {
+                    "null" => Vec::new(),
+                    json if json.starts_with('{') => table(value, 0)?,
+                    json => return Err(unexpected("headers", kind_of(json), "an object")),
+                }
+            }
+            _ => return Err(SampleError(format!("there is no property {name}"))),
+        }
+        Ok(())
+    }
+}
+
+/// `null` is none.
+fn member<T: serde::de::DeserializeOwned>(name: &str, raw: &RawValue, expected: &str) -> Result<Option<T>, SampleError> {
+    serde_json::from_str(raw.get()).map_err(|_| {
+        let json = raw.get();
+        unexpected(name, if json.len() <= 32 { json } else { kind_of(json) }, expected)
+    })
+}
+
+fn unexpected(name: &str, found: &str, expected: &str) -> SampleError {
+    SampleError(format!("the property {name} is {found}; expected {expected}"))
+}
+
+fn table(raw: &RawValue, depth: usize) -> Result<Vec<Header>, SampleError> {
+    let Members(members) =
+        serde_json::from_str(raw.get()).map_err(|error| SampleError(format!("a header can't be read: {error}")))?;
+    members.into_iter().map(|(name, value)| Ok((name.into_owned(), header(value, depth)?))).collect()
+}
+
+/// One header's value. Each level is parsed for itself: `serde_json` refuses 128 levels at once, which AMQP can have.
+fn header(raw: &RawValue, depth: usize) -> Result<HeaderValue, SampleError> {
+    let unreadable = |error: serde_json::Error| SampleError(format!("a header can't be read: {error}"));
+    if depth > MAX_HEADER_DEPTH {
+        return Err(SampleError(format!("a header is nested more than {MAX_HEADER_DEPTH} deep")));
+    }
+    let json = raw.get();
+    Ok(match json.bytes().next() {
+        Some(b'n') => HeaderValue::Null,
+        Some(b't' | b'f') => HeaderValue::Bool(json == "true"),
+        Some(b'"') => HeaderValue::Text(serde_json::from_str(json).map_err(unreadable)?),
+        Some(b'[') => {
+            let values: Vec<&RawValue> = serde_json::from_str(json).map_err(unreadable)?;
+            HeaderValue::Array(values.into_iter().map(|value| header(value, depth + 1)).collect::<Result<_, _>>()?)
+        }
+        Some(b'{') => object(raw, depth)?,
+        _ if json.contains(['.', 'e', 'E']) => float(json)?,
+        _ => match serde_json::from_str(json) {
+            Ok(integer) => HeaderValue::Integer(integer),
+            Err(_) => float(json)?,
+        },
+    })
+}
+
+/// Exactly the number that was written, which `serde_json` promises only with a feature of its own.
+fn float(json: &str) -> Result<HeaderValue, SampleError> {
+    json.parse().map(HeaderValue::Float).map_err(|error| SampleError(format!("a header can't be read: {error}")))
+}
+
+fn object(raw: &RawValue, depth: usize) -> Result<HeaderValue, SampleError> {
+    let Members(members) =
+        serde_json::from_str(raw.get()).map_err(|error| SampleError(format!("a header can't be read: {error}")))?;
+    let [(name, value)] = members.as_slice() else {
+        return Ok(HeaderValue::Table(table(raw, depth + 1)?));
+    };
+    let bad = |expected: &str| SampleError(format!("a header's {name} is {}; expected {expected}", kind_of(value.get())));
+    Ok(match &**name {
+        TABLE => HeaderValue::Table(table(value, depth + 1)?),
+        TIMESTAMP => {
+            HeaderValue::Timestamp(serde_json::from_str(value.get()).map_err(|_| bad("a number of seconds"))?)
+        }
+        BINARY => {
+            let text: String = serde_json::from_str(value.get()).map_err(|_| bad("base64"))?;
+            HeaderValue::Binary(STANDARD.decode(text).map_err(|_| bad("base64"))?.into())
+        }
+        FLOAT => {
+            let text: String = serde_json::from_str(value.get()).map_err(|_| bad("\"NaN\", \"inf\" or \"-inf\""))?;
+            HeaderValue::Float(text.parse().map_err(|_| bad("\"NaN\", \"inf\" or \"-inf\""))?)
+        }
+        _ => HeaderValue::Table(table(raw, depth + 1)?),
+    })
+}
+
+impl Serialize for Properties {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        fn put<M: SerializeMap, T: Serialize>(map: &mut M, name: &str, value: Option<&T>) -> Result<(), M::Error> {
+            value.map_or(Ok(()), |value| map.serialize_entry(name, value))
+        }
+        // In the order of REGARDS' documents, then the rest.
+        let mut map = serializer.serialize_map(None)?;
+        put(&mut map, "app_id", self.app_id.as_ref())?;
+        put(&mut map, "timestamp", self.timestamp.as_ref())?;
+        put(&mut map, "correlation_id", self.correlation_id.as_ref())?;
+        put(&mut map, "priority", self.priority.as_ref())?;
+        put(&mut map, "delivery_mode", self.delivery_mode.as_ref())?;
+        put(&mut map, "content_encoding", self.content_encoding.as_ref())?;
+        put(&mut map, "content_type", self.content_type.as_ref())?;
+        put(&mut map, "message_id", self.message_id.as_ref())?;
+        put(&mut map, "type", self.kind.as_ref())?;
+        put(&mut map, "user_id", self.user_id.as_ref())?;
+        put(&mut map, "reply_to", self.reply_to.as_ref())?;
+        put(&mut map, "expiration", self.expiration.as_ref())?;
+        put(&mut map, "cluster_id", self.cluster_id.as_ref())?;
+        put(&mut map, "headers", (!self.headers.is_empty()).then_some(&Table(&self.headers)))?;
+        put(&mut map, "headers_too_deep", self.headers_too_deep.then_some(&true))?;
+        map.end()
+    }
+}
+
+struct Table<'a>(&'a [Header]);
+
+impl Serialize for Table<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl Serialize for HeaderValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        fn tagged<S: Serializer, T: Serialize>(serializer: S, tag: &str, value: &T) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(Some(1))?;
+            map.serialize_entry(tag, value)?;
+            map.end()
+        }
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Integer(value) => serializer.serialize_i64(*value),
+            Self::Float(value) if value.is_finite() => serializer.serialize_f64(*value),
+            Self::Float(value) => tagged(serializer, FLOAT, &value.to_string()),
+            Self::Timestamp(seconds) => tagged(serializer, TIMESTAMP, seconds),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Binary(bytes) => tagged(serializer, BINARY, &STANDARD.encode(bytes)),
+            Self::Array(values) => {
+                let mut seq = serializer.serialize_seq(Some(values.len()))?;
+                for value in values {
+                    seq.serialize_element(value)?;
+                }
+                seq.end()
+            }
+            Self::Table(headers) => match headers.as_slice() {
+                [(name, _)] if name.starts_with('$') => tagged(serializer, TABLE, &Table(headers)),
+                _ => Table(headers).serialize(serializer),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header_value() -> impl Strategy<Value = HeaderValue> {
+        let leaf = prop_oneof![
+            Just(HeaderValue::Null),
+            any::<bool>().prop_map(HeaderValue::Bool),
+            any::<i64>().prop_map(HeaderValue::Integer),
+            (-1e300..1e300).prop_map(HeaderValue::Float),
+            Just(HeaderValue::Float(f64::INFINITY)),
+            Just(HeaderValue::Float(-3.0)),
+            any::<u64>().prop_map(HeaderValue::Timestamp),
+            any::<String>().prop_map(HeaderValue::Text),
+            prop::collection::vec(any::<u8>(), 0..8).prop_map(|bytes| HeaderValue::Binary(Bytes::from(bytes))),
+        ];
+        leaf.prop_recursive(4, 16, 3, |inner| {
+            let name = prop_oneof!["[a-c.$]{0,4}", Just("$binary".to_owned()), Just("$table".to_owned())];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(HeaderValue::Array),
+                prop::collection::vec((name, inner), 0..3).prop_map(HeaderValue::Table),
+            ]
+        })
+    }
+
+    prop_compose! {
+        pub(in crate::event) fn properties()(
+            texts in prop::collection::vec(prop::option::of(any::<String>()), 10),
+            timestamp in any::<Option<u64>>(),
+            small in any::<Option<(u8, u8)>>(),
+            headers in prop::collection::vec(("[a-c.$]{0,4}", header_value()), 0..3),
+            headers_too_deep in any::<bool>(),
+        ) -> Properties {
+            let mut texts = texts.into_iter();
+            let mut text = || texts.next().flatten();
+            Properties {
+                content_type: text(),
+                content_encoding: text(),
+                delivery_mode: small.map(|(mode, _)| mode),
+                priority: small.map(|(_, priority)| priority),
+                correlation_id: text(),
+                reply_to: text(),
+                expiration: text(),
+                message_id: text(),
+                timestamp,
+                kind: text(),
+                user_id: text(),
+                app_id: text(),
+                cluster_id: text(),
+                headers,
+                headers_too_deep,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn properties_come_back_as_they_were(properties in properties()) {
+            let json = properties.to_json();
+            prop_assert!(!json.contains('\n'));
+            prop_assert_eq!(Properties::from_json(&json), Ok(properties));
+        }
+    }
+
+    #[test]
+    fn the_deepest_headers_a_source_keeps_come_back() {
+        let deep = |levels| (0..levels).fold(HeaderValue::Null, |inner, _| HeaderValue::Array(vec![inner]));
+        let properties = |levels| Properties { headers: vec![("x".to_owned(), deep(levels))], ..Properties::default() };
+        let kept = properties(128);
+        assert_eq!(Properties::from_json(&kept.to_json()), Ok(kept));
+        assert!(Properties::from_json(&properties(300).to_json()).is_err());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let told = |json: &str| Properties::from_json(json).expect_err(json).to_string();
+        expect_test::expect![[r#"
+            the properties are not a JSON object: invalid type: sequence, expected an object at line 1 column 0
+            there is no property appid
+            the property app_id is 1; expected text
+            the property timestamp is "2023"; expected a number of seconds
+            the property timestamp is -1; expected a number of seconds
+            the property priority is 256; expected a number from 0 to 255
+            the property headers is an array; expected an object
+            a header's $binary is text; expected base64
+            a header's $timestamp is text; expected a number of seconds
+            a header can't be read: unexpected end of hex escape at line 1 column 8"#]].assert_eq(
+            &[
+                "[]",
+                r#"{"appid":"x"}"#,
+                r#"{"app_id":1}"#,
+                r#"{"timestamp":"2023"}"#,
+                r#"{"timestamp":-1}"#,
+                r#"{"priority":256}"#,
+                r#"{"headers":[]}"#,
+                r#"{"headers":{"x":{"$binary":"?"}}}"#,
+                r#"{"headers":{"x":{"$timestamp":"now"}}}"#,
+                r#"{"headers":{"x":"\ud800"}}"#,
+            ]
+            .map(told)
+            .join("\n"),
+        );
+    }
+}

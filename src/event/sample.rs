@@ -1,0 +1,163 @@
+//! Samples: messages as lines of text, one JSON object each, in the shape REGARDS' documents show properties in.
+//!
+//! ```json
+//! {"properties": {"app_id": "…", "timestamp": 1681461977, "headers": {"regards.tenant": "t"}}, "body": "…"}
+//! ```
+//!
+//! `body` is the text as received; an object stands for its own JSON, so that a sample can be written by hand. A body that is
+//! not UTF-8 is `body_base64`. The properties are those of [`Properties::to_json`].
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::json::{Members, kind_of};
+use super::{Message, Properties, SampleError, SourceName};
+
+/// Whether that text is meant as a sample, and not as the bare body of a message.
+#[must_use]
+pub fn is_sample(text: &str) -> bool {
+    let named = |Members(members): Members<'_>| members.iter().any(|(name, _)| name == "body" || name == "body_base64");
+    serde_json::from_str(text).is_ok_and(named)
+}
+
+/// The message of a sample, as if `source` had received it.
+pub fn parse(text: &str, source: &SourceName) -> Result<Message, SampleError> {
+    let Members(members) =
+        serde_json::from_str(text).map_err(|error| SampleError(format!("not a sample, which is a JSON object: {error}")))?;
+    let mut properties = Properties::default();
+    let mut body = None;
+    for (name, value) in members {
+        let json = value.get();
+        let unreadable = |error| SampleError(format!("{name} can't be read: {error}"));
+        let bytes = match &*name {
+            "properties" => {
+                properties = Properties::from_json(json)?;
+                continue;
+            }
+            "body" if json.starts_with('{') => json.to_owned().into_bytes(),
+            "body" if json.starts_with('"') => {
+                serde_json::from_str::<String>(json).map_err(|error| unreadable(error.to_string()))?.into_bytes()
+            }
+            "body" => return Err(SampleError(format!("body is {}; expected text or an object", kind_of(json)))),
+            "body_base64" => {
+                let text: String = serde_json::from_str(json).map_err(|error| unreadable(error.to_string()))?;
+                STANDARD.decode(text).map_err(|error| unreadable(error.to_string()))?
+            }
+            _ => {
+                let known = "a sample has properties, and body or body_base64";
+                return Err(SampleError(format!("there is no {name}: {known}")));
+            }
+        };
+        if body.replace(bytes).is_some() {
+            return Err(SampleError("there are two bodies".to_owned()));
+        }
+    }
+    let body = body.ok_or_else(|| SampleError("there is no body".to_owned()))?;
+    Ok(Message { source: source.clone(), body: Bytes::from(body), properties, redelivered: false })
+}
+
+/// The sample of a message: one line, without its line break.
+#[must_use]
+pub fn print(message: &Message) -> String {
+    #[derive(Serialize)]
+    struct Sample<'a> {
+        properties: &'a Properties,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        body: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        body_base64: Option<String>,
+    }
+    let body = std::str::from_utf8(&message.body).ok();
+    let body_base64 = body.is_none().then(|| STANDARD.encode(&message.body));
+    let sample = Sample { properties: &message.properties, body, body_base64 };
+    // Text keys and values through and through: serializing them can't fail.
+    serde_json::to_string(&sample).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::HeaderValue;
+
+    fn source() -> SourceName {
+        SourceName::new("samples")
+    }
+
+    #[test]
+    fn the_documents_properties_and_an_example_make_a_sample() {
+        let properties = include_str!("../../tests/fixtures/documents/lta-v1-properties.json");
+        let body = include_str!("../../tests/fixtures/documents/lta-v1-granted.json");
+        let sample = format!(r#"{{"properties": {properties}, "body": {}}}"#, serde_json::json!(body));
+        let message = parse(&sample, &source()).expect("a sample");
+        assert_eq!(message.body, body);
+        assert_eq!(message.properties.app_id.as_deref(), Some("REGARDS"));
+        assert_eq!(message.properties.timestamp, Some(1_681_461_977));
+        assert_eq!(message.properties.header("regards.tenant"), Some(&HeaderValue::Text("tenant".to_owned())));
+        expect![[r#"{"properties":{"app_id":"REGARDS","timestamp":1681461977,"correlation_id":"xxx","priority":1,"delivery_mode":2,"content_encoding":"UTF-8","content_type":"application/json","headers":{"regards.tenant":"tenant"}},"body":"{\n    \"correlationId\": \"xxx\",\n    \"productId\": \"xxx\",\n    \"responseStatus\": \"GRANTED\",\n}\n"}"#]].assert_eq(&print(&message));
+    }
+
+    #[test]
+    fn a_body_may_be_an_object_and_needs_no_properties() {
+        let message = parse(r#"{"body": {"correlationId": "c",  "x": [1]}}"#, &source()).expect("a sample");
+        assert_eq!(message.body, r#"{"correlationId": "c",  "x": [1]}"#);
+        assert_eq!(message.properties, Properties::default());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let told = |json: &str| parse(json, &source()).expect_err(json).to_string();
+        expect![[r#"
+            not a sample, which is a JSON object: expected value at line 1 column 1
+            not a sample, which is a JSON object: invalid type: sequence, expected an object at line 1 column 0
+            there is no body
+            body is a number; expected text or an object
+            there are two bodies
+            body_base64 can't be read: Invalid symbol 63, offset 0.
+            there is no header: a sample has properties, and body or body_base64
+            there is no property x"#]].assert_eq(
+            &[
+                "x",
+                "[]",
+                "{}",
+                r#"{"body":1}"#,
+                r#"{"body":"a","body_base64":"YQ=="}"#,
+                r#"{"body_base64":"?"}"#,
+                r#"{"body":"a","header":{}}"#,
+                r#"{"body":"a","properties":{"x":1}}"#,
+            ]
+            .map(told)
+            .join("\n"),
+        );
+    }
+
+    #[test]
+    fn a_bare_body_is_told_from_a_sample() {
+        assert!(is_sample(r#"{"body":"x"}"#));
+        assert!(is_sample(r#"{"properties":{},"body_base64":"eA=="}"#));
+        assert!(!is_sample(r#"{"correlationId":"c","responseStatus":"ERROR"}"#));
+        assert!(!is_sample("not JSON"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_comes_back_as_it_was(
+            properties in crate::event::properties::tests::properties(),
+            text in any::<String>(),
+            bytes in prop::collection::vec(any::<u8>(), 0..16),
+            is_text in any::<bool>(),
+        ) {
+            let body = if is_text { Bytes::from(text) } else { Bytes::from(bytes) };
+            let message = Message { source: source(), body, properties, redelivered: false };
+            let line = print(&message);
+            prop_assert!(!line.contains('\n'));
+            let again = parse(&line, &source()).expect("what was printed is a sample");
+            prop_assert_eq!(again.body, message.body);
+            prop_assert_eq!(again.properties, message.properties);
+        }
+    }
+}
