@@ -1,10 +1,13 @@
 //! Against librdkafka's mock cluster: it speaks the protocol, and answers with the errors it is told to.
 
+use std::time::Instant;
+
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
@@ -74,6 +77,7 @@ fn retries(verdict: &Verdict, expected: Blame, words: &str) {
 async fn what_is_delivered_is_in_the_topic_as_rendered() {
     let cluster = cluster();
     let sink = open(&kafka(&cluster.bootstrap_servers(), &[])).await.unwrap();
+    cluster.create_topic("regards.cnes-a", 1, 1).unwrap();
     let mut received = message();
     received.properties.headers = vec![("traceparent".to_owned(), HeaderValue::Text("00-1-2-01".to_owned()))];
     let outgoing = sink.render(&event(), &received).unwrap();
@@ -90,11 +94,19 @@ async fn what_is_delivered_is_in_the_topic_as_rendered() {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", cluster.bootstrap_servers())
         .set("group.id", "test")
-        .set("auto.offset.reset", "earliest")
         .create()
         .unwrap();
-    consumer.subscribe(&["regards.cnes-a"]).unwrap();
-    let found = consumer.poll(Duration::from_mins(1)).unwrap().unwrap();
+    let mut partitions = TopicPartitionList::new();
+    partitions.add_partition_offset("regards.cnes-a", 0, Offset::Beginning).unwrap();
+    consumer.assign(&partitions).unwrap();
+    let deadline = Instant::now() + Duration::from_mins(1);
+    // A poll also returns for what is not a record.
+    let found = loop {
+        match consumer.poll(Duration::from_secs(1)) {
+            Some(found) => break found.unwrap(),
+            None => assert!(Instant::now() < deadline, "nothing in the topic"),
+        }
+    };
     assert_eq!(found.key(), Some(&b"c-1"[..]));
     assert_eq!(found.payload(), Some(&*outgoing.body));
     assert_eq!(found.timestamp().to_millis(), Some(1_681_461_977_000));
@@ -203,11 +215,11 @@ async fn a_producer_that_failed_for_good_is_rebuilt() {
     cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
     let verdict = send(&sink, &mut attempts, record("t", "2")).await;
     assert!(matches!(verdict, Verdict::Retry { .. }), "{verdict:?}");
-    let deadline = std::time::Instant::now() + Duration::from_mins(1);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         match send(&sink, &mut attempts, record("t", "3")).await {
             Verdict::Delivered => break,
-            Verdict::Retry { .. } => assert!(std::time::Instant::now() < deadline, "it never works again"),
+            Verdict::Retry { .. } => assert!(Instant::now() < deadline, "it never works again"),
             Verdict::Refused { cause } => panic!("{cause}"),
         }
         tokio::task::yield_now().await;

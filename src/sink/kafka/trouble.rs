@@ -23,8 +23,9 @@ pub(super) struct Trouble {
 
 #[derive(Debug, Default)]
 struct State {
-    last: Option<(Code, String)>,
-    said: Option<(Code, Instant)>,
+    last: Option<String>,
+    /// When each was last said. No more than there are codes.
+    said: Vec<(Code, Instant)>,
 }
 
 impl Trouble {
@@ -33,21 +34,24 @@ impl Trouble {
         self.any.store(true, Ordering::Release);
         let mut state = self.lock();
         // That all brokers are down says less than what the last of them said.
-        if code != Code::AllBrokersDown || state.last.is_none() {
-            state.last = Some((code, reason.chars().take(MAX_REASON).collect()));
+        if code == Code::AllBrokersDown && state.last.is_some() {
+            return false;
         }
-        let news = state.said.is_none_or(|(said, at)| said != code || at.elapsed() >= SAY_AGAIN);
-        if news {
-            state.said = Some((code, Instant::now()));
+        state.last = Some(without_timing(reason).chars().take(MAX_REASON).collect());
+        let now = Instant::now();
+        match state.said.iter_mut().find(|(said, _)| *said == code) {
+            Some((_, at)) if now.duration_since(*at) < SAY_AGAIN => return false,
+            Some((_, at)) => *at = now,
+            None => state.said.push((code, now)),
         }
-        news
+        true
     }
 
     /// A record was delivered.
     pub(super) fn over(&self) {
         if self.any.load(Ordering::Acquire) {
             self.any.store(false, Ordering::Release);
-            *self.lock() = State::default();
+            self.lock().last = None;
         }
     }
 
@@ -55,7 +59,7 @@ impl Trouble {
     pub(super) fn cause(&self, code: Code) -> String {
         let what = in_words(code);
         if judge(code) == Judgement::Retry(Blame::Sink)
-            && let Some((_, reason)) = &self.lock().last
+            && let Some(reason) = &self.lock().last
         {
             return format!("{what}: {reason}");
         }
@@ -65,6 +69,11 @@ impl Trouble {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// librdkafka ends a reason with how long it took and how often it was repeated, which is different each time.
+fn without_timing(reason: &str) -> &str {
+    reason.split_once(" (after ").map_or(reason, |(reason, _)| reason)
 }
 
 fn in_words(code: Code) -> String {
@@ -92,8 +101,8 @@ mod tests {
     #[test]
     fn a_time_out_says_what_was_wrong_until_a_record_is_delivered() {
         let trouble = Trouble::default();
-        assert!(trouble.note(Code::Authentication, "SASL authentication failed"));
-        assert!(trouble.note(Code::AllBrokersDown, "1/1 brokers are down"));
+        assert!(trouble.note(Code::Authentication, "SASL authentication failed (after 7ms in state AUTH)"));
+        trouble.note(Code::AllBrokersDown, "1/1 brokers are down");
         assert_eq!(
             trouble.cause(Code::MessageTimedOut),
             "no broker took the record in time: SASL authentication failed"
@@ -109,5 +118,7 @@ mod tests {
         assert!(trouble.note(Code::BrokerTransportFailure, "refused"));
         assert!(!trouble.note(Code::BrokerTransportFailure, "refused (after 1 ms)"));
         assert!(trouble.note(Code::Authentication, "failed"));
+        trouble.over();
+        assert!(!trouble.note(Code::BrokerTransportFailure, "refused"));
     }
 }

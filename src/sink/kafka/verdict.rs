@@ -55,8 +55,14 @@ pub(super) fn judge(code: Code) -> Judgement {
         | Code::ThrottlingQuotaExceeded
         | Code::RebootstrapRequired => Judgement::Retry(Blame::Sink),
 
-        // Our own doing: the producer's queue is full, or it was emptied because we stop or rebuild it.
-        Code::QueueFull | Code::PurgeQueue | Code::PurgeInflight => Judgement::Retry(Blame::Relay),
+        // Our own doing: the producer's queue is full, it was emptied because we stop or rebuild it, or producer and broker
+        // disagree on how far they got.
+        Code::QueueFull
+        | Code::PurgeQueue
+        | Code::PurgeInflight
+        | Code::OutOfOrderSequenceNumber
+        | Code::UnknownProducerId
+        | Code::InvalidProducerEpoch => Judgement::Retry(Blame::Relay),
 
         // The topic (unknown, forbidden, illegal), one of its partitions (no leader, too few replicas), another record of the
         // same batch, and whatever later versions add: what can't be read as the whole sink's failure hurts one lane only.
@@ -102,6 +108,7 @@ mod tests {
             (Code::QueueFull, relay),
             (Code::PurgeQueue, relay),
             (Code::PurgeInflight, relay),
+            (Code::OutOfOrderSequenceNumber, relay),
         ] {
             assert_eq!(judge(code), expected, "{code:?}");
         }
