@@ -253,7 +253,7 @@ async fn every_configured_label_is_there_at_zero() {
         r#"events_total{source="regards",type="fr.cnes.regards.lta.submission.response",tenant="esa",status="ERROR"} 1"#,
         r#"route_events_total{route="everything"} 1"#,
         r#"deliveries_total{sink="screen",result="delivered"} 1"#,
-        r#"deliveries_total{sink="screen",result="retried"} 1"#,
+        r#"deliveries_total{sink="screen",result="retry"} 1"#,
         r#"delivery_duration_seconds_bucket{sink="screen",le="0.002"} 0"#,
         r#"delivery_duration_seconds_bucket{sink="screen",le="0.005"} 1"#,
         r#"delivery_duration_seconds_bucket{sink="screen",le="+Inf"} 1"#,

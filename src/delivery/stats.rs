@@ -136,7 +136,7 @@ impl DeliveryResult {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
-            Self::Retried => "retried",
+            Self::Retried => "retry",
             Self::Refused => "refused",
             Self::GaveUp => "gave_up",
             Self::RenderFailed => "render_failed",

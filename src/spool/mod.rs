@@ -12,7 +12,6 @@ mod database;
 mod letter;
 mod lock;
 mod network;
-mod properties;
 mod reader;
 mod tally;
 mod writer;

@@ -9,8 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
 use super::database::{SpoolError, open_to_read};
-use super::properties;
-use crate::event::{Message, Reason, SourceName};
+use crate::event::{Message, Properties, Reason, SourceName};
 
 /// So many are read in one transaction: a list that someone reads slowly must not keep the log from being emptied.
 const PAGE: u64 = 500;
@@ -177,8 +176,8 @@ fn shown(row: &Row<'_>) -> rusqlite::Result<Shown> {
     let listed = listed(row)?;
     let event_id = row.get_ref(10)?.as_blob_or_null()?.map(Uuid::from_slice).transpose();
     let event_id = event_id.map_err(|cause| unreadable(10, rusqlite::types::Type::Blob, cause.to_string()))?;
-    let properties = properties::from_json(row.get_ref(11)?.as_str()?)
-        .map_err(|cause| unreadable(11, rusqlite::types::Type::Text, cause))?;
+    let properties = Properties::from_json(row.get_ref(11)?.as_str()?)
+        .map_err(|cause| unreadable(11, rusqlite::types::Type::Text, cause.to_string()))?;
     let message = Message {
         source: SourceName::new(&listed.source),
         body: Bytes::copy_from_slice(row.get_ref(12)?.as_blob()?),

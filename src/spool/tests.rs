@@ -8,7 +8,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use uuid::Uuid;
 
 use super::*;
-use crate::event::{Message, Properties, Reason, SourceName};
+use crate::event::{HeaderValue, Message, Properties, Reason, SourceName};
 use crate::rules::SinkName;
 use crate::source::{EntryId, Settled};
 

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::database::{Database, SpoolError};
 use super::lock::Lock;
-use super::{DeadLetter, Shared, properties};
+use super::{DeadLetter, Shared};
 use crate::config::DeadLettersConfig;
 use crate::event::Reason;
 use crate::rules::SinkName;
@@ -75,7 +75,7 @@ impl Row {
     fn new(id: i64, mut waiting: Waiting) -> Self {
         let letter = &mut waiting.letter;
         letter.detail.truncate(letter.detail.floor_char_boundary(MAX_DETAIL));
-        let properties = properties::to_json(&letter.message.properties);
+        let properties = letter.message.properties.to_json();
         let texts =
             [Some(&letter.detail), letter.tenant.as_ref(), letter.status.as_ref(), letter.correlation_id.as_ref()];
         let texts: usize = texts.into_iter().flatten().map(String::len).sum();

@@ -1,0 +1,220 @@
+//! `dead-letters`: what could not be read or delivered, for people and for programs.
+//!
+//! Reads the spool's file beside a running relay, or without one. What came from outside is escaped before a terminal sees it.
+
+mod show;
+mod table;
+
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::Global;
+use crate::event::Reason;
+use crate::spool::{DeadLetters, Filter, Listed};
+use table::Table;
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List them, the newest first
+    List(List),
+    /// Show one, whole: its properties, its body, and its event if it is one
+    Show(Show),
+}
+
+/// Which ones, and how.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only of this tenant
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Only with this status
+    #[arg(long)]
+    status: Option<String>,
+    /// Only those that this sink could not be given
+    #[arg(long)]
+    sink: Option<String>,
+    /// Only for this reason
+    #[arg(long, value_parser = reason())]
+    reason: Option<Reason>,
+    /// Only with this correlation id
+    #[arg(long, value_name = "ID")]
+    correlation_id: Option<String>,
+    /// Only as old as this (90m, 24h, 7d), or since this time (2025-05-01, 2025-05-01T12:00:00Z)
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<i64>,
+    /// At most so many, the newest
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which one, and how.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The number that `list` shows
+    id: i64,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does what was asked.
+pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
+    let path = spool_path(global)?;
+    let letters = DeadLetters::open_read_only(&path)?;
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let code = match command {
+        Command::List(list) => list.print(&letters, &path, &mut out)?,
+        Command::Show(asked) => {
+            let shown = letters.show(asked.id)?;
+            let shown = shown.ok_or_else(|| anyhow!("there is no dead letter {} in {}", asked.id, path.display()))?;
+            show::print(&shown, asked.json, &mut out)?;
+            ExitCode::SUCCESS
+        }
+    };
+    out.flush()?;
+    Ok(code)
+}
+
+/// The file of the relay whose dead letters are asked for.
+fn spool_path(global: &Global) -> anyhow::Result<PathBuf> {
+    let path = global.data_dir().join("spool.db");
+    std::path::absolute(&path).with_context(|| format!("{}", path.display()))
+}
+
+impl List {
+    fn filter(&self) -> Filter {
+        Filter {
+            tenant: self.tenant.clone(),
+            status: self.status.clone(),
+            sink: self.sink.clone(),
+            reason: self.reason,
+            correlation_id: self.correlation_id.clone(),
+            since: self.since,
+            limit: self.limit,
+        }
+    }
+
+    fn is_filtered(&self) -> bool {
+        self.tenant.is_some()
+            || self.status.is_some()
+            || self.sink.is_some()
+            || self.reason.is_some()
+            || self.correlation_id.is_some()
+            || self.since.is_some()
+    }
+
+    fn print(&self, letters: &DeadLetters, path: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+        let mut count = 0_u64;
+        let mut table = Table::default();
+        letters.list(&self.filter(), |letter| -> anyhow::Result<()> {
+            count += 1;
+            if self.json {
+                serde_json::to_writer(&mut *out, &Line::of(&letter))?;
+                writeln!(out)?;
+            } else {
+                table.row(&letter, out)?;
+            }
+            Ok(())
+        })?;
+        table.finish(out)?;
+        out.flush()?;
+        self.say(count, letters, path);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What only a person reads.
+    fn say(&self, count: u64, letters: &DeadLetters, path: &Path) {
+        let path = path.display();
+        let line = match count {
+            0 if !letters.exists() => format!("no dead letters: nothing was ever stored in {path}"),
+            0 if self.is_filtered() => format!("none of the dead letters in {path} is like that"),
+            0 => format!("no dead letters in {path}"),
+            _ if self.json => return,
+            1 => "1 dead letter; `regards-relay dead-letters show ID` shows it whole".to_owned(),
+            _ => format!("{count} dead letters; `regards-relay dead-letters show ID` shows one whole"),
+        };
+        // Nobody is there to read it.
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
+/// A dead letter as programs get it. These keys are relied on.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'a> {
+    id: i64,
+    reason: &'a str,
+    detail: &'a str,
+    sink: Option<&'a str>,
+    source: &'a str,
+    tenant: Option<&'a str>,
+    status: Option<&'a str>,
+    correlation_id: Option<&'a str>,
+    attempts: u32,
+    at: String,
+}
+
+impl<'a> Line<'a> {
+    fn of(letter: &'a Listed) -> Self {
+        Self {
+            id: letter.id,
+            reason: &letter.reason,
+            detail: &letter.detail,
+            sink: letter.sink.as_deref(),
+            source: &letter.source,
+            tenant: letter.tenant.as_deref(),
+            status: letter.status.as_deref(),
+            correlation_id: letter.correlation_id.as_deref(),
+            attempts: letter.attempts,
+            at: time(letter.at),
+        }
+    }
+}
+
+/// Milliseconds since 1970 as RFC 3339 in UTC.
+fn time(at: i64) -> String {
+    jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| format!("{at:.3}"))
+}
+
+fn reason() -> impl TypedValueParser<Value = Reason> {
+    PossibleValuesParser::new(Reason::ALL.map(Reason::as_str))
+        .try_map(|word| Reason::parse(&word).ok_or("is no reason of a dead letter"))
+}
+
+/// A time, or how long ago it is, as milliseconds since 1970.
+fn since(text: &str) -> Result<i64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3_600),
+        "d" => Some(86_400),
+        "w" => Some(604_800),
+        _ => None,
+    };
+    let wrong = || "expected how long ago (90m, 24h, 7d) or a time (2025-05-01, 2025-05-01T12:00:00Z)".to_owned();
+    if let Some(seconds) = seconds {
+        let ago: i64 = number.parse().map_err(|_| wrong())?;
+        let ago = ago.checked_mul(seconds).and_then(|ago| ago.checked_mul(1_000)).ok_or_else(wrong)?;
+        return Ok(jiff::Timestamp::now().as_millisecond().saturating_sub(ago));
+    }
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(time.as_millisecond());
+    }
+    let day: jiff::civil::Date = text.parse().map_err(|_| wrong())?;
+    day.to_zoned(jiff::tz::TimeZone::UTC).map(|day| day.timestamp().as_millisecond()).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! One dead letter, whole.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Line, time};
+use crate::event::{Carrier, Event, FAMILIES, Format, Properties, Reading, Validation};
+use crate::spool::Shown;
+use crate::telemetry::printable;
+
+/// As programs get it: what a list shows, and a sample beside it. These keys are relied on.
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    line: Line<'a>,
+    properties: &'a Properties,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+    event: Option<Box<RawValue>>,
+}
+
+pub(super) fn print(shown: &Shown, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let event = event(shown);
+    if json {
+        let body = std::str::from_utf8(&shown.message.body).ok();
+        let document = Document {
+            line: Line::of(&shown.listed),
+            properties: &shown.message.properties,
+            body,
+            body_base64: body.is_none().then(|| STANDARD.encode(&shown.message.body)),
+            event,
+        };
+        serde_json::to_writer(&mut *out, &document)?;
+        writeln!(out)?;
+    } else {
+        for_people(shown, event.as_deref(), out)?;
+    }
+    Ok(())
+}
+
+fn for_people(shown: &Shown, event: Option<&RawValue>, out: &mut impl Write) -> io::Result<()> {
+    let letter = &shown.listed;
+    let (id, at, attempts) = (letter.id.to_string(), time(letter.at), letter.attempts.to_string());
+    let lines = [
+        ("dead letter", Some(&*id)),
+        ("at", Some(&at)),
+        ("reason", Some(&letter.reason)),
+        ("detail", Some(&letter.detail)),
+        ("sink", letter.sink.as_deref()),
+        ("source", Some(&letter.source)),
+        ("tenant", letter.tenant.as_deref()),
+        ("status", letter.status.as_deref()),
+        ("correlation id", letter.correlation_id.as_deref()),
+        ("attempts", Some(&attempts)),
+    ];
+    for (name, value) in lines {
+        writeln!(out, "{name:<15} {}", printable(value.unwrap_or("-")))?;
+    }
+    let properties = serde_json::to_string_pretty(&shown.message.properties)?;
+    writeln!(out, "\nproperties\n{}", text(&properties))?;
+    let body = &shown.message.body;
+    match std::str::from_utf8(body) {
+        Ok(body) => writeln!(out, "\nbody ({} bytes)\n{}", body.len(), text(body))?,
+        Err(_) => {
+            writeln!(out, "\nbody ({} bytes, not UTF-8: some are shown as �)", body.len())?;
+            writeln!(out, "{}", text(&String::from_utf8_lossy(body)))?;
+        }
+    }
+    match event {
+        Some(event) => writeln!(out, "\nevent\n{}", text(event.get())),
+        None => writeln!(out, "\nevent\nnone: the message could not be read as one"),
+    }
+}
+
+/// Text of several lines, which keeps its lines and its tabs.
+fn text(text: &str) -> String {
+    let lines: Vec<_> = text
+        .split('\n')
+        .map(|line| {
+            let parts: Vec<Cow<'_, str>> = line.trim_end_matches('\r').split('\t').map(printable).collect();
+            parts.join("\t")
+        })
+        .collect();
+    lines.join("\n")
+}
+
+/// The event that the message was, normalized. What was read once is read the same way again: its id says which way that was,
+/// so that no configuration is needed.
+fn event(shown: &Shown) -> Option<Box<RawValue>> {
+    let id = shown.event_id?;
+    let event = FAMILIES.iter().find_map(|family| {
+        let reading = Reading {
+            family,
+            validation: Validation::Lenient,
+            tenant: shown.listed.tenant.as_deref().map(Into::into),
+            max_body: usize::MAX,
+        };
+        Event::read(&shown.message, &reading).ok().filter(|event| event.id == id)
+    })?;
+    let encoded = Format::Normalized.encode(&event, &shown.message, Carrier::Line).ok()?;
+    RawValue::from_string(String::from_utf8(encoded.body.to_vec()).ok()?).ok()
+}

@@ -1,0 +1,89 @@
+//! A list that a person can read: columns as wide as what is in them.
+
+use std::io::{self, Write};
+
+use super::time;
+use crate::spool::Listed;
+use crate::telemetry::printable;
+
+/// What nothing looks like.
+const NONE: &str = "-";
+/// A longer cell is cut, in characters: `show` has all of it.
+const MAX_CELL: usize = 100;
+/// So many rows decide together how wide the columns are.
+const ROWS: usize = 500;
+
+const HEADS: [&str; 10] =
+    ["ID", "AT", "REASON", "SINK", "SOURCE", "TENANT", "STATUS", "CORRELATION ID", "ATTEMPTS", "DETAIL"];
+
+type Cells = [String; HEADS.len()];
+
+/// Rows on their way out.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    rows: Vec<Cells>,
+    widths: Option<[usize; HEADS.len()]>,
+}
+
+impl Table {
+    pub(super) fn row(&mut self, letter: &Listed, out: &mut impl Write) -> io::Result<()> {
+        self.rows.push([
+            letter.id.to_string(),
+            time(letter.at),
+            cell(Some(&letter.reason)),
+            cell(letter.sink.as_deref()),
+            cell(Some(&letter.source)),
+            cell(letter.tenant.as_deref()),
+            cell(letter.status.as_deref()),
+            cell(letter.correlation_id.as_deref()),
+            letter.attempts.to_string(),
+            cell(Some(&letter.detail)),
+        ]);
+        if self.rows.len() < ROWS { Ok(()) } else { self.finish(out) }
+    }
+
+    /// Writes what is there.
+    pub(super) fn finish(&mut self, out: &mut impl Write) -> io::Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let is_first = self.widths.is_none();
+        let mut widths = self.widths.unwrap_or_else(|| HEADS.map(width));
+        for row in &self.rows {
+            for (width_so_far, cell) in widths.iter_mut().zip(row) {
+                *width_so_far = (*width_so_far).max(width(cell));
+            }
+        }
+        self.widths = Some(widths);
+        if is_first {
+            write_row(&widths, HEADS, out)?;
+        }
+        for row in self.rows.drain(..) {
+            write_row(&widths, row.each_ref().map(String::as_str), out)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_row(widths: &[usize; HEADS.len()], cells: [&str; HEADS.len()], out: &mut impl Write) -> io::Result<()> {
+    let mut line = String::new();
+    for (cell, column) in cells.into_iter().zip(widths) {
+        line.push_str(cell);
+        line.extend(std::iter::repeat_n(' ', column.saturating_sub(width(cell)) + 2));
+    }
+    writeln!(out, "{}", line.trim_end())
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn cell(text: Option<&str>) -> String {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return NONE.to_owned() };
+    let text = printable(text);
+    match text.char_indices().nth(MAX_CELL) {
+        // Cutting an escape in two does no harm: what is left is text.
+        Some((end, _)) => text.get(..end).unwrap_or_default().to_owned() + "…",
+        None => text.into_owned(),
+    }
+}

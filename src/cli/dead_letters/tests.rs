@@ -1,0 +1,155 @@
+//! What people and programs get to read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::{DeadLettersConfig, SpoolConfig};
+use crate::event::{Event, FAMILIES, HeaderValue, Message, Properties, Reading, SourceName, Validation};
+use crate::rules::SinkName;
+use crate::source::{EntryId, Receipt};
+use crate::spool::{DeadLetter, Spool};
+
+const GRACE: Duration = Duration::from_secs(20);
+
+fn message(body: &[u8]) -> Arc<Message> {
+    let tenant = HeaderValue::Text("esa".to_owned());
+    Arc::new(Message {
+        source: SourceName::new("regards"),
+        body: bytes::Bytes::copy_from_slice(body),
+        properties: Properties {
+            app_id: Some("rs-lta-manager".to_owned()),
+            timestamp: Some(1_681_461_977),
+            headers: vec![("regards.tenant".to_owned(), tenant)],
+            ..Properties::default()
+        },
+        redelivered: false,
+    })
+}
+
+/// The first can't be read, the second was refused; both say things that steer terminals.
+async fn kept() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = DeadLettersConfig { keep: None, max_size: 1 << 20 };
+    let spool = Spool::open(&SpoolConfig { path: directory.path().join("spool.db") }, &limits).unwrap();
+    let reading = Reading {
+        family: FAMILIES.iter().find(|family| family.name == "lta").unwrap(),
+        validation: Validation::Lenient,
+        tenant: None,
+        max_body: 1024,
+    };
+    let unreadable = message(b"\xff\x1b[2J\n\tx");
+    let invalid = *Event::read(&unreadable, &reading).unwrap_err();
+    let refused = message(b"{\"correlationId\": \"c\\u001b-1\", \"responseStatus\": \"ERROR\", \"more\": [1, 2]}\r\n");
+    let event = Event::read(&refused, &reading).unwrap();
+    let refused = DeadLetter::of_event(&event, refused, Reason::Refused, "413 Payload Too Large\u{9b}")
+        .for_sink(SinkName::new("on_call"), 3);
+    let (to, mut settled) = tokio::sync::mpsc::unbounded_channel();
+    spool.store(DeadLetter::unreadable(invalid, unreadable), Receipt::new(EntryId(1), to.clone()));
+    spool.store(refused, Receipt::new(EntryId(2), to));
+    while settled.recv().await.is_some() {}
+    spool.close(GRACE).await;
+    directory
+}
+
+fn letters(directory: &TempDir) -> DeadLetters {
+    DeadLetters::open_read_only(&directory.path().join("spool.db")).unwrap()
+}
+
+fn list(letters: &DeadLetters, json: bool) -> String {
+    let list = List {
+        tenant: None,
+        status: None,
+        sink: None,
+        reason: None,
+        correlation_id: None,
+        since: None,
+        limit: None,
+        json,
+    };
+    let mut out = Vec::new();
+    list.print(letters, Path::new("spool.db"), &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn show(letters: &DeadLetters, id: i64, json: bool) -> String {
+    let mut out = Vec::new();
+    show::print(&letters.show(id).unwrap().unwrap(), json, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// Compares after the time, which is now, was replaced.
+#[track_caller]
+fn check(text: &str, letters: &DeadLetters, expected: &Expect) {
+    let mut text = text.to_owned();
+    for id in [1, 2] {
+        let at = time(letters.show(id).unwrap().unwrap().listed.at);
+        assert_eq!(at.len(), "2025-05-01T12:00:00.000Z".len());
+        text = text.replace(&at, "2025-05-01T12:00:00.000Z");
+    }
+    assert!(!text.contains(['\u{1b}', '\u{9b}']), "{text:?}");
+    expected.assert_eq(&text);
+}
+
+#[tokio::test]
+async fn lists() {
+    let directory = kept().await;
+    let letters = letters(&directory);
+    check(&list(&letters, false), &letters, &expect![[""]]);
+    check(&list(&letters, true).replace('\u{9b}', "�"), &letters, &expect![[""]]);
+}
+
+#[tokio::test]
+async fn shows() {
+    let directory = kept().await;
+    let letters = letters(&directory);
+    check(&show(&letters, 1, false), &letters, &expect![[""]]);
+    check(&show(&letters, 2, false), &letters, &expect![[""]]);
+}
+
+#[tokio::test]
+async fn shows_to_programs() {
+    let directory = kept().await;
+    let letters = letters(&directory);
+    check(&show(&letters, 1, true), &letters, &expect![[""]]);
+    check(&show(&letters, 2, true).replace('\u{9b}', "�"), &letters, &expect![[""]]);
+}
+
+#[test]
+fn a_list_of_many_pages_is_one_table() {
+    let letter = |id: i64| Listed {
+        id,
+        reason: "not_json".to_owned(),
+        detail: "x".repeat(1_000),
+        sink: None,
+        source: "s".to_owned(),
+        tenant: None,
+        status: None,
+        correlation_id: Some("c".repeat(usize::try_from(id % 7).unwrap())),
+        attempts: 0,
+        at: 0,
+    };
+    let (mut table, mut out) = (Table::default(), Vec::new());
+    for id in (1..=1_200).rev() {
+        table.row(&letter(id), &mut out).unwrap();
+    }
+    table.finish(&mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert_eq!(text.lines().count(), 1_201);
+    assert_eq!(text.matches("CORRELATION ID").count(), 1);
+    assert!(text.lines().all(|line| line.chars().count() < 220), "long causes are cut");
+}
+
+#[test]
+fn a_time_can_be_given_in_two_ways() {
+    assert_eq!(since("1970-01-02"), Ok(86_400_000));
+    assert_eq!(since("1970-01-01T00:00:01.5+00:00"), Ok(1_500));
+    let ago = jiff::Timestamp::now().as_millisecond() - since("24h").unwrap();
+    assert!((86_400_000..86_500_000).contains(&ago), "{ago}");
+    for wrong in ["", "h", "24", "yesterday", "-1h", "99999999999999999999h", "9223372036854775807w"] {
+        assert!(since(wrong).is_err(), "{wrong}");
+    }
+}
