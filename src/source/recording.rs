@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{EntryId, Intake, Receipt, Settled, SourceStats};
 use crate::config::RecordingConfig;
-use crate::event::SourceName;
+use crate::event::{SourceName, sample};
 
 /// How many messages may be unsettled at once.
 const IN_FLIGHT: usize = 1_000;
@@ -73,9 +73,7 @@ impl RecordingSource {
             if stop.is_cancelled() {
                 return Ok(());
             }
-            let message = todo!();
-            let _ = number;
-            let _ = line;
+            let message = sample::parse(&line, &self.name).map_err(|error| invalid(number, &error))?;
             while *unsettled >= IN_FLIGHT || (*unsettled > 0 && !settled.is_empty()) {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
