@@ -72,7 +72,7 @@ enum Command {
     /// Print the JSON Schema of the rules or of the normalized event
     Schema(schema::Arguments),
     /// Watch the whole relay work on this machine, with nothing installed
-    Demo(demo::Arguments),
+    Demo,
     /// Look at what could not be read or delivered
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
         Command::Run => load(&global).map_or_else(Ok, run::run),
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Schema(arguments) => schema::run(&arguments),
-        Command::Demo(arguments) => demo::run(&global, &arguments),
+        Command::Demo => demo::run(),
         Command::DeadLetters(command) => dead_letters::run(&global, &command),
     };
     ended.unwrap_or_else(|error| {

@@ -1,0 +1,209 @@
+//! `demo`: the whole relay on one machine with nothing installed.
+//!
+//! Recorded responses go through the very same relay as `run`'s into librdkafka's mock cluster, a webhook receiver that
+//! verifies signatures, and files; then each destination is read with a client of its own.
+
+mod reader;
+mod receiver;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Options, Strictness};
+use crate::relay::Relay;
+use crate::spool::{DeadLetters, Filter};
+use receiver::Receiver;
+
+const RULES: &str = include_str!("routes.yaml");
+const SAMPLES: &str = include_str!("samples.ndjson");
+/// Known to everyone who reads this, as a demo's secret may be.
+const SECRET: &str = "whsec_cmVnYXJkcy1yZWxheS1kZW1vLXNlY3JldA==";
+/// What the samples and the rules come to: the records of each topic.
+const TOPICS: [(&str, usize); 3] = [("regards.cnes-a", 4), ("regards.cnes-b", 3), ("regards.esa", 4)];
+const WEBHOOKS: usize = 3;
+const LINES: usize = 4;
+const DEAD_LETTERS: usize = 1;
+
+/// Relays the samples and shows what arrived where. Succeeds only if that is everything, and nothing else.
+pub fn run() -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start threads")?;
+    let folder = Folder::make()?;
+    let cluster = MockCluster::new(1).context("can't start the Kafka mock cluster")?;
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{} recorded REGARDS responses of 3 tenants go through the relay by these rules:\n",
+        SAMPLES.lines().count()
+    )?;
+    writeln!(out, "{}", indented(routes(RULES)))?;
+    let arrived = runtime.block_on(relay(&folder, &cluster))?;
+    runtime.shutdown_background();
+    let table = Table::of(&arrived);
+    writeln!(out, "What arrived where, read from each destination with a client of its own:\n\n{}", table.text)?;
+    if let Some(event) = arrived.example() {
+        writeln!(out, "One of the Kafka records, normalized by the relay:\n\n    {event}\n")?;
+    }
+    if !table.complete {
+        writeln!(out, "Not everything arrived where it should. The relay's log above says why.")?;
+        return Ok(ExitCode::FAILURE);
+    }
+    writeln!(out, "{}", next_steps(&folder.0))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What each destination has.
+struct Arrived {
+    topics: Vec<(&'static str, usize, Vec<reader::Record>)>,
+    webhooks: Vec<String>,
+    lines: usize,
+    dead_letters: Vec<String>,
+}
+
+async fn relay(folder: &Folder, cluster: &MockCluster<'_, DefaultProducerContext>) -> anyhow::Result<Arrived> {
+    let receiver = Receiver::start(SECRET).await.context("can't start the webhook receiver")?;
+    let config = configure(folder, &cluster.bootstrap_servers(), &receiver.url())?;
+    let spool = config.spool.path.clone();
+
+    let stop = CancellationToken::new();
+    let interrupted = stop.clone();
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            interrupted.cancel();
+        }
+    });
+    Relay::new(config).run(stop).await?;
+
+    let brokers = cluster.bootstrap_servers();
+    let topics = tokio::task::spawn_blocking(move || {
+        let read = |(topic, due)| Ok((topic, due, reader::read(&brokers, topic)?));
+        TOPICS.into_iter().map(read).collect::<anyhow::Result<Vec<_>>>()
+    });
+    let archive = std::fs::read_to_string(folder.0.join("data/archive/esa.ndjson")).unwrap_or_default();
+    Ok(Arrived {
+        topics: topics.await?.context("can't read what arrived in Kafka")?,
+        webhooks: receiver.bodies(),
+        lines: archive.lines().count(),
+        dead_letters: dead_letters(&spool)?,
+    })
+}
+
+fn configure(folder: &Folder, brokers: &str, webhook: &str) -> anyhow::Result<Config> {
+    std::fs::write(folder.0.join("routes.yaml"), RULES)?;
+    std::fs::write(folder.0.join("samples.ndjson"), SAMPLES)?;
+    let mut options = Options::of_process(Strictness::Run, Some(folder.0.join("data")));
+    for (name, value) in [("DEMO_KAFKA", brokers), ("DEMO_WEBHOOK", webhook), ("DEMO_SECRET", SECRET)] {
+        options.variables.insert(name.to_owned(), value.to_owned());
+    }
+    let loaded = Config::load(&folder.0.join("routes.yaml"), &options);
+    loaded.map(|(config, _)| config).map_err(|wrong| anyhow::anyhow!("the demo's own rules are wrong:\n{}", wrong.render(false)))
+}
+
+fn dead_letters(spool: &Path) -> anyhow::Result<Vec<String>> {
+    let mut reasons = Vec::new();
+    let kept = DeadLetters::open_read_only(spool)?;
+    kept.list(&Filter::default(), |letter| {
+        reasons.push(letter.reason.clone());
+        Ok::<_, crate::spool::SpoolError>(())
+    })?;
+    Ok(reasons)
+}
+
+/// A new folder of this run, which stays to be looked at.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("regards-relay-demo-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| format!("can't make the folder {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Arrived {
+    /// A short event that says a lot.
+    fn example(&self) -> Option<&str> {
+        let records = self.topics.iter().flat_map(|(_, _, records)| records);
+        records.filter(|record| record.value.contains("ERROR")).map(|record| record.value.as_str()).next()
+    }
+}
+
+/// The table of the demo, and whether every number in it is the one that is due.
+struct Table {
+    text: String,
+    complete: bool,
+}
+
+impl Table {
+    fn of(arrived: &Arrived) -> Self {
+        let mut table = Self { text: String::new(), complete: true };
+        table.line("destination", "due", "arrived", "", "");
+        for (topic, due, records) in &arrived.topics {
+            let mut keys: Vec<_> = records.iter().map(|record| record.key.as_str()).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            table.row(&format!("Kafka topic {topic}"), *due, records.len(), &format!("keys {}", keys.join(", ")));
+        }
+        table.row("webhook, signatures verified", WEBHOOKS, arrived.webhooks.len(), "failed and rejected ones");
+        table.row("file archive/esa.ndjson", LINES, arrived.lines, "one event a line");
+        let reasons = arrived.dead_letters.join(", ");
+        table.row("dead letters", DEAD_LETTERS, arrived.dead_letters.len(), &format!("reason {reasons}"));
+        table
+    }
+
+    fn row(&mut self, destination: &str, due: usize, arrived: usize, about: &str) {
+        let as_due = due == arrived;
+        self.complete &= as_due;
+        self.line(destination, &due.to_string(), &arrived.to_string(), if as_due { "ok" } else { "WRONG" }, about);
+    }
+
+    fn line(&mut self, destination: &str, due: &str, arrived: &str, verdict: &str, about: &str) {
+        // Writing to a String can't fail.
+        let _ = writeln!(self.text, "    {destination:<32}{due:>5}{arrived:>9}  {verdict:<7}{about}");
+    }
+}
+
+/// The part of the rules that says where events go.
+fn routes(rules: &str) -> &str {
+    rules.find("routes:").and_then(|begin| rules.get(begin..)).unwrap_or(rules)
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") }).collect()
+}
+
+fn next_steps(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "What to try next:
+
+    ls -R {folder}
+        the rules, the samples, and what the file sink wrote
+    regards-relay --data-dir {folder}/data dead-letters list
+        what could not be read, and why
+    regards-relay check
+        every problem of your own routes.yaml, at its line
+    regards-relay run
+        relay from a real broker, until stopped
+
+From a checkout, `cargo run --` stands for `regards-relay`."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_not_due_fails_the_demo() {
+        let arrived = |lines| Arrived { topics: Vec::new(), webhooks: vec![String::new(); WEBHOOKS], lines, dead_letters: vec![String::new()] };
+        assert!(Table::of(&arrived(LINES)).complete);
+        assert!(!Table::of(&arrived(LINES + 1)).complete);
+    }
+}
