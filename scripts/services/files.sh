@@ -1,0 +1,170 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # variables shared with ../services.sh
+# What both modes give to their brokers: ports, certificates, configuration; and DIR/env for the tests.
+
+open_port() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# Prints a free port below those the system gives to clients, and claims it for DIR.
+free_port() {
+  local port claim first_ephemeral=32768
+  [ ! -r /proc/sys/net/ipv4/ip_local_port_range ] || read -r first_ephemeral _ </proc/sys/net/ipv4/ip_local_port_range
+  [ "$first_ephemeral" -gt 21000 ] || first_ephemeral=32768
+  [ -d "$PORT_CLAIMS" ] || mkdir -m 700 "$PORT_CLAIMS" 2>/dev/null || true
+  for _ in $(seq 200); do
+    port=$((20000 + (RANDOM * 32768 + RANDOM) % (first_ephemeral - 20000)))
+    claim=$PORT_CLAIMS/$port
+    if [ -L "$claim" ] && [ ! -e "$claim" ]; then rm -f "$claim"; fi   # its DIR is gone
+    ln -s "$DIR" "$claim" 2>/dev/null || continue
+    if ! open_port "$port"; then echo "$port"; return; fi
+    rm -f "$claim"
+  done
+  die "found no free port between 20000 and $first_ephemeral"
+}
+
+release_ports() {
+  local claim
+  for claim in "$PORT_CLAIMS"/*; do
+    if [ "$(readlink "$claim" 2>/dev/null)" = "$DIR" ]; then rm -f "$claim"; fi
+  done
+  rmdir "$PORT_CLAIMS" 2>/dev/null || true
+}
+
+# A throw-away authority, a certificate for localhost and one for a client.
+make_certificates() {
+  local tls=$DIR/tls name
+  mkdir -p "$tls"
+  cat >"$tls/openssl.cnf" <<'EOF'
+[req]
+distinguished_name = dn
+[dn]
+[ca]
+basicConstraints = critical, CA:true
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+[server]
+basicConstraints = CA:false
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectAltName = DNS:localhost, IP:127.0.0.1
+[client]
+basicConstraints = CA:false
+keyUsage = critical, digitalSignature
+extendedKeyUsage = clientAuth
+subjectAltName = DNS:relay
+EOF
+  (
+    cd "$tls"
+    new_key=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -config openssl.cnf)
+    openssl req -x509 "${new_key[@]}" -extensions ca -days 30 -subj '/CN=regards-relay test authority' \
+      -keyout ca.key -out ca.pem
+    for name in server client; do
+      openssl req "${new_key[@]}" -subj "/CN=regards-relay test $name" -keyout $name.key -out $name.csr
+      openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 \
+        -extfile openssl.cnf -extensions $name -out $name.pem
+    done
+    cat server.key server.pem >server.both.pem
+    # Containers read these as other users; whoever made DIR decides who gets that far.
+    chmod 755 . && chmod 644 -- *
+  ) 2>"$DIR/openssl.log" || die "openssl could not make certificates: $(cat "$DIR/openssl.log")"
+}
+
+# rabbitmq_conf ADDRESS TLS_DIR
+rabbitmq_conf() {
+  cat <<EOF
+listeners.tcp.1 = $1:$AMQP_PORT
+listeners.ssl.1 = $1:$AMQPS_PORT
+ssl_options.cacertfile = $2/ca.pem
+ssl_options.certfile = $2/server.pem
+ssl_options.keyfile = $2/server.key
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+management.tcp.ip = $1
+management.tcp.port = $MANAGEMENT_PORT
+default_user = $AMQP_USER
+default_pass = $AMQP_PASSWORD
+loopback_users = none
+# The management API shows queue depths of half a second ago, not of five.
+collect_statistics_interval = 500
+disk_free_limit.absolute = 50MB
+vm_memory_high_watermark.absolute = 1GB
+num_acceptors.tcp = 2
+num_acceptors.ssl = 2
+log.console = true
+log.console.level = info
+log.file = false
+EOF
+}
+
+# kafka_properties ADDRESS TLS_DIR DATA_DIR
+kafka_properties() {
+  local module=org.apache.kafka.common.security
+  cat <<EOF
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$KAFKA_CONTROLLER_PORT
+listeners=PLAINTEXT://$1:$KAFKA_PORT,SASL_SSL://$1:$KAFKA_SASL_SSL_PORT,CONTROLLER://127.0.0.1:$KAFKA_CONTROLLER_PORT
+advertised.listeners=PLAINTEXT://127.0.0.1:$KAFKA_PORT,SASL_SSL://127.0.0.1:$KAFKA_SASL_SSL_PORT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+controller.listener.names=CONTROLLER
+log.dirs=$3
+ssl.keystore.type=PEM
+ssl.keystore.location=$2/server.both.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$2/ca.pem
+ssl.client.auth=requested
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.sasl_ssl.plain.sasl.jaas.config=$module.plain.PlainLoginModule required user_$KAFKA_USER="$KAFKA_PASSWORD";
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=$module.scram.ScramLoginModule required;
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=$module.scram.ScramLoginModule required;
+auto.create.topics.enable=false
+num.partitions=1
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+group.initial.rebalance.delay.ms=0
+# Small, and quick to start and to stop: there is nobody to hand the partitions over to.
+num.network.threads=2
+num.io.threads=2
+background.threads=2
+log.cleaner.threads=1
+log.cleaner.dedupe.buffer.size=2097152
+controlled.shutdown.enable=false
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
+EOF
+}
+
+scram_options() {
+  local mechanism
+  for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do
+    printf '%s\n' --add-scram "$mechanism=[name=$KAFKA_USER,password=$KAFKA_PASSWORD]"
+  done
+}
+
+# What the tests read, and what the other verbs need to know again.
+write_env() {
+  local name
+  {
+    printf 'export REGARDS_RELAY_TEST_DIR=%s\n' "$DIR"
+    printf 'export REGARDS_RELAY_TEST_SERVICES=%s\n' "$SCRIPTS/services.sh"
+    for name in CA=tls/ca.pem CLIENT_CERT=tls/client.pem CLIENT_KEY=tls/client.key; do
+      printf 'export REGARDS_RELAY_TEST_%s=%s\n' "${name%=*}" "$DIR/${name#*=}"
+    done
+    if [[ " $SERVICES " == *' rabbitmq '* ]]; then
+      for name in AMQP_PORT AMQPS_PORT MANAGEMENT_PORT AMQP_USER AMQP_PASSWORD; do
+        printf 'export REGARDS_RELAY_TEST_%s=%s\n' "$name" "${!name}"
+      done
+    fi
+    if [[ " $SERVICES " == *' kafka '* ]]; then
+      for name in KAFKA_PORT KAFKA_SASL_SSL_PORT KAFKA_USER KAFKA_PASSWORD; do
+        printf 'export REGARDS_RELAY_TEST_%s=%s\n' "$name" "${!name}"
+      done
+    fi
+  } >"$DIR/env"
+}
