@@ -5,7 +5,6 @@
 //!
 //! This module knows nothing of brokers, rules or sinks.
 
-mod cloudevents;
 mod date;
 mod family;
 mod format;
@@ -51,22 +50,22 @@ pub enum Validation {
 pub enum Outcome {
     /// GRANTED: REGARDS will work on it.
     Accepted,
-    /// DENIED, INVALID_CONTENT, SKIPPED: it never will.
+    /// DENIED, `INVALID_CONTENT`, SKIPPED: it never will.
     Rejected,
     /// SUCCESS, DONE, DELETED.
     Succeeded,
     /// ERROR, FAILED.
     Failed,
-    /// SUBORDER_DONE, DELAYED: on its way.
+    /// `SUBORDER_DONE`, DELAYED: on its way.
     Progress,
 }
 
 /// A valid, normalized message.
 #[derive(Debug)]
 pub struct Event {
-    /// UUIDv5 over what identifies the response; see `identity`.
+    /// `UUIDv5` over what identifies the response: see [`NAMESPACE`].
     pub id: Uuid,
-    /// The family's CloudEvents type, `fr.cnes.regards.lta.submission.response`.
+    /// The family's `CloudEvents` type, `fr.cnes.regards.lta.submission.response`.
     pub kind: &'static str,
     /// The source it came from.
     pub source: SourceName,

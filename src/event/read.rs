@@ -39,24 +39,24 @@ pub(super) fn read(message: &Message, reading: &Reading) -> Result<Event, Box<In
     let members = body_text(message, reading).and_then(|text| members(text, &mut relaxed));
     let mut body = match members {
         Ok(members) => Body::sort(members, reading.family, &mut warnings),
-        Err(refusal) => return Err(invalid(refusal, message, reading, &Body::default())),
+        Err(refusal) => return Err(Box::new(invalid(refusal, message, reading, &Body::default()))),
     };
-    event(message, reading, &mut body, warnings).map_err(|refusal| invalid(refusal, message, reading, &body))
+    event(message, reading, &mut body, warnings).map_err(|refusal| Box::new(invalid(refusal, message, reading, &body)))
 }
 
 /// A refusal with what could be read all the same, so that a person can find the message.
-fn invalid(refusal: Refusal, message: &Message, reading: &Reading, body: &Body<'_>) -> Box<Invalid> {
+fn invalid(refusal: Refusal, message: &Message, reading: &Reading, body: &Body<'_>) -> Invalid {
     let text = |raw: Option<&RawValue>| match raw.map(Value::of) {
         Some(Value::Text(text)) => Some(text.into_owned()),
         _ => None,
     };
-    Box::new(Invalid {
+    Invalid {
         reason: refusal.reason,
         detail: refusal.detail,
         tenant: tenant(message, reading).ok().map(|tenant| tenant.as_ref().to_owned()),
         status: text(body.fields.status).filter(|status| status.len() <= MAX_STATUS_BYTES),
         correlation_id: text(body.fields.key).or_else(|| message.properties.correlation_id.clone()),
-    })
+    }
 }
 
 /// The event of a body that is an object.

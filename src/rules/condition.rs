@@ -1,7 +1,7 @@
 //! When a route matches.
 
 use super::Glob;
-use crate::event::{Event, Message};
+use crate::event::Event;
 
 /// All that is given must match; nothing given matches everything.
 #[derive(Debug, Clone, Default)]
@@ -29,11 +29,11 @@ pub enum Field {
 impl Condition {
     /// Whether that event is meant. Blocks in blocks are as deep as the file that was parsed into them.
     #[must_use]
-    pub fn matches(&self, event: &Event, message: &Message) -> bool {
+    pub fn matches(&self, event: &Event) -> bool {
         self.fields
             .iter()
             .all(|(field, globs)| field.of(event).is_some_and(|value| globs.iter().any(|glob| glob.matches(value))))
-            && !self.not.iter().any(|block| block.matches(event, message))
+            && !self.not.iter().any(|block| block.matches(event))
     }
 }
 

@@ -61,10 +61,10 @@ pub struct Plan {
 impl Rules {
     /// Where that event goes: to the sinks of every route that matches, from the top, until a final one.
     #[must_use]
-    pub fn plan(&self, event: &Event, message: &Message) -> Plan {
+    pub fn plan(&self, event: &Event, _message: &Message) -> Plan {
         let mut plan = Plan { matched: Vec::new(), deliveries: Vec::new(), unrouted: false };
         for (index, route) in self.routes.iter().enumerate() {
-            if !route.when.matches(event, message) {
+            if !route.when.matches(event) {
                 continue;
             }
             plan.matched.push(index);

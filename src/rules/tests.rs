@@ -40,7 +40,7 @@ fn not(mut condition: Condition, blocks: Vec<Condition>) -> Condition {
 }
 
 fn matches(condition: &Condition) -> bool {
-    condition.matches(&event(), &message())
+    condition.matches(&event())
 }
 
 #[test]

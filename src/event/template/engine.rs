@@ -102,8 +102,8 @@ impl Engine {
         self.names.iter().filter(|name| names::can_be_null(name) && fails(Some(name))).cloned().collect()
     }
 
-    pub(super) fn render(&self, mode: Mode, source: impl Source) -> Result<Rendered, TemplateError> {
-        self.run(mode, &source).map_err(|error| explain(&error))
+    pub(super) fn render(&self, mode: Mode, source: &impl Source) -> Result<Rendered, TemplateError> {
+        self.run(mode, source).map_err(|error| explain(&error))
     }
 
     fn run(&self, mode: Mode, source: &impl Source) -> Result<Rendered, Error> {

@@ -83,7 +83,7 @@ impl Template {
     pub fn render(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
         match &self.0.kind {
             Kind::Plain(plain) => Ok(plain.render(scope)),
-            Kind::Engine(engine) => engine.render(Mode::Text, scope).map(|rendered| rendered.text),
+            Kind::Engine(engine) => engine.render(Mode::Text, &scope).map(|rendered| rendered.text),
         }
     }
 
@@ -91,7 +91,7 @@ impl Template {
     pub fn render_address(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
         match &self.0.kind {
             Kind::Plain(plain) => plain.render_address(scope),
-            Kind::Engine(engine) => engine.render(Mode::Address, scope).map(|rendered| rendered.text),
+            Kind::Engine(engine) => engine.render(Mode::Address, &scope).map(|rendered| rendered.text),
         }
     }
 
@@ -100,7 +100,7 @@ impl Template {
     pub fn render_key(&self, scope: Scope<'_>) -> Result<Option<String>, TemplateError> {
         match &self.0.kind {
             Kind::Plain(plain) => Ok(plain.render_key(scope)),
-            Kind::Engine(engine) => engine.render(Mode::Key, scope).map(|rendered| {
+            Kind::Engine(engine) => engine.render(Mode::Key, &scope).map(|rendered| {
                 let is_null = !rendered.some_value && (rendered.some_null || rendered.text.is_empty());
                 (!is_null).then_some(rendered.text)
             }),
@@ -113,7 +113,7 @@ impl Template {
     pub fn render_url(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
         let text = match &self.0.kind {
             Kind::Plain(plain) => plain.render_url(scope)?,
-            Kind::Engine(engine) => engine.render(Mode::Url, scope)?.text,
+            Kind::Engine(engine) => engine.render(Mode::Url, &scope)?.text,
         };
         let path = text.split(['?', '#']).next().unwrap_or_default();
         if path.split(['/', '\\']).any(|segment| segment == "." || segment == "..") {

@@ -108,10 +108,8 @@ fn check_calls(source: &str, environment: &Environment<'_>) -> Result<(), Templa
     let mut state = environment.empty_state();
     for word in Words::of(source) {
         before = match (before, word) {
-            (_, "|") => Before::Bar,
-            (Before::Other, "is") => Before::Is,
-            (Before::Is, "not") => Before::Is,
-            (Before::BlockStart, "filter") => Before::Bar,
+            (_, "|") | (Before::BlockStart, "filter") => Before::Bar,
+            (Before::Other, "is") | (Before::Is, "not") => Before::Is,
             (_, "{%" | "{%-" | "{%+") => Before::BlockStart,
             (Before::Bar, name) => {
                 let found = state.apply_filter(name, &[]);
@@ -171,7 +169,8 @@ impl<'a> Iterator for Words<'a> {
     fn next(&mut self) -> Option<&'a str> {
         if !self.inside {
             loop {
-                let start = self.rest.find("{{").into_iter().chain(self.rest.find("{%")).chain(self.rest.find("{#")).min()?;
+                let start =
+                    self.rest.find("{{").into_iter().chain(self.rest.find("{%")).chain(self.rest.find("{#")).min()?;
                 self.take(start)?;
                 if !self.rest.starts_with("{#") {
                     break;

@@ -1,4 +1,4 @@
-//! CloudEvents 1.0: the event's context attributes, and the normalized event as their data.
+//! `CloudEvents` 1.0: the event's context attributes, and the normalized event as their data.
 //!
 //! Structured mode is the JSON event format (`application/cloudevents+json`). In binary mode the attributes are headers:
 //! on Kafka `ce_…`, in UTF-8 as it is (Kafka binding 1.0.2, section 3.2.3: only HTTP percent-encodes); on AMQP
@@ -8,8 +8,9 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::format::{JSON, to_json};
-use super::{Carrier, Encoded, Event, TemplateError, template};
+use super::{Carrier, Encoded, JSON, to_json};
+use crate::event::template::percent_encode;
+use crate::event::{Event, TemplateError};
 
 const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
 const KAFKA_PREFIX: &str = "ce_";
@@ -36,7 +37,7 @@ impl Attributes {
     fn of(name: &str, event: &Event) -> Self {
         let mut source = format!("{name}/");
         // A URI reference. The names of sources are nearly always letters, digits and dashes.
-        template::percent_encode(&mut source, event.source.as_str());
+        percent_encode(&mut source, event.source.as_str());
         let mut attributes = vec![
             ("specversion", "1.0".to_owned()),
             ("id", event.id.to_string()),
@@ -54,7 +55,7 @@ impl Attributes {
     }
 }
 
-/// A CloudEvents string (section 3.1 of the specification) may not have control characters or non-characters.
+/// A `CloudEvents` string (section 3.1 of the specification) may not have control characters or non-characters.
 fn printable(text: &str) -> String {
     let allowed = |char: char| {
         let code = u32::from(char);

@@ -1,10 +1,14 @@
 //! From event to bytes: the formats a sink can ask for.
 
+mod cloudevents;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{Event, Message, Scope, Template, TemplateError, cloudevents};
+use super::{Event, Message, Scope, Template, TemplateError};
 
 /// What the body of a delivery is.
 #[derive(Debug, Clone, Default)]
@@ -14,7 +18,7 @@ pub enum Format {
     Normalized,
     /// The bytes as received.
     Original,
-    /// CloudEvents 1.0: structured or binary, as the carrier has it.
+    /// `CloudEvents` 1.0: structured or binary, as the carrier has it.
     CloudEvents {
         /// The relay's name, the first part of the attribute `source`.
         name: String,
@@ -50,7 +54,7 @@ pub struct Encoded {
 }
 
 /// The MIME type of the normalized event.
-pub(super) const JSON: &str = "application/json";
+const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Format {
@@ -79,7 +83,7 @@ impl Format {
 }
 
 impl Encoded {
-    pub(super) fn of(body: Vec<u8>, content_type: &'static str) -> Self {
+    fn of(body: Vec<u8>, content_type: &'static str) -> Self {
         Self {
             body: body.into(),
             content_type: Some(Cow::Borrowed(content_type)),
@@ -90,7 +94,7 @@ impl Encoded {
 }
 
 /// JSON on one line: white space outside strings was removed when the event was read, and strings escape theirs.
-pub(super) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, TemplateError> {
+fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, TemplateError> {
     // An event is text keys and values through and through: serializing one can't fail.
     serde_json::to_vec(value).map_err(|error| TemplateError(format!("the event can't be written as JSON: {error}")))
 }
