@@ -9,6 +9,7 @@
 //! - `diagnostic`, `mask`: what was wrong, shown without secrets.
 
 pub mod address;
+mod braces;
 mod check;
 mod decode;
 mod diagnostic;

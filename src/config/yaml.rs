@@ -10,6 +10,7 @@ use serde_saphyr::granit_parser::{
     ErrorKind, Event, Parser, ScalarStyle, ScanError, StrInput, StructureStyle, options,
 };
 
+use super::braces::Guarded;
 use super::diagnostic::Diagnostic;
 
 /// The longest file that is read, in bytes: ten thousand routes take about two million.
@@ -111,12 +112,14 @@ pub(super) fn read(text: &str) -> Result<Arc<Node>, Diagnostic> {
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    Builder { text, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0 }
-        .build(Parser::new_from_str_with_options(text, options))
+    let guarded = Guarded::new(text);
+    let parser = Parser::new_from_str_with_options(&guarded.text, options);
+    Builder { text, guarded: &guarded, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0 }.build(parser)
 }
 
 struct Builder<'a> {
     text: &'a str,
+    guarded: &'a Guarded<'a>,
     open: Vec<Open>,
     anchors: HashMap<usize, Arc<Node>>,
     root: Option<Arc<Node>>,
@@ -126,7 +129,7 @@ struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn build(mut self, parser: Parser<'a, StrInput<'a>>) -> Result<Arc<Node>, Diagnostic> {
         for event in parser {
-            let (event, place) = event.map_err(|error| syntax_error(self.text, &error))?;
+            let (event, place) = event.map_err(|error| self.syntax_error(&error))?;
             let place = self.span(place.byte_range());
             self.event(event, place)?;
         }
@@ -139,8 +142,8 @@ impl<'a> Builder<'a> {
     /// The byte range, inside the text and on the boundaries of characters whatever the parser says.
     fn span(&self, range: Option<std::ops::Range<usize>>) -> Span {
         let range = range.unwrap_or_default();
-        let inside = |mut at: usize| {
-            at = at.min(self.text.len());
+        let inside = |at: usize| {
+            let mut at = self.guarded.original(at).min(self.text.len());
             while !self.text.is_char_boundary(at) {
                 at -= 1;
             }
@@ -159,7 +162,7 @@ impl<'a> Builder<'a> {
                     Some(_) => return Err(tagged(place)),
                 };
                 let plain = style == ScalarStyle::Plain && !string;
-                let kind = Kind::Scalar(Scalar { text: text.into_owned(), plain });
+                let kind = Kind::Scalar(Scalar { text: self.guarded.restore(text), plain });
                 self.add(Node { span: place, head: place, kind, depth: 1, size: 1 }, anchor, false)
             }
             Event::SequenceStart(style, anchor, tag) => {
@@ -294,21 +297,23 @@ fn tagged(place: Span) -> Diagnostic {
         .help("remove the tag; quote the value if it has to start with `!`")
 }
 
-fn syntax_error(text: &str, error: &ScanError) -> Diagnostic {
-    let mut at = error.marker().byte_offset().unwrap_or(text.len()).min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
+impl Builder<'_> {
+    fn syntax_error(&self, error: &ScanError) -> Diagnostic {
+        let at = error.marker().byte_offset().unwrap_or(self.guarded.text.len());
+        let at = self.span(Some(at..at)).start;
+        // At the end of a line there is nothing to point at.
+        let next = self.text.get(at..).and_then(|rest| rest.chars().next()).filter(|&next| next != '\n');
+        not_yaml(error.kind(), Span::new(at, next.map_or(at, |next| at + next.len_utf8())))
     }
-    // At the end of a line there is nothing to point at: the last character before it is meant.
-    let next = text.get(at..).and_then(|rest| rest.chars().next()).filter(|&next| next != '\n');
-    let end = next.map_or(at, |next| at + next.len_utf8());
-    let span = Span::new(at, end);
-    if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
+}
+
+fn not_yaml(kind: &ErrorKind, span: Span) -> Diagnostic {
+    if matches!(kind, ErrorKind::RecursionLimitExceeded) {
         return Diagnostic::error("too-deep", span, format!("more than {MAX_DEPTH} levels inside each other"))
             .help("no configuration needs that many: look for an indentation that has slipped");
     }
-    let diagnostic = Diagnostic::error("yaml-syntax", span, format!("this is not YAML: {}", error.kind()));
-    match error.kind() {
+    let diagnostic = Diagnostic::error("yaml-syntax", span, format!("this is not YAML: {kind}"));
+    match kind {
         ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
             diagnostic.help("a value that has `: ` in it needs quotes; a key has to stand on a line of its own")
         }

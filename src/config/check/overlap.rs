@@ -3,7 +3,7 @@
 //! Both answers err on the side of silence or of a warning, as the caller needs it: conditions are compared as they are
 //! written, not by what events there are.
 
-use crate::event::{Family, Outcome};
+use crate::event::Family;
 use crate::rules::{Condition, Field, Glob};
 
 /// What is known of the values that events can have.
@@ -15,7 +15,7 @@ pub(super) struct Overlap {
 impl Overlap {
     pub fn of(families: &[&'static Family]) -> Self {
         let statuses = families.iter().flat_map(|family| family.statuses);
-        Self { statuses: statuses.map(|(status, outcome)| (*status, word(*outcome))).collect() }
+        Self { statuses: statuses.map(|(status, outcome)| (*status, outcome.as_str())).collect() }
     }
 
     /// No event matches both, for certain.
@@ -74,15 +74,5 @@ fn never_both(one: &Glob, other: &Glob) -> bool {
             let (sa, sb, ea, eb) = (start(a), start(b), end(a), end(b));
             !(sa.starts_with(&sb) || sb.starts_with(&sa)) || !(ea.ends_with(&eb) || eb.ends_with(&ea))
         }
-    }
-}
-
-fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Accepted => "accepted",
-        Outcome::Rejected => "rejected",
-        Outcome::Succeeded => "succeeded",
-        Outcome::Failed => "failed",
-        Outcome::Progress => "progress",
     }
 }

@@ -209,7 +209,11 @@ fn retry(at: Option<&At<raw::Retry>>, webhook: bool, reader: &mut Reader<'_>) ->
 fn amqp(at: &At<raw::AmqpSink>, reader: &mut Reader<'_>) -> Option<AmqpSinkConfig> {
     let raw = &at.value;
     let connection = broker::connection(&broker_of(raw), reader);
-    let exchange = raw.exchange.as_ref().and_then(|exchange| short(exchange, "exchange", reader));
+    // The empty name is AMQP's default exchange, which leads to the queue that the routing key names.
+    let exchange = raw.exchange.as_ref().and_then(|exchange| match exchange.value.text.as_str() {
+        "" => Some(String::new()),
+        _ => short(exchange, "exchange", reader),
+    });
     let routing_key = match &raw.routing_key {
         Some(key) => template(reader, key),
         None => Template::compile("").ok(),

@@ -1,0 +1,317 @@
+//! Wrong routes, and routes that can't be meant.
+
+use expect_test::expect;
+
+use super::{right, routes, warned, wrong};
+
+#[test]
+fn a_route_has_a_name_of_its_own_and_known_sinks() {
+    wrong(
+        &routes("- to: a\n- { name: one, to: c }\n- { name: one, to: [a, bb] }\n- { name: two }"),
+        expect![[r#"
+        warning[unused-sink]: no route leads to the sink `b`
+         --> routes.yaml:3:29
+          |
+        3 | sinks: { a: { stdout: {} }, b: { stdout: {} } }
+          |                             ^
+          |
+          = help: name it in the `to:` of a route, or remove it
+
+        error[missing-key]: `name` is missing
+         --> routes.yaml:5:7
+          |
+        5 |     - to: a
+          |       ^^ needs `name`
+          |
+          = help: add `name:`: Its name, in metrics, logs and `explain`
+
+        error[unknown-sink]: there is no sink `c`
+         --> routes.yaml:6:24
+          |
+        6 |     - { name: one, to: c }
+          |                        ^ did you mean `a`?
+          |
+          = help: write `a`
+
+        error[duplicate-route]: there are two routes named `one`
+         --> routes.yaml:7:15
+          |
+        6 |     - { name: one, to: c }
+          |               --- first here
+        7 |     - { name: one, to: [a, bb] }
+          |               ^^^
+          |
+          = help: give each a name of its own: metrics and `explain` tell them apart by it
+
+        error[unknown-sink]: there is no sink `bb`
+         --> routes.yaml:7:28
+          |
+        7 |     - { name: one, to: [a, bb] }
+          |                            ^^ did you mean `b`?
+          |
+          = help: write `b`
+
+        error[missing-key]: `to` is missing
+         --> routes.yaml:8:7
+          |
+        8 |     - { name: two }
+          |       ^^^^^^^^^^^^^ needs `to`
+          |
+          = help: add `to:`: The sinks its events go to; an empty list drops them on purpose
+
+    "#]],
+    );
+}
+
+#[test]
+fn unrouted_says_what_becomes_of_the_rest() {
+    let with = |unrouted: &str| routes("- { name: all, to: [a, b] }").replace("unrouted: drop", unrouted);
+    wrong(
+        &with(""),
+        expect![[r#"
+        error[missing-key]: `unrouted` is missing
+         --> routes.yaml:1:1
+          |
+        1 | version: 1
+          | ^^^^^^^ needs `unrouted`
+          |
+          = help: add `unrouted:`: What becomes of events that no route matches: `drop`, `dead_letter`, or names of sinks
+
+    "#]],
+    );
+    wrong(
+        &with("unrouted: dead-letter"),
+        expect![[r#"
+        error[unknown-sink]: there is no sink `dead-letter`
+         --> routes.yaml:7:11
+          |
+        7 | unrouted: dead-letter
+          |           ^^^^^^^^^^^ did you mean `dead_letter`?
+          |
+          = help: write `dead_letter`
+
+    "#]],
+    );
+    wrong(
+        &with("unrouted: []"),
+        expect![[r#"
+        error[empty-list]: `unrouted` has to say what becomes of such events
+         --> routes.yaml:7:11
+          |
+        7 | unrouted: []
+          |           ^^
+          |
+          = help: write `drop` (they are counted), `dead_letter`, or names of sinks
+
+    "#]],
+    );
+    wrong(
+        &with("unrouted: [drop, a]"),
+        expect![[r#"
+        error[unknown-sink]: there is no sink `drop`
+         --> routes.yaml:7:12
+          |
+        7 | unrouted: [drop, a]
+          |            ^^^^
+          |
+          = help: there are: `a`, `b`
+
+    "#]],
+    );
+}
+
+#[test]
+fn conditions() {
+    wrong(
+        &routes(
+            "- name: one
+  when: { outcome: [faild, \"*ed\"], tennant: esa, session: [], not: { type: [x, {}] } }
+  to: [a, b]
+- name: two
+  when: { not: {} }
+  to: []",
+        ),
+        expect![[r#"
+            error[never-matches]: no event has the outcome `faild`
+             --> routes.yaml:6:25
+              |
+            6 |       when: { outcome: [faild, "*ed"], tennant: esa, session: [], not: { type: [x, {}] } }
+              |                         ^^^^^ did you mean `failed`?
+              |
+              = help: write `failed`
+
+            error[unknown-key]: unknown key `tennant`
+             --> routes.yaml:6:40
+              |
+            6 |       when: { outcome: [faild, "*ed"], tennant: esa, session: [], not: { type: [x, {}] } }
+              |                                        ^^^^^^^ did you mean `tenant`?
+              |
+              = help: write `tenant:`
+
+            error[empty-list]: an empty list matches nothing
+             --> routes.yaml:6:63
+              |
+            6 |       when: { outcome: [faild, "*ed"], tennant: esa, session: [], not: { type: [x, {}] } }
+              |                                                               ^^
+              |
+              = help: remove the field to match everything
+
+            warning[never-matches]: no event has the type `x`
+             --> routes.yaml:6:81
+              |
+            6 |       when: { outcome: [faild, "*ed"], tennant: esa, session: [], not: { type: [x, {}] } }
+              |                                                                                 ^
+              |
+              = help: there are: `fr.cnes.regards.lta.submission.response`
+
+            error[wrong-type]: expected a text, found a mapping of keys to values
+             --> routes.yaml:6:84
+              |
+            6 |       when: { outcome: [faild, "*ed"], tennant: esa, session: [], not: { type: [x, {}] } }
+              |                                                                                    ^^
+              |
+              = help: write a text here
+
+            error[empty-not]: this `not` has no field in it: nothing would ever match
+             --> routes.yaml:9:20
+              |
+            9 |       when: { not: {} }
+              |                    ^^
+              |
+              = help: write what must not match, as in `not: { session: "test-*" }`
+
+        "#]],
+    );
+}
+
+#[test]
+fn patterns_that_match_nothing() {
+    warned(
+        &routes(
+            "- name: one\n  when: { status: [error, DONE, GRANT*], source: regard, type: fr.cnes.* }\n  to: [a, b]",
+        ),
+        expect![[r#"
+            warning[never-matches]: no event has the status `error`
+             --> routes.yaml:6:24
+              |
+            6 |       when: { status: [error, DONE, GRANT*], source: regard, type: fr.cnes.* }
+              |                        ^^^^^ did you mean `ERROR`?
+              |
+              = help: write `ERROR`
+
+            warning[never-matches]: no event has the status `DONE`
+             --> routes.yaml:6:31
+              |
+            6 |       when: { status: [error, DONE, GRANT*], source: regard, type: fr.cnes.* }
+              |                               ^^^^
+              |
+              = help: there are: `GRANTED`, `DENIED`, `SUCCESS`, `ERROR`
+
+            warning[never-matches]: no event has the source `regard`
+             --> routes.yaml:6:54
+              |
+            6 |       when: { status: [error, DONE, GRANT*], source: regard, type: fr.cnes.* }
+              |                                                      ^^^^^^ did you mean `regards`?
+              |
+              = help: write `regards`
+
+        "#]],
+    );
+}
+
+#[test]
+fn routes_that_are_never_reached() {
+    warned(
+        &routes(
+            "- { name: esa, when: { tenant: \"esa*\" }, to: a, final: true }
+- { name: esa-errors, when: { tenant: esa-2, status: ERROR }, to: b }
+- { name: all, to: [a, b], final: true }
+- { name: more, to: a }",
+        ),
+        expect![[r#"
+            warning[hidden-route]: no event reaches this route: all that it matches stop at `esa`
+             --> routes.yaml:6:7
+              |
+            6 |     - { name: esa-errors, when: { tenant: esa-2, status: ERROR }, to: b }
+              |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: put it above that one, or remove `final: true` there
+
+            warning[sink-of-several]: an event that `esa-errors` matches, too, goes to this sink once, by that route
+             --> routes.yaml:7:24
+              |
+            7 |     - { name: all, to: [a, b], final: true }
+              |                        ^^^^^^
+              |
+              = help: remove the sink here, or make the two routes exclude each other (`not:`, or `final: true` on `esa-errors`)
+
+            warning[hidden-route]: no event reaches this route: all that it matches stop at `all`
+             --> routes.yaml:8:7
+              |
+            8 |     - { name: more, to: a }
+              |       ^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: put it above that one, or remove `final: true` there
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_sink_of_two_routes_that_match_the_same() {
+    warned(
+        &routes(
+            "- { name: errors, when: { outcome: failed }, to: [a, b] }\n- { name: esa, when: { tenant: \"esa-*\" }, to: [b, b] }",
+        ),
+        expect![[r#"
+            warning[sink-of-several]: an event that `errors` matches, too, goes to this sink once, by that route
+             --> routes.yaml:6:51
+              |
+            6 |     - { name: esa, when: { tenant: "esa-*" }, to: [b, b] }
+              |                                                   ^^^^^^
+              |
+              = help: remove the sink here, or make the two routes exclude each other (`not:`, or `final: true` on `errors`)
+
+            warning[sink-twice]: `b` is named twice
+             --> routes.yaml:6:55
+              |
+            6 |     - { name: esa, when: { tenant: "esa-*" }, to: [b, b] }
+              |                                                       ^
+              |
+              = help: once is enough: each sink gets an event once
+
+        "#]],
+    );
+}
+
+#[test]
+fn routes_that_exclude_each_other_share_sinks_in_silence() {
+    for pair in [
+        ["when: { tenant: esa }", "when: { tenant: [cnes, dlr] }"],
+        ["when: { tenant: \"cnes-*\" }", "when: { tenant: \"esa-*\" }"],
+        ["when: { tenant: \"*-a\" }", "when: { tenant: \"*-b\" }"],
+        ["when: { outcome: failed }", "when: { status: [GRANTED, SUCCESS] }"],
+        ["when: { tenant: esa }", "when: { not: { tenant: \"es*\" } }"],
+        ["when: { tenant: esa }, final: true", "when: { status: ERROR }"],
+    ] {
+        let [one, other] = pair;
+        right(&routes(&format!("- {{ name: one, to: [a, b], {one} }}\n- {{ name: two, to: a, {other} }}")));
+    }
+}
+
+#[test]
+fn a_sink_that_nothing_leads_to() {
+    warned(
+        &routes("- { name: all, to: a }"),
+        expect![[r#"
+        warning[unused-sink]: no route leads to the sink `b`
+         --> routes.yaml:3:29
+          |
+        3 | sinks: { a: { stdout: {} }, b: { stdout: {} } }
+          |                             ^
+          |
+          = help: name it in the `to:` of a route, or remove it
+
+    "#]],
+    );
+}

@@ -1,0 +1,257 @@
+//! What is secret is never shown: not in what is said about the file, not by `Debug`.
+
+use expect_test::expect;
+
+use super::{Strictness, options, parse, right_with, sink, source, warned, wrong};
+use crate::config::{Config, SinkKind, SourceKind, WebhookAuth, WebhookUrl};
+
+#[test]
+fn a_secret_in_the_file_is_a_warning_and_masked() {
+    warned(
+        &sink(
+            "webhook:
+  url: https://me:hunter2@example.org/
+  secret: whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg==
+  auth: { bearer: hunter2 }",
+        ),
+        expect![[r#"
+            warning[secret-in-clear]: the password in this URL stands in the file itself
+             --> routes.yaml:6:12
+              |
+            6 |       url: https://me:***@example.org/
+              |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`, which is read anew when it changes
+
+            warning[secret-in-clear]: the secret stands in the file itself
+             --> routes.yaml:7:15
+              |
+            7 |       secret: ***
+              |               ^^^
+              |
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`, which is read anew when it changes
+
+            warning[secret-in-clear]: the token stands in the file itself
+             --> routes.yaml:8:23
+              |
+            8 |       auth: { bearer: *** }
+              |                       ^^^
+              |
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`, which is read anew when it changes
+
+        "#]],
+    );
+}
+
+#[test]
+fn mistakes_beside_a_secret_don_t_show_it() {
+    wrong(
+        &source(
+            "amqp: { url: \"amqp://me:hunter2@localhost/a/b\", queue: q, passwrod: hunter2, pasword: \"${X:-hunter2}\", password: [hunter2] }
+validation: hunter",
+        ),
+        expect![[r#"
+            error[broker-url]: a virtual host with a slash in it has to be written with `%2F` in a URL
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: "amqp://me:***@localhost/a/b", queue: q, passwrod: ***, pasword: "${X:-***}", password: [***] }
+              |                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write `%2F`, or name it in `vhost:` as it is
+
+            error[unknown-key]: unknown key `passwrod`
+             --> routes.yaml:4:59
+              |
+            4 |     amqp: { url: "amqp://me:***@localhost/a/b", queue: q, passwrod: ***, pasword: "${X:-***}", password: [***] }
+              |                                                           ^^^^^^^^ did you mean `password`?
+              |
+              = help: write `password:`
+
+            error[unknown-key]: unknown key `pasword`
+             --> routes.yaml:4:74
+              |
+            4 |     amqp: { url: "amqp://me:***@localhost/a/b", queue: q, passwrod: ***, pasword: "${X:-***}", password: [***] }
+              |                                                                          ^^^^^^^ did you mean `password`?
+              |
+              = help: write `password:`
+
+            error[wrong-type]: expected a text, found a list
+             --> routes.yaml:4:106
+              |
+            4 |     amqp: { url: "amqp://me:***@localhost/a/b", queue: q, passwrod: ***, pasword: "${X:-***}", password: [***] }
+              |                                                                                                          ^^^^^
+              |
+              = help: write a text here
+
+            error[unknown-word]: `hunter` is not one of `lenient`, `strict`
+             --> routes.yaml:5:17
+              |
+            5 |     validation: hunter
+              |                 ^^^^^^
+              |
+              = help: write one of these
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_file_that_is_not_yaml_doesn_t_show_them_either() {
+    wrong(
+        "sources:\n  a: { password: hunter2, url: amqp://me:hunter2@localhost\nsinks:\n",
+        expect![[r#"
+        error[yaml-syntax]: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
+         --> routes.yaml:3:6
+          |
+        3 | sinks:
+          |      ^
+          |
+          = help: separate the entries by commas and close the bracket; quote a value that holds `{`, `}`, `[`, `]` or `,`
+
+    "#]],
+    );
+    wrong(
+        "auth:\n  - hunter2\n   - hunter2: x: y\n",
+        expect![[r#"
+        error[yaml-syntax]: this is not YAML: mapping values are not allowed in this context
+         --> routes.yaml:3:6
+          |
+        3 |    - ***
+          |      ^^^
+          |
+          = help: a value that has `: ` in it needs quotes; a key has to stand on a line of its own
+
+    "#]],
+    );
+    wrong(
+        "secret: |\n  hunter2\n hunter2: {\n",
+        expect![[r#"
+        error[yaml-syntax]: this is not YAML: while parsing a block mapping, did not find expected key
+         --> routes.yaml:3:2
+          |
+        3 |  ***
+          |  ^^^
+          |
+          = help: look for a slipped indentation, a missing colon or quote on this line or the one before
+
+    "#]],
+    );
+}
+
+#[test]
+fn what_is_inserted_is_never_shown() {
+    let text = source(
+        "amqp: { url: \"${URL}\", queue: q, prefetch: \"${N}\", exclusive: ${E} }\nvalidation: ${V}\nexpects: ${V}",
+    );
+    let variables = [("URL", "hunter2://x"), ("N", "hunter2"), ("E", "hunter2"), ("V", "hunter2")];
+    let errors = parse(&text, Strictness::Run, &variables).unwrap_err();
+    expect![[r#"
+        error[yaml-syntax]: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
+         --> routes.yaml:4:68
+          |
+        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: ${E} }
+          |                                                                    ^
+          |
+          = help: separate the entries by commas and close the bracket; quote a value that holds `{`, `}`, `[`, `]` or `,`
+
+    "#]].assert_eq(&errors.to_string());
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let text = "version: 1
+sources: { regards: { amqp: { url: \"amqp://me:${S}@localhost\", username: \"${S}\", password: \"${S}\", queue: q } } }
+sinks:
+  kafka: { kafka: { brokers: one, topic: t, options: { ssl.key.password: \"${S}\" }, sasl: { mechanism: SCRAM-SHA-256, username: \"${S}\", password: \"${S}\" } } }
+  hook: { webhook: { url: \"https://example.org/{{ tenant }}?token=${S}\", secret: \"whsec_${S}${S}${S}${S}\", headers: { X-Key: \"${S}\" }, auth: { bearer: \"${S}\" }, proxy: \"http://me:${S}@proxy\" } }
+  basic: { webhook: { url: \"https://me:${S}@example.org/\", auth: { basic: { username: \"${S}\", password: \"${S}\" } } }, body: \"${S}\" }
+routes: [{ name: all, to: [kafka, hook, basic] }]
+unrouted: drop
+";
+    let config = right_with(text, &[("S", "hunter22")]);
+    let shown = format!("{config:?} {config:#?}");
+    assert!(!shown.contains("hunter"), "{shown}");
+}
+
+#[test]
+fn variables_and_files_are_inserted_once_and_encoded_in_urls() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("key"), "p@ss/${A} \n").unwrap();
+    let text = source(
+        "amqp: { url: [\"amqp://me:${file:key}@localhost/${A}\", \"${WHOLE}\"], password: \"${file:key}\", queue: \"q-${A}-$${A}-${B:-b}-${EMPTY:-c}-${EMPTY}\" }",
+    );
+    let variables = [("A", "${B} %"), ("WHOLE", "amqp://localhost/%2F"), ("EMPTY", "")];
+    let (config, _) =
+        Config::parse(&text, &folder.path().join("routes.yaml"), &options(Strictness::Run, &variables)).unwrap();
+    let SourceKind::Amqp(amqp) = &config.sources[0].kind else { panic!() };
+    assert_eq!(amqp.queue, "q-${B} %-${A}-b-c-");
+    assert_eq!(
+        amqp.connection.urls[0].reveal().unwrap(),
+        "amqp://me:p%40ss%2F%24%7BA%7D%20@localhost/%24%7BB%7D%20%25"
+    );
+    assert_eq!(amqp.connection.urls[1].reveal().unwrap(), "amqp://localhost/%2F");
+    let password = amqp.connection.password.as_ref().unwrap();
+    assert_eq!(password.reveal().unwrap(), "p@ss/${A} ");
+    // Rotated: the next connection has the new one.
+    std::fs::write(folder.path().join("key"), "next").unwrap();
+    assert_eq!(password.reveal().unwrap(), "next");
+}
+
+#[test]
+fn what_is_not_set_is_an_error_to_run_and_a_placeholder_to_look_at() {
+    let text = sink(
+        "webhook: { url: \"${URL}\", secret: \"${file:/no/such/file}\", auth: { bearer: \"${TOKEN}\" }, timeout: \"${T}\", concurrency: ${N} }
+format: ${FORMAT}
+keep_headers: ${K}
+body: null",
+    );
+    expect![[r#"
+        error[yaml-syntax]: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
+         --> routes.yaml:5:85
+          |
+        5 |     webhook: { url: "${URL}", secret: ***${file:/no/such/file}***${TOKEN}***${T}***${N}***
+          |                                                                                     ^
+          |
+          = help: separate the entries by commas and close the bracket; quote a value that holds `{`, `}`, `[`, `]` or `,`
+
+    "#]].assert_eq(&parse(&text, Strictness::Run, &[]).unwrap_err().to_string());
+    let (config, warnings) = parse(&text, Strictness::Offline, &[]).unwrap();
+    assert_eq!((warnings.errors(), warnings.warnings()), (0, 7));
+    let SinkKind::Webhook(webhook) = &config.sinks[0].kind else { panic!() };
+    assert!(matches!(&webhook.url, WebhookUrl::Fixed(url) if url.reveal().unwrap() == "https://unset.invalid/"));
+    assert!(matches!(&webhook.auth, Some(WebhookAuth::Bearer(token)) if token.reveal().unwrap() == "unset-TOKEN"));
+    assert_eq!((webhook.timeout.as_secs(), webhook.concurrency), (10, 8));
+}
+
+#[test]
+fn references_that_make_no_sense() {
+    wrong(
+        &source("amqp: { url: \"amqp://${HOST\", queue: \"${1}\", vhost: \"a ${file:}\" }"),
+        expect![[r#"
+        error[interpolation]: this `${` is never closed
+         --> routes.yaml:4:26
+          |
+        4 |     amqp: { url: "amqp://${HOST", queue: "${1}", vhost: "a ${file:}" }
+          |                          ^^^^^^
+          |
+          = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
+
+        error[interpolation]: `1` is not the name of a variable
+         --> routes.yaml:4:43
+          |
+        4 |     amqp: { url: "amqp://${HOST", queue: "${1}", vhost: "a ${file:}" }
+          |                                           ^^^^
+          |
+          = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
+
+        error[interpolation]: `${file:}` names no file
+         --> routes.yaml:4:60
+          |
+        4 |     amqp: { url: "amqp://${HOST", queue: "${1}", vhost: "a ${file:}" }
+          |                                                            ^^^^^^^^
+          |
+          = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
+
+    "#]],
+    );
+}

@@ -1,0 +1,701 @@
+//! Wrong sinks.
+
+use expect_test::expect;
+
+use super::{sink, warned, wrong};
+
+#[test]
+fn a_sink_has_one_kind() {
+    wrong(
+        &sink("format: original"),
+        expect![[r#"
+        error[no-kind]: the sink `out` has no kind
+         --> routes.yaml:4:3
+          |
+        4 |   out:
+          |   ^^^
+          |
+          = help: add `kafka:`, `webhook:`, `amqp:`, `file:` or `stdout: {}` below it
+
+    "#]],
+    );
+    wrong(
+        &sink("stdout: {}\nfile: { path: x }"),
+        expect![[r#"
+        error[two-kinds]: the sink `out` is of two kinds
+         --> routes.yaml:5:13
+          |
+        5 |     stdout: {}
+          |             ^^
+          |
+          = help: make it two sinks, each with a name of its own
+
+    "#]],
+    );
+    wrong(
+        &sink("kafak: { topic: t }"),
+        expect![[r#"
+        error[unknown-key]: unknown key `kafak`
+         --> routes.yaml:5:5
+          |
+        5 |     kafak: { topic: t }
+          |     ^^^^^ did you mean `kafka`?
+          |
+          = help: write `kafka:`
+
+    "#]],
+    );
+}
+
+#[test]
+fn formats() {
+    wrong(
+        &sink("stdout: {}\nformat: cloudevent"),
+        expect![[r#"
+        error[unknown-format]: `cloudevent` is not a format
+         --> routes.yaml:6:13
+          |
+        6 |     format: cloudevent
+          |             ^^^^^^^^^^ did you mean `cloudevents`?
+          |
+          = help: write `cloudevents`
+
+    "#]],
+    );
+    wrong(
+        &sink("stdout: {}\nformat: original\nbody: x"),
+        expect![[r#"
+        error[two-formats]: `body` takes the place of a format
+         --> routes.yaml:7:11
+          |
+        6 |     format: original
+          |             -------- the other one
+        7 |     body: x
+          |           ^
+          |
+          = help: keep one of the two
+
+    "#]],
+    );
+}
+
+#[test]
+fn retries() {
+    wrong(
+        &sink("stdout: {}\nretry: { first: 5m, max: 10s, attempts: 0 }"),
+        expect![[r#"
+        error[retry-order]: the longest wait is shorter than the first one
+         --> routes.yaml:6:30
+          |
+        6 |     retry: { first: 5m, max: 10s, attempts: 0 }
+          |                              ^^^
+          |
+          = help: `first` is doubled up to `max`: make `max` at least as long
+
+        error[out-of-range]: `0` is out of range
+         --> routes.yaml:6:45
+          |
+        6 |     retry: { first: 5m, max: 10s, attempts: 0 }
+          |                                             ^
+          |
+          = help: write something between `1` and `1000000`
+
+    "#]],
+    );
+    warned(
+        &sink("stdout: {}\nretry: { give_up_after: 1m }"),
+        expect![[r#"
+        warning[gives-up-early]: deliveries are given up before the waits between attempts reach `max`
+         --> routes.yaml:6:29
+          |
+        6 |     retry: { give_up_after: 1m }
+          |                             ^^
+          |
+          = help: a longer `give_up_after` survives an outage of the destination
+
+    "#]],
+    );
+}
+
+#[test]
+fn order() {
+    wrong(
+        &sink("stdout: {}\norder_by: correlationid"),
+        expect![[r#"
+        error[unknown-word]: `correlationid` is not one of `correlationId`, `productId`, `session`, `tenant`, `none`
+         --> routes.yaml:6:15
+          |
+        6 |     order_by: correlationid
+          |               ^^^^^^^^^^^^^ did you mean `correlationId`?
+          |
+          = help: write `correlationId`
+
+    "#]],
+    );
+}
+
+#[test]
+fn kafka() {
+    wrong(
+        &sink("kafka: { topic: t }"),
+        expect![[r#"
+        error[missing-key]: `brokers` is missing
+         --> routes.yaml:5:12
+          |
+        5 |     kafka: { topic: t }
+          |            ^^^^^^^^^^^^ needs `brokers`
+          |
+          = help: add `brokers:`: Some of the cluster's brokers, `HOST:PORT`, a list or separated by commas
+
+    "#]],
+    );
+    wrong(
+        &sink(
+            "kafka:\n  brokers: [one:9092, \"kafka://two\"]\n  topic: all events\n  partitioner: murmur\n  timestamp: now",
+        ),
+        expect![[r#"
+            error[kafka-broker]: `kafka://two` is not the address of a broker
+             --> routes.yaml:6:27
+              |
+            6 |       brokers: [one:9092, "kafka://two"]
+              |                           ^^^^^^^^^^^^^
+              |
+              = help: write `HOST:PORT`, several in a list or separated by commas
+
+            error[kafka-topic]: `all events` can't be the name of a topic
+             --> routes.yaml:7:14
+              |
+            7 |       topic: all events
+              |              ^^^^^^^^^^
+              |
+              = help: Kafka takes letters, digits, `.`, `_` and `-`, at most 249 of them
+
+            error[unknown-word]: `murmur` is not one of librdkafka's partitioners
+             --> routes.yaml:8:20
+              |
+            8 |       partitioner: murmur
+              |                    ^^^^^^ did you mean `murmur2`?
+              |
+              = help: write `murmur2`
+
+            error[unknown-word]: `now` is not one of `sent`, `event`
+             --> routes.yaml:9:18
+              |
+            9 |       timestamp: now
+              |                  ^^^
+              |
+              = help: write one of these
+
+        "#]],
+    );
+}
+
+#[test]
+fn kafka_options() {
+    wrong(
+        &sink(
+            "kafka:
+  brokers: one:9092
+  topic: t
+  options:
+    acks: 1
+    max.in.flight: 10
+    compression.tpye: zstd
+    compression.type: zst
+    linger.ms: 5
+    bootstrap.servers: two:9092
+    sasl.kerberos.keytab: x
+    group.id: relay
+    delivery.timeout.ms: 1000",
+        ),
+        expect![[r#"
+            error[kafka-option]: `acks` can't be an option: nothing is acknowledged to RabbitMQ before all in-sync replicas have it
+             --> routes.yaml:9:9
+              |
+            9 |         acks: 1
+              |         ^^^^
+              |
+              = help: remove it: the relay sets it itself
+
+            error[kafka-option]: `max.in.flight` can't be an option: the order of records rests on it
+              --> routes.yaml:10:9
+               |
+            10 |         max.in.flight: 10
+               |         ^^^^^^^^^^^^^
+               |
+               = help: remove it: the relay sets it itself
+
+            error[kafka-option]: librdkafka's producer has no option `compression.tpye`
+              --> routes.yaml:11:9
+               |
+            11 |         compression.tpye: zstd
+               |         ^^^^^^^^^^^^^^^^ did you mean `compression.type`?
+               |
+               = help: write `compression.type`
+
+            error[kafka-option]: librdkafka doesn't take this as `compression.type`
+              --> routes.yaml:12:27
+               |
+            12 |         compression.type: zst
+               |                           ^^^
+               |
+               = help: its CONFIGURATION.md says what it takes
+
+            error[kafka-option]: `bootstrap.servers` can't be an option
+              --> routes.yaml:14:9
+               |
+            14 |         bootstrap.servers: two:9092
+               |         ^^^^^^^^^^^^^^^^^
+               |
+               = help: write it as `brokers` of `kafka`, which has its own place for it
+
+            error[kafka-option]: `sasl.kerberos.keytab` can't be an option
+              --> routes.yaml:15:9
+               |
+            15 |         sasl.kerberos.keytab: ***
+               |         ^^^^^^^^^^^^^^^^^^^^
+               |
+               = help: write it as `sasl` of `kafka`, which has its own place for it
+
+            error[kafka-option]: librdkafka's producer has no option `group.id`
+              --> routes.yaml:16:9
+               |
+            16 |         group.id: relay
+               |         ^^^^^^^^
+               |
+               = help: its CONFIGURATION.md lists the names (those marked P or *)
+
+            error[kafka-option]: `delivery.timeout.ms` can't be an option: the relay's own retries rest on it
+              --> routes.yaml:17:9
+               |
+            17 |         delivery.timeout.ms: 1000
+               |         ^^^^^^^^^^^^^^^^^^^
+               |
+               = help: remove it: the relay sets it itself
+
+        "#]],
+    );
+}
+
+#[test]
+fn kafka_login() {
+    wrong(
+        &sink(
+            "kafka:\n  brokers: one:9092\n  topic: t\n  sasl: { mechanism: scram-sha-512, username: me }\n  tls: { server_name: x }",
+        ),
+        expect![[r#"
+            error[missing-key]: `password` is missing
+             --> routes.yaml:8:13
+              |
+            8 |       sasl: { mechanism: scram-sha-512, username: *** }
+              |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ needs `password`
+              |
+              = help: add `password:`: The password
+
+            error[unknown-word]: `scram-sha-512` is not one of `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`
+             --> routes.yaml:8:26
+              |
+            8 |       sasl: { mechanism: scram-sha-512, username: *** }
+              |                          ^^^^^^^^^^^^^ did you mean `SCRAM-SHA-512`?
+              |
+              = help: write `SCRAM-SHA-512`
+
+            error[server-name]: each broker of a Kafka cluster has a name of its own
+             --> routes.yaml:9:27
+              |
+            9 |       tls: { server_name: x }
+              |                           ^
+              |
+              = help: remove `server_name`, and let the brokers advertise the names in their certificates
+
+        "#]],
+    );
+    warned(
+        &sink("kafka:\n  brokers: one:9092\n  topic: t\n  sasl: { mechanism: PLAIN, username: me, password: hunter2 }"),
+        expect![[r#"
+            warning[password-unencrypted]: `PLAIN` without `tls` sends the password as it is
+             --> routes.yaml:8:26
+              |
+            8 |       sasl: { mechanism: PLAIN, username: ***, password: *** }
+              |                          ^^^^^
+              |
+              = help: add `tls: {}` (or with the cluster's `ca`), or use `SCRAM-SHA-512`
+
+            warning[secret-in-clear]: the password stands in the file itself
+             --> routes.yaml:8:58
+              |
+            8 |       sasl: { mechanism: PLAIN, username: ***, password: *** }
+              |                                                          ^^^
+              |
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`, which is read anew when it changes
+
+        "#]],
+    );
+}
+
+#[test]
+fn templates() {
+    wrong(
+        &sink("kafka: { brokers: one, topic: \"regards.{{ tennant }}\", key: \"{{ tenant \" }"),
+        expect![[r#"
+        error[template]: this is not a template: expressions are not there yet
+         --> routes.yaml:5:35
+          |
+        5 |     kafka: { brokers: one, topic: "regards.{{ tennant }}", key: "{{ tenant " }
+          |                                   ^^^^^^^^^^^^^^^^^^^^^^^
+          |
+          = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
+
+        error[template]: this is not a template: expressions are not there yet
+         --> routes.yaml:5:65
+          |
+        5 |     kafka: { brokers: one, topic: "regards.{{ tennant }}", key: "{{ tenant " }
+          |                                                                 ^^^^^^^^^^^^
+          |
+          = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
+
+    "#]],
+    );
+}
+
+#[test]
+fn urls_of_webhooks() {
+    for (url, expected) in [
+        (
+            "pager.example.org",
+            expect![[r#"
+            error[url]: this is not a URL: relative URL without a base
+             --> routes.yaml:5:21
+              |
+            5 |     webhook: { url: pager.example.org }
+              |                     ^^^^^^^^^^^^^^^^^
+              |
+              = help: write `https://HOST/PATH`
+
+        "#]],
+        ),
+        (
+            "ftp://example.org/",
+            expect![[r#"
+            error[url]: a url begins with `https://` or `http://`
+             --> routes.yaml:5:21
+              |
+            5 |     webhook: { url: ftp://example.org/ }
+              |                     ^^^^^^^^^^^^^^^^^^
+              |
+              = help: write `https://HOST/PATH`
+
+        "#]],
+        ),
+        (
+            "\"https://{{ tenant }}.example.org/\"",
+            expect![[r#"
+            error[templated-host]: scheme and host of a URL can't be templates
+             --> routes.yaml:5:21
+              |
+            5 |     webhook: { url: "https://{{ tenant }}.example.org/" }
+              |                     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write them out up to the first `/` of the path: what a message says must not choose who gets it
+
+        "#]],
+        ),
+        (
+            "\"https://example.org:{{ tenant }}/\"",
+            expect![[r#"
+            error[templated-host]: scheme and host of a URL can't be templates
+             --> routes.yaml:5:21
+              |
+            5 |     webhook: { url: "https://example.org:{{ tenant }}/" }
+              |                     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write them out up to the first `/` of the path: what a message says must not choose who gets it
+
+        "#]],
+        ),
+        (
+            "http://169.254.169.254/latest",
+            expect![[r#"
+            error[forbidden-host]: the relay never sends to this host: it is link-local, where clouds keep their metadata service
+             --> routes.yaml:5:21
+              |
+            5 |     webhook: { url: http://169.254.169.254/latest }
+              |                     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write the address of the service that wants the events
+
+        "#]],
+        ),
+        (
+            "\"http://[fe80::1]/\"",
+            expect![[r#"
+            error[forbidden-host]: the relay never sends to this host: it is link-local
+             --> routes.yaml:5:21
+              |
+            5 |     webhook: { url: "http://[fe80::1]/" }
+              |                     ^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write the address of the service that wants the events
+
+        "#]],
+        ),
+        (
+            "\"https://me:hunter2@example.org/{{ tenant }}\"",
+            expect![[r#"
+            error[url-password]: a URL with a template can't hold a user or password
+             --> routes.yaml:5:21
+              |
+            5 |     webhook: { url: "https://me:***@example.org/{{ tenant }}" }
+              |                     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write them as `auth: { basic: { username: …, password: … } }`
+
+        "#]],
+        ),
+    ] {
+        wrong(&sink(&format!("webhook: {{ url: {url} }}")), expected);
+    }
+    warned(
+        &sink("webhook: { url: \"http://example.org/\" }"),
+        expect![[r#"
+        warning[unencrypted]: `http://` sends events, and what signs them in, unencrypted
+         --> routes.yaml:5:21
+          |
+        5 |     webhook: { url: "http://example.org/" }
+          |                     ^^^^^^^^^^^^^^^^^^^^^
+          |
+          = help: write `https://` if the receiver has it
+
+    "#]],
+    );
+}
+
+#[test]
+fn webhooks() {
+    wrong(
+        &sink(
+            "webhook:
+  url: https://example.org/
+  secret: [whsec_hunter2, \"\"]
+  headers: { Content-Length: 5, webhook-id: x, \"a b\": c, X-A: \"1\", x-a: \"2\", X-B: \"a\\nb\" }
+  auth: { bearer: hunter2, basic: { username: me } }
+  rate: 50
+  proxy: socks5://proxy",
+        ),
+        expect![[r#"
+            error[webhook-secret]: the secret is not base64
+             --> routes.yaml:7:16
+              |
+            7 |       secret: [***, ""]
+              |                ^^^
+              |
+              = help: `echo whsec_$(openssl rand -base64 32)` makes one; sender and receiver share it
+
+            warning[secret-in-clear]: the secret stands in the file itself
+             --> routes.yaml:7:16
+              |
+            7 |       secret: [***, ""]
+              |                ^^^
+              |
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`, which is read anew when it changes
+
+            error[webhook-secret]: the secret is empty
+             --> routes.yaml:7:21
+              |
+            7 |       secret: [***, ""]
+              |                     ^^
+              |
+              = help: `echo whsec_$(openssl rand -base64 32)` makes one; sender and receiver share it
+
+            warning[secret-in-clear]: the secret stands in the file itself
+             --> routes.yaml:7:21
+              |
+            7 |       secret: [***, ""]
+              |                     ^^
+              |
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`, which is read anew when it changes
+
+            error[header-name]: the header `content-length` can't be set here: HTTP itself sets it
+             --> routes.yaml:8:18
+              |
+            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb" }
+              |                  ^^^^^^^^^^^^^^
+              |
+              = help: remove it
+
+            error[header-name]: the header `webhook-id` can't be set here: Standard Webhooks sets it
+             --> routes.yaml:8:37
+              |
+            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb" }
+              |                                     ^^^^^^^^^^
+              |
+              = help: remove it
+
+            error[header-name]: `a b` can't be the name of a header
+             --> routes.yaml:8:52
+              |
+            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb" }
+              |                                                    ^^^^^
+              |
+              = help: HTTP takes letters, digits and `-`
+
+            error[duplicate-key]: the header `x-a` is given twice
+             --> routes.yaml:8:72
+              |
+            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb" }
+              |                                                                        ^^^
+              |
+              = help: keep one of the two: capitals make no difference
+
+            error[header-value]: this can't be the value of a header
+             --> routes.yaml:8:87
+              |
+            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb" }
+              |                                                                                       ^^^^^^
+              |
+              = help: HTTP takes one line of text without control characters
+
+            error[missing-key]: `password` is missing
+             --> routes.yaml:9:35
+              |
+            9 |       auth: { bearer: ***, basic: { username: *** } }
+              |                                   ^^^^^^^^^^^^^^^^^ needs `password`
+              |
+              = help: add `password:`: The password
+
+            error[wrong-value]: `50` is not a rate
+              --> routes.yaml:10:13
+               |
+            10 |       rate: 50
+               |             ^^
+               |
+               = help: write how many in which time, as in `50/s`, `10/m`, `100/h`
+
+            error[url]: a proxy begins with `https://` or `http://`
+              --> routes.yaml:11:14
+               |
+            11 |       proxy: socks5://proxy
+               |              ^^^^^^^^^^^^^^
+               |
+               = help: write `https://HOST/PATH`
+
+        "#]],
+    );
+}
+
+#[test]
+fn files_stay_below_the_data_directory() {
+    for (path, expected) in [
+        (
+            "/var/log/x",
+            expect![[r#"
+            error[file-path]: `/var/log/x` leaves the data directory
+             --> routes.yaml:5:19
+              |
+            5 |     file: { path: /var/log/x }
+              |                   ^^^^^^^^^^
+              |
+              = help: write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` moves that
+
+        "#]],
+        ),
+        (
+            "../x",
+            expect![[r#"
+            error[file-path]: `../x` leaves the data directory
+             --> routes.yaml:5:19
+              |
+            5 |     file: { path: ../x }
+              |                   ^^^^
+              |
+              = help: write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` moves that
+
+        "#]],
+        ),
+        (
+            "\"a/../../{{ tenant }}\"",
+            expect![[r#"
+            error[file-path]: `a/../../{{ tenant }}` leaves the data directory
+             --> routes.yaml:5:19
+              |
+            5 |     file: { path: "a/../../{{ tenant }}" }
+              |                   ^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` moves that
+
+        "#]],
+        ),
+        (
+            "a/",
+            expect![[r#"
+            error[file-path]: this path names no file
+             --> routes.yaml:5:19
+              |
+            5 |     file: { path: a/ }
+              |                   ^^
+              |
+              = help: write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` moves that
+
+        "#]],
+        ),
+    ] {
+        wrong(&sink(&format!("file: {{ path: {path} }}")), expected);
+    }
+}
+
+#[test]
+fn what_is_published_must_not_come_again() {
+    wrong(
+        "version: 1
+sources:
+  regards:
+    amqp:
+      url: amqp://broker.example.org
+      vhost: regards.multitenant.manager
+      queue: q
+      declare: { bindings: [{ exchange: mine }] }
+sinks:
+  one: { amqp: { url: \"amqps://BROKER.example.org/regards.multitenant.manager\", exchange: mine } }
+  two: { amqp: { url: \"amqp://broker.example.org:5672\", vhost: regards.multitenant.manager, exchange: regards.broadcast.fr.cnes.regards.modules.order.amqp.output.OrderResponseDtoEvent } }
+  three: { amqp: { url: \"amqp://broker.example.org/regards.multitenant.manager\", exchange: \"\", routing_key: q } }
+  dead: { amqp: { url: \"amqp://broker.example.org/regards.multitenant.manager\", exchange: regards.DLX } }
+  elsewhere: { amqp: { url: \"amqp://broker.example.org/other\", exchange: mine } }
+routes: [{ name: all, to: [one, two, three, dead, elsewhere] }]
+unrouted: drop
+",
+        expect![[r#"
+            error[loop]: a source consumes what is published to `mine`
+              --> routes.yaml:10:91
+               |
+            10 |   one: { amqp: { url: "amqps://BROKER.example.org/regards.multitenant.manager", exchange: mine } }
+               |                                                                                           ^^^^ every event would come again
+               |
+               = help: publish to an exchange of your own
+
+            error[loop]: a source consumes what is published to this value
+              --> routes.yaml:11:103
+               |
+            11 | ...xchange: regards.broadcast.fr.cnes.regards.modules.order.amqp.output.OrderResponseDtoEvent } }
+               |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ every event would come again
+               |
+               = help: publish to an exchange of your own
+
+            error[loop]: a source consumes what is published to ``
+              --> routes.yaml:12:92
+               |
+            12 |   three: { amqp: { url: "amqp://broker.example.org/regards.multitenant.manager", exchange: "", routing_key: q } }
+               |                                                                                            ^^ every event would come again
+               |
+               = help: publish to an exchange of your own
+
+            error[regards-dead-letters]: this is where REGARDS keeps its own dead letters
+              --> routes.yaml:13:91
+               |
+            13 |   dead: { amqp: { url: "amqp://broker.example.org/regards.multitenant.manager", exchange: regards.DLX } }
+               |                                                                                           ^^^^^^^^^^^
+               |
+               = help: publish to an exchange of your own
+
+        "#]],
+    );
+}

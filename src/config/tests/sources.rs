@@ -1,0 +1,373 @@
+//! Wrong sources.
+
+use expect_test::expect;
+
+use super::{source, warned, wrong};
+
+#[test]
+fn a_source_has_one_kind() {
+    wrong(
+        &source("expects: lta"),
+        expect![[r#"
+        error[no-kind]: the source `regards` has no kind
+         --> routes.yaml:3:3
+          |
+        3 |   regards:
+          |   ^^^^^^^
+          |
+          = help: add `amqp:` (a queue) or `recording:` (a file of messages) below it
+
+    "#]],
+    );
+    wrong(
+        &source("amqp: { url: amqp://localhost, queue: q }\nrecording: { path: Cargo.toml }"),
+        expect![[r#"
+        error[two-kinds]: the source `regards` is of two kinds
+         --> routes.yaml:5:16
+          |
+        5 |     recording: { path: Cargo.toml }
+          |                ^^^^^^^^^^^^^^^^^^^^
+          |
+          = help: make it two sources, each with a name of its own
+
+    "#]],
+    );
+    wrong(
+        "version: 1\nsources: {}\nsinks: { screen: { stdout: {} } }\nroutes: []\nunrouted: screen\n",
+        expect![[r#"
+        error[no-source]: there is no source
+         --> routes.yaml:2:10
+          |
+        2 | sources: {}
+          |          ^^
+          |
+          = help: add one: a name, and below it `amqp:` with `url:` and `queue:`
+
+    "#]],
+    );
+}
+
+#[test]
+fn what_an_amqp_source_needs() {
+    wrong(
+        &source("amqp:\n  vhost: v\n  prefetch: 5"),
+        expect![[r#"
+        error[missing-key]: `url` is missing
+         --> routes.yaml:4:5
+          |
+        4 |     amqp:
+          |     ^^^^ needs `url`
+          |
+          = help: add `url:`: Where the broker is, `amqp://HOST` or `amqps://HOST`; a list is tried in turn
+
+        error[missing-key]: `queue` is missing
+         --> routes.yaml:4:5
+          |
+        4 |     amqp:
+          |     ^^^^ needs `queue`
+          |
+          = help: add `queue:`: The queue to consume; it has to exist unless `declare` is given
+
+    "#]],
+    );
+    wrong(
+        &source("amqp:\n  url:\n  queue: ''"),
+        expect![[r#"
+        error[missing-value]: `url` has no value
+         --> routes.yaml:5:7
+          |
+        5 |       url:
+          |       ^^^
+          |
+          = help: write it after the colon: Where the broker is, `amqp://HOST` or `amqps://HOST`; a list is tried in turn
+
+        error[amqp-name]: this can't be the name of a queue
+         --> routes.yaml:6:14
+          |
+        6 |       queue: ''
+          |              ^^
+          |
+          = help: AMQP takes 1 to 255 bytes
+
+    "#]],
+    );
+}
+
+#[test]
+fn urls_of_brokers() {
+    for (url, expected) in [
+        (
+            "localhost:5672",
+            expect![[r#"
+            error[broker-url]: the URL of a broker begins with `amqp://` or `amqps://`
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: localhost:5672, queue: q }
+              |                  ^^^^^^^^^^^^^^
+              |
+              = help: write `amqp://HOST:PORT` or `amqps://HOST:PORT`
+
+        "#]],
+        ),
+        (
+            "http://localhost",
+            expect![[r#"
+            error[broker-url]: the URL of a broker begins with `amqp://` or `amqps://`
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: http://localhost, queue: q }
+              |                  ^^^^^^^^^^^^^^^^
+              |
+              = help: write `amqp://HOST:PORT` or `amqps://HOST:PORT`
+
+        "#]],
+        ),
+        (
+            "amqp://localhost:port",
+            expect![[r#"
+            error[broker-url]: this is not a URL: invalid port number
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: amqp://localhost:port, queue: q }
+              |                  ^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write `amqp://HOST:PORT` or `amqps://HOST:PORT`
+
+        "#]],
+        ),
+        (
+            "amqp:///vhost",
+            expect![[r#"
+            error[broker-url]: this URL names no host
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: amqp:///vhost, queue: q }
+              |                  ^^^^^^^^^^^^^
+              |
+              = help: write `amqp://HOST:PORT` or `amqps://HOST:PORT`
+
+        "#]],
+        ),
+        (
+            "amqp://localhost/a/b",
+            expect![[r#"
+            error[broker-url]: a virtual host with a slash in it has to be written with `%2F` in a URL
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: amqp://localhost/a/b, queue: q }
+              |                  ^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write `%2F`, or name it in `vhost:` as it is
+
+        "#]],
+        ),
+        (
+            "amqp://localhost?heartbeat=5",
+            expect![[r#"
+            error[broker-url]: the relay sets the parameters of a connection itself
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: amqp://localhost?heartbeat=5, queue: q }
+              |                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: remove what begins with `?` or `#`
+
+        "#]],
+        ),
+        (
+            "[]",
+            expect![[r#"
+            error[empty-list]: there is no URL in the list
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: [], queue: q }
+              |                  ^^
+              |
+              = help: write at least one, as in `amqps://broker.example.org`
+
+        "#]],
+        ),
+    ] {
+        wrong(&source(&format!("amqp: {{ url: {url}, queue: q }}")), expected);
+    }
+}
+
+#[test]
+fn tls_of_a_connection() {
+    wrong(
+        &source(
+            "amqp:\n  url: amqp://localhost\n  queue: q\n  tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }",
+        ),
+        expect![[r#"
+            error[tls-unused]: `tls` is given, but the URL says `amqp://`, which is not encrypted
+             --> routes.yaml:7:12
+              |
+            7 |       tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }
+              |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write `amqps://`, or remove `tls`
+
+            error[missing-file]: the file `/tmp/wt/config/no-such.pem` can't be read: No such file or directory (os error 2)
+             --> routes.yaml:7:18
+              |
+            7 |       tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }
+              |                  ^^^^^^^^^^^
+              |
+              = help: a relative path begins at the folder of this file
+
+            error[tls-pair]: `cert` goes with `key`
+             --> routes.yaml:7:37
+              |
+            7 |       tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }
+              |                                     ^^^^^^^^^^ no `key` beside it
+              |
+              = help: add `key:`: a client's certificate and its key prove who it is together
+
+            error[server-name]: `a b` is not the name of a server
+             --> routes.yaml:7:62
+              |
+            7 |       tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }
+              |                                                              ^^^^^
+              |
+              = help: write the name in the server's certificate, as in `broker.example.org`
+
+        "#]],
+    );
+}
+
+#[test]
+fn families_and_words() {
+    wrong(
+        &source("amqp: { url: amqp://localhost, queue: q }\nexpects: ltaa\nvalidation: Strict"),
+        expect![[r#"
+        error[unknown-family]: `ltaa` is not a family of responses
+         --> routes.yaml:5:14
+          |
+        5 |     expects: ltaa
+          |              ^^^^ did you mean `lta`?
+          |
+          = help: this version reads `lta`
+
+        error[unknown-word]: `Strict` is not one of `lenient`, `strict`
+         --> routes.yaml:6:17
+          |
+        6 |     validation: Strict
+          |                 ^^^^^^ did you mean `strict`?
+          |
+          = help: write `strict`
+
+    "#]],
+    );
+}
+
+#[test]
+fn declarations() {
+    wrong(
+        &source(
+            "amqp:
+  url: amqp://localhost
+  queue: q
+  declare:
+    queue: { type: quorumm, arguments: { x-queue-type: classic, x-max-priority: [1] }, durable: true }
+    bindings:
+      - routing_key: a",
+        ),
+        expect![[r#"
+            error[unknown-word]: `quorumm` is not one of `classic`, `quorum`
+             --> routes.yaml:8:24
+              |
+            8 |         queue: { type: quorumm, arguments: { x-queue-type: classic, x-max-priority: [1] }, durable: true }
+              |                        ^^^^^^^ did you mean `quorum`?
+              |
+              = help: write `quorum`
+
+            error[amqp-argument]: the type of a queue has a key of its own
+             --> routes.yaml:8:46
+              |
+            8 |         queue: { type: quorumm, arguments: { x-queue-type: classic, x-max-priority: [1] }, durable: true }
+              |                                              ^^^^^^^^^^^^
+              |
+              = help: write `type: classic` or `type: quorum` beside `arguments`
+
+            error[wrong-type]: expected a single value, found a list
+             --> routes.yaml:8:85
+              |
+            8 |         queue: { type: quorumm, arguments: { x-queue-type: classic, x-max-priority: [1] }, durable: true }
+              |                                                                                     ^^^
+              |
+              = help: write a single value here
+
+            error[unknown-key]: unknown key `durable`
+             --> routes.yaml:8:92
+              |
+            8 |         queue: { type: quorumm, arguments: { x-queue-type: classic, x-max-priority: [1] }, durable: true }
+              |                                                                                            ^^^^^^^
+              |
+              = help: known here: `type`, `arguments`
+
+            error[missing-key]: `exchange` is missing
+              --> routes.yaml:10:13
+               |
+            10 |           - routing_key: a
+               |             ^^^^^^^^^^^ needs `exchange`
+               |
+               = help: add `exchange:`: The exchange, which has to exist
+
+        "#]],
+    );
+    warned(
+        &source("amqp:\n  url: amqp://localhost\n  queue: q\n  declare: { queue: { type: quorum } }"),
+        expect![[r#"
+        warning[quorum-queue]: a quorum queue has no exclusive consumer: two relays would share it, and break the order
+         --> routes.yaml:7:25
+          |
+        7 |       declare: { queue: { type: quorum } }
+          |                         ^^^^^^^^^^^^^^^^
+          |
+          = help: add `arguments: { x-single-active-consumer: true }`
+
+    "#]],
+    );
+}
+
+#[test]
+fn a_shared_queue_has_no_order() {
+    wrong(
+        &source("amqp:\n  url: amqp://localhost\n  queue: q\n  exclusive: false"),
+        expect![[r#"
+        error[shared-order]: two relays that share a queue break the order that sinks ask for
+         --> routes.yaml:7:18
+          |
+        7 |       exclusive: false
+          |                  ^^^^^
+          |
+          = help: remove `exclusive: false` (a second relay then stands by), or write `order_by: none` on every sink, as on `screen`
+
+    "#]],
+    );
+}
+
+#[test]
+fn a_recording_has_to_be_there() {
+    wrong(
+        &source("recording: { path: no-such.ndjson, repeat: 0 }"),
+        expect![[r#"
+        error[missing-file]: the file `/tmp/wt/config/no-such.ndjson` can't be read: No such file or directory (os error 2)
+         --> routes.yaml:4:24
+          |
+        4 |     recording: { path: no-such.ndjson, repeat: 0 }
+          |                        ^^^^^^^^^^^^^^
+          |
+          = help: a relative path begins at the folder of this file
+
+        error[out-of-range]: `0` is out of range
+         --> routes.yaml:4:48
+          |
+        4 |     recording: { path: no-such.ndjson, repeat: 0 }
+          |                                                ^
+          |
+          = help: write something between `1` and `4294967295`
+
+    "#]],
+    );
+}
