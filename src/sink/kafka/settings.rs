@@ -1,35 +1,10 @@
-//! `kafka:` of `routes.yaml` as librdkafka's settings.
+//! `kafka:` of `routes.yaml` as librdkafka's settings. Which options there may be was checked with the file.
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
 use crate::config::{KafkaConfig, Secret, Tls};
-
-/// What the promises rest on, or what has a key of its own in `routes.yaml`, with librdkafka's aliases: never an option.
-const RESERVED: [&str; 21] = [
-    "acks",
-    "bootstrap.servers",
-    "delivery.report.only.error",
-    "delivery.timeout.ms",
-    "enable.gapless.guarantee",
-    "enable.idempotence",
-    "message.timeout.ms",
-    "metadata.broker.list",
-    "partitioner",
-    "queuing.strategy",
-    "request.required.acks",
-    "sasl.mechanism",
-    "sasl.mechanisms",
-    "sasl.password",
-    "sasl.username",
-    "security.protocol",
-    "ssl.ca.location",
-    "ssl.certificate.location",
-    "ssl.key.location",
-    "transaction.timeout.ms",
-    "transactional.id",
-];
 
 /// A record that no broker took within this ends its attempt.
 const MESSAGE_TIMEOUT_MS: &str = "30000";
@@ -58,9 +33,6 @@ pub(super) fn settings(config: &KafkaConfig, client: &str) -> Result<ClientConfi
         }
     }
     for (name, value) in &config.options {
-        if RESERVED.contains(&name.as_str()) {
-            return Err(format!("the option {name} is not for `options`: remove it"));
-        }
         settings.set(name, reveal(value)?);
     }
     settings.set("bootstrap.servers", &config.brokers);
@@ -91,13 +63,8 @@ pub(super) fn settings(config: &KafkaConfig, client: &str) -> Result<ClientConfi
 }
 
 /// PEM files, which librdkafka reads when the producer is built. It compares each broker's certificate with the host name
-/// that the broker advertises, and has no setting for another name.
+/// that the broker advertises, and has no setting for another name: the file can't have a `server_name` here.
 fn set_tls(settings: &mut ClientConfig, tls: &Tls) -> Result<(), String> {
-    if tls.server_name.is_some() {
-        return Err("`server_name` is not possible with Kafka, where each broker has a name of its own: \
-                    remove it, and let the brokers advertise the names in their certificates"
-            .to_owned());
-    }
     for (name, path) in
         [("ssl.ca.location", &tls.ca), ("ssl.certificate.location", &tls.cert), ("ssl.key.location", &tls.key)]
     {
