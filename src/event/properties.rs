@@ -75,7 +75,11 @@ impl Properties {
 }
 
 /// `null` is none.
-fn member<T: serde::de::DeserializeOwned>(name: &str, raw: &RawValue, expected: &str) -> Result<Option<T>, SampleError> {
+fn member<T: serde::de::DeserializeOwned>(
+    name: &str,
+    raw: &RawValue,
+    expected: &str,
+) -> Result<Option<T>, SampleError> {
     serde_json::from_str(raw.get()).map_err(|_| {
         let json = raw.get();
         unexpected(name, if json.len() <= 32 { json } else { kind_of(json) }, expected)
@@ -127,12 +131,11 @@ fn object(raw: &RawValue, depth: usize) -> Result<HeaderValue, SampleError> {
     let [(name, value)] = members.as_slice() else {
         return Ok(HeaderValue::Table(table(raw, depth + 1)?));
     };
-    let bad = |expected: &str| SampleError(format!("a header's {name} is {}; expected {expected}", kind_of(value.get())));
+    let bad =
+        |expected: &str| SampleError(format!("a header's {name} is {}; expected {expected}", kind_of(value.get())));
     Ok(match &**name {
         TABLE => HeaderValue::Table(table(value, depth + 1)?),
-        TIMESTAMP => {
-            HeaderValue::Timestamp(serde_json::from_str(value.get()).map_err(|_| bad("a number of seconds"))?)
-        }
+        TIMESTAMP => HeaderValue::Timestamp(serde_json::from_str(value.get()).map_err(|_| bad("a number of seconds"))?),
         BINARY => {
             let text: String = serde_json::from_str(value.get()).map_err(|_| bad("base64"))?;
             HeaderValue::Binary(STANDARD.decode(text).map_err(|_| bad("base64"))?.into())
@@ -303,7 +306,8 @@ pub(super) mod tests {
             the property headers is an array; expected an object
             a header's $binary is text; expected base64
             a header's $timestamp is text; expected a number of seconds
-            a header can't be read: unexpected end of hex escape at line 1 column 8"#]].assert_eq(
+            a header can't be read: unexpected end of hex escape at line 1 column 8"#]]
+        .assert_eq(
             &[
                 "[]",
                 r#"{"appid":"x"}"#,

@@ -24,8 +24,8 @@ pub fn is_sample(text: &str) -> bool {
 
 /// The message of a sample, as if `source` had received it.
 pub fn parse(text: &str, source: &SourceName) -> Result<Message, SampleError> {
-    let Members(members) =
-        serde_json::from_str(text).map_err(|error| SampleError(format!("not a sample, which is a JSON object: {error}")))?;
+    let Members(members) = serde_json::from_str(text)
+        .map_err(|error| SampleError(format!("not a sample, which is a JSON object: {error}")))?;
     let mut properties = Properties::default();
     let mut body = None;
     for (name, value) in members {
@@ -119,7 +119,8 @@ mod tests {
             there are two bodies
             body_base64 can't be read: Invalid symbol 63, offset 0.
             there is no header: a sample has properties, and body or body_base64
-            there is no property x"#]].assert_eq(
+            there is no property x"#]]
+        .assert_eq(
             &[
                 "x",
                 "[]",

@@ -11,8 +11,9 @@ const MESSAGE_TIMEOUT_MS: &str = "30000";
 
 /// Our defaults, where librdkafka's don't serve: name, alias, value.
 const DEFAULTS: [(&str, &str, &str); 3] = [
-    // Order per key is one delivery of a key at a time, so what a batch waits for company is paid by every one of them
-    // (librdkafka's 5 ms would be most of the way). Full load fills batches by itself.
+    // Order per key is one delivery of a key at a time, so what a batch waits for company is paid by each of them. With a
+    // Kafka 4.1 on the same machine: one key 160 a second at librdkafka's 5 ms, 600 at 1 ms, 7,000 at 0; under full load
+    // 1 ms costs about the CPU of 5, and 0 a third more.
     ("linger.ms", "queue.buffering.max.ms", "1"),
     // Less than `message.timeout.ms` (librdkafka's default is the same 30 s): a topic that doesn't exist has to be told from
     // a broker that doesn't answer.
