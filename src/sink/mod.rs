@@ -95,7 +95,7 @@ impl Sink {
     /// Sends `outgoing` once. Returns at once; the attempt ends when the destination has answered.
     pub fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
         match &self.0 {
-            Kind::Kafka(sink) => sink.attempt(outgoing, attempt),
+            Kind::Kafka(sink) => sink.attempt(&outgoing, attempt),
             Kind::Webhook(sink) => sink.attempt(outgoing, attempt),
             Kind::Amqp(sink) => sink.attempt(outgoing, attempt),
             Kind::File(sink) => sink.attempt(outgoing, attempt),

@@ -30,15 +30,18 @@ pub(super) struct FileSink {
 impl FileSink {
     #[allow(clippy::unused_async, reason = "all kinds of sinks open alike")]
     pub(super) async fn open(config: &SinkConfig, file: &FileConfig) -> Result<Self, OpenError> {
-        let out = Files(Appender::new(file.dir.clone()));
+        // Without the `.` that a path may be written with, so that paths can be compared.
+        let plain = |path: &PathBuf| path.components().collect::<PathBuf>();
+        let dir = plain(&file.dir);
+        let out = Files(Appender::new(dir.clone()));
         let writer = LineWriter::start(config.name.as_str(), out).map_err(|error| OpenError {
             sink: config.name.to_string(),
             detail: format!("can't start a thread: {error}"),
         })?;
         Ok(Self {
             path: file.path.clone(),
-            dir: file.dir.clone(),
-            reserved: file.reserved.clone(),
+            dir,
+            reserved: file.reserved.iter().map(plain).collect(),
             format: config.format.clone(),
             writer,
         })

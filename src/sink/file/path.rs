@@ -1,6 +1,5 @@
 //! What a template made, as a path below the data directory.
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -21,17 +20,20 @@ pub(super) fn below(dir: &Path, relative: &str, reserved: &[PathBuf]) -> Result<
     if relative.starts_with('/') {
         return Err(format!("{relative:?} is absolute; it has to be relative to the data directory"));
     }
-    for name in relative.split('/') {
+    if let Some(last @ ("" | ".")) = relative.rsplit('/').next() {
+        return Err(format!("{relative:?} ends in {last:?}, which is no file's name"));
+    }
+    let mut path = dir.to_owned();
+    for name in Path::new(relative).components() {
         match name {
-            "" => return Err(format!("{relative:?} has a directory or file without a name in it")),
-            "." | ".." => return Err(format!("{relative:?} has {name:?} in it")),
-            name if name.len() > MAX_NAME => {
+            Component::CurDir => {}
+            Component::Normal(name) if name.len() > MAX_NAME => {
                 return Err(format!("it has a name of {} bytes in it; a file system takes {MAX_NAME}", name.len()));
             }
-            _ => {}
+            Component::Normal(name) => path.push(name),
+            _ => return Err(format!("{relative:?} has '{}' in it", name.as_os_str().display())),
         }
     }
-    let path = dir.join(relative);
     if path.as_os_str().len() >= MAX_PATH {
         return Err(format!("with the data directory it is {} bytes long", path.as_os_str().len()));
     }
@@ -41,31 +43,11 @@ pub(super) fn below(dir: &Path, relative: &str, reserved: &[PathBuf]) -> Result<
     Ok(path)
 }
 
-/// Whether `path` is `reserved`, below it, or a file whose name begins with that one's. What differs only in case counts:
-/// some file systems don't tell.
+/// Whether `path` is `reserved`, below it, or a file beside it whose name begins with its name. What differs only in case
+/// counts: some file systems don't tell.
 fn is_of(path: &Path, reserved: &Path) -> bool {
-    let mut names = path.components();
-    for expected in reserved.components() {
-        let Some(name) = names.next() else { return false };
-        let last = reserved.components().next_back() == Some(expected) && names.clone().count() == 0;
-        let alike = if last { begins_with(name, expected) } else { same(name, expected) };
-        if !alike {
-            return false;
-        }
-    }
-    true
-}
-
-fn same(name: Component<'_>, other: Component<'_>) -> bool {
-    name.as_os_str().eq_ignore_ascii_case(other.as_os_str())
-}
-
-fn begins_with(name: Component<'_>, beginning: Component<'_>) -> bool {
-    let beginning = beginning.as_os_str();
-    name.as_os_str()
-        .as_bytes()
-        .get(..beginning.len())
-        .is_some_and(|start| OsStr::from_bytes(start).eq_ignore_ascii_case(beginning))
+    let reserved = reserved.as_os_str().as_bytes();
+    path.as_os_str().as_bytes().get(..reserved.len()).is_some_and(|start| start.eq_ignore_ascii_case(reserved))
 }
 
 #[cfg(test)]
@@ -82,12 +64,15 @@ mod tests {
         {
             assert_eq!(rendered(relative), Ok(Path::new("/data").join(relative)));
         }
+        for relative in ["./a/b", "a//b", "a/./b"] {
+            assert_eq!(rendered(relative), Ok(PathBuf::from("/data/a/b")));
+        }
     }
 
     #[test]
     fn what_leads_elsewhere_is_not() {
         let long = "x".repeat(256);
-        let deep = "0123456789/".repeat(400);
+        let deep = "0123456789/".repeat(400) + "x";
         for relative in [
             "",
             "/etc/passwd",
@@ -95,8 +80,9 @@ mod tests {
             ".",
             "../x",
             "a/../../x",
-            "a/./b",
-            "a//b",
+            "a/.",
+            "./",
+            "/",
             "a/",
             "a\nb",
             "a\0b",

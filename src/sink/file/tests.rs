@@ -4,8 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::config::{OrderBy, Retry, SinkKind};
+use crate::rules::SinkName;
 use crate::sink::Blame;
-use crate::sink::fixtures::{Attempts, outgoing};
+use crate::sink::fixtures::{Attempts, event, message, outgoing};
 
 struct Bench {
     dir: tempfile::TempDir,
@@ -63,9 +65,9 @@ async fn many_files_at_once_each_get_their_lines_in_order() {
         assert_eq!(bench.attempts.ended().await.1, Verdict::Delivered);
     }
     for file in 0..7 {
-        let expected: String =
-            (0..2000).filter(|number| number % 7 == file).map(|number| format!("{number}\n")).collect();
-        assert_eq!(bench.read(&file.to_string()), expected);
+        let written = bench.read(&file.to_string());
+        let expected: Vec<_> = (0..2000).filter(|number| number % 7 == file).map(|number| number.to_string()).collect();
+        assert_eq!(written.lines().collect::<Vec<_>>(), expected);
     }
 }
 
@@ -154,6 +156,33 @@ async fn no_more_than_256_files_are_open() {
     // The first was closed meanwhile, and is found again.
     assert_eq!(bench.line("many/0", "y").await, Verdict::Delivered);
     assert_eq!(bench.read("many/0"), "x\ny\n");
+}
+
+#[tokio::test]
+async fn the_path_is_rendered_below_the_data_directory() {
+    let file = FileConfig {
+        dir: "/data".into(),
+        reserved: vec!["/data/./spool.db".into()],
+        path: Template::compile("{{ tenant }}/{{ correlationId }}").unwrap(),
+    };
+    let config = SinkConfig {
+        name: SinkName::new("archive"),
+        kind: SinkKind::File(file.clone()),
+        format: Format::Original,
+        keep_headers: Vec::new(),
+        order_by: OrderBy::None,
+        retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },
+    };
+    let sink = FileSink::open(&config, &file).await.unwrap();
+    let mut event = event();
+    let rendered = sink.render(&event, &message()).unwrap();
+    assert_eq!(rendered.destination, Destination::File { path: "/data/cnes-a/c-1".into() });
+    assert_eq!(rendered.body, message().body);
+    for (tenant, id) in [("..", "etc"), ("/etc", "passwd"), (".", "spool.db"), (".", "spool.db-wal"), ("a", "b\nc")] {
+        event.tenant = tenant.into();
+        id.clone_into(&mut event.correlation_id);
+        assert_eq!(sink.render(&event, &message()).unwrap_err().reason, Reason::RenderFailed, "{tenant} {id}");
+    }
 }
 
 /// How many files below that directory this process has open.

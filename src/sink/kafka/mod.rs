@@ -110,7 +110,7 @@ impl KafkaSink {
         self.capacity
     }
 
-    pub(super) fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
+    pub(super) fn attempt(&self, outgoing: &Outgoing, attempt: Attempt) {
         let Destination::Kafka { topic, key, timestamp } = &outgoing.destination else {
             return super::misdirected(attempt);
         };

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, DeliveryResult, Message};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
 use tracing::{debug, error, info, warn};
 
@@ -184,7 +184,7 @@ fn again(second: &ThreadedProducer<Reports>, message: &BorrowedMessage<'_>, numb
         payload: message.payload(),
         key: message.key(),
         timestamp: message.timestamp().to_millis(),
-        headers: message.headers().map(|headers| headers.detach()),
+        headers: message.headers().map(BorrowedHeaders::detach),
         delivery_opaque: number,
     };
     if let Err((error, _)) = second.send::<[u8], [u8]>(record) {

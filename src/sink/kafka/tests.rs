@@ -61,7 +61,7 @@ fn record(topic: &str, body: &str) -> Outgoing {
 
 /// One attempt, to its end.
 async fn send(sink: &KafkaSink, attempts: &mut Attempts, outgoing: Outgoing) -> Verdict {
-    sink.attempt(outgoing, attempts.start());
+    sink.attempt(&outgoing, attempts.start());
     attempts.ended().await.1
 }
 
@@ -99,7 +99,7 @@ async fn what_is_delivered_is_in_the_topic_as_rendered() {
     let mut partitions = TopicPartitionList::new();
     partitions.add_partition_offset("regards.cnes-a", 0, Offset::Beginning).unwrap();
     consumer.assign(&partitions).unwrap();
-    let deadline = Instant::now() + Duration::from_mins(1);
+    let deadline = Instant::now() + Duration::from_secs(60);
     // A poll also returns for what is not a record.
     let found = loop {
         match consumer.poll(Duration::from_secs(1)) {
@@ -215,7 +215,7 @@ async fn a_producer_that_failed_for_good_is_rebuilt() {
     cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
     let verdict = send(&sink, &mut attempts, record("t", "2")).await;
     assert!(matches!(verdict, Verdict::Retry { .. }), "{verdict:?}");
-    let deadline = Instant::now() + Duration::from_mins(1);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match send(&sink, &mut attempts, record("t", "3")).await {
             Verdict::Delivered => break,
@@ -234,9 +234,9 @@ async fn closing_delivers_what_is_under_way() {
     let sink = open(&kafka(&cluster.bootstrap_servers(), &[("linger.ms", "500")])).await.unwrap();
     let mut attempts = Attempts::new();
     for _ in 0..1000 {
-        sink.attempt(record("t", "x"), attempts.start());
+        sink.attempt(&record("t", "x"), attempts.start());
     }
-    sink.close(Duration::from_mins(1)).await;
+    sink.close(Duration::from_secs(60)).await;
     for _ in 0..1000 {
         assert_eq!(attempts.ended_already().unwrap().1, Verdict::Delivered);
     }
@@ -248,7 +248,7 @@ async fn closing_gives_back_what_no_broker_took() {
     let sink = open(&kafka(NOWHERE, &[])).await.unwrap();
     let mut attempts = Attempts::new();
     for _ in 0..10 {
-        sink.attempt(record("t", "x"), attempts.start());
+        sink.attempt(&record("t", "x"), attempts.start());
     }
     sink.close(Duration::ZERO).await;
     for _ in 0..10 {
@@ -261,7 +261,7 @@ async fn closing_gives_back_what_no_broker_took() {
 async fn a_dropped_sink_gives_back_what_no_broker_took() {
     let sink = open(&kafka(NOWHERE, &[])).await.unwrap();
     let mut attempts = Attempts::new();
-    sink.attempt(record("t", "x"), attempts.start());
+    sink.attempt(&record("t", "x"), attempts.start());
     drop(sink);
     retries(&attempts.ended().await.1, Blame::Relay, "taken back");
 }
@@ -271,7 +271,7 @@ async fn a_full_queue_slows_down() {
     let sink = open(&kafka(NOWHERE, &[("queue.buffering.max.messages", "1")])).await.unwrap();
     assert_eq!(sink.capacity(), 1);
     let mut attempts = Attempts::new();
-    sink.attempt(record("t", "x"), attempts.start());
+    sink.attempt(&record("t", "x"), attempts.start());
     let verdict = send(&sink, &mut attempts, record("t", "x")).await;
     assert!(matches!(verdict, Verdict::Retry { after: Some(_), blame: Blame::Relay, .. }), "{verdict:?}");
 }
@@ -296,12 +296,7 @@ async fn what_cannot_be_built_is_said_without_its_values() {
     assert_eq!(refused, "sink pipeline: librdkafka has no setting linger.mss: see its CONFIGURATION.md for the names");
     let refused = refusal(&kafka(NOWHERE, &[("compression.type", "hunter2")])).await;
     assert!(refused.contains("compression.type") && !refused.contains("hunter2"), "{refused}");
-    let refused = refusal(&kafka(NOWHERE, &[("acks", "1")])).await;
-    assert!(refused.contains("acks"), "{refused}");
-
-    let tls = |tls| KafkaConfig { tls: Some(tls), ..kafka(NOWHERE, &[]) };
-    let refused = refusal(&tls(Tls { ca: Some("/nowhere/ca.pem".into()), ..Tls::default() })).await;
+    let tls = Tls { ca: Some("/nowhere/ca.pem".into()), ..Tls::default() };
+    let refused = refusal(&KafkaConfig { tls: Some(tls), ..kafka(NOWHERE, &[]) }).await;
     assert!(refused.contains("ssl.ca.location"), "{refused}");
-    let refused = refusal(&tls(Tls { server_name: Some("x".to_owned()), ..Tls::default() })).await;
-    assert!(refused.contains("server_name"), "{refused}");
 }
