@@ -95,3 +95,59 @@ fn value_size(value: &HeaderValue) -> usize {
         HeaderValue::Table(headers) => table_size(headers),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::FieldTable;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn outgoing(routing_key: &str, properties: Properties, headers: Vec<Header>) -> Outgoing {
+        let exchange = "partner.products".to_owned();
+        let destination =
+            Destination::Amqp { exchange, routing_key: routing_key.to_owned(), properties: Box::new(properties) };
+        Outgoing { id: Uuid::nil(), destination, headers, body: Bytes::new() }
+    }
+
+    fn encoded(table: &FieldTable) -> usize {
+        let write = lapin::types::generation::gen_field_table(table);
+        write(Vec::new().into()).unwrap().into_inner().0.len()
+    }
+
+    #[test]
+    fn the_size_of_headers_is_what_lapin_makes_of_them() {
+        let text = |length| HeaderValue::Text("x".repeat(length));
+        let headers = vec![
+            ("null".to_owned(), HeaderValue::Null),
+            ("bool".to_owned(), HeaderValue::Bool(true)),
+            ("integer".to_owned(), HeaderValue::Integer(-1)),
+            ("float".to_owned(), HeaderValue::Float(0.5)),
+            ("time".to_owned(), HeaderValue::Timestamp(7)),
+            ("text".to_owned(), text(70_000)),
+            ("binary".to_owned(), HeaderValue::Binary(Bytes::from_static(&[0; 9]))),
+            ("array".to_owned(), HeaderValue::Array(vec![text(3), HeaderValue::Array(Vec::new())])),
+            ("table".to_owned(), HeaderValue::Table(vec![("é".to_owned(), text(1))])),
+        ];
+        assert_eq!(table_size(&headers), encoded(&table(&headers).unwrap()));
+        let publish = Publish::new(outgoing("k", Properties::default(), headers), AttemptId(1)).unwrap();
+        let all = encoded(publish.properties.headers().as_ref().unwrap());
+        assert_eq!(publish.header_size, MAX_PROPERTIES + all);
+    }
+
+    #[test]
+    fn what_is_too_long_for_amqp_is_an_error_and_no_panic() {
+        let long = "x".repeat(256);
+        let with = |properties| Publish::new(outgoing("k", properties, Vec::new()), AttemptId(1));
+        for properties in [
+            Properties { content_type: Some(long.clone()), ..Properties::default() },
+            Properties { correlation_id: Some(long.clone()), ..Properties::default() },
+            Properties { app_id: Some(long.clone()), ..Properties::default() },
+        ] {
+            assert!(with(properties).unwrap_err().contains("256 bytes"));
+        }
+        assert!(Publish::new(outgoing(&long, Properties::default(), Vec::new()), AttemptId(1)).is_err());
+        let named = vec![(long, HeaderValue::Null)];
+        assert!(Publish::new(outgoing("k", Properties::default(), named), AttemptId(1)).is_err());
+    }
+}

@@ -1,14 +1,10 @@
 //! What goes out for an event: properties, headers, routing key. Pure.
 
 use crate::amqp::values::MAX_SHORT;
-use crate::event::{Encoded, Event, Format, Header, HeaderValue, Message, Properties, Reason};
+use crate::event::{Encoded, Event, Format, Header, Message, Properties, Reason};
 use crate::rules::Glob;
 use crate::sink::{Unrenderable, headers};
 
-/// How many relays a message has been through.
-const HOPS: &str = "regards-relay-hops";
-/// A message that went through more relays than this goes round in circles.
-const MAX_HOPS: i64 = 8;
 /// `app_id` of messages whose source has none.
 const APP_ID: &str = "regards-relay";
 /// `delivery_mode` of messages that survive the broker's restart.
@@ -32,7 +28,7 @@ pub(super) fn properties(event: &Event, message: &Message, encoded: &Encoded) ->
     }
 }
 
-/// Ours, the hops, the format's, and what goes along; the first of a name is the one.
+/// All headers: what every sink sends, and the hops.
 pub(super) fn headers(
     event: &Event,
     message: &Message,
@@ -40,33 +36,9 @@ pub(super) fn headers(
     format: &Format,
     keep: &[Glob],
 ) -> Result<Vec<Header>, Unrenderable> {
-    let mut headers = headers::ours(event);
-    headers.push((HOPS.to_owned(), HeaderValue::Integer(hops(message)?)));
-    let formats = encoded.headers.iter().map(|(name, value)| (name.to_string(), HeaderValue::Text(value.clone())));
-    for (name, value) in formats.chain(headers::kept(message, format, keep).cloned()) {
-        if !headers.iter().any(|(known, _)| *known == name) {
-            headers.push((name, value));
-        }
-    }
+    let mut headers = headers::all(event, message, format, keep, encoded);
+    headers.push(headers::hop(message)?);
     Ok(headers)
-}
-
-/// The message's hops with this one. What no relay has written counts as none.
-fn hops(message: &Message) -> Result<i64, Unrenderable> {
-    let before = match message.properties.header(HOPS) {
-        Some(HeaderValue::Integer(hops)) => (*hops).max(0),
-        _ => 0,
-    };
-    let hops = before.saturating_add(1);
-    if hops > MAX_HOPS {
-        return Err(Unrenderable {
-            reason: Reason::Loop,
-            detail: format!(
-                "it went through {before} relays already, {MAX_HOPS} is the most: does a route lead back to a source?"
-            ),
-        });
-    }
-    Ok(hops)
 }
 
 /// A routing key, checked.
@@ -80,4 +52,106 @@ pub(super) fn routing_key(key: String) -> Result<String, Unrenderable> {
 /// A template that can't be rendered for this event.
 pub(super) fn failed(detail: String) -> Unrenderable {
     Unrenderable { reason: Reason::RenderFailed, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Carrier, FAMILIES, HeaderValue, Reading, SourceName, Validation};
+
+    fn message(properties: Properties) -> Message {
+        Message {
+            source: SourceName::new("regards"),
+            body: bytes::Bytes::from_static(br#"{"correlationId": "c", "responseStatus": "ERROR"}"#),
+            properties,
+            redelivered: false,
+        }
+    }
+
+    fn received() -> Properties {
+        let text = |name: &str, value: &str| (name.to_owned(), HeaderValue::Text(value.to_owned()));
+        Properties {
+            content_type: Some("application/json".to_owned()),
+            content_encoding: Some("UTF-8".to_owned()),
+            delivery_mode: Some(1),
+            priority: Some(7),
+            correlation_id: Some("c".to_owned()),
+            reply_to: Some("back".to_owned()),
+            expiration: Some("1000".to_owned()),
+            message_id: Some("theirs".to_owned()),
+            timestamp: Some(1_681_461_977),
+            kind: Some("theirs".to_owned()),
+            user_id: Some("regards".to_owned()),
+            app_id: Some("rs-lta-manager".to_owned()),
+            cluster_id: Some("x".to_owned()),
+            headers: vec![
+                text("regards.tenant", "cnes-a"),
+                text("regards-relay-attempt", "9"),
+                text("CC", "everywhere"),
+                text("traceparent", "00-1-2-03"),
+            ],
+            headers_too_deep: false,
+        }
+    }
+
+    fn event(message: &Message) -> Event {
+        let reading =
+            Reading { family: &FAMILIES[0], validation: Validation::Lenient, tenant: None, max_body: 1024 * 1024 };
+        Event::read(message, &reading).unwrap()
+    }
+
+    fn rendered(message: &Message, format: &Format) -> (Properties, Vec<Header>) {
+        let event = event(message);
+        let encoded = format.encode(&event, message, Carrier::Amqp).unwrap();
+        let headers = headers(&event, message, &encoded, format, &[]).unwrap();
+        (properties(&event, message, &encoded), headers)
+    }
+
+    #[test]
+    fn the_relay_s_properties_are_set_and_those_of_the_received_message_stay_behind() {
+        let message = message(received());
+        let (properties, _) = rendered(&message, &Format::Normalized);
+        assert_eq!(properties.message_id, Some(event(&message).id.to_string()));
+        let expected = Properties {
+            content_type: Some("application/json".to_owned()),
+            content_encoding: properties.content_encoding.clone(),
+            delivery_mode: Some(2),
+            priority: Some(7),
+            correlation_id: Some("c".to_owned()),
+            message_id: properties.message_id.clone(),
+            timestamp: Some(1_681_461_977),
+            kind: Some("fr.cnes.regards.lta.submission.response".to_owned()),
+            app_id: Some("rs-lta-manager".to_owned()),
+            ..Properties::default()
+        };
+        assert_eq!(properties, expected);
+    }
+
+    #[test]
+    fn a_correlation_id_that_amqp_can_t_carry_is_left_out() {
+        for (length, carried) in [(255, true), (256, false)] {
+            let mut message = message(received());
+            let body = format!(r#"{{"correlationId": "{}", "responseStatus": "ERROR"}}"#, "c".repeat(length));
+            message.body = body.into();
+            assert_eq!(rendered(&message, &Format::Normalized).0.correlation_id.is_some(), carried);
+        }
+    }
+
+    #[test]
+    fn headers_are_ours_the_hops_and_the_trace() {
+        let names = |format| {
+            let (_, headers) = rendered(&message(received()), format);
+            headers.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        let ours = ["regards-relay-id", "regards-relay-type", "regards-relay-tenant", "regards-relay-status"];
+        assert_eq!(names(&Format::Normalized), [&ours[..], &["traceparent", "regards-relay-hops"]].concat());
+        let original = ["regards.tenant", "traceparent", "regards-relay-hops"];
+        assert_eq!(names(&Format::Original), [&ours[..], &original].concat());
+    }
+
+    #[test]
+    fn a_routing_key_has_255_bytes_at_most() {
+        assert!(routing_key("é".repeat(127)).is_ok());
+        assert_eq!(routing_key("é".repeat(128)).unwrap_err().reason, Reason::RenderFailed);
+    }
 }

@@ -15,13 +15,16 @@ use crate::sink::{Blame, Verdict};
 const NOT_FOUND: u16 = 404;
 /// AMQP's reply code of what the broker refuses for what it is: too large, above all.
 const PRECONDITION_FAILED: u16 = 406;
+/// AMQP's reply code of a message on a channel that is closed: it was in lapin's queue when the broker closed the channel
+/// for another one, and ends the connection.
+const CHANNEL_ERROR: u16 = 504;
 
 /// A window whose messages can't be told delivered from lost.
 #[derive(Debug)]
 pub(super) enum Broken {
     /// Not every confirm came in time.
     Silent(Duration),
-    /// The broker closed the channel: one of the messages is why.
+    /// The broker closed the channel, or the connection with it: some message is why, of this window or of another.
     Closed {
         /// AMQP's reply code.
         code: u16,
@@ -61,14 +64,15 @@ async fn all(channel: &Channel, window: Vec<Publish>) -> Result<Vec<Confirm>, Br
             Err(_) => {}
         }
     }
-    match failure {
-        None => Ok(confirms),
-        Some(error) => Err(match error.kind() {
-            ErrorKind::ProtocolError(words) if error.is_amqp_soft_error() => {
-                Broken::Closed { code: words.get_id(), error }
-            }
-            _ => Broken::Lost(error),
-        }),
+    failure.map_or(Ok(confirms), |error| Err(broken(error)))
+}
+
+fn broken(error: lapin::Error) -> Broken {
+    match error.kind() {
+        ErrorKind::ProtocolError(words) if error.is_amqp_soft_error() || words.get_id() == CHANNEL_ERROR => {
+            Broken::Closed { code: words.get_id(), error }
+        }
+        _ => Broken::Lost(error),
     }
 }
 
@@ -96,7 +100,7 @@ impl Broken {
             }
             Self::Closed { error, .. } => retry(
                 format!(
-                    "the broker refuses one of {messages} messages ({}); each is published alone next",
+                    "the broker refuses one of the {messages} messages it was published with ({}); it is tried alone next",
                     words(error)
                 ),
                 Blame::Delivery,
@@ -120,7 +124,7 @@ mod tests {
 
     fn closed(code: u16) -> Broken {
         let words = AMQPError::from_id(code, format!("{code} - words of\nthe broker").as_str().into()).unwrap();
-        Broken::Closed { code, error: ErrorKind::ProtocolError(words).into() }
+        broken(ErrorKind::ProtocolError(words).into())
     }
 
     fn kind(broken: &Broken, messages: usize) -> &'static str {
@@ -142,6 +146,8 @@ mod tests {
             (closed(404), "delivery", "delivery", false),
             (closed(403), "delivery", "delivery", true),
             (closed(406), "refused", "delivery", true),
+            (closed(504), "delivery", "delivery", true),
+            (closed(320), "sink", "sink", false),
         ] {
             assert_eq!(kind(&broken, 1), alone, "{broken:?}");
             assert_eq!(kind(&broken, 256), together, "{broken:?}");

@@ -23,7 +23,7 @@ use super::publish::Publish;
 use super::send::{self, Broken};
 use super::window::{self, Mark};
 use crate::amqp::Place;
-use crate::sink::{Attempt, Outgoing, Verdict};
+use crate::sink::{Attempt, Blame, Outgoing, Verdict};
 
 /// Windows under way at once, each on its own channel.
 pub(super) const CHANNELS: usize = 4;
@@ -81,8 +81,18 @@ struct Link {
 
 /// What came of opening a channel, and a connection where there was none.
 struct Opened {
-    connected: Option<(Arc<Connection>, Arc<Place>)>,
+    on: On,
     channel: Result<Channel, Failure>,
+}
+
+/// Which connection a channel was opened on.
+enum On {
+    /// None: it could not be connected.
+    Nothing,
+    /// The one in use.
+    Current,
+    /// A new one.
+    New(Arc<Connection>, Arc<Place>),
 }
 
 /// A window that ended: its attempts have their verdicts.
@@ -242,29 +252,30 @@ impl Worker {
     }
 
     fn opened(&mut self, opened: Opened) {
-        let connected = opened.connected.is_some();
-        if let Some((connection, place)) = opened.connected {
+        let was_current = matches!(opened.on, On::Current);
+        if let On::New(connection, place) = opened.on {
             tracing::info!(sink = self.sink, "connected to the broker {}:{}", place.host, place.port);
             let events = connection.events_listener().boxed();
             self.link = Some(Link { connection, place, events });
             self.generation += 1;
-            self.failures = 0;
-            self.logged.clear();
             self.channels = 0;
             self.channels_allowed = CHANNELS;
         }
+        let alive = self.link.as_ref().is_some_and(|link| link.connection.status().connected());
         match opened.channel {
-            Ok(channel) => {
-                // Of a connection that was given up in the meantime it is of no use.
-                if self.link.is_some() {
-                    self.idle.push(channel);
-                    self.channels += 1;
-                }
+            Ok(channel) if alive => {
+                self.idle.push(channel);
+                self.channels += 1;
+                self.failures = 0;
+                self.logged.clear();
             }
+            Ok(_) => self.fail(&Failure::sink("the connection to the broker was lost as soon as it was there")),
+            // It had died unnoticed: what waits is still to be tried, on a new one.
+            Err(_) if was_current && !alive => {}
             // A channel more would have been nice; those there are do.
-            Err(_) if self.link.is_some() && !self.windows.is_empty() => self.channels_allowed = self.channels.max(1),
+            Err(_) if alive && !self.windows.is_empty() => self.channels_allowed = self.channels.max(1),
             Err(failure) => {
-                if self.link.is_none() && !connected {
+                if failure.blame == Blame::Sink {
                     self.failures = self.failures.saturating_add(1);
                 }
                 self.fail(&failure);
@@ -356,11 +367,11 @@ async fn open(settings: Arc<Settings>, current: Option<(Arc<Connection>, Arc<Pla
         Some((connection, place)) => (connection, place, false),
         None => match link::connect(&settings, wait).await {
             Ok((connection, place)) => (Arc::new(connection), Arc::new(place), true),
-            Err(failure) => return Opened { connected: None, channel: Err(failure) },
+            Err(failure) => return Opened { on: On::Nothing, channel: Err(failure) },
         },
     };
     let channel = link::channel(&connection, &place, &settings).await;
-    Opened { connected: is_new.then_some((connection, place)), channel }
+    Opened { on: if is_new { On::New(connection, place) } else { On::Current }, channel }
 }
 
 /// Publishes a window, and lets its attempts end once all is known of it.
