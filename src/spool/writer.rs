@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::database::{Database, SpoolError};
 use super::lock::Lock;
-use super::{DeadLetter, Shared};
+use super::{CLOSED, DeadLetter, Shared};
 use crate::config::DeadLettersConfig;
 use crate::event::Reason;
 use crate::rules::SinkName;
@@ -412,6 +412,7 @@ impl Writer {
                 "dead letters could not be stored before the relay stops: their messages stay unacknowledged",
             );
         }
+        self.shared.set_problem(Some(CLOSED.to_owned()));
         let Self { queue, database, lock, closing, from, .. } = self;
         drop((queue, from));
         drop(database);
