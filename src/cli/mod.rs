@@ -41,7 +41,7 @@ pub struct Global {
     /// The rules: sources, sinks and routes
     #[arg(long, global = true, value_name = "FILE", env = "REGARDS_RELAY_CONFIG", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
-    /// Where the spool and files of sinks lie [default: $STATE_DIRECTORY, else ./data]
+    /// Where the spool and files of sinks lie [default: `$STATE_DIRECTORY`, else ./data]
     #[arg(long, global = true, value_name = "DIR", env = "REGARDS_RELAY_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// How logs are written, to standard error
