@@ -77,7 +77,8 @@ impl Exposition {
 
     fn head(&mut self, name: &str, kind: &str, help: &str) {
         let prefix = self.prefix;
-        self.text.push_str(&format!("# HELP {prefix}{name} {help}\n# TYPE {prefix}{name} {kind}\n"));
+        // Writing to a String doesn't fail.
+        let _ = writeln!(self.text, "# HELP {prefix}{name} {help}\n# TYPE {prefix}{name} {kind}");
     }
 
     fn row(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {

@@ -123,9 +123,9 @@ fn router(stats: Arc<Stats>) -> Router {
 
 async fn ready(State(stats): State<Arc<Stats>>) -> Response {
     let reasons = stats.problems();
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = format!("{}\n", serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons }));
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 async fn elsewhere(method: Method) -> Response {

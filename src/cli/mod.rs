@@ -32,13 +32,16 @@ struct Arguments {
     command: Command,
 }
 
+/// The file of rules where none is named.
+const DEFAULT_CONFIG: &str = "routes.yaml";
+
 /// The options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// The rules: sources, sinks and routes
-    #[arg(long, global = true, value_name = "FILE", env = "REGARDS_RELAY_CONFIG", default_value = "routes.yaml")]
+    #[arg(long, global = true, value_name = "FILE", env = "REGARDS_RELAY_CONFIG", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
-    /// Where the spool and files of sinks lie [default: $STATE_DIRECTORY, else ./data]
+    /// Where the spool and files of sinks lie [default: `$STATE_DIRECTORY`, else ./data]
     #[arg(long, global = true, value_name = "DIR", env = "REGARDS_RELAY_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// How logs are written, to standard error

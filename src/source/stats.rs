@@ -216,8 +216,8 @@ mod tests {
         SourceStats::new(SourceName::new("regards"), &[lta], tenants)
     }
 
-    fn count(stats: &SourceStats, tenant: &str, status: &str) -> Option<u64> {
-        let all = stats.events().all();
+    fn count(of: &SourceStats, tenant: &str, status: &str) -> Option<u64> {
+        let all = of.events().all();
         all.iter().find(|count| &*count.tenant == tenant && count.status == status).map(|count| count.count)
     }
 

@@ -37,6 +37,9 @@ use writer::{Command, Waiting, Writer};
 /// How often [`Spool::open_when_free`] looks whether the other relay has gone.
 const LOCK_RETRY: Duration = Duration::from_secs(1);
 
+/// What [`Spool::problem`] says at the end.
+const CLOSED: &str = "the spool is closed: nothing more can be stored by this run of the relay";
+
 /// The spool of a running relay: the only writer of the file.
 #[derive(Debug)]
 pub struct Spool {
@@ -104,7 +107,8 @@ impl Spool {
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         if self.writer.is_finished() {
-            return Some("the spool is closed: restart the relay".to_owned());
+            // It ended without saying so: a bug.
+            return Some(CLOSED.to_owned());
         }
         self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -35,7 +35,7 @@ pub(super) fn file_system(directory: &Path) -> Option<String> {
     NETWORK.contains(&kind).then(|| kind.to_owned())
 }
 
-/// The type of the mounted file system with that device number; see proc_pid_mountinfo(5).
+/// The type of the mounted file system with that device number; see `proc_pid_mountinfo(5)`.
 fn kind_of(mounts: &str, device: u64) -> Option<&str> {
     let device = format!("{}:{}", major(device), minor(device));
     mounts.lines().find_map(|line| {

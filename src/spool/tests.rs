@@ -111,7 +111,17 @@ async fn what_settles_can_be_read_by_another() {
     let message = Message {
         source: SourceName::new("regards"),
         body: bytes::Bytes::from_static(b"\xff\0\x01"),
-        properties: Properties { app_id: Some("rs-lta-manager".to_owned()), ..Properties::default() },
+        properties: Properties {
+            app_id: Some("rs-lta-manager".to_owned()),
+            timestamp: Some(1_681_461_977),
+            headers: vec![
+                ("regards.tenant".to_owned(), HeaderValue::Text("esa".to_owned())),
+                ("x-death".to_owned(), HeaderValue::Table(vec![("time".to_owned(), HeaderValue::Timestamp(7))])),
+                ("raw".to_owned(), HeaderValue::Binary(bytes::Bytes::from_static(b"\xff\0"))),
+            ],
+            headers_too_deep: true,
+            ..Properties::default()
+        },
         redelivered: true,
     };
     whole.message = Arc::new(message);
@@ -345,4 +355,19 @@ fn dead_letters_are_read_after_a_crash() {
     }
     let letters = DeadLetters::open_read_only(&crashed.join("spool.db")).unwrap();
     assert!(letters.show(1).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn long_causes_are_cut_between_characters() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let (to, settled) = unbounded_channel();
+    let mut long = letter("{}");
+    long.detail = "é".repeat(10_000) + "x";
+    long.detail.insert(0, 'x');
+    spool.store(long, Receipt::new(EntryId(0), to));
+    assert_eq!(all(settled).await, done(0..1));
+    let shown = setup.read().show(1).unwrap().unwrap();
+    assert_eq!(shown.listed.detail.len(), 4_095);
+    spool.close(GRACE).await;
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::database::{Database, SpoolError};
 use super::lock::Lock;
-use super::{DeadLetter, Shared};
+use super::{CLOSED, DeadLetter, Shared};
 use crate::config::DeadLettersConfig;
 use crate::event::Reason;
 use crate::rules::SinkName;
@@ -74,7 +74,7 @@ struct Row {
 impl Row {
     fn new(id: i64, mut waiting: Waiting) -> Self {
         let letter = &mut waiting.letter;
-        letter.detail.truncate(letter.detail.floor_char_boundary(MAX_DETAIL));
+        cut(&mut letter.detail, MAX_DETAIL);
         let properties = letter.message.properties.to_json();
         let texts =
             [Some(&letter.detail), letter.tenant.as_ref(), letter.status.as_ref(), letter.correlation_id.as_ref()];
@@ -412,6 +412,7 @@ impl Writer {
                 "dead letters could not be stored before the relay stops: their messages stay unacknowledged",
             );
         }
+        self.shared.set_problem(Some(CLOSED.to_owned()));
         let Self { queue, database, lock, closing, from, .. } = self;
         drop((queue, from));
         drop(database);
@@ -420,6 +421,14 @@ impl Writer {
             // Who asked may have stopped waiting.
             let _ = done.send(());
         }
+    }
+}
+
+/// Cuts `text` to at most so many bytes, between two characters.
+fn cut(text: &mut String, bytes: usize) {
+    let end = (0..=bytes).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    if text.len() > bytes {
+        text.truncate(end);
     }
 }
 

@@ -9,15 +9,19 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::Global;
+use super::{DEFAULT_CONFIG, Global};
+use crate::config::{Config, Options, Strictness};
 use crate::event::Reason;
 use crate::spool::{DeadLetters, Filter, Listed};
 use table::Table;
+
+/// The spool's name where no configuration gives it another.
+const DEFAULT_SPOOL: &str = "spool.db";
 
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
@@ -87,8 +91,24 @@ pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
 
 /// The file of the relay whose dead letters are asked for.
 fn spool_path(global: &Global) -> anyhow::Result<PathBuf> {
-    let path = global.data_dir().join("spool.db");
-    std::path::absolute(&path).with_context(|| format!("{}", path.display()))
+    let options = Options::of_process(Strictness::Offline, Some(global.data_dir()));
+    let default = options.data_dir().join(DEFAULT_SPOOL);
+    let file = &global.config;
+    if !file.exists() {
+        // Only the file that nobody named may be missing.
+        anyhow::ensure!(file == Path::new(DEFAULT_CONFIG), "there is no {}", file.display());
+        return Ok(default);
+    }
+    match Config::load(file, &options) {
+        Ok((config, _)) => Ok(config.spool.path),
+        Err(found) => {
+            let (file, path, errors) = (file.display(), default.display(), found.errors());
+            let line = format!("{file} has mistakes ({errors}; see `regards-relay check`), so this looks into {path}");
+            // Nobody is there to read it.
+            let _ = writeln!(std::io::stderr(), "{line}");
+            Ok(default)
+        }
+    }
 }
 
 impl List {

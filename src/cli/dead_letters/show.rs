@@ -66,13 +66,9 @@ fn for_people(shown: &Shown, event: Option<&RawValue>, out: &mut impl Write) -> 
     let properties = serde_json::to_string_pretty(&shown.message.properties)?;
     writeln!(out, "\nproperties\n{}", text(&properties))?;
     let body = &shown.message.body;
-    match std::str::from_utf8(body) {
-        Ok(body) => writeln!(out, "\nbody ({} bytes)\n{}", body.len(), text(body))?,
-        Err(_) => {
-            writeln!(out, "\nbody ({} bytes, not UTF-8: some are shown as �)", body.len())?;
-            writeln!(out, "{}", text(&String::from_utf8_lossy(body)))?;
-        }
-    }
+    let lossy = String::from_utf8_lossy(body);
+    let note = if matches!(lossy, Cow::Owned(_)) { ", not UTF-8: some are shown as �" } else { "" };
+    writeln!(out, "\nbody ({} bytes{note})\n{}", body.len(), text(&lossy))?;
     match event {
         Some(event) => writeln!(out, "\nevent\n{}", text(event.get())),
         None => writeln!(out, "\nevent\nnone: the message could not be read as one"),
