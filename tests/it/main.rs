@@ -1,1 +1,10 @@
-fn main() {}
+//! The relay from outside: the built binary between real brokers, each destination read by a client of its own.
+//!
+//! `make test` runs all of it; `scripts/services.sh run -- cargo test --test it NAME` runs some. What is in `offline`
+//! needs no broker.
+
+// A test that panics has failed, which is what it is for.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod harness;
+mod support;
