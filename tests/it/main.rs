@@ -6,5 +6,16 @@
 // A test that panics has failed, which is what it is for.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+mod clean_stop;
+mod conformance;
 mod harness;
+mod invalid_messages;
+mod main_job;
+mod metrics;
+mod nothing_lost;
+mod recording;
+mod secure_connections;
+mod standing_by;
 mod support;
+mod troubles;
+mod unroutable;

@@ -18,3 +18,9 @@ pub fn lines_of(path: impl AsRef<Path>) -> Vec<Value> {
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{}: {error}: {line}", path.display())))
         .collect()
 }
+
+/// As [`lines_of`], past lines that were torn because their writer was killed.
+pub fn whole_lines_of(path: impl AsRef<Path>) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}

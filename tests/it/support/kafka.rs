@@ -51,6 +51,15 @@ impl Kafka {
         }
     }
 
+    /// Deletes a topic; back when no client can see it any more.
+    pub async fn delete_topic(&self, name: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN)).request_timeout(Some(ANSWER_WITHIN));
+        for topic in admin.delete_topics(&[name], &options).await.expect("an answer") {
+            topic.expect("deleted");
+        }
+    }
+
     /// Reads these topics, which have to exist, from their beginnings.
     pub async fn reader(&self, topics: &[&str]) -> Reader {
         let config = self.config();
@@ -74,7 +83,6 @@ pub struct Record {
     pub key: Option<String>,
     pub body: Vec<u8>,
     pub headers: BTreeMap<String, String>,
-    pub timestamp: Option<i64>,
 }
 
 impl Record {
@@ -180,7 +188,6 @@ fn poll(consumer: &BaseConsumer, patience: Duration) -> Option<Record> {
         key: message.key().map(text),
         body: message.payload().unwrap_or_default().to_vec(),
         headers: headers.unwrap_or_default(),
-        timestamp: message.timestamp().to_millis(),
     })
 }
 

@@ -13,15 +13,15 @@ pub mod services;
 pub mod wait;
 pub mod webhook;
 
-pub use files::lines_of;
-pub use kafka::{Kafka, Reader};
+pub use files::{lines_of, whole_lines_of};
+pub use kafka::Kafka;
 pub use proxy::Proxy;
-pub use rabbit::{Collected, Rabbit, VHost};
+pub use rabbit::{Rabbit, VHost};
 pub use regards::Regards;
 pub use relay::{Home, Relay};
 pub use response::Response;
 pub use services::Services;
-pub use wait::{until, until_within};
+pub use wait::until;
 pub use webhook::{Answer, Receiver};
 
 use std::sync::atomic::{AtomicU32, Ordering};

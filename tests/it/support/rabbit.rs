@@ -1,6 +1,7 @@
-//! RabbitMQ as its administrator and other clients see it: the management API, and AMQP by lapin.
+//! `RabbitMQ` as its administrator and other clients see it: the management API, and AMQP by lapin.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lapin::options::{
@@ -11,6 +12,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use serde_json::{Value, json};
 
+use super::wait::PATIENCE;
 use super::{Services, unique, until, use_ring};
 
 /// One broker.
@@ -135,6 +137,18 @@ impl VHost {
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(channel)
+    }
+
+    /// As [`channel`](Self::channel), of a broker that is away for now. (Written out: `until` is not for spawned tasks.)
+    pub async fn channel_when_back(&self) -> Channel {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.try_channel().await {
+                Ok(channel) => return channel,
+                Err(error) => assert!(Instant::now() < deadline, "the broker is not back: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// The channel that the administrator's own small jobs share.

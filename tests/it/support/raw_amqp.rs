@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Of RabbitMQ's frames, by default.
+/// Of `RabbitMQ`'s frames, by default.
 const FRAME_MAX: u32 = 131_072;
 
 const METHOD: u8 = 1;

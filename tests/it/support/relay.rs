@@ -1,7 +1,7 @@
 //! The relay as its user runs it: a process with a configuration file, a data directory, logs, and signals.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -57,10 +57,6 @@ impl Home {
     pub fn keeping_secret(mut self, secret: &str) -> Self {
         self.secrets.push(secret.to_owned());
         self
-    }
-
-    pub fn path(&self) -> &Path {
-        self.dir.path()
     }
 
     /// A path below the data directory, where file sinks write.

@@ -217,13 +217,13 @@ impl Drop for UnderWay<'_> {
 
 async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let _under_way = UnderWay::begin(&shared);
-    let (head, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MOST_BYTES).await else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let posted = Posted {
-        path: head.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
-        headers: head.headers,
+        path: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+        headers: parts.headers,
         body: body.to_vec(),
         answered: None,
     };
