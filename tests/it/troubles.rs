@@ -1,7 +1,8 @@
 //! What goes wrong at the source is said in one clear line, with what to do and without the password; the relay goes on
 //! trying, `/readyz` says why, and all is well once the cause is mended.
 
-use crate::support::{Home, Proxy, Rabbit, Regards, Response, lines_of, until};
+use crate::support::regards::pattern_of;
+use crate::support::{Home, Proxy, Rabbit, Regards, Relay, Response, lines_of, until};
 
 const ROUTES: &str = r#"
 version: 1
@@ -19,7 +20,7 @@ async fn a_wrong_password() {
         Home::of(&regards, ROUTES).with("REGARDS", &regards.vhost.url_for(&regards.user, wrong)).keeping_secret(wrong);
     let relay = home.start();
     relay.wait_until_unready(&["regards", &regards.user, "password"]).await;
-    assert_warned_once(&home, &[&regards.user, "password"]);
+    assert_warned_once(&home, &relay, &[&regards.user, "password"]).await;
     regards.vhost.rabbit().user(&regards.user, wrong).await;
     assert_recovers(&regards, &home, relay).await;
 }
@@ -31,7 +32,7 @@ async fn a_missing_queue() {
     let home = Home::of(&regards, ROUTES);
     let relay = home.start();
     relay.wait_until_unready(&["regards", &regards.queue]).await;
-    assert_warned_once(&home, &[&regards.queue, regards.vhost.name()]);
+    assert_warned_once(&home, &relay, &[&regards.queue, regards.vhost.name()]).await;
     regards.create_queue().await;
     assert_recovers(&regards, &home, relay).await;
 }
@@ -43,8 +44,8 @@ async fn a_missing_right() {
     let home = Home::of(&regards, ROUTES);
     let relay = home.start();
     relay.wait_until_unready(&["regards", &regards.queue, &regards.user]).await;
-    assert_warned_once(&home, &[&regards.queue, &regards.user, "read"]);
-    regards.vhost.permit(&regards.user, "", "", &crate::support::regards::pattern_of(&regards.queue)).await;
+    assert_warned_once(&home, &relay, &[&regards.queue, &regards.user, "read"]).await;
+    regards.vhost.permit(&regards.user, "", "", &pattern_of(&regards.queue)).await;
     assert_recovers(&regards, &home, relay).await;
 }
 
@@ -55,8 +56,8 @@ async fn a_forbidden_virtual_host() {
     let home = Home::of(&regards, ROUTES);
     let relay = home.start();
     relay.wait_until_unready(&["regards", regards.vhost.name()]).await;
-    assert_warned_once(&home, &[regards.vhost.name()]);
-    regards.vhost.permit(&regards.user, "", "", &crate::support::regards::pattern_of(&regards.queue)).await;
+    assert_warned_once(&home, &relay, &[regards.vhost.name()]).await;
+    regards.vhost.permit(&regards.user, "", "", &pattern_of(&regards.queue)).await;
     assert_recovers(&regards, &home, relay).await;
 }
 
@@ -70,7 +71,7 @@ async fn an_unreachable_broker() {
         .with("REGARDS", &regards.vhost.url_at(&regards.user, &regards.password, proxy.port()));
     let relay = home.start();
     relay.wait_until_unready(&["regards", &address]).await;
-    assert_warned_once(&home, &[&address]);
+    assert_warned_once(&home, &relay, &[&address]).await;
     proxy.come_back().await;
     assert_recovers(&regards, &home, relay).await;
 }
@@ -93,12 +94,13 @@ async fn a_connection_that_an_administrator_closes() {
 }
 
 /// One clear line, not one for each attempt.
-fn assert_warned_once(home: &Home, words: &[&str]) {
+async fn assert_warned_once(home: &Home, relay: &Relay<'_>, words: &[&str]) {
+    relay.wait_for_metric("source_reconnects_total", &[("source", "regards")], 3.0).await;
     let warnings = home.warnings_with(words);
-    assert!(!warnings.is_empty(), "no warning with {words:?}:\n{}", home.log());
+    assert_eq!(warnings.len(), 1, "warnings with {words:?}: {warnings:#?}");
 }
 
-async fn assert_recovers(regards: &Regards, home: &Home, mut relay: crate::support::Relay<'_>) {
+async fn assert_recovers(regards: &Regards, home: &Home, mut relay: Relay<'_>) {
     assert!(relay.runs());
     relay.wait_until_ready().await;
     regards.publish(&Response::new("t", "after the trouble", "SUCCESS")).await;
