@@ -7,7 +7,10 @@ use lapin::ExchangeKind;
 use lapin::types::FieldTable;
 use serde_json::Value;
 
+use crate::support::kafka::Record;
+use crate::support::rabbit::AmqpMessage;
 use crate::support::response::lives;
+use crate::support::webhook::Posted;
 use crate::support::{Answer, Home, Kafka, Rabbit, Receiver, Regards, lines_of, until};
 
 const ROUTES: &str = r#"
@@ -59,13 +62,49 @@ async fn sigterm_in_full_flight_loses_and_repeats_nothing() {
     .await;
     relay.stop().await;
 
-    let in_kafka: Vec<Value> = topic.all().await.iter().map(crate::support::kafka::Record::json).collect();
+    let in_kafka: Vec<Value> = topic.all().await.iter().map(Record::json).collect();
     assert_each_once("Kafka", &in_kafka, published.len());
-    let posted: Vec<Value> = receiver.posted().iter().map(crate::support::webhook::Posted::json).collect();
+    let posted: Vec<Value> = receiver.posted().iter().map(Posted::json).collect();
     assert_each_once("the webhook", &posted, published.len());
-    let messages: Vec<Value> = products.all().iter().map(crate::support::rabbit::AmqpMessage::json).collect();
+    let messages: Vec<Value> = products.all().iter().map(AmqpMessage::json).collect();
     assert_each_once("the exchange", &messages, published.len());
     assert_each_once("the file", &lines_of(home.data("archive.ndjson")), published.len());
+    regards.assert_left_as_found().await;
+}
+
+/// What can't be delivered goes back to the queue; what was delivered around it doesn't.
+#[tokio::test]
+async fn sigterm_repeats_nothing_although_some_deliveries_keep_failing() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let fails = |request: &Posted| request.json()["correlationId"].as_str().is_some_and(|id| id.ends_with('5'));
+    receiver.answers(move |request| Answer::Status(if fails(request) { 404 } else { 204 }));
+    let home = Home::of(
+        &regards,
+        r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { first: 100ms, max: 1s } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+delivery: { shutdown_grace: 1s }
+"#,
+    )
+    .with("HOOK", &receiver.url());
+    let published = lives("t", "stop", 50);
+    regards.publish_all(&published).await;
+    let relay = home.start_ready().await;
+    receiver.wait_for_accepted(90).await;
+    relay.stop().await;
+    // Each GRANTED that fails, and the SUCCESS that waits behind it.
+    assert_eq!(regards.vhost.left_in(&regards.queue).await, 10);
+
+    receiver.answers(|_| Answer::Status(204));
+    let relay = home.start_ready().await;
+    receiver.wait_for_accepted(published.len()).await;
+    relay.stop().await;
+    let accepted: Vec<Value> = receiver.accepted().iter().map(Posted::json).collect();
+    assert_each_once("the webhook", &accepted, published.len());
     regards.assert_left_as_found().await;
 }
 

@@ -87,6 +87,7 @@ sinks:
   untrusted: { webhook: { url: "${UNTRUSTED}", tls: { ca: "${CA}" } } }
 routes: [{ name: all, to: [trusted, untrusted] }]
 unrouted: dead_letter
+delivery: { shutdown_grace: 1s }
 "#,
     )
     .with("TRUSTED", &trusted.url())
@@ -139,6 +140,7 @@ routes:
   - { name: good, when: { tenant: good }, to: [scram_256, scram_512, plain] }
   - { name: bad, when: { tenant: bad }, to: wrong }
 unrouted: dead_letter
+delivery: { shutdown_grace: 1s }
 "#,
     )
     .with("KAFKA", &format!("127.0.0.1:{}", services.kafka_sasl_ssl_port()))

@@ -171,7 +171,8 @@ impl<'a> Iterator for Words<'a> {
     fn next(&mut self) -> Option<&'a str> {
         if !self.inside {
             loop {
-                let start = self.rest.find("{{").into_iter().chain(self.rest.find("{%")).chain(self.rest.find("{#")).min()?;
+                let start =
+                    self.rest.find("{{").into_iter().chain(self.rest.find("{%")).chain(self.rest.find("{#")).min()?;
                 self.take(start)?;
                 if !self.rest.starts_with("{#") {
                     break;

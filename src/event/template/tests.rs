@@ -22,7 +22,12 @@ fn message(body: &str) -> Message {
         ],
         ..Properties::default()
     };
-    Message { source: SourceName::new("regards"), body: Bytes::copy_from_slice(body.as_bytes()), properties, redelivered: false }
+    Message {
+        source: SourceName::new("regards"),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        properties,
+        redelivered: false,
+    }
 }
 
 fn body() -> &'static str {
@@ -67,11 +72,40 @@ fn is_plain(source: &str) -> bool {
 fn every_name_of_the_event_is_there() {
     let mut seen = String::new();
     for name in [
-        "type", "source", "tenant", "status", "outcome", "correlationId", "productId", "session", "expires", "message",
-        "time", "extra.n", "extra.f", "extra.yes", "extra.no", "extra.deep.text", "extra.deep.list", "extra.deep",
-        "extra.deep.list[2].x", "extra.huge", "extra.none.at.all", "warnings", "warnings | length",
-        "headers['regards.tenant']", "headers.count", "headers.sent", "headers.blob", "headers.list", "headers.table['a.b']",
-        "headers.nothing", "properties.app_id", "properties.priority", "properties.timestamp", "properties.message_id",
+        "type",
+        "source",
+        "tenant",
+        "status",
+        "outcome",
+        "correlationId",
+        "productId",
+        "session",
+        "expires",
+        "message",
+        "time",
+        "extra.n",
+        "extra.f",
+        "extra.yes",
+        "extra.no",
+        "extra.deep.text",
+        "extra.deep.list",
+        "extra.deep",
+        "extra.deep.list[2].x",
+        "extra.huge",
+        "extra.none.at.all",
+        "warnings",
+        "warnings | length",
+        "headers['regards.tenant']",
+        "headers.count",
+        "headers.sent",
+        "headers.blob",
+        "headers.list",
+        "headers.table['a.b']",
+        "headers.nothing",
+        "properties.app_id",
+        "properties.priority",
+        "properties.timestamp",
+        "properties.message_id",
         "properties['type']",
     ] {
         seen += &format!("{name}: {}\n", render(&format!("{{{{ {name} }}}}")));
@@ -113,7 +147,8 @@ fn every_name_of_the_event_is_there() {
         properties.timestamp: 1681461977
         properties.message_id: 
         properties['type']: 
-    "#]].assert_eq(&seen);
+    "#]]
+    .assert_eq(&seen);
     assert_eq!(render("{{ id }}").len(), 36);
 }
 
@@ -333,7 +368,9 @@ fn mistakes_are_found_when_the_template_is_compiled() {
 
 #[test]
 fn filters_named_in_strings_and_comments_are_not_looked_for() {
-    for source in ["{{ 'a | nope is nope' }}", r#"{{ "it\"s | nope" ~ tenant }}"#, "{# | nope #}{{ 1 }}", "a | nope {{ 1 }}"] {
+    for source in
+        ["{{ 'a | nope is nope' }}", r#"{{ "it\"s | nope" ~ tenant }}"#, "{# | nope #}{{ 1 }}", "a | nope {{ 1 }}"]
+    {
         compile(source);
     }
 }
