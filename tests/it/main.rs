@@ -1,1 +1,21 @@
-fn main() {}
+//! The relay from outside: the built binary between real brokers, each destination read by a client of its own.
+//!
+//! `make test` runs all of it; `scripts/services.sh run -- cargo test --test it NAME` runs some. What is in `offline`
+//! needs no broker.
+
+// A test that panics has failed, which is what it is for.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+mod clean_stop;
+mod conformance;
+mod harness;
+mod invalid_messages;
+mod main_job;
+mod metrics;
+mod nothing_lost;
+mod recording;
+mod secure_connections;
+mod standing_by;
+mod support;
+mod troubles;
+mod unroutable;

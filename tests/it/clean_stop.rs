@@ -1,0 +1,118 @@
+//! A clean stop in full flight, with every sink healthy, loses nothing and repeats nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lapin::ExchangeKind;
+use lapin::types::FieldTable;
+use serde_json::Value;
+
+use crate::support::kafka::Record;
+use crate::support::rabbit::AmqpMessage;
+use crate::support::response::lives;
+use crate::support::webhook::Posted;
+use crate::support::{Answer, Home, Kafka, Rabbit, Receiver, Regards, lines_of, until};
+
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks:
+  pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }
+  hook: { webhook: { url: "${HOOK}", concurrency: 16 } }
+  partner: { amqp: { url: "${PARTNER}", exchange: partner.products, routing_key: "{{ status }}" } }
+  archive: { file: { path: archive.ndjson } }
+routes: [{ name: all, to: [pipeline, hook, partner, archive] }]
+unrouted: dead_letter
+"#;
+
+#[tokio::test]
+async fn sigterm_in_full_flight_loses_and_repeats_nothing() {
+    let regards = Regards::new().await;
+    let partner = Rabbit::shared().new_vhost().await;
+    partner.exchange("partner.products", ExchangeKind::Topic).await;
+    partner.queue("products", FieldTable::default()).await;
+    partner.bind("products", "partner.products", "#").await;
+    let products = partner.collect("products").await;
+    let receiver = Receiver::start().await;
+    receiver.answers(|_| Answer::After(Duration::from_millis(5), 204));
+    let mut topic = Kafka::shared().topic("stop", 3).await;
+    let home = Home::of(&regards, ROUTES)
+        .with_kafka()
+        .with("TOPIC", topic.topic())
+        .with("HOOK", &receiver.url())
+        .with("PARTNER", &partner.admin_url());
+
+    let published = lives("t", "stop", 2_500);
+    regards.publish_all(&published).await;
+    for least in [300, 1_500] {
+        let relay = home.start_ready().await;
+        receiver.wait_for_accepted(least).await;
+        relay.stop().await;
+        let left = regards.vhost.left_in(&regards.queue).await;
+        assert!(left > 0, "it was to be stopped in full flight");
+    }
+    let relay = home.start_ready().await;
+    receiver.wait_for_accepted(published.len()).await;
+    topic.wait_for(published.len()).await;
+    products.wait_for(published.len()).await;
+    until("every event in the file", async || match lines_of(home.data("archive.ndjson")).len() {
+        seen if seen >= published.len() => Ok(()),
+        seen => Err(seen.to_string()),
+    })
+    .await;
+    relay.stop().await;
+
+    let in_kafka: Vec<Value> = topic.all().await.iter().map(Record::json).collect();
+    assert_each_once("Kafka", &in_kafka, published.len());
+    let posted: Vec<Value> = receiver.posted().iter().map(Posted::json).collect();
+    assert_each_once("the webhook", &posted, published.len());
+    let messages: Vec<Value> = products.all().iter().map(AmqpMessage::json).collect();
+    assert_each_once("the exchange", &messages, published.len());
+    assert_each_once("the file", &lines_of(home.data("archive.ndjson")), published.len());
+    regards.assert_left_as_found().await;
+}
+
+/// What can't be delivered goes back to the queue; what was delivered around it doesn't.
+#[tokio::test]
+async fn sigterm_repeats_nothing_although_some_deliveries_keep_failing() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let fails = |request: &Posted| request.json()["correlationId"].as_str().is_some_and(|id| id.ends_with('5'));
+    receiver.answers(move |request| Answer::Status(if fails(request) { 404 } else { 204 }));
+    let home = Home::of(
+        &regards,
+        r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { first: 100ms, max: 1s } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+delivery: { shutdown_grace: 1s }
+"#,
+    )
+    .with("HOOK", &receiver.url());
+    let published = lives("t", "stop", 50);
+    regards.publish_all(&published).await;
+    let relay = home.start_ready().await;
+    receiver.wait_for_accepted(90).await;
+    relay.stop().await;
+    // Each GRANTED that fails, and the SUCCESS that waits behind it.
+    assert_eq!(regards.vhost.left_in(&regards.queue).await, 10);
+
+    receiver.answers(|_| Answer::Status(204));
+    let relay = home.start_ready().await;
+    receiver.wait_for_accepted(published.len()).await;
+    relay.stop().await;
+    let accepted: Vec<Value> = receiver.accepted().iter().map(Posted::json).collect();
+    assert_each_once("the webhook", &accepted, published.len());
+    regards.assert_left_as_found().await;
+}
+
+fn assert_each_once(at: &str, events: &[Value], count: usize) {
+    let mut times = BTreeMap::<&str, usize>::new();
+    for event in events {
+        *times.entry(event["id"].as_str().expect("an id")).or_default() += 1;
+    }
+    let repeated = times.values().filter(|&&times| times > 1).count();
+    assert_eq!((times.len(), repeated), (count, 0), "{at}: (events, of them repeated)");
+}

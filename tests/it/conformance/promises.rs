@@ -1,0 +1,193 @@
+//! What every sink promises, against any destination.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{Destination, Needs, home};
+use crate::support::response::lives;
+use crate::support::{Home, Regards, Response, until};
+
+const SINK: (&str, &str) = ("sink", "tested");
+
+/// A message whose event was not confirmed is still the broker's: killing the relay then loses nothing.
+pub async fn confirms_only_after_the_destination_has_it<D: Destination>() {
+    let (regards, mut destination) = (Regards::new().await, D::new(Needs::Outages).await);
+    let home = home(&regards, &destination, 100);
+    let relay = home.start_ready().await;
+    // Connections are there: what comes now is really sent.
+    regards.publish(&Response::new("t", "before", "SUCCESS")).await;
+    wait_for_events(&mut destination, &home, 1).await;
+    until("the first to be acknowledged", async || {
+        let statistics = regards.vhost.statistics(&regards.queue).await?;
+        if statistics["messages"] == 0 { Ok(()) } else { Err(statistics["messages"].to_string()) }
+    })
+    .await;
+
+    destination.hold(&home).await;
+    regards.publish_all(&responses("held", 3)).await;
+    if D::CAN_HOLD {
+        relay.wait_for_metric("deliveries_in_flight", &[SINK], 1.0).await;
+    } else {
+        relay.wait_for_metric("deliveries_total", &[SINK, ("result", "retry")], 1.0).await;
+    }
+    relay.kill();
+    assert_eq!(regards.vhost.left_in(&regards.queue).await, 3, "what was not confirmed is still there");
+
+    destination.release(&home).await;
+    let relay = home.start_ready().await;
+    wait_for_events(&mut destination, &home, 4).await;
+    relay.stop().await;
+    regards.assert_left_as_found().await;
+}
+
+pub async fn retries_until_it_is_taken<D: Destination>() {
+    let (regards, mut destination) = (Regards::new().await, D::new(Needs::Nothing).await);
+    let home = home(&regards, &destination, 100);
+    destination.fail_for_now(&home).await;
+    let relay = home.start_ready().await;
+    regards.publish_all(&responses("retried", 3)).await;
+    relay.wait_for_metric("deliveries_total", &[SINK, ("result", "retry")], 4.0).await;
+    assert_eq!(destination.events(&home).await.len(), 0);
+    destination.take_again(&home).await;
+    wait_for_events(&mut destination, &home, 3).await;
+    relay.stop().await;
+    assert_each_once(&mut destination, &home, 3).await;
+    assert!(home.dead_letters().is_empty(), "without attempts: or give_up_after: nothing is given up");
+    regards.assert_left_as_found().await;
+}
+
+pub async fn refuses_what_is_never_taken<D: Destination>() {
+    let (regards, mut destination) = (Regards::new().await, D::new(Needs::Nothing).await);
+    let refused = destination.refused().expect("only for destinations that refuse something");
+    let home = home(&regards, &destination, 100);
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("t", "before", "SUCCESS")).await;
+    regards.publish(&refused).await;
+    regards.publish(&Response::new("t", "after", "SUCCESS")).await;
+    wait_for_events(&mut destination, &home, 2).await;
+    relay.wait_for_metric("dead_letters_total", &[SINK, ("reason", "refused")], 1.0).await;
+    relay.stop().await;
+
+    let letters = home.dead_letters();
+    assert_eq!(letters.len(), 1, "{letters:#?}");
+    assert_eq!((&letters[0]["reason"], &letters[0]["sink"]), (&"refused".into(), &"tested".into()));
+    assert_eq!(letters[0]["body"].as_str().map(str::as_bytes), Some(refused.body.as_slice()));
+    assert_eq!(letters[0]["attempts"], 1, "what is refused is not tried again");
+    assert_each_once(&mut destination, &home, 2).await;
+    regards.assert_left_as_found().await;
+}
+
+/// GRANTED before SUCCESS, although the first attempts fail.
+pub async fn keeps_order_per_key_across_failures<D: Destination>() {
+    const REQUESTS: usize = 40;
+    let (regards, mut destination) = (Regards::new().await, D::new(Needs::Nothing).await);
+    let home = home(&regards, &destination, 200);
+    destination.fail_for_now(&home).await;
+    let relay = home.start_ready().await;
+    regards.publish_all(&lives("t", "ordered", REQUESTS)).await;
+    relay.wait_for_metric("deliveries_total", &[SINK, ("result", "retry")], 10.0).await;
+    destination.take_again(&home).await;
+    wait_for_events(&mut destination, &home, 2 * REQUESTS).await;
+    relay.stop().await;
+
+    let mut lives = BTreeMap::<String, Vec<String>>::new();
+    for event in assert_each_once(&mut destination, &home, 2 * REQUESTS).await {
+        let text = |field: &str| event[field].as_str().expect("a text").to_owned();
+        lives.entry(text("correlationId")).or_default().push(text("status"));
+    }
+    assert_eq!(lives.len(), REQUESTS);
+    for (request, statuses) in lives {
+        assert_eq!(statuses, ["GRANTED", "SUCCESS"], "{request}");
+    }
+    regards.assert_left_as_found().await;
+}
+
+pub async fn survives_a_restart_of_the_destination<D: Destination>() {
+    let (regards, mut destination) = (Regards::new().await, D::new(Needs::Outages).await);
+    let home = home(&regards, &destination, 100);
+    let relay = home.start_ready().await;
+    regards.publish_all(&responses("before", 50)).await;
+    wait_for_events(&mut destination, &home, 50).await;
+    destination.go_down(&home).await;
+    regards.publish_all(&responses("meanwhile", 50)).await;
+    destination.come_back(&home).await;
+    regards.publish_all(&responses("after", 50)).await;
+    wait_for_events(&mut destination, &home, 150).await;
+    relay.stop().await;
+    assert!(home.dead_letters().is_empty());
+    regards.assert_left_as_found().await;
+}
+
+/// A stop waits for the answers to what is under way: nothing of it is sent again afterwards.
+pub async fn stops_cleanly_with_deliveries_in_flight<D: Destination>() {
+    let (regards, mut destination) = (Regards::new().await, D::new(Needs::Outages).await);
+    let home = home(&regards, &destination, 10);
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("t", "before", "SUCCESS")).await;
+    wait_for_events(&mut destination, &home, 1).await;
+    if D::CAN_HOLD {
+        destination.hold(&home).await;
+    }
+    regards.publish_all(&responses("in flight", 40)).await;
+    if D::CAN_HOLD {
+        relay.wait_for_metric("deliveries_in_flight", &[SINK], 1.0).await;
+    }
+    relay.signal("TERM");
+    if D::CAN_HOLD {
+        until("/readyz to say that it stops", async || match relay.page("/readyz").await {
+            Ok((200, text)) => Err(text),
+            _ => Ok(()),
+        })
+        .await;
+        destination.release(&home).await;
+    }
+    let status = relay.ended().await;
+    assert_eq!(status.code(), Some(0), "{status}");
+
+    let relay = home.start_ready().await;
+    wait_for_events(&mut destination, &home, 41).await;
+    relay.stop().await;
+    assert_each_once(&mut destination, &home, 41).await;
+    regards.assert_left_as_found().await;
+}
+
+/// However much waits, the relay takes no more than its prefetch.
+pub async fn never_exceeds_its_bounds<D: Destination>() {
+    const PREFETCH: usize = 5;
+    let (regards, mut destination) = (Regards::new().await, D::new(Needs::Outages).await);
+    let home = home(&regards, &destination, PREFETCH);
+    let relay = home.start_ready().await;
+    destination.hold(&home).await;
+    regards.publish_all(&responses("too many", 20)).await;
+    regards.vhost.wait_for_unacknowledged(&regards.queue, PREFETCH as u64).await;
+    let (ready, _) = regards.vhost.depth(&regards.queue).await;
+    assert_eq!(ready, 15, "all others wait in the queue");
+    let in_flight = relay.metric("deliveries_in_flight", &[SINK]).await.unwrap();
+    assert!(in_flight <= Some(5.0), "{in_flight:?} in flight");
+    destination.release(&home).await;
+    wait_for_events(&mut destination, &home, 20).await;
+    relay.stop().await;
+    regards.assert_left_as_found().await;
+}
+
+fn responses(stem: &str, count: usize) -> Vec<Response> {
+    (0..count).map(|number| Response::new("t", &format!("{stem} {number}"), "SUCCESS")).collect()
+}
+
+/// Waits until the destination holds this many different events.
+async fn wait_for_events<D: Destination>(destination: &mut D, home: &Home, count: usize) {
+    until(&format!("{count} events"), async || {
+        let events = destination.events(home).await;
+        let different: BTreeSet<String> = events.iter().map(|event| event["id"].to_string()).collect();
+        if different.len() >= count { Ok(()) } else { Err(different.len().to_string()) }
+    })
+    .await;
+}
+
+async fn assert_each_once<D: Destination>(destination: &mut D, home: &Home, count: usize) -> Vec<Value> {
+    let events = destination.events(home).await;
+    let different: BTreeSet<String> = events.iter().map(|event| event["id"].to_string()).collect();
+    assert_eq!((events.len(), different.len()), (count, count), "(events, different ones)");
+    events
+}

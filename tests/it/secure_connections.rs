@@ -1,0 +1,240 @@
+//! Private authorities, client certificates, logins, a list of brokers: every way to connect that DESIGN promises.
+
+use std::path::Path;
+
+use lapin::ExchangeKind;
+use lapin::types::FieldTable;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::support::rabbit::encode;
+use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, Response, Services, unique};
+
+#[tokio::test]
+async fn amqps_with_a_private_authority_and_a_client_certificate() {
+    let regards = Regards::new().await;
+    let services = Services::shared();
+    let vhost = &regards.vhost;
+    vhost.exchange("out", ExchangeKind::Fanout).await;
+    vhost.queue("out", FieldTable::default()).await;
+    vhost.bind("out", "out", "").await;
+    let collected = vhost.collect("out").await;
+    let url = |user: &str, password: &str| {
+        let (user, password, vhost) = (encode(user), encode(password), encode(vhost.name()));
+        format!("amqps://{user}:{password}@localhost:{}/{vhost}", services.amqps_port())
+    };
+    let home = Home::of(
+        &regards,
+        r#"
+version: 1
+sources:
+  regards:
+    amqp: { url: "${REGARDS}", queue: "${QUEUE}", tls: { ca: "${CA}", cert: "${CERT}", key: "${KEY}" } }
+    expects: lta
+sinks:
+  out: { amqp: { url: "${OUT}", exchange: out, routing_key: any, tls: { ca: "${CA}", cert: "${CERT}", key: "${KEY}" } } }
+routes: [{ name: all, to: out }]
+unrouted: dead_letter
+"#,
+    )
+    .with("REGARDS", &url(&regards.user, &regards.password))
+    .with("OUT", &url(services.amqp_user(), services.amqp_password()))
+    .with("CA", services.ca())
+    .with("CERT", services.client_cert())
+    .with("KEY", services.client_key());
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("t", "secure", "SUCCESS")).await;
+    collected.wait_for(1).await;
+    relay.stop().await;
+    regards.assert_left_as_found().await;
+}
+
+#[tokio::test]
+async fn amqps_trusts_no_unknown_authority() {
+    let regards = Regards::new().await;
+    let port = Services::shared().amqps_port();
+    let (user, password, vhost) = (&regards.user, encode(&regards.password), regards.vhost.name());
+    let home = Home::of(
+        &regards,
+        r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { archive: { file: { path: archive.ndjson } } }
+routes: [{ name: all, to: archive }]
+unrouted: dead_letter
+"#,
+    )
+    .with("REGARDS", &format!("amqps://{user}:{password}@localhost:{port}/{vhost}"));
+    let relay = home.start();
+    relay.wait_until_unready(&["regards", "certificate"]).await;
+    assert!(!home.warnings_with(&["certificate"]).is_empty(), "{}", home.log());
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_webhook_with_a_private_authority() {
+    let regards = Regards::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let trusted = receiver_signed_by(&directory.path().join("ca.pem")).await;
+    let untrusted = receiver_signed_by(&directory.path().join("another.pem")).await;
+    let home = Home::of(
+        &regards,
+        r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks:
+  trusted: { webhook: { url: "${TRUSTED}", auth: { bearer: "${TOKEN}" }, tls: { ca: "${CA}" } } }
+  untrusted: { webhook: { url: "${UNTRUSTED}", tls: { ca: "${CA}" } } }
+routes: [{ name: all, to: [trusted, untrusted] }]
+unrouted: dead_letter
+delivery: { shutdown_grace: 1s }
+"#,
+    )
+    .with("TRUSTED", &trusted.url())
+    .with("UNTRUSTED", &untrusted.url())
+    .with("TOKEN", "t0ken-of-the-hook")
+    .keeping_secret("t0ken-of-the-hook")
+    .with("CA", &directory.path().join("ca.pem").display().to_string());
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("t", "secure", "SUCCESS")).await;
+    let posted = trusted.wait_for_accepted(1).await;
+    assert_eq!(posted[0].header("authorization"), Some("Bearer t0ken-of-the-hook"));
+    relay.wait_for_metric("deliveries_total", &[("sink", "untrusted"), ("result", "retry")], 1.0).await;
+    assert_eq!(untrusted.posted().len(), 0, "certificates are always verified");
+    relay.stop().await;
+    assert_eq!(regards.vhost.left_in(&regards.queue).await, 1, "it is kept for the other one");
+}
+
+/// A receiver whose certificate a new authority signed, which is written to `authority`.
+async fn receiver_signed_by(authority: &Path) -> Receiver {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    std::fs::write(authority, ca.pem()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    Receiver::start_tls(vec![certificate.der().clone()], key).await
+}
+
+#[tokio::test]
+async fn kafka_with_a_login_over_tls() {
+    let regards = Regards::new().await;
+    let services = Services::shared();
+    let mut topic = Kafka::shared().topic("secure", 1).await;
+    let home = Home::of(
+        &regards,
+        r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks:
+  scram_256: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}", tls: { ca: "${CA}" },
+    sasl: { mechanism: SCRAM-SHA-256, username: "${KAFKA_USER}", password: "${KAFKA_PASSWORD}" } } }
+  scram_512: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}", tls: { ca: "${CA}" },
+    sasl: { mechanism: SCRAM-SHA-512, username: "${KAFKA_USER}", password: "${KAFKA_PASSWORD}" } } }
+  plain: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}", tls: { ca: "${CA}" },
+    sasl: { mechanism: PLAIN, username: "${KAFKA_USER}", password: "${KAFKA_PASSWORD}" } } }
+  wrong: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}", tls: { ca: "${CA}" },
+    sasl: { mechanism: SCRAM-SHA-512, username: "${KAFKA_USER}", password: "${WRONG}" } } }
+routes:
+  - { name: good, when: { tenant: good }, to: [scram_256, scram_512, plain] }
+  - { name: bad, when: { tenant: bad }, to: wrong }
+unrouted: dead_letter
+delivery: { shutdown_grace: 1s }
+"#,
+    )
+    .with("KAFKA", &format!("127.0.0.1:{}", services.kafka_sasl_ssl_port()))
+    .with("TOPIC", topic.topic())
+    .with("CA", services.ca())
+    .with("KAFKA_USER", services.kafka_user())
+    .with("KAFKA_PASSWORD", services.kafka_password())
+    .keeping_secret(services.kafka_password())
+    .with("WRONG", "wr0ng-for-kafka")
+    .keeping_secret("wr0ng-for-kafka");
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("good", "secure", "SUCCESS")).await;
+    topic.wait_for(3).await;
+    regards.publish(&Response::new("bad", "insecure", "SUCCESS")).await;
+    relay.wait_for_metric("deliveries_total", &[("sink", "wrong"), ("result", "retry")], 1.0).await;
+    relay.stop().await;
+    assert_eq!(topic.all().await.len(), 3);
+    assert_eq!(regards.vhost.left_in(&regards.queue).await, 1, "what can't log in keeps its message");
+}
+
+#[tokio::test]
+async fn a_list_of_brokers_of_which_the_first_is_dead() {
+    let regards = Regards::new().await;
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let mut topic = Kafka::shared().topic("failover", 1).await;
+    let home = Home::of(
+        &regards,
+        r#"
+version: 1
+sources:
+  regards:
+    amqp:
+      url: ["${NOBODY}", "${SOMEBODY}"]
+      username: "${AS}"
+      password: "${file:password}"
+      vhost: "${VHOST}"
+      queue: "${QUEUE}"
+    expects: lta
+sinks: { pipeline: { kafka: { brokers: "127.0.0.1:${DEAD},${KAFKA}", topic: "${TOPIC}" } } }
+routes: [{ name: all, to: pipeline }]
+unrouted: dead_letter
+"#,
+    )
+    .with_kafka()
+    .with("NOBODY", &format!("amqp://127.0.0.1:{nobody}"))
+    .with("SOMEBODY", &format!("amqp://127.0.0.1:{}", Rabbit::shared().services().amqp_port()))
+    .with("DEAD", &nobody.to_string())
+    .with("AS", &regards.user)
+    .with("VHOST", regards.vhost.name())
+    .with("TOPIC", topic.topic());
+    home.write("password", &format!("{}\n", regards.password));
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("t", "by the second", "SUCCESS")).await;
+    topic.wait_for(1).await;
+    relay.stop().await;
+    regards.assert_left_as_found().await;
+}
+
+/// `declare:` makes what is listed, and nothing else.
+#[tokio::test]
+async fn what_is_asked_for_is_declared() {
+    let regards = Regards::new().await;
+    let queue = unique("declared");
+    regards.vhost.permit(&regards.user, "declared.*", "declared.*", ".*").await;
+    let mut topic = Kafka::shared().topic("declared", 1).await;
+    let home = Home::of(
+        &regards,
+        r#"
+version: 1
+sources:
+  regards:
+    amqp:
+      url: "${REGARDS}"
+      queue: "${DECLARED}"
+      declare:
+        queue: { type: classic, arguments: { x-max-priority: 255 } }
+        bindings: [{ exchange: "${EXCHANGE}" }]
+    expects: lta
+sinks: { pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } } }
+routes: [{ name: all, to: pipeline }]
+unrouted: dead_letter
+"#,
+    )
+    .with_kafka()
+    .with("DECLARED", &queue)
+    .with("EXCHANGE", crate::support::regards::EXCHANGE)
+    .with("TOPIC", topic.topic());
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("t", "by its own queue", "SUCCESS")).await;
+    topic.wait_for(1).await;
+    relay.stop().await;
+    let made = regards.vhost.statistics(&queue).await.unwrap();
+    assert_eq!((&made["durable"], &made["arguments"]["x-max-priority"]), (&true.into(), &255.into()));
+}

@@ -1,0 +1,219 @@
+//! Kafka as another client sees it: topics made, records read.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use serde_json::Value;
+
+use super::wait::PATIENCE;
+use super::{Services, unique};
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// One broker.
+#[derive(Clone)]
+pub struct Kafka {
+    pub brokers: String,
+}
+
+impl Kafka {
+    pub fn shared() -> Self {
+        Self::of(&Services::shared())
+    }
+
+    pub fn of(services: &Services) -> Self {
+        Self { brokers: format!("127.0.0.1:{}", services.kafka_port()) }
+    }
+
+    /// A topic of the test's own, and a reader of all that comes there.
+    pub async fn topic(&self, stem: &str, partitions: i32) -> Reader {
+        let name = unique(stem);
+        self.create_topic(&name, partitions, &[]).await;
+        self.reader(&[&name]).await
+    }
+
+    pub async fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (setting, value) in settings {
+            topic = topic.set(setting, value);
+        }
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN)).request_timeout(Some(ANSWER_WITHIN));
+        let created = admin.create_topics([&topic], &options).await.expect("an answer");
+        for topic in created {
+            topic.expect("a topic");
+        }
+    }
+
+    /// Deletes a topic; back when no client can see it any more.
+    pub async fn delete_topic(&self, name: &str) {
+        let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
+        let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN)).request_timeout(Some(ANSWER_WITHIN));
+        for topic in admin.delete_topics(&[name], &options).await.expect("an answer") {
+            topic.expect("deleted");
+        }
+    }
+
+    /// Reads these topics, which have to exist, from their beginnings.
+    pub async fn reader(&self, topics: &[&str]) -> Reader {
+        let config = self.config();
+        let topics: Vec<String> = topics.iter().map(|&topic| topic.to_owned()).collect();
+        let made = tokio::task::spawn_blocking(move || Reader::new(&config, topics));
+        made.await.expect("a reader")
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers).set("reconnect.backoff.max.ms", "500");
+        config
+    }
+}
+
+/// One record as it was read.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub topic: String,
+    pub partition: i32,
+    pub key: Option<String>,
+    pub body: Vec<u8>,
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Record {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("a JSON body")
+    }
+}
+
+/// A consumer, and everything it has read so far.
+pub struct Reader {
+    pub topics: Vec<String>,
+    consumer: Option<BaseConsumer>,
+    records: Vec<Record>,
+}
+
+impl Reader {
+    fn new(config: &ClientConfig, topics: Vec<String>) -> Self {
+        let mut config = config.clone();
+        config.set("group.id", unique("reader")).set("enable.auto.commit", "false");
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        let mut from_the_beginning = TopicPartitionList::new();
+        for topic in &topics {
+            for partition in partitions_of(&consumer, topic) {
+                from_the_beginning.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+            }
+        }
+        consumer.assign(&from_the_beginning).expect("assigned");
+        Self { topics, consumer: Some(consumer), records: Vec::new() }
+    }
+
+    /// The topic, of a reader of one.
+    pub fn topic(&self) -> &str {
+        assert_eq!(self.topics.len(), 1);
+        &self.topics[0]
+    }
+
+    /// What was read so far, in the order of each partition.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Reads until there are `count` records.
+    pub async fn wait_for(&mut self, count: usize) -> &[Record] {
+        self.read_until(&format!("{count} records"), move |records| records.len() >= count).await
+    }
+
+    /// Reads until `enough` says so.
+    pub async fn read_until(&mut self, what: &str, enough: impl Fn(&[Record]) -> bool + Send + 'static) -> &[Record] {
+        let what = format!("{what} in {:?}", self.topics);
+        self.blocking(move |consumer, records| {
+            let deadline = std::time::Instant::now() + PATIENCE;
+            while !enough(records) {
+                assert!(std::time::Instant::now() < deadline, "waited for {what}; {} there", records.len());
+                records.extend(poll(consumer, Duration::from_millis(200)));
+            }
+        })
+        .await;
+        &self.records
+    }
+
+    /// Reads all that the topics hold now. What a relay that has stopped delivered is all in there.
+    pub async fn all(&mut self) -> &[Record] {
+        self.blocking(|consumer, records| {
+            let deadline = std::time::Instant::now() + PATIENCE;
+            while behind(consumer) {
+                assert!(std::time::Instant::now() < deadline, "could not read to the end");
+                records.extend(poll(consumer, Duration::from_millis(200)));
+            }
+        })
+        .await;
+        &self.records
+    }
+
+    async fn blocking(&mut self, work: impl FnOnce(&BaseConsumer, &mut Vec<Record>) + Send + 'static) {
+        let consumer = self.consumer.take().expect("the consumer");
+        let mut records = std::mem::take(&mut self.records);
+        let worked = tokio::task::spawn_blocking(move || {
+            work(&consumer, &mut records);
+            (consumer, records)
+        });
+        let (consumer, records) = match worked.await {
+            Ok(back) => back,
+            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        };
+        self.consumer = Some(consumer);
+        self.records = records;
+    }
+}
+
+fn poll(consumer: &BaseConsumer, patience: Duration) -> Option<Record> {
+    // Errors here are about brokers that are down, which some tests want; the deadline is around.
+    let message = consumer.poll(patience)?.ok()?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers = message.headers().map(|headers| {
+        let pair = |header: rdkafka::message::Header<'_, &[u8]>| {
+            (header.key.to_owned(), header.value.map(text).unwrap_or_default())
+        };
+        headers.iter().map(pair).collect()
+    });
+    Some(Record {
+        topic: message.topic().to_owned(),
+        partition: message.partition(),
+        key: message.key().map(text),
+        body: message.payload().unwrap_or_default().to_vec(),
+        headers: headers.unwrap_or_default(),
+    })
+}
+
+/// Whether some partition holds records that were not read yet.
+fn behind(consumer: &BaseConsumer) -> bool {
+    let positions = consumer.position().expect("positions");
+    positions.elements().iter().any(|at| {
+        let watermarks = consumer.fetch_watermarks(at.topic(), at.partition(), ANSWER_WITHIN);
+        let (low, high) = watermarks.expect("watermarks");
+        match at.offset() {
+            Offset::Offset(next) => next < high,
+            _ => low < high,
+        }
+    })
+}
+
+/// The partitions of a topic that exists. One that was just made may take a moment to be known.
+fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let metadata = consumer.fetch_metadata(Some(topic), ANSWER_WITHIN).expect("metadata");
+        let known = metadata.topics().iter().find(|known| known.name() == topic && known.error().is_none());
+        if let Some(known) = known.filter(|known| !known.partitions().is_empty()) {
+            return known.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect();
+        }
+        assert!(std::time::Instant::now() < deadline, "topic {topic} does not appear");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

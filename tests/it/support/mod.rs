@@ -1,0 +1,39 @@
+//! What the tests stand on: brokers, clients of every destination that know nothing of the relay, and the relay itself as
+//! a process.
+
+pub mod files;
+pub mod kafka;
+pub mod proxy;
+pub mod rabbit;
+pub mod raw_amqp;
+pub mod regards;
+pub mod relay;
+pub mod response;
+pub mod services;
+pub mod wait;
+pub mod webhook;
+
+pub use files::{lines_of, whole_lines_of};
+pub use kafka::Kafka;
+pub use proxy::Proxy;
+pub use rabbit::{Rabbit, VHost};
+pub use regards::Regards;
+pub use relay::{Home, Relay};
+pub use response::Response;
+pub use services::Services;
+pub use wait::until;
+pub use webhook::{Answer, Receiver};
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A name that no other test, and no other run on the same brokers, uses.
+pub fn unique(stem: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{stem}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// rustls asks which cryptography to use; HTTP clients and TLS servers of the tests use the relay's.
+pub fn use_ring() {
+    // Already done by another test is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -1,0 +1,309 @@
+//! `RabbitMQ` as its administrator and other clients see it: the management API, and AMQP by lapin.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use serde_json::{Value, json};
+
+use super::wait::PATIENCE;
+use super::{Services, unique, until, use_ring};
+
+/// One broker.
+#[derive(Clone)]
+pub struct Rabbit {
+    services: Services,
+    http: reqwest::Client,
+}
+
+impl Rabbit {
+    pub fn shared() -> Self {
+        Self::of(&Services::shared())
+    }
+
+    pub fn of(services: &Services) -> Self {
+        use_ring();
+        Self { services: services.clone(), http: reqwest::Client::new() }
+    }
+
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// A virtual host of the test's own.
+    pub async fn new_vhost(&self) -> VHost {
+        self.vhost(&unique("test")).await
+    }
+
+    /// The virtual host of that name, emptied if it was there.
+    pub async fn vhost(&self, name: &str) -> VHost {
+        self.delete(&format!("vhosts/{}", encode(name))).await;
+        self.put(&format!("vhosts/{}", encode(name)), json!({})).await;
+        let vhost = VHost { rabbit: self.clone(), name: name.to_owned(), administrator: Arc::default() };
+        vhost.permit(self.services.amqp_user(), ".*", ".*", ".*").await;
+        vhost
+    }
+
+    /// A user who may do nothing yet.
+    pub async fn user(&self, name: &str, password: &str) {
+        self.put(&format!("users/{}", encode(name)), json!({ "password": password, "tags": "" })).await;
+    }
+
+    async fn put(&self, path: &str, body: Value) {
+        let answer = self.request(reqwest::Method::PUT, path).body(body.to_string()).send().await;
+        let answer = answer.expect("the management API").error_for_status();
+        answer.unwrap_or_else(|error| panic!("PUT {path}: {error}"));
+    }
+
+    async fn get(&self, path: &str) -> Result<Value, String> {
+        let answer = self.request(reqwest::Method::GET, path).send().await.map_err(|error| error.to_string())?;
+        let answer = answer.error_for_status().map_err(|error| error.to_string())?;
+        let body = answer.bytes().await.map_err(|error| error.to_string())?;
+        serde_json::from_slice(&body).map_err(|error| error.to_string())
+    }
+
+    async fn delete(&self, path: &str) {
+        let answer = self.request(reqwest::Method::DELETE, path).send().await.expect("the management API");
+        let fine = answer.status().is_success() || answer.status() == reqwest::StatusCode::NOT_FOUND;
+        assert!(fine, "DELETE {path}: {}", answer.status());
+    }
+
+    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("http://127.0.0.1:{}/api/{path}", self.services.management_port());
+        let request = self.http.request(method, url).header("content-type", "application/json");
+        request.basic_auth(self.services.amqp_user(), Some(self.services.amqp_password()))
+    }
+}
+
+/// One virtual host and what may be done in it.
+#[derive(Clone)]
+pub struct VHost {
+    rabbit: Rabbit,
+    name: String,
+    administrator: Arc<tokio::sync::Mutex<Option<Channel>>>,
+}
+
+impl VHost {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn rabbit(&self) -> &Rabbit {
+        &self.rabbit
+    }
+
+    /// Sets the three patterns of what a user may do here.
+    pub async fn permit(&self, user: &str, configure: &str, write: &str, read: &str) {
+        let rights = json!({ "configure": configure, "write": write, "read": read });
+        self.rabbit.put(&format!("permissions/{}/{}", encode(&self.name), encode(user)), rights).await;
+    }
+
+    /// Takes the user every right here.
+    pub async fn forbid(&self, user: &str) {
+        self.rabbit.delete(&format!("permissions/{}/{}", encode(&self.name), encode(user))).await;
+    }
+
+    /// Closes every connection that `user` has, as an administrator would.
+    pub async fn close_connections_of(&self, user: &str) {
+        self.rabbit.delete(&format!("connections/username/{}", encode(user))).await;
+    }
+
+    pub fn url_for(&self, user: &str, password: &str) -> String {
+        self.url_at(user, password, self.rabbit.services.amqp_port())
+    }
+
+    /// Through another port: a proxy's.
+    pub fn url_at(&self, user: &str, password: &str, port: u16) -> String {
+        format!("amqp://{}:{}@127.0.0.1:{port}/{}", encode(user), encode(password), encode(&self.name))
+    }
+
+    pub fn admin_url(&self) -> String {
+        self.url_for(self.rabbit.services.amqp_user(), self.rabbit.services.amqp_password())
+    }
+
+    /// A channel of the administrator, on a connection of its own, with publisher confirms.
+    pub async fn channel(&self) -> Channel {
+        self.try_channel().await.expect("a channel of the administrator")
+    }
+
+    pub async fn try_channel(&self) -> lapin::Result<Channel> {
+        let connection = Connection::connect(&self.admin_url(), ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(channel)
+    }
+
+    /// As [`channel`](Self::channel), of a broker that is away for now. (Written out: `until` is not for spawned tasks.)
+    pub async fn channel_when_back(&self) -> Channel {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.try_channel().await {
+                Ok(channel) => return channel,
+                Err(error) => assert!(Instant::now() < deadline, "the broker is not back: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The channel that the administrator's own small jobs share.
+    async fn administrator(&self) -> Channel {
+        let mut open = self.administrator.lock().await;
+        match open.as_ref() {
+            Some(channel) if channel.status().connected() => channel.clone(),
+            _ => open.insert(self.channel().await).clone(),
+        }
+    }
+
+    /// A durable exchange.
+    pub async fn exchange(&self, name: &str, kind: ExchangeKind) {
+        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let channel = self.administrator().await;
+        channel.exchange_declare(name.into(), kind, durable, FieldTable::default()).await.expect("an exchange");
+    }
+
+    /// A durable queue with these arguments.
+    pub async fn queue(&self, name: &str, arguments: FieldTable) {
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        self.administrator().await.queue_declare(name.into(), durable, arguments).await.expect("a queue");
+    }
+
+    pub async fn bind(&self, queue: &str, exchange: &str, key: &str) {
+        let channel = self.administrator().await;
+        let bound = channel.queue_bind(
+            queue.into(),
+            exchange.into(),
+            key.into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        bound.await.expect("a binding");
+    }
+
+    pub async fn delete_queue(&self, queue: &str) {
+        self.administrator().await.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
+    }
+
+    /// How many messages are ready in a queue, and how many consumers it has, as the queue itself says now.
+    pub async fn depth(&self, queue: &str) -> (u32, u32) {
+        let channel = self.administrator().await;
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let queue = channel.queue_declare(queue.into(), passive, FieldTable::default()).await.expect("the queue");
+        (queue.message_count(), queue.consumer_count())
+    }
+
+    /// How many messages a queue holds, ready or not, once nobody consumes it any more (so that none is with a consumer).
+    pub async fn left_in(&self, queue: &str) -> u32 {
+        until("the queue to have no consumer", async || match self.depth(queue).await {
+            (left, 0) => Ok(left),
+            (_, consumers) => Err(format!("{consumers} consumers of {queue}")),
+        })
+        .await
+    }
+
+    /// What the management API says about a queue: `messages_ready`, `messages_unacknowledged` and many more. Some
+    /// half a second old.
+    pub async fn statistics(&self, queue: &str) -> Result<Value, String> {
+        self.rabbit.get(&format!("queues/{}/{}", encode(&self.name), encode(queue))).await
+    }
+
+    /// Waits until `count` messages are with the queue's consumers, taken and not acknowledged.
+    pub async fn wait_for_unacknowledged(&self, queue: &str, count: u64) {
+        until(&format!("{count} messages of {queue} unacknowledged"), async || {
+            let statistics = self.statistics(queue).await?;
+            match statistics["messages_unacknowledged"].as_u64() {
+                Some(seen) if seen == count => Ok(()),
+                seen => Err(format!("{seen:?}")),
+            }
+        })
+        .await;
+    }
+
+    /// Collects everything that comes to a queue from now on, and acknowledges it.
+    pub async fn collect(&self, queue: &str) -> Collected {
+        let channel = self.channel().await;
+        let consumer = channel.basic_consume(
+            queue.into(),
+            ShortString::from("collector"),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let mut consumer = consumer.await.expect("a consumer");
+        let collected = Collected { messages: Arc::default() };
+        let messages = Arc::clone(&collected.messages);
+        tokio::spawn(async move {
+            // Keeps the channel, and with it the connection, as long as there is something to come.
+            let _channel = channel;
+            while let Some(Ok(delivery)) = consumer.next().await {
+                let acked = delivery.ack(BasicAckOptions::default()).await;
+                messages.lock().expect("no holder panics").push(AmqpMessage {
+                    routing_key: delivery.routing_key.to_string(),
+                    body: delivery.data,
+                    properties: delivery.properties,
+                });
+                if acked.is_err() {
+                    break;
+                }
+            }
+        });
+        collected
+    }
+}
+
+/// What a consumer of the test received from a queue.
+pub struct Collected {
+    messages: Arc<Mutex<Vec<AmqpMessage>>>,
+}
+
+/// One message as it was received.
+#[derive(Debug, Clone)]
+pub struct AmqpMessage {
+    pub routing_key: String,
+    pub body: Vec<u8>,
+    pub properties: BasicProperties,
+}
+
+impl AmqpMessage {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("a JSON body")
+    }
+
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<String> {
+        match self.properties.headers().as_ref()?.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            AMQPValue::ShortString(text) => Some(text.to_string()),
+            other => Some(format!("{other:?}")),
+        }
+    }
+}
+
+impl Collected {
+    pub fn all(&self) -> Vec<AmqpMessage> {
+        self.messages.lock().expect("no holder panics").clone()
+    }
+
+    pub fn count(&self) -> usize {
+        self.messages.lock().expect("no holder panics").len()
+    }
+
+    pub async fn wait_for(&self, count: usize) -> Vec<AmqpMessage> {
+        until(&format!("{count} messages in the queue"), async || match self.count() {
+            seen if seen >= count => Ok(()),
+            seen => Err(format!("{seen}")),
+        })
+        .await;
+        self.all()
+    }
+}
+
+/// Percent-encodes one part of a URL.
+pub fn encode(part: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    part.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}

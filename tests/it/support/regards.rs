@@ -1,0 +1,108 @@
+//! REGARDS as a partner of it finds it: an exchange, a queue bound to it, a user who may read that queue, and a client
+//! that publishes as Spring AMQP does.
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use lapin::options::BasicPublishOptions;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, Confirmation, ExchangeKind};
+
+use super::{Rabbit, Response, VHost, unique};
+
+/// The exchange of `rs-lta-manager`'s responses.
+pub const EXCHANGE: &str =
+    "regards.broadcast.fr.cnes.regards.modules.ltamanager.amqp.output.SubmissionResponseDtoEvent";
+
+/// Where REGARDS puts its own messages that were rejected. The relay must never put anything there.
+pub const DEAD_LETTER_QUEUE: &str = "regards.DLQ";
+
+/// Publishes waiting for their confirm at once.
+const WINDOW: usize = 500;
+
+/// One installation, with one partner.
+pub struct Regards {
+    pub vhost: VHost,
+    pub queue: String,
+    pub user: String,
+    pub password: String,
+    publisher: Channel,
+}
+
+impl Regards {
+    /// An installation in a virtual host of its own on the shared broker.
+    pub async fn new() -> Self {
+        Self::in_vhost(Rabbit::shared().new_vhost().await).await
+    }
+
+    /// An installation in that virtual host.
+    pub async fn in_vhost(vhost: VHost) -> Self {
+        vhost.exchange(EXCHANGE, ExchangeKind::Fanout).await;
+        vhost.exchange("regards.DLX", ExchangeKind::Topic).await;
+        vhost.queue(DEAD_LETTER_QUEUE, FieldTable::default()).await;
+        vhost.bind(DEAD_LETTER_QUEUE, "regards.DLX", DEAD_LETTER_QUEUE).await;
+
+        let user = unique("partner");
+        let password = format!("{}/p@ss: w%rd", unique("secret"));
+        let regards =
+            Self { queue: "partner.lta.responses".to_owned(), publisher: vhost.channel().await, vhost, user, password };
+        regards.create_queue().await;
+        regards.vhost.rabbit().user(&regards.user, &regards.password).await;
+        regards.vhost.permit(&regards.user, "", "", &pattern_of(&regards.queue)).await;
+        regards
+    }
+
+    /// The partner's queue as REGARDS makes it, bound to the exchange.
+    pub async fn create_queue(&self) {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-max-priority".into(), AMQPValue::LongInt(255));
+        arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("regards.DLX".into()));
+        arguments.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(DEAD_LETTER_QUEUE.into()));
+        self.vhost.queue(&self.queue, arguments).await;
+        self.vhost.bind(&self.queue, EXCHANGE, "").await;
+    }
+
+    /// The URL the partner was given, with the password in it.
+    pub fn url(&self) -> String {
+        self.vhost.url_for(&self.user, &self.password)
+    }
+
+    /// Publishes one response; back when the broker has confirmed it.
+    pub async fn publish(&self, response: &Response) {
+        self.publish_all(std::slice::from_ref(response)).await;
+    }
+
+    /// Publishes responses in this order, pipelined; back when the broker has confirmed every one.
+    pub async fn publish_all<'a>(&self, responses: impl IntoIterator<Item = &'a Response>) {
+        let mut confirms = FuturesOrdered::new();
+        for response in responses {
+            confirms.push_back(send(&self.publisher, response).await.expect("published"));
+            if confirms.len() >= WINDOW {
+                expect_ack(confirms.next().await);
+            }
+        }
+        while !confirms.is_empty() {
+            expect_ack(confirms.next().await);
+        }
+    }
+
+    /// Fails if anything is left in the partner's queue, or came to REGARDS' own dead letters. For when no relay runs.
+    pub async fn assert_left_as_found(&self) {
+        assert_eq!(self.vhost.left_in(&self.queue).await, 0, "messages left in {}", self.queue);
+        assert_eq!(self.vhost.left_in(DEAD_LETTER_QUEUE).await, 0, "messages came to {DEAD_LETTER_QUEUE}");
+    }
+}
+
+/// Publishes on any channel, as `rs-lta-manager` would.
+pub async fn send(channel: &Channel, response: &Response) -> lapin::Result<lapin::PublisherConfirm> {
+    let options = BasicPublishOptions::default();
+    channel.basic_publish(EXCHANGE.into(), ShortString::from(""), options, &response.body, response.properties()).await
+}
+
+fn expect_ack(confirm: Option<lapin::Result<Confirmation>>) {
+    assert_eq!(confirm.expect("a confirm").expect("confirmed"), Confirmation::Ack(None));
+}
+
+/// The pattern of rights that matches this name and no other.
+pub fn pattern_of(name: &str) -> String {
+    format!("^{}$", name.replace('.', "\\."))
+}

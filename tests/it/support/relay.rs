@@ -1,0 +1,293 @@
+//! The relay as its user runs it: a process with a configuration file, a data directory, logs, and signals.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Regards, Services, until, use_ring};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_regards-relay");
+
+/// Below the ports that systems give to clients, and below those that `services.sh` takes.
+const ADMIN_PORTS: std::ops::Range<u16> = 10_000..20_000;
+
+/// A directory with `routes.yaml` and data, in which the relay can be run again and again.
+pub struct Home {
+    dir: TempDir,
+    variables: Vec<(String, String)>,
+    secrets: Vec<String>,
+    admin: u16,
+}
+
+impl Home {
+    /// A home with this `routes.yaml`. An `admin:` of its own is added.
+    pub fn new(routes: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("regards-relay-home").tempdir().expect("a directory");
+        let home = Self { dir, variables: Vec::new(), secrets: Vec::new(), admin: free_admin_port() };
+        home.write("routes.yaml", &format!("{routes}\nadmin: {{ listen: \"127.0.0.1:{}\" }}\n", home.admin));
+        home
+    }
+
+    /// A home for a relay of this partner's responses: `${REGARDS}` is the URL and `${QUEUE}` the queue.
+    pub fn of(regards: &Regards, routes: &str) -> Self {
+        Self::new(routes)
+            .with("REGARDS", &regards.url())
+            .with("QUEUE", &regards.queue)
+            .keeping_secret(&regards.password)
+            .keeping_secret(&super::rabbit::encode(&regards.password))
+    }
+
+    /// Sets an environment variable, for the `${NAME}`s of the configuration.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// `${KAFKA}`: the shared Kafka.
+    pub fn with_kafka(self) -> Self {
+        let port = Services::shared().kafka_port();
+        self.with("KAFKA", &format!("127.0.0.1:{port}"))
+    }
+
+    /// Fails the test if this text is ever in a log or an answer of the relay.
+    pub fn keeping_secret(mut self, secret: &str) -> Self {
+        self.secrets.push(secret.to_owned());
+        self
+    }
+
+    /// A path below the data directory, where file sinks write.
+    pub fn data(&self, path: &str) -> PathBuf {
+        self.dir.path().join("data").join(path)
+    }
+
+    /// Writes a file beside `routes.yaml`.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.dir.path().join(name), text).expect("written");
+    }
+
+    /// A command of the relay on this home's configuration, run to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command().args(arguments).stdin(Stdio::null()).output().expect("the relay's binary")
+    }
+
+    /// The dead letters, whole: each as `list` shows it, with what `show` adds.
+    pub fn dead_letters(&self) -> Vec<Value> {
+        let listed = self.run(&["dead-letters", "list", "--json"]);
+        assert!(listed.status.success(), "dead-letters list: {}", String::from_utf8_lossy(&listed.stderr));
+        let listed = String::from_utf8(listed.stdout).expect("UTF-8");
+        listed.lines().map(|line| self.dead_letter(&serde_json::from_str(line).expect("a JSON line"))).collect()
+    }
+
+    fn dead_letter(&self, listed: &Value) -> Value {
+        let id = match &listed["id"] {
+            Value::String(id) => id.clone(),
+            id => id.to_string(),
+        };
+        let shown = self.run(&["dead-letters", "show", &id, "--json"]);
+        assert!(shown.status.success(), "dead-letters show {id}: {}", String::from_utf8_lossy(&shown.stderr));
+        let shown: Value = serde_json::from_slice(&shown.stdout).expect("a JSON document");
+        for (field, value) in listed.as_object().expect("an object") {
+            assert_eq!(&shown[field], value, "{field} is the same in list and show");
+        }
+        shown
+    }
+
+    /// Starts the relay; back at once.
+    pub fn start(&self) -> Relay<'_> {
+        let log = || File::options().create(true).append(true).open(self.log_path()).expect("a log");
+        let output = File::options().create(true).append(true).open(self.output_path()).expect("an output");
+        let mut command = self.command();
+        command.arg("--log-format=json").arg("run").stdin(Stdio::null()).stdout(output).stderr(log());
+        let child = command.spawn().expect("the relay's binary");
+        use_ring();
+        Relay { home: self, child, http: reqwest::Client::new() }
+    }
+
+    /// Starts the relay and waits until every source consumes.
+    pub async fn start_ready(&self) -> Relay<'_> {
+        let relay = self.start();
+        relay.wait_until_ready().await;
+        relay
+    }
+
+    /// Everything that every run here has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// The log's lines that are warnings or errors and have all of these words in them.
+    pub fn warnings_with(&self, words: &[&str]) -> Vec<String> {
+        let loud = |line: &str| {
+            let line: Value = serde_json::from_str(line).unwrap_or_default();
+            matches!(line["level"].as_str(), Some("WARN" | "ERROR"))
+        };
+        let log = self.log();
+        let lines = log.lines().filter(|line| loud(line) && words.iter().all(|word| line.contains(word)));
+        lines.map(str::to_owned).collect()
+    }
+
+    /// What stdout sinks wrote.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.output_path()).unwrap_or_default()
+    }
+
+    pub fn admin_url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.admin)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(BINARY);
+        command.current_dir(self.dir.path()).args(["--config", "routes.yaml", "--data-dir", "data"]);
+        command.env_remove("RUST_LOG").envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    fn output_path(&self) -> PathBuf {
+        self.dir.path().join("output")
+    }
+}
+
+impl Drop for Home {
+    /// A failing test shows what the relay said; a passing one makes sure that it said no secret.
+    fn drop(&mut self) {
+        let log = self.log();
+        if std::thread::panicking() {
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines.get(lines.len().saturating_sub(60)..).unwrap_or_default();
+            eprintln!("--- the end of the relay's log\n{}\n---", last.join("\n"));
+            return;
+        }
+        for secret in &self.secrets {
+            assert!(!log.contains(secret.as_str()), "the relay logged a secret: {secret}");
+        }
+    }
+}
+
+/// The relay as a running process. Killed when dropped.
+pub struct Relay<'a> {
+    home: &'a Home,
+    child: Child,
+    http: reqwest::Client,
+}
+
+impl Relay<'_> {
+    /// A page of the admin listener: its status and its text.
+    pub async fn page(&self, path: &str) -> Result<(u16, String), String> {
+        let answer = self.http.get(self.home.admin_url(path)).send().await.map_err(|error| format!("{error:?}"))?;
+        let status = answer.status().as_u16();
+        let text = answer.text().await.map_err(|error| error.to_string())?;
+        for secret in &self.home.secrets {
+            assert!(!text.contains(secret.as_str()), "{path} says a secret: {secret}");
+        }
+        Ok((status, text))
+    }
+
+    pub async fn wait_until_ready(&self) {
+        until("/readyz to say 200", async || match self.page("/readyz").await? {
+            (200, _) => Ok(()),
+            (status, text) => Err(format!("{status} {text}")),
+        })
+        .await;
+    }
+
+    /// Waits until `/readyz` says 503 with all of these words in its reasons, while `/livez` says 200.
+    pub async fn wait_until_unready(&self, words: &[&str]) {
+        until(&format!("/readyz to say 503 with {words:?}"), async || {
+            let (status, text) = self.page("/readyz").await?;
+            let says_so = status == 503 && words.iter().all(|word| text.contains(word));
+            let reasons: Result<Value, _> = serde_json::from_str(&text);
+            if says_so && reasons.is_ok() { Ok(()) } else { Err(format!("{status} {text}")) }
+        })
+        .await;
+        assert_eq!(self.page("/livez").await.map(|(status, _)| status), Ok(200), "/livez");
+    }
+
+    /// The value of a metric: of the samples of that name with all of these labels, the sum. `None`: there is no such.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Result<Option<f64>, String> {
+        let (_, text) = self.page("/metrics").await?;
+        Ok(sum_of(&text, &format!("regards_relay_{name}"), labels))
+    }
+
+    /// Waits until a metric is at least `least`.
+    pub async fn wait_for_metric(&self, name: &str, labels: &[(&str, &str)], least: f64) {
+        until(&format!("{name}{labels:?} to be {least}"), async || match self.metric(name, labels).await? {
+            Some(seen) if seen >= least => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        })
+        .await;
+    }
+
+    /// `kill -SIGNAL`.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
+        assert!(sent.expect("kill").success(), "kill -{signal}");
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("the relay's status").is_none()
+    }
+
+    /// SIGKILL, in the middle of whatever it does.
+    pub fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(mut self) -> ExitStatus {
+        let child = &mut self.child;
+        until("the relay to end", async || match child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            still => Err(format!("{still:?}")),
+        })
+        .await
+    }
+
+    /// SIGTERM; it has to end with exit code 0.
+    pub async fn stop(self) {
+        self.signal("TERM");
+        let status = self.ended().await;
+        assert_eq!(status.code(), Some(0), "the exit of a clean stop: {status}");
+    }
+}
+
+impl Drop for Relay<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Adds up the samples of a metric that have all of these labels.
+pub fn sum_of(metrics: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+    let of_that_name = |line: &&str| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && labels.iter().all(|label| line.contains(label))
+    };
+    let values = metrics.lines().filter(of_that_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.reduce(|sum, value| sum + value)
+}
+
+fn free_admin_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let count = ADMIN_PORTS.end - ADMIN_PORTS.start;
+    let start = u16::try_from(std::process::id() % u32::from(count)).expect("below 10,000");
+    for _ in 0..count {
+        let offset = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = ADMIN_PORTS.start + offset;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port in {ADMIN_PORTS:?}")
+}

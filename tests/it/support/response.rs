@@ -1,0 +1,111 @@
+//! One response of `rs-lta-manager`, with the properties and headers that Spring AMQP gives it.
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::{Map, Value};
+
+use super::regards::EXCHANGE;
+
+/// The Java class that REGARDS names in `__TypeId__` and `regards.type`.
+pub const JAVA_TYPE: &str = "fr.cnes.regards.modules.ltamanager.amqp.output.SubmissionResponseDtoEvent";
+
+/// 2023-04-14T08:46:17Z
+pub const TIMESTAMP: u64 = 1_681_461_977;
+
+/// A message to be published. Starts as a complete one; what a test is about is then changed.
+#[derive(Debug, Clone)]
+pub struct Response {
+    pub body: Vec<u8>,
+    pub correlation_id: Option<String>,
+    pub content_encoding: String,
+    pub priority: u8,
+    pub timestamp: u64,
+    pub headers: Vec<(String, AMQPValue)>,
+}
+
+impl Response {
+    /// A response that has the two fields which are never missing, and a product.
+    pub fn new(tenant: &str, correlation_id: &str, status: &str) -> Self {
+        let body = serde_json::json!({
+            "correlationId": correlation_id,
+            "productId": format!("product of {correlation_id}"),
+            "responseStatus": status,
+        });
+        Self::with_body(tenant, body.to_string())
+    }
+
+    /// A body as text or bytes. The property `correlation_id` is the body's, where that can be read.
+    pub fn with_body(tenant: &str, body: impl Into<Vec<u8>>) -> Self {
+        let body = body.into();
+        let parsed: Map<String, Value> = serde_json::from_slice(&body).unwrap_or_default();
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        Self {
+            correlation_id: parsed.get("correlationId").and_then(Value::as_str).map(str::to_owned),
+            content_encoding: "UTF-8".to_owned(),
+            priority: 1,
+            timestamp: TIMESTAMP,
+            headers: vec![
+                ("regards.tenant".to_owned(), text(tenant)),
+                ("__TypeId__".to_owned(), text(JAVA_TYPE)),
+                ("regards.type".to_owned(), text(JAVA_TYPE)),
+                ("regards.converter".to_owned(), text("GSON")),
+            ],
+            body,
+        }
+    }
+
+    /// Sets a field of the body.
+    pub fn field(mut self, name: &str, value: impl Into<Value>) -> Self {
+        let mut body: Map<String, Value> = serde_json::from_slice(&self.body).expect("a body that is an object");
+        body.insert(name.to_owned(), value.into());
+        self.body = Value::Object(body).to_string().into_bytes();
+        self
+    }
+
+    pub fn header(mut self, name: &str, value: AMQPValue) -> Self {
+        self.headers.retain(|(known, _)| known != name);
+        self.headers.push((name.to_owned(), value));
+        self
+    }
+
+    pub fn without_header(mut self, name: &str) -> Self {
+        self.headers.retain(|(known, _)| known != name);
+        self
+    }
+
+    pub fn encoding(mut self, content_encoding: &str) -> Self {
+        content_encoding.clone_into(&mut self.content_encoding);
+        self
+    }
+
+    pub fn properties(&self) -> BasicProperties {
+        let mut headers = FieldTable::default();
+        for (name, value) in &self.headers {
+            headers.insert(name.as_str().into(), value.clone());
+        }
+        let properties = BasicProperties::default()
+            .with_app_id("rs-lta-manager".into())
+            .with_priority(self.priority)
+            .with_timestamp(self.timestamp)
+            .with_content_type("application/json".into())
+            .with_content_encoding(self.content_encoding.as_str().into())
+            .with_delivery_mode(2)
+            .with_headers(headers);
+        match &self.correlation_id {
+            Some(id) => properties.with_correlation_id(id.as_str().into()),
+            None => properties,
+        }
+    }
+}
+
+/// A request's life: GRANTED, then SUCCESS, for `count` requests, the two halves of each apart from one another.
+pub fn lives(tenant: &str, stem: &str, count: usize) -> Vec<Response> {
+    let half =
+        |status: &'static str| (0..count).map(move |number| Response::new(tenant, &format!("{stem}-{number}"), status));
+    half("GRANTED").chain(half("SUCCESS")).collect()
+}
+
+#[test]
+fn a_response_names_the_exchange_it_goes_to() {
+    assert!(EXCHANGE.ends_with(JAVA_TYPE));
+}

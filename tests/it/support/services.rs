@@ -1,0 +1,196 @@
+//! The brokers that `scripts/services.sh` runs: the shared pair, and private ones for tests that stop or kill them.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Condvar, Mutex};
+
+use super::unique;
+
+const PREFIX: &str = "REGARDS_RELAY_TEST_";
+
+/// Brokers beside the shared ones at any time: each takes memory and most of a core while it starts.
+const PRIVATE_AT_ONCE: usize = 2;
+
+static PRIVATE: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// Where brokers listen, and who may log in.
+#[derive(Debug, Clone)]
+pub struct Services {
+    dir: PathBuf,
+    values: HashMap<String, String>,
+}
+
+impl Services {
+    /// The brokers that all tests share. Nobody stops these, or touches what another test made there.
+    pub fn shared() -> Self {
+        let values: HashMap<String, String> =
+            std::env::vars().filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_owned(), value))).collect();
+        let Some(dir) = values.get("DIR") else {
+            panic!(
+                "this test needs RabbitMQ and Kafka. Run `make test`, or: \
+                 scripts/services.sh run -- cargo test --test it {}",
+                std::thread::current().name().unwrap_or_default()
+            );
+        };
+        Self { dir: dir.into(), values }
+    }
+
+    /// Brokers of this test's own, which it may stop and kill. They are gone when the value is.
+    pub async fn private(which: &'static [&'static str]) -> Private {
+        tokio::task::spawn_blocking(move || Private::up(which)).await.expect("private brokers")
+    }
+
+    fn value(&self, name: &str) -> &str {
+        let known = self.values.get(name);
+        known.unwrap_or_else(|| panic!("{PREFIX}{name} is not set: {} runs without that broker", self.dir.display()))
+    }
+
+    fn port(&self, name: &str) -> u16 {
+        self.value(name).parse().expect("a port")
+    }
+
+    pub fn amqp_port(&self) -> u16 {
+        self.port("AMQP_PORT")
+    }
+
+    pub fn amqps_port(&self) -> u16 {
+        self.port("AMQPS_PORT")
+    }
+
+    pub fn management_port(&self) -> u16 {
+        self.port("MANAGEMENT_PORT")
+    }
+
+    pub fn amqp_user(&self) -> &str {
+        self.value("AMQP_USER")
+    }
+
+    pub fn amqp_password(&self) -> &str {
+        self.value("AMQP_PASSWORD")
+    }
+
+    pub fn kafka_port(&self) -> u16 {
+        self.port("KAFKA_PORT")
+    }
+
+    pub fn kafka_sasl_ssl_port(&self) -> u16 {
+        self.port("KAFKA_SASL_SSL_PORT")
+    }
+
+    pub fn kafka_user(&self) -> &str {
+        self.value("KAFKA_USER")
+    }
+
+    pub fn kafka_password(&self) -> &str {
+        self.value("KAFKA_PASSWORD")
+    }
+
+    /// The private authority that signed the brokers' certificates.
+    pub fn ca(&self) -> &str {
+        self.value("CA")
+    }
+
+    pub fn client_cert(&self) -> &str {
+        self.value("CLIENT_CERT")
+    }
+
+    pub fn client_key(&self) -> &str {
+        self.value("CLIENT_KEY")
+    }
+}
+
+/// Brokers that one test has for itself.
+pub struct Private {
+    dir: PathBuf,
+    services: Services,
+    _turn: Turn,
+}
+
+impl Private {
+    fn up(which: &[&str]) -> Self {
+        // Even these need the shared run: it is what installed the brokers.
+        drop(Services::shared());
+        let turn = Turn::take();
+        let dir = std::env::temp_dir().join(unique("regards-relay-it"));
+        let up = Command::new(script()).arg("up").arg(&dir).args(which).output().expect("services.sh");
+        assert!(up.status.success(), "services.sh up {which:?}: {}", String::from_utf8_lossy(&up.stderr));
+        let services = Services { values: read_env(&dir), dir: dir.clone() };
+        Self { dir, services, _turn: turn }
+    }
+
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Ends it by SIGTERM and waits until it has.
+    pub async fn stop(&self, broker: &'static str) {
+        self.tell("stop", broker).await;
+    }
+
+    /// Starts it again with its data, on its ports, and waits until it answers.
+    pub async fn start(&self, broker: &'static str) {
+        self.tell("start", broker).await;
+    }
+
+    /// SIGSTOP: connections stay, answers don't come.
+    pub async fn pause(&self, broker: &'static str) {
+        self.tell("pause", broker).await;
+    }
+
+    /// SIGCONT.
+    pub async fn resume(&self, broker: &'static str) {
+        self.tell("resume", broker).await;
+    }
+
+    async fn tell(&self, verb: &'static str, broker: &'static str) {
+        let dir = self.dir.clone();
+        let told = tokio::task::spawn_blocking(move || {
+            Command::new(script()).arg(verb).arg(dir).arg(broker).output().expect("services.sh")
+        });
+        let told = told.await.expect("services.sh");
+        assert!(told.status.success(), "{verb} {broker}: {}", String::from_utf8_lossy(&told.stderr));
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let _ = Command::new(script()).arg("down").arg(&self.dir).output();
+    }
+}
+
+/// One of the places for private brokers, given back when dropped.
+struct Turn;
+
+impl Turn {
+    fn take() -> Self {
+        let (taken, freed) = &PRIVATE;
+        let mut taken = freed
+            .wait_while(taken.lock().expect("no holder panics"), |taken| *taken >= PRIVATE_AT_ONCE)
+            .expect("no holder panics");
+        *taken += 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (taken, freed) = &PRIVATE;
+        *taken.lock().expect("no holder panics") -= 1;
+        freed.notify_one();
+    }
+}
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services.sh")
+}
+
+/// Reads the lines `export REGARDS_RELAY_TEST_NAME=value` of a directory of services.
+fn read_env(dir: &Path) -> HashMap<String, String> {
+    let text = std::fs::read_to_string(dir.join("env")).expect("DIR/env");
+    let line = |line: &str| {
+        let (name, value) = line.strip_prefix("export ").unwrap_or(line).strip_prefix(PREFIX)?.split_once('=')?;
+        Some((name.to_owned(), value.trim_matches(['\'', '"']).to_owned()))
+    };
+    text.lines().filter_map(line).collect()
+}

@@ -1,0 +1,38 @@
+//! Waiting for a condition, with a deadline and a message that says what was last seen.
+
+use std::time::{Duration, Instant};
+
+/// How long anything in these tests may take before it counts as not happening. Generous: it costs only failing tests.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+const BETWEEN_PROBES: Duration = Duration::from_millis(50);
+
+/// Asks until the answer is `Ok`; fails with `what` and the last `Err` when that doesn't happen within [`PATIENCE`].
+#[track_caller]
+pub fn until<T, P>(what: &str, probe: P) -> impl Future<Output = T>
+where
+    P: AsyncFnMut() -> Result<T, String>,
+{
+    until_within(PATIENCE, what, probe)
+}
+
+/// As [`until`], with a patience of its own.
+#[track_caller]
+pub fn until_within<T, P>(patience: Duration, what: &str, mut probe: P) -> impl Future<Output = T>
+where
+    P: AsyncFnMut() -> Result<T, String>,
+{
+    let caller = std::panic::Location::caller();
+    async move {
+        let deadline = Instant::now() + patience;
+        loop {
+            match probe().await {
+                Ok(value) => return value,
+                Err(seen) if Instant::now() > deadline => {
+                    panic!("{caller}: waited {patience:?} for: {what}; last seen: {seen}")
+                }
+                Err(_) => tokio::time::sleep(BETWEEN_PROBES).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Somebody else's webhook: an HTTP server that keeps what it was sent, and answers as the test tells it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::serve::Listener;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::{until, use_ring};
+
+const MOST_BYTES: usize = 16 << 20;
+
+/// How one request is answered.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    Status(u16),
+    /// With a header.
+    StatusWith(u16, &'static str, String),
+    After(Duration, u16),
+    /// Never: the connection stays open and silent.
+    Never,
+}
+
+/// One request as it was received.
+#[derive(Debug, Clone)]
+pub struct Posted {
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+    /// What it was answered; not yet, or never, is `None`.
+    pub answered: Option<u16>,
+}
+
+impl Posted {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("a JSON body")
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("a header of text"))
+    }
+
+    /// Checks the Standard Webhooks signature with the reference library.
+    pub fn assert_signed_with(&self, secret: &str) {
+        let webhook = standardwebhooks::Webhook::new(secret).expect("a secret");
+        webhook.verify(&self.body, &self.headers).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+    }
+}
+
+type Behaviour = Arc<dyn Fn(&Posted) -> Answer + Send + Sync>;
+
+struct Shared {
+    behaviour: Mutex<Behaviour>,
+    posted: Mutex<Vec<Posted>>,
+    held: watch::Sender<bool>,
+    under_way: AtomicUsize,
+    most_under_way: AtomicUsize,
+}
+
+/// The server. It is down when dropped.
+pub struct Receiver {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    server: Option<Runtime>,
+}
+
+impl Receiver {
+    /// A plain one that answers 204.
+    pub async fn start() -> Self {
+        Self::listening(None).await
+    }
+
+    /// One that speaks TLS with this certificate.
+    pub async fn start_tls(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
+        use_ring();
+        let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+        Self::listening(Some(Arc::new(config.expect("a certificate and its key")).into())).await
+    }
+
+    async fn listening(tls: Option<TlsAcceptor>) -> Self {
+        let shared = Arc::new(Shared {
+            behaviour: Mutex::new(Arc::new(|_| Answer::Status(204))),
+            posted: Mutex::default(),
+            held: watch::Sender::new(false),
+            under_way: AtomicUsize::new(0),
+            most_under_way: AtomicUsize::new(0),
+        });
+        let mut receiver = Self { shared, address: SocketAddr::from(([127, 0, 0, 1], 0)), tls, server: None };
+        receiver.come_back().await;
+        receiver
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://localhost:{}/hooks/regards", self.port())
+    }
+
+    /// From now on each request is answered as this says.
+    pub fn answers(&self, behaviour: impl Fn(&Posted) -> Answer + Send + Sync + 'static) {
+        *self.shared.behaviour.lock().expect("no holder panics") = Arc::new(behaviour);
+    }
+
+    /// Requests are taken, and answered only after [`release`](Self::release).
+    pub fn hold(&self) {
+        self.shared.held.send_replace(true);
+    }
+
+    pub fn release(&self) {
+        self.shared.held.send_replace(false);
+    }
+
+    /// Nobody listens any more, and every connection is cut.
+    pub async fn go_down(&mut self) {
+        let server = self.server.take().expect("it is up");
+        let stopped = tokio::task::spawn_blocking(move || server.shutdown_timeout(Duration::from_secs(5)));
+        stopped.await.expect("stopped");
+    }
+
+    /// Listens again, where it did before.
+    pub async fn come_back(&mut self) {
+        assert!(self.server.is_none(), "it is up");
+        let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let server = server.expect("a runtime");
+        let listener = {
+            let handle = server.handle().clone();
+            let address = self.address;
+            until(&format!("{address} to be free"), async || {
+                let bound = handle.spawn(TcpListener::bind(address)).await.expect("not cancelled");
+                bound.map_err(|error| error.to_string())
+            })
+            .await
+        };
+        self.address = listener.local_addr().expect("an address");
+        let app = axum::Router::new().fallback(receive).with_state(Arc::clone(&self.shared));
+        match self.tls.clone() {
+            None => drop(server.spawn(async move { axum::serve(listener, app).await })),
+            Some(tls) => drop(server.spawn(async move { axum::serve(TlsListener { listener, tls }, app).await })),
+        }
+        self.server = Some(server);
+    }
+
+    /// Everything that was received, in this order.
+    pub fn posted(&self) -> Vec<Posted> {
+        self.shared.posted.lock().expect("no holder panics").clone()
+    }
+
+    /// What was received and answered with 2xx.
+    pub fn accepted(&self) -> Vec<Posted> {
+        let accepted = |posted: &Posted| posted.answered.is_some_and(|status| (200..300).contains(&status));
+        self.posted().into_iter().filter(accepted).collect()
+    }
+
+    pub async fn wait_for_accepted(&self, count: usize) -> Vec<Posted> {
+        until(&format!("{count} accepted requests"), async || match self.accepted() {
+            accepted if accepted.len() >= count => Ok(accepted),
+            accepted => Err(format!("{}, of {} received", accepted.len(), self.posted().len())),
+        })
+        .await
+    }
+
+    pub async fn wait_for_posted(&self, count: usize) -> Vec<Posted> {
+        until(&format!("{count} requests"), async || match self.posted() {
+            posted if posted.len() >= count => Ok(posted),
+            posted => Err(posted.len().to_string()),
+        })
+        .await
+    }
+
+    /// The most requests that were under way at once, ever.
+    pub fn most_under_way(&self) -> usize {
+        self.shared.most_under_way.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.shutdown_background();
+        }
+    }
+}
+
+/// Counts a request as under way as long as it lives: also one whose client went away is over.
+struct UnderWay<'a>(&'a Shared);
+
+impl<'a> UnderWay<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        let now = shared.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.most_under_way.fetch_max(now, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let _under_way = UnderWay::begin(&shared);
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, MOST_BYTES).await else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let posted = Posted {
+        path: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+        headers: parts.headers,
+        body: body.to_vec(),
+        answered: None,
+    };
+    let number = {
+        let mut all = shared.posted.lock().expect("no holder panics");
+        all.push(posted.clone());
+        all.len() - 1
+    };
+    let mut held = shared.held.subscribe();
+    held.wait_for(|held| !held).await.expect("the sender lives in the state");
+
+    let behaviour = Arc::clone(&shared.behaviour.lock().expect("no holder panics"));
+    let (status, header) = match behaviour(&posted) {
+        Answer::Status(status) => (status, None),
+        Answer::StatusWith(status, name, value) => (status, Some((name, value))),
+        Answer::After(delay, status) => {
+            tokio::time::sleep(delay).await;
+            (status, None)
+        }
+        Answer::Never => std::future::pending().await,
+    };
+    shared.posted.lock().expect("no holder panics")[number].answered = Some(status);
+    let mut answer = StatusCode::from_u16(status).expect("a status").into_response();
+    if let Some((name, value)) = header {
+        let value = HeaderValue::try_from(value).expect("a header's value");
+        answer.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+    answer
+}
+
+struct TlsListener {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+}
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let Ok((stream, from)) = self.listener.accept().await else { continue };
+            // A client that doesn't trust us goes away here.
+            if let Ok(stream) = self.tls.accept(stream).await {
+                return (stream, from);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}

@@ -1,0 +1,114 @@
+//! What goes wrong at the source is said in one clear line, with what to do and without the password; the relay goes on
+//! trying, `/readyz` says why, and all is well once the cause is mended.
+
+use crate::support::regards::pattern_of;
+use crate::support::{Home, Proxy, Rabbit, Regards, Relay, Response, lines_of, until};
+
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { archive: { file: { path: archive.ndjson } } }
+routes: [{ name: all, to: archive }]
+unrouted: dead_letter
+"#;
+
+#[tokio::test]
+async fn a_wrong_password() {
+    let regards = Regards::new().await;
+    let wrong = "wrong-s3cret-of-the-partner";
+    let home =
+        Home::of(&regards, ROUTES).with("REGARDS", &regards.vhost.url_for(&regards.user, wrong)).keeping_secret(wrong);
+    let relay = home.start();
+    relay.wait_until_unready(&["regards", &regards.user, "password"]).await;
+    assert_warned_once(&home, &relay, &[&regards.user, "password"]).await;
+    regards.vhost.rabbit().user(&regards.user, wrong).await;
+    assert_recovers(&regards, &home, relay).await;
+}
+
+#[tokio::test]
+async fn a_missing_queue() {
+    let regards = Regards::new().await;
+    regards.vhost.delete_queue(&regards.queue).await;
+    let home = Home::of(&regards, ROUTES);
+    let relay = home.start();
+    relay.wait_until_unready(&["regards", &regards.queue]).await;
+    assert_warned_once(&home, &relay, &[&regards.queue, regards.vhost.name()]).await;
+    regards.create_queue().await;
+    assert_recovers(&regards, &home, relay).await;
+}
+
+#[tokio::test]
+async fn a_missing_right() {
+    let regards = Regards::new().await;
+    regards.vhost.permit(&regards.user, "", "", "^another queue$").await;
+    let home = Home::of(&regards, ROUTES);
+    let relay = home.start();
+    relay.wait_until_unready(&["regards", &regards.queue, &regards.user]).await;
+    assert_warned_once(&home, &relay, &[&regards.queue, &regards.user, "read"]).await;
+    regards.vhost.permit(&regards.user, "", "", &pattern_of(&regards.queue)).await;
+    assert_recovers(&regards, &home, relay).await;
+}
+
+#[tokio::test]
+async fn a_forbidden_virtual_host() {
+    let regards = Regards::new().await;
+    regards.vhost.forbid(&regards.user).await;
+    let home = Home::of(&regards, ROUTES);
+    let relay = home.start();
+    relay.wait_until_unready(&["regards", regards.vhost.name()]).await;
+    assert_warned_once(&home, &relay, &[regards.vhost.name()]).await;
+    regards.vhost.permit(&regards.user, "", "", &pattern_of(&regards.queue)).await;
+    assert_recovers(&regards, &home, relay).await;
+}
+
+#[tokio::test]
+async fn an_unreachable_broker() {
+    let regards = Regards::new().await;
+    let mut proxy = Proxy::to(Rabbit::shared().services().amqp_port()).await;
+    let address = format!("127.0.0.1:{}", proxy.port());
+    proxy.go_down().await;
+    let home = Home::of(&regards, ROUTES)
+        .with("REGARDS", &regards.vhost.url_at(&regards.user, &regards.password, proxy.port()));
+    let relay = home.start();
+    relay.wait_until_unready(&["regards", &address]).await;
+    assert_warned_once(&home, &relay, &[&address]).await;
+    proxy.come_back().await;
+    assert_recovers(&regards, &home, relay).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_an_administrator_closes() {
+    let regards = Regards::new().await;
+    let home = Home::of(&regards, ROUTES);
+    let relay = home.start_ready().await;
+    // The management API knows a connection only after a moment.
+    until("the connection to be closed and counted", async || {
+        regards.vhost.close_connections_of(&regards.user).await;
+        match relay.metric("source_reconnects_total", &[("source", "regards")]).await? {
+            Some(1.0..) => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        }
+    })
+    .await;
+    assert_recovers(&regards, &home, relay).await;
+}
+
+/// One clear line, not one for each attempt.
+async fn assert_warned_once(home: &Home, relay: &Relay<'_>, words: &[&str]) {
+    relay.wait_for_metric("source_reconnects_total", &[("source", "regards")], 3.0).await;
+    let warnings = home.warnings_with(words);
+    assert_eq!(warnings.len(), 1, "warnings with {words:?}: {warnings:#?}");
+}
+
+async fn assert_recovers(regards: &Regards, home: &Home, mut relay: Relay<'_>) {
+    assert!(relay.runs());
+    relay.wait_until_ready().await;
+    regards.publish(&Response::new("t", "after the trouble", "SUCCESS")).await;
+    until("the response in the file", async || match lines_of(home.data("archive.ndjson")).len() {
+        1 => Ok(()),
+        seen => Err(seen.to_string()),
+    })
+    .await;
+    relay.stop().await;
+    regards.assert_left_as_found().await;
+}
