@@ -146,9 +146,8 @@ fn every_name_of_the_event_is_there() {
         properties.priority: 1
         properties.timestamp: 1681461977
         properties.message_id: 
-        properties['type']: 
-    "#]]
-    .assert_eq(&seen);
+        properties['type']: "#]]
+    .assert_eq(&seen.join("\n"));
     assert_eq!(render("{{ id }}").len(), 36);
 }
 
