@@ -45,16 +45,27 @@ pub(super) fn of_seconds(seconds: u64) -> Option<String> {
     EPOCH.checked_add(since).ok().map(|utc| print(utc, ""))
 }
 
+/// Without `format!`, which takes as long as all of the rest of reading a response.
 fn print(utc: DateTime, fraction: &str) -> String {
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{fraction}Z",
-        utc.year(),
-        utc.month(),
-        utc.day(),
-        utc.hour(),
-        utc.minute(),
-        utc.second()
-    )
+    let mut text = String::with_capacity("YYYY-MM-DDTHH:MM:SSZ".len() + fraction.len());
+    let year = utc.year().unsigned_abs();
+    two_digits(&mut text, year / 100);
+    two_digits(&mut text, year % 100);
+    for (before, number) in
+        [('-', utc.month()), ('-', utc.day()), ('T', utc.hour()), (':', utc.minute()), (':', utc.second())]
+    {
+        text.push(before);
+        two_digits(&mut text, number.unsigned_abs().into());
+    }
+    text.push_str(fraction);
+    text.push('Z');
+    text
+}
+
+fn two_digits(text: &mut String, number: u16) {
+    for digit in [number / 10, number % 10] {
+        text.extend(char::from_digit(digit.into(), 10));
+    }
 }
 
 /// What is still to be read of a date.

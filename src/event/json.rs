@@ -29,7 +29,7 @@ pub(super) fn members(text: &str) -> Result<Members<'_>, (Reason, String)> {
 /// it is JSON at all.
 pub(super) fn too_deep(text: &str) -> bool {
     // Only a text with more opening brackets than that can be too deep; counting them is many times faster than the scan.
-    if text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count() <= MAX_DEPTH {
+    if count_opening(text.as_bytes()) <= MAX_DEPTH {
         return false;
     }
     let mut depth = 0_usize;
@@ -43,6 +43,14 @@ pub(super) fn too_deep(text: &str) -> bool {
         deepest = deepest.max(depth);
     });
     deepest > MAX_DEPTH
+}
+
+/// In pieces that a byte can count, so that the compiler counts many bytes at once.
+fn count_opening(text: &[u8]) -> usize {
+    // `[` and `{` differ in this bit only, and no other byte is one of them without it.
+    const BETWEEN: u8 = b'[' ^ b'{';
+    let piece = |piece: &[u8]| piece.iter().map(|byte| u8::from(byte | BETWEEN == b'{')).sum::<u8>();
+    text.chunks(255).map(|bytes| usize::from(piece(bytes))).sum()
 }
 
 /// `text` with each comma that trails the last member of an object or array made a space; none if there is no such comma.

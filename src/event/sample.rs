@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let told = |json: &str| parse(json, &source()).expect_err(json).to_string();
-        expect![[r#"
+        expect![[r"
             not a sample, which is a JSON object: expected value at line 1 column 1
             not a sample, which is a JSON object: invalid type: sequence, expected an object at line 1 column 0
             there is no body
@@ -119,7 +119,7 @@ mod tests {
             there are two bodies
             body_base64 can't be read: Invalid symbol 63, offset 0.
             there is no header: a sample has properties, and body or body_base64
-            there is no property x"#]]
+            there is no property x"]]
         .assert_eq(
             &[
                 "x",

@@ -55,6 +55,8 @@ pub struct Encoded {
 
 /// The MIME type of the normalized event.
 const JSON: &str = "application/json";
+/// Most normalized events fit into this, in bytes.
+const TYPICAL_LENGTH: usize = 768;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Format {
@@ -95,8 +97,11 @@ impl Encoded {
 
 /// JSON on one line: white space outside strings was removed when the event was read, and strings escape theirs.
 fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, TemplateError> {
+    let mut json = Vec::with_capacity(TYPICAL_LENGTH);
     // An event is text keys and values through and through: serializing one can't fail.
-    serde_json::to_vec(value).map_err(|error| TemplateError(format!("the event can't be written as JSON: {error}")))
+    serde_json::to_writer(&mut json, value)
+        .map_err(|error| TemplateError(format!("the event can't be written as JSON: {error}")))?;
+    Ok(json)
 }
 
 /// Whether a templated body is a JSON object or array, so that its receiver can be told so.
