@@ -309,7 +309,7 @@ fn each_reason_says_what_was_found_and_what_was_expected() {
         with(|properties| properties.headers.clear()),
         with(|properties| properties.headers = vec![("regards.tenant".to_owned(), HeaderValue::Integer(1))]),
         with(|properties| {
-            properties.headers = vec![("regards.tenant".to_owned(), HeaderValue::Text("a\nb".to_owned()))]
+            properties.headers = vec![("regards.tenant".to_owned(), HeaderValue::Text("a\nb".to_owned()))];
         }),
         with(|properties| properties.headers = vec![("regards.tenant".to_owned(), HeaderValue::Text("é".repeat(128)))]),
     ] {
@@ -467,4 +467,25 @@ fn write_with_trailing_commas(value: &serde_json::Value, out: &mut String) {
         }
         other => *out += &other.to_string(),
     }
+}
+
+/// The page is a promise, too.
+#[test]
+fn the_page_on_events_tells_all_and_tells_the_truth() {
+    let page = include_str!("../../docs/event.md");
+    for reason in Reason::ALL {
+        assert!(page.contains(&format!("| `{reason}` |")), "{reason}");
+    }
+    for outcome in Outcome::ALL {
+        assert!(page.contains(&format!("`{outcome}`")), "{outcome}");
+    }
+    for family in FAMILIES {
+        assert!(page.contains(&format!("| `{}` | `{}` |", family.name, family.kind)), "{}", family.name);
+        for (status, outcome) in family.statuses {
+            assert!(page.contains(&format!("{status} → `{outcome}`")), "{status}");
+        }
+    }
+    assert!(page.contains(&NAMESPACE.to_string()));
+    let example = json(&read(r#"{"correlationId":"c-1","responseStatus":"GRANTED"}"#));
+    assert!(page.contains(&example), "{example}");
 }
