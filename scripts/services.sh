@@ -108,8 +108,13 @@ do_start() {
 }
 
 do_stop() {
-  if [ "$MODE" = docker ]; then quietly docker_compose stop --timeout "$STOP_SECONDS" "$1"; return; fi
-  signal "$DIR/$1/pid" CONT || return 0   # a paused one would not hear us
+  # A paused one would not hear us.
+  if [ "$MODE" = docker ]; then
+    docker_compose unpause "$1" >/dev/null 2>&1 || true
+    quietly docker_compose stop --timeout "$STOP_SECONDS" "$1"
+    return
+  fi
+  signal "$DIR/$1/pid" CONT || return 0
   [ "$1" != rabbitmq ] || spare_rabbitmq_the_wait
   signal "$DIR/$1/pid" TERM || true
   wait_gone "$DIR/$1/pid" "$STOP_SECONDS" || die "$1 did not stop within $STOP_SECONDS s"
