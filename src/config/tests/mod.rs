@@ -1,5 +1,7 @@
 //! Wrong files and what is said about them, word for word; right files and what they become.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them so")]
+
 mod files;
 mod limits;
 mod right;
