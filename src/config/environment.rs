@@ -36,6 +36,12 @@ impl Options {
         let data_dir = data_dir.unwrap_or_else(|| PathBuf::from("data"));
         Self { strictness, variables, data_dir, host: host() }
     }
+
+    /// Where written paths lie, absolute.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone())
+    }
 }
 
 /// The host's name, as the kernel has it.

@@ -50,7 +50,7 @@ pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     let root: At<raw::Root> = decode::at(tree, reader)?;
     let raw = &root.value;
     let name = relay_name(raw, reader);
-    let data_dir = std::path::absolute(&reader.options.data_dir).unwrap_or_else(|_| reader.options.data_dir.clone());
+    let data_dir = reader.options.data_dir();
     let spool = spool(raw.spool.as_ref(), &data_dir, reader);
     let sources = raw.sources.as_ref().map(|sources| source::sources(sources, reader));
     let place = sink::Place { relay: name.as_deref(), data_dir: &data_dir, spool: &spool.path };
