@@ -239,6 +239,18 @@ impl Reader<'_> {
         self.report(diagnostic.help(format!("set it, or give it a default: `${{{name}:-default}}`")));
     }
 
+    /// The place of a word within a value; of all of it where it isn't found.
+    pub fn word_in(&self, span: Span, word: &str) -> Span {
+        let written = self.text.get(span.start..span.end).unwrap_or_default();
+        let inside = |c: char| c.is_alphanumeric() || c == '_';
+        let found = written.match_indices(word).map(|(at, _)| at).find(|at| {
+            let (before, rest) = written.split_at(*at);
+            let after = rest.strip_prefix(word).unwrap_or_default();
+            before.contains("{") && !before.ends_with(inside) && !after.starts_with(inside)
+        });
+        found.map_or(span, |at| Span::new(span.start + at, span.start + at + word.len()))
+    }
+
     /// The place of a part of a scalar; of all of it where escapes or folded lines lie between.
     pub fn inside(&self, node: &Node, scalar: &Scalar, part: &std::ops::Range<usize>) -> Span {
         let written = self.text.get(node.span.start..node.span.end).unwrap_or_default();
@@ -301,7 +313,7 @@ impl Fields<'_> {
             Some((key, _)) if required => {
                 reader.report(
                     Diagnostic::error("missing-value", key.span, format!("`{}` has no value", key.text))
-                        .help(format!("write it after the colon: {}", about.trim())),
+                        .help(format!("write it after the colon: {}", lower(about))),
                 );
                 None
             }
@@ -309,13 +321,19 @@ impl Fields<'_> {
                 reader.report(
                     Diagnostic::error("missing-key", self.head, format!("`{key}` is missing"))
                         .label(format!("needs `{key}`"))
-                        .help(format!("add `{key}:`: {}", about.trim())),
+                        .help(format!("add `{key}:`, {}", lower(about))),
                 );
                 None
             }
             _ => None,
         }
     }
+}
+
+/// The first line of a documentation, within a sentence.
+fn lower(about: &str) -> String {
+    let mut letters = about.trim().chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 /// A value and its place.
@@ -459,7 +477,8 @@ pub(super) fn similar<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) 
     known
         .into_iter()
         .map(|candidate| (strsim::osa_distance(&word, &simple(candidate)), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.chars().count().max(word.chars().count()) / 3).max(1))
+        // Of two letters, one is half a word.
+        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(word.chars().count()) / 3)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

@@ -1,4 +1,4 @@
-//! What a configuration is read in: variables, the data directory, and how much has to be there already.
+//! What a configuration is read in: variables, where it writes, and how much has to be there already.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,36 +18,29 @@ pub enum Strictness {
 pub struct Options {
     /// How much has to be there.
     pub strictness: Strictness,
-    /// The variables that `${…}` can name, and where `REGARDS_RELAY_DATA_DIR` and `STATE_DIRECTORY` are looked up.
+    /// The variables that `${…}` can name.
     pub variables: BTreeMap<String, String>,
-    /// `--data-dir`.
-    pub data_dir: Option<PathBuf>,
+    /// Where written paths lie.
+    pub data_dir: PathBuf,
     /// The name of this machine, for the relay's default name.
     pub host: String,
 }
 
 impl Options {
-    /// This process' own environment.
+    /// This process' own environment; written paths lie in `./data` unless another folder is given.
     #[must_use]
     pub fn of_process(strictness: Strictness, data_dir: Option<PathBuf>) -> Self {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
+        let data_dir = data_dir.unwrap_or_else(|| PathBuf::from("data"));
         Self { strictness, variables, data_dir, host: host() }
     }
 
-    /// Where written paths lie: `--data-dir`, `$REGARDS_RELAY_DATA_DIR`, systemd's `$STATE_DIRECTORY`, else `./data`.
-    /// Absolute.
+    /// Where written paths lie, absolute.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        let variable = |name| self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty());
-        let named =
-            self.data_dir.clone().or_else(|| variable("REGARDS_RELAY_DATA_DIR").map(PathBuf::from)).or_else(|| {
-                // systemd separates several by colons; the first is the unit's main one.
-                variable("STATE_DIRECTORY").and_then(|list| list.split(':').next()).map(PathBuf::from)
-            });
-        let path = named.unwrap_or_else(|| PathBuf::from("data"));
-        std::path::absolute(&path).unwrap_or(path)
+        std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone())
     }
 }
 

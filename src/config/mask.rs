@@ -179,7 +179,8 @@ fn secret_value(line: &str) -> Option<usize> {
     None
 }
 
-fn is_secret(key: &str) -> bool {
+/// Whether a key speaks of a secret.
+pub(super) fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();
     SECRET_WORDS.iter().any(|word| key.contains(word))
         || (key.len() <= MAX_MISSPELT && OFTEN_MISSPELT.iter().any(|word| strsim::osa_distance(word, &key) <= 2))

@@ -74,7 +74,7 @@ impl Config {
         let folder =
             std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { &folder }).unwrap_or(folder);
         let mut reader = Reader { text, folder, options, mask: &mask, found: Vec::new() };
-        let config = decode::at(&tree, &mut reader).and_then(|root| check::config(&root, &mut reader));
+        let config = check::config(&tree, &mut reader);
         let failed = reader.failed();
         let diagnostics = Diagnostics::new(path, text, &mask, reader.found);
         match config {

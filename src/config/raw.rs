@@ -5,8 +5,8 @@
 use super::decode::{List, Named, OneOrMany, mapping};
 use super::model::{KafkaTimestamp, OrderBy, QueueKind};
 use super::scalar::{
-    Argument, Attempts, Count, Flag, GiveUp, Keep, Later, OneOf, Percent, Period, Rate, SecretText, Size, Text,
-    UrlText, Word,
+    Argument, Attempts, Count, Flag, FormatChoice, GiveUp, Keep, Later, OneOf, Percent, Period, Rate, SecretText, Size,
+    Text, UrlText, Word,
 };
 use crate::event::Validation;
 
@@ -150,7 +150,7 @@ mapping! {
         /// Lines on standard output
         stdout: Stdout,
         /// What the body is: `normalized`, `original` or `cloudevents`
-        format: Text,
+        format: FormatChoice,
         /// A template of the body, instead of a format
         body: Text,
         /// Source headers that go along: names with `*` and `?`

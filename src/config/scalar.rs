@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::decode::{Decode, Filled, Hidden, Reader, list, or_reference, similar};
 use super::diagnostic::Diagnostic;
-use super::yaml::Node;
+use super::yaml::{Kind, Node};
 
 /// Any text.
 pub(super) type Text = Filled;
@@ -71,27 +71,25 @@ macro_rules! schema {
     )*};
 }
 
-/// Writes what was expected instead of a value.
-fn expected(reader: &mut Reader<'_>, node: &Node, what: &str, example: &str) {
-    let message = format!("{} is not {what}", reader.quote(node.span));
-    reader.report(Diagnostic::error("wrong-value", node.span, message).help(format!("write {example}")));
-}
-
 /// A scalar that `parse` makes a value of. One that is not known here is `None`, and no mistake.
 fn parsed<T>(
     node: &Node,
     reader: &mut Reader<'_>,
     what: &str,
     example: &str,
-    parse: impl FnOnce(&Filled) -> Option<T>,
+    parse: impl Fn(&Filled) -> Option<T>,
 ) -> Option<T> {
     let filled = reader.fill(node, what)?;
     if filled.placeholder {
         return None;
     }
     let value = parse(&filled);
-    if value.is_none() {
-        expected(reader, node, what, example);
+    if value.is_none() && !filled.plain && parse(&Filled { plain: true, ..filled }).is_some() {
+        let message = format!("{} stands in quotes, which makes it a text: expected {what}", reader.quote(node.span));
+        reader.report(Diagnostic::error("wrong-type", node.span, message).help("remove the quotes"));
+    } else if value.is_none() {
+        let message = format!("{} is not {what}", reader.quote(node.span));
+        reader.report(Diagnostic::error("wrong-value", node.span, message).help(format!("write {example}")));
     }
     value
 }
@@ -243,7 +241,7 @@ fn word_or<T>(
     word: &str,
     what: &str,
     example: &str,
-    parse: impl FnOnce(&str) -> Option<T>,
+    parse: impl Fn(&str) -> Option<T>,
 ) -> Option<Or<T>> {
     parsed(node, reader, &format!("`{word}` or {what}"), &format!("`{word}`, or {example}"), |filled| {
         if filled.text == word { Some(Or::Word) } else { parse(&filled.text).map(Or::Value) }
@@ -310,6 +308,22 @@ pub(super) fn unknown_word<'w>(
     reader.report(diagnostic);
 }
 
+/// What `format:` can be: a name, or, later, a name with settings.
+#[derive(Debug)]
+pub(super) enum FormatChoice {
+    Name(Text),
+    WithSettings,
+}
+
+impl Decode for FormatChoice {
+    fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        match &node.kind {
+            Kind::Mapping(_) => Some(Self::WithSettings),
+            _ => Text::decode(node, reader).map(Self::Name),
+        }
+    }
+}
+
 /// A key that has its place but no meaning yet.
 #[derive(Debug)]
 pub(super) struct Later;
@@ -366,6 +380,7 @@ schema! {
     GiveUp => pattern(r"^(never|[0-9]+(ms|s|m|h|d))$");
     Keep => pattern(r"^(forever|[0-9]+(ms|s|m|h|d))$");
     Attempts => or_reference(json_schema!({ "anyOf": [{ "const": "unlimited" }, { "type": "integer", "minimum": 1 }] }));
+    FormatChoice => or_reference(json_schema!({ "enum": super::check::FORMATS }));
     Argument => json_schema!({ "type": ["string", "integer", "boolean"] });
     OneOf<T: Word> => {
         let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();

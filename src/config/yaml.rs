@@ -130,6 +130,9 @@ impl<'a> Builder<'a> {
     fn build(mut self, parser: Parser<'a, StrInput<'a>>) -> Result<Arc<Node>, Diagnostic> {
         for event in parser {
             let (event, place) = event.map_err(|error| self.syntax_error(&error))?;
+            if event.tag().is_some_and(|tag| !tag.is_yaml_core_schema_tag("str")) {
+                return Err(tagged(self.span(place.tag_span().unwrap_or(place).byte_range())));
+            }
             let place = self.span(place.byte_range());
             self.event(event, place)?;
         }
@@ -156,20 +159,18 @@ impl<'a> Builder<'a> {
     fn event(&mut self, event: Event<'a>, place: Span) -> Result<(), Diagnostic> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
-                let string = match &tag {
-                    None => false,
-                    Some(tag) if tag.is_yaml_core_schema_tag("str") => true,
-                    Some(_) => return Err(tagged(place)),
-                };
-                let plain = style == ScalarStyle::Plain && !string;
+                // The only tag that is left is `!!str`.
+                let plain = style == ScalarStyle::Plain && tag.is_none();
                 let kind = Kind::Scalar(Scalar { text: self.guarded.restore(text), plain });
                 self.add(Node { span: place, head: place, kind, depth: 1, size: 1 }, anchor, false)
             }
-            Event::SequenceStart(style, anchor, tag) => {
-                self.start(place, style, anchor, tag.is_some(), OpenKind::Sequence(Vec::new()))
+            Event::SequenceStart(style, anchor, _) => {
+                self.start(place, style, anchor, OpenKind::Sequence(Vec::new()));
+                Ok(())
             }
-            Event::MappingStart(style, anchor, tag) => {
-                self.start(place, style, anchor, tag.is_some(), OpenKind::Mapping(Vec::new(), None))
+            Event::MappingStart(style, anchor, _) => {
+                self.start(place, style, anchor, OpenKind::Mapping(Vec::new(), None));
+                Ok(())
             }
             Event::SequenceEnd | Event::MappingEnd => self.end(place),
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
@@ -191,19 +192,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn start(
-        &mut self,
-        place: Span,
-        style: StructureStyle,
-        anchor: usize,
-        tagged_: bool,
-        kind: OpenKind,
-    ) -> Result<(), Diagnostic> {
-        if tagged_ {
-            return Err(tagged(place));
-        }
+    fn start(&mut self, place: Span, style: StructureStyle, anchor: usize, kind: OpenKind) {
         self.open.push(Open { start: place.start, flow: style == StructureStyle::Flow, anchor, kind });
-        Ok(())
     }
 
     fn end(&mut self, place: Span) -> Result<(), Diagnostic> {
@@ -301,6 +291,13 @@ impl Builder<'_> {
     fn syntax_error(&self, error: &ScanError) -> Diagnostic {
         let at = error.marker().byte_offset().unwrap_or(self.guarded.text.len());
         let at = self.span(Some(at..at)).start;
+        // A tab is found out when what is before it has ended.
+        let at = match error.kind() {
+            ErrorKind::TabInPlainScalar | ErrorKind::TabInIndentation | ErrorKind::TabInBlockIndentation => {
+                self.text.get(at..).and_then(|rest| rest.find('\t')).map_or(at, |tab| at + tab)
+            }
+            _ => at,
+        };
         // At the end of a line there is nothing to point at.
         let next = self.text.get(at..).and_then(|rest| rest.chars().next()).filter(|&next| next != '\n');
         not_yaml(error.kind(), Span::new(at, next.map_or(at, |next| at + next.len_utf8())))
@@ -317,9 +314,10 @@ fn not_yaml(kind: &ErrorKind, span: Span) -> Diagnostic {
         ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
             diagnostic.help("a value that has `: ` in it needs quotes; a key has to stand on a line of its own")
         }
-        ErrorKind::TabInIndentation | ErrorKind::TabInBlockIndentation | ErrorKind::TabNotAllowed => {
-            diagnostic.help("indent with spaces: YAML takes no tabs there")
-        }
+        ErrorKind::TabInIndentation
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInPlainScalar
+        | ErrorKind::TabNotAllowed => diagnostic.help("indent with spaces: YAML takes no tabs there"),
         ErrorKind::UnclosedQuotedScalar => diagnostic.help("close the quote that was opened before"),
         ErrorKind::UnknownAnchor => {
             diagnostic.help("an alias `*name` needs an anchor `&name` before it; quote a value that starts with `*`")

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{in_clear, tls};
+use super::{in_clear, later, no_url, tls};
 use crate::config::decode::{At, OneOrMany, Reader};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::AmqpConnection;
@@ -36,6 +36,7 @@ pub(super) fn connection(raw: &Raw<'_>, reader: &mut Reader<'_>) -> Option<AmqpC
     {
         in_clear(reader, "the password", password.span);
     }
+    let vhost = raw.vhost.map(|at| vhost(at, reader));
     let urls = raw.url?;
     if urls.value.0.is_empty() {
         reader.report(
@@ -61,9 +62,21 @@ pub(super) fn connection(raw: &Raw<'_>, reader: &mut Reader<'_>) -> Option<AmqpC
         urls: urls.value.0.iter().map(|at| at.value.0.secret.clone()).collect(),
         username: raw.username.map(|at| at.value.0.secret.clone()),
         password: raw.password.map(|at| at.value.0.secret.clone()),
-        vhost: raw.vhost.map(|at| at.value.text.clone()),
+        vhost,
         tls: tls.unwrap_or_default(),
     })
+}
+
+fn vhost(at: &At<Text>, reader: &mut Reader<'_>) -> String {
+    if at.value.text.contains("{tenant}") {
+        later(
+            reader,
+            at.span,
+            "sources of several virtual hosts",
+            "write one source for each, with its `vhost` and `tenant`",
+        );
+    }
+    at.value.text.clone()
 }
 
 /// The places a connection may lead to.
@@ -93,14 +106,7 @@ fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<Url> {
     let example = "write `amqp://HOST:PORT` or `amqps://HOST:PORT`";
     let parsed = Url::parse(text);
     let problem = match &parsed {
-        Err(error) => {
-            let hint = if hidden.in_clear {
-                example.to_owned()
-            } else {
-                format!("{example}; what `${{…}}` puts into a part of a URL is percent-encoded")
-            };
-            wrong(format!("this is not a URL: {error}"), &hint)
-        }
+        Err(error) => Some(no_url("broker-url", at, *error, example)),
         Ok(url) if !matches!(url.scheme(), "amqp" | "amqps") => {
             wrong("the URL of a broker begins with `amqp://` or `amqps://`".to_owned(), example)
         }

@@ -1,6 +1,6 @@
 //! `kafka:` of a sink.
 
-use super::{in_clear, kafka_options, template, tls};
+use super::{address_template, in_clear, kafka_options, template, tls};
 use crate::config::decode::{At, OneOrMany, Reader, list, similar};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{KafkaConfig, Sasl};
@@ -35,22 +35,20 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
         }
         tls::tls(at, reader)
     });
-    let sasl = match &raw.sasl {
-        Some(at) => Some(self::sasl(at, tls.is_some(), reader)?),
-        None => None,
-    };
+    let sasl = raw.sasl.as_ref().map(|at| self::sasl(at, tls.is_some(), reader));
     let partitioner = match &raw.partitioner {
-        Some(partitioner) => self::partitioner(partitioner, reader)?,
-        None => PARTITIONER.to_owned(),
+        Some(partitioner) => self::partitioner(partitioner, reader),
+        None => Some(PARTITIONER.to_owned()),
     };
+    let options = raw.options.as_ref().map_or_else(Vec::new, |options| kafka_options::options(options, reader));
     Some(KafkaConfig {
         brokers: brokers?,
         topic: topic?,
         key: key?,
-        partitioner,
+        partitioner: partitioner?,
         timestamp: raw.timestamp.as_ref().map_or_else(Default::default, |timestamp| timestamp.value.0),
-        options: raw.options.as_ref().map_or_else(Vec::new, |options| kafka_options::options(options, reader)),
-        sasl,
+        options,
+        sasl: sasl.map_or(Some(None), |sasl| sasl.map(Some))?,
         tls,
     })
 }
@@ -95,7 +93,7 @@ fn is_broker(text: &str) -> bool {
 }
 
 fn topic(at: &At<Text>, reader: &mut Reader<'_>) -> Option<Template> {
-    let template = template(reader, at)?;
+    let template = address_template(reader, at)?;
     if let Some(name) = template.fixed() {
         let legal = (1..=MAX_TOPIC).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))

@@ -28,8 +28,8 @@ pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<
     shared_sources(raw, reader);
     loops(raw, reader);
     patterns(raw, reader);
-    unused_sinks(raw, reader);
     if let (Some(rules), Some(routes)) = (rules, &raw.routes) {
+        unused_sinks(raw, reader);
         let overlap = Overlap::of(&families(raw));
         let mut left = MAX_COMPARISONS;
         hidden_routes(&routes.value.0, rules, reader, &mut left);
@@ -113,9 +113,8 @@ fn loops(raw: &raw::Root, reader: &mut Reader<'_>) {
                     && source.queue.as_ref().map(|queue| queue.value.text.as_str())
                         == sink.value.routing_key.as_ref().map(|key| key.value.text.as_str()));
             if comes_back {
-                let message = format!("a source consumes what is published to {}", reader.quote(exchange.span));
                 reader.report(
-                    Diagnostic::error("loop", exchange.span, message)
+                    Diagnostic::error("loop", exchange.span, "a source consumes what is published here")
                         .label("every event would come again")
                         .help("publish to an exchange of your own"),
                 );

@@ -15,15 +15,16 @@ mod webhook;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::decode::{At, Reader, clean, similar};
+use super::decode::{self, At, Reader, clean, similar};
 use super::diagnostic::Diagnostic;
-use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, SinkKind, SpoolConfig};
+use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, SpoolConfig};
 use super::raw;
-use super::scalar::{Count, Or, Period, Size, Text};
-use super::yaml::{Key, Span};
+use super::scalar::{Count, Or, Period, Size, Text, UrlText};
+use super::yaml::Kind;
+use super::yaml::{Key, Node, Span};
 use crate::event::{FAMILIES, Template};
 
 /// The version of the format that is read.
@@ -42,41 +43,41 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The checked configuration, if it can be built.
-pub(super) fn config(root: &At<raw::Root>, reader: &mut Reader<'_>) -> Option<Config> {
-    if let Some(version) = &root.value.version
-        && version.value.0 != VERSION
-    {
-        reader.report(
-            Diagnostic::error("version", version.span, format!("version {} is not known here", version.value.0))
-                .help(format!("write `version: {VERSION}`, or use a regards-relay that knows that version")),
-        );
+pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
+    if !is_known_version(tree, reader) {
         return None;
     }
+    let root: At<raw::Root> = decode::at(tree, reader)?;
     let raw = &root.value;
     let name = relay_name(raw, reader);
     let data_dir = reader.options.data_dir();
+    let spool = spool(raw.spool.as_ref(), &data_dir, reader);
     let sources = raw.sources.as_ref().map(|sources| source::sources(sources, reader));
-    let sinks = raw.sinks.as_ref().map(|sinks| sink::sinks(sinks, name.as_deref(), &data_dir, reader));
+    let place = sink::Place { relay: name.as_deref(), data_dir: &data_dir, spool: &spool.path };
+    let sinks = raw.sinks.as_ref().map(|sinks| sink::sinks(sinks, &place, reader));
     let rules = rules::rules(raw, reader);
+    let dead_letters = dead_letters(raw.dead_letters.as_ref(), reader);
+    let delivery = delivery(raw.delivery.as_ref(), reader);
+    let admin = admin(raw.admin.as_ref(), reader);
     meaning::check(raw, rules.as_ref(), reader);
-    let spool = spool(raw.spool.as_ref(), data_dir.clone(), reader);
-    let mut sinks = sinks.flatten();
-    for sink in sinks.iter_mut().flatten() {
-        if let SinkKind::File(file) = &mut sink.kind {
-            file.reserved.push(spool.path.clone());
-        }
+    let (name, sources, sinks, rules) = (name?, sources??, sinks??, rules?);
+    Some(Config { name, sources, sinks, rules, spool, dead_letters, delivery, admin, data_dir })
+}
+
+/// A file of another version has other keys: that it is one is all there is to say.
+fn is_known_version(tree: &Node, reader: &mut Reader<'_>) -> bool {
+    let Kind::Mapping(entries) = &tree.kind else { return true };
+    let Some((_, node)) = entries.iter().find(|(key, _)| key.text == "version") else { return true };
+    let Kind::Scalar(scalar) = &node.kind else { return true };
+    let known = scalar.text.parse::<u64>().ok().filter(|&version| version != VERSION).is_none();
+    if !known {
+        let message = format!("version {} is not known here", clean(&scalar.text));
+        reader.report(
+            Diagnostic::error("version", node.span, message)
+                .help(format!("write `version: {VERSION}`, or use a regards-relay that knows that version")),
+        );
     }
-    Some(Config {
-        name: name?,
-        sources: sources??,
-        sinks: sinks?,
-        rules: rules?,
-        spool,
-        dead_letters: dead_letters(raw.dead_letters.as_ref(), reader),
-        delivery: delivery(raw.delivery.as_ref(), reader),
-        admin: admin(raw.admin.as_ref(), reader),
-        data_dir,
-    })
+    known
 }
 
 fn relay_name(raw: &raw::Root, reader: &mut Reader<'_>) -> Option<String> {
@@ -96,7 +97,7 @@ fn relay_name(raw: &raw::Root, reader: &mut Reader<'_>) -> Option<String> {
     Some(text.clone())
 }
 
-fn spool(raw: Option<&At<raw::Spool>>, data_dir: PathBuf, reader: &mut Reader<'_>) -> SpoolConfig {
+fn spool(raw: Option<&At<raw::Spool>>, data_dir: &Path, reader: &mut Reader<'_>) -> SpoolConfig {
     let path = raw.and_then(|raw| raw.value.path.as_ref()).map_or("spool.db", |path| path.value.text.as_str());
     if let Some(raw) = raw {
         let sizes = [
@@ -193,6 +194,8 @@ fn legal_name(reader: &mut Reader<'_>, what: &str, key: &Key) -> bool {
     legal
 }
 
+pub(super) use sink::FORMATS;
+
 /// Something that this version doesn't do yet.
 fn later(reader: &mut Reader<'_>, span: Span, what: &str, instead: &str) {
     reader.report(
@@ -214,7 +217,7 @@ fn not_in_force(reader: &mut Reader<'_>, key: &str, span: Span, why: &str) {
 fn in_clear(reader: &mut Reader<'_>, what: &str, span: Span) {
     reader.report(
         Diagnostic::warning("secret-in-clear", span, format!("{what} stands in the file itself"))
-            .help("keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`, which is read anew when it changes"),
+            .help("keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`"),
     );
 }
 
@@ -234,6 +237,33 @@ fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
             ));
             None
         }
+    }
+}
+
+/// The same for a topic, a routing key, a path: what is null there makes a dead letter of the event.
+fn address_template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
+    let template = template(reader, at)?;
+    for name in template.nullable() {
+        let message = format!("`{name}` can be null, and an event that it is null in has no address here");
+        let default = format!(
+            "it becomes a dead letter, `render_failed`; give it a default: `{{{{ {name} | default('none') }}}}`"
+        );
+        reader.report(Diagnostic::warning("nullable-address", reader.word_in(at.span, &name), message).help(default));
+    }
+    Some(template)
+}
+
+/// What can't be read as a URL.
+fn no_url(code: &'static str, at: &At<UrlText>, error: url::ParseError, example: &str) -> Diagnostic {
+    let message = match error {
+        url::ParseError::RelativeUrlWithoutBase => "this URL has no scheme".to_owned(),
+        error => format!("this is not a URL: {error}"),
+    };
+    let diagnostic = Diagnostic::error(code, at.span, message);
+    if at.value.0.in_clear {
+        diagnostic.help(example)
+    } else {
+        diagnostic.help(format!("{example}; what `${{…}}` puts into a part of a URL is percent-encoded"))
     }
 }
 

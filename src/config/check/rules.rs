@@ -30,8 +30,8 @@ struct Sinks<'a> {
 
 impl<'a> Sinks<'a> {
     fn of(raw: &'a raw::Root) -> Self {
-        let named = raw.sinks.as_ref().map_or(&[][..], |sinks| &sinks.value.0);
-        let names: Vec<&str> = named.iter().map(|(key, _)| key.text.as_str()).collect();
+        let entries = raw.sinks.as_ref().map_or(&[][..], |sinks| &sinks.value.0);
+        let names: Vec<&str> = entries.iter().map(|(key, _)| key.text.as_str()).collect();
         let index = names.iter().enumerate().map(|(at, name)| (*name, SinkIndex(at))).collect();
         Self { names, index, known: raw.sinks.is_some() }
     }

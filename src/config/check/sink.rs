@@ -4,12 +4,14 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::source::short;
-use super::{DAY, HOUR, SECOND, attempts, broker, kafka, later, legal_name, period, template, webhook};
+use super::{
+    DAY, HOUR, SECOND, address_template, attempts, broker, kafka, later, legal_name, period, template, webhook,
+};
 use crate::config::decode::{At, Named, Reader, list, similar};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{AmqpSinkConfig, FileConfig, Retry, SinkConfig, SinkKind};
 use crate::config::raw;
-use crate::config::scalar::Text;
+use crate::config::scalar::{FormatChoice, Text};
 use crate::config::yaml::Key;
 use crate::event::{Format, Template};
 use crate::rules::{Glob, SinkName};
@@ -20,14 +22,23 @@ const MAX: Duration = Duration::from_secs(10 * 60);
 /// What has no destination of its own gives up in the end, unless the file says otherwise.
 const WEBHOOK_GIVES_UP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The formats that have a name.
-const FORMATS: [&str; 3] = ["normalized", "original", "cloudevents"];
+pub(in crate::config) const FORMATS: [&str; 3] = ["normalized", "original", "cloudevents"];
 /// Names that mean something else in `unrouted:`.
 const RESERVED: [&str; 2] = ["drop", "dead_letter"];
 
+/// What sinks have to know of the rest of the file.
+pub(super) struct Place<'a> {
+    /// The name of the relay.
+    pub relay: Option<&'a str>,
+    /// Where files are written.
+    pub data_dir: &'a Path,
+    /// Where none may be written.
+    pub spool: &'a Path,
+}
+
 pub(super) fn sinks(
     sinks: &At<Named<raw::Sink>>,
-    relay: Option<&str>,
-    data_dir: &Path,
+    place: &Place<'_>,
     reader: &mut Reader<'_>,
 ) -> Option<Vec<SinkConfig>> {
     if sinks.value.0.is_empty() {
@@ -37,17 +48,11 @@ pub(super) fn sinks(
         );
     }
     // All of them are looked at before one that is wrong ends it.
-    let all: Vec<_> = sinks.value.0.iter().map(|(key, raw)| sink(key, raw, relay, data_dir, reader)).collect();
+    let all: Vec<_> = sinks.value.0.iter().map(|(key, raw)| sink(key, raw, place, reader)).collect();
     all.into_iter().collect()
 }
 
-fn sink(
-    key: &Key,
-    at: &At<raw::Sink>,
-    relay: Option<&str>,
-    data_dir: &Path,
-    reader: &mut Reader<'_>,
-) -> Option<SinkConfig> {
+fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_>) -> Option<SinkConfig> {
     let raw = &at.value;
     let mut legal = legal_name(reader, "sink", key);
     if RESERVED.contains(&key.text.as_str()) {
@@ -57,8 +62,8 @@ fn sink(
         );
         legal = false;
     }
-    let kind = kind(key, at, data_dir, reader);
-    let format = format(raw, relay, reader);
+    let kind = kind(key, at, place, reader);
+    let format = format(raw, place, reader);
     if let Some(group) = &raw.group {
         later(reader, group.head, "digests", "each event is delivered by itself");
     }
@@ -76,7 +81,7 @@ fn sink(
     })
 }
 
-fn kind(key: &Key, at: &At<raw::Sink>, data_dir: &Path, reader: &mut Reader<'_>) -> Option<SinkKind> {
+fn kind(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_>) -> Option<SinkKind> {
     let raw = &at.value;
     let heads = [
         raw.kafka.as_ref().map(|at| at.head),
@@ -115,12 +120,12 @@ fn kind(key: &Key, at: &At<raw::Sink>, data_dir: &Path, reader: &mut Reader<'_>)
         return self::amqp(amqp, reader).map(|amqp| SinkKind::Amqp(Box::new(amqp)));
     }
     if let Some(file) = &raw.file {
-        return self::file(file, data_dir, reader).map(SinkKind::File);
+        return self::file(file, place, reader).map(SinkKind::File);
     }
     Some(SinkKind::Stdout)
 }
 
-fn format(raw: &raw::Sink, relay: Option<&str>, reader: &mut Reader<'_>) -> Option<Format> {
+fn format(raw: &raw::Sink, place: &Place<'_>, reader: &mut Reader<'_>) -> Option<Format> {
     if let (Some(format), Some(body)) = (&raw.format, &raw.body) {
         reader.report(
             Diagnostic::error("two-formats", body.span, "`body` takes the place of a format")
@@ -132,11 +137,15 @@ fn format(raw: &raw::Sink, relay: Option<&str>, reader: &mut Reader<'_>) -> Opti
         return template(reader, body).map(Format::Body);
     }
     let Some(format) = &raw.format else { return Some(Format::Normalized) };
-    match format.value.text.as_str() {
-        _ if format.value.placeholder => Some(Format::Normalized),
+    let FormatChoice::Name(name) = &format.value else {
+        later(reader, format.span, "formats with settings", &format!("write one of {}", list(FORMATS)));
+        return None;
+    };
+    match name.text.as_str() {
+        _ if name.placeholder => Some(Format::Normalized),
         "normalized" => Some(Format::Normalized),
         "original" => Some(Format::Original),
-        "cloudevents" => Some(Format::CloudEvents { name: relay?.to_owned() }),
+        "cloudevents" => Some(Format::CloudEvents { name: place.relay?.to_owned() }),
         text => {
             let message = format!("{} is not a format", reader.quote(format.span));
             let mut diagnostic = Diagnostic::error("unknown-format", format.span, message);
@@ -215,7 +224,7 @@ fn amqp(at: &At<raw::AmqpSink>, reader: &mut Reader<'_>) -> Option<AmqpSinkConfi
         _ => short(exchange, "exchange", reader),
     });
     let routing_key = match &raw.routing_key {
-        Some(key) => template(reader, key),
+        Some(key) => address_template(reader, key),
         None => Template::compile("").ok(),
     };
     let declare = raw.declare.as_ref().and_then(|declare| declare.value.r#type.as_ref());
@@ -238,7 +247,7 @@ pub(super) fn broker_of(raw: &raw::AmqpSink) -> broker::Raw<'_> {
     }
 }
 
-fn file(at: &At<raw::File>, data_dir: &Path, reader: &mut Reader<'_>) -> Option<FileConfig> {
+fn file(at: &At<raw::File>, place: &Place<'_>, reader: &mut Reader<'_>) -> Option<FileConfig> {
     let path = at.value.path.as_ref()?;
     let text = &path.value.text;
     let leaves = Path::new(text).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir));
@@ -252,5 +261,12 @@ fn file(at: &At<raw::File>, data_dir: &Path, reader: &mut Reader<'_>) -> Option<
         ));
         return None;
     }
-    Some(FileConfig { dir: data_dir.to_owned(), reserved: Vec::new(), path: template(reader, path)? })
+    let path_template = address_template(reader, path)?;
+    if path_template.fixed().is_some_and(|fixed| place.data_dir.join(fixed) == place.spool) {
+        reader.report(
+            Diagnostic::error("file-path", path.span, "this is the file of the spool")
+                .help("write to another file, or move the spool: `spool: { path: … }`"),
+        );
+    }
+    Some(FileConfig { dir: place.data_dir.to_owned(), reserved: vec![place.spool.to_owned()], path: path_template })
 }

@@ -7,10 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderName;
 use url::Url;
 
-use super::{HOUR, SECOND, in_clear, number, period, template, tls};
+use super::{HOUR, SECOND, address_template, in_clear, no_url, number, period, template, tls};
 use crate::config::address;
 use crate::config::decode::{At, Named, OneOrMany, Reader, clean};
 use crate::config::diagnostic::Diagnostic;
+use crate::config::mask;
 use crate::config::model::{WebhookAuth, WebhookConfig, WebhookUrl};
 use crate::config::raw;
 use crate::config::scalar::{SecretText, Text, UrlText};
@@ -45,17 +46,19 @@ pub(super) fn webhook(at: &At<raw::Webhook>, reader: &mut Reader<'_>) -> Option<
     let headers = raw.headers.as_ref().map_or_else(Vec::new, |headers| self::headers(headers, reader));
     let auth = raw.auth.as_ref().and_then(|auth| self::auth(auth, reader));
     let proxy = raw.proxy.as_ref().and_then(|proxy| self::proxy(proxy, reader));
+    let timeout = period(reader, raw.timeout.as_ref(), TIMEOUT, SECOND / 10..=HOUR);
     let concurrency = number(reader, raw.concurrency.as_ref(), CONCURRENCY, 1..=1000);
+    let tls = raw.tls.as_ref().map(|at| tls::tls(at, reader)).unwrap_or_default();
     Some(WebhookConfig {
         url: url?,
         secrets,
         headers,
         auth,
         proxy,
-        timeout: period(reader, raw.timeout.as_ref(), TIMEOUT, SECOND / 10..=HOUR),
+        timeout,
         concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
         rate: raw.rate.as_ref().map(|rate| rate.value.0),
-        tls: raw.tls.as_ref().map(|at| tls::tls(at, reader)).unwrap_or_default(),
+        tls,
     })
 }
 
@@ -66,7 +69,7 @@ fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<WebhookUrl> {
     };
     let template_at = ["{{", "{%", "{#"].into_iter().filter_map(|open| text.find(open)).min();
     let Some(template_at) = template_at else {
-        let url = address(at, text, "url", reader)?;
+        let url = address(at, text, "webhook", reader)?;
         if hidden.in_clear && url.password().is_some() {
             in_clear(reader, "the password in this URL", at.span);
         }
@@ -86,7 +89,7 @@ fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<WebhookUrl> {
         return None;
     };
     let (origin, rest) = text.split_at(path_at);
-    let url = address(at, origin, "url", reader)?;
+    let url = address(at, origin, "webhook", reader)?;
     if !url.username().is_empty() || url.password().is_some() {
         reader.report(
             Diagnostic::error("url-password", at.span, "a URL with a template can't hold a user or password")
@@ -95,7 +98,7 @@ fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<WebhookUrl> {
         return None;
     }
     let path = At { value: path_text(rest, hidden.in_clear), span: at.span, head: at.head };
-    Some(WebhookUrl::Templated { origin: origin.to_owned(), path: template(reader, &path)? })
+    Some(WebhookUrl::Templated { origin: origin.to_owned(), path: address_template(reader, &path)? })
 }
 
 fn path_text(rest: &str, in_clear: bool) -> Text {
@@ -107,17 +110,13 @@ fn address(at: &At<UrlText>, text: &str, what: &str, reader: &mut Reader<'_>) ->
     let url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {
-            let mut help = "write `https://HOST/PATH`".to_owned();
-            if !at.value.0.in_clear {
-                help.push_str("; what `${…}` puts into a part of a URL is percent-encoded");
-            }
-            reader.report(Diagnostic::error("url", at.span, format!("this is not a URL: {error}")).help(help));
+            reader.report(no_url("url", at, error, "write `https://HOST/PATH`"));
             return None;
         }
     };
     if !matches!(url.scheme(), "http" | "https") {
         reader.report(
-            Diagnostic::error("url", at.span, format!("a {what} begins with `https://` or `http://`"))
+            Diagnostic::error("url", at.span, format!("the URL of a {what} begins with `https://` or `http://`"))
                 .help("write `https://HOST/PATH`"),
         );
         return None;
@@ -129,7 +128,7 @@ fn address(at: &At<UrlText>, text: &str, what: &str, reader: &mut Reader<'_>) ->
         );
         return None;
     }
-    if url.scheme() == "http" && what == "url" && !is_loopback(&url) {
+    if url.scheme() == "http" && what == "webhook" && !is_loopback(&url) {
         reader.report(
             Diagnostic::warning("unencrypted", at.span, "`http://` sends events, and what signs them in, unencrypted")
                 .help("write `https://` if the receiver has it"),
@@ -165,7 +164,7 @@ fn secrets(at: &At<OneOrMany<SecretText>>, reader: &mut Reader<'_>) -> Vec<Secre
         );
     }
     for secret in &at.value.0 {
-        if secret.value.0.in_clear {
+        if secret.value.0.in_clear && secret.value.0.text.as_ref().is_some_and(|text| !text.is_empty()) {
             in_clear(reader, "the secret", secret.span);
         }
         let Some(text) = &secret.value.0.text else { continue };
@@ -230,6 +229,9 @@ fn headers(at: &At<Named<Text>>, reader: &mut Reader<'_>) -> Vec<(HeaderName, Te
                     .help("HTTP takes one line of text without control characters"),
             );
             continue;
+        }
+        if mask::is_secret(name.as_str()) && !value.value.inserted {
+            in_clear(reader, "the value of this header", value.span);
         }
         headers.push((name, template));
     }

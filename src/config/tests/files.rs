@@ -70,39 +70,39 @@ fn what_is_required_and_missing_is_named() {
     wrong(
         "version: 1\nsources:\n",
         expect![[r#"
-        error[missing-key]: `sinks` is missing
-         --> routes.yaml:1:1
-          |
-        1 | version: 1
-          | ^^^^^^^ needs `sinks`
-          |
-          = help: add `sinks:`: Where events go, by name
+            error[missing-key]: `sinks` is missing
+             --> routes.yaml:1:1
+              |
+            1 | version: 1
+              | ^^^^^^^ needs `sinks`
+              |
+              = help: add `sinks:`, where events go, by name
 
-        error[missing-key]: `routes` is missing
-         --> routes.yaml:1:1
-          |
-        1 | version: 1
-          | ^^^^^^^ needs `routes`
-          |
-          = help: add `routes:`: Which events go where: all that match apply, from the top
+            error[missing-key]: `routes` is missing
+             --> routes.yaml:1:1
+              |
+            1 | version: 1
+              | ^^^^^^^ needs `routes`
+              |
+              = help: add `routes:`, which events go where: all that match apply, from the top
 
-        error[missing-key]: `unrouted` is missing
-         --> routes.yaml:1:1
-          |
-        1 | version: 1
-          | ^^^^^^^ needs `unrouted`
-          |
-          = help: add `unrouted:`: What becomes of events that no route matches: `drop`, `dead_letter`, or names of sinks
+            error[missing-key]: `unrouted` is missing
+             --> routes.yaml:1:1
+              |
+            1 | version: 1
+              | ^^^^^^^ needs `unrouted`
+              |
+              = help: add `unrouted:`, what becomes of events that no route matches: `drop`, `dead_letter`, or names of sinks
 
-        error[missing-value]: `sources` has no value
-         --> routes.yaml:2:1
-          |
-        2 | sources:
-          | ^^^^^^^
-          |
-          = help: write it after the colon: Where messages come from, by name
+            error[missing-value]: `sources` has no value
+             --> routes.yaml:2:1
+              |
+            2 | sources:
+              | ^^^^^^^
+              |
+              = help: write it after the colon: where messages come from, by name
 
-    "#]],
+        "#]],
     );
 }
 
@@ -110,42 +110,43 @@ fn what_is_required_and_missing_is_named() {
 fn an_unknown_key_is_told_which_was_meant() {
     wrong(
         "version: 1
-source:
+sources:
   regards: { amqp: { url: amqp://localhost, queue: q, prefech: 5 } }
 sinks: { screen: { stdout: {} } }
+route: [{ name: all, to: screen, wen: {} }]
 routes: [{ name: all, to: screen, wen: {} }]
 unrouted: drop
 metrics: { port: 1 }
 ",
         expect![[r#"
-            error[missing-key]: `sources` is missing
-             --> routes.yaml:1:1
+            error[unknown-key]: unknown key `prefech`
+             --> routes.yaml:3:55
               |
-            1 | version: 1
-              | ^^^^^^^ needs `sources`
+            3 |   regards: { amqp: { url: amqp://localhost, queue: q, prefech: 5 } }
+              |                                                       ^^^^^^^ did you mean `prefetch`?
               |
-              = help: add `sources:`: Where messages come from, by name
+              = help: write `prefetch:`
 
-            error[unknown-key]: unknown key `source`
-             --> routes.yaml:2:1
+            error[unknown-key]: unknown key `route`
+             --> routes.yaml:5:1
               |
-            2 | source:
-              | ^^^^^^ did you mean `sources`?
+            5 | route: [{ name: all, to: screen, wen: {} }]
+              | ^^^^^ did you mean `routes`?
               |
-              = help: write `sources:`
+              = help: write `routes:`
 
             error[unknown-key]: unknown key `wen`
-             --> routes.yaml:5:35
+             --> routes.yaml:6:35
               |
-            5 | routes: [{ name: all, to: screen, wen: {} }]
+            6 | routes: [{ name: all, to: screen, wen: {} }]
               |                                   ^^^ did you mean `when`?
               |
               = help: write `when:`
 
             error[unknown-key]: unknown key `metrics`
-             --> routes.yaml:7:1
+             --> routes.yaml:8:1
               |
-            7 | metrics: { port: 1 }
+            8 | metrics: { port: 1 }
               | ^^^^^^^
               |
               = help: known here: `version`, `name`, `sources`, `sinks`, `routes`, `unrouted`, `dead_letters`, `spool`, `delivery`, `admin`
@@ -198,15 +199,15 @@ fn what_is_not_yaml() {
     wrong(
         "version: 1\n\tsources: {}\n",
         expect![[r#"
-        error[yaml-syntax]: this is not YAML: while scanning a plain scalar, found a tab
-         --> routes.yaml:1:10
-          |
-        1 | version: 1
-          |          ^
-          |
-          = help: look for a slipped indentation, a missing colon or quote on this line or the one before
+            error[yaml-syntax]: this is not YAML: while scanning a plain scalar, found a tab
+             --> routes.yaml:2:1
+              |
+            2 |     sources: {}
+              | ^^^^
+              |
+              = help: indent with spaces: YAML takes no tabs there
 
-    "#]],
+        "#]],
     );
     wrong(
         "version: 1\nname: one: two\n",
@@ -250,15 +251,15 @@ fn what_is_not_yaml() {
     wrong(
         "version: 1\nname: !secret x\n",
         expect![[r#"
-        error[yaml-tag]: YAML tags (`!…`) mean nothing here
-         --> routes.yaml:2:15
-          |
-        2 | name: !secret x
-          |               ^
-          |
-          = help: remove the tag; quote the value if it has to start with `!`
+            error[yaml-tag]: YAML tags (`!…`) mean nothing here
+             --> routes.yaml:2:7
+              |
+            2 | name: !secret x
+              |       ^^^^^^^
+              |
+              = help: remove the tag; quote the value if it has to start with `!`
 
-    "#]],
+        "#]],
     );
     wrong(
         "version: 1\n---\nversion: 1\n",
@@ -293,55 +294,15 @@ fn another_version_is_all_that_is_said() {
     wrong(
         "version: 2\nsauces: {}\n",
         expect![[r#"
-        error[missing-key]: `sources` is missing
-         --> routes.yaml:1:1
-          |
-        1 | version: 2
-          | ^^^^^^^ needs `sources`
-          |
-          = help: add `sources:`: Where messages come from, by name
+            error[version]: version 2 is not known here
+             --> routes.yaml:1:10
+              |
+            1 | version: 2
+              |          ^
+              |
+              = help: write `version: 1`, or use a regards-relay that knows that version
 
-        error[missing-key]: `sinks` is missing
-         --> routes.yaml:1:1
-          |
-        1 | version: 2
-          | ^^^^^^^ needs `sinks`
-          |
-          = help: add `sinks:`: Where events go, by name
-
-        error[missing-key]: `routes` is missing
-         --> routes.yaml:1:1
-          |
-        1 | version: 2
-          | ^^^^^^^ needs `routes`
-          |
-          = help: add `routes:`: Which events go where: all that match apply, from the top
-
-        error[missing-key]: `unrouted` is missing
-         --> routes.yaml:1:1
-          |
-        1 | version: 2
-          | ^^^^^^^ needs `unrouted`
-          |
-          = help: add `unrouted:`: What becomes of events that no route matches: `drop`, `dead_letter`, or names of sinks
-
-        error[version]: version 2 is not known here
-         --> routes.yaml:1:10
-          |
-        1 | version: 2
-          |          ^
-          |
-          = help: write `version: 1`, or use a regards-relay that knows that version
-
-        error[unknown-key]: unknown key `sauces`
-         --> routes.yaml:2:1
-          |
-        2 | sauces: {}
-          | ^^^^^^ did you mean `sources`?
-          |
-          = help: write `sources:`
-
-    "#]],
+        "#]],
     );
 }
 
@@ -477,13 +438,13 @@ unrouted: drop
               |
               = help: write `true` or `false`, without quotes
 
-            error[wrong-value]: `true` is not `true` or `false`
+            error[wrong-type]: `true` stands in quotes, which makes it a text: expected `true` or `false`
              --> routes.yaml:4:42
               |
             4 | routes: [{ name: all, to: screen, final: "true" }]
               |                                          ^^^^^^
               |
-              = help: write `true` or `false`, without quotes
+              = help: remove the quotes
 
         "#]],
     );
@@ -588,6 +549,14 @@ admin: { listen: localhost }
               |
               = help: write 1 to 100 bytes of text on one line
 
+            error[listen-address]: `localhost` is not an address and a port
+             --> routes.yaml:7:18
+              |
+            7 | admin: { listen: localhost }
+              |                  ^^^^^^^^^
+              |
+              = help: write `IP:PORT`, as in `127.0.0.1:9464` or `0.0.0.0:9464`; `none` for no listener
+
         "#]],
     );
 }
@@ -648,6 +617,14 @@ unrouted: drop
 dead_letters: { to: screen }
 ",
         expect![[r#"
+            error[not-yet]: sources of several virtual hosts come with a later version
+             --> routes.yaml:3:62
+              |
+            3 |   regards: { amqp: { url: amqp://localhost, queue: q, vhost: "regards.{tenant}" }, expects: order, tenants: [a, b] }
+              |                                                              ^^^^^^^^^^^^^^^^^^ not in this version
+              |
+              = help: remove it; write one source for each, with its `vhost` and `tenant`
+
             error[not-yet]: responses of the family `order` come with a later version
              --> routes.yaml:3:93
               |
@@ -672,13 +649,13 @@ dead_letters: { to: screen }
               |
               = help: remove it; until then the relay waits, as with `on_full: wait`
 
-            error[wrong-type]: expected a text, found a mapping of keys to values
+            error[not-yet]: formats with settings come with a later version
              --> routes.yaml:4:55
               |
             4 | sinks: { screen: { stdout: {}, on_full: drop, format: { avro: { registry: x } } } }
-              |                                                       ^^^^^^^^^^^^^^^^^^^^^^^^^
+              |                                                       ^^^^^^^^^^^^^^^^^^^^^^^^^ not in this version
               |
-              = help: write a text here
+              = help: remove it; write one of `normalized`, `original`, `cloudevents`
 
             error[not-yet]: conditions in CEL (`if:`) come with a later version
              --> routes.yaml:7:17
@@ -695,6 +672,14 @@ dead_letters: { to: screen }
               |                ^^^^^^^^^^^^^^^^^^^^^^^ not in this version
               |
               = help: remove it; `body:` of a sink can shape what is sent
+
+            error[not-yet]: copies of dead letters to a sink come with a later version
+              --> routes.yaml:11:21
+               |
+            11 | dead_letters: { to: screen }
+               |                     ^^^^^^ not in this version
+               |
+               = help: remove it; they are kept in the spool, see `dead-letters list`
 
         "#]],
     );

@@ -1,5 +1,7 @@
 //! Wrong files and what is said about them, word for word; right files and what they become.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them so")]
+
 mod files;
 mod limits;
 mod right;
@@ -8,7 +10,6 @@ mod secrets;
 mod sinks;
 mod sources;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use expect_test::Expect;
@@ -18,7 +19,7 @@ use super::{Config, Diagnostics, Options, Strictness};
 /// An environment in which only these variables are set.
 fn options(strictness: Strictness, variables: &[(&str, &str)]) -> Options {
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Options { strictness, variables: variables.collect(), data_dir: Some("/data".into()), host: "machine".to_owned() }
+    Options { strictness, variables: variables.collect(), data_dir: "/data".into(), host: "machine".to_owned() }
 }
 
 fn parse(text: &str, strictness: Strictness, variables: &[(&str, &str)]) -> Result<(Config, Diagnostics), Diagnostics> {

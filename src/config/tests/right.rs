@@ -222,3 +222,21 @@ fn the_schema_knows_every_key_and_takes_the_example() {
     assert_eq!(schema["additionalProperties"], false);
     assert!(schema["$defs"]["When"]["properties"].get("if").is_none(), "what comes later is not offered");
 }
+
+/// DESIGN's own example, but for what comes later and the files that aren't here: the braces of references need no quotes.
+#[test]
+fn references_stand_in_mappings_without_quotes() {
+    let config = right_with(
+        &sink(
+            "kafka:
+  brokers: ${KAFKA_BROKERS:-127.0.0.1:9092}
+  topic: \"regards.{{ tenant }}\"
+  options: { compression.type: ${C} }
+  sasl: { mechanism: SCRAM-SHA-512, username: ${U:-me}, password: ${KAFKA_PASSWORD} }",
+        ),
+        &[("C", "zstd"), ("KAFKA_PASSWORD", "{p}")],
+    );
+    let SinkKind::Kafka(kafka) = &config.sinks[0].kind else { panic!() };
+    let sasl = kafka.sasl.as_ref().unwrap();
+    assert_eq!((sasl.username.reveal().unwrap(), sasl.password.reveal().unwrap()), ("me".to_owned(), "{p}".to_owned()));
+}

@@ -9,57 +9,49 @@ fn a_route_has_a_name_of_its_own_and_known_sinks() {
     wrong(
         &routes("- to: a\n- { name: one, to: c }\n- { name: one, to: [a, bb] }\n- { name: two }"),
         expect![[r#"
-        warning[unused-sink]: no route leads to the sink `b`
-         --> routes.yaml:3:29
-          |
-        3 | sinks: { a: { stdout: {} }, b: { stdout: {} } }
-          |                             ^
-          |
-          = help: name it in the `to:` of a route, or remove it
+            error[missing-key]: `name` is missing
+             --> routes.yaml:5:7
+              |
+            5 |     - to: a
+              |       ^^ needs `name`
+              |
+              = help: add `name:`, its name, in metrics, logs and `explain`
 
-        error[missing-key]: `name` is missing
-         --> routes.yaml:5:7
-          |
-        5 |     - to: a
-          |       ^^ needs `name`
-          |
-          = help: add `name:`: Its name, in metrics, logs and `explain`
+            error[unknown-sink]: there is no sink `c`
+             --> routes.yaml:6:24
+              |
+            6 |     - { name: one, to: c }
+              |                        ^
+              |
+              = help: there are: `a`, `b`
 
-        error[unknown-sink]: there is no sink `c`
-         --> routes.yaml:6:24
-          |
-        6 |     - { name: one, to: c }
-          |                        ^ did you mean `a`?
-          |
-          = help: write `a`
+            error[duplicate-route]: there are two routes named `one`
+             --> routes.yaml:7:15
+              |
+            6 |     - { name: one, to: c }
+              |               --- first here
+            7 |     - { name: one, to: [a, bb] }
+              |               ^^^
+              |
+              = help: give each a name of its own: metrics and `explain` tell them apart by it
 
-        error[duplicate-route]: there are two routes named `one`
-         --> routes.yaml:7:15
-          |
-        6 |     - { name: one, to: c }
-          |               --- first here
-        7 |     - { name: one, to: [a, bb] }
-          |               ^^^
-          |
-          = help: give each a name of its own: metrics and `explain` tell them apart by it
+            error[unknown-sink]: there is no sink `bb`
+             --> routes.yaml:7:28
+              |
+            7 |     - { name: one, to: [a, bb] }
+              |                            ^^
+              |
+              = help: there are: `a`, `b`
 
-        error[unknown-sink]: there is no sink `bb`
-         --> routes.yaml:7:28
-          |
-        7 |     - { name: one, to: [a, bb] }
-          |                            ^^ did you mean `b`?
-          |
-          = help: write `b`
+            error[missing-key]: `to` is missing
+             --> routes.yaml:8:7
+              |
+            8 |     - { name: two }
+              |       ^^^^^^^^^^^^^ needs `to`
+              |
+              = help: add `to:`, the sinks its events go to; an empty list drops them on purpose
 
-        error[missing-key]: `to` is missing
-         --> routes.yaml:8:7
-          |
-        8 |     - { name: two }
-          |       ^^^^^^^^^^^^^ needs `to`
-          |
-          = help: add `to:`: The sinks its events go to; an empty list drops them on purpose
-
-    "#]],
+        "#]],
     );
 }
 
@@ -69,15 +61,15 @@ fn unrouted_says_what_becomes_of_the_rest() {
     wrong(
         &with(""),
         expect![[r#"
-        error[missing-key]: `unrouted` is missing
-         --> routes.yaml:1:1
-          |
-        1 | version: 1
-          | ^^^^^^^ needs `unrouted`
-          |
-          = help: add `unrouted:`: What becomes of events that no route matches: `drop`, `dead_letter`, or names of sinks
+            error[missing-key]: `unrouted` is missing
+             --> routes.yaml:1:1
+              |
+            1 | version: 1
+              | ^^^^^^^ needs `unrouted`
+              |
+              = help: add `unrouted:`, what becomes of events that no route matches: `drop`, `dead_letter`, or names of sinks
 
-    "#]],
+        "#]],
     );
     wrong(
         &with("unrouted: dead-letter"),

@@ -21,7 +21,7 @@ fn a_secret_in_the_file_is_a_warning_and_masked() {
             6 |       url: https://me:***@example.org/
               |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`, which is read anew when it changes
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
 
             warning[secret-in-clear]: the secret stands in the file itself
              --> routes.yaml:7:15
@@ -29,7 +29,7 @@ fn a_secret_in_the_file_is_a_warning_and_masked() {
             7 |       secret: ***
               |               ^^^
               |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`, which is read anew when it changes
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
 
             warning[secret-in-clear]: the token stands in the file itself
              --> routes.yaml:8:23
@@ -37,7 +37,7 @@ fn a_secret_in_the_file_is_a_warning_and_masked() {
             8 |       auth: { bearer: *** }
               |                       ^^^
               |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`, which is read anew when it changes
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
 
         "#]],
     );
@@ -146,15 +146,48 @@ fn what_is_inserted_is_never_shown() {
     let variables = [("URL", "hunter2://x"), ("N", "hunter2"), ("E", "hunter2"), ("V", "hunter2")];
     let errors = parse(&text, Strictness::Run, &variables).unwrap_err();
     expect![[r#"
-        error[yaml-syntax]: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
-         --> routes.yaml:4:68
+        error[broker-url]: the URL of a broker begins with `amqp://` or `amqps://`
+         --> routes.yaml:4:18
           |
         4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: ${E} }
-          |                                                                    ^
+          |                  ^^^^^^^^
           |
-          = help: separate the entries by commas and close the bracket; quote a value that holds `{`, `}`, `[`, `]` or `,`
+          = help: write `amqp://HOST:PORT` or `amqps://HOST:PORT`
 
-    "#]].assert_eq(&errors.to_string());
+        error[wrong-value]: `${N}` is not a whole number
+         --> routes.yaml:4:48
+          |
+        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: ${E} }
+          |                                                ^^^^^^
+          |
+          = help: write digits only, without quotes, as in `100`
+
+        error[wrong-value]: `${E}` is not `true` or `false`
+         --> routes.yaml:4:67
+          |
+        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: ${E} }
+          |                                                                   ^^^^
+          |
+          = help: write `true` or `false`, without quotes
+
+        error[unknown-word]: `${V}` is not one of `lenient`, `strict`
+         --> routes.yaml:5:17
+          |
+        5 |     validation: ${V}
+          |                 ^^^^
+          |
+          = help: write one of these
+
+        error[unknown-family]: `${V}` is not a family of responses
+         --> routes.yaml:6:14
+          |
+        6 |     expects: ${V}
+          |              ^^^^
+          |
+          = help: this version reads `lta`
+
+    "#]]
+    .assert_eq(&errors.to_string());
 }
 
 #[test]
@@ -206,13 +239,61 @@ keep_headers: ${K}
 body: null",
     );
     expect![[r#"
-        error[yaml-syntax]: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
-         --> routes.yaml:5:85
+        error[unset-variable]: the variable `URL` is not set
+         --> routes.yaml:5:21
           |
-        5 |     webhook: { url: "${URL}", secret: ***${file:/no/such/file}***${TOKEN}***${T}***${N}***
-          |                                                                                     ^
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
+          |                     ^^^^^^^^
           |
-          = help: separate the entries by commas and close the bracket; quote a value that holds `{`, `}`, `[`, `]` or `,`
+          = help: set it, or give it a default: `${URL:-default}`
+
+        error[unreadable-file]: the file `/no/such/file` can't be read: No such file or directory (os error 2)
+         --> routes.yaml:5:39
+          |
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
+          |                                       ^^^^^^^^^^^^^^^^^^^^^^^
+          |
+          = help: a relative path begins at the folder of this file; the relay's user needs the right to read it
+
+        error[unset-variable]: the variable `TOKEN` is not set
+         --> routes.yaml:5:80
+          |
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
+          |                                                                                ^^^^^^^^^^
+          |
+          = help: set it, or give it a default: `${TOKEN:-default}`
+
+        error[unset-variable]: the variable `T` is not set
+         --> routes.yaml:5:103
+          |
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
+          |                                                                                                       ^^^^^^
+          |
+          = help: set it, or give it a default: `${T:-default}`
+
+        error[unset-variable]: the variable `N` is not set
+         --> routes.yaml:5:124
+          |
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
+          |                                                                                                                            ^^^^
+          |
+          = help: set it, or give it a default: `${N:-default}`
+
+        error[unset-variable]: the variable `FORMAT` is not set
+         --> routes.yaml:6:13
+          |
+        6 |     format: ${FORMAT}
+          |             ^^^^^^^^^
+          |
+          = help: set it, or give it a default: `${FORMAT:-default}`
+
+        error[unset-variable]: the variable `K` is not set
+         --> routes.yaml:7:19
+          |
+        7 |     keep_headers: ${K}
+          |                   ^^^^
+          |
+          = help: set it, or give it a default: `${K:-default}`
 
     "#]].assert_eq(&parse(&text, Strictness::Run, &[]).unwrap_err().to_string());
     let (config, warnings) = parse(&text, Strictness::Offline, &[]).unwrap();

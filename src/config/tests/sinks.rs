@@ -139,15 +139,15 @@ fn kafka() {
     wrong(
         &sink("kafka: { topic: t }"),
         expect![[r#"
-        error[missing-key]: `brokers` is missing
-         --> routes.yaml:5:12
-          |
-        5 |     kafka: { topic: t }
-          |            ^^^^^^^^^^^^ needs `brokers`
-          |
-          = help: add `brokers:`: Some of the cluster's brokers, `HOST:PORT`, a list or separated by commas
+            error[missing-key]: `brokers` is missing
+             --> routes.yaml:5:12
+              |
+            5 |     kafka: { topic: t }
+              |            ^^^^^^^^^^^^ needs `brokers`
+              |
+              = help: add `brokers:`, some of the cluster's brokers, `HOST:PORT`, a list or separated by commas
 
-    "#]],
+        "#]],
     );
     wrong(
         &sink(
@@ -290,7 +290,7 @@ fn kafka_login() {
             8 |       sasl: { mechanism: scram-sha-512, username: *** }
               |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ needs `password`
               |
-              = help: add `password:`: The password
+              = help: add `password:`, the password
 
             error[unknown-word]: `scram-sha-512` is not one of `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`
              --> routes.yaml:8:26
@@ -327,7 +327,7 @@ fn kafka_login() {
             8 |       sasl: { mechanism: PLAIN, username: ***, password: *** }
               |                                                          ^^^
               |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`, which is read anew when it changes
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
 
         "#]],
     );
@@ -338,23 +338,42 @@ fn templates() {
     wrong(
         &sink("kafka: { brokers: one, topic: \"regards.{{ tennant }}\", key: \"{{ tenant \" }"),
         expect![[r#"
-        error[template]: this is not a template: expressions are not there yet
-         --> routes.yaml:5:35
-          |
-        5 |     kafka: { brokers: one, topic: "regards.{{ tennant }}", key: "{{ tenant " }
-          |                                   ^^^^^^^^^^^^^^^^^^^^^^^
-          |
-          = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
+            error[template]: this is not a template: there is no tennant; did you mean tenant?
+             --> routes.yaml:5:35
+              |
+            5 |     kafka: { brokers: one, topic: "regards.{{ tennant }}", key: "{{ tenant " }
+              |                                   ^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
 
-        error[template]: this is not a template: expressions are not there yet
-         --> routes.yaml:5:65
-          |
-        5 |     kafka: { brokers: one, topic: "regards.{{ tennant }}", key: "{{ tenant " }
-          |                                                                 ^^^^^^^^^^^^
-          |
-          = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
+            error[template]: this is not a template: syntax error: unexpected end of input, expected end of variable block
+             --> routes.yaml:5:65
+              |
+            5 |     kafka: { brokers: one, topic: "regards.{{ tennant }}", key: "{{ tenant " }
+              |                                                                 ^^^^^^^^^^^^
+              |
+              = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
 
-    "#]],
+        "#]],
+    );
+}
+
+#[test]
+fn addresses_that_an_event_may_lack() {
+    warned(
+        &sink(
+            "amqp: { url: amqp://localhost, exchange: e, routing_key: \"{{ tenant }}.{{ productId }}.{{ session | default('x') }}\" }",
+        ),
+        expect![[r#"
+            warning[nullable-address]: `productId` can be null, and an event that it is null in has no address here
+             --> routes.yaml:5:79
+              |
+            5 |     amqp: { url: amqp://localhost, exchange: e, routing_key: "{{ tenant }}.{{ productId }}.{{ session | default('x') }}" }
+              |                                                                               ^^^^^^^^^
+              |
+              = help: it becomes a dead letter, `render_failed`; give it a default: `{{ productId | default('none') }}`
+
+        "#]],
     );
 }
 
@@ -364,28 +383,28 @@ fn urls_of_webhooks() {
         (
             "pager.example.org",
             expect![[r#"
-            error[url]: this is not a URL: relative URL without a base
-             --> routes.yaml:5:21
-              |
-            5 |     webhook: { url: pager.example.org }
-              |                     ^^^^^^^^^^^^^^^^^
-              |
-              = help: write `https://HOST/PATH`
+                error[url]: this URL has no scheme
+                 --> routes.yaml:5:21
+                  |
+                5 |     webhook: { url: pager.example.org }
+                  |                     ^^^^^^^^^^^^^^^^^
+                  |
+                  = help: write `https://HOST/PATH`
 
-        "#]],
+            "#]],
         ),
         (
             "ftp://example.org/",
             expect![[r#"
-            error[url]: a url begins with `https://` or `http://`
-             --> routes.yaml:5:21
-              |
-            5 |     webhook: { url: ftp://example.org/ }
-              |                     ^^^^^^^^^^^^^^^^^^
-              |
-              = help: write `https://HOST/PATH`
+                error[url]: the URL of a webhook begins with `https://` or `http://`
+                 --> routes.yaml:5:21
+                  |
+                5 |     webhook: { url: ftp://example.org/ }
+                  |                     ^^^^^^^^^^^^^^^^^^
+                  |
+                  = help: write `https://HOST/PATH`
 
-        "#]],
+            "#]],
         ),
         (
             "\"https://{{ tenant }}.example.org/\"",
@@ -477,7 +496,7 @@ fn webhooks() {
             "webhook:
   url: https://example.org/
   secret: [whsec_hunter2, \"\"]
-  headers: { Content-Length: 5, webhook-id: x, \"a b\": c, X-A: \"1\", x-a: \"2\", X-B: \"a\\nb\" }
+  headers: { Content-Length: 5, webhook-id: x, \"a b\": c, X-A: \"1\", x-a: \"2\", X-B: \"a\\nb\", X-Api-Key: hunter2 }
   auth: { bearer: hunter2, basic: { username: me } }
   rate: 50
   proxy: socks5://proxy",
@@ -497,7 +516,7 @@ fn webhooks() {
             7 |       secret: [***, ""]
               |                ^^^
               |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`, which is read anew when it changes
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
 
             error[webhook-secret]: the secret is empty
              --> routes.yaml:7:21
@@ -507,18 +526,10 @@ fn webhooks() {
               |
               = help: `echo whsec_$(openssl rand -base64 32)` makes one; sender and receiver share it
 
-            warning[secret-in-clear]: the secret stands in the file itself
-             --> routes.yaml:7:21
-              |
-            7 |       secret: [***, ""]
-              |                     ^^
-              |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`, which is read anew when it changes
-
             error[header-name]: the header `content-length` can't be set here: HTTP itself sets it
              --> routes.yaml:8:18
               |
-            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb" }
+            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb", X-Api-Key: *** }
               |                  ^^^^^^^^^^^^^^
               |
               = help: remove it
@@ -526,7 +537,7 @@ fn webhooks() {
             error[header-name]: the header `webhook-id` can't be set here: Standard Webhooks sets it
              --> routes.yaml:8:37
               |
-            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb" }
+            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb", X-Api-Key: *** }
               |                                     ^^^^^^^^^^
               |
               = help: remove it
@@ -534,7 +545,7 @@ fn webhooks() {
             error[header-name]: `a b` can't be the name of a header
              --> routes.yaml:8:52
               |
-            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb" }
+            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb", X-Api-Key: *** }
               |                                                    ^^^^^
               |
               = help: HTTP takes letters, digits and `-`
@@ -542,7 +553,7 @@ fn webhooks() {
             error[duplicate-key]: the header `x-a` is given twice
              --> routes.yaml:8:72
               |
-            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb" }
+            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb", X-Api-Key: *** }
               |                                                                        ^^^
               |
               = help: keep one of the two: capitals make no difference
@@ -550,10 +561,18 @@ fn webhooks() {
             error[header-value]: this can't be the value of a header
              --> routes.yaml:8:87
               |
-            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb" }
+            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb", X-Api-Key: *** }
               |                                                                                       ^^^^^^
               |
               = help: HTTP takes one line of text without control characters
+
+            warning[secret-in-clear]: the value of this header stands in the file itself
+             --> routes.yaml:8:106
+              |
+            8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb", X-Api-Key: *** }
+              |                                                                                                          ^^^
+              |
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
 
             error[missing-key]: `password` is missing
              --> routes.yaml:9:35
@@ -561,7 +580,7 @@ fn webhooks() {
             9 |       auth: { bearer: ***, basic: { username: *** } }
               |                                   ^^^^^^^^^^^^^^^^^ needs `password`
               |
-              = help: add `password:`: The password
+              = help: add `password:`, the password
 
             error[wrong-value]: `50` is not a rate
               --> routes.yaml:10:13
@@ -571,7 +590,7 @@ fn webhooks() {
                |
                = help: write how many in which time, as in `50/s`, `10/m`, `100/h`
 
-            error[url]: a proxy begins with `https://` or `http://`
+            error[url]: the URL of a proxy begins with `https://` or `http://`
               --> routes.yaml:11:14
                |
             11 |       proxy: socks5://proxy
@@ -626,6 +645,19 @@ fn files_stay_below_the_data_directory() {
         "#]],
         ),
         (
+            "./spool.db",
+            expect![[r#"
+            error[file-path]: this is the file of the spool
+             --> routes.yaml:5:19
+              |
+            5 |     file: { path: ./spool.db }
+              |                   ^^^^^^^^^^
+              |
+              = help: write to another file, or move the spool: `spool: { path: … }`
+
+        "#]],
+        ),
+        (
             "a/",
             expect![[r#"
             error[file-path]: this path names no file
@@ -664,7 +696,7 @@ routes: [{ name: all, to: [one, two, three, dead, elsewhere] }]
 unrouted: drop
 ",
         expect![[r#"
-            error[loop]: a source consumes what is published to `mine`
+            error[loop]: a source consumes what is published here
               --> routes.yaml:10:91
                |
             10 |   one: { amqp: { url: "amqps://BROKER.example.org/regards.multitenant.manager", exchange: mine } }
@@ -672,7 +704,7 @@ unrouted: drop
                |
                = help: publish to an exchange of your own
 
-            error[loop]: a source consumes what is published to this value
+            error[loop]: a source consumes what is published here
               --> routes.yaml:11:103
                |
             11 | ...xchange: regards.broadcast.fr.cnes.regards.modules.order.amqp.output.OrderResponseDtoEvent } }
@@ -680,7 +712,7 @@ unrouted: drop
                |
                = help: publish to an exchange of your own
 
-            error[loop]: a source consumes what is published to ``
+            error[loop]: a source consumes what is published here
               --> routes.yaml:12:92
                |
             12 |   three: { amqp: { url: "amqp://broker.example.org/regards.multitenant.manager", exchange: "", routing_key: q } }

@@ -52,44 +52,44 @@ fn what_an_amqp_source_needs() {
     wrong(
         &source("amqp:\n  vhost: v\n  prefetch: 5"),
         expect![[r#"
-        error[missing-key]: `url` is missing
-         --> routes.yaml:4:5
-          |
-        4 |     amqp:
-          |     ^^^^ needs `url`
-          |
-          = help: add `url:`: Where the broker is, `amqp://HOST` or `amqps://HOST`; a list is tried in turn
+            error[missing-key]: `url` is missing
+             --> routes.yaml:4:5
+              |
+            4 |     amqp:
+              |     ^^^^ needs `url`
+              |
+              = help: add `url:`, where the broker is, `amqp://HOST` or `amqps://HOST`; a list is tried in turn
 
-        error[missing-key]: `queue` is missing
-         --> routes.yaml:4:5
-          |
-        4 |     amqp:
-          |     ^^^^ needs `queue`
-          |
-          = help: add `queue:`: The queue to consume; it has to exist unless `declare` is given
+            error[missing-key]: `queue` is missing
+             --> routes.yaml:4:5
+              |
+            4 |     amqp:
+              |     ^^^^ needs `queue`
+              |
+              = help: add `queue:`, the queue to consume; it has to exist unless `declare` is given
 
-    "#]],
+        "#]],
     );
     wrong(
         &source("amqp:\n  url:\n  queue: ''"),
         expect![[r#"
-        error[missing-value]: `url` has no value
-         --> routes.yaml:5:7
-          |
-        5 |       url:
-          |       ^^^
-          |
-          = help: write it after the colon: Where the broker is, `amqp://HOST` or `amqps://HOST`; a list is tried in turn
+            error[missing-value]: `url` has no value
+             --> routes.yaml:5:7
+              |
+            5 |       url:
+              |       ^^^
+              |
+              = help: write it after the colon: where the broker is, `amqp://HOST` or `amqps://HOST`; a list is tried in turn
 
-        error[amqp-name]: this can't be the name of a queue
-         --> routes.yaml:6:14
-          |
-        6 |       queue: ''
-          |              ^^
-          |
-          = help: AMQP takes 1 to 255 bytes
+            error[amqp-name]: this can't be the name of a queue
+             --> routes.yaml:6:14
+              |
+            6 |       queue: ''
+              |              ^^
+              |
+              = help: AMQP takes 1 to 255 bytes
 
-    "#]],
+        "#]],
     );
 }
 
@@ -311,7 +311,7 @@ fn declarations() {
             10 |           - routing_key: a
                |             ^^^^^^^^^^^ needs `exchange`
                |
-               = help: add `exchange:`: The exchange, which has to exist
+               = help: add `exchange:`, the exchange, which has to exist
 
         "#]],
     );
