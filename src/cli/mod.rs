@@ -22,9 +22,14 @@ pub use crate::telemetry::LogFormat;
 /// The exit code of wrong arguments or a wrong configuration.
 pub const WRONG_INPUT: u8 = 2;
 
-/// Relays REGARDS responses from `RabbitMQ` to Kafka, webhooks, AMQP exchanges and files, by the rules of routes.yaml.
+/// An argument that clap can't know to be wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct WrongInput(String);
+
+/// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "regards-relay", version, max_term_width = 100)]
+#[command(name = "regards-relay", version, about = ABOUT, max_term_width = 100)]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -32,16 +37,20 @@ struct Arguments {
     command: Command,
 }
 
+const ABOUT: &str =
+    "Relays REGARDS responses from RabbitMQ to Kafka, webhooks, AMQP exchanges and files, by the rules of routes.yaml";
+
 /// The file of rules where none is named.
 const DEFAULT_CONFIG: &str = "routes.yaml";
 
 /// The options of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The rules: sources, sinks and routes
     #[arg(long, global = true, value_name = "FILE", env = "REGARDS_RELAY_CONFIG", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
-    /// Where the spool and files of sinks lie [default: `$STATE_DIRECTORY`, else ./data]
+    /// Where what is written lies: the spool, the files of sinks [default: what systemd says, else ./data]
     #[arg(long, global = true, value_name = "DIR", env = "REGARDS_RELAY_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// How logs are written, to standard error
@@ -100,16 +109,14 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Demo => demo::run(),
-        Command::DeadLetters(command) => dead_letters::run(&global, &command),
+        Command::DeadLetters(command) => read_enough(dead_letters::run(&global, &command)),
     };
     ended.unwrap_or_else(|error| {
-        if is_broken_pipe(&error) {
-            return ExitCode::SUCCESS;
-        }
+        let code = if error.is::<WrongInput>() { ExitCode::from(WRONG_INPUT) } else { ExitCode::FAILURE };
         let line = format!("error: {error:#}");
         // Nobody is there to read it.
         let _ = writeln!(std::io::stderr(), "{}", crate::telemetry::printable(&line));
-        ExitCode::FAILURE
+        code
     })
 }
 
@@ -128,11 +135,16 @@ fn load(global: &Global) -> Result<Config, ExitCode> {
     config
 }
 
-/// Whoever reads our output has seen enough: `regards-relay dead-letters list | head`.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
-    })
+/// Whoever reads our output may have seen enough of it: `regards-relay dead-letters list | head`.
+fn read_enough(ended: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    let is_broken_pipe = |error: &anyhow::Error| {
+        let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+        causes.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    match ended {
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        ended => ended,
+    }
 }
 
 #[cfg(test)]

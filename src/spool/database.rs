@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::network;
 
@@ -92,7 +92,7 @@ impl SpoolError {
 impl SpoolError {
     /// Another program holds a lock on the file.
     pub(super) fn is_busy(&self) -> bool {
-        matches!(self, Self::Sqlite { cause, .. } if cause.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy))
+        matches!(self, Self::Sqlite { cause, .. } if cause.sqlite_error_code() == Some(ErrorCode::DatabaseBusy))
     }
 }
 
@@ -101,7 +101,6 @@ fn holder(pid: Option<u32>) -> String {
 }
 
 fn advice(cause: &rusqlite::Error) -> &'static str {
-    use rusqlite::ErrorCode;
     match cause.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => " (make room on its disk)",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -111,6 +110,7 @@ fn advice(cause: &rusqlite::Error) -> &'static str {
             " (the relay's user must be able to write to the file and to its directory)"
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => " (another program holds a lock on it)",
+        Some(ErrorCode::SystemIoFailure) => " (look at the state of its disk)",
         _ => "",
     }
 }
@@ -219,7 +219,7 @@ fn version(connection: &Connection, path: &Path) -> Result<i64, SpoolError> {
         Ok((pragma("application_id")?, pragma("user_version")?, tables))
     };
     let (application, version, tables) = match ask() {
-        Err(cause) if cause.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
+        Err(cause) if cause.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
             return Err(SpoolError::Foreign(path.to_owned()));
         }
         asked => asked.map_err(SpoolError::sqlite(path))?,
@@ -273,11 +273,23 @@ pub(super) fn open_to_read(path: &Path) -> Result<Option<Connection>, SpoolError
         Ok(metadata) if metadata.len() == 0 => return Ok(None),
         Ok(_) => {}
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(SpoolError::sqlite(path))?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(SpoolError::sqlite(path))?;
+    let open = |flags| {
+        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(SpoolError::sqlite(path))?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(SpoolError::sqlite(path))?;
+        connection.pragma_update(None, "query_only", true).map_err(SpoolError::sqlite(path))?;
+        let version = version(&connection, path)?;
+        Ok((connection, version))
+    };
+    let (connection, version) = match open(OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        // A crash left a transaction half done, and only who may write can undo it.
+        Err(SpoolError::Sqlite { cause, .. }) if cause.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
+            open(OpenFlags::SQLITE_OPEN_READ_WRITE)?
+        }
+        end => end?,
+    };
     // A file that was only just created has no tables yet.
-    Ok((version(&connection, path)? > 0).then_some(connection))
+    Ok((version > 0).then_some(connection))
 }
 
 #[cfg(test)]
@@ -342,6 +354,27 @@ mod tests {
         let text = directory.path().join("text.db");
         std::fs::write(&text, "not a database, but long enough to be looked at as one\n".repeat(100)).unwrap();
         assert!(matches!(Database::open(&text), Err(SpoolError::Foreign(_))));
+    }
+
+    #[test]
+    fn a_transaction_that_a_crash_left_half_done_is_undone_to_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("spool.db");
+        drop(Database::open(&path).unwrap());
+        let other = Connection::open(&path).unwrap();
+        // As at the very first start, before the journal is a write-ahead log; a small cache writes before the commit.
+        let small = "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 2; BEGIN; CREATE TABLE half (done); \
+                     WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000) \
+                     INSERT INTO half SELECT randomblob(100) FROM n";
+        other.execute_batch(small).unwrap();
+        let crashed = directory.path().join("crashed.db");
+        std::fs::copy(&path, &crashed).unwrap();
+        std::fs::copy(directory.path().join("spool.db-journal"), directory.path().join("crashed.db-journal")).unwrap();
+        let read = open_to_read(&crashed).unwrap().expect("a spool");
+        let tables: i64 =
+            read.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'half'", [], |row| row.get(0)).unwrap();
+        assert_eq!(tables, 0);
+        assert!(read.execute_batch("DELETE FROM dead_letters").is_err(), "reading changes nothing");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{DEFAULT_CONFIG, Global};
+use super::{DEFAULT_CONFIG, Global, WrongInput};
 use crate::config::{Config, Options, Strictness};
 use crate::event::Reason;
 use crate::spool::{DeadLetters, Filter, Listed};
@@ -96,7 +96,9 @@ fn spool_path(global: &Global) -> anyhow::Result<PathBuf> {
     let file = &global.config;
     if !file.exists() {
         // Only the file that nobody named may be missing.
-        anyhow::ensure!(file == Path::new(DEFAULT_CONFIG), "there is no {}", file.display());
+        if file != Path::new(DEFAULT_CONFIG) {
+            return Err(WrongInput(format!("there is no {}: name another file with `--config`", file.display())).into());
+        }
         return Ok(default);
     }
     match Config::load(file, &options) {
@@ -139,7 +141,7 @@ impl List {
         letters.list(&self.filter(), |letter| -> anyhow::Result<()> {
             count += 1;
             if self.json {
-                serde_json::to_writer(&mut *out, &Line::of(&letter))?;
+                serde_json::to_writer(&mut *out, &Line::of(&letter)).map_err(std::io::Error::from)?;
                 writeln!(out)?;
             } else {
                 table.row(&letter, out)?;

@@ -62,19 +62,13 @@ fn letters(directory: &TempDir) -> DeadLetters {
     DeadLetters::open_read_only(&directory.path().join("spool.db")).unwrap()
 }
 
+fn everything(json: bool) -> List {
+    List { tenant: None, status: None, sink: None, reason: None, correlation_id: None, since: None, limit: None, json }
+}
+
 fn list(letters: &DeadLetters, json: bool) -> String {
-    let list = List {
-        tenant: None,
-        status: None,
-        sink: None,
-        reason: None,
-        correlation_id: None,
-        since: None,
-        limit: None,
-        json,
-    };
     let mut out = Vec::new();
-    list.print(letters, Path::new("spool.db"), &mut out).unwrap();
+    everything(json).print(letters, Path::new("spool.db"), &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -208,6 +202,33 @@ async fn shows_to_programs() {
         {"id":2,"reason":"refused","detail":"413 Payload Too Large�","sink":"on_call","source":"regards","tenant":"esa","status":"ERROR","correlationId":"c\u001b-1","attempts":3,"at":"2025-05-01T12:00:00.000Z","properties":{"app_id":"rs-lta-manager","timestamp":1681461977,"headers":{"regards.tenant":"esa"}},"body":"{\"correlationId\": \"c\\u001b-1\", \"responseStatus\": \"ERROR\", \"more\": [1, 2]}\r\n","event":{"id":"f3e884c3-9568-5097-9625-1c00032f2f1f","type":"fr.cnes.regards.lta.submission.response","source":"regards","tenant":"esa","status":"ERROR","outcome":"failed","correlationId":"c\u001b-1","productId":null,"session":null,"expires":null,"message":null,"time":"2023-04-14T08:46:17Z","extra":{"more":[1,2]},"warnings":[]}}
     "#]],
     );
+}
+
+/// Someone who has seen enough.
+struct Gone;
+
+impl Write for Gone {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_reader_who_has_seen_enough_is_no_failure() {
+    let directory = kept().await;
+    let letters = letters(&directory);
+    for json in [false, true] {
+        let listed = everything(json).print(&letters, Path::new("spool.db"), &mut Gone);
+        assert_eq!(crate::cli::read_enough(listed).unwrap(), ExitCode::SUCCESS);
+        let shown = show::print(&letters.show(1).unwrap().unwrap(), json, &mut Gone).map(|()| ExitCode::FAILURE);
+        assert_eq!(crate::cli::read_enough(shown).unwrap(), ExitCode::SUCCESS);
+    }
+    let other = crate::cli::read_enough(Err(anyhow!("another")));
+    assert!(other.is_err());
 }
 
 #[test]
