@@ -81,7 +81,12 @@ impl Session {
         grace: Duration,
     ) -> Ended {
         let ended = match self.relay(source, state, stop).await {
-            Ok(()) => self.drain(state, grace).await,
+            Ok(()) => {
+                source.stats.set_down("is stopping");
+                let drained = self.drain(state, grace).await;
+                self.acknowledge_stragglers(state).await;
+                drained
+            }
             Err(ended) => ended,
         };
         state.ledger.lose_channel();
@@ -221,6 +226,16 @@ impl Session {
             }
             while let Ok(settled) = state.settled.try_recv() {
                 state.ledger.settle(settled);
+            }
+        }
+    }
+
+    /// What is settled behind a message that isn't would be redelivered, and repeated, after the next start.
+    async fn acknowledge_stragglers(&self, state: &State) {
+        for tag in state.ledger.stragglers() {
+            let acknowledge = self.channel.basic_ack(tag, BasicAckOptions { multiple: false });
+            if answer(&self.place, "acknowledging", acknowledge).await.is_err() {
+                return;
             }
         }
     }
