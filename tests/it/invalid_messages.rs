@@ -52,9 +52,11 @@ async fn each_invalid_message_is_a_dead_letter_with_its_reason_and_bytes() {
     partner.exchange("back", lapin::ExchangeKind::Fanout).await;
     let receiver = Receiver::start().await;
     receiver.answers(|request| Answer::Status(if request.path.ends_with("picky") { 422 } else { 500 }));
-    let home =
-        Home::of(&regards, ROUTES).with_kafka().with("PICKY", &format!("{}/picky", receiver.url()))
-        .with("HOPELESS", &format!("{}/hopeless", receiver.url())).with("PARTNER", &partner.admin_url());
+    let home = Home::of(&regards, ROUTES)
+        .with_kafka()
+        .with("PICKY", &format!("{}/picky", receiver.url()))
+        .with("HOPELESS", &format!("{}/hopeless", receiver.url()))
+        .with("PARTNER", &partner.admin_url());
     let relay = home.start_ready().await;
 
     let mut cases = unreadable();
