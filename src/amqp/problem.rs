@@ -82,7 +82,11 @@ impl Problem {
             403 if text.contains("exclusive use") => {
                 (ProblemKind::InUse, "another consumer has it; this relay stands by until that one stops")
             }
-            403 => (ProblemKind::Forbidden, "ask the broker's administrator for the right that is named"),
+            403 => (
+                ProblemKind::Forbidden,
+                "ask the broker's administrator for the right: a source has to `read` its queue, a sink to `write` to its \
+                 exchange, `declare:` to `configure`",
+            ),
             404 => (ProblemKind::Missing, "ask the broker's administrator to create it, or check its name"),
             405 => (ProblemKind::InUse, "another connection holds it exclusively"),
             406 => (ProblemKind::Mismatch, "it exists with other properties, or an acknowledgement came too late"),

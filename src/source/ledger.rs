@@ -142,6 +142,12 @@ impl Ledger {
         })
     }
 
+    /// The tags of settled messages that no cumulative acknowledgement reaches, for a channel that is about to be closed.
+    #[must_use]
+    pub fn stragglers(&self) -> Vec<u64> {
+        self.watermark.stragglers().collect()
+    }
+
     /// The channel is gone: its tags mean nothing any more, and what was not acknowledged will be redelivered.
     pub fn lose_channel(&mut self) {
         for identity in std::mem::take(&mut self.acknowledged) {

@@ -57,6 +57,11 @@ impl Watermark {
         (self.first > before).then(|| self.first - 1)
     }
 
+    /// The tags of settled messages behind one that isn't: no cumulative acknowledgement reaches them.
+    pub fn stragglers(&self) -> impl Iterator<Item = u64> + '_ {
+        (self.first..).zip(&self.slots).filter(|(_, slot)| slot.settled).map(|(tag, _)| tag)
+    }
+
     /// The messages that are not acknowledged, in order, and whether each is settled. The watermark is empty afterwards.
     pub fn take(&mut self) -> impl Iterator<Item = (EntryId, bool)> {
         std::mem::take(&mut self.slots).into_iter().map(|slot| (slot.entry, slot.settled))
@@ -94,6 +99,7 @@ mod tests {
         watermark.settle(2);
         watermark.settle(3);
         assert_eq!(watermark.advance(|_| ()), None);
+        assert_eq!(watermark.stragglers().collect::<Vec<_>>(), [2, 3]);
         watermark.settle(1);
         let mut acknowledged = Vec::new();
         assert_eq!(watermark.advance(|entry| acknowledged.push(entry.0)), Some(3));

@@ -24,8 +24,8 @@ sinks:
   archive: { file: { path: archive.ndjson } }
   by_product: { file: { path: "by-product/{{ productId }}.ndjson" } }
   by_session: { kafka: { brokers: "${KAFKA}", topic: "{{ session }}" } }
-  picky: { webhook: { url: "${HOOK}/picky" } }
-  hopeless: { webhook: { url: "${HOOK}/hopeless" }, retry: { first: 50ms, attempts: 3 } }
+  picky: { webhook: { url: "${PICKY}" } }
+  hopeless: { webhook: { url: "${HOPELESS}" }, retry: { first: 50ms, attempts: 3 } }
   back_to_rabbit: { amqp: { url: "${PARTNER}", exchange: back, routing_key: any } }
 routes:
   - { name: good, when: { tenant: good }, to: archive }
@@ -52,8 +52,11 @@ async fn each_invalid_message_is_a_dead_letter_with_its_reason_and_bytes() {
     partner.exchange("back", lapin::ExchangeKind::Fanout).await;
     let receiver = Receiver::start().await;
     receiver.answers(|request| Answer::Status(if request.path.ends_with("picky") { 422 } else { 500 }));
-    let home =
-        Home::of(&regards, ROUTES).with_kafka().with("HOOK", &receiver.url()).with("PARTNER", &partner.admin_url());
+    let home = Home::of(&regards, ROUTES)
+        .with_kafka()
+        .with("PICKY", &format!("{}/picky", receiver.url()))
+        .with("HOPELESS", &format!("{}/hopeless", receiver.url()))
+        .with("PARTNER", &partner.admin_url());
     let relay = home.start_ready().await;
 
     let mut cases = unreadable();

@@ -72,6 +72,11 @@ impl Prefetch {
         Some(next)
     }
 
+    /// So many of the messages that it allows have come already: they count for the next doubling.
+    pub fn count_from(&mut self, taken: u16) {
+        self.received = taken.into();
+    }
+
     fn bound(&self, largest: &Largest, max_bytes: u64) -> u16 {
         let fitting = max_bytes / largest.bytes().max(1);
         u16::try_from(fitting).unwrap_or(u16::MAX).clamp(1, self.most.max(1))

@@ -31,6 +31,8 @@ const TURN: usize = 256;
 const BETWEEN_ACKNOWLEDGEMENTS: Duration = Duration::from_millis(5);
 /// How often progress is looked at.
 const WATCH: Duration = Duration::from_secs(30);
+/// How often it is looked whether the consumer's share of the prefetch became too small.
+const WIDEN: Duration = Duration::from_secs(1);
 /// A head that is unsettled for so long: the channel is closed before the broker does it (`consumer_timeout`, 30 minutes
 /// by default), and its messages are taken anew.
 const BLOCKED: Duration = Duration::from_mins(10);
@@ -51,6 +53,8 @@ pub struct Session {
     channel: Channel,
     consumer: Consumer,
     prefetch: Prefetch,
+    /// What the consumer itself may have unacknowledged: less than the prefetch where another's messages were there before.
+    limit: u16,
     place: Place,
     /// A message came since progress was last looked at.
     progress: bool,
@@ -69,7 +73,8 @@ impl Session {
         }
         let prefetch = Prefetch::new(config.prefetch, &Default::default(), source.max_in_flight_bytes);
         let consumer = consume(&channel, &place, source, prefetch.get()).await?;
-        Ok(Self { connection, channel, consumer, prefetch, place, progress: false, stalls: 0 })
+        let limit = prefetch.get();
+        Ok(Self { connection, channel, consumer, prefetch, limit, place, progress: false, stalls: 0 })
     }
 
     /// Hands out messages and acknowledges what is settled, until stopped or lost.
@@ -81,7 +86,12 @@ impl Session {
         grace: Duration,
     ) -> Ended {
         let ended = match self.relay(source, state, stop).await {
-            Ok(()) => self.drain(state, grace).await,
+            Ok(()) => {
+                source.stats.set_down("is stopping");
+                let drained = self.drain(state, grace).await;
+                self.acknowledge_stragglers(state).await;
+                drained
+            }
             Err(ended) => ended,
         };
         state.ledger.lose_channel();
@@ -93,6 +103,8 @@ impl Session {
     async fn relay(&mut self, source: &AmqpSource, state: &mut State, stop: &CancellationToken) -> Result<(), Ended> {
         let mut watch = tokio::time::interval_at(Instant::now() + WATCH, WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut widen = tokio::time::interval(WIDEN);
+        widen.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut settled = Vec::with_capacity(TURN);
         // One acknowledgement on its way at a time: what settles meanwhile goes with the next.
         let mut acknowledging = Fuse::terminated();
@@ -119,6 +131,7 @@ impl Session {
                 acknowledged = &mut acknowledging, if !acknowledging.is_terminated() => acknowledged?,
                 () = tokio::time::sleep_until(not_before), if waits && acknowledging.is_terminated() => {}
                 delivery = self.consumer.next() => self.receive(source, state, delivery).await?,
+                _ = widen.tick() => if self.is_cramped(state) { self.consume_anew(source, state).await? },
                 _ = watch.tick() => self.watch(source, state).await?,
             }
         }
@@ -172,10 +185,18 @@ impl Session {
         }
         // The broker counts for each consumer: what the old ones brought and is unacknowledged is the new one's to leave free.
         let taken = u16::try_from(state.ledger.unacknowledged()).unwrap_or(u16::MAX);
-        let prefetch = self.prefetch.get().saturating_sub(taken).max(1);
-        self.consumer = consume(&self.channel, &self.place, source, prefetch).await.map_err(Ended::Lost)?;
-        tracing::debug!(source = %source.name, prefetch, "prefetch changed");
+        self.prefetch.count_from(taken);
+        self.limit = self.prefetch.get().saturating_sub(taken).max(1);
+        self.consumer = consume(&self.channel, &self.place, source, self.limit).await.map_err(Ended::Lost)?;
+        tracing::debug!(source = %source.name, prefetch = self.prefetch.get(), limit = self.limit, "prefetch changed");
         Ok(())
+    }
+
+    /// The consumer started when others' messages took most of the prefetch, and they are acknowledged by now.
+    fn is_cramped(&self, state: &State) -> bool {
+        let (prefetch, limit) = (usize::from(self.prefetch.get()), usize::from(self.limit));
+        let taken = state.ledger.unacknowledged();
+        limit < prefetch && (taken == 0 || prefetch.saturating_sub(taken) >= 2 * limit)
     }
 
     async fn cancel(&self) -> Result<(), Problem> {
@@ -221,6 +242,16 @@ impl Session {
             }
             while let Ok(settled) = state.settled.try_recv() {
                 state.ledger.settle(settled);
+            }
+        }
+    }
+
+    /// What is settled behind a message that isn't would be redelivered, and repeated, after the next start.
+    async fn acknowledge_stragglers(&self, state: &State) {
+        for tag in state.ledger.stragglers() {
+            let acknowledge = self.channel.basic_ack(tag, BasicAckOptions { multiple: false });
+            if answer(&self.place, "acknowledging", acknowledge).await.is_err() {
+                return;
             }
         }
     }
