@@ -25,8 +25,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is logged without `RUST_LOG`. librdkafka repeats at info what the relay itself says better.
-const DEFAULT_FILTER: &str = "info,rdkafka=warn,librdkafka=warn";
+/// What is logged without `RUST_LOG`. lapin and librdkafka repeat what the relay itself says better.
+const DEFAULT_FILTER: &str = "info,lapin=off,rdkafka=warn,librdkafka=warn";
 
 /// Starts logging, once: later calls do nothing.
 pub fn start(format: LogFormat) {
