@@ -1,6 +1,7 @@
 //! Arguments in, exit code out, on stacks that no message can overflow.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     // The main thread's stack is as big as the system's limit says, which is too small.
     let worker = std::thread::Builder::new().name("main".to_owned()).stack_size(STACK).spawn(move || {
         if let Some(problem) = problem {
-            eprintln!("warning: {problem}; a message with very deeply nested headers could end the relay");
+            say(&format!("warning: {problem}; a message with very deeply nested headers could end the relay"));
         }
         regards_relay::cli::main()
     });
@@ -32,12 +33,18 @@ fn main() -> ExitCode {
         // What panicked has been printed.
         Ok(Err(_)) => ExitCode::FAILURE,
         Err(cause) => {
-            eprintln!(
-                "error: no thread with a stack of {STACK} bytes can be started: {cause}; is there a limit on virtual memory (`ulimit -v`)?"
-            );
+            say(&format!(
+                "error: no thread with a stack of {STACK} bytes can be started: {cause}; is there a limit on virtual memory \
+                 (`ulimit -v`)?"
+            ));
             ExitCode::FAILURE
         }
     }
+}
+
+fn say(line: &str) {
+    // Nobody is there to read it.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Starts this program anew in its own place with big stacks, if it doesn't have them yet. Returns only if nothing is to be

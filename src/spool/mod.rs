@@ -1,6 +1,6 @@
 //! What is kept on disk, in one SQLite file: dead letters, and later the deliveries that wait.
 //!
-//! One relay owns the file ([`lock`]), one thread writes to it ([`writer`]), and anyone who may read it can do so beside
+//! One relay owns the file (`lock`), one thread writes to it (`writer`), and anyone who may read it can do so beside
 //! them ([`DeadLetters`]). What is stored is on the disk, fsynced, before its [`Receipt`] settles.
 //!
 //! Memory is bounded by the sources: a letter that can't be stored yet holds its message unacknowledged, so there are

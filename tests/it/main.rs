@@ -13,6 +13,7 @@ mod invalid_messages;
 mod main_job;
 mod metrics;
 mod nothing_lost;
+mod offline;
 mod recording;
 mod secure_connections;
 mod standing_by;
