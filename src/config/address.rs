@@ -89,12 +89,12 @@ fn forbidden_v6(ip: Ipv6Addr) -> Option<&'static str> {
 /// The IPv4 address that packets to this IPv6 address end at: mapped (`::ffff:a.b.c.d`), compatible (`::a.b.c.d`, but not `::`
 /// and `::1`), NAT64 (`64:ff9b::/96`, RFC 6052) and 6to4 (`2002::/16`, RFC 3056).
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d, e, f, g, h] = ip.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    match (a, b, c, d, e, f) {
-        (0, 0, 0, 0, 0, 0xffff) | (0x64, 0xff9b, 0, 0, 0, 0) => Some(v4(g, h)),
-        (0, 0, 0, 0, 0, 0) if g != 0 || h > 1 => Some(v4(g, h)),
-        (0x2002, high, low, ..) => Some(v4(high, low)),
+    match ip.segments() {
+        _ if ip.is_unspecified() || ip.is_loopback() => None,
+        [0, 0, 0, 0, 0, 0xffff | 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            Some(v4(high, low))
+        }
         _ => None,
     }
 }

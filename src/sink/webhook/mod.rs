@@ -15,12 +15,14 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -39,7 +41,10 @@ pub(super) struct WebhookSink {
     shared: Arc<Shared>,
     /// One permit for each request under way.
     slots: Arc<Semaphore>,
-    capacity: u32,
+    capacity: usize,
+    /// Every attempt under way has a sender, and nothing is ever sent: the channel closes when the last one has ended.
+    under_way: Sender<Infallible>,
+    all_ended: Receiver<Infallible>,
     /// Cancelled when what is under way is to be dropped.
     stop: CancellationToken,
 }
@@ -67,11 +72,14 @@ impl WebhookSink {
         .await
         .map_err(|error| problem(error.to_string()))?
         .map_err(problem)?;
-        let capacity = u32::try_from(webhook.concurrency.clamp(1, Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
+        let capacity = webhook.concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let (under_way, all_ended) = channel(1);
         Ok(Self {
             shared: Arc::new(shared),
-            slots: Arc::new(Semaphore::new(capacity as usize)),
+            slots: Arc::new(Semaphore::new(capacity)),
             capacity,
+            under_way,
+            all_ended,
             stop: CancellationToken::new(),
         })
     }
@@ -81,28 +89,33 @@ impl WebhookSink {
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.capacity as usize
+        self.capacity
     }
 
     pub(super) fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
         let (shared, slots, stop) = (Arc::clone(&self.shared), Arc::clone(&self.slots), self.stop.clone());
+        let under_way = self.under_way.clone();
         tokio::spawn(async move {
             let verdict = async {
                 let _slot = slots.acquire().await.ok()?;
                 Some(shared.send(outgoing).await)
             };
             // Without a verdict the attempt is dropped, which says so itself.
-            if let Some(Some(verdict)) = stop.run_until_cancelled(verdict).await {
-                attempt.end(verdict);
+            match stop.run_until_cancelled(verdict).await.flatten() {
+                Some(verdict) => attempt.end(verdict),
+                None => drop(attempt),
             }
+            drop(under_way);
         });
     }
 
     pub(super) async fn close(self, grace: Duration) {
-        // Permits are given in the order they are asked for: all of them are here once every attempt before has ended.
-        let _ = tokio::time::timeout(grace, self.slots.acquire_many(self.capacity)).await;
-        self.stop.cancel();
-        let _ = self.slots.acquire_many(self.capacity).await;
+        let Self { mut all_ended, under_way, stop, .. } = self;
+        drop(under_way);
+        if tokio::time::timeout(grace, all_ended.recv()).await.is_err() {
+            stop.cancel();
+            all_ended.recv().await;
+        }
     }
 }
 

@@ -1,1 +1,402 @@
+//! Whole attempts, against servers of their own.
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+use super::*;
+use crate::config::{OrderBy, Retry, Secret, SinkKind, Tls, WebhookAuth};
+use crate::event::{FAMILIES, Properties, Reading, SourceName, Template, Validation};
+use crate::rules::SinkName;
+use crate::sink::{AttemptEnd, AttemptId};
+
+/// Long enough that it is never reached but by what hangs.
+const LONG: Duration = Duration::from_secs(60);
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// What a server received.
+type Received = (http::request::Parts, Bytes);
+
+/// A server that answers as told and hands on what it received.
+async fn server<F, R>(answer: F) -> (SocketAddr, mpsc::UnboundedReceiver<Received>)
+where
+    F: Fn(http::request::Parts) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Response> + Send,
+{
+    let (to, received) = mpsc::unbounded_channel();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().fallback(move |parts: http::request::Parts, body: Bytes| {
+        let _ = to.send((parts.clone(), body));
+        let answering = answer.clone();
+        async move { answering(parts).await }
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (address, received)
+}
+
+/// A server on bare TCP: what happens to each connection once its request's headers are in.
+async fn raw<F, R>(with: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> R + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            }
+            tokio::spawn(with(stream));
+        }
+    });
+    address
+}
+
+fn webhook(url: &str) -> WebhookConfig {
+    WebhookConfig {
+        url: WebhookUrl::Fixed(Secret::text(url)),
+        secrets: Vec::new(),
+        headers: Vec::new(),
+        auth: None,
+        proxy: None,
+        timeout: LONG,
+        concurrency: 8,
+        rate: None,
+        tls: Tls::default(),
+    }
+}
+
+fn config(webhook: WebhookConfig, format: Format) -> SinkConfig {
+    SinkConfig {
+        name: SinkName::new("on_call"),
+        kind: SinkKind::Webhook(Box::new(webhook)),
+        format,
+        keep_headers: vec![Glob::new("regards.*")],
+        order_by: OrderBy::None,
+        retry: Retry { first: LONG, max: LONG, give_up_after: None, attempts: None },
+    }
+}
+
+async fn open(webhook: WebhookConfig) -> WebhookSink {
+    try_open(webhook).await.unwrap()
+}
+
+async fn try_open(webhook: WebhookConfig) -> Result<WebhookSink, OpenError> {
+    let config = config(webhook, Format::Normalized);
+    let SinkKind::Webhook(webhook) = &config.kind else { panic!() };
+    WebhookSink::open(&config, webhook, "urn:test").await
+}
+
+fn message(product: &str) -> Message {
+    let text = |name: &str, value: &str| (name.to_owned(), EventHeader::Text(value.to_owned()));
+    let body = serde_json::json!({"correlationId": "c 1", "responseStatus": "ERROR", "productId": product}).to_string();
+    Message {
+        source: SourceName::new("regards"),
+        body: body.into(),
+        properties: Properties {
+            headers: vec![
+                text("regards.tenant", "cnes-a"),
+                text("regards.owner", "not\r\none: of HTTP"),
+                text("traceparent", "00-1-2-03"),
+                text("authorization", "Bearer theirs"),
+            ],
+            ..Properties::default()
+        },
+        redelivered: false,
+    }
+}
+
+fn event(message: &Message) -> Event {
+    let reading =
+        Reading { family: &FAMILIES[0], validation: Validation::Lenient, tenant: None, max_body: 1024 * 1024 };
+    Event::read(message, &reading).unwrap()
+}
+
+fn outgoing(sink: &WebhookSink) -> Outgoing {
+    let message = message("p");
+    sink.render(&event(&message), &message).unwrap()
+}
+
+/// Makes so many attempts.
+fn attempts(sink: &WebhookSink, count: u64) -> mpsc::UnboundedReceiver<AttemptEnd> {
+    let (to, ends) = mpsc::unbounded_channel();
+    for number in 0..count {
+        sink.attempt(outgoing(sink), Attempt::new(AttemptId(number), to.clone()));
+    }
+    ends
+}
+
+async fn one(webhook: WebhookConfig) -> Verdict {
+    let sink = open(webhook).await;
+    let (_, verdict) = attempts(&sink, 1).recv().await.unwrap();
+    verdict
+}
+
+/// What a verdict says went wrong, and whom it blames.
+fn trouble(verdict: Verdict) -> (Blame, String) {
+    match verdict {
+        Verdict::Retry { blame, cause, .. } => (blame, cause),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn ok(_: http::request::Parts) -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+#[tokio::test]
+async fn a_request_is_signed_and_carries_the_event_and_its_headers() {
+    let (address, mut received) = server(ok).await;
+    let secrets = vec![Secret::text(SECRET), Secret::text("d2hhdCBhIHNlY3JldCBvZiBvbGQ=")];
+    let headers = vec![("X-Team".parse().unwrap(), Template::compile("ground {{ tenant }}").unwrap())];
+    let auth = Some(WebhookAuth::Basic { username: Secret::text("me"), password: Secret::text("pass") });
+    let url = format!("http://{address}/hooks?a=b");
+    let sink = open(WebhookConfig { secrets, headers, auth, ..webhook(&url) }).await;
+    let (_, verdict) = attempts(&sink, 1).recv().await.unwrap();
+    assert_eq!(verdict, Verdict::Delivered);
+
+    let (parts, body) = received.recv().await.unwrap();
+    let event = event(&message("p"));
+    assert_eq!((parts.method, parts.uri.to_string()), (http::Method::POST, "/hooks?a=b".to_owned()));
+    let header = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap());
+    assert_eq!(header("webhook-id"), Some(event.id.to_string().as_str()));
+    assert_eq!(header("content-type"), Some("application/json"));
+    assert_eq!(header("x-team"), Some("ground cnes-a"));
+    assert_eq!(header("authorization"), Some("Basic bWU6cGFzcw=="));
+    assert_eq!(header("regards.tenant"), Some("cnes-a"));
+    assert_eq!(header("traceparent"), Some("00-1-2-03"));
+    assert_eq!(header("regards.owner"), None);
+    standardwebhooks::Webhook::new(SECRET).unwrap().verify(&body, &parts.headers).unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&body["id"], &body["productId"]), (&event.id.to_string().into(), &"p".into()));
+}
+
+#[tokio::test]
+async fn without_a_secret_there_is_no_signature() {
+    let (address, mut received) = server(ok).await;
+    assert_eq!(one(webhook(&format!("http://{address}/"))).await, Verdict::Delivered);
+    let (parts, _) = received.recv().await.unwrap();
+    assert!(parts.headers.contains_key("webhook-id") && parts.headers.contains_key("webhook-timestamp"));
+    assert!(!parts.headers.contains_key("webhook-signature"));
+}
+
+#[tokio::test]
+async fn what_templates_make_stays_where_it_belongs() {
+    let path = Template::compile("/hooks/{{ productId }}?t={{ tenant }}").unwrap();
+    let url = WebhookUrl::Templated { origin: "https://pager.example.org".to_owned(), path };
+    let headers = vec![("x-product".parse().unwrap(), Template::compile("{{ productId }}").unwrap())];
+    let sink = open(WebhookConfig { url, headers, ..webhook("") }).await;
+    let render = |product: &str| {
+        let message = message(product);
+        sink.render(&event(&message), &message)
+    };
+    let Destination::Webhook { url } = render("a b/@evil.example?#é").unwrap().destination else { panic!() };
+    assert_eq!(url.as_str(), "https://pager.example.org/hooks/a%20b%2F%40evil.example%3F%23%C3%A9?t=cnes-a");
+    for (product, problem) in [("..", "dots"), ("a\r\nX-Evil: 1", "control character")] {
+        let error = render(product).unwrap_err();
+        assert!(error.reason == Reason::RenderFailed && error.detail.contains(problem), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn answers_become_verdicts_and_redirects_are_not_followed() {
+    let (elsewhere, mut followed) = server(ok).await;
+    let (address, _) = server(move |parts: http::request::Parts| async move {
+        let status: StatusCode = parts.uri.path().trim_start_matches('/').parse().unwrap();
+        let headers = [("retry-after", "17".to_owned()), ("location", format!("http://{elsewhere}/"))];
+        (status, headers, "because\nof this").into_response()
+    })
+    .await;
+    let answered = |status: u16| one(webhook(&format!("http://{address}/{status}")));
+    assert_eq!(answered(202).await, Verdict::Delivered);
+    let cause = "it answered 422 Unprocessable Entity: because\\nof this".to_owned();
+    assert_eq!(answered(422).await, Verdict::Refused { cause });
+    let cause = "it answered 429 Too Many Requests: because\\nof this".to_owned();
+    let after = Some(Duration::from_secs(17));
+    assert_eq!(answered(429).await, Verdict::Retry { after, cause, blame: Blame::Sink });
+    let (blame, cause) = trouble(answered(307).await);
+    assert!(blame == Blame::Delivery && cause.contains("not followed"), "{cause}");
+    assert!(followed.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn of_an_endless_answer_no_more_is_read_than_is_kept() {
+    let address = raw(|mut stream| async move {
+        let _ = stream.write_all(b"HTTP/1.1 500 Oh\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        // Ends when the other side has had enough.
+        while stream.write_all(b"400\r\n").await.is_ok()
+            && stream.write_all(&[b'x'; 1024]).await.is_ok()
+            && stream.write_all(b"\r\n").await.is_ok()
+        {}
+    })
+    .await;
+    let (blame, cause) = trouble(one(webhook(&format!("http://{address}/"))).await);
+    assert_eq!((blame, cause.matches('x').count()), (Blame::Sink, 4096));
+}
+
+#[tokio::test]
+async fn a_body_that_hangs_does_not_undo_what_the_status_said() {
+    let address = raw(|mut stream| async move {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let timeout = Duration::from_millis(200);
+    assert_eq!(one(WebhookConfig { timeout, ..webhook(&format!("http://{address}/")) }).await, Verdict::Delivered);
+}
+
+#[tokio::test]
+async fn no_answer_in_time_is_the_sinks_trouble() {
+    let address = raw(|mut stream| async move {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let timeout = Duration::from_millis(200);
+    let verdict = one(WebhookConfig { timeout, ..webhook(&format!("http://{address}/s3cret")) }).await;
+    assert_eq!(trouble(verdict), (Blame::Sink, "no answer within 200ms".to_owned()));
+}
+
+#[tokio::test]
+async fn what_can_t_be_connected_to_is_the_sinks_trouble_and_its_address_stays_secret() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (blame, cause) = trouble(one(webhook(&format!("http://{free}/s3cret"))).await);
+    assert!(blame == Blame::Sink && cause.contains("Connection refused") && !cause.contains("s3cret"), "{cause}");
+}
+
+#[tokio::test]
+async fn addresses_of_the_cloud_and_the_machine_are_never_connected_to() {
+    for url in ["http://169.254.169.254/", "http://[fd00:ec2::254]/", "http://[::ffff:a9fe:a9fe]/", "http://0.0.0.0/"] {
+        let error = try_open(webhook(url)).await.err().unwrap();
+        assert!(error.detail.contains("never connects"), "{error}");
+    }
+    // A name that resolves to one.
+    let metadata = IpAddr::from([169, 254, 169, 254]);
+    let requests = Requests::new(tls::none().unwrap(), Filtered::to(metadata), LONG, 1);
+    let url = Url::parse("http://innocent.example/").unwrap();
+    let client = requests.client(None).unwrap();
+    let problem = requests.post(&client, url, HeaderMap::new(), Bytes::new()).await.unwrap_err();
+    assert!(problem.contains("innocent.example resolves to 169.254.169.254"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_proxy_is_asked_for_the_name_and_a_new_one_is_taken_up() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let part = crate::config::Part::File { path: file.path().to_owned(), encode: false };
+    let (first, mut by_first) = server(ok).await;
+    let (second, mut by_second) = server(ok).await;
+    std::fs::write(file.path(), format!("http://me:pass@{first}\n")).unwrap();
+    let proxy = Some(Secret::parts(vec![part]));
+    let sink = open(WebhookConfig { proxy, ..webhook("http://partner.invalid/hook") }).await;
+    assert_eq!(attempts(&sink, 1).recv().await.unwrap().1, Verdict::Delivered);
+    let (parts, _) = by_first.recv().await.unwrap();
+    assert_eq!(parts.uri.to_string(), "http://partner.invalid/hook");
+    assert_eq!(parts.headers["proxy-authorization"], "Basic bWU6cGFzcw==");
+
+    std::fs::write(file.path(), format!("http://{second}\n")).unwrap();
+    assert_eq!(attempts(&sink, 1).recv().await.unwrap().1, Verdict::Delivered);
+    assert!(by_second.recv().await.is_some() && by_first.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn no_more_requests_are_under_way_than_allowed() {
+    let (under_way, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (go, going) = watch::channel(false);
+    let answer = {
+        let (under_way, most) = (Arc::clone(&under_way), Arc::clone(&most));
+        move |_| {
+            let (under_way, most, mut going) = (Arc::clone(&under_way), Arc::clone(&most), going.clone());
+            async move {
+                most.fetch_max(under_way.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                going.wait_for(|going| *going).await.unwrap();
+                under_way.fetch_sub(1, Ordering::SeqCst);
+                StatusCode::OK.into_response()
+            }
+        }
+    };
+    let (address, mut received) = server(answer).await;
+    let sink = open(WebhookConfig { concurrency: 3, ..webhook(&format!("http://{address}/")) }).await;
+    assert_eq!(sink.capacity(), 3);
+    let mut ends = attempts(&sink, 12);
+    for _ in 0..3 {
+        received.recv().await.unwrap();
+    }
+    go.send(true).unwrap();
+    for _ in 0..12 {
+        assert_eq!(ends.recv().await.unwrap().1, Verdict::Delivered);
+    }
+    assert_eq!(most.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn closing_lets_requests_end_and_drops_what_hangs() {
+    let (go, going) = watch::channel(false);
+    let (address, mut received) = server(move |_| {
+        let mut going = going.clone();
+        async move {
+            going.wait_for(|going| *going).await.unwrap();
+            StatusCode::OK.into_response()
+        }
+    })
+    .await;
+    let url = format!("http://{address}/");
+    let sink = open(WebhookConfig { concurrency: 2, ..webhook(&url) }).await;
+    let mut ends = attempts(&sink, 4);
+    received.recv().await.unwrap();
+    let closing = tokio::spawn(sink.close(LONG));
+    go.send(true).unwrap();
+    closing.await.unwrap();
+    for _ in 0..4 {
+        assert_eq!(ends.try_recv().unwrap().1, Verdict::Delivered);
+    }
+
+    let hanging = raw(|mut stream| async move {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let sink = open(WebhookConfig { concurrency: 2, ..webhook(&format!("http://{hanging}/")) }).await;
+    let mut ends = attempts(&sink, 4);
+    sink.close(Duration::from_millis(50)).await;
+    for _ in 0..4 {
+        assert_eq!(trouble(ends.try_recv().unwrap().1).0, Blame::Relay);
+    }
+}
+
+#[tokio::test]
+async fn what_the_configuration_names_has_to_be_there() {
+    let https = webhook("https://partner.example/");
+    let missing = Some("/nonexistent/x.pem".into());
+    for (webhook, says) in [
+        (WebhookConfig { tls: Tls { ca: missing.clone(), ..Tls::default() }, ..https.clone() }, "/nonexistent/x.pem"),
+        (WebhookConfig { secrets: vec![Secret::text("s3cret!")], ..https.clone() }, "not base64"),
+        (
+            WebhookConfig { headers: vec![(render::WEBHOOK_ID, Template::compile("x").unwrap())], ..https.clone() },
+            "set by the relay",
+        ),
+    ] {
+        let error = try_open(webhook).await.err().unwrap();
+        assert!(error.detail.contains(says) && !error.detail.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
+fn what_was_rendered_for_another_sink_is_no_request() {
+    let credentials = Credentials { url: None, keys: Vec::new(), authorization: None, proxy: None };
+    let stdout = |headers| Outgoing { id: Uuid::nil(), destination: Destination::Stdout, headers, body: Bytes::new() };
+    assert!(request(&stdout(Vec::new()), &credentials, SystemTime::now()).is_err());
+    let url = Url::parse("http://[fe80::1]/").unwrap();
+    let forbidden = Outgoing { destination: Destination::Webhook { url }, ..stdout(Vec::new()) };
+    assert!(request(&forbidden, &credentials, SystemTime::now()).is_err());
+}

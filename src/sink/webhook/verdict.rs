@@ -31,13 +31,12 @@ pub(super) fn verdict(answer: &Answer<'_>, templated: bool, now: SystemTime) -> 
     let retry = |blame, after| Verdict::Retry { after, cause: cause(), blame };
     match answer.status.as_u16() {
         200..=299 => Verdict::Delivered,
-        300..=399 => retry(Blame::Delivery, None),
         400 | 413 | 415 | 422 => Verdict::Refused { cause: cause() },
         410 if templated => retry(Blame::Delivery, None),
         410 => retry(Blame::Sink, Some(GONE)),
         429 | 503 => retry(Blame::Sink, answer.retry_after.and_then(|value| retry_after(value, now))),
         408 | 500..=599 => retry(Blame::Sink, None),
-        // Other 4xx (a wrong token, a path that isn't there), and what no server should answer.
+        // 3xx, which is not followed; other 4xx: a wrong token, a path that isn't there; what no server should answer.
         _ => retry(Blame::Delivery, None),
     }
 }
