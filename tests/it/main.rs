@@ -8,6 +8,7 @@
 
 mod clean_stop;
 mod conformance;
+mod examples;
 mod harness;
 mod invalid_messages;
 mod main_job;

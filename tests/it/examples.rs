@@ -1,0 +1,170 @@
+//! The files of `examples/`, as they are, between real brokers: each use that the README shows does what it says.
+
+use std::path::Path;
+
+use lapin::ExchangeKind;
+use lapin::types::{FieldTable, ShortString};
+use serde_json::Value;
+
+use crate::support::kafka::Record;
+use crate::support::response::JAVA_TYPE;
+use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, Response, lines_of, unique};
+
+const SECRET: &str = "whsec_cmVnYXJkcy1yZWxheS10ZXN0LXNlY3JldA==";
+
+#[tokio::test]
+async fn kafka_pipeline() {
+    let regards = Regards::new().await;
+    // The file names the topics after the tenants; these are nobody else's.
+    let (one, other) = (unique("one"), unique("other"));
+    let mut topics = Topics::of(&[
+        format!("regards.{one}"),
+        format!("regards.{other}"),
+        format!("regards.{one}.error"),
+        format!("regards.{other}.denied"),
+    ])
+    .await;
+    let home = example(&regards, "kafka-pipeline.yaml").with("KAFKA_BROKERS", &Kafka::shared().brokers);
+    let relay = home.start_ready().await;
+
+    let published = [
+        Response::new(&one, "c-1", "GRANTED"),
+        Response::new(&one, "c-2", "GRANTED"),
+        Response::new(&other, "c-1", "DENIED"),
+        Response::new(&one, "c-1", "SUCCESS"),
+        Response::new(&one, "c-2", "ERROR"),
+    ];
+    regards.publish_all(&published).await;
+    topics.reader.wait_for(7).await;
+    relay.stop().await;
+
+    assert_eq!(topics.all().await, 7);
+    let lives = |topic: &str, of: &str| -> Vec<String> {
+        let records = topics.records(topic).into_iter().filter(|record| record.key.as_deref() == Some(of));
+        records.map(|record| record.json()["status"].as_str().expect("a status").to_owned()).collect()
+    };
+    assert_eq!(lives(&format!("regards.{one}"), "c-1"), ["GRANTED", "SUCCESS"]);
+    assert_eq!(lives(&format!("regards.{one}"), "c-2"), ["GRANTED", "ERROR"]);
+    assert_eq!(lives(&format!("regards.{other}"), "c-1"), ["DENIED"]);
+    assert_eq!(lives(&format!("regards.{one}.error"), "c-2"), ["ERROR"]);
+    assert_eq!(lives(&format!("regards.{other}.denied"), "c-1"), ["DENIED"]);
+    assert_all_delivered(&regards, &home).await;
+}
+
+#[tokio::test]
+async fn webhook_on_error() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = example(&regards, "webhook-on-error.yaml")
+        .with("WEBHOOK_URL", &receiver.url())
+        .with("WEBHOOK_SECRET", SECRET)
+        .keeping_secret(SECRET);
+    let relay = home.start_ready().await;
+
+    regards
+        .publish_all(&[
+            Response::new("cnes-a", "c-1", "GRANTED"),
+            Response::new("cnes-a", "c-1", "ERROR").field("message", "the \"disk\" is full"),
+            Response::new("cnes-a", "c-2", "SUCCESS"),
+            Response::new("cnes-a", "c-3", "ERROR").field("session", "test-17"),
+            Response::new("esa", "c-4", "DENIED"),
+        ])
+        .await;
+    receiver.wait_for_accepted(2).await;
+    // Everything is taken and settled by then, so that a request too many would have come.
+    relay.wait_for_metric("messages_received_total", &[("source", "regards")], 5.0).await;
+    relay.stop().await;
+
+    let posted = receiver.posted();
+    let texts: Vec<String> =
+        posted.iter().map(|posted| posted.json()["text"].as_str().expect("a text").to_owned()).collect();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    for text in ["REGARDS cnes-a: ERROR for c-1: the \"disk\" is full", "REGARDS esa: DENIED for c-4: no cause given"] {
+        assert!(texts.iter().any(|posted| posted == text), "{text} is missing in {texts:?}");
+    }
+    for request in &posted {
+        request.assert_signed_with(SECRET);
+    }
+    assert_all_delivered(&regards, &home).await;
+}
+
+#[tokio::test]
+async fn reroute_by_tenant() {
+    let regards = Regards::new().await;
+    let esa = Rabbit::shared().new_vhost().await;
+    esa.exchange("partner.products", ExchangeKind::Topic).await;
+    esa.queue("products", FieldTable::default()).await;
+    esa.bind("products", "partner.products", "esa.*").await;
+    let products = esa.collect("products").await;
+    let tenant = unique("cnes");
+    let mut topics = Topics::of(&[format!("regards.{tenant}")]).await;
+    let home = example(&regards, "reroute-by-tenant.yaml")
+        .with("ESA_AMQP_URL", &esa.admin_url())
+        .with("KAFKA_BROKERS", &Kafka::shared().brokers);
+    let relay = home.start_ready().await;
+
+    let to_esa = Response::new("esa", "c-1", "SUCCESS");
+    regards
+        .publish_all(&[to_esa.clone(), Response::new(&tenant, "c-2", "GRANTED"), Response::new("test-a", "c-3", "ERROR")])
+        .await;
+    products.wait_for(1).await;
+    topics.reader.wait_for(1).await;
+    relay.wait_for_metric("deliveries_total", &[("sink", "tests"), ("result", "delivered")], 1.0).await;
+    relay.stop().await;
+
+    let messages = products.all();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert_eq!(messages[0].routing_key, "esa.SUCCESS");
+    assert_eq!(messages[0].body, to_esa.body, "the bytes as they came");
+    assert_eq!(messages[0].header("regards.tenant").as_deref(), Some("esa"));
+    assert_eq!(messages[0].header("regards.type").as_deref(), Some(JAVA_TYPE));
+    let kind = messages[0].properties.content_type().as_ref().map(ShortString::as_str);
+    assert_eq!(kind, Some("application/json"));
+
+    assert_eq!(topics.all().await, 1);
+    assert_eq!(topics.records(&format!("regards.{tenant}"))[0].key.as_deref(), Some("c-2"));
+    let tests = lines_of(home.data("tests/test-a.ndjson"));
+    let ids: Vec<&Value> = tests.iter().map(|event| &event["correlationId"]).collect();
+    assert_eq!(ids, ["c-3"]);
+    assert_all_delivered(&regards, &home).await;
+}
+
+/// A file of `examples/`, pointed at the tests' brokers by nothing but its variables.
+fn example(regards: &Regards, name: &str) -> Home {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    let routes = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Home::of(regards, &routes)
+        .with("REGARDS_AMQP_URL", &regards.vhost.url_for("nobody", "nothing"))
+        .with("REGARDS_USERNAME", &regards.user)
+        .with("REGARDS_PASSWORD", &regards.password)
+        .with("REGARDS_QUEUE", &regards.queue)
+}
+
+async fn assert_all_delivered(regards: &Regards, home: &Home) {
+    assert!(home.dead_letters().is_empty(), "{:?}", home.dead_letters());
+    regards.assert_left_as_found().await;
+}
+
+/// Topics of one test, and what came there.
+struct Topics {
+    reader: crate::support::kafka::Reader,
+}
+
+impl Topics {
+    async fn of(names: &[String]) -> Self {
+        let kafka = Kafka::shared();
+        for name in names {
+            kafka.create_topic(name, 2, &[]).await;
+        }
+        Self { reader: kafka.reader(&names.iter().map(String::as_str).collect::<Vec<_>>()).await }
+    }
+
+    /// Reads to the end of all of them; how many records there are.
+    async fn all(&mut self) -> usize {
+        self.reader.all().await.len()
+    }
+
+    fn records(&self, topic: &str) -> Vec<&Record> {
+        self.reader.records().iter().filter(|record| record.topic == topic).collect()
+    }
+}
