@@ -10,8 +10,9 @@ use std::process::{Command, ExitCode};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The stack of every thread, in bytes. AMQP headers can be nested 26,000 levels deep, the most that one frame can carry, and
-/// lapin reads, clones and drops them recursively. Only what a thread really uses of it becomes memory.
-const STACK: usize = 256 * 1024 * 1024;
+/// lapin reads, clones and drops them recursively; unoptimized, that takes more than 256 MiB. Only what a thread really uses of
+/// it becomes memory.
+const STACK: usize = 512 * 1024 * 1024;
 
 /// Says how big the stacks are of threads that others start: lapin's, tokio's.
 const STACK_VARIABLE: &str = "RUST_MIN_STACK";

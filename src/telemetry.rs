@@ -25,7 +25,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is logged without `RUST_LOG`. lapin and librdkafka repeat what the relay itself says better.
+/// What is logged without `RUST_LOG`. librdkafka repeats at info what the relay itself says better, and lapin at error: each
+/// of its errors also comes back to whoever asked, also those that are no trouble, as when a connection is being closed.
 const DEFAULT_FILTER: &str = "info,lapin=off,rdkafka=warn,librdkafka=warn";
 
 /// Starts logging, once: later calls do nothing.

@@ -6,8 +6,9 @@ use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 
 use crate::event::{Header, HeaderValue, Properties};
 
-/// Header values nested deeper than this are left out, and [`Properties::headers_too_deep`] says so.
-pub const MAX_HEADER_DEPTH: usize = 128;
+/// Header values nested deeper than this are left out, and [`Properties::headers_too_deep`] says so. Shown as JSON, where a
+/// table may take two levels, they stay within the 128 that readers of JSON take.
+pub const MAX_HEADER_DEPTH: usize = 60;
 
 /// The longest short string, in bytes.
 pub const MAX_SHORT: usize = 255;

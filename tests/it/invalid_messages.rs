@@ -124,7 +124,6 @@ fn unreadable() -> Vec<Case> {
         case("invalid_field", good(r#"{"correlationId": "status of 7", "responseStatus": 7}"#)),
         case("unknown_status", Response::new("good", "done", "DONE")),
         case("unknown_status", Response::new("good", "lower case", "success")),
-        case("loop", Response::new("back", "nine hops", "SUCCESS").header("regards-relay-hops", AMQPValue::LongInt(9))),
     ]
 }
 
@@ -156,6 +155,7 @@ fn undeliverable() -> Vec<Case> {
         case("render_failed", without_product("by-product"), Some("by_product")),
         case("render_failed", of("by-product").field("productId", "../../../etc/passwd"), Some("by_product")),
         case("render_failed", of("by-session").field("session", "no such/topic!"), Some("by_session")),
+        case("loop", of("back").header("regards-relay-hops", AMQPValue::LongInt(9)), Some("back_to_rabbit")),
         case("refused", of("picky"), Some("picky")),
         case("gave_up", of("hopeless"), Some("hopeless")),
     ]
