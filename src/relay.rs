@@ -22,6 +22,9 @@ use crate::spool::{DeadLetter, Spool, SpoolError};
 /// What sources get beyond the grace to acknowledge what the sinks settled last.
 const ACKNOWLEDGING: Duration = Duration::from_secs(5);
 
+/// What the spool gets to close its file.
+const CLOSING: Duration = Duration::from_secs(5);
+
 /// A relay that can't start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
@@ -60,7 +63,17 @@ impl Relay {
     /// those in flight get the configured grace, and what is settled is acknowledged.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RelayError> {
         let Self { config, stats } = self;
-        let spool = Arc::new(Spool::open(&config.spool, &config.dead_letters)?);
+        let mut said = false;
+        let opening = Spool::open_when_free(&config.spool, &config.dead_letters, |held| {
+            if !std::mem::replace(&mut said, true) {
+                tracing::warn!(%held, "waiting for the spool");
+            }
+            stats.set_waiting(held.to_string());
+        });
+        let spool = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            opened = opening => Arc::new(opened?),
+        };
         stats.set_spool(Arc::clone(&spool));
         let grace = config.delivery.shutdown_grace;
 
@@ -79,7 +92,7 @@ impl Relay {
             readings: config.sources.iter().map(|source| (source.name.clone(), source.reading.clone())).collect(),
             rules: config.rules.clone(),
             inboxes,
-            spool,
+            spool: Arc::clone(&spool),
             stats: Arc::clone(&stats),
             dead: Throttle::default(),
         });
@@ -107,16 +120,15 @@ impl Relay {
         // Each source holds it as long as it hands out messages; once they are done the inboxes close.
         drop(intake);
 
-        let done = async {
-            while let Some(ended) = sources.join_next().await {
-                ended?;
-            }
-            while let Some(ended) = dispatchers.join_next().await {
-                ended?;
-            }
-            Ok(())
-        };
-        done.await
+        while let Some(ended) = sources.join_next().await {
+            ended?;
+        }
+        while let Some(ended) = dispatchers.join_next().await {
+            ended?;
+        }
+        // All that was handed to it is settled, or was given up with the grace.
+        spool.close(CLOSING).await;
+        Ok(())
     }
 }
 
