@@ -120,11 +120,13 @@ impl Relay {
         // Each source holds it as long as it hands out messages; once they are done the inboxes close.
         drop(intake);
 
-        while let Some(ended) = sources.join_next().await {
-            ended?;
-        }
-        while let Some(ended) = dispatchers.join_next().await {
-            ended?;
+        // Sources end first, then the dispatchers; one that fails ends everything, whichever it is.
+        loop {
+            tokio::select! {
+                Some(ended) = sources.join_next() => ended?,
+                Some(ended) = dispatchers.join_next() => ended?,
+                else => break,
+            }
         }
         // All that was handed to it is settled, or was given up with the grace.
         spool.close(CLOSING).await;

@@ -46,6 +46,7 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Entry {
     identity: Identity,
+    /// When it came through its present channel.
     received: Instant,
     /// None: its channel is lost and it was not redelivered yet.
     tag: Option<u64>,
@@ -89,6 +90,7 @@ impl Ledger {
             Some(Orphan::Unsettled(_)) => {
                 if let Some(entry) = self.entries.get_mut(&entry) {
                     entry.tag = Some(tag);
+                    entry.received = Instant::now();
                 }
                 Received::Known
             }

@@ -124,14 +124,19 @@ impl Session {
                 _ = state.settled.recv_many(&mut settled, TURN) => {
                     let abandoned = settled.drain(..).fold(false, |any, one| state.ledger.settle(one) | any);
                     if abandoned {
-                        return Err(Ended::Renew);
+                        let problem = "a delivery was dropped unfinished; its message is taken anew";
+                        return Err(Ended::Lost(Problem::lost(problem)));
                     }
                     waits = true;
                 }
                 acknowledged = &mut acknowledging, if !acknowledging.is_terminated() => acknowledged?,
                 () = tokio::time::sleep_until(not_before), if waits && acknowledging.is_terminated() => {}
                 delivery = self.consumer.next() => self.receive(source, state, delivery).await?,
-                _ = widen.tick() => if self.is_cramped(state) { self.consume_anew(source, state).await? },
+                _ = widen.tick(), if self.limit < self.prefetch.get() => {
+                    if self.is_cramped(state) {
+                        self.consume_anew(source, state).await?;
+                    }
+                }
                 _ = watch.tick() => self.watch(source, state).await?,
             }
         }
@@ -196,7 +201,7 @@ impl Session {
     fn is_cramped(&self, state: &State) -> bool {
         let (prefetch, limit) = (usize::from(self.prefetch.get()), usize::from(self.limit));
         let taken = state.ledger.unacknowledged();
-        limit < prefetch && (taken == 0 || prefetch.saturating_sub(taken) >= 2 * limit)
+        taken == 0 || prefetch.saturating_sub(taken) >= 2 * limit
     }
 
     async fn cancel(&self) -> Result<(), Problem> {
