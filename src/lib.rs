@@ -13,7 +13,7 @@
 //! - [`delivery`]: one event for one sink, until it is settled: lanes and retries.
 //! - [`relay`]: all of it together: start, stop.
 //! - [`admin`]: health and metrics over HTTP.
-//! - [`telemetry`]: logs.
+//! - [`telemetry`]: the log.
 //! - [`cli`]: one file a command.
 
 pub mod admin;

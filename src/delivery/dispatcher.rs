@@ -133,7 +133,7 @@ impl Dispatcher {
 
     fn attempt_ready(&mut self) {
         while self.under_way.len() < self.sink.capacity() {
-            let Some((lane, delivery)) = self.lanes.next() else { return };
+            let Some((lane, delivery)) = self.lanes.pop() else { return };
             match self.sink.render(&delivery.received.event, &delivery.received.message) {
                 Ok(outgoing) => {
                     self.made += 1;
@@ -167,7 +167,7 @@ impl Dispatcher {
                 self.stats.count(DeliveryResult::Refused);
                 self.bury(lane, delivery, Reason::Refused, cause);
             }
-            Verdict::Retry { after, cause, blame } => self.try_later(lane, delivery, after, cause, blame),
+            Verdict::Retry { after, cause, blame } => self.try_later(lane, delivery, after, &cause, blame),
         }
     }
 
@@ -176,7 +176,7 @@ impl Dispatcher {
         lane: Option<Lane>,
         mut delivery: Delivery,
         after: Option<Duration>,
-        cause: String,
+        cause: &str,
         blame: Blame,
     ) {
         if blame == Blame::Relay {
@@ -188,7 +188,7 @@ impl Dispatcher {
             return;
         }
         self.stats.count(DeliveryResult::Retried);
-        self.notice_trouble(&delivery, &cause, blame);
+        self.notice_trouble(&delivery, cause, blame);
         let pause = back_off(&self.retry, delivery.attempts).max(after.unwrap_or_default());
         self.made += 1;
         self.later.push(Reverse(Later { due: Instant::now() + pause, number: self.made, lane, delivery }));

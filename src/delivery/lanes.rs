@@ -64,7 +64,7 @@ impl<T> Lanes<T> {
     }
 
     /// The next one that may go. Its lane is taken until [`release`](Self::release).
-    pub fn next(&mut self) -> Option<(Option<Lane>, T)> {
+    pub fn pop(&mut self) -> Option<(Option<Lane>, T)> {
         self.ready.pop_front()
     }
 
@@ -105,16 +105,16 @@ mod tests {
         for (lane, item) in [(A, "a1"), (A, "a2"), (B, "b1"), (A, "a3"), (None, "free")] {
             lanes.push(lane, item);
         }
-        let first: Vec<_> = std::iter::from_fn(|| lanes.next()).map(|(_, item)| item).collect();
+        let first: Vec<_> = std::iter::from_fn(|| lanes.pop()).map(|(_, item)| item).collect();
         assert_eq!(first, ["a1", "b1", "free"]);
         lanes.again(A, "a1");
-        assert_eq!(lanes.next(), Some((A, "a1")), "a retry keeps its lane");
-        assert_eq!(lanes.next(), None);
+        assert_eq!(lanes.pop(), Some((A, "a1")), "a retry keeps its lane");
+        assert_eq!(lanes.pop(), None);
         lanes.release(A);
-        assert_eq!(lanes.next(), Some((A, "a2")));
+        assert_eq!(lanes.pop(), Some((A, "a2")));
         lanes.release(A);
         lanes.release(B);
-        assert_eq!(lanes.next(), Some((A, "a3")));
+        assert_eq!(lanes.pop(), Some((A, "a3")));
         lanes.release(A);
         assert!(lanes.taken.is_empty(), "an empty lane costs nothing");
     }

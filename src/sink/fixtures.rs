@@ -65,7 +65,7 @@ impl Attempts {
 
     /// The next end, within a minute.
     pub(super) async fn ended(&mut self) -> AttemptEnd {
-        tokio::time::timeout(std::time::Duration::from_secs(60), self.ends.recv()).await.unwrap().unwrap()
+        tokio::time::timeout(std::time::Duration::from_mins(1), self.ends.recv()).await.unwrap().unwrap()
     }
 
     /// The next end if there is one.

@@ -217,7 +217,7 @@ mod tests {
             let_go.send(()).unwrap();
             writer.push(outgoing(Destination::Stdout, "x"), attempts.start());
         }
-        writer.close(Duration::from_secs(60)).await;
+        writer.close(Duration::from_mins(1)).await;
         for _ in 0..2 {
             assert_eq!(attempts.ended_already().unwrap().1, Verdict::Delivered);
         }

@@ -267,8 +267,8 @@ async fn a_full_spool_takes_nothing_more_and_says_so() {
     assert_eq!(setup.ids(&Filter::default()), [2, 1]);
     // There is nothing to wait for, so closing doesn't take its grace.
     let asked = Instant::now();
-    spool.close(Duration::from_secs(3_600)).await;
-    assert!(asked.elapsed() < Duration::from_secs(3_600));
+    spool.close(Duration::from_hours(1)).await;
+    assert!(asked.elapsed() < Duration::from_hours(1));
     assert_eq!(settled.try_recv(), Ok(Settled::Abandoned(EntryId(2))));
 }
 
@@ -285,7 +285,7 @@ async fn what_is_too_old_is_purged_and_makes_room() {
     let before = pages(&connection);
     connection.execute("UPDATE dead_letters SET at = at - 3600001 WHERE id <= 1199", []).unwrap();
 
-    setup.limits = DeadLettersConfig { keep: Some(Duration::from_secs(3_600)), max_size: 1_300 };
+    setup.limits = DeadLettersConfig { keep: Some(Duration::from_hours(1)), max_size: 1_300 };
     let spool = setup.open();
     assert_eq!(all(store(&spool, 1_200..1_201)).await, done(1_200..1_201));
     assert_eq!(setup.ids(&Filter::default()), [1_201, 1_200]);

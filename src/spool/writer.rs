@@ -32,7 +32,7 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 /// How often a spool that is full looks whether there is room again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 /// How often too old letters are looked for.
-const PURGE_EVERY: Duration = Duration::from_secs(3_600);
+const PURGE_EVERY: Duration = Duration::from_hours(1);
 /// So many are purged in one transaction, so that new letters don't wait for long.
 const PURGE_BATCH: u32 = 500;
 /// Pages given back to the file system after each transaction that purged.

@@ -19,7 +19,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Between two builds of a producer that fails again and again; the pause doubles up to this.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A producer that worked for this long failed anew, not again.
-const WORKED: Duration = Duration::from_secs(60);
+const WORKED: Duration = Duration::from_mins(1);
 
 /// What the thread is told.
 pub(super) enum Order {

@@ -10,7 +10,7 @@ use super::verdict::{Judgement, judge};
 use crate::sink::Blame;
 
 /// The same trouble is said again in the log after this long.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
+const SAY_AGAIN: Duration = Duration::from_mins(1);
 /// Longer reasons are cut, in characters: brokers send some of the text.
 const MAX_REASON: usize = 500;
 

@@ -15,7 +15,7 @@ use super::resolve::Filtered;
 /// How much of an answer is read: it is kept as the cause, and what is longer is cut off.
 const MAX_EXCERPT: usize = 4 * 1024;
 /// Connections unused for this long are closed.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// How often a connection that carries several requests is asked whether it still lives, and how long that may take. Without
 /// it every request on a connection that went silent would have to run into its deadline.
 const PING: Duration = Duration::from_secs(10);

@@ -21,7 +21,7 @@ use crate::rules::SinkName;
 use crate::sink::{AttemptEnd, AttemptId};
 
 /// Long enough that it is never reached but by what hangs.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// What a server received.

@@ -175,7 +175,7 @@ mod tests {
     }
 
     async fn post(tls: &Tls, to: SocketAddr) -> Result<u16, String> {
-        let requests = Requests::new(config(tls)?, Filtered::system(), Duration::from_secs(60), 1);
+        let requests = Requests::new(config(tls)?, Filtered::system(), Duration::from_mins(1), 1);
         let url = Url::parse(&format!("https://localhost:{}/", to.port())).unwrap();
         let client = requests.client(None)?;
         let received = requests.post(&client, url, http::HeaderMap::new(), bytes::Bytes::new()).await?;

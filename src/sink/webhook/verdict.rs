@@ -7,9 +7,9 @@ use http::StatusCode;
 use crate::sink::{Blame, Verdict};
 
 /// A `Retry-After` beyond this counts as this.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 /// How long a sink whose address is gone is left alone. Nobody but a person can bring it back.
-const GONE: Duration = Duration::from_secs(60 * 60);
+const GONE: Duration = Duration::from_hours(1);
 
 /// An answer, as far as it was read.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::prefetch::Prefetch;
+use super::prefetch::{Largest, Prefetch};
 use super::{AmqpSource, State};
 use crate::amqp::values::{self, short};
 use crate::amqp::{self, ANSWER_TIMEOUT, Place, Problem};
@@ -71,7 +71,7 @@ impl Session {
         if let Some(declare) = &config.declare {
             declare_queue(&channel, &place, &config.queue, declare).await?;
         }
-        let prefetch = Prefetch::new(config.prefetch, &Default::default(), source.max_in_flight_bytes);
+        let prefetch = Prefetch::new(config.prefetch, &Largest::default(), source.max_in_flight_bytes);
         let consumer = consume(&channel, &place, source, prefetch.get()).await?;
         let limit = prefetch.get();
         Ok(Self { connection, channel, consumer, prefetch, limit, place, progress: false, stalls: 0 })
@@ -286,7 +286,7 @@ impl Session {
     async fn has_messages(&self, source: &AmqpSource) -> Result<bool, Ended> {
         let channel = answer(&self.place, "opening a channel", self.connection.create_channel()).await;
         let channel = channel.map_err(Ended::Lost)?;
-        let queue = short("the queue's name", &source.config.queue).map_err(settings).map_err(Ended::Lost)?;
+        let queue = short("the queue's name", &source.config.queue).map_err(|error| settings(&error)).map_err(Ended::Lost)?;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let asked = tokio::time::timeout(ANSWER_TIMEOUT, channel.queue_declare(queue, options, FieldTable::default()));
         match asked.await {
@@ -349,7 +349,7 @@ fn identity(body: &[u8], properties: &Properties) -> Identity {
 async fn consume(channel: &Channel, place: &Place, source: &AmqpSource, prefetch: u16) -> Result<Consumer, Problem> {
     let config = &source.config;
     answer(place, "setting the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
-    let queue = short("the queue's name", &config.queue).map_err(settings)?;
+    let queue = short("the queue's name", &config.queue).map_err(|error| settings(&error))?;
     let tag = short("the consumer's tag", &format!("regards-relay-{}-{:016x}", source.name, fastrand::u64(..)))
         .unwrap_or_default();
     let options = BasicConsumeOptions { exclusive: config.exclusive, ..BasicConsumeOptions::default() };
@@ -357,15 +357,15 @@ async fn consume(channel: &Channel, place: &Place, source: &AmqpSource, prefetch
 }
 
 async fn declare_queue(channel: &Channel, place: &Place, name: &str, declare: &DeclareQueue) -> Result<(), Problem> {
-    let queue = || short("the queue's name", name).map_err(settings);
+    let queue = || short("the queue's name", name).map_err(|error| settings(&error));
     if let Some(declaration) = &declare.queue {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let arguments = arguments(declaration)?;
         answer(place, "declaring the queue", channel.queue_declare(queue()?, options, arguments)).await?;
     }
     for binding in &declare.bindings {
-        let exchange = short("the exchange's name", &binding.exchange).map_err(settings)?;
-        let key = short("the routing key", &binding.routing_key).map_err(settings)?;
+        let exchange = short("the exchange's name", &binding.exchange).map_err(|error| settings(&error))?;
+        let key = short("the routing key", &binding.routing_key).map_err(|error| settings(&error))?;
         let bind = channel.queue_bind(queue()?, exchange, key, QueueBindOptions::default(), FieldTable::default());
         answer(place, "binding the queue", bind).await?;
     }
@@ -386,7 +386,7 @@ fn arguments(declaration: &QueueDeclaration) -> Result<FieldTable, Problem> {
             }
             Argument::Text(text) => AMQPValue::LongString(text.as_bytes().into()),
         };
-        table.insert(short("an argument's name", name).map_err(settings)?, value);
+        table.insert(short("an argument's name", name).map_err(|error| settings(&error))?, value);
     }
     Ok(table)
 }
@@ -400,7 +400,7 @@ async fn answer<T>(place: &Place, doing: &str, asked: impl Future<Output = lapin
     }
 }
 
-fn settings(error: values::TooLong) -> Problem {
+fn settings(error: &values::TooLong) -> Problem {
     Problem::settings(error.to_string())
 }
 
