@@ -159,7 +159,8 @@ fn plain(yaml: &str) -> String {
         Some(comment) => line[..comment].trim_end(),
         None => line.trim_end(),
     });
-    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
+    let kept: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    kept.join("\n") + "\n"
 }
 
 fn is_path(text: &str) -> bool {
