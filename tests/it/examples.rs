@@ -105,7 +105,11 @@ async fn reroute_by_tenant() {
 
     let to_esa = Response::new("esa", "c-1", "SUCCESS");
     regards
-        .publish_all(&[to_esa.clone(), Response::new(&tenant, "c-2", "GRANTED"), Response::new("test-a", "c-3", "ERROR")])
+        .publish_all(&[
+            to_esa.clone(),
+            Response::new(&tenant, "c-2", "GRANTED"),
+            Response::new("test-a", "c-3", "ERROR"),
+        ])
         .await;
     products.wait_for(1).await;
     topics.reader.wait_for(1).await;

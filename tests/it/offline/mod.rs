@@ -1,3 +1,4 @@
 //! What can be tested with nothing but the source and the binary.
 
+mod documents;
 mod layers;

@@ -1,0 +1,204 @@
+//! What the documents say is there, is there: files, tests, commands, metrics, and the YAML of the README.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+const DOCUMENTS: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/event.md"];
+
+/// Rules that people start from.
+const RULES: [&str; 5] = [
+    "examples/kafka-pipeline.yaml",
+    "examples/webhook-on-error.yaml",
+    "examples/reroute-by-tenant.yaml",
+    "deploy/routes.yaml",
+    "routes.yaml",
+];
+
+#[test]
+fn files_that_are_named_are_there() {
+    let mut missing = Vec::new();
+    let mut named = 0;
+    for document in DOCUMENTS {
+        let text = read(document);
+        let folder = Path::new(document).parent().unwrap();
+        let links = links(&text).into_iter().filter(|link| !link.contains("://") && !link.starts_with('#'));
+        let linked = links.map(|link| folder.join(link.split('#').next().unwrap()));
+        let quoted = quoted(&text).into_iter().filter(|text| is_path(text)).map(PathBuf::from);
+        for path in linked.chain(quoted) {
+            named += 1;
+            if !root().join(&path).exists() {
+                missing.push(format!("{document}: {}", path.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "these are named and not there:\n{}", missing.join("\n"));
+    assert!(named > 50, "only {named} were found");
+}
+
+#[test]
+fn tests_that_are_named_are_there() {
+    let text = read("ARCHITECTURE.md");
+    let tests: Vec<&str> = quoted(&text).into_iter().filter(|text| is_test(text)).collect();
+    let missing: Vec<_> = tests.iter().filter(|test| !is_there(test)).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md names tests that are not there: {missing:#?}");
+    assert!(tests.len() > 25, "only {} were found", tests.len());
+}
+
+#[test]
+fn every_fault_has_a_test() {
+    let text = read("ARCHITECTURE.md");
+    let table = text.split("| fault |").nth(1).expect("the table of faults");
+    let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 20, "only {} rows were found", rows.len());
+    for row in rows {
+        let last = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        assert!(quoted(last).into_iter().any(is_test), "no test is named: {row}");
+    }
+}
+
+#[test]
+fn yaml_of_the_readme_is_part_of_a_file() {
+    let readme = read("README.md");
+    let files: Vec<(&str, String)> = RULES.iter().map(|path| (*path, plain(&read(path)))).collect();
+    let blocks = blocks(&readme, "yaml");
+    assert!(blocks.len() >= 4, "{} blocks were found", blocks.len());
+    for block in blocks {
+        let block = plain(&block);
+        assert!(files.iter().any(|(_, file)| file.contains(&block)), "this is in no file of {RULES:?}:\n{block}");
+    }
+}
+
+#[test]
+fn rules_to_start_from_pass_the_check() {
+    for path in RULES {
+        let checked = regards_relay(&["--config", path, "check", "--strict"], &[("REGARDS_PASSWORD", "any")]);
+        assert!(checked.status.success(), "{path}:\n{}", String::from_utf8_lossy(&checked.stderr));
+    }
+}
+
+#[test]
+fn commands_of_the_readme_are_understood() {
+    let readme = read("README.md");
+    let blocks = blocks(&readme, "sh");
+    let lines: Vec<&str> = blocks.iter().flat_map(|block| block.lines()).collect();
+    let (mut ours, mut targets) = (0, 0);
+    for line in lines {
+        let words: Vec<&str> = line.split('#').next().unwrap().split_whitespace().collect();
+        match words.as_slice() {
+            ["regards-relay", arguments @ ..] => {
+                ours += 1;
+                // `--help` in the end: what stands before it has to be understood, and nothing is done.
+                let asked = regards_relay(&[arguments, &["--help"]].concat(), &[]);
+                assert!(asked.status.success(), "{line}:\n{}", String::from_utf8_lossy(&asked.stderr));
+            }
+            ["make", target] => {
+                targets += 1;
+                assert!(read("Makefile").contains(&format!("\n{target}: ")), "there is no `make {target}`");
+            }
+            _ => {}
+        }
+    }
+    assert!(ours >= 4 && targets >= 2, "{ours} commands and {targets} targets were found");
+}
+
+#[test]
+fn metrics_that_are_named_are_there() {
+    let shown = read("src/admin/metrics.rs");
+    for document in DOCUMENTS {
+        let text = read(document);
+        for (at, _) in text.match_indices("regards_relay_") {
+            let name = &text[at + "regards_relay_".len()..];
+            let name = &name[..name.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(name.len())];
+            assert!(name.is_empty() || shown.contains(&format!("\"{name}\"")), "{document}: there is no metric {name}");
+        }
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn regards_relay(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_regards-relay"));
+    command.current_dir(root()).args(arguments).envs(variables.iter().copied()).stdin(Stdio::null());
+    command.output().expect("the relay's binary")
+}
+
+/// What stands between single backticks, outside of blocks.
+fn quoted(text: &str) -> Vec<&str> {
+    let mut quoted = Vec::new();
+    let mut in_block = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            in_block = !in_block;
+        } else if !in_block {
+            quoted.extend(line.split('`').skip(1).step_by(2));
+        }
+    }
+    quoted
+}
+
+/// Where `[…](…)` lead.
+fn links(text: &str) -> Vec<&str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect()
+}
+
+/// The blocks of that language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let begin = format!("```{language}\n");
+    text.split(&begin).skip(1).filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()
+}
+
+/// Without comments and the space before them: a document may leave them out.
+fn plain(yaml: &str) -> String {
+    let lines = yaml.lines().map(|line| match line.find(" #") {
+        Some(comment) => line[..comment].trim_end(),
+        None => line.trim_end(),
+    });
+    let kept: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    kept.join("\n") + "\n"
+}
+
+fn is_path(text: &str) -> bool {
+    let folders = ["src/", "tests/", "examples/", "deploy/", "scripts/", "docs/"];
+    folders.iter().any(|folder| text.starts_with(folder)) && !text.contains([' ', '{', '*'])
+}
+
+fn is_test(text: &str) -> bool {
+    let of_a_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == ':';
+    text.contains("::") && text.chars().all(of_a_name) && text.matches('_').count() > 1
+}
+
+/// `module::…::name` is `fn name` in that module of `tests/it`, or in that one of `src` or its `tests`.
+fn is_there(test: &str) -> bool {
+    let (module, name) = test.rsplit_once("::").unwrap();
+    let top = module.split("::").next().unwrap();
+    let module = module.strip_suffix("::tests").unwrap_or(module);
+    let function = [format!("fn {name}("), format!("fn {name}<")];
+    let places = [root().join("tests/it").join(top), root().join("src").join(module.replace("::", "/"))];
+    places.iter().any(|place| {
+        let mut files = rust_files(place);
+        files.push(place.with_extension("rs"));
+        files
+            .iter()
+            .filter_map(|file| std::fs::read_to_string(file).ok())
+            .any(|text| function.iter().any(|function| text.contains(function)))
+    })
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut files = Vec::new();
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
