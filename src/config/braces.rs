@@ -29,20 +29,18 @@ impl<'a> Guarded<'a> {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
             guarded.push_str(before);
-            match after.split_once('}').filter(|(inside, _)| !inside.contains(['{', '\n'])) {
-                Some((inside, after)) => {
-                    guarded.push('$');
-                    guarded.push(open);
-                    ends.push(guarded.len());
-                    guarded.push_str(inside);
-                    guarded.push(close);
-                    ends.push(guarded.len());
-                    rest = after;
-                }
-                None => {
-                    guarded.push_str("${");
-                    rest = after;
-                }
+            let (inside, end) = after.split_at(after.find(['{', '}', '\n']).unwrap_or(after.len()));
+            if let Some(after) = end.strip_prefix('}') {
+                guarded.push('$');
+                guarded.push(open);
+                ends.push(guarded.len());
+                guarded.push_str(inside);
+                guarded.push(close);
+                ends.push(guarded.len());
+                rest = after;
+            } else {
+                guarded.push_str("${");
+                rest = after;
             }
         }
         guarded.push_str(rest);

@@ -12,7 +12,7 @@ use super::yaml::Span;
 /// A file with more mistakes than this is told about the first ones only.
 const MAX_SHOWN: usize = 100;
 /// Longer lines are not shown: a window over them would say nothing.
-const MAX_LINE: usize = 10_000;
+pub(super) const MAX_LINE: usize = 10_000;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,7 +168,7 @@ impl Diagnostics {
     fn position(&self, span: Span) -> (usize, usize) {
         let before = self.text.get(..span.start).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
+        let line = before.matches('\n').count() + 1;
         (line, before.get(line_start..).unwrap_or_default().chars().count() + 1)
     }
 
@@ -181,25 +181,19 @@ impl Diagnostics {
         let group = Group::with_title(level.primary_title(&diagnostic.message).id(diagnostic.code));
         let group = match diagnostic.span {
             None => group.element(Origin::path(path)),
-            Some(span) => match self.excerpt(span, &diagnostic.also) {
-                Some((excerpt, start, line)) => {
-                    let mut snippet = Snippet::source(excerpt).line_start(line).path(path).annotation(
-                        AnnotationKind::Primary
-                            .span(span.start - start..span.end - start)
-                            .label(diagnostic.label.as_deref()),
-                    );
-                    for (also, label) in &diagnostic.also {
-                        snippet = snippet.annotation(
-                            AnnotationKind::Context.span(also.start - start..also.end - start).label(label.as_str()),
-                        );
-                    }
-                    group.element(snippet)
-                }
-                None => {
+            Some(span) => {
+                if let Some((excerpt, start, line)) = self.excerpt(span, &diagnostic.also) {
+                    let place = AnnotationKind::Primary.span(span.start - start..span.end - start);
+                    let others = diagnostic.also.iter().map(|(also, label)| {
+                        AnnotationKind::Context.span(also.start - start..also.end - start).label(label.as_str())
+                    });
+                    let snippet = Snippet::source(excerpt).line_start(line).path(path);
+                    group.element(snippet.annotation(place.label(diagnostic.label.as_deref())).annotations(others))
+                } else {
                     let (line, column) = self.position(span);
                     group.element(Origin::path(path).line(line).char_column(column))
                 }
-            },
+            }
         };
         match &diagnostic.help {
             Some(help) => group.element(Level::HELP.message(help)),

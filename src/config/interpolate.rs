@@ -62,6 +62,11 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Mistake> {
     Ok(pieces)
 }
 
+/// Whether what stands between `${` and `}` refers to something.
+pub(super) fn is_reference(inside: &str) -> bool {
+    reference(inside).is_ok()
+}
+
 fn reference(inside: &str) -> Result<Piece, String> {
     if let Some(path) = inside.strip_prefix("file:") {
         return if path.trim().is_empty() {
@@ -77,7 +82,8 @@ fn reference(inside: &str) -> Result<Piece, String> {
     let legal = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !legal {
-        return Err(format!("`{}` is not the name of a variable", name.escape_debug()));
+        // It is not repeated: a dollar in a password may look like one.
+        return Err("a variable's name has letters, digits and `_`, and begins with no digit".to_owned());
     }
     match default {
         Some(default) if default.contains("${") => Err("a default can't hold another `${…}`".to_owned()),

@@ -4,6 +4,8 @@
 //! rest of such a line and the deeper lines after it. `${…}` stays readable, but for a default in it: it says where the
 //! secret comes from, not what it is.
 
+use super::diagnostic::MAX_LINE;
+use super::interpolate;
 use super::yaml::{Kind, Node, Span};
 
 /// What stands for a secret.
@@ -60,7 +62,8 @@ impl Mask {
 
     /// Whether something there is masked.
     pub fn touches(&self, span: Span) -> bool {
-        self.0.iter().any(|masked| masked.start < span.end && span.start < masked.end)
+        let first = self.0.partition_point(|masked| masked.end <= span.start);
+        self.0.get(first).is_some_and(|masked| masked.start < span.end)
     }
 
     fn sorted(mut self) -> Self {
@@ -82,7 +85,9 @@ impl Mask {
         for (key, value) in entries {
             match &value.kind {
                 Kind::Mapping(named) if matches!(key.text.as_str(), "sources" | "sinks") => {
-                    named.iter().for_each(|(_, value)| self.tree(text, value, false));
+                    for (_, value) in named {
+                        self.tree(text, value, false);
+                    }
                 }
                 _ => self.tree(text, value, is_secret(&key.text)),
             }
@@ -108,37 +113,53 @@ impl Mask {
         let Some(mut rest) = text.get(span.start..span.end) else { return };
         let mut at = span.start;
         for quote in ['"', '\''] {
-            if rest.len() >= 2 && rest.starts_with(quote) && rest.ends_with(quote) {
-                rest = &rest[1..rest.len() - 1];
+            if let Some(inside) = rest.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote)) {
+                rest = inside;
                 at += 1;
             }
         }
         while !rest.is_empty() {
-            let (literal, reference) = match rest.find("${").and_then(|open| Some((open, rest[open..].find('}')?))) {
-                Some((open, length)) => (open, length + 1),
-                None => (rest.len(), 0),
-            };
-            self.0.push(Span::new(at, at + literal));
-            if let Some(default) = rest[literal..literal + reference].find(":-") {
-                self.0.push(Span::new(at + literal + default + 2, at + literal + reference - 1));
-            }
+            let found = rest
+                .split_once("${")
+                .and_then(|(literal, after)| Some((literal, after.split_once('}')?.0)))
+                .filter(|(_, inside)| interpolate::is_reference(inside));
+            let (literal, reference) = found.map_or((rest.len(), 0), |(literal, inside)| {
+                // The default of a reference is in the file, too.
+                if let Some((name, default)) = inside.split_once(":-") {
+                    let start = at + literal.len() + 2 + name.len() + 2;
+                    self.0.push(Span::new(start, start + default.len()));
+                }
+                (literal.len(), inside.len() + 3)
+            });
+            self.each_line(rest.get(..literal).unwrap_or_default(), at);
             at += literal + reference;
-            rest = &rest[literal + reference..];
+            rest = rest.get(literal + reference..).unwrap_or_default();
+        }
+    }
+
+    /// Masks a text line by line: lines keep their numbers.
+    fn each_line(&mut self, text: &str, mut at: usize) {
+        for line in text.split('\n') {
+            let start = at + (line.len() - line.trim_start().len());
+            self.0.push(Span::new(start, start + line.trim().len()));
+            at += line.len() + 1;
         }
     }
 
     /// Passwords in URLs, wherever they are: from the first colon after `://` to the last `@` of the same word.
     fn userinfo(&mut self, text: &str) {
-        for (scheme, _) in text.match_indices("://") {
-            let start = scheme + 3;
-            let rest = &text[start..];
-            let word =
-                rest.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')).map_or(rest, |end| &rest[..end]);
-            if let Some((userinfo, _)) = word.rsplit_once('@')
+        let mut start = 0;
+        for word in text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')) {
+            if let Some((scheme, rest)) = word.split_once("://")
+                && let Some((userinfo, _)) = rest.rsplit_once('@')
                 && let Some((user, _)) = userinfo.split_once(':')
             {
-                self.but_references(text, Span::new(start + user.len() + 1, start + userinfo.len()));
+                let rest_at = start + scheme.len() + 3;
+                self.but_references(text, Span::new(rest_at + user.len() + 1, rest_at + userinfo.len()));
             }
+            // What separates words may be longer than a byte.
+            start += word.len();
+            start += text.get(start..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
         }
     }
 
@@ -153,7 +174,9 @@ impl Mask {
                 below = None;
             }
             let span = Span::new(start, start + content.len());
-            if below.is_some() {
+            if content.len() > MAX_LINE {
+                // Never shown, and long to look at.
+            } else if below.is_some() {
                 self.but_references(text, Span::new(start + indent.min(content.len()), span.end));
             } else if let Some(value) = secret_value(content) {
                 below = Some(indent);
@@ -166,17 +189,12 @@ impl Mask {
 
 /// Where on the line the value of a secret key begins.
 fn secret_value(line: &str) -> Option<usize> {
-    let mut from = 0;
-    while let Some(colon) = line[from..].find(':') {
-        let at = from + colon;
-        let key = line[..at].rsplit([' ', '{', ',', '[', '"', '\'']).find(|word| !word.is_empty()).unwrap_or_default();
-        if is_secret(key) {
-            let value = &line[at + 1..];
-            return Some(at + 1 + (value.len() - value.trim_start().len()));
-        }
-        from = at + 1;
-    }
-    None
+    line.match_indices(':').find_map(|(at, _)| {
+        let (before, value) = line.split_at(at);
+        let key = before.rsplit([' ', '{', ',', '[', '"', '\'']).find(|word| !word.is_empty()).unwrap_or_default();
+        let value = value.get(1..).unwrap_or_default();
+        is_secret(key).then_some(at + 1 + (value.len() - value.trim_start().len()))
+    })
 }
 
 /// Whether a key speaks of a secret.
@@ -219,5 +237,63 @@ impl Masked {
             }
         }
         moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::yaml;
+
+    fn tree(text: &str) -> String {
+        Mask::of_tree(text, &yaml::read(text).unwrap()).apply(text).text
+    }
+
+    fn lines(text: &str) -> String {
+        Mask::of_lines(text).apply(text).text
+    }
+
+    #[test]
+    fn what_stands_below_a_secret_key_is_masked_but_for_references() {
+        assert_eq!(tree("password: hunter2"), "password: ***");
+        assert_eq!(tree("a: { pasword: 'hunter2', mechanism: PLAIN }"), "a: { pasword: '***', mechanism: PLAIN }");
+        assert_eq!(tree("sasl:\n  mechanism: PLAIN\n  x: [a, é]"), "sasl:\n  mechanism: PLAIN\n  x: [***, ***]");
+        assert_eq!(tree("secret: |\n  hunter\n\n  two\nb: c"), "secret: |\n  ***\n\n  ***\nb: c");
+        assert_eq!(tree("token: a ${B}c${D:-e}"), "token: *** ${B}***${D:-***}");
+        assert_eq!(tree("sinks:\n  secret-sink: { stdout: x }"), "sinks:\n  secret-sink: { stdout: x }");
+        assert_eq!(tree("token: a${b c}d"), "token: ***");
+        assert_eq!(tree("topic: a\nkey: b"), "topic: a\nkey: b");
+    }
+
+    #[test]
+    fn passwords_in_urls_are_masked_wherever_they_are() {
+        for (text, masked) in [
+            ("a: amqp://me:hunter2@host/", "a: amqp://me:***@host/"),
+            ("a: amqp://me:hun/t@er2@host/", "a: amqp://me:***@host/"),
+            ("# amqp://me:hunter2@host", "# amqp://me:***@host"),
+            ("a: amqp://me:${P}@host", "a: amqp://me:${P}@host"),
+            ("a: ${U:-amqp://me:hunter2@host}", "a: ${U:-amqp://me:***@host}"),
+            ("a: [\"a://b:c@d\",\u{a0}a://e:f@g]", "a: [\"a://b:***@d\",\u{a0}a://e:***@g]"),
+            ("a: https://host:8080/path", "a: https://host:8080/path"),
+        ] {
+            assert_eq!(lines(text), masked);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_yaml_is_masked_by_its_lines() {
+        assert_eq!(lines("a: b\n  secret:\n  - x\n   y\n  c: d"), "a: b\n  secret:\n  - ***\n   ***\n  c: d");
+        assert_eq!(lines("a: { token: x, b: c }\nd: e"), "a: { token: ***\nd: e");
+    }
+
+    #[test]
+    fn places_move_with_what_is_before_them() {
+        let text = "password: hunter2, b";
+        let masked = Mask::of_lines("password: hunter2\nb").apply("password: hunter2\nb");
+        let b = text.find('b').unwrap() - 1;
+        assert_eq!(masked.moved(Span::new(b, b + 1)), Span::new(14, 15));
+        assert_eq!(masked.moved(Span::new(0, 8)), Span::new(0, 8));
+        assert_eq!(masked.moved(Span::new(10, 17)), Span::new(10, 13));
+        assert_eq!(masked.moved(Span::new(12, 14)), Span::new(10, 13));
     }
 }

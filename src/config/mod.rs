@@ -3,10 +3,10 @@
 //! What is read from the file is raw and spanned; here it becomes checked, once: whoever holds a `Config` needs no further
 //! validation. On the way:
 //!
-//! - `yaml`: text to a bounded tree with places;
-//! - `decode`, `scalar`, `interpolate`: the tree to the types of `raw`, `${…}` replaced;
+//! - `yaml`, `braces`: text to a bounded tree with places;
+//! - `reader`, `decode`, `scalar`, `interpolate`: the tree to the types of `raw`, `${…}` replaced;
 //! - `check`: raw to [`Config`];
-//! - `diagnostic`, `mask`: what was wrong, shown without secrets.
+//! - `diagnostic`, `words`, `mask`: what was wrong, shown without secrets.
 
 pub mod address;
 mod braces;
@@ -18,9 +18,11 @@ mod interpolate;
 mod mask;
 mod model;
 mod raw;
+mod reader;
 mod scalar;
 mod secret;
 mod tls;
+mod words;
 mod yaml;
 
 #[cfg(test)]
@@ -34,8 +36,8 @@ pub use tls::TlsError;
 
 use std::path::Path;
 
-use self::decode::Reader;
 use self::mask::Mask;
+use self::reader::Reader;
 
 impl Config {
     /// Reads and checks a file. With the configuration come the warnings; without it, all that is wrong.
@@ -68,7 +70,7 @@ impl Config {
             return Err(Diagnostics::new(path, "", &Mask::default(), vec![diagnostic]));
         }
         let tree = yaml::read(text)
-            .map_err(|diagnostic| Diagnostics::new(path, text, &Mask::of_lines(text), vec![diagnostic]))?;
+            .map_err(|diagnostic| Diagnostics::new(path, text, &Mask::of_lines(text), vec![*diagnostic]))?;
         let mask = Mask::of_tree(text, &tree);
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let folder =

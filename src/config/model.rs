@@ -264,7 +264,7 @@ pub struct WebhookConfig {
     pub headers: Vec<(http::HeaderName, Template)>,
     /// `Authorization`.
     pub auth: Option<WebhookAuth>,
-    /// An HTTP proxy; none: as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say.
+    /// An HTTP proxy; none: as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
     pub proxy: Option<Secret>,
     /// From connect to the last byte of the answer that is read.
     pub timeout: Duration,

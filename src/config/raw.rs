@@ -15,7 +15,7 @@ mapping! {
     Root {
         /// The version of this format: `1`
         version: Count = required,
-        /// Who this relay is, as a URI: shows in connection names and as the source of CloudEvents
+        /// Who this relay is, as a URI: shows in connection names and as the source of `CloudEvents`
         name: Text,
         /// Where messages come from, by name
         sources: Named<Source> = required,
@@ -225,7 +225,7 @@ mapping! {
         headers: Named<Text>,
         /// The header `Authorization`
         auth: Auth,
-        /// An HTTP proxy; else as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say
+        /// An HTTP proxy; else as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say
         proxy: UrlText,
         /// From connecting to the last byte of the answer
         timeout: Period,

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use super::decode::{Decode, Filled, Hidden, Reader, list, or_reference, similar};
+use super::decode::{Decode, or_reference};
 use super::diagnostic::Diagnostic;
+use super::reader::{Filled, Hidden, Reader};
+use super::words::{list, similar};
 use super::yaml::{Kind, Node};
 
 /// Any text.
@@ -136,7 +138,7 @@ impl Decode for Period {
 }
 
 /// The longest duration that can be written: a hundred years, so that adding it to a time never overflows.
-const MAX_DURATION: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+const MAX_DURATION: Duration = Duration::from_hours(100 * 366 * 24);
 
 fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
@@ -298,6 +300,9 @@ pub(super) fn unknown_word<'w>(
     filled: &Filled,
     words: impl Iterator<Item = &'w str> + Clone,
 ) {
+    if reader.is_full() {
+        return;
+    }
     let message = format!("{} is not one of {}", reader.quote(node.span), list(words.clone()));
     let mut diagnostic = Diagnostic::error("unknown-word", node.span, message);
     if let Some(near) = similar(&filled.text, words) {
@@ -365,25 +370,25 @@ fn split(text: &str) -> Option<(u64, &str)> {
 }
 
 fn pattern(pattern: &str) -> Schema {
-    or_reference(json_schema!({ "type": "string", "pattern": pattern }))
+    or_reference(&json_schema!({ "type": "string", "pattern": pattern }))
 }
 
 schema! {
     SecretText => json_schema!({ "type": ["string", "number", "boolean"] });
     UrlText => json_schema!({ "type": "string" });
-    Count => or_reference(json_schema!({ "type": "integer", "minimum": 0 }));
-    Flag => or_reference(json_schema!({ "type": "boolean" }));
+    Count => or_reference(&json_schema!({ "type": "integer", "minimum": 0 }));
+    Flag => or_reference(&json_schema!({ "type": "boolean" }));
     Period => pattern(DURATION_PATTERN);
     Size => pattern(r"^[0-9]+(B|KiB|MiB|GiB|TiB)$");
     Rate => pattern(r"^[0-9]+/(s|m|h)$");
     Percent => pattern(r"^[0-9]+%$");
     GiveUp => pattern(r"^(never|[0-9]+(ms|s|m|h|d))$");
     Keep => pattern(r"^(forever|[0-9]+(ms|s|m|h|d))$");
-    Attempts => or_reference(json_schema!({ "anyOf": [{ "const": "unlimited" }, { "type": "integer", "minimum": 1 }] }));
-    FormatChoice => or_reference(json_schema!({ "enum": super::check::FORMATS }));
+    Attempts => or_reference(&json_schema!({ "anyOf": [{ "const": "unlimited" }, { "type": "integer", "minimum": 1 }] }));
+    FormatChoice => or_reference(&json_schema!({ "enum": super::check::FORMATS }));
     Argument => json_schema!({ "type": ["string", "integer", "boolean"] });
     OneOf<T: Word> => {
         let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
-        or_reference(json_schema!({ "enum": words }))
+        or_reference(&json_schema!({ "enum": words }))
     };
 }

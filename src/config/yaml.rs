@@ -106,7 +106,7 @@ enum OpenKind {
 }
 
 /// Reads the one document of `text`.
-pub(super) fn read(text: &str) -> Result<Arc<Node>, Diagnostic> {
+pub(super) fn read(text: &str) -> Result<Arc<Node>, Box<Diagnostic>> {
     let options = options! {
         emit_comments: false,
         flow_nesting_limit: MAX_DEPTH,
@@ -127,11 +127,11 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn build(mut self, parser: Parser<'a, StrInput<'a>>) -> Result<Arc<Node>, Diagnostic> {
+    fn build(mut self, parser: Parser<'a, StrInput<'a>>) -> Result<Arc<Node>, Box<Diagnostic>> {
         for event in parser {
-            let (event, place) = event.map_err(|error| self.syntax_error(&error))?;
+            let (event, place) = event.map_err(|error| Box::new(self.syntax_error(&error)))?;
             if event.tag().is_some_and(|tag| !tag.is_yaml_core_schema_tag("str")) {
-                return Err(tagged(self.span(place.tag_span().unwrap_or(place).byte_range())));
+                return Err(tagged(self.span(place.tag_span().unwrap_or(place).byte_range())).into());
             }
             let place = self.span(place.byte_range());
             self.event(event, place)?;
@@ -139,6 +139,7 @@ impl<'a> Builder<'a> {
         self.root.ok_or_else(|| {
             Diagnostic::error("empty-file", Span::default(), "the file has nothing in it")
                 .help("start with `version: 1`, then `sources:`, `sinks:`, `routes:` and `unrouted:`")
+                .into()
         })
     }
 
@@ -156,7 +157,7 @@ impl<'a> Builder<'a> {
         Span::new(start, inside(range.end).max(start))
     }
 
-    fn event(&mut self, event: Event<'a>, place: Span) -> Result<(), Diagnostic> {
+    fn event(&mut self, event: Event<'a>, place: Span) -> Result<(), Box<Diagnostic>> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 // The only tag that is left is `!!str`.
@@ -181,12 +182,14 @@ impl<'a> Builder<'a> {
                 }
                 None => {
                     Err(Diagnostic::error("yaml-alias", place, "an alias refers to the value that it is a part of")
-                        .help("write the value out"))
+                        .help("write the value out")
+                        .into())
                 }
             },
             Event::DocumentStart(..) if self.root.is_some() => {
                 Err(Diagnostic::error("several-documents", place, "the file holds more than one YAML document")
-                    .help("keep one document: remove this `---` and what belongs to the other one"))
+                    .help("keep one document: remove this `---` and what belongs to the other one")
+                    .into())
             }
             _ => Ok(()),
         }
@@ -196,7 +199,7 @@ impl<'a> Builder<'a> {
         self.open.push(Open { start: place.start, flow: style == StructureStyle::Flow, anchor, kind });
     }
 
-    fn end(&mut self, place: Span) -> Result<(), Diagnostic> {
+    fn end(&mut self, place: Span) -> Result<(), Box<Diagnostic>> {
         let Some(open) = self.open.pop() else { return Ok(()) };
         let (kind, depth, size, last) = match open.kind {
             OpenKind::Sequence(items) => {
@@ -217,7 +220,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A value is complete: it goes to the anchor it defines and into what it is a part of.
-    fn add(&mut self, mut node: Node, anchor: usize, block: bool) -> Result<(), Diagnostic> {
+    fn add(&mut self, mut node: Node, anchor: usize, block: bool) -> Result<(), Box<Diagnostic>> {
         if block {
             node.head = match self.open.last().map(|open| &open.kind) {
                 Some(OpenKind::Mapping(_, Some(key))) => key.span,
@@ -232,14 +235,15 @@ impl<'a> Builder<'a> {
         self.place(node, place, 1)
     }
 
-    fn place(&mut self, node: Arc<Node>, place: Span, count: usize) -> Result<(), Diagnostic> {
+    fn place(&mut self, node: Arc<Node>, place: Span, count: usize) -> Result<(), Box<Diagnostic>> {
         if self.open.len() + node.depth > MAX_DEPTH {
             return Err(Diagnostic::error(
                 "too-deep",
                 place,
                 format!("more than {MAX_DEPTH} levels inside each other"),
             )
-            .help("no configuration needs that many: look for an indentation that has slipped"));
+            .help("no configuration needs that many: look for an indentation that has slipped")
+            .into());
         }
         self.nodes = self.nodes.saturating_add(count);
         if self.nodes > MAX_NODES {
@@ -248,7 +252,8 @@ impl<'a> Builder<'a> {
                 place,
                 format!("more than {MAX_NODES} values, aliases counted where they are used"),
             )
-            .help("split the configuration, or write globs instead of a route for each name"));
+            .help("split the configuration, or write globs instead of a route for each name")
+            .into());
         }
         match self.open.last_mut().map(|open| &mut open.kind) {
             None => self.root = Some(node),
@@ -259,7 +264,8 @@ impl<'a> Builder<'a> {
                     Kind::Scalar(scalar) => *pending = Some(Key { text: scalar.text.clone(), span: place }),
                     _ => {
                         return Err(Diagnostic::error("yaml-key", place, "a key has to be a single word or text")
-                            .help("write `key: value`; a value that starts with `{` or `[` needs quotes"));
+                            .help("write `key: value`; a value that starts with `{` or `[` needs quotes")
+                            .into());
                     }
                 },
             },

@@ -2,11 +2,13 @@
 
 use url::Url;
 
-use super::{in_clear, later, no_url, tls};
-use crate::config::decode::{At, OneOrMany, Reader};
+use super::common::{in_clear, later, no_url};
+use super::tls;
+use crate::config::decode::{At, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::AmqpConnection;
 use crate::config::raw;
+use crate::config::reader::Reader;
 use crate::config::scalar::{SecretText, Text, UrlText};
 
 /// AMQP's ports, without and with TLS.
@@ -30,7 +32,7 @@ pub(super) struct Place {
 }
 
 pub(super) fn connection(raw: &Raw<'_>, reader: &mut Reader<'_>) -> Option<AmqpConnection> {
-    let tls = raw.tls.map(|at| tls::tls(at, reader));
+    let tls = raw.tls.map(|at| tls::tls(at, true, reader));
     if let Some(password) = raw.password
         && password.value.0.in_clear
     {

@@ -1,11 +1,14 @@
 //! `kafka:` of a sink.
 
-use super::{address_template, in_clear, kafka_options, template, tls};
-use crate::config::decode::{At, OneOrMany, Reader, list, similar};
+use super::common::{address_template, in_clear, template};
+use super::{kafka_options, tls};
+use crate::config::decode::{At, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{KafkaConfig, Sasl};
 use crate::config::raw;
+use crate::config::reader::Reader;
 use crate::config::scalar::Text;
+use crate::config::words::{list, similar};
 use crate::event::Template;
 
 /// librdkafka's partitioners.
@@ -33,7 +36,7 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
                     .help("remove `server_name`, and let the brokers advertise the names in their certificates"),
             );
         }
-        tls::tls(at, reader)
+        tls::tls(at, false, reader)
     });
     let sasl = raw.sasl.as_ref().map(|at| self::sasl(at, tls.is_some(), reader));
     let partitioner = match &raw.partitioner {

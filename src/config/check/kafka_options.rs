@@ -2,10 +2,12 @@
 
 use rdkafka::config::ClientConfig;
 
-use crate::config::decode::{At, Named, Reader, clean, similar};
+use crate::config::decode::{At, Named};
 use crate::config::diagnostic::Diagnostic;
+use crate::config::reader::Reader;
 use crate::config::scalar::SecretText;
 use crate::config::secret::Secret;
+use crate::config::words::{clean, similar};
 
 /// The producer's settings that may be given, by librdkafka's `CONFIGURATION.md` (2.12). A test asks librdkafka for each.
 const OPTIONS: [&str; 65] = [
@@ -120,6 +122,9 @@ const OWN_KEYS: [(&str, &str); 16] = [
 pub(super) fn options(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) -> Vec<(String, Secret)> {
     let mut checked = Vec::new();
     for (key, value) in &at.value.0 {
+        if reader.is_full() {
+            break;
+        }
         let name = key.text.as_str();
         let begins = |(start, _): &&(&str, &str)| name == *start || (name.starts_with(start) && start.len() > 4);
         if OPTIONS.contains(&name) {

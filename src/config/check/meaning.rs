@@ -7,11 +7,13 @@ use super::overlap::{self, Overlap};
 use super::rules::fields_of;
 use super::sink::broker_of;
 use super::source;
-use crate::config::decode::{At, OneOrMany, Reader, list, similar};
+use crate::config::decode::{At, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{Argument, OrderBy};
 use crate::config::raw;
+use crate::config::reader::Reader;
 use crate::config::scalar::Text;
+use crate::config::words::{list, similar};
 use crate::event::{FAMILIES, Family};
 use crate::rules::{Field, Glob, Rules};
 
@@ -21,8 +23,8 @@ const REGARDS_EXCHANGES: &str = "regards.broadcast.fr.cnes.regards.modules.";
 const REGARDS_DEAD_LETTERS: [&str; 2] = ["regards.DLX", "regards.DLQ"];
 /// What `outcome` can be.
 pub(super) const OUTCOMES: [&str; 5] = ["accepted", "rejected", "succeeded", "failed", "progress"];
-/// Routes are compared with each other no more often than this: ten thousand of them are their author's own affair.
-const MAX_COMPARISONS: usize = 1_000_000;
+/// Comparing routes with each other takes no more steps than this: ten thousand of them are their author's own affair.
+const MAX_STEPS: usize = 100_000_000;
 
 pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<'_>) {
     shared_sources(raw, reader);
@@ -31,9 +33,11 @@ pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<
     if let (Some(rules), Some(routes)) = (rules, &raw.routes) {
         unused_sinks(raw, reader);
         let overlap = Overlap::of(&families(raw));
-        let mut left = MAX_COMPARISONS;
-        hidden_routes(&routes.value.0, rules, reader, &mut left);
-        sinks_of_several(&routes.value.0, rules, &overlap, reader, &mut left);
+        let weights: Vec<usize> = rules.routes.iter().map(|route| overlap::weight(&route.when)).collect();
+        let mut steps = Steps { weights, left: MAX_STEPS };
+        hidden_routes(&routes.value.0, rules, reader, &mut steps);
+        steps.left = MAX_STEPS;
+        sinks_of_several(&routes.value.0, rules, &overlap, reader, &mut steps);
     }
 }
 
@@ -203,14 +207,15 @@ fn unused_sinks(raw: &raw::Root, reader: &mut Reader<'_>) {
 }
 
 /// Routes whose events all stop at an earlier one.
-fn hidden_routes(raw: &[At<raw::Route>], rules: &Rules, reader: &mut Reader<'_>, left: &mut usize) {
-    let stops: Vec<usize> =
+fn hidden_routes(raw: &[At<raw::Route>], rules: &Rules, reader: &mut Reader<'_>, steps: &mut Steps) {
+    let finals: Vec<usize> =
         (0..rules.routes.len()).filter(|&at| rules.routes.get(at).is_some_and(|route| route.is_final)).collect();
     for (at, (route, raw)) in rules.routes.iter().zip(raw).enumerate() {
-        for earlier in stops.iter().copied().take_while(|&stop| stop < at).filter_map(|stop| rules.routes.get(stop)) {
-            if !spend(left) {
+        for stop in finals.iter().copied().take_while(|&stop| stop < at) {
+            if !steps.spend(at, stop) {
                 return;
             }
+            let Some(earlier) = rules.routes.get(stop) else { continue };
             if overlap::implies(&route.when, &earlier.when) {
                 let message = format!("no event reaches this route: all that it matches stop at `{}`", earlier.name);
                 reader.report(
@@ -229,7 +234,7 @@ fn sinks_of_several(
     rules: &Rules,
     overlap: &Overlap,
     reader: &mut Reader<'_>,
-    left: &mut usize,
+    steps: &mut Steps,
 ) {
     let mut naming: Vec<Vec<usize>> = Vec::new();
     for (at, route) in rules.routes.iter().enumerate() {
@@ -238,10 +243,11 @@ fn sinks_of_several(
                 naming.resize(sink.0 + 1, Vec::new());
             }
             let Some(earlier) = naming.get_mut(sink.0) else { continue };
-            for other in earlier.iter().filter_map(|&other| rules.routes.get(other)).filter(|other| !other.is_final) {
-                if !spend(left) {
+            for &place in earlier.iter() {
+                if !steps.spend(at, place) {
                     return;
                 }
+                let Some(other) = rules.routes.get(place).filter(|other| !other.is_final) else { continue };
                 if !overlap.disjoint(&route.when, &other.when) {
                     let place = raw.get(at).and_then(|raw| raw.value.to.as_ref());
                     if let Some(place) = place {
@@ -262,12 +268,23 @@ fn sinks_of_several(
     }
 }
 
-fn spend(left: &mut usize) -> bool {
-    match left.checked_sub(1) {
-        Some(rest) => {
-            *left = rest;
-            true
+/// How much may still be compared.
+struct Steps {
+    /// Of each route: what comparing it takes.
+    weights: Vec<usize>,
+    left: usize,
+}
+
+impl Steps {
+    /// Whether these two may still be compared.
+    fn spend(&mut self, one: usize, other: usize) -> bool {
+        let weight = |at: usize| self.weights.get(at).copied().unwrap_or(usize::MAX);
+        match self.left.checked_sub(weight(one).saturating_mul(weight(other))) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
         }
-        None => false,
     }
 }

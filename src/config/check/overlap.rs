@@ -42,6 +42,12 @@ pub(super) fn implies(one: &Condition, other: &Condition) -> bool {
     }) && other.not.iter().all(|block| one.not.iter().any(|mine| implies(block, mine)))
 }
 
+/// What comparing a condition takes: the bytes of all its patterns.
+pub(super) fn weight(when: &Condition) -> usize {
+    let own: usize = when.fields.iter().flat_map(|(_, globs)| globs).map(|glob| glob.as_str().len() + 1).sum();
+    1 + own + when.not.iter().map(weight).sum::<usize>()
+}
+
 fn patterns(when: &Condition, field: Field) -> Option<&[Glob]> {
     when.fields.iter().find(|(known, _)| *known == field).map(|(_, globs)| globs.as_slice())
 }

@@ -1,11 +1,12 @@
 //! `routes:` and `unrouted:`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::{MAX_NAME, later, unknown_name};
-use crate::config::decode::{At, List, OneOrMany, Reader, clean};
+use super::common::{MAX_NAME, later, unknown_name};
+use crate::config::decode::{At, List, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::raw;
+use crate::config::reader::Reader;
 use crate::config::scalar::Text;
 use crate::config::yaml::Span;
 use crate::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, Unrouted};
@@ -39,10 +40,11 @@ impl<'a> Sinks<'a> {
     /// The places of the sinks that are named.
     fn find(&self, named: &[At<Text>], reader: &mut Reader<'_>) -> Option<Vec<SinkIndex>> {
         let mut found: Vec<SinkIndex> = Vec::new();
+        let mut seen: HashSet<SinkIndex> = HashSet::new();
         let mut all = true;
         for at in named {
             match self.index.get(at.value.text.as_str()) {
-                Some(index) if found.contains(index) => reader.report(
+                Some(index) if !seen.insert(*index) => reader.report(
                     Diagnostic::warning("sink-twice", at.span, format!("{} is named twice", reader.quote(at.span)))
                         .help("once is enough: each sink gets an event once"),
                 ),
@@ -102,8 +104,12 @@ fn route_name(name: &At<Text>, reader: &mut Reader<'_>) -> Option<RouteName> {
     let text = &name.value.text;
     if text.trim().is_empty() || text.len() > MAX_NAME || text.contains(char::is_control) {
         reader.report(
-            Diagnostic::error("illegal-name", name.span, format!("`{}` can't be the name of a route", clean(text)))
-                .help(format!("write 1 to {MAX_NAME} bytes of text on one line")),
+            Diagnostic::error(
+                "illegal-name",
+                name.span,
+                format!("{} can't be the name of a route", reader.quote(name.span)),
+            )
+            .help(format!("write 1 to {MAX_NAME} bytes of text on one line")),
         );
         return None;
     }

@@ -3,24 +3,27 @@
 use std::path::{Component, Path};
 use std::time::Duration;
 
+use super::common::{DAY, HOUR, SECOND, address_template, attempts, later, legal_name, period, template};
 use super::source::short;
-use super::{
-    DAY, HOUR, SECOND, address_template, attempts, broker, kafka, later, legal_name, period, template, webhook,
-};
-use crate::config::decode::{At, Named, Reader, list, similar};
+use super::{broker, kafka, webhook};
+use crate::config::decode::{At, Named};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{AmqpSinkConfig, FileConfig, Retry, SinkConfig, SinkKind};
 use crate::config::raw;
+use crate::config::reader::Reader;
 use crate::config::scalar::{FormatChoice, Text};
+use crate::config::words::{list, similar};
 use crate::config::yaml::Key;
 use crate::event::{Format, Template};
 use crate::rules::{Glob, SinkName};
 
+/// More sinks than this are refused: each has its own connections and labels of metrics.
+const MAX_SINKS: usize = 10_000;
 /// The wait before the second attempt, and the longest, unless the file says otherwise.
 const FIRST: Duration = Duration::from_secs(5);
-const MAX: Duration = Duration::from_secs(10 * 60);
+const MAX: Duration = Duration::from_mins(10);
 /// What has no destination of its own gives up in the end, unless the file says otherwise.
-const WEBHOOK_GIVES_UP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const WEBHOOK_GIVES_UP: Duration = Duration::from_hours(7 * 24);
 /// The formats that have a name.
 pub(in crate::config) const FORMATS: [&str; 3] = ["normalized", "original", "cloudevents"];
 /// Names that mean something else in `unrouted:`.
@@ -46,6 +49,13 @@ pub(super) fn sinks(
             Diagnostic::error("no-sink", sinks.head, "there is no sink")
                 .help("add one: a name, and below it `kafka:`, `webhook:`, `amqp:`, `file:` or `stdout: {}`"),
         );
+    }
+    if sinks.value.0.len() > MAX_SINKS {
+        reader.report(
+            Diagnostic::error("too-many", sinks.head, format!("there are more than {MAX_SINKS} sinks"))
+                .help("a template in its topic, URL or path lets one sink serve many tenants"),
+        );
+        return None;
     }
     // All of them are looked at before one that is wrong ends it.
     let all: Vec<_> = sinks.value.0.iter().map(|(key, raw)| sink(key, raw, place, reader)).collect();

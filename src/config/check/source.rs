@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use super::broker;
-use super::{later, later_family, legal_name, number, read_path, size};
-use crate::config::decode::{At, Named, Reader, list, similar};
+use super::common::{GIB, later, later_family, legal_name, number, read_path, size};
+use crate::config::decode::{At, Named};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{
     AmqpSourceConfig, Argument, Binding, DeclareQueue, QueueDeclaration, QueueKind, RecordingConfig, SourceConfig,
     SourceKind,
 };
 use crate::config::raw;
+use crate::config::reader::Reader;
 use crate::config::scalar::Text;
+use crate::config::words::{list, similar};
 use crate::config::yaml::Key;
 use crate::event::{FAMILIES, Family, Reading, SourceName, Validation};
 
+/// More sources than this are refused: each is a connection, a consumer and its labels of metrics.
+const MAX_SOURCES: usize = 1000;
 /// Messages that may be unacknowledged, unless the file says otherwise.
 const PREFETCH: u64 = 1000;
 /// The longest body that is read, unless the file says otherwise, in bytes.
@@ -33,6 +37,13 @@ pub(super) fn sources(sources: &At<Named<raw::Source>>, reader: &mut Reader<'_>)
             Diagnostic::error("no-source", sources.head, "there is no source")
                 .help("add one: a name, and below it `amqp:` with `url:` and `queue:`"),
         );
+    }
+    if named.len() > MAX_SOURCES {
+        reader.report(
+            Diagnostic::error("too-many", sources.head, format!("there are more than {MAX_SOURCES} sources"))
+                .help("split them between several relays"),
+        );
+        return None;
     }
     // All of them are looked at before one that is wrong ends it.
     let all: Vec<_> = named.iter().map(|(key, raw)| source(key, raw, reader)).collect();
@@ -74,8 +85,7 @@ fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<So
         family: raw.expects.as_ref().map_or_else(|| FAMILIES.first(), |expects| family(expects, reader))?,
         validation: raw.validation.as_ref().map_or(Validation::default(), |validation| validation.value.0),
         tenant: raw.tenant.as_ref().map(|tenant| self::tenant(tenant, reader)),
-        max_body: usize::try_from(size(reader, raw.max_body.as_ref(), MAX_BODY, 1024..=super::GIB))
-            .unwrap_or(usize::MAX),
+        max_body: usize::try_from(size(reader, raw.max_body.as_ref(), MAX_BODY, 1024..=GIB)).unwrap_or(usize::MAX),
     };
     legal.then_some(SourceConfig { name: SourceName::new(&key.text), kind: kind?, reading })
 }

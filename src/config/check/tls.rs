@@ -1,12 +1,17 @@
 //! The TLS block of any connection.
 
-use super::read_path;
-use crate::config::decode::{At, Reader};
+use std::path::PathBuf;
+
+use super::common::read_path;
+use crate::config::TlsError;
+use crate::config::decode::At;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::Tls;
 use crate::config::raw;
+use crate::config::reader::Reader;
 
-pub(super) fn tls(at: &At<raw::Tls>, reader: &mut Reader<'_>) -> Tls {
+/// `files`: whether they are what rustls will read (librdkafka takes others, too).
+pub(super) fn tls(at: &At<raw::Tls>, files: bool, reader: &mut Reader<'_>) -> Tls {
     let raw = &at.value;
     for (given, missing, have, want) in [(&raw.cert, &raw.key, "cert", "key"), (&raw.key, &raw.cert, "key", "cert")] {
         if let (Some(given), None) = (given, missing) {
@@ -27,10 +32,31 @@ pub(super) fn tls(at: &At<raw::Tls>, reader: &mut Reader<'_>) -> Tls {
                 .help("write the name in the server's certificate, as in `broker.example.org`"),
         );
     }
-    Tls {
+    let tls = Tls {
         ca: raw.ca.as_ref().map(|ca| read_path(reader, ca)),
         cert: raw.cert.as_ref().map(|cert| read_path(reader, cert)),
         key: raw.key.as_ref().map(|key| read_path(reader, key)),
         server_name: raw.server_name.as_ref().map(|name| name.value.text.clone()),
+    };
+    if files && !reader.failed_in(at.span) {
+        unusable(&tls, at, reader);
+    }
+    tls
+}
+
+/// Says so if the files are there, but are not what they should be.
+fn unusable(tls: &Tls, at: &At<raw::Tls>, reader: &mut Reader<'_>) {
+    let there = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.exists());
+    let given = [&tls.ca, &tls.cert, &tls.key];
+    // What isn't there has been said, as a warning where the relay doesn't run; the system's authorities are not of this file.
+    if !given.into_iter().any(there) || given.into_iter().any(|path| path.is_some() && !there(path)) {
+        return;
+    }
+    match tls.client_config() {
+        Ok(_) | Err(TlsError::NoSystemAuthorities(_)) => {}
+        Err(error) => reader.report(
+            Diagnostic::error("tls-files", at.head, format!("these files can't be used: {error}"))
+                .help("`ca` and `cert` hold certificates in PEM, `key` the private key in PEM, not encrypted"),
+        ),
     }
 }

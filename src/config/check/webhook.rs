@@ -1,5 +1,6 @@
 //! `webhook:` of a sink.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -7,15 +8,18 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderName;
 use url::Url;
 
-use super::{HOUR, SECOND, address_template, in_clear, no_url, number, period, template, tls};
+use super::common::{HOUR, SECOND, address_template, in_clear, no_url, number, period, template};
+use super::tls;
 use crate::config::address;
-use crate::config::decode::{At, Named, OneOrMany, Reader, clean};
+use crate::config::decode::{At, Named, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::mask;
 use crate::config::model::{WebhookAuth, WebhookConfig, WebhookUrl};
 use crate::config::raw;
+use crate::config::reader::Reader;
 use crate::config::scalar::{SecretText, Text, UrlText};
 use crate::config::secret::Secret;
+use crate::config::words::clean;
 use crate::event::Template;
 
 /// One attempt, from connecting to the last byte of the answer, unless the file says otherwise.
@@ -48,7 +52,7 @@ pub(super) fn webhook(at: &At<raw::Webhook>, reader: &mut Reader<'_>) -> Option<
     let proxy = raw.proxy.as_ref().and_then(|proxy| self::proxy(proxy, reader));
     let timeout = period(reader, raw.timeout.as_ref(), TIMEOUT, SECOND / 10..=HOUR);
     let concurrency = number(reader, raw.concurrency.as_ref(), CONCURRENCY, 1..=1000);
-    let tls = raw.tls.as_ref().map(|at| tls::tls(at, reader)).unwrap_or_default();
+    let tls = raw.tls.as_ref().map(|at| tls::tls(at, true, reader)).unwrap_or_default();
     Some(WebhookConfig {
         url: url?,
         secrets,
@@ -171,7 +175,7 @@ fn secrets(at: &At<OneOrMany<SecretText>>, reader: &mut Reader<'_>) -> Vec<Secre
         let text = text.trim();
         match STANDARD.decode(text.strip_prefix(PREFIX).unwrap_or(text)) {
             Ok(key) if key.is_empty() => {
-                reader.report(Diagnostic::error("webhook-secret", secret.span, "the secret is empty").help(MAKE_ONE))
+                reader.report(Diagnostic::error("webhook-secret", secret.span, "the secret is empty").help(MAKE_ONE));
             }
             Ok(key) if key.len() < SHORT_SECRET => reader.report(
                 Diagnostic::warning(
@@ -193,6 +197,7 @@ const MAKE_ONE: &str = "`echo whsec_$(openssl rand -base64 32)` makes one; sende
 
 fn headers(at: &At<Named<Text>>, reader: &mut Reader<'_>) -> Vec<(HeaderName, Template)> {
     let mut headers: Vec<(HeaderName, Template)> = Vec::new();
+    let mut seen: HashSet<HeaderName> = HashSet::new();
     for (key, value) in &at.value.0 {
         let Ok(name) = HeaderName::from_bytes(key.text.as_bytes()) else {
             reader.report(
@@ -215,7 +220,7 @@ fn headers(at: &At<Named<Text>>, reader: &mut Reader<'_>) -> Vec<(HeaderName, Te
             );
             continue;
         }
-        if headers.iter().any(|(known, _)| *known == name) {
+        if !seen.insert(name.clone()) {
             reader.report(
                 Diagnostic::error("duplicate-key", key.span, format!("the header `{name}` is given twice"))
                     .help("keep one of the two: capitals make no difference"),

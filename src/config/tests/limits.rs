@@ -12,8 +12,8 @@ fn aliases_are_counted_where_they_are_used() {
     let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..9 {
         let last = level - 1;
-        let list = vec![format!("*a{last}"); 10].join(", ");
-        writeln!(text, "a{level}: &a{level} [{list}]").unwrap();
+        let aliases = vec![format!("*a{last}"); 10].join(", ");
+        writeln!(text, "a{level}: &a{level} [{aliases}]").unwrap();
     }
     wrong(
         &text,

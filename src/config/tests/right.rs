@@ -37,7 +37,7 @@ fn defaults() {
     let sink = &config.sinks[0];
     assert_eq!(sink.order_by, OrderBy::CorrelationId);
     assert!(matches!(sink.format, Format::Normalized));
-    assert_eq!((sink.retry.first, sink.retry.max), (Duration::from_secs(5), Duration::from_secs(600)));
+    assert_eq!((sink.retry.first, sink.retry.max), (Duration::from_secs(5), Duration::from_mins(10)));
     assert_eq!((sink.retry.give_up_after, sink.retry.attempts), (None, None));
 }
 
@@ -153,7 +153,7 @@ body: \"{{ status }}\"",
     assert_eq!((webhook.timeout, webhook.concurrency), (Duration::from_millis(1500), 2));
     assert!(webhook.rate.is_some_and(|rate| (rate - 0.5).abs() < 1e-9));
     assert!(matches!(&config.sinks[0].format, Format::Body(body) if body.source() == "{{ status }}"));
-    assert_eq!(config.sinks[0].retry.give_up_after, Some(Duration::from_secs(7 * 86_400)));
+    assert_eq!(config.sinks[0].retry.give_up_after, Some(Duration::from_hours(7 * 24)));
 }
 
 #[test]

@@ -44,6 +44,23 @@ fn a_secret_in_the_file_is_a_warning_and_masked() {
 }
 
 #[test]
+fn a_default_is_in_the_file_too() {
+    warned(
+        &source("amqp: { url: \"${U:-amqp://guest:guest@localhost}\", queue: q, password: \"${P:-hunter2}\" }"),
+        expect![[r#"
+            warning[secret-in-clear]: the password stands in the file itself
+             --> routes.yaml:4:74
+              |
+            4 |     amqp: { url: "${U:-amqp://guest:***@localhost}", queue: q, password: "${P:-***}" }
+              |                                                                          ^^^^^^^^^^^
+              |
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
+
+        "#]],
+    );
+}
+
+#[test]
 fn mistakes_beside_a_secret_don_t_show_it() {
     wrong(
         &source(
@@ -309,30 +326,30 @@ fn references_that_make_no_sense() {
     wrong(
         &source("amqp: { url: \"amqp://${HOST\", queue: \"${1}\", vhost: \"a ${file:}\" }"),
         expect![[r#"
-        error[interpolation]: this `${` is never closed
-         --> routes.yaml:4:26
-          |
-        4 |     amqp: { url: "amqp://${HOST", queue: "${1}", vhost: "a ${file:}" }
-          |                          ^^^^^^
-          |
-          = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
+            error[interpolation]: this `${` is never closed
+             --> routes.yaml:4:26
+              |
+            4 |     amqp: { url: "amqp://${HOST", queue: "${1}", vhost: "a ${file:}" }
+              |                          ^^^^^^
+              |
+              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
 
-        error[interpolation]: `1` is not the name of a variable
-         --> routes.yaml:4:43
-          |
-        4 |     amqp: { url: "amqp://${HOST", queue: "${1}", vhost: "a ${file:}" }
-          |                                           ^^^^
-          |
-          = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
+            error[interpolation]: a variable's name has letters, digits and `_`, and begins with no digit
+             --> routes.yaml:4:43
+              |
+            4 |     amqp: { url: "amqp://${HOST", queue: "${1}", vhost: "a ${file:}" }
+              |                                           ^^^^
+              |
+              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
 
-        error[interpolation]: `${file:}` names no file
-         --> routes.yaml:4:60
-          |
-        4 |     amqp: { url: "amqp://${HOST", queue: "${1}", vhost: "a ${file:}" }
-          |                                                            ^^^^^^^^
-          |
-          = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
+            error[interpolation]: `${file:}` names no file
+             --> routes.yaml:4:60
+              |
+            4 |     amqp: { url: "amqp://${HOST", queue: "${1}", vhost: "a ${file:}" }
+              |                                                            ^^^^^^^^
+              |
+              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
 
-    "#]],
+        "#]],
     );
 }

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use super::{source, warned, wrong};
+use super::{Strictness, parse, source, warned, wrong};
 
 #[test]
 fn a_source_has_one_kind() {
@@ -207,7 +207,7 @@ fn tls_of_a_connection() {
               |
               = help: write `amqps://`, or remove `tls`
 
-            error[missing-file]: the file `/tmp/wt/config/no-such.pem` can't be read: No such file or directory (os error 2)
+            error[missing-file]: the file `HERE/no-such.pem` can't be read: No such file or directory (os error 2)
              --> routes.yaml:7:18
               |
             7 |       tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }
@@ -233,6 +233,13 @@ fn tls_of_a_connection() {
 
         "#]],
     );
+}
+
+#[test]
+fn tls_files_have_to_be_certificates() {
+    let text = source("amqp:\n  url: amqps://localhost\n  queue: q\n  tls: { ca: Cargo.toml }");
+    let errors = parse(&text, Strictness::Offline, &[]).unwrap_err().to_string();
+    assert!(errors.starts_with("error[tls-files]: these files can't be used: tls.ca "), "{errors}");
 }
 
 #[test]
@@ -352,22 +359,22 @@ fn a_recording_has_to_be_there() {
     wrong(
         &source("recording: { path: no-such.ndjson, repeat: 0 }"),
         expect![[r#"
-        error[missing-file]: the file `/tmp/wt/config/no-such.ndjson` can't be read: No such file or directory (os error 2)
-         --> routes.yaml:4:24
-          |
-        4 |     recording: { path: no-such.ndjson, repeat: 0 }
-          |                        ^^^^^^^^^^^^^^
-          |
-          = help: a relative path begins at the folder of this file
+            error[missing-file]: the file `HERE/no-such.ndjson` can't be read: No such file or directory (os error 2)
+             --> routes.yaml:4:24
+              |
+            4 |     recording: { path: no-such.ndjson, repeat: 0 }
+              |                        ^^^^^^^^^^^^^^
+              |
+              = help: a relative path begins at the folder of this file
 
-        error[out-of-range]: `0` is out of range
-         --> routes.yaml:4:48
-          |
-        4 |     recording: { path: no-such.ndjson, repeat: 0 }
-          |                                                ^
-          |
-          = help: write something between `1` and `4294967295`
+            error[out-of-range]: `0` is out of range
+             --> routes.yaml:4:48
+              |
+            4 |     recording: { path: no-such.ndjson, repeat: 0 }
+              |                                                ^
+              |
+              = help: write something between `1` and `4294967295`
 
-    "#]],
+        "#]],
     );
 }

@@ -1,0 +1,213 @@
+//! What the checks of several kinds have in common: names, templates, files, bounds, and how some mistakes are told.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::decode::At;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::reader::Reader;
+use crate::config::scalar::{Attempts, Count, Or, Period, Size, Text, UrlText};
+use crate::config::words::{clean, list, similar};
+use crate::config::yaml::{Key, Span};
+use crate::event::{FAMILIES, Template};
+
+/// Names of sources, sinks and routes are no longer than this, in bytes: they are labels of metrics.
+pub(super) const MAX_NAME: usize = 100;
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 30;
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+pub(super) const DAY: Duration = Duration::from_hours(24);
+
+/// The name of a source or a sink.
+pub(super) fn legal_name(reader: &mut Reader<'_>, what: &str, key: &Key) -> bool {
+    let legal = !key.text.is_empty()
+        && key.text.len() <= MAX_NAME
+        && key.text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && key.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if !legal {
+        reader.report(
+            Diagnostic::error(
+                "illegal-name",
+                key.span,
+                format!("`{}` can't be the name of a {what}", clean(&key.text)),
+            )
+            .help(format!("use letters, digits, `-`, `_` and `.`, at most {MAX_NAME} of them")),
+        );
+    }
+    legal
+}
+
+/// Something that this version doesn't do yet.
+pub(super) fn later(reader: &mut Reader<'_>, span: Span, what: &str, instead: &str) {
+    reader.report(
+        Diagnostic::error("not-yet", span, format!("{what} come with a later version"))
+            .label("not in this version")
+            .help(format!("remove it; {instead}")),
+    );
+}
+
+/// Something that can be written and does nothing yet.
+pub(super) fn not_in_force(reader: &mut Reader<'_>, key: &str, span: Span, why: &str) {
+    reader.report(
+        Diagnostic::warning("not-in-force", span, format!("`{key}` is not in force yet: {why}"))
+            .help("it may stay: a later version will heed it"),
+    );
+}
+
+/// A secret that everybody who reads the file can read.
+pub(super) fn in_clear(reader: &mut Reader<'_>, what: &str, span: Span) {
+    reader.report(
+        Diagnostic::warning("secret-in-clear", span, format!("{what} stands in the file itself"))
+            .help("keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`"),
+    );
+}
+
+/// A checked template.
+pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
+    match Template::compile(&at.value.text) {
+        Ok(template) => Some(template),
+        Err(error) => {
+            let message = if at.value.inserted {
+                // It might repeat what was inserted.
+                "with what `${…}` stands for, this is not a template".to_owned()
+            } else {
+                format!("this is not a template: {error}")
+            };
+            reader.report(Diagnostic::error("template", at.span, message).help(
+                "between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names",
+            ));
+            None
+        }
+    }
+}
+
+/// The same for a topic, a routing key, a path: what is null there makes a dead letter of the event.
+pub(super) fn address_template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
+    let template = template(reader, at)?;
+    for name in template.nullable() {
+        let message = format!("`{name}` can be null, and an event that it is null in has no address here");
+        let default = format!(
+            "it becomes a dead letter, `render_failed`; give it a default: `{{{{ {name} | default('none') }}}}`"
+        );
+        reader.report(Diagnostic::warning("nullable-address", reader.word_in(at.span, &name), message).help(default));
+    }
+    Some(template)
+}
+
+/// What can't be read as a URL.
+pub(super) fn no_url(code: &'static str, at: &At<UrlText>, error: url::ParseError, example: &str) -> Diagnostic {
+    let message = match error {
+        url::ParseError::RelativeUrlWithoutBase => "this URL has no scheme".to_owned(),
+        error => format!("this is not a URL: {error}"),
+    };
+    let diagnostic = Diagnostic::error(code, at.span, message);
+    if at.value.0.in_clear {
+        diagnostic.help(example)
+    } else {
+        diagnostic.help(format!("{example}; what `${{…}}` puts into a part of a URL is percent-encoded"))
+    }
+}
+
+/// A path that is read: relative to the file.
+pub(super) fn read_path(reader: &mut Reader<'_>, at: &At<Text>) -> PathBuf {
+    let path = reader.folder.join(&at.value.text);
+    if !at.value.placeholder
+        && let Err(cause) = std::fs::File::open(&path).and_then(|file| file.metadata()).and_then(|metadata| {
+            if metadata.is_dir() { Err(std::io::Error::other("it is a directory")) } else { Ok(()) }
+        })
+    {
+        let shown = clean(&path.display().to_string());
+        let shown = if at.value.inserted { "named here".to_owned() } else { format!("`{shown}`") };
+        let diagnostic = reader.absent("missing-file", at.span, format!("the file {shown} can't be read: {cause}"));
+        reader.report(diagnostic.help("a relative path begins at the folder of this file"));
+    }
+    path
+}
+
+pub(super) fn number(reader: &mut Reader<'_>, at: Option<&At<Count>>, default: u64, range: RangeInclusive<u64>) -> u64 {
+    let Some(at) = at else { return default };
+    in_range(reader, at.span, at.value.0, &range, ToString::to_string)
+}
+
+pub(super) fn size(reader: &mut Reader<'_>, at: Option<&At<Size>>, default: u64, range: RangeInclusive<u64>) -> u64 {
+    let Some(at) = at else { return default };
+    in_range(reader, at.span, at.value.0, &range, |&bytes| match bytes {
+        bytes if bytes >= GIB && bytes % GIB == 0 => format!("{}GiB", bytes / GIB),
+        bytes if bytes >= MIB && bytes % MIB == 0 => format!("{}MiB", bytes / MIB),
+        bytes if bytes >= KIB && bytes % KIB == 0 => format!("{}KiB", bytes / KIB),
+        bytes => format!("{bytes}B"),
+    })
+}
+
+pub(super) fn period(
+    reader: &mut Reader<'_>,
+    at: Option<&At<Period>>,
+    default: Duration,
+    range: RangeInclusive<Duration>,
+) -> Duration {
+    let Some(at) = at else { return default };
+    in_range(reader, at.span, at.value.0, &range, |period| match period.as_millis() {
+        ms if ms > 0 && ms % 86_400_000 == 0 => format!("{}d", ms / 86_400_000),
+        ms if ms > 0 && ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+        ms if ms > 0 && ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        ms => format!("{ms}ms"),
+    })
+}
+
+pub(super) fn in_range<T: PartialOrd + Copy>(
+    reader: &mut Reader<'_>,
+    span: Span,
+    value: T,
+    range: &RangeInclusive<T>,
+    show: impl Fn(&T) -> String,
+) -> T {
+    if !range.contains(&value) {
+        let (least, most) = (show(range.start()), show(range.end()));
+        reader.report(
+            Diagnostic::error("out-of-range", span, format!("{} is out of range", reader.quote(span)))
+                .help(format!("write something between `{least}` and `{most}`")),
+        );
+    }
+    value
+}
+
+/// Whether a text is the name of a response family that a later version will read.
+pub(super) fn later_family(name: &str) -> bool {
+    ["order", "delivery", "feature", "ingest", "worker", "auto"].contains(&name)
+        && !FAMILIES.iter().any(|family| family.name == name)
+}
+
+/// Says that a name isn't one of those known.
+pub(super) fn unknown_name<'w>(
+    reader: &mut Reader<'_>,
+    code: &'static str,
+    what: &str,
+    at: &At<Text>,
+    known: impl Iterator<Item = &'w str> + Clone,
+) {
+    if reader.is_full() {
+        return;
+    }
+    let mut diagnostic = Diagnostic::error(code, at.span, format!("there is no {what} {}", reader.quote(at.span)));
+    diagnostic = match similar(&at.value.text, known.clone()) {
+        Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
+        None if known.clone().next().is_none() => diagnostic,
+        None => diagnostic.help(format!("there are: {}", list(known.take(20)))),
+    };
+    reader.report(diagnostic);
+}
+
+/// How many attempts: none is unlimited.
+pub(super) fn attempts(reader: &mut Reader<'_>, at: &At<Attempts>) -> Option<u32> {
+    match at.value.0 {
+        Or::Word => None,
+        Or::Value(number) => {
+            let number = in_range(reader, at.span, number, &(1..=1_000_000), u64::to_string);
+            u32::try_from(number).ok()
+        }
+    }
+}
