@@ -28,14 +28,24 @@ pub enum LogFormat {
 /// What is logged without `RUST_LOG`. librdkafka repeats at info what the relay itself says better, and lapin at error: each
 /// of its errors also comes back to whoever asked, also those that are no trouble, as when a connection is being closed.
 const DEFAULT_FILTER: &str = "info,lapin=off,rdkafka=warn,librdkafka=warn";
+const QUIET_FILTER: &str = "error,lapin=off,rdkafka=off,librdkafka=off";
 
 /// Starts logging, once: later calls do nothing.
 pub fn start(format: LogFormat) {
+    start_with(format, DEFAULT_FILTER);
+}
+
+/// The same for a command whose output is for a person who runs it once: without `RUST_LOG`, errors only.
+pub fn start_quietly(format: LogFormat) {
+    start_with(format, QUIET_FILTER);
+}
+
+fn start_with(format: LogFormat, default: &str) {
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.trim().is_empty());
     let (filter, wrong) = match wanted.as_deref().map(EnvFilter::try_new) {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(cause)) => (EnvFilter::new(DEFAULT_FILTER), Some(cause)),
-        None => (EnvFilter::new(DEFAULT_FILTER), None),
+        Some(Err(cause)) => (EnvFilter::new(default), Some(cause)),
+        None => (EnvFilter::new(default), None),
     };
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let subscriber = tracing_subscriber::registry().with(FilterFn::new(may_speak)).with(filter).with(layer(

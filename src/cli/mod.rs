@@ -103,7 +103,10 @@ pub fn main() -> ExitCode {
             return code;
         }
     };
-    crate::telemetry::start(global.log_format);
+    match command {
+        Command::Demo => crate::telemetry::start_quietly(global.log_format),
+        _ => crate::telemetry::start(global.log_format),
+    }
     let ended = match command {
         Command::Run => load(&global).map_or_else(Ok, run::run),
         Command::Check(arguments) => check::run(&global, &arguments),

@@ -1,39 +1,8 @@
 //! What a source received, before anything is made of it.
 
-use std::fmt;
-use std::sync::Arc;
-
 use bytes::Bytes;
 
-/// The name of a source, as `routes.yaml` has it.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SourceName(Arc<str>);
-
-impl SourceName {
-    /// A name as written under `sources:`.
-    #[must_use]
-    pub fn new(name: &str) -> Self {
-        Self(name.into())
-    }
-
-    /// The name itself.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for SourceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for SourceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
-    }
-}
+use super::SourceName;
 
 /// One AMQP message as it was received.
 #[derive(Debug, Clone)]

@@ -51,7 +51,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         writeln!(out, "One of the Kafka records, normalized by the relay:\n\n    {event}\n")?;
     }
     if !table.complete {
-        writeln!(out, "Not everything arrived where it should. The relay's log above says why.")?;
+        writeln!(out, "Not everything arrived where it should. `RUST_LOG=info regards-relay demo` says why.")?;
         return Ok(ExitCode::FAILURE);
     }
     writeln!(out, "{}", next_steps(&folder.0))?;
@@ -102,7 +102,9 @@ fn configure(folder: &Folder, brokers: &str, webhook: &str) -> anyhow::Result<Co
         options.variables.insert(name.to_owned(), value.to_owned());
     }
     let loaded = Config::load(&folder.0.join("routes.yaml"), &options);
-    loaded.map(|(config, _)| config).map_err(|wrong| anyhow::anyhow!("the demo's own rules are wrong:\n{}", wrong.render(false)))
+    loaded
+        .map(|(config, _)| config)
+        .map_err(|wrong| anyhow::anyhow!("the demo's own rules are wrong:\n{}", wrong.render(false)))
 }
 
 fn dead_letters(spool: &Path) -> anyhow::Result<Vec<String>> {
@@ -202,7 +204,12 @@ mod tests {
 
     #[test]
     fn a_number_that_is_not_due_fails_the_demo() {
-        let arrived = |lines| Arrived { topics: Vec::new(), webhooks: vec![String::new(); WEBHOOKS], lines, dead_letters: vec![String::new()] };
+        let arrived = |lines| Arrived {
+            topics: Vec::new(),
+            webhooks: vec![String::new(); WEBHOOKS],
+            lines,
+            dead_letters: vec![String::new()],
+        };
         assert!(Table::of(&arrived(LINES)).complete);
         assert!(!Table::of(&arrived(LINES + 1)).complete);
     }

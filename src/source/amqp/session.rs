@@ -286,7 +286,8 @@ impl Session {
     async fn has_messages(&self, source: &AmqpSource) -> Result<bool, Ended> {
         let channel = answer(&self.place, "opening a channel", self.connection.create_channel()).await;
         let channel = channel.map_err(Ended::Lost)?;
-        let queue = short("the queue's name", &source.config.queue).map_err(|error| settings(&error)).map_err(Ended::Lost)?;
+        let queue =
+            short("the queue's name", &source.config.queue).map_err(|error| settings(&error)).map_err(Ended::Lost)?;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let asked = tokio::time::timeout(ANSWER_TIMEOUT, channel.queue_declare(queue, options, FieldTable::default()));
         match asked.await {
