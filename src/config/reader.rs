@@ -127,8 +127,8 @@ impl Reader<'_> {
     pub fn fill(&mut self, node: &Node, expected: &str) -> Option<Filled> {
         let known = self.resolve(node, expected, false)?;
         Some(Filled {
-            plain: known.plain || known.inserted > Inserted::Nothing,
-            inserted: known.inserted > Inserted::Nothing,
+            plain: known.plain || known.inserted,
+            inserted: known.inserted,
             placeholder: known.placeholder,
             text: known.text,
         })
@@ -140,7 +140,7 @@ impl Reader<'_> {
         Some(Hidden {
             secret: Secret::parts(known.parts),
             text: (!known.placeholder).then_some(known.text),
-            in_clear: known.inserted < Inserted::Elsewhere,
+            in_clear: !known.inserted,
         })
     }
 
@@ -169,18 +169,16 @@ impl Reader<'_> {
             text: String::new(),
             parts: Vec::new(),
             plain: scalar.plain,
-            inserted: Inserted::Nothing,
+            inserted: false,
             placeholder: false,
         };
         for piece in pieces {
             match piece {
                 Piece::Text(text) => known.push(text),
                 Piece::Variable { name, default } => {
+                    known.inserted = true;
                     let value = self.options.variables.get(&name).cloned();
                     let value = value.filter(|value| default.is_none() || !value.is_empty());
-                    let from =
-                        if value.is_none() && default.is_some() { Inserted::Default } else { Inserted::Elsewhere };
-                    known.inserted = known.inserted.max(from);
                     let value = value.or(default);
                     let value = value.unwrap_or_else(|| {
                         known.placeholder = true;
@@ -190,7 +188,7 @@ impl Reader<'_> {
                     known.push(if encode { secret::encoded(&value) } else { value });
                 }
                 Piece::File(path) => {
-                    known.inserted = Inserted::Elsewhere;
+                    known.inserted = true;
                     let path = self.folder.join(path);
                     match secret::read(&path) {
                         Ok(text) => known.text.push_str(&if encode { secret::encoded(&text) } else { text }),
@@ -249,17 +247,8 @@ struct Resolved {
     text: String,
     parts: Vec<Part>,
     plain: bool,
-    inserted: Inserted,
+    inserted: bool,
     placeholder: bool,
-}
-
-/// The most that was inserted into a scalar.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Inserted {
-    Nothing,
-    /// It is in the file, too.
-    Default,
-    Elsewhere,
 }
 
 impl Resolved {
@@ -287,7 +276,7 @@ pub(super) struct Hidden {
     pub secret: Secret,
     /// What it is now; `None` if some of it is not known here.
     pub text: Option<String>,
-    /// All of it is in the file.
+    /// All of it is in the file, and not as a default that a variable can take the place of.
     pub in_clear: bool,
 }
 

@@ -44,17 +44,18 @@ fn a_secret_in_the_file_is_a_warning_and_masked() {
 }
 
 #[test]
-fn a_default_is_in_the_file_too() {
-    warned(
-        &source("amqp: { url: \"${U:-amqp://guest:guest@localhost}\", queue: q, password: \"${P:-hunter2}\" }"),
+fn a_default_is_masked_but_no_warning() {
+    warned(&source("amqp: { url: amqp://localhost, queue: q, password: \"${P:-hunter2}\" }"), expect![""]);
+    wrong(
+        &source("amqp: { url: amqp://localhost, queue: q, password: \"${P:-hunter2}\", prefetch: x }"),
         expect![[r#"
-            warning[secret-in-clear]: the password stands in the file itself
-             --> routes.yaml:4:74
+            error[wrong-value]: `x` is not a whole number
+             --> routes.yaml:4:79
               |
-            4 |     amqp: { url: "${U:-amqp://guest:***@localhost}", queue: q, password: "${P:-***}" }
-              |                                                                          ^^^^^^^^^^^
+            4 |     amqp: { url: amqp://localhost, queue: q, password: "${P:-***}", prefetch: x }
+              |                                                                               ^
               |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
+              = help: write digits only, without quotes, as in `100`
 
         "#]],
     );
