@@ -1,8 +1,11 @@
 //! `RabbitMQ` as its administrator and other clients see it: the management API, and AMQP by lapin.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
 use futures_util::StreamExt;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
@@ -45,7 +48,15 @@ impl Rabbit {
     pub async fn vhost(&self, name: &str) -> VHost {
         self.delete(&format!("vhosts/{}", encode(name))).await;
         self.put(&format!("vhosts/{}", encode(name)), json!({})).await;
-        let vhost = VHost { rabbit: self.clone(), name: name.to_owned(), administrator: Arc::default() };
+        let vhost = VHost {
+            rabbit: self.clone(),
+            name: name.to_owned(),
+            administrator: Arc::default(),
+            _gone_with_the_last: Arc::new(Deletion {
+                services: self.services.clone(),
+                path: format!("/api/vhosts/{}", encode(name)),
+            }),
+        };
         vhost.permit(self.services.amqp_user(), ".*", ".*", ".*").await;
         vhost
     }
@@ -87,6 +98,27 @@ pub struct VHost {
     rabbit: Rabbit,
     name: String,
     administrator: Arc<tokio::sync::Mutex<Option<Channel>>>,
+    _gone_with_the_last: Arc<Deletion>,
+}
+
+/// Deletes the virtual host when the last one who holds it is gone: each takes memory of the broker.
+struct Deletion {
+    services: Services,
+    path: String,
+}
+
+impl Drop for Deletion {
+    /// In plain blocking calls: this may be the end of a runtime. A broker that is gone has nothing to delete.
+    fn drop(&mut self) {
+        let Ok(mut broker) = TcpStream::connect(("127.0.0.1", self.services.management_port())) else { return };
+        let login = format!("{}:{}", self.services.amqp_user(), self.services.amqp_password());
+        let login = base64::engine::general_purpose::STANDARD.encode(login);
+        let head = format!("DELETE {} HTTP/1.0\r\nAuthorization: Basic {login}\r\n\r\n", self.path);
+        let _ = broker.set_read_timeout(Some(Duration::from_secs(10)));
+        if broker.write_all(head.as_bytes()).is_ok() {
+            let _ = broker.read(&mut [0; 64]);
+        }
+    }
 }
 
 impl VHost {
@@ -197,13 +229,25 @@ impl VHost {
         (queue.message_count(), queue.consumer_count())
     }
 
-    /// How many messages a queue holds, ready or not, once nobody consumes it any more (so that none is with a consumer).
+    /// How many messages a queue holds, ready or not, once nobody but the administrator is here any more: a consumer that
+    /// is gone may still hold some until its connection is.
     pub async fn left_in(&self, queue: &str) -> u32 {
-        until("the queue to have no consumer", async || match self.depth(queue).await {
-            (left, 0) => Ok(left),
-            (_, consumers) => Err(format!("{consumers} consumers of {queue}")),
+        until("the queue to be left alone", async || {
+            let others = self.others().await?;
+            match self.depth(queue).await {
+                (left, 0) if others == 0 => Ok(left),
+                (_, consumers) => Err(format!("{consumers} consumers of {queue}, {others} connections")),
+            }
         })
         .await
+    }
+
+    /// How many connections there are that aren't the administrator's.
+    async fn others(&self) -> Result<usize, String> {
+        let connections = self.rabbit.get(&format!("vhosts/{}/connections", encode(&self.name))).await?;
+        let connections = connections.as_array().ok_or("no list of connections")?;
+        let administrator = self.rabbit.services.amqp_user();
+        Ok(connections.iter().filter(|connection| connection["user"] != administrator).count())
     }
 
     /// What the management API says about a queue: `messages_ready`, `messages_unacknowledged` and many more. Some

@@ -92,6 +92,7 @@ impl Receiver {
     }
 
     async fn listening(tls: Option<TlsAcceptor>) -> Self {
+        use_ring();
         let shared = Arc::new(Shared {
             behaviour: Mutex::new(Arc::new(|_| Answer::Status(204))),
             posted: Mutex::default(),
