@@ -42,7 +42,7 @@ async fn sigterm_in_full_flight_loses_and_repeats_nothing() {
         .with("HOOK", &receiver.url())
         .with("PARTNER", &partner.admin_url());
 
-    let published = lives("t", "stop", 2_500);
+    let published = lives("t", "stop", 2_000);
     regards.publish_all(&published).await;
     for least in [300, 1_500] {
         let relay = home.start_ready().await;

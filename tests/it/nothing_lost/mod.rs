@@ -131,7 +131,7 @@ unrouted: dead_letter
     .with_kafka()
     .with("TOPIC", topic.topic());
 
-    let published = lives("t", "killed", 5_000);
+    let published = lives("t", "killed", 2_000);
     regards.publish_all(&published).await;
     for _ in 0..KILLS {
         let relay = home.start_ready().await;
