@@ -39,8 +39,10 @@ pub struct Dispatcher {
     made: u64,
     ended: mpsc::UnboundedReceiver<AttemptEnd>,
     end: mpsc::UnboundedSender<AttemptEnd>,
-    /// Its attempts fail; said once.
+    /// The sink itself fails; said once, until it delivers again.
     troubled: bool,
+    /// Single deliveries fail, which says nothing of the others.
+    failing: Throttle,
     dead: Throttle,
 }
 
@@ -80,6 +82,7 @@ impl Dispatcher {
             ended,
             end,
             troubled: false,
+            failing: Throttle::default(),
             dead: Throttle::default(),
         };
         (dispatcher, inbox_in)
@@ -206,14 +209,24 @@ impl Dispatcher {
         let event = &delivery.received.event;
         let (event_id, tenant, correlation_id) = (event.id, &event.tenant, event.correlation_id.as_str());
         let attempt = delivery.attempts;
-        if self.troubled || blame == Blame::Relay {
-            tracing::debug!(sink = %self.name, %event_id, %tenant, correlation_id, attempt, cause, "an attempt failed");
-        } else {
-            self.troubled = true;
+        let left_out = match blame {
+            Blame::Sink if !std::mem::replace(&mut self.troubled, true) => {
+                tracing::warn!(
+                    sink = %self.name, %event_id, %tenant, correlation_id, attempt, cause,
+                    "does not deliver; its messages stay unacknowledged and are tried again"
+                );
+                return;
+            }
+            Blame::Delivery => self.failing.pass(),
+            Blame::Sink | Blame::Relay => None,
+        };
+        if let Some(left_out) = left_out {
             tracing::warn!(
-                sink = %self.name, %event_id, %tenant, correlation_id, attempt, cause,
-                "does not deliver; its messages stay unacknowledged and are tried again"
+                sink = %self.name, %event_id, %tenant, correlation_id, attempt, cause, left_out,
+                "a delivery failed; its message stays unacknowledged and is tried again"
             );
+        } else {
+            tracing::debug!(sink = %self.name, %event_id, %tenant, correlation_id, attempt, cause, "an attempt failed");
         }
     }
 
