@@ -113,6 +113,42 @@ delivery: { shutdown_grace: 1s }
     regards.assert_left_as_found().await;
 }
 
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(
+        &regards,
+        r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { hook: { webhook: { url: "${HOOK}", timeout: 50s } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+delivery: { shutdown_grace: 50s }
+"#,
+    )
+    .with("HOOK", &receiver.url());
+    receiver.hold();
+    let mut relay = home.start_ready().await;
+    regards.publish(&lives("t", "held", 1)[0]).await;
+    receiver.wait_for_posted(1).await;
+    relay.signal("TERM");
+    until("/readyz to say that it stops", async || match relay.page("/readyz").await? {
+        (503, _) => Ok(()),
+        (status, text) => Err(format!("{status} {text}")),
+    })
+    .await;
+    // Signals that follow one another at once are one and the same: supervisors send them so.
+    let status = until("the relay to end", async || {
+        relay.signal("TERM");
+        if relay.runs() { Err("it runs".to_owned()) } else { Ok(()) }
+    });
+    status.await;
+    assert_eq!(relay.ended().await.code(), Some(1), "it says that it did not end as it should");
+    assert_eq!(regards.vhost.left_in(&regards.queue).await, 1);
+}
+
 fn assert_each_once(at: &str, events: &[Value], count: usize) {
     let mut times = BTreeMap::<&str, usize>::new();
     for event in events {

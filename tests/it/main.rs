@@ -16,6 +16,7 @@ mod metrics;
 mod nothing_lost;
 mod offline;
 mod recording;
+mod redelivery;
 mod secure_connections;
 mod standing_by;
 mod support;

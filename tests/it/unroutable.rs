@@ -63,6 +63,8 @@ async fn each_unroutable_message_is_found_out_and_no_routable_one_repeated() {
     let says_why = |letter: &&serde_json::Value| letter["detail"].as_str().unwrap().contains("NO_ROUTE");
     assert_eq!(letters.iter().filter(says_why).count(), unroutable.len(), "{}", letters[0]);
     assert!(retried.is_some_and(|retried| (100.0..=200.0).contains(&retried)), "only these are retried: {retried:?}");
+    let warned = home.warnings_with(&["a delivery failed"]).len();
+    assert!((1..=5).contains(&warned), "a line now and then, not one each: {warned}");
     regards.assert_left_as_found().await;
 }
 

@@ -55,6 +55,11 @@ fn document(page: &str, tenant: &str, example: &str, differs: Value) -> Shape {
     let mut response = Response::with_body(tenant, body.unwrap_or_else(|error| panic!("{file}: {error}")));
     // The older page's bodies have a trailing comma: the client knows its request all the same.
     response.correlation_id = Some("xxx".to_owned());
+    if page == "v1" {
+        // That page also shows the properties: these, and no other header than the tenant.
+        "REGARDS".clone_into(&mut response.app_id);
+        response.headers.retain(|(name, _)| name == "regards.tenant");
+    }
     let event = with(event(tenant, "xxx"), json!({ "productId": "xxx" }));
     Shape { response, event: with(event, differs) }
 }

@@ -17,6 +17,7 @@ pub const TIMESTAMP: u64 = 1_681_461_977;
 pub struct Response {
     pub body: Vec<u8>,
     pub correlation_id: Option<String>,
+    pub app_id: String,
     pub content_encoding: String,
     pub priority: u8,
     pub timestamp: u64,
@@ -41,6 +42,7 @@ impl Response {
         let text = |text: &str| AMQPValue::LongString(text.into());
         Self {
             correlation_id: parsed.get("correlationId").and_then(Value::as_str).map(str::to_owned),
+            app_id: "rs-lta-manager".to_owned(),
             content_encoding: "UTF-8".to_owned(),
             priority: 1,
             timestamp: TIMESTAMP,
@@ -84,7 +86,7 @@ impl Response {
             headers.insert(name.as_str().into(), value.clone());
         }
         let properties = BasicProperties::default()
-            .with_app_id("rs-lta-manager".into())
+            .with_app_id(self.app_id.as_str().into())
             .with_priority(self.priority)
             .with_timestamp(self.timestamp)
             .with_content_type("application/json".into())

@@ -1,0 +1,44 @@
+//! Losing the source's connection cancels nothing that was taken: what comes again is recognized, and delivered once.
+
+use crate::support::response::lives;
+use crate::support::{Home, Receiver, Regards, until};
+
+#[tokio::test]
+async fn what_is_redelivered_while_it_is_under_way_is_delivered_once() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(
+        &regards,
+        r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { hook: { webhook: { url: "${HOOK}", timeout: 60s } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+"#,
+    )
+    .with("HOOK", &receiver.url());
+    let relay = home.start_ready().await;
+    receiver.hold();
+    let published = lives("t", "redelivered", 5);
+    regards.publish_all(&published).await;
+    regards.vhost.wait_for_unacknowledged(&regards.queue, 10).await;
+
+    // The management API knows a connection only after a moment.
+    until("the connection to be closed and made anew", async || {
+        regards.vhost.close_connections_of(&regards.user).await;
+        match relay.metric("source_reconnects_total", &[("source", "regards")]).await? {
+            Some(1.0..) => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        }
+    })
+    .await;
+    relay.wait_until_ready().await;
+    regards.vhost.wait_for_unacknowledged(&regards.queue, 10).await;
+    receiver.release();
+
+    receiver.wait_for_accepted(10).await;
+    relay.stop().await;
+    assert_eq!(receiver.posted().len(), 10, "each once, although each came twice");
+    regards.assert_left_as_found().await;
+}
