@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How long anything in these tests may take before it counts as not happening. Generous: it costs only failing tests.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 const BETWEEN_PROBES: Duration = Duration::from_millis(50);
 
