@@ -14,7 +14,7 @@ check: lint ## format, lints and the tests that need no broker: before each comm
 test: lint ## everything, against a real RabbitMQ and a real Kafka
 	scripts/deny.sh
 	cargo test --locked --no-run
-	scripts/services.sh run -- cargo test --locked
+	RUST_TEST_THREADS=4 scripts/services.sh run -- cargo test --locked # most tests wait for a broker
 
 fmt: cargo ## formats the code
 	cargo fmt

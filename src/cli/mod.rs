@@ -131,6 +131,15 @@ fn load(global: &Global) -> Result<Config, ExitCode> {
         Ok((config, warnings)) => (Ok(config), warnings),
         Err(errors) => (Err(ExitCode::from(WRONG_INPUT)), errors),
     };
+    if found.iter().next().is_none() {
+        return config;
+    }
+    if global.log_format == LogFormat::Json {
+        // A log that a machine reads has nothing in it but its lines.
+        let (errors, warnings) = (found.errors(), found.warnings());
+        tracing::warn!(errors, warnings, problems = found.render(false), "the configuration has problems");
+        return config;
+    }
     let mut stderr = std::io::stderr().lock();
     let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // Nobody is there to read it.

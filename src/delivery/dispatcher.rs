@@ -20,6 +20,8 @@ use crate::spool::{DeadLetter, Spool};
 
 /// How many deliveries or ends of attempts are taken at once.
 const TURN: usize = 256;
+/// Before an attempt that failed for a reason of the relay's own is made again.
+const OWN_PAUSE: Duration = Duration::from_millis(100);
 /// What a sink gets beyond the grace to end the attempts under way.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -192,7 +194,10 @@ impl Dispatcher {
         }
         self.stats.count(DeliveryResult::Retried);
         self.notice_trouble(&delivery, cause, blame);
-        let pause = back_off(&self.retry, delivery.attempts).max(after.unwrap_or_default());
+        let pause = match blame {
+            Blame::Relay => after.unwrap_or(OWN_PAUSE),
+            Blame::Sink | Blame::Delivery => back_off(&self.retry, delivery.attempts).max(after.unwrap_or_default()),
+        };
         self.made += 1;
         self.later.push(Reverse(Later { due: Instant::now() + pause, number: self.made, lane, delivery }));
     }
