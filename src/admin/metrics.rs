@@ -120,6 +120,8 @@ fn sinks(to: &mut Exposition, stats: &Stats) {
     to.family("spool_deliveries", Kind::Gauge, "Deliveries that wait in the spool", none());
     to.family("spool_bytes", Kind::Gauge, "What the deliveries that wait in the spool take", none());
     to.family("spool_oldest_age_seconds", Kind::Gauge, "How long the oldest delivery has waited in the spool", none());
+    let most = [(vec![], stats.spool_max_bytes)];
+    to.family("spool_max_bytes", Kind::Gauge, "What the spool may take on disk: today its dead letters", most);
 }
 
 fn dead_letters(to: &mut Exposition, stats: &Stats) {

@@ -221,6 +221,7 @@ async fn every_configured_label_is_there_at_zero() {
         r#"spool_deliveries{sink="screen"} 0"#,
         r#"spool_bytes{sink="screen"} 0"#,
         r#"spool_oldest_age_seconds{sink="screen"} 0"#,
+        "spool_max_bytes 1300",
         r#"dead_letters_total{reason="not_utf8",sink=""} 0"#,
         r#"dead_letters_total{reason="refused",sink="screen"} 0"#,
         r#"dead_letters{reason="refused",sink="screen"} 0"#,

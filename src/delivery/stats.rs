@@ -21,6 +21,8 @@ pub struct Stats {
     pub sinks: Vec<Arc<SinkStats>>,
     /// In the order of the configuration, as the places in a plan count.
     pub routes: Vec<RouteStats>,
+    /// What the spool may take on disk, in bytes: nothing but dead letters is in it.
+    pub spool_max_bytes: u64,
     unrouted: AtomicU64,
     waiting: Mutex<Option<String>>,
     spool: OnceLock<Arc<Spool>>,
@@ -42,6 +44,7 @@ impl Stats {
                 .collect(),
             sinks: config.sinks.iter().map(|sink| Arc::new(SinkStats::new(sink.name.clone()))).collect(),
             routes: config.rules.routes.iter().map(|route| RouteStats::new(route.name.clone())).collect(),
+            spool_max_bytes: config.dead_letters.max_size,
             unrouted: AtomicU64::new(0),
             waiting: Mutex::new(Some("the relay is starting".to_owned())),
             spool: OnceLock::new(),
