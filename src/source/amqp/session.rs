@@ -28,7 +28,7 @@ use crate::source::receipt::Receipt;
 const TURN: usize = 256;
 /// Cumulative acknowledgements wait for each other, unless half of the prefetch is taken: each costs a broker as much as a
 /// message, and far more on a queue with 255 priorities.
-const BETWEEN_ACKNOWLEDGEMENTS: Duration = Duration::from_millis(5);
+const BETWEEN_ACKNOWLEDGEMENTS: Duration = Duration::from_millis(20);
 /// How often progress is looked at.
 const WATCH: Duration = Duration::from_secs(30);
 /// How often it is looked whether the consumer's share of the prefetch became too small.
