@@ -1,4 +1,4 @@
-//! Private authorities, client certificates, logins, a list of brokers: every way to connect that DESIGN promises.
+//! Private authorities, client certificates, logins, a list of brokers: every kind of connection that a file can ask for.
 
 use std::path::Path;
 

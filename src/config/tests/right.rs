@@ -223,7 +223,7 @@ fn the_schema_knows_every_key_and_takes_the_example() {
     assert!(schema["$defs"]["When"]["properties"].get("if").is_none(), "what comes later is not offered");
 }
 
-/// DESIGN's own example, but for what comes later and the files that aren't here: the braces of references need no quotes.
+/// Every setting in one file, but for what comes later and the files that aren't here: the braces of references need no quotes.
 #[test]
 fn references_stand_in_mappings_without_quotes() {
     let config = right_with(
