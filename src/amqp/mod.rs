@@ -84,6 +84,15 @@ async fn connect_one(connection: &AmqpConnection, url: &Secret, name: &str) -> R
     }
 }
 
+/// Waits, beside everything else, for the thread of a connection that is closed or lost. Dropping the connection would detach
+/// that thread just when it ends, and glibc (2.36) then reads its stack, which is unmapped already where stacks are big.
+pub fn join(connection: Connection) {
+    drop(tokio::task::spawn_blocking(move || {
+        // It ended with an error where the connection was lost, which is known.
+        let _ = connection.run();
+    }));
+}
+
 /// Where a connection leads: for messages, so without secrets.
 #[derive(Debug, Clone, Default)]
 pub struct Place {
