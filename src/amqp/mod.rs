@@ -93,6 +93,19 @@ pub fn join(connection: Connection) {
     }));
 }
 
+/// Every answer of a broker has a deadline.
+pub async fn answer<T>(
+    place: &Place,
+    doing: &str,
+    asked: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, Problem> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(Problem::explain(&error, place)),
+        Err(_) => Err(Problem::unanswered(place, doing, ANSWER_TIMEOUT)),
+    }
+}
+
 /// Where a connection leads: for messages, so without secrets.
 #[derive(Debug, Clone, Default)]
 pub struct Place {

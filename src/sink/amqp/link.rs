@@ -1,13 +1,12 @@
 //! The connection to the broker and the channels on it: opened when something is to be published, never repaired.
 
-use std::future::Future;
 use std::time::Duration;
 
 use lapin::options::{ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, ExchangeKind};
 
-use crate::amqp::{self, ANSWER_TIMEOUT, Place, Problem, ProblemKind};
+use crate::amqp::{self, Place, Problem, ProblemKind, answer};
 use crate::config::AmqpConnection;
 use crate::sink::{Blame, Verdict};
 
@@ -105,7 +104,8 @@ async fn declare(
     options: ExchangeDeclareOptions,
 ) -> Result<(), Failure> {
     let declaring = channel.exchange_declare(settings.exchange.clone(), kind, options, FieldTable::default());
-    answer(place, "exchange.declare", declaring).await.map_err(|mut failure| {
+    answer(place, "exchange.declare", declaring).await.map_err(|problem| {
+        let mut failure = Failure::from(problem);
         if failure.blame == Blame::Delivery && settings.declare.is_none() {
             failure.cause.push_str("; the sink can declare it itself: `declare: { type: topic }`");
         }
@@ -120,14 +120,6 @@ fn exchange_kind(kind: &str) -> ExchangeKind {
         "headers" => ExchangeKind::Headers,
         "topic" => ExchangeKind::Topic,
         other => ExchangeKind::Custom(other.to_owned()),
-    }
-}
-
-async fn answer<T>(place: &Place, doing: &str, asking: impl Future<Output = lapin::Result<T>>) -> Result<T, Failure> {
-    match tokio::time::timeout(ANSWER_TIMEOUT, asking).await {
-        Ok(Ok(answered)) => Ok(answered),
-        Ok(Err(error)) => Err(Problem::explain(&error, place).into()),
-        Err(_) => Err(Problem::unanswered(place, doing, ANSWER_TIMEOUT).into()),
     }
 }
 

@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::prefetch::{Largest, Prefetch};
 use super::{AmqpSource, State};
 use crate::amqp::values::{self, short};
-use crate::amqp::{self, ANSWER_TIMEOUT, Place, Problem};
+use crate::amqp::{self, ANSWER_TIMEOUT, Place, Problem, answer};
 use crate::config::{Argument, DeclareQueue, QueueDeclaration, QueueKind};
 use crate::event::{HeaderValue, Message, Properties};
 use crate::source::ledger::{Identity, Received};
@@ -391,15 +391,6 @@ fn arguments(declaration: &QueueDeclaration) -> Result<FieldTable, Problem> {
         table.insert(short("an argument's name", name).map_err(|error| settings(&error))?, value);
     }
     Ok(table)
-}
-
-/// Every answer of a broker has a deadline.
-async fn answer<T>(place: &Place, doing: &str, asked: impl Future<Output = lapin::Result<T>>) -> Result<T, Problem> {
-    match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(Problem::explain(&error, place)),
-        Err(_) => Err(Problem::unanswered(place, doing, ANSWER_TIMEOUT)),
-    }
 }
 
 fn settings(error: &values::TooLong) -> Problem {
