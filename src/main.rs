@@ -1,6 +1,6 @@
 //! Arguments in, exit code out, on stacks that no message can overflow.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -16,6 +16,17 @@ const STACK: usize = 512 * 1024 * 1024;
 
 /// Says how big the stacks are of threads that others start: lapin's, tokio's.
 const STACK_VARIABLE: &str = "RUST_MIN_STACK";
+
+/// Keeps the stacks of threads that have ended for the next ones, instead of unmapping each at once since it is so big: glibc
+/// (until 2.36 at least) still reads the stack of a thread that ends while its handle is dropped, as lapin and tokio do. What
+/// a stack in this cache had of memory is given back all the same. Another libc takes no notice.
+const STACK_CACHE: &str = "glibc.pthread.stack_cache_size";
+
+/// More than all the stacks there can be, in bytes.
+const STACK_CACHE_SIZE: u64 = 1 << 40;
+
+/// Where glibc is told so.
+const TUNABLES_VARIABLE: &str = "GLIBC_TUNABLES";
 
 /// Set by the first of both processes, so that there is never a third.
 const MARKER: &str = "REGARDS_RELAY_STACK_SET";
@@ -51,14 +62,17 @@ fn say(line: &str) {
 /// Starts this program anew in its own place with big stacks, if it doesn't have them yet. Returns only if nothing is to be
 /// done, or with why nothing can be done.
 ///
-/// The standard library reads the size once from the environment, and a process can't safely change its own.
+/// Both variables are read once as a process starts, and it can't safely change its own.
 fn ensure_stacks() -> Option<String> {
-    let set = std::env::var(STACK_VARIABLE).ok().and_then(|size| size.parse().ok());
-    if set.is_some_and(|size: usize| size >= STACK) {
+    let stack = std::env::var(STACK_VARIABLE).ok().and_then(|size| size.parse().ok());
+    let is_big = stack.is_some_and(|size: usize| size >= STACK);
+    let tunables = std::env::var_os(TUNABLES_VARIABLE).filter(|set| !set.is_empty());
+    let is_cached = tunables.as_ref().is_some_and(|set| set.to_string_lossy().contains(STACK_CACHE));
+    if is_big && is_cached {
         return None;
     }
     if std::env::var_os(MARKER).is_some() {
-        return Some(format!("{STACK_VARIABLE} is too small, though it was set"));
+        return Some(format!("{STACK_VARIABLE} or {TUNABLES_VARIABLE} does not have what it was set to"));
     }
     let program = match std::env::current_exe() {
         Ok(program) => program,
@@ -69,7 +83,18 @@ fn ensure_stacks() -> Option<String> {
     let mut arguments = std::env::args_os();
     let name = arguments.next();
     let mut command = Command::new(&program);
-    command.arg0(name.as_deref().unwrap_or(OsStr::new("regards-relay"))).args(arguments);
-    let cause = command.env(STACK_VARIABLE, STACK.to_string()).env(MARKER, "1").exec();
+    command.arg0(name.as_deref().unwrap_or(OsStr::new("regards-relay"))).args(arguments).env(MARKER, "1");
+    if !is_big {
+        command.env(STACK_VARIABLE, STACK.to_string());
+    }
+    if !is_cached {
+        let mut tunables = tunables.map_or_else(OsString::new, |mut set| {
+            set.push(":");
+            set
+        });
+        tunables.push(format!("{STACK_CACHE}={STACK_CACHE_SIZE}"));
+        command.env(TUNABLES_VARIABLE, tunables);
+    }
+    let cause = command.exec();
     Some(format!("the relay can't start itself anew with big stacks ({}): {cause}", program.display()))
 }

@@ -84,15 +84,6 @@ async fn connect_one(connection: &AmqpConnection, url: &Secret, name: &str) -> R
     }
 }
 
-/// Waits, beside everything else, for the thread of a connection that is closed or lost. Dropping the connection would detach
-/// that thread just when it ends, and glibc (2.36) then reads its stack, which is unmapped already where stacks are big.
-pub fn join(connection: Connection) {
-    drop(tokio::task::spawn_blocking(move || {
-        // It ended with an error where the connection was lost, which is known.
-        let _ = connection.run();
-    }));
-}
-
 /// Every answer of a broker has a deadline.
 pub async fn answer<T>(
     place: &Place,

@@ -21,7 +21,6 @@ pub use letter::DeadLetter;
 pub use reader::{DeadLetters, Filter, Listed, Shown};
 pub use tally::{Tally, TallyRow};
 
-use std::mem::ManuallyDrop;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -46,8 +45,7 @@ const CLOSED: &str = "the spool is closed: nothing more can be stored by this ru
 pub struct Spool {
     to: Sender<Command>,
     shared: Arc<Shared>,
-    /// Never dropped: glibc (2.36) can't detach a thread safely just when it ends and its stack is big.
-    writer: ManuallyDrop<JoinHandle<()>>,
+    writer: JoinHandle<()>,
 }
 
 /// What the writer tells of itself.
@@ -76,7 +74,7 @@ impl Spool {
             .name("spool".to_owned())
             .spawn(move || writer.run())
             .map_err(|cause| SpoolError::io(&config.path, "no thread can be started to write to it", cause))?;
-        Ok(Self { to, shared, writer: ManuallyDrop::new(writer) })
+        Ok(Self { to, shared, writer })
     }
 
     /// Like [`open`](Self::open), but waits for as long as another relay holds the file; each time that is found so, `told`

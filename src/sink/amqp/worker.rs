@@ -22,7 +22,7 @@ use super::link::{self, Failure, Settings};
 use super::publish::Publish;
 use super::send::{self, Broken};
 use super::window::{self, Mark};
-use crate::amqp::{self, Place};
+use crate::amqp::Place;
 use crate::sink::{Attempt, Blame, Outgoing, Verdict};
 
 /// Windows under way at once, each on its own channel.
@@ -155,10 +155,6 @@ impl Worker {
         if let Some(link) = self.link.take() {
             // A connection that is lost has nothing to close; a broker that doesn't answer is left to its own time-outs.
             let _ = timeout(CLOSE_TIMEOUT, link.connection.close(200, ShortString::default())).await;
-            // A window that is still open holds it, too; then that one lets go of it.
-            if let Some(connection) = Arc::into_inner(link.connection) {
-                amqp::join(connection);
-            }
         }
     }
 

@@ -97,7 +97,6 @@ impl Session {
         state.ledger.lose_channel();
         // A lost connection has nothing to close; a broker that doesn't answer is left to its time-out.
         let _ = tokio::time::timeout(ANSWER_TIMEOUT, self.connection.close(200, ShortString::default())).await;
-        amqp::join(self.connection);
         ended
     }
 
