@@ -53,6 +53,12 @@ impl Relay {
         Self { config, stats }
     }
 
+    /// What it was given.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// What it counts, for who shows it.
     #[must_use]
     pub fn stats(&self) -> Arc<Stats> {

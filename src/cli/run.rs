@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin;
+use crate::admin::{self, Admin};
 use crate::config::{Config, SinkKind, SourceKind};
 use crate::relay::Relay;
 
@@ -27,13 +27,12 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
 async fn relay(config: Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
-    announce(&config);
-    let listen = config.admin.listen;
     let relay = Relay::new(config);
-    let _admin = match listen {
+    let admin = match relay.config().admin.listen {
         Some(address) => Some(admin::serve(address, relay.stats()).await?),
         None => None,
     };
+    announce(relay.config(), admin.as_ref());
     relay.run(stop).await?;
     tracing::info!("stopped; everything taken is delivered, kept, or back in its queue");
     Ok(())
@@ -67,7 +66,7 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
 }
 
 /// One line that says what this relay will do.
-fn announce(config: &Config) {
+fn announce(config: &Config, admin: Option<&Admin>) {
     let sources: Vec<_> = config
         .sources
         .iter()
@@ -90,7 +89,7 @@ fn announce(config: &Config) {
             format!("{} ({kind})", sink.name)
         })
         .collect();
-    let admin = config.admin.listen.map_or_else(|| "off".to_owned(), |address| format!("http://{address}"));
+    let admin = admin.map_or_else(|| "off".to_owned(), |admin| format!("http://{}", admin.address()));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         sources = sources.join(", "),

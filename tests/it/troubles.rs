@@ -81,15 +81,8 @@ async fn a_connection_that_an_administrator_closes() {
     let regards = Regards::new().await;
     let home = Home::of(&regards, ROUTES);
     let relay = home.start_ready().await;
-    // The management API knows a connection only after a moment.
-    until("the connection to be closed and counted", async || {
-        regards.vhost.close_connections_of(&regards.user).await;
-        match relay.metric("source_reconnects_total", &[("source", "regards")]).await? {
-            Some(1.0..) => Ok(()),
-            seen => Err(format!("{seen:?}")),
-        }
-    })
-    .await;
+    regards.vhost.close_connection_of(&regards.user).await;
+    relay.wait_for_metric("source_reconnects_total", &[("source", "regards")], 1.0).await;
     assert_recovers(&regards, &home, relay).await;
 }
 

@@ -141,9 +141,15 @@ impl VHost {
         self.rabbit.delete(&format!("permissions/{}/{}", encode(&self.name), encode(user))).await;
     }
 
-    /// Closes every connection that `user` has, as an administrator would.
-    pub async fn close_connections_of(&self, user: &str) {
-        self.rabbit.delete(&format!("connections/username/{}", encode(user))).await;
+    /// Closes the connection of `user`, once, as an administrator would. The management API knows it only after a moment.
+    pub async fn close_connection_of(&self, user: &str) {
+        let name = until(&format!("a connection of {user}"), async || {
+            let connections = self.connections().await?;
+            let connection = connections.iter().find(|connection| connection["user"] == user);
+            connection.and_then(|connection| connection["name"].as_str().map(str::to_owned)).ok_or("none".to_owned())
+        })
+        .await;
+        self.rabbit.delete(&format!("connections/{}", encode(&name))).await;
     }
 
     pub fn url_for(&self, user: &str, password: &str) -> String {
@@ -230,13 +236,14 @@ impl VHost {
     }
 
     /// How many messages a queue holds, ready or not, once nobody but the administrator is here any more: a consumer that
-    /// is gone may still hold some until its connection is.
+    /// is gone may still hold some until its connection is, and the queue hears of that a moment later.
     pub async fn left_in(&self, queue: &str) -> u32 {
         until("the queue to be left alone", async || {
             let others = self.others().await?;
+            let held = self.statistics(queue).await?["messages_unacknowledged"].as_u64();
             match self.depth(queue).await {
-                (left, 0) if others == 0 => Ok(left),
-                (_, consumers) => Err(format!("{consumers} consumers of {queue}, {others} connections")),
+                (left, 0) if others == 0 && held == Some(0) => Ok(left),
+                (_, consumers) => Err(format!("{consumers} consumers of {queue}, {others} connections, held {held:?}")),
             }
         })
         .await
@@ -244,10 +251,16 @@ impl VHost {
 
     /// How many connections there are that aren't the administrator's.
     async fn others(&self) -> Result<usize, String> {
-        let connections = self.rabbit.get(&format!("vhosts/{}/connections", encode(&self.name))).await?;
-        let connections = connections.as_array().ok_or("no list of connections")?;
         let administrator = self.rabbit.services.amqp_user();
-        Ok(connections.iter().filter(|connection| connection["user"] != administrator).count())
+        Ok(self.connections().await?.iter().filter(|connection| connection["user"] != administrator).count())
+    }
+
+    /// What the management API says about each connection.
+    async fn connections(&self) -> Result<Vec<Value>, String> {
+        match self.rabbit.get(&format!("vhosts/{}/connections", encode(&self.name))).await? {
+            Value::Array(connections) => Ok(connections),
+            other => Err(format!("no list of connections: {other}")),
+        }
     }
 
     /// What the management API says about a queue: `messages_ready`, `messages_unacknowledged` and many more. Some
@@ -262,6 +275,18 @@ impl VHost {
             let statistics = self.statistics(queue).await?;
             match statistics["messages_unacknowledged"].as_u64() {
                 Some(seen) if seen == count => Ok(()),
+                seen => Err(format!("{seen:?}")),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the queue has given out `count` messages again that it had given out before.
+    pub async fn wait_for_redelivered(&self, queue: &str, count: u64) {
+        until(&format!("{count} messages of {queue} redelivered"), async || {
+            let statistics = self.statistics(queue).await?;
+            match statistics["message_stats"]["redeliver"].as_u64() {
+                Some(seen) if seen >= count => Ok(()),
                 seen => Err(format!("{seen:?}")),
             }
         })

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -12,23 +11,19 @@ use super::{Regards, Services, until, use_ring};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_regards-relay");
 
-/// Below the ports that systems give to clients, and below those that `services.sh` takes.
-const ADMIN_PORTS: std::ops::Range<u16> = 10_000..20_000;
-
 /// A directory with `routes.yaml` and data, in which the relay can be run again and again.
 pub struct Home {
     dir: TempDir,
     variables: Vec<(String, String)>,
     secrets: Vec<String>,
-    admin: u16,
 }
 
 impl Home {
-    /// A home with this `routes.yaml`. An `admin:` of its own is added.
+    /// A home with this `routes.yaml`. An `admin:` is added: each relay takes a port that is free.
     pub fn new(routes: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("regards-relay-home").tempdir().expect("a directory");
-        let home = Self { dir, variables: Vec::new(), secrets: Vec::new(), admin: free_admin_port() };
-        home.write("routes.yaml", &format!("{routes}\nadmin: {{ listen: \"127.0.0.1:{}\" }}\n", home.admin));
+        let home = Self { dir, variables: Vec::new(), secrets: Vec::new() };
+        home.write("routes.yaml", &format!("{routes}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n"));
         home
     }
 
@@ -102,9 +97,10 @@ impl Home {
         let output = File::options().create(true).append(true).open(self.output_path()).expect("an output");
         let mut command = self.command();
         command.arg("--log-format=json").arg("run").stdin(Stdio::null()).stdout(output).stderr(log());
+        let logged_before = self.log().len();
         let child = command.spawn().expect("the relay's binary");
         use_ring();
-        Relay { home: self, child, http: reqwest::Client::new() }
+        Relay { home: self, child, logged_before, http: reqwest::Client::new() }
     }
 
     /// Starts the relay and waits until every source consumes.
@@ -133,10 +129,6 @@ impl Home {
     /// What stdout sinks wrote.
     pub fn output(&self) -> String {
         std::fs::read_to_string(self.output_path()).unwrap_or_default()
-    }
-
-    pub fn admin_url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.admin)
     }
 
     fn command(&self) -> Command {
@@ -175,19 +167,31 @@ impl Drop for Home {
 pub struct Relay<'a> {
     home: &'a Home,
     child: Child,
+    /// How long the log was when it was started, in bytes.
+    logged_before: usize,
     http: reqwest::Client,
 }
 
 impl Relay<'_> {
     /// A page of the admin listener: its status and its text.
     pub async fn page(&self, path: &str) -> Result<(u16, String), String> {
-        let answer = self.http.get(self.home.admin_url(path)).send().await.map_err(|error| format!("{error:?}"))?;
+        let url = format!("{}{path}", self.admin()?);
+        let answer = self.http.get(url).send().await.map_err(|error| format!("{error:?}"))?;
         let status = answer.status().as_u16();
         let text = answer.text().await.map_err(|error| error.to_string())?;
         for secret in &self.home.secrets {
             assert!(!text.contains(secret.as_str()), "{path} says a secret: {secret}");
         }
         Ok((status, text))
+    }
+
+    /// Where its admin listener is, as the line says that it starts with.
+    fn admin(&self) -> Result<String, String> {
+        let log = self.home.log();
+        let lines = log.get(self.logged_before..).unwrap_or_default().lines();
+        let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let started = lines.find(|line| line["message"] == "relaying").ok_or("it has not said that it relays")?;
+        started["admin"].as_str().map(str::to_owned).ok_or(format!("no admin listener in {started}"))
     }
 
     pub async fn wait_until_ready(&self) {
@@ -276,18 +280,4 @@ pub fn sum_of(metrics: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64>
     };
     let values = metrics.lines().filter(of_that_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
     values.reduce(|sum, value| sum + value)
-}
-
-fn free_admin_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let count = ADMIN_PORTS.end - ADMIN_PORTS.start;
-    let start = u16::try_from(std::process::id() % u32::from(count)).expect("below 10,000");
-    for _ in 0..count {
-        let offset = (start + NEXT.fetch_add(1, Ordering::Relaxed)) % count;
-        let port = ADMIN_PORTS.start + offset;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port in {ADMIN_PORTS:?}")
 }
