@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::config::{
-    AdminConfig, Config, DeadLettersConfig, DeliveryConfig, OrderBy, RecordingConfig, Retry, SinkConfig, SinkKind,
-    SourceConfig, SourceKind, SpoolConfig,
+    AdminConfig, Config, DeadLettersConfig, DeliveryConfig, OnCorrupt, OrderBy, RecordingConfig, Retry, SinkConfig,
+    SinkKind, SourceConfig, SourceKind, SpoolConfig,
 };
 use crate::delivery::DeliveryResult;
 use crate::event::{FAMILIES, Format, Message, Properties, Reading, Reason, SourceName, Validation};
@@ -46,7 +46,7 @@ fn config(data_dir: PathBuf) -> Config {
             routes: vec![Route { name, when, to: vec![SinkIndex(0)], is_final: false }],
             unrouted: Unrouted::DeadLetter,
         },
-        spool: SpoolConfig { path: data_dir.join("spool.db") },
+        spool: SpoolConfig { path: data_dir.join("spool.db"), on_corrupt: OnCorrupt::Stop },
         dead_letters: DeadLettersConfig { keep: None, max_size: 1_300 },
         delivery: DeliveryConfig { shutdown_grace: Duration::ZERO, max_in_flight_bytes: 0 },
         admin: AdminConfig { listen: None },

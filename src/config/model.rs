@@ -334,6 +334,17 @@ pub struct FileConfig {
 pub struct SpoolConfig {
     /// The SQLite file, absolute.
     pub path: PathBuf,
+    /// What a start does with a file that is damaged.
+    pub on_corrupt: OnCorrupt,
+}
+
+/// What a start does with a spool that is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnCorrupt {
+    /// Nothing: it ends, and says what a person can do.
+    Stop,
+    /// Renames it, and begins a new one.
+    SetAside,
 }
 
 /// `dead_letters:`.

@@ -3,7 +3,7 @@
 //! Nothing here knows what goes together or refers to what: that is checked where this becomes a [`Config`](super::Config).
 
 use super::decode::{List, Named, OneOrMany, mapping};
-use super::model::{KafkaTimestamp, OrderBy, QueueKind};
+use super::model::{KafkaTimestamp, OnCorrupt, OrderBy, QueueKind};
 use super::scalar::{
     Argument, Attempts, Count, Flag, FormatChoice, GiveUp, Keep, Later, OneOf, Percent, Period, Rate, SecretText, Size,
     Text, UrlText, Word,
@@ -364,6 +364,8 @@ mapping! {
         max_size: Size,
         /// How much of it one sink may take
         max_share: Percent,
+        /// What a start does with a damaged file: end, or rename it and begin a new one
+        on_corrupt: OneOf<OnCorrupt>,
     }
 }
 
@@ -393,6 +395,10 @@ impl Word for Validation {
 
 impl Word for QueueKind {
     const WORDS: &'static [(&'static str, Self)] = &[("classic", Self::Classic), ("quorum", Self::Quorum)];
+}
+
+impl Word for OnCorrupt {
+    const WORDS: &'static [(&'static str, Self)] = &[("stop", Self::Stop), ("set_aside", Self::SetAside)];
 }
 
 impl Word for OrderBy {

@@ -65,6 +65,14 @@ pub enum SpoolError {
         /// Why.
         cause: std::io::Error,
     },
+    /// What SQLite reads of it can't be.
+    #[error("the spool {} is damaged ({found}): what can be saved of it, `sqlite3 {} .recover` prints; move it away together with its `-wal`, and a new one is begun, or let the relay do so with `spool: {{ on_corrupt: set_aside }}`", .path.display(), .path.display())]
+    Corrupt {
+        /// The SQLite file.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
     /// SQLite says no.
     #[error("the spool {} can't be used: {cause}{}", .path.display(), advice(.cause))]
     Sqlite {
@@ -85,7 +93,10 @@ impl SpoolError {
 
     pub(super) fn sqlite(path: &Path) -> impl FnOnce(rusqlite::Error) -> Self + use<> {
         let path = path.to_owned();
-        |cause| Self::Sqlite { path, cause }
+        |cause| match cause.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt { path, found: cause.to_string() },
+            _ => Self::Sqlite { path, cause },
+        }
     }
 }
 
@@ -103,9 +114,6 @@ fn holder(pid: Option<u32>) -> String {
 fn advice(cause: &rusqlite::Error) -> &'static str {
     match cause.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => " (make room on its disk)",
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            " (it is damaged: move it away, keep it for `sqlite3 … .recover`, and the relay begins a new one)"
-        }
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             " (the relay's user must be able to write to the file and to its directory)"
         }

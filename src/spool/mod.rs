@@ -8,6 +8,7 @@
 //!
 //! This module knows nothing of why a delivery failed or what is tried next.
 
+mod damage;
 mod database;
 mod letter;
 mod lock;
@@ -69,7 +70,7 @@ impl Spool {
     pub fn open(config: &SpoolConfig, dead_letters: &DeadLettersConfig) -> Result<Self, SpoolError> {
         let (to, from) = mpsc::channel();
         let shared = Arc::new(Shared { tallies: Mutex::default(), problem: Mutex::default() });
-        let writer = Writer::open(&config.path, dead_letters, from, Arc::clone(&shared))?;
+        let writer = Writer::open(config, dead_letters, from, Arc::clone(&shared))?;
         let writer = std::thread::Builder::new()
             .name("spool".to_owned())
             .spawn(move || writer.run())

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use uuid::Uuid;
 
 use super::*;
+use crate::config::OnCorrupt;
 use crate::event::{HeaderValue, Message, Properties, Reason, SourceName};
 use crate::rules::SinkName;
 use crate::source::{EntryId, Settled};
@@ -16,17 +17,18 @@ const GRACE: Duration = Duration::from_secs(20);
 
 struct Setup {
     directory: tempfile::TempDir,
+    on_corrupt: OnCorrupt,
     limits: DeadLettersConfig,
 }
 
 impl Setup {
     fn new() -> Self {
         let limits = DeadLettersConfig { keep: None, max_size: 1 << 30 };
-        Self { directory: tempfile::tempdir().unwrap(), limits }
+        Self { directory: tempfile::tempdir().unwrap(), on_corrupt: OnCorrupt::Stop, limits }
     }
 
     fn config(&self) -> SpoolConfig {
-        SpoolConfig { path: self.directory.path().join("data/spool.db") }
+        SpoolConfig { path: self.directory.path().join("data/spool.db"), on_corrupt: self.on_corrupt }
     }
 
     fn open(&self) -> Spool {
@@ -355,6 +357,71 @@ fn dead_letters_are_read_after_a_crash() {
     }
     let letters = DeadLetters::open_read_only(&crashed.join("spool.db")).unwrap();
     assert!(letters.show(1).unwrap().is_some());
+}
+
+/// Leaves the spool as a killed relay does, with its pages from the second third on overwritten.
+async fn leave_damaged(setup: &Setup) -> Vec<u8> {
+    let spool = setup.open();
+    let settled = store(&spool, 0..500);
+    spool.close(GRACE).await;
+    assert_eq!(all(settled).await.len(), 500);
+    let path = setup.config().path;
+    let mut bytes = std::fs::read(&path).unwrap();
+    let third = bytes.len() / 3;
+    bytes[third..2 * third].fill(0xa5);
+    std::fs::write(&path, &bytes).unwrap();
+    // Any log will do: that there is one says that nobody closed the file.
+    std::fs::write(path.with_file_name("spool.db-wal"), [0; 32]).unwrap();
+    bytes
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_not_used_and_left_alone() {
+    let setup = Setup::new();
+    let bytes = leave_damaged(&setup).await;
+    let refused = Spool::open(&setup.config(), &setup.limits).unwrap_err().to_string();
+    assert!(refused.contains("spool.db is damaged ("), "{refused}");
+    assert!(refused.contains("on_corrupt: set_aside"), "{refused}");
+    assert!(has_same_pages(&setup.config().path, &bytes), "it can still be recovered from");
+}
+
+/// Opening a file may count in its first page that it was opened.
+fn has_same_pages(path: &Path, bytes: &[u8]) -> bool {
+    std::fs::read(path).unwrap()[4096..] == bytes[4096..]
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_set_aside_where_the_configuration_says_so() {
+    let mut setup = Setup::new();
+    let bytes = leave_damaged(&setup).await;
+    setup.on_corrupt = OnCorrupt::SetAside;
+    let spool = setup.open();
+    assert_eq!(spool.problem(), None);
+    assert_eq!(all(store(&spool, 0..1)).await, done(0..1));
+    assert_eq!(setup.ids(&Filter::default()), [1], "in a new file");
+    spool.close(GRACE).await;
+    let names = std::fs::read_dir(setup.config().path.parent().unwrap()).unwrap().map(|file| file.unwrap().path());
+    let aside: Vec<_> = names.filter(|path| path.to_string_lossy().contains("spool.db.corrupt-2")).collect();
+    assert!(aside.iter().any(|path| has_same_pages(path, &bytes)), "kept as it was: {aside:?}");
+}
+
+#[tokio::test]
+async fn what_a_killed_relay_left_is_examined_and_used() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    assert_eq!(all(store(&spool, 0..3)).await, done(0..3));
+    let data = setup.config().path;
+    let killed = Setup::new();
+    std::fs::create_dir_all(killed.config().path.parent().unwrap()).unwrap();
+    for name in ["spool.db", "spool.db-wal"] {
+        std::fs::copy(data.with_file_name(name), killed.config().path.with_file_name(name)).unwrap();
+    }
+    assert!(damage::was_left_open(&killed.config().path));
+    let next = killed.open();
+    assert_eq!(killed.ids(&Filter::default()), [3, 2, 1]);
+    next.close(GRACE).await;
+    assert!(!damage::was_left_open(&killed.config().path), "a clean end leaves no log");
+    spool.close(GRACE).await;
 }
 
 #[tokio::test]

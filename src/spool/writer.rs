@@ -1,7 +1,7 @@
 //! The one thread that writes: many letters in one transaction, one fsync for all of them.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use super::database::{Database, SpoolError};
 use super::lock::Lock;
-use super::{CLOSED, DeadLetter, Shared};
-use crate::config::DeadLettersConfig;
+use super::{CLOSED, DeadLetter, Shared, damage};
+use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::event::Reason;
 use crate::rules::SinkName;
 use crate::source::Receipt;
@@ -117,19 +117,13 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn open(
-        path: &Path,
+        config: &SpoolConfig,
         dead_letters: &DeadLettersConfig,
         from: Receiver<Command>,
         shared: Arc<Shared>,
     ) -> Result<Self, SpoolError> {
-        let path = Database::locate(path)?;
+        let path = Database::locate(&config.path)?;
         let lock = Lock::take(&path)?;
-        let database = Database::open(&path)?;
-        match database.checkpoint() {
-            // Not worth a relay that doesn't start: no commit of this process has failed yet.
-            Err(busy) if busy.is_busy() => tracing::warn!("{busy}"),
-            end => end?,
-        }
         let mut writer = Self {
             path,
             keep: dead_letters.keep,
@@ -144,9 +138,32 @@ impl Writer {
             closing: None,
             lock,
         };
-        writer.take_up(&database)?;
-        writer.database = Some(database);
+        let opened = match writer.open_first() {
+            Err(damaged @ SpoolError::Corrupt { .. }) if config.on_corrupt == OnCorrupt::SetAside => {
+                let aside = damage::set_aside(&writer.path)?;
+                tracing::error!(aside = %aside.display(), "{damaged}; it was set aside and a new one is begun");
+                writer.open_first()
+            }
+            opened => opened,
+        };
+        writer.database = Some(opened?);
         Ok(writer)
+    }
+
+    /// Opens the file as whoever had it last left it.
+    fn open_first(&mut self) -> Result<Database, SpoolError> {
+        let is_doubtful = damage::was_left_open(&self.path);
+        let database = Database::open(&self.path)?;
+        if is_doubtful {
+            damage::examine(&database, &self.path)?;
+        }
+        match database.checkpoint() {
+            // Not worth a relay that doesn't start: no commit of this process has failed yet.
+            Err(busy) if busy.is_busy() => tracing::warn!("{busy}"),
+            end => end?,
+        }
+        self.take_up(&database)?;
+        Ok(database)
     }
 
     /// Reads from the file what the writer has to know of it.

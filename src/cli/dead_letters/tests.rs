@@ -10,7 +10,7 @@ use expect_test::{Expect, expect};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{DeadLettersConfig, SpoolConfig};
+use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::event::{Event, FAMILIES, HeaderValue, Message, Properties, Reading, SourceName, Validation};
 use crate::rules::SinkName;
 use crate::source::{EntryId, Receipt};
@@ -37,7 +37,8 @@ fn message(body: &[u8]) -> Arc<Message> {
 async fn kept() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let limits = DeadLettersConfig { keep: None, max_size: 1 << 20 };
-    let spool = Spool::open(&SpoolConfig { path: directory.path().join("spool.db") }, &limits).unwrap();
+    let config = SpoolConfig { path: directory.path().join("spool.db"), on_corrupt: OnCorrupt::Stop };
+    let spool = Spool::open(&config, &limits).unwrap();
     let reading = Reading {
         family: FAMILIES.iter().find(|family| family.name == "lta").unwrap(),
         validation: Validation::Lenient,

@@ -21,7 +21,7 @@ use std::time::Duration;
 use self::common::{GIB, HOUR, MIB, SECOND, later, not_in_force, period, size};
 use super::decode::{self, At};
 use super::diagnostic::Diagnostic;
-use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, SpoolConfig};
+use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, OnCorrupt, SpoolConfig};
 use super::raw;
 use super::reader::Reader;
 use super::words::clean;
@@ -103,7 +103,8 @@ fn spool(raw: Option<&At<raw::Spool>>, data_dir: &Path, reader: &mut Reader<'_>)
             not_in_force(reader, key, span, "nothing but dead letters is kept on disk in this version");
         }
     }
-    SpoolConfig { path: data_dir.join(path) }
+    let on_corrupt = raw.and_then(|raw| raw.value.on_corrupt.as_ref());
+    SpoolConfig { path: data_dir.join(path), on_corrupt: on_corrupt.map_or(OnCorrupt::Stop, |at| at.value.0) }
 }
 
 fn dead_letters(raw: Option<&At<raw::DeadLetters>>, reader: &mut Reader<'_>) -> DeadLettersConfig {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Strictness, options, right, right_with, routes, sink, source};
 use crate::config::{
-    Argument, Config, KafkaTimestamp, OrderBy, QueueKind, SinkKind, SourceKind, WebhookAuth, WebhookUrl,
+    Argument, Config, KafkaTimestamp, OnCorrupt, OrderBy, QueueKind, SinkKind, SourceKind, WebhookAuth, WebhookUrl,
 };
 use crate::event::{Format, Validation};
 use crate::rules::{Field, SinkIndex, Unrouted};
@@ -25,6 +25,7 @@ fn defaults() {
     assert_eq!(config.name, "urn:regards-relay:machine");
     assert_eq!(config.data_dir, Path::new("/data"));
     assert_eq!(config.spool.path, Path::new("/data/spool.db"));
+    assert_eq!(config.spool.on_corrupt, OnCorrupt::Stop);
     assert_eq!(config.admin.listen.unwrap().to_string(), "127.0.0.1:9464");
     assert_eq!(config.delivery.shutdown_grace, Duration::from_secs(20));
     assert_eq!(config.delivery.max_in_flight_bytes, 64 << 20);
