@@ -12,7 +12,7 @@
 //! - [`spool`]: what is kept on disk: dead letters.
 //! - [`delivery`]: one event for one sink, until it is settled: lanes and retries.
 //! - [`relay`]: all of it together: start, stop.
-//! - [`admin`]: health and metrics over HTTP.
+//! - [`admin`]: health and metrics over HTTP; the control socket.
 //! - [`telemetry`]: the log.
 //! - [`cli`]: one file a command.
 

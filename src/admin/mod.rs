@@ -1,8 +1,10 @@
-//! The read-only HTTP listener: is it alive, is it ready, and what has it counted.
+//! The read-only HTTP listener: is it alive, is it ready, and what has it counted. What changes something goes over the
+//! [`control`] socket.
 //!
-//! It reads what the relay counts and changes nothing. Whoever can reach it can keep it busy, never the relay: connections,
+//! The listener reads what the relay counts and changes nothing. Whoever can reach it can keep it busy, never the relay: connections,
 //! headers and the time of each are bounded.
 
+pub mod control;
 mod exposition;
 mod metrics;
 

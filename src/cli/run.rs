@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, control};
 use crate::config::{Config, SinkKind, SourceKind};
 use crate::relay::Relay;
 
@@ -32,6 +32,7 @@ async fn relay(config: Config) -> anyhow::Result<()> {
         Some(address) => Some(admin::serve(address, relay.stats()).await?),
         None => None,
     };
+    let _control = control::serve(control::socket(&relay.config().data_dir), relay.stats());
     announce(relay.config(), admin.as_ref());
     relay.run(stop).await?;
     tracing::info!("stopped; everything taken is delivered, kept, or back in its queue");

@@ -3,8 +3,10 @@
 //! Every label that the configuration names is there from the start, at zero.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::SetOnce;
 
 use crate::config::Config;
 use crate::event::SourceName;
@@ -25,7 +27,7 @@ pub struct Stats {
     pub spool_max_bytes: u64,
     unrouted: AtomicU64,
     waiting: Mutex<Option<String>>,
-    spool: OnceLock<Arc<Spool>>,
+    spool: SetOnce<Arc<Spool>>,
 }
 
 impl Stats {
@@ -47,7 +49,7 @@ impl Stats {
             spool_max_bytes: config.dead_letters.max_size,
             unrouted: AtomicU64::new(0),
             waiting: Mutex::new(Some("the relay is starting".to_owned())),
-            spool: OnceLock::new(),
+            spool: SetOnce::new(),
         })
     }
 
@@ -97,6 +99,11 @@ impl Stats {
     #[must_use]
     pub fn spool(&self) -> Option<&Arc<Spool>> {
         self.spool.get()
+    }
+
+    /// The spool, as soon as it is open.
+    pub async fn spool_opened(&self) -> Arc<Spool> {
+        Arc::clone(self.spool.wait().await)
     }
 
     /// Everything that keeps the relay from doing its work, in sentences. Empty: it is ready.

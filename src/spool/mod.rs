@@ -10,16 +10,19 @@
 
 mod damage;
 mod database;
+mod filter;
 mod letter;
 mod lock;
 mod network;
+mod purge;
 mod reader;
 mod tally;
 mod writer;
 
 pub use database::SpoolError;
+pub use filter::Filter;
 pub use letter::DeadLetter;
-pub use reader::{DeadLetters, Filter, Listed, Shown};
+pub use reader::{DeadLetters, Listed, Shown};
 pub use tally::{Tally, TallyRow};
 
 use std::sync::mpsc::{self, Sender};
@@ -32,6 +35,7 @@ use tokio::sync::oneshot;
 use crate::config::{DeadLettersConfig, SpoolConfig};
 use crate::source::Receipt;
 
+use purge::Purge;
 use tally::Tallies;
 use writer::{Command, Waiting, Writer};
 
@@ -102,6 +106,14 @@ impl Spool {
     pub fn store(&self, letter: DeadLetter, receipt: Receipt) {
         // A writer that is gone drops the receipt: the message stays unacknowledged, and `problem` says so.
         let _ = self.to.send(Command::Store(Box::new(Waiting::new(letter, receipt))));
+    }
+
+    /// Deletes these dead letters; says how many there were. What couldn't be done is a sentence.
+    pub async fn purge(&self, filter: Filter) -> Result<u64, String> {
+        let (done, purged) = oneshot::channel();
+        // Dropped with the writer, which is then heard of below.
+        let _ = self.to.send(Command::Purge(Purge::new(filter, done)));
+        purged.await.unwrap_or_else(|_| Err("the relay stopped before it was done".to_owned()))
     }
 
     /// Why nothing can be stored at the moment, in a sentence with what to do.

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rusqlite::types::ToSql;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use uuid::Uuid;
 
+use super::Filter;
 use super::database::{SpoolError, open_to_read};
-use crate::event::{Message, Properties, Reason, SourceName};
+use crate::event::{Message, Properties, SourceName};
 
 /// So many are read in one transaction: a list that someone reads slowly must not keep the log from being emptied.
 const PAGE: u64 = 500;
@@ -22,31 +22,12 @@ pub struct DeadLetters {
     path: PathBuf,
 }
 
-/// Which dead letters: all that is given must be so.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Exactly this tenant.
-    pub tenant: Option<String>,
-    /// Exactly this status.
-    pub status: Option<String>,
-    /// Exactly this sink.
-    pub sink: Option<String>,
-    /// This reason.
-    pub reason: Option<Reason>,
-    /// Exactly this correlation id.
-    pub correlation_id: Option<String>,
-    /// Not older than this, in milliseconds since 1970.
-    pub since: Option<i64>,
-    /// At most so many, the newest.
-    pub limit: Option<u64>,
-}
-
 /// What a list shows of a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// What it is called by; never given twice.
     pub id: i64,
-    /// A [`Reason`], or the word of one that only a later version knows.
+    /// A [`Reason`](crate::event::Reason), or the word of one that only a later version knows.
     pub reason: String,
     /// What was found and what was expected, or what the destination said.
     pub detail: String,
@@ -111,36 +92,16 @@ impl DeadLetters {
 
     fn page(&self, filter: &Filter, before: i64, limit: u64) -> Result<Vec<Listed>, SpoolError> {
         let Some(connection) = &self.connection else { return Ok(Vec::new()) };
-        let reason = filter.reason.map(Reason::as_str);
-        let mut conditions = vec!["id < ?"];
-        let mut values: Vec<&dyn ToSql> = vec![&before];
-        // Only what is given becomes a condition, so that SQLite can choose an index for it.
-        let texts = [
-            ("tenant = ?", &filter.tenant),
-            ("status = ?", &filter.status),
-            ("sink = ?", &filter.sink),
-            ("correlation_id = ?", &filter.correlation_id),
-        ];
-        for (condition, value) in &texts {
-            if let Some(value) = value {
-                conditions.push(condition);
-                values.push(value);
-            }
-        }
-        if let Some(reason) = &reason {
-            conditions.push("reason = ?");
-            values.push(reason);
-        }
-        if let Some(since) = &filter.since {
-            conditions.push("at >= ?");
-            values.push(since);
-        }
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        values.push(&limit);
-        let query =
-            format!("SELECT {LISTED} FROM dead_letters WHERE {} ORDER BY id DESC LIMIT ?", conditions.join(" AND "));
-        let read =
-            || connection.prepare(&query)?.query_map(values.as_slice(), listed)?.collect::<rusqlite::Result<Vec<_>>>();
+        let (conditions, mut values) = filter.conditions();
+        values.push(Box::new(before));
+        values.push(Box::new(i64::try_from(limit).unwrap_or(i64::MAX)));
+        let query = format!("SELECT {LISTED} FROM dead_letters WHERE {conditions} AND id < ? ORDER BY id DESC LIMIT ?");
+        let read = || {
+            connection
+                .prepare(&query)?
+                .query_map(params_from_iter(&values), listed)?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        };
         read().map_err(SpoolError::sqlite(&self.path))
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::database::{Database, SpoolError};
 use super::lock::Lock;
+use super::purge::{self, Purge};
 use super::{CLOSED, DeadLetter, Shared, damage};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::event::Reason;
@@ -33,10 +34,6 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 const FULL_RETRY: Duration = Duration::from_secs(1);
 /// How often too old letters are looked for.
 const PURGE_EVERY: Duration = Duration::from_hours(1);
-/// So many are purged in one transaction, so that new letters don't wait for long.
-const PURGE_BATCH: u32 = 500;
-/// Pages given back to the file system after each transaction that purged.
-const VACUUM_PAGES: usize = 2_000;
 /// How long the writer goes on when nobody can ask it to close any more.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
@@ -44,6 +41,7 @@ const LAST_GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) enum Command {
     Store(Box<Waiting>),
+    Purge(Purge),
     Close { until: Instant, done: oneshot::Sender<()> },
 }
 
@@ -109,6 +107,7 @@ pub(super) struct Writer {
     database: Option<Database>,
     next_id: i64,
     queue: VecDeque<Row>,
+    purges: VecDeque<Purge>,
     retry: Duration,
     next_purge: Instant,
     closing: Option<(Instant, Option<oneshot::Sender<()>>)>,
@@ -133,6 +132,7 @@ impl Writer {
             database: None,
             next_id: 1,
             queue: VecDeque::new(),
+            purges: VecDeque::new(),
             retry: FIRST_RETRY,
             next_purge: Instant::now(),
             closing: None,
@@ -247,14 +247,14 @@ impl Writer {
     fn work_with(&mut self, database: &Database) -> Result<bool, Failure> {
         let purged = Instant::now() >= self.next_purge && self.purge(database)?;
         let stored = match self.store_batch(database) {
-            // What is too old may make room before its hour has come.
-            Err(Failure::Full) if self.purge(database)? => true,
+            // What is too old may make room before its hour has come, and what somebody has seen.
+            Err(Failure::Full) if self.purge(database)? || self.purge_asked(database)? => true,
             end => end?,
         };
         if stored || self.queue.is_empty() {
             self.shared.set_problem(None);
         }
-        Ok(purged || stored)
+        Ok(purged | stored | self.purge_asked(database)?)
     }
 
     /// Stores the first letters that wait; says whether there were any.
@@ -273,8 +273,8 @@ impl Writer {
             let Some(first) = self.queue.front() else { return Ok(false) };
             self.shared.set_problem(Some(format!(
                 "the dead letters have reached `dead_letters.max_size` ({} bytes; the next one takes {}): nothing more can be stored \
-                 and {} wait, unacknowledged; look at them with `regards-relay dead-letters list`, then raise `max_size` or \
-                 set `keep`, and restart",
+                 and {} wait, unacknowledged; look at them with `regards-relay dead-letters list`, then `purge` those that are \
+                 dealt with, or raise `max_size` or set `keep` and restart",
                 self.max_size,
                 first.size,
                 self.queue.len(),
@@ -333,29 +333,32 @@ impl Writer {
             return Ok(false);
         };
         let before = now().saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
-        let delete = || {
-            let purged = database.connection.execute(
-                "DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE at < ?1 ORDER BY at LIMIT ?2)",
-                params![before, PURGE_BATCH],
-            )?;
-            if purged > 0 {
-                // Frees one page a row of its result.
-                let mut vacuum = database.connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
-                let mut pages = vacuum.query([])?;
-                while pages.next()?.is_some() {}
-            }
-            Ok(purged)
-        };
-        let purged = delete().map_err(SpoolError::sqlite(&self.path))?;
-        if purged > 0 {
+        let purged = purge::delete_older(database, before).map_err(SpoolError::sqlite(&self.path))?;
+        let more = purged > 0;
+        if more {
             self.recount(database)?;
             tracing::info!(count = purged, "dead letters older than `dead_letters.keep` were purged");
-        }
-        let more = purged > 0;
-        if !more {
+        } else {
             self.next_purge = Instant::now() + PURGE_EVERY;
         }
         Ok(more)
+    }
+
+    /// Deletes some of what people asked for; says whether there may be more.
+    fn purge_asked(&mut self, database: &Database) -> Result<bool, SpoolError> {
+        let Some(mut purge) = self.purges.pop_front() else { return Ok(false) };
+        match purge.go_on(database).map_err(SpoolError::sqlite(&self.path)) {
+            Ok(true) => self.purges.push_front(purge),
+            Ok(false) => {
+                self.recount(database)?;
+                purge.end(None);
+            }
+            Err(error) => {
+                purge.end(Some(error.to_string()));
+                return Err(error);
+            }
+        }
+        Ok(true)
     }
 
     /// Nothing is known of the last transaction, so the handle isn't used again: what is in the queue counts as unstored.
@@ -414,6 +417,7 @@ impl Writer {
                 self.queue.push_back(Row::new(self.next_id, *waiting));
                 self.next_id = self.next_id.saturating_add(1);
             }
+            Command::Purge(purge) => self.purges.push_back(purge),
             Command::Close { until, done } => self.closing = Some((until, Some(done))),
         }
     }

@@ -15,6 +15,7 @@ mod main_job;
 mod metrics;
 mod nothing_lost;
 mod offline;
+mod purge;
 mod recording;
 mod redelivery;
 mod secure_connections;

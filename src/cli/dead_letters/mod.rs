@@ -1,7 +1,8 @@
 //! `dead-letters`: what could not be read or delivered, for people and for programs.
 //!
-//! Reads the spool's file beside a running relay, or without one. What came from outside is escaped before a terminal sees it.
+//! Reads the spool's file beside a running relay, or without one; what changes it, a running relay does itself. What came from outside is escaped before a terminal sees it.
 
+mod purge;
 mod show;
 mod table;
 
@@ -30,11 +31,13 @@ pub enum Command {
     List(List),
     /// Show one, whole: its properties, its body, and its event if it is one
     Show(Show),
+    /// Delete those that have been dealt with
+    Purge(purge::Purge),
 }
 
-/// Which ones, and how.
-#[derive(Debug, Args)]
-pub struct List {
+/// Which ones.
+#[derive(Debug, Default, Args)]
+pub struct Which {
     /// Only of this tenant
     #[arg(long)]
     tenant: Option<String>,
@@ -56,6 +59,13 @@ pub struct List {
     /// At most so many, the newest
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+}
+
+/// Which ones, and how.
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    which: Which,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -84,6 +94,7 @@ pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
             show::print(&shown, asked.json, &mut out)?;
             ExitCode::SUCCESS
         }
+        Command::Purge(purge) => purge.run(&letters, &path, &global.data_dir(), &mut out)?,
     };
     out.flush()?;
     Ok(code)
@@ -113,7 +124,7 @@ fn spool_path(global: &Global) -> anyhow::Result<PathBuf> {
     }
 }
 
-impl List {
+impl Which {
     fn filter(&self) -> Filter {
         Filter {
             tenant: self.tenant.clone(),
@@ -122,6 +133,7 @@ impl List {
             reason: self.reason,
             correlation_id: self.correlation_id.clone(),
             since: self.since,
+            up_to: None,
             limit: self.limit,
         }
     }
@@ -134,11 +146,13 @@ impl List {
             || self.correlation_id.is_some()
             || self.since.is_some()
     }
+}
 
+impl List {
     fn print(&self, letters: &DeadLetters, path: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         let mut count = 0_u64;
         let mut table = Table::default();
-        letters.list(&self.filter(), |letter| -> anyhow::Result<()> {
+        letters.list(&self.which.filter(), |letter| -> anyhow::Result<()> {
             count += 1;
             if self.json {
                 serde_json::to_writer(&mut *out, &Line::of(&letter)).map_err(std::io::Error::from)?;
@@ -159,7 +173,7 @@ impl List {
         let path = path.display();
         let line = match count {
             0 if !letters.exists() => format!("no dead letters: nothing was ever stored in {path}"),
-            0 if self.is_filtered() => format!("none of the dead letters in {path} is like that"),
+            0 if self.which.is_filtered() => format!("none of the dead letters in {path} is like that"),
             0 => format!("no dead letters in {path}"),
             _ if self.json => return,
             1 => "1 dead letter; `regards-relay dead-letters show ID` shows it whole".to_owned(),

@@ -64,7 +64,7 @@ fn letters(directory: &TempDir) -> DeadLetters {
 }
 
 fn everything(json: bool) -> List {
-    List { tenant: None, status: None, sink: None, reason: None, correlation_id: None, since: None, limit: None, json }
+    List { which: Which::default(), json }
 }
 
 fn list(letters: &DeadLetters, json: bool) -> String {

@@ -1,0 +1,131 @@
+//! The control socket: what changes something in a running relay, asked by a command on the same machine.
+//!
+//! One request a connection, one answer, each a line of JSON. The socket is the owner's alone (0600), in the data directory;
+//! it is there once the relay has its spool, so that a relay that waits for another doesn't answer for it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::ACCEPT_PAUSE;
+use crate::delivery::Stats;
+use crate::spool::{Filter, Spool};
+
+/// More requests than these wait for one to end.
+const MAX_REQUESTS: usize = 8;
+/// A request is at most so long, in bytes.
+const MAX_REQUEST: u64 = 64 * 1024;
+/// An answer is at most so long, in bytes.
+const MAX_ANSWER: u64 = 64 * 1024;
+/// A request has to be there within this, and its answer taken.
+const LINE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a relay can be asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// To delete these dead letters.
+    Purge(Filter),
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// So many were deleted.
+    Purged(u64),
+    /// Why it was not done.
+    Failed(String),
+}
+
+/// Where the socket of a relay with that data directory is.
+#[must_use]
+pub fn socket(data_dir: &Path) -> PathBuf {
+    data_dir.join("control.sock")
+}
+
+/// Answers at `path` once the relay has its spool, until the handle is dropped.
+pub fn serve(path: PathBuf, stats: Arc<Stats>) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let spool = stats.spool_opened().await;
+        match bind(&path) {
+            Ok(listener) => accept(&listener, &spool).await,
+            // The relay does its work all the same.
+            Err(cause) => tracing::warn!(
+                "commands that change something can't reach this relay: {}: {cause}: is the path too long?",
+                path.display()
+            ),
+        }
+    }))
+}
+
+fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    // What a relay left that is gone; a living one would have the spool.
+    match std::fs::remove_file(path) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(cause),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn accept(listener: &UnixListener, spool: &Arc<Spool>) {
+    let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
+    // The semaphore is never closed.
+    while let Ok(permit) = Arc::clone(&requests).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let spool = Arc::clone(spool);
+                // Goes on when the relay stops: the spool then answers that it does.
+                tokio::spawn(async move {
+                    if let Err(cause) = answer(stream, &spool).await {
+                        tracing::debug!("a request to the control socket ended early: {cause}");
+                    }
+                    drop(permit);
+                });
+            }
+            Err(cause) => {
+                tracing::debug!("the control socket can't accept a connection: {cause}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn answer(stream: UnixStream, spool: &Spool) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    let mut read = tokio::io::BufReader::new(read.take(MAX_REQUEST));
+    tokio::time::timeout(LINE_TIMEOUT, read.read_line(&mut line)).await??;
+    let answer = match serde_json::from_str(&line) {
+        Ok(Request::Purge(filter)) => spool.purge(filter).await.map_or_else(Answer::Failed, Answer::Purged),
+        Err(cause) => Answer::Failed(format!("this relay does not understand it, is it of another version? {cause}")),
+    };
+    let answer = format!("{}\n", serde_json::to_string(&answer)?);
+    tokio::time::timeout(LINE_TIMEOUT, write.write_all(answer.as_bytes())).await?
+}
+
+/// Asks the relay whose socket is at `path`, for as long as it takes; `None`: there is none.
+pub fn ask(path: &Path, request: &Request) -> std::io::Result<Option<Answer>> {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    let mut stream = match std::os::unix::net::UnixStream::connect(path) {
+        Err(cause) if matches!(cause.kind(), ConnectionRefused | NotFound) => return Ok(None),
+        connected => connected?,
+    };
+    stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer)?;
+    if answer.is_empty() {
+        return Err(std::io::Error::other("the relay ended before it answered"));
+    }
+    Ok(Some(serde_json::from_str(&answer)?))
+}
