@@ -32,8 +32,13 @@ const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// To delete these dead letters.
-    Purge(Filter),
+    /// To delete these dead letters of that spool.
+    Purge {
+        /// Where its file really lies: another relay may use the same data directory.
+        spool: PathBuf,
+        /// Which.
+        filter: Filter,
+    },
 }
 
 /// What it answers.
@@ -107,7 +112,10 @@ async fn answer(stream: UnixStream, spool: &Spool) -> std::io::Result<()> {
     let mut read = tokio::io::BufReader::new(read.take(MAX_REQUEST));
     tokio::time::timeout(LINE_TIMEOUT, read.read_line(&mut line)).await??;
     let answer = match serde_json::from_str(&line) {
-        Ok(Request::Purge(filter)) => spool.purge(filter).await.map_or_else(Answer::Failed, Answer::Purged),
+        Ok(Request::Purge { spool: asked, .. }) if asked != spool.path() => {
+            Answer::Failed(format!("the relay that answers has the spool {}, not this one", spool.path().display()))
+        }
+        Ok(Request::Purge { filter, .. }) => spool.purge(filter).await.map_or_else(Answer::Failed, Answer::Purged),
         Err(cause) => Answer::Failed(format!("this relay does not understand it, is it of another version? {cause}")),
     };
     let answer = format!("{}\n", serde_json::to_string(&answer)?);

@@ -1,7 +1,8 @@
 //! What dashboards, probes and strangers get to see.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -14,7 +15,7 @@ use crate::delivery::DeliveryResult;
 use crate::event::{FAMILIES, Format, Message, Properties, Reading, Reason, SourceName, Validation};
 use crate::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, SinkName, Unrouted};
 use crate::source::{EntryId, Receipt};
-use crate::spool::{DeadLetter, Spool};
+use crate::spool::{DeadLetter, Filter, Spool};
 
 const KIND: &str = "fr.cnes.regards.lta.submission.response";
 
@@ -272,4 +273,46 @@ fn labels_can_not_forge_lines() {
     let mut to = exposition::Exposition::new("p_");
     to.family("m", exposition::Kind::Gauge, "h", [(vec![("l", "a\"b\\c\nd")], 1)]);
     assert_eq!(to.finish(), "# HELP p_m h\n# TYPE p_m gauge\np_m{l=\"a\\\"b\\\\c\\nd\"} 1\n");
+}
+
+/// What the control socket answers, in the words of its JSON.
+async fn asked(socket: &Path, request: control::Request) -> Option<String> {
+    let socket = socket.to_owned();
+    let answer = tokio::task::spawn_blocking(move || control::ask(&socket, &request)).await.unwrap().unwrap();
+    answer.map(|answer| serde_json::to_string(&answer).unwrap())
+}
+
+#[tokio::test]
+async fn only_the_relay_of_that_spool_does_what_is_asked() {
+    let setup = Setup::new().await;
+    let socket = control::socket(&setup.config.data_dir);
+    let purge = |spool: &Path| control::Request::Purge { spool: spool.to_owned(), filter: Filter::default() };
+    assert_eq!(asked(&socket, purge(Path::new("/other.db"))).await, None, "there is none");
+
+    // What a relay left that was killed.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert_eq!(asked(&socket, purge(Path::new("/other.db"))).await, None, "nobody answers");
+
+    let _control = control::serve(socket.clone(), Arc::clone(&setup.stats));
+    let spool = setup.open_spool();
+    let (to, mut settled) = tokio::sync::mpsc::unbounded_channel();
+    spool.store(letter(), Receipt::new(EntryId(0), to));
+    settled.recv().await.unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let refused = loop {
+        if let Some(answer) = asked(&socket, purge(Path::new("/other.db"))).await {
+            break answer;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the socket is not there");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert!(refused.contains("the relay that answers has the spool"), "{refused}");
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(asked(&socket, purge(spool.path())).await.as_deref(), Some(r#"{"purged":1}"#));
+
+    let mut stranger = tokio::net::UnixStream::connect(&socket).await.unwrap();
+    stranger.write_all(b"{\"explode\": 1}\n").await.unwrap();
+    let mut answer = String::new();
+    stranger.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("does not understand"), "{answer}");
 }

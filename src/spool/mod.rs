@@ -25,6 +25,7 @@ pub use letter::DeadLetter;
 pub use reader::{DeadLetters, Listed, Shown};
 pub use tally::{Tally, TallyRow};
 
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -48,6 +49,7 @@ const CLOSED: &str = "the spool is closed: nothing more can be stored by this ru
 /// The spool of a running relay: the only writer of the file.
 #[derive(Debug)]
 pub struct Spool {
+    path: PathBuf,
     to: Sender<Command>,
     shared: Arc<Shared>,
     writer: JoinHandle<()>,
@@ -75,11 +77,12 @@ impl Spool {
         let (to, from) = mpsc::channel();
         let shared = Arc::new(Shared { tallies: Mutex::default(), problem: Mutex::default() });
         let writer = Writer::open(config, dead_letters, from, Arc::clone(&shared))?;
+        let path = writer.path().to_owned();
         let writer = std::thread::Builder::new()
             .name("spool".to_owned())
             .spawn(move || writer.run())
             .map_err(|cause| SpoolError::io(&config.path, "no thread can be started to write to it", cause))?;
-        Ok(Self { to, shared, writer })
+        Ok(Self { path, to, shared, writer })
     }
 
     /// Like [`open`](Self::open), but waits for as long as another relay holds the file; each time that is found so, `told`
@@ -99,6 +102,12 @@ impl Spool {
             }
             tokio::time::sleep(LOCK_RETRY).await;
         }
+    }
+
+    /// Where the file really lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Stores a dead letter. Returns at once; `receipt` settles when the letter is on disk, and is dropped only if the relay

@@ -1,7 +1,7 @@
 //! The one thread that writes: many letters in one transaction, one fsync for all of them.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -164,6 +164,10 @@ impl Writer {
         }
         self.take_up(&database)?;
         Ok(database)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Reads from the file what the writer has to know of it.

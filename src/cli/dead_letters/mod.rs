@@ -1,6 +1,7 @@
 //! `dead-letters`: what could not be read or delivered, for people and for programs.
 //!
-//! Reads the spool's file beside a running relay, or without one; what changes it, a running relay does itself. What came from outside is escaped before a terminal sees it.
+//! Reads the spool's file beside a running relay, or without one; what changes it, a running relay does itself. What came from
+//! outside is escaped before a terminal sees it.
 
 mod purge;
 mod show;

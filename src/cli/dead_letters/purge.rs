@@ -76,7 +76,7 @@ fn counted(count: u64) -> String {
 /// By the relay that runs, or in its file if none does.
 fn purge(path: &Path, data_dir: &Path, filter: Filter) -> anyhow::Result<u64> {
     let socket = control::socket(data_dir);
-    let asked = control::ask(&socket, &Request::Purge(filter.clone()));
+    let asked = control::ask(&socket, &Request::Purge { spool: path.canonicalize()?, filter: filter.clone() });
     match asked.with_context(|| format!("the running relay can't be asked at {}", socket.display()))? {
         Some(Answer::Purged(purged)) => return Ok(purged),
         Some(Answer::Failed(why)) => return Err(anyhow!(why)),
