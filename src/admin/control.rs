@@ -64,10 +64,9 @@ pub fn serve(path: PathBuf, stats: Arc<Stats>) -> AbortOnDropHandle<()> {
         match bind(&path) {
             Ok(listener) => accept(&listener, &spool).await,
             // The relay does its work all the same.
-            Err(cause) => tracing::warn!(
-                "commands that change something can't reach this relay: {}: {cause}: is the path too long?",
-                path.display()
-            ),
+            Err(cause) => {
+                tracing::warn!("commands that change something can't reach this relay: {}: {cause}", path.display());
+            }
         }
     }))
 }
@@ -124,9 +123,10 @@ async fn answer(stream: UnixStream, spool: &Spool) -> std::io::Result<()> {
 
 /// Asks the relay whose socket is at `path`, for as long as it takes; `None`: there is none.
 pub fn ask(path: &Path, request: &Request) -> std::io::Result<Option<Answer>> {
-    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    // The last one says that the path is too long for a socket: no relay can have one there.
+    use std::io::ErrorKind::{ConnectionRefused, InvalidInput, NotFound};
     let mut stream = match std::os::unix::net::UnixStream::connect(path) {
-        Err(cause) if matches!(cause.kind(), ConnectionRefused | NotFound) => return Ok(None),
+        Err(cause) if matches!(cause.kind(), ConnectionRefused | NotFound | InvalidInput) => return Ok(None),
         connected => connected?,
     };
     stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;

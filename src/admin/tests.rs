@@ -289,6 +289,9 @@ async fn only_the_relay_of_that_spool_does_what_is_asked() {
     let purge = |spool: &Path| control::Request::Purge { spool: spool.to_owned(), filter: Filter::default() };
     assert_eq!(asked(&socket, purge(Path::new("/other.db"))).await, None, "there is none");
 
+    let long = control::socket(&setup.config.data_dir.join("x".repeat(200)));
+    assert_eq!(asked(&long, purge(Path::new("/other.db"))).await, None, "there can be none");
+
     // What a relay left that was killed.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     assert_eq!(asked(&socket, purge(Path::new("/other.db"))).await, None, "nobody answers");

@@ -351,12 +351,13 @@ impl Writer {
     /// Deletes some of what people asked for; says whether there may be more.
     fn purge_asked(&mut self, database: &Database) -> Result<bool, SpoolError> {
         let Some(mut purge) = self.purges.pop_front() else { return Ok(false) };
-        match purge.go_on(database).map_err(SpoolError::sqlite(&self.path)) {
+        let more = match purge.go_on(database).map_err(SpoolError::sqlite(&self.path)) {
+            Ok(false) => self.recount(database).map(|()| false),
+            more => more,
+        };
+        match more {
             Ok(true) => self.purges.push_front(purge),
-            Ok(false) => {
-                self.recount(database)?;
-                purge.end(None);
-            }
+            Ok(false) => purge.end(None),
             Err(error) => {
                 purge.end(Some(error.to_string()));
                 return Err(error);
