@@ -1,8 +1,8 @@
 //! The read-only HTTP listener: is it alive, is it ready, and what has it counted. What changes something goes over the
 //! [`control`] socket.
 //!
-//! The listener reads what the relay counts and changes nothing. Whoever can reach it can keep it busy, never the relay: connections,
-//! headers and the time of each are bounded.
+//! The listener reads what the relay counts and changes nothing. Whoever can reach it can keep it busy, never the relay:
+//! connections, headers and the time of each are bounded.
 
 pub mod control;
 mod exposition;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Global, WRONG_INPUT};
+use super::{Global, WRONG_INPUT, counted};
 use crate::config::{Config, Options, Strictness};
 
 /// The command's own arguments.
@@ -40,14 +40,6 @@ fn check(path: &Path, options: &Options, strict: bool, colour: bool, out: &mut i
         Err(_) => writeln!(out, "{shown}: {}, {warnings}", counted(found.errors(), "error"))?,
     }
     Ok(checked.is_ok() && !(strict && found.warnings() > 0))
-}
-
-fn counted(number: usize, what: &str) -> String {
-    match number {
-        0 => format!("no {what}s"),
-        1 => format!("1 {what}"),
-        _ => format!("{number} {what}s"),
-    }
 }
 
 #[cfg(test)]

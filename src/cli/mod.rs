@@ -10,6 +10,7 @@ pub mod run;
 mod schema;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -145,6 +146,17 @@ fn load(global: &Global) -> Result<Config, ExitCode> {
     // Nobody is there to read it.
     let _ = stderr.write_all(found.render(colour).as_bytes());
     config
+}
+
+/// `no routes`, `1 route`, `2 routes`.
+fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, what: &str) -> String {
+    if number == N::from(0) {
+        format!("no {what}s")
+    } else if number == N::from(1) {
+        format!("1 {what}")
+    } else {
+        format!("{number} {what}s")
+    }
 }
 
 /// Whoever reads our output may have seen enough of it: `regards-relay dead-letters list | head`.

@@ -224,8 +224,7 @@ fn time(at: i64) -> String {
 }
 
 fn reason() -> impl TypedValueParser<Value = Reason> {
-    PossibleValuesParser::new(Reason::ALL.map(Reason::as_str))
-        .try_map(|word| Reason::parse(&word).ok_or("is no reason of a dead letter"))
+    PossibleValuesParser::new(Reason::ALL.map(Reason::as_str)).try_map(Reason::try_from)
 }
 
 /// A time, or how long ago it is, as milliseconds since 1970.

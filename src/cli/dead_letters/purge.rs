@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::Which;
 use crate::admin::control::{self, Answer, Request};
+use crate::cli::counted;
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::spool::{DeadLetters, Filter, Listed, Spool, SpoolError};
 
@@ -54,7 +55,7 @@ impl Purge {
         if self.json {
             writeln!(out, "{}", json!({ "purged": purged }))?;
         } else {
-            writeln!(out, "{} purged", counted(purged))?;
+            writeln!(out, "{} purged", counted(purged, "dead letter"))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -62,15 +63,11 @@ impl Purge {
 
 fn agreed(count: u64) -> std::io::Result<bool> {
     let mut err = std::io::stderr();
-    write!(err, "purge {}, with bytes and headers, for good? [y/N] ", counted(count))?;
+    write!(err, "purge {}, with bytes and headers, for good? [y/N] ", counted(count, "dead letter"))?;
     err.flush()?;
     let mut said = String::new();
     std::io::stdin().read_line(&mut said)?;
     Ok(matches!(said.trim(), "y" | "Y" | "yes"))
-}
-
-fn counted(count: u64) -> String {
-    if count == 1 { "1 dead letter".to_owned() } else { format!("{count} dead letters") }
 }
 
 /// By the relay that runs, or in its file if none does.
