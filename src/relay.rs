@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, SourceKind};
-use crate::delivery::{Delivery, Dispatcher, Received, Stats, Throttle};
+use crate::delivery::{Delivery, Dispatcher, Kept, Received, Settings, Stats, Throttle};
 use crate::event::{Event, Message, Reading, Reason, SourceName};
 use crate::rules::{Rules, Unrouted};
 use crate::sink::{OpenError, Sink};
@@ -87,9 +87,15 @@ impl Relay {
         let mut inboxes = Vec::with_capacity(config.sinks.len());
         for (sink, stats) in config.sinks.iter().zip(&stats.sinks) {
             let open = Sink::open(sink, &config.name).await?;
-            let (name, order_by, retry) = (sink.name.clone(), sink.order_by, sink.retry.clone());
-            let (dispatcher, inbox) =
-                Dispatcher::new(name, open, order_by, retry, Arc::clone(&spool), Arc::clone(stats));
+            let settings = Settings {
+                name: sink.name.clone(),
+                order_by: sink.order_by,
+                retry: sink.retry.clone(),
+                on_full: sink.on_full,
+                spill_after: config.delivery.spill_after,
+            };
+            let dispatcher = Dispatcher::new(settings, open, Arc::clone(&spool), Arc::clone(stats)).await;
+            let Some((dispatcher, inbox)) = dispatcher else { return Ok(()) };
             dispatchers.spawn(dispatcher.run(stop.clone(), grace));
             inboxes.push(inbox);
         }
@@ -118,7 +124,13 @@ impl Relay {
                     sources.spawn(source.run(stop.clone(), grace + ACKNOWLEDGING));
                 }
                 SourceKind::Recording(recording) => {
-                    let source = RecordingSource { name: source.name, config: recording, intake, stats };
+                    let source = RecordingSource {
+                        name: source.name,
+                        config: recording,
+                        intake,
+                        stats,
+                        pressure: Arc::default(),
+                    };
                     sources.spawn(source.run(stop.clone(), grace + ACKNOWLEDGING));
                 }
             }
@@ -185,8 +197,13 @@ impl Intake for Router {
         for (sink, route) in &plan.deliveries {
             let Some(inbox) = self.inboxes.get(sink.0) else { continue };
             let route = route.and_then(|route| self.rules.routes.get(route)).map(|route| route.name.clone());
-            let delivery =
-                Delivery { received: Arc::clone(&received), route, receipt: receipt.share(), since, attempts: 0 };
+            let delivery = Delivery {
+                received: Arc::clone(&received),
+                route,
+                kept: Kept::Message(receipt.share()),
+                since,
+                attempts: 0,
+            };
             // A dispatcher that is gone drops it: the message is abandoned, and redelivered to the next run.
             let _ = inbox.send(delivery);
         }

@@ -11,7 +11,7 @@ use super::exposition::{CONTENT_TYPE, Exposition, Kind};
 use crate::delivery::{DeliveryResult, Stats};
 use crate::event::Reason;
 use crate::rules::SinkName;
-use crate::spool::Tally;
+use crate::spool::{Share, Tally};
 
 pub(super) async fn show(State(stats): State<Arc<Stats>>) -> Response {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text(&stats)).into_response()
@@ -115,13 +115,31 @@ fn sinks(to: &mut Exposition, stats: &Stats) {
         "Whether nothing goes to the sink",
         by_name().map(|(labels, sink)| (labels, u64::from(sink.is_paused()))),
     );
-    // Nothing waits on disk but dead letters.
-    let none = || by_name().map(|(labels, _)| (labels, 0_u64));
-    to.family("spool_deliveries", Kind::Gauge, "Deliveries that wait in the spool", none());
-    to.family("spool_bytes", Kind::Gauge, "What the deliveries that wait in the spool take", none());
-    to.family("spool_oldest_age_seconds", Kind::Gauge, "How long the oldest delivery has waited in the spool", none());
+    spool(to, stats);
+}
+
+fn spool(to: &mut Exposition, stats: &Stats) {
+    let shares: BTreeMap<_, _> = stats.spool().map(|spool| spool.shares()).unwrap_or_default().into_iter().collect();
+    // Those that the configuration names, and those that it no longer does.
+    let mut sinks: Vec<_> = stats.sinks.iter().map(|sink| sink.name()).collect();
+    sinks.extend(shares.keys().filter(|name| stats.sinks.iter().all(|sink| sink.name() != *name)));
+    let by_name = |value: fn(&Share) -> u64| {
+        let of = |name: &&SinkName| shares.get(*name).map_or(0, value);
+        sinks.iter().map(move |name| (vec![("sink", name.as_str())], of(name))).collect::<Vec<_>>()
+    };
+    let count = by_name(Share::count);
+    to.family("spool_deliveries", Kind::Gauge, "Deliveries that wait in the spool", count);
+    let bytes = by_name(Share::bytes);
+    to.family("spool_bytes", Kind::Gauge, "What the deliveries that wait in the spool take", bytes);
+    let oldest = by_name(|share| share.oldest.map_or(0, |oldest| oldest.elapsed().as_secs()));
+    to.family(
+        "spool_oldest_age_seconds",
+        Kind::Gauge,
+        "How long ago the oldest delivery that waits in the spool was received",
+        oldest,
+    );
     let most = [(vec![], stats.spool_max_bytes)];
-    to.family("spool_max_bytes", Kind::Gauge, "What the spool may take on disk: today its dead letters", most);
+    to.family("spool_max_bytes", Kind::Gauge, "What the deliveries in the spool may take", most);
 }
 
 fn dead_letters(to: &mut Exposition, stats: &Stats) {

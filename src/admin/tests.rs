@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::config::{
-    AdminConfig, Config, DeadLettersConfig, DeliveryConfig, OnCorrupt, OrderBy, RecordingConfig, Retry, SinkConfig,
-    SinkKind, SourceConfig, SourceKind, SpoolConfig,
+    AdminConfig, Config, DeadLettersConfig, DeliveryConfig, OnCorrupt, OnFull, OrderBy, RecordingConfig, Retry,
+    SinkConfig, SinkKind, SourceConfig, SourceKind, SpoolConfig,
 };
 use crate::delivery::DeliveryResult;
 use crate::event::{FAMILIES, Format, Message, Properties, Reading, Reason, SourceName, Validation};
@@ -42,14 +42,24 @@ fn config(data_dir: PathBuf) -> Config {
             keep_headers: Vec::new(),
             order_by: OrderBy::None,
             retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },
+            on_full: OnFull::Wait,
         }],
         rules: Rules {
             routes: vec![Route { name, when, to: vec![SinkIndex(0)], is_final: false }],
             unrouted: Unrouted::DeadLetter,
         },
-        spool: SpoolConfig { path: data_dir.join("spool.db"), on_corrupt: OnCorrupt::Stop },
+        spool: SpoolConfig {
+            path: data_dir.join("spool.db"),
+            on_corrupt: OnCorrupt::Stop,
+            max_size: 9_000,
+            max_share: 50,
+        },
         dead_letters: DeadLettersConfig { keep: None, max_size: 1_300 },
-        delivery: DeliveryConfig { shutdown_grace: Duration::ZERO, max_in_flight_bytes: 0 },
+        delivery: DeliveryConfig {
+            spill_after: Duration::ZERO,
+            shutdown_grace: Duration::ZERO,
+            max_in_flight_bytes: 0,
+        },
         admin: AdminConfig { listen: None },
         data_dir,
     }
@@ -96,6 +106,8 @@ fn letter() -> DeadLetter {
         status: None,
         correlation_id: None,
         event_id: None,
+        kind: None,
+        route: None,
         attempts: 1,
         message: Arc::new(Message {
             source: SourceName::new("regards"),
@@ -222,7 +234,7 @@ async fn every_configured_label_is_there_at_zero() {
         r#"spool_deliveries{sink="screen"} 0"#,
         r#"spool_bytes{sink="screen"} 0"#,
         r#"spool_oldest_age_seconds{sink="screen"} 0"#,
-        "spool_max_bytes 1300",
+        "spool_max_bytes 9000",
         r#"dead_letters_total{reason="not_utf8",sink=""} 0"#,
         r#"dead_letters_total{reason="refused",sink="screen"} 0"#,
         r#"dead_letters{reason="refused",sink="screen"} 0"#,

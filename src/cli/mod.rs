@@ -6,8 +6,11 @@
 mod check;
 mod dead_letters;
 mod demo;
+mod place;
 pub mod run;
 mod schema;
+mod spool;
+mod table;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -89,6 +92,8 @@ enum Command {
     /// Look at what could not be read or delivered
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Show what waits, for which sink, and why
+    Spool(spool::Arguments),
 }
 
 /// Reads the arguments, does what they say, and says how it ended.
@@ -113,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Demo => demo::run(),
+        Command::Spool(arguments) => read_enough(spool::run(&global, &arguments)),
         Command::DeadLetters(command) => read_enough(dead_letters::run(&global, &command)),
     };
     ended.unwrap_or_else(|error| {
@@ -157,6 +163,11 @@ fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, what: &str) -> S
     } else {
         format!("{number} {what}s")
     }
+}
+
+/// Milliseconds since 1970 as RFC 3339 in UTC.
+fn time(at: i64) -> String {
+    jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| format!("{at:.3}"))
 }
 
 /// Whoever reads our output may have seen enough of it: `regards-relay dead-letters list | head`.

@@ -165,6 +165,18 @@ pub struct SinkConfig {
     pub order_by: OrderBy,
     /// How failed deliveries are retried.
     pub retry: Retry,
+    /// What becomes of deliveries that there is no room for in the spool.
+    pub on_full: OnFull,
+}
+
+/// `on_full`: what becomes of a delivery that there is no room for in the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFull {
+    /// It waits, and its source with it.
+    #[default]
+    Wait,
+    /// It is dropped, and counted.
+    Drop,
 }
 
 /// `order_by`: deliveries with the same value of it stay in order.
@@ -336,6 +348,18 @@ pub struct SpoolConfig {
     pub path: PathBuf,
     /// What a start does with a file that is damaged.
     pub on_corrupt: OnCorrupt,
+    /// What all deliveries that wait may take, in bytes.
+    pub max_size: u64,
+    /// The part of that which one sink may take, in percent.
+    pub max_share: u8,
+}
+
+impl SpoolConfig {
+    /// A spool there, all else as it is unless the file says otherwise.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, on_corrupt: OnCorrupt::Stop, max_size: 10 << 30, max_share: 50 }
+    }
 }
 
 /// What a start does with a spool that is damaged.
@@ -359,6 +383,8 @@ pub struct DeadLettersConfig {
 /// `delivery:`.
 #[derive(Debug, Clone)]
 pub struct DeliveryConfig {
+    /// What isn't settled by then is put to disk.
+    pub spill_after: Duration,
     /// How long a stop waits for what is in flight.
     pub shutdown_grace: Duration,
     /// Bodies in memory, in bytes: bounds the prefetch.

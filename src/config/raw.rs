@@ -3,7 +3,7 @@
 //! Nothing here knows what goes together or refers to what: that is checked where this becomes a [`Config`](super::Config).
 
 use super::decode::{List, Named, OneOrMany, mapping};
-use super::model::{KafkaTimestamp, OnCorrupt, OrderBy, QueueKind};
+use super::model::{KafkaTimestamp, OnCorrupt, OnFull, OrderBy, QueueKind};
 use super::scalar::{
     Argument, Attempts, Count, Flag, FormatChoice, GiveUp, Keep, Later, OneOf, Percent, Period, Rate, SecretText, Size,
     Text, UrlText, Word,
@@ -159,8 +159,8 @@ mapping! {
         order_by: OneOf<OrderBy>,
         /// How failed deliveries are retried
         retry: Retry,
-        /// What to do when the spool is full: `wait`
-        on_full: Text,
+        /// What becomes of its deliveries when the spool has no room for them
+        on_full: OneOf<OnFull>,
         /// Comes later
         group: Later = skip,
     }
@@ -399,6 +399,10 @@ impl Word for QueueKind {
 
 impl Word for OnCorrupt {
     const WORDS: &'static [(&'static str, Self)] = &[("stop", Self::Stop), ("set_aside", Self::SetAside)];
+}
+
+impl Word for OnFull {
+    const WORDS: &'static [(&'static str, Self)] = &[("wait", Self::Wait), ("drop", Self::Drop)];
 }
 
 impl Word for OrderBy {

@@ -198,7 +198,7 @@ impl Decode for Rate {
 
 /// `50%`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Percent(#[expect(dead_code, reason = "what it bounds comes with the spool")] pub u8);
+pub(super) struct Percent(pub u8);
 
 impl Decode for Percent {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {

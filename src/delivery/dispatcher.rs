@@ -1,4 +1,4 @@
-//! The one task that owns a sink's lanes: takes deliveries in, makes attempts, and settles what they come to.
+//! The one task that owns a sink's deliveries: takes them in, makes attempts, and settles what they come to.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -8,101 +8,136 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Delivery;
-use super::lanes::{Lane, Lanes};
+use super::backlog::Backlog;
+use super::breaker::Breaker;
+use super::lanes::{Lane, Lanes, key};
 use super::notice::Throttle;
 use super::stats::{DeliveryResult, SinkStats};
-use crate::config::{OrderBy, Retry};
-use crate::event::Reason;
+use super::{Delivery, Kept};
+use crate::config::{OnFull, OrderBy, Retry};
 use crate::rules::SinkName;
-use crate::sink::{Attempt, AttemptEnd, AttemptId, Blame, Sink, Verdict};
-use crate::spool::{DeadLetter, Spool};
+use crate::sink::{Attempt, AttemptEnd, AttemptId, Sink, Verdict};
+use crate::spool::{News, Remembered, Spool};
 
 /// How many deliveries or ends of attempts are taken at once.
 const TURN: usize = 256;
-/// Before an attempt that failed for a reason of the relay's own is made again.
-const OWN_PAUSE: Duration = Duration::from_millis(100);
 /// What a sink gets beyond the grace to end the attempts under way.
 const CLOSING: Duration = Duration::from_secs(2);
 
+/// What is configured of a sink's deliveries.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The sink's name.
+    pub name: SinkName,
+    /// What is kept in order.
+    pub order_by: OrderBy,
+    /// How failures are retried.
+    pub retry: Retry,
+    /// What becomes of deliveries that there is no room for in the spool.
+    pub on_full: OnFull,
+    /// What isn't settled by then is put to disk.
+    pub spill_after: Duration,
+}
+
 /// Everything that delivers to one sink.
 pub struct Dispatcher {
-    name: SinkName,
+    pub(super) settings: Settings,
     sink: Sink,
-    order_by: OrderBy,
-    retry: Retry,
-    spool: Arc<Spool>,
-    stats: Arc<SinkStats>,
+    pub(super) spool: Arc<Spool>,
+    pub(super) stats: Arc<SinkStats>,
     inbox: mpsc::UnboundedReceiver<Delivery>,
-    lanes: Lanes<Delivery>,
-    under_way: HashMap<AttemptId, (Option<Lane>, Delivery)>,
-    /// By when they are due; the number keeps the order of equals.
-    later: BinaryHeap<Reverse<Later>>,
-    made: u64,
+    news: mpsc::UnboundedReceiver<News>,
+    pub(super) lanes: Lanes<Delivery>,
+    pub(super) backlog: Backlog,
+    pub(super) under_way: HashMap<AttemptId, (Lane, Delivery)>,
+    /// The lanes in memory whose first delivery waits, by when it is due.
+    later: BinaryHeap<Reverse<(Instant, u64)>>,
+    later_lanes: HashMap<u64, Lane>,
+    pub(super) breaker: Breaker,
+    /// It held up a source, and hasn't caught up since: what comes goes to disk at once.
+    pub(super) is_slow: bool,
+    /// The last one came out of the spool: fresh ones and those take turns.
+    was_row: bool,
+    numbers: u64,
     ended: mpsc::UnboundedReceiver<AttemptEnd>,
     end: mpsc::UnboundedSender<AttemptEnd>,
     /// The sink itself fails; said once, until it delivers again.
-    troubled: bool,
+    pub(super) troubled: bool,
     /// Single deliveries fail, which says nothing of the others.
-    failing: Throttle,
-    dead: Throttle,
-}
-
-struct Later {
-    due: Instant,
-    number: u64,
-    lane: Option<Lane>,
-    delivery: Delivery,
+    pub(super) failing: Throttle,
+    pub(super) dead: Throttle,
+    pub(super) dropping: Throttle,
 }
 
 impl Dispatcher {
     /// A dispatcher for a sink that is open, and where its deliveries are put. The inbox needs no bound of its own: what is
-    /// in it is unacknowledged, and the sources' prefetch bounds that.
-    #[must_use]
-    pub fn new(
-        name: SinkName,
+    /// in it is unacknowledged, and the sources' prefetch bounds that. None: the spool is closed.
+    pub async fn new(
+        settings: Settings,
         sink: Sink,
-        order_by: OrderBy,
-        retry: Retry,
         spool: Arc<Spool>,
         stats: Arc<SinkStats>,
-    ) -> (Self, mpsc::UnboundedSender<Delivery>) {
+    ) -> Option<(Self, mpsc::UnboundedSender<Delivery>)> {
+        let waits = spool.watch(settings.name.clone()).await?;
+        let mut lanes = Lanes::default();
+        let mut count = 0;
+        for (lane, rows) in waits.lanes {
+            count += u64::from(rows);
+            if settings.order_by != OrderBy::None {
+                lanes.set_spooled(lane, rows);
+            }
+        }
+        let breaker = Breaker::restore(waits.state.as_deref());
+        stats.set_breaker_open(breaker.is_open());
+        stats.set_paused(breaker.pause().is_some());
         let (inbox_in, inbox) = mpsc::unbounded_channel();
         let (end, ended) = mpsc::unbounded_channel();
         let dispatcher = Self {
-            name,
+            troubled: breaker.is_open(),
+            settings,
             sink,
-            order_by,
-            retry,
             spool,
             stats,
             inbox,
-            lanes: Lanes::default(),
+            news: waits.news,
+            lanes,
+            backlog: Backlog::new(count),
             under_way: HashMap::new(),
             later: BinaryHeap::new(),
-            made: 0,
+            later_lanes: HashMap::new(),
+            breaker,
+            is_slow: false,
+            was_row: false,
+            numbers: 0,
             ended,
             end,
-            troubled: false,
             failing: Throttle::default(),
             dead: Throttle::default(),
+            dropping: Throttle::default(),
         };
-        (dispatcher, inbox_in)
+        Some((dispatcher, inbox_in))
     }
 
-    /// Delivers until its inbox is closed and empty; after `stop` at most for `grace`. What is left then is dropped, so that
-    /// its message is redelivered to the next run.
+    /// Delivers until its inbox is closed and nothing waits any more, in memory or in the spool. After `stop` it finishes what is
+    /// in memory, at most for `grace`, and puts the rest to disk; what there is no room for is dropped, so that its message is
+    /// redelivered to the next run.
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
         let mut deadline = None;
         let mut open = true;
         let mut incoming = Vec::with_capacity(TURN);
         let mut ended = Vec::with_capacity(TURN);
-        while open || self.has_work() {
-            self.attempt_ready();
-            if deadline.is_some_and(|deadline| self.nothing_due_before(deadline)) {
-                break;
+        let mut look_over = Instant::now();
+        while open
+            || !self.lanes.is_empty()
+            || !self.under_way.is_empty()
+            || (deadline.is_none() && self.backlog.count > 0)
+        {
+            self.go_on(deadline.is_some());
+            let mut wake = self.next_wake(deadline.is_some());
+            if !self.lanes.is_empty() {
+                look_over = look_over.min(Instant::now() + super::spill::LOOK_OVER);
+                wake = Some(wake.map_or(look_over, |wake| wake.min(look_over)));
             }
-            let due = self.later.peek().map(|Reverse(later)| later.due);
             tokio::select! {
                 biased;
                 _ = self.ended.recv_many(&mut ended, TURN) => {
@@ -110,40 +145,98 @@ impl Dispatcher {
                         self.attempt_ended(id, verdict);
                     }
                 }
+                Some(news) = self.news.recv() => self.hear(news),
                 taken = self.inbox.recv_many(&mut incoming, TURN), if open => {
                     open = taken > 0;
                     for delivery in incoming.drain(..) {
-                        let lane = Lane::of(&self.name, self.order_by, &delivery.received.event);
-                        self.lanes.push(lane, delivery);
+                        self.take_in(delivery);
                     }
                 }
-                () = at(due) => self.take_due(),
+                () = at(wake) => {}
                 () = stop.cancelled(), if deadline.is_none() => deadline = Some(Instant::now() + grace),
                 () = at(deadline) => break,
             }
+            if look_over <= Instant::now() {
+                look_over = Instant::now() + super::spill::LOOK_OVER;
+                self.look_over(deadline.is_some());
+            }
         }
+        self.spill_all();
         self.close().await;
     }
 
-    fn has_work(&self) -> bool {
-        self.lanes.is_ready() || !self.under_way.is_empty() || !self.later.is_empty()
+    /// Everything whose time has come.
+    fn go_on(&mut self, stopping: bool) {
+        let now = Instant::now();
+        while self.later.peek().is_some_and(|Reverse((due, _))| *due <= now) {
+            if let Some(Reverse((_, number))) = self.later.pop()
+                && let Some(lane) = self.later_lanes.remove(&number)
+            {
+                self.lanes.wake(lane);
+            }
+        }
+        if self.breaker.end_pause() {
+            tracing::info!(sink = %self.settings.name, "the pause is over");
+            self.remember();
+        }
+        if !stopping && self.breaker.lets_through() {
+            self.backlog.ask(&self.spool, &self.settings.name);
+        }
+        self.attempt_ready(stopping);
     }
 
-    /// Only retries are left, and none of them comes before the stop is over.
-    fn nothing_due_before(&self, deadline: Instant) -> bool {
-        !self.lanes.is_ready()
-            && self.under_way.is_empty()
-            && self.later.peek().is_some_and(|Reverse(later)| later.due >= deadline)
+    /// When there is something to do although nothing comes in.
+    fn next_wake(&self, stopping: bool) -> Option<Instant> {
+        let later = self.later.peek().map(|Reverse((due, _))| *due);
+        let breaker = self.breaker.next();
+        let pause = breaker.filter(|_| self.breaker.pause().is_some());
+        let waits = self.backlog.is_due() || self.lanes.is_ready();
+        let probe = breaker.filter(|_| waits && !stopping && self.under_way.len() < self.capacity());
+        let look = self.backlog.next_look().filter(|_| !stopping);
+        let look = match breaker {
+            _ if self.breaker.is_closed() => look,
+            // None: a probe is under way, or a person has to end the pause.
+            breaker => look.zip(breaker).map(|(look, breaker)| look.max(breaker)),
+        };
+        later.into_iter().chain(pause).chain(probe).chain(look).min()
     }
 
-    fn attempt_ready(&mut self) {
-        while self.under_way.len() < self.sink.capacity() {
-            let Some((lane, delivery)) = self.lanes.pop() else { return };
+    fn take_in(&mut self, delivery: Delivery) {
+        let event = &delivery.received.event;
+        let lane = match self.settings.order_by {
+            OrderBy::None => Lane::Free(self.number()),
+            order_by => Lane::of_key(key(&self.settings.name, order_by, event)),
+        };
+        self.place(lane, delivery);
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Due(due) => self.backlog.take_in(due),
+            News::Known { key } => {
+                self.backlog.was_known();
+                self.lanes.remove_spooled(self.lane_of_row(key));
+            }
+            News::Added { key } => {
+                self.lanes.add_spooled(self.lane_of_row(key));
+                self.backlog.added(Some(Instant::now()));
+            }
+        }
+    }
+
+    /// Where nothing is kept in order, what is in the spool holds up nothing.
+    fn lane_of_row(&self, key: u64) -> Lane {
+        if self.settings.order_by == OrderBy::None { Lane::Free(0) } else { Lane::of_key(key) }
+    }
+
+    fn attempt_ready(&mut self, stopping: bool) {
+        while self.under_way.len() < self.capacity() && self.breaker.lets_through() {
+            let id = AttemptId(self.number());
+            let Some((lane, delivery)) = self.next(id, stopping) else { return };
             match self.sink.render(&delivery.received.event, &delivery.received.message) {
                 Ok(outgoing) => {
-                    self.made += 1;
-                    let id = AttemptId(self.made);
                     self.under_way.insert(id, (lane, delivery));
+                    self.breaker.began(id);
                     self.stats.attempt_began();
                     self.sink.attempt(outgoing, Attempt::new(id, self.end.clone()));
                 }
@@ -155,129 +248,67 @@ impl Dispatcher {
         }
     }
 
-    fn attempt_ended(&mut self, id: AttemptId, verdict: Verdict) {
-        let Some((lane, mut delivery)) = self.under_way.remove(&id) else { return };
-        self.stats.attempt_ended();
-        delivery.attempts = delivery.attempts.saturating_add(1);
-        match verdict {
-            Verdict::Delivered => {
-                self.stats.count_delivered(delivery.since.elapsed());
-                if std::mem::take(&mut self.troubled) {
-                    tracing::info!(sink = %self.name, "delivers again");
+    /// The next one that may go: a fresh one and one out of the spool by turns.
+    fn next(&mut self, id: AttemptId, stopping: bool) -> Option<(Lane, Delivery)> {
+        if self.was_row || stopping {
+            self.was_row = false;
+            if let Some(fresh) = self.lanes.pop(id) {
+                return Some(fresh);
+            }
+        }
+        while !stopping && let Some((row, waiting)) = self.backlog.pop() {
+            let lane = self.lane_of_row(waiting.key);
+            match Delivery::of_row(row, &waiting) {
+                Ok(delivery) => {
+                    self.was_row = true;
+                    return Some((lane, delivery));
                 }
-                delivery.receipt.settle();
-                self.lanes.release(lane);
-            }
-            Verdict::Refused { cause } => {
-                self.stats.count(DeliveryResult::Refused);
-                self.bury(lane, delivery, Reason::Refused, cause);
-            }
-            Verdict::Retry { after, cause, blame } => self.try_later(lane, delivery, after, &cause, blame),
-        }
-    }
-
-    fn try_later(
-        &mut self,
-        lane: Option<Lane>,
-        mut delivery: Delivery,
-        after: Option<Duration>,
-        cause: &str,
-        blame: Blame,
-    ) {
-        if blame == Blame::Relay {
-            // Nothing was learned of the destination: it doesn't count as an attempt.
-            delivery.attempts -= 1;
-        } else if let Some(limit) = self.limit_reached(&delivery) {
-            self.stats.count(DeliveryResult::GaveUp);
-            self.bury(lane, delivery, Reason::GaveUp, format!("{limit}: {cause}"));
-            return;
-        }
-        self.stats.count(DeliveryResult::Retried);
-        self.notice_trouble(&delivery, cause, blame);
-        let pause = match blame {
-            Blame::Relay => after.unwrap_or(OWN_PAUSE),
-            Blame::Sink | Blame::Delivery => back_off(&self.retry, delivery.attempts).max(after.unwrap_or_default()),
-        };
-        self.made += 1;
-        self.later.push(Reverse(Later { due: Instant::now() + pause, number: self.made, lane, delivery }));
-    }
-
-    fn limit_reached(&self, delivery: &Delivery) -> Option<String> {
-        if self.retry.attempts.is_some_and(|most| delivery.attempts >= most) {
-            return Some(format!("gave up after {} attempts", delivery.attempts));
-        }
-        let age = self.retry.give_up_after.filter(|age| delivery.since.elapsed() >= *age)?;
-        Some(format!("gave up {} s after receipt", age.as_secs()))
-    }
-
-    fn notice_trouble(&mut self, delivery: &Delivery, cause: &str, blame: Blame) {
-        let event = &delivery.received.event;
-        let (event_id, tenant, correlation_id) = (event.id, &event.tenant, event.correlation_id.as_str());
-        let attempt = delivery.attempts;
-        let left_out = match blame {
-            Blame::Sink if !std::mem::replace(&mut self.troubled, true) => {
-                tracing::warn!(
-                    sink = %self.name, %event_id, %tenant, correlation_id, attempt, cause,
-                    "does not deliver; its messages stay unacknowledged and are tried again"
-                );
-                return;
-            }
-            Blame::Delivery => self.failing.pass(),
-            Blame::Sink | Blame::Relay => None,
-        };
-        if let Some(left_out) = left_out {
-            tracing::warn!(
-                sink = %self.name, %event_id, %tenant, correlation_id, attempt, cause, left_out,
-                "a delivery failed; its message stays unacknowledged and is tried again"
-            );
-        } else {
-            tracing::debug!(sink = %self.name, %event_id, %tenant, correlation_id, attempt, cause, "an attempt failed");
-        }
-    }
-
-    /// No retry can deliver it: a dead letter, whose message is settled once that is on disk. It does not hold its lane.
-    fn bury(&mut self, lane: Option<Lane>, delivery: Delivery, reason: Reason, detail: String) {
-        let event = &delivery.received.event;
-        if let Some(left_out) = self.dead.pass() {
-            tracing::warn!(
-                sink = %self.name, event_id = %event.id, tenant = %event.tenant, correlation_id = event.correlation_id,
-                %reason, detail, left_out, "a delivery became a dead letter"
-            );
-        }
-        let message = Arc::clone(&delivery.received.message);
-        let letter =
-            DeadLetter::of_event(event, message, reason, detail).for_sink(self.name.clone(), delivery.attempts);
-        self.spool.store(letter, delivery.receipt);
-        self.lanes.release(lane);
-    }
-
-    fn take_due(&mut self) {
-        let now = Instant::now();
-        while self.later.peek().is_some_and(|Reverse(later)| later.due <= now) {
-            if let Some(Reverse(Later { lane, delivery, .. })) = self.later.pop() {
-                self.lanes.again(lane, delivery);
+                Err(invalid) => self.bury_row(lane, row, waiting, invalid.reason, invalid.detail),
             }
         }
+        self.lanes.pop(id)
+    }
+
+    /// The first of that lane in memory may go after `pause`.
+    pub(super) fn wake_later(&mut self, lane: Lane, pause: Duration) {
+        let number = self.number();
+        self.later.push(Reverse((Instant::now() + pause, number)));
+        self.later_lanes.insert(number, lane);
+    }
+
+    /// How many may be under way at once.
+    pub(super) fn capacity(&self) -> usize {
+        self.sink.capacity()
+    }
+
+    /// What must not be forgotten when the relay restarts.
+    pub(super) fn remember(&self) {
+        self.stats.set_breaker_open(self.breaker.is_open());
+        self.stats.set_paused(self.breaker.pause().is_some());
+        let name = self.settings.name.to_string();
+        self.spool.remember(Remembered { kind: "sink", name, state: self.breaker.save() });
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
     }
 
     async fn close(self) {
-        let Self { sink, mut ended, end, mut under_way, stats, .. } = self;
+        let Self { settings, sink, spool, mut ended, end, mut under_way, stats, .. } = self;
         drop(end);
         sink.close(CLOSING).await;
         while let Ok((id, verdict)) = ended.try_recv() {
             stats.attempt_ended();
             if let (Some((_, delivery)), Verdict::Delivered) = (under_way.remove(&id), verdict) {
                 stats.count_delivered(delivery.since.elapsed());
-                delivery.receipt.settle();
+                match delivery.kept {
+                    Kept::Message(receipt) => receipt.settle(),
+                    Kept::Row(id) => spool.done(id, settings.name.clone()),
+                }
             }
         }
     }
-}
-
-/// `first`, doubled with each attempt up to `max`; of that, a random half is taken away so that not all come at once.
-fn back_off(retry: &Retry, attempts: u32) -> Duration {
-    let doubled = retry.first.saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX));
-    doubled.min(retry.max).mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 /// At that time, or never.
@@ -285,41 +316,5 @@ async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-impl PartialEq for Later {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Later {}
-
-impl PartialOrd for Later {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Later {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.due, self.number).cmp(&(other.due, other.number))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_from_first_to_max() {
-        let retry =
-            Retry { first: Duration::from_secs(5), max: Duration::from_mins(10), give_up_after: None, attempts: None };
-        for (attempts, seconds) in [(1, 5), (2, 10), (3, 20), (8, 600), (40, 600), (u32::MAX, 600)] {
-            let pause = back_off(&retry, attempts);
-            let whole = Duration::from_secs(seconds);
-            assert!(pause >= whole / 2 && pause <= whole, "{attempts}: {pause:?}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Order per key: at most one delivery of a lane is under way, the next ones wait behind it.
+//! Order per key: at most one delivery of a lane is under way, the next ones wait behind it, in memory or in the spool.
 //!
 //! This is bookkeeping only. It knows nothing of sinks, time or tasks, so that every order can be tested.
 
@@ -9,86 +9,225 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::config::OrderBy;
 use crate::event::Event;
 use crate::rules::SinkName;
+use crate::sink::AttemptId;
 
-/// One of the 65,536 lanes of a sink.
+/// Where deliveries wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Lane(u16);
+pub enum Lane {
+    /// One of the 65,536 lanes of a sink.
+    Ordered(u16),
+    /// A lane for one delivery alone, which waits for nothing.
+    Free(u64),
+}
 
 impl Lane {
-    /// The lane of an event in a sink, by a hash that never changes (XXH3, seed 0, each part behind its length); none where
-    /// nothing is kept in order. A null key falls back to `correlationId`.
+    /// The lane of a key.
     #[must_use]
-    pub fn of(sink: &SinkName, order_by: OrderBy, event: &Event) -> Option<Self> {
-        let key = match order_by {
-            OrderBy::None => return None,
-            OrderBy::Tenant => "",
-            OrderBy::CorrelationId => &event.correlation_id,
-            OrderBy::ProductId => event.product_id.as_deref().unwrap_or(&event.correlation_id),
-            OrderBy::Session => event.session.as_deref().unwrap_or(&event.correlation_id),
-        };
-        let mut hash = Xxh3::new();
-        for part in [sink.as_str(), &event.tenant, key] {
-            hash.update(&(part.len() as u64).to_be_bytes());
-            hash.update(part.as_bytes());
-        }
-        let [.., high, low] = hash.digest().to_be_bytes();
-        Some(Self(u16::from_be_bytes([high, low])))
+    pub fn of_key(key: u64) -> Self {
+        let [.., high, low] = key.to_be_bytes();
+        Self::Ordered(u16::from_be_bytes([high, low]))
     }
 }
 
-/// What waits for one sink: some of it ready to go, the rest behind others of its lane.
+/// What of an event is kept in order in a sink, as a hash that never changes (XXH3, seed 0, each part behind its length). A null
+/// key falls back to `correlationId`; where nothing is kept in order it is the event's own id.
+#[must_use]
+pub fn key(sink: &SinkName, order_by: OrderBy, event: &Event) -> u64 {
+    let key = match order_by {
+        OrderBy::None => event.id.as_bytes().as_slice(),
+        OrderBy::Tenant => b"",
+        OrderBy::CorrelationId => event.correlation_id.as_bytes(),
+        OrderBy::ProductId => event.product_id.as_ref().unwrap_or(&event.correlation_id).as_bytes(),
+        OrderBy::Session => event.session.as_ref().unwrap_or(&event.correlation_id).as_bytes(),
+    };
+    let mut hash = Xxh3::new();
+    for part in [sink.as_str().as_bytes(), event.tenant.as_bytes(), key] {
+        hash.update(&(part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.digest()
+}
+
+/// What waits for one sink.
 #[derive(Debug)]
 pub struct Lanes<T> {
-    ready: VecDeque<(Option<Lane>, T)>,
-    /// A lane is here exactly while one of its deliveries is ready, under way, or waits for its next attempt.
-    taken: HashMap<Lane, VecDeque<T>>,
+    /// The lanes whose first delivery may go; some of them have none any more.
+    ready: VecDeque<Lane>,
+    /// The lanes that have deliveries in memory.
+    memory: HashMap<Lane, Queue<T>>,
+    /// How many deliveries of each lane are in the spool. As long as there is one, nothing of the lane in memory may go.
+    spooled: HashMap<u16, u32>,
+    /// How many are in memory and not under way.
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Queue<T> {
+    phase: Phase,
+    next: VecDeque<T>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing may go: what is in the spool comes first.
+    Blocked,
+    /// The first may go.
+    Ready,
+    /// The first may go later.
+    Later,
+    /// The one before the first is under way.
+    UnderWay(AttemptId),
 }
 
 impl<T> Default for Lanes<T> {
     fn default() -> Self {
-        Self { ready: VecDeque::new(), taken: HashMap::new() }
+        Self { ready: VecDeque::new(), memory: HashMap::new(), spooled: HashMap::new(), waiting: 0 }
     }
 }
 
 impl<T> Lanes<T> {
     /// One more at the end of its lane.
-    pub fn push(&mut self, lane: Option<Lane>, item: T) {
-        if let Some(lane) = lane {
-            if let Some(behind) = self.taken.get_mut(&lane) {
-                behind.push_back(item);
-                return;
+    pub fn push(&mut self, lane: Lane, item: T) {
+        let is_blocked = self.is_spooled(lane);
+        let queue = self.memory.entry(lane).or_insert_with(|| {
+            if is_blocked {
+                return Queue { phase: Phase::Blocked, next: VecDeque::new() };
             }
-            self.taken.insert(lane, VecDeque::new());
+            self.ready.push_back(lane);
+            Queue { phase: Phase::Ready, next: VecDeque::new() }
+        });
+        queue.next.push_back(item);
+        self.waiting += 1;
+    }
+
+    /// The next one that may go, as that attempt. Its lane is taken until it is [released](Self::release),
+    /// [put back](Self::put_back) or [taken out](Self::take).
+    pub fn pop(&mut self, attempt: AttemptId) -> Option<(Lane, T)> {
+        while let Some(lane) = self.ready.pop_front() {
+            let Some(queue) = self.memory.get_mut(&lane).filter(|queue| queue.phase == Phase::Ready) else { continue };
+            let Some(item) = queue.next.pop_front() else { continue };
+            queue.phase = Phase::UnderWay(attempt);
+            self.waiting -= 1;
+            return Some((lane, item));
         }
-        self.ready.push_back((lane, item));
-    }
-
-    /// The next one that may go. Its lane is taken until [`release`](Self::release).
-    pub fn pop(&mut self) -> Option<(Option<Lane>, T)> {
-        self.ready.pop_front()
-    }
-
-    /// One whose lane is still taken may go again.
-    pub fn again(&mut self, lane: Option<Lane>, item: T) {
-        self.ready.push_back((lane, item));
+        None
     }
 
     /// The one under way in this lane is settled: the next of the lane may go.
-    pub fn release(&mut self, lane: Option<Lane>) {
-        let Some(lane) = lane else { return };
-        match self.taken.get_mut(&lane).map(VecDeque::pop_front) {
-            Some(Some(next)) => self.ready.push_back((Some(lane), next)),
-            Some(None) => {
-                self.taken.remove(&lane);
-            }
-            None => {}
+    pub fn release(&mut self, lane: Lane) {
+        self.go_on(lane);
+    }
+
+    /// The one under way in this lane has to wait until it is [woken](Self::wake).
+    pub fn put_back(&mut self, lane: Lane, item: T) {
+        if let Some(queue) = self.memory.get_mut(&lane) {
+            queue.phase = Phase::Later;
+            queue.next.push_front(item);
+            self.waiting += 1;
         }
+    }
+
+    /// The one that was put back may go.
+    pub fn wake(&mut self, lane: Lane) {
+        if self.memory.get(&lane).is_some_and(|queue| queue.phase == Phase::Later) {
+            self.go_on(lane);
+        }
+    }
+
+    /// Takes a lane out of memory, to be put in the spool: the attempt that is under way, and what waits behind it.
+    pub fn take(&mut self, lane: Lane) -> (Option<AttemptId>, VecDeque<T>) {
+        let Some(queue) = self.memory.remove(&lane) else { return (None, VecDeque::new()) };
+        self.waiting -= queue.next.len();
+        let attempt = match queue.phase {
+            Phase::UnderWay(attempt) => Some(attempt),
+            Phase::Blocked | Phase::Ready | Phase::Later => None,
+        };
+        (attempt, queue.next)
+    }
+
+    /// Puts back what [`take`](Self::take) took and the spool has no room for: in front of what came meanwhile, which is nothing.
+    pub fn restore(&mut self, lane: Lane, attempt: Option<AttemptId>, next: VecDeque<T>) {
+        self.waiting += next.len();
+        let phase = attempt.map_or(Phase::Blocked, Phase::UnderWay);
+        self.memory.insert(lane, Queue { phase, next });
+        if attempt.is_none() {
+            // Goes, where nothing of the lane is in the spool.
+            self.go_on(lane);
+        }
+    }
+
+    /// So many of that lane are in the spool from before.
+    pub fn set_spooled(&mut self, lane: u16, count: u32) {
+        self.spooled.insert(lane, count);
+    }
+
+    /// One more of the lane is in the spool, or about to be.
+    pub fn add_spooled(&mut self, lane: Lane) {
+        if let Lane::Ordered(number) = lane {
+            *self.spooled.entry(number).or_default() += 1;
+        }
+    }
+
+    /// One of the lane is no longer in the spool.
+    pub fn remove_spooled(&mut self, lane: Lane) {
+        let Lane::Ordered(number) = lane else { return };
+        let Some(count) = self.spooled.get_mut(&number) else { return };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.spooled.remove(&number);
+            if self.memory.get(&lane).is_some_and(|queue| queue.phase == Phase::Blocked) {
+                self.go_on(lane);
+            }
+        }
+    }
+
+    /// Some of the lane are in the spool.
+    #[must_use]
+    pub fn is_spooled(&self, lane: Lane) -> bool {
+        matches!(lane, Lane::Ordered(number) if self.spooled.contains_key(&number))
+    }
+
+    /// How many wait in memory.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Nothing is in memory, and none of what was is under way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.memory.is_empty()
     }
 
     /// Some are ready to go.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+        self.ready.iter().any(|lane| self.memory.get(lane).is_some_and(|queue| queue.phase == Phase::Ready))
+    }
+
+    /// The lanes in memory: which, the attempt that is under way, and the first of those behind it.
+    pub fn iter(&self) -> impl Iterator<Item = (Lane, Option<AttemptId>, Option<&T>)> {
+        self.memory.iter().map(|(lane, queue)| {
+            let attempt = match queue.phase {
+                Phase::UnderWay(attempt) => Some(attempt),
+                Phase::Blocked | Phase::Ready | Phase::Later => None,
+            };
+            (*lane, attempt, queue.next.front())
+        })
+    }
+
+    /// Lets the first of the lane go, if nothing is before it.
+    fn go_on(&mut self, lane: Lane) {
+        let is_blocked = self.is_spooled(lane);
+        let Some(queue) = self.memory.get_mut(&lane) else { return };
+        if queue.next.is_empty() {
+            self.memory.remove(&lane);
+        } else if is_blocked {
+            queue.phase = Phase::Blocked;
+        } else {
+            queue.phase = Phase::Ready;
+            self.ready.push_back(lane);
+        }
     }
 }
 
@@ -96,26 +235,79 @@ impl<T> Lanes<T> {
 mod tests {
     use super::*;
 
-    const A: Option<Lane> = Some(Lane(1));
-    const B: Option<Lane> = Some(Lane(2));
+    const A: Lane = Lane::Ordered(1);
+    const B: Lane = Lane::Ordered(2);
+    const C: Lane = Lane::Free(1);
+
+    fn pop<T>(lanes: &mut Lanes<T>) -> Option<(Lane, T)> {
+        lanes.pop(AttemptId(0))
+    }
 
     #[test]
     fn a_lane_lets_one_go_at_a_time_in_order() {
         let mut lanes = Lanes::default();
-        for (lane, item) in [(A, "a1"), (A, "a2"), (B, "b1"), (A, "a3"), (None, "free")] {
+        for (lane, item) in [(A, "a1"), (A, "a2"), (B, "b1"), (A, "a3"), (C, "free")] {
             lanes.push(lane, item);
         }
-        let first: Vec<_> = std::iter::from_fn(|| lanes.pop()).map(|(_, item)| item).collect();
+        let first: Vec<_> = std::iter::from_fn(|| pop(&mut lanes)).map(|(_, item)| item).collect();
         assert_eq!(first, ["a1", "b1", "free"]);
-        lanes.again(A, "a1");
-        assert_eq!(lanes.pop(), Some((A, "a1")), "a retry keeps its lane");
-        assert_eq!(lanes.pop(), None);
+        assert_eq!(lanes.waiting(), 2);
+        lanes.put_back(A, "a1");
+        assert_eq!(pop(&mut lanes), None);
+        lanes.wake(A);
+        assert_eq!(pop(&mut lanes), Some((A, "a1")), "a retry keeps its lane");
         lanes.release(A);
-        assert_eq!(lanes.pop(), Some((A, "a2")));
+        assert_eq!(pop(&mut lanes), Some((A, "a2")));
         lanes.release(A);
         lanes.release(B);
-        assert_eq!(lanes.pop(), Some((A, "a3")));
+        lanes.release(C);
+        assert_eq!(pop(&mut lanes), Some((A, "a3")));
         lanes.release(A);
-        assert!(lanes.taken.is_empty(), "an empty lane costs nothing");
+        assert!(lanes.is_empty(), "an empty lane costs nothing");
+    }
+
+    #[test]
+    fn what_is_in_the_spool_comes_first() {
+        let mut lanes = Lanes::default();
+        lanes.add_spooled(A);
+        lanes.add_spooled(A);
+        lanes.push(A, "a3");
+        assert_eq!(pop(&mut lanes), None);
+        lanes.remove_spooled(A);
+        assert_eq!(pop(&mut lanes), None);
+        assert!(lanes.is_spooled(A));
+        lanes.remove_spooled(A);
+        assert_eq!(pop(&mut lanes), Some((A, "a3")));
+        lanes.release(A);
+        assert!(lanes.is_empty() && lanes.spooled.is_empty());
+    }
+
+    #[test]
+    fn a_lane_is_taken_out_whole_and_can_be_put_back() {
+        let mut lanes = Lanes::default();
+        for item in ["a1", "a2", "a3"] {
+            lanes.push(A, item);
+        }
+        assert_eq!(lanes.pop(AttemptId(7)), Some((A, "a1")));
+        let (attempt, next) = lanes.take(A);
+        assert_eq!((attempt, next.iter().copied().collect()), (Some(AttemptId(7)), vec!["a2", "a3"]));
+        assert!(lanes.is_empty());
+        assert_eq!(lanes.waiting(), 0);
+        lanes.restore(A, attempt, next);
+        assert_eq!(pop(&mut lanes), None, "the first one is still under way");
+        lanes.release(A);
+        assert_eq!(pop(&mut lanes), Some((A, "a2")));
+    }
+
+    #[test]
+    fn a_lane_that_was_taken_out_leaves_nothing_ready_behind() {
+        let mut lanes = Lanes::default();
+        lanes.push(A, "a1");
+        lanes.take(A);
+        assert_eq!(pop(&mut lanes), None);
+        lanes.push(A, "a2");
+        lanes.push(A, "a3");
+        assert_eq!(pop(&mut lanes), Some((A, "a2")));
+        assert_eq!(pop(&mut lanes), None, "one at a time");
     }
 }

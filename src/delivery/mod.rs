@@ -1,24 +1,33 @@
-//! One event for one sink, until it is settled: lanes, attempts, retries.
+//! One event for one sink, until it is settled: lanes, attempts, retries, the breaker, and what goes to the spool.
 //!
-//! A [`Delivery`] holds a share of its message's receipt. It ends delivered, or as a dead letter on disk; only then is its
-//! share settled. While it is retried the message stays unacknowledged: slower, never lost.
+//! A [`Delivery`] is kept by the share that it holds of its message's receipt, or by its row in the spool. It ends delivered, or as
+//! a dead letter on disk; only then is its share settled, or its row deleted. One task a sink owns all of that
+//! ([`Dispatcher`]): what is in memory (`lanes`), what waits on disk (`backlog`), and what goes from the one to the other
+//! (`spill`).
 
+mod backlog;
+mod breaker;
 mod dispatcher;
 mod lanes;
 mod notice;
+mod retry;
+mod settle;
+mod spill;
 mod stats;
 
-pub use dispatcher::Dispatcher;
-pub use lanes::{Lane, Lanes};
+pub use breaker::{Breaker, Pause};
+pub use dispatcher::{Dispatcher, Settings};
+pub use lanes::{Lane, Lanes, key};
 pub use notice::Throttle;
 pub use stats::{DeliveryResult, Histogram, RouteStats, SinkStats, Stats};
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::event::{Event, Message};
-use crate::rules::RouteName;
+use crate::event::{Event, Invalid, Message};
+use crate::rules::{RouteName, SinkName};
 use crate::source::Receipt;
+use crate::spool::{Millis, RowId, Waiting};
 
 /// An event together with the message it was made of, shared by all its deliveries.
 #[derive(Debug)]
@@ -36,10 +45,60 @@ pub struct Delivery {
     pub received: Arc<Received>,
     /// The route that chose the sink; none: `unrouted:` names it.
     pub route: Option<RouteName>,
-    /// Its share of the message.
-    pub receipt: Receipt,
+    /// What brings it back if the relay ends.
+    pub kept: Kept,
     /// When the message was received.
     pub since: Instant,
     /// How many attempts have ended.
     pub attempts: u32,
+}
+
+/// What brings a delivery back if the relay ends before it is settled.
+#[derive(Debug)]
+pub enum Kept {
+    /// Its message, which is unacknowledged.
+    Message(Receipt),
+    /// Its row in the spool.
+    Row(RowId),
+}
+
+impl Delivery {
+    /// A delivery that comes out of the spool.
+    fn of_row(id: RowId, waiting: &Waiting) -> Result<Self, Box<Invalid>> {
+        let message = Arc::clone(&waiting.message);
+        let event = Event::read_again(&message, &waiting.kind, &waiting.tenant)?;
+        let age = waiting.received.elapsed();
+        Ok(Self {
+            received: Arc::new(Received { event, message }),
+            route: waiting.route.clone(),
+            kept: Kept::Row(id),
+            // A machine that has just started has no such time.
+            since: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
+            attempts: waiting.attempts,
+        })
+    }
+
+    /// What the spool is to keep of it; to be attempted again after `pause`.
+    fn waiting(&self, sink: &SinkName, key: u64, pause: Duration, cause: Option<String>) -> Waiting {
+        let event = &self.received.event;
+        Waiting {
+            sink: sink.clone(),
+            key,
+            received: Millis::now().before(self.since.elapsed()),
+            due: Millis::now().after(pause),
+            attempts: self.attempts,
+            cause,
+            route: self.route.clone(),
+            kind: event.kind.to_owned(),
+            tenant: Arc::clone(&event.tenant),
+            event_id: event.id,
+            message: Arc::clone(&self.received.message),
+            may_be_known: self.received.message.redelivered,
+        }
+    }
+
+    /// Its message holds up its source.
+    fn is_pressing(&self) -> bool {
+        matches!(&self.kept, Kept::Message(receipt) if receipt.is_pressing())
+    }
 }

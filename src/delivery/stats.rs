@@ -23,7 +23,7 @@ pub struct Stats {
     pub sinks: Vec<Arc<SinkStats>>,
     /// In the order of the configuration, as the places in a plan count.
     pub routes: Vec<RouteStats>,
-    /// What the spool may take on disk, in bytes: nothing but dead letters is in it.
+    /// What the deliveries in the spool may take, in bytes.
     pub spool_max_bytes: u64,
     unrouted: AtomicU64,
     waiting: Mutex<Option<String>>,
@@ -46,7 +46,7 @@ impl Stats {
                 .collect(),
             sinks: config.sinks.iter().map(|sink| Arc::new(SinkStats::new(sink.name.clone()))).collect(),
             routes: config.rules.routes.iter().map(|route| RouteStats::new(route.name.clone())).collect(),
-            spool_max_bytes: config.dead_letters.max_size,
+            spool_max_bytes: config.spool.max_size,
             unrouted: AtomicU64::new(0),
             waiting: Mutex::new(Some("the relay is starting".to_owned())),
             spool: SetOnce::new(),
@@ -135,11 +135,14 @@ pub enum DeliveryResult {
     GaveUp,
     /// A template or an address could not be rendered: a dead letter.
     RenderFailed,
+    /// The spool had no room for it, and `on_full: drop` says so.
+    Dropped,
 }
 
 impl DeliveryResult {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Delivered, Self::Retried, Self::Refused, Self::GaveUp, Self::RenderFailed];
+    pub const ALL: [Self; 6] =
+        [Self::Delivered, Self::Retried, Self::Refused, Self::GaveUp, Self::RenderFailed, Self::Dropped];
 
     /// The word used in metrics.
     #[must_use]
@@ -150,6 +153,7 @@ impl DeliveryResult {
             Self::Refused => "refused",
             Self::GaveUp => "gave_up",
             Self::RenderFailed => "render_failed",
+            Self::Dropped => "dropped",
         }
     }
 
@@ -160,6 +164,7 @@ impl DeliveryResult {
             Self::Refused => 2,
             Self::GaveUp => 3,
             Self::RenderFailed => 4,
+            Self::Dropped => 5,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a source received, before anything is made of it.
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::SourceName;
 
@@ -76,6 +77,37 @@ pub enum HeaderValue {
     Array(Vec<HeaderValue>),
     /// `F`.
     Table(Vec<Header>),
+}
+
+impl Message {
+    /// A hash that is the same for every copy of one message: what the broker adds on its way (`x-…`) is left out. It is kept
+    /// on disk, so it never changes.
+    #[must_use]
+    pub fn fingerprint(&self) -> u128 {
+        let properties = &self.properties;
+        let mut hash = Xxh3::new();
+        let mut part = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_be_bytes());
+            hash.update(bytes);
+        };
+        part(&self.body);
+        part(&properties.timestamp.unwrap_or(u64::MAX).to_be_bytes());
+        for text in
+            [&properties.correlation_id, &properties.message_id, &properties.app_id, &properties.content_encoding]
+        {
+            part(text.as_deref().unwrap_or_default().as_bytes());
+        }
+        for (name, value) in properties.headers.iter().filter(|(name, _)| !name.starts_with("x-")) {
+            part(name.as_bytes());
+            match value {
+                HeaderValue::Text(text) => part(text.as_bytes()),
+                HeaderValue::Integer(value) => part(&value.to_be_bytes()),
+                // Rare in REGARDS' headers, and what stands beside them tells messages apart.
+                _ => {}
+            }
+        }
+        hash.digest128()
+    }
 }
 
 impl HeaderValue {

@@ -36,6 +36,8 @@ pub enum Blame {
     Sink,
     /// This destination or event: an unknown topic, an unroutable message, another 4xx.
     Delivery,
+    /// The sink's address is gone for good: a person has to see to it.
+    Gone,
     /// The relay itself: it stops, or its own queue is full.
     Relay,
 }

@@ -41,6 +41,8 @@ pub struct Ledger {
     acknowledged: VecDeque<Identity>,
     /// How many acknowledged messages are remembered, and twice as many settled orphans.
     memory: usize,
+    /// Since when the oldest unacknowledged message is the oldest.
+    head_since: Instant,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,7 @@ impl Ledger {
             settled_orphans: VecDeque::new(),
             acknowledged: VecDeque::new(),
             memory: prefetch,
+            head_since: Instant::now(),
         }
     }
 
@@ -83,6 +86,9 @@ impl Ledger {
             Some(Orphan::Unsettled(entry)) => entry,
             Some(Orphan::Settled) | None => self.number(),
         };
+        if self.watermark.is_empty() {
+            self.head_since = Instant::now();
+        }
         if !self.watermark.receive(tag, entry) {
             return Received::OutOfTurn;
         }
@@ -134,14 +140,22 @@ impl Ledger {
     /// The tag up to which everything may be acknowledged now, if that moved.
     pub fn acknowledge(&mut self) -> Option<u64> {
         let (entries, acknowledged, memory) = (&mut self.entries, &mut self.acknowledged, self.memory);
-        self.watermark.advance(|id| {
+        let tag = self.watermark.advance(|id| {
             if let Some(entry) = entries.remove(&id) {
                 if acknowledged.len() >= memory {
                     acknowledged.pop_front();
                 }
                 acknowledged.push_back(entry.identity);
             }
-        })
+        })?;
+        self.head_since = Instant::now();
+        Some(tag)
+    }
+
+    /// The oldest unacknowledged message, and since when it is that.
+    #[must_use]
+    pub fn head(&self) -> Option<(EntryId, Instant)> {
+        Some((self.watermark.head()?, self.head_since))
     }
 
     /// The tags of settled messages that no cumulative acknowledgement reaches, for a channel that is about to be closed.

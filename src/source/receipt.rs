@@ -1,7 +1,7 @@
 //! The token that travels with a message until everything it became is settled.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -32,13 +32,38 @@ struct Share {
     entry: EntryId,
     abandoned: AtomicBool,
     to: UnboundedSender<Settled>,
+    pressure: Arc<Pressure>,
+}
+
+/// Which messages hold up their source: all up to one.
+#[derive(Debug, Default)]
+pub struct Pressure(AtomicU64);
+
+impl Pressure {
+    /// Messages up to this one hold up the source: what is unsettled of them should be made durable soon.
+    pub fn press(&self, entry: EntryId) {
+        self.0.fetch_max(entry.0, Ordering::Relaxed);
+    }
 }
 
 impl Receipt {
     /// The first share in the message `entry`; its end is told to `to`.
     #[must_use]
     pub fn new(entry: EntryId, to: UnboundedSender<Settled>) -> Self {
-        Self { share: Arc::new(Share { entry, abandoned: AtomicBool::new(false), to }), held: true }
+        Self::under(entry, to, Arc::default())
+    }
+
+    /// The same, where the source says by `pressure` what holds it up.
+    #[must_use]
+    pub fn under(entry: EntryId, to: UnboundedSender<Settled>, pressure: Arc<Pressure>) -> Self {
+        let abandoned = AtomicBool::new(false);
+        Self { share: Arc::new(Share { entry, abandoned, to, pressure }), held: true }
+    }
+
+    /// Its message holds up the source.
+    #[must_use]
+    pub fn is_pressing(&self) -> bool {
+        self.share.entry.0 <= self.share.pressure.0.load(Ordering::Relaxed)
     }
 
     /// One more share, for one more thing the message became.
@@ -74,6 +99,17 @@ impl Drop for Share {
 mod tests {
     use super::*;
     use tokio::sync::mpsc;
+
+    #[test]
+    fn what_holds_up_its_source_is_told_so() {
+        let (to, _settled) = mpsc::unbounded_channel();
+        let pressure = Arc::default();
+        let receipts = [1, 2, 3].map(|entry| Receipt::under(EntryId(entry), to.clone(), Arc::clone(&pressure)));
+        assert_eq!(receipts.each_ref().map(Receipt::is_pressing), [false; 3]);
+        pressure.press(EntryId(2));
+        pressure.press(EntryId(1));
+        assert_eq!(receipts.each_ref().map(Receipt::is_pressing), [true, true, false]);
+    }
 
     #[test]
     fn a_message_is_settled_when_its_last_share_is() {

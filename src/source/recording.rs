@@ -8,12 +8,14 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{EntryId, Intake, Receipt, Settled, SourceStats};
+use super::{EntryId, Intake, Pressure, Receipt, Settled, SourceStats};
 use crate::config::RecordingConfig;
 use crate::event::{SourceName, sample};
 
 /// How many messages may be unsettled at once.
 const IN_FLIGHT: usize = 1_000;
+/// While as many as may be are unsettled and none settles for so long, they hold up the source.
+const HELD_UP: Duration = Duration::from_millis(50);
 /// A longer line is not a sample, in bytes.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
 
@@ -27,6 +29,8 @@ pub struct RecordingSource {
     pub intake: Arc<dyn Intake>,
     /// What is counted.
     pub stats: Arc<SourceStats>,
+    /// Which messages hold it up.
+    pub pressure: Arc<Pressure>,
 }
 
 impl RecordingSource {
@@ -78,11 +82,12 @@ impl RecordingSource {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     one = settled.recv() => *unsettled -= usize::from(one.is_some()),
+                    () = tokio::time::sleep(HELD_UP) => self.pressure.press(EntryId(*entry)),
                 }
             }
             *unsettled += 1;
             *entry += 1;
-            self.intake.accept(message, Receipt::new(EntryId(*entry), settle.clone()));
+            self.intake.accept(message, Receipt::under(EntryId(*entry), settle.clone(), Arc::clone(&self.pressure)));
         }
         Ok(())
     }

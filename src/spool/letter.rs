@@ -4,8 +4,14 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::delivery::Millis;
 use crate::event::{Event, Invalid, Message, Reason};
-use crate::rules::SinkName;
+use crate::rules::{RouteName, SinkName};
+
+/// What a letter takes beside its texts and its body: row, indexes, the rest of its last page. In bytes, about.
+const OVERHEAD: usize = 512;
+/// A cause is kept so far, in bytes.
+const MAX_DETAIL: usize = 4 * 1024;
 
 /// A message that stays until a person has looked at it. When it died is set when it is stored.
 #[derive(Debug, Clone)]
@@ -24,6 +30,10 @@ pub struct DeadLetter {
     pub correlation_id: Option<String>,
     /// None where the message never became an event.
     pub event_id: Option<Uuid>,
+    /// The event's type, where there is one.
+    pub kind: Option<String>,
+    /// The route that chose the sink.
+    pub route: Option<RouteName>,
     /// How many attempts there were.
     pub attempts: u32,
     /// As received: properties, headers and bytes.
@@ -42,6 +52,8 @@ impl DeadLetter {
             status: invalid.status,
             correlation_id: invalid.correlation_id,
             event_id: None,
+            kind: None,
+            route: None,
             attempts: 0,
             message,
         }
@@ -58,16 +70,56 @@ impl DeadLetter {
             status: Some(event.status.to_owned()),
             correlation_id: Some(event.correlation_id.clone()),
             event_id: Some(event.id),
+            kind: Some(event.kind.to_owned()),
+            route: None,
             attempts: 0,
             message,
         }
     }
 
-    /// The same, for that sink after so many attempts.
+    /// The same, for that sink, which that route chose, after so many attempts.
     #[must_use]
-    pub fn for_sink(mut self, sink: SinkName, attempts: u32) -> Self {
+    pub fn for_sink(mut self, sink: SinkName, route: Option<RouteName>, attempts: u32) -> Self {
         self.sink = Some(sink);
+        self.route = route;
         self.attempts = attempts;
         self
+    }
+}
+
+/// A letter as it is written: made once, however often the writing fails.
+#[derive(Debug)]
+pub(super) struct LetterRow {
+    /// Given once, so that writing it again after a commit of unknown end doesn't make two of it.
+    pub(super) id: i64,
+    pub(super) at: i64,
+    pub(super) letter: DeadLetter,
+    /// It stands for a message that was just received, and not for a delivery that was in the spool.
+    pub(super) is_received: bool,
+    pub(super) properties: String,
+    /// What its message is known by when it is redelivered.
+    pub(super) identity: [u8; 16],
+    pub(super) size: u64,
+}
+
+impl LetterRow {
+    pub(super) fn new(id: i64, mut letter: DeadLetter, is_received: bool) -> Self {
+        cut(&mut letter.detail, MAX_DETAIL);
+        let properties = letter.message.properties.to_json();
+        let texts =
+            [Some(&letter.detail), letter.tenant.as_ref(), letter.status.as_ref(), letter.correlation_id.as_ref()];
+        let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+        let size = OVERHEAD + texts + properties.len() + letter.message.body.len();
+        let identity = letter.event_id.map_or_else(|| letter.message.fingerprint().to_be_bytes(), Uuid::into_bytes);
+        let size = u64::try_from(size).unwrap_or(u64::MAX);
+        Self { id, at: Millis::now().0, letter, is_received, properties, identity, size }
+    }
+}
+
+/// Cuts `text` to at most so many bytes, between two characters.
+pub(super) fn cut(text: &mut String, bytes: usize) {
+    if text.len() > bytes {
+        let end = (0..=bytes).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
     }
 }

@@ -1,44 +1,63 @@
-//! What is kept on disk, in one SQLite file: dead letters, and later the deliveries that wait.
+//! What is kept on disk, in one SQLite file: deliveries that wait, and dead letters.
 //!
 //! One relay owns the file (`lock`), one thread writes to it (`writer`), and anyone who may read it can do so beside
-//! them ([`DeadLetters`]). What is stored is on the disk, fsynced, before its [`Receipt`] settles.
+//! them ([`DeadLetters`]). What is stored is on the disk, fsynced, before its [`Receipt`] settles; what that takes of
+//! SQLite is behind a trait (`store`).
 //!
-//! Memory is bounded by the sources: a letter that can't be stored yet holds its message unacknowledged, so there are
-//! never more of them than all sources' prefetch together.
+//! Memory is bounded by the sources: what can't be stored yet holds its message unacknowledged, so there is never more of it
+//! than all sources' prefetch together.
 //!
-//! This module knows nothing of why a delivery failed or what is tried next.
+//! Of each key only the oldest delivery is ever due. This module knows nothing of why a delivery failed or when it is tried
+//! next; it is told.
 
+mod budget;
+mod change;
 mod damage;
 mod database;
+mod delivery;
+mod disk;
 mod filter;
 mod letter;
 mod lock;
 mod network;
 mod purge;
 mod reader;
+mod sqlite;
+mod store;
 mod tally;
+mod waits;
 mod writer;
 
+pub use budget::{Share, Sizes};
+pub use change::Backlog;
 pub use database::SpoolError;
+pub use delivery::{Due, Millis, News, RowId, Waiting};
 pub use filter::Filter;
 pub use letter::DeadLetter;
 pub use reader::{DeadLetters, Listed, Shown};
+pub use store::Remembered;
 pub use tally::{Tally, TallyRow};
+pub use waits::{Waits, waits};
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use crate::config::{DeadLettersConfig, SpoolConfig};
+use crate::rules::SinkName;
 use crate::source::Receipt;
 
+use budget::Budget;
+use change::{Before, Change};
 use purge::Purge;
-use tally::Tallies;
-use writer::{Command, Waiting, Writer};
+use store::DeliveryRow;
+use tally::{Tallied, Tallies};
+use writer::{Command, Writer};
 
 /// How often [`Spool::open_when_free`] looks whether the other relay has gone.
 const LOCK_RETRY: Duration = Duration::from_secs(1);
@@ -59,10 +78,24 @@ pub struct Spool {
 #[derive(Debug)]
 struct Shared {
     tallies: Mutex<Tallies>,
+    budget: Mutex<Budget>,
     problem: Mutex<Option<String>>,
+    last_row: AtomicI64,
 }
 
 impl Shared {
+    fn tallies(&self) -> MutexGuard<'_, Tallies> {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn go_on_after(&self, last: RowId) {
+        self.last_row.fetch_max(last.0, Ordering::Relaxed);
+    }
+
     fn set_problem(&self, problem: Option<String>) {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
@@ -75,7 +108,12 @@ impl Spool {
     /// Another relay that holds the file is [`SpoolError::Held`].
     pub fn open(config: &SpoolConfig, dead_letters: &DeadLettersConfig) -> Result<Self, SpoolError> {
         let (to, from) = mpsc::channel();
-        let shared = Arc::new(Shared { tallies: Mutex::default(), problem: Mutex::default() });
+        let shared = Arc::new(Shared {
+            tallies: Mutex::default(),
+            budget: Mutex::new(Budget::new(config)),
+            problem: Mutex::default(),
+            last_row: AtomicI64::new(0),
+        });
         let writer = Writer::open(config, dead_letters, from, Arc::clone(&shared))?;
         let path = writer.path().to_owned();
         let writer = std::thread::Builder::new()
@@ -113,15 +151,78 @@ impl Spool {
     /// Stores a dead letter. Returns at once; `receipt` settles when the letter is on disk, and is dropped only if the relay
     /// stops before that could be done.
     pub fn store(&self, letter: DeadLetter, receipt: Receipt) {
-        // A writer that is gone drops the receipt: the message stays unacknowledged, and `problem` says so.
-        let _ = self.to.send(Command::Store(Box::new(Waiting::new(letter, receipt))));
+        self.ask(Command::Bury(Box::new(letter), Before::Message(receipt)));
+    }
+
+    /// The same in place of a delivery that waits here.
+    pub fn bury(&self, letter: DeadLetter, id: RowId, sink: SinkName) {
+        self.ask(Command::Bury(Box::new(letter), Before::Row(id, sink)));
+    }
+
+    /// Puts a delivery to disk, if there is room for it, and gives it a number; `receipt` settles when it is there. While
+    /// `is_attempted` it is in the caller's hands, as if it had been [taken](Self::take).
+    pub fn spill(&self, waiting: Waiting, receipt: Receipt, is_attempted: bool) -> Result<RowId, Receipt> {
+        let properties = waiting.message.properties.to_json();
+        let size = waiting.size(&properties);
+        if !self.shared.budget().reserve(&waiting.sink, size) {
+            return Err(receipt);
+        }
+        let id = RowId(self.shared.last_row.fetch_add(1, Ordering::Relaxed).saturating_add(1));
+        let row = DeliveryRow { id, waiting, properties, size };
+        let change = Change::Deliver(Box::new(row), Before::Message(receipt));
+        self.ask(Command::Change { change, claim: is_attempted.then_some(id) });
+        Ok(id)
+    }
+
+    /// A delivery is done: it goes, and the next of its key is due.
+    pub fn done(&self, id: RowId, sink: SinkName) {
+        self.change(Change::Done { id, sink });
+    }
+
+    /// A delivery is to be attempted again, then.
+    pub fn reschedule(&self, id: RowId, attempts: u32, due: Millis, mut cause: String) {
+        letter::cut(&mut cause, delivery::MAX_CAUSE);
+        self.change(Change::Again { id, attempts, due, cause });
+    }
+
+    /// Asks for up to `limit` deliveries of the sink that are due. They come as [`News::Due`], after all that was handed in
+    /// before, and are the caller's until it says what became of each. One question at a time.
+    pub fn take(&self, sink: SinkName, limit: usize) {
+        self.change(Change::Take { sink, limit });
+    }
+
+    /// What waits for a sink, and all news of it from now on. None: the spool is closed.
+    pub async fn watch(&self, sink: SinkName) -> Option<Backlog> {
+        let (begun, backlog) = oneshot::channel();
+        self.change(Change::Watch { sink, begun });
+        backlog.await.ok()
+    }
+
+    /// Keeps what must not be forgotten when the relay restarts.
+    pub fn remember(&self, remembered: Remembered) {
+        self.change(Change::Remember(remembered));
+    }
+
+    /// What the deliveries of each sink take.
+    #[must_use]
+    pub fn shares(&self) -> Vec<(SinkName, Share)> {
+        self.shared.budget().shares().map(|(sink, share)| (sink.clone(), *share)).collect()
+    }
+
+    fn change(&self, change: Change) {
+        self.ask(Command::Change { change, claim: None });
+    }
+
+    fn ask(&self, command: Command) {
+        // A writer that is gone drops it, and with it what it holds: messages stay unacknowledged, and `problem` says so.
+        let _ = self.to.send(command);
     }
 
     /// Deletes these dead letters; says how many there were. What couldn't be done is a sentence.
     pub async fn purge(&self, filter: Filter) -> Result<u64, String> {
         let (done, purged) = oneshot::channel();
         // Dropped with the writer, which is then heard of below.
-        let _ = self.to.send(Command::Purge(Purge::new(filter, done)));
+        self.ask(Command::Purge(Purge::new(filter, done)));
         purged.await.unwrap_or_else(|_| Err("the relay stopped before it was done".to_owned()))
     }
 
@@ -132,19 +233,20 @@ impl Spool {
             // It ended without saying so: a bug.
             return Some(CLOSED.to_owned());
         }
-        self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let problem = self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        problem.or_else(|| self.shared.budget().problem())
     }
 
     /// Counts of dead letters by reason and sink: since start, and kept.
     #[must_use]
     pub fn tallies(&self) -> Vec<TallyRow> {
-        self.shared.tallies.lock().unwrap_or_else(PoisonError::into_inner).rows()
+        self.shared.tallies().rows()
     }
 
     /// The size of all that is kept, in bytes, as `dead_letters.max_size` counts it.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.shared.tallies.lock().unwrap_or_else(PoisonError::into_inner).bytes()
+        self.shared.tallies().bytes()
     }
 
     /// Stores what still waits, at most for `grace`, and closes the file. What could not be stored by then is dropped

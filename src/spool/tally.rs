@@ -17,6 +17,13 @@ pub struct Tally {
 /// A tally with what it counts.
 pub type TallyRow = (Reason, Option<SinkName>, Tally);
 
+/// What the file has.
+#[derive(Debug)]
+pub(super) struct Tallied {
+    pub(super) kept: Vec<(Reason, Option<SinkName>, u64)>,
+    pub(super) bytes: u64,
+}
+
 /// All tallies. Those of reasons and sinks that never had a dead letter aren't among them.
 #[derive(Debug, Default)]
 pub(super) struct Tallies {
@@ -34,7 +41,7 @@ impl Tallies {
     }
 
     /// The file was counted anew: after opening it, and after a purge.
-    pub(super) fn recount(&mut self, kept: Vec<(Reason, Option<SinkName>, u64)>, bytes: u64) {
+    pub(super) fn recount(&mut self, Tallied { kept, bytes }: Tallied) {
         for tally in self.by.values_mut() {
             tally.kept = 0;
         }

@@ -1,115 +1,80 @@
-//! The one thread that writes: many letters in one transaction, one fsync for all of them.
+//! The one thread that writes: many changes in one transaction, one fsync for all of them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use rusqlite::params;
 use tokio::sync::oneshot;
 
+use super::change::{Before, Change, Held};
 use super::database::{Database, SpoolError};
+use super::delivery::{Millis, RowId};
+use super::letter::LetterRow;
 use super::lock::Lock;
-use super::purge::{self, Purge};
-use super::{CLOSED, DeadLetter, Shared, damage};
+use super::purge::{self, Purge, Scope};
+use super::store::Store;
+use super::{CLOSED, DeadLetter, Shared, damage, disk};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
-use crate::event::Reason;
 use crate::rules::SinkName;
-use crate::source::Receipt;
 
-/// One transaction writes at most so many letters …
+/// One transaction has at most so many changes …
 const MAX_BATCH: usize = 1_000;
 /// … and begins no further one after so many bytes.
 const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;
-/// What a letter takes beside its texts and its body: row, indexes, the rest of its last page. In bytes, about.
-const OVERHEAD: usize = 512;
-/// A cause is kept so far, in bytes.
-const MAX_DETAIL: usize = 4 * 1024;
 /// After a failed transaction, before the next one; doubles …
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// … up to this.
 const LAST_RETRY: Duration = Duration::from_secs(10);
-/// How often a spool that is full looks whether there is room again.
+/// How often it is looked whether there is room again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 /// How often too old letters are looked for.
 const PURGE_EVERY: Duration = Duration::from_hours(1);
+/// How often the age of a sink's oldest delivery is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the writer goes on when nobody can ask it to close any more.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
 /// What the writer is asked.
 #[derive(Debug)]
 pub(super) enum Command {
-    Store(Box<Waiting>),
+    /// A dead letter, in place of what was kept before.
+    Bury(Box<DeadLetter>, Before),
+    /// Any other change; a delivery that is still attempted is not to be given out.
+    Change {
+        change: Change,
+        claim: Option<RowId>,
+    },
     Purge(Purge),
-    Close { until: Instant, done: oneshot::Sender<()> },
-}
-
-/// A letter that isn't on the disk yet.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    letter: DeadLetter,
-    at: i64,
-    receipt: Receipt,
-}
-
-impl Waiting {
-    pub(super) fn new(letter: DeadLetter, receipt: Receipt) -> Self {
-        Self { letter, at: now(), receipt }
-    }
-}
-
-/// A letter as it is written: made once, however often the writing fails.
-#[derive(Debug)]
-struct Row {
-    /// Given once, so that writing it again after a commit of unknown end doesn't make two of it.
-    id: i64,
-    waiting: Waiting,
-    properties: String,
-    size: u64,
-}
-
-impl Row {
-    fn new(id: i64, mut waiting: Waiting) -> Self {
-        let letter = &mut waiting.letter;
-        cut(&mut letter.detail, MAX_DETAIL);
-        let properties = letter.message.properties.to_json();
-        let texts =
-            [Some(&letter.detail), letter.tenant.as_ref(), letter.status.as_ref(), letter.correlation_id.as_ref()];
-        let texts: usize = texts.into_iter().flatten().map(String::len).sum();
-        let size = OVERHEAD + texts + properties.len() + letter.message.body.len();
-        Self { id, properties, size: u64::try_from(size).unwrap_or(u64::MAX), waiting }
-    }
-}
-
-/// Why a transaction wasn't made.
-enum Failure {
-    /// `max_size` is reached.
-    Full,
-    /// Whether the transaction was made isn't known.
-    Error(SpoolError),
-}
-
-impl From<SpoolError> for Failure {
-    fn from(error: SpoolError) -> Self {
-        Self::Error(error)
-    }
+    Close {
+        until: Instant,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// The state of the thread.
 pub(super) struct Writer {
     path: PathBuf,
     keep: Option<Duration>,
-    max_size: u64,
+    max_letters: u64,
     from: Receiver<Command>,
     shared: Arc<Shared>,
     /// None after a failure, until it is open again.
     database: Option<Database>,
-    next_id: i64,
-    queue: VecDeque<Row>,
+    next_letter: i64,
+    /// What is to be done next, in this order: of a delivery, one thing comes before another.
+    queue: VecDeque<Change>,
+    /// Dead letters that there is no room for: everything else goes on.
+    letters: VecDeque<Change>,
+    /// The transaction under way; it is made again until it is on disk.
+    batch: Vec<Change>,
+    held: Held,
     purges: VecDeque<Purge>,
     retry: Duration,
     next_purge: Instant,
+    /// The sinks whose deliveries have changed, and when they were last looked at.
+    looked: HashMap<SinkName, Instant>,
     closing: Option<(Instant, Option<oneshot::Sender<()>>)>,
     lock: Lock,
 }
@@ -126,15 +91,19 @@ impl Writer {
         let mut writer = Self {
             path,
             keep: dead_letters.keep,
-            max_size: dead_letters.max_size,
+            max_letters: dead_letters.max_size,
             from,
             shared,
             database: None,
-            next_id: 1,
+            next_letter: 1,
             queue: VecDeque::new(),
+            letters: VecDeque::new(),
+            batch: Vec::new(),
+            held: Held::default(),
             purges: VecDeque::new(),
             retry: FIRST_RETRY,
             next_purge: Instant::now(),
+            looked: HashMap::new(),
             closing: None,
             lock,
         };
@@ -163,6 +132,11 @@ impl Writer {
             end => end?,
         }
         self.take_up(&database)?;
+        let (_, last_row) = database.last_ids()?;
+        self.shared.go_on_after(RowId(last_row));
+        for (sink, _) in database.sizes()? {
+            self.shared.budget().set_oldest(&sink, database.oldest(&sink)?);
+        }
         Ok(database)
     }
 
@@ -172,34 +146,14 @@ impl Writer {
 
     /// Reads from the file what the writer has to know of it.
     fn take_up(&mut self, database: &Database) -> Result<(), SpoolError> {
-        let last = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'dead_letters'), 0), \
-                    coalesce((SELECT max(id) FROM dead_letters), 0))";
-        let last: i64 =
-            database.connection.query_row(last, [], |row| row.get(0)).map_err(SpoolError::sqlite(&self.path))?;
-        self.next_id = self.next_id.max(last.saturating_add(1));
+        let (last_letter, _) = database.last_ids()?;
+        self.next_letter = self.next_letter.max(last_letter.saturating_add(1));
+        self.shared.budget().recount(database.sizes()?);
         self.recount(database)
     }
 
     fn recount(&self, database: &Database) -> Result<(), SpoolError> {
-        let count = || -> rusqlite::Result<_> {
-            let mut statement = database
-                .connection
-                .prepare("SELECT reason, sink, count(*), sum(size) FROM dead_letters GROUP BY reason, sink")?;
-            let mut rows = statement.query([])?;
-            let (mut kept, mut bytes) = (Vec::new(), 0_u64);
-            while let Some(row) = rows.next()? {
-                bytes = bytes.saturating_add(u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0));
-                let sink: Option<String> = row.get(1)?;
-                // A word that only a later version knows takes room, but has no counter here.
-                if let Some(reason) = Reason::parse(row.get_ref(0)?.as_str()?) {
-                    let count = u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
-                    kept.push((reason, sink.as_deref().map(SinkName::new), count));
-                }
-            }
-            Ok((kept, bytes))
-        };
-        let (kept, bytes) = count().map_err(SpoolError::sqlite(&self.path))?;
-        self.shared.tallies.lock().unwrap_or_else(PoisonError::into_inner).recount(kept, bytes);
+        self.shared.tallies().recount(database.tally()?);
         Ok(())
     }
 
@@ -212,11 +166,8 @@ impl Writer {
             }
             match self.work() {
                 Ok(true) => {}
-                Ok(false) => self.wait(self.next_purge),
-                // No room will come in the time that is left.
-                Err(Failure::Full) if self.closing.is_some() => break,
-                Err(Failure::Full) => self.wait(Instant::now() + FULL_RETRY),
-                Err(Failure::Error(error)) => {
+                Ok(false) => self.wait(self.next_look()),
+                Err(error) => {
                     self.give_up_handle(&error);
                     self.wait(Instant::now() + self.retry);
                     self.retry = (self.retry * 2).min(LAST_RETRY);
@@ -227,18 +178,16 @@ impl Writer {
     }
 
     /// Does one transaction; says whether there may be more to do at once.
-    fn work(&mut self) -> Result<bool, Failure> {
+    fn work(&mut self) -> Result<bool, SpoolError> {
         let database = match self.database.take() {
             Some(database) => database,
             None => self.reopen()?,
         };
+        let done = self.work_with(&database)?;
         // Put back only when all went well.
-        let done = self.work_with(&database);
-        if !matches!(done, Err(Failure::Error(_))) {
-            self.database = Some(database);
-            self.retry = FIRST_RETRY;
-        }
-        done
+        self.database = Some(database);
+        self.retry = FIRST_RETRY;
+        Ok(done)
     }
 
     fn reopen(&mut self) -> Result<Database, SpoolError> {
@@ -248,86 +197,93 @@ impl Writer {
         Ok(database)
     }
 
-    fn work_with(&mut self, database: &Database) -> Result<bool, Failure> {
-        let purged = Instant::now() >= self.next_purge && self.purge(database)?;
-        let stored = match self.store_batch(database) {
+    fn work_with(&mut self, database: &Database) -> Result<bool, SpoolError> {
+        let room = disk::Room::of(&self.path);
+        self.shared.budget().disk_is_full = room == disk::Room::None;
+        let mut more = Instant::now() >= self.next_purge && self.purge(database)?;
+        self.assemble(room);
+        if self.batch.is_empty() && !self.letters.is_empty() {
             // What is too old may make room before its hour has come, and what somebody has seen.
-            Err(Failure::Full) if self.purge(database)? || self.purge_asked(database)? => true,
-            end => end?,
-        };
-        if stored || self.queue.is_empty() {
-            self.shared.set_problem(None);
+            more |= self.purge(database)? || self.purge_asked(database)?;
+            self.assemble(room);
         }
-        Ok(purged | stored | self.purge_asked(database)?)
-    }
-
-    /// Stores the first letters that wait; says whether there were any.
-    fn store_batch(&mut self, database: &Database) -> Result<bool, Failure> {
-        let room =
-            self.max_size.saturating_sub(self.shared.tallies.lock().unwrap_or_else(PoisonError::into_inner).bytes());
-        let (mut count, mut bytes) = (0, 0_u64);
-        for row in self.queue.iter().take(MAX_BATCH) {
-            if bytes.saturating_add(row.size) > room || bytes > MAX_BATCH_BYTES {
-                break;
+        if !self.batch.is_empty() {
+            self.commit(database)?;
+            more = true;
+            if room != disk::Room::Plenty {
+                database.checkpoint()?;
             }
-            bytes += row.size;
-            count += 1;
         }
-        if count == 0 {
-            let Some(first) = self.queue.front() else { return Ok(false) };
-            self.shared.set_problem(Some(format!(
-                "the dead letters have reached `dead_letters.max_size` ({} bytes; the next one takes {}): nothing more can be stored \
-                 and {} wait, unacknowledged; look at them with `regards-relay dead-letters list`, then `purge` those that are \
-                 dealt with, or raise `max_size` or set `keep` and restart",
-                self.max_size,
-                first.size,
-                self.queue.len(),
-            )));
-            return Err(Failure::Full);
-        }
-        self.insert(database, count).map_err(SpoolError::sqlite(&self.path))?;
-        database.check_moved()?;
-        self.settle(count);
-        Ok(true)
+        self.shared.set_problem(self.no_room_for_letters());
+        self.look_at_ages(database)?;
+        Ok(more | self.purge_asked(database)?)
     }
 
-    fn insert(&self, database: &Database, count: usize) -> rusqlite::Result<()> {
-        let transaction = database.connection.unchecked_transaction()?;
-        let mut insert = transaction.prepare(
-            "INSERT INTO dead_letters (id, at, reason, detail, sink, source, tenant, status, correlation_id, event_id, \
-             attempts, size, properties, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
-             ON CONFLICT (id) DO NOTHING",
-        )?;
-        for row in self.queue.iter().take(count) {
-            let letter = &row.waiting.letter;
-            insert.execute(params![
-                row.id,
-                row.waiting.at,
-                letter.reason.as_str(),
-                letter.detail,
-                letter.sink.as_ref().map(SinkName::as_str),
-                letter.message.source.as_str(),
-                letter.tenant,
-                letter.status,
-                letter.correlation_id,
-                letter.event_id.as_ref().map(|id| id.as_bytes().as_slice()),
-                letter.attempts,
-                i64::try_from(row.size).unwrap_or(i64::MAX),
-                row.properties,
-                &*letter.message.body,
-            ])?;
+    /// The next transaction, unless one is still to be made again.
+    fn assemble(&mut self, disk: disk::Room) {
+        if !self.batch.is_empty() {
+            return;
         }
-        drop(insert);
-        transaction.commit()
+        let mut room = self.max_letters.saturating_sub(self.shared.tallies().bytes());
+        let mut bytes = 0;
+        let most = if disk == disk::Room::Plenty { MAX_BATCH_BYTES } else { disk::SMALL_BATCH };
+        while self.batch.len() < MAX_BATCH
+            && bytes <= most
+            && let Some(letter) = self.letters.pop_front_if(|letter| letter.size() <= room)
+        {
+            room -= letter.size();
+            bytes += letter.size();
+            self.batch.push(letter);
+        }
+        while self.batch.len() < MAX_BATCH
+            && bytes <= most
+            && let Some(change) = self.queue.pop_front()
+        {
+            if let Change::Letter(row, _) = &change {
+                if !self.letters.is_empty() || row.size > room {
+                    self.letters.push_back(change);
+                    continue;
+                }
+                room -= row.size;
+            }
+            bytes += change.size();
+            self.batch.push(change);
+        }
     }
 
-    /// The first `count` letters of the queue are on the disk.
-    fn settle(&mut self, count: usize) {
-        let mut tallies = self.shared.tallies.lock().unwrap_or_else(PoisonError::into_inner);
-        for row in self.queue.drain(..count) {
-            tallies.stored(row.waiting.letter.reason, row.waiting.letter.sink.as_ref(), row.size);
-            row.waiting.receipt.settle();
+    fn commit(&mut self, database: &Database) -> Result<(), SpoolError> {
+        let (batch, held) = (&self.batch, &mut self.held);
+        let mut outcomes = Vec::with_capacity(batch.len());
+        let done = database.transact(|| {
+            for change in batch {
+                outcomes.push(change.apply(database, held)?);
+            }
+            Ok(())
+        });
+        if let Err(error) = done {
+            held.forget_noted();
+            return Err(error);
         }
+        held.keep_noted();
+        for (change, outcome) in self.batch.drain(..).zip(outcomes) {
+            if let Some(sink) = change.sink() {
+                self.looked.entry(sink.clone()).or_insert_with(Instant::now);
+            }
+            change.settle(outcome, &mut self.held, &self.shared);
+        }
+        Ok(())
+    }
+
+    fn no_room_for_letters(&self) -> Option<String> {
+        let first = self.letters.front()?;
+        Some(format!(
+            "the dead letters have reached `dead_letters.max_size` ({} bytes; the next one takes {}): nothing more can be stored \
+             and {} wait, unacknowledged; look at them with `regards-relay dead-letters list`, then `purge` those that are \
+             dealt with, or raise `max_size` or set `keep` and restart",
+            self.max_letters,
+            first.size(),
+            self.letters.len(),
+        ))
     }
 
     /// Deletes some of what is older than `keep`; says whether there may be more.
@@ -336,22 +292,20 @@ impl Writer {
             self.next_purge = Instant::now() + PURGE_EVERY;
             return Ok(false);
         };
-        let before = now().saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
-        let purged = purge::delete_older(database, before).map_err(SpoolError::sqlite(&self.path))?;
-        let more = purged > 0;
-        if more {
+        let purged = database.purge(&Scope::Before(Millis::now().before(keep)), purge::BATCH)?;
+        if purged > 0 {
             self.recount(database)?;
             tracing::info!(count = purged, "dead letters older than `dead_letters.keep` were purged");
         } else {
             self.next_purge = Instant::now() + PURGE_EVERY;
         }
-        Ok(more)
+        Ok(purged > 0)
     }
 
     /// Deletes some of what people asked for; says whether there may be more.
     fn purge_asked(&mut self, database: &Database) -> Result<bool, SpoolError> {
         let Some(mut purge) = self.purges.pop_front() else { return Ok(false) };
-        let more = match purge.go_on(database).map_err(SpoolError::sqlite(&self.path)) {
+        let more = match purge.go_on(database) {
             Ok(false) => self.recount(database).map(|()| false),
             more => more,
         };
@@ -366,13 +320,32 @@ impl Writer {
         Ok(true)
     }
 
-    /// Nothing is known of the last transaction, so the handle isn't used again: what is in the queue counts as unstored.
+    /// Finds out how old the oldest delivery of each sink is whose deliveries have changed, now and then.
+    fn look_at_ages(&mut self, database: &Database) -> Result<(), SpoolError> {
+        let due: Vec<_> = self.looked.extract_if(|_, since| since.elapsed() >= LOOK_EVERY).collect();
+        for (sink, _) in due {
+            self.shared.budget().set_oldest(&sink, database.oldest(&sink)?);
+        }
+        Ok(())
+    }
+
+    /// When there is something to be looked at although nothing comes in.
+    fn next_look(&self) -> Instant {
+        let now = Instant::now();
+        let is_full = !self.letters.is_empty() || self.shared.budget().disk_is_full;
+        let full = is_full.then(|| now + FULL_RETRY);
+        let ages = self.looked.values().min().map(|since| *since + LOOK_EVERY);
+        full.into_iter().chain(ages).fold(self.next_purge, Instant::min)
+    }
+
+    /// Nothing is known of the last transaction, so the handle isn't used again: what is to be done counts as not done.
     fn give_up_handle(&mut self, error: &SpoolError) {
         self.database = None;
-        let waiting = self.queue.len();
+        let waiting = self.batch.len() + self.queue.len() + self.letters.len();
         tracing::error!(waiting, "{error}; trying again in {:?}", self.retry);
-        self.shared
-            .set_problem(Some(format!("{error}; {waiting} dead letters wait, unacknowledged, and are tried again")));
+        self.shared.set_problem(Some(format!(
+            "{error}; {waiting} changes wait, their messages unacknowledged, and are tried again"
+        )));
     }
 
     /// Until something comes in, at most until then, and not beyond the end of the grace.
@@ -380,12 +353,12 @@ impl Writer {
         // Once closing, nobody is there who would wake us.
         let end = self.closing.as_ref().map(|(end, _)| *end);
         let until = end.map_or(until, |end| until.min(end));
-        let failed = self.database.is_none() || !self.queue.is_empty();
+        let failed = self.database.is_none();
         loop {
             match self.from.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(command) => {
                     self.take(command);
-                    // New letters don't cut a back-off short; a close does, for one more try.
+                    // What comes in doesn't cut a back-off short; a close does, for one more try.
                     if !failed || (end.is_none() && self.closing.is_some()) {
                         return;
                     }
@@ -418,9 +391,16 @@ impl Writer {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Store(waiting) => {
-                self.queue.push_back(Row::new(self.next_id, *waiting));
-                self.next_id = self.next_id.saturating_add(1);
+            Command::Bury(letter, before) => {
+                let row = LetterRow::new(self.next_letter, *letter, matches!(before, Before::Message(_)));
+                self.next_letter = self.next_letter.saturating_add(1);
+                self.queue.push_back(Change::Letter(Box::new(row), before));
+            }
+            Command::Change { change, claim } => {
+                if let Some(id) = claim {
+                    self.held.claim(id);
+                }
+                self.queue.push_back(change);
             }
             Command::Purge(purge) => self.purges.push_back(purge),
             Command::Close { until, done } => self.closing = Some((until, Some(done))),
@@ -428,19 +408,27 @@ impl Writer {
     }
 
     fn is_over(&self) -> bool {
-        self.closing.as_ref().is_some_and(|(until, _)| self.queue.is_empty() || Instant::now() >= *until)
+        // For dead letters that there is no room for, none will come in the time that is left.
+        let is_done = self.queue.is_empty() && self.batch.is_empty() && (self.letters.is_empty() || self.has_tried());
+        self.closing.as_ref().is_some_and(|(until, _)| is_done || Instant::now() >= *until)
+    }
+
+    /// What is left is left because there is no room.
+    fn has_tried(&self) -> bool {
+        self.database.is_some()
     }
 
     fn end(self) {
-        if !self.queue.is_empty() {
+        let waiting = self.batch.len() + self.queue.len() + self.letters.len();
+        if waiting > 0 {
             tracing::error!(
-                waiting = self.queue.len(),
-                "dead letters could not be stored before the relay stops: their messages stay unacknowledged",
+                waiting,
+                "not all could be stored before the relay stops: what wasn't stays unacknowledged"
             );
         }
         self.shared.set_problem(Some(CLOSED.to_owned()));
-        let Self { queue, database, lock, closing, from, .. } = self;
-        drop((queue, from));
+        let Self { queue, letters, batch, database, lock, closing, from, .. } = self;
+        drop((queue, letters, batch, from));
         drop(database);
         drop(lock);
         if let Some((_, Some(done))) = closing {
@@ -448,18 +436,4 @@ impl Writer {
             let _ = done.send(());
         }
     }
-}
-
-/// Cuts `text` to at most so many bytes, between two characters.
-fn cut(text: &mut String, bytes: usize) {
-    let end = (0..=bytes).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    if text.len() > bytes {
-        text.truncate(end);
-    }
-}
-
-/// Milliseconds since 1970.
-pub(super) fn now() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

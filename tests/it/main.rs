@@ -11,6 +11,7 @@ mod conformance;
 mod examples;
 mod harness;
 mod invalid_messages;
+mod isolation;
 mod main_job;
 mod metrics;
 mod nothing_lost;

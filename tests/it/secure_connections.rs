@@ -102,7 +102,7 @@ delivery: { shutdown_grace: 1s }
     relay.wait_for_metric("deliveries_total", &[("sink", "untrusted"), ("result", "retry")], 1.0).await;
     assert_eq!(untrusted.posted().len(), 0, "certificates are always verified");
     relay.stop().await;
-    assert_eq!(regards.vhost.left_in(&regards.queue).await, 1, "it is kept for the other one");
+    assert_eq!(home.waiting("untrusted"), 1, "it is kept for the other one");
 }
 
 /// A receiver whose certificate a new authority signed, which is written to `authority`.
@@ -158,7 +158,7 @@ delivery: { shutdown_grace: 1s }
     relay.wait_for_metric("deliveries_total", &[("sink", "wrong"), ("result", "retry")], 1.0).await;
     relay.stop().await;
     assert_eq!(topic.all().await.len(), 3);
-    assert_eq!(regards.vhost.left_in(&regards.queue).await, 1, "what can't log in keeps its message");
+    assert_eq!(home.waiting("wrong"), 1, "what can't log in keeps its message");
 }
 
 #[tokio::test]

@@ -5,10 +5,9 @@
 
 mod purge;
 mod show;
-mod table;
 
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
@@ -16,14 +15,11 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{DEFAULT_CONFIG, Global, WrongInput};
-use crate::config::{Config, Options, Strictness};
+use super::place::Place;
+use super::table::{Table, cell};
+use super::{Global, time};
 use crate::event::Reason;
 use crate::spool::{DeadLetters, Filter, Listed};
-use table::Table;
-
-/// The spool's name where no configuration gives it another.
-const DEFAULT_SPOOL: &str = "spool.db";
 
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
@@ -84,7 +80,7 @@ pub struct Show {
 
 /// Does what was asked.
 pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
-    let path = spool_path(global)?;
+    let path = Place::of(global)?.spool;
     let letters = DeadLetters::open_read_only(&path)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     let code = match command {
@@ -99,30 +95,6 @@ pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
     };
     out.flush()?;
     Ok(code)
-}
-
-/// The file of the relay whose dead letters are asked for.
-fn spool_path(global: &Global) -> anyhow::Result<PathBuf> {
-    let options = Options::of_process(Strictness::Offline, Some(global.data_dir()));
-    let default = options.data_dir().join(DEFAULT_SPOOL);
-    let file = &global.config;
-    if !file.exists() {
-        // Only the file that nobody named may be missing.
-        if file != Path::new(DEFAULT_CONFIG) {
-            return Err(WrongInput(format!("there is no {}: name another file with `--config`", file.display())).into());
-        }
-        return Ok(default);
-    }
-    match Config::load(file, &options) {
-        Ok((config, _)) => Ok(config.spool.path),
-        Err(found) => {
-            let (file, path, errors) = (file.display(), default.display(), found.errors());
-            let line = format!("{file} has mistakes ({errors}; see `regards-relay check`), so this looks into {path}");
-            // Nobody is there to read it.
-            let _ = writeln!(std::io::stderr(), "{line}");
-            Ok(default)
-        }
-    }
 }
 
 impl Which {
@@ -152,14 +124,14 @@ impl Which {
 impl List {
     fn print(&self, letters: &DeadLetters, path: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         let mut count = 0_u64;
-        let mut table = Table::default();
+        let mut table = Table::new(HEADS);
         letters.list(&self.which.filter(), |letter| -> anyhow::Result<()> {
             count += 1;
             if self.json {
                 serde_json::to_writer(&mut *out, &Line::of(&letter)).map_err(std::io::Error::from)?;
                 writeln!(out)?;
             } else {
-                table.row(&letter, out)?;
+                table.row(cells(&letter), out)?;
             }
             Ok(())
         })?;
@@ -218,9 +190,23 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Milliseconds since 1970 as RFC 3339 in UTC.
-fn time(at: i64) -> String {
-    jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| format!("{at:.3}"))
+const HEADS: [&str; 10] =
+    ["ID", "AT", "REASON", "SINK", "SOURCE", "TENANT", "STATUS", "CORRELATION ID", "ATTEMPTS", "DETAIL"];
+
+/// A dead letter as people get it.
+fn cells(letter: &Listed) -> [String; HEADS.len()] {
+    [
+        letter.id.to_string(),
+        time(letter.at),
+        cell(Some(&letter.reason)),
+        cell(letter.sink.as_deref()),
+        cell(Some(&letter.source)),
+        cell(letter.tenant.as_deref()),
+        cell(letter.status.as_deref()),
+        cell(letter.correlation_id.as_deref()),
+        letter.attempts.to_string(),
+        cell(Some(&letter.detail)),
+    ]
 }
 
 fn reason() -> impl TypedValueParser<Value = Reason> {

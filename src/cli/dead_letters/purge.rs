@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Which;
 use crate::admin::control::{self, Answer, Request};
 use crate::cli::counted;
-use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
+use crate::config::{DeadLettersConfig, SpoolConfig};
 use crate::spool::{DeadLetters, Filter, Listed, Spool, SpoolError};
 
 /// What the spool gets to close its file.
@@ -79,7 +79,7 @@ fn purge(path: &Path, data_dir: &Path, filter: Filter) -> anyhow::Result<u64> {
         Some(Answer::Failed(why)) => return Err(anyhow!(why)),
         None => {}
     }
-    let config = SpoolConfig { path: path.to_owned(), on_corrupt: OnCorrupt::Stop };
+    let config = SpoolConfig::at(path.to_owned());
     // Nothing goes but what was asked for.
     let spool = Spool::open(&config, &DeadLettersConfig { keep: None, max_size: u64::MAX })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;

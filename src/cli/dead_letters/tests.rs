@@ -10,7 +10,7 @@ use expect_test::{Expect, expect};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
+use crate::config::{DeadLettersConfig, SpoolConfig};
 use crate::event::{Event, FAMILIES, HeaderValue, Message, Properties, Reading, SourceName, Validation};
 use crate::rules::SinkName;
 use crate::source::{EntryId, Receipt};
@@ -37,7 +37,7 @@ fn message(body: &[u8]) -> Arc<Message> {
 async fn kept() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let limits = DeadLettersConfig { keep: None, max_size: 1 << 20 };
-    let config = SpoolConfig { path: directory.path().join("spool.db"), on_corrupt: OnCorrupt::Stop };
+    let config = SpoolConfig::at(directory.path().join("spool.db"));
     let spool = Spool::open(&config, &limits).unwrap();
     let reading = Reading {
         family: FAMILIES.iter().find(|family| family.name == "lta").unwrap(),
@@ -49,8 +49,11 @@ async fn kept() -> TempDir {
     let invalid = *Event::read(&unreadable, &reading).unwrap_err();
     let refused = message(b"{\"correlationId\": \"c\\u001b-1\", \"responseStatus\": \"ERROR\", \"more\": [1, 2]}\r\n");
     let event = Event::read(&refused, &reading).unwrap();
-    let refused = DeadLetter::of_event(&event, refused, Reason::Refused, "413 Payload Too Large\u{9b}")
-        .for_sink(SinkName::new("on_call"), 3);
+    let refused = DeadLetter::of_event(&event, refused, Reason::Refused, "413 Payload Too Large\u{9b}").for_sink(
+        SinkName::new("on_call"),
+        None,
+        3,
+    );
     let (to, mut settled) = tokio::sync::mpsc::unbounded_channel();
     spool.store(DeadLetter::unreadable(invalid, unreadable), Receipt::new(EntryId(1), to.clone()));
     spool.store(refused, Receipt::new(EntryId(2), to));
@@ -246,9 +249,9 @@ fn a_list_of_many_pages_is_one_table() {
         attempts: 0,
         at: 0,
     };
-    let (mut table, mut out) = (Table::default(), Vec::new());
+    let (mut table, mut out) = (Table::new(HEADS), Vec::new());
     for id in (1..=1_200).rev() {
-        table.row(&letter(id), &mut out).unwrap();
+        table.row(cells(&letter(id)), &mut out).unwrap();
     }
     table.finish(&mut out).unwrap();
     let text = String::from_utf8(out).unwrap();

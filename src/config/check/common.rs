@@ -49,14 +49,6 @@ pub(super) fn later(reader: &mut Reader<'_>, span: Span, what: &str, instead: &s
     );
 }
 
-/// Something that can be written and does nothing yet.
-pub(super) fn not_in_force(reader: &mut Reader<'_>, key: &str, span: Span, why: &str) {
-    reader.report(
-        Diagnostic::warning("not-in-force", span, format!("`{key}` is not in force yet: {why}"))
-            .help("it may stay: a later version will heed it"),
-    );
-}
-
 /// A secret that everybody who reads the file can read.
 pub(super) fn in_clear(reader: &mut Reader<'_>, what: &str, span: Span) {
     reader.report(

@@ -18,10 +18,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use self::common::{GIB, HOUR, MIB, SECOND, later, not_in_force, period, size};
+use self::common::{GIB, HOUR, MIB, SECOND, later, period, size};
 use super::decode::{self, At};
 use super::diagnostic::Diagnostic;
-use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, OnCorrupt, SpoolConfig};
+use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, SpoolConfig};
 use super::raw;
 use super::reader::Reader;
 use super::words::clean;
@@ -93,18 +93,15 @@ fn relay_name(raw: &raw::Root, reader: &mut Reader<'_>) -> Option<String> {
 }
 
 fn spool(raw: Option<&At<raw::Spool>>, data_dir: &Path, reader: &mut Reader<'_>) -> SpoolConfig {
-    let path = raw.and_then(|raw| raw.value.path.as_ref()).map_or("spool.db", |path| path.value.text.as_str());
-    if let Some(raw) = raw {
-        let sizes = [
-            raw.value.max_size.as_ref().map(|at| ("max_size", at.span)),
-            raw.value.max_share.as_ref().map(|at| ("max_share", at.span)),
-        ];
-        for (key, span) in sizes.into_iter().flatten() {
-            not_in_force(reader, key, span, "nothing but dead letters is kept on disk in this version");
-        }
+    let raw = raw.map(|raw| &raw.value);
+    let path = raw.and_then(|raw| raw.path.as_ref()).map_or("spool.db", |path| path.value.text.as_str());
+    let default = SpoolConfig::at(data_dir.join(path));
+    SpoolConfig {
+        on_corrupt: raw.and_then(|raw| raw.on_corrupt.as_ref()).map_or(default.on_corrupt, |at| at.value.0),
+        max_size: size(reader, raw.and_then(|raw| raw.max_size.as_ref()), default.max_size, MIB..=1024 * GIB),
+        max_share: raw.and_then(|raw| raw.max_share.as_ref()).map_or(default.max_share, |at| at.value.0),
+        path: default.path,
     }
-    let on_corrupt = raw.and_then(|raw| raw.value.on_corrupt.as_ref());
-    SpoolConfig { path: data_dir.join(path), on_corrupt: on_corrupt.map_or(OnCorrupt::Stop, |at| at.value.0) }
 }
 
 fn dead_letters(raw: Option<&At<raw::DeadLetters>>, reader: &mut Reader<'_>) -> DeadLettersConfig {
@@ -125,15 +122,13 @@ fn dead_letters(raw: Option<&At<raw::DeadLetters>>, reader: &mut Reader<'_>) -> 
 
 fn delivery(raw: Option<&At<raw::Delivery>>, reader: &mut Reader<'_>) -> DeliveryConfig {
     let raw = raw.map(|raw| &raw.value);
-    if let Some(spill_after) = raw.and_then(|raw| raw.spill_after.as_ref()) {
-        not_in_force(
-            reader,
-            "spill_after",
-            spill_after.span,
-            "what can't be delivered waits in memory in this version",
-        );
-    }
     DeliveryConfig {
+        spill_after: period(
+            reader,
+            raw.and_then(|raw| raw.spill_after.as_ref()),
+            2 * SECOND,
+            Duration::from_millis(10)..=HOUR,
+        ),
         shutdown_grace: period(
             reader,
             raw.and_then(|raw| raw.shutdown_grace.as_ref()),

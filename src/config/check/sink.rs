@@ -11,7 +11,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{AmqpSinkConfig, FileConfig, Retry, SinkConfig, SinkKind};
 use crate::config::raw;
 use crate::config::reader::Reader;
-use crate::config::scalar::{FormatChoice, Text};
+use crate::config::scalar::FormatChoice;
 use crate::config::words::{list, similar};
 use crate::config::yaml::Key;
 use crate::event::{Format, Template};
@@ -77,9 +77,6 @@ fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
     if let Some(group) = &raw.group {
         later(reader, group.head, "digests", "each event is delivered by itself");
     }
-    if let Some(on_full) = &raw.on_full {
-        self::on_full(on_full, reader);
-    }
     let keep_headers = raw.keep_headers.as_ref().map_or(&[][..], |keep| &keep.value.0);
     Some(SinkConfig {
         name: legal.then(|| SinkName::new(&key.text))?,
@@ -88,6 +85,7 @@ fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
         keep_headers: keep_headers.iter().map(|at| Glob::new(&at.value.text)).collect(),
         order_by: raw.order_by.as_ref().map_or_else(Default::default, |order_by| order_by.value.0),
         retry: retry(raw.retry.as_ref(), raw.webhook.is_some(), reader),
+        on_full: raw.on_full.as_ref().map_or_else(Default::default, |on_full| on_full.value.0),
     })
 }
 
@@ -166,23 +164,6 @@ fn format(raw: &raw::Sink, place: &Place<'_>, reader: &mut Reader<'_>) -> Option
             reader.report(diagnostic);
             None
         }
-    }
-}
-
-fn on_full(on_full: &At<Text>, reader: &mut Reader<'_>) {
-    match on_full.value.text.as_str() {
-        "wait" => {}
-        "drop" => later(
-            reader,
-            on_full.span,
-            "sinks whose deliveries may be dropped",
-            "until then the relay waits, as with `on_full: wait`",
-        ),
-        _ if on_full.value.placeholder => {}
-        _ => reader.report(
-            Diagnostic::error("unknown-word", on_full.span, format!("{} is not `wait`", reader.quote(on_full.span)))
-                .help("write `wait`, or remove it"),
-        ),
     }
 }
 

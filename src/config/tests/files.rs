@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use super::{Strictness, options, warned, wrong};
+use super::{Strictness, options, wrong};
 use crate::config::Config;
 
 #[test]
@@ -562,46 +562,6 @@ admin: { listen: localhost }
 }
 
 #[test]
-fn what_is_not_in_force_yet_is_said() {
-    warned(
-        "version: 1
-sources: { regards: { amqp: { url: amqp://localhost, queue: q } } }
-sinks: { screen: { stdout: {}, on_full: wait } }
-routes: [{ name: all, to: screen }]
-unrouted: drop
-spool: { path: spool.db, max_size: 10GiB, max_share: 50% }
-delivery: { spill_after: 2s }
-",
-        expect![[r#"
-            warning[not-in-force]: `max_size` is not in force yet: nothing but dead letters is kept on disk in this version
-             --> routes.yaml:6:36
-              |
-            6 | spool: { path: spool.db, max_size: 10GiB, max_share: 50% }
-              |                                    ^^^^^
-              |
-              = help: it may stay: a later version will heed it
-
-            warning[not-in-force]: `max_share` is not in force yet: nothing but dead letters is kept on disk in this version
-             --> routes.yaml:6:54
-              |
-            6 | spool: { path: spool.db, max_size: 10GiB, max_share: 50% }
-              |                                                      ^^^
-              |
-              = help: it may stay: a later version will heed it
-
-            warning[not-in-force]: `spill_after` is not in force yet: what can't be delivered waits in memory in this version
-             --> routes.yaml:7:26
-              |
-            7 | delivery: { spill_after: 2s }
-              |                          ^^
-              |
-              = help: it may stay: a later version will heed it
-
-        "#]],
-    );
-}
-
-#[test]
 fn what_comes_later_is_refused_at_its_place() {
     wrong(
         "version: 1
@@ -640,14 +600,6 @@ dead_letters: { to: screen }
               |                                                                                                             ^^^^^^ not in this version
               |
               = help: remove it; write one source for each, with its `vhost` and `tenant`
-
-            error[not-yet]: sinks whose deliveries may be dropped come with a later version
-             --> routes.yaml:4:41
-              |
-            4 | sinks: { screen: { stdout: {}, on_full: drop, format: { avro: { registry: x } } } }
-              |                                         ^^^^ not in this version
-              |
-              = help: remove it; until then the relay waits, as with `on_full: wait`
 
             error[not-yet]: formats with settings come with a later version
              --> routes.yaml:4:55

@@ -171,6 +171,7 @@ async fn the_path_is_rendered_below_the_data_directory() {
         format: Format::Original,
         keep_headers: Vec::new(),
         order_by: OrderBy::None,
+        on_full: crate::config::OnFull::Wait,
         retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },
     };
     let sink = FileSink::open(&config, &file).await.unwrap();

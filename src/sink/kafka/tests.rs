@@ -39,6 +39,7 @@ fn config(kafka: &KafkaConfig) -> SinkConfig {
         format: Format::Normalized,
         keep_headers: Vec::new(),
         order_by: OrderBy::CorrelationId,
+        on_full: crate::config::OnFull::Wait,
         retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },
     }
 }

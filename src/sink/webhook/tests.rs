@@ -86,6 +86,7 @@ fn config(webhook: WebhookConfig, format: Format) -> SinkConfig {
         format,
         keep_headers: vec![Glob::new("regards.*")],
         order_by: OrderBy::None,
+        on_full: crate::config::OnFull::Wait,
         retry: Retry { first: LONG, max: LONG, give_up_after: None, attempts: None },
     }
 }

@@ -8,8 +8,6 @@ use crate::sink::{Blame, Verdict};
 
 /// A `Retry-After` beyond this counts as this.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
-/// How long a sink whose address is gone is left alone. Nobody but a person can bring it back.
-const GONE: Duration = Duration::from_hours(1);
 
 /// An answer, as far as it was read.
 #[derive(Debug)]
@@ -33,7 +31,7 @@ pub(super) fn verdict(answer: &Answer<'_>, templated: bool, now: SystemTime) -> 
         200..=299 => Verdict::Delivered,
         400 | 413 | 415 | 422 => Verdict::Refused { cause: cause() },
         410 if templated => retry(Blame::Delivery, None),
-        410 => retry(Blame::Sink, Some(GONE)),
+        410 => retry(Blame::Gone, None),
         429 | 503 => retry(Blame::Sink, answer.retry_after.and_then(|value| retry_after(value, now))),
         408 | 500..=599 => retry(Blame::Sink, None),
         // 3xx, which is not followed; other 4xx: a wrong token, a path that isn't there; what no server should answer.
@@ -71,7 +69,7 @@ fn cause(answer: &Answer<'_>) -> String {
             }
         }
         401 | 403 => cause.push_str("; look at the sink's auth"),
-        410 => cause.push_str("; the receiver is gone for good: give the sink another url or remove it"),
+        410 => cause.push_str("; the receiver is gone for good: give the sink another url, or resume it"),
         _ => {}
     }
     let excerpt = answer.excerpt.trim_ascii();
@@ -115,7 +113,7 @@ mod tests {
             Verdict::Delivered => "delivered",
             Verdict::Refused { .. } => "refused",
             Verdict::Retry { blame: Blame::Sink, after: None, .. } => "sink",
-            Verdict::Retry { blame: Blame::Sink, after: Some(GONE), .. } => "gone",
+            Verdict::Retry { blame: Blame::Gone, after: None, .. } => "gone",
             Verdict::Retry { blame: Blame::Delivery, after: None, .. } => "delivery",
             Verdict::Retry { .. } => "?",
         }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Intake, Ledger, Settled, SourceStats};
+use super::{Intake, Ledger, Pressure, Settled, SourceStats};
 use crate::amqp::{Problem, ProblemKind};
 use crate::config::AmqpSourceConfig;
 use crate::event::SourceName;
@@ -49,6 +49,7 @@ struct State {
     ledger: Ledger,
     settle: mpsc::UnboundedSender<Settled>,
     settled: mpsc::UnboundedReceiver<Settled>,
+    pressure: Arc<Pressure>,
     largest: prefetch::Largest,
 }
 
@@ -57,7 +58,8 @@ impl AmqpSource {
     pub async fn run(self, stop: CancellationToken, grace: Duration) {
         let (settle, settled) = mpsc::unbounded_channel();
         let ledger = Ledger::new(self.config.prefetch.into());
-        let mut state = State { ledger, settle, settled, largest: prefetch::Largest::default() };
+        let mut state =
+            State { ledger, settle, settled, pressure: Arc::default(), largest: prefetch::Largest::default() };
         let mut pause = FIRST_PAUSE;
         let mut reported = Reported::default();
         loop {

@@ -1,5 +1,6 @@
 //! One connection, channel and consumer, from opening to losing it or stopping.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,14 +14,13 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::prefetch::{Largest, Prefetch};
 use super::{AmqpSource, State};
 use crate::amqp::values::{self, short};
 use crate::amqp::{self, ANSWER_TIMEOUT, Place, Problem, answer};
 use crate::config::{Argument, DeclareQueue, QueueDeclaration, QueueKind};
-use crate::event::{HeaderValue, Message, Properties};
+use crate::event::Message;
 use crate::source::ledger::{Identity, Received};
 use crate::source::receipt::Receipt;
 
@@ -33,6 +33,8 @@ const BETWEEN_ACKNOWLEDGEMENTS: Duration = Duration::from_millis(20);
 const WATCH: Duration = Duration::from_secs(30);
 /// How often it is looked whether the consumer's share of the prefetch became too small.
 const WIDEN: Duration = Duration::from_secs(1);
+/// A message that is the oldest unacknowledged one for so long, while half of the prefetch is taken, holds up the source.
+const HELD_UP: Duration = Duration::from_millis(50);
 /// A head that is unsettled for so long: the channel is closed before the broker does it (`consumer_timeout`, 30 minutes
 /// by default), and its messages are taken anew.
 const BLOCKED: Duration = Duration::from_mins(10);
@@ -110,6 +112,7 @@ impl Session {
         let mut acknowledging = Fuse::terminated();
         let mut not_before = Instant::now();
         let mut waits = false;
+        let mut pressed = None;
         loop {
             if waits && acknowledging.is_terminated() && (Instant::now() >= not_before || self.is_half_full(state)) {
                 waits = false;
@@ -118,6 +121,8 @@ impl Session {
                     not_before = Instant::now() + BETWEEN_ACKNOWLEDGEMENTS;
                 }
             }
+            let held_up = state.ledger.head().filter(|(head, _)| self.is_half_full(state) && pressed != Some(*head));
+            let press = held_up.map_or(not_before, |(_, since)| (since + HELD_UP).into());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -131,6 +136,12 @@ impl Session {
                 }
                 acknowledged = &mut acknowledging, if !acknowledging.is_terminated() => acknowledged?,
                 () = tokio::time::sleep_until(not_before), if waits && acknowledging.is_terminated() => {}
+                () = tokio::time::sleep_until(press), if held_up.is_some() => {
+                    pressed = held_up.map(|(head, _)| head);
+                    if let Some(head) = pressed {
+                        state.pressure.press(head);
+                    }
+                }
                 delivery = self.consumer.next() => self.receive(source, state, delivery).await?,
                 _ = widen.tick(), if self.limit < self.prefetch.get() => {
                     if self.is_cramped(state) {
@@ -305,46 +316,22 @@ impl Session {
 }
 
 fn hand_out(source: &AmqpSource, state: &mut State, delivery: Delivery) -> Result<(), Ended> {
-    let properties = values::properties(&delivery.properties);
-    let identity = identity(&delivery.data, &properties);
-    match state.ledger.receive(delivery.delivery_tag, identity, delivery.redelivered) {
+    let message = Message {
+        source: source.name.clone(),
+        properties: values::properties(&delivery.properties),
+        body: Bytes::from(delivery.data),
+        redelivered: delivery.redelivered,
+    };
+    let identity = Identity(message.fingerprint());
+    match state.ledger.receive(delivery.delivery_tag, identity, message.redelivered) {
         Received::New(entry) => {
-            let message = Message {
-                source: source.name.clone(),
-                body: Bytes::from(delivery.data),
-                properties,
-                redelivered: delivery.redelivered,
-            };
-            source.intake.accept(message, Receipt::new(entry, state.settle.clone()));
+            let receipt = Receipt::under(entry, state.settle.clone(), Arc::clone(&state.pressure));
+            source.intake.accept(message, receipt);
             Ok(())
         }
         Received::Known => Ok(()),
         Received::OutOfTurn => Err(Ended::Lost(Problem::lost("the broker's delivery tags are out of turn"))),
     }
-}
-
-/// The same for every copy of one message: what the broker adds on its way (`x-…`) is left out.
-fn identity(body: &[u8], properties: &Properties) -> Identity {
-    let mut hash = Xxh3::new();
-    let mut part = |bytes: &[u8]| {
-        hash.update(&(bytes.len() as u64).to_be_bytes());
-        hash.update(bytes);
-    };
-    part(body);
-    part(&properties.timestamp.unwrap_or(u64::MAX).to_be_bytes());
-    for text in [&properties.correlation_id, &properties.message_id, &properties.app_id, &properties.content_encoding] {
-        part(text.as_deref().unwrap_or_default().as_bytes());
-    }
-    for (name, value) in properties.headers.iter().filter(|(name, _)| !name.starts_with("x-")) {
-        part(name.as_bytes());
-        match value {
-            HeaderValue::Text(text) => part(text.as_bytes()),
-            HeaderValue::Integer(value) => part(&value.to_be_bytes()),
-            // Rare in REGARDS' headers, and what stands beside them tells messages apart.
-            _ => {}
-        }
-    }
-    Identity(hash.digest128())
 }
 
 async fn consume(channel: &Channel, place: &Place, source: &AmqpSource, prefetch: u16) -> Result<Consumer, Problem> {

@@ -62,6 +62,9 @@ pub trait Destination: Sized {
     /// It can keep silent while it is being sent to: an attempt is then under way, and not failed.
     const CAN_HOLD: bool = true;
 
+    /// The most attempts that may be under way at once, of forty deliveries.
+    const AT_ONCE: f64 = 40.0;
+
     /// An event that it will never take, if there is such.
     fn refused(&self) -> Option<Response> {
         None

@@ -11,6 +11,8 @@ use crate::support::{Answer, Home, Receiver, Regards, Response};
 pub struct Webhook(Receiver);
 
 impl Destination for Webhook {
+    const AT_ONCE: f64 = 8.0;
+
     async fn new(_needs: Needs) -> Self {
         let receiver = Receiver::start().await;
         receiver.answers(taking);

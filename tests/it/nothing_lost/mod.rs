@@ -59,6 +59,7 @@ sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: l
 sinks: { hook: { webhook: { url: "${HOOK}", timeout: 60s } } }
 routes: [{ name: all, to: hook }]
 unrouted: dead_letter
+delivery: { spill_after: 5m }
 "#,
     )
     .with("HOOK", &receiver.url());
@@ -67,9 +68,9 @@ unrouted: dead_letter
     // All of these are with the relay when the queue goes, and none is delivered.
     receiver.hold();
     let published = lives("t", "deleted", 10);
-    let (before, after) = published.split_at(10);
+    let (before, after) = published.split_at(6);
     regards.publish_all(before).await;
-    regards.vhost.wait_for_unacknowledged(&regards.queue, 10).await;
+    regards.vhost.wait_for_unacknowledged(&regards.queue, 6).await;
     regards.vhost.delete_queue(&regards.queue).await;
     relay.wait_until_unready(&[&regards.queue]).await;
     regards.create_queue().await;

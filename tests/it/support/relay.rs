@@ -77,6 +77,20 @@ impl Home {
         listed.lines().map(|line| self.dead_letter(&serde_json::from_str(line).expect("a JSON line"))).collect()
     }
 
+    /// What waits in the spool, by sink: as `spool` shows it.
+    pub fn spool(&self) -> Vec<Value> {
+        let shown = self.run(&["spool", "--json"]);
+        assert!(shown.status.success(), "spool: {}", String::from_utf8_lossy(&shown.stderr));
+        let shown = String::from_utf8(shown.stdout).expect("UTF-8");
+        shown.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
+    }
+
+    /// How many deliveries wait in the spool for this sink.
+    pub fn waiting(&self, sink: &str) -> u64 {
+        let of_sink = |line: &Value| (line["sink"] == sink).then(|| line["count"].as_u64()).flatten();
+        self.spool().iter().find_map(of_sink).unwrap_or(0)
+    }
+
     fn dead_letter(&self, listed: &Value) -> Value {
         let id = match &listed["id"] {
             Value::String(id) => id.clone(),

@@ -1,10 +1,11 @@
 //! What is promised of the spool as a whole.
 
+mod deliveries;
+
 use std::path::Path;
 
 use rusqlite::Connection;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-
 use uuid::Uuid;
 
 use super::*;
@@ -18,17 +19,23 @@ const GRACE: Duration = Duration::from_secs(20);
 struct Setup {
     directory: tempfile::TempDir,
     on_corrupt: OnCorrupt,
+    max_size: u64,
     limits: DeadLettersConfig,
 }
 
 impl Setup {
     fn new() -> Self {
         let limits = DeadLettersConfig { keep: None, max_size: 1 << 30 };
-        Self { directory: tempfile::tempdir().unwrap(), on_corrupt: OnCorrupt::Stop, limits }
+        Self { directory: tempfile::tempdir().unwrap(), on_corrupt: OnCorrupt::Stop, max_size: 1 << 30, limits }
     }
 
     fn config(&self) -> SpoolConfig {
-        SpoolConfig { path: self.directory.path().join("data/spool.db"), on_corrupt: self.on_corrupt }
+        SpoolConfig {
+            path: self.directory.path().join("data/spool.db"),
+            on_corrupt: self.on_corrupt,
+            max_size: self.max_size,
+            max_share: 50,
+        }
     }
 
     fn open(&self) -> Spool {
@@ -59,6 +66,8 @@ fn letter(body: &str) -> DeadLetter {
         status: None,
         correlation_id: None,
         event_id: None,
+        kind: None,
+        route: None,
         attempts: 0,
         message: Arc::new(Message {
             source: SourceName::new("regards"),
@@ -141,7 +150,7 @@ async fn what_settles_can_be_read_by_another() {
     assert_eq!(shown.listed.status.as_deref(), Some("ERROR"));
     assert_eq!(shown.listed.correlation_id.as_deref(), Some("c-1"));
     assert_eq!(shown.listed.attempts, 3);
-    assert!((writer::now() - shown.listed.at).abs() < 60_000);
+    assert!((Millis::now().0 - shown.listed.at).abs() < 60_000);
     assert_eq!(shown.event_id, whole.event_id);
     assert_eq!(shown.message.body, whole.message.body);
     assert_eq!(shown.message.properties, whole.message.properties);
@@ -324,8 +333,8 @@ async fn filters_leave_what_was_asked_for() {
         (Filter { reason: Some(Reason::NotJson), ..Filter::default() }, &[1]),
         (Filter { correlation_id: text("c-1"), ..Filter::default() }, &[4, 3]),
         (Filter { limit: Some(1), ..Filter::default() }, &[4]),
-        (Filter { since: Some(writer::now() - 60_000), ..Filter::default() }, &[4, 3, 2, 1]),
-        (Filter { since: Some(writer::now() + 60_000), ..Filter::default() }, &[]),
+        (Filter { since: Some(Millis::now().0 - 60_000), ..Filter::default() }, &[4, 3, 2, 1]),
+        (Filter { since: Some(Millis::now().0 + 60_000), ..Filter::default() }, &[]),
     ];
     for (filter, ids) in expected {
         assert_eq!(setup.ids(&filter), ids, "{filter:?}");

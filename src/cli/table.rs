@@ -2,43 +2,30 @@
 
 use std::io::{self, Write};
 
-use super::time;
-use crate::spool::Listed;
 use crate::telemetry::printable;
 
 /// What nothing looks like.
 const NONE: &str = "-";
-/// A longer cell is cut, in characters: `show` has all of it.
+/// A longer cell is cut, in characters: JSON has all of it.
 const MAX_CELL: usize = 100;
 /// So many rows decide together how wide the columns are.
 const ROWS: usize = 500;
 
-const HEADS: [&str; 10] =
-    ["ID", "AT", "REASON", "SINK", "SOURCE", "TENANT", "STATUS", "CORRELATION ID", "ATTEMPTS", "DETAIL"];
-
-type Cells = [String; HEADS.len()];
-
 /// Rows on their way out.
-#[derive(Debug, Default)]
-pub(super) struct Table {
-    rows: Vec<Cells>,
-    widths: Option<[usize; HEADS.len()]>,
+#[derive(Debug)]
+pub(super) struct Table<const COLUMNS: usize> {
+    heads: [&'static str; COLUMNS],
+    rows: Vec<[String; COLUMNS]>,
+    widths: Option<[usize; COLUMNS]>,
 }
 
-impl Table {
-    pub(super) fn row(&mut self, letter: &Listed, out: &mut impl Write) -> io::Result<()> {
-        self.rows.push([
-            letter.id.to_string(),
-            time(letter.at),
-            cell(Some(&letter.reason)),
-            cell(letter.sink.as_deref()),
-            cell(Some(&letter.source)),
-            cell(letter.tenant.as_deref()),
-            cell(letter.status.as_deref()),
-            cell(letter.correlation_id.as_deref()),
-            letter.attempts.to_string(),
-            cell(Some(&letter.detail)),
-        ]);
+impl<const COLUMNS: usize> Table<COLUMNS> {
+    pub(super) fn new(heads: [&'static str; COLUMNS]) -> Self {
+        Self { heads, rows: Vec::new(), widths: None }
+    }
+
+    pub(super) fn row(&mut self, row: [String; COLUMNS], out: &mut impl Write) -> io::Result<()> {
+        self.rows.push(row);
         if self.rows.len() < ROWS { Ok(()) } else { self.finish(out) }
     }
 
@@ -48,7 +35,7 @@ impl Table {
             return Ok(());
         }
         let is_first = self.widths.is_none();
-        let mut widths = self.widths.unwrap_or_else(|| HEADS.map(width));
+        let mut widths = self.widths.unwrap_or_else(|| self.heads.map(width));
         for row in &self.rows {
             for (width_so_far, cell) in widths.iter_mut().zip(row) {
                 *width_so_far = (*width_so_far).max(width(cell));
@@ -56,7 +43,7 @@ impl Table {
         }
         self.widths = Some(widths);
         if is_first {
-            write_row(&widths, HEADS, out)?;
+            write_row(&widths, self.heads, out)?;
         }
         for row in self.rows.drain(..) {
             write_row(&widths, row.each_ref().map(String::as_str), out)?;
@@ -65,7 +52,11 @@ impl Table {
     }
 }
 
-fn write_row(widths: &[usize; HEADS.len()], cells: [&str; HEADS.len()], out: &mut impl Write) -> io::Result<()> {
+fn write_row<const COLUMNS: usize>(
+    widths: &[usize; COLUMNS],
+    cells: [&str; COLUMNS],
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut line = String::new();
     for (cell, column) in cells.into_iter().zip(widths) {
         line.push_str(cell);
@@ -78,7 +69,7 @@ fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-fn cell(text: Option<&str>) -> String {
+pub(super) fn cell(text: Option<&str>) -> String {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return NONE.to_owned() };
     let text = printable(text);
     match text.char_indices().nth(MAX_CELL) {

@@ -1,0 +1,180 @@
+//! How much of the spool each sink takes, and whether there is room for more.
+
+use std::collections::BTreeMap;
+
+use super::delivery::Millis;
+use crate::config::SpoolConfig;
+use crate::rules::SinkName;
+
+/// What the deliveries of a sink take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// How many there are.
+    pub count: u64,
+    /// What they take, in bytes.
+    pub bytes: u64,
+}
+
+impl Sizes {
+    fn add(&mut self, bytes: u64) {
+        self.count += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    fn take(&mut self, bytes: u64) {
+        self.count = self.count.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// What a sink has in the spool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Share {
+    /// On disk.
+    pub stored: Sizes,
+    /// On its way there.
+    pub queued: Sizes,
+    /// When the message of the oldest was received, as of a moment ago.
+    pub oldest: Option<Millis>,
+    /// The last delivery that asked found no room.
+    pub is_full: bool,
+}
+
+impl Share {
+    /// What they take, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.stored.bytes.saturating_add(self.queued.bytes)
+    }
+
+    /// How many deliveries wait.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.stored.count + self.queued.count
+    }
+}
+
+/// The shares of all sinks, and what they may take.
+#[derive(Debug)]
+pub(super) struct Budget {
+    max_size: u64,
+    max_share: u64,
+    sinks: BTreeMap<SinkName, Share>,
+    /// What all shares take together.
+    total: u64,
+    /// The disk itself has no room left to speak of.
+    pub(super) disk_is_full: bool,
+}
+
+impl Budget {
+    pub(super) fn new(config: &SpoolConfig) -> Self {
+        let max_share = config.max_size / 100 * u64::from(config.max_share);
+        Self { max_size: config.max_size, max_share, sinks: BTreeMap::new(), total: 0, disk_is_full: false }
+    }
+
+    /// Room for a delivery of that size, if there is any.
+    pub(super) fn reserve(&mut self, sink: &SinkName, size: u64) -> bool {
+        let (max_share, fits) = (self.max_share, self.total.saturating_add(size) <= self.max_size);
+        let fits = fits && !self.disk_is_full;
+        let share = self.share(sink);
+        let has_room = fits && share.bytes().saturating_add(size) <= max_share;
+        share.is_full = !has_room;
+        if has_room {
+            share.queued.add(size);
+            self.total = self.total.saturating_add(size);
+        }
+        has_room
+    }
+
+    /// What was reserved is on disk; not so where `is_new` is false: it was counted there before.
+    pub(super) fn stored(&mut self, sink: &SinkName, size: u64, is_new: bool) {
+        let share = self.share(sink);
+        share.queued.take(size);
+        if is_new {
+            share.stored.add(size);
+        } else {
+            self.total = self.total.saturating_sub(size);
+        }
+    }
+
+    /// A delivery is gone from the disk.
+    pub(super) fn removed(&mut self, sink: &SinkName, size: u64) {
+        let share = self.share(sink);
+        share.stored.take(size);
+        share.is_full = false;
+        if share.count() == 0 {
+            share.oldest = None;
+        }
+        self.total = self.total.saturating_sub(size);
+    }
+
+    /// What is on disk was counted anew.
+    pub(super) fn recount(&mut self, sizes: Vec<(SinkName, Sizes)>) {
+        for share in self.sinks.values_mut() {
+            share.stored = Sizes::default();
+        }
+        for (sink, stored) in sizes {
+            self.share(&sink).stored = stored;
+        }
+        self.total = self.sinks.values().fold(0, |sum, share| sum.saturating_add(share.bytes()));
+    }
+
+    pub(super) fn set_oldest(&mut self, sink: &SinkName, oldest: Option<Millis>) {
+        self.share(sink).oldest = oldest;
+    }
+
+    /// Why nothing more is taken in for some sink, in a sentence with what to do.
+    pub(super) fn problem(&self) -> Option<String> {
+        let full = self.sinks.iter().find(|(_, share)| share.is_full)?;
+        if self.disk_is_full {
+            return Some("the disk of the spool is nearly full: nothing more is put there; make room on it".to_owned());
+        }
+        let (sink, share) = full;
+        Some(format!(
+            "the spool has no room for sink {sink} ({} deliveries wait there, {} bytes of at most {} for one sink and {} for \
+             all): its messages stay unacknowledged; mend the sink, or raise `spool.max_size` or `max_share` and restart",
+            share.count(),
+            share.bytes(),
+            self.max_share,
+            self.max_size,
+        ))
+    }
+
+    pub(super) fn shares(&self) -> impl Iterator<Item = (&SinkName, &Share)> {
+        self.sinks.iter()
+    }
+
+    fn share(&mut self, sink: &SinkName) -> &mut Share {
+        if !self.sinks.contains_key(sink) {
+            self.sinks.insert(sink.clone(), Share::default());
+        }
+        self.sinks.entry(sink.clone()).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::OnCorrupt;
+
+    #[test]
+    fn one_sink_takes_no_more_than_its_share_and_all_no_more_than_there_is() {
+        let config =
+            SpoolConfig { path: "spool.db".into(), on_corrupt: OnCorrupt::Stop, max_size: 1_000, max_share: 60 };
+        let (a, b) = (SinkName::new("a"), SinkName::new("b"));
+        let mut budget = Budget::new(&config);
+        assert!(budget.reserve(&a, 600));
+        assert!(!budget.reserve(&a, 1), "its share");
+        assert!(budget.reserve(&b, 400));
+        assert!(!budget.reserve(&b, 1), "the whole");
+        budget.stored(&a, 600, true);
+        assert!(!budget.reserve(&a, 1), "on disk it takes as much");
+        budget.removed(&a, 600);
+        assert!(budget.reserve(&b, 200));
+        budget.recount(vec![(a.clone(), Sizes { count: 1, bytes: 400 })]);
+        assert!(!budget.reserve(&a, 1), "what is on its way is counted too");
+        budget.disk_is_full = true;
+        budget.recount(Vec::new());
+        assert!(!budget.reserve(&a, 1));
+    }
+}

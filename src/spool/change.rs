@@ -1,0 +1,217 @@
+//! What is done to the spool: one step of a transaction each, and what follows once the transaction is on disk.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::delivery::{Due, Millis, News, RowId};
+use super::letter::LetterRow;
+use super::store::{DeliveryRow, Remembered, Store, Written};
+use super::{Shared, SpoolError};
+use crate::rules::SinkName;
+use crate::source::Receipt;
+
+/// What a dispatcher is told when it begins.
+#[derive(Debug)]
+pub struct Backlog {
+    /// How many deliveries wait, by the low 16 bits of their key.
+    pub lanes: Vec<(u16, u32)>,
+    /// What is remembered of the sink, as JSON.
+    pub state: Option<String>,
+    /// What it hears of from now on.
+    pub news: mpsc::UnboundedReceiver<News>,
+}
+
+/// One step.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// A dead letter, in place of a message or of a delivery.
+    Letter(Box<LetterRow>, Before),
+    /// A delivery; its message need not be held any longer.
+    Deliver(Box<DeliveryRow>, Before),
+    /// A delivery is done.
+    Done { id: RowId, sink: SinkName },
+    /// A delivery is to be attempted again.
+    Again { id: RowId, attempts: u32, due: Millis, cause: String },
+    /// The sink's dispatcher wants deliveries that are due.
+    Take { sink: SinkName, limit: usize },
+    /// The sink's dispatcher begins.
+    Watch { sink: SinkName, begun: oneshot::Sender<Backlog> },
+    /// A sink's or a source's state.
+    Remember(Remembered),
+}
+
+/// What kept something before the spool does.
+#[derive(Debug)]
+pub(super) enum Before {
+    /// Its message, unacknowledged.
+    Message(Receipt),
+    /// A delivery in the spool.
+    Row(RowId, SinkName),
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Done,
+    Delivery(Written),
+    /// A dead letter is written; the delivery that it takes the place of took so many bytes.
+    Letter(Written, Option<u64>),
+    /// A delivery is gone, which took so many bytes; none: it was gone already.
+    Removed(Option<u64>),
+    Due(Due),
+    Begun(Vec<(u16, u32)>, Option<String>),
+}
+
+/// What the writer knows beside what is on disk.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// The deliveries that dispatchers have in their hands.
+    claimed: HashSet<RowId>,
+    /// Rows that a redelivered message was recognized as, so that the next copy isn't taken for the same: deliveries, and dead letters
+    /// under their negative ids.
+    taken: HashSet<i64>,
+    /// Those of them that the transaction under way added.
+    noted: Vec<i64>,
+    dispatchers: HashMap<SinkName, mpsc::UnboundedSender<News>>,
+}
+
+/// More recognized rows than these are forgotten. All that is unacknowledged at a restart is far less.
+const MAX_TAKEN: usize = 1_000_000;
+
+impl Held {
+    /// A dispatcher still attempts what it hands in.
+    pub(super) fn claim(&mut self, id: RowId) {
+        self.claimed.insert(id);
+    }
+
+    /// A row that was recognized is not to be taken for the next copy.
+    fn note(&mut self, written: Written) -> Written {
+        if let Written::Known(id) = written {
+            if self.taken.len() >= MAX_TAKEN {
+                self.taken.clear();
+            }
+            self.taken.insert(id);
+            self.noted.push(id);
+        }
+        written
+    }
+
+    /// The transaction is on disk.
+    pub(super) fn keep_noted(&mut self) {
+        self.noted.clear();
+    }
+
+    /// The transaction is not: what it recognized is recognized again.
+    pub(super) fn forget_noted(&mut self) {
+        for id in self.noted.drain(..) {
+            self.taken.remove(&id);
+        }
+    }
+
+    fn tell(&self, sink: &SinkName, news: News) -> bool {
+        self.dispatchers.get(sink).is_some_and(|dispatcher| dispatcher.send(news).is_ok())
+    }
+}
+
+impl Change {
+    /// Whether it makes the file larger, and by how much, in bytes.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Letter(row, _) => row.size,
+            Self::Deliver(row, _) => row.size,
+            _ => 0,
+        }
+    }
+
+    /// The sink whose deliveries it changes.
+    pub(super) fn sink(&self) -> Option<&SinkName> {
+        match self {
+            Self::Deliver(row, _) => Some(&row.waiting.sink),
+            Self::Done { sink, .. } | Self::Letter(_, Before::Row(_, sink)) => Some(sink),
+            _ => None,
+        }
+    }
+
+    /// Its step of the transaction.
+    pub(super) fn apply(&self, store: &impl Store, held: &mut Held) -> Result<Outcome, SpoolError> {
+        Ok(match self {
+            Self::Letter(row, before) => {
+                let freed = match before {
+                    Before::Message(_) => None,
+                    Before::Row(id, _) => store.remove(*id)?,
+                };
+                Outcome::Letter(held.note(store.add_letter(row, &held.taken)?), freed)
+            }
+            Self::Deliver(row, _) => Outcome::Delivery(held.note(store.add_delivery(row, &held.taken)?)),
+            Self::Done { id, .. } => Outcome::Removed(store.remove(*id)?),
+            Self::Again { id, attempts, due, cause } => {
+                store.reschedule(*id, *attempts, *due, cause)?;
+                Outcome::Done
+            }
+            Self::Take { sink, limit } => Outcome::Due(store.due(sink, Millis::now(), *limit, &held.claimed)?),
+            Self::Watch { sink, .. } => Outcome::Begun(store.lanes(sink)?, store.remembered("sink", sink.as_str())?),
+            Self::Remember(remembered) => {
+                store.remember(remembered)?;
+                Outcome::Done
+            }
+        })
+    }
+
+    /// It is on disk: whoever waits for that hears of it.
+    pub(super) fn settle(self, outcome: Outcome, held: &mut Held, shared: &Shared) {
+        match (self, outcome) {
+            (Self::Letter(row, before), Outcome::Letter(written, freed)) => {
+                let letter = &row.letter;
+                if written == Written::New {
+                    shared.tallies().stored(letter.reason, letter.sink.as_ref(), row.size);
+                }
+                before.end(freed, held, shared);
+            }
+            (Self::Deliver(row, before), Outcome::Delivery(written)) => {
+                let DeliveryRow { id, waiting, size, .. } = *row;
+                shared.budget().stored(&waiting.sink, size, written == Written::New);
+                if let Written::Known(_) = written {
+                    held.claimed.remove(&id);
+                    held.tell(&waiting.sink, News::Known { key: waiting.key });
+                }
+                before.end(None, held, shared);
+            }
+            (Self::Done { id, sink }, Outcome::Removed(freed)) => {
+                Before::Row(id, sink).end(freed, held, shared);
+            }
+            (Self::Again { id, .. }, _) => {
+                held.claimed.remove(&id);
+            }
+            (Self::Take { sink, .. }, Outcome::Due(due)) => {
+                let ids: Vec<_> = due.rows.iter().map(|(id, _)| *id).collect();
+                if held.tell(&sink, News::Due(due)) {
+                    held.claimed.extend(ids);
+                }
+            }
+            (Self::Watch { sink, begun }, Outcome::Begun(lanes, state)) => {
+                let (to, news) = mpsc::unbounded_channel();
+                held.dispatchers.insert(sink, to);
+                // Who asked may be gone; then nothing is ever taken.
+                let _ = begun.send(Backlog { lanes, state, news });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Before {
+    /// The spool has what it kept; a delivery that is gone took `freed` bytes.
+    fn end(self, freed: Option<u64>, held: &mut Held, shared: &Shared) {
+        match self {
+            Self::Message(receipt) => receipt.settle(),
+            Self::Row(id, sink) => {
+                held.claimed.remove(&id);
+                held.taken.remove(&id.0);
+                if let Some(freed) = freed {
+                    shared.budget().removed(&sink, freed);
+                }
+            }
+        }
+    }
+}

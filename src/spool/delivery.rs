@@ -1,0 +1,117 @@
+//! A delivery that waits on disk: how it is handed in, and how it comes back.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use uuid::Uuid;
+
+use crate::event::Message;
+use crate::rules::{RouteName, SinkName};
+
+/// What a row takes beside its properties and its body: names, indexes, a cause, the rest of its last page. In bytes, about.
+const OVERHEAD: usize = 1024;
+/// The cause of the last failure is kept so far, in bytes.
+pub(super) const MAX_CAUSE: usize = 512;
+
+/// The number of a delivery in the spool. Of one sink, a later delivery has a higher one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowId(pub(super) i64);
+
+/// A moment of the wall clock, in milliseconds since 1970: what survives a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis(pub i64);
+
+impl Millis {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// So much later.
+    #[must_use]
+    pub fn after(self, pause: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// So much earlier.
+    #[must_use]
+    pub fn before(self, age: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// From now until then; nothing where it is over.
+    #[must_use]
+    pub fn from_now(self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(Self::now().0)).unwrap_or(0))
+    }
+
+    /// From then until now; nothing where it is still to come.
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        Duration::from_millis(u64::try_from(Self::now().0.saturating_sub(self.0)).unwrap_or(0))
+    }
+}
+
+/// One delivery for the spool, as it is put there and as it comes back.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Which sink it is for.
+    pub sink: SinkName,
+    /// The hash of what is kept in order.
+    pub key: u64,
+    /// When its message was received.
+    pub received: Millis,
+    /// When it is to be attempted, unless others of its key are before it.
+    pub due: Millis,
+    /// How many attempts have ended.
+    pub attempts: u32,
+    /// How the last of them ended.
+    pub cause: Option<String>,
+    /// The route that chose the sink.
+    pub route: Option<RouteName>,
+    /// The event's type.
+    pub kind: String,
+    /// The event's tenant.
+    pub tenant: Arc<str>,
+    /// The event's id.
+    pub event_id: Uuid,
+    /// As received.
+    pub message: Arc<Message>,
+    /// Its message was redelivered, and an earlier run may have put it here already.
+    pub may_be_known: bool,
+}
+
+impl Waiting {
+    /// What it will take on disk, in bytes, once its properties are JSON.
+    pub(super) fn size(&self, properties: &str) -> u64 {
+        u64::try_from(OVERHEAD + properties.len() + self.message.body.len()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Deliveries that are due.
+#[derive(Debug)]
+pub struct Due {
+    /// The oldest due time first.
+    pub rows: Vec<(RowId, Waiting)>,
+    /// When the next one is due that is not among them.
+    pub next: Option<Millis>,
+}
+
+/// What a sink's dispatcher hears of its deliveries in the spool.
+#[derive(Debug)]
+pub enum News {
+    /// Those that are due, as asked for. They are the dispatcher's until it says what became of each.
+    Due(Due),
+    /// One that was handed in is there already from before: a redelivered message's.
+    Known {
+        /// Its key.
+        key: u64,
+    },
+    /// One more was put there by somebody else.
+    Added {
+        /// Its key.
+        key: u64,
+    },
+}

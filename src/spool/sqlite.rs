@@ -1,0 +1,336 @@
+//! The rows in SQLite: all statements of the writer.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rusqlite::types::{ToSql, Type};
+use rusqlite::{OptionalExtension, Row, params, params_from_iter};
+use uuid::Uuid;
+
+use super::budget::Sizes;
+use super::database::Database;
+use super::delivery::{Due, Millis, RowId, Waiting};
+use super::letter::LetterRow;
+use super::purge::Scope;
+use super::store::{DeliveryRow, Remembered, Store, Written};
+use super::{SpoolError, Tallied};
+use crate::event::{Message, Properties, Reason, SourceName};
+use crate::rules::{RouteName, SinkName};
+
+/// Pages given back to the file system after each purge.
+const VACUUM_PAGES: usize = 2_000;
+/// So many of the newest rows of a key are looked at for a redelivered message's: what came after a message while it was
+/// unacknowledged is bounded by the largest prefetch.
+const RECALL_DEPTH: u32 = 65_536;
+/// The only shard there is: all of the source.
+const WHOLE: i64 = 0;
+
+impl Store for Database {
+    fn transact<T>(&self, work: impl FnOnce() -> Result<T, SpoolError>) -> Result<T, SpoolError> {
+        let transaction = self.connection.unchecked_transaction().map_err(self.failed())?;
+        let done = work()?;
+        transaction.commit().map_err(self.failed())?;
+        self.check_moved()?;
+        Ok(done)
+    }
+
+    fn add_letter(&self, row: &LetterRow, taken: &HashSet<i64>) -> Result<Written, SpoolError> {
+        self.insert_letter(row, taken).map_err(self.failed())
+    }
+
+    fn add_delivery(&self, row: &DeliveryRow, taken: &HashSet<i64>) -> Result<Written, SpoolError> {
+        self.insert_delivery(row, taken).map_err(self.failed())
+    }
+
+    fn remove(&self, id: RowId) -> Result<Option<u64>, SpoolError> {
+        let remove = || {
+            let delete = "DELETE FROM deliveries WHERE id = ? RETURNING sink, key, size";
+            let mut delete = self.connection.prepare_cached(delete)?;
+            let gone = delete
+                .query_row([id.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
+            let Some((sink, key, size)) = gone.optional()? else { return Ok(None) };
+            self.connection
+                .prepare_cached(
+                    "UPDATE deliveries SET due = ?3 WHERE due IS NULL AND id = \
+                     (SELECT id FROM deliveries WHERE sink = ?1 AND key = ?2 ORDER BY id LIMIT 1)",
+                )?
+                .execute(params![sink, key, Millis::now().0])?;
+            Ok(Some(unsigned(size)))
+        };
+        remove().map_err(self.failed())
+    }
+
+    fn reschedule(&self, id: RowId, attempts: u32, due: Millis, cause: &str) -> Result<(), SpoolError> {
+        let update = "UPDATE deliveries SET attempts = ?2, due = ?3, cause = ?4 WHERE id = ?1";
+        let update = self.connection.prepare_cached(update);
+        let done = update.and_then(|mut update| update.execute(params![id.0, attempts, due.0, cause]));
+        done.map(|_| ()).map_err(self.failed())
+    }
+
+    fn due(&self, sink: &SinkName, now: Millis, limit: usize, claimed: &HashSet<RowId>) -> Result<Due, SpoolError> {
+        let mut next = None;
+        let mut ids = Vec::new();
+        let mut find = || -> rusqlite::Result<()> {
+            let heads = "SELECT id, due FROM deliveries WHERE sink = ? AND due IS NOT NULL ORDER BY due, id";
+            let mut heads = self.connection.prepare_cached(heads)?;
+            let mut heads = heads.query([sink.as_str()])?;
+            while let Some(row) = heads.next()? {
+                let (id, due) = (RowId(row.get(0)?), Millis(row.get(1)?));
+                if claimed.contains(&id) {
+                    continue;
+                }
+                if due > now || ids.len() >= limit {
+                    next = Some(due);
+                    break;
+                }
+                ids.push(id);
+            }
+            Ok(())
+        };
+        find().map_err(self.failed())?;
+        let read = || {
+            let select = format!("SELECT {DELIVERY} FROM deliveries WHERE id = ?");
+            let mut select = self.connection.prepare_cached(&select)?;
+            ids.iter().map(|id| Ok((*id, select.query_row([id.0], waiting)?))).collect::<rusqlite::Result<_>>()
+        };
+        Ok(Due { rows: read().map_err(self.failed())?, next })
+    }
+
+    fn lanes(&self, sink: &SinkName) -> Result<Vec<(u16, u32)>, SpoolError> {
+        let count = || {
+            let count = "SELECT key & 65535, count(*) FROM deliveries WHERE sink = ? GROUP BY 1";
+            let mut count = self.connection.prepare(count)?;
+            let lanes = count.query_map([sink.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            lanes.collect::<rusqlite::Result<_>>()
+        };
+        count().map_err(self.failed())
+    }
+
+    fn sizes(&self) -> Result<Vec<(SinkName, Sizes)>, SpoolError> {
+        let count = || {
+            let mut count =
+                self.connection.prepare("SELECT sink, count(*), sum(size) FROM deliveries GROUP BY sink")?;
+            let sizes = count.query_map([], |row| {
+                let sizes = Sizes { count: unsigned(row.get(1)?), bytes: unsigned(row.get(2)?) };
+                Ok((SinkName::new(row.get_ref(0)?.as_str()?), sizes))
+            })?;
+            sizes.collect::<rusqlite::Result<_>>()
+        };
+        count().map_err(self.failed())
+    }
+
+    fn oldest(&self, sink: &SinkName) -> Result<Option<Millis>, SpoolError> {
+        // The oldest of all is the oldest of its key.
+        let oldest = "SELECT min(received) FROM deliveries WHERE sink = ? AND due IS NOT NULL";
+        let oldest = self.connection.prepare_cached(oldest);
+        let oldest: rusqlite::Result<Option<i64>> =
+            oldest.and_then(|mut oldest| oldest.query_row([sink.as_str()], |row| row.get(0)));
+        Ok(oldest.map_err(self.failed())?.map(Millis))
+    }
+
+    fn last_ids(&self) -> Result<(i64, i64), SpoolError> {
+        let last = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'dead_letters'), 0), \
+                    coalesce((SELECT max(id) FROM dead_letters), 0)), coalesce((SELECT max(id) FROM deliveries), 0)";
+        self.connection.query_row(last, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(self.failed())
+    }
+
+    fn tally(&self) -> Result<Tallied, SpoolError> {
+        let count = || -> rusqlite::Result<_> {
+            let count = "SELECT reason, sink, count(*), sum(size) FROM dead_letters GROUP BY reason, sink";
+            let mut statement = self.connection.prepare(count)?;
+            let mut rows = statement.query([])?;
+            let (mut kept, mut bytes) = (Vec::new(), 0_u64);
+            while let Some(row) = rows.next()? {
+                bytes = bytes.saturating_add(unsigned(row.get(3)?));
+                let sink: Option<String> = row.get(1)?;
+                // A word that only a later version knows takes room, but has no counter here.
+                if let Some(reason) = Reason::parse(row.get_ref(0)?.as_str()?) {
+                    kept.push((reason, sink.as_deref().map(SinkName::new), unsigned(row.get(2)?)));
+                }
+            }
+            Ok(Tallied { kept, bytes })
+        };
+        count().map_err(self.failed())
+    }
+
+    fn purge(&self, which: &Scope<'_>, limit: u64) -> Result<u64, SpoolError> {
+        let (which, mut values) = match which {
+            Scope::Asked(filter) => {
+                let (conditions, values) = filter.conditions();
+                (format!("{conditions} ORDER BY id DESC"), values)
+            }
+            Scope::Before(time) => ("at < ? ORDER BY at".to_owned(), vec![Box::new(time.0) as Box<dyn ToSql>]),
+        };
+        values.push(Box::new(i64::try_from(limit).unwrap_or(i64::MAX)));
+        let query = format!("DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE {which} LIMIT ?)");
+        let purged = self.connection.execute(&query, params_from_iter(values)).map_err(self.failed())?;
+        if purged > 0 {
+            self.give_back().map_err(self.failed())?;
+        }
+        Ok(u64::try_from(purged).unwrap_or(u64::MAX))
+    }
+
+    fn remember(&self, remembered: &Remembered) -> Result<(), SpoolError> {
+        let Remembered { kind, name, state } = remembered;
+        let done = match state {
+            Some(state) => self.connection.execute(
+                "INSERT INTO states (kind, name, state) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT (kind, name) DO UPDATE SET state = excluded.state",
+                params![kind, name, state],
+            ),
+            None => self.connection.execute("DELETE FROM states WHERE kind = ? AND name = ?", params![kind, name]),
+        };
+        done.map(|_| ()).map_err(self.failed())
+    }
+
+    fn remembered(&self, kind: &str, name: &str) -> Result<Option<String>, SpoolError> {
+        let select = "SELECT state FROM states WHERE kind = ? AND name = ?";
+        self.connection.query_row(select, [kind, name], |row| row.get(0)).optional().map_err(self.failed())
+    }
+}
+
+impl Database {
+    fn insert_letter(&self, row: &LetterRow, taken: &HashSet<i64>) -> rusqlite::Result<Written> {
+        let letter = &row.letter;
+        let sink = letter.sink.as_ref().map(SinkName::as_str);
+        if letter.message.redelivered && row.is_received {
+            let known = "SELECT -id FROM dead_letters WHERE identity = ? AND sink IS ? AND id < ? ORDER BY id";
+            let mut known = self.connection.prepare_cached(known)?;
+            if let Some(known) = first_free(known.query(params![row.identity.as_slice(), sink, row.id])?, taken)? {
+                return Ok(Written::Known(known));
+            }
+        }
+        let insert = "INSERT INTO dead_letters (id, at, reason, detail, sink, source, tenant, status, correlation_id, \
+                      event_id, attempts, size, properties, body, identity, route, type) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+                      ON CONFLICT (id) DO NOTHING";
+        let inserted = self.connection.prepare_cached(insert)?.execute(params![
+            row.id,
+            row.at,
+            letter.reason.as_str(),
+            letter.detail,
+            sink,
+            letter.message.source.as_str(),
+            letter.tenant,
+            letter.status,
+            letter.correlation_id,
+            letter.event_id.as_ref().map(|id| id.as_bytes().as_slice()),
+            letter.attempts,
+            signed(row.size),
+            row.properties,
+            &*letter.message.body,
+            row.identity.as_slice(),
+            letter.route.as_ref().map(RouteName::as_str),
+            letter.kind,
+        ])?;
+        Ok(if inserted > 0 { Written::New } else { Written::Again })
+    }
+
+    fn insert_delivery(&self, row: &DeliveryRow, taken: &HashSet<i64>) -> rusqlite::Result<Written> {
+        let waiting = &row.waiting;
+        let (sink, key) = (waiting.sink.as_str(), waiting.key.cast_signed());
+        let event_id = waiting.event_id.as_bytes().as_slice();
+        if waiting.may_be_known {
+            let rows = format!(
+                "SELECT id FROM (SELECT id, event_id FROM deliveries WHERE sink = ?1 AND key = ?2 AND id < ?4 \
+                 ORDER BY id DESC LIMIT {RECALL_DEPTH}) WHERE event_id = ?3 ORDER BY id"
+            );
+            let mut rows = self.connection.prepare_cached(&rows)?;
+            if let Some(known) = first_free(rows.query(params![sink, key, event_id, row.id.0])?, taken)? {
+                return Ok(Written::Known(known));
+            }
+            let mut letters = self
+                .connection
+                .prepare_cached("SELECT -id FROM dead_letters WHERE identity = ? AND sink = ? ORDER BY id")?;
+            if let Some(known) = first_free(letters.query(params![event_id, sink])?, taken)? {
+                return Ok(Written::Known(known));
+            }
+        }
+        let insert = "INSERT INTO deliveries (id, sink, key, due, received, attempts, cause, route, type, tenant, \
+                      event_id, source, shard, size, properties, body) VALUES (?1, ?2, ?3, \
+                      CASE WHEN EXISTS (SELECT 1 FROM deliveries WHERE sink = ?2 AND key = ?3) THEN NULL ELSE ?4 END, \
+                      ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT (id) DO NOTHING";
+        let inserted = self.connection.prepare_cached(insert)?.execute(params![
+            row.id.0,
+            sink,
+            key,
+            waiting.due.0,
+            waiting.received.0,
+            waiting.attempts,
+            waiting.cause,
+            waiting.route.as_ref().map(RouteName::as_str),
+            waiting.kind,
+            &*waiting.tenant,
+            event_id,
+            waiting.message.source.as_str(),
+            WHOLE,
+            signed(row.size),
+            row.properties,
+            &*waiting.message.body,
+        ])?;
+        Ok(if inserted > 0 { Written::New } else { Written::Again })
+    }
+
+    fn give_back(&self) -> rusqlite::Result<()> {
+        // Frees one page a row of its result.
+        let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        let mut pages = vacuum.query([])?;
+        while pages.next()?.is_some() {}
+        Ok(())
+    }
+
+    fn failed(&self) -> impl FnOnce(rusqlite::Error) -> SpoolError + use<> {
+        SpoolError::sqlite(self.path())
+    }
+}
+
+/// The first id that no other redelivered message was taken for.
+fn first_free(mut ids: rusqlite::Rows<'_>, taken: &HashSet<i64>) -> rusqlite::Result<Option<i64>> {
+    while let Some(row) = ids.next()? {
+        let id = row.get(0)?;
+        if !taken.contains(&id) {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+/// The columns that [`waiting`] reads.
+const DELIVERY: &str =
+    "sink, key, received, due, attempts, cause, route, type, tenant, event_id, source, properties, body";
+
+fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
+    let properties = Properties::from_json(row.get_ref(11)?.as_str()?)
+        .map_err(|cause| rusqlite::Error::FromSqlConversionFailure(11, Type::Text, cause.to_string().into()))?;
+    let event_id = Uuid::from_slice(row.get_ref(9)?.as_blob()?)
+        .map_err(|cause| rusqlite::Error::FromSqlConversionFailure(9, Type::Blob, cause.to_string().into()))?;
+    Ok(Waiting {
+        sink: SinkName::new(row.get_ref(0)?.as_str()?),
+        key: row.get::<_, i64>(1)?.cast_unsigned(),
+        received: Millis(row.get(2)?),
+        due: Millis(row.get(3)?),
+        attempts: row.get(4)?,
+        cause: row.get(5)?,
+        route: row.get_ref(6)?.as_str_or_null()?.map(RouteName::new),
+        kind: row.get(7)?,
+        tenant: row.get_ref(8)?.as_str()?.into(),
+        event_id,
+        message: Arc::new(Message {
+            source: SourceName::new(row.get_ref(10)?.as_str()?),
+            properties,
+            body: Bytes::copy_from_slice(row.get_ref(12)?.as_blob()?),
+            redelivered: false,
+        }),
+        may_be_known: false,
+    })
+}
+
+/// Counts and sizes are far below what both types hold.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

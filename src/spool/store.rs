@@ -1,0 +1,88 @@
+//! What the writer asks of whatever keeps the rows. Today that is one SQLite file; it could be a database that several relays share.
+
+use std::collections::HashSet;
+
+use super::budget::Sizes;
+use super::delivery::{Due, Millis, RowId, Waiting};
+use super::letter::LetterRow;
+use super::purge::Scope;
+use super::{SpoolError, Tallied};
+use crate::rules::SinkName;
+
+/// A delivery as it is written.
+#[derive(Debug)]
+pub(super) struct DeliveryRow {
+    pub(super) id: RowId,
+    pub(super) waiting: Waiting,
+    /// JSON, made once however often the writing fails.
+    pub(super) properties: String,
+    pub(super) size: u64,
+}
+
+/// What became of a row that was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is there now.
+    New,
+    /// It was there already: what was said of an earlier try was wrong.
+    Again,
+    /// A redelivered message's is there already, under this id.
+    Known(i64),
+}
+
+/// What a sink or a source must not forget when the relay restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// `sink` or `source`.
+    pub kind: &'static str,
+    /// Which.
+    pub name: String,
+    /// JSON; none: nothing is to be remembered.
+    pub state: Option<String>,
+}
+
+/// The rows. Each function is one step of a transaction, and can be done again after one of unknown end.
+pub(super) trait Store {
+    /// All that `work` does becomes durable, or none of it.
+    fn transact<T>(&self, work: impl FnOnce() -> Result<T, SpoolError>) -> Result<T, SpoolError>;
+
+    /// Writes a dead letter. One of a redelivered message may be known, but not as one of `taken`.
+    fn add_letter(&self, row: &LetterRow, taken: &HashSet<i64>) -> Result<Written, SpoolError>;
+
+    /// Writes a delivery behind those of its key. One of a redelivered message may be known, but not as one of `taken`.
+    fn add_delivery(&self, row: &DeliveryRow, taken: &HashSet<i64>) -> Result<Written, SpoolError>;
+
+    /// Deletes a delivery, and lets the next of its key be due. Says what it took; none: it is gone already.
+    fn remove(&self, id: RowId) -> Result<Option<u64>, SpoolError>;
+
+    /// A delivery is to be attempted again.
+    fn reschedule(&self, id: RowId, attempts: u32, due: Millis, cause: &str) -> Result<(), SpoolError>;
+
+    /// Up to `limit` deliveries of a sink that are due by `now`, but those in `claimed`, and the time of the next one if these are
+    /// all.
+    fn due(&self, sink: &SinkName, now: Millis, limit: usize, claimed: &HashSet<RowId>) -> Result<Due, SpoolError>;
+
+    /// How many deliveries of a sink there are, by the low 16 bits of their key.
+    fn lanes(&self, sink: &SinkName) -> Result<Vec<(u16, u32)>, SpoolError>;
+
+    /// What the deliveries of each sink take.
+    fn sizes(&self) -> Result<Vec<(SinkName, Sizes)>, SpoolError>;
+
+    /// When the message of a sink's oldest delivery was received.
+    fn oldest(&self, sink: &SinkName) -> Result<Option<Millis>, SpoolError>;
+
+    /// The highest ids ever given: of dead letters, and of the deliveries that are there.
+    fn last_ids(&self) -> Result<(i64, i64), SpoolError>;
+
+    /// How many dead letters there are by reason and sink, and what all take, in bytes.
+    fn tally(&self) -> Result<Tallied, SpoolError>;
+
+    /// Deletes dead letters, at most so many; says how many.
+    fn purge(&self, which: &Scope<'_>, limit: u64) -> Result<u64, SpoolError>;
+
+    /// Remembers, or forgets.
+    fn remember(&self, remembered: &Remembered) -> Result<(), SpoolError>;
+
+    /// What is remembered of a sink or a source.
+    fn remembered(&self, kind: &str, name: &str) -> Result<Option<String>, SpoolError>;
+}

@@ -1,0 +1,221 @@
+//! One bad sink hurts only itself: what is for it waits in the spool, in order, and all others go on.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::response::lives;
+use crate::support::webhook::Posted;
+use crate::support::{Answer, Home, Kafka, Receiver, Regards, Response, until};
+
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 100 }, expects: lta } }
+sinks:
+  pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }
+  hook: { webhook: { url: "${HOOK}", timeout: 20s }, retry: { first: 50ms, max: 500ms } }
+routes: [{ name: all, to: [pipeline, hook] }]
+unrouted: dead_letter
+delivery: { shutdown_grace: 1s }
+"#;
+
+/// Many more than the prefetch: without the spool, Kafka would get no more than that.
+const REQUESTS: usize = 1_000;
+
+/// The webhook is `bad` from the first message; everything for Kafka goes all the same. Once it is well, it gets everything too: each
+/// request's GRANTED before its SUCCESS, and each event once but for the attempts whose end was not known.
+async fn kafka_goes_on_beside(bad: Answer, unknown: usize) {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let mut topic = Kafka::shared().topic("isolation", 3).await;
+    let home = Home::of(&regards, ROUTES).with_kafka().with("TOPIC", topic.topic()).with("HOOK", &receiver.url());
+    receiver.answers(move |_| bad.clone());
+    let relay = home.start_ready().await;
+    let published = lives("t", "isolated", REQUESTS);
+    regards.publish_all(&published).await;
+    topic.wait_for(published.len()).await;
+    regards.vhost.wait_until_empty(&regards.queue).await;
+
+    // What waits outlives the relay.
+    relay.stop().await;
+    let waited = home.waiting("hook");
+    assert!(waited > 0, "the webhook was to be behind");
+    receiver.answers(|_| Answer::Status(204));
+    let relay = home.start_ready().await;
+    until("every event at the webhook", async || {
+        let different = ids(&receiver.accepted()).len();
+        if different == published.len() { Ok(()) } else { Err(format!("{different}; {:?}", home.spool())) }
+    })
+    .await;
+    relay.stop().await;
+
+    assert_eq!(home.waiting("hook"), 0);
+    assert_in_order(&receiver.accepted());
+    let repeated = receiver.accepted().len() - published.len();
+    assert!(repeated <= unknown, "{repeated} repeated, of which {unknown} may be");
+    assert_eq!(topic.all().await.len(), published.len(), "each once");
+    assert!(home.dead_letters().is_empty());
+    regards.assert_left_as_found().await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_answers_503() {
+    kafka_goes_on_beside(Answer::Status(503), 0).await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_never_answers() {
+    // The requests under way when the relay stops: it never hears whether they were taken.
+    kafka_goes_on_beside(Answer::Never, 8).await;
+}
+
+#[tokio::test]
+async fn a_webhook_that_takes_two_seconds_a_request() {
+    kafka_goes_on_beside(Answer::After(Duration::from_millis(1_900), 204), 8).await;
+}
+
+/// Its deliveries are in the spool long before it answers; that neither ends nor repeats them.
+#[tokio::test]
+async fn a_webhook_that_takes_three_seconds_gets_each_event_once() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let mut topic = Kafka::shared().topic("three-seconds", 1).await;
+    let home = Home::of(&regards, ROUTES).with_kafka().with("TOPIC", topic.topic()).with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::After(Duration::from_secs(3), 204));
+    let relay = home.start_ready().await;
+    let published = lives("t", "slow", 8);
+    regards.publish_all(&published).await;
+    topic.wait_for(published.len()).await;
+    regards.vhost.wait_until_empty(&regards.queue).await;
+    receiver.wait_for_accepted(published.len()).await;
+    until("the spool to be empty", async || match home.waiting("hook") {
+        0 => Ok(()),
+        waiting => Err(waiting.to_string()),
+    })
+    .await;
+    relay.stop().await;
+    assert_eq!(receiver.posted().len(), published.len(), "each once");
+    assert_in_order(&receiver.accepted());
+}
+
+/// `Retry-After` is heeded, by the sink as a whole, and over a restart.
+#[tokio::test]
+async fn a_webhook_that_says_when_to_come_again() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let mut topic = Kafka::shared().topic("retry-after", 1).await;
+    let home = Home::of(&regards, ROUTES).with_kafka().with("TOPIC", topic.topic()).with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::StatusWith(429, "retry-after", "5".to_owned()));
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("t", "first", "GRANTED")).await;
+    receiver.wait_for_posted(1).await;
+    let told = Instant::now();
+    relay.wait_for_metric("sink_paused", &[("sink", "hook")], 1.0).await;
+    receiver.answers(|_| Answer::Status(204));
+    let published = lives("t", "later", 20);
+    regards.publish_all(&published).await;
+    topic.wait_for(published.len() + 1).await;
+    relay.kill();
+    let relay = home.start_ready().await;
+    let while_paused = receiver.posted().len();
+    receiver.wait_for_accepted(published.len() + 1).await;
+    assert!(told.elapsed() >= Duration::from_secs(4), "sooner than it was told: {:?}", told.elapsed());
+    assert_eq!(while_paused, 1, "all of the sink's deliveries wait");
+    relay.stop().await;
+}
+
+/// 410: nothing more is sent, and nothing is lost.
+#[tokio::test]
+async fn a_webhook_that_is_gone_is_paused() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let mut topic = Kafka::shared().topic("gone", 1).await;
+    let home = Home::of(&regards, ROUTES).with_kafka().with("TOPIC", topic.topic()).with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::Status(410));
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("t", "first", "GRANTED")).await;
+    relay.wait_for_metric("sink_paused", &[("sink", "hook")], 1.0).await;
+    let published = lives("t", "later", 20);
+    regards.publish_all(&published).await;
+    topic.wait_for(published.len() + 1).await;
+    relay.stop().await;
+    let relay = home.start_ready().await;
+    relay.wait_for_metric("sink_paused", &[("sink", "hook")], 1.0).await;
+    assert_eq!(receiver.posted().len(), 1);
+    assert_eq!(home.waiting("hook"), 41);
+    let shown = home.spool();
+    let hook = shown.iter().find(|line| line["sink"] == "hook").expect("the sink");
+    assert!(hook["lastError"].as_str().is_some_and(|error| error.contains("410")), "{hook}");
+    assert_eq!(hook["nextAttempt"], Value::Null, "nobody but a person can say");
+    relay.stop().await;
+}
+
+/// Where the spool has no room, the source waits, and goes on when there is room; nothing is lost.
+#[tokio::test]
+async fn a_full_spool_holds_up_its_source_until_there_is_room() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let routes = ROUTES.replace("to: [pipeline, hook]", "to: hook") + "spool: { max_size: 1MiB, max_share: 100% }\n";
+    let home = Home::of(&regards, &routes).with_kafka().with("TOPIC", "none").with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::Status(503));
+    let relay = home.start_ready().await;
+    let published = lives("t", "full", 1_000);
+    regards.publish_all(&published).await;
+    relay.wait_until_unready(&["no room for sink hook"]).await;
+    regards.vhost.wait_for_unacknowledged(&regards.queue, 100).await;
+    receiver.answers(|_| Answer::Status(204));
+    receiver.wait_for_accepted(published.len()).await;
+    relay.wait_until_ready().await;
+    relay.stop().await;
+    assert_eq!(ids(&receiver.accepted()).len(), published.len());
+    assert_eq!(receiver.accepted().len(), published.len(), "each once");
+    assert_in_order(&receiver.accepted());
+}
+
+/// The same, where the configuration says that what there is no room for may go.
+#[tokio::test]
+async fn a_full_spool_drops_what_may_be_dropped_and_counts_it() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let mut topic = Kafka::shared().topic("dropped", 1).await;
+    let routes = ROUTES.replace("retry:", "on_full: drop, retry:") + "spool: { max_size: 1MiB, max_share: 100% }\n";
+    let home = Home::of(&regards, &routes).with_kafka().with("TOPIC", topic.topic()).with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::Status(503));
+    let relay = home.start_ready().await;
+    let published = lives("t", "dropped", 1_000);
+    regards.publish_all(&published).await;
+    topic.wait_for(published.len()).await;
+    relay.wait_for_metric("deliveries_total", &[("sink", "hook"), ("result", "dropped")], 1.0).await;
+    regards.vhost.wait_until_empty(&regards.queue).await;
+    receiver.answers(|_| Answer::Status(204));
+    until("the spool to be empty", async || match home.waiting("hook") {
+        0 => Ok(()),
+        waiting => Err(waiting.to_string()),
+    })
+    .await;
+    let labels = [("sink", "hook"), ("result", "dropped")];
+    let dropped = relay.metric("deliveries_total", &labels).await.unwrap().unwrap();
+    relay.stop().await;
+    let accepted = u32::try_from(ids(&receiver.accepted()).len()).unwrap();
+    assert_eq!(f64::from(accepted) + dropped, 2_000.0, "what did not arrive was counted");
+}
+
+fn ids(posted: &[Posted]) -> std::collections::BTreeSet<String> {
+    posted.iter().map(|posted| posted.json()["id"].to_string()).collect()
+}
+
+/// Of each request the first GRANTED came before the first SUCCESS.
+fn assert_in_order(posted: &[Posted]) {
+    let mut statuses = BTreeMap::<String, Vec<String>>::new();
+    for event in posted.iter().map(Posted::json) {
+        let statuses = statuses.entry(event["correlationId"].to_string()).or_default();
+        let status = event["status"].as_str().expect("a status").to_owned();
+        if !statuses.contains(&status) {
+            statuses.push(status);
+        }
+    }
+    for (request, statuses) in statuses {
+        assert_eq!(statuses, ["GRANTED", "SUCCESS"], "{request}");
+    }
+}
