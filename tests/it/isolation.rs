@@ -163,7 +163,8 @@ async fn a_full_spool_holds_up_its_source_until_there_is_room() {
     let published = lives("t", "full", 1_000);
     regards.publish_all(&published).await;
     relay.wait_until_unready(&["no room for sink hook"]).await;
-    regards.vhost.wait_for_unacknowledged(&regards.queue, 100).await;
+    let (ready, _) = regards.vhost.depth(&regards.queue).await;
+    assert!(ready > 0, "all others wait in the queue");
     receiver.answers(|_| Answer::Status(204));
     receiver.wait_for_accepted(published.len()).await;
     relay.wait_until_ready().await;
@@ -198,7 +199,10 @@ async fn a_full_spool_drops_what_may_be_dropped_and_counts_it() {
     let dropped = relay.metric("deliveries_total", &labels).await.unwrap().unwrap();
     relay.stop().await;
     let accepted = u32::try_from(ids(&receiver.accepted()).len()).unwrap();
-    assert_eq!(f64::from(accepted) + dropped, 2_000.0, "what did not arrive was counted");
+    assert!(
+        (f64::from(accepted) + dropped - 2_000.0).abs() < 0.5,
+        "what did not arrive was counted: {accepted}, {dropped}"
+    );
 }
 
 fn ids(posted: &[Posted]) -> std::collections::BTreeSet<String> {

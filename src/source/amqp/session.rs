@@ -277,7 +277,7 @@ impl Session {
         if state.ledger.oldest().is_some_and(|age| age >= BLOCKED) {
             return Err(Ended::Renew);
         }
-        let full = state.ledger.unacknowledged() >= usize::from(self.prefetch.get());
+        let full = state.ledger.unacknowledged() >= usize::from(self.limit);
         if std::mem::take(&mut self.progress) || full || !self.has_messages(source).await? {
             self.stalls = 0;
             return Ok(());
