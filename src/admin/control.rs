@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ACCEPT_PAUSE;
-use crate::delivery::Stats;
-use crate::spool::{Filter, Spool};
+use crate::relay::{self, Handle, Redrive, Redriven};
+use crate::spool::{Filter, Spool, Subject};
 
 /// More requests than these wait for one to end.
 const MAX_REQUESTS: usize = 8;
@@ -28,16 +28,38 @@ const MAX_ANSWER: u64 = 64 * 1024;
 /// A request has to be there within this, and its answer taken.
 const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a relay can be asked.
+/// What a relay can be asked. Each names the spool that is meant, by where its file really lies: another relay may use the same
+/// data directory.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// To delete these dead letters of that spool.
+    /// To delete these dead letters.
     Purge {
-        /// Where its file really lies: another relay may use the same data directory.
+        /// Of this spool.
         spool: PathBuf,
         /// Which.
         filter: Filter,
+    },
+    /// To give these dead letters another chance.
+    Redrive {
+        /// Of this spool.
+        spool: PathBuf,
+        /// Which, where to, and how fast.
+        redrive: Redrive,
+    },
+    /// To send nothing more to a sink, or take nothing more from a source.
+    Pause {
+        /// Of the relay that has this spool.
+        spool: PathBuf,
+        /// Which.
+        of: Subject,
+    },
+    /// To let it go on.
+    Resume {
+        /// Of the relay that has this spool.
+        spool: PathBuf,
+        /// Which.
+        of: Subject,
     },
 }
 
@@ -45,10 +67,25 @@ pub enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
+    /// It was done.
+    Done,
     /// So many were deleted.
     Purged(u64),
+    /// What became of the dead letters.
+    Redriven(Redriven),
     /// Why it was not done.
     Failed(String),
+}
+
+impl Request {
+    fn spool(&self) -> &Path {
+        match self {
+            Self::Purge { spool, .. }
+            | Self::Redrive { spool, .. }
+            | Self::Pause { spool, .. }
+            | Self::Resume { spool, .. } => spool,
+        }
+    }
 }
 
 /// Where the socket of a relay with that data directory is.
@@ -58,11 +95,11 @@ pub fn socket(data_dir: &Path) -> PathBuf {
 }
 
 /// Answers at `path` once the relay has its spool, until the handle is dropped.
-pub fn serve(path: PathBuf, stats: Arc<Stats>) -> AbortOnDropHandle<()> {
+pub fn serve(path: PathBuf, relay: Handle) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
-        let spool = stats.spool_opened().await;
+        let spool = relay.stats().spool_opened().await;
         match bind(&path) {
-            Ok(listener) => accept(&listener, &spool).await,
+            Ok(listener) => accept(&listener, &spool, &relay).await,
             // The relay does its work all the same.
             Err(cause) => {
                 tracing::warn!("commands that change something can't reach this relay: {}: {cause}", path.display());
@@ -82,16 +119,16 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn accept(listener: &UnixListener, spool: &Arc<Spool>) {
+async fn accept(listener: &UnixListener, spool: &Arc<Spool>, relay: &Handle) {
     let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
     // The semaphore is never closed.
     while let Ok(permit) = Arc::clone(&requests).acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let spool = Arc::clone(spool);
+                let (spool, relay) = (Arc::clone(spool), relay.clone());
                 // Goes on when the relay stops: the spool then answers that it does.
                 tokio::spawn(async move {
-                    if let Err(cause) = answer(stream, &spool).await {
+                    if let Err(cause) = answer(stream, &spool, &relay).await {
                         tracing::debug!("a request to the control socket ended early: {cause}");
                     }
                     drop(permit);
@@ -105,20 +142,32 @@ async fn accept(listener: &UnixListener, spool: &Arc<Spool>) {
     }
 }
 
-async fn answer(stream: UnixStream, spool: &Spool) -> std::io::Result<()> {
+async fn answer(stream: UnixStream, spool: &Spool, relay: &Handle) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut read = tokio::io::BufReader::new(read.take(MAX_REQUEST));
     tokio::time::timeout(LINE_TIMEOUT, read.read_line(&mut line)).await??;
     let answer = match serde_json::from_str(&line) {
-        Ok(Request::Purge { spool: asked, .. }) if asked != spool.path() => {
-            Answer::Failed(format!("the relay that answers has the spool {}, not this one", spool.path().display()))
-        }
-        Ok(Request::Purge { filter, .. }) => spool.purge(filter).await.map_or_else(Answer::Failed, Answer::Purged),
+        Ok(request) => answer_to(request, spool, relay).await.unwrap_or_else(Answer::Failed),
         Err(cause) => Answer::Failed(format!("this relay does not understand it, is it of another version? {cause}")),
     };
     let answer = format!("{}\n", serde_json::to_string(&answer)?);
     tokio::time::timeout(LINE_TIMEOUT, write.write_all(answer.as_bytes())).await?
+}
+
+async fn answer_to(request: Request, spool: &Spool, relay: &Handle) -> Result<Answer, String> {
+    if request.spool() != spool.path() {
+        return Err(format!("the relay that answers has the spool {}, not this one", spool.path().display()));
+    }
+    match request {
+        Request::Purge { filter, .. } => spool.purge(filter).await.map(Answer::Purged),
+        Request::Redrive { redrive, .. } => {
+            let config = relay.config().ok_or("the relay is starting: ask again in a moment")?;
+            relay::redrive(&config, spool, redrive).await.map(Answer::Redriven)
+        }
+        Request::Pause { of, .. } => relay.pause(of).await.map(|()| Answer::Done),
+        Request::Resume { of, .. } => relay.resume(of).await.map(|()| Answer::Done),
+    }
 }
 
 /// Asks the relay whose socket is at `path`, for as long as it takes; `None`: there is none.

@@ -8,7 +8,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::exposition::{CONTENT_TYPE, Exposition, Kind};
-use crate::delivery::{DeliveryResult, Stats};
+use crate::delivery::{Counted, DeliveryResult, Stats};
 use crate::event::Reason;
 use crate::rules::SinkName;
 use crate::spool::{Share, Tally};
@@ -20,13 +20,17 @@ pub(super) async fn show(State(stats): State<Arc<Stats>>) -> Response {
 /// All metrics as they are now.
 pub(super) fn text(stats: &Stats) -> String {
     let mut to = Exposition::new("regards_relay_");
-    sources(&mut to, stats);
-    routes(&mut to, stats);
-    sinks(&mut to, stats);
-    dead_letters(&mut to, stats);
-    let reloads = ["success", "failure"].map(|result| (vec![("result", result)], 0_u64));
+    let now = stats.now();
+    sources(&mut to, &now);
+    routes(&mut to, stats, &now);
+    sinks(&mut to, &now);
+    spool(&mut to, stats, &now);
+    dead_letters(&mut to, stats, &now);
+    let (succeeded, failed, is_in_force) = stats.reloads();
+    let reloads =
+        [("success", succeeded), ("failure", failed)].map(|(result, count)| (vec![("result", result)], count));
     to.family("config_reloads_total", Kind::Counter, "Reloads of the configuration, by how they ended", reloads);
-    let in_force = [(vec![], 1_u64)];
+    let in_force = [(vec![], u64::from(is_in_force))];
     to.family(
         "config_last_reload_successful",
         Kind::Gauge,
@@ -38,7 +42,7 @@ pub(super) fn text(stats: &Stats) -> String {
     to.finish()
 }
 
-fn sources(to: &mut Exposition, stats: &Stats) {
+fn sources(to: &mut Exposition, stats: &Counted) {
     let by_name = || stats.sources.iter().map(|source| (vec![("source", source.name().as_str())], source));
     to.family(
         "source_up",
@@ -75,14 +79,14 @@ fn sources(to: &mut Exposition, stats: &Stats) {
     to.family("events_total", Kind::Counter, "Messages that became events", rows);
 }
 
-fn routes(to: &mut Exposition, stats: &Stats) {
-    let routes = stats.routes.iter().map(|route| (vec![("route", route.name().as_str())], route.events()));
+fn routes(to: &mut Exposition, stats: &Stats, now: &Counted) {
+    let routes = now.routes.iter().map(|route| (vec![("route", route.name().as_str())], route.events()));
     to.family("route_events_total", Kind::Counter, "Events that the route took", routes);
     let unrouted = [(vec![], stats.unrouted())];
     to.family("unrouted_events_total", Kind::Counter, "Events that no route took", unrouted);
 }
 
-fn sinks(to: &mut Exposition, stats: &Stats) {
+fn sinks(to: &mut Exposition, stats: &Counted) {
     let by_name = || stats.sinks.iter().map(|sink| (vec![("sink", sink.name().as_str())], sink));
     let results = by_name().flat_map(|(labels, sink)| {
         DeliveryResult::ALL.map(|result| {
@@ -115,14 +119,13 @@ fn sinks(to: &mut Exposition, stats: &Stats) {
         "Whether nothing goes to the sink",
         by_name().map(|(labels, sink)| (labels, u64::from(sink.is_paused()))),
     );
-    spool(to, stats);
 }
 
-fn spool(to: &mut Exposition, stats: &Stats) {
+fn spool(to: &mut Exposition, stats: &Stats, now: &Counted) {
     let shares: BTreeMap<_, _> = stats.spool().map(|spool| spool.shares()).unwrap_or_default().into_iter().collect();
     // Those that the configuration names, and those that it no longer does.
-    let mut sinks: Vec<_> = stats.sinks.iter().map(|sink| sink.name()).collect();
-    sinks.extend(shares.keys().filter(|name| stats.sinks.iter().all(|sink| sink.name() != *name)));
+    let mut sinks: Vec<_> = now.sinks.iter().map(|sink| sink.name()).collect();
+    sinks.extend(shares.keys().filter(|name| now.sinks.iter().all(|sink| sink.name() != *name)));
     let by_name = |value: fn(&Share) -> u64| {
         let of = |name: &&SinkName| shares.get(*name).map_or(0, value);
         sinks.iter().map(move |name| (vec![("sink", name.as_str())], of(name))).collect::<Vec<_>>()
@@ -142,8 +145,8 @@ fn spool(to: &mut Exposition, stats: &Stats) {
     to.family("spool_max_bytes", Kind::Gauge, "What the deliveries in the spool may take", most);
 }
 
-fn dead_letters(to: &mut Exposition, stats: &Stats) {
-    let mut tallies: BTreeMap<_, _> = configured(stats).map(|key| (key, Tally::default())).collect();
+fn dead_letters(to: &mut Exposition, stats: &Stats, now: &Counted) {
+    let mut tallies: BTreeMap<_, _> = configured(now).map(|key| (key, Tally::default())).collect();
     if let Some(spool) = stats.spool() {
         tallies.extend(spool.tallies().into_iter().map(|(reason, sink, tally)| ((reason, sink), tally)));
     }
@@ -169,7 +172,7 @@ fn dead_letters(to: &mut Exposition, stats: &Stats) {
 }
 
 /// The reasons and sinks that there can be dead letters of.
-fn configured(stats: &Stats) -> impl Iterator<Item = (Reason, Option<SinkName>)> + '_ {
+fn configured(stats: &Counted) -> impl Iterator<Item = (Reason, Option<SinkName>)> + '_ {
     let sinks = || stats.sinks.iter().map(|sink| Some(sink.name().clone()));
     Reason::ALL.into_iter().flat_map(move |reason| {
         let of_sinks = matches!(reason, Reason::Loop | Reason::RenderFailed | Reason::Refused | Reason::GaveUp);

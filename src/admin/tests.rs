@@ -13,6 +13,7 @@ use crate::config::{
 };
 use crate::delivery::DeliveryResult;
 use crate::event::{FAMILIES, Format, Message, Properties, Reading, Reason, SourceName, Validation};
+use crate::relay::{Handle, Relay};
 use crate::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, SinkName, Unrouted};
 use crate::source::{EntryId, Receipt};
 use crate::spool::{DeadLetter, Filter, Spool};
@@ -66,6 +67,7 @@ fn config(data_dir: PathBuf) -> Config {
 }
 
 struct Setup {
+    relay: Handle,
     stats: Arc<Stats>,
     config: Config,
     admin: Admin,
@@ -76,9 +78,10 @@ impl Setup {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = config(directory.path().to_owned());
-        let stats = Stats::new(&config);
+        let relay = Relay::new(config.clone()).handle();
+        let stats = Arc::clone(relay.stats());
         let admin = serve((Ipv4Addr::LOCALHOST, 0).into(), Arc::clone(&stats)).await.unwrap();
-        Self { stats, config, admin, _directory: directory }
+        Self { relay, stats, config, admin, _directory: directory }
     }
 
     /// The status, and the whole answer.
@@ -129,12 +132,12 @@ async fn it_lives_before_it_is_ready() {
     assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
 
     setup.open_spool();
-    setup.stats.sources[0].set_up();
+    setup.stats.now().sources[0].set_up();
     let (status, answer) = setup.ask("GET", "/readyz").await;
     assert_eq!(status, 200);
     assert!(answer.ends_with("{\"ready\":true,\"reasons\":[]}\n"), "{answer}");
 
-    setup.stats.sources[0].set_down("can't log in: check its password");
+    setup.stats.now().sources[0].set_down("can't log in: check its password");
     let (status, answer) = setup.ask("GET", "/readyz").await;
     assert_eq!(status, 503);
     assert!(answer.contains(r#"["source regards can't log in: check its password"]"#), "{answer}");
@@ -143,7 +146,7 @@ async fn it_lives_before_it_is_ready() {
 #[tokio::test]
 async fn a_spool_that_can_store_nothing_is_not_ready() {
     let setup = Setup::new().await;
-    setup.stats.sources[0].set_up();
+    setup.stats.now().sources[0].set_up();
     let spool = setup.open_spool();
     let (to, _settled) = tokio::sync::mpsc::unbounded_channel();
     // Room for two.
@@ -249,11 +252,11 @@ async fn every_configured_label_is_there_at_zero() {
     }
 
     // What is counted changes values only: no series is born by the first event of what was configured.
-    let source = &setup.stats.sources[0];
+    let source = Arc::clone(&setup.stats.now().sources[0]);
     source.count_received();
     source.count_event(KIND, "esa", "ERROR");
-    setup.stats.count_route(0);
-    let sink = &setup.stats.sinks[0];
+    setup.stats.now().count_route(0);
+    let sink = Arc::clone(&setup.stats.now().sinks[0]);
     sink.attempt_began();
     sink.count(DeliveryResult::Retried);
     sink.count_delivered(Duration::from_millis(3));
@@ -308,7 +311,7 @@ async fn only_the_relay_of_that_spool_does_what_is_asked() {
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     assert_eq!(asked(&socket, purge(Path::new("/other.db"))).await, None, "nobody answers");
 
-    let _control = control::serve(socket.clone(), Arc::clone(&setup.stats));
+    let _control = control::serve(socket.clone(), setup.relay.clone());
     let spool = setup.open_spool();
     let (to, mut settled) = tokio::sync::mpsc::unbounded_channel();
     spool.store(letter(), Receipt::new(EntryId(0), to));

@@ -3,10 +3,13 @@
 //! Exit codes: 0 done, 1 failed, 2 the configuration or the arguments are wrong. What a program reads goes to standard
 //! output; what only a person reads goes to standard error.
 
+mod ask;
 mod check;
 mod dead_letters;
 mod demo;
+mod pause;
 mod place;
+mod reload;
 pub mod run;
 mod schema;
 mod spool;
@@ -94,6 +97,10 @@ enum Command {
     DeadLetters(dead_letters::Command),
     /// Show what waits, for which sink, and why
     Spool(spool::Arguments),
+    /// Send nothing more to a sink, or take nothing more from a source, until it is resumed
+    Pause(pause::Arguments),
+    /// Let a paused sink or source go on
+    Resume(pause::Arguments),
 }
 
 /// Reads the arguments, does what they say, and says how it ended.
@@ -114,10 +121,12 @@ pub fn main() -> ExitCode {
         _ => crate::telemetry::start(global.log_format),
     }
     let ended = match command {
-        Command::Run => load(&global).map_or_else(Ok, run::run),
+        Command::Run => load(&global).map_or_else(Ok, |config| run::run(config, &global)),
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Demo => demo::run(),
+        Command::Pause(arguments) => pause::run(&global, &arguments, true),
+        Command::Resume(arguments) => pause::run(&global, &arguments, false),
         Command::Spool(arguments) => read_enough(spool::run(&global, &arguments)),
         Command::DeadLetters(command) => read_enough(dead_letters::run(&global, &command)),
     };

@@ -1,11 +1,11 @@
 //! Which relay a command speaks of: where its spool is, as far as its configuration can be read.
 
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{DEFAULT_CONFIG, Global, WrongInput};
-use crate::config::{Config, Options, Strictness};
+use crate::config::{Config, Options, SpoolConfig, Strictness};
+use crate::spool::Subject;
 
 /// The spool's name where no configuration gives it another.
 const DEFAULT_SPOOL: &str = "spool.db";
@@ -14,15 +14,18 @@ const DEFAULT_SPOOL: &str = "spool.db";
 pub(super) struct Place {
     /// The spool's file.
     pub(super) spool: PathBuf,
-    /// The names of its sinks, where they are known.
-    pub(super) sinks: Option<BTreeSet<String>>,
+    /// Where its control socket is.
+    pub(super) data_dir: PathBuf,
+    /// None: there is none, or it has mistakes.
+    pub(super) config: Option<Config>,
 }
 
 impl Place {
     /// That of the relay which is asked about.
     pub(super) fn of(global: &Global) -> anyhow::Result<Self> {
-        let options = Options::of_process(Strictness::Offline, Some(global.data_dir()));
-        let default = Self { spool: options.data_dir().join(DEFAULT_SPOOL), sinks: None };
+        let data_dir = global.data_dir();
+        let options = Options::of_process(Strictness::Offline, Some(data_dir.clone()));
+        let default = Self { spool: options.data_dir().join(DEFAULT_SPOOL), data_dir, config: None };
         let file = &global.config;
         if !file.exists() {
             // Only the file that nobody named may be missing.
@@ -33,10 +36,7 @@ impl Place {
             return Ok(default);
         }
         match Config::load(file, &options) {
-            Ok((config, _)) => {
-                let sinks = config.sinks.iter().map(|sink| sink.name.to_string()).collect();
-                Ok(Self { spool: config.spool.path, sinks: Some(sinks) })
-            }
+            Ok((config, _)) => Ok(Self { spool: config.spool.path.clone(), config: Some(config), ..default }),
             Err(found) => {
                 let (file, path, errors) = (file.display(), default.spool.display(), found.errors());
                 let line =
@@ -46,5 +46,25 @@ impl Place {
                 Ok(default)
             }
         }
+    }
+
+    /// The spool as it is configured.
+    pub(super) fn spool_config(&self) -> SpoolConfig {
+        self.config.as_ref().map_or_else(|| SpoolConfig::at(self.spool.clone()), |config| config.spool.clone())
+    }
+
+    /// An error where the configuration has no such sink or source.
+    pub(super) fn knows(&self, subject: &Subject) -> Result<(), WrongInput> {
+        let Some(config) = &self.config else { return Ok(()) };
+        let (what, name, known): (_, _, Vec<_>) = match subject {
+            Subject::Sink(name) => ("sink", name, config.sinks.iter().map(|sink| sink.name.as_str()).collect()),
+            Subject::Source(name) => {
+                ("source", name, config.sources.iter().map(|source| source.name.as_str()).collect())
+            }
+        };
+        if known.contains(&name.as_str()) {
+            return Ok(());
+        }
+        Err(WrongInput(format!("there is no {what} {name}; there are {}", known.join(", "))))
     }
 }

@@ -1,12 +1,14 @@
 //! `run`: relays until stopped.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::{Global, reload};
 use crate::admin::{self, Admin, control};
 use crate::config::{Config, SinkKind, SourceKind};
 use crate::relay::Relay;
@@ -16,23 +18,24 @@ const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Relays by that configuration until SIGTERM or SIGINT, or until every recording is at its end. A second signal exits at
 /// once, with 1.
-pub fn run(config: Config) -> anyhow::Result<ExitCode> {
+pub fn run(config: Config, global: &Global) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start threads")?;
-    let result = runtime.block_on(relay(config));
+    let result = runtime.block_on(relay(config, global));
     // What blocks (a resolver, a file system that hangs) must not hold up the exit.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
 }
 
-async fn relay(config: Config) -> anyhow::Result<()> {
+async fn relay(config: Config, global: &Global) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let relay = Relay::new(config);
     let admin = match relay.config().admin.listen {
-        Some(address) => Some(admin::serve(address, relay.stats()).await?),
+        Some(address) => Some(admin::serve(address, Arc::clone(relay.handle().stats())).await?),
         None => None,
     };
-    let _control = control::serve(control::socket(&relay.config().data_dir), relay.stats());
+    let _control = control::serve(control::socket(&relay.config().data_dir), relay.handle());
+    reload::follow(global.clone(), relay.handle())?;
     announce(relay.config(), admin.as_ref());
     relay.run(stop).await?;
     tracing::info!("stopped; everything taken is delivered, kept, or back in its queue");

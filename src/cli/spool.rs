@@ -2,7 +2,6 @@
 //!
 //! Reads the spool's file beside a running relay, or without one.
 
-use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
@@ -10,7 +9,8 @@ use serde::Serialize;
 
 use super::place::Place;
 use super::{Global, table, time};
-use crate::delivery::Breaker;
+use crate::config::Config;
+use crate::delivery::State;
 use crate::spool::{Millis, Waits, waits};
 
 /// How to show it.
@@ -31,7 +31,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut waiting = 0;
     for sink in waits(&place.spool)? {
         waiting += sink.count;
-        let line = Line::of(&sink, place.sinks.as_ref());
+        let line = Line::of(&sink, place.config.as_ref());
         if arguments.json {
             serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
             writeln!(out)?;
@@ -65,19 +65,19 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// `sinks` are the configuration's, where it can be read.
-    fn of(waits: &'a Waits, sinks: Option<&BTreeSet<String>>) -> Self {
-        let is_orphan = sinks.is_some_and(|sinks| !sinks.contains(&waits.sink));
-        let state = waits.state.as_deref();
-        let not_before = state.map_or(Some(0), Breaker::not_before);
-        let next = waits.next.zip(not_before).map(|(Millis(due), not_before)| due.max(not_before));
+    /// `config` is the relay's, where it can be read.
+    fn of(waits: &'a Waits, config: Option<&Config>) -> Self {
+        let has_sink = |config: &Config| config.sinks.iter().any(|sink| sink.name.as_str() == waits.sink);
+        let is_orphan = config.is_some_and(|config| !has_sink(config));
+        let state = State::parse(waits.state.as_deref());
+        let next = waits.next.zip(state.not_before()).map(|(Millis(due), not_before)| due.max(not_before));
         Self {
             sink: &waits.sink,
             count: waits.count,
             bytes: waits.bytes,
             oldest: waits.oldest.map(|Millis(at)| time(at)),
             next_attempt: next.filter(|_| !is_orphan).map(time),
-            last_error: state.and_then(Breaker::trouble).or_else(|| waits.cause.clone()),
+            last_error: state.trouble().or_else(|| waits.cause.clone()),
             orphans: if is_orphan { waits.count } else { 0 },
         }
     }

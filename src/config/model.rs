@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Secret;
 use crate::event::{Format, Reading, SourceName, Template};
 use crate::rules::{Rules, SinkName};
@@ -32,7 +34,7 @@ pub struct Config {
 }
 
 /// One entry of `sources:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
     /// Its key in the file.
     pub name: SourceName,
@@ -43,7 +45,7 @@ pub struct SourceConfig {
 }
 
 /// The kinds of sources.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum SourceKind {
     /// A queue on a broker.
     Amqp(Box<AmqpSourceConfig>),
@@ -52,7 +54,7 @@ pub enum SourceKind {
 }
 
 /// `amqp:` under a source.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AmqpSourceConfig {
     /// How to reach the broker.
     pub connection: AmqpConnection,
@@ -67,7 +69,7 @@ pub struct AmqpSourceConfig {
 }
 
 /// How to reach an AMQP broker.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AmqpConnection {
     /// `amqp://` or `amqps://` URLs, tried in turn. Their secrets are read anew at each connection.
     pub urls: Vec<Secret>,
@@ -82,7 +84,7 @@ pub struct AmqpConnection {
 }
 
 /// What a source may declare.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeclareQueue {
     /// The queue, if it is to be declared: durable, of this type, with these arguments.
     pub queue: Option<QueueDeclaration>,
@@ -91,7 +93,7 @@ pub struct DeclareQueue {
 }
 
 /// `declare.queue`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct QueueDeclaration {
     /// `classic` or `quorum`.
     pub kind: QueueKind,
@@ -120,7 +122,7 @@ pub enum Argument {
 }
 
 /// `declare.bindings`: one.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Binding {
     /// The exchange, which must exist.
     pub exchange: String,
@@ -142,7 +144,7 @@ pub struct Tls {
 }
 
 /// `recording:` under a source.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RecordingConfig {
     /// One sample a line.
     pub path: PathBuf,
@@ -151,7 +153,7 @@ pub struct RecordingConfig {
 }
 
 /// One entry of `sinks:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SinkConfig {
     /// Its key in the file.
     pub name: SinkName,
@@ -180,7 +182,8 @@ pub enum OnFull {
 }
 
 /// `order_by`: deliveries with the same value of it stay in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum OrderBy {
     /// `correlationId`.
     #[default]
@@ -209,7 +212,7 @@ pub struct Retry {
 }
 
 /// The kinds of sinks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum SinkKind {
     /// Records in a Kafka topic.
     Kafka(Box<KafkaConfig>),
@@ -224,7 +227,7 @@ pub enum SinkKind {
 }
 
 /// `kafka:` under a sink.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct KafkaConfig {
     /// `host:port`, separated by commas.
     pub brokers: String,
@@ -255,7 +258,7 @@ pub enum KafkaTimestamp {
 }
 
 /// `sasl:` of a Kafka sink.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sasl {
     /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     pub mechanism: &'static str,
@@ -266,7 +269,7 @@ pub struct Sasl {
 }
 
 /// `webhook:` under a sink.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WebhookConfig {
     /// Where to POST.
     pub url: WebhookUrl,
@@ -289,7 +292,7 @@ pub struct WebhookConfig {
 }
 
 /// The address of a webhook: scheme and host are fixed, the rest may be templated; secrets are read anew at each use.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum WebhookUrl {
     /// No template in it. May hold secrets.
     Fixed(Secret),
@@ -303,7 +306,7 @@ pub enum WebhookUrl {
 }
 
 /// `auth:` of a webhook.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum WebhookAuth {
     /// `Authorization: Bearer …`
     Bearer(Secret),
@@ -317,7 +320,7 @@ pub enum WebhookAuth {
 }
 
 /// `amqp:` under a sink.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AmqpSinkConfig {
     /// How to reach the broker.
     pub connection: AmqpConnection,
@@ -330,7 +333,7 @@ pub struct AmqpSinkConfig {
 }
 
 /// `file:` under a sink.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FileConfig {
     /// The data directory, absolute: what is written stays below it.
     pub dir: PathBuf,
@@ -342,7 +345,7 @@ pub struct FileConfig {
 }
 
 /// `spool:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SpoolConfig {
     /// The SQLite file, absolute.
     pub path: PathBuf,
@@ -372,7 +375,7 @@ pub enum OnCorrupt {
 }
 
 /// `dead_letters:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeadLettersConfig {
     /// None is for ever.
     pub keep: Option<Duration>,
@@ -381,7 +384,7 @@ pub struct DeadLettersConfig {
 }
 
 /// `delivery:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeliveryConfig {
     /// What isn't settled by then is put to disk.
     pub spill_after: Duration,
@@ -392,7 +395,7 @@ pub struct DeliveryConfig {
 }
 
 /// `admin:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AdminConfig {
     /// None: no listener.
     pub listen: Option<SocketAddr>,

@@ -6,9 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::retry::back_off;
+use super::state::{ASKED, Opened, Pause, State};
 use crate::config::Retry;
 use crate::sink::AttemptId;
 use crate::spool::Millis;
@@ -35,77 +34,27 @@ struct Open {
     cause: String,
 }
 
-/// Why nothing goes to a sink.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pause {
-    /// In words.
-    pub why: String,
-    /// Until then, in milliseconds since 1970; none: until a person resumes it.
-    pub until: Option<i64>,
-}
-
-/// What of it outlives the process.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-struct Saved {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pause: Option<Pause>,
-    /// None: the breaker is closed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    open: Option<SavedOpen>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct SavedOpen {
-    /// Back-offs so far.
-    times: u32,
-    /// When the next probe goes out, in milliseconds since 1970.
-    until: i64,
-    /// How the last attempt failed.
-    cause: String,
-}
-
 impl Breaker {
-    /// Why nothing goes out, or only probes, of what [`save`](Self::save) said.
+    /// As it was [kept](Self::keep).
     #[must_use]
-    pub fn trouble(saved: &str) -> Option<String> {
-        let saved: Saved = serde_json::from_str(saved).ok()?;
-        saved.pause.map(|pause| format!("paused: {}", pause.why)).or(saved.open.map(|open| open.cause))
-    }
-
-    /// When the next attempt may be made, of what [`save`](Self::save) said, in milliseconds since 1970; none: when a person
-    /// resumes it.
-    #[must_use]
-    pub fn not_before(saved: &str) -> Option<i64> {
-        let Ok(saved) = serde_json::from_str::<Saved>(saved) else { return Some(0) };
-        let open = saved.open.map_or(0, |open| open.until);
-        saved.pause.map_or(Some(open), |pause| pause.until.map(|until| until.max(open)))
-    }
-
-    /// As [`save`](Self::save) said. What can't be read is as if nothing had been saved: the sink will say how it is.
-    #[must_use]
-    pub fn restore(saved: Option<&str>) -> Self {
-        let saved: Saved = saved.and_then(|saved| serde_json::from_str(saved).ok()).unwrap_or_default();
-        let open = saved.open.map(|SavedOpen { times, until, cause }| Open {
+    pub fn restore(state: &State) -> Self {
+        let open = state.open.clone().map(|Opened { times, until, cause }| Open {
             times,
             until: Instant::now() + Millis(until).from_now(),
             probe: None,
             cause,
         });
-        Self { failures: 0, open, pause: saved.pause }
+        Self { failures: 0, open, pause: state.pause.clone() }
     }
 
-    /// What is to be remembered; nothing where all is well.
-    #[must_use]
-    pub fn save(&self) -> Option<String> {
-        let until = |open: &Open| Millis::now().after(open.until.saturating_duration_since(Instant::now())).0;
-        let open = self.open.as_ref().map(|open| SavedOpen {
+    /// What is to be kept of it.
+    pub fn keep(&self, state: &mut State) {
+        state.pause.clone_from(&self.pause);
+        state.open = self.open.as_ref().map(|open| Opened {
             times: open.times,
-            until: until(open),
+            until: Millis::now().after(open.until.saturating_duration_since(Instant::now())).0,
             cause: open.cause.clone(),
         });
-        let saved = Saved { pause: self.pause.clone(), open };
-        (saved != Saved::default()).then(|| serde_json::to_string(&saved).unwrap_or_default())
     }
 
     /// An attempt may begin now.
@@ -206,13 +155,15 @@ impl Breaker {
         self.pause = Some(Pause { why, until: None });
     }
 
-    /// The pause is over; and whoever says so thinks that the sink is well. True: there was something to end.
-    pub fn resume(&mut self) -> bool {
-        self.failures = 0;
-        let was_closed = self.is_closed();
-        self.pause = None;
-        self.open = None;
-        !was_closed
+    /// The pause is over; and whoever says so thinks that the sink is well.
+    pub fn resume(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The sink is not what it was: only what a person paused stays as it is.
+    pub fn renew(&mut self) {
+        let asked = self.pause.take().filter(|pause| pause.why == ASKED);
+        *self = Self { pause: asked, ..Self::default() };
     }
 
     /// Ends a pause whose time has come. True: it did.
@@ -290,26 +241,40 @@ mod tests {
         breaker.pause_until_resumed("gone".to_owned());
         breaker.pause_for(Duration::ZERO, "no".to_owned());
         assert_eq!(breaker.next(), None);
-        assert!(breaker.resume());
+        breaker.resume();
         assert!(breaker.lets_through() && breaker.is_closed());
         breaker.pause_for(Duration::ZERO, "over".to_owned());
         assert!(breaker.lets_through() && breaker.end_pause() && breaker.is_closed());
     }
 
+    fn kept(breaker: &Breaker) -> State {
+        let mut state = State::default();
+        breaker.keep(&mut state);
+        State::parse(state.to_json().as_deref())
+    }
+
     #[test]
     fn both_outlive_the_process() {
-        assert_eq!(Breaker::default().save(), None);
+        assert_eq!(kept(&Breaker::default()), State::default());
         let mut breaker = opened(&SLOW);
         breaker.pause_until_resumed("gone".to_owned());
-        let mut again = Breaker::restore(breaker.save().as_deref());
+        let again = Breaker::restore(&kept(&breaker));
         assert!(again.is_open());
         assert_eq!(again.pause(), breaker.pause());
-        again.resume();
-        let until = opened(&SLOW).next().unwrap();
-        let restored = Breaker::restore(opened(&SLOW).save().as_deref()).next().unwrap();
-        let apart = until.max(restored) - until.min(restored);
-        assert!(apart < Duration::from_hours(1), "{apart:?}");
-        assert!(Breaker::restore(Some("{}")).is_closed());
-        assert!(Breaker::restore(Some("nonsense")).is_closed());
+        let breaker = opened(&SLOW);
+        let (until, restored) = (breaker.next().unwrap(), Breaker::restore(&kept(&breaker)).next().unwrap());
+        assert!(until.max(restored) - until.min(restored) < Duration::from_mins(1));
+        assert_eq!(State::parse(Some("nonsense")), State::default());
+    }
+
+    #[test]
+    fn another_sink_of_the_name_stays_paused_only_by_a_person() {
+        let mut breaker = opened(&SLOW);
+        breaker.pause_until_resumed("gone".to_owned());
+        breaker.renew();
+        assert!(breaker.is_closed());
+        breaker.pause_until_resumed(ASKED.to_owned());
+        breaker.renew();
+        assert!(breaker.pause().is_some());
     }
 }

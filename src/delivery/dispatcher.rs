@@ -12,17 +12,39 @@ use super::backlog::Backlog;
 use super::breaker::Breaker;
 use super::lanes::{Lane, Lanes, key};
 use super::notice::Throttle;
+use super::state::{ASKED, State};
 use super::stats::{DeliveryResult, SinkStats};
 use super::{Delivery, Kept};
-use crate::config::{OnFull, OrderBy, Retry};
+use crate::config::{DeliveryConfig, OnFull, OrderBy, Retry, SinkConfig};
 use crate::rules::SinkName;
 use crate::sink::{Attempt, AttemptEnd, AttemptId, Sink, Verdict};
-use crate::spool::{News, Remembered, Spool};
+use crate::spool::{News, Spool, Subject};
 
 /// How many deliveries or ends of attempts are taken at once.
 const TURN: usize = 256;
+/// What the old client of a sink gets to end the attempts under way, when another takes its place.
+const RETIRING: Duration = Duration::from_mins(1);
 /// What a sink gets beyond the grace to end the attempts under way.
 const CLOSING: Duration = Duration::from_secs(2);
+
+/// What is asked of a sink's dispatcher.
+pub enum Order {
+    /// Nothing more goes to it.
+    Pause,
+    /// Everything may go to it again.
+    Resume,
+    /// It is configured so from now on; with the sink where that is not as it was.
+    Reload(Box<Settings>, Option<Box<Sink>>),
+}
+
+/// Where a sink's deliveries are put, and what is asked of it.
+#[derive(Debug, Clone)]
+pub struct Inlet {
+    /// It needs no bound of its own: what is in it is unacknowledged, and the sources' prefetch bounds that.
+    pub deliveries: mpsc::UnboundedSender<Delivery>,
+    /// What people ask, which they do rarely.
+    pub orders: mpsc::UnboundedSender<Order>,
+}
 
 /// What is configured of a sink's deliveries.
 #[derive(Debug, Clone)]
@@ -39,13 +61,30 @@ pub struct Settings {
     pub spill_after: Duration,
 }
 
+impl Settings {
+    /// What the configuration says of that sink.
+    #[must_use]
+    pub fn of(sink: &SinkConfig, delivery: &DeliveryConfig) -> Self {
+        Self {
+            name: sink.name.clone(),
+            order_by: sink.order_by,
+            retry: sink.retry.clone(),
+            on_full: sink.on_full,
+            spill_after: delivery.spill_after,
+        }
+    }
+}
+
 /// Everything that delivers to one sink.
 pub struct Dispatcher {
     pub(super) settings: Settings,
+    /// What is kept in order as long as something waits that was put in this order.
+    pub(super) order_by: OrderBy,
     sink: Sink,
     pub(super) spool: Arc<Spool>,
     pub(super) stats: Arc<SinkStats>,
     inbox: mpsc::UnboundedReceiver<Delivery>,
+    orders: mpsc::UnboundedReceiver<Order>,
     news: mpsc::UnboundedReceiver<News>,
     pub(super) lanes: Lanes<Delivery>,
     pub(super) backlog: Backlog,
@@ -70,35 +109,38 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A dispatcher for a sink that is open, and where its deliveries are put. The inbox needs no bound of its own: what is
-    /// in it is unacknowledged, and the sources' prefetch bounds that. None: the spool is closed.
+    /// A dispatcher for a sink that is open, and where its deliveries are put. None: the spool is closed.
     pub async fn new(
         settings: Settings,
         sink: Sink,
         spool: Arc<Spool>,
         stats: Arc<SinkStats>,
-    ) -> Option<(Self, mpsc::UnboundedSender<Delivery>)> {
+    ) -> Option<(Self, Inlet)> {
         let waits = spool.watch(settings.name.clone()).await?;
+        let state = State::parse(spool.remembered(&Subject::Sink(settings.name.to_string())).as_deref());
         let mut lanes = Lanes::default();
         let mut count = 0;
         for (lane, rows) in waits.lanes {
             count += u64::from(rows);
-            if settings.order_by != OrderBy::None {
+            if state.order_by != OrderBy::None {
                 lanes.set_spooled(lane, rows);
             }
         }
-        let breaker = Breaker::restore(waits.state.as_deref());
+        let breaker = Breaker::restore(&state);
         stats.set_breaker_open(breaker.is_open());
         stats.set_paused(breaker.pause().is_some());
-        let (inbox_in, inbox) = mpsc::unbounded_channel();
+        let (deliveries, inbox) = mpsc::unbounded_channel();
+        let (orders_in, orders) = mpsc::unbounded_channel();
         let (end, ended) = mpsc::unbounded_channel();
         let dispatcher = Self {
             troubled: breaker.is_open(),
+            order_by: state.order_by,
             settings,
             sink,
             spool,
             stats,
             inbox,
+            orders,
             news: waits.news,
             lanes,
             backlog: Backlog::new(count),
@@ -115,7 +157,7 @@ impl Dispatcher {
             dead: Throttle::default(),
             dropping: Throttle::default(),
         };
-        Some((dispatcher, inbox_in))
+        Some((dispatcher, Inlet { deliveries, orders: orders_in }))
     }
 
     /// Delivers until its inbox is closed and nothing waits any more, in memory or in the spool. After `stop` it finishes what is
@@ -146,7 +188,8 @@ impl Dispatcher {
                     }
                 }
                 Some(news) = self.news.recv() => self.hear(news),
-                taken = self.inbox.recv_many(&mut incoming, TURN), if open => {
+                Some(order) = self.orders.recv() => self.obey(order),
+                taken = self.inbox.recv_many(&mut incoming, TURN), if open && !self.is_reordering() => {
                     open = taken > 0;
                     for delivery in incoming.drain(..) {
                         self.take_in(delivery);
@@ -179,6 +222,10 @@ impl Dispatcher {
             tracing::info!(sink = %self.settings.name, "the pause is over");
             self.remember();
         }
+        if self.order_by != self.settings.order_by && self.holds_nothing() {
+            self.order_by = self.settings.order_by;
+            self.remember();
+        }
         if !stopping && self.breaker.lets_through() {
             self.backlog.ask(&self.spool, &self.settings.name);
         }
@@ -203,7 +250,7 @@ impl Dispatcher {
 
     fn take_in(&mut self, delivery: Delivery) {
         let event = &delivery.received.event;
-        let lane = match self.settings.order_by {
+        let lane = match self.order_by {
             OrderBy::None => Lane::Free(self.number()),
             order_by => Lane::of_key(key(&self.settings.name, order_by, event)),
         };
@@ -224,9 +271,56 @@ impl Dispatcher {
         }
     }
 
+    fn obey(&mut self, order: Order) {
+        let sink = &self.settings.name;
+        match order {
+            Order::Pause => {
+                tracing::info!(%sink, "paused, as asked: what is for it waits until it is resumed");
+                self.breaker.pause_until_resumed(ASKED.to_owned());
+            }
+            Order::Resume => {
+                tracing::info!(%sink, "resumed, as asked");
+                self.breaker.resume();
+                self.make_all_due();
+            }
+            Order::Reload(settings, sink) => {
+                self.settings = *settings;
+                if let Some(sink) = sink {
+                    self.renew(*sink);
+                }
+            }
+        }
+        self.remember();
+    }
+
+    /// Another client of the same name. What the old one has under way it finishes; the lanes of these wait for that.
+    fn renew(&mut self, sink: Sink) {
+        let old = std::mem::replace(&mut self.sink, sink);
+        tokio::spawn(old.close(RETIRING));
+        self.breaker.renew();
+        self.make_all_due();
+    }
+
+    /// What waits for its next attempt need not wait any longer.
+    fn make_all_due(&mut self) {
+        self.spool.make_due(self.settings.name.clone());
+        self.backlog.look_at(Instant::now());
+    }
+
+    /// Nothing is in memory, and nothing in the spool.
+    fn holds_nothing(&self) -> bool {
+        self.backlog.count == 0 && self.lanes.is_empty() && self.under_way.is_empty()
+    }
+
+    /// Another `order_by` is in force once all is gone that was put in the old order. The spool is empty of it; nothing more is
+    /// taken in until memory is too.
+    fn is_reordering(&self) -> bool {
+        self.order_by != self.settings.order_by && self.backlog.count == 0 && !self.holds_nothing()
+    }
+
     /// Where nothing is kept in order, what is in the spool holds up nothing.
     fn lane_of_row(&self, key: u64) -> Lane {
-        if self.settings.order_by == OrderBy::None { Lane::Free(0) } else { Lane::of_key(key) }
+        if self.order_by == OrderBy::None { Lane::Free(0) } else { Lane::of_key(key) }
     }
 
     fn attempt_ready(&mut self, stopping: bool) {
@@ -285,8 +379,9 @@ impl Dispatcher {
     pub(super) fn remember(&self) {
         self.stats.set_breaker_open(self.breaker.is_open());
         self.stats.set_paused(self.breaker.pause().is_some());
-        let name = self.settings.name.to_string();
-        self.spool.remember(Remembered { kind: "sink", name, state: self.breaker.save() });
+        let mut state = State { order_by: self.order_by, ..State::default() };
+        self.breaker.keep(&mut state);
+        self.spool.remember(Subject::Sink(self.settings.name.to_string()), state.to_json());
     }
 
     fn number(&mut self) -> u64 {

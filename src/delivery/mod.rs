@@ -13,13 +13,15 @@ mod notice;
 mod retry;
 mod settle;
 mod spill;
+mod state;
 mod stats;
 
-pub use breaker::{Breaker, Pause};
-pub use dispatcher::{Dispatcher, Settings};
+pub use breaker::Breaker;
+pub use dispatcher::{Dispatcher, Inlet, Order, Settings};
 pub use lanes::{Lane, Lanes, key};
 pub use notice::Throttle;
-pub use stats::{DeliveryResult, Histogram, RouteStats, SinkStats, Stats};
+pub use state::{Opened, Pause, State};
+pub use stats::{Counted, DeliveryResult, Histogram, RouteStats, SinkStats, Stats};
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -117,7 +117,8 @@ impl Dispatcher {
     fn put_off(&mut self, lane: Lane, delivery: Delivery, pause: Duration, cause: String) {
         match delivery.kept {
             Kept::Row(id) => {
-                self.spool.reschedule(id, delivery.attempts, Millis::now().after(pause), cause);
+                let sink = self.settings.name.clone();
+                self.spool.reschedule(id, sink, delivery.attempts, Millis::now().after(pause), cause);
                 self.backlog.again(Instant::now() + pause);
             }
             Kept::Message(_) => self.spill_failed(lane, delivery, pause, cause),

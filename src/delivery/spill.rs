@@ -142,7 +142,7 @@ impl Dispatcher {
         cause: Option<String>,
         attempt: Option<crate::sink::AttemptId>,
     ) -> Result<Delivery, Delivery> {
-        let key = key(&self.settings.name, self.settings.order_by, &delivery.received.event);
+        let key = key(&self.settings.name, self.order_by, &delivery.received.event);
         let mut waiting = delivery.waiting(&self.settings.name, key, pause, cause);
         waiting.may_be_known &= attempt.is_none() && delivery.attempts == 0;
         let Delivery { received, route, kept, since, attempts } = delivery;

@@ -6,50 +6,63 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::SetOnce;
 
-use crate::config::Config;
+use crate::config::{Config, SinkConfig, SourceConfig};
 use crate::event::SourceName;
-use crate::rules::{Condition, Field, RouteName, SinkIndex, SinkName};
+use crate::rules::{Condition, Field, Route, RouteName, SinkName};
 use crate::source::SourceStats;
 use crate::spool::Spool;
 
 /// The state and the counters of one relay.
 #[derive(Debug)]
 pub struct Stats {
-    /// In the order of the configuration.
-    pub sources: Vec<Arc<SourceStats>>,
-    /// In the order of the configuration, as [`SinkIndex`] counts.
-    pub sinks: Vec<Arc<SinkStats>>,
-    /// In the order of the configuration, as the places in a plan count.
-    pub routes: Vec<RouteStats>,
+    now: ArcSwap<Counted>,
     /// What the deliveries in the spool may take, in bytes.
     pub spool_max_bytes: u64,
     unrouted: AtomicU64,
+    reloads: AtomicU64,
+    failed_reloads: AtomicU64,
+    last_reload_failed: AtomicBool,
     waiting: Mutex<Option<String>>,
     spool: SetOnce<Arc<Spool>>,
 }
 
-impl Stats {
-    /// All zero.
-    #[must_use]
-    pub fn new(config: &Config) -> Arc<Self> {
+/// What the configuration in force names, each with its counters.
+#[derive(Debug)]
+pub struct Counted {
+    /// In the order of the configuration.
+    pub sources: Vec<Arc<SourceStats>>,
+    /// In the order of the configuration, as [`SinkIndex`](crate::rules::SinkIndex) counts.
+    pub sinks: Vec<Arc<SinkStats>>,
+    /// In the order of the configuration, as the places in a plan count.
+    pub routes: Vec<Arc<RouteStats>>,
+}
+
+impl Counted {
+    /// The counters of what `config` names: those of `before` where it named the same, and all others at zero.
+    fn new(config: &Config, before: Option<&Self>) -> Arc<Self> {
         let tenants = named_tenants(config);
+        let source = |source: &SourceConfig| {
+            let known = before.and_then(|before| before.source(&source.name));
+            known.cloned().unwrap_or_else(|| {
+                let tenants = tenants.iter().map(String::as_str);
+                Arc::new(SourceStats::new(source.name.clone(), &[source.reading.family], tenants))
+            })
+        };
+        let sink = |sink: &SinkConfig| {
+            let known = before.and_then(|before| before.sinks.iter().find(|known| *known.name() == sink.name));
+            known.cloned().unwrap_or_else(|| Arc::new(SinkStats::new(sink.name.clone())))
+        };
+        let route = |route: &Route| {
+            let known = before.and_then(|before| before.routes.iter().find(|known| *known.name() == route.name));
+            known.cloned().unwrap_or_else(|| Arc::new(RouteStats::new(route.name.clone())))
+        };
         Arc::new(Self {
-            sources: config
-                .sources
-                .iter()
-                .map(|source| {
-                    let tenants = tenants.iter().map(String::as_str);
-                    Arc::new(SourceStats::new(source.name.clone(), &[source.reading.family], tenants))
-                })
-                .collect(),
-            sinks: config.sinks.iter().map(|sink| Arc::new(SinkStats::new(sink.name.clone()))).collect(),
-            routes: config.rules.routes.iter().map(|route| RouteStats::new(route.name.clone())).collect(),
-            spool_max_bytes: config.spool.max_size,
-            unrouted: AtomicU64::new(0),
-            waiting: Mutex::new(Some("the relay is starting".to_owned())),
-            spool: SetOnce::new(),
+            sources: config.sources.iter().map(source).collect(),
+            sinks: config.sinks.iter().map(sink).collect(),
+            routes: config.rules.routes.iter().map(route).collect(),
         })
     }
 
@@ -59,17 +72,41 @@ impl Stats {
         self.sources.iter().find(|source| source.name() == name)
     }
 
-    /// The counters of a sink.
-    #[must_use]
-    pub fn sink(&self, sink: SinkIndex) -> Option<&Arc<SinkStats>> {
-        self.sinks.get(sink.0)
-    }
-
     /// The route at that place took an event.
     pub fn count_route(&self, route: usize) {
         if let Some(route) = self.routes.get(route) {
             route.events.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Stats {
+    /// All zero.
+    #[must_use]
+    pub fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Self {
+            now: ArcSwap::new(Counted::new(config, None)),
+            spool_max_bytes: config.spool.max_size,
+            unrouted: AtomicU64::new(0),
+            reloads: AtomicU64::new(0),
+            failed_reloads: AtomicU64::new(0),
+            last_reload_failed: AtomicBool::new(false),
+            waiting: Mutex::new(Some("the relay is starting".to_owned())),
+            spool: SetOnce::new(),
+        })
+    }
+
+    /// What is counted now.
+    #[must_use]
+    pub fn now(&self) -> Arc<Counted> {
+        self.now.load_full()
+    }
+
+    /// What `config` names is counted from now on.
+    pub fn configure(&self, config: &Config) -> Arc<Counted> {
+        let counted = Counted::new(config, Some(&self.now()));
+        self.now.store(Arc::clone(&counted));
+        counted
     }
 
     /// No route took an event.
@@ -81,6 +118,20 @@ impl Stats {
     #[must_use]
     pub fn unrouted(&self) -> u64 {
         self.unrouted.load(Ordering::Relaxed)
+    }
+
+    /// The configuration was read anew: it is in force, or the old one still is.
+    pub fn count_reload(&self, is_in_force: bool) {
+        let count = if is_in_force { &self.reloads } else { &self.failed_reloads };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.last_reload_failed.store(!is_in_force, Ordering::Relaxed);
+    }
+
+    /// How many reloads succeeded, how many failed, and whether the last one succeeded.
+    #[must_use]
+    pub fn reloads(&self) -> (u64, u64, bool) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (load(&self.reloads), load(&self.failed_reloads), !self.last_reload_failed.load(Ordering::Relaxed))
     }
 
     /// The relay as a whole can't start yet, for that reason: another one holds the spool, say.
@@ -114,7 +165,7 @@ impl Stats {
         if let Some(problem) = self.spool().and_then(|spool| spool.problem()) {
             problems.push(problem);
         }
-        for source in self.sources.iter().filter(|source| !source.is_up()) {
+        for source in self.now().sources.iter().filter(|source| !source.is_up()) {
             let problem = source.problem().unwrap_or_else(|| "does not consume".to_owned());
             problems.push(format!("source {} {problem}", source.name()));
         }

@@ -6,7 +6,7 @@
 use super::Outcome;
 
 /// How the responses of one REGARDS service are read.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Family {
     /// Its name in `expects:`.
     pub name: &'static str,

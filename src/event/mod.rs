@@ -97,7 +97,7 @@ pub struct Event {
 }
 
 /// What a source expects of its messages.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
     /// The response family.
     pub family: &'static Family,

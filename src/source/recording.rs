@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{EntryId, Intake, Pressure, Receipt, Settled, SourceStats};
@@ -31,6 +31,8 @@ pub struct RecordingSource {
     pub stats: Arc<SourceStats>,
     /// Which messages hold it up.
     pub pressure: Arc<Pressure>,
+    /// Whether it is paused: then it reads on later.
+    pub paused: watch::Receiver<bool>,
 }
 
 impl RecordingSource {
@@ -72,9 +74,10 @@ impl RecordingSource {
         unsettled: &mut usize,
         entry: &mut u64,
     ) -> std::io::Result<()> {
+        let mut paused = self.paused.clone();
         let mut lines = Lines::open(&self.config.path).await?;
         while let Some((number, line)) = lines.next().await? {
-            if stop.is_cancelled() {
+            if stop.run_until_cancelled(paused.wait_for(|paused| !paused)).await.is_none() {
                 return Ok(());
             }
             let message = sample::parse(&line, &self.name).map_err(|error| invalid(number, &error))?;

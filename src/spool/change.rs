@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::delivery::{Due, Millis, News, RowId};
 use super::letter::LetterRow;
-use super::store::{DeliveryRow, Remembered, Store, Written};
+use super::store::{DeliveryRow, GoneLetter, Remembered, Store, Written};
 use super::{Shared, SpoolError};
 use crate::rules::SinkName;
 use crate::source::Receipt;
@@ -16,8 +16,6 @@ use crate::source::Receipt;
 pub struct Backlog {
     /// How many deliveries wait, by the low 16 bits of their key.
     pub lanes: Vec<(u16, u32)>,
-    /// What is remembered of the sink, as JSON.
-    pub state: Option<String>,
     /// What it hears of from now on.
     pub news: mpsc::UnboundedReceiver<News>,
 }
@@ -32,13 +30,17 @@ pub(super) enum Change {
     /// A delivery is done.
     Done { id: RowId, sink: SinkName },
     /// A delivery is to be attempted again.
-    Again { id: RowId, attempts: u32, due: Millis, cause: String },
+    Again { id: RowId, sink: SinkName, attempts: u32, due: Millis, cause: String },
+    /// All that would be due later is due now.
+    MakeDue(SinkName),
     /// The sink's dispatcher wants deliveries that are due.
     Take { sink: SinkName, limit: usize },
     /// The sink's dispatcher begins.
     Watch { sink: SinkName, begun: oneshot::Sender<Backlog> },
     /// A sink's or a source's state.
     Remember(Remembered),
+    /// Deliveries in place of a dead letter, unless that is gone.
+    Redrive { letter: i64, rows: Vec<DeliveryRow>, done: oneshot::Sender<bool> },
 }
 
 /// What kept something before the spool does.
@@ -60,14 +62,16 @@ pub(super) enum Outcome {
     /// A delivery is gone, which took so many bytes; none: it was gone already.
     Removed(Option<u64>),
     Due(Due),
-    Begun(Vec<(u16, u32)>, Option<String>),
+    Begun(Vec<(u16, u32)>),
+    /// The deliveries that took the place of a dead letter; none: it was gone.
+    Redriven(Vec<Written>, Option<GoneLetter>),
 }
 
 /// What the writer knows beside what is on disk.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// The deliveries that dispatchers have in their hands.
-    claimed: HashSet<RowId>,
+    /// The deliveries that a sink's dispatcher has in its hands.
+    claimed: HashMap<SinkName, HashSet<RowId>>,
     /// Rows that a redelivered message was recognized as, so that the next copy isn't taken for the same: deliveries, and dead letters
     /// under their negative ids.
     taken: HashSet<i64>,
@@ -81,8 +85,14 @@ const MAX_TAKEN: usize = 1_000_000;
 
 impl Held {
     /// A dispatcher still attempts what it hands in.
-    pub(super) fn claim(&mut self, id: RowId) {
-        self.claimed.insert(id);
+    pub(super) fn claim(&mut self, sink: &SinkName, id: RowId) {
+        self.claimed.entry(sink.clone()).or_default().insert(id);
+    }
+
+    fn release(&mut self, sink: &SinkName, id: RowId) {
+        if let Some(claimed) = self.claimed.get_mut(sink) {
+            claimed.remove(&id);
+        }
     }
 
     /// A row that was recognized is not to be taken for the next copy.
@@ -120,6 +130,7 @@ impl Change {
         match self {
             Self::Letter(row, _) => row.size,
             Self::Deliver(row, _) => row.size,
+            Self::Redrive { rows, .. } => rows.iter().map(|row| row.size).sum(),
             _ => 0,
         }
     }
@@ -145,12 +156,25 @@ impl Change {
             }
             Self::Deliver(row, _) => Outcome::Delivery(held.note(store.add_delivery(row, &held.taken)?)),
             Self::Done { id, .. } => Outcome::Removed(store.remove(*id)?),
-            Self::Again { id, attempts, due, cause } => {
+            Self::Again { id, attempts, due, cause, .. } => {
                 store.reschedule(*id, *attempts, *due, cause)?;
                 Outcome::Done
             }
-            Self::Take { sink, limit } => Outcome::Due(store.due(sink, Millis::now(), *limit, &held.claimed)?),
-            Self::Watch { sink, .. } => Outcome::Begun(store.lanes(sink)?, store.remembered("sink", sink.as_str())?),
+            Self::MakeDue(sink) => {
+                store.make_due(sink, Millis::now())?;
+                Outcome::Done
+            }
+            Self::Take { sink, limit } => {
+                Outcome::Due(store.due(sink, Millis::now(), *limit, held.claimed.entry(sink.clone()).or_default())?)
+            }
+            Self::Watch { sink, .. } => Outcome::Begun(store.lanes(sink)?),
+            Self::Redrive { letter, rows, .. } => match store.remove_letter(*letter)? {
+                Some(gone) => {
+                    let written = rows.iter().map(|row| store.add_delivery(row, &held.taken));
+                    Outcome::Redriven(written.collect::<Result<_, _>>()?, Some(gone))
+                }
+                None => Outcome::Redriven(Vec::new(), None),
+            },
             Self::Remember(remembered) => {
                 store.remember(remembered)?;
                 Outcome::Done
@@ -172,7 +196,7 @@ impl Change {
                 let DeliveryRow { id, waiting, size, .. } = *row;
                 shared.budget().stored(&waiting.sink, size, written == Written::New);
                 if let Written::Known(_) = written {
-                    held.claimed.remove(&id);
+                    held.release(&waiting.sink, id);
                     held.tell(&waiting.sink, News::Known { key: waiting.key });
                 }
                 before.end(None, held, shared);
@@ -180,20 +204,34 @@ impl Change {
             (Self::Done { id, sink }, Outcome::Removed(freed)) => {
                 Before::Row(id, sink).end(freed, held, shared);
             }
-            (Self::Again { id, .. }, _) => {
-                held.claimed.remove(&id);
-            }
+            (Self::Again { id, sink, .. }, _) => held.release(&sink, id),
             (Self::Take { sink, .. }, Outcome::Due(due)) => {
                 let ids: Vec<_> = due.rows.iter().map(|(id, _)| *id).collect();
                 if held.tell(&sink, News::Due(due)) {
-                    held.claimed.extend(ids);
+                    held.claimed.entry(sink).or_default().extend(ids);
                 }
             }
-            (Self::Watch { sink, begun }, Outcome::Begun(lanes, state)) => {
+            (Self::Redrive { rows, done, .. }, Outcome::Redriven(written, gone)) => {
+                for (place, row) in rows.iter().enumerate() {
+                    let is_new = written.get(place) == Some(&Written::New);
+                    shared.budget().stored(&row.waiting.sink, row.size, is_new);
+                    if is_new {
+                        held.tell(&row.waiting.sink, News::Added { key: row.waiting.key });
+                    }
+                }
+                if let Some(gone) = &gone {
+                    shared.tallies().removed(gone.reason, gone.sink.as_ref(), gone.size);
+                }
+                // Who asked may be gone.
+                let _ = done.send(gone.is_some());
+            }
+            (Self::Watch { sink, begun }, Outcome::Begun(lanes)) => {
+                // What the one before it had in its hands is due again.
+                held.claimed.remove(&sink);
                 let (to, news) = mpsc::unbounded_channel();
                 held.dispatchers.insert(sink, to);
                 // Who asked may be gone; then nothing is ever taken.
-                let _ = begun.send(Backlog { lanes, state, news });
+                let _ = begun.send(Backlog { lanes, news });
             }
             _ => {}
         }
@@ -206,7 +244,7 @@ impl Before {
         match self {
             Self::Message(receipt) => receipt.settle(),
             Self::Row(id, sink) => {
-                held.claimed.remove(&id);
+                held.release(&sink, id);
                 held.taken.remove(&id.0);
                 if let Some(freed) = freed {
                     shared.budget().removed(&sink, freed);

@@ -35,10 +35,10 @@ pub use delivery::{Due, Millis, News, RowId, Waiting};
 pub use filter::Filter;
 pub use letter::DeadLetter;
 pub use reader::{DeadLetters, Listed, Shown};
-pub use store::Remembered;
 pub use tally::{Tally, TallyRow};
 pub use waits::{Waits, waits};
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -46,6 +46,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::config::{DeadLettersConfig, SpoolConfig};
@@ -55,7 +56,7 @@ use crate::source::Receipt;
 use budget::Budget;
 use change::{Before, Change};
 use purge::Purge;
-use store::DeliveryRow;
+use store::{DeliveryRow, Remembered};
 use tally::{Tallied, Tallies};
 use writer::{Command, Writer};
 
@@ -64,6 +65,9 @@ const LOCK_RETRY: Duration = Duration::from_secs(1);
 
 /// What [`Spool::problem`] says at the end.
 const CLOSED: &str = "the spool is closed: nothing more can be stored by this run of the relay";
+
+/// What is said of what was asked for and not done at the end.
+const STOPPED: &str = "the relay stopped before it was done";
 
 /// The spool of a running relay: the only writer of the file.
 #[derive(Debug)]
@@ -81,6 +85,26 @@ struct Shared {
     budget: Mutex<Budget>,
     problem: Mutex<Option<String>>,
     last_row: AtomicI64,
+    states: Mutex<BTreeMap<Subject, String>>,
+}
+
+/// What can be remembered of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// A sink.
+    Sink(String),
+    /// A source.
+    Source(String),
+}
+
+impl Subject {
+    fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::Sink(name) => ("sink", name),
+            Self::Source(name) => ("source", name),
+        }
+    }
 }
 
 impl Shared {
@@ -90,6 +114,17 @@ impl Shared {
 
     fn budget(&self) -> MutexGuard<'_, Budget> {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn states(&self) -> MutexGuard<'_, BTreeMap<Subject, String>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_states(&self, states: Vec<(String, String, String)>) {
+        for (kind, name, state) in states {
+            let of = if kind == "sink" { Subject::Sink(name) } else { Subject::Source(name) };
+            self.states().insert(of, state);
+        }
     }
 
     fn go_on_after(&self, last: RowId) {
@@ -113,6 +148,7 @@ impl Spool {
             budget: Mutex::new(Budget::new(config)),
             problem: Mutex::default(),
             last_row: AtomicI64::new(0),
+            states: Mutex::default(),
         });
         let writer = Writer::open(config, dead_letters, from, Arc::clone(&shared))?;
         let path = writer.path().to_owned();
@@ -162,13 +198,8 @@ impl Spool {
     /// Puts a delivery to disk, if there is room for it, and gives it a number; `receipt` settles when it is there. While
     /// `is_attempted` it is in the caller's hands, as if it had been [taken](Self::take).
     pub fn spill(&self, waiting: Waiting, receipt: Receipt, is_attempted: bool) -> Result<RowId, Receipt> {
-        let properties = waiting.message.properties.to_json();
-        let size = waiting.size(&properties);
-        if !self.shared.budget().reserve(&waiting.sink, size) {
-            return Err(receipt);
-        }
-        let id = RowId(self.shared.last_row.fetch_add(1, Ordering::Relaxed).saturating_add(1));
-        let row = DeliveryRow { id, waiting, properties, size };
+        let Some(row) = self.row(waiting) else { return Err(receipt) };
+        let id = row.id;
         let change = Change::Deliver(Box::new(row), Before::Message(receipt));
         self.ask(Command::Change { change, claim: is_attempted.then_some(id) });
         Ok(id)
@@ -180,9 +211,14 @@ impl Spool {
     }
 
     /// A delivery is to be attempted again, then.
-    pub fn reschedule(&self, id: RowId, attempts: u32, due: Millis, mut cause: String) {
+    pub fn reschedule(&self, id: RowId, sink: SinkName, attempts: u32, due: Millis, mut cause: String) {
         letter::cut(&mut cause, delivery::MAX_CAUSE);
-        self.change(Change::Again { id, attempts, due, cause });
+        self.change(Change::Again { id, sink, attempts, due, cause });
+    }
+
+    /// What waits for its next attempt is due now.
+    pub fn make_due(&self, sink: SinkName) {
+        self.change(Change::MakeDue(sink));
     }
 
     /// Asks for up to `limit` deliveries of the sink that are due. They come as [`News::Due`], after all that was handed in
@@ -198,15 +234,55 @@ impl Spool {
         backlog.await.ok()
     }
 
-    /// Keeps what must not be forgotten when the relay restarts.
-    pub fn remember(&self, remembered: Remembered) {
-        self.change(Change::Remember(remembered));
+    /// Keeps what must not be forgotten when the relay restarts, as JSON; none: nothing is to be remembered any more.
+    pub fn remember(&self, of: Subject, state: Option<String>) {
+        match state.clone() {
+            Some(state) => self.shared.states().insert(of.clone(), state),
+            None => self.shared.states().remove(&of),
+        };
+        self.change(Change::Remember(Remembered { of, state }));
+    }
+
+    /// What is remembered.
+    #[must_use]
+    pub fn remembered(&self, of: &Subject) -> Option<String> {
+        self.shared.states().get(of).cloned()
+    }
+
+    /// Puts deliveries in the place of a dead letter; false: it is gone already. What couldn't be done is a sentence.
+    pub async fn redrive(&self, letter: i64, all: Vec<Waiting>) -> Result<bool, String> {
+        let mut rows = Vec::with_capacity(all.len());
+        for waiting in all {
+            let sink = waiting.sink.clone();
+            if let Some(row) = self.row(waiting) {
+                rows.push(row);
+                continue;
+            }
+            for row in rows {
+                self.shared.budget().stored(&row.waiting.sink, row.size, false);
+            }
+            return Err(format!("the spool has no room for sink {sink}"));
+        }
+        let (done, redriven) = oneshot::channel();
+        self.change(Change::Redrive { letter, rows, done });
+        redriven.await.map_err(|_| STOPPED.to_owned())
     }
 
     /// What the deliveries of each sink take.
     #[must_use]
     pub fn shares(&self) -> Vec<(SinkName, Share)> {
         self.shared.budget().shares().map(|(sink, share)| (sink.clone(), *share)).collect()
+    }
+
+    /// What is to be written, if there is room.
+    fn row(&self, waiting: Waiting) -> Option<DeliveryRow> {
+        let properties = waiting.message.properties.to_json();
+        let size = waiting.size(&properties);
+        if !self.shared.budget().reserve(&waiting.sink, size) {
+            return None;
+        }
+        let id = RowId(self.shared.last_row.fetch_add(1, Ordering::Relaxed).saturating_add(1));
+        Some(DeliveryRow { id, waiting, properties, size })
     }
 
     fn change(&self, change: Change) {
@@ -223,7 +299,7 @@ impl Spool {
         let (done, purged) = oneshot::channel();
         // Dropped with the writer, which is then heard of below.
         self.ask(Command::Purge(Purge::new(filter, done)));
-        purged.await.unwrap_or_else(|_| Err("the relay stopped before it was done".to_owned()))
+        purged.await.unwrap_or_else(|_| Err(STOPPED.to_owned()))
     }
 
     /// Why nothing can be stored at the moment, in a sentence with what to do.

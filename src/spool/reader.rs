@@ -54,6 +54,10 @@ pub struct Shown {
     pub listed: Listed,
     /// None where the message never became an event.
     pub event_id: Option<Uuid>,
+    /// The event's type, where there is one.
+    pub kind: Option<String>,
+    /// The route that chose the sink.
+    pub route: Option<String>,
     /// As received.
     pub message: Arc<Message>,
 }
@@ -108,8 +112,14 @@ impl DeadLetters {
     /// The dead letter of that id, if there is one.
     pub fn show(&self, id: i64) -> Result<Option<Shown>, SpoolError> {
         let Some(connection) = &self.connection else { return Ok(None) };
-        let query = format!("SELECT {LISTED}, event_id, properties, body FROM dead_letters WHERE id = ?");
-        connection.query_row(&query, [id], shown).optional().map_err(SpoolError::sqlite(&self.path))
+        let read = || {
+            let columns = "SELECT count(*) FROM pragma_table_info('dead_letters') WHERE name = 'route'";
+            let is_old = connection.query_row(columns, [], |row| row.get::<_, i64>(0))? == 0;
+            let added = if is_old { "NULL, NULL" } else { "type, route" };
+            let query = format!("SELECT {LISTED}, event_id, properties, body, {added} FROM dead_letters WHERE id = ?");
+            connection.query_row(&query, [id], shown).optional()
+        };
+        read().map_err(SpoolError::sqlite(&self.path))
     }
 }
 
@@ -145,5 +155,5 @@ fn shown(row: &Row<'_>) -> rusqlite::Result<Shown> {
         properties,
         redelivered: false,
     };
-    Ok(Shown { listed, event_id, message: Arc::new(message) })
+    Ok(Shown { listed, event_id, kind: row.get(13)?, route: row.get(14)?, message: Arc::new(message) })
 }

@@ -13,7 +13,7 @@ use super::database::Database;
 use super::delivery::{Due, Millis, RowId, Waiting};
 use super::letter::LetterRow;
 use super::purge::Scope;
-use super::store::{DeliveryRow, Remembered, Store, Written};
+use super::store::{DeliveryRow, GoneLetter, Remembered, Store, Written};
 use super::{SpoolError, Tallied};
 use crate::event::{Message, Properties, Reason, SourceName};
 use crate::rules::{RouteName, SinkName};
@@ -66,6 +66,11 @@ impl Store for Database {
         let update = self.connection.prepare_cached(update);
         let done = update.and_then(|mut update| update.execute(params![id.0, attempts, due.0, cause]));
         done.map(|_| ()).map_err(self.failed())
+    }
+
+    fn make_due(&self, sink: &SinkName, now: Millis) -> Result<(), SpoolError> {
+        let update = "UPDATE deliveries SET due = ?2 WHERE sink = ?1 AND due > ?2";
+        self.connection.execute(update, params![sink.as_str(), now.0]).map(|_| ()).map_err(self.failed())
     }
 
     fn due(&self, sink: &SinkName, now: Millis, limit: usize, claimed: &HashSet<RowId>) -> Result<Due, SpoolError> {
@@ -171,22 +176,42 @@ impl Store for Database {
         Ok(u64::try_from(purged).unwrap_or(u64::MAX))
     }
 
-    fn remember(&self, remembered: &Remembered) -> Result<(), SpoolError> {
-        let Remembered { kind, name, state } = remembered;
+    fn remember(&self, Remembered { of, state }: &Remembered) -> Result<(), SpoolError> {
+        let (kind, name) = of.parts();
         let done = match state {
             Some(state) => self.connection.execute(
                 "INSERT INTO states (kind, name, state) VALUES (?1, ?2, ?3) \
                  ON CONFLICT (kind, name) DO UPDATE SET state = excluded.state",
-                params![kind, name, state],
+                [kind, name, state],
             ),
-            None => self.connection.execute("DELETE FROM states WHERE kind = ? AND name = ?", params![kind, name]),
+            None => self.connection.execute("DELETE FROM states WHERE kind = ? AND name = ?", [kind, name]),
         };
         done.map(|_| ()).map_err(self.failed())
     }
 
-    fn remembered(&self, kind: &str, name: &str) -> Result<Option<String>, SpoolError> {
-        let select = "SELECT state FROM states WHERE kind = ? AND name = ?";
-        self.connection.query_row(select, [kind, name], |row| row.get(0)).optional().map_err(self.failed())
+    fn states(&self) -> Result<Vec<(String, String, String)>, SpoolError> {
+        let read = || {
+            let mut states = self.connection.prepare("SELECT kind, name, state FROM states")?;
+            let states = states.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            states.collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(self.failed())
+    }
+
+    fn remove_letter(&self, id: i64) -> Result<Option<GoneLetter>, SpoolError> {
+        let remove = || {
+            let delete = "DELETE FROM dead_letters WHERE id = ? RETURNING reason, sink, size";
+            let mut delete = self.connection.prepare_cached(delete)?;
+            let gone = delete.query_row([id], |row| {
+                Ok(GoneLetter {
+                    reason: Reason::parse(row.get_ref(0)?.as_str()?),
+                    sink: row.get_ref(1)?.as_str_or_null()?.map(SinkName::new),
+                    size: unsigned(row.get(2)?),
+                })
+            });
+            gone.optional()
+        };
+        remove().map_err(self.failed())
     }
 }
 

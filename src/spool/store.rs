@@ -6,7 +6,8 @@ use super::budget::Sizes;
 use super::delivery::{Due, Millis, RowId, Waiting};
 use super::letter::LetterRow;
 use super::purge::Scope;
-use super::{SpoolError, Tallied};
+use super::{SpoolError, Subject, Tallied};
+use crate::event::Reason;
 use crate::rules::SinkName;
 
 /// A delivery as it is written.
@@ -30,15 +31,21 @@ pub(super) enum Written {
     Known(i64),
 }
 
+/// A dead letter that was deleted.
+#[derive(Debug)]
+pub(super) struct GoneLetter {
+    /// None: a word that only a later version knows.
+    pub(super) reason: Option<Reason>,
+    pub(super) sink: Option<SinkName>,
+    pub(super) size: u64,
+}
+
 /// What a sink or a source must not forget when the relay restarts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remembered {
-    /// `sink` or `source`.
-    pub kind: &'static str,
-    /// Which.
-    pub name: String,
+#[derive(Debug)]
+pub(super) struct Remembered {
+    pub(super) of: Subject,
     /// JSON; none: nothing is to be remembered.
-    pub state: Option<String>,
+    pub(super) state: Option<String>,
 }
 
 /// The rows. Each function is one step of a transaction, and can be done again after one of unknown end.
@@ -57,6 +64,9 @@ pub(super) trait Store {
 
     /// A delivery is to be attempted again.
     fn reschedule(&self, id: RowId, attempts: u32, due: Millis, cause: &str) -> Result<(), SpoolError>;
+
+    /// Every delivery of a sink that would be due later is due at `now`.
+    fn make_due(&self, sink: &SinkName, now: Millis) -> Result<(), SpoolError>;
 
     /// Up to `limit` deliveries of a sink that are due by `now`, but those in `claimed`, and the time of the next one if these are
     /// all.
@@ -83,6 +93,9 @@ pub(super) trait Store {
     /// Remembers, or forgets.
     fn remember(&self, remembered: &Remembered) -> Result<(), SpoolError>;
 
-    /// What is remembered of a sink or a source.
-    fn remembered(&self, kind: &str, name: &str) -> Result<Option<String>, SpoolError>;
+    /// All that is remembered: of what kind, its name, its state.
+    fn states(&self) -> Result<Vec<(String, String, String)>, SpoolError>;
+
+    /// Deletes a dead letter; none: it is gone already.
+    fn remove_letter(&self, id: i64) -> Result<Option<GoneLetter>, SpoolError>;
 }

@@ -40,6 +40,15 @@ impl Tallies {
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
+    /// A letter is no longer in the file.
+    pub(super) fn removed(&mut self, reason: Option<Reason>, sink: Option<&SinkName>, bytes: u64) {
+        if let Some(reason) = reason {
+            let tally = self.by.entry((reason, sink.cloned())).or_default();
+            tally.kept = tally.kept.saturating_sub(1);
+        }
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
     /// The file was counted anew: after opening it, and after a purge.
     pub(super) fn recount(&mut self, Tallied { kept, bytes }: Tallied) {
         for tally in self.by.values_mut() {

@@ -134,6 +134,7 @@ impl Writer {
         self.take_up(&database)?;
         let (_, last_row) = database.last_ids()?;
         self.shared.go_on_after(RowId(last_row));
+        self.shared.set_states(database.states()?);
         for (sink, _) in database.sizes()? {
             self.shared.budget().set_oldest(&sink, database.oldest(&sink)?);
         }
@@ -397,8 +398,8 @@ impl Writer {
                 self.queue.push_back(Change::Letter(Box::new(row), before));
             }
             Command::Change { change, claim } => {
-                if let Some(id) = claim {
-                    self.held.claim(id);
+                if let (Some(id), Some(sink)) = (claim, change.sink()) {
+                    self.held.claim(sink, id);
                 }
                 self.queue.push_back(change);
             }

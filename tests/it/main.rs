@@ -16,6 +16,7 @@ mod main_job;
 mod metrics;
 mod nothing_lost;
 mod offline;
+mod operations;
 mod purge;
 mod recording;
 mod redelivery;

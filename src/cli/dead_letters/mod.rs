@@ -4,9 +4,10 @@
 //! outside is escaped before a terminal sees it.
 
 mod purge;
+mod redrive;
 mod show;
 
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -19,7 +20,7 @@ use super::place::Place;
 use super::table::{Table, cell};
 use super::{Global, time};
 use crate::event::Reason;
-use crate::spool::{DeadLetters, Filter, Listed};
+use crate::spool::{DeadLetters, Filter, Listed, SpoolError};
 
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
@@ -28,6 +29,8 @@ pub enum Command {
     List(List),
     /// Show one, whole: its properties, its body, and its event if it is one
     Show(Show),
+    /// Give them another chance, the oldest first
+    Redrive(redrive::Redrive),
     /// Delete those that have been dealt with
     Purge(purge::Purge),
 }
@@ -80,21 +83,47 @@ pub struct Show {
 
 /// Does what was asked.
 pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
-    let path = Place::of(global)?.spool;
-    let letters = DeadLetters::open_read_only(&path)?;
+    let place = Place::of(global)?;
+    let path = &place.spool;
+    let letters = DeadLetters::open_read_only(path)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     let code = match command {
-        Command::List(list) => list.print(&letters, &path, &mut out)?,
+        Command::List(list) => list.print(&letters, path, &mut out)?,
         Command::Show(asked) => {
             let shown = letters.show(asked.id)?;
             let shown = shown.ok_or_else(|| anyhow!("there is no dead letter {} in {}", asked.id, path.display()))?;
             show::print(&shown, asked.json, &mut out)?;
             ExitCode::SUCCESS
         }
-        Command::Purge(purge) => purge.run(&letters, &path, &global.data_dir(), &mut out)?,
+        Command::Redrive(redrive) => redrive.run(&letters, &place, &mut out)?,
+        Command::Purge(purge) => purge.run(&letters, &place, &mut out)?,
     };
     out.flush()?;
     Ok(code)
+}
+
+/// How many there are of these now, and which: what comes meanwhile has been seen by nobody.
+fn seen(letters: &DeadLetters, which: &Which) -> anyhow::Result<(u64, Filter)> {
+    let (mut count, mut newest) = (0_u64, None);
+    letters.list(&which.filter(), |letter: Listed| -> Result<(), SpoolError> {
+        count += 1;
+        newest.get_or_insert(letter.id);
+        Ok(())
+    })?;
+    Ok((count, Filter { up_to: newest, ..which.filter() }))
+}
+
+/// Asks a person, where one is there; nobody says yes.
+fn agreed(what: impl FnOnce() -> String) -> std::io::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(true);
+    }
+    let mut err = std::io::stderr();
+    write!(err, "{}? [y/N] ", what())?;
+    err.flush()?;
+    let mut said = String::new();
+    std::io::stdin().read_line(&mut said)?;
+    Ok(matches!(said.trim(), "y" | "Y" | "yes"))
 }
 
 impl Which {

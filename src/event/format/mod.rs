@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{Event, Message, Scope, Template, TemplateError};
 
 /// What the body of a delivery is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub enum Format {
     /// The normalized event as JSON.
     #[default]

@@ -26,6 +26,13 @@ const MAX_SOURCE: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Template(Arc<Compiled>);
 
+impl PartialEq for Template {
+    /// The same text makes the same of every event.
+    fn eq(&self, other: &Self) -> bool {
+        self.source() == other.source()
+    }
+}
+
 struct Compiled {
     source: String,
     kind: Kind,

@@ -10,7 +10,7 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +42,8 @@ pub struct AmqpSource {
     pub intake: Arc<dyn Intake>,
     /// What is counted.
     pub stats: Arc<SourceStats>,
+    /// Whether it is paused: then it takes nothing, and has no connection.
+    pub paused: watch::Receiver<bool>,
 }
 
 /// What outlives a session: what was handed out, and how it comes back.
@@ -55,7 +57,7 @@ struct State {
 
 impl AmqpSource {
     /// Consumes until `stop`; then lets what is handed out settle until `deadline` is reached, acknowledges, and closes.
-    pub async fn run(self, stop: CancellationToken, grace: Duration) {
+    pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
         let (settle, settled) = mpsc::unbounded_channel();
         let ledger = Ledger::new(self.config.prefetch.into());
         let mut state =
@@ -63,6 +65,16 @@ impl AmqpSource {
         let mut pause = FIRST_PAUSE;
         let mut reported = Reported::default();
         loop {
+            if *self.paused.borrow_and_update() {
+                self.stats.set_down("is paused");
+                tracing::info!(source = %self.name, "paused: nothing is taken until it is resumed");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    // Without anyone who could resume it, the relay stops.
+                    resumed = resumed(&mut self.paused) => if !resumed { return },
+                }
+                tracing::info!(source = %self.name, "resumed");
+            }
             let began = Instant::now();
             let session = tokio::select! {
                 biased;
@@ -76,6 +88,7 @@ impl AmqpSource {
                     tracing::info!(source = %self.name, queue = %self.config.queue, "consuming");
                     match session.run(&self, &mut state, &stop, grace).await {
                         Ended::Stopped => return,
+                        Ended::Paused => continue,
                         Ended::Renew => {
                             tracing::debug!(source = %self.name, "taking the unacknowledged messages anew");
                             continue;
@@ -98,6 +111,11 @@ impl AmqpSource {
             pause = (pause * 2).min(LAST_PAUSE);
         }
     }
+}
+
+/// Waits until the source is resumed. False: nobody can resume it any more.
+async fn resumed(paused: &mut watch::Receiver<bool>) -> bool {
+    paused.wait_for(|paused| !paused).await.is_ok()
 }
 
 /// One line for each problem, not one for each attempt.

@@ -12,6 +12,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,8 @@ const BLOCKED: Duration = Duration::from_mins(10);
 pub enum Ended {
     /// As asked.
     Stopped,
+    /// As asked, until it is resumed.
+    Paused,
     /// To take the unacknowledged messages anew, at once.
     Renew,
     /// For this reason.
@@ -88,11 +91,11 @@ impl Session {
         grace: Duration,
     ) -> Ended {
         let ended = match self.relay(source, state, stop).await {
-            Ok(()) => {
-                source.stats.set_down("is stopping");
+            Ok(asked) => {
+                source.stats.set_down(if stop.is_cancelled() { "is stopping" } else { "is being paused" });
                 let drained = self.drain(state, grace).await;
                 self.acknowledge_stragglers(state).await;
-                drained
+                drained.map_or_else(|lost| lost, |()| asked)
             }
             Err(ended) => ended,
         };
@@ -102,7 +105,14 @@ impl Session {
         ended
     }
 
-    async fn relay(&mut self, source: &AmqpSource, state: &mut State, stop: &CancellationToken) -> Result<(), Ended> {
+    /// Until it is to end as asked, or is lost.
+    async fn relay(
+        &mut self,
+        source: &AmqpSource,
+        state: &mut State,
+        stop: &CancellationToken,
+    ) -> Result<Ended, Ended> {
+        let mut paused = source.paused.clone();
         let mut watch = tokio::time::interval_at(Instant::now() + WATCH, WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut widen = tokio::time::interval(WIDEN);
@@ -113,7 +123,7 @@ impl Session {
         let mut not_before = Instant::now();
         let mut waits = false;
         let mut pressed = None;
-        loop {
+        let asked = loop {
             if waits && acknowledging.is_terminated() && (Instant::now() >= not_before || self.is_half_full(state)) {
                 waits = false;
                 if let Some(acknowledge) = self.acknowledge(state) {
@@ -125,7 +135,8 @@ impl Session {
             let press = held_up.map_or(not_before, |(_, since)| (since + HELD_UP).into());
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break,
+                () = stop.cancelled() => break Ended::Stopped,
+                true = is_paused(&mut paused) => break Ended::Paused,
                 _ = state.settled.recv_many(&mut settled, TURN) => {
                     let abandoned = settled.drain(..).fold(false, |any, one| state.ledger.settle(one) | any);
                     if abandoned {
@@ -150,8 +161,11 @@ impl Session {
                 }
                 _ = watch.tick() => self.watch(source, state).await?,
             }
+        };
+        if !acknowledging.is_terminated() {
+            acknowledging.await?;
         }
-        if acknowledging.is_terminated() { Ok(()) } else { acknowledging.await }
+        Ok(asked)
     }
 
     /// Hands out one message and those that wait behind it.
@@ -236,25 +250,23 @@ impl Session {
     }
 
     /// No more messages; waits for those handed out, at most for `grace`, and acknowledges them.
-    async fn drain(&mut self, state: &mut State, grace: Duration) -> Ended {
+    async fn drain(&mut self, state: &mut State, grace: Duration) -> Result<(), Ended> {
         let deadline = Instant::now() + grace;
         if let Err(problem) = self.cancel().await {
-            return Ended::Lost(problem);
+            return Err(Ended::Lost(problem));
         }
         loop {
-            if let Some(acknowledge) = self.acknowledge(state)
-                && let Err(ended) = acknowledge.await
-            {
-                return ended;
+            if let Some(acknowledge) = self.acknowledge(state) {
+                acknowledge.await?;
             }
             if state.ledger.unsettled() == 0 {
-                return Ended::Stopped;
+                return Ok(());
             }
             match tokio::time::timeout_at(deadline, state.settled.recv()).await {
                 Ok(Some(settled)) => {
                     state.ledger.settle(settled);
                 }
-                Ok(None) | Err(_) => return Ended::Stopped,
+                Ok(None) | Err(_) => return Ok(()),
             }
             while let Ok(settled) = state.settled.try_recv() {
                 state.ledger.settle(settled);
@@ -313,6 +325,11 @@ impl Session {
             }
         }
     }
+}
+
+/// Waits until the source is paused. False: nobody can pause it any more.
+async fn is_paused(paused: &mut watch::Receiver<bool>) -> bool {
+    paused.wait_for(|paused| *paused).await.is_ok()
 }
 
 fn hand_out(source: &AmqpSource, state: &mut State, delivery: Delivery) -> Result<(), Ended> {

@@ -87,10 +87,10 @@ async fn of_each_key_only_the_oldest_is_due() {
     let taken = take(&spool, &mut backlog, 10).await;
     assert_eq!(bodies(&taken), ["<10>", "<20>"]);
     assert_eq!(take(&spool, &mut backlog, 10).await, [], "what is in our hands isn't given out again");
-    spool.reschedule(taken[0].0, 1, Millis::now().after(Duration::from_hours(1)), "later".to_owned());
+    spool.reschedule(taken[0].0, sink(), 1, Millis::now().after(Duration::from_hours(1)), "later".to_owned());
     spool.done(taken[1].0, sink());
     assert_eq!(take(&spool, &mut backlog, 10).await, [], "what is behind waits with it");
-    spool.reschedule(taken[0].0, 1, Millis::now(), "now".to_owned());
+    spool.reschedule(taken[0].0, sink(), 1, Millis::now(), "now".to_owned());
     for body in ["<10>", "<11>", "<12>"] {
         let taken = take(&spool, &mut backlog, 10).await;
         assert_eq!(bodies(&taken), [body]);
@@ -108,7 +108,7 @@ async fn a_key_that_is_stuck_costs_the_others_nothing() {
     let (ids, settled) = spill(&spool, stuck.chain([waiting(2, 9_000), waiting(3, 9_001)]));
     all(settled).await;
     assert_eq!(bodies(&take(&spool, &mut backlog, 1).await), ["<0>"]);
-    spool.reschedule(ids[0], 1, Millis::now().after(Duration::from_hours(1)), String::new());
+    spool.reschedule(ids[0], sink(), 1, Millis::now().after(Duration::from_hours(1)), String::new());
     assert_eq!(bodies(&take(&spool, &mut backlog, 10).await), ["<9000>", "<9001>"]);
     spool.close(GRACE).await;
 }
@@ -122,7 +122,7 @@ async fn what_is_still_attempted_is_not_given_out_until_it_is_due_again() {
     let id = spool.spill(waiting(1, 1), Receipt::new(EntryId(0), to), true).unwrap();
     assert_eq!(settled.recv().await, Some(Settled::Done(EntryId(0))), "its message needs nothing more");
     assert_eq!(take(&spool, &mut backlog, 10).await, []);
-    spool.reschedule(id, 1, Millis::now(), "no".to_owned());
+    spool.reschedule(id, sink(), 1, Millis::now(), "no".to_owned());
     // The answer to what was asked before the change was on disk may not have it.
     let taken = [take(&spool, &mut backlog, 10).await, take(&spool, &mut backlog, 10).await].concat();
     assert_eq!(bodies(&taken), ["<1>"]);
@@ -131,6 +131,18 @@ async fn what_is_still_attempted_is_not_given_out_until_it_is_due_again() {
     let spool = setup.open();
     let mut backlog = spool.watch(sink()).await.unwrap();
     assert_eq!(bodies(&take(&spool, &mut backlog, 10).await), ["<1>"]);
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn what_a_dispatcher_had_is_due_again_for_the_next_one() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let mut first = spool.watch(sink()).await.unwrap();
+    spill(&spool, [waiting(1, 1)]);
+    assert_eq!(bodies(&take(&spool, &mut first, 10).await), ["<1>"]);
+    let mut second = spool.watch(sink()).await.unwrap();
+    assert_eq!(bodies(&take(&spool, &mut second, 10).await), ["<1>"]);
     spool.close(GRACE).await;
 }
 
@@ -222,10 +234,11 @@ async fn what_is_remembered_outlives_the_relay_until_it_is_forgotten() {
     for state in [Some("{}"), None] {
         let spool = setup.open();
         let state = state.map(str::to_owned);
-        spool.remember(Remembered { kind: "sink", name: "hook".to_owned(), state: state.clone() });
+        let of = Subject::Sink("hook".to_owned());
+        spool.remember(of.clone(), state.clone());
         spool.close(GRACE).await;
         let spool = setup.open();
-        assert_eq!(spool.watch(sink()).await.unwrap().state, state);
+        assert_eq!(spool.remembered(&of), state);
         spool.close(GRACE).await;
     }
 }

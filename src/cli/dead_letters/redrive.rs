@@ -1,0 +1,108 @@
+//! `dead-letters redrive`: gives dead letters another chance, by a running relay or, without one, by its next run.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+
+use super::{Which, agreed, seen};
+use crate::admin::control::{Answer, Request};
+use crate::cli::ask::{Asked, Spool, ask};
+use crate::cli::place::Place;
+use crate::cli::{WrongInput, counted};
+use crate::relay::{self, Redriven};
+use crate::spool::{DeadLetters, Subject};
+
+/// Which ones, where to, and how.
+#[derive(Debug, clap::Args)]
+pub struct Redrive {
+    #[command(flatten)]
+    which: Which,
+    /// To this sink, whatever sink they were for [default: to theirs, or where the rules say]
+    #[arg(long, value_name = "SINK")]
+    to: Option<String>,
+    /// At most so many in that time: 10/s, 100/m
+    #[arg(long, value_name = "N/s", value_parser = rate)]
+    rate: Option<f64>,
+    /// Only say what would become of them
+    #[arg(long)]
+    dry_run: bool,
+    /// Don't ask
+    #[arg(long)]
+    yes: bool,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Redrive {
+    pub(super) fn run(&self, letters: &DeadLetters, place: &Place, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+        if let Some(to) = &self.to {
+            place.knows(&Subject::Sink(to.clone()))?;
+        }
+        let (count, filter) = seen(letters, &self.which)?;
+        let asked = relay::Redrive { filter, to: self.to.clone(), rate: self.rate };
+        let what = || format!("redrive {}", counted(count, "dead letter"));
+        if count > 0 && !self.dry_run && !self.yes && !agreed(what)? {
+            return Err(anyhow!("nothing was redriven"));
+        }
+        let done = if count == 0 {
+            Redriven::default()
+        } else if self.dry_run {
+            let config = place.config.as_ref().ok_or_else(no_rules)?;
+            relay::rehearse(config, &place.spool, &asked)?
+        } else {
+            redrive(place, asked)?
+        };
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string(&done)?)?;
+        } else {
+            self.say(&done, out)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn say(&self, done: &Redriven, out: &mut impl Write) -> std::io::Result<()> {
+        let word = if self.dry_run { "would be redriven" } else { "redriven" };
+        writeln!(out, "{} {word}", counted(done.redriven, "dead letter"))?;
+        for (sink, count) in &done.sinks {
+            writeln!(out, "  {count} to {sink}")?;
+        }
+        for (why, count) in &done.left {
+            writeln!(out, "{} left: {why}", counted(*count, "dead letter"))?;
+        }
+        Ok(())
+    }
+}
+
+/// By the relay that runs, or into its spool if none does.
+fn redrive(place: &Place, asked: relay::Redrive) -> anyhow::Result<Redriven> {
+    match ask(place, |spool| Request::Redrive { spool, redrive: asked.clone() })? {
+        Asked::Answered(Answer::Redriven(done)) => Ok(done),
+        Asked::Answered(other) => Err(anyhow!("the relay answered something else: {other:?}")),
+        Asked::Nobody => {
+            let config = place.config.as_ref().ok_or_else(no_rules)?;
+            Spool::open(place)?.with(async |spool| relay::redrive(config, spool, asked).await)
+        }
+    }
+}
+
+fn no_rules() -> WrongInput {
+    WrongInput(
+        "without its rules it can't be told what becomes of a dead letter: name the file with `--config`".to_owned(),
+    )
+}
+
+/// `10/s`, as a number a second.
+fn rate(text: &str) -> Result<f64, String> {
+    let wrong = || "expected how many in which time: 10/s, 100/m, 1000/h".to_owned();
+    let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
+    let number: u32 = number.trim().parse().map_err(|_| wrong())?;
+    let seconds = match unit.trim() {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err(wrong()),
+    };
+    if number == 0 { Err(wrong()) } else { Ok(f64::from(number) / seconds) }
+}

@@ -1,0 +1,104 @@
+//! All of it together: start, relay, reload, stop.
+//!
+//! The way of a message is [`Intake::accept`](crate::source::Intake::accept) in `router`, then the dispatcher of each sink in
+//! [`delivery`](crate::delivery), and back through its receipt to the watermark in [`source`](crate::source). What runs for a
+//! configuration is in `running`, what can be asked of it in `handle`.
+
+mod handle;
+mod redrive;
+mod router;
+mod running;
+
+pub use handle::Handle;
+pub use redrive::{Redrive, Redriven, redrive, rehearse};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::delivery::Stats;
+use crate::sink::OpenError;
+use crate::spool::{Spool, SpoolError};
+use handle::Ask;
+use running::Running;
+
+/// What the spool gets to close its file.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// A relay that can't start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The spool can't be used.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// A sink can't be opened.
+    #[error(transparent)]
+    Sink(#[from] OpenError),
+    /// A task ended as it never should: a bug. Nothing was acknowledged that isn't delivered or kept.
+    #[error("a part of the relay failed and everything was stopped: {0}")]
+    Broken(#[from] tokio::task::JoinError),
+}
+
+/// A relay that is configured and not started.
+pub struct Relay {
+    config: Config,
+    handle: Handle,
+    asked: mpsc::UnboundedReceiver<Ask>,
+}
+
+impl Relay {
+    /// Nothing is opened yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let (handle, asked) = Handle::new(Stats::new(&config));
+        Self { config, handle, asked }
+    }
+
+    /// What it was given.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// For who asks something of it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Relays until `stop`, or until every source has come to its end, as recordings do. Then no more messages are taken,
+    /// those in flight get the configured grace, and what is settled is acknowledged.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RelayError> {
+        let Self { config, handle, mut asked } = self;
+        let stats = handle.stats();
+        let mut said = false;
+        let opening = Spool::open_when_free(&config.spool, &config.dead_letters, |held| {
+            if !std::mem::replace(&mut said, true) {
+                tracing::warn!(%held, "waiting for the spool");
+            }
+            stats.set_waiting(held.to_string());
+        });
+        let spool = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            opened = opening => Arc::new(opened?),
+        };
+        stats.set_spool(Arc::clone(&spool));
+        let mut running = Running::start(config, Arc::clone(&spool), Arc::clone(stats), stop).await?;
+        handle.set_config(running.config());
+        while running.goes_on() {
+            tokio::select! {
+                ended = running.ended() => ended?,
+                Some(ask) = asked.recv() => {
+                    running.answer(ask).await;
+                    handle.set_config(running.config());
+                }
+            }
+        }
+        // All that was handed to it is settled, or was given up with the grace.
+        spool.close(CLOSING).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! Dead letters that get another chance: each becomes the deliveries that it could not be before, in the spool.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::config::{Config, SinkConfig};
+use crate::delivery::key;
+use crate::event::{Event, Message};
+use crate::rules::{RouteName, Unrouted};
+use crate::spool::{DeadLetters, Filter, Listed, Millis, Shown, Spool, SpoolError, Waiting};
+
+/// Slower than one in a day is no rate.
+const SLOWEST: f64 = 1.0 / 86_400.0;
+
+/// Which dead letters, where to, and how fast.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Redrive {
+    /// Which.
+    pub filter: Filter,
+    /// To this sink, whatever sink they were for; none: to theirs, or where the rules say.
+    pub to: Option<String>,
+    /// At most so many a second.
+    pub rate: Option<f64>,
+}
+
+/// What became of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redriven {
+    /// How many are no dead letters any more.
+    pub redriven: u64,
+    /// How many deliveries each sink gets of them.
+    pub sinks: BTreeMap<String, u64>,
+    /// Why others stay, and how many.
+    pub left: BTreeMap<String, u64>,
+}
+
+/// Puts dead letters back on their way, the oldest first, and each as if it came now. What stops it is a sentence.
+pub async fn redrive(config: &Config, spool: &Spool, asked: Redrive) -> Result<Redriven, String> {
+    let mut done = Redriven::default();
+    let mut turn = Instant::now();
+    for id in ids(spool.path(), asked.filter).await? {
+        let Some(letter) = show(spool.path(), id).await? else { continue };
+        let deliveries = match plan(config, &letter, asked.to.as_deref()) {
+            Ok(deliveries) => deliveries,
+            Err(why) => {
+                *done.left.entry(why).or_default() += 1;
+                continue;
+            }
+        };
+        if let Some(rate) = asked.rate {
+            tokio::time::sleep_until(turn).await;
+            turn = Instant::now() + Duration::from_secs_f64(1.0 / rate.max(SLOWEST));
+        }
+        let sinks: Vec<_> = deliveries.iter().map(|delivery| delivery.sink.to_string()).collect();
+        if spool.redrive(id, deliveries).await? {
+            done.count(sinks);
+        }
+    }
+    Ok(done)
+}
+
+/// What would become of them, without doing it. `path` is the spool's.
+pub fn rehearse(config: &Config, path: &Path, asked: &Redrive) -> Result<Redriven, SpoolError> {
+    let letters = DeadLetters::open_read_only(path)?;
+    let mut done = Redriven::default();
+    for id in matching(&letters, &asked.filter)? {
+        let Some(letter) = letters.show(id)? else { continue };
+        match plan(config, &letter, asked.to.as_deref()) {
+            Ok(deliveries) => done.count(deliveries.iter().map(|delivery| delivery.sink.to_string())),
+            Err(why) => *done.left.entry(why).or_default() += 1,
+        }
+    }
+    Ok(done)
+}
+
+impl Redriven {
+    fn count(&mut self, sinks: impl IntoIterator<Item = String>) {
+        self.redriven += 1;
+        for sink in sinks {
+            *self.sinks.entry(sink).or_default() += 1;
+        }
+    }
+}
+
+/// The deliveries that a dead letter becomes by the rules of `config`; the error says why it stays.
+fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting>, String> {
+    let event = read(config, letter)?;
+    let route = letter.route.as_deref().map(RouteName::new);
+    let named = |name: &str| config.sinks.iter().find(|sink| sink.name.as_str() == name);
+    let of = |sink: &SinkConfig, route| waiting(sink, route, &event, letter);
+    if let Some(name) = to {
+        let sink = named(name).ok_or_else(|| format!("there is no sink {name}"))?;
+        return Ok(vec![of(sink, route)]);
+    }
+    if let Some(name) = &letter.listed.sink {
+        let sink = named(name).ok_or_else(|| format!("sink {name} is gone: name another with `--to`"))?;
+        return Ok(vec![of(sink, route)]);
+    }
+    let plan = config.rules.plan(&event, &letter.message);
+    if plan.unrouted && config.rules.unrouted == Unrouted::DeadLetter {
+        return Err("no route takes it".to_owned());
+    }
+    let sinks = plan.deliveries.iter().filter_map(|(sink, route)| {
+        let route = route.and_then(|route| config.rules.routes.get(route)).map(|route| route.name.clone());
+        config.sinks.get(sink.0).map(|sink| of(sink, route))
+    });
+    let deliveries: Vec<_> = sinks.collect();
+    if deliveries.is_empty() { Err("its route has no sink".to_owned()) } else { Ok(deliveries) }
+}
+
+/// The event of a letter: as it was, or as its source would read it now.
+fn read(config: &Config, letter: &Shown) -> Result<Event, String> {
+    let read = if let (Some(kind), Some(tenant)) = (&letter.kind, &letter.listed.tenant) {
+        Event::read_again(&letter.message, kind, &tenant.as_str().into())
+    } else {
+        let name = &letter.message.source;
+        let source = config.sources.iter().find(|source| source.name == *name);
+        let source = source.ok_or_else(|| format!("source {name}, which says what it should be, is gone"))?;
+        Event::read(&letter.message, &source.reading)
+    };
+    read.map_err(|invalid| format!("it is still no event ({})", invalid.reason))
+}
+
+fn waiting(sink: &SinkConfig, route: Option<RouteName>, event: &Event, letter: &Shown) -> Waiting {
+    Waiting {
+        sink: sink.name.clone(),
+        key: key(&sink.name, sink.order_by, event),
+        received: Millis::now(),
+        due: Millis::now(),
+        attempts: 0,
+        cause: None,
+        route,
+        kind: event.kind.to_owned(),
+        tenant: std::sync::Arc::clone(&event.tenant),
+        event_id: event.id,
+        message: std::sync::Arc::<Message>::clone(&letter.message),
+        may_be_known: false,
+    }
+}
+
+/// The ids of the letters that the filter leaves, the oldest first.
+fn matching(letters: &DeadLetters, filter: &Filter) -> Result<Vec<i64>, SpoolError> {
+    let mut ids = Vec::new();
+    letters.list(filter, |letter: Listed| -> Result<(), SpoolError> {
+        ids.push(letter.id);
+        Ok(())
+    })?;
+    ids.reverse();
+    Ok(ids)
+}
+
+async fn ids(path: &Path, filter: Filter) -> Result<Vec<i64>, String> {
+    blocking(path, move |path| matching(&DeadLetters::open_read_only(path)?, &filter)).await
+}
+
+async fn show(path: &Path, id: i64) -> Result<Option<Shown>, String> {
+    blocking(path, move |path| DeadLetters::open_read_only(path)?.show(id)).await
+}
+
+/// Reads the file where that holds up nobody.
+async fn blocking<T: Send + 'static>(
+    path: &Path,
+    read: impl FnOnce(&Path) -> Result<T, SpoolError> + Send + 'static,
+) -> Result<T, String> {
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || read(&path)).await;
+    read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}

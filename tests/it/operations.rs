@@ -1,0 +1,239 @@
+//! What people do to a running relay: pause, resume, redrive, reload.
+
+use serde_json::Value;
+
+use crate::support::response::lives;
+use crate::support::webhook::Posted;
+use crate::support::{Answer, Home, Receiver, Regards, Relay, Response, lines_of, until};
+
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks:
+  hook: { webhook: { url: "${HOOK}" }, retry: { first: 100ms, max: 1s } }
+  archive: { file: { path: archive.ndjson } }
+routes: [{ name: all, to: [hook, archive] }]
+unrouted: dead_letter
+delivery: { shutdown_grace: 1s }
+"#;
+
+fn does(home: &Home, arguments: &[&str]) -> String {
+    let done = home.run(arguments);
+    assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).expect("UTF-8").trim().to_owned()
+}
+
+async fn wait_for_lines(home: &Home, file: &str, count: usize) {
+    until(&format!("{count} lines in {file}"), async || match lines_of(home.data(file)).len() {
+        seen if seen >= count => Ok(()),
+        seen => Err(seen.to_string()),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sink_is_paused_and_resumed_beside_a_relay_and_without_one() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    // The first run makes the spool; what is paused without a relay is so when one starts.
+    does(&home, &["pause", "--sink", "hook"]);
+    let relay = home.start_ready().await;
+    regards.publish_all(&lives("t", "paused", 20)).await;
+    wait_for_lines(&home, "archive.ndjson", 40).await;
+    regards.vhost.wait_until_empty(&regards.queue).await;
+    assert_eq!((receiver.posted().len(), home.waiting("hook")), (0, 40));
+    does(&home, &["resume", "--sink", "hook"]);
+    receiver.wait_for_accepted(40).await;
+    does(&home, &["pause", "--sink", "hook"]);
+    relay.wait_for_metric("sink_paused", &[("sink", "hook")], 1.0).await;
+    regards.publish(&Response::new("t", "last", "GRANTED")).await;
+    wait_for_lines(&home, "archive.ndjson", 41).await;
+    relay.stop().await;
+    assert_eq!(receiver.posted().len(), 40);
+    does(&home, &["resume", "--sink", "hook"]);
+    let relay = home.start_ready().await;
+    receiver.wait_for_accepted(41).await;
+    relay.stop().await;
+
+    let unknown = home.run(&["pause", "--sink", "hok"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(said.contains("there is no sink hok; there are hook, archive"), "{said}");
+}
+
+#[tokio::test]
+async fn a_source_is_paused_and_resumed() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let relay = home.start_ready().await;
+    does(&home, &["pause", "--source", "regards"]);
+    relay.wait_until_unready(&["source regards is paused"]).await;
+    regards.publish_all(&lives("t", "paused", 5)).await;
+    assert_eq!(regards.vhost.left_in(&regards.queue).await, 10, "all wait in their queue");
+    relay.kill();
+    let relay = home.start();
+    relay.wait_until_unready(&["source regards is paused"]).await;
+    does(&home, &["resume", "--source", "regards"]);
+    relay.wait_until_ready().await;
+    receiver.wait_for_accepted(10).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn dead_letters_are_redriven_in_order_to_where_they_are_wanted() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::Status(422));
+    let relay = home.start_ready().await;
+    let published = lives("t", "refused", 5);
+    regards.publish_all(&published).await;
+    let mut unreadable = Response::new("t", "unreadable", "SUCCESS");
+    unreadable.body = b"not JSON".to_vec();
+    regards.publish(&unreadable).await;
+    relay.wait_for_metric("dead_letters_total", &[], 11.0).await;
+
+    let rehearsed = does(&home, &["dead-letters", "redrive", "--dry-run", "--json"]);
+    assert_eq!(rehearsed, r#"{"redriven":10,"sinks":{"hook":10},"left":{"it is still no event (not_json)":1}}"#);
+    assert_eq!(home.dead_letters().len(), 11, "nothing was done");
+    receiver.answers(|_| Answer::Status(204));
+    let done = does(&home, &["dead-letters", "redrive", "--limit", "3", "--reason", "refused", "--json"]);
+    assert_eq!(done, r#"{"redriven":3,"sinks":{"hook":3},"left":{}}"#);
+    receiver.wait_for_accepted(3).await;
+    let left = home.dead_letters();
+    let refused = left.iter().rev().filter(|letter| letter["reason"] == "refused");
+    let oldest_first: Vec<Value> = refused.map(|letter| letter["correlationId"].clone()).collect();
+    let done = does(&home, &["dead-letters", "redrive", "--reason", "refused", "--rate", "20/s", "--json"]);
+    assert_eq!(done, r#"{"redriven":7,"sinks":{"hook":7},"left":{}}"#);
+    let accepted = receiver.wait_for_accepted(10).await;
+    let order: Vec<Value> = accepted[3..].iter().map(|posted| posted.json()["correlationId"].clone()).collect();
+    assert_eq!(order, oldest_first, "the oldest first");
+    let letters = home.dead_letters();
+    assert_eq!((letters.len(), letters[0]["reason"].as_str()), (1, Some("not_json")));
+    relay.stop().await;
+
+    // Without a relay, and to another sink.
+    receiver.answers(|_| Answer::Status(422));
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("t", "elsewhere", "GRANTED")).await;
+    relay.wait_for_metric("dead_letters_total", &[("reason", "refused")], 1.0).await;
+    relay.stop().await;
+    let done = does(&home, &["dead-letters", "redrive", "--to", "archive", "--reason", "refused", "--json"]);
+    assert_eq!(done, r#"{"redriven":1,"sinks":{"archive":1},"left":{}}"#);
+    assert_eq!(home.waiting("archive"), 1);
+    let relay = home.start_ready().await;
+    wait_for_lines(&home, "archive.ndjson", 12).await;
+    relay.stop().await;
+}
+
+/// `what` in `routes.yaml` becomes `with`; waits until the relay says how that ended.
+async fn reload(home: &Home, relay: &Relay<'_>, routes: &str, result: &str) {
+    let labels = [("result", result)];
+    let before = relay.metric("config_reloads_total", &labels).await.unwrap().unwrap();
+    home.write("routes.yaml", &format!("{routes}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n"));
+    relay.wait_for_metric("config_reloads_total", &labels, before + 1.0).await;
+}
+
+#[tokio::test]
+async fn changed_rules_are_in_force_and_bad_ones_are_not() {
+    let regards = Regards::new().await;
+    let (receiver, other) = (Receiver::start().await, Receiver::start().await);
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url()).with("OTHER", &other.url());
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("t", "first", "GRANTED")).await;
+    receiver.wait_for_accepted(1).await;
+
+    reload(&home, &relay, &ROUTES.replace("to: [hook, archive]", "to: nowhere"), "failure").await;
+    assert_eq!(relay.metric("config_last_reload_successful", &[]).await, Ok(Some(0.0)));
+    regards.publish(&Response::new("t", "second", "GRANTED")).await;
+    receiver.wait_for_accepted(2).await;
+
+    let added = ROUTES.replace("  archive:", "  new: { webhook: { url: \"${OTHER}\" } }\n  archive:");
+    reload(&home, &relay, &added.replace("to: [hook, archive]", "to: [new, archive]"), "success").await;
+    assert_eq!(relay.metric("config_last_reload_successful", &[]).await, Ok(Some(1.0)));
+    regards.publish(&Response::new("t", "third", "GRANTED")).await;
+    other.wait_for_accepted(1).await;
+
+    // SIGHUP reads the file although nothing has changed in it.
+    relay.signal("HUP");
+    relay.wait_for_metric("config_reloads_total", &[("result", "success")], 2.0).await;
+    relay.stop().await;
+    assert_eq!((receiver.posted().len(), lines_of(home.data("archive.ndjson")).len()), (2, 3));
+}
+
+/// What waits is rendered when it is attempted, by the rules of then: mending an address un-sticks it.
+#[tokio::test]
+async fn what_is_stuck_goes_where_the_mended_rules_say() {
+    let regards = Regards::new().await;
+    let (wrong, right) = (Receiver::start().await, Receiver::start().await);
+    let home = Home::of(&regards, &ROUTES.replace("first: 100ms, max: 1s", "first: 1h, max: 1h"))
+        .with("HOOK", &wrong.url())
+        .with("RIGHT", &right.url());
+    wrong.answers(|_| Answer::Status(404));
+    let relay = home.start_ready().await;
+    let published = lives("t", "stuck", 10);
+    regards.publish_all(&published).await;
+    relay.wait_for_metric("deliveries_total", &[("sink", "hook"), ("result", "retry")], 10.0).await;
+    regards.vhost.wait_until_empty(&regards.queue).await;
+    reload(&home, &relay, &ROUTES.replace("${HOOK}", "${RIGHT}"), "success").await;
+    let accepted = right.wait_for_accepted(20).await;
+    relay.stop().await;
+    let statuses = |id: &str| -> Vec<Value> {
+        let of = |posted: &&Posted| posted.json()["correlationId"] == id;
+        accepted.iter().filter(of).map(|posted| posted.json()["status"].clone()).collect()
+    };
+    assert_eq!(statuses("stuck-7"), ["GRANTED", "SUCCESS"]);
+    assert_eq!(home.waiting("hook"), 0);
+}
+
+/// Deliveries of a sink that is gone are orphans, until that sink is there again.
+#[tokio::test]
+async fn what_waits_for_a_sink_that_is_gone_is_shown_as_orphaned() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::Status(503));
+    let relay = home.start_ready().await;
+    regards.publish_all(&lives("t", "orphan", 5)).await;
+    regards.vhost.wait_until_empty(&regards.queue).await;
+    let without = ROUTES
+        .replace("  hook: { webhook: { url: \"${HOOK}\" }, retry: { first: 100ms, max: 1s } }\n", "")
+        .replace("[hook, archive]", "archive");
+    reload(&home, &relay, &without, "success").await;
+    let spool = home.spool();
+    let hook = spool.iter().find(|line| line["sink"] == "hook").expect("the sink");
+    assert_eq!((&hook["count"], &hook["orphans"]), (&10.into(), &10.into()));
+    receiver.answers(|_| Answer::Status(204));
+    reload(&home, &relay, ROUTES, "success").await;
+    receiver.wait_for_accepted(10).await;
+    relay.stop().await;
+}
+
+/// `order_by` changes while deliveries wait that were put in the old order: none overtakes another.
+#[tokio::test]
+async fn a_changed_order_waits_until_what_is_in_the_old_one_is_gone() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::Status(503));
+    let relay = home.start_ready().await;
+    let published = lives("t", "order", 20);
+    let (granted, success) = published.split_at(20);
+    regards.publish_all(granted).await;
+    regards.vhost.wait_until_empty(&regards.queue).await;
+    let by_tenant = ROUTES.replace("webhook: { url: \"${HOOK}\" }", "order_by: tenant, webhook: { url: \"${HOOK}\" }");
+    reload(&home, &relay, &by_tenant, "success").await;
+    regards.publish_all(success).await;
+    regards.vhost.wait_until_empty(&regards.queue).await;
+    receiver.answers(|_| Answer::Status(204));
+    let accepted = receiver.wait_for_accepted(40).await;
+    relay.stop().await;
+    for number in 0..20 {
+        let id = format!("order-{number}");
+        let of = |posted: &&Posted| posted.json()["correlationId"] == id.as_str();
+        let statuses: Vec<Value> = accepted.iter().filter(of).map(|posted| posted.json()["status"].clone()).collect();
+        assert_eq!(statuses, ["GRANTED", "SUCCESS"], "{id}");
+    }
+}
