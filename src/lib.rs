@@ -9,7 +9,7 @@
 //! - [`amqp`]: what a source and a sink on a broker share: connecting, values, errors in plain words.
 //! - [`source`]: messages come in with a [`Receipt`](source::Receipt); the watermark acknowledges what is settled.
 //! - [`sink`]: one rendered event goes out in an [`Attempt`](sink::Attempt), which ends in one [`Verdict`](sink::Verdict).
-//! - [`spool`]: what is kept on disk: dead letters.
+//! - [`spool`]: what is kept on disk: deliveries that wait, and dead letters.
 //! - [`delivery`]: one event for one sink, until it is settled: lanes and retries.
 //! - [`relay`]: all of it together: start, stop.
 //! - [`admin`]: health and metrics over HTTP; the control socket.

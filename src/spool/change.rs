@@ -135,6 +135,11 @@ impl Change {
         }
     }
 
+    /// A row of a message that was just received: nobody waits for it but its source.
+    pub(super) fn is_new_row(&self) -> bool {
+        matches!(self, Self::Deliver(..) | Self::Letter(_, Before::Message(_)))
+    }
+
     /// The sink whose deliveries it changes.
     pub(super) fn sink(&self) -> Option<&SinkName> {
         match self {

@@ -23,6 +23,8 @@ use crate::rules::SinkName;
 const MAX_BATCH: usize = 1_000;
 /// … and begins no further one after so many bytes.
 const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;
+/// New rows alone wait so long after a transaction for others to come: each transaction costs an fsync.
+const BETWEEN_COMMITS: Duration = Duration::from_millis(10);
 /// After a failed transaction, before the next one; doubles …
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// … up to this.
@@ -70,6 +72,9 @@ pub(super) struct Writer {
     /// The transaction under way; it is made again until it is on disk.
     batch: Vec<Change>,
     held: Held,
+    committed: Instant,
+    /// Something waits that is more than new rows.
+    is_urgent: bool,
     purges: VecDeque<Purge>,
     retry: Duration,
     next_purge: Instant,
@@ -100,6 +105,8 @@ impl Writer {
             letters: VecDeque::new(),
             batch: Vec::new(),
             held: Held::default(),
+            committed: Instant::now(),
+            is_urgent: false,
             purges: VecDeque::new(),
             retry: FIRST_RETRY,
             next_purge: Instant::now(),
@@ -165,6 +172,10 @@ impl Writer {
             if self.is_over() {
                 break;
             }
+            if self.may_gather() {
+                self.wait(self.committed + BETWEEN_COMMITS);
+                continue;
+            }
             match self.work() {
                 Ok(true) => {}
                 Ok(false) => self.wait(self.next_look()),
@@ -189,6 +200,16 @@ impl Writer {
         self.database = Some(database);
         self.retry = FIRST_RETRY;
         Ok(done)
+    }
+
+    /// There are new rows and nothing else, and more may come before it is time for them.
+    fn may_gather(&self) -> bool {
+        self.closing.is_none()
+            && self.database.is_some()
+            && self.batch.is_empty()
+            && self.committed.elapsed() < BETWEEN_COMMITS
+            && (1..MAX_BATCH).contains(&self.queue.len())
+            && !self.is_urgent
     }
 
     fn reopen(&mut self) -> Result<Database, SpoolError> {
@@ -266,6 +287,8 @@ impl Writer {
             return Err(error);
         }
         held.keep_noted();
+        self.committed = Instant::now();
+        self.is_urgent = !self.queue.is_empty();
         for (change, outcome) in self.batch.drain(..).zip(outcomes) {
             if let Some(sink) = change.sink() {
                 self.looked.entry(sink.clone()).or_insert_with(Instant::now);
@@ -395,12 +418,15 @@ impl Writer {
             Command::Bury(letter, before) => {
                 let row = LetterRow::new(self.next_letter, *letter, matches!(before, Before::Message(_)));
                 self.next_letter = self.next_letter.saturating_add(1);
-                self.queue.push_back(Change::Letter(Box::new(row), before));
+                let change = Change::Letter(Box::new(row), before);
+                self.is_urgent |= !change.is_new_row();
+                self.queue.push_back(change);
             }
             Command::Change { change, claim } => {
                 if let (Some(id), Some(sink)) = (claim, change.sink()) {
                     self.held.claim(sink, id);
                 }
+                self.is_urgent |= !change.is_new_row();
                 self.queue.push_back(change);
             }
             Command::Purge(purge) => self.purges.push_back(purge),

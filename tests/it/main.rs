@@ -23,5 +23,6 @@ mod redelivery;
 mod secure_connections;
 mod standing_by;
 mod support;
+mod system_calls;
 mod troubles;
 mod unroutable;

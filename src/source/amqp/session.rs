@@ -153,7 +153,11 @@ impl Session {
                         state.pressure.press(head);
                     }
                 }
-                delivery = self.consumer.next() => self.receive(source, state, delivery).await?,
+                delivery = self.consumer.next() => {
+                    self.receive(source, state, delivery).await?;
+                    // Redelivered messages that are settled already need nothing but this.
+                    waits = true;
+                }
                 _ = widen.tick(), if self.limit < self.prefetch.get() => {
                     if self.is_cramped(state) {
                         self.consume_anew(source, state).await?;

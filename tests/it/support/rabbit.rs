@@ -25,6 +25,11 @@ pub struct Rabbit {
     http: reqwest::Client,
 }
 
+/// A client that keeps no connection: the management API closes those that rest, and may do so as they are used again.
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client")
+}
+
 impl Rabbit {
     pub fn shared() -> Self {
         Self::of(&Services::shared())
@@ -32,7 +37,7 @@ impl Rabbit {
 
     pub fn of(services: &Services) -> Self {
         use_ring();
-        Self { services: services.clone(), http: reqwest::Client::new() }
+        Self { services: services.clone(), http: client() }
     }
 
     pub fn services(&self) -> &Services {

@@ -107,9 +107,14 @@ impl Home {
 
     /// Starts the relay; back at once.
     pub fn start(&self) -> Relay<'_> {
+        self.start_under(&[])
+    }
+
+    /// Starts the relay by another program, which replaces itself by it: what comes before the relay's own arguments.
+    pub fn start_under(&self, wrapper: &[&str]) -> Relay<'_> {
         let log = || File::options().create(true).append(true).open(self.log_path()).expect("a log");
         let output = File::options().create(true).append(true).open(self.output_path()).expect("an output");
-        let mut command = self.command();
+        let mut command = self.command_under(wrapper);
         command.arg("--log-format=json").arg("run").stdin(Stdio::null()).stdout(output).stderr(log());
         let logged_before = self.log().len();
         let child = command.spawn().expect("the relay's binary");
@@ -146,8 +151,13 @@ impl Home {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(BINARY);
-        command.current_dir(self.dir.path()).args(["--config", "routes.yaml", "--data-dir", "data"]);
+        self.command_under(&[])
+    }
+
+    fn command_under(&self, wrapper: &[&str]) -> Command {
+        let mut words = wrapper.iter().copied().chain([BINARY]);
+        let mut command = Command::new(words.next().unwrap_or(BINARY));
+        command.args(words).current_dir(self.dir.path()).args(["--config", "routes.yaml", "--data-dir", "data"]);
         command.env_remove("RUST_LOG").envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
