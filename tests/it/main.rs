@@ -21,5 +21,6 @@ mod redelivery;
 mod secure_connections;
 mod standing_by;
 mod support;
+mod torture;
 mod troubles;
 mod unroutable;

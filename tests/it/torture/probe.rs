@@ -1,0 +1,40 @@
+//! Asks whichever relay runs now how much it has in flight, without being held up by one that is frozen or gone.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::plan::Sink;
+use crate::support::relay::sum_of;
+use crate::support::{Relay, until, use_ring};
+
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+
+/// Asks over HTTP.
+pub struct Probe {
+    http: reqwest::Client,
+    admin: Mutex<String>,
+}
+
+impl Probe {
+    pub fn new() -> Self {
+        use_ring();
+        let http = reqwest::Client::builder().timeout(ANSWER_WITHIN).build().expect("an HTTP client");
+        Self { http, admin: Mutex::default() }
+    }
+
+    /// This is the relay to ask, as soon as it says where.
+    pub async fn look_at(&self, relay: &Relay<'_>) {
+        let admin = until("the relay to say where its admin listener is", async || relay.admin()).await;
+        *self.admin.lock().expect("no holder panics") = admin;
+    }
+
+    /// Deliveries in flight to that sink, or to any; none where nobody answers.
+    pub async fn in_flight(&self, sink: Option<Sink>) -> Option<u64> {
+        let url = format!("{}/metrics", self.admin.lock().expect("no holder panics"));
+        let text = self.http.get(url).send().await.ok()?.text().await.ok()?;
+        let labels = sink.map(|sink| ("sink", sink.name()));
+        let seen = sum_of(&text, "regards_relay_deliveries_in_flight", labels.as_slice())?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
+        Some(seen as u64)
+    }
+}
