@@ -19,7 +19,7 @@ use crate::support::{Home, Relay};
 pub const GRACE: Duration = Duration::from_secs(5);
 
 /// For so long a fault waits for work to hit.
-const WORK_WITHIN: Duration = Duration::from_secs(20);
+const WORK_WITHIN: Duration = Duration::from_mins(1);
 /// Deliveries to Kafka between two faults of one victim.
 const BETWEEN_FAULTS: u64 = 200;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
@@ -37,6 +37,8 @@ pub struct Lanes<'a> {
     pub probe: Probe,
     pub began: Instant,
     pub tally: Mutex<Tally>,
+    /// When next to nothing was delivered for a minute, although no single fault lasts nearly as long.
+    pub standstills: Mutex<Vec<String>>,
     /// Stops that took all of their grace, and may have left attempts unanswered.
     pub cut_short: AtomicU64,
 }
@@ -183,7 +185,15 @@ impl<'a> Lanes<'a> {
         while self.progress.paid.load(SeqCst) < *delivered + BETWEEN_FAULTS && Instant::now() < deadline {
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
-        *delivered = self.progress.paid.load(SeqCst);
+        let now = self.progress.paid.load(SeqCst);
+        if now < *delivered + BETWEEN_FAULTS {
+            let (few, seconds) = (now - *delivered, WORK_WITHIN.as_secs());
+            let before = self.began.elapsed().as_secs();
+            self.standstills.lock().expect("no holder panics").push(format!(
+                "a standstill: {few} events came to Kafka in the {seconds} s before second {before}, with others waiting"
+            ));
+        }
+        *delivered = now;
     }
 
     /// Whether deliveries are in flight, to that sink or any: waits a while for some.

@@ -57,6 +57,7 @@ pub async fn run(settings: &Settings, world: &mut World) -> Vec<String> {
         probe: Probe::new(),
         began: Instant::now(),
         tally: Mutex::new(Tally::default()),
+        standstills: Mutex::default(),
         cut_short: AtomicU64::new(0),
     };
     let mut publisher = Publisher::new(settings.seed, plan, &progress, &world.regards.vhost).await;
@@ -78,6 +79,7 @@ pub async fn run(settings: &Settings, world: &mut World) -> Vec<String> {
     let ((), relay) = collector
         .beside(Box::pin(async { tokio::join!(publisher.run(settings.events, settings.rate()), faults) }))
         .await;
+    println!("torture: {:>4} s, all is published, and no fault to come", lanes.began.elapsed().as_secs());
     let wrong = collector.beside(run.wind_up(&mut publisher, relay)).await;
     collector.finish().await;
     run.judge(&lanes, wrong).await
@@ -161,6 +163,7 @@ impl Run<'_> {
         let report = check(self.plan, &book, taken, &letters_of(&self.world.home), &bounds);
         table::print(book.counts(), &tally, unknown, &report);
         wrong.extend(report.violations.iter().map(ToString::to_string));
+        wrong.extend(lanes.standstills.lock().expect("no holder panics").iter().cloned());
         wrong.extend(tally.in_vain().into_iter().map(|fault| format!("never hit work in flight: {fault}")));
         wrong
     }

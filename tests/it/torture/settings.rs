@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 const SEED: u64 = 20_221_222;
-const EVENTS: u64 = 10_000;
+const EVENTS: u64 = 6_000;
 const SECONDS_A_ROUND: u64 = 25;
 
 /// One run.
