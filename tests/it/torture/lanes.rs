@@ -21,7 +21,7 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// For so long a fault waits for work to hit.
 const WORK_WITHIN: Duration = Duration::from_mins(1);
 /// Deliveries to Kafka between two faults of one victim.
-const BETWEEN_FAULTS: u64 = 200;
+const BETWEEN_FAULTS: u64 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// Everything that can be made to fail.
@@ -81,8 +81,9 @@ impl<'a> Lanes<'a> {
                 }
                 Fault::FullDisk | Fault::KillOnFullDisk => {
                     let disk = self.disk.expect("left out of the schedule where there is none");
+                    let before = self.probe.failures(Sink::File).await.unwrap_or_default();
                     disk.fill();
-                    hit = self.works(Some(Sink::File)).await;
+                    hit = self.fails_more_than(before).await;
                     tokio::time::sleep(lasts).await;
                     if fault == Fault::KillOnFullDisk {
                         relay.kill();
@@ -200,6 +201,18 @@ impl<'a> Lanes<'a> {
     async fn works(&self, sink: Option<Sink>) -> bool {
         let deadline = Instant::now() + WORK_WITHIN;
         while self.probe.in_flight(sink).await.unwrap_or_default() == 0 {
+            if Instant::now() > deadline {
+                return false;
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        true
+    }
+
+    /// Whether more attempts have failed at the file sink: waits a while for one.
+    async fn fails_more_than(&self, before: u64) -> bool {
+        let deadline = Instant::now() + WORK_WITHIN;
+        while self.probe.failures(Sink::File).await.unwrap_or_default() <= before {
             if Instant::now() > deadline {
                 return false;
             }

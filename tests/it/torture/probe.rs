@@ -1,4 +1,4 @@
-//! Asks whichever relay runs now how much it has in flight, without being held up by one that is frozen or gone.
+//! Asks whichever relay runs now what it has in flight and what failed, without being held up by one that is frozen or gone.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -30,10 +30,19 @@ impl Probe {
 
     /// Deliveries in flight to that sink, or to any; none where nobody answers.
     pub async fn in_flight(&self, sink: Option<Sink>) -> Option<u64> {
+        let labels = sink.map(|sink| ("sink", sink.name()));
+        self.count("deliveries_in_flight", labels.as_slice()).await
+    }
+
+    /// Attempts that failed at that sink and are to be made again; none where nobody answers.
+    pub async fn failures(&self, sink: Sink) -> Option<u64> {
+        self.count("deliveries_total", &[("sink", sink.name()), ("result", "retry")]).await
+    }
+
+    async fn count(&self, metric: &str, labels: &[(&str, &str)]) -> Option<u64> {
         let url = format!("{}/metrics", self.admin.lock().expect("no holder panics"));
         let text = self.http.get(url).send().await.ok()?.text().await.ok()?;
-        let labels = sink.map(|sink| ("sink", sink.name()));
-        let seen = sum_of(&text, "regards_relay_deliveries_in_flight", labels.as_slice())?;
+        let seen = sum_of(&text, &format!("regards_relay_{metric}"), labels)?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
         Some(seen as u64)
     }
