@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use super::disk::SmallDisk;
 use super::plan::Sink;
 use super::probe::Probe;
-use super::publisher::Progress;
+use super::publisher::{Progress, STANDSTILL};
 use super::receiver::{Mood, Receiver};
 use super::schedule::{Fault, Schedule, Strike, Tally, Victim};
 use crate::support::rabbit::VHost;
 use crate::support::services::Private;
-use crate::support::wait::PATIENCE;
 use crate::support::{Home, Relay};
 
 /// What a relay gets to finish what is in flight when it is stopped: `shutdown_grace` of its configuration.
@@ -177,8 +176,8 @@ impl<'a> Lanes<'a> {
                 (seen, last_went_on) = (now, Instant::now());
             }
             assert!(
-                last_went_on.elapsed() < PATIENCE,
-                "publishing has not gone on for {PATIENCE:?}, after {seen} events"
+                last_went_on.elapsed() < STANDSTILL,
+                "publishing has not gone on for {STANDSTILL:?}, after {seen} events"
             );
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }

@@ -17,7 +17,6 @@ use super::book::Book;
 use super::plan::{EventId, Plan, Sink};
 use crate::support::VHost;
 use crate::support::regards::send;
-use crate::support::wait::PATIENCE;
 
 /// Keys that are in the middle of their events.
 const ACTIVE: usize = 60;
@@ -25,6 +24,8 @@ const ACTIVE: usize = 60;
 const WINDOW: usize = 256;
 /// Confirmed events that Kafka may not have yet: more than can be delivered in a few seconds would only make the run longer.
 const LEAD: u64 = 4_000;
+/// A relay that stands still so long, never to go on again perhaps: the run ends.
+pub const STANDSTILL: Duration = Duration::from_mins(5);
 const TICKS_A_SECOND: u32 = 50;
 const FRESH_TRIES: usize = 5;
 /// A broker that is paused confirms late; one that needs so long is broken.
@@ -81,7 +82,10 @@ impl<'a> Publisher<'a> {
             if self.progress.lead() < LEAD {
                 (wanted, last_went_on) = (wanted + rate, Instant::now());
             }
-            assert!(last_went_on.elapsed() < PATIENCE, "for {PATIENCE:?}, {LEAD} events and more are owed to Kafka");
+            assert!(
+                last_went_on.elapsed() < STANDSTILL,
+                "for {STANDSTILL:?}, {LEAD} events and more are owed to Kafka"
+            );
             for _ in 0..wanted / u64::from(TICKS_A_SECOND) {
                 let id = self.next();
                 self.publish(id).await;
