@@ -1,8 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo check test fmt clean lint build-deps cargo
+.PHONY: help demo check test torture fmt clean lint build-deps cargo
+
+# What `make torture` is made of.
+SEED ?= $(shell date +%s)
+EVENTS ?= 200000
 
 help: ## lists these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build-deps ## builds the relay and shows it at work, with nothing installed but Rust
 	cargo run --locked -- demo
@@ -15,6 +19,11 @@ test: lint ## everything, against a real RabbitMQ and a real Kafka
 	scripts/deny.sh
 	cargo test --locked --no-run
 	RUST_TEST_THREADS=4 scripts/services.sh run -- cargo test --locked # most tests wait for a broker
+
+torture: build-deps ## fifty kills, forty restarts of brokers, all else that fails, at once: SEED=7 EVENTS=1000000
+	cargo test --locked --release --test it --no-run
+	TORTURE_SEED=$(SEED) TORTURE_EVENTS=$(EVENTS) TORTURE_ROUNDS=10 \
+		scripts/services.sh run -- cargo test --locked --release --test it torture:: -- --nocapture
 
 fmt: cargo ## formats the code
 	cargo fmt

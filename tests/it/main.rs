@@ -24,5 +24,6 @@ mod secure_connections;
 mod standing_by;
 mod support;
 mod system_calls;
+mod torture;
 mod troubles;
 mod unroutable;

@@ -16,6 +16,9 @@ use super::{Services, unique};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
+/// Records that are read before they are looked at.
+const AT_ONCE: usize = 100_000;
+
 /// One broker.
 #[derive(Clone)]
 pub struct Kafka {
@@ -136,7 +139,7 @@ impl Reader {
             let deadline = std::time::Instant::now() + PATIENCE;
             while !enough(records) {
                 assert!(std::time::Instant::now() < deadline, "waited for {what}; {} there", records.len());
-                take_what_comes(consumer, records);
+                take_what_comes(consumer, records, AT_ONCE);
             }
         })
         .await;
@@ -149,33 +152,51 @@ impl Reader {
             let deadline = std::time::Instant::now() + PATIENCE;
             while behind(consumer) {
                 assert!(std::time::Instant::now() < deadline, "could not read to the end");
-                take_what_comes(consumer, records);
+                take_what_comes(consumer, records, AT_ONCE);
             }
         })
         .await;
         &self.records
     }
 
-    async fn blocking(&mut self, work: impl FnOnce(&BaseConsumer, &mut Vec<Record>) + Send + 'static) {
+    /// Waits a little for records, takes those that are there, at most so many, and forgets them: for topics that are too
+    /// long to be kept. Has to be awaited to its end.
+    pub async fn take(&mut self, at_most: usize) -> Vec<Record> {
+        self.blocking(move |consumer, records| take_what_comes(consumer, records, at_most)).await;
+        std::mem::take(&mut self.records)
+    }
+
+    /// Whether everything that the topics hold now was read.
+    pub async fn is_at_end(&mut self) -> bool {
+        self.blocking(|consumer, _| !behind(consumer)).await
+    }
+
+    async fn blocking<T>(&mut self, work: impl FnOnce(&BaseConsumer, &mut Vec<Record>) -> T + Send + 'static) -> T
+    where
+        T: Send + 'static,
+    {
         let consumer = self.consumer.take().expect("the consumer");
         let mut records = std::mem::take(&mut self.records);
         let worked = tokio::task::spawn_blocking(move || {
-            work(&consumer, &mut records);
-            (consumer, records)
+            let came_to = work(&consumer, &mut records);
+            (consumer, records, came_to)
         });
-        let (consumer, records) = match worked.await {
+        let (consumer, records, came_to) = match worked.await {
             Ok(back) => back,
             Err(failed) => std::panic::resume_unwind(failed.into_panic()),
         };
         self.consumer = Some(consumer);
         self.records = records;
+        came_to
     }
 }
 
 /// Waits a little for a record, and takes all that are there with it: looking at them costs more than reading them.
-fn take_what_comes(consumer: &BaseConsumer, records: &mut Vec<Record>) {
+/// Not more than so many, or whoever looks never gets to.
+fn take_what_comes(consumer: &BaseConsumer, records: &mut Vec<Record>, at_most: usize) {
     let mut patience = Duration::from_millis(200);
-    while let Some(record) = poll(consumer, patience) {
+    for _ in 0..at_most {
+        let Some(record) = poll(consumer, patience) else { return };
         records.push(record);
         patience = Duration::ZERO;
     }

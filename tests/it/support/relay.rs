@@ -210,7 +210,7 @@ impl Relay<'_> {
     }
 
     /// Where its admin listener is, as the line says that it starts with.
-    fn admin(&self) -> Result<String, String> {
+    pub fn admin(&self) -> Result<String, String> {
         let log = self.home.log();
         let lines = log.get(self.logged_before..).unwrap_or_default().lines();
         let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());

@@ -128,6 +128,11 @@ impl Private {
         self.tell("stop", broker).await;
     }
 
+    /// SIGKILL, in the middle of whatever it does.
+    pub async fn kill(&self, broker: &'static str) {
+        self.tell("kill", broker).await;
+    }
+
     /// Starts it again with its data, on its ports, and waits until it answers.
     pub async fn start(&self, broker: &'static str) {
         self.tell("start", broker).await;

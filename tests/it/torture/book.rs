@@ -1,0 +1,57 @@
+//! What was published, in two bytes a key: which of its events the broker has confirmed, and which it may or may not have.
+
+use super::plan::EventId;
+
+/// Everything that was published so far.
+#[derive(Debug, Default)]
+pub struct Book {
+    keys: Vec<Page>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Page {
+    /// The first so many events.
+    published: u8,
+    /// One bit each.
+    confirmed: u8,
+}
+
+impl Book {
+    /// It is on its way to the broker: from now on it may appear anywhere.
+    pub fn publish(&mut self, id: EventId) {
+        let key = id.key as usize;
+        if self.keys.len() <= key {
+            self.keys.resize(key + 1, Page::default());
+        }
+        assert_eq!(self.keys[key].published, id.seq, "the events of a key are published in order: {id:?}");
+        self.keys[key].published += 1;
+    }
+
+    /// The broker has it: from now on it is an obligation.
+    pub fn confirm(&mut self, id: EventId) {
+        self.keys[id.key as usize].confirmed |= 1 << id.seq;
+    }
+
+    pub fn is_published(&self, id: EventId) -> bool {
+        self.keys.get(id.key as usize).is_some_and(|page| id.seq < page.published)
+    }
+
+    pub fn is_confirmed(&self, id: EventId) -> bool {
+        self.keys.get(id.key as usize).is_some_and(|page| page.confirmed & (1 << id.seq) != 0)
+    }
+
+    /// All obligations, key by key.
+    pub fn confirmed(&self) -> impl Iterator<Item = EventId> {
+        let events = (0_u32..).zip(&self.keys).flat_map(|(key, page)| {
+            let confirmed = page.confirmed;
+            (0..page.published).filter(move |seq| confirmed & (1 << seq) != 0).map(move |seq| EventId { key, seq })
+        });
+        events.into_iter()
+    }
+
+    /// How many events were published, and how many of them confirmed.
+    pub fn counts(&self) -> (u64, u64) {
+        let counts = self.keys.iter().map(|page| (u64::from(page.published), u64::from(page.confirmed.count_ones())));
+        counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+}

@@ -1,0 +1,212 @@
+//! The judge: what was published, what each sink took and the dead letters in, violations out. It knows neither brokers nor clocks.
+//!
+//! - Every confirmed event is at each sink it is due at, and a confirmed one that can't be delivered is a dead letter.
+//! - Nothing is anywhere that was not published, or is not due there. An unconfirmed publish may be there or not.
+//! - The first copies of a key's events are in the order of their publishing, at each sink.
+//! - There are no more copies than attempts can have ended unknown.
+//! - A dead letter has the reason, and the sink, that its message was made for.
+
+#[cfg(test)]
+mod offline;
+
+use std::collections::HashSet;
+use std::fmt;
+
+use super::book::Book;
+use super::plan::{EventId, Plan, Sink, key_of};
+use super::taken::{KEPT, Taken};
+
+/// One dead letter, as `dead-letters list --json` shows it.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Letter {
+    pub reason: String,
+    pub sink: Option<String>,
+    pub correlation_id: Option<String>,
+}
+
+/// How many copies beyond the first of each event there may be.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Bounds {
+    /// At each sink, in the order of [`Sink::ALL`].
+    pub sinks: [u64; Sink::ALL.len()],
+    pub letters: u64,
+}
+
+/// What must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Violation {
+    /// Confirmed, due there, and not there.
+    Lost(Sink, EventId),
+    /// There, and no event that was published and is due there.
+    Invented(Sink, String),
+    /// Its first copy came after the first copy of a later one.
+    Reordered(Sink, EventId, u8),
+    TooManyCopies(Sink, u64, u64),
+    /// Confirmed, and neither deliverable nor a dead letter.
+    LetterLost(EventId, &'static str),
+    /// A dead letter of nothing that should be one.
+    LetterInvented(String),
+    /// The dead letter has another reason, or another sink, than its message was made for.
+    WrongReason(EventId, String),
+    TooManyLetters(u64, u64),
+}
+
+/// What one sink took, in figures.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    pub due: u64,
+    pub delivered: u64,
+    pub duplicates: u64,
+    pub bound: u64,
+    pub lost: u64,
+    pub reordered: u64,
+    pub invented: u64,
+    pub torn: u64,
+}
+
+/// What became of the events that can't be delivered, in figures.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct LetterRow {
+    pub due: u64,
+    pub found: u64,
+    pub duplicates: u64,
+    pub bound: u64,
+    pub lost: u64,
+    pub wrong: u64,
+}
+
+/// The judgement.
+#[derive(Debug)]
+pub struct Report {
+    /// In the order of [`Sink::ALL`].
+    pub sinks: Vec<Row>,
+    pub letters: LetterRow,
+    /// The first few of each kind and sink; empty: all is as it should be.
+    pub violations: Vec<Violation>,
+}
+
+/// Judges a run that is over, or as far as it went.
+pub fn check(plan: Plan, book: &Book, taken: [&Taken; Sink::ALL.len()], letters: &[Letter], bounds: &Bounds) -> Report {
+    let mut violations = Vec::new();
+    let sinks = Sink::ALL.into_iter().zip(taken).zip(bounds.sinks);
+    let sinks = sinks.map(|((sink, taken), bound)| sink_row(plan, book, sink, taken, bound, &mut violations)).collect();
+    let letters = letter_row(plan, book, letters, bounds.letters, &mut violations);
+    Report { sinks, letters, violations }
+}
+
+/// How many confirmed events are due at a sink, and are not there.
+pub fn missing(plan: Plan, book: &Book, sink: Sink, taken: &Taken) -> usize {
+    book.confirmed().filter(|&id| plan.is_due(id, sink) && !taken.has(id)).count()
+}
+
+/// How many dead letters are due.
+pub fn letters_due(plan: Plan, book: &Book) -> usize {
+    book.confirmed().filter(|&id| plan.cause(id.key).is_some_and(|cause| cause.id == id)).count()
+}
+
+fn sink_row(plan: Plan, book: &Book, sink: Sink, taken: &Taken, bound: u64, violations: &mut Vec<Violation>) -> Row {
+    let (mut due, mut lost) = (0, Few::of(violations));
+    for id in book.confirmed().filter(|&id| plan.is_due(id, sink)) {
+        due += 1;
+        if !taken.has(id) {
+            lost.add(|| Violation::Lost(sink, id));
+        }
+    }
+    let lost = lost.count;
+
+    violations.extend(taken.strange.first.iter().map(|body| Violation::Invented(sink, body.clone())));
+    let mut invented = Few::of(violations);
+    for id in taken.events().filter(|&id| !book.is_published(id) || !plan.is_due(id, sink)) {
+        invented.add(|| Violation::Invented(sink, id.to_string()));
+    }
+    let invented = invented.count + taken.strange.count;
+
+    let reordered = taken.reordered.first.iter().map(|&(id, after)| Violation::Reordered(sink, id, after));
+    violations.extend(reordered);
+    let duplicates = taken.duplicates();
+    if duplicates > bound {
+        violations.push(Violation::TooManyCopies(sink, duplicates, bound));
+    }
+    let (delivered, reordered, torn) = (taken.distinct, taken.reordered.count, taken.torn);
+    Row { due, delivered, duplicates, bound, lost, reordered, invented, torn }
+}
+
+fn letter_row(plan: Plan, book: &Book, letters: &[Letter], bound: u64, violations: &mut Vec<Violation>) -> LetterRow {
+    let mut row = LetterRow { bound, ..LetterRow::default() };
+    let mut found = HashSet::new();
+    let mut wrong = Few::of(violations);
+    for letter in letters {
+        let cause = letter.correlation_id.as_deref().and_then(key_of).and_then(|key| plan.cause(key));
+        let Some(cause) = cause.filter(|cause| book.is_published(cause.id)) else {
+            wrong.add(|| Violation::LetterInvented(format!("{letter:?}")));
+            continue;
+        };
+        if letter.reason != cause.reason || letter.sink.as_deref() != cause.sink.map(Sink::name) {
+            wrong.add(|| Violation::WrongReason(cause.id, format!("{letter:?}, not {cause:?}")));
+        } else if !found.insert(cause.id) {
+            row.duplicates += 1;
+        }
+    }
+    row.wrong = wrong.count;
+    row.found = found.len() as u64;
+
+    let mut lost = Few::of(violations);
+    for id in book.confirmed() {
+        if let Some(cause) = plan.cause(id.key).filter(|cause| cause.id == id) {
+            row.due += 1;
+            if !found.contains(&id) {
+                lost.add(|| Violation::LetterLost(id, cause.reason));
+            }
+        }
+    }
+    row.lost = lost.count;
+    if row.duplicates > bound {
+        violations.push(Violation::TooManyLetters(row.duplicates, bound));
+    }
+    row
+}
+
+/// Keeps the first few violations of a kind, and counts all.
+struct Few<'a> {
+    violations: &'a mut Vec<Violation>,
+    count: u64,
+}
+
+impl<'a> Few<'a> {
+    fn of(violations: &'a mut Vec<Violation>) -> Self {
+        Self { violations, count: 0 }
+    }
+
+    fn add(&mut self, violation: impl FnOnce() -> Violation) {
+        if self.count < KEPT as u64 {
+            self.violations.push(violation());
+        }
+        self.count += 1;
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "event {} of key {}", self.seq, self.key)
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(sink, id) => write!(f, "{}: {id} was confirmed and is lost", sink.name()),
+            Self::Invented(sink, what) => write!(f, "{}: what nobody sent there: {what}", sink.name()),
+            Self::Reordered(sink, id, after) => {
+                write!(f, "{}: {id} came first after event {after} of that key", sink.name())
+            }
+            Self::TooManyCopies(sink, copies, bound) => {
+                write!(f, "{}: {copies} duplicates; at most {bound} can be of unknown ends", sink.name())
+            }
+            Self::LetterLost(id, reason) => write!(f, "dead letters: {id} should be there as {reason}"),
+            Self::LetterInvented(letter) => write!(f, "dead letters: of nothing that should be one: {letter}"),
+            Self::WrongReason(id, letter) => write!(f, "dead letters: {id} is there as {letter}"),
+            Self::TooManyLetters(copies, bound) => write!(f, "dead letters: {copies} duplicates of at most {bound}"),
+        }
+    }
+}

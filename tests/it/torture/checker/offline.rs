@@ -1,0 +1,228 @@
+//! The judge, given wrong records: it has to find each wrong, and nothing in a right one.
+
+use super::{Bounds, Letter, Report, Violation, check, letters_due, missing};
+use crate::torture::book::Book;
+use crate::torture::plan::{EventId, Plan, Sink};
+use crate::torture::taken::Taken;
+
+const KEYS: u32 = 2_000;
+
+/// A run in which everything went right; the tests spoil it.
+struct Run {
+    plan: Plan,
+    book: Book,
+    /// What each sink took, in this order.
+    took: [Vec<EventId>; 4],
+    letters: Vec<Letter>,
+    bounds: Bounds,
+}
+
+impl Run {
+    fn right() -> Self {
+        let plan = Plan::of(7);
+        let mut run = Self {
+            plan,
+            book: Book::default(),
+            took: Default::default(),
+            letters: Vec::new(),
+            bounds: Bounds::default(),
+        };
+        for key in 0..KEYS {
+            for id in (0..plan.length(key)).map(|seq| EventId { key, seq }) {
+                run.publish(id);
+                run.book.confirm(id);
+            }
+        }
+        run
+    }
+
+    /// Publishes an event, which arrives everywhere.
+    fn publish(&mut self, id: EventId) {
+        self.book.publish(id);
+        for (sink, took) in Sink::ALL.into_iter().zip(&mut self.took) {
+            if self.plan.is_due(id, sink) {
+                took.push(id);
+            }
+        }
+        if let Some(cause) = self.plan.cause(id.key).filter(|cause| cause.id == id) {
+            self.letters.push(Letter {
+                reason: cause.reason.to_owned(),
+                sink: cause.sink.map(|sink| sink.name().to_owned()),
+                correlation_id: Some(format!("torture-{}", id.key)),
+            });
+        }
+    }
+
+    fn report(&self) -> Report {
+        let taken = self.took.each_ref().map(|took| {
+            let mut taken = Taken::default();
+            for &id in took {
+                taken.take(id);
+            }
+            taken
+        });
+        check(self.plan, &self.book, taken.each_ref(), &self.letters, &self.bounds)
+    }
+
+    fn violations(&self) -> Vec<Violation> {
+        self.report().violations
+    }
+
+    /// Somewhere in the middle of what a sink took: the places of two events of one key that follow one another.
+    fn pair(&self, sink: usize) -> (usize, usize) {
+        let took = &self.took[sink];
+        let middle = took.len() / 2;
+        let first =
+            (middle..took.len() - 1).find(|&place| took[place].key == took[place + 1].key).expect("two of a key");
+        (first, first + 1)
+    }
+}
+
+#[test]
+fn a_right_run_has_no_violation() {
+    let report = Run::right().report();
+    assert_eq!(report.violations, []);
+    assert!(report.sinks.iter().all(|row| row.due > 500 && row.delivered == row.due && row.duplicates == 0));
+    assert!(report.letters.due > 20 && report.letters.found == report.letters.due, "{:?}", report.letters);
+}
+
+#[test]
+fn a_lost_event_is_found_at_each_sink() {
+    for (number, sink) in Sink::ALL.into_iter().enumerate() {
+        let mut run = Run::right();
+        let id = run.took[number].remove(300);
+        assert_eq!(run.violations(), [Violation::Lost(sink, id)]);
+    }
+}
+
+#[test]
+fn an_unconfirmed_event_may_be_there_or_not() {
+    let mut run = Run::right();
+    let key = (KEYS..2 * KEYS).find(|&key| run.plan.is_everywhere(key)).expect("such a key");
+    run.publish(EventId { key, seq: 0 });
+    assert_eq!(run.violations(), []);
+    run.took.iter_mut().for_each(|took| took.retain(|id| id.key != key));
+    assert_eq!(run.violations(), []);
+}
+
+#[test]
+fn an_invented_event_is_found() {
+    let mut run = Run::right();
+    let never_published = EventId { key: KEYS + 5, seq: 0 };
+    run.took[0].push(never_published);
+    assert_eq!(run.violations(), [Violation::Invented(Sink::Kafka, never_published.to_string())]);
+}
+
+#[test]
+fn an_event_at_a_sink_that_it_is_not_for_is_found() {
+    let mut run = Run::right();
+    let not_due = run.took[0].iter().copied().find(|&id| !run.plan.is_due(id, Sink::File)).expect("such an event");
+    run.took[3].push(not_due);
+    let violations = run.violations();
+    assert!(violations.contains(&Violation::Invented(Sink::File, not_due.to_string())), "{violations:?}");
+}
+
+#[test]
+fn a_body_of_no_event_is_found() {
+    let (run, mut taken) = (Run::right(), Taken::default());
+    for wrong in [
+        r#"{"correlationId":"torture-1","status":"GRANTED"}"#,
+        r#"{"correlationId":"other-1","status":"GRANTED","message":"0 "}"#,
+        r#"{"correlationId":"torture-1","status":"ERROR","message":"0 "}"#,
+        r#"{"correlationId":"torture-1","status":"GRANTED","message":"9 "}"#,
+    ] {
+        taken.take_body(run.plan, wrong.as_bytes());
+    }
+    assert_eq!((taken.strange.count, taken.copies, taken.torn), (4, 0, 0));
+    taken.take_body(run.plan, br#"{"correlationId":"torture-1","sta"#);
+    taken.take_body(run.plan, br#"{"correlationId":"torture-1","status":"GRANTED","message":"0 "}"#);
+    assert_eq!((taken.strange.count, taken.copies, taken.torn), (4, 1, 1));
+    let none = Taken::default();
+    let report = check(run.plan, &run.book, [&taken, &none, &none, &none], &run.letters, &run.bounds);
+    assert_eq!(report.sinks[0].invented, 4);
+}
+
+#[test]
+fn every_published_body_is_read_as_its_event() {
+    let plan = Plan::of(7);
+    let mut taken = Taken::default();
+    let ids: Vec<_> = (0..KEYS).flat_map(|key| (0..plan.length(key)).map(move |seq| EventId { key, seq })).collect();
+    for &id in ids.iter().filter(|&&id| plan.is_due(id, Sink::Kafka)) {
+        taken.take_body(plan, &plan.response(id).body);
+        assert!(taken.has(id), "{id}");
+    }
+    assert_eq!((taken.strange.count, taken.torn, taken.duplicates()), (0, 0, 0));
+}
+
+#[test]
+fn a_reordered_pair_is_found_at_each_sink() {
+    for (number, sink) in Sink::ALL.into_iter().enumerate() {
+        let mut run = Run::right();
+        let (first, second) = run.pair(number);
+        run.took[number].swap(first, second);
+        let (late, early) = (run.took[number][second], run.took[number][first]);
+        assert_eq!(run.violations(), [Violation::Reordered(sink, late, early.seq)]);
+    }
+}
+
+#[test]
+fn a_late_copy_is_a_duplicate_and_no_disorder() {
+    let mut run = Run::right();
+    let (first, _) = run.pair(0);
+    let again = run.took[0][first];
+    run.took[0].push(again);
+    run.bounds.sinks[0] = 1;
+    assert_eq!(run.violations(), []);
+    run.took[0].push(again);
+    assert_eq!(run.violations(), [Violation::TooManyCopies(Sink::Kafka, 2, 1)]);
+}
+
+#[test]
+fn a_lost_dead_letter_is_found() {
+    let mut run = Run::right();
+    let lost = run.letters.pop().expect("a letter");
+    let violations = run.violations();
+    assert!(matches!(&violations[..], [Violation::LetterLost(_, reason)] if *reason == lost.reason), "{violations:?}");
+}
+
+#[test]
+fn a_wrong_reason_or_sink_is_found() {
+    let spoils: [fn(&mut Letter); 2] =
+        [|letter| letter.reason = "gave_up".to_owned(), |letter| letter.sink = Some("archive".to_owned())];
+    for spoil in spoils {
+        let mut run = Run::right();
+        spoil(&mut run.letters[3]);
+        let violations = run.violations();
+        assert!(matches!(violations[..], [Violation::WrongReason(..), Violation::LetterLost(..)]), "{violations:?}");
+    }
+}
+
+#[test]
+fn a_dead_letter_of_a_good_event_is_found() {
+    let mut run = Run::right();
+    let good = (0..KEYS).find(|&key| run.plan.cause(key).is_none()).expect("a good key");
+    run.letters.push(Letter {
+        reason: "refused".to_owned(),
+        sink: Some("on_call".to_owned()),
+        correlation_id: Some(format!("torture-{good}")),
+    });
+    assert!(matches!(run.violations()[..], [Violation::LetterInvented(_)]));
+}
+
+#[test]
+fn repeated_dead_letters_are_counted() {
+    let mut run = Run::right();
+    run.letters.push(run.letters[0].clone());
+    assert_eq!(run.violations(), [Violation::TooManyLetters(1, 0)]);
+    run.bounds.letters = 1;
+    assert_eq!(run.violations(), []);
+}
+
+#[test]
+fn what_is_missing_is_counted_while_the_run_goes_on() {
+    let run = Run::right();
+    let none = Taken::default();
+    let due = run.book.confirmed().filter(|&id| run.plan.is_due(id, Sink::Webhook)).count();
+    assert_eq!(missing(run.plan, &run.book, Sink::Webhook, &none), due);
+    assert_eq!(letters_due(run.plan, &run.book), run.letters.len());
+}

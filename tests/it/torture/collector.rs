@@ -1,0 +1,138 @@
+//! Reads each sink with a client of its own, while the run goes on, and keeps no body.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{FieldTable, ShortString};
+
+use super::plan::{Plan, Sink};
+use super::publisher::Progress;
+use super::taken::Taken;
+use crate::support::VHost;
+use crate::support::kafka::Reader;
+
+/// Bytes of a file that are read at once.
+const CHUNK: u64 = 4 << 20;
+/// Records that are read at once.
+const RECORDS: usize = 5_000;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+/// Messages on their way to the consumer of the AMQP sink's queue.
+const PREFETCH: u16 = 2_000;
+
+/// What tells [`empty_queue`] that nothing more comes.
+pub const END: &[u8] = b"the end";
+
+/// What each sink took so far, in the order of [`Sink::ALL`].
+#[derive(Default)]
+pub struct Shelves([Mutex<Taken>; Sink::ALL.len()]);
+
+impl Shelves {
+    /// What is there of one sink.
+    pub fn of(&self, sink: Sink) -> std::sync::MutexGuard<'_, Taken> {
+        self.0[sink as usize].lock().expect("no holder panics")
+    }
+}
+
+/// The log of the topic, and the two files.
+pub struct Collector<'a> {
+    pub plan: Plan,
+    pub shelves: &'a Shelves,
+    pub progress: &'a Progress,
+    pub topic: Reader,
+    pub journal: Tail,
+    pub archive: Tail,
+}
+
+impl Collector<'_> {
+    /// Reads what comes for as long as that takes.
+    pub async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let done = AtomicBool::new(false);
+        let work = async {
+            let came_to = work.await;
+            done.store(true, SeqCst);
+            came_to
+        };
+        let reading = async {
+            while !done.load(SeqCst) {
+                let read = self.topic.take(RECORDS).await;
+                self.shelve(&read);
+                self.read_files(CHUNK);
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+            }
+        };
+        tokio::join!(work, reading).0
+    }
+
+    /// Reads all that is there, when nothing more comes.
+    pub async fn finish(&mut self) {
+        while !self.topic.is_at_end().await {
+            let read = self.topic.take(RECORDS).await;
+            self.shelve(&read);
+        }
+        self.read_files(u64::MAX);
+    }
+
+    fn shelve(&self, read: &[crate::support::kafka::Record]) {
+        let mut taken = self.shelves.of(Sink::Kafka);
+        for record in read {
+            taken.take_body(self.plan, &record.body);
+        }
+        self.progress.paid.store(taken.distinct, SeqCst);
+    }
+
+    fn read_files(&mut self, at_most: u64) {
+        let plan = self.plan;
+        for (sink, file) in [(Sink::Webhook, &mut self.journal), (Sink::File, &mut self.archive)] {
+            let mut taken = self.shelves.of(sink);
+            file.read(at_most, |line| taken.take_body(plan, line));
+        }
+    }
+}
+
+/// A file that grows, line by line.
+pub struct Tail {
+    path: PathBuf,
+    read: u64,
+}
+
+impl Tail {
+    pub fn of(path: PathBuf) -> Self {
+        Self { path, read: 0 }
+    }
+
+    /// Gives out the whole lines that were added, from about so many bytes.
+    fn read(&mut self, at_most: u64, mut each: impl FnMut(&[u8])) {
+        let Ok(mut file) = File::open(&self.path) else { return };
+        let mut added = Vec::new();
+        file.seek(SeekFrom::Start(self.read)).expect("the place");
+        file.take(at_most).read_to_end(&mut added).expect("the lines");
+        let Some(end) = added.iter().rposition(|&byte| byte == b'\n') else { return };
+        self.read += end as u64 + 1;
+        added[..end].split(|&byte| byte == b'\n').for_each(&mut each);
+    }
+}
+
+/// Takes everything that comes to the AMQP sink's queue, until [`END`]. For when no fault is to come: a message that the broker
+/// gives out twice would look like two.
+pub async fn empty_queue(plan: Plan, shelves: &Shelves, vhost: &VHost, queue: &str) {
+    let channel = vhost.channel().await;
+    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.expect("a prefetch");
+    let (tag, options) = (ShortString::from("torture"), BasicConsumeOptions::default());
+    let consumer = channel.basic_consume(queue.into(), tag, options, FieldTable::default()).await;
+    let mut consumer = consumer.expect("a consumer");
+    loop {
+        let delivery = consumer.next().await.expect("a queue that is there").expect("a message");
+        delivery.ack(BasicAckOptions::default()).await.expect("acknowledged");
+        if delivery.data == END {
+            return;
+        }
+        shelves.of(Sink::Amqp).take_body(plan, &delivery.data);
+    }
+}

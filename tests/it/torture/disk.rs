@@ -1,0 +1,55 @@
+//! A small disk below the relay's data directory, so that it can be filled without harm to anything else: a tmpfs, which takes
+//! root to mount.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Room for what the relay keeps besides the events, in bytes.
+const BASE: u64 = 24 << 20;
+/// The file sink gets half of the events, at less than this each, in bytes.
+const AN_EVENT: u64 = 400;
+
+/// Unmounted when dropped.
+pub struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts one there, with room for what so many events make; or says why it can't.
+    pub fn mount(path: &Path, events: u64) -> Result<Self, String> {
+        fs::create_dir_all(path).expect("the data directory");
+        let size = format!("size={},mode=700", BASE + events * AN_EVENT);
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).output();
+        let mounted = mounted.map_err(|error| format!("mount: {error}"))?;
+        if !mounted.status.success() {
+            return Err(String::from_utf8_lossy(&mounted.stderr).trim().to_owned());
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Takes all the room there is.
+    pub fn fill(&self) {
+        let mut filler = File::create(self.filler()).expect("a file");
+        for step in [1 << 20, 4 << 10, 1] {
+            let zeros = vec![0; step];
+            while filler.write_all(&zeros).is_ok() {}
+        }
+    }
+
+    pub fn free(&self) {
+        fs::remove_file(self.filler()).expect("the filler");
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a process that is being killed may still have a file open.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.path).output();
+    }
+}

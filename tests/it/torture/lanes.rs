@@ -1,0 +1,239 @@
+//! Carries out the faults: one sequence for each victim, beside one another. Of each fault it is noted whether it hit work in flight.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use super::disk::SmallDisk;
+use super::plan::Sink;
+use super::probe::Probe;
+use super::publisher::{Progress, STANDSTILL};
+use super::receiver::{Mood, Receiver};
+use super::schedule::{Fault, Schedule, Strike, Tally, Victim};
+use crate::support::rabbit::VHost;
+use crate::support::services::Private;
+use crate::support::{Home, Relay};
+
+/// What a relay gets to finish what is in flight when it is stopped: `shutdown_grace` of its configuration.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// For so long a fault waits for work to hit.
+const WORK_WITHIN: Duration = Duration::from_mins(1);
+/// Deliveries to Kafka between two faults of one victim.
+const BETWEEN_FAULTS: u64 = 100;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// Everything that can be made to fail.
+pub struct Lanes<'a> {
+    pub home: &'a Home,
+    pub disk: Option<&'a SmallDisk>,
+    pub brokers: &'a Private,
+    /// The source's virtual host and user, and the AMQP sink's.
+    pub source: (&'a VHost, &'a str),
+    pub sink: (&'a VHost, &'a str),
+    pub receiver: &'a Receiver,
+    pub progress: &'a Progress,
+    pub probe: Probe,
+    pub began: Instant,
+    pub tally: Mutex<Tally>,
+    /// When next to nothing was delivered for a minute, although no single fault lasts nearly as long.
+    pub standstills: Mutex<Vec<String>>,
+    /// Stops that took all of their grace, and may have left attempts unanswered.
+    pub cut_short: AtomicU64,
+}
+
+impl<'a> Lanes<'a> {
+    /// All of them, to their ends. Back with the relay that runs then.
+    pub async fn run(&self, schedule: &Schedule, relay: Relay<'a>) -> Relay<'a> {
+        self.probe.look_at(&relay).await;
+        let (relay, (), (), ()) = tokio::join!(
+            self.strike_relay(schedule.against(Victim::Relay), relay),
+            self.strike_rabbit(schedule.against(Victim::Rabbit)),
+            self.strike_kafka(schedule.against(Victim::Kafka)),
+            self.strike_webhook(schedule.against(Victim::Webhook)),
+        );
+        relay
+    }
+
+    async fn strike_relay(&self, strikes: &[Strike], mut relay: Relay<'a>) -> Relay<'a> {
+        let mut seen = 0;
+        for &Strike { fault, after, lasts } in strikes {
+            self.wait_for(after, &mut seen).await;
+            let mut hit = self.works(None).await;
+            assert!(relay.runs(), "the relay ended by itself, before: {}", fault.name());
+            match fault {
+                Fault::Kill => {
+                    relay.kill();
+                    tokio::time::sleep(lasts / 4).await;
+                    relay = self.home.start();
+                }
+                Fault::Terminate => {
+                    let began = Instant::now();
+                    relay.stop().await;
+                    self.cut_short.fetch_add(u64::from(began.elapsed() >= GRACE), SeqCst);
+                    relay = self.home.start();
+                }
+                Fault::Freeze => {
+                    relay.signal("STOP");
+                    tokio::time::sleep(lasts).await;
+                    relay.signal("CONT");
+                }
+                Fault::FullDisk | Fault::KillOnFullDisk => {
+                    let disk = self.disk.expect("left out of the schedule where there is none");
+                    let before = self.probe.failures(Sink::File).await.unwrap_or_default();
+                    disk.fill();
+                    hit = self.fails_more_than(before).await;
+                    tokio::time::sleep(lasts).await;
+                    if fault == Fault::KillOnFullDisk {
+                        relay.kill();
+                        disk.free();
+                        relay = self.home.start();
+                    } else {
+                        disk.free();
+                    }
+                }
+                other => unreachable!("{} is not done to the relay", other.name()),
+            }
+            self.probe.look_at(&relay).await;
+            self.note(fault, hit);
+        }
+        relay
+    }
+
+    async fn strike_rabbit(&self, strikes: &[Strike]) {
+        let mut seen = 0;
+        for &Strike { fault, after, lasts } in strikes {
+            self.wait_for(after, &mut seen).await;
+            let hit = self.works(None).await || self.progress.unconfirmed.load(SeqCst) > 0;
+            match fault {
+                Fault::RabbitRestart => self.brokers.stop("rabbitmq").await,
+                Fault::RabbitKill => self.brokers.kill("rabbitmq").await,
+                Fault::RabbitPause => {
+                    self.brokers.pause("rabbitmq").await;
+                    tokio::time::sleep(lasts).await;
+                    self.brokers.resume("rabbitmq").await;
+                }
+                Fault::SourceCut => self.source.0.close_connection_of(self.source.1).await,
+                Fault::SinkCut => self.sink.0.close_connection_of(self.sink.1).await,
+                other => unreachable!("{} is not done to RabbitMQ", other.name()),
+            }
+            // One that runs is left alone.
+            self.brokers.start("rabbitmq").await;
+            self.note(fault, hit);
+        }
+    }
+
+    async fn strike_kafka(&self, strikes: &[Strike]) {
+        let mut seen = 0;
+        for &Strike { fault, after, lasts } in strikes {
+            self.wait_for(after, &mut seen).await;
+            let hit = self.works(Some(Sink::Kafka)).await;
+            match fault {
+                Fault::KafkaRestart => self.brokers.stop("kafka").await,
+                Fault::KafkaKill => self.brokers.kill("kafka").await,
+                Fault::KafkaPause => {
+                    self.brokers.pause("kafka").await;
+                    tokio::time::sleep(lasts).await;
+                    self.brokers.resume("kafka").await;
+                }
+                other => unreachable!("{} is not done to Kafka", other.name()),
+            }
+            self.brokers.start("kafka").await;
+            self.note(fault, hit);
+        }
+    }
+
+    async fn strike_webhook(&self, strikes: &[Strike]) {
+        let mut seen = 0;
+        for &Strike { fault, after, lasts } in strikes {
+            self.wait_for(after, &mut seen).await;
+            let worked = self.works(Some(Sink::Webhook)).await;
+            let before = self.receiver.received();
+            self.receiver.set(match fault {
+                Fault::WebhookDown => Mood::Down,
+                Fault::WebhookSlow => Mood::Slow,
+                Fault::WebhookSilent => Mood::Silent,
+                Fault::WebhookFailing => Mood::Failing,
+                Fault::WebhookBusy => Mood::Busy,
+                Fault::WebhookCutting => Mood::Cutting,
+                other => unreachable!("{} is not done to the webhook", other.name()),
+            });
+            tokio::time::sleep(lasts).await;
+            // Nobody is there to receive anything while it is down.
+            let hit = if fault == Fault::WebhookDown { worked } else { self.receives_more_than(before).await };
+            self.receiver.set(Mood::Well);
+            self.note(fault, hit);
+        }
+    }
+
+    /// Waits until so many events were published, and then a while for some deliveries since this victim's last fault: faults
+    /// that follow one another too closely find everything at a standstill.
+    async fn wait_for(&self, published: u64, delivered: &mut u64) {
+        let (mut seen, mut last_went_on) = (0, Instant::now());
+        while seen < published {
+            let now = self.progress.published.load(SeqCst);
+            if now > seen {
+                (seen, last_went_on) = (now, Instant::now());
+            }
+            assert!(
+                last_went_on.elapsed() < STANDSTILL,
+                "publishing has not gone on for {STANDSTILL:?}, after {seen} events"
+            );
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        let deadline = Instant::now() + WORK_WITHIN;
+        while self.progress.paid.load(SeqCst) < *delivered + BETWEEN_FAULTS && Instant::now() < deadline {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        let now = self.progress.paid.load(SeqCst);
+        if now < *delivered + BETWEEN_FAULTS {
+            let (few, seconds) = (now - *delivered, WORK_WITHIN.as_secs());
+            let before = self.began.elapsed().as_secs();
+            self.standstills.lock().expect("no holder panics").push(format!(
+                "a standstill: {few} events came to Kafka in the {seconds} s before second {before}, with others waiting"
+            ));
+        }
+        *delivered = now;
+    }
+
+    /// Whether deliveries are in flight, to that sink or any: waits a while for some.
+    async fn works(&self, sink: Option<Sink>) -> bool {
+        let deadline = Instant::now() + WORK_WITHIN;
+        while self.probe.in_flight(sink).await.unwrap_or_default() == 0 {
+            if Instant::now() > deadline {
+                return false;
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        true
+    }
+
+    /// Whether more attempts have failed at the file sink: waits a while for one.
+    async fn fails_more_than(&self, before: u64) -> bool {
+        let deadline = Instant::now() + WORK_WITHIN;
+        while self.probe.failures(Sink::File).await.unwrap_or_default() <= before {
+            if Instant::now() > deadline {
+                return false;
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        true
+    }
+
+    /// Whether the webhook has received more requests than that: waits a while for one.
+    async fn receives_more_than(&self, before: u64) -> bool {
+        let deadline = Instant::now() + WORK_WITHIN;
+        while self.receiver.received() <= before && Instant::now() < deadline {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        self.receiver.received() > before
+    }
+
+    fn note(&self, fault: Fault, hit: bool) {
+        let (seconds, published) = (self.began.elapsed().as_secs(), self.progress.published.load(SeqCst));
+        let nothing = if hit { "" } else { " (hit nothing)" };
+        let owed = self.progress.lead();
+        println!("torture: {seconds:>4} s, {published:>7} events, {owed:>4} owed to Kafka: {}{nothing}", fault.name());
+        self.tally.lock().expect("no holder panics").count(fault, hit);
+    }
+}

@@ -1,0 +1,48 @@
+//! Torture: everything that can fail does, again and again and at once, while REGARDS goes on publishing. Then a judge compares
+//! what was confirmed to REGARDS with what each destination took.
+//!
+//! `make test` has a run of about a minute in it; `make torture SEED=7 EVENTS=1000000` is a long one. [`settings`] says what a
+//! run is made of, [`plan`] what is published and what has to become of it, [`publisher`] how; [`schedule`] which faults come, and
+//! [`lanes`] what they do; [`receiver`] is the webhook, [`collector`] reads all destinations; [`run`] is the
+//! whole of it, and [`checker`] judges, within [`bounds`].
+
+mod book;
+mod bounds;
+mod checker;
+mod collector;
+mod disk;
+mod lanes;
+mod plan;
+mod probe;
+mod publisher;
+mod receiver;
+mod run;
+mod schedule;
+mod settings;
+mod table;
+mod taken;
+mod world;
+
+use settings::Settings;
+use world::World;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_invented_or_reordered_whatever_fails() {
+    let settings = Settings::from_environment();
+    println!("torture: seed {}; this run again: {settings}", settings.seed);
+    let _repeat = Repeat(&settings);
+    let mut world = World::new(&settings).await;
+    let wrong = Box::pin(run::run(&settings, &mut world)).await;
+    assert!(wrong.is_empty(), "with seed {}:\n{}", settings.seed, wrong.join("\n"));
+}
+
+/// Says how to repeat a run that fails, wherever it does.
+struct Repeat<'a>(&'a Settings);
+
+impl Drop for Repeat<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("torture: failed with seed {}; this run again: {}", self.0.seed, self.0);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Which events there are, and what has to become of each: a pure function of the seed, so that nobody has to remember a body.
+//!
+//! A key is one `correlationId` of one tenant, with up to [`MOST_EVENTS`] events that are published in the order of their
+//! sequence numbers. A few keys are there to fail: a message that can't be read, an event that the webhook refuses.
+
+use fastrand::Rng;
+use serde_json::json;
+
+use crate::support::Response;
+
+/// Events of one key, at most.
+pub const MOST_EVENTS: usize = 8;
+
+/// A webhook refuses what has this in its message.
+pub const REFUSE: &str = "(never take this)";
+
+const TENANTS: u64 = 12;
+const PREFIX: &str = "torture-";
+
+/// The destinations, each read by a client of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sink {
+    Kafka,
+    Webhook,
+    Amqp,
+    File,
+}
+
+impl Sink {
+    pub const ALL: [Self; 4] = [Self::Kafka, Self::Webhook, Self::Amqp, Self::File];
+
+    /// As it is called in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kafka => "pipeline",
+            Self::Webhook => "on_call",
+            Self::Amqp => "partner",
+            Self::File => "archive",
+        }
+    }
+}
+
+/// One event: the key's number, and its place among the events of the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId {
+    pub key: u32,
+    pub seq: u8,
+}
+
+/// What a key is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Ordinary,
+    /// Its only message is no JSON.
+    NotJson,
+    /// Its only message has a status of no family.
+    UnknownStatus,
+    /// The webhook refuses its second event; the others are as good as any.
+    Refused,
+}
+
+/// The dead letter that one event of a key becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cause {
+    pub id: EventId,
+    pub reason: &'static str,
+    pub sink: Option<Sink>,
+}
+
+/// All events of one seed.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    seed: u64,
+}
+
+impl Plan {
+    pub fn of(seed: u64) -> Self {
+        Self { seed }
+    }
+
+    /// How many events a key has.
+    pub fn length(self, key: u32) -> u8 {
+        match self.life(key) {
+            Life::Ordinary => self.draw(key, "length").u8(2..=8),
+            Life::NotJson | Life::UnknownStatus => 1,
+            Life::Refused => 4,
+        }
+    }
+
+    pub fn status(self, id: EventId) -> &'static str {
+        match (self.life(id.key), id.seq) {
+            (Life::UnknownStatus, _) => "DONE",
+            (_, 0) => "GRANTED",
+            (Life::Refused, 1) => "ERROR",
+            (Life::Refused, 2) => "DENIED",
+            (_, seq) => {
+                let mut rng = self.draw(id.key, "status");
+                let draws = (0..seq).map(|_| rng.usize(..4));
+                ["SUCCESS", "SUCCESS", "ERROR", "DENIED"][draws.last().unwrap_or_default()]
+            }
+        }
+    }
+
+    pub fn tenant(self, key: u32) -> String {
+        let number = self.draw(key, "tenant").u64(..TENANTS);
+        let group = ["plain", "partner", "archive", "every"][self.group(key)];
+        format!("{group}-{number}")
+    }
+
+    /// Whether this event has to reach that sink.
+    pub fn is_due(self, id: EventId, sink: Sink) -> bool {
+        let life = self.life(id.key);
+        if matches!(life, Life::NotJson | Life::UnknownStatus) {
+            return false;
+        }
+        match sink {
+            Sink::Kafka => true,
+            Sink::Webhook => matches!(self.status(id), "ERROR" | "DENIED") && (life, id.seq) != (Life::Refused, 1),
+            Sink::Amqp => matches!(self.group(id.key), 1 | 3),
+            Sink::File => matches!(self.group(id.key), 2 | 3),
+        }
+    }
+
+    /// Whether the events of this key reach every sink.
+    pub fn is_everywhere(self, key: u32) -> bool {
+        let due = |sink| (0..self.length(key)).any(|seq| self.is_due(EventId { key, seq }, sink));
+        Sink::ALL.into_iter().all(due)
+    }
+
+    /// The dead letter that has to come of a key.
+    pub fn cause(self, key: u32) -> Option<Cause> {
+        let cause = |seq, reason, sink| Some(Cause { id: EventId { key, seq }, reason, sink });
+        match self.life(key) {
+            Life::Ordinary => None,
+            Life::NotJson => cause(0, "not_json", None),
+            Life::UnknownStatus => cause(0, "unknown_status", None),
+            Life::Refused => cause(1, "refused", Some(Sink::Webhook)),
+        }
+    }
+
+    /// The message to publish.
+    pub fn response(self, id: EventId) -> Response {
+        let (life, correlation_id) = (self.life(id.key), correlation_id(id.key));
+        if life == Life::NotJson {
+            let mut response = Response::with_body(&self.tenant(id.key), format!("correlationId={correlation_id}"));
+            response.correlation_id = Some(correlation_id);
+            return response;
+        }
+        let refuse = if (life, id.seq) == (Life::Refused, 1) { REFUSE } else { "" };
+        let body = json!({
+            "correlationId": correlation_id,
+            "productId": format!("product of {correlation_id}"),
+            "responseStatus": self.status(id),
+            "message": format!("{} {refuse}", id.seq),
+        });
+        Response::with_body(&self.tenant(id.key), body.to_string())
+    }
+
+    fn life(self, key: u32) -> Life {
+        match self.draw(key, "life").u32(..1_000) {
+            0..=3 => Life::NotJson,
+            4..=7 => Life::UnknownStatus,
+            8..=17 => Life::Refused,
+            _ => Life::Ordinary,
+        }
+    }
+
+    fn group(self, key: u32) -> usize {
+        self.draw(key, "group").usize(..4)
+    }
+
+    /// Randomness of its own for each property of each key.
+    fn draw(self, key: u32, what: &str) -> Rng {
+        let parts = [&self.seed.to_le_bytes()[..], &key.to_le_bytes(), what.as_bytes()].concat();
+        Rng::with_seed(xxhash_rust::xxh3::xxh3_64(&parts))
+    }
+}
+
+/// The id of the event that a sink took, by its `correlationId` and `message`.
+pub fn id_of(correlation_id: &str, message: &str) -> Option<EventId> {
+    let seq = message.split(' ').next()?.parse().ok()?;
+    Some(EventId { key: key_of(correlation_id)?, seq }).filter(|id| usize::from(id.seq) < MOST_EVENTS)
+}
+
+pub fn key_of(correlation_id: &str) -> Option<u32> {
+    correlation_id.strip_prefix(PREFIX)?.parse().ok()
+}
+
+fn correlation_id(key: u32) -> String {
+    format!("{PREFIX}{key}")
+}

@@ -1,0 +1,191 @@
+//! REGARDS under load: many keys at once, the events of each in order, with publisher confirms, through every restart.
+//!
+//! What was not confirmed when a channel broke may have reached the queue or not. Its key is retired: had it further events,
+//! nobody could say where in their order the uncertain one belongs.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use futures_util::FutureExt;
+use lapin::{Channel, Confirmation, PublisherConfirm};
+use tokio::time::MissedTickBehavior;
+
+use super::book::Book;
+use super::plan::{EventId, Plan, Sink};
+use crate::support::VHost;
+use crate::support::regards::send;
+
+/// Keys that are in the middle of their events.
+const ACTIVE: usize = 60;
+/// Publishes waiting for their confirm.
+const WINDOW: usize = 256;
+/// Confirmed events that Kafka may not have yet: more than can be delivered in a few seconds would only make the run longer.
+const LEAD: u64 = 4_000;
+/// A relay that stands still so long, never to go on again perhaps: the run ends.
+pub const STANDSTILL: Duration = Duration::from_mins(5);
+const TICKS_A_SECOND: u32 = 50;
+const FRESH_TRIES: usize = 5;
+/// A broker that is paused confirms late; one that needs so long is broken.
+const CONFIRM_WITHIN: Duration = Duration::from_mins(1);
+
+/// What everybody may look at while publishing goes on.
+#[derive(Default)]
+pub struct Progress {
+    pub book: Mutex<Book>,
+    pub published: AtomicU64,
+    /// Publishes that are not confirmed, on a channel that works.
+    pub unconfirmed: AtomicU64,
+    /// Confirmed events that are due at Kafka, and those that are there.
+    pub owed: AtomicU64,
+    pub paid: AtomicU64,
+    /// There are no more faults to come.
+    pub faults_over: AtomicBool,
+}
+
+impl Progress {
+    /// How many confirmed events Kafka doesn't have yet, about.
+    pub fn lead(&self) -> u64 {
+        self.owed.load(SeqCst).saturating_sub(self.paid.load(SeqCst))
+    }
+}
+
+/// The one who publishes.
+pub struct Publisher<'a> {
+    plan: Plan,
+    progress: &'a Progress,
+    vhost: &'a VHost,
+    channel: Channel,
+    rng: Rng,
+    /// The next event of each active key.
+    active: Vec<EventId>,
+    next_key: u32,
+    waiting: VecDeque<(EventId, PublisherConfirm)>,
+}
+
+impl<'a> Publisher<'a> {
+    pub async fn new(seed: u64, plan: Plan, progress: &'a Progress, vhost: &'a VHost) -> Self {
+        let (channel, rng) = (vhost.channel().await, Rng::with_seed(seed));
+        Self { plan, progress, vhost, channel, rng, active: Vec::new(), next_key: 0, waiting: VecDeque::new() }
+    }
+
+    /// Publishes `rate` events a second, until there were `events` of them and the faults are over.
+    pub async fn run(&mut self, events: u64, rate: u64) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / TICKS_A_SECOND);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut wanted = 0;
+        let mut last_went_on = Instant::now();
+        while self.progress.published.load(SeqCst) < events || !self.progress.faults_over.load(SeqCst) {
+            ticks.tick().await;
+            if self.progress.lead() < LEAD {
+                (wanted, last_went_on) = (wanted + rate, Instant::now());
+            }
+            assert!(
+                last_went_on.elapsed() < STANDSTILL,
+                "for {STANDSTILL:?}, {LEAD} events and more are owed to Kafka"
+            );
+            for _ in 0..wanted / u64::from(TICKS_A_SECOND) {
+                let id = self.next();
+                self.publish(id).await;
+            }
+            wanted %= u64::from(TICKS_A_SECOND);
+            self.take_confirms(WINDOW).await;
+        }
+        self.take_confirms(0).await;
+    }
+
+    /// Publishes a key whose events reach every sink; back with its number when all of them are confirmed. A channel that broke
+    /// unnoticed takes one such key with it.
+    pub async fn publish_everywhere(&mut self) -> u32 {
+        for _ in 0..FRESH_TRIES {
+            while !self.plan.is_everywhere(self.next_key) {
+                self.next_key += 1;
+            }
+            let (key, length) = (self.next_key, self.plan.length(self.next_key));
+            self.next_key += 1;
+            let mut sent = 0;
+            while sent < length && self.publish(EventId { key, seq: sent }).await {
+                sent += 1;
+            }
+            self.take_confirms(0).await;
+            let book = self.progress.book.lock().expect("no holder panics");
+            if (0..length).all(|seq| book.is_confirmed(EventId { key, seq })) {
+                return key;
+            }
+        }
+        panic!("with no fault any more, {FRESH_TRIES} fresh keys were not confirmed");
+    }
+
+    /// Any of the active keys goes on.
+    fn next(&mut self) -> EventId {
+        while self.active.len() < ACTIVE {
+            self.active.push(EventId { key: self.next_key, seq: 0 });
+            self.next_key += 1;
+        }
+        let place = self.rng.usize(..self.active.len());
+        let id = self.active[place];
+        if id.seq + 1 < self.plan.length(id.key) {
+            self.active[place].seq += 1;
+        } else {
+            self.active.swap_remove(place);
+        }
+        id
+    }
+
+    /// False: the channel was broken.
+    async fn publish(&mut self, id: EventId) -> bool {
+        self.progress.book.lock().expect("no holder panics").publish(id);
+        self.progress.published.fetch_add(1, SeqCst);
+        if let Ok(confirm) = send(&self.channel, &self.plan.response(id)).await {
+            self.waiting.push_back((id, confirm));
+            self.progress.unconfirmed.store(self.waiting.len() as u64, SeqCst);
+            return true;
+        }
+        self.begin_anew(id).await;
+        false
+    }
+
+    /// Takes the confirms that are there, and waits for others until at most so many are missing.
+    async fn take_confirms(&mut self, missing: usize) {
+        while let Some((id, mut confirm)) = self.waiting.pop_front() {
+            let confirmed = if self.waiting.len() >= missing {
+                tokio::time::timeout(CONFIRM_WITHIN, confirm).await.is_ok_and(is_ack)
+            } else if let Some(confirmed) = (&mut confirm).now_or_never() {
+                is_ack(confirmed)
+            } else {
+                self.waiting.push_front((id, confirm));
+                break;
+            };
+            if confirmed { self.confirm(id) } else { self.begin_anew(id).await }
+        }
+        self.progress.unconfirmed.store(self.waiting.len() as u64, SeqCst);
+    }
+
+    fn confirm(&self, id: EventId) {
+        self.progress.book.lock().expect("no holder panics").confirm(id);
+        if self.plan.is_due(id, Sink::Kafka) {
+            self.progress.owed.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// The channel is broken, which this event shows: retires the keys of all that it leaves unconfirmed.
+    async fn begin_anew(&mut self, id: EventId) {
+        let mut retired = HashSet::from([id.key]);
+        for (id, confirm) in std::mem::take(&mut self.waiting) {
+            if confirm.now_or_never().is_some_and(is_ack) {
+                self.confirm(id);
+            } else {
+                retired.insert(id.key);
+            }
+        }
+        self.active.retain(|id| !retired.contains(&id.key));
+        self.progress.unconfirmed.store(0, SeqCst);
+        self.channel = self.vhost.channel_when_back().await;
+    }
+}
+
+fn is_ack(confirmed: lapin::Result<Confirmation>) -> bool {
+    confirmed.is_ok_and(|confirmation| confirmation.is_ack())
+}

@@ -1,0 +1,233 @@
+//! The webhook of the torture: plain HTTP by hand, so that it can do what a well-behaved server library never would, and knows
+//! of every answer whether it got out.
+//!
+//! What it takes is in its journal, fsynced, before it answers. A request that it took and did not answer is one whose end the
+//! relay can't know: it may come again, and is counted.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::plan::REFUSE;
+
+const MOST_BYTES: usize = 1 << 20;
+const MOST_HEADERS: usize = 64;
+
+/// What it does with requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    Well,
+    /// Answers after half a second and more.
+    Slow,
+    /// Takes them, and never answers.
+    Silent,
+    /// 500.
+    Failing,
+    /// 429, come back in a second.
+    Busy,
+    /// Cuts the connection, every other time after having taken the request.
+    Cutting,
+    /// Nobody listens, and every connection is cut.
+    Down,
+}
+
+/// The server. Down when dropped.
+pub struct Receiver {
+    shared: Arc<Shared>,
+    port: u16,
+    server: tokio::task::JoinHandle<()>,
+}
+
+struct Shared {
+    mood: watch::Sender<Mood>,
+    journal: mpsc::UnboundedSender<(Vec<u8>, oneshot::Sender<()>)>,
+    /// Requests that were read whole.
+    received: AtomicU64,
+    /// Requests that were taken, and whose answer did not get out.
+    unknown: AtomicU64,
+}
+
+impl Receiver {
+    /// One that is well, with its journal at that path.
+    pub async fn start(journal: &Path) -> Self {
+        let shared = Arc::new(Shared {
+            mood: watch::Sender::new(Mood::Well),
+            journal: keep_journal(journal.to_owned()),
+            received: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
+        });
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let server = tokio::spawn(serve(Arc::clone(&shared), listener, address));
+        Self { shared, port: address.port(), server }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/hooks/regards", self.port)
+    }
+
+    pub fn set(&self, mood: Mood) {
+        self.shared.mood.send_replace(mood);
+    }
+
+    pub fn received(&self) -> u64 {
+        self.shared.received.load(SeqCst)
+    }
+
+    pub fn unknown(&self) -> u64 {
+        self.shared.unknown.load(SeqCst)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.set(Mood::Down);
+        self.server.abort();
+    }
+}
+
+/// A thread that appends bodies, one a line, and says of each when it is on disk; one fsync for all that wait.
+fn keep_journal(path: PathBuf) -> mpsc::UnboundedSender<(Vec<u8>, oneshot::Sender<()>)> {
+    let (give, mut take) = mpsc::unbounded_channel::<(Vec<u8>, oneshot::Sender<()>)>();
+    std::thread::spawn(move || {
+        let mut file = File::create(path).expect("a journal");
+        while let Some((mut lines, first)) = take.blocking_recv() {
+            lines.push(b'\n');
+            let mut waiting = vec![first];
+            while let Ok((body, next)) = take.try_recv() {
+                lines.extend(body);
+                lines.push(b'\n');
+                waiting.push(next);
+            }
+            file.write_all(&lines).and_then(|()| file.sync_data()).expect("a line in the journal");
+            for kept in waiting {
+                // Whoever waited may have been cut off: it is in the journal all the same.
+                let _ = kept.send(());
+            }
+        }
+    });
+    give
+}
+
+async fn serve(shared: Arc<Shared>, first: TcpListener, address: SocketAddr) {
+    let mut mood = shared.mood.subscribe();
+    let mut open = Some(first);
+    loop {
+        // The sender lives in what this holds: waiting never fails.
+        let _ = mood.wait_for(|mood| *mood != Mood::Down).await;
+        let listener = match open.take() {
+            Some(listener) => listener,
+            None => TcpListener::bind(address).await.expect("the port it had"),
+        };
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                    tokio::spawn(connection(Arc::clone(&shared), stream));
+                },
+                _ = mood.wait_for(|mood| *mood == Mood::Down) => break,
+            }
+        }
+    }
+}
+
+/// Requests, one after another, until either side has enough.
+async fn connection(shared: Arc<Shared>, stream: TcpStream) {
+    let mut mood = shared.mood.subscribe();
+    let mut stream = BufReader::new(stream);
+    let requests = async {
+        while let Ok(Some(body)) = read_request(&mut stream).await {
+            if !answer(&shared, &mut stream, body).await {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = requests => {}
+        _ = mood.wait_for(|mood| *mood == Mood::Down) => {}
+    }
+}
+
+/// The body of the next request; none where the client is gone.
+async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Vec<u8>>> {
+    let mut length = 0;
+    for _ in 0..MOST_HEADERS {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await? == 0 {
+            return Ok(None);
+        }
+        if line.trim_end().is_empty() {
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await?;
+            return Ok(Some(body));
+        }
+        if let Some((name, value)) =
+            line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        {
+            length = value.trim().parse().map_err(|_| io::Error::other(name.to_owned()))?;
+            assert!(length <= MOST_BYTES, "a body of {length} bytes");
+        }
+    }
+    Err(io::Error::other("too many headers"))
+}
+
+/// Does with a request what the mood says. False: the connection is to be cut.
+async fn answer(shared: &Shared, stream: &mut BufReader<TcpStream>, body: Vec<u8>) -> bool {
+    let number = shared.received.fetch_add(1, SeqCst);
+    let mut rng = fastrand::Rng::with_seed(number);
+    let mut mood = shared.mood.subscribe();
+    let now = *mood.borrow_and_update();
+    match now {
+        Mood::Failing => return say(stream, "500 Internal Server Error", "").await,
+        Mood::Busy => return say(stream, "429 Too Many Requests", "retry-after: 1\r\n").await,
+        Mood::Down => return false,
+        Mood::Cutting if number.is_multiple_of(2) => return false,
+        Mood::Slow => tokio::time::sleep(Duration::from_millis(rng.u64(500..1_500))).await,
+        Mood::Well | Mood::Silent | Mood::Cutting => {}
+    }
+    if body.windows(REFUSE.len()).any(|part| part == REFUSE.as_bytes()) {
+        return say(stream, "422 Unprocessable Content", "").await;
+    }
+    let mut end = UnknownEnd { shared, answered: false };
+    let (kept, wait) = oneshot::channel();
+    if shared.journal.send((body, kept)).is_err() || wait.await.is_err() {
+        return false;
+    }
+    match now {
+        Mood::Silent => {
+            let _ = mood.wait_for(|mood| *mood != Mood::Silent).await;
+            return false;
+        }
+        Mood::Cutting => return false,
+        _ => tokio::time::sleep(Duration::from_millis(rng.u64(2..12))).await,
+    }
+    end.answered = say(stream, "204 No Content", "").await;
+    end.answered
+}
+
+/// Whether the answer got out.
+async fn say(stream: &mut BufReader<TcpStream>, status: &str, headers: &str) -> bool {
+    let length = if status.starts_with("204") { "" } else { "content-length: 0\r\n" };
+    stream.write_all(format!("HTTP/1.1 {status}\r\n{headers}{length}\r\n").as_bytes()).await.is_ok()
+}
+
+/// Counts a taken request as one of unknown end, unless it was answered: however this comes to its end.
+struct UnknownEnd<'a> {
+    shared: &'a Shared,
+    answered: bool,
+}
+
+impl Drop for UnknownEnd<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.shared.unknown.fetch_add(1, SeqCst);
+        }
+    }
+}

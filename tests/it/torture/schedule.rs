@@ -1,0 +1,168 @@
+//! Which faults come, and when: drawn from the seed, one sequence for each victim. The sequences run beside one another, so
+//! that whatever can fail at once does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// Everything that is done to the relay and to what is around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// `kill -9`, and a new start.
+    Kill,
+    /// SIGTERM, and a new start.
+    Terminate,
+    /// SIGSTOP, SIGCONT.
+    Freeze,
+    /// No room on the disk of the data directory.
+    FullDisk,
+    /// The same, and `kill -9` meanwhile.
+    KillOnFullDisk,
+    RabbitRestart,
+    RabbitKill,
+    RabbitPause,
+    /// An administrator closes the source's connection.
+    SourceCut,
+    /// The same to the AMQP sink's.
+    SinkCut,
+    KafkaRestart,
+    KafkaKill,
+    KafkaPause,
+    WebhookDown,
+    WebhookSlow,
+    WebhookSilent,
+    WebhookFailing,
+    WebhookBusy,
+    WebhookCutting,
+}
+
+/// Who suffers it. Each victim has one fault at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Victim {
+    Relay,
+    Rabbit,
+    Kafka,
+    Webhook,
+}
+
+impl Victim {
+    pub const ALL: [Self; 4] = [Self::Relay, Self::Rabbit, Self::Kafka, Self::Webhook];
+}
+
+impl Fault {
+    /// How often each comes in one round, at whom. Ten rounds have fifty kills and twenty restarts of each broker.
+    const ROUND: [(Self, usize, Victim); 19] = [
+        (Self::Kill, 5, Victim::Relay),
+        (Self::Terminate, 2, Victim::Relay),
+        (Self::Freeze, 1, Victim::Relay),
+        (Self::FullDisk, 1, Victim::Relay),
+        (Self::KillOnFullDisk, 1, Victim::Relay),
+        (Self::RabbitRestart, 1, Victim::Rabbit),
+        (Self::RabbitKill, 1, Victim::Rabbit),
+        (Self::RabbitPause, 1, Victim::Rabbit),
+        (Self::SourceCut, 1, Victim::Rabbit),
+        (Self::SinkCut, 1, Victim::Rabbit),
+        (Self::KafkaRestart, 1, Victim::Kafka),
+        (Self::KafkaKill, 1, Victim::Kafka),
+        (Self::KafkaPause, 1, Victim::Kafka),
+        (Self::WebhookDown, 1, Victim::Webhook),
+        (Self::WebhookSlow, 1, Victim::Webhook),
+        (Self::WebhookSilent, 1, Victim::Webhook),
+        (Self::WebhookFailing, 1, Victim::Webhook),
+        (Self::WebhookBusy, 1, Victim::Webhook),
+        (Self::WebhookCutting, 1, Victim::Webhook),
+    ];
+
+    /// As the table calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "relay: kill -9",
+            Self::Terminate => "relay: SIGTERM",
+            Self::Freeze => "relay: SIGSTOP, SIGCONT",
+            Self::FullDisk => "relay: disk full",
+            Self::KillOnFullDisk => "relay: disk full, kill -9",
+            Self::RabbitRestart => "RabbitMQ: restart",
+            Self::RabbitKill => "RabbitMQ: SIGKILL",
+            Self::RabbitPause => "RabbitMQ: SIGSTOP, SIGCONT",
+            Self::SourceCut => "RabbitMQ: source's connection closed",
+            Self::SinkCut => "RabbitMQ: sink's connection closed",
+            Self::KafkaRestart => "Kafka: restart",
+            Self::KafkaKill => "Kafka: SIGKILL",
+            Self::KafkaPause => "Kafka: SIGSTOP, SIGCONT",
+            Self::WebhookDown => "webhook: down",
+            Self::WebhookSlow => "webhook: slow",
+            Self::WebhookSilent => "webhook: takes and never answers",
+            Self::WebhookFailing => "webhook: 500",
+            Self::WebhookBusy => "webhook: 429",
+            Self::WebhookCutting => "webhook: cuts connections",
+        }
+    }
+
+    pub const fn needs_small_disk(self) -> bool {
+        matches!(self, Self::FullDisk | Self::KillOnFullDisk)
+    }
+}
+
+/// One fault to come.
+#[derive(Debug, Clone, Copy)]
+pub struct Strike {
+    pub fault: Fault,
+    /// Not before so many events were published.
+    pub after: u64,
+    /// How long it lasts, where that can be chosen.
+    pub lasts: Duration,
+}
+
+/// The faults of one run, in the order of each victim's.
+pub struct Schedule(Vec<(Victim, Vec<Strike>)>);
+
+impl Schedule {
+    /// Faults over `events` events. Without a small disk to fill, those that fill it are left out.
+    pub fn of(seed: u64, rounds: u32, events: u64, small_disk: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let sequence = |victim| {
+            let of_victim = Fault::ROUND
+                .into_iter()
+                .filter(|&(fault, _, whose)| whose == victim && (small_disk || !fault.needs_small_disk()));
+            let mut faults: Vec<Fault> = (0..rounds)
+                .flat_map(|_| of_victim.clone().flat_map(|(fault, times, _)| std::iter::repeat_n(fault, times)))
+                .collect();
+            rng.shuffle(&mut faults);
+            let step = events / (faults.len() as u64 + 1);
+            let strikes = (0..).zip(faults).map(|(number, fault)| Strike {
+                fault,
+                after: step * number + rng.u64(..=step),
+                lasts: Duration::from_millis(rng.u64(1_000..=3_500)),
+            });
+            (victim, strikes.collect())
+        };
+        Self(Victim::ALL.into_iter().map(sequence).collect())
+    }
+
+    pub fn against(&self, victim: Victim) -> &[Strike] {
+        self.0.iter().find(|(whose, _)| *whose == victim).map_or(&[], |(_, strikes)| strikes)
+    }
+}
+
+/// How often each fault came, and how often it hit work in flight.
+#[derive(Debug, Default, Clone)]
+pub struct Tally(pub BTreeMap<Fault, (u64, u64)>);
+
+impl Tally {
+    pub fn count(&mut self, fault: Fault, hit: bool) {
+        let (times, hits) = self.0.entry(fault).or_default();
+        *times += 1;
+        *hits += u64::from(hit);
+    }
+
+    /// How often any of these came.
+    pub fn times(&self, faults: &[Fault]) -> u64 {
+        faults.iter().filter_map(|fault| self.0.get(fault)).map(|(times, _)| times).sum()
+    }
+
+    /// Faults that came and never hit anything: they have shown nothing.
+    pub fn in_vain(&self) -> Vec<&'static str> {
+        self.0.iter().filter(|(_, (_, hits))| *hits == 0).map(|(fault, _)| fault.name()).collect()
+    }
+}

@@ -1,0 +1,58 @@
+//! What a run is made of, from the environment: the same settings give the same keys, events and faults.
+
+use std::fmt;
+use std::str::FromStr;
+
+const SEED: u64 = 20_221_222;
+const EVENTS: u64 = 6_000;
+const SECONDS_A_ROUND: u64 = 25;
+
+/// One run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What everything is drawn from.
+    pub seed: u64,
+    /// At least so many events are published; publishing goes on as long as there are faults to come.
+    pub events: u64,
+    /// How often each kind of fault comes: see [`Schedule`](super::schedule::Schedule).
+    pub rounds: u32,
+    /// Publishing is spread over so long.
+    pub seconds: u64,
+}
+
+impl Settings {
+    /// `TORTURE_SEED`, `TORTURE_EVENTS`, `TORTURE_ROUNDS` and `TORTURE_SECONDS`; what is not set, or empty, is what makes a
+    /// run of about a minute.
+    pub fn from_environment() -> Self {
+        let rounds = number("TORTURE_ROUNDS").unwrap_or(1);
+        Self {
+            seed: number("TORTURE_SEED").unwrap_or(SEED),
+            events: number("TORTURE_EVENTS").unwrap_or(EVENTS),
+            rounds,
+            seconds: number("TORTURE_SECONDS").unwrap_or(SECONDS_A_ROUND * u64::from(rounds)).max(1),
+        }
+    }
+
+    /// Events published a second, while nothing holds the publisher up.
+    pub fn rate(&self) -> u64 {
+        (self.events / self.seconds).max(50)
+    }
+}
+
+/// The command that repeats the run.
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, events, rounds, seconds } = self;
+        let profile = if cfg!(debug_assertions) { "" } else { " --release" };
+        write!(
+            f,
+            "TORTURE_SEED={seed} TORTURE_EVENTS={events} TORTURE_ROUNDS={rounds} TORTURE_SECONDS={seconds} \
+             scripts/services.sh run -- cargo test --locked{profile} --test it torture:: -- --nocapture"
+        )
+    }
+}
+
+fn number<T: FromStr>(name: &str) -> Option<T> {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number in range")))
+}

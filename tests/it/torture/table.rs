@@ -1,0 +1,39 @@
+//! What a run came to, as one table.
+
+use super::checker::Report;
+use super::plan::Sink;
+use super::schedule::Tally;
+
+/// Prints it: events, faults, and what each sink took of what was due.
+pub fn print(counts: (u64, u64), tally: &Tally, unknown: u64, report: &Report) {
+    let (published, confirmed) = counts;
+    println!("\nevents      {published} published, {confirmed} of them confirmed");
+    println!("webhook     {unknown} requests taken whose end the relay could not know\n");
+    println!("{:<42} {:>6} {:>15}", "fault", "times", "hit work");
+    for (fault, (times, hits)) in &tally.0 {
+        println!("{:<42} {times:>6} {hits:>15}", fault.name());
+    }
+    println!(
+        "\n{:<13} {:>9} {:>9} {:>10} {:>7} {:>6} {:>12} {:>8} {:>5}",
+        "sink", "due", "delivered", "duplicates", "bound", "lost", "out of order", "invented", "torn"
+    );
+    for (sink, row) in Sink::ALL.into_iter().zip(&report.sinks) {
+        println!(
+            "{:<13} {:>9} {:>9} {:>10} {:>7} {:>6} {:>12} {:>8} {:>5}",
+            sink.name(),
+            row.due,
+            row.delivered,
+            row.duplicates,
+            row.bound,
+            row.lost,
+            row.reordered,
+            row.invented,
+            row.torn
+        );
+    }
+    let letters = &report.letters;
+    println!(
+        "{:<13} {:>9} {:>9} {:>10} {:>7} {:>6} {:>12} {:>8}\n",
+        "dead letters", letters.due, letters.found, letters.duplicates, letters.bound, letters.lost, "-", letters.wrong
+    );
+}

@@ -1,0 +1,115 @@
+//! What one sink took, folded as it is read: how often each event, and whether the first copies of a key came in order.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::plan::{EventId, MOST_EVENTS, Plan, id_of};
+
+/// So many of each kind of trouble are kept whole; the others are counted.
+pub const KEPT: usize = 10;
+
+/// What one sink took.
+#[derive(Debug, Default)]
+pub struct Taken {
+    keys: Vec<Copies>,
+    /// Copies of events, first ones or not.
+    pub copies: u64,
+    /// Events of which there is at least one copy.
+    pub distinct: u64,
+    pub reordered: Kept<(EventId, u8)>,
+    /// What is no event of the plan.
+    pub strange: Kept<String>,
+    /// Lines that are no JSON: a writer that was killed, or had no room, leaves such.
+    pub torn: u64,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Copies {
+    times: [u8; MOST_EVENTS],
+    /// The highest number of which a first copy was seen, plus one.
+    reached: u8,
+}
+
+/// The first few, and how many there are.
+#[derive(Debug)]
+pub struct Kept<T> {
+    pub first: Vec<T>,
+    pub count: u64,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { first: Vec::new(), count: 0 }
+    }
+}
+
+impl<T> Kept<T> {
+    pub fn push(&mut self, one: T) {
+        self.count += 1;
+        if self.first.len() < KEPT {
+            self.first.push(one);
+        }
+    }
+}
+
+/// What every format of an event has; `original` has REGARDS' own word for the status.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow, rename = "correlationId")]
+    correlation_id: Cow<'a, str>,
+    #[serde(borrow, alias = "responseStatus")]
+    status: Cow<'a, str>,
+    #[serde(borrow)]
+    message: Cow<'a, str>,
+}
+
+impl Taken {
+    /// The sink took this body next.
+    pub fn take_body(&mut self, plan: Plan, body: &[u8]) {
+        let strange = || String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+        match serde_json::from_slice::<Body<'_>>(body) {
+            Err(error) if !error.is_data() => self.torn += 1,
+            Err(_) => self.strange.push(strange()),
+            Ok(read) => match id_of(&read.correlation_id, &read.message) {
+                Some(id) if plan.status(id) == read.status => self.take(id),
+                _ => self.strange.push(strange()),
+            },
+        }
+    }
+
+    /// The sink took a copy of this event next.
+    pub fn take(&mut self, id: EventId) {
+        let key = id.key as usize;
+        if self.keys.len() <= key {
+            self.keys.resize(key + 1, Copies::default());
+        }
+        let copies = &mut self.keys[key];
+        let times = &mut copies.times[usize::from(id.seq)];
+        self.copies += 1;
+        if *times == 0 {
+            self.distinct += 1;
+            if id.seq < copies.reached {
+                self.reordered.push((id, copies.reached - 1));
+            }
+            copies.reached = copies.reached.max(id.seq + 1);
+        }
+        *times = times.saturating_add(1);
+    }
+
+    pub fn has(&self, id: EventId) -> bool {
+        self.keys.get(id.key as usize).is_some_and(|copies| copies.times[usize::from(id.seq)] > 0)
+    }
+
+    /// Every event of which there is a copy.
+    pub fn events(&self) -> impl Iterator<Item = EventId> {
+        (0_u32..).zip(&self.keys).flat_map(|(key, copies)| {
+            (0_u8..).zip(copies.times).filter(|(_, times)| *times > 0).map(move |(seq, _)| EventId { key, seq })
+        })
+    }
+
+    /// Copies beyond the first of each event.
+    pub fn duplicates(&self) -> u64 {
+        self.copies - self.distinct
+    }
+}

@@ -1,0 +1,105 @@
+//! What a run takes place in: brokers of its own, REGARDS, four destinations, and a relay's home with all of them in its routes.
+
+use std::path::{Path, PathBuf};
+
+use lapin::ExchangeKind;
+use lapin::types::FieldTable;
+use tempfile::TempDir;
+
+use super::bounds::{CONCURRENCY, PREFETCH};
+use super::disk::SmallDisk;
+use super::lanes::GRACE;
+use super::receiver::Receiver;
+use super::settings::Settings;
+use crate::support::kafka::Reader;
+use crate::support::services::Private;
+use crate::support::{Home, Kafka, Rabbit, Regards, Services, VHost, unique};
+
+/// The AMQP sink's exchange, and the one queue bound to it.
+pub const PRODUCTS: &str = "partner.products";
+
+const PARTITIONS: i32 = 4;
+
+/// All of it. Fields are dropped in this order: what stands on something before that.
+pub struct World {
+    pub disk: Result<SmallDisk, String>,
+    pub home: Home,
+    pub receiver: Receiver,
+    pub regards: Regards,
+    pub partner: VHost,
+    pub partner_user: String,
+    /// Until a run takes it.
+    pub topic: Option<Reader>,
+    pub brokers: Private,
+    scratch: TempDir,
+}
+
+impl World {
+    pub async fn new(settings: &Settings) -> Self {
+        let brokers = Services::private(&["rabbitmq", "kafka"]).await;
+        let rabbit = Rabbit::of(brokers.services());
+        let regards = Regards::in_vhost(rabbit.new_vhost().await).await;
+
+        let partner = rabbit.new_vhost().await;
+        partner.exchange(PRODUCTS, ExchangeKind::Topic).await;
+        partner.queue(PRODUCTS, FieldTable::default()).await;
+        partner.bind(PRODUCTS, PRODUCTS, "#").await;
+        let (partner_user, password) = (unique("products"), unique("secret"));
+        rabbit.user(&partner_user, &password).await;
+        partner.permit(&partner_user, "", PRODUCTS, "").await;
+
+        let kafka = Kafka::of(brokers.services());
+        let topic = kafka.topic("torture", PARTITIONS).await;
+        let scratch = tempfile::Builder::new().prefix("regards-relay-torture").tempdir().expect("a directory");
+        let receiver = Receiver::start(&journal_in(scratch.path())).await;
+        let home = Home::of(&regards, &routes())
+            .with("KAFKA", &kafka.brokers)
+            .with("TOPIC", topic.topic())
+            .with("HOOK", &receiver.url())
+            .with("PARTNER", &partner.url_for(&partner_user, &password))
+            .keeping_secret(&password);
+        let disk = SmallDisk::mount(&home.data(""), settings.events);
+        let topic = Some(topic);
+        Self { disk, home, receiver, regards, partner, partner_user, topic, brokers, scratch }
+    }
+
+    /// Where the webhook writes down what it takes.
+    pub fn journal(&self) -> PathBuf {
+        journal_in(self.scratch.path())
+    }
+}
+
+fn journal_in(scratch: &Path) -> PathBuf {
+    scratch.join("journal.ndjson")
+}
+
+fn routes() -> String {
+    format!(
+        r#"
+version: 1
+sources: {{ regards: {{ amqp: {{ url: "${{REGARDS}}", queue: "${{QUEUE}}", prefetch: {PREFETCH} }}, expects: lta }} }}
+sinks:
+  pipeline:
+    kafka: {{ brokers: "${{KAFKA}}", topic: "${{TOPIC}}" }}
+    retry: {{ first: 250ms, max: 2s }}
+  on_call:
+    webhook: {{ url: "${{HOOK}}", timeout: 3s, concurrency: {CONCURRENCY} }}
+    retry: {{ first: 250ms, max: 2s }}
+  partner:
+    amqp: {{ url: "${{PARTNER}}", exchange: {PRODUCTS}, routing_key: "{{{{ tenant }}}}.{{{{ status }}}}" }}
+    format: original
+    retry: {{ first: 250ms, max: 2s }}
+  archive:
+    file: {{ path: archive.ndjson }}
+    retry: {{ first: 250ms, max: 2s }}
+routes:
+  - {{ name: everything, to: pipeline }}
+  - {{ name: what-went-wrong, when: {{ status: [ERROR, DENIED] }}, to: on_call }}
+  - {{ name: partners, when: {{ tenant: ["partner-*", "every-*"] }}, to: partner }}
+  - {{ name: archived, when: {{ tenant: ["archive-*", "every-*"] }}, to: archive }}
+unrouted: dead_letter
+delivery: {{ shutdown_grace: {}s }}
+"#,
+        GRACE.as_secs()
+    )
+}
