@@ -80,9 +80,8 @@ impl<'a> Lanes<'a> {
                 }
                 Fault::FullDisk | Fault::KillOnFullDisk => {
                     let disk = self.disk.expect("left out of the schedule where there is none");
-                    let before = self.probe.failures(Sink::File).await.unwrap_or_default();
                     disk.fill();
-                    hit = self.fails_more_than(before).await;
+                    hit = self.lacks_room().await;
                     tokio::time::sleep(lasts).await;
                     if fault == Fault::KillOnFullDisk {
                         relay.kill();
@@ -208,10 +207,10 @@ impl<'a> Lanes<'a> {
         true
     }
 
-    /// Whether more attempts have failed at the file sink: waits a while for one.
-    async fn fails_more_than(&self, before: u64) -> bool {
+    /// Whether the relay says that it lacks room: waits a while for it.
+    async fn lacks_room(&self) -> bool {
         let deadline = Instant::now() + WORK_WITHIN;
-        while self.probe.failures(Sink::File).await.unwrap_or_default() <= before {
+        while !self.probe.lacks_room().await {
             if Instant::now() > deadline {
                 return false;
             }

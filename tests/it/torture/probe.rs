@@ -34,16 +34,20 @@ impl Probe {
         self.count("deliveries_in_flight", labels.as_slice()).await
     }
 
-    /// Attempts that failed at that sink and are to be made again; none where nobody answers.
-    pub async fn failures(&self, sink: Sink) -> Option<u64> {
-        self.count("deliveries_total", &[("sink", sink.name()), ("result", "retry")]).await
+    /// Whether the relay isn't ready because something that it has to store finds no room on the disk.
+    pub async fn lacks_room(&self) -> bool {
+        self.page("readyz").await.is_some_and(|text| text.contains("make room on"))
     }
 
     async fn count(&self, metric: &str, labels: &[(&str, &str)]) -> Option<u64> {
-        let url = format!("{}/metrics", self.admin.lock().expect("no holder panics"));
-        let text = self.http.get(url).send().await.ok()?.text().await.ok()?;
+        let text = self.page("metrics").await?;
         let seen = sum_of(&text, &format!("regards_relay_{metric}"), labels)?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
         Some(seen as u64)
+    }
+
+    async fn page(&self, page: &str) -> Option<String> {
+        let url = format!("{}/{page}", self.admin.lock().expect("no holder panics"));
+        self.http.get(url).send().await.ok()?.text().await.ok()
     }
 }
