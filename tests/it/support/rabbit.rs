@@ -71,9 +71,15 @@ impl Rabbit {
         self.put(&format!("users/{}", encode(name)), json!({ "password": password, "tags": "" })).await;
     }
 
+    /// The management API hangs up when it takes too long itself; asking again does no harm.
     async fn put(&self, path: &str, body: Value) {
-        let answer = self.request(reqwest::Method::PUT, path).body(body.to_string()).send().await;
-        let answer = answer.expect("the management API").error_for_status();
+        let what = format!("the management API to answer PUT {path}");
+        let answer = until(&what, async || {
+            let answer = self.request(reqwest::Method::PUT, path).body(body.to_string()).send().await;
+            answer.map_err(|error| format!("{error:?}"))
+        })
+        .await;
+        let answer = answer.error_for_status();
         answer.unwrap_or_else(|error| panic!("PUT {path}: {error}"));
     }
 
