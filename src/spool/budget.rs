@@ -63,7 +63,7 @@ pub(super) struct Budget {
     /// What all shares take together.
     total: u64,
     /// The disk itself has no room left to speak of.
-    pub(super) disk_is_full: bool,
+    disk_is_full: bool,
 }
 
 impl Budget {
@@ -117,6 +117,21 @@ impl Budget {
             self.share(&sink).stored = stored;
         }
         self.total = self.sinks.values().fold(0, |sum, share| sum.saturating_add(share.bytes()));
+    }
+
+    /// Whether the disk has room to speak of.
+    pub(super) fn set_disk_is_full(&mut self, is_full: bool) {
+        if self.disk_is_full && !is_full {
+            // Whoever asks again will see.
+            for share in self.sinks.values_mut() {
+                share.is_full = false;
+            }
+        }
+        self.disk_is_full = is_full;
+    }
+
+    pub(super) fn disk_is_full(&self) -> bool {
+        self.disk_is_full
     }
 
     pub(super) fn set_oldest(&mut self, sink: &SinkName, oldest: Option<Millis>) {
@@ -173,8 +188,11 @@ mod tests {
         assert!(budget.reserve(&b, 200));
         budget.recount(vec![(a.clone(), Sizes { count: 1, bytes: 400 })]);
         assert!(!budget.reserve(&a, 1), "what is on its way is counted too");
-        budget.disk_is_full = true;
+        budget.set_disk_is_full(true);
         budget.recount(Vec::new());
         assert!(!budget.reserve(&a, 1));
+        assert!(budget.problem().is_some());
+        budget.set_disk_is_full(false);
+        assert_eq!(budget.problem(), None);
     }
 }

@@ -18,8 +18,10 @@ use super::{SpoolError, Tallied};
 use crate::event::{Message, Properties, Reason, SourceName};
 use crate::rules::{RouteName, SinkName};
 
-/// Pages given back to the file system after each purge.
+/// Pages given back to the file system at once.
 const VACUUM_PAGES: usize = 2_000;
+/// So many free pages stay in the file: what comes next takes them.
+const KEPT_PAGES: i64 = 4_096;
 /// So many of the newest rows of a key are looked at for a redelivered message's: what came after a message while it was
 /// unacknowledged is bounded by the largest prefetch.
 const RECALL_DEPTH: u32 = 65_536;
@@ -171,9 +173,23 @@ impl Store for Database {
         let query = format!("DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE {which} LIMIT ?)");
         let purged = self.connection.execute(&query, params_from_iter(values)).map_err(self.failed())?;
         if purged > 0 {
-            self.give_back().map_err(self.failed())?;
+            self.vacuum().map_err(self.failed())?;
         }
         Ok(u64::try_from(purged).unwrap_or(u64::MAX))
+    }
+
+    fn give_back(&self, all: bool) -> Result<bool, SpoolError> {
+        let keep = if all { 0 } else { KEPT_PAGES };
+        let give = || -> rusqlite::Result<bool> {
+            let free: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+            if free <= keep {
+                return Ok(false);
+            }
+            self.vacuum()?;
+            let left: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+            Ok(left > keep && left < free)
+        };
+        give().map_err(self.failed())
     }
 
     fn remember(&self, Remembered { of, state }: &Remembered) -> Result<(), SpoolError> {
@@ -297,7 +313,7 @@ impl Database {
         Ok(if inserted > 0 { Written::New } else { Written::Again })
     }
 
-    fn give_back(&self) -> rusqlite::Result<()> {
+    fn vacuum(&self) -> rusqlite::Result<()> {
         // Frees one page a row of its result.
         let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
         let mut pages = vacuum.query([])?;

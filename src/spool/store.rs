@@ -90,6 +90,10 @@ pub(super) trait Store {
     /// Deletes dead letters, at most so many; says how many.
     fn purge(&self, which: &Scope<'_>, limit: u64) -> Result<u64, SpoolError>;
 
+    /// Gives some of the room that is left in the file back to the disk, where there is much, or `all` of it is wanted. Says whether
+    /// there may be more to give.
+    fn give_back(&self, all: bool) -> Result<bool, SpoolError>;
+
     /// Remembers, or forgets.
     fn remember(&self, remembered: &Remembered) -> Result<(), SpoolError>;
 

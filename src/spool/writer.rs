@@ -221,7 +221,7 @@ impl Writer {
 
     fn work_with(&mut self, database: &Database) -> Result<bool, SpoolError> {
         let room = disk::Room::of(&self.path);
-        self.shared.budget().disk_is_full = room == disk::Room::None;
+        self.shared.budget().set_disk_is_full(room == disk::Room::None);
         let mut more = Instant::now() >= self.next_purge && self.purge(database)?;
         self.assemble(room);
         if self.batch.is_empty() && !self.letters.is_empty() {
@@ -235,6 +235,10 @@ impl Writer {
             if room != disk::Room::Plenty {
                 database.checkpoint()?;
             }
+        }
+        if self.queue.is_empty() {
+            // What drained leaves room in the file; the disk gets it back some at a time, when nobody waits.
+            more |= database.give_back(room != disk::Room::Plenty)?;
         }
         self.shared.set_problem(self.no_room_for_letters());
         self.look_at_ages(database)?;
@@ -356,7 +360,7 @@ impl Writer {
     /// When there is something to be looked at although nothing comes in.
     fn next_look(&self) -> Instant {
         let now = Instant::now();
-        let is_full = !self.letters.is_empty() || self.shared.budget().disk_is_full;
+        let is_full = !self.letters.is_empty() || self.shared.budget().disk_is_full();
         let full = is_full.then(|| now + FULL_RETRY);
         let ages = self.looked.values().min().map(|since| *since + LOOK_EVERY);
         full.into_iter().chain(ages).fold(self.next_purge, Instant::min)

@@ -9,6 +9,7 @@
 mod clean_stop;
 mod conformance;
 mod examples;
+mod full_disk;
 mod harness;
 mod invalid_messages;
 mod isolation;

@@ -1,0 +1,51 @@
+//! A disk that fills up: nothing is lost, the source waits, and all goes on when there is room again.
+
+use std::collections::BTreeSet;
+
+use crate::support::response::lives;
+use crate::support::{Answer, Home, Receiver, Regards};
+
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 200 }, expects: lta } }
+sinks: { hook: { webhook: { url: "${HOOK}", concurrency: 32 }, retry: { first: 100ms, max: 1s } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+delivery: { shutdown_grace: 1s }
+"#;
+
+/// A disk of 8 MiB for the data directory, in a name space that only the relay is in: it goes with it, and needs no root.
+const SMALL_DISK: [&str; 6] = [
+    "unshare",
+    "--map-root-user",
+    "--mount",
+    "sh",
+    "-c",
+    r#"mkdir -p data && mount -t tmpfs -o size=8m tmpfs data && exec "$0" "$@""#,
+];
+
+#[tokio::test]
+async fn a_disk_of_eight_mebibytes_fills_up_and_nothing_is_lost() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::Status(503));
+    let relay = home.start_under(&SMALL_DISK);
+    relay.wait_until_ready().await;
+    // More than twice what there is room for.
+    let published = lives("t", "full", 6_000);
+    regards.publish_all(&published).await;
+    relay.wait_until_unready(&["make room on"]).await;
+    let (ready, _) = regards.vhost.depth(&regards.queue).await;
+    assert!(ready > 0, "all others wait in the queue");
+
+    receiver.answers(|_| Answer::Status(204));
+    receiver.wait_for_accepted(published.len()).await;
+    relay.wait_until_ready().await;
+    relay.stop().await;
+    assert_eq!(regards.vhost.left_in(&regards.queue).await, 0);
+    let accepted = receiver.accepted();
+    let different: BTreeSet<String> = accepted.iter().map(|posted| posted.json()["id"].to_string()).collect();
+    assert_eq!((accepted.len(), different.len()), (published.len(), published.len()), "each once");
+    regards.assert_left_as_found().await;
+}
