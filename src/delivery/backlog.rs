@@ -1,10 +1,10 @@
 //! What a sink has in the spool, as its dispatcher knows it: what it has in its hands, and when to ask for more.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::rules::SinkName;
-use crate::spool::{Due, RowId, Spool, Waiting};
+use crate::spool::{Due, Millis, RowId, Spool, Waiting};
 
 /// At most so many deliveries are in hand: what a crash may make the sink get twice.
 pub(super) const WINDOW: usize = 1_000;
@@ -19,6 +19,8 @@ pub(super) struct Backlog {
     /// Under way, and in our hands.
     under_way: usize,
     is_asked: bool,
+    /// The last answer had all that was due.
+    has_all_due: bool,
     /// When there may be some that are due.
     look: Option<Instant>,
 }
@@ -46,6 +48,7 @@ impl Backlog {
     /// Those that were asked for.
     pub(super) fn take_in(&mut self, due: Due) {
         self.is_asked = false;
+        self.has_all_due = due.next.is_none_or(|next| next > Millis::now());
         self.due.extend(due.rows);
         if let Some(next) = due.next {
             self.look_at(Instant::now() + next.from_now());
@@ -62,6 +65,25 @@ impl Backlog {
     /// Some are due and in our hands.
     pub(super) fn is_due(&self) -> bool {
         !self.due.is_empty()
+    }
+
+    /// Takes those out of our hands that were received so long ago.
+    pub(super) fn take_older(&mut self, age: Duration) -> VecDeque<(RowId, Waiting)> {
+        let (old, due): (VecDeque<_>, _) =
+            self.due.drain(..).partition(|(_, waiting)| waiting.received.elapsed() >= age);
+        self.due = due;
+        self.under_way += old.len();
+        old
+    }
+
+    /// When the oldest in our hands was received.
+    pub(super) fn oldest(&self) -> Option<Millis> {
+        self.due.iter().map(|(_, waiting)| waiting.received).min()
+    }
+
+    /// Nothing is due that isn't under way.
+    pub(super) fn has_caught_up(&self) -> bool {
+        self.has_all_due && self.due.is_empty() && !self.is_full()
     }
 
     /// One that was under way is gone: the next of its key may be due.

@@ -182,6 +182,8 @@ impl Dispatcher {
             }
             tokio::select! {
                 biased;
+                () = stop.cancelled(), if deadline.is_none() => deadline = Some(Instant::now() + grace),
+                () = at(deadline) => break,
                 _ = self.ended.recv_many(&mut ended, TURN) => {
                     for (id, verdict) in ended.drain(..) {
                         self.attempt_ended(id, verdict);
@@ -196,8 +198,6 @@ impl Dispatcher {
                     }
                 }
                 () = at(wake) => {}
-                () = stop.cancelled(), if deadline.is_none() => deadline = Some(Instant::now() + grace),
-                () = at(deadline) => break,
             }
             if look_over <= Instant::now() {
                 look_over = Instant::now() + super::spill::LOOK_OVER;
@@ -226,10 +226,23 @@ impl Dispatcher {
             self.order_by = self.settings.order_by;
             self.remember();
         }
-        if !stopping && self.breaker.lets_through() {
+        if self.is_slow && self.backlog.has_caught_up() && self.under_way.len() < self.capacity() {
+            self.is_slow = false;
+        }
+        let may_give_up = self.may_give_up(stopping);
+        if !stopping && (self.breaker.lets_through() || may_give_up) {
             self.backlog.ask(&self.spool, &self.settings.name);
         }
+        if may_give_up {
+            self.give_up_old();
+        }
         self.attempt_ready(stopping);
+    }
+
+    /// Behind an open breaker the oldest are to be had without a probe: they may have to be given up.
+    fn may_give_up(&self, stopping: bool) -> bool {
+        let has_limit = self.settings.retry.give_up_after.is_some();
+        has_limit && !stopping && self.breaker.is_open() && self.breaker.pause().is_none()
     }
 
     /// When there is something to do although nothing comes in.
@@ -240,12 +253,15 @@ impl Dispatcher {
         let waits = self.backlog.is_due() || self.lanes.is_ready();
         let probe = breaker.filter(|_| waits && !stopping && self.under_way.len() < self.capacity());
         let look = self.backlog.next_look().filter(|_| !stopping);
+        let give_up_after = self.settings.retry.give_up_after.filter(|_| self.may_give_up(stopping));
+        let oldest = give_up_after.zip(self.backlog.oldest());
+        let expiry = oldest.map(|(age, oldest)| Instant::now() + oldest.after(age).from_now());
         let look = match breaker {
-            _ if self.breaker.is_closed() => look,
+            _ if self.breaker.is_closed() || give_up_after.is_some() => look,
             // None: a probe is under way, or a person has to end the pause.
             breaker => look.zip(breaker).map(|(look, breaker)| look.max(breaker)),
         };
-        later.into_iter().chain(pause).chain(probe).chain(look).min()
+        later.into_iter().chain(pause).chain(probe).chain(look).chain(expiry).min()
     }
 
     fn take_in(&mut self, delivery: Delivery) {
@@ -319,7 +335,7 @@ impl Dispatcher {
     }
 
     /// Where nothing is kept in order, what is in the spool holds up nothing.
-    fn lane_of_row(&self, key: u64) -> Lane {
+    pub(super) fn lane_of_row(&self, key: u64) -> Lane {
         if self.order_by == OrderBy::None { Lane::Free(0) } else { Lane::of_key(key) }
     }
 

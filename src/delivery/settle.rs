@@ -188,6 +188,23 @@ impl Dispatcher {
         }
     }
 
+    /// What has waited too long behind an open breaker is given up without another attempt.
+    pub(super) fn give_up_old(&mut self) {
+        let Some(age) = self.settings.retry.give_up_after else { return };
+        for (id, waiting) in self.backlog.take_older(age) {
+            let lane = self.lane_of_row(waiting.key);
+            match Delivery::of_row(id, &waiting) {
+                Ok(delivery) => {
+                    self.stats.count(DeliveryResult::GaveUp);
+                    let cause = waiting.cause.unwrap_or_else(|| "the sink does not deliver".to_owned());
+                    let detail = format!("gave up {} s after receipt: {cause}", age.as_secs());
+                    self.bury(lane, delivery, Reason::GaveUp, detail);
+                }
+                Err(invalid) => self.bury_row(lane, id, waiting, invalid.reason, invalid.detail),
+            }
+        }
+    }
+
     /// What is in the spool and can't be read any more: no event, but its bytes.
     pub(super) fn bury_row(&mut self, lane: Lane, id: RowId, waiting: Waiting, reason: Reason, detail: String) {
         tracing::error!(sink = %self.settings.name, event_id = %waiting.event_id, %reason, detail, "a delivery can't be read any more");
@@ -211,8 +228,5 @@ impl Dispatcher {
     fn row_is_gone(&mut self, lane: Lane) {
         self.lanes.remove_spooled(lane);
         self.backlog.done();
-        if self.backlog.count == 0 {
-            self.is_slow = false;
-        }
     }
 }

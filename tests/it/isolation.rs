@@ -205,6 +205,27 @@ async fn a_full_spool_drops_what_may_be_dropped_and_counts_it() {
     );
 }
 
+/// `give_up_after` counts from receipt, for what was attempted and for what only waited behind the others.
+#[tokio::test]
+async fn what_waits_too_long_behind_an_open_breaker_is_given_up() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let routes = ROUTES
+        .replace("to: [pipeline, hook]", "to: hook")
+        .replace("first: 50ms, max: 500ms", "first: 50ms, max: 1h, give_up_after: 3s");
+    let home = Home::of(&regards, &routes).with_kafka().with("TOPIC", "none").with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::Status(503));
+    let relay = home.start_ready().await;
+    regards.publish_all(&lives("t", "old", 50)).await;
+    relay.wait_for_metric("dead_letters_total", &[("sink", "hook"), ("reason", "gave_up")], 100.0).await;
+    relay.stop().await;
+    assert_eq!(home.waiting("hook"), 0);
+    let letters = home.dead_letters();
+    let details: Vec<&str> = letters.iter().filter_map(|letter| letter["detail"].as_str()).collect();
+    assert!(details.iter().all(|detail| detail.starts_with("gave up 3 s after receipt: ")), "{details:?}");
+    assert!(receiver.posted().len() < 100, "most of them were never attempted");
+}
+
 fn ids(posted: &[Posted]) -> std::collections::BTreeSet<String> {
     posted.iter().map(|posted| posted.json()["id"].to_string()).collect()
 }
