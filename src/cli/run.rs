@@ -99,7 +99,7 @@ fn announce(config: &Config, admin: Option<&Admin>) {
         sources = sources.join(", "),
         routes = config.rules.routes.len(),
         sinks = sinks.join(", "),
-        dead_letters = %config.spool.path.display(),
+        spool = %config.spool.path.display(),
         admin,
         "relaying"
     );

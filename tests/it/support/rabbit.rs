@@ -71,15 +71,8 @@ impl Rabbit {
         self.put(&format!("users/{}", encode(name)), json!({ "password": password, "tags": "" })).await;
     }
 
-    /// The management API hangs up when it takes too long itself; asking again does no harm.
     async fn put(&self, path: &str, body: Value) {
-        let what = format!("the management API to answer PUT {path}");
-        let answer = until(&what, async || {
-            let answer = self.request(reqwest::Method::PUT, path).body(body.to_string()).send().await;
-            answer.map_err(|error| format!("{error:?}"))
-        })
-        .await;
-        let answer = answer.error_for_status();
+        let answer = self.answer(reqwest::Method::PUT, path, &body.to_string()).await.error_for_status();
         answer.unwrap_or_else(|error| panic!("PUT {path}: {error}"));
     }
 
@@ -91,9 +84,18 @@ impl Rabbit {
     }
 
     async fn delete(&self, path: &str) {
-        let answer = self.request(reqwest::Method::DELETE, path).send().await.expect("the management API");
+        let answer = self.answer(reqwest::Method::DELETE, path, "").await;
         let fine = answer.status().is_success() || answer.status() == reqwest::StatusCode::NOT_FOUND;
         assert!(fine, "DELETE {path}: {}", answer.status());
+    }
+
+    /// The management API hangs up when it takes too long itself; asking again to put or delete something does no harm.
+    async fn answer(&self, method: reqwest::Method, path: &str, body: &str) -> reqwest::Response {
+        until(&format!("the management API to answer {method} {path}"), async || {
+            let answer = self.request(method.clone(), path).body(body.to_owned()).send().await;
+            answer.map_err(|error| format!("{error:?}"))
+        })
+        .await
     }
 
     fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
