@@ -36,6 +36,11 @@ pub(super) fn ask(place: &Place, request: impl FnOnce(PathBuf) -> Request) -> an
     }
 }
 
+/// A relay of another version may answer anything.
+pub(super) fn unexpected(answer: &Answer) -> anyhow::Error {
+    anyhow!("the relay answered something else: {answer:?}")
+}
+
 /// The spool, where no relay has it.
 pub(super) struct Spool {
     spool: spool::Spool,

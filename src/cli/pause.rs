@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 
 use super::Global;
-use super::ask::{Asked, Spool, ask};
+use super::ask::{Asked, Spool, ask, unexpected};
 use super::place::Place;
 use crate::admin::control::{Answer, Request};
 use crate::delivery::State;
@@ -38,7 +38,7 @@ pub fn run(global: &Global, arguments: &Arguments, pause: bool) -> anyhow::Resul
     };
     let when = match ask(&place, request)? {
         Asked::Answered(Answer::Done) => "",
-        Asked::Answered(other) => return Err(anyhow!("the relay answered something else: {other:?}")),
+        Asked::Answered(other) => return Err(unexpected(&other)),
         Asked::Nobody => {
             let spool = Spool::open(&place)?;
             let kept = State::parse(spool.remembered(&of).as_deref());

@@ -116,11 +116,11 @@ impl Dispatcher {
         spool: Arc<Spool>,
         stats: Arc<SinkStats>,
     ) -> Option<(Self, Inlet)> {
-        let waits = spool.watch(settings.name.clone()).await?;
+        let watch = spool.watch(settings.name.clone()).await?;
         let state = State::parse(spool.remembered(&Subject::Sink(settings.name.to_string())).as_deref());
         let mut lanes = Lanes::default();
         let mut count = 0;
-        for (lane, rows) in waits.lanes {
+        for (lane, rows) in watch.lanes {
             count += u64::from(rows);
             if state.order_by != OrderBy::None {
                 lanes.set_spooled(lane, rows);
@@ -141,7 +141,7 @@ impl Dispatcher {
             stats,
             inbox,
             orders,
-            news: waits.news,
+            news: watch.news,
             lanes,
             backlog: Backlog::new(count),
             under_way: HashMap::new(),

@@ -3,6 +3,7 @@
 //! Spilling makes a delivery durable. It neither ends nor repeats the attempt under way: the row belongs to that attempt until
 //! it ends. A lane is written without holes: what is before a delivery in its lane is written first.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::dispatcher::Dispatcher;
@@ -30,7 +31,7 @@ impl Dispatcher {
             return self.lanes.push(lane, delivery);
         }
         let behind = !self.spill_lane(lane);
-        let delivery = if behind { Err(delivery) } else { self.put_down(lane, delivery, Duration::ZERO, None, None) };
+        let delivery = if behind { Err(delivery) } else { self.put_down(lane, delivery, Duration::ZERO, None, false) };
         if let Err(delivery) = delivery {
             self.no_room(lane, delivery, must_wait);
         }
@@ -47,7 +48,7 @@ impl Dispatcher {
 
     /// A failed delivery that is due again after `pause`, with all that waits behind it.
     pub(super) fn spill_failed(&mut self, lane: Lane, delivery: Delivery, pause: Duration, cause: String) {
-        match self.put_down(lane, delivery, pause, Some(cause), None) {
+        match self.put_down(lane, delivery, pause, Some(cause), false) {
             Ok(_) => {
                 let (_, behind) = self.lanes.take(lane);
                 self.spill_behind(lane, behind);
@@ -106,7 +107,7 @@ impl Dispatcher {
         if let Some(id) = attempt
             && let Some((_, delivery)) = self.under_way.remove(&id)
         {
-            match self.put_down(lane, delivery, Duration::ZERO, None, attempt) {
+            match self.put_down(lane, delivery, Duration::ZERO, None, true) {
                 Ok(delivery) => {
                     self.under_way.insert(id, (lane, delivery));
                 }
@@ -121,9 +122,9 @@ impl Dispatcher {
     }
 
     /// Puts what waits in a lane into the spool. False: there is no room for some, which stay in memory behind the others.
-    fn spill_behind(&mut self, lane: Lane, mut behind: std::collections::VecDeque<Delivery>) -> bool {
+    fn spill_behind(&mut self, lane: Lane, mut behind: VecDeque<Delivery>) -> bool {
         while let Some(delivery) = behind.pop_front() {
-            if let Err(delivery) = self.put_down(lane, delivery, Duration::ZERO, None, None) {
+            if let Err(delivery) = self.put_down(lane, delivery, Duration::ZERO, None, false) {
                 behind.push_front(delivery);
                 self.lanes.restore(lane, None, behind);
                 return false;
@@ -132,7 +133,7 @@ impl Dispatcher {
         true
     }
 
-    /// Hands one delivery to the spool, with the attempt that is under way for it. From here on its lane counts as spooled. It comes
+    /// Hands one delivery to the spool, whether or not an attempt is under way for it. From here on its lane counts as spooled. It comes
     /// back as it is where there is no room.
     fn put_down(
         &mut self,
@@ -140,20 +141,20 @@ impl Dispatcher {
         delivery: Delivery,
         pause: Duration,
         cause: Option<String>,
-        attempt: Option<crate::sink::AttemptId>,
+        is_attempted: bool,
     ) -> Result<Delivery, Delivery> {
         let key = key(&self.settings.name, self.order_by, &delivery.received.event);
         let mut waiting = delivery.waiting(&self.settings.name, key, pause, cause);
-        waiting.may_be_known &= attempt.is_none() && delivery.attempts == 0;
+        waiting.may_be_known &= !is_attempted && delivery.attempts == 0;
         let Delivery { received, route, kept, since, attempts } = delivery;
         let receipt = match kept {
             Kept::Message(receipt) => receipt,
             kept @ Kept::Row(_) => return Ok(Delivery { received, route, kept, since, attempts }),
         };
-        match self.spool.spill(waiting, receipt, attempt.is_some()) {
+        match self.spool.spill(waiting, receipt, is_attempted) {
             Ok(id) => {
                 self.lanes.add_spooled(lane);
-                self.backlog.added(attempt.is_none().then(|| Instant::now() + pause));
+                self.backlog.added((!is_attempted).then(|| Instant::now() + pause));
                 Ok(Delivery { received, route, kept: Kept::Row(id), since, attempts })
             }
             Err(receipt) => Err(Delivery { received, route, kept: Kept::Message(receipt), since, attempts }),
@@ -169,7 +170,7 @@ impl Dispatcher {
         for delivery in behind {
             self.drop_delivery(delivery);
         }
-        self.lanes.restore(lane, attempt, std::collections::VecDeque::new());
+        self.lanes.restore(lane, attempt, VecDeque::new());
         true
     }
 

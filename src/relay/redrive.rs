@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, SinkConfig};
 use crate::delivery::key;
-use crate::event::{Event, Message};
+use crate::event::Event;
 use crate::rules::{RouteName, Unrouted};
 use crate::spool::{DeadLetters, Filter, Listed, Millis, Shown, Spool, SpoolError, Waiting};
 
@@ -135,9 +136,9 @@ fn waiting(sink: &SinkConfig, route: Option<RouteName>, event: &Event, letter: &
         cause: None,
         route,
         kind: event.kind.to_owned(),
-        tenant: std::sync::Arc::clone(&event.tenant),
+        tenant: Arc::clone(&event.tenant),
         event_id: event.id,
-        message: std::sync::Arc::<Message>::clone(&letter.message),
+        message: Arc::clone(&letter.message),
         may_be_known: false,
     }
 }

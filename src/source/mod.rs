@@ -17,7 +17,13 @@ pub use recording::RecordingSource;
 pub use stats::SourceStats;
 pub use watermark::Watermark;
 
+use std::time::Duration;
+
 use crate::event::Message;
+
+/// What is unsettled for so long holds up its source, where little more can be taken: a message that is the oldest unacknowledged
+/// one while half of the prefetch is taken, and all of a recording's while as many as may be are unsettled.
+const HELD_UP: Duration = Duration::from_millis(50);
 
 /// Who takes messages in. Must not block: what it can't do at once it puts behind a channel, which the sources' prefetch
 /// bounds.

@@ -8,14 +8,12 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{EntryId, Intake, Pressure, Receipt, Settled, SourceStats};
+use super::{EntryId, HELD_UP, Intake, Pressure, Receipt, Settled, SourceStats};
 use crate::config::RecordingConfig;
 use crate::event::{SourceName, sample};
 
 /// How many messages may be unsettled at once.
 const IN_FLIGHT: usize = 1_000;
-/// While as many as may be are unsettled and none settles for so long, they hold up the source.
-const HELD_UP: Duration = Duration::from_millis(50);
 /// A longer line is not a sample, in bytes.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
 

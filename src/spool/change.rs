@@ -13,7 +13,7 @@ use crate::source::Receipt;
 
 /// What a dispatcher is told when it begins.
 #[derive(Debug)]
-pub struct Backlog {
+pub struct Watch {
     /// How many deliveries wait, by the low 16 bits of their key.
     pub lanes: Vec<(u16, u32)>,
     /// What it hears of from now on.
@@ -26,7 +26,7 @@ pub(super) enum Change {
     /// A dead letter, in place of a message or of a delivery.
     Letter(Box<LetterRow>, Before),
     /// A delivery; its message need not be held any longer.
-    Deliver(Box<DeliveryRow>, Before),
+    Deliver(Box<DeliveryRow>, Receipt),
     /// A delivery is done.
     Done { id: RowId, sink: SinkName },
     /// A delivery is to be attempted again.
@@ -36,7 +36,7 @@ pub(super) enum Change {
     /// The sink's dispatcher wants deliveries that are due.
     Take { sink: SinkName, limit: usize },
     /// The sink's dispatcher begins.
-    Watch { sink: SinkName, begun: oneshot::Sender<Backlog> },
+    Watch { sink: SinkName, begun: oneshot::Sender<Watch> },
     /// A sink's or a source's state.
     Remember(Remembered),
     /// Deliveries in place of a dead letter, unless that is gone.
@@ -197,14 +197,14 @@ impl Change {
                 }
                 before.end(freed, held, shared);
             }
-            (Self::Deliver(row, before), Outcome::Delivery(written)) => {
+            (Self::Deliver(row, receipt), Outcome::Delivery(written)) => {
                 let DeliveryRow { id, waiting, size, .. } = *row;
                 shared.budget().stored(&waiting.sink, size, written == Written::New);
                 if let Written::Known(_) = written {
                     held.release(&waiting.sink, id);
                     held.tell(&waiting.sink, News::Known { key: waiting.key });
                 }
-                before.end(None, held, shared);
+                receipt.settle();
             }
             (Self::Done { id, sink }, Outcome::Removed(freed)) => {
                 Before::Row(id, sink).end(freed, held, shared);
@@ -236,7 +236,7 @@ impl Change {
                 let (to, news) = mpsc::unbounded_channel();
                 held.dispatchers.insert(sink, to);
                 // Who asked may be gone; then nothing is ever taken.
-                let _ = begun.send(Backlog { lanes, news });
+                let _ = begun.send(Watch { lanes, news });
             }
             _ => {}
         }

@@ -29,7 +29,7 @@ mod waits;
 mod writer;
 
 pub use budget::{Share, Sizes};
-pub use change::Backlog;
+pub use change::Watch;
 pub use database::SpoolError;
 pub use delivery::{Due, Millis, News, RowId, Waiting};
 pub use filter::Filter;
@@ -200,7 +200,7 @@ impl Spool {
     pub fn spill(&self, waiting: Waiting, receipt: Receipt, is_attempted: bool) -> Result<RowId, Receipt> {
         let Some(row) = self.row(waiting) else { return Err(receipt) };
         let id = row.id;
-        let change = Change::Deliver(Box::new(row), Before::Message(receipt));
+        let change = Change::Deliver(Box::new(row), receipt);
         self.ask(Command::Change { change, claim: is_attempted.then_some(id) });
         Ok(id)
     }
@@ -228,10 +228,10 @@ impl Spool {
     }
 
     /// What waits for a sink, and all news of it from now on. None: the spool is closed.
-    pub async fn watch(&self, sink: SinkName) -> Option<Backlog> {
-        let (begun, backlog) = oneshot::channel();
+    pub async fn watch(&self, sink: SinkName) -> Option<Watch> {
+        let (begun, watch) = oneshot::channel();
         self.change(Change::Watch { sink, begun });
-        backlog.await.ok()
+        watch.await.ok()
     }
 
     /// Keeps what must not be forgotten when the relay restarts, as JSON; none: nothing is to be remembered any more.

@@ -133,16 +133,11 @@ impl Writer {
         if is_doubtful {
             damage::examine(&database, &self.path)?;
         }
-        match database.checkpoint() {
-            // Not worth a relay that doesn't start: no commit of this process has failed yet.
-            Err(busy) if busy.is_busy() => tracing::warn!("{busy}"),
-            end => end?,
-        }
+        checkpoint_unless_busy(&database)?;
         self.take_up(&database)?;
-        let (_, last_row) = database.last_ids()?;
-        self.shared.go_on_after(RowId(last_row));
         self.shared.set_states(database.states()?);
-        for (sink, _) in database.sizes()? {
+        let sinks: Vec<SinkName> = self.shared.budget().shares().map(|(sink, _)| sink.clone()).collect();
+        for sink in sinks {
             self.shared.budget().set_oldest(&sink, database.oldest(&sink)?);
         }
         Ok(database)
@@ -154,8 +149,9 @@ impl Writer {
 
     /// Reads from the file what the writer has to know of it.
     fn take_up(&mut self, database: &Database) -> Result<(), SpoolError> {
-        let (last_letter, _) = database.last_ids()?;
+        let (last_letter, last_row) = database.last_ids()?;
         self.next_letter = self.next_letter.max(last_letter.saturating_add(1));
+        self.shared.go_on_after(RowId(last_row));
         self.shared.budget().recount(database.sizes()?);
         self.recount(database)
     }
@@ -233,7 +229,7 @@ impl Writer {
             self.commit(database)?;
             more = true;
             if room != disk::Room::Plenty {
-                database.checkpoint()?;
+                checkpoint_unless_busy(database)?;
             }
         }
         if self.queue.is_empty() {
@@ -439,14 +435,10 @@ impl Writer {
     }
 
     fn is_over(&self) -> bool {
-        // For dead letters that there is no room for, none will come in the time that is left.
-        let is_done = self.queue.is_empty() && self.batch.is_empty() && (self.letters.is_empty() || self.has_tried());
+        // Dead letters are put aside when there is no room for them, and none will come in the time that is left.
+        let is_done =
+            self.queue.is_empty() && self.batch.is_empty() && (self.letters.is_empty() || self.database.is_some());
         self.closing.as_ref().is_some_and(|(until, _)| is_done || Instant::now() >= *until)
-    }
-
-    /// What is left is left because there is no room.
-    fn has_tried(&self) -> bool {
-        self.database.is_some()
     }
 
     fn end(self) {
@@ -466,5 +458,16 @@ impl Writer {
             // Who asked may have stopped waiting.
             let _ = done.send(());
         }
+    }
+}
+
+/// Empties the log, unless a reader holds it up: where no commit has failed, that can wait.
+fn checkpoint_unless_busy(database: &Database) -> Result<(), SpoolError> {
+    match database.checkpoint() {
+        Err(busy) if busy.is_busy() => {
+            tracing::warn!("{busy}");
+            Ok(())
+        }
+        end => end,
     }
 }

@@ -23,13 +23,17 @@ delivery: { shutdown_grace: 1s }
 /// Many more than the prefetch: without the spool, Kafka would get no more than that.
 const REQUESTS: usize = 1_000;
 
+fn home(regards: &Regards, receiver: &Receiver, topic: &str, routes: &str) -> Home {
+    Home::of(regards, routes).with_kafka().with("TOPIC", topic).with("HOOK", &receiver.url())
+}
+
 /// The webhook is `bad` from the first message; everything for Kafka goes all the same. Once it is well, it gets everything too: each
 /// request's GRANTED before its SUCCESS, and each event once but for the attempts whose end was not known.
 async fn kafka_goes_on_beside(bad: Answer, unknown: usize) {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let mut topic = Kafka::shared().topic("isolation", 3).await;
-    let home = Home::of(&regards, ROUTES).with_kafka().with("TOPIC", topic.topic()).with("HOOK", &receiver.url());
+    let home = home(&regards, &receiver, topic.topic(), ROUTES);
     receiver.answers(move |_| bad.clone());
     let relay = home.start_ready().await;
     let published = lives("t", "isolated", REQUESTS);
@@ -81,7 +85,7 @@ async fn a_webhook_that_takes_three_seconds_gets_each_event_once() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let mut topic = Kafka::shared().topic("three-seconds", 1).await;
-    let home = Home::of(&regards, ROUTES).with_kafka().with("TOPIC", topic.topic()).with("HOOK", &receiver.url());
+    let home = home(&regards, &receiver, topic.topic(), ROUTES);
     receiver.answers(|_| Answer::After(Duration::from_secs(3), 204));
     let relay = home.start_ready().await;
     let published = lives("t", "slow", 8);
@@ -89,11 +93,7 @@ async fn a_webhook_that_takes_three_seconds_gets_each_event_once() {
     topic.wait_for(published.len()).await;
     regards.vhost.wait_until_empty(&regards.queue).await;
     receiver.wait_for_accepted(published.len()).await;
-    until("the spool to be empty", async || match home.waiting("hook") {
-        0 => Ok(()),
-        waiting => Err(waiting.to_string()),
-    })
-    .await;
+    home.wait_until_waiting("hook", 0).await;
     relay.stop().await;
     assert_eq!(receiver.posted().len(), published.len(), "each once");
     assert_in_order(&receiver.accepted());
@@ -105,7 +105,7 @@ async fn a_webhook_that_says_when_to_come_again() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let mut topic = Kafka::shared().topic("retry-after", 1).await;
-    let home = Home::of(&regards, ROUTES).with_kafka().with("TOPIC", topic.topic()).with("HOOK", &receiver.url());
+    let home = home(&regards, &receiver, topic.topic(), ROUTES);
     receiver.answers(|_| Answer::StatusWith(429, "retry-after", "5".to_owned()));
     let relay = home.start_ready().await;
     regards.publish(&Response::new("t", "first", "GRANTED")).await;
@@ -131,7 +131,7 @@ async fn a_webhook_that_is_gone_is_paused() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let mut topic = Kafka::shared().topic("gone", 1).await;
-    let home = Home::of(&regards, ROUTES).with_kafka().with("TOPIC", topic.topic()).with("HOOK", &receiver.url());
+    let home = home(&regards, &receiver, topic.topic(), ROUTES);
     receiver.answers(|_| Answer::Status(410));
     let relay = home.start_ready().await;
     regards.publish(&Response::new("t", "first", "GRANTED")).await;
@@ -157,7 +157,7 @@ async fn a_full_spool_holds_up_its_source_until_there_is_room() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let routes = ROUTES.replace("to: [pipeline, hook]", "to: hook") + "spool: { max_size: 1MiB, max_share: 100% }\n";
-    let home = Home::of(&regards, &routes).with_kafka().with("TOPIC", "none").with("HOOK", &receiver.url());
+    let home = home(&regards, &receiver, "none", &routes);
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;
     let published = lives("t", "full", 1_000);
@@ -181,7 +181,7 @@ async fn a_full_spool_drops_what_may_be_dropped_and_counts_it() {
     let receiver = Receiver::start().await;
     let mut topic = Kafka::shared().topic("dropped", 1).await;
     let routes = ROUTES.replace("retry:", "on_full: drop, retry:") + "spool: { max_size: 1MiB, max_share: 100% }\n";
-    let home = Home::of(&regards, &routes).with_kafka().with("TOPIC", topic.topic()).with("HOOK", &receiver.url());
+    let home = home(&regards, &receiver, topic.topic(), &routes);
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;
     let published = lives("t", "dropped", 1_000);
@@ -190,11 +190,7 @@ async fn a_full_spool_drops_what_may_be_dropped_and_counts_it() {
     relay.wait_for_metric("deliveries_total", &[("sink", "hook"), ("result", "dropped")], 1.0).await;
     regards.vhost.wait_until_empty(&regards.queue).await;
     receiver.answers(|_| Answer::Status(204));
-    until("the spool to be empty", async || match home.waiting("hook") {
-        0 => Ok(()),
-        waiting => Err(waiting.to_string()),
-    })
-    .await;
+    home.wait_until_waiting("hook", 0).await;
     let labels = [("sink", "hook"), ("result", "dropped")];
     let dropped = relay.metric("deliveries_total", &labels).await.unwrap().unwrap();
     relay.stop().await;
@@ -213,7 +209,7 @@ async fn what_waits_too_long_behind_an_open_breaker_is_given_up() {
     let routes = ROUTES
         .replace("to: [pipeline, hook]", "to: hook")
         .replace("first: 50ms, max: 500ms", "first: 50ms, max: 1h, give_up_after: 3s");
-    let home = Home::of(&regards, &routes).with_kafka().with("TOPIC", "none").with("HOOK", &receiver.url());
+    let home = home(&regards, &receiver, "none", &routes);
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;
     regards.publish_all(&lives("t", "old", 50)).await;

@@ -42,7 +42,8 @@ async fn a_sink_is_paused_and_resumed_beside_a_relay_and_without_one() {
     regards.publish_all(&lives("t", "paused", 20)).await;
     wait_for_lines(&home, "archive.ndjson", 40).await;
     regards.vhost.wait_until_empty(&regards.queue).await;
-    assert_eq!((receiver.posted().len(), home.waiting("hook")), (0, 40));
+    home.wait_until_waiting("hook", 40).await;
+    assert_eq!(receiver.posted().len(), 0);
     does(&home, &["resume", "--sink", "hook"]);
     receiver.wait_for_accepted(40).await;
     does(&home, &["pause", "--sink", "hook"]);
@@ -197,7 +198,7 @@ async fn what_waits_for_a_sink_that_is_gone_is_shown_as_orphaned() {
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;
     regards.publish_all(&lives("t", "orphan", 5)).await;
-    regards.vhost.wait_until_empty(&regards.queue).await;
+    home.wait_until_waiting("hook", 10).await;
     let without = ROUTES
         .replace("  hook: { webhook: { url: \"${HOOK}\" }, retry: { first: 100ms, max: 1s } }\n", "")
         .replace("[hook, archive]", "archive");

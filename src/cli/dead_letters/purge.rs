@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Which, agreed, seen};
 use crate::admin::control::{Answer, Request};
-use crate::cli::ask::{Asked, Spool, ask};
+use crate::cli::ask::{Asked, Spool, ask, unexpected};
 use crate::cli::counted;
 use crate::cli::place::Place;
 use crate::spool::{DeadLetters, Filter};
@@ -47,7 +47,7 @@ impl Purge {
 fn purge(place: &Place, filter: Filter) -> anyhow::Result<u64> {
     match ask(place, |spool| Request::Purge { spool, filter: filter.clone() })? {
         Asked::Answered(Answer::Purged(purged)) => Ok(purged),
-        Asked::Answered(other) => Err(anyhow!("the relay answered something else: {other:?}")),
+        Asked::Answered(other) => Err(unexpected(&other)),
         Asked::Nobody => Spool::open(place)?.with(async |spool| spool.purge(filter).await),
     }
 }

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::{Which, agreed, seen};
 use crate::admin::control::{Answer, Request};
-use crate::cli::ask::{Asked, Spool, ask};
+use crate::cli::ask::{Asked, Spool, ask, unexpected};
 use crate::cli::place::Place;
 use crate::cli::{WrongInput, counted};
 use crate::relay::{self, Redriven};
@@ -79,7 +79,7 @@ impl Redrive {
 fn redrive(place: &Place, asked: relay::Redrive) -> anyhow::Result<Redriven> {
     match ask(place, |spool| Request::Redrive { spool, redrive: asked.clone() })? {
         Asked::Answered(Answer::Redriven(done)) => Ok(done),
-        Asked::Answered(other) => Err(anyhow!("the relay answered something else: {other:?}")),
+        Asked::Answered(other) => Err(unexpected(&other)),
         Asked::Nobody => {
             let config = place.config.as_ref().ok_or_else(no_rules)?;
             Spool::open(place)?.with(async |spool| relay::redrive(config, spool, asked).await)

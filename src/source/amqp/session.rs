@@ -22,6 +22,7 @@ use crate::amqp::values::{self, short};
 use crate::amqp::{self, ANSWER_TIMEOUT, Place, Problem, answer};
 use crate::config::{Argument, DeclareQueue, QueueDeclaration, QueueKind};
 use crate::event::Message;
+use crate::source::HELD_UP;
 use crate::source::ledger::{Identity, Received};
 use crate::source::receipt::Receipt;
 
@@ -34,8 +35,6 @@ const BETWEEN_ACKNOWLEDGEMENTS: Duration = Duration::from_millis(20);
 const WATCH: Duration = Duration::from_secs(30);
 /// How often it is looked whether the consumer's share of the prefetch became too small.
 const WIDEN: Duration = Duration::from_secs(1);
-/// A message that is the oldest unacknowledged one for so long, while half of the prefetch is taken, holds up the source.
-const HELD_UP: Duration = Duration::from_millis(50);
 /// A head that is unsettled for so long: the channel is closed before the broker does it (`consumer_timeout`, 30 minutes
 /// by default), and its messages are taken anew.
 const BLOCKED: Duration = Duration::from_mins(10);

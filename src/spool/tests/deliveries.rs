@@ -35,9 +35,9 @@ fn spill(spool: &Spool, all: impl IntoIterator<Item = Waiting>) -> (Vec<RowId>, 
 }
 
 /// Takes what is due: the bodies, with their ids.
-async fn take(spool: &Spool, backlog: &mut Backlog, limit: usize) -> Vec<(RowId, String)> {
+async fn take(spool: &Spool, watch: &mut Watch, limit: usize) -> Vec<(RowId, String)> {
     spool.take(sink(), limit);
-    match tokio::time::timeout(GRACE, backlog.news.recv()).await.expect("an answer in time") {
+    match tokio::time::timeout(GRACE, watch.news.recv()).await.expect("an answer in time") {
         Some(News::Due(due)) => due
             .rows
             .into_iter()
@@ -63,17 +63,17 @@ async fn what_waits_comes_back_as_it_was_and_after_a_restart() {
     spool.close(GRACE).await;
 
     let spool = setup.open();
-    let mut backlog = spool.watch(sink()).await.unwrap();
-    assert_eq!(backlog.lanes, [(7, 1)]);
+    let mut watch = spool.watch(sink()).await.unwrap();
+    assert_eq!(watch.lanes, [(7, 1)]);
     spool.take(sink(), 10);
-    let Some(News::Due(due)) = backlog.news.recv().await else { panic!() };
+    let Some(News::Due(due)) = watch.news.recv().await else { panic!() };
     let [(id, back)] = due.rows.as_slice() else { panic!("{due:?}") };
     assert_eq!((back.attempts, &back.cause, back.key), (3, &whole.cause, 7));
     assert_eq!((&back.route, &back.kind, &back.tenant), (&whole.route, &whole.kind, &whole.tenant));
     assert_eq!((back.event_id, back.received), (whole.event_id, whole.received));
     assert_eq!((&back.message.body, &back.message.properties), (&whole.message.body, &whole.message.properties));
     spool.done(*id, sink());
-    assert_eq!(take(&spool, &mut backlog, 10).await, []);
+    assert_eq!(take(&spool, &mut watch, 10).await, []);
     assert_eq!(spool.shares()[0].1, Share::default());
     spool.close(GRACE).await;
 }
@@ -82,17 +82,17 @@ async fn what_waits_comes_back_as_it_was_and_after_a_restart() {
 async fn of_each_key_only_the_oldest_is_due() {
     let setup = Setup::new();
     let spool = setup.open();
-    let mut backlog = spool.watch(sink()).await.unwrap();
+    let mut watch = spool.watch(sink()).await.unwrap();
     spill(&spool, [(1, 10), (1, 11), (2, 20), (1, 12)].map(|(key, number)| waiting(key, number)));
-    let taken = take(&spool, &mut backlog, 10).await;
+    let taken = take(&spool, &mut watch, 10).await;
     assert_eq!(bodies(&taken), ["<10>", "<20>"]);
-    assert_eq!(take(&spool, &mut backlog, 10).await, [], "what is in our hands isn't given out again");
+    assert_eq!(take(&spool, &mut watch, 10).await, [], "what is in our hands isn't given out again");
     spool.reschedule(taken[0].0, sink(), 1, Millis::now().after(Duration::from_hours(1)), "later".to_owned());
     spool.done(taken[1].0, sink());
-    assert_eq!(take(&spool, &mut backlog, 10).await, [], "what is behind waits with it");
+    assert_eq!(take(&spool, &mut watch, 10).await, [], "what is behind waits with it");
     spool.reschedule(taken[0].0, sink(), 1, Millis::now(), "now".to_owned());
     for body in ["<10>", "<11>", "<12>"] {
-        let taken = take(&spool, &mut backlog, 10).await;
+        let taken = take(&spool, &mut watch, 10).await;
         assert_eq!(bodies(&taken), [body]);
         spool.done(taken[0].0, sink());
     }
@@ -103,13 +103,13 @@ async fn of_each_key_only_the_oldest_is_due() {
 async fn a_key_that_is_stuck_costs_the_others_nothing() {
     let setup = Setup::new();
     let spool = setup.open();
-    let mut backlog = spool.watch(sink()).await.unwrap();
+    let mut watch = spool.watch(sink()).await.unwrap();
     let stuck = (0..3_000).map(|number| waiting(1, number));
     let (ids, settled) = spill(&spool, stuck.chain([waiting(2, 9_000), waiting(3, 9_001)]));
     all(settled).await;
-    assert_eq!(bodies(&take(&spool, &mut backlog, 1).await), ["<0>"]);
+    assert_eq!(bodies(&take(&spool, &mut watch, 1).await), ["<0>"]);
     spool.reschedule(ids[0], sink(), 1, Millis::now().after(Duration::from_hours(1)), String::new());
-    assert_eq!(bodies(&take(&spool, &mut backlog, 10).await), ["<9000>", "<9001>"]);
+    assert_eq!(bodies(&take(&spool, &mut watch, 10).await), ["<9000>", "<9001>"]);
     spool.close(GRACE).await;
 }
 
@@ -117,20 +117,20 @@ async fn a_key_that_is_stuck_costs_the_others_nothing() {
 async fn what_is_still_attempted_is_not_given_out_until_it_is_due_again() {
     let setup = Setup::new();
     let spool = setup.open();
-    let mut backlog = spool.watch(sink()).await.unwrap();
+    let mut watch = spool.watch(sink()).await.unwrap();
     let (to, mut settled) = unbounded_channel();
     let id = spool.spill(waiting(1, 1), Receipt::new(EntryId(0), to), true).unwrap();
     assert_eq!(settled.recv().await, Some(Settled::Done(EntryId(0))), "its message needs nothing more");
-    assert_eq!(take(&spool, &mut backlog, 10).await, []);
+    assert_eq!(take(&spool, &mut watch, 10).await, []);
     spool.reschedule(id, sink(), 1, Millis::now(), "no".to_owned());
     // The answer to what was asked before the change was on disk may not have it.
-    let taken = [take(&spool, &mut backlog, 10).await, take(&spool, &mut backlog, 10).await].concat();
+    let taken = [take(&spool, &mut watch, 10).await, take(&spool, &mut watch, 10).await].concat();
     assert_eq!(bodies(&taken), ["<1>"]);
     spool.close(GRACE).await;
     // A relay that is killed meanwhile finds it due.
     let spool = setup.open();
-    let mut backlog = spool.watch(sink()).await.unwrap();
-    assert_eq!(bodies(&take(&spool, &mut backlog, 10).await), ["<1>"]);
+    let mut watch = spool.watch(sink()).await.unwrap();
+    assert_eq!(bodies(&take(&spool, &mut watch, 10).await), ["<1>"]);
     spool.close(GRACE).await;
 }
 
@@ -150,11 +150,11 @@ async fn what_a_dispatcher_had_is_due_again_for_the_next_one() {
 async fn a_dead_letter_takes_the_place_of_a_delivery() {
     let setup = Setup::new();
     let spool = setup.open();
-    let mut backlog = spool.watch(sink()).await.unwrap();
+    let mut watch = spool.watch(sink()).await.unwrap();
     spill(&spool, [waiting(1, 1), waiting(1, 2)]);
-    let taken = take(&spool, &mut backlog, 10).await;
+    let taken = take(&spool, &mut watch, 10).await;
     spool.bury(letter("<1>"), taken[0].0, sink());
-    assert_eq!(bodies(&take(&spool, &mut backlog, 10).await), ["<2>"], "it does not hold its lane");
+    assert_eq!(bodies(&take(&spool, &mut watch, 10).await), ["<2>"], "it does not hold its lane");
     assert_eq!(setup.ids(&Filter::default()), [1]);
     spool.close(GRACE).await;
 }
@@ -164,7 +164,7 @@ async fn one_sink_can_not_take_more_than_its_share() {
     let mut setup = Setup::new();
     setup.max_size = 4_000;
     let spool = setup.open();
-    let mut backlog = spool.watch(sink()).await.unwrap();
+    let mut watch = spool.watch(sink()).await.unwrap();
     let (to, _settled) = unbounded_channel();
     let mut number = 0;
     let mut hand_in = |sink: &str| {
@@ -177,9 +177,9 @@ async fn one_sink_can_not_take_more_than_its_share() {
     let problem = spool.problem().unwrap();
     assert!(problem.contains("no room for sink hook (1 deliveries wait there"), "{problem}");
     assert!(hand_in("other"));
-    let taken = take(&spool, &mut backlog, 10).await;
+    let taken = take(&spool, &mut watch, 10).await;
     spool.done(taken[0].0, sink());
-    take(&spool, &mut backlog, 10).await;
+    take(&spool, &mut watch, 10).await;
     assert_eq!(spool.problem(), None);
     assert!(hand_in("hook"), "there is room again");
     spool.close(GRACE).await;
@@ -197,14 +197,14 @@ async fn a_redelivered_message_takes_over_what_is_here() {
     spool.close(GRACE).await;
 
     let spool = setup.open();
-    let mut backlog = spool.watch(sink()).await.unwrap();
+    let mut watch = spool.watch(sink()).await.unwrap();
     let redelivered = |key, number| Waiting { may_be_known: true, ..waiting(key, number) };
     let copies = [redelivered(1, 7), redelivered(1, 7), redelivered(1, 7), redelivered(2, 8), redelivered(3, 9)];
     let (_, settled) = spill(&spool, copies);
     assert_eq!(all(settled).await, done(0..5), "each is safe");
     let mut known = Vec::new();
     while known.len() < 3 {
-        match backlog.news.recv().await {
+        match watch.news.recv().await {
             Some(News::Known { key }) => known.push(key),
             other => panic!("{other:?}"),
         }
@@ -247,14 +247,14 @@ async fn what_is_remembered_outlives_the_relay_until_it_is_forgotten() {
 async fn what_can_not_be_written_holds_its_messages_and_is_written_once() {
     let setup = Setup::new();
     let spool = setup.open();
-    let mut backlog = spool.watch(sink()).await.unwrap();
+    let mut watch = spool.watch(sink()).await.unwrap();
     let other = hold(&setup.config().path);
     let (_, mut settled) = spill(&spool, (0..50).map(|number| waiting(number, number)));
     problem(&spool, true).await;
     assert!(settled.try_recv().is_err(), "nothing settles before it is on disk");
     drop(other);
     assert_eq!(all(settled).await, done(0..50));
-    let taken = take(&spool, &mut backlog, 100).await;
+    let taken = take(&spool, &mut watch, 100).await;
     assert_eq!(taken.iter().map(|(id, _)| *id).collect::<BTreeSet<_>>().len(), 50);
     assert_eq!(spool.shares()[0].1.count(), 50);
     spool.close(GRACE).await;

@@ -91,6 +91,15 @@ impl Home {
         self.spool().iter().find_map(of_sink).unwrap_or(0)
     }
 
+    /// Waits until exactly so many deliveries wait in the spool for this sink.
+    pub async fn wait_until_waiting(&self, sink: &str, count: u64) {
+        until(&format!("{count} deliveries to wait for {sink}"), async || match self.waiting(sink) {
+            waiting if waiting == count => Ok(()),
+            waiting => Err(waiting.to_string()),
+        })
+        .await;
+    }
+
     fn dead_letter(&self, listed: &Value) -> Value {
         let id = match &listed["id"] {
             Value::String(id) => id.clone(),

@@ -12,7 +12,7 @@ use lapin::options::BasicPublishOptions;
 use super::bounds;
 use super::checker::{Letter, check, letters_due, missing};
 use super::collector::{Collector, END, Shelves, Tail, empty_queue};
-use super::lanes::Lanes;
+use super::nemesis::Nemesis;
 use super::plan::{EventId, Plan, Sink};
 use super::probe::Probe;
 use super::publisher::{Progress, Publisher};
@@ -47,7 +47,7 @@ pub async fn run(settings: &Settings, world: &mut World) -> Vec<String> {
         println!("torture: no disk is filled, that takes a small one to be mounted: {why}");
     }
     let schedule = Schedule::of(settings.seed, settings.rounds, settings.events, world.disk.is_ok());
-    let lanes = Lanes {
+    let nemesis = Nemesis {
         home: &world.home,
         disk: world.disk.as_ref().ok(),
         brokers: &world.brokers,
@@ -73,17 +73,17 @@ pub async fn run(settings: &Settings, world: &mut World) -> Vec<String> {
     let relay = world.home.start_ready().await;
 
     let faults = async {
-        let relay = lanes.run(&schedule, relay).await;
+        let relay = nemesis.run(&schedule, relay).await;
         progress.faults_over.store(true, SeqCst);
         relay
     };
     let ((), relay) = collector
         .beside(Box::pin(async { tokio::join!(publisher.run(settings.events, settings.rate()), faults) }))
         .await;
-    println!("torture: {:>4} s, all is published, and no fault to come", lanes.began.elapsed().as_secs());
+    println!("torture: {:>4} s, all is published, and no fault to come", nemesis.began.elapsed().as_secs());
     let wrong = collector.beside(run.wind_up(&mut publisher, relay)).await;
     collector.finish().await;
-    run.judge(&lanes, wrong).await
+    run.judge(&nemesis, wrong).await
 }
 
 impl Run<'_> {
@@ -152,7 +152,7 @@ impl Run<'_> {
     }
 
     /// Prints what it came to, and says what is wrong.
-    async fn judge(&self, lanes: &Lanes<'_>, mut wrong: Vec<String>) -> Vec<String> {
+    async fn judge(&self, nemesis: &Nemesis<'_>, mut wrong: Vec<String>) -> Vec<String> {
         let vhost = &self.world.regards.vhost;
         for queue in [self.world.regards.queue.as_str(), DEAD_LETTER_QUEUE] {
             match vhost.left_in(queue).await {
@@ -160,15 +160,15 @@ impl Run<'_> {
                 left => wrong.push(format!("{left} messages are in {queue}")),
             }
         }
-        let (tally, unknown) = (lanes.tally.lock().expect("no holder panics").clone(), self.world.receiver.unknown());
-        let bounds = bounds::of(&tally, lanes.cut_short.load(SeqCst), unknown);
+        let (tally, unknown) = (nemesis.tally.lock().expect("no holder panics").clone(), self.world.receiver.unknown());
+        let bounds = bounds::of(&tally, nemesis.cut_short.load(SeqCst), unknown);
         let book = self.progress.book.lock().expect("no holder panics");
         let taken = Sink::ALL.map(|sink| self.shelves.of(sink));
         let taken = taken.each_ref().map(|taken| &**taken);
         let report = check(self.plan, &book, taken, &letters_of(&self.world.home), &bounds);
         table::print(book.counts(), &tally, unknown, &report);
         wrong.extend(report.violations.iter().map(ToString::to_string));
-        wrong.extend(lanes.standstills.lock().expect("no holder panics").iter().cloned());
+        wrong.extend(nemesis.standstills.lock().expect("no holder panics").iter().cloned());
         wrong.extend(tally.in_vain().into_iter().map(|fault| format!("never hit work in flight: {fault}")));
         wrong
     }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::bounds::{CONCURRENCY, PREFETCH};
 use super::disk::SmallDisk;
-use super::lanes::GRACE;
+use super::nemesis::GRACE;
 use super::receiver::Receiver;
 use super::settings::Settings;
 use crate::support::kafka::Reader;

@@ -24,7 +24,7 @@ const BETWEEN_FAULTS: u64 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// Everything that can be made to fail.
-pub struct Lanes<'a> {
+pub struct Nemesis<'a> {
     pub home: &'a Home,
     pub disk: Option<&'a SmallDisk>,
     pub brokers: &'a Private,
@@ -42,7 +42,7 @@ pub struct Lanes<'a> {
     pub cut_short: AtomicU64,
 }
 
-impl<'a> Lanes<'a> {
+impl<'a> Nemesis<'a> {
     /// All of them, to their ends. Back with the relay that runs then.
     pub async fn run(&self, schedule: &Schedule, relay: Relay<'a>) -> Relay<'a> {
         self.probe.look_at(&relay).await;
