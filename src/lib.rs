@@ -3,6 +3,7 @@
 //! The modules in the order data flows; each may use those above it and knows nothing of those below (a test reads the
 //! source and says so):
 //!
+//! - [`mutant`]: faults on purpose, by which the tests are tested; a release build has none.
 //! - [`event`]: a [`Message`](event::Message) becomes an [`Event`](event::Event), and an event becomes bytes.
 //! - [`rules`]: an event becomes a [`Plan`](rules::Plan): which sinks get it, and which route says so.
 //! - [`config`]: `routes.yaml` becomes a [`Config`](config::Config), every mistake at its line.
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod event;
+pub mod mutant;
 pub mod relay;
 pub mod rules;
 pub mod sink;

@@ -16,6 +16,7 @@ use super::state::{ASKED, State};
 use super::stats::{DeliveryResult, SinkStats};
 use super::{Delivery, Kept};
 use crate::config::{DeliveryConfig, OnFull, OrderBy, Retry, SinkConfig};
+use crate::mutant::Mutant;
 use crate::rules::SinkName;
 use crate::sink::{Attempt, AttemptEnd, AttemptId, Sink, Verdict};
 use crate::spool::{News, Spool, Subject};
@@ -122,7 +123,7 @@ impl Dispatcher {
         let mut count = 0;
         for (lane, rows) in watch.lanes {
             count += u64::from(rows);
-            if state.order_by != OrderBy::None {
+            if state.order_by != OrderBy::None && !Mutant::ForgetLanesAtRestart.is_on() {
                 lanes.set_spooled(lane, rows);
             }
         }

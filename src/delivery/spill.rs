@@ -11,6 +11,7 @@ use super::lanes::{Lane, key};
 use super::stats::DeliveryResult;
 use super::{Delivery, Kept};
 use crate::config::OnFull;
+use crate::mutant::Mutant;
 
 /// How often what is in memory is looked over, as long as something is.
 pub(super) const LOOK_OVER: Duration = Duration::from_millis(25);
@@ -49,6 +50,10 @@ impl Dispatcher {
     /// A failed delivery that is due again after `pause`, with all that waits behind it.
     pub(super) fn spill_failed(&mut self, lane: Lane, delivery: Delivery, pause: Duration, cause: String) {
         match self.put_down(lane, delivery, pause, Some(cause), false) {
+            Ok(_) if Mutant::ReorderOnRetry.is_on() => {
+                self.lanes.remove_spooled(lane);
+                self.lanes.release(lane);
+            }
             Ok(_) => {
                 let (_, behind) = self.lanes.take(lane);
                 self.spill_behind(lane, behind);
@@ -104,7 +109,8 @@ impl Dispatcher {
     /// Puts a lane into the spool: the attempt that is under way, which goes on, and all behind it. False: there is no room.
     fn spill_lane(&mut self, lane: Lane) -> bool {
         let (attempt, behind) = self.lanes.take(lane);
-        if let Some(id) = attempt
+        if !Mutant::SpillWithoutPredecessor.is_on()
+            && let Some(id) = attempt
             && let Some((_, delivery)) = self.under_way.remove(&id)
         {
             match self.put_down(lane, delivery, Duration::ZERO, None, true) {

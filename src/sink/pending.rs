@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Attempt, Verdict};
+use crate::mutant::Mutant;
 
 /// The attempts under way.
 #[derive(Debug, Default)]
@@ -21,9 +22,9 @@ impl Pending {
     /// Keeps `attempt` until it is ended by the number returned.
     pub(super) fn hold(&self, attempt: Attempt) -> usize {
         let mut table = self.lock();
-        let number = table.next;
+        let number = if Mutant::ReuseNumberBeforeReport.is_on() { table.next % 2 } else { table.next };
         // On 64 bits it never wraps; on 32 it would take four thousand million attempts while one is under way.
-        table.next = number.wrapping_add(1);
+        table.next = table.next.wrapping_add(1);
         table.attempts.insert(number, attempt);
         number
     }

@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::{EntryId, Settled, Watermark};
+use crate::mutant::Mutant;
 
 /// What identifies a message to the broker: the same bytes, properties and headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,7 +96,9 @@ impl Ledger {
         match known {
             Some(Orphan::Unsettled(_)) => {
                 if let Some(entry) = self.entries.get_mut(&entry) {
-                    entry.tag = Some(tag);
+                    if !Mutant::SettleOnTheWrongChannel.is_on() {
+                        entry.tag = Some(tag);
+                    }
                     entry.received = Instant::now();
                 }
                 Received::Known
@@ -158,6 +161,12 @@ impl Ledger {
         Some((self.watermark.head()?, self.head_since))
     }
 
+    /// The message that was handed out last.
+    #[must_use]
+    pub fn newest(&self) -> EntryId {
+        EntryId(self.next)
+    }
+
     /// The tags of settled messages that no cumulative acknowledgement reaches, for a channel that is about to be closed.
     #[must_use]
     pub fn stragglers(&self) -> Vec<u64> {
@@ -176,7 +185,9 @@ impl Ledger {
                     self.remember_settled(entry.identity);
                 }
             } else if let Some(entry) = self.entries.get_mut(&id) {
-                entry.tag = None;
+                if !Mutant::SettleOnTheWrongChannel.is_on() {
+                    entry.tag = None;
+                }
                 self.orphans.entry(entry.identity).or_default().push_back(Orphan::Unsettled(id));
             }
         }
@@ -187,6 +198,12 @@ impl Ledger {
     #[must_use]
     pub fn unacknowledged(&self) -> usize {
         self.watermark.len()
+    }
+
+    /// Every unacknowledged message of the present channel is settled.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.watermark.is_settled()
     }
 
     /// How many messages are handed out and not settled, whichever channel they came through.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::EntryId;
+use crate::mutant::Mutant;
 
 /// The messages that came through one channel and are not yet acknowledged there, by tag.
 #[derive(Debug, Default)]
@@ -49,6 +50,11 @@ impl Watermark {
     /// Takes the settled run off the front: calls `acknowledged` for each of its messages, and says the tag up to which
     /// one cumulative acknowledgement now reaches.
     pub fn advance(&mut self, mut acknowledged: impl FnMut(EntryId)) -> Option<u64> {
+        if Mutant::AcknowledgePastTheWatermark.is_on()
+            && let Some(last) = self.slots.iter().rposition(|slot| slot.settled)
+        {
+            self.slots.iter_mut().take(last).for_each(|slot| slot.settled = true);
+        }
         let before = self.first;
         while let Some(slot) = self.slots.pop_front_if(|slot| slot.settled) {
             acknowledged(slot.entry);
@@ -71,6 +77,12 @@ impl Watermark {
     #[must_use]
     pub fn head(&self) -> Option<EntryId> {
         self.slots.front().map(|slot| slot.entry)
+    }
+
+    /// Every message that is not acknowledged is settled.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.slots.iter().all(|slot| slot.settled)
     }
 
     /// How many messages are not acknowledged.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::network;
+use crate::mutant::Mutant;
 
 /// `application_id` of our files: `RgRl`.
 const APPLICATION_ID: i64 = 0x5267_526c;
@@ -259,7 +260,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
         ));
     }
     // Each commit is fsynced before it returns.
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    let synchronous = if Mutant::NoSync.is_on() { "OFF" } else { "FULL" };
+    connection.pragma_update(None, "synchronous", synchronous)?;
     // On macOS an fsync stays in the disk's cache without these; elsewhere they do nothing.
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
+use crate::mutant::Mutant;
 use crate::sink::{Blame, Verdict};
 
 /// A `Retry-After` beyond this counts as this.
@@ -29,6 +30,7 @@ pub(super) fn verdict(answer: &Answer<'_>, templated: bool, now: SystemTime) -> 
     let retry = |blame, after| Verdict::Retry { after, cause: cause(), blame };
     match answer.status.as_u16() {
         200..=299 => Verdict::Delivered,
+        500..=599 if Mutant::DropOn5xx.is_on() => Verdict::Delivered,
         400 | 413 | 415 | 422 => Verdict::Refused { cause: cause() },
         410 if templated => retry(Blame::Delivery, None),
         410 => retry(Blame::Gone, None),

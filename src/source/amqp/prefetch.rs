@@ -52,29 +52,14 @@ impl Prefetch {
         self.current
     }
 
-    /// One more message came. Says the new prefetch when it should change: doubled once as many messages as it allows have
-    /// come, cut where the largest body no longer fits.
-    pub fn next(&mut self, largest: &Largest, max_bytes: u64) -> Option<u16> {
+    /// One more message came: doubled once as many messages as it allows have come, cut where the largest body no longer fits.
+    pub fn next(&mut self, largest: &Largest, max_bytes: u64) {
         self.received = self.received.saturating_add(1);
         let bound = self.bound(largest, max_bytes);
-        let next = if self.current > bound {
-            bound
-        } else if self.received >= u32::from(self.current) {
-            self.current.saturating_mul(2).min(bound)
-        } else {
-            return None;
-        };
-        if next == self.current {
-            return None;
+        if self.current > bound || self.received >= u32::from(self.current) {
+            self.current = self.current.saturating_mul(2).min(bound);
+            self.received = 0;
         }
-        self.current = next;
-        self.received = 0;
-        Some(next)
-    }
-
-    /// So many of the messages that it allows have come already: they count for the next doubling.
-    pub fn count_from(&mut self, taken: u16) {
-        self.received = taken.into();
     }
 
     fn bound(&self, largest: &Largest, max_bytes: u64) -> u16 {

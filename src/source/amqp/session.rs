@@ -22,9 +22,10 @@ use crate::amqp::values::{self, short};
 use crate::amqp::{self, ANSWER_TIMEOUT, Place, Problem, answer};
 use crate::config::{Argument, DeclareQueue, QueueDeclaration, QueueKind};
 use crate::event::Message;
+use crate::mutant::Mutant;
 use crate::source::HELD_UP;
 use crate::source::ledger::{Identity, Received};
-use crate::source::receipt::Receipt;
+use crate::source::receipt::{EntryId, Receipt, Settled};
 
 /// How many settlements are taken, or messages handed out, before the other gets its turn.
 const TURN: usize = 256;
@@ -33,8 +34,6 @@ const TURN: usize = 256;
 const BETWEEN_ACKNOWLEDGEMENTS: Duration = Duration::from_millis(20);
 /// How often progress is looked at.
 const WATCH: Duration = Duration::from_secs(30);
-/// How often it is looked whether the consumer's share of the prefetch became too small.
-const WIDEN: Duration = Duration::from_secs(1);
 /// A head that is unsettled for so long: the channel is closed before the broker does it (`consumer_timeout`, 30 minutes
 /// by default), and its messages are taken anew.
 const BLOCKED: Duration = Duration::from_mins(10);
@@ -57,13 +56,25 @@ pub struct Session {
     channel: Channel,
     consumer: Consumer,
     prefetch: Prefetch,
-    /// What the consumer itself may have unacknowledged: less than the prefetch where another's messages were there before.
+    /// The prefetch that the consumer began with: it holds for new consumers only.
     limit: u16,
+    /// The consumer is to give way to one with another prefetch, and nothing is acknowledged until it has.
+    change: Change,
     place: Place,
     /// A message came since progress was last looked at.
     progress: bool,
     /// How often in a row there was none while the queue had messages.
     stalls: u32,
+}
+
+/// How far a change of the prefetch has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    None,
+    /// The consumer has all that it may: nothing more comes.
+    Full,
+    /// The consumer is cancelled.
+    Cancelled,
 }
 
 impl Session {
@@ -78,7 +89,8 @@ impl Session {
         let prefetch = Prefetch::new(config.prefetch, &Largest::default(), source.max_in_flight_bytes);
         let consumer = consume(&channel, &place, source, prefetch.get()).await?;
         let limit = prefetch.get();
-        Ok(Self { connection, channel, consumer, prefetch, limit, place, progress: false, stalls: 0 })
+        let change = Change::None;
+        Ok(Self { connection, channel, consumer, prefetch, limit, change, place, progress: false, stalls: 0 })
     }
 
     /// Hands out messages and acknowledges what is settled, until stopped or lost.
@@ -114,8 +126,6 @@ impl Session {
         let mut paused = source.paused.clone();
         let mut watch = tokio::time::interval_at(Instant::now() + WATCH, WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut widen = tokio::time::interval(WIDEN);
-        widen.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut settled = Vec::with_capacity(TURN);
         // One acknowledgement on its way at a time: what settles meanwhile goes with the next.
         let mut acknowledging = Fuse::terminated();
@@ -123,14 +133,19 @@ impl Session {
         let mut waits = false;
         let mut pressed = None;
         let asked = loop {
-            if waits && acknowledging.is_terminated() && (Instant::now() >= not_before || self.is_half_full(state)) {
+            if self.change != Change::None && acknowledging.is_terminated() && state.ledger.is_settled() {
+                self.consume_anew(source, state).await?;
+            }
+            let may_acknowledge = self.change == Change::None;
+            let is_time = Instant::now() >= not_before || (self.is_half_full(state) && !self.is_narrow());
+            if may_acknowledge && waits && acknowledging.is_terminated() && is_time {
                 waits = false;
                 if let Some(acknowledge) = self.acknowledge(state) {
                     acknowledging = acknowledge.fuse();
                     not_before = Instant::now() + BETWEEN_ACKNOWLEDGEMENTS;
                 }
             }
-            let held_up = state.ledger.head().filter(|(head, _)| self.is_half_full(state) && pressed != Some(*head));
+            let held_up = self.held_up(state).filter(|(last, _)| pressed != Some(*last));
             let press = held_up.map_or(not_before, |(_, since)| (since + HELD_UP).into());
             tokio::select! {
                 biased;
@@ -145,22 +160,17 @@ impl Session {
                     waits = true;
                 }
                 acknowledged = &mut acknowledging, if !acknowledging.is_terminated() => acknowledged?,
-                () = tokio::time::sleep_until(not_before), if waits && acknowledging.is_terminated() => {}
+                () = tokio::time::sleep_until(not_before), if may_acknowledge && waits && acknowledging.is_terminated() => {}
                 () = tokio::time::sleep_until(press), if held_up.is_some() => {
-                    pressed = held_up.map(|(head, _)| head);
-                    if let Some(head) = pressed {
-                        state.pressure.press(head);
+                    pressed = held_up.map(|(last, _)| last);
+                    if let Some(last) = pressed {
+                        state.pressure.press(last);
                     }
                 }
-                delivery = self.consumer.next() => {
+                delivery = self.consumer.next(), if self.change != Change::Cancelled => {
                     self.receive(source, state, delivery).await?;
                     // Redelivered messages that are settled already need nothing but this.
                     waits = true;
-                }
-                _ = widen.tick(), if self.limit < self.prefetch.get() => {
-                    if self.is_cramped(state) {
-                        self.consume_anew(source, state).await?;
-                    }
                 }
                 _ = watch.tick() => self.watch(source, state).await?,
             }
@@ -178,37 +188,65 @@ impl Session {
         state: &mut State,
         first: Option<lapin::Result<Delivery>>,
     ) -> Result<(), Ended> {
-        let mut change = self.take(source, state, first)?;
+        self.take(source, state, first)?;
         for _ in 1..TURN {
             let Some(next) = self.consumer.next().now_or_never() else { break };
-            change |= self.take(source, state, next)?;
+            self.take(source, state, next)?;
         }
-        if change { self.consume_anew(source, state).await } else { Ok(()) }
+        if self.prefetch.get() < self.limit {
+            // More of what is that large would be too much.
+            self.cancel(source, state).await?;
+            self.change = Change::Cancelled;
+        } else if self.is_narrow() && state.ledger.unacknowledged() >= usize::from(self.limit) {
+            self.change = Change::Full;
+        }
+        Ok(())
     }
 
-    /// Hands out one message. True when the prefetch changes.
+    /// Hands out one message.
     fn take(
         &mut self,
         source: &AmqpSource,
         state: &mut State,
         received: Option<lapin::Result<Delivery>>,
-    ) -> Result<bool, Ended> {
+    ) -> Result<(), Ended> {
         match received {
             Some(Ok(delivery)) => {
                 state.largest.see(delivery.data.len());
                 self.progress = true;
-                hand_out(source, state, delivery)?;
-                Ok(self.prefetch.next(&state.largest, source.max_in_flight_bytes).is_some())
+                self.prefetch.next(&state.largest, source.max_in_flight_bytes);
+                hand_out(source, state, delivery)
             }
             Some(Err(error)) => Err(Ended::Lost(Problem::explain(&error, &self.place))),
             None => Err(Ended::Lost(cancelled(source))),
         }
     }
 
-    /// Changes the prefetch: it holds for new consumers only, so a new one takes over. What the old one still brought is
-    /// handed out first, and its messages stay unacknowledged on the same channel.
+    /// Another consumer takes over with the prefetch as it is now.
+    ///
+    /// Everything that is unacknowledged is settled. Were this the relay's end, another one could begin to consume before the
+    /// broker takes those messages back: what it got would come before them, and at a sink after them all the same.
     async fn consume_anew(&mut self, source: &AmqpSource, state: &mut State) -> Result<(), Ended> {
-        self.cancel().await.map_err(Ended::Lost)?;
+        if self.change != Change::Cancelled {
+            self.cancel(source, state).await?;
+            self.change = Change::Cancelled;
+            if !state.ledger.is_settled() {
+                return Ok(());
+            }
+        }
+        if let Some(acknowledge) = self.acknowledge(state) {
+            acknowledge.await?;
+        }
+        self.limit = self.prefetch.get();
+        self.consumer = consume(&self.channel, &self.place, source, self.limit).await.map_err(Ended::Lost)?;
+        self.change = Change::None;
+        tracing::debug!(source = %source.name, prefetch = self.limit, "prefetch changed");
+        Ok(())
+    }
+
+    /// Ends the consumer, and hands out what it still brought.
+    async fn cancel(&mut self, source: &AmqpSource, state: &mut State) -> Result<(), Ended> {
+        self.stop_consuming().await.map_err(Ended::Lost)?;
         let place = self.place.clone();
         let unanswered = || Ended::Lost(Problem::unanswered(&place, "cancelling the consumer", ANSWER_TIMEOUT));
         while let Some(left) =
@@ -216,29 +254,31 @@ impl Session {
         {
             self.take(source, state, Some(left))?;
         }
-        // The broker counts for each consumer: what the old ones brought and is unacknowledged is the new one's to leave free.
-        let taken = u16::try_from(state.ledger.unacknowledged()).unwrap_or(u16::MAX);
-        self.prefetch.count_from(taken);
-        self.limit = self.prefetch.get().saturating_sub(taken).max(1);
-        self.consumer = consume(&self.channel, &self.place, source, self.limit).await.map_err(Ended::Lost)?;
-        tracing::debug!(source = %source.name, prefetch = self.prefetch.get(), limit = self.limit, "prefetch changed");
         Ok(())
     }
 
-    /// The consumer started when others' messages took most of the prefetch, and they are acknowledged by now.
-    fn is_cramped(&self, state: &State) -> bool {
-        let (prefetch, limit) = (usize::from(self.prefetch.get()), usize::from(self.limit));
-        let taken = state.ledger.unacknowledged();
-        taken == 0 || prefetch.saturating_sub(taken) >= 2 * limit
-    }
-
-    async fn cancel(&self) -> Result<(), Problem> {
+    async fn stop_consuming(&self) -> Result<(), Problem> {
         let cancel = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
         answer(&self.place, "cancelling the consumer", cancel).await
     }
 
+    /// The last message of those that hold up all others, and since when they may do so.
+    fn held_up(&self, state: &State) -> Option<(EntryId, std::time::Instant)> {
+        let (head, since) = state.ledger.head()?;
+        match self.change {
+            Change::None => self.is_half_full(state).then_some((head, since)),
+            // All of them have to be settled.
+            Change::Full | Change::Cancelled => Some((state.ledger.newest(), since)),
+        }
+    }
+
     fn is_half_full(&self, state: &State) -> bool {
-        state.ledger.unacknowledged() * 2 >= usize::from(self.prefetch.get())
+        state.ledger.unacknowledged() * 2 >= usize::from(self.limit)
+    }
+
+    /// The consumer may have less unacknowledged than it should: it is let fill up, so that another can take over.
+    fn is_narrow(&self) -> bool {
+        self.limit < self.prefetch.get()
     }
 
     /// The acknowledgement of everything that may be acknowledged now, if that is more than before.
@@ -255,8 +295,8 @@ impl Session {
     /// No more messages; waits for those handed out, at most for `grace`, and acknowledges them.
     async fn drain(&mut self, state: &mut State, grace: Duration) -> Result<(), Ended> {
         let deadline = Instant::now() + grace;
-        if let Err(problem) = self.cancel().await {
-            return Err(Ended::Lost(problem));
+        if self.change != Change::Cancelled {
+            self.stop_consuming().await.map_err(Ended::Lost)?;
         }
         loop {
             if let Some(acknowledge) = self.acknowledge(state) {
@@ -292,7 +332,7 @@ impl Session {
         if state.ledger.oldest().is_some_and(|age| age >= BLOCKED) {
             return Err(Ended::Renew);
         }
-        let full = state.ledger.unacknowledged() >= usize::from(self.limit);
+        let full = self.change != Change::None || state.ledger.unacknowledged() >= usize::from(self.limit);
         if std::mem::take(&mut self.progress) || full || !self.has_messages(source).await? {
             self.stalls = 0;
             return Ok(());
@@ -347,6 +387,9 @@ fn hand_out(source: &AmqpSource, state: &mut State, delivery: Delivery) -> Resul
         Received::New(entry) => {
             let receipt = Receipt::under(entry, state.settle.clone(), Arc::clone(&state.pressure));
             source.intake.accept(message, receipt);
+            if Mutant::AcknowledgeEarly.is_on() {
+                state.ledger.settle(Settled::Done(entry));
+            }
             Ok(())
         }
         Received::Known => Ok(()),

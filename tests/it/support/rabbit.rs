@@ -93,7 +93,11 @@ impl Rabbit {
     async fn answer(&self, method: reqwest::Method, path: &str, body: &str) -> reqwest::Response {
         until(&format!("the management API to answer {method} {path}"), async || {
             let answer = self.request(method.clone(), path).body(body.to_owned()).send().await;
-            answer.map_err(|error| format!("{error:?}"))
+            match answer.map_err(|error| format!("{error:?}"))? {
+                // It closed the connection, and gave up waiting for its end.
+                late if late.status().is_server_error() => Err(late.status().to_string()),
+                answer => Ok(answer),
+            }
         })
         .await
     }

@@ -8,7 +8,7 @@ use super::schedule::{Fault, Tally};
 /// `prefetch` of the source, in the configuration.
 pub const PREFETCH: u64 = 200;
 /// `concurrency` of the webhook, there too.
-pub const CONCURRENCY: u64 = 8;
+pub const CONCURRENCY: u64 = 32;
 
 /// Deliveries out of the spool that a sink may have in flight.
 const DRAIN_WINDOW: u64 = 1_000;

@@ -4,13 +4,14 @@
 //! `make test` has a run of about a minute in it; `make torture SEED=7 EVENTS=1000000` is a long one. [`settings`] says what a
 //! run is made of, [`plan`] what is published and what has to become of it, [`publisher`] how; [`schedule`] which faults come, and
 //! [`nemesis`] what they do; [`receiver`] is the webhook, [`collector`] reads all destinations; [`run`] is the
-//! whole of it, and [`checker`] judges, within [`bounds`].
+//! whole of it, and [`checker`] judges, within [`bounds`]. [`mutants`] shows that it would find what a broken relay does.
 
 mod book;
 mod bounds;
 mod checker;
 mod collector;
 mod disk;
+mod mutants;
 mod nemesis;
 mod plan;
 mod probe;
@@ -23,6 +24,7 @@ mod table;
 mod taken;
 mod world;
 
+use schedule::Schedule;
 use settings::Settings;
 use world::World;
 
@@ -32,7 +34,8 @@ async fn nothing_is_lost_invented_or_reordered_whatever_fails() {
     println!("torture: seed {}; this run again: {settings}", settings.seed);
     let _repeat = Repeat(&settings);
     let mut world = World::new(&settings).await;
-    let wrong = Box::pin(run::run(&settings, &mut world)).await;
+    let schedule = Schedule::of(settings.seed, settings.rounds, settings.events, world.disk.is_some());
+    let wrong = Box::pin(run::run(&settings, &schedule, &mut world)).await;
     assert!(wrong.is_empty(), "with seed {}:\n{}", settings.seed, wrong.join("\n"));
 }
 

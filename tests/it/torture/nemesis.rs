@@ -17,8 +17,6 @@ use crate::support::{Home, Relay};
 /// What a relay gets to finish what is in flight when it is stopped: `shutdown_grace` of its configuration.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// For so long a fault waits for work to hit.
-const WORK_WITHIN: Duration = Duration::from_mins(1);
 /// Deliveries to Kafka between two faults of one victim.
 const BETWEEN_FAULTS: u64 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
@@ -27,12 +25,15 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 pub struct Nemesis<'a> {
     pub home: &'a Home,
     pub disk: Option<&'a SmallDisk>,
-    pub brokers: &'a Private,
+    /// None: nothing is done to them.
+    pub brokers: Option<&'a Private>,
     /// The source's virtual host and user, and the AMQP sink's.
     pub source: (&'a VHost, &'a str),
     pub sink: (&'a VHost, &'a str),
     pub receiver: &'a Receiver,
     pub progress: &'a Progress,
+    /// For so long a fault waits for work to hit.
+    pub patience: Duration,
     pub probe: Probe,
     pub began: Instant,
     pub tally: Mutex<Tally>,
@@ -105,19 +106,13 @@ impl<'a> Nemesis<'a> {
             self.wait_for(after, &mut seen).await;
             let hit = self.works(None).await || self.progress.unconfirmed.load(SeqCst) > 0;
             match fault {
-                Fault::RabbitRestart => self.brokers.stop("rabbitmq").await,
-                Fault::RabbitKill => self.brokers.kill("rabbitmq").await,
-                Fault::RabbitPause => {
-                    self.brokers.pause("rabbitmq").await;
-                    tokio::time::sleep(lasts).await;
-                    self.brokers.resume("rabbitmq").await;
-                }
+                Fault::RabbitRestart => self.restart("rabbitmq").await,
+                Fault::RabbitKill => self.kill("rabbitmq").await,
+                Fault::RabbitPause => self.freeze("rabbitmq", lasts).await,
                 Fault::SourceCut => self.source.0.close_connection_of(self.source.1).await,
                 Fault::SinkCut => self.sink.0.close_connection_of(self.sink.1).await,
                 other => unreachable!("{} is not done to RabbitMQ", other.name()),
             }
-            // One that runs is left alone.
-            self.brokers.start("rabbitmq").await;
             self.note(fault, hit);
         }
     }
@@ -128,18 +123,33 @@ impl<'a> Nemesis<'a> {
             self.wait_for(after, &mut seen).await;
             let hit = self.works(Some(Sink::Kafka)).await;
             match fault {
-                Fault::KafkaRestart => self.brokers.stop("kafka").await,
-                Fault::KafkaKill => self.brokers.kill("kafka").await,
-                Fault::KafkaPause => {
-                    self.brokers.pause("kafka").await;
-                    tokio::time::sleep(lasts).await;
-                    self.brokers.resume("kafka").await;
-                }
+                Fault::KafkaRestart => self.restart("kafka").await,
+                Fault::KafkaKill => self.kill("kafka").await,
+                Fault::KafkaPause => self.freeze("kafka", lasts).await,
                 other => unreachable!("{} is not done to Kafka", other.name()),
             }
-            self.brokers.start("kafka").await;
             self.note(fault, hit);
         }
+    }
+
+    fn brokers(&self) -> &Private {
+        self.brokers.expect("left out of the schedule where others use them")
+    }
+
+    async fn restart(&self, broker: &'static str) {
+        self.brokers().stop(broker).await;
+        self.brokers().start(broker).await;
+    }
+
+    async fn kill(&self, broker: &'static str) {
+        self.brokers().kill(broker).await;
+        self.brokers().start(broker).await;
+    }
+
+    async fn freeze(&self, broker: &'static str, lasts: Duration) {
+        self.brokers().pause(broker).await;
+        tokio::time::sleep(lasts).await;
+        self.brokers().resume(broker).await;
     }
 
     async fn strike_webhook(&self, strikes: &[Strike]) {
@@ -153,6 +163,7 @@ impl<'a> Nemesis<'a> {
                 Fault::WebhookSlow => Mood::Slow,
                 Fault::WebhookSilent => Mood::Silent,
                 Fault::WebhookFailing => Mood::Failing,
+                Fault::WebhookForbidding => Mood::Forbidding,
                 Fault::WebhookBusy => Mood::Busy,
                 Fault::WebhookCutting => Mood::Cutting,
                 other => unreachable!("{} is not done to the webhook", other.name()),
@@ -180,13 +191,13 @@ impl<'a> Nemesis<'a> {
             );
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
-        let deadline = Instant::now() + WORK_WITHIN;
+        let deadline = Instant::now() + self.patience;
         while self.progress.paid.load(SeqCst) < *delivered + BETWEEN_FAULTS && Instant::now() < deadline {
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
         let now = self.progress.paid.load(SeqCst);
         if now < *delivered + BETWEEN_FAULTS {
-            let (few, seconds) = (now - *delivered, WORK_WITHIN.as_secs());
+            let (few, seconds) = (now - *delivered, self.patience.as_secs());
             let before = self.began.elapsed().as_secs();
             self.standstills.lock().expect("no holder panics").push(format!(
                 "a standstill: {few} events came to Kafka in the {seconds} s before second {before}, with others waiting"
@@ -197,7 +208,7 @@ impl<'a> Nemesis<'a> {
 
     /// Whether deliveries are in flight, to that sink or any: waits a while for some.
     async fn works(&self, sink: Option<Sink>) -> bool {
-        let deadline = Instant::now() + WORK_WITHIN;
+        let deadline = Instant::now() + self.patience;
         while self.probe.in_flight(sink).await.unwrap_or_default() == 0 {
             if Instant::now() > deadline {
                 return false;
@@ -209,7 +220,7 @@ impl<'a> Nemesis<'a> {
 
     /// Whether the relay says that it lacks room: waits a while for it.
     async fn lacks_room(&self) -> bool {
-        let deadline = Instant::now() + WORK_WITHIN;
+        let deadline = Instant::now() + self.patience;
         while !self.probe.lacks_room().await {
             if Instant::now() > deadline {
                 return false;
@@ -221,7 +232,7 @@ impl<'a> Nemesis<'a> {
 
     /// Whether the webhook has received more requests than that: waits a while for one.
     async fn receives_more_than(&self, before: u64) -> bool {
-        let deadline = Instant::now() + WORK_WITHIN;
+        let deadline = Instant::now() + self.patience;
         while self.receiver.received() <= before && Instant::now() < deadline {
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }

@@ -25,12 +25,14 @@ const MOST_HEADERS: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
     Well,
-    /// Answers after half a second and more.
+    /// Answers after half a second and more; with 500, should that be its mood by then.
     Slow,
     /// Takes them, and never answers.
     Silent,
     /// 500.
     Failing,
+    /// 403 every third time, which says nothing of the others.
+    Forbidding,
     /// 429, come back in a second.
     Busy,
     /// Cuts the connection, every other time after having taken the request.
@@ -189,8 +191,14 @@ async fn answer(shared: &Shared, stream: &mut BufReader<TcpStream>, body: Vec<u8
         Mood::Busy => return say(stream, "429 Too Many Requests", "retry-after: 1\r\n").await,
         Mood::Down => return false,
         Mood::Cutting if number.is_multiple_of(2) => return false,
-        Mood::Slow => tokio::time::sleep(Duration::from_millis(rng.u64(500..1_500))).await,
-        Mood::Well | Mood::Silent | Mood::Cutting => {}
+        Mood::Slow => {
+            tokio::time::sleep(Duration::from_millis(rng.u64(500..1_500))).await;
+            if *mood.borrow() == Mood::Failing {
+                return say(stream, "500 Internal Server Error", "").await;
+            }
+        }
+        Mood::Forbidding if number.is_multiple_of(3) => return say(stream, "403 Forbidden", "").await,
+        Mood::Well | Mood::Forbidding | Mood::Silent | Mood::Cutting => {}
     }
     if body.windows(REFUSE.len()).any(|part| part == REFUSE.as_bytes()) {
         return say(stream, "422 Unprocessable Content", "").await;

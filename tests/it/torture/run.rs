@@ -17,44 +17,40 @@ use super::plan::{EventId, Plan, Sink};
 use super::probe::Probe;
 use super::publisher::{Progress, Publisher};
 use super::schedule::{Schedule, Tally};
-use super::settings::Settings;
+use super::settings::{Patience, Settings};
 use super::table;
+use super::taken::Taken;
 use super::world::{PRODUCTS, World};
+use crate::support::rabbit::Collected;
 use crate::support::regards::DEAD_LETTER_QUEUE;
 use crate::support::{Home, Relay};
 
-/// After the last fault, a fresh event is everywhere within this.
-const FRESH_WITHIN: Duration = Duration::from_secs(30);
-/// Then everything else is, within this.
-const REST_WITHIN: Duration = Duration::from_mins(3);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
 
 /// What is known of a run, while it goes on and after it.
 struct Run<'a> {
     plan: Plan,
+    patience: Patience,
     world: &'a World,
     progress: &'a Progress,
     shelves: &'a Shelves,
 }
 
 /// Runs it, prints the table, and gives back every sentence on what is wrong.
-pub async fn run(settings: &Settings, world: &mut World) -> Vec<String> {
+pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) -> Vec<String> {
     let topic = world.topic.take().expect("a run has the topic's reader for itself");
     let world = &*world;
     let (plan, progress, shelves) = (Plan::of(settings.seed), Progress::default(), Shelves::default());
-    let run = Run { plan, world, progress: &progress, shelves: &shelves };
-    if let Err(why) = &world.disk {
-        println!("torture: no disk is filled, that takes a small one to be mounted: {why}");
-    }
-    let schedule = Schedule::of(settings.seed, settings.rounds, settings.events, world.disk.is_ok());
+    let run = Run { plan, patience: settings.patience, world, progress: &progress, shelves: &shelves };
     let nemesis = Nemesis {
         home: &world.home,
-        disk: world.disk.as_ref().ok(),
-        brokers: &world.brokers,
+        disk: world.disk.as_ref(),
+        brokers: world.brokers.as_ref(),
         source: (&world.regards.vhost, &world.regards.user),
         sink: (&world.partner, &world.partner_user),
         receiver: &world.receiver,
         progress: &progress,
+        patience: settings.patience.work,
         probe: Probe::new(),
         began: Instant::now(),
         tally: Mutex::new(Tally::default()),
@@ -73,7 +69,7 @@ pub async fn run(settings: &Settings, world: &mut World) -> Vec<String> {
     let relay = world.home.start_ready().await;
 
     let faults = async {
-        let relay = nemesis.run(&schedule, relay).await;
+        let relay = nemesis.run(schedule, relay).await;
         progress.faults_over.store(true, SeqCst);
         relay
     };
@@ -90,16 +86,18 @@ impl Run<'_> {
     /// A fresh event, the rest, a clean stop. What the AMQP sink's queue holds is collected meanwhile.
     async fn wind_up(&self, publisher: &mut Publisher<'_>, mut relay: Relay<'_>) -> Vec<String> {
         let work = async {
+            // The queue of all that came to the exchange may be long by now.
+            let exchange = self.world.fresh_queue().await;
             let began = Instant::now();
             let key = publisher.publish_everywhere().await;
-            let fresh = self.wait(began + FRESH_WITHIN, || self.fresh_missing(key)).await;
+            let fresh = self.wait(began + self.patience.fresh, || self.fresh_missing(key, &exchange)).await;
             if fresh.is_none() {
                 println!(
                     "torture: after the faults, a fresh event passed every sink in {:.1} s",
                     began.elapsed().as_secs_f32()
                 );
             }
-            let rest = self.wait(Instant::now() + REST_WITHIN, || self.rest_missing()).await;
+            let rest = self.wait(Instant::now() + self.patience.rest, || self.rest_missing()).await;
             let died = if relay.runs() { None } else { Some("the relay ended by itself".to_owned()) };
             relay.stop().await;
             self.end_queue().await;
@@ -120,14 +118,18 @@ impl Run<'_> {
         None
     }
 
-    fn fresh_missing(&self, key: u32) -> Option<String> {
+    fn fresh_missing(&self, key: u32, exchange: &Collected) -> Option<String> {
         let ids = || (0..self.plan.length(key)).map(|seq| EventId { key, seq });
         let has = |sink| {
-            let taken = self.shelves.of(sink);
+            let mut taken = Taken::default();
+            if sink == Sink::Amqp {
+                exchange.all().iter().for_each(|message| taken.take_body(self.plan, &message.body));
+            }
+            let taken = if sink == Sink::Amqp { &taken } else { &*self.shelves.of(sink) };
             ids().filter(|&id| self.plan.is_due(id, sink)).all(|id| taken.has(id))
         };
         let without: Vec<&str> = Sink::ALL.into_iter().filter(|&sink| !has(sink)).map(Sink::name).collect();
-        let within = FRESH_WITHIN.as_secs();
+        let within = self.patience.fresh.as_secs();
         (!without.is_empty()).then(|| format!("a fresh event was not within {within} s at: {}", without.join(", ")))
     }
 
@@ -138,7 +140,7 @@ impl Run<'_> {
         // A crash may leave two of one message: they count as one.
         let found: HashSet<_> = letters_of(&self.world.home).into_iter().map(|letter| letter.correlation_id).collect();
         let letters = letters_due(self.plan, &book).saturating_sub(found.len());
-        let within = REST_WITHIN.as_secs();
+        let within = self.patience.rest.as_secs();
         (missing + letters > 0)
             .then(|| format!("{missing} deliveries and {letters} dead letters were missing after another {within} s"))
     }

@@ -33,6 +33,7 @@ pub enum Fault {
     WebhookSlow,
     WebhookSilent,
     WebhookFailing,
+    WebhookForbidding,
     WebhookBusy,
     WebhookCutting,
 }
@@ -51,8 +52,8 @@ impl Victim {
 }
 
 impl Fault {
-    /// How often each comes in one round, at whom. Ten rounds have fifty kills and twenty restarts of each broker.
-    const ROUND: [(Self, usize, Victim); 19] = [
+    /// How often each comes in one round, and at whom. Ten rounds have fifty kills and twenty restarts of each broker.
+    const ROUND: [(Self, usize, Victim); 20] = [
         (Self::Kill, 5, Victim::Relay),
         (Self::Terminate, 2, Victim::Relay),
         (Self::Freeze, 1, Victim::Relay),
@@ -70,9 +71,15 @@ impl Fault {
         (Self::WebhookSlow, 1, Victim::Webhook),
         (Self::WebhookSilent, 1, Victim::Webhook),
         (Self::WebhookFailing, 1, Victim::Webhook),
+        (Self::WebhookForbidding, 1, Victim::Webhook),
         (Self::WebhookBusy, 1, Victim::Webhook),
         (Self::WebhookCutting, 1, Victim::Webhook),
     ];
+
+    fn victim(self) -> Victim {
+        let of_round = Self::ROUND.into_iter().find(|(fault, ..)| *fault == self);
+        of_round.map(|(.., victim)| victim).expect("a round has every fault")
+    }
 
     /// As the table calls it.
     pub const fn name(self) -> &'static str {
@@ -94,6 +101,7 @@ impl Fault {
             Self::WebhookSlow => "webhook: slow",
             Self::WebhookSilent => "webhook: takes and never answers",
             Self::WebhookFailing => "webhook: 500",
+            Self::WebhookForbidding => "webhook: 403 now and then",
             Self::WebhookBusy => "webhook: 429",
             Self::WebhookCutting => "webhook: cuts connections",
         }
@@ -138,6 +146,12 @@ impl Schedule {
             (victim, strikes.collect())
         };
         Self(Victim::ALL.into_iter().map(sequence).collect())
+    }
+
+    /// These faults, in this order for each victim.
+    pub fn with(strikes: &[Strike]) -> Self {
+        let against = |victim| strikes.iter().copied().filter(|strike| strike.fault.victim() == victim).collect();
+        Self(Victim::ALL.map(|victim| (victim, against(victim))).into())
     }
 
     pub fn against(&self, victim: Victim) -> &[Strike] {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 const SEED: u64 = 20_221_222;
 const EVENTS: u64 = 6_000;
@@ -18,6 +19,23 @@ pub struct Settings {
     pub rounds: u32,
     /// Publishing is spread over so long.
     pub seconds: u64,
+    pub patience: Patience,
+}
+
+/// How long is waited for what has to come.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Work for a fault to hit.
+    pub work: Duration,
+    /// After the last fault: a fresh event, everywhere.
+    pub fresh: Duration,
+    /// Then everything else.
+    pub rest: Duration,
+}
+
+impl Patience {
+    pub const LONG: Self =
+        Self { work: Duration::from_mins(1), fresh: Duration::from_secs(30), rest: Duration::from_mins(3) };
 }
 
 impl Settings {
@@ -30,6 +48,7 @@ impl Settings {
             events: number("TORTURE_EVENTS").unwrap_or(EVENTS),
             rounds,
             seconds: number("TORTURE_SECONDS").unwrap_or(SECONDS_A_ROUND * u64::from(rounds)).max(1),
+            patience: Patience::LONG,
         }
     }
 
@@ -42,7 +61,7 @@ impl Settings {
 /// The command that repeats the run.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, events, rounds, seconds } = self;
+        let Self { seed, events, rounds, seconds, .. } = self;
         let profile = if cfg!(debug_assertions) { "" } else { " --release" };
         write!(
             f,

@@ -12,17 +12,22 @@ use super::nemesis::GRACE;
 use super::receiver::Receiver;
 use super::settings::Settings;
 use crate::support::kafka::Reader;
+use crate::support::rabbit::Collected;
 use crate::support::services::Private;
 use crate::support::{Home, Kafka, Rabbit, Regards, Services, VHost, unique};
 
 /// The AMQP sink's exchange, and the one queue bound to it.
 pub const PRODUCTS: &str = "partner.products";
 
+/// Another queue, for what comes after the last fault.
+const FRESH: &str = "partner.fresh";
+
 const PARTITIONS: i32 = 4;
 
 /// All of it. Fields are dropped in this order: what stands on something before that.
 pub struct World {
-    pub disk: Result<SmallDisk, String>,
+    /// The data directory's own; none where it is not to be filled.
+    pub disk: Option<SmallDisk>,
     pub home: Home,
     pub receiver: Receiver,
     pub regards: Regards,
@@ -30,14 +35,27 @@ pub struct World {
     pub partner_user: String,
     /// Until a run takes it.
     pub topic: Option<Reader>,
-    pub brokers: Private,
+    /// None: those that all tests share, which nobody may stop.
+    pub brokers: Option<Private>,
     scratch: TempDir,
 }
 
 impl World {
+    /// One in which everything can be made to fail; but no disk where it takes more rights to mount a small one.
     pub async fn new(settings: &Settings) -> Self {
         let brokers = Services::private(&["rabbitmq", "kafka"]).await;
-        let rabbit = Rabbit::of(brokers.services());
+        let mut world = Self::among(&brokers.services().clone(), "").await;
+        world.brokers = Some(brokers);
+        match SmallDisk::mount(&world.home.data(""), settings.events) {
+            Ok(disk) => world.disk = Some(disk),
+            Err(why) => println!("torture: no disk is filled, that takes a small one to be mounted: {why}"),
+        }
+        world
+    }
+
+    /// One with those brokers, to which nothing is done, and a relay that is configured so besides.
+    pub async fn among(services: &Services, settings: &str) -> Self {
+        let rabbit = Rabbit::of(services);
         let regards = Regards::in_vhost(rabbit.new_vhost().await).await;
 
         let partner = rabbit.new_vhost().await;
@@ -48,19 +66,25 @@ impl World {
         rabbit.user(&partner_user, &password).await;
         partner.permit(&partner_user, "", PRODUCTS, "").await;
 
-        let kafka = Kafka::of(brokers.services());
+        let kafka = Kafka::of(services);
         let topic = kafka.topic("torture", PARTITIONS).await;
         let scratch = tempfile::Builder::new().prefix("regards-relay-torture").tempdir().expect("a directory");
         let receiver = Receiver::start(&journal_in(scratch.path())).await;
-        let home = Home::of(&regards, &routes())
+        let home = Home::of(&regards, &(routes() + settings))
             .with("KAFKA", &kafka.brokers)
             .with("TOPIC", topic.topic())
             .with("HOOK", &receiver.url())
             .with("PARTNER", &partner.url_for(&partner_user, &password))
             .keeping_secret(&password);
-        let disk = SmallDisk::mount(&home.data(""), settings.events);
-        let topic = Some(topic);
+        let (disk, topic, brokers) = (None, Some(topic), None);
         Self { disk, home, receiver, regards, partner, partner_user, topic, brokers, scratch }
+    }
+
+    /// Reads what comes to the AMQP sink's exchange from now on, from a queue of its own.
+    pub async fn fresh_queue(&self) -> Collected {
+        self.partner.queue(FRESH, FieldTable::default()).await;
+        self.partner.bind(FRESH, PRODUCTS, "#").await;
+        self.partner.collect(FRESH).await
     }
 
     /// Where the webhook writes down what it takes.

@@ -1,0 +1,120 @@
+//! Relays that are broken on purpose, each in a short run whose faults bring out what it does: the judge has to find it, and
+//! nothing in a relay that is whole.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use regards_relay::mutant::{Mutant, VARIABLE};
+
+use super::run::run;
+use super::schedule::{Fault, Schedule, Strike};
+use super::settings::{Patience, Settings};
+use super::world::World;
+use crate::support::Services;
+
+/// What a mutant does is waited for no longer than this.
+const SHORT: Patience =
+    Patience { work: Duration::from_secs(5), fresh: Duration::from_secs(10), rest: Duration::from_secs(5) };
+const SEED: u64 = 4;
+/// What a mutant does takes a coincidence, which may not come in one run.
+const MOST_RUNS: u64 = 3;
+const EVENTS: u64 = 3_000;
+const SECONDS: u64 = 6;
+/// Runs beside one another.
+const AT_ONCE: usize = 2;
+
+/// The faults of a short run.
+#[derive(Debug, Clone, Copy)]
+enum Drill {
+    /// The relay is killed again and again, with much in flight that there is no room for in the spool.
+    Kills,
+    /// It is restarted again and again, with retries in the spool.
+    Restarts,
+    /// The source's connection is closed again and again.
+    Cuts,
+    /// The webhook refuses some, is slow, then refuses all.
+    Refusals,
+}
+
+impl Drill {
+    const ALL: [Self; 4] = [Self::Kills, Self::Restarts, Self::Cuts, Self::Refusals];
+
+    fn schedule(self) -> Schedule {
+        let again = |fault| (1..6).map(move |time| Strike { fault, after: 500 * time, lasts: Duration::ZERO });
+        let once = |fault, seconds| Strike { fault, after: 0, lasts: Duration::from_secs(seconds) };
+        let strikes: Vec<Strike> = match self {
+            Self::Kills => again(Fault::Kill).chain([once(Fault::WebhookSlow, 7)]).collect(),
+            Self::Restarts => again(Fault::Terminate).chain([once(Fault::WebhookForbidding, 7)]).collect(),
+            Self::Cuts => again(Fault::SourceCut).collect(),
+            Self::Refusals => {
+                vec![once(Fault::WebhookForbidding, 2), once(Fault::WebhookSlow, 2), once(Fault::WebhookFailing, 1)]
+            }
+        };
+        Schedule::with(&strikes)
+    }
+
+    /// Of the relay's configuration.
+    fn settings(self) -> &'static str {
+        match self {
+            Self::Kills => "spool: { max_size: 1MiB, max_share: 5% }",
+            Self::Restarts | Self::Cuts | Self::Refusals => "",
+        }
+    }
+
+    /// What the judge has to say.
+    async fn run(self, seed: u64, mutant: Option<Mutant>) -> Vec<String> {
+        let patience = if mutant.is_some() { SHORT } else { Patience::LONG };
+        let settings = Settings { seed, events: EVENTS, rounds: 1, seconds: SECONDS, patience };
+        let mut world = World::among(&Services::shared(), self.settings()).await;
+        if let Some(mutant) = mutant {
+            world.home = world.home.with(VARIABLE, &mutant.name());
+        }
+        Box::pin(run(&settings, &self.schedule(), &mut world)).await
+    }
+}
+
+/// The run that brings it out, and what is found there. None: killing a process shows nothing of what is not synced, since the
+/// system keeps what was written; the tests of the system calls do.
+fn caught(mutant: Mutant) -> Option<(Drill, &'static str)> {
+    let lost = "was confirmed and is lost";
+    let reordered = "came first after event";
+    Some(match mutant {
+        Mutant::AcknowledgeEarly | Mutant::AcknowledgePastTheWatermark => (Drill::Kills, lost),
+        Mutant::ForgetLanesAtRestart => (Drill::Restarts, reordered),
+        Mutant::SettleOnTheWrongChannel => (Drill::Cuts, "messages are in"),
+        Mutant::ReuseNumberBeforeReport => (Drill::Cuts, "duplicates; at most"),
+        Mutant::DropOn5xx => (Drill::Refusals, lost),
+        Mutant::ReorderOnRetry | Mutant::SpillWithoutPredecessor => (Drill::Refusals, reordered),
+        Mutant::NoSync => return None,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_mutant_is_caught() {
+    if !cfg!(debug_assertions) {
+        println!("a release build has no mutants");
+        return;
+    }
+    let mutants = Mutant::ALL.into_iter().filter_map(|mutant| Some((mutant, caught(mutant)?)));
+    let runs = mutants.map(async |(mutant, (drill, finding))| {
+        for seed in SEED..SEED + MOST_RUNS {
+            let wrong = drill.run(seed, Some(mutant)).await;
+            println!("{mutant:?}: {wrong:#?}");
+            if wrong.iter().any(|sentence| sentence.contains(finding)) {
+                return None;
+            }
+        }
+        Some(mutant)
+    });
+    let escaped: Vec<_> = futures_util::stream::iter(runs).buffer_unordered(AT_ONCE).collect().await;
+    let escaped: Vec<_> = escaped.into_iter().flatten().collect();
+    assert!(escaped.is_empty(), "these were not found to do what they do: {escaped:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_is_whole_passes_the_same_runs() {
+    for drill in Drill::ALL {
+        let wrong = drill.run(SEED, None).await;
+        assert!(wrong.is_empty(), "{drill:?}: {wrong:#?}");
+    }
+}
