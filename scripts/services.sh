@@ -6,6 +6,7 @@
 #   services.sh down DIR                     ends them and removes DIR; fine when half of it is gone already
 #   services.sh stop|start|kill|pause|resume DIR rabbitmq|kafka
 #                                            SIGTERM and wait | again, same data and ports | SIGKILL | SIGSTOP | SIGCONT
+#   services.sh alarm|calm DIR rabbitmq      as if it had no memory left: it blocks publishers | has memory again
 #   services.sh install                      what `up` needs, by apt-get and Maven; says what to do where it can't
 #
 # Where a docker engine with compose answers, containers are used; else native processes (Linux).
@@ -25,12 +26,13 @@ READY_SECONDS=120                                # for one broker to answer
 STOP_SECONDS=45                                  # for one broker to end after SIGTERM
 
 AMQP_USER=guest AMQP_PASSWORD=guest
+MEMORY_LIMIT=1GB                                 # of RabbitMQ, before it blocks publishers
 KAFKA_USER=relay KAFKA_PASSWORD=relay-secret
 KAFKA_CLUSTER_ID=cmVnYXJkcy1yZWxheQAAAA
 
 say() { printf 'services: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
-usage() { sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 # Shows what a command said only if it failed.
 quietly() {
   local said
@@ -133,6 +135,21 @@ do_pause() {
 do_resume() {
   if [ "$MODE" = docker ]; then quietly docker_compose unpause "$1"; return; fi
   signal "$DIR/$1/pid" CONT || die "$1 is not running"
+}
+
+# The limit is taken for reached, whatever is used.
+do_alarm() { memory_limit_rabbitmq 0.00001; }
+
+do_calm() { memory_limit_rabbitmq absolute "$MEMORY_LIMIT"; }
+
+memory_limit_rabbitmq() {
+  if [ "$MODE" = docker ]; then
+    quietly docker_compose exec -T rabbitmq rabbitmqctl set_vm_memory_high_watermark "$@"
+  elif [ "$1" = absolute ]; then
+    tell_rabbitmq "vm_memory_monitor, set_vm_memory_high_watermark, [{absolute, \"$2\"}]" || die "rabbitmq does not answer"
+  else
+    tell_rabbitmq "vm_memory_monitor, set_vm_memory_high_watermark, [$1]" || die "rabbitmq does not answer"
+  fi
 }
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -289,7 +306,7 @@ case $verb in
     set_dir "${1:-}"
     down
     ;;
-  stop | start | kill | pause | resume)
+  stop | start | kill | pause | resume | alarm | calm)
     set_dir "${1:-}"
     load_state
     [[ " $SERVICES " == *" ${2:-} "* ]] || die "$DIR has: $SERVICES"

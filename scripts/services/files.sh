@@ -85,7 +85,7 @@ loopback_users = none
 # The management API shows queue depths of half a second ago, not of five.
 collect_statistics_interval = 500
 disk_free_limit.absolute = 50MB
-vm_memory_high_watermark.absolute = 1GB
+vm_memory_high_watermark.absolute = $MEMORY_LIMIT
 num_acceptors.tcp = 2
 num_acceptors.ssl = 2
 log.console = true

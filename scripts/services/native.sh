@@ -31,10 +31,14 @@ start_rabbitmq() {
 # While it stops, the statistics handler of RabbitMQ 3's management plugin waits 5 s for an answer that can't come. Taking
 # it out first saves them; if that fails, the stop is only slower.
 spare_rabbitmq_the_wait() {
-  HOME=$DIR/rabbitmq ERL_EPMD_PORT=$EPMD_PORT timeout 5 erl -noinput -hidden -sname "stop$$@localhost" \
+  tell_rabbitmq 'gen_event, delete_handler, [rabbit_event, rabbit_mgmt_db_handler, []]' || true
+}
+
+# tell_rabbitmq 'MODULE, FUNCTION, [ARGUMENTS]': calls it in the node.
+tell_rabbitmq() {
+  HOME=$DIR/rabbitmq ERL_EPMD_PORT=$EPMD_PORT timeout 5 erl -noinput -hidden -sname "tell$$@localhost" \
     -kernel inet_dist_use_interface '{127,0,0,1}' \
-    -eval "rpc:call('relay@localhost', gen_event, delete_handler, [rabbit_event, rabbit_mgmt_db_handler, []]), halt()." \
-    >/dev/null 2>&1 || true
+    -eval "case rpc:call('relay@localhost', $1) of {badrpc, _} -> halt(1); _ -> halt(0) end." >/dev/null 2>&1
 }
 
 start_kafka() {

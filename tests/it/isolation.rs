@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use lapin::ExchangeKind;
+use lapin::types::FieldTable;
 use serde_json::Value;
 
+use crate::support::files::lines_of;
+use crate::support::rabbit::AmqpMessage;
 use crate::support::response::lives;
 use crate::support::webhook::Posted;
-use crate::support::{Answer, Home, Kafka, Receiver, Regards, Response, until};
+use crate::support::{Answer, Home, Kafka, Rabbit, Receiver, Regards, Response, Services, until};
 
 const ROUTES: &str = r#"
 version: 1
@@ -55,7 +59,7 @@ async fn kafka_goes_on_beside(bad: Answer, unknown: usize) {
     relay.stop().await;
 
     assert_eq!(home.waiting("hook"), 0);
-    assert_in_order(&receiver.accepted());
+    assert_in_order(receiver.accepted().iter().map(Posted::json));
     let repeated = receiver.accepted().len() - published.len();
     assert!(repeated <= unknown, "{repeated} repeated, of which {unknown} may be");
     assert_eq!(topic.all().await.len(), published.len(), "each once");
@@ -96,7 +100,7 @@ async fn a_webhook_that_takes_three_seconds_gets_each_event_once() {
     home.wait_until_waiting("hook", 0).await;
     relay.stop().await;
     assert_eq!(receiver.posted().len(), published.len(), "each once");
-    assert_in_order(&receiver.accepted());
+    assert_in_order(receiver.accepted().iter().map(Posted::json));
 }
 
 /// `Retry-After` is heeded, by the sink as a whole, and over a restart.
@@ -171,7 +175,7 @@ async fn a_full_spool_holds_up_its_source_until_there_is_room() {
     relay.stop().await;
     assert_eq!(ids(&receiver.accepted()).len(), published.len());
     assert_eq!(receiver.accepted().len(), published.len(), "each once");
-    assert_in_order(&receiver.accepted());
+    assert_in_order(receiver.accepted().iter().map(Posted::json));
 }
 
 /// The same, where the configuration says that what there is no room for may go.
@@ -222,14 +226,61 @@ async fn what_waits_too_long_behind_an_open_breaker_is_given_up() {
     assert!(receiver.posted().len() < 100, "most of them were never attempted");
 }
 
+/// A broker without memory blocks publishers: the AMQP sink waits, and what the same broker has for the relay is consumed and
+/// acknowledged all the same.
+#[tokio::test]
+async fn a_broker_that_blocks_publishers() {
+    let broker = Services::private(&["rabbitmq"]).await;
+    let rabbit = Rabbit::of(broker.services());
+    let regards = Regards::in_vhost(rabbit.new_vhost().await).await;
+    let partner = rabbit.new_vhost().await;
+    partner.exchange("products", ExchangeKind::Topic).await;
+    partner.queue("products", FieldTable::default()).await;
+    partner.bind("products", "products", "#").await;
+    let home = Home::of(
+        &regards,
+        r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 100 }, expects: lta } }
+sinks:
+  partner: { amqp: { url: "${PARTNER}", exchange: products }, retry: { first: 50ms, max: 500ms } }
+  archive: { file: { path: archive.ndjson } }
+routes: [{ name: all, to: [partner, archive] }]
+unrouted: dead_letter
+"#,
+    )
+    .with("PARTNER", &partner.admin_url());
+    let collected = partner.collect("products").await;
+    let published = lives("t", "blocked", REQUESTS);
+    regards.publish_all(&published).await;
+
+    broker.alarm().await;
+    let relay = home.start_ready().await;
+    until("every event in the file", async || match lines_of(home.data("archive.ndjson")).len() {
+        all if all == published.len() => Ok(()),
+        some => Err(some.to_string()),
+    })
+    .await;
+    regards.vhost.wait_until_empty(&regards.queue).await;
+    assert!(collected.count() < published.len(), "the broker was to block publishers");
+
+    broker.calm().await;
+    collected.wait_for(published.len()).await;
+    home.wait_until_waiting("partner", 0).await;
+    relay.stop().await;
+    assert_in_order(collected.all().iter().map(AmqpMessage::json));
+    assert!(home.dead_letters().is_empty());
+    regards.assert_left_as_found().await;
+}
+
 fn ids(posted: &[Posted]) -> std::collections::BTreeSet<String> {
     posted.iter().map(|posted| posted.json()["id"].to_string()).collect()
 }
 
 /// Of each request the first GRANTED came before the first SUCCESS.
-fn assert_in_order(posted: &[Posted]) {
+fn assert_in_order(events: impl Iterator<Item = Value>) {
     let mut statuses = BTreeMap::<String, Vec<String>>::new();
-    for event in posted.iter().map(Posted::json) {
+    for event in events {
         let statuses = statuses.entry(event["correlationId"].to_string()).or_default();
         let status = event["status"].as_str().expect("a status").to_owned();
         if !statuses.contains(&status) {

@@ -148,6 +148,16 @@ impl Private {
         self.tell("resume", broker).await;
     }
 
+    /// As if it had no memory left: publishers are blocked.
+    pub async fn alarm(&self) {
+        self.tell("alarm", "rabbitmq").await;
+    }
+
+    /// It has memory again.
+    pub async fn calm(&self) {
+        self.tell("calm", "rabbitmq").await;
+    }
+
     async fn tell(&self, verb: &'static str, broker: &'static str) {
         let dir = self.dir.clone();
         let told = tokio::task::spawn_blocking(move || {
