@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::delivery::Millis;
+use super::store::Written;
 use crate::config::SpoolConfig;
 use crate::rules::SinkName;
 
@@ -86,14 +87,24 @@ impl Budget {
         has_room
     }
 
-    /// What was reserved is on disk; not so where `is_new` is false: it was counted there before.
-    pub(super) fn stored(&mut self, sink: &SinkName, size: u64, is_new: bool) {
+    /// What was reserved is on disk.
+    pub(super) fn stored(&mut self, sink: &SinkName, size: u64) {
         let share = self.share(sink);
         share.queued.take(size);
-        if is_new {
-            share.stored.add(size);
-        } else {
-            self.total = self.total.saturating_sub(size);
+        share.stored.add(size);
+    }
+
+    /// What was reserved is not needed: it was not written, or counted on disk before.
+    pub(super) fn not_needed(&mut self, sink: &SinkName, size: u64) {
+        self.share(sink).queued.take(size);
+        self.total = self.total.saturating_sub(size);
+    }
+
+    /// The end of what was reserved for a row.
+    pub(super) fn written(&mut self, sink: &SinkName, size: u64, written: Written) {
+        match written {
+            Written::New => self.stored(sink, size),
+            Written::Again | Written::Known(_) => self.not_needed(sink, size),
         }
     }
 
@@ -182,7 +193,7 @@ mod tests {
         assert!(!budget.reserve(&a, 1), "its share");
         assert!(budget.reserve(&b, 400));
         assert!(!budget.reserve(&b, 1), "the whole");
-        budget.stored(&a, 600, true);
+        budget.stored(&a, 600);
         assert!(!budget.reserve(&a, 1), "on disk it takes as much");
         budget.removed(&a, 600);
         assert!(budget.reserve(&b, 200));

@@ -199,7 +199,7 @@ impl Change {
             }
             (Self::Deliver(row, receipt), Outcome::Delivery(written)) => {
                 let DeliveryRow { id, waiting, size, .. } = *row;
-                shared.budget().stored(&waiting.sink, size, written == Written::New);
+                shared.budget().written(&waiting.sink, size, written);
                 if let Written::Known(_) = written {
                     held.release(&waiting.sink, id);
                     held.tell(&waiting.sink, News::Known { key: waiting.key });
@@ -218,9 +218,10 @@ impl Change {
             }
             (Self::Redrive { rows, done, .. }, Outcome::Redriven(written, gone)) => {
                 for (place, row) in rows.iter().enumerate() {
-                    let is_new = written.get(place) == Some(&Written::New);
-                    shared.budget().stored(&row.waiting.sink, row.size, is_new);
-                    if is_new {
+                    // None: the letter was gone.
+                    let written = written.get(place).copied().unwrap_or(Written::Again);
+                    shared.budget().written(&row.waiting.sink, row.size, written);
+                    if written == Written::New {
                         held.tell(&row.waiting.sink, News::Added { key: row.waiting.key });
                     }
                 }

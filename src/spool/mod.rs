@@ -259,7 +259,7 @@ impl Spool {
                 continue;
             }
             for row in rows {
-                self.shared.budget().stored(&row.waiting.sink, row.size, false);
+                self.shared.budget().not_needed(&row.waiting.sink, row.size);
             }
             return Err(format!("the spool has no room for sink {sink}"));
         }
