@@ -3,6 +3,10 @@
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Proxy, Receiver, Regards, Response, until};
 
+/// Events of one key: many more than the first prefetch, and some that come after the crash.
+const COUNT: usize = 320;
+const BEFORE: usize = 300;
+
 /// Class 60, method 30: AMQP 0.9.1, 1.8.3.5.
 const BASIC_CANCEL: &[u8] = &[0, 60, 0, 30];
 
@@ -59,22 +63,22 @@ unrouted: dead_letter
     )
     .with("HOOK", &receiver.url())
     .with("BROKER", &regards.vhost.url_at(&regards.user, &regards.password, proxy.port()));
-    let event = |number: u64| Response::new("t", "one", "GRANTED").field("message", number.to_string());
-    let events: Vec<Response> = (0..60).map(event).collect();
-    let (before, after) = events.split_at(40);
+    let event = |number: usize| Response::new("t", "one", "GRANTED").field("message", number.to_string());
+    let events: Vec<Response> = (0..COUNT).map(event).collect();
+    let (before, after) = events.split_at(BEFORE);
     regards.publish_all(before).await;
     let relay = home.start();
-    proxy.holds().await;
+    proxy.wait_until_held().await;
     relay.kill();
 
     receiver.answers(|_| Answer::Status(204));
     regards.publish_all(after).await;
     let home = home.with("BROKER", &regards.url());
     let relay = home.start_ready().await;
-    receiver.wait_for_accepted(20).await;
+    receiver.wait_for_accepted(COUNT - BEFORE).await;
     proxy.release();
     let first_copies = || {
-        let mut numbers: Vec<u64> = Vec::new();
+        let mut numbers: Vec<usize> = Vec::new();
         for posted in receiver.accepted() {
             let number = posted.json()["message"].as_str().and_then(|number| number.parse().ok()).expect("a number");
             if !numbers.contains(&number) {
@@ -84,11 +88,11 @@ unrouted: dead_letter
         numbers
     };
     until("all to arrive", async || match first_copies().len() {
-        60 => Ok(()),
+        COUNT => Ok(()),
         some => Err(some.to_string()),
     })
     .await;
     relay.stop().await;
-    assert_eq!(first_copies(), (0..60).collect::<Vec<u64>>());
+    assert_eq!(first_copies(), (0..COUNT).collect::<Vec<usize>>());
     regards.assert_left_as_found().await;
 }

@@ -51,8 +51,11 @@ impl Proxy {
     }
 
     /// Until something is held.
-    pub async fn holds(&self) {
-        self.gate.wait_until(true).await;
+    pub async fn wait_until_held(&self) {
+        until("a client to send what is waited for", async || {
+            if *self.gate.held.borrow() { Ok(()) } else { Err("it has not".to_owned()) }
+        })
+        .await;
     }
 
     pub fn release(&self) {
@@ -99,9 +102,9 @@ impl Drop for Proxy {
 }
 
 impl Gate {
-    async fn wait_until(&self, held: bool) {
+    async fn open(&self) {
         // The sender is here: waiting never fails.
-        let _ = self.held.subscribe().wait_for(|now| *now == held).await;
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
     }
 
     fn passed(&self, bytes: &[u8]) {
@@ -121,14 +124,14 @@ async fn forward(client: TcpStream, to: u16, gate: Arc<Gate>) {
         () = copy(&mut from_client, &mut to_broker, Some(&gate)) => {}
         () = copy(&mut from_broker, &mut to_client, None) => {}
     }
-    gate.wait_until(false).await;
+    gate.open().await;
 }
 
 async fn copy(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, gate: Option<&Gate>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         if let Some(gate) = gate {
-            gate.wait_until(false).await;
+            gate.open().await;
         }
         if to.write_all(&buffer[..read]).await.is_err() {
             break;
