@@ -12,6 +12,9 @@ use tokio::sync::watch;
 
 use super::until;
 
+/// What a client was to send has not come by then.
+const HELD_WITHIN: Duration = Duration::from_mins(2);
+
 /// Forwards to one port of 127.0.0.1. Down when dropped.
 pub struct Proxy {
     to: u16,
@@ -50,12 +53,11 @@ impl Proxy {
         *self.gate.last.lock().expect("no holder panics") = Some(last);
     }
 
-    /// Until something is held.
+    /// Until something is held: back at that moment.
     pub async fn wait_until_held(&self) {
-        until("a client to send what is waited for", async || {
-            if *self.gate.held.borrow() { Ok(()) } else { Err("it has not".to_owned()) }
-        })
-        .await;
+        let mut held = self.gate.held.subscribe();
+        let waited = tokio::time::timeout(HELD_WITHIN, held.wait_for(|held| *held)).await;
+        waited.expect("a client that sends what is waited for").expect("the sender is here");
     }
 
     pub fn release(&self) {
