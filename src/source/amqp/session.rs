@@ -32,6 +32,9 @@ const TURN: usize = 256;
 /// Cumulative acknowledgements wait for each other, unless half of the prefetch is taken: each costs a broker as much as a
 /// message, and far more on a queue with 255 priorities.
 const BETWEEN_ACKNOWLEDGEMENTS: Duration = Duration::from_millis(20);
+/// The same while the consumer has to fill up before one with a larger prefetch takes over: longer than what was acknowledged
+/// takes to be replaced, or a broker that is far away would never fill it.
+const WHILE_FILLING: Duration = Duration::from_millis(250);
 /// How often progress is looked at.
 const WATCH: Duration = Duration::from_secs(30);
 /// A head that is unsettled for so long: the channel is closed before the broker does it (`consumer_timeout`, 30 minutes
@@ -129,7 +132,7 @@ impl Session {
         let mut settled = Vec::with_capacity(TURN);
         // One acknowledgement on its way at a time: what settles meanwhile goes with the next.
         let mut acknowledging = Fuse::terminated();
-        let mut not_before = Instant::now();
+        let mut acknowledged_at = Instant::now();
         let mut waits = false;
         let mut pressed = None;
         let asked = loop {
@@ -137,12 +140,13 @@ impl Session {
                 self.consume_anew(source, state).await?;
             }
             let may_acknowledge = self.change == Change::None;
+            let not_before = acknowledged_at + if self.is_narrow() { WHILE_FILLING } else { BETWEEN_ACKNOWLEDGEMENTS };
             let is_time = Instant::now() >= not_before || (self.is_half_full(state) && !self.is_narrow());
             if may_acknowledge && waits && acknowledging.is_terminated() && is_time {
                 waits = false;
                 if let Some(acknowledge) = self.acknowledge(state) {
                     acknowledging = acknowledge.fuse();
-                    not_before = Instant::now() + BETWEEN_ACKNOWLEDGEMENTS;
+                    acknowledged_at = Instant::now();
                 }
             }
             let held_up = self.held_up(state).filter(|(last, _)| pressed != Some(*last));

@@ -1,6 +1,7 @@
 //! A TCP proxy before a broker: to cut one client off, or to keep it waiting, while the broker serves all others.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,18 +12,29 @@ use tokio::sync::watch;
 
 use super::until;
 
+/// What a client was to send has not come by then.
+const HELD_WITHIN: Duration = Duration::from_mins(2);
+
 /// Forwards to one port of 127.0.0.1. Down when dropped.
 pub struct Proxy {
     to: u16,
     address: SocketAddr,
-    held: watch::Sender<bool>,
+    gate: Arc<Gate>,
     server: Option<Runtime>,
+}
+
+/// What clients send passes, or stays here.
+#[derive(Default)]
+struct Gate {
+    held: watch::Sender<bool>,
+    /// Shuts behind these bytes.
+    last: Mutex<Option<&'static [u8]>>,
 }
 
 impl Proxy {
     pub async fn to(port: u16) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut proxy = Self { to: port, address, held: watch::Sender::new(false), server: None };
+        let mut proxy = Self { to: port, address, gate: Arc::default(), server: None };
         proxy.come_back().await;
         proxy
     }
@@ -31,13 +43,25 @@ impl Proxy {
         self.address.port()
     }
 
-    /// What clients send stays here until [`release`](Self::release); connections stay open.
+    /// What clients send stays here until [`release`](Self::release); connections stay open, also those of clients that are gone.
     pub fn hold(&self) {
-        self.held.send_replace(true);
+        self.gate.held.send_replace(true);
+    }
+
+    /// The same, from when a client has sent these bytes on.
+    pub fn hold_after(&self, last: &'static [u8]) {
+        *self.gate.last.lock().expect("no holder panics") = Some(last);
+    }
+
+    /// Until something is held: back at that moment.
+    pub async fn wait_until_held(&self) {
+        let mut held = self.gate.held.subscribe();
+        let waited = tokio::time::timeout(HELD_WITHIN, held.wait_for(|held| *held)).await;
+        waited.expect("a client that sends what is waited for").expect("the sender is here");
     }
 
     pub fn release(&self) {
-        self.held.send_replace(false);
+        self.gate.held.send_replace(false);
     }
 
     /// Nobody listens any more, and every connection is cut.
@@ -61,10 +85,10 @@ impl Proxy {
         .await;
         self.address = listener.local_addr().expect("an address");
         let to = self.to;
-        let held = self.held.subscribe();
+        let gate = Arc::clone(&self.gate);
         server.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, to, held.clone()));
+                tokio::spawn(forward(client, to, Arc::clone(&gate)));
             }
         });
         self.server = Some(server);
@@ -79,23 +103,43 @@ impl Drop for Proxy {
     }
 }
 
-async fn forward(client: TcpStream, to: u16, held: watch::Receiver<bool>) {
-    let Ok(broker) = TcpStream::connect(("127.0.0.1", to)).await else { return };
-    let (from_client, to_client) = client.into_split();
-    let (from_broker, to_broker) = broker.into_split();
-    tokio::select! {
-        () = copy(from_client, to_broker, held) => {}
-        () = copy(from_broker, to_client, watch::Sender::new(false).subscribe()) => {}
+impl Gate {
+    async fn open(&self) {
+        // The sender is here: waiting never fails.
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
+    }
+
+    fn passed(&self, bytes: &[u8]) {
+        let mut last = self.last.lock().expect("no holder panics");
+        if last.is_some_and(|last| bytes.windows(last.len()).any(|part| part == last)) {
+            *last = None;
+            self.held.send_replace(true);
+        }
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut held: watch::Receiver<bool>) {
+async fn forward(client: TcpStream, to: u16, gate: Arc<Gate>) {
+    let Ok(broker) = TcpStream::connect(("127.0.0.1", to)).await else { return };
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_broker, mut to_broker) = broker.into_split();
+    tokio::select! {
+        () = copy(&mut from_client, &mut to_broker, Some(&gate)) => {}
+        () = copy(&mut from_broker, &mut to_client, None) => {}
+    }
+    gate.open().await;
+}
+
+async fn copy(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, gate: Option<&Gate>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        // Whoever could hold it being gone is as good as released.
-        let _ = held.wait_for(|held| !held).await;
+        if let Some(gate) = gate {
+            gate.open().await;
+        }
         if to.write_all(&buffer[..read]).await.is_err() {
             break;
+        }
+        if let Some(gate) = gate {
+            gate.passed(&buffer[..read]);
         }
     }
 }
