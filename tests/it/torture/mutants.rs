@@ -35,7 +35,8 @@ enum Drill {
     Restarts,
     /// The source's connection is closed again and again.
     Cuts,
-    /// The webhook refuses some, then is slow and refuses all, again and again.
+    /// The webhook refuses some. Then, again and again, it is well, slow, and fails while slow requests are under way, behind which
+    /// the rest of their lanes has gone to the spool.
     Refusals,
 }
 
@@ -43,15 +44,19 @@ impl Drill {
     const ALL: [Self; 4] = [Self::Kills, Self::Restarts, Self::Cuts, Self::Refusals];
 
     fn schedule(self) -> Schedule {
-        let again = |fault| (1..6).map(move |time| Strike { fault, after: 500 * time, lasts: Duration::ZERO });
+        let again =
+            |fault, times| (1..=times).map(move |time| Strike { fault, after: 500 * time, lasts: Duration::ZERO });
         let once = |fault, seconds| Strike { fault, after: 0, lasts: Duration::from_secs(seconds) };
         let strikes: Vec<Strike> = match self {
-            Self::Kills => again(Fault::Kill).chain([once(Fault::WebhookSlow, 7)]).collect(),
-            Self::Restarts => again(Fault::Terminate).chain([once(Fault::WebhookForbidding, 7)]).collect(),
-            Self::Cuts => again(Fault::SourceCut).collect(),
+            Self::Kills => again(Fault::Kill, 5).chain([once(Fault::WebhookSlow, 7)]).collect(),
+            Self::Restarts => again(Fault::Terminate, 15).chain([once(Fault::WebhookForbidding, 20)]).collect(),
+            Self::Cuts => again(Fault::SourceCut, 5).collect(),
             Self::Refusals => {
-                let slow_then_failing = [once(Fault::WebhookSlow, 2), once(Fault::WebhookFailing, 1)];
-                [once(Fault::WebhookForbidding, 2)].into_iter().chain(slow_then_failing.repeat(3)).collect()
+                let second = |fault, after| Strike { fault, after, lasts: Duration::from_secs(1) };
+                let pairs = (1..4).map(|time| 1_500 * time);
+                let pairs = pairs
+                    .flat_map(|after| [Fault::WebhookSlow, Fault::WebhookFailing].map(|fault| second(fault, after)));
+                [once(Fault::WebhookForbidding, 2)].into_iter().chain(pairs).collect()
             }
         };
         Schedule::with(&strikes)

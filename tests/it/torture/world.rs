@@ -122,7 +122,7 @@ routes:
   - {{ name: partners, when: {{ tenant: ["partner-*", "every-*"] }}, to: partner }}
   - {{ name: archived, when: {{ tenant: ["archive-*", "every-*"] }}, to: archive }}
 unrouted: dead_letter
-delivery: {{ shutdown_grace: {}s }}
+delivery: {{ shutdown_grace: {}s, spill_after: 300ms }}
 "#,
         GRACE.as_secs()
     )
