@@ -50,7 +50,7 @@ pub(super) struct Spool {
 impl Spool {
     pub(super) fn open(place: &Place) -> anyhow::Result<Self> {
         // Nothing goes but what was asked for.
-        let letters = DeadLettersConfig { keep: None, max_size: u64::MAX };
+        let letters = DeadLettersConfig { keep: None, max_size: u64::MAX, to: None };
         let spool = spool::Spool::open(&place.spool_config(), &letters)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         Ok(Self { spool, runtime })

@@ -174,11 +174,6 @@ fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, what: &str) -> S
     }
 }
 
-/// Milliseconds since 1970 as RFC 3339 in UTC.
-fn time(at: i64) -> String {
-    jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| format!("{at:.3}"))
-}
-
 /// Whoever reads our output may have seen enough of it: `regards-relay dead-letters list | head`.
 fn read_enough(ended: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
     let is_broken_pipe = |error: &anyhow::Error| {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::place::Place;
-use super::{Global, table, time};
+use super::{Global, table};
 use crate::config::Config;
 use crate::delivery::State;
 use crate::spool::{Millis, Waits, waits};
@@ -70,13 +70,13 @@ impl<'a> Line<'a> {
         let has_sink = |config: &Config| config.sinks.iter().any(|sink| sink.name.as_str() == waits.sink);
         let is_orphan = config.is_some_and(|config| !has_sink(config));
         let state = State::parse(waits.state.as_deref());
-        let next = waits.next.zip(state.not_before()).map(|(Millis(due), not_before)| due.max(not_before));
+        let next = waits.next.zip(state.not_before()).map(|(Millis(due), not_before)| Millis(due.max(not_before)));
         Self {
             sink: &waits.sink,
             count: waits.count,
             bytes: waits.bytes,
-            oldest: waits.oldest.map(|Millis(at)| time(at)),
-            next_attempt: next.filter(|_| !is_orphan).map(time),
+            oldest: waits.oldest.map(Millis::to_rfc3339),
+            next_attempt: next.filter(|_| !is_orphan).map(Millis::to_rfc3339),
             last_error: state.trouble().or_else(|| waits.cause.clone()),
             orphans: if is_orphan { waits.count } else { 0 },
         }

@@ -38,6 +38,7 @@ use std::path::Path;
 
 use self::mask::Mask;
 use self::reader::Reader;
+use crate::event::Vocabulary;
 
 impl Config {
     /// Reads and checks a file. With the configuration come the warnings; without it, all that is wrong.
@@ -75,7 +76,8 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         let folder =
             std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { &folder }).unwrap_or(folder);
-        let mut reader = Reader { text, folder, options, mask: &mask, found: Vec::new() };
+        let mut reader =
+            Reader { text, folder, options, mask: &mask, vocabulary: Vocabulary::Event, found: Vec::new() };
         let config = check::config(&tree, &mut reader);
         let failed = reader.failed();
         let diagnostics = Diagnostics::new(path, text, &mask, reader.found);

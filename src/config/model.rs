@@ -381,6 +381,8 @@ pub struct DeadLettersConfig {
     pub keep: Option<Duration>,
     /// At most, in bytes.
     pub max_size: u64,
+    /// The sink that gets a copy of each.
+    pub to: Option<SinkName>,
 }
 
 /// `delivery:`.

@@ -350,8 +350,8 @@ mapping! {
         keep: Keep,
         /// At most
         max_size: Size,
-        /// Comes later
-        to: Later = skip,
+        /// Also copy each to this sink, which gets nothing else; its templates see `reason`, `source`, `sink` and `tenant`
+        to: Text,
     }
 }
 
@@ -399,6 +399,13 @@ impl Word for QueueKind {
 
 impl Word for OnCorrupt {
     const WORDS: &'static [(&'static str, Self)] = &[("stop", Self::Stop), ("set_aside", Self::SetAside)];
+}
+
+impl Root {
+    /// The sink that gets copies of dead letters, and nothing else.
+    pub fn copies_to(&self) -> Option<&str> {
+        Some(self.dead_letters.as_ref()?.value.to.as_ref()?.value.text.as_str())
+    }
 }
 
 impl Word for OnFull {

@@ -12,6 +12,7 @@ use super::mask::Mask;
 use super::secret::{self, Part, Secret};
 use super::words::{MAX_QUOTED, clean, list, lower, similar};
 use super::yaml::{Key, Kind, Node, Scalar, Span};
+use crate::event::Vocabulary;
 
 /// Mistakes beyond these are not even recorded.
 const MAX_RECORDED: usize = 1_000;
@@ -23,6 +24,8 @@ pub(super) struct Reader<'a> {
     pub folder: PathBuf,
     pub options: &'a Options,
     pub mask: &'a Mask,
+    /// What templates are written for in the part that is read.
+    pub vocabulary: Vocabulary,
     pub found: Vec<Diagnostic>,
 }
 

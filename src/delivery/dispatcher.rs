@@ -15,7 +15,7 @@ use super::notice::Throttle;
 use super::state::{ASKED, State};
 use super::stats::{DeliveryResult, SinkStats};
 use super::{Delivery, Kept};
-use crate::config::{DeliveryConfig, OnFull, OrderBy, Retry, SinkConfig};
+use crate::config::{Config, OnFull, OrderBy, Retry, SinkConfig};
 use crate::mutant::Mutant;
 use crate::rules::SinkName;
 use crate::sink::{Attempt, AttemptEnd, AttemptId, Sink, Verdict};
@@ -60,18 +60,21 @@ pub struct Settings {
     pub on_full: OnFull,
     /// What isn't settled by then is put to disk.
     pub spill_after: Duration,
+    /// It gets copies of dead letters.
+    pub takes_dead_letters: bool,
 }
 
 impl Settings {
     /// What the configuration says of that sink.
     #[must_use]
-    pub fn of(sink: &SinkConfig, delivery: &DeliveryConfig) -> Self {
+    pub fn of(sink: &SinkConfig, config: &Config) -> Self {
         Self {
             name: sink.name.clone(),
             order_by: sink.order_by,
             retry: sink.retry.clone(),
             on_full: sink.on_full,
-            spill_after: delivery.spill_after,
+            spill_after: config.delivery.spill_after,
+            takes_dead_letters: config.dead_letters.to.as_ref() == Some(&sink.name),
         }
     }
 }
@@ -285,6 +288,7 @@ impl Dispatcher {
                 self.lanes.add_spooled(self.lane_of_row(key));
                 self.backlog.added(Some(Instant::now()));
             }
+            News::NotCopied { letter } => self.notice_not_copied(letter),
         }
     }
 
@@ -370,6 +374,10 @@ impl Dispatcher {
         while !stopping && let Some((row, waiting)) = self.backlog.pop() {
             let lane = self.lane_of_row(waiting.key);
             match Delivery::of_row(row, &waiting) {
+                Ok(delivery) if delivery.received.event.is_dead_letter() && !self.settings.takes_dead_letters => {
+                    self.stats.count(DeliveryResult::Dropped);
+                    self.drop_copy(lane, delivery, "dead letters are no longer copied to it");
+                }
                 Ok(delivery) => {
                     self.was_row = true;
                     return Some((lane, delivery));

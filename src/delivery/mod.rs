@@ -26,7 +26,7 @@ pub use stats::{Counted, DeliveryResult, Histogram, RouteStats, SinkStats, Stats
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::event::{Event, Invalid, Message};
+use crate::event::{DEAD_LETTER, Event, Invalid, Message};
 use crate::rules::{RouteName, SinkName};
 use crate::source::Receipt;
 use crate::spool::{Millis, RowId, Waiting};
@@ -68,7 +68,11 @@ impl Delivery {
     /// A delivery that comes out of the spool.
     fn of_row(id: RowId, waiting: &Waiting) -> Result<Self, Box<Invalid>> {
         let message = Arc::clone(&waiting.message);
-        let event = Event::read_again(&message, &waiting.kind, &waiting.tenant)?;
+        let event = if waiting.kind == DEAD_LETTER {
+            Event::of_dead_letter(&message, &waiting.tenant, waiting.event_id)
+        } else {
+            Event::read_again(&message, &waiting.kind, &waiting.tenant)?
+        };
         let age = waiting.received.elapsed();
         Ok(Self {
             received: Arc::new(Received { event, message }),

@@ -166,6 +166,9 @@ impl Dispatcher {
 
     /// No retry can deliver it: a dead letter, whose message is settled once that is on disk. It does not hold its lane.
     pub(super) fn bury(&mut self, lane: Lane, delivery: Delivery, reason: Reason, detail: String) {
+        if delivery.received.event.is_dead_letter() {
+            return self.drop_copy(lane, delivery, &detail);
+        }
         let Delivery { received, route, kept, attempts, .. } = delivery;
         let event = &received.event;
         if let Some(left_out) = self.dead.pass() {
@@ -185,6 +188,29 @@ impl Dispatcher {
                 self.spool.bury(letter, id, self.settings.name.clone());
                 self.row_is_gone(lane);
             }
+        }
+    }
+
+    /// A copy of a dead letter that isn't delivered is forgotten: the dead letter itself is kept.
+    pub(super) fn drop_copy(&mut self, lane: Lane, delivery: Delivery, detail: &str) {
+        if let Some(left_out) = self.dead.pass() {
+            let event = &delivery.received.event;
+            tracing::warn!(
+                sink = %self.settings.name, event_id = %event.id, tenant = %event.tenant, detail, left_out,
+                "a copy of a dead letter can't be delivered, and is forgotten; the dead letter is kept"
+            );
+        }
+        self.settle(lane, delivery);
+    }
+
+    /// There was no room for a copy of a dead letter.
+    pub(super) fn notice_not_copied(&mut self, letter: i64) {
+        self.stats.count(DeliveryResult::Dropped);
+        if let Some(left_out) = self.dropping.pass() {
+            tracing::warn!(
+                sink = %self.settings.name, letter, left_out,
+                "a dead letter was not copied: the spool has no room for it; the dead letter is kept"
+            );
         }
     }
 

@@ -6,6 +6,7 @@
 //! This module knows nothing of brokers, rules or sinks.
 
 mod date;
+mod dead_letter;
 mod family;
 mod format;
 mod identity;
@@ -21,6 +22,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+pub use dead_letter::{DEAD_LETTER, Death, HOPS, OUR_HEADERS};
 pub use family::{FAMILIES, Family, Slot};
 pub use format::{Carrier, Encoded, Format};
 pub use identity::NAMESPACE;
@@ -29,7 +31,7 @@ pub use name::SourceName;
 pub(crate) use name::name;
 pub use properties::SampleError;
 pub use reason::{Invalid, Reason};
-pub use template::{Scope, Template, TemplateError};
+pub use template::{Scope, Template, TemplateError, Vocabulary};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -91,15 +91,19 @@ impl Redriven {
 fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting>, String> {
     let event = read(config, letter)?;
     let route = letter.route.as_deref().map(RouteName::new);
-    let named = |name: &str| config.sinks.iter().find(|sink| sink.name.as_str() == name);
+    let named = |name: &str, missing: String| match config.sinks.iter().find(|sink| sink.name.as_str() == name) {
+        None => Err(missing),
+        Some(sink) if config.dead_letters.to.as_ref() == Some(&sink.name) => {
+            Err(format!("sink {name} takes copies of dead letters only"))
+        }
+        Some(sink) => Ok(sink),
+    };
     let of = |sink: &SinkConfig, route| waiting(sink, route, &event, letter);
     if let Some(name) = to {
-        let sink = named(name).ok_or_else(|| format!("there is no sink {name}"))?;
-        return Ok(vec![of(sink, route)]);
+        return Ok(vec![of(named(name, format!("there is no sink {name}"))?, route)]);
     }
     if let Some(name) = &letter.listed.sink {
-        let sink = named(name).ok_or_else(|| format!("sink {name} is gone: name another with `--to`"))?;
-        return Ok(vec![of(sink, route)]);
+        return Ok(vec![of(named(name, format!("sink {name} is gone: name another with `--to`"))?, route)]);
     }
     let plan = config.rules.plan(&event, &letter.message);
     if plan.unrouted && config.rules.unrouted == Unrouted::DeadLetter {

@@ -173,13 +173,15 @@ impl Running {
         let changed = [
             ("name", config.name != now.name),
             ("spool", config.spool != now.spool),
-            ("dead_letters", config.dead_letters != now.dead_letters),
+            ("dead_letters.keep", config.dead_letters.keep != now.dead_letters.keep),
+            ("dead_letters.max_size", config.dead_letters.max_size != now.dead_letters.max_size),
             ("admin", config.admin != now.admin),
             ("delivery.shutdown_grace", config.delivery.shutdown_grace != now.delivery.shutdown_grace),
         ];
         config.name.clone_from(&now.name);
         config.spool = now.spool.clone();
-        config.dead_letters = now.dead_letters.clone();
+        config.dead_letters.keep = now.dead_letters.keep;
+        config.dead_letters.max_size = now.dead_letters.max_size;
         config.admin = now.admin.clone();
         config.delivery.shutdown_grace = now.delivery.shutdown_grace;
         changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
@@ -188,7 +190,7 @@ impl Running {
     /// Starts the dispatchers of new sinks, and tells the others what is new.
     async fn set_sinks(&mut self, config: &Config, opened: Vec<Option<Sink>>, counted: &Counted) {
         for ((sink, opened), stats) in config.sinks.iter().zip(opened).zip(&counted.sinks) {
-            let settings = Settings::of(sink, &config.delivery);
+            let settings = Settings::of(sink, config);
             if let Some(known) = self.sinks.get(&sink.name) {
                 // A dispatcher that is gone had no messages left to deliver.
                 let _ = known.inlet.orders.send(Order::Reload(Box::new(settings), opened.map(Box::new)));
@@ -223,6 +225,7 @@ impl Running {
             inlets,
             counted: Arc::clone(counted),
         }));
+        self.spool.copy_dead_letters_to(config.dead_letters.to.clone());
     }
 
     /// Ends the sources that are gone or have changed, and starts those that are new or have changed.

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::event::{Encoded, Event, Format, Header, HeaderValue, Message, Reason};
+use crate::event::{Encoded, Event, Format, HOPS, Header, HeaderValue, Message, OUR_HEADERS, Reason};
 use crate::rules::Glob;
 
 use super::Unrenderable;
@@ -12,10 +12,6 @@ use super::Unrenderable;
 const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 /// Java's class name of the body: Spring consumers instantiate it, so it goes only with the body it belongs to.
 const TYPE_ID: &str = "__TypeId__";
-/// What our own headers begin with.
-const OURS: &str = "regards-relay-";
-/// How many relays a message went through.
-const HOPS: &str = "regards-relay-hops";
 /// More hops than this are a loop.
 const MAX_HOPS: i64 = 8;
 
@@ -24,7 +20,7 @@ pub(super) fn all(event: &Event, message: &Message, format: &Format, keep: &[Glo
     let mut headers = ours(event);
     headers.extend(encoded.headers.iter().map(|(name, value)| (name.to_string(), HeaderValue::Text(value.clone()))));
     let made = headers.len();
-    for kept in kept(message, format, keep) {
+    for kept in kept(event, message, format, keep) {
         if !headers.iter().take(made).any(|(name, _)| *name == kept.0) {
             headers.push(kept.clone());
         }
@@ -32,15 +28,12 @@ pub(super) fn all(event: &Event, message: &Message, format: &Format, keep: &[Glo
     headers
 }
 
-/// Our headers on Kafka and AMQP: always the untransformed event's.
+/// Our headers on Kafka and AMQP: always the untransformed event's. Of a dead letter some are unknown.
 pub(super) fn ours(event: &Event) -> Vec<Header> {
-    let text = |name: &str, value: &str| (format!("{OURS}{name}"), HeaderValue::Text(value.to_owned()));
-    vec![
-        text("id", &event.id.to_string()),
-        text("type", event.kind),
-        text("tenant", &event.tenant),
-        text("status", event.status),
-    ]
+    let id = event.id.to_string();
+    let known = [("id", id.as_str()), ("type", event.kind), ("tenant", &event.tenant), ("status", event.status)];
+    let known = known.into_iter().filter(|(_, value)| !value.is_empty());
+    known.map(|(name, value)| (format!("{OUR_HEADERS}{name}"), HeaderValue::Text(value.to_owned()))).collect()
 }
 
 /// On AMQP also: this relay's hop, one more than the last one's. More than [`MAX_HOPS`] are a loop.
@@ -60,11 +53,19 @@ pub(super) fn hop(message: &Message) -> Result<Header, Unrenderable> {
 }
 
 /// The source's headers that go along: all with `format: original`, else those that `keep` lists; the trace's always; never
-/// those that belong to the broker, to another relay, or to a body that is no longer there.
-pub(super) fn kept<'a>(message: &'a Message, format: &Format, keep: &'a [Glob]) -> impl Iterator<Item = &'a Header> {
+/// those that belong to the broker, to another relay, or to a body that is no longer there. What a dead letter died of is
+/// in headers of ours, and goes along.
+pub(super) fn kept<'a>(
+    event: &Event,
+    message: &'a Message,
+    format: &Format,
+    keep: &'a [Glob],
+) -> impl Iterator<Item = &'a Header> {
     let original = matches!(format, Format::Original);
+    let is_dead_letter = event.is_dead_letter();
     message.properties.headers.iter().filter(move |(name, _)| {
         TRACE.contains(&name.as_str())
+            || (is_dead_letter && name.starts_with(OUR_HEADERS) && name != HOPS)
             || (!forbidden(name, original) && (original || keep.iter().any(|glob| glob.matches(name))))
     })
 }
@@ -100,13 +101,14 @@ fn forbidden(name: &str, original: bool) -> bool {
     lower == "cc"
         || lower == "bcc"
         || lower.starts_with("x-")
-        || lower.starts_with(OURS)
+        || lower.starts_with(OUR_HEADERS)
         || (name == TYPE_ID && !original)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Carrier, DEAD_LETTER, Death};
     use crate::sink::fixtures::{event, message};
 
     fn text(value: &str) -> HeaderValue {
@@ -120,7 +122,7 @@ mod tests {
     }
 
     fn names<'a>(message: &'a Message, format: &Format, keep: &'a [Glob]) -> Vec<&'a str> {
-        kept(message, format, keep).map(|(name, _)| name.as_str()).collect()
+        kept(&event(), message, format, keep).map(|(name, _)| name.as_str()).collect()
     }
 
     const ALL: [&str; 12] = [
@@ -152,6 +154,38 @@ mod tests {
             names(&message, &Format::Original, &[]),
             ["regards.tenant", "__TypeId__", "traceparent", "tracestate", "mine"]
         );
+    }
+
+    #[test]
+    fn a_dead_letter_says_why_it_died() {
+        let death = Death {
+            number: 17,
+            reason: Reason::NotJson,
+            detail: "found `<`\nat 0",
+            sink: Some("archive"),
+            attempts: 2,
+            at: "2026-01-02T03:04:05.678Z".to_owned(),
+        };
+        let message = received(&ALL).with_death(&death);
+        let event = Event::of_dead_letter(&message, &"".into(), uuid::Uuid::from_u128(7));
+        let encoded = Format::Original.encode(&event, &message, Carrier::Kafka).unwrap();
+        let headers = all(&event, &message, &Format::Original, &[], &encoded);
+        let expected = [
+            ("regards-relay-id", text(&event.id.to_string())),
+            ("regards-relay-type", text(DEAD_LETTER)),
+            ("regards.tenant", text("v")),
+            ("__TypeId__", text("v")),
+            ("traceparent", text("v")),
+            ("tracestate", text("v")),
+            ("mine", text("v")),
+            ("regards-relay-dead-letter", HeaderValue::Integer(17)),
+            ("regards-relay-reason", text("not_json")),
+            ("regards-relay-detail", text("found `<` at 0")),
+            ("regards-relay-sink", text("archive")),
+            ("regards-relay-attempts", HeaderValue::Integer(2)),
+            ("regards-relay-at", text("2026-01-02T03:04:05.678Z")),
+        ];
+        assert_eq!(headers, expected.map(|(name, value)| (name.to_owned(), value)));
     }
 
     #[test]

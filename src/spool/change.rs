@@ -23,8 +23,8 @@ pub struct Watch {
 /// One step.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// A dead letter, in place of a message or of a delivery.
-    Letter(Box<LetterRow>, Before),
+    /// A dead letter, in place of a message or of a delivery, and with it its copy.
+    Letter { row: Box<LetterRow>, copy: Option<Box<DeliveryRow>>, before: Before },
     /// A delivery; its message need not be held any longer.
     Deliver(Box<DeliveryRow>, Receipt),
     /// A delivery is done.
@@ -57,8 +57,12 @@ pub(super) enum Before {
 pub(super) enum Outcome {
     Done,
     Delivery(Written),
-    /// A dead letter is written; the delivery that it takes the place of took so many bytes.
-    Letter(Written, Option<u64>),
+    /// A dead letter is written, and its copy; the delivery that it takes the place of took so many bytes.
+    Letter {
+        written: Written,
+        copied: Option<Written>,
+        freed: Option<u64>,
+    },
     /// A delivery is gone, which took so many bytes; none: it was gone already.
     Removed(Option<u64>),
     Due(Due),
@@ -119,7 +123,7 @@ impl Held {
         }
     }
 
-    fn tell(&self, sink: &SinkName, news: News) -> bool {
+    pub(super) fn tell(&self, sink: &SinkName, news: News) -> bool {
         self.dispatchers.get(sink).is_some_and(|dispatcher| dispatcher.send(news).is_ok())
     }
 }
@@ -128,36 +132,58 @@ impl Change {
     /// Whether it makes the file larger, and by how much, in bytes.
     pub(super) fn size(&self) -> u64 {
         match self {
-            Self::Letter(row, _) => row.size,
+            Self::Letter { row, copy, .. } => row.size + copy.as_ref().map_or(0, |copy| copy.size),
             Self::Deliver(row, _) => row.size,
             Self::Redrive { rows, .. } => rows.iter().map(|row| row.size).sum(),
             _ => 0,
         }
     }
 
-    /// A row of a message that was just received: nobody waits for it but its source.
-    pub(super) fn is_new_row(&self) -> bool {
-        matches!(self, Self::Deliver(..) | Self::Letter(_, Before::Message(_)))
-    }
-
-    /// The sink whose deliveries it changes.
-    pub(super) fn sink(&self) -> Option<&SinkName> {
+    /// What it takes of the room for dead letters, in bytes, if it is one.
+    pub(super) fn letter_size(&self) -> Option<u64> {
         match self {
-            Self::Deliver(row, _) => Some(&row.waiting.sink),
-            Self::Done { sink, .. } | Self::Letter(_, Before::Row(_, sink)) => Some(sink),
+            Self::Letter { row, .. } => Some(row.size),
             _ => None,
         }
+    }
+
+    /// A row of a message that was just received: nobody waits for it but its source.
+    pub(super) fn is_new_row(&self) -> bool {
+        matches!(self, Self::Deliver(..) | Self::Letter { before: Before::Message(_), .. })
+    }
+
+    /// The sinks whose deliveries it changes.
+    pub(super) fn sinks(&self) -> impl Iterator<Item = &SinkName> {
+        let (one, other) = match self {
+            Self::Deliver(row, _) => (Some(&row.waiting.sink), None),
+            Self::Done { sink, .. } => (Some(sink), None),
+            Self::Letter { copy, before, .. } => {
+                let before = match before {
+                    Before::Message(_) => None,
+                    Before::Row(_, sink) => Some(sink),
+                };
+                (before, copy.as_ref().map(|copy| &copy.waiting.sink))
+            }
+            _ => (None, None),
+        };
+        one.into_iter().chain(other)
     }
 
     /// Its step of the transaction.
     pub(super) fn apply(&self, store: &impl Store, held: &mut Held) -> Result<Outcome, SpoolError> {
         Ok(match self {
-            Self::Letter(row, before) => {
+            Self::Letter { row, copy, before } => {
                 let freed = match before {
                     Before::Message(_) => None,
                     Before::Row(id, _) => store.remove(*id)?,
                 };
-                Outcome::Letter(held.note(store.add_letter(row, &held.taken)?), freed)
+                let written = held.note(store.add_letter(row, &held.taken)?);
+                let copied = match (copy, written) {
+                    // The one that is known was copied when it was written.
+                    (_, Written::Known(_)) | (None, _) => None,
+                    (Some(copy), _) => Some(store.add_delivery(copy, &held.taken)?),
+                };
+                Outcome::Letter { written, copied, freed }
             }
             Self::Deliver(row, _) => Outcome::Delivery(held.note(store.add_delivery(row, &held.taken)?)),
             Self::Done { id, .. } => Outcome::Removed(store.remove(*id)?),
@@ -190,10 +216,13 @@ impl Change {
     /// It is on disk: whoever waits for that hears of it.
     pub(super) fn settle(self, outcome: Outcome, held: &mut Held, shared: &Shared) {
         match (self, outcome) {
-            (Self::Letter(row, before), Outcome::Letter(written, freed)) => {
+            (Self::Letter { row, copy, before }, Outcome::Letter { written, copied, freed }) => {
                 let letter = &row.letter;
                 if written == Written::New {
                     shared.tallies().stored(letter.reason, letter.sink.as_ref(), row.size);
+                }
+                if let Some(copy) = copy {
+                    added(&copy, copied, held, shared);
                 }
                 before.end(freed, held, shared);
             }
@@ -219,11 +248,7 @@ impl Change {
             (Self::Redrive { rows, done, .. }, Outcome::Redriven(written, gone)) => {
                 for (place, row) in rows.iter().enumerate() {
                     // None: the letter was gone.
-                    let written = written.get(place).copied().unwrap_or(Written::Again);
-                    shared.budget().written(&row.waiting.sink, row.size, written);
-                    if written == Written::New {
-                        held.tell(&row.waiting.sink, News::Added { key: row.waiting.key });
-                    }
+                    added(row, written.get(place).copied(), held, shared);
                 }
                 if let Some(gone) = &gone {
                     shared.tallies().removed(gone.reason, gone.sink.as_ref(), gone.size);
@@ -241,6 +266,15 @@ impl Change {
             }
             _ => {}
         }
+    }
+}
+
+/// A delivery was put there that its sink's dispatcher doesn't know of; none: it wasn't, after all.
+fn added(row: &DeliveryRow, written: Option<Written>, held: &Held, shared: &Shared) {
+    let written = written.unwrap_or(Written::Again);
+    shared.budget().written(&row.waiting.sink, row.size, written);
+    if written == Written::New {
+        held.tell(&row.waiting.sink, News::Added { key: row.waiting.key });
     }
 }
 

@@ -41,6 +41,12 @@ impl Millis {
         Self(self.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// As RFC 3339 in UTC.
+    #[must_use]
+    pub fn to_rfc3339(self) -> String {
+        jiff::Timestamp::from_millisecond(self.0).map_or_else(|_| self.0.to_string(), |at| format!("{at:.3}"))
+    }
+
     /// From now until then; nothing where it is over.
     #[must_use]
     pub fn from_now(self) -> Duration {
@@ -113,5 +119,10 @@ pub enum News {
     Added {
         /// Its key.
         key: u64,
+    },
+    /// A dead letter was to be copied to it, and there was no room for that.
+    NotCopied {
+        /// The number of the dead letter.
+        letter: i64,
     },
 }

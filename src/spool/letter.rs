@@ -5,7 +5,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::delivery::Millis;
-use crate::event::{Event, Invalid, Message, Reason};
+use super::delivery::Waiting;
+use crate::event::{DEAD_LETTER, Death, Event, Invalid, Message, NAMESPACE, Reason};
 use crate::rules::{RouteName, SinkName};
 
 /// What a letter takes beside its texts and its body: row, indexes, the rest of its last page. In bytes, about.
@@ -92,7 +93,7 @@ impl DeadLetter {
 pub(super) struct LetterRow {
     /// Given once, so that writing it again after a commit of unknown end doesn't make two of it.
     pub(super) id: i64,
-    pub(super) at: i64,
+    pub(super) at: Millis,
     pub(super) letter: DeadLetter,
     /// It stands for a message that was just received, and not for a delivery that was in the spool.
     pub(super) is_received: bool,
@@ -112,7 +113,36 @@ impl LetterRow {
         let size = OVERHEAD + texts + properties.len() + letter.message.body.len();
         let identity = letter.event_id.map_or_else(|| letter.message.fingerprint().to_be_bytes(), Uuid::into_bytes);
         let size = u64::try_from(size).unwrap_or(u64::MAX);
-        Self { id, at: Millis::now().0, letter, is_received, properties, identity, size }
+        Self { id, at: Millis::now(), letter, is_received, properties, identity, size }
+    }
+
+    /// A copy of it for that sink. It waits for no other, and none waits for it.
+    pub(super) fn copy(&self, sink: SinkName) -> Waiting {
+        let letter = &self.letter;
+        let death = Death {
+            number: self.id,
+            reason: letter.reason,
+            detail: &letter.detail,
+            sink: letter.sink.as_ref().map(SinkName::as_str),
+            attempts: letter.attempts,
+            at: self.at.to_rfc3339(),
+        };
+        // Of one message there can be several dead letters, and of each a copy.
+        let id = Uuid::new_v5(&NAMESPACE, &[&self.identity[..], &self.id.to_be_bytes()].concat());
+        Waiting {
+            sink,
+            key: id.as_u64_pair().0,
+            received: self.at,
+            due: self.at,
+            attempts: 0,
+            cause: None,
+            route: None,
+            kind: DEAD_LETTER.to_owned(),
+            tenant: letter.tenant.as_deref().unwrap_or_default().into(),
+            event_id: id,
+            message: Arc::new(letter.message.with_death(&death)),
+            may_be_known: false,
+        }
     }
 }
 

@@ -86,6 +86,7 @@ struct Shared {
     problem: Mutex<Option<String>>,
     last_row: AtomicI64,
     states: Mutex<BTreeMap<Subject, String>>,
+    copies: Mutex<Option<SinkName>>,
 }
 
 /// What can be remembered of.
@@ -131,6 +132,22 @@ impl Shared {
         self.last_row.fetch_max(last.0, Ordering::Relaxed);
     }
 
+    /// The sink that gets a copy of each dead letter.
+    fn copies(&self) -> MutexGuard<'_, Option<SinkName>> {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be written, if there is room.
+    fn row(&self, waiting: Waiting) -> Option<DeliveryRow> {
+        let properties = waiting.message.properties.to_json();
+        let size = waiting.size(&properties);
+        if !self.budget().reserve(&waiting.sink, size) {
+            return None;
+        }
+        let id = RowId(self.last_row.fetch_add(1, Ordering::Relaxed).saturating_add(1));
+        Some(DeliveryRow { id, waiting, properties, size })
+    }
+
     fn set_problem(&self, problem: Option<String>) {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
@@ -149,6 +166,7 @@ impl Spool {
             problem: Mutex::default(),
             last_row: AtomicI64::new(0),
             states: Mutex::default(),
+            copies: Mutex::default(),
         });
         let writer = Writer::open(config, dead_letters, from, Arc::clone(&shared))?;
         let path = writer.path().to_owned();
@@ -184,6 +202,11 @@ impl Spool {
         &self.path
     }
 
+    /// From now on each new dead letter is copied to that sink, if there is room: none, to no sink.
+    pub fn copy_dead_letters_to(&self, sink: Option<SinkName>) {
+        *self.shared.copies() = sink;
+    }
+
     /// Stores a dead letter. Returns at once; `receipt` settles when the letter is on disk, and is dropped only if the relay
     /// stops before that could be done.
     pub fn store(&self, letter: DeadLetter, receipt: Receipt) {
@@ -198,7 +221,7 @@ impl Spool {
     /// Puts a delivery to disk, if there is room for it, and gives it a number; `receipt` settles when it is there. While
     /// `is_attempted` it is in the caller's hands, as if it had been [taken](Self::take).
     pub fn spill(&self, waiting: Waiting, receipt: Receipt, is_attempted: bool) -> Result<RowId, Receipt> {
-        let Some(row) = self.row(waiting) else { return Err(receipt) };
+        let Some(row) = self.shared.row(waiting) else { return Err(receipt) };
         let id = row.id;
         let change = Change::Deliver(Box::new(row), receipt);
         self.ask(Command::Change { change, claim: is_attempted.then_some(id) });
@@ -254,7 +277,7 @@ impl Spool {
         let mut rows = Vec::with_capacity(all.len());
         for waiting in all {
             let sink = waiting.sink.clone();
-            if let Some(row) = self.row(waiting) {
+            if let Some(row) = self.shared.row(waiting) {
                 rows.push(row);
                 continue;
             }
@@ -272,17 +295,6 @@ impl Spool {
     #[must_use]
     pub fn shares(&self) -> Vec<(SinkName, Share)> {
         self.shared.budget().shares().map(|(sink, share)| (sink.clone(), *share)).collect()
-    }
-
-    /// What is to be written, if there is room.
-    fn row(&self, waiting: Waiting) -> Option<DeliveryRow> {
-        let properties = waiting.message.properties.to_json();
-        let size = waiting.size(&properties);
-        if !self.shared.budget().reserve(&waiting.sink, size) {
-            return None;
-        }
-        let id = RowId(self.shared.last_row.fetch_add(1, Ordering::Relaxed).saturating_add(1));
-        Some(DeliveryRow { id, waiting, properties, size })
     }
 
     fn change(&self, change: Change) {

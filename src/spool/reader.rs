@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use uuid::Uuid;
 
 use super::Filter;
+use super::Millis;
 use super::database::{SpoolError, open_to_read};
 use crate::event::{Message, Properties, SourceName};
 
@@ -43,8 +44,8 @@ pub struct Listed {
     pub correlation_id: Option<String>,
     /// How many attempts there were.
     pub attempts: u32,
-    /// When it died, in milliseconds since 1970.
-    pub at: i64,
+    /// When it died.
+    pub at: Millis,
 }
 
 /// A dead letter, whole.
@@ -137,7 +138,7 @@ fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         status: row.get(6)?,
         correlation_id: row.get(7)?,
         attempts: row.get(8)?,
-        at: row.get(9)?,
+        at: Millis(row.get(9)?),
     })
 }
 

@@ -248,7 +248,7 @@ impl Database {
                       ON CONFLICT (id) DO NOTHING";
         let inserted = self.connection.prepare_cached(insert)?.execute(params![
             row.id,
-            row.at,
+            row.at.0,
             letter.reason.as_str(),
             letter.detail,
             sink,

@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 
 use super::change::{Before, Change, Held};
 use super::database::{Database, SpoolError};
-use super::delivery::{Millis, RowId};
+use super::delivery::{Millis, News, RowId};
 use super::letter::LetterRow;
 use super::lock::Lock;
 use super::purge::{self, Purge, Scope};
-use super::store::Store;
+use super::store::{DeliveryRow, Store};
 use super::{CLOSED, DeadLetter, Shared, damage, disk};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::rules::SinkName;
@@ -251,9 +251,10 @@ impl Writer {
         let most = if disk == disk::Room::Plenty { MAX_BATCH_BYTES } else { disk::SMALL_BATCH };
         while self.batch.len() < MAX_BATCH
             && bytes <= most
-            && let Some(letter) = self.letters.pop_front_if(|letter| letter.size() <= room)
+            && let Some(letter) =
+                self.letters.pop_front_if(|letter| letter.letter_size().is_none_or(|size| size <= room))
         {
-            room -= letter.size();
+            room = room.saturating_sub(letter.letter_size().unwrap_or_default());
             bytes += letter.size();
             self.batch.push(letter);
         }
@@ -261,12 +262,12 @@ impl Writer {
             && bytes <= most
             && let Some(change) = self.queue.pop_front()
         {
-            if let Change::Letter(row, _) = &change {
-                if !self.letters.is_empty() || row.size > room {
+            if let Some(size) = change.letter_size() {
+                if !self.letters.is_empty() || size > room {
                     self.letters.push_back(change);
                     continue;
                 }
-                room -= row.size;
+                room -= size;
             }
             bytes += change.size();
             self.batch.push(change);
@@ -290,7 +291,7 @@ impl Writer {
         self.committed = Instant::now();
         self.is_urgent = !self.queue.is_empty();
         for (change, outcome) in self.batch.drain(..).zip(outcomes) {
-            if let Some(sink) = change.sink() {
+            for sink in change.sinks() {
                 self.looked.entry(sink.clone()).or_insert_with(Instant::now);
             }
             change.settle(outcome, &mut self.held, &self.shared);
@@ -305,7 +306,7 @@ impl Writer {
              and {} wait, unacknowledged; look at them with `regards-relay dead-letters list`, then `purge` those that are \
              dealt with, or raise `max_size` or set `keep` and restart",
             self.max_letters,
-            first.size(),
+            first.letter_size().unwrap_or_default(),
             self.letters.len(),
         ))
     }
@@ -418,12 +419,13 @@ impl Writer {
             Command::Bury(letter, before) => {
                 let row = LetterRow::new(self.next_letter, *letter, matches!(before, Before::Message(_)));
                 self.next_letter = self.next_letter.saturating_add(1);
-                let change = Change::Letter(Box::new(row), before);
+                let copy = self.copy_of(&row);
+                let change = Change::Letter { row: Box::new(row), copy, before };
                 self.is_urgent |= !change.is_new_row();
                 self.queue.push_back(change);
             }
             Command::Change { change, claim } => {
-                if let (Some(id), Some(sink)) = (claim, change.sink()) {
+                if let (Some(id), Some(sink)) = (claim, change.sinks().next()) {
                     self.held.claim(sink, id);
                 }
                 self.is_urgent |= !change.is_new_row();
@@ -432,6 +434,16 @@ impl Writer {
             Command::Purge(purge) => self.purges.push_back(purge),
             Command::Close { until, done } => self.closing = Some((until, Some(done))),
         }
+    }
+
+    /// A copy of a dead letter, if one is wanted and there is room for it.
+    fn copy_of(&self, row: &LetterRow) -> Option<Box<DeliveryRow>> {
+        let sink = self.shared.copies().clone()?;
+        let copy = self.shared.row(row.copy(sink.clone()));
+        if copy.is_none() {
+            self.held.tell(&sink, News::NotCopied { letter: row.id });
+        }
+        copy.map(Box::new)
     }
 
     fn is_over(&self) -> bool {

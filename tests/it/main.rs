@@ -8,6 +8,7 @@
 
 mod clean_stop;
 mod conformance;
+mod dead_letter_copies;
 mod examples;
 mod full_disk;
 mod harness;

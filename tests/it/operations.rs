@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::response::lives;
 use crate::support::webhook::Posted;
-use crate::support::{Answer, Home, Receiver, Regards, Relay, Response, lines_of, until};
+use crate::support::{Answer, Home, Receiver, Regards, Response, lines_of, until};
 
 const ROUTES: &str = r#"
 version: 1
@@ -129,14 +129,6 @@ async fn dead_letters_are_redriven_in_order_to_where_they_are_wanted() {
     relay.stop().await;
 }
 
-/// `what` in `routes.yaml` becomes `with`; waits until the relay says how that ended.
-async fn reload(home: &Home, relay: &Relay<'_>, routes: &str, result: &str) {
-    let labels = [("result", result)];
-    let before = relay.metric("config_reloads_total", &labels).await.unwrap().unwrap();
-    home.write("routes.yaml", &format!("{routes}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n"));
-    relay.wait_for_metric("config_reloads_total", &labels, before + 1.0).await;
-}
-
 #[tokio::test]
 async fn changed_rules_are_in_force_and_bad_ones_are_not() {
     let regards = Regards::new().await;
@@ -146,13 +138,13 @@ async fn changed_rules_are_in_force_and_bad_ones_are_not() {
     regards.publish(&Response::new("t", "first", "GRANTED")).await;
     receiver.wait_for_accepted(1).await;
 
-    reload(&home, &relay, &ROUTES.replace("to: [hook, archive]", "to: nowhere"), "failure").await;
+    relay.reload(&ROUTES.replace("to: [hook, archive]", "to: nowhere"), "failure").await;
     assert_eq!(relay.metric("config_last_reload_successful", &[]).await, Ok(Some(0.0)));
     regards.publish(&Response::new("t", "second", "GRANTED")).await;
     receiver.wait_for_accepted(2).await;
 
     let added = ROUTES.replace("  archive:", "  new: { webhook: { url: \"${OTHER}\" } }\n  archive:");
-    reload(&home, &relay, &added.replace("to: [hook, archive]", "to: [new, archive]"), "success").await;
+    relay.reload(&added.replace("to: [hook, archive]", "to: [new, archive]"), "success").await;
     assert_eq!(relay.metric("config_last_reload_successful", &[]).await, Ok(Some(1.0)));
     regards.publish(&Response::new("t", "third", "GRANTED")).await;
     other.wait_for_accepted(1).await;
@@ -178,7 +170,7 @@ async fn what_is_stuck_goes_where_the_mended_rules_say() {
     regards.publish_all(&published).await;
     relay.wait_for_metric("deliveries_total", &[("sink", "hook"), ("result", "retry")], 10.0).await;
     regards.vhost.wait_until_empty(&regards.queue).await;
-    reload(&home, &relay, &ROUTES.replace("${HOOK}", "${RIGHT}"), "success").await;
+    relay.reload(&ROUTES.replace("${HOOK}", "${RIGHT}"), "success").await;
     let accepted = right.wait_for_accepted(20).await;
     relay.stop().await;
     let statuses = |id: &str| -> Vec<Value> {
@@ -202,12 +194,12 @@ async fn what_waits_for_a_sink_that_is_gone_is_shown_as_orphaned() {
     let without = ROUTES
         .replace("  hook: { webhook: { url: \"${HOOK}\" }, retry: { first: 100ms, max: 1s } }\n", "")
         .replace("[hook, archive]", "archive");
-    reload(&home, &relay, &without, "success").await;
+    relay.reload(&without, "success").await;
     let spool = home.spool();
     let hook = spool.iter().find(|line| line["sink"] == "hook").expect("the sink");
     assert_eq!((&hook["count"], &hook["orphans"]), (&10.into(), &10.into()));
     receiver.answers(|_| Answer::Status(204));
-    reload(&home, &relay, ROUTES, "success").await;
+    relay.reload(ROUTES, "success").await;
     receiver.wait_for_accepted(10).await;
     relay.stop().await;
 }
@@ -225,7 +217,7 @@ async fn a_changed_order_waits_until_what_is_in_the_old_one_is_gone() {
     regards.publish_all(granted).await;
     regards.vhost.wait_until_empty(&regards.queue).await;
     let by_tenant = ROUTES.replace("webhook: { url: \"${HOOK}\" }", "order_by: tenant, webhook: { url: \"${HOOK}\" }");
-    reload(&home, &relay, &by_tenant, "success").await;
+    relay.reload(&by_tenant, "success").await;
     regards.publish_all(success).await;
     regards.vhost.wait_until_empty(&regards.queue).await;
     receiver.answers(|_| Answer::Status(204));

@@ -16,9 +16,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::Global;
 use super::place::Place;
 use super::table::{Table, cell};
-use super::{Global, time};
 use crate::event::Reason;
 use crate::spool::{DeadLetters, Filter, Listed, SpoolError};
 
@@ -214,7 +214,7 @@ impl<'a> Line<'a> {
             status: letter.status.as_deref(),
             correlation_id: letter.correlation_id.as_deref(),
             attempts: letter.attempts,
-            at: time(letter.at),
+            at: letter.at.to_rfc3339(),
         }
     }
 }
@@ -226,7 +226,7 @@ const HEADS: [&str; 10] =
 fn cells(letter: &Listed) -> [String; HEADS.len()] {
     [
         letter.id.to_string(),
-        time(letter.at),
+        letter.at.to_rfc3339(),
         cell(Some(&letter.reason)),
         cell(letter.sink.as_deref()),
         cell(Some(&letter.source)),

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Line, time};
+use super::Line;
 use crate::event::{Carrier, Event, FAMILIES, Format, Properties, Reading, Validation};
 use crate::spool::Shown;
 use crate::telemetry::printable;
@@ -47,7 +47,7 @@ pub(super) fn print(shown: &Shown, json: bool, out: &mut impl Write) -> anyhow::
 
 fn for_people(shown: &Shown, event: Option<&RawValue>, out: &mut impl Write) -> io::Result<()> {
     let letter = &shown.listed;
-    let (id, at, attempts) = (letter.id.to_string(), time(letter.at), letter.attempts.to_string());
+    let (id, at, attempts) = (letter.id.to_string(), letter.at.to_rfc3339(), letter.attempts.to_string());
     let lines = [
         ("dead letter", Some(&*id)),
         ("at", Some(&at)),

@@ -14,7 +14,7 @@ use crate::config::{DeadLettersConfig, SpoolConfig};
 use crate::event::{Event, FAMILIES, HeaderValue, Message, Properties, Reading, SourceName, Validation};
 use crate::rules::SinkName;
 use crate::source::{EntryId, Receipt};
-use crate::spool::{DeadLetter, Spool};
+use crate::spool::{DeadLetter, Millis, Spool};
 
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -36,7 +36,7 @@ fn message(body: &[u8]) -> Arc<Message> {
 /// The first can't be read, the second was refused; both say things that steer terminals.
 async fn kept() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let limits = DeadLettersConfig { keep: None, max_size: 1 << 20 };
+    let limits = DeadLettersConfig { keep: None, max_size: 1 << 20, to: None };
     let config = SpoolConfig::at(directory.path().join("spool.db"));
     let spool = Spool::open(&config, &limits).unwrap();
     let reading = Reading {
@@ -87,7 +87,7 @@ fn show(letters: &DeadLetters, id: i64, json: bool) -> String {
 fn check(text: &str, letters: &DeadLetters, expected: &Expect) {
     let mut text = text.to_owned();
     for id in [1, 2] {
-        let at = time(letters.show(id).unwrap().unwrap().listed.at);
+        let at = letters.show(id).unwrap().unwrap().listed.at.to_rfc3339();
         assert_eq!(at.len(), "2025-05-01T12:00:00.000Z".len());
         text = text.replace(&at, "2025-05-01T12:00:00.000Z");
     }
@@ -247,7 +247,7 @@ fn a_list_of_many_pages_is_one_table() {
         status: None,
         correlation_id: Some("c".repeat(usize::try_from(id % 7).unwrap())),
         attempts: 0,
-        at: 0,
+        at: Millis(0),
     };
     let (mut table, mut out) = (Table::new(HEADS), Vec::new());
     for id in (1..=1_200).rev() {

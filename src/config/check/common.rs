@@ -10,7 +10,7 @@ use crate::config::reader::Reader;
 use crate::config::scalar::{Attempts, Count, Or, Period, Size, Text, UrlText};
 use crate::config::words::{clean, list, similar};
 use crate::config::yaml::{Key, Span};
-use crate::event::{FAMILIES, Template};
+use crate::event::{FAMILIES, Template, Vocabulary};
 
 /// Names of sources, sinks and routes are no longer than this, in bytes: they are labels of metrics.
 pub(super) const MAX_NAME: usize = 100;
@@ -59,7 +59,7 @@ pub(super) fn in_clear(reader: &mut Reader<'_>, what: &str, span: Span) {
 
 /// A checked template.
 pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
-    match Template::compile(&at.value.text) {
+    match Template::compile_for(&at.value.text, reader.vocabulary) {
         Ok(template) => Some(template),
         Err(error) => {
             let message = if at.value.inserted {
@@ -68,22 +68,29 @@ pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Templat
             } else {
                 format!("this is not a template: {error}")
             };
-            reader.report(Diagnostic::error("template", at.span, message).help(
-                "between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names",
-            ));
+            reader.report(Diagnostic::error("template", at.span, message).help(match reader.vocabulary {
+                Vocabulary::Event => {
+                    "between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names"
+                }
+                Vocabulary::DeadLetter => {
+                    "dead letters are copied to this sink, and of these there are `reason`, `source`, `sink` and `tenant`"
+                }
+            }));
             None
         }
     }
 }
 
-/// The same for a topic, a routing key, a path: what is null there makes a dead letter of the event.
+/// The same for a topic, a routing key, a path: what is null there can't go out.
 pub(super) fn address_template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
     let template = template(reader, at)?;
+    let (what, end) = match reader.vocabulary {
+        Vocabulary::Event => ("an event that it is null in", "it becomes a dead letter, `render_failed`"),
+        Vocabulary::DeadLetter => ("a dead letter that it is null in", "it is not copied"),
+    };
     for name in template.nullable() {
-        let message = format!("`{name}` can be null, and an event that it is null in has no address here");
-        let default = format!(
-            "it becomes a dead letter, `render_failed`; give it a default: `{{{{ {name} | default('none') }}}}`"
-        );
+        let message = format!("`{name}` can be null, and {what} has no address here");
+        let default = format!("{end}; give it a default: `{{{{ {name} | default('none') }}}}`");
         reader.report(Diagnostic::warning("nullable-address", reader.word_in(at.span, &name), message).help(default));
     }
     Some(template)

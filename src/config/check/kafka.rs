@@ -9,7 +9,7 @@ use crate::config::raw;
 use crate::config::reader::Reader;
 use crate::config::scalar::Text;
 use crate::config::words::{list, similar};
-use crate::event::Template;
+use crate::event::{Template, Vocabulary};
 
 /// librdkafka's partitioners.
 const PARTITIONERS: [&str; 7] =
@@ -18,6 +18,8 @@ const PARTITIONERS: [&str; 7] =
 const PARTITIONER: &str = "murmur2_random";
 /// The key of records, unless the file says otherwise.
 const KEY: &str = "{{ correlationId }}";
+/// The same for copies of dead letters: they are kept in no order.
+const NO_KEY: &str = "";
 /// Kafka's own bound on the names of topics.
 const MAX_TOPIC: usize = 249;
 
@@ -27,7 +29,7 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
     let topic = raw.topic.as_ref().and_then(|topic| self::topic(topic, reader));
     let key = match &raw.key {
         Some(key) => template(reader, key),
-        None => Template::compile(KEY).ok(),
+        None => Template::compile(if reader.vocabulary == Vocabulary::Event { KEY } else { NO_KEY }).ok(),
     };
     let tls = raw.tls.as_ref().map(|at| {
         if let Some(name) = &at.value.server_name {

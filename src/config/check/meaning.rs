@@ -64,6 +64,7 @@ fn shared_sources(raw: &raw::Root, reader: &mut Reader<'_>) {
         .sinks
         .iter()
         .flat_map(|sinks| &sinks.value.0)
+        .filter(|(key, _)| raw.copies_to() != Some(key.text.as_str()))
         .filter(|(_, sink)| !matches!(&sink.value.order_by, Some(order_by) if order_by.value.0 == OrderBy::None))
         .map(|(key, _)| key.text.as_str())
         .collect();
@@ -197,6 +198,7 @@ fn unused_sinks(raw: &raw::Root, reader: &mut Reader<'_>) {
         .flat_map(|to| &to.value.0)
         .chain(&unrouted.value.0)
         .map(|name| name.value.text.as_str())
+        .chain(raw.copies_to())
         .collect();
     for (key, _) in sinks.value.0.iter().filter(|(key, _)| !named.contains(key.text.as_str())) {
         reader.report(

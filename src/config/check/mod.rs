@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use self::common::{GIB, HOUR, MIB, SECOND, later, period, size};
+use self::common::{GIB, HOUR, MIB, SECOND, period, size, unknown_name};
 use super::decode::{self, At};
 use super::diagnostic::Diagnostic;
 use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, SpoolConfig};
@@ -26,6 +26,7 @@ use super::raw;
 use super::reader::Reader;
 use super::words::clean;
 use super::yaml::{Kind, Node};
+use crate::rules::SinkName;
 
 pub(super) use self::sink::FORMATS;
 
@@ -47,10 +48,11 @@ pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     let data_dir = reader.options.data_dir();
     let spool = spool(raw.spool.as_ref(), &data_dir, reader);
     let sources = raw.sources.as_ref().map(|sources| source::sources(sources, reader));
-    let place = sink::Place { relay: name.as_deref(), data_dir: &data_dir, spool: &spool.path };
+    let copies_to = raw.copies_to();
+    let place = sink::Place { relay: name.as_deref(), data_dir: &data_dir, spool: &spool.path, copies_to };
     let sinks = raw.sinks.as_ref().map(|sinks| sink::sinks(sinks, &place, reader));
     let rules = rules::rules(raw, reader);
-    let dead_letters = dead_letters(raw.dead_letters.as_ref(), reader);
+    let dead_letters = dead_letters(raw, reader);
     let delivery = delivery(raw.delivery.as_ref(), reader);
     let admin = admin(raw.admin.as_ref(), reader);
     meaning::check(raw, rules.as_ref(), reader);
@@ -104,19 +106,19 @@ fn spool(raw: Option<&At<raw::Spool>>, data_dir: &Path, reader: &mut Reader<'_>)
     }
 }
 
-fn dead_letters(raw: Option<&At<raw::DeadLetters>>, reader: &mut Reader<'_>) -> DeadLettersConfig {
-    let raw = raw.map(|raw| &raw.value);
-    if let Some(to) = raw.and_then(|raw| raw.to.as_ref()) {
-        later(
-            reader,
-            to.span,
-            "copies of dead letters to a sink",
-            "they are kept in the spool, see `dead-letters list`",
-        );
+fn dead_letters(root: &raw::Root, reader: &mut Reader<'_>) -> DeadLettersConfig {
+    let raw = root.dead_letters.as_ref().map(|raw| &raw.value);
+    let to = raw.and_then(|raw| raw.to.as_ref());
+    if let (Some(to), Some(sinks)) = (to, &root.sinks) {
+        let names = sinks.value.0.iter().map(|(key, _)| key.text.as_str());
+        if !to.value.placeholder && !names.clone().any(|name| name == to.value.text) {
+            unknown_name(reader, "unknown-sink", "sink", to, names);
+        }
     }
     DeadLettersConfig {
         keep: raw.and_then(|raw| raw.keep.as_ref()).and_then(|keep| keep.value.0.value()),
         max_size: size(reader, raw.and_then(|raw| raw.max_size.as_ref()), 2 * GIB, MIB..=1024 * GIB),
+        to: to.map(|to| SinkName::new(&to.value.text)),
     }
 }
 

@@ -27,6 +27,8 @@ struct Sinks<'a> {
     index: HashMap<&'a str, SinkIndex>,
     /// Whether `sinks:` could be read at all.
     known: bool,
+    /// The one that gets copies of dead letters, and nothing else.
+    copies_to: Option<&'a str>,
 }
 
 impl<'a> Sinks<'a> {
@@ -34,7 +36,7 @@ impl<'a> Sinks<'a> {
         let entries = raw.sinks.as_ref().map_or(&[][..], |sinks| &sinks.value.0);
         let names: Vec<&str> = entries.iter().map(|(key, _)| key.text.as_str()).collect();
         let index = names.iter().enumerate().map(|(at, name)| (*name, SinkIndex(at))).collect();
-        Self { names, index, known: raw.sinks.is_some() }
+        Self { names, index, known: raw.sinks.is_some(), copies_to: raw.copies_to() }
     }
 
     /// The places of the sinks that are named.
@@ -43,6 +45,14 @@ impl<'a> Sinks<'a> {
         let mut seen: HashSet<SinkIndex> = HashSet::new();
         let mut all = true;
         for at in named {
+            if self.copies_to == Some(at.value.text.as_str()) {
+                let message = format!("{} is the sink that dead letters are copied to", reader.quote(at.span));
+                reader.report(
+                    Diagnostic::error("dead-letter-sink", at.span, message)
+                        .help("name another sink here, or in `dead_letters.to`: that one gets nothing else"),
+                );
+                continue;
+            }
             match self.index.get(at.value.text.as_str()) {
                 Some(index) if !seen.insert(*index) => reader.report(
                     Diagnostic::warning("sink-twice", at.span, format!("{} is named twice", reader.quote(at.span)))

@@ -8,13 +8,13 @@ use super::source::short;
 use super::{broker, kafka, webhook};
 use crate::config::decode::{At, Named};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::model::{AmqpSinkConfig, FileConfig, Retry, SinkConfig, SinkKind};
+use crate::config::model::{AmqpSinkConfig, FileConfig, OrderBy, Retry, SinkConfig, SinkKind};
 use crate::config::raw;
 use crate::config::reader::Reader;
 use crate::config::scalar::FormatChoice;
 use crate::config::words::{list, similar};
 use crate::config::yaml::Key;
-use crate::event::{Format, Template};
+use crate::event::{Format, Template, Vocabulary};
 use crate::rules::{Glob, SinkName};
 
 /// More sinks than this are refused: each has its own connections and labels of metrics.
@@ -37,6 +37,8 @@ pub(super) struct Place<'a> {
     pub data_dir: &'a Path,
     /// Where none may be written.
     pub spool: &'a Path,
+    /// The one that gets copies of dead letters, and nothing else.
+    pub copies_to: Option<&'a str>,
 }
 
 pub(super) fn sinks(
@@ -72,8 +74,16 @@ fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
         );
         legal = false;
     }
-    let kind = kind(key, at, place, reader);
-    let format = format(raw, place, reader);
+    let takes_dead_letters = place.copies_to == Some(key.text.as_str());
+    let (kind, format) = if takes_dead_letters {
+        reader.vocabulary = Vocabulary::DeadLetter;
+        let kind = kind(key, at, place, reader);
+        reader.vocabulary = Vocabulary::Event;
+        for_dead_letters(raw, reader);
+        (kind, Some(Format::Original))
+    } else {
+        (kind(key, at, place, reader), format(raw, place, reader))
+    };
     if let Some(group) = &raw.group {
         later(reader, group.head, "digests", "each event is delivered by itself");
     }
@@ -83,10 +93,32 @@ fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
         kind: kind?,
         format: format?,
         keep_headers: keep_headers.iter().map(|at| Glob::new(&at.value.text)).collect(),
-        order_by: raw.order_by.as_ref().map_or_else(Default::default, |order_by| order_by.value.0),
+        order_by: match &raw.order_by {
+            _ if takes_dead_letters => OrderBy::None,
+            Some(order_by) => order_by.value.0,
+            None => OrderBy::default(),
+        },
         retry: retry(raw.retry.as_ref(), raw.webhook.is_some(), reader),
         on_full: raw.on_full.as_ref().map_or_else(Default::default, |on_full| on_full.value.0),
     })
+}
+
+/// What can't be said of a sink that gets copies of dead letters.
+fn for_dead_letters(raw: &raw::Sink, reader: &mut Reader<'_>) {
+    let is_original = |format: &FormatChoice| matches!(format, FormatChoice::Name(name) if name.placeholder || name.text == "original");
+    let formats = raw.format.as_ref().filter(|format| !is_original(&format.value)).map(|format| format.span);
+    for span in formats.into_iter().chain(raw.body.as_ref().map(|body| body.span)) {
+        reader.report(
+            Diagnostic::error("dead-letter-sink", span, "copies of dead letters go out as they were received")
+                .help("remove it, or write `format: original`; what they died of is in their headers"),
+        );
+    }
+    if let Some(order_by) = raw.order_by.as_ref().filter(|order_by| order_by.value.0 != OrderBy::None) {
+        reader.report(
+            Diagnostic::error("dead-letter-sink", order_by.span, "copies of dead letters are kept in no order")
+                .help("remove it, or write `order_by: none`"),
+        );
+    }
 }
 
 fn kind(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_>) -> Option<SinkKind> {

@@ -574,7 +574,6 @@ routes:
     to: screen
     transform: [{ remove: [session] }]
 unrouted: drop
-dead_letters: { to: screen }
 ",
         expect![[r#"
             error[not-yet]: sources of several virtual hosts come with a later version
@@ -624,14 +623,6 @@ dead_letters: { to: screen }
               |                ^^^^^^^^^^^^^^^^^^^^^^^ not in this version
               |
               = help: remove it; `body:` of a sink can shape what is sent
-
-            error[not-yet]: copies of dead letters to a sink come with a later version
-              --> routes.yaml:11:21
-               |
-            11 | dead_letters: { to: screen }
-               |                     ^^^^^^ not in this version
-               |
-               = help: remove it; they are kept in the spool, see `dead-letters list`
 
         "#]],
     );

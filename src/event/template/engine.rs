@@ -12,7 +12,7 @@ use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, filters};
 
 use super::scope::{Probe, Source};
-use super::{TemplateError, is_null, names, percent_encode};
+use super::{TemplateError, Vocabulary, is_null, names, percent_encode};
 
 /// What one rendering may cost; minijinja counts an instruction as 1, 64 bytes made as 1 and 4 bytes of JSON made as 1.
 /// Enough for a body of a few MiB as JSON.
@@ -54,6 +54,7 @@ pub(super) struct Engine {
     strict: Environment<'static>,
     /// The names it uses, `headers.x` for nested ones.
     names: BTreeSet<String>,
+    vocabulary: Vocabulary,
 }
 
 /// What came out.
@@ -64,21 +65,21 @@ pub(super) struct Rendered {
 }
 
 impl Engine {
-    pub(super) fn compile(source: &str) -> Result<Self, TemplateError> {
+    pub(super) fn compile(source: &str, vocabulary: Vocabulary) -> Result<Self, TemplateError> {
         let forgiving = environment(UndefinedBehavior::Chainable, &[Mode::Text, Mode::Key], source)?;
         let strict = environment(UndefinedBehavior::SemiStrict, &[Mode::Address, Mode::Url], source)?;
         let template = forgiving.get_template(Mode::Text.name()).map_err(|error| explain(&error))?;
         let names = template.undeclared_variables(true).into_iter().collect();
-        names::check(&names, source, &forgiving)?;
-        let engine = Self { forgiving, strict, names };
+        names::check(&names, vocabulary, source, &forgiving)?;
+        let engine = Self { forgiving, strict, names, vocabulary };
         engine.try_out()?;
         Ok(engine)
     }
 
     /// Renders for a made-up event, to find what can never work; what fails only for that event is no error.
     fn try_out(&self) -> Result<(), TemplateError> {
-        for probe in [Probe { null: None }, Probe { null: Some("") }] {
-            if let Err(error) = self.run(Mode::Text, &probe)
+        for null in [None, Some("")] {
+            if let Err(error) = self.run(Mode::Text, &self.probe(null))
                 && matches!(
                     error.kind(),
                     ErrorKind::UnknownMethod
@@ -97,9 +98,13 @@ impl Engine {
 
     pub(super) fn nullable(&self) -> Vec<String> {
         let fails = |null: Option<&str>| {
-            self.run(Mode::Address, &Probe { null }).is_err_and(|error| error.kind() == ErrorKind::UndefinedError)
+            self.run(Mode::Address, &self.probe(null)).is_err_and(|error| error.kind() == ErrorKind::UndefinedError)
         };
-        self.names.iter().filter(|name| names::can_be_null(name) && fails(Some(name))).cloned().collect()
+        self.names.iter().filter(|name| self.vocabulary.name_can_be_null(name) && fails(Some(name))).cloned().collect()
+    }
+
+    fn probe<'a>(&self, null: Option<&'a str>) -> Probe<'a> {
+        Probe { null, vocabulary: self.vocabulary }
     }
 
     pub(super) fn render(&self, mode: Mode, source: &impl Source) -> Result<Rendered, TemplateError> {

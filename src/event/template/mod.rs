@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::engine::{Engine, Mode};
+pub use self::names::Vocabulary;
 use self::plain::Plain;
 pub(super) use self::plain::percent_encode;
 pub use self::scope::Scope;
@@ -35,6 +36,7 @@ impl PartialEq for Template {
 
 struct Compiled {
     source: String,
+    vocabulary: Vocabulary,
     kind: Kind,
 }
 
@@ -49,17 +51,22 @@ enum Kind {
 pub struct TemplateError(pub String);
 
 impl Template {
-    /// Compiles `source` and checks every name in it: fields, filters, tests, functions.
+    /// Compiles `source` for events and checks every name in it: fields, filters, tests, functions.
     pub fn compile(source: &str) -> Result<Self, TemplateError> {
+        Self::compile_for(source, Vocabulary::Event)
+    }
+
+    /// The same, where the names are those of something else.
+    pub fn compile_for(source: &str, vocabulary: Vocabulary) -> Result<Self, TemplateError> {
         if source.len() > MAX_SOURCE {
             let length = source.len();
             return Err(TemplateError(format!("the template has {length} bytes; at most {MAX_SOURCE} are possible")));
         }
-        let kind = match Plain::parse(source) {
+        let kind = match Plain::parse(source, vocabulary) {
             Some(plain) => Kind::Plain(plain),
-            None => Kind::Engine(Box::new(Engine::compile(source)?)),
+            None => Kind::Engine(Box::new(Engine::compile(source, vocabulary)?)),
         };
-        Ok(Self(Arc::new(Compiled { source: source.to_owned(), kind })))
+        Ok(Self(Arc::new(Compiled { source: source.to_owned(), vocabulary, kind })))
     }
 
     /// The template as written.
@@ -81,7 +88,7 @@ impl Template {
     #[must_use]
     pub fn nullable(&self) -> Vec<String> {
         match &self.0.kind {
-            Kind::Plain(plain) => plain.nullable(),
+            Kind::Plain(plain) => plain.nullable(self.0.vocabulary),
             Kind::Engine(engine) => engine.nullable(),
         }
     }

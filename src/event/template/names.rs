@@ -31,30 +31,81 @@ const FUNCTIONS: [&str; 3] = ["dict", "namespace", "range"];
 /// A name that differs more is no misspelling (Jaro-Winkler).
 const SIMILAR: f64 = 0.8;
 
-/// Whether the value of that name can be null.
-pub(super) fn can_be_null(name: &str) -> bool {
-    let (first, _) = name.split_once('.').unwrap_or((name, ""));
-    match Field::named(first) {
-        Some(field) => field.can_be_null(),
-        None => ["extra", "headers", "properties"].contains(&first),
+/// What the names in a template are those of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Vocabulary {
+    /// An event.
+    #[default]
+    Event,
+    /// A copy of a dead letter: it may never have been an event.
+    DeadLetter,
+}
+
+impl Vocabulary {
+    /// The texts there are.
+    fn fields(self) -> &'static [Field] {
+        match self {
+            Self::Event => &Field::OF_EVENTS,
+            Self::DeadLetter => &Field::OF_DEAD_LETTERS,
+        }
+    }
+
+    /// What there is beside them.
+    fn others(self) -> &'static [&'static str] {
+        match self {
+            Self::Event => &OTHERS,
+            Self::DeadLetter => &[],
+        }
+    }
+
+    /// The text of that name.
+    pub(super) fn field(self, name: &str) -> Option<Field> {
+        self.fields().iter().copied().find(|field| field.name() == name)
+    }
+
+    /// Whether that text can be null.
+    pub(super) fn can_be_null(self, field: Field) -> bool {
+        match self {
+            Self::Event => {
+                matches!(field, Field::ProductId | Field::Session | Field::Expires | Field::Message | Field::Time)
+            }
+            Self::DeadLetter => matches!(field, Field::Sink | Field::Tenant),
+        }
+    }
+
+    /// Whether the value of that name, possibly nested, can be null.
+    pub(super) fn name_can_be_null(self, name: &str) -> bool {
+        let (first, _) = name.split_once('.').unwrap_or((name, ""));
+        match self.field(first) {
+            Some(field) => self.can_be_null(field),
+            None => ["extra", "headers", "properties"].contains(&first),
+        }
     }
 }
 
 /// Checks all names, and the filters and tests of `source`.
 pub(super) fn check(
     names: &BTreeSet<String>,
+    vocabulary: Vocabulary,
     source: &str,
     environment: &Environment<'_>,
 ) -> Result<(), TemplateError> {
     for name in names {
-        check_name(name)?;
+        check_name(name, vocabulary)?;
     }
     check_calls(source, environment)
 }
 
-fn check_name(name: &str) -> Result<(), TemplateError> {
+fn check_name(name: &str, vocabulary: Vocabulary) -> Result<(), TemplateError> {
     let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
+    let field = vocabulary.field(first);
+    let others = vocabulary.others();
     match (first, rest) {
+        _ if field.is_none() && !others.contains(&first) && !FUNCTIONS.contains(&first) => Err(unknown(
+            first,
+            first,
+            vocabulary.fields().iter().map(|field| field.name()).chain(others.iter().copied()),
+        )),
         ("extra" | "headers", _) | ("properties", None) => Ok(()),
         ("properties", Some(rest)) => {
             let (property, rest) = rest.split_once('.').map_or((rest, None), |(first, rest)| (first, Some(rest)));
@@ -69,7 +120,7 @@ fn check_name(name: &str) -> Result<(), TemplateError> {
                 None => Ok(()),
             }
         }
-        (_, Some(rest)) if Field::named(first).is_some() || first == "warnings" => {
+        (_, Some(rest)) if field.is_some() || first == "warnings" => {
             let what = if first == "warnings" { "a list" } else { "text" };
             let hint = if ["upper", "lower", "trim", "replace"].contains(&rest) {
                 format!("; write {first} | {rest}")
@@ -78,8 +129,7 @@ fn check_name(name: &str) -> Result<(), TemplateError> {
             };
             Err(TemplateError(format!("{first} is {what} and has no member {rest}{hint}")))
         }
-        _ if Field::named(first).is_some() || OTHERS.contains(&first) || FUNCTIONS.contains(&first) => Ok(()),
-        _ => Err(unknown(first, first, Field::ALL.into_iter().map(Field::name).chain(OTHERS))),
+        _ => Ok(()),
     }
 }
 

@@ -4,8 +4,7 @@
 
 use std::borrow::Cow;
 
-use super::{Scope, TemplateError, is_null};
-use crate::event::Event;
+use super::{Scope, TemplateError, Vocabulary, is_null};
 
 /// A template of texts and fields.
 pub(super) struct Plain(Vec<Piece>);
@@ -15,7 +14,7 @@ enum Piece {
     Field(Field),
 }
 
-/// The event's fields that are one text, by their names in the normalized event.
+/// What there is of an event, or of a dead letter, that is one text: by its name in the normalized event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
     Id,
@@ -30,10 +29,13 @@ pub(super) enum Field {
     Expires,
     Message,
     Time,
+    Reason,
+    Sink,
 }
 
 impl Field {
-    pub(super) const ALL: [Self; 12] = [
+    /// Those of an event.
+    pub(super) const OF_EVENTS: [Self; 12] = [
         Self::Id,
         Self::Type,
         Self::Source,
@@ -47,6 +49,8 @@ impl Field {
         Self::Message,
         Self::Time,
     ];
+    /// Those of a dead letter.
+    pub(super) const OF_DEAD_LETTERS: [Self; 4] = [Self::Reason, Self::Source, Self::Sink, Self::Tenant];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -62,24 +66,19 @@ impl Field {
             Self::Expires => "expires",
             Self::Message => "message",
             Self::Time => "time",
+            Self::Reason => "reason",
+            Self::Sink => "sink",
         }
     }
 
-    pub(super) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|field| field.name() == name)
-    }
-
-    pub(super) const fn can_be_null(self) -> bool {
-        matches!(self, Self::ProductId | Self::Session | Self::Expires | Self::Message | Self::Time)
-    }
-
-    /// Its value in that event; none is null.
-    pub(super) fn of(self, event: &Event) -> Option<Cow<'_, str>> {
+    /// Its value; none is null.
+    pub(super) fn of<'a>(self, scope: &Scope<'a>) -> Option<Cow<'a, str>> {
+        let Scope { event, message } = scope;
         match self {
             Self::Id => return Some(Cow::Owned(event.id.to_string())),
             Self::Type => Some(event.kind),
             Self::Source => Some(event.source.as_str()),
-            Self::Tenant => Some(&*event.tenant),
+            Self::Tenant => Some(&*event.tenant).filter(|tenant| !tenant.is_empty()),
             Self::Status => Some(event.status),
             Self::Outcome => Some(event.outcome.as_str()),
             Self::CorrelationId => Some(event.correlation_id.as_str()),
@@ -88,6 +87,8 @@ impl Field {
             Self::Expires => event.expires.as_deref(),
             Self::Message => event.message.as_deref(),
             Self::Time => event.time.as_deref(),
+            Self::Reason => message.reason_of_death(),
+            Self::Sink => message.sink_of_death(),
         }
         .map(Cow::Borrowed)
     }
@@ -95,7 +96,7 @@ impl Field {
 
 impl Plain {
     /// None where it takes more than that, and where a name isn't known: minijinja's way then says what is wrong.
-    pub(super) fn parse(source: &str) -> Option<Self> {
+    pub(super) fn parse(source: &str, vocabulary: Vocabulary) -> Option<Self> {
         // As minijinja does, one line break at the end is left out.
         let source = source.strip_suffix('\n').unwrap_or(source);
         let source = source.strip_suffix('\r').unwrap_or(source);
@@ -113,7 +114,7 @@ impl Plain {
             };
             let (expression, after) = after.split_once("}}")?;
             push_text(&mut pieces, text);
-            pieces.push(Piece::Field(Field::named(expression.trim_matches([' ', '\t', '\n', '\r']))?));
+            pieces.push(Piece::Field(vocabulary.field(expression.trim_matches([' ', '\t', '\n', '\r']))?));
             rest = after;
         }
         push_text(&mut pieces, rest);
@@ -133,15 +134,15 @@ impl Plain {
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Field(field) => out.push_str(&field.of(scope.event).unwrap_or_default()),
+                Piece::Field(field) => out.push_str(&field.of(&scope).unwrap_or_default()),
             }
         }
         out
     }
 
-    pub(super) fn nullable(&self) -> Vec<String> {
+    pub(super) fn nullable(&self, vocabulary: Vocabulary) -> Vec<String> {
         let mut names: Vec<_> =
-            self.fields().filter(|field| field.can_be_null()).map(|field| field.name().to_owned()).collect();
+            self.fields().filter(|field| vocabulary.can_be_null(*field)).map(|field| field.name().to_owned()).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -156,7 +157,7 @@ impl Plain {
 
     pub(super) fn render_key(&self, scope: Scope<'_>) -> Option<String> {
         let is_fixed = self.fields().next().is_none() && !self.0.is_empty();
-        (is_fixed || self.fields().any(|field| field.of(scope.event).is_some())).then(|| self.render(scope))
+        (is_fixed || self.fields().any(|field| field.of(&scope).is_some())).then(|| self.render(scope))
     }
 
     pub(super) fn render_address(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
@@ -173,7 +174,7 @@ impl Plain {
             match piece {
                 Piece::Text(text) => out.push_str(text),
                 Piece::Field(field) => {
-                    push(&mut out, &field.of(scope.event).ok_or_else(|| is_null(field.name()))?);
+                    push(&mut out, &field.of(&scope).ok_or_else(|| is_null(field.name()))?);
                 }
             }
         }

@@ -8,10 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use minijinja::value::Value;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::plain::Field;
+use super::Vocabulary;
 use crate::event::{Event, Header, HeaderValue, Message, Properties};
 
-/// What a template sees.
+/// What a template sees: an event, or a copy of a dead letter.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
     /// Its fields, by their names in the normalized event.
@@ -28,8 +28,9 @@ pub(super) trait Source {
 
 impl Source for Scope<'_> {
     fn value(&self, name: &str) -> Option<Value> {
-        if let Some(field) = Field::named(name) {
-            return field.of(self.event).map(|text| Value::from(text.as_ref()));
+        let mut vocabularies = [Vocabulary::Event, Vocabulary::DeadLetter].into_iter();
+        if let Some(field) = vocabularies.find_map(|vocabulary| vocabulary.field(name)) {
+            return field.of(self).map(|text| Value::from(text.as_ref()));
         }
         match name {
             "extra" => {
@@ -48,13 +49,15 @@ impl Source for Scope<'_> {
 pub(super) struct Probe<'a> {
     /// What is null: a name, possibly nested; `""` is everything that can be.
     pub(super) null: Option<&'a str>,
+    /// Which names there are.
+    pub(super) vocabulary: Vocabulary,
 }
 
 impl Source for Probe<'_> {
     fn value(&self, name: &str) -> Option<Value> {
         let null = self.null.unwrap_or("-");
         let (first, rest) = null.split_once('.').unwrap_or((null, ""));
-        let nullable = super::names::can_be_null(name);
+        let nullable = self.vocabulary.name_can_be_null(name);
         match name {
             "extra" | "headers" if null.is_empty() || first == name => Some(Value::from_pairs([("", "")])),
             "extra" | "headers" => Some(Value::from_object(Anything)),
@@ -64,7 +67,7 @@ impl Source for Probe<'_> {
             }
             "warnings" => Some([""; 0].into_iter().collect()),
             _ if nullable && (null.is_empty() || null == name) => None,
-            _ => Field::named(name).map(|_| Value::from("x")),
+            _ => self.vocabulary.field(name).map(|_| Value::from("x")),
         }
     }
 }

@@ -3,7 +3,7 @@ use expect_test::expect;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{Event, Family, HeaderValue, Message, Properties, Reading, SourceName, Validation};
+use crate::event::{Death, Event, Family, HeaderValue, Message, Properties, Reading, Reason, SourceName, Validation};
 
 fn message(body: &str) -> Message {
     let header = |name: &str, value| (name.to_owned(), value);
@@ -391,6 +391,29 @@ fn the_names_that_can_be_null_are_told() {
 }
 
 #[test]
+fn a_dead_letter_has_words_of_its_own() {
+    let compile = |source| Template::compile_for(source, Vocabulary::DeadLetter);
+    let (all, with_defaults) =
+        ("{{ reason }} {{ source }} {{ sink }} {{ tenant }}", "{{ sink | default('-') }} {{ tenant | default('-') }}");
+    assert_eq!(compile(all).unwrap().nullable(), ["sink", "tenant"]);
+    assert_eq!(compile(with_defaults).unwrap().nullable(), [""; 0]);
+    let render = |sink, tenant: &str, source| {
+        let death = Death { number: 1, reason: Reason::TooDeep, detail: "", sink, attempts: 0, at: String::new() };
+        let message = message("[").with_death(&death);
+        let event = Event::of_dead_letter(&message, &tenant.into(), uuid::Uuid::nil());
+        compile(source).unwrap().render(Scope { event: &event, message: &message }).unwrap()
+    };
+    assert_eq!(render(Some("hook"), "esa", all), "too_deep regards hook esa");
+    assert_eq!(render(Some("hook"), "esa", with_defaults), "hook esa");
+    assert_eq!(render(None, "", all), "too_deep regards  ");
+    assert_eq!(render(None, "", with_defaults), "- -");
+    for source in ["{{ status }}", "{{ id | upper }}", "{{ headers.x }}", "{{ properties.type }}", "{{ warnings }}"] {
+        compile(source).expect_err(source);
+    }
+    Template::compile("{{ reason }}").expect_err("an event has no reason");
+}
+
+#[test]
 fn only_a_template_without_expressions_is_fixed() {
     assert_eq!(compile("orders").fixed(), Some("orders"));
     assert_eq!(compile("").fixed(), Some(""));
@@ -430,14 +453,14 @@ proptest! {
     fn plain_templates_mean_what_minijinja_makes_of_them(
         source in "([a.\\n\\r ]|\\{|\\}|%|#|\\{\\{ ?(tenant|session|message|id|nope)\\n?\\}\\}){0,8}"
     ) {
-        let Some(plain) = Plain::parse(&source) else { return Ok(()) };
-        let engine = Engine::compile(&source).expect("what is plain compiles");
+        let Some(plain) = Plain::parse(&source, Vocabulary::Event) else { return Ok(()) };
+        let engine = Engine::compile(&source, Vocabulary::Event).expect("what is plain compiles");
         with_event(|scope| {
             let by_engine = |mode| engine.render(mode, &scope).map(|rendered| rendered.text);
             prop_assert_eq!(Ok(plain.render(scope)), by_engine(Mode::Text));
             prop_assert_eq!(plain.render_address(scope), by_engine(Mode::Address));
             prop_assert_eq!(plain.render_url(scope), by_engine(Mode::Url));
-            prop_assert_eq!(plain.nullable(), engine.nullable());
+            prop_assert_eq!(plain.nullable(Vocabulary::Event), engine.nullable());
             Ok(())
         })?;
     }

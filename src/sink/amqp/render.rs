@@ -19,7 +19,7 @@ pub(super) fn properties(event: &Event, message: &Message, encoded: &Encoded) ->
         content_encoding: encoded.content_encoding.clone(),
         delivery_mode: Some(PERSISTENT),
         priority: received.priority,
-        correlation_id: Some(event.correlation_id.clone()).filter(|id| id.len() <= MAX_SHORT),
+        correlation_id: Some(event.correlation_id.clone()).filter(|id| (1..=MAX_SHORT).contains(&id.len())),
         message_id: Some(event.id.to_string()),
         timestamp: received.timestamp,
         kind: Some(event.kind.to_owned()),

@@ -156,7 +156,7 @@ impl Shared {
             .encode(event, message, Carrier::Http)
             .map_err(|error| unrenderable(format!("the body: {error}")))?;
         let body = std::mem::take(&mut encoded.body);
-        let kept = headers::kept(message, &self.format, &self.keep_headers);
+        let kept = headers::kept(event, message, &self.format, &self.keep_headers);
         let headers = render::headers(event, message, &self.config.headers, encoded, kept)?;
         Ok(Outgoing { id: event.id, destination: Destination::Webhook { url }, headers, body })
     }

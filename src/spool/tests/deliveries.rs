@@ -9,7 +9,7 @@ fn sink() -> SinkName {
     SinkName::new("hook")
 }
 
-fn waiting(key: u64, number: u64) -> Waiting {
+pub(super) fn waiting(key: u64, number: u64) -> Waiting {
     Waiting {
         sink: sink(),
         key,

@@ -378,6 +378,7 @@ impl AmqpMessage {
         match self.properties.headers().as_ref()?.inner().get(name)? {
             AMQPValue::LongString(text) => Some(text.to_string()),
             AMQPValue::ShortString(text) => Some(text.to_string()),
+            AMQPValue::LongLongInt(number) => Some(number.to_string()),
             other => Some(format!("{other:?}")),
         }
     }

@@ -23,7 +23,7 @@ impl Home {
     pub fn new(routes: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("regards-relay-home").tempdir().expect("a directory");
         let home = Self { dir, variables: Vec::new(), secrets: Vec::new() };
-        home.write("routes.yaml", &format!("{routes}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n"));
+        home.write_routes(routes);
         home
     }
 
@@ -62,6 +62,10 @@ impl Home {
     /// Writes a file beside `routes.yaml`.
     pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.dir.path().join(name), text).expect("written");
+    }
+
+    fn write_routes(&self, routes: &str) {
+        self.write("routes.yaml", &format!("{routes}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n"));
     }
 
     /// A command of the relay on this home's configuration, run to its end.
@@ -133,8 +137,12 @@ impl Home {
 
     /// Starts the relay and waits until every source consumes.
     pub async fn start_ready(&self) -> Relay<'_> {
-        let relay = self.start();
-        relay.wait_until_ready().await;
+        let mut relay = self.start();
+        until("the relay to be ready", async || {
+            assert!(relay.runs(), "the relay ended by itself");
+            relay.is_ready().await
+        })
+        .await;
         relay
     }
 
@@ -228,11 +236,14 @@ impl Relay<'_> {
     }
 
     pub async fn wait_until_ready(&self) {
-        until("/readyz to say 200", async || match self.page("/readyz").await? {
+        until("/readyz to say 200", async || self.is_ready().await).await;
+    }
+
+    async fn is_ready(&self) -> Result<(), String> {
+        match self.page("/readyz").await? {
             (200, _) => Ok(()),
-            (status, text) => Err(format!("{status} {text}")),
-        })
-        .await;
+            (status, text) => Err(format!("/readyz says {status}: {text}")),
+        }
     }
 
     /// Waits until `/readyz` says 503 with all of these words in its reasons, while `/livez` says 200.
@@ -260,6 +271,14 @@ impl Relay<'_> {
             seen => Err(format!("{seen:?}")),
         })
         .await;
+    }
+
+    /// These become the rules in `routes.yaml`; waits until the relay says how that ended.
+    pub async fn reload(&self, routes: &str, result: &str) {
+        let labels = [("result", result)];
+        let before = self.metric("config_reloads_total", &labels).await.expect("metrics").expect("reloads are counted");
+        self.home.write_routes(routes);
+        self.wait_for_metric("config_reloads_total", &labels, before + 1.0).await;
     }
 
     /// `kill -SIGNAL`.
