@@ -16,8 +16,9 @@ use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ACCEPT_PAUSE;
+use crate::config::Config;
 use crate::relay::{self, Handle, Redrive, Redriven};
-use crate::spool::{Filter, Spool, Subject};
+use crate::spool::{Filter, Spool, Subject, Unwanted};
 
 /// More requests than these wait for one to end.
 const MAX_REQUESTS: usize = 8;
@@ -46,6 +47,22 @@ pub enum Request {
         spool: PathBuf,
         /// Which, where to, and how fast.
         redrive: Redrive,
+    },
+    /// To delete what waits for a sink that is gone from the rules.
+    PurgeOrphans {
+        /// In this spool.
+        spool: PathBuf,
+        /// The sink's name.
+        sink: String,
+    },
+    /// To give what waits for a sink that is gone from the rules to another.
+    RedriveOrphans {
+        /// In this spool.
+        spool: PathBuf,
+        /// The sink's name.
+        sink: String,
+        /// The other's.
+        to: String,
     },
     /// To send nothing more to a sink, or take nothing more from a source.
     Pause {
@@ -82,6 +99,8 @@ impl Request {
         match self {
             Self::Purge { spool, .. }
             | Self::Redrive { spool, .. }
+            | Self::PurgeOrphans { spool, .. }
+            | Self::RedriveOrphans { spool, .. }
             | Self::Pause { spool, .. }
             | Self::Resume { spool, .. } => spool,
         }
@@ -160,14 +179,21 @@ async fn answer_to(request: Request, spool: &Spool, relay: &Handle) -> Result<An
         return Err(format!("the relay that answers has the spool {}, not this one", spool.path().display()));
     }
     match request {
-        Request::Purge { filter, .. } => spool.purge(filter).await.map(Answer::Purged),
-        Request::Redrive { redrive, .. } => {
-            let config = relay.config().ok_or("the relay is starting: ask again in a moment")?;
-            relay::redrive(&config, spool, redrive).await.map(Answer::Redriven)
+        Request::Purge { filter, .. } => spool.purge(Unwanted::Letters(filter)).await.map(Answer::Purged),
+        Request::Redrive { redrive, .. } => relay::redrive(&*rules(relay)?, spool, redrive).await.map(Answer::Redriven),
+        Request::PurgeOrphans { sink, .. } => {
+            relay::purge_orphans(&*rules(relay)?, spool, &sink).await.map(Answer::Purged)
+        }
+        Request::RedriveOrphans { sink, to, .. } => {
+            relay::redrive_orphans(&*rules(relay)?, spool, &sink, &to).await.map(Answer::Redriven)
         }
         Request::Pause { of, .. } => relay.pause(of).await.map(|()| Answer::Done),
         Request::Resume { of, .. } => relay.resume(of).await.map(|()| Answer::Done),
     }
+}
+
+fn rules(relay: &Handle) -> Result<Arc<Config>, String> {
+    relay.config().ok_or_else(|| "the relay is starting: ask again in a moment".to_owned())
 }
 
 /// Asks the relay whose socket is at `path`, for as long as it takes; `None`: there is none.

@@ -163,15 +163,26 @@ fn load(global: &Global) -> Result<Config, ExitCode> {
     config
 }
 
-/// `no routes`, `1 route`, `2 routes`.
-fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, what: &str) -> String {
-    if number == N::from(0) {
-        format!("no {what}s")
-    } else if number == N::from(1) {
-        format!("1 {what}")
-    } else {
-        format!("{number} {what}s")
+/// Asks a person, where one is there; nobody says yes.
+fn agreed(what: impl FnOnce() -> String) -> std::io::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(true);
     }
+    let mut err = std::io::stderr();
+    write!(err, "{}? [y/N] ", what())?;
+    err.flush()?;
+    let mut said = String::new();
+    std::io::stdin().read_line(&mut said)?;
+    Ok(matches!(said.trim(), "y" | "Y" | "yes"))
+}
+
+/// `no routes`, `1 route`, `2 routes`; `2 deliveries`.
+fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, what: &str) -> String {
+    if number == N::from(1) {
+        return format!("1 {what}");
+    }
+    let what = what.strip_suffix('y').map_or_else(|| format!("{what}s"), |stem| format!("{stem}ies"));
+    if number == N::from(0) { format!("no {what}") } else { format!("{number} {what}") }
 }
 
 /// Whoever reads our output may have seen enough of it: `regards-relay dead-letters list | head`.

@@ -64,15 +64,19 @@ pub enum Kept {
     Row(RowId),
 }
 
+/// The event of a delivery that comes out of the spool, or the copy of a dead letter that it is.
+pub fn event_of(waiting: &Waiting) -> Result<Event, Box<Invalid>> {
+    if waiting.kind == DEAD_LETTER {
+        return Ok(Event::of_dead_letter(&waiting.message, &waiting.tenant, waiting.event_id));
+    }
+    Event::read_again(&waiting.message, &waiting.kind, &waiting.tenant)
+}
+
 impl Delivery {
     /// A delivery that comes out of the spool.
     fn of_row(id: RowId, waiting: &Waiting) -> Result<Self, Box<Invalid>> {
         let message = Arc::clone(&waiting.message);
-        let event = if waiting.kind == DEAD_LETTER {
-            Event::of_dead_letter(&message, &waiting.tenant, waiting.event_id)
-        } else {
-            Event::read_again(&message, &waiting.kind, &waiting.tenant)?
-        };
+        let event = event_of(waiting)?;
         let age = waiting.received.elapsed();
         Ok(Self {
             received: Arc::new(Received { event, message }),

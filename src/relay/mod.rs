@@ -5,11 +5,13 @@
 //! configuration is in `running`, what can be asked of it in `handle`.
 
 mod handle;
+mod orphans;
 mod redrive;
 mod router;
 mod running;
 
 pub use handle::Handle;
+pub use orphans::{purge_orphans, redrive_orphans};
 pub use redrive::{Redrive, Redriven, redrive, rehearse};
 
 use std::sync::Arc;

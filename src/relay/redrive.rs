@@ -12,7 +12,7 @@ use crate::config::{Config, SinkConfig};
 use crate::delivery::key;
 use crate::event::Event;
 use crate::rules::{RouteName, Unrouted};
-use crate::spool::{DeadLetters, Filter, Listed, Millis, Shown, Spool, SpoolError, Waiting};
+use crate::spool::{DeadLetters, Filter, Listed, Millis, Origin, Shown, Spool, SpoolError, Waiting};
 
 /// Slower than one in a day is no rate.
 const SLOWEST: f64 = 1.0 / 86_400.0;
@@ -57,7 +57,7 @@ pub async fn redrive(config: &Config, spool: &Spool, asked: Redrive) -> Result<R
             turn = Instant::now() + Duration::from_secs_f64(1.0 / rate.max(SLOWEST));
         }
         let sinks: Vec<_> = deliveries.iter().map(|delivery| delivery.sink.to_string()).collect();
-        if spool.redrive(id, deliveries).await? {
+        if spool.redrive(Origin::Letter(id), deliveries)?.await? {
             done.count(sinks);
         }
     }
@@ -79,7 +79,7 @@ pub fn rehearse(config: &Config, path: &Path, asked: &Redrive) -> Result<Redrive
 }
 
 impl Redriven {
-    fn count(&mut self, sinks: impl IntoIterator<Item = String>) {
+    pub(super) fn count(&mut self, sinks: impl IntoIterator<Item = String>) {
         self.redriven += 1;
         for sink in sinks {
             *self.sinks.entry(sink).or_default() += 1;
@@ -167,7 +167,7 @@ async fn show(path: &Path, id: i64) -> Result<Option<Shown>, String> {
 }
 
 /// Reads the file where that holds up nobody.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     path: &Path,
     read: impl FnOnce(&Path) -> Result<T, SpoolError> + Send + 'static,
 ) -> Result<T, String> {

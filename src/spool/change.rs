@@ -39,8 +39,25 @@ pub(super) enum Change {
     Watch { sink: SinkName, begun: oneshot::Sender<Watch> },
     /// A sink's or a source's state.
     Remember(Remembered),
-    /// Deliveries in place of a dead letter, unless that is gone.
-    Redrive { letter: i64, rows: Vec<DeliveryRow>, done: oneshot::Sender<bool> },
+    /// Deliveries in place of what is redriven, unless that is gone.
+    Redrive { from: Origin, rows: Vec<DeliveryRow>, done: oneshot::Sender<bool> },
+}
+
+/// What is redriven.
+#[derive(Debug)]
+pub enum Origin {
+    /// The dead letter of that number.
+    Letter(i64),
+    /// A delivery for a sink that nobody delivers to.
+    Orphan(RowId, SinkName),
+}
+
+/// It, when it is gone.
+#[derive(Debug)]
+pub(super) enum Gone {
+    Letter(GoneLetter),
+    /// It took so many bytes.
+    Orphan(u64),
 }
 
 /// What kept something before the spool does.
@@ -67,8 +84,8 @@ pub(super) enum Outcome {
     Removed(Option<u64>),
     Due(Due),
     Begun(Vec<(u16, u32)>),
-    /// The deliveries that took the place of a dead letter; none: it was gone.
-    Redriven(Vec<Written>, Option<GoneLetter>),
+    /// The deliveries that took the place of what was redriven; none: it was gone.
+    Redriven(Vec<Written>, Option<Gone>),
 }
 
 /// What the writer knows beside what is on disk.
@@ -123,6 +140,11 @@ impl Held {
         }
     }
 
+    /// Somebody delivers what waits for that sink.
+    pub(super) fn has_dispatcher(&self, sink: &SinkName) -> bool {
+        self.dispatchers.get(sink).is_some_and(|dispatcher| !dispatcher.is_closed())
+    }
+
     pub(super) fn tell(&self, sink: &SinkName, news: News) -> bool {
         self.dispatchers.get(sink).is_some_and(|dispatcher| dispatcher.send(news).is_ok())
     }
@@ -156,7 +178,7 @@ impl Change {
     pub(super) fn sinks(&self) -> impl Iterator<Item = &SinkName> {
         let (one, other) = match self {
             Self::Deliver(row, _) => (Some(&row.waiting.sink), None),
-            Self::Done { sink, .. } => (Some(sink), None),
+            Self::Done { sink, .. } | Self::Redrive { from: Origin::Orphan(_, sink), .. } => (Some(sink), None),
             Self::Letter { copy, before, .. } => {
                 let before = match before {
                     Before::Message(_) => None,
@@ -199,7 +221,7 @@ impl Change {
                 Outcome::Due(store.due(sink, Millis::now(), *limit, held.claimed.entry(sink.clone()).or_default())?)
             }
             Self::Watch { sink, .. } => Outcome::Begun(store.lanes(sink)?),
-            Self::Redrive { letter, rows, .. } => match store.remove_letter(*letter)? {
+            Self::Redrive { from, rows, .. } => match from.remove(store, held)? {
                 Some(gone) => {
                     let written = rows.iter().map(|row| store.add_delivery(row, &held.taken));
                     Outcome::Redriven(written.collect::<Result<_, _>>()?, Some(gone))
@@ -245,16 +267,22 @@ impl Change {
                     held.claimed.entry(sink).or_default().extend(ids);
                 }
             }
-            (Self::Redrive { rows, done, .. }, Outcome::Redriven(written, gone)) => {
+            (Self::Redrive { from, rows, done }, Outcome::Redriven(written, gone)) => {
                 for (place, row) in rows.iter().enumerate() {
-                    // None: the letter was gone.
+                    // None: what was redriven was gone.
                     added(row, written.get(place).copied(), held, shared);
-                }
-                if let Some(gone) = &gone {
-                    shared.tallies().removed(gone.reason, gone.sink.as_ref(), gone.size);
                 }
                 // Who asked may be gone.
                 let _ = done.send(gone.is_some());
+                match (from, gone) {
+                    (_, Some(Gone::Letter(gone))) => {
+                        shared.tallies().removed(gone.reason, gone.sink.as_ref(), gone.size);
+                    }
+                    (Origin::Orphan(id, sink), Some(Gone::Orphan(freed))) => {
+                        Before::Row(id, sink).end(Some(freed), held, shared);
+                    }
+                    _ => {}
+                }
             }
             (Self::Watch { sink, begun }, Outcome::Begun(lanes)) => {
                 // What the one before it had in its hands is due again.
@@ -266,6 +294,16 @@ impl Change {
             }
             _ => {}
         }
+    }
+}
+
+impl Origin {
+    fn remove(&self, store: &impl Store, held: &Held) -> Result<Option<Gone>, SpoolError> {
+        Ok(match self {
+            Self::Letter(id) => store.remove_letter(*id)?.map(Gone::Letter),
+            Self::Orphan(_, sink) if held.has_dispatcher(sink) => None,
+            Self::Orphan(id, _) => store.remove(*id)?.map(Gone::Orphan),
+        })
     }
 }
 

@@ -29,14 +29,15 @@ mod waits;
 mod writer;
 
 pub use budget::{Share, Sizes};
-pub use change::Watch;
+pub use change::{Origin, Watch};
 pub use database::SpoolError;
 pub use delivery::{Due, Millis, News, RowId, Waiting};
 pub use filter::Filter;
 pub use letter::DeadLetter;
+pub use purge::Unwanted;
 pub use reader::{DeadLetters, Listed, Shown};
 pub use tally::{Tally, TallyRow};
-pub use waits::{Waits, waits};
+pub use waits::{Waits, orphans, waits};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -272,8 +273,13 @@ impl Spool {
         self.shared.states().get(of).cloned()
     }
 
-    /// Puts deliveries in the place of a dead letter; false: it is gone already. What couldn't be done is a sentence.
-    pub async fn redrive(&self, letter: i64, all: Vec<Waiting>) -> Result<bool, String> {
+    /// Puts deliveries in the place of a dead letter or an orphan; what comes in later comes after them. The answer is false where
+    /// that is gone already. What can't be done is a sentence.
+    pub fn redrive(
+        &self,
+        from: Origin,
+        all: Vec<Waiting>,
+    ) -> Result<impl Future<Output = Result<bool, String>> + use<>, String> {
         let mut rows = Vec::with_capacity(all.len());
         for waiting in all {
             let sink = waiting.sink.clone();
@@ -287,8 +293,8 @@ impl Spool {
             return Err(format!("the spool has no room for sink {sink}"));
         }
         let (done, redriven) = oneshot::channel();
-        self.change(Change::Redrive { letter, rows, done });
-        redriven.await.map_err(|_| STOPPED.to_owned())
+        self.change(Change::Redrive { from, rows, done });
+        Ok(async { redriven.await.map_err(|_| STOPPED.to_owned()) })
     }
 
     /// What the deliveries of each sink take.
@@ -306,11 +312,11 @@ impl Spool {
         let _ = self.to.send(command);
     }
 
-    /// Deletes these dead letters; says how many there were. What couldn't be done is a sentence.
-    pub async fn purge(&self, filter: Filter) -> Result<u64, String> {
+    /// Deletes these dead letters, or these orphans; says how many there were. What couldn't be done is a sentence.
+    pub async fn purge(&self, which: Unwanted) -> Result<u64, String> {
         let (done, purged) = oneshot::channel();
         // Dropped with the writer, which is then heard of below.
-        self.ask(Command::Purge(Purge::new(filter, done)));
+        self.ask(Command::Purge(Purge::new(which, done)));
         purged.await.unwrap_or_else(|_| Err(STOPPED.to_owned()))
     }
 

@@ -1,10 +1,11 @@
-//! Dead letters that go: what is older than `keep`, and what a person asks for. Some at a time, so that new ones don't wait.
+//! What goes for good: dead letters older than `keep`, and what a person asks for. Some at a time, so that new ones don't wait.
 
 use tokio::sync::oneshot;
 
 use super::delivery::Millis;
 use super::store::Store;
 use super::{Filter, SpoolError};
+use crate::rules::SinkName;
 
 /// So many are purged in one transaction.
 pub(super) const BATCH: u64 = 500;
@@ -17,26 +18,50 @@ pub(super) enum Scope<'a> {
     Before(Millis),
 }
 
+/// What a person can ask to be purged.
+#[derive(Debug)]
+pub enum Unwanted {
+    /// Dead letters.
+    Letters(Filter),
+    /// What waits for a sink that nobody delivers to.
+    Orphans(SinkName),
+}
+
 /// What a person asked to be purged, under way.
 #[derive(Debug)]
 pub(super) struct Purge {
-    filter: Filter,
+    which: Unwanted,
     purged: u64,
     done: oneshot::Sender<Result<u64, String>>,
 }
 
 impl Purge {
-    pub(super) fn new(filter: Filter, done: oneshot::Sender<Result<u64, String>>) -> Self {
-        Self { filter, purged: 0, done }
+    pub(super) fn new(which: Unwanted, done: oneshot::Sender<Result<u64, String>>) -> Self {
+        Self { which, purged: 0, done }
+    }
+
+    /// The sink whose deliveries are to go.
+    pub(super) fn sink(&self) -> Option<&SinkName> {
+        match &self.which {
+            Unwanted::Letters(_) => None,
+            Unwanted::Orphans(sink) => Some(sink),
+        }
     }
 
     /// Deletes some; says whether there may be more.
     pub(super) fn go_on(&mut self, store: &impl Store) -> Result<bool, SpoolError> {
-        let left = self.filter.limit.map_or(BATCH, |limit| limit.saturating_sub(self.purged).min(BATCH));
+        let limit = match &self.which {
+            Unwanted::Letters(filter) => filter.limit,
+            Unwanted::Orphans(_) => None,
+        };
+        let left = limit.map_or(BATCH, |limit| limit.saturating_sub(self.purged).min(BATCH));
         if left == 0 {
             return Ok(false);
         }
-        let purged = store.purge(&Scope::Asked(&self.filter), left)?;
+        let purged = match &self.which {
+            Unwanted::Letters(filter) => store.purge(&Scope::Asked(filter), left)?,
+            Unwanted::Orphans(sink) => store.purge_deliveries(sink, left)?,
+        };
         self.purged += purged;
         Ok(purged == left)
     }

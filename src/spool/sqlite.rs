@@ -178,6 +178,15 @@ impl Store for Database {
         Ok(u64::try_from(purged).unwrap_or(u64::MAX))
     }
 
+    fn purge_deliveries(&self, sink: &SinkName, limit: u64) -> Result<u64, SpoolError> {
+        // The oldest of a key is the last of it to go: it is the one that is due.
+        let purge = "DELETE FROM deliveries WHERE id IN \
+                     (SELECT id FROM deliveries WHERE sink = ? ORDER BY key DESC, id DESC LIMIT ?)";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let purged = self.connection.execute(purge, params![sink.as_str(), limit]).map_err(self.failed())?;
+        Ok(u64::try_from(purged).unwrap_or(u64::MAX))
+    }
+
     fn give_back(&self, all: bool) -> Result<bool, SpoolError> {
         let keep = if all { 0 } else { KEPT_PAGES };
         let give = || -> rusqlite::Result<bool> {
@@ -337,11 +346,10 @@ fn first_free(mut ids: rusqlite::Rows<'_>, taken: &HashSet<i64>) -> rusqlite::Re
     Ok(None)
 }
 
-/// The columns that [`waiting`] reads.
-const DELIVERY: &str =
-    "sink, key, received, due, attempts, cause, route, type, tenant, event_id, source, properties, body";
+/// The columns that [`waiting`] reads. What is behind another of its key is due when that is gone.
+pub(super) const DELIVERY: &str = "sink, key, received, coalesce(due, received), attempts, cause, route, type, tenant, event_id, source, properties, body";
 
-fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
+pub(super) fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
     let properties = Properties::from_json(row.get_ref(11)?.as_str()?)
         .map_err(|cause| rusqlite::Error::FromSqlConversionFailure(11, Type::Text, cause.to_string().into()))?;
     let event_id = Uuid::from_slice(row.get_ref(9)?.as_blob()?)

@@ -90,6 +90,9 @@ pub(super) trait Store {
     /// Deletes dead letters, at most so many; says how many.
     fn purge(&self, which: &Scope<'_>, limit: u64) -> Result<u64, SpoolError>;
 
+    /// Deletes deliveries of a sink, the newest of a key first, at most so many; says how many.
+    fn purge_deliveries(&self, sink: &SinkName, limit: u64) -> Result<u64, SpoolError>;
+
     /// Gives some of the room that is left in the file back to the disk, where there is much, or `all` of it is wanted. Says whether
     /// there may be more to give.
     fn give_back(&self, all: bool) -> Result<bool, SpoolError>;

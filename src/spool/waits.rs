@@ -5,10 +5,14 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::database::{SpoolError, open_to_read};
-use super::delivery::Millis;
+use super::delivery::{Millis, RowId, Waiting};
+use super::sqlite::{DELIVERY, waiting};
 
 /// So many of those that are due next are looked at for the last failure.
 const LOOKED_AT: usize = 1_000;
+/// So many deliveries are read at once, and more bytes of them than this only where one alone has more.
+const READ_AT_ONCE: usize = 500;
+const READ_BYTES: usize = 8 * 1024 * 1024;
 
 /// What waits for one sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,4 +72,27 @@ fn read(connection: &Connection) -> rusqlite::Result<Vec<Waits>> {
         sink.cause = connection.query_row(&cause, [&sink.sink], |row| row.get(0)).optional()?;
     }
     Ok(waits)
+}
+
+/// The next deliveries that wait for a sink after that one, if one is named, in the order in which they were handed in.
+pub fn orphans(path: &Path, sink: &str, after: Option<RowId>) -> Result<Vec<(RowId, Waiting)>, SpoolError> {
+    let Some(connection) = open_to_read(path)? else { return Ok(Vec::new()) };
+    let read = || {
+        // `+`: not by an index of the sink, which would sort all of its rows each time.
+        let select = format!(
+            "SELECT {DELIVERY}, id FROM deliveries WHERE +sink = ? AND id > ? ORDER BY id LIMIT {READ_AT_ONCE}"
+        );
+        let mut select = connection.prepare(&select)?;
+        let mut rows = select.query(rusqlite::params![sink, after.map_or(0, |after| after.0)])?;
+        let (mut read, mut bytes) = (Vec::new(), 0);
+        while bytes < READ_BYTES
+            && let Some(row) = rows.next()?
+        {
+            let waiting = waiting(row)?;
+            bytes += waiting.message.body.len();
+            read.push((RowId(row.get("id")?), waiting));
+        }
+        Ok(read)
+    };
+    read().map_err(SpoolError::sqlite(path))
 }

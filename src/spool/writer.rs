@@ -161,6 +161,15 @@ impl Writer {
         Ok(())
     }
 
+    /// What people asked for was purged: what is left is counted anew.
+    fn recount_after(&self, purge: &Purge, database: &Database) -> Result<(), SpoolError> {
+        if purge.sink().is_none() {
+            return self.recount(database);
+        }
+        self.shared.budget().recount(database.sizes()?);
+        Ok(())
+    }
+
     /// Until it is closed.
     pub(super) fn run(mut self) {
         loop {
@@ -330,8 +339,13 @@ impl Writer {
     /// Deletes some of what people asked for; says whether there may be more.
     fn purge_asked(&mut self, database: &Database) -> Result<bool, SpoolError> {
         let Some(mut purge) = self.purges.pop_front() else { return Ok(false) };
+        if let Some(sink) = purge.sink().filter(|sink| self.held.has_dispatcher(sink)) {
+            let still = format!("what waits for sink {sink} is still delivered");
+            purge.end(Some(still));
+            return Ok(true);
+        }
         let more = match purge.go_on(database) {
-            Ok(false) => self.recount(database).map(|()| false),
+            Ok(false) => self.recount_after(&purge, database).map(|()| false),
             more => more,
         };
         match more {

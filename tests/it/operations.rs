@@ -204,6 +204,50 @@ async fn what_waits_for_a_sink_that_is_gone_is_shown_as_orphaned() {
     relay.stop().await;
 }
 
+/// Beside the relay: another sink gets what waits for one that is gone, in its order and once; without one it can be purged.
+#[tokio::test]
+async fn orphans_are_redriven_to_another_sink_or_purged() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::Status(503));
+    let relay = home.start_ready().await;
+    let published = lives("t", "orphan", 600);
+    regards.publish_all(&published).await;
+    home.wait_until_waiting("hook", 1_200).await;
+    let in_the_rules = home.run(&["spool", "purge", "--sink", "hook"]);
+    assert_eq!(in_the_rules.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&in_the_rules.stderr);
+    assert!(said.contains("sink hook is in the rules"), "{said}");
+
+    let renamed = ROUTES.replace("archive.ndjson", "other.ndjson").replace("archive", "other");
+    let without = renamed
+        .replace("  hook: { webhook: { url: \"${HOOK}\" }, retry: { first: 100ms, max: 1s } }\n", "")
+        .replace("[hook, other]", "other");
+    relay.reload(&without, "success").await;
+    let redriven = does(&home, &["spool", "redrive", "--sink", "hook", "--to", "other", "--json"]);
+    assert_eq!(redriven, r#"{"redriven":1200,"sinks":{"other":1200},"left":{}}"#);
+    wait_for_lines(&home, "other.ndjson", 1_200).await;
+    home.wait_until_waiting("other", 0).await;
+    let lines = lines_of(home.data("other.ndjson"));
+    for number in [0, 7, 599] {
+        let id = format!("orphan-{number}");
+        let of = |line: &&Value| line["correlationId"] == id.as_str();
+        let statuses: Vec<&Value> = lines.iter().filter(of).map(|line| &line["status"]).collect();
+        assert_eq!(statuses, ["GRANTED", "SUCCESS"], "{id}");
+    }
+    assert_eq!((home.waiting("hook"), receiver.accepted().len()), (0, 0));
+
+    relay.reload(ROUTES, "success").await;
+    regards.publish_all(&published[..10]).await;
+    home.wait_until_waiting("hook", 10).await;
+    relay.reload(&without, "success").await;
+    relay.stop().await;
+    assert_eq!(does(&home, &["spool", "purge", "--sink", "hook"]), "10 deliveries purged");
+    assert_eq!(does(&home, &["spool", "purge", "--sink", "hook", "--json"]), r#"{"purged":0}"#);
+    assert_eq!(home.waiting("hook"), 0);
+}
+
 /// `order_by` changes while deliveries wait that were put in the old order: none overtakes another.
 #[tokio::test]
 async fn a_changed_order_waits_until_what_is_in_the_old_one_is_gone() {

@@ -7,7 +7,7 @@ mod purge;
 mod redrive;
 mod show;
 
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -111,19 +111,6 @@ fn seen(letters: &DeadLetters, which: &Which) -> anyhow::Result<(u64, Filter)> {
         Ok(())
     })?;
     Ok((count, Filter { up_to: newest, ..which.filter() }))
-}
-
-/// Asks a person, where one is there; nobody says yes.
-fn agreed(what: impl FnOnce() -> String) -> std::io::Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        return Ok(true);
-    }
-    let mut err = std::io::stderr();
-    write!(err, "{}? [y/N] ", what())?;
-    err.flush()?;
-    let mut said = String::new();
-    std::io::stdin().read_line(&mut said)?;
-    Ok(matches!(said.trim(), "y" | "Y" | "yes"))
 }
 
 impl Which {

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use serde_json::json;
 
-use super::{Which, agreed, seen};
+use super::{Which, seen};
 use crate::admin::control::{Answer, Request};
 use crate::cli::ask::{Asked, Spool, ask, unexpected};
-use crate::cli::counted;
 use crate::cli::place::Place;
-use crate::spool::{DeadLetters, Filter};
+use crate::cli::{agreed, counted};
+use crate::spool::{DeadLetters, Filter, Unwanted};
 
 /// Which ones, and how.
 #[derive(Debug, clap::Args)]
@@ -48,6 +48,6 @@ fn purge(place: &Place, filter: Filter) -> anyhow::Result<u64> {
     match ask(place, |spool| Request::Purge { spool, filter: filter.clone() })? {
         Asked::Answered(Answer::Purged(purged)) => Ok(purged),
         Asked::Answered(other) => Err(unexpected(&other)),
-        Asked::Nobody => Spool::open(place)?.with(async |spool| spool.purge(filter).await),
+        Asked::Nobody => Spool::open(place)?.with(async |spool| spool.purge(Unwanted::Letters(filter)).await),
     }
 }

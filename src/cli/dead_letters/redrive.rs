@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 
-use super::{Which, agreed, seen};
+use super::{Which, seen};
 use crate::admin::control::{Answer, Request};
 use crate::cli::ask::{Asked, Spool, ask, unexpected};
 use crate::cli::place::Place;
-use crate::cli::{WrongInput, counted};
+use crate::cli::{WrongInput, agreed, counted};
 use crate::relay::{self, Redriven};
 use crate::spool::{DeadLetters, Subject};
 

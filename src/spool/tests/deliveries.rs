@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::rules::RouteName;
 
-fn sink() -> SinkName {
+pub(super) fn sink() -> SinkName {
     SinkName::new("hook")
 }
 
@@ -27,7 +27,7 @@ pub(super) fn waiting(key: u64, number: u64) -> Waiting {
 }
 
 /// Hands in what waits, the message of each with its own number; says under which ids.
-fn spill(spool: &Spool, all: impl IntoIterator<Item = Waiting>) -> (Vec<RowId>, UnboundedReceiver<Settled>) {
+pub(super) fn spill(spool: &Spool, all: impl IntoIterator<Item = Waiting>) -> (Vec<RowId>, UnboundedReceiver<Settled>) {
     let (to, settled) = unbounded_channel();
     let receipts = (0..).map(|number| Receipt::new(EntryId(number), to.clone()));
     let ids = all.into_iter().zip(receipts).map(|(waiting, receipt)| spool.spill(waiting, receipt, false).unwrap());
@@ -35,7 +35,7 @@ fn spill(spool: &Spool, all: impl IntoIterator<Item = Waiting>) -> (Vec<RowId>, 
 }
 
 /// Takes what is due: the bodies, with their ids.
-async fn take(spool: &Spool, watch: &mut Watch, limit: usize) -> Vec<(RowId, String)> {
+pub(super) async fn take(spool: &Spool, watch: &mut Watch, limit: usize) -> Vec<(RowId, String)> {
     spool.take(sink(), limit);
     match tokio::time::timeout(GRACE, watch.news.recv()).await.expect("an answer in time") {
         Some(News::Due(due)) => due
@@ -47,7 +47,7 @@ async fn take(spool: &Spool, watch: &mut Watch, limit: usize) -> Vec<(RowId, Str
     }
 }
 
-fn bodies(taken: &[(RowId, String)]) -> Vec<&str> {
+pub(super) fn bodies(taken: &[(RowId, String)]) -> Vec<&str> {
     taken.iter().map(|(_, body)| body.as_str()).collect()
 }
 

@@ -1,6 +1,8 @@
-//! `spool`: what waits, for which sink, and why.
+//! `spool`: what waits, for which sink, and why; and what becomes of it where its sink is gone.
 //!
-//! Reads the spool's file beside a running relay, or without one.
+//! What is shown is read from the spool's file, beside a running relay or without one.
+
+mod orphans;
 
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
@@ -13,26 +15,46 @@ use crate::config::Config;
 use crate::delivery::State;
 use crate::spool::{Millis, Waits, waits};
 
-/// How to show it.
+/// How to show it, or what to do with it.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Give what waits for a sink that is gone from the rules to another sink
+    Redrive(orphans::Redrive),
+    /// Delete what waits for a sink that is gone from the rules
+    Purge(orphans::Purge),
+}
+
 const HEADS: [&str; 7] = ["SINK", "COUNT", "BYTES", "OLDEST", "NEXT ATTEMPT", "ORPHANS", "LAST ERROR"];
 
-/// Prints what waits.
+/// Does what was asked.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let place = Place::of(global)?;
+    let mut out = std::io::stdout().lock();
+    match &arguments.command {
+        None => show(&place, arguments.json),
+        Some(Command::Redrive(redrive)) => redrive.run(&place, &mut out),
+        Some(Command::Purge(purge)) => purge.run(&place, &mut out),
+    }
+}
+
+fn show(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut table = table::Table::new(HEADS);
     let mut waiting = 0;
     for sink in waits(&place.spool)? {
         waiting += sink.count;
         let line = Line::of(&sink, place.config.as_ref());
-        if arguments.json {
+        if json {
             serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
             writeln!(out)?;
         } else {
@@ -41,7 +63,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     table.finish(&mut out)?;
     out.flush()?;
-    if waiting == 0 && !arguments.json {
+    if waiting == 0 && !json {
         // Nobody is there to read it.
         let _ = writeln!(std::io::stderr(), "nothing waits in {}", place.spool.display());
     }

@@ -1,0 +1,79 @@
+//! Deliveries whose sink is gone from the rules: another sink gets them, or nobody.
+
+use crate::config::{Config, SinkConfig};
+use crate::delivery::{event_of, key};
+use crate::event::DEAD_LETTER;
+use crate::rules::SinkName;
+use crate::spool::{Millis, Origin, Spool, Unwanted, Waiting, orphans};
+
+use super::redrive::{Redriven, blocking};
+
+/// Puts what waits for `sink` behind what waits for `to`, the oldest first, and each as if it came now. What stops it is a
+/// sentence; what was redriven before stays so.
+pub async fn redrive_orphans(config: &Config, spool: &Spool, sink: &str, to: &str) -> Result<Redriven, String> {
+    check_gone(config, sink)?;
+    let to =
+        config.sinks.iter().find(|sink| sink.name.as_str() == to).ok_or_else(|| format!("there is no sink {to}"))?;
+    let takes_copies = config.dead_letters.to.as_ref() == Some(&to.name);
+    let (from, mut after, mut done) = (SinkName::new(sink), None, Redriven::default());
+    loop {
+        let name = sink.to_owned();
+        let batch = blocking(spool.path(), move |path| orphans(path, &name, after)).await?;
+        let Some((last, _)) = batch.last() else { return Ok(done) };
+        after = Some(*last);
+        let (mut asked, mut stopped) = (Vec::with_capacity(batch.len()), None);
+        for (id, waiting) in batch {
+            match redirected(to, takes_copies, waiting) {
+                Ok(waiting) => match spool.redrive(Origin::Orphan(id, from.clone()), vec![waiting]) {
+                    Ok(answer) => asked.push(answer),
+                    // What is behind it must not overtake it.
+                    Err(why) => {
+                        stopped = Some(why);
+                        break;
+                    }
+                },
+                Err(why) => *done.left.entry(why).or_default() += 1,
+            }
+        }
+        for answer in asked {
+            if answer.await? {
+                done.count([to.name.to_string()]);
+            } else {
+                *done.left.entry("it is gone, or still delivered".to_owned()).or_default() += 1;
+            }
+        }
+        if let Some(why) = stopped {
+            return Err(format!("{why}; {} were redriven before", done.redriven));
+        }
+    }
+}
+
+/// Deletes what waits for `sink`; says how much that was.
+pub async fn purge_orphans(config: &Config, spool: &Spool, sink: &str) -> Result<u64, String> {
+    check_gone(config, sink)?;
+    spool.purge(Unwanted::Orphans(SinkName::new(sink))).await
+}
+
+fn check_gone(config: &Config, sink: &str) -> Result<(), String> {
+    let is_there = config.sinks.iter().any(|there| there.name.as_str() == sink);
+    if is_there { Err(format!("sink {sink} is in the rules: what waits for it is no orphan")) } else { Ok(()) }
+}
+
+/// The same for that sink.
+fn redirected(to: &SinkConfig, takes_copies: bool, waiting: Waiting) -> Result<Waiting, String> {
+    match (waiting.kind == DEAD_LETTER, takes_copies) {
+        (true, false) => return Err(format!("it is a copy of a dead letter, and sink {} takes none", to.name)),
+        (false, true) => return Err(format!("sink {} takes copies of dead letters only", to.name)),
+        _ => {}
+    }
+    let event = event_of(&waiting).map_err(|invalid| format!("it is no event any more ({})", invalid.reason))?;
+    Ok(Waiting {
+        sink: to.name.clone(),
+        key: key(&to.name, to.order_by, &event),
+        received: Millis::now(),
+        due: Millis::now(),
+        attempts: 0,
+        cause: None,
+        ..waiting
+    })
+}
