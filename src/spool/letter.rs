@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::delivery::Millis;
-use super::delivery::Waiting;
+use super::delivery::{Millis, Waiting};
 use crate::event::{DEAD_LETTER, Death, Event, Invalid, Message, NAMESPACE, Reason};
 use crate::rules::{RouteName, SinkName};
 
