@@ -61,6 +61,13 @@ impl Regards {
         self.vhost.bind(&self.queue, EXCHANGE, "").await;
     }
 
+    /// Makes the partner's queue anew without priorities: with 255 of them, each message costs a broker many times as much.
+    pub async fn use_cheap_queue(&self) {
+        self.vhost.delete_queue(&self.queue).await;
+        self.vhost.queue(&self.queue, FieldTable::default()).await;
+        self.vhost.bind(&self.queue, EXCHANGE, "").await;
+    }
+
     /// The URL the partner was given, with the password in it.
     pub fn url(&self) -> String {
         self.vhost.url_for(&self.user, &self.password)

@@ -48,7 +48,7 @@ impl Drill {
             |fault, times| (1..=times).map(move |time| Strike { fault, after: 500 * time, lasts: Duration::ZERO });
         let once = |fault, seconds| Strike { fault, after: 0, lasts: Duration::from_secs(seconds) };
         let strikes: Vec<Strike> = match self {
-            Self::Kills => again(Fault::Kill, 5).chain([once(Fault::WebhookSlow, 7)]).collect(),
+            Self::Kills => again(Fault::Kill, 5).chain([once(Fault::WebhookSlow, 4)]).collect(),
             Self::Restarts => again(Fault::Terminate, 15).chain([once(Fault::WebhookForbidding, 20)]).collect(),
             Self::Cuts => again(Fault::SourceCut, 5).collect(),
             Self::Refusals => {
@@ -76,6 +76,8 @@ impl Drill {
         let patience = if mutant.is_some() { SHORT } else { Patience::LONG };
         let settings = Settings { seed, events: EVENTS, rounds: 1, seconds: SECONDS, patience };
         let mut world = World::among(&Services::shared(), self.settings()).await;
+        // These runs share a broker with all other tests.
+        world.regards.use_cheap_queue().await;
         if let Some(mutant) = mutant {
             world.home = world.home.with(VARIABLE, &mutant.name());
         }
