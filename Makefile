@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo check test torture fmt clean lint build-deps cargo
+.PHONY: help demo check test torture bench fmt clean lint build-deps cargo
 
 # What `make torture` is made of.
 SEED ?= $(shell date +%s)
@@ -24,6 +24,9 @@ torture: build-deps ## fifty kills, forty restarts of brokers, all else that fai
 	cargo test --locked --release --test it --no-run
 	TORTURE_SEED=$(SEED) TORTURE_EVENTS=$(EVENTS) TORTURE_ROUNDS=10 \
 		scripts/services.sh run -- cargo test --locked --release --test it torture:: -- --nocapture
+
+bench: build-deps ## what one event costs, without brokers
+	cargo bench --locked --bench event
 
 fmt: cargo ## formats the code
 	cargo fmt

@@ -45,10 +45,7 @@ fn config(data_dir: PathBuf) -> Config {
             retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },
             on_full: OnFull::Wait,
         }],
-        rules: Rules {
-            routes: vec![Route { name, when, to: vec![SinkIndex(0)], is_final: false }],
-            unrouted: Unrouted::DeadLetter,
-        },
+        rules: Rules::new(vec![Route { name, when, to: vec![SinkIndex(0)], is_final: false }], Unrouted::DeadLetter),
         spool: SpoolConfig {
             path: data_dir.join("spool.db"),
             on_corrupt: OnCorrupt::Stop,

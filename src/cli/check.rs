@@ -34,7 +34,7 @@ fn check(path: &Path, options: &Options, strict: bool, colour: bool, out: &mut i
         Ok((config, _)) => {
             let sources = counted(config.sources.len(), "source");
             let sinks = counted(config.sinks.len(), "sink");
-            let routes = counted(config.rules.routes.len(), "route");
+            let routes = counted(config.rules.routes().len(), "route");
             writeln!(out, "{shown}: {sources}, {sinks}, {routes}; {warnings}")?;
         }
         Err(_) => writeln!(out, "{shown}: {}, {warnings}", counted(found.errors(), "error"))?,

@@ -97,7 +97,7 @@ fn announce(config: &Config, admin: Option<&Admin>) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         sources = sources.join(", "),
-        routes = config.rules.routes.len(),
+        routes = config.rules.routes().len(),
         sinks = sinks.join(", "),
         spool = %config.spool.path.display(),
         admin,

@@ -62,7 +62,7 @@ impl Counted {
         Arc::new(Self {
             sources: config.sources.iter().map(source).collect(),
             sinks: config.sinks.iter().map(sink).collect(),
-            routes: config.rules.routes.iter().map(route).collect(),
+            routes: config.rules.routes().iter().map(route).collect(),
         })
     }
 
@@ -387,7 +387,7 @@ fn named_tenants(config: &Config) -> Vec<String> {
     }
     let mut tenants = Vec::new();
     tenants.extend(config.sources.iter().filter_map(|source| source.reading.tenant.as_deref()).map(str::to_owned));
-    for route in &config.rules.routes {
+    for route in config.rules.routes() {
         of_condition(&route.when, &mut tenants);
     }
     let mut seen = std::collections::HashSet::new();

@@ -106,11 +106,11 @@ fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting
         return Ok(vec![of(named(name, format!("sink {name} is gone: name another with `--to`"))?, route)]);
     }
     let plan = config.rules.plan(&event, &letter.message);
-    if plan.unrouted && config.rules.unrouted == Unrouted::DeadLetter {
+    if plan.unrouted && *config.rules.unrouted() == Unrouted::DeadLetter {
         return Err("no route takes it".to_owned());
     }
     let sinks = plan.deliveries.iter().filter_map(|(sink, route)| {
-        let route = route.and_then(|route| config.rules.routes.get(route)).map(|route| route.name.clone());
+        let route = route.and_then(|route| config.rules.routes().get(route)).map(|route| route.name.clone());
         config.sinks.get(sink.0).map(|sink| of(sink, route))
     });
     let deliveries: Vec<_> = sinks.collect();

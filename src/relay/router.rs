@@ -73,7 +73,7 @@ impl Intake for Router {
         }
         if plan.unrouted {
             self.stats.count_unrouted();
-            if rules.unrouted == Unrouted::DeadLetter {
+            if *rules.unrouted() == Unrouted::DeadLetter {
                 let detail = "no route matches, and `unrouted:` is dead_letter".to_owned();
                 self.notice(&message.source, Reason::Unrouted, &detail);
                 self.spool.store(DeadLetter::of_event(&event, Arc::new(message), Reason::Unrouted, detail), receipt);
@@ -83,7 +83,7 @@ impl Intake for Router {
         let received = Arc::new(Received { event, message: Arc::new(message) });
         for (sink, route) in &plan.deliveries {
             let Some(inlet) = inlets.get(sink.0) else { continue };
-            let route = route.and_then(|route| rules.routes.get(route)).map(|route| route.name.clone());
+            let route = route.and_then(|route| rules.routes().get(route)).map(|route| route.name.clone());
             let kept = Kept::Message(receipt.share());
             let delivery = Delivery { received: Arc::clone(&received), route, kept, since, attempts: 0 };
             // A dispatcher that is gone drops it: the message is abandoned, and taken anew.

@@ -4,6 +4,7 @@
 
 mod condition;
 mod glob;
+mod index;
 mod names;
 #[cfg(test)]
 mod tests;
@@ -13,14 +14,14 @@ pub use glob::Glob;
 pub use names::{RouteName, SinkIndex, SinkName};
 
 use crate::event::{Event, Message};
+use index::Index;
 
 /// All routes of a configuration, from the top.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// In the order of the file.
-    pub routes: Vec<Route>,
-    /// What becomes of an event that no route matches.
-    pub unrouted: Unrouted,
+    routes: Vec<Route>,
+    index: Index,
+    unrouted: Unrouted,
 }
 
 /// One route.
@@ -59,16 +60,33 @@ pub struct Plan {
 }
 
 impl Rules {
+    /// These routes, in the order of the file, and what becomes of an event that none of them matches.
+    #[must_use]
+    pub fn new(routes: Vec<Route>, unrouted: Unrouted) -> Self {
+        let index = Index::of(&routes);
+        Self { routes, index, unrouted }
+    }
+
+    /// In the order of the file.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// What becomes of an event that no route matches.
+    #[must_use]
+    pub fn unrouted(&self) -> &Unrouted {
+        &self.unrouted
+    }
+
     /// Where that event goes: to the sinks of every route that matches, from the top, until a final one.
     #[must_use]
     pub fn plan(&self, event: &Event, _message: &Message) -> Plan {
         let mut plan = Plan { matched: Vec::new(), deliveries: Vec::new(), unrouted: false };
-        for (index, route) in self.routes.iter().enumerate() {
-            if !route.when.matches(event) {
-                continue;
-            }
-            plan.matched.push(index);
-            plan.add(&route.to, Some(index));
+        for place in self.index.matching(event) {
+            let Some(route) = self.routes.get(place) else { continue };
+            plan.matched.push(place);
+            plan.add(&route.to, Some(place));
             if route.is_final {
                 break;
             }

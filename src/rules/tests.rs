@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::*;
 use crate::event::{Outcome, Properties, SourceName};
@@ -87,7 +88,7 @@ fn route(when: Condition, to: &[usize], is_final: bool) -> Route {
 }
 
 fn plan(routes: Vec<Route>, unrouted: Unrouted) -> Plan {
-    Rules { routes, unrouted }.plan(&event(), &message())
+    Rules::new(routes, unrouted).plan(&event(), &message())
 }
 
 fn no() -> Condition {
@@ -141,4 +142,68 @@ fn what_no_route_takes_is_unrouted() {
     let plan = plan(vec![], Unrouted::Sinks(vec![SinkIndex(1), SinkIndex(1), SinkIndex(0)]));
     assert_eq!(plan.deliveries, [(SinkIndex(1), None), (SinkIndex(0), None)]);
     assert!(plan.unrouted);
+}
+
+/// What a plan is, without an index: every route is looked at.
+fn by_definition(routes: &[Route], event: &Event) -> Vec<usize> {
+    let mut matched = Vec::new();
+    for (place, route) in routes.iter().enumerate() {
+        if route.when.matches(event) {
+            matched.push(place);
+            if route.is_final {
+                break;
+            }
+        }
+    }
+    matched
+}
+
+/// Conditions on the fields that the index knows, and on one that it doesn't: without a field, with none, literals, and globs.
+fn any_condition() -> impl Strategy<Value = Condition> {
+    let globs = |values: &'static [&'static str]| {
+        proptest::option::weighted(0.7, proptest::collection::vec(proptest::sample::select(values), 0..4))
+    };
+    let tenants = globs(&["cnes-a", "esa", "cnes-*", "*", "nobody"]);
+    let statuses = globs(&["ERROR", "GRANTED", "DENIED", "E*"]);
+    let products = globs(&["p-1", "p-2", "p-?"]);
+    let block = (tenants.clone(), statuses.clone())
+        .prop_map(|(tenants, statuses)| condition_of(&[(Field::Tenant, tenants), (Field::Status, statuses)]));
+    (tenants, statuses, products, proptest::option::weighted(0.2, block)).prop_map(
+        |(tenants, statuses, products, block)| {
+            let fields = [(Field::Status, statuses), (Field::ProductId, products), (Field::Tenant, tenants)];
+            not(condition_of(&fields), block.into_iter().collect())
+        },
+    )
+}
+
+fn condition_of(fields: &[(Field, Option<Vec<&str>>)]) -> Condition {
+    let given: Vec<_> = fields.iter().filter_map(|(field, globs)| Some((*field, globs.as_deref()?))).collect();
+    when(&given)
+}
+
+proptest! {
+    #[test]
+    fn an_index_finds_what_looking_at_every_route_does(
+        routes in proptest::collection::vec((any_condition(), proptest::bool::weighted(0.1)), 0..20),
+        tenant in proptest::sample::select(&["cnes-a", "cnes-b", "esa", "nobody", "unheard-of"][..]),
+        status in proptest::sample::select(&["ERROR", "GRANTED", "SUCCESS"][..]),
+    ) {
+        let event = Event { tenant: tenant.into(), status, ..event() };
+        let routes: Vec<Route> = routes.into_iter().map(|(when, is_final)| route(when, &[0], is_final)).collect();
+        let expected = by_definition(&routes, &event);
+        let plan = Rules::new(routes, Unrouted::Drop).plan(&event, &message());
+        prop_assert_eq!(plan.matched, expected);
+    }
+}
+
+#[test]
+fn a_route_of_many_tenants_and_statuses_is_found_by_each() {
+    let many = |stem: &str| (0..1_000).map(|n| Glob::new(&format!("{stem}-{n}"))).chain([Glob::new(stem)]).collect();
+    let when = |tenants, statuses| Condition {
+        fields: vec![(Field::Tenant, many(tenants)), (Field::Status, many(statuses))],
+        not: Vec::new(),
+    };
+    let routes = [("cnes-a", "ERROR"), ("cnes-a", "other"), ("other", "ERROR")];
+    let routes = routes.map(|(tenants, statuses)| route(when(tenants, statuses), &[0], false));
+    assert_eq!(plan(routes.into(), Unrouted::Drop).matched, [0]);
 }

@@ -33,7 +33,7 @@ pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<
     if let (Some(rules), Some(routes)) = (rules, &raw.routes) {
         unused_sinks(raw, reader);
         let overlap = Overlap::of(&families(raw));
-        let weights: Vec<usize> = rules.routes.iter().map(|route| overlap::weight(&route.when)).collect();
+        let weights: Vec<usize> = rules.routes().iter().map(|route| overlap::weight(&route.when)).collect();
         let mut steps = Steps { weights, left: MAX_STEPS };
         hidden_routes(&routes.value.0, rules, reader, &mut steps);
         steps.left = MAX_STEPS;
@@ -211,13 +211,13 @@ fn unused_sinks(raw: &raw::Root, reader: &mut Reader<'_>) {
 /// Routes whose events all stop at an earlier one.
 fn hidden_routes(raw: &[At<raw::Route>], rules: &Rules, reader: &mut Reader<'_>, steps: &mut Steps) {
     let finals: Vec<usize> =
-        (0..rules.routes.len()).filter(|&at| rules.routes.get(at).is_some_and(|route| route.is_final)).collect();
-    for (at, (route, raw)) in rules.routes.iter().zip(raw).enumerate() {
+        (0..rules.routes().len()).filter(|&at| rules.routes().get(at).is_some_and(|route| route.is_final)).collect();
+    for (at, (route, raw)) in rules.routes().iter().zip(raw).enumerate() {
         for stop in finals.iter().copied().take_while(|&stop| stop < at) {
             if !steps.spend(at, stop) {
                 return;
             }
-            let Some(earlier) = rules.routes.get(stop) else { continue };
+            let Some(earlier) = rules.routes().get(stop) else { continue };
             if overlap::implies(&route.when, &earlier.when) {
                 let message = format!("no event reaches this route: all that it matches stop at `{}`", earlier.name);
                 reader.report(
@@ -239,7 +239,7 @@ fn sinks_of_several(
     steps: &mut Steps,
 ) {
     let mut naming: Vec<Vec<usize>> = Vec::new();
-    for (at, route) in rules.routes.iter().enumerate() {
+    for (at, route) in rules.routes().iter().enumerate() {
         for sink in &route.to {
             if naming.len() <= sink.0 {
                 naming.resize(sink.0 + 1, Vec::new());
@@ -249,7 +249,7 @@ fn sinks_of_several(
                 if !steps.spend(at, place) {
                     return;
                 }
-                let Some(other) = rules.routes.get(place).filter(|other| !other.is_final) else { continue };
+                let Some(other) = rules.routes().get(place).filter(|other| !other.is_final) else { continue };
                 if !overlap.disjoint(&route.when, &other.when) {
                     let place = raw.get(at).and_then(|raw| raw.value.to.as_ref());
                     if let Some(place) = place {

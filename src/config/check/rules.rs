@@ -18,7 +18,7 @@ pub(super) fn rules(raw: &raw::Root, reader: &mut Reader<'_>) -> Option<Rules> {
     let sinks = Sinks::of(raw);
     let routes = raw.routes.as_ref().map(|routes| self::routes(routes, &sinks, reader));
     let unrouted = raw.unrouted.as_ref().map(|unrouted| self::unrouted(unrouted, &sinks, reader));
-    Some(Rules { routes: routes??, unrouted: unrouted?? })
+    Some(Rules::new(routes??, unrouted??))
 }
 
 /// The sinks that routes can name.

@@ -81,7 +81,7 @@ fn a_value_can_be_used_twice() {
     );
     let (config, warnings) = parse(&text, Strictness::Run, &[]).unwrap();
     assert_eq!(warnings.to_string(), "");
-    assert_eq!(config.rules.routes[1].when.not[0].fields, config.rules.routes[0].when.fields);
+    assert_eq!(config.rules.routes()[1].when.not[0].fields, config.rules.routes()[0].when.fields);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn ten_thousand_routes_load() {
         writeln!(all, "- {{ name: r{tenant}, when: {{ tenant: t{tenant} }}, to: [a, b] }}").unwrap();
     }
     let (config, warnings) = parse(&routes(&all), Strictness::Run, &[]).unwrap();
-    assert_eq!(config.rules.routes.len(), 10_000);
+    assert_eq!(config.rules.routes().len(), 10_000);
     assert_eq!(warnings.to_string(), "");
 }
 

@@ -16,7 +16,7 @@ fn the_example_is_right() {
     let (config, warnings) = Config::load(&path, &options(Strictness::Run, &[])).unwrap();
     assert_eq!(warnings.to_string(), "");
     assert_eq!(config.name, "urn:example:institute");
-    assert_eq!((config.sources.len(), config.sinks.len(), config.rules.routes.len()), (1, 4, 3));
+    assert_eq!((config.sources.len(), config.sinks.len(), config.rules.routes().len()), (1, 4, 3));
 }
 
 #[test]
@@ -177,7 +177,7 @@ admin: { listen: none }
     assert_eq!(amqp.routing_key.fixed(), Some(""));
     let SinkKind::File(file) = &config.sinks[2].kind else { panic!() };
     assert_eq!((file.dir.as_path(), file.path.source()), (Path::new("/data"), "a/{{ tenant }}.ndjson"));
-    assert_eq!(config.rules.unrouted, Unrouted::Sinks((0..4).map(SinkIndex).collect()));
+    assert_eq!(*config.rules.unrouted(), Unrouted::Sinks((0..4).map(SinkIndex).collect()));
     assert_eq!(config.admin.listen, None);
 }
 
@@ -190,7 +190,7 @@ fn everything_about_routes() {
   final: true
 - { name: nobody, when: { tenant: c }, to: [] }",
     ));
-    let route = &config.rules.routes[0];
+    let route = &config.rules.routes()[0];
     assert_eq!((route.name.as_str(), route.is_final), ("one", true));
     assert_eq!(route.to, [SinkIndex(1), SinkIndex(0)]);
     let fields: Vec<_> = route.when.fields.iter().map(|(field, globs)| (*field, globs.len())).collect();
@@ -208,8 +208,8 @@ fn everything_about_routes() {
         ]
     );
     assert_eq!((route.when.not.len(), route.when.not[1].not.len()), (2, 1));
-    assert_eq!(config.rules.unrouted, Unrouted::Drop);
-    assert!(config.rules.routes[1].to.is_empty());
+    assert_eq!(*config.rules.unrouted(), Unrouted::Drop);
+    assert!(config.rules.routes()[1].to.is_empty());
 }
 
 #[test]
