@@ -12,6 +12,7 @@
 
 mod budget;
 mod change;
+mod command;
 mod damage;
 mod database;
 mod delivery;
@@ -56,10 +57,11 @@ use crate::source::Receipt;
 
 use budget::Budget;
 use change::{Before, Change};
+use command::Command;
 use purge::Purge;
 use store::{DeliveryRow, Remembered};
 use tally::{Tallied, Tallies};
-use writer::{Command, Writer};
+use writer::Writer;
 
 /// How often [`Spool::open_when_free`] looks whether the other relay has gone.
 const LOCK_RETRY: Duration = Duration::from_secs(1);
@@ -308,8 +310,12 @@ impl Spool {
     }
 
     fn ask(&self, command: Command) {
+        let can_wait = command.is_new_row();
         // A writer that is gone drops it, and with it what it holds: messages stay unacknowledged, and `problem` says so.
         let _ = self.to.send(command);
+        if !can_wait {
+            self.writer.thread().unpark();
+        }
     }
 
     /// Deletes these dead letters, or these orphans; says how many there were. What couldn't be done is a sentence.
@@ -348,10 +354,9 @@ impl Spool {
     pub async fn close(&self, grace: Duration) {
         let (done, closed) = oneshot::channel();
         let until = Instant::now() + grace;
-        if self.to.send(Command::Close { until, done }).is_ok() {
-            // The other end is dropped only when the writer has ended, which is what we wait for.
-            let _ = closed.await;
-        }
+        self.ask(Command::Close { until, done });
+        // The other end is dropped only when the writer has ended, which is what we wait for.
+        let _ = closed.await;
     }
 }
 

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::change::{Before, Change, Held};
+use super::command::Command;
 use super::database::{Database, SpoolError};
 use super::delivery::{Millis, News, RowId};
 use super::letter::LetterRow;
 use super::lock::Lock;
 use super::purge::{self, Purge, Scope};
 use super::store::{DeliveryRow, Store};
-use super::{CLOSED, DeadLetter, Shared, damage, disk};
+use super::{CLOSED, Shared, damage, disk};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::rules::SinkName;
 
@@ -37,23 +38,6 @@ const PURGE_EVERY: Duration = Duration::from_hours(1);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the writer goes on when nobody can ask it to close any more.
 const LAST_GRACE: Duration = Duration::from_secs(5);
-
-/// What the writer is asked.
-#[derive(Debug)]
-pub(super) enum Command {
-    /// A dead letter, in place of what was kept before.
-    Bury(Box<DeadLetter>, Before),
-    /// Any other change; a delivery that is still attempted is not to be given out.
-    Change {
-        change: Change,
-        claim: Option<RowId>,
-    },
-    Purge(Purge),
-    Close {
-        until: Instant,
-        done: oneshot::Sender<()>,
-    },
-}
 
 /// The state of the thread.
 pub(super) struct Writer {
@@ -178,7 +162,8 @@ impl Writer {
                 break;
             }
             if self.may_gather() {
-                self.wait(self.committed + BETWEEN_COMMITS);
+                // Whoever asks for more than a new row unparks us: waking up for each row would cost more than writing it.
+                std::thread::park_timeout((self.committed + BETWEEN_COMMITS).saturating_duration_since(Instant::now()));
                 continue;
             }
             match self.work() {
