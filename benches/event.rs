@@ -42,8 +42,7 @@ fn reading() -> Reading {
 /// One route a tenant, that of the message in the middle.
 fn rules(count: usize) -> Rules {
     let route = |number: usize| {
-        let distance = number.abs_diff(count / 2);
-        let tenant = vec![Glob::new(&format!("tenant-{distance}{}", if number < count / 2 { "-before" } else { "" }))];
+        let tenant = vec![Glob::new(&format!("tenant-{}", (number + count - count / 2) % count))];
         let when = Condition { fields: vec![(Field::Tenant, tenant)], not: Vec::new() };
         Route { name: RouteName::new(&format!("route-{number}")), when, to: vec![SinkIndex(0)], is_final: false }
     };

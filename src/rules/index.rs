@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Condition, Field, Route};
+use super::{Condition, Field, Glob, Route};
 use crate::event::Event;
 
 /// One route has at most so many pairs of tenant and status of its own here; one that names more has its statuses looked at.
@@ -80,8 +80,7 @@ impl Statuses {
 /// The texts that a condition wants that field to be one of, without them from then on; none where it has a wildcard for it,
 /// nothing at all, or more than that.
 fn take_literals(condition: &mut Condition, field: Field, most: usize) -> Option<HashSet<String>> {
-    let place =
-        condition.fields.iter().position(|(of, globs)| *of == field && globs.iter().all(super::Glob::is_literal))?;
+    let place = condition.fields.iter().position(|(of, globs)| *of == field && globs.iter().all(Glob::is_literal))?;
     let literals: HashSet<String> =
         condition.fields.get(place)?.1.iter().map(|glob| glob.as_str().to_owned()).collect();
     if literals.len() > most {

@@ -169,11 +169,6 @@ impl Change {
         }
     }
 
-    /// A row of a message that was just received: nobody waits for it but its source.
-    pub(super) fn is_new_row(&self) -> bool {
-        matches!(self, Self::Deliver(..) | Self::Letter { before: Before::Message(_), .. })
-    }
-
     /// The sinks whose deliveries it changes.
     pub(super) fn sinks(&self) -> impl Iterator<Item = &SinkName> {
         let (one, other) = match self {

@@ -27,12 +27,8 @@ pub(super) enum Command {
 }
 
 impl Command {
-    /// Whether it is nothing but a row of a message that was just received: it can wait for others to come.
+    /// Nothing but a row of a message that was just received: nobody waits for it but its source, and it can wait for others.
     pub(super) fn is_new_row(&self) -> bool {
-        match self {
-            Self::Bury(_, before) => matches!(before, Before::Message(_)),
-            Self::Change { change, .. } => change.is_new_row(),
-            Self::Purge(_) | Self::Close { .. } => false,
-        }
+        matches!(self, Self::Bury(_, Before::Message(_)) | Self::Change { change: Change::Deliver(..), .. })
     }
 }

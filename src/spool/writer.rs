@@ -414,20 +414,21 @@ impl Writer {
     }
 
     fn take(&mut self, command: Command) {
+        let can_wait = command.is_new_row();
         match command {
             Command::Bury(letter, before) => {
                 let row = LetterRow::new(self.next_letter, *letter, matches!(before, Before::Message(_)));
                 self.next_letter = self.next_letter.saturating_add(1);
                 let copy = self.copy_of(&row);
                 let change = Change::Letter { row: Box::new(row), copy, before };
-                self.is_urgent |= !change.is_new_row();
+                self.is_urgent |= !can_wait;
                 self.queue.push_back(change);
             }
             Command::Change { change, claim } => {
                 if let (Some(id), Some(sink)) = (claim, change.sinks().next()) {
                     self.held.claim(sink, id);
                 }
-                self.is_urgent |= !change.is_new_row();
+                self.is_urgent |= !can_wait;
                 self.queue.push_back(change);
             }
             Command::Purge(purge) => self.purges.push_back(purge),

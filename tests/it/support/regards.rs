@@ -57,14 +57,17 @@ impl Regards {
         arguments.insert("x-max-priority".into(), AMQPValue::LongInt(255));
         arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("regards.DLX".into()));
         arguments.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(DEAD_LETTER_QUEUE.into()));
-        self.vhost.queue(&self.queue, arguments).await;
-        self.vhost.bind(&self.queue, EXCHANGE, "").await;
+        self.create_queue_with(arguments).await;
     }
 
     /// Makes the partner's queue anew without priorities: with 255 of them, each message costs a broker many times as much.
     pub async fn use_cheap_queue(&self) {
         self.vhost.delete_queue(&self.queue).await;
-        self.vhost.queue(&self.queue, FieldTable::default()).await;
+        self.create_queue_with(FieldTable::default()).await;
+    }
+
+    async fn create_queue_with(&self, arguments: FieldTable) {
+        self.vhost.queue(&self.queue, arguments).await;
         self.vhost.bind(&self.queue, EXCHANGE, "").await;
     }
 
