@@ -82,6 +82,8 @@ fn sources(to: &mut Exposition, stats: &Counted) {
 fn routes(to: &mut Exposition, stats: &Stats, now: &Counted) {
     let routes = now.routes.iter().map(|route| (vec![("route", route.name().as_str())], route.events()));
     to.family("route_events_total", Kind::Counter, "Events that the route took", routes);
+    let failed = now.routes.iter().map(|route| (vec![("route", route.name().as_str())], route.errors()));
+    to.family("route_errors_total", Kind::Counter, "Events that the route's `if:` could not be evaluated for", failed);
     let unrouted = [(vec![], stats.unrouted())];
     to.family("unrouted_events_total", Kind::Counter, "Events that no route took", unrouted);
 }

@@ -22,7 +22,7 @@ const KIND: &str = "fr.cnes.regards.lta.submission.response";
 
 fn config(data_dir: PathBuf) -> Config {
     let tenants = ["esa", "cnes-*"].map(Glob::new).to_vec();
-    let when = Condition { fields: vec![(Field::Tenant, tenants)], not: Vec::new() };
+    let when = Condition { fields: vec![(Field::Tenant, tenants)], ..Condition::default() };
     let name = RouteName::new("everything");
     Config {
         name: "urn:test".to_owned(),
@@ -223,6 +223,7 @@ async fn every_configured_label_is_there_at_zero() {
         r#"events_total{source="regards",type="fr.cnes.regards.lta.submission.response",tenant="esa",status="GRANTED"} 0"#,
         r#"events_total{source="regards",type="fr.cnes.regards.lta.submission.response",tenant="_other",status="ERROR"} 0"#,
         r#"route_events_total{route="everything"} 0"#,
+        r#"route_errors_total{route="everything"} 0"#,
         "unrouted_events_total 0",
         r#"deliveries_total{sink="screen",result="delivered"} 0"#,
         r#"deliveries_total{sink="screen",result="gave_up"} 0"#,

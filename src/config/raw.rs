@@ -338,8 +338,8 @@ mapping! {
         correlationId: OneOrMany<Text>,
         /// None of these may match
         not: OneOrMany<When>,
-        /// Comes later
-        r#if: Later = skip,
+        /// CEL over the event: what has to be true of it, too
+        r#if: Text,
     }
 }
 

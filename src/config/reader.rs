@@ -224,14 +224,25 @@ impl Reader<'_> {
         self.report(diagnostic.help(format!("set it, or give it a default: `${{{name}:-default}}`")));
     }
 
+    /// The place of a word within a template; of all of it where it isn't found.
+    pub fn word_in_template(&self, span: Span, word: &str) -> Span {
+        let written = self.text.get(span.start..span.end).unwrap_or_default();
+        let text = written.find('{').unwrap_or_default();
+        let found = self.word_in(Span::new(span.start + text, span.end), word);
+        if found.end == span.end { span } else { found }
+    }
+
     /// The place of a word within a value; of all of it where it isn't found.
     pub fn word_in(&self, span: Span, word: &str) -> Span {
         let written = self.text.get(span.start..span.end).unwrap_or_default();
+        if word.is_empty() {
+            return span;
+        }
         let inside = |c: char| c.is_alphanumeric() || c == '_';
         let found = written.match_indices(word).map(|(at, _)| at).find(|at| {
             let (before, rest) = written.split_at(*at);
             let after = rest.strip_prefix(word).unwrap_or_default();
-            before.contains('{') && !before.ends_with(inside) && !after.starts_with(inside)
+            !before.ends_with(inside) && !after.starts_with(inside)
         });
         found.map_or(span, |at| Span::new(span.start + at, span.start + at + word.len()))
     }

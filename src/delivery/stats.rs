@@ -9,8 +9,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::SetOnce;
 
+use super::Throttle;
 use crate::config::{Config, SinkConfig, SourceConfig};
-use crate::event::SourceName;
+use crate::event::{ExpressionError, SourceName};
 use crate::rules::{Condition, Field, Route, RouteName, SinkName};
 use crate::source::SourceStats;
 use crate::spool::Spool;
@@ -76,6 +77,15 @@ impl Counted {
     pub fn count_route(&self, route: usize) {
         if let Some(route) = self.routes.get(route) {
             route.events.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The `if:` of the route at that place could not be evaluated for an event.
+    pub fn count_route_error(&self, route: usize, error: &ExpressionError) {
+        let Some(route) = self.routes.get(route) else { return };
+        route.errors.fetch_add(1, Ordering::Relaxed);
+        if let Some(left_out) = route.notices.pass() {
+            tracing::warn!(route = %route.name, %error, left_out, "the `if:` of a route could not be evaluated: it doesn't match");
         }
     }
 }
@@ -320,11 +330,13 @@ impl SinkStats {
 pub struct RouteStats {
     name: RouteName,
     events: AtomicU64,
+    errors: AtomicU64,
+    notices: Throttle,
 }
 
 impl RouteStats {
     fn new(name: RouteName) -> Self {
-        Self { name, events: AtomicU64::new(0) }
+        Self { name, events: AtomicU64::new(0), errors: AtomicU64::new(0), notices: Throttle::default() }
     }
 
     /// Which route.
@@ -337,6 +349,12 @@ impl RouteStats {
     #[must_use]
     pub fn events(&self) -> u64 {
         self.events.load(Ordering::Relaxed)
+    }
+
+    /// How many its `if:` could not be evaluated for.
+    #[must_use]
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
     }
 }
 

@@ -7,7 +7,10 @@
 
 mod date;
 mod dead_letter;
+mod expression;
 mod family;
+#[cfg(test)]
+mod fixtures;
 mod format;
 mod identity;
 mod json;
@@ -21,8 +24,10 @@ mod serialize;
 mod template;
 #[cfg(test)]
 mod tests;
+mod vocabulary;
 
 pub use dead_letter::{DEAD_LETTER, Death, HOPS, OUR_HEADERS};
+pub use expression::{Checked, Expression, ExpressionError, Finding};
 pub use family::{FAMILIES, Family, Slot};
 pub use format::{Carrier, Encoded, Format};
 pub use identity::NAMESPACE;
@@ -31,7 +36,8 @@ pub use name::SourceName;
 pub(crate) use name::name;
 pub use properties::SampleError;
 pub use reason::{Invalid, Reason};
-pub use template::{Scope, Template, TemplateError, Vocabulary};
+pub use template::{Template, TemplateError};
+pub use vocabulary::{Scope, Vocabulary};
 
 use std::collections::BTreeMap;
 use std::fmt;

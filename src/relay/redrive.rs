@@ -106,6 +106,9 @@ fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting
         return Ok(vec![of(named(name, format!("sink {name} is gone: name another with `--to`"))?, route)]);
     }
     let plan = config.rules.plan(&event, &letter.message);
+    if let Some(error) = plan.rule_error(&config.rules) {
+        return Err(error);
+    }
     if plan.unrouted && *config.rules.unrouted() == Unrouted::DeadLetter {
         return Err("no route takes it".to_owned());
     }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::delivery::{Counted, Delivery, Inlet, Kept, Received, Stats, Throttle};
 use crate::event::{Event, Message, Reading, Reason, SourceName};
-use crate::rules::{Rules, Unrouted};
+use crate::rules::{Plan, Rules, Unrouted};
 use crate::source::{Intake, Receipt};
 use crate::spool::{DeadLetter, Spool};
 
@@ -71,14 +71,16 @@ impl Intake for Router {
         for route in &plan.matched {
             counted.count_route(*route);
         }
+        for (route, error) in &plan.failed {
+            counted.count_route_error(*route, error);
+        }
         if plan.unrouted {
             self.stats.count_unrouted();
-            if *rules.unrouted() == Unrouted::DeadLetter {
-                let detail = "no route matches, and `unrouted:` is dead_letter".to_owned();
-                self.notice(&message.source, Reason::Unrouted, &detail);
-                self.spool.store(DeadLetter::of_event(&event, Arc::new(message), Reason::Unrouted, detail), receipt);
-                return;
-            }
+        }
+        if let Some((reason, detail)) = why_dead(&plan, rules) {
+            self.notice(&message.source, reason, &detail);
+            self.spool.store(DeadLetter::of_event(&event, Arc::new(message), reason, detail), receipt);
+            return;
         }
         let received = Arc::new(Received { event, message: Arc::new(message) });
         for (sink, route) in &plan.deliveries {
@@ -91,4 +93,13 @@ impl Intake for Router {
         }
         receipt.settle();
     }
+}
+
+/// Why an event that goes nowhere is a dead letter, if it is one.
+fn why_dead(plan: &Plan, rules: &Rules) -> Option<(Reason, String)> {
+    if let Some(detail) = plan.rule_error(rules) {
+        return Some((Reason::RuleError, detail));
+    }
+    let is_dead = plan.unrouted && *rules.unrouted() == Unrouted::DeadLetter;
+    is_dead.then(|| (Reason::Unrouted, "no route matches, and `unrouted:` is dead_letter".to_owned()))
 }

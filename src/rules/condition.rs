@@ -1,7 +1,7 @@
 //! When a route matches.
 
 use super::Glob;
-use crate::event::Event;
+use crate::event::{Event, Expression, ExpressionError, Scope};
 
 /// All that is given must match; nothing given matches everything.
 #[derive(Debug, Clone, Default)]
@@ -10,6 +10,8 @@ pub struct Condition {
     pub fields: Vec<(Field, Vec<Glob>)>,
     /// None of these blocks may match.
     pub not: Vec<Condition>,
+    /// `if:`, which has to be true.
+    pub expression: Option<Expression>,
 }
 
 /// The fields that a condition can look at.
@@ -27,13 +29,22 @@ pub enum Field {
 }
 
 impl Condition {
-    /// Whether that event is meant. Blocks in blocks are as deep as the file that was parsed into them.
-    #[must_use]
-    pub fn matches(&self, event: &Event) -> bool {
-        self.fields
-            .iter()
-            .all(|(field, globs)| field.of(event).is_some_and(|value| globs.iter().any(|glob| glob.matches(value))))
-            && !self.not.iter().any(|block| block.matches(event))
+    /// Whether that event is meant; its `if:` is evaluated where all else matches. Blocks in blocks are as deep as the file
+    /// that was parsed into them.
+    pub fn matches(&self, scope: Scope<'_>) -> Result<bool, ExpressionError> {
+        let event = scope.event;
+        let is_one = |(field, globs): &(Field, Vec<Glob>)| {
+            field.of(event).is_some_and(|value| globs.iter().any(|glob| glob.matches(value)))
+        };
+        if !self.fields.iter().all(is_one) {
+            return Ok(false);
+        }
+        for block in &self.not {
+            if block.matches(scope)? {
+                return Ok(false);
+            }
+        }
+        self.expression.as_ref().map_or(Ok(true), |expression| expression.holds(scope))
     }
 }
 

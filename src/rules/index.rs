@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Condition, Field, Glob, Route};
-use crate::event::Event;
+use crate::event::{ExpressionError, Scope};
 
 /// One route has at most so many pairs of tenant and status of its own here; one that names more has its statuses looked at.
 const MAX_PAIRS: usize = 4096;
@@ -46,8 +46,9 @@ impl Index {
         index
     }
 
-    /// The places of all routes that match, in the order of the file.
-    pub(super) fn matching(&self, event: &Event) -> impl Iterator<Item = usize> {
+    /// The places of all routes that match, or for which that can't be said, in the order of the file.
+    pub(super) fn matching(&self, scope: Scope<'_>) -> impl Iterator<Item = (usize, Result<(), ExpressionError>)> {
+        let event = scope.event;
         let [mut first, mut second] = self.of_any.lists(event.status);
         let [mut third, mut fourth] =
             self.of_tenant.get(&*event.tenant).map_or([&[][..]; 2], |of| of.lists(event.status));
@@ -56,7 +57,10 @@ impl Index {
             let list = lists.into_iter().filter(|list| !list.is_empty()).min_by_key(|list| list.first().copied())?;
             list.split_off_first().copied()
         });
-        candidates.filter(|place| self.rest.get(*place).is_some_and(|rest| rest.matches(event)))
+        candidates.filter_map(move |place| match self.rest.get(place)?.matches(scope) {
+            Ok(matches) => matches.then_some((place, Ok(()))),
+            Err(error) => Some((place, Err(error))),
+        })
     }
 }
 

@@ -13,7 +13,7 @@ pub use condition::{Condition, Field};
 pub use glob::Glob;
 pub use names::{RouteName, SinkIndex, SinkName};
 
-use crate::event::{Event, Message};
+use crate::event::{Event, ExpressionError, Message, Scope};
 use index::Index;
 
 /// All routes of a configuration, from the top.
@@ -49,13 +49,15 @@ pub enum Unrouted {
 }
 
 /// Where one event goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Every route that matched, by its place in [`Rules::routes`].
     pub matched: Vec<usize>,
     /// Each sink once, by the first route that names it; `None`: `unrouted:` names it.
     pub deliveries: Vec<(SinkIndex, Option<usize>)>,
-    /// No route matched.
+    /// Routes whose `if:` could not be evaluated, and why: they didn't match.
+    pub failed: Vec<(usize, ExpressionError)>,
+    /// No route matched, and none failed.
     pub unrouted: bool,
 }
 
@@ -81,9 +83,13 @@ impl Rules {
 
     /// Where that event goes: to the sinks of every route that matches, from the top, until a final one.
     #[must_use]
-    pub fn plan(&self, event: &Event, _message: &Message) -> Plan {
-        let mut plan = Plan { matched: Vec::new(), deliveries: Vec::new(), unrouted: false };
-        for place in self.index.matching(event) {
+    pub fn plan(&self, event: &Event, message: &Message) -> Plan {
+        let mut plan = Plan::default();
+        for (place, matches) in self.index.matching(Scope { event, message }) {
+            if let Err(error) = matches {
+                plan.failed.push((place, error));
+                continue;
+            }
             let Some(route) = self.routes.get(place) else { continue };
             plan.matched.push(place);
             plan.add(&route.to, Some(place));
@@ -91,7 +97,7 @@ impl Rules {
                 break;
             }
         }
-        if plan.matched.is_empty() {
+        if plan.matched.is_empty() && plan.failed.is_empty() {
             plan.unrouted = true;
             if let Unrouted::Sinks(sinks) = &self.unrouted {
                 plan.add(sinks, None);
@@ -102,6 +108,13 @@ impl Rules {
 }
 
 impl Plan {
+    /// Why the event can't be routed at all: a route's `if:` could not be evaluated, and no other route took it.
+    #[must_use]
+    pub fn rule_error(&self, rules: &Rules) -> Option<String> {
+        let (place, error) = self.failed.first().filter(|_| self.matched.is_empty())?;
+        Some(format!("`if:` of the route {}: {error}", rules.routes.get(*place)?.name))
+    }
+
     fn add(&mut self, sinks: &[SinkIndex], route: Option<usize>) {
         for sink in sinks {
             if !self.deliveries.iter().any(|(known, _)| known == sink) {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{Outcome, Properties, SourceName};
+use crate::event::{Expression, Outcome, Properties, SourceName};
 
 fn event() -> Event {
     Event {
@@ -32,7 +32,8 @@ fn message() -> Message {
 
 fn when(fields: &[(Field, &[&str])]) -> Condition {
     let globs = |patterns: &[&str]| patterns.iter().map(|pattern| Glob::new(pattern)).collect();
-    Condition { fields: fields.iter().map(|(field, patterns)| (*field, globs(patterns))).collect(), not: Vec::new() }
+    let fields = fields.iter().map(|(field, patterns)| (*field, globs(patterns))).collect();
+    Condition { fields, ..Condition::default() }
 }
 
 fn not(mut condition: Condition, blocks: Vec<Condition>) -> Condition {
@@ -41,7 +42,7 @@ fn not(mut condition: Condition, blocks: Vec<Condition>) -> Condition {
 }
 
 fn matches(condition: &Condition) -> bool {
-    condition.matches(&event())
+    condition.matches(Scope { event: &event(), message: &message() }).unwrap()
 }
 
 #[test]
@@ -130,14 +131,14 @@ fn a_final_route_ends_the_search_only_when_it_matches() {
 #[test]
 fn a_route_to_nowhere_drops_on_purpose() {
     let plan = plan(vec![route(Condition::default(), &[], false)], Unrouted::Sinks(vec![SinkIndex(0)]));
-    assert_eq!(plan, Plan { matched: vec![0], deliveries: vec![], unrouted: false });
+    assert_eq!(plan, Plan { matched: vec![0], ..Plan::default() });
 }
 
 #[test]
 fn what_no_route_takes_is_unrouted() {
     for unrouted in [Unrouted::Drop, Unrouted::DeadLetter] {
         let plan = plan(vec![route(no(), &[0], false)], unrouted);
-        assert_eq!(plan, Plan { matched: vec![], deliveries: vec![], unrouted: true });
+        assert_eq!(plan, Plan { unrouted: true, ..Plan::default() });
     }
     let plan = plan(vec![], Unrouted::Sinks(vec![SinkIndex(1), SinkIndex(1), SinkIndex(0)]));
     assert_eq!(plan.deliveries, [(SinkIndex(1), None), (SinkIndex(0), None)]);
@@ -145,17 +146,21 @@ fn what_no_route_takes_is_unrouted() {
 }
 
 /// What a plan is, without an index: every route is looked at.
-fn by_definition(routes: &[Route], event: &Event) -> Vec<usize> {
-    let mut matched = Vec::new();
+fn by_definition(routes: &[Route], event: &Event) -> (Vec<usize>, Vec<usize>) {
+    let (mut matched, mut failed) = (Vec::new(), Vec::new());
     for (place, route) in routes.iter().enumerate() {
-        if route.when.matches(event) {
-            matched.push(place);
-            if route.is_final {
-                break;
+        match route.when.matches(Scope { event, message: &message() }) {
+            Ok(true) => {
+                matched.push(place);
+                if route.is_final {
+                    break;
+                }
             }
+            Ok(false) => {}
+            Err(_) => failed.push(place),
         }
     }
-    matched
+    (matched, failed)
 }
 
 /// Conditions on the fields that the index knows, and on one that it doesn't: without a field, with none, literals, and globs.
@@ -168,12 +173,15 @@ fn any_condition() -> impl Strategy<Value = Condition> {
     let products = globs(&["p-1", "p-2", "p-?"]);
     let block = (tenants.clone(), statuses.clone())
         .prop_map(|(tenants, statuses)| condition_of(&[(Field::Tenant, tenants), (Field::Status, statuses)]));
-    (tenants, statuses, products, proptest::option::weighted(0.2, block)).prop_map(
-        |(tenants, statuses, products, block)| {
-            let fields = [(Field::Status, statuses), (Field::ProductId, products), (Field::Tenant, tenants)];
-            not(condition_of(&fields), block.into_iter().collect())
-        },
-    )
+    // For some events the first is true, and for all the second fails: `session` is null.
+    let expressions = proptest::sample::select(&["tenant.endsWith('-a')", "session.size() == 1"][..]);
+    let rest = (proptest::option::weighted(0.2, block), proptest::option::weighted(0.2, expressions));
+    (tenants, statuses, products, rest).prop_map(|(tenants, statuses, products, (block, expression))| {
+        let fields = [(Field::Status, statuses), (Field::ProductId, products), (Field::Tenant, tenants)];
+        let mut condition = not(condition_of(&fields), block.into_iter().collect());
+        condition.expression = expression.map(self::expression);
+        condition
+    })
 }
 
 fn condition_of(fields: &[(Field, Option<Vec<&str>>)]) -> Condition {
@@ -192,8 +200,35 @@ proptest! {
         let routes: Vec<Route> = routes.into_iter().map(|(when, is_final)| route(when, &[0], is_final)).collect();
         let expected = by_definition(&routes, &event);
         let plan = Rules::new(routes, Unrouted::Drop).plan(&event, &message());
-        prop_assert_eq!(plan.matched, expected);
+        let failed = plan.failed.into_iter().map(|(place, _)| place).collect();
+        prop_assert_eq!((plan.matched, failed), expected);
     }
+}
+
+fn expression(source: &str) -> Expression {
+    Expression::condition(source).expect("a condition").expression
+}
+
+#[test]
+fn a_route_that_fails_does_not_match_and_only_without_another_the_event_is_in_error() {
+    let fails = || Condition { expression: Some(expression("session.size() == 1")), ..when(&[]) };
+    let failing = |is_final| route(fails(), &[0], is_final);
+    let rules = |routes| Rules::new(routes, Unrouted::Sinks(vec![SinkIndex(9)]));
+    let error = |rules: &Rules| {
+        let plan = rules.plan(&event(), &message());
+        assert!(!plan.unrouted, "it isn't for `unrouted:`");
+        (plan.deliveries.clone(), plan.rule_error(rules))
+    };
+    let (deliveries, why) = error(&rules(vec![failing(true)]));
+    assert_eq!(deliveries, []);
+    assert!(why.unwrap().starts_with("`if:` of the route "));
+    let other = route(Condition::default(), &[1], false);
+    assert_eq!(error(&rules(vec![failing(true), other])), (vec![(SinkIndex(1), Some(1))], None), "final or not");
+    let elsewhere = route(Condition { fields: when(&[(Field::Tenant, &["esa"])]).fields, ..fails() }, &[0], false);
+    let plan = rules(vec![elsewhere]).plan(&event(), &message());
+    assert!(plan.unrouted && plan.failed.is_empty(), "where something else doesn't match, it is never evaluated");
+    let not = route(not(Condition::default(), vec![fails()]), &[0], false);
+    assert!(error(&rules(vec![not])).1.is_some(), "not even within `not:` is an error a yes");
 }
 
 #[test]
@@ -201,7 +236,7 @@ fn a_route_of_many_tenants_and_statuses_is_found_by_each() {
     let many = |stem: &str| (0..1_000).map(|n| Glob::new(&format!("{stem}-{n}"))).chain([Glob::new(stem)]).collect();
     let when = |tenants, statuses| Condition {
         fields: vec![(Field::Tenant, many(tenants)), (Field::Status, many(statuses))],
-        not: Vec::new(),
+        ..Condition::default()
     };
     let routes = [("cnes-a", "ERROR"), ("cnes-a", "other"), ("other", "ERROR")];
     let routes = routes.map(|(tenants, statuses)| route(when(tenants, statuses), &[0], false));

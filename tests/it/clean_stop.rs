@@ -55,11 +55,7 @@ async fn sigterm_in_full_flight_loses_and_repeats_nothing() {
     receiver.wait_for_accepted(published.len()).await;
     topic.wait_for(published.len()).await;
     products.wait_for(published.len()).await;
-    until("every event in the file", async || match lines_of(home.data("archive.ndjson")).len() {
-        seen if seen >= published.len() => Ok(()),
-        seen => Err(seen.to_string()),
-    })
-    .await;
+    home.wait_for_lines("archive.ndjson", published.len()).await;
     relay.stop().await;
 
     let in_kafka: Vec<Value> = topic.all().await.iter().map(Record::json).collect();

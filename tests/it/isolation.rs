@@ -7,7 +7,6 @@ use lapin::ExchangeKind;
 use lapin::types::FieldTable;
 use serde_json::Value;
 
-use crate::support::files::lines_of;
 use crate::support::rabbit::AmqpMessage;
 use crate::support::response::lives;
 use crate::support::webhook::Posted;
@@ -256,11 +255,7 @@ unrouted: dead_letter
 
     broker.alarm().await;
     let relay = home.start_ready().await;
-    until("every event in the file", async || match lines_of(home.data("archive.ndjson")).len() {
-        all if all == published.len() => Ok(()),
-        some => Err(some.to_string()),
-    })
-    .await;
+    home.wait_for_lines("archive.ndjson", published.len()).await;
     regards.vhost.wait_until_empty(&regards.queue).await;
     assert!(collected.count() < published.len(), "the broker was to block publishers");
 

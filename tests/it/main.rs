@@ -22,6 +22,7 @@ mod operations;
 mod purge;
 mod recording;
 mod redelivery;
+mod rules;
 mod secure_connections;
 mod standing_by;
 mod support;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::response::lives;
 use crate::support::webhook::Posted;
-use crate::support::{Answer, Home, Receiver, Regards, Response, lines_of, until};
+use crate::support::{Answer, Home, Receiver, Regards, Response, lines_of};
 
 const ROUTES: &str = r#"
 version: 1
@@ -17,42 +17,28 @@ unrouted: dead_letter
 delivery: { shutdown_grace: 1s }
 "#;
 
-fn does(home: &Home, arguments: &[&str]) -> String {
-    let done = home.run(arguments);
-    assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).expect("UTF-8").trim().to_owned()
-}
-
-async fn wait_for_lines(home: &Home, file: &str, count: usize) {
-    until(&format!("{count} lines in {file}"), async || match lines_of(home.data(file)).len() {
-        seen if seen >= count => Ok(()),
-        seen => Err(seen.to_string()),
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_sink_is_paused_and_resumed_beside_a_relay_and_without_one() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
     // The first run makes the spool; what is paused without a relay is so when one starts.
-    does(&home, &["pause", "--sink", "hook"]);
+    home.does(&["pause", "--sink", "hook"]);
     let relay = home.start_ready().await;
     regards.publish_all(&lives("t", "paused", 20)).await;
-    wait_for_lines(&home, "archive.ndjson", 40).await;
+    home.wait_for_lines("archive.ndjson", 40).await;
     regards.vhost.wait_until_empty(&regards.queue).await;
     home.wait_until_waiting("hook", 40).await;
     assert_eq!(receiver.posted().len(), 0);
-    does(&home, &["resume", "--sink", "hook"]);
+    home.does(&["resume", "--sink", "hook"]);
     receiver.wait_for_accepted(40).await;
-    does(&home, &["pause", "--sink", "hook"]);
+    home.does(&["pause", "--sink", "hook"]);
     relay.wait_for_metric("sink_paused", &[("sink", "hook")], 1.0).await;
     regards.publish(&Response::new("t", "last", "GRANTED")).await;
-    wait_for_lines(&home, "archive.ndjson", 41).await;
+    home.wait_for_lines("archive.ndjson", 41).await;
     relay.stop().await;
     assert_eq!(receiver.posted().len(), 40);
-    does(&home, &["resume", "--sink", "hook"]);
+    home.does(&["resume", "--sink", "hook"]);
     let relay = home.start_ready().await;
     receiver.wait_for_accepted(41).await;
     relay.stop().await;
@@ -69,14 +55,14 @@ async fn a_source_is_paused_and_resumed() {
     let receiver = Receiver::start().await;
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
     let relay = home.start_ready().await;
-    does(&home, &["pause", "--source", "regards"]);
+    home.does(&["pause", "--source", "regards"]);
     relay.wait_until_unready(&["source regards is paused"]).await;
     regards.publish_all(&lives("t", "paused", 5)).await;
     assert_eq!(regards.vhost.left_in(&regards.queue).await, 10, "all wait in their queue");
     relay.kill();
     let relay = home.start();
     relay.wait_until_unready(&["source regards is paused"]).await;
-    does(&home, &["resume", "--source", "regards"]);
+    home.does(&["resume", "--source", "regards"]);
     relay.wait_until_ready().await;
     receiver.wait_for_accepted(10).await;
     relay.stop().await;
@@ -96,17 +82,17 @@ async fn dead_letters_are_redriven_in_order_to_where_they_are_wanted() {
     regards.publish(&unreadable).await;
     relay.wait_for_metric("dead_letters_total", &[], 11.0).await;
 
-    let rehearsed = does(&home, &["dead-letters", "redrive", "--dry-run", "--json"]);
+    let rehearsed = home.does(&["dead-letters", "redrive", "--dry-run", "--json"]);
     assert_eq!(rehearsed, r#"{"redriven":10,"sinks":{"hook":10},"left":{"it is still no event (not_json)":1}}"#);
     assert_eq!(home.dead_letters().len(), 11, "nothing was done");
     receiver.answers(|_| Answer::Status(204));
-    let done = does(&home, &["dead-letters", "redrive", "--limit", "3", "--reason", "refused", "--json"]);
+    let done = home.does(&["dead-letters", "redrive", "--limit", "3", "--reason", "refused", "--json"]);
     assert_eq!(done, r#"{"redriven":3,"sinks":{"hook":3},"left":{}}"#);
     receiver.wait_for_accepted(3).await;
     let left = home.dead_letters();
     let refused = left.iter().rev().filter(|letter| letter["reason"] == "refused");
     let oldest_first: Vec<Value> = refused.map(|letter| letter["correlationId"].clone()).collect();
-    let done = does(&home, &["dead-letters", "redrive", "--reason", "refused", "--rate", "20/s", "--json"]);
+    let done = home.does(&["dead-letters", "redrive", "--reason", "refused", "--rate", "20/s", "--json"]);
     assert_eq!(done, r#"{"redriven":7,"sinks":{"hook":7},"left":{}}"#);
     let accepted = receiver.wait_for_accepted(10).await;
     let order: Vec<Value> = accepted[3..].iter().map(|posted| posted.json()["correlationId"].clone()).collect();
@@ -121,11 +107,11 @@ async fn dead_letters_are_redriven_in_order_to_where_they_are_wanted() {
     regards.publish(&Response::new("t", "elsewhere", "GRANTED")).await;
     relay.wait_for_metric("dead_letters_total", &[("reason", "refused")], 1.0).await;
     relay.stop().await;
-    let done = does(&home, &["dead-letters", "redrive", "--to", "archive", "--reason", "refused", "--json"]);
+    let done = home.does(&["dead-letters", "redrive", "--to", "archive", "--reason", "refused", "--json"]);
     assert_eq!(done, r#"{"redriven":1,"sinks":{"archive":1},"left":{}}"#);
     assert_eq!(home.waiting("archive"), 1);
     let relay = home.start_ready().await;
-    wait_for_lines(&home, "archive.ndjson", 12).await;
+    home.wait_for_lines("archive.ndjson", 12).await;
     relay.stop().await;
 }
 
@@ -225,9 +211,9 @@ async fn orphans_are_redriven_to_another_sink_or_purged() {
         .replace("  hook: { webhook: { url: \"${HOOK}\" }, retry: { first: 100ms, max: 1s } }\n", "")
         .replace("[hook, other]", "other");
     relay.reload(&without, "success").await;
-    let redriven = does(&home, &["spool", "redrive", "--sink", "hook", "--to", "other", "--json"]);
+    let redriven = home.does(&["spool", "redrive", "--sink", "hook", "--to", "other", "--json"]);
     assert_eq!(redriven, r#"{"redriven":1200,"sinks":{"other":1200},"left":{}}"#);
-    wait_for_lines(&home, "other.ndjson", 1_200).await;
+    home.wait_for_lines("other.ndjson", 1_200).await;
     home.wait_until_waiting("other", 0).await;
     let lines = lines_of(home.data("other.ndjson"));
     for number in [0, 7, 599] {
@@ -243,8 +229,8 @@ async fn orphans_are_redriven_to_another_sink_or_purged() {
     home.wait_until_waiting("hook", 10).await;
     relay.reload(&without, "success").await;
     relay.stop().await;
-    assert_eq!(does(&home, &["spool", "purge", "--sink", "hook"]), "10 deliveries purged");
-    assert_eq!(does(&home, &["spool", "purge", "--sink", "hook", "--json"]), r#"{"purged":0}"#);
+    assert_eq!(home.does(&["spool", "purge", "--sink", "hook"]), "10 deliveries purged");
+    assert_eq!(home.does(&["spool", "purge", "--sink", "hook", "--json"]), r#"{"purged":0}"#);
     assert_eq!(home.waiting("hook"), 0);
 }
 

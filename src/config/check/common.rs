@@ -91,7 +91,9 @@ pub(super) fn address_template(reader: &mut Reader<'_>, at: &At<Text>) -> Option
     for name in template.nullable() {
         let message = format!("`{name}` can be null, and {what} has no address here");
         let default = format!("{end}; give it a default: `{{{{ {name} | default('none') }}}}`");
-        reader.report(Diagnostic::warning("nullable-address", reader.word_in(at.span, &name), message).help(default));
+        reader.report(
+            Diagnostic::warning("nullable-address", reader.word_in_template(at.span, &name), message).help(default),
+        );
     }
     Some(template)
 }

@@ -14,7 +14,7 @@ use crate::config::raw;
 use crate::config::reader::Reader;
 use crate::config::scalar::Text;
 use crate::config::words::{list, similar};
-use crate::event::{FAMILIES, Family};
+use crate::event::{Expression, FAMILIES, Family};
 use crate::rules::{Field, Glob, Rules};
 
 /// Exchanges that REGARDS publishes its responses to begin so: what is published there is taken for a response.
@@ -152,6 +152,9 @@ fn patterns(raw: &raw::Root, reader: &mut Reader<'_>) {
         routes.filter_map(|route| route.value.when.as_ref()).map(|when| &when.value).collect();
     while let Some(when) = blocks.pop() {
         blocks.extend(when.not.iter().flat_map(|not| &not.value.0).map(|block| &block.value));
+        if let Some(at) = &when.r#if {
+            compared(at, &[("status", &statuses), ("outcome", &OUTCOMES), ("type", &types)], reader);
+        }
         for (field, patterns) in fields_of(when) {
             match field {
                 Field::Outcome => possible(patterns, "outcome", &OUTCOMES, true, reader),
@@ -168,6 +171,24 @@ fn patterns(raw: &raw::Root, reader: &mut Reader<'_>) {
     }
 }
 
+/// What an `if:` compares those fields with, and they never are.
+fn compared(at: &At<Text>, fields: &[(&str, &[&str])], reader: &mut Reader<'_>) {
+    if at.value.inserted || reader.is_full() {
+        return;
+    }
+    let comparisons = Expression::condition(&at.value.text).map(|checked| checked.comparisons).unwrap_or_default();
+    for (name, text) in comparisons {
+        let Some((what, words)) =
+            fields.iter().find(|(field, words)| *field == name && !words.contains(&text.as_str()))
+        else {
+            continue;
+        };
+        let message = format!("no event has the {what} `{text}`");
+        let span = reader.word_in(at.span, &text);
+        never_matches(Diagnostic::warning("never-matches", span, message), &text, words, reader);
+    }
+}
+
 fn possible(patterns: &At<OneOrMany<Text>>, what: &str, words: &[&str], fixed: bool, reader: &mut Reader<'_>) {
     for pattern in &patterns.value.0 {
         let glob = Glob::new(&pattern.value.text);
@@ -180,11 +201,15 @@ fn possible(patterns: &At<OneOrMany<Text>>, what: &str, words: &[&str], fixed: b
         } else {
             Diagnostic::warning("never-matches", pattern.span, message)
         };
-        reader.report(match similar(&pattern.value.text, words.iter().copied()) {
-            Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
-            None => diagnostic.help(format!("there are: {}", list(words.iter().copied().take(20)))),
-        });
+        never_matches(diagnostic, &pattern.value.text, words, reader);
     }
+}
+
+fn never_matches(diagnostic: Diagnostic, text: &str, words: &[&str], reader: &mut Reader<'_>) {
+    reader.report(match similar(text, words.iter().copied()) {
+        Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
+        None => diagnostic.help(format!("there are: {}", list(words.iter().copied().take(20)))),
+    });
 }
 
 /// Sinks that no route leads to.

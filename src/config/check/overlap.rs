@@ -18,7 +18,7 @@ impl Overlap {
         Self { statuses: statuses.map(|(status, outcome)| (*status, outcome.as_str())).collect() }
     }
 
-    /// No event matches both, for certain.
+    /// No event matches both, for all that can be said: two `if:` may exclude each other.
     pub fn disjoint(&self, one: &Condition, other: &Condition) -> bool {
         let no_status = !self.statuses.iter().any(|(status, outcome)| {
             [one, other].into_iter().all(|when| {
@@ -26,6 +26,7 @@ impl Overlap {
             })
         });
         no_status
+            || (one.expression.is_some() && other.expression.is_some() && one.expression != other.expression)
             || one.fields.iter().any(|(field, globs)| {
                 patterns(other, *field)
                     .is_some_and(|others| globs.iter().all(|one| others.iter().all(|other| never_both(one, other))))
@@ -40,12 +41,14 @@ pub(super) fn implies(one: &Condition, other: &Condition) -> bool {
     other.fields.iter().all(|(field, globs)| {
         patterns(one, *field).is_some_and(|ones| ones.iter().all(|one| globs.iter().any(|other| covers(other, one))))
     }) && other.not.iter().all(|block| one.not.iter().any(|mine| implies(block, mine)))
+        && (other.expression.is_none() || other.expression == one.expression)
 }
 
 /// What comparing a condition takes: the bytes of all its patterns.
 pub(super) fn weight(when: &Condition) -> usize {
     let own: usize = when.fields.iter().flat_map(|(_, globs)| globs).map(|glob| glob.as_str().len() + 1).sum();
-    1 + own + when.not.iter().map(weight).sum::<usize>()
+    let expression = when.expression.as_ref().map_or(0, |expression| expression.source().len());
+    1 + own + expression + when.not.iter().map(weight).sum::<usize>()
 }
 
 fn patterns(when: &Condition, field: Field) -> Option<&[Glob]> {

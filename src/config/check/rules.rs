@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use super::common::{MAX_NAME, later, unknown_name};
 use crate::config::decode::{At, List, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::raw;
+use crate::config::raw::{self, When};
 use crate::config::reader::Reader;
 use crate::config::scalar::Text;
 use crate::config::yaml::Span;
+use crate::event::{Expression, Finding};
 use crate::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, Unrouted};
 
 /// A pattern is no longer than this, in bytes: the time a match takes grows with it.
@@ -128,9 +129,7 @@ fn route_name(name: &At<Text>, reader: &mut Reader<'_>) -> Option<RouteName> {
 
 fn condition(at: &At<raw::When>, reader: &mut Reader<'_>) -> Option<Condition> {
     let raw = &at.value;
-    if let Some(cel) = &raw.r#if {
-        later(reader, cel.span, "conditions in CEL (`if:`)", "`when` compares fields with `*` and `?`");
-    }
+    let expression = raw.r#if.as_ref().map(|at| expression(at, reader));
     let mut fields = Vec::new();
     for (field, patterns) in fields_of(raw) {
         if patterns.value.0.is_empty() {
@@ -146,7 +145,9 @@ fn condition(at: &At<raw::When>, reader: &mut Reader<'_>) -> Option<Condition> {
     let blocks: Vec<_> = not
         .iter()
         .map(|block| {
-            if fields_of(&block.value).next().is_none() && block.value.not.is_none() && !reader.failed_in(block.span) {
+            let When { r#if, not, .. } = &block.value;
+            let is_empty = fields_of(&block.value).next().is_none() && not.is_none() && r#if.is_none();
+            if is_empty && !reader.failed_in(block.span) {
                 reader.report(
                     Diagnostic::error(
                         "empty-not",
@@ -159,7 +160,39 @@ fn condition(at: &At<raw::When>, reader: &mut Reader<'_>) -> Option<Condition> {
             condition(block, reader)
         })
         .collect();
-    Some(Condition { fields, not: blocks.into_iter().collect::<Option<_>>()? })
+    let not = blocks.into_iter().collect::<Option<_>>()?;
+    let expression = match expression {
+        Some(expression) => Some(expression?),
+        None => None,
+    };
+    Some(Condition { fields, not, expression })
+}
+
+fn expression(at: &At<Text>, reader: &mut Reader<'_>) -> Option<Expression> {
+    // What was inserted is not repeated, and what would have been is not known.
+    let Text { inserted, placeholder, .. } = at.value;
+    match Expression::condition(&at.value.text) {
+        Ok(checked) => {
+            for Finding { word, message, help } in checked.warnings {
+                let span = reader.word_in(at.span, &word);
+                reader.report(Diagnostic::warning("nullable-operand", span, message).help(help));
+            }
+            Some(checked.expression)
+        }
+        Err(_) if placeholder => None,
+        Err(_) if inserted => {
+            let message = "with what `${…}` stands for, this is not a condition";
+            reader.report(Diagnostic::error("expression", at.span, message).help("write it without: it is no secret"));
+            None
+        }
+        Err(errors) => {
+            for Finding { word, message, help } in errors {
+                let span = reader.word_in(at.span, &word);
+                reader.report(Diagnostic::error("expression", span, message).help(help));
+            }
+            None
+        }
+    }
 }
 
 /// The fields that are given, in the order of the documentation.

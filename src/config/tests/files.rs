@@ -570,7 +570,6 @@ sources:
 sinks: { screen: { stdout: {}, on_full: drop, format: { avro: { registry: x } } } }
 routes:
   - name: quota
-    when: { if: \"message != null\" }
     to: screen
     transform: [{ remove: [session] }]
 unrouted: drop
@@ -608,18 +607,10 @@ unrouted: drop
               |
               = help: remove it; write one of `normalized`, `original`, `cloudevents`
 
-            error[not-yet]: conditions in CEL (`if:`) come with a later version
-             --> routes.yaml:7:17
-              |
-            7 |     when: { if: "message != null" }
-              |                 ^^^^^^^^^^^^^^^^^ not in this version
-              |
-              = help: remove it; `when` compares fields with `*` and `?`
-
             error[not-yet]: transforms come with a later version
-             --> routes.yaml:9:16
+             --> routes.yaml:8:16
               |
-            9 |     transform: [{ remove: [session] }]
+            8 |     transform: [{ remove: [session] }]
               |                ^^^^^^^^^^^^^^^^^^^^^^^ not in this version
               |
               = help: remove it; `body:` of a sink can shape what is sent

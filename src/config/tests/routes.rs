@@ -2,7 +2,8 @@
 
 use expect_test::expect;
 
-use super::{right, routes, warned, wrong};
+use super::{parse, right, routes, warned, wrong};
+use crate::config::Strictness;
 
 #[test]
 fn a_route_has_a_name_of_its_own_and_known_sinks() {
@@ -173,6 +174,132 @@ fn conditions() {
               = help: write what must not match, as in `not: { session: "test-*" }`
 
         "#]],
+    );
+}
+
+#[test]
+fn conditions_in_cel() {
+    wrong(
+        &routes(
+            "- name: one
+  when: { if: \"tennant == 'esa' && extra.size > '3' || status = 'ERROR'\" }
+  to: [a, b]
+- name: two
+  when: { not: { if: tennant == 1 && session.contains(3) } }
+  to: []
+- name: three
+  when: { if: [true] }
+  to: []",
+        ),
+        expect![[r#"
+            error[expression]: the expression can't be read at its character 48: mismatched input '=' expecting the end
+             --> routes.yaml:6:19
+              |
+            6 |       when: { if: "tennant == 'esa' && extra.size > '3' || status = 'ERROR'" }
+              |                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write `==` for '='
+
+            error[expression]: there is no `tennant`
+             --> routes.yaml:9:26
+              |
+            9 |       when: { not: { if: tennant == 1 && session.contains(3) } }
+              |                          ^^^^^^^
+              |
+              = help: did you mean tenant?
+
+            error[expression]: `contains` takes text, and this is a whole number
+             --> routes.yaml:9:50
+              |
+            9 |       when: { not: { if: tennant == 1 && session.contains(3) } }
+              |                                                  ^^^^^^^^
+              |
+              = help: write text
+
+            error[wrong-type]: expected a text, found a list
+              --> routes.yaml:12:19
+               |
+            12 |       when: { if: [true] }
+               |                   ^^^^^^
+               |
+               = help: write a text here
+
+        "#]],
+    );
+    warned(
+        &routes(
+            "- name: one
+  when: { if: \"message.contains('quota') && status in ['EROR', 'SUCCESS'] && outcome != 'failed'\" }
+  to: [a, b]",
+        ),
+        expect![[r#"
+            warning[nullable-operand]: `message` can be null: the expression fails for such an event
+             --> routes.yaml:6:20
+              |
+            6 |       when: { if: "message.contains('quota') && status in ['EROR', 'SUCCESS'] && outcome != 'failed'" }
+              |                    ^^^^^^^
+              |
+              = help: write `message != null && …` before it
+
+            warning[never-matches]: no event has the status `EROR`
+             --> routes.yaml:6:61
+              |
+            6 |       when: { if: "message.contains('quota') && status in ['EROR', 'SUCCESS'] && outcome != 'failed'" }
+              |                                                             ^^^^ did you mean `ERROR`?
+              |
+              = help: write `ERROR`
+
+        "#]],
+    );
+    let secret = routes("- { name: one, to: [a, b], when: { if: \"tenant == '${file:/etc/hostname}' && x\" } }");
+    let errors = parse(&secret, Strictness::Run, &[]).unwrap_err().to_string();
+    let expected = "error[expression]: with what `${…}` stands for, this is not a condition";
+    assert!(errors.starts_with(expected) && !errors.contains("there is no"), "{errors}");
+}
+
+#[test]
+fn routes_that_ask_in_cel_are_compared_as_far_as_that_can_be_said() {
+    let two = |one: &str, other: &str| {
+        routes(&format!("- {{ name: one, to: a, when: {one} }}\n- {{ name: two, to: [a, b], when: {other} }}"))
+    };
+    let small = "{ if: size(tenant) == 3 }";
+    let large = "{ if: size(tenant) > 3 }";
+    for silent in [
+        two(small, large),
+        two(small, &format!("{{ not: {small} }}")),
+        two(&format!("{{ tenant: esa, not: {small} }}"), small),
+    ] {
+        right(&silent);
+    }
+    warned(
+        &routes(&format!(
+            "- {{ name: one, to: a, when: {small}, final: true }}
+- {{ name: hidden, to: b, when: {{ tenant: esa, if: size(tenant) == 3 }} }}
+- {{ name: seen, to: b, when: {{ tenant: nobody, if: size(tenant) > 3 }} }}"
+        )),
+        expect![[r#"
+            warning[hidden-route]: no event reaches this route: all that it matches stop at `one`
+             --> routes.yaml:6:7
+              |
+            6 |     - { name: hidden, to: b, when: { tenant: esa, if: size(tenant) == 3 } }
+              |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: put it above that one, or remove `final: true` there
+
+        "#]],
+    );
+    warned(
+        &two(small, "{ tenant: esa }"),
+        expect![[r#"
+        warning[sink-of-several]: an event that `one` matches, too, goes to this sink once, by that route
+         --> routes.yaml:6:24
+          |
+        6 |     - { name: two, to: [a, b], when: { tenant: esa } }
+          |                        ^^^^^^
+          |
+          = help: remove the sink here, or make the two routes exclude each other (`not:`, or `final: true` on `one`)
+
+    "#]],
     );
 }
 

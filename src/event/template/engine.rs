@@ -12,7 +12,8 @@ use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, filters};
 
 use super::scope::{Probe, Source};
-use super::{TemplateError, Vocabulary, is_null, names, percent_encode};
+use super::{TemplateError, is_null, names, percent_encode};
+use crate::event::vocabulary::Vocabulary;
 
 /// What one rendering may cost; minijinja counts an instruction as 1, 64 bytes made as 1 and 4 bytes of JSON made as 1.
 /// Enough for a body of a few MiB as JSON.

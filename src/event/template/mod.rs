@@ -15,10 +15,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::engine::{Engine, Mode};
-pub use self::names::Vocabulary;
 use self::plain::Plain;
 pub(super) use self::plain::percent_encode;
-pub use self::scope::Scope;
+use super::vocabulary::{Scope, Vocabulary};
 
 /// A longer template is refused, in bytes.
 const MAX_SOURCE: usize = 64 * 1024;

@@ -5,83 +5,10 @@ use std::collections::BTreeSet;
 use minijinja::{Environment, ErrorKind};
 
 use super::TemplateError;
-use super::plain::Field;
+use crate::event::vocabulary::{PROPERTIES, Vocabulary, unknown};
 
-/// The members of `properties`: AMQP's own names.
-pub(super) const PROPERTIES: [&str; 13] = [
-    "app_id",
-    "cluster_id",
-    "content_encoding",
-    "content_type",
-    "correlation_id",
-    "delivery_mode",
-    "expiration",
-    "message_id",
-    "priority",
-    "reply_to",
-    "timestamp",
-    "type",
-    "user_id",
-];
-
-/// Names beside the event's texts.
-const OTHERS: [&str; 4] = ["extra", "warnings", "headers", "properties"];
 /// minijinja's functions that are left; each gives the same for the same.
 const FUNCTIONS: [&str; 3] = ["dict", "namespace", "range"];
-/// A name that differs more is no misspelling (Jaro-Winkler).
-const SIMILAR: f64 = 0.8;
-
-/// What the names in a template are those of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Vocabulary {
-    /// An event.
-    #[default]
-    Event,
-    /// A copy of a dead letter: it may never have been an event.
-    DeadLetter,
-}
-
-impl Vocabulary {
-    /// The texts there are.
-    fn fields(self) -> &'static [Field] {
-        match self {
-            Self::Event => &Field::OF_EVENTS,
-            Self::DeadLetter => &Field::OF_DEAD_LETTERS,
-        }
-    }
-
-    /// What there is beside them.
-    fn others(self) -> &'static [&'static str] {
-        match self {
-            Self::Event => &OTHERS,
-            Self::DeadLetter => &[],
-        }
-    }
-
-    /// The text of that name.
-    pub(super) fn field(self, name: &str) -> Option<Field> {
-        self.fields().iter().copied().find(|field| field.name() == name)
-    }
-
-    /// Whether that text can be null.
-    pub(super) fn can_be_null(self, field: Field) -> bool {
-        match self {
-            Self::Event => {
-                matches!(field, Field::ProductId | Field::Session | Field::Expires | Field::Message | Field::Time)
-            }
-            Self::DeadLetter => matches!(field, Field::Sink | Field::Tenant),
-        }
-    }
-
-    /// Whether the value of that name, possibly nested, can be null.
-    pub(super) fn name_can_be_null(self, name: &str) -> bool {
-        let (first, _) = name.split_once('.').unwrap_or((name, ""));
-        match self.field(first) {
-            Some(field) => self.can_be_null(field),
-            None => ["extra", "headers", "properties"].contains(&first),
-        }
-    }
-}
 
 /// Checks all names, and the filters and tests of `source`.
 pub(super) fn check(
@@ -101,11 +28,9 @@ fn check_name(name: &str, vocabulary: Vocabulary) -> Result<(), TemplateError> {
     let field = vocabulary.field(first);
     let others = vocabulary.others();
     match (first, rest) {
-        _ if field.is_none() && !others.contains(&first) && !FUNCTIONS.contains(&first) => Err(unknown(
-            first,
-            first,
-            vocabulary.fields().iter().map(|field| field.name()).chain(others.iter().copied()),
-        )),
+        _ if field.is_none() && !others.contains(&first) && !FUNCTIONS.contains(&first) => {
+            Err(no_such(first, first, vocabulary.names()))
+        }
         ("extra" | "headers", _) | ("properties", None) => Ok(()),
         ("properties", Some(rest)) => {
             let (property, rest) = rest.split_once('.').map_or((rest, None), |(first, rest)| (first, Some(rest)));
@@ -114,7 +39,7 @@ fn check_name(name: &str, vocabulary: Vocabulary) -> Result<(), TemplateError> {
             }
             match rest {
                 _ if !PROPERTIES.contains(&property) => {
-                    Err(unknown(&format!("properties.{property}"), property, PROPERTIES.into_iter()))
+                    Err(no_such(&format!("properties.{property}"), property, PROPERTIES))
                 }
                 Some(rest) => Err(TemplateError(format!("properties.{property} has no members; .{rest} is too much"))),
                 None => Ok(()),
@@ -133,23 +58,9 @@ fn check_name(name: &str, vocabulary: Vocabulary) -> Result<(), TemplateError> {
     }
 }
 
-fn unknown(shown: &str, name: &str, known: impl Iterator<Item = &'static str>) -> TemplateError {
-    let mut known: Vec<_> = known.collect();
-    known.sort_by(|a, b| similarity(name, b).total_cmp(&similarity(name, a)));
-    let hint = match known.first() {
-        Some(best) if similarity(name, best) >= SIMILAR => format!("did you mean {best}?"),
-        _ => {
-            known.sort_unstable();
-            format!("there are {}", known.join(", "))
-        }
-    };
-    TemplateError(format!("there is no {shown}; {hint}"))
-}
-
-fn similarity(a: &str, b: &str) -> f64 {
-    // correlation_id for correlationId is the misspelling to expect.
-    let plain = |name: &str| name.replace('_', "").to_lowercase();
-    strsim::jaro_winkler(&plain(a), &plain(b))
+fn no_such(shown: &str, name: &str, known: impl IntoIterator<Item = &'static str>) -> TemplateError {
+    let (message, hint) = unknown(shown, name, known);
+    TemplateError(format!("{message}; {hint}"))
 }
 
 /// Checks the filters and tests: minijinja looks them up only when it gets there.

@@ -2,9 +2,8 @@
 //!
 //! They mean exactly what minijinja makes of them (a test compares both), many times faster.
 
-use std::borrow::Cow;
-
-use super::{Scope, TemplateError, Vocabulary, is_null};
+use super::{TemplateError, is_null};
+use crate::event::vocabulary::{Field, Scope, Vocabulary};
 
 /// A template of texts and fields.
 pub(super) struct Plain(Vec<Piece>);
@@ -12,86 +11,6 @@ pub(super) struct Plain(Vec<Piece>);
 enum Piece {
     Text(String),
     Field(Field),
-}
-
-/// What there is of an event, or of a dead letter, that is one text: by its name in the normalized event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Field {
-    Id,
-    Type,
-    Source,
-    Tenant,
-    Status,
-    Outcome,
-    CorrelationId,
-    ProductId,
-    Session,
-    Expires,
-    Message,
-    Time,
-    Reason,
-    Sink,
-}
-
-impl Field {
-    /// Those of an event.
-    pub(super) const OF_EVENTS: [Self; 12] = [
-        Self::Id,
-        Self::Type,
-        Self::Source,
-        Self::Tenant,
-        Self::Status,
-        Self::Outcome,
-        Self::CorrelationId,
-        Self::ProductId,
-        Self::Session,
-        Self::Expires,
-        Self::Message,
-        Self::Time,
-    ];
-    /// Those of a dead letter.
-    pub(super) const OF_DEAD_LETTERS: [Self; 4] = [Self::Reason, Self::Source, Self::Sink, Self::Tenant];
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Id => "id",
-            Self::Type => "type",
-            Self::Source => "source",
-            Self::Tenant => "tenant",
-            Self::Status => "status",
-            Self::Outcome => "outcome",
-            Self::CorrelationId => "correlationId",
-            Self::ProductId => "productId",
-            Self::Session => "session",
-            Self::Expires => "expires",
-            Self::Message => "message",
-            Self::Time => "time",
-            Self::Reason => "reason",
-            Self::Sink => "sink",
-        }
-    }
-
-    /// Its value; none is null.
-    pub(super) fn of<'a>(self, scope: &Scope<'a>) -> Option<Cow<'a, str>> {
-        let Scope { event, message } = scope;
-        match self {
-            Self::Id => return Some(Cow::Owned(event.id.to_string())),
-            Self::Type => Some(event.kind),
-            Self::Source => Some(event.source.as_str()),
-            Self::Tenant => Some(&*event.tenant).filter(|tenant| !tenant.is_empty()),
-            Self::Status => Some(event.status),
-            Self::Outcome => Some(event.outcome.as_str()),
-            Self::CorrelationId => Some(event.correlation_id.as_str()),
-            Self::ProductId => event.product_id.as_deref(),
-            Self::Session => event.session.as_deref(),
-            Self::Expires => event.expires.as_deref(),
-            Self::Message => event.message.as_deref(),
-            Self::Time => event.time.as_deref(),
-            Self::Reason => message.reason_of_death(),
-            Self::Sink => message.sink_of_death(),
-        }
-        .map(Cow::Borrowed)
-    }
 }
 
 impl Plain {

@@ -8,17 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use minijinja::value::Value;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::Vocabulary;
-use crate::event::{Event, Header, HeaderValue, Message, Properties};
-
-/// What a template sees: an event, or a copy of a dead letter.
-#[derive(Debug, Clone, Copy)]
-pub struct Scope<'a> {
-    /// Its fields, by their names in the normalized event.
-    pub event: &'a Event,
-    /// `headers` and `properties`.
-    pub message: &'a Message,
-}
+use crate::event::vocabulary::{PROPERTIES, Scope, Vocabulary};
+use crate::event::{Header, HeaderValue, Properties};
 
 /// Where values come from by their first names: an event, or a made-up one.
 pub(super) trait Source {
@@ -62,7 +53,7 @@ impl Source for Probe<'_> {
             "extra" | "headers" if null.is_empty() || first == name => Some(Value::from_pairs([("", "")])),
             "extra" | "headers" => Some(Value::from_object(Anything)),
             "properties" => {
-                let names = super::names::PROPERTIES.iter().filter(|known| !null.is_empty() && **known != rest);
+                let names = PROPERTIES.iter().filter(|known| !null.is_empty() && **known != rest);
                 Some(Value::from_pairs(names.map(|known| (*known, "x"))))
             }
             "warnings" => Some([""; 0].into_iter().collect()),
@@ -93,7 +84,7 @@ impl minijinja::value::Object for Anything {
 
 fn of_properties(properties: &Properties) -> Value {
     let text = |text: &Option<String>| text.as_deref().map(Value::from);
-    // As in `names::PROPERTIES`.
+    // As in `PROPERTIES`.
     let values = [
         ("app_id", text(&properties.app_id)),
         ("cluster_id", text(&properties.cluster_id)),

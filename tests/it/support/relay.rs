@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Regards, Services, until, use_ring};
+use super::{Regards, Services, lines_of, until, use_ring};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_regards-relay");
 
@@ -73,19 +73,31 @@ impl Home {
         self.command().args(arguments).stdin(Stdio::null()).output().expect("the relay's binary")
     }
 
+    /// Runs a command of the relay that succeeds: what it printed.
+    pub fn does(&self, arguments: &[&str]) -> String {
+        let done = self.run(arguments);
+        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).expect("UTF-8").trim().to_owned()
+    }
+
+    /// A file of the data directory, once it has that many lines.
+    pub async fn wait_for_lines(&self, file: &str, count: usize) -> Vec<Value> {
+        until(&format!("{count} lines in {file}"), async || match lines_of(self.data(file)) {
+            lines if lines.len() >= count => Ok(lines),
+            lines => Err(lines.len().to_string()),
+        })
+        .await
+    }
+
     /// The dead letters, whole: each as `list` shows it, with what `show` adds.
     pub fn dead_letters(&self) -> Vec<Value> {
-        let listed = self.run(&["dead-letters", "list", "--json"]);
-        assert!(listed.status.success(), "dead-letters list: {}", String::from_utf8_lossy(&listed.stderr));
-        let listed = String::from_utf8(listed.stdout).expect("UTF-8");
+        let listed = self.does(&["dead-letters", "list", "--json"]);
         listed.lines().map(|line| self.dead_letter(&serde_json::from_str(line).expect("a JSON line"))).collect()
     }
 
     /// What waits in the spool, by sink: as `spool` shows it.
     pub fn spool(&self) -> Vec<Value> {
-        let shown = self.run(&["spool", "--json"]);
-        assert!(shown.status.success(), "spool: {}", String::from_utf8_lossy(&shown.stderr));
-        let shown = String::from_utf8(shown.stdout).expect("UTF-8");
+        let shown = self.does(&["spool", "--json"]);
         shown.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
     }
 

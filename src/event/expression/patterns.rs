@@ -1,0 +1,73 @@
+//! Regular expressions of `matches`, compiled with the expression they stand in.
+
+use std::any::Any;
+
+use cel::ExecutionError;
+use cel::common::traits::Container;
+use cel::common::types::{CelString, Type};
+use cel::common::value::{StaticVal, Val};
+use regex::{Regex, RegexBuilder};
+
+use super::values::unexpected;
+
+/// A compiled pattern takes no more, in bytes.
+const MAX_PATTERN: usize = 1024 * 1024;
+
+/// Those of one expression, each under a name that nobody can write.
+#[derive(Debug, Default)]
+pub(super) struct Patterns(Vec<Pattern>);
+
+impl Patterns {
+    /// Keeps it, and says by which name it is found.
+    pub(super) fn add(&mut self, pattern: Pattern) -> String {
+        self.0.push(pattern);
+        format!("@{}", self.0.len() - 1)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Pattern> {
+        self.0.get(name.strip_prefix('@')?.parse::<usize>().ok()?)
+    }
+}
+
+/// What the texts that match it are members of: `x.matches("…")` is evaluated as `x in @0`.
+#[derive(Debug, Clone)]
+pub(super) struct Pattern(Regex);
+
+impl Pattern {
+    pub(super) fn compile(source: &str) -> Result<Self, regex::Error> {
+        RegexBuilder::new(source).size_limit(MAX_PATTERN).build().map(Self)
+    }
+}
+
+static PATTERN: Type = Type::new_unspecified_type("pattern");
+
+impl Val for Pattern {
+    fn get_type(&self) -> &Type {
+        Self::cel_type()
+    }
+
+    fn cel_type() -> &'static Type {
+        &PATTERN
+    }
+
+    fn as_container(&self) -> Option<&dyn Container> {
+        Some(self)
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+impl StaticVal for Pattern {}
+
+impl Container for Pattern {
+    fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
+        let text = value.downcast_ref::<CelString<'_>>().ok_or_else(|| unexpected(value, "text"))?;
+        Ok(self.0.is_match(text.inner()))
+    }
+}

@@ -1,0 +1,568 @@
+use expect_test::expect;
+use proptest::prelude::*;
+
+use super::types::{FUNCTIONS, METHODS};
+use super::*;
+use crate::event::fixtures::{with_body, with_event};
+
+fn compile(source: &str) -> Checked {
+    Expression::condition(source).unwrap_or_else(|errors| panic!("{source}: {errors:?}"))
+}
+
+fn holds(source: &str) -> Result<bool, ExpressionError> {
+    with_event(|scope| compile(source).expression.holds(scope))
+}
+
+/// What is said of each, a line each.
+fn said(sources: &[&str]) -> String {
+    let mut said = String::new();
+    for source in sources {
+        said.push_str(source);
+        let findings = match Expression::condition(source) {
+            Ok(checked) if checked.warnings.is_empty() => {
+                said.push_str("\n  fine\n");
+                continue;
+            }
+            Ok(checked) => checked.warnings,
+            Err(errors) => errors,
+        };
+        for Finding { message, help, .. } in findings {
+            said.extend(["\n  ", &message, "\n    = ", &help]);
+        }
+        said.push('\n');
+    }
+    said
+}
+
+#[test]
+fn conditions_see_the_event_as_it_is_written() {
+    for source in [
+        "true",
+        "tenant == 'cnes-a' && status == 'ERROR' && outcome == \"failed\"",
+        "id.size() == 36 && type.endsWith('.response') && source == 'regards'",
+        "correlationId == 'c/1 é' && productId.contains('\"1\"')",
+        "session == null && expires == null && time == '2023-04-14T08:46:17Z'",
+        "message != null && message.startsWith('a\\n')",
+        "status in ['ERROR', 'DENIED'] && !(tenant in ['esa'])",
+        "session in ['a', null] && !(session in ['a'])",
+        "extra.n == 12 && extra.n > 11 && extra.f == 1.5 && extra.yes && extra.huge == '1e999'",
+        "extra.no == null && extra.unheard_of == null && !has(extra.no) && has(extra.n)",
+        "'n' in extra && !('no' in extra) && !('unheard_of' in extra)",
+        "has(extra.deep.list) && !has(extra.deep.unheard_of) && extra.deep.list[0] == 1 && extra.deep.list[2].x == 'y'",
+        "extra['deep']['text'] == 't' && extra.deep.list == [1, null, extra.deep.list[2]]",
+        "size(extra) == 6 && extra.deep.list.size() == 3 && size(headers.table) == 1",
+        "headers['regards.tenant'] == tenant && headers.count == -3 && headers.sent == 1681461977",
+        "headers.blob == '/wA=' && headers.list == [true, null] && headers.table['a.b'] == 'deep'",
+        "properties.app_id == 'rs-lta-manager' && properties.priority == 1 && properties.type == null",
+        "properties.timestamp >= 1681461977 && properties.delivery_mode == null",
+        "size(warnings) == 0 && !warnings.exists(w, w.contains('x'))",
+        "headers.list.exists(x, x == true) && headers.exists_one(name, name.startsWith('regards.'))",
+        "headers.map(name, name.upperAscii()) == ['BLOB', 'COUNT', 'LIST', 'REGARDS.TENANT', 'SENT', 'TABLE']",
+        "extra.deep.list.filter(x, x == 1) == [1] && ['a', 'b'].all(x, x < 'c')",
+        "(session == null ? 'none' : session) == 'none'",
+        "tenant.matches('^(cnes|esa)-[a-z]$') && !tenant.matches('^nes')",
+        "extra.deep == extra.deep",
+        "1 + 2 * 3 == 7 && 7 / 2 == 3 && 7 % 2 == 1 && 1.5 + 1.5 == 3 && -1 < 0 && 1u < 2u",
+        "tenant + '/' + status == 'cnes-a/ERROR'",
+    ] {
+        assert_eq!(holds(source), Ok(true), "{source}");
+        assert_eq!(holds(&format!("!({source})")), Ok(false), "{source}");
+    }
+}
+
+#[test]
+fn every_function_that_the_check_knows_is_there() {
+    let known: Vec<&str> = FUNCTIONS.iter().chain(&METHODS).map(|function| function.name).collect();
+    let used = [
+        "size('é') == 1",
+        "string(12) == '12' && string(true) == 'true' && string(1.5) == '1.5'",
+        "int('12') == 12 && int(1.9) == 1",
+        "uint('12') == 12u",
+        "double('1.5') == 1.5",
+        "bool('true')",
+        "'quota exceeded'.contains('quota')",
+        "'quota'.startsWith('qu')",
+        "'quota'.endsWith('ta')",
+        "'É-A'.lowerAscii() == 'É-a'",
+        "'é-a'.upperAscii() == 'é-A'",
+        "' a '.trim() == 'a'",
+        "'a/b/a'.indexOf('/') == 1 && 'a/b/a'.indexOf('a', 1) == 4 && 'a'.indexOf('b') == -1",
+        "'cnes-a'.substring(5) == 'a' && 'cnes-a'.substring(0, 4) == 'cnes'",
+    ];
+    for name in known {
+        assert!(used.iter().any(|source| source.contains(&format!("{name}("))), "{name}");
+    }
+    for source in used {
+        assert_eq!(holds(source), Ok(true), "{source}");
+    }
+}
+
+#[test]
+fn names_and_functions_that_there_are_not() {
+    expect![[r#"
+        tennant == 'esa'
+          there is no `tennant`
+            = did you mean tenant?
+        correlation_id == 'x'
+          there is no `correlation_id`
+            = did you mean correlationId?
+        headers.x == null
+          fine
+        properties.correlationId == 'x'
+          there is no `properties.correlationId`
+            = did you mean correlation_id?
+        properties.headers == null
+          `headers` are not in `properties`
+            = write `headers["…"]`
+        tenant.name == 'x'
+          `tenant` is text and has no member `name`
+            = remove what follows it
+        status == ERROR
+          there is no `ERROR`
+            = text stands in quotes: `'ERROR'`; there are correlationId, expires, extra, headers, id, message, outcome, productId, properties, session, source, status, tenant, time, type, warnings
+        warnings['x'] == ''
+          the place in a list is a number, and this is text
+            = write a number
+        extra[1] == ''
+          the name of a member is text, and this is a whole number
+            = write it in quotes
+        tenant[0] == 'c'
+          `tenant` is text and has no member
+            = remove what follows it
+        tenant.upper() == 'X'
+          there is no function `upper`
+            = did you mean upperAscii?
+        startsWith(tenant, 'c')
+          `startsWith` is called on a text
+            = write `x.startsWith(…)`
+        sizeof(tenant) == 1
+          there is no function `sizeof`
+            = did you mean size?
+        now() > 1
+          there is no function `now`
+            = there are bool, double, has, int, size, string, uint
+        timestamp('2023-04-14T08:46:17Z') > timestamp(time)
+          there is no function `timestamp`
+            = there are bool, double, has, int, size, string, uint
+    "#]].assert_eq(&said(&[
+        "tennant == 'esa'",
+        "correlation_id == 'x'",
+        "headers.x == null",
+        "properties.correlationId == 'x'",
+        "properties.headers == null",
+        "tenant.name == 'x'",
+        "status == ERROR",
+        "warnings['x'] == ''",
+        "extra[1] == ''",
+        "tenant[0] == 'c'",
+        "tenant.upper() == 'X'",
+        "startsWith(tenant, 'c')",
+        "sizeof(tenant) == 1",
+        "now() > 1",
+        "timestamp('2023-04-14T08:46:17Z') > timestamp(time)",
+    ]));
+}
+
+#[test]
+fn types_that_do_not_go_together() {
+    expect![[r"
+        tenant == 1
+          text and a whole number are never equal
+            = compare values of one type
+        tenant == null
+          `tenant` is never null
+            = remove the comparison
+        has(extra.a) && extra.a != null
+          fine
+        status in 'ERROR'
+          `in` looks into a list or a map, and this is text
+            = write `[…]` around it, or use `contains`
+        status in [1, 2]
+          text is never in a list of a whole number
+            = list values of its type
+        tenant
+          a condition is true or false, and this is text
+            = compare it with something
+        'yes'
+          a condition is true or false, and this is text
+            = compare it with something
+        !tenant
+          a condition is true or false, and this is text
+            = compare it with something
+        tenant && true
+          a condition is true or false, and this is text
+            = compare it with something
+        tenant < 3
+          text and a whole number have no order
+            = compare two numbers, or two texts
+        session < null
+          null can only be compared with `==` and `!=`
+            = remove it here
+        warnings > 1
+          a list and a whole number have no order
+            = compare two numbers, or two texts
+        warnings == warnings || extra == extra
+          maps can't be compared
+            = compare members of it
+        tenant + 1 == 'x'
+          text and a whole number can't be joined
+            = make it text by `string(…)`
+        warnings + warnings == []
+          lists can't be joined
+            = write one list
+        tenant - 'a' == ''
+          text and text can't be calculated with
+            = use two numbers of one type: `int(…)` and `double(…)` make them so
+        -tenant == ''
+          text has no negative
+            = remove the `-`
+        tenant.startsWith()
+          `startsWith` has nothing in its parentheses
+            = it takes text
+        tenant.startsWith(1)
+          `startsWith` takes text, and this is a whole number
+            = write text
+        warnings.startsWith('a')
+          `startsWith` is called on a text, and this is a list
+            = use it on text
+    "]]
+    .assert_eq(&said(&[
+        "tenant == 1",
+        "tenant == null",
+        "has(extra.a) && extra.a != null",
+        "status in 'ERROR'",
+        "status in [1, 2]",
+        "tenant",
+        "'yes'",
+        "!tenant",
+        "tenant && true",
+        "tenant < 3",
+        "session < null",
+        "warnings > 1",
+        "warnings == warnings || extra == extra",
+        "tenant + 1 == 'x'",
+        "warnings + warnings == []",
+        "tenant - 'a' == ''",
+        "-tenant == ''",
+        "tenant.startsWith()",
+        "tenant.startsWith(1)",
+        "warnings.startsWith('a')",
+    ]));
+}
+
+#[test]
+fn what_an_expression_can_not_be() {
+    expect![[r#"
+        status = 'ERROR'
+          the expression can't be read at its character 8: mismatched input '=' expecting the end
+            = write `==` for '='
+        status == 'ERROR' and tenant == 'esa'
+          the expression can't be read at its character 19: mismatched input 'and' expecting the end
+            = write `&&` for 'and'
+        tenant.matches('(')
+          `(` is no regular expression: unclosed group
+            = it is that of RE2, without look-around
+        tenant.matches(status)
+          `matches` takes one regular expression, written out
+            = write it in quotes
+        warnings.exists(w, warnings.exists(v, v == w))
+          a loop can't stand in another
+            = make two conditions of it
+        warnings.exists(tenant, true)
+          `tenant` is a name of the event
+            = give the element another one
+        tenant.exists(c, c == 'a')
+          this is text, and has no elements to go through
+            = name a list or a map
+        warnings.map(w, tenant) == []
+          `tenant` can't stand in an element that `map` makes
+            = make one value of the whole list in the template instead
+        {1: 2} == {}
+          the name of a member is text, and this is a whole number
+            = write it in quotes
+          maps can't be compared
+            = compare members of it
+        b'x' == b'x'
+          there are no bytes here
+            = write text: without the `b`
+        Message{a: 1} == null
+          there are no messages to make here
+            = write a map: `{"name": value}`
+        extra.?a == null
+          the expression can't be read at its character 6: unsupported syntax '.?'
+            = write it as in `message != null && message.contains('quota')`
+
+          the expression can't be read at its character 1: mismatched input the end expecting expression
+            = write it as in `message != null && message.contains('quota')`
+    "#]]
+    .assert_eq(&said(&[
+        "status = 'ERROR'",
+        "status == 'ERROR' and tenant == 'esa'",
+        "tenant.matches('(')",
+        "tenant.matches(status)",
+        "warnings.exists(w, warnings.exists(v, v == w))",
+        "warnings.exists(tenant, true)",
+        "tenant.exists(c, c == 'a')",
+        "warnings.map(w, tenant) == []",
+        "{1: 2} == {}",
+        "b'x' == b'x'",
+        "Message{a: 1} == null",
+        "extra.?a == null",
+        "",
+    ]));
+}
+
+#[test]
+fn what_can_be_null_is_told_where_null_is_an_error_and_was_not_asked_for() {
+    expect![[r"
+        session.startsWith('test-')
+          `session` can be null: the expression fails for such an event
+            = write `session != null && …` before it
+        session != null && session.startsWith('test-')
+          fine
+        !(session == null) && session.startsWith('test-')
+          fine
+        session == null || session.startsWith('test-')
+          fine
+        session != null || session.startsWith('test-')
+          `session` can be null: the expression fails for such an event
+            = write `session != null && …` before it
+        session == null ? false : session.startsWith('test-')
+          fine
+        session == 'x' && session.size() == 1
+          fine
+        session != 'x' && session.size() == 1
+          `session` can be null: the expression fails for such an event
+            = write `session != null && …` before it
+        session == 'x' || session in ['y', null]
+          fine
+        session < 'x'
+          `session` can be null: the expression fails for such an event
+            = write `session != null && …` before it
+        extra.count > 3
+          `extra.count` can be null: the expression fails for such an event
+            = write `extra.count != null && …` before it
+        extra.count != null && extra.count > 3
+          fine
+        has(extra.count) && extra.count > 3
+          fine
+        'count' in extra && extra['count'] > 3
+          fine
+        extra.a.b == 1
+          `extra.a` can be null: the expression fails for such an event
+            = write `extra.a != null && …` before it
+        has(extra.a) && extra.a.b == 1
+          fine
+        headers['x-y'] != null && headers['x-y'].startsWith('a')
+          fine
+        extra.flag
+          `extra.flag` can be null: the expression fails for such an event
+            = write `extra.flag != null && …` before it
+        extra.flag == true
+          fine
+        properties.priority > 3
+          `properties.priority` can be null: the expression fails for such an event
+            = write `properties.priority != null && …` before it
+        extra.list.exists(x, x.startsWith('a'))
+          `extra.list` can be null: the expression fails for such an event
+            = write `extra.list != null && …` before it
+          `x` can be null: the expression fails for such an event
+            = write `x != null && …` before it
+        extra.list != null && extra.list.exists(x, x != null && x.startsWith('a'))
+          fine
+        message.contains(session) && message.contains(session)
+          `message` can be null: the expression fails for such an event
+            = write `message != null && …` before it
+          `session` can be null: the expression fails for such an event
+            = write `session != null && …` before it
+        (session == null ? 'none' : session).size() == 4
+          fine
+        (session == 'x' ? null : session).size() == 4
+          what is used here can be null: the expression fails for such an event
+            = ask for `… != null` before it
+        (productId + '-') == 'x'
+          `productId` can be null: the expression fails for such an event
+            = write `productId != null && …` before it
+    "]]
+    .assert_eq(&said(&[
+        "session.startsWith('test-')",
+        "session != null && session.startsWith('test-')",
+        "!(session == null) && session.startsWith('test-')",
+        "session == null || session.startsWith('test-')",
+        "session != null || session.startsWith('test-')",
+        "session == null ? false : session.startsWith('test-')",
+        "session == 'x' && session.size() == 1",
+        "session != 'x' && session.size() == 1",
+        "session == 'x' || session in ['y', null]",
+        "session < 'x'",
+        "extra.count > 3",
+        "extra.count != null && extra.count > 3",
+        "has(extra.count) && extra.count > 3",
+        "'count' in extra && extra['count'] > 3",
+        "extra.a.b == 1",
+        "has(extra.a) && extra.a.b == 1",
+        "headers['x-y'] != null && headers['x-y'].startsWith('a')",
+        "extra.flag",
+        "extra.flag == true",
+        "properties.priority > 3",
+        "extra.list.exists(x, x.startsWith('a'))",
+        "extra.list != null && extra.list.exists(x, x != null && x.startsWith('a'))",
+        "message.contains(session) && message.contains(session)",
+        "(session == null ? 'none' : session).size() == 4",
+        "(session == 'x' ? null : session).size() == 4",
+        "(productId + '-') == 'x'",
+    ]));
+}
+
+#[test]
+fn what_can_only_fail_for_an_event_says_why() {
+    let failed = |source: &str| holds(source).expect_err(source).to_string();
+    let failures: Vec<String> = [
+        "session.startsWith('a')",
+        "extra.n.startsWith('a')",
+        "extra.n",
+        "extra.deep.list[7] == 1",
+        "extra.deep.n.m == 1",
+        "9223372036854775807 + extra.n > 0",
+        "extra.n / 0 == 1",
+        "int(correlationId) == 1",
+        "tenant.substring(9) == ''",
+        "extra.n.matches('1')",
+    ]
+    .into_iter()
+    .map(|source| format!("{source}\n  {}\n", failed(source)))
+    .collect();
+    expect![[r"
+        session.startsWith('a')
+          found no matching overload for 'startsWith' applied to 'null_type.(string)'
+        extra.n.startsWith('a')
+          found no matching overload for 'startsWith' applied to 'int.(string)'
+        extra.n
+          it gives int, not true or false
+        extra.deep.list[7] == 1
+          Index out of bounds: Int(7)
+        extra.deep.n.m == 1
+          found no matching overload for '_._' applied to '(null_type, string)'
+        9223372036854775807 + extra.n > 0
+          Overflow from binary operator 'add': Int(9223372036854775807), Int(12)
+        extra.n / 0 == 1
+          Division by zero of Int(12)
+        int(correlationId) == 1
+          Error executing function 'int': string parse error: invalid digit found in string
+        tenant.substring(9) == ''
+          Error executing function 'substring': index out of range: 9
+        extra.n.matches('1')
+          found no matching overload for '@in' applied to '(int, pattern)'
+    "]]
+    .assert_eq(&failures.concat());
+}
+
+#[test]
+fn what_an_evaluation_goes_through_is_bounded() {
+    let of = |elements: usize| {
+        let list = vec!["1"; elements].join(",");
+        let members: Vec<String> = (0..elements).map(|n| format!("\"m{n}\":1")).collect();
+        let body = format!(
+            r#"{{"correlationId":"c","responseStatus":"ERROR","list":[{list}],"map":{{{}}}}}"#,
+            members.join(",")
+        );
+        ["list", "map"].map(|name| {
+            let holds = |source: String| with_body(&body, |scope| compile(&source).expression.holds(scope));
+            assert_eq!(holds(format!("size(extra.{name}) == {elements}")), Ok(true), "its size is known all the same");
+            holds(format!("extra.{name}.all(x, x != null)"))
+        })
+    };
+    assert_eq!(of(values::MAX_ELEMENTS), [Ok(true), Ok(true)]);
+    assert!(of(values::MAX_ELEMENTS + 1).iter().all(Result::is_err));
+    let refused = |source: &str| Expression::condition(source).expect_err("it is refused")[0].message.clone();
+    assert!(refused(&format!("tenant == '{}'", "x".repeat(MAX_SOURCE))).contains("at most 4096"));
+    assert!(refused(&format!("'' == {}", ["''"; 70].join("+"))).contains("nested deeper"));
+}
+
+#[test]
+fn no_nesting_is_too_much_for_the_stack() {
+    for [open, end] in [
+        ["(", ")"],
+        ["[", "]"],
+        ["{'a':", "}"],
+        ["!", ""],
+        ["-", ""],
+        ["a[", "]"],
+        ["size(", ")"],
+        ["a.b(", ")"],
+        ["", ".b"],
+        ["", "[0]"],
+        ["", ".trim()"],
+        ["true ? ", " : 1"],
+        ["true ? 1 : ", ""],
+        ["1 + ", ""],
+        ["", " + 1"],
+        ["true && ", ""],
+        ["true || (", ")"],
+        ["1 in ", ""],
+        ["[1].all(x, ", ")"],
+    ] {
+        let times = MAX_SOURCE / (open.len() + end.len()) - 2;
+        for source in [format!("{}a{}", open.repeat(times), end.repeat(times)), open.repeat(times), end.repeat(times)] {
+            let _ = Expression::condition(&source);
+        }
+    }
+}
+
+/// Well-formed conditions over texts, nullable ones among them, some of which are asked for null before.
+fn any_condition() -> impl Strategy<Value = String> {
+    let name = prop_oneof![
+        Just("tenant"),
+        Just("session"),
+        Just("message"),
+        Just("extra.deep.text"),
+        Just("headers['regards.tenant']"),
+        Just("properties.app_id"),
+        Just("extra.nothing"),
+    ];
+    let text = prop_oneof![name.prop_map(str::to_owned), Just("'a'".to_owned()), Just("null".to_owned())];
+    let leaf = prop_oneof![
+        (text.clone(), text.clone(), prop_oneof![Just("=="), Just("!="), Just("<"), Just("+ '' ==")])
+            .prop_map(|(left, right, sign)| format!("{left} {sign} {right}")),
+        (text.clone(), text.clone()).prop_map(|(left, right)| format!("{left}.startsWith({right})")),
+        text.clone().prop_map(|text| format!("{text} != null")),
+        text.clone().prop_map(|text| format!("{text} in ['a', 'cnes-a']")),
+        text.clone().prop_map(|text| format!("{text}.matches('a.*')")),
+        text.prop_map(|text| format!("warnings.exists(w, w == {text})")),
+        Just("has(extra.deep) && has(extra.deep.text)".to_owned()),
+    ];
+    leaf.prop_recursive(4, 24, 3, |inner| {
+        prop_oneof![
+            (inner.clone(), inner.clone()).prop_map(|(left, right)| format!("({left} && {right})")),
+            (inner.clone(), inner.clone()).prop_map(|(left, right)| format!("({left} || {right})")),
+            (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| format!("({a} ? {b} : {c})")),
+            inner.prop_map(|inner| format!("!({inner})")),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_checked_without_a_word_never_fails(source in any_condition()) {
+        let Ok(checked) = Expression::condition(&source) else { return Ok(()) };
+        prop_assume!(checked.warnings.is_empty());
+        let bare = r#"{"correlationId":"c","responseStatus":"GRANTED"}"#;
+        let rich = with_event(|scope| checked.expression.holds(scope));
+        let bare = with_body(bare, |scope| checked.expression.holds(scope));
+        prop_assert!(rich.is_ok() && bare.is_ok(), "{}: {:?}, {:?}", source, rich, bare);
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(source in "(tenant|extra|[a-z]|[ .,?:'\"\\[\\](){}<>=!&|+*/%0-9@\\\\-]|in|has|all|map|null|true){0,24}") {
+        if let Ok(checked) = Expression::condition(&source) {
+            let _ = with_event(|scope| checked.expression.holds(scope));
+        }
+    }
+}
+
+#[test]
+fn what_names_are_compared_with_is_told() {
+    let compared = compile("status == 'SUCCES' || tenant in ['a', 'b'] && !('x' != outcome)").comparisons;
+    let compared: Vec<_> = compared.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    assert_eq!(compared, [("status", "SUCCES"), ("tenant", "a"), ("tenant", "b"), ("outcome", "x")]);
+}

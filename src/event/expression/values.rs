@@ -1,0 +1,340 @@
+//! What an expression sees: the event's fields, `headers` and `properties`, as cel's values.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cel::ExecutionError;
+use cel::common::traits::{Container, Indexer, Iterable, Iterator as CelIterator, Sizer};
+use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelNull, CelString, CelUInt, LIST_TYPE, MAP_TYPE, Type};
+use cel::common::value::{CowVal, StaticVal, Val};
+use cel::context::VariableResolver;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::patterns::Patterns;
+use crate::event::vocabulary::{Scope, Vocabulary};
+use crate::event::{Header, HeaderValue, Properties};
+
+/// A list or map of more elements can't be gone through (`all`, `exists`, `map` …): what an evaluation takes grows with it.
+pub(super) const MAX_ELEMENTS: usize = 1000;
+
+type Boxed = Box<dyn Val>;
+
+/// The variables of one evaluation. What is nested is converted when it is first asked for.
+pub(super) struct Variables<'a> {
+    scope: Scope<'a>,
+    patterns: &'a Patterns,
+    extra: OnceLock<Members>,
+    headers: OnceLock<Members>,
+    properties: OnceLock<Members>,
+}
+
+impl<'a> Variables<'a> {
+    pub(super) fn of(scope: Scope<'a>, patterns: &'a Patterns) -> Self {
+        let [extra, headers, properties] = [const { OnceLock::new() }; 3];
+        Self { scope, patterns, extra, headers, properties }
+    }
+}
+
+impl VariableResolver for Variables<'_> {
+    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        let Scope { event, message } = self.scope;
+        if let Some(field) = Vocabulary::Event.field(name) {
+            return Some(match field.of(&self.scope) {
+                Some(Cow::Borrowed(text)) => CowVal::owned(CelString::from(text)),
+                Some(Cow::Owned(text)) => CowVal::owned(CelString::from(text)),
+                None => CowVal::owned(CelNull),
+            });
+        }
+        let members = match name {
+            "extra" => self.extra.get_or_init(|| {
+                let members = event.extra.iter();
+                members.map(|(name, raw)| (name.clone(), of_json(raw.get()))).collect()
+            }),
+            "headers" => self.headers.get_or_init(|| of_table(&message.properties.headers)),
+            "properties" => self.properties.get_or_init(|| of_properties(&message.properties)),
+            "warnings" => {
+                let texts = event.warnings.iter().map(|text| Box::new(CelString::from(text.as_str())) as Box<dyn Val>);
+                return Some(CowVal::owned(CelList::from(texts.collect::<Vec<_>>())));
+            }
+            _ => return self.patterns.get(name).map(|pattern| CowVal::Borrowed(pattern)),
+        };
+        Some(CowVal::Borrowed(members))
+    }
+}
+
+fn of_properties(properties: &Properties) -> Members {
+    let text = |text: &Option<String>| text.clone().map(of_text);
+    let values = [
+        ("app_id", text(&properties.app_id)),
+        ("cluster_id", text(&properties.cluster_id)),
+        ("content_encoding", text(&properties.content_encoding)),
+        ("content_type", text(&properties.content_type)),
+        ("correlation_id", text(&properties.correlation_id)),
+        ("delivery_mode", properties.delivery_mode.map(|mode| of_integer(i64::from(mode)))),
+        ("expiration", text(&properties.expiration)),
+        ("message_id", text(&properties.message_id)),
+        ("priority", properties.priority.map(|priority| of_integer(i64::from(priority)))),
+        ("reply_to", text(&properties.reply_to)),
+        ("timestamp", properties.timestamp.map(of_unsigned)),
+        ("type", text(&properties.kind)),
+        ("user_id", text(&properties.user_id)),
+    ];
+    values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+fn of_table(table: &[Header]) -> Members {
+    let mut values = BTreeMap::new();
+    for (name, value) in table {
+        // Of headers of one name the first one counts, as everywhere.
+        values.entry(name.as_str()).or_insert_with(|| of_header(value));
+    }
+    values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn of_header(value: &HeaderValue) -> Boxed {
+    match value {
+        HeaderValue::Null => Box::new(CelNull),
+        HeaderValue::Bool(value) => Box::new(CelBool::from(*value)),
+        HeaderValue::Integer(value) => of_integer(*value),
+        HeaderValue::Float(value) => Box::new(CelDouble::from(*value)),
+        HeaderValue::Timestamp(seconds) => of_unsigned(*seconds),
+        HeaderValue::Text(text) => of_text(text.clone()),
+        HeaderValue::Binary(bytes) => of_text(STANDARD.encode(bytes)),
+        HeaderValue::Array(values) => of_list(values.iter().map(of_header).collect()),
+        HeaderValue::Table(table) => Box::new(of_table(table)),
+    }
+}
+
+fn of_text(text: String) -> Boxed {
+    Box::new(CelString::from(text))
+}
+
+fn of_integer(value: i64) -> Boxed {
+    Box::new(CelInt::from(value))
+}
+
+fn of_unsigned(value: u64) -> Boxed {
+    i64::try_from(value).map_or_else(|_| Box::new(CelUInt::from(value)) as Boxed, of_integer)
+}
+
+fn of_list(values: Vec<Boxed>) -> Boxed {
+    let is_long = values.len() > MAX_ELEMENTS;
+    let list = CelList::from(values);
+    if is_long { Box::new(LongList(Arc::new(list))) } else { Box::new(list) }
+}
+
+/// A JSON value. What no number can hold (`1e999`) is its text.
+fn of_json(json: &str) -> Boxed {
+    serde_json::from_str::<Node>(json).map_or_else(|_| of_text(json.to_owned()), |node| node.0)
+}
+
+/// A map of the message: a member that isn't there is null.
+#[derive(Debug, Clone)]
+pub(super) struct Members(Arc<Vec<(CelString<'static>, Boxed)>>);
+
+static NULL: CelNull = CelNull;
+
+impl FromIterator<(String, Boxed)> for Members {
+    /// From sorted ones.
+    fn from_iter<I: IntoIterator<Item = (String, Boxed)>>(members: I) -> Self {
+        Self(Arc::new(members.into_iter().map(|(name, value)| (CelString::from(name), value)).collect()))
+    }
+}
+
+impl Members {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &dyn Val)> {
+        self.0.iter().map(|(name, value)| (name.inner(), &**value))
+    }
+
+    fn member(&self, name: &dyn Val) -> Result<&(dyn Val + 'static), ExecutionError> {
+        let name = name.downcast_ref::<CelString<'_>>().ok_or_else(|| unexpected(name, "text"))?.inner();
+        let found = self.0.binary_search_by(|(known, _)| known.inner().cmp(name)).ok();
+        Ok(found.and_then(|place| self.0.get(place)).map_or(&NULL, |(_, value)| &**value))
+    }
+}
+
+impl Val for Members {
+    fn get_type(&self) -> &Type {
+        Self::cel_type()
+    }
+
+    fn cel_type() -> &'static Type {
+        &MAP_TYPE
+    }
+
+    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)> {
+        Some(self)
+    }
+
+    fn as_container(&self) -> Option<&dyn Container> {
+        Some(self)
+    }
+
+    fn as_sizer(&self) -> Option<&dyn Sizer> {
+        Some(self)
+    }
+
+    fn as_iterable<'b, 'v>(&'b self) -> Option<&'b (dyn Iterable + 'v)> {
+        (self.0.len() <= MAX_ELEMENTS).then_some(self)
+    }
+
+    fn equals(&self, other: &dyn Val) -> bool {
+        other.downcast_ref::<Self>().is_some_and(|other| {
+            self.0.len() == other.0.len()
+                && self.iter().zip(other.iter()).all(|(one, other)| one.0 == other.0 && one.1.equals(other.1))
+        })
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+impl StaticVal for Members {}
+
+impl Indexer for Members {
+    fn get<'b, 'v>(&'b self, name: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError> {
+        self.member(name).map(CowVal::Borrowed)
+    }
+
+    fn steal<'v>(self: Box<Self>, name: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError> {
+        self.member(name).map(Val::clone_as_boxed)
+    }
+}
+
+impl Container for Members {
+    /// Whether it has that member, and not as null.
+    fn contains(&self, name: &dyn Val) -> Result<bool, ExecutionError> {
+        self.member(name).map(|value| !NULL.equals(value))
+    }
+}
+
+impl Sizer for Members {
+    fn size(&self) -> CelInt {
+        CelInt::from(i64::try_from(self.0.len()).unwrap_or(i64::MAX))
+    }
+}
+
+impl Iterable for Members {
+    fn iter<'b, 'v>(&'b self) -> Box<dyn CelIterator<'b, 'v> + 'b> {
+        Box::new(Names(self.0.iter()))
+    }
+}
+
+struct Names<'b>(std::slice::Iter<'b, (CelString<'static>, Boxed)>);
+
+impl<'b, 'v> CelIterator<'b, 'v> for Names<'b> {
+    fn next(&mut self) -> Option<&'b (dyn Val + 'v)> {
+        self.0.next().map(|(name, _)| name as _)
+    }
+}
+
+/// A list that is too long to be gone through; all else goes.
+#[derive(Debug, Clone)]
+pub(super) struct LongList(pub(super) Arc<CelList<'static>>);
+
+impl Val for LongList {
+    fn get_type(&self) -> &Type {
+        Self::cel_type()
+    }
+
+    fn cel_type() -> &'static Type {
+        &LIST_TYPE
+    }
+
+    fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)> {
+        self.0.as_indexer()
+    }
+
+    fn as_container(&self) -> Option<&dyn Container> {
+        self.0.as_container()
+    }
+
+    fn as_sizer(&self) -> Option<&dyn Sizer> {
+        self.0.as_sizer()
+    }
+
+    fn equals(&self, other: &dyn Val) -> bool {
+        other.downcast_ref::<Self>().is_some_and(|other| self.0.equals(&*other.0))
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+impl StaticVal for LongList {}
+
+pub(super) fn unexpected(value: &dyn Val, want: &str) -> ExecutionError {
+    ExecutionError::UnexpectedType { got: value.get_type().name().to_owned(), want: want.to_owned() }
+}
+
+struct Node(Boxed);
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor).map(Node)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Boxed;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Boxed, E> {
+        Ok(Box::new(CelNull))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Boxed, E> {
+        Ok(Box::new(CelBool::from(value)))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Boxed, E> {
+        Ok(of_integer(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Boxed, E> {
+        Ok(of_unsigned(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Boxed, E> {
+        Ok(Box::new(CelDouble::from(value)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Boxed, E> {
+        Ok(of_text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Boxed, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Node(value)) = seq.next_element()? {
+            values.push(value);
+        }
+        Ok(of_list(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Boxed, A::Error> {
+        let mut values = BTreeMap::new();
+        while let Some((name, Node(value))) = map.next_entry::<String, Node>()? {
+            values.insert(name, value);
+        }
+        Ok(Box::new(values.into_iter().collect::<Members>()))
+    }
+}
