@@ -104,8 +104,9 @@ async fn a_key_that_is_stuck_costs_the_others_nothing() {
     let setup = Setup::new();
     let spool = setup.open();
     let mut watch = spool.watch(sink()).await.unwrap();
-    let stuck = (0..3_000).map(|number| waiting(1, number));
-    let (ids, settled) = spill(&spool, stuck.chain([waiting(2, 9_000), waiting(3, 9_001)]));
+    // Made in this order: each is due when it is made.
+    let stuck: Vec<_> = (0..3_000).map(|number| waiting(1, number)).collect();
+    let (ids, settled) = spill(&spool, stuck.into_iter().chain([waiting(2, 9_000), waiting(3, 9_001)]));
     all(settled).await;
     assert_eq!(bodies(&take(&spool, &mut watch, 1).await), ["<0>"]);
     spool.reschedule(ids[0], sink(), 1, Millis::now().after(Duration::from_hours(1)), String::new());
