@@ -71,14 +71,16 @@ fn render(c: &mut Criterion) {
     let message = message();
     let event = Event::read(&message, &reading()).expect("an event");
     let topic = Template::compile("regards.{{ tenant }}.{{ status | lower }}").expect("a template");
-    let scope = Scope { event: &event, message: &message };
+    let scope = Scope::of(&event, &message);
     c.bench_function("render", |b| b.iter(|| topic.render_address(black_box(scope))));
 }
 
 fn encode(c: &mut Criterion) {
     let message = message();
     let event = Event::read(&message, &reading()).expect("an event");
-    c.bench_function("encode", |b| b.iter(|| Format::Normalized.encode(black_box(&event), &message, Carrier::Kafka)));
+    c.bench_function("encode", |b| {
+        b.iter(|| Format::Normalized.encode(Scope::of(black_box(&event), &message), Carrier::Kafka));
+    });
 }
 
 /// Decode, normalize, route, encode.
@@ -88,7 +90,7 @@ fn whole(c: &mut Criterion) {
         b.iter(|| {
             let event = Event::read(black_box(&message), &reading).expect("an event");
             let plan = rules.plan(&event, &message);
-            (plan, Format::Normalized.encode(&event, &message, Carrier::Kafka).expect("bytes"))
+            (plan, Format::Normalized.encode(Scope::of(&event, &message), Carrier::Kafka).expect("bytes"))
         });
     });
 }

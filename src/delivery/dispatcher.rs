@@ -348,7 +348,7 @@ impl Dispatcher {
         while self.under_way.len() < self.capacity() && self.breaker.lets_through() {
             let id = AttemptId(self.number());
             let Some((lane, delivery)) = self.next(id, stopping) else { return };
-            match self.sink.render(&delivery.received.event, &delivery.received.message) {
+            match self.sink.render(delivery.received.scope()) {
                 Ok(outgoing) => {
                     self.under_way.insert(id, (lane, delivery));
                     self.breaker.began(id);

@@ -26,7 +26,7 @@ pub use stats::{Counted, DeliveryResult, Histogram, RouteStats, SinkStats, Stats
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::event::{DEAD_LETTER, Event, Invalid, Message};
+use crate::event::{DEAD_LETTER, Event, Invalid, Message, Scope};
 use crate::rules::{RouteName, SinkName};
 use crate::source::Receipt;
 use crate::spool::{Millis, RowId, Waiting};
@@ -38,6 +38,14 @@ pub struct Received {
     pub event: Event,
     /// What was received: for `original`, headers and dead letters.
     pub message: Arc<Message>,
+}
+
+impl Received {
+    /// What rules, templates and formats see.
+    #[must_use]
+    pub fn scope(&self) -> Scope<'_> {
+        Scope::of(&self.event, &self.message)
+    }
 }
 
 /// One event for one sink.

@@ -48,5 +48,5 @@ pub(super) fn with_body<T>(body: &str, then: impl FnOnce(Scope<'_>) -> T) -> T {
     let family = Family::named("lta").expect("the family exists");
     let reading = Reading { family, validation: Validation::Lenient, tenant: None, max_body: 100_000 };
     let event = Event::read(&message, &reading).expect("the body is valid");
-    then(Scope { event: &event, message: &message })
+    then(Scope::of(&event, &message))
 }

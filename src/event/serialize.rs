@@ -3,7 +3,7 @@
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use super::{Event, Outcome, SourceName};
+use super::{Event, Outcome, Scope, SourceName};
 
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -24,6 +24,12 @@ impl Serialize for Event {
         event.serialize_field("extra", &self.extra)?;
         event.serialize_field("warnings", &self.warnings)?;
         event.end()
+    }
+}
+
+impl Serialize for Scope<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.event.serialize(serializer)
     }
 }
 

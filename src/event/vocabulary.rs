@@ -45,6 +45,14 @@ pub enum Vocabulary {
     DeadLetter,
 }
 
+impl<'a> Scope<'a> {
+    /// That event, made of that message.
+    #[must_use]
+    pub fn of(event: &'a Event, message: &'a Message) -> Self {
+        Self { event, message }
+    }
+}
+
 impl Vocabulary {
     /// All names there are.
     pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
@@ -151,7 +159,7 @@ impl Field {
 
     /// Its value; none is null.
     pub(super) fn of<'a>(self, scope: &Scope<'a>) -> Option<Cow<'a, str>> {
-        let Scope { event, message } = scope;
+        let Scope { event, message, .. } = scope;
         match self {
             Self::Id => return Some(Cow::Owned(event.id.to_string())),
             Self::Type => Some(event.kind),

@@ -85,7 +85,7 @@ impl Rules {
     #[must_use]
     pub fn plan(&self, event: &Event, message: &Message) -> Plan {
         let mut plan = Plan::default();
-        for (place, matches) in self.index.matching(Scope { event, message }) {
+        for (place, matches) in self.index.matching(Scope::of(event, message)) {
             if let Err(error) = matches {
                 plan.failed.push((place, error));
                 continue;

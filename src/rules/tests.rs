@@ -42,7 +42,7 @@ fn not(mut condition: Condition, blocks: Vec<Condition>) -> Condition {
 }
 
 fn matches(condition: &Condition) -> bool {
-    condition.matches(Scope { event: &event(), message: &message() }).unwrap()
+    condition.matches(Scope::of(&event(), &message())).unwrap()
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn what_no_route_takes_is_unrouted() {
 fn by_definition(routes: &[Route], event: &Event) -> (Vec<usize>, Vec<usize>) {
     let (mut matched, mut failed) = (Vec::new(), Vec::new());
     for (place, route) in routes.iter().enumerate() {
-        match route.when.matches(Scope { event, message: &message() }) {
+        match route.when.matches(Scope::of(event, &message())) {
             Ok(true) => {
                 matched.push(place);
                 if route.is_final {

@@ -108,7 +108,7 @@ fn forbidden(name: &str, original: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Carrier, DEAD_LETTER, Death};
+    use crate::event::{Carrier, DEAD_LETTER, Death, Scope};
     use crate::sink::fixtures::{event, message};
 
     fn text(value: &str) -> HeaderValue {
@@ -168,7 +168,7 @@ mod tests {
         };
         let message = received(&ALL).with_death(&death);
         let event = Event::of_dead_letter(&message, &"".into(), uuid::Uuid::from_u128(7));
-        let encoded = Format::Original.encode(&event, &message, Carrier::Kafka).unwrap();
+        let encoded = Format::Original.encode(Scope::of(&event, &message), Carrier::Kafka).unwrap();
         let headers = all(&event, &message, &Format::Original, &[], &encoded);
         let expected = [
             ("regards-relay-id", text(&event.id.to_string())),

@@ -26,7 +26,7 @@ pub use outgoing::{Destination, Outgoing, Unrenderable};
 use std::time::Duration;
 
 use crate::config::{SinkConfig, SinkKind};
-use crate::event::{Event, Message};
+use crate::event::Scope;
 
 use amqp::AmqpSink;
 use file::FileSink;
@@ -70,13 +70,13 @@ impl Sink {
     }
 
     /// What exactly goes out for that event. Pure: the same event and message always give the same.
-    pub fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
+    pub fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
         match &self.0 {
-            Kind::Kafka(sink) => sink.render(event, message),
-            Kind::Webhook(sink) => sink.render(event, message),
-            Kind::Amqp(sink) => sink.render(event, message),
-            Kind::File(sink) => sink.render(event, message),
-            Kind::Stdout(sink) => sink.render(event, message),
+            Kind::Kafka(sink) => sink.render(scope),
+            Kind::Webhook(sink) => sink.render(scope),
+            Kind::Amqp(sink) => sink.render(scope),
+            Kind::File(sink) => sink.render(scope),
+            Kind::Stdout(sink) => sink.render(scope),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::lines::{self, Line, LineWriter, Out, piece, whole, write_counted};
 use super::{Attempt, Blame, Destination, OpenError, Outgoing, Unrenderable, Verdict};
 use crate::config::SinkConfig;
-use crate::event::{Carrier, Event, Format, Message, Reason};
+use crate::event::{Carrier, Format, Reason, Scope};
 
 /// Standard output.
 pub(super) struct StdoutSink {
@@ -30,12 +30,12 @@ impl StdoutSink {
         Ok(Self { format: config.format.clone(), writer })
     }
 
-    pub(super) fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
+    pub(super) fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
         let encoded = self
             .format
-            .encode(event, message, Carrier::Line)
+            .encode(scope, Carrier::Line)
             .map_err(|error| Unrenderable { reason: Reason::RenderFailed, detail: format!("body: {error}") })?;
-        Ok(Outgoing { id: event.id, destination: Destination::Stdout, headers: Vec::new(), body: encoded.body })
+        Ok(Outgoing { id: scope.event.id, destination: Destination::Stdout, headers: Vec::new(), body: encoded.body })
     }
 
     #[allow(clippy::unused_self, reason = "all kinds of sinks are asked alike")]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Line;
-use crate::event::{Carrier, Event, FAMILIES, Format, Properties, Reading, Validation};
+use crate::event::{Carrier, Event, FAMILIES, Format, Properties, Reading, Scope, Validation};
 use crate::spool::Shown;
 use crate::telemetry::printable;
 
@@ -100,6 +100,6 @@ fn event(shown: &Shown) -> Option<Box<RawValue>> {
         };
         Event::read(&shown.message, &reading).ok().filter(|event| event.id == id)
     })?;
-    let encoded = Format::Normalized.encode(&event, &shown.message, Carrier::Line).ok()?;
+    let encoded = Format::Normalized.encode(Scope::of(&event, &shown.message), Carrier::Line).ok()?;
     RawValue::from_string(String::from_utf8(encoded.body.to_vec()).ok()?).ok()
 }

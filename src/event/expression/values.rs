@@ -41,7 +41,7 @@ impl<'a> Variables<'a> {
 
 impl VariableResolver for Variables<'_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
-        let Scope { event, message } = self.scope;
+        let Scope { event, message, .. } = self.scope;
         if let Some(field) = Vocabulary::Event.field(name) {
             return Some(match field.of(&self.scope) {
                 Some(Cow::Borrowed(text)) => CowVal::owned(CelString::from(text)),

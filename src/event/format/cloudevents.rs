@@ -10,22 +10,22 @@ use serde::{Serialize, Serializer};
 
 use super::{Carrier, Encoded, JSON, to_json};
 use crate::event::template::percent_encode;
-use crate::event::{Event, TemplateError};
+use crate::event::{Event, Scope, TemplateError};
 
 const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
 const KAFKA_PREFIX: &str = "ce_";
 const AMQP_PREFIX: &str = "cloudEvents_";
 
-pub(super) fn encode(name: &str, event: &Event, carrier: Carrier) -> Result<Encoded, TemplateError> {
-    let attributes = Attributes::of(name, event);
+pub(super) fn encode(name: &str, scope: Scope<'_>, carrier: Carrier) -> Result<Encoded, TemplateError> {
+    let attributes = Attributes::of(name, scope.event);
     let prefix = match carrier {
         Carrier::Kafka => KAFKA_PREFIX,
         Carrier::Amqp => AMQP_PREFIX,
         Carrier::Http | Carrier::Line => {
-            return Ok(Encoded::of(to_json(&Structured { attributes, event })?, CLOUDEVENTS_JSON));
+            return Ok(Encoded::of(to_json(&Structured { attributes, data: scope })?, CLOUDEVENTS_JSON));
         }
     };
-    let mut encoded = Encoded::of(to_json(event)?, JSON);
+    let mut encoded = Encoded::of(to_json(&scope)?, JSON);
     encoded.headers = attributes.0.into_iter().map(|(name, value)| (format!("{prefix}{name}").into(), value)).collect();
     Ok(encoded)
 }
@@ -67,7 +67,7 @@ fn printable(text: &str) -> String {
 /// The JSON event format.
 struct Structured<'a> {
     attributes: Attributes,
-    event: &'a Event,
+    data: Scope<'a>,
 }
 
 impl Serialize for Structured<'_> {
@@ -77,7 +77,7 @@ impl Serialize for Structured<'_> {
             map.serialize_entry(name, value)?;
         }
         map.serialize_entry("datacontenttype", JSON)?;
-        map.serialize_entry("data", self.event)?;
+        map.serialize_entry("data", &self.data)?;
         map.end()
     }
 }

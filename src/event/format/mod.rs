@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{Event, Message, Scope, Template, TemplateError};
+use super::{Message, Scope, Template, TemplateError};
 
 /// What the body of a delivery is.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -61,18 +61,21 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Format {
     /// The body of that event for that carrier.
-    pub fn encode(&self, event: &Event, message: &Message, carrier: Carrier) -> Result<Encoded, TemplateError> {
+    pub fn encode(&self, scope: Scope<'_>, carrier: Carrier) -> Result<Encoded, TemplateError> {
         let mut encoded = match self {
-            Self::Normalized => Encoded::of(to_json(event)?, JSON),
-            Self::Original => Encoded {
-                body: message.body.clone(),
-                content_type: message.properties.content_type.clone().map(Cow::Owned),
-                content_encoding: message.properties.content_encoding.clone(),
-                headers: Vec::new(),
-            },
-            Self::CloudEvents { name } => cloudevents::encode(name, event, carrier)?,
+            Self::Normalized => Encoded::of(to_json(&scope)?, JSON),
+            Self::Original => {
+                let Message { body, properties, .. } = scope.message;
+                Encoded {
+                    body: body.clone(),
+                    content_type: properties.content_type.clone().map(Cow::Owned),
+                    content_encoding: properties.content_encoding.clone(),
+                    headers: Vec::new(),
+                }
+            }
+            Self::CloudEvents { name } => cloudevents::encode(name, scope, carrier)?,
             Self::Body(template) => {
-                let body = template.render(Scope { event, message })?;
+                let body = template.render(scope)?;
                 let mime = if is_json(&body) { JSON } else { TEXT };
                 Encoded::of(body.into(), mime)
             }

@@ -362,7 +362,7 @@ fn a_dead_letter_has_words_of_its_own() {
         let death = Death { number: 1, reason: Reason::TooDeep, detail: "", sink, attempts: 0, at: String::new() };
         let message = message("[").with_death(&death);
         let event = Event::of_dead_letter(&message, &tenant.into(), uuid::Uuid::nil());
-        compile(source).unwrap().render(Scope { event: &event, message: &message }).unwrap()
+        compile(source).unwrap().render(Scope::of(&event, &message)).unwrap()
     };
     assert_eq!(render(Some("hook"), "esa", all), "too_deep regards hook esa");
     assert_eq!(render(Some("hook"), "esa", with_defaults), "hook esa");

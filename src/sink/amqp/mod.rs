@@ -20,7 +20,7 @@ use self::worker::{CHANNELS, Job, WINDOW, Worker};
 use super::{Attempt, Destination, OpenError, Outgoing, Unrenderable};
 use crate::amqp::values::short;
 use crate::config::{AmqpConnection, AmqpSinkConfig, SinkConfig};
-use crate::event::{Carrier, Event, Format, Message, Scope, Template};
+use crate::event::{Carrier, Format, Scope, Template};
 use crate::rules::Glob;
 
 /// An open exchange.
@@ -61,17 +61,16 @@ impl AmqpSink {
         })
     }
 
-    pub(super) fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
+    pub(super) fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
+        let Scope { event, message, .. } = scope;
         let routing_key = self
             .routing_key
-            .render_address(Scope { event, message })
+            .render_address(scope)
             .map_err(|error| render::failed(format!("the routing key: {error}")))?;
-        let encoded = self
-            .format
-            .encode(event, message, Carrier::Amqp)
-            .map_err(|error| render::failed(format!("the body: {error}")))?;
+        let encoded =
+            self.format.encode(scope, Carrier::Amqp).map_err(|error| render::failed(format!("the body: {error}")))?;
         Ok(Outgoing {
-            id: event.id,
+            id: scope.event.id,
             destination: Destination::Amqp {
                 exchange: self.exchange.clone(),
                 routing_key: render::routing_key(routing_key)?,

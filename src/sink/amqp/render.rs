@@ -57,7 +57,7 @@ pub(super) fn failed(detail: String) -> Unrenderable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Carrier, FAMILIES, HeaderValue, Reading, SourceName, Validation};
+    use crate::event::{Carrier, FAMILIES, HeaderValue, Reading, Scope, SourceName, Validation};
 
     fn message(properties: Properties) -> Message {
         Message {
@@ -102,7 +102,7 @@ mod tests {
 
     fn rendered(message: &Message, format: &Format) -> (Properties, Vec<Header>) {
         let event = event(message);
-        let encoded = format.encode(&event, message, Carrier::Amqp).unwrap();
+        let encoded = format.encode(Scope::of(&event, message), Carrier::Amqp).unwrap();
         let headers = headers(&event, message, &encoded, format, &[]).unwrap();
         (properties(&event, message, &encoded), headers)
     }

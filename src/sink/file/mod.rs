@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::lines::{self, Line, LineWriter, Out};
 use super::{Attempt, Destination, OpenError, Outgoing, Unrenderable, Verdict};
 use crate::config::{FileConfig, SinkConfig};
-use crate::event::{Carrier, Event, Format, Message, Reason, Scope, Template};
+use crate::event::{Carrier, Format, Reason, Scope, Template};
 use appender::Appender;
 
 /// Files that lines are appended to.
@@ -47,15 +47,20 @@ impl FileSink {
         })
     }
 
-    pub(super) fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
+    pub(super) fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
         let failed = |what: &str, detail: &dyn std::fmt::Display| Unrenderable {
             reason: Reason::RenderFailed,
             detail: format!("{what}: {detail}"),
         };
-        let relative = self.path.render_address(Scope { event, message }).map_err(|error| failed("path", &error))?;
+        let relative = self.path.render_address(scope).map_err(|error| failed("path", &error))?;
         let path = path::below(&self.dir, &relative, &self.reserved).map_err(|problem| failed("path", &problem))?;
-        let encoded = self.format.encode(event, message, Carrier::Line).map_err(|error| failed("body", &error))?;
-        Ok(Outgoing { id: event.id, destination: Destination::File { path }, headers: Vec::new(), body: encoded.body })
+        let encoded = self.format.encode(scope, Carrier::Line).map_err(|error| failed("body", &error))?;
+        Ok(Outgoing {
+            id: scope.event.id,
+            destination: Destination::File { path },
+            headers: Vec::new(),
+            body: encoded.body,
+        })
     }
 
     #[allow(clippy::unused_self, reason = "all kinds of sinks are asked alike")]

@@ -176,13 +176,17 @@ async fn the_path_is_rendered_below_the_data_directory() {
     };
     let sink = FileSink::open(&config, &file).await.unwrap();
     let mut event = event();
-    let rendered = sink.render(&event, &message()).unwrap();
+    let rendered = sink.render(Scope::of(&event, &message())).unwrap();
     assert_eq!(rendered.destination, Destination::File { path: "/data/cnes-a/c-1".into() });
     assert_eq!(rendered.body, message().body);
     for (tenant, id) in [("..", "etc"), ("/etc", "passwd"), (".", "spool.db"), (".", "spool.db-wal"), ("a", "b\nc")] {
         event.tenant = tenant.into();
         id.clone_into(&mut event.correlation_id);
-        assert_eq!(sink.render(&event, &message()).unwrap_err().reason, Reason::RenderFailed, "{tenant} {id}");
+        assert_eq!(
+            sink.render(Scope::of(&event, &message())).unwrap_err().reason,
+            Reason::RenderFailed,
+            "{tenant} {id}"
+        );
     }
 }
 

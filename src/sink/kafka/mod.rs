@@ -77,8 +77,8 @@ impl KafkaSink {
         })
     }
 
-    pub(super) fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
-        let scope = Scope { event, message };
+    pub(super) fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
+        let Scope { event, message, .. } = scope;
         let failed = |what: &str, detail: &dyn std::fmt::Display| Unrenderable {
             reason: Reason::RenderFailed,
             detail: format!("{what}: {detail}"),
@@ -88,7 +88,7 @@ impl KafkaSink {
             return Err(failed("topic", &problem));
         }
         let key = self.key.render_key(scope).map_err(|error| failed("key", &error))?;
-        let encoded = self.format.encode(event, message, Carrier::Kafka).map_err(|error| failed("body", &error))?;
+        let encoded = self.format.encode(scope, Carrier::Kafka).map_err(|error| failed("body", &error))?;
         let mut headers = headers::all(event, message, &self.format, &self.keep_headers, &encoded);
         // CloudEvents' Kafka binding, 3.2.1: the body's type is the header `content-type`.
         if let (Format::CloudEvents { .. }, Some(content_type)) = (&self.format, &encoded.content_type) {
@@ -99,7 +99,7 @@ impl KafkaSink {
             KafkaTimestamp::Event => event_time(event, message),
         };
         Ok(Outgoing {
-            id: event.id,
+            id: scope.event.id,
             destination: Destination::Kafka { topic, key, timestamp },
             headers,
             body: encoded.body,

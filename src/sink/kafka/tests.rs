@@ -81,7 +81,7 @@ async fn what_is_delivered_is_in_the_topic_as_rendered() {
     cluster.create_topic("regards.cnes-a", 1, 1).unwrap();
     let mut received = message();
     received.properties.headers = vec![("traceparent".to_owned(), HeaderValue::Text("00-1-2-01".to_owned()))];
-    let outgoing = sink.render(&event(), &received).unwrap();
+    let outgoing = sink.render(Scope::of(&event(), &received)).unwrap();
     assert_eq!(
         outgoing.destination,
         Destination::Kafka {
@@ -135,7 +135,7 @@ async fn a_null_key_is_null_and_cloudevents_have_their_content_type() {
     let mut config = config(&kafka);
     config.format = Format::CloudEvents { name: "urn:test".to_owned() };
     let sink = KafkaSink::open(&config, &kafka, "urn:test").await.unwrap();
-    let outgoing = sink.render(&event(), &message()).unwrap();
+    let outgoing = sink.render(Scope::of(&event(), &message())).unwrap();
     assert_eq!(
         outgoing.destination,
         Destination::Kafka { topic: "regards.cnes-a".to_owned(), key: None, timestamp: None }
@@ -151,7 +151,7 @@ async fn a_topic_that_is_not_legal_is_not_rendered() {
     let sink = open(&kafka).await.unwrap();
     let mut event = event();
     event.tenant = "cnes/a".into();
-    let refused = sink.render(&event, &message()).unwrap_err();
+    let refused = sink.render(Scope::of(&event, &message())).unwrap_err();
     assert_eq!(refused.reason, Reason::RenderFailed);
     assert!(refused.detail.contains("'/'"), "{refused}");
 }

@@ -33,7 +33,7 @@ use self::resolve::Filtered;
 use self::verdict::Answer;
 use super::{Attempt, Blame, Destination, OpenError, Outgoing, Unrenderable, Verdict, headers};
 use crate::config::{SinkConfig, WebhookConfig, WebhookUrl};
-use crate::event::{Carrier, Event, Format, HeaderValue as EventHeader, Message, Reason, Scope};
+use crate::event::{Carrier, Format, HeaderValue as EventHeader, Reason, Scope};
 use crate::rules::Glob;
 
 /// An open webhook.
@@ -84,8 +84,8 @@ impl WebhookSink {
         })
     }
 
-    pub(super) fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
-        self.shared.render(event, message)
+    pub(super) fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
+        self.shared.render(scope)
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -145,20 +145,19 @@ impl Shared {
         })
     }
 
-    fn render(&self, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
+    fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
         let url = match (&self.config.url, &self.url) {
-            (WebhookUrl::Templated { origin, path }, _) => render::address(origin, path, Scope { event, message })?,
+            (WebhookUrl::Templated { origin, path }, _) => render::address(origin, path, scope)?,
             (WebhookUrl::Fixed(_), Some(url)) => url.clone(),
             (WebhookUrl::Fixed(_), None) => return Err(unrenderable("its url is missing".to_owned())),
         };
-        let mut encoded = self
-            .format
-            .encode(event, message, Carrier::Http)
-            .map_err(|error| unrenderable(format!("the body: {error}")))?;
+        let Scope { event, message, .. } = scope;
+        let mut encoded =
+            self.format.encode(scope, Carrier::Http).map_err(|error| unrenderable(format!("the body: {error}")))?;
         let body = std::mem::take(&mut encoded.body);
         let kept = headers::kept(event, message, &self.format, &self.keep_headers);
-        let headers = render::headers(event, message, &self.config.headers, encoded, kept)?;
-        Ok(Outgoing { id: event.id, destination: Destination::Webhook { url }, headers, body })
+        let headers = render::headers(scope, &self.config.headers, encoded, kept)?;
+        Ok(Outgoing { id: scope.event.id, destination: Destination::Webhook { url }, headers, body })
     }
 
     /// One request, when its turn has come.

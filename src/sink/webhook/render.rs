@@ -11,7 +11,7 @@ use http::header::{
 };
 use url::Url;
 
-use crate::event::{Encoded, Event, Header, HeaderValue, Message, Reason, Scope, Template};
+use crate::event::{Encoded, Header, HeaderValue, Reason, Scope, Template};
 use crate::sink::Unrenderable;
 
 /// Longer addresses are refused: servers take about this much.
@@ -105,14 +105,12 @@ fn is_dots(segment: &str) -> bool {
 /// All headers but the signature and the time it is made at: what the configuration says first, then what the format says,
 /// then those of the message that `kept` brings along and that can be headers of HTTP. The first of a name is the one.
 pub(super) fn headers<'a>(
-    event: &Event,
-    message: &Message,
+    scope: Scope<'_>,
     configured: &[(HeaderName, Template)],
     encoded: Encoded,
     kept: impl Iterator<Item = &'a Header>,
 ) -> Result<Vec<Header>, Unrenderable> {
-    let scope = Scope { event, message };
-    let mut headers = vec![(WEBHOOK_ID.to_string(), HeaderValue::Text(event.id.to_string()))];
+    let mut headers = vec![(WEBHOOK_ID.to_string(), HeaderValue::Text(scope.event.id.to_string()))];
     let mut add = |name: &str, value: String| {
         if !headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
             headers.push((name.to_owned(), HeaderValue::Text(value)));

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::{OrderBy, Retry, Secret, SinkKind, Tls, WebhookAuth};
-use crate::event::{FAMILIES, Properties, Reading, SourceName, Template, Validation};
+use crate::event::{Event, FAMILIES, Message, Properties, Reading, SourceName, Template, Validation};
 use crate::rules::SinkName;
 use crate::sink::{AttemptEnd, AttemptId};
 
@@ -128,7 +128,7 @@ fn event(message: &Message) -> Event {
 
 fn outgoing(sink: &WebhookSink) -> Outgoing {
     let message = message("p");
-    sink.render(&event(&message), &message).unwrap()
+    sink.render(Scope::of(&event(&message), &message)).unwrap()
 }
 
 /// Makes so many attempts.
@@ -202,7 +202,7 @@ async fn what_templates_make_stays_where_it_belongs() {
     let sink = open(WebhookConfig { url, headers, ..webhook("") }).await;
     let render = |product: &str| {
         let message = message(product);
-        sink.render(&event(&message), &message)
+        sink.render(Scope::of(&event(&message), &message))
     };
     let Destination::Webhook { url } = render("a b/@evil.example?#é").unwrap().destination else { panic!() };
     assert_eq!(url.as_str(), "https://pager.example.org/hooks/a%20b%2F%40evil.example%3F%23%C3%A9?t=cnes-a");
