@@ -204,8 +204,10 @@ impl Change {
             }
             Self::Deliver(row, _) => Outcome::Delivery(held.note(store.add_delivery(row, &held.taken)?)),
             Self::Done { id, .. } => Outcome::Removed(store.remove(*id)?),
-            Self::Again { id, attempts, due, cause, .. } => {
+            Self::Again { id, sink, attempts, due, cause } => {
                 store.reschedule(*id, *attempts, *due, cause)?;
+                // Not only once it is on disk: what is asked for in the same transaction is to have it.
+                held.release(sink, *id);
                 Outcome::Done
             }
             Self::MakeDue(sink) => {
@@ -255,7 +257,6 @@ impl Change {
             (Self::Done { id, sink }, Outcome::Removed(freed)) => {
                 Before::Row(id, sink).end(freed, held, shared);
             }
-            (Self::Again { id, sink, .. }, _) => held.release(&sink, id),
             (Self::Take { sink, .. }, Outcome::Due(due)) => {
                 let ids: Vec<_> = due.rows.iter().map(|(id, _)| *id).collect();
                 if held.tell(&sink, News::Due(due)) {
@@ -267,8 +268,7 @@ impl Change {
                     // None: what was redriven was gone.
                     added(row, written.get(place).copied(), held, shared);
                 }
-                // Who asked may be gone.
-                let _ = done.send(gone.is_some());
+                let was_there = gone.is_some();
                 match (from, gone) {
                     (_, Some(Gone::Letter(gone))) => {
                         shared.tallies().removed(gone.reason, gone.sink.as_ref(), gone.size);
@@ -278,6 +278,8 @@ impl Change {
                     }
                     _ => {}
                 }
+                // Who asked may be gone.
+                let _ = done.send(was_there);
             }
             (Self::Watch { sink, begun }, Outcome::Begun(lanes)) => {
                 // What the one before it had in its hands is due again.
