@@ -44,7 +44,13 @@ fn rules(count: usize) -> Rules {
     let route = |number: usize| {
         let tenant = vec![Glob::new(&format!("tenant-{}", (number + count - count / 2) % count))];
         let when = Condition { fields: vec![(Field::Tenant, tenant)], ..Condition::default() };
-        Route { name: RouteName::new(&format!("route-{number}")), when, to: vec![SinkIndex(0)], is_final: false }
+        Route {
+            name: RouteName::new(&format!("route-{number}")),
+            when,
+            to: vec![SinkIndex(0)],
+            transform: None,
+            is_final: false,
+        }
     };
     Rules::new((0..count).map(route).collect(), Unrouted::DeadLetter)
 }

@@ -24,6 +24,7 @@ fn config(data_dir: PathBuf) -> Config {
     let tenants = ["esa", "cnes-*"].map(Glob::new).to_vec();
     let when = Condition { fields: vec![(Field::Tenant, tenants)], ..Condition::default() };
     let name = RouteName::new("everything");
+    let route = Route { name, when, to: vec![SinkIndex(0)], transform: None, is_final: false };
     Config {
         name: "urn:test".to_owned(),
         sources: vec![SourceConfig {
@@ -45,7 +46,7 @@ fn config(data_dir: PathBuf) -> Config {
             retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },
             on_full: OnFull::Wait,
         }],
-        rules: Rules::new(vec![Route { name, when, to: vec![SinkIndex(0)], is_final: false }], Unrouted::DeadLetter),
+        rules: Arc::new(Rules::new(vec![route], Unrouted::DeadLetter)),
         spool: SpoolConfig {
             path: data_dir.join("spool.db"),
             on_corrupt: OnCorrupt::Stop,

@@ -15,6 +15,7 @@ mod decode;
 mod diagnostic;
 mod environment;
 mod interpolate;
+mod literal;
 mod mask;
 mod model;
 mod raw;

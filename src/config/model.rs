@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ pub struct Config {
     /// In the order of the file; [`SinkIndex`](crate::rules::SinkIndex) counts these.
     pub sinks: Vec<SinkConfig>,
     /// The routes, compiled.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
     /// What is kept on disk.
     pub spool: SpoolConfig,
     /// What happens to dead letters.

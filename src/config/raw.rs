@@ -3,6 +3,7 @@
 //! Nothing here knows what goes together or refers to what: that is checked where this becomes a [`Config`](super::Config).
 
 use super::decode::{List, Named, OneOrMany, mapping};
+use super::literal::SetValue;
 use super::model::{KafkaTimestamp, OnCorrupt, OnFull, OrderBy, QueueKind};
 use super::scalar::{
     Argument, Attempts, Count, Flag, FormatChoice, GiveUp, Keep, Later, OneOf, Percent, Period, Rate, SecretText, Size,
@@ -312,8 +313,20 @@ mapping! {
         to: OneOrMany<Text> = required,
         /// No later route is looked at once this one matched
         r#final: Flag,
-        /// Comes later
-        transform: Later = skip,
+        /// Changes to what the formats and templates of its sinks see
+        transform: List<Step>,
+    }
+}
+
+mapping! {
+    /// One change to what the formats and templates of a route's sinks see of an event.
+    Step {
+        /// Fields and what they are: a value, or `{ cel: … }`
+        set: Named<SetValue>,
+        /// Fields to leave out
+        remove: OneOrMany<Text>,
+        /// Fields and their new names
+        rename: Named<Text>,
     }
 }
 

@@ -16,9 +16,10 @@ use super::state::{ASKED, State};
 use super::stats::{DeliveryResult, SinkStats};
 use super::{Delivery, Kept};
 use crate::config::{Config, OnFull, OrderBy, Retry, SinkConfig};
+use crate::event::Reason;
 use crate::mutant::Mutant;
-use crate::rules::SinkName;
-use crate::sink::{Attempt, AttemptEnd, AttemptId, Sink, Verdict};
+use crate::rules::{Rules, SinkName};
+use crate::sink::{Attempt, AttemptEnd, AttemptId, Outgoing, Sink, Unrenderable, Verdict};
 use crate::spool::{News, Spool, Subject};
 
 /// How many deliveries or ends of attempts are taken at once.
@@ -54,6 +55,8 @@ pub struct Settings {
     pub name: SinkName,
     /// What is kept in order.
     pub order_by: OrderBy,
+    /// What the routes change of their events, and more.
+    pub rules: Arc<Rules>,
     /// How failures are retried.
     pub retry: Retry,
     /// What becomes of deliveries that there is no room for in the spool.
@@ -71,6 +74,7 @@ impl Settings {
         Self {
             name: sink.name.clone(),
             order_by: sink.order_by,
+            rules: Arc::clone(&config.rules),
             retry: sink.retry.clone(),
             on_full: sink.on_full,
             spill_after: config.delivery.spill_after,
@@ -348,7 +352,7 @@ impl Dispatcher {
         while self.under_way.len() < self.capacity() && self.breaker.lets_through() {
             let id = AttemptId(self.number());
             let Some((lane, delivery)) = self.next(id, stopping) else { return };
-            match self.sink.render(delivery.received.scope()) {
+            match self.render(&delivery) {
                 Ok(outgoing) => {
                     self.under_way.insert(id, (lane, delivery));
                     self.breaker.began(id);
@@ -361,6 +365,20 @@ impl Dispatcher {
                 }
             }
         }
+    }
+
+    /// By the rules of now; those in force when it came may be gone.
+    fn render(&self, delivery: &Delivery) -> Result<Outgoing, Unrenderable> {
+        let route = match &delivery.route {
+            None => None,
+            Some(name) => Some(self.settings.rules.route(name).ok_or_else(|| Unrenderable {
+                reason: Reason::RenderFailed,
+                detail: format!(
+                    "its route {name} is gone, and with it what it changed: put it back, or redrive `--to` a sink"
+                ),
+            })?),
+        };
+        self.sink.render(delivery.received.scope(), route.and_then(|route| route.transform.as_ref()))
     }
 
     /// The next one that may go: a fresh one and one out of the spool by turns.

@@ -24,6 +24,7 @@ mod serialize;
 mod template;
 #[cfg(test)]
 mod tests;
+mod transform;
 mod vocabulary;
 
 pub use dead_letter::{DEAD_LETTER, Death, HOPS, OUR_HEADERS};
@@ -37,7 +38,8 @@ pub(crate) use name::name;
 pub use properties::SampleError;
 pub use reason::{Invalid, Reason};
 pub use template::{Template, TemplateError};
-pub use vocabulary::{Scope, Vocabulary};
+pub use transform::{Misnamed, Set, Step, Transform, TransformError, Transformed, fields_of_any, fields_of_events};
+pub use vocabulary::{Fields, Scope, Vocabulary};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -29,7 +29,10 @@ impl Serialize for Event {
 
 impl Serialize for Scope<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.event.serialize(serializer)
+        match self.transformed {
+            Some(transformed) => transformed.serialize(serializer),
+            None => self.event.serialize(serializer),
+        }
     }
 }
 

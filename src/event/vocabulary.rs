@@ -1,7 +1,10 @@
 //! What templates and expressions see of an event, or of a dead letter, and by which names.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::transform::Transformed;
 use super::{Event, Message};
 
 /// The members of `properties`: AMQP's own names.
@@ -21,82 +24,118 @@ pub(super) const PROPERTIES: [&str; 13] = [
     "user_id",
 ];
 
-/// Names beside the event's texts.
-const OTHERS: [&str; 4] = ["extra", "warnings", "headers", "properties"];
 /// A name that differs more is no misspelling (Jaro-Winkler).
 const SIMILAR: f64 = 0.8;
 
-/// What templates and expressions see: an event, or a copy of a dead letter.
+/// What templates, formats and expressions see: an event, or a copy of a dead letter.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
     /// Its fields, by their names in the normalized event.
     pub event: &'a Event,
     /// `headers` and `properties`.
     pub message: &'a Message,
+    /// What templates and formats see in the place of the event's fields.
+    pub transformed: Option<&'a Transformed>,
 }
 
 /// What the names in a template or an expression are those of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Vocabulary {
     /// An event.
     #[default]
     Event,
+    /// An event that some routes transform: it has the fields that any of them leaves.
+    Transformed(Arc<Fields>),
     /// A copy of a dead letter: it may never have been an event.
     DeadLetter,
+}
+
+/// The fields that a transform leaves, or several do.
+pub type Fields = BTreeMap<String, Shape>;
+
+/// What is known of a field before there is an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// What it holds.
+    pub holds: Holds,
+    /// It can be null.
+    pub nullable: bool,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// Text.
+    Text,
+    /// A list.
+    List,
+    /// Members by any names.
+    Members,
+    /// The members of [`PROPERTIES`].
+    Properties,
+    /// Whatever it was set to.
+    Anything,
 }
 
 impl<'a> Scope<'a> {
     /// That event, made of that message.
     #[must_use]
     pub fn of(event: &'a Event, message: &'a Message) -> Self {
-        Self { event, message }
+        Self { event, message, transformed: None }
     }
 }
 
 impl Vocabulary {
     /// All names there are.
-    pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
-        self.fields().iter().map(|field| field.name()).chain(self.others().iter().copied())
+    pub(super) fn names(&self) -> Vec<&str> {
+        let (fields, others): (Vec<&str>, &[&str]) = match self {
+            Self::Event => {
+                (Field::OF_EVENTS.map(Field::name).to_vec(), &["extra", "warnings", "headers", "properties"])
+            }
+            Self::Transformed(fields) => (fields.keys().map(String::as_str).collect(), &["headers", "properties"]),
+            Self::DeadLetter => (Field::OF_DEAD_LETTERS.map(Field::name).to_vec(), &[]),
+        };
+        fields.into_iter().chain(others.iter().copied()).collect()
     }
 
-    /// The texts there are.
-    fn fields(self) -> &'static [Field] {
-        match self {
+    /// What that name stands for.
+    pub(super) fn shape(&self, name: &str) -> Option<Shape> {
+        let shape = |holds, nullable| Some(Shape { holds, nullable });
+        if let Some(field) = self.field(name) {
+            return shape(Holds::Text, self.can_be_null(field));
+        }
+        match (self, name) {
+            (Self::DeadLetter, _) => None,
+            (_, "headers") | (Self::Event, "extra") => shape(Holds::Members, true),
+            (_, "properties") => shape(Holds::Properties, true),
+            (Self::Transformed(fields), _) => fields.get(name).copied(),
+            (Self::Event, "warnings") => shape(Holds::List, false),
+            _ => None,
+        }
+    }
+
+    /// The text of that name, where it is always that of the event or of the dead letter.
+    pub(super) fn field(&self, name: &str) -> Option<Field> {
+        let fields: &[Field] = match self {
             Self::Event => &Field::OF_EVENTS,
+            Self::Transformed(_) => &[],
             Self::DeadLetter => &Field::OF_DEAD_LETTERS,
-        }
-    }
-
-    /// What there is beside them.
-    pub(super) fn others(self) -> &'static [&'static str] {
-        match self {
-            Self::Event => &OTHERS,
-            Self::DeadLetter => &[],
-        }
-    }
-
-    /// The text of that name.
-    pub(super) fn field(self, name: &str) -> Option<Field> {
-        self.fields().iter().copied().find(|field| field.name() == name)
+        };
+        fields.iter().copied().find(|field| field.name() == name)
     }
 
     /// Whether that text can be null.
-    pub(super) fn can_be_null(self, field: Field) -> bool {
+    pub(super) fn can_be_null(&self, field: Field) -> bool {
         match self {
-            Self::Event => {
-                matches!(field, Field::ProductId | Field::Session | Field::Expires | Field::Message | Field::Time)
-            }
             Self::DeadLetter => matches!(field, Field::Sink | Field::Tenant),
+            _ => matches!(field, Field::ProductId | Field::Session | Field::Expires | Field::Message | Field::Time),
         }
     }
 
     /// Whether the value of that name, possibly nested, can be null.
-    pub(super) fn name_can_be_null(self, name: &str) -> bool {
+    pub(super) fn name_can_be_null(&self, name: &str) -> bool {
         let (first, _) = name.split_once('.').unwrap_or((name, ""));
-        match self.field(first) {
-            Some(field) => self.can_be_null(field),
-            None => ["extra", "headers", "properties"].contains(&first),
-        }
+        self.shape(first).is_some_and(|shape| shape.nullable || shape.holds == Holds::Anything && first != name)
     }
 }
 
@@ -159,7 +198,10 @@ impl Field {
 
     /// Its value; none is null.
     pub(super) fn of<'a>(self, scope: &Scope<'a>) -> Option<Cow<'a, str>> {
-        let Scope { event, message, .. } = scope;
+        let Scope { event, message, transformed } = scope;
+        if let Some(transformed) = transformed {
+            return transformed.text(self.name());
+        }
         match self {
             Self::Id => return Some(Cow::Owned(event.id.to_string())),
             Self::Type => Some(event.kind),
@@ -181,7 +223,7 @@ impl Field {
 }
 
 /// What is said of a name that there isn't, and what may have been meant.
-pub(super) fn unknown(shown: &str, name: &str, known: impl IntoIterator<Item = &'static str>) -> (String, String) {
+pub(super) fn unknown<'k>(shown: &str, name: &str, known: impl IntoIterator<Item = &'k str>) -> (String, String) {
     let mut known: Vec<_> = known.into_iter().collect();
     known.sort_by(|a, b| similarity(name, b).total_cmp(&similarity(name, a)));
     let hint = match known.first() {

@@ -14,7 +14,6 @@ pub async fn redrive_orphans(config: &Config, spool: &Spool, sink: &str, to: &st
     check_gone(config, sink)?;
     let to =
         config.sinks.iter().find(|sink| sink.name.as_str() == to).ok_or_else(|| format!("there is no sink {to}"))?;
-    let takes_copies = config.dead_letters.to.as_ref() == Some(&to.name);
     let (from, mut after, mut done) = (SinkName::new(sink), None, Redriven::default());
     loop {
         let name = sink.to_owned();
@@ -23,7 +22,7 @@ pub async fn redrive_orphans(config: &Config, spool: &Spool, sink: &str, to: &st
         after = Some(*last);
         let (mut asked, mut stopped) = (Vec::with_capacity(batch.len()), None);
         for (id, waiting) in batch {
-            match redirected(to, takes_copies, waiting) {
+            match redirected(config, to, waiting) {
                 Ok(waiting) => match spool.redrive(Origin::Orphan(id, from.clone()), vec![waiting]) {
                     Ok(answer) => asked.push(answer),
                     // What is behind it must not overtake it.
@@ -60,7 +59,8 @@ fn check_gone(config: &Config, sink: &str) -> Result<(), String> {
 }
 
 /// The same for that sink.
-fn redirected(to: &SinkConfig, takes_copies: bool, waiting: Waiting) -> Result<Waiting, String> {
+fn redirected(config: &Config, to: &SinkConfig, waiting: Waiting) -> Result<Waiting, String> {
+    let takes_copies = config.dead_letters.to.as_ref() == Some(&to.name);
     match (waiting.kind == DEAD_LETTER, takes_copies) {
         (true, false) => return Err(format!("it is a copy of a dead letter, and sink {} takes none", to.name)),
         (false, true) => return Err(format!("sink {} takes copies of dead letters only", to.name)),
@@ -74,6 +74,8 @@ fn redirected(to: &SinkConfig, takes_copies: bool, waiting: Waiting) -> Result<W
         due: Millis::now(),
         attempts: 0,
         cause: None,
+        // One that is gone can't say what it changed.
+        route: waiting.route.filter(|route| config.rules.route(route).is_some()),
         ..waiting
     })
 }

@@ -91,6 +91,7 @@ impl Redriven {
 fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting>, String> {
     let event = read(config, letter)?;
     let route = letter.route.as_deref().map(RouteName::new);
+    let is_known = route.as_ref().is_none_or(|route| config.rules.route(route).is_some());
     let named = |name: &str, missing: String| match config.sinks.iter().find(|sink| sink.name.as_str() == name) {
         None => Err(missing),
         Some(sink) if config.dead_letters.to.as_ref() == Some(&sink.name) => {
@@ -100,9 +101,13 @@ fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting
     };
     let of = |sink: &SinkConfig, route| waiting(sink, route, &event, letter);
     if let Some(name) = to {
+        let route = route.filter(|_| is_known);
         return Ok(vec![of(named(name, format!("there is no sink {name}"))?, route)]);
     }
     if let Some(name) = &letter.listed.sink {
+        if !is_known {
+            return Err("its route is gone: put it back, or name a sink with `--to`".to_owned());
+        }
         return Ok(vec![of(named(name, format!("sink {name} is gone: name another with `--to`"))?, route)]);
     }
     let plan = config.rules.plan(&event, &letter.message);

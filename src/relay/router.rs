@@ -24,7 +24,7 @@ pub(super) struct Router {
 /// What of the configuration in force says where an event goes. Swapped whole, between two messages.
 pub(super) struct Routing {
     pub(super) readings: HashMap<SourceName, Reading>,
-    pub(super) rules: Rules,
+    pub(super) rules: Arc<Rules>,
     /// In the order of the configuration.
     pub(super) inlets: Vec<Inlet>,
     pub(super) counted: Arc<Counted>,

@@ -221,7 +221,7 @@ impl Running {
         let Some(inlets) = config.sinks.iter().map(inlet).collect() else { return };
         self.router.swap(Some(Routing {
             readings: config.sources.iter().map(|source| (source.name.clone(), source.reading.clone())).collect(),
-            rules: config.rules.clone(),
+            rules: Arc::clone(&config.rules),
             inlets,
             counted: Arc::clone(counted),
         }));

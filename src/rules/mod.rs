@@ -13,13 +13,16 @@ pub use condition::{Condition, Field};
 pub use glob::Glob;
 pub use names::{RouteName, SinkIndex, SinkName};
 
-use crate::event::{Event, ExpressionError, Message, Scope};
+use std::collections::HashMap;
+
+use crate::event::{Event, ExpressionError, Message, Scope, Transform};
 use index::Index;
 
 /// All routes of a configuration, from the top.
 #[derive(Debug, Clone)]
 pub struct Rules {
     routes: Vec<Route>,
+    by_name: HashMap<RouteName, usize>,
     index: Index,
     unrouted: Unrouted,
 }
@@ -33,6 +36,8 @@ pub struct Route {
     pub when: Condition,
     /// Where its events go; empty drops them on purpose.
     pub to: Vec<SinkIndex>,
+    /// What its sinks see changed.
+    pub transform: Option<Transform>,
     /// No later route is looked at once this one matched.
     pub is_final: bool,
 }
@@ -66,13 +71,20 @@ impl Rules {
     #[must_use]
     pub fn new(routes: Vec<Route>, unrouted: Unrouted) -> Self {
         let index = Index::of(&routes);
-        Self { routes, index, unrouted }
+        let by_name = routes.iter().enumerate().map(|(place, route)| (route.name.clone(), place)).collect();
+        Self { routes, by_name, index, unrouted }
     }
 
     /// In the order of the file.
     #[must_use]
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn route(&self, name: &RouteName) -> Option<&Route> {
+        self.routes.get(*self.by_name.get(name)?)
     }
 
     /// What becomes of an event that no route matches.

@@ -85,7 +85,13 @@ fn a_negated_block_negates_all_of_it() {
 }
 
 fn route(when: Condition, to: &[usize], is_final: bool) -> Route {
-    Route { name: RouteName::new("r"), when, to: to.iter().map(|sink| SinkIndex(*sink)).collect(), is_final }
+    Route {
+        name: RouteName::new("r"),
+        when,
+        to: to.iter().map(|sink| SinkIndex(*sink)).collect(),
+        transform: None,
+        is_final,
+    }
 }
 
 fn plan(routes: Vec<Route>, unrouted: Unrouted) -> Plan {

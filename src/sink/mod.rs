@@ -26,7 +26,7 @@ pub use outgoing::{Destination, Outgoing, Unrenderable};
 use std::time::Duration;
 
 use crate::config::{SinkConfig, SinkKind};
-use crate::event::Scope;
+use crate::event::{Scope, Transform};
 
 use amqp::AmqpSink;
 use file::FileSink;
@@ -69,8 +69,10 @@ impl Sink {
         }))
     }
 
-    /// What exactly goes out for that event. Pure: the same event and message always give the same.
-    pub fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
+    /// What exactly goes out for that event, changed as its route says. Pure: the same always gives the same.
+    pub fn render(&self, scope: Scope<'_>, transform: Option<&Transform>) -> Result<Outgoing, Unrenderable> {
+        let transformed = transform.map(|transform| transform.apply(scope)).transpose()?;
+        let scope = Scope { transformed: transformed.as_ref(), ..scope };
         match &self.0 {
             Kind::Kafka(sink) => sink.render(scope),
             Kind::Webhook(sink) => sink.render(scope),

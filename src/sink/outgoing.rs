@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::event::{HeaderValue, Properties, Reason};
+use crate::event::{HeaderValue, Properties, Reason, TransformError};
 
 /// Exactly what one attempt sends.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,4 +63,10 @@ pub struct Unrenderable {
     pub reason: Reason,
     /// What was found and what was expected.
     pub detail: String,
+}
+
+impl From<TransformError> for Unrenderable {
+    fn from(error: TransformError) -> Self {
+        Self { reason: Reason::RenderFailed, detail: format!("transform: {error}") }
+    }
 }

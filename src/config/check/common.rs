@@ -59,7 +59,7 @@ pub(super) fn in_clear(reader: &mut Reader<'_>, what: &str, span: Span) {
 
 /// A checked template.
 pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
-    match Template::compile_for(&at.value.text, reader.vocabulary) {
+    match Template::compile_for(&at.value.text, reader.vocabulary.clone()) {
         Ok(template) => Some(template),
         Err(error) => {
             let message = if at.value.inserted {
@@ -69,7 +69,7 @@ pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Templat
                 format!("this is not a template: {error}")
             };
             reader.report(Diagnostic::error("template", at.span, message).help(match reader.vocabulary {
-                Vocabulary::Event => {
+                Vocabulary::Event | Vocabulary::Transformed(_) => {
                     "between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names"
                 }
                 Vocabulary::DeadLetter => {
@@ -85,7 +85,9 @@ pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Templat
 pub(super) fn address_template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
     let template = template(reader, at)?;
     let (what, end) = match reader.vocabulary {
-        Vocabulary::Event => ("an event that it is null in", "it becomes a dead letter, `render_failed`"),
+        Vocabulary::Event | Vocabulary::Transformed(_) => {
+            ("an event that it is null in", "it becomes a dead letter, `render_failed`")
+        }
         Vocabulary::DeadLetter => ("a dead letter that it is null in", "it is not copied"),
     };
     for name in template.nullable() {

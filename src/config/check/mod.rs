@@ -4,6 +4,7 @@
 
 mod broker;
 mod common;
+mod expression;
 mod kafka;
 mod kafka_options;
 mod meaning;
@@ -12,13 +13,16 @@ mod rules;
 mod sink;
 mod source;
 mod tls;
+mod transform;
 mod webhook;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::common::{GIB, HOUR, MIB, SECOND, period, size, unknown_name};
+use self::transform::Transforms;
 use super::decode::{self, At};
 use super::diagnostic::Diagnostic;
 use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, SpoolConfig};
@@ -49,15 +53,22 @@ pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     let spool = spool(raw.spool.as_ref(), &data_dir, reader);
     let sources = raw.sources.as_ref().map(|sources| source::sources(sources, reader));
     let copies_to = raw.copies_to();
-    let place = sink::Place { relay: name.as_deref(), data_dir: &data_dir, spool: &spool.path, copies_to };
+    let transforms = Transforms::of(raw, reader);
+    let place = sink::Place {
+        relay: name.as_deref(),
+        data_dir: &data_dir,
+        spool: &spool.path,
+        copies_to,
+        transforms: &transforms,
+    };
     let sinks = raw.sinks.as_ref().map(|sinks| sink::sinks(sinks, &place, reader));
-    let rules = rules::rules(raw, reader);
+    let rules = rules::rules(raw, &transforms, reader);
     let dead_letters = dead_letters(raw, reader);
     let delivery = delivery(raw.delivery.as_ref(), reader);
     let admin = admin(raw.admin.as_ref(), reader);
     meaning::check(raw, rules.as_ref(), reader);
     raw.version.as_ref()?;
-    let (name, sources, sinks, rules) = (name?, sources??, sinks??, rules?);
+    let (name, sources, sinks, rules) = (name?, sources??, sinks??, Arc::new(rules?));
     Some(Config { name, sources, sinks, rules, spool, dead_letters, delivery, admin, data_dir })
 }
 

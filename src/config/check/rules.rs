@@ -2,22 +2,24 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::common::{MAX_NAME, later, unknown_name};
+use super::common::{MAX_NAME, unknown_name};
+use super::expression;
+use super::transform::Transforms;
 use crate::config::decode::{At, List, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::raw::{self, When};
 use crate::config::reader::Reader;
 use crate::config::scalar::Text;
 use crate::config::yaml::Span;
-use crate::event::{Expression, Finding};
+use crate::event::{Expression, Transform};
 use crate::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, Unrouted};
 
 /// A pattern is no longer than this, in bytes: the time a match takes grows with it.
 const MAX_PATTERN: usize = 1024;
 
-pub(super) fn rules(raw: &raw::Root, reader: &mut Reader<'_>) -> Option<Rules> {
+pub(super) fn rules(raw: &raw::Root, transforms: &Transforms<'_>, reader: &mut Reader<'_>) -> Option<Rules> {
     let sinks = Sinks::of(raw);
-    let routes = raw.routes.as_ref().map(|routes| self::routes(routes, &sinks, reader));
+    let routes = raw.routes.as_ref().map(|routes| self::routes(routes, &sinks, transforms, reader));
     let unrouted = raw.unrouted.as_ref().map(|unrouted| self::unrouted(unrouted, &sinks, reader));
     Some(Rules::new(routes??, unrouted??))
 }
@@ -72,10 +74,15 @@ impl<'a> Sinks<'a> {
     }
 }
 
-fn routes(routes: &At<List<raw::Route>>, sinks: &Sinks<'_>, reader: &mut Reader<'_>) -> Option<Vec<Route>> {
+fn routes(
+    routes: &At<List<raw::Route>>,
+    sinks: &Sinks<'_>,
+    transforms: &Transforms<'_>,
+    reader: &mut Reader<'_>,
+) -> Option<Vec<Route>> {
     let mut names: HashMap<&str, Span> = HashMap::new();
     let mut all = Vec::new();
-    for at in &routes.value.0 {
+    for (place, at) in routes.value.0.iter().enumerate() {
         if let Some(name) = &at.value.name
             && let Some(first) = names.insert(&name.value.text, name.span)
         {
@@ -86,17 +93,19 @@ fn routes(routes: &At<List<raw::Route>>, sinks: &Sinks<'_>, reader: &mut Reader<
                     .help("give each a name of its own: metrics and `explain` tell them apart by it"),
             );
         }
-        all.push(route(at, sinks, reader));
+        all.push(route(at, sinks, transforms.of_route(place), reader));
     }
     // All of them are looked at before one that is wrong ends it.
     all.into_iter().collect()
 }
 
-fn route(at: &At<raw::Route>, sinks: &Sinks<'_>, reader: &mut Reader<'_>) -> Option<Route> {
+fn route(
+    at: &At<raw::Route>,
+    sinks: &Sinks<'_>,
+    transform: Option<&Transform>,
+    reader: &mut Reader<'_>,
+) -> Option<Route> {
     let raw = &at.value;
-    if let Some(transform) = &raw.transform {
-        later(reader, transform.head, "transforms", "`body:` of a sink can shape what is sent");
-    }
     let name = raw.name.as_ref().and_then(|name| route_name(name, reader));
     let when = match &raw.when {
         Some(when) => condition(when, reader),
@@ -107,6 +116,7 @@ fn route(at: &At<raw::Route>, sinks: &Sinks<'_>, reader: &mut Reader<'_>) -> Opt
         name: name?,
         when: when?,
         to: to?,
+        transform: transform.cloned(),
         is_final: raw.r#final.as_ref().is_some_and(|is_final| is_final.value.0),
     })
 }
@@ -129,7 +139,7 @@ fn route_name(name: &At<Text>, reader: &mut Reader<'_>) -> Option<RouteName> {
 
 fn condition(at: &At<raw::When>, reader: &mut Reader<'_>) -> Option<Condition> {
     let raw = &at.value;
-    let expression = raw.r#if.as_ref().map(|at| expression(at, reader));
+    let expression = raw.r#if.as_ref().map(|at| expression::compile(at, Expression::condition, reader));
     let mut fields = Vec::new();
     for (field, patterns) in fields_of(raw) {
         if patterns.value.0.is_empty() {
@@ -166,33 +176,6 @@ fn condition(at: &At<raw::When>, reader: &mut Reader<'_>) -> Option<Condition> {
         None => None,
     };
     Some(Condition { fields, not, expression })
-}
-
-fn expression(at: &At<Text>, reader: &mut Reader<'_>) -> Option<Expression> {
-    // What was inserted is not repeated, and what would have been is not known.
-    let Text { inserted, placeholder, .. } = at.value;
-    match Expression::condition(&at.value.text) {
-        Ok(checked) => {
-            for Finding { word, message, help } in checked.warnings {
-                let span = reader.word_in(at.span, &word);
-                reader.report(Diagnostic::warning("nullable-operand", span, message).help(help));
-            }
-            Some(checked.expression)
-        }
-        Err(_) if placeholder => None,
-        Err(_) if inserted => {
-            let message = "with what `${…}` stands for, this is not a condition";
-            reader.report(Diagnostic::error("expression", at.span, message).help("write it without: it is no secret"));
-            None
-        }
-        Err(errors) => {
-            for Finding { word, message, help } in errors {
-                let span = reader.word_in(at.span, &word);
-                reader.report(Diagnostic::error("expression", span, message).help(help));
-            }
-            None
-        }
-    }
 }
 
 /// The fields that are given, in the order of the documentation.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::common::{DAY, HOUR, SECOND, address_template, attempts, later, legal_name, period, template};
 use super::source::short;
+use super::transform::Transforms;
 use super::{broker, kafka, webhook};
 use crate::config::decode::{At, Named};
 use crate::config::diagnostic::Diagnostic;
@@ -39,6 +40,8 @@ pub(super) struct Place<'a> {
     pub spool: &'a Path,
     /// The one that gets copies of dead letters, and nothing else.
     pub copies_to: Option<&'a str>,
+    /// What the routes change of their events.
+    pub transforms: &'a Transforms<'a>,
 }
 
 pub(super) fn sinks(
@@ -82,7 +85,10 @@ fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
         for_dead_letters(raw, reader);
         (kind, Some(Format::Original))
     } else {
-        (kind(key, at, place, reader), format(raw, place, reader))
+        reader.vocabulary = place.transforms.vocabulary(&key.text);
+        let both = (kind(key, at, place, reader), format(raw, place, reader));
+        reader.vocabulary = Vocabulary::Event;
+        both
     };
     if let Some(group) = &raw.group {
         later(reader, group.head, "digests", "each event is delivered by itself");

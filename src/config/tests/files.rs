@@ -571,7 +571,6 @@ sinks: { screen: { stdout: {}, on_full: drop, format: { avro: { registry: x } } 
 routes:
   - name: quota
     to: screen
-    transform: [{ remove: [session] }]
 unrouted: drop
 ",
         expect![[r#"
@@ -606,14 +605,6 @@ unrouted: drop
               |                                                       ^^^^^^^^^^^^^^^^^^^^^^^^^ not in this version
               |
               = help: remove it; write one of `normalized`, `original`, `cloudevents`
-
-            error[not-yet]: transforms come with a later version
-             --> routes.yaml:8:16
-              |
-            8 |     transform: [{ remove: [session] }]
-              |                ^^^^^^^^^^^^^^^^^^^^^^^ not in this version
-              |
-              = help: remove it; `body:` of a sink can shape what is sent
 
         "#]],
     );

@@ -11,6 +11,7 @@ mod routes;
 mod secrets;
 mod sinks;
 mod sources;
+mod transforms;
 
 use std::path::Path;
 

@@ -222,7 +222,7 @@ fn the_schema_knows_every_key_and_takes_the_example() {
     assert_eq!(schema["required"], serde_json::json!(["version", "sources", "sinks", "routes", "unrouted"]));
     assert_eq!(schema["additionalProperties"], false);
     assert!(schema["$defs"]["When"]["properties"].get("if").is_some());
-    assert!(schema["$defs"]["Route"]["properties"].get("transform").is_none(), "what comes later is not offered");
+    assert!(schema["$defs"]["Sink"]["properties"].get("group").is_none(), "what comes later is not offered");
 }
 
 /// Every setting in one file, but for what comes later and the files that aren't here: the braces of references need no quotes.

@@ -239,7 +239,7 @@ fn conditions_in_cel() {
             6 |       when: { if: "message.contains('quota') && status in ['EROR', 'SUCCESS'] && outcome != 'failed'" }
               |                    ^^^^^^^
               |
-              = help: write `message != null && …` before it
+              = help: write `message != null && …` before it, or `message == null ? … : …` around it
 
             warning[never-matches]: no event has the status `EROR`
              --> routes.yaml:6:61
@@ -253,7 +253,7 @@ fn conditions_in_cel() {
     );
     let secret = routes("- { name: one, to: [a, b], when: { if: \"tenant == '${file:/etc/hostname}' && x\" } }");
     let errors = parse(&secret, Strictness::Run, &[]).unwrap_err().to_string();
-    let expected = "error[expression]: with what `${…}` stands for, this is not a condition";
+    let expected = "error[expression]: with what `${…}` stands for, this is not an expression";
     assert!(errors.starts_with(expected) && !errors.contains("there is no"), "{errors}");
 }
 

@@ -53,7 +53,10 @@ impl Check {
             self.error(None, "null can only be compared with `==` and `!=`", "remove it here");
         } else if typed.nullable {
             let (what, help) = match &typed.name {
-                Some(name) => (format!("`{name}`"), format!("write `{name} != null && …` before it")),
+                Some(name) => (
+                    format!("`{name}`"),
+                    format!("write `{name} != null && …` before it, or `{name} == null ? … : …` around it"),
+                ),
                 None => ("what is used here".to_owned(), "ask for `… != null` before it".to_owned()),
             };
             let message = format!("{what} can be null: the expression fails for such an event");
@@ -106,7 +109,8 @@ impl Check {
                 "properties" => Kind::Properties,
                 "warnings" => Kind::List(Box::new(Kind::Text)),
                 _ => {
-                    let (message, mut help) = unknown(&format!("`{name}`"), name, Vocabulary::Event.names());
+                    let events = Vocabulary::Event;
+                    let (message, mut help) = unknown(&format!("`{name}`"), name, events.names());
                     if !help.starts_with("did you mean") {
                         help = format!("text stands in quotes: `'{name}'`; {help}");
                     }
@@ -201,7 +205,7 @@ impl Check {
         if !known.variables.is_empty() {
             return self.error(None, "a loop can't stand in another", "make two conditions of it");
         }
-        if Vocabulary::Event.names().any(|name| name == variable) {
+        if Vocabulary::Event.shape(variable).is_some() {
             return self.error(
                 variable.as_str(),
                 format!("`{variable}` is a name of the event"),

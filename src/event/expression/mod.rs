@@ -1,4 +1,4 @@
-//! Expressions over the event, in CEL: the `if:` of a route.
+//! Expressions over the event, in CEL: the `if:` of a route, and what its `transform:` computes.
 //!
 //! cel parses and evaluates them. What is ours: the names are those of the event and of nothing else; all of it is checked when
 //! it is compiled; and, as in templates, a member that isn't there is null. There is no clock and no randomness. What an
@@ -7,6 +7,7 @@
 
 mod calls;
 mod check;
+mod json;
 mod known;
 mod lower;
 mod patterns;
@@ -20,18 +21,22 @@ use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::IdedExpr;
 use cel::common::types::CelBool;
+use cel::common::value::Val;
 use cel::parser::PrattParser;
 use cel::{Context, Env, Value};
 
 use self::check::Check;
 use self::patterns::Patterns;
+use self::types::{Kind, Typed};
 use self::values::Variables;
-use super::vocabulary::Scope;
+use super::vocabulary::{Holds, Scope, Shape};
 
 /// A longer expression is refused, in bytes.
 const MAX_SOURCE: usize = 4096;
 /// A deeper one, too: parsing, checking and evaluating it take stack.
 const MAX_DEPTH: u16 = 64;
+/// What a field can be set to has at most so much text in it, in bytes.
+const MAX_VALUE: usize = 1024 * 1024;
 
 /// cel's own functions; those that aren't in [`types`] are refused before.
 static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| {
@@ -49,6 +54,7 @@ struct Compiled {
     source: String,
     expression: IdedExpr,
     patterns: Patterns,
+    shape: Shape,
 }
 
 /// What compiling found beside the expression.
@@ -81,17 +87,28 @@ pub struct ExpressionError(pub String);
 impl Expression {
     /// Compiles a condition: something that is true or false.
     pub fn condition(source: &str) -> Result<Checked, Vec<Finding>> {
+        Self::compile(source, Check::is_bool)
+    }
+
+    /// Compiles what a field can be set to.
+    pub fn computed(source: &str) -> Result<Checked, Vec<Finding>> {
+        Self::compile(source, |_, _| {})
+    }
+
+    fn compile(source: &str, demand: impl FnOnce(&mut Check, &Typed)) -> Result<Checked, Vec<Finding>> {
         let parsed = parse(source).map_err(|finding| vec![finding])?;
         let mut check = Check::default();
         let typed = check.run(&parsed);
-        check.is_bool(&typed);
+        demand(&mut check, &typed);
         let Check { errors, warnings, comparisons } = check;
         if !errors.is_empty() {
             return Err(errors);
         }
         let mut patterns = Patterns::default();
         let expression = lower::lower(parsed, &mut patterns);
-        let compiled = Compiled { source: source.to_owned(), expression, patterns };
+        let holds = if typed.kind == Kind::Text { Holds::Text } else { Holds::Anything };
+        let shape = Shape { holds, nullable: typed.nullable };
+        let compiled = Compiled { source: source.to_owned(), expression, patterns, shape };
         Ok(Checked { expression: Self(Arc::new(compiled)), warnings, comparisons })
     }
 
@@ -101,17 +118,35 @@ impl Expression {
         &self.0.source
     }
 
+    /// What it gives, as far as that is known before there is an event.
+    pub(super) fn shape(&self) -> Shape {
+        self.0.shape
+    }
+
     /// Whether it is true of that event.
     pub fn holds(&self, scope: Scope<'_>) -> Result<bool, ExpressionError> {
+        self.evaluate(scope, |value| match value.downcast_ref::<CelBool>() {
+            Some(value) => Ok(*value.inner()),
+            None => Err(ExpressionError(format!("it gives {}, not true or false", value.get_type().name()))),
+        })
+    }
+
+    /// What it gives for that event.
+    pub fn value(&self, scope: Scope<'_>) -> Result<serde_json::Value, ExpressionError> {
+        self.evaluate(scope, |value| json::of(value, MAX_VALUE).map_err(ExpressionError))
+    }
+
+    fn evaluate<T>(
+        &self,
+        scope: Scope<'_>,
+        then: impl FnOnce(&dyn Val) -> Result<T, ExpressionError>,
+    ) -> Result<T, ExpressionError> {
         let Compiled { expression, patterns, .. } = &*self.0;
         let variables = Variables::of(scope, patterns);
         let mut context = Context::with_env(Arc::clone(&FUNCTIONS));
         context.set_variable_resolver(&variables);
         let value = Value::resolve_val(expression, &context).map_err(|error| ExpressionError(error.to_string()))?;
-        match value.downcast_ref::<CelBool>() {
-            Some(value) => Ok(*value.inner()),
-            None => Err(ExpressionError(format!("it gives {}, not true or false", value.get_type().name()))),
-        }
+        then(&*value)
     }
 }
 

@@ -317,7 +317,7 @@ fn what_can_be_null_is_told_where_null_is_an_error_and_was_not_asked_for() {
     expect![[r"
         session.startsWith('test-')
           `session` can be null: the expression fails for such an event
-            = write `session != null && …` before it
+            = write `session != null && …` before it, or `session == null ? … : …` around it
         session != null && session.startsWith('test-')
           fine
         !(session == null) && session.startsWith('test-')
@@ -326,22 +326,22 @@ fn what_can_be_null_is_told_where_null_is_an_error_and_was_not_asked_for() {
           fine
         session != null || session.startsWith('test-')
           `session` can be null: the expression fails for such an event
-            = write `session != null && …` before it
+            = write `session != null && …` before it, or `session == null ? … : …` around it
         session == null ? false : session.startsWith('test-')
           fine
         session == 'x' && session.size() == 1
           fine
         session != 'x' && session.size() == 1
           `session` can be null: the expression fails for such an event
-            = write `session != null && …` before it
+            = write `session != null && …` before it, or `session == null ? … : …` around it
         session == 'x' || session in ['y', null]
           fine
         session < 'x'
           `session` can be null: the expression fails for such an event
-            = write `session != null && …` before it
+            = write `session != null && …` before it, or `session == null ? … : …` around it
         extra.count > 3
           `extra.count` can be null: the expression fails for such an event
-            = write `extra.count != null && …` before it
+            = write `extra.count != null && …` before it, or `extra.count == null ? … : …` around it
         extra.count != null && extra.count > 3
           fine
         has(extra.count) && extra.count > 3
@@ -350,31 +350,31 @@ fn what_can_be_null_is_told_where_null_is_an_error_and_was_not_asked_for() {
           fine
         extra.a.b == 1
           `extra.a` can be null: the expression fails for such an event
-            = write `extra.a != null && …` before it
+            = write `extra.a != null && …` before it, or `extra.a == null ? … : …` around it
         has(extra.a) && extra.a.b == 1
           fine
         headers['x-y'] != null && headers['x-y'].startsWith('a')
           fine
         extra.flag
           `extra.flag` can be null: the expression fails for such an event
-            = write `extra.flag != null && …` before it
+            = write `extra.flag != null && …` before it, or `extra.flag == null ? … : …` around it
         extra.flag == true
           fine
         properties.priority > 3
           `properties.priority` can be null: the expression fails for such an event
-            = write `properties.priority != null && …` before it
+            = write `properties.priority != null && …` before it, or `properties.priority == null ? … : …` around it
         extra.list.exists(x, x.startsWith('a'))
           `extra.list` can be null: the expression fails for such an event
-            = write `extra.list != null && …` before it
+            = write `extra.list != null && …` before it, or `extra.list == null ? … : …` around it
           `x` can be null: the expression fails for such an event
-            = write `x != null && …` before it
+            = write `x != null && …` before it, or `x == null ? … : …` around it
         extra.list != null && extra.list.exists(x, x != null && x.startsWith('a'))
           fine
         message.contains(session) && message.contains(session)
           `message` can be null: the expression fails for such an event
-            = write `message != null && …` before it
+            = write `message != null && …` before it, or `message == null ? … : …` around it
           `session` can be null: the expression fails for such an event
-            = write `session != null && …` before it
+            = write `session != null && …` before it, or `session == null ? … : …` around it
         (session == null ? 'none' : session).size() == 4
           fine
         (session == 'x' ? null : session).size() == 4
@@ -382,7 +382,7 @@ fn what_can_be_null_is_told_where_null_is_an_error_and_was_not_asked_for() {
             = ask for `… != null` before it
         (productId + '-') == 'x'
           `productId` can be null: the expression fails for such an event
-            = write `productId != null && …` before it
+            = write `productId != null && …` before it, or `productId == null ? … : …` around it
     "]]
     .assert_eq(&said(&[
         "session.startsWith('test-')",

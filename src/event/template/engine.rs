@@ -71,7 +71,7 @@ impl Engine {
         let strict = environment(UndefinedBehavior::SemiStrict, &[Mode::Address, Mode::Url], source)?;
         let template = forgiving.get_template(Mode::Text.name()).map_err(|error| explain(&error))?;
         let names = template.undeclared_variables(true).into_iter().collect();
-        names::check(&names, vocabulary, source, &forgiving)?;
+        names::check(&names, &vocabulary, source, &forgiving)?;
         let engine = Self { forgiving, strict, names, vocabulary };
         engine.try_out()?;
         Ok(engine)
@@ -104,8 +104,8 @@ impl Engine {
         self.names.iter().filter(|name| self.vocabulary.name_can_be_null(name) && fails(Some(name))).cloned().collect()
     }
 
-    fn probe<'a>(&self, null: Option<&'a str>) -> Probe<'a> {
-        Probe { null, vocabulary: self.vocabulary }
+    fn probe<'a>(&'a self, null: Option<&'a str>) -> Probe<'a> {
+        Probe { null, vocabulary: &self.vocabulary }
     }
 
     pub(super) fn render(&self, mode: Mode, source: &impl Source) -> Result<Rendered, TemplateError> {

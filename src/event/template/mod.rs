@@ -61,9 +61,9 @@ impl Template {
             let length = source.len();
             return Err(TemplateError(format!("the template has {length} bytes; at most {MAX_SOURCE} are possible")));
         }
-        let kind = match Plain::parse(source, vocabulary) {
+        let kind = match Plain::parse(source, &vocabulary) {
             Some(plain) => Kind::Plain(plain),
-            None => Kind::Engine(Box::new(Engine::compile(source, vocabulary)?)),
+            None => Kind::Engine(Box::new(Engine::compile(source, vocabulary.clone())?)),
         };
         Ok(Self(Arc::new(Compiled { source: source.to_owned(), vocabulary, kind })))
     }
@@ -87,7 +87,7 @@ impl Template {
     #[must_use]
     pub fn nullable(&self) -> Vec<String> {
         match &self.0.kind {
-            Kind::Plain(plain) => plain.nullable(self.0.vocabulary),
+            Kind::Plain(plain) => plain.nullable(&self.0.vocabulary),
             Kind::Engine(engine) => engine.nullable(),
         }
     }

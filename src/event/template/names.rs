@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use minijinja::{Environment, ErrorKind};
 
 use super::TemplateError;
-use crate::event::vocabulary::{PROPERTIES, Vocabulary, unknown};
+use crate::event::vocabulary::{Holds, PROPERTIES, Shape, Vocabulary, unknown};
 
 /// minijinja's functions that are left; each gives the same for the same.
 const FUNCTIONS: [&str; 3] = ["dict", "namespace", "range"];
@@ -13,7 +13,7 @@ const FUNCTIONS: [&str; 3] = ["dict", "namespace", "range"];
 /// Checks all names, and the filters and tests of `source`.
 pub(super) fn check(
     names: &BTreeSet<String>,
-    vocabulary: Vocabulary,
+    vocabulary: &Vocabulary,
     source: &str,
     environment: &Environment<'_>,
 ) -> Result<(), TemplateError> {
@@ -23,42 +23,37 @@ pub(super) fn check(
     check_calls(source, environment)
 }
 
-fn check_name(name: &str, vocabulary: Vocabulary) -> Result<(), TemplateError> {
+fn check_name(name: &str, vocabulary: &Vocabulary) -> Result<(), TemplateError> {
     let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
-    let field = vocabulary.field(first);
-    let others = vocabulary.others();
-    match (first, rest) {
-        _ if field.is_none() && !others.contains(&first) && !FUNCTIONS.contains(&first) => {
-            Err(no_such(first, first, vocabulary.names()))
-        }
-        ("extra" | "headers", _) | ("properties", None) => Ok(()),
-        ("properties", Some(rest)) => {
-            let (property, rest) = rest.split_once('.').map_or((rest, None), |(first, rest)| (first, Some(rest)));
-            if property == "headers" {
-                return Err(TemplateError("headers are at the top: headers[\"…\"]".to_owned()));
-            }
-            match rest {
-                _ if !PROPERTIES.contains(&property) => {
-                    Err(no_such(&format!("properties.{property}"), property, PROPERTIES))
-                }
-                Some(rest) => Err(TemplateError(format!("properties.{property} has no members; .{rest} is too much"))),
-                None => Ok(()),
-            }
-        }
-        (_, Some(rest)) if field.is_some() || first == "warnings" => {
-            let what = if first == "warnings" { "a list" } else { "text" };
-            let hint = if ["upper", "lower", "trim", "replace"].contains(&rest) {
-                format!("; write {first} | {rest}")
-            } else {
-                String::new()
-            };
-            Err(TemplateError(format!("{first} is {what} and has no member {rest}{hint}")))
-        }
-        _ => Ok(()),
+    let Some(Shape { holds, .. }) = vocabulary.shape(first) else {
+        return if FUNCTIONS.contains(&first) { Ok(()) } else { Err(no_such(first, first, vocabulary.names())) };
+    };
+    let what = match (holds, rest) {
+        (_, None) | (Holds::Members | Holds::Anything, _) => return Ok(()),
+        (Holds::Properties, Some(rest)) => return check_property(rest),
+        (Holds::List, _) => "a list",
+        (Holds::Text, _) => "text",
+    };
+    let rest = rest.unwrap_or_default();
+    let hint = if ["upper", "lower", "trim", "replace"].contains(&rest) {
+        format!("; write {first} | {rest}")
+    } else {
+        String::new()
+    };
+    Err(TemplateError(format!("{first} is {what} and has no member {rest}{hint}")))
+}
+
+fn check_property(name: &str) -> Result<(), TemplateError> {
+    let (property, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
+    match rest {
+        _ if property == "headers" => Err(TemplateError("headers are at the top: headers[\"…\"]".to_owned())),
+        _ if !PROPERTIES.contains(&property) => Err(no_such(&format!("properties.{property}"), property, PROPERTIES)),
+        Some(rest) => Err(TemplateError(format!("properties.{property} has no members; .{rest} is too much"))),
+        None => Ok(()),
     }
 }
 
-fn no_such(shown: &str, name: &str, known: impl IntoIterator<Item = &'static str>) -> TemplateError {
+fn no_such<'k>(shown: &str, name: &str, known: impl IntoIterator<Item = &'k str>) -> TemplateError {
     let (message, hint) = unknown(shown, name, known);
     TemplateError(format!("{message}; {hint}"))
 }

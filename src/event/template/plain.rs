@@ -15,7 +15,7 @@ enum Piece {
 
 impl Plain {
     /// None where it takes more than that, and where a name isn't known: minijinja's way then says what is wrong.
-    pub(super) fn parse(source: &str, vocabulary: Vocabulary) -> Option<Self> {
+    pub(super) fn parse(source: &str, vocabulary: &Vocabulary) -> Option<Self> {
         // As minijinja does, one line break at the end is left out.
         let source = source.strip_suffix('\n').unwrap_or(source);
         let source = source.strip_suffix('\r').unwrap_or(source);
@@ -59,7 +59,7 @@ impl Plain {
         out
     }
 
-    pub(super) fn nullable(&self, vocabulary: Vocabulary) -> Vec<String> {
+    pub(super) fn nullable(&self, vocabulary: &Vocabulary) -> Vec<String> {
         let mut names: Vec<_> =
             self.fields().filter(|field| vocabulary.can_be_null(*field)).map(|field| field.name().to_owned()).collect();
         names.sort_unstable();

@@ -7,8 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use minijinja::value::Value;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
-use crate::event::vocabulary::{PROPERTIES, Scope, Vocabulary};
+use crate::event::vocabulary::{Holds, PROPERTIES, Scope, Vocabulary};
 use crate::event::{Header, HeaderValue, Properties};
 
 /// Where values come from by their first names: an event, or a made-up one.
@@ -19,6 +20,11 @@ pub(super) trait Source {
 
 impl Source for Scope<'_> {
     fn value(&self, name: &str) -> Option<Value> {
+        if let Some(transformed) = self.transformed
+            && !["headers", "properties"].contains(&name)
+        {
+            return transformed.field(name).filter(|json| *json != "null").map(of_field);
+        }
         let mut vocabularies = [Vocabulary::Event, Vocabulary::DeadLetter].into_iter();
         if let Some(field) = vocabularies.find_map(|vocabulary| vocabulary.field(name)) {
             return field.of(self).map(|text| Value::from(text.as_ref()));
@@ -41,7 +47,7 @@ pub(super) struct Probe<'a> {
     /// What is null: a name, possibly nested; `""` is everything that can be.
     pub(super) null: Option<&'a str>,
     /// Which names there are.
-    pub(super) vocabulary: Vocabulary,
+    pub(super) vocabulary: &'a Vocabulary,
 }
 
 impl Source for Probe<'_> {
@@ -50,15 +56,18 @@ impl Source for Probe<'_> {
         let (first, rest) = null.split_once('.').unwrap_or((null, ""));
         let nullable = self.vocabulary.name_can_be_null(name);
         match name {
-            "extra" | "headers" if null.is_empty() || first == name => Some(Value::from_pairs([("", "")])),
-            "extra" | "headers" => Some(Value::from_object(Anything)),
             "properties" => {
                 let names = PROPERTIES.iter().filter(|known| !null.is_empty() && **known != rest);
                 Some(Value::from_pairs(names.map(|known| (*known, "x"))))
             }
-            "warnings" => Some([""; 0].into_iter().collect()),
-            _ if nullable && (null.is_empty() || null == name) => None,
-            _ => self.vocabulary.field(name).map(|_| Value::from("x")),
+            _ => match self.vocabulary.shape(name)?.holds {
+                Holds::Members if null.is_empty() || first == name => Some(Value::from_pairs([("", "")])),
+                _ if nullable && (null.is_empty() || null == name) => None,
+                Holds::Anything if first == name => Some(Value::from_pairs([("", "")])),
+                Holds::Members | Holds::Anything | Holds::Properties => Some(Value::from_object(Anything)),
+                Holds::List => Some([""; 0].into_iter().collect()),
+                Holds::Text => Some(Value::from("x")),
+            },
         }
     }
 }
@@ -123,6 +132,14 @@ fn of_header(value: &HeaderValue) -> Value {
         HeaderValue::Binary(bytes) => Value::from(STANDARD.encode(bytes)),
         HeaderValue::Array(values) => values.iter().map(of_header).collect(),
         HeaderValue::Table(table) => of_table(table),
+    }
+}
+
+/// A field's JSON; the members of an object each by itself, as those of `extra` are.
+fn of_field(json: &str) -> Value {
+    match serde_json::from_str::<BTreeMap<String, &RawValue>>(json) {
+        Ok(members) => Value::from_pairs(members.into_iter().map(|(name, raw)| (name, of_json(raw.get())))),
+        Err(_) => of_json(json),
     }
 }
 

@@ -414,14 +414,14 @@ proptest! {
     fn plain_templates_mean_what_minijinja_makes_of_them(
         source in "([a.\\n\\r ]|\\{|\\}|%|#|\\{\\{ ?(tenant|session|message|id|nope)\\n?\\}\\}){0,8}"
     ) {
-        let Some(plain) = Plain::parse(&source, Vocabulary::Event) else { return Ok(()) };
+        let Some(plain) = Plain::parse(&source, &Vocabulary::Event) else { return Ok(()) };
         let engine = Engine::compile(&source, Vocabulary::Event).expect("what is plain compiles");
         with_event(|scope| {
             let by_engine = |mode| engine.render(mode, &scope).map(|rendered| rendered.text);
             prop_assert_eq!(Ok(plain.render(scope)), by_engine(Mode::Text));
             prop_assert_eq!(plain.render_address(scope), by_engine(Mode::Address));
             prop_assert_eq!(plain.render_url(scope), by_engine(Mode::Url));
-            prop_assert_eq!(plain.nullable(Vocabulary::Event), engine.nullable());
+            prop_assert_eq!(plain.nullable(&Vocabulary::Event), engine.nullable());
             Ok(())
         })?;
     }

@@ -1,0 +1,39 @@
+//! Expressions in CEL, wherever they stand.
+
+use crate::config::decode::At;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::reader::Reader;
+use crate::config::scalar::Text;
+use crate::event::{Checked, Expression, Finding};
+
+/// A checked expression; what is wrong with it, or may be, is said.
+pub(super) fn compile(
+    at: &At<Text>,
+    compile: fn(&str) -> Result<Checked, Vec<Finding>>,
+    reader: &mut Reader<'_>,
+) -> Option<Expression> {
+    // What was inserted is not repeated, and what would have been is not known.
+    let Text { inserted, placeholder, .. } = at.value;
+    match compile(&at.value.text) {
+        Ok(checked) => {
+            for Finding { word, message, help } in checked.warnings {
+                let span = reader.word_in(at.span, &word);
+                reader.report(Diagnostic::warning("nullable-operand", span, message).help(help));
+            }
+            Some(checked.expression)
+        }
+        Err(_) if placeholder => None,
+        Err(_) if inserted => {
+            let message = "with what `${…}` stands for, this is not an expression";
+            reader.report(Diagnostic::error("expression", at.span, message).help("write it without: it is no secret"));
+            None
+        }
+        Err(errors) => {
+            for Finding { word, message, help } in errors {
+                let span = reader.word_in(at.span, &word);
+                reader.report(Diagnostic::error("expression", span, message).help(help));
+            }
+            None
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! `transform:` of routes, and which fields the sinks see by them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::expression;
+use crate::config::decode::{At, List, Named, OneOrMany};
+use crate::config::diagnostic::Diagnostic;
+use crate::config::literal::SetValue;
+use crate::config::raw;
+use crate::config::reader::Reader;
+use crate::config::scalar::Text;
+use crate::config::words::similar;
+use crate::config::yaml::{Key, Span};
+use crate::event::{Expression, Fields, Misnamed, Set, Step, Transform, Vocabulary, fields_of_any, fields_of_events};
+
+/// A field's name is no longer, in bytes.
+const MAX_FIELD: usize = 100;
+/// Names beside the fields of events: what is set can't hide them.
+const BESIDE: [&str; 2] = ["headers", "properties"];
+
+/// The transforms of all routes.
+#[derive(Default)]
+pub(super) struct Transforms<'a> {
+    /// In the routes' order.
+    of_routes: Vec<Option<Transform>>,
+    /// By sink: what comes to it.
+    ways: HashMap<&'a str, Ways>,
+}
+
+/// What comes to one sink.
+#[derive(Default)]
+struct Ways {
+    /// The fields of the events that each route brings.
+    fields: Vec<Fields>,
+    /// One of the routes transforms.
+    transformed: bool,
+}
+
+impl<'a> Transforms<'a> {
+    pub fn of(raw: &'a raw::Root, reader: &mut Reader<'_>) -> Self {
+        let mut all = Self::default();
+        let events = fields_of_events();
+        for route in raw.routes.iter().flat_map(|routes| &routes.value.0) {
+            let raw::Route { to, transform: steps, .. } = &route.value;
+            let (transform, fields) = steps.as_ref().and_then(|steps| transform(steps, reader)).unzip();
+            for sink in to.iter().flat_map(|to| &to.value.0) {
+                let ways = all.ways.entry(sink.value.text.as_str()).or_default();
+                ways.transformed |= transform.is_some();
+                ways.fields.push(fields.as_ref().unwrap_or(&events).clone());
+            }
+            all.of_routes.push(transform);
+        }
+        for sink in raw.unrouted.iter().flat_map(|unrouted| &unrouted.value.0) {
+            all.ways.entry(sink.value.text.as_str()).or_default().fields.push(events.clone());
+        }
+        all
+    }
+
+    /// The transform of the route at that place.
+    pub fn of_route(&self, place: usize) -> Option<&Transform> {
+        self.of_routes.get(place)?.as_ref()
+    }
+
+    /// The names in that sink's templates.
+    pub fn vocabulary(&self, sink: &str) -> Vocabulary {
+        match self.ways.get(sink) {
+            Some(ways) if ways.transformed => Vocabulary::Transformed(Arc::new(fields_of_any(&ways.fields))),
+            _ => Vocabulary::Event,
+        }
+    }
+}
+
+fn transform(steps: &At<List<raw::Step>>, reader: &mut Reader<'_>) -> Option<(Transform, Fields)> {
+    let mut made = Vec::new();
+    for at in &steps.value.0 {
+        let raw::Step { set, remove, rename } = &at.value;
+        let given = [set.is_some(), remove.is_some(), rename.is_some()].into_iter().filter(|given| *given).count();
+        if given != 1 && !reader.failed_in(at.span) {
+            let message = if given == 0 { "this step changes nothing" } else { "a step makes one change" };
+            reader.report(Diagnostic::error("transform-step", at.span, message).help(
+                "write a list of `{ set: … }`, `{ remove: … }` and `{ rename: … }`: they are taken in that order",
+            ));
+        }
+        made.extend(sets(set.as_ref(), reader));
+        made.extend(removes(remove.as_ref()));
+        made.extend(renames(rename.as_ref(), reader));
+    }
+    // One that failed above has its place here all the same: what is wrong with the later ones is said, too.
+    let (places, made): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+    match Transform::new(made.clone()) {
+        Ok(_) if reader.failed_in(steps.span) => None,
+        Ok(made) => Some(made),
+        Err(all) => {
+            for (place, misnamed) in all {
+                if let (Some(span), Some(step)) = (places.get(place), made.get(place)) {
+                    reader.report(misnamed_step(*span, step, misnamed));
+                }
+            }
+            None
+        }
+    }
+}
+
+fn sets(at: Option<&At<Named<SetValue>>>, reader: &mut Reader<'_>) -> Vec<(Span, Step)> {
+    let entries = at.map_or(&[][..], |at| &at.value.0);
+    let set = |(key, at): &(Key, At<SetValue>)| {
+        check_name(&key.text, key.span, reader);
+        let set = match &at.value {
+            SetValue::Literal(value) => Set::Literal(value.clone()),
+            SetValue::Computed(source) => match expression::compile(source, Expression::computed, reader) {
+                Some(expression) => Set::Computed(expression),
+                None => Set::Literal(String::new().into()),
+            },
+        };
+        (key.span, Step::Set(key.text.clone(), set))
+    };
+    entries.iter().map(set).collect()
+}
+
+fn removes(at: Option<&At<OneOrMany<Text>>>) -> Vec<(Span, Step)> {
+    let names = at.map_or(&[][..], |at| &at.value.0);
+    names.iter().map(|name| (name.span, Step::Remove(name.value.text.clone()))).collect()
+}
+
+fn renames(at: Option<&At<Named<Text>>>, reader: &mut Reader<'_>) -> Vec<(Span, Step)> {
+    let entries = at.map_or(&[][..], |at| &at.value.0);
+    let rename = |(from, to): &(Key, At<Text>)| {
+        check_name(&to.value.text, to.span, reader);
+        (from.span, Step::Rename(from.text.clone(), to.value.text.clone()))
+    };
+    entries.iter().map(rename).collect()
+}
+
+/// Reports a name that templates can't have.
+fn check_name(name: &str, span: Span, reader: &mut Reader<'_>) {
+    let is_identifier = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_');
+    if !is_identifier || name.len() > MAX_FIELD || BESIDE.contains(&name) {
+        reader.report(
+            Diagnostic::error("illegal-name", span, format!("{} can't be the name of a field", reader.quote(span)))
+                .help(format!("write 1 to {MAX_FIELD} letters, digits and `_`, no digit first; `headers` and `properties` are taken")),
+        );
+    }
+}
+
+fn misnamed_step(span: Span, step: &Step, misnamed: Misnamed) -> Diagnostic {
+    let (Step::Set(name, _) | Step::Remove(name) | Step::Rename(name, _)) = step;
+    if let (Misnamed::Taken, Step::Rename(_, to)) = (misnamed, step) {
+        return Diagnostic::error("field-twice", span, format!("there is a field `{to}` already"))
+            .help("remove that one before, or choose another name");
+    }
+    let events = fields_of_events();
+    if events.contains_key(name) {
+        return Diagnostic::error("unknown-field", span, format!("there is no field `{name}` any more at this step"))
+            .help("an earlier step of this route removed or renamed it");
+    }
+    let diagnostic = Diagnostic::error("unknown-field", span, format!("there is no field `{name}`"));
+    match similar(name, events.keys().map(String::as_str)) {
+        Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
+        None => diagnostic.help("see `schema event` for the fields of an event"),
+    }
+}
