@@ -35,7 +35,10 @@ use stdout::StdoutSink;
 use webhook::WebhookSink;
 
 /// A sink that is open. Opening never waits for the destination: what is down is found out by attempts.
-pub struct Sink(Kind);
+pub struct Sink {
+    config: SinkConfig,
+    kind: Kind,
+}
 
 /// The kinds of sinks that are open.
 enum Kind {
@@ -60,32 +63,25 @@ impl Sink {
     /// Opens the sink. Files it names (certificates, secrets) have to be there; its destination doesn't. `relay` is the
     /// relay's own name, for connections.
     pub async fn open(config: &SinkConfig, relay: &str) -> Result<Self, OpenError> {
-        Ok(Self(match &config.kind {
+        let kind = match &config.kind {
             SinkKind::Kafka(kafka) => Kind::Kafka(KafkaSink::open(config, kafka, relay).await?),
             SinkKind::Webhook(webhook) => Kind::Webhook(WebhookSink::open(config, webhook, relay).await?),
             SinkKind::Amqp(amqp) => Kind::Amqp(AmqpSink::open(config, amqp, relay).await?),
             SinkKind::File(file) => Kind::File(FileSink::open(config, file).await?),
             SinkKind::Stdout => Kind::Stdout(StdoutSink::open(config).await?),
-        }))
+        };
+        Ok(Self { config: config.clone(), kind })
     }
 
-    /// What exactly goes out for that event, changed as its route says. Pure: the same always gives the same.
+    /// What exactly goes out for that event.
     pub fn render(&self, scope: Scope<'_>, transform: Option<&Transform>) -> Result<Outgoing, Unrenderable> {
-        let transformed = transform.map(|transform| transform.apply(scope)).transpose()?;
-        let scope = Scope { transformed: transformed.as_ref(), ..scope };
-        match &self.0 {
-            Kind::Kafka(sink) => sink.render(scope),
-            Kind::Webhook(sink) => sink.render(scope),
-            Kind::Amqp(sink) => sink.render(scope),
-            Kind::File(sink) => sink.render(scope),
-            Kind::Stdout(sink) => sink.render(scope),
-        }
+        render(&self.config, scope, transform)
     }
 
     /// How many attempts may be under way at once.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        match &self.0 {
+        match &self.kind {
             Kind::Kafka(sink) => sink.capacity(),
             Kind::Webhook(sink) => sink.capacity(),
             Kind::Amqp(sink) => sink.capacity(),
@@ -96,7 +92,7 @@ impl Sink {
 
     /// Sends `outgoing` once. Returns at once; the attempt ends when the destination has answered.
     pub fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
-        match &self.0 {
+        match &self.kind {
             Kind::Kafka(sink) => sink.attempt(&outgoing, attempt),
             Kind::Webhook(sink) => sink.attempt(outgoing, attempt),
             Kind::Amqp(sink) => sink.attempt(outgoing, attempt),
@@ -107,13 +103,26 @@ impl Sink {
 
     /// Lets what is under way end, at most for `grace`, and closes. What has not ended by then is dropped unfinished.
     pub async fn close(self, grace: Duration) {
-        match self.0 {
+        match self.kind {
             Kind::Kafka(sink) => sink.close(grace).await,
             Kind::Webhook(sink) => sink.close(grace).await,
             Kind::Amqp(sink) => sink.close(grace).await,
             Kind::File(sink) => sink.close(grace).await,
             Kind::Stdout(sink) => sink.close(grace).await,
         }
+    }
+}
+
+/// What exactly goes out for that event, changed as its route says. Pure: the same always gives the same.
+pub fn render(config: &SinkConfig, scope: Scope<'_>, transform: Option<&Transform>) -> Result<Outgoing, Unrenderable> {
+    let transformed = transform.map(|transform| transform.apply(scope)).transpose()?;
+    let scope = Scope { transformed: transformed.as_ref(), ..scope };
+    match &config.kind {
+        SinkKind::Kafka(kafka) => kafka::render(config, kafka, scope),
+        SinkKind::Webhook(webhook) => webhook::render(config, webhook, scope),
+        SinkKind::Amqp(amqp) => amqp::render(config, amqp, scope),
+        SinkKind::File(file) => file::render(config, file, scope),
+        SinkKind::Stdout => stdout::render(config, scope),
     }
 }
 

@@ -34,8 +34,8 @@ pub enum Destination {
     },
     /// A POST request.
     Webhook {
-        /// Its secrets are in it: never printed.
-        url: url::Url,
+        /// Of this event; none: the one of the configuration, which may be secret and is read at each attempt.
+        url: Option<url::Url>,
     },
     /// A message to an exchange.
     Amqp {
@@ -65,8 +65,15 @@ pub struct Unrenderable {
     pub detail: String,
 }
 
+impl Unrenderable {
+    /// What could not be rendered, and why.
+    pub(crate) fn failed(what: &str, why: impl std::fmt::Display) -> Self {
+        Self { reason: Reason::RenderFailed, detail: format!("{what}: {why}") }
+    }
+}
+
 impl From<TransformError> for Unrenderable {
     fn from(error: TransformError) -> Self {
-        Self { reason: Reason::RenderFailed, detail: format!("transform: {error}") }
+        Self::failed("transform", error)
     }
 }

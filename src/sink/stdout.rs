@@ -8,11 +8,10 @@ use std::time::Duration;
 use super::lines::{self, Line, LineWriter, Out, piece, whole, write_counted};
 use super::{Attempt, Blame, Destination, OpenError, Outgoing, Unrenderable, Verdict};
 use crate::config::SinkConfig;
-use crate::event::{Carrier, Format, Reason, Scope};
+use crate::event::{Carrier, Scope};
 
 /// Standard output.
 pub(super) struct StdoutSink {
-    format: Format,
     writer: LineWriter,
 }
 
@@ -27,15 +26,7 @@ impl StdoutSink {
         let out = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
         let out = Console { out: File::from(out), torn: false };
         let writer = LineWriter::start(config.name.as_str(), out).map_err(failed)?;
-        Ok(Self { format: config.format.clone(), writer })
-    }
-
-    pub(super) fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
-        let encoded = self
-            .format
-            .encode(scope, Carrier::Line)
-            .map_err(|error| Unrenderable { reason: Reason::RenderFailed, detail: format!("body: {error}") })?;
-        Ok(Outgoing { id: scope.event.id, destination: Destination::Stdout, headers: Vec::new(), body: encoded.body })
+        Ok(Self { writer })
     }
 
     #[allow(clippy::unused_self, reason = "all kinds of sinks are asked alike")]
@@ -54,6 +45,12 @@ impl StdoutSink {
     pub(super) async fn close(self, grace: Duration) {
         self.writer.close(grace).await;
     }
+}
+
+/// The line of that event. Pure.
+pub(super) fn render(config: &SinkConfig, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
+    let encoded = config.format.encode(scope, Carrier::Line).map_err(|error| Unrenderable::failed("body", error))?;
+    Ok(Outgoing { id: scope.event.id, destination: Destination::Stdout, headers: Vec::new(), body: encoded.body })
 }
 
 /// What lines are written to, unbuffered.

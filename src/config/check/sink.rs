@@ -297,5 +297,7 @@ fn file(at: &At<raw::File>, place: &Place<'_>, reader: &mut Reader<'_>) -> Optio
                 .help("write to another file, or move the spool: `spool: { path: … }`"),
         );
     }
-    Some(FileConfig { dir: place.data_dir.to_owned(), reserved: vec![place.spool.to_owned()], path: path_template })
+    // Without the `.` that a path may be written with, so that paths can be compared.
+    let plain = |path: &Path| path.components().collect();
+    Some(FileConfig { dir: plain(place.data_dir), reserved: vec![plain(place.spool)], path: path_template })
 }

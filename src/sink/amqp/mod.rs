@@ -16,19 +16,14 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use self::link::Settings;
+pub(super) use self::render::render;
 use self::worker::{CHANNELS, Job, WINDOW, Worker};
-use super::{Attempt, Destination, OpenError, Outgoing, Unrenderable};
+use super::{Attempt, OpenError, Outgoing};
 use crate::amqp::values::short;
 use crate::config::{AmqpConnection, AmqpSinkConfig, SinkConfig};
-use crate::event::{Carrier, Format, Scope, Template};
-use crate::rules::Glob;
 
 /// An open exchange.
 pub(super) struct AmqpSink {
-    exchange: String,
-    routing_key: Template,
-    format: Format,
-    keep_headers: Vec<Glob>,
     /// What is sent here is bounded by who respects [`capacity`](Self::capacity).
     jobs: UnboundedSender<Job>,
     worker: JoinHandle<()>,
@@ -51,34 +46,7 @@ impl AmqpSink {
             declare: amqp.declare.clone(),
         };
         let (jobs, receiver) = unbounded_channel();
-        Ok(Self {
-            exchange: amqp.exchange.clone(),
-            routing_key: amqp.routing_key.clone(),
-            format: config.format.clone(),
-            keep_headers: config.keep_headers.clone(),
-            jobs,
-            worker: tokio::spawn(Worker::new(config.name.to_string(), settings, receiver).run()),
-        })
-    }
-
-    pub(super) fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
-        let Scope { event, message, .. } = scope;
-        let routing_key = self
-            .routing_key
-            .render_address(scope)
-            .map_err(|error| render::failed(format!("the routing key: {error}")))?;
-        let encoded =
-            self.format.encode(scope, Carrier::Amqp).map_err(|error| render::failed(format!("the body: {error}")))?;
-        Ok(Outgoing {
-            id: scope.event.id,
-            destination: Destination::Amqp {
-                exchange: self.exchange.clone(),
-                routing_key: render::routing_key(routing_key)?,
-                properties: Box::new(render::properties(event, message, &encoded)),
-            },
-            headers: render::headers(event, message, &encoded, &self.format, &self.keep_headers)?,
-            body: encoded.body,
-        })
+        Ok(Self { jobs, worker: tokio::spawn(Worker::new(config.name.to_string(), settings, receiver).run()) })
     }
 
     #[expect(clippy::unused_self, reason = "every kind of sink has the same five functions")]

@@ -1,18 +1,37 @@
 //! What goes out for an event: properties, headers, routing key. Pure.
 
 use crate::amqp::values::MAX_SHORT;
-use crate::event::{Encoded, Event, Format, Header, Message, Properties, Reason};
+use crate::config::{AmqpSinkConfig, SinkConfig};
+use crate::event::{Carrier, Encoded, Event, Format, Header, Message, Properties, Scope};
 use crate::rules::Glob;
-use crate::sink::{Unrenderable, headers};
+use crate::sink::{Destination, Outgoing, Unrenderable, headers};
 
 /// `app_id` of messages whose source has none.
 const APP_ID: &str = "regards-relay";
 /// `delivery_mode` of messages that survive the broker's restart.
 const PERSISTENT: u8 = 2;
 
+/// The message for that event.
+pub(in crate::sink) fn render(
+    config: &SinkConfig,
+    amqp: &AmqpSinkConfig,
+    scope: Scope<'_>,
+) -> Result<Outgoing, Unrenderable> {
+    let Scope { event, message, .. } = scope;
+    let SinkConfig { format, keep_headers, .. } = config;
+    let routing_key =
+        amqp.routing_key.render_address(scope).map_err(|error| Unrenderable::failed("routing key", error))?;
+    check_routing_key(&routing_key).map_err(|problem| Unrenderable::failed("routing key", problem))?;
+    let encoded = format.encode(scope, Carrier::Amqp).map_err(|error| Unrenderable::failed("body", error))?;
+    let properties = Box::new(properties(event, message, &encoded));
+    let headers = all_headers(event, message, &encoded, format, keep_headers)?;
+    let destination = Destination::Amqp { exchange: amqp.exchange.clone(), routing_key, properties };
+    Ok(Outgoing { id: event.id, destination, headers, body: encoded.body })
+}
+
 /// The properties that the relay sets. Never `user_id` (the broker checks it against the login), `reply_to`, `expiration` and
 /// `cluster_id`: they belong to the message that was received.
-pub(super) fn properties(event: &Event, message: &Message, encoded: &Encoded) -> Properties {
+fn properties(event: &Event, message: &Message, encoded: &Encoded) -> Properties {
     let received = &message.properties;
     Properties {
         content_type: encoded.content_type.as_deref().map(str::to_owned),
@@ -29,7 +48,7 @@ pub(super) fn properties(event: &Event, message: &Message, encoded: &Encoded) ->
 }
 
 /// All headers: what every sink sends, and the hops.
-pub(super) fn headers(
+fn all_headers(
     event: &Event,
     message: &Message,
     encoded: &Encoded,
@@ -41,23 +60,17 @@ pub(super) fn headers(
     Ok(headers)
 }
 
-/// A routing key, checked.
-pub(super) fn routing_key(key: String) -> Result<String, Unrenderable> {
+fn check_routing_key(key: &str) -> Result<(), String> {
     if key.len() > MAX_SHORT {
-        return Err(failed(format!("the routing key is {} bytes long, AMQP takes {MAX_SHORT} at most", key.len())));
+        return Err(format!("it is {} bytes long, AMQP takes {MAX_SHORT} at most", key.len()));
     }
-    Ok(key)
-}
-
-/// A template that can't be rendered for this event.
-pub(super) fn failed(detail: String) -> Unrenderable {
-    Unrenderable { reason: Reason::RenderFailed, detail }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Carrier, FAMILIES, HeaderValue, Reading, Scope, SourceName, Validation};
+    use crate::event::{FAMILIES, HeaderValue, Reading, SourceName, Validation};
 
     fn message(properties: Properties) -> Message {
         Message {
@@ -103,7 +116,7 @@ mod tests {
     fn rendered(message: &Message, format: &Format) -> (Properties, Vec<Header>) {
         let event = event(message);
         let encoded = format.encode(Scope::of(&event, message), Carrier::Amqp).unwrap();
-        let headers = headers(&event, message, &encoded, format, &[]).unwrap();
+        let headers = all_headers(&event, message, &encoded, format, &[]).unwrap();
         (properties(&event, message, &encoded), headers)
     }
 
@@ -151,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_routing_key_has_255_bytes_at_most() {
-        assert!(routing_key("é".repeat(127)).is_ok());
-        assert_eq!(routing_key("é".repeat(128)).unwrap_err().reason, Reason::RenderFailed);
+        assert!(check_routing_key(&"é".repeat(127)).is_ok());
+        assert!(check_routing_key(&"é".repeat(128)).is_err());
     }
 }

@@ -15,52 +15,23 @@ use std::time::Duration;
 use super::lines::{self, Line, LineWriter, Out};
 use super::{Attempt, Destination, OpenError, Outgoing, Unrenderable, Verdict};
 use crate::config::{FileConfig, SinkConfig};
-use crate::event::{Carrier, Format, Reason, Scope, Template};
+use crate::event::{Carrier, Scope};
 use appender::Appender;
 
 /// Files that lines are appended to.
 pub(super) struct FileSink {
-    path: Template,
-    dir: PathBuf,
-    reserved: Vec<PathBuf>,
-    format: Format,
     writer: LineWriter,
 }
 
 impl FileSink {
     #[allow(clippy::unused_async, reason = "all kinds of sinks open alike")]
     pub(super) async fn open(config: &SinkConfig, file: &FileConfig) -> Result<Self, OpenError> {
-        // Without the `.` that a path may be written with, so that paths can be compared.
-        let plain = |path: &PathBuf| path.components().collect::<PathBuf>();
-        let dir = plain(&file.dir);
-        let out = Files(Appender::new(dir.clone()));
+        let out = Files(Appender::new(file.dir.clone()));
         let writer = LineWriter::start(config.name.as_str(), out).map_err(|error| OpenError {
             sink: config.name.to_string(),
             detail: format!("can't start a thread: {error}"),
         })?;
-        Ok(Self {
-            path: file.path.clone(),
-            dir,
-            reserved: file.reserved.iter().map(plain).collect(),
-            format: config.format.clone(),
-            writer,
-        })
-    }
-
-    pub(super) fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
-        let failed = |what: &str, detail: &dyn std::fmt::Display| Unrenderable {
-            reason: Reason::RenderFailed,
-            detail: format!("{what}: {detail}"),
-        };
-        let relative = self.path.render_address(scope).map_err(|error| failed("path", &error))?;
-        let path = path::below(&self.dir, &relative, &self.reserved).map_err(|problem| failed("path", &problem))?;
-        let encoded = self.format.encode(scope, Carrier::Line).map_err(|error| failed("body", &error))?;
-        Ok(Outgoing {
-            id: scope.event.id,
-            destination: Destination::File { path },
-            headers: Vec::new(),
-            body: encoded.body,
-        })
+        Ok(Self { writer })
     }
 
     #[allow(clippy::unused_self, reason = "all kinds of sinks are asked alike")]
@@ -79,6 +50,16 @@ impl FileSink {
     pub(super) async fn close(self, grace: Duration) {
         self.writer.close(grace).await;
     }
+}
+
+/// The line of that event. Pure.
+pub(super) fn render(config: &SinkConfig, file: &FileConfig, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
+    let relative = file.path.render_address(scope).map_err(|error| Unrenderable::failed("path", error))?;
+    let path =
+        path::below(&file.dir, &relative, &file.reserved).map_err(|problem| Unrenderable::failed("path", problem))?;
+    let encoded = config.format.encode(scope, Carrier::Line).map_err(|error| Unrenderable::failed("body", error))?;
+    let destination = Destination::File { path };
+    Ok(Outgoing { id: scope.event.id, destination, headers: Vec::new(), body: encoded.body })
 }
 
 /// Writes each file's lines of a batch together.

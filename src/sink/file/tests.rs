@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::*;
 use crate::config::{OrderBy, Retry, SinkKind};
+use crate::event::{Format, Reason, Template};
 use crate::rules::SinkName;
 use crate::sink::Blame;
 use crate::sink::fixtures::{Attempts, event, message, outgoing};
@@ -158,11 +159,11 @@ async fn no_more_than_256_files_are_open() {
     assert_eq!(bench.read("many/0"), "x\ny\n");
 }
 
-#[tokio::test]
-async fn the_path_is_rendered_below_the_data_directory() {
+#[test]
+fn the_path_is_rendered_below_the_data_directory() {
     let file = FileConfig {
         dir: "/data".into(),
-        reserved: vec!["/data/./spool.db".into()],
+        reserved: vec!["/data/spool.db".into()],
         path: Template::compile("{{ tenant }}/{{ correlationId }}").unwrap(),
     };
     let config = SinkConfig {
@@ -174,16 +175,15 @@ async fn the_path_is_rendered_below_the_data_directory() {
         on_full: crate::config::OnFull::Wait,
         retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },
     };
-    let sink = FileSink::open(&config, &file).await.unwrap();
     let mut event = event();
-    let rendered = sink.render(Scope::of(&event, &message())).unwrap();
+    let rendered = render(&config, &file, Scope::of(&event, &message())).unwrap();
     assert_eq!(rendered.destination, Destination::File { path: "/data/cnes-a/c-1".into() });
     assert_eq!(rendered.body, message().body);
     for (tenant, id) in [("..", "etc"), ("/etc", "passwd"), (".", "spool.db"), (".", "spool.db-wal"), ("a", "b\nc")] {
         event.tenant = tenant.into();
         id.clone_into(&mut event.correlation_id);
         assert_eq!(
-            sink.render(Scope::of(&event, &message())).unwrap_err().reason,
+            render(&config, &file, Scope::of(&event, &message())).unwrap_err().reason,
             Reason::RenderFailed,
             "{tenant} {id}"
         );

@@ -5,6 +5,7 @@
 //! sink is closed.
 
 mod producer;
+mod render;
 mod settings;
 mod supervisor;
 #[cfg(test)]
@@ -20,17 +21,15 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 use tokio::sync::oneshot;
 
+pub(super) use self::render::render;
 use super::pending::Pending;
-use super::{Attempt, Destination, OpenError, Outgoing, Unrenderable, headers};
-use crate::config::{KafkaConfig, KafkaTimestamp, SinkConfig};
-use crate::event::{Carrier, Event, Format, HeaderValue, Message, Reason, Scope, Template};
-use crate::rules::Glob;
+use super::{Attempt, Destination, OpenError, Outgoing, headers};
+use crate::config::{KafkaConfig, SinkConfig};
+use crate::event::HeaderValue;
 use producer::{Common, PURGE_TIMEOUT};
 use supervisor::{Order, Shared};
 use trouble::Trouble;
 
-/// A topic's name is at most this long (`Topic.MAX_NAME_LENGTH` of Apache Kafka), in bytes.
-const MAX_TOPIC: usize = 249;
 /// Attempts under way at once, unless the options say otherwise: librdkafka's own default for its queue.
 const CAPACITY: usize = 100_000;
 /// What closing may take beyond its grace: purging, and librdkafka's threads ending.
@@ -38,11 +37,6 @@ const CLOSE_SLACK: Duration = PURGE_TIMEOUT.saturating_mul(3);
 
 /// A producer, and what makes records for it.
 pub(super) struct KafkaSink {
-    topic: Template,
-    key: Template,
-    timestamp: KafkaTimestamp,
-    format: Format,
-    keep_headers: Vec<Glob>,
     capacity: usize,
     producer: Handle,
 }
@@ -66,44 +60,7 @@ impl KafkaSink {
         let (shared, orders) = supervisor::start(common, kafka.clone(), relay.to_owned())
             .await
             .map_err(|detail| OpenError { sink: config.name.to_string(), detail })?;
-        Ok(Self {
-            topic: kafka.topic.clone(),
-            key: kafka.key.clone(),
-            timestamp: kafka.timestamp,
-            format: config.format.clone(),
-            keep_headers: config.keep_headers.clone(),
-            capacity: capacity(kafka),
-            producer: Handle { shared, orders },
-        })
-    }
-
-    pub(super) fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
-        let Scope { event, message, .. } = scope;
-        let failed = |what: &str, detail: &dyn std::fmt::Display| Unrenderable {
-            reason: Reason::RenderFailed,
-            detail: format!("{what}: {detail}"),
-        };
-        let topic = self.topic.render_address(scope).map_err(|error| failed("topic", &error))?;
-        if let Err(problem) = check_topic(&topic) {
-            return Err(failed("topic", &problem));
-        }
-        let key = self.key.render_key(scope).map_err(|error| failed("key", &error))?;
-        let encoded = self.format.encode(scope, Carrier::Kafka).map_err(|error| failed("body", &error))?;
-        let mut headers = headers::all(event, message, &self.format, &self.keep_headers, &encoded);
-        // CloudEvents' Kafka binding, 3.2.1: the body's type is the header `content-type`.
-        if let (Format::CloudEvents { .. }, Some(content_type)) = (&self.format, &encoded.content_type) {
-            headers.push(("content-type".to_owned(), HeaderValue::Text(content_type.to_string())));
-        }
-        let timestamp = match self.timestamp {
-            KafkaTimestamp::Sent => None,
-            KafkaTimestamp::Event => event_time(event, message),
-        };
-        Ok(Outgoing {
-            id: scope.event.id,
-            destination: Destination::Kafka { topic, key, timestamp },
-            headers,
-            body: encoded.body,
-        })
+        Ok(Self { capacity: capacity(kafka), producer: Handle { shared, orders } })
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -140,29 +97,6 @@ impl KafkaSink {
 fn capacity(kafka: &KafkaConfig) -> usize {
     let option = kafka.options.iter().rfind(|(name, _)| name == "queue.buffering.max.messages");
     option.and_then(|(_, value)| value.reveal().ok()?.parse().ok()).filter(|size| *size > 0).unwrap_or(CAPACITY)
-}
-
-/// A topic's legal names: `Topic.validate` of Apache Kafka.
-fn check_topic(topic: &str) -> Result<(), String> {
-    if topic.is_empty() {
-        return Err("it is empty".to_owned());
-    }
-    if topic.len() > MAX_TOPIC {
-        return Err(format!("it is {} bytes long; a topic's name has at most {MAX_TOPIC}", topic.len()));
-    }
-    if topic == "." || topic == ".." {
-        return Err(format!("{topic:?} is not a topic's name"));
-    }
-    match topic.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
-        Some(other) => Err(format!("{topic:?} has {other:?} in it; a topic's name has letters, digits, '.', '_', '-'")),
-        None => Ok(()),
-    }
-}
-
-/// The event's time in milliseconds, where it has one.
-fn event_time(event: &Event, message: &Message) -> Option<i64> {
-    event.time.as_ref()?;
-    i64::try_from(message.properties.timestamp?).ok()?.checked_mul(1000)
 }
 
 /// The headers as librdkafka takes them.

@@ -29,12 +29,12 @@ use url::Url;
 use self::client::Requests;
 use self::credentials::Credentials;
 use self::pace::Pace;
+pub(super) use self::render::render;
 use self::resolve::Filtered;
 use self::verdict::Answer;
-use super::{Attempt, Blame, Destination, OpenError, Outgoing, Unrenderable, Verdict, headers};
+use super::{Attempt, Blame, Destination, OpenError, Outgoing, Verdict};
 use crate::config::{SinkConfig, WebhookConfig, WebhookUrl};
-use crate::event::{Carrier, Format, HeaderValue as EventHeader, Reason, Scope};
-use crate::rules::Glob;
+use crate::event::HeaderValue as EventHeader;
 
 /// An open webhook.
 pub(super) struct WebhookSink {
@@ -51,10 +51,6 @@ pub(super) struct WebhookSink {
 
 struct Shared {
     config: WebhookConfig,
-    format: Format,
-    keep_headers: Vec<Glob>,
-    /// The address as it was when the sink was opened, where it is the same for every event.
-    url: Option<Url>,
     requests: Requests,
     pace: Option<Pace>,
 }
@@ -66,8 +62,8 @@ impl WebhookSink {
             return Err(problem(format!("the header {name} is set by the relay itself")));
         }
         let shared = tokio::task::spawn_blocking({
-            let (config, webhook) = (config.clone(), webhook.clone());
-            move || Shared::open(&config, webhook)
+            let webhook = webhook.clone();
+            move || Shared::open(webhook)
         })
         .await
         .map_err(|error| problem(error.to_string()))?
@@ -82,10 +78,6 @@ impl WebhookSink {
             all_ended,
             stop: CancellationToken::new(),
         })
-    }
-
-    pub(super) fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
-        self.shared.render(scope)
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -121,7 +113,7 @@ impl WebhookSink {
 
 impl Shared {
     /// Everything that can be found out without the destination. Blocks. The error says what to do.
-    fn open(config: &SinkConfig, webhook: WebhookConfig) -> Result<Self, String> {
+    fn open(webhook: WebhookConfig) -> Result<Self, String> {
         let Credentials { url, proxy, .. } = Credentials::read(&webhook)?;
         let origin = match (&url, &webhook.url) {
             (Some(url), _) => url.clone(),
@@ -135,29 +127,7 @@ impl Shared {
         let tls = if needs_tls { tls::config(&webhook.tls)? } else { tls::none()? };
         let requests = Requests::new(tls, Filtered::system(), webhook.timeout, webhook.concurrency);
         requests.client(proxy.as_ref())?;
-        Ok(Self {
-            format: config.format.clone(),
-            keep_headers: config.keep_headers.clone(),
-            url,
-            requests,
-            pace: webhook.rate.map(Pace::new),
-            config: webhook,
-        })
-    }
-
-    fn render(&self, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
-        let url = match (&self.config.url, &self.url) {
-            (WebhookUrl::Templated { origin, path }, _) => render::address(origin, path, scope)?,
-            (WebhookUrl::Fixed(_), Some(url)) => url.clone(),
-            (WebhookUrl::Fixed(_), None) => return Err(unrenderable("its url is missing".to_owned())),
-        };
-        let Scope { event, message, .. } = scope;
-        let mut encoded =
-            self.format.encode(scope, Carrier::Http).map_err(|error| unrenderable(format!("the body: {error}")))?;
-        let body = std::mem::take(&mut encoded.body);
-        let kept = headers::kept(event, message, &self.format, &self.keep_headers);
-        let headers = render::headers(scope, &self.config.headers, encoded, kept)?;
-        Ok(Outgoing { id: scope.event.id, destination: Destination::Webhook { url }, headers, body })
+        Ok(Self { requests, pace: webhook.rate.map(Pace::new), config: webhook })
     }
 
     /// One request, when its turn has come.
@@ -204,7 +174,7 @@ impl Shared {
 /// The address and all headers of one attempt: what was rendered, and what depends on the time and the secrets of now.
 fn request(outgoing: &Outgoing, credentials: &Credentials, now: SystemTime) -> Result<(Url, HeaderMap), String> {
     let url = match (&credentials.url, &outgoing.destination) {
-        (Some(url), _) | (None, Destination::Webhook { url }) => url.clone(),
+        (Some(url), _) | (None, Destination::Webhook { url: Some(url) }) => url.clone(),
         (None, _) => return Err("it was rendered for another kind of sink".to_owned()),
     };
     credentials::allowed(&url)?;
@@ -231,8 +201,4 @@ fn request(outgoing: &Outgoing, credentials: &Credentials, now: SystemTime) -> R
 
 fn failed(cause: String, blame: Blame) -> Verdict {
     Verdict::Retry { after: None, cause, blame }
-}
-
-fn unrenderable(detail: String) -> Unrenderable {
-    Unrenderable { reason: Reason::RenderFailed, detail }
 }

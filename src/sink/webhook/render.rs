@@ -11,8 +11,9 @@ use http::header::{
 };
 use url::Url;
 
-use crate::event::{Encoded, Header, HeaderValue, Reason, Scope, Template};
-use crate::sink::Unrenderable;
+use crate::config::{SinkConfig, WebhookConfig, WebhookUrl};
+use crate::event::{Carrier, Encoded, Header, HeaderValue, Scope, Template};
+use crate::sink::{Destination, Outgoing, Unrenderable, headers};
 
 /// Longer addresses are refused: servers take about this much.
 const MAX_URL: usize = 8 * 1024;
@@ -67,10 +68,29 @@ pub(super) fn set_by_us(name: &HeaderName) -> bool {
     SET_BY_US.contains(name)
 }
 
+/// The request for that event, but for what is known only when it is sent: the time, what is secret.
+pub(in crate::sink) fn render(
+    config: &SinkConfig,
+    webhook: &WebhookConfig,
+    scope: Scope<'_>,
+) -> Result<Outgoing, Unrenderable> {
+    let Scope { event, message, .. } = scope;
+    let SinkConfig { format, keep_headers, .. } = config;
+    let url = match &webhook.url {
+        WebhookUrl::Templated { origin, path } => Some(address(origin, path, scope)?),
+        WebhookUrl::Fixed(_) => None,
+    };
+    let mut encoded = format.encode(scope, Carrier::Http).map_err(|error| Unrenderable::failed("body", error))?;
+    let body = std::mem::take(&mut encoded.body);
+    let kept = headers::kept(event, message, format, keep_headers);
+    let headers = all_headers(scope, &webhook.headers, encoded, kept)?;
+    Ok(Outgoing { id: event.id, destination: Destination::Webhook { url }, headers, body })
+}
+
 /// The address of one event: `origin` and what the template made of the rest.
-pub(super) fn address(origin: &str, path: &Template, scope: Scope<'_>) -> Result<Url, Unrenderable> {
-    let rest = path.render_url(scope).map_err(|error| failed(format!("the url: {error}")))?;
-    join(origin, &rest).map_err(|problem| failed(format!("the url: {problem}")))
+fn address(origin: &str, path: &Template, scope: Scope<'_>) -> Result<Url, Unrenderable> {
+    let rest = path.render_url(scope).map_err(|error| Unrenderable::failed("url", error))?;
+    join(origin, &rest).map_err(|problem| Unrenderable::failed("url", problem))
 }
 
 /// `origin` and what follows it, as long as it is still the same origin and the path is the one that was written.
@@ -104,7 +124,7 @@ fn is_dots(segment: &str) -> bool {
 
 /// All headers but the signature and the time it is made at: what the configuration says first, then what the format says,
 /// then those of the message that `kept` brings along and that can be headers of HTTP. The first of a name is the one.
-pub(super) fn headers<'a>(
+fn all_headers<'a>(
     scope: Scope<'_>,
     configured: &[(HeaderName, Template)],
     encoded: Encoded,
@@ -117,9 +137,10 @@ pub(super) fn headers<'a>(
         }
     };
     for (name, template) in configured {
-        let value = template.render(scope).map_err(|error| failed(format!("the header {name}: {error}")))?;
+        let failed = |why: &dyn std::fmt::Display| Unrenderable::failed(&format!("header {name}"), why);
+        let value = template.render(scope).map_err(|error| failed(&error))?;
         if let Some(problem) = unfit(&value) {
-            return Err(failed(format!("the header {name} {problem}")));
+            return Err(failed(&problem));
         }
         add(name.as_str(), value);
     }
@@ -163,10 +184,6 @@ fn along(name: &str, value: &HeaderValue) -> Option<(HeaderName, String)> {
         HeaderValue::Null | HeaderValue::Binary(_) | HeaderValue::Array(_) | HeaderValue::Table(_) => return None,
     };
     unfit(&value).is_none().then_some((name, value))
-}
-
-fn failed(detail: String) -> Unrenderable {
-    Unrenderable { reason: Reason::RenderFailed, detail }
 }
 
 #[cfg(test)]

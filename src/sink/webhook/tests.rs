@@ -16,8 +16,10 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::{OrderBy, Retry, Secret, SinkKind, Tls, WebhookAuth};
-use crate::event::{Event, FAMILIES, Message, Properties, Reading, SourceName, Template, Validation};
-use crate::rules::SinkName;
+use crate::event::{
+    Event, FAMILIES, Format, Message, Properties, Reading, Reason, Scope, SourceName, Template, Validation,
+};
+use crate::rules::{Glob, SinkName};
 use crate::sink::{AttemptEnd, AttemptId};
 
 /// Long enough that it is never reached but by what hangs.
@@ -127,8 +129,8 @@ fn event(message: &Message) -> Event {
 }
 
 fn outgoing(sink: &WebhookSink) -> Outgoing {
-    let message = message("p");
-    sink.render(Scope::of(&event(&message), &message)).unwrap()
+    let (message, webhook) = (message("p"), sink.shared.config.clone());
+    render(&config(webhook.clone(), Format::Normalized), &webhook, Scope::of(&event(&message), &message)).unwrap()
 }
 
 /// Makes so many attempts.
@@ -194,17 +196,20 @@ async fn without_a_secret_there_is_no_signature() {
     assert!(!parts.headers.contains_key("webhook-signature"));
 }
 
-#[tokio::test]
-async fn what_templates_make_stays_where_it_belongs() {
+#[test]
+fn what_templates_make_stays_where_it_belongs() {
     let path = Template::compile("/hooks/{{ productId }}?t={{ tenant }}").unwrap();
     let url = WebhookUrl::Templated { origin: "https://pager.example.org".to_owned(), path };
     let headers = vec![("x-product".parse().unwrap(), Template::compile("{{ productId }}").unwrap())];
-    let sink = open(WebhookConfig { url, headers, ..webhook("") }).await;
+    let webhook = WebhookConfig { url, headers, ..webhook("") };
+    let config = config(webhook.clone(), Format::Normalized);
     let render = |product: &str| {
         let message = message(product);
-        sink.render(Scope::of(&event(&message), &message))
+        render(&config, &webhook, Scope::of(&event(&message), &message))
     };
-    let Destination::Webhook { url } = render("a b/@evil.example?#é").unwrap().destination else { panic!() };
+    let Destination::Webhook { url: Some(url) } = render("a b/@evil.example?#é").unwrap().destination else {
+        panic!()
+    };
     assert_eq!(url.as_str(), "https://pager.example.org/hooks/a%20b%2F%40evil.example%3F%23%C3%A9?t=cnes-a");
     for (product, problem) in [("..", "dots"), ("a\r\nX-Evil: 1", "control character")] {
         let error = render(product).unwrap_err();
@@ -398,6 +403,6 @@ fn what_was_rendered_for_another_sink_is_no_request() {
     let stdout = |headers| Outgoing { id: Uuid::nil(), destination: Destination::Stdout, headers, body: Bytes::new() };
     assert!(request(&stdout(Vec::new()), &credentials, SystemTime::now()).is_err());
     let url = Url::parse("http://[fe80::1]/").unwrap();
-    let forbidden = Outgoing { destination: Destination::Webhook { url }, ..stdout(Vec::new()) };
+    let forbidden = Outgoing { destination: Destination::Webhook { url: Some(url) }, ..stdout(Vec::new()) };
     assert!(request(&forbidden, &credentials, SystemTime::now()).is_err());
 }
