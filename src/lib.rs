@@ -10,6 +10,7 @@
 //! - [`amqp`]: what a source and a sink on a broker share: connecting, values, errors in plain words.
 //! - [`source`]: messages come in with a [`Receipt`](source::Receipt); the watermark acknowledges what is settled.
 //! - [`sink`]: one rendered event goes out in an [`Attempt`](sink::Attempt), which ends in one [`Verdict`](sink::Verdict).
+//! - [`rehearsal`]: what becomes of one message, without sending anything.
 //! - [`spool`]: what is kept on disk: deliveries that wait, and dead letters.
 //! - [`delivery`]: one event for one sink, until it is settled: lanes and retries.
 //! - [`relay`]: all of it together: start, stop.
@@ -24,6 +25,7 @@ pub mod config;
 pub mod delivery;
 pub mod event;
 pub mod mutant;
+pub mod rehearsal;
 pub mod relay;
 pub mod rules;
 pub mod sink;

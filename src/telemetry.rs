@@ -119,6 +119,19 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// The same for text of several lines, which keeps its lines and its tabs.
+#[must_use]
+pub fn printable_lines(text: &str) -> String {
+    let lines: Vec<_> = text
+        .split('\n')
+        .map(|line| {
+            let parts: Vec<_> = line.trim_end_matches('\r').split('\t').map(printable).collect();
+            parts.join("\t")
+        })
+        .collect();
+    lines.join("\n")
+}
+
 fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

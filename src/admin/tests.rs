@@ -41,6 +41,7 @@ fn config(data_dir: PathBuf) -> Config {
             name: SinkName::new("screen"),
             kind: SinkKind::Stdout,
             format: Format::Normalized,
+            masks: crate::config::Masks::default(),
             keep_headers: Vec::new(),
             order_by: OrderBy::None,
             retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },

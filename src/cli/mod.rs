@@ -7,6 +7,8 @@ mod ask;
 mod check;
 mod dead_letters;
 mod demo;
+mod explain;
+mod message;
 mod pause;
 mod place;
 mod reload;
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Options, Strictness};
+use crate::config::{Config, Diagnostics, Options, Strictness};
 pub use crate::telemetry::LogFormat;
 
 /// The exit code of wrong arguments or a wrong configuration.
@@ -88,6 +90,8 @@ enum Command {
     Run,
     /// Show every problem of the rules, at its line
     Check(check::Arguments),
+    /// Show what becomes of one message, and why
+    Explain(explain::Arguments),
     /// Print the JSON Schema of the rules or of the normalized event
     Schema(schema::Arguments),
     /// Watch the whole relay work on this machine, with nothing installed
@@ -123,6 +127,7 @@ pub fn main() -> ExitCode {
     let ended = match command {
         Command::Run => load(&global).map_or_else(Ok, |config| run::run(config, &global)),
         Command::Check(arguments) => check::run(&global, &arguments),
+        Command::Explain(arguments) => read_enough(explain::run(&global, &arguments)),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Demo => demo::run(),
         Command::Pause(arguments) => pause::run(&global, &arguments, true),
@@ -156,11 +161,33 @@ fn load(global: &Global) -> Result<Config, ExitCode> {
         tracing::warn!(errors, warnings, problems = found.render(false), "the configuration has problems");
         return config;
     }
+    show(&found);
+    config
+}
+
+/// The configuration as far as it can be read without the machine it will run on. `Err` is the exit code of one that is wrong.
+fn load_offline(path: &Path, global: &Global) -> Result<Config, ExitCode> {
+    match Config::load(path, &Options::of_process(Strictness::Offline, Some(global.data_dir()))) {
+        Ok((config, found)) => {
+            if found.warnings() > 0 {
+                let warnings = counted(found.warnings(), "warning");
+                eprintln!("{}: {warnings}, which `regards-relay check` shows", path.display());
+            }
+            Ok(config)
+        }
+        Err(found) => {
+            show(&found);
+            Err(ExitCode::from(WRONG_INPUT))
+        }
+    }
+}
+
+/// Shows people what was found.
+fn show(found: &Diagnostics) {
     let mut stderr = std::io::stderr().lock();
     let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // Nobody is there to read it.
     let _ = stderr.write_all(found.render(colour).as_bytes());
-    config
 }
 
 /// Asks a person, where one is there; nobody says yes.

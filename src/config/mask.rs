@@ -9,7 +9,7 @@ use super::interpolate;
 use super::yaml::{Kind, Node, Span};
 
 /// What stands for a secret.
-const STARS: &str = "***";
+pub const STARS: &str = "***";
 /// Parts of keys that speak of secrets.
 const SECRET_WORDS: [&str; 13] = [
     "pass",

@@ -31,8 +31,9 @@ mod tests;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use environment::{Options, Strictness};
+pub use mask::STARS;
 pub use model::*;
-pub use secret::{Part, Secret, SecretError};
+pub use secret::{Masks, Part, Secret, SecretError};
 pub use tls::TlsError;
 
 use std::path::Path;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
+use super::{Masks, Secret};
 use crate::event::{Format, Reading, SourceName, Template};
 use crate::rules::{Rules, SinkName};
 
@@ -162,6 +162,9 @@ pub struct SinkConfig {
     pub kind: SinkKind,
     /// What the body is.
     pub format: Format,
+    /// What may be secret of its body, URL and headers (what `${…}` put there, the values of headers that speak of secrets): masked
+    /// wherever what was rendered is shown.
+    pub masks: Masks,
     /// Source headers that go along: names with `*` and `?`.
     pub keep_headers: Vec<crate::rules::Glob>,
     /// What is kept in order.
@@ -225,6 +228,20 @@ pub enum SinkKind {
     File(FileConfig),
     /// Lines on standard output.
     Stdout,
+}
+
+impl SinkKind {
+    /// Its key in the file.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Kafka(_) => "kafka",
+            Self::Webhook(_) => "webhook",
+            Self::Amqp(_) => "amqp",
+            Self::File(_) => "file",
+            Self::Stdout => "stdout",
+        }
+    }
 }
 
 /// `kafka:` under a sink.
@@ -296,7 +313,12 @@ pub struct WebhookConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum WebhookUrl {
     /// No template in it. May hold secrets.
-    Fixed(Secret),
+    Fixed {
+        /// Where to.
+        url: Secret,
+        /// What of it can be shown.
+        shown: String,
+    },
     /// `https://host[:port]` and the template of what follows.
     Templated {
         /// Scheme, host and port, no slash at the end.

@@ -134,6 +134,7 @@ impl Reader<'_> {
             inserted: known.inserted,
             placeholder: known.placeholder,
             text: known.text,
+            values: known.values,
         })
     }
 
@@ -144,6 +145,7 @@ impl Reader<'_> {
             secret: Secret::parts(known.parts),
             text: (!known.placeholder).then_some(known.text),
             in_clear: !known.inserted,
+            values: known.values,
         })
     }
 
@@ -174,6 +176,7 @@ impl Reader<'_> {
             plain: scalar.plain,
             inserted: false,
             placeholder: false,
+            values: Vec::new(),
         };
         for piece in pieces {
             match piece {
@@ -188,13 +191,19 @@ impl Reader<'_> {
                         self.unset(node.span, &name);
                         format!("unset-{name}")
                     });
-                    known.push(if encode { secret::encoded(&value) } else { value });
+                    let value = if encode { secret::encoded(&value) } else { value };
+                    known.values.push(value.clone());
+                    known.push(value);
                 }
                 Piece::File(path) => {
                     known.inserted = true;
                     let path = self.folder.join(path);
                     match secret::read(&path) {
-                        Ok(text) => known.text.push_str(&if encode { secret::encoded(&text) } else { text }),
+                        Ok(text) => {
+                            let text = if encode { secret::encoded(&text) } else { text };
+                            known.text.push_str(&text);
+                            known.values.push(text);
+                        }
                         Err(cause) => {
                             known.placeholder = true;
                             known.text.push_str("unread-file");
@@ -263,6 +272,7 @@ struct Resolved {
     plain: bool,
     inserted: bool,
     placeholder: bool,
+    values: Vec<String>,
 }
 
 impl Resolved {
@@ -282,6 +292,8 @@ pub(super) struct Filled {
     pub inserted: bool,
     /// Some of it is not known here.
     pub placeholder: bool,
+    /// What was inserted.
+    pub values: Vec<String>,
 }
 
 /// A scalar that must not be shown.
@@ -292,6 +304,8 @@ pub(super) struct Hidden {
     pub text: Option<String>,
     /// All of it is in the file, and not as a default that a variable can take the place of.
     pub in_clear: bool,
+    /// What was inserted.
+    pub values: Vec<String>,
 }
 
 /// The entries of a mapping.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::mask::STARS;
+
 /// A scalar of `routes.yaml` after interpolation; never printed.
 ///
 /// What `${VAR}` stood for is in it; what `${file:PATH}` stands for is read at each [`reveal`](Self::reveal), so that a
@@ -69,6 +71,37 @@ impl Secret {
     }
 }
 
+/// Texts that may be secret, and are masked wherever they are found in what is shown.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Masks(Vec<String>);
+
+/// A shorter text is no secret, and may be in much that is to be shown, in bytes.
+const MIN_MASKED: usize = 6;
+
+impl Masks {
+    /// That text without them.
+    #[must_use]
+    pub fn apply(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), STARS))
+    }
+}
+
+impl<'t> FromIterator<&'t str> for Masks {
+    fn from_iter<I: IntoIterator<Item = &'t str>>(texts: I) -> Self {
+        let mut texts: Vec<_> = texts.into_iter().filter(|text| text.len() >= MIN_MASKED).map(str::to_owned).collect();
+        // One may be a part of another.
+        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        texts.dedup();
+        Self(texts)
+    }
+}
+
+impl fmt::Debug for Masks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(STARS)
+    }
+}
+
 /// As it stands in a part of a URL: everything but letters, digits and `-._*` percent-encoded.
 pub(super) fn encoded(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).map(|piece| piece.replace('+', "%20")).collect()
@@ -93,6 +126,6 @@ pub(super) fn read(path: &std::path::Path) -> std::io::Result<String> {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(STARS)
     }
 }

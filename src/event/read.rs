@@ -11,7 +11,7 @@ use super::json::{self, Members, Value};
 use super::{Event, Family, HeaderValue, Invalid, Message, Outcome, Reading, Reason, Slot, Validation, date, identity};
 
 /// The header that names the tenant.
-const TENANT_HEADER: &str = "regards.tenant";
+pub const TENANT_HEADER: &str = "regards.tenant";
 /// A tenant becomes topics, routing keys (at most 255 bytes in AMQP) and paths.
 const MAX_TENANT_BYTES: usize = 255;
 /// So many warnings are written out; of the rest, how many there are.

@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::delivery::{Counted, Delivery, Inlet, Kept, Received, Stats, Throttle};
 use crate::event::{Event, Message, Reading, Reason, SourceName};
-use crate::rules::{Plan, Rules, Unrouted};
+use crate::rules::Rules;
 use crate::source::{Intake, Receipt};
 use crate::spool::{DeadLetter, Spool};
 
@@ -77,7 +77,7 @@ impl Intake for Router {
         if plan.unrouted {
             self.stats.count_unrouted();
         }
-        if let Some((reason, detail)) = why_dead(&plan, rules) {
+        if let Some((reason, detail)) = plan.why_dead(rules) {
             self.notice(&message.source, reason, &detail);
             self.spool.store(DeadLetter::of_event(&event, Arc::new(message), reason, detail), receipt);
             return;
@@ -93,13 +93,4 @@ impl Intake for Router {
         }
         receipt.settle();
     }
-}
-
-/// Why an event that goes nowhere is a dead letter, if it is one.
-fn why_dead(plan: &Plan, rules: &Rules) -> Option<(Reason, String)> {
-    if let Some(detail) = plan.rule_error(rules) {
-        return Some((Reason::RuleError, detail));
-    }
-    let is_dead = plan.unrouted && *rules.unrouted() == Unrouted::DeadLetter;
-    is_dead.then(|| (Reason::Unrouted, "no route matches, and `unrouted:` is dead_letter".to_owned()))
 }

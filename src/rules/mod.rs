@@ -2,6 +2,7 @@
 //!
 //! This module knows nothing of YAML, brokers or sinks beyond their names. A plan is fixed when the event is received.
 
+mod because;
 mod condition;
 mod glob;
 mod index;
@@ -15,7 +16,7 @@ pub use names::{RouteName, SinkIndex, SinkName};
 
 use std::collections::HashMap;
 
-use crate::event::{Event, ExpressionError, Message, Scope, Transform};
+use crate::event::{Event, ExpressionError, Message, Reason, Scope, Transform};
 use index::Index;
 
 /// All routes of a configuration, from the top.
@@ -125,6 +126,16 @@ impl Plan {
     pub fn rule_error(&self, rules: &Rules) -> Option<String> {
         let (place, error) = self.failed.first().filter(|_| self.matched.is_empty())?;
         Some(format!("`if:` of the route {}: {error}", rules.routes.get(*place)?.name))
+    }
+
+    /// Why an event that goes nowhere is a dead letter, if it is one.
+    #[must_use]
+    pub fn why_dead(&self, rules: &Rules) -> Option<(Reason, String)> {
+        if let Some(detail) = self.rule_error(rules) {
+            return Some((Reason::RuleError, detail));
+        }
+        let is_dead = self.unrouted && rules.unrouted == Unrouted::DeadLetter;
+        is_dead.then(|| (Reason::Unrouted, "no route matches, and `unrouted:` is dead_letter".to_owned()))
     }
 
     fn add(&mut self, sinks: &[SinkIndex], route: Option<usize>) {

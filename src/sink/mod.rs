@@ -17,11 +17,13 @@ mod kafka;
 mod lines;
 mod outgoing;
 mod pending;
+mod shown;
 mod stdout;
 mod webhook;
 
 pub use attempt::{Attempt, AttemptEnd, AttemptId, Blame, Verdict};
 pub use outgoing::{Destination, Outgoing, Unrenderable};
+pub use shown::{Shown, ShownDestination};
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@
 // A test that panics has failed, which is what it is for.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
+mod agreement;
 mod clean_stop;
 mod conformance;
 mod dead_letter_copies;

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::Line;
 use crate::event::{Carrier, Event, FAMILIES, Format, Properties, Reading, Scope, Validation};
 use crate::spool::Shown;
-use crate::telemetry::printable;
+use crate::telemetry::{printable, printable_lines};
 
 /// As programs get it: what a list shows, and a sample beside it. These keys are relied on.
 #[derive(Debug, Serialize)]
@@ -64,27 +64,15 @@ fn for_people(shown: &Shown, event: Option<&RawValue>, out: &mut impl Write) -> 
         writeln!(out, "{name:<15} {}", printable(value.unwrap_or("-")))?;
     }
     let properties = serde_json::to_string_pretty(&shown.message.properties)?;
-    writeln!(out, "\nproperties\n{}", text(&properties))?;
+    writeln!(out, "\nproperties\n{}", printable_lines(&properties))?;
     let body = &shown.message.body;
     let lossy = String::from_utf8_lossy(body);
     let note = if matches!(lossy, Cow::Owned(_)) { ", not UTF-8: some are shown as �" } else { "" };
-    writeln!(out, "\nbody ({} bytes{note})\n{}", body.len(), text(&lossy))?;
+    writeln!(out, "\nbody ({} bytes{note})\n{}", body.len(), printable_lines(&lossy))?;
     match event {
-        Some(event) => writeln!(out, "\nevent\n{}", text(event.get())),
+        Some(event) => writeln!(out, "\nevent\n{}", printable_lines(event.get())),
         None => writeln!(out, "\nevent\nnone: the message could not be read as one"),
     }
-}
-
-/// Text of several lines, which keeps its lines and its tabs.
-fn text(text: &str) -> String {
-    let lines: Vec<_> = text
-        .split('\n')
-        .map(|line| {
-            let parts: Vec<Cow<'_, str>> = line.trim_end_matches('\r').split('\t').map(printable).collect();
-            parts.join("\t")
-        })
-        .collect();
-    lines.join("\n")
 }
 
 /// The event that the message was, normalized. What was read once is read the same way again: its id says which way that was,

@@ -93,11 +93,14 @@ fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
     if let Some(group) = &raw.group {
         later(reader, group.head, "digests", "each event is delivered by itself");
     }
+    let body = raw.body.iter().flat_map(|body| &body.value.values).map(String::as_str);
+    let masked = body.chain(raw.webhook.iter().flat_map(|webhook| webhook::masked(&webhook.value)));
     let keep_headers = raw.keep_headers.as_ref().map_or(&[][..], |keep| &keep.value.0);
     Some(SinkConfig {
         name: legal.then(|| SinkName::new(&key.text))?,
         kind: kind?,
         format: format?,
+        masks: masked.collect(),
         keep_headers: keep_headers.iter().map(|at| Glob::new(&at.value.text)).collect(),
         order_by: match &raw.order_by {
             _ if takes_dead_letters => OrderBy::None,

@@ -69,15 +69,23 @@ pub(super) fn webhook(at: &At<raw::Webhook>, reader: &mut Reader<'_>) -> Option<
 fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<WebhookUrl> {
     let hidden = &at.value.0;
     let Some(text) = &hidden.text else {
-        return Some(WebhookUrl::Fixed(Secret::text("https://unset.invalid/")));
+        let (url, shown) = (Secret::text("https://unset.invalid/"), mask::STARS.to_owned());
+        return Some(WebhookUrl::Fixed { url, shown });
     };
     let template_at = ["{{", "{%", "{#"].into_iter().filter_map(|open| text.find(open)).min();
     let Some(template_at) = template_at else {
-        let url = address(at, text, "webhook", reader)?;
-        if hidden.in_clear && url.password().is_some() {
+        let mut shown = address(at, text, "webhook", reader)?;
+        if hidden.in_clear && shown.password().is_some() {
             in_clear(reader, "the password in this URL", at.span);
         }
-        return Some(WebhookUrl::Fixed(hidden.secret.clone()));
+        // Both fail only for URLs without a host.
+        let _ = shown.set_username("");
+        let _ = shown.set_password(None);
+        shown.set_fragment(None);
+        // Who holds such an address may post to it.
+        let origin = shown.origin().ascii_serialization();
+        let shown = if hidden.in_clear { shown.to_string() } else { format!("{origin}/{}", mask::STARS) };
+        return Some(WebhookUrl::Fixed { url: hidden.secret.clone(), shown });
     };
     let fixed = text.get(..template_at).unwrap_or_default();
     let path_at = fixed.find("://").and_then(|scheme| {
@@ -105,8 +113,18 @@ fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<WebhookUrl> {
     Some(WebhookUrl::Templated { origin: origin.to_owned(), path: address_template(reader, &path)? })
 }
 
+/// What must not be shown of a webhook's address and headers.
+pub(super) fn masked(raw: &raw::Webhook) -> impl Iterator<Item = &str> {
+    let url = raw.url.iter().flat_map(|url| &url.value.0.values);
+    let headers = raw.headers.iter().flat_map(|headers| &headers.value.0).flat_map(|(name, value)| {
+        let in_clear = mask::is_secret(&name.text).then_some(&value.value.text);
+        value.value.values.iter().chain(in_clear)
+    });
+    url.chain(headers).map(String::as_str)
+}
+
 fn path_text(rest: &str, in_clear: bool) -> Text {
-    Text { text: rest.to_owned(), plain: false, inserted: !in_clear, placeholder: false }
+    Text { text: rest.to_owned(), plain: false, inserted: !in_clear, placeholder: false, values: Vec::new() }
 }
 
 /// A URL that a request may go to.

@@ -317,7 +317,7 @@ body: null",
     let (config, warnings) = parse(&text, Strictness::Offline, &[]).unwrap();
     assert_eq!((warnings.errors(), warnings.warnings()), (0, 7));
     let SinkKind::Webhook(webhook) = &config.sinks[0].kind else { panic!() };
-    assert!(matches!(&webhook.url, WebhookUrl::Fixed(url) if url.reveal().unwrap() == "https://unset.invalid/"));
+    assert!(matches!(&webhook.url, WebhookUrl::Fixed { url, .. } if url.reveal().unwrap() == "https://unset.invalid/"));
     assert!(matches!(&webhook.auth, Some(WebhookAuth::Bearer(token)) if token.reveal().unwrap() == "unset-TOKEN"));
     assert_eq!((webhook.timeout.as_secs(), webhook.concurrency), (10, 8));
 }

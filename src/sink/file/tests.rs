@@ -170,6 +170,7 @@ fn the_path_is_rendered_below_the_data_directory() {
         name: SinkName::new("archive"),
         kind: SinkKind::File(file.clone()),
         format: Format::Original,
+        masks: crate::config::Masks::default(),
         keep_headers: Vec::new(),
         order_by: OrderBy::None,
         on_full: crate::config::OnFull::Wait,

@@ -42,6 +42,7 @@ fn config(kafka: &KafkaConfig) -> SinkConfig {
         name: SinkName::new("pipeline"),
         kind: SinkKind::Kafka(Box::new(kafka.clone())),
         format: Format::Normalized,
+        masks: crate::config::Masks::default(),
         keep_headers: Vec::new(),
         order_by: OrderBy::CorrelationId,
         on_full: crate::config::OnFull::Wait,

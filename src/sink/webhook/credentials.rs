@@ -24,7 +24,7 @@ impl Credentials {
     /// Reads them. Blocks, where files are a part of them. The error says what to do, and nothing secret.
     pub(super) fn read(webhook: &WebhookConfig) -> Result<Self, String> {
         let mut url = match &webhook.url {
-            WebhookUrl::Fixed(url) => Some(parse("url", &reveal(url)?)?),
+            WebhookUrl::Fixed { url, .. } => Some(parse("url", &reveal(url)?)?),
             WebhookUrl::Templated { .. } => None,
         };
         let authorization = match &webhook.auth {
@@ -106,7 +106,7 @@ mod tests {
 
     fn webhook(url: &str) -> WebhookConfig {
         WebhookConfig {
-            url: WebhookUrl::Fixed(Secret::text(url)),
+            url: WebhookUrl::Fixed { url: Secret::text(url), shown: url.to_owned() },
             secrets: Vec::new(),
             headers: Vec::new(),
             auth: None,

@@ -120,7 +120,7 @@ impl Shared {
             (None, WebhookUrl::Templated { origin, .. }) => {
                 Url::parse(origin).map_err(|error| format!("its url is not a URL: {error}"))?
             }
-            (None, WebhookUrl::Fixed(_)) => return Err("its url is missing".to_owned()),
+            (None, WebhookUrl::Fixed { .. }) => return Err("its url is missing".to_owned()),
         };
         credentials::allowed(&origin).map_err(|problem| format!("its url: {problem}"))?;
         let needs_tls = [Some(&origin), proxy.as_ref()].into_iter().flatten().any(|url| url.scheme() == "https");

@@ -78,7 +78,7 @@ pub(in crate::sink) fn render(
     let SinkConfig { format, keep_headers, .. } = config;
     let url = match &webhook.url {
         WebhookUrl::Templated { origin, path } => Some(address(origin, path, scope)?),
-        WebhookUrl::Fixed(_) => None,
+        WebhookUrl::Fixed { .. } => None,
     };
     let mut encoded = format.encode(scope, Carrier::Http).map_err(|error| Unrenderable::failed("body", error))?;
     let body = std::mem::take(&mut encoded.body);

@@ -69,7 +69,7 @@ where
 
 fn webhook(url: &str) -> WebhookConfig {
     WebhookConfig {
-        url: WebhookUrl::Fixed(Secret::text(url)),
+        url: WebhookUrl::Fixed { url: Secret::text(url), shown: url.to_owned() },
         secrets: Vec::new(),
         headers: Vec::new(),
         auth: None,
@@ -86,6 +86,7 @@ fn config(webhook: WebhookConfig, format: Format) -> SinkConfig {
         name: SinkName::new("on_call"),
         kind: SinkKind::Webhook(Box::new(webhook)),
         format,
+        masks: crate::config::Masks::default(),
         keep_headers: vec![Glob::new("regards.*")],
         order_by: OrderBy::None,
         on_full: crate::config::OnFull::Wait,

@@ -1,4 +1,5 @@
 //! What can be tested with nothing but the source and the binary.
 
 mod documents;
+mod explain;
 mod layers;

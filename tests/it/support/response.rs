@@ -80,6 +80,21 @@ impl Response {
         self
     }
 
+    /// The message as a sample, which commands of the relay read.
+    pub fn sample(&self) -> String {
+        let headers: Map<String, Value> =
+            self.headers.iter().map(|(name, value)| (name.clone(), json_of(value))).collect();
+        let mut properties = serde_json::json!({
+            "app_id": self.app_id, "timestamp": self.timestamp, "priority": self.priority, "delivery_mode": 2,
+            "content_type": "application/json", "content_encoding": self.content_encoding, "headers": headers,
+        });
+        if let Some(id) = &self.correlation_id {
+            properties["correlation_id"] = id.as_str().into();
+        }
+        let body = String::from_utf8(self.body.clone()).expect("UTF-8");
+        serde_json::json!({ "properties": properties, "body": body }).to_string()
+    }
+
     pub fn properties(&self) -> BasicProperties {
         let mut headers = FieldTable::default();
         for (name, value) in &self.headers {
@@ -97,6 +112,23 @@ impl Response {
             Some(id) => properties.with_correlation_id(id.as_str().into()),
             None => properties,
         }
+    }
+}
+
+/// A value of a header as samples have it.
+pub fn json_of(value: &AMQPValue) -> Value {
+    match value {
+        AMQPValue::LongString(text) => text.to_string().into(),
+        AMQPValue::ShortString(text) => text.to_string().into(),
+        AMQPValue::Boolean(value) => (*value).into(),
+        AMQPValue::LongInt(number) => (*number).into(),
+        AMQPValue::LongLongInt(number) => (*number).into(),
+        AMQPValue::Void => Value::Null,
+        AMQPValue::FieldArray(values) => values.as_slice().iter().map(json_of).collect(),
+        AMQPValue::FieldTable(table) => {
+            table.inner().iter().map(|(name, value)| (name.to_string(), json_of(value))).collect()
+        }
+        other => panic!("{other:?}"),
     }
 }
 

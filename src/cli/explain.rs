@@ -1,0 +1,167 @@
+//! `explain`: what becomes of one message, and why, without a broker.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::{Global, load_offline, message};
+use crate::event::{HeaderValue, Message, Reason, TENANT_HEADER};
+use crate::rehearsal::{DeadLetter, ExplainedDelivery, ExplainedRoute, Explanation, rehearse};
+use crate::sink::ShownDestination;
+use crate::telemetry::{printable, printable_lines};
+
+/// Of routes that don't match, people are shown so many: JSON has all of them.
+const MAX_UNMATCHED: usize = 20;
+
+/// The command's own arguments.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// A file with a sample or a bare body; `FILE#LINE` is one line of samples, `-` standard input
+    message: String,
+    /// The tenant, in the place of the message's own
+    #[arg(long)]
+    tenant: Option<String>,
+    /// The source that gets it, where there are several
+    #[arg(long)]
+    source: Option<String>,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints it to standard output.
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let config = match load_offline(&global.config, global) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let source = message::source(&config, arguments.source.as_deref())?;
+    let mut message = message::read(&arguments.message, &source)?;
+    if let Some(tenant) = &arguments.tenant {
+        set_tenant(&mut message, tenant);
+    }
+    let rehearsal = rehearse(&config, &message)?;
+    let explanation = rehearsal.explain(&config, &message);
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer(&mut out, &explanation).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        let copies = config.dead_letters.to.as_ref().map(crate::rules::SinkName::as_str);
+        for_people(&explanation, copies, &mut out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn set_tenant(message: &mut Message, tenant: &str) {
+    let headers = &mut message.properties.headers;
+    headers.retain(|(name, _)| name != TENANT_HEADER);
+    headers.push((TENANT_HEADER.to_owned(), HeaderValue::Text(tenant.to_owned())));
+}
+
+fn for_people(explanation: &Explanation<'_>, copies_to: Option<&str>, out: &mut impl Write) -> std::io::Result<()> {
+    if let Some(event) = explanation.event {
+        writeln!(out, "event\n{}", indented(&serde_json::to_string_pretty(event)?))?;
+    }
+    routes(&explanation.routes, out)?;
+    if let Some(DeadLetter { reason, detail }) = explanation.dead_letter {
+        writeln!(out, "\ndead letter\n  {reason}: {}", printable(detail))?;
+        if *reason == Reason::MissingTenant {
+            writeln!(out, "  name one by `--tenant` to see what would become of it")?;
+        }
+        if let Some(sink) = copies_to {
+            writeln!(out, "  a copy goes to the sink {sink}")?;
+        }
+    }
+    for delivery in &explanation.deliveries {
+        writeln!(out)?;
+        self::delivery(delivery, out)?;
+    }
+    if explanation.deliveries.is_empty() && explanation.dead_letter.is_none() {
+        writeln!(out, "\nno sink gets it")?;
+    }
+    Ok(())
+}
+
+fn routes(routes: &[ExplainedRoute<'_>], out: &mut impl Write) -> std::io::Result<()> {
+    if routes.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nroutes")?;
+    let is_long = routes.iter().filter(|route| !route.matched).count() > MAX_UNMATCHED;
+    let shown: Vec<_> = routes.iter().filter(|route| route.matched || !is_long).collect();
+    let width = shown.iter().map(|route| route.name.chars().count()).max().unwrap_or_default();
+    for ExplainedRoute { name, matched, because } in &shown {
+        let matches = if *matched { "matches" } else { "-      " };
+        writeln!(out, "  {matches}  {name:width$}  {}", printable(because))?;
+    }
+    if is_long {
+        writeln!(out, "  and {} that don't match: `--json` has all of them", routes.len() - shown.len())?;
+    }
+    Ok(())
+}
+
+/// One delivery, field by field.
+pub(super) fn delivery(delivery: &ExplainedDelivery<'_>, out: &mut impl Write) -> std::io::Result<()> {
+    let ExplainedDelivery { sink, kind, route, rendered, dead_letter } = delivery;
+    let by = route.map_or_else(|| "`unrouted:`".to_owned(), |route| format!("the route {route}"));
+    writeln!(out, "{sink} ({kind}), by {by}")?;
+    if let Some(DeadLetter { reason, detail }) = dead_letter {
+        writeln!(out, "  a dead letter, {reason}: {}", printable(detail))?;
+    }
+    let Some(rendered) = rendered else { return Ok(()) };
+    for (name, value) in destination(&rendered.destination) {
+        writeln!(out, "  {name:<12} {}", printable(&value))?;
+    }
+    for (title, fields) in [
+        ("headers", rendered.headers.iter().map(|(name, value)| (name.clone(), json(value))).collect()),
+        ("properties", members(serde_json::to_value(&rendered.properties)?)),
+    ] {
+        for (place, (name, value)) in fields.into_iter().enumerate() {
+            let title = if place == 0 { title } else { "" };
+            writeln!(out, "  {title:<12} {}: {}", printable(&name), plain(&value))?;
+        }
+    }
+    writeln!(out, "  body\n{}", indented(&rendered.body))
+}
+
+fn destination(destination: &ShownDestination) -> Vec<(&'static str, String)> {
+    match destination {
+        ShownDestination::Kafka { topic, key, timestamp } => {
+            let key = key.clone().unwrap_or_else(|| "null".to_owned());
+            let timestamp = timestamp.map(|millis| ("timestamp", format!("{millis} (milliseconds since 1970)")));
+            [("topic", topic.clone()), ("key", key)].into_iter().chain(timestamp).collect()
+        }
+        ShownDestination::Webhook { url } => vec![("url", url.clone())],
+        ShownDestination::Amqp { exchange, routing_key } => {
+            vec![("exchange", exchange.clone()), ("routing key", routing_key.clone())]
+        }
+        ShownDestination::File { path } => vec![("path", path.clone())],
+        ShownDestination::Stdout {} => Vec::new(),
+    }
+}
+
+fn json(value: &HeaderValue) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+fn members(value: Value) -> Vec<(String, Value)> {
+    match value {
+        Value::Object(members) => members.into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Text as it is, all else as JSON.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => printable(text).into_owned(),
+        other => printable(&other.to_string()).into_owned(),
+    }
+}
+
+fn indented(text: &str) -> String {
+    let lines: Vec<_> = printable_lines(text).lines().map(|line| format!("    {line}")).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,114 @@
+//! Messages that commands are given: samples, as they are captured, or bare bodies.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+
+use super::WrongInput;
+use crate::config::Config;
+use crate::event::{Message, Properties, SourceName, sample};
+
+/// No message is longer, in bytes; nor is a line of samples.
+const MAX_MESSAGE: u64 = 64 * 1024 * 1024;
+
+/// The source that is named, or the only one.
+pub(super) fn source(config: &Config, named: Option<&str>) -> anyhow::Result<SourceName> {
+    let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
+    let wrong = |problem: String| WrongInput(format!("{problem}; there are: {}", names.join(", ")));
+    match (named, config.sources.as_slice()) {
+        (None, [source]) => Ok(source.name.clone()),
+        (None, _) => Err(wrong("name the source that gets the message, by `--source`".to_owned()).into()),
+        (Some(named), sources) => match sources.iter().find(|source| source.name.as_str() == named) {
+            Some(source) => Ok(source.name.clone()),
+            None => Err(wrong(format!("there is no source {named}")).into()),
+        },
+    }
+}
+
+/// The message in `FILE`, in the line of it that `FILE#LINE` names, or, for `-`, on standard input: a sample, or a bare body.
+/// As if that source had received it.
+pub(super) fn read(given: &str, source: &SourceName) -> anyhow::Result<Message> {
+    if given == "-" {
+        return parse(&whole(std::io::stdin().lock(), "standard input")?, "standard input", source);
+    }
+    if let Some((path, line)) = given.rsplit_once('#')
+        && let Ok(line) = line.parse::<usize>()
+        && !Path::new(given).exists()
+    {
+        return line_of(Path::new(path), line, source);
+    }
+    let file = File::open(given).with_context(|| format!("{given} can't be read"))?;
+    parse(&whole(file, given)?, given, source)
+}
+
+/// The sample in that line, counted from 1.
+pub(super) fn line_of(path: &Path, line: usize, source: &SourceName) -> anyhow::Result<Message> {
+    for found in samples(path, source)? {
+        let (number, message) = found?;
+        if number == line {
+            return Ok(message);
+        }
+        if number > line {
+            break;
+        }
+    }
+    Err(WrongInput(format!("there is no sample in line {line} of {}", path.display())).into())
+}
+
+/// All samples of a file with the numbers of their lines, counted from 1.
+pub(super) fn samples<'s>(
+    path: &'s Path,
+    source: &'s SourceName,
+) -> anyhow::Result<impl Iterator<Item = anyhow::Result<(usize, Message)>> + 's> {
+    let file = File::open(path).with_context(|| format!("{} can't be read", path.display()))?;
+    let mut file = BufReader::new(file);
+    let mut number = 0;
+    Ok(std::iter::from_fn(move || {
+        loop {
+            let mut line = String::new();
+            number += 1;
+            let read = (&mut file).take(MAX_MESSAGE).read_line(&mut line);
+            match read.with_context(|| format!("{}:{number} can't be read", path.display())) {
+                Err(error) => return Some(Err(error)),
+                Ok(0) => return None,
+                Ok(_) if line.len() as u64 >= MAX_MESSAGE => {
+                    let problem = format!("{}:{number} is longer than {MAX_MESSAGE} bytes", path.display());
+                    return Some(Err(WrongInput(problem).into()));
+                }
+                Ok(_) if line.trim().is_empty() => {}
+                Ok(_) => {
+                    let parsed = sample::parse(&line, source);
+                    let wrong = |error| WrongInput(format!("{}:{number}: {error}", path.display())).into();
+                    return Some(parsed.map(|message| (number, message)).map_err(wrong));
+                }
+            }
+        }
+    }))
+}
+
+fn parse(bytes: &[u8], from: &str, source: &SourceName) -> anyhow::Result<Message> {
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    if sample::is_sample(text) {
+        let wrong = |error| WrongInput(format!("{from}: {error}")).into();
+        return sample::parse(text, source).map_err(wrong);
+    }
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    if text.lines().find(|line| !line.trim().is_empty()).is_some_and(sample::is_sample) {
+        let problem = format!("{from} has {} lines of samples: name one, by `{from}#LINE`", lines.count());
+        return Err(WrongInput(problem).into());
+    }
+    let body = Bytes::copy_from_slice(bytes);
+    Ok(Message { source: source.clone(), body, properties: Properties::default(), redelivered: false })
+}
+
+fn whole(from: impl Read, name: &str) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(MAX_MESSAGE + 1).read_to_end(&mut bytes).with_context(|| format!("{name} can't be read"))?;
+    if bytes.len() as u64 > MAX_MESSAGE {
+        return Err(WrongInput(format!("{name} is longer than {MAX_MESSAGE} bytes")).into());
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,52 @@
+//! Why a route matches, or doesn't, in words.
+
+use super::{Condition, Glob};
+use crate::event::Scope;
+
+impl Condition {
+    /// Why that event is meant, or why not.
+    pub fn because(&self, scope: Scope<'_>) -> Result<String, String> {
+        let mut reasons = Vec::new();
+        for (field, globs) in &self.fields {
+            let name = field.as_str();
+            match field.of(scope.event) {
+                None => return Err(format!("{name} is null, which matches nothing")),
+                Some(value) if globs.iter().any(|glob| glob.matches(value)) => {
+                    reasons.push(format!("{name} is {value}"));
+                }
+                Some(value) => return Err(format!("{name} is {value}, not {}", one_of(globs))),
+            }
+        }
+        for block in &self.not {
+            match block.matches(scope) {
+                Ok(false) => {}
+                Ok(true) => {
+                    let because = block.because(scope).unwrap_or_else(|because| because);
+                    return Err(format!("`not:` excludes it: {because}"));
+                }
+                Err(error) => return Err(format!("`if:` in `not:` can't be evaluated: {error}")),
+            }
+        }
+        if !self.not.is_empty() {
+            reasons.push("`not:` doesn't exclude it".to_owned());
+        }
+        if let Some(expression) = &self.expression {
+            match expression.holds(scope) {
+                Ok(true) => reasons.push("`if:` is true".to_owned()),
+                Ok(false) => return Err("`if:` is false".to_owned()),
+                Err(error) => return Err(format!("`if:` can't be evaluated: {error}")),
+            }
+        }
+        Ok(if reasons.is_empty() { "it takes every event".to_owned() } else { reasons.join(", ") })
+    }
+}
+
+/// `a`, `a or b`, `a, b or c`.
+fn one_of(globs: &[Glob]) -> String {
+    let names: Vec<_> = globs.iter().map(Glob::as_str).collect();
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => "anything".to_owned(),
+    }
+}

@@ -1,0 +1,318 @@
+//! What `explain` says of a message is what a relay does with it: generated messages, by generated rules, to every kind of sink.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fastrand::Rng;
+use lapin::ExchangeKind;
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::{Map, Value, json};
+
+use crate::support::response::json_of;
+use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, Response, unique};
+
+const ROUNDS: usize = 4;
+const EVENTS: usize = 40;
+const SINKS: [&str; 5] = ["archive", "on_call", "partner", "pipeline", "screen"];
+const STATUSES: [&str; 4] = ["GRANTED", "DENIED", "SUCCESS", "ERROR"];
+const TENANTS: [&str; 4] = ["cnes-a", "cnes-b", "esa", "DLR é"];
+
+/// Set to see a failed run again.
+const SEED: &str = "AGREEMENT_SEED";
+
+#[tokio::test]
+async fn what_is_explained_is_what_is_delivered() {
+    let seed = std::env::var(SEED).map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a number"));
+    eprintln!("{SEED}={seed}");
+    let mut rng = Rng::with_seed(seed);
+    for _ in 0..ROUNDS {
+        round(&mut rng).await;
+    }
+}
+
+async fn round(rng: &mut Rng) {
+    let (regards, partner, kafka) = (Regards::new().await, Rabbit::shared().new_vhost().await, Kafka::shared());
+    let receiver = Receiver::start().await;
+    partner.exchange("products", ExchangeKind::Topic).await;
+    partner.queue("all", FieldTable::default()).await;
+    partner.bind("all", "products", "#").await;
+    let collected = partner.collect("all").await;
+    let stem = unique("agreement");
+    let topics: Vec<_> = STATUSES.iter().chain(&["none"]).map(|end| format!("{stem}.{end}")).collect();
+    for topic in &topics {
+        kafka.create_topic(topic, 1, &[]).await;
+    }
+    let rules = rules(rng, &receiver.url(), &stem);
+    let home = Home::of(&regards, &rules).with_kafka().with("PARTNER", &partner.admin_url());
+    let messages: Vec<_> = (0..EVENTS).map(|number| message(rng, number)).collect();
+    let lines: Vec<_> = messages.iter().map(Response::sample).collect();
+    home.write("samples.ndjson", &lines.join("\n"));
+    let explained: Vec<Value> = (1..=EVENTS)
+        .map(|line| home.does(&["explain", &format!("samples.ndjson#{line}"), "--json"]))
+        .map(|said| serde_json::from_str(&said).expect("a document"))
+        .collect();
+
+    let mut expected: BTreeMap<&str, Vec<Value>> = SINKS.map(|sink| (sink, Vec::new())).into();
+    let mut dead = Vec::new();
+    for explanation in &explained {
+        if let Some(letter) = explanation["dead_letter"].as_object() {
+            dead.push(json!([null, letter["reason"], letter["detail"]]));
+        }
+        for delivery in explanation["deliveries"].as_array().expect("a list") {
+            let sink = delivery["sink"].as_str().expect("a name");
+            match delivery["dead_letter"].as_object() {
+                Some(letter) => dead.push(json!([sink, letter["reason"], letter["detail"]])),
+                None => expected.get_mut(sink).expect("a sink of the rules").push(sent(delivery)),
+            }
+        }
+    }
+    let relay = home.start_ready().await;
+    regards.publish_all(&messages).await;
+    for (sink, deliveries) in &expected {
+        #[allow(clippy::cast_precision_loss, reason = "they are few")]
+        let count = deliveries.len() as f64;
+        relay.wait_for_metric("deliveries_total", &[("sink", sink), ("result", "delivered")], count).await;
+    }
+    regards.vhost.wait_until_empty(&regards.queue).await;
+    relay.stop().await;
+
+    let mut reader = kafka.reader(&topics.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut real = BTreeMap::new();
+    real.insert("pipeline", reader.all().await.iter().map(record).collect::<Vec<_>>());
+    real.insert("on_call", receiver.accepted().iter().map(|posted| request(posted, &receiver.url())).collect());
+    let published = collected.wait_for(expected["partner"].len()).await;
+    real.insert("partner", published.iter().map(publication).collect());
+    real.insert("archive", lines_below(&home.data("")));
+    real.insert("screen", home.output().lines().map(|line| json!([{}, {}, line])).collect());
+    for sink in SINKS {
+        assert_same(sink, &expected[sink], &real[sink], &rules);
+    }
+    let letters: Vec<_> =
+        home.dead_letters().iter().map(|letter| json!([letter["sink"], letter["reason"], letter["detail"]])).collect();
+    assert_same("dead letters", &dead, &letters, &rules);
+    regards.assert_left_as_found().await;
+}
+
+/// The same, in whatever order.
+fn assert_same(what: &str, expected: &[Value], real: &[Value], rules: &str) {
+    let sorted = |all: &[Value]| {
+        let mut all: Vec<_> = all.iter().map(Value::to_string).collect();
+        all.sort();
+        all
+    };
+    let (expected, real) = (sorted(expected), sorted(real));
+    let only = |here: &[String], there: &[String]| -> Vec<String> {
+        let there: BTreeSet<_> = there.iter().collect();
+        here.iter().filter(|one| !there.contains(one)).cloned().collect()
+    };
+    let (explained, delivered) = (only(&expected, &real), only(&real, &expected));
+    let first = |all: &[String]| all.first().cloned();
+    let (explained, delivered) = (first(&explained), first(&delivered));
+    assert!(expected == real, "{what}:\nonly explained {explained:#?}\nonly real {delivered:#?}\nby\n{rules}");
+}
+
+/// Destination, headers (and AMQP's properties) and body of an explained delivery.
+fn sent(delivery: &Value) -> Value {
+    let mut headers = delivery["headers"].clone();
+    if let Some(properties) = delivery.get("properties") {
+        headers = json!([headers, properties]);
+    }
+    let mut destination = delivery["destination"].clone();
+    if let Some(path) = destination.get("path") {
+        let (_, path) = path.as_str().expect("a path").split_once("/data/").expect("below the data directory");
+        destination = json!({ "path": path });
+    }
+    destination.as_object_mut().expect("an object").remove("timestamp");
+    json!([destination, headers, delivery["body"]])
+}
+
+fn record(record: &crate::support::kafka::Record) -> Value {
+    let body = String::from_utf8(record.body.clone()).expect("UTF-8");
+    json!([{ "topic": record.topic, "key": record.key }, record.headers, body])
+}
+
+/// Without what HTTP itself needs, and without the time of the attempt.
+fn request(posted: &crate::support::webhook::Posted, url: &str) -> Value {
+    let origin = url.strip_suffix("/hooks/regards").expect("the receiver's path");
+    let beside = ["webhook-timestamp", "webhook-signature", "host", "content-length", "accept", "user-agent"];
+    let headers = posted.headers.iter().filter(|(name, _)| !beside.contains(&name.as_str()));
+    let text = |value: &http::HeaderValue| String::from_utf8(value.as_bytes().to_vec()).expect("UTF-8");
+    let headers: Map<_, _> = headers.map(|(name, value)| (name.to_string(), text(value).into())).collect();
+    let body = String::from_utf8(posted.body.clone()).expect("UTF-8");
+    json!([{ "url": format!("{origin}{}", posted.path) }, headers, body])
+}
+
+fn publication(message: &crate::support::rabbit::AmqpMessage) -> Value {
+    let from = &message.properties;
+    let mut headers =
+        from.headers().as_ref().map_or(json!({}), |headers| json_of(&AMQPValue::FieldTable(headers.clone())));
+    headers.as_object_mut().expect("an object").remove("regards-relay-attempt");
+    let mut properties = Map::new();
+    for (name, value) in [
+        ("app_id", from.app_id()),
+        ("correlation_id", from.correlation_id()),
+        ("content_type", from.content_type()),
+        ("content_encoding", from.content_encoding()),
+        ("message_id", from.message_id()),
+        ("type", from.kind()),
+        ("reply_to", from.reply_to()),
+        ("user_id", from.user_id()),
+        ("expiration", from.expiration()),
+    ] {
+        properties.extend(value.as_ref().map(|value| (name.to_owned(), value.as_str().into())));
+    }
+    properties.extend(from.timestamp().map(|value| ("timestamp".to_owned(), value.into())));
+    properties.extend(from.priority().map(|value| ("priority".to_owned(), value.into())));
+    properties.extend(from.delivery_mode().map(|value| ("delivery_mode".to_owned(), value.into())));
+    let body = String::from_utf8(message.body.clone()).expect("UTF-8");
+    json!([{ "exchange": "products", "routingKey": message.routing_key }, [headers, properties], body])
+}
+
+/// Each line of each file of events.
+fn lines_below(data: &std::path::Path) -> Vec<Value> {
+    let mut all = Vec::new();
+    for tenant in std::fs::read_dir(data).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+        let Ok(files) = std::fs::read_dir(&tenant) else { continue };
+        for file in files.map(|entry| entry.expect("an entry").path()) {
+            let path = file.strip_prefix(data).expect("below it").display().to_string();
+            let text = std::fs::read_to_string(&file).expect("UTF-8");
+            all.extend(text.lines().map(|line| json!([{ "path": path }, {}, line])));
+        }
+    }
+    all
+}
+
+fn message(rng: &mut Rng, number: usize) -> Response {
+    let tenant = TENANTS[rng.usize(..TENANTS.len())];
+    let mut body = Map::new();
+    body.insert("correlationId".to_owned(), format!("c-{number}").into());
+    let statuses = [&STATUSES[..], &["UNHEARD"]].concat();
+    body.insert("responseStatus".to_owned(), statuses[rng.usize(..statuses.len())].into());
+    for (name, values) in [
+        ("productId", vec![json!("URN:p/1 é"), json!("a\"b\\c"), json!(null), json!(7)]),
+        ("session", vec![json!("test-1"), json!("night"), json!("")]),
+        ("message", vec![json!("no quota left | try {{ later }}"), json!("line\nbreak\\n"), json!(null)]),
+        ("expires", vec![json!("2025-05-01T00:00:00.243Z"), json!("2025-05-01T02:00:00+02:00"), json!("soon")]),
+        ("size", vec![json!(3), json!(12.5), json!("large"), json!({ "value": [1, null, "x"] })]),
+        ("x-1", vec![json!(true), json!([])]),
+    ] {
+        if rng.u8(..4) > 0 {
+            body.insert(name.to_owned(), values[rng.usize(..values.len())].clone());
+        }
+    }
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let mut message = Response::with_body(tenant, Value::Object(body).to_string());
+    message.priority = 1;
+    for (name, value) in [
+        ("traceparent", text("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")),
+        ("regards.owner", text("someone é")),
+        ("number", AMQPValue::LongLongInt(-7)),
+        ("truth", AMQPValue::Boolean(true)),
+        ("list", AMQPValue::FieldArray(vec![text("a"), AMQPValue::Void].into())),
+        ("x-death", text("the broker's")),
+        ("regards-relay-status", text("another relay's")),
+        ("regards-relay-hops", AMQPValue::LongLongInt(i64::from(rng.u8(..10)))),
+    ] {
+        if rng.bool() {
+            message = message.header(name, value);
+        }
+    }
+    if rng.u8(..12) == 0 { message.without_header("regards.tenant") } else { message }
+}
+
+fn rules(rng: &mut Rng, hook: &str, stem: &str) -> String {
+    let mut pick = |all: &[&str]| all[rng.usize(..all.len())].to_owned();
+    let base = hook.strip_suffix("/regards").expect("the receiver's path");
+    let topic = pick(&[
+        "{{ status }}",
+        "{{ status | default('none') }}",
+        "{% if session %}none{% else %}{{ status }}{% endif %}",
+    ]);
+    let key = pick(&[
+        "{{ correlationId }}",
+        "{{ productId }}",
+        "{{ session | default('none') }}",
+        "{{ tenant }}-{{ status }}",
+    ]);
+    let url = [hook.to_owned(), format!("{base}/{{{{ tenant }}}}?id={{{{ correlationId }}}}&of={{{{ session }}}}")];
+    let url = pick(&[&url[0], &url[1]]);
+    let header = pick(&["{{ productId }}", "{{ message | default('none') | replace('\n', ' ') }}", "fixed"]);
+    let routing_key = pick(&["{{ tenant }}.{{ status }}", "{{ session }}", "{{ productId | default('none') }}"]);
+    let path = pick(&["{{ tenant }}/{{ status }}", "{{ tenant }}/{{ session }}", "all/{{ outcome }}.ndjson"]);
+    let timestamp = pick(&["sent", "event"]);
+    let mut sinks = json!({
+        "pipeline": { "kafka": { "brokers": "${KAFKA}", "topic": format!("{stem}.{topic}"), "key": key, "timestamp": timestamp } },
+        "on_call": { "webhook": { "url": url, "headers": { "X-What": header } } },
+        "partner": { "amqp": { "url": "${PARTNER}", "exchange": "products", "routing_key": routing_key } },
+        "archive": { "file": { "path": path } },
+        "screen": { "stdout": {} },
+    });
+    for sink in SINKS {
+        match pick(&["normalized", "original", "cloudevents", "body"]).as_str() {
+            "body" => {
+                let body = [
+                    "{{ message }} of {{ headers['regards.owner'] }}",
+                    "{{ extra | tojson }}{{ time }}",
+                    "{{ properties.priority + 1 }}",
+                ];
+                sinks[sink]["body"] = pick(&body).into();
+            }
+            // A body that was received with line breaks in it would be several lines.
+            format => sinks[sink]["format"] = format.into(),
+        }
+        let keep: &[&str] = match pick(&["none", "regards", "all"]).as_str() {
+            "none" => &[],
+            "regards" => &["regards.*"],
+            _ => &["*"],
+        };
+        sinks[sink]["keep_headers"] = json!(keep);
+    }
+    let routes: Vec<_> = (0..rng.usize(1..6)).map(|number| route(rng, number)).collect();
+    let unrouted = [json!("drop"), json!("dead_letter"), json!(["screen", "archive"])];
+    let unrouted = &unrouted[rng.usize(..unrouted.len())];
+    format!(
+        "version: 1\nname: urn:test\nsources: {{ regards: {{ amqp: {{ url: \"${{REGARDS}}\", queue: \"${{QUEUE}}\" }}, expects: lta }} }}\n\
+         sinks: {sinks}\nroutes: {}\nunrouted: {unrouted}\n",
+        Value::Array(routes)
+    )
+}
+
+fn route(rng: &mut Rng, number: usize) -> Value {
+    let mut when = Map::new();
+    for (name, values) in [
+        ("tenant", vec![json!("cnes-*"), json!(["esa", "cnes-a"]), json!("?LR é")]),
+        ("status", vec![json!(["ERROR", "DENIED"]), json!("GRANTED")]),
+        ("outcome", vec![json!(["failed", "succeeded"]), json!("*ed")]),
+        ("session", vec![json!("*")]),
+        ("not", vec![json!({ "session": "test-*" }), json!([{ "status": "ERROR", "tenant": "esa" }])]),
+        (
+            "if",
+            vec![
+                json!("extra.size > 3"),
+                json!("message != null && message.contains('quota')"),
+                json!("headers['regards.owner'] != null || properties.priority == 2"),
+            ],
+        ),
+    ] {
+        if rng.u8(..4) == 0 {
+            when.insert(name.to_owned(), values[rng.usize(..values.len())].clone());
+        }
+    }
+    let to: Vec<_> = SINKS.iter().filter(|_| rng.bool()).collect();
+    let mut route = json!({ "name": format!("route-{number}"), "when": when, "to": to });
+    let steps = [
+        json!({ "set": { "message": { "cel": "tenant + '/' + status" }, "kept": extra_list() } }),
+        json!({ "set": { "session": { "cel": "extra.size" }, "team": "storage" } }),
+        json!({ "rename": { "warnings": "remarks" } }),
+        json!({ "set": { "productId": null } }),
+    ];
+    let steps: Vec<_> = steps.into_iter().filter(|_| rng.u8(..3) == 0).collect();
+    if !steps.is_empty() {
+        route["transform"] = steps.into();
+    }
+    route["final"] = (rng.u8(..6) == 0).into();
+    route
+}
+
+fn extra_list() -> Value {
+    json!([1, 2.5, "three", null, { "a": true }])
+}
