@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::{Global, load_offline, message};
-use crate::event::{HeaderValue, Message, Reason, TENANT_HEADER};
+use crate::event::{HeaderValue, Reason};
 use crate::rehearsal::{DeadLetter, ExplainedDelivery, ExplainedRoute, Explanation, rehearse};
 use crate::sink::ShownDestination;
 use crate::telemetry::{printable, printable_lines};
@@ -39,7 +39,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let source = message::source(&config, arguments.source.as_deref())?;
     let mut message = message::read(&arguments.message, &source)?;
     if let Some(tenant) = &arguments.tenant {
-        set_tenant(&mut message, tenant);
+        message::set_tenant(&mut message, tenant);
     }
     let rehearsal = rehearse(&config, &message)?;
     let explanation = rehearsal.explain(&config, &message);
@@ -52,12 +52,6 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         for_people(&explanation, copies, &mut out)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn set_tenant(message: &mut Message, tenant: &str) {
-    let headers = &mut message.properties.headers;
-    headers.retain(|(name, _)| name != TENANT_HEADER);
-    headers.push((TENANT_HEADER.to_owned(), HeaderValue::Text(tenant.to_owned())));
 }
 
 fn for_people(explanation: &Explanation<'_>, copies_to: Option<&str>, out: &mut impl Write) -> std::io::Result<()> {

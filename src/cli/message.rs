@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::WrongInput;
 use crate::config::Config;
-use crate::event::{Message, Properties, SourceName, sample};
+use crate::event::{HeaderValue, Message, Properties, SourceName, TENANT_HEADER, sample};
 
 /// No message is longer, in bytes; nor is a line of samples.
 const MAX_MESSAGE: u64 = 64 * 1024 * 1024;
@@ -26,6 +26,13 @@ pub(super) fn source(config: &Config, named: Option<&str>) -> anyhow::Result<Sou
             None => Err(wrong(format!("there is no source {named}")).into()),
         },
     }
+}
+
+/// Gives it that tenant.
+pub(super) fn set_tenant(message: &mut Message, tenant: &str) {
+    let headers = &mut message.properties.headers;
+    headers.retain(|(name, _)| name != TENANT_HEADER);
+    headers.push((TENANT_HEADER.to_owned(), HeaderValue::Text(tenant.to_owned())));
 }
 
 /// The message in `FILE`, in the line of it that `FILE#LINE` names, or, for `-`, on standard input: a sample, or a bare body.

@@ -16,6 +16,7 @@ pub mod run;
 mod schema;
 mod spool;
 mod table;
+mod test;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -92,6 +93,8 @@ enum Command {
     Check(check::Arguments),
     /// Show what becomes of one message, and why
     Explain(explain::Arguments),
+    /// Run the cases beside the rules: what is expected of some messages
+    Test(test::Arguments),
     /// Print the JSON Schema of the rules or of the normalized event
     Schema(schema::Arguments),
     /// Watch the whole relay work on this machine, with nothing installed
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
         Command::Run => load(&global).map_or_else(Ok, |config| run::run(config, &global)),
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Explain(arguments) => read_enough(explain::run(&global, &arguments)),
+        Command::Test(arguments) => read_enough(test::run(&global, &arguments)),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Demo => demo::run(),
         Command::Pause(arguments) => pause::run(&global, &arguments, true),

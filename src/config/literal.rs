@@ -32,6 +32,16 @@ impl Decode for SetValue {
     }
 }
 
+/// A value.
+#[derive(Debug)]
+pub(super) struct Literal(pub Value);
+
+impl Decode for Literal {
+    fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        literal(node, reader).map(Self)
+    }
+}
+
 /// As deep as the file may be.
 fn literal(node: &Node, reader: &mut Reader<'_>) -> Option<Value> {
     match &node.kind {
@@ -65,6 +75,20 @@ fn typed(text: String) -> Value {
             Some(number) => Value::Number(number),
             None => Value::String(text),
         },
+    }
+}
+
+impl JsonSchema for Literal {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Literal".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!(true)
     }
 }
 

@@ -5,11 +5,12 @@
 //!
 //! - `yaml`, `braces`: text to a bounded tree with places;
 //! - `reader`, `decode`, `scalar`, `interpolate`: the tree to the types of `raw`, `${…}` replaced;
-//! - `check`: raw to [`Config`];
+//! - `check`: raw to [`Config`]; `cases`: the cases that such a file is tested with;
 //! - `diagnostic`, `words`, `mask`: what was wrong, shown without secrets.
 
 pub mod address;
 mod braces;
+mod cases;
 mod check;
 mod decode;
 mod diagnostic;
@@ -29,6 +30,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+pub use cases::{Case, CaseMessage, Expected};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use environment::{Options, Strictness};
 pub use mask::STARS;
@@ -40,53 +42,69 @@ use std::path::Path;
 
 use self::mask::Mask;
 use self::reader::Reader;
+use self::yaml::Node;
 use crate::event::Vocabulary;
 
 impl Config {
     /// Reads and checks a file. With the configuration come the warnings; without it, all that is wrong.
     pub fn load(path: &Path, options: &Options) -> Result<(Self, Diagnostics), Diagnostics> {
-        let fail = |diagnostic| Err(Diagnostics::new(path, "", &Mask::default(), vec![diagnostic]));
-        match read(path) {
-            Ok(bytes) => match String::from_utf8(bytes) {
-                Ok(text) => Self::parse(&text, path, options),
-                Err(error) => {
-                    let line =
-                        error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|&&byte| byte == b'\n');
-                    let message = format!("the file is not UTF-8: line {} is the first that isn't", line.count() + 1);
-                    fail(Diagnostic::of_file("not-utf8", message).help("save it as UTF-8"))
-                }
-            },
-            Err(cause) => fail(
-                Diagnostic::of_file("unreadable", format!("the configuration can't be read: {cause}"))
-                    .help("name another file with `--config FILE`, or in `REGARDS_RELAY_CONFIG`"),
-            ),
-        }
+        let help = "name another file with `--config FILE`, or in `REGARDS_RELAY_CONFIG`";
+        load(path, ("configuration", help), options, check::config)
     }
 
     /// The same for a text; `path` is where relative paths begin and what is shown as its place.
     pub fn parse(text: &str, path: &Path, options: &Options) -> Result<(Self, Diagnostics), Diagnostics> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        if text.len() > yaml::MAX_FILE {
-            let message = format!("the file is longer than {} bytes", yaml::MAX_FILE);
-            let diagnostic =
-                Diagnostic::of_file("too-large", message).help("write globs instead of a route for each name");
-            return Err(Diagnostics::new(path, "", &Mask::default(), vec![diagnostic]));
-        }
-        let tree = yaml::read(text)
-            .map_err(|diagnostic| Diagnostics::new(path, text, &Mask::of_lines(text), vec![*diagnostic]))?;
-        let mask = Mask::of_tree(text, &tree);
-        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        let folder =
-            std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { &folder }).unwrap_or(folder);
-        let mut reader =
-            Reader { text, folder, options, mask: &mask, vocabulary: Vocabulary::Event, found: Vec::new() };
-        let config = check::config(&tree, &mut reader);
-        let failed = reader.failed();
-        let diagnostics = Diagnostics::new(path, text, &mask, reader.found);
-        match config {
-            Some(config) if !failed => Ok((config, diagnostics)),
-            _ => Err(diagnostics),
-        }
+        parse(text, path, options, check::config)
+    }
+}
+
+/// A file, made into something by that. `what` it is, and what helps if it isn't there.
+fn load<T>(
+    path: &Path,
+    (what, help): (&str, &str),
+    options: &Options,
+    make: impl FnOnce(&Node, &mut Reader<'_>) -> Option<T>,
+) -> Result<(T, Diagnostics), Diagnostics> {
+    let fail = |diagnostic| Err(Diagnostics::new(path, "", &Mask::default(), vec![diagnostic]));
+    match read(path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => parse(&text, path, options, make),
+            Err(error) => {
+                let line =
+                    error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|&&byte| byte == b'\n');
+                let message = format!("the file is not UTF-8: line {} is the first that isn't", line.count() + 1);
+                fail(Diagnostic::of_file("not-utf8", message).help("save it as UTF-8"))
+            }
+        },
+        Err(cause) => fail(Diagnostic::of_file("unreadable", format!("the {what} can't be read: {cause}")).help(help)),
+    }
+}
+
+fn parse<T>(
+    text: &str,
+    path: &Path,
+    options: &Options,
+    make: impl FnOnce(&Node, &mut Reader<'_>) -> Option<T>,
+) -> Result<(T, Diagnostics), Diagnostics> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.len() > yaml::MAX_FILE {
+        let message = format!("the file is longer than {} bytes", yaml::MAX_FILE);
+        let diagnostic = Diagnostic::of_file("too-large", message).help("write globs instead of a route for each name");
+        return Err(Diagnostics::new(path, "", &Mask::default(), vec![diagnostic]));
+    }
+    let tree = yaml::read(text)
+        .map_err(|diagnostic| Diagnostics::new(path, text, &Mask::of_lines(text), vec![*diagnostic]))?;
+    let mask = Mask::of_tree(text, &tree);
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    let folder =
+        std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { &folder }).unwrap_or(folder);
+    let mut reader = Reader { text, folder, options, mask: &mask, vocabulary: Vocabulary::Event, found: Vec::new() };
+    let made = make(&tree, &mut reader);
+    let failed = reader.failed();
+    let diagnostics = Diagnostics::new(path, text, &mask, reader.found);
+    match made {
+        Some(made) if !failed => Ok((made, diagnostics)),
+        _ => Err(diagnostics),
     }
 }
 

@@ -52,6 +52,11 @@ impl Reader<'_> {
         self.found.iter().any(|diagnostic| diagnostic.is_error_in(span))
     }
 
+    /// The line in which that begins, counted from 1.
+    pub fn line(&self, span: Span) -> usize {
+        self.text.get(..span.start).unwrap_or_default().matches('\n').count() + 1
+    }
+
     /// What is written there, to be repeated in a message: as in the file, so that nothing that was inserted is shown.
     pub fn quote(&self, span: Span) -> String {
         let text = self.text.get(span.start..span.end).unwrap_or_default().trim();

@@ -1,5 +1,6 @@
 //! What can be tested with nothing but the source and the binary.
 
+mod cases;
 mod documents;
 mod explain;
 mod layers;

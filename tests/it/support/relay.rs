@@ -64,6 +64,11 @@ impl Home {
         std::fs::write(self.dir.path().join(name), text).expect("written");
     }
 
+    /// A file beside `routes.yaml`.
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).expect("a file")
+    }
+
     fn write_routes(&self, routes: &str) {
         self.write("routes.yaml", &format!("{routes}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n"));
     }

@@ -2,6 +2,8 @@
 //!
 //! The steps are those of a running relay: the same functions read the message, plan its ways, and render what goes out.
 
+mod expectation;
+
 use std::collections::HashMap;
 
 use serde::Serialize;

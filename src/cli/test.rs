@@ -1,0 +1,146 @@
+//! `test`: whether the rules do what the cases beside them expect.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use super::{Global, WRONG_INPUT, WrongInput, counted, load_offline, message, show};
+use crate::config::{Case, CaseMessage, Config, Options, Strictness};
+use crate::event::sample;
+use crate::rehearsal::rehearse;
+use crate::telemetry::printable;
+
+/// The command's own arguments.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Files of cases [default: beside the rules, `routes.test.yaml` for `routes.yaml`]
+    files: Vec<PathBuf>,
+    /// Also write the results to this file, as `JUnit`'s XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+/// What came of one case.
+struct Tested {
+    name: String,
+    line: usize,
+    took: Duration,
+    /// Nothing: it passed.
+    differences: Vec<String>,
+}
+
+/// Says to standard output what differed.
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let config = match load_offline(&global.config, global) {
+        Ok(config) => config,
+        Err(code) => return Ok(code),
+    };
+    let files = if arguments.files.is_empty() { vec![beside(&global.config)?] } else { arguments.files.clone() };
+    let mut tested = Vec::new();
+    for path in &files {
+        match test(path, &config, global)? {
+            Some(cases) => tested.push((path.as_path(), cases)),
+            None => return Ok(ExitCode::from(WRONG_INPUT)),
+        }
+    }
+    let passed = report(&tested, &mut io::stdout().lock())?;
+    if let Some(path) = &arguments.junit {
+        let xml = junit(&tested).to_string().context("the results can't be written as XML")?;
+        std::fs::write(path, xml).with_context(|| format!("{} can't be written", path.display()))?;
+    }
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `routes.test.yaml` for `routes.yaml`.
+fn beside(rules: &Path) -> anyhow::Result<PathBuf> {
+    let path = rules.with_extension("test.yaml");
+    if !path.exists() {
+        let problem = format!("there is no {}: write one, or name the files of cases", path.display());
+        return Err(WrongInput(problem).into());
+    }
+    Ok(path)
+}
+
+/// What comes of the cases of one file; none, where it is wrong, which is shown.
+fn test(path: &Path, config: &Config, global: &Global) -> anyhow::Result<Option<Vec<Tested>>> {
+    let options = Options::of_process(Strictness::Offline, Some(global.data_dir()));
+    let cases = match Case::load(path, config, &options) {
+        Ok((cases, warnings)) => {
+            show(&warnings);
+            cases
+        }
+        Err(errors) => {
+            show(&errors);
+            return Ok(None);
+        }
+    };
+    let tested = cases.into_iter().map(|case| {
+        let began = Instant::now();
+        let differences =
+            differences(&case, config).with_context(|| format!("{}:{}: {}", path.display(), case.line, case.name))?;
+        Ok(Tested { name: case.name, line: case.line, took: began.elapsed(), differences })
+    });
+    tested.collect::<anyhow::Result<_>>().map(Some)
+}
+
+fn differences(case: &Case, config: &Config) -> anyhow::Result<Vec<String>> {
+    let source = message::source(config, case.source.as_deref())?;
+    let mut message = match &case.message {
+        CaseMessage::Sample(json) => sample::parse(json, &source).map_err(|error| WrongInput(error.to_string()))?,
+        CaseMessage::Line(path, line) => message::line_of(path, *line, &source)?,
+    };
+    if let Some(tenant) = &case.tenant {
+        message::set_tenant(&mut message, tenant);
+    }
+    let rehearsal = rehearse(config, &message)?;
+    Ok(rehearsal.explain(config, &message).differences(&case.expect, config))
+}
+
+/// Whether all passed.
+fn report(tested: &[(&Path, Vec<Tested>)], out: &mut impl Write) -> io::Result<bool> {
+    let (mut passed, mut failed) = (0_usize, 0_usize);
+    for (path, cases) in tested {
+        for Tested { name, line, differences, .. } in cases {
+            if differences.is_empty() {
+                passed += 1;
+                continue;
+            }
+            failed += 1;
+            writeln!(out, "{}:{line}: {}", path.display(), printable(name))?;
+            for difference in differences {
+                writeln!(out, "  {}", printable(difference))?;
+            }
+        }
+    }
+    let sum = if failed > 0 { format!("{failed} failed") } else { "none failed".to_owned() };
+    writeln!(out, "{}: {passed} passed, {sum}", counted(passed + failed, "case"))?;
+    Ok(failed == 0)
+}
+
+fn junit(tested: &[(&Path, Vec<Tested>)]) -> Report {
+    let mut report = Report::new("regards-relay");
+    for (path, cases) in tested {
+        let mut suite = TestSuite::new(path.display().to_string());
+        for Tested { name, line, took, differences } in cases {
+            let status = if differences.is_empty() {
+                TestCaseStatus::success()
+            } else {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                status.set_message(differences.first().cloned().unwrap_or_default());
+                status.set_description(differences.join("\n"));
+                status
+            };
+            let mut case = TestCase::new(name.as_str(), status);
+            case.set_time(*took).set_classname(path.display().to_string());
+            case.extra.insert("file".into(), path.display().to_string().into());
+            case.extra.insert("line".into(), line.to_string().into());
+            suite.add_test_case(case);
+        }
+        report.add_test_suite(suite);
+    }
+    report
+}

@@ -1,0 +1,234 @@
+//! `routes.test.yaml`: what is expected of some messages by the rules beside it.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::decode::{At, List, Named, mapping};
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::literal::Literal;
+use super::reader::Reader;
+use super::scalar::Text;
+use super::words::{list, similar};
+use super::yaml::{Key, Node, Span};
+use super::{Config, Options, decode, load};
+use crate::event::{Reason, SourceName, sample};
+
+/// The key under which a reason is expected in the place of sinks.
+const DEAD_LETTER: &str = "dead_letter";
+/// What can be expected of one delivery.
+const FIELDS: [&str; 12] = [
+    "topic",
+    "key",
+    "timestamp",
+    "url",
+    "exchange",
+    "routingKey",
+    "path",
+    "headers",
+    "properties",
+    "body",
+    "route",
+    DEAD_LETTER,
+];
+
+/// One case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// What it is about.
+    pub name: String,
+    /// Where it stands in its file, counted from 1.
+    pub line: usize,
+    /// The source that gets the message; none: the only one.
+    pub source: Option<String>,
+    /// The tenant, in the place of the message's own.
+    pub tenant: Option<String>,
+    /// What comes in.
+    pub message: CaseMessage,
+    /// What is to become of it.
+    pub expect: Expected,
+}
+
+/// The message of a case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaseMessage {
+    /// A sample.
+    Sample(String),
+    /// A sample in that line of a file, counted from 1.
+    Line(PathBuf, usize),
+}
+
+/// What is to become of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expected {
+    /// Nothing is delivered, for that reason.
+    DeadLetter(Reason),
+    /// Exactly these sinks get it, and of what they get this is so.
+    Sinks(Vec<(String, Map<String, Value>)>),
+}
+
+mapping! {
+    /// The whole file.
+    Root {
+        /// The cases
+        tests: List<RawCase> = required,
+    }
+}
+
+mapping! {
+    /// One case.
+    RawCase {
+        /// What it is about
+        name: Text = required,
+        /// The source that gets the message, where there are several
+        source: Text,
+        /// The tenant, in the place of the message's own
+        tenant: Text,
+        /// A sample: `{ properties: …, body: … }`
+        message: Literal,
+        /// The same as a line of a file: `samples.ndjson#3`
+        sample: Text,
+        /// Exactly the sinks that get it, each with what is to be so of it; or `dead_letter: REASON`
+        expect: Named<Literal> = required,
+    }
+}
+
+impl Case {
+    /// The cases of a file, for these rules.
+    pub fn load(path: &Path, rules: &Config, options: &Options) -> Result<(Vec<Self>, Diagnostics), Diagnostics> {
+        load(path, ("cases", "name another file, or write one"), options, |tree, reader| cases(tree, rules, reader))
+    }
+}
+
+fn cases(tree: &Node, rules: &Config, reader: &mut Reader<'_>) -> Option<Vec<Case>> {
+    let root: At<Root> = decode::at(tree, reader)?;
+    let tests = root.value.tests?;
+    if tests.value.0.is_empty() {
+        reader.report(
+            Diagnostic::error("no-tests", tests.span, "there is no case here")
+                .help("write one: `{ name: …, message: { body: … }, expect: { SINK: {} } }`"),
+        );
+    }
+    // All of them are looked at before one that is wrong ends it.
+    let all: Vec<_> = tests.value.0.iter().map(|raw| case(raw, rules, reader)).collect();
+    all.into_iter().collect()
+}
+
+fn case(at: &At<RawCase>, rules: &Config, reader: &mut Reader<'_>) -> Option<Case> {
+    let raw = &at.value;
+    if let Some(source) = &raw.source {
+        let names = rules.sources.iter().map(|source| source.name.as_str());
+        known("unknown-source", "source", (&source.value.text, source.span), names, reader);
+    }
+    let message = message(at, reader);
+    let expect = raw.expect.as_ref().map(|expect| expected(expect, rules, reader));
+    Some(Case {
+        name: raw.name.as_ref()?.value.text.clone(),
+        line: reader.line(at.span),
+        source: raw.source.as_ref().map(|source| source.value.text.clone()),
+        tenant: raw.tenant.as_ref().map(|tenant| tenant.value.text.clone()),
+        message: message?,
+        expect: expect??,
+    })
+}
+
+fn message(at: &At<RawCase>, reader: &mut Reader<'_>) -> Option<CaseMessage> {
+    match (&at.value.message, &at.value.sample) {
+        (Some(message), None) => {
+            let json = message.value.0.to_string();
+            match sample::parse(&json, &SourceName::new("a case")) {
+                Ok(_) => Some(CaseMessage::Sample(json)),
+                Err(error) => {
+                    reader.report(
+                        Diagnostic::error("sample", message.span, error.to_string())
+                            .help("write `{ properties: …, body: … }`: the body as text, or as an object"),
+                    );
+                    None
+                }
+            }
+        }
+        (None, Some(sample)) => {
+            let place = sample.value.text.rsplit_once('#').and_then(|(path, line)| Some((path, line.parse().ok()?)));
+            if place.is_none() && !sample.value.placeholder {
+                reader.report(
+                    Diagnostic::error("sample", sample.span, "this names no line of a file")
+                        .help("write `FILE#LINE`, as in `samples.ndjson#3`; lines are counted from 1"),
+                );
+            }
+            place.map(|(path, line)| CaseMessage::Line(reader.folder.join(path), line))
+        }
+        (given, _) => {
+            if !reader.failed_in(at.span) {
+                let message = if given.is_some() { "a case has one message" } else { "there is no message" };
+                reader.report(
+                    Diagnostic::error("sample", at.head, message)
+                        .help("write `message: { body: … }`, or `sample: FILE#LINE`"),
+                );
+            }
+            None
+        }
+    }
+}
+
+fn expected(at: &At<Named<Literal>>, rules: &Config, reader: &mut Reader<'_>) -> Option<Expected> {
+    if let [(key, reason)] = at.value.0.as_slice()
+        && key.text == DEAD_LETTER
+    {
+        let text = reason.value.0.as_str().unwrap_or_default();
+        let reasons = Reason::ALL.map(Reason::as_str);
+        let is_known = known("unknown-reason", "reason", (text, reason.span), reasons.into_iter(), reader);
+        return Reason::ALL.into_iter().find(|reason| is_known && reason.as_str() == text).map(Expected::DeadLetter);
+    }
+    let names = rules.sinks.iter().map(|sink| sink.name.as_str());
+    let sink = |(key, at): &(Key, At<Literal>)| {
+        if key.text == DEAD_LETTER {
+            reader.report(
+                Diagnostic::error("expect", key.span, "a dead letter goes to no sink")
+                    .help("write `dead_letter` alone, or the sinks alone"),
+            );
+            return None;
+        }
+        let is_known = known("unknown-sink", "sink", (&key.text, key.span), names.clone(), reader);
+        is_known.then(|| Some((key.text.clone(), fields(at, reader)?)))?
+    };
+    let sinks: Vec<_> = at.value.0.iter().map(sink).collect();
+    sinks.into_iter().collect::<Option<_>>().map(Expected::Sinks)
+}
+
+fn fields(at: &At<Literal>, reader: &mut Reader<'_>) -> Option<Map<String, Value>> {
+    let Value::Object(fields) = &at.value.0 else {
+        if at.value.0.is_null() {
+            return Some(Map::new());
+        }
+        reader.report(
+            Diagnostic::error("expect", at.span, "this says nothing of what the sink gets")
+                .help("write `{}` for whatever it gets, or what is to be so of it: `{ topic: …, body: { … } }`"),
+        );
+        return None;
+    };
+    let mut all = true;
+    for name in fields.keys() {
+        let span = reader.word_in(at.span, name);
+        all &= known("unknown-field", "field", (name, span), FIELDS.into_iter(), reader);
+    }
+    all.then(|| fields.clone())
+}
+
+/// Whether that is one of the names; reported, if it isn't.
+fn known<'w>(
+    code: &'static str,
+    what: &str,
+    (name, span): (&str, Span),
+    names: impl Iterator<Item = &'w str> + Clone,
+    reader: &mut Reader<'_>,
+) -> bool {
+    if names.clone().any(|known| known == name) {
+        return true;
+    }
+    let diagnostic = Diagnostic::error(code, span, format!("there is no {what} {}", reader.quote(span)));
+    reader.report(match similar(name, names.clone()) {
+        Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
+        None => diagnostic.help(format!("there are: {}", list(names.take(20)))),
+    });
+    false
+}

@@ -1,0 +1,133 @@
+//! Whether what becomes of a message is what was expected of it, and what differs.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+use super::{DeadLetter, ExplainedDelivery, Explanation};
+use crate::config::{Config, Expected};
+
+/// What is shown of a value that differs, in characters.
+const MAX_SHOWN: usize = 500;
+
+impl Explanation<'_> {
+    /// What differs, in words; nothing, where all is as expected.
+    #[must_use]
+    pub fn differences(&self, expected: &Expected, config: &Config) -> Vec<String> {
+        match (expected, self.dead_letter) {
+            (Expected::DeadLetter(reason), Some(letter)) if *reason == letter.reason => Vec::new(),
+            (Expected::DeadLetter(reason), Some(DeadLetter { reason: real, detail })) => {
+                vec![format!("it is a dead letter, {real}, not {reason}: {detail}")]
+            }
+            (Expected::DeadLetter(reason), None) => {
+                let sinks: Vec<_> = self.deliveries.iter().map(|delivery| delivery.sink).collect();
+                let to = if sinks.is_empty() { "no sink".to_owned() } else { sinks.join(", ") };
+                vec![format!("it is no dead letter ({reason}); it goes to {to}")]
+            }
+            (Expected::Sinks(_), Some(DeadLetter { reason, detail })) => {
+                vec![format!("it is a dead letter, {reason}: {detail}")]
+            }
+            (Expected::Sinks(sinks), None) => self.sinks_differ(sinks, config),
+        }
+    }
+
+    fn sinks_differ(&self, expected: &[(String, Map<String, Value>)], config: &Config) -> Vec<String> {
+        let mut differences = Vec::new();
+        for (sink, fields) in expected {
+            match self.deliveries.iter().find(|delivery| delivery.sink == sink) {
+                None => differences.push(format!("{sink} doesn't get it{}", self.why_not(sink, config))),
+                Some(delivery) => differences.extend(delivery.differs(fields)),
+            }
+        }
+        for ExplainedDelivery { sink, route, .. } in &self.deliveries {
+            if !expected.iter().any(|(name, _)| name == sink) {
+                let by = route.map_or_else(|| "by `unrouted:`".to_owned(), |route| format!("by the route {route}"));
+                differences.push(format!("{sink} gets it, too, {by}"));
+            }
+        }
+        differences
+    }
+
+    /// Why no route brings the event to that sink.
+    fn why_not(&self, sink: &str, config: &Config) -> String {
+        let names = |place: usize| {
+            let route = config.rules.routes().get(place);
+            let mut sinks = route.iter().flat_map(|route| &route.to).filter_map(|index| config.sinks.get(index.0));
+            sinks.any(|named| named.name.as_str() == sink)
+        };
+        let routes = self.routes.iter().enumerate().filter(|(place, route)| !route.matched && names(*place));
+        let reasons: Vec<_> = routes.map(|(_, route)| format!("{}: {}", route.name, route.because)).collect();
+        if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) }
+    }
+}
+
+impl ExplainedDelivery<'_> {
+    fn differs(&self, expected: &Map<String, Value>) -> Vec<String> {
+        if let Some(DeadLetter { reason, detail }) = &self.dead_letter
+            && !(expected.len() == 1 && expected.get("dead_letter").is_some_and(|expected| expected == reason.as_str()))
+        {
+            return vec![format!("{}: a dead letter, {reason}: {detail}", self.sink)];
+        }
+        let real = self.fields();
+        let mut differences = Vec::new();
+        for (name, expected) in expected {
+            let real = real.get(name).unwrap_or(&Value::Null);
+            let parsed = match (name.as_str(), expected, real) {
+                // Of a body that is JSON, a part can be expected.
+                ("body", Value::Object(_) | Value::Array(_), Value::String(body)) => {
+                    serde_json::from_str(body).map_or(Cow::Borrowed(real), Cow::Owned)
+                }
+                _ => Cow::Borrowed(real),
+            };
+            compare(name, expected, &parsed, &mut differences);
+        }
+        differences.iter().map(|difference| format!("{}: {difference}", self.sink)).collect()
+    }
+
+    /// All that can be expected of it, by name.
+    fn fields(&self) -> Map<String, Value> {
+        let mut fields = Map::new();
+        if let Ok(Value::Object(mut rendered)) = serde_json::to_value(&self.rendered) {
+            if let Some(Value::Object(destination)) = rendered.remove("destination") {
+                fields.extend(destination);
+            }
+            fields.extend(rendered);
+        }
+        fields.insert("route".to_owned(), self.route.into());
+        let reason = self.dead_letter.as_ref().map(|letter| letter.reason.as_str());
+        fields.insert("dead_letter".to_owned(), reason.into());
+        fields
+    }
+}
+
+/// Of an object the members that are expected have to be there; all else has to be the same.
+fn compare(path: &str, expected: &Value, real: &Value, differences: &mut Vec<String>) {
+    match (expected, real) {
+        (Value::Object(members), Value::Object(real)) => {
+            for (name, expected) in members {
+                compare(&format!("{path}.{name}"), expected, real.get(name).unwrap_or(&Value::Null), differences);
+            }
+        }
+        (Value::Array(elements), Value::Array(real)) if elements.len() == real.len() => {
+            for (place, (expected, real)) in elements.iter().zip(real).enumerate() {
+                compare(&format!("{path}[{place}]"), expected, real, differences);
+            }
+        }
+        // 4 and 4.0 are the same number.
+        (Value::Number(one), Value::Number(other)) if one.as_f64() == other.as_f64() => {}
+        _ if expected == real => {}
+        _ => differences.push(format!("{path} is {}, not {}", shown(real), shown(expected))),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    let text = match value {
+        Value::Null => "null".to_owned(),
+        Value::String(text) => format!("{text:?}"),
+        other => other.to_string(),
+    };
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}
