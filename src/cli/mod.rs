@@ -5,6 +5,7 @@
 
 mod ask;
 mod check;
+mod compare;
 mod dead_letters;
 mod demo;
 mod explain;
@@ -95,6 +96,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Run the cases beside the rules: what is expected of some messages
     Test(test::Arguments),
+    /// Show what recorded messages become by these rules and by others
+    Compare(compare::Arguments),
     /// Print the JSON Schema of the rules or of the normalized event
     Schema(schema::Arguments),
     /// Watch the whole relay work on this machine, with nothing installed
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Explain(arguments) => read_enough(explain::run(&global, &arguments)),
         Command::Test(arguments) => read_enough(test::run(&global, &arguments)),
+        Command::Compare(arguments) => read_enough(compare::run(&global, &arguments)),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Demo => demo::run(),
         Command::Pause(arguments) => pause::run(&global, &arguments, true),

@@ -2,7 +2,10 @@
 //!
 //! The steps are those of a running relay: the same functions read the message, plan its ways, and render what goes out.
 
+mod difference;
 mod expectation;
+
+pub use difference::{Change, Changed, ChangedValue, Difference, SinkDifference};
 
 use std::collections::HashMap;
 

@@ -1,6 +1,7 @@
 //! What can be tested with nothing but the source and the binary.
 
 mod cases;
+mod compare;
 mod documents;
 mod explain;
 mod layers;

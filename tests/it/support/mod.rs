@@ -2,6 +2,7 @@
 //! a process.
 
 pub mod files;
+pub mod generated;
 pub mod kafka;
 pub mod proxy;
 pub mod rabbit;
