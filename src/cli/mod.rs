@@ -6,9 +6,11 @@
 mod ask;
 mod check;
 mod compare;
+mod completions;
 mod dead_letters;
 mod demo;
 mod explain;
+mod graph;
 mod message;
 mod pause;
 mod place;
@@ -100,6 +102,10 @@ enum Command {
     Compare(compare::Arguments),
     /// Print the JSON Schema of the rules or of the normalized event
     Schema(schema::Arguments),
+    /// Print the routes as a Mermaid flowchart
+    Graph,
+    /// Print completions for a shell
+    Completions(completions::Arguments),
     /// Watch the whole relay work on this machine, with nothing installed
     Demo,
     /// Look at what could not be read or delivered
@@ -136,6 +142,8 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => read_enough(explain::run(&global, &arguments)),
         Command::Test(arguments) => read_enough(test::run(&global, &arguments)),
         Command::Compare(arguments) => read_enough(compare::run(&global, &arguments)),
+        Command::Graph => read_enough(graph::run(&global)),
+        Command::Completions(arguments) => read_enough(completions::run(&arguments)),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Demo => demo::run(),
         Command::Pause(arguments) => pause::run(&global, &arguments, true),

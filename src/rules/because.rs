@@ -1,5 +1,7 @@
 //! Why a route matches, or doesn't, in words.
 
+use std::fmt;
+
 use super::{Condition, Glob};
 use crate::event::Scope;
 
@@ -38,6 +40,16 @@ impl Condition {
             }
         }
         Ok(if reasons.is_empty() { "it takes every event".to_owned() } else { reasons.join(", ") })
+    }
+}
+
+/// What is asked, in words; of nothing, nothing.
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = self.fields.iter().map(|(field, globs)| format!("{} {}", field.as_str(), one_of(globs)));
+        let blocks = self.not.iter().map(|block| format!("not ({block})"));
+        let expression = self.expression.iter().map(|expression| format!("if {}", expression.source()));
+        f.write_str(&fields.chain(blocks).chain(expression).collect::<Vec<_>>().join(", "))
     }
 }
 

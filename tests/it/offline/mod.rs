@@ -4,4 +4,5 @@ mod cases;
 mod compare;
 mod documents;
 mod explain;
+mod graph;
 mod layers;

@@ -1,0 +1,24 @@
+//! `completions`: what a shell needs to complete this command line.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+
+/// The command's own arguments.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Of which shell
+    shell: clap_complete::Shell,
+}
+
+/// Prints it to standard output.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let mut command = super::Arguments::command();
+    let name = command.get_name().to_owned();
+    // It panics where it can't write, as into a pipe that nobody reads any more.
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut command, name, &mut script);
+    std::io::stdout().lock().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,101 @@
+//! `graph`: the routes as a Mermaid flowchart.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::process::ExitCode;
+
+use super::{Global, load_offline};
+use crate::config::{Config, SinkConfig, SinkKind, SourceKind};
+use crate::rules::{SinkIndex, Unrouted};
+
+/// What is shown of one condition, in characters.
+const MAX_LABEL: usize = 200;
+
+/// Prints it to standard output.
+pub fn run(global: &Global) -> anyhow::Result<ExitCode> {
+    match load_offline(&global.config, global) {
+        Ok(config) => {
+            std::io::stdout().lock().write_all(chart(&config).as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(code) => Ok(code),
+    }
+}
+
+/// Nodes are numbered: names may have anything in them.
+fn chart(config: &Config) -> String {
+    let mut lines = vec!["flowchart LR".to_owned(), "  events((events))".to_owned()];
+    for (number, source) in config.sources.iter().enumerate() {
+        let from = match &source.kind {
+            SourceKind::Amqp(amqp) => format!("queue {}", amqp.queue),
+            SourceKind::Recording(recording) => {
+                let file = recording.path.file_name().unwrap_or_default();
+                format!("recording {}", file.display())
+            }
+        };
+        lines.push(format!("  source{number}([{}]) --> events", label(&[source.name.as_str(), &from])));
+    }
+    for (number, sink) in config.sinks.iter().enumerate() {
+        lines.push(format!("  sink{number}[/{}/]", label(&[sink.name.as_str(), &place(sink)])));
+    }
+    for (number, route) in config.rules.routes().iter().enumerate() {
+        let when = route.when.to_string();
+        let asked = if when.is_empty() { String::new() } else { format!("|{}|", label(&[&when])) };
+        let mut about = vec![route.name.as_str()];
+        about.extend(route.transform.is_some().then_some("transforms"));
+        about.extend(route.is_final.then_some("final"));
+        lines.push(format!("  events -->{asked} route{number}[{}]", label(&about)));
+        lines.extend(edges(&format!("route{number}"), &route.to));
+    }
+    lines.push("  events -.->|no route| unrouted[unrouted]".to_owned());
+    match config.rules.unrouted() {
+        Unrouted::Drop => lines.push("  unrouted -.-> dropped((dropped))".to_owned()),
+        Unrouted::DeadLetter => lines.push("  unrouted -.-> dead_letters[(dead letters)]".to_owned()),
+        Unrouted::Sinks(sinks) => lines.extend(edges("unrouted", sinks)),
+    }
+    if let Some(number) =
+        config.dead_letters.to.as_ref().and_then(|to| config.sinks.iter().position(|sink| sink.name == *to))
+    {
+        lines.push(format!("  dead_letters[(dead letters)] -.->|copies| sink{number}"));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn edges(from: &str, to: &[SinkIndex]) -> Vec<String> {
+    if to.is_empty() {
+        return vec![format!("  {from} --> dropped((dropped))")];
+    }
+    to.iter().map(|sink| format!("  {from} --> sink{}", sink.0)).collect()
+}
+
+fn place(sink: &SinkConfig) -> String {
+    match &sink.kind {
+        SinkKind::Kafka(kafka) => format!("kafka topic {}", kafka.topic.source()),
+        SinkKind::Amqp(amqp) => format!("exchange {}", amqp.exchange),
+        SinkKind::File(file) => format!("file {}", file.path.source()),
+        SinkKind::Webhook(_) | SinkKind::Stdout => sink.kind.as_str().to_owned(),
+    }
+}
+
+/// Text in quotes, which Mermaid takes as it is but for `"` and what could be HTML.
+fn label(lines: &[&str]) -> String {
+    let escape = |line: &&str| {
+        let mut out = String::new();
+        for (place, char) in line.chars().enumerate() {
+            match char {
+                _ if place >= MAX_LABEL => {
+                    out.push('…');
+                    break;
+                }
+                '"' | '<' | '>' | '&' | '#' => {
+                    // Writing to a text can't fail.
+                    let _ = write!(out, "#{};", u32::from(char));
+                }
+                char if char.is_control() => out.push(' '),
+                char => out.push(char),
+            }
+        }
+        out
+    };
+    format!("\"{}\"", lines.iter().map(escape).collect::<Vec<_>>().join("<br>"))
+}
