@@ -6,7 +6,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use regards_relay::event::{
-    Carrier, Event, Family, Format, HeaderValue, Message, Properties, Reading, Scope, SourceName, Template, Validation,
+    Carrier, Event, Expects, Family, Format, HeaderValue, Message, Properties, Reading, Scope, SourceName, Template,
+    Validation,
 };
 use regards_relay::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, Unrouted};
 
@@ -36,7 +37,7 @@ fn message() -> Message {
 
 fn reading() -> Reading {
     let family = Family::named("lta").expect("a family");
-    Reading { family, validation: Validation::Lenient, tenant: None, max_body: 1024 * 1024 }
+    Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant: None, max_body: 1024 * 1024 }
 }
 
 /// One route a tenant, that of the message in the middle.

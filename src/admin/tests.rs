@@ -12,7 +12,7 @@ use crate::config::{
     SinkConfig, SinkKind, SourceConfig, SourceKind, SpoolConfig,
 };
 use crate::delivery::DeliveryResult;
-use crate::event::{FAMILIES, Format, Message, Properties, Reading, Reason, SourceName, Validation};
+use crate::event::{Expects, FAMILIES, Format, Message, Properties, Reading, Reason, SourceName, Validation};
 use crate::relay::{Handle, Relay};
 use crate::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, SinkName, Unrouted};
 use crate::source::{EntryId, Receipt};
@@ -31,7 +31,7 @@ fn config(data_dir: PathBuf) -> Config {
             name: SourceName::new("regards"),
             kind: SourceKind::Recording(RecordingConfig { path: PathBuf::new(), repeat: 1 }),
             reading: Reading {
-                family: FAMILIES.iter().find(|family| family.name == "lta").unwrap(),
+                expects: Expects::One(FAMILIES.iter().find(|family| family.name == "lta").unwrap()),
                 validation: Validation::Lenient,
                 tenant: None,
                 max_body: 1024,

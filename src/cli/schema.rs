@@ -80,7 +80,7 @@ fn event() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Event, Family, HeaderValue, Message, Properties, Reading, SourceName, Validation};
+    use crate::event::{Event, Expects, Family, HeaderValue, Message, Properties, Reading, SourceName, Validation};
 
     #[test]
     fn the_schema_of_events_has_exactly_the_fields_of_an_event() {
@@ -92,7 +92,8 @@ mod tests {
             redelivered: false,
         };
         let family = Family::named("lta").unwrap();
-        let reading = Reading { family, validation: Validation::Lenient, tenant: None, max_body: 1024 };
+        let reading =
+            Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant: None, max_body: 1024 };
         let read = serde_json::to_value(Event::read(&message, &reading).unwrap()).unwrap();
         let fields: Vec<_> = read.as_object().unwrap().keys().cloned().collect();
         let schema = event();

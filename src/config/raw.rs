@@ -44,7 +44,7 @@ mapping! {
         amqp: AmqpSource,
         /// A file of captured messages
         recording: Recording,
-        /// The family of responses it sends: `lta`
+        /// The family of responses it sends: `lta`, `order`, `delivery`, `feature`, `ingest`, `worker`; `auto` tells them by their headers
         expects: Text,
         /// Whether a message with an unreadable optional field is taken with a warning, or not at all
         validation: OneOf<Validation>,

@@ -46,10 +46,11 @@ impl Counted {
     fn new(config: &Config, before: Option<&Self>) -> Arc<Self> {
         let tenants = named_tenants(config);
         let source = |source: &SourceConfig| {
-            let known = before.and_then(|before| before.source(&source.name));
+            let families = source.reading.expects.families();
+            let known = before.and_then(|before| before.source(&source.name)).filter(|known| known.counts(families));
             known.cloned().unwrap_or_else(|| {
                 let tenants = tenants.iter().map(String::as_str);
-                Arc::new(SourceStats::new(source.name.clone(), &[source.reading.family], tenants))
+                Arc::new(SourceStats::new(source.name.clone(), families, tenants))
             })
         };
         let sink = |sink: &SinkConfig| {

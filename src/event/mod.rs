@@ -29,7 +29,7 @@ mod vocabulary;
 
 pub use dead_letter::{DEAD_LETTER, Death, HOPS, OUR_HEADERS};
 pub use expression::{Checked, Expression, ExpressionError, Finding};
-pub use family::{FAMILIES, Family, Slot};
+pub use family::{Expects, FAMILIES, Family, Slot};
 pub use format::{Carrier, Encoded, Format};
 pub use identity::NAMESPACE;
 pub use message::{Header, HeaderValue, Message, Properties};
@@ -110,8 +110,8 @@ pub struct Event {
 /// What a source expects of its messages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
-    /// The response family.
-    pub family: &'static Family,
+    /// The response family, or families.
+    pub expects: Expects,
     /// What becomes of unreadable optional fields.
     pub validation: Validation,
     /// The tenant of messages without the header.
@@ -138,7 +138,10 @@ impl Event {
             })
         })?;
         let tenant = Some(Arc::clone(tenant));
-        read::read(message, &Reading { family, validation: Validation::Lenient, tenant, max_body: usize::MAX })
+        read::read(
+            message,
+            &Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant, max_body: usize::MAX },
+        )
     }
 }
 

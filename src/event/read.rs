@@ -8,10 +8,14 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::json::{self, Members, Value};
-use super::{Event, Family, HeaderValue, Invalid, Message, Outcome, Reading, Reason, Slot, Validation, date, identity};
+use super::{
+    Event, Expects, Family, HeaderValue, Invalid, Message, Outcome, Reading, Reason, Slot, Validation, date, identity,
+};
 
 /// The header that names the tenant.
 pub const TENANT_HEADER: &str = "regards.tenant";
+/// The headers that name the Java class of the body.
+const TYPE_HEADERS: [&str; 2] = ["__TypeId__", "regards.type"];
 /// A tenant becomes topics, routing keys (at most 255 bytes in AMQP) and paths.
 const MAX_TENANT_BYTES: usize = 255;
 /// So many warnings are written out; of the rest, how many there are.
@@ -37,11 +41,13 @@ pub(super) fn read(message: &Message, reading: &Reading) -> Result<Event, Box<In
     let mut relaxed = None;
     let mut warnings = Warnings::default();
     let members = body_text(message, reading).and_then(|text| members(text, &mut relaxed));
-    let mut body = match members {
-        Ok(members) => Body::sort(members, reading.family, &mut warnings),
+    let known = members.and_then(|members| Ok((members, family(message, reading.expects)?)));
+    let (mut body, family) = match known {
+        Ok((members, family)) => (Body::sort(members, family, &mut warnings), family),
         Err(refusal) => return Err(Box::new(invalid(refusal, message, reading, &Body::default()))),
     };
-    event(message, reading, &mut body, warnings).map_err(|refusal| Box::new(invalid(refusal, message, reading, &body)))
+    event(message, reading, family, &mut body, warnings)
+        .map_err(|refusal| Box::new(invalid(refusal, message, reading, &body)))
 }
 
 /// A refusal with what could be read all the same, so that a person can find the message.
@@ -60,9 +66,14 @@ fn invalid(refusal: Refusal, message: &Message, reading: &Reading, body: &Body<'
 }
 
 /// The event of a body that is an object.
-fn event(message: &Message, reading: &Reading, body: &mut Body<'_>, mut warnings: Warnings) -> Result<Event, Refusal> {
+fn event(
+    message: &Message,
+    reading: &Reading,
+    family: &'static Family,
+    body: &mut Body<'_>,
+    mut warnings: Warnings,
+) -> Result<Event, Refusal> {
     let Body { fields, extra } = body;
-    let family = reading.family;
     let properties = &message.properties;
     let correlation_id = required(family.key, fields.key)?.into_owned();
     let (status, outcome) = status(family, fields.status)?;
@@ -76,6 +87,8 @@ fn event(message: &Message, reading: &Reading, body: &mut Body<'_>, mut warnings
     let tenant = tenant(message, reading)?;
     if let Some(property) = properties.correlation_id.as_deref().filter(|property| !property.is_empty())
         && property != correlation_id
+        // Of what has another name in the body, the property is not known to be the same.
+        && family.key == "correlationId"
     {
         let (property, key) = (quoted(property), quoted(&correlation_id));
         warnings.add(|| format!("the property correlation_id is {property}, the body's {} is {key}", family.key));
@@ -99,6 +112,33 @@ fn event(message: &Message, reading: &Reading, body: &mut Body<'_>, mut warnings
         time,
         extra: std::mem::take(extra),
         warnings: warnings.finish(),
+    })
+}
+
+/// The family of that message: the only one, or that of the Java class that its headers name.
+fn family(message: &Message, expects: Expects) -> Result<&'static Family, Refusal> {
+    if let Expects::One(family) = expects {
+        return Ok(family);
+    }
+    let classes = TYPE_HEADERS.map(|name| match message.properties.header(name) {
+        Some(HeaderValue::Text(class)) if !class.is_empty() => Some(class.as_str()),
+        _ => None,
+    });
+    let classes = classes.into_iter().flatten();
+    classes.clone().find_map(Family::of_class).ok_or_else(|| {
+        let [first, second] = TYPE_HEADERS;
+        match classes.map(quoted).next() {
+            None => {
+                let detail =
+                    format!("neither the header {first} nor {second} is there, by which `auto` tells responses");
+                Refusal::new(Reason::MissingField, detail)
+            }
+            Some(class) => {
+                let detail =
+                    format!("{first} or {second} is {class}; expected the Java class of a response that is known");
+                Refusal::new(Reason::InvalidField, detail)
+            }
+        }
     })
 }
 

@@ -8,7 +8,7 @@ use super::*;
 
 fn lta() -> Reading {
     let family = Family::named("lta").expect("the family exists");
-    Reading { family, validation: Validation::Lenient, tenant: None, max_body: 1024 * 1024 }
+    Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant: None, max_body: 1024 * 1024 }
 }
 
 /// A message as REGARDS sends it, with that body.
@@ -488,4 +488,32 @@ fn the_page_on_events_tells_all_and_tells_the_truth() {
     assert!(page.contains(&NAMESPACE.to_string()));
     let example = json(&read(r#"{"correlationId":"c-1","responseStatus":"GRANTED"}"#));
     assert!(page.contains(&example), "{example}");
+}
+
+#[test]
+fn responses_of_all_families_are_told_apart_by_their_classes() {
+    let auto = Reading { expects: Expects::Auto, ..lta() };
+    let read = |headers: &[(&str, &str)], body: &str| {
+        let mut message = message(body.to_owned());
+        let text = |(name, value): &(&str, &str)| ((*name).to_owned(), HeaderValue::Text((*value).to_owned()));
+        message.properties.headers.extend(headers.iter().map(text));
+        Event::read(&message, &auto).map(|event| event.kind).map_err(|invalid| (invalid.reason, invalid.detail))
+    };
+    let (done, lta) = (r#"{"correlationId":"c","status":"DONE"}"#, r#"{"correlationId":"c","responseStatus":"ERROR"}"#);
+    for family in FAMILIES {
+        let (status, _) = family.statuses[0];
+        let body = format!(r#"{{"{}":"c","{}":"{status}"}}"#, family.key, family.status);
+        for class in family.classes {
+            assert_eq!(read(&[("__TypeId__", class)], &body), Ok(family.kind));
+            assert_eq!(read(&[("__TypeId__", "java.util.HashMap"), ("regards.type", class)], &body), Ok(family.kind));
+        }
+    }
+    let missing = "neither the header __TypeId__ nor regards.type is there, by which `auto` tells responses";
+    assert_eq!(read(&[], lta), Err((Reason::MissingField, missing.to_owned())));
+    let unknown =
+        "__TypeId__ or regards.type is \"java.util.HashMap\"; expected the Java class of a response that is known";
+    assert_eq!(read(&[("regards.type", "java.util.HashMap")], done), Err((Reason::InvalidField, unknown.to_owned())));
+    let (order, wrong) = (FAMILIES[1].classes[0], read(&[("__TypeId__", FAMILIES[1].classes[0])], lta));
+    assert_eq!(read(&[("__TypeId__", order)], done), Ok(FAMILIES[1].kind));
+    assert_eq!(wrong.unwrap_err().0, Reason::MissingField, "it is none of that class");
 }

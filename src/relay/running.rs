@@ -233,7 +233,10 @@ impl Running {
         let is_same = |source: &SourceConfig| {
             let before = self.config.sources.iter().find(|before| before.name == source.name);
             let bound = |config: &Config| config.delivery.max_in_flight_bytes;
-            before.is_some_and(|before| before.kind == source.kind) && bound(config) == bound(&self.config)
+            let known = before.filter(|before| before.kind == source.kind);
+            // Its counters are those of the families that it expects.
+            known.is_some_and(|before| before.reading.expects == source.reading.expects)
+                && bound(config) == bound(&self.config)
         };
         let (same, others): (Vec<_>, Vec<_>) = config.sources.iter().partition(|source| is_same(source));
         let ending: Vec<_> = self

@@ -31,7 +31,7 @@ pub struct SourceStats {
 impl SourceStats {
     /// All zero and not consuming yet. `tenants` are those that the configuration names: counted by name before all others.
     #[must_use]
-    pub fn new<'a>(name: SourceName, families: &[&'static Family], tenants: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn new<'a>(name: SourceName, families: &[Family], tenants: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
             name,
             up: AtomicBool::new(false),
@@ -41,6 +41,12 @@ impl SourceStats {
             received: AtomicU64::new(0),
             events: EventCounts::new(families, tenants),
         }
+    }
+
+    /// Whether it counts the events of these families.
+    #[must_use]
+    pub fn counts(&self, families: &[Family]) -> bool {
+        self.events.slots == slots(families)
     }
 
     /// The source consumes, or has read everything it will ever have: nothing is wrong.
@@ -126,12 +132,14 @@ pub struct EventCounts {
 
 type Counts = Box<[AtomicU64]>;
 
+/// What is counted: each type with each of its statuses.
+fn slots(families: &[Family]) -> Vec<(&'static str, &'static str)> {
+    families.iter().flat_map(|family| family.statuses.iter().map(|(status, _)| (family.kind, *status))).collect()
+}
+
 impl EventCounts {
-    fn new<'a>(families: &[&'static Family], tenants: impl IntoIterator<Item = &'a str>) -> Self {
-        let slots: Vec<_> = families
-            .iter()
-            .flat_map(|family| family.statuses.iter().map(|(status, _)| (family.kind, *status)))
-            .collect();
+    fn new<'a>(families: &[Family], tenants: impl IntoIterator<Item = &'a str>) -> Self {
+        let slots = slots(families);
         let mut counted = HashMap::new();
         for tenant in tenants {
             if counted.len() == MAX_COUNTED_TENANTS {
@@ -213,7 +221,7 @@ mod tests {
 
     fn stats<'a>(tenants: impl IntoIterator<Item = &'a str>) -> SourceStats {
         let lta = FAMILIES.iter().find(|family| family.name == "lta").unwrap();
-        SourceStats::new(SourceName::new("regards"), &[lta], tenants)
+        SourceStats::new(SourceName::new("regards"), std::slice::from_ref(lta), tenants)
     }
 
     fn count(of: &SourceStats, tenant: &str, status: &str) -> Option<u64> {

@@ -11,6 +11,7 @@ mod clean_stop;
 mod conformance;
 mod dead_letter_copies;
 mod examples;
+mod families;
 mod full_disk;
 mod harness;
 mod invalid_messages;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Line;
-use crate::event::{Carrier, Event, FAMILIES, Format, Properties, Reading, Scope, Validation};
+use crate::event::{Carrier, Event, Format, Properties, Scope};
 use crate::spool::Shown;
 use crate::telemetry::{printable, printable_lines};
 
@@ -75,19 +75,10 @@ fn for_people(shown: &Shown, event: Option<&RawValue>, out: &mut impl Write) -> 
     }
 }
 
-/// The event that the message was, normalized. What was read once is read the same way again: its id says which way that was,
-/// so that no configuration is needed.
+/// The event that the message was, normalized. What was read once is read the same way again: no configuration is needed.
 fn event(shown: &Shown) -> Option<Box<RawValue>> {
-    let id = shown.event_id?;
-    let event = FAMILIES.iter().find_map(|family| {
-        let reading = Reading {
-            family,
-            validation: Validation::Lenient,
-            tenant: shown.listed.tenant.as_deref().map(Into::into),
-            max_body: usize::MAX,
-        };
-        Event::read(&shown.message, &reading).ok().filter(|event| event.id == id)
-    })?;
+    let (kind, tenant) = (shown.kind.as_deref()?, shown.listed.tenant.as_deref()?);
+    let event = Event::read_again(&shown.message, kind, &tenant.into()).ok()?;
     let encoded = Format::Normalized.encode(Scope::of(&event, &shown.message), Carrier::Line).ok()?;
     RawValue::from_string(String::from_utf8(encoded.body.to_vec()).ok()?).ok()
 }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{DeadLettersConfig, SpoolConfig};
-use crate::event::{Event, FAMILIES, HeaderValue, Message, Properties, Reading, SourceName, Validation};
+use crate::event::{Event, Expects, FAMILIES, HeaderValue, Message, Properties, Reading, SourceName, Validation};
 use crate::rules::SinkName;
 use crate::source::{EntryId, Receipt};
 use crate::spool::{DeadLetter, Millis, Spool};
@@ -40,7 +40,7 @@ async fn kept() -> TempDir {
     let config = SpoolConfig::at(directory.path().join("spool.db"));
     let spool = Spool::open(&config, &limits).unwrap();
     let reading = Reading {
-        family: FAMILIES.iter().find(|family| family.name == "lta").unwrap(),
+        expects: Expects::One(FAMILIES.iter().find(|family| family.name == "lta").unwrap()),
         validation: Validation::Lenient,
         tenant: None,
         max_body: 1024,

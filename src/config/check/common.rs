@@ -10,7 +10,7 @@ use crate::config::reader::Reader;
 use crate::config::scalar::{Attempts, Count, Or, Period, Size, Text, UrlText};
 use crate::config::words::{clean, list, similar};
 use crate::config::yaml::{Key, Span};
-use crate::event::{FAMILIES, Template, Vocabulary};
+use crate::event::{Template, Vocabulary};
 
 /// Names of sources, sinks and routes are no longer than this, in bytes: they are labels of metrics.
 pub(super) const MAX_NAME: usize = 100;
@@ -176,12 +176,6 @@ pub(super) fn in_range<T: PartialOrd + Copy>(
         );
     }
     value
-}
-
-/// Whether a text is the name of a response family that a later version will read.
-pub(super) fn later_family(name: &str) -> bool {
-    ["order", "delivery", "feature", "ingest", "worker", "auto"].contains(&name)
-        && !FAMILIES.iter().any(|family| family.name == name)
 }
 
 /// Says that a name isn't one of those known.

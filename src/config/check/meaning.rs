@@ -43,14 +43,17 @@ pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<
 
 /// The families of the sources.
 fn families(raw: &raw::Root) -> Vec<&'static Family> {
-    let expected: Vec<&str> = raw
-        .sources
-        .iter()
-        .flat_map(|sources| &sources.value.0)
-        .filter_map(|(_, source)| Some(source.value.expects.as_ref()?.value.text.as_str()))
+    let sources = raw.sources.iter().flat_map(|sources| &sources.value.0);
+    let expected: Vec<_> = sources
+        .map(|(_, source)| {
+            source.value.expects.as_ref().map_or(FAMILIES.first().map(|family| family.name), |expects| {
+                Some(expects.value.text.as_str()).filter(|name| Family::named(name).is_some())
+            })
+        })
         .collect();
-    let known: Vec<_> = FAMILIES.iter().filter(|family| expected.contains(&family.name)).collect();
-    if known.is_empty() { FAMILIES.iter().collect() } else { known }
+    // One that names none of them may send all.
+    let any = expected.is_empty() || expected.contains(&None);
+    FAMILIES.iter().filter(|family| any || expected.contains(&Some(family.name))).collect()
 }
 
 fn amqp_sources(raw: &raw::Root) -> impl Iterator<Item = &raw::AmqpSource> {

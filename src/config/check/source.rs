@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::broker;
-use super::common::{GIB, later, later_family, legal_name, number, read_path, size};
+use super::common::{GIB, later, legal_name, number, read_path, size};
 use crate::config::decode::{At, Named};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{
@@ -15,7 +15,7 @@ use crate::config::reader::Reader;
 use crate::config::scalar::Text;
 use crate::config::words::{list, similar};
 use crate::config::yaml::Key;
-use crate::event::{FAMILIES, Family, Reading, SourceName, Validation};
+use crate::event::{Expects, FAMILIES, Family, Reading, SourceName, Validation};
 
 /// More sources than this are refused: each is a connection, a consumer and its labels of metrics.
 const MAX_SOURCES: usize = 1000;
@@ -82,7 +82,10 @@ fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<So
         }
     };
     let reading = Reading {
-        family: raw.expects.as_ref().map_or_else(|| FAMILIES.first(), |expects| family(expects, reader))?,
+        expects: match &raw.expects {
+            Some(expects) => self::expects(expects, reader)?,
+            None => Expects::One(FAMILIES.first()?),
+        },
         validation: raw.validation.as_ref().map_or(Validation::default(), |validation| validation.value.0),
         tenant: raw.tenant.as_ref().map(|tenant| self::tenant(tenant, reader)),
         max_body: usize::try_from(size(reader, raw.max_body.as_ref(), MAX_BODY, 1024..=GIB)).unwrap_or(usize::MAX),
@@ -90,20 +93,21 @@ fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<So
     legal.then_some(SourceConfig { name: SourceName::new(&key.text), kind: kind?, reading })
 }
 
-fn family(expects: &At<Text>, reader: &mut Reader<'_>) -> Option<&'static Family> {
-    let name = &expects.value.text;
-    let known = FAMILIES.iter().find(|family| expects.value.placeholder || family.name == name);
-    if known.is_none() && later_family(name) {
-        later(reader, expects.span, &format!("responses of the family `{name}`"), "this version reads `lta`");
-    } else if known.is_none() {
-        let names = || FAMILIES.iter().map(|family| family.name);
-        let message = format!("{} is not a family of responses", reader.quote(expects.span));
+fn expects(at: &At<Text>, reader: &mut Reader<'_>) -> Option<Expects> {
+    let name = at.value.text.as_str();
+    if name == Expects::AUTO || at.value.placeholder {
+        return Some(Expects::Auto);
+    }
+    let known = Family::named(name).map(Expects::One);
+    if known.is_none() {
+        let names = || FAMILIES.iter().map(|family| family.name).chain([Expects::AUTO]);
+        let message = format!("{} is not a family of responses", reader.quote(at.span));
         let near = similar(name, names()).map(|near| format!("did you mean `{near}`?"));
-        let mut diagnostic = Diagnostic::error("unknown-family", expects.span, message);
+        let mut diagnostic = Diagnostic::error("unknown-family", at.span, message);
         if let Some(near) = near {
             diagnostic = diagnostic.label(near);
         }
-        reader.report(diagnostic.help(format!("this version reads {}", list(names()))));
+        reader.report(diagnostic.help(format!("write one of {}", list(names()))));
     }
     known
 }

@@ -582,14 +582,6 @@ unrouted: drop
               |
               = help: remove it; write one source for each, with its `vhost` and `tenant`
 
-            error[not-yet]: responses of the family `order` come with a later version
-             --> routes.yaml:3:93
-              |
-            3 |   regards: { amqp: { url: amqp://localhost, queue: q, vhost: "regards.{tenant}" }, expects: order, tenants: [a, b] }
-              |                                                                                             ^^^^^ not in this version
-              |
-              = help: remove it; this version reads `lta`
-
             error[not-yet]: sources of several virtual hosts come with a later version
              --> routes.yaml:3:109
               |

@@ -31,7 +31,10 @@ fn defaults() {
     assert_eq!(config.delivery.max_in_flight_bytes, 64 << 20);
     assert_eq!((config.dead_letters.keep, config.dead_letters.max_size), (None, 2 << 30));
     let reading = &config.sources[0].reading;
-    assert_eq!((reading.family.name, reading.validation, reading.max_body), ("lta", Validation::Lenient, 1 << 20));
+    assert_eq!(
+        (reading.expects.families()[0].name, reading.validation, reading.max_body),
+        ("lta", Validation::Lenient, 1 << 20)
+    );
     assert_eq!(reading.tenant, None);
     let SourceKind::Amqp(amqp) = &config.sources[0].kind else { panic!() };
     assert_eq!((amqp.prefetch, amqp.exclusive, amqp.declare.is_none()), (1000, true, true));

@@ -202,7 +202,7 @@ fn what_is_inserted_is_never_shown() {
         6 |     expects: ${V}
           |              ^^^^
           |
-          = help: this version reads `lta`
+          = help: write one of `lta`, `order`, `delivery`, `feature`, `ingest`, `worker`, `auto`
 
     "#]]
     .assert_eq(&errors.to_string());

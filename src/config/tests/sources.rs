@@ -247,23 +247,23 @@ fn families_and_words() {
     wrong(
         &source("amqp: { url: amqp://localhost, queue: q }\nexpects: ltaa\nvalidation: Strict"),
         expect![[r#"
-        error[unknown-family]: `ltaa` is not a family of responses
-         --> routes.yaml:5:14
-          |
-        5 |     expects: ltaa
-          |              ^^^^ did you mean `lta`?
-          |
-          = help: this version reads `lta`
+            error[unknown-family]: `ltaa` is not a family of responses
+             --> routes.yaml:5:14
+              |
+            5 |     expects: ltaa
+              |              ^^^^ did you mean `lta`?
+              |
+              = help: write one of `lta`, `order`, `delivery`, `feature`, `ingest`, `worker`, `auto`
 
-        error[unknown-word]: `Strict` is not one of `lenient`, `strict`
-         --> routes.yaml:6:17
-          |
-        6 |     validation: Strict
-          |                 ^^^^^^ did you mean `strict`?
-          |
-          = help: write `strict`
+            error[unknown-word]: `Strict` is not one of `lenient`, `strict`
+             --> routes.yaml:6:17
+              |
+            6 |     validation: Strict
+              |                 ^^^^^^ did you mean `strict`?
+              |
+              = help: write `strict`
 
-    "#]],
+        "#]],
     );
 }
 

@@ -70,7 +70,7 @@ fn check_routing_key(key: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{FAMILIES, HeaderValue, Reading, SourceName, Validation};
+    use crate::event::{Expects, FAMILIES, HeaderValue, Reading, SourceName, Validation};
 
     fn message(properties: Properties) -> Message {
         Message {
@@ -108,8 +108,12 @@ mod tests {
     }
 
     fn event(message: &Message) -> Event {
-        let reading =
-            Reading { family: &FAMILIES[0], validation: Validation::Lenient, tenant: None, max_body: 1024 * 1024 };
+        let reading = Reading {
+            expects: Expects::One(&FAMILIES[0]),
+            validation: Validation::Lenient,
+            tenant: None,
+            max_body: 1024 * 1024,
+        };
         Event::read(message, &reading).unwrap()
     }
 

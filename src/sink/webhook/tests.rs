@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::*;
 use crate::config::{OrderBy, Retry, Secret, SinkKind, Tls, WebhookAuth};
 use crate::event::{
-    Event, FAMILIES, Format, Message, Properties, Reading, Reason, Scope, SourceName, Template, Validation,
+    Event, Expects, FAMILIES, Format, Message, Properties, Reading, Reason, Scope, SourceName, Template, Validation,
 };
 use crate::rules::{Glob, SinkName};
 use crate::sink::{AttemptEnd, AttemptId};
@@ -124,8 +124,12 @@ fn message(product: &str) -> Message {
 }
 
 fn event(message: &Message) -> Event {
-    let reading =
-        Reading { family: &FAMILIES[0], validation: Validation::Lenient, tenant: None, max_body: 1024 * 1024 };
+    let reading = Reading {
+        expects: Expects::One(&FAMILIES[0]),
+        validation: Validation::Lenient,
+        tenant: None,
+        max_body: 1024 * 1024,
+    };
     Event::read(message, &reading).unwrap()
 }
 
