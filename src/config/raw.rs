@@ -52,8 +52,8 @@ mapping! {
         tenant: Text,
         /// Longer bodies become dead letters
         max_body: Size,
-        /// Comes later
-        tenants: Later = skip,
+        /// A consumer for each of these tenants, in its own virtual host: `vhost: regards.{tenant}`
+        tenants: List<Text>,
     }
 }
 
@@ -78,8 +78,6 @@ mapping! {
         prefetch: Count,
         /// Consume alone: a second relay stands by
         exclusive: Flag,
-        /// Comes later
-        tenants: Later = skip,
     }
 }
 

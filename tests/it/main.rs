@@ -29,6 +29,7 @@ mod secure_connections;
 mod standing_by;
 mod support;
 mod system_calls;
+mod tenants;
 mod torture;
 mod troubles;
 mod unroutable;

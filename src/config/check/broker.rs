@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::common::{in_clear, later, no_url};
+use super::common::{in_clear, no_url};
 use super::tls;
 use crate::config::decode::{At, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
@@ -38,7 +38,7 @@ pub(super) fn connection(raw: &Raw<'_>, reader: &mut Reader<'_>) -> Option<AmqpC
     {
         in_clear(reader, "the password", password.span);
     }
-    let vhost = raw.vhost.map(|at| vhost(at, reader));
+    let vhost = raw.vhost.map(|at| at.value.text.clone());
     let urls = raw.url?;
     if urls.value.0.is_empty() {
         reader.report(
@@ -69,26 +69,14 @@ pub(super) fn connection(raw: &Raw<'_>, reader: &mut Reader<'_>) -> Option<AmqpC
     })
 }
 
-fn vhost(at: &At<Text>, reader: &mut Reader<'_>) -> String {
-    if at.value.text.contains("{tenant}") {
-        later(
-            reader,
-            at.span,
-            "sources of several virtual hosts",
-            "write one source for each, with its `vhost` and `tenant`",
-        );
-    }
-    at.value.text.clone()
-}
-
 /// The places a connection may lead to.
-pub(super) fn places(raw: &Raw<'_>) -> Vec<Place> {
-    let Some(urls) = raw.url else { return Vec::new() };
+pub(super) fn places(url: Option<&At<OneOrMany<UrlText>>>, vhost: Option<&str>) -> Vec<Place> {
+    let Some(urls) = url else { return Vec::new() };
     let place = |at: &At<UrlText>| {
         let url = Url::parse(at.value.0.text.as_deref()?).ok()?;
         let path = url.path().trim_start_matches('/').to_owned();
-        let vhost = match raw.vhost {
-            Some(vhost) => vhost.value.text.clone(),
+        let vhost = match vhost {
+            Some(vhost) => vhost.to_owned(),
             None if path.is_empty() => "/".to_owned(),
             None => path.replace("%2F", "/").replace("%2f", "/"),
         };

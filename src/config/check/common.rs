@@ -23,10 +23,7 @@ pub(super) const DAY: Duration = Duration::from_hours(24);
 
 /// The name of a source or a sink.
 pub(super) fn legal_name(reader: &mut Reader<'_>, what: &str, key: &Key) -> bool {
-    let legal = !key.text.is_empty()
-        && key.text.len() <= MAX_NAME
-        && key.text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && key.text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let legal = is_legal_name(&key.text);
     if !legal {
         reader.report(
             Diagnostic::error(
@@ -38,6 +35,13 @@ pub(super) fn legal_name(reader: &mut Reader<'_>, what: &str, key: &Key) -> bool
         );
     }
     legal
+}
+
+/// Whether a source or a sink can have that name.
+pub(super) fn is_legal_name(name: &str) -> bool {
+    name.len() <= MAX_NAME
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 /// Something that this version doesn't do yet.

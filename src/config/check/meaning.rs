@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use super::broker::{self, Place};
 use super::overlap::{self, Overlap};
 use super::rules::fields_of;
-use super::sink::broker_of;
 use super::source;
 use crate::config::decode::{At, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
@@ -93,23 +92,20 @@ fn shared_sources(raw: &raw::Root, reader: &mut Reader<'_>) {
 
 /// What is published to where it came from comes again.
 fn loops(raw: &raw::Root, reader: &mut Reader<'_>) {
-    let sources: Vec<(Vec<Place>, &raw::AmqpSource)> = amqp_sources(raw)
-        .map(|amqp| {
-            let places = broker::places(&broker::Raw {
-                url: amqp.url.as_ref(),
-                username: None,
-                password: None,
-                vhost: amqp.vhost.as_ref(),
-                tls: None,
-            });
-            (places, amqp)
+    let named = raw.sources.iter().flat_map(|sources| &sources.value.0);
+    let sources: Vec<(Vec<Place>, &raw::AmqpSource)> = named
+        .filter_map(|(key, source)| {
+            let amqp = &source.value.amqp.as_ref()?.value;
+            let each = source::each(&key.text, &source.value).into_iter();
+            Some((each.flat_map(|(_, vhost)| broker::places(amqp.url.as_ref(), vhost.as_deref())).collect(), amqp))
         })
         .collect();
     let sinks = raw.sinks.iter().flat_map(|sinks| &sinks.value.0).filter_map(|(_, sink)| sink.value.amqp.as_ref());
     for sink in sinks {
         let Some(exchange) = &sink.value.exchange else { continue };
         let name = exchange.value.text.as_str();
-        let places = broker::places(&broker_of(&sink.value));
+        let vhost = sink.value.vhost.as_ref().map(|vhost| vhost.value.text.as_str());
+        let places = broker::places(sink.value.url.as_ref(), vhost);
         for (_, source) in sources.iter().filter(|(from, _)| from.iter().any(|place| places.contains(place))) {
             let bindings = source.declare.iter().filter_map(|declare| declare.value.bindings.as_ref());
             let mut bound = bindings.flat_map(|bindings| &bindings.value.0);
@@ -148,8 +144,11 @@ fn patterns(raw: &raw::Root, reader: &mut Reader<'_>) {
     let families = families(raw);
     let statuses: Vec<&str> = families.iter().flat_map(|family| family.statuses).map(|(status, _)| *status).collect();
     let types: Vec<&str> = families.iter().map(|family| family.kind).collect();
-    let sources: Option<Vec<&str>> =
-        raw.sources.as_ref().map(|sources| sources.value.0.iter().map(|(key, _)| key.text.as_str()).collect());
+    let sources: Option<Vec<String>> = raw.sources.as_ref().map(|sources| {
+        let each = sources.value.0.iter().flat_map(|(key, source)| source::each(&key.text, &source.value));
+        each.map(|(name, _)| name).collect()
+    });
+    let sources: Option<Vec<&str>> = sources.as_ref().map(|sources| sources.iter().map(String::as_str).collect());
     let routes = raw.routes.iter().flat_map(|routes| &routes.value.0);
     let mut blocks: Vec<&raw::When> =
         routes.filter_map(|route| route.value.when.as_ref()).map(|when| &when.value).collect();

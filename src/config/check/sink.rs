@@ -269,7 +269,7 @@ fn amqp(at: &At<raw::AmqpSink>, reader: &mut Reader<'_>) -> Option<AmqpSinkConfi
 }
 
 /// What is written about the broker of a sink.
-pub(super) fn broker_of(raw: &raw::AmqpSink) -> broker::Raw<'_> {
+fn broker_of(raw: &raw::AmqpSink) -> broker::Raw<'_> {
     broker::Raw {
         url: raw.url.as_ref(),
         username: raw.username.as_ref(),

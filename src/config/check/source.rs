@@ -1,9 +1,10 @@
 //! `sources:`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::broker;
-use super::common::{GIB, later, legal_name, number, read_path, size};
+use super::common::{GIB, is_legal_name, legal_name, number, read_path, size};
 use crate::config::decode::{At, Named};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{
@@ -47,20 +48,40 @@ pub(super) fn sources(sources: &At<Named<raw::Source>>, reader: &mut Reader<'_>)
     }
     // All of them are looked at before one that is wrong ends it.
     let all: Vec<_> = named.iter().map(|(key, raw)| source(key, raw, reader)).collect();
-    all.into_iter().collect()
-}
-
-fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<SourceConfig> {
-    let raw = &at.value;
-    let legal = legal_name(reader, "source", key);
-    if let Some(tenants) = &raw.tenants {
-        later(
-            reader,
-            tenants.span,
-            "sources of several virtual hosts",
-            "write one source for each, with its `vhost` and `tenant`",
+    let all: Vec<_> = all.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
+    let mut names = HashSet::new();
+    if let Some(twice) = all.iter().find(|source| !names.insert(&source.name)) {
+        let message = format!("there are two sources `{}`: those of several tenants have their names", twice.name);
+        reader.report(Diagnostic::error("duplicate-source", sources.head, message).help("rename one of the two"));
+    }
+    if all.len() > MAX_SOURCES {
+        let message = format!("with a source for each tenant there are more than {MAX_SOURCES}");
+        reader.report(
+            Diagnostic::error("too-many", sources.head, message).help("split the tenants between several relays"),
         );
     }
+    Some(all)
+}
+
+/// What stands for the tenant, in lower case, in the name of a virtual host.
+const TENANT: &str = "{tenant}";
+
+/// The sources that one entry stands for, by their names and virtual hosts: one for each of its tenants, if it has some.
+pub(super) fn each(key: &str, raw: &raw::Source) -> Vec<(String, Option<String>)> {
+    let vhost = raw.amqp.as_ref().and_then(|amqp| Some(amqp.value.vhost.as_ref()?.value.text.clone()));
+    let Some(tenants) = &raw.tenants else { return vec![(key.to_owned(), vhost)] };
+    let of = |tenant: &str| (format!("{key}.{tenant}"), vhost.as_deref().map(|vhost| of_tenant(vhost, tenant)));
+    tenants.value.0.iter().map(|tenant| of(&tenant.value.text)).collect()
+}
+
+fn of_tenant(vhost: &str, tenant: &str) -> String {
+    vhost.replace(TENANT, &tenant.to_lowercase())
+}
+
+fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<Vec<SourceConfig>> {
+    let raw = &at.value;
+    let legal = legal_name(reader, "source", key);
+    let tenants = tenants(key, raw, reader);
     let kind = match (&raw.amqp, &raw.recording) {
         (Some(amqp), None) => self::amqp(amqp, reader).map(|amqp| SourceKind::Amqp(Box::new(amqp))),
         (None, Some(recording)) => self::recording(recording, reader).map(SourceKind::Recording),
@@ -90,7 +111,63 @@ fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<So
         tenant: raw.tenant.as_ref().map(|tenant| self::tenant(tenant, reader)),
         max_body: usize::try_from(size(reader, raw.max_body.as_ref(), MAX_BODY, 1024..=GIB)).unwrap_or(usize::MAX),
     };
-    legal.then_some(SourceConfig { name: SourceName::new(&key.text), kind: kind?, reading })
+    let (tenants, kind) = (tenants?, kind?);
+    let of = |tenant: &Arc<str>| {
+        let mut kind = kind.clone();
+        if let SourceKind::Amqp(amqp) = &mut kind {
+            amqp.connection.vhost = amqp.connection.vhost.as_deref().map(|vhost| of_tenant(vhost, tenant));
+        }
+        let reading = Reading { tenant: Some(Arc::clone(tenant)), ..reading.clone() };
+        SourceConfig { name: SourceName::new(&format!("{}.{tenant}", key.text)), kind, reading }
+    };
+    legal.then(|| match &tenants {
+        Some(tenants) => tenants.iter().map(of).collect(),
+        None => vec![SourceConfig { name: SourceName::new(&key.text), kind: kind.clone(), reading: reading.clone() }],
+    })
+}
+
+/// The tenants that have a virtual host each; `Some(None)`: the file asks for none.
+#[allow(clippy::option_option, reason = "the outer one is of what was wrong, as everywhere here")]
+fn tenants(key: &Key, raw: &raw::Source, reader: &mut Reader<'_>) -> Option<Option<Vec<Arc<str>>>> {
+    let vhost = raw.amqp.as_ref().and_then(|amqp| amqp.value.vhost.as_ref());
+    let each = vhost.filter(|vhost| vhost.value.text.contains(TENANT));
+    let Some(tenants) = &raw.tenants else {
+        let Some(each) = each else { return Some(None) };
+        reader.report(
+            Diagnostic::error("no-tenants", each.span, "whose virtual hosts these are isn't said")
+                .help("list the tenants beside `amqp:`, as in `tenants: [cnes, esa]`"),
+        );
+        return None;
+    };
+    if each.is_none() || raw.tenant.is_some() {
+        reader.report(
+            Diagnostic::error("tenants", tenants.head, "several tenants of one source have a virtual host each").help(
+                "write `vhost: regards.{tenant}` under `amqp:`, and no `tenant:`; in one virtual host for all, messages name theirs",
+            ),
+        );
+        return None;
+    }
+    if tenants.value.0.is_empty() {
+        let nobody = Diagnostic::error("empty-list", tenants.span, "there is no tenant in the list");
+        reader.report(nobody.help("write at least one"));
+    }
+    let mut hosts = HashSet::new();
+    for at in &tenants.value.0 {
+        let tenant = &at.value.text;
+        if !is_legal_name(&format!("{}.{tenant}", key.text)) {
+            reader.report(
+                Diagnostic::error("illegal-tenant", at.span, "this tenant can't be a part of a source's name").help(
+                    "use letters, digits, `-`, `_` and `.`; give another a source of its own, with `vhost` and `tenant`",
+                ),
+            );
+        } else if !hosts.insert(tenant.to_lowercase()) {
+            reader.report(
+                Diagnostic::error("duplicate-tenant", at.span, format!("{} is listed before", reader.quote(at.span)))
+                    .help("once is enough: virtual hosts are named in lower case"),
+            );
+        }
+    }
+    Some(Some(tenants.value.0.iter().map(|at| at.value.text.as_str().into()).collect()))
 }
 
 fn expects(at: &At<Text>, reader: &mut Reader<'_>) -> Option<Expects> {
@@ -125,14 +202,6 @@ fn tenant(tenant: &At<Text>, reader: &mut Reader<'_>) -> Arc<str> {
 
 fn amqp(at: &At<raw::AmqpSource>, reader: &mut Reader<'_>) -> Option<AmqpSourceConfig> {
     let raw = &at.value;
-    if let Some(tenants) = &raw.tenants {
-        later(
-            reader,
-            tenants.span,
-            "sources of several virtual hosts",
-            "write one source for each, with its `vhost` and `tenant`",
-        );
-    }
     let connection = broker::connection(
         &broker::Raw {
             url: raw.url.as_ref(),

@@ -566,7 +566,7 @@ fn what_comes_later_is_refused_at_its_place() {
     wrong(
         "version: 1
 sources:
-  regards: { amqp: { url: amqp://localhost, queue: q, vhost: \"regards.{tenant}\" }, expects: order, tenants: [a, b] }
+  regards: { amqp: { url: amqp://localhost, queue: q }, expects: order }
 sinks: { screen: { stdout: {}, on_full: drop, format: { avro: { registry: x } } } }
 routes:
   - name: quota
@@ -574,22 +574,6 @@ routes:
 unrouted: drop
 ",
         expect![[r#"
-            error[not-yet]: sources of several virtual hosts come with a later version
-             --> routes.yaml:3:62
-              |
-            3 |   regards: { amqp: { url: amqp://localhost, queue: q, vhost: "regards.{tenant}" }, expects: order, tenants: [a, b] }
-              |                                                              ^^^^^^^^^^^^^^^^^^ not in this version
-              |
-              = help: remove it; write one source for each, with its `vhost` and `tenant`
-
-            error[not-yet]: sources of several virtual hosts come with a later version
-             --> routes.yaml:3:109
-              |
-            3 |   regards: { amqp: { url: amqp://localhost, queue: q, vhost: "regards.{tenant}" }, expects: order, tenants: [a, b] }
-              |                                                                                                             ^^^^^^ not in this version
-              |
-              = help: remove it; write one source for each, with its `vhost` and `tenant`
-
             error[not-yet]: formats with settings come with a later version
              --> routes.yaml:4:55
               |

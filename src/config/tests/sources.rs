@@ -2,7 +2,8 @@
 
 use expect_test::expect;
 
-use super::{Strictness, parse, source, warned, wrong};
+use super::{Strictness, parse, right, source, warned, wrong};
+use crate::config::SourceKind;
 
 #[test]
 fn a_source_has_one_kind() {
@@ -377,4 +378,99 @@ fn a_recording_has_to_be_there() {
 
         "#]],
     );
+}
+
+#[test]
+fn tenants_that_can_not_be_meant() {
+    let each = r#"amqp: { url: amqp://localhost, queue: q, vhost: "regards.{tenant}" }"#;
+    for (source, expected) in [
+        (
+            each.to_owned(),
+            expect![[r#"
+            error[no-tenants]: whose virtual hosts these are isn't said
+             --> routes.yaml:4:53
+              |
+            4 |     amqp: { url: amqp://localhost, queue: q, vhost: "regards.{tenant}" }
+              |                                                     ^^^^^^^^^^^^^^^^^^
+              |
+              = help: list the tenants beside `amqp:`, as in `tenants: [cnes, esa]`
+
+        "#]],
+        ),
+        (
+            format!("{each}\ntenants: [esa, ESA, \"d l r\"]"),
+            expect![[r#"
+            error[duplicate-tenant]: `ESA` is listed before
+             --> routes.yaml:5:20
+              |
+            5 |     tenants: [esa, ESA, "d l r"]
+              |                    ^^^
+              |
+              = help: once is enough: virtual hosts are named in lower case
+
+            error[illegal-tenant]: this tenant can't be a part of a source's name
+             --> routes.yaml:5:25
+              |
+            5 |     tenants: [esa, ESA, "d l r"]
+              |                         ^^^^^^^
+              |
+              = help: use letters, digits, `-`, `_` and `.`; give another a source of its own, with `vhost` and `tenant`
+
+        "#]],
+        ),
+        (
+            format!("{each}\ntenants: []"),
+            expect![[r#"
+            error[empty-list]: there is no tenant in the list
+             --> routes.yaml:5:14
+              |
+            5 |     tenants: []
+              |              ^^
+              |
+              = help: write at least one
+
+        "#]],
+        ),
+        (
+            format!("{each}\ntenant: esa\ntenants: [cnes]"),
+            expect![[r#"
+            error[tenants]: several tenants of one source have a virtual host each
+             --> routes.yaml:6:14
+              |
+            6 |     tenants: [cnes]
+              |              ^^^^^^
+              |
+              = help: write `vhost: regards.{tenant}` under `amqp:`, and no `tenant:`; in one virtual host for all, messages name theirs
+
+        "#]],
+        ),
+        (
+            "amqp: { url: amqp://localhost, queue: q, vhost: regards }\ntenants: [cnes]".to_owned(),
+            expect![[r#"
+            error[tenants]: several tenants of one source have a virtual host each
+             --> routes.yaml:5:14
+              |
+            5 |     tenants: [cnes]
+              |              ^^^^^^
+              |
+              = help: write `vhost: regards.{tenant}` under `amqp:`, and no `tenant:`; in one virtual host for all, messages name theirs
+
+        "#]],
+        ),
+    ] {
+        wrong(&self::source(&source), expected);
+    }
+}
+
+#[test]
+fn a_virtual_host_for_each_tenant_is_a_source_for_each() {
+    let source = r#"amqp: { url: amqp://localhost, queue: q, vhost: "regards.{tenant}" }
+tenants: [CNES-a, esa]"#;
+    let config = right(&self::source(source));
+    let sources = config.sources.iter().map(|source| {
+        let SourceKind::Amqp(amqp) = &source.kind else { panic!() };
+        (source.name.as_str(), amqp.connection.vhost.as_deref().unwrap(), source.reading.tenant.as_deref().unwrap())
+    });
+    let expected = [("regards.CNES-a", "regards.cnes-a", "CNES-a"), ("regards.esa", "regards.esa", "esa")];
+    assert_eq!(sources.collect::<Vec<_>>(), expected);
 }
