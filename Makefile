@@ -1,9 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo check test torture bench fmt clean lint build-deps cargo
+.PHONY: help demo check test torture bench fuzz fmt clean lint build-deps cargo
 
 # What `make torture` is made of.
 SEED ?= $(shell date +%s)
 EVENTS ?= 200000
+# How long each target of `make fuzz` runs.
+FUZZ_SECONDS ?= 300
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +29,11 @@ torture: build-deps ## fifty kills, forty restarts of brokers, all else that fai
 
 bench: build-deps ## what one event costs, without brokers
 	cargo bench --locked --bench event
+
+fuzz: build-deps ## what anybody could send or write, for FUZZ_SECONDS each: needs a nightly Rust and cargo-fuzz
+	for target in decoder configuration templates expressions; do \
+		cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 || exit 1; \
+	done
 
 fmt: cargo ## formats the code
 	cargo fmt

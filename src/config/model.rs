@@ -202,6 +202,20 @@ pub enum OrderBy {
     None,
 }
 
+impl OrderBy {
+    /// Its word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CorrelationId => "correlationId",
+            Self::ProductId => "productId",
+            Self::Session => "session",
+            Self::Tenant => "tenant",
+            Self::None => "none",
+        }
+    }
+}
+
 /// `retry`: back-off doubles from `first` to `max`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {

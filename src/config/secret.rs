@@ -110,6 +110,10 @@ pub(super) fn encoded(text: &str) -> String {
 /// The content of a file without one trailing newline.
 pub(super) fn read(path: &std::path::Path) -> std::io::Result<String> {
     use std::io::Read;
+    // A pipe could be waited for without end, and has nothing left the next time.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
     let mut text = String::new();
     let read = std::fs::File::open(path)?.take(MAX_SECRET_FILE + 1).read_to_string(&mut text)?;
     if read as u64 > MAX_SECRET_FILE {

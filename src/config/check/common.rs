@@ -1,7 +1,7 @@
 //! What the checks of several kinds have in common: names, templates, files, bounds, and how some mistakes are told.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::decode::At;
@@ -122,9 +122,7 @@ pub(super) fn no_url(code: &'static str, at: &At<UrlText>, error: url::ParseErro
 pub(super) fn read_path(reader: &mut Reader<'_>, at: &At<Text>) -> PathBuf {
     let path = reader.folder.join(&at.value.text);
     if !at.value.placeholder
-        && let Err(cause) = std::fs::File::open(&path).and_then(|file| file.metadata()).and_then(|metadata| {
-            if metadata.is_dir() { Err(std::io::Error::other("it is a directory")) } else { Ok(()) }
-        })
+        && let Err(cause) = readable(&path)
     {
         let shown = clean(&path.display().to_string());
         let shown = if at.value.inserted { "named here".to_owned() } else { format!("`{shown}`") };
@@ -132,6 +130,18 @@ pub(super) fn read_path(reader: &mut Reader<'_>, at: &At<Text>) -> PathBuf {
         reader.report(diagnostic.help("a relative path begins at the folder of this file"));
     }
     path
+}
+
+/// Opens nothing but files: a pipe could be waited for without end.
+fn readable(path: &Path) -> std::io::Result<()> {
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(std::io::Error::other("it is a directory"));
+    }
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    std::fs::File::open(path).map(drop)
 }
 
 pub(super) fn number(reader: &mut Reader<'_>, at: Option<&At<Count>>, default: u64, range: RangeInclusive<u64>) -> u64 {

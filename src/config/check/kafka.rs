@@ -4,7 +4,7 @@ use super::common::{address_template, in_clear, template};
 use super::{kafka_options, tls};
 use crate::config::decode::{At, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
-use crate::config::model::{KafkaConfig, Sasl};
+use crate::config::model::{KafkaConfig, OrderBy, Sasl};
 use crate::config::raw;
 use crate::config::reader::Reader;
 use crate::config::scalar::Text;
@@ -56,6 +56,39 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
         sasl: sasl.map_or(Some(None), |sasl| sasl.map(Some))?,
         tls,
     })
+}
+
+/// Readers see one partition in order: what is to be in order has to come into the same one.
+pub(super) fn keeps_order(raw: &raw::Sink, kafka: &KafkaConfig, order_by: OrderBy, reader: &mut Reader<'_>) {
+    let Some(at) = &raw.kafka else { return };
+    // Of events that are kept in order these may differ.
+    let of_requests: &[&str] = &["id", "status", "outcome", "message", "expires", "time", "warnings"];
+    let others: &[&str] = match order_by {
+        OrderBy::None => return,
+        OrderBy::CorrelationId => &[],
+        OrderBy::ProductId => &["correlationId", "session"],
+        OrderBy::Session => &["correlationId", "productId"],
+        OrderBy::Tenant => &["correlationId", "productId", "session"],
+    };
+    let parts = [("topics", &kafka.topic, at.value.topic.as_ref()), ("partitions", &kafka.key, at.value.key.as_ref())];
+    for (parts, template, written) in parts {
+        let differs = |name: &&str| of_requests.contains(name) || others.contains(name);
+        let Some(name) = template.names().into_iter().find(differs) else { continue };
+        let span = match (written, &raw.order_by) {
+            (Some(written), _) => reader.word_in_template(written.span, name),
+            (None, Some(order_by)) => order_by.span,
+            (None, None) => continue,
+        };
+        let order_by = order_by.as_str();
+        let message =
+            format!("events with one {order_by} can differ in `{name}`: in different {parts} they are in no order");
+        let help = if parts == "partitions" {
+            format!("write `key: \"{{{{ {order_by} }}}}\"`, or `order_by: none` where nobody needs the order")
+        } else {
+            format!("leave `{name}` out, or write `order_by: none` where nobody needs the order")
+        };
+        reader.report(Diagnostic::warning("order-undone", span, message).help(help));
+    }
 }
 
 fn brokers(at: &At<OneOrMany<Text>>, reader: &mut Reader<'_>) -> Option<String> {

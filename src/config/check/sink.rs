@@ -95,6 +95,14 @@ fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
     }
     let body = raw.body.iter().flat_map(|body| &body.value.values).map(String::as_str);
     let masked = body.chain(raw.webhook.iter().flat_map(|webhook| webhook::masked(&webhook.value)));
+    let order_by = match &raw.order_by {
+        _ if takes_dead_letters => OrderBy::None,
+        Some(order_by) => order_by.value.0,
+        None => OrderBy::default(),
+    };
+    if let Some(SinkKind::Kafka(kafka)) = &kind {
+        kafka::keeps_order(raw, kafka, order_by, reader);
+    }
     let keep_headers = raw.keep_headers.as_ref().map_or(&[][..], |keep| &keep.value.0);
     Some(SinkConfig {
         name: legal.then(|| SinkName::new(&key.text))?,
@@ -102,11 +110,7 @@ fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
         format: format?,
         masks: masked.collect(),
         keep_headers: keep_headers.iter().map(|at| Glob::new(&at.value.text)).collect(),
-        order_by: match &raw.order_by {
-            _ if takes_dead_letters => OrderBy::None,
-            Some(order_by) => order_by.value.0,
-            None => OrderBy::default(),
-        },
+        order_by,
         retry: retry(raw.retry.as_ref(), raw.webhook.is_some(), reader),
         on_full: raw.on_full.as_ref().map_or_else(Default::default, |on_full| on_full.value.0),
     })

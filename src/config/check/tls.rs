@@ -46,7 +46,7 @@ pub(super) fn tls(at: &At<raw::Tls>, files: bool, reader: &mut Reader<'_>) -> Tl
 
 /// Says so if the files are there, but are not what they should be.
 fn unusable(tls: &Tls, at: &At<raw::Tls>, reader: &mut Reader<'_>) {
-    let there = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.exists());
+    let there = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.is_file());
     let given = [&tls.ca, &tls.cert, &tls.key];
     // What isn't there has been said, as a warning where the relay doesn't run; the system's authorities are not of this file.
     if !given.into_iter().any(there) || given.into_iter().any(|path| path.is_some() && !there(path)) {

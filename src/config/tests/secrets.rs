@@ -354,3 +354,20 @@ fn references_that_make_no_sense() {
         "#]],
     );
 }
+
+#[test]
+fn pipes_are_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pipe = pipe.display();
+    for amqp in [
+        format!("amqp: {{ url: amqps://localhost, queue: q, tls: {{ ca: {pipe} }} }}"),
+        format!("amqp: {{ url: amqp://localhost, queue: q, password: \"${{file:{pipe}}}\" }}"),
+    ] {
+        let errors = parse(&source(&amqp), Strictness::Run, &[]).unwrap_err().to_string();
+        assert!(errors.contains("can't be read: it is no regular file"), "{errors}");
+        let (_, warnings) = parse(&source(&amqp), Strictness::Offline, &[]).unwrap();
+        assert_eq!(warnings.warnings(), 1, "{warnings}");
+    }
+}

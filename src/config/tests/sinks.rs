@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use super::{sink, warned, wrong};
+use super::{right, sink, warned, wrong};
 
 #[test]
 fn a_sink_has_one_kind() {
@@ -730,4 +730,71 @@ unrouted: drop
 
         "#]],
     );
+}
+
+#[test]
+fn an_order_that_readers_of_kafka_never_see() {
+    let kafka = |more: &str, topic: &str| format!("kafka: {{ brokers: one, topic: \"{topic}\"{more} }}");
+    for (sink, expected) in [
+        (
+            kafka("", "regards.{{ tenant }}.{{ status | lower }}"),
+            expect![[r#"
+                warning[order-undone]: events with one correlationId can differ in `status`: in different topics they are in no order
+                 --> routes.yaml:5:60
+                  |
+                5 |     kafka: { brokers: one, topic: "regards.{{ tenant }}.{{ status | lower }}" }
+                  |                                                            ^^^^^^
+                  |
+                  = help: leave `status` out, or write `order_by: none` where nobody needs the order
+
+            "#]],
+        ),
+        (
+            kafka(", key: \"{{ tenant }}/{{ outcome }}\"", "regards"),
+            expect![[r#"
+                warning[order-undone]: events with one correlationId can differ in `outcome`: in different partitions they are in no order
+                 --> routes.yaml:5:68
+                  |
+                5 |     kafka: { brokers: one, topic: "regards", key: "{{ tenant }}/{{ outcome }}" }
+                  |                                                                    ^^^^^^^
+                  |
+                  = help: write `key: "{{ correlationId }}"`, or `order_by: none` where nobody needs the order
+
+            "#]],
+        ),
+        (
+            format!("{}\norder_by: tenant", kafka("", "regards")),
+            expect![[r#"
+                warning[order-undone]: events with one tenant can differ in `correlationId`: in different partitions they are in no order
+                 --> routes.yaml:6:15
+                  |
+                6 |     order_by: tenant
+                  |               ^^^^^^
+                  |
+                  = help: write `key: "{{ tenant }}"`, or `order_by: none` where nobody needs the order
+
+            "#]],
+        ),
+        (
+            format!(
+                "{}\norder_by: session",
+                kafka(", key: \"{{ session }}\"", "regards.{{ productId | default('none') }}")
+            ),
+            expect![[r#"
+                warning[order-undone]: events with one session can differ in `productId`: in different topics they are in no order
+                 --> routes.yaml:5:47
+                  |
+                5 |     kafka: { brokers: one, topic: "regards.{{ productId | default('none') }}", key: "{{ session }}" }
+                  |                                               ^^^^^^^^^
+                  |
+                  = help: leave `productId` out, or write `order_by: none` where nobody needs the order
+
+            "#]],
+        ),
+    ] {
+        warned(&self::sink(&sink), expected);
+    }
+    right(&sink(&kafka(", key: \"{{ productId | default(correlationId) }}\"", "regards.{{ tenant }}")));
+    right(&sink(&format!("{}\norder_by: none", kafka("", "regards.{{ status }}"))));
+    right(&sink(&format!("{}\norder_by: tenant", kafka(", key: \"{{ tenant }}\"", "regards"))));
 }

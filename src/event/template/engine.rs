@@ -8,16 +8,23 @@ use std::collections::BTreeSet;
 use std::io;
 use std::string::FromUtf8Error;
 
+use jiff::civil::DateTime;
+use jiff::fmt::strtime;
 use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, filters};
 
 use super::scope::{Probe, Source};
 use super::{TemplateError, is_null, names, percent_encode};
+use crate::event::date;
 use crate::event::vocabulary::Vocabulary;
 
 /// What one rendering may cost; minijinja counts an instruction as 1, 64 bytes made as 1 and 4 bytes of JSON made as 1.
 /// Enough for a body of a few MiB as JSON.
 const FUEL: u64 = 2_000_000;
+/// How `date` writes one unless it is told.
+const DATE: &str = "%Y-%m-%d";
+/// The form of a date is no longer, in bytes.
+const MAX_DATE_FORMAT: usize = 100;
 /// What one rendering may give, in bytes.
 const MAX_OUTPUT: usize = 8 * 1024 * 1024;
 
@@ -89,12 +96,17 @@ impl Engine {
                         | ErrorKind::UnknownTest
                         | ErrorKind::TooManyArguments
                         | ErrorKind::MissingArgument
+                        | ErrorKind::SyntaxError
                 )
             {
                 return Err(explain(&error));
             }
         }
         Ok(())
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| name.split_once('.').map_or(name.as_str(), |(first, _)| first))
     }
 
     pub(super) fn nullable(&self) -> Vec<String> {
@@ -155,7 +167,7 @@ fn environment(
     environment.set_formatter(write_value);
     environment.remove_global("debug");
     environment.add_test("none", |value: Value| value.is_none() || value.is_undefined());
-    for name in ["lower", "upper", "trim", "title", "capitalize", "replace"] {
+    for name in ["lower", "upper", "trim", "title", "capitalize", "date", "replace"] {
         null_stays_null(&mut environment, name);
     }
     for mode in modes {
@@ -173,6 +185,7 @@ fn null_stays_null(environment: &mut Environment<'static>, name: &'static str) {
         "trim" => environment.add_filter(builtin.clone(), filters::trim),
         "title" => environment.add_filter(builtin.clone(), filters::title),
         "capitalize" => environment.add_filter(builtin.clone(), filters::capitalize),
+        "date" => environment.add_filter(builtin.clone(), date),
         _ => environment.add_filter(builtin.clone(), filters::replace),
     }
     environment.add_filter(name, move |state: &mut State<'_, '_>, value: Value, arguments: Rest<Value>| {
@@ -182,6 +195,24 @@ fn null_stays_null(environment: &mut Environment<'static>, name: &'static str) {
         let arguments: Vec<Value> = std::iter::once(value).chain(arguments.0).collect();
         state.apply_filter(&builtin, &arguments)
     });
+}
+
+/// A date, or seconds since 1970, in another form: that of `strftime`, in UTC.
+fn date(value: &Value, format: Option<&str>) -> Result<String, Error> {
+    let format = format.unwrap_or(DATE);
+    let no_format = |why: String| Error::new(ErrorKind::SyntaxError, format!("`{format}` is no form of a date: {why}"));
+    if format.len() > MAX_DATE_FORMAT {
+        return Err(no_format(format!("it is longer than {MAX_DATE_FORMAT} bytes")));
+    }
+    let write = |date: DateTime| strtime::format(format, date).map_err(|error| no_format(error.to_string()));
+    // Whether it is a form doesn't depend on the date.
+    write(DateTime::constant(2000, 1, 1, 0, 0, 0, 0))?;
+    let date = match value.as_i64() {
+        Some(seconds) => u64::try_from(seconds).ok().and_then(date::of_seconds),
+        None => value.as_str().and_then(date::normalize),
+    };
+    let date = date.and_then(|date| date.trim_end_matches('Z').parse().ok());
+    write(date.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("{value} is no date")))?)
 }
 
 /// Writes what one `{{ … }}` made.

@@ -83,6 +83,15 @@ impl Template {
         }
     }
 
+    /// The names that it uses: `session`, `headers`.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        match &self.0.kind {
+            Kind::Plain(plain) => plain.names().collect(),
+            Kind::Engine(engine) => engine.names().collect(),
+        }
+    }
+
     /// The names in it that can be null and have no `default`: where an address would be `render_failed` then.
     #[must_use]
     pub fn nullable(&self) -> Vec<String> {

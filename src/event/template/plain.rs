@@ -67,6 +67,10 @@ impl Plain {
         names
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.fields().map(Field::name)
+    }
+
     fn fields(&self) -> impl Iterator<Item = Field> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Field(field) => Some(*field),

@@ -456,3 +456,33 @@ fn most_templates_take_the_short_way() {
         assert!(!is_plain(source), "{source}");
     }
 }
+
+#[test]
+fn dates_take_the_form_that_is_asked_for() {
+    let shown = |source: &str| format!("{source}: {}", render(source));
+    expect![[r#"
+        {{ time | date }}: 2023-04-14
+        {{ time | date("%Y/%m/%d %H:%M:%S") }}: 2023/04/14 08:46:17
+        {{ properties.timestamp | date("%F") }}: 2023-04-14
+        {{ "2025-05-01T01:00:00.5+02:00" | date("%FT%T") }}: 2025-04-30T23:00:00
+        {{ session | date | default("never") }}: never
+        {{ tenant | date }}: error: invalid operation: cnes-a is no date
+        {{ -1 | date }}: error: invalid operation: -1 is no date"#]]
+    .assert_eq(
+        &[
+            "{{ time | date }}",
+            r#"{{ time | date("%Y/%m/%d %H:%M:%S") }}"#,
+            r#"{{ properties.timestamp | date("%F") }}"#,
+            r#"{{ "2025-05-01T01:00:00.5+02:00" | date("%FT%T") }}"#,
+            r#"{{ session | date | default("never") }}"#,
+            "{{ tenant | date }}",
+            "{{ -1 | date }}",
+        ]
+        .map(shown)
+        .join("\n"),
+    );
+    let wrong = |source: &str| Template::compile(source).expect_err("no form of a date").to_string();
+    assert!(wrong(r#"{{ time | date("%Q") }}"#).contains("`%Q` is no form of a date"));
+    assert!(wrong(&format!("{{{{ time | date('{}') }}}}", "x".repeat(101))).contains("longer than 100 bytes"));
+    assert_eq!(compile("{{ time | date }}").nullable(), ["time"], "null stays null");
+}

@@ -6,3 +6,4 @@ mod documents;
 mod explain;
 mod graph;
 mod layers;
+mod ready_rules;

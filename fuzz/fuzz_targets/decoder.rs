@@ -1,0 +1,44 @@
+//! Whatever a broker delivers becomes an event or a reason why not; and what is one stays one.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use regards_relay::event::{
+    Carrier, Event, Expects, FAMILIES, Format, Message, Properties, Reading, Scope, SourceName, Validation, sample,
+};
+
+fuzz_target!(|data: &[u8]| {
+    let source = SourceName::new("fuzz");
+    let mut messages = vec![Message {
+        source: source.clone(),
+        body: data.to_vec().into(),
+        properties: Properties::default(),
+        redelivered: false,
+    }];
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(message) = sample::parse(text, &source)
+    {
+        let again = sample::parse(&sample::print(&message), &source).expect("what was printed is a sample");
+        assert_eq!((&again.body, &again.properties), (&message.body, &message.properties));
+        messages.push(message);
+    }
+    for message in &messages {
+        for expects in FAMILIES.iter().map(Expects::One).chain([Expects::Auto]) {
+            for validation in [Validation::Lenient, Validation::Strict] {
+                let reading = Reading { expects, validation, tenant: Some("t".into()), max_body: 1 << 20 };
+                read(message, &reading);
+            }
+        }
+    }
+});
+
+fn read(message: &Message, reading: &Reading) {
+    let Ok(event) = Event::read(message, reading) else { return };
+    let again = Event::read_again(message, event.kind, &event.tenant).expect("it was an event");
+    assert_eq!(again.id, event.id);
+    for format in [Format::Normalized, Format::Original, Format::CloudEvents { name: "urn:fuzz".to_owned() }] {
+        for carrier in [Carrier::Kafka, Carrier::Http, Carrier::Amqp, Carrier::Line] {
+            let encoded = format.encode(Scope::of(&event, message), carrier);
+            assert!(carrier != Carrier::Line || !encoded.is_ok_and(|encoded| encoded.body.contains(&b'\n')));
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Whatever a template says, it is refused or rendered, within its bounds.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use regards_relay::event::{
+    Event, Expects, FAMILIES, Message, Reading, Scope, SourceName, Template, Validation, sample,
+};
+
+const SAMPLE: &str = r#"{"properties": {"priority": 1, "headers": {"regards.tenant": "esa", "list": [1, null, {"a": "b"}]}},
+    "body": {"correlationId": "c", "responseStatus": "ERROR", "message": "no quota left", "size": 4, "list": ["x", {}]}}"#;
+
+fuzz_target!(|text: &str| {
+    let message: Message = sample::parse(SAMPLE, &SourceName::new("fuzz")).expect("a sample");
+    let family = &FAMILIES[0];
+    let reading =
+        Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant: None, max_body: 1 << 20 };
+    let event = Event::read(&message, &reading).expect("an event");
+    let scope = Scope::of(&event, &message);
+    let Ok(template) = Template::compile(text) else { return };
+    template.nullable();
+    let rendered = template.render(scope);
+    // What one event gives it always gives.
+    assert_eq!(rendered, template.render(scope));
+    if let Some(fixed) = template.fixed() {
+        assert_eq!(rendered.as_deref(), Ok(fixed));
+    }
+    let _ = template.render_key(scope);
+    let _ = template.render_address(scope);
+    if let Ok(url) = template.render_url(scope) {
+        assert!(!url.is_empty() || text.is_empty() || template.fixed().is_none() || template.fixed() == Some(""));
+    }
+});
