@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ACCEPT_PAUSE;
 use crate::config::Config;
+use crate::event::sample;
 use crate::relay::{self, Handle, Redrive, Redriven};
 use crate::spool::{Filter, Spool, Subject, Unwanted};
 
@@ -26,6 +28,8 @@ const MAX_REQUESTS: usize = 8;
 const MAX_REQUEST: u64 = 64 * 1024;
 /// An answer is at most so long, in bytes.
 const MAX_ANSWER: u64 = 64 * 1024;
+/// A line that follows an answer is at most so long, in bytes: a sample of the longest message.
+const MAX_LINE: u64 = 4 * 1024 * 1024 * 1024;
 /// A request has to be there within this, and its answer taken.
 const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -71,6 +75,15 @@ pub enum Request {
         /// Which.
         of: Subject,
     },
+    /// To show so many of the messages that come in from a source: after `Done`, each as a sample, a line each.
+    Capture {
+        /// Of the relay that has this spool.
+        spool: PathBuf,
+        /// The source's name.
+        source: String,
+        /// How many.
+        count: u64,
+    },
     /// To let it go on.
     Resume {
         /// Of the relay that has this spool.
@@ -102,6 +115,7 @@ impl Request {
             | Self::PurgeOrphans { spool, .. }
             | Self::RedriveOrphans { spool, .. }
             | Self::Pause { spool, .. }
+            | Self::Capture { spool, .. }
             | Self::Resume { spool, .. } => spool,
         }
     }
@@ -166,12 +180,38 @@ async fn answer(stream: UnixStream, spool: &Spool, relay: &Handle) -> std::io::R
     let mut line = String::new();
     let mut read = tokio::io::BufReader::new(read.take(MAX_REQUEST));
     tokio::time::timeout(LINE_TIMEOUT, read.read_line(&mut line)).await??;
+    let mut seen = None;
     let answer = match serde_json::from_str(&line) {
+        Ok(Request::Capture { spool: asked, source, count }) if asked == spool.path() => match relay.look_on(&source) {
+            Ok(messages) => {
+                seen = Some((messages, count));
+                Answer::Done
+            }
+            Err(why) => Answer::Failed(why),
+        },
         Ok(request) => answer_to(request, spool, relay).await.unwrap_or_else(Answer::Failed),
         Err(cause) => Answer::Failed(format!("this relay does not understand it, is it of another version? {cause}")),
     };
-    let answer = format!("{}\n", serde_json::to_string(&answer)?);
-    tokio::time::timeout(LINE_TIMEOUT, write.write_all(answer.as_bytes())).await?
+    say(&mut write, serde_json::to_string(&answer)?).await?;
+    let Some((mut messages, count)) = seen else { return Ok(()) };
+    let show = async {
+        for _ in 0..count {
+            let Some(message) = messages.recv().await else { break };
+            say(&mut write, sample::print(&message)).await?;
+        }
+        Ok(())
+    };
+    // Who asked may have seen enough, and says nothing more.
+    let mut nothing = String::new();
+    tokio::select! {
+        shown = show => shown,
+        gone = read.read_line(&mut nothing) => gone.map(drop),
+    }
+}
+
+async fn say(to: &mut OwnedWriteHalf, mut line: String) -> std::io::Result<()> {
+    line.push('\n');
+    tokio::time::timeout(LINE_TIMEOUT, to.write_all(line.as_bytes())).await?
 }
 
 async fn answer_to(request: Request, spool: &Spool, relay: &Handle) -> Result<Answer, String> {
@@ -189,6 +229,8 @@ async fn answer_to(request: Request, spool: &Spool, relay: &Handle) -> Result<An
         }
         Request::Pause { of, .. } => relay.pause(of).await.map(|()| Answer::Done),
         Request::Resume { of, .. } => relay.resume(of).await.map(|()| Answer::Done),
+        // What is captured comes after the answer: it is answered before.
+        Request::Capture { .. } => Err("the spool is another relay's".to_owned()),
     }
 }
 
@@ -198,6 +240,30 @@ fn rules(relay: &Handle) -> Result<Arc<Config>, String> {
 
 /// Asks the relay whose socket is at `path`, for as long as it takes; `None`: there is none.
 pub fn ask(path: &Path, request: &Request) -> std::io::Result<Option<Answer>> {
+    Ok(begin(path, request)?.map(|(answer, _)| answer))
+}
+
+/// The same, and each line that follows the answer, until the relay has said all, or `each` has seen enough.
+pub fn ask_for_lines(
+    path: &Path,
+    request: &Request,
+    mut each: impl FnMut(&str) -> std::io::Result<()>,
+) -> std::io::Result<Option<Answer>> {
+    let Some((answer, mut from)) = begin(path, request)? else { return Ok(None) };
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if from.by_ref().take(MAX_LINE).read_line(&mut line)? == 0 {
+            return Ok(Some(answer));
+        }
+        each(&line)?;
+    }
+}
+
+fn begin(
+    path: &Path,
+    request: &Request,
+) -> std::io::Result<Option<(Answer, BufReader<std::os::unix::net::UnixStream>)>> {
     // The last one says that the path is too long for a socket: no relay can have one there.
     use std::io::ErrorKind::{ConnectionRefused, InvalidInput, NotFound};
     let mut stream = match std::os::unix::net::UnixStream::connect(path) {
@@ -205,10 +271,11 @@ pub fn ask(path: &Path, request: &Request) -> std::io::Result<Option<Answer>> {
         connected => connected?,
     };
     stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
+    let mut from = BufReader::new(stream);
     let mut answer = String::new();
-    BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut answer)?;
+    from.by_ref().take(MAX_ANSWER).read_line(&mut answer)?;
     if answer.is_empty() {
         return Err(std::io::Error::other("the relay ended before it answered"));
     }
-    Ok(Some(serde_json::from_str(&answer)?))
+    Ok(Some((serde_json::from_str(&answer)?, from)))
 }

@@ -36,6 +36,21 @@ pub(super) fn ask(place: &Place, request: impl FnOnce(PathBuf) -> Request) -> an
     }
 }
 
+/// The same, and each line that follows the answer.
+pub(super) fn ask_for_lines(
+    place: &Place,
+    request: impl FnOnce(PathBuf) -> Request,
+    each: impl FnMut(&str) -> std::io::Result<()>,
+) -> anyhow::Result<Asked> {
+    let Ok(spool) = place.spool.canonicalize() else { return Ok(Asked::Nobody) };
+    let socket = control::socket(&place.data_dir);
+    match control::ask_for_lines(&socket, &request(spool), each)? {
+        Some(Answer::Failed(why)) => Err(anyhow!(why)),
+        Some(answer) => Ok(Asked::Answered(answer)),
+        None => Ok(Asked::Nobody),
+    }
+}
+
 /// A relay of another version may answer anything.
 pub(super) fn unexpected(answer: &Answer) -> anyhow::Error {
     anyhow!("the relay answered something else: {answer:?}")

@@ -4,6 +4,7 @@
 //! output; what only a person reads goes to standard error.
 
 mod ask;
+mod capture;
 mod check;
 mod compare;
 mod completions;
@@ -98,6 +99,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Run the cases beside the rules: what is expected of some messages
     Test(test::Arguments),
+    /// Write samples of the messages that come in
+    Capture(capture::Arguments),
     /// Show what recorded messages become by these rules and by others
     Compare(compare::Arguments),
     /// Print the JSON Schema of the rules or of the normalized event
@@ -144,6 +147,7 @@ pub fn main() -> ExitCode {
         Command::Compare(arguments) => read_enough(compare::run(&global, &arguments)),
         Command::Graph => read_enough(graph::run(&global)),
         Command::Completions(arguments) => read_enough(completions::run(&arguments)),
+        Command::Capture(arguments) => read_enough(capture::run(&global, &arguments)),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Demo => demo::run(),
         Command::Pause(arguments) => pause::run(&global, &arguments, true),

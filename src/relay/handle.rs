@@ -5,8 +5,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot};
 
+use super::taps::Taps;
 use crate::config::Config;
 use crate::delivery::Stats;
+use crate::event::Message;
 use crate::spool::Subject;
 
 /// A relay, for who asks something of it. What can't be done is a sentence.
@@ -15,6 +17,7 @@ pub struct Handle {
     stats: Arc<Stats>,
     asks: mpsc::UnboundedSender<Ask>,
     config: Arc<ArcSwapOption<Config>>,
+    taps: Arc<Taps>,
 }
 
 /// One question, and where its answer goes.
@@ -28,7 +31,7 @@ pub(super) enum Ask {
 impl Handle {
     pub(super) fn new(stats: Arc<Stats>) -> (Self, mpsc::UnboundedReceiver<Ask>) {
         let (asks, asked) = mpsc::unbounded_channel();
-        (Self { stats, asks, config: Arc::default() }, asked)
+        (Self { stats, asks, config: Arc::default(), taps: Arc::default() }, asked)
     }
 
     /// What it counts.
@@ -45,6 +48,18 @@ impl Handle {
 
     pub(super) fn set_config(&self, config: &Arc<Config>) {
         self.config.store(Some(Arc::clone(config)));
+    }
+
+    /// Messages of that source as they come in; what is too fast for who looks on is left out.
+    pub fn look_on(&self, source: &str) -> Result<mpsc::Receiver<Message>, String> {
+        let config = self.config().ok_or_else(|| "the relay is starting: ask again in a moment".to_owned())?;
+        let source = config.sources.iter().find(|known| known.name.as_str() == source);
+        let source = source.ok_or_else(|| "the running relay has no such source".to_owned())?;
+        Ok(self.taps.open(source.name.clone()))
+    }
+
+    pub(super) fn taps(&self) -> &Arc<Taps> {
+        &self.taps
     }
 
     /// Sends nothing more to a sink, or takes nothing more from a source, until it is resumed.

@@ -9,6 +9,7 @@ mod orphans;
 mod redrive;
 mod router;
 mod running;
+mod taps;
 
 pub use handle::Handle;
 pub use orphans::{purge_orphans, redrive_orphans};
@@ -88,7 +89,7 @@ impl Relay {
             opened = opening => Arc::new(opened?),
         };
         stats.set_spool(Arc::clone(&spool));
-        let mut running = Running::start(config, Arc::clone(&spool), Arc::clone(stats), stop).await?;
+        let mut running = Running::start(config, Arc::clone(&spool), &handle, stop).await?;
         handle.set_config(running.config());
         while running.goes_on() {
             tokio::select! {

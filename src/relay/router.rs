@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 
+use super::taps::Taps;
 use crate::delivery::{Counted, Delivery, Inlet, Kept, Received, Stats, Throttle};
 use crate::event::{Event, Message, Reading, Reason, SourceName};
 use crate::rules::Rules;
@@ -18,6 +19,7 @@ pub(super) struct Router {
     routing: ArcSwapOption<Routing>,
     spool: Arc<Spool>,
     stats: Arc<Stats>,
+    taps: Arc<Taps>,
     dead: Throttle,
 }
 
@@ -31,8 +33,8 @@ pub(super) struct Routing {
 }
 
 impl Router {
-    pub(super) fn new(spool: Arc<Spool>, stats: Arc<Stats>) -> Self {
-        Self { routing: ArcSwapOption::empty(), spool, stats, dead: Throttle::default() }
+    pub(super) fn new(spool: Arc<Spool>, stats: Arc<Stats>, taps: Arc<Taps>) -> Self {
+        Self { routing: ArcSwapOption::empty(), spool, stats, taps, dead: Throttle::default() }
     }
 
     /// From the next message on.
@@ -58,6 +60,7 @@ impl Intake for Router {
         };
         let since = Instant::now();
         stats.count_received();
+        self.taps.show(&message);
         let event = match Event::read(&message, reading) {
             Ok(event) => event,
             Err(invalid) => {

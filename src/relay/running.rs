@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::RelayError;
-use super::handle::Ask;
+use super::handle::{Ask, Handle};
 use super::router::{Router, Routing};
 use crate::config::{Config, SinkConfig, SourceConfig, SourceKind};
 use crate::delivery::{Counted, Dispatcher, Inlet, Order, Settings, SinkStats, State, Stats};
@@ -57,10 +57,11 @@ impl Running {
     pub(super) async fn start(
         config: Config,
         spool: Arc<Spool>,
-        stats: Arc<Stats>,
+        handle: &Handle,
         stop: CancellationToken,
     ) -> Result<Self, RelayError> {
-        let router = Arc::new(Router::new(Arc::clone(&spool), Arc::clone(&stats)));
+        let stats = Arc::clone(handle.stats());
+        let router = Arc::new(Router::new(Arc::clone(&spool), Arc::clone(&stats), Arc::clone(handle.taps())));
         let config = Arc::new(config);
         let mut running = Self {
             config: Arc::clone(&config),

@@ -10,7 +10,7 @@ mod recording;
 mod stats;
 mod watermark;
 
-pub use amqp::AmqpSource;
+pub use amqp::{AmqpSource, peek};
 pub use ledger::{Identity, Ledger, Received};
 pub use receipt::{EntryId, Pressure, Receipt, Settled};
 pub use recording::RecordingSource;

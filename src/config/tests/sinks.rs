@@ -798,3 +798,56 @@ fn an_order_that_readers_of_kafka_never_see() {
     right(&sink(&format!("{}\norder_by: none", kafka("", "regards.{{ status }}"))));
     right(&sink(&format!("{}\norder_by: tenant", kafka(", key: \"{{ tenant }}\"", "regards"))));
 }
+
+#[test]
+fn auth_that_says_nothing_or_too_much() {
+    let auth = |auth: &str| sink(&format!("webhook: {{ url: \"https://example.org\", auth: {auth} }}"));
+    wrong(
+        &auth("{}"),
+        expect![[r#"
+        error[auth]: `auth` says nothing
+         --> routes.yaml:5:50
+          |
+        5 |     webhook: { url: "https://example.org", auth: {} }
+          |                                                  ^^
+          |
+          = help: write `bearer: TOKEN`, or `basic: { username: …, password: … }`
+
+    "#]],
+    );
+    wrong(
+        &auth("{ bearer: \"${T:-x}\", basic: { username: u, password: \"${P:-x}\" } }"),
+        expect![[r#"
+        error[auth]: `auth` is given twice
+         --> routes.yaml:5:50
+          |
+        5 |     webhook: { url: "https://example.org", auth: { bearer: "${T:-***}", basic: { username: ***, password: "${P:-***}" } } }
+          |                                                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+          |
+          = help: write `bearer: TOKEN`, or `basic: { username: …, password: … }`
+
+    "#]],
+    );
+}
+
+#[test]
+fn a_file_without_sinks() {
+    wrong(
+        "version: 1
+sources: { regards: { amqp: { url: amqp://localhost, queue: q } } }
+sinks: {}
+routes: [{ name: all, to: [] }]
+unrouted: drop
+",
+        expect![[r#"
+            error[no-sink]: there is no sink
+             --> routes.yaml:3:8
+              |
+            3 | sinks: {}
+              |        ^^
+              |
+              = help: add one: a name, and below it `kafka:`, `webhook:`, `amqp:`, `file:` or `stdout: {}`
+
+        "#]],
+    );
+}

@@ -474,3 +474,27 @@ tenants: [CNES-a, esa]"#;
     let expected = [("regards.CNES-a", "regards.cnes-a", "CNES-a"), ("regards.esa", "regards.esa", "esa")];
     assert_eq!(sources.collect::<Vec<_>>(), expected);
 }
+
+#[test]
+fn names_of_sources_of_tenants_are_names_of_sources() {
+    wrong(
+        "version: 1
+sources:
+  regards: { amqp: { url: amqp://localhost, queue: q, vhost: \"regards.{tenant}\" }, tenants: [esa] }
+  regards.esa: { amqp: { url: amqp://localhost, queue: q } }
+sinks: { screen: { stdout: {} } }
+routes: [{ name: all, to: screen }]
+unrouted: drop
+",
+        expect![[r#"
+            error[duplicate-source]: there are two sources `regards.esa`: those of several tenants have their names
+             --> routes.yaml:2:1
+              |
+            2 | sources:
+              | ^^^^^^^
+              |
+              = help: rename one of the two
+
+        "#]],
+    );
+}

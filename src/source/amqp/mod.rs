@@ -4,8 +4,11 @@
 //! rejected. The source supervises its connection itself and tries for ever; a lost connection cancels nothing that was
 //! taken through it.
 
+mod peek;
 mod prefetch;
 mod session;
+
+pub use peek::peek;
 
 use std::sync::Arc;
 use std::time::Duration;

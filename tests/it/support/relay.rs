@@ -78,6 +78,11 @@ impl Home {
         self.command().args(arguments).stdin(Stdio::null()).output().expect("the relay's binary")
     }
 
+    /// A command of the relay, begun.
+    pub fn begin(&self, arguments: &[&str], output: Stdio) -> Child {
+        self.command().args(arguments).stdin(Stdio::null()).stdout(output).spawn().expect("the relay's binary")
+    }
+
     /// Runs a command of the relay that succeeds: what it printed.
     pub fn does(&self, arguments: &[&str]) -> String {
         let done = self.run(arguments);
