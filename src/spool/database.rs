@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::disk::Room;
 use super::network;
 use crate::mutant::Mutant;
 
@@ -23,6 +24,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The write-ahead log is cut back to this after a checkpoint, in bytes.
 const WAL_LIMIT: i64 = 16 * 1024 * 1024;
+
+const MAKE_ROOM: &str = " (make room on its disk)";
 
 /// A spool that can't be used: what happened to which file, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -75,12 +78,14 @@ pub enum SpoolError {
         found: String,
     },
     /// SQLite says no.
-    #[error("the spool {} can't be used: {cause}{}", .path.display(), advice(.cause))]
+    #[error("the spool {} can't be used: {cause}{advice}", .path.display())]
     Sqlite {
         /// The SQLite file.
         path: PathBuf,
         /// Why.
         cause: rusqlite::Error,
+        /// What to do about it, in parentheses, where that can be told.
+        advice: &'static str,
     },
     /// The file was moved, deleted or replaced while it was open: what is written to it would be lost.
     #[error("the spool {} was moved or deleted while the relay uses it", .0.display())]
@@ -96,12 +101,10 @@ impl SpoolError {
         let path = path.to_owned();
         |cause| match cause.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt { path, found: cause.to_string() },
-            _ => Self::Sqlite { path, cause },
+            _ => Self::Sqlite { advice: advice(&cause, &path), path, cause },
         }
     }
-}
 
-impl SpoolError {
     /// Another program holds a lock on the file.
     pub(super) fn is_busy(&self) -> bool {
         matches!(self, Self::Sqlite { cause, .. } if cause.sqlite_error_code() == Some(ErrorCode::DatabaseBusy))
@@ -112,9 +115,11 @@ fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("the process {pid}"))
 }
 
-fn advice(cause: &rusqlite::Error) -> &'static str {
+fn advice(cause: &rusqlite::Error, path: &Path) -> &'static str {
     match cause.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => " (make room on its disk)",
+        Some(ErrorCode::DiskFull) => MAKE_ROOM,
+        // SQLite tells a full disk by its name only where it writes the file or its log, not where it opens them.
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if Room::of(path) == Room::None => MAKE_ROOM,
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             " (the relay's user must be able to write to the file and to its directory)"
         }
@@ -185,7 +190,7 @@ impl Database {
         if busy != 0 {
             let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
             let cause = rusqlite::Error::SqliteFailure(code, Some("a reader holds up its log".to_owned()));
-            return Err(SpoolError::Sqlite { path: self.path.clone(), cause });
+            return Err(SpoolError::sqlite(&self.path)(cause));
         }
         Ok(())
     }

@@ -12,11 +12,12 @@ use super::change::{Before, Change, Held};
 use super::command::Command;
 use super::database::{Database, SpoolError};
 use super::delivery::{Millis, News, RowId};
+use super::disk::{Room, SMALL_BATCH};
 use super::letter::LetterRow;
 use super::lock::Lock;
 use super::purge::{self, Purge, Scope};
 use super::store::{DeliveryRow, Store};
-use super::{CLOSED, Shared, damage, disk};
+use super::{CLOSED, Shared, damage};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::rules::SinkName;
 
@@ -181,11 +182,13 @@ impl Writer {
 
     /// Does one transaction; says whether there may be more to do at once.
     fn work(&mut self) -> Result<bool, SpoolError> {
+        let room = Room::of(&self.path);
+        self.shared.budget().set_disk_is_full(room == Room::None);
         let database = match self.database.take() {
             Some(database) => database,
             None => self.reopen()?,
         };
-        let done = self.work_with(&database)?;
+        let done = self.work_with(&database, room)?;
         // Put back only when all went well.
         self.database = Some(database);
         self.retry = FIRST_RETRY;
@@ -209,9 +212,7 @@ impl Writer {
         Ok(database)
     }
 
-    fn work_with(&mut self, database: &Database) -> Result<bool, SpoolError> {
-        let room = disk::Room::of(&self.path);
-        self.shared.budget().set_disk_is_full(room == disk::Room::None);
+    fn work_with(&mut self, database: &Database, room: Room) -> Result<bool, SpoolError> {
         let mut more = Instant::now() >= self.next_purge && self.purge(database)?;
         self.assemble(room);
         if self.batch.is_empty() && !self.letters.is_empty() {
@@ -222,13 +223,13 @@ impl Writer {
         if !self.batch.is_empty() {
             self.commit(database)?;
             more = true;
-            if room != disk::Room::Plenty {
+            if room != Room::Plenty {
                 checkpoint_unless_busy(database)?;
             }
         }
         if self.queue.is_empty() {
             // What drained leaves room in the file; the disk gets it back some at a time, when nobody waits.
-            more |= database.give_back(room != disk::Room::Plenty)?;
+            more |= database.give_back(room != Room::Plenty)?;
         }
         self.shared.set_problem(self.no_room_for_letters());
         self.look_at_ages(database)?;
@@ -236,13 +237,13 @@ impl Writer {
     }
 
     /// The next transaction, unless one is still to be made again.
-    fn assemble(&mut self, disk: disk::Room) {
+    fn assemble(&mut self, disk: Room) {
         if !self.batch.is_empty() {
             return;
         }
         let mut room = self.max_letters.saturating_sub(self.shared.tallies().bytes());
         let mut bytes = 0;
-        let most = if disk == disk::Room::Plenty { MAX_BATCH_BYTES } else { disk::SMALL_BATCH };
+        let most = if disk == Room::Plenty { MAX_BATCH_BYTES } else { SMALL_BATCH };
         while self.batch.len() < MAX_BATCH
             && bytes <= most
             && let Some(letter) =

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::support::response::lives;
-use crate::support::{Answer, Home, Receiver, Regards};
+use crate::support::{Answer, Home, Receiver, Regards, fill_disk, until};
 
 const ROUTES: &str = r#"
 version: 1
@@ -47,5 +47,39 @@ async fn a_disk_of_eight_mebibytes_fills_up_and_nothing_is_lost() {
     let accepted = receiver.accepted();
     let different: BTreeSet<String> = accepted.iter().map(|posted| posted.json()["id"].to_string()).collect();
     assert_eq!((accepted.len(), different.len()), (published.len(), published.len()), "each once");
+    regards.assert_left_as_found().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_something_else_fills_is_called_full_for_as_long_as_it_is() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::Status(503));
+    let relay = home.start_under(&SMALL_DISK);
+    relay.wait_until_ready().await;
+    let published = lives("t", "filled", 100);
+    regards.publish_all(&published[..50]).await;
+    relay.wait_for_metric("spool_deliveries", &[], 1.0).await;
+
+    let filler = relay.its(&home.data("filler"));
+    fill_disk(&filler);
+    regards.publish_all(&published[50..]).await;
+    // What a try that failed gives back is taken too, so that the next one can't even open the spool.
+    let failures = until("several tries to store something", async || {
+        fill_disk(&filler);
+        let failures = home.warnings_with(&["trying again in"]);
+        if failures.len() > 3 { Ok(failures) } else { Err(failures.join("\n")) }
+    })
+    .await;
+    let unclear: Vec<_> = failures.iter().filter(|failure| !failure.contains("make room on its disk")).collect();
+    assert!(unclear.is_empty(), "{unclear:#?}");
+    relay.wait_until_unready(&["make room on"]).await;
+
+    std::fs::remove_file(filler).expect("removed");
+    receiver.answers(|_| Answer::Status(204));
+    receiver.wait_for_accepted(published.len()).await;
+    relay.wait_until_ready().await;
+    relay.stop().await;
     regards.assert_left_as_found().await;
 }

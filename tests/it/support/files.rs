@@ -1,5 +1,7 @@
-//! Reading what file sinks wrote.
+//! Reading what file sinks wrote, and leaving them no room.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 use serde_json::Value;
@@ -23,4 +25,13 @@ pub fn lines_of(path: impl AsRef<Path>) -> Vec<Value> {
 pub fn whole_lines_of(path: impl AsRef<Path>) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Takes all the room that is left on the disk that this file is on, or is to be.
+pub fn fill_disk(filler: &Path) {
+    let mut filler = File::options().create(true).append(true).open(filler).expect("a file");
+    for step in [1 << 20, 4 << 10, 1] {
+        let zeros = vec![0; step];
+        while filler.write_all(&zeros).is_ok() {}
+    }
 }

@@ -14,7 +14,7 @@ pub mod services;
 pub mod wait;
 pub mod webhook;
 
-pub use files::{lines_of, whole_lines_of};
+pub use files::{fill_disk, lines_of, whole_lines_of};
 pub use kafka::Kafka;
 pub use proxy::Proxy;
 pub use rabbit::{Rabbit, VHost};

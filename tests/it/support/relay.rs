@@ -1,7 +1,7 @@
 //! The relay as its user runs it: a process with a configuration file, a data directory, logs, and signals.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
@@ -307,6 +307,11 @@ impl Relay<'_> {
     pub fn signal(&self, signal: &str) {
         let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
         assert!(sent.expect("kill").success(), "kill -{signal}");
+    }
+
+    /// Where a path leads that the relay may see in a name space of its own.
+    pub fn its(&self, path: &Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.child.id(), path.display()))
     }
 
     /// Whether it still runs.

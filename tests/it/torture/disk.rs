@@ -1,10 +1,11 @@
 //! A small disk below the relay's data directory, so that it can be filled without harm to anything else: a tmpfs, which takes
 //! root to mount.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::support::fill_disk;
 
 /// Room for what the relay keeps besides the events, in bytes.
 const BASE: u64 = 24 << 20;
@@ -31,11 +32,7 @@ impl SmallDisk {
 
     /// Takes all the room there is.
     pub fn fill(&self) {
-        let mut filler = File::create(self.filler()).expect("a file");
-        for step in [1 << 20, 4 << 10, 1] {
-            let zeros = vec![0; step];
-            while filler.write_all(&zeros).is_ok() {}
-        }
+        fill_disk(&self.filler());
     }
 
     pub fn free(&self) {
