@@ -8,6 +8,7 @@
 //! - [`rules`]: an event becomes a [`Plan`](rules::Plan): which sinks get it, and which route says so.
 //! - [`config`]: `routes.yaml` becomes a [`Config`](config::Config), every mistake at its line.
 //! - [`amqp`]: what a source and a sink on a broker share: connecting, values, errors in plain words.
+//! - [`probe`]: what trying a source or a sink comes to, without taking or sending anything.
 //! - [`source`]: messages come in with a [`Receipt`](source::Receipt); the watermark acknowledges what is settled.
 //! - [`sink`]: one rendered event goes out in an [`Attempt`](sink::Attempt), which ends in one [`Verdict`](sink::Verdict).
 //! - [`rehearsal`]: what becomes of one message, without sending anything.
@@ -25,6 +26,7 @@ pub mod config;
 pub mod delivery;
 pub mod event;
 pub mod mutant;
+pub mod probe;
 pub mod rehearsal;
 pub mod relay;
 pub mod rules;

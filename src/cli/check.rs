@@ -1,11 +1,20 @@
-//! `check`: every problem of routes.yaml at its line.
+//! `check`: every problem of routes.yaml at its line; and, where asked, of what it connects to.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{self, StreamExt};
+
 use super::{Global, WRONG_INPUT, counted};
 use crate::config::{Config, Options, Strictness};
+use crate::probe::{Found, Probed};
+use crate::telemetry::printable;
+use crate::{sink, source};
+
+/// How many sources and sinks are tried at once.
+const TRIED_AT_ONCE: usize = 16;
 
 /// The command's own arguments.
 #[derive(Debug, clap::Args)]
@@ -13,19 +22,60 @@ pub struct Arguments {
     /// Fail on warnings, too
     #[arg(long)]
     strict: bool,
+    /// Try every source and sink, too: connect and log in, without taking or sending anything
+    #[arg(long)]
+    connect: bool,
 }
 
-/// Reads the file as far as that is possible without the machine it will run on, and says all that is wrong with it.
+/// Reads the file, as far as that is possible without the machine it will run on unless it is to be connected from here, and
+/// says all that is wrong with it.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let options = Options::of_process(Strictness::Offline, Some(global.data_dir()));
+    let &Arguments { strict, connect } = arguments;
+    let strictness = if connect { Strictness::Run } else { Strictness::Offline };
+    let options = Options::of_process(strictness, Some(global.data_dir()));
     let mut out = std::io::stderr().lock();
     let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let right = check(&global.config, &options, arguments.strict, colour, &mut out)?;
-    Ok(if right { ExitCode::SUCCESS } else { ExitCode::from(WRONG_INPUT) })
+    let Some(config) = check(&global.config, &options, strict, colour, &mut out)? else {
+        return Ok(ExitCode::from(WRONG_INPUT));
+    };
+    if !connect {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let tried = runtime.block_on(try_all(&config, strict, &mut out));
+    // What hangs in a resolver must not hold up the exit.
+    runtime.shutdown_background();
+    Ok(if tried? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether the file can be used; with `strict`, only one that nothing is said about.
-fn check(path: &Path, options: &Options, strict: bool, colour: bool, out: &mut impl Write) -> io::Result<bool> {
+/// Tries every source and sink, and says what each comes to. Whether all are there; with `strict`, beyond doubt.
+async fn try_all(config: &Config, strict: bool, out: &mut impl Write) -> io::Result<bool> {
+    let relay = &config.name;
+    let sources = config.sources.iter().map(|of| (format!("source {}", of.name), source::probe(of, relay).boxed()));
+    let sinks = config.sinks.iter().map(|of| (format!("sink {}", of.name), sink::probe(of, relay).boxed()));
+    let tried = sources.chain(sinks).map(|(name, probe): (_, BoxFuture<'_, Probed>)| async { (name, probe.await) });
+    let mut tried = stream::iter(tried.collect::<Vec<_>>()).buffered(TRIED_AT_ONCE);
+    let mut right = true;
+    while let Some((name, probed)) = tried.next().await {
+        let (level, is_right, what) = match probed {
+            Ok(Found::Fine(what)) => ("ok", true, what),
+            Ok(Found::Doubtful(what)) => ("warning", !strict, what),
+            Err(what) => ("error", false, what),
+        };
+        right &= is_right;
+        writeln!(out, "{level}: {name}: {}", printable(&what))?;
+    }
+    Ok(right)
+}
+
+/// The configuration of a file that can be used; with `strict`, only of one that nothing is said about.
+fn check(
+    path: &Path,
+    options: &Options,
+    strict: bool,
+    colour: bool,
+    out: &mut impl Write,
+) -> io::Result<Option<Config>> {
     let checked = Config::load(path, options);
     let (Ok((_, found)) | Err(found)) = &checked;
     out.write_all(found.render(colour).as_bytes())?;
@@ -39,7 +89,8 @@ fn check(path: &Path, options: &Options, strict: bool, colour: bool, out: &mut i
         }
         Err(_) => writeln!(out, "{shown}: {}, {warnings}", counted(found.errors(), "error"))?,
     }
-    Ok(checked.is_ok() && !(strict && found.warnings() > 0))
+    let fails = strict && found.warnings() > 0;
+    Ok(checked.ok().map(|(config, _)| config).filter(|_| !fails))
 }
 
 #[cfg(test)]
@@ -53,8 +104,8 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let options = Options::of_process(Strictness::Offline, None);
         let mut out = Vec::new();
-        let right = check(&path, &options, false, false, &mut out).unwrap();
-        let strict = check(&path, &options, true, false, &mut Vec::new()).unwrap();
+        let right = check(&path, &options, false, false, &mut out).unwrap().is_some();
+        let strict = check(&path, &options, true, false, &mut Vec::new()).unwrap().is_some();
         let said = String::from_utf8(out).unwrap();
         let last = said.lines().last().unwrap_or_default().rsplit_once("routes.yaml: ").unwrap().1.to_owned();
         (right, strict, last)

@@ -1,6 +1,6 @@
 //! Where events go: Kafka, webhooks, AMQP exchanges, files, standard output.
 //!
-//! A sink does two things. [`Sink::render`] is pure: it says what exactly would go out for an event. [`Sink::attempt`] sends
+//! A sink does two things. [`render`] is pure: it says what exactly would go out for an event. [`Sink::attempt`] sends
 //! that, once, and lets the [`Attempt`] end in exactly one [`Verdict`]: when the destination has it, and not before. Retries,
 //! order and back-off are not its business; it knows nothing of acknowledgements, lanes or the spool.
 //!
@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use crate::config::{SinkConfig, SinkKind};
 use crate::event::{Scope, Transform};
+use crate::probe::{Found, Probed};
 
 use amqp::AmqpSink;
 use file::FileSink;
@@ -125,6 +126,17 @@ pub fn render(config: &SinkConfig, scope: Scope<'_>, transform: Option<&Transfor
         SinkKind::Amqp(amqp) => amqp::render(config, amqp, scope),
         SinkKind::File(file) => file::render(config, file, scope),
         SinkKind::Stdout => stdout::render(config, scope),
+    }
+}
+
+/// Whether events could be delivered, with nothing sent. `relay` is the relay's own name, for connections.
+pub async fn probe(config: &SinkConfig, relay: &str) -> Probed {
+    match &config.kind {
+        SinkKind::Kafka(kafka) => kafka::probe(kafka, relay).await,
+        SinkKind::Webhook(webhook) => webhook::probe(webhook).await,
+        SinkKind::Amqp(amqp) => amqp::probe(config, amqp, relay).await,
+        SinkKind::File(file) => file::probe(file).await,
+        SinkKind::Stdout => Ok(Found::Fine("it is always there".to_owned())),
     }
 }
 

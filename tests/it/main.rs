@@ -10,6 +10,7 @@ mod agreement;
 mod capture;
 mod clean_stop;
 mod conformance;
+mod connect;
 mod dead_letter_copies;
 mod examples;
 mod families;

@@ -106,7 +106,7 @@ delivery: { shutdown_grace: 1s }
 }
 
 /// A receiver whose certificate a new authority signed, which is written to `authority`.
-async fn receiver_signed_by(authority: &Path) -> Receiver {
+pub async fn receiver_signed_by(authority: &Path) -> Receiver {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

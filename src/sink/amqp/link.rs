@@ -15,6 +15,9 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 /// The longest wait between two tries. Attempts wait for the next try, so it is short.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
+/// Advice where there is no exchange.
+pub(super) const CAN_DECLARE: &str = "; the sink can declare it itself: `declare: { type: topic }`";
+
 /// What the sink needs to know to open one.
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -107,7 +110,7 @@ async fn declare(
     answer(place, "exchange.declare", declaring).await.map_err(|problem| {
         let mut failure = Failure::from(problem);
         if failure.blame == Blame::Delivery && settings.declare.is_none() {
-            failure.cause.push_str("; the sink can declare it itself: `declare: { type: topic }`");
+            failure.cause.push_str(CAN_DECLARE);
         }
         failure
     })

@@ -4,6 +4,7 @@
 //! acknowledgements. An attempt ends when the broker has confirmed its message and it is known that it was not returned.
 
 mod link;
+mod probe;
 mod publish;
 mod render;
 mod send;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use self::link::Settings;
+pub(super) use self::probe::probe;
 pub(super) use self::render::render;
 use self::worker::{CHANNELS, Job, WINDOW, Worker};
 use super::{Attempt, OpenError, Outgoing};

@@ -5,6 +5,7 @@
 
 mod appender;
 mod path;
+mod probe;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use super::{Attempt, Destination, OpenError, Outgoing, Unrenderable, Verdict};
 use crate::config::{FileConfig, SinkConfig};
 use crate::event::{Carrier, Scope};
 use appender::Appender;
+pub(super) use probe::probe;
 
 /// Files that lines are appended to.
 pub(super) struct FileSink {

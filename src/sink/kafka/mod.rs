@@ -4,6 +4,7 @@
 //! has its number: a report that comes late, or never, can then neither end another attempt nor keep one from ending when the
 //! sink is closed.
 
+mod probe;
 mod producer;
 mod render;
 mod settings;
@@ -21,6 +22,7 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 use tokio::sync::oneshot;
 
+pub(super) use self::probe::probe;
 pub(super) use self::render::render;
 use super::pending::Pending;
 use super::{Attempt, Destination, OpenError, Outgoing, headers};

@@ -59,11 +59,16 @@ impl Trouble {
     pub(super) fn cause(&self, code: Code) -> String {
         let what = in_words(code);
         if judge(code) == Judgement::Retry(Blame::Sink)
-            && let Some(reason) = &self.lock().last
+            && let Some(reason) = self.last()
         {
             return format!("{what}: {reason}");
         }
         what
+    }
+
+    /// What librdkafka last said, while no record was delivered since.
+    pub(super) fn last(&self) -> Option<String> {
+        self.lock().last.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

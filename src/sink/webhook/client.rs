@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
-use reqwest::{Client, Proxy, Response, redirect};
+use reqwest::{Client, ClientBuilder, Proxy, Response, redirect};
 use rustls::ClientConfig;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+use tower::BoxError;
+use tower::layer::layer_fn;
+use tower::util::MapResult;
 use url::Url;
 
 use super::resolve::Filtered;
@@ -54,13 +57,12 @@ impl Requests {
         {
             return Ok(client.clone());
         }
-        let client =
-            self.build(proxy).map_err(|error| format!("its HTTP client can't be set up: {}", chain(&error)))?;
+        let client = self.builder(proxy).and_then(ClientBuilder::build).map_err(|error| unusable(&error))?;
         *current = Some((proxy.cloned(), client.clone()));
         Ok(client)
     }
 
-    fn build(&self, proxy: Option<&Url>) -> reqwest::Result<Client> {
+    fn builder(&self, proxy: Option<&Url>) -> reqwest::Result<ClientBuilder> {
         let mut builder = Client::builder()
             .tls_backend_preconfigured(self.tls.clone())
             .dns_resolver(Arc::new(self.resolver.clone()))
@@ -76,7 +78,19 @@ impl Requests {
         if let Some(proxy) = proxy {
             builder = builder.proxy(Proxy::all(proxy.clone())?);
         }
-        builder.build()
+        Ok(builder)
+    }
+
+    /// Connects as a request would, with TLS and through the proxy, and sends none.
+    pub(super) async fn connect(&self, proxy: Option<&Url>, url: Url) -> Result<(), String> {
+        let stopping = layer_fn(|connector| MapResult::new(connector, stop_when_connected::<_>));
+        let client = self.builder(proxy).and_then(|builder| builder.connector_layer(stopping).build());
+        let client = client.map_err(|error| unusable(&error))?;
+        match timeout(self.timeout, client.head(url).send()).await {
+            Ok(Err(error)) if !was_connected(&error) => Err(describe(&error.without_url())),
+            Ok(_) => Ok(()),
+            Err(_) => Err(format!("it could not be connected to within {:?}", self.timeout)),
+        }
     }
 
     /// POSTs once. The error says what happened.
@@ -97,6 +111,30 @@ impl Requests {
         let (status, headers) = (response.status(), response.headers().clone());
         Ok(Received { status, headers, excerpt: excerpt(response, deadline).await })
     }
+}
+
+/// What a connector that has done its work says, so that nothing is sent.
+#[derive(Debug, thiserror::Error)]
+#[error("connected")]
+struct Connected;
+
+fn stop_when_connected<T>(connected: Result<T, BoxError>) -> Result<T, BoxError> {
+    connected.and_then(|_| Err(Connected.into()))
+}
+
+fn was_connected(error: &reqwest::Error) -> bool {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if cause.is::<Connected>() {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
+fn unusable(error: &reqwest::Error) -> String {
+    format!("its HTTP client can't be set up: {}", chain(error))
 }
 
 /// The beginning of the body. A body that breaks off or hangs changes nothing about the answer.

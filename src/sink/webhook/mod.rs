@@ -35,6 +35,7 @@ use self::verdict::Answer;
 use super::{Attempt, Blame, Destination, OpenError, Outgoing, Verdict};
 use crate::config::{SinkConfig, WebhookConfig, WebhookUrl};
 use crate::event::HeaderValue as EventHeader;
+use crate::probe::{Found, Probed};
 
 /// An open webhook.
 pub(super) struct WebhookSink {
@@ -114,19 +115,7 @@ impl WebhookSink {
 impl Shared {
     /// Everything that can be found out without the destination. Blocks. The error says what to do.
     fn open(webhook: WebhookConfig) -> Result<Self, String> {
-        let Credentials { url, proxy, .. } = Credentials::read(&webhook)?;
-        let origin = match (&url, &webhook.url) {
-            (Some(url), _) => url.clone(),
-            (None, WebhookUrl::Templated { origin, .. }) => {
-                Url::parse(origin).map_err(|error| format!("its url is not a URL: {error}"))?
-            }
-            (None, WebhookUrl::Fixed { .. }) => return Err("its url is missing".to_owned()),
-        };
-        credentials::allowed(&origin).map_err(|problem| format!("its url: {problem}"))?;
-        let needs_tls = [Some(&origin), proxy.as_ref()].into_iter().flatten().any(|url| url.scheme() == "https");
-        let tls = if needs_tls { tls::config(&webhook.tls)? } else { tls::none()? };
-        let requests = Requests::new(tls, Filtered::system(), webhook.timeout, webhook.concurrency);
-        requests.client(proxy.as_ref())?;
+        let (requests, _) = requests(&webhook)?;
         Ok(Self { requests, pace: webhook.rate.map(Pace::new), config: webhook })
     }
 
@@ -169,6 +158,42 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether it can be connected to, with no request sent.
+pub(super) async fn probe(webhook: &WebhookConfig) -> Probed {
+    let webhook = webhook.clone();
+    let opened = tokio::task::spawn_blocking(move || requests(&webhook));
+    let (requests, way) = opened.await.map_err(|error| error.to_string())??;
+    requests.connect(way.proxy.as_ref(), way.origin.clone()).await?;
+    let proxy = if way.proxy.is_some() { " through its proxy" } else { "" };
+    let tls = if way.origin.scheme() == "https" { ", and its certificate is trusted" } else { "" };
+    Ok(Found::Fine(format!("it can be connected to{proxy}{tls}")))
+}
+
+/// Where requests lead.
+struct Way {
+    /// Their URL, or what all of their URLs begin with.
+    origin: Url,
+    proxy: Option<Url>,
+}
+
+/// What makes the requests, and where they lead. Blocks. The error says what to do.
+fn requests(webhook: &WebhookConfig) -> Result<(Requests, Way), String> {
+    let Credentials { url, proxy, .. } = Credentials::read(webhook)?;
+    let origin = match (url, &webhook.url) {
+        (Some(url), _) => url,
+        (None, WebhookUrl::Templated { origin, .. }) => {
+            Url::parse(origin).map_err(|error| format!("its url is not a URL: {error}"))?
+        }
+        (None, WebhookUrl::Fixed { .. }) => return Err("its url is missing".to_owned()),
+    };
+    credentials::allowed(&origin).map_err(|problem| format!("its url: {problem}"))?;
+    let needs_tls = [Some(&origin), proxy.as_ref()].into_iter().flatten().any(|url| url.scheme() == "https");
+    let tls = if needs_tls { tls::config(&webhook.tls)? } else { tls::none()? };
+    let requests = Requests::new(tls, Filtered::system(), webhook.timeout, webhook.concurrency);
+    requests.client(proxy.as_ref())?;
+    Ok((requests, Way { origin, proxy }))
 }
 
 /// The address and all headers of one attempt: what was rendered, and what depends on the time and the secrets of now.

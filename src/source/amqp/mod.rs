@@ -6,9 +6,11 @@
 
 mod peek;
 mod prefetch;
+mod probe;
 mod session;
 
 pub use peek::peek;
+pub(super) use probe::probe;
 
 use std::sync::Arc;
 use std::time::Duration;

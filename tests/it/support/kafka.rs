@@ -63,6 +63,17 @@ impl Kafka {
         }
     }
 
+    /// The names of all topics there are.
+    pub async fn topics(&self) -> Vec<String> {
+        let config = self.config();
+        let asked = tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create().expect("a consumer");
+            let metadata = consumer.fetch_metadata(None, ANSWER_WITHIN).expect("metadata");
+            metadata.topics().iter().map(|topic| topic.name().to_owned()).collect()
+        });
+        asked.await.expect("asked")
+    }
+
     /// Reads these topics, which have to exist, from their beginnings.
     pub async fn reader(&self, topics: &[&str]) -> Reader {
         let config = self.config();

@@ -1,0 +1,174 @@
+//! `check --connect`: every source and sink is tried, with nothing taken, sent or created.
+
+use std::process::Output;
+
+use lapin::ExchangeKind;
+use lapin::options::BasicGetOptions;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+
+use crate::secure_connections::receiver_signed_by;
+use crate::support::{Home, Kafka, Regards, Response, Services, unique};
+
+const SOURCE: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+"#;
+
+/// A configuration with these sinks, all of which a route leads to.
+fn routes(sinks: &[(&str, &str)]) -> String {
+    let names: Vec<&str> = sinks.iter().map(|(name, _)| *name).collect();
+    let sinks: Vec<String> = sinks.iter().map(|(name, sink)| format!("  {name}: {sink}\n")).collect();
+    format!("{SOURCE}sinks:\n{}routes: [{{ name: all, to: [{}] }}]\nunrouted: drop\n", sinks.concat(), names.join(", "))
+}
+
+/// What was said of each source and sink, after what was said of the file.
+fn said(output: &Output) -> Vec<String> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    said.lines().skip_while(|line| !line.contains("1 source, ")).skip(1).map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_there_is_found_and_nothing_is_taken_sent_or_created() {
+    let regards = Regards::new().await;
+    let vhost = &regards.vhost;
+    vhost.exchange("products", ExchangeKind::Topic).await;
+    let mut topic = Kafka::shared().topic("checked", 3).await;
+    let absent = unique("not-yet");
+    let directory = tempfile::tempdir().unwrap();
+    let hook = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let secure = receiver_signed_by(&directory.path().join("ca.pem")).await;
+    let home = Home::of(
+        &regards,
+        &routes(&[
+            ("pipeline", r#"{ kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }"#),
+            ("by_tenant", r#"{ kafka: { brokers: "${KAFKA}", topic: "regards.{{ tenant }}" } }"#),
+            ("absent", r#"{ kafka: { brokers: "${KAFKA}", topic: "${ABSENT}" } }"#),
+            ("hook", r#"{ webhook: { url: "${HOOK}" } }"#),
+            ("secure", r#"{ webhook: { url: "${SECURE}", tls: { ca: "${CA}" } } }"#),
+            ("partner", r#"{ amqp: { url: "${PARTNER}", exchange: products, routing_key: x } }"#),
+            ("own", r#"{ amqp: { url: "${PARTNER}", exchange: own, routing_key: x, declare: { type: topic } } }"#),
+            ("archive", "{ file: { path: archive.ndjson } }"),
+            ("screen", "{ stdout: {} }"),
+        ]),
+    )
+    .with_kafka()
+    .with("TOPIC", topic.topic())
+    .with("ABSENT", &absent)
+    .with("HOOK", &format!("http://127.0.0.1:{}/hook", hook.local_addr().unwrap().port()))
+    .with("SECURE", &secure.url())
+    .with("CA", &directory.path().join("ca.pem").display().to_string())
+    .with("PARTNER", &vhost.admin_url());
+    regards.publish_all(&[Response::new("t", "one", "GRANTED"), Response::new("t", "two", "SUCCESS")]).await;
+
+    let sent = tokio::spawn(async move {
+        let mut bytes = Vec::new();
+        hook.accept().await.unwrap().0.read_to_end(&mut bytes).await.unwrap();
+        bytes
+    });
+    let plain = home.run(&["check", "--connect"]);
+    let queue = &regards.queue;
+    let name = topic.topic();
+    let data = home.data("").parent().unwrap().display().to_string();
+    let expected = [
+        format!("ok: source regards: queue {queue} is there (messages: 2, consumers: 0)"),
+        format!("ok: sink pipeline: topic {name} is there (partitions: 3, brokers: 1)"),
+        "ok: sink by_tenant: the brokers answer (brokers: 1)".to_owned(),
+        format!(
+            "warning: sink absent: the brokers answer, but show no topic {absent}: does it exist, or do they create it, and may the user write to it?"
+        ),
+        "ok: sink hook: it can be connected to".to_owned(),
+        "ok: sink secure: it can be connected to, and its certificate is trusted".to_owned(),
+        "ok: sink partner: exchange products is there".to_owned(),
+        "ok: sink own: exchange own is not there yet, the relay declares it".to_owned(),
+        format!("ok: sink archive: {data} can be written to"),
+        "ok: sink screen: it is always there".to_owned(),
+    ];
+    assert_eq!(said(&plain), expected);
+    assert_eq!(plain.status.code(), Some(0));
+
+    assert_eq!(sent.await.unwrap(), b"", "no request");
+    assert_eq!(secure.posted().len(), 0);
+    assert_eq!(topic.all().await.len(), 0);
+    assert_eq!(vhost.depth(queue).await, (2, 0), "all messages still wait");
+    let first = vhost.channel().await.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.unwrap();
+    assert!(!first.unwrap().delivery.redelivered, "none was ever taken");
+    vhost.exchange("own", ExchangeKind::Fanout).await;
+    assert!(Kafka::shared().topics().await.iter().all(|topic| *topic != absent), "not created by asking for it");
+    assert!(!home.data("").exists(), "not even the data directory");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_there_is_an_error_that_says_what_to_do() {
+    let regards = Regards::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let secure = receiver_signed_by(&directory.path().join("another.pem")).await;
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let services = Services::shared();
+    let home = Home::of(
+        &regards,
+        &routes(&[
+            ("pipeline", r#"{ kafka: { brokers: "127.0.0.1:${NOBODY}", topic: t } }"#),
+            (
+                "login",
+                r#"{ kafka: { brokers: "${SASL}", topic: t, tls: { ca: "${CA}" }, sasl: { mechanism: PLAIN, username: u, password: "${WRONG}" } } }"#,
+            ),
+            ("hook", r#"{ webhook: { url: "http://127.0.0.1:${NOBODY}/hook" } }"#),
+            ("secure", r#"{ webhook: { url: "${SECURE}" } }"#),
+            ("partner", r#"{ amqp: { url: "${PARTNER}", exchange: products, routing_key: x } }"#),
+            ("archive", "{ file: { path: file/archive.ndjson } }"),
+        ]),
+    )
+    .with("REGARDS", &regards.vhost.url_for(&regards.user, "wr0ng-for-regards"))
+    .keeping_secret("wr0ng-for-regards")
+    .with("NOBODY", &nobody.to_string())
+    .with("SASL", &format!("127.0.0.1:{}", services.kafka_sasl_ssl_port()))
+    .with("CA", services.ca())
+    .with("WRONG", "wr0ng-for-kafka")
+    .keeping_secret("wr0ng-for-kafka")
+    .with("SECURE", &secure.url())
+    .with("PARTNER", &regards.vhost.admin_url());
+    std::fs::create_dir(home.data("")).unwrap();
+    std::fs::write(home.data("file"), "not a directory").unwrap();
+    let checked = home.run(&["check", "--connect"]);
+    let said = said(&checked);
+    let expected: [(&str, &[&str]); 7] = [
+        ("error: source regards: ", &[&regards.user, "check username and password"]),
+        ("error: sink pipeline: ", &["Connection refused"]),
+        ("error: sink login: ", &["Authentication failed"]),
+        ("error: sink hook: ", &["Connection refused"]),
+        ("error: sink secure: ", &["tls.ca"]),
+        ("error: sink partner: ", &["products", "declare"]),
+        ("error: sink archive: ", &["file is not a directory"]),
+    ];
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+    for (line, (start, words)) in said.iter().zip(expected) {
+        assert!(line.starts_with(start) && words.iter().all(|word| line.contains(word)), "{start}{words:?}: {line}");
+        assert!(!line.contains("wr0ng"), "{line}");
+    }
+    assert_eq!(checked.status.code(), Some(1));
+    assert_eq!(secure.posted().len(), 0);
+}
+
+#[tokio::test]
+async fn a_doubt_fails_where_warnings_do() {
+    let regards = Regards::new().await;
+    let home =
+        Home::of(&regards, &routes(&[("pipeline", r#"{ kafka: { brokers: "${KAFKA}", topic: "${ABSENT}" } }"#)]))
+            .with_kafka()
+            .with("ABSENT", &unique("not-yet"));
+    assert_eq!(home.run(&["check", "--connect"]).status.code(), Some(0));
+    assert_eq!(home.run(&["check", "--connect", "--strict"]).status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_file_that_is_wrong_is_not_tried() {
+    let regards = Regards::new().await;
+    let home = Home::of(&regards, &routes(&[("screen", "{ stdouts: {} }")]));
+    let checked = home.run(&["check", "--connect"]);
+    assert_eq!(checked.status.code(), Some(2));
+    assert_eq!(said(&checked), [""; 0]);
+}
