@@ -58,6 +58,20 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
     })
 }
 
+/// What of an event is whatever somebody wrote, or a time.
+const FREE_TEXT: [&str; 10] = [
+    "correlationId",
+    "productId",
+    "session",
+    "message",
+    "expires",
+    "time",
+    "warnings",
+    "extra",
+    "headers",
+    "properties",
+];
+
 /// Readers see one partition in order: what is to be in order has to come into the same one.
 pub(super) fn keeps_order(raw: &raw::Sink, kafka: &KafkaConfig, order_by: OrderBy, reader: &mut Reader<'_>) {
     let Some(at) = &raw.kafka else { return };
@@ -132,18 +146,29 @@ fn is_broker(text: &str) -> bool {
 
 fn topic(at: &At<Text>, reader: &mut Reader<'_>) -> Option<Template> {
     let template = address_template(reader, at)?;
-    if let Some(name) = template.fixed() {
-        let legal = (1..=MAX_TOPIC).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-            && !matches!(name, "." | "..");
-        if !legal {
-            let message = format!("{} can't be the name of a topic", reader.quote(at.span));
-            reader.report(
-                Diagnostic::error("kafka-topic", at.span, message)
-                    .help(format!("Kafka takes letters, digits, `.`, `_` and `-`, at most {MAX_TOPIC} of them")),
-            );
-            return None;
-        }
+    let is_legal = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    let name = template.fixed();
+    let has_a_name = name.is_none_or(|name| (1..=MAX_TOPIC).contains(&name.len()) && !matches!(name, "." | ".."));
+    if !has_a_name || !template.texts().all(is_legal) {
+        let what = if name.is_some() { "be" } else { "become" };
+        let message = format!("{} can't {what} the name of a topic", reader.quote(at.span));
+        reader.report(
+            Diagnostic::error("kafka-topic", at.span, message)
+                .help(format!("Kafka takes letters, digits, `.`, `_` and `-`, at most {MAX_TOPIC} of them")),
+        );
+        return None;
+    }
+    // Whoever changes a field knows what is in it.
+    let mut filters = template.source().split('|').skip(1).map(str::trim_start);
+    let changes = filters.any(|filter| !filter.starts_with("default"));
+    let names = if changes { Vec::new() } else { template.names() };
+    for name in names.into_iter().filter(|name| FREE_TEXT.contains(&name.split('.').next().unwrap_or_default())) {
+        let message = format!("`{name}` can have characters in it that no topic's name has");
+        reader.report(
+            Diagnostic::warning("free-text-topic", reader.word_in_template(at.span, name), message).help(
+                "such an event becomes a dead letter, `render_failed`; replace what doesn't belong, as in `{{ session | replace(':', '-') }}`",
+            ),
+        );
     }
     Some(template)
 }

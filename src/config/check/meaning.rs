@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::broker::{self, Place};
+use super::nowhere;
 use super::overlap::{self, Overlap};
 use super::rules::fields_of;
 use super::source;
@@ -37,22 +38,22 @@ pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<
         hidden_routes(&routes.value.0, rules, reader, &mut steps);
         steps.left = MAX_STEPS;
         sinks_of_several(&routes.value.0, rules, &overlap, reader, &mut steps);
+        steps.left = MAX_STEPS;
+        nowhere::check(raw, rules, &overlap, reader, &mut steps);
     }
 }
 
 /// The families of the sources.
 fn families(raw: &raw::Root) -> Vec<&'static Family> {
     let sources = raw.sources.iter().flat_map(|sources| &sources.value.0);
-    let expected: Vec<_> = sources
-        .map(|(_, source)| {
-            source.value.expects.as_ref().map_or(FAMILIES.first().map(|family| family.name), |expects| {
-                Some(expects.value.text.as_str()).filter(|name| Family::named(name).is_some())
-            })
-        })
-        .collect();
-    // One that names none of them may send all.
-    let any = expected.is_empty() || expected.contains(&None);
-    FAMILIES.iter().filter(|family| any || expected.contains(&Some(family.name))).collect()
+    let expected: Vec<_> = sources.flat_map(|(_, source)| families_of(&source.value)).collect();
+    FAMILIES.iter().filter(|family| expected.is_empty() || expected.contains(family)).collect()
+}
+
+/// The families of one source: of one that names none of them, any.
+pub(super) fn families_of(source: &raw::Source) -> Vec<&'static Family> {
+    let Some(expects) = &source.expects else { return FAMILIES.iter().take(1).collect() };
+    Family::named(&expects.value.text).map_or_else(|| FAMILIES.iter().collect(), |family| vec![family])
 }
 
 fn amqp_sources(raw: &raw::Root) -> impl Iterator<Item = &raw::AmqpSource> {
@@ -298,7 +299,7 @@ fn sinks_of_several(
 }
 
 /// How much may still be compared.
-struct Steps {
+pub(super) struct Steps {
     /// Of each route: what comparing it takes.
     weights: Vec<usize>,
     left: usize,
@@ -307,13 +308,20 @@ struct Steps {
 impl Steps {
     /// Whether these two may still be compared.
     fn spend(&mut self, one: usize, other: usize) -> bool {
-        let weight = |at: usize| self.weights.get(at).copied().unwrap_or(usize::MAX);
-        match self.left.checked_sub(weight(one).saturating_mul(weight(other))) {
-            Some(left) => {
-                self.left = left;
-                true
-            }
-            None => false,
-        }
+        self.take(self.weight(one).saturating_mul(self.weight(other))).is_some()
+    }
+
+    /// None: that one may not be looked at any more.
+    pub(super) fn spend_on(&mut self, one: usize) -> Option<()> {
+        self.take(self.weight(one))
+    }
+
+    fn weight(&self, at: usize) -> usize {
+        self.weights.get(at).copied().unwrap_or(usize::MAX)
+    }
+
+    fn take(&mut self, steps: usize) -> Option<()> {
+        self.left = self.left.checked_sub(steps)?;
+        Some(())
     }
 }

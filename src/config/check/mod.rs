@@ -8,6 +8,7 @@ mod expression;
 mod kafka;
 mod kafka_options;
 mod meaning;
+mod nowhere;
 mod overlap;
 mod rules;
 mod sink;

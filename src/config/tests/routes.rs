@@ -434,3 +434,116 @@ fn a_sink_that_nothing_leads_to() {
     "#]],
     );
 }
+
+#[test]
+fn a_status_of_a_tenant_that_no_route_is_for() {
+    let file = |routes: &str, unrouted: &str| {
+        format!(
+            "version: 1
+sources:
+  one: {{ amqp: {{ url: amqp://localhost, queue: q }}, expects: lta }}
+sinks: {{ a: {{ stdout: {{}} }} }}
+routes:
+{routes}
+unrouted: {unrouted}
+"
+        )
+    };
+    warned(
+        &file("- { name: some, when: { status: [SUCCESS, ERROR] }, to: a }", "dead_letter"),
+        expect![[r#"
+        warning[no-route]: no route is for `GRANTED`, `DENIED`
+         --> routes.yaml:7:11
+          |
+        7 | unrouted: dead_letter
+          |           ^^^^^^^^^^^ each becomes a dead letter
+          |
+          = help: name them in a route; one with `to: []` drops what nobody needs
+
+    "#]],
+    );
+    let named = "- { name: failed, when: { outcome: failed }, to: a }
+- { name: cnes, when: { tenant: cnes, not: { status: [DENIED, ERROR] } }, to: [] }
+- { name: others, when: { tenant: [b, c, d, e, f], status: SUCCESS }, to: a }";
+    warned(
+        &file(named, "dead_letter"),
+        expect![[r#"
+            warning[no-route]: no route is for `DENIED` of the tenant `cnes`
+             --> routes.yaml:9:11
+              |
+            9 | unrouted: dead_letter
+              |           ^^^^^^^^^^^ each becomes a dead letter
+              |
+              = help: name them in a route; one with `to: []` drops what nobody needs
+
+            warning[no-route]: no route is for `GRANTED`, `DENIED` of the tenants `b`, `c`, `d` and 2 others
+             --> routes.yaml:9:11
+              |
+            9 | unrouted: dead_letter
+              |           ^^^^^^^^^^^ each becomes a dead letter
+              |
+              = help: name them in a route; one with `to: []` drops what nobody needs
+
+        "#]],
+    );
+    // What may match is not said to go nowhere, and what is dropped is meant to be.
+    right(&file("- { name: some, when: { status: SUCCESS }, to: a }", "drop"));
+    right(&file(
+        "- { name: some, when: { status: [SUCCESS, ERROR], tenant: cnes }, to: a }
+- { name: rest, when: { tenant: c*, status: \"*\", if: session != null }, to: [] }",
+        "dead_letter",
+    ));
+}
+
+#[test]
+fn a_status_of_a_source_that_no_route_is_for() {
+    warned(
+        "version: 1
+sources:
+  one: { amqp: { url: amqp://localhost, queue: q }, expects: lta }
+  two: { amqp: { url: amqp://localhost, queue: p }, expects: order }
+  each: { amqp: { url: amqp://localhost, queue: p, vhost: 'regards.{tenant}' }, tenants: [cnes, esa], expects: lta }
+sinks: { a: { stdout: {} } }
+routes:
+- { name: lta, when: { source: one }, to: a }
+- { name: done, when: { type: fr.cnes.regards.order.response, outcome: [succeeded, failed] }, to: [] }
+- { name: cnes, when: { source: each.cnes }, to: [] }
+unrouted: dead_letter
+",
+        expect![[r#"
+            warning[no-route]: no route is for `GRANTED`, `DENIED`, `SUCCESS`, `ERROR` of the tenant `esa`
+              --> routes.yaml:11:11
+               |
+            11 | unrouted: dead_letter
+               |           ^^^^^^^^^^^ each becomes a dead letter
+               |
+               = help: name them in a route; one with `to: []` drops what nobody needs
+
+            warning[no-route]: no route is for `GRANTED`, `SUBORDER_DONE`, `DENIED` of the source `two`
+              --> routes.yaml:11:11
+               |
+            11 | unrouted: dead_letter
+               |           ^^^^^^^^^^^ each becomes a dead letter
+               |
+               = help: name them in a route; one with `to: []` drops what nobody needs
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_pattern_that_is_too_long() {
+    wrong(
+        &routes(&format!("- {{ name: one, when: {{ tenant: {} }}, to: [a, b] }}", "x".repeat(2_000))),
+        expect![[r#"
+        error[long-pattern]: a pattern is at most 1024 bytes long
+         --> routes.yaml:5:36
+          |
+        5 | ...t: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx },...
+          |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^...^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+          |
+          = help: shorten it by `*`
+
+    "#]],
+    );
+}

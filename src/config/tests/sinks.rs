@@ -781,6 +781,14 @@ fn an_order_that_readers_of_kafka_never_see() {
                 kafka(", key: \"{{ session }}\"", "regards.{{ productId | default('none') }}")
             ),
             expect![[r#"
+                warning[free-text-topic]: `productId` can have characters in it that no topic's name has
+                 --> routes.yaml:5:47
+                  |
+                5 |     kafka: { brokers: one, topic: "regards.{{ productId | default('none') }}", key: "{{ session }}" }
+                  |                                               ^^^^^^^^^
+                  |
+                  = help: such an event becomes a dead letter, `render_failed`; replace what doesn't belong, as in `{{ session | replace(':', '-') }}`
+
                 warning[order-undone]: events with one session can differ in `productId`: in different topics they are in no order
                  --> routes.yaml:5:47
                   |
@@ -850,4 +858,64 @@ unrouted: drop
 
         "#]],
     );
+}
+
+#[test]
+fn a_topic_that_events_may_give_no_name_of_one() {
+    let kafka = |topic: &str| sink(&format!("kafka: {{ brokers: one, topic: \"{topic}\" }}\norder_by: none"));
+    wrong(
+        &kafka("regards/{{ tenant }}"),
+        expect![[r#"
+        error[kafka-topic]: `regards/{{ tenant }}` can't become the name of a topic
+         --> routes.yaml:5:35
+          |
+        5 |     kafka: { brokers: one, topic: "regards/{{ tenant }}" }
+          |                                   ^^^^^^^^^^^^^^^^^^^^^^
+          |
+          = help: Kafka takes letters, digits, `.`, `_` and `-`, at most 249 of them
+
+    "#]],
+    );
+    warned(
+        &kafka("regards.{{ session | default('none') }}"),
+        expect![[r#"
+            warning[free-text-topic]: `session` can have characters in it that no topic's name has
+             --> routes.yaml:5:47
+              |
+            5 |     kafka: { brokers: one, topic: "regards.{{ session | default('none') }}" }
+              |                                               ^^^^^^^
+              |
+              = help: such an event becomes a dead letter, `render_failed`; replace what doesn't belong, as in `{{ session | replace(':', '-') }}`
+
+        "#]],
+    );
+    warned(
+        &kafka("regards.{{ correlationId }}"),
+        expect![[r#"
+            warning[free-text-topic]: `correlationId` can have characters in it that no topic's name has
+             --> routes.yaml:5:47
+              |
+            5 |     kafka: { brokers: one, topic: "regards.{{ correlationId }}" }
+              |                                               ^^^^^^^^^^^^^
+              |
+              = help: such an event becomes a dead letter, `render_failed`; replace what doesn't belong, as in `{{ session | replace(':', '-') }}`
+
+        "#]],
+    );
+    warned(
+        &kafka("regards.{{ headers['site'] | default('none') }}"),
+        expect![[r#"
+            warning[free-text-topic]: `headers` can have characters in it that no topic's name has
+             --> routes.yaml:5:47
+              |
+            5 |     kafka: { brokers: one, topic: "regards.{{ headers['site'] | default('none') }}" }
+              |                                               ^^^^^^^
+              |
+              = help: such an event becomes a dead letter, `render_failed`; replace what doesn't belong, as in `{{ session | replace(':', '-') }}`
+
+        "#]],
+    );
+    for topic in ["regards.{{ tenant }}.{{ status }}", "{{ correlationId | replace(':', '-') }}", "{{ type }}"] {
+        right(&kafka(topic));
+    }
 }

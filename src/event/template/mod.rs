@@ -83,6 +83,16 @@ impl Template {
         }
     }
 
+    /// What stands in every text that it makes, where that can be told.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        match &self.0.kind {
+            Kind::Plain(plain) => Some(plain.texts()),
+            Kind::Engine(_) => None,
+        }
+        .into_iter()
+        .flatten()
+    }
+
     /// The names that it uses: `session`, `headers`.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {

@@ -67,6 +67,13 @@ impl Plain {
         names
     }
 
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Text(text) => Some(text.as_str()),
+            Piece::Field(_) => None,
+        })
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.fields().map(Field::name)
     }
