@@ -27,8 +27,10 @@ torture: build-deps ## fifty kills, forty restarts of brokers, all else that fai
 	TORTURE_SEED=$(SEED) TORTURE_EVENTS=$(EVENTS) TORTURE_ROUNDS=10 \
 		scripts/services.sh run -- cargo test --locked --release --test it torture:: -- --nocapture
 
-bench: build-deps ## what one event costs, without brokers
+bench: build-deps ## what one event costs: without brokers, and between real ones beside a bare consumer and producer
 	cargo bench --locked --bench event
+	cargo bench --locked --bench brokers --no-run
+	scripts/services.sh run -- cargo bench --locked --bench brokers
 
 fuzz: build-deps ## what anybody could send or write, for FUZZ_SECONDS each: needs a nightly Rust and cargo-fuzz
 	for target in decoder configuration templates expressions; do \

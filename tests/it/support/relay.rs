@@ -309,9 +309,14 @@ impl Relay<'_> {
         assert!(sent.expect("kill").success(), "kill -{signal}");
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where a path leads that the relay may see in a name space of its own.
     pub fn its(&self, path: &Path) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root{}", self.child.id(), path.display()))
+        PathBuf::from(format!("/proc/{}/root{}", self.pid(), path.display()))
     }
 
     /// Whether it still runs.

@@ -41,6 +41,14 @@ impl Services {
         tokio::task::spawn_blocking(move || Private::up(which)).await.expect("private brokers")
     }
 
+    /// The process of `RabbitMQ`.
+    #[allow(dead_code, reason = "the benchmarks want it")]
+    pub fn rabbitmq_pid(&self) -> u32 {
+        let path = self.dir.join("rabbitmq/rabbitmq.pid");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        text.trim().parse().expect("a process id")
+    }
+
     fn value(&self, name: &str) -> &str {
         let known = self.values.get(name);
         known.unwrap_or_else(|| panic!("{PREFIX}{name} is not set: {} runs without that broker", self.dir.display()))

@@ -1,0 +1,127 @@
+//! What is measured.
+
+use super::receiver::Mood;
+
+/// Tenants of the load.
+pub const TENANTS: usize = 10;
+/// The statuses of the load, and how many of twenty events have each.
+pub const STATUSES: [(&str, usize); 4] = [("GRANTED", 9), ("SUCCESS", 8), ("ERROR", 2), ("DENIED", 1)];
+
+/// One way to carry all events into Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Case {
+    /// No relay: lapin in, rdkafka out, nothing between.
+    Floor,
+    /// One sink, Kafka.
+    One,
+    /// Topics per tenant and status, and an AMQP sink that gets a fifth.
+    WithoutWebhook,
+    /// The same, and a webhook that gets a tenth.
+    Routed,
+    /// The same, with nobody where the webhook should be.
+    Dead,
+    /// The same, with a webhook that takes requests and never answers.
+    Silent,
+    /// The same, with a webhook that needs 1.9 s for each request.
+    Slow,
+    /// One sink, and a hundred routes, each of one tenant.
+    HundredRoutes,
+    /// The same with ten thousand.
+    TenThousandRoutes,
+}
+
+impl Case {
+    pub const ALL: [Self; 9] = [
+        Self::Floor,
+        Self::One,
+        Self::WithoutWebhook,
+        Self::Routed,
+        Self::Dead,
+        Self::Silent,
+        Self::Slow,
+        Self::HundredRoutes,
+        Self::TenThousandRoutes,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::One => "one",
+            Self::WithoutWebhook => "without-webhook",
+            Self::Routed => "routed",
+            Self::Dead => "dead",
+            Self::Silent => "silent",
+            Self::Slow => "slow",
+            Self::HundredRoutes => "100-routes",
+            Self::TenThousandRoutes => "10000-routes",
+        }
+    }
+
+    /// The case that it is compared with.
+    pub const fn base(self) -> Self {
+        match self {
+            Self::Floor | Self::One | Self::WithoutWebhook | Self::Routed => Self::Floor,
+            Self::Dead | Self::Silent | Self::Slow => Self::Routed,
+            Self::HundredRoutes | Self::TenThousandRoutes => Self::One,
+        }
+    }
+
+    /// What the webhook does, if there is one.
+    pub const fn mood(self) -> Mood {
+        match self {
+            Self::Dead => Mood::Dead,
+            Self::Silent => Mood::Silent,
+            Self::Slow => Mood::Slow,
+            _ => Mood::Well,
+        }
+    }
+
+    pub const fn is_routed(self) -> bool {
+        matches!(self, Self::WithoutWebhook | Self::Routed | Self::Dead | Self::Silent | Self::Slow)
+    }
+
+    /// The topics that events come to, given the name that all of them begin with.
+    pub fn topics(self, stem: &str) -> Vec<String> {
+        if !self.is_routed() {
+            return vec![stem.to_owned()];
+        }
+        let of = |tenant| STATUSES.map(|(status, _)| format!("{stem}.tenant-{tenant}.{status}"));
+        (0..TENANTS).flat_map(of).collect()
+    }
+
+    /// The relay's rules.
+    pub fn rules(self) -> String {
+        let routes = match self {
+            Self::Floor => unreachable!("the floor has no rules"),
+            Self::One => "  - { name: all, to: pipeline }\n".to_owned(),
+            Self::HundredRoutes => of_tenants(100),
+            Self::TenThousandRoutes => of_tenants(10_000),
+            Self::WithoutWebhook => format!("{ALL}{SOME}"),
+            Self::Routed | Self::Dead | Self::Silent | Self::Slow => format!("{ALL}{SOME}{FAILURES}"),
+        };
+        let topic = if self.is_routed() { "${STEM}.{{ tenant }}.{{ status }}" } else { "${STEM}" };
+        let mut sinks = format!("  pipeline: {{ kafka: {{ brokers: \"${{KAFKA}}\", topic: \"{topic}\" }} }}\n");
+        if self.is_routed() {
+            sinks.push_str(
+                "  partner: { amqp: { url: \"${PARTNER}\", exchange: products, routing_key: \"{{ tenant }}\" } }\n",
+            );
+        }
+        if routes.contains(FAILURES) {
+            sinks.push_str("  on_call: { webhook: { url: \"${HOOK}\" } }\n");
+        }
+        format!(
+            "version: 1\nsources: {{ regards: {{ amqp: {{ url: \"${{REGARDS}}\", queue: \"${{QUEUE}}\" }}, expects: lta }} }}\n\
+             sinks:\n{sinks}routes:\n{routes}unrouted: dead_letter\n"
+        )
+    }
+}
+
+const ALL: &str = "  - { name: all, to: pipeline }\n";
+const SOME: &str = "  - { name: partners, when: { tenant: [tenant-0, tenant-1] }, to: partner }\n";
+const FAILURES: &str = "  - { name: failures, when: { status: ERROR }, to: on_call }\n";
+
+fn of_tenants(count: usize) -> String {
+    let route =
+        |number| format!("  - {{ name: tenant-{number}, when: {{ tenant: tenant-{number} }}, to: pipeline }}\n");
+    (0..count).map(route).collect()
+}

@@ -1,0 +1,35 @@
+//! How many records there are.
+
+use std::time::Duration;
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Asks for the ends of some partitions.
+pub struct Ends {
+    consumer: BaseConsumer,
+    partitions: TopicPartitionList,
+}
+
+impl Ends {
+    pub fn of(brokers: &str, topics: &[String], partitions: i32) -> Self {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", brokers).set("group.id", "ends");
+        let mut list = TopicPartitionList::new();
+        for topic in topics {
+            for partition in 0..partitions {
+                list.add_partition_offset(topic, partition, Offset::End).expect("an offset");
+            }
+        }
+        Self { consumer: config.create().expect("a consumer"), partitions: list }
+    }
+
+    /// How many records there are in all of them. Blocks.
+    pub fn count(&self) -> u64 {
+        let ends = self.consumer.offsets_for_times(self.partitions.clone(), ANSWER_WITHIN).expect("an answer");
+        ends.elements().iter().filter_map(|end| u64::try_from(end.offset().to_raw()?).ok()).sum()
+    }
+}
