@@ -25,8 +25,11 @@ use crate::rules::SinkName;
 const MAX_BATCH: usize = 1_000;
 /// … and begins no further one after so many bytes.
 const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;
-/// New rows alone wait so long after a transaction for others to come: each transaction costs an fsync.
-const BETWEEN_COMMITS: Duration = Duration::from_millis(10);
+/// New rows alone wait so long after a transaction for others to come: each transaction costs an fsync, and with a few rows in it
+/// hardly less than with a thousand …
+const BETWEEN_COMMITS: Duration = Duration::from_millis(40);
+/// … but no longer than this when none come: who sends them may wait for these.
+const NONE_COME: Duration = Duration::from_millis(10);
 /// After a failed transaction, before the next one; doubles …
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 /// … up to this.
@@ -58,6 +61,8 @@ pub(super) struct Writer {
     batch: Vec<Change>,
     held: Held,
     committed: Instant,
+    /// How many rows had come when it was last looked whether more do.
+    gathered: usize,
     /// Something waits that is more than new rows.
     is_urgent: bool,
     purges: VecDeque<Purge>,
@@ -91,6 +96,7 @@ impl Writer {
             batch: Vec::new(),
             held: Held::default(),
             committed: Instant::now(),
+            gathered: 0,
             is_urgent: false,
             purges: VecDeque::new(),
             retry: FIRST_RETRY,
@@ -163,10 +169,13 @@ impl Writer {
                 break;
             }
             if self.may_gather() {
+                self.gathered = self.queue.len();
                 // Whoever asks for more than a new row unparks us: waking up for each row would cost more than writing it.
-                std::thread::park_timeout((self.committed + BETWEEN_COMMITS).saturating_duration_since(Instant::now()));
+                let left = (self.committed + BETWEEN_COMMITS).saturating_duration_since(Instant::now());
+                std::thread::park_timeout(left.min(NONE_COME));
                 continue;
             }
+            self.gathered = 0;
             match self.work() {
                 Ok(true) => {}
                 Ok(false) => self.wait(self.next_look()),
@@ -195,13 +204,13 @@ impl Writer {
         Ok(done)
     }
 
-    /// There are new rows and nothing else, and more may come before it is time for them.
+    /// There are new rows and nothing else, some of which have just come, and more may before it is time for them.
     fn may_gather(&self) -> bool {
         self.closing.is_none()
             && self.database.is_some()
             && self.batch.is_empty()
             && self.committed.elapsed() < BETWEEN_COMMITS
-            && (1..MAX_BATCH).contains(&self.queue.len())
+            && (self.gathered + 1..MAX_BATCH).contains(&self.queue.len())
             && !self.is_urgent
     }
 
