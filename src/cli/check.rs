@@ -27,13 +27,14 @@ pub struct Arguments {
     connect: bool,
 }
 
-/// Reads the file, as far as that is possible without the machine it will run on unless it is to be connected from here, and
-/// says all that is wrong with it.
+/// Says all that is wrong with the file, as far as it can be read without the machine it will run on; with `--connect` this
+/// is that machine.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let &Arguments { strict, connect } = arguments;
     let strictness = if connect { Strictness::Run } else { Strictness::Offline };
     let options = Options::of_process(strictness, Some(global.data_dir()));
-    let mut out = std::io::stderr().lock();
+    // Not locked: what connects may have something to log.
+    let mut out = std::io::stderr();
     let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let Some(config) = check(&global.config, &options, strict, colour, &mut out)? else {
         return Ok(ExitCode::from(WRONG_INPUT));

@@ -106,6 +106,33 @@ fn ten_thousand_routes_load() {
 }
 
 #[test]
+fn there_are_only_so_many_sources() {
+    let tenants: Vec<String> = (0..1_001).map(|number| format!("t{number}")).collect();
+    wrong(
+        &format!(
+            "version: 1
+sources:
+  each: {{ amqp: {{ url: amqp://localhost, queue: q, vhost: 'regards.{{tenant}}' }}, tenants: [{}] }}
+sinks: {{ a: {{ stdout: {{}} }} }}
+routes: [{{ name: all, to: a }}]
+unrouted: drop
+",
+            tenants.join(", ")
+        ),
+        expect![[r#"
+            error[too-many]: with a source for each tenant there are more than 1000
+             --> routes.yaml:2:1
+              |
+            2 | sources:
+              | ^^^^^^^
+              |
+              = help: split the tenants between several relays
+
+        "#]],
+    );
+}
+
+#[test]
 fn a_very_long_line_is_named_but_not_shown() {
     let text = format!("version: 1\nname: {}\nunknown: 1\n", "x".repeat(1_000_000));
     let errors = parse(&text, Strictness::Run, &[]).unwrap_err().to_string();
