@@ -35,6 +35,8 @@ pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<
         let overlap = Overlap::of(&families(raw));
         let weights: Vec<usize> = rules.routes().iter().map(|route| overlap::weight(&route.when)).collect();
         let mut steps = Steps { weights, left: MAX_STEPS };
+        contradictions(&routes.value.0, rules, &overlap, reader, &mut steps);
+        steps.left = MAX_STEPS;
         hidden_routes(&routes.value.0, rules, reader, &mut steps);
         steps.left = MAX_STEPS;
         sinks_of_several(&routes.value.0, rules, &overlap, reader, &mut steps);
@@ -233,6 +235,32 @@ fn unused_sinks(raw: &raw::Root, reader: &mut Reader<'_>) {
             Diagnostic::warning("unused-sink", key.span, format!("no route leads to the sink `{}`", key.text))
                 .help("name it in the `to:` of a route, or remove it"),
         );
+    }
+}
+
+/// Routes that exclude all that they ask for.
+fn contradictions(
+    raw: &[At<raw::Route>],
+    rules: &Rules,
+    overlap: &Overlap,
+    reader: &mut Reader<'_>,
+    steps: &mut Steps,
+) {
+    for (at, (route, raw)) in rules.routes().iter().zip(raw).enumerate() {
+        if !steps.spend(at, at) {
+            return;
+        }
+        if overlap.contradicts_itself(&route.when) {
+            let span = raw.value.when.as_ref().map_or(raw.head, |when| when.span);
+            reader.report(
+                Diagnostic::warning(
+                    "contradiction",
+                    span,
+                    "no event matches this route: its conditions exclude each other",
+                )
+                .help("`type`, `status` and `outcome` have to go together, and `not:` must leave something"),
+            );
+        }
     }
 }
 

@@ -8,24 +8,40 @@ use crate::rules::{Condition, Field, Glob};
 
 /// What is known of the values that events can have.
 pub(super) struct Overlap {
-    /// Every status with its outcome.
-    statuses: Vec<(&'static str, &'static str)>,
+    /// What goes together of an event's type, status and outcome.
+    known: Vec<[(Field, &'static str); 3]>,
 }
 
 impl Overlap {
     pub fn of(families: &[&'static Family]) -> Self {
-        let statuses = families.iter().flat_map(|family| family.statuses);
-        Self { statuses: statuses.map(|(status, outcome)| (*status, outcome.as_str())).collect() }
+        let of_family = |family: &&'static Family| {
+            let kind = family.kind;
+            family.statuses.iter().map(move |(status, outcome)| {
+                [(Field::Type, kind), (Field::Status, *status), (Field::Outcome, outcome.as_str())]
+            })
+        };
+        Self { known: families.iter().flat_map(of_family).collect() }
+    }
+
+    /// No event matches, though each part of the condition has some that match it.
+    pub fn contradicts_itself(&self, when: &Condition) -> bool {
+        let each_is_known = [Field::Type, Field::Status, Field::Outcome].into_iter().all(|field| {
+            let mut values = self.known.iter().flatten().filter(|(of, _)| *of == field);
+            values.any(|(_, value)| matches(patterns(when, field), value))
+        });
+        (each_is_known && !self.any_known(&[when])) || when.not.iter().any(|block| implies(when, block))
+    }
+
+    /// Whether an event's type, status and outcome can be such that all of these match.
+    fn any_known(&self, all: &[&Condition]) -> bool {
+        self.known.iter().any(|known| {
+            all.iter().all(|when| known.iter().all(|(field, value)| matches(patterns(when, *field), value)))
+        })
     }
 
     /// No event matches both, for all that can be said: two `if:` may exclude each other.
     pub fn disjoint(&self, one: &Condition, other: &Condition) -> bool {
-        let no_status = !self.statuses.iter().any(|(status, outcome)| {
-            [one, other].into_iter().all(|when| {
-                matches(patterns(when, Field::Status), status) && matches(patterns(when, Field::Outcome), outcome)
-            })
-        });
-        no_status
+        !self.any_known(&[one, other])
             || (one.expression.is_some() && other.expression.is_some() && one.expression != other.expression)
             || one.fields.iter().any(|(field, globs)| {
                 patterns(other, *field)

@@ -165,6 +165,14 @@ fn conditions() {
               |
               = help: write a text here
 
+            warning[contradiction]: no event matches this route: its conditions exclude each other
+             --> routes.yaml:9:13
+              |
+            9 |       when: { not: {} }
+              |             ^^^^^^^^^^^
+              |
+              = help: `type`, `status` and `outcome` have to go together, and `not:` must leave something
+
             error[empty-not]: this `not` has no field in it: nothing would ever match
              --> routes.yaml:9:20
               |
@@ -336,6 +344,43 @@ fn patterns_that_match_nothing() {
 
         "#]],
     );
+}
+
+#[test]
+fn routes_that_contradict_themselves() {
+    for (when, expected) in [
+        (
+            "{ status: SUCCESS, outcome: failed }",
+            expect![[r#"
+            warning[contradiction]: no event matches this route: its conditions exclude each other
+             --> routes.yaml:5:26
+              |
+            5 |     - { name: one, when: { status: SUCCESS, outcome: failed }, to: [a, b] }
+              |                          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: `type`, `status` and `outcome` have to go together, and `not:` must leave something
+
+        "#]],
+        ),
+        (
+            "{ tenant: [cnes, esa], not: { tenant: \"*s*\" } }",
+            expect![[r#"
+            warning[contradiction]: no event matches this route: its conditions exclude each other
+             --> routes.yaml:5:26
+              |
+            5 |     - { name: one, when: { tenant: [cnes, esa], not: { tenant: "*s*" } }, to: [a, b] }
+              |                          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: `type`, `status` and `outcome` have to go together, and `not:` must leave something
+
+        "#]],
+        ),
+    ] {
+        warned(&routes(&format!("- {{ name: one, when: {when}, to: [a, b] }}")), expected);
+    }
+    right(&routes(
+        "- { name: one, when: { status: [SUCCESS, ERROR], outcome: failed, not: { tenant: cnes } }, to: [a, b] }",
+    ));
 }
 
 #[test]
