@@ -24,6 +24,7 @@ PORT_CLAIMS=$TEMP/regards-relay-ports.$(id -u)   # PORT -> DIR, so that runs sid
 MARKER=regards-relay-services                    # a directory without this file in it is not ours to remove
 READY_SECONDS=120                                # for one broker to answer
 STOP_SECONDS=45                                  # for one broker to end after SIGTERM
+TELL_SECONDS=30                                  # to be told something: that starts a whole Erlang beside all else that runs
 
 AMQP_USER=guest AMQP_PASSWORD=guest
 MEMORY_LIMIT=1GB                                 # of RabbitMQ, before it blocks publishers

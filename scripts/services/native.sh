@@ -36,7 +36,7 @@ spare_rabbitmq_the_wait() {
 
 # tell_rabbitmq 'MODULE, FUNCTION, [ARGUMENTS]': calls it in the node.
 tell_rabbitmq() {
-  HOME=$DIR/rabbitmq ERL_EPMD_PORT=$EPMD_PORT timeout 5 erl -noinput -hidden -sname "tell$$@localhost" \
+  HOME=$DIR/rabbitmq ERL_EPMD_PORT=$EPMD_PORT timeout "$TELL_SECONDS" erl -noinput -hidden -sname "tell$$@localhost" \
     -kernel inet_dist_use_interface '{127,0,0,1}' \
     -eval "case rpc:call('relay@localhost', $1) of {badrpc, _} -> halt(1); _ -> halt(0) end." >/dev/null 2>&1
 }
