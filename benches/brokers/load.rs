@@ -6,9 +6,8 @@ use super::support::{Regards, Response};
 /// So many responses are published at once.
 const BATCH: u64 = 10_000;
 
-/// Fills the queue. It is one without priorities: with 255 of them the broker is what is measured.
+/// Fills the queue.
 pub async fn fill(regards: &Regards, events: u64) {
-    regards.use_cheap_queue().await;
     let mut next = 0;
     while next < events {
         let end = (next + BATCH).min(events);

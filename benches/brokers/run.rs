@@ -10,6 +10,7 @@ use lapin::types::FieldTable;
 use super::case::Case;
 use super::floor;
 use super::kafka::Ends;
+use super::latency::{self, Latency};
 use super::load;
 use super::process::Process;
 use super::receiver::Receiver;
@@ -67,41 +68,81 @@ impl Drop for Carrier<'_> {
     }
 }
 
-pub async fn run(case: Case, events: u64) -> Figures {
-    let (regards, kafka, stem) = (Regards::new().await, Kafka::shared(), unique("bench"));
-    let vhost = &regards.vhost;
-    vhost.exchange("products", ExchangeKind::Topic).await;
-    vhost.queue("products", FieldTable::default()).await;
-    vhost.bind("products", "products", "#").await;
-    let topics = case.topics(&stem);
-    let partitions = if case.is_routed() { PARTITIONS_OF_MANY } else { PARTITIONS_OF_ONE };
-    for topic in &topics {
-        kafka.create_topic(topic, partitions, &[]).await;
-    }
-    load::fill(&regards, events).await;
-    let receiver = Receiver::start(case.mood()).await;
-    let ends = Ends::of(&kafka.brokers, &topics, partitions);
+/// Where a case takes place.
+struct Stage {
+    case: Case,
+    regards: Regards,
+    kafka: Kafka,
+    /// What the names of all topics begin with.
+    stem: String,
+    topics: Vec<String>,
+    partitions: i32,
+    home: Home,
+    _receiver: Receiver,
+}
 
-    let rules = if case == Case::Floor { String::new() } else { case.rules() };
-    let home = Home::of(&regards, &rules)
-        .with_kafka()
-        .with("STEM", &stem)
-        .with("HOOK", &receiver.url)
-        .with("PARTNER", &vhost.admin_url());
-    let carrier = if case == Case::Floor {
-        Carrier::Floor(floor::command(&regards, &kafka.brokers, &stem).spawn().expect("the floor"))
-    } else {
-        Carrier::Relay(home.start())
-    };
-    let process = carrier.process();
-    let rabbit = Process(Services::shared().rabbitmq_pid());
+impl Stage {
+    async fn set(case: Case) -> Self {
+        let (regards, kafka, stem) = (Regards::new().await, Kafka::shared(), unique("bench"));
+        let vhost = &regards.vhost;
+        vhost.exchange("products", ExchangeKind::Topic).await;
+        vhost.queue("products", FieldTable::default()).await;
+        vhost.bind("products", "products", "#").await;
+        // With 255 priorities the broker would be what is measured.
+        regards.use_cheap_queue().await;
+        let topics = case.topics(&stem);
+        let partitions = if case.is_routed() { PARTITIONS_OF_MANY } else { PARTITIONS_OF_ONE };
+        for topic in &topics {
+            kafka.create_topic(topic, partitions, &[]).await;
+        }
+        let receiver = Receiver::start(case.mood()).await;
+        let rules = if case == Case::Floor { String::new() } else { case.rules() };
+        let home = Home::of(&regards, &rules)
+            .with_kafka()
+            .with("STEM", &stem)
+            .with("HOOK", &receiver.url)
+            .with("PARTNER", &vhost.admin_url());
+        Self { case, regards, kafka, stem, topics, partitions, home, _receiver: receiver }
+    }
+
+    fn start(&self) -> Carrier<'_> {
+        if self.case == Case::Floor {
+            let floor = floor::command(&self.regards, &self.kafka.brokers, &self.stem).spawn();
+            return Carrier::Floor(floor.expect("the floor"));
+        }
+        Carrier::Relay(self.home.start())
+    }
+
+    async fn clear(self) {
+        for topic in &self.topics {
+            self.kafka.delete_topic(topic).await;
+        }
+    }
+}
+
+/// Carries so many events out of a queue that is full.
+pub async fn throughput(case: Case, events: u64) -> Figures {
+    let stage = Stage::set(case).await;
+    load::fill(&stage.regards, events).await;
+    let ends = Ends::of(&stage.kafka.brokers, &stage.topics, stage.partitions);
+    let carrier = stage.start();
+    let (process, rabbit) = (carrier.process(), Process(Services::shared().rabbitmq_pid()));
     let measured = tokio::task::spawn_blocking(move || measure(&ends, events, process, rabbit));
     let figures = measured.await.expect("measured");
     drop(carrier);
-    for topic in &topics {
-        kafka.delete_topic(topic).await;
-    }
+    stage.clear().await;
     figures
+}
+
+/// Carries events as they come, so many a second.
+pub async fn latency(case: Case, rate: u64) -> Latency {
+    let stage = Stage::set(case).await;
+    let carrier = stage.start();
+    let Stage { regards, kafka, stem, partitions, .. } = &stage;
+    let latency = latency::measure(regards, &kafka.brokers, stem, *partitions, rate).await;
+    drop(carrier);
+    stage.clear().await;
+    latency
 }
 
 fn measure(ends: &Ends, events: u64, process: Process, rabbit: Process) -> Figures {

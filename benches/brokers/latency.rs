@@ -1,0 +1,94 @@
+//! How long an event takes from being published to being in Kafka, at a rate that is no load.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::support::regards::send;
+use super::support::{Regards, Response, until};
+
+/// How long is published …
+const PUBLISHED_FOR: Duration = Duration::from_secs(10);
+/// … of which the beginning isn't counted: connections are made, the prefetch grows.
+const WARMING_UP: Duration = Duration::from_secs(3);
+const TICK: Duration = Duration::from_millis(2);
+/// The last record is waited for at most so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Parts of a thousand that took no longer, in ms.
+#[derive(Debug, Clone, Copy)]
+pub struct Latency {
+    pub p50: f64,
+    pub p99: f64,
+    pub p999: f64,
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { p50, p99, p999 } = self;
+        write!(f, "{p50:.1} / {p99:.1} / {p999:.1} ms")
+    }
+}
+
+/// Publishes at that rate, events a second, and reads what comes to the topic, whose records have the number as their key.
+pub async fn measure(regards: &Regards, brokers: &str, topic: &str, partitions: i32, rate: u64) -> Latency {
+    let channel = regards.vhost.channel().await;
+    let consumer = consumer(brokers, topic, partitions);
+    let first = Response::new("tenant-0", "first", "SUCCESS");
+    send(&channel, &first).await.expect("published").await.expect("confirmed");
+    until("the first record", async || consumer.poll(TICK).map_or(Err("none".to_owned()), |_| Ok(()))).await;
+
+    let count = rate * PUBLISHED_FOR.as_secs();
+    let reading = std::thread::spawn(move || read(&consumer, count));
+    let (began, mut sent) = (Instant::now(), Vec::new());
+    let mut ticks = tokio::time::interval(TICK);
+    while (sent.len() as u64) < count {
+        ticks.tick().await;
+        let due = began.elapsed().as_nanos() * u128::from(rate) / 1_000_000_000;
+        while (sent.len() as u128) < due.min(count.into()) {
+            let response = Response::new("tenant-0", &sent.len().to_string(), "SUCCESS");
+            sent.push(Instant::now());
+            drop(send(&channel, &response).await.expect("published"));
+        }
+    }
+    let read = tokio::task::spawn_blocking(move || reading.join().expect("read")).await.expect("joined");
+    let counted = sent.iter().zip(read).filter(|(sent, _)| **sent - began >= WARMING_UP);
+    let mut took: Vec<f64> =
+        counted.map(|(sent, read)| (read.expect("every record") - *sent).as_secs_f64() * 1e3).collect();
+    took.sort_by(f64::total_cmp);
+    let part = |of_thousand: usize| took[(took.len() - 1) * of_thousand / 1000];
+    Latency { p50: part(500), p99: part(990), p999: part(999) }
+}
+
+fn consumer(brokers: &str, topic: &str, partitions: i32) -> BaseConsumer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("group.id", "latency").set("enable.auto.commit", "false");
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+    }
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    consumer.assign(&list).expect("assigned");
+    consumer
+}
+
+/// When each record was read first, by its number.
+fn read(consumer: &BaseConsumer, count: u64) -> Vec<Option<Instant>> {
+    let mut read = vec![None; usize::try_from(count).expect("it fits")];
+    let (mut left, mut last) = (read.len(), Instant::now());
+    while left > 0 && last.elapsed() < PATIENCE {
+        let Some(record) = consumer.poll(TICK) else { continue };
+        let now = Instant::now();
+        let record = record.expect("a record");
+        let key = record.key().and_then(|key| std::str::from_utf8(key).ok()?.parse::<usize>().ok());
+        if let Some(at) = key.and_then(|number| read.get_mut(number)).filter(|at| at.is_none()) {
+            (*at, last) = (Some(now), now);
+            left -= 1;
+        }
+    }
+    read
+}
