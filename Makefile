@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo check test torture bench fuzz fmt clean lint build-deps cargo
+.PHONY: help demo check test cost torture bench fuzz fmt clean lint build-deps cargo
 
 # What `make torture` is made of.
 SEED ?= $(shell date +%s)
@@ -21,6 +21,11 @@ test: lint ## everything, against a real RabbitMQ and a real Kafka
 	scripts/deny.sh
 	cargo test --locked --no-run
 	RUST_TEST_THREADS=4 scripts/services.sh run -- cargo test --locked # most tests wait for a broker
+	$(MAKE) --no-print-directory cost
+
+cost: build-deps ## instructions and allocations of one event, beside those that are known: a part of `make test`
+	@scripts/build-deps.sh valgrind
+	cargo bench --locked --bench cost
 
 torture: build-deps ## fifty kills, forty restarts of brokers, all else that fails, at once: SEED=7 EVENTS=1000000
 	cargo test --locked --release --test it --no-run

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What building needs besides Rust: librdkafka is compiled from source (C and C++ compiler, make) and linked with the
-# system's OpenSSL (its headers, found by pkg-config). Silent when all is there; else installs it when root on Debian or
-# Ubuntu, and says what to install anywhere else.
+# system's OpenSSL (its headers, found by pkg-config); and the commands that are named as arguments. Silent when all is there;
+# else installs it when root on Debian or Ubuntu, and says what to install anywhere else.
 set -euo pipefail
 
 missing=()
@@ -11,6 +11,7 @@ has c++ || missing+=(g++)
 has make || missing+=(make)
 has pkg-config || missing+=(pkg-config)
 if [ -z "${OPENSSL_DIR:-}" ] && ! pkg-config --exists openssl 2>/dev/null; then missing+=(libssl-dev); fi
+for command; do has "$command" || missing+=("$command"); done
 [ "${#missing[@]}" -gt 0 ] || exit 0
 
 if [ "$(id -u)" = 0 ] && has apt-get; then
@@ -21,7 +22,7 @@ elif has apt-get; then
   echo "build-deps: the build needs these packages: sudo apt-get install ${missing[*]}" >&2
   exit 1
 else
-  echo "build-deps: the build needs a C and a C++ compiler, make, pkg-config and OpenSSL's headers;" \
-    "missing, by their names on Debian: ${missing[*]}" >&2
+  echo "build-deps: missing, by their names on Debian: ${missing[*]} (a C and a C++ compiler, make, pkg-config and OpenSSL's" \
+    "headers are what the build needs)" >&2
   exit 1
 fi

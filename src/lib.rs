@@ -4,6 +4,7 @@
 //! source and says so):
 //!
 //! - [`mutant`]: faults on purpose, by which the tests are tested; a release build has none.
+//! - [`timer`]: a timer for loops that wait for much else.
 //! - [`event`]: a [`Message`](event::Message) becomes an [`Event`](event::Event), and an event becomes bytes.
 //! - [`rules`]: an event becomes a [`Plan`](rules::Plan): which sinks get it, and which route says so.
 //! - [`config`]: `routes.yaml` becomes a [`Config`](config::Config), every mistake at its line.
@@ -34,3 +35,4 @@ pub mod sink;
 pub mod source;
 pub mod spool;
 pub mod telemetry;
+pub mod timer;

@@ -15,6 +15,7 @@ mod kafka;
 mod latency;
 mod load;
 mod process;
+mod profile;
 mod receiver;
 mod run;
 #[path = "../../tests/it/support/mod.rs"]

@@ -13,6 +13,7 @@ use super::kafka::Ends;
 use super::latency::{self, Latency};
 use super::load;
 use super::process::Process;
+use super::profile::Profile;
 use super::receiver::Receiver;
 use super::support::{Home, Kafka, Regards, Relay, Services, unique};
 
@@ -127,9 +128,11 @@ pub async fn throughput(case: Case, events: u64) -> Figures {
     let ends = Ends::of(&stage.kafka.brokers, &stage.topics, stage.partitions);
     let carrier = stage.start();
     let (process, rabbit) = (carrier.process(), Process(Services::shared().rabbitmq_pid()));
+    let profile = Profile::start(case, process);
     let measured = tokio::task::spawn_blocking(move || measure(&ends, events, process, rabbit));
     let figures = measured.await.expect("measured");
     drop(carrier);
+    drop(profile);
     stage.clear().await;
     figures
 }

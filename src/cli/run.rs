@@ -16,10 +16,15 @@ use crate::relay::Relay;
 /// Supervisors that signal a process and then its group send the same signal twice.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
+/// Threads that tasks run on. What takes long (files, the spool, librdkafka, lapin's reading and writing) has threads of its own;
+/// what is left of an event are microseconds, and handing it from thread to thread costs more than it saves.
+const WORKERS: usize = 1;
+
 /// Relays by that configuration until SIGTERM or SIGINT, or until every recording is at its end. A second signal exits at
 /// once, with 1.
 pub fn run(config: Config, global: &Global) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start threads")?;
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    let runtime = threads.context("can't start threads")?;
     let result = runtime.block_on(relay(config, global));
     // What blocks (a resolver, a file system that hangs) must not hold up the exit.
     runtime.shutdown_background();

@@ -1,10 +1,11 @@
 //! The one task that owns a sink's deliveries: takes them in, makes attempts, and settles what they come to.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,7 @@ use crate::mutant::Mutant;
 use crate::rules::{Rules, SinkName};
 use crate::sink::{Attempt, AttemptEnd, AttemptId, Outgoing, Sink, Unrenderable, Verdict};
 use crate::spool::{News, Spool, Subject};
+use crate::timer::Alarm;
 
 /// How many deliveries or ends of attempts are taken at once.
 const TURN: usize = 256;
@@ -152,9 +154,9 @@ impl Dispatcher {
             news: watch.news,
             lanes,
             backlog: Backlog::new(count),
-            under_way: HashMap::new(),
+            under_way: HashMap::default(),
             later: BinaryHeap::new(),
-            later_lanes: HashMap::new(),
+            later_lanes: HashMap::default(),
             breaker,
             is_slow: false,
             was_row: false,
@@ -177,6 +179,9 @@ impl Dispatcher {
         let mut incoming = Vec::with_capacity(TURN);
         let mut ended = Vec::with_capacity(TURN);
         let mut look_over = Instant::now();
+        let (mut deadline_alarm, mut wake_alarm) = (Alarm::default(), Alarm::default());
+        let stopped = stop.cancelled();
+        tokio::pin!(stopped);
         while open
             || !self.lanes.is_empty()
             || !self.under_way.is_empty()
@@ -190,8 +195,8 @@ impl Dispatcher {
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if deadline.is_none() => deadline = Some(Instant::now() + grace),
-                () = at(deadline) => break,
+                () = &mut stopped, if deadline.is_none() => deadline = Some(Instant::now() + grace),
+                () = deadline_alarm.at(deadline) => break,
                 _ = self.ended.recv_many(&mut ended, TURN) => {
                     for (id, verdict) in ended.drain(..) {
                         self.attempt_ended(id, verdict);
@@ -205,7 +210,7 @@ impl Dispatcher {
                         self.take_in(delivery);
                     }
                 }
-                () = at(wake) => {}
+                () = wake_alarm.at(wake) => {}
             }
             if look_over <= Instant::now() {
                 look_over = Instant::now() + super::spill::LOOK_OVER;
@@ -446,13 +451,5 @@ impl Dispatcher {
                 }
             }
         }
-    }
-}
-
-/// At that time, or never.
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time.into()).await,
-        None => std::future::pending().await,
     }
 }

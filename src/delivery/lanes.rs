@@ -2,8 +2,9 @@
 //!
 //! This is bookkeeping only. It knows nothing of sinks, time or tasks, so that every order can be tested.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use foldhash::HashMap;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::config::OrderBy;
@@ -81,7 +82,7 @@ enum Phase {
 
 impl<T> Default for Lanes<T> {
     fn default() -> Self {
-        Self { ready: VecDeque::new(), memory: HashMap::new(), spooled: HashMap::new(), waiting: 0 }
+        Self { ready: VecDeque::new(), memory: HashMap::default(), spooled: HashMap::default(), waiting: 0 }
     }
 }
 

@@ -32,6 +32,7 @@ pub use expression::{Checked, Expression, ExpressionError, Finding};
 pub use family::{Expects, FAMILIES, Family, Slot};
 pub use format::{Carrier, Encoded, Format};
 pub use identity::NAMESPACE;
+pub(crate) use identity::version_5;
 pub use message::{Header, HeaderValue, Message, Properties};
 pub use name::SourceName;
 pub(crate) use name::name;

@@ -4,6 +4,7 @@
 //! [`delivery`](crate::delivery), and back through its receipt to the watermark in [`source`](crate::source). What runs for a
 //! configuration is in `running`, what can be asked of it in `handle`.
 
+mod bare;
 mod handle;
 mod orphans;
 mod redrive;
@@ -11,6 +12,8 @@ mod router;
 mod running;
 mod taps;
 
+#[doc(hidden)]
+pub use bare::Bare;
 pub use handle::Handle;
 pub use orphans::{purge_orphans, redrive_orphans};
 pub use redrive::{Redrive, Redriven, redrive, rehearse};

@@ -1,12 +1,13 @@
 //! The way of one message: Message → event → plan → deliveries.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
+use foldhash::HashMap;
 
 use super::taps::Taps;
+use crate::config::{Config, SourceConfig};
 use crate::delivery::{Counted, Delivery, Inlet, Kept, Received, Stats, Throttle};
 use crate::event::{Event, Message, Reading, Reason, SourceName};
 use crate::rules::Rules;
@@ -25,11 +26,24 @@ pub(super) struct Router {
 
 /// What of the configuration in force says where an event goes. Swapped whole, between two messages.
 pub(super) struct Routing {
-    pub(super) readings: HashMap<SourceName, Reading>,
-    pub(super) rules: Arc<Rules>,
+    readings: HashMap<SourceName, Reading>,
+    rules: Arc<Rules>,
     /// In the order of the configuration.
-    pub(super) inlets: Vec<Inlet>,
-    pub(super) counted: Arc<Counted>,
+    inlets: Vec<Inlet>,
+    counted: Arc<Counted>,
+}
+
+impl Routing {
+    /// What `config` says, whose sinks take deliveries by `inlets`.
+    pub(super) fn new(config: &Config, inlets: Vec<Inlet>, counted: Arc<Counted>) -> Self {
+        let reading = |source: &SourceConfig| (source.name.clone(), source.reading.clone());
+        Self {
+            readings: config.sources.iter().map(reading).collect(),
+            rules: Arc::clone(&config.rules),
+            inlets,
+            counted,
+        }
+    }
 }
 
 impl Router {

@@ -220,12 +220,7 @@ impl Running {
     fn route(&self, config: &Config, counted: &Arc<Counted>) {
         let inlet = |sink: &SinkConfig| self.sinks.get(&sink.name).map(|sink| sink.inlet.clone());
         let Some(inlets) = config.sinks.iter().map(inlet).collect() else { return };
-        self.router.swap(Some(Routing {
-            readings: config.sources.iter().map(|source| (source.name.clone(), source.reading.clone())).collect(),
-            rules: Arc::clone(&config.rules),
-            inlets,
-            counted: Arc::clone(counted),
-        }));
+        self.router.swap(Some(Routing::new(config, inlets, Arc::clone(counted))));
         self.spool.copy_dead_letters_to(config.dead_letters.to.clone());
     }
 

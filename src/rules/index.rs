@@ -1,7 +1,7 @@
 //! Which routes an event can match, found by its tenant and status: among the routes of ten thousand tenants, an event costs what
 //! its own tenant's do.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 use super::{Condition, Field, Glob, Route};
 use crate::event::{ExpressionError, Scope};

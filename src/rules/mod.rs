@@ -14,7 +14,7 @@ pub use condition::{Condition, Field};
 pub use glob::Glob;
 pub use names::{RouteName, SinkIndex, SinkName};
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::event::{Event, ExpressionError, Message, Reason, Scope, Transform};
 use index::Index;

@@ -8,6 +8,11 @@ use crate::rules::Glob;
 
 use super::Unrenderable;
 
+/// Ours.
+const ID: &str = "regards-relay-id";
+const TYPE: &str = "regards-relay-type";
+const TENANT: &str = "regards-relay-tenant";
+const STATUS: &str = "regards-relay-status";
 /// The source's headers always passed on: what a trace is followed by.
 const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 /// Java's class name of the body: Spring consumers instantiate it, so it goes only with the body it belongs to.
@@ -31,9 +36,9 @@ pub(super) fn all(event: &Event, message: &Message, format: &Format, keep: &[Glo
 /// Our headers on Kafka and AMQP: always the untransformed event's. Of a dead letter some are unknown.
 pub(super) fn ours(event: &Event) -> Vec<Header> {
     let id = event.id.to_string();
-    let known = [("id", id.as_str()), ("type", event.kind), ("tenant", &event.tenant), ("status", event.status)];
+    let known = [(ID, id.as_str()), (TYPE, event.kind), (TENANT, &event.tenant), (STATUS, event.status)];
     let known = known.into_iter().filter(|(_, value)| !value.is_empty());
-    known.map(|(name, value)| (format!("{OUR_HEADERS}{name}"), HeaderValue::Text(value.to_owned()))).collect()
+    known.map(|(name, value)| (name.to_owned(), HeaderValue::Text(value.to_owned()))).collect()
 }
 
 /// On AMQP also: this relay's hop, one more than the last one's. More than [`MAX_HOPS`] are a loop.
@@ -97,11 +102,11 @@ fn json(value: &HeaderValue) -> serde_json::Value {
 
 /// `CC` and `BCC` would make a broker route copies; `x-` belongs to the broker; ours are set anew.
 fn forbidden(name: &str, original: bool) -> bool {
-    let lower = name.to_ascii_lowercase();
-    lower == "cc"
-        || lower == "bcc"
-        || lower.starts_with("x-")
-        || lower.starts_with(OUR_HEADERS)
+    let begins = |with: &str| name.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+    name.eq_ignore_ascii_case("cc")
+        || name.eq_ignore_ascii_case("bcc")
+        || begins("x-")
+        || begins(OUR_HEADERS)
         || (name == TYPE_ID && !original)
 }
 

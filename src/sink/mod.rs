@@ -50,6 +50,8 @@ enum Kind {
     Amqp(AmqpSink),
     File(FileSink),
     Stdout(StdoutSink),
+    /// Has at once what it is given, and keeps nothing: for benchmarks.
+    Nowhere,
 }
 
 /// A sink that can't be opened: its configuration names something that isn't there.
@@ -76,6 +78,11 @@ impl Sink {
         Ok(Self { config: config.clone(), kind })
     }
 
+    /// One that renders as configured, and whose attempts all end delivered at once.
+    pub(crate) fn nowhere(config: &SinkConfig) -> Self {
+        Self { config: config.clone(), kind: Kind::Nowhere }
+    }
+
     /// What exactly goes out for that event.
     pub fn render(&self, scope: Scope<'_>, transform: Option<&Transform>) -> Result<Outgoing, Unrenderable> {
         render(&self.config, scope, transform)
@@ -90,6 +97,7 @@ impl Sink {
             Kind::Amqp(sink) => sink.capacity(),
             Kind::File(sink) => sink.capacity(),
             Kind::Stdout(sink) => sink.capacity(),
+            Kind::Nowhere => usize::MAX,
         }
     }
 
@@ -101,6 +109,7 @@ impl Sink {
             Kind::Amqp(sink) => sink.attempt(outgoing, attempt),
             Kind::File(sink) => sink.attempt(outgoing, attempt),
             Kind::Stdout(sink) => sink.attempt(outgoing, attempt),
+            Kind::Nowhere => attempt.end(Verdict::Delivered),
         }
     }
 
@@ -112,6 +121,7 @@ impl Sink {
             Kind::Amqp(sink) => sink.close(grace).await,
             Kind::File(sink) => sink.close(grace).await,
             Kind::Stdout(sink) => sink.close(grace).await,
+            Kind::Nowhere => {}
         }
     }
 }

@@ -5,8 +5,10 @@
 //! acknowledged ones, whose acknowledgement the broker may not have seen. A message without the redelivered flag is always
 //! a new one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+use foldhash::HashMap;
 
 use super::{EntryId, Settled, Watermark};
 use crate::mutant::Mutant;
@@ -71,8 +73,8 @@ impl Ledger {
             watermark: Watermark::new(),
             next: 0,
             unsettled: 0,
-            entries: HashMap::new(),
-            orphans: HashMap::new(),
+            entries: HashMap::default(),
+            orphans: HashMap::default(),
             settled_orphans: VecDeque::new(),
             acknowledged: VecDeque::new(),
             memory: prefetch,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::delivery::{Millis, Waiting};
-use crate::event::{DEAD_LETTER, Death, Event, Invalid, Message, NAMESPACE, Reason};
+use crate::event::{DEAD_LETTER, Death, Event, Invalid, Message, NAMESPACE, Reason, version_5};
 use crate::rules::{RouteName, SinkName};
 
 /// What a letter takes beside its texts and its body: row, indexes, the rest of its last page. In bytes, about.
@@ -127,7 +127,7 @@ impl LetterRow {
             at: self.at.to_rfc3339(),
         };
         // Of one message there can be several dead letters, and of each a copy.
-        let id = Uuid::new_v5(&NAMESPACE, &[&self.identity[..], &self.id.to_be_bytes()].concat());
+        let id = version_5(&NAMESPACE, [&self.identity[..], &self.id.to_be_bytes()]);
         Waiting {
             sink,
             key: id.as_u64_pair().0,

@@ -26,6 +26,7 @@ use crate::mutant::Mutant;
 use crate::source::HELD_UP;
 use crate::source::ledger::{Identity, Received};
 use crate::source::receipt::{EntryId, Receipt, Settled};
+use crate::timer::Alarm;
 
 /// How many settlements are taken, or messages handed out, before the other gets its turn.
 const TURN: usize = 256;
@@ -127,6 +128,10 @@ impl Session {
         stop: &CancellationToken,
     ) -> Result<Ended, Ended> {
         let mut paused = source.paused.clone();
+        let pause = is_paused(&mut paused).fuse();
+        let stopped = stop.cancelled();
+        tokio::pin!(pause, stopped);
+        let (mut acknowledging_alarm, mut pressing_alarm) = (Alarm::default(), Alarm::default());
         let mut watch = tokio::time::interval_at(Instant::now() + WATCH, WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut settled = Vec::with_capacity(TURN);
@@ -150,11 +155,12 @@ impl Session {
                 }
             }
             let held_up = self.held_up(state).filter(|(last, _)| pressed != Some(*last));
-            let press = held_up.map_or(not_before, |(_, since)| (since + HELD_UP).into());
+            let press_at = held_up.map(|(_, since)| since + HELD_UP);
+            let acknowledge_at = (may_acknowledge && waits && acknowledging.is_terminated()).then_some(not_before);
             tokio::select! {
                 biased;
-                () = stop.cancelled() => break Ended::Stopped,
-                true = is_paused(&mut paused) => break Ended::Paused,
+                () = &mut stopped => break Ended::Stopped,
+                true = &mut pause, if !pause.is_terminated() => break Ended::Paused,
                 _ = state.settled.recv_many(&mut settled, TURN) => {
                     let abandoned = settled.drain(..).fold(false, |any, one| state.ledger.settle(one) | any);
                     if abandoned {
@@ -164,8 +170,8 @@ impl Session {
                     waits = true;
                 }
                 acknowledged = &mut acknowledging, if !acknowledging.is_terminated() => acknowledged?,
-                () = tokio::time::sleep_until(not_before), if may_acknowledge && waits && acknowledging.is_terminated() => {}
-                () = tokio::time::sleep_until(press), if held_up.is_some() => {
+                () = acknowledging_alarm.at(acknowledge_at) => {}
+                () = pressing_alarm.at(press_at) => {
                     pressed = held_up.map(|(last, _)| last);
                     if let Some(last) = pressed {
                         state.pressure.press(last);

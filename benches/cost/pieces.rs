@@ -1,0 +1,128 @@
+//! What is counted.
+
+use std::hint::black_box;
+
+use regards_relay::amqp::values;
+use regards_relay::config::{Config, Options, Strictness};
+use regards_relay::event::{Carrier, Event, Format, Message, Scope, SourceName};
+use regards_relay::relay::Bare;
+use regards_relay::sink;
+use regards_relay::source::{Identity, Ledger, Receipt, Received, Settled};
+use tokio::sync::mpsc;
+
+use super::typical;
+
+/// A part of the way of an event, or all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece {
+    /// From the message to the event.
+    Decode,
+    /// From the event to the plan, with a hundred routes.
+    Route,
+    /// From the event to the record that goes out: topic, key, headers and body.
+    Render,
+    /// From the event to the body.
+    Encode,
+    /// From what lapin hands out to its acknowledgement, with a sink that has at once what it is given.
+    Path,
+}
+
+/// So many messages are taken before what became of them is looked at.
+const TURN: usize = 100;
+const RULES: &str = "\
+version: 1
+sources: { regards: { amqp: { url: \"amqp://127.0.0.1:9\", queue: responses }, expects: lta } }
+sinks: { pipeline: { kafka: { brokers: \"127.0.0.1:9\", topic: \"regards.{{ tenant }}.{{ status }}\" } } }
+routes: [{ name: all, to: pipeline }]
+unrouted: dead_letter
+";
+
+impl Piece {
+    pub const ALL: [Self; 5] = [Self::Decode, Self::Route, Self::Render, Self::Encode, Self::Path];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::Route => "route",
+            Self::Render => "render",
+            Self::Encode => "encode",
+            Self::Path => "path",
+        }
+    }
+
+    /// Does it so often.
+    pub fn run(self, times: u64) {
+        let message = typical::message();
+        let reading = typical::reading();
+        let event = Event::read(&message, &reading).expect("an event");
+        let scope = Scope::of(&event, &message);
+        match self {
+            Self::Decode => again(times, || Event::read(black_box(&message), &reading)),
+            Self::Route => {
+                let rules = typical::rules(100);
+                again(times, || rules.plan(black_box(&event), &message));
+            }
+            Self::Render => {
+                let folder = tempfile::tempdir().expect("a folder");
+                let config = config(&folder);
+                let sink = config.sinks.first().expect("a sink");
+                again(times, || sink::render(sink, black_box(scope), None));
+            }
+            Self::Encode => again(times, || Format::Normalized.encode(black_box(scope), Carrier::Kafka)),
+            Self::Path => path(times),
+        }
+    }
+}
+
+fn again<T>(times: u64, mut what: impl FnMut() -> T) {
+    for _ in 0..times {
+        black_box(what());
+    }
+}
+
+fn config(folder: &tempfile::TempDir) -> Config {
+    let options = Options {
+        strictness: Strictness::Run,
+        variables: [].into(),
+        data_dir: folder.path().to_owned(),
+        host: "benchmark".to_owned(),
+    };
+    let file = folder.path().join("routes.yaml");
+    Config::parse(RULES, &file, &options).expect("rules").0
+}
+
+fn path(times: u64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = config(&folder);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let bare = Bare::start(&config).await.expect("a spool");
+        let (settle, mut settled) = mpsc::unbounded_channel();
+        let source = SourceName::new(typical::SOURCE);
+        let load: Vec<_> = (0..TURN).map(|number| (typical::properties(number), typical::body(number))).collect();
+        let mut ledger = Ledger::new(TURN);
+        let mut tag = 0;
+        let mut ends = Vec::with_capacity(TURN);
+        while tag < times {
+            for (properties, body) in &load {
+                tag += 1;
+                let properties = values::properties(properties);
+                let message =
+                    Message { source: source.clone(), body: body.clone().into(), properties, redelivered: false };
+                let Received::New(entry) = ledger.receive(tag, Identity(message.fingerprint()), false) else {
+                    panic!("it is new");
+                };
+                bare.accept(message, Receipt::new(entry, settle.clone()));
+            }
+            let mut left = TURN;
+            while left > 0 {
+                left -= settled.recv_many(&mut ends, TURN).await;
+                for end in ends.drain(..) {
+                    assert!(matches!(end, Settled::Done(_)), "{end:?}");
+                    ledger.settle(end);
+                }
+            }
+            assert_eq!(ledger.acknowledge(), Some(tag), "all of them");
+        }
+    });
+}

@@ -1,0 +1,75 @@
+//! A typical response, and rules for it.
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use regards_relay::amqp::values;
+use regards_relay::event::{Expects, Family, Message, Reading, SourceName, Validation};
+use regards_relay::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, Unrouted};
+
+/// The source that it comes from.
+pub const SOURCE: &str = "regards";
+/// The tenant that it is of.
+const TENANT: &str = "tenant-0";
+const JAVA_TYPE: &str = "fr.cnes.regards.modules.ltamanager.amqp.output.SubmissionResponseDtoEvent";
+
+/// What `rs-lta-manager` sets, as lapin hands it out.
+pub fn properties(number: usize) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in [
+        ("__TypeId__", JAVA_TYPE),
+        ("regards.converter", "GSON"),
+        ("regards.tenant", TENANT),
+        ("regards.type", JAVA_TYPE),
+    ] {
+        headers.insert(ShortString::from(name), AMQPValue::LongString(value.into()));
+    }
+    BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_content_encoding("UTF-8".into())
+        .with_headers(headers)
+        .with_delivery_mode(2)
+        .with_priority(1)
+        .with_correlation_id(correlation_id(number).into())
+        .with_timestamp(1_681_461_977)
+        .with_app_id("rs-lta-manager".into())
+}
+
+/// About 300 bytes, as most are.
+pub fn body(number: usize) -> Vec<u8> {
+    let id = correlation_id(number);
+    let product = format!("URN:AIP:DATA:{TENANT}:4f2e6a10-9f5b-3c43-b15e-{number:012}:V1");
+    format!(
+        r#"{{"correlationId":"{id}","productId":"{product}","responseStatus":"SUCCESS","expires":"2023-05-14T08:46:17.000Z","session":"2023-04-14 nominal","message":"The product is stored, and can be ordered"}}"#
+    )
+    .into_bytes()
+}
+
+fn correlation_id(number: usize) -> String {
+    format!("1c0a8a5e-6b1f-4b9e-9d0e-{number:012}")
+}
+
+pub fn message() -> Message {
+    let properties = values::properties(&properties(0));
+    Message { source: SourceName::new(SOURCE), body: body(0).into(), properties, redelivered: false }
+}
+
+pub fn reading() -> Reading {
+    let family = Family::named("lta").expect("a family");
+    Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant: None, max_body: 1024 * 1024 }
+}
+
+/// One route a tenant, that of the message in the middle.
+pub fn rules(count: usize) -> Rules {
+    let route = |number: usize| {
+        let tenant = vec![Glob::new(&format!("tenant-{}", (number + count - count / 2) % count))];
+        let when = Condition { fields: vec![(Field::Tenant, tenant)], ..Condition::default() };
+        Route {
+            name: RouteName::new(&format!("route-{number}")),
+            when,
+            to: vec![SinkIndex(0)],
+            transform: None,
+            is_final: false,
+        }
+    };
+    Rules::new((0..count).map(route).collect(), Unrouted::DeadLetter)
+}
