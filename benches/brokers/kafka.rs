@@ -1,5 +1,6 @@
 //! How many records there are.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
@@ -10,7 +11,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Asks for the ends of some partitions.
 pub struct Ends {
-    consumer: BaseConsumer,
+    consumer: Arc<BaseConsumer>,
     partitions: TopicPartitionList,
 }
 
@@ -24,12 +25,14 @@ impl Ends {
                 list.add_partition_offset(topic, partition, Offset::End).expect("an offset");
             }
         }
-        Self { consumer: config.create().expect("a consumer"), partitions: list }
+        Self { consumer: Arc::new(config.create().expect("a consumer")), partitions: list }
     }
 
-    /// How many records there are in all of them. Blocks.
-    pub fn count(&self) -> u64 {
-        let ends = self.consumer.offsets_for_times(self.partitions.clone(), ANSWER_WITHIN).expect("an answer");
+    /// How many records there are in all of them.
+    pub async fn count(&self) -> u64 {
+        let (consumer, partitions) = (Arc::clone(&self.consumer), self.partitions.clone());
+        let asked = tokio::task::spawn_blocking(move || consumer.offsets_for_times(partitions, ANSWER_WITHIN));
+        let ends = asked.await.expect("asked").expect("an answer");
         ends.elements().iter().filter_map(|end| u64::try_from(end.offset().to_raw()?).ok()).sum()
     }
 }

@@ -1,6 +1,5 @@
 //! How long an event takes from being published to being in Kafka, at a rate that is no load.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
@@ -19,23 +18,14 @@ const TICK: Duration = Duration::from_millis(2);
 /// The last record is waited for at most so long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Parts of a thousand that took no longer, in ms.
-#[derive(Debug, Clone, Copy)]
-pub struct Latency {
-    pub p50: f64,
-    pub p99: f64,
-    pub p999: f64,
-}
-
-impl fmt::Display for Latency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { p50, p99, p999 } = self;
-        write!(f, "{p50:.1} / {p99:.1} / {p999:.1} ms")
-    }
-}
-
 /// Publishes at that rate, events a second, and reads what comes to the topic, whose records have the number as their key.
-pub async fn measure(regards: &Regards, brokers: &str, topic: &str, partitions: i32, rate: u64) -> Latency {
+pub async fn measure(
+    regards: &Regards,
+    brokers: &str,
+    topic: &str,
+    partitions: i32,
+    rate: u64,
+) -> Vec<(&'static str, f64)> {
     let channel = regards.vhost.channel().await;
     let consumer = consumer(brokers, topic, partitions);
     let first = Response::new("tenant-0", "first", "SUCCESS");
@@ -61,7 +51,7 @@ pub async fn measure(regards: &Regards, brokers: &str, topic: &str, partitions: 
         counted.map(|(sent, read)| (read.expect("every record") - *sent).as_secs_f64() * 1e3).collect();
     took.sort_by(f64::total_cmp);
     let part = |of_thousand: usize| took[(took.len() - 1) * of_thousand / 1000];
-    Latency { p50: part(500), p99: part(990), p999: part(999) }
+    vec![("latency p50 ms", part(500)), ("latency p99 ms", part(990)), ("latency p99.9 ms", part(999))]
 }
 
 fn consumer(brokers: &str, topic: &str, partitions: i32) -> BaseConsumer {

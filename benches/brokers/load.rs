@@ -18,7 +18,7 @@ pub async fn fill(regards: &Regards, events: u64) {
 }
 
 /// One of a typical size: about 300 bytes.
-fn response(number: u64) -> Response {
+pub fn response(number: u64) -> Response {
     let place = usize::try_from(number).expect("it fits");
     let mut share = (place / TENANTS) % STATUSES.iter().map(|(_, share)| share).sum::<usize>();
     let status = STATUSES.iter().find(|(_, count)| {

@@ -1,16 +1,21 @@
 //! What the relay costs between a real `RabbitMQ` and a real Kafka, beside a floor that does nothing but carry: `make bench`.
 //!
 //! Each case gets a queue that is full already and topics that are empty. It is measured from the first record in Kafka to the
-//! last. Cases take turns, round by round, so that what changes on the machine changes for all of them.
+//! last. Cases take turns, round by round, so that what changes on the machine changes for all of them. Then: how long an event
+//! takes, at half of the rate that can be carried; how fast the spool is; what the relay is at its start, at rest, and at its end.
 //!
-//! `BENCH_EVENTS` (100,000), `BENCH_ROUNDS` (5) and `BENCH_CASES` (all: `floor,one,…`) make it shorter or longer.
+//! `BENCH_EVENTS` (100,000), `BENCH_ROUNDS` (5), `BENCH_BACKLOG` (200,000) and `BENCH_CASES` (all: `floor,one,…`) make it shorter
+//! or longer. `BENCH_JSON` names a file for the table as JSON, `BENCH_PROFILES` a directory for profiles by `perf`.
 
 // A benchmark that panics has failed, which says enough.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs)]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
+mod backlog;
 mod case;
+mod course;
 mod floor;
+mod footprint;
 mod kafka;
 mod latency;
 mod load;
@@ -23,49 +28,104 @@ mod run;
 mod support;
 mod table;
 
-use std::collections::BTreeMap;
+use tokio::runtime::Builder;
 
 use case::Case;
+use run::Filled;
+use table::{Line, Table};
+
+const LATENCY: &str = "latency";
+/// So many events are carried while others are published, to see how many that can be in a second.
+const TO_FIND_THE_RATE: u64 = 30_000;
+/// So many deliveries wait in the spool before they go.
+const BACKLOG: u64 = 200_000;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
     if floor::is_asked_for() {
-        return runtime.block_on(floor::run());
+        // As the relay has it.
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+        return runtime.block_on(async { tokio::spawn(floor::run()).await.expect("it runs until it is killed") });
     }
     // `cargo test --benches` only wants to know that it builds; `cargo bench` says so.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
+    runtime.block_on(measure());
+}
+
+async fn measure() {
     let (events, rounds) = (number("BENCH_EVENTS", 100_000), number("BENCH_ROUNDS", 5));
-    let wanted = std::env::var("BENCH_CASES").unwrap_or_default();
-    let is_wanted = |case: &Case| wanted.is_empty() || wanted.split(',').any(|name| name == case.name());
-    let cases: Vec<Case> = Case::ALL.into_iter().filter(is_wanted).collect();
-    assert!(!cases.is_empty(), "BENCH_CASES={wanted} names none of {:?}", Case::ALL.map(Case::name));
-    let mut measured = BTreeMap::new();
+    let wanted = Wanted(std::env::var("BENCH_CASES").unwrap_or_default());
+    wanted.check();
+    let compared = Case::ALL.into_iter().filter(|case| case.base() != *case);
+    let bases: Vec<_> = compared.map(|case| (case.name(), case.base().name())).collect();
+    let mut table = Table::default();
+    let mut half = None;
     for round in 1..=rounds {
-        for &case in &cases {
-            let figures = runtime.block_on(run::throughput(case, events));
-            println!("round {round}, {}: {figures}", case.name());
-            measured.entry(case).or_insert_with(Vec::new).push(figures);
+        let mut add = |case, figures: Vec<(&'static str, f64)>| {
+            println!("round {round}, {case}: {}", Line(&figures));
+            table.add(case, &figures);
+        };
+        for case in Case::ALL.into_iter().filter(|case| wanted.has(case.name())) {
+            add(case.name(), run::throughput(case, events, Filled::Before).await);
+        }
+        if wanted.has(LATENCY) {
+            let rate = match half {
+                Some(rate) => rate,
+                None => *half.insert(half_rate().await),
+            };
+            for case in [Case::Floor, Case::One] {
+                add(case.name(), run::latency(case, rate).await);
+            }
+        }
+        if wanted.has(backlog::NAME) {
+            add(backlog::NAME, backlog::measure(number("BENCH_BACKLOG", BACKLOG)).await);
+        }
+        if wanted.has(footprint::NAME) {
+            add(footprint::NAME, footprint::measure().await);
         }
     }
-    table::print(&measured, events);
-    let Some(rate) = half_rate(&measured) else { return };
-    println!(
-        "\nfrom being published to being in Kafka, at {rate} events/s: half of the time no more than, 99 %, 99.9 %\n"
-    );
-    for round in 1..=rounds {
-        for case in [Case::Floor, Case::One] {
-            println!("round {round}, {}: {}", case.name(), runtime.block_on(run::latency(case, rate)));
-        }
+    println!("\n{rounds} rounds of {events} events\n{}", table.text(&bases));
+    if let Some(rate) = half {
+        println!("latency from being published to being in Kafka, at {rate} events/s");
+    }
+    if let Some(file) = std::env::var_os("BENCH_JSON") {
+        let json = serde_json::json!({
+            "events": events, "latencyRate": half, "measured": table.json(&bases),
+        });
+        std::fs::write(file, format!("{json:#}\n")).expect("written");
     }
 }
 
-/// Half of what the floor and the relay both manage, where both were measured.
-fn half_rate(measured: &BTreeMap<Case, Vec<run::Figures>>) -> Option<u64> {
-    let slowest = |case| Some(measured.get(&case)?.iter().map(|figures| figures.rate).fold(f64::INFINITY, f64::min));
+/// Half of what the floor and the relay both manage while what they carry is published.
+async fn half_rate() -> u64 {
+    let mut slowest = f64::INFINITY;
+    for case in [Case::Floor, Case::One] {
+        let figures = run::throughput(case, TO_FIND_THE_RATE, Filled::Meanwhile).await;
+        println!("while it is published to, {}: {}", case.name(), Line(&figures));
+        slowest = slowest.min(figures[0].1);
+    }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate of some thousands")]
-    Some((slowest(Case::Floor)?.min(slowest(Case::One)?) / 2.0) as u64)
+    let half = (slowest / 2.0) as u64;
+    half
+}
+
+/// What is measured: all, or what is named.
+struct Wanted(String);
+
+impl Wanted {
+    fn has(&self, name: &str) -> bool {
+        self.0.is_empty() || self.0.split(',').any(|wanted| wanted == name)
+    }
+
+    fn check(&self) {
+        let cases = Case::ALL.map(Case::name);
+        let known = [cases.as_slice(), &[LATENCY, backlog::NAME, footprint::NAME]].concat();
+        for name in self.0.split(',').filter(|name| !name.is_empty()) {
+            assert!(known.contains(&name), "BENCH_CASES: there is no {name}; there are {}", known.join(", "));
+        }
+    }
 }
 
 fn number(name: &str, default: u64) -> u64 {

@@ -18,8 +18,17 @@ impl Process {
 
     /// The most memory that it ever had, in MiB.
     pub fn peak(self) -> f64 {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that it has, in MiB.
+    pub fn resident(self) -> f64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(self, which: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0)).expect("the process runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        let line = status.lines().find_map(|line| line.strip_prefix(which)).expect("a size");
         line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
     }
 }

@@ -1,49 +1,24 @@
 //! One run of one case.
 
-use std::fmt;
 use std::process::Child;
-use std::time::{Duration, Instant};
 
 use lapin::ExchangeKind;
 use lapin::types::FieldTable;
 
 use super::case::Case;
+use super::course;
 use super::floor;
 use super::kafka::Ends;
-use super::latency::{self, Latency};
+use super::latency;
 use super::load;
 use super::process::Process;
 use super::profile::Profile;
 use super::receiver::Receiver;
 use super::support::{Home, Kafka, Regards, Relay, Services, unique};
 
-/// How often Kafka is asked how far it has got.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
-/// A run that takes longer has failed.
-const PATIENCE: Duration = Duration::from_mins(5);
 /// Of the topics where there is one for each tenant and status, and of the one where there is one for all.
 const PARTITIONS_OF_MANY: i32 = 1;
 const PARTITIONS_OF_ONE: i32 = 4;
-
-/// What it came to.
-#[derive(Debug, Clone, Copy)]
-pub struct Figures {
-    /// Events a second that came to Kafka.
-    pub rate: f64,
-    /// CPU that the process used for one, in µs.
-    pub cpu: f64,
-    /// CPU that `RabbitMQ` used for one, in µs.
-    pub rabbit: f64,
-    /// The most memory that the process had, in MiB.
-    pub memory: f64,
-}
-
-impl fmt::Display for Figures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rate, cpu, rabbit, memory } = self;
-        write!(f, "{rate:.0}/s, {cpu:.1} µs, RabbitMQ {rabbit:.1} µs, {memory:.0} MiB")
-    }
-}
 
 /// What carries. Ended when it is dropped.
 enum Carrier<'a> {
@@ -121,24 +96,45 @@ impl Stage {
     }
 }
 
-/// Carries so many events out of a queue that is full.
-pub async fn throughput(case: Case, events: u64) -> Figures {
+/// When the queue is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    /// Before anything is carried: all of the machine is for that.
+    Before,
+    /// At the same time.
+    Meanwhile,
+}
+
+/// Carries so many events.
+pub async fn throughput(case: Case, events: u64, filled: Filled) -> Vec<(&'static str, f64)> {
     let stage = Stage::set(case).await;
-    load::fill(&stage.regards, events).await;
+    if filled == Filled::Before {
+        load::fill(&stage.regards, events).await;
+    }
     let ends = Ends::of(&stage.kafka.brokers, &stage.topics, stage.partitions);
     let carrier = stage.start();
     let (process, rabbit) = (carrier.process(), Process(Services::shared().rabbitmq_pid()));
     let profile = Profile::start(case, process);
-    let measured = tokio::task::spawn_blocking(move || measure(&ends, events, process, rabbit));
-    let figures = measured.await.expect("measured");
+    let (processes, count) = ([process, rabbit], async || ends.count().await);
+    let course = course::watch(events, &processes, count);
+    let course = match filled {
+        Filled::Before => course.await,
+        Filled::Meanwhile => tokio::join!(course, load::fill(&stage.regards, events)).0,
+    };
+    let memory = process.peak();
     drop(carrier);
     drop(profile);
     stage.clear().await;
-    figures
+    vec![
+        ("events/s", course.rate),
+        ("CPU µs an event", course.cpu[0]),
+        ("RabbitMQ's CPU µs an event", course.cpu[1]),
+        ("peak RSS MiB", memory),
+    ]
 }
 
 /// Carries events as they come, so many a second.
-pub async fn latency(case: Case, rate: u64) -> Latency {
+pub async fn latency(case: Case, rate: u64) -> Vec<(&'static str, f64)> {
     let stage = Stage::set(case).await;
     let carrier = stage.start();
     let Stage { regards, kafka, stem, partitions, .. } = &stage;
@@ -146,32 +142,4 @@ pub async fn latency(case: Case, rate: u64) -> Latency {
     drop(carrier);
     stage.clear().await;
     latency
-}
-
-fn measure(ends: &Ends, events: u64, process: Process, rabbit: Process) -> Figures {
-    let began = Instant::now();
-    let look = || {
-        assert!(began.elapsed() < PATIENCE, "not done after {PATIENCE:?}");
-        std::thread::sleep(BETWEEN_LOOKS);
-        (ends.count(), Instant::now(), process.cpu(), rabbit.cpu())
-    };
-    let first = loop {
-        let seen = look();
-        if seen.0 > 0 {
-            break seen;
-        }
-    };
-    let last = loop {
-        let seen = look();
-        if seen.0 >= events {
-            break seen;
-        }
-    };
-    let count = (last.0 - first.0) as f64;
-    Figures {
-        rate: count / (last.1 - first.1).as_secs_f64(),
-        cpu: (last.2 - first.2) / count,
-        rabbit: (last.3 - first.3) / count,
-        memory: process.peak(),
-    }
 }

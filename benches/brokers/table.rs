@@ -1,44 +1,104 @@
 //! What all rounds came to, with the ratios that count: figures of one run only, since machines differ.
 
-use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
 
-use super::case::Case;
-use super::run::Figures;
+use serde_json::{Value, json};
 
-type Figure = (&'static str, fn(&Figures) -> f64);
+/// One figure of one case, in every round.
+struct Row {
+    case: &'static str,
+    figure: &'static str,
+    values: Vec<f64>,
+}
 
-const FIGURES: [Figure; 4] = [
-    ("events/s", |figures| figures.rate),
-    ("CPU µs an event", |figures| figures.cpu),
-    ("RabbitMQ's CPU µs an event", |figures| figures.rabbit),
-    ("peak RSS MiB", |figures| figures.memory),
-];
+/// All figures, in the order in which they were first there.
+#[derive(Default)]
+pub struct Table(Vec<Row>);
 
-/// Prints minimum, median and maximum of each figure, and the ratio of the medians to those of the case's base.
-pub fn print(measured: &BTreeMap<Case, Vec<Figures>>, events: u64) {
-    println!("\n{events} events a run; minimum / median / maximum, and the median's ratio to that of another case\n");
-    println!("{:<16} {:<28} {:>32} {:>24}", "case", "figure", "min / median / max", "ratio");
-    for (case, runs) in measured {
-        for (name, figure) in FIGURES {
-            let [least, median, most] = spread(runs, figure);
-            let base = case.base();
-            let ratio = match measured.get(&base) {
-                Some(of) if base != *case => format!("{:.3} × {}", median / spread(of, figure)[1], base.name()),
-                _ => String::new(),
-            };
-            println!(
-                "{:<16} {name:<28} {:>32} {ratio:>24}",
-                case.name(),
-                format!("{least:.1} / {median:.1} / {most:.1}")
-            );
+impl Table {
+    /// A round's figures of that case.
+    pub fn add(&mut self, case: &'static str, figures: &[(&'static str, f64)]) {
+        for &(figure, value) in figures {
+            match self.0.iter_mut().find(|row| row.case == case && row.figure == figure) {
+                Some(row) => row.values.push(value),
+                None => self.0.push(Row { case, figure, values: vec![value] }),
+            }
         }
+    }
+
+    /// As JSON, with every round's value.
+    pub fn json(&self, bases: &[(&'static str, &'static str)]) -> Value {
+        let rows = self.0.iter().map(|row| {
+            let [min, median, max] = row.spread();
+            let ratio = self.ratio(row, bases).map(|(base, ratio)| json!({ "to": base, "ratio": ratio }));
+            let Row { case, figure, values } = row;
+            json!({ "case": case, "figure": figure, "min": min, "median": median, "max": max, "compared": ratio, "rounds": values })
+        });
+        json!({ "machine": Machine::this().0, "figures": rows.collect::<Vec<_>>() })
+    }
+
+    /// As text: minimum, median and maximum of each figure, and the ratio of the median to that of the case that `bases` names.
+    pub fn text(&self, bases: &[(&'static str, &'static str)]) -> String {
+        let mut lines = vec![
+            Machine::this().0,
+            String::new(),
+            format!("{:<16} {:<28} {:>32}   ratio of the medians", "case", "figure", "min / median / max"),
+        ];
+        for row in &self.0 {
+            let [min, median, max] = row.spread().map(|value| format!("{value:.1}"));
+            let ratio = self.ratio(row, bases).map(|(base, ratio)| format!("   {ratio:.2} × {base}"));
+            let spread = format!("{min} / {median} / {max}");
+            lines.push(format!("{:<16} {:<28} {spread:>32}{}", row.case, row.figure, ratio.unwrap_or_default()));
+        }
+        lines.join("\n")
+    }
+
+    /// What a row is compared with, and the ratio of the medians.
+    fn ratio(&self, row: &Row, bases: &[(&'static str, &'static str)]) -> Option<(&'static str, f64)> {
+        let (_, base) = bases.iter().find(|(case, _)| *case == row.case)?;
+        let of = self.0.iter().find(|of| of.case == *base && of.figure == row.figure)?;
+        Some((base, row.spread()[1] / of.spread()[1]))
     }
 }
 
-fn spread(runs: &[Figures], figure: fn(&Figures) -> f64) -> [f64; 3] {
-    let mut all: Vec<f64> = runs.iter().map(figure).collect();
-    all.sort_by(f64::total_cmp);
-    let middle = all.len() / 2;
-    let median = if all.len().is_multiple_of(2) { f64::midpoint(all[middle - 1], all[middle]) } else { all[middle] };
-    [all[0], median, all[all.len() - 1]]
+impl Row {
+    /// Minimum, median, maximum.
+    fn spread(&self) -> [f64; 3] {
+        let mut all = self.values.clone();
+        all.sort_by(f64::total_cmp);
+        let middle = all.len() / 2;
+        let median =
+            if all.len().is_multiple_of(2) { f64::midpoint(all[middle - 1], all[middle]) } else { all[middle] };
+        [all[0], median, all[all.len() - 1]]
+    }
+}
+
+/// What it was measured on, in a line.
+struct Machine(String);
+
+impl Machine {
+    fn this() -> Self {
+        let file = |path| fs::read_to_string(path).unwrap_or_default();
+        let of = |text: &str, key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+            line.trim_start_matches([' ', '\t', ':']).to_owned()
+        };
+        let processor = of(&file("/proc/cpuinfo"), "model name");
+        let processors = std::thread::available_parallelism().map_or(0, usize::from);
+        let (memory, kernel) = (of(&file("/proc/meminfo"), "MemTotal"), file("/proc/sys/kernel/osrelease"));
+        Self(format!("{processors} × {processor}, {memory} of memory, Linux {}", kernel.trim()))
+    }
+}
+
+/// A round's figures, in a line.
+pub struct Line<'a>(pub &'a [(&'static str, f64)]);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (figure, value)) in self.0.iter().enumerate() {
+            write!(f, "{}{figure} {value:.1}", if at == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
 }

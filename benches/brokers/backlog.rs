@@ -1,0 +1,67 @@
+//! How fast deliveries are put on disk, and how fast they come back and go to Kafka.
+
+use std::fmt::Write as _;
+
+use super::course;
+use super::kafka::Ends;
+use super::load;
+use super::process::Process;
+use super::support::{Home, Kafka, Regards, unique};
+
+pub const NAME: &str = "backlog";
+/// So many different messages, each of a key of its own, are read again and again.
+const RECORDED: u64 = 20_000;
+const PARTITIONS: i32 = 4;
+const SINK: &str = "pipeline";
+/// The other source never ends, so that the relay doesn't either when the recording does.
+const RULES: &str = "\
+version: 1
+sources:
+  recorded: { recording: { path: samples.ndjson, repeat: REPEAT }, expects: lta }
+  regards: { amqp: { url: \"${REGARDS}\", queue: \"${QUEUE}\" }, expects: lta }
+sinks:
+  pipeline: { kafka: { brokers: \"${KAFKA}\", topic: \"${TOPIC}\" } }
+routes:
+  - { name: all, to: pipeline }
+unrouted: dead_letter
+spool: { max_size: 20GiB }
+";
+
+/// Lets so many deliveries wait for a sink that is paused, and then go.
+pub async fn measure(deliveries: u64) -> Vec<(&'static str, f64)> {
+    let (regards, kafka, topic) = (Regards::new().await, Kafka::shared(), unique("backlog"));
+    regards.use_cheap_queue().await;
+    kafka.create_topic(&topic, PARTITIONS, &[]).await;
+    let repeat = deliveries.div_ceil(RECORDED);
+    let rules = RULES.replace("REPEAT", &repeat.to_string());
+    let home = Home::of(&regards, &rules).with_kafka().with("TOPIC", &topic);
+    let samples = (0..RECORDED).fold(String::new(), |mut lines, number| {
+        let _ = writeln!(lines, "{}", load::response(number).sample());
+        lines
+    });
+    home.write("samples.ndjson", &samples);
+    home.does(&["pause", "--sink", SINK]);
+
+    let all = repeat * RECORDED;
+    let relay = home.start_ready().await;
+    let process = Process(relay.pid());
+    let waiting = async || {
+        let waiting = relay.metric("spool_deliveries", &[("sink", SINK)]).await.ok().flatten();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        waiting.map_or(0, |waiting| waiting as u64)
+    };
+    let written = course::watch(all, &[process], waiting).await;
+    let ends = Ends::of(&kafka.brokers, std::slice::from_ref(&topic), PARTITIONS);
+    home.does(&["resume", "--sink", SINK]);
+    let drained = course::watch(all, &[process], async || ends.count().await).await;
+    let figures = vec![
+        ("written/s", written.rate),
+        ("CPU µs a written one", written.cpu[0]),
+        ("drained/s", drained.rate),
+        ("CPU µs a drained one", drained.cpu[0]),
+        ("peak RSS MiB", process.peak()),
+    ];
+    drop(relay);
+    kafka.delete_topic(&topic).await;
+    figures
+}
