@@ -28,6 +28,9 @@ const STACK_CACHE_SIZE: u64 = 1 << 40;
 /// Where glibc is told so.
 const TUNABLES_VARIABLE: &str = "GLIBC_TUNABLES";
 
+/// Huge pages make what is allocated bigger and hardly faster here: at rest half of the memory was theirs.
+const HUGE_PAGES_VARIABLE: &str = "MIMALLOC_ALLOW_THP";
+
 /// Set by the first of both processes, so that there is never a third.
 const MARKER: &str = "REGARDS_RELAY_STACK_SET";
 
@@ -68,7 +71,9 @@ fn ensure_stacks() -> Option<String> {
     let is_big = stack.is_some_and(|size: usize| size >= STACK);
     let tunables = std::env::var_os(TUNABLES_VARIABLE).filter(|set| !set.is_empty());
     let is_cached = tunables.as_ref().is_some_and(|set| set.to_string_lossy().contains(STACK_CACHE));
-    if is_big && is_cached {
+    // Whoever sets it knows why.
+    let is_small = std::env::var_os(HUGE_PAGES_VARIABLE).is_some();
+    if is_big && is_cached && is_small {
         return None;
     }
     if std::env::var_os(MARKER).is_some() {
@@ -86,6 +91,9 @@ fn ensure_stacks() -> Option<String> {
     command.arg0(name.as_deref().unwrap_or(OsStr::new("regards-relay"))).args(arguments).env(MARKER, "1");
     if !is_big {
         command.env(STACK_VARIABLE, STACK.to_string());
+    }
+    if !is_small {
+        command.env(HUGE_PAGES_VARIABLE, "0");
     }
     if !is_cached {
         let mut tunables = tunables.map_or_else(OsString::new, |mut set| {

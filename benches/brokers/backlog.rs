@@ -6,6 +6,7 @@ use super::course;
 use super::kafka::Ends;
 use super::load;
 use super::process::Process;
+use super::profile::Profile;
 use super::support::{Home, Kafka, Regards, unique};
 
 pub const NAME: &str = "backlog";
@@ -50,6 +51,7 @@ pub async fn measure(deliveries: u64) -> Vec<(&'static str, f64)> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         waiting.map_or(0, |waiting| waiting as u64)
     };
+    let profile = Profile::start(NAME, process);
     let written = course::watch(all, &[process], waiting).await;
     let ends = Ends::of(&kafka.brokers, std::slice::from_ref(&topic), PARTITIONS);
     home.does(&["resume", "--sink", SINK]);
@@ -62,6 +64,7 @@ pub async fn measure(deliveries: u64) -> Vec<(&'static str, f64)> {
         ("peak RSS MiB", process.peak()),
     ];
     drop(relay);
+    drop(profile);
     kafka.delete_topic(&topic).await;
     figures
 }

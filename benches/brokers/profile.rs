@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::case::Case;
 use super::process::Process;
 
-/// Names the directory that gets `CASE.PID.data`, for `perf report --pid PID`.
+/// Names the directory that gets `NAME.PID.data`, for `perf report --pid PID`.
 const ASKED_FOR: &str = "BENCH_PROFILES";
 /// Samples a second, of each CPU.
 const FREQUENCY: &str = "997";
@@ -15,9 +14,9 @@ const FREQUENCY: &str = "997";
 pub struct Profile(Option<Child>);
 
 impl Profile {
-    pub fn start(case: Case, process: Process) -> Self {
+    pub fn start(name: &str, process: Process) -> Self {
         let Some(directory) = std::env::var_os(ASKED_FOR) else { return Self(None) };
-        let file = Path::new(&directory).join(format!("{}.{}.data", case.name(), process.0));
+        let file = Path::new(&directory).join(format!("{name}.{}.data", process.0));
         let mut perf = Command::new("perf");
         // There may be no counter of cycles, as in most virtual machines.
         perf.args(["record", "--quiet", "--event", "cpu-clock", "--freq", FREQUENCY, "--output"]).arg(file);

@@ -114,7 +114,7 @@ pub async fn throughput(case: Case, events: u64, filled: Filled) -> Vec<(&'stati
     let ends = Ends::of(&stage.kafka.brokers, &stage.topics, stage.partitions);
     let carrier = stage.start();
     let (process, rabbit) = (carrier.process(), Process(Services::shared().rabbitmq_pid()));
-    let profile = Profile::start(case, process);
+    let profile = Profile::start(case.name(), process);
     let (processes, count) = ([process, rabbit], async || ends.count().await);
     let course = course::watch(events, &processes, count);
     let course = match filled {

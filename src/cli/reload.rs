@@ -14,6 +14,8 @@ use crate::relay::Handle;
 
 /// A file is read when it has been left alone for so long: editors and deployments write it in several steps.
 const SETTLED: Duration = Duration::from_secs(1);
+/// Something may go on beside it all the time, such as a log: it is looked at no more often than this.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Reads the rules anew whenever it is time to. Ends with the relay's task.
 pub(super) fn follow(global: Global, relay: Handle) -> anyhow::Result<()> {
@@ -29,13 +31,13 @@ pub(super) fn follow(global: Global, relay: Handle) -> anyhow::Result<()> {
                 None
             }
         };
-        let mut seen = fingerprint(&global.config);
+        let mut seen = fingerprint(&global.config).await;
         loop {
             let is_asked = tokio::select! {
                 hangup = hangup.recv() => hangup.is_some(),
                 Some(()) = touches.recv() => false,
             };
-            let now = if is_asked { fingerprint(&global.config) } else { settled(&global.config, seen).await };
+            let now = if is_asked { fingerprint(&global.config).await } else { settled(&global.config, seen).await };
             if is_asked || now != seen {
                 seen = now;
                 reload(&global, &relay).await;
@@ -60,10 +62,11 @@ fn watch(file: &Path, touched: mpsc::Sender<()>) -> notify::Result<impl Watcher 
 
 /// What the file has in it once that stays the same, or is again what was seen before.
 async fn settled(file: &Path, seen: Option<u64>) -> Option<u64> {
-    let mut now = fingerprint(file);
+    tokio::time::sleep(BETWEEN_LOOKS).await;
+    let mut now = fingerprint(file).await;
     while now != seen {
         tokio::time::sleep(SETTLED).await;
-        let then = std::mem::replace(&mut now, fingerprint(file));
+        let then = std::mem::replace(&mut now, fingerprint(file).await);
         if now == then {
             break;
         }
@@ -72,9 +75,9 @@ async fn settled(file: &Path, seen: Option<u64>) -> Option<u64> {
 }
 
 /// What the file has in it, as a number; none: it can't be read.
-fn fingerprint(file: &Path) -> Option<u64> {
+async fn fingerprint(file: &Path) -> Option<u64> {
     let mut hash = DefaultHasher::new();
-    std::fs::read(file).ok()?.hash(&mut hash);
+    tokio::fs::read(file).await.ok()?.hash(&mut hash);
     Some(hash.finish())
 }
 

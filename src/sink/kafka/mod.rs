@@ -4,6 +4,7 @@
 //! has its number: a report that comes late, or never, can then neither end another attempt nor keep one from ending when the
 //! sink is closed.
 
+mod polled;
 mod probe;
 mod producer;
 mod render;

@@ -12,9 +12,10 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, DeliveryResult, Message};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use tracing::{debug, error, info, warn};
 
+use super::polled::PolledProducer;
 use super::supervisor::Order;
 use super::trouble::Trouble;
 use super::verdict::{Judgement, judge};
@@ -36,7 +37,7 @@ pub(super) struct Common {
 }
 
 /// A pair of librdkafka's producers.
-pub(super) struct Producer(ThreadedProducer<Reports>);
+pub(super) struct Producer(PolledProducer<Reports>);
 
 impl Producer {
     /// Builds it: starts threads and reads PEM files, but waits for no broker.
@@ -52,7 +53,7 @@ impl Producer {
             generation,
             alone: Some(Alone { settings: settings.clone(), producer: OnceLock::new() }),
         };
-        settings.create_with_context(reports).map(Self)
+        PolledProducer::build(settings, reports).map(Self)
     }
 
     /// Gives the record to librdkafka. The attempt of that number ends by its report, or now if librdkafka doesn't take it.
@@ -85,7 +86,7 @@ impl Producer {
         drop(self.0);
     }
 
-    fn both(&self) -> impl Iterator<Item = &ThreadedProducer<Reports>> {
+    fn both(&self) -> impl Iterator<Item = &PolledProducer<Reports>> {
         std::iter::once(&self.0).chain(self.0.context().alone.as_ref().and_then(|alone| alone.producer.get()?.as_ref()))
     }
 }
@@ -102,7 +103,7 @@ pub(super) struct Reports {
 /// The producer that makes batches of one, built when it is first needed. It is none where it can't be built.
 struct Alone {
     settings: ClientConfig,
-    producer: OnceLock<Option<ThreadedProducer<Reports>>>,
+    producer: OnceLock<Option<PolledProducer<Reports>>>,
 }
 
 impl ProducerContext for Reports {
@@ -147,7 +148,7 @@ impl Reports {
     }
 
     /// The producer of batches of one.
-    fn second<'a>(&self, alone: &'a Alone) -> Option<&'a ThreadedProducer<Self>> {
+    fn second<'a>(&self, alone: &'a Alone) -> Option<&'a PolledProducer<Self>> {
         let build = || {
             let mut settings = alone.settings.clone();
             settings.set("batch.num.messages", "1");
@@ -157,7 +158,7 @@ impl Reports {
                 generation: self.generation,
                 alone: None,
             };
-            match settings.create_with_context(reports) {
+            match PolledProducer::build(&settings, reports) {
                 Ok(producer) => Some(producer),
                 Err(error) => {
                     let cause = super::settings::explain(&error);
@@ -177,7 +178,7 @@ impl Reports {
 }
 
 /// Sends the record of that report once more, alone.
-fn again(second: &ThreadedProducer<Reports>, message: &BorrowedMessage<'_>, number: usize) {
+fn again(second: &PolledProducer<Reports>, message: &BorrowedMessage<'_>, number: usize) {
     let record = BaseRecord {
         topic: message.topic(),
         partition: None,
