@@ -5,6 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::disk::Room;
@@ -24,6 +25,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The write-ahead log is cut back to this after a checkpoint, in bytes.
 const WAL_LIMIT: i64 = 16 * 1024 * 1024;
+/// So many pages in the log are copied into the file: what the log may have.
+const WAL_PAGES: i64 = WAL_LIMIT / 4_096;
+/// What SQLite may keep in memory of the file, in KiB.
+const CACHE_KIB: i64 = 16 * 1024;
 
 const MAKE_ROOM: &str = " (make room on its disk)";
 
@@ -264,13 +269,19 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
             Some(format!("its journal mode is {mode} and can't be made WAL")),
         ));
     }
+    // Otherwise a statement is compiled anew for each value that might have given it another plan, at twice its cost.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Each commit is fsynced before it returns.
     let synchronous = if Mutant::NoSync.is_on() { "OFF" } else { "FULL" };
     connection.pragma_update(None, "synchronous", synchronous)?;
     // On macOS an fsync stays in the disk's cache without these; elsewhere they do nothing.
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
-    connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)
+    connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
+    // Rows are found by the hash of their key, all over the file: a page is written and changed again many times before it has
+    // to leave memory, and before it has to leave the log.
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)
 }
 
 fn migrate(connection: &Connection, version: i64) -> rusqlite::Result<()> {

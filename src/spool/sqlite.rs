@@ -27,6 +27,9 @@ const KEPT_PAGES: i64 = 4_096;
 const RECALL_DEPTH: u32 = 65_536;
 /// The only shard there is: all of the source.
 const WHOLE: i64 = 0;
+/// What is now the oldest of a sink's key is due.
+const MAKE_NEXT_DUE: &str = "UPDATE deliveries SET due = ?3 WHERE due IS NULL AND id = \
+                             (SELECT id FROM deliveries WHERE sink = ?1 AND key = ?2 ORDER BY id LIMIT 1)";
 
 impl Store for Database {
     fn transact<T>(&self, work: impl FnOnce() -> Result<T, SpoolError>) -> Result<T, SpoolError> {
@@ -52,12 +55,7 @@ impl Store for Database {
             let gone = delete
                 .query_row([id.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
             let Some((sink, key, size)) = gone.optional()? else { return Ok(None) };
-            self.connection
-                .prepare_cached(
-                    "UPDATE deliveries SET due = ?3 WHERE due IS NULL AND id = \
-                     (SELECT id FROM deliveries WHERE sink = ?1 AND key = ?2 ORDER BY id LIMIT 1)",
-                )?
-                .execute(params![sink, key, Millis::now().0])?;
+            self.connection.prepare_cached(MAKE_NEXT_DUE)?.execute(params![sink, key, Millis::now().0])?;
             Ok(Some(unsigned(size)))
         };
         remove().map_err(self.failed())
@@ -382,4 +380,26 @@ fn signed(number: u64) -> i64 {
 
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn what_follows_each_delivery_is_compiled_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(&directory.path().join("spool.db")).unwrap();
+        for id in 1..=3 {
+            let row = "INSERT INTO deliveries (id, sink, key, due, received, attempts, type, tenant, event_id, source, shard, size, \
+                       properties, body) VALUES (?1, 'sink', ?1, 0, 0, 0, '', '', x'', '', 0, 1, '{}', x'')";
+            database.connection.execute(row, [id]).unwrap();
+            assert_eq!(database.remove(RowId(id)).unwrap(), Some(1));
+        }
+        let statement = database.connection.prepare_cached(MAKE_NEXT_DUE).unwrap();
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+        assert_eq!(statement.get_status(StatementStatus::Run), 3);
+    }
 }
