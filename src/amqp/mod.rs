@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Connection, ConnectionProperties};
+use lapin::{Channel, Connection, ConnectionProperties};
 
 use crate::config::{AmqpConnection, Secret};
 
@@ -82,6 +82,25 @@ async fn connect_one(connection: &AmqpConnection, url: &Secret, name: &str) -> R
         Ok(Err(error)) => Err(Problem::explain(&error, &place)),
         Err(_) => Err(Problem::unanswered(&place, "connecting", CONNECT_TIMEOUT)),
     }
+}
+
+/// Connects, asks one thing on a channel that a refusal may close, and lets go again: `doing` says what, in a problem.
+pub async fn ask<T, A: Future<Output = lapin::Result<T>>>(
+    connection: &AmqpConnection,
+    relay: &str,
+    purpose: &str,
+    doing: &str,
+    question: impl FnOnce(Channel) -> A,
+) -> Result<T, Problem> {
+    let (connection, place) = connect(connection, relay, purpose).await?;
+    let asking = async {
+        let channel = answer(&place, "opening a channel", connection.create_channel()).await?;
+        answer(&place, doing, question(channel)).await
+    };
+    let asked = asking.await;
+    // What was asked is answered: a broker that doesn't let go is left to its own time-out.
+    let _ = tokio::time::timeout(ANSWER_TIMEOUT, connection.close(200, "asked".into())).await;
+    asked
 }
 
 /// Every answer of a broker has a deadline.

@@ -24,6 +24,7 @@ mod reader;
 mod scalar;
 mod secret;
 mod tls;
+mod topic;
 mod words;
 mod yaml;
 
@@ -37,6 +38,7 @@ pub use mask::STARS;
 pub use model::*;
 pub use secret::{Masks, Part, Secret, SecretError};
 pub use tls::TlsError;
+pub use topic::check_topic;
 
 use std::path::Path;
 

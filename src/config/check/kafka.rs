@@ -8,6 +8,7 @@ use crate::config::model::{KafkaConfig, OrderBy, Sasl};
 use crate::config::raw;
 use crate::config::reader::Reader;
 use crate::config::scalar::Text;
+use crate::config::topic::{self, check_topic};
 use crate::config::words::{list, similar};
 use crate::event::{Template, Vocabulary};
 
@@ -20,8 +21,19 @@ const PARTITIONER: &str = "murmur2_random";
 const KEY: &str = "{{ correlationId }}";
 /// The same for copies of dead letters: they are kept in no order.
 const NO_KEY: &str = "";
-/// Kafka's own bound on the names of topics.
-const MAX_TOPIC: usize = 249;
+/// What of an event is whatever somebody wrote, or a time.
+const FREE_TEXT: [&str; 10] = [
+    "correlationId",
+    "productId",
+    "session",
+    "message",
+    "expires",
+    "time",
+    "warnings",
+    "extra",
+    "headers",
+    "properties",
+];
 
 pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<KafkaConfig> {
     let raw = &at.value;
@@ -57,20 +69,6 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
         tls,
     })
 }
-
-/// What of an event is whatever somebody wrote, or a time.
-const FREE_TEXT: [&str; 10] = [
-    "correlationId",
-    "productId",
-    "session",
-    "message",
-    "expires",
-    "time",
-    "warnings",
-    "extra",
-    "headers",
-    "properties",
-];
 
 /// Readers see one partition in order: what is to be in order has to come into the same one.
 pub(super) fn keeps_order(raw: &raw::Sink, kafka: &KafkaConfig, order_by: OrderBy, reader: &mut Reader<'_>) {
@@ -146,15 +144,17 @@ fn is_broker(text: &str) -> bool {
 
 fn topic(at: &At<Text>, reader: &mut Reader<'_>) -> Option<Template> {
     let template = address_template(reader, at)?;
-    let is_legal = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     let name = template.fixed();
-    let has_a_name = name.is_none_or(|name| (1..=MAX_TOPIC).contains(&name.len()) && !matches!(name, "." | ".."));
-    if !has_a_name || !template.texts().all(is_legal) {
+    let is_legal = match name {
+        Some(name) => check_topic(name).is_ok(),
+        None => template.texts().all(|text| text.bytes().all(topic::is_legal)),
+    };
+    if !is_legal {
         let what = if name.is_some() { "be" } else { "become" };
         let message = format!("{} can't {what} the name of a topic", reader.quote(at.span));
         reader.report(
             Diagnostic::error("kafka-topic", at.span, message)
-                .help(format!("Kafka takes letters, digits, `.`, `_` and `-`, at most {MAX_TOPIC} of them")),
+                .help(format!("Kafka takes letters, digits, `.`, `_` and `-`, at most {} of them", topic::MAX_LENGTH)),
         );
         return None;
     }

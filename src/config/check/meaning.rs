@@ -23,7 +23,7 @@ const REGARDS_EXCHANGES: &str = "regards.broadcast.fr.cnes.regards.modules.";
 const REGARDS_DEAD_LETTERS: [&str; 2] = ["regards.DLX", "regards.DLQ"];
 /// What `outcome` can be.
 pub(super) const OUTCOMES: [&str; 5] = ["accepted", "rejected", "succeeded", "failed", "progress"];
-/// Comparing routes with each other takes no more steps than this: ten thousand of them are their author's own affair.
+/// Comparing routes with each other takes no more steps than this each time: ten thousand of them are their author's own affair.
 const MAX_STEPS: usize = 100_000_000;
 
 pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<'_>) {
@@ -34,14 +34,11 @@ pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<
         unused_sinks(raw, reader);
         let overlap = Overlap::of(&families(raw));
         let weights: Vec<usize> = rules.routes().iter().map(|route| overlap::weight(&route.when)).collect();
-        let mut steps = Steps { weights, left: MAX_STEPS };
-        contradictions(&routes.value.0, rules, &overlap, reader, &mut steps);
-        steps.left = MAX_STEPS;
-        hidden_routes(&routes.value.0, rules, reader, &mut steps);
-        steps.left = MAX_STEPS;
-        sinks_of_several(&routes.value.0, rules, &overlap, reader, &mut steps);
-        steps.left = MAX_STEPS;
-        nowhere::check(raw, rules, &overlap, reader, &mut steps);
+        let steps = || Steps { weights: &weights, left: MAX_STEPS };
+        contradictions(&routes.value.0, rules, &overlap, reader, &mut steps());
+        hidden_routes(&routes.value.0, rules, reader, &mut steps());
+        sinks_of_several(&routes.value.0, rules, &overlap, reader, &mut steps());
+        nowhere::check(raw, rules, &overlap, reader, &mut steps());
     }
 }
 
@@ -244,7 +241,7 @@ fn contradictions(
     rules: &Rules,
     overlap: &Overlap,
     reader: &mut Reader<'_>,
-    steps: &mut Steps,
+    steps: &mut Steps<'_>,
 ) {
     for (at, (route, raw)) in rules.routes().iter().zip(raw).enumerate() {
         if !steps.spend(at, at) {
@@ -265,7 +262,7 @@ fn contradictions(
 }
 
 /// Routes whose events all stop at an earlier one.
-fn hidden_routes(raw: &[At<raw::Route>], rules: &Rules, reader: &mut Reader<'_>, steps: &mut Steps) {
+fn hidden_routes(raw: &[At<raw::Route>], rules: &Rules, reader: &mut Reader<'_>, steps: &mut Steps<'_>) {
     let finals: Vec<usize> =
         (0..rules.routes().len()).filter(|&at| rules.routes().get(at).is_some_and(|route| route.is_final)).collect();
     for (at, (route, raw)) in rules.routes().iter().zip(raw).enumerate() {
@@ -292,7 +289,7 @@ fn sinks_of_several(
     rules: &Rules,
     overlap: &Overlap,
     reader: &mut Reader<'_>,
-    steps: &mut Steps,
+    steps: &mut Steps<'_>,
 ) {
     let mut naming: Vec<Vec<usize>> = Vec::new();
     for (at, route) in rules.routes().iter().enumerate() {
@@ -327,13 +324,13 @@ fn sinks_of_several(
 }
 
 /// How much may still be compared.
-pub(super) struct Steps {
+pub(super) struct Steps<'a> {
     /// Of each route: what comparing it takes.
-    weights: Vec<usize>,
+    weights: &'a [usize],
     left: usize,
 }
 
-impl Steps {
+impl Steps<'_> {
     /// Whether these two may still be compared.
     fn spend(&mut self, one: usize, other: usize) -> bool {
         self.take(self.weight(one).saturating_mul(self.weight(other))).is_some()

@@ -17,7 +17,7 @@ const NAMED: usize = 3;
 
 /// Says which statuses, of which tenants that the file names, would all become dead letters. Where `unrouted:` says anything else,
 /// that is meant.
-pub(super) fn check(raw: &raw::Root, rules: &Rules, overlap: &Overlap, reader: &mut Reader<'_>, steps: &mut Steps) {
+pub(super) fn check(raw: &raw::Root, rules: &Rules, overlap: &Overlap, reader: &mut Reader<'_>, steps: &mut Steps<'_>) {
     let (Unrouted::DeadLetter, Some(unrouted)) = (rules.unrouted(), &raw.unrouted) else { return };
     let Some(nowhere) = nowhere(raw, rules, overlap, steps) else { return };
     for ((statuses, whose), names) in nowhere {
@@ -40,7 +40,7 @@ pub(super) fn check(raw: &raw::Root, rules: &Rules, overlap: &Overlap, reader: &
 type Nowhere = BTreeMap<(Vec<&'static str>, Option<&'static str>), BTreeSet<String>>;
 
 /// Whose responses with which statuses no route matches; none where finding out would take too long.
-fn nowhere(raw: &raw::Root, rules: &Rules, overlap: &Overlap, steps: &mut Steps) -> Option<Nowhere> {
+fn nowhere(raw: &raw::Root, rules: &Rules, overlap: &Overlap, steps: &mut Steps<'_>) -> Option<Nowhere> {
     let tenants = Tenants::of(rules);
     let mut nowhere = Nowhere::new();
     let sources: Vec<_> = raw.sources.iter().flat_map(|sources| &sources.value.0).collect();
@@ -123,7 +123,7 @@ impl<'a> Tenants<'a> {
         tenant: Option<&str>,
         rules: &Rules,
         overlap: &Overlap,
-        steps: &mut Steps,
+        steps: &mut Steps<'_>,
     ) -> Option<bool> {
         let own = tenant.and_then(|tenant| self.of.get(tenant)).into_iter().flatten();
         for &place in own.chain(&self.any) {

@@ -44,6 +44,23 @@ fn a_secret_in_the_file_is_a_warning_and_masked() {
 }
 
 #[test]
+fn a_secret_that_is_short_is_a_warning() {
+    warned(
+        &sink("webhook: { url: \"https://example.org/\", secret: \"${S:-whsec_c2hvcnQ=}\" }"),
+        expect![[r#"
+            warning[short-secret]: the secret has fewer than 24 bytes
+             --> routes.yaml:5:53
+              |
+            5 |     webhook: { url: "https://example.org/", secret: "${S:-***}" }
+              |                                                     ^^^^^^^^^^^
+              |
+              = help: `echo whsec_$(openssl rand -base64 32)` makes one; sender and receiver share it
+
+        "#]],
+    );
+}
+
+#[test]
 fn a_default_is_masked_but_no_warning() {
     warned(&source("amqp: { url: amqp://localhost, queue: q, password: \"${P:-hunter2}\" }"), expect![""]);
     wrong(

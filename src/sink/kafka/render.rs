@@ -1,11 +1,9 @@
 //! What goes out for an event: topic, key, headers. Pure.
 
-use crate::config::{KafkaConfig, KafkaTimestamp, SinkConfig};
+use crate::config::{KafkaConfig, KafkaTimestamp, SinkConfig, check_topic};
 use crate::event::{Carrier, Event, Format, HeaderValue, Message, Scope};
 use crate::sink::{Destination, Outgoing, Unrenderable, headers};
 
-/// A topic's name is at most this long (`Topic.MAX_NAME_LENGTH` of Apache Kafka), in bytes.
-const MAX_TOPIC: usize = 249;
 /// The record of that event.
 pub(in crate::sink) fn render(
     config: &SinkConfig,
@@ -35,40 +33,8 @@ pub(in crate::sink) fn render(
     })
 }
 
-/// A topic's legal names: `Topic.validate` of Apache Kafka.
-fn check_topic(topic: &str) -> Result<(), String> {
-    if topic.is_empty() {
-        return Err("it is empty".to_owned());
-    }
-    if topic.len() > MAX_TOPIC {
-        return Err(format!("it is {} bytes long; a topic's name has at most {MAX_TOPIC}", topic.len()));
-    }
-    if topic == "." || topic == ".." {
-        return Err(format!("{topic:?} is not a topic's name"));
-    }
-    match topic.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
-        Some(other) => Err(format!("{topic:?} has {other:?} in it; a topic's name has letters, digits, '.', '_', '-'")),
-        None => Ok(()),
-    }
-}
-
 /// The event's time in milliseconds, where it has one.
 fn event_time(event: &Event, message: &Message) -> Option<i64> {
     event.time.as_ref()?;
     i64::try_from(message.properties.timestamp?).ok()?.checked_mul(1000)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn legal_topics() {
-        for topic in ["a", "regards.cnes-a_1", "...", &"x".repeat(249)] {
-            assert_eq!(check_topic(topic), Ok(()));
-        }
-        for topic in ["", ".", "..", "a b", "é", "a/b", "a\n", "a\0", &"x".repeat(250)] {
-            assert!(check_topic(topic).is_err(), "{topic:?}");
-        }
-    }
 }

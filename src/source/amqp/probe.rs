@@ -1,10 +1,11 @@
 //! Whether the queue can be reached, with nothing consumed.
 
+use lapin::Channel;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 
 use crate::amqp::values::short;
-use crate::amqp::{ANSWER_TIMEOUT, ProblemKind, answer, connect};
+use crate::amqp::{self, ProblemKind};
 use crate::config::AmqpSourceConfig;
 use crate::event::SourceName;
 use crate::probe::{Found, Probed};
@@ -12,16 +13,12 @@ use crate::probe::{Found, Probed};
 /// Logs in and asks for the queue. Whether it may be read, only consuming could tell.
 pub async fn probe(config: &AmqpSourceConfig, source: &SourceName, relay: &str) -> Probed {
     let queue = short("the queue's name", &config.queue).map_err(|error| error.to_string())?;
-    let connected = connect(&config.connection, relay, &format!("check {source}")).await;
-    let (connection, place) = connected.map_err(|problem| problem.to_string())?;
-    let asking = async {
-        let channel = answer(&place, "opening a channel", connection.create_channel()).await?;
+    let question = |channel: Channel| async move {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        answer(&place, "asking for the queue", channel.queue_declare(queue, options, FieldTable::default())).await
+        channel.queue_declare(queue, options, FieldTable::default()).await
     };
-    let asked = asking.await;
-    // What was asked is answered: a broker that doesn't let go is left to its own time-out.
-    let _ = tokio::time::timeout(ANSWER_TIMEOUT, connection.close(200, "checked".into())).await;
+    let purpose = format!("check {source}");
+    let asked = amqp::ask(&config.connection, relay, &purpose, "asking for the queue", question).await;
     let declares = config.declare.as_ref().is_some_and(|declare| declare.queue.is_some());
     match asked {
         Ok(queue) => {
