@@ -50,11 +50,14 @@ impl Store for Database {
 
     fn remove(&self, id: RowId) -> Result<Option<u64>, SpoolError> {
         let remove = || {
-            let delete = "DELETE FROM deliveries WHERE id = ? RETURNING sink, key, size";
-            let mut delete = self.connection.prepare_cached(delete)?;
-            let gone = delete
+            // `RETURNING` would make a table for its one row.
+            let find = "SELECT sink, key, size FROM deliveries WHERE id = ?";
+            let found = self
+                .connection
+                .prepare_cached(find)?
                 .query_row([id.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
-            let Some((sink, key, size)) = gone.optional()? else { return Ok(None) };
+            let Some((sink, key, size)) = found.optional()? else { return Ok(None) };
+            self.connection.prepare_cached("DELETE FROM deliveries WHERE id = ?")?.execute([id.0])?;
             self.connection.prepare_cached(MAKE_NEXT_DUE)?.execute(params![sink, key, Millis::now().0])?;
             Ok(Some(unsigned(size)))
         };
