@@ -35,13 +35,13 @@ impl Table {
             let Row { case, figure, values } = row;
             json!({ "case": case, "figure": figure, "min": min, "median": median, "max": max, "compared": ratio, "rounds": values })
         });
-        json!({ "machine": Machine::this().0, "figures": rows.collect::<Vec<_>>() })
+        json!({ "machine": machine(), "figures": rows.collect::<Vec<_>>() })
     }
 
     /// As text: minimum, median and maximum of each figure, and the ratio of the median to that of the case that `bases` names.
     pub fn text(&self, bases: &[(&'static str, &'static str)]) -> String {
         let mut lines = vec![
-            Machine::this().0,
+            machine(),
             String::new(),
             format!("{:<16} {:<28} {:>32}   ratio of the medians", "case", "figure", "min / median / max"),
         ];
@@ -75,20 +75,16 @@ impl Row {
 }
 
 /// What it was measured on, in a line.
-struct Machine(String);
-
-impl Machine {
-    fn this() -> Self {
-        let file = |path| fs::read_to_string(path).unwrap_or_default();
-        let of = |text: &str, key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
-            line.trim_start_matches([' ', '\t', ':']).to_owned()
-        };
-        let processor = of(&file("/proc/cpuinfo"), "model name");
-        let processors = std::thread::available_parallelism().map_or(0, usize::from);
-        let (memory, kernel) = (of(&file("/proc/meminfo"), "MemTotal"), file("/proc/sys/kernel/osrelease"));
-        Self(format!("{processors} × {processor}, {memory} of memory, Linux {}", kernel.trim()))
-    }
+fn machine() -> String {
+    let file = |path| fs::read_to_string(path).unwrap_or_default();
+    let of = |text: &str, key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+        line.trim_start_matches([' ', '\t', ':']).to_owned()
+    };
+    let processor = of(&file("/proc/cpuinfo"), "model name");
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    let (memory, kernel) = (of(&file("/proc/meminfo"), "MemTotal"), file("/proc/sys/kernel/osrelease"));
+    format!("{processors} × {processor}, {memory} of memory, Linux {}", kernel.trim())
 }
 
 /// A round's figures, in a line.

@@ -22,6 +22,12 @@ const AT: &str = "regards-relay-at";
 
 /// What the relay's own headers begin with.
 pub const OUR_HEADERS: &str = "regards-relay-";
+/// Whether a header of that name is one of them, in whatever case it is written.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    name.get(..OUR_HEADERS.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(OUR_HEADERS))
+}
+
 /// How many relays a message went through.
 pub const HOPS: &str = "regards-relay-hops";
 
@@ -46,10 +52,9 @@ impl Message {
     /// The same message, with headers that say how it died in place of those of a relay that it went through.
     #[must_use]
     pub fn with_death(&self, death: &Death<'_>) -> Self {
-        let is_ours = |name: &str| name.to_ascii_lowercase().starts_with(OUR_HEADERS) && name != HOPS;
         let mut copy = self.clone();
         copy.redelivered = false;
-        copy.properties.headers.retain(|(name, _)| !is_ours(name));
+        copy.properties.headers.retain(|(name, _)| !is_ours(name) || name == HOPS);
         let text = |text: &str| HeaderValue::Text(text.replace(char::is_control, " "));
         let headers = [
             (NUMBER, Some(HeaderValue::Integer(death.number))),

@@ -27,7 +27,7 @@ mod tests;
 mod transform;
 mod vocabulary;
 
-pub use dead_letter::{DEAD_LETTER, Death, HOPS, OUR_HEADERS};
+pub use dead_letter::{DEAD_LETTER, Death, HOPS, OUR_HEADERS, is_ours};
 pub use expression::{Checked, Expression, ExpressionError, Finding};
 pub use family::{Expects, FAMILIES, Family, Slot};
 pub use format::{Carrier, Encoded, Format};

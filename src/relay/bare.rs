@@ -28,7 +28,7 @@ impl Bare {
         let counted = stats.now();
         let (mut dispatchers, mut inlets) = (JoinSet::new(), Vec::new());
         for (sink, stats) in config.sinks.iter().zip(&counted.sinks) {
-            let (settings, sink) = (Settings::of(sink, config), Sink::nowhere(sink));
+            let (settings, sink) = (Settings::of(sink, config), Sink::null(sink));
             if let Some((dispatcher, inlet)) =
                 Dispatcher::new(settings, sink, Arc::clone(&spool), Arc::clone(stats)).await
             {

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::event::{Encoded, Event, Format, HOPS, Header, HeaderValue, Message, OUR_HEADERS, Reason};
+use crate::event::{Encoded, Event, Format, HOPS, Header, HeaderValue, Message, OUR_HEADERS, Reason, is_ours};
 use crate::rules::Glob;
 
 use super::Unrenderable;
@@ -102,11 +102,10 @@ fn json(value: &HeaderValue) -> serde_json::Value {
 
 /// `CC` and `BCC` would make a broker route copies; `x-` belongs to the broker; ours are set anew.
 fn forbidden(name: &str, original: bool) -> bool {
-    let begins = |with: &str| name.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
     name.eq_ignore_ascii_case("cc")
         || name.eq_ignore_ascii_case("bcc")
-        || begins("x-")
-        || begins(OUR_HEADERS)
+        || name.get(..2).is_some_and(|begin| begin.eq_ignore_ascii_case("x-"))
+        || is_ours(name)
         || (name == TYPE_ID && !original)
 }
 

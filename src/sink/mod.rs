@@ -51,7 +51,7 @@ enum Kind {
     File(FileSink),
     Stdout(StdoutSink),
     /// Has at once what it is given, and keeps nothing: for benchmarks.
-    Nowhere,
+    Null,
 }
 
 /// A sink that can't be opened: its configuration names something that isn't there.
@@ -79,8 +79,8 @@ impl Sink {
     }
 
     /// One that renders as configured, and whose attempts all end delivered at once.
-    pub(crate) fn nowhere(config: &SinkConfig) -> Self {
-        Self { config: config.clone(), kind: Kind::Nowhere }
+    pub(crate) fn null(config: &SinkConfig) -> Self {
+        Self { config: config.clone(), kind: Kind::Null }
     }
 
     /// What exactly goes out for that event.
@@ -97,7 +97,7 @@ impl Sink {
             Kind::Amqp(sink) => sink.capacity(),
             Kind::File(sink) => sink.capacity(),
             Kind::Stdout(sink) => sink.capacity(),
-            Kind::Nowhere => usize::MAX,
+            Kind::Null => usize::MAX,
         }
     }
 
@@ -109,7 +109,7 @@ impl Sink {
             Kind::Amqp(sink) => sink.attempt(outgoing, attempt),
             Kind::File(sink) => sink.attempt(outgoing, attempt),
             Kind::Stdout(sink) => sink.attempt(outgoing, attempt),
-            Kind::Nowhere => attempt.end(Verdict::Delivered),
+            Kind::Null => attempt.end(Verdict::Delivered),
         }
     }
 
@@ -121,7 +121,7 @@ impl Sink {
             Kind::Amqp(sink) => sink.close(grace).await,
             Kind::File(sink) => sink.close(grace).await,
             Kind::Stdout(sink) => sink.close(grace).await,
-            Kind::Nowhere => {}
+            Kind::Null => {}
         }
     }
 }
