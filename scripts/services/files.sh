@@ -128,6 +128,8 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
+# Records may say that they are years old, and are to be read all the same.
+log.retention.ms=-1
 # Small, and quick to start and to stop: there is nobody to hand the partitions over to.
 num.network.threads=2
 num.io.threads=2

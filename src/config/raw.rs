@@ -190,7 +190,7 @@ mapping! {
         key: Text,
         /// How keys choose partitions, by librdkafka's name
         partitioner: Text,
-        /// The record's time: when it is sent, or the event's
+        /// The record's time, by which Kafka also finds records to remove (`retention.ms`): when it is sent, or the event's
         timestamp: OneOf<KafkaTimestamp>,
         /// Further settings of librdkafka's producer
         options: Named<SecretText>,

@@ -128,7 +128,7 @@ async fn a_webhook_gets_what_died_when_it_is_back() {
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;
     regards.publish_all(&dying()).await;
-    regards.vhost.wait_until_empty(&regards.queue).await;
+    regards.wait_until_acknowledged().await;
     home.wait_until_waiting("morgue", 3).await;
     relay.kill();
     receiver.answers(|_| Answer::Status(204));

@@ -42,7 +42,7 @@ async fn kafka_goes_on_beside(bad: Answer, unknown: usize) {
     let published = lives("t", "isolated", REQUESTS);
     regards.publish_all(&published).await;
     topic.wait_for(published.len()).await;
-    regards.vhost.wait_until_empty(&regards.queue).await;
+    regards.wait_until_acknowledged().await;
 
     // What waits outlives the relay.
     relay.stop().await;
@@ -94,7 +94,7 @@ async fn a_webhook_that_takes_three_seconds_gets_each_event_once() {
     let published = lives("t", "slow", 8);
     regards.publish_all(&published).await;
     topic.wait_for(published.len()).await;
-    regards.vhost.wait_until_empty(&regards.queue).await;
+    regards.wait_until_acknowledged().await;
     receiver.wait_for_accepted(published.len()).await;
     home.wait_until_waiting("hook", 0).await;
     relay.stop().await;
@@ -191,7 +191,7 @@ async fn a_full_spool_drops_what_may_be_dropped_and_counts_it() {
     regards.publish_all(&published).await;
     topic.wait_for(published.len()).await;
     relay.wait_for_metric("deliveries_total", &[("sink", "hook"), ("result", "dropped")], 1.0).await;
-    regards.vhost.wait_until_empty(&regards.queue).await;
+    regards.wait_until_acknowledged().await;
     receiver.answers(|_| Answer::Status(204));
     home.wait_until_waiting("hook", 0).await;
     let labels = [("sink", "hook"), ("result", "dropped")];
@@ -256,7 +256,7 @@ unrouted: dead_letter
     broker.alarm().await;
     let relay = home.start_ready().await;
     home.wait_for_lines("archive.ndjson", published.len()).await;
-    regards.vhost.wait_until_empty(&regards.queue).await;
+    regards.wait_until_acknowledged().await;
     assert!(collected.count() < published.len(), "the broker was to block publishers");
 
     broker.calm().await;

@@ -27,7 +27,7 @@ async fn a_sink_is_paused_and_resumed_beside_a_relay_and_without_one() {
     let relay = home.start_ready().await;
     regards.publish_all(&lives("t", "paused", 20)).await;
     home.wait_for_lines("archive.ndjson", 40).await;
-    regards.vhost.wait_until_empty(&regards.queue).await;
+    regards.wait_until_acknowledged().await;
     home.wait_until_waiting("hook", 40).await;
     assert_eq!(receiver.posted().len(), 0);
     home.does(&["resume", "--sink", "hook"]);
@@ -155,7 +155,7 @@ async fn what_is_stuck_goes_where_the_mended_rules_say() {
     let published = lives("t", "stuck", 10);
     regards.publish_all(&published).await;
     relay.wait_for_metric("deliveries_total", &[("sink", "hook"), ("result", "retry")], 10.0).await;
-    regards.vhost.wait_until_empty(&regards.queue).await;
+    regards.wait_until_acknowledged().await;
     relay.reload(&ROUTES.replace("${HOOK}", "${RIGHT}"), "success").await;
     let accepted = right.wait_for_accepted(20).await;
     relay.stop().await;
@@ -245,11 +245,11 @@ async fn a_changed_order_waits_until_what_is_in_the_old_one_is_gone() {
     let published = lives("t", "order", 20);
     let (granted, success) = published.split_at(20);
     regards.publish_all(granted).await;
-    regards.vhost.wait_until_empty(&regards.queue).await;
+    regards.wait_until_acknowledged().await;
     let by_tenant = ROUTES.replace("webhook: { url: \"${HOOK}\" }", "order_by: tenant, webhook: { url: \"${HOOK}\" }");
     relay.reload(&by_tenant, "success").await;
     regards.publish_all(success).await;
-    regards.vhost.wait_until_empty(&regards.queue).await;
+    regards.wait_until_acknowledged().await;
     receiver.answers(|_| Answer::Status(204));
     let accepted = receiver.wait_for_accepted(40).await;
     relay.stop().await;

@@ -19,11 +19,7 @@ pub async fn confirms_only_after_the_destination_has_it<D: Destination>() {
     // Connections are there: what comes now is really sent.
     regards.publish(&Response::new("t", "before", "SUCCESS")).await;
     wait_for_events(&mut destination, &home, 1).await;
-    until("the first to be acknowledged", async || {
-        let statistics = regards.vhost.statistics(&regards.queue).await?;
-        if statistics["messages"] == 0 { Ok(()) } else { Err(statistics["messages"].to_string()) }
-    })
-    .await;
+    regards.wait_until_acknowledged().await;
 
     destination.hold(&home).await;
     regards.publish_all(&responses("held", 3)).await;
@@ -162,8 +158,7 @@ pub async fn never_exceeds_its_bounds<D: Destination>() {
     let relay = home.start_ready().await;
     destination.hold(&home).await;
     regards.publish_all(&responses("too many", 40)).await;
-    regards.vhost.wait_until_empty(&regards.queue).await;
-    // What the broker's statistics say is half a second old.
+    regards.wait_until_acknowledged().await;
     home.wait_until_waiting("tested", 40).await;
     let in_flight = relay.metric("deliveries_in_flight", &[SINK]).await.unwrap();
     assert!(in_flight <= Some(D::AT_ONCE), "{in_flight:?} in flight");

@@ -266,20 +266,6 @@ impl VHost {
         .await
     }
 
-    /// Waits until every message of a queue is acknowledged, although its consumer goes on.
-    pub async fn wait_until_empty(&self, queue: &str) {
-        until(&format!("{queue} to be empty"), async || {
-            let statistics = self.statistics(queue).await?;
-            match (self.depth(queue).await, &statistics["messages_unacknowledged"]) {
-                ((0, _), unacknowledged) if *unacknowledged == 0 => Ok(()),
-                (depth, unacknowledged) => {
-                    Err(format!("{depth:?} ready and consumers, {unacknowledged} unacknowledged"))
-                }
-            }
-        })
-        .await;
-    }
-
     /// How many connections there are that aren't the administrator's.
     async fn others(&self) -> Result<usize, String> {
         let administrator = self.rabbit.services.amqp_user();

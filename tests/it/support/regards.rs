@@ -1,13 +1,16 @@
 //! REGARDS as a partner of it finds it: an exchange, a queue bound to it, a user who may read that queue, and a client
 //! that publishes as Spring AMQP does.
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Confirmation, ExchangeKind};
 
-use super::{Rabbit, Response, VHost, unique};
+use super::{Rabbit, Response, VHost, unique, until};
 
 /// The exchange of `rs-lta-manager`'s responses.
 pub const EXCHANGE: &str =
@@ -26,6 +29,8 @@ pub struct Regards {
     pub user: String,
     pub password: String,
     publisher: Channel,
+    /// Messages that the broker confirmed.
+    published: AtomicU64,
 }
 
 impl Regards {
@@ -43,8 +48,14 @@ impl Regards {
 
         let user = unique("partner");
         let password = format!("{}/p@ss: w%rd", unique("secret"));
-        let regards =
-            Self { queue: "partner.lta.responses".to_owned(), publisher: vhost.channel().await, vhost, user, password };
+        let regards = Self {
+            queue: "partner.lta.responses".to_owned(),
+            publisher: vhost.channel().await,
+            published: AtomicU64::new(0),
+            vhost,
+            user,
+            password,
+        };
         regards.create_queue().await;
         regards.vhost.rabbit().user(&regards.user, &regards.password).await;
         regards.vhost.permit(&regards.user, "", "", &pattern_of(&regards.queue)).await;
@@ -87,12 +98,31 @@ impl Regards {
         for response in responses {
             confirms.push_back(send(&self.publisher, response).await.expect("published"));
             if confirms.len() >= WINDOW {
-                expect_ack(confirms.next().await);
+                self.expect_ack(confirms.next().await);
             }
         }
         while !confirms.is_empty() {
-            expect_ack(confirms.next().await);
+            self.expect_ack(confirms.next().await);
         }
+    }
+
+    /// Waits until every message of [`publish_all`](Self::publish_all) is acknowledged, by a consumer that may go on. Counts
+    /// acknowledgements: that none is open may be what the broker knew before it had any message.
+    pub async fn wait_until_acknowledged(&self) {
+        let published = self.published.load(Relaxed);
+        until(&format!("{published} messages of {} to be acknowledged", self.queue), async || {
+            let statistics = self.vhost.statistics(&self.queue).await?;
+            match statistics["message_stats"]["ack"].as_u64() {
+                Some(acknowledged) if acknowledged >= published => Ok(()),
+                acknowledged => Err(format!("{acknowledged:?} are")),
+            }
+        })
+        .await;
+    }
+
+    fn expect_ack(&self, confirm: Option<lapin::Result<Confirmation>>) {
+        assert_eq!(confirm.expect("a confirm").expect("confirmed"), Confirmation::Ack(None));
+        self.published.fetch_add(1, Relaxed);
     }
 
     /// Fails if anything is left in the partner's queue, or came to REGARDS' own dead letters. For when no relay runs.
@@ -106,10 +136,6 @@ impl Regards {
 pub async fn send(channel: &Channel, response: &Response) -> lapin::Result<lapin::PublisherConfirm> {
     let options = BasicPublishOptions::default();
     channel.basic_publish(EXCHANGE.into(), ShortString::from(""), options, &response.body, response.properties()).await
-}
-
-fn expect_ack(confirm: Option<lapin::Result<Confirmation>>) {
-    assert_eq!(confirm.expect("a confirm").expect("confirmed"), Confirmation::Ack(None));
 }
 
 /// The pattern of rights that matches this name and no other.
