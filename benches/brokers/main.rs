@@ -1,8 +1,9 @@
 //! What the relay costs between a real `RabbitMQ` and a real Kafka, beside a floor that does nothing but carry: `make bench`.
 //!
 //! Each case gets a queue that is full already and topics that are empty. It is measured from the first record in Kafka to the
-//! last. Cases take turns, round by round, so that what changes on the machine changes for all of them. Then: how long an event
-//! takes, at half of the rate that can be carried; how fast the spool is; what the relay is at its start, at rest, and at its end.
+//! last. Cases take turns, each round after the first in another order, so that neither what changes on the machine nor what a case
+//! leaves behind favours one. Then: how long an event takes, at half of the rate that can be carried; how fast the spool is; what
+//! the relay is at its start, at rest, and at its end.
 //!
 //! `BENCH_EVENTS` (100,000), `BENCH_ROUNDS` (5), `BENCH_BACKLOG` (200,000) and `BENCH_CASES` (all: `floor,one,…`) make it shorter
 //! or longer. `BENCH_JSON` names a file for the table as JSON, `BENCH_PROFILES` a directory for profiles by `perf`.
@@ -28,6 +29,7 @@ mod run;
 mod support;
 mod table;
 
+use fastrand::Rng;
 use tokio::runtime::Builder;
 
 use case::Case;
@@ -67,7 +69,11 @@ async fn measure() {
             println!("round {round}, {case}: {}", Line(&figures));
             table.add(case, &figures);
         };
-        for case in Case::ALL.into_iter().filter(|case| wanted.has(case.name())) {
+        let mut cases = Case::ALL;
+        if round > 1 {
+            Rng::with_seed(round).shuffle(&mut cases);
+        }
+        for case in cases.into_iter().filter(|case| wanted.has(case.name())) {
             add(case.name(), run::throughput(case, events, Filled::Before).await);
         }
         if wanted.has(LATENCY) {
