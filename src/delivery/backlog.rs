@@ -8,6 +8,8 @@ use crate::spool::{Due, Millis, RowId, Spool, Waiting};
 
 /// At most so many deliveries are in hand: what a crash may make the sink get twice.
 pub(super) const WINDOW: usize = 1_000;
+/// More are asked for when no more than these are left: enough to go on with until they come.
+const REFILL: usize = WINDOW * 3 / 4;
 
 /// The rows of one sink.
 #[derive(Debug, Default)]
@@ -109,7 +111,7 @@ impl Backlog {
     /// How many to ask for now.
     fn room(&self) -> usize {
         let held = self.under_way + self.due.len();
-        if self.is_asked || held > WINDOW / 2 { 0 } else { WINDOW - held }
+        if self.is_asked || held > REFILL { 0 } else { WINDOW - held }
     }
 
     /// When to ask, if that is a matter of time.

@@ -23,8 +23,9 @@ const MIGRATIONS: &[&str] = &[include_str!("schema/1_dead_letters.sql"), include
 /// hold none in WAL mode.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The write-ahead log is cut back to this after a checkpoint, in bytes.
-const WAL_LIMIT: i64 = 16 * 1024 * 1024;
+/// The write-ahead log is cut back to this after a checkpoint, in bytes. Keys are hashes: each delivery changes another page of their
+/// index, and the longer the log, the more changes of a page are copied into the file at once.
+const WAL_LIMIT: i64 = 64 * 1024 * 1024;
 /// So many pages in the log are copied into the file: what the log may have.
 const WAL_PAGES: i64 = WAL_LIMIT / 4_096;
 /// What SQLite may keep in memory of the file, in KiB.
