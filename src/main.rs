@@ -65,7 +65,7 @@ fn say(line: &str) {
 /// Starts this program anew in its own place with big stacks, if it doesn't have them yet. Returns only if nothing is to be
 /// done, or with why nothing can be done.
 ///
-/// The variables for that, and for what else is allocated how, are read once as a process starts, and it can't safely change its own.
+/// Their variables, and the allocator's, are read once as a process starts, and it can't safely change its own.
 fn ensure_stacks() -> Option<String> {
     let stack = std::env::var(STACK_VARIABLE).ok().and_then(|size| size.parse().ok());
     let is_big = stack.is_some_and(|size: usize| size >= STACK);

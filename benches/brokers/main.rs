@@ -70,6 +70,7 @@ async fn measure() {
             table.add(case, &figures);
         };
         let mut cases = Case::ALL;
+        // The first gives the table its order.
         if round > 1 {
             Rng::with_seed(round).shuffle(&mut cases);
         }

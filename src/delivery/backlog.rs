@@ -8,7 +8,7 @@ use crate::spool::{Due, Millis, RowId, Spool, Waiting};
 
 /// At most so many deliveries are in hand: what a crash may make the sink get twice.
 pub(super) const WINDOW: usize = 1_000;
-/// More are asked for when no more than these are left: enough to go on with until they come.
+/// More are asked for once no more than so many are in hand: enough to go on with until they come.
 const REFILL: usize = WINDOW * 3 / 4;
 
 /// The rows of one sink.

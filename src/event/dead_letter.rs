@@ -22,14 +22,14 @@ const AT: &str = "regards-relay-at";
 
 /// What the relay's own headers begin with.
 pub const OUR_HEADERS: &str = "regards-relay-";
-/// Whether a header of that name is one of them, in whatever case it is written.
+/// How many relays a message went through.
+pub const HOPS: &str = "regards-relay-hops";
+
+/// Whether a header of that name is one of the relay's own, in whatever case it is written.
 #[must_use]
 pub fn is_ours(name: &str) -> bool {
     name.get(..OUR_HEADERS.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(OUR_HEADERS))
 }
-
-/// How many relays a message went through.
-pub const HOPS: &str = "regards-relay-hops";
 
 /// How a message came to be a dead letter.
 #[derive(Debug, Clone)]

@@ -1,8 +1,7 @@
 //! REGARDS as a partner of it finds it: an exchange, a queue bound to it, a user who may read that queue, and a client
 //! that publishes as Spring AMQP does.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
@@ -109,7 +108,7 @@ impl Regards {
     /// Waits until every message of [`publish_all`](Self::publish_all) is acknowledged, by a consumer that may go on. Counts
     /// acknowledgements: that none is open may be what the broker knew before it had any message.
     pub async fn wait_until_acknowledged(&self) {
-        let published = self.published.load(Relaxed);
+        let published = self.published.load(Ordering::Relaxed);
         until(&format!("{published} messages of {} to be acknowledged", self.queue), async || {
             let statistics = self.vhost.statistics(&self.queue).await?;
             match statistics["message_stats"]["ack"].as_u64() {
@@ -122,7 +121,7 @@ impl Regards {
 
     fn expect_ack(&self, confirm: Option<lapin::Result<Confirmation>>) {
         assert_eq!(confirm.expect("a confirm").expect("confirmed"), Confirmation::Ack(None));
-        self.published.fetch_add(1, Relaxed);
+        self.published.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Fails if anything is left in the partner's queue, or came to REGARDS' own dead letters. For when no relay runs.
