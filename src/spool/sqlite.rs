@@ -28,8 +28,9 @@ const RECALL_DEPTH: u32 = 65_536;
 /// The only shard there is: all of the source.
 const WHOLE: i64 = 0;
 /// What is now the oldest of a sink's key is due.
-const MAKE_NEXT_DUE: &str = "UPDATE deliveries SET due = ?3 WHERE due IS NULL AND id = \
-                             (SELECT id FROM deliveries WHERE sink = ?1 AND key = ?2 ORDER BY id LIMIT 1)";
+const MAKE_NEXT_DUE: &str = "INSERT INTO heads (id, sink, due) \
+                             SELECT id, sink, ?3 FROM deliveries WHERE sink = ?1 AND key = ?2 ORDER BY id LIMIT 1 \
+                             ON CONFLICT (id) DO NOTHING";
 
 impl Store for Database {
     fn transact<T>(&self, work: impl FnOnce() -> Result<T, SpoolError>) -> Result<T, SpoolError> {
@@ -58,6 +59,7 @@ impl Store for Database {
                 .query_row([id.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
             let Some((sink, key, size)) = found.optional()? else { return Ok(None) };
             self.connection.prepare_cached("DELETE FROM deliveries WHERE id = ?")?.execute([id.0])?;
+            self.connection.prepare_cached("DELETE FROM heads WHERE id = ?")?.execute([id.0])?;
             self.connection.prepare_cached(MAKE_NEXT_DUE)?.execute(params![sink, key, Millis::now().0])?;
             Ok(Some(unsigned(size)))
         };
@@ -65,14 +67,17 @@ impl Store for Database {
     }
 
     fn reschedule(&self, id: RowId, attempts: u32, due: Millis, cause: &str) -> Result<(), SpoolError> {
-        let update = "UPDATE deliveries SET attempts = ?2, due = ?3, cause = ?4 WHERE id = ?1";
-        let update = self.connection.prepare_cached(update);
-        let done = update.and_then(|mut update| update.execute(params![id.0, attempts, due.0, cause]));
-        done.map(|_| ()).map_err(self.failed())
+        let update = || {
+            let failed = "UPDATE deliveries SET attempts = ?2, cause = ?3 WHERE id = ?1";
+            self.connection.prepare_cached(failed)?.execute(params![id.0, attempts, cause])?;
+            let later = "UPDATE heads SET due = ?2 WHERE id = ?1";
+            self.connection.prepare_cached(later)?.execute([id.0, due.0]).map(|_| ())
+        };
+        update().map_err(self.failed())
     }
 
     fn make_due(&self, sink: &SinkName, now: Millis) -> Result<(), SpoolError> {
-        let update = "UPDATE deliveries SET due = ?2 WHERE sink = ?1 AND due > ?2";
+        let update = "UPDATE heads SET due = ?2 WHERE sink = ?1 AND due > ?2";
         self.connection.execute(update, params![sink.as_str(), now.0]).map(|_| ()).map_err(self.failed())
     }
 
@@ -80,7 +85,7 @@ impl Store for Database {
         let mut next = None;
         let mut ids = Vec::new();
         let mut find = || -> rusqlite::Result<()> {
-            let heads = "SELECT id, due FROM deliveries WHERE sink = ? AND due IS NOT NULL ORDER BY due, id";
+            let heads = "SELECT id, due FROM heads WHERE sink = ? ORDER BY due, id";
             let mut heads = self.connection.prepare_cached(heads)?;
             let mut heads = heads.query([sink.as_str()])?;
             while let Some(row) = heads.next()? {
@@ -129,8 +134,7 @@ impl Store for Database {
     }
 
     fn oldest(&self, sink: &SinkName) -> Result<Option<Millis>, SpoolError> {
-        // The oldest of all is the oldest of its key.
-        let oldest = "SELECT min(received) FROM deliveries WHERE sink = ? AND due IS NOT NULL";
+        let oldest = "SELECT min(received) FROM deliveries WHERE sink = ?";
         let oldest = self.connection.prepare_cached(oldest);
         let oldest: rusqlite::Result<Option<i64>> =
             oldest.and_then(|mut oldest| oldest.query_row([sink.as_str()], |row| row.get(0)));
@@ -181,10 +185,14 @@ impl Store for Database {
 
     fn purge_deliveries(&self, sink: &SinkName, limit: u64) -> Result<u64, SpoolError> {
         // The oldest of a key is the last of it to go: it is the one that is due.
-        let purge = "DELETE FROM deliveries WHERE id IN \
-                     (SELECT id FROM deliveries WHERE sink = ? ORDER BY key DESC, id DESC LIMIT ?)";
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let purged = self.connection.execute(purge, params![sink.as_str(), limit]).map_err(self.failed())?;
+        let purge = |table| {
+            let newest = "SELECT id FROM deliveries WHERE sink = ? ORDER BY key DESC, id DESC LIMIT ?";
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            self.connection
+                .execute(&format!("DELETE FROM {table} WHERE id IN ({newest})"), params![sink.as_str(), limit])
+        };
+        purge("heads").map_err(self.failed())?;
+        let purged = purge("deliveries").map_err(self.failed())?;
         Ok(u64::try_from(purged).unwrap_or(u64::MAX))
     }
 
@@ -298,15 +306,16 @@ impl Database {
                 return Ok(Written::Known(known));
             }
         }
-        let insert = "INSERT INTO deliveries (id, sink, key, due, received, attempts, cause, route, type, tenant, \
-                      event_id, source, shard, size, properties, body) VALUES (?1, ?2, ?3, \
-                      CASE WHEN EXISTS (SELECT 1 FROM deliveries WHERE sink = ?2 AND key = ?3) THEN NULL ELSE ?4 END, \
-                      ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) ON CONFLICT (id) DO NOTHING";
+        let first = "INSERT INTO heads (id, sink, due) SELECT ?1, ?2, ?4 \
+                     WHERE NOT EXISTS (SELECT 1 FROM deliveries WHERE sink = ?2 AND key = ?3)";
+        self.connection.prepare_cached(first)?.execute(params![row.id.0, sink, key, waiting.due.0])?;
+        let insert = "INSERT INTO deliveries (id, sink, key, received, attempts, cause, route, type, tenant, \
+                      event_id, source, shard, size, properties, body) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (id) DO NOTHING";
         let inserted = self.connection.prepare_cached(insert)?.execute(params![
             row.id.0,
             sink,
             key,
-            waiting.due.0,
             waiting.received.0,
             waiting.attempts,
             waiting.cause,
@@ -347,29 +356,30 @@ fn first_free(mut ids: rusqlite::Rows<'_>, taken: &HashSet<i64>) -> rusqlite::Re
     Ok(None)
 }
 
-/// The columns that [`waiting`] reads. What is behind another of its key is due when that is gone.
-pub(super) const DELIVERY: &str = "sink, key, received, coalesce(due, received), attempts, cause, route, type, tenant, event_id, source, properties, body";
+/// The columns that [`waiting`] reads.
+pub(super) const DELIVERY: &str =
+    "sink, key, received, attempts, cause, route, type, tenant, event_id, source, properties, body";
 
 pub(super) fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
-    let properties = Properties::from_json(row.get_ref(11)?.as_str()?)
-        .map_err(|cause| rusqlite::Error::FromSqlConversionFailure(11, Type::Text, cause.to_string().into()))?;
-    let event_id = Uuid::from_slice(row.get_ref(9)?.as_blob()?)
-        .map_err(|cause| rusqlite::Error::FromSqlConversionFailure(9, Type::Blob, cause.to_string().into()))?;
+    let properties = Properties::from_json(row.get_ref(10)?.as_str()?)
+        .map_err(|cause| rusqlite::Error::FromSqlConversionFailure(10, Type::Text, cause.to_string().into()))?;
+    let event_id = Uuid::from_slice(row.get_ref(8)?.as_blob()?)
+        .map_err(|cause| rusqlite::Error::FromSqlConversionFailure(8, Type::Blob, cause.to_string().into()))?;
     Ok(Waiting {
         sink: SinkName::new(row.get_ref(0)?.as_str()?),
         key: row.get::<_, i64>(1)?.cast_unsigned(),
         received: Millis(row.get(2)?),
-        due: Millis(row.get(3)?),
-        attempts: row.get(4)?,
-        cause: row.get(5)?,
-        route: row.get_ref(6)?.as_str_or_null()?.map(RouteName::new),
-        kind: row.get(7)?,
-        tenant: row.get_ref(8)?.as_str()?.into(),
+        due: Millis(row.get(2)?),
+        attempts: row.get(3)?,
+        cause: row.get(4)?,
+        route: row.get_ref(5)?.as_str_or_null()?.map(RouteName::new),
+        kind: row.get(6)?,
+        tenant: row.get_ref(7)?.as_str()?.into(),
         event_id,
         message: Arc::new(Message {
-            source: SourceName::new(row.get_ref(10)?.as_str()?),
+            source: SourceName::new(row.get_ref(9)?.as_str()?),
             properties,
-            body: Bytes::copy_from_slice(row.get_ref(12)?.as_blob()?),
+            body: Bytes::copy_from_slice(row.get_ref(11)?.as_blob()?),
             redelivered: false,
         }),
         may_be_known: false,
@@ -396,8 +406,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(&directory.path().join("spool.db")).unwrap();
         for id in 1..=3 {
-            let row = "INSERT INTO deliveries (id, sink, key, due, received, attempts, type, tenant, event_id, source, shard, size, \
-                       properties, body) VALUES (?1, 'sink', ?1, 0, 0, 0, '', '', x'', '', 0, 1, '{}', x'')";
+            let row = "INSERT INTO deliveries (id, sink, key, received, attempts, type, tenant, event_id, source, shard, size, \
+                       properties, body) VALUES (?1, 'sink', ?1, 0, 0, '', '', x'', '', 0, 1, '{}', x'')";
             database.connection.execute(row, [id]).unwrap();
             assert_eq!(database.remove(RowId(id)).unwrap(), Some(1));
         }

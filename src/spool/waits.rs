@@ -13,6 +13,8 @@ const LOOKED_AT: usize = 1_000;
 /// So many deliveries are read at once, and more bytes of them than this only where one alone has more.
 const READ_AT_ONCE: usize = 500;
 const READ_BYTES: usize = 8 * 1024 * 1024;
+/// What `heads` has, in a file that the relay of an older version uses.
+const OLD_HEADS: &str = "(SELECT id, sink, due FROM deliveries WHERE due IS NOT NULL)";
 
 /// What waits for one sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,18 +42,24 @@ pub fn waits(path: &Path) -> Result<Vec<Waits>, SpoolError> {
 }
 
 fn read(connection: &Connection) -> rusqlite::Result<Vec<Waits>> {
-    let has_deliveries = "SELECT count(*) FROM sqlite_schema WHERE name = 'deliveries'";
-    if connection.query_row(has_deliveries, [], |row| row.get::<_, i64>(0))? == 0 {
+    let has = |table| {
+        let is_there = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?)";
+        connection.query_row(is_there, [table], |row| row.get::<_, bool>(0))
+    };
+    if !has("deliveries")? {
         // A relay that knows of them has never run.
         return Ok(Vec::new());
     }
-    let counts = "SELECT name, (SELECT count(*) FROM deliveries WHERE sink = name), \
-                  (SELECT coalesce(sum(size), 0) FROM deliveries WHERE sink = name), \
-                  (SELECT min(received) FROM deliveries WHERE sink = name AND due IS NOT NULL), \
-                  (SELECT min(due) FROM deliveries WHERE sink = name AND due IS NOT NULL), \
-                  (SELECT state FROM states s WHERE s.kind = 'sink' AND s.name = names.name) \
-                  FROM (SELECT DISTINCT sink AS name FROM deliveries UNION SELECT name FROM states WHERE kind = 'sink') names";
-    let mut counts = connection.prepare(counts)?;
+    let heads = if has("heads")? { "heads" } else { OLD_HEADS };
+    let counts = format!(
+        "SELECT name, (SELECT count(*) FROM deliveries WHERE sink = name), \
+         (SELECT coalesce(sum(size), 0) FROM deliveries WHERE sink = name), \
+         (SELECT min(received) FROM deliveries WHERE sink = name), \
+         (SELECT min(due) FROM {heads} WHERE sink = name), \
+         (SELECT state FROM states s WHERE s.kind = 'sink' AND s.name = names.name) \
+         FROM (SELECT DISTINCT sink AS name FROM deliveries UNION SELECT name FROM states WHERE kind = 'sink') names"
+    );
+    let mut counts = connection.prepare(&counts)?;
     let waits = counts.query_map([], |row| {
         Ok(Waits {
             sink: row.get(0)?,
@@ -66,8 +74,8 @@ fn read(connection: &Connection) -> rusqlite::Result<Vec<Waits>> {
     let mut waits: Vec<Waits> = waits.collect::<rusqlite::Result<_>>()?;
     for sink in &mut waits {
         let cause = format!(
-            "SELECT cause FROM (SELECT cause FROM deliveries WHERE sink = ? AND due IS NOT NULL ORDER BY due DESC \
-             LIMIT {LOOKED_AT}) WHERE cause IS NOT NULL LIMIT 1"
+            "SELECT cause FROM deliveries WHERE cause IS NOT NULL AND id IN \
+             (SELECT id FROM {heads} WHERE sink = ? ORDER BY due DESC LIMIT {LOOKED_AT}) LIMIT 1"
         );
         sink.cause = connection.query_row(&cause, [&sink.sink], |row| row.get(0)).optional()?;
     }

@@ -278,3 +278,37 @@ async fn people_see_what_waits() {
     assert!(hook.oldest.is_some() && hook.next.is_some());
     spool.close(GRACE).await;
 }
+
+/// A file as the version before left it, where the due time was the row's own.
+#[tokio::test]
+async fn what_an_older_relay_left_is_seen_and_delivered() {
+    let setup = Setup::new();
+    let path = setup.config().path;
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(include_str!("../schema/1_dead_letters.sql")).unwrap();
+    old.execute_batch(include_str!("../schema/2_deliveries.sql")).unwrap();
+    old.execute_batch("PRAGMA application_id = 0x5267526c; PRAGMA user_version = 2").unwrap();
+    let later = Millis::now().after(Duration::from_hours(1));
+    for (id, key, due) in [(1, 1, Some(5)), (2, 1, None), (3, 2, Some(later.0))] {
+        let row = "INSERT INTO deliveries (id, sink, key, due, received, attempts, cause, type, tenant, event_id, source, shard, size, \
+                   properties, body) VALUES (?1, 'hook', ?2, ?3, 7, 0, 'down', '', '', zeroblob(16), '', 0, 1, '{}', ?4)";
+        old.execute(row, rusqlite::params![id, key, due, format!("<{id}>").as_bytes()]).unwrap();
+    }
+    let seen = waits(&path).unwrap();
+    assert_eq!((seen[0].count, seen[0].next, seen[0].cause.as_deref()), (3, Some(Millis(5)), Some("down")));
+    drop(old);
+
+    let spool = setup.open();
+    assert_eq!(waits(&path).unwrap(), seen);
+    assert_eq!(spool.shares()[0].1.oldest, Some(Millis(7)));
+    let mut watch = spool.watch(sink()).await.unwrap();
+    for body in ["<1>", "<2>"] {
+        let taken = take(&spool, &mut watch, 10).await;
+        assert_eq!(bodies(&taken), [body]);
+        spool.done(taken[0].0, sink());
+    }
+    assert_eq!(take(&spool, &mut watch, 10).await, []);
+    assert_eq!(waits(&path).unwrap()[0].next, Some(later));
+    spool.close(GRACE).await;
+}
