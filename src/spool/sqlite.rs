@@ -365,11 +365,13 @@ pub(super) fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
         .map_err(|cause| rusqlite::Error::FromSqlConversionFailure(10, Type::Text, cause.to_string().into()))?;
     let event_id = Uuid::from_slice(row.get_ref(8)?.as_blob()?)
         .map_err(|cause| rusqlite::Error::FromSqlConversionFailure(8, Type::Blob, cause.to_string().into()))?;
+    let received = Millis(row.get(2)?);
     Ok(Waiting {
         sink: SinkName::new(row.get_ref(0)?.as_str()?),
         key: row.get::<_, i64>(1)?.cast_unsigned(),
-        received: Millis(row.get(2)?),
-        due: Millis(row.get(2)?),
+        received,
+        // Who has it in his hands may attempt it.
+        due: received,
         attempts: row.get(3)?,
         cause: row.get(4)?,
         route: row.get_ref(5)?.as_str_or_null()?.map(RouteName::new),
