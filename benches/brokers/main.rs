@@ -82,7 +82,11 @@ async fn measure() {
                 Some(rate) => rate,
                 None => *half.insert(half_rate().await),
             };
-            for case in [Case::Floor, Case::One] {
+            let mut cases = [Case::Floor, Case::One];
+            if round % 2 == 0 {
+                cases.reverse();
+            }
+            for case in cases {
                 add(case.name(), run::latency(case, rate).await);
             }
         }
