@@ -74,8 +74,8 @@ fn read(connection: &Connection) -> rusqlite::Result<Vec<Waits>> {
     let mut waits: Vec<Waits> = waits.collect::<rusqlite::Result<_>>()?;
     for sink in &mut waits {
         let cause = format!(
-            "SELECT cause FROM deliveries WHERE cause IS NOT NULL AND id IN \
-             (SELECT id FROM {heads} WHERE sink = ? ORDER BY due DESC LIMIT {LOOKED_AT}) LIMIT 1"
+            "SELECT cause FROM (SELECT id, due AS next FROM {heads} WHERE sink = ? ORDER BY next DESC LIMIT {LOOKED_AT}) \
+             JOIN deliveries USING (id) WHERE cause IS NOT NULL ORDER BY next DESC LIMIT 1"
         );
         sink.cause = connection.query_row(&cause, [&sink.sink], |row| row.get(0)).optional()?;
     }

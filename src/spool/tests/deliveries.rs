@@ -292,11 +292,15 @@ async fn what_an_older_relay_left_is_seen_and_delivered() {
     let later = Millis::now().after(Duration::from_hours(1));
     for (id, key, due) in [(1, 1, Some(5)), (2, 1, None), (3, 2, Some(later.0))] {
         let row = "INSERT INTO deliveries (id, sink, key, due, received, attempts, cause, type, tenant, event_id, source, shard, size, \
-                   properties, body) VALUES (?1, 'hook', ?2, ?3, 7, 0, 'down', '', '', zeroblob(16), '', 0, 1, '{}', ?4)";
+                   properties, body) VALUES (?1, 'hook', ?2, ?3, 7, 0, 'no ' || ?1, '', '', zeroblob(16), '', 0, 1, '{}', ?4)";
         old.execute(row, rusqlite::params![id, key, due, format!("<{id}>").as_bytes()]).unwrap();
     }
     let seen = waits(&path).unwrap();
-    assert_eq!((seen[0].count, seen[0].next, seen[0].cause.as_deref()), (3, Some(Millis(5)), Some("down")));
+    assert_eq!(
+        (seen[0].count, seen[0].next, seen[0].cause.as_deref()),
+        (3, Some(Millis(5)), Some("no 3")),
+        "of the latest attempt"
+    );
     drop(old);
 
     let spool = setup.open();
