@@ -24,7 +24,7 @@ java_command() {
 missing_packages() {
   has openssl || echo openssl
   has strace || echo strace # the tests look at the relay's system calls
-  has flock && has setsid || echo util-linux
+  has flock || echo util-linux
   rabbitmq_server >/dev/null || echo rabbitmq-server
   java_command >/dev/null || echo java
   [ -d "$KAFKA_HOME" ] || has mvn || echo maven

@@ -20,12 +20,15 @@ started_at() {
   [ "$1" = Z ] || printf '%s' "${20}"
 }
 
-# spawn PIDFILE LOG COMMAND…: a session of its own, so that a terminal's Ctrl-C doesn't reach it.
+# spawn PIDFILE LOG COMMAND…: a process group of its own, so that a terminal's Ctrl-C doesn't reach it. Not a session: Linux
+# gives each session an equal share of the processors (autogroup), and lets one wait for 100 ms where two want to go on.
 spawn() {
   local pidfile=$1 log=$2
   shift 2
   busy=1
-  setsid "$@" </dev/null >>"$log" 2>&1 9>&- &
+  set -m
+  "$@" </dev/null >>"$log" 2>&1 9>&- &
+  set +m
   echo "$! $(started_at $!)" >"$pidfile"
   disown
   busy=''
