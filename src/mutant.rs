@@ -28,11 +28,13 @@ pub enum Mutant {
     SpillWithoutPredecessor,
     /// A number stands for the next record before the last one's delivery report came.
     ReuseNumberBeforeReport,
+    /// Of equal messages a redelivered one is taken for a settled one before one in flight.
+    RecognizeSettledFirst,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AcknowledgeEarly,
         Self::AcknowledgePastTheWatermark,
         Self::SettleOnTheWrongChannel,
@@ -42,6 +44,7 @@ impl Mutant {
         Self::ForgetLanesAtRestart,
         Self::SpillWithoutPredecessor,
         Self::ReuseNumberBeforeReport,
+        Self::RecognizeSettledFirst,
     ];
 
     /// Whether this one is asked for. Never, in a release build.

@@ -36,7 +36,7 @@ pub struct Ledger {
     /// How many entries are under way.
     unsettled: usize,
     entries: HashMap<EntryId, Entry>,
-    /// What the channels before this one left behind, oldest first.
+    /// What the channels before this one left behind, oldest first: equal messages can be settled and not.
     orphans: HashMap<Identity, VecDeque<Orphan>>,
     /// Which orphans are settled, oldest first: they are forgotten in this order.
     settled_orphans: VecDeque<Identity>,
@@ -226,9 +226,13 @@ impl Ledger {
         EntryId(self.next)
     }
 
+    /// Of equal messages the unsettled ones come first: one taken for a settled one would be acknowledged at once, and with it, as the
+    /// broker sees it, the one that is in flight.
     fn take_orphan(&mut self, identity: Identity) -> Option<Orphan> {
         let copies = self.orphans.get_mut(&identity)?;
-        let copy = copies.pop_front();
+        let unsettled = copies.iter().position(|copy| matches!(copy, Orphan::Unsettled(_)));
+        let place = unsettled.filter(|_| !Mutant::RecognizeSettledFirst.is_on()).unwrap_or(0);
+        let copy = copies.remove(place);
         if copies.is_empty() {
             self.orphans.remove(&identity);
         }
@@ -346,6 +350,41 @@ mod tests {
         new(ledger.receive(1, A, false));
         assert_eq!(ledger.receive(2, A, true), Received::Known);
         new(ledger.receive(3, A, true));
+    }
+
+    #[test]
+    fn of_equal_messages_the_unsettled_one_is_recognized_first() {
+        let mut ledger = Ledger::new(10);
+        let first = new(ledger.receive(1, A, false));
+        ledger.settle(Settled::Done(first));
+        assert_eq!(ledger.acknowledge(), Some(1));
+        let second = new(ledger.receive(2, A, false));
+        ledger.lose_channel();
+        assert_eq!(ledger.receive(1, A, true), Received::Known);
+        assert_eq!(ledger.acknowledge(), None, "the second is in flight");
+        ledger.settle(Settled::Done(second));
+        assert_eq!(ledger.acknowledge(), Some(1));
+        // Should the broker not have seen the first acknowledgement, the other copy needs nothing else.
+        assert_eq!(ledger.receive(2, A, true), Received::Known);
+        assert_eq!(ledger.acknowledge(), Some(2));
+        assert_eq!((ledger.orphans.len(), ledger.settled_orphans.len()), (0, 0));
+    }
+
+    #[test]
+    fn of_several_equal_unsettled_messages_the_oldest_is_recognized_first() {
+        let mut ledger = Ledger::new(10);
+        let settled = new(ledger.receive(1, A, false));
+        let [second, third] = [2, 3].map(|tag| new(ledger.receive(tag, A, false)));
+        ledger.settle(Settled::Done(settled));
+        ledger.lose_channel();
+        for tag in 1..=3 {
+            assert_eq!(ledger.receive(tag, A, true), Received::Known);
+        }
+        assert_eq!(ledger.acknowledge(), None);
+        ledger.settle(Settled::Done(second));
+        assert_eq!(ledger.acknowledge(), Some(1));
+        ledger.settle(Settled::Done(third));
+        assert_eq!(ledger.acknowledge(), Some(3));
     }
 
     #[test]

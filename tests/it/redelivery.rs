@@ -1,5 +1,7 @@
 //! Losing the source's connection cancels nothing that was taken: what comes again is recognized, and delivered once.
 
+use regards_relay::mutant::{Mutant, VARIABLE};
+
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Proxy, Receiver, Regards, Response, until};
 
@@ -40,6 +42,60 @@ delivery: { spill_after: 5m }
     relay.stop().await;
     assert_eq!(receiver.posted().len(), 6, "each once, although each came twice");
     regards.assert_left_as_found().await;
+}
+
+const IN_FLIGHT: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { hook: { webhook: { url: "${HOOK}", timeout: 60s } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+delivery: { spill_after: 5m }
+"#;
+
+/// A message is delivered and acknowledged; an equal one is in flight when the connection is lost, and comes again. How many messages
+/// the queue holds once the relay has recognized it and was killed.
+async fn left_of_equal_messages(mutant: Option<Mutant>) -> u32 {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let mut home = Home::of(&regards, IN_FLIGHT).with("HOOK", &receiver.url());
+    if let Some(mutant) = mutant {
+        home = home.with(VARIABLE, &mutant.name());
+    }
+    let relay = home.start_ready().await;
+    let message = Response::new("t", "equal", "SUCCESS");
+    regards.publish(&message).await;
+    receiver.wait_for_accepted(1).await;
+    regards.wait_until_acknowledged().await;
+    receiver.hold();
+    regards.publish(&message).await;
+    receiver.wait_for_posted(2).await;
+
+    regards.vhost.close_connection_of(&regards.user).await;
+    regards.vhost.wait_for_redelivered(&regards.queue, 1).await;
+    // It takes messages in order: it has recognized the one before this.
+    regards.publish(&Response::new("t", "another", "SUCCESS")).await;
+    receiver.wait_for_posted(3).await;
+    assert_eq!(receiver.posted().len(), 3, "what is in flight is not handed out again");
+    if mutant.is_some() {
+        regards.vhost.wait_for_acknowledged(&regards.queue, 2).await;
+    }
+    relay.kill();
+    regards.vhost.left_in(&regards.queue).await
+}
+
+#[tokio::test]
+async fn an_equal_message_that_is_in_flight_stays_unacknowledged() {
+    assert_eq!(left_of_equal_messages(None).await, 2, "of two messages in flight");
+}
+
+#[tokio::test]
+async fn a_relay_that_takes_an_equal_message_for_a_settled_one_is_caught() {
+    if !cfg!(debug_assertions) {
+        println!("a release build has no mutants");
+        return;
+    }
+    assert_eq!(left_of_equal_messages(Some(Mutant::RecognizeSettledFirst)).await, 1, "one is acknowledged undelivered");
 }
 
 /// A consumer's prefetch is what it began with, so another one takes over as it grows. A relay that dies then has messages that the

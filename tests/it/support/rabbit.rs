@@ -298,6 +298,18 @@ impl VHost {
         .await;
     }
 
+    /// Waits until consumers have acknowledged `count` messages of the queue.
+    pub async fn wait_for_acknowledged(&self, queue: &str, count: u64) {
+        until(&format!("{count} messages of {queue} to be acknowledged"), async || {
+            let statistics = self.statistics(queue).await?;
+            match statistics["message_stats"]["ack"].as_u64() {
+                Some(acknowledged) if acknowledged >= count => Ok(()),
+                acknowledged => Err(format!("{acknowledged:?} are")),
+            }
+        })
+        .await;
+    }
+
     /// Waits until the queue has given out `count` messages again that it had given out before.
     pub async fn wait_for_redelivered(&self, queue: &str, count: u64) {
         until(&format!("{count} messages of {queue} redelivered"), async || {

@@ -9,7 +9,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Confirmation, ExchangeKind};
 
-use super::{Rabbit, Response, VHost, unique, until};
+use super::{Rabbit, Response, VHost, unique};
 
 /// The exchange of `rs-lta-manager`'s responses.
 pub const EXCHANGE: &str =
@@ -109,14 +109,7 @@ impl Regards {
     /// acknowledgements: that none is open may be what the broker knew before it had any message.
     pub async fn wait_until_acknowledged(&self) {
         let published = self.published.load(Ordering::Relaxed);
-        until(&format!("{published} messages of {} to be acknowledged", self.queue), async || {
-            let statistics = self.vhost.statistics(&self.queue).await?;
-            match statistics["message_stats"]["ack"].as_u64() {
-                Some(acknowledged) if acknowledged >= published => Ok(()),
-                acknowledged => Err(format!("{acknowledged:?} are")),
-            }
-        })
-        .await;
+        self.vhost.wait_for_acknowledged(&self.queue, published).await;
     }
 
     fn expect_ack(&self, confirm: Option<lapin::Result<Confirmation>>) {
