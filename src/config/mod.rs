@@ -39,6 +39,7 @@ pub use model::*;
 pub use secret::{Masks, Part, Secret, SecretError};
 pub use tls::TlsError;
 pub use topic::check_topic;
+pub use words::similar;
 
 use std::path::Path;
 

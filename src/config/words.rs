@@ -21,7 +21,8 @@ pub(super) fn list<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
 }
 
 /// The known word that was most likely meant.
-pub(super) fn similar<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+#[must_use]
+pub fn similar<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     // Longer than any name with a slip in it: comparing would only take time.
     if word.len() > 200 {
         return None;

@@ -31,14 +31,14 @@ pub async fn redrive_orphans(config: &Config, spool: &Spool, sink: &str, to: &st
                         break;
                     }
                 },
-                Err(why) => *done.left.entry(why).or_default() += 1,
+                Err(why) => done.count_left(why),
             }
         }
         for answer in asked {
             if answer.await? {
                 done.count([to.name.to_string()]);
             } else {
-                *done.left.entry("it is gone, or still delivered".to_owned()).or_default() += 1;
+                done.count_left("it is gone, or still delivered".to_owned());
             }
         }
         if let Some(why) = stopped {

@@ -10,12 +10,17 @@ use tokio::time::Instant;
 
 use crate::config::{Config, SinkConfig};
 use crate::delivery::key;
-use crate::event::Event;
+use crate::event::{Event, Scope};
 use crate::rules::{RouteName, Unrouted};
+use crate::sink;
 use crate::spool::{DeadLetters, Filter, Listed, Millis, Origin, Shown, Spool, SpoolError, Waiting};
 
 /// Slower than one in a day is no rate.
 const SLOWEST: f64 = 1.0 / 86_400.0;
+/// So many reasons why dead letters stay are told apart; further ones are counted together.
+const MAX_REASONS: usize = 20;
+/// What the further ones are counted as.
+const OTHER_REASONS: &str = "other reasons";
 
 /// Which dead letters, where to, and how fast.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,7 +53,7 @@ pub async fn redrive(config: &Config, spool: &Spool, asked: Redrive) -> Result<R
         let deliveries = match plan(config, &letter, asked.to.as_deref()) {
             Ok(deliveries) => deliveries,
             Err(why) => {
-                *done.left.entry(why).or_default() += 1;
+                done.count_left(why);
                 continue;
             }
         };
@@ -72,13 +77,18 @@ pub fn rehearse(config: &Config, path: &Path, asked: &Redrive) -> Result<Redrive
         let Some(letter) = letters.show(id)? else { continue };
         match plan(config, &letter, asked.to.as_deref()) {
             Ok(deliveries) => done.count(deliveries.iter().map(|delivery| delivery.sink.to_string())),
-            Err(why) => *done.left.entry(why).or_default() += 1,
+            Err(why) => done.count_left(why),
         }
     }
     Ok(done)
 }
 
 impl Redriven {
+    pub(super) fn count_left(&mut self, why: String) {
+        let is_one_more = self.left.len() < MAX_REASONS || self.left.contains_key(&why);
+        *self.left.entry(if is_one_more { why } else { OTHER_REASONS.to_owned() }).or_default() += 1;
+    }
+
     pub(super) fn count(&mut self, sinks: impl IntoIterator<Item = String>) {
         self.redriven += 1;
         for sink in sinks {
@@ -99,16 +109,25 @@ fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting
         }
         Some(sink) => Ok(sink),
     };
-    let of = |sink: &SinkConfig, route| waiting(sink, route, &event, letter);
+    let of = |sink: &SinkConfig, route: Option<RouteName>| {
+        // One that can't be rendered would only become a dead letter anew, under another number.
+        let transform = route.as_ref().and_then(|route| config.rules.route(route)?.transform.as_ref());
+        match sink::render(sink, Scope::of(&event, &letter.message), transform) {
+            Ok(_) => Ok(waiting(sink, route, &event, letter)),
+            Err(failed) => {
+                Err(format!("sink {} still can't send it ({}: {})", sink.name, failed.reason, failed.detail))
+            }
+        }
+    };
     if let Some(name) = to {
         let route = route.filter(|_| is_known);
-        return Ok(vec![of(named(name, format!("there is no sink {name}"))?, route)]);
+        return Ok(vec![of(named(name, format!("there is no sink {name}"))?, route)?]);
     }
     if let Some(name) = &letter.listed.sink {
         if !is_known {
             return Err("its route is gone: put it back, or name a sink with `--to`".to_owned());
         }
-        return Ok(vec![of(named(name, format!("sink {name} is gone: name another with `--to`"))?, route)]);
+        return Ok(vec![of(named(name, format!("sink {name} is gone: name another with `--to`"))?, route)?]);
     }
     let plan = config.rules.plan(&event, &letter.message);
     if let Some(error) = plan.rule_error(&config.rules) {
@@ -121,7 +140,7 @@ fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting
         let route = route.and_then(|route| config.rules.routes().get(route)).map(|route| route.name.clone());
         config.sinks.get(sink.0).map(|sink| of(sink, route))
     });
-    let deliveries: Vec<_> = sinks.collect();
+    let deliveries: Vec<_> = sinks.collect::<Result<_, String>>()?;
     if deliveries.is_empty() { Err("its route has no sink".to_owned()) } else { Ok(deliveries) }
 }
 
@@ -158,11 +177,10 @@ fn waiting(sink: &SinkConfig, route: Option<RouteName>, event: &Event, letter: &
 /// The ids of the letters that the filter leaves, the oldest first.
 fn matching(letters: &DeadLetters, filter: &Filter) -> Result<Vec<i64>, SpoolError> {
     let mut ids = Vec::new();
-    letters.list(filter, |letter: Listed| -> Result<(), SpoolError> {
+    letters.list(&Filter { oldest_first: true, ..filter.clone() }, |letter: Listed| -> Result<(), SpoolError> {
         ids.push(letter.id);
         Ok(())
     })?;
-    ids.reverse();
     Ok(ids)
 }
 

@@ -23,11 +23,18 @@ pub struct Filter {
     pub since: Option<i64>,
     /// None newer than the one of this id.
     pub up_to: Option<i64>,
-    /// At most so many, the newest.
+    /// At most so many, the first in order.
     pub limit: Option<u64>,
+    /// In the order in which they became dead letters; otherwise the newest come first.
+    pub oldest_first: bool,
 }
 
 impl Filter {
+    /// The order of a query.
+    pub(super) fn order(&self) -> &'static str {
+        if self.oldest_first { "ORDER BY id" } else { "ORDER BY id DESC" }
+    }
+
     /// What a query says after `WHERE`, but for the limit, with its values. Only what is given becomes a condition, so that
     /// SQLite can choose an index for it.
     pub(super) fn conditions(&self) -> (String, Vec<Box<dyn ToSql>>) {

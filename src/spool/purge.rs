@@ -12,7 +12,7 @@ pub(super) const BATCH: u64 = 500;
 
 /// Which dead letters go.
 pub(super) enum Scope<'a> {
-    /// The newest of these first.
+    /// These, in the order of the filter.
     Asked(&'a Filter),
     /// What died before that, the oldest first.
     Before(Millis),

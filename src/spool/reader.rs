@@ -74,18 +74,18 @@ impl DeadLetters {
         self.connection.is_some()
     }
 
-    /// Gives the dead letters that the filter leaves to `each`, the newest first, until there are no more or `each` fails.
+    /// Gives the dead letters that the filter leaves to `each`, in its order, until there are no more or `each` fails.
     pub fn list<E: From<SpoolError>>(
         &self,
         filter: &Filter,
         mut each: impl FnMut(Listed) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut left = filter.limit.unwrap_or(u64::MAX);
-        let mut before = i64::MAX;
+        let mut last = None;
         while left > 0 {
-            let page = self.page(filter, before, left.min(PAGE))?;
-            let Some(last) = page.last() else { break };
-            before = last.id;
+            let page = self.page(filter, last, left.min(PAGE))?;
+            let Some(listed) = page.last() else { break };
+            last = Some(listed.id);
             left = left.saturating_sub(u64::try_from(page.len()).unwrap_or(u64::MAX));
             for letter in page {
                 each(letter)?;
@@ -94,12 +94,15 @@ impl DeadLetters {
         Ok(())
     }
 
-    fn page(&self, filter: &Filter, before: i64, limit: u64) -> Result<Vec<Listed>, SpoolError> {
+    /// Those that follow the letter `last`.
+    fn page(&self, filter: &Filter, last: Option<i64>, limit: u64) -> Result<Vec<Listed>, SpoolError> {
         let Some(connection) = &self.connection else { return Ok(Vec::new()) };
         let (conditions, mut values) = filter.conditions();
-        values.push(Box::new(before));
+        let (follows, begin) = if filter.oldest_first { (">", i64::MIN) } else { ("<", i64::MAX) };
+        values.push(Box::new(last.unwrap_or(begin)));
         values.push(Box::new(i64::try_from(limit).unwrap_or(i64::MAX)));
-        let query = format!("SELECT {LISTED} FROM dead_letters WHERE {conditions} AND id < ? ORDER BY id DESC LIMIT ?");
+        let order = filter.order();
+        let query = format!("SELECT {LISTED} FROM dead_letters WHERE {conditions} AND id {follows} ? {order} LIMIT ?");
         let read = || {
             connection
                 .prepare(&query)?

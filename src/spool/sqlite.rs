@@ -170,7 +170,7 @@ impl Store for Database {
         let (which, mut values) = match which {
             Scope::Asked(filter) => {
                 let (conditions, values) = filter.conditions();
-                (format!("{conditions} ORDER BY id DESC"), values)
+                (format!("{conditions} {}", filter.order()), values)
             }
             Scope::Before(time) => ("at < ? ORDER BY at".to_owned(), vec![Box::new(time.0) as Box<dyn ToSql>]),
         };

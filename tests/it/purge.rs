@@ -36,7 +36,7 @@ unrouted: dead_letter
 
     // Its socket stays behind, with nobody there to answer.
     relay.kill();
-    assert_eq!(purge(&home, &[]), r#"{"purged":1}"#);
+    assert_eq!(purge(&home, &["--yes"]), r#"{"purged":1}"#);
     assert!(home.dead_letters().is_empty());
 }
 

@@ -7,6 +7,7 @@ mod purge;
 mod redrive;
 mod show;
 
+use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,10 +17,11 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::Global;
 use super::place::Place;
 use super::table::{Table, cell};
-use crate::event::Reason;
+use super::{Global, WrongInput};
+use crate::config::{Config, similar};
+use crate::event::{FAMILIES, Reason};
 use crate::spool::{DeadLetters, Filter, Listed, SpoolError};
 
 /// What to do with dead letters.
@@ -56,7 +58,7 @@ pub struct Which {
     /// Only as old as this (90m, 24h, 7d), or since this time (2025-05-01, 2025-05-01T12:00:00Z)
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<i64>,
-    /// At most so many, the newest
+    /// At most so many: of `list` the newest, of `redrive` and `purge` the oldest
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 }
@@ -86,6 +88,9 @@ pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
     let place = Place::of(global)?;
     let path = &place.spool;
     let letters = DeadLetters::open_read_only(path)?;
+    if let Some(which) = command.which() {
+        which.check(&letters, place.config.as_ref())?;
+    }
     let mut out = BufWriter::new(std::io::stdout().lock());
     let code = match command {
         Command::List(list) => list.print(&letters, path, &mut out)?,
@@ -102,15 +107,27 @@ pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// How many there are of these now, and which: what comes meanwhile has been seen by nobody.
+/// How many there are of these now, the oldest first, and which: what comes meanwhile has been seen by nobody.
 fn seen(letters: &DeadLetters, which: &Which) -> anyhow::Result<(u64, Filter)> {
     let (mut count, mut newest) = (0_u64, None);
-    letters.list(&which.filter(), |letter: Listed| -> Result<(), SpoolError> {
+    let filter = Filter { oldest_first: true, ..which.filter() };
+    letters.list(&filter, |letter: Listed| -> Result<(), SpoolError> {
         count += 1;
-        newest.get_or_insert(letter.id);
+        newest = Some(letter.id);
         Ok(())
     })?;
-    Ok((count, Filter { up_to: newest, ..which.filter() }))
+    Ok((count, Filter { up_to: newest, ..filter }))
+}
+
+impl Command {
+    fn which(&self) -> Option<&Which> {
+        match self {
+            Self::List(list) => Some(&list.which),
+            Self::Show(_) => None,
+            Self::Redrive(redrive) => Some(redrive.which()),
+            Self::Purge(purge) => Some(purge.which()),
+        }
+    }
 }
 
 impl Which {
@@ -124,7 +141,35 @@ impl Which {
             since: self.since,
             up_to: None,
             limit: self.limit,
+            oldest_first: false,
         }
+    }
+
+    /// A sink or a status that neither the configuration nor any dead letter has is a slip, not an empty answer.
+    fn check(&self, letters: &DeadLetters, config: Option<&Config>) -> anyhow::Result<()> {
+        let is_stored = |filter: Filter| -> Result<bool, SpoolError> {
+            let mut found = false;
+            letters.list(&Filter { limit: Some(1), ..filter }, |_| {
+                found = true;
+                Ok(())
+            })?;
+            Ok(found)
+        };
+        if let (Some(sink), Some(config)) = (&self.sink, config) {
+            let known: Vec<_> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+            if !known.contains(&sink.as_str()) && !is_stored(Filter { sink: self.sink.clone(), ..Filter::default() })? {
+                return Err(unknown("sink", sink, &known).into());
+            }
+        }
+        if let Some(status) = &self.status {
+            let known: Vec<_> = FAMILIES.iter().flat_map(|family| family.statuses).map(|(status, _)| *status).collect();
+            if !known.contains(&status.as_str())
+                && !is_stored(Filter { status: self.status.clone(), ..Filter::default() })?
+            {
+                return Err(unknown("status", status, &known).into());
+            }
+        }
+        Ok(())
     }
 
     fn is_filtered(&self) -> bool {
@@ -135,6 +180,14 @@ impl Which {
             || self.correlation_id.is_some()
             || self.since.is_some()
     }
+}
+
+/// `known` may name some words twice.
+fn unknown(what: &str, word: &str, known: &[&str]) -> WrongInput {
+    let known: BTreeSet<_> = known.iter().copied().collect();
+    let names = known.iter().copied().collect::<Vec<_>>().join(", ");
+    let meant = similar(word, known).map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
+    WrongInput(format!("no dead letter has the {what} {word}, and the known ones are {names}{meant}"))
 }
 
 impl List {

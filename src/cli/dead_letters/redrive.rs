@@ -36,6 +36,10 @@ pub struct Redrive {
 }
 
 impl Redrive {
+    pub(super) fn which(&self) -> &Which {
+        &self.which
+    }
+
     pub(super) fn run(&self, letters: &DeadLetters, place: &Place, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         if let Some(to) = &self.to {
             place.knows(&Subject::Sink(to.clone()))?;

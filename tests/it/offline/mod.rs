@@ -7,3 +7,4 @@ mod explain;
 mod graph;
 mod layers;
 mod ready_rules;
+mod redrive;
