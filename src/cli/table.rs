@@ -29,6 +29,11 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         if self.rows.len() < ROWS { Ok(()) } else { self.finish(out) }
     }
 
+    /// No row has to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Writes what is there.
     pub(super) fn finish(&mut self, out: &mut impl Write) -> io::Result<()> {
         if self.rows.is_empty() {

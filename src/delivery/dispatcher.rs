@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::backlog::Backlog;
 use super::breaker::Breaker;
 use super::lanes::{Lane, Lanes, key};
-use super::notice::Throttle;
+use super::notice::{ErrorThrottle, Throttle};
 use super::state::{ASKED, State};
 use super::stats::{DeliveryResult, SinkStats};
 use super::{Delivery, Kept};
@@ -113,7 +113,7 @@ pub struct Dispatcher {
     /// The sink itself fails; said once, until it delivers again.
     pub(super) troubled: bool,
     /// Single deliveries fail, which says nothing of the others.
-    pub(super) failing: Throttle,
+    pub(super) failing: ErrorThrottle,
     pub(super) dead: Throttle,
     pub(super) dropping: Throttle,
 }
@@ -163,7 +163,7 @@ impl Dispatcher {
             numbers: 0,
             ended,
             end,
-            failing: Throttle::default(),
+            failing: ErrorThrottle::default(),
             dead: Throttle::default(),
             dropping: Throttle::default(),
         };

@@ -19,7 +19,7 @@ mod stats;
 pub use breaker::Breaker;
 pub use dispatcher::{Dispatcher, Inlet, Order, Settings};
 pub use lanes::{Lane, Lanes, key};
-pub use notice::Throttle;
+pub use notice::{ErrorThrottle, Throttle};
 pub use state::{Opened, Pause, State};
 pub use stats::{Counted, DeliveryResult, Histogram, RouteStats, SinkStats, Stats};
 

@@ -137,7 +137,7 @@ impl Dispatcher {
                 );
                 return;
             }
-            Blame::Delivery => self.failing.pass(),
+            Blame::Delivery => self.failing.pass(cause),
             Blame::Sink | Blame::Relay | Blame::Gone => None,
         };
         if let Some(left_out) = left_out {

@@ -17,6 +17,14 @@ pub(super) const MAX_CAUSE: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowId(pub(super) i64);
 
+impl RowId {
+    /// As the file has it.
+    #[must_use]
+    pub fn number(self) -> i64 {
+        self.0
+    }
+}
+
 /// A moment of the wall clock, in milliseconds since 1970: what survives a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(pub i64);

@@ -38,7 +38,7 @@ pub use letter::DeadLetter;
 pub use purge::Unwanted;
 pub use reader::{DeadLetters, Listed, Shown};
 pub use tally::{Tally, TallyRow};
-pub use waits::{Waits, orphans, waits};
+pub use waits::{DeliveryFilter, ListedDelivery, Waits, list_deliveries, orphans, waits};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

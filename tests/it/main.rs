@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod agreement;
+mod backlog;
 mod capture;
 mod clean_stop;
 mod conformance;

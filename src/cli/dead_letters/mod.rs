@@ -18,11 +18,13 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::place::Place;
+use super::spool::deliveries;
 use super::table::{Table, cell};
 use super::{Global, WrongInput};
 use crate::config::{Config, similar};
 use crate::event::{FAMILIES, Reason};
-use crate::spool::{DeadLetters, Filter, Listed, SpoolError};
+use crate::spool::{DeadLetters, Filter, Listed, SpoolError, waits};
+use crate::telemetry::printable;
 
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
@@ -93,7 +95,11 @@ pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
     let code = match command {
-        Command::List(list) => list.print(&letters, path, &mut out)?,
+        Command::List(list) => {
+            let code = list.print(&letters, path, &mut out)?;
+            list.say_what_waits(&place)?;
+            code
+        }
         Command::Show(asked) => {
             let shown = letters.show(asked.id)?;
             let shown = shown.ok_or_else(|| anyhow!("there is no dead letter {} in {}", asked.id, path.display()))?;
@@ -208,6 +214,21 @@ impl List {
         out.flush()?;
         self.say(count, letters, path);
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// A request that is looked for among the dead letters may still wait for a sink.
+    fn say_what_waits(&self, place: &Place) -> anyhow::Result<()> {
+        let Some(id) = &self.which.correlation_id else { return Ok(()) };
+        if self.json {
+            return Ok(());
+        }
+        deliveries::Which::of_request(id).list(place, &waits(&place.spool)?, |line| {
+            let line = line.sentence();
+            // Nobody is there to read it.
+            let _ = writeln!(std::io::stderr(), "{}", printable(&line));
+            Ok(())
+        })?;
+        Ok(())
     }
 
     /// What only a person reads.

@@ -2,6 +2,7 @@
 //!
 //! What is shown is read from the spool's file, beside a running relay or without one.
 
+pub(super) mod deliveries;
 mod orphans;
 
 use std::io::{BufWriter, Write};
@@ -21,6 +22,8 @@ use crate::spool::{Millis, Waits, waits};
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    which: deliveries::Which,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -41,6 +44,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let place = Place::of(global)?;
     let mut out = std::io::stdout().lock();
     match &arguments.command {
+        None if arguments.which.is_given() => arguments.which.print(&place, arguments.json),
         None => show(&place, arguments.json),
         Some(Command::Redrive(redrive)) => redrive.run(&place, &mut out),
         Some(Command::Purge(purge)) => purge.run(&place, &mut out),
@@ -51,9 +55,10 @@ fn show(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut table = table::Table::new(HEADS);
     let mut waiting = 0;
-    for sink in waits(&place.spool)? {
+    let sinks = waits(&place.spool)?;
+    for sink in &sinks {
         waiting += sink.count;
-        let line = Line::of(&sink, place.config.as_ref());
+        let line = Line::of(sink, place.config.as_ref());
         if json {
             serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
             writeln!(out)?;
@@ -62,12 +67,29 @@ fn show(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
         }
     }
     table.finish(&mut out)?;
+    if !json {
+        show_causes(&sinks, &mut out)?;
+    }
     out.flush()?;
     if waiting == 0 && !json {
         // Nobody is there to read it.
         let _ = writeln!(std::io::stderr(), "nothing waits in {}", place.spool.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where deliveries of one sink fail for several reasons, the last one alone would hide the others.
+fn show_causes(sinks: &[Waits], out: &mut impl Write) -> std::io::Result<()> {
+    let mut table = table::Table::new(["SINK", "FAILING", "ERROR"]);
+    let several = sinks.iter().filter(|sink| sink.causes.len() > 1);
+    for (sink, (cause, count)) in several.flat_map(|sink| sink.causes.iter().map(move |cause| (sink, cause))) {
+        let row = [table::cell(Some(&sink.sink)), count.to_string(), table::cell(Some(cause))];
+        table.row(row, out)?;
+    }
+    if !table.is_empty() {
+        writeln!(out)?;
+    }
+    table.finish(out)
 }
 
 /// What waits for a sink, as programs get it. These keys are relied on.
@@ -82,8 +104,16 @@ struct Line<'a> {
     /// RFC 3339; none where a person has to resume the sink.
     next_attempt: Option<String>,
     last_error: Option<String>,
+    /// How the oldest deliveries of each key failed, the most frequent first.
+    errors: Vec<ErrorCount<'a>>,
     /// How many of them no sink of the configuration is for.
     orphans: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorCount<'a> {
+    error: &'a str,
+    count: u64,
 }
 
 impl<'a> Line<'a> {
@@ -100,6 +130,7 @@ impl<'a> Line<'a> {
             oldest: waits.oldest.map(Millis::to_rfc3339),
             next_attempt: next.filter(|_| !is_orphan).map(Millis::to_rfc3339),
             last_error: state.trouble().or_else(|| waits.cause.clone()),
+            errors: waits.causes.iter().map(|(error, count)| ErrorCount { error, count: *count }).collect(),
             orphans: if is_orphan { waits.count } else { 0 },
         }
     }

@@ -59,8 +59,8 @@ impl Producer {
     /// Gives the record to librdkafka. The attempt of that number ends by its report, or now if librdkafka doesn't take it.
     pub(super) fn send(&self, record: BaseRecord<'_, str, [u8], usize>) {
         let number = record.delivery_opaque;
-        if let Err((error, _)) = self.0.send(record) {
-            self.0.context().refused_at_once(number, &error);
+        if let Err((error, record)) = self.0.send(record) {
+            self.0.context().refused_at_once(number, record.topic, &error);
         }
     }
 
@@ -119,7 +119,7 @@ impl ProducerContext for Reports {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
                 match self.alone.as_ref().and_then(|alone| self.second(alone)) {
                     Some(second) if judge(code) == Judgement::Refused => again(second, message, number),
-                    _ => self.common.pending.end(number, self.verdict(code)),
+                    _ => self.common.pending.end(number, self.verdict(code, message.topic())),
                 }
             }
         }
@@ -128,16 +128,16 @@ impl ProducerContext for Reports {
 
 impl Reports {
     /// Why librdkafka didn't even take it.
-    fn refused_at_once(&self, number: usize, error: &KafkaError) {
+    fn refused_at_once(&self, number: usize, topic: &str, error: &KafkaError) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         if code == RDKafkaErrorCode::Fatal {
             self.fatal();
         }
-        self.common.pending.end(number, self.verdict(code));
+        self.common.pending.end(number, self.verdict(code, topic));
     }
 
-    fn verdict(&self, code: RDKafkaErrorCode) -> Verdict {
-        let cause = self.common.trouble.cause(code);
+    fn verdict(&self, code: RDKafkaErrorCode, topic: &str) -> Verdict {
+        let cause = self.common.trouble.cause(code, topic);
         match judge(code) {
             Judgement::Refused => Verdict::Refused { cause },
             Judgement::Retry(blame) => {
@@ -189,7 +189,7 @@ fn again(second: &PolledProducer<Reports>, message: &BorrowedMessage<'_>, number
         delivery_opaque: number,
     };
     if let Err((error, _)) = second.send::<[u8], [u8]>(record) {
-        second.context().refused_at_once(number, &error);
+        second.context().refused_at_once(number, message.topic(), &error);
     }
 }
 

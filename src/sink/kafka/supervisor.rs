@@ -64,7 +64,7 @@ impl Shared {
             }
             Slot::Rebuilding => attempt.end(Verdict::Retry {
                 after: None,
-                cause: self.common.trouble.cause(rdkafka::error::RDKafkaErrorCode::Fatal),
+                cause: self.common.trouble.cause(rdkafka::error::RDKafkaErrorCode::Fatal, record.topic),
                 blame: Blame::Sink,
             }),
             Slot::Closed => {

@@ -55,9 +55,9 @@ impl Trouble {
         }
     }
 
-    /// The cause of a failure, for people.
-    pub(super) fn cause(&self, code: Code) -> String {
-        let what = in_words(code);
+    /// The cause of a failure of a record for that topic, for people.
+    pub(super) fn cause(&self, code: Code, topic: &str) -> String {
+        let what = in_words(code, topic);
         if judge(code) == Judgement::Retry(Blame::Sink)
             && let Some(reason) = self.last()
         {
@@ -81,15 +81,15 @@ fn without_timing(reason: &str) -> &str {
     reason.split_once(" (after ").map_or(reason, |(reason, _)| reason)
 }
 
-fn in_words(code: Code) -> String {
+fn in_words(code: Code, topic: &str) -> String {
     match code {
         Code::MessageTimedOut => "no broker took the record in time".to_owned(),
         Code::UnknownTopic | Code::UnknownTopicOrPartition => {
-            "the topic doesn't exist, and the broker doesn't create it".to_owned()
+            format!("topic {topic} doesn't exist, and the broker doesn't create it")
         }
-        Code::TopicAuthorizationFailed => "no right to write to the topic".to_owned(),
+        Code::TopicAuthorizationFailed => format!("no right to write to topic {topic}"),
         Code::MessageSizeTooLarge => {
-            "the record is larger than the topic's max.message.bytes or the sink's message.max.bytes".to_owned()
+            format!("the record is larger than the max.message.bytes of topic {topic} or the sink's message.max.bytes")
         }
         Code::PurgeQueue => "taken back before it was sent".to_owned(),
         Code::PurgeInflight => "given up before it was answered".to_owned(),
@@ -109,12 +109,12 @@ mod tests {
         assert!(trouble.note(Code::Authentication, "SASL authentication failed (after 7ms in state AUTH)"));
         trouble.note(Code::AllBrokersDown, "1/1 brokers are down");
         assert_eq!(
-            trouble.cause(Code::MessageTimedOut),
+            trouble.cause(Code::MessageTimedOut, "t"),
             "no broker took the record in time: SASL authentication failed"
         );
-        assert_eq!(trouble.cause(Code::TopicAuthorizationFailed), "no right to write to the topic");
+        assert_eq!(trouble.cause(Code::TopicAuthorizationFailed, "t"), "no right to write to topic t");
         trouble.over();
-        assert_eq!(trouble.cause(Code::MessageTimedOut), "no broker took the record in time");
+        assert_eq!(trouble.cause(Code::MessageTimedOut, "t"), "no broker took the record in time");
     }
 
     #[test]

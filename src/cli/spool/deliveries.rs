@@ -1,0 +1,195 @@
+//! `spool --sink`, `--correlation-id`: the deliveries that wait, one by one.
+
+use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::cli::place::Place;
+use crate::cli::table::{Table, cell};
+use crate::delivery::{State, event_of};
+use crate::event::Event;
+use crate::spool::{DeliveryFilter, ListedDelivery, Millis, SpoolError, Waiting, Waits, list_deliveries, waits};
+
+/// So many are listed where nobody says how many.
+const DEFAULT_LIMIT: usize = 100;
+
+/// Which deliveries to list.
+#[derive(Debug, Default, clap::Args)]
+pub(in crate::cli) struct Which {
+    /// List the deliveries that wait for this sink, the oldest first
+    #[arg(long)]
+    sink: Option<String>,
+    /// List the deliveries of this request
+    #[arg(long, value_name = "ID")]
+    correlation_id: Option<String>,
+    /// List at most so many
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT)]
+    limit: usize,
+}
+
+/// A delivery that waits, as programs get it. These keys are relied on.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::cli) struct Line {
+    sink: Option<String>,
+    tenant: Option<String>,
+    status: Option<String>,
+    pub(in crate::cli) correlation_id: Option<String>,
+    event_id: Option<String>,
+    route: Option<String>,
+    /// RFC 3339.
+    received_at: Option<String>,
+    attempts: Option<u32>,
+    /// RFC 3339; none: it waits behind an earlier one of its key, or a person has to resume the sink.
+    next_attempt: Option<String>,
+    /// What the last attempt ended with, or what is wrong with the row.
+    last_error: Option<String>,
+}
+
+const HEADS: [&str; 8] =
+    ["SINK", "CORRELATION ID", "TENANT", "STATUS", "RECEIVED", "ATTEMPTS", "NEXT ATTEMPT", "LAST ERROR"];
+
+impl Which {
+    /// The deliveries of one request, whatever sink they are for.
+    pub(in crate::cli) fn of_request(correlation_id: &str) -> Self {
+        Self { sink: None, correlation_id: Some(correlation_id.to_owned()), limit: DEFAULT_LIMIT }
+    }
+
+    /// Single deliveries are asked for.
+    pub(super) fn is_given(&self) -> bool {
+        self.sink.is_some() || self.correlation_id.is_some()
+    }
+
+    pub(super) fn print(&self, place: &Place, json: bool) -> anyhow::Result<ExitCode> {
+        let sinks = waits(&place.spool)?;
+        if let Some(sink) = &self.sink
+            && sinks.iter().all(|waits| waits.sink != *sink)
+        {
+            place.knows(&crate::spool::Subject::Sink(sink.clone()))?;
+        }
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        let mut table = Table::new(HEADS);
+        let mut count = 0;
+        let more = self.list(place, &sinks, |line| -> anyhow::Result<()> {
+            count += 1;
+            if json {
+                serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
+                writeln!(out)?;
+            } else {
+                table.row(line.cells(), &mut out)?;
+            }
+            Ok(())
+        })?;
+        table.finish(&mut out)?;
+        out.flush()?;
+        let said = match count {
+            0 if !json => format!("no such delivery waits in {}", place.spool.display()),
+            _ if more => format!("there are more than {count}; `--limit N` lists more of them"),
+            _ => return Ok(ExitCode::SUCCESS),
+        };
+        // Nobody is there to read it.
+        let _ = writeln!(std::io::stderr(), "{said}");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Gives each to `each`; says whether there are more than the limit.
+    pub(in crate::cli) fn list(
+        &self,
+        place: &Place,
+        sinks: &[Waits],
+        mut each: impl FnMut(Line) -> anyhow::Result<()>,
+    ) -> anyhow::Result<bool> {
+        let filter = DeliveryFilter { sink: self.sink.clone(), may_contain: self.correlation_id.clone() };
+        let (mut left, mut ended) = (self.limit, Ok(false));
+        list_deliveries(&place.spool, &filter, |listed| {
+            let line = Line::of(listed, sinks);
+            if self.correlation_id.is_some() && line.correlation_id != self.correlation_id {
+                return ControlFlow::Continue(());
+            }
+            if left == 0 {
+                ended = Ok(true);
+                return ControlFlow::Break(());
+            }
+            left -= 1;
+            match each(line) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    ended = Err(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })
+        .map_err(|error: SpoolError| error)?;
+        ended
+    }
+}
+
+impl Line {
+    fn of(listed: ListedDelivery, sinks: &[Waits]) -> Self {
+        match listed.waiting {
+            Ok(waiting) => Self::of_waiting(&waiting, listed.due, sinks),
+            Err(why) => Self {
+                sink: None,
+                tenant: None,
+                status: None,
+                correlation_id: None,
+                event_id: None,
+                route: None,
+                received_at: None,
+                attempts: None,
+                next_attempt: None,
+                last_error: Some(format!("row {} of the spool can't be read: {why}", listed.id.number())),
+            },
+        }
+    }
+
+    fn of_waiting(waiting: &Waiting, due: Option<Millis>, sinks: &[Waits]) -> Self {
+        let sink = sinks.iter().find(|waits| waits.sink == waiting.sink.as_str());
+        let state = State::parse(sink.and_then(|waits| waits.state.as_deref()));
+        let next = due.zip(state.not_before()).map(|(Millis(due), not_before)| Millis(due.max(not_before)));
+        let event: Option<Event> = event_of(waiting).ok();
+        Self {
+            sink: Some(waiting.sink.to_string()),
+            tenant: Some(waiting.tenant.to_string()),
+            status: event.as_ref().map(|event| event.status.to_string()),
+            correlation_id: event.map(|event| event.correlation_id),
+            event_id: Some(waiting.event_id.to_string()),
+            route: waiting.route.as_ref().map(ToString::to_string),
+            received_at: Some(waiting.received.to_rfc3339()),
+            attempts: Some(waiting.attempts),
+            next_attempt: next.map(Millis::to_rfc3339),
+            last_error: waiting.cause.clone(),
+        }
+    }
+
+    fn cells(&self) -> [String; HEADS.len()] {
+        [
+            cell(self.sink.as_deref()),
+            cell(self.correlation_id.as_deref()),
+            cell(self.tenant.as_deref()),
+            cell(self.status.as_deref()),
+            cell(self.received_at.as_deref()),
+            cell(self.attempts.map(|attempts| attempts.to_string()).as_deref()),
+            cell(self.next_attempt.as_deref()),
+            cell(self.last_error.as_deref()),
+        ]
+    }
+
+    /// In a sentence, without its end.
+    pub(in crate::cli) fn sentence(&self) -> String {
+        let mut text = format!(
+            "{} waits for sink {} since {}, after {} attempts",
+            self.correlation_id.as_deref().unwrap_or_default(),
+            self.sink.as_deref().unwrap_or_default(),
+            self.received_at.as_deref().unwrap_or_default(),
+            self.attempts.unwrap_or(0),
+        );
+        if let Some(error) = &self.last_error {
+            text.push_str("; last error: ");
+            text.push_str(error);
+        }
+        text
+    }
+}

@@ -1,0 +1,77 @@
+//! What a person can see of deliveries that wait: why, since when, and which.
+
+use serde_json::{Value, json};
+
+use crate::support::{Home, Regards, Response, unique, until};
+
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}.{{ tenant }}" }, retry: { first: 100ms, max: 1s } } }
+routes: [{ name: all, to: pipeline }]
+unrouted: dead_letter
+"#;
+
+#[tokio::test]
+async fn each_topic_that_is_missing_is_named_and_what_waits_for_it_is_shown() {
+    let regards = Regards::new().await;
+    let topic = unique("missing");
+    let home = Home::of(&regards, ROUTES).with_kafka().with("TOPIC", &topic);
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("cnes", "order-1", "GRANTED")).await;
+    regards.publish(&Response::new("esa", "order-2", "ERROR")).await;
+    regards.publish(&Response::new("esa", "order-2", "SUCCESS")).await;
+    let missing = ["cnes", "esa"].map(|tenant| format!("topic {topic}.{tenant} doesn't exist"));
+
+    // The log: the one doesn't hide the other.
+    until("a warning for each topic", async || {
+        let warned: Vec<_> = missing.iter().map(|missing| home.warnings_with(&["pipeline", missing]).len()).collect();
+        if warned.iter().all(|lines| *lines > 0) { Ok(()) } else { Err(format!("{warned:?}")) }
+    })
+    .await;
+
+    // By sink: each cause, with how many have it.
+    until("each cause in `spool`", async || {
+        let shown = home.spool();
+        let errors = shown.first().and_then(|line| line["errors"].as_array().cloned()).unwrap_or_default();
+        let counted = |missing: &String| {
+            errors
+                .iter()
+                .any(|error| error["count"] == 1 && error["error"].as_str().is_some_and(|text| text.contains(missing)))
+        };
+        if missing.iter().all(counted) { Ok(()) } else { Err(format!("{shown:?}")) }
+    })
+    .await;
+    let table = home.does(&["spool"]);
+    assert!(missing.iter().all(|missing| table.contains(missing)), "{table}");
+
+    // One by one, the oldest first.
+    let waiting: Vec<Value> = home
+        .does(&["spool", "--sink", "pipeline", "--json"])
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let ids: Vec<_> = waiting.iter().map(|line| (&line["correlationId"], &line["status"])).collect();
+    let expected = [("order-1", "GRANTED"), ("order-2", "ERROR"), ("order-2", "SUCCESS")];
+    assert_eq!(
+        ids,
+        expected.map(|(id, status)| (json!(id), json!(status))).each_ref().map(|(id, status)| (id, status))
+    );
+    let heads: Vec<_> =
+        waiting.iter().map(|line| line["attempts"].as_u64().is_some_and(|attempts| attempts > 0)).collect();
+    assert_eq!(heads, [true, true, false], "the second of a key waits behind the first: {waiting:?}");
+    assert!(waiting[0]["lastError"].as_str().unwrap().contains(&missing[0]), "{waiting:?}");
+    assert!(waiting[1]["nextAttempt"].is_string() && waiting[2]["nextAttempt"].is_null(), "{waiting:?}");
+    assert_eq!(home.does(&["spool", "--sink", "pipeline", "--json", "--limit", "1"]).lines().count(), 1);
+    assert_eq!(home.does(&["spool", "--sink", "pipeline", "--correlation-id", "order-2", "--json"]).lines().count(), 2);
+    let slip = home.run(&["spool", "--sink", "pipelin"]);
+    assert_eq!(slip.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&slip.stderr).contains("did you mean `pipeline`"));
+
+    // Who looks for it among the dead letters is told that it lives.
+    let looked = home.run(&["dead-letters", "list", "--correlation-id", "order-2"]);
+    let said = String::from_utf8_lossy(&looked.stderr);
+    assert!(said.contains("order-2 waits for sink pipeline") && said.contains(&missing[1]), "{said}");
+    relay.stop().await;
+    regards.assert_left_as_found().await;
+}
