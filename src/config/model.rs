@@ -140,7 +140,7 @@ pub struct Tls {
     pub cert: Option<PathBuf>,
     /// PEM file of the client's key (PKCS #8, PKCS #1 or SEC 1).
     pub key: Option<PathBuf>,
-    /// The name to expect in the server's certificate, where it isn't the host of the URL.
+    /// The name that the server is asked for (SNI) and that is expected in its certificate, where it isn't the host of the URL.
     pub server_name: Option<String>,
 }
 

@@ -90,7 +90,7 @@ mapping! {
         cert: Text,
         /// PEM file of the client's key
         key: Text,
-        /// The name to expect in the server's certificate, where it isn't the host
+        /// The name that the server is asked for (SNI) and that its certificate has to have, where it isn't the host
         server_name: Text,
     }
 }

@@ -1,35 +1,64 @@
 //! The HTTP client: one request, at most a deadline's time, and of the answer no more than is kept.
 
-use std::error::Error as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::error::Error;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
-use reqwest::{Client, ClientBuilder, Proxy, Response, redirect};
-use rustls::ClientConfig;
+use bytes::Bytes;
+use http::header::{ACCEPT, PROXY_AUTHORIZATION, USER_AGENT};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout, timeout_at};
-use tower::BoxError;
-use tower::layer::layer_fn;
-use tower::util::MapResult;
 use url::Url;
 
+use super::dial::{Dialer, Secured};
 use super::resolve::Filtered;
+use super::seen::Seen;
 
 /// How much of an answer is read: it is kept as the cause, and what is longer is cut off.
 const MAX_EXCERPT: usize = 4 * 1024;
 /// Connections unused for this long are closed.
 const IDLE: Duration = Duration::from_mins(1);
+/// Connections take no request after this long: whoever moves a name to another address is followed.
+const MAX_AGE: Duration = Duration::from_mins(5);
 /// How often a connection that carries several requests is asked whether it still lives, and how long that may take. Without
 /// it every request on a connection that went silent would have to run into its deadline.
 const PING: Duration = Duration::from_secs(10);
+/// Header lines of an answer. One with more still has its status.
+const MAX_HEADERS: usize = 1000;
+/// Bytes of the headers of an answer over HTTP/2.
+const MAX_HEADER_LIST: u32 = 256 * 1024;
+
+const AGENT: &str = concat!("regards-relay/", env!("CARGO_PKG_VERSION"));
 
 /// Makes requests through whatever proxy is set at the time.
 pub(super) struct Requests {
-    tls: ClientConfig,
+    tls: Secured,
     resolver: Filtered,
     timeout: Duration,
     concurrency: usize,
-    current: Mutex<Option<(Option<Url>, Client)>>,
+    max_age: Duration,
+    current: Mutex<Option<Current>>,
+}
+
+/// The client in use.
+struct Current {
+    proxy: Option<Url>,
+    since: Instant,
+    client: HttpClient,
+}
+
+/// A pool of connections, and how they are made.
+#[derive(Clone)]
+pub(super) struct HttpClient {
+    dialer: Dialer,
+    pool: Client<Dialer, Full<Bytes>>,
 }
 
 /// What came back.
@@ -37,58 +66,58 @@ pub(super) struct Requests {
 pub(super) struct Received {
     /// The status.
     pub status: StatusCode,
-    /// The headers.
+    /// The headers. None of an answer whose head could not be read beyond its status.
     pub headers: HeaderMap,
-    /// The beginning of the body.
+    /// The beginning of the body, or what is wrong with the answer's head.
     pub excerpt: Vec<u8>,
 }
 
 impl Requests {
     /// `timeout` is for one request from connect to the last byte that is read; `concurrency` bounds idle connections.
-    pub(super) fn new(tls: ClientConfig, resolver: Filtered, timeout: Duration, concurrency: usize) -> Self {
-        Self { tls, resolver, timeout, concurrency, current: Mutex::new(None) }
+    pub(super) fn new(tls: Secured, resolver: Filtered, timeout: Duration, concurrency: usize) -> Self {
+        Self { tls, resolver, timeout, concurrency, max_age: MAX_AGE, current: Mutex::new(None) }
     }
 
-    /// The client for that proxy, none for the environment's: the one in use, unless the proxy is another now.
-    pub(super) fn client(&self, proxy: Option<&Url>) -> Result<Client, String> {
+    /// The client for that proxy, none for the environment's: the one in use, unless the proxy is another now or its
+    /// connections are too old. What is under way ends on the old one, whose connections are closed as they become idle.
+    pub(super) fn client(&self, proxy: Option<&Url>) -> HttpClient {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, client)) = &*current
-            && of.as_ref() == proxy
+        if let Some(current) = &*current
+            && current.proxy.as_ref() == proxy
+            && current.since.elapsed() < self.max_age
         {
-            return Ok(client.clone());
+            return current.client.clone();
         }
-        let client = self.builder(proxy).and_then(ClientBuilder::build).map_err(|error| unusable(&error))?;
-        *current = Some((proxy.cloned(), client.clone()));
-        Ok(client)
+        let client = self.build(proxy);
+        *current = Some(Current { proxy: proxy.cloned(), since: Instant::now(), client: client.clone() });
+        client
     }
 
-    fn builder(&self, proxy: Option<&Url>) -> reqwest::Result<ClientBuilder> {
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .dns_resolver(Arc::new(self.resolver.clone()))
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .user_agent(concat!("regards-relay/", env!("CARGO_PKG_VERSION")))
-            // Shared among a name's addresses, so that one that doesn't answer leaves time for the next.
-            .connect_timeout(self.timeout)
+    fn build(&self, proxy: Option<&Url>) -> HttpClient {
+        let dialer = Dialer::new(self.tls.clone(), self.resolver.clone(), self.timeout, proxy);
+        let pool = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(self.concurrency)
             .pool_idle_timeout(IDLE)
+            // As tolerant as curl is.
+            .http1_max_headers(MAX_HEADERS)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
+            .http2_max_header_list_size(MAX_HEADER_LIST)
             .http2_keep_alive_interval(PING)
-            .http2_keep_alive_timeout(PING);
-        if let Some(proxy) = proxy {
-            builder = builder.proxy(Proxy::all(proxy.clone())?);
-        }
-        Ok(builder)
+            .http2_keep_alive_timeout(PING)
+            .build(dialer.clone());
+        HttpClient { dialer, pool }
     }
 
     /// Connects as a request would, with TLS and through the proxy, and sends none.
-    pub(super) async fn connect(&self, proxy: Option<&Url>, url: Url) -> Result<(), String> {
-        let stopping = layer_fn(|connector| MapResult::new(connector, stop_when_connected::<_>));
-        let client = self.builder(proxy).and_then(|builder| builder.connector_layer(stopping).build());
-        let client = client.map_err(|error| unusable(&error))?;
-        match timeout(self.timeout, client.head(url).send()).await {
-            Ok(Err(error)) if !was_connected(&error) => Err(describe(&error.without_url())),
-            Ok(_) => Ok(()),
+    pub(super) async fn connect(&self, proxy: Option<&Url>, url: &Url) -> Result<(), String> {
+        let HttpClient { dialer, .. } = self.build(proxy);
+        match timeout(self.timeout, dialer.dial(uri(url)?)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(describe(true, &*error)),
             Err(_) => Err(format!("it could not be connected to within {:?}", self.timeout)),
         }
     }
@@ -96,61 +125,93 @@ impl Requests {
     /// POSTs once. The error says what happened.
     pub(super) async fn post(
         &self,
-        client: &Client,
-        url: Url,
+        client: &HttpClient,
+        url: &Url,
         headers: HeaderMap,
-        body: bytes::Bytes,
+        body: Bytes,
     ) -> Result<Received, String> {
         let deadline = Instant::now() + self.timeout;
-        let request = client.post(url).headers(headers).body(body).send();
-        let response = match timeout_at(deadline, request).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(describe(&error.without_url())),
-            Err(_) => return Err(format!("no answer within {:?}", self.timeout)),
-        };
-        let (status, headers) = (response.status(), response.headers().clone());
-        Ok(Received { status, headers, excerpt: excerpt(response, deadline).await })
-    }
-}
-
-/// What a connector that has done its work says, so that nothing is sent.
-#[derive(Debug, thiserror::Error)]
-#[error("connected")]
-struct Connected;
-
-fn stop_when_connected<T>(connected: Result<T, BoxError>) -> Result<T, BoxError> {
-    connected.and_then(|_| Err(Connected.into()))
-}
-
-fn was_connected(error: &reqwest::Error) -> bool {
-    let mut next = error.source();
-    while let Some(cause) = next {
-        if cause.is::<Connected>() {
-            return true;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri(url)?;
+        *request.headers_mut() = headers;
+        let authorization = client.dialer.proxy_authorization(request.uri());
+        let headers = request.headers_mut();
+        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        if let Some(authorization) = authorization {
+            headers.insert(PROXY_AUTHORIZATION, authorization);
         }
-        next = cause.source();
+        let mut answering = Answering { connection: capture_connection(&mut request), seen: None };
+        let mut sending = pin!(client.pool.request(request));
+        let sent = poll_fn(|context| {
+            let polled = sending.as_mut().poll(context);
+            answering.follow();
+            polled
+        });
+        let problem = match timeout_at(deadline, sent).await {
+            Ok(Ok(response)) => {
+                let (parts, body) = response.into_parts();
+                let excerpt = excerpt(body, deadline).await;
+                return Ok(Received { status: parts.status, headers: parts.headers, excerpt });
+            }
+            Ok(Err(error)) => describe(error.is_connect(), &error),
+            Err(_) => format!("no answer within {:?}", self.timeout),
+        };
+        match answering.seen.and_then(|seen| seen.status()) {
+            Some(status) => {
+                let excerpt = format!("the rest of its answer can't be read ({problem})").into_bytes();
+                Ok(Received { status, headers: HeaderMap::new(), excerpt })
+            }
+            None => Err(problem),
+        }
     }
-    false
 }
 
-fn unusable(error: &reqwest::Error) -> String {
-    format!("its HTTP client can't be set up: {}", chain(error))
+/// Follows which connection a request is on, and what is read there.
+struct Answering {
+    connection: CaptureConnection,
+    seen: Option<Seen>,
+}
+
+impl Answering {
+    fn follow(&mut self) {
+        let mut extras = Extensions::new();
+        if let Some(connected) = &*self.connection.connection_metadata() {
+            connected.get_extras(&mut extras);
+        }
+        // One that was found dead before the request was on it is replaced.
+        if let Some(seen) = extras.remove::<Seen>()
+            && self.seen.as_ref().is_none_or(|known| !known.is_same(&seen))
+        {
+            seen.begin();
+            self.seen = Some(seen);
+        }
+    }
+}
+
+fn uri(url: &Url) -> Result<Uri, String> {
+    let mut url = url.clone();
+    url.set_fragment(None);
+    url.as_str().parse().map_err(|_| "its address has a character that HTTP doesn't take".to_owned())
 }
 
 /// The beginning of the body. A body that breaks off or hangs changes nothing about the answer.
-async fn excerpt(mut response: Response, deadline: Instant) -> Vec<u8> {
+async fn excerpt(mut body: Incoming, deadline: Instant) -> Vec<u8> {
     let mut excerpt = Vec::new();
     while excerpt.len() < MAX_EXCERPT
-        && let Ok(Ok(Some(chunk))) = timeout_at(deadline, response.chunk()).await
+        && let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await
     {
-        excerpt.extend_from_slice(chunk.get(..MAX_EXCERPT - excerpt.len()).unwrap_or(&chunk));
+        if let Some(data) = frame.data_ref() {
+            excerpt.extend_from_slice(data.get(..MAX_EXCERPT - excerpt.len()).unwrap_or(data));
+        }
     }
     excerpt
 }
 
 /// What went wrong before there was an answer, without the address, which may be secret.
-fn describe(error: &reqwest::Error) -> String {
-    let what = if error.is_connect() { "it can't be connected to" } else { "the request broke off" };
+fn describe(connecting: bool, error: &(dyn Error + 'static)) -> String {
+    let what = if connecting { "it can't be connected to" } else { "the request broke off" };
     let mut text = format!("{what}: {}", chain(error));
     if text.contains("UnknownIssuer") {
         text.push_str("; if its certificate is by an authority of your own, name that in `tls.ca`");
@@ -159,9 +220,9 @@ fn describe(error: &reqwest::Error) -> String {
 }
 
 /// An error's causes, the innermost last, without the outer ones' general words.
-fn chain(error: &reqwest::Error) -> String {
+fn chain(error: &(dyn Error + 'static)) -> String {
     let mut causes = Vec::new();
-    let mut next = error.source();
+    let mut next = Some(error);
     while let Some(cause) = next {
         let text = cause.to_string();
         if !text.starts_with("client error") && !causes.contains(&text) {
@@ -169,5 +230,53 @@ fn chain(error: &reqwest::Error) -> String {
         }
         next = cause.source();
     }
-    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
+    causes.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::super::tls;
+    use super::*;
+
+    /// How many connections three requests in a row take.
+    async fn connections(max_age: Duration) -> usize {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let accepted = Arc::clone(&count);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut request = Vec::new();
+                    while stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
+                        if request.ends_with(b"\r\n\r\n") {
+                            request.clear();
+                            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        let minute = Duration::from_mins(1);
+        let requests = Requests { max_age, ..Requests::new(tls::none().unwrap(), Filtered::system(), minute, 1) };
+        for _ in 0..3 {
+            let client = requests.client(None);
+            let received = requests.post(&client, &url, HeaderMap::new(), Bytes::new()).await.unwrap();
+            assert_eq!(received.status, StatusCode::NO_CONTENT);
+        }
+        count.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn connections_are_used_again_but_not_for_ever() {
+        assert_eq!(connections(MAX_AGE).await, 1);
+        assert_eq!(connections(Duration::ZERO).await, 3);
+    }
 }

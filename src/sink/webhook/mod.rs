@@ -5,9 +5,11 @@
 
 mod client;
 mod credentials;
+mod dial;
 mod pace;
 mod render;
 mod resolve;
+mod seen;
 mod signature;
 mod tls;
 mod verdict;
@@ -132,16 +134,13 @@ impl Shared {
             Ok(Err(_)) => return failed("the relay stops".to_owned(), Blame::Relay),
             Err(_) => return failed("the files of its secrets can't be read in time".to_owned(), Blame::Sink),
         };
-        let client = match self.requests.client(credentials.proxy.as_ref()) {
-            Ok(client) => client,
-            Err(problem) => return failed(problem, Blame::Sink),
-        };
+        let client = self.requests.client(credentials.proxy.as_ref());
         let now = SystemTime::now();
         let (url, headers) = match request(&outgoing, &credentials, now) {
             Ok(request) => request,
             Err(problem) => return Verdict::Refused { cause: problem },
         };
-        match self.requests.post(&client, url, headers, outgoing.body).await {
+        match self.requests.post(&client, &url, headers, outgoing.body).await {
             Err(problem) => failed(problem, Blame::Sink),
             Ok(received) => {
                 let text = |name| received.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -165,7 +164,7 @@ pub(super) async fn probe(webhook: &WebhookConfig) -> Probed {
     let webhook = webhook.clone();
     let opened = tokio::task::spawn_blocking(move || requests(&webhook));
     let (requests, way) = opened.await.map_err(|error| error.to_string())??;
-    requests.connect(way.proxy.as_ref(), way.origin.clone()).await?;
+    requests.connect(way.proxy.as_ref(), &way.origin).await?;
     let proxy = if way.proxy.is_some() { " through its proxy" } else { "" };
     let tls = if way.origin.scheme() == "https" { ", and its certificate is trusted" } else { "" };
     Ok(Found::Fine(format!("it can be connected to{proxy}{tls}")))
@@ -192,7 +191,6 @@ fn requests(webhook: &WebhookConfig) -> Result<(Requests, Way), String> {
     let needs_tls = [Some(&origin), proxy.as_ref()].into_iter().flatten().any(|url| url.scheme() == "https");
     let tls = if needs_tls { tls::config(&webhook.tls)? } else { tls::none()? };
     let requests = Requests::new(tls, Filtered::system(), webhook.timeout, webhook.concurrency);
-    requests.client(proxy.as_ref())?;
     Ok((requests, Way { origin, proxy }))
 }
 

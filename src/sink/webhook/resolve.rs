@@ -4,9 +4,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
+use tower_service::Service;
 
 use crate::config::address;
 
@@ -39,13 +42,18 @@ pub(super) struct Forbidden {
     why: &'static str,
 }
 
-impl Resolve for Filtered {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for Filtered {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let found = (self.0)(name.as_str().to_owned());
-        Box::pin(async move {
-            let allowed: Addrs = Box::new(filter(name.as_str(), found.await?)?.into_iter());
-            Ok(allowed)
-        })
+        async move { Ok(filter(name.as_str(), found.await?)?.into_iter()) }.boxed()
     }
 }
 
@@ -89,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn names_of_the_machine_itself_resolve() {
-        let found: Vec<_> = Filtered::system().resolve("localhost".parse().unwrap()).await.unwrap().collect();
+        let found: Vec<_> = Filtered::system().call("localhost".parse().unwrap()).await.unwrap().collect();
         assert!(found.iter().any(|address| address.ip().is_loopback()), "{found:?}");
     }
 }

@@ -1,5 +1,7 @@
 //! Whole attempts, against servers of their own.
 
+mod secure;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -269,6 +271,76 @@ async fn a_body_that_hangs_does_not_undo_what_the_status_said() {
     assert_eq!(one(WebhookConfig { timeout, ..webhook(&format!("http://{address}/")) }).await, Verdict::Delivered);
 }
 
+/// What a server that writes exactly this, and then closes or hangs, makes of one attempt.
+async fn answered_with(bytes: Vec<u8>, hangs: bool) -> Verdict {
+    let bytes = Arc::new(bytes);
+    let address = raw(move |mut stream| {
+        let bytes = Arc::clone(&bytes);
+        async move {
+            let _ = stream.write_all(&bytes).await;
+            if hangs {
+                let _ = stream.read_u8().await;
+            }
+        }
+    })
+    .await;
+    let timeout = if hangs { Duration::from_millis(500) } else { LONG };
+    one(WebhookConfig { timeout, ..webhook(&format!("http://{address}/")) }).await
+}
+
+#[tokio::test]
+async fn an_odd_head_after_a_2xx_does_not_undo_the_delivery() {
+    let many = |count: usize| "x-a: y\r\n".repeat(count);
+    for (what, head, hangs) in [
+        ("150 header lines", format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", many(150)), false),
+        ("20,000 header lines", format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", many(20_000)), false),
+        ("a header of a megabyte", format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(1 << 20)), false),
+        ("a folded header", "HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 0\r\n\r\n".to_owned(), false),
+        ("a space before a colon", "HTTP/1.1 200 OK\r\nx : a\r\ncontent-length: 0\r\n\r\n".to_owned(), false),
+        ("a space in a name", "HTTP/1.1 200 OK\r\nx y: a\r\ncontent-length: 0\r\n\r\n".to_owned(), false),
+        ("a control character", "HTTP/1.1 200 OK\r\nx: a\x01b\r\ncontent-length: 0\r\n\r\n".to_owned(), false),
+        ("a line that is no header", "HTTP/1.1 200 OK\r\nnonsense\r\n\r\n".to_owned(), false),
+        ("two lengths", "HTTP/1.1 202 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab".to_owned(), false),
+        ("no length", "HTTP/1.1 202 OK\r\ncontent-length: many\r\n\r\nab".to_owned(), false),
+        (
+            "both lengths",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: nonsense\r\ncontent-length: 3\r\n\r\n".to_owned(),
+            false,
+        ),
+        ("only line feeds", "HTTP/1.1 200 OK\ncontent-length: 0\n\n".to_owned(), false),
+        ("a head without an end", "HTTP/1.1 200 OK\r\nx: a".to_owned(), false),
+        ("a head that hangs", "HTTP/1.1 200 OK\r\nx: a\r\n".to_owned(), true),
+        ("a status line only", "HTTP/1.1 204\r\n".to_owned(), true),
+        ("an early hint before", "HTTP/1.1 103 Early\r\nx: y\r\n\r\nHTTP/1.1 200 OK\r\nx : a\r\n".to_owned(), false),
+        ("an upper protocol", "HTTP/1.1 200 OK\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".to_owned(), false),
+    ] {
+        assert_eq!(answered_with(head.into_bytes(), hangs).await, Verdict::Delivered, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_odd_head_after_another_status_counts_as_that_status() {
+    let bytes = format!("HTTP/1.1 503 Oh\r\nx: {}\r\n\r\n", "y".repeat(1 << 20)).into_bytes();
+    let (blame, cause) = trouble(answered_with(bytes, false).await);
+    assert!(blame == Blame::Sink && cause.starts_with("it answered 503"), "{cause}");
+}
+
+#[tokio::test]
+async fn what_is_no_status_line_delivers_nothing() {
+    for (bytes, hangs) in [
+        ("", false),
+        ("HTTP/1.1 20", false),
+        ("HTTP/1.1 200", true),
+        ("HTTP/1.1 2000 OK\r\n\r\n", false),
+        ("HTTP/1.1 100 Continue\r\n\r\n", false),
+        ("HTTP/1.1 100 Continue\r\nHTTP/1.1 200 OK\r\n", false),
+        ("ICY 200 OK\r\n\r\n", false),
+    ] {
+        let (blame, cause) = trouble(answered_with(bytes.into(), hangs).await);
+        assert!(blame == Blame::Sink, "{bytes}: {cause}");
+    }
+}
+
 #[tokio::test]
 async fn no_answer_in_time_is_the_sinks_trouble() {
     let address = raw(|mut stream| async move {
@@ -297,8 +369,8 @@ async fn addresses_of_the_cloud_and_the_machine_are_never_connected_to() {
     let metadata = IpAddr::from([169, 254, 169, 254]);
     let requests = Requests::new(tls::none().unwrap(), Filtered::to(metadata), LONG, 1);
     let url = Url::parse("http://innocent.example/").unwrap();
-    let client = requests.client(None).unwrap();
-    let problem = requests.post(&client, url, HeaderMap::new(), Bytes::new()).await.unwrap_err();
+    let client = requests.client(None);
+    let problem = requests.post(&client, &url, HeaderMap::new(), Bytes::new()).await.unwrap_err();
     assert!(problem.contains("innocent.example resolves to 169.254.169.254"), "{problem}");
 }
 
