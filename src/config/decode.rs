@@ -32,11 +32,12 @@ pub(super) fn at<T: Decode>(node: &Node, reader: &mut Reader<'_>) -> Option<At<T
 }
 
 /// A struct of the file: its keys with their types; `= required` ones have to be there, `= skip` ones are not in the schema.
-/// What documents a key is also what the schema says of it, and its first line the help when it is missing.
+/// A key without a value is an error, as it could be read as "anything" or "nothing"; only for `| null` ones it is the same as
+/// no such key. What documents a key is also what the schema says of it, and its first line the help when it is missing.
 macro_rules! mapping {
     (
         $(#[$about:meta])*
-        $name:ident { $( $(#[doc = $doc:literal])+ $key:ident : $type:ty $(= $mark:ident)? ),* $(,)? }
+        $name:ident { $( $(#[doc = $doc:literal])+ $key:ident : $type:ty $(| $null:ident)? $(= $mark:ident)? ),* $(,)? }
     ) => {
         $(#[$about])*
         #[derive(Debug, schemars::JsonSchema)]
@@ -57,15 +58,16 @@ macro_rules! mapping {
                     $( $key: fields.take(
                         reader,
                         $crate::config::decode::bare(stringify!($key)),
-                        mapping!(@required $($mark)?),
+                        mapping!(@presence $($null)? $($mark)?),
                         [$($doc),+][0],
                     ), )*
                 })
             }
         }
     };
-    (@required required) => { true };
-    (@required $($other:ident)?) => { false };
+    (@presence required) => { $crate::config::reader::Presence::Required };
+    (@presence null) => { $crate::config::reader::Presence::Nullable };
+    (@presence $($other:ident)?) => { $crate::config::reader::Presence::Optional };
 }
 pub(super) use mapping;
 

@@ -27,13 +27,13 @@ mapping! {
         /// What becomes of events that no route matches: `drop`, `dead_letter`, or names of sinks
         unrouted: OneOrMany<Text> = required,
         /// What is kept of messages that can't be read or delivered
-        dead_letters: DeadLetters,
+        dead_letters: DeadLetters | null,
         /// Where what waits is kept
-        spool: Spool,
+        spool: Spool | null,
         /// Bounds of delivery
-        delivery: Delivery,
+        delivery: Delivery | null,
         /// The read-only HTTP listener for health and metrics
-        admin: Admin,
+        admin: Admin | null,
     }
 }
 
@@ -49,7 +49,7 @@ mapping! {
         /// Whether a message with an unreadable optional field is taken with a warning, or not at all
         validation: OneOf<Validation>,
         /// The tenant of messages that don't name one
-        tenant: Text,
+        tenant: Text | null,
         /// Longer bodies become dead letters
         max_body: Size,
         /// A consumer for each of these tenants, in its own virtual host: `vhost: regards.{tenant}`
@@ -151,13 +151,13 @@ mapping! {
         /// What the body is: `normalized`, `original` or `cloudevents`
         format: FormatChoice,
         /// A template of the body, instead of a format
-        body: Text,
+        body: Text | null,
         /// Source headers that go along: names with `*` and `?`
         keep_headers: OneOrMany<Text>,
         /// What is kept in order
         order_by: OneOf<OrderBy>,
         /// How failed deliveries are retried
-        retry: Retry,
+        retry: Retry | null,
         /// What becomes of its deliveries when the spool has no room for them
         on_full: OneOf<OnFull>,
         /// Comes later
@@ -193,7 +193,7 @@ mapping! {
         /// The record's time, by which Kafka also finds records to remove (`retention.ms`): when it is sent, or the event's
         timestamp: OneOf<KafkaTimestamp>,
         /// Further settings of librdkafka's producer
-        options: Named<SecretText>,
+        options: Named<SecretText> | null,
         /// Who to log in as
         sasl: Sasl,
         /// Talk TLS, with these certificates
@@ -362,7 +362,7 @@ mapping! {
         /// At most
         max_size: Size,
         /// Also copy each to this sink, which gets nothing else; its templates see `reason`, `source`, `sink` and `tenant`
-        to: Text,
+        to: Text | null,
     }
 }
 

@@ -16,6 +16,8 @@ use crate::event::Vocabulary;
 
 /// Mistakes beyond these are not even recorded.
 const MAX_RECORDED: usize = 1_000;
+/// A key without a value.
+const MISSING_VALUE: &str = "missing-value";
 
 /// Reads one file: knows its text and environment, and collects what is wrong with it.
 pub(super) struct Reader<'a> {
@@ -50,6 +52,11 @@ impl Reader<'_> {
     /// Whether an error was found in that part of the file.
     pub fn failed_in(&self, span: Span) -> bool {
         self.found.iter().any(|diagnostic| diagnostic.is_error_in(span))
+    }
+
+    /// Whether a key without a value was found in that part of the file.
+    pub fn lacks_value_in(&self, span: Span) -> bool {
+        self.found.iter().any(|diagnostic| diagnostic.is_error_in(span) && diagnostic.code() == MISSING_VALUE)
     }
 
     /// The line in which that begins, counted from 1.
@@ -313,6 +320,17 @@ pub(super) struct Hidden {
     pub values: Vec<String>,
 }
 
+/// Whether a key has to be there, and with a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It has to be there.
+    Required,
+    /// If it is there, it has a value.
+    Optional,
+    /// Without a value it is the same as no such key.
+    Nullable,
+}
+
 /// The entries of a mapping.
 pub(super) struct Fields<'n> {
     head: Span,
@@ -320,19 +338,28 @@ pub(super) struct Fields<'n> {
 }
 
 impl Fields<'_> {
-    /// The value of a key; null is the same as no such key. `about` says what it is, when it is required and missing.
-    pub fn take<T: Decode>(&self, reader: &mut Reader<'_>, key: &str, required: bool, about: &str) -> Option<At<T>> {
+    /// The value of a key. `about` says what it is, when it is missing.
+    pub fn take<T: Decode>(
+        &self,
+        reader: &mut Reader<'_>,
+        key: &str,
+        presence: Presence,
+        about: &str,
+    ) -> Option<At<T>> {
         let entry = self.entries.iter().find(|(known, _)| known.text == key);
         match entry {
             Some((_, node)) if !node.is_null() => at(node, reader),
-            Some((key, _)) if required => {
+            Some((key, _)) if presence != Presence::Nullable => {
+                let help = match presence {
+                    Presence::Required => format!("write it after the colon: {}", lower(about)),
+                    _ => format!("write it after the colon ({}), or remove `{}:`", lower(about), key.text),
+                };
                 reader.report(
-                    Diagnostic::error("missing-value", key.span, format!("`{}` has no value", key.text))
-                        .help(format!("write it after the colon: {}", lower(about))),
+                    Diagnostic::error(MISSING_VALUE, key.span, format!("`{}` has no value", key.text)).help(help),
                 );
                 None
             }
-            None if required => {
+            None if presence == Presence::Required => {
                 reader.report(
                     Diagnostic::error("missing-key", self.head, format!("`{key}` is missing"))
                         .label(format!("needs `{key}`"))

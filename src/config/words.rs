@@ -41,6 +41,11 @@ pub fn similar<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Opti
 
 /// The first line of a documentation, within a sentence.
 pub(super) fn lower(about: &str) -> String {
-    let mut letters = about.trim().chars();
+    let about = about.trim();
+    // An abbreviation stays one.
+    if about.chars().nth(1).is_some_and(char::is_uppercase) {
+        return about.to_owned();
+    }
+    let mut letters = about.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }

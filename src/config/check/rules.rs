@@ -112,6 +112,10 @@ fn route(
         None => Some(Condition::default()),
     };
     let to = raw.to.as_ref().and_then(|to| sinks.find(&to.value.0, reader));
+    // Without what is wrong in it, it would match other events: nothing can be said of those.
+    if reader.lacks_value_in(at.span) {
+        return None;
+    }
     Some(Route {
         name: name?,
         when: when?,
@@ -195,6 +199,14 @@ pub(super) fn fields_of(raw: &raw::When) -> impl Iterator<Item = (Field, &At<One
 }
 
 fn glob(at: &At<Text>, reader: &mut Reader<'_>) -> Glob {
+    // In a `not:` it would exclude nothing.
+    if at.value.text.is_empty() && !at.value.placeholder {
+        let message = if at.value.inserted { "what `${…}` stands for is empty" } else { "an empty text" };
+        reader.report(
+            Diagnostic::error("empty-pattern", at.span, format!("{message}, which no field ever is"))
+                .help("write what it has to be; remove the key to match everything; `if: \"session == null\"` matches what isn't there"),
+        );
+    }
     if at.value.text.len() > MAX_PATTERN {
         reader.report(
             Diagnostic::error("long-pattern", at.span, format!("a pattern is at most {MAX_PATTERN} bytes long"))

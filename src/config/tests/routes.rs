@@ -592,3 +592,125 @@ fn a_pattern_that_is_too_long() {
     "#]],
     );
 }
+
+#[test]
+fn a_key_without_a_value_never_means_anything() {
+    wrong(
+        &routes(
+            "- { name: status, when: { status: }, to: a }\n- { name: tenant, when: { tenant: null }, to: a }\n- name: when\n  when:\n  #  status: DENIED\n  to: a\n- { name: if, when: { if: ~ }, to: a }\n- { name: not, when: { not: }, to: a }\n- { name: not-session, when: { not: { session: } }, to: a }\n- { name: last, when: { status: [ERROR, null] }, to: [a, ], transform: , final: }",
+        ),
+        expect![[r#"
+            error[missing-value]: `status` has no value
+             --> routes.yaml:5:31
+              |
+            5 |     - { name: status, when: { status: }, to: a }
+              |                               ^^^^^^
+              |
+              = help: write it after the colon (the status, in the family's own word: GRANTED, DENIED, SUCCESS, ERROR), or remove `status:`
+
+            error[missing-value]: `tenant` has no value
+             --> routes.yaml:6:31
+              |
+            6 |     - { name: tenant, when: { tenant: null }, to: a }
+              |                               ^^^^^^
+              |
+              = help: write it after the colon (the tenant), or remove `tenant:`
+
+            error[missing-value]: `when` has no value
+             --> routes.yaml:8:7
+              |
+            8 |       when:
+              |       ^^^^
+              |
+              = help: write it after the colon (which events it matches; nothing given: all), or remove `when:`
+
+            error[missing-value]: `if` has no value
+              --> routes.yaml:11:27
+               |
+            11 |     - { name: if, when: { if: ~ }, to: a }
+               |                           ^^
+               |
+               = help: write it after the colon (CEL over the event: what has to be true of it, too), or remove `if:`
+
+            error[missing-value]: `not` has no value
+              --> routes.yaml:12:28
+               |
+            12 |     - { name: not, when: { not: }, to: a }
+               |                            ^^^
+               |
+               = help: write it after the colon (none of these may match), or remove `not:`
+
+            error[missing-value]: `session` has no value
+              --> routes.yaml:13:43
+               |
+            13 |     - { name: not-session, when: { not: { session: } }, to: a }
+               |                                           ^^^^^^^
+               |
+               = help: write it after the colon (the requester's session), or remove `session:`
+
+            error[wrong-type]: expected a text, found nothing
+              --> routes.yaml:14:45
+               |
+            14 |     - { name: last, when: { status: [ERROR, null] }, to: [a, ], transform: , final: }
+               |                                             ^^^^
+               |
+               = help: write a text here
+
+            error[missing-value]: `transform` has no value
+              --> routes.yaml:14:65
+               |
+            14 |     - { name: last, when: { status: [ERROR, null] }, to: [a, ], transform: , final: }
+               |                                                                 ^^^^^^^^^
+               |
+               = help: write it after the colon (changes to what the formats and templates of its sinks see), or remove `transform:`
+
+            error[missing-value]: `final` has no value
+              --> routes.yaml:14:78
+               |
+            14 |     - { name: last, when: { status: [ERROR, null] }, to: [a, ], transform: , final: }
+               |                                                                              ^^^^^
+               |
+               = help: write it after the colon (no later route is looked at once this one matched), or remove `final:`
+
+        "#]],
+    );
+    for key in ["productId", "outcome", "type", "source", "session", "correlationId"] {
+        let said = parse(&routes(&format!("- {{ name: one, when: {{ {key}: }}, to: [a, b] }}")), Strictness::Run, &[]);
+        let said = said.expect_err(key);
+        assert_eq!(said.iter().map(crate::config::Diagnostic::code).collect::<Vec<_>>(), ["missing-value"], "{said}");
+    }
+}
+
+#[test]
+fn an_empty_pattern_excludes_nothing() {
+    let text = routes(
+        "- { name: one, when: { not: { session: \"${TESTS}\" } }, to: [a, b] }\n- { name: two, when: { tenant: '', not: [{ productId: [x, \"\"] }] }, to: [] }",
+    );
+    let said = parse(&text, Strictness::Run, &[("TESTS", "")]).unwrap_err();
+    expect![[r#"
+        error[empty-pattern]: what `${…}` stands for is empty, which no field ever is
+         --> routes.yaml:5:44
+          |
+        5 |     - { name: one, when: { not: { session: "${TESTS}" } }, to: [a, b] }
+          |                                            ^^^^^^^^^^
+          |
+          = help: write what it has to be; remove the key to match everything; `if: "session == null"` matches what isn't there
+
+        error[empty-pattern]: an empty text, which no field ever is
+         --> routes.yaml:6:36
+          |
+        6 |     - { name: two, when: { tenant: '', not: [{ productId: [x, ""] }] }, to: [] }
+          |                                    ^^
+          |
+          = help: write what it has to be; remove the key to match everything; `if: "session == null"` matches what isn't there
+
+        error[empty-pattern]: an empty text, which no field ever is
+         --> routes.yaml:6:63
+          |
+        6 |     - { name: two, when: { tenant: '', not: [{ productId: [x, ""] }] }, to: [] }
+          |                                                               ^^
+          |
+          = help: write what it has to be; remove the key to match everything; `if: "session == null"` matches what isn't there
+
+    "#]].assert_eq(&said.to_string());
+}

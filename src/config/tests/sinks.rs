@@ -2,7 +2,8 @@
 
 use expect_test::expect;
 
-use super::{right, sink, warned, wrong};
+use super::{parse, right, sink, warned, wrong};
+use crate::config::Strictness;
 
 #[test]
 fn a_sink_has_one_kind() {
@@ -918,4 +919,35 @@ fn a_topic_that_events_may_give_no_name_of_one() {
     for topic in ["regards.{{ tenant }}.{{ status }}", "{{ correlationId | replace(':', '-') }}", "{{ type }}"] {
         right(&kafka(topic));
     }
+}
+
+#[test]
+fn a_key_without_a_value_lifts_no_protection() {
+    let of = |kind: &str, sink: &str| (kind.to_owned(), super::sink(sink));
+    for (key, text) in [
+        of("secret", "webhook:\n  url: https://h/\n  secret:\n  # - whsec_x"),
+        of("auth", "webhook:\n  url: https://h/\n  auth:"),
+        of("bearer", "webhook:\n  url: https://h/\n  auth: { bearer: }"),
+        of("headers", "webhook:\n  url: https://h/\n  headers:"),
+        of("proxy", "webhook:\n  url: https://h/\n  proxy:"),
+        of("rate", "webhook:\n  url: https://h/\n  rate:"),
+        of("tls", "webhook:\n  url: https://h/\n  tls:"),
+        of("ca", "webhook:\n  url: https://h/\n  tls: { ca: }"),
+        of("tls", "kafka: { brokers: h, topic: t, tls: }"),
+        of("sasl", "kafka: { brokers: h, topic: t, sasl: }"),
+        of("key", "kafka: { brokers: h, topic: t, key: }"),
+        of("password", "amqp: { url: amqp://h, exchange: e, password: }"),
+        of("vhost", "amqp: { url: amqp://h, exchange: e, vhost: null }"),
+        of("routing_key", "amqp: { url: amqp://h, exchange: e, routing_key: }"),
+        of("format", "stdout: {}\nformat:"),
+        of("stdout", "stdout:"),
+    ] {
+        let said = parse(&text, Strictness::Run, &[]).expect_err(key.as_str());
+        let found: Vec<_> = said.iter().map(|found| (found.code(), found.message().to_owned())).collect();
+        assert_eq!(found, [("missing-value", format!("`{key}` has no value"))], "{said}");
+    }
+    for block in ["dead_letters:", "dead_letters: { to: null }", "spool:", "delivery:", "admin:"] {
+        right(&format!("{}{block}\n", super::sink("stdout: {}\nbody: null\nretry:")));
+    }
+    right(&super::source("amqp: { url: amqp://h, queue: q }\ntenant: null"));
 }
