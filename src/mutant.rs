@@ -30,11 +30,15 @@ pub enum Mutant {
     ReuseNumberBeforeReport,
     /// Of equal messages a redelivered one is taken for a settled one before one in flight.
     RecognizeSettledFirst,
+    /// A delivery that a full spool has no room for is attempted again without its back-off.
+    IgnoreBackOff,
+    /// At the end a full spool takes no more than it does otherwise.
+    KeepLimitsAtTheEnd,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::AcknowledgeEarly,
         Self::AcknowledgePastTheWatermark,
         Self::SettleOnTheWrongChannel,
@@ -45,6 +49,8 @@ impl Mutant {
         Self::SpillWithoutPredecessor,
         Self::ReuseNumberBeforeReport,
         Self::RecognizeSettledFirst,
+        Self::IgnoreBackOff,
+        Self::KeepLimitsAtTheEnd,
     ];
 
     /// Whether this one is asked for. Never, in a release build.

@@ -1,7 +1,5 @@
 //! The one task that owns a sink's deliveries: takes them in, makes attempts, and settles what they come to.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -99,10 +97,9 @@ pub struct Dispatcher {
     pub(super) lanes: Lanes<Delivery>,
     pub(super) backlog: Backlog,
     pub(super) under_way: HashMap<AttemptId, (Lane, Delivery)>,
-    /// The lanes in memory whose first delivery waits, by when it is due.
-    later: BinaryHeap<Reverse<(Instant, u64)>>,
-    later_lanes: HashMap<u64, Lane>,
     pub(super) breaker: Breaker,
+    /// When it ends; from the stop on, nothing is taken out of the spool any more, and what waits in memory goes there.
+    deadline: Option<Instant>,
     /// It held up a source, and hasn't caught up since: what comes goes to disk at once.
     pub(super) is_slow: bool,
     /// The last one came out of the spool: fresh ones and those take turns.
@@ -155,9 +152,8 @@ impl Dispatcher {
             lanes,
             backlog: Backlog::new(count),
             under_way: HashMap::default(),
-            later: BinaryHeap::new(),
-            later_lanes: HashMap::default(),
             breaker,
+            deadline: None,
             is_slow: false,
             was_row: false,
             numbers: 0,
@@ -171,10 +167,9 @@ impl Dispatcher {
     }
 
     /// Delivers until its inbox is closed and nothing waits any more, in memory or in the spool. After `stop` it finishes what is
-    /// in memory, at most for `grace`, and puts the rest to disk; what there is no room for is dropped, so that its message is
-    /// redelivered to the next run.
+    /// in memory, at most for `grace`, and puts the rest to disk, beyond the limits of the spool; what the disk itself has no room for
+    /// is dropped, so that its message is redelivered to the next run.
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
-        let mut deadline = None;
         let mut open = true;
         let mut incoming = Vec::with_capacity(TURN);
         let mut ended = Vec::with_capacity(TURN);
@@ -185,18 +180,20 @@ impl Dispatcher {
         while open
             || !self.lanes.is_empty()
             || !self.under_way.is_empty()
-            || (deadline.is_none() && self.backlog.count > 0)
+            || (!self.is_stopping() && self.backlog.count > 0)
         {
-            self.go_on(deadline.is_some());
-            let mut wake = self.next_wake(deadline.is_some());
+            self.go_on();
+            let mut wake = self.next_wake();
             if !self.lanes.is_empty() {
                 look_over = look_over.min(Instant::now() + super::spill::LOOK_OVER);
                 wake = Some(wake.map_or(look_over, |wake| wake.min(look_over)));
             }
             tokio::select! {
                 biased;
-                () = &mut stopped, if deadline.is_none() => deadline = Some(Instant::now() + grace),
-                () = deadline_alarm.at(deadline) => break,
+                () = &mut stopped, if self.deadline.is_none() => {
+                    self.deadline = Some(Instant::now() + grace);
+                }
+                () = deadline_alarm.at(self.deadline) => break,
                 _ = self.ended.recv_many(&mut ended, TURN) => {
                     for (id, verdict) in ended.drain(..) {
                         self.attempt_ended(id, verdict);
@@ -214,23 +211,22 @@ impl Dispatcher {
             }
             if look_over <= Instant::now() {
                 look_over = Instant::now() + super::spill::LOOK_OVER;
-                self.look_over(deadline.is_some());
+                self.look_over();
             }
         }
         self.spill_all();
         self.close().await;
     }
 
+    /// It was told to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.deadline.is_some()
+    }
+
     /// Everything whose time has come.
-    fn go_on(&mut self, stopping: bool) {
+    fn go_on(&mut self) {
         let now = Instant::now();
-        while self.later.peek().is_some_and(|Reverse((due, _))| *due <= now) {
-            if let Some(Reverse((_, number))) = self.later.pop()
-                && let Some(lane) = self.later_lanes.remove(&number)
-            {
-                self.lanes.wake(lane);
-            }
-        }
+        self.lanes.wake(now);
         if self.breaker.end_pause() {
             tracing::info!(sink = %self.settings.name, "the pause is over");
             self.remember();
@@ -242,31 +238,31 @@ impl Dispatcher {
         if self.is_slow && self.backlog.has_caught_up() && self.under_way.len() < self.capacity() {
             self.is_slow = false;
         }
-        let may_give_up = self.may_give_up(stopping);
-        if !stopping && (self.breaker.lets_through() || may_give_up) {
+        let may_give_up = self.may_give_up();
+        if !self.is_stopping() && (self.breaker.lets_through() || may_give_up) {
             self.backlog.ask(&self.spool, &self.settings.name);
         }
         if may_give_up {
             self.give_up_old();
         }
-        self.attempt_ready(stopping);
+        self.attempt_ready();
     }
 
     /// Behind an open breaker the oldest are to be had without a probe: they may have to be given up.
-    fn may_give_up(&self, stopping: bool) -> bool {
+    fn may_give_up(&self) -> bool {
         let has_limit = self.settings.retry.give_up_after.is_some();
-        has_limit && !stopping && self.breaker.is_open() && self.breaker.pause().is_none()
+        has_limit && !self.is_stopping() && self.breaker.is_open() && self.breaker.pause().is_none()
     }
 
     /// When there is something to do although nothing comes in.
-    fn next_wake(&self, stopping: bool) -> Option<Instant> {
-        let later = self.later.peek().map(|Reverse((due, _))| *due);
+    fn next_wake(&self) -> Option<Instant> {
+        let later = self.lanes.next_due();
         let breaker = self.breaker.next();
         let pause = breaker.filter(|_| self.breaker.pause().is_some());
         let waits = self.backlog.is_due() || self.lanes.is_ready();
-        let probe = breaker.filter(|_| waits && !stopping && self.under_way.len() < self.capacity());
-        let look = self.backlog.next_look().filter(|_| !stopping);
-        let give_up_after = self.settings.retry.give_up_after.filter(|_| self.may_give_up(stopping));
+        let probe = breaker.filter(|_| waits && !self.is_stopping() && self.under_way.len() < self.capacity());
+        let look = self.backlog.next_look().filter(|_| !self.is_stopping());
+        let give_up_after = self.settings.retry.give_up_after.filter(|_| self.may_give_up());
         let oldest = give_up_after.zip(self.backlog.oldest());
         let expiry = oldest.map(|(age, oldest)| Instant::now() + oldest.after(age).from_now());
         let look = match breaker {
@@ -333,6 +329,7 @@ impl Dispatcher {
 
     /// What waits for its next attempt need not wait any longer.
     fn make_all_due(&mut self) {
+        self.lanes.wake_all();
         self.spool.make_due(self.settings.name.clone());
         self.backlog.look_at(Instant::now());
     }
@@ -353,10 +350,10 @@ impl Dispatcher {
         if self.order_by == OrderBy::None { Lane::Free(0) } else { Lane::of_key(key) }
     }
 
-    fn attempt_ready(&mut self, stopping: bool) {
+    fn attempt_ready(&mut self) {
         while self.under_way.len() < self.capacity() && self.breaker.lets_through() {
             let id = AttemptId(self.number());
-            let Some((lane, delivery)) = self.next(id, stopping) else { return };
+            let Some((lane, delivery)) = self.next(id) else { return };
             match self.render(&delivery) {
                 Ok(outgoing) => {
                     self.under_way.insert(id, (lane, delivery));
@@ -387,14 +384,16 @@ impl Dispatcher {
     }
 
     /// The next one that may go: a fresh one and one out of the spool by turns.
-    fn next(&mut self, id: AttemptId, stopping: bool) -> Option<(Lane, Delivery)> {
-        if self.was_row || stopping {
+    fn next(&mut self, id: AttemptId) -> Option<(Lane, Delivery)> {
+        if self.was_row || self.is_stopping() {
             self.was_row = false;
             if let Some(fresh) = self.lanes.pop(id) {
                 return Some(fresh);
             }
         }
-        while !stopping && let Some((row, waiting)) = self.backlog.pop() {
+        while !self.is_stopping()
+            && let Some((row, waiting)) = self.backlog.pop()
+        {
             let lane = self.lane_of_row(waiting.key);
             match Delivery::of_row(row, &waiting) {
                 Ok(delivery) if delivery.received.event.is_dead_letter() && !self.settings.takes_dead_letters => {
@@ -409,13 +408,6 @@ impl Dispatcher {
             }
         }
         self.lanes.pop(id)
-    }
-
-    /// The first of that lane in memory may go after `pause`.
-    pub(super) fn wake_later(&mut self, lane: Lane, pause: Duration) {
-        let number = self.number();
-        self.later.push(Reverse((Instant::now() + pause, number)));
-        self.later_lanes.insert(number, lane);
     }
 
     /// How many may be under way at once.

@@ -1,14 +1,16 @@
 //! Order per key: at most one delivery of a lane is under way, the next ones wait behind it, in memory or in the spool.
 //!
-//! This is bookkeeping only. It knows nothing of sinks, time or tasks, so that every order can be tested.
+//! This is bookkeeping only. It knows nothing of sinks or tasks, and no clock, so that every order can be tested.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 use foldhash::HashMap;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::config::OrderBy;
 use crate::event::Event;
+use crate::mutant::Mutant;
 use crate::rules::SinkName;
 use crate::sink::AttemptId;
 
@@ -52,8 +54,12 @@ pub fn key(sink: &SinkName, order_by: OrderBy, event: &Event) -> u64 {
 /// What waits for one sink.
 #[derive(Debug)]
 pub struct Lanes<T> {
-    /// The lanes whose first delivery may go; some of them have none any more.
-    ready: VecDeque<Lane>,
+    /// The lanes whose first delivery may go, in the order in which they became ready; exactly these.
+    ready: BTreeMap<u64, Lane>,
+    /// The lanes whose first delivery waits for its next attempt, by when that is due; exactly these.
+    later: BTreeMap<(Instant, u64), Lane>,
+    /// Orders what becomes ready, or is due at the same time.
+    numbers: u64,
     /// The lanes that have deliveries in memory.
     memory: HashMap<Lane, Queue<T>>,
     /// How many deliveries of each lane are in the spool. As long as there is one, nothing of the lane in memory may go.
@@ -68,44 +74,69 @@ struct Queue<T> {
     next: VecDeque<T>,
 }
 
+/// What the first delivery of a lane waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Nothing may go: what is in the spool comes first.
     Blocked,
     /// The first may go.
-    Ready,
-    /// The first may go later.
-    Later,
+    Ready(u64),
+    /// The first may go then.
+    Later(Instant, u64),
     /// The one before the first is under way.
     UnderWay(AttemptId),
 }
 
+/// A lane that was taken out of memory.
+#[derive(Debug)]
+pub struct TakenLane<T> {
+    phase: Phase,
+    /// What waits in it, behind the attempt that is under way.
+    pub next: VecDeque<T>,
+}
+
+impl<T> TakenLane<T> {
+    /// The attempt that is under way.
+    #[must_use]
+    pub fn attempt(&self) -> Option<AttemptId> {
+        if let Phase::UnderWay(attempt) = self.phase { Some(attempt) } else { None }
+    }
+
+    /// The delivery of the attempt that is under way is in the spool: the lane waits for its row.
+    pub fn attempt_is_spooled(&mut self) {
+        self.phase = Phase::Blocked;
+    }
+}
+
 impl<T> Default for Lanes<T> {
     fn default() -> Self {
-        Self { ready: VecDeque::new(), memory: HashMap::default(), spooled: HashMap::default(), waiting: 0 }
+        Self {
+            ready: BTreeMap::new(),
+            later: BTreeMap::new(),
+            numbers: 0,
+            memory: HashMap::default(),
+            spooled: HashMap::default(),
+            waiting: 0,
+        }
     }
 }
 
 impl<T> Lanes<T> {
     /// One more at the end of its lane.
     pub fn push(&mut self, lane: Lane, item: T) {
-        let is_blocked = self.is_spooled(lane);
-        let queue = self.memory.entry(lane).or_insert_with(|| {
-            if is_blocked {
-                return Queue { phase: Phase::Blocked, next: VecDeque::new() };
-            }
-            self.ready.push_back(lane);
-            Queue { phase: Phase::Ready, next: VecDeque::new() }
-        });
-        queue.next.push_back(item);
         self.waiting += 1;
+        if let Some(queue) = self.memory.get_mut(&lane) {
+            return queue.next.push_back(item);
+        }
+        self.memory.insert(lane, Queue { phase: Phase::Blocked, next: VecDeque::from([item]) });
+        self.go_on(lane);
     }
 
     /// The next one that may go, as that attempt. Its lane is taken until it is [released](Self::release),
     /// [put back](Self::put_back) or [taken out](Self::take).
     pub fn pop(&mut self, attempt: AttemptId) -> Option<(Lane, T)> {
-        while let Some(lane) = self.ready.pop_front() {
-            let Some(queue) = self.memory.get_mut(&lane).filter(|queue| queue.phase == Phase::Ready) else { continue };
+        while let Some((_, lane)) = self.ready.pop_first() {
+            let Some(queue) = self.memory.get_mut(&lane) else { continue };
             let Some(item) = queue.next.pop_front() else { continue };
             queue.phase = Phase::UnderWay(attempt);
             self.waiting -= 1;
@@ -119,40 +150,71 @@ impl<T> Lanes<T> {
         self.go_on(lane);
     }
 
-    /// The one under way in this lane has to wait until it is [woken](Self::wake).
-    pub fn put_back(&mut self, lane: Lane, item: T) {
-        if let Some(queue) = self.memory.get_mut(&lane) {
-            queue.phase = Phase::Later;
-            queue.next.push_front(item);
-            self.waiting += 1;
-        }
+    /// The one under way in this lane waits for its next attempt until it is due.
+    pub fn put_back(&mut self, lane: Lane, item: T, due: Instant) {
+        let number = self.number();
+        let empty = || Queue { phase: Phase::Blocked, next: VecDeque::new() };
+        let queue = self.memory.entry(lane).or_insert_with(empty);
+        queue.phase = Phase::Later(due, number);
+        queue.next.push_front(item);
+        self.waiting += 1;
+        self.later.insert((due, number), lane);
     }
 
-    /// The one that was put back may go.
-    pub fn wake(&mut self, lane: Lane) {
-        if self.memory.get(&lane).is_some_and(|queue| queue.phase == Phase::Later) {
+    /// All that was put back and is due by `now` may go.
+    pub fn wake(&mut self, now: Instant) {
+        while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now) {
+            let lane = first.remove();
             self.go_on(lane);
         }
     }
 
-    /// Takes a lane out of memory, to be put in the spool: the attempt that is under way, and what waits behind it.
-    pub fn take(&mut self, lane: Lane) -> (Option<AttemptId>, VecDeque<T>) {
-        let Some(queue) = self.memory.remove(&lane) else { return (None, VecDeque::new()) };
-        self.waiting -= queue.next.len();
-        let attempt = match queue.phase {
-            Phase::UnderWay(attempt) => Some(attempt),
-            Phase::Blocked | Phase::Ready | Phase::Later => None,
-        };
-        (attempt, queue.next)
+    /// All that was put back may go, whenever it would be due.
+    pub fn wake_all(&mut self) {
+        for lane in std::mem::take(&mut self.later).into_values() {
+            self.go_on(lane);
+        }
     }
 
-    /// Puts back what [`take`](Self::take) took and the spool has no room for: in front of what came meanwhile, which is nothing.
-    pub fn restore(&mut self, lane: Lane, attempt: Option<AttemptId>, next: VecDeque<T>) {
+    /// When the first of those that were put back is due.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.later.keys().next().map(|(due, _)| *due)
+    }
+
+    /// Takes a lane out of memory, to be put in the spool.
+    pub fn take(&mut self, lane: Lane) -> Option<TakenLane<T>> {
+        let Queue { phase, next } = self.memory.remove(&lane)?;
+        self.waiting -= next.len();
+        match phase {
+            Phase::Ready(number) => drop(self.ready.remove(&number)),
+            Phase::Later(due, number) => drop(self.later.remove(&(due, number))),
+            Phase::Blocked | Phase::UnderWay(_) => {}
+        }
+        Some(TakenLane { phase, next })
+    }
+
+    /// Puts back what of a [taken](Self::take) lane the spool has no room for: in front of what came meanwhile, which is nothing. It
+    /// waits for what it waited for, and for what of the lane is in the spool now.
+    pub fn restore(&mut self, lane: Lane, TakenLane { phase, next }: TakenLane<T>) {
+        let waits = !next.is_empty() && !self.is_spooled(lane);
+        let phase = match phase {
+            Phase::UnderWay(_) => phase,
+            _ if next.is_empty() => return,
+            Phase::Later(..) if Mutant::IgnoreBackOff.is_on() && waits => Phase::Blocked,
+            Phase::Ready(number) if waits => {
+                self.ready.insert(number, lane);
+                phase
+            }
+            Phase::Later(due, number) if waits => {
+                self.later.insert((due, number), lane);
+                phase
+            }
+            Phase::Blocked | Phase::Ready(_) | Phase::Later(..) => Phase::Blocked,
+        };
         self.waiting += next.len();
-        let phase = attempt.map_or(Phase::Blocked, Phase::UnderWay);
         self.memory.insert(lane, Queue { phase, next });
-        if attempt.is_none() {
-            // Goes, where nothing of the lane is in the spool.
+        if phase == Phase::Blocked && waits {
             self.go_on(lane);
         }
     }
@@ -203,17 +265,14 @@ impl<T> Lanes<T> {
     /// Some are ready to go.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.ready.iter().any(|lane| self.memory.get(lane).is_some_and(|queue| queue.phase == Phase::Ready))
+        !self.ready.is_empty()
     }
 
-    /// The lanes in memory: which, the attempt that is under way, and the first of those behind it.
-    pub fn iter(&self) -> impl Iterator<Item = (Lane, Option<AttemptId>, Option<&T>)> {
+    /// The lanes in memory: which, the attempt that is under way, and those behind it.
+    pub fn iter(&self) -> impl Iterator<Item = (Lane, Option<AttemptId>, &VecDeque<T>)> {
         self.memory.iter().map(|(lane, queue)| {
-            let attempt = match queue.phase {
-                Phase::UnderWay(attempt) => Some(attempt),
-                Phase::Blocked | Phase::Ready | Phase::Later => None,
-            };
-            (*lane, attempt, queue.next.front())
+            let attempt = if let Phase::UnderWay(attempt) = queue.phase { Some(attempt) } else { None };
+            (*lane, attempt, &queue.next)
         })
     }
 
@@ -226,14 +285,23 @@ impl<T> Lanes<T> {
         } else if is_blocked {
             queue.phase = Phase::Blocked;
         } else {
-            queue.phase = Phase::Ready;
-            self.ready.push_back(lane);
+            let number = self.numbers;
+            self.numbers += 1;
+            queue.phase = Phase::Ready(number);
+            self.ready.insert(number, lane);
         }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers - 1
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const A: Lane = Lane::Ordered(1);
@@ -253,9 +321,14 @@ mod tests {
         let first: Vec<_> = std::iter::from_fn(|| pop(&mut lanes)).map(|(_, item)| item).collect();
         assert_eq!(first, ["a1", "b1", "free"]);
         assert_eq!(lanes.waiting(), 2);
-        lanes.put_back(A, "a1");
+        let now = Instant::now();
+        let due = now + Duration::from_secs(1);
+        lanes.put_back(A, "a1", due);
+        assert_eq!(lanes.next_due(), Some(due));
+        lanes.wake(now);
         assert_eq!(pop(&mut lanes), None);
-        lanes.wake(A);
+        lanes.wake(due);
+        assert_eq!(lanes.next_due(), None);
         assert_eq!(pop(&mut lanes), Some((A, "a1")), "a retry keeps its lane");
         lanes.release(A);
         assert_eq!(pop(&mut lanes), Some((A, "a2")));
@@ -290,13 +363,43 @@ mod tests {
             lanes.push(A, item);
         }
         assert_eq!(lanes.pop(AttemptId(7)), Some((A, "a1")));
-        let (attempt, next) = lanes.take(A);
-        assert_eq!((attempt, next.iter().copied().collect()), (Some(AttemptId(7)), vec!["a2", "a3"]));
+        let taken = lanes.take(A).unwrap();
+        assert_eq!((taken.attempt(), &taken.next), (Some(AttemptId(7)), &VecDeque::from(["a2", "a3"])));
         assert!(lanes.is_empty());
         assert_eq!(lanes.waiting(), 0);
-        lanes.restore(A, attempt, next);
+        lanes.restore(A, taken);
         assert_eq!(pop(&mut lanes), None, "the first one is still under way");
         lanes.release(A);
+        assert_eq!(pop(&mut lanes), Some((A, "a2")));
+    }
+
+    #[test]
+    fn a_lane_that_is_put_back_waits_for_what_it_waited_for() {
+        let mut lanes = Lanes::default();
+        let due = Instant::now();
+        for (lane, item) in [(A, "a1"), (B, "b1"), (C, "free")] {
+            lanes.push(lane, item);
+        }
+        assert_eq!(pop(&mut lanes), Some((A, "a1")));
+        lanes.put_back(A, "a1", due);
+        assert_eq!(pop(&mut lanes), Some((B, "b1")));
+        lanes.push(B, "b2");
+        for _ in 0..1_000 {
+            for lane in [A, B, C] {
+                let taken = lanes.take(lane).unwrap();
+                lanes.restore(lane, taken);
+            }
+        }
+        assert_eq!((lanes.ready.len(), lanes.later.len(), lanes.waiting()), (1, 1, 3), "each once");
+        assert_eq!(pop(&mut lanes), Some((C, "free")));
+        assert_eq!(pop(&mut lanes), None, "one is under way, and one not due");
+        lanes.add_spooled(A);
+        let mut taken = lanes.take(A).unwrap();
+        taken.next = VecDeque::from(["a2"]);
+        lanes.restore(A, taken);
+        lanes.wake(due);
+        assert_eq!(pop(&mut lanes), None, "what is in the spool comes first");
+        lanes.remove_spooled(A);
         assert_eq!(pop(&mut lanes), Some((A, "a2")));
     }
 

@@ -61,6 +61,17 @@ pub struct Delivery {
     pub since: Instant,
     /// How many attempts have ended.
     pub attempts: u32,
+    /// How the last of them failed, where that is not in the spool.
+    pub failure: Option<Failure>,
+}
+
+/// A failed attempt of a delivery in memory.
+#[derive(Debug)]
+pub struct Failure {
+    /// When the next attempt is due.
+    pub due: Instant,
+    /// What happened, for people.
+    pub cause: String,
 }
 
 /// What brings a delivery back if the relay ends before it is settled.
@@ -93,19 +104,21 @@ impl Delivery {
             // A machine that has just started has no such time.
             since: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
             attempts: waiting.attempts,
+            failure: None,
         })
     }
 
-    /// What the spool is to keep of it; to be attempted again after `pause`.
-    fn waiting(&self, sink: &SinkName, key: u64, pause: Duration, cause: Option<String>) -> Waiting {
+    /// What the spool is to keep of it, with its back-off unless an attempt is under way.
+    fn waiting(&self, sink: &SinkName, key: u64, is_attempted: bool) -> Waiting {
         let event = &self.received.event;
+        let pause = if is_attempted { Duration::ZERO } else { self.back_off() };
         Waiting {
             sink: sink.clone(),
             key,
             received: Millis::now().before(self.since.elapsed()),
             due: Millis::now().after(pause),
             attempts: self.attempts,
-            cause,
+            cause: self.failure.as_ref().map(|failure| failure.cause.clone()),
             route: self.route.clone(),
             kind: event.kind.to_owned(),
             tenant: Arc::clone(&event.tenant),
@@ -115,8 +128,22 @@ impl Delivery {
         }
     }
 
+    /// How long it has to wait for its next attempt.
+    fn back_off(&self) -> Duration {
+        let due = self.failure.as_ref().map(|failure| failure.due);
+        due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
+    }
+
+    /// Its source ends, and waits only for what is in memory.
+    fn is_of_ending_source(&self) -> bool {
+        matches!(&self.kept, Kept::Message(receipt) if receipt.source_ends())
+    }
+
     /// Its message holds up its source.
     fn is_pressing(&self) -> bool {
         matches!(&self.kept, Kept::Message(receipt) if receipt.is_pressing())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use super::dispatcher::Dispatcher;
 use super::lanes::Lane;
 use super::retry::{back_off, limit_reached};
 use super::stats::DeliveryResult;
-use super::{Delivery, Kept};
+use super::{Delivery, Failure, Kept};
 use crate::event::Reason;
 use crate::sink::{AttemptId, Blame, Verdict};
 use crate::spool::{DeadLetter, Millis, RowId, Waiting};
@@ -114,14 +114,17 @@ impl Dispatcher {
     }
 
     /// A failed delivery is due again after `pause`; until then it is in the spool, if there is room.
-    fn put_off(&mut self, lane: Lane, delivery: Delivery, pause: Duration, cause: String) {
+    fn put_off(&mut self, lane: Lane, mut delivery: Delivery, pause: Duration, cause: String) {
         match delivery.kept {
             Kept::Row(id) => {
                 let sink = self.settings.name.clone();
                 self.spool.reschedule(id, sink, delivery.attempts, Millis::now().after(pause), cause);
                 self.backlog.again(Instant::now() + pause);
             }
-            Kept::Message(_) => self.spill_failed(lane, delivery, pause, cause),
+            Kept::Message(_) => {
+                delivery.failure = Some(Failure { due: Instant::now() + pause, cause });
+                self.spill_failed(lane, delivery);
+            }
         }
     }
 

@@ -3,15 +3,15 @@
 //! Spilling makes a delivery durable. It neither ends nor repeats the attempt under way: the row belongs to that attempt until
 //! it ends. A lane is written without holes: what is before a delivery in its lane is written first.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::dispatcher::Dispatcher;
-use super::lanes::{Lane, key};
+use super::lanes::{Lane, TakenLane, key};
 use super::stats::DeliveryResult;
 use super::{Delivery, Kept};
 use crate::config::OnFull;
 use crate::mutant::Mutant;
+use crate::spool::Limits;
 
 /// How often what is in memory is looked over, as long as something is.
 pub(super) const LOOK_OVER: Duration = Duration::from_millis(25);
@@ -31,11 +31,17 @@ impl Dispatcher {
         if !is_doubtful && !must_wait {
             return self.lanes.push(lane, delivery);
         }
-        let behind = !self.spill_lane(lane);
-        let delivery = if behind { Err(delivery) } else { self.put_down(lane, delivery, Duration::ZERO, None, false) };
+        let limits = self.limits(&delivery);
+        let behind = !self.spill_lane(lane, limits);
+        let delivery = if behind { Err(delivery) } else { self.put_down(lane, delivery, false, limits) };
         if let Err(delivery) = delivery {
             self.no_room(lane, delivery, must_wait);
         }
+    }
+
+    /// What may be exceeded for a delivery. At an end its message would be taken anew, and go once more to the sinks that have it.
+    fn limits(&self, delivery: &Delivery) -> Limits {
+        if self.is_stopping() || delivery.is_of_ending_source() { Limits::Exceeded } else { Limits::Kept }
     }
 
     /// There is no room for a new delivery.
@@ -47,92 +53,101 @@ impl Dispatcher {
         }
     }
 
-    /// A failed delivery that is due again after `pause`, with all that waits behind it.
-    pub(super) fn spill_failed(&mut self, lane: Lane, delivery: Delivery, pause: Duration, cause: String) {
-        match self.put_down(lane, delivery, pause, Some(cause), false) {
+    /// A failed delivery, with all that waits behind it.
+    pub(super) fn spill_failed(&mut self, lane: Lane, delivery: Delivery) {
+        let limits = self.limits(&delivery);
+        match self.put_down(lane, delivery, false, limits) {
             Ok(_) if Mutant::ReorderOnRetry.is_on() => {
                 self.lanes.remove_spooled(lane);
                 self.lanes.release(lane);
             }
             Ok(_) => {
-                let (_, behind) = self.lanes.take(lane);
-                self.spill_behind(lane, behind);
+                if let Some(mut taken) = self.lanes.take(lane) {
+                    taken.attempt_is_spooled();
+                    self.spill_behind(lane, taken, limits);
+                }
             }
             Err(delivery) if self.settings.on_full == OnFull::Drop => {
                 self.drop_delivery(delivery);
                 self.lanes.release(lane);
             }
             Err(delivery) => {
-                self.lanes.put_back(lane, delivery);
-                self.wake_later(lane, pause);
+                let due = Instant::now() + delivery.back_off();
+                self.lanes.put_back(lane, delivery, due);
             }
         }
     }
 
     /// Looks for deliveries in memory that have been there too long.
-    pub(super) fn look_over(&mut self, stopping: bool) {
+    pub(super) fn look_over(&mut self) {
         let age = |delivery: &Delivery| delivery.since.elapsed();
         let mut is_held_up = false;
         let mut is_late = false;
-        let lanes: Vec<(Lane, bool, Duration)> = self
+        let mut lanes: Vec<(Lane, bool, Limits, Duration)> = self
             .lanes
             .iter()
-            .filter_map(|(lane, attempt, first)| {
+            .filter_map(|(lane, attempt, next)| {
                 let under_way = attempt.and_then(|attempt| self.under_way.get(&attempt)).map(|(_, delivery)| delivery);
-                let oldest = under_way.or(first)?;
+                let oldest = under_way.or(next.front())?;
                 is_held_up |= oldest.is_pressing() && age(oldest) >= HELD;
                 is_late |= age(oldest) >= self.settings.spill_after;
-                Some((lane, attempt.is_none(), age(oldest)))
+                // Without holes: what is before one for which they may be exceeded goes with it.
+                let exceeds = under_way.into_iter().chain(next).any(|one| self.limits(one) == Limits::Exceeded);
+                let limits = if exceeds { Limits::Exceeded } else { Limits::Kept };
+                Some((lane, attempt.is_none(), limits, age(oldest)))
             })
             .collect();
         self.is_slow |= is_held_up || is_late;
-        let none_waits = stopping || self.is_slow || !self.breaker.is_closed();
-        for (lane, waits, age) in lanes {
+        let none_waits = self.is_slow || !self.breaker.is_closed();
+        // These find room where the others find none.
+        lanes.sort_by_key(|(.., limits, _)| *limits == Limits::Kept);
+        for (lane, waits, limits, age) in lanes {
             let must_go = self.lanes.is_spooled(lane)
-                || (waits && none_waits)
+                || (waits && (none_waits || limits == Limits::Exceeded))
                 || age >= self.settings.spill_after
                 || (is_held_up && age >= HELD);
-            if must_go && !self.spill_lane(lane) && !self.drop_waiting(lane) {
+            if must_go && !self.spill_lane(lane, limits) && !self.drop_waiting(lane) {
                 return;
             }
         }
     }
 
-    /// Puts all that is in memory into the spool, as far as there is room.
+    /// Puts all that is in memory into the spool, as far as the disk has room.
     pub(super) fn spill_all(&mut self) {
         let lanes: Vec<Lane> = self.lanes.iter().map(|(lane, ..)| lane).collect();
         for lane in lanes {
-            self.spill_lane(lane);
+            self.spill_lane(lane, Limits::Exceeded);
         }
     }
 
     /// Puts a lane into the spool: the attempt that is under way, which goes on, and all behind it. False: there is no room.
-    fn spill_lane(&mut self, lane: Lane) -> bool {
-        let (attempt, behind) = self.lanes.take(lane);
+    fn spill_lane(&mut self, lane: Lane, limits: Limits) -> bool {
+        let Some(mut taken) = self.lanes.take(lane) else { return true };
         if !Mutant::SpillWithoutPredecessor.is_on()
-            && let Some(id) = attempt
+            && let Some(id) = taken.attempt()
             && let Some((_, delivery)) = self.under_way.remove(&id)
         {
-            match self.put_down(lane, delivery, Duration::ZERO, None, true) {
+            match self.put_down(lane, delivery, true, limits) {
                 Ok(delivery) => {
                     self.under_way.insert(id, (lane, delivery));
+                    taken.attempt_is_spooled();
                 }
                 Err(delivery) => {
                     self.under_way.insert(id, (lane, delivery));
-                    self.lanes.restore(lane, attempt, behind);
+                    self.lanes.restore(lane, taken);
                     return false;
                 }
             }
         }
-        self.spill_behind(lane, behind)
+        self.spill_behind(lane, taken, limits)
     }
 
     /// Puts what waits in a lane into the spool. False: there is no room for some, which stay in memory behind the others.
-    fn spill_behind(&mut self, lane: Lane, mut behind: VecDeque<Delivery>) -> bool {
-        while let Some(delivery) = behind.pop_front() {
-            if let Err(delivery) = self.put_down(lane, delivery, Duration::ZERO, None, false) {
-                behind.push_front(delivery);
-                self.lanes.restore(lane, None, behind);
+    fn spill_behind(&mut self, lane: Lane, mut taken: TakenLane<Delivery>, limits: Limits) -> bool {
+        while let Some(delivery) = taken.next.pop_front() {
+            if let Err(delivery) = self.put_down(lane, delivery, false, limits) {
+                taken.next.push_front(delivery);
+                self.lanes.restore(lane, taken);
                 return false;
             }
         }
@@ -145,25 +160,25 @@ impl Dispatcher {
         &mut self,
         lane: Lane,
         delivery: Delivery,
-        pause: Duration,
-        cause: Option<String>,
         is_attempted: bool,
+        limits: Limits,
     ) -> Result<Delivery, Delivery> {
         let key = key(&self.settings.name, self.order_by, &delivery.received.event);
-        let mut waiting = delivery.waiting(&self.settings.name, key, pause, cause);
+        let mut waiting = delivery.waiting(&self.settings.name, key, is_attempted);
         waiting.may_be_known &= !is_attempted && delivery.attempts == 0;
-        let Delivery { received, route, kept, since, attempts } = delivery;
+        let back_off = delivery.back_off();
+        let Delivery { received, route, kept, since, attempts, failure } = delivery;
         let receipt = match kept {
             Kept::Message(receipt) => receipt,
-            kept @ Kept::Row(_) => return Ok(Delivery { received, route, kept, since, attempts }),
+            kept @ Kept::Row(_) => return Ok(Delivery { received, route, kept, since, attempts, failure }),
         };
-        match self.spool.spill(waiting, receipt, is_attempted) {
+        match self.spool.spill(waiting, receipt, is_attempted, limits) {
             Ok(id) => {
                 self.lanes.add_spooled(lane);
-                self.backlog.added((!is_attempted).then(|| Instant::now() + pause));
-                Ok(Delivery { received, route, kept: Kept::Row(id), since, attempts })
+                self.backlog.added((!is_attempted).then(|| Instant::now() + back_off));
+                Ok(Delivery { received, route, kept: Kept::Row(id), since, attempts, failure: None })
             }
-            Err(receipt) => Err(Delivery { received, route, kept: Kept::Message(receipt), since, attempts }),
+            Err(receipt) => Err(Delivery { received, route, kept: Kept::Message(receipt), since, attempts, failure }),
         }
     }
 
@@ -172,11 +187,11 @@ impl Dispatcher {
         if self.settings.on_full != OnFull::Drop {
             return false;
         }
-        let (attempt, behind) = self.lanes.take(lane);
-        for delivery in behind {
+        let Some(mut taken) = self.lanes.take(lane) else { return true };
+        for delivery in taken.next.drain(..) {
             self.drop_delivery(delivery);
         }
-        self.lanes.restore(lane, attempt, VecDeque::new());
+        self.lanes.restore(lane, taken);
         true
     }
 

@@ -18,7 +18,7 @@ use crate::delivery::{Counted, Dispatcher, Inlet, Order, Settings, SinkStats, St
 use crate::event::SourceName;
 use crate::rules::SinkName;
 use crate::sink::{OpenError, Sink};
-use crate::source::{AmqpSource, Intake, RecordingSource, SourceStats};
+use crate::source::{AmqpSource, Intake, Pressure, RecordingSource, SourceStats};
 use crate::spool::{Spool, Subject};
 
 /// What sources get beyond the grace to acknowledge what the sinks settled last.
@@ -290,7 +290,7 @@ impl Running {
                     config: recording.clone(),
                     intake,
                     stats,
-                    pressure: Arc::default(),
+                    pressure: Arc::new(Pressure::until(stop.clone())),
                     paused,
                 };
                 self.sources.spawn(source.run(stop, grace))

@@ -52,6 +52,9 @@ enum Kind {
     Stdout(StdoutSink),
     /// Has at once what it is given, and keeps nothing: for benchmarks.
     Null,
+    /// Hands its attempts to a test, which ends them; so many at once.
+    #[cfg(test)]
+    Manual(usize, tokio::sync::mpsc::UnboundedSender<(Outgoing, Attempt)>),
 }
 
 /// A sink that can't be opened: its configuration names something that isn't there.
@@ -83,6 +86,16 @@ impl Sink {
         Self { config: config.clone(), kind: Kind::Null }
     }
 
+    /// One whose attempts, so many at once, the test ends that asked for it.
+    #[cfg(test)]
+    pub(crate) fn manual(
+        config: &SinkConfig,
+        capacity: usize,
+    ) -> (Self, tokio::sync::mpsc::UnboundedReceiver<(Outgoing, Attempt)>) {
+        let (to, attempts) = tokio::sync::mpsc::unbounded_channel();
+        (Self { config: config.clone(), kind: Kind::Manual(capacity, to) }, attempts)
+    }
+
     /// What exactly goes out for that event.
     pub fn render(&self, scope: Scope<'_>, transform: Option<&Transform>) -> Result<Outgoing, Unrenderable> {
         render(&self.config, scope, transform)
@@ -98,6 +111,8 @@ impl Sink {
             Kind::File(sink) => sink.capacity(),
             Kind::Stdout(sink) => sink.capacity(),
             Kind::Null => usize::MAX,
+            #[cfg(test)]
+            Kind::Manual(capacity, _) => *capacity,
         }
     }
 
@@ -110,6 +125,8 @@ impl Sink {
             Kind::File(sink) => sink.attempt(outgoing, attempt),
             Kind::Stdout(sink) => sink.attempt(outgoing, attempt),
             Kind::Null => attempt.end(Verdict::Delivered),
+            #[cfg(test)]
+            Kind::Manual(_, to) => drop(to.send((outgoing, attempt))),
         }
     }
 
@@ -122,6 +139,8 @@ impl Sink {
             Kind::File(sink) => sink.close(grace).await,
             Kind::Stdout(sink) => sink.close(grace).await,
             Kind::Null => {}
+            #[cfg(test)]
+            Kind::Manual(..) => {}
         }
     }
 }

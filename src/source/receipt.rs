@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
 
 /// A source's own number for a message it handed out; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,14 +36,24 @@ struct Share {
     pressure: Arc<Pressure>,
 }
 
-/// Which messages hold up their source: all up to one.
+/// What a source says of the messages that it handed out: which hold it up, all up to one; and whether it ends.
 #[derive(Debug, Default)]
-pub struct Pressure(AtomicU64);
+pub struct Pressure {
+    last: AtomicU64,
+    /// Of the source.
+    stop: CancellationToken,
+}
 
 impl Pressure {
+    /// Of a source that ends at `stop`.
+    #[must_use]
+    pub fn until(stop: CancellationToken) -> Self {
+        Self { last: AtomicU64::new(0), stop }
+    }
+
     /// Messages up to this one hold up the source: what is unsettled of them should be made durable soon.
     pub fn press(&self, entry: EntryId) {
-        self.0.fetch_max(entry.0, Ordering::Relaxed);
+        self.last.fetch_max(entry.0, Ordering::Relaxed);
     }
 }
 
@@ -63,7 +74,13 @@ impl Receipt {
     /// Its message holds up the source.
     #[must_use]
     pub fn is_pressing(&self) -> bool {
-        self.share.entry.0 <= self.share.pressure.0.load(Ordering::Relaxed)
+        self.share.entry.0 <= self.share.pressure.last.load(Ordering::Relaxed)
+    }
+
+    /// Its source ends: what isn't settled soon is taken anew by the next one, for all sinks.
+    #[must_use]
+    pub fn source_ends(&self) -> bool {
+        self.share.pressure.stop.is_cancelled()
     }
 
     /// One more share, for one more thing the message became.

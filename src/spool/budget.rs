@@ -55,6 +55,15 @@ impl Share {
     }
 }
 
+/// Whether a delivery may exceed the size of the spool and its sink's share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limits {
+    /// No.
+    Kept,
+    /// Yes: it is put to disk because the relay, its source or its sink ends.
+    Exceeded,
+}
+
 /// The shares of all sinks, and what they may take.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -85,6 +94,17 @@ impl Budget {
             self.total = self.total.saturating_add(size);
         }
         has_room
+    }
+
+    /// Room for a delivery beyond all limits but the disk's own: at the end of the relay, of a source or of a sink. There are no more
+    /// of these than the sources' prefetch.
+    pub(super) fn reserve_beyond(&mut self, sink: &SinkName, size: u64) -> bool {
+        if self.disk_is_full {
+            return false;
+        }
+        self.share(sink).queued.add(size);
+        self.total = self.total.saturating_add(size);
+        true
     }
 
     /// What was reserved is on disk.
@@ -199,7 +219,9 @@ mod tests {
         assert!(budget.reserve(&b, 200));
         budget.recount(vec![(a.clone(), Sizes { count: 1, bytes: 400 })]);
         assert!(!budget.reserve(&a, 1), "what is on its way is counted too");
+        assert!(budget.reserve_beyond(&a, 1));
         budget.set_disk_is_full(true);
+        assert!(!budget.reserve_beyond(&a, 1));
         budget.recount(Vec::new());
         assert!(!budget.reserve(&a, 1));
         assert!(budget.problem().is_some());

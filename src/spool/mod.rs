@@ -29,7 +29,7 @@ mod tally;
 mod waits;
 mod writer;
 
-pub use budget::{Share, Sizes};
+pub use budget::{Limits, Share, Sizes};
 pub use change::{Origin, Watch};
 pub use database::SpoolError;
 pub use delivery::{Due, Millis, News, RowId, Waiting};
@@ -52,6 +52,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::config::{DeadLettersConfig, SpoolConfig};
+use crate::mutant::Mutant;
 use crate::rules::SinkName;
 use crate::source::Receipt;
 
@@ -141,10 +142,16 @@ impl Shared {
     }
 
     /// What is to be written, if there is room.
-    fn row(&self, waiting: Waiting) -> Option<DeliveryRow> {
+    fn row(&self, waiting: Waiting, limits: Limits) -> Option<DeliveryRow> {
         let properties = waiting.message.properties.to_json();
         let size = waiting.size(&properties);
-        if !self.budget().reserve(&waiting.sink, size) {
+        let has_room = match limits {
+            Limits::Exceeded if !Mutant::KeepLimitsAtTheEnd.is_on() => {
+                self.budget().reserve_beyond(&waiting.sink, size)
+            }
+            Limits::Kept | Limits::Exceeded => self.budget().reserve(&waiting.sink, size),
+        };
+        if !has_room {
             return None;
         }
         let id = RowId(self.last_row.fetch_add(1, Ordering::Relaxed).saturating_add(1));
@@ -223,8 +230,14 @@ impl Spool {
 
     /// Puts a delivery to disk, if there is room for it, and gives it a number; `receipt` settles when it is there. While
     /// `is_attempted` it is in the caller's hands, as if it had been [taken](Self::take).
-    pub fn spill(&self, waiting: Waiting, receipt: Receipt, is_attempted: bool) -> Result<RowId, Receipt> {
-        let Some(row) = self.shared.row(waiting) else { return Err(receipt) };
+    pub fn spill(
+        &self,
+        waiting: Waiting,
+        receipt: Receipt,
+        is_attempted: bool,
+        limits: Limits,
+    ) -> Result<RowId, Receipt> {
+        let Some(row) = self.shared.row(waiting, limits) else { return Err(receipt) };
         let id = row.id;
         let change = Change::Deliver(Box::new(row), receipt);
         self.ask(Command::Change { change, claim: is_attempted.then_some(id) });
@@ -285,7 +298,7 @@ impl Spool {
         let mut rows = Vec::with_capacity(all.len());
         for waiting in all {
             let sink = waiting.sink.clone();
-            if let Some(row) = self.shared.row(waiting) {
+            if let Some(row) = self.shared.row(waiting, Limits::Kept) {
                 rows.push(row);
                 continue;
             }

@@ -17,7 +17,7 @@ use super::letter::LetterRow;
 use super::lock::Lock;
 use super::purge::{self, Purge, Scope};
 use super::store::{DeliveryRow, Store};
-use super::{CLOSED, Shared, damage};
+use super::{CLOSED, Limits, Shared, damage};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::rules::SinkName;
 
@@ -449,7 +449,7 @@ impl Writer {
     /// A copy of a dead letter, if one is wanted and there is room for it.
     fn copy_of(&self, row: &LetterRow) -> Option<Box<DeliveryRow>> {
         let sink = self.shared.copies().clone()?;
-        let copy = self.shared.row(row.copy(sink.clone()));
+        let copy = self.shared.row(row.copy(sink.clone()), Limits::Kept);
         if copy.is_none() {
             self.held.tell(&sink, News::NotCopied { letter: row.id });
         }

@@ -16,6 +16,7 @@ mod dead_letter_copies;
 mod examples;
 mod families;
 mod full_disk;
+mod full_spool;
 mod harness;
 mod invalid_messages;
 mod isolation;

@@ -65,8 +65,8 @@ impl AmqpSource {
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
         let (settle, settled) = mpsc::unbounded_channel();
         let ledger = Ledger::new(self.config.prefetch.into());
-        let mut state =
-            State { ledger, settle, settled, pressure: Arc::default(), largest: prefetch::Largest::default() };
+        let pressure = Arc::new(Pressure::until(stop.clone()));
+        let mut state = State { ledger, settle, settled, pressure, largest: prefetch::Largest::default() };
         let mut pause = FIRST_PAUSE;
         let mut reported = Reported::default();
         loop {

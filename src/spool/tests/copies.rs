@@ -68,7 +68,7 @@ async fn what_takes_the_place_of_a_delivery_is_copied() {
     let mut watch = spool.watch(hook.clone()).await.unwrap();
     let mut copies = spool.watch(sink()).await.unwrap();
     let waiting = deliveries::waiting(1, 1);
-    spool.spill(waiting, Receipt::new(EntryId(0), unbounded_channel().0), false).unwrap();
+    spool.spill(waiting, Receipt::new(EntryId(0), unbounded_channel().0), false, Limits::Kept).unwrap();
     spool.take(hook.clone(), 10);
     let Some(News::Due(taken)) = watch.news.recv().await else { panic!() };
     let refused = DeadLetter { reason: Reason::Refused, sink: Some(hook.clone()), attempts: 4, ..letter("<1>") };

@@ -30,7 +30,10 @@ pub(super) fn waiting(key: u64, number: u64) -> Waiting {
 pub(super) fn spill(spool: &Spool, all: impl IntoIterator<Item = Waiting>) -> (Vec<RowId>, UnboundedReceiver<Settled>) {
     let (to, settled) = unbounded_channel();
     let receipts = (0..).map(|number| Receipt::new(EntryId(number), to.clone()));
-    let ids = all.into_iter().zip(receipts).map(|(waiting, receipt)| spool.spill(waiting, receipt, false).unwrap());
+    let ids = all
+        .into_iter()
+        .zip(receipts)
+        .map(|(waiting, receipt)| spool.spill(waiting, receipt, false, Limits::Kept).unwrap());
     (ids.collect(), settled)
 }
 
@@ -120,7 +123,7 @@ async fn what_is_still_attempted_is_not_given_out_until_it_is_due_again() {
     let spool = setup.open();
     let mut watch = spool.watch(sink()).await.unwrap();
     let (to, mut settled) = unbounded_channel();
-    let id = spool.spill(waiting(1, 1), Receipt::new(EntryId(0), to), true).unwrap();
+    let id = spool.spill(waiting(1, 1), Receipt::new(EntryId(0), to), true, Limits::Kept).unwrap();
     assert_eq!(settled.recv().await, Some(Settled::Done(EntryId(0))), "its message needs nothing more");
     assert_eq!(take(&spool, &mut watch, 10).await, []);
     spool.reschedule(id, sink(), 1, Millis::now(), "no".to_owned());
@@ -173,7 +176,7 @@ async fn one_sink_can_not_take_more_than_its_share() {
     let mut hand_in = |sink: &str| {
         number += 1;
         let waiting = Waiting { sink: SinkName::new(sink), ..waiting(number, number) };
-        spool.spill(waiting, Receipt::new(EntryId(number), to.clone()), false).is_ok()
+        spool.spill(waiting, Receipt::new(EntryId(number), to.clone()), false, Limits::Kept).is_ok()
     };
     assert!(hand_in("hook"));
     assert!(!hand_in("hook"), "half of it");

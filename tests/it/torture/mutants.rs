@@ -87,7 +87,7 @@ impl Drill {
 
 /// The run that brings it out, and what is found there. None: a test of its own catches it. (Killing a process shows nothing of what
 /// is not synced, since the system keeps what was written: the tests of the system calls do. No two events here are equal: a test in
-/// `redelivery` has such.)
+/// `redelivery` has such. What a full spool does, the tests of `full_spool` show.)
 fn caught(mutant: Mutant) -> Option<(Drill, &'static str)> {
     let lost = "was confirmed and is lost";
     let reordered = "came first after event";
@@ -98,7 +98,9 @@ fn caught(mutant: Mutant) -> Option<(Drill, &'static str)> {
         Mutant::ReuseNumberBeforeReport => (Drill::Cuts, "duplicates; at most"),
         Mutant::DropOn5xx => (Drill::Refusals, lost),
         Mutant::ReorderOnRetry | Mutant::SpillWithoutPredecessor => (Drill::Refusals, reordered),
-        Mutant::NoSync | Mutant::RecognizeSettledFirst => return None,
+        Mutant::NoSync | Mutant::RecognizeSettledFirst | Mutant::IgnoreBackOff | Mutant::KeepLimitsAtTheEnd => {
+            return None;
+        }
     })
 }
 

@@ -1,0 +1,211 @@
+//! A sink's dispatcher as a whole: a real spool, and a sink whose attempts the test ends.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::config::{Config, DeadLettersConfig, OnCorrupt, Options, Retry, SpoolConfig, Strictness};
+use crate::event::{HeaderValue, Properties, SourceName};
+use crate::sink::{Attempt, Blame, Outgoing, Sink, Verdict};
+use crate::source::{EntryId, Pressure, Settled};
+use crate::spool::Spool;
+
+/// Nothing in these tests takes as long.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// What is due at once comes sooner than this; what is not due doesn't come at all.
+const A_WHILE: Duration = Duration::from_millis(400);
+const HOUR: Duration = Duration::from_hours(1);
+const LONG: Retry = Retry { first: HOUR, max: HOUR, give_up_after: None, attempts: None };
+const SHORT: Retry =
+    Retry { first: Duration::from_millis(10), max: Duration::from_millis(20), give_up_after: None, attempts: None };
+
+const ROUTES: &str = "
+version: 1
+sources: { regards: { recording: { path: samples.ndjson }, expects: lta } }
+sinks: { hook: { stdout: {} } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+";
+
+/// A spool of that size, and one sink before it.
+struct Setup {
+    _directory: tempfile::TempDir,
+    spool: Arc<Spool>,
+    config: Config,
+    to: UnboundedSender<Settled>,
+    settled: UnboundedReceiver<Settled>,
+    pressure: Arc<Pressure>,
+    next: u64,
+}
+
+/// The sink's dispatcher, at work.
+struct Hook {
+    inlet: Inlet,
+    attempts: UnboundedReceiver<(Outgoing, Attempt)>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Setup {
+    fn new(max_size: u64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let limits = DeadLettersConfig { keep: None, max_size: 1 << 30, to: None };
+        let path = directory.path().join("spool.db");
+        let spool = SpoolConfig { path, on_corrupt: OnCorrupt::Stop, max_size, max_share: 100 };
+        let spool = Arc::new(Spool::open(&spool, &limits).unwrap());
+        let (config, _) =
+            Config::parse(ROUTES, Path::new("routes.yaml"), &Options::of_process(Strictness::Offline, None)).unwrap();
+        let (to, settled) = unbounded_channel();
+        Self { _directory: directory, spool, config, to, settled, pressure: Arc::default(), next: 1 }
+    }
+
+    /// Its sink takes so many at once.
+    async fn hook(&self, capacity: usize, retry: &Retry) -> Hook {
+        let sink = &self.config.sinks[0];
+        let settings = Settings { retry: retry.clone(), ..Settings::of(sink, &self.config) };
+        let (sink, attempts) = Sink::manual(sink, capacity);
+        let stats = Arc::new(SinkStats::new(settings.name.clone()));
+        let (dispatcher, inlet) = Dispatcher::new(settings, sink, Arc::clone(&self.spool), stats).await.unwrap();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(dispatcher.run(stop.clone(), PATIENCE));
+        Hook { inlet, attempts, stop, task }
+    }
+
+    /// The next message, of that request.
+    fn deliver(&mut self, hook: &Hook, request: &str) {
+        let properties = Properties {
+            headers: vec![("regards.tenant".to_owned(), HeaderValue::Text("esa".to_owned()))],
+            timestamp: Some(self.next),
+            ..Properties::default()
+        };
+        let body = format!(r#"{{"correlationId":"{request}","responseStatus":"GRANTED"}}"#);
+        let source = SourceName::new("regards");
+        let message = Message { source, body: body.into(), properties, redelivered: false };
+        let event = Event::read(&message, &self.config.sources[0].reading).unwrap();
+        let receipt = Receipt::under(EntryId(self.next), self.to.clone(), Arc::clone(&self.pressure));
+        self.next += 1;
+        let delivery = Delivery {
+            received: Arc::new(Received { event, message: Arc::new(message) }),
+            route: None,
+            kept: Kept::Message(receipt),
+            since: Instant::now(),
+            attempts: 0,
+            failure: None,
+        };
+        hook.inlet.deliveries.send(delivery).unwrap();
+    }
+
+    /// How many deliveries are in the spool.
+    fn spooled(&self) -> u64 {
+        self.spool.shares().iter().map(|(_, share)| share.count()).sum()
+    }
+
+    async fn settled(&mut self) -> Settled {
+        tokio::time::timeout(PATIENCE, self.settled.recv()).await.expect("settled in time").unwrap()
+    }
+}
+
+impl Hook {
+    /// The next attempt: what goes out, and its end.
+    async fn attempt(&mut self) -> (Outgoing, Attempt) {
+        tokio::time::timeout(PATIENCE, self.attempts.recv()).await.expect("an attempt in time").unwrap()
+    }
+
+    /// No attempt is made now.
+    async fn rests(&mut self) {
+        let attempt = tokio::time::timeout(A_WHILE, self.attempts.recv()).await;
+        assert!(attempt.is_err(), "an attempt was made: {attempt:?}");
+    }
+
+    async fn ended(self) {
+        let Self { inlet, task, .. } = self;
+        drop(inlet);
+        tokio::time::timeout(PATIENCE, task).await.expect("it ends in time").unwrap();
+    }
+}
+
+fn failed(blame: Blame) -> Verdict {
+    Verdict::Retry { after: None, cause: "503".to_owned(), blame }
+}
+
+#[tokio::test]
+async fn a_full_spool_keeps_the_back_off() {
+    let mut setup = Setup::new(1);
+    let mut hook = setup.hook(8, &LONG).await;
+    setup.deliver(&hook, "a");
+    hook.attempt().await.1.end(failed(Blame::Delivery));
+    hook.rests().await;
+    setup.deliver(&hook, "a");
+    setup.deliver(&hook, "b");
+    hook.attempt().await.1.end(Verdict::Delivered);
+    assert_eq!(setup.settled().await, Settled::Done(EntryId(3)), "another lane goes on");
+    hook.rests().await;
+}
+
+/// Where there is room again, the delivery is put there with its back-off.
+#[tokio::test]
+async fn a_delivery_that_there_is_room_for_later_keeps_its_back_off() {
+    let mut setup = Setup::new(1_500);
+    let mut hook = setup.hook(8, &SHORT).await;
+    setup.deliver(&hook, "a");
+    hook.attempt().await.1.end(failed(Blame::Delivery));
+    assert_eq!(setup.settled().await, Settled::Done(EntryId(1)), "it is in the spool, which is full now");
+    let (_, again) = hook.attempt().await;
+    setup.deliver(&hook, "b");
+    let later = Verdict::Retry { after: Some(HOUR), cause: "409".to_owned(), blame: Blame::Delivery };
+    hook.attempt().await.1.end(later);
+    hook.rests().await;
+    again.end(Verdict::Delivered);
+    assert_eq!(setup.settled().await, Settled::Done(EntryId(2)));
+    hook.rests().await;
+}
+
+#[tokio::test]
+async fn at_a_stop_what_a_full_spool_has_no_room_for_goes_there_all_the_same() {
+    let mut setup = Setup::new(1);
+    let mut hook = setup.hook(8, &LONG).await;
+    for request in ["a", "a", "b"] {
+        setup.deliver(&hook, request);
+    }
+    let (_, first) = hook.attempt().await;
+    first.end(failed(Blame::Delivery));
+    let (_, under_way) = hook.attempt().await;
+    hook.rests().await;
+    hook.stop.cancel();
+    assert_eq!(setup.settled().await, Settled::Done(EntryId(1)));
+    assert_eq!(setup.settled().await, Settled::Done(EntryId(2)));
+    under_way.end(failed(Blame::Delivery));
+    hook.ended().await;
+    assert_eq!(setup.settled().await, Settled::Done(EntryId(3)));
+    assert_eq!(setup.spooled(), 3);
+}
+
+/// Another one takes its place, and would get anew, for all sinks, what is unsettled.
+#[tokio::test]
+async fn when_a_source_ends_what_it_brought_goes_to_a_full_spool_all_the_same() {
+    let mut setup = Setup::new(1);
+    let stop = CancellationToken::new();
+    let ending = Arc::new(Pressure::until(stop.clone()));
+    let mut hook = setup.hook(8, &LONG).await;
+    setup.deliver(&hook, "a");
+    let other = std::mem::replace(&mut setup.pressure, ending);
+    setup.deliver(&hook, "a");
+    setup.deliver(&hook, "b");
+    setup.pressure = other;
+    setup.deliver(&hook, "c");
+    for _ in 0..3 {
+        hook.attempt().await.1.end(failed(Blame::Delivery));
+    }
+    hook.rests().await;
+    stop.cancel();
+    let mut settled = [setup.settled().await, setup.settled().await, setup.settled().await];
+    settled.sort_by_key(|one| format!("{one:?}"));
+    assert_eq!(settled, [1, 2, 3].map(|entry| Settled::Done(EntryId(entry))), "and what is before them in their lanes");
+    hook.rests().await;
+    assert!(setup.settled.try_recv().is_err(), "all other messages are held");
+}

@@ -1,0 +1,131 @@
+//! One sink's share of the spool is full: its back-offs hold, and no end of a relay, a source or a sink makes another sink get
+//! anything twice. Mutants show that these tests would notice.
+
+use regards_relay::mutant::{Mutant, VARIABLE};
+
+use crate::support::response::lives;
+use crate::support::{Answer, Home, Receiver, Regards, lines_of, until};
+
+/// A share of ten deliveries or so.
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 100 }, expects: lta } }
+sinks:
+  hook: { webhook: { url: "${HOOK}" }, retry: { first: 1h, max: 1h } }
+  archive: { file: { path: archive.ndjson } }
+routes: [{ name: all, to: [hook, archive] }]
+unrouted: dead_letter
+spool: { max_size: 1MiB, max_share: 1% }
+delivery: { shutdown_grace: 5s }
+"#;
+/// As many messages as the prefetch lets in, which begins with 16 and grows when all of these are settled.
+const REQUESTS: usize = 8;
+const MESSAGES: usize = 2 * REQUESTS;
+
+/// A relay with this fault on purpose, or none.
+fn home(regards: &Regards, receiver: &Receiver, mutant: Option<Mutant>) -> Home {
+    receiver.answers(|_| Answer::Status(409));
+    let home = Home::of(regards, ROUTES).with("HOOK", &receiver.url());
+    match mutant {
+        Some(mutant) => home.with(VARIABLE, &mutant.name()),
+        None => home,
+    }
+}
+
+/// Waits until the archive has all messages, though the webhook's share can't take all of its own.
+async fn fill(regards: &Regards, home: &Home) {
+    regards.publish_all(&lives("t", "full", REQUESTS)).await;
+    home.wait_for_lines("archive.ndjson", MESSAGES).await;
+}
+
+/// What the archive has in the end: each message once, if nothing was repeated.
+async fn archived_after(regards: &Regards, home: &Home, receiver: &Receiver) -> usize {
+    receiver.answers(|_| Answer::Status(204));
+    let relay = home.start();
+    relay.wait_for_metric("build_info", &[], 1.0).await;
+    relay.reload(&ROUTES.replace("first: 1h, max: 1h", "first: 50ms, max: 50ms"), "success").await;
+    home.does(&["resume", "--sink", "hook"]);
+    receiver.wait_for_accepted(MESSAGES).await;
+    regards.wait_until_acknowledged().await;
+    relay.stop().await;
+    lines_of(home.data("archive.ndjson")).len()
+}
+
+async fn attempts_within_one_back_off(mutant: Option<Mutant>, least: usize) -> usize {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = home(&regards, &receiver, mutant);
+    let relay = home.start_ready().await;
+    fill(&regards, &home).await;
+    receiver.wait_for_posted(least).await;
+    // Many times as long as a full spool is asked again.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let posted = receiver.posted().len();
+    relay.kill();
+    posted
+}
+
+#[tokio::test]
+async fn a_full_spool_shortens_no_back_off() {
+    let posted = attempts_within_one_back_off(None, REQUESTS).await;
+    assert_eq!(posted, REQUESTS, "the first event of each request, once");
+    if cfg!(debug_assertions) {
+        let posted = attempts_within_one_back_off(Some(Mutant::IgnoreBackOff), 3 * REQUESTS).await;
+        assert!(posted > 2 * REQUESTS, "the mutant is to be noticed: {posted}");
+    }
+}
+
+async fn archived_after_a_stop(mutant: Option<Mutant>) -> usize {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = home(&regards, &receiver, mutant);
+    let relay = home.start_ready().await;
+    fill(&regards, &home).await;
+    relay.wait_until_unready(&["no room for sink hook"]).await;
+    relay.stop().await;
+    archived_after(&regards, &home, &receiver).await
+}
+
+#[tokio::test]
+async fn a_clean_stop_with_a_full_share_repeats_nothing() {
+    assert_eq!(archived_after_a_stop(None).await, MESSAGES, "each once");
+    if cfg!(debug_assertions) {
+        let archived = archived_after_a_stop(Some(Mutant::KeepLimitsAtTheEnd)).await;
+        assert!(archived > MESSAGES, "the mutant is to be noticed: {archived}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_sink_with_a_full_share_repeats_nothing() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = home(&regards, &receiver, None);
+    let relay = home.start_ready().await;
+    fill(&regards, &home).await;
+    relay.wait_until_unready(&["no room for sink hook"]).await;
+    let without = ROUTES.lines().filter(|line| !line.starts_with("  hook:")).collect::<Vec<_>>().join("\n");
+    relay.reload(&without.replace("[hook, archive]", "[archive]"), "success").await;
+    regards.wait_until_acknowledged().await;
+    relay.stop().await;
+    assert_eq!(home.waiting("hook"), u64::try_from(MESSAGES).unwrap());
+    assert_eq!(archived_after(&regards, &home, &receiver).await, MESSAGES, "each once");
+}
+
+#[tokio::test]
+async fn a_restart_of_a_source_with_a_full_share_repeats_nothing() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = home(&regards, &receiver, None);
+    let relay = home.start_ready().await;
+    fill(&regards, &home).await;
+    relay.wait_until_unready(&["no room for sink hook"]).await;
+    relay.reload(&ROUTES.replace("prefetch: 100", "prefetch: 99"), "success").await;
+    regards.wait_until_acknowledged().await;
+    until("all of them in the spool", async || match home.waiting("hook") {
+        waiting if waiting == u64::try_from(MESSAGES).unwrap() => Ok(()),
+        waiting => Err(waiting.to_string()),
+    })
+    .await;
+    assert_eq!(lines_of(home.data("archive.ndjson")).len(), MESSAGES, "each once");
+    relay.kill();
+}
