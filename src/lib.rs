@@ -4,6 +4,7 @@
 //! source and says so):
 //!
 //! - [`mutant`]: faults on purpose, by which the tests are tested; a release build has none.
+//! - [`telemetry`]: the log.
 //! - [`timer`]: a timer for loops that wait for much else.
 //! - [`event`]: a [`Message`](event::Message) becomes an [`Event`](event::Event), and an event becomes bytes.
 //! - [`rules`]: an event becomes a [`Plan`](rules::Plan): which sinks get it, and which route says so.
@@ -17,7 +18,6 @@
 //! - [`delivery`]: one event for one sink, until it is settled: lanes and retries.
 //! - [`relay`]: all of it together: start, stop.
 //! - [`admin`]: health and metrics over HTTP; the control socket.
-//! - [`telemetry`]: the log.
 //! - [`cli`]: one file a command.
 
 pub mod admin;

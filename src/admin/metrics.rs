@@ -37,6 +37,13 @@ pub(super) fn text(stats: &Stats) -> String {
         "Whether the configuration in force is the file's",
         in_force,
     );
+    let dropped = [(vec![], crate::telemetry::dropped_lines())];
+    to.family(
+        "log_lines_dropped_total",
+        Kind::Counter,
+        "Lines of the log that were dropped because whoever reads it was too slow",
+        dropped,
+    );
     let version = [(vec![("version", env!("CARGO_PKG_VERSION"))], 1_u64)];
     to.family("build_info", Kind::Gauge, "The version that runs", version);
     to.finish()

@@ -246,6 +246,7 @@ async fn every_configured_label_is_there_at_zero() {
         r#"config_reloads_total{result="success"} 0"#,
         r#"config_reloads_total{result="failure"} 0"#,
         "config_last_reload_successful 1",
+        "log_lines_dropped_total 0",
         concat!(r#"build_info{version=""#, env!("CARGO_PKG_VERSION"), r#""} 1"#),
     ] {
         assert!(text.lines().any(|found| found == format!("regards_relay_{line}")), "{line} in {text}");

@@ -137,6 +137,12 @@ pub fn main() -> ExitCode {
     };
     match command {
         Command::Demo => crate::telemetry::start_quietly(global.log_format),
+        Command::Run => {
+            if let Err(cause) = crate::telemetry::start_for_relay(global.log_format) {
+                crate::telemetry::say(&format!("error: can't start the thread that writes the log: {cause}\n"));
+                return ExitCode::FAILURE;
+            }
+        }
         _ => crate::telemetry::start(global.log_format),
     }
     let ended = match command {
@@ -155,13 +161,14 @@ pub fn main() -> ExitCode {
         Command::Spool(arguments) => read_enough(spool::run(&global, &arguments)),
         Command::DeadLetters(command) => read_enough(dead_letters::run(&global, &command)),
     };
-    ended.unwrap_or_else(|error| {
+    let code = ended.unwrap_or_else(|error| {
         let code = if error.is::<WrongInput>() { ExitCode::from(WRONG_INPUT) } else { ExitCode::FAILURE };
         let line = format!("error: {error:#}");
-        // Nobody is there to read it.
-        let _ = writeln!(std::io::stderr(), "{}", crate::telemetry::printable(&line));
+        crate::telemetry::say(&format!("{}\n", crate::telemetry::printable(&line)));
         code
-    })
+    });
+    crate::telemetry::flush();
+    code
 }
 
 /// The configuration, with everything that running it needs; what is to be said of it is said to standard error. `Err` is
@@ -191,7 +198,8 @@ fn load_offline(path: &Path, global: &Global) -> Result<Config, ExitCode> {
         Ok((config, found)) => {
             if found.warnings() > 0 {
                 let warnings = counted(found.warnings(), "warning");
-                eprintln!("{}: {warnings}, which `regards-relay check` shows", path.display());
+                let line = format!("{}: {warnings}, which `regards-relay check` shows\n", path.display());
+                crate::telemetry::say(&line);
             }
             Ok(config)
         }
@@ -204,10 +212,8 @@ fn load_offline(path: &Path, global: &Global) -> Result<Config, ExitCode> {
 
 /// Shows people what was found.
 fn show(found: &Diagnostics) {
-    let mut stderr = std::io::stderr().lock();
-    let colour = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // Nobody is there to read it.
-    let _ = stderr.write_all(found.render(colour).as_bytes());
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    crate::telemetry::say(&found.render(colour));
 }
 
 /// Asks a person, where one is there; nobody says yes.

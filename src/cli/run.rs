@@ -66,6 +66,7 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
                 Some(since) if since.elapsed() < SAME_SIGNAL => {}
                 Some(_) => {
                     tracing::warn!("a second signal: exiting at once; what is in flight will be redelivered");
+                    crate::telemetry::flush();
                     std::process::exit(1);
                 }
             }

@@ -30,6 +30,7 @@ mod recording;
 mod redelivery;
 mod rules;
 mod secure_connections;
+mod stalled_readers;
 mod standing_by;
 mod support;
 mod system_calls;

@@ -83,6 +83,14 @@ impl Home {
         self.command().args(arguments).stdin(Stdio::null()).stdout(output).spawn().expect("the relay's binary")
     }
 
+    /// Starts the relay with its log and its output where the test says; back at once.
+    pub fn begin_run(&self, output: Stdio, log: Stdio) -> Child {
+        let mut command = self.command();
+        command.args(["--log-format=json", "run"]).stdin(Stdio::null()).stdout(output).stderr(log);
+        use_ring();
+        command.spawn().expect("the relay's binary")
+    }
+
     /// Runs a command of the relay that succeeds: what it printed.
     pub fn does(&self, arguments: &[&str]) -> String {
         let done = self.run(arguments);

@@ -1,10 +1,17 @@
 //! Logs: to standard error, as text for people or JSON for machines.
 //!
 //! What comes from outside can't forge a line or steer a terminal: control characters are escaped in both formats.
+//!
+//! A running relay never waits for whoever reads its log (`queue`).
+
+mod queue;
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing::field::Field;
 use tracing::{Level, Metadata, Subscriber};
@@ -15,6 +22,9 @@ use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use queue::LogQueue;
+pub use queue::dropped_lines;
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -30,17 +40,51 @@ pub enum LogFormat {
 const DEFAULT_FILTER: &str = "info,lapin=off,rdkafka=warn,librdkafka=warn";
 const QUIET_FILTER: &str = "error,lapin=off,rdkafka=off,librdkafka=off";
 
+/// What the last lines get to be written before the process ends.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// The queue of a running relay's log. A command that a person runs once has none: it waits for its reader.
+static QUEUE: OnceLock<LogQueue> = OnceLock::new();
+
 /// Starts logging, once: later calls do nothing.
 pub fn start(format: LogFormat) {
-    start_with(format, DEFAULT_FILTER);
+    start_with(format, DEFAULT_FILTER, std::io::stderr);
 }
 
 /// The same for a command whose output is for a person who runs it once: without `RUST_LOG`, errors only.
 pub fn start_quietly(format: LogFormat) {
-    start_with(format, QUIET_FILTER);
+    start_with(format, QUIET_FILTER, std::io::stderr);
 }
 
-fn start_with(format: LogFormat, default: &str) {
+/// The same for a relay: nothing that logs waits for whoever reads the log, and a panic is a line of it.
+pub fn start_for_relay(format: LogFormat) -> std::io::Result<()> {
+    let queue = LogQueue::start(std::io::stderr())?;
+    let queue = QUEUE.get_or_init(|| queue);
+    start_with(format, DEFAULT_FILTER, queue.clone());
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// Writes text that is for people to standard error, in its place among the lines of the log.
+pub fn say(text: &str) {
+    match QUEUE.get() {
+        Some(queue) => queue.push(text.as_bytes()),
+        // Nobody is there to read it.
+        None => drop(std::io::stderr().lock().write_all(text.as_bytes())),
+    }
+}
+
+/// Gives the last lines of the log the time to be written, where somebody reads them. For who is about to end the process.
+pub fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(LAST_LINES);
+    }
+}
+
+fn start_with<W>(format: LogFormat, default: &str, to: W)
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.trim().is_empty());
     let (filter, wrong) = match wanted.as_deref().map(EnvFilter::try_new) {
         Some(Ok(filter)) => (filter, None),
@@ -48,17 +92,28 @@ fn start_with(format: LogFormat, default: &str) {
         None => (EnvFilter::new(default), None),
     };
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let subscriber = tracing_subscriber::registry().with(FilterFn::new(may_speak)).with(filter).with(layer(
-        format,
-        colours,
-        std::io::stderr,
-    ));
+    let subscriber =
+        tracing_subscriber::registry().with(FilterFn::new(may_speak)).with(filter).with(layer(format, colours, to));
     // Fails only where logging was started before, in tests.
     if subscriber.try_init().is_ok()
         && let Some(cause) = wrong
     {
         tracing::warn!("RUST_LOG can't be understood and is not used: {cause}");
     }
+}
+
+/// The standard library's own hook writes to standard error, and waits for whoever reads it.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("without a name");
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let what = panic.payload_as_str().unwrap_or("it said nothing");
+    let backtrace = std::backtrace::Backtrace::capture();
+    let backtrace = match backtrace.status() {
+        std::backtrace::BacktraceStatus::Captured => backtrace.to_string(),
+        _ => String::new(),
+    };
+    tracing::error!(thread, place, error = what, backtrace, "a bug in the relay: please report it");
 }
 
 /// What writes the lines.
