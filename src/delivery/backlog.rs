@@ -97,6 +97,12 @@ impl Backlog {
         }
     }
 
+    /// One that somebody else had in his hands is gone: the next of its key may be due.
+    pub(super) fn gone_elsewhere(&mut self) {
+        self.count = self.count.saturating_sub(1);
+        self.look_at(Instant::now());
+    }
+
     /// One that was under way will be due again then.
     pub(super) fn again(&mut self, due: Instant) {
         self.under_way = self.under_way.saturating_sub(1);

@@ -19,7 +19,7 @@ use crate::event::Reason;
 use crate::mutant::Mutant;
 use crate::rules::{Rules, SinkName};
 use crate::sink::{Attempt, AttemptEnd, AttemptId, Outgoing, Sink, Unrenderable, Verdict};
-use crate::spool::{News, Spool, Subject};
+use crate::spool::{News, RowId, Spool, Subject};
 use crate::timer::Alarm;
 
 /// How many deliveries or ends of attempts are taken at once.
@@ -97,6 +97,9 @@ pub struct Dispatcher {
     pub(super) lanes: Lanes<Delivery>,
     pub(super) backlog: Backlog,
     pub(super) under_way: HashMap<AttemptId, (Lane, Delivery)>,
+    /// Deliveries of the backlog that become dead letters, with their lanes: in hand until those are on disk, since they are in memory
+    /// until then.
+    pub(super) burying: HashMap<RowId, Lane>,
     pub(super) breaker: Breaker,
     /// When it ends; from the stop on, nothing is taken out of the spool any more, and what waits in memory goes there.
     deadline: Option<Instant>,
@@ -152,6 +155,7 @@ impl Dispatcher {
             lanes,
             backlog: Backlog::new(count),
             under_way: HashMap::default(),
+            burying: HashMap::default(),
             breaker,
             deadline: None,
             is_slow: false,
@@ -289,6 +293,7 @@ impl Dispatcher {
                 self.backlog.was_known();
                 self.lanes.remove_spooled(self.lane_of_row(key));
             }
+            News::Buried { id, key } => self.buried(id, key),
             News::Added { key } => {
                 self.lanes.add_spooled(self.lane_of_row(key));
                 self.backlog.added(Some(Instant::now()));

@@ -189,8 +189,21 @@ impl Dispatcher {
             }
             Kept::Row(id) => {
                 self.spool.bury(letter, id, self.settings.name.clone());
-                self.row_is_gone(lane);
+                self.burying.insert(id, lane);
             }
+        }
+    }
+
+    /// A dead letter is on disk in place of a delivery of the backlog.
+    pub(super) fn buried(&mut self, id: RowId, key: Option<u64>) {
+        match (self.burying.remove(&id), key) {
+            (Some(lane), _) => self.row_is_gone(lane),
+            // The dispatcher before this one had it in its hands.
+            (None, Some(key)) => {
+                self.lanes.remove_spooled(self.lane_of_row(key));
+                self.backlog.gone_elsewhere();
+            }
+            (None, None) => {}
         }
     }
 
@@ -251,7 +264,7 @@ impl Dispatcher {
             message: waiting.message,
         };
         self.spool.bury(letter, id, self.settings.name.clone());
-        self.row_is_gone(lane);
+        self.burying.insert(id, lane);
     }
 
     fn row_is_gone(&mut self, lane: Lane) {

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::delivery::{Due, Millis, News, RowId};
 use super::letter::LetterRow;
-use super::store::{DeliveryRow, GoneLetter, Remembered, Store, Written};
+use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Written};
 use super::{Shared, SpoolError};
 use crate::rules::SinkName;
 use crate::source::Receipt;
@@ -56,8 +56,7 @@ pub enum Origin {
 #[derive(Debug)]
 pub(super) enum Gone {
     Letter(GoneLetter),
-    /// It took so many bytes.
-    Orphan(u64),
+    Orphan(GoneDelivery),
 }
 
 /// What kept something before the spool does.
@@ -74,14 +73,14 @@ pub(super) enum Before {
 pub(super) enum Outcome {
     Done,
     Delivery(Written),
-    /// A dead letter is written, and its copy; the delivery that it takes the place of took so many bytes.
+    /// A dead letter is written, and its copy, and the delivery that it takes the place of is gone.
     Letter {
         written: Written,
         copied: Option<Written>,
-        freed: Option<u64>,
+        gone: Option<GoneDelivery>,
     },
-    /// A delivery is gone, which took so many bytes; none: it was gone already.
-    Removed(Option<u64>),
+    /// A delivery is gone; none: it was gone already.
+    Removed(Option<GoneDelivery>),
     Due(Due),
     Begun(Vec<(u16, u32)>),
     /// The deliveries that took the place of what was redriven; none: it was gone.
@@ -93,6 +92,8 @@ pub(super) enum Outcome {
 pub(super) struct Held {
     /// The deliveries that a sink's dispatcher has in its hands.
     claimed: HashMap<SinkName, HashSet<RowId>>,
+    /// Those of them that a dead letter takes the place of, which is not on disk yet: no other dispatcher gets these either.
+    burying: HashMap<SinkName, HashSet<RowId>>,
     /// Rows that a redelivered message was recognized as, so that the next copy isn't taken for the same: deliveries, and dead letters
     /// under their negative ids.
     taken: HashSet<i64>,
@@ -108,6 +109,24 @@ impl Held {
     /// A dispatcher still attempts what it hands in.
     pub(super) fn claim(&mut self, sink: &SinkName, id: RowId) {
         self.claimed.entry(sink.clone()).or_default().insert(id);
+    }
+
+    /// A dead letter is to take its place.
+    pub(super) fn bury(&mut self, sink: &SinkName, id: RowId) {
+        self.claim(sink, id);
+        self.burying.entry(sink.clone()).or_default().insert(id);
+    }
+
+    fn buried(&mut self, sink: &SinkName, id: RowId) {
+        if let Some(burying) = self.burying.get_mut(sink) {
+            burying.remove(&id);
+        }
+    }
+
+    /// A sink has another dispatcher: what the one before it had in its hands is due again, but for what becomes a dead letter.
+    fn begin(&mut self, sink: &SinkName) {
+        let burying = self.burying.get(sink).cloned().unwrap_or_default();
+        self.claimed.insert(sink.clone(), burying);
     }
 
     fn release(&mut self, sink: &SinkName, id: RowId) {
@@ -190,7 +209,7 @@ impl Change {
     pub(super) fn apply(&self, store: &impl Store, held: &mut Held) -> Result<Outcome, SpoolError> {
         Ok(match self {
             Self::Letter { row, copy, before } => {
-                let freed = match before {
+                let gone = match before {
                     Before::Message(_) => None,
                     Before::Row(id, _) => store.remove(*id)?,
                 };
@@ -200,7 +219,7 @@ impl Change {
                     (_, Written::Known(_)) | (None, _) => None,
                     (Some(copy), _) => Some(store.add_delivery(copy, &held.taken)?),
                 };
-                Outcome::Letter { written, copied, freed }
+                Outcome::Letter { written, copied, gone }
             }
             Self::Deliver(row, _) => Outcome::Delivery(held.note(store.add_delivery(row, &held.taken)?)),
             Self::Done { id, .. } => Outcome::Removed(store.remove(*id)?),
@@ -235,7 +254,7 @@ impl Change {
     /// It is on disk: whoever waits for that hears of it.
     pub(super) fn settle(self, outcome: Outcome, held: &mut Held, shared: &Shared) {
         match (self, outcome) {
-            (Self::Letter { row, copy, before }, Outcome::Letter { written, copied, freed }) => {
+            (Self::Letter { row, copy, before }, Outcome::Letter { written, copied, gone }) => {
                 let letter = &row.letter;
                 if written == Written::New {
                     shared.tallies().stored(letter.reason, letter.sink.as_ref(), row.size);
@@ -243,7 +262,11 @@ impl Change {
                 if let Some(copy) = copy {
                     added(&copy, copied, held, shared);
                 }
-                before.end(freed, held, shared);
+                if let Before::Row(id, sink) = &before {
+                    held.buried(sink, *id);
+                    held.tell(sink, News::Buried { id: *id, key: gone.map(|gone| gone.key) });
+                }
+                before.end(gone, held, shared);
             }
             (Self::Deliver(row, receipt), Outcome::Delivery(written)) => {
                 let DeliveryRow { id, waiting, size, .. } = *row;
@@ -254,8 +277,8 @@ impl Change {
                 }
                 receipt.settle();
             }
-            (Self::Done { id, sink }, Outcome::Removed(freed)) => {
-                Before::Row(id, sink).end(freed, held, shared);
+            (Self::Done { id, sink }, Outcome::Removed(gone)) => {
+                Before::Row(id, sink).end(gone, held, shared);
             }
             (Self::Take { sink, .. }, Outcome::Due(due)) => {
                 let ids: Vec<_> = due.rows.iter().map(|(id, _)| *id).collect();
@@ -273,8 +296,8 @@ impl Change {
                     (_, Some(Gone::Letter(gone))) => {
                         shared.tallies().removed(gone.reason, gone.sink.as_ref(), gone.size);
                     }
-                    (Origin::Orphan(id, sink), Some(Gone::Orphan(freed))) => {
-                        Before::Row(id, sink).end(Some(freed), held, shared);
+                    (Origin::Orphan(id, sink), Some(Gone::Orphan(gone))) => {
+                        Before::Row(id, sink).end(Some(gone), held, shared);
                     }
                     _ => {}
                 }
@@ -282,8 +305,7 @@ impl Change {
                 let _ = done.send(was_there);
             }
             (Self::Watch { sink, begun }, Outcome::Begun(lanes)) => {
-                // What the one before it had in its hands is due again.
-                held.claimed.remove(&sink);
+                held.begin(&sink);
                 let (to, news) = mpsc::unbounded_channel();
                 held.dispatchers.insert(sink, to);
                 // Who asked may be gone; then nothing is ever taken.
@@ -314,15 +336,15 @@ fn added(row: &DeliveryRow, written: Option<Written>, held: &Held, shared: &Shar
 }
 
 impl Before {
-    /// The spool has what it kept; a delivery that is gone took `freed` bytes.
-    fn end(self, freed: Option<u64>, held: &mut Held, shared: &Shared) {
+    /// The spool has what it kept, and a delivery is gone.
+    fn end(self, gone: Option<GoneDelivery>, held: &mut Held, shared: &Shared) {
         match self {
             Self::Message(receipt) => receipt.settle(),
             Self::Row(id, sink) => {
                 held.release(&sink, id);
                 held.taken.remove(&id.0);
-                if let Some(freed) = freed {
-                    shared.budget().removed(&sink, freed);
+                if let Some(gone) = gone {
+                    shared.budget().removed(&sink, gone.size);
                 }
             }
         }

@@ -123,6 +123,13 @@ pub enum News {
         /// Its key.
         key: u64,
     },
+    /// The dead letter that takes its place is on disk.
+    Buried {
+        /// Its number.
+        id: RowId,
+        /// Its key; none: it was gone already.
+        key: Option<u64>,
+    },
     /// One more was put there by somebody else.
     Added {
         /// Its key.

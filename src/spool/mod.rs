@@ -223,7 +223,7 @@ impl Spool {
         self.ask(Command::Bury(Box::new(letter), Before::Message(receipt)));
     }
 
-    /// The same in place of a delivery that waits here.
+    /// The same in place of a delivery that waits here, which stays the caller's until [`News::Buried`].
     pub fn bury(&self, letter: DeadLetter, id: RowId, sink: SinkName) {
         self.ask(Command::Bury(Box::new(letter), Before::Row(id, sink)));
     }

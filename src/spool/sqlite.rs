@@ -13,7 +13,7 @@ use super::database::Database;
 use super::delivery::{Due, Millis, RowId, Waiting};
 use super::letter::LetterRow;
 use super::purge::Scope;
-use super::store::{DeliveryRow, GoneLetter, Remembered, Store, Written};
+use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Written};
 use super::{SpoolError, Tallied};
 use crate::event::{Message, Properties, Reason, SourceName};
 use crate::rules::{RouteName, SinkName};
@@ -49,7 +49,7 @@ impl Store for Database {
         self.insert_delivery(row, taken).map_err(self.failed())
     }
 
-    fn remove(&self, id: RowId) -> Result<Option<u64>, SpoolError> {
+    fn remove(&self, id: RowId) -> Result<Option<GoneDelivery>, SpoolError> {
         let remove = || {
             // `RETURNING` would make a table for its one row.
             let find = "SELECT sink, key, size FROM deliveries WHERE id = ?";
@@ -61,7 +61,7 @@ impl Store for Database {
             self.connection.prepare_cached("DELETE FROM deliveries WHERE id = ?")?.execute([id.0])?;
             self.connection.prepare_cached("DELETE FROM heads WHERE id = ?")?.execute([id.0])?;
             self.connection.prepare_cached(MAKE_NEXT_DUE)?.execute(params![sink, key, Millis::now().0])?;
-            Ok(Some(unsigned(size)))
+            Ok(Some(GoneDelivery { key: key.cast_unsigned(), size: unsigned(size) }))
         };
         remove().map_err(self.failed())
     }
@@ -411,7 +411,7 @@ mod tests {
             let row = "INSERT INTO deliveries (id, sink, key, received, attempts, type, tenant, event_id, source, shard, size, \
                        properties, body) VALUES (?1, 'sink', ?1, 0, 0, '', '', x'', '', 0, 1, '{}', x'')";
             database.connection.execute(row, [id]).unwrap();
-            assert_eq!(database.remove(RowId(id)).unwrap(), Some(1));
+            assert_eq!(database.remove(RowId(id)).unwrap(), Some(GoneDelivery { key: id.cast_unsigned(), size: 1 }));
         }
         let statement = database.connection.prepare_cached(MAKE_NEXT_DUE).unwrap();
         assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);

@@ -31,6 +31,13 @@ pub(super) enum Written {
     Known(i64),
 }
 
+/// A delivery that was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GoneDelivery {
+    pub(super) key: u64,
+    pub(super) size: u64,
+}
+
 /// A dead letter that was deleted.
 #[derive(Debug)]
 pub(super) struct GoneLetter {
@@ -59,8 +66,8 @@ pub(super) trait Store {
     /// Writes a delivery behind those of its key. One of a redelivered message may be known, but not as one of `taken`.
     fn add_delivery(&self, row: &DeliveryRow, taken: &HashSet<i64>) -> Result<Written, SpoolError>;
 
-    /// Deletes a delivery, and lets the next of its key be due. Says what it took; none: it is gone already.
-    fn remove(&self, id: RowId) -> Result<Option<u64>, SpoolError>;
+    /// Deletes a delivery, and lets the next of its key be due. None: it is gone already.
+    fn remove(&self, id: RowId) -> Result<Option<GoneDelivery>, SpoolError>;
 
     /// A delivery is to be attempted again.
     fn reschedule(&self, id: RowId, attempts: u32, due: Millis, cause: &str) -> Result<(), SpoolError>;

@@ -427,6 +427,9 @@ impl Writer {
         let can_wait = command.is_new_row();
         match command {
             Command::Bury(letter, before) => {
+                if let Before::Row(id, sink) = &before {
+                    self.held.bury(sink, *id);
+                }
                 let row = LetterRow::new(self.next_letter, *letter, matches!(before, Before::Message(_)));
                 self.next_letter = self.next_letter.saturating_add(1);
                 let copy = self.copy_of(&row);

@@ -15,6 +15,7 @@ mod connect;
 mod dead_letter_copies;
 mod examples;
 mod families;
+mod full_dead_letters;
 mod full_disk;
 mod full_spool;
 mod harness;

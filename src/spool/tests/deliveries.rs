@@ -160,8 +160,34 @@ async fn a_dead_letter_takes_the_place_of_a_delivery() {
     spill(&spool, [waiting(1, 1), waiting(1, 2)]);
     let taken = take(&spool, &mut watch, 10).await;
     spool.bury(letter("<1>"), taken[0].0, sink());
+    assert!(matches!(watch.news.recv().await, Some(News::Buried { id, key: Some(1) }) if id == taken[0].0));
     assert_eq!(bodies(&take(&spool, &mut watch, 10).await), ["<2>"], "it does not hold its lane");
     assert_eq!(setup.ids(&Filter::default()), [1]);
+    spool.close(GRACE).await;
+}
+
+/// What is to become a dead letter and has found no room is given to no other dispatcher meanwhile: it would be two of them.
+#[tokio::test]
+async fn what_becomes_a_dead_letter_is_given_out_to_nobody() {
+    let mut setup = Setup::new();
+    setup.limits.max_size = 600;
+    let spool = setup.open();
+    all(store(&spool, 0..1)).await;
+    let mut first = spool.watch(sink()).await.unwrap();
+    spill(&spool, [waiting(1, 1), waiting(1, 2)]);
+    let taken = take(&spool, &mut first, 10).await;
+    spool.bury(letter("<1>"), taken[0].0, sink());
+    problem(&spool, true).await;
+    drop(first);
+    let mut second = spool.watch(sink()).await.unwrap();
+    assert_eq!(take(&spool, &mut second, 10).await, []);
+    assert_eq!(spool.purge(Unwanted::Letters(Filter::default())).await, Ok(1));
+    match tokio::time::timeout(GRACE, second.news.recv()).await.expect("news in time") {
+        Some(News::Buried { id, key: Some(1) }) => assert_eq!(id, taken[0].0),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bodies(&take(&spool, &mut second, 10).await), ["<2>"]);
+    assert_eq!(setup.ids(&Filter::default()), [2]);
     spool.close(GRACE).await;
 }
 

@@ -1,0 +1,64 @@
+//! Dead letters that find no room: they hold up their sink, and with it nothing else, and take no memory meanwhile.
+
+use std::time::{Duration, Instant};
+
+use crate::support::response::lives;
+use crate::support::{Answer, Home, Receiver, Regards, Response, until};
+
+/// There is room for about a hundred dead letters of the size that they have here.
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { first: 100ms, max: 1s } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+dead_letters: { max_size: 1MiB }
+delivery: { shutdown_grace: 1s }
+"#;
+
+/// How many deliveries of the backlog a sink may have in hand.
+const WINDOW: f64 = 1_000.0;
+
+/// The count doesn't grow any more when it hasn't for so long.
+const STEADY: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn a_sink_takes_no_more_out_of_its_backlog_than_its_window_while_dead_letters_find_no_room() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::Status(503));
+    let relay = home.start_ready().await;
+    let published: Vec<Response> =
+        lives("t", "dead", 1_500).into_iter().map(|one| one.field("message", "x".repeat(8 * 1024))).collect();
+    regards.publish_all(&published).await;
+    home.wait_until_waiting("hook", 3_000).await;
+    // The backlog can't be rendered any more: its route is gone.
+    receiver.answers(|_| Answer::Status(204));
+    relay.reload(&ROUTES.replace("name: all", "name: other"), "success").await;
+    relay.wait_until_unready(&["dead_letters.max_size"]).await;
+    let labels = [("sink", "hook"), ("result", "render_failed")];
+    let (mut count, mut since) = (0.0, Instant::now());
+    until("the sink to wait", async || {
+        let now = relay.metric("deliveries_total", &labels).await?.unwrap_or_default();
+        if now > count {
+            (count, since) = (now, Instant::now());
+        }
+        if count >= WINDOW / 2.0 && since.elapsed() > STEADY { Ok(()) } else { Err(format!("{count} were given up")) }
+    })
+    .await;
+    let stored = relay.metric("dead_letters", &[]).await.expect("metrics").unwrap_or_default();
+    assert!(
+        count <= WINDOW + stored,
+        "{count} deliveries were taken out of the backlog, {stored} of which are on disk"
+    );
+    assert!(home.waiting("hook") >= 1_500, "all that is no dead letter yet is still in the backlog");
+
+    until("the sink to go on", async || {
+        home.does(&["dead-letters", "purge", "--yes"]);
+        let now = relay.metric("deliveries_total", &labels).await?.unwrap_or_default();
+        if now > count { Ok(()) } else { Err(format!("{now} were given up")) }
+    })
+    .await;
+    relay.stop().await;
+}
