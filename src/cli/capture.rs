@@ -75,7 +75,7 @@ fn out_of_the_queue(
                 if *captured == count {
                     break;
                 }
-                writeln!(out, "{}", sample::print(&found?.1))?;
+                writeln!(out, "{}", sample::print(&found?.message?))?;
                 *captured += 1;
             }
             return Ok(ExitCode::SUCCESS);

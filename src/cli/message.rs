@@ -54,30 +54,38 @@ pub(super) fn read(given: &str, source: &SourceName) -> anyhow::Result<Message> 
 /// The sample in that line, counted from 1.
 pub(super) fn line_of(path: &Path, line: usize, source: &SourceName) -> anyhow::Result<Message> {
     for found in samples(path, source)? {
-        let (number, message) = found?;
-        if number == line {
-            return Ok(message);
+        let found = found?;
+        if found.line == line {
+            return Ok(found.message?);
         }
-        if number > line {
+        if found.line > line {
             break;
         }
     }
     Err(WrongInput(format!("there is no sample in line {line} of {}", path.display())).into())
 }
 
-/// All samples of a file with the numbers of their lines, counted from 1.
+/// A line of a file of samples.
+pub(super) struct SampleLine {
+    /// Counted from 1.
+    pub(super) line: usize,
+    /// The error names file and line.
+    pub(super) message: Result<Message, WrongInput>,
+}
+
+/// All samples of a file. A line that is none doesn't end them; one that can't be read does.
 pub(super) fn samples<'s>(
     path: &'s Path,
     source: &'s SourceName,
-) -> anyhow::Result<impl Iterator<Item = anyhow::Result<(usize, Message)>> + 's> {
+) -> anyhow::Result<impl Iterator<Item = anyhow::Result<SampleLine>> + 's> {
     let file = File::open(path).with_context(|| format!("{} can't be read", path.display()))?;
     let mut file = BufReader::new(file);
     let mut number = 0;
     Ok(std::iter::from_fn(move || {
         loop {
-            let mut line = String::new();
+            let mut line = Vec::new();
             number += 1;
-            let read = (&mut file).take(MAX_MESSAGE).read_line(&mut line);
+            let read = (&mut file).take(MAX_MESSAGE).read_until(b'\n', &mut line);
             match read.with_context(|| format!("{}:{number} can't be read", path.display())) {
                 Err(error) => return Some(Err(error)),
                 Ok(0) => return None,
@@ -85,11 +93,13 @@ pub(super) fn samples<'s>(
                     let problem = format!("{}:{number} is longer than {MAX_MESSAGE} bytes", path.display());
                     return Some(Err(WrongInput(problem).into()));
                 }
-                Ok(_) if line.trim().is_empty() => {}
+                Ok(_) if line.trim_ascii().is_empty() => {}
                 Ok(_) => {
-                    let parsed = sample::parse(&line, source);
-                    let wrong = |error| WrongInput(format!("{}:{number}: {error}", path.display())).into();
-                    return Some(parsed.map(|message| (number, message)).map_err(wrong));
+                    let wrong = |problem: String| WrongInput(format!("{}:{number}: {problem}", path.display()));
+                    let text = std::str::from_utf8(&line).map_err(|_| wrong("it is not UTF-8".to_owned()));
+                    let message =
+                        text.and_then(|text| sample::parse(text, source).map_err(|error| wrong(error.to_string())));
+                    return Some(Ok(SampleLine { line: number, message }));
                 }
             }
         }

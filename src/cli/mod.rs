@@ -15,6 +15,7 @@ mod graph;
 mod message;
 mod pause;
 mod place;
+mod progress;
 mod reload;
 pub mod run;
 mod schema;

@@ -69,11 +69,17 @@ pub async fn redrive(config: &Config, spool: &Spool, asked: Redrive) -> Result<R
     Ok(done)
 }
 
-/// What would become of them, without doing it. `path` is the spool's.
-pub fn rehearse(config: &Config, path: &Path, asked: &Redrive) -> Result<Redriven, SpoolError> {
+/// What would become of them, without doing it. `path` is the spool's; `looked_at` is told how many were looked at so far.
+pub fn rehearse(
+    config: &Config,
+    path: &Path,
+    asked: &Redrive,
+    mut looked_at: impl FnMut(u64),
+) -> Result<Redriven, SpoolError> {
     let letters = DeadLetters::open_read_only(path)?;
     let mut done = Redriven::default();
-    for id in matching(&letters, &asked.filter)? {
+    for (id, number) in matching(&letters, &asked.filter)?.into_iter().zip(0..) {
+        looked_at(number);
         let Some(letter) = letters.show(id)? else { continue };
         match plan(config, &letter, asked.to.as_deref()) {
             Ok(deliveries) => done.count(deliveries.iter().map(|delivery| delivery.sink.to_string())),

@@ -9,6 +9,7 @@ use super::{Which, seen};
 use crate::admin::control::{Answer, Request};
 use crate::cli::ask::{Asked, Spool, ask, unexpected};
 use crate::cli::place::Place;
+use crate::cli::progress::Progress;
 use crate::cli::{WrongInput, agreed, counted};
 use crate::relay::{self, Redriven};
 use crate::spool::{DeadLetters, Subject};
@@ -54,7 +55,8 @@ impl Redrive {
             Redriven::default()
         } else if self.dry_run {
             let config = place.config.as_ref().ok_or_else(no_rules)?;
-            relay::rehearse(config, &place.spool, &asked)?
+            let mut progress = Progress::new("looked at", "dead letter", Some(count));
+            relay::rehearse(config, &place.spool, &asked, |done| progress.tick(done))?
         } else {
             redrive(place, asked)?
         };

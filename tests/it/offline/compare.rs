@@ -79,7 +79,56 @@ fn programs_get_one_document_a_line() {
         {"line":1,"event":{"id":"4aba7427-30ab-58e3-81b8-20b9fc5a44a2","type":"fr.cnes.regards.lta.submission.response","source":"regards","tenant":"esa","status":"GRANTED","outcome":"accepted","correlationId":"one","productId":"product of one","session":null,"expires":null,"message":null,"time":"2023-04-14T08:46:17Z","extra":{},"warnings":[]},"sinks":[{"sink":"pipeline","change":"changed","values":[{"path":"topic","before":"regards.esa","after":"regards.esrin"}]},{"sink":"archive","change":"removed","route":"all"},{"sink":"on_call","change":"added","route":"failures"}]}
         {"line":2,"event":{"id":"7df7d60e-9164-56b0-a0f1-3c7353eea889","type":"fr.cnes.regards.lta.submission.response","source":"regards","tenant":"esa","status":"ERROR","outcome":"failed","correlationId":"two","productId":"product of two","session":null,"expires":null,"message":"no quota left","time":"2023-04-14T08:46:17Z","extra":{},"warnings":[]},"sinks":[{"sink":"pipeline","change":"changed","values":[{"path":"topic","before":"regards.esa","after":"regards.esrin"}]},{"sink":"archive","change":"removed","route":"all"},{"sink":"on_call","change":"changed","values":[{"path":"body.team","before":null,"after":"storage"}]}]}
         {"line":3,"event":{"id":"126f6688-8a59-52d5-b5a6-1237a5c5c5a4","type":"fr.cnes.regards.lta.submission.response","source":"regards","tenant":"dlr","status":"SUCCESS","outcome":"succeeded","correlationId":"three","productId":"product of three","session":null,"expires":null,"message":null,"time":"2023-04-14T08:46:17Z","extra":{},"warnings":[]},"dead_letter":{"before":null,"after":{"reason":"unrouted","detail":"no route matches, and `unrouted:` is dead_letter"}},"sinks":[{"sink":"pipeline","change":"removed","route":"all"},{"sink":"archive","change":"removed","route":"all"}]}
-        {"samples":4,"different":3,"sinks":{"archive":{"before":3,"after":0,"added":0,"removed":3,"changed":0,"settings_differ":false},"on_call":{"before":1,"after":2,"added":1,"removed":0,"changed":1,"settings_differ":true},"pipeline":{"before":3,"after":2,"added":0,"removed":1,"changed":2,"settings_differ":true}}}"#]].assert_eq(&said);
+        {"samples":4,"different":3,"unreadable":0,"sinks":{"archive":{"before":3,"after":0,"added":0,"removed":3,"changed":0,"settings_differ":false},"on_call":{"before":1,"after":2,"added":1,"removed":0,"changed":1,"settings_differ":true},"pipeline":{"before":3,"after":2,"added":0,"removed":1,"changed":2,"settings_differ":true}}}"#]].assert_eq(&said);
+}
+
+#[test]
+fn equal_differences_are_shown_once() {
+    let home = home(&new());
+    let more: Vec<_> =
+        (0..40).map(|number| Response::new("esa", &format!("more-{number}"), "GRANTED").sample()).collect();
+    home.write("samples.ndjson", &format!("{}\n{}", home.read("samples.ndjson"), more.join("\n")));
+    let said = home.does(&["compare", "samples.ndjson", "--against", "new.yaml", "--summary"]);
+    let (groups, _) = said.split_once("\n\n").expect("groups, then counts");
+    expect![[r#"
+        41 samples, the first in line 1:
+          ~ pipeline
+              topic: "regards.esa" -> "regards.esrin"
+          - archive, which got it by the route all
+          + on_call, by the route failures
+        1 sample, the first in line 2:
+          ~ pipeline
+              topic: "regards.esa" -> "regards.esrin"
+          - archive, which got it by the route all
+          ~ on_call
+              body.team: null -> "storage"
+        1 sample, the first in line 3:
+          dead letter: none -> unrouted (no route matches, and `unrouted:` is dead_letter)
+          - pipeline, which got it by the route all
+          - archive, which got it by the route all"#]]
+    .assert_eq(groups);
+    let said = home.does(&["compare", "samples.ndjson", "--against", "new.yaml", "--summary", "--json"]);
+    let first: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["count"], &first["line"]), (&41.into(), &1.into()), "{first}");
+    assert_eq!(said.lines().count(), 4, "three groups and the counts");
+}
+
+#[test]
+fn a_line_that_is_no_sample_does_not_end_it() {
+    let home = home(&new());
+    let samples = home.read("samples.ndjson");
+    let mut lines: Vec<&[u8]> = samples.lines().map(str::as_bytes).collect();
+    lines.insert(1, b"{\"body\": ");
+    lines.insert(2, b"\xff");
+    home.write_bytes("samples.ndjson", &lines.join(b"\n".as_slice()));
+    let done = home.run(&["compare", "samples.ndjson", "--against", "new.yaml"]);
+    let (said, complained) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(said.contains("samples.ndjson:5: dlr SUCCESS three"), "{said}");
+    assert!(said.ends_with("4 samples: 3 are treated differently\n2 lines not compared: no samples\n"), "{said}");
+    assert!(complained.contains("samples.ndjson:2: ") && complained.contains("samples.ndjson:3: "), "{complained}");
+    assert_eq!(done.status.code(), Some(1), "not all was compared");
+    // Nor does it hide the lines behind it.
+    home.does(&["explain", "samples.ndjson#5"]);
 }
 
 #[test]

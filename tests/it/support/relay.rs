@@ -61,7 +61,12 @@ impl Home {
 
     /// Writes a file beside `routes.yaml`.
     pub fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.dir.path().join(name), text).expect("written");
+        self.write_bytes(name, text.as_bytes());
+    }
+
+    /// The same for what is no text.
+    pub fn write_bytes(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.dir.path().join(name), bytes).expect("written");
     }
 
     /// A file beside `routes.yaml`.

@@ -1,22 +1,24 @@
 //! `compare`: what recorded messages become by one file of rules and by another.
 
+mod output;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use serde_json::Value;
 
+use self::output::{Differences, Documents, Groups, Lines};
+use super::progress::Progress;
 use super::table::Table;
-use super::{Global, counted, load_offline, message};
+use super::{Global, WrongInput, counted, load_offline, message};
 use crate::config::Config;
-use crate::event::Event;
-use crate::rehearsal::{Change, Changed, ChangedValue, DeadLetter, Difference, Rehearsal, SinkDifference, rehearse};
+use crate::rehearsal::{Change, Difference, Rehearsal, SinkDifference, rehearse};
 use crate::telemetry::printable;
 
-/// What people are shown of a value, in characters.
-const MAX_SHOWN: usize = 200;
+/// So many lines that are no samples are shown.
+const MAX_UNREADABLE: u64 = 10;
 
 /// The command's own arguments.
 #[derive(Debug, clap::Args)]
@@ -32,18 +34,12 @@ pub struct Arguments {
     /// Each difference as JSON, one a line, and the counts in the last
     #[arg(long)]
     json: bool,
+    /// Show equal differences once, with how many samples have them
+    #[arg(long)]
+    summary: bool,
     /// Exit with 1 if anything differs
     #[arg(long)]
     exit_code: bool,
-}
-
-/// How one message is treated differently, as programs get it. These names are relied on.
-#[derive(Serialize)]
-struct Document<'d> {
-    line: usize,
-    event: Option<&'d Event>,
-    #[serde(flatten)]
-    difference: &'d Difference,
 }
 
 /// What came of all of them. These names are relied on.
@@ -51,6 +47,8 @@ struct Document<'d> {
 struct Summary {
     samples: u64,
     different: u64,
+    /// Lines that are no samples, so that nothing was compared.
+    unreadable: u64,
     sinks: BTreeMap<String, Counts>,
 }
 
@@ -73,7 +71,13 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         (Err(code), _) | (_, Err(code)) => return Ok(code),
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let summary = compare(&before, &after, arguments, &mut out)?;
+    let mut differences: Box<dyn Differences> = match (arguments.summary, arguments.json) {
+        (true, json) => Box::new(Groups::new(json)),
+        (false, true) => Box::new(Documents),
+        (false, false) => Box::new(Lines { samples: arguments.samples.clone() }),
+    };
+    let summary = compare(&before, &after, arguments, &mut *differences, &mut out)?;
+    differences.finish(&mut out)?;
     if arguments.json {
         serde_json::to_writer(&mut out, &summary).map_err(io::Error::from)?;
         writeln!(out)?;
@@ -82,10 +86,16 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     out.flush()?;
     let differs = arguments.exit_code && summary.different > 0;
-    Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if differs || summary.unreadable > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn compare(before: &Config, after: &Config, arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<Summary> {
+fn compare(
+    before: &Config,
+    after: &Config,
+    arguments: &Arguments,
+    differences: &mut dyn Differences,
+    out: &mut dyn Write,
+) -> anyhow::Result<Summary> {
     let source = message::source(before, arguments.source.as_deref())?;
     let other_source = message::source(after, arguments.source.as_deref())?;
     let mut summary = Summary::default();
@@ -94,27 +104,39 @@ fn compare(before: &Config, after: &Config, arguments: &Arguments, out: &mut imp
         let settings_differ = of(before) != of(after);
         summary.sinks.insert(sink.name.to_string(), Counts { settings_differ, ..Counts::default() });
     }
+    let mut progress = Progress::new("compared", "sample", None);
     for found in message::samples(&arguments.samples, &source)? {
-        let (line, mut message) = found?;
+        let found = found?;
+        let mut message = match found.message {
+            Ok(message) => message,
+            Err(wrong) => {
+                summary.count_unreadable(&wrong);
+                continue;
+            }
+        };
         let old = rehearse(before, &message)?;
         message.source = other_source.clone();
         let new = rehearse(after, &message)?;
         let difference = Difference::between(&old, &new);
         summary.count(&old, &new, difference.as_ref());
-        let Some(difference) = difference else { continue };
-        let event = old.event.as_ref().or(new.event.as_ref());
-        if arguments.json {
-            let document = Document { line, event, difference: &difference };
-            serde_json::to_writer(&mut *out, &document).map_err(io::Error::from)?;
-            writeln!(out)?;
-        } else {
-            show(&arguments.samples, line, event, &difference, out)?;
+        progress.tick(summary.samples);
+        if let Some(difference) = difference {
+            differences.add(found.line, old.event.as_ref().or(new.event.as_ref()), difference, out)?;
         }
     }
     Ok(summary)
 }
 
 impl Summary {
+    /// Some are shown, all are counted.
+    fn count_unreadable(&mut self, wrong: &WrongInput) {
+        self.unreadable += 1;
+        if self.unreadable <= MAX_UNREADABLE {
+            // Nobody is there to read it.
+            let _ = writeln!(io::stderr(), "{}", printable(&wrong.to_string()));
+        }
+    }
+
     fn count(&mut self, old: &Rehearsal<'_>, new: &Rehearsal<'_>, difference: Option<&Difference>) {
         self.samples += 1;
         self.different += u64::from(difference.is_some());
@@ -140,51 +162,6 @@ impl Summary {
     }
 }
 
-fn show(
-    samples: &Path,
-    line: usize,
-    event: Option<&Event>,
-    difference: &Difference,
-    out: &mut impl Write,
-) -> io::Result<()> {
-    let event = event.map_or_else(
-        || "can't be read as an event".to_owned(),
-        |event| format!("{} {} {}", event.tenant, event.status, event.correlation_id),
-    );
-    writeln!(out, "{}:{line}: {}", samples.display(), printable(&event))?;
-    if let Some(Changed { before, after }) = &difference.dead_letter {
-        let told = |letter: &Option<DeadLetter>| {
-            letter.as_ref().map_or("none".to_owned(), |DeadLetter { reason, detail }| format!("{reason} ({detail})"))
-        };
-        writeln!(out, "  dead letter: {} -> {}", printable(&told(before)), printable(&told(after)))?;
-    }
-    for SinkDifference { sink, change } in &difference.sinks {
-        let by = |route: &Option<String>| {
-            route.as_ref().map_or_else(|| "`unrouted:`".to_owned(), |route| format!("the route {route}"))
-        };
-        match change {
-            Change::Added { route } => writeln!(out, "  + {sink}, by {}", by(route))?,
-            Change::Removed { route } => writeln!(out, "  - {sink}, which got it by {}", by(route))?,
-            Change::Changed { values } => {
-                // Of what is not shown: spaces in JSON, or secrets.
-                let hidden = if values.is_empty() { ", in what is not shown" } else { "" };
-                writeln!(out, "  ~ {sink}{hidden}")?;
-                for ChangedValue { path, changed: Changed { before, after } } in values {
-                    writeln!(out, "      {}: {} -> {}", printable(path), shown(before), shown(after))?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    let cut = text.char_indices().nth(MAX_SHOWN).and_then(|(end, _)| text.get(..end));
-    let text = cut.map_or_else(|| text.clone(), |cut| format!("{cut}…"));
-    printable(&text).into_owned()
-}
-
 fn for_people(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
     if summary.different > 0 {
         writeln!(out)?;
@@ -198,11 +175,15 @@ fn for_people(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
         table.row([sink.clone(), before, after, added, removed, changed, settings.to_owned()], out)?;
     }
     table.finish(out)?;
-    let Summary { samples, different, .. } = summary;
+    let Summary { samples, different, unreadable, .. } = summary;
     let differ = match different {
         0 => "no difference".to_owned(),
         1 => "1 is treated differently".to_owned(),
         _ => format!("{different} are treated differently"),
     };
-    writeln!(out, "\n{}: {differ}", counted(*samples, "sample"))
+    writeln!(out, "\n{}: {differ}", counted(*samples, "sample"))?;
+    match unreadable {
+        0 => Ok(()),
+        _ => writeln!(out, "{} not compared: no samples", counted(*unreadable, "line")),
+    }
 }
