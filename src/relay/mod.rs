@@ -18,6 +18,7 @@ pub use handle::Handle;
 pub use orphans::{purge_orphans, redrive_orphans};
 pub use redrive::{Redrive, Redriven, redrive, rehearse};
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,9 @@ use running::Running;
 
 /// What the spool gets to close its file.
 const CLOSING: Duration = Duration::from_secs(5);
+
+/// An opening of the spool that takes this long is told in the log, and again each time that it has taken so much longer.
+const LONG_OPENING: Duration = Duration::from_secs(5);
 
 /// A relay that can't start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -80,12 +84,21 @@ impl Relay {
     pub async fn run(self, stop: CancellationToken) -> Result<(), RelayError> {
         let Self { config, handle, mut asked } = self;
         let stats = handle.stats();
-        let mut said = false;
+        let said = Cell::new(false);
         let opening = Spool::open_when_free(&config.spool, &config.dead_letters, |held| {
-            if !std::mem::replace(&mut said, true) {
+            if !said.replace(true) {
                 tracing::warn!(%held, "waiting for the spool");
             }
             stats.set_waiting(held.to_string());
+        });
+        let spool_path = &config.spool.path;
+        let opening = with_signs_of_life(opening, LONG_OPENING, |seconds| {
+            if said.get() {
+                return;
+            }
+            let bytes = std::fs::metadata(spool_path).map_or(0, |file| file.len());
+            let spool = spool_path.display();
+            tracing::info!(%spool, bytes, seconds, "still opening the spool; after an unclean stop all of the file is checked");
         });
         let spool = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -106,5 +119,35 @@ impl Relay {
         // All that was handed to it is settled, or was given up with the grace.
         spool.close(CLOSING).await;
         Ok(())
+    }
+}
+
+/// Does `work`; `say` hears again and again for how many seconds that goes on.
+async fn with_signs_of_life<T>(work: impl Future<Output = T>, every: Duration, mut say: impl FnMut(u64)) -> T {
+    let begun = tokio::time::Instant::now();
+    let mut signs = tokio::time::interval_at(begun + every, every);
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = signs.tick() => say(begun.elapsed().as_secs()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_takes_long_is_told_again_and_again() {
+        let (told, mut signs) = mpsc::unbounded_channel();
+        let until_the_third = async {
+            for _ in 0..3 {
+                signs.recv().await.expect("a sign of life");
+            }
+        };
+        with_signs_of_life(until_the_third, Duration::from_millis(1), |_| told.send(()).unwrap()).await;
+        with_signs_of_life(async {}, LONG_OPENING, |_| panic!("nothing is said of what is done at once")).await;
     }
 }
