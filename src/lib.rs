@@ -4,6 +4,7 @@
 //! source and says so):
 //!
 //! - [`mutant`]: faults on purpose, by which the tests are tested; a release build has none.
+//! - [`helper`]: the threads and tasks of the relay; one that dies ends it.
 //! - [`telemetry`]: the log.
 //! - [`timer`]: a timer for loops that wait for much else.
 //! - [`event`]: a [`Message`](event::Message) becomes an [`Event`](event::Event), and an event becomes bytes.
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod event;
+pub mod helper;
 pub mod mutant;
 pub mod probe;
 pub mod rehearsal;

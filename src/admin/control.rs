@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::ACCEPT_PAUSE;
 use crate::config::Config;
 use crate::event::sample;
+use crate::helper::{self, Helper};
 use crate::relay::{self, Handle, Redrive, Redriven};
 use crate::spool::{Filter, Spool, Subject, Unwanted};
 
@@ -129,7 +130,7 @@ pub fn socket(data_dir: &Path) -> PathBuf {
 
 /// Answers at `path` once the relay has its spool, until the handle is dropped.
 pub fn serve(path: PathBuf, relay: Handle) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(async move {
+    AbortOnDropHandle::new(helper::task(Helper::Control, async move {
         let spool = relay.stats().spool_opened().await;
         match bind(&path) {
             Ok(listener) => accept(&listener, &spool, &relay).await,
@@ -160,7 +161,7 @@ async fn accept(listener: &UnixListener, spool: &Arc<Spool>, relay: &Handle) {
             Ok((stream, _)) => {
                 let (spool, relay) = (Arc::clone(spool), relay.clone());
                 // Goes on when the relay stops: the spool then answers that it does.
-                tokio::spawn(async move {
+                helper::task(Helper::ControlRequest, async move {
                     if let Err(cause) = answer(stream, &spool, &relay).await {
                         tracing::debug!("a request to the control socket ended early: {cause}");
                     }

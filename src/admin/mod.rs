@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::delivery::Stats;
+use crate::helper::{self, Helper};
 
 /// More connections than these wait for one to end.
 const MAX_CONNECTIONS: usize = 32;
@@ -59,7 +60,7 @@ pub async fn serve(address: SocketAddr, stats: Arc<Stats>) -> Result<Admin, Bind
     let failed = |cause| BindError { address, cause };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(Admin { address, task: tokio::spawn(accept(listener, stats)) })
+    Ok(Admin { address, task: helper::task(Helper::Admin, accept(listener, stats)) })
 }
 
 impl Admin {
@@ -86,10 +87,10 @@ async fn accept(listener: TcpListener, stats: Arc<Stats>) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let service = service.clone();
-                tasks.spawn(async move {
+                tasks.spawn(helper::watched(Helper::AdminRequest, async move {
                     answer(stream, service).await;
                     drop(permit);
-                });
+                }));
             }
             Err(cause) => {
                 tracing::debug!("the admin listener can't accept a connection: {cause}");

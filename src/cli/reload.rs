@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::Global;
+use crate::helper::{self, Helper};
 use crate::relay::Handle;
 
 /// A file is read when it has been left alone for so long: editors and deployments write it in several steps.
@@ -22,7 +23,7 @@ pub(super) fn follow(global: Global, relay: Handle) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("can't listen for SIGHUP")?;
     let (touched, mut touches) = mpsc::channel(1);
     let watcher = watch(&global.config, touched);
-    tokio::spawn(async move {
+    helper::task(Helper::Reload, async move {
         // Watches as long as it lives.
         let _watcher = match watcher {
             Ok(watcher) => Some(watcher),

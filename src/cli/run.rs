@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Global, reload};
 use crate::admin::{self, Admin, control};
 use crate::config::{Config, SinkKind, SourceKind};
+use crate::helper::{self, Helper};
 use crate::relay::Relay;
 
 /// Supervisors that signal a process and then its group send the same signal twice.
@@ -50,7 +51,7 @@ async fn relay(config: Config, global: &Global) -> anyhow::Result<()> {
 fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
-    tokio::spawn(async move {
+    helper::task(Helper::Signals, async move {
         let mut stopping: Option<Instant> = None;
         loop {
             tokio::select! {

@@ -16,6 +16,7 @@ use super::stats::{DeliveryResult, SinkStats};
 use super::{Delivery, Kept};
 use crate::config::{Config, OnFull, OrderBy, Retry, SinkConfig};
 use crate::event::Reason;
+use crate::helper::{self, Helper};
 use crate::mutant::Mutant;
 use crate::rules::{Rules, SinkName};
 use crate::sink::{Attempt, AttemptEnd, AttemptId, Outgoing, Sink, Unrenderable, Verdict};
@@ -327,7 +328,7 @@ impl Dispatcher {
     /// Another client of the same name. What the old one has under way it finishes; the lanes of these wait for that.
     fn renew(&mut self, sink: Sink) {
         let old = std::mem::replace(&mut self.sink, sink);
-        tokio::spawn(old.close(RETIRING));
+        helper::task(Helper::RetiredSink, old.close(RETIRING));
         self.breaker.renew();
         self.make_all_due();
     }

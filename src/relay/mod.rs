@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::delivery::Stats;
+use crate::helper::{self, Helper};
 use crate::sink::OpenError;
 use crate::spool::{Spool, SpoolError};
 use handle::Ask;
@@ -47,6 +48,11 @@ pub enum RelayError {
     /// A sink can't be opened.
     #[error(transparent)]
     Sink(#[from] OpenError),
+    /// A thread or a task died: a bug. Nothing was acknowledged that isn't delivered or kept.
+    #[error(
+        "a part of the relay ({0:?}) died, so the relay ends; the log says where: please report it, and start the relay anew"
+    )]
+    Dead(Helper),
     /// A task ended as it never should: a bug. Nothing was acknowledged that isn't delivered or kept.
     #[error("a part of the relay failed and everything was stopped: {0}")]
     Broken(#[from] tokio::task::JoinError),
@@ -82,6 +88,13 @@ impl Relay {
     /// Relays until `stop`, or until every source has come to its end, as recordings do. Then no more messages are taken,
     /// those in flight get the configured grace, and what is settled is acknowledged.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RelayError> {
+        tokio::select! {
+            ended = self.work(stop) => ended,
+            dead = helper::death() => Err(RelayError::Dead(dead)),
+        }
+    }
+
+    async fn work(self, stop: CancellationToken) -> Result<(), RelayError> {
         let Self { config, handle, mut asked } = self;
         let stats = handle.stats();
         let said = Cell::new(false);

@@ -16,6 +16,7 @@ use super::router::{Router, Routing};
 use crate::config::{Config, SinkConfig, SourceConfig, SourceKind};
 use crate::delivery::{Counted, Dispatcher, Inlet, Order, Settings, SinkStats, State, Stats};
 use crate::event::SourceName;
+use crate::helper::{self, Helper};
 use crate::rules::SinkName;
 use crate::sink::{OpenError, Sink};
 use crate::source::{AmqpSource, Intake, Pressure, RecordingSource, SourceStats};
@@ -211,7 +212,7 @@ impl Running {
         // None: the spool is closed, which only the end of the relay does.
         if let Some((dispatcher, inlet)) = Dispatcher::new(settings, sink, spool, Arc::clone(stats)).await {
             let stop = self.stop.child_token();
-            let task = self.dispatchers.spawn(dispatcher.run(stop.clone(), grace));
+            let task = self.dispatchers.spawn(helper::watched(Helper::Dispatcher, dispatcher.run(stop.clone(), grace)));
             self.sinks.insert(name, RunningSink { inlet, stop, task });
         }
     }
@@ -282,7 +283,7 @@ impl Running {
                     stats,
                     paused,
                 };
-                self.sources.spawn(source.run(stop, grace))
+                self.sources.spawn(helper::watched(Helper::Source, source.run(stop, grace)))
             }
             SourceKind::Recording(recording) => {
                 let source = RecordingSource {
@@ -293,7 +294,7 @@ impl Running {
                     pressure: Arc::new(Pressure::until(stop.clone())),
                     paused,
                 };
-                self.sources.spawn(source.run(stop, grace))
+                self.sources.spawn(helper::watched(Helper::Source, source.run(stop, grace)))
             }
         }
     }

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::pending::Pending;
 use super::{Attempt, Blame, Outgoing, Verdict};
+use crate::helper::{self, Helper};
 
 /// Lines that may wait, at most.
 pub(super) const CAPACITY: usize = 100_000;
@@ -71,7 +72,7 @@ impl LineWriter {
         let (ended, done) = oneshot::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        std::thread::Builder::new().name(format!("lines {name}")).spawn(move || {
+        helper::thread(Helper::LineWriter, format!("lines {name}"), move || {
             run(&taken, out, &stopped);
             // Nobody waits where the sink was dropped.
             let _ = ended.send(());
@@ -114,6 +115,7 @@ fn run(lines: &Receiver<Line>, mut out: impl Out, stop: &AtomicBool) {
             bytes += line.body().len();
             batch.push(line);
         }
+        Helper::LineWriter.die_if_asked();
         out.write(batch);
     }
 }

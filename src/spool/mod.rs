@@ -52,6 +52,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::config::{DeadLettersConfig, SpoolConfig};
+use crate::helper::{self, Helper};
 use crate::mutant::Mutant;
 use crate::rules::SinkName;
 use crate::source::Receipt;
@@ -180,9 +181,7 @@ impl Spool {
         });
         let writer = Writer::open(config, dead_letters, from, Arc::clone(&shared))?;
         let path = writer.path().to_owned();
-        let writer = std::thread::Builder::new()
-            .name("spool".to_owned())
-            .spawn(move || writer.run())
+        let writer = helper::thread(Helper::SpoolWriter, "spool".to_owned(), move || writer.run())
             .map_err(|cause| SpoolError::io(&config.path, "no thread can be started to write to it", cause))?;
         Ok(Self { path, to, shared, writer })
     }

@@ -19,6 +19,7 @@ use super::purge::{self, Purge, Scope};
 use super::store::{DeliveryRow, Store};
 use super::{CLOSED, Limits, Shared, damage};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
+use crate::helper::Helper;
 use crate::rules::SinkName;
 
 /// One transaction has at most so many changes …
@@ -176,6 +177,7 @@ impl Writer {
                 continue;
             }
             self.gathered = 0;
+            Helper::SpoolWriter.die_if_asked();
             match self.work() {
                 Ok(true) => {}
                 Ok(false) => self.wait(self.next_look()),

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::helper::{self, Helper};
+
 /// What may wait to be written, in bytes; the batch that is being written is at most as much again.
 const MAX_BYTES: usize = 2 * 1024 * 1024;
 /// A reader that isn't ready (standard error can be set not to block by whoever shares it) is tried again after this.
@@ -54,7 +56,7 @@ impl LogQueue {
     pub(super) fn start(to: impl Write + Send + 'static) -> io::Result<Self> {
         let queue = Self::default();
         let read = queue.clone();
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || read.write_all_to(to))?;
+        helper::thread(Helper::Log, "log".to_owned(), move || read.write_all_to(to))?;
         Ok(queue)
     }
 
@@ -89,6 +91,7 @@ impl LogQueue {
         let mut said = dropped_lines();
         loop {
             let batch = self.next();
+            Helper::Log.die_if_asked();
             write_patiently(&mut to, &batch);
             let dropped = dropped_lines();
             if dropped > said {

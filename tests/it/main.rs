@@ -12,6 +12,7 @@ mod capture;
 mod clean_stop;
 mod conformance;
 mod connect;
+mod dead_helpers;
 mod dead_letter_copies;
 mod examples;
 mod families;

@@ -23,6 +23,7 @@ use self::worker::{CHANNELS, Job, WINDOW, Worker};
 use super::{Attempt, OpenError, Outgoing};
 use crate::amqp::values::short;
 use crate::config::{AmqpConnection, AmqpSinkConfig, SinkConfig};
+use crate::helper::{self, Helper};
 
 /// An open exchange.
 pub(super) struct AmqpSink {
@@ -48,7 +49,10 @@ impl AmqpSink {
             declare: amqp.declare.clone(),
         };
         let (jobs, receiver) = unbounded_channel();
-        Ok(Self { jobs, worker: tokio::spawn(Worker::new(config.name.to_string(), settings, receiver).run()) })
+        Ok(Self {
+            jobs,
+            worker: helper::task(Helper::AmqpWorker, Worker::new(config.name.to_string(), settings, receiver).run()),
+        })
     }
 
     #[expect(clippy::unused_self, reason = "every kind of sink has the same five functions")]

@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use super::producer::{Common, Producer};
 use super::settings::{explain, settings};
 use crate::config::KafkaConfig;
+use crate::helper::{self, Helper};
 use crate::sink::{Attempt, Blame, Verdict};
 
 /// Before a producer is rebuilt the first time.
@@ -103,7 +104,7 @@ pub(super) async fn start(
         built_at: Instant::now(),
     };
     let name = format!("kafka {}", common.sink);
-    let thread = std::thread::Builder::new().name(name).spawn(move || {
+    let thread = helper::thread(Helper::KafkaSupervisor, name, move || {
         let result = supervisor.build();
         let open = result.is_ok();
         if built.send(result).is_ok() && open {
@@ -134,6 +135,7 @@ struct Closing {
 
 impl Supervisor {
     fn run(mut self) {
+        Helper::KafkaSupervisor.die_if_asked();
         let closing = loop {
             match self.orders.recv() {
                 Ok(Order::Rebuild { generation }) if generation == self.generation => {

@@ -37,6 +37,7 @@ use self::verdict::Answer;
 use super::{Attempt, Blame, Destination, OpenError, Outgoing, Verdict};
 use crate::config::{SinkConfig, WebhookConfig, WebhookUrl};
 use crate::event::HeaderValue as EventHeader;
+use crate::helper::{self, Helper};
 use crate::probe::{Found, Probed};
 
 /// An open webhook.
@@ -90,7 +91,7 @@ impl WebhookSink {
     pub(super) fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
         let (shared, slots, stop) = (Arc::clone(&self.shared), Arc::clone(&self.slots), self.stop.clone());
         let under_way = self.under_way.clone();
-        tokio::spawn(async move {
+        helper::task(Helper::WebhookAttempt, async move {
             let verdict = async {
                 let _slot = slots.acquire().await.ok()?;
                 Some(shared.send(outgoing).await)

@@ -41,6 +41,25 @@ fn files_tell_one_story() {
     assert!(long.is_empty(), "these are over {MAX_LINES} lines without their tests:\n{}", long.join("\n"));
 }
 
+/// One that is started elsewhere could die unnoticed.
+#[test]
+fn threads_and_tasks_are_helpers() {
+    let ways = ["tokio::spawn(", "task::spawn(", "thread::spawn(", "thread::Builder"];
+    // What `demo` starts is no part of a relay.
+    let elsewhere =
+        |path: &Path| !matches!(module(path)[0].as_str(), "helper") && !module(path).contains(&"demo".into());
+    let wrong: Vec<_> = files()
+        .iter()
+        .filter(|path| elsewhere(path) && !path.ends_with("tests.rs"))
+        .flat_map(|path| {
+            let text = without_comments(&without_tests(&read(path)));
+            let found: Vec<_> = ways.into_iter().filter(|way| text.contains(way)).collect();
+            found.into_iter().map(move |way| format!("{}: {way}", path.display()))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "start these by src/helper.rs:\n{}", wrong.join("\n"));
+}
+
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }

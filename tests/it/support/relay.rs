@@ -74,7 +74,7 @@ impl Home {
         std::fs::read_to_string(self.dir.path().join(name)).expect("a file")
     }
 
-    fn write_routes(&self, routes: &str) {
+    pub fn write_routes(&self, routes: &str) {
         self.write("routes.yaml", &format!("{routes}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n"));
     }
 

@@ -1,0 +1,77 @@
+//! A thread or a task that dies ends the relay with an error, whichever it is: a relay that lives and does nothing is noticed by
+//! nobody.
+
+use std::time::Duration;
+
+use lapin::ExchangeKind;
+use regards_relay::helper::{Helper, VARIABLE};
+
+use crate::support::response::lives;
+use crate::support::wait::until_within;
+use crate::support::{Home, Kafka, Rabbit, Receiver, Regards};
+
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks:
+  pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }
+  hook: { webhook: { url: "${HOOK}" } }
+  partner: { amqp: { url: "${PARTNER}", exchange: partner.products, routing_key: "{{ status }}" } }
+  archive: { file: { path: archive.ndjson } }
+routes: [{ name: all, to: [pipeline, hook, partner, archive] }]
+unrouted: dead_letter
+"#;
+
+/// What its death takes to be noticed, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+#[tokio::test]
+async fn a_dead_thread_or_task_ends_the_relay_with_an_error() {
+    if !cfg!(debug_assertions) {
+        println!("a release build has no faults on purpose");
+        return;
+    }
+    let partner = Rabbit::shared().new_vhost().await;
+    partner.exchange("partner.products", ExchangeKind::Topic).await;
+    let topic = Kafka::shared().topic("dead", 1).await;
+    let receiver = Receiver::start().await;
+    for helper in Helper::ALL {
+        let regards = Regards::new().await;
+        let home = Home::of(&regards, ROUTES)
+            .with_kafka()
+            .with("TOPIC", topic.topic())
+            .with("HOOK", &receiver.url())
+            .with("PARTNER", &partner.admin_url())
+            .with(VARIABLE, &helper.name());
+        let mut relay = home.start();
+        regards.publish_all(&lives("t", "dead", 3)).await;
+        // One for the spool.
+        let mut unreadable = crate::support::Response::new("t", "dead", "GRANTED");
+        unreadable.body = b"not JSON".to_vec();
+        regards.publish(&unreadable).await;
+        until_within(PATIENCE, &format!("the death of {helper:?} to be noticed"), async || {
+            if !relay.runs() {
+                return Ok(());
+            }
+            match helper {
+                Helper::AdminRequest => drop(relay.page("/livez").await),
+                Helper::ControlRequest => drop(home.run(&["pause", "--sink", "hook"])),
+                Helper::RetiredSink if relay.page("/readyz").await.is_ok_and(|(status, _)| status == 200) => {
+                    home.write_routes(&ROUTES.replace("url: \"${HOOK}\"", "url: \"${HOOK}\", concurrency: 3"));
+                    relay.signal("HUP");
+                }
+                _ => {}
+            }
+            Err("it runs".to_owned())
+        })
+        .await;
+        assert_eq!(relay.ended().await.code(), Some(1), "{helper:?}");
+        let log = home.log();
+        // Without its thread there is no log.
+        if helper != Helper::Log {
+            let bug = log.lines().any(|line| line.contains("\"ERROR\"") && line.contains("a bug in the relay"));
+            assert!(bug, "{helper:?}: where it died is logged: {log}");
+            assert!(log.contains("error: a part of the relay"), "{helper:?}: {log}");
+        }
+    }
+}
