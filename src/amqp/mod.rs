@@ -14,6 +14,7 @@ use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties};
 
+use crate::config::address::ambiguous_broker_url;
 use crate::config::{AmqpConnection, Secret};
 
 /// Over looking up a name, connecting, TLS and login, for each URL.
@@ -132,7 +133,14 @@ pub struct Place {
 /// The URL with what stands beside it put in its place, taken literally.
 fn resolve(connection: &AmqpConnection, url: &Secret) -> Result<AMQPUri, Problem> {
     let reveal = |secret: &Secret| secret.reveal().map_err(|error| Problem::settings(error.to_string()));
-    let mut uri: AMQPUri = reveal(url)?
+    let text = reveal(url)?;
+    // What `${file:…}` holds may have changed since the configuration was checked.
+    if let Some(why) = ambiguous_broker_url(&text) {
+        return Err(Problem::settings(format!(
+            "an AMQP URL can be read in two ways: {why}; percent-encode user and password"
+        )));
+    }
+    let mut uri: AMQPUri = text
         .parse()
         .map_err(|_| Problem::settings("an AMQP URL can't be read; write amqp://HOST:PORT or amqps://HOST:PORT"))?;
     if let Some(username) = &connection.username {

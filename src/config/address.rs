@@ -99,6 +99,33 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
+/// What can't be told of a broker's URL: a user or password with `@`, `/`, `?` or `#` in it ends before it was meant to, and a
+/// part of it would be read as the host or the virtual host, which messages show.
+#[must_use]
+pub fn ambiguous_broker_url(text: &str) -> Option<&'static str> {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let (_, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if after.contains('@') {
+        return Some("there is an `@` after the first `/`, `?` or `#`: where does the host begin?");
+    }
+    let escape = |text: &str| text.get(..2).is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    if !rest.split('%').skip(1).all(escape) {
+        return Some("a `%` in a URL begins an escape of two hexadecimal digits, and this one doesn't");
+    }
+    let outside = text.chars().any(|char| char.is_whitespace() || char.is_control() || char == '\\');
+    outside.then_some("white space, control characters and backslashes can't be a part of a URL")
+}
+
+/// The same of a URL for HTTP, whose path may hold an `@`.
+#[must_use]
+pub fn ambiguous_web_url(text: &str) -> Option<&'static str> {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    (authority.contains('@') && after.contains('@')).then_some(
+        "there is an `@` before the first `/`, `?` or `#`, and another one after it: where does the host begin?",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use super::mask::Mask;
 use super::secret::{self, Part, Secret};
 use super::words::{MAX_QUOTED, clean, list, lower, similar};
 use super::yaml::{Key, Kind, Node, Scalar, Span};
-use crate::event::Vocabulary;
+use crate::event::{Fragment, Vocabulary};
 
 /// Mistakes beyond these are not even recorded.
 const MAX_RECORDED: usize = 1_000;
@@ -146,6 +146,7 @@ impl Reader<'_> {
             inserted: known.inserted,
             placeholder: known.placeholder,
             text: known.text,
+            fragments: known.fragments,
             values: known.values,
         })
     }
@@ -157,6 +158,7 @@ impl Reader<'_> {
             secret: Secret::parts(known.parts),
             text: (!known.placeholder).then_some(known.text),
             in_clear: !known.inserted,
+            fragments: known.fragments,
             values: known.values,
         })
     }
@@ -184,6 +186,7 @@ impl Reader<'_> {
         let encode = url && pieces.len() > 1;
         let mut known = Resolved {
             text: String::new(),
+            fragments: Vec::new(),
             parts: Vec::new(),
             plain: scalar.plain,
             inserted: false,
@@ -192,7 +195,10 @@ impl Reader<'_> {
         };
         for piece in pieces {
             match piece {
-                Piece::Text(text) => known.push(text),
+                Piece::Text(text) => {
+                    known.fragments.push(Fragment::written(&*text));
+                    known.push(text);
+                }
                 Piece::Variable { name, default } => {
                     known.inserted = true;
                     let value = self.options.variables.get(&name).cloned();
@@ -204,6 +210,7 @@ impl Reader<'_> {
                         format!("unset-{name}")
                     });
                     let value = if encode { secret::encoded(&value) } else { value };
+                    known.fragments.push(Fragment::inserted(&*value));
                     known.values.push(value.clone());
                     known.push(value);
                 }
@@ -214,11 +221,13 @@ impl Reader<'_> {
                         Ok(text) => {
                             let text = if encode { secret::encoded(&text) } else { text };
                             known.text.push_str(&text);
+                            known.fragments.push(Fragment::inserted(&*text));
                             known.values.push(text);
                         }
                         Err(cause) => {
                             known.placeholder = true;
                             known.text.push_str("unread-file");
+                            known.fragments.push(Fragment::inserted("unread-file"));
                             self.report(
                                 self.absent(
                                     "unreadable-file",
@@ -280,6 +289,7 @@ impl Reader<'_> {
 
 struct Resolved {
     text: String,
+    fragments: Vec<Fragment>,
     parts: Vec<Part>,
     plain: bool,
     inserted: bool,
@@ -298,6 +308,8 @@ impl Resolved {
 #[derive(Debug, Clone)]
 pub(super) struct Filled {
     pub text: String,
+    /// The same in pieces.
+    pub fragments: Vec<Fragment>,
     /// It may be typed: it was written without quotes, or something was inserted.
     pub plain: bool,
     /// Not all of it is in the file.
@@ -314,6 +326,8 @@ pub(super) struct Hidden {
     pub secret: Secret,
     /// What it is now; `None` if some of it is not known here.
     pub text: Option<String>,
+    /// The same in pieces.
+    pub fragments: Vec<Fragment>,
     /// All of it is in the file, and not as a default that a variable can take the place of.
     pub in_clear: bool,
     /// What was inserted.

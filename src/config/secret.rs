@@ -88,12 +88,26 @@ impl Masks {
 
 impl<'t> FromIterator<&'t str> for Masks {
     fn from_iter<I: IntoIterator<Item = &'t str>>(texts: I) -> Self {
-        let mut texts: Vec<_> = texts.into_iter().filter(|text| text.len() >= MIN_MASKED).map(str::to_owned).collect();
+        let secrets = texts.into_iter().filter(|text| text.len() >= MIN_MASKED);
+        let mut texts: Vec<_> =
+            secrets.flat_map(|text| [text.to_owned(), in_json(text), in_template_json(text)]).collect();
         // One may be a part of another.
         texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
         texts.dedup();
         Self(texts)
     }
+}
+
+/// As it stands within a JSON string.
+fn in_json(text: &str) -> String {
+    let json = serde_json::Value::from(text).to_string();
+    json.get(1..json.len() - 1).unwrap_or_default().to_owned()
+}
+
+/// The same as the filter `tojson` of templates writes it.
+fn in_template_json(text: &str) -> String {
+    let escapes = [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\'', "\\u0027")];
+    escapes.iter().fold(in_json(text), |json, (char, escape)| json.replace(*char, escape))
 }
 
 impl fmt::Debug for Masks {

@@ -39,7 +39,7 @@ pub(crate) use name::name;
 pub use properties::SampleError;
 pub use read::TENANT_HEADER;
 pub use reason::{Invalid, Reason};
-pub use template::{Template, TemplateError};
+pub use template::{Fragment, Template, TemplateError};
 pub use transform::{Misnamed, Set, Step, Transform, TransformError, Transformed, fields_of_any, fields_of_events};
 pub use vocabulary::{Fields, Scope, Vocabulary};
 

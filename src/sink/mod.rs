@@ -13,6 +13,8 @@ mod file;
 #[cfg(test)]
 mod fixtures;
 mod headers;
+#[cfg(test)]
+mod inserted_tests;
 mod kafka;
 mod lines;
 mod outgoing;

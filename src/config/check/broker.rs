@@ -4,15 +4,19 @@ use url::Url;
 
 use super::common::{in_clear, no_url};
 use super::tls;
+use crate::config::address;
 use crate::config::decode::{At, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::AmqpConnection;
 use crate::config::raw;
 use crate::config::reader::Reader;
 use crate::config::scalar::{SecretText, Text, UrlText};
+use crate::config::yaml::Span;
 
 /// AMQP's ports, without and with TLS.
 const PORTS: (u16, u16) = (5672, 5671);
+/// Those of `RabbitMQ`'s management: <https://www.rabbitmq.com/docs/networking#ports>.
+const MANAGEMENT_PORTS: [u16; 2] = [15672, 15671];
 
 /// What is written about a broker.
 pub(super) struct Raw<'a> {
@@ -60,6 +64,7 @@ pub(super) fn connection(raw: &Raw<'_>, reader: &mut Reader<'_>) -> Option<AmqpC
             .help("write `amqps://`, or remove `tls`"),
         );
     }
+    vhosts(urls, &parsed, raw.vhost, reader);
     Some(AmqpConnection {
         urls: urls.value.0.iter().map(|at| at.value.0.secret.clone()).collect(),
         username: raw.username.map(|at| at.value.0.secret.clone()),
@@ -69,16 +74,87 @@ pub(super) fn connection(raw: &Raw<'_>, reader: &mut Reader<'_>) -> Option<AmqpC
     })
 }
 
+/// What doesn't go together about virtual hosts, and ports that are not AMQP's.
+fn vhosts(urls: &At<OneOrMany<UrlText>>, parsed: &[Option<Url>], vhost: Option<&At<Text>>, reader: &mut Reader<'_>) {
+    let mut first: Option<(String, Span)> = None;
+    for (at, url) in urls.value.0.iter().zip(parsed) {
+        let Some(url) = url else { continue };
+        if url.port().is_some_and(|port| MANAGEMENT_PORTS.contains(&port)) {
+            reader.report(
+                Diagnostic::warning(
+                    "management-port",
+                    at.span,
+                    "this is the port of RabbitMQ's management, which speaks HTTP",
+                )
+                .help(format!(
+                    "AMQP has {} without TLS, {} with it, unless the administrator says otherwise",
+                    PORTS.0, PORTS.1
+                )),
+            );
+        }
+        let own = vhost_of(url);
+        match vhost {
+            Some(vhost) if !own.is_empty() && own != vhost.value.text && !vhost.value.placeholder => reader.report(
+                Diagnostic::error(
+                    "two-vhosts",
+                    at.span,
+                    "this URL names one virtual host, and `vhost:` another: which one?",
+                )
+                .also(vhost.span, "the other one")
+                .help("keep one of the two"),
+            ),
+            None if url.path() == "/" => reader.report(
+                Diagnostic::warning(
+                    "empty-vhost",
+                    at.span,
+                    "this URL ends with `/`: no virtual host, or the one named `/`? The relay takes `/`",
+                )
+                .help("leave the `/` out for the virtual host `/`, or write the name after it"),
+            ),
+            Some(_) | None => {}
+        }
+        if vhost.is_none() {
+            let own = if own.is_empty() { "/".to_owned() } else { own };
+            match &first {
+                Some((known, place)) if *known != own => reader.report(
+                    Diagnostic::error("two-vhosts", at.span, "the URLs of one list name different virtual hosts: which one?")
+                        .also(*place, "the first one")
+                        .help("brokers of a list stand in for each other: write the same virtual host everywhere, or `vhost:` beside the list"),
+                ),
+                Some(_) => {}
+                None => first = Some((own, at.span)),
+            }
+        }
+    }
+}
+
+/// The virtual host that a URL names, its escapes undone; none is empty.
+fn vhost_of(url: &Url) -> String {
+    percent_decode(url.path().trim_start_matches('/'))
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let escaped = (first == b'%').then(|| after.get(..2)).flatten();
+        let byte = escaped.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        bytes.push(byte.unwrap_or(first));
+        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// The places a connection may lead to.
 pub(super) fn places(url: Option<&At<OneOrMany<UrlText>>>, vhost: Option<&str>) -> Vec<Place> {
     let Some(urls) = url else { return Vec::new() };
     let place = |at: &At<UrlText>| {
         let url = Url::parse(at.value.0.text.as_deref()?).ok()?;
-        let path = url.path().trim_start_matches('/').to_owned();
+        let own = vhost_of(&url);
         let vhost = match vhost {
             Some(vhost) => vhost.to_owned(),
-            None if path.is_empty() => "/".to_owned(),
-            None => path.replace("%2F", "/").replace("%2f", "/"),
+            None if own.is_empty() => "/".to_owned(),
+            None => own,
         };
         let port = url.port().unwrap_or(if url.scheme() == "amqps" { PORTS.1 } else { PORTS.0 });
         // 5671 and 5672 are two doors to one broker.
@@ -91,6 +167,14 @@ pub(super) fn places(url: Option<&At<OneOrMany<UrlText>>>, vhost: Option<&str>) 
 fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<Url> {
     let hidden = &at.value.0;
     let text = hidden.text.as_deref()?;
+    if let Some(why) = address::ambiguous_broker_url(text) {
+        let help = "write the user and the password as they are beside the URL, as `username:` and `password:`, or percent-encode them \
+                    (`@` is `%40`, `/` is `%2F`, `%` is `%25`)";
+        reader.report(
+            Diagnostic::error("broker-url", at.span, format!("this URL can be read in two ways: {why}")).help(help),
+        );
+        return None;
+    }
     let wrong =
         |message: String, help: &str| Some(Diagnostic::error("broker-url", at.span, message).help(help.to_owned()));
     let example = "write `amqp://HOST:PORT` or `amqps://HOST:PORT`";

@@ -63,11 +63,13 @@ pub(super) fn in_clear(reader: &mut Reader<'_>, what: &str, span: Span) {
 
 /// A checked template.
 pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
-    match Template::compile_for(&at.value.text, reader.vocabulary.clone()) {
+    match Template::compile_fragments(&at.value.fragments, reader.vocabulary.clone()) {
         Ok(template) => Some(template),
         Err(error) => {
-            let message = if at.value.inserted {
-                // It might repeat what was inserted.
+            let shown = error.to_string();
+            let repeats = |value: &String| !value.is_empty() && shown.contains(value.as_str());
+            let message = if at.value.values.iter().any(repeats) {
+                // What was inserted is not shown.
                 "with what `${…}` stands for, this is not a template".to_owned()
             } else {
                 format!("this is not a template: {error}")

@@ -12,8 +12,14 @@ pub(super) fn compile(
     compile: fn(&str) -> Result<Checked, Vec<Finding>>,
     reader: &mut Reader<'_>,
 ) -> Option<Expression> {
-    // What was inserted is not repeated, and what would have been is not known.
-    let Text { inserted, placeholder, .. } = at.value;
+    if at.value.inserted {
+        let message = "with what `${…}` stands for, this is not an expression: what is inserted is a text";
+        reader.report(
+            Diagnostic::error("expression", at.span, message)
+                .help("write it out: it is no secret; a field of `when:`, as `tenant: ${TENANT}`, can be inserted"),
+        );
+        return None;
+    }
     match compile(&at.value.text) {
         Ok(checked) => {
             for Finding { word, message, help } in checked.warnings {
@@ -21,12 +27,6 @@ pub(super) fn compile(
                 reader.report(Diagnostic::warning("nullable-operand", span, message).help(help));
             }
             Some(checked.expression)
-        }
-        Err(_) if placeholder => None,
-        Err(_) if inserted => {
-            let message = "with what `${…}` stands for, this is not an expression";
-            reader.report(Diagnostic::error("expression", at.span, message).help("write it without: it is no secret"));
-            None
         }
         Err(errors) => {
             for Finding { word, message, help } in errors {

@@ -159,9 +159,7 @@ fn topic(at: &At<Text>, reader: &mut Reader<'_>) -> Option<Template> {
         return None;
     }
     // Whoever changes a field knows what is in it.
-    let mut filters = template.source().split('|').skip(1).map(str::trim_start);
-    let changes = filters.any(|filter| !filter.starts_with("default"));
-    let names = if changes { Vec::new() } else { template.names() };
+    let names = if template.has_filters() { Vec::new() } else { template.names() };
     for name in names.into_iter().filter(|name| FREE_TEXT.contains(&name.split('.').next().unwrap_or_default())) {
         let message = format!("`{name}` can have characters in it that no topic's name has");
         reader.report(

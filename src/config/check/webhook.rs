@@ -16,11 +16,11 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::mask;
 use crate::config::model::{WebhookAuth, WebhookConfig, WebhookUrl};
 use crate::config::raw;
-use crate::config::reader::Reader;
+use crate::config::reader::{Hidden, Reader};
 use crate::config::scalar::{SecretText, Text, UrlText};
 use crate::config::secret::Secret;
 use crate::config::words::clean;
-use crate::event::Template;
+use crate::event::{Fragment, Template};
 
 /// One attempt, from connecting to the last byte of the answer, unless the file says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<WebhookUrl> {
         let (url, shown) = (Secret::text("https://unset.invalid/"), mask::STARS.to_owned());
         return Some(WebhookUrl::Fixed { url, shown });
     };
-    let template_at = ["{{", "{%", "{#"].into_iter().filter_map(|open| text.find(open)).min();
+    let template_at = first_expression(&hidden.fragments);
     let Some(template_at) = template_at else {
         let mut shown = address(at, text, "webhook", reader)?;
         if hidden.in_clear && shown.password().is_some() {
@@ -109,7 +109,7 @@ fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<WebhookUrl> {
         );
         return None;
     }
-    let path = At { value: path_text(rest, hidden.in_clear), span: at.span, head: at.head };
+    let path = At { value: path_text(rest, hidden, path_at), span: at.span, head: at.head };
     Some(WebhookUrl::Templated { origin: origin.to_owned(), path: address_template(reader, &path)? })
 }
 
@@ -123,12 +123,44 @@ pub(super) fn masked(raw: &raw::Webhook) -> impl Iterator<Item = &str> {
     url.chain(headers).map(String::as_str)
 }
 
-fn path_text(rest: &str, in_clear: bool) -> Text {
-    Text { text: rest.to_owned(), plain: false, inserted: !in_clear, placeholder: false, values: Vec::new() }
+/// Where the first expression of a template begins. What was inserted has none.
+fn first_expression(fragments: &[Fragment]) -> Option<usize> {
+    let mut start = 0;
+    for Fragment { text, is_inserted } in fragments {
+        let found = ["{{", "{%", "{#"].into_iter().filter_map(|open| text.find(open)).min();
+        if let (Some(at), false) = (found, is_inserted) {
+            return Some(start + at);
+        }
+        start += text.len();
+    }
+    None
+}
+
+/// What of a URL begins at that place.
+fn path_text(rest: &str, url: &Hidden, place: usize) -> Text {
+    let mut before = place;
+    let mut fragments = Vec::new();
+    for Fragment { text, is_inserted } in &url.fragments {
+        let left_out = before.min(text.len());
+        before -= left_out;
+        let text = text.get(left_out..).unwrap_or_default().to_owned();
+        if !text.is_empty() {
+            fragments.push(Fragment { text, is_inserted: *is_inserted });
+        }
+    }
+    let (inserted, values) = (!url.in_clear, url.values.clone());
+    Text { text: rest.to_owned(), fragments, plain: false, inserted, placeholder: false, values }
 }
 
 /// A URL that a request may go to.
 fn address(at: &At<UrlText>, text: &str, what: &str, reader: &mut Reader<'_>) -> Option<Url> {
+    if let Some(why) = address::ambiguous_web_url(text) {
+        reader.report(
+            Diagnostic::error("url", at.span, format!("this URL can be read in two ways: {why}"))
+                .help("percent-encode what belongs to the user or password: `@` is `%40`, `/` is `%2F`"),
+        );
+        return None;
+    }
     let url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {

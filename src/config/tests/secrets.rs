@@ -248,7 +248,7 @@ fn variables_and_files_are_inserted_once_and_encoded_in_urls() {
     let text = source(
         "amqp: { url: [\"amqp://me:${file:key}@localhost/${A}\", \"${WHOLE}\"], password: \"${file:key}\", queue: \"q-${A}-$${A}-${B:-b}-${EMPTY:-c}-${EMPTY}\" }",
     );
-    let variables = [("A", "${B} %"), ("WHOLE", "amqp://localhost/%2F"), ("EMPTY", "")];
+    let variables = [("A", "${B} %"), ("WHOLE", "amqp://other/%24%7BB%7D%20%25"), ("EMPTY", "")];
     let (config, _) =
         Config::parse(&text, &folder.path().join("routes.yaml"), &options(Strictness::Run, &variables)).unwrap();
     let SourceKind::Amqp(amqp) = &config.sources[0].kind else { panic!() };
@@ -257,7 +257,7 @@ fn variables_and_files_are_inserted_once_and_encoded_in_urls() {
         amqp.connection.urls[0].reveal().unwrap(),
         "amqp://me:p%40ss%2F%24%7BA%7D%20@localhost/%24%7BB%7D%20%25"
     );
-    assert_eq!(amqp.connection.urls[1].reveal().unwrap(), "amqp://localhost/%2F");
+    assert_eq!(amqp.connection.urls[1].reveal().unwrap(), "amqp://other/%24%7BB%7D%20%25");
     let password = amqp.connection.password.as_ref().unwrap();
     assert_eq!(password.reveal().unwrap(), "p@ss/${A} ");
     // Rotated: the next connection has the new one.
@@ -387,4 +387,43 @@ fn pipes_are_not_waited_for() {
         let (_, warnings) = parse(&source(&amqp), Strictness::Offline, &[]).unwrap();
         assert_eq!(warnings.warnings(), 1, "{warnings}");
     }
+}
+
+#[test]
+fn what_is_inserted_is_never_a_part_of_an_expression() {
+    let text = format!(
+        "{}\n    transform: [{{ set: {{ a: {{ cel: \"'${{X}}'\" }}, b: \"${{X}}\" }} }}]\n",
+        super::sink("stdout: {}\nbody: '{{ ${X} }}'").replace(
+            "routes: [{ name: all, to: out }]\nunrouted: drop\n",
+            "unrouted: drop\nroutes:\n  - name: all\n    to: out\n    when: { tenant: \"${X}\", if: \"status == '${X}'\" }"
+        )
+    );
+    let said = |strictness| parse(&text, strictness, &[("X", "status")]).unwrap_err().to_string();
+    assert_eq!(said(Strictness::Offline), said(Strictness::Run));
+    expect![[r#"
+        error[template]: this is not a template: what `${…}` stands for is a text, never an expression: within one it stands in quotes, as in {{ default("${VAR}") }}
+         --> routes.yaml:6:11
+          |
+        6 |     body: '{{ ${X} }}'
+          |           ^^^^^^^^^^^^
+          |
+          = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
+
+        error[expression]: with what `${…}` stands for, this is not an expression: what is inserted is a text
+          --> routes.yaml:12:33
+           |
+        12 |     when: { tenant: "${X}", if: "status == '${X}'" }
+           |                                 ^^^^^^^^^^^^^^^^^^
+           |
+           = help: write it out: it is no secret; a field of `when:`, as `tenant: ${TENANT}`, can be inserted
+
+        error[expression]: with what `${…}` stands for, this is not an expression: what is inserted is a text
+          --> routes.yaml:13:36
+           |
+        13 |     transform: [{ set: { a: { cel: "'${X}'" }, b: "${X}" } }]
+           |                                    ^^^^^^^^
+           |
+           = help: write it out: it is no secret; a field of `when:`, as `tenant: ${TENANT}`, can be inserted
+
+    "#]].assert_eq(&said(Strictness::Run));
 }

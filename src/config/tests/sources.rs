@@ -498,3 +498,125 @@ unrouted: drop
         "#]],
     );
 }
+
+#[test]
+fn urls_of_brokers_that_can_be_read_in_two_ways() {
+    wrong(
+        &source(
+            "amqp:\n  url:\n  - amqp://partner:p@ss/w%rd@host\n  - amqp://partner:p/ss@host\n  - amqp://partner:p#ss@host/v\n  - amqp://partner:100%@host\n  - 'amqp://h\\x'\n  queue: q",
+        ),
+        expect![[r#"
+            error[broker-url]: this URL can be read in two ways: there is an `@` after the first `/`, `?` or `#`: where does the host begin?
+             --> routes.yaml:6:9
+              |
+            6 |       - amqp://partner:***@host
+              |         ^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write the user and the password as they are beside the URL, as `username:` and `password:`, or percent-encode them (`@` is `%40`, `/` is `%2F`, `%` is `%25`)
+
+            error[broker-url]: this URL can be read in two ways: there is an `@` after the first `/`, `?` or `#`: where does the host begin?
+             --> routes.yaml:7:9
+              |
+            7 |       - amqp://partner:***@host
+              |         ^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write the user and the password as they are beside the URL, as `username:` and `password:`, or percent-encode them (`@` is `%40`, `/` is `%2F`, `%` is `%25`)
+
+            error[broker-url]: this URL can be read in two ways: there is an `@` after the first `/`, `?` or `#`: where does the host begin?
+             --> routes.yaml:8:9
+              |
+            8 |       - amqp://partner:***@host/v
+              |         ^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write the user and the password as they are beside the URL, as `username:` and `password:`, or percent-encode them (`@` is `%40`, `/` is `%2F`, `%` is `%25`)
+
+            error[broker-url]: this URL can be read in two ways: a `%` in a URL begins an escape of two hexadecimal digits, and this one doesn't
+             --> routes.yaml:9:9
+              |
+            9 |       - amqp://partner:***@host
+              |         ^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write the user and the password as they are beside the URL, as `username:` and `password:`, or percent-encode them (`@` is `%40`, `/` is `%2F`, `%` is `%25`)
+
+            error[broker-url]: this URL can be read in two ways: white space, control characters and backslashes can't be a part of a URL
+              --> routes.yaml:10:9
+               |
+            10 |       - 'amqp://h\x'
+               |         ^^^^^^^^^^^^
+               |
+               = help: write the user and the password as they are beside the URL, as `username:` and `password:`, or percent-encode them (`@` is `%40`, `/` is `%2F`, `%` is `%25`)
+
+        "#]],
+    );
+    // What came from elsewhere is not shown.
+    let said = parse(
+        &source("amqp: { url: '${URL}', queue: q }"),
+        Strictness::Run,
+        &[("URL", "amqp://partner:p@ss/w%rd@host")],
+    );
+    let said = said.unwrap_err().to_string();
+    assert!(said.contains("read in two ways") && !said.contains("ss/w"), "{said}");
+    let said = parse(
+        &super::sink("webhook: { url: 'https://h/', proxy: '${URL}' }"),
+        Strictness::Run,
+        &[("URL", "http://partner:p@ss/w%rd@host")],
+    );
+    assert!(said.unwrap_err().to_string().contains("read in two ways"));
+    super::right(&source("amqp: { url: 'amqp://h', username: 'p@ss', password: '${P:-a/b%@c}', queue: q }"));
+    super::right(&super::sink("webhook: { url: 'https://h/hook/a@b' }"));
+}
+
+#[test]
+fn virtual_hosts_and_ports_that_can_not_be_meant() {
+    wrong(
+        &source("amqp: { url: amqp://h/x, vhost: y, queue: q }"),
+        expect![[r#"
+        error[two-vhosts]: this URL names one virtual host, and `vhost:` another: which one?
+         --> routes.yaml:4:18
+          |
+        4 |     amqp: { url: amqp://h/x, vhost: y, queue: q }
+          |                  ^^^^^^^^^^         - the other one
+          |
+          = help: keep one of the two
+
+    "#]],
+    );
+    wrong(
+        &source("amqp: { url: [amqp://a/x, amqp://b/x, amqp://c], queue: q }"),
+        expect![[r#"
+        error[two-vhosts]: the URLs of one list name different virtual hosts: which one?
+         --> routes.yaml:4:43
+          |
+        4 |     amqp: { url: [amqp://a/x, amqp://b/x, amqp://c], queue: q }
+          |                   ----------              ^^^^^^^^
+          |                   |
+          |                   the first one
+          |
+          = help: brokers of a list stand in for each other: write the same virtual host everywhere, or `vhost:` beside the list
+
+    "#]],
+    );
+    super::warned(
+        &source("amqp: { url: amqp://h:15672/, queue: q }"),
+        expect![[r#"
+        warning[management-port]: this is the port of RabbitMQ's management, which speaks HTTP
+         --> routes.yaml:4:18
+          |
+        4 |     amqp: { url: amqp://h:15672/, queue: q }
+          |                  ^^^^^^^^^^^^^^^
+          |
+          = help: AMQP has 5672 without TLS, 5671 with it, unless the administrator says otherwise
+
+        warning[empty-vhost]: this URL ends with `/`: no virtual host, or the one named `/`? The relay takes `/`
+         --> routes.yaml:4:18
+          |
+        4 |     amqp: { url: amqp://h:15672/, queue: q }
+          |                  ^^^^^^^^^^^^^^^
+          |
+          = help: leave the `/` out for the virtual host `/`, or write the name after it
+
+    "#]],
+    );
+    super::right(&source("amqp: { url: [amqp://a/x, amqp://b/%78], queue: q }"));
+    super::right(&source("amqp: { url: [amqp://a/x, amqp://b/], vhost: x, queue: q }"));
+}

@@ -13,8 +13,9 @@ use jiff::fmt::strtime;
 use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, filters};
 
+use super::inserted::Inserted;
 use super::scope::{Probe, Source};
-use super::{TemplateError, is_null, names, percent_encode};
+use super::{TemplateError, inserted, is_null, names, percent_encode};
 use crate::event::date;
 use crate::event::vocabulary::Vocabulary;
 
@@ -170,6 +171,7 @@ fn environment(
     for name in ["lower", "upper", "trim", "title", "capitalize", "date", "replace"] {
         null_stays_null(&mut environment, name);
     }
+    environment.add_filter(inserted::FILTER, inserted::mark);
     for mode in modes {
         environment.add_template_owned(mode.name(), source.to_owned()).map_err(|error| explain(&error))?;
     }
@@ -217,6 +219,9 @@ fn date(value: &Value, format: Option<&str>) -> Result<String, Error> {
 
 /// Writes what one `{{ … }}` made.
 fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    if let Some(Inserted(text)) = value.downcast_object_ref() {
+        return Ok(out.write_str(text)?);
+    }
     let mode = state.name();
     let is_nothing = value.is_undefined() || value.is_none();
     if mode == Mode::Key.name() {

@@ -5,6 +5,7 @@
 //! that only puts fields between texts, as nearly all topics, keys and paths do, never gets to minijinja: see [`plain`].
 
 mod engine;
+mod inserted;
 mod names;
 mod plain;
 mod scope;
@@ -15,6 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::engine::{Engine, Mode};
+pub use self::inserted::Fragment;
 use self::plain::Plain;
 pub(super) use self::plain::percent_encode;
 use super::vocabulary::{Scope, Vocabulary};
@@ -57,18 +59,24 @@ impl Template {
 
     /// The same, where the names are those of something else.
     pub fn compile_for(source: &str, vocabulary: Vocabulary) -> Result<Self, TemplateError> {
+        Self::compile_fragments(&[Fragment::written(source)], vocabulary)
+    }
+
+    /// The same of a template in pieces: what was inserted is text, whatever it looks like.
+    pub fn compile_fragments(fragments: &[Fragment], vocabulary: Vocabulary) -> Result<Self, TemplateError> {
+        let source = inserted::source(fragments)?;
         if source.len() > MAX_SOURCE {
             let length = source.len();
             return Err(TemplateError(format!("the template has {length} bytes; at most {MAX_SOURCE} are possible")));
         }
-        let kind = match Plain::parse(source, &vocabulary) {
+        let kind = match Plain::of(fragments, &vocabulary) {
             Some(plain) => Kind::Plain(plain),
-            None => Kind::Engine(Box::new(Engine::compile(source, vocabulary.clone())?)),
+            None => Kind::Engine(Box::new(Engine::compile(&source, vocabulary.clone())?)),
         };
-        Ok(Self(Arc::new(Compiled { source: source.to_owned(), vocabulary, kind })))
+        Ok(Self(Arc::new(Compiled { source: source.into_owned(), vocabulary, kind })))
     }
 
-    /// The template as written.
+    /// The template as written; what was inserted into it as strings.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.0.source
@@ -91,6 +99,13 @@ impl Template {
         }
         .into_iter()
         .flatten()
+    }
+
+    /// Whether it changes what it inserts by a filter, other than by `default`.
+    #[must_use]
+    pub fn has_filters(&self) -> bool {
+        let mut filters = self.source().split('|').skip(1).map(str::trim_start);
+        filters.any(|filter| !filter.starts_with("default") && !filter.starts_with(inserted::FILTER))
     }
 
     /// The names that it uses: `session`, `headers`.

@@ -2,7 +2,7 @@
 //!
 //! They mean exactly what minijinja makes of them (a test compares both), many times faster.
 
-use super::{TemplateError, is_null};
+use super::{Fragment, TemplateError, is_null};
 use crate::event::vocabulary::{Field, Scope, Vocabulary};
 
 /// A template of texts and fields.
@@ -15,29 +15,25 @@ enum Piece {
 
 impl Plain {
     /// None where it takes more than that, and where a name isn't known: minijinja's way then says what is wrong.
-    pub(super) fn parse(source: &str, vocabulary: &Vocabulary) -> Option<Self> {
-        // As minijinja does, one line break at the end is left out.
-        let source = source.strip_suffix('\n').unwrap_or(source);
-        let source = source.strip_suffix('\r').unwrap_or(source);
+    pub(super) fn of(fragments: &[Fragment], vocabulary: &Vocabulary) -> Option<Self> {
         let mut pieces = Vec::new();
-        let mut rest = source;
-        while let Some((text, after)) = rest.split_once('{') {
-            if after.starts_with(['%', '#']) {
-                return None;
-            }
-            let Some(after) = after.strip_prefix('{') else {
-                let (text, after) = rest.split_at_checked(text.len() + 1)?;
+        for (at, Fragment { text, is_inserted }) in fragments.iter().enumerate() {
+            if *is_inserted {
                 push_text(&mut pieces, text);
-                rest = after;
                 continue;
-            };
-            let (expression, after) = after.split_once("}}")?;
-            push_text(&mut pieces, text);
-            pieces.push(Piece::Field(vocabulary.field(expression.trim_matches([' ', '\t', '\n', '\r']))?));
-            rest = after;
+            }
+            // As minijinja does, one line break at the end is left out.
+            let is_last = at + 1 == fragments.len();
+            let source = text.strip_suffix('\n').filter(|_| is_last).unwrap_or(text);
+            let source = source.strip_suffix('\r').filter(|_| is_last).unwrap_or(source);
+            parse_written(source, vocabulary, &mut pieces)?;
         }
-        push_text(&mut pieces, rest);
         Some(Self(pieces))
+    }
+
+    #[cfg(test)]
+    pub(super) fn parse(source: &str, vocabulary: &Vocabulary) -> Option<Self> {
+        Self::of(&[Fragment::written(source)], vocabulary)
     }
 
     pub(super) fn fixed(&self) -> Option<&str> {
@@ -110,6 +106,27 @@ impl Plain {
         }
         Ok(out)
     }
+}
+
+fn parse_written(source: &str, vocabulary: &Vocabulary, pieces: &mut Vec<Piece>) -> Option<()> {
+    let mut rest = source;
+    while let Some((text, after)) = rest.split_once('{') {
+        if after.starts_with(['%', '#']) {
+            return None;
+        }
+        let Some(after) = after.strip_prefix('{') else {
+            let (text, after) = rest.split_at_checked(text.len() + 1)?;
+            push_text(pieces, text);
+            rest = after;
+            continue;
+        };
+        let (expression, after) = after.split_once("}}")?;
+        push_text(pieces, text);
+        pieces.push(Piece::Field(vocabulary.field(expression.trim_matches([' ', '\t', '\n', '\r']))?));
+        rest = after;
+    }
+    push_text(pieces, rest);
+    Some(())
 }
 
 fn push_text(pieces: &mut Vec<Piece>, text: &str) {

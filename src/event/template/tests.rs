@@ -427,6 +427,28 @@ proptest! {
     }
 
     #[test]
+    fn what_is_inserted_comes_out_as_it_is(
+        text in "([a\\\\\"'\n{}%#|-]|\\{\\{|\\}\\}|\\{%|raw|endraw|%\\}| ){0,12}"
+    ) {
+        let inserted = || Fragment::inserted(&*text);
+        let tenant = || Fragment::written("{{ tenant }}");
+        let render = |fragments: Vec<Fragment>| {
+            let template = Template::compile_fragments(&fragments, Vocabulary::Event).expect("whatever is inserted");
+            with_event(|scope| template.render(scope)).expect("a text")
+        };
+        prop_assert_eq!(render(vec![Fragment::written("x{"), inserted(), Fragment::written("}"), tenant()]), format!("x{{{text}}}cnes-a"));
+        let upper = Fragment::written("{{ tenant | upper -}}");
+        prop_assert_eq!(render(vec![Fragment::written("{"), inserted(), upper.clone(), inserted()]), format!("{{{text}CNES-A{text}"));
+        for (quote, length) in [("\"", "| length"), ("'", "|length")] {
+            let open = Fragment::written(format!("{{{{ {quote}ab{{"));
+            let rendered = render(vec![open, inserted(), Fragment::written(format!("{quote} {length} }}}}")), upper.clone()]);
+            prop_assert_eq!(rendered, format!("{}CNES-A", 3 + text.chars().count()));
+        }
+        let raw = vec![Fragment::written("{% raw %}{{"), inserted(), Fragment::written("{% endraw %}{#"), inserted(), Fragment::written("#}")];
+        prop_assert_eq!(render(raw), format!("{{{{{text}"));
+    }
+
+    #[test]
     fn no_source_makes_compiling_panic(source in "[{}%#|.a-e \"'\\\\\\n()\\[\\]-]{0,40}") {
         if let Ok(template) = Template::compile(&source) {
             with_event(|scope| template.render(scope)).ok();
