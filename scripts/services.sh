@@ -7,6 +7,8 @@
 #   services.sh stop|start|kill|pause|resume DIR rabbitmq|kafka
 #                                            SIGTERM and wait | again, same data and ports | SIGKILL | SIGSTOP | SIGCONT
 #   services.sh alarm|calm DIR rabbitmq      as if it had no memory left: it blocks publishers | has memory again
+#   services.sh login DIR kafka USER PASSWORD
+#                                            a user of it, by SCRAM-SHA-512; a known one has that password from now on
 #   services.sh install                      what `up` needs, by apt-get and Maven; says what to do where it can't
 #
 # Where a docker engine with compose answers, containers are used; else native processes (Linux).
@@ -33,7 +35,7 @@ KAFKA_CLUSTER_ID=cmVnYXJkcy1yZWxheQAAAA
 
 say() { printf 'services: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
-usage() { sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 # Shows what a command said only if it failed.
 quietly() {
   local said
@@ -136,6 +138,16 @@ do_pause() {
 do_resume() {
   if [ "$MODE" = docker ]; then quietly docker_compose unpause "$1"; return; fi
   signal "$DIR/$1/pid" CONT || die "$1 is not running"
+}
+
+do_login() {
+  local tool=(kafka.admin.ConfigCommand --bootstrap-server "127.0.0.1:$KAFKA_PORT" --alter
+    --add-config "SCRAM-SHA-512=[password=$2]" --entity-type users --entity-name "$1")
+  if [ "$MODE" = docker ]; then
+    quietly docker_compose exec -T kafka /opt/kafka/bin/kafka-configs.sh "${tool[@]:1}"
+  else
+    quietly "$(java_command)" -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$KAFKA_HOME/*" "${tool[@]}"
+  fi
 }
 
 # The limit is taken for reached, whatever is used.
@@ -312,6 +324,12 @@ case $verb in
     load_state
     [[ " $SERVICES " == *" ${2:-} "* ]] || die "$DIR has: $SERVICES"
     "do_$verb" "$2"
+    ;;
+  login)
+    set_dir "${1:-}"
+    load_state
+    [ $# -eq 4 ] && [ "$2" = kafka ] || usage
+    do_login "$3" "$4"
     ;;
   *) usage ;;
 esac

@@ -36,12 +36,14 @@ fn config(data_dir: PathBuf) -> Config {
                 tenant: None,
                 max_body: 1024,
             },
+            files: crate::config::NamedFiles::default(),
         }],
         sinks: vec![SinkConfig {
             name: SinkName::new("screen"),
             kind: SinkKind::Stdout,
             format: Format::Normalized,
             masks: crate::config::Masks::default(),
+            files: crate::config::NamedFiles::default(),
             keep_headers: Vec::new(),
             order_by: OrderBy::None,
             retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },
@@ -62,6 +64,7 @@ fn config(data_dir: PathBuf) -> Config {
         },
         admin: AdminConfig { listen: None },
         data_dir,
+        files: crate::config::NamedFiles::default(),
     }
 }
 

@@ -1,6 +1,8 @@
-//! When the rules are read anew: at SIGHUP, and when their file has changed. A bad file leaves the old rules in force.
+//! When the rules are read anew: at SIGHUP, and when their file has changed, or one that it names (`${file:…}`, certificates, keys).
+//! A bad file leaves the old rules in force.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::Global;
+use crate::config::NamedFiles;
 use crate::helper::{self, Helper};
 use crate::relay::Handle;
 
@@ -17,85 +20,190 @@ use crate::relay::Handle;
 const SETTLED: Duration = Duration::from_secs(1);
 /// Something may go on beside it all the time, such as a log: it is looked at no more often than this.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+/// Files are looked at this often, whatever is noticed: network file systems tell of no changes that others make.
+const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 
-/// Reads the rules anew whenever it is time to. Ends with the relay's task.
-pub(super) fn follow(global: Global, relay: Handle) -> anyhow::Result<()> {
+/// Reads the rules anew whenever it is time to. Ends with the relay's task. `named` are the files that the rules in force name.
+pub(super) fn follow(global: Global, relay: Handle, named: NamedFiles) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("can't listen for SIGHUP")?;
     let (touched, mut touches) = mpsc::channel(1);
-    let watcher = watch(&global.config, touched);
     helper::task(Helper::Reload, async move {
-        // Watches as long as it lives.
-        let _watcher = match watcher {
-            Ok(watcher) => Some(watcher),
-            Err(cause) => {
-                tracing::warn!(file = %global.config.display(), %cause, "changes of the rules are not noticed: send SIGHUP");
-                None
-            }
-        };
-        let mut seen = fingerprint(&global.config).await;
+        let mut watched = Watched::new(&global.config, named, touched).await;
+        let mut looks = tokio::time::interval(LOOK_ANYWAY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let is_asked = tokio::select! {
                 hangup = hangup.recv() => hangup.is_some(),
                 Some(()) = touches.recv() => false,
+                _ = looks.tick() => false,
             };
-            let now = if is_asked { fingerprint(&global.config).await } else { settled(&global.config, seen).await };
-            if is_asked || now != seen {
-                seen = now;
-                reload(&global, &relay).await;
+            if is_asked {
+                watched.look().await;
+            } else if !watched.has_changed().await {
+                continue;
+            }
+            if let Some(named) = reload(&global, &relay).await {
+                watched.follow(named);
             }
         }
     });
     Ok(())
 }
 
-/// Tells of everything that happens in the directory of the file: it may be replaced, or be a link to another.
-fn watch(file: &Path, touched: mpsc::Sender<()>) -> notify::Result<impl Watcher + use<>> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+/// The file of the rules and those that it names, as they were last read.
+struct Watched {
+    config: PathBuf,
+    rules: NamedFiles,
+    named: NamedFiles,
+    stamps: Vec<Option<Stamp>>,
+    touched: mpsc::Sender<()>,
+    /// Watches as long as it lives.
+    watcher: Option<notify::RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
+}
+
+/// What is different when a file may have other content: device, inode, size, when it or what is known of it was changed.
+type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+
+impl Watched {
+    async fn new(config: &Path, named: NamedFiles, touched: mpsc::Sender<()>) -> Self {
+        let mut watched = Self {
+            config: config.to_owned(),
+            rules: NamedFiles::default(),
+            named: NamedFiles::default(),
+            stamps: Vec::new(),
+            touched,
+            watcher: None,
+            folders: BTreeSet::new(),
+        };
+        watched.rules = of_file(config).await;
+        watched.follow(named);
+        watched
+    }
+
+    /// These are the files that the rules name now, as they were when the rules were read.
+    fn follow(&mut self, named: NamedFiles) {
+        self.named = named;
+        self.stamps.clear();
+        let folders = self.folders();
+        if self.watcher.is_none() || folders != self.folders {
+            let (watcher, problem) = watch(&folders, self.touched.clone());
+            if let Some(cause) = problem {
+                tracing::warn!(
+                    file = %self.config.display(), %cause,
+                    "some changes of the configuration and of the files that it names are noticed up to {} s late",
+                    LOOK_ANYWAY.as_secs()
+                );
+            }
+            self.watcher = watcher;
+            self.folders = folders;
+        }
+        // What has changed since they were read is seen at the next look.
+        let _ = self.touched.try_send(());
+    }
+
+    /// Where something happens when one of the files is replaced: it may be a link to another.
+    fn folders(&self) -> BTreeSet<PathBuf> {
+        let folder = |path: &Path| match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let linked = |path: &Path| path.canonicalize().ok().map(|path| folder(&path));
+        self.paths().flat_map(|path| std::iter::once(folder(path)).chain(linked(path))).collect()
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.config.as_path()).chain(self.named.paths())
+    }
+
+    /// Takes the files as they are for those that are read next.
+    async fn look(&mut self) {
+        self.rules = of_file(&self.config).await;
+        self.named = again(&self.named).await;
+        self.stamps = stamps(self.paths()).await;
+    }
+
+    /// Whether a file has other content than when it was last read, once that stays the same.
+    async fn has_changed(&mut self) -> bool {
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        let mut now = stamps(self.paths()).await;
+        if now == self.stamps {
+            return false;
+        }
+        let (rules, named) = (self.rules.clone(), self.named.clone());
+        loop {
+            self.look().await;
+            if self.rules == rules && self.named == named {
+                return false;
+            }
+            tokio::time::sleep(SETTLED).await;
+            let then = std::mem::replace(&mut now, stamps(self.paths()).await);
+            if now == then {
+                return true;
+            }
+        }
+    }
+}
+
+/// Tells of everything that happens in these folders; with the last problem.
+fn watch(
+    folders: &BTreeSet<PathBuf>,
+    touched: mpsc::Sender<()>,
+) -> (Option<notify::RecommendedWatcher>, Option<notify::Error>) {
+    let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if !event.is_ok_and(|event| event.kind.is_access()) {
             // One that waits stands for all.
             let _ = touched.try_send(());
         }
-    })?;
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    watcher.watch(directory, notify::RecursiveMode::NonRecursive)?;
-    Ok(watcher)
+    });
+    let mut watcher = match made {
+        Ok(watcher) => watcher,
+        Err(problem) => return (None, Some(problem)),
+    };
+    let watching = |folder: &PathBuf| watcher.watch(folder, notify::RecursiveMode::NonRecursive).err();
+    let problem = folders.iter().filter_map(watching).last();
+    (Some(watcher), problem)
 }
 
-/// What the file has in it once that stays the same, or is again what was seen before.
-async fn settled(file: &Path, seen: Option<u64>) -> Option<u64> {
-    tokio::time::sleep(BETWEEN_LOOKS).await;
-    let mut now = fingerprint(file).await;
-    while now != seen {
-        tokio::time::sleep(SETTLED).await;
-        let then = std::mem::replace(&mut now, fingerprint(file).await);
-        if now == then {
-            break;
-        }
-    }
-    now
+async fn of_file(file: &Path) -> NamedFiles {
+    again(&NamedFiles::unread(file)).await
 }
 
-/// What the file has in it, as a number; none: it can't be read.
-async fn fingerprint(file: &Path) -> Option<u64> {
-    let mut hash = DefaultHasher::new();
-    tokio::fs::read(file).await.ok()?.hash(&mut hash);
-    Some(hash.finish())
+async fn again(files: &NamedFiles) -> NamedFiles {
+    let files = files.clone();
+    tokio::task::spawn_blocking(move || files.again()).await.unwrap_or_default()
 }
 
-async fn reload(global: &Global, relay: &Handle) {
+async fn stamps(paths: impl Iterator<Item = &Path>) -> Vec<Option<Stamp>> {
+    let paths: Vec<_> = paths.map(Path::to_owned).collect();
+    let stamped = move || paths.iter().map(|path| stamp(path)).collect();
+    tokio::task::spawn_blocking(stamped).await.unwrap_or_default()
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let of = std::fs::metadata(path).ok()?;
+    Some((of.dev(), of.ino(), of.size(), (of.mtime(), of.mtime_nsec()), (of.ctime(), of.ctime_nsec())))
+}
+
+/// What the rules name that are in force now; none: the old ones stay.
+async fn reload(global: &Global, relay: &Handle) -> Option<NamedFiles> {
     let file: PathBuf = global.config.clone();
     let global = global.clone();
     let loaded = tokio::task::spawn_blocking(move || super::load(&global)).await;
-    let done = match loaded {
-        Ok(Ok(config)) => relay.reload(config).await,
-        Ok(Err(_)) => Err("it has mistakes".to_owned()),
-        Err(error) => Err(error.to_string()),
+    let (named, done) = match loaded {
+        Ok(Ok(config)) => (Some(config.files.clone()), relay.reload(config).await),
+        Ok(Err(_)) => (None, Err("it has mistakes".to_owned())),
+        Err(error) => (None, Err(error.to_string())),
     };
     relay.stats().count_reload(done.is_ok());
     match done {
-        Ok(()) => tracing::info!(file = %file.display(), "the new rules are in force"),
+        Ok(()) => {
+            tracing::info!(file = %file.display(), "the new rules are in force");
+            named
+        }
         Err(why) => {
             tracing::error!(file = %file.display(), why, "the rules were not reloaded: the old ones stay in force");
+            None
         }
     }
 }

@@ -41,7 +41,7 @@ async fn relay(config: Config, global: &Global) -> anyhow::Result<()> {
         None => None,
     };
     let _control = control::serve(control::socket(&relay.config().data_dir), relay.handle());
-    reload::follow(global.clone(), relay.handle())?;
+    reload::follow(global.clone(), relay.handle(), relay.config().files.clone())?;
     announce(relay.config(), admin.as_ref());
     relay.run(stop).await?;
     tracing::info!("stopped; everything taken is delivered, kept, or back in its queue");

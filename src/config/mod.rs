@@ -15,6 +15,7 @@ mod check;
 mod decode;
 mod diagnostic;
 mod environment;
+mod files;
 mod interpolate;
 mod literal;
 mod mask;
@@ -34,6 +35,7 @@ mod tests;
 pub use cases::{Case, CaseMessage, Expected};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use environment::{Options, Strictness};
+pub use files::NamedFiles;
 pub use mask::STARS;
 pub use model::*;
 pub use secret::{Masks, Part, Secret, SecretError};
@@ -101,7 +103,15 @@ fn parse<T>(
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let folder =
         std::path::absolute(if folder.as_os_str().is_empty() { Path::new(".") } else { &folder }).unwrap_or(folder);
-    let mut reader = Reader { text, folder, options, mask: &mask, vocabulary: Vocabulary::Event, found: Vec::new() };
+    let mut reader = Reader {
+        text,
+        folder,
+        options,
+        mask: &mask,
+        vocabulary: Vocabulary::Event,
+        found: Vec::new(),
+        files: Vec::new(),
+    };
     let made = make(&tree, &mut reader);
     let failed = reader.failed();
     let diagnostics = Diagnostics::new(path, text, &mask, reader.found);

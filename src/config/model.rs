@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Masks, Secret};
+use super::{Masks, NamedFiles, Secret};
 use crate::event::{Format, Reading, SourceName, Template};
 use crate::rules::{Rules, SinkName};
 
@@ -32,6 +32,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// Where written paths (spool, file sinks) lie.
     pub data_dir: PathBuf,
+    /// All files that it names and that are read at work.
+    pub files: NamedFiles,
 }
 
 /// One entry of `sources:`.
@@ -43,6 +45,8 @@ pub struct SourceConfig {
     pub kind: SourceKind,
     /// `expects`, `validation`, `tenant`, `max_body`.
     pub reading: Reading,
+    /// What it logs in with, and whom it trusts.
+    pub files: NamedFiles,
 }
 
 /// The kinds of sources.
@@ -173,6 +177,8 @@ pub struct SinkConfig {
     pub retry: Retry,
     /// What becomes of deliveries that there is no room for in the spool.
     pub on_full: OnFull,
+    /// What it logs in with, and whom it trusts.
+    pub files: NamedFiles,
 }
 
 /// `on_full`: what becomes of a delivery that there is no room for in the spool.

@@ -29,6 +29,8 @@ pub(super) struct Reader<'a> {
     /// What templates are written for in the part that is read.
     pub vocabulary: Vocabulary,
     pub found: Vec<Diagnostic>,
+    /// The files that are named and read at work, too.
+    pub files: Vec<PathBuf>,
 }
 
 impl Reader<'_> {
@@ -238,6 +240,7 @@ impl Reader<'_> {
                             );
                         }
                     }
+                    self.files.push(path.clone());
                     known.parts.push(Part::File { path, encode });
                 }
             }

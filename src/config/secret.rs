@@ -1,7 +1,7 @@
 //! Text that may be secret, or hold the content of files that are read anew at every use.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::mask::STARS;
@@ -49,6 +49,14 @@ impl Secret {
     #[must_use]
     pub fn parts(parts: Vec<Part>) -> Self {
         Self(parts.into())
+    }
+
+    /// The files it refers to.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::File { path, .. } => Some(path.as_path()),
+        })
     }
 
     /// The text now. Reads the files it refers to, which blocks.
@@ -122,7 +130,7 @@ pub(super) fn encoded(text: &str) -> String {
 }
 
 /// The content of a file without one trailing newline.
-pub(super) fn read(path: &std::path::Path) -> std::io::Result<String> {
+pub(super) fn read(path: &Path) -> std::io::Result<String> {
     use std::io::Read;
     // A pipe could be waited for without end, and has nothing left the next time.
     if !std::fs::metadata(path)?.is_file() {

@@ -194,6 +194,9 @@ impl Running {
         for ((sink, opened), stats) in config.sinks.iter().zip(opened).zip(&counted.sinks) {
             let settings = Settings::of(sink, config);
             if let Some(known) = self.sinks.get(&sink.name) {
+                if opened.is_some() {
+                    tracing::info!(sink = %sink.name, "reopened: its configuration or a file that it names has changed");
+                }
                 // A dispatcher that is gone had no messages left to deliver.
                 let _ = known.inlet.orders.send(Order::Reload(Box::new(settings), opened.map(Box::new)));
             } else if let Some(opened) = opened {
@@ -230,7 +233,7 @@ impl Running {
         let is_same = |source: &SourceConfig| {
             let before = self.config.sources.iter().find(|before| before.name == source.name);
             let bound = |config: &Config| config.delivery.max_in_flight_bytes;
-            let known = before.filter(|before| before.kind == source.kind);
+            let known = before.filter(|before| before.kind == source.kind && before.files == source.files);
             // Its counters are those of the families that it expects.
             known.is_some_and(|before| before.reading.expects == source.reading.expects)
                 && bound(config) == bound(&self.config)

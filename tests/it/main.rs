@@ -30,6 +30,7 @@ mod operations;
 mod purge;
 mod recording;
 mod redelivery;
+mod renewal;
 mod rules;
 mod secure_connections;
 mod stalled_readers;

@@ -18,7 +18,7 @@ mod transform;
 mod webhook;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use self::common::{GIB, HOUR, MIB, SECOND, period, size, unknown_name};
 use self::transform::Transforms;
 use super::decode::{self, At};
 use super::diagnostic::Diagnostic;
+use super::files::NamedFiles;
 use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, SpoolConfig};
 use super::raw;
 use super::reader::Reader;
@@ -70,7 +71,8 @@ pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     meaning::check(raw, rules.as_ref(), reader);
     raw.version.as_ref()?;
     let (name, sources, sinks, rules) = (name?, sources??, sinks??, Arc::new(rules?));
-    Some(Config { name, sources, sinks, rules, spool, dead_letters, delivery, admin, data_dir })
+    let files = NamedFiles::now(reader.files.iter().map(PathBuf::as_path));
+    Some(Config { name, sources, sinks, rules, spool, dead_letters, delivery, admin, data_dir, files })
 }
 
 /// A file of another version has other keys: that it is one is all there is to say.

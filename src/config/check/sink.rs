@@ -104,9 +104,11 @@ fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
         kafka::keeps_order(raw, kafka, order_by, reader);
     }
     let keep_headers = raw.keep_headers.as_ref().map_or(&[][..], |keep| &keep.value.0);
+    let kind = kind?;
     Some(SinkConfig {
         name: legal.then(|| SinkName::new(&key.text))?,
-        kind: kind?,
+        files: kind.files(),
+        kind,
         format: format?,
         masks: masked.collect(),
         keep_headers: keep_headers.iter().map(|at| Glob::new(&at.value.text)).collect(),

@@ -112,17 +112,23 @@ fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<Ve
         max_body: usize::try_from(size(reader, raw.max_body.as_ref(), MAX_BODY, 1024..=GIB)).unwrap_or(usize::MAX),
     };
     let (tenants, kind) = (tenants?, kind?);
+    let files = kind.files();
     let of = |tenant: &Arc<str>| {
         let mut kind = kind.clone();
         if let SourceKind::Amqp(amqp) = &mut kind {
             amqp.connection.vhost = amqp.connection.vhost.as_deref().map(|vhost| of_tenant(vhost, tenant));
         }
         let reading = Reading { tenant: Some(Arc::clone(tenant)), ..reading.clone() };
-        SourceConfig { name: SourceName::new(&format!("{}.{tenant}", key.text)), kind, reading }
+        SourceConfig { name: SourceName::new(&format!("{}.{tenant}", key.text)), kind, reading, files: files.clone() }
     };
     legal.then(|| match &tenants {
         Some(tenants) => tenants.iter().map(of).collect(),
-        None => vec![SourceConfig { name: SourceName::new(&key.text), kind: kind.clone(), reading: reading.clone() }],
+        None => vec![SourceConfig {
+            name: SourceName::new(&key.text),
+            kind: kind.clone(),
+            reading: reading.clone(),
+            files: files.clone(),
+        }],
     })
 }
 

@@ -9,6 +9,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::model::Tls;
 use crate::config::raw;
 use crate::config::reader::Reader;
+use crate::config::scalar::Text;
 
 /// `files`: whether they are what rustls will read (librdkafka takes others, too).
 pub(super) fn tls(at: &At<raw::Tls>, files: bool, reader: &mut Reader<'_>) -> Tls {
@@ -33,15 +34,21 @@ pub(super) fn tls(at: &At<raw::Tls>, files: bool, reader: &mut Reader<'_>) -> Tl
         );
     }
     let tls = Tls {
-        ca: raw.ca.as_ref().map(|ca| read_path(reader, ca)),
-        cert: raw.cert.as_ref().map(|cert| read_path(reader, cert)),
-        key: raw.key.as_ref().map(|key| read_path(reader, key)),
+        ca: raw.ca.as_ref().map(|ca| file(reader, ca)),
+        cert: raw.cert.as_ref().map(|cert| file(reader, cert)),
+        key: raw.key.as_ref().map(|key| file(reader, key)),
         server_name: raw.server_name.as_ref().map(|name| name.value.text.clone()),
     };
     if files && !reader.failed_in(at.span) {
         unusable(&tls, at, reader);
     }
     tls
+}
+
+fn file(reader: &mut Reader<'_>, at: &At<Text>) -> PathBuf {
+    let path = read_path(reader, at);
+    reader.files.push(path.clone());
+    path
 }
 
 /// Says so if the files are there, but are not what they should be.

@@ -171,6 +171,7 @@ fn the_path_is_rendered_below_the_data_directory() {
         kind: SinkKind::File(file.clone()),
         format: Format::Original,
         masks: crate::config::Masks::default(),
+        files: crate::config::NamedFiles::default(),
         keep_headers: Vec::new(),
         order_by: OrderBy::None,
         on_full: crate::config::OnFull::Wait,

@@ -43,6 +43,7 @@ fn config(kafka: &KafkaConfig) -> SinkConfig {
         kind: SinkKind::Kafka(Box::new(kafka.clone())),
         format: Format::Normalized,
         masks: crate::config::Masks::default(),
+        files: crate::config::NamedFiles::default(),
         keep_headers: Vec::new(),
         order_by: OrderBy::CorrelationId,
         on_full: crate::config::OnFull::Wait,

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use url::Url;
 use super::dial::{Dialer, Secured};
 use super::resolve::Filtered;
 use super::seen::Seen;
+use super::tls;
+use crate::config::Tls;
 
 /// How much of an answer is read: it is kept as the cause, and what is longer is cut off.
 const MAX_EXCERPT: usize = 4 * 1024;
@@ -27,6 +30,8 @@ const MAX_EXCERPT: usize = 4 * 1024;
 const IDLE: Duration = Duration::from_mins(1);
 /// Connections take no request after this long: whoever moves a name to another address is followed.
 const MAX_AGE: Duration = Duration::from_mins(5);
+/// A client whose TLS fails is replaced no sooner than this: reading the system's authorities takes milliseconds.
+const MIN_AGE: Duration = Duration::from_secs(5);
 /// How often a connection that carries several requests is asked whether it still lives, and how long that may take. Without
 /// it every request on a connection that went silent would have to run into its deadline.
 const PING: Duration = Duration::from_secs(10);
@@ -44,6 +49,10 @@ pub(super) struct Requests {
     timeout: Duration,
     concurrency: usize,
     max_age: Duration,
+    /// What TLS is made of, where there is any: read anew with each client.
+    renew: Option<Tls>,
+    /// TLS failed with the client in use.
+    is_doubted: AtomicBool,
     current: Mutex<Option<Current>>,
 }
 
@@ -75,26 +84,46 @@ pub(super) struct Received {
 impl Requests {
     /// `timeout` is for one request from connect to the last byte that is read; `concurrency` bounds idle connections.
     pub(super) fn new(tls: Secured, resolver: Filtered, timeout: Duration, concurrency: usize) -> Self {
-        Self { tls, resolver, timeout, concurrency, max_age: MAX_AGE, current: Mutex::new(None) }
+        Self {
+            tls,
+            resolver,
+            timeout,
+            concurrency,
+            max_age: MAX_AGE,
+            renew: None,
+            is_doubted: AtomicBool::new(false),
+            current: Mutex::new(None),
+        }
     }
 
-    /// The client for that proxy, none for the environment's: the one in use, unless the proxy is another now or its
-    /// connections are too old. What is under way ends on the old one, whose connections are closed as they become idle.
+    /// Certificates and authorities, also the system's, are read again for each new client: renewed ones are taken up.
+    pub(super) fn renewing(self, tls: Tls) -> Self {
+        Self { renew: Some(tls), ..self }
+    }
+
+    /// The client for that proxy, none for the environment's: the one in use, unless the proxy is another now, its
+    /// connections are too old or TLS has failed. What is under way ends on the old one, whose connections are closed as they
+    /// become idle. Blocks where certificates are read.
     pub(super) fn client(&self, proxy: Option<&Url>) -> HttpClient {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = &*current
             && current.proxy.as_ref() == proxy
             && current.since.elapsed() < self.max_age
+            && (current.since.elapsed() < MIN_AGE || !self.is_doubted.load(Ordering::Relaxed))
         {
             return current.client.clone();
         }
+        self.is_doubted.store(false, Ordering::Relaxed);
         let client = self.build(proxy);
         *current = Some(Current { proxy: proxy.cloned(), since: Instant::now(), client: client.clone() });
         client
     }
 
     fn build(&self, proxy: Option<&Url>) -> HttpClient {
-        let dialer = Dialer::new(self.tls.clone(), self.resolver.clone(), self.timeout, proxy);
+        // Files that can't be read now, or don't fit together yet, are no reason to be without.
+        let renewed = self.renew.as_ref().and_then(|tls| tls::config(tls).ok());
+        let dialer =
+            Dialer::new(renewed.unwrap_or_else(|| self.tls.clone()), self.resolver.clone(), self.timeout, proxy);
         let pool = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -155,7 +184,12 @@ impl Requests {
                 let excerpt = excerpt(body, deadline).await;
                 return Ok(Received { status: parts.status, headers: parts.headers, excerpt });
             }
-            Ok(Err(error)) => describe(error.is_connect(), &error),
+            Ok(Err(error)) => {
+                if is_of_tls(&error) {
+                    self.is_doubted.store(true, Ordering::Relaxed);
+                }
+                describe(error.is_connect(), &error)
+            }
             Err(_) => format!("no answer within {:?}", self.timeout),
         };
         match answering.seen.and_then(|seen| seen.status()) {
@@ -217,6 +251,20 @@ fn describe(connecting: bool, error: &(dyn Error + 'static)) -> String {
         text.push_str("; if its certificate is by an authority of your own, name that in `tls.ca`");
     }
     text
+}
+
+/// Whether TLS failed: a certificate isn't trusted, or the other side doesn't take ours.
+fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if cause.is::<rustls::Error>() || inner.is_some() {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// An error's causes, the innermost last, without the outer ones' general words.

@@ -128,14 +128,17 @@ impl Shared {
             pace.turn().await;
         }
         let reader = Arc::clone(&self);
-        let reading = tokio::task::spawn_blocking(move || Credentials::read(&reader.config));
-        let credentials = match tokio::time::timeout(self.config.timeout, reading).await {
-            Ok(Ok(Ok(credentials))) => credentials,
+        let reading = tokio::task::spawn_blocking(move || {
+            let credentials = Credentials::read(&reader.config)?;
+            let client = reader.requests.client(credentials.proxy.as_ref());
+            Ok::<_, String>((credentials, client))
+        });
+        let (credentials, client) = match tokio::time::timeout(self.config.timeout, reading).await {
+            Ok(Ok(Ok(read))) => read,
             Ok(Ok(Err(problem))) => return failed(problem, Blame::Sink),
             Ok(Err(_)) => return failed("the relay stops".to_owned(), Blame::Relay),
             Err(_) => return failed("the files of its secrets can't be read in time".to_owned(), Blame::Sink),
         };
-        let client = self.requests.client(credentials.proxy.as_ref());
         let now = SystemTime::now();
         let (url, headers) = match request(&outgoing, &credentials, now) {
             Ok(request) => request,
@@ -192,6 +195,7 @@ fn requests(webhook: &WebhookConfig) -> Result<(Requests, Way), String> {
     let needs_tls = [Some(&origin), proxy.as_ref()].into_iter().flatten().any(|url| url.scheme() == "https");
     let tls = if needs_tls { tls::config(&webhook.tls)? } else { tls::none()? };
     let requests = Requests::new(tls, Filtered::system(), webhook.timeout, webhook.concurrency);
+    let requests = if needs_tls { requests.renewing(webhook.tls.clone()) } else { requests };
     Ok((requests, Way { origin, proxy }))
 }
 

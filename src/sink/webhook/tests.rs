@@ -89,6 +89,7 @@ fn config(webhook: WebhookConfig, format: Format) -> SinkConfig {
         kind: SinkKind::Webhook(Box::new(webhook)),
         format,
         masks: crate::config::Masks::default(),
+        files: crate::config::NamedFiles::default(),
         keep_headers: vec![Glob::new("regards.*")],
         order_by: OrderBy::None,
         on_full: crate::config::OnFull::Wait,

@@ -158,6 +158,16 @@ impl VHost {
         self.rabbit.delete(&format!("permissions/{}/{}", encode(&self.name), encode(user))).await;
     }
 
+    /// The connections of that user, by their names.
+    pub async fn connections_of(&self, user: &str) -> Vec<String> {
+        until(&format!("the connections of {user}"), async || {
+            let connections = self.connections().await?;
+            let of_user = connections.iter().filter(|connection| connection["user"] == user);
+            Ok(of_user.filter_map(|connection| connection["name"].as_str().map(str::to_owned)).collect())
+        })
+        .await
+    }
+
     /// Closes the connection of `user`, once, as an administrator would. The management API knows it only after a moment.
     pub async fn close_connection_of(&self, user: &str) {
         let name = until(&format!("a connection of {user}"), async || {

@@ -94,6 +94,15 @@ impl Services {
         self.value("KAFKA_PASSWORD")
     }
 
+    /// A user of Kafka who logs in by SCRAM-SHA-512; a known one has this password from now on.
+    pub async fn kafka_login(&self, user: &str, password: &str) {
+        let mut login = Command::new(script());
+        login.arg("login").arg(&self.dir).args(["kafka", user, password]);
+        let done =
+            tokio::task::spawn_blocking(move || login.output().expect("services.sh")).await.expect("services.sh");
+        assert!(done.status.success(), "login: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
     /// The private authority that signed the brokers' certificates.
     pub fn ca(&self) -> &str {
         self.value("CA")

@@ -91,6 +91,16 @@ impl Receiver {
         Self::listening(Some(Arc::new(config.expect("a certificate and its key")).into())).await
     }
 
+    /// One that speaks TLS so.
+    pub async fn start_with(config: rustls::ServerConfig) -> Self {
+        Self::listening(Some(Arc::new(config).into())).await
+    }
+
+    /// From when it comes back it speaks TLS so.
+    pub fn set_tls(&mut self, config: rustls::ServerConfig) {
+        self.tls = Some(Arc::new(config).into());
+    }
+
     async fn listening(tls: Option<TlsAcceptor>) -> Self {
         use_ring();
         let shared = Arc::new(Shared {

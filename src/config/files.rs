@@ -1,0 +1,135 @@
+//! The files that a part of the configuration names and that the relay reads at work: `${file:…}`, certificates, keys.
+//!
+//! What is in them belongs to the configuration: a part whose files have other content is another one, and what runs by it is
+//! opened anew. Only a hash of the content is kept.
+
+use std::hash::Hasher as _;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Secret;
+use super::model::{AmqpConnection, SinkKind, SourceKind, Tls, WebhookAuth, WebhookUrl};
+
+/// Nothing beyond this is looked at: neither a secret nor a chain of certificates is longer.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Named files, and what was in them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamedFiles(Vec<(PathBuf, Content)>);
+
+/// The hash of a file's content. None: it can't be read.
+type Content = Option<u128>;
+
+impl NamedFiles {
+    /// These, as they are now. Blocks.
+    #[must_use]
+    pub fn now<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Self {
+        let mut paths: Vec<_> = paths.into_iter().collect();
+        paths.sort_unstable();
+        paths.dedup();
+        Self(paths.into_iter().map(|path| (path.to_owned(), content(path))).collect())
+    }
+
+    /// That one, as if it could not be read.
+    #[must_use]
+    pub fn unread(path: &Path) -> Self {
+        Self(vec![(path.to_owned(), None)])
+    }
+
+    /// The same files, as they are now. Blocks.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self::now(self.paths())
+    }
+
+    /// Which, in the order of their paths, each once.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|(path, _)| path.as_path())
+    }
+}
+
+impl SinkKind {
+    /// The files that its client reads. What of its templates comes from files is in these.
+    pub(super) fn files(&self) -> NamedFiles {
+        let (secrets, tls) = match self {
+            Self::Kafka(kafka) => {
+                let login = kafka.sasl.iter().flat_map(|sasl| [&sasl.username, &sasl.password]);
+                (login.chain(kafka.options.iter().map(|(_, value)| value)).collect(), kafka.tls.as_ref())
+            }
+            Self::Webhook(webhook) => {
+                let url = match &webhook.url {
+                    WebhookUrl::Fixed { url, .. } => Some(url),
+                    WebhookUrl::Templated { .. } => None,
+                };
+                let auth = match &webhook.auth {
+                    Some(WebhookAuth::Bearer(token)) => vec![token],
+                    Some(WebhookAuth::Basic { username, password }) => vec![username, password],
+                    None => Vec::new(),
+                };
+                let all = url.into_iter().chain(&webhook.secrets).chain(auth).chain(&webhook.proxy);
+                (all.collect(), Some(&webhook.tls))
+            }
+            Self::Amqp(amqp) => of_connection(&amqp.connection),
+            Self::File(_) | Self::Stdout => (Vec::new(), None),
+        };
+        named(&secrets, tls)
+    }
+}
+
+impl SourceKind {
+    /// The files that its client reads. A recording is none of these: it is what comes in.
+    pub(super) fn files(&self) -> NamedFiles {
+        match self {
+            Self::Amqp(amqp) => {
+                let (secrets, tls) = of_connection(&amqp.connection);
+                named(&secrets, tls)
+            }
+            Self::Recording(_) => NamedFiles::default(),
+        }
+    }
+}
+
+fn of_connection(connection: &AmqpConnection) -> (Vec<&Secret>, Option<&Tls>) {
+    let AmqpConnection { urls, username, password, vhost: _, tls } = connection;
+    (urls.iter().chain(username).chain(password).collect(), Some(tls))
+}
+
+fn named(secrets: &[&Secret], tls: Option<&Tls>) -> NamedFiles {
+    let of_tls = tls.into_iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten();
+    NamedFiles::now(secrets.iter().flat_map(|secret| secret.files()).chain(of_tls.map(PathBuf::as_path)))
+}
+
+fn content(path: &Path) -> Content {
+    // A pipe could be waited for without end.
+    if !std::fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).ok()?.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+    let mut hash = Xxh3::new();
+    hash.write(&bytes);
+    Some(hash.digest128())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_compared_by_what_is_in_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        std::fs::write(&one, "1").unwrap();
+        let before = NamedFiles::now([two.as_path(), &one, &one]);
+        assert_eq!(before.paths().collect::<Vec<_>>(), [one.as_path(), &two]);
+        std::fs::write(&one, "1").unwrap();
+        assert_eq!(before.again(), before);
+        std::fs::write(&one, "2").unwrap();
+        assert_ne!(before.again(), before);
+        std::fs::write(&one, "1").unwrap();
+        std::fs::write(&two, "").unwrap();
+        assert_ne!(before.again(), before);
+    }
+}
