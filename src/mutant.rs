@@ -34,11 +34,13 @@ pub enum Mutant {
     IgnoreBackOff,
     /// At the end a full spool takes no more than it does otherwise.
     KeepLimitsAtTheEnd,
+    /// A relay that stops gives up its consumer while deliveries are in flight.
+    GiveUpTheConsumerEarly,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AcknowledgeEarly,
         Self::AcknowledgePastTheWatermark,
         Self::SettleOnTheWrongChannel,
@@ -51,6 +53,7 @@ impl Mutant {
         Self::RecognizeSettledFirst,
         Self::IgnoreBackOff,
         Self::KeepLimitsAtTheEnd,
+        Self::GiveUpTheConsumerEarly,
     ];
 
     /// Whether this one is asked for. Never, in a release build.

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::event::{DEAD_LETTER, Event, Invalid, Message, Scope};
 use crate::rules::{RouteName, SinkName};
-use crate::source::Receipt;
+use crate::source::{InFlight, Receipt};
 use crate::spool::{Millis, RowId, Waiting};
 
 /// An event together with the message it was made of, shared by all its deliveries.
@@ -63,6 +63,8 @@ pub struct Delivery {
     pub attempts: u32,
     /// How the last of them failed, where that is not in the spool.
     pub failure: Option<Failure>,
+    /// Its source waits for the attempt under way, although the message is settled.
+    pub in_flight: Option<InFlight>,
 }
 
 /// A failed attempt of a delivery in memory.
@@ -105,6 +107,7 @@ impl Delivery {
             since: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
             attempts: waiting.attempts,
             failure: None,
+            in_flight: None,
         })
     }
 

@@ -167,18 +167,24 @@ impl Dispatcher {
         let mut waiting = delivery.waiting(&self.settings.name, key, is_attempted);
         waiting.may_be_known &= !is_attempted && delivery.attempts == 0;
         let back_off = delivery.back_off();
-        let Delivery { received, route, kept, since, attempts, failure } = delivery;
+        let Delivery { received, route, kept, since, attempts, failure, in_flight } = delivery;
         let receipt = match kept {
             Kept::Message(receipt) => receipt,
-            kept @ Kept::Row(_) => return Ok(Delivery { received, route, kept, since, attempts, failure }),
+            kept @ Kept::Row(_) => {
+                return Ok(Delivery { received, route, kept, since, attempts, failure, in_flight });
+            }
         };
+        let in_flight = is_attempted.then(|| receipt.in_flight());
         match self.spool.spill(waiting, receipt, is_attempted, limits) {
             Ok(id) => {
                 self.lanes.add_spooled(lane);
                 self.backlog.added((!is_attempted).then(|| Instant::now() + back_off));
-                Ok(Delivery { received, route, kept: Kept::Row(id), since, attempts, failure: None })
+                Ok(Delivery { received, route, kept: Kept::Row(id), since, attempts, failure: None, in_flight })
             }
-            Err(receipt) => Err(Delivery { received, route, kept: Kept::Message(receipt), since, attempts, failure }),
+            Err(receipt) => {
+                let kept = Kept::Message(receipt);
+                Err(Delivery { received, route, kept, since, attempts, failure, in_flight: None })
+            }
         }
     }
 

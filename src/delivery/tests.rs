@@ -96,6 +96,7 @@ impl Setup {
             since: Instant::now(),
             attempts: 0,
             failure: None,
+            in_flight: None,
         };
         hook.inlet.deliveries.send(delivery).unwrap();
     }

@@ -12,7 +12,7 @@ mod watermark;
 
 pub use amqp::{AmqpSource, peek};
 pub use ledger::{Identity, Ledger, Received};
-pub use receipt::{EntryId, Pressure, Receipt, Settled};
+pub use receipt::{EntryId, InFlight, Pressure, Receipt, Settled};
 pub use recording::RecordingSource;
 pub use stats::SourceStats;
 pub use watermark::Watermark;

@@ -1,8 +1,9 @@
 //! The token that travels with a message until everything it became is settled.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
@@ -36,24 +37,54 @@ struct Share {
     pressure: Arc<Pressure>,
 }
 
-/// What a source says of the messages that it handed out: which hold it up, all up to one; and whether it ends.
+/// What a source and the holders of its receipts tell each other beside the end of each message.
 #[derive(Debug, Default)]
 pub struct Pressure {
+    /// Messages up to this one hold up the source.
     last: AtomicU64,
     /// Of the source.
     stop: CancellationToken,
+    /// How many attempts go on of deliveries whose messages are settled.
+    attempts: AtomicUsize,
+    none_left: Notify,
 }
 
 impl Pressure {
     /// Of a source that ends at `stop`.
     #[must_use]
     pub fn until(stop: CancellationToken) -> Self {
-        Self { last: AtomicU64::new(0), stop }
+        Self { stop, ..Self::default() }
     }
 
     /// Messages up to this one hold up the source: what is unsettled of them should be made durable soon.
     pub fn press(&self, entry: EntryId) {
         self.last.fetch_max(entry.0, Ordering::Relaxed);
+    }
+
+    /// No attempt goes on of a delivery whose message is settled.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.attempts.load(Ordering::Acquire) == 0
+    }
+
+    /// Until [`is_free`](Self::is_free).
+    pub async fn freed(&self) {
+        while !self.is_free() {
+            // One that ends meanwhile leaves its permit.
+            self.none_left.notified().await;
+        }
+    }
+}
+
+/// An attempt that goes on although its message is settled, since the delivery is durable: whoever got the queue now would overtake it.
+#[derive(Debug)]
+pub struct InFlight(Arc<Pressure>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.0.attempts.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none_left.notify_one();
+        }
     }
 }
 
@@ -81,6 +112,13 @@ impl Receipt {
     #[must_use]
     pub fn source_ends(&self) -> bool {
         self.share.pressure.stop.is_cancelled()
+    }
+
+    /// For an attempt that goes on once this is settled.
+    #[must_use]
+    pub fn in_flight(&self) -> InFlight {
+        self.share.pressure.attempts.fetch_add(1, Ordering::AcqRel);
+        InFlight(Arc::clone(&self.share.pressure))
     }
 
     /// One more share, for one more thing the message became.
@@ -126,6 +164,26 @@ mod tests {
         pressure.press(EntryId(2));
         pressure.press(EntryId(1));
         assert_eq!(receipts.each_ref().map(Receipt::is_pressing), [true, true, false]);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_goes_on_is_known_until_it_ends() {
+        let (to, mut settled) = mpsc::unbounded_channel();
+        let pressure = Arc::<Pressure>::default();
+        let receipt = Receipt::under(EntryId(1), to, Arc::clone(&pressure));
+        let attempts = [receipt.in_flight(), receipt.in_flight()];
+        receipt.settle();
+        assert_eq!(settled.try_recv(), Ok(Settled::Done(EntryId(1))));
+        assert!(!pressure.is_free());
+        let freed = pressure.freed();
+        tokio::pin!(freed);
+        assert!(futures_util::poll!(&mut freed).is_pending());
+        let [one, other] = attempts;
+        drop(one);
+        assert!(futures_util::poll!(&mut freed).is_pending());
+        drop(other);
+        freed.await;
+        assert!(pressure.is_free());
     }
 
     #[test]

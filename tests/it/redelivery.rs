@@ -98,6 +98,30 @@ async fn a_relay_that_takes_an_equal_message_for_a_settled_one_is_caught() {
     assert_eq!(left_of_equal_messages(Some(Mutant::RecognizeSettledFirst)).await, 1, "one is acknowledged undelivered");
 }
 
+/// The prefetch falls at once: the broker takes back all that is unacknowledged, and gives it out again, a few at a time.
+#[tokio::test]
+async fn a_large_body_behind_small_ones_in_flight_repeats_none() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let routes = IN_FLIGHT.replace("spill_after: 5m", "spill_after: 5m, max_in_flight_bytes: 1MiB");
+    let home = Home::of(&regards, &routes).with("HOOK", &receiver.url());
+    let relay = home.start_ready().await;
+    receiver.hold();
+    // Fewer than half of the first prefetch, or they would go to the spool.
+    let small = lives("t", "small", 3);
+    regards.publish_all(&small).await;
+    receiver.wait_for_posted(3).await;
+    regards.publish(&Response::new("t", "large", "SUCCESS").field("message", "x".repeat(300 << 10))).await;
+    regards.vhost.wait_for_redelivered(&regards.queue, 2).await;
+    receiver.release();
+
+    receiver.wait_for_accepted(small.len() + 1).await;
+    relay.stop().await;
+    let count = |status: &str| receiver.posted().iter().filter(|posted| posted.json()["status"] == status).count();
+    assert_eq!((count("GRANTED"), count("SUCCESS")), (3, 4), "each once");
+    regards.assert_left_as_found().await;
+}
+
 /// A consumer's prefetch is what it began with, so another one takes over as it grows. A relay that dies then has messages that the
 /// broker takes for its own until it notices, while nobody is refused any more.
 #[tokio::test]

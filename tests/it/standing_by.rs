@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::support::{Answer, Home, Receiver, Regards, Response};
+use regards_relay::mutant::{Mutant, VARIABLE};
+
+use crate::support::response::lives;
+use crate::support::{Answer, Home, Receiver, Regards, Response, until};
 
 const ROUTES: &str = r#"
 version: 1
@@ -35,4 +38,80 @@ async fn a_second_relay_stands_by_and_takes_over() {
     second.stop().await;
     assert_eq!((one.posted().len(), other.posted().len()), (1, 1));
     regards.assert_left_as_found().await;
+}
+
+/// As many as a webhook has in flight.
+const IN_FLIGHT: usize = 8;
+
+const SLOW: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { hook: { webhook: { url: "${HOOK}", timeout: 100s } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+delivery: { shutdown_grace: 100s, spill_after: ${SPILL_AFTER} }
+"#;
+
+/// A relay is told to stop while the first event of each key is in flight; another one stands by. How many of the second events
+/// of these keys the other has sent before the first ones ended: the order in which the sink got them all is looked at.
+async fn overtaken(spill_after: &str, mutant: Option<Mutant>) -> usize {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = || Home::of(&regards, SLOW).with("HOOK", &receiver.url()).with("SPILL_AFTER", spill_after);
+    let (mut first_home, second_home) = (home(), home());
+    if let Some(mutant) = mutant {
+        first_home = first_home.with(VARIABLE, &mutant.name());
+    }
+    let events = lives("t", "key", IN_FLIGHT);
+    let (granted, success) = events.split_at(IN_FLIGHT);
+    let first = first_home.start_ready().await;
+    let second = second_home.start();
+    second.wait_for_metric("source_reconnects_total", &[], 1.0).await;
+    receiver.hold();
+    regards.publish_all(granted).await;
+    receiver.wait_for_posted(IN_FLIGHT).await;
+    if spill_after == "2s" {
+        first_home.wait_until_waiting("hook", IN_FLIGHT as u64).await;
+    }
+
+    first.signal("TERM");
+    regards.publish_all(success).await;
+    // It asks for the queue at least twice from here on, or gets it.
+    let tries = async || second.metric("source_reconnects_total", &[]).await.map(Option::unwrap_or_default);
+    let before = tries().await.expect("metrics");
+    until("the second to try, or to send", async || match (receiver.posted().len(), tries().await?) {
+        (posted, tries) if posted > IN_FLIGHT || tries >= before + 3.0 => Ok(()),
+        seen => Err(format!("{seen:?}")),
+    })
+    .await;
+    let overtaken = receiver.posted().len() - IN_FLIGHT;
+    receiver.release();
+    if mutant.is_none() {
+        assert_eq!(first.ended().await.code(), Some(0), "the exit of a clean stop");
+        receiver.wait_for_accepted(2 * IN_FLIGHT).await;
+        second.stop().await;
+        let statuses: Vec<_> = receiver.posted().iter().map(|posted| posted.json()["status"].clone()).collect();
+        assert_eq!(statuses, [vec!["GRANTED"; IN_FLIGHT], vec!["SUCCESS"; IN_FLIGHT]].concat());
+        regards.assert_left_as_found().await;
+    }
+    overtaken
+}
+
+#[tokio::test]
+async fn a_relay_that_stops_keeps_its_consumer_until_what_is_in_flight_has_ended() {
+    assert_eq!(overtaken("5m", None).await, 0);
+}
+
+#[tokio::test]
+async fn a_relay_that_stops_keeps_its_consumer_until_what_is_spooled_in_flight_has_ended() {
+    assert_eq!(overtaken("2s", None).await, 0);
+}
+
+#[tokio::test]
+async fn a_relay_that_gives_up_its_consumer_early_is_caught() {
+    if !cfg!(debug_assertions) {
+        println!("a release build has no mutants");
+        return;
+    }
+    assert!(overtaken("5m", Some(Mutant::GiveUpTheConsumerEarly)).await > 0);
 }

@@ -84,7 +84,7 @@ impl AmqpSource {
             let session = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                opened = Session::open(&self) => opened,
+                opened = Session::open(&self, &state) => opened,
             };
             let problem = match session {
                 Ok(session) => {

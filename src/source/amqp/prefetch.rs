@@ -62,9 +62,11 @@ impl Prefetch {
         }
     }
 
+    /// In powers of two below `most`: bodies that grow little by little cut it few times.
     fn bound(&self, largest: &Largest, max_bytes: u64) -> u16 {
         let fitting = max_bytes / largest.bytes().max(1);
-        u16::try_from(fitting).unwrap_or(u16::MAX).clamp(1, self.most.max(1))
+        let fitting = u16::try_from(fitting).unwrap_or(u16::MAX).max(1);
+        if fitting >= self.most { self.most.max(1) } else { 1 << fitting.ilog2() }
     }
 }
 
@@ -99,6 +101,15 @@ mod tests {
         after(&mut prefetch, &mut largest, 3000, 300);
         assert_eq!(after(&mut prefetch, &mut largest, 1, 4 * 1024 * 1024), 16);
         assert_eq!(after(&mut prefetch, &mut largest, 5000, 300), 1000);
+    }
+
+    #[test]
+    fn bodies_that_grow_little_by_little_cut_it_few_times() {
+        let mut largest = Largest::default();
+        let mut prefetch = Prefetch::new(1000, &largest, 64 * MIB);
+        let limits: Vec<u16> = (1..16_000).map(|kib| after(&mut prefetch, &mut largest, 1, kib * 1024)).collect();
+        let cuts = limits.windows(2).filter(|pair| pair[1] < pair[0]).count();
+        assert!(cuts <= 10, "{cuts}");
     }
 
     #[test]

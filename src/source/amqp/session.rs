@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::prefetch::{Largest, Prefetch};
+use super::prefetch::Prefetch;
 use super::{AmqpSource, State};
 use crate::amqp::values::{self, short};
 use crate::amqp::{self, ANSWER_TIMEOUT, Place, Problem, answer};
@@ -36,6 +36,8 @@ const BETWEEN_ACKNOWLEDGEMENTS: Duration = Duration::from_millis(20);
 /// The same while the consumer has to fill up before one with a larger prefetch takes over: longer than what was acknowledged
 /// takes to be replaced, or a broker that is far away would never fill it.
 const WHILE_FILLING: Duration = Duration::from_millis(250);
+/// A larger prefetch is put off for so long while attempts go on of deliveries that are on disk: at a slow sink, say.
+const GROW_AGAIN: Duration = Duration::from_secs(1);
 /// How often progress is looked at.
 const WATCH: Duration = Duration::from_secs(30);
 /// A head that is unsettled for so long: the channel is closed before the broker does it (`consumer_timeout`, 30 minutes
@@ -62,6 +64,8 @@ pub struct Session {
     prefetch: Prefetch,
     /// The prefetch that the consumer began with: it holds for new consumers only.
     limit: u16,
+    /// No consumer with a larger prefetch takes over before.
+    grow_at: Instant,
     /// The consumer is to give way to one with another prefetch, and nothing is acknowledged until it has.
     change: Change,
     place: Place,
@@ -83,18 +87,28 @@ enum Change {
 
 impl Session {
     /// Connects, declares what is asked for, and consumes.
-    pub async fn open(source: &AmqpSource) -> Result<Self, Problem> {
+    pub async fn open(source: &AmqpSource, state: &State) -> Result<Self, Problem> {
         let config = &source.config;
         let (connection, place) = amqp::connect(&config.connection, &source.relay, source.name.as_str()).await?;
         let channel = answer(&place, "opening a channel", connection.create_channel()).await?;
         if let Some(declare) = &config.declare {
             declare_queue(&channel, &place, &config.queue, declare).await?;
         }
-        let prefetch = Prefetch::new(config.prefetch, &Largest::default(), source.max_in_flight_bytes);
+        let prefetch = Prefetch::new(config.prefetch, &state.largest, source.max_in_flight_bytes);
         let consumer = consume(&channel, &place, source, prefetch.get()).await?;
         let limit = prefetch.get();
-        let change = Change::None;
-        Ok(Self { connection, channel, consumer, prefetch, limit, change, place, progress: false, stalls: 0 })
+        Ok(Self {
+            connection,
+            channel,
+            consumer,
+            prefetch,
+            limit,
+            grow_at: Instant::now(),
+            change: Change::None,
+            place,
+            progress: false,
+            stalls: 0,
+        })
     }
 
     /// Hands out messages and acknowledges what is settled, until stopped or lost.
@@ -108,10 +122,10 @@ impl Session {
         let ended = match self.relay(source, state, stop).await {
             Ok(asked) => {
                 source.stats.set_down(if stop.is_cancelled() { "is stopping" } else { "is being paused" });
-                let drained = self.drain(state, grace).await;
-                self.acknowledge_stragglers(state).await;
-                drained.map_or_else(|lost| lost, |()| asked)
+                self.drain(state, grace).await;
+                self.acknowledge_all(state).await.map_or_else(|lost| lost, |()| asked)
             }
+            Err(Ended::Renew) => self.acknowledge_all(state).await.map_or_else(|lost| lost, |()| Ended::Renew),
             Err(ended) => ended,
         };
         state.ledger.lose_channel();
@@ -142,7 +156,12 @@ impl Session {
         let mut pressed = None;
         let asked = loop {
             if self.change != Change::None && acknowledging.is_terminated() && state.ledger.is_settled() {
-                self.consume_anew(source, state).await?;
+                if self.change == Change::Full && !state.pressure.is_free() {
+                    self.change = Change::None;
+                    self.grow_at = Instant::now() + GROW_AGAIN;
+                } else {
+                    self.consume_anew(source, state).await?;
+                }
             }
             let may_acknowledge = self.change == Change::None;
             let not_before = acknowledged_at + if self.is_narrow() { WHILE_FILLING } else { BETWEEN_ACKNOWLEDGEMENTS };
@@ -178,7 +197,7 @@ impl Session {
                     }
                 }
                 delivery = self.consumer.next(), if self.change != Change::Cancelled => {
-                    self.receive(source, state, delivery).await?;
+                    self.receive(source, state, delivery)?;
                     // Redelivered messages that are settled already need nothing but this.
                     waits = true;
                 }
@@ -192,7 +211,7 @@ impl Session {
     }
 
     /// Hands out one message and those that wait behind it.
-    async fn receive(
+    fn receive(
         &mut self,
         source: &AmqpSource,
         state: &mut State,
@@ -204,10 +223,11 @@ impl Session {
             self.take(source, state, next)?;
         }
         if self.prefetch.get() < self.limit {
-            // More of what is that large would be too much.
-            self.cancel(source, state).await?;
-            self.change = Change::Cancelled;
-        } else if self.is_narrow() && state.ledger.unacknowledged() >= usize::from(self.limit) {
+            // More of what is that large would be too much. The broker takes back all that is unacknowledged and the consumer at once;
+            // cancelled with messages in flight, another relay could get what is newer.
+            return Err(Ended::Renew);
+        }
+        if self.is_narrow() && state.ledger.unacknowledged() >= usize::from(self.limit) {
             self.change = Change::Full;
         }
         Ok(())
@@ -234,7 +254,7 @@ impl Session {
 
     /// Another consumer takes over with the prefetch as it is now.
     ///
-    /// Everything that is unacknowledged is settled. Were this the relay's end, another one could begin to consume before the
+    /// Everything that is unacknowledged is settled, and no attempt goes on. Were this the relay's end, another one could begin to consume before the
     /// broker takes those messages back: what it got would come before them, and at a sink after them all the same.
     async fn consume_anew(&mut self, source: &AmqpSource, state: &mut State) -> Result<(), Ended> {
         if self.change != Change::Cancelled {
@@ -288,7 +308,7 @@ impl Session {
 
     /// The consumer may have less unacknowledged than it should: it is let fill up, so that another can take over.
     fn is_narrow(&self) -> bool {
-        self.limit < self.prefetch.get()
+        self.limit < self.prefetch.get() && Instant::now() >= self.grow_at
     }
 
     /// The acknowledgement of everything that may be acknowledged now, if that is more than before.
@@ -302,39 +322,44 @@ impl Session {
         Some(ack.boxed())
     }
 
-    /// No more messages; waits for those handed out, at most for `grace`, and acknowledges them.
-    async fn drain(&mut self, state: &mut State, grace: Duration) -> Result<(), Ended> {
-        let deadline = Instant::now() + grace;
-        if self.change != Change::Cancelled {
-            self.stop_consuming().await.map_err(Ended::Lost)?;
+    /// Takes no more messages, and waits until those handed out are settled and no attempt goes on, at most for `grace`.
+    ///
+    /// The consumer stays, so that no other relay overtakes what is in flight; nothing is acknowledged, so that nothing more comes.
+    async fn drain(&self, state: &mut State, grace: Duration) {
+        if Mutant::GiveUpTheConsumerEarly.is_on() {
+            let _ = self.stop_consuming().await;
         }
-        loop {
-            if let Some(acknowledge) = self.acknowledge(state) {
-                acknowledge.await?;
-            }
-            if state.ledger.unsettled() == 0 {
-                return Ok(());
-            }
-            match tokio::time::timeout_at(deadline, state.settled.recv()).await {
-                Ok(Some(settled)) => {
-                    state.ledger.settle(settled);
-                }
-                Ok(None) | Err(_) => return Ok(()),
-            }
-            while let Ok(settled) = state.settled.try_recv() {
+        let all = async {
+            while state.ledger.unsettled() > 0 {
+                let Some(settled) = state.settled.recv().await else { break };
                 state.ledger.settle(settled);
             }
+            state.pressure.freed().await;
+        };
+        // What isn't settled by then is redelivered to whoever consumes next.
+        let _ = tokio::time::timeout(grace, all).await;
+        while let Ok(settled) = state.settled.try_recv() {
+            state.ledger.settle(settled);
         }
     }
 
-    /// What is settled behind a message that isn't would be redelivered, and repeated, after the next start.
-    async fn acknowledge_stragglers(&self, state: &State) {
+    /// Acknowledges all that is settled, also behind what isn't: it would be redelivered, and repeated, after the next start. For a
+    /// channel that is closed next, with which the broker takes back the rest and the consumer at once.
+    async fn acknowledge_all(&mut self, state: &mut State) -> Result<(), Ended> {
+        let nothing_comes = state.ledger.unacknowledged() >= usize::from(self.limit);
+        let all_ended = state.ledger.unsettled() == 0 && state.pressure.is_free();
+        if nothing_comes && all_ended && self.change != Change::Cancelled {
+            // Acknowledgements would bring more, only to be taken back as redelivered.
+            self.stop_consuming().await.map_err(Ended::Lost)?;
+        }
+        if let Some(acknowledge) = self.acknowledge(state) {
+            acknowledge.await?;
+        }
         for tag in state.ledger.stragglers() {
             let acknowledge = self.channel.basic_ack(tag, BasicAckOptions { multiple: false });
-            if answer(&self.place, "acknowledging", acknowledge).await.is_err() {
-                return;
-            }
+            answer(&self.place, "acknowledging", acknowledge).await.map_err(Ended::Lost)?;
         }
+        Ok(())
     }
 
     /// Looks whether messages come while the queue has some, and whether the head has been unsettled for too long.

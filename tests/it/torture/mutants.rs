@@ -86,8 +86,8 @@ impl Drill {
 }
 
 /// The run that brings it out, and what is found there. None: a test of its own catches it. (Killing a process shows nothing of what
-/// is not synced, since the system keeps what was written: the tests of the system calls do. No two events here are equal: a test in
-/// `redelivery` has such. What a full spool does, the tests of `full_spool` show.)
+/// is not synced, since the system keeps what was written: the tests of the system calls do. No two events here are equal, and no
+/// two relays are there: tests in `redelivery` and `standing_by` have such. What a full spool does, the tests of `full_spool` show.)
 fn caught(mutant: Mutant) -> Option<(Drill, &'static str)> {
     let lost = "was confirmed and is lost";
     let reordered = "came first after event";
@@ -98,9 +98,11 @@ fn caught(mutant: Mutant) -> Option<(Drill, &'static str)> {
         Mutant::ReuseNumberBeforeReport => (Drill::Cuts, "duplicates; at most"),
         Mutant::DropOn5xx => (Drill::Refusals, lost),
         Mutant::ReorderOnRetry | Mutant::SpillWithoutPredecessor => (Drill::Refusals, reordered),
-        Mutant::NoSync | Mutant::RecognizeSettledFirst | Mutant::IgnoreBackOff | Mutant::KeepLimitsAtTheEnd => {
-            return None;
-        }
+        Mutant::NoSync
+        | Mutant::RecognizeSettledFirst
+        | Mutant::IgnoreBackOff
+        | Mutant::KeepLimitsAtTheEnd
+        | Mutant::GiveUpTheConsumerEarly => return None,
     })
 }
 
