@@ -180,6 +180,11 @@ impl Change {
         }
     }
 
+    /// Whether it only reads.
+    pub(super) fn is_question(&self) -> bool {
+        matches!(self, Self::Take { .. } | Self::Watch { .. })
+    }
+
     /// What it takes of the room for dead letters, in bytes, if it is one.
     pub(super) fn letter_size(&self) -> Option<u64> {
         match self {

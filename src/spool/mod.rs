@@ -92,6 +92,9 @@ struct Shared {
     last_row: AtomicI64,
     states: Mutex<BTreeMap<Subject, String>>,
     copies: Mutex<Option<SinkName>>,
+    /// So many of the next commits are made and reported as failed: what a sync that fails can come to.
+    #[cfg(test)]
+    unknown_commits: std::sync::atomic::AtomicUsize,
 }
 
 /// What can be remembered of.
@@ -159,6 +162,16 @@ impl Shared {
         Some(DeliveryRow { id, waiting, properties, size })
     }
 
+    /// A commit that succeeded is reported as failed, where a test asks for it.
+    #[cfg(test)]
+    fn lose_end(&self, path: &Path) -> Result<(), SpoolError> {
+        let less = |left: usize| left.checked_sub(1);
+        match self.unknown_commits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+            Ok(_) => Err(SpoolError::io(path, "the commit failed", std::io::Error::other("as the test asks"))),
+            Err(_) => Ok(()),
+        }
+    }
+
     fn set_problem(&self, problem: Option<String>) {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
@@ -178,6 +191,8 @@ impl Spool {
             last_row: AtomicI64::new(0),
             states: Mutex::default(),
             copies: Mutex::default(),
+            #[cfg(test)]
+            unknown_commits: 0.into(),
         });
         let writer = Writer::open(config, dead_letters, from, Arc::clone(&shared))?;
         let path = writer.path().to_owned();

@@ -41,6 +41,16 @@ impl Store for Database {
         Ok(done)
     }
 
+    fn set_batch(&self, number: i64) -> Result<(), SpoolError> {
+        let update = "UPDATE batch SET number = ?";
+        let update = self.connection.prepare_cached(update).and_then(|mut update| update.execute([number]));
+        update.map(|_| ()).map_err(self.failed())
+    }
+
+    fn last_batch(&self) -> Result<i64, SpoolError> {
+        self.connection.query_row("SELECT number FROM batch", [], |row| row.get(0)).map_err(self.failed())
+    }
+
     fn add_letter(&self, row: &LetterRow, taken: &HashSet<i64>) -> Result<Written, SpoolError> {
         self.insert_letter(row, taken).map_err(self.failed())
     }

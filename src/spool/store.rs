@@ -60,6 +60,12 @@ pub(super) trait Store {
     /// All that `work` does becomes durable, or none of it.
     fn transact<T>(&self, work: impl FnOnce() -> Result<T, SpoolError>) -> Result<T, SpoolError>;
 
+    /// The transaction under way has that number from here on.
+    fn set_batch(&self, number: i64) -> Result<(), SpoolError>;
+
+    /// The number of the last transaction that is on the disk.
+    fn last_batch(&self) -> Result<i64, SpoolError>;
+
     /// Writes a dead letter. One of a redelivered message may be known, but not as one of `taken`.
     fn add_letter(&self, row: &LetterRow, taken: &HashSet<i64>) -> Result<Written, SpoolError>;
 

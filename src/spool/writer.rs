@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::change::{Before, Change, Held};
+use super::change::{Before, Change, Held, Outcome};
 use super::command::Command;
 use super::database::{Database, SpoolError};
 use super::delivery::{Millis, News, RowId};
@@ -60,6 +60,10 @@ pub(super) struct Writer {
     letters: VecDeque<Change>,
     /// The transaction under way; it is made again until it is on disk.
     batch: Vec<Change>,
+    /// The number of the last transaction that was tried.
+    number: i64,
+    /// What the transaction under way comes to if it is on disk, which its failed commit doesn't say.
+    unknown: Option<Vec<Outcome>>,
     held: Held,
     committed: Instant,
     /// How many rows had come when it was last looked whether more do.
@@ -95,6 +99,8 @@ impl Writer {
             queue: VecDeque::new(),
             letters: VecDeque::new(),
             batch: Vec::new(),
+            number: 0,
+            unknown: None,
             held: Held::default(),
             committed: Instant::now(),
             gathered: 0,
@@ -127,6 +133,7 @@ impl Writer {
         }
         checkpoint_unless_busy(&database)?;
         self.take_up(&database)?;
+        self.number = database.last_batch()?;
         self.shared.set_states(database.states()?);
         let sinks: Vec<SinkName> = self.shared.budget().shares().map(|(sink, _)| sink.clone()).collect();
         for sink in sinks {
@@ -219,6 +226,13 @@ impl Writer {
     fn reopen(&mut self) -> Result<Database, SpoolError> {
         let database = Database::open(&self.path)?;
         database.checkpoint()?;
+        if self.unknown.is_some() {
+            let is_on_disk = database.last_batch()? == self.number;
+            match self.unknown.take() {
+                Some(outcomes) if is_on_disk => self.settle(outcomes),
+                _ => self.held.forget_noted(),
+            }
+        }
         self.take_up(&database)?;
         Ok(database)
     }
@@ -282,18 +296,32 @@ impl Writer {
 
     fn commit(&mut self, database: &Database) -> Result<(), SpoolError> {
         let (batch, held) = (&self.batch, &mut self.held);
+        self.number += 1;
+        let number = self.number;
         let mut outcomes = Vec::with_capacity(batch.len());
         let done = database.transact(|| {
             for change in batch {
                 outcomes.push(change.apply(database, held)?);
             }
-            Ok(())
+            if batch.iter().all(Change::is_question) { Ok(()) } else { database.set_batch(number) }
         });
+        #[cfg(test)]
+        let done = done.and_then(|()| self.shared.lose_end(&self.path));
         if let Err(error) = done {
-            held.forget_noted();
+            if outcomes.len() == self.batch.len() {
+                self.unknown = Some(outcomes);
+            } else {
+                self.held.forget_noted();
+            }
             return Err(error);
         }
-        held.keep_noted();
+        self.settle(outcomes);
+        Ok(())
+    }
+
+    /// The transaction is on disk.
+    fn settle(&mut self, outcomes: Vec<Outcome>) {
+        self.held.keep_noted();
         self.committed = Instant::now();
         self.is_urgent = !self.queue.is_empty();
         for (change, outcome) in self.batch.drain(..).zip(outcomes) {
@@ -302,7 +330,6 @@ impl Writer {
             }
             change.settle(outcome, &mut self.held, &self.shared);
         }
-        Ok(())
     }
 
     fn no_room_for_letters(&self) -> Option<String> {
