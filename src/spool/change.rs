@@ -180,6 +180,38 @@ impl Change {
         }
     }
 
+    /// The row that it writes, and that its sink's dispatcher knows of already.
+    pub(super) fn row(&self) -> Option<RowId> {
+        if let Self::Deliver(row, _) = self { Some(row.id) } else { None }
+    }
+
+    /// The row that has to be there before it.
+    pub(super) fn refers_to(&self) -> Option<RowId> {
+        match self {
+            Self::Done { id, .. } | Self::Again { id, .. } | Self::Letter { before: Before::Row(id, _), .. } => {
+                Some(*id)
+            }
+            _ => None,
+        }
+    }
+
+    /// The lane of its delivery, where that is for this sink.
+    pub(super) fn lane_for(&self, sink: &SinkName) -> Option<u16> {
+        match self {
+            Self::Deliver(row, _) if row.waiting.sink == *sink => u16::try_from(row.waiting.key & 0xffff).ok(),
+            _ => None,
+        }
+    }
+
+    /// Its delivery was over before it was written.
+    pub(super) fn settle_unwritten(self, held: &mut Held, shared: &Shared) {
+        if let Self::Deliver(row, receipt) = self {
+            shared.budget().not_needed(&row.waiting.sink, row.size);
+            held.release(&row.waiting.sink, row.id);
+            receipt.settle();
+        }
+    }
+
     /// Whether it only reads.
     pub(super) fn is_question(&self) -> bool {
         matches!(self, Self::Take { .. } | Self::Watch { .. })

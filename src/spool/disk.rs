@@ -13,7 +13,8 @@ pub(super) const SMALL_BATCH: u64 = 128 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
     Plenty,
-    Little,
+    /// So many bytes beside the reserve.
+    Little(u64),
     None,
 }
 
@@ -25,8 +26,17 @@ impl Room {
         };
         match disk.f_bavail.saturating_mul(disk.f_frsize) {
             free if free < RESERVE => Self::None,
-            free if free < LOW => Self::Little,
+            free if free < LOW => Self::Little(free - RESERVE),
             _ => Self::Plenty,
+        }
+    }
+
+    /// Whether a transaction may make the file larger by so many bytes, which the log takes, too.
+    pub(super) fn takes(self, bytes: u64) -> bool {
+        match self {
+            Self::Plenty => true,
+            Self::Little(spare) => bytes.saturating_mul(2) <= spare,
+            Self::None => false,
         }
     }
 }

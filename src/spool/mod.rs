@@ -22,6 +22,7 @@ mod letter;
 mod lock;
 mod network;
 mod purge;
+mod queue;
 mod reader;
 mod sqlite;
 mod store;

@@ -9,6 +9,8 @@ use crate::rules::SinkName;
 
 /// So many are purged in one transaction.
 pub(super) const BATCH: u64 = 500;
+/// … and so many where the disk has little room, which the log takes some of.
+pub(super) const SMALL_BATCH: u64 = 50;
 
 /// Which dead letters go.
 pub(super) enum Scope<'a> {
@@ -49,12 +51,12 @@ impl Purge {
     }
 
     /// Deletes some; says whether there may be more.
-    pub(super) fn go_on(&mut self, store: &impl Store) -> Result<bool, SpoolError> {
+    pub(super) fn go_on(&mut self, store: &impl Store, most: u64) -> Result<bool, SpoolError> {
         let limit = match &self.which {
             Unwanted::Letters(filter) => filter.limit,
             Unwanted::Orphans(_) => None,
         };
-        let left = limit.map_or(BATCH, |limit| limit.saturating_sub(self.purged).min(BATCH));
+        let left = limit.map_or(most, |limit| limit.saturating_sub(self.purged).min(most));
         if left == 0 {
             return Ok(false);
         }

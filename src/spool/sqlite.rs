@@ -20,6 +20,8 @@ use crate::rules::{RouteName, SinkName};
 
 /// Pages given back to the file system at once.
 const VACUUM_PAGES: usize = 2_000;
+/// … and where the disk has little room: each of them is written to the log first.
+const SMALL_VACUUM_PAGES: usize = 32;
 /// So many free pages stay in the file: what comes next takes them.
 const KEPT_PAGES: i64 = 4_096;
 /// So many of the newest rows of a key are looked at for a redelivered message's: what came after a message while it was
@@ -187,9 +189,6 @@ impl Store for Database {
         values.push(Box::new(i64::try_from(limit).unwrap_or(i64::MAX)));
         let query = format!("DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE {which} LIMIT ?)");
         let purged = self.connection.execute(&query, params_from_iter(values)).map_err(self.failed())?;
-        if purged > 0 {
-            self.vacuum().map_err(self.failed())?;
-        }
         Ok(u64::try_from(purged).unwrap_or(u64::MAX))
     }
 
@@ -206,14 +205,15 @@ impl Store for Database {
         Ok(u64::try_from(purged).unwrap_or(u64::MAX))
     }
 
-    fn give_back(&self, all: bool) -> Result<bool, SpoolError> {
+    fn give_back(&self, all: bool, is_tight: bool) -> Result<bool, SpoolError> {
         let keep = if all { 0 } else { KEPT_PAGES };
+        let pages = if is_tight { SMALL_VACUUM_PAGES } else { VACUUM_PAGES };
         let give = || -> rusqlite::Result<bool> {
             let free: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
             if free <= keep {
                 return Ok(false);
             }
-            self.vacuum()?;
+            self.vacuum(pages)?;
             let left: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
             Ok(left > keep && left < free)
         };
@@ -342,9 +342,9 @@ impl Database {
         Ok(if inserted > 0 { Written::New } else { Written::Again })
     }
 
-    fn vacuum(&self) -> rusqlite::Result<()> {
+    fn vacuum(&self, pages: usize) -> rusqlite::Result<()> {
         // Frees one page a row of its result.
-        let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        let mut vacuum = self.connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
         let mut pages = vacuum.query([])?;
         while pages.next()?.is_some() {}
         Ok(())

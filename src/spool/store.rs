@@ -106,9 +106,9 @@ pub(super) trait Store {
     /// Deletes deliveries of a sink, the newest of a key first, at most so many; says how many.
     fn purge_deliveries(&self, sink: &SinkName, limit: u64) -> Result<u64, SpoolError>;
 
-    /// Gives some of the room that is left in the file back to the disk, where there is much, or `all` of it is wanted. Says whether
-    /// there may be more to give.
-    fn give_back(&self, all: bool) -> Result<bool, SpoolError>;
+    /// Gives some of the room that is left in the file back to the disk, where there is much, or `all` of it is wanted: less at once
+    /// where the disk `is_tight`. Says whether there may be more to give.
+    fn give_back(&self, all: bool, is_tight: bool) -> Result<bool, SpoolError>;
 
     /// Remembers, or forgets.
     fn remember(&self, remembered: &Remembered) -> Result<(), SpoolError>;

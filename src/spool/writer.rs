@@ -12,20 +12,17 @@ use super::change::{Before, Change, Held, Outcome};
 use super::command::Command;
 use super::database::{Database, SpoolError};
 use super::delivery::{Millis, News, RowId};
-use super::disk::{Room, SMALL_BATCH};
+use super::disk::Room;
 use super::letter::LetterRow;
 use super::lock::Lock;
 use super::purge::{self, Purge, Scope};
+use super::queue::{Queue, Space};
 use super::store::{DeliveryRow, Store};
 use super::{CLOSED, Limits, Shared, damage};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::helper::Helper;
 use crate::rules::SinkName;
 
-/// One transaction has at most so many changes …
-const MAX_BATCH: usize = 1_000;
-/// … and begins no further one after so many bytes.
-const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;
 /// New rows alone wait so long after a transaction for others to come: each transaction costs an fsync, and with a few rows in it
 /// hardly less than with a thousand …
 const BETWEEN_COMMITS: Duration = Duration::from_millis(40);
@@ -54,12 +51,12 @@ pub(super) struct Writer {
     /// None after a failure, until it is open again.
     database: Option<Database>,
     next_letter: i64,
-    /// What is to be done next, in this order: of a delivery, one thing comes before another.
-    queue: VecDeque<Change>,
-    /// Dead letters that there is no room for: everything else goes on.
-    letters: VecDeque<Change>,
-    /// The transaction under way; it is made again until it is on disk.
+    /// What is to be done next.
+    queue: Queue,
+    /// The transaction under way.
     batch: Vec<Change>,
+    /// After a transaction that failed: what makes the file larger waits so long, so that what makes it smaller goes through.
+    grow_after: Instant,
     /// The number of the last transaction that was tried.
     number: i64,
     /// What the transaction under way comes to if it is on disk, which its failed commit doesn't say.
@@ -96,9 +93,9 @@ impl Writer {
             shared,
             database: None,
             next_letter: 1,
-            queue: VecDeque::new(),
-            letters: VecDeque::new(),
+            queue: Queue::default(),
             batch: Vec::new(),
+            grow_after: Instant::now(),
             number: 0,
             unknown: None,
             held: Held::default(),
@@ -219,7 +216,8 @@ impl Writer {
             && self.database.is_some()
             && self.batch.is_empty()
             && self.committed.elapsed() < BETWEEN_COMMITS
-            && (self.gathered + 1..MAX_BATCH).contains(&self.queue.len())
+            && self.queue.len() > self.gathered
+            && !self.queue.is_more_than_a_batch()
             && !self.is_urgent
     }
 
@@ -230,7 +228,7 @@ impl Writer {
             let is_on_disk = database.last_batch()? == self.number;
             match self.unknown.take() {
                 Some(outcomes) if is_on_disk => self.settle(outcomes),
-                _ => self.held.forget_noted(),
+                _ => self.undo(),
             }
         }
         self.take_up(&database)?;
@@ -238,11 +236,11 @@ impl Writer {
     }
 
     fn work_with(&mut self, database: &Database, room: Room) -> Result<bool, SpoolError> {
-        let mut more = Instant::now() >= self.next_purge && self.purge(database)?;
+        let mut more = Instant::now() >= self.next_purge && self.purge(database, room)?;
         self.assemble(room);
-        if self.batch.is_empty() && !self.letters.is_empty() {
+        if self.batch.is_empty() && self.queue.held_up() > 0 {
             // What is too old may make room before its hour has come, and what somebody has seen.
-            more |= self.purge(database)? || self.purge_asked(database)?;
+            more |= self.purge(database, room)? || self.purge_asked(database, room)?;
             self.assemble(room);
         }
         if !self.batch.is_empty() {
@@ -254,44 +252,44 @@ impl Writer {
         }
         if self.queue.is_empty() {
             // What drained leaves room in the file; the disk gets it back some at a time, when nobody waits.
-            more |= database.give_back(room != Room::Plenty)?;
+            more |= give_back(database, room, room != Room::Plenty)?;
         }
-        self.shared.set_problem(self.no_room_for_letters());
+        if self.may_grow() {
+            let problem = self.no_room_for_letters().or_else(|| self.no_room_on_disk());
+            self.shared.set_problem(problem);
+        }
         self.look_at_ages(database)?;
-        Ok(more | self.purge_asked(database)?)
+        Ok(more | self.purge_asked(database, room)?)
     }
 
-    /// The next transaction, unless one is still to be made again.
+    /// Whether the file may become larger, as far as the last transaction says.
+    fn may_grow(&self) -> bool {
+        self.closing.is_some() || Instant::now() >= self.grow_after
+    }
+
+    /// The next transaction.
     fn assemble(&mut self, disk: Room) {
         if !self.batch.is_empty() {
             return;
         }
-        let mut room = self.max_letters.saturating_sub(self.shared.tallies().bytes());
-        let mut bytes = 0;
-        let most = if disk == Room::Plenty { MAX_BATCH_BYTES } else { SMALL_BATCH };
-        while self.batch.len() < MAX_BATCH
-            && bytes <= most
-            && let Some(letter) =
-                self.letters.pop_front_if(|letter| letter.letter_size().is_none_or(|size| size <= room))
-        {
-            room = room.saturating_sub(letter.letter_size().unwrap_or_default());
-            bytes += letter.size();
-            self.batch.push(letter);
+        let letters = self.max_letters.saturating_sub(self.shared.tallies().bytes());
+        let space = Space { disk, letters, may_grow: self.may_grow() };
+        let mut batch = self.queue.assemble(space);
+        if batch.changes.is_empty() && !space.may_grow {
+            // Nothing goes before it.
+            let over = std::mem::take(&mut batch.over);
+            batch = self.queue.assemble(Space { may_grow: true, ..space });
+            batch.over.extend(over);
         }
-        while self.batch.len() < MAX_BATCH
-            && bytes <= most
-            && let Some(change) = self.queue.pop_front()
-        {
-            if let Some(size) = change.letter_size() {
-                if !self.letters.is_empty() || size > room {
-                    self.letters.push_back(change);
-                    continue;
-                }
-                room -= size;
-            }
-            bytes += change.size();
-            self.batch.push(change);
+        for change in batch.over {
+            change.settle_unwritten(&mut self.held, &self.shared);
         }
+        self.batch = batch.changes;
+    }
+
+    /// How many changes wait.
+    fn waiting(&self) -> usize {
+        self.batch.len() + self.queue.len() + self.queue.held_up()
     }
 
     fn commit(&mut self, database: &Database) -> Result<(), SpoolError> {
@@ -311,7 +309,7 @@ impl Writer {
             if outcomes.len() == self.batch.len() {
                 self.unknown = Some(outcomes);
             } else {
-                self.held.forget_noted();
+                self.undo();
             }
             return Err(error);
         }
@@ -319,39 +317,66 @@ impl Writer {
         Ok(())
     }
 
+    /// The transaction is not on disk: it is made again, in smaller ones.
+    fn undo(&mut self) {
+        self.held.forget_noted();
+        if self.batch.iter().any(|change| change.size() > 0) {
+            self.grow_after = Instant::now() + FULL_RETRY;
+        }
+        self.queue.put_back(std::mem::take(&mut self.batch));
+    }
+
     /// The transaction is on disk.
     fn settle(&mut self, outcomes: Vec<Outcome>) {
         self.held.keep_noted();
         self.committed = Instant::now();
         self.is_urgent = !self.queue.is_empty();
-        for (change, outcome) in self.batch.drain(..).zip(outcomes) {
+        self.queue.succeeded();
+        if self.batch.iter().any(|change| change.size() > 0) {
+            self.grow_after = self.committed;
+        }
+        for (change, mut outcome) in self.batch.drain(..).zip(outcomes) {
             for sink in change.sinks() {
                 self.looked.entry(sink.clone()).or_insert_with(Instant::now);
+            }
+            if let (Change::Watch { sink, .. }, Outcome::Begun(lanes)) = (&change, &mut outcome) {
+                // They are written later, and its dispatcher is to know of them.
+                lanes.extend(self.queue.lanes(sink).into_iter().map(|lane| (lane, 1)));
             }
             change.settle(outcome, &mut self.held, &self.shared);
         }
     }
 
     fn no_room_for_letters(&self) -> Option<String> {
-        let first = self.letters.front()?;
+        let (first, count) = self.queue.first_letter()?;
+        let size = first.letter_size().unwrap_or_default();
+        if self.shared.tallies().bytes().saturating_add(size) <= self.max_letters {
+            return None;
+        }
         Some(format!(
-            "the dead letters have reached `dead_letters.max_size` ({} bytes; the next one takes {}): nothing more can be stored \
-             and {} wait, unacknowledged; look at them with `regards-relay dead-letters list`, then `purge` those that are \
+            "the dead letters have reached `dead_letters.max_size` ({} bytes; the next one takes {size}): nothing more can be stored \
+             and {count} wait, unacknowledged; look at them with `regards-relay dead-letters list`, then `purge` those that are \
              dealt with, or raise `max_size` or set `keep` and restart",
             self.max_letters,
-            first.letter_size().unwrap_or_default(),
-            self.letters.len(),
         ))
     }
 
+    fn no_room_on_disk(&self) -> Option<String> {
+        let waiting = self.queue.held_up();
+        let problem = "the disk of the spool is nearly full: nothing more is put there";
+        (waiting > 0)
+            .then(|| format!("{problem}, and {waiting} changes wait, their messages unacknowledged; make room on it"))
+    }
+
     /// Deletes some of what is older than `keep`; says whether there may be more.
-    fn purge(&mut self, database: &Database) -> Result<bool, SpoolError> {
+    fn purge(&mut self, database: &Database, room: Room) -> Result<bool, SpoolError> {
         let Some(keep) = self.keep else {
             self.next_purge = Instant::now() + PURGE_EVERY;
             return Ok(false);
         };
-        let purged = database.purge(&Scope::Before(Millis::now().before(keep)), purge::BATCH)?;
+        let purged = database.purge(&Scope::Before(Millis::now().before(keep)), purge_batch(room))?;
         if purged > 0 {
+            give_back(database, room, true)?;
             self.recount(database)?;
             tracing::info!(count = purged, "dead letters older than `dead_letters.keep` were purged");
         } else {
@@ -361,15 +386,19 @@ impl Writer {
     }
 
     /// Deletes some of what people asked for; says whether there may be more.
-    fn purge_asked(&mut self, database: &Database) -> Result<bool, SpoolError> {
+    fn purge_asked(&mut self, database: &Database, room: Room) -> Result<bool, SpoolError> {
         let Some(mut purge) = self.purges.pop_front() else { return Ok(false) };
         if let Some(sink) = purge.sink().filter(|sink| self.held.has_dispatcher(sink)) {
             let still = format!("what waits for sink {sink} is still delivered");
             purge.end(Some(still));
             return Ok(true);
         }
-        let more = match purge.go_on(database) {
+        let more = match purge.go_on(database, purge_batch(room)) {
             Ok(false) => self.recount_after(&purge, database).map(|()| false),
+            more => more,
+        };
+        let more = match more {
+            Ok(more) if purge.sink().is_none() => give_back(database, room, true).map(|_| more),
             more => more,
         };
         match more {
@@ -395,7 +424,7 @@ impl Writer {
     /// When there is something to be looked at although nothing comes in.
     fn next_look(&self) -> Instant {
         let now = Instant::now();
-        let is_full = !self.letters.is_empty() || self.shared.budget().disk_is_full();
+        let is_full = self.queue.held_up() > 0 || self.shared.budget().disk_is_full();
         let full = is_full.then(|| now + FULL_RETRY);
         let ages = self.looked.values().min().map(|since| *since + LOOK_EVERY);
         full.into_iter().chain(ages).fold(self.next_purge, Instant::min)
@@ -404,7 +433,7 @@ impl Writer {
     /// Nothing is known of the last transaction, so the handle isn't used again: what is to be done counts as not done.
     fn give_up_handle(&mut self, error: &SpoolError) {
         self.database = None;
-        let waiting = self.batch.len() + self.queue.len() + self.letters.len();
+        let waiting = self.waiting();
         tracing::error!(waiting, "{error}; trying again in {:?}", self.retry);
         self.shared.set_problem(Some(format!(
             "{error}; {waiting} changes wait, their messages unacknowledged, and are tried again"
@@ -464,14 +493,14 @@ impl Writer {
                 let copy = self.copy_of(&row);
                 let change = Change::Letter { row: Box::new(row), copy, before };
                 self.is_urgent |= !can_wait;
-                self.queue.push_back(change);
+                self.queue.push(change);
             }
             Command::Change { change, claim } => {
                 if let (Some(id), Some(sink)) = (claim, change.sinks().next()) {
                     self.held.claim(sink, id);
                 }
                 self.is_urgent |= !can_wait;
-                self.queue.push_back(change);
+                self.queue.push(change);
             }
             Command::Purge(purge) => self.purges.push_back(purge),
             Command::Close { until, done } => self.closing = Some((until, Some(done))),
@@ -491,12 +520,12 @@ impl Writer {
     fn is_over(&self) -> bool {
         // Dead letters are put aside when there is no room for them, and none will come in the time that is left.
         let is_done =
-            self.queue.is_empty() && self.batch.is_empty() && (self.letters.is_empty() || self.database.is_some());
+            self.queue.is_empty() && self.batch.is_empty() && (self.queue.held_up() == 0 || self.database.is_some());
         self.closing.as_ref().is_some_and(|(until, _)| is_done || Instant::now() >= *until)
     }
 
     fn end(self) {
-        let waiting = self.batch.len() + self.queue.len() + self.letters.len();
+        let waiting = self.waiting();
         if waiting > 0 {
             tracing::error!(
                 waiting,
@@ -504,8 +533,8 @@ impl Writer {
             );
         }
         self.shared.set_problem(Some(CLOSED.to_owned()));
-        let Self { queue, letters, batch, database, lock, closing, from, .. } = self;
-        drop((queue, letters, batch, from));
+        let Self { queue, batch, database, lock, closing, from, .. } = self;
+        drop((queue, batch, from));
         drop(database);
         drop(lock);
         if let Some((_, Some(done))) = closing {
@@ -513,6 +542,21 @@ impl Writer {
             let _ = done.send(());
         }
     }
+}
+
+/// Gives room in the file back to the disk, and says whether there may be more.
+fn give_back(database: &Database, room: Room, all: bool) -> Result<bool, SpoolError> {
+    let is_tight = room != Room::Plenty;
+    let more = database.give_back(all, is_tight)?;
+    if more && is_tight {
+        checkpoint_unless_busy(database)?;
+    }
+    Ok(more)
+}
+
+/// How many rows are purged at once.
+fn purge_batch(room: Room) -> u64 {
+    if room == Room::Plenty { purge::BATCH } else { purge::SMALL_BATCH }
 }
 
 /// Empties the log, unless a reader holds it up: where no commit has failed, that can wait.

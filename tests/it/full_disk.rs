@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::support::response::lives;
-use crate::support::{Answer, Home, Receiver, Regards, fill_disk, until};
+use crate::support::{Answer, Home, Receiver, Regards, Response, fill_disk, until};
 
 const ROUTES: &str = r#"
 version: 1
@@ -15,14 +15,13 @@ delivery: { shutdown_grace: 1s }
 "#;
 
 /// A disk of 8 MiB for the data directory, in a name space that only the relay is in: it goes with it, and needs no root.
-const SMALL_DISK: [&str; 6] = [
-    "unshare",
-    "--map-root-user",
-    "--mount",
-    "sh",
-    "-c",
-    r#"mkdir -p data && mount -t tmpfs -o size=8m tmpfs data && exec "$0" "$@""#,
-];
+const SMALL_DISK: [&str; 6] = disk(r#"mkdir -p data && mount -t tmpfs -o size=8m tmpfs data && exec "$0" "$@""#);
+/// One of 5 MiB.
+const SMALLER_DISK: [&str; 6] = disk(r#"mkdir -p data && mount -t tmpfs -o size=5m tmpfs data && exec "$0" "$@""#);
+
+const fn disk(mount: &str) -> [&str; 6] {
+    ["unshare", "--map-root-user", "--mount", "sh", "-c", mount]
+}
 
 #[tokio::test]
 async fn a_disk_of_eight_mebibytes_fills_up_and_nothing_is_lost() {
@@ -82,4 +81,36 @@ async fn a_disk_that_something_else_fills_is_called_full_for_as_long_as_it_is() 
     relay.wait_until_ready().await;
     relay.stop().await;
     regards.assert_left_as_found().await;
+}
+
+/// Dead letters take no more of the disk than deliveries do: what is delivered can always be written down.
+#[tokio::test]
+async fn a_disk_that_dead_letters_fill_keeps_no_delivery_from_going() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    receiver.answers(|_| Answer::Status(503));
+    let relay = home.start_under(&SMALLER_DISK);
+    relay.wait_until_ready().await;
+    let published = lives("t", "first", 300);
+    regards.publish_all(&published).await;
+    relay.wait_for_metric("spool_deliveries", &[], 600.0).await;
+    let unreadable: Vec<_> = (0..9_000).map(|number| Response::with_body("t", format!("<{number}>"))).collect();
+    regards.publish_all(&unreadable).await;
+    relay.wait_until_unready(&["make room on"]).await;
+
+    receiver.answers(|_| Answer::Status(204));
+    receiver.wait_for_accepted(published.len()).await;
+    until("the backlog to be gone", async || match relay.metric("spool_deliveries", &[]).await? {
+        Some(0.0) => Ok(()),
+        left => Err(format!("{left:?} wait")),
+    })
+    .await;
+    let stored = relay.metric("dead_letters", &[]).await.expect("metrics").unwrap_or_default();
+    assert!(stored > 1_000.0, "{stored} dead letters");
+    relay.stop().await;
+    let accepted = receiver.accepted();
+    let different: BTreeSet<String> = accepted.iter().map(|posted| posted.json()["id"].to_string()).collect();
+    assert_eq!((accepted.len(), different.len()), (published.len(), published.len()), "each once");
+    assert!(regards.vhost.left_in(&regards.queue).await > 0, "what found no room is still in the queue");
 }

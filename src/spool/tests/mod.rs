@@ -3,6 +3,7 @@
 mod copies;
 mod deliveries;
 mod orphaned;
+mod queue;
 mod unknown;
 
 use std::path::Path;
