@@ -24,6 +24,7 @@ mod raw;
 mod reader;
 mod scalar;
 mod secret;
+mod sink_masks;
 mod tls;
 mod topic;
 mod words;

@@ -92,6 +92,30 @@ impl Masks {
     pub fn apply(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), STARS))
     }
+
+    /// The same for a text whose end may have been cut off: the beginning of one at its end is masked, too.
+    #[must_use]
+    pub fn apply_to_beginning(&self, text: &str) -> String {
+        let mut text = self.apply(text);
+        let cut = self.0.iter().filter_map(|secret| {
+            let beginnings = secret.char_indices().map(|(at, _)| at).rev().take_while(|at| *at >= MIN_MASKED);
+            beginnings.filter(|at| secret.get(..*at).is_some_and(|beginning| text.ends_with(beginning))).max()
+        });
+        if let Some(cut) = cut.max() {
+            text.truncate(text.len() - cut);
+            text.push_str(STARS);
+        }
+        text
+    }
+
+    /// Those and more.
+    #[must_use]
+    pub(super) fn with<'t>(&self, more: impl Iterator<Item = &'t str>) -> Self {
+        let Self(more) = more.collect();
+        let mut texts: Vec<_> = self.0.iter().cloned().chain(more).collect();
+        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        Self(texts)
+    }
 }
 
 impl<'t> FromIterator<&'t str> for Masks {
@@ -153,5 +177,25 @@ pub(super) fn read(path: &Path) -> std::io::Result<String> {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(STARS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_is_cut_off_at_the_end_is_masked_too() {
+        let masks: Masks = ["s3cret-token", "other-s3cret"].into_iter().collect();
+        for (text, masked) in [
+            ("a s3cret-token b", "a *** b"),
+            ("it said s3cret-t", "it said ***"),
+            ("it said s3cret", "it said ***"),
+            ("it said s3cre", "it said s3cre"),
+            ("it said other-s3cre", "it said ***"),
+            ("s3cret-t and more", "s3cret-t and more"),
+        ] {
+            assert_eq!(masks.apply_to_beginning(text), masked);
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! One attempt to deliver, and how it ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
+
+use crate::config::Masks;
 
 /// The number of an attempt within its sink; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,13 +53,21 @@ pub type AttemptEnd = (AttemptId, Verdict);
 pub struct Attempt {
     id: AttemptId,
     to: Option<UnboundedSender<AttemptEnd>>,
+    masks: Option<Arc<Masks>>,
 }
 
 impl Attempt {
     /// An attempt whose end is told to `to`.
     #[must_use]
     pub fn new(id: AttemptId, to: UnboundedSender<AttemptEnd>) -> Self {
-        Self { id, to: Some(to) }
+        Self { id, to: Some(to), masks: None }
+    }
+
+    /// The same, whose cause never has any of these in it: a destination may repeat what it was sent.
+    #[must_use]
+    pub(super) fn masking(mut self, masks: &Arc<Masks>) -> Self {
+        self.masks = Some(Arc::clone(masks));
+        self
     }
 
     /// Its number.
@@ -70,7 +81,10 @@ impl Attempt {
         self.tell(verdict);
     }
 
-    fn tell(&mut self, verdict: Verdict) {
+    fn tell(&mut self, mut verdict: Verdict) {
+        if let (Some(masks), Verdict::Retry { cause, .. } | Verdict::Refused { cause }) = (&self.masks, &mut verdict) {
+            *cause = masks.apply_to_beginning(cause);
+        }
         if let Some(to) = self.to.take() {
             // Nobody listens any more only when the relay stops.
             let _ = to.send((self.id, verdict));

@@ -27,9 +27,10 @@ pub use attempt::{Attempt, AttemptEnd, AttemptId, Blame, Verdict};
 pub use outgoing::{Destination, Outgoing, Unrenderable};
 pub use shown::{Shown, ShownDestination};
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{SinkConfig, SinkKind};
+use crate::config::{Masks, SinkConfig, SinkKind};
 use crate::event::{Scope, Transform};
 use crate::probe::{Found, Probed};
 
@@ -43,6 +44,8 @@ use webhook::WebhookSink;
 pub struct Sink {
     config: SinkConfig,
     kind: Kind,
+    /// What no cause of a failure may tell.
+    masks: Arc<Masks>,
 }
 
 /// The kinds of sinks that are open.
@@ -80,12 +83,15 @@ impl Sink {
             SinkKind::File(file) => Kind::File(FileSink::open(config, file).await?),
             SinkKind::Stdout => Kind::Stdout(StdoutSink::open(config).await?),
         };
-        Ok(Self { config: config.clone(), kind })
+        let secret = config.clone();
+        let masks = tokio::task::spawn_blocking(move || secret.cause_masks()).await;
+        let masks = masks.map_err(|error| OpenError { sink: config.name.to_string(), detail: error.to_string() })?;
+        Ok(Self { config: config.clone(), kind, masks: Arc::new(masks) })
     }
 
     /// One that renders as configured, and whose attempts all end delivered at once.
     pub(crate) fn null(config: &SinkConfig) -> Self {
-        Self { config: config.clone(), kind: Kind::Null }
+        Self { config: config.clone(), kind: Kind::Null, masks: Arc::default() }
     }
 
     /// One whose attempts, so many at once, the test ends that asked for it.
@@ -95,7 +101,7 @@ impl Sink {
         capacity: usize,
     ) -> (Self, tokio::sync::mpsc::UnboundedReceiver<(Outgoing, Attempt)>) {
         let (to, attempts) = tokio::sync::mpsc::unbounded_channel();
-        (Self { config: config.clone(), kind: Kind::Manual(capacity, to) }, attempts)
+        (Self { config: config.clone(), kind: Kind::Manual(capacity, to), masks: Arc::default() }, attempts)
     }
 
     /// What exactly goes out for that event.
@@ -120,6 +126,7 @@ impl Sink {
 
     /// Sends `outgoing` once. Returns at once; the attempt ends when the destination has answered.
     pub fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
+        let attempt = attempt.masking(&self.masks);
         match &self.kind {
             Kind::Kafka(sink) => sink.attempt(&outgoing, attempt),
             Kind::Webhook(sink) => sink.attempt(outgoing, attempt),

@@ -247,6 +247,43 @@ async fn answers_become_verdicts_and_redirects_are_not_followed() {
 }
 
 #[tokio::test]
+async fn an_answer_that_repeats_secrets_tells_none() {
+    let echo = |parts: http::request::Parts| async move {
+        let echoed = format!("{} {:?}", parts.uri, parts.headers);
+        let location = ("location", format!("https://new.example{}", parts.uri));
+        let status = if parts.uri.query().is_some() { 400 } else { 307 };
+        (StatusCode::from_u16(status).unwrap(), [location], echoed).into_response()
+    };
+    let (address, _) = server(echo).await;
+    let auth = |username: &str, password: &str| {
+        Some(WebhookAuth::Basic { username: Secret::text(username), password: Secret::text(password) })
+    };
+    let hidden = |path: &str| {
+        let url = Secret::text(format!("http://{address}{path}"));
+        WebhookConfig { url: WebhookUrl::Fixed { url, shown: format!("http://{address}/***") }, ..webhook("") }
+    };
+    let bearer = Some(WebhookAuth::Bearer(Secret::text("t0ken-of-mine")));
+    for (webhook, secrets) in [
+        (hidden("/services/T0000/Xpath-s3cret"), &["Xpath-s3cret", "services"][..]),
+        (hidden("/?key=Xquery-s3cret"), &["Xquery-s3cret"]),
+        (WebhookConfig { auth: bearer, ..hidden("/") }, &["t0ken-of-mine"]),
+        (WebhookConfig { auth: auth("me", "passw0rd"), ..hidden("/?") }, &["bWU6cGFzc3cwcmQ=", "passw0rd"]),
+        (webhook(&format!("http://me:passw0rd@{address}/open")), &["bWU6cGFzc3cwcmQ="]),
+    ] {
+        let config = config(webhook, Format::Normalized);
+        let sink = crate::sink::Sink::open(&config, "urn:test").await.unwrap();
+        let message = message("p");
+        let outgoing = sink.render(Scope::of(&event(&message), &message), None).unwrap();
+        let (to, mut ends) = mpsc::unbounded_channel();
+        sink.attempt(outgoing, Attempt::new(AttemptId(1), to));
+        let (_, verdict) = ends.recv().await.unwrap();
+        let (Verdict::Retry { cause, .. } | Verdict::Refused { cause }) = verdict else { panic!() };
+        assert!(cause.contains("webhook-id") && cause.contains("***"), "{cause}");
+        assert!(secrets.iter().all(|secret| !cause.contains(secret)), "{cause}");
+    }
+}
+
+#[tokio::test]
 async fn of_an_endless_answer_no_more_is_read_than_is_kept() {
     let address = raw(|mut stream| async move {
         let _ = stream.write_all(b"HTTP/1.1 500 Oh\r\ntransfer-encoding: chunked\r\n\r\n").await;

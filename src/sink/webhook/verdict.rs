@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
+use url::Url;
 
 use crate::mutant::Mutant;
 use crate::sink::{Blame, Verdict};
@@ -64,9 +65,9 @@ fn cause(answer: &Answer<'_>) -> String {
     match status.as_u16() {
         300..=399 => {
             cause.push_str("; redirects are not followed: put the new address into the sink's url");
-            if let Some(location) = answer.location {
+            if let Some(origin) = answer.location.and_then(origin) {
                 cause.push_str(" (");
-                cause.push_str(&escape(location.as_bytes()));
+                cause.push_str(&origin);
                 cause.push(')');
             }
         }
@@ -80,6 +81,12 @@ fn cause(answer: &Answer<'_>) -> String {
         cause.push_str(&escape(excerpt));
     }
     cause
+}
+
+/// Scheme, host and port of an address: the rest may repeat what is secret of the sink's own. None of one without these.
+fn origin(address: &str) -> Option<String> {
+    let origin = Url::parse(address).ok()?.origin();
+    origin.is_tuple().then(|| origin.ascii_serialization())
 }
 
 /// Outside text made harmless for logs and terminals: one line, control characters escaped.
@@ -179,9 +186,15 @@ mod tests {
                 ..answer(503)
             }));
         expect_test::expect![
-            r"it answered 301 Moved Permanently; redirects are not followed: put the new address into the sink's url (https://new\u{1b}.example)"
+            r"it answered 301 Moved Permanently; redirects are not followed: put the new address into the sink's url (https://new.example:8443)"
         ]
-        .assert_eq(&words(Answer { location: Some("https://new\x1b.example"), ..answer(301) }));
+        .assert_eq(&words(Answer { location: Some("https://me:pass@new.example:8443/s3cret?t#x"), ..answer(301) }));
+        for location in
+            ["/hooks/s3cret", "//new.example/s3cret", "https://new\x1b.example/s3cret", "data:s3cret", "s3cret"]
+        {
+            let words = words(Answer { location: Some(location), ..answer(302) });
+            assert!(words.ends_with("put the new address into the sink's url"), "{words}");
+        }
         expect_test::expect!["it answered 401 Unauthorized; look at the sink's auth"].assert_eq(&words(answer(401)));
     }
 }
