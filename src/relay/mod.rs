@@ -10,6 +10,8 @@ mod orphans;
 mod redrive;
 mod router;
 mod running;
+#[cfg(test)]
+mod stopping;
 mod taps;
 
 #[doc(hidden)]
@@ -95,7 +97,7 @@ impl Relay {
     }
 
     async fn work(self, stop: CancellationToken) -> Result<(), RelayError> {
-        let Self { config, handle, mut asked } = self;
+        let Self { config, handle, asked } = self;
         let stats = handle.stats();
         let said = Cell::new(false);
         let opening = Spool::open_when_free(&config.spool, &config.dead_letters, |held| {
@@ -118,21 +120,38 @@ impl Relay {
             opened = opening => Arc::new(opened?),
         };
         stats.set_spool(Arc::clone(&spool));
-        let mut running = Running::start(config, Arc::clone(&spool), &handle, stop).await?;
-        handle.set_config(running.config());
-        while running.goes_on() {
-            tokio::select! {
-                ended = running.ended() => ended?,
-                Some(ask) = asked.recv() => {
-                    running.answer(ask).await;
-                    handle.set_config(running.config());
-                }
-            }
-        }
+        relay(config, &spool, &handle, asked, stop).await?;
         // All that was handed to it is settled, or was given up with the grace.
         spool.close(CLOSING).await;
         Ok(())
     }
+}
+
+/// Relays with an open spool. A start and a reload wait for the disk, which may fail for as long as it likes: `stop` ends both.
+async fn relay(
+    config: Config,
+    spool: &Arc<Spool>,
+    handle: &Handle,
+    mut asked: mpsc::UnboundedReceiver<Ask>,
+    stop: CancellationToken,
+) -> Result<(), RelayError> {
+    let starting = Running::start(config, Arc::clone(spool), handle, stop.clone());
+    // Its sources start last: until then nothing was taken.
+    let Some(started) = stop.run_until_cancelled(starting).await else { return Ok(()) };
+    let mut running = started?;
+    handle.set_config(running.config());
+    while running.goes_on() {
+        tokio::select! {
+            ended = running.ended() => ended?,
+            Some(ask) = asked.recv() => {
+                // What it has started stops as all else does. Who asked hears that the relay stops.
+                if stop.run_until_cancelled(running.answer(ask)).await.is_some() {
+                    handle.set_config(running.config());
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Does `work`; `say` hears again and again for how many seconds that goes on.
