@@ -26,6 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::delivery::Stats;
 use crate::helper::{self, Helper};
+use crate::telemetry::printable_json;
 
 /// More connections than these wait for one to end.
 const MAX_CONNECTIONS: usize = 32;
@@ -128,6 +129,7 @@ async fn ready(State(stats): State<Arc<Stats>>) -> Response {
     let reasons = stats.problems();
     let code = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = format!("{}\n", serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons }));
+    let body = printable_json(&body).into_owned();
     (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 

@@ -45,8 +45,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let explanation = rehearsal.explain(&config, &message);
     let mut out = std::io::stdout().lock();
     if arguments.json {
-        serde_json::to_writer(&mut out, &explanation).map_err(std::io::Error::from)?;
-        writeln!(out)?;
+        crate::cli::write_json(&explanation, &mut out)?;
     } else {
         let copies = config.dead_letters.to.as_ref().map(crate::rules::SinkName::as_str);
         for_people(&explanation, copies, &mut out)?;

@@ -217,6 +217,12 @@ fn show(found: &Diagnostics) {
     crate::telemetry::say(&found.render(colour));
 }
 
+/// One line of JSON, which can't steer a terminal either.
+fn write_json(value: &impl serde::Serialize, out: &mut (impl Write + ?Sized)) -> std::io::Result<()> {
+    let json = serde_json::to_string(value)?;
+    writeln!(out, "{}", crate::telemetry::printable_json(&json))
+}
+
 /// Asks a person, where one is there; nobody says yes.
 fn agreed(what: impl FnOnce() -> String) -> std::io::Result<bool> {
     if !std::io::stdin().is_terminal() {

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::json::{Members, kind_of};
 use super::{Message, Properties, SampleError, SourceName};
+use crate::telemetry::printable_json;
 
 /// Whether that text is meant as a sample, and not as the bare body of a message.
 #[must_use]
@@ -73,7 +74,9 @@ pub fn print(message: &Message) -> String {
     let body_base64 = body.is_none().then(|| STANDARD.encode(&message.body));
     let sample = Sample { properties: &message.properties, body, body_base64 };
     // Text keys and values through and through: serializing them can't fail.
-    serde_json::to_string(&sample).unwrap_or_default()
+    let json = serde_json::to_string(&sample).unwrap_or_default();
+    // Samples are shown, too.
+    printable_json(&json).into_owned()
 }
 
 #[cfg(test)]

@@ -126,7 +126,36 @@ where
     let layer = tracing_subscriber::fmt::layer().with_writer(to).with_ansi(colours).log_internal_errors(false);
     match format {
         LogFormat::Pretty => layer.fmt_fields(format::debug_fn(write_field).delimited(" ")).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+        LogFormat::Json => {
+            let layer = layer.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            layer.map_writer(PrintableJson).boxed()
+        }
+    }
+}
+
+/// Escapes in lines of JSON on the way what [`printable_json`] escapes: JSON itself lets it through.
+struct PrintableJson<W>(W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for PrintableJson<W> {
+    type Writer = PrintableJson<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        PrintableJson(self.0.make_writer())
+    }
+}
+
+/// A line is written by one call.
+impl<W: std::io::Write> std::io::Write for PrintableJson<W> {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        match std::str::from_utf8(line) {
+            Ok(text) => self.0.write_all(printable_json(text).as_bytes())?,
+            Err(_) => self.0.write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -187,9 +216,34 @@ pub fn printable_lines(text: &str) -> String {
     lines.join("\n")
 }
 
+/// The same for JSON, which stays the same JSON: what is escaped can only stand in its texts.
+#[must_use]
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    // What separates its parts; within its texts JSON escapes these itself.
+    let is_escaped = |character: char| is_unprintable(character) && !matches!(character, '\n' | '\r' | '\t');
+    if !json.contains(is_escaped) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 8);
+    for character in json.chars() {
+        if is_escaped(character) {
+            // All of them are of the first 65,536 characters, which take one such escape.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Control characters, also those of 8 bit, which some terminals obey (C1), and those that turn the direction of writing
+/// (Unicode's property `Bidi_Control`) or end a line.
 fn is_unprintable(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 #[cfg(test)]
@@ -225,7 +279,22 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
-    const EVIL: &str = "a\nINFO forged\u{1b}[2J\u{9b}31m\u{202e}\r\0\u{7f}é";
+    const EVIL: &str = "a\nINFO forged\u{1b}[2J\u{9b}31m\u{85}\u{202e}\u{2066}\u{61c}\u{200f}\u{2028}\r\0\u{7f}é";
+
+    /// None of these reaches whoever reads.
+    const FORBIDDEN: [&str; 11] = [
+        "\r",
+        "\u{1b}[2J",
+        "\u{9b}",
+        "\u{85}",
+        "\u{202e}",
+        "\u{2066}",
+        "\u{61c}",
+        "\u{200f}",
+        "\u{2028}",
+        "\0",
+        "\u{7f}",
+    ];
 
     #[test]
     fn what_comes_from_outside_stays_on_its_line() {
@@ -234,7 +303,7 @@ mod tests {
                 tracing::warn!(tenant = EVIL, correlation_id = %EVIL, reason = ?EVIL, "evil {EVIL}");
             });
             assert_eq!(text.matches('\n').count(), 1, "{text:?}");
-            for forbidden in ["\r", "\u{1b}[2J", "\u{9b}", "\u{202e}", "\0", "\u{7f}"] {
+            for forbidden in FORBIDDEN {
                 assert!(!text.contains(forbidden), "{forbidden:?} in {text:?}");
             }
             assert!(text.contains("correlation_id=a\\nINFO forged\\u{1b}[2J"), "{text:?}");
@@ -248,6 +317,9 @@ mod tests {
             tracing::warn!(tenant = EVIL, correlation_id = %EVIL, attempt = 3, "evil {EVIL}");
         });
         assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+        for forbidden in FORBIDDEN {
+            assert!(!text.contains(forbidden), "{forbidden:?} in {text:?}");
+        }
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["tenant"], EVIL);
         assert_eq!(line["correlation_id"], EVIL);

@@ -79,8 +79,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let summary = compare(&before, &after, arguments, &mut *differences, &mut out)?;
     differences.finish(&mut out)?;
     if arguments.json {
-        serde_json::to_writer(&mut out, &summary).map_err(io::Error::from)?;
-        writeln!(out)?;
+        crate::cli::write_json(&summary, &mut out)?;
     } else {
         for_people(&summary, &mut out)?;
     }

@@ -161,8 +161,7 @@ fn kind_of(difference: &Difference) -> String {
 }
 
 fn write_json(document: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, document).map_err(io::Error::from)?;
-    writeln!(out)
+    crate::cli::write_json(document, &mut *out)
 }
 
 fn show(difference: &Difference, out: &mut dyn Write) -> io::Result<()> {

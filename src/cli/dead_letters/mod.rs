@@ -203,8 +203,7 @@ impl List {
         letters.list(&self.which.filter(), |letter| -> anyhow::Result<()> {
             count += 1;
             if self.json {
-                serde_json::to_writer(&mut *out, &Line::of(&letter)).map_err(std::io::Error::from)?;
-                writeln!(out)?;
+                crate::cli::write_json(&Line::of(&letter), &mut *out)?;
             } else {
                 table.row(cells(&letter), out)?;
             }

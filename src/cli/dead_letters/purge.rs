@@ -49,7 +49,7 @@ impl Purge {
         }
         let purged = if count == 0 || self.dry_run { count } else { purge(place, filter)? };
         if self.json {
-            writeln!(out, "{}", json!({ "purged": purged }))?;
+            crate::cli::write_json(&json!({ "purged": purged }), out)?;
         } else {
             let word = if self.dry_run { "would be purged" } else { "purged" };
             writeln!(out, "{} {word}", counted(purged, "dead letter"))?;

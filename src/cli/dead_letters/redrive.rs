@@ -61,7 +61,7 @@ impl Redrive {
             redrive(place, asked)?
         };
         if self.json {
-            writeln!(out, "{}", serde_json::to_string(&done)?)?;
+            crate::cli::write_json(&done, out)?;
         } else {
             self.say(&done, out)?;
         }

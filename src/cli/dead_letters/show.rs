@@ -37,8 +37,7 @@ pub(super) fn print(shown: &Shown, json: bool, out: &mut impl Write) -> anyhow::
             body_base64: body.is_none().then(|| STANDARD.encode(&shown.message.body)),
             event,
         };
-        serde_json::to_writer(&mut *out, &document).map_err(io::Error::from)?;
-        writeln!(out)?;
+        crate::cli::write_json(&document, &mut *out)?;
     } else {
         for_people(shown, event.as_deref(), out)?;
     }

@@ -75,8 +75,7 @@ impl Which {
         let more = self.list(place, &sinks, |line| -> anyhow::Result<()> {
             count += 1;
             if json {
-                serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
-                writeln!(out)?;
+                crate::cli::write_json(&line, &mut out)?;
             } else {
                 table.row(line.cells(), &mut out)?;
             }

@@ -60,8 +60,7 @@ fn show(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
         waiting += sink.count;
         let line = Line::of(sink, place.config.as_ref());
         if json {
-            serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
-            writeln!(out)?;
+            crate::cli::write_json(&line, &mut out)?;
         } else {
             table.row(line.cells(), &mut out)?;
         }

@@ -54,7 +54,7 @@ impl Redrive {
         }
         let done = if count == 0 { Redriven::default() } else { self.redrive(place, config)? };
         if self.json {
-            writeln!(out, "{}", serde_json::to_string(&done)?)?;
+            crate::cli::write_json(&done, out)?;
         } else {
             writeln!(out, "{} redriven to {}", counted(done.redriven, "delivery"), self.to)?;
             for (why, count) in &done.left {
@@ -86,7 +86,7 @@ impl Purge {
         }
         let purged = if count == 0 { 0 } else { self.purge(place, config)? };
         if self.json {
-            writeln!(out, "{}", json!({ "purged": purged }))?;
+            crate::cli::write_json(&json!({ "purged": purged }), out)?;
         } else {
             writeln!(out, "{} purged", counted(purged, "delivery"))?;
         }
