@@ -16,6 +16,7 @@ mod identity;
 mod json;
 mod message;
 mod name;
+mod parsed;
 mod properties;
 mod read;
 mod reason;

@@ -77,9 +77,7 @@ impl Transform {
                     let failed = |error: &dyn fmt::Display| TransformError(format!("`set` of {name}: {error}"));
                     let value = match set {
                         Set::Literal(value) => to_raw_value(value),
-                        Set::Computed(expression) => {
-                            to_raw_value(&expression.value(scope).map_err(|error| failed(&error))?)
-                        }
+                        Set::Computed(expression) => Ok(expression.json(scope).map_err(|error| failed(&error))?),
                     };
                     let value = value.map_err(|error| failed(&error))?;
                     match fields.iter_mut().find(|(known, _)| known == name) {

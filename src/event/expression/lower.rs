@@ -2,7 +2,11 @@
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
+use super::exact::CONVERTIBLE;
 use super::patterns::{Pattern, Patterns};
+
+/// The functions that make one type of another.
+const CONVERSIONS: [&str; 4] = ["double", "int", "uint", "string"];
 
 /// Rewrites what cel would do otherwise: `has(a.b)` is `a.b != null`, as a member that isn't there is null; and
 /// `x.matches("…")` is `x in` that pattern, compiled once.
@@ -23,7 +27,20 @@ pub(super) fn lower(expression: IdedExpr, patterns: &mut Patterns) -> IdedExpr {
         }
         Expr::Call(CallExpr { func_name, target, args }) => {
             let target = target.map(|target| Box::new(lower(*target)));
-            let args: Vec<_> = args.into_iter().map(&mut lower).collect();
+            let mut args: Vec<_> = args.into_iter().map(&mut lower).collect();
+            if let (None, [arg], true) = (&target, args.as_mut_slice(), CONVERSIONS.contains(&func_name.as_str())) {
+                let convertible = IdedExpr { id, expr: Expr::Ident(CONVERTIBLE.to_owned()) };
+                let expr = call(operators::INDEX, vec![convertible, std::mem::take(arg)]);
+                *arg = IdedExpr { id, expr };
+            }
+            if let (Some(mirrored), [left, right]) = (mirrored(&func_name), args.as_slice())
+                && matches!(left.expr, Expr::Literal(_))
+                && !matches!(right.expr, Expr::Literal(_))
+            {
+                // The value decides what it can be compared with, and literals know none but cel's own.
+                let args = args.into_iter().rev().collect();
+                return IdedExpr { id, expr: call(mirrored, args) };
+            }
             match (func_name.as_str(), target, pattern(&args)) {
                 ("matches", Some(target), Some(pattern)) => {
                     let pattern = IdedExpr { id, expr: Expr::Ident(patterns.add(pattern)) };
@@ -60,6 +77,19 @@ pub(super) fn lower(expression: IdedExpr, patterns: &mut Patterns) -> IdedExpr {
         other @ (Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified) => other,
     };
     IdedExpr { id, expr }
+}
+
+/// The operator that says the same with its operands in the other order.
+fn mirrored(operator: &str) -> Option<&'static str> {
+    let pairs = [
+        (operators::LESS, operators::GREATER),
+        (operators::LESS_EQUALS, operators::GREATER_EQUALS),
+        (operators::GREATER, operators::LESS),
+        (operators::GREATER_EQUALS, operators::LESS_EQUALS),
+        (operators::EQUALS, operators::EQUALS),
+        (operators::NOT_EQUALS, operators::NOT_EQUALS),
+    ];
+    pairs.into_iter().find(|(known, _)| *known == operator).map(|(_, mirrored)| mirrored)
 }
 
 fn call(name: &str, args: Vec<IdedExpr>) -> Expr {

@@ -7,6 +7,7 @@
 
 mod calls;
 mod check;
+mod exact;
 mod json;
 mod known;
 mod lower;
@@ -24,6 +25,7 @@ use cel::common::types::CelBool;
 use cel::common::value::Val;
 use cel::parser::PrattParser;
 use cel::{Context, Env, Value};
+use serde_json::value::RawValue;
 
 use self::check::Check;
 use self::patterns::Patterns;
@@ -133,6 +135,12 @@ impl Expression {
 
     /// What it gives for that event.
     pub fn value(&self, scope: Scope<'_>) -> Result<serde_json::Value, ExpressionError> {
+        let json = self.json(scope)?;
+        serde_json::from_str(json.get()).map_err(|error| ExpressionError(format!("it gives no value: {error}")))
+    }
+
+    /// The same as JSON, numbers with all their digits.
+    pub fn json(&self, scope: Scope<'_>) -> Result<Box<RawValue>, ExpressionError> {
         self.evaluate(scope, |value| json::of(value, MAX_VALUE).map_err(ExpressionError))
     }
 

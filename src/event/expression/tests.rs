@@ -566,3 +566,40 @@ fn what_names_are_compared_with_is_told() {
     let compared: Vec<_> = compared.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     assert_eq!(compared, [("status", "SUCCES"), ("tenant", "a"), ("tenant", "b"), ("outcome", "x")]);
 }
+
+/// Digits that no double has, beside half a surrogate pair.
+const EXACT: &str = r#"{"correlationId":"c","responseStatus":"ERROR","o":{"bad":"\ud800","big":123456789012345678901234567890,
+    "long":0.1234567890123456789,"negative":-1e999,"list":[98765432109876543210, 1.10],"n":3}}"#;
+
+#[test]
+fn half_a_surrogate_pair_hides_no_neighbour_and_numbers_keep_their_digits() {
+    use crate::event::fixtures::with_body;
+
+    for condition in [
+        "extra.o.n == 3 && extra.o.bad != null",
+        "extra.o.big > 5 && 5 < extra.o.big && !(extra.o.big < 5.0) && extra.o.big == extra.o.big",
+        "extra.o.long > 0.123 && 0.124 > extra.o.long && extra.o.long != 0.12345678901234568",
+        "extra.o.negative < 0 && extra.o.negative == '-1e999'",
+        "extra.o.long * 2.0 > 0.2 && extra.o.big + extra.o.big > 5.0",
+        "extra.o.list[0] == 98765432109876543210.0 || extra.o.list[0] > 9223372036854775807",
+    ] {
+        let checked = Expression::condition(condition).unwrap_or_else(|errors| panic!("{condition}: {errors:?}"));
+        assert_eq!(with_body(EXACT, |scope| checked.expression.holds(scope)), Ok(true), "{condition}");
+    }
+    let json = |source: &str| {
+        let checked = Expression::computed(source).unwrap_or_else(|errors| panic!("{source}: {errors:?}"));
+        with_body(EXACT, |scope| checked.expression.json(scope).map(|json| json.get().to_owned()))
+            .map_err(|error| error.0)
+    };
+    let object = r#"{"bad":"\u{fffd}","big":123456789012345678901234567890,"list":[98765432109876543210,1.1],"long":0.1234567890123456789,"n":3,"negative":-1e999}"#;
+    assert_eq!(json("extra.o"), Ok(object.replace("\\u{fffd}", "\u{fffd}")));
+    assert_eq!(
+        json("{'b': [extra.o.big], 'a': -extra.o.long}").as_deref(),
+        Ok(r#"{"a":-0.1234567890123456789,"b":[123456789012345678901234567890]}"#)
+    );
+    assert_eq!(json("double(extra.o.long)").as_deref(), Ok("0.12345678901234568"));
+    assert_eq!(json("double(extra.o.long) + 2.0 > 2.1 && 2.0 * double(extra.o.big) > 1.0").as_deref(), Ok("true"));
+    assert_eq!(json("int(extra.o.long)").as_deref(), Ok("0"));
+    assert!(json("int(extra.o.big)").is_err());
+    assert_eq!(json("string(extra.o.n)").as_deref(), Ok("\"3\""));
+}

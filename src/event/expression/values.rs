@@ -12,9 +12,10 @@ use cel::common::traits::{Container, Indexer, Iterable, Iterator as CelIterator,
 use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelNull, CelString, CelUInt, LIST_TYPE, MAP_TYPE, Type};
 use cel::common::value::{CowVal, StaticVal, Val};
 use cel::context::VariableResolver;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::exact::{CONVERTIBLE, Convertible, Exact};
 use super::patterns::Patterns;
+use crate::event::parsed::{Number, Parsed, parse};
 use crate::event::vocabulary::{Scope, Vocabulary};
 use crate::event::{Header, HeaderValue, Properties};
 
@@ -60,6 +61,7 @@ impl VariableResolver for Variables<'_> {
                 let texts = event.warnings.iter().map(|text| Box::new(CelString::from(text.as_str())) as Box<dyn Val>);
                 return Some(CowVal::owned(CelList::from(texts.collect::<Vec<_>>())));
             }
+            CONVERTIBLE => return Some(CowVal::owned(Convertible)),
             _ => return self.patterns.get(name).map(|pattern| CowVal::Borrowed(pattern)),
         };
         Some(CowVal::Borrowed(members))
@@ -127,9 +129,32 @@ fn of_list(values: Vec<Boxed>) -> Boxed {
     if is_long { Box::new(LongList(Arc::new(list))) } else { Box::new(list) }
 }
 
-/// A JSON value. What no number can hold (`1e999`) is its text.
+/// A JSON value.
 fn of_json(json: &str) -> Boxed {
-    serde_json::from_str::<Node>(json).map_or_else(|_| of_text(json.to_owned()), |node| node.0)
+    of_parsed(parse(json))
+}
+
+fn of_parsed(parsed: Parsed<'_>) -> Boxed {
+    match parsed {
+        Parsed::Null => Box::new(CelNull),
+        Parsed::Bool(value) => Box::new(CelBool::from(value)),
+        Parsed::Text(text) => of_text(text.into_owned()),
+        Parsed::Number(raw) => match Number::of(raw) {
+            Number::Double(value) => Box::new(CelDouble::from(value)),
+            Number::Integer(value) => match (i64::try_from(value), u64::try_from(value)) {
+                (Ok(value), _) => of_integer(value),
+                (_, Ok(value)) => of_unsigned(value),
+                _ => Box::new(Exact(raw.into())),
+            },
+            Number::Exact(raw) => Box::new(Exact(raw.into())),
+        },
+        Parsed::List(items) => of_list(items.into_iter().map(of_parsed).collect()),
+        Parsed::Map(members) => {
+            let members: BTreeMap<_, _> =
+                members.into_iter().map(|(name, value)| (name.into_owned(), of_parsed(value))).collect();
+            Box::new(members.into_iter().collect::<Members>())
+        }
+    }
 }
 
 /// A map of the message: a member that isn't there is null.
@@ -279,62 +304,4 @@ impl StaticVal for LongList {}
 
 pub(super) fn unexpected(value: &dyn Val, want: &str) -> ExecutionError {
     ExecutionError::UnexpectedType { got: value.get_type().name().to_owned(), want: want.to_owned() }
-}
-
-struct Node(Boxed);
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor).map(Node)
-    }
-}
-
-struct NodeVisitor;
-
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Boxed;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Boxed, E> {
-        Ok(Box::new(CelNull))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Boxed, E> {
-        Ok(Box::new(CelBool::from(value)))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Boxed, E> {
-        Ok(of_integer(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Boxed, E> {
-        Ok(of_unsigned(value))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Boxed, E> {
-        Ok(Box::new(CelDouble::from(value)))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Boxed, E> {
-        Ok(of_text(value.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Boxed, A::Error> {
-        let mut values = Vec::new();
-        while let Some(Node(value)) = seq.next_element()? {
-            values.push(value);
-        }
-        Ok(of_list(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Boxed, A::Error> {
-        let mut values = BTreeMap::new();
-        while let Some((name, Node(value))) = map.next_entry::<String, Node>()? {
-            values.insert(name, value);
-        }
-        Ok(Box::new(values.into_iter().collect::<Members>()))
-    }
 }

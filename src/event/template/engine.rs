@@ -15,7 +15,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Undefi
 
 use super::inserted::Inserted;
 use super::scope::{Probe, Source};
-use super::{TemplateError, inserted, is_null, names, percent_encode};
+use super::{TemplateError, exact, inserted, is_null, names, percent_encode};
 use crate::event::date;
 use crate::event::vocabulary::Vocabulary;
 
@@ -171,6 +171,7 @@ fn environment(
     for name in ["lower", "upper", "trim", "title", "capitalize", "date", "replace"] {
         null_stays_null(&mut environment, name);
     }
+    exact::add_filters(&mut environment);
     environment.add_filter(inserted::FILTER, inserted::mark);
     for mode in modes {
         environment.add_template_owned(mode.name(), source.to_owned()).map_err(|error| explain(&error))?;
@@ -235,9 +236,7 @@ fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -
     let text = match value.kind() {
         // Not Python's spelling, but that of the JSON it came from.
         ValueKind::Bool => (if value.is_true() { "true" } else { "false" }).to_owned(),
-        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => {
-            serde_json::to_string(value).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?
-        }
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => exact::compact(value)?,
         _ => match value.as_str() {
             Some(text) if state.name() != Mode::Url.name() => return Ok(out.write_str(text)?),
             Some(text) => text.to_owned(),

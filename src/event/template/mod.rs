@@ -5,6 +5,7 @@
 //! that only puts fields between texts, as nearly all topics, keys and paths do, never gets to minijinja: see [`plain`].
 
 mod engine;
+mod exact;
 mod inserted;
 mod names;
 mod plain;

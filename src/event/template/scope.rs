@@ -6,9 +6,9 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use minijinja::value::Value;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
+use super::exact::Exact;
+use crate::event::parsed::{Number, Parsed, parse};
 use crate::event::vocabulary::{Holds, PROPERTIES, Scope, Vocabulary};
 use crate::event::{Header, HeaderValue, Properties};
 
@@ -23,7 +23,7 @@ impl Source for Scope<'_> {
         if let Some(transformed) = self.transformed
             && !["headers", "properties"].contains(&name)
         {
-            return transformed.field(name).filter(|json| *json != "null").map(of_field);
+            return transformed.field(name).filter(|json| *json != "null").map(of_json);
         }
         let mut vocabularies = [Vocabulary::Event, Vocabulary::DeadLetter].into_iter();
         if let Some(field) = vocabularies.find_map(|vocabulary| vocabulary.field(name)) {
@@ -135,73 +135,28 @@ fn of_header(value: &HeaderValue) -> Value {
     }
 }
 
-/// A field's JSON; the members of an object each by itself, as those of `extra` are.
-fn of_field(json: &str) -> Value {
-    match serde_json::from_str::<BTreeMap<String, &RawValue>>(json) {
-        Ok(members) => Value::from_pairs(members.into_iter().map(|(name, raw)| (name, of_json(raw.get())))),
-        Err(_) => of_json(json),
-    }
-}
-
-/// A JSON value, its nulls as undefined ones. What minijinja can't hold (`1e999`) is its text.
+/// A JSON value, its nulls as undefined ones. A number that minijinja can't hold as it is written is [`Exact`].
 fn of_json(json: &str) -> Value {
-    serde_json::from_str::<Node>(json).map_or_else(|_| Value::from(json), |node| node.0)
+    of_parsed(parse(json))
 }
 
-struct Node(Value);
-
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor).map(Node)
-    }
-}
-
-struct NodeVisitor;
-
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::UNDEFINED)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let mut values = Vec::new();
-        while let Some(Node(value)) = seq.next_element()? {
-            values.push(value);
+fn of_parsed(parsed: Parsed<'_>) -> Value {
+    match parsed {
+        Parsed::Null => Value::UNDEFINED,
+        Parsed::Bool(value) => Value::from(value),
+        Parsed::Text(text) => Value::from(text.as_ref()),
+        Parsed::Number(raw) => match Number::of(raw) {
+            Number::Integer(value) => i64::try_from(value)
+                .map(Value::from)
+                .or_else(|_| u64::try_from(value).map(Value::from))
+                .unwrap_or_else(|_| Value::from(value)),
+            Number::Double(value) => Value::from(value),
+            Number::Exact(raw) => Value::from_object(Exact(raw.to_owned())),
+        },
+        Parsed::List(items) => Value::from(items.into_iter().map(of_parsed).collect::<Vec<_>>()),
+        Parsed::Map(members) => {
+            let members: BTreeMap<_, _> = members.into_iter().map(|(name, value)| (name, of_parsed(value))).collect();
+            Value::from_pairs(members)
         }
-        Ok(Value::from(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut values = BTreeMap::new();
-        while let Some((name, Node(value))) = map.next_entry::<String, Node>()? {
-            values.insert(name, value);
-        }
-        Ok(Value::from_pairs(values))
     }
 }

@@ -508,3 +508,38 @@ fn dates_take_the_form_that_is_asked_for() {
     assert!(wrong(&format!("{{{{ time | date('{}') }}}}", "x".repeat(101))).contains("longer than 100 bytes"));
     assert_eq!(compile("{{ time | date }}").nullable(), ["time"], "null stays null");
 }
+
+#[test]
+fn half_a_surrogate_pair_hides_no_neighbour_and_numbers_keep_their_digits() {
+    use crate::event::fixtures::with_body;
+
+    let body = r#"{"correlationId":"c","responseStatus":"ERROR","o":{"bad":"a\ud800","big":123456789012345678901234567890,
+        "long":0.1234567890123456789,"list":[1e999,2,"<'>"],"n":3,"e":{},"f":[]}}"#;
+    let render = |source: &str| {
+        with_body(body, |scope| compile(source).render(scope)).unwrap_or_else(|error| format!("error: {error}"))
+    };
+    for (source, expected) in [
+        ("{{ extra.o.n }} {{ extra.o.bad }}", "3 a\u{fffd}"),
+        ("{{ extra.o.big }} {{ extra.o.long }}", "123456789012345678901234567890 0.1234567890123456789"),
+        (
+            "{{ extra.o.big | tojson }} {{ extra.o.long | tojson }}",
+            "123456789012345678901234567890 0.1234567890123456789",
+        ),
+        ("{{ extra.o.list | tojson }} {{ extra.o.list }}", r#"[1e999, 2, "\u003c\u0027\u003e"] [1e999,2,"<'>"]"#),
+        (
+            "{{ extra | tojson }}",
+            "{\"o\": {\"bad\": \"a\u{fffd}\", \"big\": 123456789012345678901234567890, \"e\": {}, \"f\": [], \"list\": [1e999, 2, \"\\u003c\\u0027\\u003e\"], \"long\": 0.1234567890123456789, \"n\": 3}}",
+        ),
+        ("{{ [extra.o.long, {}] | tojson(indent=2) }}", "[\n  0.1234567890123456789,\n  {}\n]"),
+        ("{{ ('x' ~ extra.o.long) | tojson }}", "\"x0.1234567890123456789\""),
+        ("{{ extra.o.long | float > 0.1 }} {{ extra.o.long | round(2) }} {{ extra.o.big > 5 }}", "true 0.12 true"),
+    ] {
+        assert_eq!(render(source), expected, "{source}");
+    }
+    // As minijinja lays it out where it can hold all of it.
+    for layout in ["tojson", "tojson(true)", "tojson(indent=3)"] {
+        let with = render(&format!("{{{{ [[extra.o.long], {{'a': [], 'b': {{'c': [1, 2]}}}}] | {layout} }}}}"));
+        let without = render(&format!("{{{{ [[0.5], {{'a': [], 'b': {{'c': [1, 2]}}}}] | {layout} }}}}"));
+        assert_eq!(with.replace("0.1234567890123456789", "0.5"), without, "{layout}");
+    }
+}

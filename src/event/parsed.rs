@@ -1,0 +1,289 @@
+//! JSON that is known to be JSON, taken apart without losing anything: numbers with all their digits, and text that is no
+//! Unicode without harm to what stands beside it.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Parsed<'a> {
+    Null,
+    Bool(bool),
+    /// As it is written.
+    Number(&'a str),
+    /// Half a surrogate pair, which no text can hold, is U+FFFD in it.
+    Text(Cow<'a, str>),
+    List(Vec<Parsed<'a>>),
+    Map(Vec<(Cow<'a, str>, Parsed<'a>)>),
+}
+
+/// What is read of a text that is valid JSON; of anything else it is something. As deep as that is.
+pub(super) fn parse(json: &str) -> Parsed<'_> {
+    Parser { rest: json }.value()
+}
+
+struct Parser<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Parser<'a> {
+    fn value(&mut self) -> Parsed<'a> {
+        self.skip_space();
+        match self.rest.as_bytes().first() {
+            Some(b'"') => Parsed::Text(self.text()),
+            Some(b'[') => {
+                let mut items = Vec::new();
+                self.members(b']', |parser| items.push(parser.value()));
+                Parsed::List(items)
+            }
+            Some(b'{') => {
+                let mut members = Vec::new();
+                self.members(b'}', |parser| {
+                    let name = parser.text();
+                    parser.skip(b':');
+                    members.push((name, parser.value()));
+                });
+                Parsed::Map(members)
+            }
+            _ => match self.take(|byte| !matches!(byte, b',' | b']' | b'}' | b':') && !byte.is_ascii_whitespace()) {
+                "true" => Parsed::Bool(true),
+                "false" => Parsed::Bool(false),
+                "null" | "" => Parsed::Null,
+                number => Parsed::Number(number),
+            },
+        }
+    }
+
+    /// What stands between the bracket that comes next and the one that closes it.
+    fn members(&mut self, close: u8, mut member: impl FnMut(&mut Self)) {
+        self.advance(1);
+        loop {
+            self.skip_space();
+            match self.rest.as_bytes().first() {
+                None => return,
+                Some(&byte) if byte == close => return self.advance(1),
+                Some(_) => {}
+            }
+            let before = self.rest.len();
+            member(self);
+            self.skip(b',');
+            // Not JSON: this would never end.
+            if self.rest.len() == before {
+                self.rest = "";
+            }
+        }
+    }
+
+    fn text(&mut self) -> Cow<'a, str> {
+        self.skip(b'"');
+        let mut escaped = false;
+        let inside = self.take(|byte| {
+            let ends = byte == b'"' && !escaped;
+            escaped = byte == b'\\' && !escaped;
+            !ends
+        });
+        self.advance(1);
+        if inside.contains('\\') { Cow::Owned(unescape(inside)) } else { Cow::Borrowed(inside) }
+    }
+
+    fn take(&mut self, mut takes: impl FnMut(u8) -> bool) -> &'a str {
+        let end = self.rest.bytes().position(|byte| !takes(byte)).unwrap_or(self.rest.len());
+        let (taken, rest) = self.rest.split_at_checked(end).unwrap_or((self.rest, ""));
+        self.rest = rest;
+        taken
+    }
+
+    fn skip_space(&mut self) {
+        self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
+    }
+
+    fn skip(&mut self, byte: u8) {
+        self.skip_space();
+        if self.rest.as_bytes().first() == Some(&byte) {
+            self.advance(1);
+        }
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.rest = self.rest.get(bytes..).unwrap_or_default();
+    }
+}
+
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        let mut chars = after.chars();
+        let char = match chars.next() {
+            Some('n') => '\n',
+            Some('r') => '\r',
+            Some('t') => '\t',
+            Some('b') => '\u{8}',
+            Some('f') => '\u{c}',
+            Some('u') => {
+                let (char, end) = unicode(after);
+                out.push(char);
+                rest = after.get(end..).unwrap_or_default();
+                continue;
+            }
+            Some(char) => char,
+            None => '\\',
+        };
+        out.push(char);
+        rest = chars.as_str();
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The character of `uXXXX` and, where that is half a pair, of the `\uXXXX` after it; with its length in bytes.
+fn unicode(after: &str) -> (char, usize) {
+    let unit = |at: usize| u32::from_str_radix(after.get(at..at + 4)?, 16).ok();
+    let Some(high) = unit(1) else { return (char::REPLACEMENT_CHARACTER, after.len().min(1)) };
+    if let Some(char) = char::from_u32(high) {
+        return (char, 5);
+    }
+    let low = if after.get(5..7) == Some("\\u") { unit(7) } else { None };
+    match low {
+        Some(low @ 0xdc00..=0xdfff) if high < 0xdc00 => {
+            let char = char::from_u32(0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00));
+            (char.unwrap_or(char::REPLACEMENT_CHARACTER), 11)
+        }
+        _ => (char::REPLACEMENT_CHARACTER, 5),
+    }
+}
+
+/// A number as programs can hold it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Number<'a> {
+    Integer(i128),
+    Double(f64),
+    /// Neither holds it as it is written.
+    Exact(&'a str),
+}
+
+impl<'a> Number<'a> {
+    pub(super) fn of(raw: &'a str) -> Self {
+        if let Some(integer) = raw.parse().ok().filter(|_| raw != "-0") {
+            return Self::Integer(integer);
+        }
+        match raw.parse::<f64>() {
+            Ok(double) if double.is_finite() && compare(&format!("{double:e}"), raw) == Some(Ordering::Equal) => {
+                Self::Double(double)
+            }
+            _ => Self::Exact(raw),
+        }
+    }
+}
+
+/// How two numbers compare that are written as JSON writes them, by all of their digits; none where one's exponent can't be.
+pub(super) fn compare(one: &str, other: &str) -> Option<Ordering> {
+    let (one, other) = (Decimal::of(one)?, Decimal::of(other)?);
+    Some(match (one.sign, other.sign) {
+        (0, 0) => Ordering::Equal,
+        (sign, same) if sign == same => {
+            let size = one.exponent.cmp(&other.exponent).then_with(|| one.digits.cmp(&other.digits));
+            if sign < 0 { size.reverse() } else { size }
+        }
+        (sign, different) => sign.cmp(&different),
+    })
+}
+
+/// `0.DIGITS` times ten to the power of `exponent`.
+struct Decimal {
+    sign: i8,
+    /// The first is not zero, nor is the last.
+    digits: String,
+    exponent: i64,
+}
+
+impl Decimal {
+    fn of(raw: &str) -> Option<Self> {
+        let (mantissa, exponent) = raw.split_once(['e', 'E']).unwrap_or((raw, "0"));
+        let exponent: i64 = exponent.parse().ok()?;
+        let (is_negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all = format!("{whole}{fraction}");
+        let digits = all.trim_start_matches('0');
+        let leading = i64::try_from(all.len() - digits.len()).ok()?;
+        let exponent = i64::try_from(whole.len()).ok()?.checked_sub(leading)?.checked_add(exponent)?;
+        let digits = digits.trim_end_matches('0').to_owned();
+        let sign = if digits.is_empty() { 0 } else { 1 - 2 * i8::from(is_negative) };
+        Some(Self { sign, digits, exponent })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn text_that_is_no_unicode_hides_no_neighbour() {
+        let parsed = parse(r#" {"a":"\ud800", "b": [1, "\ud83d\ude00\udc00x\n\"", "\\"],"\udead":null} "#);
+        let text = |text: &'static str| Parsed::Text(text.into());
+        let list = Parsed::List(vec![Parsed::Number("1"), text("😀\u{fffd}x\n\""), text("\\")]);
+        let expected = vec![("a".into(), text("\u{fffd}")), ("b".into(), list), ("\u{fffd}".into(), Parsed::Null)];
+        assert_eq!(parsed, Parsed::Map(expected));
+    }
+
+    #[test]
+    fn numbers_are_held_as_they_are_written_or_not_at_all() {
+        for raw in [
+            "1e999",
+            "0.1234567890123456789",
+            "170141183460469231731687303715884105728",
+            "1e-400",
+            "1e99999999999999999999",
+        ] {
+            assert_eq!(Number::of(raw), Number::Exact(raw));
+        }
+        assert_eq!(Number::of("-12345678901234567890123"), Number::Integer(-12_345_678_901_234_567_890_123));
+        for (raw, double) in
+            [("1.10", 1.1), ("2.352221900000001", 2.352_221_900_000_001), ("1E2", 100.0), ("-0", -0.0), ("0.0e5", 0.0)]
+        {
+            assert_eq!(Number::of(raw), Number::Double(double));
+        }
+        for (one, order, other) in [
+            ("0.1234567890123456789", Ordering::Greater, "0.1234567890123456788"),
+            ("-1e999", Ordering::Less, "-5"),
+            ("1e999", Ordering::Greater, "12"),
+            ("0.00", Ordering::Equal, "-0"),
+            ("100", Ordering::Equal, "1E2"),
+            ("-1", Ordering::Less, "0.001"),
+        ] {
+            assert_eq!(compare(one, other), Some(order), "{one} {other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_what_serde_json_reads(json in "(\\{|\\}|\\[|\\]|,|:|\"|\\\\|\\\\u00e9|[a0-9.eE+ \n-]|true|null|\"a\":|\"b\"){0,30}") {
+            let parsed = parse(&json);
+            let Ok(value) = serde_json::from_str::<serde_json::Value>(&json) else { return Ok(()) };
+            prop_assert!(is(&parsed, &value), "{parsed:?} {value:?}");
+        }
+    }
+
+    fn is(parsed: &Parsed<'_>, value: &serde_json::Value) -> bool {
+        use serde_json::Value;
+        match (parsed, value) {
+            (Parsed::Null, Value::Null) => true,
+            (Parsed::Bool(one), Value::Bool(other)) => one == other,
+            (Parsed::Number(raw), Value::Number(number)) => raw.parse::<f64>().ok() == number.as_f64(),
+            (Parsed::Text(one), Value::String(other)) => one == other,
+            (Parsed::List(ones), Value::Array(others)) => {
+                ones.len() == others.len() && ones.iter().zip(others).all(|(one, other)| is(one, other))
+            }
+            (Parsed::Map(ones), Value::Object(others)) => {
+                // Of members with one name the last one counts.
+                let last = |name: &str| ones.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value);
+                ones.iter().all(|(name, _)| others.contains_key(&**name))
+                    && others.iter().all(|(name, other)| last(name).is_some_and(|one| is(one, other)))
+            }
+            _ => false,
+        }
+    }
+}
