@@ -24,6 +24,7 @@ const WORKERS: usize = 1;
 /// Relays by that configuration until SIGTERM or SIGINT, or until every recording is at its end. A second signal exits at
 /// once, with 1.
 pub fn run(config: Config, global: &Global) -> anyhow::Result<ExitCode> {
+    crate::sink::raise_limit();
     let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = threads.context("can't start threads")?;
     let result = runtime.block_on(relay(config, global));

@@ -1,17 +1,17 @@
-//! The thread that writes lines for a sink: it takes all that waits, up to a bound, and writes it as one batch.
+//! Lines for a sink, written by threads that may block: whatever waits, up to a bound, is written as one batch.
 //!
 //! What is written to, and when it is durable, is the business of its [`Out`].
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::pending::Pending;
+use super::pool::{Job, Pool};
 use super::{Attempt, Blame, Outgoing, Verdict};
-use crate::helper::{self, Helper};
+use crate::helper::Helper;
 
 /// Lines that may wait, at most.
 pub(super) const CAPACITY: usize = 100_000;
@@ -57,27 +57,33 @@ impl Drop for Line {
     }
 }
 
-/// The thread, and what it is given.
+/// What writes a sink's lines.
 pub(super) struct LineWriter {
-    lines: Sender<Line>,
+    queue: Arc<Queue>,
+    pool: Arc<Pool>,
     pending: Arc<Pending>,
-    stop: Arc<AtomicBool>,
-    done: oneshot::Receiver<()>,
+}
+
+/// The lines that wait. It is a job of the pool while there are any.
+struct Queue {
+    state: Mutex<State>,
+    /// Used by one thread at a time: the queue is never twice in the pool.
+    out: Mutex<Box<dyn Out>>,
+}
+
+#[derive(Default)]
+struct State {
+    lines: VecDeque<Line>,
+    /// The pool has it, or a thread of the pool runs it.
+    is_submitted: bool,
+    /// Told once all lines are written.
+    closing: Option<oneshot::Sender<()>>,
 }
 
 impl LineWriter {
-    /// Starts the thread.
-    pub(super) fn start(name: &str, out: impl Out) -> std::io::Result<Self> {
-        let (lines, taken) = channel();
-        let (ended, done) = oneshot::channel();
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        helper::thread(Helper::LineWriter, format!("lines {name}"), move || {
-            run(&taken, out, &stopped);
-            // Nobody waits where the sink was dropped.
-            let _ = ended.send(());
-        })?;
-        Ok(Self { lines, pending: Arc::default(), stop, done })
+    pub(super) fn new(out: impl Out, pool: Arc<Pool>) -> Self {
+        let queue = Queue { state: Mutex::default(), out: Mutex::new(Box::new(out)) };
+        Self { queue: Arc::new(queue), pool, pending: Arc::default() }
     }
 
     /// One more line, for that attempt.
@@ -90,33 +96,84 @@ impl LineWriter {
             });
         }
         let number = self.pending.hold(attempt);
-        // Where the thread is gone the line comes back and is dropped, which ends its attempt.
-        let _ = self.lines.send(Line { outgoing, number, pending: Arc::clone(&self.pending) });
+        let line = Line { outgoing, number, pending: Arc::clone(&self.pending) };
+        let mut state = self.queue.lock();
+        state.lines.push_back(line);
+        if std::mem::replace(&mut state.is_submitted, true) {
+            return;
+        }
+        drop(state);
+        if let Err(error) = self.pool.submit(Arc::clone(&self.queue) as Arc<dyn Job>) {
+            let lines = {
+                let mut state = self.queue.lock();
+                state.is_submitted = false;
+                std::mem::take(&mut state.lines)
+            };
+            for line in lines {
+                line.end(Verdict::Retry {
+                    after: Some(FULL_PAUSE),
+                    cause: format!("the relay can't start a thread to write it: {error}"),
+                    blame: Blame::Relay,
+                });
+            }
+        }
     }
 
-    /// Lets the thread write what waits, at most for `grace`.
+    /// Lets what waits be written, at most for `grace`.
     pub(super) async fn close(self, grace: Duration) {
-        drop(self.lines);
-        let _ = tokio::time::timeout(grace, self.done).await;
-        self.stop.store(true, Ordering::Release);
+        let (written, is_written) = oneshot::channel();
+        {
+            let mut state = self.queue.lock();
+            if state.is_submitted {
+                state.closing = Some(written);
+            } else {
+                let _ = written.send(());
+            }
+        }
+        let _ = tokio::time::timeout(grace, is_written).await;
+        // What is taken out here is never written; the batch that a thread has may be.
+        let unwritten = std::mem::take(&mut self.queue.lock().lines);
         self.pending.abandon();
+        drop(unwritten);
     }
 }
 
-fn run(lines: &Receiver<Line>, mut out: impl Out, stop: &AtomicBool) {
-    while let Ok(first) = lines.recv() {
-        if stop.load(Ordering::Acquire) {
-            return;
-        }
-        let mut bytes = first.body().len();
-        let mut batch = vec![first];
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code runs under the lock that could leave the state half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lines of the next batch.
+    fn take(&self) -> Vec<Line> {
+        let mut state = self.lock();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < MAX_BATCH_LINES && bytes < MAX_BATCH_BYTES {
-            let Ok(line) = lines.try_recv() else { break };
+            let Some(line) = state.lines.pop_front() else { break };
             bytes += line.body().len();
             batch.push(line);
         }
-        Helper::LineWriter.die_if_asked();
-        out.write(batch);
+        batch
+    }
+}
+
+impl Job for Queue {
+    fn run(&self) -> bool {
+        let batch = self.take();
+        if !batch.is_empty() {
+            Helper::LineWriter.die_if_asked();
+            self.out.lock().unwrap_or_else(PoisonError::into_inner).write(batch);
+        }
+        let mut state = self.lock();
+        if !state.lines.is_empty() {
+            return true;
+        }
+        state.is_submitted = false;
+        if let Some(closing) = state.closing.take() {
+            // Nobody waits any more when `close` has lost its patience.
+            let _ = closing.send(());
+        }
+        false
     }
 }
 
@@ -166,7 +223,7 @@ mod tests {
     use super::*;
     use crate::sink::fixtures::{Attempts, outgoing};
     use crate::sink::{AttemptId, Destination};
-    use std::sync::mpsc::Receiver;
+    use std::sync::mpsc::{Receiver, Sender, channel};
 
     /// Holds each batch until the test lets it go.
     struct Gate {
@@ -188,7 +245,7 @@ mod tests {
     fn gated() -> (LineWriter, Receiver<usize>, Sender<()>) {
         let (seen, batches) = channel();
         let (let_go, go) = channel();
-        (LineWriter::start("test", Gate { seen, go }).unwrap(), batches, let_go)
+        (LineWriter::new(Gate { seen, go }, Arc::new(Pool::new("test", 1, || {}))), batches, let_go)
     }
 
     #[tokio::test]

@@ -19,11 +19,13 @@ mod kafka;
 mod lines;
 mod outgoing;
 mod pending;
+mod pool;
 mod shown;
 mod stdout;
 mod webhook;
 
 pub use attempt::{Attempt, AttemptEnd, AttemptId, Blame, Verdict};
+pub use file::raise_limit;
 pub use outgoing::{Destination, Outgoing, Unrenderable};
 pub use shown::{Shown, ShownDestination};
 
@@ -80,7 +82,7 @@ impl Sink {
             SinkKind::Kafka(kafka) => Kind::Kafka(KafkaSink::open(config, kafka, relay).await?),
             SinkKind::Webhook(webhook) => Kind::Webhook(WebhookSink::open(config, webhook, relay).await?),
             SinkKind::Amqp(amqp) => Kind::Amqp(AmqpSink::open(config, amqp, relay).await?),
-            SinkKind::File(file) => Kind::File(FileSink::open(config, file).await?),
+            SinkKind::File(file) => Kind::File(FileSink::open(file).await?),
             SinkKind::Stdout => Kind::Stdout(StdoutSink::open(config).await?),
         };
         let secret = config.clone();

@@ -3,12 +3,17 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::lines::{self, Line, LineWriter, Out, piece, whole, write_counted};
+use super::pool::Pool;
 use super::{Attempt, Blame, Destination, OpenError, Outgoing, Unrenderable, Verdict};
 use crate::config::SinkConfig;
 use crate::event::{Carrier, Scope};
+
+/// A thread of its own: nobody may read what is written there, for ever.
+static THREAD: LazyLock<Arc<Pool>> = LazyLock::new(|| Arc::new(Pool::new("lines to stdout", 1, || {})));
 
 /// Standard output.
 pub(super) struct StdoutSink {
@@ -25,8 +30,7 @@ impl StdoutSink {
         // Not through `std::io::stdout`, which keeps what it couldn't write and writes it later.
         let out = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
         let out = Console { out: File::from(out), torn: false };
-        let writer = LineWriter::start(config.name.as_str(), out).map_err(failed)?;
-        Ok(Self { writer })
+        Ok(Self { writer: LineWriter::new(out, Arc::clone(&THREAD)) })
     }
 
     #[allow(clippy::unused_self, reason = "all kinds of sinks are asked alike")]
@@ -84,7 +88,7 @@ mod tests {
     use super::*;
     use crate::sink::fixtures::{Attempts, outgoing};
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     /// Takes so many bytes, then refuses once.
     #[derive(Clone)]
@@ -111,7 +115,7 @@ mod tests {
     #[tokio::test]
     async fn a_broken_pipe_is_the_sinks_and_the_next_line_begins_anew() {
         let out = Narrow(Arc::new(Mutex::new((6, Vec::new()))));
-        let writer = LineWriter::start("test", Console { out: out.clone(), torn: false }).unwrap();
+        let writer = LineWriter::new(Console { out: out.clone(), torn: false }, Arc::clone(&THREAD));
         let mut attempts = Attempts::new();
         let mut verdicts = Vec::new();
         for body in ["one", "two", "three"] {

@@ -16,6 +16,7 @@ mod dead_helpers;
 mod dead_letter_copies;
 mod examples;
 mod families;
+mod file_sinks;
 mod full_dead_letters;
 mod full_disk;
 mod full_spool;

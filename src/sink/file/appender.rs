@@ -1,16 +1,23 @@
 //! Appends to files so that what it says is written survives a crash.
 
-use std::collections::HashMap;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fsync, mkdirat, statat};
+use rustix::io::Errno;
+
+use super::beneath;
+use super::open_files::{Open, OpenFiles};
 use crate::sink::Blame;
 use crate::sink::lines::{Line, piece, whole, write_counted};
 
-/// Files that are open at once.
-const MAX_OPEN: usize = 256;
+/// Others than the relay's user and group have no business with what REGARDS' partners get.
+const FILE_MODE: u32 = 0o640;
+const DIR_MODE: u32 = 0o750;
 
 /// Why lines could not be made durable.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +36,7 @@ impl Failure {
         use io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory};
         match self {
             Self::Place { .. } => Blame::Delivery,
+            Self::Io { cause, .. } if lacks_descriptors(cause) => Blame::Relay,
             Self::Io { cause, .. } if matches!(cause.kind(), InvalidFilename | IsADirectory | NotADirectory) => {
                 Blame::Delivery
             }
@@ -37,51 +45,40 @@ impl Failure {
     }
 }
 
-/// The files that are open.
+/// Appends lines to files below a directory.
 pub(super) struct Appender {
     /// What is written stays below this.
     dir: PathBuf,
-    open: HashMap<PathBuf, Open>,
-    /// Counts uses, to know the least recent one.
-    clock: u64,
-}
-
-struct Open {
-    file: File,
-    /// Device and inode: whether the path still leads here.
-    identity: (u64, u64),
-    /// The file doesn't end with a line's end.
-    torn: bool,
-    used: u64,
+    files: Arc<OpenFiles>,
 }
 
 impl Appender {
-    pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, open: HashMap::new(), clock: 0 }
+    pub(super) fn new(dir: PathBuf, files: Arc<OpenFiles>) -> Self {
+        Self { dir, files }
     }
 
     /// Appends the lines and makes them durable: how many of them are, and why not the others.
-    pub(super) fn append(&mut self, path: &Path, lines: &[Line]) -> (usize, Option<Failure>) {
-        let mut open = match self.take(path) {
-            Ok(open) => open,
-            Err(failure) => return (0, Some(failure)),
+    pub(super) fn append(&self, path: &Path, lines: &[Line]) -> (usize, Option<Failure>) {
+        let known = self.files.take(path);
+        let (durable, open, failure) = match self.current(path, known) {
+            Ok(mut open) => match write(&open.file, open.torn, lines) {
+                (durable, Ok(())) => {
+                    open.torn = false;
+                    (durable, Some(open), None)
+                }
+                // The file is closed. How it ends is looked up when it is opened again; and after a failed fsync nothing more
+                // can be known of what this handle wrote.
+                (durable, Err(cause)) => (durable, None, Some(Failure::Io { path: path.to_owned(), cause })),
+            },
+            Err(failure) => (0, None, Some(failure)),
         };
-        let (durable, result) = write(&open.file, open.torn, lines);
-        match result {
-            Ok(()) => {
-                open.torn = false;
-                self.put(path, open);
-                (durable, None)
-            }
-            // The file is closed. How it ends is looked up when it is opened again; and after a failed fsync nothing more can
-            // be known of what this handle wrote.
-            Err(cause) => (durable, Some(Failure::Io { path: path.to_owned(), cause })),
-        }
+        self.files.give_back(path, open);
+        (durable, failure)
     }
 
     /// The open file of that path, if the path still leads to it; opened otherwise.
-    fn take(&mut self, path: &Path) -> Result<Open, Failure> {
-        if let Some(open) = self.open.remove(path) {
+    fn current(&self, path: &Path, known: Option<Open>) -> Result<Open, Failure> {
+        if let Some(open) = known {
             match fs::symlink_metadata(path) {
                 Ok(found) if identity(&found) == open.identity => return Ok(open),
                 // Rotated or deleted: what it has is fsynced.
@@ -90,81 +87,92 @@ impl Appender {
                 Err(cause) => return Err(Failure::Io { path: path.to_owned(), cause }),
             }
         }
-        self.open_file(path)
-    }
-
-    fn put(&mut self, path: &Path, mut open: Open) {
-        if self.open.len() >= MAX_OPEN {
-            let oldest = self.open.iter().min_by_key(|(_, open)| open.used).map(|(path, _)| path.clone());
-            if let Some(oldest) = oldest {
-                self.open.remove(&oldest);
+        loop {
+            match self.open_file(path) {
+                Err(Failure::Io { cause, .. }) if lacks_descriptors(&cause) && self.files.close_some() > 0 => {}
+                opened => return opened,
             }
         }
-        self.clock += 1;
-        open.used = self.clock;
-        self.open.insert(path.to_owned(), open);
     }
 
     fn open_file(&self, path: &Path) -> Result<Open, Failure> {
-        let failed = |cause| Failure::Io { path: path.to_owned(), cause };
+        let failed = |cause: Errno| match cause {
+            Errno::XDEV => Failure::Place { path: path.to_owned(), problem: "it leads out of the data directory" },
+            cause => Failure::Io { path: path.to_owned(), cause: cause.into() },
+        };
         let place = |problem| Failure::Place { path: path.to_owned(), problem };
-        let parent = path.parent().ok_or_else(|| place("it has no directory"))?;
-        self.make_dirs(parent)?;
-        match fs::symlink_metadata(path) {
-            Ok(found) if found.is_symlink() => return Err(place("it is a symbolic link, which may lead elsewhere")),
+        let relative = path.strip_prefix(&self.dir).map_err(|_| place("it is not in the data directory"))?;
+        let name = relative.file_name().ok_or_else(|| place("it has no name"))?;
+        let parent = self.parent(relative.parent().unwrap_or(Path::new("")))?;
+        let is_new = match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             // Opening another kind of file may block (a pipe) or do something (a device).
-            Ok(found) if !found.is_file() => return Err(place("it is there, and not a file")),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(cause) => return Err(failed(cause)),
-        }
-        let mut options = OpenOptions::new();
-        // Read, to see how it ends.
-        options.read(true).append(true);
-        let (file, new) = match options.clone().create_new(true).open(path) {
-            Ok(file) => (file, true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => (options.open(path).map_err(failed)?, false),
+            Ok(found) => match FileType::from_raw_mode(found.st_mode) {
+                FileType::RegularFile => false,
+                FileType::Symlink => return Err(place("it is a symbolic link, which may lead elsewhere")),
+                _ => return Err(place("it is there, and not a file")),
+            },
+            Err(Errno::NOENT) => true,
             Err(cause) => return Err(failed(cause)),
         };
-        if new {
-            sync_dir(parent).map_err(failed)?;
+        // Read, to see how it ends.
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = beneath::open(&parent, Path::new(name), flags, Mode::from_raw_mode(FILE_MODE)).map_err(failed)?;
+        if is_new {
+            fsync(&parent).map_err(failed)?;
         }
+        let (file, failed) = (File::from(file), |cause| Failure::Io { path: path.to_owned(), cause });
         let found = file.metadata().map_err(failed)?;
-        let torn = !new && ends_torn(&file, found.len()).map_err(failed)?;
-        Ok(Open { file, identity: identity(&found), torn, used: 0 })
+        if !found.is_file() {
+            return Err(place("it is there, and not a file"));
+        }
+        let torn = ends_torn(&file, found.len()).map_err(failed)?;
+        Ok(Open { file, identity: identity(&found), torn })
     }
 
-    /// Makes the directories that are missing, each durable in the one above it, and none outside of the data directory.
-    fn make_dirs(&self, parent: &Path) -> Result<(), Failure> {
+    /// The directory that a file lies in. Makes those that are missing, each durable in the one above it.
+    fn parent(&self, relative: &Path) -> Result<OwnedFd, Failure> {
         let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |cause| Failure::Io { path, cause }
+            let path = self.dir.join(path);
+            move |cause: Errno| match cause {
+                Errno::XDEV | Errno::LOOP => Failure::Place { path, problem: "it leads out of the data directory" },
+                cause => Failure::Io { path, cause: cause.into() },
+            }
         };
-        fs::create_dir_all(&self.dir).map_err(failed(&self.dir))?;
-        let root = self.dir.canonicalize().map_err(failed(&self.dir))?;
-        let mut path = self.dir.clone();
-        for name in parent.strip_prefix(&self.dir).unwrap_or(Path::new("")) {
-            let above = path.clone();
-            path.push(name);
-            match fs::create_dir(&path) {
-                Ok(()) => sync_dir(&above).map_err(failed(&above))?,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(cause) => return Err(Failure::Io { path, cause }),
-            }
-            if !path.canonicalize().map_err(failed(&path))?.starts_with(&root) {
-                return Err(Failure::Place { path, problem: "it leads out of the data directory" });
-            }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let open = |dir: &OwnedFd, path: &Path| beneath::open(dir, path, flags, Mode::empty());
+        let here = Path::new("");
+        fs::create_dir_all(&self.dir).map_err(|cause| Failure::Io { path: self.dir.clone(), cause })?;
+        let root = rustix::fs::open(&self.dir, flags | OFlags::CLOEXEC, Mode::empty()).map_err(failed(here))?;
+        if relative == here {
+            return Ok(root);
         }
-        Ok(())
+        match open(&root, relative) {
+            Err(Errno::NOENT) => {}
+            opened => return opened.map_err(failed(relative)),
+        }
+        let mut path = PathBuf::new();
+        let mut above: Option<OwnedFd> = None;
+        for name in relative {
+            path.push(name);
+            let parent = above.as_ref().unwrap_or(&root);
+            match mkdirat(parent, name, Mode::from_raw_mode(DIR_MODE)) {
+                Ok(()) => fsync(parent).map_err(failed(&path))?,
+                Err(Errno::EXIST) => {}
+                Err(cause) => return Err(failed(&path)(cause)),
+            }
+            above = Some(open(&root, &path).map_err(failed(&path))?);
+        }
+        Ok(above.unwrap_or(root))
     }
+}
+
+/// The process, or the machine, has no descriptor left.
+fn lacks_descriptors(cause: &io::Error) -> bool {
+    matches!(Errno::from_io_error(cause), Some(Errno::MFILE | Errno::NFILE))
 }
 
 fn identity(found: &Metadata) -> (u64, u64) {
     (found.dev(), found.ino())
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 /// Whether the file's last line has no end.
@@ -206,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_device_that_is_always_full_makes_nothing_durable() {
-        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let full = File::options().append(true).open("/dev/full").unwrap();
         let (durable, result) = write(&full, true, &[]);
         assert_eq!(durable, 0);
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);

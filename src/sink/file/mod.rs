@@ -4,6 +4,8 @@
 //! event is data: it names a file below the data directory, and none that the relay keeps there for itself.
 
 mod appender;
+mod beneath;
+mod open_files;
 mod path;
 mod probe;
 #[cfg(test)]
@@ -11,14 +13,25 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::lines::{self, Line, LineWriter, Out};
+use super::pool::Pool;
 use super::{Attempt, Destination, OpenError, Outgoing, Unrenderable, Verdict};
 use crate::config::{FileConfig, SinkConfig};
 use crate::event::{Carrier, Scope};
 use appender::Appender;
+use open_files::OpenFiles;
+pub use open_files::raise_limit;
 pub(super) use probe::probe;
+
+/// Threads that write for all file sinks. Each sink has one at most, so that a file system that hangs below one of them stops no other
+/// before so many hang.
+const THREADS: usize = 16;
+
+static POOL: LazyLock<Arc<Pool>> =
+    LazyLock::new(|| Arc::new(Pool::new("lines to files", THREADS, || OpenFiles::shared().close_idle())));
 
 /// Files that lines are appended to.
 pub(super) struct FileSink {
@@ -26,14 +39,10 @@ pub(super) struct FileSink {
 }
 
 impl FileSink {
-    #[allow(clippy::unused_async, reason = "all kinds of sinks open alike")]
-    pub(super) async fn open(config: &SinkConfig, file: &FileConfig) -> Result<Self, OpenError> {
-        let out = Files(Appender::new(file.dir.clone()));
-        let writer = LineWriter::start(config.name.as_str(), out).map_err(|error| OpenError {
-            sink: config.name.to_string(),
-            detail: format!("can't start a thread: {error}"),
-        })?;
-        Ok(Self { writer })
+    #[allow(clippy::unused_async, clippy::unnecessary_wraps, reason = "all kinds of sinks open alike")]
+    pub(super) async fn open(file: &FileConfig) -> Result<Self, OpenError> {
+        let out = Files(Appender::new(file.dir.clone(), OpenFiles::shared()));
+        Ok(Self { writer: LineWriter::new(out, Arc::clone(&POOL)) })
     }
 
     #[allow(clippy::unused_self, reason = "all kinds of sinks are asked alike")]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::open_files::MAX_OPEN;
 use super::*;
 use crate::config::{OrderBy, Retry, SinkKind};
 use crate::event::{Format, Reason, Template};
@@ -19,7 +20,10 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let writer = LineWriter::start("test", Files(Appender::new(dir.path().join("data")))).unwrap();
+        let writer = LineWriter::new(
+            Files(Appender::new(dir.path().join("data"), Arc::new(OpenFiles::new(MAX_OPEN)))),
+            Arc::clone(&POOL),
+        );
         Self { dir, writer, attempts: Attempts::new() }
     }
 
@@ -148,15 +152,53 @@ async fn a_place_that_is_no_directory_yet_is_tried_again() {
 }
 
 #[tokio::test]
-async fn no_more_than_256_files_are_open() {
+async fn the_open_files_of_all_sinks_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::new();
-    for number in 0..300 {
-        assert_eq!(bench.line(&format!("many/{number}"), "x").await, Verdict::Delivered);
+    let files = Arc::new(OpenFiles::new(8));
+    let sinks = [0, 1]
+        .map(|_| LineWriter::new(Files(Appender::new(dir.path().join("data"), Arc::clone(&files))), Arc::clone(&POOL)));
+    for number in 0..30 {
+        for (index, sink) in sinks.iter().enumerate() {
+            let path = dir.path().join(format!("data/{index}/{number}"));
+            sink.push(outgoing(Destination::File { path }, "x"), bench.attempts.start());
+            assert_eq!(bench.attempts.ended().await.1, Verdict::Delivered);
+            assert!(open_below(dir.path()) <= 8, "{}", open_below(dir.path()));
+        }
     }
-    assert_eq!(open_below(&bench.path("many")), 256);
+    assert_eq!(open_below(dir.path()), 8);
     // The first was closed meanwhile, and is found again.
-    assert_eq!(bench.line("many/0", "y").await, Verdict::Delivered);
-    assert_eq!(bench.read("many/0"), "x\ny\n");
+    let path = dir.path().join("data/0/0");
+    sinks[0].push(outgoing(Destination::File { path: path.clone() }, "y"), bench.attempts.start());
+    assert_eq!(bench.attempts.ended().await.1, Verdict::Delivered);
+    assert_eq!(fs::read_to_string(path).unwrap(), "x\ny\n");
+    assert_eq!(files.close_some(), 2);
+    assert_eq!(open_below(dir.path()), 6);
+}
+
+#[tokio::test]
+async fn others_than_user_and_group_can_not_read_what_is_written() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut bench = Bench::new();
+    assert_eq!(bench.line("a/b/x", "secret").await, Verdict::Delivered);
+    for (path, expected) in [("a/b/x", 0o640), ("a/b", 0o750), ("a", 0o750)] {
+        let mode = fs::metadata(bench.path(path)).unwrap().permissions().mode() & 0o777;
+        // The umask of whoever runs the test may take more away.
+        assert_eq!(mode & !expected, 0, "{path} {mode:o}");
+        assert_eq!(mode & 0o600, 0o600, "{path} {mode:o}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_takes_the_place_of_an_open_file_is_not_followed() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.line("x", "one").await, Verdict::Delivered);
+    let outside = bench.dir.path().join("victim");
+    fs::write(&outside, "kept\n").unwrap();
+    fs::remove_file(bench.path("x")).unwrap();
+    std::os::unix::fs::symlink(&outside, bench.path("x")).unwrap();
+    blames(&bench.line("x", "two").await, Blame::Delivery, "symbolic link");
+    assert_eq!(fs::read_to_string(outside).unwrap(), "kept\n");
 }
 
 #[test]
