@@ -125,7 +125,7 @@ impl Request {
 /// Where the socket of a relay with that data directory is.
 #[must_use]
 pub fn socket(data_dir: &Path) -> PathBuf {
-    data_dir.join("control.sock")
+    crate::config::control_socket(data_dir)
 }
 
 /// Answers at `path` once the relay has its spool, until the handle is dropped.

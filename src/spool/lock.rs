@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::SpoolError;
 
@@ -20,7 +20,7 @@ pub(super) struct Lock {
 impl Lock {
     /// Takes the lock of the spool at `path`, whose directory exists.
     pub(super) fn take(path: &Path) -> Result<Self, SpoolError> {
-        let beside = lock_path(path);
+        let beside = crate::config::spool_lock(path);
         let failed = |cause| SpoolError::io(&beside, "the lock of the spool can't be taken", cause);
         let mut file = OpenOptions::new()
             .read(true)
@@ -47,15 +47,6 @@ impl Lock {
     }
 }
 
-/// `spool.db` has `spool.lock` beside it.
-fn lock_path(path: &Path) -> PathBuf {
-    let mut beside = path.with_extension("lock");
-    if beside == path {
-        beside = path.with_extension("lock.lock");
-    }
-    beside
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,11 +60,5 @@ mod tests {
         assert_eq!(pid, Some(std::process::id()));
         drop(held);
         Lock::take(&path).unwrap();
-    }
-
-    #[test]
-    fn a_spool_that_is_called_as_a_lock_is_has_another_lock() {
-        assert_eq!(lock_path(Path::new("/d/spool.db")), Path::new("/d/spool.lock"));
-        assert_eq!(lock_path(Path::new("/d/spool.lock")), Path::new("/d/spool.lock.lock"));
     }
 }

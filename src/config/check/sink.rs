@@ -1,6 +1,6 @@
 //! `sinks:`: what all have in common, and the small kinds.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::common::{DAY, HOUR, SECOND, address_template, attempts, later, legal_name, period, template};
@@ -10,6 +10,7 @@ use super::{broker, kafka, webhook};
 use crate::config::decode::{At, Named};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{AmqpSinkConfig, FileConfig, OrderBy, Retry, SinkConfig, SinkKind};
+use crate::config::own;
 use crate::config::raw;
 use crate::config::reader::Reader;
 use crate::config::scalar::FormatChoice;
@@ -300,13 +301,20 @@ fn file(at: &At<raw::File>, place: &Place<'_>, reader: &mut Reader<'_>) -> Optio
         return None;
     }
     let path_template = address_template(reader, path)?;
-    if path_template.fixed().is_some_and(|fixed| place.data_dir.join(fixed) == place.spool) {
+    // Without the `.` that a path may be written with, so that paths can be compared.
+    let plain = |path: &Path| path.components().collect::<PathBuf>();
+    let reserved = own::all(place.data_dir, place.spool);
+    let fixed = path_template.fixed().map(|fixed| plain(&place.data_dir.join(fixed)));
+    if fixed.as_ref() == Some(&plain(place.spool)) {
         reader.report(
             Diagnostic::error("file-path", path.span, "this is the file of the spool")
                 .help("write to another file, or move the spool: `spool: { path: … }`"),
         );
+    } else if fixed.is_some_and(|fixed| own::is_own(&fixed, &reserved)) {
+        reader.report(
+            Diagnostic::error("file-path", path.span, "the relay keeps a file of its own there")
+                .help("write to another file: the spool, what lies beside it and `control.sock` are the relay's"),
+        );
     }
-    // Without the `.` that a path may be written with, so that paths can be compared.
-    let plain = |path: &Path| path.components().collect();
-    Some(FileConfig { dir: plain(place.data_dir), reserved: vec![plain(place.spool)], path: path_template })
+    Some(FileConfig { dir: plain(place.data_dir), reserved, path: path_template })
 }

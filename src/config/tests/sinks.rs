@@ -659,6 +659,19 @@ fn files_stay_below_the_data_directory() {
         "#]],
         ),
         (
+            "spool.lock",
+            expect![[r#"
+            error[file-path]: the relay keeps a file of its own there
+             --> routes.yaml:5:19
+              |
+            5 |     file: { path: spool.lock }
+              |                   ^^^^^^^^^^
+              |
+              = help: write to another file: the spool, what lies beside it and `control.sock` are the relay's
+
+        "#]],
+        ),
+        (
             "a/",
             expect![[r#"
             error[file-path]: this path names no file

@@ -1,7 +1,8 @@
 //! What a template made, as a path below the data directory.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+
+use crate::config::is_own;
 
 /// A name in a directory is at most this long on every common file system, in bytes.
 const MAX_NAME: usize = 255;
@@ -37,17 +38,10 @@ pub(super) fn below(dir: &Path, relative: &str, reserved: &[PathBuf]) -> Result<
     if path.as_os_str().len() >= MAX_PATH {
         return Err(format!("with the data directory it is {} bytes long", path.as_os_str().len()));
     }
-    if reserved.iter().any(|reserved| is_of(&path, reserved)) {
+    if is_own(&path, reserved) {
         return Err(format!("{relative:?} is where the relay keeps its own files"));
     }
     Ok(path)
-}
-
-/// Whether `path` is `reserved`, below it, or a file beside it whose name begins with its name. What differs only in case
-/// counts: some file systems don't tell.
-fn is_of(path: &Path, reserved: &Path) -> bool {
-    let reserved = reserved.as_os_str().as_bytes();
-    path.as_os_str().as_bytes().get(..reserved.len()).is_some_and(|start| start.eq_ignore_ascii_case(reserved))
 }
 
 #[cfg(test)]

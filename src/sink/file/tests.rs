@@ -205,7 +205,7 @@ async fn a_link_that_takes_the_place_of_an_open_file_is_not_followed() {
 fn the_path_is_rendered_below_the_data_directory() {
     let file = FileConfig {
         dir: "/data".into(),
-        reserved: vec!["/data/spool.db".into()],
+        reserved: vec!["/data/spool.db".into(), "/data/spool.lock".into(), "/data/control.sock".into()],
         path: Template::compile("{{ tenant }}/{{ correlationId }}").unwrap(),
     };
     let config = SinkConfig {
@@ -223,7 +223,15 @@ fn the_path_is_rendered_below_the_data_directory() {
     let rendered = render(&config, &file, Scope::of(&event, &message())).unwrap();
     assert_eq!(rendered.destination, Destination::File { path: "/data/cnes-a/c-1".into() });
     assert_eq!(rendered.body, message().body);
-    for (tenant, id) in [("..", "etc"), ("/etc", "passwd"), (".", "spool.db"), (".", "spool.db-wal"), ("a", "b\nc")] {
+    for (tenant, id) in [
+        ("..", "etc"),
+        ("/etc", "passwd"),
+        (".", "spool.db"),
+        (".", "spool.db-wal"),
+        (".", "spool.lock"),
+        (".", "control.sock"),
+        ("a", "b\nc"),
+    ] {
         event.tenant = tenant.into();
         id.clone_into(&mut event.correlation_id);
         assert_eq!(
