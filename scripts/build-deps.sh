@@ -16,8 +16,10 @@ for command; do has "$command" || missing+=("$command"); done
 
 if [ "$(id -u)" = 0 ] && has apt-get; then
   echo "build-deps: installing ${missing[*]}" >&2
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  # shellcheck source=scripts/apt.sh
+  . "$(dirname "$0")/apt.sh"
+  apt_get update -qq
+  apt_get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 elif has apt-get; then
   echo "build-deps: the build needs these packages: sudo apt-get install ${missing[*]}" >&2
   exit 1

@@ -35,7 +35,7 @@ apt_install() {
   mapfile -t packages < <(missing_packages)
   [ "${#packages[@]}" -gt 0 ] || return 0
   say "installing ${packages[*]}"
-  apt-get update -qq
+  apt_get update -qq
   if [[ " ${packages[*]} " == *' java '* ]]; then
     local java=openjdk-17-jre-headless
     apt-cache show "$java" >/dev/null 2>&1 || java=default-jre-headless
@@ -48,7 +48,7 @@ apt_install() {
       printf '#!/bin/sh\nexit 101\n' >$policy
       chmod 755 $policy
     fi
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+    apt_get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
   )
   if [[ " ${packages[*]} " == *' rabbitmq-server '* ]] && has systemctl; then
     systemctl disable rabbitmq-server.service epmd.service epmd.socket >/dev/null 2>&1 || true

@@ -25,6 +25,7 @@ const STEADY: Duration = Duration::from_secs(3);
 #[tokio::test]
 async fn a_sink_takes_no_more_out_of_its_backlog_than_its_window_while_dead_letters_find_no_room() {
     let regards = Regards::new().await;
+    regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
     receiver.answers(|_| Answer::Status(503));

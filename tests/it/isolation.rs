@@ -34,6 +34,7 @@ fn home(regards: &Regards, receiver: &Receiver, topic: &str, routes: &str) -> Ho
 /// request's GRANTED before its SUCCESS, and each event once but for the attempts whose end was not known.
 async fn kafka_goes_on_beside(bad: Answer, unknown: usize) {
     let regards = Regards::new().await;
+    regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;
     let mut topic = Kafka::shared().topic("isolation", 3).await;
     let home = home(&regards, &receiver, topic.topic(), ROUTES);
@@ -158,6 +159,7 @@ async fn a_webhook_that_is_gone_is_paused() {
 #[tokio::test]
 async fn a_full_spool_holds_up_its_source_until_there_is_room() {
     let regards = Regards::new().await;
+    regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;
     let routes = ROUTES.replace("to: [pipeline, hook]", "to: hook") + "spool: { max_size: 1MiB, max_share: 100% }\n";
     let home = home(&regards, &receiver, "none", &routes);
@@ -181,6 +183,7 @@ async fn a_full_spool_holds_up_its_source_until_there_is_room() {
 #[tokio::test]
 async fn a_full_spool_drops_what_may_be_dropped_and_counts_it() {
     let regards = Regards::new().await;
+    regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;
     let mut topic = Kafka::shared().topic("dropped", 1).await;
     let routes = ROUTES.replace("retry:", "on_full: drop, retry:") + "spool: { max_size: 1MiB, max_share: 100% }\n";

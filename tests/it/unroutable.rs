@@ -28,6 +28,7 @@ unrouted: dead_letter
 #[tokio::test]
 async fn each_unroutable_message_is_found_out_and_no_routable_one_repeated() {
     let regards = Regards::new().await;
+    regards.use_cheap_queue().await;
     let partner = Rabbit::shared().new_vhost().await;
     partner.exchange("partner.products", ExchangeKind::Direct).await;
     partner.queue("products", FieldTable::default()).await;

@@ -90,6 +90,7 @@ async fn kafka_is_stopped_for_twenty_seconds() {
     let broker = Services::private(&["kafka"]).await;
     let kafka = Kafka::of(broker.services());
     let regards = Regards::new().await;
+    regards.use_cheap_queue().await;
     let mut topic = kafka.topic("stopped", 3).await;
     let home = Home::of(&regards, INTO_KAFKA).with("KAFKA", &kafka.brokers).with("TOPIC", topic.topic());
     let relay = home.start_ready().await;
@@ -116,6 +117,7 @@ async fn the_relay_is_killed_in_full_flight() {
     const KILLS: usize = 3;
     const PREFETCH: usize = 200;
     let regards = Regards::new().await;
+    regards.use_cheap_queue().await;
     let mut topic = Kafka::shared().topic("killed", 3).await;
     let home = Home::of(
         &regards,

@@ -63,17 +63,15 @@ impl Regards {
 
     /// The partner's queue as REGARDS makes it, bound to the exchange.
     pub async fn create_queue(&self) {
-        let mut arguments = FieldTable::default();
+        let mut arguments = dead_lettering();
         arguments.insert("x-max-priority".into(), AMQPValue::LongInt(255));
-        arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("regards.DLX".into()));
-        arguments.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(DEAD_LETTER_QUEUE.into()));
         self.create_queue_with(arguments).await;
     }
 
     /// Makes the partner's queue anew without priorities: with 255 of them, each message costs a broker many times as much.
     pub async fn use_cheap_queue(&self) {
         self.vhost.delete_queue(&self.queue).await;
-        self.create_queue_with(FieldTable::default()).await;
+        self.create_queue_with(dead_lettering()).await;
     }
 
     async fn create_queue_with(&self, arguments: FieldTable) {
@@ -128,6 +126,14 @@ impl Regards {
 pub async fn send(channel: &Channel, response: &Response) -> lapin::Result<lapin::PublisherConfirm> {
     let options = BasicPublishOptions::default();
     channel.basic_publish(EXCHANGE.into(), ShortString::from(""), options, &response.body, response.properties()).await
+}
+
+/// Where a queue of REGARDS puts what is rejected.
+fn dead_lettering() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("regards.DLX".into()));
+    arguments.insert("x-dead-letter-routing-key".into(), AMQPValue::LongString(DEAD_LETTER_QUEUE.into()));
+    arguments
 }
 
 /// The pattern of rights that matches this name and no other.
