@@ -197,6 +197,7 @@ impl Dispatcher {
                 biased;
                 () = &mut stopped, if self.deadline.is_none() => {
                     self.deadline = Some(Instant::now() + grace);
+                    self.sink.take_back_unsent();
                 }
                 () = deadline_alarm.at(self.deadline) => break,
                 _ = self.ended.recv_many(&mut ended, TURN) => {

@@ -95,7 +95,7 @@ impl LineWriter {
                 blame: Blame::Relay,
             });
         }
-        let number = self.pending.hold(attempt);
+        let number = self.pending.hold(attempt, ());
         let line = Line { outgoing, number, pending: Arc::clone(&self.pending) };
         let mut state = self.queue.lock();
         state.lines.push_back(line);

@@ -141,6 +141,13 @@ impl Sink {
         }
     }
 
+    /// The sink is to end soon: attempts that are under way but not yet sent may end now, unsent. Others keep what they have.
+    pub fn take_back_unsent(&self) {
+        if let Kind::Kafka(sink) = &self.kind {
+            sink.take_back_unsent();
+        }
+    }
+
     /// Lets what is under way end, at most for `grace`, and closes. What has not ended by then is dropped unfinished.
     pub async fn close(self, grace: Duration) {
         match self.kind {

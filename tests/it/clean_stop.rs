@@ -28,6 +28,7 @@ unrouted: dead_letter
 #[tokio::test]
 async fn sigterm_in_full_flight_loses_and_repeats_nothing() {
     let regards = Regards::new().await;
+    regards.use_cheap_queue().await;
     let partner = Rabbit::shared().new_vhost().await;
     partner.exchange("partner.products", ExchangeKind::Topic).await;
     partner.queue("products", FieldTable::default()).await;
@@ -66,6 +67,31 @@ async fn sigterm_in_full_flight_loses_and_repeats_nothing() {
     assert_each_once("the exchange", &messages, published.len());
     assert_each_once("the file", &lines_of(home.data("archive.ndjson")), published.len());
     regards.assert_left_as_found().await;
+}
+
+/// What no broker can be sent isn't waited for: it would fail 30 s later.
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_kafka_that_is_away() {
+    let regards = Regards::new().await;
+    let routes = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { away: { kafka: { brokers: "127.0.0.1:1", topic: t } } }
+routes: [{ name: all, to: away }]
+unrouted: dead_letter
+delivery: { spill_after: 60s, shutdown_grace: 100s }
+"#;
+    let home = Home::of(&regards, routes);
+    let relay = home.start_ready().await;
+    let published = lives("t", "away", 50);
+    regards.publish_all(&published).await;
+    relay.wait_for_metric("deliveries_in_flight", &[("sink", "away")], 1.0).await;
+    relay.stop().await;
+    let left = u64::from(regards.vhost.left_in(&regards.queue).await);
+    let waiting = home.spool();
+    assert_eq!(home.waiting("away") + left, published.len() as u64, "{waiting:?}");
+    let says_why = waiting[0].to_string().contains("taken back before it was sent");
+    assert!(says_why, "{waiting:?}");
 }
 
 /// What can't be delivered waits in the spool; what was delivered around it doesn't.

@@ -86,6 +86,11 @@ impl KafkaSink {
         self.producer.shared.send(attempt, record);
     }
 
+    pub(super) fn take_back_unsent(&self) {
+        // The thread is gone only where the sink is closed.
+        let _ = self.producer.orders.send(Order::TakeBackUnsent);
+    }
+
     pub(super) async fn close(self, grace: Duration) {
         let (done, is_done) = oneshot::channel();
         if self.producer.orders.send(Order::Close { grace, done: Some(done) }).is_ok() {

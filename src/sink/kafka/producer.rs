@@ -32,7 +32,8 @@ pub(super) const PURGE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Common {
     pub(super) sink: SinkName,
-    pub(super) pending: Pending,
+    /// With the time that each record was rendered with: a report of failure has none.
+    pub(super) pending: Pending<Option<i64>>,
     pub(super) trouble: Trouble,
 }
 
@@ -64,14 +65,24 @@ impl Producer {
         }
     }
 
-    /// Waits until all that was sent is reported, at most for `grace`.
-    pub(super) fn flush(&self, grace: Duration) {
+    /// Waits until all that was sent is reported, at most for `grace`. True: it is.
+    pub(super) fn flush(&self, grace: Duration) -> bool {
         let deadline = Instant::now() + grace;
+        let mut is_answered = true;
         // The first passes records on to the second.
         for producer in self.both() {
             if let Err(error) = producer.flush(deadline.saturating_duration_since(Instant::now())) {
                 debug!(sink = %self.0.context().common.sink, %error, "not all records were answered in time");
+                is_answered = false;
             }
+        }
+        is_answered
+    }
+
+    /// Takes back what was not sent. What is on a wire stays under way. Waits for nothing.
+    pub(super) fn take_back_unsent(&self) {
+        for producer in self.both() {
+            producer.purge(PurgeConfig::default().queue().non_blocking());
         }
     }
 
@@ -184,7 +195,7 @@ fn again(second: &PolledProducer<Reports>, message: &BorrowedMessage<'_>, number
         partition: None,
         payload: message.payload(),
         key: message.key(),
-        timestamp: message.timestamp().to_millis(),
+        timestamp: second.context().common.pending.note(number).flatten(),
         headers: message.headers().map(BorrowedHeaders::detach),
         delivery_opaque: number,
     };

@@ -22,10 +22,17 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A producer that worked for this long failed anew, not again.
 const WORKED: Duration = Duration::from_mins(1);
 
+/// What librdkafka couldn't send within this is taken back when the sink is to end, or at once where a broker is in trouble.
+const UNSENT_GRACE: Duration = Duration::from_secs(1);
+/// How often it is looked for what isn't sent.
+const TAKE_BACK_EVERY: Duration = Duration::from_millis(100);
+
 /// What the thread is told.
 pub(super) enum Order {
     /// The producer of that generation has failed for good.
     Rebuild { generation: u64 },
+    /// The sink is to end: only what is on a wire is worth waiting for.
+    TakeBackUnsent,
     /// Flush for at most that long, close, and say so.
     Close { grace: Duration, done: Option<oneshot::Sender<()>> },
 }
@@ -52,7 +59,7 @@ impl Shared {
         let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
         match &*slot {
             Slot::Ready(producer) => {
-                let number = self.common.pending.hold(attempt);
+                let number = self.common.pending.hold(attempt, record.timestamp);
                 producer.send(BaseRecord {
                     topic: record.topic,
                     partition: None,
@@ -102,6 +109,7 @@ pub(super) async fn start(
         generation: 0,
         pause: FIRST_PAUSE,
         built_at: Instant::now(),
+        ends_since: None,
     };
     let name = format!("kafka {}", common.sink);
     let thread = helper::thread(Helper::KafkaSupervisor, name, move || {
@@ -125,6 +133,8 @@ struct Supervisor {
     generation: u64,
     pause: Duration,
     built_at: Instant,
+    /// Since when the sink is to end.
+    ends_since: Option<Instant>,
 }
 
 /// The sink closes.
@@ -137,18 +147,39 @@ impl Supervisor {
     fn run(mut self) {
         Helper::KafkaSupervisor.die_if_asked();
         let closing = loop {
-            match self.orders.recv() {
+            let order = match self.ends_since {
+                None => self.orders.recv().map_err(RecvTimeoutError::from),
+                Some(_) => self.orders.recv_timeout(TAKE_BACK_EVERY),
+            };
+            match order {
                 Ok(Order::Rebuild { generation }) if generation == self.generation => {
                     if let Some(closing) = self.replace() {
                         break closing;
                     }
                 }
-                Ok(Order::Rebuild { .. }) => {}
+                Ok(Order::Rebuild { .. }) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Order::TakeBackUnsent) => self.ends(),
                 Ok(Order::Close { grace, done }) => break Closing { grace, done },
-                Err(_) => break Closing { grace: Duration::ZERO, done: None },
+                Err(RecvTimeoutError::Disconnected) => break Closing { grace: Duration::ZERO, done: None },
+            }
+            if let Some(since) = self.ends_since
+                && let Slot::Ready(producer) = &*self.shared.slot.read().unwrap_or_else(PoisonError::into_inner)
+            {
+                self.take_back_unsent(producer, since);
             }
         };
         self.close(closing);
+    }
+
+    fn ends(&mut self) {
+        self.ends_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Takes back what isn't sent, if it is time to.
+    fn take_back_unsent(&self, producer: &Producer, since: Instant) {
+        if self.shared.common.trouble.is_any() || since.elapsed() >= UNSENT_GRACE {
+            producer.take_back_unsent();
+        }
     }
 
     /// A new producer, with the secrets and certificates of now.
@@ -189,11 +220,12 @@ impl Supervisor {
     }
 
     /// Waits that long, unless the sink closes before.
-    fn wait(&self, pause: Duration) -> Option<Closing> {
+    fn wait(&mut self, pause: Duration) -> Option<Closing> {
         let until = Instant::now() + pause;
         loop {
             match self.orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Order::Rebuild { .. }) => {}
+                Ok(Order::TakeBackUnsent) => self.ends(),
                 Ok(Order::Close { grace, done }) => return Some(Closing { grace, done }),
                 Err(RecvTimeoutError::Timeout) => return None,
                 Err(RecvTimeoutError::Disconnected) => return Some(Closing { grace: Duration::ZERO, done: None }),
@@ -202,8 +234,16 @@ impl Supervisor {
     }
 
     fn close(self, closing: Closing) {
+        let begun = Instant::now();
         if let Slot::Ready(producer) = self.shared.swap(Slot::Closed) {
-            producer.flush(closing.grace);
+            let since = self.ends_since.unwrap_or(begun);
+            loop {
+                let left = closing.grace.saturating_sub(begun.elapsed());
+                if producer.flush(left.min(TAKE_BACK_EVERY)) || left.is_zero() {
+                    break;
+                }
+                self.take_back_unsent(&producer, since);
+            }
             producer.retire();
         }
         self.shared.common.pending.abandon();

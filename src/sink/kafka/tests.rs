@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Headers, Message as _};
+use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -67,6 +67,30 @@ fn record(topic: &str, body: &str) -> Outgoing {
     outgoing(Destination::Kafka { topic: topic.to_owned(), key: Some("k".to_owned()), timestamp: None }, body)
 }
 
+/// Reads a topic with one partition from its beginning.
+fn reader(cluster: &MockCluster<'static, DefaultProducerContext>, topic: &str) -> BaseConsumer {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", cluster.bootstrap_servers())
+        .set("group.id", "test")
+        .create()
+        .unwrap();
+    let mut partitions = TopicPartitionList::new();
+    partitions.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+    consumer.assign(&partitions).unwrap();
+    consumer
+}
+
+/// The next record. A poll also returns for what is not one.
+fn next(consumer: &BaseConsumer) -> BorrowedMessage<'_> {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    loop {
+        match consumer.poll(Duration::from_secs(1)) {
+            Some(found) => return found.unwrap(),
+            None => assert!(Instant::now() < deadline, "nothing in the topic"),
+        }
+    }
+}
+
 /// One attempt, to its end.
 async fn send(sink: &KafkaSink, attempts: &mut Attempts, outgoing: Outgoing) -> Verdict {
     sink.attempt(&outgoing, attempts.start());
@@ -100,22 +124,8 @@ async fn what_is_delivered_is_in_the_topic_as_rendered() {
     );
     assert_eq!(send(&sink, &mut Attempts::new(), outgoing.clone()).await, Verdict::Delivered);
 
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", cluster.bootstrap_servers())
-        .set("group.id", "test")
-        .create()
-        .unwrap();
-    let mut partitions = TopicPartitionList::new();
-    partitions.add_partition_offset("regards.cnes-a", 0, Offset::Beginning).unwrap();
-    consumer.assign(&partitions).unwrap();
-    let deadline = Instant::now() + Duration::from_mins(1);
-    // A poll also returns for what is not a record.
-    let found = loop {
-        match consumer.poll(Duration::from_secs(1)) {
-            Some(found) => break found.unwrap(),
-            None => assert!(Instant::now() < deadline, "nothing in the topic"),
-        }
-    };
+    let consumer = reader(&cluster, "regards.cnes-a");
+    let found = next(&consumer);
     assert_eq!(found.key(), Some(&b"c-1"[..]));
     assert_eq!(found.payload(), Some(&*outgoing.body));
     assert_eq!(found.timestamp().to_millis(), Some(1_681_461_977_000));
@@ -203,6 +213,20 @@ async fn what_refuses_a_batch_refuses_a_record_only_if_it_was_alone() {
 }
 
 #[tokio::test]
+async fn what_is_sent_once_more_alone_keeps_its_time() {
+    let cluster = cluster();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let sink = open(&kafka(&cluster.bootstrap_servers(), &[])).await.unwrap();
+    let mut attempts = Attempts::new();
+    let time = Some(1_681_461_977_000);
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    let destination = Destination::Kafka { topic: "t".to_owned(), key: None, timestamp: time };
+    assert_eq!(send(&sink, &mut attempts, outgoing(destination, "x")).await, Verdict::Delivered);
+    assert_eq!(next(&reader(&cluster, "t")).timestamp().to_millis(), time);
+    sink.close(Duration::ZERO).await;
+}
+
+#[tokio::test]
 async fn a_producer_that_failed_for_good_is_rebuilt() {
     let cluster = cluster();
     let sink = open(&kafka(&cluster.bootstrap_servers(), &[])).await.unwrap();
@@ -252,6 +276,42 @@ async fn closing_gives_back_what_no_broker_took() {
         retries(&attempts.ended_already().unwrap().1, Blame::Relay, "taken back");
     }
     assert_eq!(attempts.ended_already(), None);
+}
+
+#[tokio::test]
+async fn closing_does_not_wait_for_what_no_broker_can_be_sent() {
+    let sink = open(&kafka(NOWHERE, &[])).await.unwrap();
+    let mut attempts = Attempts::new();
+    sink.attempt(&record("t", "x"), attempts.start());
+    sink.close(Duration::from_mins(1)).await;
+    // After 30 s it would have been too late for it.
+    retries(&attempts.ended_already().unwrap().1, Blame::Relay, "taken back");
+}
+
+#[tokio::test]
+async fn what_no_broker_can_be_sent_is_taken_back_before_the_sink_ends() {
+    let sink = open(&kafka(NOWHERE, &[])).await.unwrap();
+    let mut attempts = Attempts::new();
+    sink.attempt(&record("t", "before"), attempts.start());
+    sink.take_back_unsent();
+    retries(&attempts.ended().await.1, Blame::Relay, "taken back");
+    sink.attempt(&record("t", "after"), attempts.start());
+    retries(&attempts.ended().await.1, Blame::Relay, "taken back");
+    sink.close(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn what_is_on_a_wire_is_not_taken_back() {
+    let cluster = cluster();
+    let sink = open(&kafka(&cluster.bootstrap_servers(), &[])).await.unwrap();
+    let mut attempts = Attempts::new();
+    assert_eq!(send(&sink, &mut attempts, record("t", "1")).await, Verdict::Delivered);
+    // Longer than what isn't sent gets.
+    cluster.broker_round_trip_time(1, Duration::from_secs(4)).unwrap();
+    sink.attempt(&record("t", "2"), attempts.start());
+    sink.take_back_unsent();
+    assert_eq!(attempts.ended().await.1, Verdict::Delivered);
+    sink.close(Duration::from_mins(1)).await;
 }
 
 #[tokio::test]

@@ -55,6 +55,11 @@ impl Trouble {
         }
     }
 
+    /// Something is wrong, and no record was delivered since.
+    pub(super) fn is_any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
     /// The cause of a failure of a record for that topic, for people.
     pub(super) fn cause(&self, code: Code, topic: &str) -> String {
         let what = in_words(code, topic);
