@@ -22,7 +22,7 @@ pub async fn redrive_orphans(config: &Config, spool: &Spool, sink: &str, to: &st
         after = Some(*last);
         let (mut asked, mut stopped) = (Vec::with_capacity(batch.len()), None);
         for (id, waiting) in batch {
-            match redirected(config, to, waiting) {
+            match waiting.and_then(|waiting| redirected(config, to, waiting)) {
                 Ok(waiting) => match spool.redrive(Origin::Orphan(id, from.clone()), vec![waiting]) {
                     Ok(answer) => asked.push(answer),
                     // What is behind it must not overtake it.

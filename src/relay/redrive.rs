@@ -105,6 +105,9 @@ impl Redriven {
 
 /// The deliveries that a dead letter becomes by the rules of `config`; the error says why it stays.
 fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting>, String> {
+    if let Some(damage) = &letter.damage {
+        return Err(damage.clone());
+    }
     let event = read(config, letter)?;
     let route = letter.route.as_deref().map(RouteName::new);
     let is_known = route.as_ref().is_none_or(|route| config.rules.route(route).is_some());

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::delivery::{Due, Millis, News, RowId};
+use super::damaged::Damaged;
+use super::delivery::{Millis, News, RowId};
 use super::letter::LetterRow;
-use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Written};
+use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Taken, Written};
 use super::{Shared, SpoolError};
 use crate::rules::SinkName;
 use crate::source::Receipt;
@@ -81,7 +82,7 @@ pub(super) enum Outcome {
     },
     /// A delivery is gone; none: it was gone already.
     Removed(Option<GoneDelivery>),
-    Due(Due),
+    Taken(Taken),
     Begun(Vec<(u16, u32)>),
     /// The deliveries that took the place of what was redriven; none: it was gone.
     Redriven(Vec<Written>, Option<Gone>),
@@ -99,6 +100,8 @@ pub(super) struct Held {
     taken: HashSet<i64>,
     /// Those of them that the transaction under way added.
     noted: Vec<i64>,
+    /// Deliveries that were due and can't be read.
+    pub(super) damaged: Vec<Damaged>,
     dispatchers: HashMap<SinkName, mpsc::UnboundedSender<News>>,
 }
 
@@ -271,7 +274,7 @@ impl Change {
                 Outcome::Done
             }
             Self::Take { sink, limit } => {
-                Outcome::Due(store.due(sink, Millis::now(), *limit, held.claimed.entry(sink.clone()).or_default())?)
+                Outcome::Taken(store.due(sink, Millis::now(), *limit, held.claimed.entry(sink.clone()).or_default())?)
             }
             Self::Watch { sink, .. } => Outcome::Begun(store.lanes(sink)?),
             Self::Redrive { from, rows, .. } => match from.remove(store, held)? {
@@ -317,10 +320,11 @@ impl Change {
             (Self::Done { id, sink }, Outcome::Removed(gone)) => {
                 Before::Row(id, sink).end(gone, held, shared);
             }
-            (Self::Take { sink, .. }, Outcome::Due(due)) => {
+            (Self::Take { sink, .. }, Outcome::Taken(Taken { due, damaged })) => {
                 let ids: Vec<_> = due.rows.iter().map(|(id, _)| *id).collect();
                 if held.tell(&sink, News::Due(due)) {
                     held.claimed.entry(sink).or_default().extend(ids);
+                    held.damaged.extend(damaged);
                 }
             }
             (Self::Redrive { from, rows, done }, Outcome::Redriven(written, gone)) => {

@@ -115,6 +115,13 @@ impl LetterRow {
         Self { id, at: Millis::now(), letter, is_received, properties, identity, size }
     }
 
+    /// The same with properties that are none.
+    pub(super) fn with_properties(mut self, properties: String) -> Self {
+        self.size = self.size.saturating_add(u64::try_from(properties.len()).unwrap_or(u64::MAX));
+        self.properties = properties;
+        self
+    }
+
     /// A copy of it for that sink. It waits for no other, and none waits for it.
     pub(super) fn copy(&self, sink: SinkName) -> Waiting {
         let letter = &self.letter;

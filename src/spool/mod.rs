@@ -14,6 +14,7 @@ mod budget;
 mod change;
 mod command;
 mod damage;
+mod damaged;
 mod database;
 mod delivery;
 mod disk;

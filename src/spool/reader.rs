@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use uuid::Uuid;
 
+use super::damaged::{count, optional_text, text};
 use super::database::{SpoolError, open_to_read};
 use super::{Filter, Millis};
 use crate::event::{Message, Properties, SourceName};
@@ -60,6 +61,8 @@ pub struct Shown {
     pub route: Option<String>,
     /// As received.
     pub message: Arc<Message>,
+    /// Why its properties are missing: they can't be read.
+    pub damage: Option<String>,
 }
 
 impl DeadLetters {
@@ -132,31 +135,31 @@ const LISTED: &str = "id, reason, detail, sink, source, tenant, status, correlat
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
     Ok(Listed {
         id: row.get(0)?,
-        reason: row.get(1)?,
-        detail: row.get(2)?,
-        sink: row.get(3)?,
-        source: row.get(4)?,
-        tenant: row.get(5)?,
-        status: row.get(6)?,
-        correlation_id: row.get(7)?,
-        attempts: row.get(8)?,
+        reason: text(row, 1)?,
+        detail: text(row, 2)?,
+        sink: optional_text(row, 3)?,
+        source: text(row, 4)?,
+        tenant: optional_text(row, 5)?,
+        status: optional_text(row, 6)?,
+        correlation_id: optional_text(row, 7)?,
+        attempts: count(row, 8)?,
         at: Millis(row.get(9)?),
     })
 }
 
 fn shown(row: &Row<'_>) -> rusqlite::Result<Shown> {
-    let unreadable =
-        |column, kind, cause: String| rusqlite::Error::FromSqlConversionFailure(column, kind, cause.into());
     let listed = listed(row)?;
-    let event_id = row.get_ref(10)?.as_blob_or_null()?.map(Uuid::from_slice).transpose();
-    let event_id = event_id.map_err(|cause| unreadable(10, rusqlite::types::Type::Blob, cause.to_string()))?;
-    let properties = Properties::from_json(row.get_ref(11)?.as_str()?)
-        .map_err(|cause| unreadable(11, rusqlite::types::Type::Text, cause.to_string()))?;
+    let event_id = row.get_ref(10)?.as_blob_or_null()?.and_then(|id| Uuid::from_slice(id).ok());
+    let (properties, damage) = match Properties::from_json(&text(row, 11)?) {
+        Ok(properties) => (properties, None),
+        Err(cause) => (Properties::default(), Some(format!("its properties can't be read ({cause})"))),
+    };
     let message = Message {
         source: SourceName::new(&listed.source),
         body: Bytes::copy_from_slice(row.get_ref(12)?.as_blob()?),
         properties,
         redelivered: false,
     };
-    Ok(Shown { listed, event_id, kind: row.get(13)?, route: row.get(14)?, message: Arc::new(message) })
+    let (kind, route) = (optional_text(row, 13)?, optional_text(row, 14)?);
+    Ok(Shown { listed, event_id, kind, route, message: Arc::new(message), damage })
 }

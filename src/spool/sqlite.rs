@@ -9,11 +9,12 @@ use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 use uuid::Uuid;
 
 use super::budget::Sizes;
+use super::damaged::{Damaged, optional_text, text};
 use super::database::Database;
 use super::delivery::{Due, Millis, RowId, Waiting};
 use super::letter::LetterRow;
 use super::purge::Scope;
-use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Written};
+use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Taken, Written};
 use super::{SpoolError, Tallied};
 use crate::event::{Message, Properties, Reason, SourceName};
 use crate::rules::{RouteName, SinkName};
@@ -68,7 +69,7 @@ impl Store for Database {
             let found = self
                 .connection
                 .prepare_cached(find)?
-                .query_row([id.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
+                .query_row([id.0], |row| Ok((text(row, 0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
             let Some((sink, key, size)) = found.optional()? else { return Ok(None) };
             self.connection.prepare_cached("DELETE FROM deliveries WHERE id = ?")?.execute([id.0])?;
             self.connection.prepare_cached("DELETE FROM heads WHERE id = ?")?.execute([id.0])?;
@@ -93,7 +94,7 @@ impl Store for Database {
         self.connection.execute(update, params![sink.as_str(), now.0]).map(|_| ()).map_err(self.failed())
     }
 
-    fn due(&self, sink: &SinkName, now: Millis, limit: usize, claimed: &HashSet<RowId>) -> Result<Due, SpoolError> {
+    fn due(&self, sink: &SinkName, now: Millis, limit: usize, claimed: &HashSet<RowId>) -> Result<Taken, SpoolError> {
         let mut next = None;
         let mut ids = Vec::new();
         let mut find = || -> rusqlite::Result<()> {
@@ -114,12 +115,25 @@ impl Store for Database {
             Ok(())
         };
         find().map_err(self.failed())?;
-        let read = || {
+        let read = || -> rusqlite::Result<Taken> {
             let select = format!("SELECT {DELIVERY} FROM deliveries WHERE id = ?");
             let mut select = self.connection.prepare_cached(&select)?;
-            ids.iter().map(|id| Ok((*id, select.query_row([id.0], waiting)?))).collect::<rusqlite::Result<_>>()
+            let (mut rows, mut damaged) = (Vec::with_capacity(ids.len()), Vec::new());
+            for id in ids {
+                let read = |row: &Row<'_>| match waiting(row) {
+                    Ok(waiting) => Ok(Ok(waiting)),
+                    Err(cause) => Damaged::of(id, sink, row, &cause).map(Err),
+                };
+                // A head without its delivery is due for nobody.
+                match select.query_row([id.0], read).optional()? {
+                    Some(Ok(waiting)) => rows.push((id, waiting)),
+                    Some(Err(broken)) => damaged.push(broken),
+                    None => {}
+                }
+            }
+            Ok(Taken { due: Due { rows, next }, damaged })
         };
-        Ok(Due { rows: read().map_err(self.failed())?, next })
+        read().map_err(self.failed())
     }
 
     fn lanes(&self, sink: &SinkName) -> Result<Vec<(u16, u32)>, SpoolError> {
@@ -138,7 +152,7 @@ impl Store for Database {
                 self.connection.prepare("SELECT sink, count(*), sum(size) FROM deliveries GROUP BY sink")?;
             let sizes = count.query_map([], |row| {
                 let sizes = Sizes { count: unsigned(row.get(1)?), bytes: unsigned(row.get(2)?) };
-                Ok((SinkName::new(row.get_ref(0)?.as_str()?), sizes))
+                Ok((SinkName::new(&text(row, 0)?), sizes))
             })?;
             sizes.collect::<rusqlite::Result<_>>()
         };
@@ -167,9 +181,9 @@ impl Store for Database {
             let (mut kept, mut bytes) = (Vec::new(), 0_u64);
             while let Some(row) = rows.next()? {
                 bytes = bytes.saturating_add(unsigned(row.get(3)?));
-                let sink: Option<String> = row.get(1)?;
+                let sink = optional_text(row, 1)?;
                 // A word that only a later version knows takes room, but has no counter here.
-                if let Some(reason) = Reason::parse(row.get_ref(0)?.as_str()?) {
+                if let Some(reason) = Reason::parse(&text(row, 0)?) {
                     kept.push((reason, sink.as_deref().map(SinkName::new), unsigned(row.get(2)?)));
                 }
             }
@@ -236,7 +250,7 @@ impl Store for Database {
     fn states(&self) -> Result<Vec<(String, String, String)>, SpoolError> {
         let read = || {
             let mut states = self.connection.prepare("SELECT kind, name, state FROM states")?;
-            let states = states.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            let states = states.query_map([], |row| Ok((text(row, 0)?, text(row, 1)?, text(row, 2)?)))?;
             states.collect::<rusqlite::Result<_>>()
         };
         read().map_err(self.failed())
@@ -248,8 +262,8 @@ impl Store for Database {
             let mut delete = self.connection.prepare_cached(delete)?;
             let gone = delete.query_row([id], |row| {
                 Ok(GoneLetter {
-                    reason: Reason::parse(row.get_ref(0)?.as_str()?),
-                    sink: row.get_ref(1)?.as_str_or_null()?.map(SinkName::new),
+                    reason: Reason::parse(&text(row, 0)?),
+                    sink: optional_text(row, 1)?.as_deref().map(SinkName::new),
                     size: unsigned(row.get(2)?),
                 })
             });

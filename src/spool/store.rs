@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::budget::Sizes;
+use super::damaged::Damaged;
 use super::delivery::{Due, Millis, RowId, Waiting};
 use super::letter::LetterRow;
 use super::purge::Scope;
@@ -29,6 +30,14 @@ pub(super) enum Written {
     Again,
     /// A redelivered message's is there already, under this id.
     Known(i64),
+}
+
+/// What was taken for a sink.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) due: Due,
+    /// Those that are due, too, and can't be read.
+    pub(super) damaged: Vec<Damaged>,
 }
 
 /// A delivery that was deleted.
@@ -82,8 +91,8 @@ pub(super) trait Store {
     fn make_due(&self, sink: &SinkName, now: Millis) -> Result<(), SpoolError>;
 
     /// Up to `limit` deliveries of a sink that are due by `now`, but those in `claimed`, and the time of the next one if these are
-    /// all.
-    fn due(&self, sink: &SinkName, now: Millis, limit: usize, claimed: &HashSet<RowId>) -> Result<Due, SpoolError>;
+    /// all. One that can't be read is no error.
+    fn due(&self, sink: &SinkName, now: Millis, limit: usize, claimed: &HashSet<RowId>) -> Result<Taken, SpoolError>;
 
     /// How many deliveries of a sink there are, by the low 16 bits of their key.
     fn lanes(&self, sink: &SinkName) -> Result<Vec<(u16, u32)>, SpoolError>;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::damaged::{optional_text, text};
 use super::database::{SpoolError, open_to_read};
 use super::delivery::{Millis, RowId, Waiting};
 use super::sqlite::{DELIVERY, waiting};
@@ -64,14 +65,14 @@ fn read(connection: &Connection) -> rusqlite::Result<Vec<Waits>> {
     let mut counts = connection.prepare(&counts)?;
     let waits = counts.query_map([], |row| {
         Ok(Waits {
-            sink: row.get(0)?,
+            sink: text(row, 0)?,
             count: u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0),
             bytes: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
             oldest: row.get::<_, Option<i64>>(3)?.map(Millis),
             next: row.get::<_, Option<i64>>(4)?.map(Millis),
             cause: None,
             causes: Vec::new(),
-            state: row.get(5)?,
+            state: optional_text(row, 5)?,
         })
     })?;
     let mut waits: Vec<Waits> = waits.collect::<rusqlite::Result<_>>()?;
@@ -80,13 +81,13 @@ fn read(connection: &Connection) -> rusqlite::Result<Vec<Waits>> {
             "SELECT cause FROM (SELECT id, due AS next FROM {heads} WHERE sink = ? ORDER BY next DESC LIMIT {LOOKED_AT}) \
              JOIN deliveries USING (id) WHERE cause IS NOT NULL ORDER BY next DESC LIMIT 1"
         );
-        sink.cause = connection.query_row(&cause, [&sink.sink], |row| row.get(0)).optional()?;
+        sink.cause = connection.query_row(&cause, [&sink.sink], |row| text(row, 0)).optional()?;
         let causes = format!(
             "SELECT cause, count(*) FROM {heads} h JOIN deliveries d USING (id) WHERE h.sink = ? AND cause IS NOT NULL \
              GROUP BY cause ORDER BY count(*) DESC, cause LIMIT {MAX_CAUSES}"
         );
         let mut causes = connection.prepare(&causes)?;
-        let causes = causes.query_map([&sink.sink], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
+        let causes = causes.query_map([&sink.sink], |row| Ok((text(row, 0)?, row.get::<_, i64>(1)?)))?;
         sink.causes = causes
             .map(|row| row.map(|(cause, count)| (cause, u64::try_from(count).unwrap_or(0))))
             .collect::<rusqlite::Result<_>>()?;
@@ -169,8 +170,12 @@ fn has_table(connection: &Connection, table: &str) -> rusqlite::Result<bool> {
     connection.query_row(is_there, [table], |row| row.get(0))
 }
 
-/// The next deliveries that wait for a sink after that one, if one is named, in the order in which they were handed in.
-pub fn orphans(path: &Path, sink: &str, after: Option<RowId>) -> Result<Vec<(RowId, Waiting)>, SpoolError> {
+/// A delivery for a sink that nobody delivers to; where it can't be read, why.
+pub type Orphan = (RowId, Result<Waiting, String>);
+
+/// The next deliveries that wait for a sink after that one, if one is named, in the order in which they were handed in; one that can't be
+/// read by the reason.
+pub fn orphans(path: &Path, sink: &str, after: Option<RowId>) -> Result<Vec<Orphan>, SpoolError> {
     let Some(connection) = open_to_read(path)? else { return Ok(Vec::new()) };
     let read = || {
         // `+`: not by an index of the sink, which would sort all of its rows each time.
@@ -183,8 +188,8 @@ pub fn orphans(path: &Path, sink: &str, after: Option<RowId>) -> Result<Vec<(Row
         while bytes < READ_BYTES
             && let Some(row) = rows.next()?
         {
-            let waiting = waiting(row)?;
-            bytes += waiting.message.body.len();
+            let waiting = waiting(row).map_err(|cause| format!("its row can't be read ({cause})"));
+            bytes += waiting.as_ref().map_or(0, |waiting| waiting.message.body.len());
             read.push((RowId(row.get("id")?), waiting));
         }
         Ok(read)

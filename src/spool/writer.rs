@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::change::{Before, Change, Held, Outcome};
 use super::command::Command;
+use super::damaged::Damaged;
 use super::database::{Database, SpoolError};
 use super::delivery::{Millis, News, RowId};
 use super::disk::Room;
@@ -345,6 +346,20 @@ impl Writer {
             }
             change.settle(outcome, &mut self.held, &self.shared);
         }
+        for damaged in std::mem::take(&mut self.held.damaged) {
+            self.bury_damaged(damaged);
+        }
+    }
+
+    /// A delivery can't be read: a dead letter takes its place.
+    fn bury_damaged(&mut self, Damaged { id, letter, properties }: Damaged) {
+        let Some(sink) = letter.sink.clone() else { return };
+        tracing::error!(%sink, detail = letter.detail, "a delivery can't be read and becomes a dead letter; all others go on");
+        self.held.bury(&sink, id);
+        let row = LetterRow::new(self.next_letter, letter, false).with_properties(properties);
+        self.next_letter = self.next_letter.saturating_add(1);
+        let copy = self.copy_of(&row);
+        self.queue.push(Change::Letter { row: Box::new(row), copy, before: Before::Row(id, sink) });
     }
 
     fn no_room_for_letters(&self) -> Option<String> {

@@ -1,6 +1,7 @@
 //! What is promised of the spool as a whole.
 
 mod copies;
+mod damaged;
 mod deliveries;
 mod orphaned;
 mod queue;

@@ -20,6 +20,7 @@ async fn another_sink_gets_them_in_their_order() {
     for number in [10, 11, 20, 12] {
         let orphans = orphans(spool.path(), "hook", after).unwrap();
         let (id, waiting) = orphans[0].clone();
+        let waiting = waiting.unwrap();
         assert_eq!(&*waiting.message.body, format!("<{number}>").as_bytes());
         let redriven = spool.redrive(Origin::Orphan(id, sink()), vec![Waiting { sink: other(), ..waiting }]).unwrap();
         assert_eq!(redriven.await, Ok(true));
