@@ -117,6 +117,16 @@ pub async fn answer<T>(
     }
 }
 
+/// The same, where the caller reads a refusal itself.
+pub async fn answer_or_refusal<T>(
+    place: &Place,
+    doing: &str,
+    asked: impl Future<Output = lapin::Result<T>>,
+) -> Result<lapin::Result<T>, Problem> {
+    let unanswered = |_| Problem::unanswered(place, doing, ANSWER_TIMEOUT);
+    tokio::time::timeout(ANSWER_TIMEOUT, asked).await.map_err(unanswered)
+}
+
 /// Where a connection leads: for messages, so without secrets.
 #[derive(Debug, Clone, Default)]
 pub struct Place {

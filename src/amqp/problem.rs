@@ -28,6 +28,8 @@ pub enum ProblemKind {
     Forbidden,
     /// Another consumer has the queue for itself.
     InUse,
+    /// Another consumer takes from a queue that nobody else should.
+    Shared,
     /// It exists with other properties than declared.
     Mismatch,
     /// The connection or channel ended.
@@ -102,6 +104,13 @@ impl Problem {
             _ => (ProblemKind::Lost, "the broker closed the channel or connection"),
         };
         Self::new(kind, format!("{host}:{port} as {user} on {vhost} says: {text} ({advice})"))
+    }
+
+    /// What was found out at `place`, in a sentence.
+    #[must_use]
+    pub fn of(kind: ProblemKind, place: &Place, text: &str) -> Self {
+        let Place { host, port, user, vhost } = place;
+        Self::new(kind, format!("{host}:{port} as {user} on {vhost}: {text}"))
     }
 
     /// No answer in time.

@@ -137,9 +137,9 @@ impl Delivery {
         due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
     }
 
-    /// Its source ends, and waits only for what is in memory.
-    fn is_of_ending_source(&self) -> bool {
-        matches!(&self.kept, Kept::Message(receipt) if receipt.source_ends())
+    /// It is to be on disk soon, though the spool is full.
+    fn must_be_stored(&self) -> bool {
+        matches!(&self.kept, Kept::Message(receipt) if receipt.must_be_stored())
     }
 
     /// Its message holds up its source.

@@ -39,9 +39,10 @@ impl Dispatcher {
         }
     }
 
-    /// What may be exceeded for a delivery. At an end its message would be taken anew, and go once more to the sinks that have it.
+    /// What may be exceeded for a delivery. At an end its message would be taken anew, and go once more to the sinks that have it; or the
+    /// broker is about to drop it.
     fn limits(&self, delivery: &Delivery) -> Limits {
-        if self.is_stopping() || delivery.is_of_ending_source() { Limits::Exceeded } else { Limits::Kept }
+        if self.is_stopping() || delivery.must_be_stored() { Limits::Exceeded } else { Limits::Kept }
     }
 
     /// There is no room for a new delivery.

@@ -80,6 +80,17 @@ pub enum HeaderValue {
 }
 
 impl Message {
+    /// How often a quorum queue gave it out before, as the queue says; zero where it doesn't.
+    #[must_use]
+    pub fn delivery_count(&self) -> u64 {
+        let counts = self.properties.headers.iter().filter(|(name, _)| name == "x-delivery-count");
+        let count = counts.filter_map(|(_, value)| match value {
+            HeaderValue::Integer(count) => u64::try_from(*count).ok(),
+            _ => None,
+        });
+        count.max().unwrap_or(0)
+    }
+
     /// A hash that is the same for every copy of one message: what the broker adds on its way (`x-…`) is left out. It is kept
     /// on disk, so it never changes.
     #[must_use]

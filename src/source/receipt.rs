@@ -42,6 +42,8 @@ struct Share {
 pub struct Pressure {
     /// Messages up to this one hold up the source.
     last: AtomicU64,
+    /// Messages up to this one are to be on disk soon, whatever has room there.
+    store: AtomicU64,
     /// Of the source.
     stop: CancellationToken,
     /// How many attempts go on of deliveries whose messages are settled.
@@ -59,6 +61,11 @@ impl Pressure {
     /// Messages up to this one hold up the source: what is unsettled of them should be made durable soon.
     pub fn press(&self, entry: EntryId) {
         self.last.fetch_max(entry.0, Ordering::Relaxed);
+    }
+
+    /// The broker gives out messages up to this one a few times more at most: what is unsettled of them has to be made durable.
+    pub fn store(&self, entry: EntryId) {
+        self.store.fetch_max(entry.0, Ordering::Relaxed);
     }
 
     /// No attempt goes on of a delivery whose message is settled.
@@ -108,10 +115,12 @@ impl Receipt {
         self.share.entry.0 <= self.share.pressure.last.load(Ordering::Relaxed)
     }
 
-    /// Its source ends: what isn't settled soon is taken anew by the next one, for all sinks.
+    /// It is to be made durable, though the spool is full: its source ends, and what isn't settled soon is taken anew by the next one, for
+    /// all sinks; or the broker is about to drop its message.
     #[must_use]
-    pub fn source_ends(&self) -> bool {
-        self.share.pressure.stop.is_cancelled()
+    pub fn must_be_stored(&self) -> bool {
+        let pressure = &self.share.pressure;
+        pressure.stop.is_cancelled() || self.share.entry.0 <= pressure.store.load(Ordering::Relaxed)
     }
 
     /// For an attempt that goes on once this is settled.

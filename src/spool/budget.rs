@@ -60,7 +60,7 @@ impl Share {
 pub enum Limits {
     /// No.
     Kept,
-    /// Yes: it is put to disk because the relay, its source or its sink ends.
+    /// Yes: it is put to disk because the relay, its source or its sink ends, or the broker is about to drop its message.
     Exceeded,
 }
 

@@ -29,6 +29,7 @@ mod nothing_lost;
 mod offline;
 mod operations;
 mod purge;
+mod queue_kinds;
 mod recording;
 mod redelivery;
 mod renewal;

@@ -56,6 +56,7 @@ impl From<Problem> for Failure {
             ProblemKind::Unreachable
             | ProblemKind::Login
             | ProblemKind::InUse
+            | ProblemKind::Shared
             | ProblemKind::Lost
             | ProblemKind::Settings => Blame::Sink,
         };

@@ -7,6 +7,7 @@
 mod peek;
 mod prefetch;
 mod probe;
+mod queue;
 mod session;
 
 pub use peek::peek;
@@ -58,6 +59,8 @@ struct State {
     settled: mpsc::UnboundedReceiver<Settled>,
     pressure: Arc<Pressure>,
     largest: prefetch::Largest,
+    /// The broker says how long the queue is, as far as is known.
+    may_ask: bool,
 }
 
 impl AmqpSource {
@@ -66,7 +69,8 @@ impl AmqpSource {
         let (settle, settled) = mpsc::unbounded_channel();
         let ledger = Ledger::new(self.config.prefetch.into());
         let pressure = Arc::new(Pressure::until(stop.clone()));
-        let mut state = State { ledger, settle, settled, pressure, largest: prefetch::Largest::default() };
+        let mut state =
+            State { ledger, settle, settled, pressure, largest: prefetch::Largest::default(), may_ask: true };
         let mut pause = FIRST_PAUSE;
         let mut reported = Reported::default();
         loop {
@@ -84,7 +88,7 @@ impl AmqpSource {
             let session = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                opened = Session::open(&self, &state) => opened,
+                opened = Session::open(&self, &mut state) => opened,
             };
             let problem = match session {
                 Ok(session) => {
@@ -98,7 +102,7 @@ impl AmqpSource {
                             tracing::debug!(source = %self.name, "taking the unacknowledged messages anew");
                             continue;
                         }
-                        Ended::Lost(problem) => problem,
+                        Ended::Shared(problem) | Ended::Lost(problem) => problem,
                     }
                 }
                 Err(problem) => problem,
@@ -143,10 +147,10 @@ impl Reported {
             return;
         }
         self.last = Some((problem.clone(), Instant::now()));
-        if problem.kind == ProblemKind::InUse {
-            tracing::info!(%source, %problem, "standing by");
-        } else {
-            tracing::warn!(%source, %problem, "not consuming; trying again until it works");
+        match problem.kind {
+            ProblemKind::InUse => tracing::info!(%source, %problem, "standing by"),
+            ProblemKind::Shared => tracing::error!(%source, %problem, "the queue isn't this relay's alone"),
+            _ => tracing::warn!(%source, %problem, "not consuming; trying again until it works"),
         }
     }
 }

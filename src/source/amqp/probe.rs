@@ -1,28 +1,24 @@
-//! Whether the queue can be reached, with nothing consumed.
+//! Whether the queue can be consumed, with nothing consumed.
 
-use lapin::Channel;
-use lapin::options::QueueDeclareOptions;
-use lapin::types::FieldTable;
+use lapin::Connection;
 
-use crate::amqp::values::short;
-use crate::amqp::{self, ProblemKind};
+use super::queue;
+use crate::amqp::{self, Place, Problem, ProblemKind, answer};
 use crate::config::AmqpSourceConfig;
 use crate::event::SourceName;
 use crate::probe::{Found, Probed};
 
-/// Logs in and asks for the queue. Whether it may be read, only consuming could tell.
+/// Logs in, asks for the queue and what kind of queue it is, which takes the right to read it.
 pub async fn probe(config: &AmqpSourceConfig, source: &SourceName, relay: &str) -> Probed {
-    let queue = short("the queue's name", &config.queue).map_err(|error| error.to_string())?;
-    let question = |channel: Channel| async move {
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(queue, options, FieldTable::default()).await
-    };
     let purpose = format!("check {source}");
-    let asked = amqp::ask(&config.connection, relay, &purpose, "asking for the queue", question).await;
+    let (connection, place) =
+        amqp::connect(&config.connection, relay, &purpose).await.map_err(|problem| problem.to_string())?;
+    let asked = ask(config, &place, &connection).await;
+    // What was asked is answered: a broker that doesn't let go is left to its own time-out.
+    let _ = tokio::time::timeout(amqp::ANSWER_TIMEOUT, connection.close(200, "asked".into())).await;
     let declares = config.declare.as_ref().is_some_and(|declare| declare.queue.is_some());
     match asked {
-        Ok(queue) => {
-            let (messages, consumers) = (queue.message_count(), queue.consumer_count());
+        Ok(queue::Length { messages, consumers }) => {
             Ok(Found::Fine(format!("queue {} is there (messages: {messages}, consumers: {consumers})", config.queue)))
         }
         Err(problem) if problem.kind == ProblemKind::Missing && declares => {
@@ -30,4 +26,11 @@ pub async fn probe(config: &AmqpSourceConfig, source: &SourceName, relay: &str) 
         }
         Err(problem) => Err(problem.to_string()),
     }
+}
+
+async fn ask(config: &AmqpSourceConfig, place: &Place, connection: &Connection) -> Result<queue::Length, Problem> {
+    let channel = answer(place, "opening a channel", connection.create_channel()).await?;
+    let length = queue::length(&channel, place, &config.queue).await?;
+    queue::refuse_stream(&channel, place, &config.queue).await?;
+    Ok(length)
 }

@@ -7,20 +7,18 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, Fuse, FusedFuture};
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
-};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::options::{BasicAckOptions, BasicCancelOptions};
+use lapin::types::ShortString;
 use lapin::{Channel, Connection, Consumer};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::prefetch::Prefetch;
+use super::queue::{self, Consuming, Kind};
 use super::{AmqpSource, State};
-use crate::amqp::values::{self, short};
+use crate::amqp::values;
 use crate::amqp::{self, ANSWER_TIMEOUT, Place, Problem, answer};
-use crate::config::{Argument, DeclareQueue, QueueDeclaration, QueueKind};
 use crate::event::Message;
 use crate::mutant::Mutant;
 use crate::source::HELD_UP;
@@ -40,6 +38,9 @@ const WHILE_FILLING: Duration = Duration::from_millis(250);
 const GROW_AGAIN: Duration = Duration::from_secs(1);
 /// How often progress is looked at.
 const WATCH: Duration = Duration::from_secs(30);
+/// A quorum queue that gave out a message so often drops it before long (at 20, since `RabbitMQ` 4; others are configured so): it is
+/// stored before anything is tried, also where the spool is full.
+const SPENT: u64 = 5;
 /// A head that is unsettled for so long: the channel is closed before the broker does it (`consumer_timeout`, 30 minutes
 /// by default), and its messages are taken anew.
 const BLOCKED: Duration = Duration::from_mins(10);
@@ -52,6 +53,8 @@ pub enum Ended {
     Paused,
     /// To take the unacknowledged messages anew, at once.
     Renew,
+    /// Somebody else takes from the queue too.
+    Shared(Problem),
     /// For this reason.
     Lost(Problem),
 }
@@ -61,6 +64,9 @@ pub struct Session {
     connection: Connection,
     channel: Channel,
     consumer: Consumer,
+    kind: Kind,
+    /// The queue itself lets one consumer take from it: none may be exclusive.
+    is_single_active: bool,
     prefetch: Prefetch,
     /// The prefetch that the consumer began with: it holds for new consumers only.
     limit: u16,
@@ -87,20 +93,26 @@ enum Change {
 
 impl Session {
     /// Connects, declares what is asked for, and consumes.
-    pub async fn open(source: &AmqpSource, state: &State) -> Result<Self, Problem> {
+    pub async fn open(source: &AmqpSource, state: &mut State) -> Result<Self, Problem> {
         let config = &source.config;
         let (connection, place) = amqp::connect(&config.connection, &source.relay, source.name.as_str()).await?;
-        let channel = answer(&place, "opening a channel", connection.create_channel()).await?;
-        if let Some(declare) = &config.declare {
-            declare_queue(&channel, &place, &config.queue, declare).await?;
-        }
         let prefetch = Prefetch::new(config.prefetch, &state.largest, source.max_in_flight_bytes);
-        let consumer = consume(&channel, &place, source, prefetch.get()).await?;
         let limit = prefetch.get();
+        let opened = queue::open(&connection, &place, source, limit, &mut state.may_ask).await;
+        let Consuming { channel, consumer, kind, is_single_active } = match opened {
+            Ok(consuming) => consuming,
+            Err(problem) => {
+                // What it may have taken goes back at once.
+                let _ = tokio::time::timeout(ANSWER_TIMEOUT, connection.close(200, ShortString::default())).await;
+                return Err(problem);
+            }
+        };
         Ok(Self {
             connection,
             channel,
             consumer,
+            kind,
+            is_single_active,
             prefetch,
             limit,
             grow_at: Instant::now(),
@@ -121,7 +133,11 @@ impl Session {
     ) -> Ended {
         let ended = match self.relay(source, state, stop).await {
             Ok(asked) => {
-                source.stats.set_down(if stop.is_cancelled() { "is stopping" } else { "is being paused" });
+                source.stats.set_down(match &asked {
+                    Ended::Shared(_) => "gives up its queue, which has another consumer",
+                    _ if stop.is_cancelled() => "is stopping",
+                    _ => "is being paused",
+                });
                 self.drain(state, grace).await;
                 self.acknowledge_all(state).await.map_or_else(|lost| lost, |()| asked)
             }
@@ -201,7 +217,9 @@ impl Session {
                     // Redelivered messages that are settled already need nothing but this.
                     waits = true;
                 }
-                _ = watch.tick() => self.watch(source, state).await?,
+                _ = watch.tick() => if let Some(shared) = self.watch(source, state).await? {
+                    break Ended::Shared(shared);
+                },
             }
         };
         if !acknowledging.is_terminated() {
@@ -268,7 +286,9 @@ impl Session {
             acknowledge.await?;
         }
         self.limit = self.prefetch.get();
-        self.consumer = consume(&self.channel, &self.place, source, self.limit).await.map_err(Ended::Lost)?;
+        let exclusive = source.config.exclusive && !self.is_single_active;
+        let consumer = queue::consume(&self.channel, &self.place, source, self.limit, exclusive).await;
+        self.consumer = consumer.map_err(Ended::Lost)?;
         self.change = Change::None;
         tracing::debug!(source = %source.name, prefetch = self.limit, "prefetch changed");
         Ok(())
@@ -362,46 +382,44 @@ impl Session {
         Ok(())
     }
 
-    /// Looks whether messages come while the queue has some, and whether the head has been unsettled for too long.
-    async fn watch(&mut self, source: &AmqpSource, state: &State) -> Result<(), Ended> {
-        if state.ledger.oldest().is_some_and(|age| age >= BLOCKED) {
+    /// Looks whether messages come while the queue has some, and whether the head has been unsettled for too long. Some: another
+    /// consumer takes from the queue.
+    async fn watch(&mut self, source: &AmqpSource, state: &mut State) -> Result<Option<Problem>, Ended> {
+        // A quorum queue counts how often it gave out each message, and drops it in the end.
+        if self.kind != Kind::Quorum && state.ledger.oldest().is_some_and(|age| age >= BLOCKED) {
             return Err(Ended::Renew);
         }
         let full = self.change != Change::None || state.ledger.unacknowledged() >= usize::from(self.limit);
-        if std::mem::take(&mut self.progress) || full || !self.has_messages(source).await? {
+        let is_moving = std::mem::take(&mut self.progress) || full;
+        let may_be_shared = self.kind != Kind::Classic && source.config.exclusive && !self.is_single_active;
+        if !state.may_ask || (is_moving && !may_be_shared) {
             self.stalls = 0;
-            return Ok(());
+            return Ok(None);
+        }
+        // On the same channel: a user may be limited to one.
+        let length = match queue::length(&self.channel, &self.place, &source.config.queue).await {
+            Ok(length) => length,
+            Err(problem) => {
+                state.may_ask &= !queue::is_refusal(&problem);
+                return Err(Ended::Lost(problem));
+            }
+        };
+        if may_be_shared && length.consumers > 1 {
+            return Ok(Some(queue::shared(&self.place, &source.config.queue)));
+        }
+        if is_moving || length.messages == 0 {
+            self.stalls = 0;
+            return Ok(None);
         }
         self.stalls += 1;
         if self.stalls < 2 {
-            return Ok(());
+            return Ok(None);
         }
         Err(Ended::Lost(Problem::lost(format!(
             "queue {} has messages, but none came for {} s",
             source.config.queue,
             2 * WATCH.as_secs()
         ))))
-    }
-
-    /// Asks on a channel of its own, which a refusal may close.
-    async fn has_messages(&self, source: &AmqpSource) -> Result<bool, Ended> {
-        let channel = answer(&self.place, "opening a channel", self.connection.create_channel()).await;
-        let channel = channel.map_err(Ended::Lost)?;
-        let queue =
-            short("the queue's name", &source.config.queue).map_err(|error| settings(&error)).map_err(Ended::Lost)?;
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let asked = tokio::time::timeout(ANSWER_TIMEOUT, channel.queue_declare(queue, options, FieldTable::default()));
-        match asked.await {
-            Ok(Ok(queue)) => {
-                let _ = tokio::time::timeout(ANSWER_TIMEOUT, channel.close(200, ShortString::default())).await;
-                Ok(queue.message_count() > 0)
-            }
-            // A broker that lets nobody ask: its own closing of the consumer and the heartbeat remain.
-            Ok(Err(_)) => Ok(false),
-            Err(_) => {
-                Err(Ended::Lost(Problem::unanswered(&self.place, "asking for the queue's length", ANSWER_TIMEOUT)))
-            }
-        }
     }
 }
 
@@ -418,8 +436,12 @@ fn hand_out(source: &AmqpSource, state: &mut State, delivery: Delivery) -> Resul
         redelivered: delivery.redelivered,
     };
     let identity = Identity(message.fingerprint());
+    let is_spent = message.delivery_count() >= SPENT;
     match state.ledger.receive(delivery.delivery_tag, identity, message.redelivered) {
         Received::New(entry) => {
+            if is_spent {
+                state.pressure.store(entry);
+            }
             let receipt = Receipt::under(entry, state.settle.clone(), Arc::clone(&state.pressure));
             source.intake.accept(message, receipt);
             if Mutant::AcknowledgeEarly.is_on() {
@@ -427,58 +449,14 @@ fn hand_out(source: &AmqpSource, state: &mut State, delivery: Delivery) -> Resul
             }
             Ok(())
         }
-        Received::Known => Ok(()),
+        Received::Known => {
+            if is_spent {
+                state.pressure.store(state.ledger.newest());
+            }
+            Ok(())
+        }
         Received::OutOfTurn => Err(Ended::Lost(Problem::lost("the broker's delivery tags are out of turn"))),
     }
-}
-
-async fn consume(channel: &Channel, place: &Place, source: &AmqpSource, prefetch: u16) -> Result<Consumer, Problem> {
-    let config = &source.config;
-    answer(place, "setting the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
-    let queue = short("the queue's name", &config.queue).map_err(|error| settings(&error))?;
-    let tag = short("the consumer's tag", &format!("regards-relay-{}-{:016x}", source.name, fastrand::u64(..)))
-        .unwrap_or_default();
-    let options = BasicConsumeOptions { exclusive: config.exclusive, ..BasicConsumeOptions::default() };
-    answer(place, "consuming", channel.basic_consume(queue, tag, options, FieldTable::default())).await
-}
-
-async fn declare_queue(channel: &Channel, place: &Place, name: &str, declare: &DeclareQueue) -> Result<(), Problem> {
-    let queue = || short("the queue's name", name).map_err(|error| settings(&error));
-    if let Some(declaration) = &declare.queue {
-        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        let arguments = arguments(declaration)?;
-        answer(place, "declaring the queue", channel.queue_declare(queue()?, options, arguments)).await?;
-    }
-    for binding in &declare.bindings {
-        let exchange = short("the exchange's name", &binding.exchange).map_err(|error| settings(&error))?;
-        let key = short("the routing key", &binding.routing_key).map_err(|error| settings(&error))?;
-        let bind = channel.queue_bind(queue()?, exchange, key, QueueBindOptions::default(), FieldTable::default());
-        answer(place, "binding the queue", bind).await?;
-    }
-    Ok(())
-}
-
-fn arguments(declaration: &QueueDeclaration) -> Result<FieldTable, Problem> {
-    let mut table = FieldTable::default();
-    // Classic is what a queue without the argument is; naming it would not match one that REGARDS declared without.
-    if declaration.kind == QueueKind::Quorum {
-        table.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    }
-    for (name, value) in &declaration.arguments {
-        let value = match value {
-            Argument::Bool(value) => AMQPValue::Boolean(*value),
-            Argument::Integer(value) => {
-                i32::try_from(*value).map_or(AMQPValue::LongLongInt(*value), AMQPValue::LongInt)
-            }
-            Argument::Text(text) => AMQPValue::LongString(text.as_bytes().into()),
-        };
-        table.insert(short("an argument's name", name).map_err(|error| settings(&error))?, value);
-    }
-    Ok(table)
-}
-
-fn settings(error: &values::TooLong) -> Problem {
-    Problem::settings(error.to_string())
 }
 
 fn cancelled(source: &AmqpSource) -> Problem {

@@ -74,6 +74,16 @@ impl Regards {
         self.create_queue_with(dead_lettering()).await;
     }
 
+    /// Makes the partner's queue anew with these arguments.
+    pub async fn use_queue_with(&self, arguments: &[(&str, AMQPValue)]) {
+        let mut table = FieldTable::default();
+        for (name, value) in arguments {
+            table.insert((*name).into(), value.clone());
+        }
+        self.vhost.delete_queue(&self.queue).await;
+        self.create_queue_with(table).await;
+    }
+
     async fn create_queue_with(&self, arguments: FieldTable) {
         self.vhost.queue(&self.queue, arguments).await;
         self.vhost.bind(&self.queue, EXCHANGE, "").await;

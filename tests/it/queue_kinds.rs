@@ -1,0 +1,133 @@
+//! Queues as administrators make them: quorum queues, single active consumers, streams.
+
+use lapin::types::AMQPValue;
+
+use crate::support::response::lives;
+use crate::support::{Answer, Home, Receiver, Regards, Response, until};
+
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { hook: { webhook: { url: "${HOOK}" } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+"#;
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+async fn one_after_the_other(arguments: &[(&str, AMQPValue)]) {
+    let regards = Regards::new().await;
+    regards.use_queue_with(arguments).await;
+    let receiver = Receiver::start().await;
+    let home = || Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let (first_home, second_home) = (home(), home());
+    let first = first_home.start_ready().await;
+    let second = second_home.start();
+    second.wait_for_metric("source_reconnects_total", &[], 2.0).await;
+    assert!(second_home.log().contains("standing by"), "it says that it waits");
+    assert!(!second_home.log().contains("\"consuming\""), "it leaves the queue alone");
+    let events = lives("t", "life", 100);
+    regards.publish_all(&events[..100]).await;
+    receiver.wait_for_accepted(100).await;
+    first.stop().await;
+    regards.publish_all(&events[100..]).await;
+    receiver.wait_for_accepted(200).await;
+    second.stop().await;
+    assert_eq!(receiver.posted().len(), 200, "each once");
+    regards.assert_left_as_found().await;
+}
+
+#[tokio::test]
+async fn a_classic_queue_with_a_single_active_consumer_is_consumed_by_one_relay_after_the_other() {
+    one_after_the_other(&[("x-single-active-consumer", AMQPValue::Boolean(true))]).await;
+}
+
+#[tokio::test]
+async fn a_quorum_queue_is_consumed_by_one_relay_after_the_other() {
+    one_after_the_other(&[("x-queue-type", text("quorum"))]).await;
+}
+
+#[tokio::test]
+async fn a_quorum_queue_with_a_single_active_consumer_is_consumed_by_one_relay_after_the_other() {
+    let single = ("x-single-active-consumer", AMQPValue::Boolean(true));
+    one_after_the_other(&[("x-queue-type", text("quorum")), single]).await;
+}
+
+#[tokio::test]
+async fn a_quorum_queue_that_somebody_else_takes_from_is_an_error() {
+    let regards = Regards::new().await;
+    regards.use_queue_with(&[("x-queue-type", text("quorum"))]).await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let relay = home.start_ready().await;
+    let _other = regards.vhost.collect(&regards.queue).await;
+    until("an error that says so", async || {
+        let said = home.warnings_with(&["ERROR", &regards.queue, "x-single-active-consumer"]);
+        if said.is_empty() { Err("nothing".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    relay.wait_for_metric("source_reconnects_total", &[], 2.0).await;
+    assert_eq!(relay.metric("source_up", &[]).await, Ok(Some(0.0)));
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_is_refused_by_name() {
+    let regards = Regards::new().await;
+    regards.use_queue_with(&[("x-queue-type", text("stream"))]).await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let checked = home.run(&["check", "--connect"]);
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
+    assert!(!checked.status.success() && said.contains("is a stream"), "{said}");
+    let relay = home.start();
+    relay.wait_until_unready(&[&regards.queue, "is a stream"]).await;
+    relay.stop().await;
+}
+
+/// A share of ten deliveries or so.
+const FULL: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { first: 1h, max: 1h } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+spool: { max_size: 1MiB, max_share: 1% }
+"#;
+
+/// Of 20, since `RabbitMQ` 4; this queue has a limit of its own.
+const DELIVERY_LIMIT: i32 = 8;
+const SPENT: u32 = 5;
+
+#[tokio::test]
+async fn what_a_quorum_queue_is_about_to_drop_is_stored_though_the_spool_is_full() {
+    let regards = Regards::new().await;
+    regards
+        .use_queue_with(&[
+            ("x-queue-type", text("quorum")),
+            ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
+            ("x-dead-letter-exchange", text("regards.DLX")),
+            ("x-dead-letter-routing-key", text("regards.DLQ")),
+        ])
+        .await;
+    let receiver = Receiver::start().await;
+    receiver.answers(|_| Answer::Status(409));
+    let home = Home::of(&regards, FULL).with("HOOK", &receiver.url());
+    let relay = home.start_ready().await;
+    let events: Vec<_> = (0..16).map(|number| Response::new("t", &format!("one-{number}"), "SUCCESS")).collect();
+    regards.publish_all(&events).await;
+    relay.wait_until_unready(&["no room for sink hook"]).await;
+    // Each loss of the connection counts.
+    for losses in 1..=SPENT {
+        regards.vhost.close_connection_of(&regards.user).await;
+        relay.wait_for_metric("source_reconnects_total", &[], f64::from(losses)).await;
+        relay.wait_for_metric("source_up", &[], 1.0).await;
+        regards.vhost.wait_for_redelivered(&regards.queue, losses.into()).await;
+    }
+    home.wait_until_waiting("hook", 16).await;
+    regards.wait_until_acknowledged().await;
+    relay.stop().await;
+    regards.assert_left_as_found().await;
+}
