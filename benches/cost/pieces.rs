@@ -106,7 +106,7 @@ fn path(times: u64) {
         while tag < times {
             for (properties, body) in &load {
                 tag += 1;
-                let properties = values::properties(properties);
+                let properties = values::properties(properties, None);
                 let message =
                     Message { source: source.clone(), body: body.clone().into(), properties, redelivered: false };
                 let Received::New(entry) = ledger.receive(tag, Identity(message.fingerprint()), false) else {

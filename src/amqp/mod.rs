@@ -2,17 +2,25 @@
 //!
 //! lapin's own recovery stays off: whoever holds a connection supervises it.
 
+mod dial;
+pub mod guard;
 mod problem;
+mod stream;
 pub mod values;
 
 pub use problem::{Problem, ProblemKind, escape};
 
-use std::net::SocketAddr;
+use std::io;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{Channel, ConnectionProperties};
+
+use self::guard::{MAX_FRAME, Note};
+use self::stream::{BrokerStream, Handle, Runtime};
 
 use crate::config::address::ambiguous_broker_url;
 use crate::config::{AmqpConnection, Secret};
@@ -46,6 +54,47 @@ pub async fn connect(connection: &AmqpConnection, relay: &str, purpose: &str) ->
     Err(first_problem.unwrap_or_else(|| Problem::settings("no URL is given")))
 }
 
+/// A connection to a broker. Dropped without being closed, it is closed in the background, and cut off where the broker doesn't
+/// answer: lapin's thread and socket don't outlive it by more than [`ANSWER_TIMEOUT`].
+pub struct Connection {
+    inner: lapin::Connection,
+    stream: Handle,
+}
+
+impl Connection {
+    /// What had to be changed in a message before lapin could read it. Whoever takes a message takes its note.
+    #[must_use]
+    pub fn take_note(&self, channel: &Channel, delivery_tag: u64) -> Option<Note> {
+        self.stream.take_note(channel.id(), delivery_tag)
+    }
+}
+
+impl Deref for Connection {
+    type Target = lapin::Connection;
+
+    fn deref(&self) -> &Self::Target {
+        &self.inner
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.stream.is_closed() {
+            return;
+        }
+        let stream = self.stream.clone();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                runtime.spawn(async move {
+                    tokio::time::sleep(ANSWER_TIMEOUT).await;
+                    stream.cut();
+                });
+            }
+            Err(_) => stream.cut(),
+        }
+    }
+}
+
 async fn connect_one(connection: &AmqpConnection, url: &Secret, name: &str) -> Result<(Connection, Place), Problem> {
     let uri = resolve(connection, url)?;
     let place = Place {
@@ -59,30 +108,45 @@ async fn connect_one(connection: &AmqpConnection, url: &Secret, name: &str) -> R
         AMQPScheme::AMQPS => {
             let config = connection.tls.client_config().map_err(|error| Problem::settings(error.to_string()))?;
             let expected = connection.tls.server_name.clone().unwrap_or_else(|| uri.authority.host.clone());
-            Some((RustlsConnector::from(std::sync::Arc::new(config)), expected))
+            Some((RustlsConnector::from(Arc::new(config)), expected))
         }
     };
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let runtime = lapin::runtime::default_runtime().map_err(|error| Problem::explain(&error, &place))?;
-    let connecting = Connection::connector(
-        uri,
-        runtime,
-        async move |uri: AMQPUri, runtime| {
-            let addresses: Vec<SocketAddr> =
-                tokio::net::lookup_host((uri.authority.host.as_str(), uri.authority.port)).await?.collect();
-            let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-            Ok(match &tls {
-                None => stream,
-                Some((connector, expected)) => stream.into_rustls(connector, expected).await?,
-            })
-        },
-        properties,
-    );
-    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(Ok(connected)) => Ok((connected, place)),
-        Ok(Err(error)) => Err(Problem::explain(&error, &place)),
+    let mut opened = None;
+    let connecting = async {
+        let (stream, handle) = open_stream(&place, tls).await?;
+        opened = Some(handle.clone());
+        let inner = shake_hands(uri, stream, name).await?;
+        Ok((Connection { inner, stream: handle }, place.clone()))
+    };
+    let connected = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(connected) => connected.map_err(|error: lapin::Error| Problem::explain(&error, &place)),
         Err(_) => Err(Problem::unanswered(&place, "connecting", CONNECT_TIMEOUT)),
+    };
+    if let (Err(_), Some(stream)) = (&connected, opened) {
+        stream.cut();
     }
+    connected
+}
+
+/// Connects and, where that is asked for, sets up TLS. Nothing is left of it when it is dropped.
+async fn open_stream(place: &Place, tls: Option<(RustlsConnector, String)>) -> io::Result<(BrokerStream, Handle)> {
+    let stream = BrokerStream::plain(dial::dial(&place.host, place.port).await?);
+    Ok(BrokerStream::new(match &tls {
+        None => stream,
+        Some((connector, expected)) => stream.into_rustls(connector, expected).await?,
+    }))
+}
+
+/// Logs in. lapin does it on a thread of its own, which ends with the stream.
+async fn shake_hands(uri: AMQPUri, stream: BrokerStream, name: &str) -> lapin::Result<lapin::Connection> {
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    // lapin asks again where a connection ends before it begins, and is told so: whoever holds one connects anew.
+    let stream = Mutex::new(Some(stream));
+    let connect = async move |_, _| match stream.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(stream) => Ok(AsyncTcpStream::Plain(stream)),
+        None => Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
+    };
+    lapin::Connection::connector(uri, Runtime::current(), connect, properties).await
 }
 
 /// Connects, asks one thing on a channel that a refusal may close, and lets go again: `doing` says what, in a problem.
@@ -166,5 +230,7 @@ fn resolve(connection: &AmqpConnection, url: &Secret) -> Result<AMQPUri, Problem
         "/".clone_into(&mut uri.vhost);
     }
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    // What is larger the guard would not look into.
+    uri.query.frame_max = Some(uri.query.frame_max.filter(|size| *size > 0).unwrap_or(MAX_FRAME).min(MAX_FRAME));
     Ok(uri)
 }

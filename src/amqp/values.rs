@@ -4,7 +4,8 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
 
-use crate::event::{Header, HeaderValue, Properties};
+use super::guard::{Note, Place};
+use crate::event::{Header, HeaderValue, NotUtf8, Properties, UNREADABLE};
 
 /// Header values nested deeper than this are left out, and [`Properties::headers_too_deep`] says so. Shown as JSON, where a
 /// table may take two levels, they stay within the 128 that readers of JSON take.
@@ -21,9 +22,52 @@ pub struct TooLong {
     length: usize,
 }
 
-/// What was received, in the event's types.
+/// What was received, in the event's types; `note` says what isn't as it came. A property that was no UTF-8 is none.
 #[must_use]
-pub fn properties(from: &BasicProperties) -> Properties {
+pub fn properties(from: &BasicProperties, note: Option<&Note>) -> Properties {
+    let Some(note) = note else { return unchanged(from) };
+    if let Some(bytes) = note.unreadable_properties() {
+        return Properties { not_utf8: vec![not_utf8(UNREADABLE.to_owned(), bytes)], ..Properties::default() };
+    }
+    let mut properties = unchanged(from);
+    for (name, text) in [
+        ("content_type", &mut properties.content_type),
+        ("content_encoding", &mut properties.content_encoding),
+        ("correlation_id", &mut properties.correlation_id),
+        ("reply_to", &mut properties.reply_to),
+        ("expiration", &mut properties.expiration),
+        ("message_id", &mut properties.message_id),
+        ("type", &mut properties.kind),
+        ("user_id", &mut properties.user_id),
+        ("app_id", &mut properties.app_id),
+        ("cluster_id", &mut properties.cluster_id),
+    ] {
+        if note.has(name) {
+            *text = None;
+        }
+    }
+    properties.headers_too_deep |= note.is_too_deep();
+    properties.not_utf8 = note
+        .originals()
+        .iter()
+        .filter_map(|original| match original.place {
+            Place::Property(name) => Some(not_utf8(name.to_owned(), &original.bytes)),
+            Place::HeaderName => Some(not_utf8(format!("headers.{}", original.instead), &original.bytes)),
+            Place::Argument => None,
+        })
+        .collect();
+    if note.more() > 0 || note.has_unreadable_value() {
+        // What there is no room for is said all the same.
+        properties.not_utf8.push(not_utf8("headers".to_owned(), b""));
+    }
+    properties
+}
+
+fn not_utf8(place: String, bytes: &[u8]) -> NotUtf8 {
+    NotUtf8 { place, bytes: Bytes::copy_from_slice(bytes) }
+}
+
+fn unchanged(from: &BasicProperties) -> Properties {
     let text = |value: &Option<ShortString>| value.as_ref().map(|text| text.as_str().to_owned());
     let mut too_deep = false;
     let headers = from.headers().as_ref().map(|table| headers(table, 1, &mut too_deep)).unwrap_or_default();
@@ -43,6 +87,7 @@ pub fn properties(from: &BasicProperties) -> Properties {
         cluster_id: text(from.cluster_id()),
         headers,
         headers_too_deep: too_deep,
+        not_utf8: Vec::new(),
     }
 }
 
@@ -145,13 +190,13 @@ mod tests {
             ("time".to_owned(), HeaderValue::Timestamp(1_681_461_977)),
         ];
         let sent = BasicProperties::default().with_headers(table(&headers).unwrap());
-        assert_eq!(properties(&sent).headers, headers);
+        assert_eq!(properties(&sent, None).headers, headers);
     }
 
     #[test]
     fn what_is_nested_too_deep_is_left_out_and_said() {
-        assert!(!properties(&nested(MAX_HEADER_DEPTH - 1)).headers_too_deep);
-        assert!(properties(&nested(MAX_HEADER_DEPTH)).headers_too_deep);
+        assert!(!properties(&nested(MAX_HEADER_DEPTH - 1), None).headers_too_deep);
+        assert!(properties(&nested(MAX_HEADER_DEPTH), None).headers_too_deep);
     }
 
     #[test]

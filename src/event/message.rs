@@ -51,7 +51,22 @@ pub struct Properties {
     pub headers: Vec<Header>,
     /// Some header was nested deeper than the bound, and what lay below it was left out.
     pub headers_too_deep: bool,
+    /// What can't be read: such a property is none.
+    pub not_utf8: Vec<NotUtf8>,
 }
+
+/// Something of the properties that is no UTF-8, as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotUtf8 {
+    /// A property's name; `headers.` and what a header is called instead; [`UNREADABLE`] for all of them; `headers` for what there was
+    /// no room to keep.
+    pub place: String,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// Where [`NotUtf8`] stands for properties of which none could be read.
+pub const UNREADABLE: &str = "properties";
 
 /// One header: its name and its value.
 pub type Header = (String, HeaderValue);
@@ -116,6 +131,10 @@ impl Message {
                 // Rare in REGARDS' headers, and what stands beside them tells messages apart.
                 _ => {}
             }
+        }
+        for NotUtf8 { place, bytes } in &properties.not_utf8 {
+            part(place.as_bytes());
+            part(bytes);
         }
         hash.digest128()
     }

@@ -34,7 +34,7 @@ pub use family::{Expects, FAMILIES, Family, Slot};
 pub use format::{Carrier, Encoded, Format};
 pub use identity::NAMESPACE;
 pub(crate) use identity::version_5;
-pub use message::{Header, HeaderValue, Message, Properties};
+pub use message::{Header, HeaderValue, Message, NotUtf8, Properties, UNREADABLE};
 pub use name::SourceName;
 pub(crate) use name::name;
 pub use properties::SampleError;

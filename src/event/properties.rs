@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::json::{Members, kind_of};
-use super::{Header, HeaderValue, Properties};
+use super::{Header, HeaderValue, NotUtf8, Properties};
 
 /// Headers nested deeper than this are no headers. Twice what a source keeps of them.
 const MAX_HEADER_DEPTH: usize = 256;
@@ -61,6 +61,7 @@ impl Properties {
             "app_id" => self.app_id = member(name, value, "text")?,
             "cluster_id" => self.cluster_id = member(name, value, "text")?,
             "headers_too_deep" => self.headers_too_deep = member(name, value, "true or false")?.unwrap_or(false),
+            "not_utf8" => self.not_utf8 = not_utf8(value)?,
             "headers" => {
                 self.headers = match value.get() {
                     "null" => Vec::new(),
@@ -88,6 +89,19 @@ fn member<T: serde::de::DeserializeOwned>(
 
 fn unexpected(name: &str, found: &str, expected: &str) -> SampleError {
     SampleError(format!("the property {name} is {found}; expected {expected}"))
+}
+
+/// An object whose members are binary.
+fn not_utf8(raw: &RawValue) -> Result<Vec<NotUtf8>, SampleError> {
+    let expected = || unexpected("not_utf8", kind_of(raw.get()), "an object of {\"$binary\": \"…\"}");
+    let members = if raw.get().starts_with('{') { table(raw, 0)? } else { return Err(expected()) };
+    members
+        .into_iter()
+        .map(|(place, value)| match value {
+            HeaderValue::Binary(bytes) => Ok(NotUtf8 { place, bytes }),
+            _ => Err(expected()),
+        })
+        .collect()
 }
 
 fn table(raw: &RawValue, depth: usize) -> Result<Vec<Header>, SampleError> {
@@ -170,6 +184,10 @@ impl Serialize for Properties {
         put(&mut map, "cluster_id", self.cluster_id.as_ref())?;
         put(&mut map, "headers", (!self.headers.is_empty()).then_some(&Table(&self.headers)))?;
         put(&mut map, "headers_too_deep", self.headers_too_deep.then_some(&true))?;
+        if !self.not_utf8.is_empty() {
+            let binary = |one: &NotUtf8| (one.place.clone(), HeaderValue::Binary(one.bytes.clone()));
+            map.serialize_entry("not_utf8", &Table(&self.not_utf8.iter().map(binary).collect::<Vec<_>>()))?;
+        }
         map.end()
     }
 }
@@ -252,6 +270,7 @@ pub(super) mod tests {
             small in any::<Option<(u8, u8)>>(),
             headers in prop::collection::vec(("[a-c.$]{0,4}", header_value()), 0..3),
             headers_too_deep in any::<bool>(),
+            not_utf8 in prop::collection::vec(("[a-c.$]{0,4}", prop::collection::vec(any::<u8>(), 0..8)), 0..2),
         ) -> Properties {
             let mut texts = texts.into_iter();
             let mut text = || texts.next().flatten();
@@ -271,6 +290,7 @@ pub(super) mod tests {
                 cluster_id: text(),
                 headers,
                 headers_too_deep,
+                not_utf8: not_utf8.into_iter().map(|(place, bytes)| NotUtf8 { place, bytes: bytes.into() }).collect(),
             }
         }
     }

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use super::json::{self, Members, Value};
 use super::{
-    Event, Expects, Family, HeaderValue, Invalid, Message, Outcome, Reading, Reason, Slot, Validation, date, identity,
+    Event, Expects, Family, HeaderValue, Invalid, Message, NotUtf8, Outcome, Reading, Reason, Slot, UNREADABLE,
+    Validation, date, identity,
 };
 
 /// The header that names the tenant.
@@ -83,6 +84,8 @@ fn event(
     let session = optional.text(Slot::Session, fields.session)?;
     let expires = optional.date(Slot::Expires, fields.expires)?;
     let text = optional.text(Slot::Message, fields.message)?;
+
+    optional.properties(&properties.not_utf8)?;
 
     let tenant = tenant(message, reading)?;
     if let Some(property) = properties.correlation_id.as_deref().filter(|property| !property.is_empty())
@@ -319,11 +322,32 @@ impl Optional<'_> {
 
     fn unreadable(&mut self, slot: Slot, found: &str, expected: &str) -> Result<Option<String>, Refusal> {
         let name = self.family.fields.iter().find(|(_, known)| *known == slot).map_or("", |(name, _)| name);
-        let detail = format!("{name} is {found}; expected {expected}");
+        self.complain(format!("{name} is {found}; expected {expected}"))?;
+        Ok(None)
+    }
+
+    /// Of properties that are no UTF-8 a source has left only the bytes.
+    fn properties(&mut self, not_utf8: &[NotUtf8]) -> Result<(), Refusal> {
+        for NotUtf8 { place, bytes } in not_utf8 {
+            let found = quoted_bytes(bytes);
+            self.complain(match place.strip_prefix("headers") {
+                None if place == UNREADABLE => format!("the properties can't be read ({found}); none is known"),
+                None => format!("the property {place} is not UTF-8 ({found})"),
+                Some("") => "headers can't be read; not all of them are named here".to_owned(),
+                Some(name) => {
+                    let instead = quoted(name.strip_prefix('.').unwrap_or(name));
+                    format!("the name of a header is not UTF-8 ({found}); it is kept as {instead}")
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn complain(&mut self, detail: String) -> Result<(), Refusal> {
         match self.validation {
             Validation::Lenient => {
                 self.warnings.add(|| detail);
-                Ok(None)
+                Ok(())
             }
             Validation::Strict => Err(Refusal::new(Reason::InvalidField, detail)),
         }
@@ -355,6 +379,11 @@ impl Warnings {
 }
 
 /// An outside text in quotes, its control characters escaped, its end cut off where it is long.
+fn quoted_bytes(bytes: &[u8]) -> String {
+    let (quoted, rest) = bytes.split_at(bytes.len().min(MAX_QUOTED));
+    format!("\"{}{}\"", quoted.escape_ascii(), if rest.is_empty() { "" } else { "…" })
+}
+
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     let mut chars = text.chars();

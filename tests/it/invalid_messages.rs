@@ -162,14 +162,8 @@ fn undeliverable() -> Vec<Case> {
 }
 
 async fn publish_deepest(regards: &Regards, body: &'static [u8]) {
-    let services = regards.vhost.rabbit().services().clone();
-    let vhost = regards.vhost.name().to_owned();
-    let published = tokio::task::spawn_blocking(move || {
-        let (user, password) = (services.amqp_user(), services.amqp_password());
-        let login = Login { port: services.amqp_port(), vhost: &vhost, user, password };
-        publish_nested(&login, EXCHANGE, "good", DEEPEST, body);
-    });
-    published.await.expect("published");
+    let publish = move |login: &Login<'_>| publish_nested(login, EXCHANGE, "good", DEEPEST, body);
+    regards.publish_by_hand(publish).await;
 }
 
 /// What is wrong with a dead letter.

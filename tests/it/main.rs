@@ -28,6 +28,7 @@ mod metrics;
 mod nothing_lost;
 mod offline;
 mod operations;
+mod poisoned;
 mod purge;
 mod queue_kinds;
 mod recording;

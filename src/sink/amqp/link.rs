@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use lapin::options::{ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Connection, ExchangeKind};
+use lapin::{Channel, ExchangeKind};
 
-use crate::amqp::{self, Place, Problem, ProblemKind, answer};
+use crate::amqp::{self, Connection, Place, Problem, ProblemKind, answer};
 use crate::config::AmqpConnection;
 use crate::sink::{Blame, Verdict};
 

@@ -104,6 +104,7 @@ mod tests {
                 text("traceparent", "00-1-2-03"),
             ],
             headers_too_deep: false,
+            not_utf8: Vec::new(),
         }
     }
 

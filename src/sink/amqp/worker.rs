@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, FuturesUnordered};
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::types::ShortString;
-use lapin::{Channel, Connection, ConnectionStatus, Event};
+use lapin::{Channel, ConnectionStatus, Event};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
@@ -22,7 +22,7 @@ use super::link::{self, Failure, Settings};
 use super::publish::Publish;
 use super::send::{self, Broken};
 use super::window::{self, Mark};
-use crate::amqp::Place;
+use crate::amqp::{Connection, Place};
 use crate::sink::{Attempt, Blame, Outgoing, Verdict};
 
 /// Windows under way at once, each on its own channel.

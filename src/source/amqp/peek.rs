@@ -24,9 +24,10 @@ pub async fn peek(
         let got = answer(&place, "getting a message", channel.basic_get(queue, BasicGetOptions::default())).await?;
         let Some(got) = got else { break };
         let delivery = got.delivery;
+        let note = connection.take_note(&channel, delivery.delivery_tag);
         each(&Message {
             source: source.clone(),
-            properties: values::properties(&delivery.properties),
+            properties: values::properties(&delivery.properties, note.as_ref()),
             body: Bytes::from(delivery.data),
             redelivered: delivery.redelivered,
         });

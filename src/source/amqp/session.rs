@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions};
 use lapin::types::ShortString;
-use lapin::{Channel, Connection, Consumer};
+use lapin::{Channel, Consumer};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use super::prefetch::Prefetch;
 use super::queue::{self, Consuming, Kind};
 use super::{AmqpSource, State};
+use crate::amqp::guard::Note;
 use crate::amqp::values;
-use crate::amqp::{self, ANSWER_TIMEOUT, Place, Problem, answer};
+use crate::amqp::{self, ANSWER_TIMEOUT, Connection, Place, Problem, answer};
 use crate::event::Message;
 use crate::mutant::Mutant;
 use crate::source::HELD_UP;
@@ -263,7 +264,8 @@ impl Session {
                 state.largest.see(delivery.data.len());
                 self.progress = true;
                 self.prefetch.next(&state.largest, source.max_in_flight_bytes);
-                hand_out(source, state, delivery)
+                let note = self.connection.take_note(&self.channel, delivery.delivery_tag);
+                hand_out(source, state, delivery, note.as_ref())
             }
             Some(Err(error)) => Err(Ended::Lost(Problem::explain(&error, &self.place))),
             None => Err(Ended::Lost(cancelled(source))),
@@ -428,10 +430,10 @@ async fn is_paused(paused: &mut watch::Receiver<bool>) -> bool {
     paused.wait_for(|paused| *paused).await.is_ok()
 }
 
-fn hand_out(source: &AmqpSource, state: &mut State, delivery: Delivery) -> Result<(), Ended> {
+fn hand_out(source: &AmqpSource, state: &mut State, delivery: Delivery, note: Option<&Note>) -> Result<(), Ended> {
     let message = Message {
         source: source.name.clone(),
-        properties: values::properties(&delivery.properties),
+        properties: values::properties(&delivery.properties, note),
         body: Bytes::from(delivery.data),
         redelivered: delivery.redelivered,
     };

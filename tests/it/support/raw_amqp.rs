@@ -1,4 +1,5 @@
-//! AMQP 0-9-1 by hand, for the one message that no client library writes: a header nested as deep as a frame can carry.
+//! AMQP 0-9-1 by hand, for messages that no client library writes: headers nested as deep as a frame can carry, and bytes that are no
+//! text where clients write text.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,7 +14,8 @@ const BODY: u8 = 3;
 const FRAME_END: u8 = 0xCE;
 
 /// The properties `content-type` and `headers` are there.
-const WITH_CONTENT_TYPE_AND_HEADERS: u16 = 1 << 15 | 1 << 13;
+const CONTENT_TYPE: u16 = 1 << 15;
+const HEADERS: u16 = 1 << 13;
 
 /// Where and as whom to publish.
 pub struct Login<'a> {
@@ -23,17 +25,52 @@ pub struct Login<'a> {
     pub password: &'a str,
 }
 
+/// One message, byte for byte.
+pub struct RawMessage<'a> {
+    pub routing_key: &'a [u8],
+    /// The content header behind the body's size: flags and properties.
+    pub properties: Vec<u8>,
+    pub body: &'a [u8],
+}
+
 /// Publishes one message whose header `deep` is an array in an array in an array, `depth` times, beside a
 /// `regards.tenant`. Back when the broker has confirmed it.
 pub fn publish_nested(login: &Login<'_>, exchange: &str, tenant: &str, depth: usize, body: &[u8]) {
+    // Each level is a tag and a length before what is in it; the innermost array is empty.
+    let mut deep = Vec::with_capacity(depth * 5);
+    for inside in (0..depth).rev() {
+        deep.push(b'A');
+        deep.extend(u32::try_from(inside * 5).expect("it fits a frame").to_be_bytes());
+    }
+    let properties = properties(tenant, &[], &[&short(b"deep")[..], &deep].concat());
+    publish_raw(login, exchange, &[RawMessage { routing_key: b"", properties, body }]);
+}
+
+/// Publishes messages as they are; back when the broker has confirmed each.
+pub fn publish_raw(login: &Login<'_>, exchange: &str, messages: &[RawMessage<'_>]) {
     let mut broker = Broker::open(login);
-    let publish = [&[0, 60, 0, 40, 0, 0][..], &short(exchange), &short(""), &[0]].concat();
-    broker.send(METHOD, 1, &publish);
-    broker.send(HEADER, 1, &content_header(tenant, depth, body.len()));
-    broker.send(BODY, 1, body);
-    broker.expect(60, 80, "basic.ack");
-    broker.send(METHOD, 0, &[&[0, 10, 0, 50, 0, 200][..], &short("done"), &[0, 0, 0, 0]].concat());
+    for message in messages {
+        let exchange = short(exchange.as_bytes());
+        let publish = [&[0, 60, 0, 40, 0, 0][..], &exchange, &short(message.routing_key), &[0]].concat();
+        broker.send(METHOD, 1, &publish);
+        let size = u64::try_from(message.body.len()).expect("a length").to_be_bytes();
+        broker.send(HEADER, 1, &[&[0, 60, 0, 0][..], &size, &message.properties].concat());
+        broker.send(BODY, 1, message.body);
+        broker.expect(60, 80, "basic.ack");
+    }
+    broker.send(METHOD, 0, &[&[0, 10, 0, 50, 0, 200][..], &short(b"done"), &[0, 0, 0, 0]].concat());
     broker.expect(10, 51, "connection.close-ok");
+}
+
+/// Flags and properties: a content type, the header `regards.tenant` and more headers, and the properties of `others` (the bit of the
+/// flag, the text), which come after headers in AMQP's order.
+pub fn properties(tenant: &str, others: &[(u16, &[u8])], headers: &[u8]) -> Vec<u8> {
+    let content_type = others.iter().find(|(bit, _)| *bit == 15).map_or(&b"application/json"[..], |(_, text)| *text);
+    let flags = others.iter().fold(CONTENT_TYPE | HEADERS, |flags, (bit, _)| flags | 1 << bit);
+    let tenant = [&short(b"regards.tenant")[..], b"S", &long(tenant.as_bytes())].concat();
+    let table = long(&[&tenant[..], headers].concat());
+    let others = others.iter().filter(|(bit, _)| *bit < 13).flat_map(|(_, text)| short(text));
+    [&flags.to_be_bytes()[..], &short(content_type), &table, &others.collect::<Vec<_>>()].concat()
 }
 
 struct Broker(TcpStream);
@@ -46,12 +83,13 @@ impl Broker {
         broker.0.write_all(b"AMQP\x00\x00\x09\x01").expect("sent");
         broker.expect(10, 10, "connection.start");
         let response = format!("\0{}\0{}", login.user, login.password);
-        let start_ok = [&[0, 10, 0, 11][..], &long(b""), &short("PLAIN"), &long(response.as_bytes()), &short("en_US")];
+        let start_ok =
+            [&[0, 10, 0, 11][..], &long(b""), &short(b"PLAIN"), &long(response.as_bytes()), &short(b"en_US")];
         broker.send(METHOD, 0, &start_ok.concat());
         broker.expect(10, 30, "connection.tune");
         let channels_frame_and_heartbeat = [&1_u16.to_be_bytes()[..], &FRAME_MAX.to_be_bytes(), &[0, 0]].concat();
         broker.send(METHOD, 0, &[&[0, 10, 0, 31][..], &channels_frame_and_heartbeat].concat());
-        broker.send(METHOD, 0, &[&[0, 10, 0, 40][..], &short(login.vhost), &short(""), &[0]].concat());
+        broker.send(METHOD, 0, &[&[0, 10, 0, 40][..], &short(login.vhost.as_bytes()), &short(b""), &[0]].concat());
         broker.expect(10, 41, "connection.open-ok");
         broker.send(METHOD, 1, &[0, 20, 0, 10, 0]);
         broker.expect(20, 11, "channel.open-ok");
@@ -78,27 +116,13 @@ impl Broker {
     }
 }
 
-fn content_header(tenant: &str, depth: usize, body: usize) -> Vec<u8> {
-    // Each level is a tag and a length before what is in it; the innermost array is empty.
-    let mut deep = Vec::with_capacity(depth * 5);
-    for inside in (0..depth).rev() {
-        deep.push(b'A');
-        deep.extend(u32::try_from(inside * 5).expect("it fits a frame").to_be_bytes());
-    }
-    let tenant = [&short("regards.tenant")[..], b"S", &long(tenant.as_bytes())].concat();
-    let table = [&tenant[..], &short("deep"), &deep].concat();
-    let body = u64::try_from(body).expect("a length").to_be_bytes();
-    let flags = WITH_CONTENT_TYPE_AND_HEADERS.to_be_bytes();
-    [&[0, 60, 0, 0][..], &body, &flags, &short("application/json"), &long(&table)].concat()
-}
-
-fn short(text: &str) -> Vec<u8> {
+pub fn short(text: &[u8]) -> Vec<u8> {
     let length = u8::try_from(text.len()).expect("a short string");
-    [&[length][..], text.as_bytes()].concat()
+    [&[length][..], text].concat()
 }
 
 /// A long string, or a table.
-fn long(bytes: &[u8]) -> Vec<u8> {
+pub fn long(bytes: &[u8]) -> Vec<u8> {
     [&size_of_bytes(bytes)[..], bytes].concat()
 }
 

@@ -9,6 +9,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Confirmation, ExchangeKind};
 
+use super::raw_amqp::Login;
 use super::{Rabbit, Response, VHost, unique};
 
 /// The exchange of `rs-lta-manager`'s responses.
@@ -111,6 +112,17 @@ impl Regards {
         while !confirms.is_empty() {
             self.expect_ack(confirms.next().await);
         }
+    }
+
+    /// Publishes without a client library, as an administrator.
+    pub async fn publish_by_hand(&self, publish: impl FnOnce(&Login<'_>) + Send + 'static) {
+        let services = self.vhost.rabbit().services().clone();
+        let vhost = self.vhost.name().to_owned();
+        let publishing = tokio::task::spawn_blocking(move || {
+            let (user, password) = (services.amqp_user(), services.amqp_password());
+            publish(&Login { port: services.amqp_port(), vhost: &vhost, user, password });
+        });
+        publishing.await.expect("published");
     }
 
     /// Waits until every message of [`publish_all`](Self::publish_all) is acknowledged, by a consumer that may go on. Counts

@@ -1,0 +1,349 @@
+//! lapin's own parser is the measure: what `RabbitMQ` would forward, it takes after the guard.
+
+use amq_protocol::frame::{AMQPFrame, parse_frame};
+use amq_protocol::protocol::{AMQPClass, basic};
+use lapin::BasicProperties;
+use lapin::types::AMQPValue;
+use proptest::prelude::*;
+
+use super::*;
+
+fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[kind][..], &channel.to_be_bytes(), &size, payload, &[0xCE]].concat()
+}
+
+fn short(bytes: &[u8]) -> Vec<u8> {
+    [&[u8::try_from(bytes.len()).unwrap()][..], bytes].concat()
+}
+
+fn long(bytes: &[u8]) -> Vec<u8> {
+    [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat()
+}
+
+fn deliver(channel: u16, tag: u64, routing_key: &[u8]) -> Vec<u8> {
+    let arguments = [&short(b"ctag")[..], &tag.to_be_bytes(), &[0], &short(b"e\xff"), &short(routing_key)].concat();
+    frame(METHOD, channel, &[&[0, 60, 0, 60][..], &arguments].concat())
+}
+
+fn content_header(channel: u16, flags: u16, properties: &[u8]) -> Vec<u8> {
+    let fixed = [&[0, 60, 0, 0][..], &7_u64.to_be_bytes(), &flags.to_be_bytes()].concat();
+    frame(HEADER, channel, &[&fixed[..], properties].concat())
+}
+
+/// What goes on when the bytes come in pieces of those sizes, over and over, and are asked for in others.
+fn through(guard: &mut Guard, bytes: &[u8], pieces: &[usize], buffer: usize) -> Vec<u8> {
+    let (mut rest, mut sizes) = (bytes, pieces.iter().cycle());
+    let mut buffer = vec![0; buffer];
+    let mut out = Vec::new();
+    loop {
+        let polled = guard.poll_read(&mut buffer, |to| {
+            let length = (*sizes.next().unwrap()).min(to.len()).min(rest.len());
+            let (now, later) = rest.split_at(length);
+            to[..length].copy_from_slice(now);
+            rest = later;
+            Poll::Ready(Ok(length))
+        });
+        match polled {
+            Poll::Ready(Ok(0)) => return out,
+            Poll::Ready(Ok(length)) => out.extend_from_slice(&buffer[..length]),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn guarded(bytes: &[u8]) -> (Vec<u8>, Arc<Notes>) {
+    let notes = Arc::<Notes>::default();
+    (through(&mut Guard::new(Arc::clone(&notes)), bytes, &[4_096], 65_536), notes)
+}
+
+fn parsed(mut bytes: &[u8]) -> Vec<AMQPFrame> {
+    let mut frames = Vec::new();
+    while !bytes.is_empty() {
+        let (rest, frame) = parse_frame(bytes).unwrap_or_else(|error| panic!("lapin would not take it: {error:?}"));
+        frames.push(frame);
+        bytes = rest;
+    }
+    frames
+}
+
+fn properties(bytes: &[u8]) -> BasicProperties {
+    parsed(bytes)
+        .into_iter()
+        .find_map(|frame| match frame {
+            AMQPFrame::Header(_, header) => Some(header.properties),
+            _ => None,
+        })
+        .expect("a content header")
+}
+
+/// Without the guard these frames are what ends lapin's connection.
+fn is_refused(bytes: &[u8]) -> bool {
+    parse_frame(bytes).is_err()
+}
+
+#[test]
+fn each_property_that_is_no_utf8_is_mended_and_noted() {
+    let names = [
+        (15, "content_type"),
+        (14, "content_encoding"),
+        (10, "correlation_id"),
+        (9, "reply_to"),
+        (8, "expiration"),
+        (7, "message_id"),
+        (5, "type"),
+        (4, "user_id"),
+        (3, "app_id"),
+        (2, "cluster_id"),
+    ];
+    for (bit, name) in names {
+        let poisoned = content_header(1, 1 << bit, &short(b"caf\xe9 \xc3\xa9"));
+        assert!(is_refused(&poisoned), "{name}");
+        let (out, notes) = guarded(&[deliver(1, 42, b"key"), poisoned].concat());
+        let properties = properties(&out);
+        assert!(format!("{properties:?}").contains("caf? é"), "{name}: {properties:?}");
+        let note = notes.take(1, 42).expect(name);
+        assert!(note.has(name));
+        assert_eq!(&*note.originals()[0].bytes, b"caf\xe9 \xc3\xa9");
+        assert_eq!(notes.kept(), (0, 0));
+    }
+}
+
+#[test]
+fn names_of_headers_are_mended_at_any_depth() {
+    let inner = [&short(b"in\xfe")[..], b"V"].concat();
+    let array = [&b"F"[..], &long(&inner)].concat();
+    let table = [&short(b"\xff")[..], b"A", &long(&array)].concat();
+    let poisoned = content_header(1, 1 << 13, &long(&table));
+    assert!(is_refused(&poisoned));
+    let (out, notes) = guarded(&[deliver(1, 1, b""), poisoned].concat());
+    let properties = properties(&out);
+    let AMQPValue::FieldArray(array) = &properties.headers().as_ref().unwrap().inner()["?"] else { panic!() };
+    let AMQPValue::FieldTable(table) = &array.as_slice()[0] else { panic!() };
+    assert_eq!(table.inner()["in?"], AMQPValue::Void);
+    let note = notes.take(1, 1).unwrap();
+    let names: Vec<_> = note.originals().iter().map(|original| (original.place, &*original.bytes)).collect();
+    assert_eq!(names, [(Place::HeaderName, &b"\xff"[..]), (Place::HeaderName, &b"in\xfe"[..])]);
+}
+
+#[test]
+fn methods_that_quote_outside_data_are_mended() {
+    let closing = |class: u8, method: u8| {
+        let text = [&[0, class, 0, method, 1, 144][..], &short("é".repeat(127).as_bytes()), &[0, 0, 0, 0]].concat();
+        let cut = [&text[..4], &[1, 144, 254], &text[7..7 + 253], b"\xc3", &text[text.len() - 4..]].concat();
+        frame(METHOD, 1, &cut)
+    };
+    let returned = [&[0, 60, 0, 50, 1, 56][..], &short(b"NO_ROUTE"), &short(b"\xff"), &short(b"\xff\xff")].concat();
+    let got = [&[0, 60, 0, 71][..], &9_u64.to_be_bytes(), &[0], &short(b"\xff"), &short(b"\xff"), &[0; 4]].concat();
+    let cases = [
+        deliver(3, 1, b"\xff\xfe"),
+        frame(METHOD, 3, &returned),
+        frame(METHOD, 3, &got),
+        closing(20, 40),
+        closing(10, 50),
+    ];
+    for case in cases {
+        assert!(is_refused(&case), "{case:?}");
+        let (out, _) = guarded(&case);
+        assert_eq!(parsed(&out).len(), 1);
+    }
+    let (out, notes) = guarded(&[frame(METHOD, 3, &got), content_header(3, 1 << 7, &short(b"\xff"))].concat());
+    assert!(matches!(&parsed(&out)[0], AMQPFrame::Method(3, AMQPClass::Basic(basic::AMQPMethod::GetOk(_)))));
+    assert!(notes.take(3, 9).unwrap().has("message_id"), "what is got has a note as well");
+}
+
+/// Arrays within arrays.
+fn nested(levels: usize) -> Vec<u8> {
+    let arrays = (0..levels).rev().flat_map(|inside| {
+        let length = u32::try_from(inside * 5).unwrap().to_be_bytes();
+        [b'A', length[0], length[1], length[2], length[3]]
+    });
+    let arrays: Vec<u8> = arrays.collect();
+    content_header(1, 1 << 13, &long(&[&short(b"deep")[..], &arrays].concat()))
+}
+
+#[test]
+fn what_is_nested_too_deep_becomes_bytes() {
+    for (levels, is_too_deep) in [(MAX_DEPTH, false), (MAX_DEPTH + 1, true), (26_000, true)] {
+        let (out, notes) = guarded(&[deliver(1, 5, b""), nested(levels)].concat());
+        let deepest = properties(&out);
+        let mut depth = 0;
+        let mut value = &deepest.headers().as_ref().unwrap().inner()["deep"];
+        while let AMQPValue::FieldArray(array) = value {
+            depth += 1;
+            match array.as_slice() {
+                [inner] => value = inner,
+                _ => break,
+            }
+        }
+        assert_eq!(depth, levels.min(MAX_DEPTH));
+        assert_eq!(notes.take(1, 5).is_some_and(|note| note.is_too_deep()), is_too_deep, "{levels}");
+    }
+}
+
+#[test]
+fn the_deepest_that_passes_needs_no_large_stack() {
+    let (out, _) = guarded(&[deliver(1, 5, b""), nested(26_000)].concat());
+    // Half of what threads have by default.
+    let parsing = std::thread::Builder::new().stack_size(1 << 20).spawn(move || {
+        let deepest = properties(&out);
+        let copy = deepest.clone();
+        assert_eq!(copy, deepest);
+        crate::amqp::values::properties(&copy, None).headers_too_deep
+    });
+    assert!(parsing.unwrap().join().unwrap());
+}
+
+#[test]
+fn a_value_that_is_not_what_it_says_becomes_bytes_and_its_neighbours_stay() {
+    // An unknown type in a table, after a name that was mended before that was seen.
+    let odd = [&short(b"\xff")[..], b"V", &short(b"odd"), b"Q?"].concat();
+    let table = [&short(b"odd")[..], b"F", &long(&odd), &short(b"good"), b"V"].concat();
+    let odd_header = content_header(1, 1 << 13, &long(&table));
+    assert!(is_refused(&odd_header));
+    let (out, notes) = guarded(&[deliver(1, 1, b""), odd_header].concat());
+    let properties = properties(&out);
+    let headers = properties.headers().as_ref().unwrap().inner();
+    assert_eq!(headers["odd"], AMQPValue::ByteArray(odd.into()));
+    assert_eq!(headers["good"], AMQPValue::Void);
+    let note = notes.take(1, 1).unwrap();
+    assert!(note.has_unreadable_value() && note.originals().is_empty());
+}
+
+#[test]
+fn a_message_that_is_returned_or_not_announced_leaves_no_note() {
+    let returned = [&[0, 60, 0, 50, 1, 56][..], &short(b""), &short(b""), &short(b"")].concat();
+    let poisoned = || content_header(1, 1 << 7, &short(b"\xff"));
+    let (out, notes) = guarded(&[frame(METHOD, 1, &returned), poisoned(), poisoned()].concat());
+    assert_eq!((parsed(&out).len(), notes.kept()), (3, (0, 0)));
+}
+
+#[test]
+fn a_channel_that_is_opened_again_has_no_notes_of_before() {
+    let poisoned = || content_header(1, 1 << 7, &short(b"\xff"));
+    let opened = frame(METHOD, 1, &[0, 20, 0, 11, 0, 0, 0, 0]);
+    let other = [deliver(2, 1, b""), content_header(2, 1 << 7, &short(b"\xff"))].concat();
+    let (_, notes) = guarded(&[deliver(1, 1, b""), poisoned(), other, opened].concat());
+    assert_eq!(notes.take(1, 1), None);
+    assert!(notes.take(2, 1).is_some());
+    assert_eq!(notes.kept(), (0, 0));
+}
+
+#[test]
+fn notes_are_bounded_in_number_and_bytes() {
+    let many: Vec<u8> = (0..20).flat_map(|_| [&short(&[0xff; 255])[..], b"V"].concat()).collect();
+    let poisoned = content_header(1, 1 << 13, &long(&many));
+    let notes = Arc::<Notes>::default();
+    let mut guard = Guard::new(Arc::clone(&notes));
+    let messages = 70_000;
+    for tag in 0..messages {
+        through(&mut guard, &[deliver(1, tag, b""), poisoned.clone()].concat(), &[10_000], 10_000);
+    }
+    let (length, bytes) = notes.kept();
+    assert_eq!(length, 65_536);
+    assert!(bytes <= 4 << 20, "{bytes}");
+    assert_eq!(notes.take(1, 0), None, "the oldest are forgotten");
+    let last = notes.take(1, messages - 1).expect("the newest isn't");
+    assert_eq!((last.originals().len(), last.more()), (0, 20), "it only says how many there were");
+}
+
+#[test]
+fn what_is_no_amqp_passes_as_it_is() {
+    for other in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"\x15\x03\x03\x00\x02\x02\x46", b"AMQP\x00\x00\x09\x01"] {
+        assert_eq!(guarded(other).0, other);
+    }
+    let huge = frame(HEADER, 1, &vec![0; MAX_FRAME as usize]);
+    assert_eq!(guarded(&huge).0, huge, "lapin refuses what is longer than agreed");
+}
+
+/// A field value with its type, as `RabbitMQ` takes it: any bytes in names.
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    let any_bytes = || prop::collection::vec(any::<u8>(), 0..12);
+    let tagged = |kind: u8, bytes: Vec<u8>| [&[kind][..], &bytes].concat();
+    let fixed = prop_oneof![
+        Just((b'V', 0)),
+        prop_oneof![Just(b't'), Just(b'b'), Just(b'B')].prop_map(|kind| (kind, 1)),
+        prop_oneof![Just(b's'), Just(b'u')].prop_map(|kind| (kind, 2)),
+        prop_oneof![Just(b'I'), Just(b'i'), Just(b'f')].prop_map(|kind| (kind, 4)),
+        Just((b'D', 5)),
+        prop_oneof![Just(b'l'), Just(b'd'), Just(b'T')].prop_map(|kind| (kind, 8)),
+    ];
+    let leaf = prop_oneof![
+        (fixed, any::<[u8; 8]>()).prop_map(move |((kind, length), bytes)| tagged(kind, bytes[..length].to_vec())),
+        (prop_oneof![Just(b'S'), Just(b'x')], any_bytes()).prop_map(move |(kind, bytes)| tagged(kind, long(&bytes))),
+    ];
+    let shallow = leaf.prop_recursive(5, 32, 3, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(move |values| tagged(b'A', long(&values.concat()))),
+            prop::collection::vec((any_bytes(), inner), 0..3)
+                .prop_map(move |fields| tagged(b'F', long(&fields_of(&fields)))),
+        ]
+    });
+    let levels = prop_oneof![4 => Just(0), 1 => 0_usize..120];
+    (shallow, levels).prop_map(move |(value, levels)| (0..levels).fold(value, |inner, _| tagged(b'A', long(&inner))))
+}
+
+fn fields_of(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    fields.iter().flat_map(|(name, value)| [short(name), value.clone()].concat()).collect()
+}
+
+/// A content header as `RabbitMQ` would forward it.
+fn header() -> impl Strategy<Value = Vec<u8>> {
+    let text = || prop_oneof!["[a-z]{0,5}".prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..=255)];
+    let fields = prop::collection::vec((text(), value()), 0..4);
+    (any::<u16>(), prop::collection::vec(text(), 10), fields, any::<u64>()).prop_map(|(flags, texts, fields, time)| {
+        let mut texts = texts.iter();
+        let mut properties = Vec::new();
+        for bit in (2..16).rev().filter(|bit| flags & (1 << bit) != 0) {
+            match bit {
+                13 => properties.extend(long(&fields_of(&fields))),
+                11 | 12 => properties.push(bit),
+                6 => properties.extend(time.to_be_bytes()),
+                _ => properties.extend(short(texts.next().unwrap())),
+            }
+        }
+        content_header(1, flags, &properties)
+    })
+}
+
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let body = prop::collection::vec(any::<u8>(), 0..40);
+    (any::<u64>(), prop::collection::vec(any::<u8>(), 0..=255), header(), body)
+        .prop_map(|(tag, key, header, body)| [deliver(1, tag, &key), header, frame(BODY, 1, &body)].concat())
+}
+
+proptest! {
+    #[test]
+    fn whatever_rabbitmq_forwards_lapin_takes(
+        messages in prop::collection::vec(message(), 1..4),
+        pieces in prop::collection::vec(1_usize..200, 1..8),
+        buffer in 1_usize..300,
+    ) {
+        let bytes = messages.concat();
+        let out = through(&mut Guard::new(Arc::default()), &bytes, &pieces, buffer);
+        prop_assert_eq!(out.len(), bytes.len());
+        prop_assert_eq!(&guarded(&bytes).0, &out, "however it comes");
+        prop_assert_eq!(parsed(&out).len(), 3 * messages.len());
+        // What is edited is nothing else afterwards.
+        prop_assert_eq!(guarded(&out).0, out);
+    }
+
+    #[test]
+    fn what_lapin_takes_is_not_touched(header in header()) {
+        let (out, notes) = guarded(&[deliver(1, 1, b""), header.clone()].concat());
+        let note = notes.take(1, 1);
+        // Unguarded, that would take a large stack.
+        if !note.as_ref().is_some_and(Note::is_too_deep) {
+            prop_assert_eq!(note.is_some(), is_refused(&header));
+            prop_assert_eq!(note.is_some(), !out.ends_with(&header));
+        }
+    }
+
+    #[test]
+    fn no_content_header_at_all_is_refused(flags in any::<u16>(), properties in prop::collection::vec(any::<u8>(), 0..600)) {
+        let bytes = [deliver(1, 1, b""), content_header(1, flags, &properties)].concat();
+        let (out, _) = guarded(&bytes);
+        prop_assert_eq!(out.len(), bytes.len());
+        prop_assert_eq!(parsed(&out).len(), 2);
+    }
+}
