@@ -13,18 +13,24 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ACCEPT_PAUSE;
+use super::connections::{Connections, Idle};
 use crate::config::Config;
 use crate::event::sample;
 use crate::helper::{self, Helper};
 use crate::relay::{self, Handle, Redrive, Redriven};
 use crate::spool::{Filter, Spool, Subject, Unwanted};
 
-/// More requests than these wait for one to end.
-const MAX_REQUESTS: usize = 8;
+/// So many requests of a kind are answered at once; one more hears that the relay is busy. Each kind has turns of its own: what
+/// takes long never keeps a pause from being heard.
+const MAX_CAPTURES: usize = 4;
+const MAX_JOBS: usize = 4;
+const MAX_ORDERS: usize = 8;
+/// With more connections than these the oldest that has asked nothing yet is closed: more than all the turns there are.
+const MAX_CONNECTIONS: usize = 32;
 /// A request is at most so long, in bytes.
 const MAX_REQUEST: u64 = 64 * 1024;
 /// An answer is at most so long, in bytes.
@@ -153,20 +159,50 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// What is answered at once, at most.
+#[derive(Debug)]
+struct Turns {
+    captures: Semaphore,
+    jobs: Semaphore,
+    orders: Semaphore,
+}
+
+impl Turns {
+    fn new() -> Self {
+        Self {
+            captures: Semaphore::new(MAX_CAPTURES),
+            jobs: Semaphore::new(MAX_JOBS),
+            orders: Semaphore::new(MAX_ORDERS),
+        }
+    }
+
+    /// The right to answer that request; the error says that there is none now.
+    fn take(&self, request: &Request) -> Result<SemaphorePermit<'_>, String> {
+        let (turns, most, what) = match request {
+            Request::Capture { .. } => (&self.captures, MAX_CAPTURES, "captures"),
+            Request::Pause { .. } | Request::Resume { .. } => (&self.orders, MAX_ORDERS, "requests"),
+            _ => (&self.jobs, MAX_JOBS, "redrives and purges"),
+        };
+        let busy = |_| format!("the relay is busy with {most} {what}: try again when one of them has ended");
+        turns.try_acquire().map_err(busy)
+    }
+}
+
 async fn accept(listener: &UnixListener, spool: &Arc<Spool>, relay: &Handle) {
-    let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
-    // The semaphore is never closed.
-    while let Ok(permit) = Arc::clone(&requests).acquire_owned().await {
+    let turns = Arc::new(Turns::new());
+    let mut connections = Connections::new(MAX_CONNECTIONS);
+    loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (spool, relay) = (Arc::clone(spool), relay.clone());
+                let (spool, relay, turns, idle) = (Arc::clone(spool), relay.clone(), Arc::clone(&turns), Idle::new());
+                let asked = idle.clone();
                 // Goes on when the relay stops: the spool then answers that it does.
-                helper::task(Helper::ControlRequest, async move {
-                    if let Err(cause) = answer(stream, &spool, &relay).await {
+                let task = helper::task(Helper::ControlRequest, async move {
+                    if let Err(cause) = answer(stream, &spool, &relay, &turns, &asked).await {
                         tracing::debug!("a request to the control socket ended early: {cause}");
                     }
-                    drop(permit);
                 });
+                connections.add(idle, task.abort_handle());
             }
             Err(cause) => {
                 tracing::debug!("the control socket can't accept a connection: {cause}");
@@ -176,13 +212,24 @@ async fn accept(listener: &UnixListener, spool: &Arc<Spool>, relay: &Handle) {
     }
 }
 
-async fn answer(stream: UnixStream, spool: &Spool, relay: &Handle) -> std::io::Result<()> {
+async fn answer(stream: UnixStream, spool: &Spool, relay: &Handle, turns: &Turns, idle: &Idle) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut read = tokio::io::BufReader::new(read.take(MAX_REQUEST));
     tokio::time::timeout(LINE_TIMEOUT, read.read_line(&mut line)).await??;
+    idle.has_asked();
+    let request = serde_json::from_str::<Request>(&line)
+        .map_err(|cause| format!("this relay does not understand it, is it of another version? {cause}"));
+    let request = request.and_then(|request| Ok((turns.take(&request)?, request)));
+    // Held until the answer is taken.
+    let (_turn, request) = match request {
+        Ok((turn, request)) => (Some(turn), Ok(request)),
+        Err(why) => (None, Err(why)),
+    };
     let mut seen = None;
-    let answer = match serde_json::from_str(&line) {
+    // Who asked says nothing more: the end of the connection is all that can come.
+    let mut nothing = String::new();
+    let answer = match request {
         Ok(Request::Capture { spool: asked, source, count }) if asked == spool.path() => match relay.look_on(&source) {
             Ok(messages) => {
                 seen = Some((messages, count));
@@ -190,8 +237,12 @@ async fn answer(stream: UnixStream, spool: &Spool, relay: &Handle) -> std::io::R
             }
             Err(why) => Answer::Failed(why),
         },
-        Ok(request) => answer_to(request, spool, relay).await.unwrap_or_else(Answer::Failed),
-        Err(cause) => Answer::Failed(format!("this relay does not understand it, is it of another version? {cause}")),
+        // What is asked for stops when who asked for it goes, as by Ctrl-C.
+        Ok(request) => tokio::select! {
+            answer = answer_to(request, spool, relay) => answer.unwrap_or_else(Answer::Failed),
+            gone = read.read_line(&mut nothing) => return gone.map(drop),
+        },
+        Err(why) => Answer::Failed(why),
     };
     say(&mut write, serde_json::to_string(&answer)?).await?;
     let Some((mut messages, count)) = seen else { return Ok(()) };
@@ -202,8 +253,7 @@ async fn answer(stream: UnixStream, spool: &Spool, relay: &Handle) -> std::io::R
         }
         Ok(())
     };
-    // Who asked may have seen enough, and says nothing more.
-    let mut nothing = String::new();
+    // Who asked may have seen enough.
     tokio::select! {
         shown = show => shown,
         gone = read.read_line(&mut nothing) => gone.map(drop),

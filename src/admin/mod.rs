@@ -1,9 +1,10 @@
 //! The read-only HTTP listener: is it alive, is it ready, and what has it counted. What changes something goes over the
 //! [`control`] socket.
 //!
-//! The listener reads what the relay counts and changes nothing. Whoever can reach it can keep it busy, never the relay:
-//! connections, headers and the time of each are bounded.
+//! The listener reads what the relay counts and changes nothing. Whoever can reach it can keep busy neither the relay nor the
+//! listener: connections, headers and the time of each are bounded, and a silent connection gives way to the next one.
 
+mod connections;
 pub mod control;
 mod exposition;
 mod metrics;
@@ -18,17 +19,18 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
+use self::connections::{Connections, Idle};
 use crate::delivery::Stats;
 use crate::helper::{self, Helper};
 use crate::telemetry::printable_json;
 
-/// More connections than these wait for one to end.
+/// With more connections than these the oldest that has asked nothing yet is closed.
 const MAX_CONNECTIONS: usize = 32;
 /// A request's head has to be there within this.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,17 +83,15 @@ impl Drop for Admin {
 
 async fn accept(listener: TcpListener, stats: Arc<Stats>) {
     let service = TowerToHyperService::new(router(stats));
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = Connections::new(MAX_CONNECTIONS);
+    // They end with the listener.
     let mut tasks = JoinSet::new();
-    // The semaphore is never closed.
-    while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
+    loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let service = service.clone();
-                tasks.spawn(helper::watched(Helper::AdminRequest, async move {
-                    answer(stream, service).await;
-                    drop(permit);
-                }));
+                let idle = Idle::new();
+                let answering = answer(stream, service.clone(), idle.clone());
+                connections.add(idle, tasks.spawn(helper::watched(Helper::AdminRequest, answering)));
             }
             Err(cause) => {
                 tracing::debug!("the admin listener can't accept a connection: {cause}");
@@ -102,7 +102,11 @@ async fn accept(listener: TcpListener, stats: Arc<Stats>) {
     }
 }
 
-async fn answer(stream: TcpStream, service: TowerToHyperService<Router>) {
+async fn answer(stream: TcpStream, service: TowerToHyperService<Router>, idle: Idle) {
+    let service = service_fn(move |request| {
+        idle.has_asked();
+        service.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -190,21 +190,18 @@ async fn a_port_in_use_is_named_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_bound_wait_for_one_to_end() {
+async fn silent_connections_give_way_to_whoever_asks() {
     let setup = Setup::new().await;
-    let mut idle = Vec::new();
-    for _ in 0..MAX_CONNECTIONS {
-        idle.push(TcpStream::connect(setup.admin.address()).await.unwrap());
+    let mut silent = Vec::new();
+    // More than there may be, all of them older than the question.
+    for _ in 0..3 * MAX_CONNECTIONS {
+        silent.push(TcpStream::connect(setup.admin.address()).await.unwrap());
     }
-    let waiting = setup.ask("GET", "/livez");
-    tokio::pin!(waiting);
-    // All are taken, in the order they came; ours comes after them.
-    for _ in 0..1_000 {
-        assert!(futures_util::poll!(&mut waiting).is_pending());
-        tokio::task::yield_now().await;
-    }
-    drop(idle.pop());
-    assert_eq!(waiting.await.0, 200);
+    let asked = tokio::time::timeout(HEAD_TIMEOUT / 2, setup.ask("GET", "/livez")).await;
+    assert_eq!(asked.expect("an answer before any of the silent ones has run out of time").0, 200);
+    // The oldest had to go.
+    let mut nothing = [0];
+    assert!(matches!(silent[0].read(&mut nothing).await, Ok(0) | Err(_)));
 }
 
 /// Each line of an exposition without its value.
@@ -337,4 +334,37 @@ async fn only_the_relay_of_that_spool_does_what_is_asked() {
     let mut answer = String::new();
     stranger.read_to_string(&mut answer).await.unwrap();
     assert!(answer.contains("does not understand"), "{answer}");
+}
+
+/// Captures of a source from which nothing comes, and who says nothing at all, keep nobody from being heard.
+#[tokio::test]
+async fn what_takes_long_keeps_no_order_from_being_heard() {
+    let setup = Setup::new().await;
+    let socket = control::socket(&setup.config.data_dir);
+    let spool = setup.open_spool();
+    let _control = control::serve(socket.clone(), setup.relay.clone());
+    setup.relay.set_config(&Arc::new(setup.config.clone()));
+    let until = tokio::time::Instant::now() + Duration::from_secs(60);
+    while tokio::net::UnixStream::connect(&socket).await.is_err() {
+        assert!(tokio::time::Instant::now() < until, "the socket is not there");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let request = serde_json::json!({ "capture": { "spool": spool.path(), "source": "regards", "count": 1 } });
+    let (mut captures, mut busy) = (Vec::new(), 0);
+    for _ in 0..8 {
+        let mut stream = tokio::io::BufReader::new(tokio::net::UnixStream::connect(&socket).await.unwrap());
+        stream.write_all(format!("{request}\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tokio::io::AsyncBufReadExt::read_line(&mut stream, &mut answer).await.unwrap();
+        busy += u32::from(answer.contains("busy with 4 captures"));
+        captures.push(stream);
+    }
+    assert_eq!(busy, 4, "the others are told at once");
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        silent.push(tokio::net::UnixStream::connect(&socket).await.unwrap());
+    }
+    let purge = control::Request::Purge { spool: spool.path().to_owned(), filter: Filter::default() };
+    let purged = tokio::time::timeout(Duration::from_secs(60), asked(&socket, purge)).await.unwrap();
+    assert_eq!(purged.as_deref(), Some(r#"{"purged":0}"#));
 }

@@ -46,7 +46,7 @@ impl Handle {
         self.config.load_full()
     }
 
-    pub(super) fn set_config(&self, config: &Arc<Config>) {
+    pub(crate) fn set_config(&self, config: &Arc<Config>) {
         self.config.store(Some(Arc::clone(config)));
     }
 

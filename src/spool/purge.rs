@@ -50,8 +50,11 @@ impl Purge {
         }
     }
 
-    /// Deletes some; says whether there may be more.
+    /// Deletes some; says whether there may be more. Nothing more is deleted once who asked for it has gone.
     pub(super) fn go_on(&mut self, store: &impl Store, most: u64) -> Result<bool, SpoolError> {
+        if self.done.is_closed() {
+            return Ok(false);
+        }
         let limit = match &self.which {
             Unwanted::Letters(filter) => filter.limit,
             Unwanted::Orphans(_) => None,
