@@ -344,7 +344,7 @@ async fn what_takes_long_keeps_no_order_from_being_heard() {
     let spool = setup.open_spool();
     let _control = control::serve(socket.clone(), setup.relay.clone());
     setup.relay.set_config(&Arc::new(setup.config.clone()));
-    let until = tokio::time::Instant::now() + Duration::from_secs(60);
+    let until = tokio::time::Instant::now() + Duration::from_mins(1);
     while tokio::net::UnixStream::connect(&socket).await.is_err() {
         assert!(tokio::time::Instant::now() < until, "the socket is not there");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -365,6 +365,6 @@ async fn what_takes_long_keeps_no_order_from_being_heard() {
         silent.push(tokio::net::UnixStream::connect(&socket).await.unwrap());
     }
     let purge = control::Request::Purge { spool: spool.path().to_owned(), filter: Filter::default() };
-    let purged = tokio::time::timeout(Duration::from_secs(60), asked(&socket, purge)).await.unwrap();
+    let purged = tokio::time::timeout(Duration::from_mins(1), asked(&socket, purge)).await.unwrap();
     assert_eq!(purged.as_deref(), Some(r#"{"purged":0}"#));
 }

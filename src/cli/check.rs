@@ -1,7 +1,7 @@
 //! `check`: every problem of routes.yaml at its line; and, where asked, of what it connects to.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -19,6 +19,9 @@ const TRIED_AT_ONCE: usize = 16;
 /// The command's own arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
+    /// The file [default: what `--config` names]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Fail on warnings, too
     #[arg(long)]
     strict: bool,
@@ -30,13 +33,14 @@ pub struct Arguments {
 /// Says all that is wrong with the file, as far as it can be read without the machine it will run on; with `--connect` this
 /// is that machine.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let &Arguments { strict, connect } = arguments;
+    let &Arguments { strict, connect, .. } = arguments;
+    let file = arguments.file.as_ref().unwrap_or(&global.config);
     let strictness = if connect { Strictness::Run } else { Strictness::Offline };
     let options = Options::of_process(strictness, Some(global.data_dir()));
     // Not locked: what connects may have something to log.
-    let mut out = std::io::stderr();
-    let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let Some(config) = check(&global.config, &options, strict, colour, &mut out)? else {
+    let mut out = UntilClosed(std::io::stderr());
+    let colour = out.0.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let Some(config) = check(file, &options, strict, colour, &mut out)? else {
         return Ok(ExitCode::from(WRONG_INPUT));
     };
     if !connect {
@@ -47,6 +51,22 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // What hangs in a resolver must not hold up the exit.
     runtime.shutdown_background();
     Ok(if tried? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whoever reads may have seen enough: what is found still says how this ends.
+struct UntilClosed<W>(W);
+
+impl<W: Write> Write for UntilClosed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Tries every source and sink, and says what each comes to. Whether all are there; with `strict`, beyond doubt.

@@ -149,20 +149,20 @@ pub fn main() -> ExitCode {
     let ended = match command {
         Command::Run => load(&global).map_or_else(Ok, |config| run::run(config, &global)),
         Command::Check(arguments) => check::run(&global, &arguments),
-        Command::Explain(arguments) => read_enough(explain::run(&global, &arguments)),
-        Command::Test(arguments) => read_enough(test::run(&global, &arguments)),
-        Command::Compare(arguments) => read_enough(compare::run(&global, &arguments)),
-        Command::Graph => read_enough(graph::run(&global)),
-        Command::Completions(arguments) => read_enough(completions::run(&arguments)),
-        Command::Capture(arguments) => read_enough(capture::run(&global, &arguments)),
+        Command::Explain(arguments) => explain::run(&global, &arguments),
+        Command::Test(arguments) => test::run(&global, &arguments),
+        Command::Compare(arguments) => compare::run(&global, &arguments),
+        Command::Graph => graph::run(&global),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Capture(arguments) => capture::run(&global, &arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Demo => demo::run(),
         Command::Pause(arguments) => pause::run(&global, &arguments, true),
         Command::Resume(arguments) => pause::run(&global, &arguments, false),
-        Command::Spool(arguments) => read_enough(spool::run(&global, &arguments)),
-        Command::DeadLetters(command) => read_enough(dead_letters::run(&global, &command)),
+        Command::Spool(arguments) => spool::run(&global, &arguments),
+        Command::DeadLetters(command) => dead_letters::run(&global, &command),
     };
-    let code = ended.unwrap_or_else(|error| {
+    let code = read_enough(ended).unwrap_or_else(|error| {
         let code = if error.is::<WrongInput>() { ExitCode::from(WRONG_INPUT) } else { ExitCode::FAILURE };
         let line = format!("error: {error:#}");
         crate::telemetry::say(&format!("{}\n", crate::telemetry::printable(&line)));

@@ -32,6 +32,7 @@ pub fn run(global: &Global, arguments: &Arguments, pause: bool) -> anyhow::Resul
         (None, None) => return Err(anyhow!("name a sink or a source")),
     };
     let place = Place::of(global)?;
+    place.has_spool()?;
     place.knows(&of)?;
     let request = |spool| {
         if pause { Request::Pause { spool, of: of.clone() } } else { Request::Resume { spool, of: of.clone() } }

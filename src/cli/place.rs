@@ -48,6 +48,18 @@ impl Place {
         }
     }
 
+    /// An error where no relay has ever run: what is asked about must be somewhere else.
+    pub(super) fn has_spool(&self) -> anyhow::Result<()> {
+        if self.spool.try_exists()? {
+            return Ok(());
+        }
+        let (spool, data_dir) = (self.spool.display(), self.data_dir.display());
+        Err(anyhow::anyhow!(
+            "no relay has run here: there is no spool {spool} (the data directory is {data_dir}); name the relay's file with \
+             `--config` and its data directory with `--data-dir`"
+        ))
+    }
+
     /// The spool as it is configured.
     pub(super) fn spool_config(&self) -> SpoolConfig {
         self.config.as_ref().map_or_else(|| SpoolConfig::at(self.spool.clone()), |config| config.spool.clone())

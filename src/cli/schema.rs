@@ -30,8 +30,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Of::Event => event(),
     };
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &schema)?;
-    out.write_all(b"\n")?;
+    // Written at once, so that a closed pipe is known for what it is.
+    let text = serde_json::to_string_pretty(&schema)?;
+    writeln!(out, "{text}")?;
     Ok(ExitCode::SUCCESS)
 }
 

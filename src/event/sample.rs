@@ -6,11 +6,15 @@
 //!
 //! `body` is the text as received; an object stands for its own JSON, so that a sample can be written by hand. A body that is
 //! not UTF-8 is `body_base64`. The properties are those of [`Properties::to_json`].
+//!
+//! Two other documents are read, too: what `dead-letters show --json` prints, and what `RabbitMQ`'s management shows of a message
+//! (<https://rawcdn.githack.com/rabbitmq/rabbitmq-server/v3.13.0/deps/rabbitmq_management/priv/www/api/index.html>, `queues/…/get`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::json::{Members, kind_of};
 use super::{Message, Properties, SampleError, SourceName};
@@ -19,20 +23,48 @@ use crate::telemetry::printable_json;
 /// Whether that text is meant as a sample, and not as the bare body of a message.
 #[must_use]
 pub fn is_sample(text: &str) -> bool {
-    let named = |Members(members): Members<'_>| members.iter().any(|(name, _)| name == "body" || name == "body_base64");
-    serde_json::from_str(text).is_ok_and(named)
+    let is_body = |name: &str| matches!(name, "body" | "body_base64" | "payload");
+    let named = |Members(members): Members<'_>| members.iter().any(|(name, _)| is_body(name));
+    serde_json::from_str(only(text)).is_ok_and(named)
 }
+
+/// The management's answer is a list, mostly of one message.
+fn only(text: &str) -> &str {
+    if !text.trim_start().starts_with('[') {
+        return text;
+    }
+    match serde_json::from_str::<Vec<&RawValue>>(text).as_deref() {
+        Ok([one]) => one.get(),
+        _ => text,
+    }
+}
+
+/// What a dead letter is shown with beside its message, and what the management tells of one.
+const BESIDE_DEAD_LETTER: [&str; 11] =
+    ["id", "reason", "detail", "sink", "source", "tenant", "status", "correlationId", "attempts", "at", "event"];
+const BESIDE_PAYLOAD: [&str; 6] =
+    ["payload_encoding", "payload_bytes", "redelivered", "exchange", "routing_key", "message_count"];
 
 /// The message of a sample, as if `source` had received it.
 pub fn parse(text: &str, source: &SourceName) -> Result<Message, SampleError> {
-    let Members(members) = serde_json::from_str(text)
+    let Members(members) = serde_json::from_str(only(text))
         .map_err(|error| SampleError(format!("not a sample, which is a JSON object: {error}")))?;
+    let has = |name: &str| members.iter().any(|(known, _)| known == name);
+    let beside: &[&str] = match () {
+        () if has("id") && has("reason") => &BESIDE_DEAD_LETTER,
+        () if has("payload") => &BESIDE_PAYLOAD,
+        () => &[],
+    };
+    let is_base64 = members.iter().any(|(name, value)| name == "payload_encoding" && value.get() == r#""base64""#);
     let mut properties = Properties::default();
     let mut body = None;
     for (name, value) in members {
         let json = value.get();
         let unreadable = |error| SampleError(format!("{name} can't be read: {error}"));
         let bytes = match &*name {
+            name if beside.contains(&name) => continue,
+            // The management writes no properties as an empty list.
+            "properties" if json == "[]" && !beside.is_empty() => continue,
             "properties" => {
                 properties = Properties::from_json(json)?;
                 continue;
@@ -42,7 +74,10 @@ pub fn parse(text: &str, source: &SourceName) -> Result<Message, SampleError> {
                 serde_json::from_str::<String>(json).map_err(|error| unreadable(error.to_string()))?.into_bytes()
             }
             "body" => return Err(SampleError(format!("body is {}; expected text or an object", kind_of(json)))),
-            "body_base64" => {
+            "payload" if !is_base64 => {
+                serde_json::from_str::<String>(json).map_err(|error| unreadable(error.to_string()))?.into_bytes()
+            }
+            "body_base64" | "payload" => {
                 let text: String = serde_json::from_str(json).map_err(|error| unreadable(error.to_string()))?;
                 STANDARD.decode(text).map_err(|error| unreadable(error.to_string()))?
             }
@@ -163,5 +198,34 @@ mod tests {
             prop_assert_eq!(again.body, message.body);
             prop_assert_eq!(again.properties, message.properties);
         }
+    }
+
+    /// As `explain -` gets them from a pipe or the clipboard.
+    #[test]
+    fn what_others_show_of_a_message_is_a_sample_too() {
+        let body = r#"{"correlationId":"c","responseStatus":"ERROR"}"#;
+        let text = serde_json::to_string(body).unwrap();
+        let encoded = STANDARD.encode(body);
+        let shown = [
+            format!(
+                r#"{{"id":7,"reason":"refused","detail":"413","sink":"s","source":"r","tenant":"esa","status":null,"correlationId":"c",
+                "attempts":3,"at":"2025-05-01T12:00:00.000Z","properties":{{"app_id":"a"}},"body":{text},"event":null}}"#
+            ),
+            format!(
+                r#"[{{"payload_bytes":46,"redelivered":false,"exchange":"x","routing_key":"","message_count":0,
+                "properties":{{"app_id":"a"}},"payload":{text},"payload_encoding":"string"}}]"#
+            ),
+            format!(r#"{{"properties":{{"app_id":"a"}},"payload":"{encoded}","payload_encoding":"base64"}}"#),
+        ];
+        for shown in shown {
+            assert!(is_sample(&shown), "{shown}");
+            let message = parse(&shown, &SourceName::new("regards")).unwrap();
+            assert_eq!(message.body, body.as_bytes());
+            assert_eq!(message.properties.app_id.as_deref(), Some("a"));
+        }
+        let bare = r#"{"properties":[],"payload":"x","payload_encoding":"string"}"#;
+        assert_eq!(parse(bare, &SourceName::new("regards")).unwrap().properties, Properties::default());
+        let misspelt = parse(r#"{"body":"x","detial":"y"}"#, &SourceName::new("regards")).unwrap_err();
+        assert!(misspelt.to_string().contains("there is no detial"), "{misspelt}");
     }
 }

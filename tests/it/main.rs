@@ -10,6 +10,7 @@ mod agreement;
 mod backlog;
 mod capture;
 mod clean_stop;
+mod commands;
 mod conformance;
 mod connect;
 mod dead_helpers;

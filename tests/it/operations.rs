@@ -23,6 +23,7 @@ async fn a_sink_is_paused_and_resumed_beside_a_relay_and_without_one() {
     let receiver = Receiver::start().await;
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
     // The first run makes the spool; what is paused without a relay is so when one starts.
+    home.start_ready().await.stop().await;
     home.does(&["pause", "--sink", "hook"]);
     let relay = home.start_ready().await;
     regards.publish_all(&lives("t", "paused", 20)).await;

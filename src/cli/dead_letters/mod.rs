@@ -88,6 +88,7 @@ pub struct Show {
 /// Does what was asked.
 pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
     let place = Place::of(global)?;
+    place.has_spool()?;
     let path = &place.spool;
     let letters = DeadLetters::open_read_only(path)?;
     if let Some(which) = command.which() {

@@ -42,6 +42,7 @@ const HEADS: [&str; 7] = ["SINK", "COUNT", "BYTES", "OLDEST", "NEXT ATTEMPT", "O
 /// Does what was asked.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let place = Place::of(global)?;
+    place.has_spool()?;
     let mut out = std::io::stdout().lock();
     match &arguments.command {
         None if arguments.which.is_given() => arguments.which.print(&place, arguments.json),

@@ -88,6 +88,12 @@ impl Home {
         self.command().args(arguments).stdin(Stdio::null()).stdout(output).spawn().expect("the relay's binary")
     }
 
+    /// A command of the relay, begun, that reads what the test writes and whose output the test reads.
+    pub fn begin_reading(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command();
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the relay's binary")
+    }
+
     /// Starts the relay with its log and its output where the test says; back at once.
     pub fn begin_run(&self, output: Stdio, log: Stdio) -> Child {
         let mut command = self.command();

@@ -1,0 +1,137 @@
+//! The command line as its users meet it: in pipes, in a shell, in the wrong directory.
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+use crate::support::{Home, Receiver, Regards, Response, until};
+
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { hook: { webhook: { url: "${HOOK}" } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+"#;
+
+/// More than the relay does at once.
+const REDRIVES: usize = 9;
+
+fn offline() -> Home {
+    Home::new(&ROUTES.replace("${REGARDS}", "amqp://127.0.0.1:1").replace("${QUEUE}", "q"))
+        .with("HOOK", "http://127.0.0.1:1/")
+}
+
+#[test]
+fn in_a_directory_where_no_relay_has_run_nothing_succeeds_and_nothing_is_made() {
+    let home = offline();
+    let commands: [&[&str]; 7] = [
+        &["pause", "--sink", "hook"],
+        &["resume", "--source", "regards"],
+        &["spool"],
+        &["spool", "purge", "--sink", "gone", "--yes"],
+        &["dead-letters", "list"],
+        &["dead-letters", "redrive", "--yes"],
+        &["dead-letters", "purge", "--yes"],
+    ];
+    for command in commands {
+        let done = home.run(command);
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{command:?}: {said}");
+        assert!(said.contains("no relay has run here") && said.contains("data/spool.db"), "{command:?}: {said}");
+    }
+    assert!(!home.data("spool.db").exists());
+}
+
+#[test]
+fn whoever_has_read_enough_of_a_command_gets_no_error() {
+    let home = offline();
+    let commands: [&[&str]; 4] = [&["schema", "config"], &["schema", "event"], &["completions", "bash"], &["graph"]];
+    for command in commands {
+        let mut child = home.begin(command, Stdio::piped());
+        // The reader goes at once, before the first byte in most runs; in the others it reads one.
+        let mut output = child.stdout.take().expect("its output");
+        let _ = output.read(&mut [0]);
+        drop(output);
+        let done = child.wait_with_output().expect("ended");
+        assert!(done.status.success(), "{command:?}: {}", done.status);
+    }
+}
+
+#[test]
+fn a_file_is_checked_that_is_named_without_an_option() {
+    let home = offline();
+    home.write("other.yaml", "version: 2\n");
+    assert!(home.run(&["check"]).status.success());
+    let done = home.run(&["check", "other.yaml"]);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("other.yaml"));
+}
+
+#[test]
+fn bash_completes_behind_subcommands() {
+    let home = offline();
+    let completions = home.does(&["completions", "bash"]);
+    let script = r#"
+        eval "$1"
+        COMP_WORDS=(regards-relay dead-letters redrive --s); COMP_CWORD=3
+        function=$(complete -p regards-relay | sed 's/.*-F \([^ ]*\).*/\1/')
+        "$function" regards-relay --s redrive
+        echo "${COMPREPLY[@]}"
+    "#;
+    let done = Command::new("bash").arg("-c").arg(script).arg("bash").arg(completions).output().expect("bash");
+    let completed = String::from_utf8_lossy(&done.stdout);
+    assert!(completed.contains("--sink") && completed.contains("--since"), "{completed:?} {done:?}");
+}
+
+/// Ctrl-C on a slow redrive, more often than there may be at once.
+#[tokio::test]
+async fn a_redrive_stops_with_its_client() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, &ROUTES.replace("to: hook", "to: hook, when: { tenant: esa }"));
+    let home = home.with("HOOK", &receiver.url());
+    let relay = home.start_ready().await;
+    for number in 0..=REDRIVES {
+        regards.publish(&Response::new("other", &format!("dead-{number}"), "GRANTED")).await;
+    }
+    let letters = async |count: usize| {
+        until(&format!("{count} dead letters"), async || {
+            match home.does(&["dead-letters", "list", "--json"]).lines().count() {
+                letters if letters == count => Ok(()),
+                letters => Err(letters.to_string()),
+            }
+        })
+        .await;
+    };
+    letters(REDRIVES + 1).await;
+    for redriven in 1..=REDRIVES {
+        let redrive = ["dead-letters", "redrive", "--rate", "1/h", "--yes", "--to", "hook"];
+        let mut client = home.begin(&redrive, Stdio::null());
+        // The first goes at once, the second in an hour.
+        letters(REDRIVES + 1 - redriven).await;
+        client.kill().expect("killed");
+        client.wait().expect("ended");
+    }
+    until("a purge to be answered", async || {
+        let done = home.run(&["dead-letters", "purge", "--yes", "--json"]);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        if done.status.success() { Ok(()) } else { Err(said) }
+    })
+    .await;
+    letters(0).await;
+    receiver.wait_for_accepted(REDRIVES).await;
+    relay.stop().await;
+}
+
+#[test]
+fn a_dead_letter_that_is_shown_can_be_explained() {
+    let home = offline();
+    let shown = r#"{"id":1,"reason":"refused","detail":"413","sink":"hook","source":"regards","tenant":"esa","status":"ERROR",
+        "correlationId":"c","attempts":1,"at":"2025-05-01T12:00:00.000Z","properties":{"headers":{"regards.tenant":"esa"}},
+        "body":"{\"correlationId\":\"c\",\"responseStatus\":\"ERROR\"}","event":null}"#;
+    let mut explain = home.begin_reading(&["explain", "-", "--json"]);
+    explain.stdin.take().expect("its input").write_all(shown.as_bytes()).expect("written");
+    let done = explain.wait_with_output().expect("ended");
+    assert!(done.status.success());
+    assert!(String::from_utf8_lossy(&done.stdout).contains(r#""correlationId":"c""#));
+}
