@@ -324,6 +324,25 @@ fn names(config: &Config, name: &SinkName) -> bool {
     config.sinks.iter().any(|sink| sink.name == *name)
 }
 
+/// Why there is nothing of that name to pause: nobody has it, or what had it has ended and takes no orders any more.
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    format!("there is no {what} {name}; there are {}", known.collect::<Vec<_>>().join(", "))
+    let known: Vec<_> = known.collect();
+    if known.contains(&name) {
+        return format!(
+            "{what} {name} can't be paused or resumed now: every source has ended, and the relay stops once the rest is delivered"
+        );
+    }
+    format!("there is no {what} {name}; there are {}", known.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_any_more_is_not_called_unknown() {
+        assert_eq!(unknown("sink", "b", ["a", "c"].into_iter()), "there is no sink b; there are a, c");
+        let ended = unknown("sink", "on_call", ["on_call"].into_iter());
+        assert!(ended.starts_with("sink on_call can't be paused or resumed now"), "{ended}");
+    }
 }

@@ -33,3 +33,49 @@ fn each_is_right_and_does_what_is_expected() {
         assert!(said.contains("none failed"), "{said}");
     }
 }
+
+#[test]
+fn the_file_of_a_checkout_does_what_the_cases_beside_it_expect() {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("routes.yaml");
+    let tested = run(&rules, "test");
+    let said = String::from_utf8_lossy(&tested.stdout);
+    assert!(tested.status.success(), "{said}{}", String::from_utf8_lossy(&tested.stderr));
+    assert!(said.contains("none failed"), "{said}");
+}
+
+/// The code blocks of the README in that language.
+fn blocks(language: &str) -> Vec<String> {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
+    let fence = format!("```{language}\n");
+    let blocks = readme.split(&fence).skip(1).map(|rest| rest.split("```").next().expect("an end").to_owned());
+    blocks.collect()
+}
+
+#[test]
+fn every_yaml_of_the_readme_pasted_alone_is_right() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let blocks = blocks("yaml");
+    assert!(blocks.len() >= 4, "{blocks:?}");
+    for block in blocks {
+        let rules = folder.path().join("routes.yaml");
+        std::fs::write(&rules, &block).expect("a file");
+        let checked = run(&rules, "check");
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success() && said.ends_with("; no warnings\n"), "{block}{said}");
+    }
+}
+
+#[test]
+fn what_the_readme_says_of_a_change_can_be_typed_in_a_checkout() {
+    let block = blocks("sh").into_iter().find(|block| block.contains("regards-relay explain")).expect("a block");
+    for line in block.lines() {
+        let command = line.split("  #").next().expect("a command").trim();
+        let mut words = command.split_whitespace();
+        assert_eq!(words.next(), Some("regards-relay"), "{line}");
+        let mut relay = Command::new(env!("CARGO_BIN_EXE_regards-relay"));
+        relay.env_clear().args(words).current_dir(env!("CARGO_MANIFEST_DIR"));
+        let output = relay.output().expect("the relay's binary");
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(!output.stdout.is_empty() || !output.stderr.is_empty(), "{line}");
+    }
+}
