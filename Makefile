@@ -41,7 +41,7 @@ bench: build-deps ## what one event costs: without brokers, and between real one
 	scripts/services.sh run -- cargo bench --locked --bench brokers
 
 fuzz: build-deps ## what anybody could send or write, for FUZZ_SECONDS each: needs a nightly Rust and cargo-fuzz
-	for target in decoder configuration templates expressions; do \
+	for target in guard decoder configuration templates expressions; do \
 		cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 || exit 1; \
 	done
 
