@@ -108,7 +108,8 @@ fn value_at(value: &AMQPValue, depth: usize, too_deep: &mut bool) -> HeaderValue
         AMQPValue::Float(value) => HeaderValue::Float((*value).into()),
         AMQPValue::Double(value) => HeaderValue::Float(*value),
         AMQPValue::DecimalValue(value) => {
-            HeaderValue::Float(f64::from(value.value) / 10_f64.powi(i32::from(value.scale)))
+            // Signed, as Java's and Python's clients write it (AMQP 0.9.1, 4.2.5.5 leaves that open).
+            HeaderValue::Float(f64::from(value.value.cast_signed()) / 10_f64.powi(i32::from(value.scale)))
         }
         AMQPValue::ShortString(value) => HeaderValue::Text(value.as_str().to_owned()),
         AMQPValue::LongString(value) => match std::str::from_utf8(value.as_bytes()) {
@@ -191,6 +192,17 @@ mod tests {
         ];
         let sent = BasicProperties::default().with_headers(table(&headers).unwrap());
         assert_eq!(properties(&sent, None).headers, headers);
+    }
+
+    #[test]
+    fn decimals_have_a_sign() {
+        for (value, expected) in [(-15_i32, -1.5), (15, 1.5)] {
+            let decimal = lapin::types::DecimalValue { scale: 1, value: value.cast_unsigned() };
+            let mut table = FieldTable::default();
+            table.insert("decimal".into(), AMQPValue::DecimalValue(decimal));
+            let received = properties(&BasicProperties::default().with_headers(table), None);
+            assert_eq!(received.headers, [("decimal".to_owned(), HeaderValue::Float(expected))]);
+        }
     }
 
     #[test]
