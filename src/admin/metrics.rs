@@ -11,7 +11,8 @@ use super::exposition::{CONTENT_TYPE, Exposition, Kind};
 use crate::delivery::{Counted, DeliveryResult, Stats};
 use crate::event::Reason;
 use crate::rules::SinkName;
-use crate::spool::{Share, Tally};
+use crate::source::SourceState;
+use crate::spool::{Block, Share, Tally};
 
 pub(super) async fn show(State(stats): State<Arc<Stats>>) -> Response {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text(&stats)).into_response()
@@ -21,7 +22,7 @@ pub(super) async fn show(State(stats): State<Arc<Stats>>) -> Response {
 pub(super) fn text(stats: &Stats) -> String {
     let mut to = Exposition::new("regards_relay_");
     let now = stats.now();
-    sources(&mut to, &now);
+    sources(&mut to, stats.spool().and_then(|spool| spool.block()), &now);
     routes(&mut to, stats, &now);
     sinks(&mut to, &now);
     spool(&mut to, stats, &now);
@@ -49,7 +50,7 @@ pub(super) fn text(stats: &Stats) -> String {
     to.finish()
 }
 
-fn sources(to: &mut Exposition, stats: &Counted) {
+fn sources(to: &mut Exposition, block: Option<Block>, stats: &Counted) {
     let by_name = || stats.sources.iter().map(|source| (vec![("source", source.name().as_str())], source));
     to.family(
         "source_up",
@@ -57,6 +58,22 @@ fn sources(to: &mut Exposition, stats: &Counted) {
         "Whether the source consumes",
         by_name().map(|(labels, source)| (labels, u64::from(source.is_up()))),
     );
+    to.family(
+        "source_standby",
+        Kind::Gauge,
+        "Whether another relay has the source's queue",
+        by_name().map(|(labels, source)| (labels, u64::from(source.state().0 == SourceState::Standby))),
+    );
+    let blocked = by_name().flat_map(|(labels, source)| {
+        let state = source.state().0;
+        let blocks = Block::ALL.map(|one| (one.as_str(), state == SourceState::Consuming && block == Some(one)));
+        blocks.into_iter().chain([("paused", state == SourceState::Paused)]).map(move |(reason, is_so)| {
+            let mut labels = labels.clone();
+            labels.push(("reason", reason));
+            (labels, u64::from(is_so))
+        })
+    });
+    to.family("source_blocked", Kind::Gauge, "Whether the source can take nothing more, for that reason", blocked);
     to.family(
         "source_last_message_timestamp_seconds",
         Kind::Gauge,

@@ -22,12 +22,14 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use serde_json::{Map, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::connections::{Connections, Idle};
 use crate::delivery::Stats;
 use crate::helper::{self, Helper};
+use crate::source::SourceState;
 use crate::telemetry::printable_json;
 
 /// With more connections than these the oldest that has asked nothing yet is closed.
@@ -132,7 +134,27 @@ fn router(stats: Arc<Stats>) -> Router {
 async fn ready(State(stats): State<Arc<Stats>>) -> Response {
     let reasons = stats.problems();
     let code = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = format!("{}\n", serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons }));
+    let now = stats.now();
+    let blocked = stats.spool().and_then(|spool| spool.problem());
+    let sources = now.sources.iter().map(|source| {
+        let (state, reason) = source.state();
+        let (state, reason) = match &blocked {
+            Some(problem) if state == SourceState::Consuming => ("blocked", Some(problem.clone())),
+            _ => (state.as_str(), reason),
+        };
+        (source.name().to_string(), json!({ "state": state, "reason": reason }))
+    });
+    let sinks = now.sinks.iter().map(|sink| {
+        let state = match (sink.is_paused(), sink.is_breaker_open()) {
+            (true, _) => "paused",
+            (_, true) => "unavailable",
+            _ => "delivering",
+        };
+        (sink.name().to_string(), json!({ "state": state }))
+    });
+    let (sources, sinks) = (sources.collect::<Map<_, _>>(), sinks.collect::<Map<_, _>>());
+    let body = json!({ "ready": reasons.is_empty(), "reasons": reasons, "sources": sources, "sinks": sinks });
+    let body = format!("{body}\n");
     let body = printable_json(&body).into_owned();
     (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

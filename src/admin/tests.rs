@@ -123,21 +123,42 @@ fn letter() -> DeadLetter {
     }
 }
 
+fn json_of(answer: &str) -> serde_json::Value {
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
 #[tokio::test]
 async fn it_lives_before_it_is_ready() {
     let setup = Setup::new().await;
     assert_eq!(setup.ask("GET", "/livez").await.0, 200);
     let (status, answer) = setup.ask("GET", "/readyz").await;
     assert_eq!(status, 503);
-    let reasons = r#"{"ready":false,"reasons":["the relay is starting","source regards is starting"]}"#;
-    assert!(answer.ends_with(&format!("{reasons}\n")), "{answer}");
+    assert_eq!(
+        json_of(&answer),
+        serde_json::json!({
+            "ready": false,
+            "reasons": ["the relay is starting", "source regards is starting"],
+            "sources": { "regards": { "state": "down", "reason": "is starting" } },
+            "sinks": { "screen": { "state": "delivering" } },
+        })
+    );
     assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
 
     setup.open_spool();
     setup.stats.now().sources[0].set_up();
     let (status, answer) = setup.ask("GET", "/readyz").await;
     assert_eq!(status, 200);
-    assert!(answer.ends_with("{\"ready\":true,\"reasons\":[]}\n"), "{answer}");
+    assert_eq!(json_of(&answer)["ready"], true);
+    assert_eq!(json_of(&answer)["sources"]["regards"], serde_json::json!({ "state": "consuming", "reason": null }));
+
+    setup.stats.now().sources[0].set_standby("stands by");
+    let (status, answer) = setup.ask("GET", "/readyz").await;
+    assert_eq!((status, &json_of(&answer)["sources"]["regards"]["state"]), (200, &"standby".into()));
+    assert!(metrics::text(&setup.stats).contains("source_standby{source=\"regards\"} 1\n"));
+
+    setup.stats.now().sources[0].set_paused();
+    let (status, answer) = setup.ask("GET", "/readyz").await;
+    assert_eq!((status, &json_of(&answer)["sources"]["regards"]["state"]), (503, &"paused".into()));
 
     setup.stats.now().sources[0].set_down("can't log in: check its password");
     let (status, answer) = setup.ask("GET", "/readyz").await;
@@ -160,6 +181,9 @@ async fn a_spool_that_can_store_nothing_is_not_ready() {
         let (status, answer) = setup.ask("GET", "/readyz").await;
         if status == 503 {
             assert!(answer.contains("have reached `dead_letters.max_size`"), "{answer}");
+            assert_eq!(json_of(&answer)["sources"]["regards"]["state"], "blocked");
+            let blocked = "source_blocked{source=\"regards\",reason=\"dead_letters_full\"} 1\n";
+            assert!(metrics::text(&setup.stats).contains(blocked));
             break;
         }
         assert!(std::time::Instant::now() < until);
@@ -219,6 +243,9 @@ async fn every_configured_label_is_there_at_zero() {
     let before = names(text);
     for line in [
         r#"source_up{source="regards"} 0"#,
+        r#"source_standby{source="regards"} 0"#,
+        r#"source_blocked{source="regards",reason="spool_full"} 0"#,
+        r#"source_blocked{source="regards",reason="paused"} 0"#,
         r#"source_last_message_timestamp_seconds{source="regards"} 0"#,
         r#"source_reconnects_total{source="regards"} 0"#,
         r#"messages_received_total{source="regards"} 0"#,

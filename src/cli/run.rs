@@ -1,5 +1,6 @@
 //! `run`: relays until stopped.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ use crate::relay::Relay;
 
 /// Supervisors that signal a process and then its group send the same signal twice.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
+/// Overrides `admin.listen`.
+const ADMIN_LISTEN: &str = "REGARDS_RELAY_ADMIN_LISTEN";
 
 /// Threads that tasks run on. What takes long (files, the spool, librdkafka, lapin's reading and writing) has threads of its own;
 /// what is left of an event are microseconds, and handing it from thread to thread costs more than it saves.
@@ -37,7 +41,7 @@ async fn relay(config: Config, global: &Global) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let relay = Relay::new(config);
-    let admin = match relay.config().admin.listen {
+    let admin = match admin_address(relay.config())? {
         Some(address) => Some(admin::serve(address, Arc::clone(relay.handle().stats())).await?),
         None => None,
     };
@@ -78,6 +82,16 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
 }
 
 /// One line that says what this relay will do.
+/// Where the admin listener is to be: the variable's address before the file's.
+fn admin_address(config: &Config) -> anyhow::Result<Option<SocketAddr>> {
+    let Some(address) = std::env::var(ADMIN_LISTEN).ok().filter(|address| !address.is_empty()) else {
+        return Ok(config.admin.listen);
+    };
+    let address =
+        address.parse().with_context(|| format!("{ADMIN_LISTEN}={address}: write ADDRESS:PORT, as 0.0.0.0:9464"))?;
+    Ok(Some(address))
+}
+
 fn announce(config: &Config, admin: Option<&Admin>) {
     let sources: Vec<_> = config
         .sources

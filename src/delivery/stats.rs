@@ -13,7 +13,7 @@ use super::Throttle;
 use crate::config::{Config, SinkConfig, SourceConfig};
 use crate::event::{ExpressionError, SourceName};
 use crate::rules::{Condition, Field, Route, RouteName, SinkName};
-use crate::source::SourceStats;
+use crate::source::{SourceState, SourceStats};
 use crate::spool::Spool;
 
 /// The state and the counters of one relay.
@@ -176,8 +176,12 @@ impl Stats {
         if let Some(problem) = self.spool().and_then(|spool| spool.problem()) {
             problems.push(problem);
         }
-        for source in self.now().sources.iter().filter(|source| !source.is_up()) {
-            let problem = source.problem().unwrap_or_else(|| "does not consume".to_owned());
+        for source in &self.now().sources {
+            let (state, problem) = source.state();
+            if matches!(state, SourceState::Consuming | SourceState::Standby) {
+                continue;
+            }
+            let problem = problem.unwrap_or_else(|| "does not consume".to_owned());
             problems.push(format!("source {} {problem}", source.name()));
         }
         problems

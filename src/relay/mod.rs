@@ -5,6 +5,7 @@
 //! configuration is in `running`, what can be asked of it in `handle`.
 
 mod bare;
+mod blocked;
 mod handle;
 mod orphans;
 mod redrive;
@@ -140,8 +141,12 @@ async fn relay(
     let Some(started) = stop.run_until_cancelled(starting).await else { return Ok(()) };
     let mut running = started?;
     handle.set_config(running.config());
+    let mut blocked = blocked::Blocked::default();
+    let mut look = tokio::time::interval(blocked::LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while running.goes_on() {
         tokio::select! {
+            _ = look.tick() => blocked.look(handle.stats()),
             ended = running.ended() => ended?,
             Some(ask) = asked.recv() => {
                 // What it has started stops as all else does. Who asked hears that the relay stops.

@@ -14,7 +14,7 @@ pub use amqp::{AmqpSource, peek};
 pub use ledger::{Identity, Ledger, Received};
 pub use receipt::{EntryId, InFlight, Pressure, Receipt, Settled};
 pub use recording::RecordingSource;
-pub use stats::SourceStats;
+pub use stats::{SourceState, SourceStats};
 pub use watermark::Watermark;
 
 use std::time::Duration;

@@ -4,7 +4,7 @@
 //! Who shows these numbers, and how, isn't known here.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,12 +16,38 @@ pub const MAX_COUNTED_TENANTS: usize = 1_000;
 /// The name under which the tenants beyond [`MAX_COUNTED_TENANTS`] are counted.
 pub const OTHER_TENANTS: &str = "_other";
 
+/// What a source does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceState {
+    /// It takes messages, or has read all it will ever have.
+    Consuming,
+    /// Another relay has its queue.
+    Standby,
+    /// It is paused.
+    Paused,
+    /// It can't consume.
+    Down,
+}
+
+impl SourceState {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Consuming => "consuming",
+            Self::Standby => "standby",
+            Self::Paused => "paused",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// The state and the counters of one source.
 #[derive(Debug)]
 pub struct SourceStats {
     name: SourceName,
-    up: AtomicBool,
-    problem: Mutex<Option<String>>,
+    /// With why it doesn't consume.
+    state: Mutex<(SourceState, Option<String>)>,
     last_message: AtomicU64,
     reconnects: AtomicU64,
     received: AtomicU64,
@@ -34,8 +60,7 @@ impl SourceStats {
     pub fn new<'a>(name: SourceName, families: &[Family], tenants: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
             name,
-            up: AtomicBool::new(false),
-            problem: Mutex::new(Some("is starting".to_owned())),
+            state: Mutex::new((SourceState::Down, Some("is starting".to_owned()))),
             last_message: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -51,14 +76,32 @@ impl SourceStats {
 
     /// The source consumes, or has read everything it will ever have: nothing is wrong.
     pub fn set_up(&self) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.up.store(true, Ordering::Release);
+        self.set(SourceState::Consuming, None);
+    }
+
+    /// Another relay has its queue: it takes over from that one.
+    pub fn set_standby(&self, reason: impl Into<String>) {
+        self.set(SourceState::Standby, Some(reason.into()));
+    }
+
+    /// It takes nothing until it is resumed.
+    pub fn set_paused(&self) {
+        self.set(SourceState::Paused, Some("is paused".to_owned()));
+    }
+
+    fn set(&self, state: SourceState, reason: Option<String>) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (state, reason);
+    }
+
+    /// What it does, and why it doesn't consume.
+    #[must_use]
+    pub fn state(&self) -> (SourceState, Option<String>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The source doesn't consume, for that reason. The reason continues a sentence that starts with the source's name.
     pub fn set_down(&self, problem: impl Into<String>) {
-        self.up.store(false, Ordering::Release);
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem.into());
+        self.set(SourceState::Down, Some(problem.into()));
     }
 
     /// A message came in now.
@@ -87,13 +130,13 @@ impl SourceStats {
     /// It consumes.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.up.load(Ordering::Acquire)
+        self.state().0 == SourceState::Consuming
     }
 
     /// Why it doesn't consume.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state().1
     }
 
     /// When the last message came in, since 1970; zero is never.

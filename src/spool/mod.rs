@@ -73,6 +73,35 @@ const LOCK_RETRY: Duration = Duration::from_secs(1);
 /// What [`Spool::problem`] says at the end.
 const CLOSED: &str = "the spool is closed: nothing more can be stored by this run of the relay";
 
+/// How [`Spool::problem`] begins when the dead letters take no more.
+const LETTERS_FULL: &str = "the dead letters have reached `dead_letters.max_size`";
+
+/// Why messages stay unacknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Block {
+    /// A sink's share, or the whole, has no room.
+    SpoolFull,
+    /// `dead_letters.max_size` is reached.
+    DeadLettersFull,
+    /// The disk is full, or fails.
+    Disk,
+}
+
+impl Block {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::SpoolFull, Self::DeadLettersFull, Self::Disk];
+
+    /// The word used in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SpoolFull => "spool_full",
+            Self::DeadLettersFull => "dead_letters_full",
+            Self::Disk => "disk",
+        }
+    }
+}
+
 /// What is said of what was asked for and not done at the end.
 const STOPPED: &str = "the relay stopped before it was done";
 
@@ -364,6 +393,22 @@ impl Spool {
         }
         let problem = self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
         problem.or_else(|| self.shared.budget().problem())
+    }
+
+    /// What [`problem`](Self::problem) is about.
+    #[must_use]
+    pub fn block(&self) -> Option<Block> {
+        let problem = self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match problem {
+            Some(problem) if problem.starts_with(LETTERS_FULL) => Some(Block::DeadLettersFull),
+            Some(_) => Some(Block::Disk),
+            None if self.writer.is_finished() => Some(Block::Disk),
+            None => {
+                let budget = self.shared.budget();
+                let full = if budget.disk_is_full() { Block::Disk } else { Block::SpoolFull };
+                budget.problem().map(|_| full)
+            }
+        }
     }
 
     /// Counts of dead letters by reason and sink: since start, and kept.

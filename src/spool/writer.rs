@@ -19,7 +19,7 @@ use super::lock::Lock;
 use super::purge::{self, Purge, Scope};
 use super::queue::{Queue, Space};
 use super::store::{DeliveryRow, Store};
-use super::{CLOSED, Limits, Shared, damage};
+use super::{CLOSED, LETTERS_FULL, Limits, Shared, damage};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::helper::Helper;
 use crate::rules::SinkName;
@@ -369,7 +369,7 @@ impl Writer {
             return None;
         }
         Some(format!(
-            "the dead letters have reached `dead_letters.max_size` ({} bytes; the next one takes {size}): nothing more can be stored \
+            "{LETTERS_FULL} ({} bytes; the next one takes {size}): nothing more can be stored \
              and {count} wait, unacknowledged; look at them with `regards-relay dead-letters list`, then `purge` those that are \
              dealt with, or raise `max_size` or set `keep` and restart",
             self.max_letters,

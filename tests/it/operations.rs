@@ -261,3 +261,24 @@ async fn a_changed_order_waits_until_what_is_in_the_old_one_is_gone() {
         assert_eq!(statuses, ["GRANTED", "SUCCESS"], "{id}");
     }
 }
+
+#[tokio::test]
+async fn the_environment_says_where_the_admin_listener_is() {
+    let regards = Regards::new().await;
+    let home = Home::of(&regards, STDOUT).with("REGARDS_RELAY_ADMIN_LISTEN", "127.0.0.2:0");
+    let relay = home.start_ready().await;
+    let admin = relay.admin().expect("it says where");
+    assert!(admin.starts_with("http://127.0.0.2:"), "{admin}");
+    relay.stop().await;
+    let wrong = Home::of(&regards, STDOUT).with("REGARDS_RELAY_ADMIN_LISTEN", "9464").run(&["run"]);
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && said.contains("REGARDS_RELAY_ADMIN_LISTEN=9464"), "{said}");
+}
+
+const STDOUT: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { screen: { stdout: {} } }
+routes: [{ name: all, to: screen }]
+unrouted: dead_letter
+"#;

@@ -25,7 +25,12 @@ async fn a_second_relay_stands_by_and_takes_over() {
 
     let first = first_home.start_ready().await;
     let second = second_home.start();
-    second.wait_until_unready(&["regards", &regards.queue, "exclusive"]).await;
+    until("/readyz to say standby", async || match second.page("/readyz").await? {
+        (200, text) if text.contains("\"standby\"") && text.contains(&regards.queue) => Ok(()),
+        (status, text) => Err(format!("{status} {text}")),
+    })
+    .await;
+    assert_eq!(second.metric("source_standby", &[]).await, Ok(Some(1.0)));
     assert!(second_home.log().contains("standing by"), "it says that it waits:\n{}", second_home.log());
 
     regards.publish(&Response::new("t", "to the first", "SUCCESS")).await;

@@ -75,7 +75,7 @@ impl AmqpSource {
         let mut reported = Reported::default();
         loop {
             if *self.paused.borrow_and_update() {
-                self.stats.set_down("is paused");
+                self.stats.set_paused();
                 tracing::info!(source = %self.name, "paused: nothing is taken until it is resumed");
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -107,7 +107,11 @@ impl AmqpSource {
                 }
                 Err(problem) => problem,
             };
-            self.stats.set_down(format!("does not consume: {problem}"));
+            if problem.kind == ProblemKind::InUse {
+                self.stats.set_standby(format!("stands by: {problem}"));
+            } else {
+                self.stats.set_down(format!("does not consume: {problem}"));
+            }
             reported.report(&self.name, &problem);
             if began.elapsed() >= GOOD_SESSION {
                 pause = FIRST_PAUSE;

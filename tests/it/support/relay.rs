@@ -276,13 +276,15 @@ impl Relay<'_> {
         started["admin"].as_str().map(str::to_owned).ok_or(format!("no admin listener in {started}"))
     }
 
+    /// Waits until every source consumes.
     pub async fn wait_until_ready(&self) {
         until("/readyz to say 200", async || self.is_ready().await).await;
     }
 
     async fn is_ready(&self) -> Result<(), String> {
         match self.page("/readyz").await? {
-            (200, _) => Ok(()),
+            // One that stands by is ready, too.
+            (200, text) if !text.contains("\"standby\"") => Ok(()),
             (status, text) => Err(format!("/readyz says {status}: {text}")),
         }
     }
