@@ -8,7 +8,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::exposition::{CONTENT_TYPE, Exposition, Kind};
-use crate::delivery::{Counted, DeliveryResult, Stats};
+use crate::delivery::{AttemptResult, Counted, DeliveryResult, Stats};
 use crate::event::Reason;
 use crate::rules::SinkName;
 use crate::source::SourceState;
@@ -114,14 +114,15 @@ fn routes(to: &mut Exposition, stats: &Stats, now: &Counted) {
 
 fn sinks(to: &mut Exposition, stats: &Counted) {
     let by_name = || stats.sinks.iter().map(|sink| (vec![("sink", sink.name().as_str())], sink));
-    let results = by_name().flat_map(|(labels, sink)| {
-        DeliveryResult::ALL.map(|result| {
-            let mut labels = labels.clone();
-            labels.push(("result", result.as_str()));
-            (labels, sink.results(result))
-        })
+    let with = |labels: &[_], result| labels.iter().copied().chain([("result", result)]).collect::<Vec<_>>();
+    let attempts = by_name().flat_map(|(labels, sink)| {
+        AttemptResult::ALL.map(|result| (with(&labels, result.as_str()), sink.attempts(result)))
     });
-    to.family("deliveries_total", Kind::Counter, "Attempts to deliver an event, by how they ended", results);
+    to.family("delivery_attempts_total", Kind::Counter, "Attempts to deliver an event, by how they ended", attempts);
+    let results = by_name().flat_map(|(labels, sink)| {
+        DeliveryResult::ALL.map(|result| (with(&labels, result.as_str()), sink.results(result)))
+    });
+    to.family("deliveries_total", Kind::Counter, "Deliveries, by how they ended, each once", results);
     to.histograms(
         "delivery_duration_seconds",
         "From the receipt of a message until the sink's destination had its event",

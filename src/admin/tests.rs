@@ -11,7 +11,7 @@ use crate::config::{
     AdminConfig, Config, DeadLettersConfig, DeliveryConfig, OnCorrupt, OnFull, OrderBy, RecordingConfig, Retry,
     SinkConfig, SinkKind, SourceConfig, SourceKind, SpoolConfig,
 };
-use crate::delivery::DeliveryResult;
+use crate::delivery::AttemptResult;
 use crate::event::{Expects, FAMILIES, Format, Message, Properties, Reading, Reason, SourceName, Validation};
 use crate::relay::{Handle, Relay};
 use crate::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, SinkName, Unrouted};
@@ -46,7 +46,13 @@ fn config(data_dir: PathBuf) -> Config {
             files: crate::config::NamedFiles::default(),
             keep_headers: Vec::new(),
             order_by: OrderBy::None,
-            retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },
+            retry: Retry {
+                first: Duration::ZERO,
+                max: Duration::ZERO,
+                give_up_after: None,
+                attempts: None,
+                refuse_after: 3,
+            },
             on_full: OnFull::Wait,
         }],
         rules: Arc::new(Rules::new(vec![route], Unrouted::DeadLetter)),
@@ -255,7 +261,8 @@ async fn every_configured_label_is_there_at_zero() {
         r#"route_errors_total{route="everything"} 0"#,
         "unrouted_events_total 0",
         r#"deliveries_total{sink="screen",result="delivered"} 0"#,
-        r#"deliveries_total{sink="screen",result="gave_up"} 0"#,
+        r#"deliveries_total{sink="screen",result="dead_letter"} 0"#,
+        r#"delivery_attempts_total{sink="screen",result="refused"} 0"#,
         r#"delivery_duration_seconds_bucket{sink="screen",le="0.001"} 0"#,
         r#"delivery_duration_seconds_bucket{sink="screen",le="+Inf"} 0"#,
         r#"delivery_duration_seconds_sum{sink="screen"} 0"#,
@@ -286,7 +293,7 @@ async fn every_configured_label_is_there_at_zero() {
     setup.stats.now().count_route(0);
     let sink = Arc::clone(&setup.stats.now().sinks[0]);
     sink.attempt_began();
-    sink.count(DeliveryResult::Retried);
+    sink.count_attempt(AttemptResult::Retry);
     sink.count_delivered(Duration::from_millis(3));
     let spool = setup.open_spool();
     let (to, mut settled) = tokio::sync::mpsc::unbounded_channel();
@@ -298,7 +305,7 @@ async fn every_configured_label_is_there_at_zero() {
         r#"events_total{source="regards",type="fr.cnes.regards.lta.submission.response",tenant="esa",status="ERROR"} 1"#,
         r#"route_events_total{route="everything"} 1"#,
         r#"deliveries_total{sink="screen",result="delivered"} 1"#,
-        r#"deliveries_total{sink="screen",result="retry"} 1"#,
+        r#"delivery_attempts_total{sink="screen",result="retry"} 1"#,
         r#"delivery_duration_seconds_bucket{sink="screen",le="0.002"} 0"#,
         r#"delivery_duration_seconds_bucket{sink="screen",le="0.005"} 1"#,
         r#"delivery_duration_seconds_bucket{sink="screen",le="+Inf"} 1"#,

@@ -233,6 +233,8 @@ pub struct Retry {
     pub give_up_after: Option<Duration>,
     /// None is unlimited.
     pub attempts: Option<u32>,
+    /// A delivery becomes a dead letter once the destination has refused it so often.
+    pub refuse_after: u32,
 }
 
 /// The kinds of sinks.
@@ -325,8 +327,21 @@ pub struct WebhookConfig {
     pub concurrency: usize,
     /// Requests a second at most.
     pub rate: Option<f64>,
+    /// What some answers mean, other than what they mean by themselves.
+    pub responses: Responses,
     /// Certificates.
     pub tls: Tls,
+}
+
+/// `responses:` of a webhook: statuses from 300 to 599, each in one list only.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Responses {
+    /// The receiver refuses the event.
+    pub refuse: Vec<u16>,
+    /// The attempt failed and is made again.
+    pub retry: Vec<u16>,
+    /// Nothing more is sent until a person resumes the sink.
+    pub pause: Vec<u16>,
 }
 
 /// The address of a webhook: scheme and host are fixed, the rest may be templated; secrets are read anew at each use.

@@ -176,6 +176,8 @@ mapping! {
         give_up_after: GiveUp,
         /// After how many attempts it does: a number, or `unlimited`
         attempts: Attempts,
+        /// After how many refusals by the destination it does
+        refuse_after: Count,
     }
 }
 
@@ -232,8 +234,22 @@ mapping! {
         concurrency: Count,
         /// Requests in a time at most, as `50/s`
         rate: Rate,
+        /// What the receiver means by some statuses, other than by default
+        responses: Responses,
         /// Certificates
         tls: Tls,
+    }
+}
+
+mapping! {
+    /// What the receiver means by some statuses from 300 to 599.
+    Responses {
+        /// It will never take this event; by default 400, 413, 415 and 422
+        refuse: OneOrMany<Count>,
+        /// It may take it later; by default all others
+        retry: OneOrMany<Count>,
+        /// Nothing more is to be sent until the sink is resumed; by default 410
+        pause: OneOrMany<Count>,
     }
 }
 

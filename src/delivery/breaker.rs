@@ -1,10 +1,12 @@
 //! Whether a sink gets anything at the moment: all, one probe at a time, or nothing.
 //!
-//! Five failures in a row that speak of the sink itself open the breaker. While it is open one attempt goes out after each
-//! back-off, and a success closes it. A pause lets nothing through until it is over: `Retry-After` says when, a person or an
+//! Five failures in a row that speak of the sink itself open the breaker, and so do refusals of ten different events in a row: then the
+//! sink is at fault, and not the events. While it is open one attempt goes out after each back-off, and only a delivery closes it. A pause lets nothing through until it is over: `Retry-After` says when, a person or an
 //! address that is gone doesn't. Both outlive the process.
 
 use std::time::{Duration, Instant};
+
+use uuid::Uuid;
 
 use super::retry::back_off;
 use super::state::{ASKED, Opened, Pause, State};
@@ -14,6 +16,8 @@ use crate::spool::Millis;
 
 /// So many failures in a row open it.
 const FAILURES: u32 = 5;
+/// So many different events that were refused in a row do, too.
+pub(super) const REFUSED_IN_A_ROW: usize = 10;
 
 /// The state of one sink.
 #[derive(Debug, Default)]
@@ -22,6 +26,10 @@ pub struct Breaker {
     failures: u32,
     open: Option<Open>,
     pause: Option<Pause>,
+    /// The different events that were refused since the last delivery, no more than are enough.
+    refused: Vec<Uuid>,
+    /// They were enough.
+    refuses_everything: bool,
 }
 
 #[derive(Debug)]
@@ -44,12 +52,14 @@ impl Breaker {
             probe: None,
             cause,
         });
-        Self { failures: 0, open, pause: state.pause.clone() }
+        let (pause, refuses_everything) = (state.pause.clone(), state.refuses_everything);
+        Self { open, pause, refuses_everything, ..Self::default() }
     }
 
     /// What is to be kept of it.
     pub fn keep(&self, state: &mut State) {
         state.pause.clone_from(&self.pause);
+        state.refuses_everything = self.refuses_everything;
         state.open = self.open.as_ref().map(|open| Opened {
             times: open.times,
             until: Millis::now().after(open.until.saturating_duration_since(Instant::now())).0,
@@ -113,10 +123,44 @@ impl Breaker {
         }
     }
 
-    /// The sink took something. True: it was open until now.
+    /// The sink took something. True: it was open until now, or refused everything.
     pub fn succeeded(&mut self) -> bool {
         self.failures = 0;
-        self.open.take().is_some()
+        self.refused.clear();
+        std::mem::take(&mut self.refuses_everything) | self.open.take().is_some()
+    }
+
+    /// An attempt failed for a reason that is not the sink's: it answered. Where it is open another probe may follow.
+    pub fn answered(&mut self, attempt: AttemptId) {
+        self.failures = 0;
+        self.ended(attempt);
+    }
+
+    /// The sink refused that event. True: it is open now, or for longer.
+    pub fn refused(&mut self, attempt: AttemptId, event: Uuid, retry: &Retry, cause: &str) -> bool {
+        self.failures = 0;
+        if !self.refuses_everything && !self.refused.contains(&event) {
+            self.refused.push(event);
+        }
+        self.refuses_everything |= self.refused.len() >= REFUSED_IN_A_ROW;
+        match &mut self.open {
+            Some(open) if open.probe == Some(attempt) => {
+                open.fail(retry, cause);
+                true
+            }
+            None if self.refuses_everything => {
+                self.open(retry, cause);
+                true
+            }
+            // Too few yet, or it began before the breaker opened.
+            _ => false,
+        }
+    }
+
+    /// It refused ten different events in a row, and has taken none since: a refusal says nothing of its event.
+    #[must_use]
+    pub fn refuses_everything(&self) -> bool {
+        self.refuses_everything
     }
 
     /// An attempt failed for a reason of the sink's. True: it is open now, or for longer.
@@ -124,20 +168,21 @@ impl Breaker {
         self.failures = self.failures.saturating_add(1);
         match &mut self.open {
             Some(open) if open.probe == Some(attempt) => {
-                open.times = open.times.saturating_add(1);
-                open.until = Instant::now() + back_off(retry, open.times);
-                open.probe = None;
-                cause.clone_into(&mut open.cause);
+                open.fail(retry, cause);
                 true
             }
             None if self.failures >= FAILURES => {
-                let until = Instant::now() + back_off(retry, 1);
-                self.open = Some(Open { times: 1, until, probe: None, cause: cause.to_owned() });
+                self.open(retry, cause);
                 true
             }
             // Too few yet, or it began before the breaker opened.
             _ => false,
         }
+    }
+
+    fn open(&mut self, retry: &Retry, cause: &str) {
+        let until = Instant::now() + back_off(retry, 1);
+        self.open = Some(Open { times: 1, until, probe: None, cause: cause.to_owned() });
     }
 
     /// Nothing more goes out for that long. A pause that has no end stays.
@@ -157,13 +202,18 @@ impl Breaker {
 
     /// The pause is over; and whoever says so thinks that the sink is well.
     pub fn resume(&mut self) {
-        *self = Self::default();
+        *self = self.without_trouble();
     }
 
     /// The sink is not what it was: only what a person paused stays as it is.
     pub fn renew(&mut self) {
         let asked = self.pause.take().filter(|pause| pause.why == ASKED);
-        *self = Self { pause: asked, ..Self::default() };
+        *self = Self { pause: asked, ..self.without_trouble() };
+    }
+
+    /// As if nothing had happened, but that no event dies of refusals before one is delivered.
+    fn without_trouble(&self) -> Self {
+        Self { refuses_everything: self.refuses_everything, ..Self::default() }
     }
 
     /// Ends a pause whose time has come. True: it did.
@@ -180,13 +230,29 @@ impl Breaker {
     }
 }
 
+impl Open {
+    /// Its probe failed.
+    fn fail(&mut self, retry: &Retry, cause: &str) {
+        self.times = self.times.saturating_add(1);
+        self.until = Instant::now() + back_off(retry, self.times);
+        self.probe = None;
+        cause.clone_into(&mut self.cause);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const RETRY: Retry = Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None };
-    const SLOW: Retry =
-        Retry { first: Duration::from_hours(1), max: Duration::from_hours(1), give_up_after: None, attempts: None };
+    const RETRY: Retry =
+        Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None, refuse_after: 3 };
+    const SLOW: Retry = Retry {
+        first: Duration::from_hours(1),
+        max: Duration::from_hours(1),
+        give_up_after: None,
+        attempts: None,
+        refuse_after: 3,
+    };
 
     fn opened(retry: &Retry) -> Breaker {
         let mut breaker = Breaker::default();
@@ -245,6 +311,45 @@ mod tests {
         assert!(breaker.lets_through() && breaker.is_closed());
         breaker.pause_for(Duration::ZERO, "over".to_owned());
         assert!(breaker.lets_through() && breaker.end_pause() && breaker.is_closed());
+    }
+
+    #[test]
+    fn only_a_delivery_closes_it() {
+        let mut breaker = opened(&RETRY);
+        breaker.began(AttemptId(6));
+        breaker.answered(AttemptId(6));
+        assert!(breaker.is_open() && breaker.lets_through(), "another probe follows");
+        breaker.began(AttemptId(7));
+        assert!(breaker.refused(AttemptId(7), Uuid::nil(), &SLOW, "400"));
+        assert!(breaker.is_open() && !breaker.lets_through(), "after a back-off");
+        assert!(breaker.succeeded() && breaker.is_closed());
+    }
+
+    #[test]
+    fn ten_different_events_refused_in_a_row_open_it_until_one_is_delivered() {
+        let mut breaker = Breaker::default();
+        let refuse = |breaker: &mut Breaker, event: u128| {
+            breaker.refused(AttemptId(1), Uuid::from_u128(event), &RETRY, "400");
+        };
+        for _ in 0..20 {
+            refuse(&mut breaker, 1);
+        }
+        for event in 0..9 {
+            refuse(&mut breaker, event);
+        }
+        assert!(breaker.is_closed() && !breaker.refuses_everything(), "nine");
+        assert!(!breaker.succeeded());
+        for event in 0..10 {
+            refuse(&mut breaker, event);
+        }
+        assert!(breaker.is_open() && breaker.refuses_everything());
+        let mut again = Breaker::restore(&kept(&breaker));
+        assert!(again.is_open() && again.refuses_everything(), "over a restart, too");
+        again.resume();
+        assert!(again.is_closed() && again.refuses_everything(), "nothing was delivered yet");
+        refuse(&mut again, 11);
+        assert!(again.is_open());
+        assert!(again.succeeded() && !again.refuses_everything());
     }
 
     fn kept(breaker: &Breaker) -> State {

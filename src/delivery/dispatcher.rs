@@ -12,7 +12,7 @@ use super::breaker::Breaker;
 use super::lanes::{Lane, Lanes, key};
 use super::notice::{ErrorThrottle, Throttle};
 use super::state::{ASKED, State};
-use super::stats::{DeliveryResult, SinkStats};
+use super::stats::{AttemptResult, SinkStats};
 use super::{Delivery, Kept};
 use crate::config::{Config, OnFull, OrderBy, Retry, SinkConfig};
 use crate::event::Reason;
@@ -369,7 +369,6 @@ impl Dispatcher {
                     self.sink.attempt(outgoing, Attempt::new(id, self.end.clone()));
                 }
                 Err(error) => {
-                    self.stats.count(DeliveryResult::RenderFailed);
                     self.bury(lane, delivery, error.reason, error.detail);
                 }
             }
@@ -404,7 +403,6 @@ impl Dispatcher {
             let lane = self.lane_of_row(waiting.key);
             match Delivery::of_row(row, &waiting) {
                 Ok(delivery) if delivery.received.event.is_dead_letter() && !self.settings.takes_dead_letters => {
-                    self.stats.count(DeliveryResult::Dropped);
                     self.drop_copy(lane, delivery, "dead letters are no longer copied to it");
                 }
                 Ok(delivery) => {
@@ -443,6 +441,7 @@ impl Dispatcher {
         while let Ok((id, verdict)) = ended.try_recv() {
             stats.attempt_ended();
             if let (Some((_, delivery)), Verdict::Delivered) = (under_way.remove(&id), verdict) {
+                stats.count_attempt(AttemptResult::Delivered);
                 stats.count_delivered(delivery.since.elapsed());
                 match delivery.kept {
                     Kept::Message(receipt) => receipt.settle(),

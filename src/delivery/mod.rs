@@ -21,7 +21,7 @@ pub use dispatcher::{Dispatcher, Inlet, Order, Settings};
 pub use lanes::{Lane, Lanes, key};
 pub use notice::{ErrorThrottle, Throttle};
 pub use state::{Opened, Pause, State};
-pub use stats::{Counted, DeliveryResult, Histogram, RouteStats, SinkStats, Stats};
+pub use stats::{AttemptResult, Counted, DeliveryResult, Histogram, RouteStats, SinkStats, Stats};
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,6 +61,8 @@ pub struct Delivery {
     pub since: Instant,
     /// How many attempts have ended.
     pub attempts: u32,
+    /// How many of them the destination refused.
+    pub refusals: u32,
     /// How the last of them failed, where that is not in the spool.
     pub failure: Option<Failure>,
     /// Its source waits for the attempt under way, although the message is settled.
@@ -106,6 +108,7 @@ impl Delivery {
             // A machine that has just started has no such time.
             since: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
             attempts: waiting.attempts,
+            refusals: waiting.refusals,
             failure: None,
             in_flight: None,
         })
@@ -121,6 +124,7 @@ impl Delivery {
             received: Millis::now().before(self.since.elapsed()),
             due: Millis::now().after(pause),
             attempts: self.attempts,
+            refusals: self.refusals,
             cause: self.failure.as_ref().map(|failure| failure.cause.clone()),
             route: self.route.clone(),
             kind: event.kind.to_owned(),

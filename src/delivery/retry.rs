@@ -27,8 +27,13 @@ mod tests {
 
     #[test]
     fn pauses_double_from_first_to_max() {
-        let retry =
-            Retry { first: Duration::from_secs(5), max: Duration::from_mins(10), give_up_after: None, attempts: None };
+        let retry = Retry {
+            first: Duration::from_secs(5),
+            max: Duration::from_mins(10),
+            give_up_after: None,
+            attempts: None,
+            refuse_after: 3,
+        };
         for (failures, seconds) in [(1, 5), (2, 10), (3, 20), (8, 600), (40, 600), (u32::MAX, 600)] {
             let pause = back_off(&retry, failures);
             let whole = Duration::from_secs(seconds);

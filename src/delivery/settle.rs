@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::breaker::REFUSED_IN_A_ROW;
 use super::dispatcher::Dispatcher;
 use super::lanes::Lane;
 use super::retry::{back_off, limit_reached};
-use super::stats::DeliveryResult;
+use super::stats::{AttemptResult, DeliveryResult};
 use super::{Delivery, Failure, Kept};
 use crate::event::Reason;
 use crate::sink::{AttemptId, Blame, Verdict};
@@ -23,20 +24,46 @@ impl Dispatcher {
         delivery.attempts = delivery.attempts.saturating_add(1);
         match verdict {
             Verdict::Delivered => {
+                self.stats.count_attempt(AttemptResult::Delivered);
                 self.stats.count_delivered(delivery.since.elapsed());
                 self.is_well();
                 self.settle(lane, delivery);
             }
-            Verdict::Refused { cause } => {
-                self.stats.count(DeliveryResult::Refused);
-                self.is_well();
-                self.bury(lane, delivery, Reason::Refused, cause);
-            }
+            Verdict::Refused { cause } => self.refused(id, lane, delivery, cause),
             Verdict::Retry { after, cause, blame } => self.try_later(id, lane, delivery, after, cause, blame),
         }
     }
 
-    /// The sink answered as it should.
+    /// It dies of that only once it was refused so often, and where the sink isn't at fault itself.
+    fn refused(&mut self, id: AttemptId, lane: Lane, mut delivery: Delivery, cause: String) {
+        self.stats.count_attempt(AttemptResult::Refused);
+        delivery.refusals = delivery.refusals.saturating_add(1);
+        let was_open = self.breaker.is_open();
+        if self.breaker.refused(id, delivery.received.event.id, &self.settings.retry, &cause) {
+            self.remember();
+        }
+        if !was_open && self.breaker.is_open() {
+            self.troubled = true;
+            tracing::warn!(
+                sink = %self.settings.name, cause,
+                "sink refuses everything: {REFUSED_IN_A_ROW} different events in a row and none delivered; its breaker is open, deliveries \
+                 are spooled and retried, and none becomes a dead letter by refusal until one is delivered; look at its \
+                 secret, certificate and templates"
+            );
+        }
+        let retry = &self.settings.retry;
+        if delivery.refusals >= retry.refuse_after && !self.breaker.refuses_everything() {
+            return self.bury(lane, delivery, Reason::Refused, cause);
+        }
+        if let Some(limit) = limit_reached(retry, delivery.attempts, delivery.since.elapsed()) {
+            return self.bury(lane, delivery, Reason::GaveUp, format!("{limit}: {cause}"));
+        }
+        let pause = back_off(retry, delivery.refusals);
+        self.notice_trouble(&delivery, &cause, Blame::Delivery);
+        self.put_off(lane, delivery, pause, cause);
+    }
+
+    /// The sink took something.
     fn is_well(&mut self) {
         if self.breaker.succeeded() {
             // What waits because of it may go at once.
@@ -57,21 +84,19 @@ impl Dispatcher {
         cause: String,
         blame: Blame,
     ) {
+        self.stats.count_attempt(AttemptResult::Retry);
         if blame == Blame::Relay {
             // Nothing was learned of the destination: it doesn't count as an attempt.
             delivery.attempts -= 1;
             self.breaker.ended(id);
-            self.stats.count(DeliveryResult::Retried);
             self.notice_trouble(&delivery, &cause, blame);
             return self.put_off(lane, delivery, after.unwrap_or(OWN_PAUSE), cause);
         }
         self.learn(id, after, &cause, blame);
         if let Some(limit) = limit_reached(&self.settings.retry, delivery.attempts, delivery.since.elapsed()) {
-            self.stats.count(DeliveryResult::GaveUp);
             self.bury(lane, delivery, Reason::GaveUp, format!("{limit}: {cause}"));
             return;
         }
-        self.stats.count(DeliveryResult::Retried);
         self.notice_trouble(&delivery, &cause, blame);
         let pause = if blame == Blame::Delivery || self.breaker.is_closed() {
             back_off(&self.settings.retry, delivery.attempts).max(after.unwrap_or_default())
@@ -89,8 +114,10 @@ impl Dispatcher {
                 self.breaker.ended(id);
                 false
             }
-            // It answered.
-            Blame::Delivery => self.breaker.succeeded(),
+            Blame::Delivery => {
+                self.breaker.answered(id);
+                false
+            }
             Blame::Sink => {
                 let opened = self.breaker.failed(id, &self.settings.retry, cause);
                 if let Some(after) = after {
@@ -117,8 +144,12 @@ impl Dispatcher {
     fn put_off(&mut self, lane: Lane, mut delivery: Delivery, pause: Duration, cause: String) {
         match delivery.kept {
             Kept::Row(id) => {
-                let sink = self.settings.name.clone();
-                self.spool.reschedule(id, sink, delivery.attempts, Millis::now().after(pause), cause);
+                let (sink, due) = (self.settings.name.clone(), Millis::now().after(pause));
+                if delivery.refusals > 0 {
+                    self.spool.reschedule_refused(id, sink, (delivery.attempts, delivery.refusals), due, cause);
+                } else {
+                    self.spool.reschedule(id, sink, delivery.attempts, due, cause);
+                }
                 self.backlog.again(Instant::now() + pause);
             }
             Kept::Message(_) => {
@@ -172,6 +203,7 @@ impl Dispatcher {
         if delivery.received.event.is_dead_letter() {
             return self.drop_copy(lane, delivery, &detail);
         }
+        self.stats.count(DeliveryResult::DeadLetter);
         let Delivery { received, route, kept, attempts, .. } = delivery;
         let event = &received.event;
         if let Some(left_out) = self.dead.pass() {
@@ -209,6 +241,7 @@ impl Dispatcher {
 
     /// A copy of a dead letter that isn't delivered is forgotten: the dead letter itself is kept.
     pub(super) fn drop_copy(&mut self, lane: Lane, delivery: Delivery, detail: &str) {
+        self.stats.count(DeliveryResult::Dropped);
         if let Some(left_out) = self.dead.pass() {
             let event = &delivery.received.event;
             tracing::warn!(
@@ -237,7 +270,6 @@ impl Dispatcher {
             let lane = self.lane_of_row(waiting.key);
             match Delivery::of_row(id, &waiting) {
                 Ok(delivery) => {
-                    self.stats.count(DeliveryResult::GaveUp);
                     let cause = waiting.cause.unwrap_or_else(|| "the sink does not deliver".to_owned());
                     let detail = format!("gave up {} s after receipt: {cause}", age.as_secs());
                     self.bury(lane, delivery, Reason::GaveUp, detail);
@@ -249,6 +281,7 @@ impl Dispatcher {
 
     /// What is in the spool and can't be read any more: no event, but its bytes.
     pub(super) fn bury_row(&mut self, lane: Lane, id: RowId, waiting: Waiting, reason: Reason, detail: String) {
+        self.stats.count(DeliveryResult::DeadLetter);
         tracing::error!(sink = %self.settings.name, event_id = %waiting.event_id, %reason, detail, "a delivery can't be read any more");
         let letter = DeadLetter {
             reason,

@@ -168,11 +168,11 @@ impl Dispatcher {
         let mut waiting = delivery.waiting(&self.settings.name, key, is_attempted);
         waiting.may_be_known &= !is_attempted && delivery.attempts == 0;
         let back_off = delivery.back_off();
-        let Delivery { received, route, kept, since, attempts, failure, in_flight } = delivery;
+        let Delivery { received, route, kept, since, attempts, refusals, failure, in_flight } = delivery;
         let receipt = match kept {
             Kept::Message(receipt) => receipt,
             kept @ Kept::Row(_) => {
-                return Ok(Delivery { received, route, kept, since, attempts, failure, in_flight });
+                return Ok(Delivery { received, route, kept, since, attempts, refusals, failure, in_flight });
             }
         };
         let in_flight = is_attempted.then(|| receipt.in_flight());
@@ -180,11 +180,20 @@ impl Dispatcher {
             Ok(id) => {
                 self.lanes.add_spooled(lane);
                 self.backlog.added((!is_attempted).then(|| Instant::now() + back_off));
-                Ok(Delivery { received, route, kept: Kept::Row(id), since, attempts, failure: None, in_flight })
+                Ok(Delivery {
+                    received,
+                    route,
+                    kept: Kept::Row(id),
+                    since,
+                    attempts,
+                    refusals,
+                    failure: None,
+                    in_flight,
+                })
             }
             Err(receipt) => {
                 let kept = Kept::Message(receipt);
-                Err(Delivery { received, route, kept, since, attempts, failure, in_flight: None })
+                Err(Delivery { received, route, kept, since, attempts, refusals, failure, in_flight: None })
             }
         }
     }

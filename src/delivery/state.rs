@@ -17,6 +17,9 @@ pub struct State {
     /// None: its breaker is closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open: Option<Opened>,
+    /// It refused ten different events in a row, and has taken none since.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refuses_everything: bool,
     /// What its deliveries in the spool are ordered by.
     #[serde(skip_serializing_if = "is_default")]
     pub order_by: OrderBy,

@@ -188,37 +188,61 @@ impl Stats {
     }
 }
 
-/// How a delivery, or an attempt at one, ended.
+/// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeliveryResult {
+pub enum AttemptResult {
     /// The destination has it.
     Delivered,
-    /// The attempt failed and there will be another.
-    Retried,
-    /// The destination will never take it: a dead letter.
+    /// It failed.
+    Retry,
+    /// The destination refused it.
     Refused,
-    /// `give_up_after` or `attempts` was reached: a dead letter.
-    GaveUp,
-    /// A template or an address could not be rendered: a dead letter.
-    RenderFailed,
-    /// The spool had no room for it, and `on_full: drop` says so.
-    Dropped,
 }
 
-impl DeliveryResult {
+impl AttemptResult {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Delivered, Self::Retried, Self::Refused, Self::GaveUp, Self::RenderFailed, Self::Dropped];
+    pub const ALL: [Self; 3] = [Self::Delivered, Self::Retry, Self::Refused];
 
     /// The word used in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
-            Self::Retried => "retry",
+            Self::Retry => "retry",
             Self::Refused => "refused",
-            Self::GaveUp => "gave_up",
-            Self::RenderFailed => "render_failed",
+        }
+    }
+
+    const fn place(self) -> usize {
+        match self {
+            Self::Delivered => 0,
+            Self::Retry => 1,
+            Self::Refused => 2,
+        }
+    }
+}
+
+/// How a delivery ended, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryResult {
+    /// The destination has it.
+    Delivered,
+    /// It was refused, given up, or could not be rendered.
+    DeadLetter,
+    /// The spool had no room for it, and `on_full: drop` says so; or it was the copy of a dead letter and could not be delivered.
+    Dropped,
+}
+
+impl DeliveryResult {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Delivered, Self::DeadLetter, Self::Dropped];
+
+    /// The word used in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::DeadLetter => "dead_letter",
             Self::Dropped => "dropped",
         }
     }
@@ -226,11 +250,8 @@ impl DeliveryResult {
     const fn place(self) -> usize {
         match self {
             Self::Delivered => 0,
-            Self::Retried => 1,
-            Self::Refused => 2,
-            Self::GaveUp => 3,
-            Self::RenderFailed => 4,
-            Self::Dropped => 5,
+            Self::DeadLetter => 1,
+            Self::Dropped => 2,
         }
     }
 }
@@ -239,6 +260,7 @@ impl DeliveryResult {
 #[derive(Debug)]
 pub struct SinkStats {
     name: SinkName,
+    attempts: [AtomicU64; AttemptResult::ALL.len()],
     results: [AtomicU64; DeliveryResult::ALL.len()],
     in_flight: AtomicU64,
     breaker_open: AtomicBool,
@@ -252,6 +274,7 @@ impl SinkStats {
     pub fn new(name: SinkName) -> Self {
         Self {
             name,
+            attempts: Default::default(),
             results: Default::default(),
             in_flight: AtomicU64::new(0),
             breaker_open: AtomicBool::new(false),
@@ -260,7 +283,14 @@ impl SinkStats {
         }
     }
 
-    /// An attempt or a delivery ended so.
+    /// An attempt ended so.
+    pub fn count_attempt(&self, result: AttemptResult) {
+        if let Some(count) = self.attempts.get(result.place()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A delivery ended so.
     pub fn count(&self, result: DeliveryResult) {
         if let Some(count) = self.results.get(result.place()) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -299,7 +329,13 @@ impl SinkStats {
         &self.name
     }
 
-    /// How many ended so.
+    /// How many attempts ended so.
+    #[must_use]
+    pub fn attempts(&self, result: AttemptResult) -> u64 {
+        self.attempts.get(result.place()).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// How many deliveries ended so.
     #[must_use]
     pub fn results(&self, result: DeliveryResult) -> u64 {
         self.results.get(result.place()).map_or(0, |count| count.load(Ordering::Relaxed))
@@ -438,6 +474,9 @@ mod tests {
     #[test]
     fn each_result_has_its_own_place() {
         for (place, result) in DeliveryResult::ALL.into_iter().enumerate() {
+            assert_eq!(result.place(), place);
+        }
+        for (place, result) in AttemptResult::ALL.into_iter().enumerate() {
             assert_eq!(result.place(), place);
         }
     }

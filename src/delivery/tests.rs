@@ -20,9 +20,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// What is due at once comes sooner than this; what is not due doesn't come at all.
 const A_WHILE: Duration = Duration::from_millis(400);
 const HOUR: Duration = Duration::from_hours(1);
-const LONG: Retry = Retry { first: HOUR, max: HOUR, give_up_after: None, attempts: None };
-const SHORT: Retry =
-    Retry { first: Duration::from_millis(10), max: Duration::from_millis(20), give_up_after: None, attempts: None };
+const LONG: Retry = Retry { first: HOUR, max: HOUR, give_up_after: None, attempts: None, refuse_after: 3 };
+const SHORT: Retry = Retry {
+    first: Duration::from_millis(10),
+    max: Duration::from_millis(20),
+    give_up_after: None,
+    attempts: None,
+    refuse_after: 3,
+};
 
 const ROUTES: &str = "
 version: 1
@@ -95,6 +100,7 @@ impl Setup {
             kept: Kept::Message(receipt),
             since: Instant::now(),
             attempts: 0,
+            refusals: 0,
             failure: None,
             in_flight: None,
         };
@@ -209,4 +215,95 @@ async fn when_a_source_ends_what_it_brought_goes_to_a_full_spool_all_the_same() 
     assert_eq!(settled, [1, 2, 3].map(|entry| Settled::Done(EntryId(entry))), "and what is before them in their lanes");
     hook.rests().await;
     assert!(setup.settled.try_recv().is_err(), "all other messages are held");
+}
+
+fn refused() -> Verdict {
+    Verdict::Refused { cause: "it answered 400 Bad Request".to_owned() }
+}
+
+impl Setup {
+    /// How many dead letters there are, once all that was handed to the spool is on disk.
+    async fn dead_letters(&self) -> u64 {
+        let state = self.spool.watch(crate::rules::SinkName::new("nobody")).await;
+        assert!(state.is_some());
+        self.spool.tallies().iter().map(|(_, _, tally)| tally.stored).sum()
+    }
+}
+
+#[tokio::test]
+async fn an_event_dies_only_once_it_was_refused_three_times() {
+    let mut setup = Setup::new(1 << 20);
+    let mut hook = setup.hook(8, &SHORT).await;
+    setup.deliver(&hook, "a");
+    for _ in 0..2 {
+        hook.attempt().await.1.end(refused());
+    }
+    let (_, third) = hook.attempt().await;
+    assert_eq!(setup.dead_letters().await, 0);
+    third.end(refused());
+    setup.deliver(&hook, "a");
+    hook.attempt().await.1.end(Verdict::Delivered);
+    assert_eq!(setup.dead_letters().await, 1);
+    hook.rests().await;
+}
+
+/// With a full spool the refusals are counted in memory.
+#[tokio::test]
+async fn an_event_that_a_full_spool_has_no_room_for_dies_as_late() {
+    let mut setup = Setup::new(1);
+    let mut hook = setup.hook(8, &SHORT).await;
+    setup.deliver(&hook, "a");
+    for _ in 0..3 {
+        assert_eq!(setup.dead_letters().await, 0);
+        hook.attempt().await.1.end(refused());
+    }
+    assert_eq!(setup.settled().await, Settled::Done(EntryId(1)));
+    assert_eq!(setup.dead_letters().await, 1);
+}
+
+/// A wrong secret, an expired certificate, a broken template: what is wrong is the sink.
+#[tokio::test]
+async fn a_sink_that_refuses_ten_events_in_a_row_is_at_fault_and_none_dies_until_one_is_delivered() {
+    let mut setup = Setup::new(1 << 20);
+    let mut hook = setup.hook(1, &SHORT).await;
+    for number in 0..30 {
+        setup.deliver(&hook, &number.to_string());
+    }
+    // Each of them is refused again and again, and one at a time once the breaker is open.
+    for _ in 0..120 {
+        let (_, attempt) = hook.attempt().await;
+        attempt.end(refused());
+    }
+    let died = setup.dead_letters().await;
+    assert!(died < 10, "{died} died");
+    let delivered = u64::try_from(30).unwrap() - died;
+    for _ in 0..delivered {
+        hook.attempt().await.1.end(Verdict::Delivered);
+    }
+    hook.rests().await;
+    assert_eq!(setup.dead_letters().await, died);
+}
+
+#[tokio::test]
+async fn a_refused_probe_does_not_close_the_breaker() {
+    let mut setup = Setup::new(1 << 20);
+    let mut hook = setup.hook(8, &SHORT).await;
+    for number in 0..20 {
+        setup.deliver(&hook, &number.to_string());
+    }
+    let mut first = Vec::new();
+    for _ in 0..8 {
+        first.push(hook.attempt().await.1);
+    }
+    for attempt in first {
+        attempt.end(failed(Blame::Sink));
+    }
+    for _ in 0..3 {
+        let (_, probe) = hook.attempt().await;
+        hook.rests().await;
+        probe.end(refused());
+    }
+    hook.attempt().await.1.end(Verdict::Delivered);
+    let several = [hook.attempt().await, hook.attempt().await];
+    assert_eq!(several.len(), 2, "it is closed");
 }

@@ -73,6 +73,7 @@ fn redirected(config: &Config, to: &SinkConfig, waiting: Waiting) -> Result<Wait
         received: Millis::now(),
         due: Millis::now(),
         attempts: 0,
+        refusals: 0,
         cause: None,
         // One that is gone can't say what it changed.
         route: waiting.route.filter(|route| config.rules.route(route).is_some()),

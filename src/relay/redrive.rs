@@ -173,6 +173,7 @@ fn waiting(sink: &SinkConfig, route: Option<RouteName>, event: &Event, letter: &
         received: Millis::now(),
         due: Millis::now(),
         attempts: 0,
+        refusals: 0,
         cause: None,
         route,
         kind: event.kind.to_owned(),

@@ -104,8 +104,16 @@ impl Intake for Router {
             let Some(inlet) = inlets.get(sink.0) else { continue };
             let route = route.and_then(|route| rules.routes().get(route)).map(|route| route.name.clone());
             let kept = Kept::Message(receipt.share());
-            let received = Arc::clone(&received);
-            let delivery = Delivery { received, route, kept, since, attempts: 0, failure: None, in_flight: None };
+            let delivery = Delivery {
+                received: Arc::clone(&received),
+                route,
+                kept,
+                since,
+                attempts: 0,
+                refusals: 0,
+                failure: None,
+                in_flight: None,
+            };
             // A dispatcher that is gone drops it: the message is abandoned, and taken anew.
             let _ = inlet.deliveries.send(delivery);
         }

@@ -91,7 +91,8 @@ async fn a_reload_that_waits_for_the_disk_can_be_stopped() {
         };
         tokio::join!(handle.reload(other), stopping).0
     };
-    let (ended, reloaded) = tokio::time::timeout(PATIENCE, async { tokio::join!(relaying, reloading) }).await.unwrap();
+    let (ended, reloaded) =
+        Box::pin(tokio::time::timeout(PATIENCE, async { tokio::join!(relaying, reloading) })).await.unwrap();
     ended.unwrap();
     assert_eq!(reloaded, Err("the relay stops".to_owned()));
 }

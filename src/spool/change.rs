@@ -31,7 +31,8 @@ pub(super) enum Change {
     /// A delivery is done.
     Done { id: RowId, sink: SinkName },
     /// A delivery is to be attempted again.
-    Again { id: RowId, sink: SinkName, attempts: u32, due: Millis, cause: String },
+    /// Without `refusals` these stay as they are.
+    Again { id: RowId, sink: SinkName, attempts: u32, refusals: Option<u32>, due: Millis, cause: String },
     /// All that would be due later is due now.
     MakeDue(SinkName),
     /// The sink's dispatcher wants deliveries that are due.
@@ -263,8 +264,8 @@ impl Change {
             }
             Self::Deliver(row, _) => Outcome::Delivery(held.note(store.add_delivery(row, &held.taken)?)),
             Self::Done { id, .. } => Outcome::Removed(store.remove(*id)?),
-            Self::Again { id, sink, attempts, due, cause } => {
-                store.reschedule(*id, *attempts, *due, cause)?;
+            Self::Again { id, sink, attempts, refusals, due, cause } => {
+                store.reschedule(*id, (*attempts, *refusals), *due, cause)?;
                 // Not only once it is on disk: what is asked for in the same transaction is to have it.
                 held.release(sink, *id);
                 Outcome::Done

@@ -81,6 +81,8 @@ pub struct Waiting {
     pub due: Millis,
     /// How many attempts have ended.
     pub attempts: u32,
+    /// How many of them the destination refused.
+    pub refusals: u32,
     /// How the last of them ended.
     pub cause: Option<String>,
     /// The route that chose the sink.

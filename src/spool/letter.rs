@@ -141,6 +141,7 @@ impl LetterRow {
             received: self.at,
             due: self.at,
             attempts: 0,
+            refusals: 0,
             cause: None,
             route: None,
             kind: DEAD_LETTER.to_owned(),

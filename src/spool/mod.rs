@@ -297,7 +297,20 @@ impl Spool {
     /// A delivery is to be attempted again, then.
     pub fn reschedule(&self, id: RowId, sink: SinkName, attempts: u32, due: Millis, mut cause: String) {
         letter::cut(&mut cause, delivery::MAX_CAUSE);
-        self.change(Change::Again { id, sink, attempts, due, cause });
+        self.change(Change::Again { id, sink, attempts, refusals: None, due, cause });
+    }
+
+    /// The same for one that the destination refused, so often by now.
+    pub fn reschedule_refused(
+        &self,
+        id: RowId,
+        sink: SinkName,
+        (attempts, refusals): (u32, u32),
+        due: Millis,
+        mut cause: String,
+    ) {
+        letter::cut(&mut cause, delivery::MAX_CAUSE);
+        self.change(Change::Again { id, sink, attempts, refusals: Some(refusals), due, cause });
     }
 
     /// What waits for its next attempt is due now.

@@ -79,12 +79,18 @@ impl Store for Database {
         remove().map_err(self.failed())
     }
 
-    fn reschedule(&self, id: RowId, attempts: u32, due: Millis, cause: &str) -> Result<(), SpoolError> {
+    fn reschedule(
+        &self,
+        id: RowId,
+        (attempts, refusals): (u32, Option<u32>),
+        due: Millis,
+        cause: &str,
+    ) -> Result<(), SpoolError> {
         let update = || {
             let failed = "UPDATE deliveries SET attempts = ?2, cause = ?3 WHERE id = ?1";
             self.connection.prepare_cached(failed)?.execute(params![id.0, attempts, cause])?;
-            let later = "UPDATE heads SET due = ?2 WHERE id = ?1";
-            self.connection.prepare_cached(later)?.execute([id.0, due.0]).map(|_| ())
+            let later = "UPDATE heads SET due = ?2, refusals = coalesce(?3, refusals) WHERE id = ?1";
+            self.connection.prepare_cached(later)?.execute(params![id.0, due.0, refusals]).map(|_| ())
         };
         update().map_err(self.failed())
     }
@@ -98,7 +104,7 @@ impl Store for Database {
         let mut next = None;
         let mut ids = Vec::new();
         let mut find = || -> rusqlite::Result<()> {
-            let heads = "SELECT id, due FROM heads WHERE sink = ? ORDER BY due, id";
+            let heads = "SELECT id, due, refusals FROM heads WHERE sink = ? ORDER BY due, id";
             let mut heads = self.connection.prepare_cached(heads)?;
             let mut heads = heads.query([sink.as_str()])?;
             while let Some(row) = heads.next()? {
@@ -110,7 +116,7 @@ impl Store for Database {
                     next = Some(due);
                     break;
                 }
-                ids.push(id);
+                ids.push((id, row.get::<_, u32>(2)?));
             }
             Ok(())
         };
@@ -119,14 +125,14 @@ impl Store for Database {
             let select = format!("SELECT {DELIVERY} FROM deliveries WHERE id = ?");
             let mut select = self.connection.prepare_cached(&select)?;
             let (mut rows, mut damaged) = (Vec::with_capacity(ids.len()), Vec::new());
-            for id in ids {
+            for (id, refusals) in ids {
                 let read = |row: &Row<'_>| match waiting(row) {
                     Ok(waiting) => Ok(Ok(waiting)),
                     Err(cause) => Damaged::of(id, sink, row, &cause).map(Err),
                 };
                 // A head without its delivery is due for nobody.
                 match select.query_row([id.0], read).optional()? {
-                    Some(Ok(waiting)) => rows.push((id, waiting)),
+                    Some(Ok(waiting)) => rows.push((id, Waiting { refusals, ..waiting })),
                     Some(Err(broken)) => damaged.push(broken),
                     None => {}
                 }
@@ -330,9 +336,15 @@ impl Database {
                 return Ok(Written::Known(known));
             }
         }
-        let first = "INSERT INTO heads (id, sink, due) SELECT ?1, ?2, ?4 \
+        let first = "INSERT INTO heads (id, sink, due, refusals) SELECT ?1, ?2, ?4, ?5 \
                      WHERE NOT EXISTS (SELECT 1 FROM deliveries WHERE sink = ?2 AND key = ?3)";
-        self.connection.prepare_cached(first)?.execute(params![row.id.0, sink, key, waiting.due.0])?;
+        self.connection.prepare_cached(first)?.execute(params![
+            row.id.0,
+            sink,
+            key,
+            waiting.due.0,
+            waiting.refusals
+        ])?;
         let insert = "INSERT INTO deliveries (id, sink, key, received, attempts, cause, route, type, tenant, \
                       event_id, source, shard, size, properties, body) \
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (id) DO NOTHING";
@@ -397,6 +409,8 @@ pub(super) fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
         // Who has it in his hands may attempt it.
         due: received,
         attempts: row.get(3)?,
+        // Of a key's oldest one, the table `heads` has them.
+        refusals: 0,
         cause: row.get(4)?,
         route: row.get_ref(5)?.as_str_or_null()?.map(RouteName::new),
         kind: row.get(6)?,

@@ -84,8 +84,8 @@ pub(super) trait Store {
     /// Deletes a delivery, and lets the next of its key be due. None: it is gone already.
     fn remove(&self, id: RowId) -> Result<Option<GoneDelivery>, SpoolError>;
 
-    /// A delivery is to be attempted again.
-    fn reschedule(&self, id: RowId, attempts: u32, due: Millis, cause: &str) -> Result<(), SpoolError>;
+    /// A delivery is to be attempted again, after so many attempts and refusals (none: as many as before).
+    fn reschedule(&self, id: RowId, tries: (u32, Option<u32>), due: Millis, cause: &str) -> Result<(), SpoolError>;
 
     /// Every delivery of a sink that would be due later is due at `now`.
     fn make_due(&self, sink: &SinkName, now: Millis) -> Result<(), SpoolError>;

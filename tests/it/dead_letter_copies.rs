@@ -157,8 +157,8 @@ async fn what_can_not_be_copied_makes_no_dead_letter() {
     receiver.answers(|posted| Answer::Status(if posted.header("regards-relay-sink").is_some() { 422 } else { 404 }));
     let relay = home.start_ready().await;
     regards.publish_all(&dying()).await;
-    relay.wait_for_metric("deliveries_total", &[("sink", "morgue"), ("result", "refused")], 1.0).await;
-    relay.wait_for_metric("deliveries_total", &[("sink", "morgue"), ("result", "gave_up")], 2.0).await;
+    relay.wait_for_metric("delivery_attempts_total", &[("sink", "morgue"), ("result", "refused")], 1.0).await;
+    relay.wait_for_metric("deliveries_total", &[("sink", "morgue"), ("result", "dropped")], 2.0).await;
     home.wait_until_waiting("morgue", 0).await;
     let to_it = home.run(&["dead-letters", "redrive", "--to", "morgue", "--json"]);
     let said = String::from_utf8(to_it.stdout).expect("UTF-8");

@@ -8,6 +8,7 @@
 
 mod agreement;
 mod backlog;
+mod blame;
 mod capture;
 mod clean_stop;
 mod commands;

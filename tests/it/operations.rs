@@ -76,16 +76,17 @@ async fn dead_letters_are_redriven_in_order_to_where_they_are_wanted() {
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
     receiver.answers(|_| Answer::Status(422));
     let relay = home.start_ready().await;
-    let published = lives("t", "refused", 5);
+    // Fewer than make the sink itself suspect.
+    let published = lives("t", "refused", 4);
     regards.publish_all(&published).await;
     let mut unreadable = Response::new("t", "unreadable", "SUCCESS");
     unreadable.body = b"not JSON".to_vec();
     regards.publish(&unreadable).await;
-    relay.wait_for_metric("dead_letters_total", &[], 11.0).await;
+    relay.wait_for_metric("dead_letters_total", &[], 9.0).await;
 
     let rehearsed = home.does(&["dead-letters", "redrive", "--dry-run", "--json"]);
-    assert_eq!(rehearsed, r#"{"redriven":10,"sinks":{"hook":10},"left":{"it is still no event (not_json)":1}}"#);
-    assert_eq!(home.dead_letters().len(), 11, "nothing was done");
+    assert_eq!(rehearsed, r#"{"redriven":8,"sinks":{"hook":8},"left":{"it is still no event (not_json)":1}}"#);
+    assert_eq!(home.dead_letters().len(), 9, "nothing was done");
     receiver.answers(|_| Answer::Status(204));
     let done = home.does(&["dead-letters", "redrive", "--limit", "3", "--reason", "refused", "--json"]);
     assert_eq!(done, r#"{"redriven":3,"sinks":{"hook":3},"left":{}}"#);
@@ -94,8 +95,8 @@ async fn dead_letters_are_redriven_in_order_to_where_they_are_wanted() {
     let refused = left.iter().rev().filter(|letter| letter["reason"] == "refused");
     let oldest_first: Vec<Value> = refused.map(|letter| letter["correlationId"].clone()).collect();
     let done = home.does(&["dead-letters", "redrive", "--reason", "refused", "--rate", "20/s", "--json"]);
-    assert_eq!(done, r#"{"redriven":7,"sinks":{"hook":7},"left":{}}"#);
-    let accepted = receiver.wait_for_accepted(10).await;
+    assert_eq!(done, r#"{"redriven":5,"sinks":{"hook":5},"left":{}}"#);
+    let accepted = receiver.wait_for_accepted(8).await;
     let order: Vec<Value> = accepted[3..].iter().map(|posted| posted.json()["correlationId"].clone()).collect();
     assert_eq!(order, oldest_first, "the oldest first");
     let letters = home.dead_letters();
@@ -112,7 +113,7 @@ async fn dead_letters_are_redriven_in_order_to_where_they_are_wanted() {
     assert_eq!(done, r#"{"redriven":1,"sinks":{"archive":1},"left":{}}"#);
     assert_eq!(home.waiting("archive"), 1);
     let relay = home.start_ready().await;
-    home.wait_for_lines("archive.ndjson", 12).await;
+    home.wait_for_lines("archive.ndjson", 10).await;
     relay.stop().await;
 }
 
@@ -155,7 +156,7 @@ async fn what_is_stuck_goes_where_the_mended_rules_say() {
     let relay = home.start_ready().await;
     let published = lives("t", "stuck", 10);
     regards.publish_all(&published).await;
-    relay.wait_for_metric("deliveries_total", &[("sink", "hook"), ("result", "retry")], 10.0).await;
+    relay.wait_for_metric("delivery_attempts_total", &[("sink", "hook"), ("result", "retry")], 5.0).await;
     regards.wait_until_acknowledged().await;
     relay.reload(&ROUTES.replace("${HOOK}", "${RIGHT}"), "success").await;
     let accepted = right.wait_for_accepted(20).await;

@@ -99,7 +99,7 @@ delivery: { shutdown_grace: 1s }
     regards.publish(&Response::new("t", "secure", "SUCCESS")).await;
     let posted = trusted.wait_for_accepted(1).await;
     assert_eq!(posted[0].header("authorization"), Some("Bearer t0ken-of-the-hook"));
-    relay.wait_for_metric("deliveries_total", &[("sink", "untrusted"), ("result", "retry")], 1.0).await;
+    relay.wait_for_metric("delivery_attempts_total", &[("sink", "untrusted"), ("result", "retry")], 1.0).await;
     assert_eq!(untrusted.posted().len(), 0, "certificates are always verified");
     relay.stop().await;
     assert_eq!(home.waiting("untrusted"), 1, "it is kept for the other one");
@@ -155,7 +155,7 @@ delivery: { shutdown_grace: 1s }
     regards.publish(&Response::new("good", "secure", "SUCCESS")).await;
     topic.wait_for(3).await;
     regards.publish(&Response::new("bad", "insecure", "SUCCESS")).await;
-    relay.wait_for_metric("deliveries_total", &[("sink", "wrong"), ("result", "retry")], 1.0).await;
+    relay.wait_for_metric("delivery_attempts_total", &[("sink", "wrong"), ("result", "retry")], 1.0).await;
     relay.stop().await;
     assert_eq!(topic.all().await.len(), 3);
     assert_eq!(home.waiting("wrong"), 1, "what can't log in keeps its message");

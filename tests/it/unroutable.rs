@@ -51,7 +51,7 @@ async fn each_unroutable_message_is_found_out_and_no_routable_one_repeated() {
     let relay = home.start_ready().await;
     products.wait_for(routable.len()).await;
     relay.wait_for_metric("dead_letters_total", &[("reason", "gave_up")], 100.0).await;
-    let retried = relay.metric("deliveries_total", &[("sink", "partner"), ("result", "retry")]).await.unwrap();
+    let retried = relay.metric("delivery_attempts_total", &[("sink", "partner"), ("result", "retry")]).await.unwrap();
     relay.stop().await;
 
     let arrived: Vec<String> = products.all().iter().map(correlation_id).collect();

@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use super::common::{DAY, HOUR, SECOND, address_template, attempts, later, legal_name, period, template};
+use super::common::{DAY, HOUR, SECOND, address_template, attempts, later, legal_name, number, period, template};
 use super::source::short;
 use super::transform::Transforms;
 use super::{broker, kafka, webhook};
@@ -24,6 +24,8 @@ const MAX_SINKS: usize = 10_000;
 /// The wait before the second attempt, and the longest, unless the file says otherwise.
 const FIRST: Duration = Duration::from_secs(5);
 const MAX: Duration = Duration::from_mins(10);
+/// Refusals after which a delivery becomes a dead letter, unless the file says otherwise.
+const REFUSE_AFTER: u64 = 3;
 /// What has no destination of its own gives up in the end, unless the file says otherwise.
 const WEBHOOK_GIVES_UP: Duration = Duration::from_hours(7 * 24);
 /// The formats that have a name.
@@ -251,7 +253,9 @@ fn retry(at: Option<&At<raw::Retry>>, webhook: bool, reader: &mut Reader<'_>) ->
         }
     };
     let attempts = raw.and_then(|raw| raw.attempts.as_ref()).and_then(|at| attempts(reader, at));
-    Retry { first, max: longest, give_up_after, attempts }
+    let refuse_after = number(reader, raw.and_then(|raw| raw.refuse_after.as_ref()), REFUSE_AFTER, 1..=1000);
+    let refuse_after = u32::try_from(refuse_after).unwrap_or(u32::MAX);
+    Retry { first, max: longest, give_up_after, attempts, refuse_after }
 }
 
 fn amqp(at: &At<raw::AmqpSink>, reader: &mut Reader<'_>) -> Option<AmqpSinkConfig> {

@@ -1,6 +1,7 @@
 //! `webhook:` of a sink.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,10 +15,10 @@ use crate::config::address;
 use crate::config::decode::{At, Named, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::mask;
-use crate::config::model::{WebhookAuth, WebhookConfig, WebhookUrl};
+use crate::config::model::{Responses, WebhookAuth, WebhookConfig, WebhookUrl};
 use crate::config::raw;
 use crate::config::reader::{Hidden, Reader};
-use crate::config::scalar::{SecretText, Text, UrlText};
+use crate::config::scalar::{Count, SecretText, Text, UrlText};
 use crate::config::secret::Secret;
 use crate::config::words::clean;
 use crate::event::{Fragment, Template};
@@ -26,6 +27,8 @@ use crate::event::{Fragment, Template};
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests under way at once, unless the file says otherwise.
 const CONCURRENCY: u64 = 8;
+/// The statuses that `responses:` can speak of.
+const STATUSES: RangeInclusive<u16> = 300..=599;
 /// What a secret begins with that Standard Webhooks tools have made.
 const PREFIX: &str = "whsec_";
 /// Standard Webhooks 1.0 asks for at least this many bytes of randomness.
@@ -62,8 +65,44 @@ pub(super) fn webhook(at: &At<raw::Webhook>, reader: &mut Reader<'_>) -> Option<
         timeout,
         concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
         rate: raw.rate.as_ref().map(|rate| rate.value.0),
+        responses: raw.responses.as_ref().map(|at| responses(at, reader)).unwrap_or_default(),
         tls,
     })
+}
+
+/// Each status in one list only, and none of those by which a receiver takes an event.
+fn responses(at: &At<raw::Responses>, reader: &mut Reader<'_>) -> Responses {
+    let raw = &at.value;
+    let mut seen = HashMap::new();
+    let mut of = |list: Option<&At<OneOrMany<Count>>>| {
+        let statuses = list.map_or(&[][..], |list| &list.value.0);
+        let mut kept = Vec::new();
+        for status in statuses {
+            let code = u16::try_from(status.value.0).ok().filter(|code| STATUSES.contains(code));
+            let Some(code) = code else {
+                reader.report(
+                    Diagnostic::error(
+                        "out-of-range",
+                        status.span,
+                        format!("{} is no status that can be given another meaning", reader.quote(status.span)),
+                    )
+                    .help("write statuses from 300 to 599; with 2xx a receiver says that it has the event"),
+                );
+                continue;
+            };
+            match seen.insert(code, status.span) {
+                Some(other) => reader.report(
+                    Diagnostic::error("two-meanings", status.span, format!("{code} is listed twice"))
+                        .also(other, "the other one")
+                        .help("keep it in one list"),
+                ),
+                None => kept.push(code),
+            }
+        }
+        kept
+    };
+    let (refuse, retry, pause) = (of(raw.refuse.as_ref()), of(raw.retry.as_ref()), of(raw.pause.as_ref()));
+    Responses { refuse, retry, pause }
 }
 
 fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<WebhookUrl> {

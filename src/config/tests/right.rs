@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{Strictness, options, right, right_with, routes, sink, source};
 use crate::config::{
-    Argument, Config, KafkaTimestamp, OnCorrupt, OrderBy, QueueKind, SinkKind, SourceKind, WebhookAuth, WebhookUrl,
+    Argument, Config, KafkaTimestamp, OnCorrupt, OrderBy, QueueKind, Responses, SinkKind, SourceKind, WebhookAuth,
+    WebhookUrl,
 };
 use crate::event::{Format, Validation};
 use crate::rules::{Field, SinkIndex, Unrouted};
@@ -110,7 +111,7 @@ fn everything_about_a_kafka_sink() {
 order_by: session
 keep_headers: [\"regards.*\", x]
 format: cloudevents
-retry: { first: 250ms, max: 1h, give_up_after: 7d, attempts: 5 }",
+retry: { first: 250ms, max: 1h, give_up_after: 7d, attempts: 5, refuse_after: 1 }",
         ),
         &[("P", "p"), ("B", "1000")],
     );
@@ -128,6 +129,7 @@ retry: { first: 250ms, max: 1h, give_up_after: 7d, attempts: 5 }",
     assert_eq!(sink.order_by, OrderBy::Session);
     assert_eq!(sink.keep_headers.len(), 2);
     assert_eq!((sink.retry.first, sink.retry.attempts), (Duration::from_millis(250), Some(5)));
+    assert_eq!(sink.retry.refuse_after, 1);
 }
 
 #[test]
@@ -143,6 +145,7 @@ fn everything_about_a_webhook() {
   timeout: 1500ms
   concurrency: 2
   rate: 30/m
+  responses: { refuse: 409, retry: [400, 413], pause: [] }
 body: \"{{ status }}\"",
         ),
         &[("P", "p"), ("S", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz")],
@@ -155,6 +158,9 @@ body: \"{{ status }}\"",
     assert_eq!(headers, ["x-team", "content-type"]);
     assert!(matches!(&webhook.auth, Some(WebhookAuth::Basic { .. })));
     assert_eq!((webhook.timeout, webhook.concurrency), (Duration::from_millis(1500), 2));
+    let Responses { refuse, retry, pause } = &webhook.responses;
+    assert_eq!((&refuse[..], &retry[..], &pause[..]), (&[409][..], &[400, 413][..], &[][..]));
+    assert_eq!(config.sinks[0].retry.refuse_after, 3);
     assert!(webhook.rate.is_some_and(|rate| (rate - 0.5).abs() < 1e-9));
     assert!(matches!(&config.sinks[0].format, Format::Body(body) if body.source() == "{{ status }}"));
     assert_eq!(config.sinks[0].retry.give_up_after, Some(Duration::from_hours(7 * 24)));

@@ -964,3 +964,46 @@ fn a_key_without_a_value_lifts_no_protection() {
     }
     right(&super::source("amqp: { url: amqp://h, queue: q }\ntenant: null"));
 }
+
+#[test]
+fn responses_and_refusals() {
+    wrong(
+        &sink(
+            "webhook: { url: \"https://h/\", responses: { refuse: [409, 200], retry: [409], pause: 600 } }\nretry: { refuse_after: 0 }",
+        ),
+        expect![[r#"
+            error[out-of-range]: `200` is no status that can be given another meaning
+             --> routes.yaml:5:62
+              |
+            5 |     webhook: { url: "https://h/", responses: { refuse: [409, 200], retry: [409], pause: 600 } }
+              |                                                              ^^^
+              |
+              = help: write statuses from 300 to 599; with 2xx a receiver says that it has the event
+
+            error[two-meanings]: 409 is listed twice
+             --> routes.yaml:5:76
+              |
+            5 |     webhook: { url: "https://h/", responses: { refuse: [409, 200], retry: [409], pause: 600 } }
+              |                                                         --- the other one  ^^^
+              |
+              = help: keep it in one list
+
+            error[out-of-range]: `600` is no status that can be given another meaning
+             --> routes.yaml:5:89
+              |
+            5 |     webhook: { url: "https://h/", responses: { refuse: [409, 200], retry: [409], pause: 600 } }
+              |                                                                                         ^^^
+              |
+              = help: write statuses from 300 to 599; with 2xx a receiver says that it has the event
+
+            error[out-of-range]: `0` is out of range
+             --> routes.yaml:6:28
+              |
+            6 |     retry: { refuse_after: 0 }
+              |                            ^
+              |
+              = help: write something between `1` and `1000`
+
+        "#]],
+    );
+}

@@ -47,20 +47,10 @@ impl Failure {
     }
 }
 
-/// What a problem on the way to the exchange speaks of: a broker that doesn't let us in concerns the whole sink; an exchange
-/// that isn't there or may not be written to is no sign of a broken broker.
+/// Whatever is wrong on the way to the exchange, or with it, is so for all messages: the sink has one exchange.
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        let blame = match problem.kind {
-            ProblemKind::Missing | ProblemKind::Forbidden | ProblemKind::Mismatch => Blame::Delivery,
-            ProblemKind::Unreachable
-            | ProblemKind::Login
-            | ProblemKind::InUse
-            | ProblemKind::Shared
-            | ProblemKind::Lost
-            | ProblemKind::Settings => Blame::Sink,
-        };
-        Self { cause: problem.to_string(), blame }
+        Self::sink(problem.to_string())
     }
 }
 
@@ -109,8 +99,10 @@ async fn declare(
 ) -> Result<(), Failure> {
     let declaring = channel.exchange_declare(settings.exchange.clone(), kind, options, FieldTable::default());
     answer(place, "exchange.declare", declaring).await.map_err(|problem| {
+        let is_of_exchange =
+            matches!(problem.kind, ProblemKind::Missing | ProblemKind::Forbidden | ProblemKind::Mismatch);
         let mut failure = Failure::from(problem);
-        if failure.blame == Blame::Delivery && settings.declare.is_none() {
+        if is_of_exchange && settings.declare.is_none() {
             failure.cause.push_str(CAN_DECLARE);
         }
         failure

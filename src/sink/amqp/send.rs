@@ -11,6 +11,11 @@ use super::window::Confirm;
 use crate::amqp::{Place, Problem, escape};
 use crate::sink::{Blame, Verdict};
 
+/// AMQP's reply code of what the user may not do.
+const ACCESS_REFUSED: u16 = 403;
+/// What `RabbitMQ` says where the user may write to the exchange, but not with that routing key (`check_topic_authorisation` in
+/// `rabbit_access_control.erl`).
+const TOPIC_REFUSED: &str = "access to topic '";
 /// AMQP's reply code of what doesn't exist.
 const NOT_FOUND: u16 = 404;
 /// AMQP's reply code of what the broker refuses for what it is: too large, above all.
@@ -79,8 +84,16 @@ fn broken(error: lapin::Error) -> Broken {
 impl Broken {
     /// Whether one message is the reason, and it can't be told which.
     pub(super) fn is_because_of_one(&self) -> bool {
-        // An exchange that isn't there is so for all.
-        matches!(self, Self::Closed { code, .. } if *code != NOT_FOUND)
+        matches!(self, Self::Closed { .. }) && !self.is_because_of_exchange()
+    }
+
+    /// The exchange isn't there, or nobody of us may write to it: that is so for all messages. A right to one topic is not.
+    fn is_because_of_exchange(&self) -> bool {
+        match self {
+            Self::Closed { code: NOT_FOUND, .. } => true,
+            Self::Closed { code: ACCESS_REFUSED, error } => !words(error).contains(TOPIC_REFUSED),
+            _ => false,
+        }
     }
 
     /// The verdict of each of so many messages.
@@ -95,7 +108,10 @@ impl Broken {
             Self::Closed { code: PRECONDITION_FAILED, error } if messages == 1 => {
                 Verdict::Refused { cause: format!("the broker refuses it: {}", words(error)) }
             }
-            Self::Closed { code, error } if messages == 1 || *code == NOT_FOUND => {
+            Self::Closed { error, .. } if self.is_because_of_exchange() => {
+                retry(Problem::explain(error, place).to_string(), Blame::Sink)
+            }
+            Self::Closed { error, .. } if messages == 1 => {
                 retry(Problem::explain(error, place).to_string(), Blame::Delivery)
             }
             Self::Closed { error, .. } => retry(
@@ -123,7 +139,11 @@ mod tests {
     use super::*;
 
     fn closed(code: u16) -> Broken {
-        let words = AMQPError::from_id(code, format!("{code} - words of\nthe broker").as_str().into()).unwrap();
+        saying(code, &format!("{code} - words of\nthe broker"))
+    }
+
+    fn saying(code: u16, words: &str) -> Broken {
+        let words = AMQPError::from_id(code, words.into()).unwrap();
         broken(ErrorKind::ProtocolError(words).into())
     }
 
@@ -143,8 +163,17 @@ mod tests {
         for (broken, alone, together, because_of_one) in [
             (Broken::Silent(Duration::from_secs(30)), "sink", "sink", false),
             (lost(), "sink", "sink", false),
-            (closed(404), "delivery", "delivery", false),
-            (closed(403), "delivery", "delivery", true),
+            (closed(404), "sink", "sink", false),
+            (closed(403), "sink", "sink", false),
+            (
+                saying(
+                    403,
+                    "ACCESS_REFUSED - write access to topic 'a' in exchange 'b' in vhost '/' refused for user 'c'",
+                ),
+                "delivery",
+                "delivery",
+                true,
+            ),
             (closed(406), "refused", "delivery", true),
             (closed(504), "delivery", "delivery", true),
             (closed(320), "sink", "sink", false),

@@ -217,7 +217,13 @@ fn the_path_is_rendered_below_the_data_directory() {
         keep_headers: Vec::new(),
         order_by: OrderBy::None,
         on_full: crate::config::OnFull::Wait,
-        retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },
+        retry: Retry {
+            first: Duration::ZERO,
+            max: Duration::ZERO,
+            give_up_after: None,
+            attempts: None,
+            refuse_after: 3,
+        },
     };
     let mut event = event();
     let rendered = render(&config, &file, Scope::of(&event, &message())).unwrap();

@@ -47,7 +47,13 @@ fn config(kafka: &KafkaConfig) -> SinkConfig {
         keep_headers: Vec::new(),
         order_by: OrderBy::CorrelationId,
         on_full: crate::config::OnFull::Wait,
-        retry: Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None },
+        retry: Retry {
+            first: Duration::ZERO,
+            max: Duration::ZERO,
+            give_up_after: None,
+            attempts: None,
+            refuse_after: 3,
+        },
     }
 }
 

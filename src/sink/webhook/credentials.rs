@@ -102,7 +102,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::Tls;
+    use crate::config::{Responses, Tls};
 
     fn webhook(url: &str) -> WebhookConfig {
         WebhookConfig {
@@ -114,6 +114,7 @@ mod tests {
             timeout: Duration::from_secs(10),
             concurrency: 1,
             rate: None,
+            responses: Responses::default(),
             tls: Tls::default(),
         }
     }

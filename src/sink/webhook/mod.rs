@@ -21,7 +21,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
+use http::header::{AUTHORIZATION, DATE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -152,10 +152,12 @@ impl Shared {
                     &Answer {
                         status: received.status,
                         retry_after: text(RETRY_AFTER),
+                        date: text(DATE),
                         location: text(LOCATION),
                         excerpt: &received.excerpt,
                     },
                     credentials.url.is_none(),
+                    &self.config.responses,
                     SystemTime::now(),
                 )
             }

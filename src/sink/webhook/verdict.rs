@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 use url::Url;
 
+use crate::config::Responses;
 use crate::mutant::Mutant;
 use crate::sink::{Blame, Verdict};
 
@@ -18,6 +19,8 @@ pub(super) struct Answer<'a> {
     pub status: StatusCode,
     /// The header `Retry-After`, if it is text.
     pub retry_after: Option<&'a str>,
+    /// The header `Date`, if it is text: what a date in `Retry-After` is counted from.
+    pub date: Option<&'a str>,
     /// The header `Location`, if it is text.
     pub location: Option<&'a str>,
     /// The beginning of the body.
@@ -25,31 +28,72 @@ pub(super) struct Answer<'a> {
 }
 
 /// The verdict of an answer. `templated` is whether the URL depends on the event: then what it says of the address holds for
-/// that one delivery, not for the sink. `now` is what dates in `Retry-After` are counted from.
-pub(super) fn verdict(answer: &Answer<'_>, templated: bool, now: SystemTime) -> Verdict {
-    let cause = || cause(answer);
-    let retry = |blame, after| Verdict::Retry { after, cause: cause(), blame };
-    match answer.status.as_u16() {
-        200..=299 => Verdict::Delivered,
-        500..=599 if Mutant::DropOn5xx.is_on() => Verdict::Delivered,
-        400 | 413 | 415 | 422 => Verdict::Refused { cause: cause() },
-        410 if templated => retry(Blame::Delivery, None),
-        410 => retry(Blame::Gone, None),
-        429 | 503 => retry(Blame::Sink, answer.retry_after.and_then(|value| retry_after(value, now))),
-        408 | 500..=599 => retry(Blame::Sink, None),
-        // 3xx, which is not followed; other 4xx: a wrong token, a path that isn't there; what no server should answer.
-        _ => retry(Blame::Delivery, None),
+/// that one delivery, not for the sink. `responses` are the meanings that the receiver gives to some statuses. `now` is what dates in
+/// `Retry-After` are counted from where the answer has no date of its own.
+pub(super) fn verdict(answer: &Answer<'_>, templated: bool, responses: &Responses, now: SystemTime) -> Verdict {
+    let status = answer.status.as_u16();
+    // Another event would be answered the same.
+    let of_address = if templated { Blame::Delivery } else { Blame::Sink };
+    let (given, by_default) = (given_meaning(status, responses), meaning(status, of_address));
+    let blame = match (given, by_default) {
+        (_, Meaning::Delivered) => return Verdict::Delivered,
+        (Some(Given::Refuse), _) | (None, Meaning::Refused) => return Verdict::Refused { cause: cause(answer) },
+        (Some(Given::Pause), _) => Blame::Gone,
+        (Some(Given::Retry), Meaning::Refused | Meaning::Retry(Blame::Gone)) => of_address,
+        (None | Some(Given::Retry), Meaning::Retry(blame)) => blame,
+    };
+    let after = answer.retry_after.and_then(|value| retry_after(value, answer.date, now));
+    // Who says when to come again speaks of all that goes to that address.
+    let blame = if after.is_some() && blame == Blame::Delivery { of_address } else { blame };
+    Verdict::Retry { after, cause: cause(answer), blame }
+}
+
+/// What a status says by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Delivered,
+    Refused,
+    Retry(Blame),
+}
+
+fn meaning(status: u16, of_address: Blame) -> Meaning {
+    match status {
+        200..=299 => Meaning::Delivered,
+        500..=599 if Mutant::DropOn5xx.is_on() => Meaning::Delivered,
+        400 | 413 | 415 | 422 => Meaning::Refused,
+        410 if of_address == Blame::Sink => Meaning::Retry(Blame::Gone),
+        // 401 and 407 speak of the login, which all requests share.
+        401 | 407 | 408 | 429 | 500..=599 => Meaning::Retry(Blame::Sink),
+        // 3xx, which is not followed; a path that isn't there, that is forbidden, or takes no POST.
+        300..=399 | 403 | 404 | 405 => Meaning::Retry(of_address),
+        // Other 4xx; what no server should answer.
+        _ => Meaning::Retry(Blame::Delivery),
     }
 }
 
-/// `Retry-After`: seconds or an HTTP date (RFC 9110, 10.2.3), at most 24 hours. None if it is neither.
-fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+/// What `responses:` says of a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given {
+    Refuse,
+    Retry,
+    Pause,
+}
+
+fn given_meaning(status: u16, Responses { refuse, retry, pause }: &Responses) -> Option<Given> {
+    let lists = [(Given::Refuse, refuse), (Given::Retry, retry), (Given::Pause, pause)];
+    lists.into_iter().find(|(_, list)| list.contains(&status)).map(|(given, _)| given)
+}
+
+/// `Retry-After`: seconds or an HTTP date (RFC 9110, 10.2.3), at most 24 hours. None if it is neither. A date is counted from the
+/// receiver's own, where it says one: its clock and ours need not agree.
+fn retry_after(value: &str, date: Option<&str>, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // Only digits, so the one thing that can be wrong with it is its length.
         value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
-        httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()
+        let sent = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok()).unwrap_or(now);
+        httpdate::parse_http_date(value).ok()?.duration_since(sent).unwrap_or_default()
     };
     Some(wait.min(MAX_RETRY_AFTER))
 }
@@ -72,6 +116,7 @@ fn cause(answer: &Answer<'_>) -> String {
             }
         }
         401 | 403 => cause.push_str("; look at the sink's auth"),
+        407 => cause.push_str("; look at the user and password of its proxy"),
         410 => cause.push_str("; the receiver is gone for good: give the sink another url, or resume it"),
         _ => {}
     }
@@ -113,12 +158,18 @@ mod tests {
     }
 
     fn answer(status: u16) -> Answer<'static> {
-        Answer { status: StatusCode::from_u16(status).unwrap(), retry_after: None, location: None, excerpt: b"" }
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: None,
+            date: None,
+            location: None,
+            excerpt: b"",
+        }
     }
 
     /// The verdict without its words.
     fn kind(status: u16, templated: bool) -> &'static str {
-        match verdict(&answer(status), templated, now()) {
+        match verdict(&answer(status), templated, &Responses::default(), now()) {
             Verdict::Delivered => "delivered",
             Verdict::Refused { .. } => "refused",
             Verdict::Retry { blame: Blame::Sink, after: None, .. } => "sink",
@@ -132,7 +183,8 @@ mod tests {
     fn the_table() {
         for (expected, statuses) in [
             ("delivered", &[200, 201, 202, 204, 226, 299][..]),
-            ("delivery", &[300, 301, 302, 304, 307, 308, 401, 403, 404, 405, 409, 418, 451]),
+            ("delivery", &[402, 406, 409, 418, 451]),
+            ("sink", &[300, 301, 302, 304, 307, 308, 401, 403, 404, 405, 407]),
             ("refused", &[400, 413, 415, 422]),
             ("sink", &[408, 429, 500, 501, 502, 503, 504, 599]),
             ("gone", &[410]),
@@ -142,12 +194,31 @@ mod tests {
                 assert_eq!(kind(*status, false), expected, "{status}");
             }
         }
-        assert_eq!(kind(410, true), "delivery");
+        for status in [301, 307, 403, 404, 405, 410] {
+            assert_eq!(kind(status, true), "delivery", "{status}");
+        }
+        for status in [401, 407, 503] {
+            assert_eq!(kind(status, true), "sink", "{status}");
+        }
+    }
+
+    #[test]
+    fn responses_give_statuses_another_meaning() {
+        let responses = Responses { refuse: vec![409, 404], retry: vec![400, 410, 503], pause: vec![402] };
+        let blame = |status, templated| match verdict(&answer(status), templated, &responses, now()) {
+            Verdict::Retry { blame, .. } => Some(blame),
+            Verdict::Refused { .. } => None,
+            Verdict::Delivered => panic!("{status}"),
+        };
+        assert_eq!([409, 404, 422].map(|status| blame(status, false)), [None; 3]);
+        assert_eq!([400, 410, 503].map(|status| blame(status, false)), [Some(Blame::Sink); 3]);
+        assert_eq!([400, 410].map(|status| blame(status, true)), [Some(Blame::Delivery); 2]);
+        assert_eq!([402].map(|status| blame(status, true)), [Some(Blame::Gone)]);
     }
 
     #[test]
     fn retry_after_is_seconds_or_a_date_and_at_most_a_day() {
-        let seconds = |value| retry_after(value, now()).map(|wait| wait.as_secs());
+        let seconds = |value| retry_after(value, None, now()).map(|wait| wait.as_secs());
         assert_eq!(seconds("0"), Some(0));
         assert_eq!(seconds(" 120 "), Some(120));
         assert_eq!(seconds("86400"), Some(86400));
@@ -163,20 +234,33 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_counts_with_429_and_503_only() {
-        let after = |status| {
-            let verdict = verdict(&Answer { retry_after: Some("7"), ..answer(status) }, false, now());
-            if let Verdict::Retry { after, .. } = verdict { after } else { None }
+    fn a_date_is_counted_from_the_receiver_s_own() {
+        let at = Some("Tue, 14 Nov 2023 20:00:00 GMT");
+        assert_eq!(retry_after("Tue, 14 Nov 2023 20:01:00 GMT", at, now()), Some(Duration::from_mins(1)));
+        assert_eq!(retry_after("5", at, now()), Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn retry_after_counts_with_each_answer_that_is_retried() {
+        let after = |status, templated| {
+            let answer = Answer { retry_after: Some("7"), ..answer(status) };
+            match verdict(&answer, templated, &Responses::default(), now()) {
+                Verdict::Retry { after, blame, .. } => (after, Some(blame)),
+                _ => (None, None),
+            }
         };
-        assert_eq!(after(429), Some(Duration::from_secs(7)));
-        assert_eq!(after(503), Some(Duration::from_secs(7)));
-        assert_eq!(after(500), None);
-        assert_eq!(after(404), None);
+        let seven = Some(Duration::from_secs(7));
+        for status in [301, 401, 404, 409, 429, 500, 503] {
+            assert_eq!(after(status, false), (seven, Some(Blame::Sink)), "{status}");
+        }
+        assert_eq!(after(409, true), (seven, Some(Blame::Delivery)), "of that address only");
+        assert_eq!(after(503, true), (seven, Some(Blame::Sink)));
+        assert_eq!(after(422, false), (None, None));
     }
 
     #[test]
     fn causes_say_what_to_do_and_never_bring_control_characters() {
-        let words = |answer: Answer<'_>| match verdict(&answer, false, now()) {
+        let words = |answer: Answer<'_>| match verdict(&answer, false, &Responses::default(), now()) {
             Verdict::Retry { cause, .. } | Verdict::Refused { cause } => cause,
             Verdict::Delivered => String::new(),
         };

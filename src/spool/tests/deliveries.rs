@@ -16,6 +16,7 @@ pub(super) fn waiting(key: u64, number: u64) -> Waiting {
         received: Millis::now(),
         due: Millis::now(),
         attempts: 0,
+        refusals: 0,
         cause: None,
         route: Some(RouteName::new("all")),
         kind: "fr.cnes.regards.lta.submission.response".to_owned(),

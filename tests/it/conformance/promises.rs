@@ -26,7 +26,7 @@ pub async fn confirms_only_after_the_destination_has_it<D: Destination>() {
     if D::CAN_HOLD {
         relay.wait_for_metric("deliveries_in_flight", &[SINK], 1.0).await;
     } else {
-        relay.wait_for_metric("deliveries_total", &[SINK, ("result", "retry")], 1.0).await;
+        relay.wait_for_metric("delivery_attempts_total", &[SINK, ("result", "retry")], 1.0).await;
     }
     relay.kill();
     let kept = u64::from(regards.vhost.left_in(&regards.queue).await) + home.waiting("tested");
@@ -45,7 +45,7 @@ pub async fn retries_until_it_is_taken<D: Destination>() {
     destination.fail_for_now(&home).await;
     let relay = home.start_ready().await;
     regards.publish_all(&responses("retried", 3)).await;
-    relay.wait_for_metric("deliveries_total", &[SINK, ("result", "retry")], 4.0).await;
+    relay.wait_for_metric("delivery_attempts_total", &[SINK, ("result", "retry")], 4.0).await;
     assert_eq!(destination.events(&home).await.len(), 0);
     destination.take_again(&home).await;
     wait_for_events(&mut destination, &home, 3).await;
@@ -71,7 +71,7 @@ pub async fn refuses_what_is_never_taken<D: Destination>() {
     assert_eq!(letters.len(), 1, "{letters:#?}");
     assert_eq!((&letters[0]["reason"], &letters[0]["sink"]), (&"refused".into(), &"tested".into()));
     assert_eq!(letters[0]["body"].as_str().map(str::as_bytes), Some(refused.body.as_slice()));
-    assert_eq!(letters[0]["attempts"], 1, "what is refused is not tried again");
+    assert_eq!(letters[0]["attempts"], 3, "it dies of the third refusal");
     assert_each_once(&mut destination, &home, 2).await;
     regards.assert_left_as_found().await;
 }
@@ -84,7 +84,7 @@ pub async fn keeps_order_per_key_across_failures<D: Destination>() {
     destination.fail_for_now(&home).await;
     let relay = home.start_ready().await;
     regards.publish_all(&lives("t", "ordered", REQUESTS)).await;
-    relay.wait_for_metric("deliveries_total", &[SINK, ("result", "retry")], 10.0).await;
+    relay.wait_for_metric("delivery_attempts_total", &[SINK, ("result", "retry")], 10.0).await;
     destination.take_again(&home).await;
     wait_for_events(&mut destination, &home, 2 * REQUESTS).await;
     relay.stop().await;

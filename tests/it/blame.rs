@@ -1,0 +1,77 @@
+//! What a failure is blamed on: one wrong setting of a sink makes no stream of dead letters, and opens the breaker.
+
+use crate::support::response::lives;
+use crate::support::{Answer, Home, Rabbit, Receiver, Regards};
+
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 100 }, expects: lta } }
+sinks:
+  hook: { webhook: { url: "${HOOK}" }, retry: { first: 20ms, max: 200ms } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+"#;
+const REQUESTS: usize = 200;
+const HOOK: (&str, &str) = ("sink", "hook");
+
+/// Nothing is delivered, the breaker is open, and once the receiver is well again it gets everything but what died.
+async fn survives(answer: u16, most_dead: usize) {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    receiver.answers(move |_| Answer::Status(answer));
+    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let relay = home.start_ready().await;
+    let published = lives("t", "blamed", REQUESTS);
+    regards.publish_all(&published).await;
+    relay.wait_for_metric("sink_breaker_open", &[HOOK], 1.0).await;
+    regards.wait_until_acknowledged().await;
+    let probed = receiver.posted().len();
+    receiver.wait_for_posted(probed + 5).await;
+    assert_eq!(relay.metric("sink_breaker_open", &[HOOK]).await, Ok(Some(1.0)), "no probe closes it");
+    let died = home.dead_letters().len();
+    assert!(died <= most_dead, "{died} died of what no other event would change");
+    receiver.answers(|_| Answer::Status(204));
+    receiver.wait_for_accepted(published.len() - died).await;
+    home.wait_until_waiting("hook", 0).await;
+    relay.wait_for_metric("deliveries_total", &[HOOK, ("result", "delivered")], 1.0).await;
+    assert_eq!(relay.metric("sink_breaker_open", &[HOOK]).await, Ok(Some(0.0)));
+    assert_eq!(home.dead_letters().len(), died);
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_refuses_everything_makes_few_dead_letters() {
+    survives(400, 9).await;
+}
+
+#[tokio::test]
+async fn a_wrong_token_opens_the_breaker() {
+    survives(401, 0).await;
+}
+
+#[tokio::test]
+async fn an_address_that_takes_no_event_opens_the_breaker() {
+    survives(405, 0).await;
+}
+
+#[tokio::test]
+async fn an_exchange_that_is_missing_opens_the_breaker() {
+    let regards = Regards::new().await;
+    let partner = Rabbit::shared().new_vhost().await;
+    let hook = r#"{ webhook: { url: "${HOOK}" }, retry: { first: 20ms, max: 200ms } }"#;
+    let amqp = r#"{ amqp: { url: "${PARTNER}", exchange: products }, retry: { first: 20ms, max: 200ms } }"#;
+    let home = Home::of(&regards, &ROUTES.replace(hook, amqp)).with("PARTNER", &partner.admin_url());
+    let relay = home.start_ready().await;
+    let published = lives("t", "blamed", REQUESTS);
+    regards.publish_all(&published).await;
+    relay.wait_for_metric("sink_breaker_open", &[HOOK], 1.0).await;
+    regards.wait_until_acknowledged().await;
+    partner.exchange("products", lapin::ExchangeKind::Fanout).await;
+    partner.queue("products", lapin::types::FieldTable::default()).await;
+    partner.bind("products", "products", "").await;
+    let collected = partner.collect("products").await;
+    collected.wait_for(published.len()).await;
+    home.wait_until_waiting("hook", 0).await;
+    relay.stop().await;
+    assert!(home.dead_letters().is_empty());
+}
