@@ -19,10 +19,12 @@ use tokio_util::task::AbortOnDropHandle;
 use super::ACCEPT_PAUSE;
 use super::connections::{Connections, Idle};
 use crate::config::Config;
+use crate::delivery::SinkStats;
 use crate::event::sample;
 use crate::helper::{self, Helper};
-use crate::relay::{self, Handle, Redrive, Redriven};
-use crate::spool::{Filter, Spool, Subject, Unwanted};
+use crate::relay::{self, Handle, JobLine, Redrive, Redriven};
+use crate::source::SourceStats;
+use crate::spool::{Filter, Share, Spool, Subject, Unwanted};
 
 /// So many requests of a kind are answered at once; one more hears that the relay is busy. Each kind has turns of its own: what
 /// takes long never keeps a pause from being heard.
@@ -34,7 +36,7 @@ const MAX_CONNECTIONS: usize = 32;
 /// A request is at most so long, in bytes.
 const MAX_REQUEST: u64 = 64 * 1024;
 /// An answer is at most so long, in bytes.
-const MAX_ANSWER: u64 = 64 * 1024;
+const MAX_ANSWER: u64 = 4 * 1024 * 1024;
 /// A line that follows an answer is at most so long, in bytes: a sample of the longest message.
 const MAX_LINE: u64 = 4 * 1024 * 1024 * 1024;
 /// A request has to be there within this, and its answer taken.
@@ -91,6 +93,18 @@ pub enum Request {
         /// How many.
         count: u64,
     },
+    /// To tell what it does.
+    Status {
+        /// Of the relay that has this spool.
+        spool: PathBuf,
+    },
+    /// To stop a job.
+    StopJob {
+        /// Of the relay that has this spool.
+        spool: PathBuf,
+        /// Its number.
+        id: u64,
+    },
     /// To let it go on.
     Resume {
         /// Of the relay that has this spool.
@@ -110,11 +124,90 @@ pub enum Answer {
     Purged(u64),
     /// What became of the dead letters.
     Redriven(Redriven),
+    /// What it does.
+    Status(Status),
     /// Why it was not done.
     Failed(String),
 }
 
+/// What a relay does. These keys are relied on.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Each source.
+    pub sources: Vec<SourceStatus>,
+    /// Each sink.
+    pub sinks: Vec<SinkStatus>,
+    /// Redrives and purges that are under way.
+    pub jobs: Vec<JobLine>,
+}
+
+/// How a source is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Its name.
+    pub name: String,
+    /// `consuming` or `down`.
+    pub state: String,
+    /// Why it is down.
+    pub reason: Option<String>,
+}
+
+/// How a sink is.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SinkStatus {
+    /// Its name.
+    pub name: String,
+    /// `delivering`, `failing` (its breaker is open) or `paused`.
+    pub state: String,
+    /// Deliveries in the spool.
+    pub spooled: u64,
+    /// What they take.
+    pub bytes: u64,
+}
+
+impl Status {
+    fn of(spool: &Spool, relay: &Handle) -> Self {
+        let now = relay.stats().now();
+        let shares = spool.shares();
+        let source = |source: &Arc<SourceStats>| SourceStatus {
+            name: source.name().to_string(),
+            state: if source.is_up() { "consuming" } else { "down" }.to_owned(),
+            reason: source.problem().filter(|_| !source.is_up()),
+        };
+        let sink = |sink: &Arc<SinkStats>| {
+            let share = shares.iter().find(|(name, _)| name == sink.name()).map(|(_, share)| share);
+            let state = match () {
+                () if sink.is_paused() => "paused",
+                () if sink.is_breaker_open() => "failing",
+                () => "delivering",
+            };
+            SinkStatus {
+                name: sink.name().to_string(),
+                state: state.to_owned(),
+                spooled: share.map_or(0, Share::count),
+                bytes: share.map_or(0, Share::bytes),
+            }
+        };
+        Self {
+            sources: now.sources.iter().map(source).collect(),
+            sinks: now.sinks.iter().map(sink).collect(),
+            jobs: relay.jobs().list(),
+        }
+    }
+}
+
 impl Request {
+    /// What it is called while it runs; none: it is no job.
+    fn job(&self) -> Option<&'static str> {
+        match self {
+            Self::Purge { .. } => Some("purge of dead letters"),
+            Self::Redrive { .. } => Some("redrive of dead letters"),
+            Self::PurgeOrphans { .. } => Some("purge of orphans"),
+            Self::RedriveOrphans { .. } => Some("redrive of orphans"),
+            _ => None,
+        }
+    }
+
     fn spool(&self) -> &Path {
         match self {
             Self::Purge { spool, .. }
@@ -123,6 +216,8 @@ impl Request {
             | Self::RedriveOrphans { spool, .. }
             | Self::Pause { spool, .. }
             | Self::Capture { spool, .. }
+            | Self::Status { spool }
+            | Self::StopJob { spool, .. }
             | Self::Resume { spool, .. } => spool,
         }
     }
@@ -180,7 +275,7 @@ impl Turns {
     fn take(&self, request: &Request) -> Result<SemaphorePermit<'_>, String> {
         let (turns, most, what) = match request {
             Request::Capture { .. } => (&self.captures, MAX_CAPTURES, "captures"),
-            Request::Pause { .. } | Request::Resume { .. } => (&self.orders, MAX_ORDERS, "requests"),
+            _ if request.job().is_none() => (&self.orders, MAX_ORDERS, "requests"),
             _ => (&self.jobs, MAX_JOBS, "redrives and purges"),
         };
         let busy = |_| format!("the relay is busy with {most} {what}: try again when one of them has ended");
@@ -238,10 +333,20 @@ async fn answer(stream: UnixStream, spool: &Spool, relay: &Handle, turns: &Turns
             Err(why) => Answer::Failed(why),
         },
         // What is asked for stops when who asked for it goes, as by Ctrl-C.
-        Ok(request) => tokio::select! {
+        Ok(request) => {
+            let job = request.job().map(|kind| relay.jobs().begin(kind));
+            let stopped = async {
+                match &job {
+                    Some(job) => job.stop.cancelled().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
             answer = answer_to(request, spool, relay) => answer.unwrap_or_else(Answer::Failed),
+            () = stopped => Answer::Failed("it was stopped by `jobs stop`; what was done before stays so".to_owned()),
             gone = read.read_line(&mut nothing) => return gone.map(drop),
-        },
+            }
+        }
         Err(why) => Answer::Failed(why),
     };
     say(&mut write, serde_json::to_string(&answer)?).await?;
@@ -280,6 +385,8 @@ async fn answer_to(request: Request, spool: &Spool, relay: &Handle) -> Result<An
         }
         Request::Pause { of, .. } => relay.pause(of).await.map(|()| Answer::Done),
         Request::Resume { of, .. } => relay.resume(of).await.map(|()| Answer::Done),
+        Request::Status { .. } => Ok(Answer::Status(Status::of(spool, relay))),
+        Request::StopJob { id, .. } => relay.jobs().stop(id).map(|()| Answer::Done),
         // What is captured comes after the answer: it is answered before.
         Request::Capture { .. } => Err("the spool is another relay's".to_owned()),
     }

@@ -20,6 +20,7 @@ mod reload;
 pub mod run;
 mod schema;
 mod spool;
+mod status;
 mod table;
 mod test;
 
@@ -117,6 +118,10 @@ enum Command {
     DeadLetters(dead_letters::Command),
     /// Show what waits, for which sink, and why
     Spool(spool::Arguments),
+    /// Show what the running relay does: sources, sinks, jobs
+    Status(status::Arguments),
+    /// Show redrives and purges that are under way, or stop one
+    Jobs(status::Jobs),
     /// Send nothing more to a sink, or take nothing more from a source, until it is resumed
     Pause(pause::Arguments),
     /// Let a paused sink or source go on
@@ -157,6 +162,8 @@ pub fn main() -> ExitCode {
         Command::Capture(arguments) => capture::run(&global, &arguments),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Demo => demo::run(),
+        Command::Status(arguments) => status::run(&global, &arguments),
+        Command::Jobs(arguments) => status::jobs(&global, &arguments),
         Command::Pause(arguments) => pause::run(&global, &arguments, true),
         Command::Resume(arguments) => pause::run(&global, &arguments, false),
         Command::Spool(arguments) => spool::run(&global, &arguments),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot};
 
+use super::jobs::Jobs;
 use super::taps::Taps;
 use crate::config::Config;
 use crate::delivery::Stats;
@@ -18,6 +19,7 @@ pub struct Handle {
     asks: mpsc::UnboundedSender<Ask>,
     config: Arc<ArcSwapOption<Config>>,
     taps: Arc<Taps>,
+    jobs: Arc<Jobs>,
 }
 
 /// One question, and where its answer goes.
@@ -31,7 +33,7 @@ pub(super) enum Ask {
 impl Handle {
     pub(super) fn new(stats: Arc<Stats>) -> (Self, mpsc::UnboundedReceiver<Ask>) {
         let (asks, asked) = mpsc::unbounded_channel();
-        (Self { stats, asks, config: Arc::default(), taps: Arc::default() }, asked)
+        (Self { stats, asks, config: Arc::default(), taps: Arc::default(), jobs: Arc::default() }, asked)
     }
 
     /// What it counts.
@@ -56,6 +58,12 @@ impl Handle {
         let source = config.sources.iter().find(|known| known.name.as_str() == source);
         let source = source.ok_or_else(|| "the running relay has no such source".to_owned())?;
         Ok(self.taps.open(source.name.clone()))
+    }
+
+    /// Redrives and purges that are under way.
+    #[must_use]
+    pub fn jobs(&self) -> &Arc<Jobs> {
+        &self.jobs
     }
 
     pub(super) fn taps(&self) -> &Arc<Taps> {

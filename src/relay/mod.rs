@@ -7,6 +7,7 @@
 mod bare;
 mod blocked;
 mod handle;
+mod jobs;
 mod orphans;
 mod redrive;
 mod router;
@@ -18,6 +19,7 @@ mod taps;
 #[doc(hidden)]
 pub use bare::Bare;
 pub use handle::Handle;
+pub use jobs::{JobLine, Jobs};
 pub use orphans::{purge_orphans, redrive_orphans};
 pub use redrive::{Redrive, Redriven, redrive, rehearse};
 

@@ -109,6 +109,17 @@ async fn a_redrive_stops_with_its_client() {
         let mut client = home.begin(&redrive, Stdio::null());
         // The first goes at once, the second in an hour.
         letters(REDRIVES + 1 - redriven).await;
+        if redriven == 1 {
+            let status: serde_json::Value = serde_json::from_str(&home.does(&["status", "--json"])).expect("JSON");
+            assert_eq!(status["sources"][0]["state"], "consuming", "{status}");
+            assert_eq!(status["sinks"][0]["state"], "delivering", "{status}");
+            assert_eq!(status["jobs"][0]["kind"], "redrive of dead letters", "{status}");
+            let id = status["jobs"][0]["id"].to_string();
+            home.does(&["jobs", "stop", &id]);
+            assert_eq!(client.wait().expect("ended").code(), Some(1));
+            assert_eq!(home.does(&["jobs", "--json"]), "");
+            continue;
+        }
         client.kill().expect("killed");
         client.wait().expect("ended");
     }
