@@ -1,9 +1,12 @@
 //! librdkafka's settings: which ones `options:` may hold, and why the others may not.
 
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, FromClientConfig, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseProducer;
 
 use crate::config::decode::{At, Named};
 use crate::config::diagnostic::Diagnostic;
+use crate::config::kafka_settings::producer_settings;
 use crate::config::reader::Reader;
 use crate::config::scalar::SecretText;
 use crate::config::secret::Secret;
@@ -121,6 +124,7 @@ const OWN_KEYS: [(&str, &str); 16] = [
 
 pub(super) fn options(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) -> Vec<(String, Secret)> {
     let mut checked = Vec::new();
+    let mut is_each_right = true;
     for (key, value) in &at.value.0 {
         if reader.is_full() {
             break;
@@ -131,6 +135,7 @@ pub(super) fn options(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) -> Ve
             if let Some(text) = &value.value.0.text
                 && !takes(name, text)
             {
+                is_each_right = false;
                 reader.report(
                     Diagnostic::error("kafka-option", value.span, format!("librdkafka doesn't take this as `{name}`"))
                         .help("its CONFIGURATION.md says what it takes"),
@@ -156,7 +161,34 @@ pub(super) fn options(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) -> Ve
             });
         }
     }
+    if is_each_right {
+        together(at, reader);
+    }
     checked
+}
+
+/// Whether librdkafka takes all of them together: only when a producer is built does it compare them. That connects to nothing here.
+/// What is for TLS may name files, and is looked at when the sink is opened; what isn't known now (an unset variable) is left out.
+fn together(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) {
+    let known = at.value.0.iter().filter_map(|(key, value)| {
+        let text = value.value.0.text.as_ref()?;
+        (OPTIONS.contains(&key.text.as_str()) && !key.text.starts_with("ssl."))
+            .then(|| (key.text.clone(), text.to_string()))
+    });
+    let known: Vec<(String, String)> = known.collect();
+    if known.is_empty() {
+        return;
+    }
+    let mut settings = producer_settings("check", &known);
+    settings.set_log_level(RDKafkaLogLevel::Emerg);
+    let Err(KafkaError::ClientCreation(why)) = BaseProducer::from_config(&settings) else { return };
+    let mut named = at.value.0.iter().filter(|(key, _)| why.contains(&format!("`{}`", key.text)));
+    let span = named.next().map_or(at.span, |(key, _)| key.span);
+    let message = format!("librdkafka doesn't take these options together: {}", clean(&why));
+    reader.report(
+        Diagnostic::error("kafka-option", span, message)
+            .help("change one of them; its CONFIGURATION.md says what each is, and the relay itself sets `message.timeout.ms` to 30000"),
+    );
 }
 
 /// Whether librdkafka takes that value, which nothing needs to be connected for.

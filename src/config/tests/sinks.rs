@@ -192,6 +192,23 @@ fn kafka() {
 }
 
 #[test]
+fn kafka_options_that_do_not_go_together() {
+    for (options, named, why) in [
+        ("{ linger.ms: 60000 }", "linger.ms", "message.timeout.ms"),
+        (
+            "{ reconnect.backoff.ms: 5000, reconnect.backoff.max.ms: 100 }",
+            "reconnect.backoff",
+            "reconnect.backoff.max.ms",
+        ),
+    ] {
+        let text = sink(&format!("kafka: {{ brokers: localhost, topic: t, options: {options} }}"));
+        let said = parse(&text, Strictness::Run, &[]).unwrap_err().to_string();
+        assert!(said.contains("kafka-option") && said.contains(named) && said.contains(why), "{said}");
+    }
+    right(&sink("kafka: { brokers: localhost, topic: t, options: { linger.ms: 20, reconnect.backoff.ms: 50 } }"));
+}
+
+#[test]
 fn kafka_options() {
     wrong(
         &sink(

@@ -14,6 +14,7 @@ mod supervisor;
 mod tests;
 mod trouble;
 mod verdict;
+mod words;
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;

@@ -4,43 +4,16 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
-use crate::config::{KafkaConfig, Secret, Tls};
-
-/// A record that no broker took within this ends its attempt.
-const MESSAGE_TIMEOUT_MS: &str = "30000";
-
-/// Our defaults, where librdkafka's don't serve: name, alias, value.
-const DEFAULTS: [(&str, &str, &str); 3] = [
-    // Order per key is one delivery of a key at a time, so what a batch waits for company is paid by each of them. With a
-    // Kafka 4.1 on the same machine: one key 160 a second at librdkafka's 5 ms, 600 at 1 ms, 7,000 at 0; under full load
-    // 1 ms costs about the CPU of 5, and 0 a third more.
-    ("linger.ms", "queue.buffering.max.ms", "1"),
-    // Less than `message.timeout.ms` (librdkafka's default is the same 30 s): a topic that doesn't exist has to be told from
-    // a broker that doesn't answer.
-    ("topic.metadata.propagation.max.ms", "", "10000"),
-    // How large a record may be is the topic's setting: let the broker say so. Bounded by the sources' `max_body`; batches
-    // stay within `batch.size`.
-    ("message.max.bytes", "", "33554432"),
-];
+use super::words::in_plain_words;
+use crate::config::{KafkaConfig, Secret, Tls, producer_settings};
 
 /// The settings now: secrets are read here, which blocks. `client` is the relay's name. The error never has a value in it.
 pub(super) fn settings(config: &KafkaConfig, client: &str) -> Result<ClientConfig, String> {
-    let mut settings = ClientConfig::new();
+    let options = config.options.iter().map(|(name, value)| Ok((name.clone(), reveal(value)?)));
+    let options: Vec<(String, String)> = options.collect::<Result<_, String>>()?;
+    let mut settings = producer_settings(client, &options);
     settings.set_log_level(log_level());
-    settings.set("client.id", client);
-    for (name, alias, value) in DEFAULTS {
-        if !config.options.iter().any(|(option, _)| option == name || option == alias) {
-            settings.set(name, value);
-        }
-    }
-    for (name, value) in &config.options {
-        settings.set(name, reveal(value)?);
-    }
     settings.set("bootstrap.servers", &config.brokers);
-    settings.set("enable.idempotence", "true");
-    settings.set("acks", "all");
-    settings.set("message.timeout.ms", MESSAGE_TIMEOUT_MS);
-    settings.set("delivery.report.only.error", "false");
     settings.set("partitioner", &config.partitioner);
     settings.set(
         "security.protocol",
@@ -100,7 +73,7 @@ pub(super) fn explain(error: &KafkaError) -> String {
             }
         }
         KafkaError::Nul(_) => "a setting has a NUL character in it".to_owned(),
-        KafkaError::ClientCreation(cause) => cause.clone(),
+        KafkaError::ClientCreation(cause) => in_plain_words(cause).into_owned(),
         other => other.to_string(),
     }
 }
