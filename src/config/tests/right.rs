@@ -54,7 +54,7 @@ fn everything_about_an_amqp_source() {
   vhost: v
   queue: q
   declare:
-    queue: { type: classic, arguments: { x-max-priority: 255, x-a: true, x-b: text, x-c: \"5\" } }
+    queue: { type: classic, arguments: { x-max-priority: 10, x-a: true, x-b: text, x-c: \"5\" } }
     bindings: [{ exchange: e, routing_key: k }, { exchange: f }]
   prefetch: 7
 validation: strict
@@ -68,7 +68,7 @@ max_body: 64KiB",
     assert_eq!(
         queue.arguments,
         [
-            ("x-max-priority".to_owned(), Argument::Integer(255)),
+            ("x-max-priority".to_owned(), Argument::Integer(10)),
             ("x-a".to_owned(), Argument::Bool(true)),
             ("x-b".to_owned(), Argument::Text("text".to_owned())),
             ("x-c".to_owned(), Argument::Text("5".to_owned())),
@@ -81,6 +81,18 @@ max_body: 64KiB",
     let reading = &config.sources[0].reading;
     assert_eq!((reading.validation, reading.max_body), (Validation::Strict, 64 << 10));
     assert_eq!(reading.tenant.as_deref(), Some("esa"));
+}
+
+#[test]
+fn many_priorities_are_warned_of() {
+    let text = source(
+        "amqp:
+  url: amqp://localhost
+  queue: q
+  declare: { queue: { type: classic, arguments: { x-max-priority: 11 } } }",
+    );
+    let (_, warnings) = super::parse(&text, Strictness::Run, &[]).unwrap();
+    assert!(warnings.to_string().contains("many-priorities"), "{warnings}");
 }
 
 #[test]
