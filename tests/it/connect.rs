@@ -4,8 +4,8 @@ use std::process::Output;
 
 use lapin::ExchangeKind;
 use lapin::options::BasicGetOptions;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::secure_connections::receiver_signed_by;
 use crate::support::{Home, Kafka, Regards, Response, Services, unique};
@@ -72,8 +72,8 @@ async fn what_is_there_is_found_and_nothing_is_taken_sent_or_created() {
     let data = home.data("").parent().unwrap().display().to_string();
     let expected = [
         format!("ok: source regards: queue {queue} is there (messages: 2, consumers: 0)"),
-        format!("ok: sink pipeline: topic {name} is there (partitions: 3, brokers: 1)"),
-        "ok: sink by_tenant: the brokers answer (brokers: 1)".to_owned(),
+        format!("ok: sink pipeline: topic {name} is there (partitions: 3, brokers: 1); not tried: the right to write to it"),
+        "ok: sink by_tenant: the brokers answer (brokers: 1); not tried: the topics, whose names are made of events, and the right to write to them".to_owned(),
         format!(
             "warning: sink absent: the brokers answer, but show no topic {absent}: does it exist, or do they create it, and may the user write to it?"
         ),
@@ -153,6 +153,40 @@ async fn what_is_not_there_is_an_error_that_says_what_to_do() {
     assert_eq!(secure.posted().len(), 0);
 }
 
+/// A broker that is there by the address in the file, and not by the one that it tells its clients.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_advertises_an_address_nobody_can_reach_is_an_error() {
+    let regards = Regards::new().await;
+    let topic = Kafka::shared().topic("advertised", 1).await;
+    let proxy = LyingBroker::start(Services::shared().kafka_port()).await;
+    let sink = format!(r#"{{ kafka: {{ brokers: "127.0.0.1:{}", topic: {} }} }}"#, proxy.port, topic.topic());
+    let templated = format!(r#"{{ kafka: {{ brokers: "127.0.0.1:{}", topic: "x.{{{{ tenant }}}}" }} }}"#, proxy.port);
+    let home = Home::of(&regards, &routes(&[("fixed", &sink), ("templated", &templated)]));
+    let checked = home.run(&["check", "--connect"]);
+    let said = said(&checked);
+    for (line, name) in said[1..].iter().zip(["fixed", "templated"]) {
+        assert!(line.starts_with(&format!("error: sink {name}: ")), "{line}");
+        assert!(
+            line.contains(&format!("127.0.0.1:{}", proxy.advertised)) && line.contains("advertised.listeners"),
+            "{line}"
+        );
+    }
+    assert_eq!(checked.status.code(), Some(1));
+}
+
+/// What isn't Kafka, or speaks TLS, is told by what it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_of_another_kind_is_told_in_plain_words() {
+    let regards = Regards::new().await;
+    let services = Services::shared();
+    let sink = |port: u16| format!(r#"{{ kafka: {{ brokers: "127.0.0.1:{port}", topic: t }} }}"#);
+    let (rabbit, secure) = (sink(services.amqp_port()), sink(services.kafka_sasl_ssl_port()));
+    let home = Home::of(&regards, &routes(&[("rabbit", &rabbit), ("secure", &secure)]));
+    let said = said(&home.run(&["check", "--connect"]));
+    assert!(said[1].contains("RabbitMQ"), "{said:#?}");
+    assert!(said[2].contains("tls: {}"), "{said:#?}");
+}
+
 #[tokio::test]
 async fn a_doubt_fails_where_warnings_do() {
     let regards = Regards::new().await;
@@ -171,4 +205,45 @@ async fn a_file_that_is_wrong_is_not_tried() {
     let checked = home.run(&["check", "--connect"]);
     assert_eq!(checked.status.code(), Some(2));
     assert_eq!(said(&checked), [""; 0]);
+}
+
+/// Before a Kafka broker: what it says of its own address leads nowhere.
+struct LyingBroker {
+    port: u16,
+    advertised: u16,
+}
+
+impl LyingBroker {
+    async fn start(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let advertised = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let broker = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                let (mut from_client, mut to_client) = client.into_split();
+                let (mut from_broker, mut to_broker) = broker.into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_broker).await });
+                tokio::spawn(async move {
+                    let mut bytes = vec![0; 1 << 16];
+                    while let Ok(count @ 1..) = from_broker.read(&mut bytes).await {
+                        replace_port(&mut bytes[..count], to, advertised);
+                        if to_client.write_all(&bytes[..count]).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { port, advertised }
+    }
+}
+
+/// In an answer to a metadata request a broker's port follows its host, as four bytes.
+fn replace_port(bytes: &mut [u8], from: u16, to: u16) {
+    let host = b"127.0.0.1";
+    let from = [&host[..], &u32::from(from).to_be_bytes()].concat();
+    while let Some(at) = bytes.windows(from.len()).position(|window| window == from) {
+        bytes[at + host.len()..at + from.len()].copy_from_slice(&u32::from(to).to_be_bytes());
+    }
 }

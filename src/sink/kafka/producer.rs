@@ -19,6 +19,7 @@ use super::polled::PolledProducer;
 use super::supervisor::Order;
 use super::trouble::Trouble;
 use super::verdict::{Judgement, judge};
+use super::words::in_plain_words;
 use crate::rules::SinkName;
 use crate::sink::Verdict;
 use crate::sink::pending::Pending;
@@ -226,7 +227,7 @@ impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         if self.common.trouble.note(code, reason) {
-            warn!(sink = %self.common.sink, code = ?code, "{reason}");
+            warn!(sink = %self.common.sink, code = ?code, "{}", in_plain_words(reason));
         }
         if code == RDKafkaErrorCode::Fatal {
             self.fatal();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::verdict::{Judgement, judge};
+use super::words::in_plain_words;
 use crate::sink::Blame;
 
 /// The same trouble is said again in the log after this long.
@@ -37,7 +38,7 @@ impl Trouble {
         if code == Code::AllBrokersDown && state.last.is_some() {
             return false;
         }
-        state.last = Some(without_timing(reason).chars().take(MAX_REASON).collect());
+        state.last = Some(in_plain_words(reason).chars().take(MAX_REASON).collect());
         let now = Instant::now();
         match state.said.iter_mut().find(|(said, _)| *said == code) {
             Some((_, at)) if now.duration_since(*at) < SAY_AGAIN => return false,
@@ -79,11 +80,6 @@ impl Trouble {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// librdkafka ends a reason with how long it took and how often it was repeated, which is different each time.
-fn without_timing(reason: &str) -> &str {
-    reason.split_once(" (after ").map_or(reason, |(reason, _)| reason)
 }
 
 fn in_words(code: Code, topic: &str) -> String {

@@ -15,10 +15,7 @@ const OTHERS: [(&[u8], &str); 3] = [
 
 /// Words in librdkafka's reasons, and what they mean here. The more special ones come first.
 const REASONS: [(&str, &str); 7] = [
-    (
-        "connecting to a SSL listener",
-        "the connection ended at the first request; does the broker expect TLS? Then add `tls: {}`",
-    ),
+    ("connecting to a SSL listener", CLOSED_AT_ONCE),
     (
         "connecting to a PLAINTEXT broker listener",
         "the broker doesn't speak TLS there: remove `tls`, or use its TLS port",
@@ -33,12 +30,24 @@ const REASONS: [(&str, &str); 7] = [
     ("ssl.key.location failed", "the file in `tls.key` can't be used"),
 ];
 
-/// The reason in plain words, where there are better ones than its own.
+/// What librdkafka was at when the connection ended: a broker that expects TLS closes it at once.
+const FIRST_REQUEST: &str = "in state APIVERSION_QUERY";
+const CLOSED_AT_ONCE: &str =
+    "the connection ended at the first request; does the broker expect TLS? Then add `tls: {}`";
+
+/// Whether the broker closed the connection before it answered anything.
+pub(super) fn is_closed_at_once(reason: &str) -> bool {
+    reason.contains("Disconnected") && reason.contains(FIRST_REQUEST)
+}
+
+/// The reason in plain words, where there are better ones than its own. Without how long it took and how often it was repeated, which is
+/// different each time.
 pub(super) fn in_plain_words(reason: &str) -> Cow<'_, str> {
+    let detail = reason.split_once(" (after ").map_or(reason, |(detail, _)| detail);
     let words = REASONS.iter().find(|(part, _)| reason.contains(part)).map(|(_, words)| *words);
-    match words.or_else(|| who_answers(reason)) {
-        Some(words) => Cow::Owned(format!("{words} ({reason})")),
-        None => Cow::Borrowed(reason),
+    match words.or_else(|| who_answers(reason)).or_else(|| is_closed_at_once(reason).then_some(CLOSED_AT_ONCE)) {
+        Some(words) => Cow::Owned(format!("{words} ({detail})")),
+        None => Cow::Borrowed(detail),
     }
 }
 
@@ -71,6 +80,12 @@ mod tests {
             let said = in_plain_words(reason);
             assert!(said.contains(expected) && said.contains(reason), "{said}");
         }
+        let rabbit =
+            "h:1: Receive failed: Invalid response size 1095586128 (0..1): x (after 1ms in state APIVERSION_QUERY)";
+        assert!(in_plain_words(rabbit).contains("RabbitMQ"));
+        let closed = "h:1/bootstrap: Disconnected: connection closed by peer (after 0ms in state APIVERSION_QUERY)";
+        let said = in_plain_words(closed);
+        assert!(said.contains("tls: {}") && !said.contains("after 0ms"), "{said}");
         let plain = "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused";
         assert_eq!(in_plain_words(plain), plain);
     }
