@@ -173,7 +173,7 @@ fn together(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) {
     let known = at.value.0.iter().filter_map(|(key, value)| {
         let text = value.value.0.text.as_ref()?;
         (OPTIONS.contains(&key.text.as_str()) && !key.text.starts_with("ssl."))
-            .then(|| (key.text.clone(), text.to_string()))
+            .then(|| (key.text.clone(), text.clone()))
     });
     let known: Vec<(String, String)> = known.collect();
     if known.is_empty() {

@@ -18,7 +18,7 @@ use crate::config::words::{list, similar};
 use crate::config::yaml::Key;
 use crate::event::{Expects, FAMILIES, Family, Reading, SourceName, Validation};
 
-/// The argument that gives a queue priorities, and how many of them RabbitMQ advises at most (its guide on priority queues).
+/// The argument that gives a queue priorities, and how many of them `RabbitMQ` advises at most (its guide on priority queues).
 const PRIORITIES: &str = "x-max-priority";
 const MAX_PRIORITY: i64 = 10;
 /// More sources than this are refused: each is a connection, a consumer and its labels of metrics.
