@@ -37,8 +37,8 @@ pub struct Share {
     pub queued: Sizes,
     /// When the message of the oldest was received, as of a moment ago.
     pub oldest: Option<Millis>,
-    /// The last delivery that asked found no room.
-    pub is_full: bool,
+    /// The size of the last delivery that asked, where it found no room.
+    refused: Option<u64>,
 }
 
 impl Share {
@@ -84,16 +84,21 @@ impl Budget {
 
     /// Room for a delivery of that size, if there is any.
     pub(super) fn reserve(&mut self, sink: &SinkName, size: u64) -> bool {
-        let (max_share, fits) = (self.max_share, self.total.saturating_add(size) <= self.max_size);
-        let fits = fits && !self.disk_is_full;
+        let taken = self.share(sink).bytes();
+        let has_room = self.has_room(taken, size);
         let share = self.share(sink);
-        let has_room = fits && share.bytes().saturating_add(size) <= max_share;
-        share.is_full = !has_room;
+        share.refused = (!has_room).then_some(size);
         if has_room {
             share.queued.add(size);
             self.total = self.total.saturating_add(size);
         }
         has_room
+    }
+
+    /// Whether a sink that takes so many bytes may take so many more.
+    fn has_room(&self, taken: u64, size: u64) -> bool {
+        let total = self.total.saturating_add(size) <= self.max_size;
+        total && !self.disk_is_full && taken.saturating_add(size) <= self.max_share
     }
 
     /// Room for a delivery beyond all limits but the disk's own: at the end of the relay, of a source or of a sink. There are no more
@@ -132,7 +137,6 @@ impl Budget {
     pub(super) fn removed(&mut self, sink: &SinkName, size: u64) {
         let share = self.share(sink);
         share.stored.take(size);
-        share.is_full = false;
         if share.count() == 0 {
             share.oldest = None;
         }
@@ -152,12 +156,6 @@ impl Budget {
 
     /// Whether the disk has room to speak of.
     pub(super) fn set_disk_is_full(&mut self, is_full: bool) {
-        if self.disk_is_full && !is_full {
-            // Whoever asks again will see.
-            for share in self.sinks.values_mut() {
-                share.is_full = false;
-            }
-        }
         self.disk_is_full = is_full;
     }
 
@@ -171,7 +169,9 @@ impl Budget {
 
     /// Why nothing more is taken in for some sink, in a sentence with what to do.
     pub(super) fn problem(&self) -> Option<String> {
-        let full = self.sinks.iter().find(|(_, share)| share.is_full)?;
+        // Whoever was refused may have room by now: what others took is gone, too.
+        let is_refused = |share: &Share| share.refused.is_some_and(|size| !self.has_room(share.bytes(), size));
+        let full = self.sinks.iter().find(|(_, share)| is_refused(share))?;
         if self.disk_is_full {
             return Some("the disk of the spool is nearly full: nothing more is put there; make room on it".to_owned());
         }
@@ -202,6 +202,23 @@ impl Budget {
 mod tests {
     use super::*;
     use crate::config::OnCorrupt;
+
+    #[test]
+    fn a_sink_that_was_refused_has_room_again_once_another_has_drained() {
+        let config =
+            SpoolConfig { path: "spool.db".into(), on_corrupt: OnCorrupt::Stop, max_size: 1_000, max_share: 100 };
+        let (a, b) = (SinkName::new("a"), SinkName::new("b"));
+        let mut budget = Budget::new(&config);
+        assert!(budget.reserve(&a, 1_000));
+        assert!(!budget.reserve(&b, 10));
+        assert!(budget.problem().is_some());
+        budget.stored(&a, 1_000);
+        budget.removed(&a, 1_000);
+        assert_eq!(budget.problem(), None);
+        assert!(!budget.reserve(&b, 1_001));
+        budget.recount(Vec::new());
+        assert!(budget.problem().is_some(), "it is more than all there is");
+    }
 
     #[test]
     fn one_sink_takes_no_more_than_its_share_and_all_no_more_than_there_is() {

@@ -156,6 +156,20 @@ impl Shared {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    // What is counted in the file comes here as it is: no lock is held while it is counted.
+
+    fn recount_deliveries(&self, sizes: Vec<(SinkName, Sizes)>) {
+        self.budget().recount(sizes);
+    }
+
+    fn recount_letters(&self, tallied: Tallied) {
+        self.tallies().recount(tallied);
+    }
+
+    fn set_oldest(&self, sink: &SinkName, oldest: Option<Millis>) {
+        self.budget().set_oldest(sink, oldest);
+    }
+
     fn states(&self) -> MutexGuard<'_, BTreeMap<Subject, String>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -173,6 +173,30 @@ impl Store for Database {
         Ok(oldest.map_err(self.failed())?.map(Millis))
     }
 
+    fn mend_heads(&self) -> Result<u64, SpoolError> {
+        let mend = || -> rusqlite::Result<usize> {
+            let heads = "SELECT min(id) AS id, sink FROM deliveries GROUP BY sink, key";
+            let wrong = format!(
+                "DELETE FROM heads WHERE NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = heads.id AND d.sink = heads.sink) \
+                 OR (SELECT count(*) FROM heads) > (SELECT count(*) FROM ({heads})) AND id NOT IN (SELECT id FROM ({heads}))"
+            );
+            let wrong = self.connection.execute(&wrong, [])?;
+            let missing = format!(
+                "INSERT INTO heads (id, sink, due) SELECT id, sink, ? FROM ({heads}) first \
+                 WHERE NOT EXISTS (SELECT 1 FROM heads WHERE heads.id = first.id)"
+            );
+            let missing = self.connection.execute(&missing, [Millis::now().0])?;
+            // A later delivery of a key was in the place of the oldest one.
+            let later = if missing == 0 {
+                0
+            } else {
+                self.connection.execute(&format!("DELETE FROM heads WHERE id NOT IN (SELECT id FROM ({heads}))"), [])?
+            };
+            Ok(wrong.max(missing).max(later))
+        };
+        self.transact(|| mend().map(|mended| u64::try_from(mended).unwrap_or(u64::MAX)).map_err(self.failed()))
+    }
+
     fn last_ids(&self) -> Result<(i64, i64), SpoolError> {
         let last = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'dead_letters'), 0), \
                     coalesce((SELECT max(id) FROM dead_letters), 0)), coalesce((SELECT max(id) FROM deliveries), 0)";
@@ -220,9 +244,12 @@ impl Store for Database {
             self.connection
                 .execute(&format!("DELETE FROM {table} WHERE id IN ({newest})"), params![sink.as_str(), limit])
         };
-        purge("heads").map_err(self.failed())?;
-        let purged = purge("deliveries").map_err(self.failed())?;
-        Ok(u64::try_from(purged).unwrap_or(u64::MAX))
+        // Both or neither: a key without its head would never be delivered.
+        self.transact(|| {
+            purge("heads").map_err(self.failed())?;
+            let purged = purge("deliveries").map_err(self.failed())?;
+            Ok(u64::try_from(purged).unwrap_or(u64::MAX))
+        })
     }
 
     fn give_back(&self, all: bool, is_tight: bool) -> Result<bool, SpoolError> {

@@ -103,6 +103,9 @@ pub(super) trait Store {
     /// When the message of a sink's oldest delivery was received.
     fn oldest(&self, sink: &SinkName) -> Result<Option<Millis>, SpoolError>;
 
+    /// Makes the oldest delivery of each key the one that is due, where that isn't so; says how many keys that concerned.
+    fn mend_heads(&self) -> Result<u64, SpoolError>;
+
     /// The highest ids ever given: of dead letters, and of the deliveries that are there.
     fn last_ids(&self) -> Result<(i64, i64), SpoolError>;
 

@@ -130,12 +130,20 @@ impl Writer {
             damage::examine(&database, &self.path)?;
         }
         checkpoint_unless_busy(&database)?;
+        let mended = database.mend_heads()?;
+        if mended > 0 {
+            tracing::error!(
+                mended,
+                "the spool {} didn't know of the oldest delivery of each key; it does again, and these are delivered",
+                self.path.display()
+            );
+        }
         self.take_up(&database)?;
         self.number = database.last_batch()?;
         self.shared.set_states(database.states()?);
         let sinks: Vec<SinkName> = self.shared.budget().shares().map(|(sink, _)| sink.clone()).collect();
         for sink in sinks {
-            self.shared.budget().set_oldest(&sink, database.oldest(&sink)?);
+            self.shared.set_oldest(&sink, database.oldest(&sink)?);
         }
         Ok(database)
     }
@@ -149,12 +157,12 @@ impl Writer {
         let (last_letter, last_row) = database.last_ids()?;
         self.next_letter = self.next_letter.max(last_letter.saturating_add(1));
         self.shared.go_on_after(RowId(last_row));
-        self.shared.budget().recount(database.sizes()?);
+        self.shared.recount_deliveries(database.sizes()?);
         self.recount(database)
     }
 
     fn recount(&self, database: &Database) -> Result<(), SpoolError> {
-        self.shared.tallies().recount(database.tally()?);
+        self.shared.recount_letters(database.tally()?);
         Ok(())
     }
 
@@ -163,7 +171,7 @@ impl Writer {
         if purge.sink().is_none() {
             return self.recount(database);
         }
-        self.shared.budget().recount(database.sizes()?);
+        self.shared.recount_deliveries(database.sizes()?);
         Ok(())
     }
 
@@ -431,7 +439,7 @@ impl Writer {
     fn look_at_ages(&mut self, database: &Database) -> Result<(), SpoolError> {
         let due: Vec<_> = self.looked.extract_if(|_, since| since.elapsed() >= LOOK_EVERY).collect();
         for (sink, _) in due {
-            self.shared.budget().set_oldest(&sink, database.oldest(&sink)?);
+            self.shared.set_oldest(&sink, database.oldest(&sink)?);
         }
         Ok(())
     }

@@ -89,3 +89,39 @@ async fn an_orphan_that_can_not_be_read_keeps_no_other_from_being_redriven() {
     let read: Vec<_> = orphans.iter().map(|(_, waiting)| waiting.is_ok()).collect();
     assert_eq!(read, [false, true]);
 }
+
+/// As an interrupted purge of an older version leaves it, and a head of a row that isn't the oldest of its key, or isn't there.
+#[tokio::test]
+async fn a_key_whose_head_is_missing_or_wrong_is_delivered_in_order_after_a_start() {
+    let setup = Setup::new();
+    let rows = [waiting(1, 1), waiting(1, 2), waiting(2, 3), waiting(2, 4), waiting(3, 5)];
+    let breaking = "DELETE FROM heads WHERE id = 1; UPDATE heads SET id = 4 WHERE id = 3; \
+                    INSERT INTO heads VALUES (99, 'hook', 1); UPDATE heads SET sink = 'other' WHERE id = 5";
+    leave(&setup, rows, breaking).await;
+    let spool = setup.open();
+    let mut watch = spool.watch(sink()).await.unwrap();
+    let mut taken = take(&spool, &mut watch, 10).await;
+    taken.sort_by_key(|(id, _)| *id);
+    assert_eq!(bodies(&taken), ["<1>", "<3>", "<5>"]);
+    for (id, _) in taken {
+        spool.done(id, sink());
+    }
+    let mut taken = take(&spool, &mut watch, 10).await;
+    taken.sort_by_key(|(id, _)| *id);
+    assert_eq!(bodies(&taken), ["<2>", "<4>"]);
+    spool.close(GRACE).await;
+}
+
+/// What keeps the second of its statements from being done undoes the first.
+#[tokio::test]
+async fn a_purge_of_orphans_that_is_interrupted_leaves_every_key_with_its_head() {
+    let setup = Setup::new();
+    let failing =
+        "CREATE TRIGGER interrupted BEFORE DELETE ON deliveries BEGIN SELECT RAISE(ABORT, 'interrupted'); END";
+    leave(&setup, [waiting(1, 1), waiting(2, 2)], failing).await;
+    let spool = setup.open();
+    spool.purge(Unwanted::Orphans(sink())).await.unwrap_err();
+    let mut watch = spool.watch(sink()).await.unwrap();
+    assert_eq!(bodies(&take(&spool, &mut watch, 10).await), ["<1>", "<2>"]);
+    spool.close(GRACE).await;
+}

@@ -481,3 +481,17 @@ async fn long_causes_are_cut_between_characters() {
     assert_eq!(shown.listed.detail.len(), 4_095);
     spool.close(GRACE).await;
 }
+
+/// A guard lives to the end of its statement: what is read of the file within it would be read under the lock, which the only worker
+/// thread may wait for.
+#[test]
+fn no_lock_is_held_while_the_file_is_read() {
+    for source in [include_str!("../writer.rs"), include_str!("../change.rs"), include_str!("../mod.rs")] {
+        for statement in source.split(';') {
+            let locked =
+                ["budget()", "tallies()", "states()", "copies()", ".lock()"].iter().any(|it| statement.contains(it));
+            let reads = ["database.", "store."].iter().any(|it| statement.contains(it));
+            assert!(!(locked && reads), "a lock is held across SQL: {statement}");
+        }
+    }
+}
