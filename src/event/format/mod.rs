@@ -34,7 +34,7 @@ pub enum Carrier {
     Http,
     /// Kafka: binary mode, headers `ce_…`.
     Kafka,
-    /// AMQP: binary mode, headers `cloudEvents_…`.
+    /// AMQP: binary mode, headers `ce-…`.
     Amqp,
     /// A line in a file: structured mode, no line breaks.
     Line,

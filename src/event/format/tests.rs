@@ -114,15 +114,15 @@ fn cloudevents_are_binary_over_amqp() {
         Carrier::Amqp,
         &expect![[r#"
         Some("application/json") None
-        cloudEvents_specversion: 1.0
-        cloudEvents_id: 807e8beb-cf29-552a-a11a-d99e32f80744
-        cloudEvents_source: urn:example:institute/regards
-        cloudEvents_type: fr.cnes.regards.lta.submission.response
-        cloudEvents_subject: c 1
-        cloudEvents_time: 2023-04-14T08:46:17Z
-        cloudEvents_tenant: cnes-é
-        cloudEvents_status: DENIED
-        cloudEvents_outcome: rejected
+        ce-specversion: 1.0
+        ce-id: 807e8beb-cf29-552a-a11a-d99e32f80744
+        ce-source: urn:example:institute/regards
+        ce-type: fr.cnes.regards.lta.submission.response
+        ce-subject: c 1
+        ce-time: 2023-04-14T08:46:17Z
+        ce-tenant: cnes-é
+        ce-status: DENIED
+        ce-outcome: rejected
         {"id":"807e8beb-cf29-552a-a11a-d99e32f80744","type":"fr.cnes.regards.lta.submission.response","source":"regards","tenant":"cnes-é","status":"DENIED","outcome":"rejected","correlationId":"c 1","productId":null,"session":null,"expires":null,"message":null,"time":"2023-04-14T08:46:17Z","extra":{"x":[1,2]},"warnings":[]}"#]],
     );
 }
