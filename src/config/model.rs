@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::address::Network;
 use super::{Masks, NamedFiles, Secret};
 use crate::event::{Format, Reading, SourceName, Template};
 use crate::rules::{Rules, SinkName};
@@ -329,6 +330,8 @@ pub struct WebhookConfig {
     pub rate: Option<f64>,
     /// What some answers mean, other than what they mean by themselves.
     pub responses: Responses,
+    /// Never connected to, beside what no webhook is: whatever the name resolves to.
+    pub deny: Vec<Network>,
     /// Certificates.
     pub tls: Tls,
 }

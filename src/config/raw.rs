@@ -236,6 +236,8 @@ mapping! {
         rate: Rate,
         /// What the receiver means by some statuses, other than by default
         responses: Responses,
+        /// Networks that are never connected to, as `10.0.0.0/8`, whatever the URL's name resolves to; behind a proxy only what the URL says
+        deny: OneOrMany<Text>,
         /// Certificates
         tls: Tls,
     }

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::common::{HOUR, SECOND, address_template, in_clear, no_url, number, period, template};
 use super::tls;
-use crate::config::address;
+use crate::config::address::{self, Network};
 use crate::config::decode::{At, Named, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::mask;
@@ -48,7 +48,8 @@ const RESERVED: [(&str, &str); 9] = [
 
 pub(super) fn webhook(at: &At<raw::Webhook>, reader: &mut Reader<'_>) -> Option<WebhookConfig> {
     let raw = &at.value;
-    let url = raw.url.as_ref().and_then(|url| self::url(url, reader));
+    let deny = raw.deny.as_ref().map_or_else(Vec::new, |deny| self::deny(deny, reader));
+    let url = raw.url.as_ref().and_then(|url| self::url(url, &deny, reader));
     let secrets = raw.secret.as_ref().map_or_else(Vec::new, |secrets| self::secrets(secrets, reader));
     let headers = raw.headers.as_ref().map_or_else(Vec::new, |headers| self::headers(headers, reader));
     let auth = raw.auth.as_ref().and_then(|auth| self::auth(auth, reader));
@@ -66,6 +67,7 @@ pub(super) fn webhook(at: &At<raw::Webhook>, reader: &mut Reader<'_>) -> Option<
         concurrency: usize::try_from(concurrency).unwrap_or(usize::MAX),
         rate: raw.rate.as_ref().map(|rate| rate.value.0),
         responses: raw.responses.as_ref().map(|at| responses(at, reader)).unwrap_or_default(),
+        deny,
         tls,
     })
 }
@@ -105,7 +107,24 @@ fn responses(at: &At<raw::Responses>, reader: &mut Reader<'_>) -> Responses {
     Responses { refuse, retry, pause }
 }
 
-fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<WebhookUrl> {
+fn deny(at: &At<OneOrMany<Text>>, reader: &mut Reader<'_>) -> Vec<Network> {
+    let mut networks = Vec::with_capacity(at.value.0.len());
+    for network in at.value.0.iter().filter(|network| !network.value.placeholder) {
+        match network.value.text.trim().parse() {
+            Ok(network) => networks.push(network),
+            Err(why) => {
+                let message = format!("{} is not a network: {why}", reader.quote(network.span));
+                reader.report(
+                    Diagnostic::error("network", network.span, message)
+                        .help("write one as `10.0.0.0/8`, `fd00::/8`, or one address"),
+                );
+            }
+        }
+    }
+    networks
+}
+
+fn url(at: &At<UrlText>, deny: &[Network], reader: &mut Reader<'_>) -> Option<WebhookUrl> {
     let hidden = &at.value.0;
     let Some(text) = &hidden.text else {
         let (url, shown) = (Secret::text("https://unset.invalid/"), mask::STARS.to_owned());
@@ -113,7 +132,7 @@ fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<WebhookUrl> {
     };
     let template_at = first_expression(&hidden.fragments);
     let Some(template_at) = template_at else {
-        let mut shown = address(at, text, "webhook", reader)?;
+        let mut shown = address(at, text, "webhook", deny, reader)?;
         if hidden.in_clear && shown.password().is_some() {
             in_clear(reader, "the password in this URL", at.span);
         }
@@ -140,7 +159,7 @@ fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<WebhookUrl> {
         return None;
     };
     let (origin, rest) = text.split_at(path_at);
-    let url = address(at, origin, "webhook", reader)?;
+    let url = address(at, origin, "webhook", deny, reader)?;
     if !url.username().is_empty() || url.password().is_some() {
         reader.report(
             Diagnostic::error("url-password", at.span, "a URL with a template can't hold a user or password")
@@ -192,12 +211,21 @@ fn path_text(rest: &str, url: &Hidden, place: usize) -> Text {
 }
 
 /// A URL that a request may go to.
-fn address(at: &At<UrlText>, text: &str, what: &str, reader: &mut Reader<'_>) -> Option<Url> {
+fn address(at: &At<UrlText>, text: &str, what: &str, deny: &[Network], reader: &mut Reader<'_>) -> Option<Url> {
     if let Some(why) = address::ambiguous_web_url(text) {
         reader.report(
             Diagnostic::error("url", at.span, format!("this URL can be read in two ways: {why}"))
                 .help("percent-encode what belongs to the user or password: `@` is `%40`, `/` is `%2F`"),
         );
+        return None;
+    }
+    if let Some(why) = address::repaired_web_url(text.trim()) {
+        let diagnostic = Diagnostic::error("url", at.span, format!("this is not a URL: {why}"));
+        reader.report(diagnostic.help(if at.value.0.in_clear {
+            "write `https://HOST/PATH`"
+        } else {
+            "write `https://HOST/PATH`; what `${…}` stands for may be empty"
+        }));
         return None;
     }
     let url = match Url::parse(text) {
@@ -214,7 +242,9 @@ fn address(at: &At<UrlText>, text: &str, what: &str, reader: &mut Reader<'_>) ->
         );
         return None;
     }
-    if let Some(why) = url.host().and_then(|host| address::forbidden_host(&host)) {
+    if let Some(why) =
+        url.host().and_then(|host| address::forbidden_host(&host).or_else(|| address::denied_host(&host, deny)))
+    {
         reader.report(
             Diagnostic::error("forbidden-host", at.span, format!("the relay never sends to this host: {why}"))
                 .help("write the address of the service that wants the events"),
@@ -241,7 +271,7 @@ fn is_loopback(url: &Url) -> bool {
 
 fn proxy(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<Secret> {
     if let Some(text) = &at.value.0.text {
-        let url = address(at, text, "proxy", reader)?;
+        let url = address(at, text, "proxy", &[], reader)?;
         if at.value.0.in_clear && url.password().is_some() {
             in_clear(reader, "the password in this URL", at.span);
         }

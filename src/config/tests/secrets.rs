@@ -427,3 +427,17 @@ fn what_is_inserted_is_never_a_part_of_an_expression() {
 
     "#]].assert_eq(&said(Strictness::Run));
 }
+
+#[test]
+fn a_url_without_its_host_and_a_denied_host_are_errors() {
+    let of = |webhook: &str| super::sink(webhook);
+    for (webhook, code) in [
+        ("webhook: { url: 'https:///hooks' }", "error[url]: this is not a URL: there is no host in it"),
+        ("webhook: { url: 'https://${HOST}/hooks' }", "error[url]: this is not a URL: there is no host in it"),
+        ("webhook: { url: 'https://10.1.2.3/', deny: [10.0.0.0/8] }", "its sink's `deny` has it"),
+        ("webhook: { url: 'https://host/', deny: 10.0.0.1/8 }", "error[network]"),
+    ] {
+        let said = super::parse(&of(webhook), super::Strictness::Run, &[("HOST", "")]).unwrap_err().to_string();
+        assert!(said.contains(code), "{said}");
+    }
+}

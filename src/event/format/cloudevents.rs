@@ -2,7 +2,7 @@
 //!
 //! Structured mode is the JSON event format (`application/cloudevents+json`). In binary mode the attributes are headers:
 //! on Kafka `ce_…`, in UTF-8 as it is (Kafka binding 1.0.2, section 3.2.3: only HTTP percent-encodes); on AMQP
-//! `ce-…`: Knative's RabbitMQ binding, which is for AMQP 0-9-1 (knative-extensions/eventing-rabbitmq,
+//! `ce-…`: Knative's `RabbitMQ` binding, which is for AMQP 0-9-1 (knative-extensions/eventing-rabbitmq,
 //! cloudevents-protocol-spec/spec.md, 1.0.2-wip, section 3.1.3.1). `CloudEvents`' own AMQP binding (`cloudEvents_…`) is for AMQP 1.0. The
 //! attribute `datacontenttype` is the content type there.
 

@@ -6,6 +6,7 @@ use http::HeaderValue;
 use url::Url;
 
 use super::signature::Key;
+use crate::config::address::Network;
 use crate::config::{Secret, WebhookAuth, WebhookConfig, WebhookUrl, address};
 
 /// All of it, checked.
@@ -24,7 +25,7 @@ impl Credentials {
     /// Reads them. Blocks, where files are a part of them. The error says what to do, and nothing secret.
     pub(super) fn read(webhook: &WebhookConfig) -> Result<Self, String> {
         let mut url = match &webhook.url {
-            WebhookUrl::Fixed { url, .. } => Some(parse("url", &reveal(url)?)?),
+            WebhookUrl::Fixed { url, .. } => Some(parse("url", &reveal(url)?, &webhook.deny)?),
             WebhookUrl::Templated { .. } => None,
         };
         let authorization = match &webhook.auth {
@@ -44,7 +45,7 @@ impl Credentials {
             .map(|secret| Key::read(&reveal(secret)?).map_err(str::to_owned))
             .collect::<Result<_, String>>()?;
         let proxy = match &webhook.proxy {
-            Some(proxy) => Some(parse("proxy", &reveal(proxy)?)?),
+            Some(proxy) => Some(parse("proxy", &reveal(proxy)?, &[])?),
             None => None,
         };
         Ok(Self { url, keys, authorization: authorization.map(sensitive).transpose()?, proxy })
@@ -56,19 +57,23 @@ fn reveal(secret: &Secret) -> Result<String, String> {
 }
 
 /// An `http://` or `https://` URL with a host that may be connected to.
-fn parse(what: &str, text: &str) -> Result<Url, String> {
-    let url = Url::parse(text.trim()).map_err(|error| format!("its {what} is not a URL: {error}"))?;
+fn parse(what: &str, text: &str, deny: &[Network]) -> Result<Url, String> {
+    let text = text.trim();
+    let url = Url::parse(text).map_err(|error| format!("its {what} is not a URL: {error}"))?;
+    if let Some(why) = address::repaired_web_url(text) {
+        return Err(format!("its {what} is not a URL: {why}"));
+    }
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("its {what} must begin with https:// or http://"));
     }
-    allowed(&url).map_err(|problem| format!("its {what}: {problem}"))?;
+    allowed(&url, deny).map_err(|problem| format!("its {what}: {problem}"))?;
     Ok(url)
 }
 
 /// Whether the relay may send to the host of a URL, as far as that can be said without resolving it.
-pub(super) fn allowed(url: &Url) -> Result<(), String> {
+pub(super) fn allowed(url: &Url, deny: &[Network]) -> Result<(), String> {
     let Some(host) = url.host() else { return Err("there is no host in it".to_owned()) };
-    match address::forbidden_host(&host) {
+    match address::forbidden_host(&host).or_else(|| address::denied_host(&host, deny)) {
         Some(why) => Err(format!("the relay never connects to {host}: {why}")),
         None => Ok(()),
     }
@@ -115,6 +120,7 @@ mod tests {
             concurrency: 1,
             rate: None,
             responses: Responses::default(),
+            deny: Vec::new(),
             tls: Tls::default(),
         }
     }

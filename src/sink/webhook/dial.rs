@@ -50,7 +50,8 @@ pub(super) struct Secured {
 /// Makes connections.
 #[derive(Clone)]
 pub(super) struct Dialer {
-    direct: Direct,
+    receiver: HttpConnector<Filtered>,
+    to_proxy: Direct,
     proxies: Arc<Matcher>,
     tls: Secured,
 }
@@ -59,17 +60,22 @@ impl Dialer {
     /// `timeout` is shared among a name's addresses, so that one that doesn't answer leaves time for the next. Without a
     /// `proxy` the environment's is used.
     pub(super) fn new(tls: Secured, resolver: Filtered, timeout: Duration, proxy: Option<&Url>) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(resolver);
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(timeout));
-        tcp.set_keepalive(Some(KEEPALIVE));
-        tcp.set_keepalive_interval(Some(KEEPALIVE));
+        let tcp = |resolver| {
+            let mut tcp = HttpConnector::new_with_resolver(resolver);
+            tcp.enforce_http(false);
+            tcp.set_nodelay(true);
+            tcp.set_connect_timeout(Some(timeout));
+            tcp.set_keepalive(Some(KEEPALIVE));
+            tcp.set_keepalive_interval(Some(KEEPALIVE));
+            tcp
+        };
+        // What a sink denies is where events may go, not by which way.
+        let to_proxy = Direct { tcp: tcp(resolver.denying(&[])), tls: Arc::clone(&tls.proxy) };
         let proxies = match proxy {
             Some(proxy) => Matcher::builder().all(proxy.as_str()).build(),
             None => Matcher::from_env(),
         };
-        Self { direct: Direct { tcp, tls: Arc::clone(&tls.proxy) }, proxies: Arc::new(proxies), tls }
+        Self { receiver: tcp(resolver), to_proxy, proxies: Arc::new(proxies), tls }
     }
 
     /// What a proxy wants to know in a request that it passes on in clear.
@@ -90,23 +96,23 @@ impl Dialer {
                 }
                 let allowed = Url::parse(&proxy.uri().to_string())
                     .map_err(BoxError::from)
-                    .and_then(|url| credentials::allowed(&url).map_err(BoxError::from));
+                    .and_then(|url| credentials::allowed(&url, &[]).map_err(BoxError::from));
                 if let Err(why) = allowed {
                     return Err(failed(why).into());
                 }
                 let reached = if is_secure {
-                    let tunnel = Tunnel::new(proxy.uri().clone(), self.direct);
+                    let tunnel = Tunnel::new(proxy.uri().clone(), self.to_proxy);
                     let mut tunnel = match proxy.basic_auth() {
                         Some(auth) => tunnel.with_auth(auth.clone()),
                         None => tunnel,
                     };
                     tunnel.call(to.clone()).await.map_err(BoxError::from)
                 } else {
-                    self.direct.call(proxy.uri().clone()).await
+                    self.to_proxy.call(proxy.uri().clone()).await
                 };
                 (reached.map_err(failed)?.into_inner(), !is_secure)
             }
-            None => (self.direct.tcp.call(to.clone()).await.map(boxed)?.into_inner(), false),
+            None => (self.receiver.call(to.clone()).await.map(boxed)?.into_inner(), false),
         };
         if !is_secure {
             return Ok(Watched { stream, seen: Seen::default(), is_proxy, is_http2: false });

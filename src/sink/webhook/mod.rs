@@ -193,10 +193,10 @@ fn requests(webhook: &WebhookConfig) -> Result<(Requests, Way), String> {
         }
         (None, WebhookUrl::Fixed { .. }) => return Err("its url is missing".to_owned()),
     };
-    credentials::allowed(&origin).map_err(|problem| format!("its url: {problem}"))?;
+    credentials::allowed(&origin, &webhook.deny).map_err(|problem| format!("its url: {problem}"))?;
     let needs_tls = [Some(&origin), proxy.as_ref()].into_iter().flatten().any(|url| url.scheme() == "https");
     let tls = if needs_tls { tls::config(&webhook.tls)? } else { tls::none()? };
-    let requests = Requests::new(tls, Filtered::system(), webhook.timeout, webhook.concurrency);
+    let requests = Requests::new(tls, Filtered::system().denying(&webhook.deny), webhook.timeout, webhook.concurrency);
     let requests = if needs_tls { requests.renewing(webhook.tls.clone()) } else { requests };
     Ok((requests, Way { origin, proxy }))
 }
@@ -207,7 +207,7 @@ fn request(outgoing: &Outgoing, credentials: &Credentials, now: SystemTime) -> R
         (Some(url), _) | (None, Destination::Webhook { url: Some(url) }) => url.clone(),
         (None, _) => return Err("it was rendered for another kind of sink".to_owned()),
     };
-    credentials::allowed(&url)?;
+    credentials::allowed(&url, &[])?;
     let mut headers = HeaderMap::new();
     for (name, value) in &outgoing.headers {
         let (Ok(name), EventHeader::Text(value)) = (HeaderName::from_bytes(name.as_bytes()), value) else {

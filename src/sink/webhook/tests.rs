@@ -80,6 +80,7 @@ fn webhook(url: &str) -> WebhookConfig {
         concurrency: 8,
         rate: None,
         responses: Responses::default(),
+        deny: Vec::new(),
         tls: Tls::default(),
     }
 }
