@@ -175,24 +175,15 @@ impl Store for Database {
 
     fn mend_heads(&self) -> Result<u64, SpoolError> {
         let mend = || -> rusqlite::Result<usize> {
-            let heads = "SELECT min(id) AS id, sink FROM deliveries GROUP BY sink, key";
-            let wrong = format!(
-                "DELETE FROM heads WHERE NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.id = heads.id AND d.sink = heads.sink) \
-                 OR (SELECT count(*) FROM heads) > (SELECT count(*) FROM ({heads})) AND id NOT IN (SELECT id FROM ({heads}))"
-            );
-            let wrong = self.connection.execute(&wrong, [])?;
-            let missing = format!(
-                "INSERT INTO heads (id, sink, due) SELECT id, sink, ? FROM ({heads}) first \
-                 WHERE NOT EXISTS (SELECT 1 FROM heads WHERE heads.id = first.id)"
-            );
-            let missing = self.connection.execute(&missing, [Millis::now().0])?;
-            // A later delivery of a key was in the place of the oldest one.
-            let later = if missing == 0 {
-                0
-            } else {
-                self.connection.execute(&format!("DELETE FROM heads WHERE id NOT IN (SELECT id FROM ({heads}))"), [])?
-            };
-            Ok(wrong.max(missing).max(later))
+            let wrong = "DELETE FROM heads WHERE NOT EXISTS (SELECT 1 FROM deliveries d \
+                         WHERE d.id = heads.id AND d.sink = heads.sink AND NOT EXISTS (SELECT 1 FROM deliveries earlier \
+                         WHERE earlier.sink = d.sink AND earlier.key = d.key AND earlier.id < d.id))";
+            let wrong = self.connection.execute(wrong, [])?;
+            let missing = "INSERT INTO heads (id, sink, due) SELECT first.id, first.sink, ? \
+                           FROM (SELECT min(id) AS id, sink FROM deliveries GROUP BY sink, key) first \
+                           WHERE NOT EXISTS (SELECT 1 FROM heads WHERE heads.id = first.id)";
+            let missing = self.connection.execute(missing, [Millis::now().0])?;
+            Ok(wrong.max(missing))
         };
         self.transact(|| mend().map(|mended| u64::try_from(mended).unwrap_or(u64::MAX)).map_err(self.failed()))
     }

@@ -96,7 +96,7 @@ async fn a_key_whose_head_is_missing_or_wrong_is_delivered_in_order_after_a_star
     let setup = Setup::new();
     let rows = [waiting(1, 1), waiting(1, 2), waiting(2, 3), waiting(2, 4), waiting(3, 5)];
     let breaking = "DELETE FROM heads WHERE id = 1; UPDATE heads SET id = 4 WHERE id = 3; \
-                    INSERT INTO heads VALUES (99, 'hook', 1); UPDATE heads SET sink = 'other' WHERE id = 5";
+                    INSERT INTO heads (id, sink, due) VALUES (99, 'hook', 1); UPDATE heads SET sink = 'other' WHERE id = 5";
     leave(&setup, rows, breaking).await;
     let spool = setup.open();
     let mut watch = spool.watch(sink()).await.unwrap();

@@ -1,9 +1,12 @@
 //! The one thread that writes: many changes in one transaction, one fsync for all of them.
 
+mod inbox;
+mod upkeep;
+
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -12,14 +15,14 @@ use super::change::{Before, Change, Held, Outcome};
 use super::command::Command;
 use super::damaged::Damaged;
 use super::database::{Database, SpoolError};
-use super::delivery::{Millis, News, RowId};
+use super::delivery::RowId;
 use super::disk::Room;
 use super::letter::LetterRow;
 use super::lock::Lock;
-use super::purge::{self, Purge, Scope};
+use super::purge::Purge;
 use super::queue::{Queue, Space};
-use super::store::{DeliveryRow, Store};
-use super::{CLOSED, LETTERS_FULL, Limits, Shared, damage};
+use super::store::Store;
+use super::{CLOSED, LETTERS_FULL, Shared, damage};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::helper::Helper;
 use crate::rules::SinkName;
@@ -166,15 +169,6 @@ impl Writer {
         Ok(())
     }
 
-    /// What people asked for was purged: what is left is counted anew.
-    fn recount_after(&self, purge: &Purge, database: &Database) -> Result<(), SpoolError> {
-        if purge.sink().is_none() {
-            return self.recount(database);
-        }
-        self.shared.recount_deliveries(database.sizes()?);
-        Ok(())
-    }
-
     /// Until it is closed.
     pub(super) fn run(mut self) {
         loop {
@@ -261,7 +255,7 @@ impl Writer {
         }
         if self.queue.is_empty() {
             // What drained leaves room in the file; the disk gets it back some at a time, when nobody waits.
-            more |= give_back(database, room, room != Room::Plenty)?;
+            more |= upkeep::give_back(database, room, room != Room::Plenty)?;
         }
         if self.may_grow() {
             let problem = self.no_room_for_letters().or_else(|| self.no_room_on_disk());
@@ -391,68 +385,6 @@ impl Writer {
             .then(|| format!("{problem}, and {waiting} changes wait, their messages unacknowledged; make room on it"))
     }
 
-    /// Deletes some of what is older than `keep`; says whether there may be more.
-    fn purge(&mut self, database: &Database, room: Room) -> Result<bool, SpoolError> {
-        let Some(keep) = self.keep else {
-            self.next_purge = Instant::now() + PURGE_EVERY;
-            return Ok(false);
-        };
-        let purged = database.purge(&Scope::Before(Millis::now().before(keep)), purge_batch(room))?;
-        if purged > 0 {
-            give_back(database, room, true)?;
-            self.recount(database)?;
-            tracing::info!(count = purged, "dead letters older than `dead_letters.keep` were purged");
-        } else {
-            self.next_purge = Instant::now() + PURGE_EVERY;
-        }
-        Ok(purged > 0)
-    }
-
-    /// Deletes some of what people asked for; says whether there may be more.
-    fn purge_asked(&mut self, database: &Database, room: Room) -> Result<bool, SpoolError> {
-        let Some(mut purge) = self.purges.pop_front() else { return Ok(false) };
-        if let Some(sink) = purge.sink().filter(|sink| self.held.has_dispatcher(sink)) {
-            let still = format!("what waits for sink {sink} is still delivered");
-            purge.end(Some(still));
-            return Ok(true);
-        }
-        let more = match purge.go_on(database, purge_batch(room)) {
-            Ok(false) => self.recount_after(&purge, database).map(|()| false),
-            more => more,
-        };
-        let more = match more {
-            Ok(more) if purge.sink().is_none() => give_back(database, room, true).map(|_| more),
-            more => more,
-        };
-        match more {
-            Ok(true) => self.purges.push_front(purge),
-            Ok(false) => purge.end(None),
-            Err(error) => {
-                purge.end(Some(error.to_string()));
-                return Err(error);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Finds out how old the oldest delivery of each sink is whose deliveries have changed, now and then.
-    fn look_at_ages(&mut self, database: &Database) -> Result<(), SpoolError> {
-        let due: Vec<_> = self.looked.extract_if(|_, since| since.elapsed() >= LOOK_EVERY).collect();
-        for (sink, _) in due {
-            self.shared.set_oldest(&sink, database.oldest(&sink)?);
-        }
-        Ok(())
-    }
-
-    /// When there is something to be looked at although nothing comes in.
-    fn next_look(&self) -> Instant {
-        let now = Instant::now();
-        let is_full = self.queue.held_up() > 0 || self.shared.budget().disk_is_full();
-        let full = is_full.then(|| now + FULL_RETRY);
-        let ages = self.looked.values().min().map(|since| *since + LOOK_EVERY);
-        full.into_iter().chain(ages).fold(self.next_purge, Instant::min)
-    }
-
     /// Nothing is known of the last transaction, so the handle isn't used again: what is to be done counts as not done.
     fn give_up_handle(&mut self, error: &SpoolError) {
         self.database = None;
@@ -461,83 +393,6 @@ impl Writer {
         self.shared.set_problem(Some(format!(
             "{error}; {waiting} changes wait, their messages unacknowledged, and are tried again"
         )));
-    }
-
-    /// Until something comes in, at most until then, and not beyond the end of the grace.
-    fn wait(&mut self, until: Instant) {
-        // Once closing, nobody is there who would wake us.
-        let end = self.closing.as_ref().map(|(end, _)| *end);
-        let until = end.map_or(until, |end| until.min(end));
-        let failed = self.database.is_none();
-        loop {
-            match self.from.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(command) => {
-                    self.take(command);
-                    // What comes in doesn't cut a back-off short; a close does, for one more try.
-                    if !failed || (end.is_none() && self.closing.is_some()) {
-                        return;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => return,
-                Err(RecvTimeoutError::Disconnected) => {
-                    if self.closing.is_none() {
-                        self.closing = Some((Instant::now() + LAST_GRACE, None));
-                        return;
-                    }
-                    std::thread::sleep(until.saturating_duration_since(Instant::now()));
-                    return;
-                }
-            }
-        }
-    }
-
-    fn take_waiting(&mut self) {
-        loop {
-            match self.from.try_recv() {
-                Ok(command) => self.take(command),
-                Err(TryRecvError::Empty) => return,
-                Err(TryRecvError::Disconnected) => {
-                    self.closing.get_or_insert_with(|| (Instant::now() + LAST_GRACE, None));
-                    return;
-                }
-            }
-        }
-    }
-
-    fn take(&mut self, command: Command) {
-        let can_wait = command.is_new_row();
-        match command {
-            Command::Bury(letter, before) => {
-                if let Before::Row(id, sink) = &before {
-                    self.held.bury(sink, *id);
-                }
-                let row = LetterRow::new(self.next_letter, *letter, matches!(before, Before::Message(_)));
-                self.next_letter = self.next_letter.saturating_add(1);
-                let copy = self.copy_of(&row);
-                let change = Change::Letter { row: Box::new(row), copy, before };
-                self.is_urgent |= !can_wait;
-                self.queue.push(change);
-            }
-            Command::Change { change, claim } => {
-                if let (Some(id), Some(sink)) = (claim, change.sinks().next()) {
-                    self.held.claim(sink, id);
-                }
-                self.is_urgent |= !can_wait;
-                self.queue.push(change);
-            }
-            Command::Purge(purge) => self.purges.push_back(purge),
-            Command::Close { until, done } => self.closing = Some((until, Some(done))),
-        }
-    }
-
-    /// A copy of a dead letter, if one is wanted and there is room for it.
-    fn copy_of(&self, row: &LetterRow) -> Option<Box<DeliveryRow>> {
-        let sink = self.shared.copies().clone()?;
-        let copy = self.shared.row(row.copy(sink.clone()), Limits::Kept);
-        if copy.is_none() {
-            self.held.tell(&sink, News::NotCopied { letter: row.id });
-        }
-        copy.map(Box::new)
     }
 
     fn is_over(&self) -> bool {
@@ -565,21 +420,6 @@ impl Writer {
             let _ = done.send(());
         }
     }
-}
-
-/// Gives room in the file back to the disk, and says whether there may be more.
-fn give_back(database: &Database, room: Room, all: bool) -> Result<bool, SpoolError> {
-    let is_tight = room != Room::Plenty;
-    let more = database.give_back(all, is_tight)?;
-    if more && is_tight {
-        checkpoint_unless_busy(database)?;
-    }
-    Ok(more)
-}
-
-/// How many rows are purged at once.
-fn purge_batch(room: Room) -> u64 {
-    if room == Room::Plenty { purge::BATCH } else { purge::SMALL_BATCH }
 }
 
 /// Empties the log, unless a reader holds it up: where no commit has failed, that can wait.
