@@ -84,7 +84,7 @@ unrouted: dead_letter
     receiver.set_tls(new.server());
     receiver.come_back().await;
     regards.publish(&Response::new("t", "meanwhile", "SUCCESS")).await;
-    relay.wait_for_metric("deliveries_total", &[("sink", "hook"), ("result", "retry")], 1.0).await;
+    relay.wait_for_metric("delivery_attempts_total", &[("sink", "hook"), ("result", "retry")], 1.0).await;
     new.write_to(&home);
     home.write("token", "new-token");
     home.write("key", "new-key");
