@@ -70,9 +70,9 @@ fn edges(from: &str, to: &[SinkIndex]) -> Vec<String> {
 
 fn place(sink: &SinkConfig) -> String {
     match &sink.kind {
-        SinkKind::Kafka(kafka) => format!("kafka topic {}", kafka.topic.source()),
+        SinkKind::Kafka(kafka) => format!("kafka topic {}", kafka.topic.shown()),
         SinkKind::Amqp(amqp) => format!("exchange {}", amqp.exchange),
-        SinkKind::File(file) => format!("file {}", file.path.source()),
+        SinkKind::File(file) => format!("file {}", file.path.shown()),
         SinkKind::Webhook(_) | SinkKind::Stdout => sink.kind.as_str().to_owned(),
     }
 }

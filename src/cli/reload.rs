@@ -37,10 +37,14 @@ pub(super) fn follow(global: Global, relay: Handle, named: NamedFiles) -> anyhow
                 Some(()) = touches.recv() => false,
                 _ = looks.tick() => false,
             };
+            // A file that changes again and again must not keep who asks waiting.
+            let is_asked = is_asked
+                || tokio::select! {
+                    has_changed = watched.has_changed() => if has_changed { false } else { continue },
+                    hangup = hangup.recv() => hangup.is_some(),
+                };
             if is_asked {
                 watched.look().await;
-            } else if !watched.has_changed().await {
-                continue;
             }
             if let Some(named) = reload(&global, &relay).await {
                 watched.follow(named);

@@ -106,10 +106,10 @@ fn announce(config: &Config, admin: Option<&Admin>) {
         .iter()
         .map(|sink| {
             let kind = match &sink.kind {
-                SinkKind::Kafka(kafka) => format!("kafka topic {}", kafka.topic.source()),
+                SinkKind::Kafka(kafka) => format!("kafka topic {}", kafka.topic.shown()),
                 SinkKind::Webhook(_) => "webhook".to_owned(),
                 SinkKind::Amqp(amqp) => format!("exchange {}", amqp.exchange),
-                SinkKind::File(file) => format!("file {}", file.path.source()),
+                SinkKind::File(file) => format!("file {}", file.path.shown()),
                 SinkKind::Stdout => "stdout".to_owned(),
             };
             format!("{} ({kind})", sink.name)

@@ -38,7 +38,7 @@ async fn a_sink_takes_no_more_out_of_its_backlog_than_its_window_while_dead_lett
     receiver.answers(|_| Answer::Status(204));
     relay.reload(&ROUTES.replace("name: all", "name: other"), "success").await;
     relay.wait_until_unready(&["dead_letters.max_size"]).await;
-    let labels = [("sink", "hook"), ("result", "render_failed")];
+    let labels = [("sink", "hook"), ("result", "dead_letter")];
     let (mut count, mut since) = (0.0, Instant::now());
     until("the sink to wait", async || {
         let now = relay.metric("deliveries_total", &labels).await?.unwrap_or_default();

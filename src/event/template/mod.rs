@@ -38,6 +38,7 @@ impl PartialEq for Template {
 
 struct Compiled {
     source: String,
+    shown: String,
     vocabulary: Vocabulary,
     kind: Kind,
 }
@@ -74,13 +75,20 @@ impl Template {
             Some(plain) => Kind::Plain(plain),
             None => Kind::Engine(Box::new(Engine::compile(&source, vocabulary.clone())?)),
         };
-        Ok(Self(Arc::new(Compiled { source: source.into_owned(), vocabulary, kind })))
+        let shown = fragments.iter().map(|fragment| fragment.text.as_str()).collect();
+        Ok(Self(Arc::new(Compiled { source: source.into_owned(), shown, vocabulary, kind })))
     }
 
     /// The template as written; what was inserted into it as strings.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.0.source
+    }
+
+    /// For people: as written, with what was inserted in its place.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        &self.0.shown
     }
 
     /// No expression in it: the same text for every event.

@@ -35,16 +35,29 @@ pub(in crate::sink) async fn probe(kafka: &KafkaConfig, relay: &str) -> Probed {
     let (found, leaders) = asked.unwrap_or_else(|error| Err(error.to_string()))?;
     let tried = leaders.into_iter().map(|leader| async move {
         let cause = connect(&leader.host, leader.port).await.err()?;
-        let Leader { id, host, port } = leader;
-        Some(format!(
-            "the brokers answer, but broker {id} advertises the address {host}:{port}, which can't be reached from here: {cause}; its \
-             `advertised.listeners` has to name one that can"
-        ))
+        Some(unreachable(&leader.id.to_string(), &format!("{}:{}", leader.host, leader.port), &cause))
     });
     match futures_util::future::join_all(tried).await.into_iter().flatten().next() {
         Some(unreachable) => Err(unreachable),
         None => Ok(found),
     }
+}
+
+fn unreachable(id: &str, address: &str, cause: &str) -> String {
+    format!(
+        "the brokers answer, but broker {id} advertises the address {address}, which can't be reached from here: {cause}; its \
+         `advertised.listeners` has to name one that can"
+    )
+}
+
+/// What librdkafka complains of where it has left the address in the file for one that the broker advertises: `HOST:PORT/ID: cause`.
+/// Before a broker is known, its id is `bootstrap`.
+fn of_advertised(complaint: &str, brokers: &str) -> Option<String> {
+    let (broker, cause) = complaint.split_once(": ")?;
+    let (address, id) = broker.rsplit_once('/')?;
+    let is_known = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+    let is_configured = brokers.split(',').any(|broker| broker.trim().ends_with(address));
+    (is_known && !is_configured).then(|| unreachable(id, address, cause))
 }
 
 /// A broker that leads a partition, by the address that it advertises: records go there, and not to the addresses in the file.
@@ -60,7 +73,8 @@ fn ask(kafka: &KafkaConfig, client: &str) -> Result<(Found, Vec<Leader>), String
     settings.set_log_level(RDKafkaLogLevel::Info);
     let producer: BaseProducer<Complaints> =
         ClientConfig::create_with_context(&settings, Complaints::default()).map_err(|error| explain(&error))?;
-    let metadata = metadata(&producer)?;
+    let metadata =
+        metadata(&producer).map_err(|complaint| of_advertised(&complaint, &kafka.brokers).unwrap_or(complaint))?;
     let brokers = metadata.brokers().len();
     let Some(topic) = kafka.topic.fixed() else {
         let found = Found::Fine(format!(
@@ -150,4 +164,20 @@ impl ProducerContext for Complaints {
     type DeliveryOpaque = ();
 
     fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, (): ()) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_of_an_advertised_address_is_told_from_one_of_an_address_in_the_file() {
+        let brokers = "one.example.org:9092, PLAINTEXT://two.example.org:9092";
+        let advertised = |complaint| of_advertised(complaint, brokers);
+        let said = advertised("10.1.2.3:9092/1: Connect to ipv4#10.1.2.3:9092 failed: refused").unwrap();
+        assert!(said.contains("broker 1 advertises the address 10.1.2.3:9092") && said.contains("refused"), "{said}");
+        assert_eq!(advertised("one.example.org:9092/bootstrap: Connect failed"), None);
+        assert_eq!(advertised("two.example.org:9092/2: Connect failed"), None);
+        assert_eq!(advertised("no broker answers"), None);
+    }
 }
