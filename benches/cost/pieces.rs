@@ -1,13 +1,14 @@
 //! What is counted.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use regards_relay::amqp::values;
 use regards_relay::config::{Config, Options, Strictness};
 use regards_relay::event::{Carrier, Event, Format, Message, Scope, SourceName};
 use regards_relay::relay::Bare;
 use regards_relay::sink;
-use regards_relay::source::{Identity, Ledger, Receipt, Received, Settled};
+use regards_relay::source::{Identity, Ledger, Pressure, Receipt, Received, Settled};
 use tokio::sync::mpsc;
 
 use super::typical;
@@ -100,6 +101,8 @@ fn path(times: u64) {
         let (settle, mut settled) = mpsc::unbounded_channel();
         let source = SourceName::new(typical::SOURCE);
         let load: Vec<_> = (0..TURN).map(|number| (typical::properties(number), typical::body(number))).collect();
+        // One for all its messages, as a source has it.
+        let pressure = Arc::<Pressure>::default();
         let mut ledger = Ledger::new(TURN);
         let mut tag = 0;
         let mut ends = Vec::with_capacity(TURN);
@@ -112,7 +115,7 @@ fn path(times: u64) {
                 let Received::New(entry) = ledger.receive(tag, Identity(message.fingerprint()), false) else {
                     panic!("it is new");
                 };
-                bare.accept(message, Receipt::new(entry, settle.clone()));
+                bare.accept(message, Receipt::under(entry, settle.clone(), Arc::clone(&pressure)));
             }
             let mut left = TURN;
             while left > 0 {
