@@ -18,7 +18,7 @@ const DEFAULT_LIMIT: usize = 100;
 /// Which deliveries to list.
 #[derive(Debug, Default, clap::Args)]
 pub(in crate::cli) struct Which {
-    /// List the deliveries that wait for this sink, the oldest first
+    /// List the deliveries that wait for this sink, in the order in which they were spooled
     #[arg(long)]
     sink: Option<String>,
     /// List the deliveries of this request
