@@ -6,7 +6,7 @@ use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties, ExchangeKind};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use crate::support::raw_amqp::{Login, publish_nested};
+use crate::support::raw_amqp::{DEEPEST, Login, publish_nested};
 use crate::support::regards::{DEAD_LETTER_QUEUE, EXCHANGE};
 use crate::support::{Answer, Kafka, Proxy, Rabbit, Receiver, Regards, Response, Services, relay};
 
@@ -57,7 +57,7 @@ async fn unacknowledged_messages_are_counted() {
 }
 
 #[tokio::test]
-async fn a_header_fills_a_frame_with_arrays() {
+async fn a_header_fills_a_frame_with_arrays_or_tables() {
     let regards = Regards::new().await;
     let services = regards.vhost.rabbit().services().clone();
     let vhost = regards.vhost.name().to_owned();
@@ -68,10 +68,12 @@ async fn a_header_fills_a_frame_with_arrays() {
             user: services.amqp_user(),
             password: services.amqp_password(),
         };
-        publish_nested(&login, EXCHANGE, "cnes-a", 26_000, b"{}");
+        for nested in DEEPEST {
+            publish_nested(&login, EXCHANGE, "cnes-a", nested, b"{}");
+        }
     });
     publish.await.unwrap();
-    assert_eq!(regards.vhost.left_in(&regards.queue).await, 1);
+    assert_eq!(regards.vhost.left_in(&regards.queue).await, 2);
     regards.vhost.delete_queue(&regards.queue).await;
 }
 

@@ -6,12 +6,15 @@ use base64::Engine;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::Value;
 
-use crate::support::raw_amqp::{Login, publish_nested};
+use crate::support::raw_amqp::{DEEPEST, Login, Nested, publish_nested};
 use crate::support::regards::EXCHANGE;
 use crate::support::{Answer, Home, Kafka, Rabbit, Receiver, Regards, Response, lines_of};
 
-/// As deep as one frame of 128 KiB can nest arrays.
-const DEEPEST: usize = 26_000;
+/// The bodies of messages whose headers are the deepest that a frame can carry.
+const BELOW: [&str; 2] = [
+    r#"{"correlationId": "below 26,000 arrays", "responseStatus": "SUCCESS"}"#,
+    r#"{"correlationId": "below 21,000 tables", "responseStatus": "SUCCESS"}"#,
+];
 
 const ROUTES: &str = r#"
 version: 1
@@ -65,12 +68,13 @@ async fn each_invalid_message_is_a_dead_letter_with_its_reason_and_bytes() {
     for case in &cases {
         regards.publish(&case.response).await;
     }
-    let nested = br#"{"correlationId": "below 26,000 arrays", "responseStatus": "SUCCESS"}"#;
-    publish_deepest(&regards, nested).await;
+    for (nested, body) in DEEPEST.into_iter().zip(BELOW) {
+        publish_deepest(&regards, nested, body).await;
+    }
     let good = Response::new("good", "after all that", "SUCCESS");
     regards.publish(&good).await;
 
-    relay.wait_for_metric("dead_letters_total", &[], count(cases.len() + 1)).await;
+    relay.wait_for_metric("dead_letters_total", &[], count(cases.len() + BELOW.len())).await;
     relay.wait_for_metric("deliveries_total", &[("sink", "archive"), ("result", "delivered")], 1.0).await;
     relay.stop().await;
 
@@ -83,9 +87,11 @@ async fn each_invalid_message_is_a_dead_letter_with_its_reason_and_bytes() {
             None => wrong.push(format!("no dead letter of {}: {}", case.reason, shown(&case.response.body))),
         }
     }
-    match found.remove(&nested[..]) {
-        Some(letter) => assert_eq!(letter["reason"], "too_deep", "{letter}"),
-        None => wrong.push("no dead letter of the deepest header".to_owned()),
+    for body in BELOW {
+        match found.remove(body.as_bytes()) {
+            Some(letter) => assert_eq!(letter["reason"], "too_deep", "{letter}"),
+            None => wrong.push(format!("no dead letter of {body}")),
+        }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(found.is_empty(), "unexpected dead letters: {found:#?}");
@@ -161,8 +167,8 @@ fn undeliverable() -> Vec<Case> {
     ]
 }
 
-async fn publish_deepest(regards: &Regards, body: &'static [u8]) {
-    let publish = move |login: &Login<'_>| publish_nested(login, EXCHANGE, "good", DEEPEST, body);
+async fn publish_deepest(regards: &Regards, nested: Nested, body: &'static str) {
+    let publish = move |login: &Login<'_>| publish_nested(login, EXCHANGE, "good", nested, body.as_bytes());
     regards.publish_by_hand(publish).await;
 }
 

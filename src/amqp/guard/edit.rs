@@ -3,9 +3,10 @@
 
 use super::notes::{Note, Place};
 
-/// Arrays and tables lie inside one another so deep at most; what is deeper becomes a byte array. More than an event's headers may have
-/// ([`MAX_HEADER_DEPTH`](crate::amqp::values::MAX_HEADER_DEPTH)); unoptimized, lapin's parser takes 10 KiB of stack a level.
-pub const MAX_DEPTH: usize = 64;
+/// Arrays and tables lie inside one another so deep at most; what is deeper becomes a byte array. The same as a body's JSON may have, and
+/// more than an event's headers may have ([`MAX_HEADER_DEPTH`](crate::amqp::values::MAX_HEADER_DEPTH)). Unoptimized, lapin's parser takes
+/// 10 KiB of stack a level, 1.2 MiB for all; a thread has 2 MiB.
+pub const MAX_DEPTH: usize = 128;
 
 /// A content header's class, weight, body size and flags.
 const FIXED: usize = 14;

@@ -33,14 +33,30 @@ pub struct RawMessage<'a> {
     pub body: &'a [u8],
 }
 
-/// Publishes one message whose header `deep` is an array in an array in an array, `depth` times, beside a
+/// What lies in what, and how often.
+#[derive(Clone, Copy)]
+pub enum Nested {
+    Arrays(usize),
+    Tables(usize),
+}
+
+/// As deep as one frame of 128 KiB can nest them.
+pub const DEEPEST: [Nested; 2] = [Nested::Arrays(26_000), Nested::Tables(21_000)];
+
+/// Publishes one message whose header `deep` is an array in an array in an array, or a table in a table, beside a
 /// `regards.tenant`. Back when the broker has confirmed it.
-pub fn publish_nested(login: &Login<'_>, exchange: &str, tenant: &str, depth: usize, body: &[u8]) {
-    // Each level is a tag and a length before what is in it; the innermost array is empty.
-    let mut deep = Vec::with_capacity(depth * 5);
+pub fn publish_nested(login: &Login<'_>, exchange: &str, tenant: &str, nested: Nested, body: &[u8]) {
+    let (kind, name, depth) = match nested {
+        Nested::Arrays(depth) => (b'A', &b""[..], depth),
+        Nested::Tables(depth) => (b'F', &b"\0"[..], depth),
+    };
+    // Each level is a tag and a length before what is in it; the innermost is empty.
+    let level = name.len() + 5;
+    let mut deep = Vec::with_capacity(depth * level);
     for inside in (0..depth).rev() {
-        deep.push(b'A');
-        deep.extend(u32::try_from(inside * 5).expect("it fits a frame").to_be_bytes());
+        deep.push(kind);
+        deep.extend(u32::try_from(inside * level).expect("it fits a frame").to_be_bytes());
+        deep.extend(if inside > 0 { name } else { b"" });
     }
     let properties = properties(tenant, &[], &[&short(b"deep")[..], &deep].concat());
     publish_raw(login, exchange, &[RawMessage { routing_key: b"", properties, body }]);
