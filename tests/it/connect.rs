@@ -75,7 +75,7 @@ async fn what_is_there_is_found_and_nothing_is_taken_sent_or_created() {
         format!("ok: sink pipeline: topic {name} is there (partitions: 3, brokers: 1); not tried: the right to write to it"),
         "ok: sink by_tenant: the brokers answer (brokers: 1); not tried: the topics, whose names are made of events, and the right to write to them".to_owned(),
         format!(
-            "warning: sink absent: the brokers answer, but show no topic {absent}: does it exist, or do they create it, and may the user write to it?"
+            "warning: sink absent: the brokers answer, but show no topic {absent}: create it, and allow the user to write to it (the relay asks the brokers to create topics only with `options: {{ allow.auto.create.topics: true }}`)"
         ),
         "ok: sink hook: it can be connected to".to_owned(),
         "ok: sink secure: it can be connected to, and its certificate is trusted".to_owned(),

@@ -27,6 +27,8 @@ const SAMPLES: &str = include_str!("samples.ndjson");
 const SECRET: &str = "whsec_cmVnYXJkcy1yZWxheS1kZW1vLXNlY3JldA==";
 /// What the samples and the rules come to: the records of each topic.
 const TOPICS: [(&str, usize); 3] = [("regards.cnes-a", 4), ("regards.cnes-b", 3), ("regards.esa", 4)];
+/// Of each topic.
+const PARTITIONS: i32 = 4;
 const WEBHOOKS: usize = 3;
 const LINES: usize = 4;
 const DEAD_LETTERS: usize = 1;
@@ -36,6 +38,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start threads")?;
     let folder = Folder::make()?;
     let cluster = MockCluster::new(1).context("can't start the Kafka mock cluster")?;
+    for (topic, _) in TOPICS {
+        cluster.create_topic(topic, PARTITIONS, 1).with_context(|| format!("can't make the topic {topic}"))?;
+    }
     let mut out = std::io::stdout().lock();
     writeln!(
         out,

@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::settings::{explain, settings};
-use super::trouble::Trouble;
+use super::trouble::{AUTO_CREATE, Trouble};
 use super::words::is_closed_at_once;
 use crate::config::KafkaConfig;
 use crate::probe::{Found, Probed};
@@ -84,7 +84,7 @@ fn ask(kafka: &KafkaConfig, client: &str) -> Result<(Found, Vec<Leader>), String
     };
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
         let found = Found::Doubtful(format!(
-            "the brokers answer, but show no topic {topic}: does it exist, or do they create it, and may the user write to it?"
+            "the brokers answer, but show no topic {topic}: create it, and allow the user to write to it ({AUTO_CREATE})"
         ));
         return Ok((found, leaders(&metadata, |_| true)));
     };

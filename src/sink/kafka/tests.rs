@@ -65,8 +65,11 @@ async fn refusal(kafka: &KafkaConfig) -> String {
     open(kafka).await.err().unwrap().to_string()
 }
 
+/// A cluster with the topic `t`. It creates others for whoever asks it to.
 fn cluster() -> MockCluster<'static, DefaultProducerContext> {
-    MockCluster::new(1).unwrap()
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    cluster
 }
 
 fn record(topic: &str, body: &str) -> Outgoing {
@@ -181,6 +184,7 @@ fn a_topic_that_is_not_legal_is_not_rendered() {
 #[tokio::test]
 async fn an_unknown_or_forbidden_topic_speaks_of_itself_only() {
     let cluster = cluster();
+    cluster.create_topic("good", 1, 1).unwrap();
     cluster.topic_error("unknown", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
     cluster.topic_error("forbidden", RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
     let options = [("topic.metadata.propagation.max.ms", "0")];
@@ -189,6 +193,21 @@ async fn an_unknown_or_forbidden_topic_speaks_of_itself_only() {
     retries(&send(&sink, &mut attempts, record("unknown", "x")).await, Blame::Delivery, "doesn't exist");
     retries(&send(&sink, &mut attempts, record("forbidden", "x")).await, Blame::Delivery, "no right");
     assert_eq!(send(&sink, &mut attempts, record("good", "x")).await, Verdict::Delivered);
+    sink.close(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_topic_is_created_by_the_cluster_only_where_the_options_ask_for_it() {
+    let cluster = cluster();
+    let at_once = ("topic.metadata.propagation.max.ms", "0");
+    let sink = open(&kafka(&cluster.bootstrap_servers(), &[at_once])).await.unwrap();
+    let verdict = send(&sink, &mut Attempts::new(), record("mistyped", "x")).await;
+    retries(&verdict, Blame::Delivery, "topic mistyped doesn't exist; create it");
+    retries(&verdict, Blame::Delivery, "`options: { allow.auto.create.topics: true }`");
+    sink.close(Duration::ZERO).await;
+
+    let sink = open(&kafka(&cluster.bootstrap_servers(), &[("allow.auto.create.topics", "true")])).await.unwrap();
+    assert_eq!(send(&sink, &mut Attempts::new(), record("mistyped", "x")).await, Verdict::Delivered);
     sink.close(Duration::ZERO).await;
 }
 
@@ -221,7 +240,6 @@ async fn what_refuses_a_batch_refuses_a_record_only_if_it_was_alone() {
 #[tokio::test]
 async fn what_is_sent_once_more_alone_keeps_its_time() {
     let cluster = cluster();
-    cluster.create_topic("t", 1, 1).unwrap();
     let sink = open(&kafka(&cluster.bootstrap_servers(), &[])).await.unwrap();
     let mut attempts = Attempts::new();
     let time = Some(1_681_461_977_000);

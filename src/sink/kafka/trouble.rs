@@ -82,11 +82,15 @@ impl Trouble {
     }
 }
 
+/// Who creates topics, when it is not a person.
+pub(super) const AUTO_CREATE: &str =
+    "the relay asks the brokers to create topics only with `options: { allow.auto.create.topics: true }`";
+
 fn in_words(code: Code, topic: &str) -> String {
     match code {
         Code::MessageTimedOut => "no broker took the record in time".to_owned(),
         Code::UnknownTopic | Code::UnknownTopicOrPartition => {
-            format!("topic {topic} doesn't exist, and the broker doesn't create it")
+            format!("topic {topic} doesn't exist; create it ({AUTO_CREATE})")
         }
         Code::TopicAuthorizationFailed => format!("no right to write to topic {topic}"),
         Code::MessageSizeTooLarge => {
