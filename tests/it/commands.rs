@@ -60,11 +60,14 @@ fn whoever_has_read_enough_of_a_command_gets_no_error() {
 #[test]
 fn a_file_is_checked_that_is_named_without_an_option() {
     let home = offline();
-    home.write("other.yaml", "version: 2\n");
     assert!(home.run(&["check"]).status.success());
+    home.write("other.yaml", &home.read("routes.yaml"));
+    assert!(home.run(&["check", "other.yaml"]).status.success());
+    home.write("other.yaml", "version: 2\n");
     let done = home.run(&["check", "other.yaml"]);
     assert_eq!(done.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&done.stderr).contains("other.yaml"));
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("other.yaml:1") && said.contains("version"), "{said}");
 }
 
 #[test]
