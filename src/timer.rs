@@ -1,8 +1,24 @@
-//! A timer for loops that wait for much else.
+//! A timer for loops that wait for much else, and long waits that a test can shorten.
 
 use std::pin::Pin;
+use std::sync::LazyLock;
+use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
+
+/// Divides each [`long`] wait by its number, so that a test sees in seconds what takes minutes: in builds with debug assertions only.
+pub const HURRY: &str = "REGARDS_RELAY_HURRY";
+
+static DIVISOR: LazyLock<u32> = LazyLock::new(|| {
+    let divisor = std::env::var(HURRY).ok().filter(|_| cfg!(debug_assertions));
+    divisor.and_then(|divisor| divisor.parse().ok()).unwrap_or(1).max(1)
+});
+
+/// A wait of minutes, as long as it is, unless a test is in a hurry.
+#[must_use]
+pub fn long(wait: Duration) -> Duration {
+    wait / *DIVISOR
+}
 
 /// One timer for all rounds of a loop. A new one in each would be entered with the runtime, and taken out, as often as anything
 /// comes in; this one stays where it is as long as the time is the same.
@@ -28,8 +44,6 @@ impl Alarm {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures_util::FutureExt;
 
     use super::*;

@@ -65,7 +65,7 @@ impl Space {
 
     fn takes_letter(&self, batch: &Batch, change: &Change) -> bool {
         let letters = change.letter_size().is_none_or(|size| batch.letters.saturating_add(size) <= self.letters);
-        letters && self.has_room(batch, change)
+        (letters || change.is_letter_beyond_limits()) && self.has_room(batch, change)
     }
 }
 
@@ -122,6 +122,14 @@ impl Queue {
         {
             batch.take(letter);
         }
+        let waiting = std::mem::take(&mut self.letters);
+        for letter in waiting {
+            if letter.is_letter_beyond_limits() && !is_full(&batch) && space.takes_letter(&batch, &letter) {
+                batch.take(letter);
+            } else {
+                self.letters.push_back(letter);
+            }
+        }
         while !is_full(&batch)
             && let Some(change) = self.withheld.pop_front_if(|change| space.has_room(&batch, change))
         {
@@ -139,7 +147,8 @@ impl Queue {
             if change.refers_to().is_some_and(|id| self.ids.contains(&id)) {
                 self.withhold_after_its_row(change, &mut batch);
             } else if change.letter_size().is_some() {
-                if self.letters.is_empty() && space.takes_letter(&batch, &change) {
+                let is_next = self.letters.is_empty() || change.is_letter_beyond_limits();
+                if is_next && space.takes_letter(&batch, &change) {
                     batch.take(change);
                 } else {
                     self.letters.push_back(change);

@@ -1,9 +1,10 @@
 //! Queues as administrators make them: quorum queues, single active consumers, streams.
 
 use lapin::types::AMQPValue;
+use regards_relay::timer::HURRY;
 
 use crate::support::response::lives;
-use crate::support::{Answer, Home, Receiver, Regards, Response, until};
+use crate::support::{Answer, Home, Receiver, Regards, Relay, Response, until};
 
 const ROUTES: &str = r#"
 version: 1
@@ -101,8 +102,8 @@ spool: { max_size: 1MiB, max_share: 1% }
 const DELIVERY_LIMIT: i32 = 8;
 const SPENT: u32 = 5;
 
-#[tokio::test]
-async fn what_a_quorum_queue_is_about_to_drop_is_stored_though_the_spool_is_full() {
+/// With a quorum queue that REGARDS made, and this limit of how often it gives out each message.
+async fn with_a_quorum_queue() -> Regards {
     let regards = Regards::new().await;
     regards
         .use_queue_with(&[
@@ -112,6 +113,22 @@ async fn what_a_quorum_queue_is_about_to_drop_is_stored_though_the_spool_is_full
             ("x-dead-letter-routing-key", text("regards.DLQ")),
         ])
         .await;
+    regards
+}
+
+/// Each loss of the connection counts.
+async fn lose_connections(regards: &Regards, relay: &Relay<'_>) {
+    for losses in 1..=SPENT {
+        regards.vhost.close_connection_of(&regards.user).await;
+        relay.wait_for_metric("source_reconnects_total", &[], f64::from(losses)).await;
+        relay.wait_for_metric("source_up", &[], 1.0).await;
+        regards.vhost.wait_for_redelivered(&regards.queue, losses.into()).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_quorum_queue_is_about_to_drop_is_stored_though_the_spool_is_full() {
+    let regards = with_a_quorum_queue().await;
     let receiver = Receiver::start().await;
     receiver.answers(|_| Answer::Status(409));
     let home = Home::of(&regards, FULL).with("HOOK", &receiver.url());
@@ -119,15 +136,94 @@ async fn what_a_quorum_queue_is_about_to_drop_is_stored_though_the_spool_is_full
     let events: Vec<_> = (0..16).map(|number| Response::new("t", &format!("one-{number}"), "SUCCESS")).collect();
     regards.publish_all(&events).await;
     relay.wait_until_unready(&["no room for sink hook"]).await;
-    // Each loss of the connection counts.
-    for losses in 1..=SPENT {
-        regards.vhost.close_connection_of(&regards.user).await;
-        relay.wait_for_metric("source_reconnects_total", &[], f64::from(losses)).await;
-        relay.wait_for_metric("source_up", &[], 1.0).await;
-        regards.vhost.wait_for_redelivered(&regards.queue, losses.into()).await;
-    }
+    lose_connections(&regards, &relay).await;
     home.wait_until_waiting("hook", 16).await;
     regards.wait_until_acknowledged().await;
     relay.stop().await;
     regards.assert_left_as_found().await;
+}
+
+const FULL_OF_LETTERS: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { hook: { webhook: { url: "${HOOK}" } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+dead_letters: { max_size: 1MiB }
+"#;
+
+fn unreadable(kibibytes: usize) -> Response {
+    let mut unreadable = Response::new("t", "unreadable", "GRANTED");
+    unreadable.body = vec![b'x'; kibibytes << 10];
+    unreadable
+}
+
+#[tokio::test]
+async fn what_a_quorum_queue_is_about_to_drop_becomes_a_dead_letter_though_they_have_no_room() {
+    let regards = with_a_quorum_queue().await;
+    let receiver = Receiver::start().await;
+    let home = Home::of(&regards, FULL_OF_LETTERS).with("HOOK", &receiver.url());
+    let relay = home.start_ready().await;
+    regards.publish(&unreadable(900)).await;
+    relay.wait_for_metric("dead_letters", &[], 1.0).await;
+    regards.publish_all(&[(); 8].map(|()| unreadable(200))).await;
+    relay.wait_until_unready(&["dead_letters.max_size", "8 wait"]).await;
+    lose_connections(&regards, &relay).await;
+    relay.wait_for_metric("dead_letters", &[], 9.0).await;
+    regards.wait_until_acknowledged().await;
+    relay.stop().await;
+    assert_eq!(home.dead_letters().len(), 9, "each once");
+    regards.assert_left_as_found().await;
+}
+
+/// As [`FULL`], with a classic and a quorum queue.
+const BLOCKED: &str = r#"
+version: 1
+sources:
+  classic: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta }
+  quorum: { amqp: { url: "${QUORUM}", queue: "${QUEUE}" }, expects: lta }
+sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { first: 100ms, max: 1s } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+spool: { max_size: 1MiB, max_share: 1% }
+"#;
+
+/// What blocks a source for so long makes it take its messages anew; this many times shorter: a second.
+const TEN_MINUTES_IN_SECONDS: &str = "600";
+
+#[tokio::test]
+async fn a_blocked_source_gives_messages_back_to_a_classic_queue_and_never_to_a_quorum_queue() {
+    if !cfg!(debug_assertions) {
+        println!("a release build is never in a hurry");
+        return;
+    }
+    let (classic, quorum) = (Regards::new().await, with_a_quorum_queue().await);
+    let receiver = Receiver::start().await;
+    receiver.answers(|_| Answer::Status(503));
+    let home = Home::of(&classic, BLOCKED)
+        .with("QUORUM", &quorum.url())
+        .with("HOOK", &receiver.url())
+        .with(HURRY, TEN_MINUTES_IN_SECONDS);
+    let relay = home.start_ready().await;
+    // More than the spool has room for, of each.
+    let events = |of: &str| -> Vec<_> {
+        (0..16).map(|number| Response::new("t", &format!("{of}-{number}"), "SUCCESS")).collect()
+    };
+    classic.publish_all(&events("classic")).await;
+    quorum.publish_all(&events("quorum")).await;
+    relay.wait_until_unready(&["no room for sink hook"]).await;
+    // Some six a time.
+    classic.vhost.wait_for_redelivered(&classic.queue, 30).await;
+    let statistics = quorum.vhost.statistics(&quorum.queue).await.expect("statistics");
+    assert_eq!(statistics["message_stats"]["redeliver"].as_u64().unwrap_or(0), 0, "{statistics}");
+    let consumed = |line: &&str| line.contains("\"consuming\"") && line.contains("\"quorum\"");
+    assert_eq!(home.log().lines().filter(consumed).count(), 1, "the same consumer");
+    receiver.answers(|_| Answer::Status(204));
+    receiver.wait_for_accepted(32).await;
+    classic.wait_until_acknowledged().await;
+    quorum.wait_until_acknowledged().await;
+    relay.stop().await;
+    assert_eq!(receiver.posted().iter().filter(|posted| posted.answered == Some(204)).count(), 32, "each once");
+    classic.assert_left_as_found().await;
+    quorum.assert_left_as_found().await;
 }

@@ -25,7 +25,7 @@ use crate::mutant::Mutant;
 use crate::source::HELD_UP;
 use crate::source::ledger::{Identity, Received};
 use crate::source::receipt::{EntryId, Receipt, Settled};
-use crate::timer::Alarm;
+use crate::timer::{Alarm, long};
 
 /// How many settlements are taken, or messages handed out, before the other gets its turn.
 const TURN: usize = 256;
@@ -163,7 +163,7 @@ impl Session {
         let stopped = stop.cancelled();
         tokio::pin!(pause, stopped);
         let (mut acknowledging_alarm, mut pressing_alarm) = (Alarm::default(), Alarm::default());
-        let mut watch = tokio::time::interval_at(Instant::now() + WATCH, WATCH);
+        let mut watch = tokio::time::interval_at(Instant::now() + long(WATCH), long(WATCH));
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut settled = Vec::with_capacity(TURN);
         // One acknowledgement on its way at a time: what settles meanwhile goes with the next.
@@ -388,7 +388,7 @@ impl Session {
     /// consumer takes from the queue.
     async fn watch(&mut self, source: &AmqpSource, state: &mut State) -> Result<Option<Problem>, Ended> {
         // A quorum queue counts how often it gave out each message, and drops it in the end.
-        if self.kind != Kind::Quorum && state.ledger.oldest().is_some_and(|age| age >= BLOCKED) {
+        if self.kind != Kind::Quorum && state.ledger.oldest().is_some_and(|age| age >= long(BLOCKED)) {
             return Err(Ended::Renew);
         }
         let full = self.change != Change::None || state.ledger.unacknowledged() >= usize::from(self.limit);

@@ -79,14 +79,35 @@ fn what_is_over_before_it_is_written_settles_its_message() {
     assert_eq!(words(&queue.assemble(PLENTY).changes), ["deliver 11"]);
 }
 
+fn dead(receipt: Receipt) -> Change {
+    let row = crate::spool::letter::LetterRow::new(1, letter("<1>"), true);
+    Change::Letter { row: Box::new(row), copy: None, before: Before::Message(receipt) }
+}
+
+#[test]
+fn a_dead_letter_of_a_message_that_the_broker_is_about_to_drop_needs_no_room_among_them() {
+    const NO_LETTERS: Space = Space { letters: 0, ..PLENTY };
+    let mut queue = Queue::default();
+    let pressure = Arc::<crate::source::Pressure>::default();
+    let under = |entry| Receipt::under(EntryId(entry), unbounded_channel().0, Arc::clone(&pressure));
+    for change in [dead(of(9)), dead(under(1)), dead(under(2)), dead(under(3))] {
+        queue.push(change);
+    }
+    assert!(queue.assemble(NO_LETTERS).changes.is_empty());
+    pressure.store(EntryId(2));
+    assert_eq!(queue.assemble(NO_LETTERS).changes.len(), 2, "the first two of that source");
+    queue.push(dead(under(2)));
+    assert_eq!(queue.assemble(NO_LETTERS).changes.len(), 1, "at once");
+    pressure.store(EntryId(3));
+    assert!(queue.assemble(Space { disk: Room::None, ..NO_LETTERS }).changes.is_empty(), "the disk has to have room");
+    assert_eq!(queue.held_up(), 2);
+    assert_eq!(queue.assemble(PLENTY).changes.len(), 2);
+}
+
 #[test]
 fn a_dead_letter_without_room_holds_up_no_delivery() {
     let mut queue = Queue::default();
-    let dead = || {
-        let row = crate::spool::letter::LetterRow::new(1, letter("<1>"), true);
-        Change::Letter { row: Box::new(row), copy: None, before: Before::Message(of(0)) }
-    };
-    for change in [dead(), deliver(10, of(1)), over(1)] {
+    for change in [dead(of(1)), deliver(10, of(1)), over(1)] {
         queue.push(change);
     }
     assert_eq!(words(&queue.assemble(Space { letters: 10, ..PLENTY }).changes), ["deliver 10", "done 1"]);
