@@ -168,6 +168,12 @@ fn spool(to: &mut Exposition, stats: &Stats, now: &Counted) {
         "How long ago the oldest delivery that waits in the spool was received",
         oldest,
     );
+    let orphans = stats.orphans();
+    let orphans = sinks.iter().map(|name| {
+        let count = orphans.iter().find(|orphan| orphan.name == **name).map_or(0, |orphan| orphan.deliveries);
+        (vec![("sink", name.as_str())], count)
+    });
+    to.family("spool_orphans", Kind::Gauge, "Deliveries that wait in the spool for a sink that is gone", orphans);
     let most = [(vec![], stats.spool_max_bytes)];
     to.family("spool_max_bytes", Kind::Gauge, "What the deliveries in the spool may take", most);
 }

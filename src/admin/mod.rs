@@ -152,7 +152,12 @@ async fn ready(State(stats): State<Arc<Stats>>) -> Response {
         };
         (sink.name().to_string(), json!({ "state": state }))
     });
-    let (sources, sinks) = (sources.collect::<Map<_, _>>(), sinks.collect::<Map<_, _>>());
+    // They keep no source from its work, so the relay is ready.
+    let orphaned = stats.orphans().into_iter().map(|sink| {
+        let reason = sink.advice();
+        (sink.name.to_string(), json!({ "state": "orphaned", "reason": reason, "deliveries": sink.deliveries }))
+    });
+    let (sources, sinks) = (sources.collect::<Map<_, _>>(), sinks.chain(orphaned).collect::<Map<_, _>>());
     let body = json!({ "ready": reasons.is_empty(), "reasons": reasons, "sources": sources, "sinks": sinks });
     let body = format!("{body}\n");
     let body = printable_json(&body).into_owned();

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 
 use super::WrongInput;
-use crate::config::Config;
+use crate::config::{Config, unknown_name};
 use crate::event::{HeaderValue, Message, Properties, SourceName, TENANT_HEADER, sample};
 
 /// No message is longer, in bytes; nor is a line of samples.
@@ -17,13 +17,16 @@ const MAX_MESSAGE: u64 = 64 * 1024 * 1024;
 /// The source that is named, or the only one.
 pub(super) fn source(config: &Config, named: Option<&str>) -> anyhow::Result<SourceName> {
     let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
-    let wrong = |problem: String| WrongInput(format!("{problem}; there are: {}", names.join(", ")));
     match (named, config.sources.as_slice()) {
         (None, [source]) => Ok(source.name.clone()),
-        (None, _) => Err(wrong("name the source that gets the message, by `--source`".to_owned()).into()),
+        (None, _) => {
+            let names = names.join(", ");
+            let line = format!("name the source that gets the message, by `--source`; there are: {names}");
+            Err(WrongInput(line).into())
+        }
         (Some(named), sources) => match sources.iter().find(|source| source.name.as_str() == named) {
             Some(source) => Ok(source.name.clone()),
-            None => Err(wrong(format!("there is no source {named}")).into()),
+            None => Err(WrongInput(unknown_name("source", named, &names)).into()),
         },
     }
 }

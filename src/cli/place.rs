@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{DEFAULT_CONFIG, Global, WrongInput};
-use crate::config::{Config, Options, SpoolConfig, Strictness, similar};
+use crate::config::{Config, Options, SpoolConfig, Strictness, unknown_name};
 use crate::spool::Subject;
 
 /// The spool's name where no configuration gives it another.
@@ -77,8 +77,6 @@ impl Place {
         if known.contains(&name.as_str()) {
             return Ok(());
         }
-        let meant = similar(name, known.iter().copied());
-        let meant = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
-        Err(WrongInput(format!("there is no {what} {name}; there are {}{meant}", known.join(", "))))
+        Err(WrongInput(unknown_name(what, name, &known)))
     }
 }

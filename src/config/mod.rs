@@ -46,7 +46,7 @@ pub use own::{control_socket, is_own, spool_lock};
 pub use secret::{Masks, Part, Secret, SecretError};
 pub use tls::TlsError;
 pub use topic::check_topic;
-pub use words::similar;
+pub use words::{similar, unknown_name};
 
 use std::path::Path;
 

@@ -39,6 +39,17 @@ pub fn similar<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
+/// That a name is unknown, which ones are known, and which was most likely meant; `what` is the kind of thing.
+#[must_use]
+pub fn unknown_name(what: &str, name: &str, known: &[&str]) -> String {
+    let meant = similar(name, known.iter().copied());
+    let meant = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
+    if known.is_empty() {
+        return format!("there is no {what} {name}");
+    }
+    format!("there is no {what} {name}; there are {}{meant}", known.join(", "))
+}
+
 /// The first line of a documentation, within a sentence.
 pub(super) fn lower(about: &str) -> String {
     let about = about.trim();

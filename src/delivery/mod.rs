@@ -10,6 +10,7 @@ mod breaker;
 mod dispatcher;
 mod lanes;
 mod notice;
+mod orphans;
 mod retry;
 mod settle;
 mod spill;
@@ -20,6 +21,7 @@ pub use breaker::Breaker;
 pub use dispatcher::{Dispatcher, Inlet, Order, Settings};
 pub use lanes::{Lane, Lanes, key};
 pub use notice::{ErrorThrottle, Throttle};
+pub use orphans::OrphanedSink;
 pub use state::{Opened, Pause, State};
 pub use stats::{AttemptResult, Counted, DeliveryResult, Histogram, RouteStats, SinkStats, Stats};
 

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::jobs::Jobs;
 use super::taps::Taps;
-use crate::config::Config;
+use crate::config::{Config, unknown_name};
 use crate::delivery::Stats;
 use crate::event::Message;
 use crate::spool::Subject;
@@ -55,9 +55,11 @@ impl Handle {
     /// Messages of that source as they come in; what is too fast for who looks on is left out.
     pub fn look_on(&self, source: &str) -> Result<mpsc::Receiver<Message>, String> {
         let config = self.config().ok_or_else(|| "the relay is starting: ask again in a moment".to_owned())?;
-        let source = config.sources.iter().find(|known| known.name.as_str() == source);
-        let source = source.ok_or_else(|| "the running relay has no such source".to_owned())?;
-        Ok(self.taps.open(source.name.clone()))
+        let known = config.sources.iter().find(|known| known.name.as_str() == source).ok_or_else(|| {
+            let known: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
+            unknown_name("source", source, &known)
+        })?;
+        Ok(self.taps.open(known.name.clone()))
     }
 
     /// Redrives and purges that are under way.

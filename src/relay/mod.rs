@@ -14,6 +14,7 @@ mod router;
 mod running;
 #[cfg(test)]
 mod stopping;
+mod stranded;
 mod taps;
 
 #[doc(hidden)]
@@ -144,11 +145,15 @@ async fn relay(
     let mut running = started?;
     handle.set_config(running.config());
     let mut blocked = blocked::Blocked::default();
+    let mut stranded = stranded::Stranded::default();
     let mut look = tokio::time::interval(blocked::LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while running.goes_on() {
         tokio::select! {
-            _ = look.tick() => blocked.look(handle.stats()),
+            _ = look.tick() => {
+                blocked.look(handle.stats());
+                stranded.look(handle.stats(), |sink| running.still_ends(sink));
+            }
             ended = running.ended() => ended?,
             Some(ask) = asked.recv() => {
                 // What it has started stops as all else does. Who asked hears that the relay stops.

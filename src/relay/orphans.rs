@@ -1,6 +1,6 @@
 //! Deliveries whose sink is gone from the rules: another sink gets them, or nobody.
 
-use crate::config::{Config, SinkConfig};
+use crate::config::{Config, SinkConfig, unknown_name};
 use crate::delivery::{event_of, key};
 use crate::event::DEAD_LETTER;
 use crate::rules::SinkName;
@@ -12,8 +12,7 @@ use super::redrive::{Redriven, blocking};
 /// sentence; what was redriven before stays so.
 pub async fn redrive_orphans(config: &Config, spool: &Spool, sink: &str, to: &str) -> Result<Redriven, String> {
     check_gone(config, sink)?;
-    let to =
-        config.sinks.iter().find(|sink| sink.name.as_str() == to).ok_or_else(|| format!("there is no sink {to}"))?;
+    let to = config.sinks.iter().find(|sink| sink.name.as_str() == to).ok_or_else(|| no_sink(config, to))?;
     let (from, mut after, mut done) = (SinkName::new(sink), None, Redriven::default());
     loop {
         let name = sink.to_owned();
@@ -51,6 +50,11 @@ pub async fn redrive_orphans(config: &Config, spool: &Spool, sink: &str, to: &st
 pub async fn purge_orphans(config: &Config, spool: &Spool, sink: &str) -> Result<u64, String> {
     check_gone(config, sink)?;
     spool.purge(Unwanted::Orphans(SinkName::new(sink))).await
+}
+
+pub(super) fn no_sink(config: &Config, name: &str) -> String {
+    let known: Vec<_> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    unknown_name("sink", name, &known)
 }
 
 fn check_gone(config: &Config, sink: &str) -> Result<(), String> {

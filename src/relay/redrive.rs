@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::orphans::no_sink;
 use crate::config::{Config, SinkConfig};
 use crate::delivery::key;
 use crate::event::{Event, Scope};
@@ -46,6 +47,10 @@ pub struct Redriven {
 
 /// Puts dead letters back on their way, the oldest first, and each as if it came now. What stops it is a sentence.
 pub async fn redrive(config: &Config, spool: &Spool, asked: Redrive) -> Result<Redriven, String> {
+    // The relay's rules may be older than those that the command has read.
+    if let Some(to) = asked.to.as_deref().filter(|to| config.sinks.iter().all(|sink| sink.name.as_str() != *to)) {
+        return Err(no_sink(config, to));
+    }
     let mut done = Redriven::default();
     let mut turn = Instant::now();
     for id in ids(spool.path(), asked.filter).await? {

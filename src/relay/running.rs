@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::RelayError;
 use super::handle::{Ask, Handle};
 use super::router::{Router, Routing};
-use crate::config::{Config, SinkConfig, SourceConfig, SourceKind};
+use crate::config::{Config, SinkConfig, SourceConfig, SourceKind, unknown_name};
 use crate::delivery::{Counted, Dispatcher, Inlet, Order, Settings, SinkStats, State, Stats};
 use crate::event::SourceName;
 use crate::helper::{self, Helper};
@@ -89,6 +89,11 @@ impl Running {
     /// The configuration in force.
     pub(super) fn config(&self) -> &Arc<Config> {
         &self.config
+    }
+
+    /// A sink that the configuration no longer names finishes what it has in flight.
+    pub(super) fn still_ends(&self, sink: &SinkName) -> bool {
+        self.ending.get(sink).is_some_and(|task| !task.is_finished())
     }
 
     /// Something still runs.
@@ -332,7 +337,7 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> 
             "{what} {name} can't be paused or resumed now: every source has ended, and the relay stops once the rest is delivered"
         );
     }
-    format!("there is no {what} {name}; there are {}", known.join(", "))
+    unknown_name(what, name, &known)
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ mod metrics;
 mod nothing_lost;
 mod offline;
 mod operations;
+mod orphans;
 mod poisoned;
 mod purge;
 mod queue_kinds;

@@ -64,10 +64,8 @@ impl Which {
 
     pub(super) fn print(&self, place: &Place, json: bool) -> anyhow::Result<ExitCode> {
         let sinks = waits(&place.spool)?;
-        if let Some(sink) = &self.sink
-            && sinks.iter().all(|waits| waits.sink != *sink)
-        {
-            place.knows(&crate::spool::Subject::Sink(sink.clone()))?;
+        if let Some(sink) = &self.sink {
+            super::knows(place, &sinks, sink)?;
         }
         let mut out = BufWriter::new(std::io::stdout().lock());
         let mut table = Table::new(HEADS);

@@ -5,14 +5,15 @@
 pub(super) mod deliveries;
 mod orphans;
 
+use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
 
 use super::place::Place;
-use super::{Global, table};
-use crate::config::Config;
+use super::{Global, WrongInput, table};
+use crate::config::{Config, unknown_name};
 use crate::delivery::State;
 use crate::spool::{Millis, Waits, waits};
 
@@ -50,6 +51,17 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Redrive(redrive)) => redrive.run(&place, &mut out),
         Some(Command::Purge(purge)) => purge.run(&place, &mut out),
     }
+}
+
+/// An error where neither the spool nor the configuration has a sink of that name.
+fn knows(place: &Place, sinks: &[Waits], name: &str) -> Result<(), WrongInput> {
+    let Some(config) = &place.config else { return Ok(()) };
+    let configured = config.sinks.iter().map(|sink| sink.name.as_str());
+    let known: BTreeSet<_> = configured.chain(sinks.iter().map(|waits| waits.sink.as_str())).collect();
+    if known.contains(name) {
+        return Ok(());
+    }
+    Err(WrongInput(unknown_name("sink", name, &known.into_iter().collect::<Vec<_>>())))
 }
 
 fn show(place: &Place, json: bool) -> anyhow::Result<ExitCode> {

@@ -114,6 +114,7 @@ fn orphans<'a>(place: &'a Place, sink: &str) -> anyhow::Result<(u64, &'a Config)
         return Err(WrongInput(line).into());
     }
     let waits = waits(&place.spool)?;
+    super::knows(place, &waits, sink)?;
     let count = waits.iter().find(|waits| waits.sink == sink).map_or(0, |waits| waits.count);
     Ok((count, config))
 }

@@ -233,7 +233,7 @@ fn a_message_is_a_sample_a_line_of_samples_or_a_bare_body() {
         nowhere.json: 1, routes.yaml: 3 warnings, which `regards-relay check` shows
         error: nowhere.json can't be read: No such file or directory (os error 2)
         bare.json --source regrads: 2, routes.yaml: 3 warnings, which `regards-relay check` shows
-        error: there is no source regrads; there are: regards
+        error: there is no source regrads; there are regards; did you mean `regards`?
     "#]]
     .assert_eq(&seen);
 }
