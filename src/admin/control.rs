@@ -353,8 +353,8 @@ async fn answer(stream: UnixStream, spool: &Spool, relay: &Handle, turns: &Turns
     let Some((mut messages, count)) = seen else { return Ok(()) };
     let show = async {
         for _ in 0..count {
-            let Some(message) = messages.recv().await else { break };
-            say(&mut write, sample::print(&message)).await?;
+            let Some(seen) = messages.recv().await else { break };
+            say(&mut write, sample::print(&seen.message)).await?;
         }
         Ok(())
     };

@@ -3,13 +3,20 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
+
+use crate::event::Message;
 use crate::rules::SinkName;
-use crate::spool::{Due, Millis, RowId, Spool, Waiting};
+use crate::spool::{Due, Millis, Portion, RowId, Spool, Waiting};
 
 /// At most so many deliveries are in hand: what a crash may make the sink get twice.
 pub(super) const WINDOW: usize = 1_000;
+/// … and so many bytes of them; more only where a delivery alone has more than a quarter of it, or was spooled while an attempt at it
+/// was under way.
+const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 /// More are asked for once no more than so many are in hand: enough to go on with until they come.
 const REFILL: usize = WINDOW * 3 / 4;
+const REFILL_BYTES: usize = WINDOW_BYTES * 3 / 4;
 
 /// The rows of one sink.
 #[derive(Debug, Default)]
@@ -18,8 +25,10 @@ pub(super) struct Backlog {
     pub(super) count: u64,
     /// Due, and in our hands.
     due: VecDeque<(RowId, Waiting)>,
-    /// Under way, and in our hands.
-    under_way: usize,
+    /// Under way, and in our hands, with what each takes in memory.
+    under_way: HashMap<RowId, usize>,
+    /// What all that is in our hands takes in memory.
+    bytes: usize,
     is_asked: bool,
     /// The last answer had all that was due.
     has_all_due: bool,
@@ -33,13 +42,18 @@ impl Backlog {
         Self { count, look: (count > 0).then(Instant::now), ..Self::default() }
     }
 
-    /// One more is on its way to the disk, to be due then; or it is under way and ours.
-    pub(super) fn added(&mut self, due: Option<Instant>) {
+    /// One more is on its way to the disk, to be due then.
+    pub(super) fn added(&mut self, due: Instant) {
         self.count += 1;
-        match due {
-            Some(due) => self.look_at(due),
-            None => self.under_way += 1,
-        }
+        self.look_at(due);
+    }
+
+    /// One more is on its way to the disk while an attempt at it is under way.
+    pub(super) fn added_under_way(&mut self, id: RowId, message: &Message) {
+        self.count += 1;
+        let bytes = message.size();
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.under_way.insert(id, bytes);
     }
 
     /// One that was put there is not: it was there already.
@@ -51,6 +65,7 @@ impl Backlog {
     pub(super) fn take_in(&mut self, due: Due) {
         self.is_asked = false;
         self.has_all_due = due.next.is_none_or(|next| next > Millis::now());
+        self.bytes = due.rows.iter().fold(self.bytes, |sum, (_, waiting)| sum.saturating_add(waiting.message.size()));
         self.due.extend(due.rows);
         if let Some(next) = due.next {
             self.look_at(Instant::now() + next.from_now());
@@ -59,9 +74,9 @@ impl Backlog {
 
     /// The next one that is due.
     pub(super) fn pop(&mut self) -> Option<(RowId, Waiting)> {
-        let next = self.due.pop_front()?;
-        self.under_way += 1;
-        Some(next)
+        let (id, waiting) = self.due.pop_front()?;
+        self.under_way.insert(id, waiting.message.size());
+        Some((id, waiting))
     }
 
     /// Some are due and in our hands.
@@ -74,7 +89,7 @@ impl Backlog {
         let (old, due): (VecDeque<_>, _) =
             self.due.drain(..).partition(|(_, waiting)| waiting.received.elapsed() >= age);
         self.due = due;
-        self.under_way += old.len();
+        self.under_way.extend(old.iter().map(|(id, waiting)| (*id, waiting.message.size())));
         old
     }
 
@@ -89,8 +104,8 @@ impl Backlog {
     }
 
     /// One that was under way is gone: the next of its key may be due.
-    pub(super) fn done(&mut self) {
-        self.under_way = self.under_way.saturating_sub(1);
+    pub(super) fn done(&mut self, id: RowId) {
+        self.put_down(id);
         self.count = self.count.saturating_sub(1);
         if self.count > 0 {
             self.look_at(Instant::now());
@@ -104,34 +119,44 @@ impl Backlog {
     }
 
     /// One that was under way will be due again then.
-    pub(super) fn again(&mut self, due: Instant) {
-        self.under_way = self.under_way.saturating_sub(1);
+    pub(super) fn again(&mut self, id: RowId, due: Instant) {
+        self.put_down(id);
         self.look_at(due);
     }
 
     /// As many are in our hands as may be.
     pub(super) fn is_full(&self) -> bool {
-        self.under_way + self.due.len() >= WINDOW
+        self.held() >= WINDOW || self.bytes >= WINDOW_BYTES
     }
 
-    /// How many to ask for now.
-    fn room(&self) -> usize {
-        let held = self.under_way + self.due.len();
-        if self.is_asked || held > REFILL { 0 } else { WINDOW - held }
+    fn held(&self) -> usize {
+        self.under_way.len() + self.due.len()
+    }
+
+    fn put_down(&mut self, id: RowId) {
+        let bytes = self.under_way.remove(&id).unwrap_or_default();
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// What to ask for now.
+    fn room(&self) -> Option<Portion> {
+        let may_ask = !self.is_asked && self.held() <= REFILL && self.bytes <= REFILL_BYTES;
+        may_ask.then(|| Portion { count: WINDOW - self.held(), bytes: WINDOW_BYTES - self.bytes })
     }
 
     /// When to ask, if that is a matter of time.
     pub(super) fn next_look(&self) -> Option<Instant> {
-        self.look.filter(|_| self.room() > 0)
+        self.look.filter(|_| self.room().is_some())
     }
 
     /// Asks for what is due, if it is time to.
     pub(super) fn ask(&mut self, spool: &Spool, sink: &SinkName) {
-        let room = self.room();
-        if room > 0 && self.look.is_some_and(|look| look <= Instant::now()) {
+        if self.look.is_some_and(|look| look <= Instant::now())
+            && let Some(portion) = self.room()
+        {
             self.look = None;
             self.is_asked = true;
-            spool.take(sink.clone(), room);
+            spool.take(sink.clone(), portion);
         }
     }
 

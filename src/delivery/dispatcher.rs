@@ -298,7 +298,7 @@ impl Dispatcher {
             News::Buried { id, key } => self.buried(id, key),
             News::Added { key } => {
                 self.lanes.add_spooled(self.lane_of_row(key));
-                self.backlog.added(Some(Instant::now()));
+                self.backlog.added(Instant::now());
             }
             News::NotCopied { letter } => self.notice_not_copied(letter),
         }

@@ -150,7 +150,7 @@ impl Dispatcher {
                 } else {
                     self.spool.reschedule(id, sink, delivery.attempts, due, cause);
                 }
-                self.backlog.again(Instant::now() + pause);
+                self.backlog.again(id, Instant::now() + pause);
             }
             Kept::Message(_) => {
                 delivery.failure = Some(Failure { due: Instant::now() + pause, cause });
@@ -193,7 +193,7 @@ impl Dispatcher {
             }
             Kept::Row(id) => {
                 self.spool.done(id, self.settings.name.clone());
-                self.row_is_gone(lane);
+                self.row_is_gone(lane, id);
             }
         }
     }
@@ -229,7 +229,7 @@ impl Dispatcher {
     /// A dead letter is on disk in place of a delivery of the backlog.
     pub(super) fn buried(&mut self, id: RowId, key: Option<u64>) {
         match (self.burying.remove(&id), key) {
-            (Some(lane), _) => self.row_is_gone(lane),
+            (Some(lane), _) => self.row_is_gone(lane, id),
             // The dispatcher before this one had it in its hands.
             (None, Some(key)) => {
                 self.lanes.remove_spooled(self.lane_of_row(key));
@@ -300,8 +300,8 @@ impl Dispatcher {
         self.burying.insert(id, lane);
     }
 
-    fn row_is_gone(&mut self, lane: Lane) {
+    fn row_is_gone(&mut self, lane: Lane, id: RowId) {
         self.lanes.remove_spooled(lane);
-        self.backlog.done();
+        self.backlog.done(id);
     }
 }

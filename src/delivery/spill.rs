@@ -179,7 +179,11 @@ impl Dispatcher {
         match self.spool.spill(waiting, receipt, is_attempted, limits) {
             Ok(id) => {
                 self.lanes.add_spooled(lane);
-                self.backlog.added((!is_attempted).then(|| Instant::now() + back_off));
+                if is_attempted {
+                    self.backlog.added_under_way(id, &received.message);
+                } else {
+                    self.backlog.added(Instant::now() + back_off);
+                }
                 Ok(Delivery {
                     received,
                     route,

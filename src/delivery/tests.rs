@@ -83,18 +83,28 @@ impl Setup {
 
     /// The next message, of that request.
     fn deliver(&mut self, hook: &Hook, request: &str) {
+        self.deliver_with(hook, request, "");
+    }
+
+    /// The same with that text.
+    fn deliver_with(&mut self, hook: &Hook, request: &str, text: &str) {
+        let delivery = self.delivery(request, text);
+        hook.inlet.deliveries.send(delivery).unwrap();
+    }
+
+    fn delivery(&mut self, request: &str, text: &str) -> Delivery {
         let properties = Properties {
             headers: vec![("regards.tenant".to_owned(), HeaderValue::Text("esa".to_owned()))],
             timestamp: Some(self.next),
             ..Properties::default()
         };
-        let body = format!(r#"{{"correlationId":"{request}","responseStatus":"GRANTED"}}"#);
+        let body = format!(r#"{{"correlationId":"{request}","responseStatus":"GRANTED","message":"{text}"}}"#);
         let source = SourceName::new("regards");
         let message = Message { source, body: body.into(), properties, redelivered: false };
         let event = Event::read(&message, &self.config.sources[0].reading).unwrap();
         let receipt = Receipt::under(EntryId(self.next), self.to.clone(), Arc::clone(&self.pressure));
         self.next += 1;
-        let delivery = Delivery {
+        Delivery {
             received: Arc::new(Received { event, message: Arc::new(message) }),
             route: None,
             kept: Kept::Message(receipt),
@@ -103,8 +113,7 @@ impl Setup {
             refusals: 0,
             failure: None,
             in_flight: None,
-        };
-        hook.inlet.deliveries.send(delivery).unwrap();
+        }
     }
 
     /// How many deliveries are in the spool.
@@ -306,4 +315,87 @@ async fn a_refused_probe_does_not_close_the_breaker() {
     hook.attempt().await.1.end(Verdict::Delivered);
     let several = [hook.attempt().await, hook.attempt().await];
     assert_eq!(several.len(), 2, "it is closed");
+}
+
+/// What the attempts under way carry together, in bytes.
+fn carried(attempts: &[(Outgoing, Attempt)]) -> usize {
+    attempts.iter().map(|(outgoing, _)| outgoing.body.len()).sum()
+}
+
+/// Rows of 1 MiB for a sink that takes any number at once, as Kafka and files do.
+#[tokio::test]
+async fn a_sink_takes_sixteen_mebibytes_out_of_its_backlog_and_then_as_much_as_it_delivers() {
+    const ROWS: usize = 40;
+    const KEYS: usize = 20;
+    let mut setup = Setup::new(1 << 30);
+    let mut hook = setup.hook(1_000, &SHORT).await;
+    hook.inlet.orders.send(Order::Pause).unwrap();
+    let padding = "x".repeat((1 << 20) - 1_024);
+    for number in 0..ROWS {
+        setup.deliver_with(&hook, &(number % KEYS).to_string(), &padding);
+    }
+    for _ in 0..ROWS {
+        setup.settled().await;
+    }
+    assert_eq!(setup.spooled(), ROWS as u64);
+    hook.inlet.orders.send(Order::Resume).unwrap();
+    let (mut under_way, mut order) = (Vec::new(), Vec::new());
+    while order.len() < ROWS {
+        under_way.push(hook.attempt().await);
+        while let Ok(Some(attempt)) = tokio::time::timeout(A_WHILE, hook.attempts.recv()).await {
+            under_way.push(attempt);
+        }
+        let carried = carried(&under_way);
+        assert!(carried <= 16 << 20, "{carried} bytes in hand");
+        assert!(
+            under_way.len() >= 4 || order.len() + under_way.len() == ROWS,
+            "it takes no more than {}",
+            under_way.len()
+        );
+        // First some of them fail, as before an outage ends.
+        let verdict =
+            |place| if order.is_empty() && place % 4 == 1 { failed(Blame::Delivery) } else { Verdict::Delivered };
+        let ends: Vec<_> = (0..under_way.len()).map(verdict).collect();
+        for ((outgoing, attempt), end) in under_way.drain(..).zip(ends) {
+            if matches!(end, Verdict::Delivered) {
+                let event: serde_json::Value = serde_json::from_slice(&outgoing.body).unwrap();
+                order.push((event["correlationId"].clone(), event["time"].clone()));
+            }
+            attempt.end(end);
+        }
+    }
+    for key in (0..KEYS).map(|key| key.to_string()) {
+        let times: Vec<_> = order.iter().filter(|(id, _)| *id == *key).map(|(_, time)| time.as_str()).collect();
+        assert!(times.len() == 2 && times.is_sorted(), "key {key}: {times:?}");
+    }
+}
+
+/// Attempts that go on while their deliveries are spooled are in hand as well.
+#[tokio::test]
+async fn what_is_spooled_under_way_counts_as_taken_out_of_the_backlog() {
+    let mut setup = Setup::new(1 << 30);
+    let mut hook = setup.hook(1_000, &LONG).await;
+    let padding = "x".repeat((1 << 20) - 1_024);
+    let first: Vec<_> = (0..18).map(|number| setup.delivery(&number.to_string(), &padding)).collect();
+    // Together: once the first is spooled, no other is attempted that comes later.
+    for delivery in first {
+        hook.inlet.deliveries.send(Delivery { since: Instant::now(), ..delivery }).unwrap();
+    }
+    let mut under_way = Vec::new();
+    for _ in 0..18 {
+        under_way.push(hook.attempt().await);
+    }
+    for _ in 0..18 {
+        setup.settled().await;
+    }
+    for number in 0..4 {
+        setup.deliver_with(&hook, &format!("later {number}"), &padding);
+    }
+    hook.rests().await;
+    for (_, attempt) in under_way {
+        attempt.end(Verdict::Delivered);
+    }
+    for _ in 0..4 {
+        hook.attempt().await.1.end(Verdict::Delivered);
+    }
 }

@@ -106,6 +106,14 @@ impl Message {
         count.max().unwrap_or(0)
     }
 
+    /// What it takes in memory, in bytes, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let Properties { headers, not_utf8, .. } = &self.properties;
+        let not_utf8: usize = not_utf8.iter().map(|one| one.place.len() + one.bytes.len()).sum();
+        self.body.len() + headers_size(headers) + not_utf8
+    }
+
     /// A hash that is the same for every copy of one message: what the broker adds on its way (`x-…`) is left out. It is kept
     /// on disk, so it never changes.
     #[must_use]
@@ -140,7 +148,23 @@ impl Message {
     }
 }
 
+fn headers_size(headers: &[Header]) -> usize {
+    headers.iter().map(|(name, value)| name.len() + size_of::<String>() + value.size()).sum()
+}
+
 impl HeaderValue {
+    /// What it takes in memory, in bytes.
+    fn size(&self) -> usize {
+        let content = match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+            Self::Array(values) => values.iter().map(Self::size).sum(),
+            Self::Table(headers) => headers_size(headers),
+            Self::Null | Self::Bool(_) | Self::Integer(_) | Self::Float(_) | Self::Timestamp(_) => 0,
+        };
+        size_of::<Self>() + content
+    }
+
     /// What it is, for people: "a number".
     #[must_use]
     pub const fn kind(&self) -> &'static str {

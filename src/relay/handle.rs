@@ -6,10 +6,9 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot};
 
 use super::jobs::Jobs;
-use super::taps::Taps;
+use super::taps::{TappedMessage, Taps};
 use crate::config::{Config, unknown_name};
 use crate::delivery::Stats;
-use crate::event::Message;
 use crate::spool::Subject;
 
 /// A relay, for who asks something of it. What can't be done is a sentence.
@@ -53,7 +52,7 @@ impl Handle {
     }
 
     /// Messages of that source as they come in; what is too fast for who looks on is left out.
-    pub fn look_on(&self, source: &str) -> Result<mpsc::Receiver<Message>, String> {
+    pub fn look_on(&self, source: &str) -> Result<mpsc::Receiver<TappedMessage>, String> {
         let config = self.config().ok_or_else(|| "the relay is starting: ask again in a moment".to_owned())?;
         let known = config.sources.iter().find(|known| known.name.as_str() == source).ok_or_else(|| {
             let known: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tokio::sync::{mpsc, oneshot};
 
 use super::damaged::Damaged;
-use super::delivery::{Millis, News, RowId};
+use super::delivery::{Millis, News, Portion, RowId};
 use super::letter::LetterRow;
 use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Taken, Written};
 use super::{Shared, SpoolError};
@@ -36,7 +36,7 @@ pub(super) enum Change {
     /// All that would be due later is due now.
     MakeDue(SinkName),
     /// The sink's dispatcher wants deliveries that are due.
-    Take { sink: SinkName, limit: usize },
+    Take { sink: SinkName, portion: Portion },
     /// The sink's dispatcher begins.
     Watch { sink: SinkName, begun: oneshot::Sender<Watch> },
     /// A sink's or a source's state.
@@ -280,8 +280,9 @@ impl Change {
                 store.make_due(sink, Millis::now())?;
                 Outcome::Done
             }
-            Self::Take { sink, limit } => {
-                Outcome::Taken(store.due(sink, Millis::now(), *limit, held.claimed.entry(sink.clone()).or_default())?)
+            Self::Take { sink, portion } => {
+                let claimed = held.claimed.entry(sink.clone()).or_default();
+                Outcome::Taken(store.due(sink, Millis::now(), *portion, claimed)?)
             }
             Self::Watch { sink, .. } => Outcome::Begun(store.lanes(sink)?),
             Self::Redrive { from, rows, .. } => match from.remove(store, held)? {

@@ -53,6 +53,11 @@ impl Damaged {
         };
         Ok(Self { id, letter, properties })
     }
+
+    /// What it takes in memory, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.letter.message.size() + self.letter.detail.len() + self.properties.len()
+    }
 }
 
 /// A text, with a replacement for what isn't UTF-8.

@@ -106,6 +106,15 @@ impl Waiting {
     }
 }
 
+/// How much may be taken out of the spool at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Portion {
+    /// So many deliveries.
+    pub count: usize,
+    /// So many bytes in memory, unless the first delivery alone has more.
+    pub bytes: usize,
+}
+
 /// Deliveries that are due.
 #[derive(Debug)]
 pub struct Due {

@@ -34,7 +34,7 @@ mod writer;
 pub use budget::{Limits, Share, Sizes};
 pub use change::{Origin, Watch};
 pub use database::SpoolError;
-pub use delivery::{Due, Millis, News, RowId, Waiting};
+pub use delivery::{Due, Millis, News, Portion, RowId, Waiting};
 pub use filter::Filter;
 pub use letter::DeadLetter;
 pub use purge::Unwanted;
@@ -332,10 +332,10 @@ impl Spool {
         self.change(Change::MakeDue(sink));
     }
 
-    /// Asks for up to `limit` deliveries of the sink that are due. They come as [`News::Due`], after all that was handed in
+    /// Asks for deliveries of the sink that are due, no more than `portion`. They come as [`News::Due`], after all that was handed in
     /// before, and are the caller's until it says what became of each. One question at a time.
-    pub fn take(&self, sink: SinkName, limit: usize) {
-        self.change(Change::Take { sink, limit });
+    pub fn take(&self, sink: SinkName, portion: Portion) {
+        self.change(Change::Take { sink, portion });
     }
 
     /// What waits for a sink, and all news of it from now on. None: the spool is closed.

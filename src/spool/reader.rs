@@ -14,6 +14,8 @@ use crate::event::{Message, Properties, SourceName};
 
 /// So many are read in one transaction: a list that someone reads slowly must not keep the log from being emptied.
 const PAGE: u64 = 500;
+/// … and no further one after so many bytes: its texts are the message's.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The dead letters of a spool, to read.
 #[derive(Debug)]
@@ -98,7 +100,7 @@ impl DeadLetters {
     }
 
     /// Those that follow the letter `last`.
-    fn page(&self, filter: &Filter, last: Option<i64>, limit: u64) -> Result<Vec<Listed>, SpoolError> {
+    pub(super) fn page(&self, filter: &Filter, last: Option<i64>, limit: u64) -> Result<Vec<Listed>, SpoolError> {
         let Some(connection) = &self.connection else { return Ok(Vec::new()) };
         let (conditions, mut values) = filter.conditions();
         let (follows, begin) = if filter.oldest_first { (">", i64::MIN) } else { ("<", i64::MAX) };
@@ -107,10 +109,17 @@ impl DeadLetters {
         let order = filter.order();
         let query = format!("SELECT {LISTED} FROM dead_letters WHERE {conditions} AND id {follows} ? {order} LIMIT ?");
         let read = || {
-            connection
-                .prepare(&query)?
-                .query_map(params_from_iter(&values), listed)?
-                .collect::<rusqlite::Result<Vec<_>>>()
+            let mut select = connection.prepare(&query)?;
+            let mut rows = select.query(params_from_iter(&values))?;
+            let (mut page, mut bytes) = (Vec::new(), 0);
+            while bytes < PAGE_BYTES
+                && let Some(row) = rows.next()?
+            {
+                let letter = listed(row)?;
+                bytes += letter.size();
+                page.push(letter);
+            }
+            Ok(page)
         };
         read().map_err(SpoolError::sqlite(&self.path))
     }
@@ -126,6 +135,15 @@ impl DeadLetters {
             connection.query_row(&query, [id], shown).optional()
         };
         read().map_err(SpoolError::sqlite(&self.path))
+    }
+}
+
+impl Listed {
+    /// What its texts take, in bytes.
+    fn size(&self) -> usize {
+        let optional = [&self.sink, &self.tenant, &self.status, &self.correlation_id];
+        let optional: usize = optional.into_iter().flatten().map(String::len).sum();
+        self.reason.len() + self.detail.len() + self.source.len() + optional
     }
 }
 

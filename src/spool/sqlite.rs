@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::budget::Sizes;
 use super::damaged::{Damaged, optional_text, text};
 use super::database::Database;
-use super::delivery::{Due, Millis, RowId, Waiting};
+use super::delivery::{Due, Millis, Portion, RowId, Waiting};
 use super::letter::LetterRow;
 use super::purge::Scope;
 use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Taken, Written};
@@ -100,23 +100,29 @@ impl Store for Database {
         self.connection.execute(update, params![sink.as_str(), now.0]).map(|_| ()).map_err(self.failed())
     }
 
-    fn due(&self, sink: &SinkName, now: Millis, limit: usize, claimed: &HashSet<RowId>) -> Result<Taken, SpoolError> {
+    fn due(
+        &self,
+        sink: &SinkName,
+        now: Millis,
+        portion: Portion,
+        claimed: &HashSet<RowId>,
+    ) -> Result<Taken, SpoolError> {
         let mut next = None;
-        let mut ids = Vec::new();
+        let mut heads = Vec::new();
         let mut find = || -> rusqlite::Result<()> {
-            let heads = "SELECT id, due, refusals FROM heads WHERE sink = ? ORDER BY due, id";
-            let mut heads = self.connection.prepare_cached(heads)?;
-            let mut heads = heads.query([sink.as_str()])?;
-            while let Some(row) = heads.next()? {
+            let select = "SELECT id, due, refusals FROM heads WHERE sink = ? ORDER BY due, id";
+            let mut select = self.connection.prepare_cached(select)?;
+            let mut found = select.query([sink.as_str()])?;
+            while let Some(row) = found.next()? {
                 let (id, due) = (RowId(row.get(0)?), Millis(row.get(1)?));
                 if claimed.contains(&id) {
                     continue;
                 }
-                if due > now || ids.len() >= limit {
+                if due > now || heads.len() >= portion.count {
                     next = Some(due);
                     break;
                 }
-                ids.push((id, row.get::<_, u32>(2)?));
+                heads.push((id, due, row.get::<_, u32>(2)?));
             }
             Ok(())
         };
@@ -124,17 +130,24 @@ impl Store for Database {
         let read = || -> rusqlite::Result<Taken> {
             let select = format!("SELECT {DELIVERY} FROM deliveries WHERE id = ?");
             let mut select = self.connection.prepare_cached(&select)?;
-            let (mut rows, mut damaged) = (Vec::with_capacity(ids.len()), Vec::new());
-            for (id, refusals) in ids {
+            let (mut rows, mut damaged, mut bytes) = (Vec::with_capacity(heads.len()), Vec::new(), 0_usize);
+            for (id, due, refusals) in heads {
                 let read = |row: &Row<'_>| match waiting(row) {
                     Ok(waiting) => Ok(Ok(waiting)),
                     Err(cause) => Damaged::of(id, sink, row, &cause).map(Err),
                 };
                 // A head without its delivery is due for nobody.
-                match select.query_row([id.0], read).optional()? {
-                    Some(Ok(waiting)) => rows.push((id, Waiting { refusals, ..waiting })),
-                    Some(Err(broken)) => damaged.push(broken),
-                    None => {}
+                let Some(found) = select.query_row([id.0], read).optional()? else { continue };
+                let size = found.as_ref().map_or_else(Damaged::size, |waiting| waiting.message.size());
+                if bytes > 0 && bytes.saturating_add(size) > portion.bytes {
+                    // It is the first of the next portion, and read once more.
+                    next = Some(due);
+                    break;
+                }
+                bytes = bytes.saturating_add(size);
+                match found {
+                    Ok(waiting) => rows.push((id, Waiting { refusals, ..waiting })),
+                    Err(broken) => damaged.push(broken),
                 }
             }
             Ok(Taken { due: Due { rows, next }, damaged })

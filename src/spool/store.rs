@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::budget::Sizes;
 use super::damaged::Damaged;
-use super::delivery::{Due, Millis, RowId, Waiting};
+use super::delivery::{Due, Millis, Portion, RowId, Waiting};
 use super::letter::LetterRow;
 use super::purge::Scope;
 use super::{SpoolError, Subject, Tallied};
@@ -90,9 +90,15 @@ pub(super) trait Store {
     /// Every delivery of a sink that would be due later is due at `now`.
     fn make_due(&self, sink: &SinkName, now: Millis) -> Result<(), SpoolError>;
 
-    /// Up to `limit` deliveries of a sink that are due by `now`, but those in `claimed`, and the time of the next one if these are
-    /// all. One that can't be read is no error.
-    fn due(&self, sink: &SinkName, now: Millis, limit: usize, claimed: &HashSet<RowId>) -> Result<Taken, SpoolError>;
+    /// Deliveries of a sink that are due by `now`, but those in `claimed`, no more than `portion`, and when the next one is due. One
+    /// that can't be read is no error.
+    fn due(
+        &self,
+        sink: &SinkName,
+        now: Millis,
+        portion: Portion,
+        claimed: &HashSet<RowId>,
+    ) -> Result<Taken, SpoolError>;
 
     /// How many deliveries of a sink there are, by the low 16 bits of their key.
     fn lanes(&self, sink: &SinkName) -> Result<Vec<(u16, u32)>, SpoolError>;

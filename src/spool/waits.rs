@@ -158,7 +158,7 @@ fn delivery_page(
         && let Some(row) = rows.next()?
     {
         let waiting = waiting(row).map_err(|cause| cause.to_string());
-        bytes += waiting.as_ref().map_or(0, |waiting| waiting.message.body.len());
+        bytes += waiting.as_ref().map_or(0, |waiting| waiting.message.size());
         let due = row.get::<_, Option<i64>>("next")?.map(Millis);
         read.push(ListedDelivery { id: RowId(row.get("id")?), waiting, due });
     }
@@ -189,7 +189,7 @@ pub fn orphans(path: &Path, sink: &str, after: Option<RowId>) -> Result<Vec<Orph
             && let Some(row) = rows.next()?
         {
             let waiting = waiting(row).map_err(|cause| format!("its row can't be read ({cause})"));
-            bytes += waiting.as_ref().map_or(0, |waiting| waiting.message.body.len());
+            bytes += waiting.as_ref().map_or(0, |waiting| waiting.message.size());
             read.push((RowId(row.get("id")?), waiting));
         }
         Ok(read)

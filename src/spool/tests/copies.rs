@@ -12,7 +12,7 @@ fn has_header(message: &Message, name: &str, value: &HeaderValue) -> bool {
 }
 
 async fn due(spool: &Spool, watch: &mut Watch) -> Vec<Waiting> {
-    spool.take(sink(), 10);
+    spool.take(sink(), Portion { count: 10, bytes: 1 << 20 });
     loop {
         match tokio::time::timeout(GRACE, watch.news.recv()).await.expect("an answer in time") {
             Some(News::Due(due)) => return due.rows.into_iter().map(|(_, waiting)| waiting).collect(),
@@ -69,7 +69,7 @@ async fn what_takes_the_place_of_a_delivery_is_copied() {
     let mut copies = spool.watch(sink()).await.unwrap();
     let waiting = deliveries::waiting(1, 1);
     spool.spill(waiting, Receipt::new(EntryId(0), unbounded_channel().0), false, Limits::Kept).unwrap();
-    spool.take(hook.clone(), 10);
+    spool.take(hook.clone(), Portion { count: 10, bytes: 1 << 20 });
     let Some(News::Due(taken)) = watch.news.recv().await else { panic!() };
     let refused = DeadLetter { reason: Reason::Refused, sink: Some(hook.clone()), attempts: 4, ..letter("<1>") };
     spool.bury(refused, taken.rows[0].0, hook);

@@ -40,7 +40,7 @@ pub(super) fn spill(spool: &Spool, all: impl IntoIterator<Item = Waiting>) -> (V
 
 /// Takes what is due: the bodies, with their ids.
 pub(super) async fn take(spool: &Spool, watch: &mut Watch, limit: usize) -> Vec<(RowId, String)> {
-    spool.take(sink(), limit);
+    spool.take(sink(), Portion { count: limit, bytes: 1 << 20 });
     match tokio::time::timeout(GRACE, watch.news.recv()).await.expect("an answer in time") {
         Some(News::Due(due)) => due
             .rows
@@ -69,7 +69,7 @@ async fn what_waits_comes_back_as_it_was_and_after_a_restart() {
     let spool = setup.open();
     let mut watch = spool.watch(sink()).await.unwrap();
     assert_eq!(watch.lanes, [(7, 1)]);
-    spool.take(sink(), 10);
+    spool.take(sink(), Portion { count: 10, bytes: 1 << 20 });
     let Some(News::Due(due)) = watch.news.recv().await else { panic!() };
     let [(id, back)] = due.rows.as_slice() else { panic!("{due:?}") };
     assert_eq!((back.attempts, &back.cause, back.key), (3, &whole.cause, 7));
@@ -344,5 +344,30 @@ async fn what_an_older_relay_left_is_seen_and_delivered() {
     }
     assert_eq!(take(&spool, &mut watch, 10).await, []);
     assert_eq!(waits(&path).unwrap()[0].next, Some(later));
+    spool.close(GRACE).await;
+}
+
+/// Bodies come from outside: what is taken at once is bounded in bytes, too.
+#[tokio::test]
+async fn no_more_bytes_are_taken_than_asked_for_but_one_delivery_always_is() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let mut watch = spool.watch(sink()).await.unwrap();
+    let large = |number: u64, bytes: usize| {
+        let mut waiting = waiting(number, number);
+        waiting.message = letter(&number.to_string().repeat(bytes)).message;
+        waiting
+    };
+    let (_, settled) = spill(&spool, [(1, 300), (2, 300), (3, 300), (4, 2_000), (5, 300)].map(|(n, b)| large(n, b)));
+    all(settled).await;
+    let mut portions = Vec::new();
+    loop {
+        spool.take(sink(), Portion { count: 10, bytes: 700 });
+        let Some(News::Due(due)) = watch.news.recv().await else { panic!() };
+        let Some(last) = due.rows.last() else { break };
+        portions.push(due.rows.iter().map(|(id, _)| id.number()).collect::<Vec<_>>());
+        assert_eq!(due.next.is_some_and(|next| next <= Millis::now()), last.0.number() < 5, "whether there are more");
+    }
+    assert_eq!(portions, [vec![1, 2], vec![3], vec![4], vec![5]]);
     spool.close(GRACE).await;
 }

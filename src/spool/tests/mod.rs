@@ -482,6 +482,24 @@ async fn long_causes_are_cut_between_characters() {
     spool.close(GRACE).await;
 }
 
+/// What a list shows of a message can be as large as it.
+#[tokio::test]
+async fn a_list_reads_no_more_bytes_at_once_than_it_may_and_leaves_none_out() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let (to, settled) = unbounded_channel();
+    for number in 0..20 {
+        let long = DeadLetter { correlation_id: Some("c".repeat(1 << 20)), ..letter("{}") };
+        spool.store(long, Receipt::new(EntryId(number), to.clone()));
+    }
+    drop(to);
+    all(settled).await;
+    let page = setup.read().page(&Filter::default(), None, 500).unwrap();
+    assert_eq!(page.len(), 8, "8 MiB");
+    assert_eq!(setup.ids(&Filter::default()).len(), 20);
+    spool.close(GRACE).await;
+}
+
 /// A guard lives to the end of its statement: what is read of the file within it would be read under the lock, which the only worker
 /// thread may wait for.
 #[test]

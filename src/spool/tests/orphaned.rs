@@ -34,7 +34,7 @@ async fn another_sink_gets_them_in_their_order() {
 
     let spool = setup.open();
     let mut watch = spool.watch(other()).await.unwrap();
-    spool.take(other(), 10);
+    spool.take(other(), Portion { count: 10, bytes: 1 << 20 });
     let Some(News::Due(due)) = watch.news.recv().await else { panic!() };
     assert_eq!(due.rows.len(), 2, "one of each key");
     spool.close(GRACE).await;
