@@ -32,7 +32,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Diagnostics, Options, Strictness};
+use crate::config::{Config, Diagnostics, NamedFiles, Options, Strictness};
 pub use crate::telemetry::LogFormat;
 
 /// The exit code of wrong arguments or a wrong configuration.
@@ -152,7 +152,10 @@ pub fn main() -> ExitCode {
         _ => crate::telemetry::start(global.log_format),
     }
     let ended = match command {
-        Command::Run => load(&global).map_or_else(Ok, |config| run::run(config, &global)),
+        Command::Run => {
+            let rules = NamedFiles::now([global.config.as_path()]);
+            load(&global).map_or_else(Ok, |config| run::run(config, rules, &global))
+        }
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Explain(arguments) => explain::run(&global, &arguments),
         Command::Test(arguments) => test::run(&global, &arguments),

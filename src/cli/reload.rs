@@ -23,12 +23,13 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// Files are looked at this often, whatever is noticed: network file systems tell of no changes that others make.
 const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 
-/// Reads the rules anew whenever it is time to. Ends with the relay's task. `named` are the files that the rules in force name.
-pub(super) fn follow(global: Global, relay: Handle, named: NamedFiles) -> anyhow::Result<()> {
+/// Reads the rules anew whenever it is time to. Ends with the relay's task. `rules` is their file as it was before the rules in force were
+/// read, so that no later change escapes, and `named` are the files that they name.
+pub(super) fn follow(global: Global, relay: Handle, rules: NamedFiles, named: NamedFiles) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("can't listen for SIGHUP")?;
     let (touched, mut touches) = mpsc::channel(1);
     helper::task(Helper::Reload, async move {
-        let mut watched = Watched::new(&global.config, named, touched).await;
+        let mut watched = Watched::new(&global.config, rules, named, touched);
         let mut looks = tokio::time::interval(LOOK_ANYWAY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -70,17 +71,16 @@ struct Watched {
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl Watched {
-    async fn new(config: &Path, named: NamedFiles, touched: mpsc::Sender<()>) -> Self {
+    fn new(config: &Path, rules: NamedFiles, named: NamedFiles, touched: mpsc::Sender<()>) -> Self {
         let mut watched = Self {
             config: config.to_owned(),
-            rules: NamedFiles::default(),
+            rules,
             named: NamedFiles::default(),
             stamps: Vec::new(),
             touched,
             watcher: None,
             folders: BTreeSet::new(),
         };
-        watched.rules = of_file(config).await;
         watched.follow(named);
         watched
     }
@@ -209,5 +209,24 @@ async fn reload(global: &Global, relay: &Handle) -> Option<NamedFiles> {
             tracing::error!(file = %file.display(), why, "the rules were not reloaded: the old ones stay in force");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_made_while_the_relay_starts_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("routes.yaml");
+        std::fs::write(&config, "old").unwrap();
+        let rules = NamedFiles::now([config.as_path()]);
+        let (touched, _touches) = mpsc::channel(1);
+        let mut watched = Watched::new(&config, rules.clone(), NamedFiles::default(), touched.clone());
+        assert!(!watched.has_changed().await);
+        std::fs::write(&config, "new").unwrap();
+        let mut watched = Watched::new(&config, rules, NamedFiles::default(), touched);
+        assert!(watched.has_changed().await);
     }
 }

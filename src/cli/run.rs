@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Global, reload};
 use crate::admin::{self, Admin, control};
-use crate::config::{Config, SinkKind, SourceKind};
+use crate::config::{Config, NamedFiles, SinkKind, SourceKind};
 use crate::helper::{self, Helper};
 use crate::relay::Relay;
 
@@ -26,18 +26,18 @@ const ADMIN_LISTEN: &str = "REGARDS_RELAY_ADMIN_LISTEN";
 const WORKERS: usize = 1;
 
 /// Relays by that configuration until SIGTERM or SIGINT, or until every recording is at its end. A second signal exits at
-/// once, with 1.
-pub fn run(config: Config, global: &Global) -> anyhow::Result<ExitCode> {
+/// once, with 1. `rules` is the configuration's file as it was before it was read.
+pub fn run(config: Config, rules: NamedFiles, global: &Global) -> anyhow::Result<ExitCode> {
     crate::sink::raise_limit();
     let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = threads.context("can't start threads")?;
-    let result = runtime.block_on(relay(config, global));
+    let result = runtime.block_on(relay(config, rules, global));
     // What blocks (a resolver, a file system that hangs) must not hold up the exit.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
 }
 
-async fn relay(config: Config, global: &Global) -> anyhow::Result<()> {
+async fn relay(config: Config, rules: NamedFiles, global: &Global) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let relay = Relay::new(config);
@@ -46,7 +46,7 @@ async fn relay(config: Config, global: &Global) -> anyhow::Result<()> {
         None => None,
     };
     let _control = control::serve(control::socket(&relay.config().data_dir), relay.handle());
-    reload::follow(global.clone(), relay.handle(), relay.config().files.clone())?;
+    reload::follow(global.clone(), relay.handle(), rules, relay.config().files.clone())?;
     announce(relay.config(), admin.as_ref());
     relay.run(stop).await?;
     tracing::info!("stopped; everything taken is delivered, kept, or back in its queue");
