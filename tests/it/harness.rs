@@ -6,6 +6,7 @@ use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties, ExchangeKind};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
+use crate::support::rabbit::{ANSWER_WITHIN, open_channel};
 use crate::support::raw_amqp::{DEEPEST, Login, publish_nested};
 use crate::support::regards::{DEAD_LETTER_QUEUE, EXCHANGE};
 use crate::support::{Answer, Kafka, Proxy, Rabbit, Receiver, Regards, Response, Services, relay};
@@ -29,6 +30,14 @@ async fn a_partner_may_read_one_queue_and_nothing_else() {
     let declared = channel.queue_declare("x".into(), QueueDeclareOptions::default(), FieldTable::default()).await;
     assert!(format!("{:?}", declared.unwrap_err()).contains("ACCESS_REFUSED"));
     regards.assert_left_as_found().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_accepts_and_says_nothing_is_given_up() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("amqp://guest:guest@{}", silent.local_addr().unwrap());
+    let opened = tokio::time::timeout(2 * ANSWER_WITHIN, open_channel(&url)).await;
+    assert!(opened.expect("given up in time").is_err());
 }
 
 #[tokio::test]

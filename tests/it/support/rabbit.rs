@@ -25,9 +25,32 @@ pub struct Rabbit {
     http: reqwest::Client,
 }
 
+/// Any single answer of a broker. lapin has no deadline of its own, neither for a handshake nor for a frame, and a broker that ends while
+/// it is asked may leave a question open for ever.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
 /// A client that keeps no connection: the management API closes those that rest, and may do so as they are used again.
 fn client() -> reqwest::Client {
-    reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client")
+    reqwest::Client::builder().pool_max_idle_per_host(0).timeout(ANSWER_WITHIN).build().expect("a client")
+}
+
+/// What a broker answers, or an error when it doesn't within [`ANSWER_WITHIN`].
+pub async fn answered<T>(asked: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+    match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
+}
+
+/// A channel on a connection of its own, with publisher confirms.
+pub async fn open_channel(url: &str) -> lapin::Result<Channel> {
+    answered(async {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(channel)
+    })
+    .await
 }
 
 impl Rabbit {
@@ -198,10 +221,7 @@ impl VHost {
     }
 
     pub async fn try_channel(&self) -> lapin::Result<Channel> {
-        let connection = Connection::connect(&self.admin_url(), ConnectionProperties::default()).await?;
-        let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(channel)
+        open_channel(&self.admin_url()).await
     }
 
     /// As [`channel`](Self::channel), of a broker that is away for now. (Written out: `until` is not for spawned tasks.)
@@ -229,13 +249,16 @@ impl VHost {
     pub async fn exchange(&self, name: &str, kind: ExchangeKind) {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let channel = self.administrator().await;
-        channel.exchange_declare(name.into(), kind, durable, FieldTable::default()).await.expect("an exchange");
+        answered(channel.exchange_declare(name.into(), kind, durable, FieldTable::default()))
+            .await
+            .expect("an exchange");
     }
 
     /// A durable queue with these arguments.
     pub async fn queue(&self, name: &str, arguments: FieldTable) {
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        self.administrator().await.queue_declare(name.into(), durable, arguments).await.expect("a queue");
+        let channel = self.administrator().await;
+        answered(channel.queue_declare(name.into(), durable, arguments)).await.expect("a queue");
     }
 
     pub async fn bind(&self, queue: &str, exchange: &str, key: &str) {
@@ -247,18 +270,20 @@ impl VHost {
             QueueBindOptions::default(),
             FieldTable::default(),
         );
-        bound.await.expect("a binding");
+        answered(bound).await.expect("a binding");
     }
 
     pub async fn delete_queue(&self, queue: &str) {
-        self.administrator().await.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
+        let channel = self.administrator().await;
+        answered(channel.queue_delete(queue.into(), QueueDeleteOptions::default())).await.expect("deleted");
     }
 
     /// How many messages are ready in a queue, and how many consumers it has, as the queue itself says now.
     pub async fn depth(&self, queue: &str) -> (u32, u32) {
         let channel = self.administrator().await;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queue = channel.queue_declare(queue.into(), passive, FieldTable::default()).await.expect("the queue");
+        let queue = answered(channel.queue_declare(queue.into(), passive, FieldTable::default())).await;
+        let queue = queue.expect("the queue");
         (queue.message_count(), queue.consumer_count())
     }
 
@@ -341,7 +366,7 @@ impl VHost {
             BasicConsumeOptions::default(),
             FieldTable::default(),
         );
-        let mut consumer = consumer.await.expect("a consumer");
+        let mut consumer = answered(consumer).await.expect("a consumer");
         let collected = Collected { messages: Arc::default() };
         let messages = Arc::clone(&collected.messages);
         tokio::spawn(async move {

@@ -9,6 +9,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Confirmation, ExchangeKind};
 
+use super::rabbit::answered;
 use super::raw_amqp::Login;
 use super::{Rabbit, Response, VHost, unique};
 
@@ -144,10 +145,10 @@ impl Regards {
     }
 }
 
-/// Publishes on any channel, as `rs-lta-manager` would.
+/// Publishes on any channel, as `rs-lta-manager` would. An error when lapin hasn't put it on the wire in time.
 pub async fn send(channel: &Channel, response: &Response) -> lapin::Result<lapin::PublisherConfirm> {
-    let options = BasicPublishOptions::default();
-    channel.basic_publish(EXCHANGE.into(), ShortString::from(""), options, &response.body, response.properties()).await
+    let (routing_key, options) = (ShortString::from(""), BasicPublishOptions::default());
+    answered(channel.basic_publish(EXCHANGE.into(), routing_key, options, &response.body, response.properties())).await
 }
 
 /// Where a queue of REGARDS puts what is rejected.
