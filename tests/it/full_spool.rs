@@ -4,7 +4,7 @@
 use regards_relay::mutant::{Mutant, VARIABLE};
 
 use crate::support::response::lives;
-use crate::support::{Answer, Home, Receiver, Regards, lines_of, until};
+use crate::support::{Answer, Home, Receiver, Regards, Relay, lines_of};
 
 /// A share of ten deliveries or so.
 const ROUTES: &str = r#"
@@ -51,6 +51,14 @@ async fn archived_after(regards: &Regards, home: &Home, receiver: &Receiver) -> 
     lines_of(home.data("archive.ndjson")).len()
 }
 
+/// A relay whose webhook has more waiting than its share of the spool takes.
+async fn start_full<'a>(regards: &Regards, home: &'a Home) -> Relay<'a> {
+    let relay = home.start_ready().await;
+    fill(regards, home).await;
+    relay.wait_until_unready(&["no room for sink hook"]).await;
+    relay
+}
+
 async fn attempts_within_one_back_off(mutant: Option<Mutant>, least: usize) -> usize {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
@@ -79,9 +87,7 @@ async fn archived_after_a_stop(mutant: Option<Mutant>) -> usize {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let home = home(&regards, &receiver, mutant);
-    let relay = home.start_ready().await;
-    fill(&regards, &home).await;
-    relay.wait_until_unready(&["no room for sink hook"]).await;
+    let relay = start_full(&regards, &home).await;
     relay.stop().await;
     archived_after(&regards, &home, &receiver).await
 }
@@ -95,17 +101,20 @@ async fn a_clean_stop_with_a_full_share_repeats_nothing() {
     }
 }
 
+/// Reloads these routes while the share is full: back when every message is acknowledged.
+async fn reload_while_full<'a>(regards: &Regards, home: &'a Home, routes: &str) -> Relay<'a> {
+    let relay = start_full(regards, home).await;
+    relay.reload(routes, "success").await;
+    regards.wait_until_acknowledged().await;
+    relay
+}
+
 #[tokio::test]
 async fn the_end_of_a_sink_with_a_full_share_repeats_nothing() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
+    let (regards, receiver) = (Regards::new().await, Receiver::start().await);
     let home = home(&regards, &receiver, None);
-    let relay = home.start_ready().await;
-    fill(&regards, &home).await;
-    relay.wait_until_unready(&["no room for sink hook"]).await;
     let without = ROUTES.lines().filter(|line| !line.starts_with("  hook:")).collect::<Vec<_>>().join("\n");
-    relay.reload(&without.replace("[hook, archive]", "[archive]"), "success").await;
-    regards.wait_until_acknowledged().await;
+    let relay = reload_while_full(&regards, &home, &without.replace("[hook, archive]", "[archive]")).await;
     relay.stop().await;
     assert_eq!(home.waiting("hook"), u64::try_from(MESSAGES).unwrap());
     assert_eq!(archived_after(&regards, &home, &receiver).await, MESSAGES, "each once");
@@ -113,19 +122,10 @@ async fn the_end_of_a_sink_with_a_full_share_repeats_nothing() {
 
 #[tokio::test]
 async fn a_restart_of_a_source_with_a_full_share_repeats_nothing() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
+    let (regards, receiver) = (Regards::new().await, Receiver::start().await);
     let home = home(&regards, &receiver, None);
-    let relay = home.start_ready().await;
-    fill(&regards, &home).await;
-    relay.wait_until_unready(&["no room for sink hook"]).await;
-    relay.reload(&ROUTES.replace("prefetch: 100", "prefetch: 99"), "success").await;
-    regards.wait_until_acknowledged().await;
-    until("all of them in the spool", async || match home.waiting("hook") {
-        waiting if waiting == u64::try_from(MESSAGES).unwrap() => Ok(()),
-        waiting => Err(waiting.to_string()),
-    })
-    .await;
+    let relay = reload_while_full(&regards, &home, &ROUTES.replace("prefetch: 100", "prefetch: 99")).await;
+    home.wait_until_waiting("hook", u64::try_from(MESSAGES).unwrap()).await;
     assert_eq!(lines_of(home.data("archive.ndjson")).len(), MESSAGES, "each once");
     relay.kill();
 }
