@@ -36,11 +36,13 @@ pub enum Mutant {
     KeepLimitsAtTheEnd,
     /// A relay that stops gives up its consumer while deliveries are in flight.
     GiveUpTheConsumerEarly,
+    /// A row of the spool that can't be read fails whatever was asked of its sink.
+    StopAtADamagedRow,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AcknowledgeEarly,
         Self::AcknowledgePastTheWatermark,
         Self::SettleOnTheWrongChannel,
@@ -54,6 +56,7 @@ impl Mutant {
         Self::IgnoreBackOff,
         Self::KeepLimitsAtTheEnd,
         Self::GiveUpTheConsumerEarly,
+        Self::StopAtADamagedRow,
     ];
 
     /// Whether this one is asked for. Never, in a release build.

@@ -17,6 +17,7 @@ use super::purge::Scope;
 use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Taken, Written};
 use super::{SpoolError, Tallied};
 use crate::event::{Message, Properties, Reason, SourceName};
+use crate::mutant::Mutant;
 use crate::rules::{RouteName, SinkName};
 
 /// Pages given back to the file system at once.
@@ -134,6 +135,7 @@ impl Store for Database {
             for (id, due, refusals) in heads {
                 let read = |row: &Row<'_>| match waiting(row) {
                     Ok(waiting) => Ok(Ok(waiting)),
+                    Err(cause) if Mutant::StopAtADamagedRow.is_on() => Err(cause),
                     Err(cause) => Damaged::of(id, sink, row, &cause).map(Err),
                 };
                 // A head without its delivery is due for nobody.

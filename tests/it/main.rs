@@ -14,6 +14,7 @@ mod clean_stop;
 mod commands;
 mod conformance;
 mod connect;
+mod damaged_rows;
 mod dead_helpers;
 mod dead_letter_copies;
 mod examples;

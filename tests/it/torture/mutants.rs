@@ -87,7 +87,8 @@ impl Drill {
 
 /// The run that brings it out, and what is found there. None: a test of its own catches it. (Killing a process shows nothing of what
 /// is not synced, since the system keeps what was written: the tests of the system calls do. No two events here are equal, and no
-/// two relays are there: tests in `redelivery` and `standing_by` have such. What a full spool does, the tests of `full_spool` show.)
+/// two relays are there: tests in `redelivery` and `standing_by` have such. What a full spool does, the tests of `full_spool` show, and
+/// `damaged_rows` what a row does that can't be read.)
 fn caught(mutant: Mutant) -> Option<(Drill, &'static str)> {
     let lost = "was confirmed and is lost";
     let reordered = "came first after event";
@@ -102,7 +103,8 @@ fn caught(mutant: Mutant) -> Option<(Drill, &'static str)> {
         | Mutant::RecognizeSettledFirst
         | Mutant::IgnoreBackOff
         | Mutant::KeepLimitsAtTheEnd
-        | Mutant::GiveUpTheConsumerEarly => return None,
+        | Mutant::GiveUpTheConsumerEarly
+        | Mutant::StopAtADamagedRow => return None,
     })
 }
 

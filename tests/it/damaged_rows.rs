@@ -1,0 +1,69 @@
+//! A row of the spool that can't be read is a dead letter, and keeps nothing else from being delivered. A mutant shows that this test
+//! would notice.
+
+use regards_relay::mutant::{Mutant, VARIABLE};
+
+use crate::support::damage::damage_row;
+use crate::support::response::lives;
+use crate::support::{Answer, Home, Receiver, Regards, until};
+
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { first: 100ms, max: 1s } } }
+routes: [{ name: all, to: hook }]
+unrouted: dead_letter
+delivery: { shutdown_grace: 1s }
+"#;
+const REQUESTS: usize = 20;
+/// Failures of a spool whose writer tries again and again.
+const FAILURES: usize = 3;
+
+/// A backlog of which one row is damaged while the relay is down.
+async fn damaged(regards: &Regards, receiver: &Receiver, mutant: Option<Mutant>) -> Home {
+    receiver.answers(|_| Answer::Status(503));
+    let mut home = Home::of(regards, ROUTES).with("HOOK", &receiver.url());
+    let relay = home.start_ready().await;
+    regards.publish_all(&lives("t", "damaged", REQUESTS)).await;
+    home.wait_until_waiting("hook", 2 * REQUESTS as u64).await;
+    relay.stop().await;
+    damage_row(&home, "hook", |_| true).expect("a row");
+    if let Some(mutant) = mutant {
+        home = home.with(VARIABLE, &mutant.name());
+    }
+    receiver.answers(|_| Answer::Status(204));
+    home
+}
+
+#[tokio::test]
+async fn a_row_that_can_not_be_read_is_a_dead_letter_and_all_others_are_delivered() {
+    let (regards, receiver) = (Regards::new().await, Receiver::start().await);
+    let home = damaged(&regards, &receiver, None).await;
+    let relay = home.start_ready().await;
+    receiver.wait_for_accepted(2 * REQUESTS - 1).await;
+    home.wait_until_waiting("hook", 0).await;
+    relay.stop().await;
+    assert_eq!(receiver.accepted().len(), 2 * REQUESTS - 1, "each once");
+    let letters = home.dead_letters();
+    assert_eq!(letters.len(), 1);
+    assert_eq!((&letters[0]["reason"], &letters[0]["sink"]), (&"render_failed".into(), &"hook".into()));
+    regards.assert_left_as_found().await;
+}
+
+#[tokio::test]
+async fn a_relay_that_stops_at_such_a_row_is_noticed() {
+    if !cfg!(debug_assertions) {
+        println!("a release build has no mutants");
+        return;
+    }
+    let (regards, receiver) = (Regards::new().await, Receiver::start().await);
+    let home = damaged(&regards, &receiver, Some(Mutant::StopAtADamagedRow)).await;
+    let relay = home.start();
+    until("the spool to fail again and again", async || match home.warnings_with(&["spool.db", "trying again"]) {
+        failures if failures.len() >= FAILURES => Ok(()),
+        failures => Err(failures.join("\n")),
+    })
+    .await;
+    assert_eq!(receiver.accepted().len(), 0, "the row holds up all others");
+    relay.kill();
+}
