@@ -32,11 +32,16 @@ pub enum ProblemKind {
     Shared,
     /// It exists with other properties than declared.
     Mismatch,
+    /// The user may open no more channels. `RabbitMQ` ends the connection that tries.
+    ChannelLimit,
     /// The connection or channel ended.
     Lost,
     /// What the configuration names can't be used.
     Settings,
 }
+
+/// How `RabbitMQ` says so of a user, and of a node (`is_over_channel_limit` and its neighbour in `rabbit_reader.erl`).
+const CHANNEL_LIMIT: &str = "number of channels opened";
 
 impl Problem {
     /// What `error` means on the way to `place`.
@@ -64,6 +69,10 @@ impl Problem {
             ErrorKind::MissingHeartbeatError => {
                 Self::new(ProblemKind::Lost, format!("{host}:{port} gave no sign of life; the connection is given up"))
             }
+            ErrorKind::ChannelsLimitReached => Self::new(
+                ProblemKind::ChannelLimit,
+                format!("{host}:{port} lets a connection open no more channels (`channel_max`)"),
+            ),
             ErrorKind::InvalidConnectionState(_) | ErrorKind::InvalidChannelState(..) => {
                 Self::new(ProblemKind::Lost, format!("the connection to {host}:{port} was lost"))
             }
@@ -92,6 +101,10 @@ impl Problem {
             404 => (ProblemKind::Missing, "ask the broker's administrator to create it, or check its name"),
             405 => (ProblemKind::InUse, "another connection holds it exclusively"),
             406 => (ProblemKind::Mismatch, "it exists with other properties, or an acknowledgement came too late"),
+            530 if text.contains(CHANNEL_LIMIT) => (
+                ProblemKind::ChannelLimit,
+                "ask the broker's administrator for a higher `max-channels` of this user, or close what else has one open",
+            ),
             530 => {
                 return Self::new(
                     ProblemKind::Login,

@@ -10,6 +10,7 @@ mod agreement;
 mod backlog;
 mod blame;
 mod capture;
+mod channel_limits;
 mod clean_stop;
 mod commands;
 mod conformance;

@@ -35,11 +35,13 @@ pub(super) struct Settings {
 pub(super) struct Failure {
     pub cause: String,
     pub blame: Blame,
+    /// The user may open no more channels.
+    pub is_channel_limit: bool,
 }
 
 impl Failure {
     pub(super) fn sink(cause: impl Into<String>) -> Self {
-        Self { cause: cause.into(), blame: Blame::Sink }
+        Self { cause: cause.into(), blame: Blame::Sink, is_channel_limit: false }
     }
 
     pub(super) fn verdict(&self) -> Verdict {
@@ -50,7 +52,8 @@ impl Failure {
 /// Whatever is wrong on the way to the exchange, or with it, is so for all messages: the sink has one exchange.
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Self::sink(problem.to_string())
+        let is_channel_limit = problem.kind == ProblemKind::ChannelLimit;
+        Self { is_channel_limit, ..Self::sink(problem.to_string()) }
     }
 }
 

@@ -35,6 +35,8 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that were given up and that lapin is still closing, at most: each holds a thread and buffers.
 const MAX_RETIRED: usize = 3;
+/// A broker that limits a user's channels counts those of a connection that has ended for a moment still.
+const COUNTED: Duration = Duration::from_millis(250);
 /// Messages remembered for having been in a window that broke: beyond this they are forgotten, and found out anew.
 const MAX_SUSPECTS: usize = 4096;
 
@@ -63,8 +65,13 @@ pub(super) struct Worker {
     idle: Vec<Channel>,
     /// How many channels the current connection has.
     channels: usize,
-    /// How many it may have.
+    /// How many one may have: less than [`CHANNELS`] where the broker lets the user open no more.
     channels_allowed: usize,
+    /// No window begins until the connection has one more channel, or it turns out that it can't: a broker ends the connection that
+    /// opens one too many, with all that is in flight on it.
+    widens: bool,
+    /// No connection is made before.
+    not_before: Instant,
     opening: Option<BoxFuture<'static, Opened>>,
     windows: FuturesUnordered<BoxFuture<'static, Ended>>,
     /// Tries to connect that failed in a row.
@@ -82,6 +89,8 @@ struct Link {
 /// What came of opening a channel, and a connection where there was none.
 struct Opened {
     on: On,
+    /// How many channels the connection had before.
+    had: usize,
     channel: Result<Channel, Failure>,
 }
 
@@ -122,6 +131,8 @@ impl Worker {
             idle: Vec::new(),
             channels: 0,
             channels_allowed: CHANNELS,
+            widens: false,
+            not_before: Instant::now(),
             opening: None,
             windows: FuturesUnordered::new(),
             failures: 0,
@@ -185,6 +196,7 @@ impl Worker {
         }
         self.idle.clear();
         self.channels = 0;
+        self.widens = false;
     }
 
     /// The broker has asked us to publish nothing: memory or disk alarm.
@@ -193,7 +205,7 @@ impl Worker {
     }
 
     fn start_windows(&mut self) {
-        while !self.waiting.is_empty() && !self.blocked() {
+        while !self.waiting.is_empty() && !self.blocked() && !self.widens {
             let Some(link) = &self.link else { return };
             let frame_max = usize::try_from(link.connection.configuration().frame_max()).unwrap_or(usize::MAX);
             let place = Arc::clone(&link.place);
@@ -238,7 +250,16 @@ impl Worker {
     /// Begins to open a channel if attempts wait and there is none for them.
     fn open_channel(&mut self) {
         let full = self.link.is_some() && self.channels >= self.channels_allowed;
-        if self.waiting.is_empty() || self.opening.is_some() || !self.idle.is_empty() || full || self.blocked() {
+        let has_one = !self.idle.is_empty() && !self.widens;
+        if self.opening.is_some() || self.blocked() {
+            return;
+        }
+        if self.waiting.is_empty() || has_one || full {
+            self.widens = false;
+            return;
+        }
+        self.widens = self.link.is_some() && self.channels > 0;
+        if self.widens && !self.windows.is_empty() {
             return;
         }
         let settings = Arc::clone(&self.settings);
@@ -247,19 +268,19 @@ impl Worker {
             self.fail(&Failure::sink("the broker closes none of the connections that were given up"));
             return;
         }
-        let wait = link::backoff(self.failures);
-        self.opening = Some(open(settings, current, wait).boxed());
+        let wait = link::backoff(self.failures).max(self.not_before.saturating_duration_since(Instant::now()));
+        self.opening = Some(open(settings, current, wait, self.channels).boxed());
     }
 
     fn opened(&mut self, opened: Opened) {
         let was_current = matches!(opened.on, On::Current);
+        self.widens = false;
         if let On::New(connection, place) = opened.on {
             tracing::info!(sink = self.sink, "connected to the broker {}:{}", place.host, place.port);
             let events = connection.events_listener().boxed();
             self.link = Some(Link { connection, place, events });
             self.generation += 1;
             self.channels = 0;
-            self.channels_allowed = CHANNELS;
         }
         let alive = self.link.as_ref().is_some_and(|link| link.connection.status().connected());
         match opened.channel {
@@ -270,10 +291,14 @@ impl Worker {
                 self.logged.clear();
             }
             Ok(_) => self.fail(&Failure::sink("the connection to the broker was lost as soon as it was there")),
+            // Nothing was in flight. The connection is gone, where the broker and not lapin counts; the next one asks for no more.
+            Err(failure) if failure.is_channel_limit && opened.had > 0 => {
+                tracing::warn!(sink = self.sink, "{}; this sink uses no more than {}", failure.cause, opened.had);
+                self.channels_allowed = opened.had;
+                self.not_before = Instant::now() + COUNTED;
+            }
             // It had died unnoticed: what waits is still to be tried, on a new one.
             Err(_) if was_current && !alive => {}
-            // A channel more would have been nice; those there are do.
-            Err(_) if alive && !self.windows.is_empty() => self.channels_allowed = self.channels.max(1),
             Err(failure) => {
                 if failure.blame == Blame::Sink {
                     self.failures = self.failures.saturating_add(1);
@@ -362,16 +387,21 @@ async fn next_event(link: &mut Option<Link>) -> Option<Event> {
 }
 
 /// A channel, on a new connection if there is none.
-async fn open(settings: Arc<Settings>, current: Option<(Arc<Connection>, Arc<Place>)>, wait: Duration) -> Opened {
+async fn open(
+    settings: Arc<Settings>,
+    current: Option<(Arc<Connection>, Arc<Place>)>,
+    wait: Duration,
+    had: usize,
+) -> Opened {
     let (connection, place, is_new) = match current {
         Some((connection, place)) => (connection, place, false),
         None => match link::connect(&settings, wait).await {
             Ok((connection, place)) => (Arc::new(connection), Arc::new(place), true),
-            Err(failure) => return Opened { on: On::Nothing, channel: Err(failure) },
+            Err(failure) => return Opened { on: On::Nothing, had, channel: Err(failure) },
         },
     };
     let channel = link::channel(&connection, &place, &settings).await;
-    Opened { on: if is_new { On::New(connection, place) } else { On::Current }, channel }
+    Opened { on: if is_new { On::New(connection, place) } else { On::Current }, had, channel }
 }
 
 /// Publishes a window, and lets its attempts end once all is known of it.

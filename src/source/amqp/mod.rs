@@ -4,6 +4,7 @@
 //! rejected. The source supervises its connection itself and tries for ever; a lost connection cancels nothing that was
 //! taken through it.
 
+mod channels;
 mod peek;
 mod prefetch;
 mod probe;
@@ -61,6 +62,8 @@ struct State {
     largest: prefetch::Largest,
     /// The broker says how long the queue is, as far as is known.
     may_ask: bool,
+    /// The user may open few channels, as far as is known.
+    few_channels: bool,
 }
 
 impl AmqpSource {
@@ -69,8 +72,15 @@ impl AmqpSource {
         let (settle, settled) = mpsc::unbounded_channel();
         let ledger = Ledger::new(self.config.prefetch.into());
         let pressure = Arc::new(Pressure::until(stop.clone()));
-        let mut state =
-            State { ledger, settle, settled, pressure, largest: prefetch::Largest::default(), may_ask: true };
+        let mut state = State {
+            ledger,
+            settle,
+            settled,
+            pressure,
+            largest: prefetch::Largest::default(),
+            may_ask: true,
+            few_channels: false,
+        };
         let mut pause = FIRST_PAUSE;
         let mut reported = Reported::default();
         loop {

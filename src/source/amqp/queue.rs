@@ -2,9 +2,10 @@
 
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, Connection, Consumer, ErrorKind};
+use lapin::{Channel, Consumer, ErrorKind};
 
 use super::AmqpSource;
+use super::channels::Channels;
 use crate::amqp::values::{self, short};
 use crate::amqp::{self, Place, Problem, ProblemKind, answer};
 use crate::config::{Argument, DeclareQueue, QueueDeclaration, QueueKind};
@@ -44,14 +45,14 @@ pub struct Consuming {
 /// Opens a channel and consumes, alone where the configuration says so. `may_ask` becomes false where the broker refuses to say a
 /// queue's length, which costs a channel.
 pub async fn open(
-    connection: &Connection,
-    place: &Place,
+    channels: &mut Channels<'_>,
     source: &AmqpSource,
     prefetch: u16,
     may_ask: &mut bool,
 ) -> Result<Consuming, Problem> {
     let config = &source.config;
-    let mut channel = open_channel(connection, place).await?;
+    let place = &channels.place.clone();
+    let mut channel = channels.open().await?;
     if let Some(declare) = &config.declare {
         declare_queue(&channel, place, &config.queue, declare).await?;
     }
@@ -62,7 +63,7 @@ pub async fn open(
             Ok(_) => {}
             Err(problem) if is_refusal(&problem) => {
                 *may_ask = false;
-                channel = open_channel(connection, place).await?;
+                channel = channels.open_another().await?;
             }
             Err(problem) => return Err(problem),
         }
@@ -73,7 +74,7 @@ pub async fn open(
         }
         Asked::Is(kind) => kind,
     };
-    let channel = open_channel(connection, place).await?;
+    let channel = channels.open_another().await?;
     match consume(&channel, place, source, prefetch, config.exclusive).await {
         Ok(consumer) => {
             // Classic queues see to it themselves.
@@ -87,7 +88,7 @@ pub async fn open(
         }
         // Nobody has it: the queue has a single active consumer, and takes no exclusive one whatever happens.
         Err(problem) if problem.kind == ProblemKind::InUse && !may_share && *may_ask => {
-            let channel = open_channel(connection, place).await?;
+            let channel = channels.open_another().await?;
             if length(&channel, place, &config.queue).await?.consumers > 0 {
                 return Err(problem);
             }
@@ -97,10 +98,6 @@ pub async fn open(
         }
         Err(problem) => Err(problem),
     }
-}
-
-async fn open_channel(connection: &Connection, place: &Place) -> Result<Channel, Problem> {
-    answer(place, "opening a channel", connection.create_channel()).await
 }
 
 /// Asks the queue for its length. A refusal closes the channel.

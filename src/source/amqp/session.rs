@@ -14,12 +14,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::channels::Channels;
 use super::prefetch::Prefetch;
 use super::queue::{self, Consuming, Kind};
 use super::{AmqpSource, State};
 use crate::amqp::guard::Note;
 use crate::amqp::values;
-use crate::amqp::{self, ANSWER_TIMEOUT, Connection, Place, Problem, answer};
+use crate::amqp::{ANSWER_TIMEOUT, Connection, Place, Problem, answer};
 use crate::event::Message;
 use crate::mutant::Mutant;
 use crate::source::HELD_UP;
@@ -95,11 +96,11 @@ enum Change {
 impl Session {
     /// Connects, declares what is asked for, and consumes.
     pub async fn open(source: &AmqpSource, state: &mut State) -> Result<Self, Problem> {
-        let config = &source.config;
-        let (connection, place) = amqp::connect(&config.connection, &source.relay, source.name.as_str()).await?;
-        let prefetch = Prefetch::new(config.prefetch, &state.largest, source.max_in_flight_bytes);
+        let mut channels = Channels::connect(source, &mut state.few_channels).await?;
+        let prefetch = Prefetch::new(source.config.prefetch, &state.largest, source.max_in_flight_bytes);
         let limit = prefetch.get();
-        let opened = queue::open(&connection, &place, source, limit, &mut state.may_ask).await;
+        let opened = queue::open(&mut channels, source, limit, &mut state.may_ask).await;
+        let Channels { connection, place, .. } = channels;
         let Consuming { channel, consumer, kind, is_single_active } = match opened {
             Ok(consuming) => consuming,
             Err(problem) => {

@@ -94,6 +94,11 @@ impl Rabbit {
         self.put(&format!("users/{}", encode(name)), json!({ "password": password, "tags": "" })).await;
     }
 
+    /// A user may have so many channels open at once.
+    pub async fn limit_channels(&self, user: &str, most: u32) {
+        self.put(&format!("user-limits/{}/max-channels", encode(user)), json!({ "value": most })).await;
+    }
+
     async fn put(&self, path: &str, body: Value) {
         let answer = self.answer(reqwest::Method::PUT, path, &body.to_string()).await.error_for_status();
         answer.unwrap_or_else(|error| panic!("PUT {path}: {error}"));
@@ -189,6 +194,13 @@ impl VHost {
             Ok(of_user.filter_map(|connection| connection["name"].as_str().map(str::to_owned)).collect())
         })
         .await
+    }
+
+    /// How many frames the broker has had from the one connection of that user.
+    pub async fn received_from(&self, user: &str) -> Result<u64, String> {
+        let connections = self.connections().await?;
+        let connection = connections.iter().find(|connection| connection["user"] == user);
+        connection.and_then(|connection| connection["recv_cnt"].as_u64()).ok_or("no connection".to_owned())
     }
 
     /// Closes the connection of `user`, once, as an administrator would. The management API knows it only after a moment.
