@@ -7,6 +7,7 @@
 //! - [`helper`]: the threads and tasks of the relay; one that dies ends it.
 //! - [`telemetry`]: the log.
 //! - [`timer`]: a timer for loops that wait for much else.
+//! - [`clock`]: the wall clock for people, and the time since boot for all waiting.
 //! - [`event`]: a [`Message`](event::Message) becomes an [`Event`](event::Event), and an event becomes bytes.
 //! - [`rules`]: an event becomes a [`Plan`](rules::Plan): which sinks get it, and which route says so.
 //! - [`config`]: `routes.yaml` becomes a [`Config`](config::Config), every mistake at its line.
@@ -24,6 +25,7 @@
 pub mod admin;
 pub mod amqp;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod event;

@@ -161,7 +161,7 @@ fn spool(to: &mut Exposition, stats: &Stats, now: &Counted) {
     to.family("spool_deliveries", Kind::Gauge, "Deliveries that wait in the spool", count);
     let bytes = by_name(Share::bytes);
     to.family("spool_bytes", Kind::Gauge, "What the deliveries that wait in the spool take", bytes);
-    let oldest = by_name(|share| share.oldest.map_or(0, |oldest| oldest.elapsed().as_secs()));
+    let oldest = by_name(|share| share.oldest.map_or(0, |oldest| oldest.age().as_secs()));
     to.family(
         "spool_oldest_age_seconds",
         Kind::Gauge,

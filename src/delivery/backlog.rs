@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 
+use crate::clock::Steady;
 use crate::event::Message;
 use crate::rules::SinkName;
-use crate::spool::{Due, Millis, Portion, RowId, Spool, Waiting};
+use crate::spool::{Due, Portion, RowId, Spool, Waiting};
 
 /// At most so many deliveries are in hand: what a crash may make the sink get twice.
 pub(super) const WINDOW: usize = 1_000;
@@ -64,7 +65,7 @@ impl Backlog {
     /// Those that were asked for.
     pub(super) fn take_in(&mut self, due: Due) {
         self.is_asked = false;
-        self.has_all_due = due.next.is_none_or(|next| next > Millis::now());
+        self.has_all_due = due.next.is_none_or(|next| next > Steady::now());
         self.bytes = due.rows.iter().fold(self.bytes, |sum, (_, waiting)| sum.saturating_add(waiting.message.size()));
         self.due.extend(due.rows);
         if let Some(next) = due.next {
@@ -86,16 +87,15 @@ impl Backlog {
 
     /// Takes those out of our hands that were received so long ago.
     pub(super) fn take_older(&mut self, age: Duration) -> VecDeque<(RowId, Waiting)> {
-        let (old, due): (VecDeque<_>, _) =
-            self.due.drain(..).partition(|(_, waiting)| waiting.received.elapsed() >= age);
+        let (old, due): (VecDeque<_>, _) = self.due.drain(..).partition(|(_, waiting)| waiting.received.age() >= age);
         self.due = due;
         self.under_way.extend(old.iter().map(|(id, waiting)| (*id, waiting.message.size())));
         old
     }
 
-    /// When the oldest in our hands was received.
-    pub(super) fn oldest(&self) -> Option<Millis> {
-        self.due.iter().map(|(_, waiting)| waiting.received).min()
+    /// How long ago the oldest in our hands was received.
+    pub(super) fn oldest_age(&self) -> Option<Duration> {
+        self.due.iter().map(|(_, waiting)| waiting.received.age()).max()
     }
 
     /// Nothing is due that isn't under way.

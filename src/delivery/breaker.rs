@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::retry::back_off;
 use super::state::{ASKED, Opened, Pause, State};
+use crate::clock::Steady;
 use crate::config::Retry;
-use crate::sink::AttemptId;
-use crate::spool::Millis;
+use crate::sink::{AttemptId, MAX_RETRY_AFTER};
 
 /// So many failures in a row open it.
 const FAILURES: u32 = 5;
@@ -43,17 +43,22 @@ struct Open {
 }
 
 impl Breaker {
-    /// As it was [kept](Self::keep).
+    /// As it was [kept](Self::keep), but that no probe waits longer than `max_back_off` from now on, and no pause longer than it was when
+    /// it began: what was kept in another boot can be dated by a clock that was wrong.
     #[must_use]
-    pub fn restore(state: &State) -> Self {
+    pub fn restore(state: &State, max_back_off: Duration) -> Self {
+        let now = Steady::now();
         let open = state.open.clone().map(|Opened { times, until, cause }| Open {
             times,
-            until: Instant::now() + Millis(until).from_now(),
+            until: Instant::now() + until.from_now().min(max_back_off),
             probe: None,
             cause,
         });
-        let (pause, refuses_everything) = (state.pause.clone(), state.refuses_everything);
-        Self { open, pause, refuses_everything, ..Self::default() }
+        let pause = state.pause.clone().map(|pause| {
+            let longest = pause.length.map_or(MAX_RETRY_AFTER, Duration::from_millis);
+            Pause { until: pause.until.map(|until| until.min(now.after(longest))), ..pause }
+        });
+        Self { open, pause, refuses_everything: state.refuses_everything, ..Self::default() }
     }
 
     /// What is to be kept of it.
@@ -62,7 +67,7 @@ impl Breaker {
         state.refuses_everything = self.refuses_everything;
         state.open = self.open.as_ref().map(|open| Opened {
             times: open.times,
-            until: Millis::now().after(open.until.saturating_duration_since(Instant::now())).0,
+            until: Steady::now().after(open.until.saturating_duration_since(Instant::now())),
             cause: open.cause.clone(),
         });
     }
@@ -98,7 +103,7 @@ impl Breaker {
         let now = Instant::now();
         let pause = match &self.pause {
             Some(Pause { until: None, .. }) => return None,
-            Some(Pause { until: Some(until), .. }) => Some(now + Millis(*until).from_now()),
+            Some(Pause { until: Some(until), .. }) => Some(now + until.from_now()),
             None => None,
         };
         let open = match &self.open {
@@ -187,17 +192,18 @@ impl Breaker {
 
     /// Nothing more goes out for that long. A pause that has no end stays.
     pub fn pause_for(&mut self, time: Duration, why: String) {
-        let until = Millis::now().after(time).0;
+        let until = Steady::now().after(time);
+        let length = u64::try_from(time.as_millis()).ok();
         match &mut self.pause {
             Some(Pause { until: None, .. }) => {}
             Some(pause) if pause.until >= Some(until) => {}
-            pause => *pause = Some(Pause { why, until: Some(until) }),
+            pause => *pause = Some(Pause { why, until: Some(until), length }),
         }
     }
 
     /// Nothing more goes out until it is [resumed](Self::resume).
     pub fn pause_until_resumed(&mut self, why: String) {
-        self.pause = Some(Pause { why, until: None });
+        self.pause = Some(Pause { why, until: None, length: None });
     }
 
     /// The pause is over; and whoever says so thinks that the sink is well.
@@ -226,7 +232,7 @@ impl Breaker {
     }
 
     fn is_over_pause(&self) -> bool {
-        self.pause.as_ref().is_none_or(|pause| pause.until.is_some_and(|until| Millis(until) <= Millis::now()))
+        self.pause.as_ref().is_none_or(|pause| pause.until.is_some_and(Steady::is_over))
     }
 }
 
@@ -343,7 +349,7 @@ mod tests {
             refuse(&mut breaker, event);
         }
         assert!(breaker.is_open() && breaker.refuses_everything());
-        let mut again = Breaker::restore(&kept(&breaker));
+        let mut again = Breaker::restore(&kept(&breaker), SLOW.max);
         assert!(again.is_open() && again.refuses_everything(), "over a restart, too");
         again.resume();
         assert!(again.is_closed() && again.refuses_everything(), "nothing was delivered yet");
@@ -363,13 +369,35 @@ mod tests {
         assert_eq!(kept(&Breaker::default()), State::default());
         let mut breaker = opened(&SLOW);
         breaker.pause_until_resumed("gone".to_owned());
-        let again = Breaker::restore(&kept(&breaker));
+        let again = Breaker::restore(&kept(&breaker), SLOW.max);
         assert!(again.is_open());
         assert_eq!(again.pause(), breaker.pause());
         let breaker = opened(&SLOW);
-        let (until, restored) = (breaker.next().unwrap(), Breaker::restore(&kept(&breaker)).next().unwrap());
+        let (until, restored) = (breaker.next().unwrap(), Breaker::restore(&kept(&breaker), SLOW.max).next().unwrap());
         assert!(until.max(restored) - until.min(restored) < Duration::from_mins(1));
         assert_eq!(State::parse(Some("nonsense")), State::default());
+    }
+
+    /// What was kept is of a boot whose clock was an hour ahead.
+    #[test]
+    fn what_seems_far_away_after_a_restart_is_waited_for_no_longer_than_it_was_to_be() {
+        let hour = Duration::from_hours(1);
+        let soon = |breaker: &Breaker, most: u64| breaker.next().unwrap() <= Instant::now() + Duration::from_secs(most);
+        let mut breaker = opened(&SLOW);
+        let mut state = State::default();
+        breaker.keep(&mut state);
+        assert!(!soon(&Breaker::restore(&state, SLOW.max), 600), "it may wait so long");
+        assert!(soon(&Breaker::restore(&state, Duration::from_mins(10)), 600));
+        breaker = Breaker::default();
+        breaker.pause_for(Duration::from_mins(1), "later".to_owned());
+        let mut state = State::default();
+        breaker.keep(&mut state);
+        let pause = state.pause.as_mut().unwrap();
+        pause.until = pause.until.map(|until| until.after(hour));
+        assert!(soon(&Breaker::restore(&state, SLOW.max), 60));
+        // Kept by an older version, which did not say how long it was.
+        let old = r#"{"pause":{"why":"later","until":9000000000000}}"#;
+        assert!(soon(&Breaker::restore(&State::parse(Some(old)), SLOW.max), 24 * 3_600));
     }
 
     #[test]

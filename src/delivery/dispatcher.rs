@@ -14,12 +14,13 @@ use super::notice::{ErrorThrottle, Throttle};
 use super::state::{ASKED, State};
 use super::stats::{AttemptResult, SinkStats};
 use super::{Delivery, Kept};
-use crate::config::{Config, OnFull, OrderBy, Retry, SinkConfig};
+use crate::clock::Steady;
+use crate::config::{Config, OnFull, OrderBy, Retry, SinkConfig, SinkKind, WebhookUrl};
 use crate::event::Reason;
 use crate::helper::{self, Helper};
 use crate::mutant::Mutant;
 use crate::rules::{Rules, SinkName};
-use crate::sink::{Attempt, AttemptEnd, AttemptId, Outgoing, Sink, Unrenderable, Verdict};
+use crate::sink::{Attempt, AttemptEnd, AttemptId, MAX_RETRY_AFTER, Outgoing, Sink, Unrenderable, Verdict};
 use crate::spool::{News, RowId, Spool, Subject};
 use crate::timer::Alarm;
 
@@ -66,6 +67,8 @@ pub struct Settings {
     pub spill_after: Duration,
     /// It gets copies of dead letters.
     pub takes_dead_letters: bool,
+    /// A destination can say when a single delivery is to come again, as the answers of a webhook whose URL depends on the event.
+    pub is_told_when: bool,
 }
 
 impl Settings {
@@ -80,7 +83,15 @@ impl Settings {
             on_full: sink.on_full,
             spill_after: config.delivery.spill_after,
             takes_dead_letters: config.dead_letters.to.as_ref() == Some(&sink.name),
+            is_told_when: matches!(&sink.kind, SinkKind::Webhook(webhook) if matches!(webhook.url, WebhookUrl::Templated { .. })),
         }
+    }
+
+    /// No delivery was put off for longer. Where the clock that says until when may have been wrong, what a destination said is not
+    /// waited for.
+    fn longest_wait(&self, clock_goes_on: bool) -> Duration {
+        let told = if self.is_told_when && clock_goes_on { MAX_RETRY_AFTER } else { Duration::ZERO };
+        self.retry.max.max(told)
     }
 }
 
@@ -137,7 +148,10 @@ impl Dispatcher {
                 lanes.set_spooled(lane, rows);
             }
         }
-        let breaker = Breaker::restore(&state);
+        // What was written down in another boot can be dated by a clock that was wrong.
+        let longest = settings.longest_wait(spool.clock_goes_on());
+        spool.make_due(settings.name.clone(), Steady::now().after(longest));
+        let breaker = Breaker::restore(&state, settings.retry.max);
         stats.set_breaker_open(breaker.is_open());
         stats.set_paused(breaker.pause().is_some());
         let (deliveries, inbox) = mpsc::unbounded_channel();
@@ -269,8 +283,8 @@ impl Dispatcher {
         let probe = breaker.filter(|_| waits && !self.is_stopping() && self.under_way.len() < self.capacity());
         let look = self.backlog.next_look().filter(|_| !self.is_stopping());
         let give_up_after = self.settings.retry.give_up_after.filter(|_| self.may_give_up());
-        let oldest = give_up_after.zip(self.backlog.oldest());
-        let expiry = oldest.map(|(age, oldest)| Instant::now() + oldest.after(age).from_now());
+        let oldest = give_up_after.zip(self.backlog.oldest_age());
+        let expiry = oldest.map(|(most, age)| Instant::now() + most.saturating_sub(age));
         let look = match breaker {
             _ if self.breaker.is_closed() || give_up_after.is_some() => look,
             // None: a probe is under way, or a person has to end the pause.
@@ -337,7 +351,7 @@ impl Dispatcher {
     /// What waits for its next attempt need not wait any longer.
     fn make_all_due(&mut self) {
         self.lanes.wake_all();
-        self.spool.make_due(self.settings.name.clone());
+        self.spool.make_due(self.settings.name.clone(), Steady::now());
         self.backlog.look_at(Instant::now());
     }
 

@@ -28,10 +28,11 @@ pub use stats::{AttemptResult, Counted, DeliveryResult, Histogram, RouteStats, S
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock::{Stamp, Steady};
 use crate::event::{DEAD_LETTER, Event, Invalid, Message, Scope};
 use crate::rules::{RouteName, SinkName};
 use crate::source::{InFlight, Receipt};
-use crate::spool::{Millis, RowId, Waiting};
+use crate::spool::{RowId, Waiting};
 
 /// An event together with the message it was made of, shared by all its deliveries.
 #[derive(Debug)]
@@ -102,7 +103,7 @@ impl Delivery {
     fn of_row(id: RowId, waiting: &Waiting) -> Result<Self, Box<Invalid>> {
         let message = Arc::clone(&waiting.message);
         let event = event_of(waiting)?;
-        let age = waiting.received.elapsed();
+        let age = waiting.received.age();
         Ok(Self {
             received: Arc::new(Received { event, message }),
             route: waiting.route.clone(),
@@ -123,8 +124,8 @@ impl Delivery {
         Waiting {
             sink: sink.clone(),
             key,
-            received: Millis::now().before(self.since.elapsed()),
-            due: Millis::now().after(pause),
+            received: Stamp::now().before(self.since.elapsed()),
+            due: Steady::now().after(pause),
             attempts: self.attempts,
             refusals: self.refusals,
             cause: self.failure.as_ref().map(|failure| failure.cause.clone()),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Steady;
 use crate::config::OrderBy;
 
 /// Why something is paused that a person paused.
@@ -30,8 +31,11 @@ pub struct State {
 pub struct Pause {
     /// In words.
     pub why: String,
-    /// Until then, in milliseconds since 1970; none: until a person resumes it.
-    pub until: Option<i64>,
+    /// Until then; none: until a person resumes it.
+    pub until: Option<Steady>,
+    /// How long it was when it began, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<u64>,
 }
 
 /// Since when only probes go to a sink.
@@ -39,8 +43,8 @@ pub struct Pause {
 pub struct Opened {
     /// Back-offs so far.
     pub times: u32,
-    /// When the next probe goes out, in milliseconds since 1970.
-    pub until: i64,
+    /// When the next probe goes out.
+    pub until: Steady,
     /// How the last attempt failed.
     pub cause: String,
 }
@@ -61,7 +65,7 @@ impl State {
     /// The same, paused by a person.
     #[must_use]
     pub fn paused(self) -> Self {
-        Self { pause: Some(Pause { why: ASKED.to_owned(), until: None }), ..self }
+        Self { pause: Some(Pause { why: ASKED.to_owned(), until: None, length: None }), ..self }
     }
 
     /// The same, with everything let through.
@@ -77,10 +81,10 @@ impl State {
         pause.or_else(|| self.open.as_ref().map(|open| open.cause.clone()))
     }
 
-    /// When the next attempt may be made, in milliseconds since 1970; none: when a person resumes it.
+    /// When the next attempt may be made; none: when a person resumes it.
     #[must_use]
-    pub fn not_before(&self) -> Option<i64> {
-        let open = self.open.as_ref().map_or(0, |open| open.until);
+    pub fn not_before(&self) -> Option<Steady> {
+        let open = self.open.as_ref().map_or(Steady(0), |open| open.until);
         self.pause.as_ref().map_or(Some(open), |pause| pause.until.map(|until| until.max(open)))
     }
 }

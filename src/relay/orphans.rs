@@ -1,10 +1,11 @@
 //! Deliveries whose sink is gone from the rules: another sink gets them, or nobody.
 
+use crate::clock::{Stamp, Steady};
 use crate::config::{Config, SinkConfig, unknown_name};
 use crate::delivery::{event_of, key};
 use crate::event::DEAD_LETTER;
 use crate::rules::SinkName;
-use crate::spool::{Millis, Origin, Spool, Unwanted, Waiting, orphans};
+use crate::spool::{Origin, Spool, Unwanted, Waiting, orphans};
 
 use super::redrive::{Redriven, blocking};
 
@@ -74,8 +75,8 @@ fn redirected(config: &Config, to: &SinkConfig, waiting: Waiting) -> Result<Wait
     Ok(Waiting {
         sink: to.name.clone(),
         key: key(&to.name, to.order_by, &event),
-        received: Millis::now(),
-        due: Millis::now(),
+        received: Stamp::now(),
+        due: Steady::now(),
         attempts: 0,
         refusals: 0,
         cause: None,

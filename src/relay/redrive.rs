@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::orphans::no_sink;
+use crate::clock::{Stamp, Steady};
 use crate::config::{Config, SinkConfig};
 use crate::delivery::key;
 use crate::event::{Event, Scope};
 use crate::rules::{RouteName, Unrouted};
 use crate::sink;
-use crate::spool::{DeadLetters, Filter, Listed, Millis, Origin, Shown, Spool, SpoolError, Waiting};
+use crate::spool::{DeadLetters, Filter, Listed, Origin, Shown, Spool, SpoolError, Waiting};
 
 /// Slower than one in a day is no rate.
 const SLOWEST: f64 = 1.0 / 86_400.0;
@@ -175,8 +176,8 @@ fn waiting(sink: &SinkConfig, route: Option<RouteName>, event: &Event, letter: &
     Waiting {
         sink: sink.name.clone(),
         key: key(&sink.name, sink.order_by, event),
-        received: Millis::now(),
-        due: Millis::now(),
+        received: Stamp::now(),
+        due: Steady::now(),
         attempts: 0,
         refusals: 0,
         cause: None,

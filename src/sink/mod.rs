@@ -28,6 +28,7 @@ pub use attempt::{Attempt, AttemptEnd, AttemptId, Blame, Verdict};
 pub use file::raise_limit;
 pub use outgoing::{Destination, Outgoing, Unrenderable};
 pub use shown::{Shown, ShownDestination};
+pub use webhook::MAX_RETRY_AFTER;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use crate::clock::Millis;
 use crate::event::{Family, SourceName};
 
 /// So many tenants are counted by name for each source; all further ones together as [`OTHER_TENANTS`].
@@ -107,8 +108,7 @@ impl SourceStats {
     /// A message came in now.
     pub fn count_received(&self) {
         self.received.fetch_add(1, Ordering::Relaxed);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.last_message.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.last_message.store(u64::try_from(Millis::now().0).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// A message became an event.

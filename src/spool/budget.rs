@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::delivery::Millis;
 use super::store::Written;
+use crate::clock::Stamp;
 use crate::config::SpoolConfig;
 use crate::rules::SinkName;
 
@@ -36,7 +36,7 @@ pub struct Share {
     /// On its way there.
     pub queued: Sizes,
     /// When the message of the oldest was received, as of a moment ago.
-    pub oldest: Option<Millis>,
+    pub oldest: Option<Stamp>,
     /// The size of the last delivery that asked, where it found no room.
     refused: Option<u64>,
 }
@@ -163,7 +163,7 @@ impl Budget {
         self.disk_is_full
     }
 
-    pub(super) fn set_oldest(&mut self, sink: &SinkName, oldest: Option<Millis>) {
+    pub(super) fn set_oldest(&mut self, sink: &SinkName, oldest: Option<Stamp>) {
         self.share(sink).oldest = oldest;
     }
 

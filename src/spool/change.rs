@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use tokio::sync::{mpsc, oneshot};
 
 use super::damaged::Damaged;
-use super::delivery::{Millis, News, Portion, RowId};
+use super::delivery::{News, Portion, RowId};
 use super::letter::LetterRow;
 use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Taken, Written};
 use super::{Shared, SpoolError};
+use crate::clock::Steady;
 use crate::rules::SinkName;
 use crate::source::Receipt;
 
@@ -32,9 +33,9 @@ pub(super) enum Change {
     Done { id: RowId, sink: SinkName },
     /// A delivery is to be attempted again.
     /// Without `refusals` these stay as they are.
-    Again { id: RowId, sink: SinkName, attempts: u32, refusals: Option<u32>, due: Millis, cause: String },
-    /// All that would be due later is due now.
-    MakeDue(SinkName),
+    Again { id: RowId, sink: SinkName, attempts: u32, refusals: Option<u32>, due: Steady, cause: String },
+    /// All that would be due later is due then.
+    MakeDue(SinkName, Steady),
     /// The sink's dispatcher wants deliveries that are due.
     Take { sink: SinkName, portion: Portion },
     /// The sink's dispatcher begins.
@@ -276,13 +277,13 @@ impl Change {
                 held.release(sink, *id);
                 Outcome::Done
             }
-            Self::MakeDue(sink) => {
-                store.make_due(sink, Millis::now())?;
+            Self::MakeDue(sink, then) => {
+                store.make_due(sink, *then)?;
                 Outcome::Done
             }
             Self::Take { sink, portion } => {
                 let claimed = held.claimed.entry(sink.clone()).or_default();
-                Outcome::Taken(store.due(sink, Millis::now(), *portion, claimed)?)
+                Outcome::Taken(store.due(sink, Steady::now(), *portion, claimed)?)
             }
             Self::Watch { sink, .. } => Outcome::Begun(store.lanes(sink)?),
             Self::Redrive { from, rows, .. } => match from.remove(store, held)? {

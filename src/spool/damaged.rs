@@ -22,7 +22,7 @@ pub(super) struct Damaged {
 }
 
 impl Damaged {
-    /// The columns of `row` as far as they can be read; they are [`DELIVERY`](super::sqlite::DELIVERY).
+    /// The columns of `row` as far as they can be read; they are [`DELIVERY`](super::rows::DELIVERY).
     pub(super) fn of(id: RowId, sink: &SinkName, row: &Row<'_>, cause: &rusqlite::Error) -> rusqlite::Result<Self> {
         let body = match row.get_ref(11)? {
             ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Bytes::copy_from_slice(bytes),

@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/3_heads.sql"),
     include_str!("schema/4_batch.sql"),
     include_str!("schema/5_refusals.sql"),
+    include_str!("schema/6_clock.sql"),
 ];
 
 /// How long to wait for a lock that another process holds on the file. Only a person with a tool of their own can: readers
@@ -347,7 +348,7 @@ mod tests {
         assert_eq!(path.parent().unwrap().metadata().unwrap().mode() & 0o777, 0o700);
         assert_eq!(pragma(&database, "auto_vacuum"), 2, "incremental");
         assert_eq!(pragma(&database, "synchronous"), 2, "full");
-        assert_eq!(pragma(&database, "user_version"), 5);
+        assert_eq!(pragma(&database, "user_version"), 6);
         let mode: String = database.connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
         for beside in ["spool.db-wal", "spool.db-shm"] {
@@ -374,7 +375,7 @@ mod tests {
         drop(database);
         let refused = Database::open(&path).unwrap_err().to_string();
         assert!(
-            refused.contains("newer regards-relay (its schema is version 99, this one knows up to 5)"),
+            refused.contains("newer regards-relay (its schema is version 99, this one knows up to 6)"),
             "{refused}"
         );
         assert!(matches!(open_to_read(&path), Err(SpoolError::Newer { version: 99, .. })));

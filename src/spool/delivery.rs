@@ -1,10 +1,10 @@
 //! A delivery that waits on disk: how it is handed in, and how it comes back.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
+use crate::clock::{Stamp, Steady};
 use crate::event::Message;
 use crate::rules::{RouteName, SinkName};
 
@@ -25,49 +25,6 @@ impl RowId {
     }
 }
 
-/// A moment of the wall clock, in milliseconds since 1970: what survives a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Millis(pub i64);
-
-impl Millis {
-    /// Now.
-    #[must_use]
-    pub fn now() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
-    }
-
-    /// So much later.
-    #[must_use]
-    pub fn after(self, pause: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX)))
-    }
-
-    /// So much earlier.
-    #[must_use]
-    pub fn before(self, age: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)))
-    }
-
-    /// As RFC 3339 in UTC.
-    #[must_use]
-    pub fn to_rfc3339(self) -> String {
-        jiff::Timestamp::from_millisecond(self.0).map_or_else(|_| self.0.to_string(), |at| format!("{at:.3}"))
-    }
-
-    /// From now until then; nothing where it is over.
-    #[must_use]
-    pub fn from_now(self) -> Duration {
-        Duration::from_millis(u64::try_from(self.0.saturating_sub(Self::now().0)).unwrap_or(0))
-    }
-
-    /// From then until now; nothing where it is still to come.
-    #[must_use]
-    pub fn elapsed(self) -> Duration {
-        Duration::from_millis(u64::try_from(Self::now().0.saturating_sub(self.0)).unwrap_or(0))
-    }
-}
-
 /// One delivery for the spool, as it is put there and as it comes back.
 #[derive(Debug, Clone)]
 pub struct Waiting {
@@ -76,9 +33,9 @@ pub struct Waiting {
     /// The hash of what is kept in order.
     pub key: u64,
     /// When its message was received.
-    pub received: Millis,
+    pub received: Stamp,
     /// When it is to be attempted, unless others of its key are before it.
-    pub due: Millis,
+    pub due: Steady,
     /// How many attempts have ended.
     pub attempts: u32,
     /// How many of them the destination refused.
@@ -121,7 +78,7 @@ pub struct Due {
     /// The oldest due time first.
     pub rows: Vec<(RowId, Waiting)>,
     /// When the next one is due that is not among them.
-    pub next: Option<Millis>,
+    pub next: Option<Steady>,
 }
 
 /// What a sink's dispatcher hears of its deliveries in the spool.

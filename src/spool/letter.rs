@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::delivery::{Millis, Waiting};
+use super::delivery::Waiting;
+use crate::clock::{Stamp, Steady};
 use crate::event::{DEAD_LETTER, Death, Event, Invalid, Message, NAMESPACE, Reason, version_5};
 use crate::rules::{RouteName, SinkName};
 
@@ -92,7 +93,7 @@ impl DeadLetter {
 pub(super) struct LetterRow {
     /// Given once, so that writing it again after a commit of unknown end doesn't make two of it.
     pub(super) id: i64,
-    pub(super) at: Millis,
+    pub(super) at: Stamp,
     pub(super) letter: DeadLetter,
     /// It stands for a message that was just received, and not for a delivery that was in the spool.
     pub(super) is_received: bool,
@@ -112,7 +113,7 @@ impl LetterRow {
         let size = OVERHEAD + texts + properties.len() + letter.message.body.len();
         let identity = letter.event_id.map_or_else(|| letter.message.fingerprint().to_be_bytes(), Uuid::into_bytes);
         let size = u64::try_from(size).unwrap_or(u64::MAX);
-        Self { id, at: Millis::now(), letter, is_received, properties, identity, size }
+        Self { id, at: Stamp::now(), letter, is_received, properties, identity, size }
     }
 
     /// The same with properties that are none.
@@ -131,7 +132,7 @@ impl LetterRow {
             detail: &letter.detail,
             sink: letter.sink.as_ref().map(SinkName::as_str),
             attempts: letter.attempts,
-            at: self.at.to_rfc3339(),
+            at: self.at.wall.to_rfc3339(),
         };
         // Of one message there can be several dead letters, and of each a copy.
         let id = version_5(&NAMESPACE, [&self.identity[..], &self.id.to_be_bytes()]);
@@ -139,7 +140,7 @@ impl LetterRow {
             sink,
             key: id.as_u64_pair().0,
             received: self.at,
-            due: self.at,
+            due: Steady::now(),
             attempts: 0,
             refusals: 0,
             cause: None,

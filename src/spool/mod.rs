@@ -25,6 +25,7 @@ mod network;
 mod purge;
 mod queue;
 mod reader;
+mod rows;
 mod sqlite;
 mod store;
 mod tally;
@@ -34,7 +35,7 @@ mod writer;
 pub use budget::{Limits, Share, Sizes};
 pub use change::{Origin, Watch};
 pub use database::SpoolError;
-pub use delivery::{Due, Millis, News, Portion, RowId, Waiting};
+pub use delivery::{Due, News, Portion, RowId, Waiting};
 pub use filter::Filter;
 pub use letter::DeadLetter;
 pub use purge::Unwanted;
@@ -44,7 +45,7 @@ pub use waits::{DeliveryFilter, ListedDelivery, Waits, list_deliveries, orphans,
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -53,6 +54,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::clock::{Stamp, Steady};
 use crate::config::{DeadLettersConfig, SpoolConfig};
 use crate::helper::{self, Helper};
 use crate::mutant::Mutant;
@@ -123,6 +125,8 @@ struct Shared {
     last_row: AtomicI64,
     states: Mutex<BTreeMap<Subject, String>>,
     copies: Mutex<Option<SinkName>>,
+    /// Due times were written down in this boot.
+    clock_goes_on: AtomicBool,
     /// So many of the next commits are made and reported as failed: what a sync that fails can come to.
     #[cfg(test)]
     unknown_commits: std::sync::atomic::AtomicUsize,
@@ -166,7 +170,7 @@ impl Shared {
         self.tallies().recount(tallied);
     }
 
-    fn set_oldest(&self, sink: &SinkName, oldest: Option<Millis>) {
+    fn set_oldest(&self, sink: &SinkName, oldest: Option<Stamp>) {
         self.budget().set_oldest(sink, oldest);
     }
 
@@ -236,6 +240,7 @@ impl Spool {
             last_row: AtomicI64::new(0),
             states: Mutex::default(),
             copies: Mutex::default(),
+            clock_goes_on: AtomicBool::new(true),
             #[cfg(test)]
             unknown_commits: 0.into(),
         });
@@ -309,7 +314,7 @@ impl Spool {
     }
 
     /// A delivery is to be attempted again, then.
-    pub fn reschedule(&self, id: RowId, sink: SinkName, attempts: u32, due: Millis, mut cause: String) {
+    pub fn reschedule(&self, id: RowId, sink: SinkName, attempts: u32, due: Steady, mut cause: String) {
         letter::cut(&mut cause, delivery::MAX_CAUSE);
         self.change(Change::Again { id, sink, attempts, refusals: None, due, cause });
     }
@@ -320,16 +325,23 @@ impl Spool {
         id: RowId,
         sink: SinkName,
         (attempts, refusals): (u32, u32),
-        due: Millis,
+        due: Steady,
         mut cause: String,
     ) {
         letter::cut(&mut cause, delivery::MAX_CAUSE);
         self.change(Change::Again { id, sink, attempts, refusals: Some(refusals), due, cause });
     }
 
-    /// What waits for its next attempt is due now.
-    pub fn make_due(&self, sink: SinkName) {
-        self.change(Change::MakeDue(sink));
+    /// What would be due later is due then.
+    pub fn make_due(&self, sink: SinkName, then: Steady) {
+        self.change(Change::MakeDue(sink, then));
+    }
+
+    /// Due times, pauses and open breakers were written down in this boot, or there were none. False: the wall clock was wrong then, or is
+    /// now, for all that is known.
+    #[must_use]
+    pub fn clock_goes_on(&self) -> bool {
+        self.shared.clock_goes_on.load(Ordering::Relaxed)
     }
 
     /// Asks for deliveries of the sink that are due, no more than `portion`. They come as [`News::Due`], after all that was handed in

@@ -2,9 +2,9 @@
 
 use tokio::sync::oneshot;
 
-use super::delivery::Millis;
 use super::store::Store;
 use super::{Filter, SpoolError};
+use crate::clock::Cutoff;
 use crate::rules::SinkName;
 
 /// So many are purged in one transaction.
@@ -16,8 +16,10 @@ pub(super) const SMALL_BATCH: u64 = 50;
 pub(super) enum Scope<'a> {
     /// These, in the order of the filter.
     Asked(&'a Filter),
-    /// What died before that, the oldest first.
-    Before(Millis),
+    /// What died before that in this boot, the oldest first.
+    ThisBoot(Cutoff),
+    /// … and in other boots.
+    OtherBoots(Cutoff),
 }
 
 /// What a person can ask to be purged.

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use uuid::Uuid;
 
+use super::Filter;
 use super::damaged::{count, optional_text, text};
 use super::database::{SpoolError, open_to_read};
-use super::{Filter, Millis};
+use crate::clock::Millis;
 use crate::event::{Message, Properties, SourceName};
 
 /// So many are read in one transaction: a list that someone reads slowly must not keep the log from being emptied.

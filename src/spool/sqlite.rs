@@ -1,22 +1,21 @@
 //! The rows in SQLite: all statements of the writer.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use bytes::Bytes;
-use rusqlite::types::{ToSql, Type};
+use rusqlite::types::ToSql;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
-use uuid::Uuid;
 
 use super::budget::Sizes;
 use super::damaged::{Damaged, optional_text, text};
 use super::database::Database;
-use super::delivery::{Due, Millis, Portion, RowId, Waiting};
+use super::delivery::{Due, Portion, RowId, Waiting};
 use super::letter::LetterRow;
 use super::purge::Scope;
+use super::rows::{DELIVERY, clock_base, stamp, waiting};
 use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Taken, Written};
 use super::{SpoolError, Tallied};
-use crate::event::{Message, Properties, Reason, SourceName};
+use crate::clock::{Base, Cutoff, Millis, Stamp, Steady};
+use crate::event::Reason;
 use crate::mutant::Mutant;
 use crate::rules::{RouteName, SinkName};
 
@@ -74,7 +73,7 @@ impl Store for Database {
             let Some((sink, key, size)) = found.optional()? else { return Ok(None) };
             self.connection.prepare_cached("DELETE FROM deliveries WHERE id = ?")?.execute([id.0])?;
             self.connection.prepare_cached("DELETE FROM heads WHERE id = ?")?.execute([id.0])?;
-            self.connection.prepare_cached(MAKE_NEXT_DUE)?.execute(params![sink, key, Millis::now().0])?;
+            self.connection.prepare_cached(MAKE_NEXT_DUE)?.execute(params![sink, key, Steady::now().0])?;
             Ok(Some(GoneDelivery { key: key.cast_unsigned(), size: unsigned(size) }))
         };
         remove().map_err(self.failed())
@@ -84,7 +83,7 @@ impl Store for Database {
         &self,
         id: RowId,
         (attempts, refusals): (u32, Option<u32>),
-        due: Millis,
+        due: Steady,
         cause: &str,
     ) -> Result<(), SpoolError> {
         let update = || {
@@ -96,15 +95,15 @@ impl Store for Database {
         update().map_err(self.failed())
     }
 
-    fn make_due(&self, sink: &SinkName, now: Millis) -> Result<(), SpoolError> {
+    fn make_due(&self, sink: &SinkName, then: Steady) -> Result<(), SpoolError> {
         let update = "UPDATE heads SET due = ?2 WHERE sink = ?1 AND due > ?2";
-        self.connection.execute(update, params![sink.as_str(), now.0]).map(|_| ()).map_err(self.failed())
+        self.connection.execute(update, params![sink.as_str(), then.0]).map(|_| ()).map_err(self.failed())
     }
 
     fn due(
         &self,
         sink: &SinkName,
-        now: Millis,
+        now: Steady,
         portion: Portion,
         claimed: &HashSet<RowId>,
     ) -> Result<Taken, SpoolError> {
@@ -115,7 +114,7 @@ impl Store for Database {
             let mut select = self.connection.prepare_cached(select)?;
             let mut found = select.query([sink.as_str()])?;
             while let Some(row) = found.next()? {
-                let (id, due) = (RowId(row.get(0)?), Millis(row.get(1)?));
+                let (id, due) = (RowId(row.get(0)?), Steady(row.get(1)?));
                 if claimed.contains(&id) {
                     continue;
                 }
@@ -129,12 +128,12 @@ impl Store for Database {
         };
         find().map_err(self.failed())?;
         let read = || -> rusqlite::Result<Taken> {
-            let select = format!("SELECT {DELIVERY} FROM deliveries WHERE id = ?");
+            let select = format!("SELECT {DELIVERY}, boot, uptime FROM deliveries WHERE id = ?");
             let mut select = self.connection.prepare_cached(&select)?;
             let (mut rows, mut damaged, mut bytes) = (Vec::with_capacity(heads.len()), Vec::new(), 0_usize);
             for (id, due, refusals) in heads {
                 let read = |row: &Row<'_>| match waiting(row) {
-                    Ok(waiting) => Ok(Ok(waiting)),
+                    Ok(waiting) => Ok(Ok(Waiting { received: stamp(row, waiting.received.wall, 12), ..waiting })),
                     Err(cause) if Mutant::StopAtADamagedRow.is_on() => Err(cause),
                     Err(cause) => Damaged::of(id, sink, row, &cause).map(Err),
                 };
@@ -180,12 +179,23 @@ impl Store for Database {
         count().map_err(self.failed())
     }
 
-    fn oldest(&self, sink: &SinkName) -> Result<Option<Millis>, SpoolError> {
-        let oldest = "SELECT min(received) FROM deliveries WHERE sink = ?";
-        let oldest = self.connection.prepare_cached(oldest);
-        let oldest: rusqlite::Result<Option<i64>> =
-            oldest.and_then(|mut oldest| oldest.query_row([sink.as_str()], |row| row.get(0)));
-        Ok(oldest.map_err(self.failed())?.map(Millis))
+    fn oldest(&self, sink: &SinkName) -> Result<Option<Stamp>, SpoolError> {
+        let find = || {
+            let oldest = "SELECT received, boot, uptime FROM deliveries WHERE sink = ? ORDER BY received LIMIT 1";
+            let mut oldest = self.connection.prepare_cached(oldest)?;
+            oldest.query_row([sink.as_str()], |row| Ok(stamp(row, Millis(row.get(0)?), 1))).optional()
+        };
+        find().map_err(self.failed())
+    }
+
+    fn clock(&self) -> Result<Option<Base>, SpoolError> {
+        clock_base(&self.connection).map_err(self.failed())
+    }
+
+    fn set_clock(&self, Base { boot, base }: Base) -> Result<(), SpoolError> {
+        let set = "INSERT INTO clock (id, boot, base) VALUES (1, ?1, ?2) \
+                   ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, base = excluded.base";
+        self.connection.execute(set, [boot, base]).map(|_| ()).map_err(self.failed())
     }
 
     fn mend_heads(&self) -> Result<u64, SpoolError> {
@@ -197,7 +207,7 @@ impl Store for Database {
             let missing = "INSERT INTO heads (id, sink, due) SELECT first.id, first.sink, ? \
                            FROM (SELECT min(id) AS id, sink FROM deliveries GROUP BY sink, key) first \
                            WHERE NOT EXISTS (SELECT 1 FROM heads WHERE heads.id = first.id)";
-            let missing = self.connection.execute(missing, [Millis::now().0])?;
+            let missing = self.connection.execute(missing, [Steady::now().0])?;
             Ok(wrong.max(missing))
         };
         self.transact(|| mend().map(|mended| u64::try_from(mended).unwrap_or(u64::MAX)).map_err(self.failed()))
@@ -234,7 +244,14 @@ impl Store for Database {
                 let (conditions, values) = filter.conditions();
                 (format!("{conditions} {}", filter.order()), values)
             }
-            Scope::Before(time) => ("at < ? ORDER BY at".to_owned(), vec![Box::new(time.0) as Box<dyn ToSql>]),
+            Scope::ThisBoot(Cutoff { boot, uptime, .. }) => {
+                let values: Vec<Box<dyn ToSql>> = vec![Box::new(*boot), Box::new(*uptime)];
+                ("boot = ? AND uptime < ? ORDER BY uptime".to_owned(), values)
+            }
+            Scope::OtherBoots(Cutoff { boot, wall, .. }) => {
+                let values: Vec<Box<dyn ToSql>> = vec![Box::new(*boot), Box::new(wall.0)];
+                ("boot IS NOT ? AND at < ? ORDER BY at".to_owned(), values)
+            }
         };
         values.push(Box::new(i64::try_from(limit).unwrap_or(i64::MAX)));
         let query = format!("DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE {which} LIMIT ?)");
@@ -324,12 +341,12 @@ impl Database {
             }
         }
         let insert = "INSERT INTO dead_letters (id, at, reason, detail, sink, source, tenant, status, correlation_id, \
-                      event_id, attempts, size, properties, body, identity, route, type) \
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+                      event_id, attempts, size, properties, body, identity, route, type, boot, uptime) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19) \
                       ON CONFLICT (id) DO NOTHING";
         let inserted = self.connection.prepare_cached(insert)?.execute(params![
             row.id,
-            row.at.0,
+            row.at.wall.0,
             letter.reason.as_str(),
             letter.detail,
             sink,
@@ -345,6 +362,8 @@ impl Database {
             row.identity.as_slice(),
             letter.route.as_ref().map(RouteName::as_str),
             letter.kind,
+            row.at.boot,
+            row.at.uptime,
         ])?;
         Ok(if inserted > 0 { Written::New } else { Written::Again })
     }
@@ -379,13 +398,14 @@ impl Database {
             waiting.refusals
         ])?;
         let insert = "INSERT INTO deliveries (id, sink, key, received, attempts, cause, route, type, tenant, \
-                      event_id, source, shard, size, properties, body) \
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (id) DO NOTHING";
+                      event_id, source, shard, size, properties, body, boot, uptime) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+                      ON CONFLICT (id) DO NOTHING";
         let inserted = self.connection.prepare_cached(insert)?.execute(params![
             row.id.0,
             sink,
             key,
-            waiting.received.0,
+            waiting.received.wall.0,
             waiting.attempts,
             waiting.cause,
             waiting.route.as_ref().map(RouteName::as_str),
@@ -397,6 +417,8 @@ impl Database {
             signed(row.size),
             row.properties,
             &*waiting.message.body,
+            waiting.received.boot,
+            waiting.received.uptime,
         ])?;
         Ok(if inserted > 0 { Written::New } else { Written::Again })
     }
@@ -423,40 +445,6 @@ fn first_free(mut ids: rusqlite::Rows<'_>, taken: &HashSet<i64>) -> rusqlite::Re
         }
     }
     Ok(None)
-}
-
-/// The columns that [`waiting`] reads.
-pub(super) const DELIVERY: &str =
-    "sink, key, received, attempts, cause, route, type, tenant, event_id, source, properties, body";
-
-pub(super) fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
-    let properties = Properties::from_json(row.get_ref(10)?.as_str()?)
-        .map_err(|cause| rusqlite::Error::FromSqlConversionFailure(10, Type::Text, cause.to_string().into()))?;
-    let event_id = Uuid::from_slice(row.get_ref(8)?.as_blob()?)
-        .map_err(|cause| rusqlite::Error::FromSqlConversionFailure(8, Type::Blob, cause.to_string().into()))?;
-    let received = Millis(row.get(2)?);
-    Ok(Waiting {
-        sink: SinkName::new(row.get_ref(0)?.as_str()?),
-        key: row.get::<_, i64>(1)?.cast_unsigned(),
-        received,
-        // Who has it in his hands may attempt it.
-        due: received,
-        attempts: row.get(3)?,
-        // Of a key's oldest one, the table `heads` has them.
-        refusals: 0,
-        cause: row.get(4)?,
-        route: row.get_ref(5)?.as_str_or_null()?.map(RouteName::new),
-        kind: row.get(6)?,
-        tenant: row.get_ref(7)?.as_str()?.into(),
-        event_id,
-        message: Arc::new(Message {
-            source: SourceName::new(row.get_ref(9)?.as_str()?),
-            properties,
-            body: Bytes::copy_from_slice(row.get_ref(11)?.as_blob()?),
-            redelivered: false,
-        }),
-        may_be_known: false,
-    })
 }
 
 /// Counts and sizes are far below what both types hold.

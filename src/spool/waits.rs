@@ -7,8 +7,9 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::damaged::{optional_text, text};
 use super::database::{SpoolError, open_to_read};
-use super::delivery::{Millis, RowId, Waiting};
-use super::sqlite::{DELIVERY, waiting};
+use super::delivery::{RowId, Waiting};
+use super::rows::{DELIVERY, clock_base, waiting};
+use crate::clock::{Base, Millis, Steady};
 
 /// So many of those that are due next are looked at for the last failure.
 const LOOKED_AT: usize = 1_000;
@@ -32,7 +33,9 @@ pub struct Waits {
     /// When the message of the oldest was received.
     pub oldest: Option<Millis>,
     /// When the first of them is due.
-    pub next: Option<Millis>,
+    pub next: Option<Steady>,
+    /// By how much the wall clock has jumped ahead of that, in milliseconds.
+    pub jumped: i64,
     /// How the last attempt at one that is due next failed.
     pub cause: Option<String>,
     /// How the last attempts failed at those that are the oldest of their key, and how many failed so: the most frequent first, at
@@ -40,6 +43,14 @@ pub struct Waits {
     pub causes: Vec<(String, u64)>,
     /// What is remembered of the sink, as JSON.
     pub state: Option<String>,
+}
+
+impl Waits {
+    /// What the wall clock will say at `moment`, for people.
+    #[must_use]
+    pub fn to_wall(&self, moment: Steady) -> Millis {
+        Millis(moment.0.saturating_add(self.jumped))
+    }
 }
 
 /// What waits in the spool at `path`, by sink; that nothing was stored there yet is no error.
@@ -54,6 +65,7 @@ fn read(connection: &Connection) -> rusqlite::Result<Vec<Waits>> {
         return Ok(Vec::new());
     }
     let heads = if has_table(connection, "heads")? { "heads" } else { OLD_HEADS };
+    let jumped = if has_table(connection, "clock")? { clock_base(connection)?.map_or(0, Base::jumped) } else { 0 };
     let counts = format!(
         "SELECT name, (SELECT count(*) FROM deliveries WHERE sink = name), \
          (SELECT coalesce(sum(size), 0) FROM deliveries WHERE sink = name), \
@@ -69,7 +81,8 @@ fn read(connection: &Connection) -> rusqlite::Result<Vec<Waits>> {
             count: u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0),
             bytes: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
             oldest: row.get::<_, Option<i64>>(3)?.map(Millis),
-            next: row.get::<_, Option<i64>>(4)?.map(Millis),
+            next: row.get::<_, Option<i64>>(4)?.map(Steady),
+            jumped,
             cause: None,
             causes: Vec::new(),
             state: optional_text(row, 5)?,
@@ -112,7 +125,7 @@ pub struct ListedDelivery {
     /// None: its row can't be read, for that reason.
     pub waiting: Result<Waiting, String>,
     /// When it is due; none: it waits behind an earlier one of its key.
-    pub due: Option<Millis>,
+    pub due: Option<Steady>,
 }
 
 /// Gives deliveries that wait to `each`, in the order in which they were handed in, until there are no more or `each` has seen enough.
@@ -159,7 +172,7 @@ fn delivery_page(
     {
         let waiting = waiting(row).map_err(|cause| cause.to_string());
         bytes += waiting.as_ref().map_or(0, |waiting| waiting.message.size());
-        let due = row.get::<_, Option<i64>>("next")?.map(Millis);
+        let due = row.get::<_, Option<i64>>("next")?.map(Steady);
         read.push(ListedDelivery { id: RowId(row.get("id")?), waiting, due });
     }
     Ok(read)

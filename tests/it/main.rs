@@ -12,6 +12,7 @@ mod blame;
 mod capture;
 mod channel_limits;
 mod clean_stop;
+mod clock_jumps;
 mod commands;
 mod conformance;
 mod connect;

@@ -10,11 +10,12 @@ use expect_test::{Expect, expect};
 use tempfile::TempDir;
 
 use super::*;
+use crate::clock::Millis;
 use crate::config::{DeadLettersConfig, SpoolConfig};
 use crate::event::{Event, Expects, FAMILIES, HeaderValue, Message, Properties, Reading, SourceName, Validation};
 use crate::rules::SinkName;
 use crate::source::{EntryId, Receipt};
-use crate::spool::{DeadLetter, Millis, Spool};
+use crate::spool::{DeadLetter, Spool};
 
 const GRACE: Duration = Duration::from_secs(20);
 

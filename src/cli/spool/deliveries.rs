@@ -8,9 +8,10 @@ use serde::Serialize;
 
 use crate::cli::place::Place;
 use crate::cli::table::{Table, cell};
+use crate::clock::{Millis, Steady};
 use crate::delivery::{State, event_of};
 use crate::event::Event;
-use crate::spool::{DeliveryFilter, ListedDelivery, Millis, SpoolError, Waiting, Waits, list_deliveries, waits};
+use crate::spool::{DeliveryFilter, ListedDelivery, SpoolError, Waiting, Waits, list_deliveries, waits};
 
 /// So many are listed where nobody says how many.
 const DEFAULT_LIMIT: usize = 100;
@@ -142,10 +143,11 @@ impl Line {
         }
     }
 
-    fn of_waiting(waiting: &Waiting, due: Option<Millis>, sinks: &[Waits]) -> Self {
+    fn of_waiting(waiting: &Waiting, due: Option<Steady>, sinks: &[Waits]) -> Self {
         let sink = sinks.iter().find(|waits| waits.sink == waiting.sink.as_str());
         let state = State::parse(sink.and_then(|waits| waits.state.as_deref()));
-        let next = due.zip(state.not_before()).map(|(Millis(due), not_before)| Millis(due.max(not_before)));
+        let next = due.zip(state.not_before()).map(|(due, not_before)| due.max(not_before));
+        let next = next.zip(sink).map(|(next, sink)| sink.to_wall(next));
         let event: Option<Event> = event_of(waiting).ok();
         Self {
             sink: Some(waiting.sink.to_string()),
@@ -154,7 +156,7 @@ impl Line {
             correlation_id: event.map(|event| event.correlation_id),
             event_id: Some(waiting.event_id.to_string()),
             route: waiting.route.as_ref().map(ToString::to_string),
-            received_at: Some(waiting.received.to_rfc3339()),
+            received_at: Some(waiting.received.wall.to_rfc3339()),
             attempts: Some(waiting.attempts),
             next_attempt: next.map(Millis::to_rfc3339),
             last_error: waiting.cause.clone(),

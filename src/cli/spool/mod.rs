@@ -13,9 +13,10 @@ use serde::Serialize;
 
 use super::place::Place;
 use super::{Global, WrongInput, table};
+use crate::clock::Millis;
 use crate::config::{Config, unknown_name};
 use crate::delivery::State;
-use crate::spool::{Millis, Waits, waits};
+use crate::spool::{Waits, waits};
 
 /// How to show it, or what to do with it.
 #[derive(Debug, clap::Args)]
@@ -134,7 +135,7 @@ impl<'a> Line<'a> {
         let has_sink = |config: &Config| config.sinks.iter().any(|sink| sink.name.as_str() == waits.sink);
         let is_orphan = config.is_some_and(|config| !has_sink(config));
         let state = State::parse(waits.state.as_deref());
-        let next = waits.next.zip(state.not_before()).map(|(Millis(due), not_before)| Millis(due.max(not_before)));
+        let next = waits.next.zip(state.not_before()).map(|(due, not_before)| waits.to_wall(due.max(not_before)));
         Self {
             sink: &waits.sink,
             count: waits.count,

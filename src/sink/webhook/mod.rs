@@ -34,7 +34,9 @@ use self::pace::Pace;
 pub(super) use self::render::render;
 use self::resolve::Filtered;
 use self::verdict::Answer;
+pub use self::verdict::MAX_RETRY_AFTER;
 use super::{Attempt, Blame, Destination, OpenError, Outgoing, Verdict};
+use crate::clock;
 use crate::config::{SinkConfig, WebhookConfig, WebhookUrl};
 use crate::event::HeaderValue as EventHeader;
 use crate::helper::{self, Helper};
@@ -139,7 +141,7 @@ impl Shared {
             Ok(Err(_)) => return failed("the relay stops".to_owned(), Blame::Relay),
             Err(_) => return failed("the files of its secrets can't be read in time".to_owned(), Blame::Sink),
         };
-        let now = SystemTime::now();
+        let now = clock::wall();
         let (url, headers) = match request(&outgoing, &credentials, now) {
             Ok(request) => request,
             Err(problem) => return Verdict::Refused { cause: problem },
@@ -158,7 +160,7 @@ impl Shared {
                     },
                     credentials.url.is_none(),
                     &self.config.responses,
-                    SystemTime::now(),
+                    clock::wall(),
                 )
             }
         }

@@ -10,7 +10,7 @@ use crate::mutant::Mutant;
 use crate::sink::{Blame, Verdict};
 
 /// A `Retry-After` beyond this counts as this.
-const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
+pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
 /// An answer, as far as it was read.
 #[derive(Debug)]

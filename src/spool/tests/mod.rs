@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use uuid::Uuid;
 
 use super::*;
+use crate::clock::Millis;
 use crate::config::OnCorrupt;
 use crate::event::{HeaderValue, Message, Properties, Reason, SourceName};
 use crate::rules::SinkName;
@@ -298,7 +299,9 @@ async fn what_is_too_old_is_purged_and_makes_room() {
     assert_eq!(all(store(&spool, 0..1_200)).await, done(0..1_200));
     spool.close(GRACE).await;
     let before = pages();
-    connection.execute("UPDATE dead_letters SET at = at - 3600001 WHERE id <= 1199", []).unwrap();
+    connection
+        .execute("UPDATE dead_letters SET at = at - 3600001, uptime = uptime - 3600001 WHERE id <= 1199", [])
+        .unwrap();
 
     setup.limits = DeadLettersConfig { keep: Some(Duration::from_hours(1)), max_size: 1_300, to: None };
     let spool = setup.open();
@@ -306,6 +309,29 @@ async fn what_is_too_old_is_purged_and_makes_room() {
     assert_eq!(setup.ids(&Filter::default()), [1_201, 1_200]);
     assert_eq!(spool.tallies(), [(Reason::NotJson, None, Tally { stored: 1, kept: 2 })]);
     assert!(pages() - empty < (before - empty) / 10, "its pages are given back");
+    spool.close(GRACE).await;
+}
+
+/// The wall clock alone makes nothing of this boot older, and what another boot left can be told by nothing else.
+#[tokio::test]
+async fn what_is_too_old_by_the_wall_clock_alone_is_purged_only_where_it_is_of_another_boot() {
+    let mut setup = Setup::new();
+    let spool = setup.open();
+    assert_eq!(all(store(&spool, 0..4)).await, done(0..4));
+    spool.close(GRACE).await;
+    let connection = Connection::open(setup.config().path).unwrap();
+    connection.execute("UPDATE dead_letters SET at = at - 3600001", []).unwrap();
+    connection.execute("UPDATE dead_letters SET boot = boot + 2 WHERE id = 1", []).unwrap();
+    connection.execute("UPDATE dead_letters SET boot = NULL WHERE id = 2", []).unwrap();
+    connection.execute("UPDATE dead_letters SET boot = NULL, at = at + 7200000 WHERE id = 3", []).unwrap();
+
+    setup.limits = DeadLettersConfig { keep: Some(Duration::from_hours(1)), max_size: 1 << 20, to: None };
+    let spool = setup.open();
+    assert_eq!(all(store(&spool, 4..5)).await, done(4..5));
+    let kept = setup.ids(&Filter::default());
+    // What another boot left is not too old in a machine's first minutes.
+    let expected: &[i64] = if crate::clock::is_settled() { &[5, 4, 3] } else { &[5, 4, 3, 2, 1] };
+    assert_eq!(kept, expected);
     spool.close(GRACE).await;
 }
 

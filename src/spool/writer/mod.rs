@@ -6,6 +6,7 @@ mod upkeep;
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use super::purge::Purge;
 use super::queue::{Queue, Space};
 use super::store::Store;
 use super::{CLOSED, LETTERS_FULL, Shared, damage};
+use crate::clock::{self, Base};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::helper::Helper;
 use crate::rules::SinkName;
@@ -133,6 +135,7 @@ impl Writer {
             damage::examine(&database, &self.path)?;
         }
         checkpoint_unless_busy(&database)?;
+        self.set_clock(&database)?;
         let mended = database.mend_heads()?;
         if mended > 0 {
             tracing::error!(
@@ -149,6 +152,24 @@ impl Writer {
             self.shared.set_oldest(&sink, database.oldest(&sink)?);
         }
         Ok(database)
+    }
+
+    /// Due times are counted on from where an earlier run of this boot began, or begin here.
+    fn set_clock(&self, database: &Database) -> Result<(), SpoolError> {
+        let kept = database.clock()?;
+        let goes_on = kept.is_some_and(clock::resume);
+        self.shared.clock_goes_on.store(goes_on, Ordering::Relaxed);
+        if goes_on {
+            return Ok(());
+        }
+        match database.set_clock(Base::now()) {
+            // The next start counts anew, too: that delays nothing by more than its back-off.
+            Err(error) if Room::of(&self.path) == Room::None => {
+                tracing::warn!(%error, "the disk of the spool is full: what its times are counted from could not be written");
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     pub(super) fn path(&self) -> &Path {

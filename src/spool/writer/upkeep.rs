@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::{FULL_RETRY, LOOK_EVERY, PURGE_EVERY, Writer, checkpoint_unless_busy};
+use crate::clock::Cutoff;
 use crate::spool::SpoolError;
 use crate::spool::database::Database;
-use crate::spool::delivery::Millis;
 use crate::spool::disk::Room;
 use crate::spool::purge::{self, Purge, Scope};
 use crate::spool::store::Store;
@@ -17,7 +17,9 @@ impl Writer {
             self.next_purge = Instant::now() + PURGE_EVERY;
             return Ok(false);
         };
-        let purged = database.purge(&Scope::Before(Millis::now().before(keep)), purge_batch(room))?;
+        let cutoff = Cutoff::of(keep);
+        let purged = database.purge(&Scope::OtherBoots(cutoff), purge_batch(room))?
+            + database.purge(&Scope::ThisBoot(cutoff), purge_batch(room))?;
         if purged > 0 {
             give_back(database, room, true)?;
             self.recount(database)?;

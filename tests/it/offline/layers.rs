@@ -60,6 +60,22 @@ fn threads_and_tasks_are_helpers() {
     assert!(wrong.is_empty(), "start these by src/helper.rs:\n{}", wrong.join("\n"));
 }
 
+/// The wall clock jumps: what waits or grows old must not ask it.
+#[test]
+fn the_wall_clock_is_asked_in_one_place() {
+    let ways = ["SystemTime::now(", "Timestamp::now(", "Zoned::now(", "unixepoch", "strftime('", "datetime('now"];
+    let wrong: Vec<_> = files()
+        .iter()
+        .filter(|path| module(path) != ["clock"] && !path.ends_with("tests.rs"))
+        .flat_map(|path| {
+            let text = without_comments(&without_tests(&read(path)));
+            let found: Vec<_> = ways.into_iter().filter(|way| text.contains(way)).collect();
+            found.into_iter().map(move |way| format!("{}: {way}", path.display()))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "ask src/clock.rs instead:\n{}", wrong.join("\n"));
+}
+
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }

@@ -1,0 +1,164 @@
+//! The wall clock jumps: nothing waits longer for that, nothing is older for that.
+
+use regards_relay::clock::VARIABLE;
+
+use crate::support::response::lives;
+use crate::support::{Answer, Home, Receiver, Regards, Response};
+
+/// The file that says how wrong the clock is.
+const CLOCK: &str = "clock";
+const HOUR: i64 = 3_600;
+const MONTH: i64 = 30 * 24 * HOUR;
+/// Beyond what `until` waits for.
+const ROUTES: &str = r#"
+version: 1
+sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
+sinks:
+  down: { webhook: { url: "${DOWN}" }, retry: { first: 200ms, max: 1s, give_up_after: 10h } }
+  picky: { webhook: { url: "${PICKY}" }, retry: { first: 200ms, max: 1s, give_up_after: 10h } }
+  busy: { webhook: { url: "${BUSY}" }, retry: { first: 200ms, max: 1s, give_up_after: 10h } }
+routes: [{ name: all, to: [down, picky, busy] }]
+unrouted: dead_letter
+dead_letters: { keep: 10h, max_size: 1MiB }
+delivery: { shutdown_grace: 1s }
+"#;
+const REQUESTS: usize = 3;
+const EVENTS: usize = 2 * REQUESTS;
+
+/// Three receivers: one that is down, one that fails each delivery for itself, one that says when to come again.
+struct Receivers {
+    down: Receiver,
+    picky: Receiver,
+    busy: Receiver,
+}
+
+impl Receivers {
+    async fn start() -> Self {
+        let all = Self { down: Receiver::start().await, picky: Receiver::start().await, busy: Receiver::start().await };
+        all.down.answers(|_| Answer::Status(503));
+        all.picky.answers(|_| Answer::Status(409));
+        all.busy.answers(|_| Answer::StatusWith(429, "retry-after", "3".to_owned()));
+        all
+    }
+
+    fn home(&self, regards: &Regards) -> Home {
+        let home = Home::of(regards, ROUTES).with(VARIABLE, CLOCK);
+        home.with("DOWN", &self.down.url()).with("PICKY", &self.picky.url()).with("BUSY", &self.busy.url())
+    }
+
+    fn all(&self) -> [&Receiver; 3] {
+        [&self.down, &self.picky, &self.busy]
+    }
+
+    /// Everything of every kind waits: behind a breaker, for its back-off, for the end of a pause.
+    async fn wait_until_all_wait(&self, home: &Home, relay: &crate::support::relay::Relay<'_>) {
+        relay.wait_for_metric("sink_breaker_open", &[("sink", "down")], 1.0).await;
+        relay.wait_for_metric("sink_paused", &[("sink", "busy")], 1.0).await;
+        self.picky.wait_for_posted(2 * REQUESTS).await;
+        for sink in ["down", "picky", "busy"] {
+            home.wait_until_waiting(sink, EVENTS as u64).await;
+        }
+    }
+
+    /// Some more attempts of each, so that whatever the relay thinks of the time has had its effect.
+    async fn wait_for_more_attempts(&self) {
+        for receiver in self.all() {
+            receiver.wait_for_posted(receiver.posted().len() + 4).await;
+        }
+    }
+
+    /// All are well, and get all.
+    async fn get_everything(&self, home: &Home) {
+        for receiver in self.all() {
+            receiver.answers(|_| Answer::Status(204));
+        }
+        for (sink, receiver) in ["down", "picky", "busy"].into_iter().zip(self.all()) {
+            receiver.wait_for_accepted(EVENTS).await;
+            home.wait_until_waiting(sink, 0).await;
+            assert_eq!(receiver.accepted().len(), EVENTS, "each once at {sink}");
+        }
+    }
+}
+
+/// From now on the wall clock is wrong by so many seconds.
+fn set_clock(home: &Home, seconds: i64) {
+    home.write(CLOCK, &seconds.to_string());
+}
+
+/// Only builds for tests can have a wrong clock.
+fn is_release() -> bool {
+    !cfg!(debug_assertions)
+}
+
+#[tokio::test]
+async fn a_clock_set_back_by_an_hour_delays_no_retry_no_pause_and_no_probe() {
+    if is_release() {
+        return;
+    }
+    let regards = Regards::new().await;
+    let receivers = Receivers::start().await;
+    let home = receivers.home(&regards);
+    let relay = home.start_ready().await;
+    regards.publish_all(&lives("t", "back", REQUESTS)).await;
+    receivers.wait_until_all_wait(&home, &relay).await;
+    set_clock(&home, -HOUR);
+    receivers.wait_for_more_attempts().await;
+    receivers.get_everything(&home).await;
+    relay.stop().await;
+    assert!(home.dead_letters().is_empty());
+}
+
+#[tokio::test]
+async fn a_restart_after_the_clock_was_set_back_delays_nothing_either() {
+    if is_release() {
+        return;
+    }
+    let regards = Regards::new().await;
+    let receivers = Receivers::start().await;
+    let home = receivers.home(&regards);
+    let relay = home.start_ready().await;
+    regards.publish_all(&lives("t", "again", REQUESTS)).await;
+    receivers.wait_until_all_wait(&home, &relay).await;
+    relay.stop().await;
+    set_clock(&home, -HOUR);
+    let relay = home.start_ready().await;
+    receivers.wait_for_more_attempts().await;
+    receivers.get_everything(&home).await;
+    relay.stop().await;
+    assert!(home.dead_letters().is_empty());
+}
+
+/// As many as there is room for: then the relay looks again and again whether some are too old.
+async fn fill_with_dead_letters(regards: &Regards, relay: &crate::support::relay::Relay<'_>) {
+    let invalid: Vec<Response> =
+        (0..150).map(|_| Response::with_body("t", format!("no JSON{}", "x".repeat(10_000)))).collect();
+    regards.publish_all(&invalid).await;
+    relay.wait_until_unready(&["dead_letters.max_size"]).await;
+}
+
+#[tokio::test]
+async fn a_clock_set_forward_by_a_month_gives_nothing_up_and_purges_nothing() {
+    if is_release() {
+        return;
+    }
+    let regards = Regards::new().await;
+    let receivers = Receivers::start().await;
+    let home = receivers.home(&regards);
+    let relay = home.start_ready().await;
+    regards.publish_all(&lives("t", "forward", REQUESTS)).await;
+    receivers.wait_until_all_wait(&home, &relay).await;
+    fill_with_dead_letters(&regards, &relay).await;
+    let kept = home.dead_letters().len();
+    set_clock(&home, MONTH);
+    receivers.wait_for_more_attempts().await;
+    assert_eq!(home.dead_letters().len(), kept, "none was purged, and nothing was given up");
+    relay.stop().await;
+
+    // Nor does a restart make anything older.
+    let relay = home.start();
+    relay.wait_until_unready(&["dead_letters.max_size"]).await;
+    receivers.wait_for_more_attempts().await;
+    assert_eq!(home.dead_letters().len(), kept, "none was purged, and nothing was given up");
+    receivers.get_everything(&home).await;
+    relay.stop().await;
+}
