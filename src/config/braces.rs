@@ -10,6 +10,31 @@ const STAND_INS: [(char, char); 2] = [('{', '\u{fdd0}'), ('}', '\u{fdd1}')];
 /// How many bytes longer a stand-in is.
 const LONGER: usize = 2;
 
+/// References inside each other are kept whole so far: what is wrong with them is said later.
+const MAX_NESTED: usize = 4;
+
+/// What stands in a reference, up to the brace that closes it on the same line, and what follows.
+fn reference(after: &str) -> Option<(&str, &str)> {
+    let mut open = 1;
+    let mut before = None;
+    for (at, char) in after.char_indices() {
+        match char {
+            // In a text or a list, what follows belongs to the next value.
+            '{' if before == Some('$') && open < MAX_NESTED && !after.get(..at)?.contains([' ', ',', '"', '\'']) => {
+                open += 1;
+            }
+            '{' | '\n' => return None,
+            '}' => open -= 1,
+            _ => {}
+        }
+        if open == 0 {
+            return Some((after.get(..at)?, after.get(at + 1..)?));
+        }
+        before = Some(char);
+    }
+    None
+}
+
 /// A text whose references have other characters for braces.
 pub(super) struct Guarded<'a> {
     pub text: Cow<'a, str>,
@@ -29,19 +54,23 @@ impl<'a> Guarded<'a> {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
             guarded.push_str(before);
-            let (inside, end) = after.split_at(after.find(['{', '}', '\n']).unwrap_or(after.len()));
-            if let Some(after) = end.strip_prefix('}') {
-                guarded.push('$');
-                guarded.push(open);
-                ends.push(guarded.len());
-                guarded.push_str(inside);
-                guarded.push(close);
-                ends.push(guarded.len());
-                rest = after;
-            } else {
+            let Some((inside, after)) = reference(after) else {
                 guarded.push_str("${");
                 rest = after;
+                continue;
+            };
+            guarded.push('$');
+            for char in std::iter::once('{').chain(inside.chars()).chain(['}']) {
+                match char {
+                    '{' => guarded.push(open),
+                    '}' => guarded.push(close),
+                    char => guarded.push(char),
+                }
+                if matches!(char, '{' | '}') {
+                    ends.push(guarded.len());
+                }
             }
+            rest = after;
         }
         guarded.push_str(rest);
         Self { text: Cow::Owned(guarded), ends }
@@ -69,11 +98,11 @@ mod tests {
 
     #[test]
     fn places_and_pieces_are_those_of_the_text() {
-        let text = "é { a: ${A}, b: x${B:-y}z } ${ { \n }";
+        let text = "é { a: ${A}, b: x${B:-y}z, c: ${file:${C}/d} } ${ { \n }";
         let guarded = Guarded::new(text);
         assert!(guarded.text.contains("$\u{fdd0}A\u{fdd1},"));
         assert!(guarded.text.ends_with("${ { \n }"));
-        for word in [", b", "z }", "\n }"] {
+        for word in [", b", "z,", "/d", " } ${", "\n }"] {
             let at = guarded.text.find(word).unwrap();
             assert_eq!(guarded.original(at), text.find(word).unwrap());
         }

@@ -33,6 +33,8 @@ pub struct Diagnostic {
     label: Option<String>,
     also: Vec<(Span, String)>,
     help: Option<String>,
+    /// In the file itself, where its line is shown with secrets masked: the column, counted from 1.
+    column: Option<usize>,
 }
 
 impl Diagnostic {
@@ -45,6 +47,7 @@ impl Diagnostic {
             label: None,
             also: Vec::new(),
             help: None,
+            column: None,
         }
     }
 
@@ -119,6 +122,12 @@ impl Diagnostics {
         let masked = mask.apply(text);
         for diagnostic in &mut list {
             if let Some(span) = &mut diagnostic.span {
+                if let Some(column) = masked.column(text, span.start) {
+                    diagnostic.column = Some(column);
+                    if mask.covers(span.start) && diagnostic.label.is_none() {
+                        diagnostic.label = Some(format!("at column {column} of the line, which is masked here"));
+                    }
+                }
                 *span = masked.moved(*span);
             }
             for (span, _) in &mut diagnostic.also {
@@ -152,7 +161,8 @@ impl Diagnostics {
         let renderer = renderer.decor_style(DecorStyle::Ascii);
         let mut out = String::new();
         for diagnostic in self.list.iter().take(MAX_SHOWN) {
-            out.push_str(&renderer.render(&[self.group(diagnostic)]));
+            let shown = renderer.render(&[self.group(diagnostic)]);
+            out.push_str(&self.with_own_column(shown, diagnostic));
             out.push_str("\n\n");
         }
         if let Some(more) = self.list.len().checked_sub(MAX_SHOWN).filter(|&more| more > 0) {
@@ -162,6 +172,14 @@ impl Diagnostics {
             out.push_str("\n\n");
         }
         out
+    }
+
+    /// The column is the file's, not that of the line as it is shown.
+    fn with_own_column(&self, shown: String, diagnostic: &Diagnostic) -> String {
+        let (Some(column), Some(span)) = (diagnostic.column, diagnostic.span) else { return shown };
+        let path = self.path.to_string_lossy();
+        let (line, masked) = self.position(span);
+        shown.replacen(&format!("{path}:{line}:{masked}"), &format!("{path}:{line}:{column}"), 1)
     }
 
     /// Line and column of a place, both from 1; columns count characters.

@@ -62,12 +62,37 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Mistake> {
     Ok(pieces)
 }
 
+/// A variable as a shell knows it, without braces: in capitals within a text, or all of it.
+pub(super) fn bare_variable(text: &str) -> Option<Range<usize>> {
+    let mut from = 0;
+    while let Some(dollar) = text.get(from..)?.find('$').map(|at| from + at) {
+        let after = text.get(dollar + 1..)?;
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let name = after.get(..after.find(|c| !is_part(c)).unwrap_or(after.len()))?;
+        from = dollar + 1 + name.len() + usize::from(after.starts_with('$'));
+        let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.len() > 1;
+        let is_apart = !text.get(..dollar)?.ends_with(is_part) && !name.bytes().any(|byte| byte.is_ascii_lowercase());
+        if is_name && (is_apart || name.len() + 1 == text.len()) {
+            return Some(dollar..dollar + 1 + name.len());
+        }
+    }
+    None
+}
+
 /// Whether what stands between `${` and `}` refers to something.
 pub(super) fn is_reference(inside: &str) -> bool {
     reference(inside).is_ok()
 }
 
 fn reference(inside: &str) -> Result<Piece, String> {
+    if inside.contains("${") {
+        let inner = if inside.contains(":-") {
+            "a default can't hold another `${…}`"
+        } else {
+            "a `${…}` can't stand inside another one"
+        };
+        return Err(inner.to_owned());
+    }
     if let Some(path) = inside.strip_prefix("file:") {
         return if path.trim().is_empty() {
             Err("`${file:}` names no file".to_owned())
@@ -85,10 +110,7 @@ fn reference(inside: &str) -> Result<Piece, String> {
         // It is not repeated: a dollar in a password may look like one.
         return Err("a variable's name has letters, digits and `_`, and begins with no digit".to_owned());
     }
-    match default {
-        Some(default) if default.contains("${") => Err("a default can't hold another `${…}`".to_owned()),
-        default => Ok(Piece::Variable { name: name.to_owned(), default: default.map(|text| text.replace("$$", "$")) }),
-    }
+    Ok(Piece::Variable { name: name.to_owned(), default: default.map(|text| text.replace("$$", "$")) })
 }
 
 #[cfg(test)]
@@ -118,6 +140,26 @@ mod tests {
     }
 
     #[test]
+    fn variables_without_braces_are_told_from_dollars() {
+        let bare = |text| bare_variable(text).and_then(|range| text.get(range));
+        for (text, expected) in [
+            ("$HOME", Some("$HOME")),
+            ("$host", Some("$host")),
+            ("amqp://$HOST:5672", Some("$HOST")),
+            ("a $$HOME b $OTHER_1/x", Some("$OTHER_1")),
+            ("$$HOME", None),
+            ("${HOME}", None),
+            ("pa$WORD", None),
+            ("a $5 b $", None),
+            ("the $host", None),
+            ("^X$", None),
+            ("$A", None),
+        ] {
+            assert_eq!(bare(text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn a_reference_that_makes_no_sense_is_found_at_its_place() {
         assert_eq!(pieces("ab${C").unwrap_err().range, 2..5);
         assert_eq!(pieces("é${1A} ").unwrap_err().range, 2..7);
@@ -125,5 +167,6 @@ mod tests {
         assert!(pieces("${file:}").is_err());
         assert!(pieces("${A:-${B}}").is_err());
         assert!(pieces("${A-b}").is_err());
+        assert_eq!(pieces("x${file:${DIR}/y}z").unwrap_err().range, 1..14);
     }
 }

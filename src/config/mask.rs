@@ -66,6 +66,12 @@ impl Mask {
         self.0.get(first).is_some_and(|masked| masked.start < span.end)
     }
 
+    /// Whether that place is inside of something masked, and not where it begins.
+    pub fn covers(&self, at: usize) -> bool {
+        let first = self.0.partition_point(|masked| masked.end <= at);
+        self.0.get(first).is_some_and(|masked| masked.start < at)
+    }
+
     fn sorted(mut self) -> Self {
         self.0.retain(|span| span.start < span.end);
         self.0.sort_unstable();
@@ -224,6 +230,14 @@ impl Masked {
     pub fn moved(&self, span: Span) -> Span {
         let start = self.point(span.start, false);
         Span::new(start, self.point(span.end, true).max(start))
+    }
+
+    /// The column of a place of `text`, from 1, where something before it on its line was replaced.
+    pub fn column(&self, text: &str, at: usize) -> Option<usize> {
+        let start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+        let first = self.replaced.partition_point(|span| span.end <= start);
+        self.replaced.get(first).filter(|span| span.start < at)?;
+        Some(text.get(start..at)?.chars().count() + 1)
     }
 
     fn point(&self, at: usize, end: bool) -> usize {

@@ -6,6 +6,7 @@
 //! - `yaml`, `braces`: text to a bounded tree with places;
 //! - `reader`, `decode`, `scalar`, `interpolate`: the tree to the types of `raw`, `${…}` replaced;
 //! - `check`: raw to [`Config`]; `cases`: the cases that such a file is tested with;
+//! - `syntax`, `odd`, `examples`: what was likely meant by what is not YAML, or of another type;
 //! - `diagnostic`, `words`, `mask`: what was wrong, shown without secrets.
 
 pub mod address;
@@ -15,18 +16,21 @@ mod check;
 mod decode;
 mod diagnostic;
 mod environment;
+mod examples;
 mod files;
 mod interpolate;
 mod kafka_settings;
 mod literal;
 mod mask;
 mod model;
+mod odd;
 mod own;
 mod raw;
 mod reader;
 mod scalar;
 mod secret;
 mod sink_masks;
+mod syntax;
 mod tls;
 mod topic;
 mod words;
@@ -76,18 +80,32 @@ fn load<T>(
     make: impl FnOnce(&Node, &mut Reader<'_>) -> Option<T>,
 ) -> Result<(T, Diagnostics), Diagnostics> {
     let fail = |diagnostic| Err(Diagnostics::new(path, "", &Mask::default(), vec![diagnostic]));
-    match read(path) {
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => parse(&text, path, options, make),
-            Err(error) => {
-                let line =
-                    error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|&&byte| byte == b'\n');
-                let message = format!("the file is not UTF-8: line {} is the first that isn't", line.count() + 1);
-                fail(Diagnostic::of_file("not-utf8", message).help("save it as UTF-8"))
-            }
-        },
-        Err(cause) => fail(Diagnostic::of_file("unreadable", format!("the {what} can't be read: {cause}")).help(help)),
+    let bytes = match read(path) {
+        Ok(bytes) => bytes,
+        Err(cause) => {
+            let message = format!("the {what} can't be read: {cause}");
+            return fail(Diagnostic::of_file("unreadable", message).help(help));
+        }
+    };
+    if bytes.len() > yaml::MAX_FILE {
+        return fail(too_large());
     }
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&text, path, options, make),
+        Err(error) => {
+            let valid = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+            let line = valid.filter(|&&byte| byte == b'\n').count() + 1;
+            let message = format!("the file is not UTF-8: line {line} is the first that isn't");
+            fail(Diagnostic::of_file("not-utf8", message).help("save it as UTF-8"))
+        }
+    }
+}
+
+/// Said before anything is parsed.
+fn too_large() -> Diagnostic {
+    let message = format!("the file is longer than {} MiB: none of it is read", yaml::MAX_FILE_MIB);
+    let help = "write globs instead of a route for each name; is this the configuration at all?";
+    Diagnostic::of_file("too-large", message).help(help)
 }
 
 fn parse<T>(
@@ -98,9 +116,7 @@ fn parse<T>(
 ) -> Result<(T, Diagnostics), Diagnostics> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() > yaml::MAX_FILE {
-        let message = format!("the file is longer than {} bytes", yaml::MAX_FILE);
-        let diagnostic = Diagnostic::of_file("too-large", message).help("write globs instead of a route for each name");
-        return Err(Diagnostics::new(path, "", &Mask::default(), vec![diagnostic]));
+        return Err(Diagnostics::new(path, "", &Mask::default(), vec![too_large()]));
     }
     let tree = yaml::read(text)
         .map_err(|diagnostic| Diagnostics::new(path, text, &Mask::of_lines(text), vec![*diagnostic]))?;
@@ -114,9 +130,11 @@ fn parse<T>(
         options,
         mask: &mask,
         vocabulary: Vocabulary::Event,
+        keys: Vec::new(),
         found: Vec::new(),
         files: Vec::new(),
     };
+    odd::in_tree(text, &tree, &mut |diagnostic| reader.report(diagnostic));
     let made = make(&tree, &mut reader);
     let failed = reader.failed();
     let diagnostics = Diagnostics::new(path, text, &mask, reader.found);

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use super::decode::{At, Decode, at};
 use super::diagnostic::{Diagnostic, Severity};
 use super::environment::{Options, Strictness};
+use super::examples;
 use super::interpolate::{self, Piece};
 use super::mask::Mask;
+use super::odd;
 use super::secret::{self, Part, Secret};
 use super::words::{MAX_QUOTED, clean, list, lower, similar};
 use super::yaml::{Key, Kind, Node, Scalar, Span};
@@ -28,6 +30,8 @@ pub(super) struct Reader<'a> {
     pub mask: &'a Mask,
     /// What templates are written for in the part that is read.
     pub vocabulary: Vocabulary,
+    /// The keys that lead to what is read, those of names left out.
+    pub keys: Vec<&'static str>,
     pub found: Vec<Diagnostic>,
     /// The files that are named and read at work, too.
     pub files: Vec<PathBuf>,
@@ -38,6 +42,13 @@ impl Reader<'_> {
     pub fn report(&mut self, diagnostic: Diagnostic) {
         if !self.is_full() {
             self.found.push(diagnostic);
+        }
+    }
+
+    /// Records a character that only looks like a quote or a space as what is wrong there.
+    pub fn report_odd(&mut self, code: &'static str, part: Span) {
+        if let Some(odd) = odd::first(self.text, part) {
+            self.report(odd.error(code));
         }
     }
 
@@ -89,10 +100,13 @@ impl Reader<'_> {
     /// The entries of a mapping: none of them unknown, none twice.
     pub fn fields<'n>(&mut self, node: &'n Node, known: &[&str]) -> Option<Fields<'n>> {
         let entries = self.mapping(node)?;
-        for (key, _) in &entries {
-            if !known.contains(&key.text.as_str()) && !self.is_full() {
-                self.unknown_key(key, known);
+        let mut before: Option<&(Key, Arc<Node>)> = None;
+        for entry in &entries {
+            if !known.contains(&entry.0.text.as_str()) && !self.is_full() {
+                let empty = before.filter(|(_, value)| value.is_null()).map(|(key, _)| key);
+                self.unknown_key(&entry.0, known, empty);
             }
+            before = Some(entry);
         }
         Some(Fields { head: node.head, entries })
     }
@@ -122,22 +136,40 @@ impl Reader<'_> {
         Some(unique)
     }
 
-    fn unknown_key(&mut self, key: &Key, known: &[&str]) {
-        let mut diagnostic = Diagnostic::error("unknown-key", key.span, format!("unknown key `{}`", clean(&key.text)));
-        diagnostic = match similar(&key.text, known.iter().copied()) {
-            Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}:`")),
-            None if key.text == "<<" => diagnostic.help("YAML 1.2 has no merge keys: write the entries out"),
-            None => diagnostic.help(format!("known here: {}", list(known.iter().copied()))),
-        };
-        self.report(diagnostic);
+    /// `empty` is the key right before, where that has no value.
+    fn unknown_key(&mut self, key: &Key, known: &[&str], empty: Option<&Key>) {
+        let diagnostic = Diagnostic::error("unknown-key", key.span, format!("unknown key `{}`", clean(&key.text)));
+        let similar = similar(&key.text, known.iter().copied());
+        self.report(match (glued(&key.text).filter(|word| known.contains(word)), similar, empty) {
+            (Some(word), ..) => {
+                diagnostic.label(format!("there is no space after `{word}:`")).help(format!("write `{word}: …`"))
+            }
+            (None, Some(near), _) => {
+                diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}:`"))
+            }
+            (None, None, _) if key.text == "<<" => diagnostic.help("YAML 1.2 has no merge keys: write the entries out"),
+            (None, None, Some(empty)) => {
+                let (inner, outer) = (clean(&key.text), clean(&empty.text));
+                let help = format!("indent `{inner}:` deeper than `{outer}:` if it belongs to that; known here: ");
+                diagnostic.also(empty.span, "has no value").help(help + &list(known.iter().copied()))
+            }
+            (None, None, None) => diagnostic.help(format!("known here: {}", list(known.iter().copied()))),
+        });
     }
 
     /// Something else was expected.
     pub fn wrong_type(&mut self, node: &Node, expected: &str) {
-        self.report(
-            Diagnostic::error("wrong-type", node.head, format!("expected {expected}, found {}", node.describe()))
-                .help(format!("write {expected} here")),
-        );
+        let message = format!("expected {expected}, found {}", node.describe());
+        let diagnostic = Diagnostic::error("wrong-type", node.head, message);
+        let glued = match &node.kind {
+            Kind::Scalar(scalar) if scalar.plain && !self.mask.touches(node.span) => glued(&scalar.text),
+            _ => None,
+        };
+        self.report(match (glued, examples::of(&self.keys)) {
+            (Some(word), _) => diagnostic.help(format!("write a space after the colon, as in `{word}: …`")),
+            (None, Some(example)) => diagnostic.help(format!("write it as in `{example}`")),
+            (None, None) => diagnostic.help(format!("write {expected} here")),
+        });
     }
 
     /// A scalar with its variables and files inserted.
@@ -185,6 +217,14 @@ impl Reader<'_> {
                 return None;
             }
         };
+        if let Some(range) = interpolate::bare_variable(&scalar.text) {
+            let span = self.inside(node, scalar, &range);
+            let message = format!("{} is no variable: it stays as it is written", self.quote(span));
+            self.report(
+                Diagnostic::warning("bare-variable", span, message)
+                    .help("write `${NAME}` for a variable; a dollar that is meant is `$$`"),
+            );
+        }
         let encode = url && pieces.len() > 1;
         let mut known = Resolved {
             text: String::new(),
@@ -290,6 +330,13 @@ impl Reader<'_> {
     }
 }
 
+/// The word before a colon that has no space after it, so that YAML takes both for one text.
+fn glued(text: &str) -> Option<&str> {
+    let (word, after) = text.split_once(':')?;
+    let is_word = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    (is_word && !after.is_empty() && !after.starts_with([' ', '\n', '/'])).then_some(word)
+}
+
 struct Resolved {
     text: String,
     fragments: Vec<Fragment>,
@@ -359,13 +406,18 @@ impl Fields<'_> {
     pub fn take<T: Decode>(
         &self,
         reader: &mut Reader<'_>,
-        key: &str,
+        key: &'static str,
         presence: Presence,
         about: &str,
     ) -> Option<At<T>> {
         let entry = self.entries.iter().find(|(known, _)| known.text == key);
         match entry {
-            Some((_, node)) if !node.is_null() => at(node, reader),
+            Some((_, node)) if !node.is_null() => {
+                reader.keys.push(key);
+                let value = at(node, reader);
+                reader.keys.pop();
+                value
+            }
             Some((key, _)) if presence != Presence::Nullable => {
                 let help = match presence {
                     Presence::Required => format!("write it after the colon: {}", lower(about)),

@@ -12,11 +12,13 @@ use serde_saphyr::granit_parser::{
 
 use super::braces::Guarded;
 use super::diagnostic::Diagnostic;
+use super::syntax;
 
-/// The longest file that is read, in bytes: ten thousand routes take about two million.
-pub(super) const MAX_FILE: usize = 16 * 1024 * 1024;
+/// The longest file that is read, in MiB: ten thousand routes take about two.
+pub(super) const MAX_FILE_MIB: usize = 8;
+pub(super) const MAX_FILE: usize = MAX_FILE_MIB << 20;
 /// How deep mappings and lists may be nested, aliases followed.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 /// How many values a file may have, aliases followed.
 const MAX_NODES: usize = 500_000;
 
@@ -306,34 +308,8 @@ impl Builder<'_> {
         };
         // At the end of a line there is nothing to point at.
         let next = self.text.get(at..).and_then(|rest| rest.chars().next()).filter(|&next| next != '\n');
-        not_yaml(error.kind(), Span::new(at, next.map_or(at, |next| at + next.len_utf8())))
-    }
-}
-
-fn not_yaml(kind: &ErrorKind, span: Span) -> Diagnostic {
-    if matches!(kind, ErrorKind::RecursionLimitExceeded) {
-        return Diagnostic::error("too-deep", span, format!("more than {MAX_DEPTH} levels inside each other"))
-            .help("no configuration needs that many: look for an indentation that has slipped");
-    }
-    let diagnostic = Diagnostic::error("yaml-syntax", span, format!("this is not YAML: {kind}"));
-    match kind {
-        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
-            diagnostic.help("a value that has `: ` in it needs quotes; a key has to stand on a line of its own")
-        }
-        ErrorKind::TabInIndentation
-        | ErrorKind::TabInBlockIndentation
-        | ErrorKind::TabInPlainScalar
-        | ErrorKind::TabNotAllowed => diagnostic.help("indent with spaces: YAML takes no tabs there"),
-        ErrorKind::UnclosedQuotedScalar => diagnostic.help("close the quote that was opened before"),
-        ErrorKind::UnknownAnchor => {
-            diagnostic.help("an alias `*name` needs an anchor `&name` before it; quote a value that starts with `*`")
-        }
-        ErrorKind::UnexpectedCharacter { .. } => diagnostic.help("quote a value that starts with that character"),
-        ErrorKind::ExpectedFlowMappingSeparator
-        | ErrorKind::ExpectedFlowSequenceSeparator
-        | ErrorKind::UnclosedFlowCollection { .. } => diagnostic.help(
-            "separate the entries by commas and close the bracket; quote a value that holds `{`, `}`, `[`, `]` or `,`",
-        ),
-        _ => diagnostic.help("look for a slipped indentation, a missing colon or quote on this line or the one before"),
+        let opened = self.open.iter().rev().find(|open| open.flow);
+        let opened = opened.map(|open| Span::new(open.start, open.start + 1));
+        syntax::explain(self.text, error.kind(), Span::new(at, next.map_or(at, |next| at + next.len_utf8())), opened)
     }
 }

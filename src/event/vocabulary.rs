@@ -225,15 +225,19 @@ impl Field {
 /// What is said of a name that there isn't, and what may have been meant.
 pub(super) fn unknown<'k>(shown: &str, name: &str, known: impl IntoIterator<Item = &'k str>) -> (String, String) {
     let mut known: Vec<_> = known.into_iter().collect();
-    known.sort_by(|a, b| similarity(name, b).total_cmp(&similarity(name, a)));
-    let hint = match known.first() {
-        Some(best) if similarity(name, best) >= SIMILAR => format!("did you mean {best}?"),
-        _ => {
-            known.sort_unstable();
-            format!("there are {}", known.join(", "))
-        }
+    let hint = if let Some(best) = closest(name, known.iter().copied()) {
+        format!("did you mean {best}?")
+    } else {
+        known.sort_unstable();
+        format!("there are {}", known.join(", "))
     };
     (format!("there is no {shown}"), hint)
+}
+
+/// The name that was likely meant.
+pub(super) fn closest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let best = known.into_iter().max_by(|a, b| similarity(name, a).total_cmp(&similarity(name, b)))?;
+    (similarity(name, best) >= SIMILAR).then_some(best)
 }
 
 fn similarity(a: &str, b: &str) -> f64 {

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::common::{in_clear, no_url};
+use super::common::{in_clear, no_url, usable};
 use super::tls;
 use crate::config::address;
 use crate::config::decode::{At, OneOrMany};
@@ -37,6 +37,9 @@ pub(super) struct Place {
 
 pub(super) fn connection(raw: &Raw<'_>, reader: &mut Reader<'_>) -> Option<AmqpConnection> {
     let tls = raw.tls.map(|at| tls::tls(at, true, reader));
+    for (what, at) in [("the user's name", raw.username), ("the password", raw.password)] {
+        let _ = at.map(|at| usable(reader, what, at));
+    }
     if let Some(password) = raw.password
         && password.value.0.in_clear
     {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::config::decode::At;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::odd;
 use crate::config::reader::Reader;
-use crate::config::scalar::{Attempts, Count, Or, Period, Size, Text, UrlText};
+use crate::config::scalar::{Attempts, Count, Or, Period, SecretText, Size, Text, UrlText};
 use crate::config::words::{clean, list, similar};
 use crate::config::yaml::{Key, Span};
 use crate::event::{Template, Vocabulary};
@@ -53,6 +54,29 @@ pub(super) fn later(reader: &mut Reader<'_>, span: Span, what: &str, instead: &s
     );
 }
 
+/// What logs in or signs, and can't: empty, or with a mark before it that an editor left. False: something was said.
+pub(super) fn usable(reader: &mut Reader<'_>, what: &str, at: &At<SecretText>) -> bool {
+    let hidden = &at.value.0;
+    let Some(text) = &hidden.text else { return true };
+    if text.is_empty() && !hidden.in_clear {
+        let message = format!("{what} is empty: the variable or file has nothing in it");
+        let diagnostic = reader.absent("empty-secret", at.span, message);
+        reader.report(diagnostic.help("put the value there, or remove the key"));
+        return false;
+    }
+    if text.starts_with(BYTE_ORDER_MARK) {
+        let message = format!("{what} begins with a byte order mark (U+FEFF), which is sent as a part of it");
+        reader.report(Diagnostic::error("byte-order-mark", at.span, message).help(
+            "save the file as UTF-8 without a byte order mark: `sed -i '1s/^\\xEF\\xBB\\xBF//' FILE` takes it away",
+        ));
+        return false;
+    }
+    true
+}
+
+/// Some editors begin a file with it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// A secret that everybody who reads the file can read.
 pub(super) fn in_clear(reader: &mut Reader<'_>, what: &str, span: Span) {
     reader.report(
@@ -65,6 +89,10 @@ pub(super) fn in_clear(reader: &mut Reader<'_>, what: &str, span: Span) {
 pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
     match Template::compile_fragments(&at.value.fragments, reader.vocabulary.clone()) {
         Ok(template) => Some(template),
+        Err(_) if odd::first(reader.text, at.span).is_some() => {
+            reader.report_odd("template", at.span);
+            None
+        }
         Err(error) => {
             let shown = error.to_string();
             let repeats = |value: &String| !value.is_empty() && shown.contains(value.as_str());

@@ -2,6 +2,7 @@
 
 use crate::config::decode::At;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::odd;
 use crate::config::reader::Reader;
 use crate::config::scalar::Text;
 use crate::event::{Checked, Expression, Finding};
@@ -27,6 +28,10 @@ pub(super) fn compile(
                 reader.report(Diagnostic::warning("nullable-operand", span, message).help(help));
             }
             Some(checked.expression)
+        }
+        Err(_) if odd::first(reader.text, at.span).is_some() => {
+            reader.report_odd("expression", at.span);
+            None
         }
         Err(errors) => {
             for Finding { word, message, help } in errors {

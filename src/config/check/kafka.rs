@@ -1,6 +1,6 @@
 //! `kafka:` of a sink.
 
-use super::common::{address_template, in_clear, template};
+use super::common::{address_template, in_clear, template, usable};
 use super::{kafka_options, tls};
 use crate::config::decode::{At, OneOrMany};
 use crate::config::diagnostic::Diagnostic;
@@ -17,6 +17,8 @@ const PARTITIONERS: [&str; 7] =
     ["murmur2_random", "murmur2", "consistent_random", "consistent", "fnv1a_random", "fnv1a", "random"];
 /// The one that Java clients use, too.
 const PARTITIONER: &str = "murmur2_random";
+/// The one that heeds no key.
+const ANY: &str = "random";
 /// The key of records, unless the file says otherwise.
 const KEY: &str = "{{ correlationId }}";
 /// The same for copies of dead letters: they are kept in no order.
@@ -73,6 +75,21 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
 /// Readers see one partition in order: what is to be in order has to come into the same one.
 pub(super) fn keeps_order(raw: &raw::Sink, kafka: &KafkaConfig, order_by: OrderBy, reader: &mut Reader<'_>) {
     let Some(at) = &raw.kafka else { return };
+    let nowhere = match (&at.value.partitioner, &at.value.key) {
+        (Some(partitioner), _) if kafka.partitioner == ANY => {
+            Some((partitioner.span, "the partitioner `random` heeds no key"))
+        }
+        (_, Some(key)) if kafka.key.fixed() == Some(NO_KEY) => {
+            Some((key.span, "a record without a key goes to any partition"))
+        }
+        _ => None,
+    };
+    if let Some((span, why)) = nowhere.filter(|_| order_by != OrderBy::None) {
+        let order_by = order_by.as_str();
+        let message = format!("{why}: events with one {order_by} are in no order there");
+        let help = "remove it, or write `order_by: none` where nobody needs the order";
+        reader.report(Diagnostic::warning("order-undone", span, message).help(help));
+    }
     // Of events that are kept in order these may differ.
     let of_requests: &[&str] = &["id", "status", "outcome", "message", "expires", "time", "warnings"];
     let others: &[&str] = match order_by {
@@ -107,12 +124,9 @@ fn brokers(at: &At<OneOrMany<Text>>, reader: &mut Reader<'_>) -> Option<String> 
     let mut all = Vec::new();
     for broker in &at.value.0 {
         for part in broker.value.text.split(',').map(str::trim) {
-            if !broker.value.placeholder && !is_broker(part) {
-                let message = format!("{} is not the address of a broker", reader.quote(broker.span));
-                reader.report(
-                    Diagnostic::error("kafka-broker", broker.span, message)
-                        .help("write `HOST:PORT`, several in a list or separated by commas"),
-                );
+            if let Some((why, help)) = broker_mistake(part).filter(|_| !broker.value.placeholder) {
+                let message = format!("{} is not the address of a broker: {why}", reader.quote(broker.span));
+                reader.report(Diagnostic::error("kafka-broker", broker.span, message).help(help));
                 return None;
             }
             all.push(part.to_owned());
@@ -128,18 +142,30 @@ fn brokers(at: &At<OneOrMany<Text>>, reader: &mut Reader<'_>) -> Option<String> 
     Some(all.join(","))
 }
 
-/// `HOST` or `HOST:PORT`; an IPv6 address in brackets.
-fn is_broker(text: &str) -> bool {
+/// What keeps it from being `HOST` or `HOST:PORT`, an IPv6 address in brackets; and what to write.
+fn broker_mistake(text: &str) -> Option<(&'static str, &'static str)> {
+    const WRITE: &str = "write `HOST:PORT`, several in a list or separated by commas";
+    if text.contains("://") {
+        return Some((
+            "it has a scheme",
+            "leave out what stands before `HOST:PORT`; `tls: {}` is for brokers that talk TLS",
+        ));
+    }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (text, None),
     };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let host_legal = match bare {
+    let is_host = match bare {
         Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
     };
-    host_legal && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    match (is_host, is_port) {
+        (true, true) => None,
+        (true, false) => Some(("its port is no number from 1 to 65535", WRITE)),
+        (false, _) => Some(("there is no host in it, or more than a host and a port", WRITE)),
+    }
 }
 
 fn topic(at: &At<Text>, reader: &mut Reader<'_>) -> Option<Template> {
@@ -191,6 +217,9 @@ fn partitioner(at: &At<Text>, reader: &mut Reader<'_>) -> Option<String> {
 fn sasl(at: &At<raw::Sasl>, encrypted: bool, reader: &mut Reader<'_>) -> Option<Sasl> {
     let raw = &at.value;
     let mechanism = raw.mechanism.as_ref().map(|mechanism| mechanism.value.0.0);
+    for (what, at) in [("the user's name", &raw.username), ("the password", &raw.password)] {
+        let _ = at.as_ref().map(|at| usable(reader, what, at));
+    }
     if let Some(password) = &raw.password
         && password.value.0.in_clear
     {

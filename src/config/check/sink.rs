@@ -13,7 +13,7 @@ use crate::config::model::{AmqpSinkConfig, FileConfig, OrderBy, Retry, SinkConfi
 use crate::config::own;
 use crate::config::raw;
 use crate::config::reader::Reader;
-use crate::config::scalar::FormatChoice;
+use crate::config::scalar::{FormatChoice, Text};
 use crate::config::words::{list, similar};
 use crate::config::yaml::Key;
 use crate::event::{Format, Template, Vocabulary};
@@ -192,7 +192,8 @@ fn format(raw: &raw::Sink, place: &Place<'_>, reader: &mut Reader<'_>) -> Option
         );
     }
     if let Some(body) = &raw.body {
-        return template(reader, body).map(Format::Body);
+        let body = template(reader, body).inspect(|template| escapes(body, template, reader));
+        return body.map(Format::Body);
     }
     let Some(format) = &raw.format else { return Some(Format::Normalized) };
     let FormatChoice::Name(name) = &format.value else {
@@ -215,6 +216,20 @@ fn format(raw: &raw::Sink, place: &Place<'_>, reader: &mut Reader<'_>) -> Option
             None
         }
     }
+}
+
+/// A field of an event can hold whatever REGARDS wrote: a quote or a line break in it ends a text of JSON.
+fn escapes(body: &At<Text>, template: &Template, reader: &mut Reader<'_>) {
+    let Some(name) = template.unescaped_in_json() else { return };
+    let message = format!(
+        "this body looks like JSON, and `{name}` goes into it unescaped: a quote or a line break in it breaks the JSON"
+    );
+    reader.report(
+        Diagnostic::warning("json-unescaped", reader.word_in_template(body.span, name), message)
+            .help(format!(
+                "write `{{{{ {name} | tojson }}}}`, or `{{{{ (\"text \" ~ {name}) | tojson }}}}`, without quotes around it: `tojson` makes them"
+            )),
+    );
 }
 
 fn retry(at: Option<&At<raw::Retry>>, webhook: bool, reader: &mut Reader<'_>) -> Retry {

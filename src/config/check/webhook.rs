@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderName;
 use url::Url;
 
-use super::common::{HOUR, SECOND, address_template, in_clear, no_url, number, period, template};
+use super::common::{HOUR, SECOND, address_template, in_clear, no_url, number, period, template, usable};
 use super::tls;
 use crate::config::address::{self, Network};
 use crate::config::decode::{At, Named, OneOrMany};
@@ -33,6 +33,9 @@ const STATUSES: RangeInclusive<u16> = 300..=599;
 const PREFIX: &str = "whsec_";
 /// Standard Webhooks 1.0 asks for at least this many bytes of randomness.
 const SHORT_SECRET: usize = 24;
+/// The secrets of `examples/webhook-on-error.yaml` and of `demo`.
+const KNOWN_SECRETS: [&str; 2] =
+    ["whsec_dGhpcyBpcyBhIHNlY3JldCB0aGF0IGV2ZXJ5Ym9keSBrbm93cw==", "whsec_cmVnYXJkcy1yZWxheS1kZW1vLXNlY3JldA=="];
 /// Headers that HTTP or the relay sets, and why nobody else may; `webhook-*` beside.
 const RESERVED: [(&str, &str); 9] = [
     ("authorization", "write it as `auth:`"),
@@ -290,8 +293,21 @@ fn secrets(at: &At<OneOrMany<SecretText>>, reader: &mut Reader<'_>) -> Vec<Secre
         if secret.value.0.in_clear && secret.value.0.text.as_ref().is_some_and(|text| !text.is_empty()) {
             in_clear(reader, "the secret", secret.span);
         }
+        if !usable(reader, "the secret", secret) {
+            continue;
+        }
         let Some(text) = &secret.value.0.text else { continue };
         let text = text.trim();
+        if KNOWN_SECRETS.contains(&text) {
+            reader.report(
+                Diagnostic::warning(
+                    "known-secret",
+                    secret.span,
+                    "this secret is that of an example: everybody can sign with it",
+                )
+                .help(MAKE_ONE),
+            );
+        }
         match STANDARD.decode(text.strip_prefix(PREFIX).unwrap_or(text)) {
             Ok(key) if key.is_empty() => {
                 reader.report(Diagnostic::error("webhook-secret", secret.span, "the secret is empty").help(MAKE_ONE));
@@ -368,6 +384,9 @@ fn auth(at: &At<raw::Auth>, reader: &mut Reader<'_>) -> Option<WebhookAuth> {
             if token.value.0.in_clear {
                 in_clear(reader, "the token", token.span);
             }
+            if !usable(reader, "the token", token) {
+                return None;
+            }
             if token.value.0.text.as_ref().is_some_and(|text| http::HeaderValue::from_str(text).is_err()) {
                 reader.report(
                     Diagnostic::error("header-value", token.span, "this can't be a token")
@@ -380,6 +399,9 @@ fn auth(at: &At<raw::Auth>, reader: &mut Reader<'_>) -> Option<WebhookAuth> {
             let (username, password) = (basic.value.username.as_ref()?, basic.value.password.as_ref()?);
             if password.value.0.in_clear {
                 in_clear(reader, "the password", password.span);
+            }
+            for (what, at) in [("the user's name", username), ("the password", password)] {
+                usable(reader, what, at);
             }
             Some(WebhookAuth::Basic {
                 username: username.value.0.secret.clone(),

@@ -186,15 +186,17 @@ fn what_is_not_yaml() {
     wrong(
         "version: 1\nsources: { a: b\nsinks: c\n",
         expect![[r#"
-        error[yaml-syntax]: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
-         --> routes.yaml:3:6
-          |
-        3 | sinks: c
-          |      ^
-          |
-          = help: separate the entries by commas and close the bracket; quote a value that holds `{`, `}`, `[`, `]` or `,`
+            error[yaml-syntax]: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
+             --> routes.yaml:3:6
+              |
+            2 | sources: { a: b
+              |          - opened here
+            3 | sinks: c
+              |      ^
+              |
+              = help: separate the entries by commas and close the bracket; quote a value that holds `{`, `}`, `[`, `]` or `,`
 
-    "#]],
+        "#]],
     );
     wrong(
         "version: 1\n\tsources: {}\n",
@@ -238,15 +240,15 @@ fn what_is_not_yaml() {
     wrong(
         "version: 1\nname: *other\n",
         expect![[r#"
-        error[yaml-syntax]: this is not YAML: while parsing node, found unknown anchor
-         --> routes.yaml:2:7
-          |
-        2 | name: *other
-          |       ^
-          |
-          = help: an alias `*name` needs an anchor `&name` before it; quote a value that starts with `*`
+            error[yaml-syntax]: a value that begins with `*` is an alias for YAML, and there is no anchor of that name
+             --> routes.yaml:2:7
+              |
+            2 | name: *other
+              |       ^
+              |
+              = help: put the value into quotes, as in `"*"` or `"*-test"`
 
-    "#]],
+        "#]],
     );
     wrong(
         "version: 1\nname: !secret x\n",
@@ -334,7 +336,7 @@ spool: { max_share: 0.5 }
             2 | name: [a]
               |       ^^^
               |
-              = help: write a text here
+              = help: write it as in `name: urn:example:institute`
 
             error[wrong-type]: expected a mapping of keys to values, found a single value
              --> routes.yaml:3:10
@@ -342,7 +344,7 @@ spool: { max_share: 0.5 }
             3 | sources: regards
               |          ^^^^^^^
               |
-              = help: write a mapping of keys to values here
+              = help: write it as in `sources: { regards: { amqp: { url: "amqps://HOST", queue: QUEUE } } }`
 
             error[wrong-value]: `5` is not a duration
              --> routes.yaml:4:48
@@ -374,7 +376,7 @@ spool: { max_share: 0.5 }
             5 | routes: { name: all }
               |         ^^^^^^^^^^^^^
               |
-              = help: write a list here
+              = help: write it as in `routes: [{ name: everything, to: pipeline }]`
 
             error[wrong-value]: `always` is not `forever` or a duration
              --> routes.yaml:7:23

@@ -6,10 +6,12 @@
 mod dead_letters;
 mod files;
 mod limits;
+mod mistakes;
 mod right;
 mod routes;
 mod secrets;
 mod sinks;
+mod slips;
 mod sources;
 mod transforms;
 

@@ -163,7 +163,7 @@ fn conditions() {
             6 |       when: { outcome: [faild, "*ed"], tennant: esa, session: [], not: { type: [x, {}] } }
               |                                                                                    ^^
               |
-              = help: write a text here
+              = help: write it as in `type: "fr.cnes.regards.lta.*"`
 
             warning[contradiction]: no event matches this route: its conditions exclude each other
              --> routes.yaml:9:13
@@ -230,7 +230,7 @@ fn conditions_in_cel() {
             12 |       when: { if: [true] }
                |                   ^^^^^^
                |
-               = help: write a text here
+               = help: write it as in `if: "message != null && message.contains('quota')"`
 
         "#]],
     );
@@ -313,12 +313,12 @@ fn routes_that_ask_in_cel_are_compared_as_far_as_that_can_be_said() {
 
 #[test]
 fn patterns_that_match_nothing() {
-    warned(
+    wrong(
         &routes(
             "- name: one\n  when: { status: [error, DONE, GRANT*], source: regard, type: fr.cnes.* }\n  to: [a, b]",
         ),
         expect![[r#"
-            warning[never-matches]: no event has the status `error`
+            error[never-matches]: no event has the status `error`
              --> routes.yaml:6:24
               |
             6 |       when: { status: [error, DONE, GRANT*], source: regard, type: fr.cnes.* }
@@ -654,7 +654,7 @@ fn a_key_without_a_value_never_means_anything() {
             14 |     - { name: last, when: { status: [ERROR, null] }, to: [a, ], transform: , final: }
                |                                             ^^^^
                |
-               = help: write a text here
+               = help: write it as in `status: [ERROR, DENIED]`
 
             error[missing-value]: `transform` has no value
               --> routes.yaml:14:65

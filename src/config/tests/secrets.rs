@@ -67,7 +67,7 @@ fn a_default_is_masked_but_no_warning() {
         &source("amqp: { url: amqp://localhost, queue: q, password: \"${P:-hunter2}\", prefetch: x }"),
         expect![[r#"
             error[wrong-value]: `x` is not a whole number
-             --> routes.yaml:4:79
+             --> routes.yaml:4:83
               |
             4 |     amqp: { url: amqp://localhost, queue: q, password: "${P:-***}", prefetch: x }
               |                                                                               ^
@@ -95,7 +95,7 @@ validation: hunter",
               = help: write `%2F`, or name it in `vhost:` as it is
 
             error[unknown-key]: unknown key `passwrod`
-             --> routes.yaml:4:59
+             --> routes.yaml:4:63
               |
             4 |     amqp: { url: "amqp://me:***@localhost/a/b", queue: q, passwrod: ***, pasword: "${X:-***}", password: [***] }
               |                                                           ^^^^^^^^ did you mean `password`?
@@ -103,7 +103,7 @@ validation: hunter",
               = help: write `password:`
 
             error[unknown-key]: unknown key `pasword`
-             --> routes.yaml:4:74
+             --> routes.yaml:4:82
               |
             4 |     amqp: { url: "amqp://me:***@localhost/a/b", queue: q, passwrod: ***, pasword: "${X:-***}", password: [***] }
               |                                                                          ^^^^^^^ did you mean `password`?
@@ -111,12 +111,12 @@ validation: hunter",
               = help: write `password:`
 
             error[wrong-type]: expected a text, found a list
-             --> routes.yaml:4:106
+             --> routes.yaml:4:118
               |
             4 |     amqp: { url: "amqp://me:***@localhost/a/b", queue: q, passwrod: ***, pasword: "${X:-***}", password: [***] }
               |                                                                                                          ^^^^^
               |
-              = help: write a text here
+              = help: write it as in `password: "${file:/run/secrets/NAME}"`
 
             error[unknown-word]: `hunter` is not one of `lenient`, `strict`
              --> routes.yaml:5:17
@@ -135,41 +135,47 @@ fn a_file_that_is_not_yaml_doesn_t_show_them_either() {
     wrong(
         "sources:\n  a: { password: hunter2, url: amqp://me:hunter2@localhost\nsinks:\n",
         expect![[r#"
-        error[yaml-syntax]: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
-         --> routes.yaml:3:6
-          |
-        3 | sinks:
-          |      ^
-          |
-          = help: separate the entries by commas and close the bracket; quote a value that holds `{`, `}`, `[`, `]` or `,`
+            error[yaml-syntax]: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
+             --> routes.yaml:3:6
+              |
+            2 |   a: { password: ***
+              |      - opened here
+            3 | sinks:
+              |      ^
+              |
+              = help: separate the entries by commas and close the bracket; quote a value that holds `{`, `}`, `[`, `]` or `,`
 
-    "#]],
+        "#]],
     );
     wrong(
         "auth:\n  - hunter2\n   - hunter2: x: y\n",
         expect![[r#"
-        error[yaml-syntax]: this is not YAML: mapping values are not allowed in this context
-         --> routes.yaml:3:6
-          |
-        3 |    - ***
-          |      ^^^
-          |
-          = help: a value that has `: ` in it needs quotes; a key has to stand on a line of its own
+            error[yaml-syntax]: this line is indented as no line above it
+             --> routes.yaml:3:6
+              |
+            2 |   - ***
+              |     --- begins in column 5
+            3 |    - ***
+              |      ^^^ begins in column 6
+              |
+              = help: indent the keys of one mapping by the same number of spaces: one of these two lines has slipped
 
-    "#]],
+        "#]],
     );
     wrong(
         "secret: |\n  hunter2\n hunter2: {\n",
         expect![[r#"
-        error[yaml-syntax]: this is not YAML: while parsing a block mapping, did not find expected key
-         --> routes.yaml:3:2
-          |
-        3 |  ***
-          |  ^^^
-          |
-          = help: look for a slipped indentation, a missing colon or quote on this line or the one before
+            error[yaml-syntax]: this line is indented as no line above it
+             --> routes.yaml:3:2
+              |
+            2 |   ***
+              |   --- begins in column 3
+            3 |  ***
+              |  ^^^ begins in column 2
+              |
+              = help: indent the keys of one mapping by the same number of spaces: one of these two lines has slipped
 
-    "#]],
+        "#]],
     );
 }
 

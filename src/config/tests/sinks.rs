@@ -155,13 +155,13 @@ fn kafka() {
             "kafka:\n  brokers: [one:9092, \"kafka://two\"]\n  topic: all events\n  partitioner: murmur\n  timestamp: now",
         ),
         expect![[r#"
-            error[kafka-broker]: `kafka://two` is not the address of a broker
+            error[kafka-broker]: `kafka://two` is not the address of a broker: it has a scheme
              --> routes.yaml:6:27
               |
             6 |       brokers: [one:9092, "kafka://two"]
               |                           ^^^^^^^^^^^^^
               |
-              = help: write `HOST:PORT`, several in a list or separated by commas
+              = help: leave out what stands before `HOST:PORT`; `tls: {}` is for brokers that talk TLS
 
             error[kafka-topic]: `all events` can't be the name of a topic
              --> routes.yaml:7:14
@@ -340,7 +340,7 @@ fn kafka_login() {
               = help: add `tls: {}` (or with the cluster's `ca`), or use `SCRAM-SHA-512`
 
             warning[secret-in-clear]: the password stands in the file itself
-             --> routes.yaml:8:58
+             --> routes.yaml:8:57
               |
             8 |       sasl: { mechanism: PLAIN, username: ***, password: *** }
               |                                                          ^^^
@@ -537,7 +537,7 @@ fn webhooks() {
               = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
 
             error[webhook-secret]: the secret is empty
-             --> routes.yaml:7:21
+             --> routes.yaml:7:31
               |
             7 |       secret: [***, ""]
               |                     ^^
@@ -593,7 +593,7 @@ fn webhooks() {
               = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
 
             error[missing-key]: `password` is missing
-             --> routes.yaml:9:35
+             --> routes.yaml:9:39
               |
             9 |       auth: { bearer: ***, basic: { username: *** } }
               |                                   ^^^^^^^^^^^^^^^^^ needs `password`

@@ -303,7 +303,7 @@ fn declarations() {
             8 |         queue: { type: quorumm, arguments: { x-queue-type: classic, x-max-priority: [1] }, durable: true }
               |                                                                                     ^^^
               |
-              = help: write a single value here
+              = help: write it as in `arguments: { x-single-active-consumer: true }`
 
             error[unknown-key]: unknown key `durable`
              --> routes.yaml:8:92

@@ -110,7 +110,7 @@ fn steps_that_can_not_be_meant() {
             23 |       transform: { remove: session }
                |                  ^^^^^^^^^^^^^^^^^^^
                |
-               = help: write a list here
+               = help: write it as in `transform: [{ set: { team: storage } }, { remove: session }]`
 
             error[unknown-field]: there is no field `session` any more at this step
               --> routes.yaml:27:59

@@ -4,6 +4,7 @@
 //! there is no clock, no randomness and no other template to include, and what one rendering may take is bounded. One
 //! that only puts fields between texts, as nearly all topics, keys and paths do, never gets to minijinja: see [`plain`].
 
+mod calls;
 mod engine;
 mod exact;
 mod inserted;
@@ -12,6 +13,8 @@ mod plain;
 mod scope;
 #[cfg(test)]
 mod tests;
+mod unescaped;
+mod words;
 
 use std::fmt;
 use std::sync::Arc;
@@ -133,6 +136,13 @@ impl Template {
             Kind::Plain(plain) => plain.nullable(&self.0.vocabulary),
             Kind::Engine(engine) => engine.nullable(),
         }
+    }
+
+    /// The first name that it inserts unescaped, where it looks like JSON: a quote in that value makes it none.
+    #[must_use]
+    pub fn unescaped_in_json(&self) -> Option<&str> {
+        let source = self.source();
+        unescaped::looks_like_json(source).then(|| unescaped::first(source, &self.0.vocabulary)).flatten()
     }
 
     /// The text for one event; null is the empty string.

@@ -5,6 +5,9 @@
 use super::{Fragment, TemplateError, is_null};
 use crate::event::vocabulary::{Field, Scope, Vocabulary};
 
+/// What begins an expression, a block, a comment.
+pub(super) const OPENINGS: [&str; 3] = ["{{", "{%", "{#"];
+
 /// A template of texts and fields.
 pub(super) struct Plain(Vec<Piece>);
 

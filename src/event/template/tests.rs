@@ -303,11 +303,11 @@ fn mistakes_are_found_when_the_template_is_compiled() {
         "{{ properties.correlationId }}": there is no properties.correlationId; did you mean correlation_id?
         "{{ properties.headers.x }}": headers are at the top: headers["…"]
         "{{ properties.app_id.x }}": properties.app_id has no members; .x is too much
-        "{{ tenant | uper }}": there is no filter uper
+        "{{ tenant | uper }}": there is no filter uper; did you mean upper?
         "{{ tenant | default(session | nope) }}": there is no filter nope
         "{% filter nope %}x{% endfilter %}": there is no filter nope
-        "{{ tenant is nope }}": there is no test nope
-        "{{ tenant is not nope }}": there is no test nope
+        "{{ tenant is nope }}": there is no test nope; did you mean none?
+        "{{ tenant is not nope }}": there is no test nope; did you mean none?
         "{{ now() }}": there is no now; there are correlationId, expires, extra, headers, id, message, outcome, productId, properties, session, source, status, tenant, time, type, warnings
         "{{ debug() }}": there is no debug; there are correlationId, expires, extra, headers, id, message, outcome, productId, properties, session, source, status, tenant, time, type, warnings
         "{{ tenant | replace }}": missing argument

@@ -1,0 +1,158 @@
+//! One example for each key, shown where its value is of another type.
+
+/// What can be written. A key that means something else below another one stands with that one first.
+const EXAMPLES: [(&str, &str); 108] = [
+    ("version", "version: 1"),
+    ("name", "name: urn:example:institute"),
+    ("routes.name", "name: everything"),
+    ("sources", "sources: { regards: { amqp: { url: \"amqps://HOST\", queue: QUEUE } } }"),
+    ("sinks", "sinks: { screen: { stdout: {} } }"),
+    ("routes", "routes: [{ name: everything, to: pipeline }]"),
+    ("unrouted", "unrouted: dead_letter"),
+    ("dead_letters", "dead_letters: { keep: 30d, max_size: 2GiB }"),
+    ("spool", "spool: { max_size: 10GiB }"),
+    ("delivery", "delivery: { shutdown_grace: 20s }"),
+    ("admin", "admin: { listen: \"127.0.0.1:9464\" }"),
+    ("sources.amqp", "amqp: { url: \"amqps://HOST\", queue: QUEUE }"),
+    ("amqp", "amqp: { url: \"amqps://HOST\", exchange: EXCHANGE }"),
+    ("recording", "recording: { path: samples.ndjson }"),
+    ("expects", "expects: lta"),
+    ("validation", "validation: lenient"),
+    ("sources.tenant", "tenant: esa"),
+    ("max_body", "max_body: 1MiB"),
+    ("tenants", "tenants: [cnes, esa]"),
+    ("url", "url: https://HOST/PATH"),
+    ("amqp.url", "url: [\"amqps://HOST-1\", \"amqps://HOST-2\"]"),
+    ("username", "username: partner"),
+    ("password", "password: \"${file:/run/secrets/NAME}\""),
+    ("vhost", "vhost: regards.multitenant.manager"),
+    ("tls", "tls: { ca: ca.pem }"),
+    ("queue", "queue: partner.lta.responses"),
+    ("declare.queue", "queue: { type: classic }"),
+    ("declare", "declare: { type: topic }"),
+    ("sources.declare", "declare: { queue: { type: classic } }"),
+    ("prefetch", "prefetch: 1000"),
+    ("exclusive", "exclusive: true"),
+    ("ca", "ca: ca.pem"),
+    ("cert", "cert: client.pem"),
+    ("tls.key", "key: client.key"),
+    ("server_name", "server_name: broker.example.org"),
+    ("bindings", "bindings: [{ exchange: EXCHANGE }]"),
+    ("queue.type", "type: classic"),
+    ("declare.type", "type: topic"),
+    ("arguments", "arguments: { x-single-active-consumer: true }"),
+    ("exchange", "exchange: partner.products"),
+    ("routing_key", "routing_key: \"{{ tenant }}.{{ status }}\""),
+    ("path", "path: \"archive/{{ tenant }}.ndjson\""),
+    ("spool.path", "path: spool.db"),
+    ("recording.path", "path: samples.ndjson"),
+    ("repeat", "repeat: 1"),
+    ("kafka", "kafka: { brokers: \"HOST:9092\", topic: \"regards.{{ tenant }}\" }"),
+    ("webhook", "webhook: { url: https://HOST/PATH }"),
+    ("file", "file: { path: \"archive/{{ tenant }}.ndjson\" }"),
+    ("stdout", "stdout: {}"),
+    ("format", "format: normalized"),
+    ("body", "body: '{\"text\": {{ message | tojson }}}'"),
+    ("keep_headers", "keep_headers: [\"regards.*\"]"),
+    ("order_by", "order_by: correlationId"),
+    ("retry", "retry: { first: 5s, max: 10m }"),
+    ("on_full", "on_full: wait"),
+    ("first", "first: 5s"),
+    ("max", "max: 10m"),
+    ("give_up_after", "give_up_after: 7d"),
+    ("attempts", "attempts: unlimited"),
+    ("refuse_after", "refuse_after: 3"),
+    ("brokers", "brokers: [\"HOST-1:9092\", \"HOST-2:9092\"]"),
+    ("topic", "topic: \"regards.{{ tenant }}\""),
+    ("key", "key: \"{{ correlationId }}\""),
+    ("partitioner", "partitioner: murmur2_random"),
+    ("timestamp", "timestamp: sent"),
+    ("options", "options: { compression.type: zstd }"),
+    ("sasl", "sasl: { mechanism: SCRAM-SHA-512, username: partner, password: \"${file:/run/secrets/NAME}\" }"),
+    ("mechanism", "mechanism: SCRAM-SHA-512"),
+    ("secret", "secret: \"${file:/run/secrets/NAME}\""),
+    ("headers", "headers: { X-Team: ground-segment }"),
+    ("auth", "auth: { bearer: \"${file:/run/secrets/NAME}\" }"),
+    ("proxy", "proxy: http://HOST:3128"),
+    ("timeout", "timeout: 10s"),
+    ("concurrency", "concurrency: 8"),
+    ("rate", "rate: 50/s"),
+    ("responses", "responses: { retry: [422] }"),
+    ("deny", "deny: [10.0.0.0/8]"),
+    ("refuse", "refuse: [409]"),
+    ("responses.retry", "retry: [422]"),
+    ("pause", "pause: [410]"),
+    ("bearer", "bearer: \"${file:/run/secrets/NAME}\""),
+    ("basic", "basic: { username: partner, password: \"${file:/run/secrets/NAME}\" }"),
+    ("when", "when: { tenant: esa, outcome: [failed, rejected] }"),
+    ("to", "to: pipeline"),
+    ("routes.to", "to: [pipeline, archive]"),
+    ("final", "final: true"),
+    ("transform", "transform: [{ set: { team: storage } }, { remove: session }]"),
+    ("set", "set: { team: storage }"),
+    ("remove", "remove: [session, expires]"),
+    ("rename", "rename: { productId: granuleId }"),
+    ("tenant", "tenant: [\"cnes-*\", esa]"),
+    ("status", "status: [ERROR, DENIED]"),
+    ("outcome", "outcome: [failed, rejected]"),
+    ("type", "type: \"fr.cnes.regards.lta.*\""),
+    ("source", "source: regards"),
+    ("session", "session: \"test-*\""),
+    ("productId", "productId: \"S1A*\""),
+    ("correlationId", "correlationId: \"batch-*\""),
+    ("not", "not: { session: \"test-*\" }"),
+    ("if", "if: \"message != null && message.contains('quota')\""),
+    ("keep", "keep: forever"),
+    ("max_size", "max_size: 10GiB"),
+    ("max_share", "max_share: 50%"),
+    ("on_corrupt", "on_corrupt: stop"),
+    ("spill_after", "spill_after: 2s"),
+    ("shutdown_grace", "shutdown_grace: 20s"),
+    ("max_in_flight_bytes", "max_in_flight_bytes: 64MiB"),
+    ("listen", "listen: \"127.0.0.1:9464\""),
+];
+
+/// The example for the last of these keys, each of which is below the one before.
+pub(super) fn of(keys: &[&str]) -> Option<&'static str> {
+    let (key, above) = keys.split_last()?;
+    let above = above.iter().rev().map(|above| format!("{above}.{key}"));
+    let find = |name: &str| EXAMPLES.iter().find(|(known, _)| *known == name).map(|(_, example)| *example);
+    above.into_iter().find_map(|name| find(&name)).or_else(|| find(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::yaml::{self, Kind};
+
+    fn keys(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
+        match schema {
+            serde_json::Value::Object(members) => {
+                if let Some(serde_json::Value::Object(properties)) = members.get("properties") {
+                    found.extend(properties.keys().cloned());
+                }
+                members.values().for_each(|value| keys(value, found));
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_key_has_an_example_which_is_yaml() {
+        let mut all = BTreeSet::new();
+        keys(crate::config::schema().as_value(), &mut all);
+        assert!(all.len() > 80, "{all:?}");
+        let without: Vec<_> = all.iter().filter(|key| of(&[key.as_str()]).is_none()).collect();
+        assert!(without.is_empty(), "{without:?}");
+        for (name, example) in EXAMPLES {
+            let key = name.rsplit('.').next().unwrap();
+            assert!(all.contains(key), "{name}");
+            let tree = yaml::read(example).unwrap();
+            let Kind::Mapping(entries) = &tree.kind else { panic!("{example}") };
+            assert_eq!(entries.iter().map(|(key, _)| key.text.as_str()).collect::<Vec<_>>(), [key], "{example}");
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! Slips of the pen in YAML: what is said points at the slip, and says what to type.
+
+use expect_test::expect;
+
+use super::{routes, sink, source, warned, wrong};
+
+#[test]
+fn a_value_that_begins_with_a_star_needs_quotes() {
+    wrong(
+        &routes("- { name: r, when: { tenant: * }, to: [a, b] }"),
+        expect![[r#"
+        error[yaml-syntax]: a value that begins with `*` is an alias for YAML, and there is no anchor of that name
+         --> routes.yaml:5:34
+          |
+        5 |     - { name: r, when: { tenant: * }, to: [a, b] }
+          |                                  ^
+          |
+          = help: put the value into quotes, as in `"*"` or `"*-test"`
+
+    "#]],
+    );
+    wrong(
+        &routes("- name: r\n  when:\n    tenant: *-prod\n  to: [a, b]"),
+        expect![[r#"
+        error[yaml-syntax]: a value that begins with `*` is an alias for YAML, and there is no anchor of that name
+         --> routes.yaml:7:17
+          |
+        7 |         tenant: *-prod
+          |                 ^
+          |
+          = help: put the value into quotes, as in `"*"` or `"*-test"`
+
+    "#]],
+    );
+}
+
+#[test]
+fn a_quote_inside_quotes_ends_the_text() {
+    wrong(
+        &sink("stdout: {}\nbody: '{\"text\": {{ message | default('none') | tojson }}}'"),
+        expect![[r#"
+        error[yaml-syntax]: the text ends at this `'`, and more follows
+         --> routes.yaml:6:42
+          |
+        6 |     body: '{"text": {{ message | default('none') | tojson }}}'
+          |                                          ^
+          |
+          = help: between `'` and `'`, write `''` for one `'`, or use `"` inside
+
+    "#]],
+    );
+    wrong(
+        &sink("stdout: {}\nbody: \"{\"text\": {{ message | tojson }}}\""),
+        expect![[r#"
+        error[yaml-syntax]: the text ends at this `"`, and more follows
+         --> routes.yaml:6:13
+          |
+        6 |     body: "{"text": {{ message | tojson }}}"
+          |             ^
+          |
+          = help: between `"` and `"`, write `\"` for one `"`; or put the text between `'` and `'`
+
+    "#]],
+    );
+}
+
+#[test]
+fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit() {
+    wrong(
+        &routes("- name: r\n  when:\n    tenant: esa\n   status: ERROR\n  to: [a, b]"),
+        expect![[r#"
+            error[yaml-syntax]: this line is indented as no line above it
+             --> routes.yaml:8:8
+              |
+            7 |         tenant: esa
+              |         ------ begins in column 9
+            8 |        status: ERROR
+              |        ^^^^^^ begins in column 8
+              |
+              = help: indent the keys of one mapping by the same number of spaces: one of these two lines has slipped
+
+        "#]],
+    );
+    wrong(
+        &source("amqp:\n url: amqp://h\n  queue: q"),
+        expect![[r#"
+            error[yaml-syntax]: this line is indented as no line above it
+             --> routes.yaml:6:7
+              |
+            5 |      url: amqp://h
+              |      --- begins in column 6
+            6 |       queue: q
+              |       ^^^^^ begins in column 7
+              |
+              = help: indent the keys of one mapping by the same number of spaces: one of these two lines has slipped
+
+        "#]],
+    );
+    wrong(
+        "version: 1\nsources:\n   regards:\n    amqp: { url: amqp://h, queue: q }\n  other: {}\n",
+        expect![[r#"
+            error[yaml-syntax]: this line is indented as no line above it
+             --> routes.yaml:5:3
+              |
+            3 |    regards:
+              |    ------- begins in column 4
+            4 |     amqp: { url: amqp://h, queue: q }
+            5 |   other: {}
+              |   ^^^^^ begins in column 3
+              |
+              = help: indent the keys of one mapping by the same number of spaces: one of these two lines has slipped
+
+        "#]],
+    );
+    wrong(
+        &routes("- name: r\n   when: { tenant: esa }\n  to: a"),
+        expect![[r#"
+            error[yaml-syntax]: this line is indented as no line above it
+             --> routes.yaml:6:8
+              |
+            5 |     - name: r
+              |       ---- begins in column 7
+            6 |        when: { tenant: esa }
+              |        ^^^^ begins in column 8
+              |
+              = help: indent the keys of one mapping by the same number of spaces: one of these two lines has slipped
+
+        "#]],
+    );
+    wrong(
+        &routes("- name: r\n  when:\n  tenant: esa\n  to: [a, b]"),
+        expect![[r#"
+        error[missing-value]: `when` has no value
+         --> routes.yaml:6:7
+          |
+        6 |       when:
+          |       ^^^^
+          |
+          = help: write it after the colon (which events it matches; nothing given: all), or remove `when:`
+
+        error[unknown-key]: unknown key `tenant`
+         --> routes.yaml:7:7
+          |
+        6 |       when:
+          |       ---- has no value
+        7 |       tenant: esa
+          |       ^^^^^^
+          |
+          = help: indent `tenant:` deeper than `when:` if it belongs to that; known here: `name`, `when`, `to`, `final`, `transform`
+
+    "#]],
+    );
+}
+
+#[test]
+fn a_space_after_a_colon_is_missing() {
+    wrong(
+        &routes("- name: r\n  when:{ tenant: esa }\n  to: [a, b]"),
+        expect![[r#"
+        error[unknown-key]: unknown key `when:{ tenant`
+         --> routes.yaml:6:7
+          |
+        6 |       when:{ tenant: esa }
+          |       ^^^^^^^^^^^^^ there is no space after `when:`
+          |
+          = help: write `when: …`
+
+    "#]],
+    );
+    wrong(
+        &routes("- { name: r, when:{ tenant: esa }, to: [a, b] }"),
+        expect![[r#"
+        error[yaml-syntax]: there is no space after this colon
+         --> routes.yaml:5:22
+          |
+        5 |     - { name: r, when:{ tenant: esa }, to: [a, b] }
+          |                      ^
+          |
+          = help: write a space there, as in `when: {`
+
+    "#]],
+    );
+    wrong(
+        &routes("- { name: r, when: { tenant:esa }, to: [a, b] }"),
+        expect![[r#"
+        error[unknown-key]: unknown key `tenant:esa`
+         --> routes.yaml:5:26
+          |
+        5 |     - { name: r, when: { tenant:esa }, to: [a, b] }
+          |                          ^^^^^^^^^^ there is no space after `tenant:`
+          |
+          = help: write `tenant: …`
+
+    "#]],
+    );
+    wrong(
+        &routes("- name:r\n  to:a"),
+        expect![[r#"
+        warning[unused-sink]: no route leads to the sink `a`
+         --> routes.yaml:3:10
+          |
+        3 | sinks: { a: { stdout: {} }, b: { stdout: {} } }
+          |          ^
+          |
+          = help: name it in the `to:` of a route, or remove it
+
+        warning[unused-sink]: no route leads to the sink `b`
+         --> routes.yaml:3:29
+          |
+        3 | sinks: { a: { stdout: {} }, b: { stdout: {} } }
+          |                             ^
+          |
+          = help: name it in the `to:` of a route, or remove it
+
+        error[wrong-type]: expected a mapping of keys to values, found a single value
+         --> routes.yaml:5:7
+          |
+        5 |       - name:r
+          |  _______^
+        6 | |       to:a
+          | |__________^
+          |
+          = help: write a space after the colon, as in `name: …`
+
+    "#]],
+    );
+}
+
+#[test]
+fn a_bracket_that_is_not_closed_is_shown_where_it_was_opened() {
+    wrong(
+        &routes("- name: r\n  when: { tenant: esa\n  to: [a, b]"),
+        expect![[r#"
+        error[yaml-syntax]: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
+         --> routes.yaml:7:9
+          |
+        6 |       when: { tenant: esa
+          |             - opened here
+        7 |       to: [a, b]
+          |         ^
+          |
+          = help: separate the entries by commas and close the bracket; quote a value that holds `{`, `}`, `[`, `]` or `,`
+
+    "#]],
+    );
+}
+
+#[test]
+fn characters_that_only_look_like_a_space_are_named() {
+    wrong(
+        &routes("- name: r\n\u{a0} when: { tenant: esa }\n  to: [a, b]"),
+        expect![[r#"
+        error[yaml-syntax]: this character, a no-break space (U+00A0), is no white space here
+         --> routes.yaml:6:5
+          |
+        6 |       when: { tenant: esa }
+          |     ^
+          |
+          = help: delete it and type a space: text that is copied often brings such characters along
+
+    "#]],
+    );
+    wrong(
+        &routes("- name: r\n  when:\u{a0}{ tenant: esa }\n  to: [a, b]"),
+        expect![[r#"
+        error[unknown-key]: unknown key `when:\u{a0}{ tenant`
+         --> routes.yaml:6:7
+          |
+        6 |       when: { tenant: esa }
+          |       ^^^^^^^^^^^^^^ there is no space after `when:`
+          |
+          = help: write `when: …`
+
+        warning[odd-character]: this character, a no-break space (U+00A0), is a part of the text
+         --> routes.yaml:6:12
+          |
+        6 |       when: { tenant: esa }
+          |            ^
+          |
+          = help: delete it and type a space: text that is copied often brings such characters along
+
+    "#]],
+    );
+    warned(
+        &routes("- name: r\n  when: { tenant: \u{a0}esa }\n  to: [a, b]"),
+        expect![[r#"
+        warning[odd-character]: this character, a no-break space (U+00A0), is a part of the text
+         --> routes.yaml:6:23
+          |
+        6 |       when: { tenant:  esa }
+          |                       ^
+          |
+          = help: delete it and type a space: text that is copied often brings such characters along
+
+    "#]],
+    );
+}
+
+#[test]
+fn curly_quotes_are_named() {
+    warned(
+        &routes("- name: r\n  when: { tenant: \u{201c}esa\u{201d} }\n  to: [a, b]"),
+        expect![[r#"
+        warning[odd-character]: this character, a left double quotation mark (U+201C), is a part of the text
+         --> routes.yaml:6:23
+          |
+        6 |       when: { tenant: “esa” }
+          |                       ^
+          |
+          = help: type `"` or `'` instead; where this character is meant, put the whole text into `'…'`
+
+    "#]],
+    );
+    wrong(
+        &routes("- name: r\n  when: { tenant: esa }\n  to: \u{2018}a\u{2019}"),
+        expect![[r#"
+        warning[odd-character]: this character, a left single quotation mark (U+2018), is a part of the text
+         --> routes.yaml:7:11
+          |
+        7 |       to: ‘a’
+          |           ^
+          |
+          = help: type `"` or `'` instead; where this character is meant, put the whole text into `'…'`
+
+        error[unknown-sink]: there is no sink `‘a’`
+         --> routes.yaml:7:11
+          |
+        7 |       to: ‘a’
+          |           ^^^
+          |
+          = help: there are: `a`, `b`
+
+    "#]],
+    );
+    wrong(
+        &routes("- name: r\n  when: { if: \"message == \u{201c}quota\u{201d}\" }\n  to: [a, b]"),
+        expect![[r#"
+        error[expression]: this character, a left double quotation mark (U+201C), is no quote here
+         --> routes.yaml:6:31
+          |
+        6 |       when: { if: "message == “quota”" }
+          |                               ^
+          |
+          = help: type `"` or `'` instead; where this character is meant, put the whole text into `'…'`
+
+    "#]],
+    );
+    wrong(
+        &sink("kafka: { brokers: h, topic: 't.{{ session | default(\u{201c}x\u{201d}) }}' }"),
+        expect![[r#"
+        error[template]: this character, a left double quotation mark (U+201C), is no quote here
+         --> routes.yaml:5:57
+          |
+        5 |     kafka: { brokers: h, topic: 't.{{ session | default(“x”) }}' }
+          |                                                         ^
+          |
+          = help: type `"` or `'` instead; where this character is meant, put the whole text into `'…'`
+
+    "#]],
+    );
+}
+
+#[test]
+fn characters_that_are_meant_are_left_alone() {
+    super::right(&sink("stdout: {}\nbody: \"\u{201c}{{ message }}\u{201d} : \u{a0}\""));
+    super::right(&sink("stdout: {}\nbody: Erreur\u{a0}- \u{ab}\u{a0}{{ message }}\u{a0}\u{bb}"));
+}
+
+#[test]
+fn a_file_or_variable_inside_another_one() {
+    wrong(
+        &source("amqp: { url: amqp://h, queue: q, password: ${file:${DIR}/x} }"),
+        expect![[r#"
+            error[interpolation]: a `${…}` can't stand inside another one
+             --> routes.yaml:4:48
+              |
+            4 |     amqp: { url: amqp://h, queue: q, password: *** }
+              |                                                ^^^
+              |
+              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
+
+        "#]],
+    );
+    wrong(
+        &source("amqp:\n  url: amqp://h\n  queue: \"${file:${DIR}/x}\""),
+        expect![[r#"
+            error[interpolation]: a `${…}` can't stand inside another one
+             --> routes.yaml:6:15
+              |
+            6 |       queue: "${file:${DIR}/x}"
+              |               ^^^^^^^^^^^^^
+              |
+              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_variable_without_braces_is_none() {
+    warned(
+        &source("amqp: { url: amqp://$HOST:5672, queue: $QUEUE }"),
+        expect![[r#"
+        warning[bare-variable]: `$HOST` is no variable: it stays as it is written
+         --> routes.yaml:4:25
+          |
+        4 |     amqp: { url: amqp://$HOST:5672, queue: $QUEUE }
+          |                         ^^^^^
+          |
+          = help: write `${NAME}` for a variable; a dollar that is meant is `$$`
+
+        warning[bare-variable]: `$QUEUE` is no variable: it stays as it is written
+         --> routes.yaml:4:44
+          |
+        4 |     amqp: { url: amqp://$HOST:5672, queue: $QUEUE }
+          |                                            ^^^^^^
+          |
+          = help: write `${NAME}` for a variable; a dollar that is meant is `$$`
+
+    "#]],
+    );
+    warned(
+        &source("amqp: { url: amqp://h, queue: q, username: u, password: $PASSWORD }"),
+        expect![[r#"
+        warning[bare-variable]: this value is no variable: it stays as it is written
+         --> routes.yaml:4:61
+          |
+        4 |     amqp: { url: amqp://h, queue: q, username: u, password: *** }
+          |                                                             ^^^
+          |
+          = help: write `${NAME}` for a variable; a dollar that is meant is `$$`
+
+        warning[secret-in-clear]: the password stands in the file itself
+         --> routes.yaml:4:61
+          |
+        4 |     amqp: { url: amqp://h, queue: q, username: u, password: *** }
+          |                                                             ^^^
+          |
+          = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
+
+    "#]],
+    );
+}
+
+#[test]
+fn the_place_on_a_line_with_a_masked_secret_is_that_of_the_file() {
+    wrong(
+        &source("amqp: { password: hunter2hunter2hunter2, ur: amqp://h, queue: q }"),
+        expect![[r#"
+        error[missing-key]: `url` is missing
+         --> routes.yaml:4:11
+          |
+        4 |     amqp: { password: ***, ur: amqp://h, queue: q }
+          |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ needs `url`
+          |
+          = help: add `url:`, where the broker is, `amqp://HOST` or `amqps://HOST`; a list is tried in turn
+
+        warning[secret-in-clear]: the password stands in the file itself
+         --> routes.yaml:4:23
+          |
+        4 |     amqp: { password: ***, ur: amqp://h, queue: q }
+          |                       ^^^
+          |
+          = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
+
+        error[unknown-key]: unknown key `ur`
+         --> routes.yaml:4:46
+          |
+        4 |     amqp: { password: ***, ur: amqp://h, queue: q }
+          |                            ^^ did you mean `url`?
+          |
+          = help: write `url:`
+
+    "#]],
+    );
+    wrong(
+        &source("amqp: { password: hunter2hunter2hunter2, url: amqp://h, queue: q }, bad: ["),
+        expect![[r#"
+            error[yaml-syntax]: this is not YAML: while parsing a block mapping, did not find expected key
+             --> routes.yaml:4:71
+              |
+            4 |     amqp: { password: ***
+              |                       ^^^ at column 71 of the line, which is masked here
+              |
+              = help: look for a slipped indentation, a missing colon or quote on this line or the one before
+
+        "#]],
+    );
+    wrong(
+        &source("amqp: { password: 'hunter2', url: amqp://h, queue: q } }"),
+        expect![[r#"
+        error[yaml-syntax]: this is not YAML: misplaced bracket
+         --> routes.yaml:4:60
+          |
+        4 |     amqp: { password: ***
+          |                       ^^^ at column 60 of the line, which is masked here
+          |
+          = help: look for a slipped indentation, a missing colon or quote on this line or the one before
+
+    "#]],
+    );
+}

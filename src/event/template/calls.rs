@@ -1,0 +1,126 @@
+//! The filters and tests in a template: is there one of that name, and which was meant?
+
+use minijinja::{Environment, ErrorKind};
+
+use super::TemplateError;
+use super::words::Words;
+use crate::event::vocabulary::closest;
+
+/// Filters that are written most, and what people call them elsewhere. A test asks minijinja for each.
+const FILTERS: [(&str, &[&str]); 33] = [
+    ("lower", &["lowercase", "tolower", "to_lower", "downcase"]),
+    ("upper", &["uppercase", "toupper", "to_upper", "upcase"]),
+    ("tojson", &["json", "to_json", "jsonify", "toJson", "dump"]),
+    ("trim", &["strip"]),
+    ("length", &["len", "size"]),
+    ("default", &["or", "ifnull", "coalesce"]),
+    ("replace", &["gsub", "sub"]),
+    ("date", &["strftime", "format_date", "datetime", "dateformat"]),
+    ("int", &["integer", "toint"]),
+    ("float", &["double", "number"]),
+    ("string", &["str", "tostring"]),
+    ("abs", &[]),
+    ("attr", &[]),
+    ("batch", &[]),
+    ("bool", &[]),
+    ("capitalize", &[]),
+    ("dictsort", &[]),
+    ("first", &[]),
+    ("indent", &[]),
+    ("items", &[]),
+    ("join", &[]),
+    ("last", &[]),
+    ("lines", &[]),
+    ("list", &[]),
+    ("map", &[]),
+    ("max", &[]),
+    ("min", &[]),
+    ("reverse", &[]),
+    ("round", &[]),
+    ("sort", &[]),
+    ("split", &[]),
+    ("title", &[]),
+    ("unique", &[]),
+];
+/// The same of tests, as in `session is none`.
+const TESTS: [(&str, &[&str]); 8] = [
+    ("none", &["null", "nil", "empty"]),
+    ("defined", &[]),
+    ("string", &["text"]),
+    ("number", &[]),
+    ("startingwith", &["startswith"]),
+    ("endingwith", &["endswith"]),
+    ("true", &[]),
+    ("false", &[]),
+];
+
+/// The one that was likely meant, as the end of a sentence.
+fn meant(name: &str, known: &[(&'static str, &[&str])]) -> String {
+    let other = known.iter().find(|(_, others)| others.contains(&name)).map(|(known, _)| *known);
+    let near = || closest(name, known.iter().map(|(known, _)| *known));
+    other.or_else(near).map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
+}
+
+/// Checks the filters and tests: minijinja looks them up only when it gets there.
+pub(super) fn check(source: &str, environment: &Environment<'_>) -> Result<(), TemplateError> {
+    let mut before = Before::Other;
+    let mut state = environment.empty_state();
+    for word in Words::of(source) {
+        before = match (before, word) {
+            (_, "|") | (Before::BlockStart, "filter") => Before::Bar,
+            (Before::Other, "is") | (Before::Is, "not") => Before::Is,
+            (_, "{%" | "{%-" | "{%+") => Before::BlockStart,
+            (Before::Bar, name) => {
+                let found = state.apply_filter(name, &[]);
+                if found.is_err_and(|error| error.kind() == ErrorKind::UnknownFilter) {
+                    return Err(TemplateError(format!("there is no filter {name}{}", meant(name, &FILTERS))));
+                }
+                Before::Other
+            }
+            (Before::Is, name) => {
+                let found = state.perform_test(name, &[]);
+                if found.is_err_and(|error| error.kind() == ErrorKind::UnknownTest) {
+                    return Err(TemplateError(format!("there is no test {name}{}", meant(name, &TESTS))));
+                }
+                Before::Other
+            }
+            _ => Before::Other,
+        };
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Bar,
+    Is,
+    BlockStart,
+    Other,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::event::Template;
+
+    use super::*;
+
+    #[test]
+    fn every_filter_and_test_that_is_suggested_is_there() {
+        let is_there = |source: &str| {
+            let error = Template::compile(source).err().map(|error| error.to_string());
+            error.is_none_or(|error| !error.contains("there is no"))
+        };
+        for (filter, others) in FILTERS {
+            assert!(is_there(&format!("{{{{ tenant | {filter} }}}}")), "{filter}");
+            for other in others {
+                assert!(!is_there(&format!("{{{{ tenant | {other} }}}}")), "{other}");
+            }
+        }
+        for (test, others) in TESTS {
+            assert!(is_there(&format!("{{{{ tenant is {test} }}}}")), "{test}");
+            for other in others {
+                assert!(!is_there(&format!("{{{{ tenant is {other} }}}}")), "{other}");
+            }
+        }
+    }
+}
