@@ -1,11 +1,15 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo check test cost torture bench fuzz fmt clean lint build-deps cargo
+.PHONY: help demo check test cost torture memory bench fuzz fmt clean lint build-deps cargo
 
 # What `make torture` is made of.
 SEED ?= $(shell date +%s)
 EVENTS ?= 200000
 # What it promises has a deadline: it has the machine to itself.
 DEADLINED = torture::nothing_is_lost
+# Ten minutes of it are no part of `make test`.
+MEMORY = memory::stays_within_its_bound
+# How long the sinks of `make memory` are dead.
+MEMORY_SECONDS ?= 600
 # How long each target of `make fuzz` runs.
 FUZZ_SECONDS ?= 300
 
@@ -22,7 +26,7 @@ check: lint ## format, lints and the tests that need no broker: before each comm
 test: lint ## everything, against a real RabbitMQ and a real Kafka
 	scripts/deny.sh
 	cargo test --locked --no-run
-	RUST_TEST_THREADS=4 scripts/services.sh run -- cargo test --locked -- --skip $(DEADLINED) # most tests wait for a broker
+	RUST_TEST_THREADS=4 scripts/services.sh run -- cargo test --locked -- --skip $(DEADLINED) --skip $(MEMORY) # most tests wait for a broker
 	scripts/services.sh run -- cargo test --locked --test it $(DEADLINED)
 	$(MAKE) --no-print-directory cost
 
@@ -34,6 +38,10 @@ torture: build-deps ## fifty kills, forty restarts of brokers, all else that fai
 	cargo test --locked --release --test it --no-run
 	TORTURE_SEED=$(SEED) TORTURE_EVENTS=$(EVENTS) TORTURE_ROUNDS=10 \
 		scripts/services.sh run -- cargo test --locked --release --test it torture:: -- --nocapture
+
+memory: build-deps ## what the relay takes with everything full, bodies of 1 MiB and four dead sinks, for MEMORY_SECONDS
+	cargo test --locked --release --test it --no-run
+	MEMORY_SECONDS=$(MEMORY_SECONDS) scripts/services.sh run -- cargo test --locked --release --test it $(MEMORY) -- --nocapture
 
 bench: build-deps ## what one event costs: without brokers, and between real ones beside a bare consumer and producer
 	cargo bench --locked --bench event

@@ -29,6 +29,7 @@ mod harness;
 mod invalid_messages;
 mod isolation;
 mod main_job;
+mod memory;
 mod metrics;
 mod nothing_lost;
 mod offline;

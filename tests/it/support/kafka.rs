@@ -41,6 +41,13 @@ impl Kafka {
         self.reader(&[&name]).await
     }
 
+    /// The same with these settings, and one partition.
+    pub async fn topic_with(&self, stem: &str, settings: &[(&str, &str)]) -> Reader {
+        let name = unique(stem);
+        self.create_topic(&name, 1, settings).await;
+        self.reader(&[&name]).await
+    }
+
     pub async fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));

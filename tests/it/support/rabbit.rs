@@ -434,6 +434,11 @@ impl Collected {
         self.messages.lock().expect("no holder panics").clone()
     }
 
+    /// What came since the last time: for queues that are too long to be kept.
+    pub fn take(&self) -> Vec<AmqpMessage> {
+        std::mem::take(&mut *self.messages.lock().expect("no holder panics"))
+    }
+
     pub fn count(&self) -> usize {
         self.messages.lock().expect("no holder panics").len()
     }
