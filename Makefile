@@ -35,9 +35,9 @@ cost: build-deps ## instructions and allocations of one event, beside those that
 	cargo bench --locked --bench cost
 
 torture: build-deps ## fifty kills, forty restarts of brokers, all else that fails, at once: SEED=7 EVENTS=1000000
-	cargo test --locked --release --test it --no-run
+	cargo test --locked --profile torture --test it --no-run
 	TORTURE_SEED=$(SEED) TORTURE_EVENTS=$(EVENTS) TORTURE_ROUNDS=10 \
-		scripts/services.sh run -- cargo test --locked --release --test it torture:: -- --nocapture
+		scripts/services.sh run -- cargo test --locked --profile torture --test it $(DEADLINED) -- --nocapture
 
 memory: build-deps ## what the relay takes with everything full, bodies of 1 MiB and four dead sinks, for MEMORY_SECONDS
 	cargo test --locked --release --test it --no-run

@@ -6,11 +6,13 @@
 
 use std::future::poll_fn;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Names one of [`Helper::ALL`], which then panics in its work: a fault on purpose, as those in [`mutant`](crate::mutant).
+/// Names one of [`Helper::ALL`], which then panics in its work: a fault on purpose, as those in [`mutant`](crate::mutant). `Source@20`
+/// lets it do its work twenty times before.
 pub const VARIABLE: &str = "REGARDS_RELAY_DEATH";
 
 /// What a thread or a task is for.
@@ -80,15 +82,22 @@ impl Helper {
     /// Panics where it was asked for this one. Never, in a release build.
     #[expect(clippy::missing_panics_doc, reason = "that is what it is for")]
     pub fn die_if_asked(self) {
-        let is_asked = cfg!(debug_assertions) && *ASKED_FOR == Some(self);
+        let is_asked = cfg!(debug_assertions)
+            && ASKED_FOR.is_some_and(|(asked, after)| asked == self && WORKED.fetch_add(1, Relaxed) >= after);
         assert!(!is_asked, "this relay is broken on purpose: {VARIABLE}={self:?}");
     }
 }
 
-static ASKED_FOR: LazyLock<Option<Helper>> = LazyLock::new(|| {
-    let name = std::env::var(VARIABLE).ok()?;
-    Helper::ALL.into_iter().find(|helper| helper.name() == name)
+/// Which, and how often it works before.
+static ASKED_FOR: LazyLock<Option<(Helper, u64)>> = LazyLock::new(|| {
+    let asked = std::env::var(VARIABLE).ok()?;
+    let (name, after) = asked.split_once('@').unwrap_or((&asked, "0"));
+    let helper = Helper::ALL.into_iter().find(|helper| helper.name() == name)?;
+    Some((helper, after.parse().ok()?))
 });
+
+/// How often the one that was asked for has worked.
+static WORKED: AtomicU64 = AtomicU64::new(0);
 
 /// The first that died.
 static DEAD: LazyLock<watch::Sender<Option<Helper>>> = LazyLock::new(|| watch::Sender::new(None));

@@ -35,20 +35,20 @@ const PROPERTIES: [(u16, &str); 9] = [
     (0, "the name of a header in a table in an array"),
 ];
 
-/// Each way of poisoning, as the id in its body says, then the routing key.
-fn poisoned() -> Vec<(&'static str, Vec<u8>, &'static [u8])> {
+/// Each way of poisoning, with its name: the properties of a message of this tenant, and the routing key.
+pub fn poisoned(tenant: &str) -> Vec<(&'static str, Vec<u8>, &'static [u8])> {
     let name = [&short(POISON)[..], b"V"].concat();
     let table = [&b"F"[..], &long(&name)].concat();
     let deep = [&short(b"list")[..], b"A", &long(&table)].concat();
     let mut messages: Vec<_> = PROPERTIES
         .iter()
         .map(|(bit, what)| match *what {
-            "a header's name" => (*what, properties("t", &[], &name), &b""[..]),
-            "the name of a header in a table in an array" => (*what, properties("t", &[], &deep), &b""[..]),
-            _ => (*what, properties("t", &[(*bit, POISON)], &[]), &b""[..]),
+            "a header's name" => (*what, properties(tenant, &[], &name), &b""[..]),
+            "the name of a header in a table in an array" => (*what, properties(tenant, &[], &deep), &b""[..]),
+            _ => (*what, properties(tenant, &[(*bit, POISON)], &[]), &b""[..]),
         })
         .collect();
-    messages.push(("the routing key", properties("t", &[], &[]), POISON));
+    messages.push(("the routing key", properties(tenant, &[], &[]), POISON));
     messages
 }
 
@@ -73,7 +73,7 @@ async fn no_property_that_is_no_utf8_holds_up_what_comes_behind_it() {
     // Where all the stacks of before would not fit.
     let relay = home.start_under(&["sh", "-c", r#"ulimit -v 1048576; exec "$0" "$@""#]);
     relay.wait_until_ready().await;
-    let cases = poisoned();
+    let cases = poisoned("t");
     for (number, (what, properties, routing_key)) in cases.iter().enumerate() {
         publish_poisoned(&regards, what, properties.clone(), routing_key).await;
         let behind = lives("t", &format!("behind {number}"), BEHIND / 2);

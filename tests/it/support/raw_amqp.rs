@@ -13,9 +13,11 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const FRAME_END: u8 = 0xCE;
 
-/// The properties `content-type` and `headers` are there.
+/// The properties `content-type`, `headers` and `delivery-mode` are there.
 const CONTENT_TYPE: u16 = 1 << 15;
 const HEADERS: u16 = 1 << 13;
+const DELIVERY_MODE: u16 = 1 << 12;
+const PERSISTENT: u8 = 2;
 
 /// Where and as whom to publish.
 pub struct Login<'a> {
@@ -40,25 +42,32 @@ pub enum Nested {
     Tables(usize),
 }
 
+impl Nested {
+    /// A header `deep` of that.
+    pub fn header(self) -> Vec<u8> {
+        let (kind, name, depth) = match self {
+            Self::Arrays(depth) => (b'A', &b""[..], depth),
+            Self::Tables(depth) => (b'F', &b"\0"[..], depth),
+        };
+        // Each level is a tag and a length before what is in it; the innermost is empty.
+        let level = name.len() + 5;
+        let mut header = short(b"deep");
+        for inside in (0..depth).rev() {
+            header.push(kind);
+            header.extend(u32::try_from(inside * level).expect("it fits a frame").to_be_bytes());
+            header.extend(if inside > 0 { name } else { b"" });
+        }
+        header
+    }
+}
+
 /// As deep as one frame of 128 KiB can nest them.
 pub const DEEPEST: [Nested; 2] = [Nested::Arrays(26_000), Nested::Tables(21_000)];
 
 /// Publishes one message whose header `deep` is an array in an array in an array, or a table in a table, beside a
 /// `regards.tenant`. Back when the broker has confirmed it.
 pub fn publish_nested(login: &Login<'_>, exchange: &str, tenant: &str, nested: Nested, body: &[u8]) {
-    let (kind, name, depth) = match nested {
-        Nested::Arrays(depth) => (b'A', &b""[..], depth),
-        Nested::Tables(depth) => (b'F', &b"\0"[..], depth),
-    };
-    // Each level is a tag and a length before what is in it; the innermost is empty.
-    let level = name.len() + 5;
-    let mut deep = Vec::with_capacity(depth * level);
-    for inside in (0..depth).rev() {
-        deep.push(kind);
-        deep.extend(u32::try_from(inside * level).expect("it fits a frame").to_be_bytes());
-        deep.extend(if inside > 0 { name } else { b"" });
-    }
-    let properties = properties(tenant, &[], &[&short(b"deep")[..], &deep].concat());
+    let properties = properties(tenant, &[], &nested.header());
     publish_raw(login, exchange, &[RawMessage { routing_key: b"", properties, body }]);
 }
 
@@ -78,15 +87,15 @@ pub fn publish_raw(login: &Login<'_>, exchange: &str, messages: &[RawMessage<'_>
     broker.expect(10, 51, "connection.close-ok");
 }
 
-/// Flags and properties: a content type, the header `regards.tenant` and more headers, and the properties of `others` (the bit of the
-/// flag, the text), which come after headers in AMQP's order.
+/// Flags and properties of a persistent message: a content type, the header `regards.tenant` and more headers, and the properties of
+/// `others` (the bit of the flag, the text), which come after the delivery mode in AMQP's order.
 pub fn properties(tenant: &str, others: &[(u16, &[u8])], headers: &[u8]) -> Vec<u8> {
     let content_type = others.iter().find(|(bit, _)| *bit == 15).map_or(&b"application/json"[..], |(_, text)| *text);
-    let flags = others.iter().fold(CONTENT_TYPE | HEADERS, |flags, (bit, _)| flags | 1 << bit);
+    let flags = others.iter().fold(CONTENT_TYPE | HEADERS | DELIVERY_MODE, |flags, (bit, _)| flags | 1 << bit);
     let tenant = [&short(b"regards.tenant")[..], b"S", &long(tenant.as_bytes())].concat();
     let table = long(&[&tenant[..], headers].concat());
-    let others = others.iter().filter(|(bit, _)| *bit < 13).flat_map(|(_, text)| short(text));
-    [&flags.to_be_bytes()[..], &short(content_type), &table, &others.collect::<Vec<_>>()].concat()
+    let others = others.iter().filter(|(bit, _)| *bit < 12).flat_map(|(_, text)| short(text));
+    [&flags.to_be_bytes()[..], &short(content_type), &table, &[PERSISTENT], &others.collect::<Vec<_>>()].concat()
 }
 
 struct Broker(TcpStream);

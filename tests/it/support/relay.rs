@@ -164,11 +164,21 @@ impl Home {
         self.start_under(&[])
     }
 
+    /// Starts the relay with one more environment variable.
+    pub fn start_with(&self, name: &str, value: &str) -> Relay<'_> {
+        let mut command = self.command();
+        command.env(name, value);
+        self.start_command(command)
+    }
+
     /// Starts the relay by another program, which replaces itself by it: what comes before the relay's own arguments.
     pub fn start_under(&self, wrapper: &[&str]) -> Relay<'_> {
+        self.start_command(self.command_under(wrapper))
+    }
+
+    fn start_command(&self, mut command: Command) -> Relay<'_> {
         let log = || File::options().create(true).append(true).open(self.log_path()).expect("a log");
         let output = File::options().create(true).append(true).open(self.output_path()).expect("an output");
-        let mut command = self.command_under(wrapper);
         command.arg("--log-format=json").arg("run").stdin(Stdio::null()).stdout(output).stderr(log());
         let logged_before = self.log().len();
         let child = command.spawn().expect("the relay's binary");

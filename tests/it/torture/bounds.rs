@@ -15,9 +15,11 @@ const DRAIN_WINDOW: u64 = 1_000;
 /// Publishes that the AMQP sink may have unconfirmed: four windows of 256.
 const AMQP_WINDOWS: u64 = 4 * 256;
 
-/// For so many faults, stops that took all of their grace, and requests that the webhook took without answering.
-pub fn of(tally: &Tally, cut_short: u64, unknown: u64) -> Bounds {
-    let crashes = tally.times(&[Fault::Kill, Fault::KillOnFullDisk]) + cut_short;
+/// For so many faults, stops that took all of their grace, requests that the webhook took without answering, and events that it may
+/// have refused before that was its own fault.
+pub fn of(tally: &Tally, cut_short: u64, unknown: u64, blamed: u64) -> Bounds {
+    let crashes =
+        tally.times(&[Fault::Kill, Fault::KillOnFullDisk, Fault::LettersOnFullDisk, Fault::DeadHelper]) + cut_short;
     // Acknowledgements that the broker had not on disk are undone, and the relay that gave them may be gone.
     let undone = tally.times(&[Fault::RabbitRestart, Fault::RabbitKill]) * PREFETCH;
     let everywhere = crashes * (PREFETCH + DRAIN_WINDOW) + undone;
@@ -27,7 +29,11 @@ pub fn of(tally: &Tally, cut_short: u64, unknown: u64) -> Bounds {
         // A relay that was frozen finds its requests' time over, whatever was answered meanwhile.
         Sink::Webhook => unknown + tally.times(&[Fault::Freeze]) * CONCURRENCY,
         // A write that failed half way is made again, at most once for each time the disk was full.
-        Sink::File => tally.times(&[Fault::FullDisk, Fault::KillOnFullDisk]) * (PREFETCH + DRAIN_WINDOW),
+        Sink::File => {
+            let full = tally.times(&[Fault::FullDisk, Fault::KillOnFullDisk, Fault::LettersOnFullDisk]);
+            full * (PREFETCH + DRAIN_WINDOW)
+        }
     };
-    Bounds { sinks: Sink::ALL.map(|sink| everywhere + of_sink(sink)), letters: crashes * PREFETCH + undone }
+    // A dead letter is recognized after a crash, when its message is redelivered, unless the broker has forgotten that it gave it out.
+    Bounds { sinks: Sink::ALL.map(|sink| everywhere + of_sink(sink)), letters: undone, blamed }
 }

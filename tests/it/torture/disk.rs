@@ -11,6 +11,8 @@ use crate::support::fill_disk;
 const BASE: u64 = 24 << 20;
 /// The file sink gets half of the events, at less than this each, in bytes.
 const AN_EVENT: u64 = 400;
+/// So many bytes of dead letters the faults of one round make, and less.
+const A_ROUND: u64 = 12 << 20;
 
 /// Unmounted when dropped.
 pub struct SmallDisk {
@@ -18,10 +20,10 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one there, with room for what so many events make; or says why it can't.
-    pub fn mount(path: &Path, events: u64) -> Result<Self, String> {
+    /// Mounts one there, with room for what so many events and rounds of faults make; or says why it can't.
+    pub fn mount(path: &Path, events: u64, rounds: u32) -> Result<Self, String> {
         fs::create_dir_all(path).expect("the data directory");
-        let size = format!("size={},mode=700", BASE + events * AN_EVENT);
+        let size = format!("size={},mode=700", BASE + events * AN_EVENT + u64::from(rounds) * A_ROUND);
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).output();
         let mounted = mounted.map_err(|error| format!("mount: {error}"))?;
         if !mounted.status.success() {

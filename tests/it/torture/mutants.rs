@@ -44,15 +44,16 @@ impl Drill {
     const ALL: [Self; 4] = [Self::Kills, Self::Restarts, Self::Cuts, Self::Refusals];
 
     fn schedule(self) -> Schedule {
-        let again =
-            |fault, times| (1..=times).map(move |time| Strike { fault, after: 500 * time, lasts: Duration::ZERO });
-        let once = |fault, seconds| Strike { fault, after: 0, lasts: Duration::from_secs(seconds) };
+        let again = |fault, times| {
+            (1..=times).map(move |time| Strike { fault, after: 500 * time, lasts: Duration::ZERO, draw: 0 })
+        };
+        let once = |fault, seconds| Strike { fault, after: 0, lasts: Duration::from_secs(seconds), draw: 0 };
         let strikes: Vec<Strike> = match self {
             Self::Kills => again(Fault::Kill, 5).chain([once(Fault::WebhookSlow, 4)]).collect(),
             Self::Restarts => again(Fault::Terminate, 15).chain([once(Fault::WebhookForbidding, 20)]).collect(),
             Self::Cuts => again(Fault::SourceCut, 5).collect(),
             Self::Refusals => {
-                let second = |fault, after| Strike { fault, after, lasts: Duration::from_secs(1) };
+                let second = |fault, after| Strike { fault, after, lasts: Duration::from_secs(1), draw: 0 };
                 let pairs = (1..4).map(|time| 1_500 * time);
                 let pairs = pairs
                     .flat_map(|after| [Fault::WebhookSlow, Fault::WebhookFailing].map(|fault| second(fault, after)));

@@ -1,18 +1,20 @@
 //! Carries out the faults: one sequence for each victim, beside one another. Of each fault it is noted whether it hit work in flight.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use super::collector::Shelves;
 use super::disk::SmallDisk;
-use super::plan::Sink;
+use super::plan::{EventId, Plan, Sink};
 use super::probe::Probe;
 use super::publisher::{Progress, STANDSTILL};
 use super::receiver::{Mood, Receiver};
 use super::schedule::{Fault, Schedule, Strike, Tally, Victim};
 use crate::support::rabbit::VHost;
 use crate::support::services::Private;
-use crate::support::{Home, Relay};
+use crate::support::{Home, Regards, Relay};
 
 /// What a relay gets to finish what is in flight when it is stopped: `shutdown_grace` of its configuration.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -20,6 +22,8 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// Deliveries to Kafka between two faults of one victim.
 const BETWEEN_FAULTS: u64 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+/// Of one fewer than ten different events in a row that are refused, each is to blame itself.
+const REFUSED_BEFORE_BLAME: u64 = 9;
 
 /// Everything that can be made to fail.
 pub struct Nemesis<'a> {
@@ -27,9 +31,13 @@ pub struct Nemesis<'a> {
     pub disk: Option<&'a SmallDisk>,
     /// None: nothing is done to them.
     pub brokers: Option<&'a Private>,
-    /// The source's virtual host and user, and the AMQP sink's.
-    pub source: (&'a VHost, &'a str),
+    pub regards: &'a Regards,
+    /// The AMQP sink's virtual host and user.
     pub sink: (&'a VHost, &'a str),
+    /// What the relay is configured by.
+    pub routes: &'a str,
+    pub plan: Plan,
+    pub shelves: &'a Shelves,
     pub receiver: &'a Receiver,
     pub progress: &'a Progress,
     /// For so long a fault waits for work to hit.
@@ -41,6 +49,14 @@ pub struct Nemesis<'a> {
     pub standstills: Mutex<Vec<String>>,
     /// Stops that took all of their grace, and may have left attempts unanswered.
     pub cut_short: AtomicU64,
+    /// Relays that were started, beside the first.
+    pub starts: AtomicU64,
+    /// How many events the webhook's refusals of everything may have made dead letters.
+    pub blamed: AtomicU64,
+    /// What was made unreadable in the spool.
+    pub damaged: Mutex<BTreeSet<(Sink, EventId)>>,
+    /// The first key that may not be used yet by who publishes without a client library.
+    pub next_raw: AtomicU32,
 }
 
 impl<'a> Nemesis<'a> {
@@ -58,7 +74,7 @@ impl<'a> Nemesis<'a> {
 
     async fn strike_relay(&self, strikes: &[Strike], mut relay: Relay<'a>) -> Relay<'a> {
         let mut seen = 0;
-        for &Strike { fault, after, lasts } in strikes {
+        for &Strike { fault, after, lasts, draw } in strikes {
             self.wait_for(after, &mut seen).await;
             let mut hit = self.works(None).await;
             assert!(relay.runs(), "the relay ended by itself, before: {}", fault.name());
@@ -66,13 +82,11 @@ impl<'a> Nemesis<'a> {
                 Fault::Kill => {
                     relay.kill();
                     tokio::time::sleep(lasts / 4).await;
-                    relay = self.home.start();
+                    relay = self.start().await;
                 }
                 Fault::Terminate => {
-                    let began = Instant::now();
-                    relay.stop().await;
-                    self.cut_short.fetch_add(u64::from(began.elapsed() >= GRACE), SeqCst);
-                    relay = self.home.start();
+                    self.stop(relay).await;
+                    relay = self.start().await;
                 }
                 Fault::Freeze => {
                     relay.signal("STOP");
@@ -82,19 +96,22 @@ impl<'a> Nemesis<'a> {
                 Fault::FullDisk | Fault::KillOnFullDisk => {
                     let disk = self.disk.expect("left out of the schedule where there is none");
                     disk.fill();
-                    hit = self.lacks_room().await;
+                    hit = self.comes_true(async || self.probe.is_unready_for(&["make room on"]).await).await;
                     tokio::time::sleep(lasts).await;
                     if fault == Fault::KillOnFullDisk {
                         relay.kill();
                         disk.free();
-                        relay = self.home.start();
+                        relay = self.start().await;
                     } else {
                         disk.free();
                     }
                 }
+                Fault::FullLetters => (relay, hit) = self.fill_letters(relay, lasts).await,
+                Fault::LettersOnFullDisk => (relay, hit) = self.fill_disk_with_letters(relay, lasts).await,
+                Fault::DamagedRow => (relay, hit) = self.damage_row(relay).await,
+                Fault::DeadHelper => (relay, hit) = self.let_a_helper_die(relay, draw).await,
                 other => unreachable!("{} is not done to the relay", other.name()),
             }
-            self.probe.look_at(&relay).await;
             self.note(fault, hit);
         }
         relay
@@ -102,14 +119,15 @@ impl<'a> Nemesis<'a> {
 
     async fn strike_rabbit(&self, strikes: &[Strike]) {
         let mut seen = 0;
-        for &Strike { fault, after, lasts } in strikes {
+        for &Strike { fault, after, lasts, .. } in strikes {
             self.wait_for(after, &mut seen).await;
-            let hit = self.works(None).await || self.progress.unconfirmed.load(SeqCst) > 0;
+            let mut hit = self.works(None).await || self.progress.unconfirmed.load(SeqCst) > 0;
             match fault {
                 Fault::RabbitRestart => self.restart("rabbitmq").await,
                 Fault::RabbitKill => self.kill("rabbitmq").await,
                 Fault::RabbitPause => self.freeze("rabbitmq", lasts).await,
-                Fault::SourceCut => self.source.0.close_connection_of(self.source.1).await,
+                Fault::SourceCut => self.regards.vhost.close_connection_of(&self.regards.user).await,
+                Fault::Poison => hit = self.publish_poisoned().await,
                 Fault::SinkCut => self.sink.0.close_connection_of(self.sink.1).await,
                 other => unreachable!("{} is not done to RabbitMQ", other.name()),
             }
@@ -119,7 +137,7 @@ impl<'a> Nemesis<'a> {
 
     async fn strike_kafka(&self, strikes: &[Strike]) {
         let mut seen = 0;
-        for &Strike { fault, after, lasts } in strikes {
+        for &Strike { fault, after, lasts, .. } in strikes {
             self.wait_for(after, &mut seen).await;
             let hit = self.works(Some(Sink::Kafka)).await;
             match fault {
@@ -154,10 +172,10 @@ impl<'a> Nemesis<'a> {
 
     async fn strike_webhook(&self, strikes: &[Strike]) {
         let mut seen = 0;
-        for &Strike { fault, after, lasts } in strikes {
+        for &Strike { fault, after, lasts, .. } in strikes {
             self.wait_for(after, &mut seen).await;
             let worked = self.works(Some(Sink::Webhook)).await;
-            let before = self.receiver.received();
+            let (before, starts) = (self.receiver.received(), self.starts.load(SeqCst));
             self.receiver.set(match fault {
                 Fault::WebhookDown => Mood::Down,
                 Fault::WebhookSlow => Mood::Slow,
@@ -166,12 +184,24 @@ impl<'a> Nemesis<'a> {
                 Fault::WebhookForbidding => Mood::Forbidding,
                 Fault::WebhookBusy => Mood::Busy,
                 Fault::WebhookCutting => Mood::Cutting,
+                Fault::WebhookRefusing => Mood::Refusing,
                 other => unreachable!("{} is not done to the webhook", other.name()),
             });
             tokio::time::sleep(lasts).await;
-            // Nobody is there to receive anything while it is down.
-            let hit = if fault == Fault::WebhookDown { worked } else { self.receives_more_than(before).await };
+            let hit = match fault {
+                // Nobody is there to receive anything while it is down.
+                Fault::WebhookDown => worked,
+                Fault::WebhookRefusing => {
+                    self.comes_true(async || self.probe.is_breaker_open(Sink::Webhook).await).await
+                }
+                _ => self.comes_true(async || self.receiver.received() > before).await,
+            };
             self.receiver.set(Mood::Well);
+            if fault == Fault::WebhookRefusing {
+                // A relay that starts knows nothing of refusals before.
+                let relays = 1 + self.starts.load(SeqCst) - starts;
+                self.blamed.fetch_add(relays * REFUSED_BEFORE_BLAME, SeqCst);
+            }
             self.note(fault, hit);
         }
     }
@@ -208,8 +238,13 @@ impl<'a> Nemesis<'a> {
 
     /// Whether deliveries are in flight, to that sink or any: waits a while for some.
     async fn works(&self, sink: Option<Sink>) -> bool {
+        self.comes_true(async || self.probe.in_flight(sink).await.unwrap_or_default() > 0).await
+    }
+
+    /// Whether that is so: waits a while for it.
+    pub(super) async fn comes_true(&self, mut condition: impl AsyncFnMut() -> bool) -> bool {
         let deadline = Instant::now() + self.patience;
-        while self.probe.in_flight(sink).await.unwrap_or_default() == 0 {
+        while !condition().await {
             if Instant::now() > deadline {
                 return false;
             }
@@ -218,25 +253,19 @@ impl<'a> Nemesis<'a> {
         true
     }
 
-    /// Whether the relay says that it lacks room: waits a while for it.
-    async fn lacks_room(&self) -> bool {
-        let deadline = Instant::now() + self.patience;
-        while !self.probe.lacks_room().await {
-            if Instant::now() > deadline {
-                return false;
-            }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
-        }
-        true
+    /// A new relay, which the probe looks at from now on.
+    pub(super) async fn start(&self) -> Relay<'a> {
+        self.starts.fetch_add(1, SeqCst);
+        let relay = self.home.start();
+        self.probe.look_at(&relay).await;
+        relay
     }
 
-    /// Whether the webhook has received more requests than that: waits a while for one.
-    async fn receives_more_than(&self, before: u64) -> bool {
-        let deadline = Instant::now() + self.patience;
-        while self.receiver.received() <= before && Instant::now() < deadline {
-            tokio::time::sleep(BETWEEN_LOOKS).await;
-        }
-        self.receiver.received() > before
+    /// A clean stop.
+    pub(super) async fn stop(&self, relay: Relay<'a>) {
+        let began = Instant::now();
+        relay.stop().await;
+        self.cut_short.fetch_add(u64::from(began.elapsed() >= GRACE), SeqCst);
     }
 
     fn note(&self, fault: Fault, hit: bool) {

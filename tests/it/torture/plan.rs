@@ -1,7 +1,8 @@
 //! Which events there are, and what has to become of each: a pure function of the seed, so that nobody has to remember a body.
 //!
 //! A key is one `correlationId` of one tenant, with up to [`MOST_EVENTS`] events that are published in the order of their
-//! sequence numbers. A few keys are there to fail: a message that can't be read, an event that the webhook refuses.
+//! sequence numbers. A few keys are there to fail: a message that can't be read, an event that the webhook refuses. Some are kept for the
+//! faults that publish: see [`Hand`].
 
 use fastrand::Rng;
 use serde_json::json;
@@ -14,11 +15,14 @@ pub const MOST_EVENTS: usize = 8;
 /// A webhook refuses what has this in its message.
 pub const REFUSE: &str = "(never take this)";
 
+/// What each of those that fill the dead letters is filled with.
+pub const FLOOD_BYTES: usize = 8 * 1024;
+
 const TENANTS: u64 = 12;
 const PREFIX: &str = "torture-";
 
 /// The destinations, each read by a client of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sink {
     Kafka,
     Webhook,
@@ -55,8 +59,33 @@ enum Life {
     NotJson,
     /// Its only message has a status of no family.
     UnknownStatus,
-    /// The webhook refuses its second event; the others are as good as any.
+    /// The webhook refuses its second event until the end of the run; the others are as good as any.
     Refused,
+    /// As [`NotJson`](Self::NotJson), one of the many that fill the dead letters.
+    Flood,
+    /// As good as any, but for bytes that are no UTF-8 in the properties of its messages.
+    Poisoned,
+    /// The headers of its only message are nested too deep.
+    TooDeep,
+}
+
+/// Who publishes the events of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hand {
+    /// The publisher, all the time.
+    Always,
+    /// The publisher, when there are to be many dead letters.
+    Flood,
+    /// The nemesis, without a client library: none would write such.
+    Raw,
+}
+
+/// What is wrong with the properties of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrong {
+    /// One of the ways of [`poisoned`](crate::poisoned::poisoned).
+    Poisoned(usize),
+    TooDeep,
 }
 
 /// The dead letter that one event of a key becomes.
@@ -81,8 +110,8 @@ impl Plan {
     /// How many events a key has.
     pub fn length(self, key: u32) -> u8 {
         match self.life(key) {
-            Life::Ordinary => self.draw(key, "length").u8(2..=8),
-            Life::NotJson | Life::UnknownStatus => 1,
+            Life::Ordinary | Life::Poisoned => self.draw(key, "length").u8(2..=8),
+            Life::NotJson | Life::UnknownStatus | Life::Flood | Life::TooDeep => 1,
             Life::Refused => 4,
         }
     }
@@ -107,15 +136,37 @@ impl Plan {
         format!("{group}-{number}")
     }
 
-    /// Whether this event has to reach that sink.
+    /// Who publishes the events of a key.
+    pub fn hand(self, key: u32) -> Hand {
+        match self.life(key) {
+            Life::Flood => Hand::Flood,
+            Life::Poisoned | Life::TooDeep => Hand::Raw,
+            Life::Ordinary | Life::NotJson | Life::UnknownStatus | Life::Refused => Hand::Always,
+        }
+    }
+
+    /// The first key from that one on whose events that hand publishes.
+    pub fn next_key(self, from: u32, hand: Hand) -> u32 {
+        (from..=u32::MAX).find(|&key| self.hand(key) == hand).expect("keys are never used up")
+    }
+
+    /// What is wrong with the properties of a message that is published by hand.
+    pub fn wrong(self, id: EventId) -> Wrong {
+        match self.life(id.key) {
+            Life::TooDeep => Wrong::TooDeep,
+            _ => Wrong::Poisoned(self.draw(id.key, "poison").usize(..) + usize::from(id.seq)),
+        }
+    }
+
+    /// Whether this event has to reach that sink, a refused one once it is redriven.
     pub fn is_due(self, id: EventId, sink: Sink) -> bool {
         let life = self.life(id.key);
-        if matches!(life, Life::NotJson | Life::UnknownStatus) {
+        if matches!(life, Life::NotJson | Life::UnknownStatus | Life::Flood | Life::TooDeep) {
             return false;
         }
         match sink {
             Sink::Kafka => true,
-            Sink::Webhook => matches!(self.status(id), "ERROR" | "DENIED") && (life, id.seq) != (Life::Refused, 1),
+            Sink::Webhook => matches!(self.status(id), "ERROR" | "DENIED"),
             Sink::Amqp => matches!(self.group(id.key), 1 | 3),
             Sink::File => matches!(self.group(id.key), 2 | 3),
         }
@@ -124,15 +175,16 @@ impl Plan {
     /// Whether the events of this key reach every sink.
     pub fn is_everywhere(self, key: u32) -> bool {
         let due = |sink| (0..self.length(key)).any(|seq| self.is_due(EventId { key, seq }, sink));
-        Sink::ALL.into_iter().all(due)
+        self.life(key) == Life::Ordinary && Sink::ALL.into_iter().all(due)
     }
 
     /// The dead letter that has to come of a key.
     pub fn cause(self, key: u32) -> Option<Cause> {
         let cause = |seq, reason, sink| Some(Cause { id: EventId { key, seq }, reason, sink });
         match self.life(key) {
-            Life::Ordinary => None,
-            Life::NotJson => cause(0, "not_json", None),
+            Life::Ordinary | Life::Poisoned => None,
+            Life::NotJson | Life::Flood => cause(0, "not_json", None),
+            Life::TooDeep => cause(0, "too_deep", None),
             Life::UnknownStatus => cause(0, "unknown_status", None),
             Life::Refused => cause(1, "refused", Some(Sink::Webhook)),
         }
@@ -141,8 +193,10 @@ impl Plan {
     /// The message to publish.
     pub fn response(self, id: EventId) -> Response {
         let (life, correlation_id) = (self.life(id.key), correlation_id(id.key));
-        if life == Life::NotJson {
-            let mut response = Response::with_body(&self.tenant(id.key), format!("correlationId={correlation_id}"));
+        if matches!(life, Life::NotJson | Life::Flood) {
+            let filling = if life == Life::Flood { "x".repeat(FLOOD_BYTES) } else { String::new() };
+            let mut response =
+                Response::with_body(&self.tenant(id.key), format!("correlationId={correlation_id} {filling}"));
             response.correlation_id = Some(correlation_id);
             return response;
         }
@@ -161,6 +215,9 @@ impl Plan {
             0..=3 => Life::NotJson,
             4..=7 => Life::UnknownStatus,
             8..=17 => Life::Refused,
+            18..=67 => Life::Flood,
+            68..=87 => Life::Poisoned,
+            88..=97 => Life::TooDeep,
             _ => Life::Ordinary,
         }
     }
@@ -186,6 +243,6 @@ pub fn key_of(correlation_id: &str) -> Option<u32> {
     correlation_id.strip_prefix(PREFIX)?.parse().ok()
 }
 
-fn correlation_id(key: u32) -> String {
+pub fn correlation_id(key: u32) -> String {
     format!("{PREFIX}{key}")
 }

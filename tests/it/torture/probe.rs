@@ -34,9 +34,24 @@ impl Probe {
         self.count("deliveries_in_flight", labels.as_slice()).await
     }
 
-    /// Whether the relay isn't ready because something that it has to store finds no room on the disk.
-    pub async fn lacks_room(&self) -> bool {
-        self.page("readyz").await.is_some_and(|text| text.contains("make room on"))
+    /// Deliveries that wait in the spool for that sink.
+    pub async fn waiting(&self, sink: Sink) -> u64 {
+        self.count("spool_deliveries", &[("sink", sink.name())]).await.unwrap_or_default()
+    }
+
+    /// Dead letters that were stored for that reason since the relay started.
+    pub async fn letters(&self, reason: &str) -> u64 {
+        self.count("dead_letters_total", &[("reason", reason)]).await.unwrap_or_default()
+    }
+
+    /// Whether the breaker of that sink is open.
+    pub async fn is_breaker_open(&self, sink: Sink) -> bool {
+        self.count("sink_breaker_open", &[("sink", sink.name())]).await.is_some_and(|open| open > 0)
+    }
+
+    /// Whether the relay isn't ready, and says so in these words.
+    pub async fn is_unready_for(&self, words: &[&str]) -> bool {
+        self.page("readyz").await.is_some_and(|text| words.iter().all(|word| text.contains(word)))
     }
 
     async fn count(&self, metric: &str, labels: &[(&str, &str)]) -> Option<u64> {

@@ -14,7 +14,7 @@ use lapin::{Channel, Confirmation, PublisherConfirm};
 use tokio::time::MissedTickBehavior;
 
 use super::book::Book;
-use super::plan::{EventId, Plan, Sink};
+use super::plan::{EventId, Hand, Plan, Sink};
 use crate::support::VHost;
 use crate::support::regards::send;
 
@@ -41,6 +41,8 @@ pub struct Progress {
     /// Confirmed events that are due at Kafka, and those that are there.
     pub owed: AtomicU64,
     pub paid: AtomicU64,
+    /// Messages to publish beside the others that are to become dead letters.
+    pub flood: AtomicU64,
     /// There are no more faults to come.
     pub faults_over: AtomicBool,
 }
@@ -49,6 +51,20 @@ impl Progress {
     /// How many confirmed events Kafka doesn't have yet, about.
     pub fn lead(&self) -> u64 {
         self.owed.load(SeqCst).saturating_sub(self.paid.load(SeqCst))
+    }
+
+    /// It is on its way to the broker.
+    pub fn publish(&self, id: EventId) {
+        self.book.lock().expect("no holder panics").publish(id);
+        self.published.fetch_add(1, SeqCst);
+    }
+
+    /// The broker has it.
+    pub fn confirm(&self, plan: Plan, id: EventId) {
+        self.book.lock().expect("no holder panics").confirm(id);
+        if plan.is_due(id, Sink::Kafka) {
+            self.owed.fetch_add(1, SeqCst);
+        }
     }
 }
 
@@ -62,13 +78,15 @@ pub struct Publisher<'a> {
     /// The next event of each active key.
     active: Vec<EventId>,
     next_key: u32,
+    next_flood: u32,
     waiting: VecDeque<(EventId, PublisherConfirm)>,
 }
 
 impl<'a> Publisher<'a> {
     pub async fn new(seed: u64, plan: Plan, progress: &'a Progress, vhost: &'a VHost) -> Self {
         let (channel, rng) = (vhost.channel().await, Rng::with_seed(seed));
-        Self { plan, progress, vhost, channel, rng, active: Vec::new(), next_key: 0, waiting: VecDeque::new() }
+        let (active, waiting) = (Vec::new(), VecDeque::new());
+        Self { plan, progress, vhost, channel, rng, active, next_key: 0, next_flood: 0, waiting }
     }
 
     /// Publishes `rate` events a second, until there were `events` of them and the faults are over.
@@ -91,9 +109,21 @@ impl<'a> Publisher<'a> {
                 self.publish(id).await;
             }
             wanted %= u64::from(TICKS_A_SECOND);
+            self.flood(rate / u64::from(TICKS_A_SECOND)).await;
             self.take_confirms(WINDOW).await;
         }
         self.take_confirms(0).await;
+    }
+
+    /// Publishes some of what is to fill the dead letters, at most so many.
+    async fn flood(&mut self, at_most: u64) {
+        let count = self.progress.flood.load(SeqCst).min(at_most);
+        for _ in 0..count {
+            let key = self.plan.next_key(self.next_flood, Hand::Flood);
+            self.next_flood = key + 1;
+            self.publish(EventId { key, seq: 0 }).await;
+        }
+        self.progress.flood.fetch_sub(count, SeqCst);
     }
 
     /// Publishes a key whose events reach every sink; back with its number when all of them are confirmed. A channel that broke
@@ -121,8 +151,9 @@ impl<'a> Publisher<'a> {
     /// Any of the active keys goes on.
     fn next(&mut self) -> EventId {
         while self.active.len() < ACTIVE {
-            self.active.push(EventId { key: self.next_key, seq: 0 });
-            self.next_key += 1;
+            let key = self.plan.next_key(self.next_key, Hand::Always);
+            self.active.push(EventId { key, seq: 0 });
+            self.next_key = key + 1;
         }
         let place = self.rng.usize(..self.active.len());
         let id = self.active[place];
@@ -136,8 +167,7 @@ impl<'a> Publisher<'a> {
 
     /// False: the channel was broken.
     async fn publish(&mut self, id: EventId) -> bool {
-        self.progress.book.lock().expect("no holder panics").publish(id);
-        self.progress.published.fetch_add(1, SeqCst);
+        self.progress.publish(id);
         if let Ok(confirm) = send(&self.channel, &self.plan.response(id)).await {
             self.waiting.push_back((id, confirm));
             self.progress.unconfirmed.store(self.waiting.len() as u64, SeqCst);
@@ -158,16 +188,9 @@ impl<'a> Publisher<'a> {
                 self.waiting.push_front((id, confirm));
                 break;
             };
-            if confirmed { self.confirm(id) } else { self.begin_anew(id).await }
+            if confirmed { self.progress.confirm(self.plan, id) } else { self.begin_anew(id).await }
         }
         self.progress.unconfirmed.store(self.waiting.len() as u64, SeqCst);
-    }
-
-    fn confirm(&self, id: EventId) {
-        self.progress.book.lock().expect("no holder panics").confirm(id);
-        if self.plan.is_due(id, Sink::Kafka) {
-            self.progress.owed.fetch_add(1, SeqCst);
-        }
     }
 
     /// The channel is broken, which this event shows: retires the keys of all that it leaves unconfirmed.
@@ -175,7 +198,7 @@ impl<'a> Publisher<'a> {
         let mut retired = HashSet::from([id.key]);
         for (id, confirm) in std::mem::take(&mut self.waiting) {
             if confirm.now_or_never().is_some_and(is_ack) {
-                self.confirm(id);
+                self.progress.confirm(self.plan, id);
             } else {
                 retired.insert(id.key);
             }

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -20,6 +20,7 @@ use super::plan::REFUSE;
 
 const MOST_BYTES: usize = 1 << 20;
 const MOST_HEADERS: usize = 64;
+const REFUSED: &str = "422 Unprocessable Content";
 
 /// What it does with requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub enum Mood {
     Busy,
     /// Cuts the connection, every other time after having taken the request.
     Cutting,
+    /// 422 to everything.
+    Refusing,
     /// Nobody listens, and every connection is cut.
     Down,
 }
@@ -55,6 +58,8 @@ struct Shared {
     received: AtomicU64,
     /// Requests that were taken, and whose answer did not get out.
     unknown: AtomicU64,
+    /// It takes what it was told never to take.
+    takes_all: AtomicBool,
 }
 
 impl Receiver {
@@ -65,6 +70,7 @@ impl Receiver {
             journal: keep_journal(journal.to_owned()),
             received: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
+            takes_all: AtomicBool::new(false),
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -78,6 +84,11 @@ impl Receiver {
 
     pub fn set(&self, mood: Mood) {
         self.shared.mood.send_replace(mood);
+    }
+
+    /// From now on it takes what has [`REFUSE`] in it, too.
+    pub fn take_all(&self) {
+        self.shared.takes_all.store(true, SeqCst);
     }
 
     pub fn received(&self) -> u64 {
@@ -188,6 +199,7 @@ async fn answer(shared: &Shared, stream: &mut BufReader<TcpStream>, body: Vec<u8
     let now = *mood.borrow_and_update();
     match now {
         Mood::Failing => return say(stream, "500 Internal Server Error", "").await,
+        Mood::Refusing => return say(stream, REFUSED, "").await,
         Mood::Busy => return say(stream, "429 Too Many Requests", "retry-after: 1\r\n").await,
         Mood::Down => return false,
         Mood::Cutting if number.is_multiple_of(2) => return false,
@@ -200,8 +212,9 @@ async fn answer(shared: &Shared, stream: &mut BufReader<TcpStream>, body: Vec<u8
         Mood::Forbidding if number.is_multiple_of(3) => return say(stream, "403 Forbidden", "").await,
         Mood::Well | Mood::Forbidding | Mood::Silent | Mood::Cutting => {}
     }
-    if body.windows(REFUSE.len()).any(|part| part == REFUSE.as_bytes()) {
-        return say(stream, "422 Unprocessable Content", "").await;
+    let is_refused = body.windows(REFUSE.len()).any(|part| part == REFUSE.as_bytes());
+    if is_refused && !shared.takes_all.load(SeqCst) {
+        return say(stream, REFUSED, "").await;
     }
     let mut end = UnknownEnd { shared, answered: false };
     let (kept, wait) = oneshot::channel();

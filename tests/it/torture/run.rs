@@ -2,18 +2,18 @@
 
 use std::collections::HashSet;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
 
 use super::bounds;
-use super::checker::{Letter, check, letters_due, missing};
+use super::checker::{Letter, REFUSED, check, letters_due, missing};
 use super::collector::{Collector, END, Shelves, Tail, empty_queue};
+use super::letters;
 use super::nemesis::Nemesis;
-use super::plan::{EventId, Plan, Sink};
+use super::plan::{EventId, Plan, Sink, key_of};
 use super::probe::Probe;
 use super::publisher::{Progress, Publisher};
 use super::schedule::{Schedule, Tally};
@@ -21,9 +21,9 @@ use super::settings::{Patience, Settings};
 use super::table;
 use super::taken::Taken;
 use super::world::{PRODUCTS, World};
+use crate::support::Relay;
 use crate::support::rabbit::Collected;
 use crate::support::regards::DEAD_LETTER_QUEUE;
-use crate::support::{Home, Relay};
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
 
@@ -46,8 +46,11 @@ pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) ->
         home: &world.home,
         disk: world.disk.as_ref(),
         brokers: world.brokers.as_ref(),
-        source: (&world.regards.vhost, &world.regards.user),
+        regards: &world.regards,
         sink: (&world.partner, &world.partner_user),
+        routes: &world.routes,
+        plan,
+        shelves: &shelves,
         receiver: &world.receiver,
         progress: &progress,
         patience: settings.patience.work,
@@ -56,6 +59,10 @@ pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) ->
         tally: Mutex::new(Tally::default()),
         standstills: Mutex::default(),
         cut_short: AtomicU64::new(0),
+        starts: AtomicU64::new(0),
+        blamed: AtomicU64::new(0),
+        damaged: Mutex::default(),
+        next_raw: AtomicU32::new(0),
     };
     let mut publisher = Publisher::new(settings.seed, plan, &progress, &world.regards.vhost).await;
     let mut collector = Collector {
@@ -77,14 +84,20 @@ pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) ->
         .beside(Box::pin(async { tokio::join!(publisher.run(settings.events, settings.rate()), faults) }))
         .await;
     println!("torture: {:>4} s, all is published, and no fault to come", nemesis.began.elapsed().as_secs());
-    let wrong = collector.beside(run.wind_up(&mut publisher, relay)).await;
+    let (wrong, letters) = collector.beside(run.wind_up(&mut publisher, &nemesis, relay)).await;
     collector.finish().await;
-    run.judge(&nemesis, wrong).await
+    run.judge(&nemesis, &letters, wrong).await
 }
 
 impl Run<'_> {
-    /// A fresh event, the rest, a clean stop. What the AMQP sink's queue holds is collected meanwhile.
-    async fn wind_up(&self, publisher: &mut Publisher<'_>, mut relay: Relay<'_>) -> Vec<String> {
+    /// A fresh event, the rest, the redrive of what was refused, a clean stop. What the AMQP sink's queue holds is collected meanwhile. Also
+    /// gives back the dead letters before the redrive.
+    async fn wind_up(
+        &self,
+        publisher: &mut Publisher<'_>,
+        nemesis: &Nemesis<'_>,
+        mut relay: Relay<'_>,
+    ) -> (Vec<String>, Vec<Letter>) {
         let work = async {
             // The queue of all that came to the exchange may be long by now.
             let exchange = self.world.fresh_queue().await;
@@ -98,13 +111,38 @@ impl Run<'_> {
                 );
             }
             let rest = self.wait(Instant::now() + self.patience.rest, || self.rest_missing()).await;
+            let letters = self.redrive();
+            let redriven = self.wait(Instant::now() + self.patience.rest, || self.redriven_missing(nemesis)).await;
             let died = if relay.runs() { None } else { Some("the relay ended by itself".to_owned()) };
             relay.stop().await;
             self.end_queue().await;
-            [fresh, rest, died].into_iter().flatten().collect()
+            ([fresh, rest, redriven, died].into_iter().flatten().collect(), letters)
         };
-        let (wrong, ()) = tokio::join!(work, empty_queue(self.plan, self.shelves, &self.world.partner, PRODUCTS));
-        wrong
+        let (wound_up, ()) = tokio::join!(work, empty_queue(self.plan, self.shelves, &self.world.partner, PRODUCTS));
+        wound_up
+    }
+
+    /// The webhook takes everything from now on, and gets what it has refused. Back with the dead letters before that.
+    fn redrive(&self) -> Vec<Letter> {
+        let mut found = letters::list(&self.world.home);
+        letters::identify(self.plan, &self.world.home, &mut found);
+        let refused = found.iter().filter(|letter| letter.reason == REFUSED);
+        self.shelves.of(Sink::Webhook).letters.extend(refused.filter_map(|letter| letter.event));
+        self.world.receiver.take_all();
+        letters::redrive_refused(&self.world.home);
+        found
+    }
+
+    fn redriven_missing(&self, nemesis: &Nemesis<'_>) -> Option<String> {
+        let left = letters::refused(&self.world.home);
+        let book = self.progress.book.lock().expect("no holder panics");
+        let missing = missing(self.plan, &book, Sink::Webhook, &self.shelves.of(Sink::Webhook));
+        // Nobody can redrive these.
+        let missing = missing.saturating_sub(nemesis.damaged.lock().expect("no holder panics").len());
+        let within = self.patience.rest.as_secs();
+        (missing + left > 0).then(|| {
+            format!("{missing} deliveries were missing {within} s after the redrive, which left {left} dead letters")
+        })
     }
 
     /// Waits until nothing is missing; what still is at the deadline.
@@ -135,14 +173,25 @@ impl Run<'_> {
 
     fn rest_missing(&self) -> Option<String> {
         let book = self.progress.book.lock().expect("no holder panics");
-        let at = |sink| missing(self.plan, &book, sink, &self.shelves.of(sink));
+        let found = letters::list(&self.world.home);
+        // What is a dead letter comes when it is redriven, or never.
+        let at = |sink| {
+            missing(self.plan, &book, sink, &self.shelves.of(sink)).saturating_sub(letters::count_of(&found, sink))
+        };
         let missing: usize = Sink::ALL.into_iter().map(at).sum();
         // A crash may leave two of one message: they count as one.
-        let found: HashSet<_> = letters_of(&self.world.home).into_iter().map(|letter| letter.correlation_id).collect();
+        let meant = found.iter().filter(|letter| self.is_meant(letter));
+        let found: HashSet<_> = meant.map(|letter| &letter.correlation_id).collect();
         let letters = letters_due(self.plan, &book).saturating_sub(found.len());
         let within = self.patience.rest.as_secs();
         (missing + letters > 0)
             .then(|| format!("{missing} deliveries and {letters} dead letters were missing after another {within} s"))
+    }
+
+    /// Whether the event of that key was made to become such a dead letter.
+    fn is_meant(&self, letter: &Letter) -> bool {
+        let cause = letter.correlation_id.as_deref().and_then(key_of).and_then(|key| self.plan.cause(key));
+        cause.is_some_and(|cause| cause.reason == letter.reason)
     }
 
     /// Nothing more comes to the AMQP sink's queue: lets its collector know.
@@ -154,7 +203,7 @@ impl Run<'_> {
     }
 
     /// Prints what it came to, and says what is wrong.
-    async fn judge(&self, nemesis: &Nemesis<'_>, mut wrong: Vec<String>) -> Vec<String> {
+    async fn judge(&self, nemesis: &Nemesis<'_>, letters: &[Letter], mut wrong: Vec<String>) -> Vec<String> {
         let vhost = &self.world.regards.vhost;
         for queue in [self.world.regards.queue.as_str(), DEAD_LETTER_QUEUE] {
             match vhost.left_in(queue).await {
@@ -163,22 +212,16 @@ impl Run<'_> {
             }
         }
         let (tally, unknown) = (nemesis.tally.lock().expect("no holder panics").clone(), self.world.receiver.unknown());
-        let bounds = bounds::of(&tally, nemesis.cut_short.load(SeqCst), unknown);
+        let bounds = bounds::of(&tally, nemesis.cut_short.load(SeqCst), unknown, nemesis.blamed.load(SeqCst));
+        let damaged = nemesis.damaged.lock().expect("no holder panics");
         let book = self.progress.book.lock().expect("no holder panics");
         let taken = Sink::ALL.map(|sink| self.shelves.of(sink));
         let taken = taken.each_ref().map(|taken| &**taken);
-        let report = check(self.plan, &book, taken, &letters_of(&self.world.home), &bounds);
+        let report = check(self.plan, &book, taken, letters, &damaged, &bounds);
         table::print(book.counts(), &tally, unknown, &report);
         wrong.extend(report.violations.iter().map(ToString::to_string));
         wrong.extend(nemesis.standstills.lock().expect("no holder panics").iter().cloned());
         wrong.extend(tally.in_vain().into_iter().map(|fault| format!("never hit work in flight: {fault}")));
         wrong
     }
-}
-
-fn letters_of(home: &Home) -> Vec<Letter> {
-    let listed = home.run(&["dead-letters", "list", "--json"]);
-    assert!(listed.status.success(), "dead-letters list: {}", String::from_utf8_lossy(&listed.stderr));
-    let letters = serde_json::Deserializer::from_slice(&listed.stdout).into_iter();
-    letters.map(|letter| letter.expect("a dead letter in JSON")).collect()
 }

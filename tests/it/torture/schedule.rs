@@ -19,6 +19,14 @@ pub enum Fault {
     FullDisk,
     /// The same, and `kill -9` meanwhile.
     KillOnFullDisk,
+    /// Dead letters reach `dead_letters.max_size`.
+    FullLetters,
+    /// The disk is full while many messages become dead letters, and `kill -9` meanwhile.
+    LettersOnFullDisk,
+    /// While it is down, a row of its spool is made unreadable.
+    DamagedRow,
+    /// One of its threads or tasks panics.
+    DeadHelper,
     RabbitRestart,
     RabbitKill,
     RabbitPause,
@@ -26,6 +34,8 @@ pub enum Fault {
     SourceCut,
     /// The same to the AMQP sink's.
     SinkCut,
+    /// Messages come that no AMQP client library can read.
+    Poison,
     KafkaRestart,
     KafkaKill,
     KafkaPause,
@@ -36,6 +46,7 @@ pub enum Fault {
     WebhookForbidding,
     WebhookBusy,
     WebhookCutting,
+    WebhookRefusing,
 }
 
 /// Who suffers it. Each victim has one fault at a time.
@@ -53,17 +64,22 @@ impl Victim {
 
 impl Fault {
     /// How often each comes in one round, and at whom. Ten rounds have fifty kills and twenty restarts of each broker.
-    const ROUND: [(Self, usize, Victim); 20] = [
+    const ROUND: [(Self, usize, Victim); 26] = [
         (Self::Kill, 5, Victim::Relay),
         (Self::Terminate, 2, Victim::Relay),
         (Self::Freeze, 1, Victim::Relay),
         (Self::FullDisk, 1, Victim::Relay),
         (Self::KillOnFullDisk, 1, Victim::Relay),
+        (Self::FullLetters, 1, Victim::Relay),
+        (Self::LettersOnFullDisk, 1, Victim::Relay),
+        (Self::DamagedRow, 1, Victim::Relay),
+        (Self::DeadHelper, 2, Victim::Relay),
         (Self::RabbitRestart, 1, Victim::Rabbit),
         (Self::RabbitKill, 1, Victim::Rabbit),
         (Self::RabbitPause, 1, Victim::Rabbit),
         (Self::SourceCut, 1, Victim::Rabbit),
         (Self::SinkCut, 1, Victim::Rabbit),
+        (Self::Poison, 1, Victim::Rabbit),
         (Self::KafkaRestart, 1, Victim::Kafka),
         (Self::KafkaKill, 1, Victim::Kafka),
         (Self::KafkaPause, 1, Victim::Kafka),
@@ -74,6 +90,7 @@ impl Fault {
         (Self::WebhookForbidding, 1, Victim::Webhook),
         (Self::WebhookBusy, 1, Victim::Webhook),
         (Self::WebhookCutting, 1, Victim::Webhook),
+        (Self::WebhookRefusing, 1, Victim::Webhook),
     ];
 
     fn victim(self) -> Victim {
@@ -89,11 +106,16 @@ impl Fault {
             Self::Freeze => "relay: SIGSTOP, SIGCONT",
             Self::FullDisk => "relay: disk full",
             Self::KillOnFullDisk => "relay: disk full, kill -9",
+            Self::FullLetters => "relay: dead letters full",
+            Self::LettersOnFullDisk => "relay: dead letters on a full disk",
+            Self::DamagedRow => "relay: unreadable row in the spool",
+            Self::DeadHelper => "relay: dead thread or task",
             Self::RabbitRestart => "RabbitMQ: restart",
             Self::RabbitKill => "RabbitMQ: SIGKILL",
             Self::RabbitPause => "RabbitMQ: SIGSTOP, SIGCONT",
             Self::SourceCut => "RabbitMQ: source's connection closed",
             Self::SinkCut => "RabbitMQ: sink's connection closed",
+            Self::Poison => "RabbitMQ: poisoned properties",
             Self::KafkaRestart => "Kafka: restart",
             Self::KafkaKill => "Kafka: SIGKILL",
             Self::KafkaPause => "Kafka: SIGSTOP, SIGCONT",
@@ -104,11 +126,17 @@ impl Fault {
             Self::WebhookForbidding => "webhook: 403 now and then",
             Self::WebhookBusy => "webhook: 429",
             Self::WebhookCutting => "webhook: cuts connections",
+            Self::WebhookRefusing => "webhook: 422 to everything",
         }
     }
 
     pub const fn needs_small_disk(self) -> bool {
-        matches!(self, Self::FullDisk | Self::KillOnFullDisk)
+        matches!(self, Self::FullDisk | Self::KillOnFullDisk | Self::LettersOnFullDisk)
+    }
+
+    /// The relay does it to itself on purpose, which only builds with debug assertions do: a release build has no such fault.
+    pub const fn needs_debug_assertions(self) -> bool {
+        matches!(self, Self::DeadHelper)
     }
 }
 
@@ -120,19 +148,23 @@ pub struct Strike {
     pub after: u64,
     /// How long it lasts, where that can be chosen.
     pub lasts: Duration,
+    /// Chooses among the ways to do it.
+    pub draw: usize,
 }
 
 /// The faults of one run, in the order of each victim's.
 pub struct Schedule(Vec<(Victim, Vec<Strike>)>);
 
 impl Schedule {
-    /// Faults over `events` events. Without a small disk to fill, those that fill it are left out.
+    /// Faults over `events` events. Without a small disk to fill, those that fill it are left out, and those of debug assertions without
+    /// these.
     pub fn of(seed: u64, rounds: u32, events: u64, small_disk: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let sequence = |victim| {
             let of_victim = Fault::ROUND
                 .into_iter()
-                .filter(|&(fault, _, whose)| whose == victim && (small_disk || !fault.needs_small_disk()));
+                .filter(|&(fault, _, whose)| whose == victim && (small_disk || !fault.needs_small_disk()))
+                .filter(|(fault, ..)| cfg!(debug_assertions) || !fault.needs_debug_assertions());
             let mut faults: Vec<Fault> = (0..rounds)
                 .flat_map(|_| of_victim.clone().flat_map(|(fault, times, _)| std::iter::repeat_n(fault, times)))
                 .collect();
@@ -142,6 +174,7 @@ impl Schedule {
                 fault,
                 after: step * number + rng.u64(..=step),
                 lasts: Duration::from_millis(rng.u64(1_000..=3_500)),
+                draw: rng.usize(..),
             });
             (victim, strikes.collect())
         };

@@ -62,12 +62,22 @@ impl Settings {
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, events, rounds, seconds, .. } = self;
-        let profile = if cfg!(debug_assertions) { "" } else { " --release" };
+        let profile = profile();
         write!(
             f,
             "TORTURE_SEED={seed} TORTURE_EVENTS={events} TORTURE_ROUNDS={rounds} TORTURE_SECONDS={seconds} \
              scripts/services.sh run -- cargo test --locked{profile} --test it torture:: -- --nocapture"
         )
+    }
+}
+
+/// What tells cargo to build as this test was built: by where its program is, `target/PROFILE/deps`.
+fn profile() -> String {
+    let program = std::env::current_exe().ok();
+    let profile = program.as_deref().and_then(|program| program.parent()?.parent()?.file_name()?.to_str());
+    match profile {
+        None | Some("debug") => String::new(),
+        Some(profile) => format!(" --profile {profile}"),
     }
 }
 

@@ -36,4 +36,9 @@ pub fn print(counts: (u64, u64), tally: &Tally, unknown: u64, report: &Report) {
         "{:<13} {:>9} {:>9} {:>10} {:>7} {:>6} {:>12} {:>8}\n",
         "dead letters", letters.due, letters.found, letters.duplicates, letters.bound, letters.lost, "-", letters.wrong
     );
+    println!(
+        "dead letters beside those that messages were made for: {} of at most {} by a webhook that refused everything, \
+         {} of unreadable rows; all that were refused were redriven\n",
+        letters.blamed, letters.most_blamed, letters.damaged
+    );
 }

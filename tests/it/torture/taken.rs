@@ -1,6 +1,7 @@
 //! What one sink took, folded as it is read: how often each event, and whether the first copies of a key came in order.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde::Deserialize;
 
@@ -18,6 +19,8 @@ pub struct Taken {
     /// Events of which there is at least one copy.
     pub distinct: u64,
     pub reordered: Kept<(EventId, u8)>,
+    /// Those that were a dead letter of this sink, and come, if they do, out of their order.
+    pub letters: HashSet<EventId>,
     /// What is no event of the plan.
     pub strange: Kept<String>,
     /// Lines that are no JSON: a writer that was killed, or had no room, leaves such.
@@ -64,6 +67,17 @@ struct Body<'a> {
     message: Cow<'a, str>,
 }
 
+impl Body<'_> {
+    fn event(&self, plan: Plan) -> Option<EventId> {
+        id_of(&self.correlation_id, &self.message).filter(|&id| plan.status(id) == self.status)
+    }
+}
+
+/// The event whose body this is, in whatever format.
+pub fn event_of(plan: Plan, body: &[u8]) -> Option<EventId> {
+    serde_json::from_slice::<Body<'_>>(body).ok()?.event(plan)
+}
+
 impl Taken {
     /// The sink took this body next.
     pub fn take_body(&mut self, plan: Plan, body: &[u8]) {
@@ -71,9 +85,9 @@ impl Taken {
         match serde_json::from_slice::<Body<'_>>(body) {
             Err(error) if !error.is_data() => self.torn += 1,
             Err(_) => self.strange.push(strange()),
-            Ok(read) => match id_of(&read.correlation_id, &read.message) {
-                Some(id) if plan.status(id) == read.status => self.take(id),
-                _ => self.strange.push(strange()),
+            Ok(read) => match read.event(plan) {
+                Some(id) => self.take(id),
+                None => self.strange.push(strange()),
             },
         }
     }
@@ -89,10 +103,12 @@ impl Taken {
         self.copies += 1;
         if *times == 0 {
             self.distinct += 1;
-            if id.seq < copies.reached {
-                self.reordered.push((id, copies.reached - 1));
+            if !self.letters.contains(&id) {
+                if id.seq < copies.reached {
+                    self.reordered.push((id, copies.reached - 1));
+                }
+                copies.reached = copies.reached.max(id.seq + 1);
             }
-            copies.reached = copies.reached.max(id.seq + 1);
         }
         *times = times.saturating_add(1);
     }

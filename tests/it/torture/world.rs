@@ -29,6 +29,8 @@ pub struct World {
     /// The data directory's own; none where it is not to be filled.
     pub disk: Option<SmallDisk>,
     pub home: Home,
+    /// The configuration of the relay there.
+    pub routes: String,
     pub receiver: Receiver,
     pub regards: Regards,
     pub partner: VHost,
@@ -46,7 +48,7 @@ impl World {
         let brokers = Services::private(&["rabbitmq", "kafka"]).await;
         let mut world = Self::among(&brokers.services().clone(), "").await;
         world.brokers = Some(brokers);
-        match SmallDisk::mount(&world.home.data(""), settings.events) {
+        match SmallDisk::mount(&world.home.data(""), settings.events, settings.rounds) {
             Ok(disk) => world.disk = Some(disk),
             Err(why) => println!("torture: no disk is filled, that takes a small one to be mounted: {why}"),
         }
@@ -70,14 +72,15 @@ impl World {
         let topic = kafka.topic("torture", PARTITIONS).await;
         let scratch = tempfile::Builder::new().prefix("regards-relay-torture").tempdir().expect("a directory");
         let receiver = Receiver::start(&journal_in(scratch.path())).await;
-        let home = Home::of(&regards, &(routes() + settings))
+        let routes = routes() + settings + "\n";
+        let home = Home::of(&regards, &routes)
             .with("KAFKA", &kafka.brokers)
             .with("TOPIC", topic.topic())
             .with("HOOK", &receiver.url())
             .with("PARTNER", &partner.url_for(&partner_user, &password))
             .keeping_secret(&password);
         let (disk, topic, brokers) = (None, Some(topic), None);
-        Self { disk, home, receiver, regards, partner, partner_user, topic, brokers, scratch }
+        Self { disk, home, routes, receiver, regards, partner, partner_user, topic, brokers, scratch }
     }
 
     /// Reads what comes to the AMQP sink's exchange from now on, from a queue of its own.

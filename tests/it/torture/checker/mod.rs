@@ -1,20 +1,27 @@
 //! The judge: what was published, what each sink took and the dead letters in, violations out. It knows neither brokers nor clocks.
 //!
-//! - Every confirmed event is at each sink it is due at, and a confirmed one that can't be delivered is a dead letter.
+//! - Every confirmed event is at each sink it is due at, and a confirmed one that can't be delivered is a dead letter, once. Those that a
+//!   sink refused are at it, too: they were redriven at the end.
 //! - Nothing is anywhere that was not published, or is not due there. An unconfirmed publish may be there or not.
 //! - The first copies of a key's events are in the order of their publishing, at each sink.
 //! - There are no more copies than attempts can have ended unknown.
-//! - A dead letter has the reason, and the sink, that its message was made for.
+//! - A dead letter has the reason, and the sink, that its message was made for; or it is of an event whose row in the spool was damaged,
+//!   or one of the few that a sink refused before it was to blame for refusing all.
 
 #[cfg(test)]
 mod offline;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use super::book::Book;
-use super::plan::{EventId, Plan, Sink, key_of};
+use super::plan::{Cause, EventId, Plan, Sink, key_of};
 use super::taken::{KEPT, Taken};
+
+/// The reason of what a sink refused.
+pub const REFUSED: &str = "refused";
+/// The reason of what can't be read in the spool.
+const DAMAGED: &str = "render_failed";
 
 /// One dead letter, as `dead-letters list --json` shows it.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -23,7 +30,15 @@ pub struct Letter {
     pub reason: String,
     pub sink: Option<String>,
     pub correlation_id: Option<String>,
+    /// The number that it is kept under.
+    pub id: i64,
+    /// By its body, where that was looked at.
+    #[serde(skip)]
+    pub event: Option<EventId>,
 }
+
+/// Events whose rows in the spool were made unreadable, each for one sink.
+pub type Damaged = BTreeSet<(Sink, EventId)>;
 
 /// How many copies beyond the first of each event there may be.
 #[derive(Debug, Default, Clone, Copy)]
@@ -31,6 +46,8 @@ pub struct Bounds {
     /// At each sink, in the order of [`Sink::ALL`].
     pub sinks: [u64; Sink::ALL.len()],
     pub letters: u64,
+    /// Events that the webhook refused before it was to blame itself.
+    pub blamed: u64,
 }
 
 /// What must not be.
@@ -50,6 +67,8 @@ pub enum Violation {
     /// The dead letter has another reason, or another sink, than its message was made for.
     WrongReason(EventId, String),
     TooManyLetters(u64, u64),
+    /// A sink that refused everything made dead letters of so many events, of at most so many.
+    TooManyBlamed(u64, u64),
 }
 
 /// What one sink took, in figures.
@@ -74,6 +93,10 @@ pub struct LetterRow {
     pub bound: u64,
     pub lost: u64,
     pub wrong: u64,
+    /// Of those that were found: refused by a sink that refused everything, and of damaged rows.
+    pub blamed: u64,
+    pub most_blamed: u64,
+    pub damaged: u64,
 }
 
 /// The judgement.
@@ -87,11 +110,20 @@ pub struct Report {
 }
 
 /// Judges a run that is over, or as far as it went.
-pub fn check(plan: Plan, book: &Book, taken: [&Taken; Sink::ALL.len()], letters: &[Letter], bounds: &Bounds) -> Report {
+pub fn check(
+    plan: Plan,
+    book: &Book,
+    taken: [&Taken; Sink::ALL.len()],
+    letters: &[Letter],
+    damaged: &Damaged,
+    bounds: &Bounds,
+) -> Report {
     let mut violations = Vec::new();
     let sinks = Sink::ALL.into_iter().zip(taken).zip(bounds.sinks);
-    let sinks = sinks.map(|((sink, taken), bound)| sink_row(plan, book, sink, taken, bound, &mut violations)).collect();
-    let letters = letter_row(plan, book, letters, bounds.letters, &mut violations);
+    let sinks = sinks
+        .map(|((sink, taken), bound)| sink_row(plan, book, (sink, taken), damaged, bound, &mut violations))
+        .collect();
+    let letters = letter_row(plan, book, letters, damaged, bounds, &mut violations);
     Report { sinks, letters, violations }
 }
 
@@ -105,9 +137,17 @@ pub fn letters_due(plan: Plan, book: &Book) -> usize {
     book.confirmed().filter(|&id| plan.cause(id.key).is_some_and(|cause| cause.id == id)).count()
 }
 
-fn sink_row(plan: Plan, book: &Book, sink: Sink, taken: &Taken, bound: u64, violations: &mut Vec<Violation>) -> Row {
+fn sink_row(
+    plan: Plan,
+    book: &Book,
+    (sink, taken): (Sink, &Taken),
+    damaged: &Damaged,
+    bound: u64,
+    violations: &mut Vec<Violation>,
+) -> Row {
     let (mut due, mut lost) = (0, Few::of(violations));
-    for id in book.confirmed().filter(|&id| plan.is_due(id, sink)) {
+    // What was damaged is a dead letter, which nobody can redrive.
+    for id in book.confirmed().filter(|&id| plan.is_due(id, sink) && !damaged.contains(&(sink, id))) {
         due += 1;
         if !taken.has(id) {
             lost.add(|| Violation::Lost(sink, id));
@@ -124,7 +164,8 @@ fn sink_row(plan: Plan, book: &Book, sink: Sink, taken: &Taken, bound: u64, viol
 
     let reordered = taken.reordered.first.iter().map(|&(id, after)| Violation::Reordered(sink, id, after));
     violations.extend(reordered);
-    let duplicates = taken.duplicates();
+    let both = damaged.iter().filter(|&&(of, id)| of == sink && taken.has(id)).count() as u64;
+    let duplicates = taken.duplicates() + both;
     if duplicates > bound {
         violations.push(Violation::TooManyCopies(sink, duplicates, bound));
     }
@@ -132,39 +173,83 @@ fn sink_row(plan: Plan, book: &Book, sink: Sink, taken: &Taken, bound: u64, viol
     Row { due, delivered, duplicates, bound, lost, reordered, invented, torn }
 }
 
-fn letter_row(plan: Plan, book: &Book, letters: &[Letter], bound: u64, violations: &mut Vec<Violation>) -> LetterRow {
-    let mut row = LetterRow { bound, ..LetterRow::default() };
+fn letter_row(
+    plan: Plan,
+    book: &Book,
+    letters: &[Letter],
+    damaged: &Damaged,
+    bounds: &Bounds,
+    violations: &mut Vec<Violation>,
+) -> LetterRow {
+    let mut row = LetterRow { bound: bounds.letters, most_blamed: bounds.blamed, ..LetterRow::default() };
     let mut found = HashSet::new();
     let mut wrong = Few::of(violations);
     for letter in letters {
-        let cause = letter.correlation_id.as_deref().and_then(key_of).and_then(|key| plan.cause(key));
-        let Some(cause) = cause.filter(|cause| book.is_published(cause.id)) else {
-            wrong.add(|| Violation::LetterInvented(format!("{letter:?}")));
-            continue;
-        };
-        if letter.reason != cause.reason || letter.sink.as_deref() != cause.sink.map(Sink::name) {
-            wrong.add(|| Violation::WrongReason(cause.id, format!("{letter:?}, not {cause:?}")));
-        } else if !found.insert(cause.id) {
-            row.duplicates += 1;
+        match verdict(plan, book, letter, damaged) {
+            Ok((death, sink, id)) if found.insert((sink, id)) => match death {
+                Death::Meant => {}
+                Death::Blamed => row.blamed += 1,
+                Death::Damaged => row.damaged += 1,
+            },
+            Ok(_) => row.duplicates += 1,
+            Err(violation) => wrong.add(|| violation),
         }
     }
     row.wrong = wrong.count;
     row.found = found.len() as u64;
 
     let mut lost = Few::of(violations);
-    for id in book.confirmed() {
-        if let Some(cause) = plan.cause(id.key).filter(|cause| cause.id == id) {
-            row.due += 1;
-            if !found.contains(&id) {
-                lost.add(|| Violation::LetterLost(id, cause.reason));
-            }
+    let causes = book.confirmed().filter_map(|id| plan.cause(id.key).filter(|cause| cause.id == id));
+    let causes = causes.map(|cause| (cause.sink, cause.id, cause.reason));
+    for (sink, id, reason) in causes.chain(damaged.iter().map(|&(sink, id)| (Some(sink), id, DAMAGED))) {
+        row.due += 1;
+        if !found.contains(&(sink, id)) {
+            lost.add(|| Violation::LetterLost(id, reason));
         }
     }
     row.lost = lost.count;
-    if row.duplicates > bound {
-        violations.push(Violation::TooManyLetters(row.duplicates, bound));
+    if row.duplicates > bounds.letters {
+        violations.push(Violation::TooManyLetters(row.duplicates, bounds.letters));
+    }
+    if row.blamed > bounds.blamed {
+        violations.push(Violation::TooManyBlamed(row.blamed, bounds.blamed));
     }
     row
+}
+
+/// Why an event may be a dead letter.
+enum Death {
+    /// It was made for that.
+    Meant,
+    /// A sink refused it that refused everything.
+    Blamed,
+    Damaged,
+}
+
+/// What a dead letter is of; or what is wrong with it.
+fn verdict(
+    plan: Plan,
+    book: &Book,
+    letter: &Letter,
+    damaged: &Damaged,
+) -> Result<(Death, Option<Sink>, EventId), Violation> {
+    let sink = letter.sink.as_deref().and_then(|name| Sink::ALL.into_iter().find(|sink| sink.name() == name));
+    let key = letter.event.map(|id| id.key).or_else(|| letter.correlation_id.as_deref().and_then(key_of));
+    let cause = key.and_then(|key| plan.cause(key));
+    let is_of = |cause: &Cause| letter.event.is_none_or(|id| id == cause.id) && book.is_published(cause.id);
+    if let Some(cause) = cause.filter(is_of) {
+        return if letter.reason == cause.reason && sink == cause.sink {
+            Ok((Death::Meant, sink, cause.id))
+        } else {
+            Err(Violation::WrongReason(cause.id, format!("{letter:?}, not {cause:?}")))
+        };
+    }
+    let of_sink = sink.zip(letter.event).filter(|&(sink, id)| book.is_published(id) && plan.is_due(id, sink));
+    match (of_sink, letter.reason.as_str()) {
+        (Some((Sink::Webhook, id)), REFUSED) => Ok((Death::Blamed, sink, id)),
+        (Some(row), DAMAGED) if damaged.contains(&row) => Ok((Death::Damaged, sink, row.1)),
+        _ => Err(Violation::LetterInvented(format!("{letter:?}"))),
+    }
 }
 
 /// Keeps the first few violations of a kind, and counts all.
@@ -206,6 +291,9 @@ impl fmt::Display for Violation {
             Self::LetterLost(id, reason) => write!(f, "dead letters: {id} should be there as {reason}"),
             Self::LetterInvented(letter) => write!(f, "dead letters: of nothing that should be one: {letter}"),
             Self::WrongReason(id, letter) => write!(f, "dead letters: {id} is there as {letter}"),
+            Self::TooManyBlamed(found, most) => {
+                write!(f, "dead letters: {found} of a sink that refused everything; {most} at most are the events' own")
+            }
             Self::TooManyLetters(copies, bound) => write!(f, "dead letters: {copies} duplicates of at most {bound}"),
         }
     }

@@ -1,6 +1,6 @@
 //! The judge, given wrong records: it has to find each wrong, and nothing in a right one.
 
-use super::{Bounds, Letter, Report, Violation, check, letters_due, missing};
+use super::{Bounds, Damaged, Letter, REFUSED, Report, Violation, check, letters_due, missing};
 use crate::torture::book::Book;
 use crate::torture::plan::{EventId, Plan, Sink};
 use crate::torture::taken::Taken;
@@ -14,6 +14,7 @@ struct Run {
     /// What each sink took, in this order.
     took: [Vec<EventId>; 4],
     letters: Vec<Letter>,
+    damaged: Damaged,
     bounds: Bounds,
 }
 
@@ -25,6 +26,7 @@ impl Run {
             book: Book::default(),
             took: Default::default(),
             letters: Vec::new(),
+            damaged: Damaged::default(),
             bounds: Bounds::default(),
         };
         for key in 0..KEYS {
@@ -49,6 +51,8 @@ impl Run {
                 reason: cause.reason.to_owned(),
                 sink: cause.sink.map(|sink| sink.name().to_owned()),
                 correlation_id: Some(format!("torture-{}", id.key)),
+                id: 1,
+                event: None,
             });
         }
     }
@@ -61,7 +65,7 @@ impl Run {
             }
             taken
         });
-        check(self.plan, &self.book, taken.each_ref(), &self.letters, &self.bounds)
+        check(self.plan, &self.book, taken.each_ref(), &self.letters, &self.damaged, &self.bounds)
     }
 
     fn violations(&self) -> Vec<Violation> {
@@ -138,7 +142,7 @@ fn a_body_of_no_event_is_found() {
     taken.take_body(run.plan, br#"{"correlationId":"torture-1","status":"GRANTED","message":"0 "}"#);
     assert_eq!((taken.strange.count, taken.copies, taken.torn), (4, 1, 1));
     let none = Taken::default();
-    let report = check(run.plan, &run.book, [&taken, &none, &none, &none], &run.letters, &run.bounds);
+    let report = check(run.plan, &run.book, [&taken, &none, &none, &none], &run.letters, &run.damaged, &run.bounds);
     assert_eq!(report.sinks[0].invented, 4);
 }
 
@@ -205,8 +209,53 @@ fn a_dead_letter_of_a_good_event_is_found() {
         reason: "refused".to_owned(),
         sink: Some("on_call".to_owned()),
         correlation_id: Some(format!("torture-{good}")),
+        id: 1,
+        event: None,
     });
     assert!(matches!(run.violations()[..], [Violation::LetterInvented(_)]));
+}
+
+/// The last good event that the webhook took, and its dead letter for that reason.
+fn letter_of_the_last(run: &Run, reason: &str) -> (EventId, Letter) {
+    let id = *run.took[Sink::Webhook as usize].iter().rev().find(|id| run.plan.cause(id.key).is_none()).expect("one");
+    let (sink, reason) = (Some(Sink::Webhook.name().to_owned()), reason.to_owned());
+    (id, Letter { reason, sink, correlation_id: None, id: 1, event: Some(id) })
+}
+
+#[test]
+fn few_are_dead_letters_by_a_sink_that_refuses_everything() {
+    let mut run = Run::right();
+    let (_, letter) = letter_of_the_last(&run, REFUSED);
+    run.letters.push(letter);
+    assert_eq!(run.violations(), [Violation::TooManyBlamed(1, 0)]);
+    run.bounds.blamed = 1;
+    assert_eq!(run.violations(), []);
+}
+
+#[test]
+fn what_was_damaged_is_a_dead_letter_once_and_nothing_else_is() {
+    let mut run = Run::right();
+    let (id, letter) = letter_of_the_last(&run, "render_failed");
+    run.letters.push(letter);
+    assert!(matches!(run.violations()[..], [Violation::LetterInvented(_)]));
+    run.damaged.insert((Sink::Webhook, id));
+    assert_eq!(run.violations(), [Violation::TooManyCopies(Sink::Webhook, 1, 0)]);
+    run.took[Sink::Webhook as usize].retain(|taken| *taken != id);
+    assert_eq!(run.violations(), []);
+    run.letters.pop();
+    assert_eq!(run.violations(), [Violation::LetterLost(id, "render_failed")]);
+}
+
+#[test]
+fn what_was_a_dead_letter_is_redriven_out_of_its_order() {
+    let plan = Plan::of(7);
+    let key = (0..KEYS).find(|&key| plan.cause(key).is_some_and(|cause| cause.sink.is_some())).expect("one to refuse");
+    let mut taken = Taken::default();
+    taken.letters.insert(EventId { key, seq: 1 });
+    for seq in [0, 2, 3, 1] {
+        taken.take(EventId { key, seq });
+    }
+    assert_eq!(taken.reordered.count, 0);
 }
 
 #[test]

@@ -1,0 +1,39 @@
+//! The dead letters of a run: as the relay lists them, of which events they are, and those that are redriven at its end.
+
+use serde_json::Value;
+
+use super::checker::{Letter, REFUSED};
+use super::plan::{Plan, Sink};
+use super::taken::event_of;
+use crate::support::Home;
+
+/// All that there are.
+pub fn list(home: &Home) -> Vec<Letter> {
+    let listed = home.does(&["dead-letters", "list", "--json"]);
+    let letters = serde_json::Deserializer::from_str(&listed).into_iter();
+    letters.map(|letter| letter.expect("a dead letter in JSON")).collect()
+}
+
+/// How many of them are of deliveries to that sink.
+pub fn count_of(letters: &[Letter], sink: Sink) -> usize {
+    letters.iter().filter(|letter| letter.sink.as_deref() == Some(sink.name())).count()
+}
+
+/// Looks at the body of each that is of one sink alone, to know of which event it is.
+pub fn identify(plan: Plan, home: &Home, letters: &mut [Letter]) {
+    for letter in letters.iter_mut().filter(|letter| letter.sink.is_some()) {
+        let shown = home.does(&["dead-letters", "show", &letter.id.to_string(), "--json"]);
+        let shown: Value = serde_json::from_str(&shown).expect("a dead letter in JSON");
+        letter.event = shown["body"].as_str().and_then(|body| event_of(plan, body.as_bytes()));
+    }
+}
+
+/// Gives what a sink refused another chance.
+pub fn redrive_refused(home: &Home) {
+    home.does(&["dead-letters", "redrive", "--reason", REFUSED, "--yes"]);
+}
+
+/// How many are left that a sink refused.
+pub fn refused(home: &Home) -> usize {
+    list(home).iter().filter(|letter| letter.reason == REFUSED).count()
+}
