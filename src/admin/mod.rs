@@ -27,9 +27,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::connections::{Connections, Idle};
-use crate::delivery::Stats;
+use crate::delivery::{SinkStats, Stats};
 use crate::helper::{self, Helper};
-use crate::source::SourceState;
+use crate::source::{SourceState, SourceStats};
 use crate::telemetry::printable_json;
 
 /// With more connections than these the oldest that has asked nothing yet is closed.
@@ -137,21 +137,10 @@ async fn ready(State(stats): State<Arc<Stats>>) -> Response {
     let now = stats.now();
     let blocked = stats.spool().and_then(|spool| spool.problem());
     let sources = now.sources.iter().map(|source| {
-        let (state, reason) = source.state();
-        let (state, reason) = match &blocked {
-            Some(problem) if state == SourceState::Consuming => ("blocked", Some(problem.clone())),
-            _ => (state.as_str(), reason),
-        };
+        let (state, reason) = source_state(source, blocked.as_deref());
         (source.name().to_string(), json!({ "state": state, "reason": reason }))
     });
-    let sinks = now.sinks.iter().map(|sink| {
-        let state = match (sink.is_paused(), sink.is_breaker_open()) {
-            (true, _) => "paused",
-            (_, true) => "unavailable",
-            _ => "delivering",
-        };
-        (sink.name().to_string(), json!({ "state": state }))
-    });
+    let sinks = now.sinks.iter().map(|sink| (sink.name().to_string(), json!({ "state": sink_state(sink) })));
     // They keep no source from its work, so the relay is ready.
     let orphaned = stats.orphans().into_iter().map(|sink| {
         let reason = sink.advice();
@@ -162,6 +151,22 @@ async fn ready(State(stats): State<Arc<Stats>>) -> Response {
     let body = format!("{body}\n");
     let body = printable_json(&body).into_owned();
     (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// What a source does, and why nothing else; `blocked` is what keeps the spool from storing anything.
+fn source_state(source: &SourceStats, blocked: Option<&str>) -> (&'static str, Option<String>) {
+    match (source.state(), blocked) {
+        ((SourceState::Consuming, _), Some(problem)) => ("blocked", Some(problem.to_owned())),
+        ((state, reason), _) => (state.as_str(), reason),
+    }
+}
+
+fn sink_state(sink: &SinkStats) -> &'static str {
+    match (sink.is_paused(), sink.is_breaker_open()) {
+        (true, _) => "paused",
+        (_, true) => "unavailable",
+        _ => "delivering",
+    }
 }
 
 async fn elsewhere(method: Method) -> Response {

@@ -13,7 +13,7 @@ use crate::config::{
 };
 use crate::delivery::AttemptResult;
 use crate::event::{Expects, FAMILIES, Format, Message, Properties, Reading, Reason, SourceName, Validation};
-use crate::relay::{Handle, Relay};
+use crate::relay::{Handle, JobRequest, Relay};
 use crate::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, SinkName, Unrouted};
 use crate::source::{EntryId, Receipt};
 use crate::spool::{DeadLetter, Filter, Spool};
@@ -336,7 +336,10 @@ async fn asked(socket: &Path, request: control::Request) -> Option<String> {
 async fn only_the_relay_of_that_spool_does_what_is_asked() {
     let setup = Setup::new().await;
     let socket = control::socket(&setup.config.data_dir);
-    let purge = |spool: &Path| control::Request::Purge { spool: spool.to_owned(), filter: Filter::default() };
+    let purge = |spool: &Path| {
+        let job = JobRequest::Purge { filter: Filter::default(), total: 1 };
+        control::Request::Job { spool: spool.to_owned(), job, detach: false }
+    };
     assert_eq!(asked(&socket, purge(Path::new("/other.db"))).await, None, "there is none");
 
     let long = control::socket(&setup.config.data_dir.join("x".repeat(200)));
@@ -398,7 +401,8 @@ async fn what_takes_long_keeps_no_order_from_being_heard() {
     for _ in 0..64 {
         silent.push(tokio::net::UnixStream::connect(&socket).await.unwrap());
     }
-    let purge = control::Request::Purge { spool: spool.path().to_owned(), filter: Filter::default() };
+    let job = JobRequest::Purge { filter: Filter::default(), total: 0 };
+    let purge = control::Request::Job { spool: spool.path().to_owned(), job, detach: false };
     let purged = tokio::time::timeout(Duration::from_mins(1), asked(&socket, purge)).await.unwrap();
     assert_eq!(purged.as_deref(), Some(r#"{"purged":0}"#));
 }

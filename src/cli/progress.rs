@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use super::counted;
+use crate::spool;
 
 /// What is done by then needs no line.
 const QUIET: Duration = Duration::from_secs(2);
@@ -45,6 +46,19 @@ impl Progress {
         let _ = if self.on_terminal { write!(err, "\r\x1b[K{line}") } else { writeln!(err, "{line}") };
         let _ = err.flush();
         self.has_line = true;
+    }
+
+    /// Does `work`, which counts in `progress`.
+    pub(super) async fn watch<T>(&mut self, work: impl Future<Output = T>, progress: &spool::Progress) -> T {
+        let mut looks = tokio::time::interval(TERMINAL_PAUSE);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                ended = &mut work => return ended,
+                _ = looks.tick() => self.tick(progress.done()),
+            }
+        }
     }
 
     fn line(&self, done: u64, time: Duration) -> String {

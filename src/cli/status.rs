@@ -1,21 +1,30 @@
 //! `status` and `jobs`: what a running relay does now.
 
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::anyhow;
 
 use super::ask::{Asked, ask, unexpected};
 use super::place::Place;
 use super::table::{Table, cell};
-use super::{Global, write_json};
+use super::{Global, counted, write_json};
 use crate::admin::control::{Answer, Request, Status};
 use crate::relay::JobLine;
+
+/// Between two looks of `--watch`.
+const WATCH_PAUSE: Duration = Duration::from_secs(2);
+/// Makes a terminal empty.
+const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// How to show it.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// One JSON object
+    /// Show it again every 2 s, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+    /// One JSON object; with `--watch` one a line
     #[arg(long)]
     json: bool,
 }
@@ -41,28 +50,32 @@ enum JobsCommand {
     },
 }
 
-/// Shows sources, sinks and jobs.
+/// Shows sources, sinks, spool, dead letters and jobs.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let status = status(&Place::of(global)?)?;
+    let place = Place::of(global)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
-    if arguments.json {
-        write_json(&status, &mut out)?;
-    } else {
-        let mut sources = Table::new(["SOURCE", "STATE", "REASON"]);
-        for source in &status.sources {
-            sources.row([cell(Some(&source.name)), source.state.clone(), cell(source.reason.as_deref())], &mut out)?;
-        }
-        sources.finish(&mut out)?;
-        let mut sinks = Table::new(["SINK", "STATE", "SPOOLED", "BYTES"]);
-        for sink in &status.sinks {
-            let cells = [cell(Some(&sink.name)), sink.state.clone(), sink.spooled.to_string(), sink.bytes.to_string()];
-            sinks.row(cells, &mut out)?;
-        }
-        sinks.finish(&mut out)?;
-        show_jobs(&status.jobs, &mut out)?;
-    }
+    show(&status(&place)?, arguments.json, &mut out)?;
     out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    if arguments.watch { watch(&place, arguments.json, &mut out) } else { Ok(ExitCode::SUCCESS) }
+}
+
+/// Shows it again and again, as long as somebody reads it.
+fn watch(place: &Place, json: bool, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let clear = if std::io::stdout().is_terminal() && !json { CLEAR } else { "" };
+    loop {
+        std::thread::sleep(WATCH_PAUSE);
+        let looked = status(place);
+        write!(out, "{clear}")?;
+        match looked {
+            Ok(status) => show(&status, json, out)?,
+            // It may be started anew.
+            Err(error) => {
+                // Nobody is there to read it.
+                let _ = writeln!(std::io::stderr(), "{}", crate::telemetry::printable(&format!("{error:#}")));
+            }
+        }
+        out.flush()?;
+    }
 }
 
 /// Shows the jobs, or stops one.
@@ -88,18 +101,66 @@ pub fn jobs(global: &Global, arguments: &Jobs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn show(status: &Status, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    if json {
+        return Ok(write_json(status, out)?);
+    }
+    writeln!(out, "regards-relay {}, up for {}\n", status.version, duration(status.uptime))?;
+    let mut sources = Table::new(["SOURCE", "STATE", "RECEIVED", "REASON"]);
+    for source in &status.sources {
+        let received = source.received.to_string();
+        let cells = [cell(Some(&source.name)), source.state.clone(), received, cell(source.reason.as_deref())];
+        sources.row(cells, out)?;
+    }
+    sources.finish(out)?;
+    writeln!(out)?;
+    let mut sinks = Table::new(["SINK", "STATE", "DELIVERED", "IN FLIGHT", "SPOOLED", "BYTES"]);
+    for sink in &status.sinks {
+        let [delivered, in_flight, spooled, bytes] =
+            [sink.delivered, sink.in_flight, sink.spooled, sink.bytes].map(|number| number.to_string());
+        sinks.row([cell(Some(&sink.name)), sink.state.clone(), delivered, in_flight, spooled, bytes], out)?;
+    }
+    sinks.finish(out)?;
+    let (spool, letters) = (&status.spool, &status.dead_letters);
+    writeln!(out, "\nspool: {}, {} of {} bytes", counted(spool.deliveries, "delivery"), spool.bytes, spool.max_bytes)?;
+    if spool.orphans > 0 {
+        writeln!(out, "orphans: {}; see `regards-relay spool`", counted(spool.orphans, "delivery"))?;
+    }
+    if let Some(problem) = &spool.problem {
+        writeln!(out, "nothing can be stored: {}", crate::telemetry::printable(problem))?;
+    }
+    let most = letters.max_bytes.map_or_else(String::new, |most| format!(" of {most}"));
+    writeln!(out, "dead letters: {}, {}{most} bytes", letters.count, letters.bytes)?;
+    if !status.jobs.is_empty() {
+        writeln!(out)?;
+    }
+    show_jobs(&status.jobs, out)
+}
+
 fn show_jobs(jobs: &[JobLine], out: &mut impl Write) -> anyhow::Result<()> {
-    let mut table = Table::new(["JOB", "KIND", "SECONDS"]);
+    let mut table = Table::new(["JOB", "KIND", "DONE", "TOTAL", "SECONDS"]);
     for job in jobs {
-        table.row([job.id.to_string(), cell(Some(&job.kind)), job.seconds.to_string()], out)?;
+        let [id, done, total, seconds] = [job.id, job.done, job.total, job.seconds].map(|number| number.to_string());
+        table.row([id, cell(Some(&job.kind)), done, total, seconds], out)?;
     }
     table.finish(out)?;
     Ok(())
 }
 
+/// In the two largest units that it has.
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
 fn status(place: &Place) -> anyhow::Result<Status> {
     match ask(place, |spool| Request::Status { spool })? {
-        Asked::Answered(Answer::Status(status)) => Ok(status),
+        Asked::Answered(Answer::Status(status)) => Ok(*status),
         Asked::Answered(other) => Err(unexpected(&other)),
         Asked::Nobody => Err(nobody(place)),
     }
@@ -111,4 +172,15 @@ fn nobody(place: &Place) -> anyhow::Error {
         place.spool.display(),
         place.data_dir.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_shown_in_its_largest_units() {
+        let shown = [0, 59, 61, 3_600, 90_061].map(duration);
+        assert_eq!(shown, ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h"]);
+    }
 }

@@ -1,6 +1,7 @@
 //! What can be asked of a relay, by the control socket and by who runs it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +20,7 @@ pub struct Handle {
     config: Arc<ArcSwapOption<Config>>,
     taps: Arc<Taps>,
     jobs: Arc<Jobs>,
+    since: Instant,
 }
 
 /// One question, and where its answer goes.
@@ -32,13 +34,29 @@ pub(super) enum Ask {
 impl Handle {
     pub(super) fn new(stats: Arc<Stats>) -> (Self, mpsc::UnboundedReceiver<Ask>) {
         let (asks, asked) = mpsc::unbounded_channel();
-        (Self { stats, asks, config: Arc::default(), taps: Arc::default(), jobs: Arc::default() }, asked)
+        (
+            Self {
+                stats,
+                asks,
+                config: Arc::default(),
+                taps: Arc::default(),
+                jobs: Arc::default(),
+                since: Instant::now(),
+            },
+            asked,
+        )
     }
 
     /// What it counts.
     #[must_use]
     pub fn stats(&self) -> &Arc<Stats> {
         &self.stats
+    }
+
+    /// For how long there has been this relay.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// The configuration in force, once it runs.

@@ -20,9 +20,8 @@ mod taps;
 #[doc(hidden)]
 pub use bare::Bare;
 pub use handle::Handle;
-pub use jobs::{JobLine, Jobs};
-pub use orphans::{purge_orphans, redrive_orphans};
-pub use redrive::{Redrive, Redriven, redrive, rehearse};
+pub use jobs::{JobLine, JobOutcome, JobRequest, Jobs};
+pub use redrive::{Redrive, Redriven, rehearse};
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -1,18 +1,26 @@
 //! Deliveries whose sink is gone from the rules: another sink gets them, or nobody.
 
+use std::sync::Arc;
+
 use crate::clock::{Stamp, Steady};
 use crate::config::{Config, SinkConfig, unknown_name};
 use crate::delivery::{event_of, key};
 use crate::event::DEAD_LETTER;
 use crate::rules::SinkName;
-use crate::spool::{Origin, Spool, Unwanted, Waiting, orphans};
+use crate::spool::{Origin, Progress, Spool, Unwanted, Waiting, orphans};
 
 use super::redrive::{Redriven, blocking};
 
 /// Puts what waits for `sink` behind what waits for `to`, the oldest first, and each as if it came now. What stops it is a
 /// sentence; what was redriven before stays so.
-pub async fn redrive_orphans(config: &Config, spool: &Spool, sink: &str, to: &str) -> Result<Redriven, String> {
+pub(super) async fn redrive_orphans(
+    config: &Config,
+    spool: &Spool,
+    (sink, to): (&str, &str),
+    progress: &Progress,
+) -> Result<Redriven, String> {
     check_gone(config, sink)?;
+    progress.set_total(waiting_for(spool, sink));
     let to = config.sinks.iter().find(|sink| sink.name.as_str() == to).ok_or_else(|| no_sink(config, to))?;
     let (from, mut after, mut done) = (SinkName::new(sink), None, Redriven::default());
     loop {
@@ -31,7 +39,10 @@ pub async fn redrive_orphans(config: &Config, spool: &Spool, sink: &str, to: &st
                         break;
                     }
                 },
-                Err(why) => done.count_left(why),
+                Err(why) => {
+                    done.count_left(why);
+                    progress.add(1);
+                }
             }
         }
         for answer in asked {
@@ -40,6 +51,7 @@ pub async fn redrive_orphans(config: &Config, spool: &Spool, sink: &str, to: &st
             } else {
                 done.count_left("it is gone, or still delivered".to_owned());
             }
+            progress.add(1);
         }
         if let Some(why) = stopped {
             return Err(format!("{why}; {} were redriven before", done.redriven));
@@ -48,9 +60,19 @@ pub async fn redrive_orphans(config: &Config, spool: &Spool, sink: &str, to: &st
 }
 
 /// Deletes what waits for `sink`; says how much that was.
-pub async fn purge_orphans(config: &Config, spool: &Spool, sink: &str) -> Result<u64, String> {
+pub(super) async fn purge_orphans(
+    config: &Config,
+    spool: &Spool,
+    sink: &str,
+    progress: &Arc<Progress>,
+) -> Result<u64, String> {
     check_gone(config, sink)?;
-    spool.purge(Unwanted::Orphans(SinkName::new(sink))).await
+    progress.set_total(waiting_for(spool, sink));
+    spool.purge(Unwanted::Orphans(SinkName::new(sink)), progress).await
+}
+
+fn waiting_for(spool: &Spool, sink: &str) -> u64 {
+    spool.shares().iter().find(|(name, _)| name.as_str() == sink).map_or(0, |(_, share)| share.count())
 }
 
 pub(super) fn no_sink(config: &Config, name: &str) -> String {

@@ -15,7 +15,7 @@ use crate::delivery::key;
 use crate::event::{Event, Scope};
 use crate::rules::{RouteName, Unrouted};
 use crate::sink;
-use crate::spool::{DeadLetters, Filter, Listed, Origin, Shown, Spool, SpoolError, Waiting};
+use crate::spool::{DeadLetters, Filter, Listed, Origin, Progress, Shown, Spool, SpoolError, Waiting};
 
 /// Slower than one in a day is no rate.
 const SLOWEST: f64 = 1.0 / 86_400.0;
@@ -47,30 +47,36 @@ pub struct Redriven {
 }
 
 /// Puts dead letters back on their way, the oldest first, and each as if it came now. What stops it is a sentence.
-pub async fn redrive(config: &Config, spool: &Spool, asked: Redrive) -> Result<Redriven, String> {
+pub(super) async fn redrive(
+    config: &Config,
+    spool: &Spool,
+    asked: Redrive,
+    progress: &Progress,
+) -> Result<Redriven, String> {
     // The relay's rules may be older than those that the command has read.
     if let Some(to) = asked.to.as_deref().filter(|to| config.sinks.iter().all(|sink| sink.name.as_str() != *to)) {
         return Err(no_sink(config, to));
     }
-    let mut done = Redriven::default();
-    let mut turn = Instant::now();
-    for id in ids(spool.path(), asked.filter).await? {
-        let Some(letter) = show(spool.path(), id).await? else { continue };
-        let deliveries = match plan(config, &letter, asked.to.as_deref()) {
-            Ok(deliveries) => deliveries,
-            Err(why) => {
-                done.count_left(why);
-                continue;
+    let (mut done, mut turn) = (Redriven::default(), Instant::now());
+    let ids = ids(spool.path(), asked.filter).await?;
+    progress.set_total(u64::try_from(ids.len()).unwrap_or(u64::MAX));
+    for id in ids {
+        if let Some(letter) = show(spool.path(), id).await? {
+            match plan(config, &letter, asked.to.as_deref()) {
+                Ok(deliveries) => {
+                    if let Some(rate) = asked.rate {
+                        tokio::time::sleep_until(turn).await;
+                        turn = Instant::now() + Duration::from_secs_f64(1.0 / rate.max(SLOWEST));
+                    }
+                    let sinks: Vec<_> = deliveries.iter().map(|delivery| delivery.sink.to_string()).collect();
+                    if spool.redrive(Origin::Letter(id), deliveries)?.await? {
+                        done.count(sinks);
+                    }
+                }
+                Err(why) => done.count_left(why),
             }
-        };
-        if let Some(rate) = asked.rate {
-            tokio::time::sleep_until(turn).await;
-            turn = Instant::now() + Duration::from_secs_f64(1.0 / rate.max(SLOWEST));
         }
-        let sinks: Vec<_> = deliveries.iter().map(|delivery| delivery.sink.to_string()).collect();
-        if spool.redrive(Origin::Letter(id), deliveries)?.await? {
-            done.count(sinks);
-        }
+        progress.add(1);
     }
     Ok(done)
 }

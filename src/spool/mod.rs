@@ -22,6 +22,7 @@ mod filter;
 mod letter;
 mod lock;
 mod network;
+mod progress;
 mod purge;
 mod queue;
 mod reader;
@@ -38,6 +39,7 @@ pub use database::SpoolError;
 pub use delivery::{Due, News, Portion, RowId, Waiting};
 pub use filter::Filter;
 pub use letter::DeadLetter;
+pub use progress::Progress;
 pub use purge::Unwanted;
 pub use reader::{DeadLetters, Listed, Shown};
 pub use tally::{Tally, TallyRow};
@@ -415,11 +417,12 @@ impl Spool {
         }
     }
 
-    /// Deletes these dead letters, or these orphans; says how many there were. What couldn't be done is a sentence.
-    pub async fn purge(&self, which: Unwanted) -> Result<u64, String> {
+    /// Deletes these dead letters, or these orphans; says how many there were, and counts them meanwhile. What couldn't be done is a
+    /// sentence.
+    pub async fn purge(&self, which: Unwanted, progress: &Arc<Progress>) -> Result<u64, String> {
         let (done, purged) = oneshot::channel();
         // Dropped with the writer, which is then heard of below.
-        self.ask(Command::Purge(Purge::new(which, done)));
+        self.ask(Command::Purge(Purge::new(which, Arc::clone(progress), done)));
         purged.await.unwrap_or_else(|_| Err(STOPPED.to_owned()))
     }
 

@@ -1,9 +1,11 @@
 //! What goes for good: dead letters older than `keep`, and what a person asks for. Some at a time, so that new ones don't wait.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::store::Store;
-use super::{Filter, SpoolError};
+use super::{Filter, Progress, SpoolError};
 use crate::clock::Cutoff;
 use crate::rules::SinkName;
 
@@ -36,12 +38,13 @@ pub enum Unwanted {
 pub(super) struct Purge {
     which: Unwanted,
     purged: u64,
+    progress: Arc<Progress>,
     done: oneshot::Sender<Result<u64, String>>,
 }
 
 impl Purge {
-    pub(super) fn new(which: Unwanted, done: oneshot::Sender<Result<u64, String>>) -> Self {
-        Self { which, purged: 0, done }
+    pub(super) fn new(which: Unwanted, progress: Arc<Progress>, done: oneshot::Sender<Result<u64, String>>) -> Self {
+        Self { which, purged: 0, progress, done }
     }
 
     /// The sink whose deliveries are to go.
@@ -70,6 +73,7 @@ impl Purge {
             Unwanted::Orphans(sink) => store.purge_deliveries(sink, left)?,
         };
         self.purged += purged;
+        self.progress.add(purged);
         Ok(purged == left)
     }
 

@@ -28,6 +28,7 @@ mod full_spool;
 mod harness;
 mod invalid_messages;
 mod isolation;
+mod jobs;
 mod main_job;
 mod memory;
 mod metrics;

@@ -7,11 +7,11 @@ use anyhow::anyhow;
 use serde_json::json;
 
 use super::{Which, seen};
-use crate::admin::control::{Answer, Request};
-use crate::cli::ask::{Asked, Spool, ask, unexpected};
+use crate::cli::ask::{How, Work};
 use crate::cli::place::Place;
 use crate::cli::{WrongInput, agreed, counted};
-use crate::spool::{DeadLetters, Filter, Unwanted};
+use crate::relay::JobRequest;
+use crate::spool::DeadLetters;
 
 /// Which ones, and how.
 #[derive(Debug, clap::Args)]
@@ -19,14 +19,13 @@ pub struct Purge {
     #[command(flatten)]
     which: Which,
     /// Only say how many there are
-    #[arg(long)]
+    #[arg(long, conflicts_with = "detach")]
     dry_run: bool,
     /// Don't ask; needed to purge all dead letters where no person can be asked
     #[arg(long)]
     yes: bool,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: How,
 }
 
 impl Purge {
@@ -47,22 +46,20 @@ impl Purge {
                 return Err(anyhow!("nothing was purged"));
             }
         }
-        let purged = if count == 0 || self.dry_run { count } else { purge(place, filter)? };
-        if self.json {
+        let purged = if count == 0 || self.dry_run {
+            count
+        } else {
+            let job = JobRequest::Purge { filter, total: count };
+            let work = Work { job, total: count, what: "dead letter" };
+            let Some(purged) = work.purge(place, &self.how, out)? else { return Ok(ExitCode::SUCCESS) };
+            purged
+        };
+        if self.how.json {
             crate::cli::write_json(&json!({ "purged": purged }), out)?;
         } else {
             let word = if self.dry_run { "would be purged" } else { "purged" };
             writeln!(out, "{} {word}", counted(purged, "dead letter"))?;
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// By the relay that runs, or in its file if none does.
-fn purge(place: &Place, filter: Filter) -> anyhow::Result<u64> {
-    match ask(place, |spool| Request::Purge { spool, filter: filter.clone() })? {
-        Asked::Answered(Answer::Purged(purged)) => Ok(purged),
-        Asked::Answered(other) => Err(unexpected(&other)),
-        Asked::Nobody => Spool::open(place)?.with(async |spool| spool.purge(Unwanted::Letters(filter)).await),
     }
 }

@@ -6,12 +6,11 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 
 use super::{Which, seen};
-use crate::admin::control::{Answer, Request};
-use crate::cli::ask::{Asked, Spool, ask, unexpected};
+use crate::cli::ask::{How, Work, no_config};
 use crate::cli::place::Place;
 use crate::cli::progress::Progress;
-use crate::cli::{WrongInput, agreed, counted};
-use crate::relay::{self, Redriven};
+use crate::cli::{agreed, counted};
+use crate::relay::{self, JobRequest, Redriven};
 use crate::spool::{DeadLetters, Subject};
 
 /// Which ones, where to, and how.
@@ -26,14 +25,13 @@ pub struct Redrive {
     #[arg(long, value_name = "N/s", value_parser = rate)]
     rate: Option<f64>,
     /// Only say what would become of them
-    #[arg(long)]
+    #[arg(long, conflicts_with = "detach")]
     dry_run: bool,
     /// Don't ask
     #[arg(long)]
     yes: bool,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: How,
 }
 
 impl Redrive {
@@ -54,13 +52,15 @@ impl Redrive {
         let done = if count == 0 {
             Redriven::default()
         } else if self.dry_run {
-            let config = place.config.as_ref().ok_or_else(no_rules)?;
+            let config = place.config.as_ref().ok_or_else(no_config)?;
             let mut progress = Progress::new("looked at", "dead letter", Some(count));
             relay::rehearse(config, &place.spool, &asked, |done| progress.tick(done))?
         } else {
-            redrive(place, asked)?
+            let work = Work { job: JobRequest::Redrive(asked), total: count, what: "dead letter" };
+            let Some(done) = work.redrive(place, &self.how, out)? else { return Ok(ExitCode::SUCCESS) };
+            done
         };
-        if self.json {
+        if self.how.json {
             crate::cli::write_json(&done, out)?;
         } else {
             self.say(&done, out)?;
@@ -79,24 +79,6 @@ impl Redrive {
         }
         Ok(())
     }
-}
-
-/// By the relay that runs, or into its spool if none does.
-fn redrive(place: &Place, asked: relay::Redrive) -> anyhow::Result<Redriven> {
-    match ask(place, |spool| Request::Redrive { spool, redrive: asked.clone() })? {
-        Asked::Answered(Answer::Redriven(done)) => Ok(done),
-        Asked::Answered(other) => Err(unexpected(&other)),
-        Asked::Nobody => {
-            let config = place.config.as_ref().ok_or_else(no_rules)?;
-            Spool::open(place)?.with(async |spool| relay::redrive(config, spool, asked).await)
-        }
-    }
-}
-
-fn no_rules() -> WrongInput {
-    WrongInput(
-        "without its rules it can't be told what becomes of a dead letter: name the file with `--config`".to_owned(),
-    )
 }
 
 /// `10/s`, as a number a second.

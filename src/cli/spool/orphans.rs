@@ -6,12 +6,10 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use serde_json::json;
 
-use crate::admin::control::{Answer, Request};
-use crate::cli::ask::{Asked, Spool, ask, unexpected};
+use crate::cli::ask::{How, Work, no_config};
 use crate::cli::place::Place;
 use crate::cli::{WrongInput, agreed, counted};
-use crate::config::Config;
-use crate::relay::{self, Redriven};
+use crate::relay::{JobRequest, Redriven};
 use crate::spool::{Subject, waits};
 
 /// Whose, where to, and how.
@@ -26,9 +24,8 @@ pub(super) struct Redrive {
     /// Don't ask
     #[arg(long)]
     yes: bool,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: How,
 }
 
 /// Whose, and how.
@@ -40,20 +37,26 @@ pub(super) struct Purge {
     /// Don't ask
     #[arg(long)]
     yes: bool,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    how: How,
 }
 
 impl Redrive {
     pub(super) fn run(&self, place: &Place, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         place.knows(&Subject::Sink(self.to.clone()))?;
-        let (count, config) = orphans(place, &self.sink)?;
+        let count = orphans(place, &self.sink)?;
         if count > 0 && !self.yes && !agreed(|| format!("redrive {}", counted(count, "delivery")))? {
             return Err(anyhow!("nothing was redriven"));
         }
-        let done = if count == 0 { Redriven::default() } else { self.redrive(place, config)? };
-        if self.json {
+        let done = if count == 0 {
+            Redriven::default()
+        } else {
+            let job = JobRequest::RedriveOrphans { sink: self.sink.clone(), to: self.to.clone() };
+            let work = Work { job, total: count, what: "delivery" };
+            let Some(done) = work.redrive(place, &self.how, out)? else { return Ok(ExitCode::SUCCESS) };
+            done
+        };
+        if self.how.json {
             crate::cli::write_json(&done, out)?;
         } else {
             writeln!(out, "{} redriven to {}", counted(done.redriven, "delivery"), self.to)?;
@@ -63,58 +66,40 @@ impl Redrive {
         }
         Ok(ExitCode::SUCCESS)
     }
-
-    /// By the relay that runs, or in its file if none does.
-    fn redrive(&self, place: &Place, config: &Config) -> anyhow::Result<Redriven> {
-        let (sink, to) = (&self.sink, &self.to);
-        match ask(place, |spool| Request::RedriveOrphans { spool, sink: sink.clone(), to: to.clone() })? {
-            Asked::Answered(Answer::Redriven(done)) => Ok(done),
-            Asked::Answered(other) => Err(unexpected(&other)),
-            Asked::Nobody => {
-                Spool::open(place)?.with(async |spool| relay::redrive_orphans(config, spool, sink, to).await)
-            }
-        }
-    }
 }
 
 impl Purge {
     pub(super) fn run(&self, place: &Place, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-        let (count, config) = orphans(place, &self.sink)?;
+        let count = orphans(place, &self.sink)?;
         let what = || format!("purge {}, with bytes and headers, for good", counted(count, "delivery"));
         if count > 0 && !self.yes && !agreed(what)? {
             return Err(anyhow!("nothing was purged"));
         }
-        let purged = if count == 0 { 0 } else { self.purge(place, config)? };
-        if self.json {
+        let purged = if count == 0 {
+            0
+        } else {
+            let job = JobRequest::PurgeOrphans { sink: self.sink.clone() };
+            let work = Work { job, total: count, what: "delivery" };
+            let Some(purged) = work.purge(place, &self.how, out)? else { return Ok(ExitCode::SUCCESS) };
+            purged
+        };
+        if self.how.json {
             crate::cli::write_json(&json!({ "purged": purged }), out)?;
         } else {
             writeln!(out, "{} purged", counted(purged, "delivery"))?;
         }
         Ok(ExitCode::SUCCESS)
     }
-
-    /// By the relay that runs, or in its file if none does.
-    fn purge(&self, place: &Place, config: &Config) -> anyhow::Result<u64> {
-        let sink = &self.sink;
-        match ask(place, |spool| Request::PurgeOrphans { spool, sink: sink.clone() })? {
-            Asked::Answered(Answer::Purged(purged)) => Ok(purged),
-            Asked::Answered(other) => Err(unexpected(&other)),
-            Asked::Nobody => Spool::open(place)?.with(async |spool| relay::purge_orphans(config, spool, sink).await),
-        }
-    }
 }
 
-/// How many deliveries wait for a sink that is gone, and the rules that it is gone from.
-fn orphans<'a>(place: &'a Place, sink: &str) -> anyhow::Result<(u64, &'a Config)> {
-    let config = place.config.as_ref().ok_or_else(|| {
-        WrongInput("without its rules it can't be told what is an orphan: name the file with `--config`".to_owned())
-    })?;
+/// How many deliveries wait for a sink that is gone.
+fn orphans(place: &Place, sink: &str) -> anyhow::Result<u64> {
+    let config = place.config.as_ref().ok_or_else(no_config)?;
     if config.sinks.iter().any(|there| there.name.as_str() == sink) {
         let line = format!("sink {sink} is in the rules: take it out first, or `pause` it");
         return Err(WrongInput(line).into());
     }
     let waits = waits(&place.spool)?;
     super::knows(place, &waits, sink)?;
-    let count = waits.iter().find(|waits| waits.sink == sink).map_or(0, |waits| waits.count);
-    Ok((count, config))
+    Ok(waits.iter().find(|waits| waits.sink == sink).map_or(0, |waits| waits.count))
 }

@@ -120,7 +120,7 @@ async fn a_purge_of_orphans_that_is_interrupted_leaves_every_key_with_its_head()
         "CREATE TRIGGER interrupted BEFORE DELETE ON deliveries BEGIN SELECT RAISE(ABORT, 'interrupted'); END";
     leave(&setup, [waiting(1, 1), waiting(2, 2)], failing).await;
     let spool = setup.open();
-    spool.purge(Unwanted::Orphans(sink())).await.unwrap_err();
+    spool.purge(Unwanted::Orphans(sink()), &Arc::default()).await.unwrap_err();
     let mut watch = spool.watch(sink()).await.unwrap();
     assert_eq!(bodies(&take(&spool, &mut watch, 10).await), ["<1>", "<2>"]);
     spool.close(GRACE).await;

@@ -183,7 +183,7 @@ async fn what_becomes_a_dead_letter_is_given_out_to_nobody() {
     drop(first);
     let mut second = spool.watch(sink()).await.unwrap();
     assert_eq!(take(&spool, &mut second, 10).await, []);
-    assert_eq!(spool.purge(Unwanted::Letters(Filter::default())).await, Ok(1));
+    assert_eq!(spool.purge(Unwanted::Letters(Filter::default()), &Arc::default()).await, Ok(1));
     match tokio::time::timeout(GRACE, second.news.recv()).await.expect("news in time") {
         Some(News::Buried { id, key: Some(1) }) => assert_eq!(id, taken[0].0),
         other => panic!("{other:?}"),

@@ -379,14 +379,17 @@ async fn what_somebody_asks_for_is_purged_and_nothing_newer() {
     // More than one transaction takes.
     assert_eq!(all(store(&spool, 0..1_200)).await, done(0..1_200));
     let seen = |limit| Filter { up_to: Some(1_100), limit, ..Filter::default() };
-    assert_eq!(spool.purge(Unwanted::Letters(Filter { reason: Some(Reason::Refused), ..seen(None) })).await, Ok(0));
-    assert_eq!(spool.purge(Unwanted::Letters(seen(Some(2)))).await, Ok(2));
+    assert_eq!(
+        spool.purge(Unwanted::Letters(Filter { reason: Some(Reason::Refused), ..seen(None) }), &Arc::default()).await,
+        Ok(0)
+    );
+    assert_eq!(spool.purge(Unwanted::Letters(seen(Some(2))), &Arc::default()).await, Ok(2));
     assert_eq!(setup.ids(&Filter { limit: Some(101), ..Filter::default() })[99..], [1_101, 1_098]);
-    assert_eq!(spool.purge(Unwanted::Letters(seen(None))).await, Ok(1_098));
+    assert_eq!(spool.purge(Unwanted::Letters(seen(None)), &Arc::default()).await, Ok(1_098));
     assert_eq!(setup.ids(&Filter::default()), (1_101..=1_200).rev().collect::<Vec<_>>());
     assert_eq!(spool.tallies(), [(Reason::NotJson, None, Tally { stored: 1_200, kept: 100 })]);
     spool.close(GRACE).await;
-    assert!(spool.purge(Unwanted::Letters(seen(None))).await.unwrap_err().contains("stopped"));
+    assert!(spool.purge(Unwanted::Letters(seen(None)), &Arc::default()).await.unwrap_err().contains("stopped"));
 }
 
 #[tokio::test]
@@ -396,7 +399,10 @@ async fn a_purge_makes_room_in_a_full_spool() {
     let spool = setup.open();
     let settled = store(&spool, 0..3);
     problem(&spool, true).await;
-    assert_eq!(spool.purge(Unwanted::Letters(Filter { limit: Some(1), ..Filter::default() })).await, Ok(1));
+    assert_eq!(
+        spool.purge(Unwanted::Letters(Filter { limit: Some(1), ..Filter::default() }), &Arc::default()).await,
+        Ok(1)
+    );
     assert_eq!(all(settled).await, done(0..3));
     problem(&spool, false).await;
     spool.close(GRACE).await;

@@ -50,7 +50,7 @@ async fn what_is_delivered_is_no_orphan() {
     let redrive =
         |id| spool.redrive(Origin::Orphan(id, sink()), vec![Waiting { sink: other(), ..waiting(1, 1) }]).unwrap();
     assert_eq!(redrive(ids[0]).await, Ok(false));
-    let refused = spool.purge(Unwanted::Orphans(sink())).await.unwrap_err();
+    let refused = spool.purge(Unwanted::Orphans(sink()), &Arc::default()).await.unwrap_err();
     assert!(refused.contains("still delivered"), "{refused}");
     assert_eq!(bodies(&take(&spool, &mut watch, 10).await), ["<1>"]);
     // Once its dispatcher is gone, also what that one had in its hands is.
@@ -69,8 +69,10 @@ async fn they_are_purged_and_nothing_else() {
     let many = (0..1_200).map(|number| waiting(number % 7, number));
     let (_, settled) = spill(&spool, many.chain([Waiting { sink: other(), ..waiting(1, 9_000) }]));
     all(settled).await;
-    assert_eq!(spool.purge(Unwanted::Orphans(sink())).await, Ok(1_200));
-    assert_eq!(spool.purge(Unwanted::Orphans(sink())).await, Ok(0));
+    let progress = Arc::default();
+    assert_eq!(spool.purge(Unwanted::Orphans(sink()), &progress).await, Ok(1_200));
+    assert_eq!(progress.done(), 1_200);
+    assert_eq!(spool.purge(Unwanted::Orphans(sink()), &Arc::default()).await, Ok(0));
     let counts: Vec<_> = spool.shares().into_iter().map(|(sink, share)| (sink, share.count())).collect();
     assert_eq!(counts, [(sink(), 0), (other(), 1)]);
     let (_, settled) = spill(&spool, [waiting(1, 1)]);

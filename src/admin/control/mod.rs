@@ -3,6 +3,11 @@
 //! One request a connection, one answer, each a line of JSON. The socket is the owner's alone (0600), in the data directory;
 //! it is there once the relay has its spool, so that a relay that waits for another doesn't answer for it.
 
+mod job;
+mod status;
+
+pub use status::{DeadLettersStatus, SinkStatus, SourceStatus, SpoolStatus, Status};
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -18,13 +23,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::ACCEPT_PAUSE;
 use super::connections::{Connections, Idle};
-use crate::config::Config;
-use crate::delivery::SinkStats;
 use crate::event::sample;
 use crate::helper::{self, Helper};
-use crate::relay::{self, Handle, JobLine, Redrive, Redriven};
-use crate::source::SourceStats;
-use crate::spool::{Filter, Share, Spool, Subject, Unwanted};
+use crate::relay::{Handle, JobOutcome, JobRequest, Redriven};
+use crate::spool::{Spool, Subject};
 
 /// So many requests of a kind are answered at once; one more hears that the relay is busy. Each kind has turns of its own: what
 /// takes long never keeps a pause from being heard.
@@ -47,35 +49,14 @@ const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// To delete these dead letters.
-    Purge {
-        /// Of this spool.
-        spool: PathBuf,
-        /// Which.
-        filter: Filter,
-    },
-    /// To give these dead letters another chance.
-    Redrive {
-        /// Of this spool.
-        spool: PathBuf,
-        /// Which, where to, and how fast.
-        redrive: Redrive,
-    },
-    /// To delete what waits for a sink that is gone from the rules.
-    PurgeOrphans {
+    /// To do what takes long.
+    Job {
         /// In this spool.
         spool: PathBuf,
-        /// The sink's name.
-        sink: String,
-    },
-    /// To give what waits for a sink that is gone from the rules to another.
-    RedriveOrphans {
-        /// In this spool.
-        spool: PathBuf,
-        /// The sink's name.
-        sink: String,
-        /// The other's.
-        to: String,
+        /// What.
+        job: JobRequest,
+        /// It goes on when who asked for it goes.
+        detach: bool,
     },
     /// To send nothing more to a sink, or take nothing more from a source.
     Pause {
@@ -120,100 +101,38 @@ pub enum Request {
 pub enum Answer {
     /// It was done.
     Done,
+    /// A job runs, and is not waited for: its number.
+    Started(u64),
+    /// A job runs, and this is not its end.
+    Progress {
+        /// To how many it was done so far.
+        done: u64,
+        /// Of how many.
+        total: u64,
+    },
     /// So many were deleted.
     Purged(u64),
-    /// What became of the dead letters.
+    /// What became of dead letters or orphans.
     Redriven(Redriven),
     /// What it does.
-    Status(Status),
+    Status(Box<Status>),
     /// Why it was not done.
     Failed(String),
 }
 
-/// What a relay does. These keys are relied on.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Status {
-    /// Each source.
-    pub sources: Vec<SourceStatus>,
-    /// Each sink.
-    pub sinks: Vec<SinkStatus>,
-    /// Redrives and purges that are under way.
-    pub jobs: Vec<JobLine>,
-}
-
-/// How a source is.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct SourceStatus {
-    /// Its name.
-    pub name: String,
-    /// `consuming` or `down`.
-    pub state: String,
-    /// Why it is down.
-    pub reason: Option<String>,
-}
-
-/// How a sink is.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct SinkStatus {
-    /// Its name.
-    pub name: String,
-    /// `delivering`, `failing` (its breaker is open) or `paused`.
-    pub state: String,
-    /// Deliveries in the spool.
-    pub spooled: u64,
-    /// What they take.
-    pub bytes: u64,
-}
-
-impl Status {
-    fn of(spool: &Spool, relay: &Handle) -> Self {
-        let now = relay.stats().now();
-        let shares = spool.shares();
-        let source = |source: &Arc<SourceStats>| SourceStatus {
-            name: source.name().to_string(),
-            state: if source.is_up() { "consuming" } else { "down" }.to_owned(),
-            reason: source.problem().filter(|_| !source.is_up()),
-        };
-        let sink = |sink: &Arc<SinkStats>| {
-            let share = shares.iter().find(|(name, _)| name == sink.name()).map(|(_, share)| share);
-            let state = match () {
-                () if sink.is_paused() => "paused",
-                () if sink.is_breaker_open() => "failing",
-                () => "delivering",
-            };
-            SinkStatus {
-                name: sink.name().to_string(),
-                state: state.to_owned(),
-                spooled: share.map_or(0, Share::count),
-                bytes: share.map_or(0, Share::bytes),
-            }
-        };
-        Self {
-            sources: now.sources.iter().map(source).collect(),
-            sinks: now.sinks.iter().map(sink).collect(),
-            jobs: relay.jobs().list(),
+impl From<JobOutcome> for Answer {
+    fn from(outcome: JobOutcome) -> Self {
+        match outcome {
+            JobOutcome::Purged(purged) => Self::Purged(purged),
+            JobOutcome::Redriven(done) => Self::Redriven(done),
         }
     }
 }
 
 impl Request {
-    /// What it is called while it runs; none: it is no job.
-    fn job(&self) -> Option<&'static str> {
-        match self {
-            Self::Purge { .. } => Some("purge of dead letters"),
-            Self::Redrive { .. } => Some("redrive of dead letters"),
-            Self::PurgeOrphans { .. } => Some("purge of orphans"),
-            Self::RedriveOrphans { .. } => Some("redrive of orphans"),
-            _ => None,
-        }
-    }
-
     fn spool(&self) -> &Path {
         match self {
-            Self::Purge { spool, .. }
-            | Self::Redrive { spool, .. }
-            | Self::PurgeOrphans { spool, .. }
-            | Self::RedriveOrphans { spool, .. }
+            Self::Job { spool, .. }
             | Self::Pause { spool, .. }
             | Self::Capture { spool, .. }
             | Self::Status { spool }
@@ -275,8 +194,8 @@ impl Turns {
     fn take(&self, request: &Request) -> Result<SemaphorePermit<'_>, String> {
         let (turns, most, what) = match request {
             Request::Capture { .. } => (&self.captures, MAX_CAPTURES, "captures"),
-            _ if request.job().is_none() => (&self.orders, MAX_ORDERS, "requests"),
-            _ => (&self.jobs, MAX_JOBS, "redrives and purges"),
+            Request::Job { .. } => (&self.jobs, MAX_JOBS, "redrives and purges"),
+            _ => (&self.orders, MAX_ORDERS, "requests"),
         };
         let busy = |_| format!("the relay is busy with {most} {what}: try again when one of them has ended");
         turns.try_acquire().map_err(busy)
@@ -321,35 +240,34 @@ async fn answer(stream: UnixStream, spool: &Spool, relay: &Handle, turns: &Turns
         Ok((turn, request)) => (Some(turn), Ok(request)),
         Err(why) => (None, Err(why)),
     };
+    let is_ours = |request: Request| {
+        if request.spool() == spool.path() {
+            return Ok(request);
+        }
+        Err(format!("the relay that answers has the spool {}, not this one", spool.path().display()))
+    };
     let mut seen = None;
     // Who asked says nothing more: the end of the connection is all that can come.
     let mut nothing = String::new();
-    let answer = match request {
-        Ok(Request::Capture { spool: asked, source, count }) if asked == spool.path() => match relay.look_on(&source) {
+    let answer = match request.and_then(is_ours) {
+        Ok(Request::Job { job, detach, .. }) => {
+            let client = job::Client { from: &mut read, to: &mut write, detaches: detach };
+            return job::run(job, spool, relay, client).await;
+        }
+        Ok(Request::Capture { source, count, .. }) => match relay.look_on(&source) {
             Ok(messages) => {
                 seen = Some((messages, count));
                 Answer::Done
             }
             Err(why) => Answer::Failed(why),
         },
-        // What is asked for stops when who asked for it goes, as by Ctrl-C.
-        Ok(request) => {
-            let job = request.job().map(|kind| relay.jobs().begin(kind));
-            let stopped = async {
-                match &job {
-                    Some(job) => job.stop.cancelled().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
+        Ok(request) => tokio::select! {
             answer = answer_to(request, spool, relay) => answer.unwrap_or_else(Answer::Failed),
-            () = stopped => Answer::Failed("it was stopped by `jobs stop`; what was done before stays so".to_owned()),
             gone = read.read_line(&mut nothing) => return gone.map(drop),
-            }
-        }
+        },
         Err(why) => Answer::Failed(why),
     };
-    say(&mut write, serde_json::to_string(&answer)?).await?;
+    send(&mut write, &answer).await?;
     let Some((mut messages, count)) = seen else { return Ok(()) };
     let show = async {
         for _ in 0..count {
@@ -365,40 +283,43 @@ async fn answer(stream: UnixStream, spool: &Spool, relay: &Handle, turns: &Turns
     }
 }
 
+async fn send(to: &mut OwnedWriteHalf, answer: &Answer) -> std::io::Result<()> {
+    say(to, serde_json::to_string(answer)?).await
+}
+
 async fn say(to: &mut OwnedWriteHalf, mut line: String) -> std::io::Result<()> {
     line.push('\n');
     tokio::time::timeout(LINE_TIMEOUT, to.write_all(line.as_bytes())).await?
 }
 
 async fn answer_to(request: Request, spool: &Spool, relay: &Handle) -> Result<Answer, String> {
-    if request.spool() != spool.path() {
-        return Err(format!("the relay that answers has the spool {}, not this one", spool.path().display()));
-    }
     match request {
-        Request::Purge { filter, .. } => spool.purge(Unwanted::Letters(filter)).await.map(Answer::Purged),
-        Request::Redrive { redrive, .. } => relay::redrive(&*rules(relay)?, spool, redrive).await.map(Answer::Redriven),
-        Request::PurgeOrphans { sink, .. } => {
-            relay::purge_orphans(&*rules(relay)?, spool, &sink).await.map(Answer::Purged)
-        }
-        Request::RedriveOrphans { sink, to, .. } => {
-            relay::redrive_orphans(&*rules(relay)?, spool, &sink, &to).await.map(Answer::Redriven)
-        }
         Request::Pause { of, .. } => relay.pause(of).await.map(|()| Answer::Done),
         Request::Resume { of, .. } => relay.resume(of).await.map(|()| Answer::Done),
-        Request::Status { .. } => Ok(Answer::Status(Status::of(spool, relay))),
+        Request::Status { .. } => Ok(Answer::Status(Box::new(Status::of(spool, relay)))),
         Request::StopJob { id, .. } => relay.jobs().stop(id).map(|()| Answer::Done),
-        // What is captured comes after the answer: it is answered before.
-        Request::Capture { .. } => Err("the spool is another relay's".to_owned()),
+        // These have more than one answer, and are answered before.
+        Request::Capture { .. } | Request::Job { .. } => Err("it is answered elsewhere".to_owned()),
     }
-}
-
-fn rules(relay: &Handle) -> Result<Arc<Config>, String> {
-    relay.config().ok_or_else(|| "the relay is starting: ask again in a moment".to_owned())
 }
 
 /// Asks the relay whose socket is at `path`, for as long as it takes; `None`: there is none.
 pub fn ask(path: &Path, request: &Request) -> std::io::Result<Option<Answer>> {
-    Ok(begin(path, request)?.map(|(answer, _)| answer))
+    ask_for_job(path, request, |_, _| {})
+}
+
+/// The same; `progress` hears how many are done, of how many, until the answer comes.
+pub fn ask_for_job(
+    path: &Path,
+    request: &Request,
+    mut progress: impl FnMut(u64, u64),
+) -> std::io::Result<Option<Answer>> {
+    let Some((mut answer, mut from)) = begin(path, request)? else { return Ok(None) };
+    while let Answer::Progress { done, total } = answer {
+        progress(done, total);
+        answer = read_answer(&mut from)?;
+    }
+    Ok(Some(answer))
 }
 
 /// The same, and each line that follows the answer, until the relay has said all, or `each` has seen enough.
@@ -430,10 +351,14 @@ fn begin(
     };
     stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
     let mut from = BufReader::new(stream);
+    Ok(Some((read_answer(&mut from)?, from)))
+}
+
+fn read_answer(from: &mut impl BufRead) -> std::io::Result<Answer> {
     let mut answer = String::new();
-    from.by_ref().take(MAX_ANSWER).read_line(&mut answer)?;
+    from.take(MAX_ANSWER).read_line(&mut answer)?;
     if answer.is_empty() {
         return Err(std::io::Error::other("the relay ended before it answered"));
     }
-    Ok(Some((serde_json::from_str(&answer)?, from)))
+    Ok(serde_json::from_str(&answer)?)
 }
