@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::Value;
 
 use super::reader::Reader;
 use super::yaml::{Key, Kind, Node, Span};
@@ -44,7 +45,12 @@ macro_rules! mapping {
         #[allow(non_snake_case, reason = "the keys as the file has them")]
         #[schemars(deny_unknown_fields)]
         pub(in crate::config) struct $name {
-            $( $(#[doc = $doc])+ $(#[schemars($mark)])? pub $key: Option<$crate::config::decode::At<$type>>, )*
+            $(
+                $(#[doc = $doc])+
+                $(#[schemars($mark)])?
+                #[schemars(transform = $crate::config::decode::mapping!(@schema $($null)?))]
+                pub $key: Option<$crate::config::decode::At<$type>>,
+            )*
         }
 
         impl $crate::config::decode::Decode for $name {
@@ -65,11 +71,35 @@ macro_rules! mapping {
             }
         }
     };
+    (@schema null) => { $crate::config::decode::with_null };
+    (@schema) => { $crate::config::decode::without_null };
     (@presence required) => { $crate::config::reader::Presence::Required };
     (@presence null) => { $crate::config::reader::Presence::Nullable };
     (@presence $($other:ident)?) => { $crate::config::reader::Presence::Optional };
 }
 pub(super) use mapping;
+
+/// The schema of a key whose value may be null stays as it is.
+pub(super) fn with_null(_: &mut Schema) {}
+
+/// That of any other key takes no null, as an `Option` does.
+pub(super) fn without_null(schema: &mut Schema) {
+    let Some(members) = schema.as_object_mut() else { return };
+    if let Some(Value::Array(types)) = members.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [one] = types.as_slice() {
+            let one = one.clone();
+            members.insert("type".to_owned(), one);
+        }
+    }
+    let Some(Value::Array(choices)) = members.get_mut("anyOf") else { return };
+    choices.retain(|choice| choice.get("type").is_none_or(|name| name != "null"));
+    if let [Value::Object(one)] = choices.as_slice() {
+        let one = one.clone();
+        members.remove("anyOf");
+        members.extend(one);
+    }
+}
 
 /// A key as the file has it: Rust's `r#type` is `type`.
 pub(super) fn bare(key: &str) -> &str {

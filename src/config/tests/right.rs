@@ -246,6 +246,28 @@ fn the_schema_knows_every_key_and_takes_the_example() {
     assert!(schema["$defs"]["Sink"]["properties"].get("group").is_none(), "what comes later is not offered");
 }
 
+#[test]
+fn the_schema_takes_null_where_the_check_does() {
+    fn with_null(schema: &serde_json::Value, found: &mut Vec<String>) {
+        if let Some(properties) = schema["properties"].as_object() {
+            let takes = |value: &serde_json::Value| value.to_string().contains("\"null\"");
+            found.extend(properties.iter().filter(|(_, value)| takes(value)).map(|(key, _)| key.clone()));
+        }
+    }
+    let schema = serde_json::to_value(crate::config::schema()).unwrap();
+    let mut found = Vec::new();
+    with_null(&schema, &mut found);
+    schema["$defs"].as_object().unwrap().values().for_each(|schema| with_null(schema, &mut found));
+    found.sort_unstable();
+    found.dedup();
+    // As in `raw.rs`, marked `| null`.
+    let nullable =
+        ["admin", "body", "dead_letters", "delivery", "options", "retry", "spool", "tenant", "to"].map(str::to_owned);
+    assert_eq!(found, nullable);
+    let when = &schema["$defs"]["When"]["properties"]["tenant"];
+    assert!(!when.to_string().contains("null"), "{when}");
+}
+
 /// Every setting in one file, but for what comes later and the files that aren't here: the braces of references need no quotes.
 #[test]
 fn references_stand_in_mappings_without_quotes() {
