@@ -37,6 +37,7 @@ pub(crate) use identity::version_5;
 pub use message::{Header, HeaderValue, Message, NotUtf8, Properties, UNREADABLE};
 pub use name::SourceName;
 pub(crate) use name::name;
+pub(crate) use parsed::is_a_double;
 pub use properties::SampleError;
 pub use read::TENANT_HEADER;
 pub use reason::{Invalid, Reason};

@@ -177,6 +177,11 @@ impl<'a> Number<'a> {
     }
 }
 
+/// Whether a double is what is written there, digit by digit.
+pub(crate) fn is_a_double(raw: &str) -> bool {
+    matches!(Number::of(raw), Number::Double(_))
+}
+
 /// How two numbers compare that are written as JSON writes them, by all of their digits; none where one's exponent can't be.
 pub(super) fn compare(one: &str, other: &str) -> Option<Ordering> {
     let (one, other) = (Decimal::of(one)?, Decimal::of(other)?);

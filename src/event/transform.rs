@@ -9,10 +9,10 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use serde_json::Value;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use super::expression::Expression;
+use super::parsed::{Parsed, parse};
 use super::vocabulary::{Fields, Holds, Scope, Shape, Vocabulary};
 
 /// The steps of one route's transform, in their order.
@@ -33,8 +33,8 @@ pub enum Step {
 /// What a field is set to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Set {
-    /// As it was written.
-    Literal(Value),
+    /// That JSON, whose numbers have all the digits that were written.
+    Literal(String),
     /// What the expression gives for the event.
     Computed(Expression),
 }
@@ -76,7 +76,7 @@ impl Transform {
                 Step::Set(name, set) => {
                     let failed = |error: &dyn fmt::Display| TransformError(format!("`set` of {name}: {error}"));
                     let value = match set {
-                        Set::Literal(value) => to_raw_value(value),
+                        Set::Literal(json) => RawValue::from_string(json.clone()),
                         Set::Computed(expression) => Ok(expression.json(scope).map_err(|error| failed(&error))?),
                     };
                     let value = value.map_err(|error| failed(&error))?;
@@ -121,9 +121,11 @@ impl Step {
 impl Set {
     fn shape(&self) -> Shape {
         match self {
-            Self::Literal(Value::String(_)) => Shape { holds: Holds::Text, nullable: false },
-            Self::Literal(Value::Array(_)) => Shape { holds: Holds::List, nullable: false },
-            Self::Literal(value) => Shape { holds: Holds::Anything, nullable: value.is_null() },
+            Self::Literal(json) => match parse(json) {
+                Parsed::Text(_) => Shape { holds: Holds::Text, nullable: false },
+                Parsed::List(_) => Shape { holds: Holds::List, nullable: false },
+                value => Shape { holds: Holds::Anything, nullable: value == Parsed::Null },
+            },
             Self::Computed(expression) => expression.shape(),
         }
     }
@@ -201,14 +203,14 @@ impl<'de> Deserialize<'de> for Transformed {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::event::fixtures::{with_body, with_event};
     use crate::event::{Carrier, Format, Template};
 
-    fn set(name: &str, value: Value) -> Step {
-        Step::Set(name.to_owned(), Set::Literal(value))
+    fn set(name: &str, value: &Value) -> Step {
+        Step::Set(name.to_owned(), Set::Literal(value.to_string()))
     }
 
     fn computed(name: &str, source: &str) -> Step {
@@ -244,10 +246,10 @@ mod tests {
     fn steps_are_taken_in_their_order_and_fields_keep_theirs() {
         let json = made(vec![
             rename("productId", "granuleId"),
-            set("granuleId", json!("none")),
+            set("granuleId", &json!("none")),
             remove("message"),
             rename("session", "message"),
-            set("tenant", json!({"b": 1, "a": [null, 1.5]})),
+            set("tenant", &json!({"b": 1, "a": [null, 1.5]})),
             computed("subject", "tenant + '/' + status"),
             remove("extra"),
         ]);
@@ -320,7 +322,7 @@ mod tests {
     #[test]
     fn what_steps_leave_is_known_before_there_is_an_event() {
         let wrong = |steps: Vec<Step>| Transform::new(steps).expect_err("it can't be meant");
-        assert_eq!(wrong(vec![set("x", json!(1)), remove("y")]), [(1, Misnamed::Missing)]);
+        assert_eq!(wrong(vec![set("x", &json!(1)), remove("y")]), [(1, Misnamed::Missing)]);
         assert_eq!(
             wrong(vec![remove("session"), rename("session", "x"), remove("y")]),
             [(1, Misnamed::Missing), (2, Misnamed::Missing)]
@@ -329,8 +331,8 @@ mod tests {
         assert_eq!(wrong(vec![remove("headers")]), [(0, Misnamed::Missing)], "it is no field");
 
         let fields = |steps| Transform::new(steps).expect("steps").1;
-        let one = fields(vec![remove("session"), set("team", json!("storage")), computed("n", "extra.n")]);
-        let other = fields(vec![set("team", json!(7)), set("session", json!("none"))]);
+        let one = fields(vec![remove("session"), set("team", &json!("storage")), computed("n", "extra.n")]);
+        let other = fields(vec![set("team", &json!(7)), set("session", &json!("none"))]);
         let all = fields_of_any(&[one, other]);
         let shape = |name: &str| all.get(name).map(|shape| (shape.holds, shape.nullable));
         assert_eq!(shape("session"), Some((Holds::Text, true)), "one removes it");
@@ -343,9 +345,9 @@ mod tests {
     #[test]
     fn templates_see_what_is_left_and_no_other_names() {
         let (transform, fields) = Transform::new(vec![
-            set("team", json!("storage")),
-            set("count", json!(3)),
-            set("labels", json!({"site": "T"})),
+            set("team", &json!("storage")),
+            set("count", &json!(3)),
+            set("labels", &json!({"site": "T"})),
             remove("session"),
             rename("productId", "granuleId"),
         ])

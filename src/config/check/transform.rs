@@ -107,10 +107,10 @@ fn sets(at: Option<&At<Named<SetValue>>>, reader: &mut Reader<'_>) -> Vec<(Span,
     let set = |(key, at): &(Key, At<SetValue>)| {
         check_name(&key.text, key.span, reader);
         let set = match &at.value {
-            SetValue::Literal(value) => Set::Literal(value.clone()),
+            SetValue::Literal(json) => Set::Literal(json.clone()),
             SetValue::Computed(source) => match expression::compile(source, Expression::computed, reader) {
                 Some(expression) => Set::Computed(expression),
-                None => Set::Literal(String::new().into()),
+                None => Set::Literal("null".to_owned()),
             },
         };
         (key.span, Step::Set(key.text.clone(), set))

@@ -199,7 +199,7 @@ fn steps_as_they_are_written() {
     let Set::Computed(tenant) = Set::Computed(crate::event::Expression::computed("tenant").unwrap().expression) else {
         panic!()
     };
-    let set = |name: &str, value| Step::Set(name.to_owned(), Set::Literal(value));
+    let set = |name: &str, value: serde_json::Value| Step::Set(name.to_owned(), Set::Literal(value.to_string()));
     let steps = vec![
         set("text", json!("storage")),
         set("whole", json!(12)),
@@ -218,4 +218,22 @@ fn steps_as_they_are_written() {
     let (transform, _) = Transform::new(steps).unwrap();
     let [one, two] = config.rules.routes() else { panic!() };
     assert_eq!((one.transform.as_ref(), &two.transform), (Some(&transform), &None));
+}
+
+#[test]
+fn numbers_that_are_set_keep_their_digits() {
+    let config = right(&routes(
+        "- name: one
+  to: [a, b]
+  transform: [{ set: { big: 123456789012345678901234567890, long: -0.1234567890123456789, huge: +1e999, short: 1.10, deep: [{ b: 18446744073709551616, a: .5 }] } }]",
+    ));
+    let set = |name: &str, json: &str| Step::Set(name.to_owned(), Set::Literal(json.to_owned()));
+    let steps = vec![
+        set("big", "123456789012345678901234567890"),
+        set("long", "-0.1234567890123456789"),
+        set("huge", "1e999"),
+        set("short", "1.1"),
+        set("deep", r#"[{"a":0.5,"b":18446744073709551616}]"#),
+    ];
+    assert_eq!(config.rules.routes()[0].transform, Some(Transform::new(steps).unwrap().0));
 }
