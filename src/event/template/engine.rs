@@ -13,6 +13,7 @@ use jiff::fmt::strtime;
 use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, filters};
 
+use super::counted::Counted;
 use super::inserted::Inserted;
 use super::scope::{Probe, Source};
 use super::{TemplateError, exact, inserted, is_null, names, percent_encode};
@@ -63,6 +64,8 @@ pub(super) struct Engine {
     strict: Environment<'static>,
     /// The names it uses, `headers.x` for nested ones.
     names: BTreeSet<String>,
+    /// What of them has to be numbers that minijinja can hold.
+    counted: Counted,
     vocabulary: Vocabulary,
 }
 
@@ -80,7 +83,8 @@ impl Engine {
         let template = forgiving.get_template(Mode::Text.name()).map_err(|error| explain(&error))?;
         let names = template.undeclared_variables(true).into_iter().collect();
         names::check(&names, &vocabulary, source, &forgiving)?;
-        let engine = Self { forgiving, strict, names, vocabulary };
+        let counted = Counted::of(source, |name| vocabulary.shape(name).is_some());
+        let engine = Self { forgiving, strict, names, counted, vocabulary };
         engine.try_out()?;
         Ok(engine)
     }
@@ -139,7 +143,7 @@ impl Engine {
             if first != top {
                 top = first;
                 // A name without a value is undefined, and the error then says which.
-                values.extend(source.value(first).map(|value| (first, value)));
+                values.extend(source.value(first).map(|value| (first, self.counted.of_name(first, value))));
             }
         }
         let context = Value::from_pairs(values);

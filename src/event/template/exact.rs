@@ -1,7 +1,9 @@
 //! Numbers that minijinja can't hold as they are written: they are printed and written as JSON with all their digits.
 //!
-//! It doesn't count with them nor compare them; `float`, `int`, `round` and `abs` make of one what a double can hold.
+//! It doesn't count with them nor compare them: where a template does (`counted`) they are doubles, and so they are for `float`, `int`,
+//! `round` and `abs`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -140,6 +142,32 @@ fn write(out: &mut String, value: &Value, layout: &Layout, depth: usize) -> Resu
     }
     out.push(if value.kind() == ValueKind::Map { '}' } else { ']' });
     Ok(())
+}
+
+/// The same value with the nearest doubles in the place of such numbers, in what these members lead to. As deep as the event is.
+pub(super) fn doubled(value: Value, members: &[String]) -> Value {
+    if let Some(Exact(raw)) = value.downcast_object_ref() {
+        return Value::from(raw.parse::<f64>().unwrap_or(f64::NAN));
+    }
+    match (value.kind(), members.split_first()) {
+        _ if !has_exact(&value) => value,
+        (ValueKind::Seq, _) => {
+            value.try_iter().map_or(Value::UNDEFINED, |items| items.map(|item| doubled(item, members)).collect())
+        }
+        (ValueKind::Map, first) => {
+            let names = value.try_iter().into_iter().flatten();
+            let pairs = names.filter_map(|name| {
+                let (member, name) = (value.get_item(&name).ok()?, name.to_string());
+                Some(match first {
+                    Some((first, _)) if *first != name => (name, member),
+                    Some((_, rest)) => (name, doubled(member, rest)),
+                    None => (name, doubled(member, &[])),
+                })
+            });
+            Value::from_pairs(pairs.collect::<BTreeMap<_, _>>())
+        }
+        _ => value,
+    }
 }
 
 fn json(value: &Value) -> Result<String, Error> {

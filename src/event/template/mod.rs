@@ -5,6 +5,7 @@
 //! that only puts fields between texts, as nearly all topics, keys and paths do, never gets to minijinja: see [`plain`].
 
 mod calls;
+mod counted;
 mod engine;
 mod exact;
 mod inserted;

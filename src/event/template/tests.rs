@@ -536,6 +536,23 @@ fn half_a_surrogate_pair_hides_no_neighbour_and_numbers_keep_their_digits() {
     ] {
         assert_eq!(render(source), expected, "{source}");
     }
+    // What compares or calculates sees numbers, none of which is greater than each other one.
+    for (source, expected) in [
+        (
+            "{{ extra.o.long > 5 }} {{ 5 > extra.o.long }} {{ extra.o.long == 0.1234567890123456789 }}",
+            "false true true",
+        ),
+        ("{% if extra.o.long > 5 %}big{% else %}small{% endif %}", "small"),
+        ("{%- for n in extra.o.list %}{% if n < 5 %}{{ n }}{% endif %}{% endfor -%}", "2"),
+        (
+            "{{ extra.o.long * 2 }} {{ extra.o.long is number }} {{ [extra.o.long, 0.5] | max }}",
+            "0.24691357802469135 true 0.5",
+        ),
+        ("{{- extra.o.long -}}", "0.1234567890123456789"),
+        ("{% if extra.o.list[0] > 5 and extra.o.n == 3 %}{{ extra.o.long }}{% endif %}", "0.1234567890123456789"),
+    ] {
+        assert_eq!(render(source), expected, "{source}");
+    }
     // As minijinja lays it out where it can hold all of it.
     for layout in ["tojson", "tojson(true)", "tojson(indent=3)"] {
         let with = render(&format!("{{{{ [[extra.o.long], {{'a': [], 'b': {{'c': [1, 2]}}}}] | {layout} }}}}"));

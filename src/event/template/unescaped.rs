@@ -21,9 +21,9 @@ pub(super) fn first<'s>(source: &'s str, vocabulary: &Vocabulary) -> Option<&'s 
     let (mut found, mut before, mut is_escaped) = (None, "", false);
     for word in Words::of(source) {
         match word {
-            "{{" => (inside, found, is_escaped) = (true, None, false),
-            "}}" if found.is_some() && !is_escaped => return found,
-            "}}" | "{%" => inside = false,
+            _ if word.starts_with("{{") => (inside, found, is_escaped) = (true, None, false),
+            _ if word.ends_with("}}") && found.is_some() && !is_escaped => return found,
+            _ if word.ends_with("}}") || word.starts_with("{%") => (inside, found) = (false, None),
             _ if before == "|" => is_escaped |= ESCAPING.contains(&word),
             _ if inside && found.is_none() && before != "." => {
                 found = (!HARMLESS.contains(&word) && vocabulary.shape(word).is_some()).then_some(word);

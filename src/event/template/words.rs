@@ -44,13 +44,16 @@ impl<'a> Iterator for Words<'a> {
                 return self.next();
             }
             self.inside = true;
-            return self.take(2);
+            // With the sign that takes away white space, which is no minus.
+            let is_signed = self.rest.get(2..).is_some_and(|rest| rest.starts_with(['-', '+']));
+            return self.take(2 + usize::from(is_signed));
         }
         self.rest = self.rest.trim_start();
         let first = self.rest.chars().next()?;
-        if self.rest.starts_with("}}") || self.rest.starts_with("%}") {
+        let sign = usize::from(matches!(first, '-' | '+'));
+        if self.rest.get(sign..).is_some_and(|rest| rest.starts_with("}}") || rest.starts_with("%}")) {
             self.inside = false;
-            return self.take(2);
+            return self.take(2 + sign);
         }
         if first == '"' || first == '\'' {
             let mut escaped = false;
