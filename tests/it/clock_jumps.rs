@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use jiff::{SignedDuration, Timestamp};
 use regards_relay::clock::VARIABLE;
+use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::support::response::lives;
@@ -88,6 +90,16 @@ fn set_clock(home: &Home, seconds: i64) {
     home.write(CLOCK, &seconds.to_string());
 }
 
+/// What `spool` says of the next attempts is what the wall clock will say then.
+fn assert_next_attempts_are_near(home: &Home, error: i64) {
+    let now = Timestamp::now() + SignedDuration::from_secs(error);
+    for line in home.spool() {
+        let next: Timestamp = line["nextAttempt"].as_str().expect("a time").parse().expect("RFC 3339");
+        let away = next.duration_since(now).abs();
+        assert!(away < SignedDuration::from_mins(30), "{line}: it is {now}");
+    }
+}
+
 /// Only builds for tests can have a wrong clock.
 fn is_release() -> bool {
     !cfg!(debug_assertions)
@@ -106,6 +118,7 @@ async fn a_clock_set_back_by_an_hour_delays_no_retry_no_pause_and_no_probe() {
     receivers.wait_until_all_wait(&home, &relay).await;
     set_clock(&home, -HOUR);
     receivers.wait_for_more_attempts().await;
+    assert_next_attempts_are_near(&home, -HOUR);
     receivers.get_everything(&home).await;
     relay.stop().await;
     assert!(home.dead_letters().is_empty());
@@ -124,6 +137,39 @@ async fn a_restart_after_the_clock_was_set_back_delays_nothing_either() {
     receivers.wait_until_all_wait(&home, &relay).await;
     relay.stop().await;
     set_clock(&home, -HOUR);
+    let relay = home.start_ready().await;
+    receivers.wait_for_more_attempts().await;
+    receivers.get_everything(&home).await;
+    relay.stop().await;
+    assert!(home.dead_letters().is_empty());
+}
+
+/// The spool becomes one that was written in another boot, by a clock that was an hour ahead.
+fn make_of_another_boot(home: &Home) {
+    let connection = Connection::open(home.data("spool.db")).expect("the spool");
+    let later = |key: &str| {
+        format!(
+            "UPDATE states SET state = json_set(state, '{key}', json_extract(state, '{key}') + 3600000) \
+             WHERE json_extract(state, '{key}') IS NOT NULL;"
+        )
+    };
+    let change = "UPDATE clock SET boot = boot + 2, base = base + 3600000; \
+                  UPDATE deliveries SET boot = boot + 2, received = received + 3600000; \
+                  UPDATE heads SET due = due + 3600000;";
+    let change = [change, &later("$.pause.until"), &later("$.open.until")].concat();
+    connection.execute_batch(&change).expect("changed");
+}
+
+#[tokio::test]
+async fn a_reboot_by_which_the_clock_was_set_back_delays_nothing_either() {
+    let regards = Regards::new().await;
+    let receivers = Receivers::start().await;
+    let home = receivers.home(&regards);
+    let relay = home.start_ready().await;
+    regards.publish_all(&lives("t", "reboot", REQUESTS)).await;
+    receivers.wait_until_all_wait(&home, &relay).await;
+    relay.stop().await;
+    make_of_another_boot(&home);
     let relay = home.start_ready().await;
     receivers.wait_for_more_attempts().await;
     receivers.get_everything(&home).await;
