@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use self::output::{Differences, Documents, Groups, Lines};
+use self::output::{Differences, Each, Groups};
 use super::progress::Progress;
 use super::table::Table;
 use super::{Global, WrongInput, counted, load_offline, message};
@@ -71,10 +71,11 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         (Err(code), _) | (_, Err(code)) => return Ok(code),
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut differences: Box<dyn Differences> = match (arguments.summary, arguments.json) {
-        (true, json) => Box::new(Groups::new(json)),
-        (false, true) => Box::new(Documents),
-        (false, false) => Box::new(Lines { samples: arguments.samples.clone() }),
+    let json = arguments.json;
+    let mut differences: Box<dyn Differences> = if arguments.summary {
+        Box::new(Groups::new(json))
+    } else {
+        Box::new(Each { samples: arguments.samples.clone(), json })
     };
     let summary = compare(&before, &after, arguments, &mut *differences, &mut out)?;
     differences.finish(&mut out)?;

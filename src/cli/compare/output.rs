@@ -34,30 +34,11 @@ pub(super) trait Differences {
     }
 }
 
-/// Each, for people.
-pub(super) struct Lines {
+/// Each, for people or for programs.
+pub(super) struct Each {
     pub(super) samples: PathBuf,
+    pub(super) json: bool,
 }
-
-impl Differences for Lines {
-    fn add(
-        &mut self,
-        line: usize,
-        event: Option<&Event>,
-        difference: Difference,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
-        let event = event.map_or_else(
-            || "can't be read as an event".to_owned(),
-            |event| format!("{} {} {}", event.tenant, event.status, event.correlation_id),
-        );
-        writeln!(out, "{}:{line}: {}", self.samples.display(), printable(&event))?;
-        show(&difference, out)
-    }
-}
-
-/// Each, for programs.
-pub(super) struct Documents;
 
 /// How one message is treated differently. These names are relied on.
 #[derive(Serialize)]
@@ -68,7 +49,7 @@ struct Document<'d> {
     difference: &'d Difference,
 }
 
-impl Differences for Documents {
+impl Differences for Each {
     fn add(
         &mut self,
         line: usize,
@@ -76,7 +57,15 @@ impl Differences for Documents {
         difference: Difference,
         out: &mut dyn Write,
     ) -> io::Result<()> {
-        write_json(&Document { line, event, difference: &difference }, out)
+        if self.json {
+            return write_json(&Document { line, event, difference: &difference }, out);
+        }
+        let event = event.map_or_else(
+            || "can't be read as an event".to_owned(),
+            |event| format!("{} {} {}", event.tenant, event.status, event.correlation_id),
+        );
+        writeln!(out, "{}:{line}: {}", self.samples.display(), printable(&event))?;
+        show(&difference, out)
     }
 }
 
