@@ -21,11 +21,17 @@ delivery: { shutdown_grace: 5s }
 /// As many messages as the prefetch lets in, which begins with 16 and grows when all of these are settled.
 const REQUESTS: usize = 8;
 const MESSAGES: usize = 2 * REQUESTS;
+/// While another sink is attempted so often, a full spool is asked again many times.
+const OTHER_ATTEMPTS: usize = 30;
 
 /// A relay with this fault on purpose, or none.
 fn home(regards: &Regards, receiver: &Receiver, mutant: Option<Mutant>) -> Home {
+    home_with(ROUTES, regards, receiver, mutant)
+}
+
+fn home_with(routes: &str, regards: &Regards, receiver: &Receiver, mutant: Option<Mutant>) -> Home {
     receiver.answers(|_| Answer::Status(409));
-    let home = Home::of(regards, ROUTES).with("HOOK", &receiver.url());
+    let home = Home::of(regards, routes).with("HOOK", &receiver.url());
     match mutant {
         Some(mutant) => home.with(VARIABLE, &mutant.name()),
         None => home,
@@ -61,13 +67,20 @@ async fn start_full<'a>(regards: &Regards, home: &'a Home) -> Relay<'a> {
 
 async fn attempts_within_one_back_off(mutant: Option<Mutant>, least: usize) -> usize {
     let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = home(&regards, &receiver, mutant);
+    let (receiver, other) = (Receiver::start().await, Receiver::start().await);
+    other.answers(|_| Answer::Status(503));
+    // A sink that fails too, and whose back-offs are short: what it is sent tells how much time the relay has had.
+    let routes = ROUTES
+        .replace(
+            "  archive:",
+            "  other: { webhook: { url: \"${OTHER}\" }, retry: { first: 50ms, max: 50ms } }\n  archive:",
+        )
+        .replace("[hook, archive]", "[hook, archive, other]");
+    let home = home_with(&routes, &regards, &receiver, mutant).with("OTHER", &other.url());
     let relay = home.start_ready().await;
     fill(&regards, &home).await;
     receiver.wait_for_posted(least).await;
-    // Many times as long as a full spool is asked again.
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    other.wait_for_posted(other.posted().len() + OTHER_ATTEMPTS).await;
     let posted = receiver.posted().len();
     relay.kill();
     posted
