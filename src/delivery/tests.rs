@@ -166,7 +166,7 @@ async fn a_full_spool_keeps_the_back_off() {
 /// Where there is room again, the delivery is put there with its back-off.
 #[tokio::test]
 async fn a_delivery_that_there_is_room_for_later_keeps_its_back_off() {
-    let mut setup = Setup::new(1_500);
+    let mut setup = Setup::new(550);
     let mut hook = setup.hook(8, &SHORT).await;
     setup.deliver(&hook, "a");
     hook.attempt().await.1.end(failed(Blame::Delivery));

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::footprint::{Footprint, LastPage};
 use super::store::Written;
 use crate::clock::Stamp;
 use crate::config::SpoolConfig;
+use crate::mutant::Mutant;
 use crate::rules::SinkName;
 
 /// What the deliveries of a sink take.
@@ -74,16 +76,35 @@ pub(super) struct Budget {
     total: u64,
     /// The disk itself has no room left to speak of.
     disk_is_full: bool,
+    /// Of the table of deliveries.
+    last_page: LastPage,
 }
 
 impl Budget {
     pub(super) fn new(config: &SpoolConfig) -> Self {
         let max_share = config.max_size / 100 * u64::from(config.max_share);
-        Self { max_size: config.max_size, max_share, sinks: BTreeMap::new(), total: 0, disk_is_full: false }
+        Self {
+            max_size: config.max_size,
+            max_share,
+            sinks: BTreeMap::new(),
+            total: 0,
+            disk_is_full: false,
+            last_page: LastPage::default(),
+        }
+    }
+
+    /// Room for the next delivery, if there is any: what it takes, in bytes.
+    pub(super) fn reserve_row(&mut self, sink: &SinkName, row: &Footprint, limits: Limits) -> Option<u64> {
+        let size = self.last_page.add(row);
+        let has_room = match limits {
+            Limits::Exceeded if !Mutant::KeepLimitsAtTheEnd.is_on() => self.reserve_beyond(sink, size),
+            Limits::Kept | Limits::Exceeded => self.reserve(sink, size),
+        };
+        has_room.then_some(size)
     }
 
     /// Room for a delivery of that size, if there is any.
-    pub(super) fn reserve(&mut self, sink: &SinkName, size: u64) -> bool {
+    fn reserve(&mut self, sink: &SinkName, size: u64) -> bool {
         let taken = self.share(sink).bytes();
         let has_room = self.has_room(taken, size);
         let share = self.share(sink);
@@ -103,7 +124,7 @@ impl Budget {
 
     /// Room for a delivery beyond all limits but the disk's own: at the end of the relay, of a source or of a sink. There are no more
     /// of these than the sources' prefetch.
-    pub(super) fn reserve_beyond(&mut self, sink: &SinkName, size: u64) -> bool {
+    fn reserve_beyond(&mut self, sink: &SinkName, size: u64) -> bool {
         if self.disk_is_full {
             return false;
         }

@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::disk::Room;
 use super::network;
+use super::old_sizes::OldSizes;
 use crate::mutant::Mutant;
 
 /// `application_id` of our files: `RgRl`.
@@ -24,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/4_batch.sql"),
     include_str!("schema/5_refusals.sql"),
     include_str!("schema/6_clock.sql"),
+    include_str!("schema/7_sizes.sql"),
 ];
 
 /// How long to wait for a lock that another process holds on the file. Only a person with a tool of their own can: readers
@@ -146,6 +148,7 @@ fn advice(cause: &rusqlite::Error, path: &Path) -> &'static str {
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) connection: Connection,
+    pub(super) old_sizes: OldSizes,
     path: PathBuf,
     /// Device and inode: whether the name still means the file that is open.
     identity: (u64, u64),
@@ -185,7 +188,8 @@ impl Database {
         let version = version(&connection, path)?;
         configure(&connection).map_err(SpoolError::sqlite(path))?;
         migrate(&connection, version).map_err(SpoolError::sqlite(path))?;
-        let database = Self { connection, path: path.to_owned(), identity };
+        let old_sizes = OldSizes::read(&connection).map_err(SpoolError::sqlite(path))?;
+        let database = Self { connection, old_sizes, path: path.to_owned(), identity };
         database.check_moved()?;
         Ok(database)
     }
@@ -348,7 +352,7 @@ mod tests {
         assert_eq!(path.parent().unwrap().metadata().unwrap().mode() & 0o777, 0o700);
         assert_eq!(pragma(&database, "auto_vacuum"), 2, "incremental");
         assert_eq!(pragma(&database, "synchronous"), 2, "full");
-        assert_eq!(pragma(&database, "user_version"), 6);
+        assert_eq!(pragma(&database, "user_version"), 7);
         let mode: String = database.connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
         for beside in ["spool.db-wal", "spool.db-shm"] {
@@ -375,7 +379,7 @@ mod tests {
         drop(database);
         let refused = Database::open(&path).unwrap_err().to_string();
         assert!(
-            refused.contains("newer regards-relay (its schema is version 99, this one knows up to 6)"),
+            refused.contains("newer regards-relay (its schema is version 99, this one knows up to 7)"),
             "{refused}"
         );
         assert!(matches!(open_to_read(&path), Err(SpoolError::Newer { version: 99, .. })));

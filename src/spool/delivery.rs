@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::footprint::{DeliveryLengths, Footprint, field};
 use crate::clock::{Stamp, Steady};
 use crate::event::Message;
 use crate::rules::{RouteName, SinkName};
 
-/// What a row takes beside its properties and its body: names, indexes, a cause, the rest of its last page. In bytes, about.
-const OVERHEAD: usize = 1024;
 /// The cause of the last failure is kept so far, in bytes.
 pub(super) const MAX_CAUSE: usize = 512;
 
@@ -57,9 +56,21 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// What it will take on disk, in bytes, once its properties are JSON.
-    pub(super) fn size(&self, properties: &str) -> u64 {
-        u64::try_from(OVERHEAD + properties.len() + self.message.body.len()).unwrap_or(u64::MAX)
+    /// What it will take on disk, once its properties are JSON.
+    pub(super) fn footprint(&self, properties: &str) -> Footprint {
+        let texts = [
+            self.cause.as_deref().unwrap_or_default(),
+            self.route.as_ref().map_or("", RouteName::as_str),
+            &self.kind,
+            &self.tenant,
+            self.message.source.as_str(),
+            properties,
+        ];
+        let texts: usize = texts.into_iter().map(|text| field(text.len())).sum();
+        Footprint::of_delivery(DeliveryLengths {
+            sink: self.sink.as_str().len(),
+            others: texts + field(self.message.body.len()),
+        })
     }
 }
 

@@ -9,6 +9,9 @@ const RESERVE: u64 = 3 * 1024 * 1024;
 /// A small transaction begins no further change after so many bytes.
 pub(super) const SMALL_BATCH: u64 = 128 * 1024;
 
+/// What a change takes of the log beside its row: pages of indexes that it changes. In bytes, about.
+pub(super) const LOG_OF_CHANGE: u64 = 1024;
+
 /// What room there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {

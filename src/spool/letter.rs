@@ -5,12 +5,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::delivery::Waiting;
+use super::footprint::{Footprint, LastPage, LetterLengths, field};
 use crate::clock::{Stamp, Steady};
 use crate::event::{DEAD_LETTER, Death, Event, Invalid, Message, NAMESPACE, Reason, version_5};
 use crate::rules::{RouteName, SinkName};
 
-/// What a letter takes beside its texts and its body: row, indexes, the rest of its last page. In bytes, about.
-const OVERHEAD: usize = 512;
 /// A cause is kept so far, in bytes.
 const MAX_DETAIL: usize = 4 * 1024;
 
@@ -104,23 +103,23 @@ pub(super) struct LetterRow {
 }
 
 impl LetterRow {
-    pub(super) fn new(id: i64, mut letter: DeadLetter, is_received: bool) -> Self {
-        cut(&mut letter.detail, MAX_DETAIL);
+    pub(super) fn new(id: i64, letter: DeadLetter, is_received: bool, last_page: &mut LastPage) -> Self {
         let properties = letter.message.properties.to_json();
-        let texts =
-            [Some(&letter.detail), letter.tenant.as_ref(), letter.status.as_ref(), letter.correlation_id.as_ref()];
-        let texts: usize = texts.into_iter().flatten().map(String::len).sum();
-        let size = OVERHEAD + texts + properties.len() + letter.message.body.len();
-        let identity = letter.event_id.map_or_else(|| letter.message.fingerprint().to_be_bytes(), Uuid::into_bytes);
-        let size = u64::try_from(size).unwrap_or(u64::MAX);
-        Self { id, at: Stamp::now(), letter, is_received, properties, identity, size }
+        Self::with_properties(id, letter, is_received, properties, last_page)
     }
 
     /// The same with properties that are none.
-    pub(super) fn with_properties(mut self, properties: String) -> Self {
-        self.size = self.size.saturating_add(u64::try_from(properties.len()).unwrap_or(u64::MAX));
-        self.properties = properties;
-        self
+    pub(super) fn with_properties(
+        id: i64,
+        mut letter: DeadLetter,
+        is_received: bool,
+        properties: String,
+        last_page: &mut LastPage,
+    ) -> Self {
+        cut(&mut letter.detail, MAX_DETAIL);
+        let identity = letter.event_id.map_or_else(|| letter.message.fingerprint().to_be_bytes(), Uuid::into_bytes);
+        let size = last_page.add(&footprint(&letter, &properties));
+        Self { id, at: Stamp::now(), letter, is_received, properties, identity, size }
     }
 
     /// A copy of it for that sink. It waits for no other, and none waits for it.
@@ -152,6 +151,26 @@ impl LetterRow {
             may_be_known: false,
         }
     }
+}
+
+/// What a letter will take on disk.
+fn footprint(letter: &DeadLetter, properties: &str) -> Footprint {
+    let texts = [
+        letter.detail.as_str(),
+        letter.tenant.as_deref().unwrap_or_default(),
+        letter.status.as_deref().unwrap_or_default(),
+        letter.kind.as_deref().unwrap_or_default(),
+        letter.message.source.as_str(),
+        letter.route.as_ref().map_or("", RouteName::as_str),
+        properties,
+    ];
+    let texts: usize = texts.into_iter().map(|text| field(text.len())).sum();
+    Footprint::of_letter(LetterLengths {
+        sink: letter.sink.as_ref().map_or(0, |sink| sink.as_str().len()),
+        reason: letter.reason.as_str().len(),
+        correlation_id: letter.correlation_id.as_ref().map_or(0, String::len),
+        others: texts + field(letter.message.body.len()),
+    })
 }
 
 /// Cuts `text` to at most so many bytes, between two characters.

@@ -19,9 +19,11 @@ mod database;
 mod delivery;
 mod disk;
 mod filter;
+mod footprint;
 mod letter;
 mod lock;
 mod network;
+mod old_sizes;
 mod progress;
 mod purge;
 mod queue;
@@ -59,7 +61,6 @@ use tokio::sync::oneshot;
 use crate::clock::{Stamp, Steady};
 use crate::config::{DeadLettersConfig, SpoolConfig};
 use crate::helper::{self, Helper};
-use crate::mutant::Mutant;
 use crate::rules::SinkName;
 use crate::source::Receipt;
 
@@ -199,16 +200,8 @@ impl Shared {
     /// What is to be written, if there is room.
     fn row(&self, waiting: Waiting, limits: Limits) -> Option<DeliveryRow> {
         let properties = waiting.message.properties.to_json();
-        let size = waiting.size(&properties);
-        let has_room = match limits {
-            Limits::Exceeded if !Mutant::KeepLimitsAtTheEnd.is_on() => {
-                self.budget().reserve_beyond(&waiting.sink, size)
-            }
-            Limits::Kept | Limits::Exceeded => self.budget().reserve(&waiting.sink, size),
-        };
-        if !has_room {
-            return None;
-        }
+        let footprint = waiting.footprint(&properties);
+        let size = self.budget().reserve_row(&waiting.sink, &footprint, limits)?;
         let id = RowId(self.last_row.fetch_add(1, Ordering::Relaxed).saturating_add(1));
         Some(DeliveryRow { id, waiting, properties, size })
     }

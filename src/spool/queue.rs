@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 
 use super::change::Change;
 use super::delivery::RowId;
-use super::disk::{Room, SMALL_BATCH};
+use super::disk::{LOG_OF_CHANGE, Room, SMALL_BATCH};
 use crate::rules::SinkName;
 
 /// One transaction has at most so many changes …
@@ -52,15 +52,21 @@ pub(super) struct Batch {
 
 impl Batch {
     fn take(&mut self, change: Change) {
-        self.bytes = self.bytes.saturating_add(change.size());
+        self.bytes = self.bytes.saturating_add(log_of(&change));
         self.letters = self.letters.saturating_add(change.letter_size().unwrap_or_default());
         self.changes.push(change);
     }
 }
 
+/// What a change that makes the file larger takes of the log, in bytes.
+fn log_of(change: &Change) -> u64 {
+    let size = change.size();
+    if size == 0 { 0 } else { size.saturating_add(LOG_OF_CHANGE) }
+}
+
 impl Space {
     fn has_room(&self, batch: &Batch, change: &Change) -> bool {
-        change.size() == 0 || (self.may_grow && self.disk.takes(batch.bytes.saturating_add(change.size())))
+        change.size() == 0 || (self.may_grow && self.disk.takes(batch.bytes.saturating_add(log_of(change))))
     }
 
     fn takes_letter(&self, batch: &Batch, change: &Change) -> bool {

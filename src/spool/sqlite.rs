@@ -74,7 +74,8 @@ impl Store for Database {
             self.connection.prepare_cached("DELETE FROM deliveries WHERE id = ?")?.execute([id.0])?;
             self.connection.prepare_cached("DELETE FROM heads WHERE id = ?")?.execute([id.0])?;
             self.connection.prepare_cached(MAKE_NEXT_DUE)?.execute(params![sink, key, Steady::now().0])?;
-            Ok(Some(GoneDelivery { key: key.cast_unsigned(), size: unsigned(size) }))
+            let size = unsigned(self.old_sizes.delivery(id.0, size));
+            Ok(Some(GoneDelivery { key: key.cast_unsigned(), size }))
         };
         remove().map_err(self.failed())
     }
@@ -168,8 +169,9 @@ impl Store for Database {
 
     fn sizes(&self) -> Result<Vec<(SinkName, Sizes)>, SpoolError> {
         let count = || {
-            let mut count =
-                self.connection.prepare("SELECT sink, count(*), sum(size) FROM deliveries GROUP BY sink")?;
+            let size = self.old_sizes.sum_of_deliveries();
+            let count = format!("SELECT sink, count(*), {size} FROM deliveries GROUP BY sink");
+            let mut count = self.connection.prepare(&count)?;
             let sizes = count.query_map([], |row| {
                 let sizes = Sizes { count: unsigned(row.get(1)?), bytes: unsigned(row.get(2)?) };
                 Ok((SinkName::new(&text(row, 0)?), sizes))
@@ -216,13 +218,18 @@ impl Store for Database {
     fn last_ids(&self) -> Result<(i64, i64), SpoolError> {
         let last = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'dead_letters'), 0), \
                     coalesce((SELECT max(id) FROM dead_letters), 0)), coalesce((SELECT max(id) FROM deliveries), 0)";
-        self.connection.query_row(last, [], |row| Ok((row.get(0)?, row.get(1)?))).map_err(self.failed())
+        let last: rusqlite::Result<(i64, i64)> =
+            self.connection.query_row(last, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        let (letter, delivery) = last.map_err(self.failed())?;
+        // Up to that id sizes are old ones.
+        Ok((letter, delivery.max(self.old_sizes.deliveries)))
     }
 
     fn tally(&self) -> Result<Tallied, SpoolError> {
         let count = || -> rusqlite::Result<_> {
-            let count = "SELECT reason, sink, count(*), sum(size) FROM dead_letters GROUP BY reason, sink";
-            let mut statement = self.connection.prepare(count)?;
+            let size = self.old_sizes.sum_of_letters();
+            let count = format!("SELECT reason, sink, count(*), {size} FROM dead_letters GROUP BY reason, sink");
+            let mut statement = self.connection.prepare(&count)?;
             let mut rows = statement.query([])?;
             let (mut kept, mut bytes) = (Vec::new(), 0_u64);
             while let Some(row) = rows.next()? {
@@ -320,7 +327,7 @@ impl Store for Database {
                 Ok(GoneLetter {
                     reason: Reason::parse(&text(row, 0)?),
                     sink: optional_text(row, 1)?.as_deref().map(SinkName::new),
-                    size: unsigned(row.get(2)?),
+                    size: unsigned(self.old_sizes.letter(id, row.get(2)?)),
                 })
             });
             gone.optional()

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::damaged::{optional_text, text};
 use super::database::{SpoolError, open_to_read};
 use super::delivery::{RowId, Waiting};
+use super::old_sizes::OldSizes;
 use super::rows::{DELIVERY, clock_base, waiting};
 use crate::clock::{Base, Millis, Steady};
 
@@ -66,9 +67,10 @@ fn read(connection: &Connection) -> rusqlite::Result<Vec<Waits>> {
     }
     let heads = if has_table(connection, "heads")? { "heads" } else { OLD_HEADS };
     let jumped = if has_table(connection, "clock")? { clock_base(connection)?.map_or(0, Base::jumped) } else { 0 };
+    let bytes = OldSizes::read(connection)?.sum_of_deliveries();
     let counts = format!(
         "SELECT name, (SELECT count(*) FROM deliveries WHERE sink = name), \
-         (SELECT coalesce(sum(size), 0) FROM deliveries WHERE sink = name), \
+         (SELECT {bytes} FROM deliveries WHERE sink = name), \
          (SELECT min(received) FROM deliveries WHERE sink = name), \
          (SELECT min(due) FROM {heads} WHERE sink = name), \
          (SELECT state FROM states s WHERE s.kind = 'sink' AND s.name = names.name) \

@@ -4,7 +4,7 @@
 use regards_relay::mutant::{Mutant, VARIABLE};
 
 use crate::support::response::lives;
-use crate::support::{Answer, Home, Receiver, Regards, Relay, lines_of};
+use crate::support::{Answer, Home, Receiver, Regards, Relay, Response, lines_of};
 
 /// A share of ten deliveries or so.
 const ROUTES: &str = r#"
@@ -40,7 +40,8 @@ fn home_with(routes: &str, regards: &Regards, receiver: &Receiver, mutant: Optio
 
 /// Waits until the archive has all messages, though the webhook's share can't take all of its own.
 async fn fill(regards: &Regards, home: &Home) {
-    regards.publish_all(&lives("t", "full", REQUESTS)).await;
+    let large = |one: Response| one.field("message", "x".repeat(512));
+    regards.publish_all(&lives("t", "full", REQUESTS).into_iter().map(large).collect::<Vec<_>>()).await;
     home.wait_for_lines("archive.ndjson", MESSAGES).await;
 }
 

@@ -161,7 +161,7 @@ async fn a_full_spool_holds_up_its_source_until_there_is_room() {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;
-    let routes = ROUTES.replace("to: [pipeline, hook]", "to: hook") + "spool: { max_size: 1MiB, max_share: 100% }\n";
+    let routes = ROUTES.replace("to: [pipeline, hook]", "to: hook") + "spool: { max_size: 1MiB, max_share: 60% }\n";
     let home = home(&regards, &receiver, "none", &routes);
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;
@@ -186,7 +186,7 @@ async fn a_full_spool_drops_what_may_be_dropped_and_counts_it() {
     regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;
     let mut topic = Kafka::shared().topic("dropped", 1).await;
-    let routes = ROUTES.replace("retry:", "on_full: drop, retry:") + "spool: { max_size: 1MiB, max_share: 100% }\n";
+    let routes = ROUTES.replace("retry:", "on_full: drop, retry:") + "spool: { max_size: 1MiB, max_share: 60% }\n";
     let home = home(&regards, &receiver, topic.topic(), &routes);
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;

@@ -85,7 +85,7 @@ async fn what_takes_the_place_of_a_delivery_is_copied() {
 #[tokio::test]
 async fn without_room_there_is_no_copy() {
     let mut setup = Setup::new();
-    setup.max_size = 4_000;
+    setup.max_size = 1_500;
     let spool = setup.open();
     spool.copy_dead_letters_to(Some(sink()));
     let mut watch = spool.watch(sink()).await.unwrap();

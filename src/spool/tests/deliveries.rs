@@ -172,7 +172,7 @@ async fn a_dead_letter_takes_the_place_of_a_delivery() {
 #[tokio::test]
 async fn what_becomes_a_dead_letter_is_given_out_to_nobody() {
     let mut setup = Setup::new();
-    setup.limits.max_size = 600;
+    setup.limits.max_size = 300;
     let spool = setup.open();
     all(store(&spool, 0..1)).await;
     let mut first = spool.watch(sink()).await.unwrap();
@@ -196,7 +196,7 @@ async fn what_becomes_a_dead_letter_is_given_out_to_nobody() {
 #[tokio::test]
 async fn one_sink_can_not_take_more_than_its_share() {
     let mut setup = Setup::new();
-    setup.max_size = 4_000;
+    setup.max_size = 800;
     let spool = setup.open();
     let mut watch = spool.watch(sink()).await.unwrap();
     let (to, _settled) = unbounded_channel();

@@ -5,6 +5,7 @@ mod damaged;
 mod deliveries;
 mod orphaned;
 mod queue;
+mod sizes;
 mod unknown;
 
 use std::path::Path;
@@ -273,11 +274,11 @@ async fn letters_written_to_a_file_that_was_deleted_are_written_again() {
 async fn a_full_spool_takes_nothing_more_and_says_so() {
     let mut setup = Setup::new();
     // Room for two.
-    setup.limits.max_size = 1_300;
+    setup.limits.max_size = 530;
     let spool = setup.open();
     let mut settled = store(&spool, 0..3);
     let trouble = problem(&spool, true).await.unwrap();
-    assert!(trouble.contains("have reached `dead_letters.max_size` (1300 bytes"), "{trouble}");
+    assert!(trouble.contains("have reached `dead_letters.max_size` (530 bytes"), "{trouble}");
     assert_eq!(settled.try_recv(), Ok(Settled::Done(EntryId(0))));
     assert_eq!(settled.try_recv(), Ok(Settled::Done(EntryId(1))));
     assert!(settled.try_recv().is_err());
@@ -303,7 +304,7 @@ async fn what_is_too_old_is_purged_and_makes_room() {
         .execute("UPDATE dead_letters SET at = at - 3600001, uptime = uptime - 3600001 WHERE id <= 1199", [])
         .unwrap();
 
-    setup.limits = DeadLettersConfig { keep: Some(Duration::from_hours(1)), max_size: 1_300, to: None };
+    setup.limits = DeadLettersConfig { keep: Some(Duration::from_hours(1)), max_size: 530, to: None };
     let spool = setup.open();
     assert_eq!(all(store(&spool, 1_200..1_201)).await, done(1_200..1_201));
     assert_eq!(setup.ids(&Filter::default()), [1_201, 1_200]);
@@ -395,7 +396,7 @@ async fn what_somebody_asks_for_is_purged_and_nothing_newer() {
 #[tokio::test]
 async fn a_purge_makes_room_in_a_full_spool() {
     let mut setup = Setup::new();
-    setup.limits.max_size = 1_300;
+    setup.limits.max_size = 530;
     let spool = setup.open();
     let settled = store(&spool, 0..3);
     problem(&spool, true).await;

@@ -4,6 +4,7 @@ use super::deliveries::{sink, waiting};
 use super::*;
 use crate::spool::change::Held;
 use crate::spool::disk::Room;
+use crate::spool::footprint::LastPage;
 use crate::spool::queue::{Queue, Space};
 
 const FULL: Space = Space { disk: Room::None, letters: u64::MAX, may_grow: true };
@@ -80,7 +81,7 @@ fn what_is_over_before_it_is_written_settles_its_message() {
 }
 
 fn dead(receipt: Receipt) -> Change {
-    let row = crate::spool::letter::LetterRow::new(1, letter("<1>"), true);
+    let row = crate::spool::letter::LetterRow::new(1, letter("<1>"), true, &mut LastPage::default());
     Change::Letter { row: Box::new(row), copy: None, before: Before::Message(receipt) }
 }
 

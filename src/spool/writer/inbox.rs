@@ -60,7 +60,12 @@ impl Writer {
                 if let Before::Row(id, sink) = &before {
                     self.held.bury(sink, *id);
                 }
-                let row = LetterRow::new(self.next_letter, *letter, matches!(before, Before::Message(_)));
+                let row = LetterRow::new(
+                    self.next_letter,
+                    *letter,
+                    matches!(before, Before::Message(_)),
+                    &mut self.last_page,
+                );
                 self.next_letter = self.next_letter.saturating_add(1);
                 let copy = self.copy_of(&row);
                 let change = Change::Letter { row: Box::new(row), copy, before };

@@ -18,6 +18,7 @@ use super::damaged::Damaged;
 use super::database::{Database, SpoolError};
 use super::delivery::RowId;
 use super::disk::Room;
+use super::footprint::LastPage;
 use super::letter::LetterRow;
 use super::lock::Lock;
 use super::purge::Purge;
@@ -57,6 +58,8 @@ pub(super) struct Writer {
     /// None after a failure, until it is open again.
     database: Option<Database>,
     next_letter: i64,
+    /// Of the table of dead letters.
+    last_page: LastPage,
     /// What is to be done next.
     queue: Queue,
     /// The transaction under way.
@@ -99,6 +102,7 @@ impl Writer {
             shared,
             database: None,
             next_letter: 1,
+            last_page: LastPage::default(),
             queue: Queue::default(),
             batch: Vec::new(),
             grow_after: Instant::now(),
@@ -379,7 +383,7 @@ impl Writer {
         let Some(sink) = letter.sink.clone() else { return };
         tracing::error!(%sink, detail = letter.detail, "a delivery can't be read and becomes a dead letter; all others go on");
         self.held.bury(&sink, id);
-        let row = LetterRow::new(self.next_letter, letter, false).with_properties(properties);
+        let row = LetterRow::with_properties(self.next_letter, letter, false, properties, &mut self.last_page);
         self.next_letter = self.next_letter.saturating_add(1);
         let copy = self.copy_of(&row);
         self.queue.push(Change::Letter { row: Box::new(row), copy, before: Before::Row(id, sink) });
