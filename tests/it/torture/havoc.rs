@@ -9,6 +9,7 @@ use regards_relay::helper::{Helper, VARIABLE};
 use super::nemesis::Nemesis;
 use super::plan::{EventId, Hand, Sink, Wrong, correlation_id};
 use super::taken::event_of;
+use super::world::LETTERS;
 use crate::poisoned::poisoned;
 use crate::support::Relay;
 use crate::support::damage::damage_row;
@@ -16,7 +17,7 @@ use crate::support::raw_amqp::{Login, Nested, RawMessage, properties, publish_ra
 use crate::support::regards::EXCHANGE;
 
 /// The least that can be configured.
-const SMALL_LETTERS: &str = "dead_letters: { max_size: 1MiB }\n";
+const SMALL_LETTERS: &str = "dead_letters: { keep: 2d, max_size: 1MiB }";
 /// Takes more than that.
 const MORE_THAN_FIT: u64 = 200;
 /// So many that some are still to come when the first are noticed.
@@ -47,7 +48,7 @@ impl<'a> Nemesis<'a> {
     /// More dead letters than there is room for, by a configuration that takes a restart, as its end does.
     pub(super) async fn fill_letters(&self, relay: Relay<'a>, lasts: Duration) -> (Relay<'a>, bool) {
         self.stop(relay).await;
-        self.home.write_routes(&(self.routes.to_owned() + SMALL_LETTERS));
+        self.home.write_routes(&self.routes.replace(LETTERS, SMALL_LETTERS));
         let relay = self.start().await;
         self.progress.flood.fetch_add(MORE_THAN_FIT, SeqCst);
         let hit = self.comes_true(async || self.probe.is_unready_for(&["`dead_letters.max_size`"]).await).await;

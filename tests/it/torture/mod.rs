@@ -36,6 +36,11 @@ async fn nothing_is_lost_invented_or_reordered_whatever_fails() {
     println!("torture: seed {}; this run again: {settings}", settings.seed);
     let _repeat = Repeat(&settings);
     let mut world = World::new(&settings).await;
+    if !cfg!(debug_assertions) {
+        println!(
+            "torture: a build without debug assertions has no faults on purpose: no thread dies, and no clock jumps"
+        );
+    }
     let schedule = Schedule::of(settings.seed, settings.rounds, settings.events, world.disk.is_some());
     let wrong = Box::pin(run::run(&settings, &schedule, &mut world)).await;
     assert!(wrong.is_empty(), "with seed {}:\n{}", settings.seed, wrong.join("\n"));

@@ -12,6 +12,7 @@ use super::probe::Probe;
 use super::publisher::{Progress, STANDSTILL};
 use super::receiver::{Mood, Receiver};
 use super::schedule::{Fault, Schedule, Strike, Tally, Victim};
+use super::world::CLOCK;
 use crate::support::rabbit::VHost;
 use crate::support::services::Private;
 use crate::support::{Home, Regards, Relay};
@@ -22,6 +23,9 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// Deliveries to Kafka between two faults of one victim.
 const BETWEEN_FAULTS: u64 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+/// How wrong the clock is, in seconds: more than `give_up_after` and `dead_letters.keep`.
+const TEN_DAYS: &str = "864000";
+const A_DAY_LESS: &str = "-86400";
 /// Of one fewer than ten different events in a row that are refused, each is to blame itself.
 const REFUSED_BEFORE_BLAME: u64 = 9;
 
@@ -63,11 +67,12 @@ impl<'a> Nemesis<'a> {
     /// All of them, to their ends. Back with the relay that runs then.
     pub async fn run(&self, schedule: &Schedule, relay: Relay<'a>) -> Relay<'a> {
         self.probe.look_at(&relay).await;
-        let (relay, (), (), ()) = tokio::join!(
+        let (relay, (), (), (), ()) = tokio::join!(
             self.strike_relay(schedule.against(Victim::Relay), relay),
             self.strike_rabbit(schedule.against(Victim::Rabbit)),
             self.strike_kafka(schedule.against(Victim::Kafka)),
             self.strike_webhook(schedule.against(Victim::Webhook)),
+            self.strike_clock(schedule.against(Victim::Clock)),
         );
         relay
     }
@@ -203,6 +208,26 @@ impl<'a> Nemesis<'a> {
                 self.blamed.fetch_add(relays * REFUSED_BEFORE_BLAME, SeqCst);
             }
             self.note(fault, hit);
+        }
+    }
+
+    async fn strike_clock(&self, strikes: &[Strike]) {
+        let mut seen = 0;
+        for &Strike { fault, after, lasts, .. } in strikes {
+            self.wait_for(after, &mut seen).await;
+            let works = self.works(None).await;
+            self.home.write(
+                CLOCK,
+                match fault {
+                    Fault::ClockForward => TEN_DAYS,
+                    Fault::ClockBack => A_DAY_LESS,
+                    other => unreachable!("{} is not done to the clock", other.name()),
+                },
+            );
+            tokio::time::sleep(lasts).await;
+            self.home.write(CLOCK, "0");
+            // Every relay that looks at the file says so when it starts.
+            self.note(fault, works && self.home.log().contains("is wrong on purpose"));
         }
     }
 

@@ -47,6 +47,10 @@ pub enum Fault {
     WebhookBusy,
     WebhookCutting,
     WebhookRefusing,
+    /// The wall clock of the relay is ten days ahead.
+    ClockForward,
+    /// It is a day behind.
+    ClockBack,
 }
 
 /// Who suffers it. Each victim has one fault at a time.
@@ -56,15 +60,16 @@ pub enum Victim {
     Rabbit,
     Kafka,
     Webhook,
+    Clock,
 }
 
 impl Victim {
-    pub const ALL: [Self; 4] = [Self::Relay, Self::Rabbit, Self::Kafka, Self::Webhook];
+    pub const ALL: [Self; 5] = [Self::Relay, Self::Rabbit, Self::Kafka, Self::Webhook, Self::Clock];
 }
 
 impl Fault {
     /// How often each comes in one round, and at whom. Ten rounds have fifty kills and twenty restarts of each broker.
-    const ROUND: [(Self, usize, Victim); 26] = [
+    const ROUND: [(Self, usize, Victim); 28] = [
         (Self::Kill, 5, Victim::Relay),
         (Self::Terminate, 2, Victim::Relay),
         (Self::Freeze, 1, Victim::Relay),
@@ -91,6 +96,8 @@ impl Fault {
         (Self::WebhookBusy, 1, Victim::Webhook),
         (Self::WebhookCutting, 1, Victim::Webhook),
         (Self::WebhookRefusing, 1, Victim::Webhook),
+        (Self::ClockForward, 1, Victim::Clock),
+        (Self::ClockBack, 1, Victim::Clock),
     ];
 
     fn victim(self) -> Victim {
@@ -127,6 +134,8 @@ impl Fault {
             Self::WebhookBusy => "webhook: 429",
             Self::WebhookCutting => "webhook: cuts connections",
             Self::WebhookRefusing => "webhook: 422 to everything",
+            Self::ClockForward => "clock: ten days ahead, and back",
+            Self::ClockBack => "clock: a day behind, and back",
         }
     }
 
@@ -136,7 +145,7 @@ impl Fault {
 
     /// The relay does it to itself on purpose, which only builds with debug assertions do: a release build has no such fault.
     pub const fn needs_debug_assertions(self) -> bool {
-        matches!(self, Self::DeadHelper)
+        matches!(self, Self::DeadHelper | Self::ClockForward | Self::ClockBack)
     }
 }
 

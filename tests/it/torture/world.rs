@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lapin::ExchangeKind;
 use lapin::types::FieldTable;
+use regards_relay::clock::VARIABLE;
 use tempfile::TempDir;
 
 use super::bounds::{CONCURRENCY, PREFETCH};
@@ -18,6 +19,12 @@ use crate::support::{Home, Kafka, Rabbit, Regards, Services, VHost, unique};
 
 /// The AMQP sink's exchange, and the one queue bound to it.
 pub const PRODUCTS: &str = "partner.products";
+
+/// The file in the relay's home that says how wrong its clock is.
+pub const CLOCK: &str = "clock";
+
+/// How long dead letters are kept: less than the clock jumps by.
+pub const LETTERS: &str = "dead_letters: { keep: 2d }";
 
 /// Another queue, for what comes after the last fault.
 const FRESH: &str = "partner.fresh";
@@ -48,6 +55,8 @@ impl World {
         let brokers = Services::private(&["rabbitmq", "kafka"]).await;
         let mut world = Self::among(&brokers.services().clone(), "").await;
         world.brokers = Some(brokers);
+        world.home = world.home.with(VARIABLE, CLOCK);
+        world.home.write(CLOCK, "0");
         match SmallDisk::mount(&world.home.data(""), settings.events, settings.rounds) {
             Ok(disk) => world.disk = Some(disk),
             Err(why) => println!("torture: no disk is filled, that takes a small one to be mounted: {why}"),
@@ -125,6 +134,7 @@ routes:
   - {{ name: partners, when: {{ tenant: ["partner-*", "every-*"] }}, to: partner }}
   - {{ name: archived, when: {{ tenant: ["archive-*", "every-*"] }}, to: archive }}
 unrouted: dead_letter
+{LETTERS}
 delivery: {{ shutdown_grace: {}s, spill_after: 300ms }}
 "#,
         GRACE.as_secs()
