@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
+use lapin::types::{AMQPValue, DecimalValue, FieldArray, FieldTable, LongString, ShortString};
 
 use super::guard::{Note, Place};
-use crate::event::{Header, HeaderValue, NotUtf8, Properties, UNREADABLE};
+use crate::event::{AmqpNumber, Header, HeaderValue, NotUtf8, Properties, UNREADABLE};
 
 /// Header values nested deeper than this are left out, and [`Properties::headers_too_deep`] says so. Shown as JSON, where a
 /// table may take two levels, they stay within the 128 that readers of JSON take.
@@ -98,23 +98,22 @@ fn headers(table: &FieldTable, depth: usize, too_deep: &mut bool) -> Vec<Header>
 fn value_at(value: &AMQPValue, depth: usize, too_deep: &mut bool) -> HeaderValue {
     match value {
         AMQPValue::Boolean(value) => HeaderValue::Bool(*value),
-        AMQPValue::ShortShortInt(value) => HeaderValue::Integer((*value).into()),
-        AMQPValue::ShortShortUInt(value) => HeaderValue::Integer((*value).into()),
-        AMQPValue::ShortInt(value) => HeaderValue::Integer((*value).into()),
-        AMQPValue::ShortUInt(value) => HeaderValue::Integer((*value).into()),
-        AMQPValue::LongInt(value) => HeaderValue::Integer((*value).into()),
-        AMQPValue::LongUInt(value) => HeaderValue::Integer((*value).into()),
+        AMQPValue::ShortShortInt(value) => HeaderValue::Number(AmqpNumber::ShortShortInt(*value)),
+        AMQPValue::ShortShortUInt(value) => HeaderValue::Number(AmqpNumber::ShortShortUInt(*value)),
+        AMQPValue::ShortInt(value) => HeaderValue::Number(AmqpNumber::ShortInt(*value)),
+        AMQPValue::ShortUInt(value) => HeaderValue::Number(AmqpNumber::ShortUInt(*value)),
+        AMQPValue::LongInt(value) => HeaderValue::Number(AmqpNumber::LongInt(*value)),
+        AMQPValue::LongUInt(value) => HeaderValue::Number(AmqpNumber::LongUInt(*value)),
         AMQPValue::LongLongInt(value) => HeaderValue::Integer(*value),
-        AMQPValue::Float(value) => HeaderValue::Float((*value).into()),
+        AMQPValue::Float(value) => HeaderValue::Number(AmqpNumber::Float(*value)),
         AMQPValue::Double(value) => HeaderValue::Float(*value),
-        AMQPValue::DecimalValue(value) => {
-            // Signed, as Java's and Python's clients write it (AMQP 0.9.1, 4.2.5.5 leaves that open).
-            HeaderValue::Float(f64::from(value.value.cast_signed()) / 10_f64.powi(i32::from(value.scale)))
+        AMQPValue::DecimalValue(DecimalValue { scale, value }) => {
+            HeaderValue::Number(AmqpNumber::Decimal { value: value.cast_signed(), scale: *scale })
         }
         AMQPValue::ShortString(value) => HeaderValue::Text(value.as_str().to_owned()),
         AMQPValue::LongString(value) => match std::str::from_utf8(value.as_bytes()) {
             Ok(text) => HeaderValue::Text(text.to_owned()),
-            Err(_) => HeaderValue::Binary(Bytes::copy_from_slice(value.as_bytes())),
+            Err(_) => HeaderValue::BinaryText(Bytes::copy_from_slice(value.as_bytes())),
         },
         AMQPValue::ByteArray(value) => HeaderValue::Binary(Bytes::copy_from_slice(value.as_slice())),
         AMQPValue::Timestamp(value) => HeaderValue::Timestamp(*value),
@@ -145,9 +144,11 @@ fn amqp_value(value: &HeaderValue) -> Result<AMQPValue, TooLong> {
         HeaderValue::Bool(value) => AMQPValue::Boolean(*value),
         HeaderValue::Integer(value) => AMQPValue::LongLongInt(*value),
         HeaderValue::Float(value) => AMQPValue::Double(*value),
+        HeaderValue::Number(number) => amqp_number(*number),
         HeaderValue::Timestamp(value) => AMQPValue::Timestamp(*value),
         HeaderValue::Text(text) => AMQPValue::LongString(LongString::from(text.as_bytes())),
         HeaderValue::Binary(bytes) => AMQPValue::ByteArray(bytes.to_vec().into()),
+        HeaderValue::BinaryText(bytes) => AMQPValue::LongString(LongString::from(&bytes[..])),
         HeaderValue::Array(values) => {
             let mut array = FieldArray::default();
             for value in values {
@@ -159,6 +160,21 @@ fn amqp_value(value: &HeaderValue) -> Result<AMQPValue, TooLong> {
     })
 }
 
+fn amqp_number(number: AmqpNumber) -> AMQPValue {
+    match number {
+        AmqpNumber::ShortShortInt(value) => AMQPValue::ShortShortInt(value),
+        AmqpNumber::ShortShortUInt(value) => AMQPValue::ShortShortUInt(value),
+        AmqpNumber::ShortInt(value) => AMQPValue::ShortInt(value),
+        AmqpNumber::ShortUInt(value) => AMQPValue::ShortUInt(value),
+        AmqpNumber::LongInt(value) => AMQPValue::LongInt(value),
+        AmqpNumber::LongUInt(value) => AMQPValue::LongUInt(value),
+        AmqpNumber::Float(value) => AMQPValue::Float(value),
+        AmqpNumber::Decimal { value, scale } => {
+            AMQPValue::DecimalValue(DecimalValue { scale, value: value.cast_unsigned() })
+        }
+    }
+}
+
 /// A short string, checked: lapin's own conversion panics above 255 bytes. `what` names it in the error.
 pub fn short(what: &'static str, text: &str) -> Result<ShortString, TooLong> {
     ShortString::try_new(text).map_err(|_| TooLong { what, length: text.len() })
@@ -166,6 +182,8 @@ pub fn short(what: &'static str, text: &str) -> Result<ShortString, TooLong> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn nested(levels: usize) -> BasicProperties {
@@ -195,13 +213,73 @@ mod tests {
     }
 
     #[test]
-    fn decimals_have_a_sign() {
-        for (value, expected) in [(-15_i32, -1.5), (15, 1.5)] {
-            let decimal = lapin::types::DecimalValue { scale: 1, value: value.cast_unsigned() };
+    fn decimals_have_a_sign_and_a_scale() {
+        for (value, scale, expected) in [(-15_i32, 1, "-1.5"), (15, 1, "1.5"), (150, 2, "1.50")] {
+            let decimal = DecimalValue { scale, value: value.cast_unsigned() };
             let mut table = FieldTable::default();
             table.insert("decimal".into(), AMQPValue::DecimalValue(decimal));
             let received = properties(&BasicProperties::default().with_headers(table), None);
-            assert_eq!(received.headers, [("decimal".to_owned(), HeaderValue::Float(expected))]);
+            let [(_, HeaderValue::Number(number))] = received.headers.as_slice() else { panic!("{received:?}") };
+            assert_eq!(number.to_string(), expected);
+        }
+    }
+
+    fn received_value() -> impl Strategy<Value = AMQPValue> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..8);
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(AMQPValue::Boolean),
+            any::<i8>().prop_map(AMQPValue::ShortShortInt),
+            any::<u8>().prop_map(AMQPValue::ShortShortUInt),
+            any::<i16>().prop_map(AMQPValue::ShortInt),
+            any::<u16>().prop_map(AMQPValue::ShortUInt),
+            any::<i32>().prop_map(AMQPValue::LongInt),
+            any::<u32>().prop_map(AMQPValue::LongUInt),
+            any::<i64>().prop_map(AMQPValue::LongLongInt),
+            any::<f32>().prop_map(AMQPValue::Float),
+            any::<f64>().prop_map(AMQPValue::Double),
+            prop_oneof![Just(f32::INFINITY), Just(f32::NEG_INFINITY), Just(f32::NAN), Just(-0.0)]
+                .prop_map(AMQPValue::Float),
+            prop_oneof![Just(f64::INFINITY), Just(f64::NAN), Just(-0.0)].prop_map(AMQPValue::Double),
+            any::<(u8, u32)>().prop_map(|(scale, value)| AMQPValue::DecimalValue(DecimalValue { scale, value })),
+            any::<u64>().prop_map(AMQPValue::Timestamp),
+            any::<String>().prop_map(|text| AMQPValue::LongString(text.as_bytes().into())),
+            bytes().prop_map(|bytes| AMQPValue::LongString(bytes.into())),
+            bytes().prop_map(|bytes| AMQPValue::ByteArray(bytes.into())),
+            Just(AMQPValue::Void),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4)
+                    .prop_map(|values| AMQPValue::FieldArray(FieldArray::from(values))),
+                received_table(inner).prop_map(AMQPValue::FieldTable),
+            ]
+        })
+    }
+
+    fn received_table(value: impl Strategy<Value = AMQPValue>) -> impl Strategy<Value = FieldTable> {
+        let name = prop_oneof!["[a-c.$é]{0,3}", Just("$int32".to_owned()), Just("$text".to_owned())];
+        prop::collection::btree_map(name, value, 0..4).prop_map(|members| {
+            let mut table = FieldTable::default();
+            for (name, value) in members {
+                table.insert(name.into(), value);
+            }
+            table
+        })
+    }
+
+    /// As it goes to a broker.
+    fn encoded(table: &FieldTable) -> Vec<u8> {
+        let write = lapin::types::generation::gen_field_table(table);
+        write(Vec::new().into()).unwrap().into_inner().0
+    }
+
+    proptest! {
+        #[test]
+        fn headers_have_the_same_bytes_from_broker_to_broker_also_through_the_spool(sent in received_table(received_value())) {
+            let received = properties(&BasicProperties::default().with_headers(sent.clone()), None);
+            prop_assert_eq!(encoded(&table(&received.headers).unwrap()), encoded(&sent));
+            let kept = Properties::from_json(&received.to_json()).unwrap();
+            prop_assert_eq!(encoded(&table(&kept.headers).unwrap()), encoded(&sent));
         }
     }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::SourceName;
+use super::{AmqpNumber, SourceName};
 
 /// One AMQP message as it was received.
 #[derive(Debug, Clone)]
@@ -78,16 +78,20 @@ pub enum HeaderValue {
     Null,
     /// `t`.
     Bool(bool),
-    /// Every integer type of AMQP but the unsigned 64 bits that don't fit.
+    /// `l`.
     Integer(i64),
-    /// `f`, `d`, and decimals.
+    /// `d`.
     Float(f64),
+    /// Of any other type.
+    Number(AmqpNumber),
     /// `T`: seconds since 1970.
     Timestamp(u64),
     /// A string in UTF-8.
     Text(String),
-    /// A byte array, or a string that is not UTF-8.
+    /// `x`.
     Binary(Bytes),
+    /// A string that is not UTF-8.
+    BinaryText(Bytes),
     /// `A`.
     Array(Vec<HeaderValue>),
     /// `F`.
@@ -99,10 +103,7 @@ impl Message {
     #[must_use]
     pub fn delivery_count(&self) -> u64 {
         let counts = self.properties.headers.iter().filter(|(name, _)| name == "x-delivery-count");
-        let count = counts.filter_map(|(_, value)| match value {
-            HeaderValue::Integer(count) => u64::try_from(*count).ok(),
-            _ => None,
-        });
+        let count = counts.filter_map(|(_, value)| u64::try_from(value.integer()?).ok());
         count.max().unwrap_or(0)
     }
 
@@ -133,9 +134,9 @@ impl Message {
         }
         for (name, value) in properties.headers.iter().filter(|(name, _)| !name.starts_with("x-")) {
             part(name.as_bytes());
-            match value {
-                HeaderValue::Text(text) => part(text.as_bytes()),
-                HeaderValue::Integer(value) => part(&value.to_be_bytes()),
+            match (value, value.integer()) {
+                (HeaderValue::Text(text), _) => part(text.as_bytes()),
+                (_, Some(value)) => part(&value.to_be_bytes()),
                 // Rare in REGARDS' headers, and what stands beside them tells messages apart.
                 _ => {}
             }
@@ -153,14 +154,24 @@ fn headers_size(headers: &[Header]) -> usize {
 }
 
 impl HeaderValue {
+    /// What it is worth, if it is whole by its type.
+    #[must_use]
+    pub fn integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(value) => Some(*value),
+            Self::Number(number) => number.integer(),
+            _ => None,
+        }
+    }
+
     /// What it takes in memory, in bytes.
     fn size(&self) -> usize {
         let content = match self {
             Self::Text(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
+            Self::Binary(bytes) | Self::BinaryText(bytes) => bytes.len(),
             Self::Array(values) => values.iter().map(Self::size).sum(),
             Self::Table(headers) => headers_size(headers),
-            Self::Null | Self::Bool(_) | Self::Integer(_) | Self::Float(_) | Self::Timestamp(_) => 0,
+            Self::Null | Self::Bool(_) | Self::Integer(_) | Self::Number(_) | Self::Float(_) | Self::Timestamp(_) => 0,
         };
         size_of::<Self>() + content
     }
@@ -171,10 +182,10 @@ impl HeaderValue {
         match self {
             Self::Null => "null",
             Self::Bool(_) => "a boolean",
-            Self::Integer(_) | Self::Float(_) => "a number",
+            Self::Integer(_) | Self::Float(_) | Self::Number(_) => "a number",
             Self::Timestamp(_) => "a timestamp",
             Self::Text(_) => "text",
-            Self::Binary(_) => "binary",
+            Self::Binary(_) | Self::BinaryText(_) => "binary",
             Self::Array(_) => "an array",
             Self::Table(_) => "a table",
         }

@@ -1,23 +1,28 @@
 //! AMQP properties as JSON: how samples have them, how dead letters are kept and shown.
 //!
 //! The members are AMQP's own names, absent ones left out, `headers` an object. Every value comes back as it was: what JSON
-//! has no type for is an object with one member, `{"$timestamp": 1681461977}` (seconds), `{"$binary": "…"}` (base64),
-//! `{"$float": "NaN"}`; a table that would look like one of these is `{"$table": {…}}`.
+//! has no type for is an object with one member, `{"$timestamp": 1681461977}` (seconds), `{"$binary": "…"}` (base64), `{"$text": "…"}`
+//! (a string that is no UTF-8, in base64), `{"$float": "NaN"}`, numbers of less than 64 bits (`$int8`, `$uint8` … `$uint32`, `$float32`)
+//! and `{"$decimal": "1.50"}`; a plain number is one of 64 bits. A table that would look like one of these is `{"$table": {…}}`.
+
+use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::json::{Members, kind_of};
-use super::{Header, HeaderValue, NotUtf8, Properties};
+use super::{AmqpNumber, Header, HeaderValue, NotUtf8, Properties};
 
 /// Headers nested deeper than this are no headers. Twice what a source keeps of them.
 const MAX_HEADER_DEPTH: usize = 256;
 
 const TIMESTAMP: &str = "$timestamp";
 const BINARY: &str = "$binary";
+const BINARY_TEXT: &str = "$text";
 const FLOAT: &str = "$float";
 const TABLE: &str = "$table";
 
@@ -150,16 +155,25 @@ fn object(raw: &RawValue, depth: usize) -> Result<HeaderValue, SampleError> {
     Ok(match &**name {
         TABLE => HeaderValue::Table(table(value, depth + 1)?),
         TIMESTAMP => HeaderValue::Timestamp(serde_json::from_str(value.get()).map_err(|_| bad("a number of seconds"))?),
-        BINARY => {
-            let text: String = serde_json::from_str(value.get()).map_err(|_| bad("base64"))?;
-            HeaderValue::Binary(STANDARD.decode(text).map_err(|_| bad("base64"))?.into())
-        }
+        BINARY => HeaderValue::Binary(base64(value).ok_or_else(|| bad("base64"))?),
+        BINARY_TEXT => HeaderValue::BinaryText(base64(value).ok_or_else(|| bad("base64"))?),
         FLOAT => {
             let text: String = serde_json::from_str(value.get()).map_err(|_| bad("\"NaN\", \"inf\" or \"-inf\""))?;
             HeaderValue::Float(text.parse().map_err(|_| bad("\"NaN\", \"inf\" or \"-inf\""))?)
         }
-        _ => HeaderValue::Table(table(raw, depth + 1)?),
+        tag => {
+            let text: Cow<'_, str> = serde_json::from_str(value.get()).map_or(Cow::Borrowed(value.get()), Cow::Owned);
+            match AmqpNumber::tagged(tag, &text) {
+                Some(number) => HeaderValue::Number(number.map_err(bad)?),
+                None => HeaderValue::Table(table(raw, depth + 1)?),
+            }
+        }
     })
+}
+
+fn base64(raw: &RawValue) -> Option<Bytes> {
+    let text: String = serde_json::from_str(raw.get()).ok()?;
+    STANDARD.decode(text).ok().map(Bytes::from)
 }
 
 impl Serialize for Properties {
@@ -217,9 +231,14 @@ impl Serialize for HeaderValue {
             Self::Integer(value) => serializer.serialize_i64(*value),
             Self::Float(value) if value.is_finite() => serializer.serialize_f64(*value),
             Self::Float(value) => tagged(serializer, FLOAT, &value.to_string()),
+            Self::Number(number) => match number.integer() {
+                Some(integer) => tagged(serializer, number.tag(), &integer),
+                None => tagged(serializer, number.tag(), &number.tagged_text()),
+            },
             Self::Timestamp(seconds) => tagged(serializer, TIMESTAMP, seconds),
             Self::Text(text) => serializer.serialize_str(text),
             Self::Binary(bytes) => tagged(serializer, BINARY, &STANDARD.encode(bytes)),
+            Self::BinaryText(bytes) => tagged(serializer, BINARY_TEXT, &STANDARD.encode(bytes)),
             Self::Array(values) => {
                 let mut seq = serializer.serialize_seq(Some(values.len()))?;
                 for value in values {
@@ -237,7 +256,6 @@ impl Serialize for HeaderValue {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
@@ -253,6 +271,9 @@ pub(super) mod tests {
             any::<u64>().prop_map(HeaderValue::Timestamp),
             any::<String>().prop_map(HeaderValue::Text),
             prop::collection::vec(any::<u8>(), 0..8).prop_map(|bytes| HeaderValue::Binary(Bytes::from(bytes))),
+            prop::collection::vec(any::<u8>(), 0..8).prop_map(|bytes| HeaderValue::BinaryText(Bytes::from(bytes))),
+            any::<i32>().prop_map(|value| HeaderValue::Number(AmqpNumber::LongInt(value))),
+            any::<(i32, u8)>().prop_map(|(value, scale)| HeaderValue::Number(AmqpNumber::Decimal { value, scale })),
         ];
         leaf.prop_recursive(4, 16, 3, |inner| {
             let name = prop_oneof!["[a-c.$]{0,4}", Just("$binary".to_owned()), Just("$table".to_owned())];
@@ -326,6 +347,8 @@ pub(super) mod tests {
             the property headers is an array; expected an object
             a header's $binary is text; expected base64
             a header's $timestamp is text; expected a number of seconds
+            a header's $uint8 is a number; expected a number from 0 to 255
+            a header's $decimal is text; expected a decimal of 32 bits, such as "1.50"
             a header can't be read: unexpected end of hex escape at line 1 column 8"#]]
         .assert_eq(
             &[
@@ -338,6 +361,8 @@ pub(super) mod tests {
                 r#"{"headers":[]}"#,
                 r#"{"headers":{"x":{"$binary":"?"}}}"#,
                 r#"{"headers":{"x":{"$timestamp":"now"}}}"#,
+                r#"{"headers":{"x":{"$uint8":256}}}"#,
+                r#"{"headers":{"x":{"$decimal":"1,50"}}}"#,
                 r#"{"headers":{"x":"\ud800"}}"#,
             ]
             .map(told)

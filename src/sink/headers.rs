@@ -2,8 +2,15 @@
 //! sinks, so that no sink lets out what another keeps in.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use crate::event::{Encoded, Event, Format, HOPS, Header, HeaderValue, Message, OUR_HEADERS, Reason, is_ours};
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::event::{
+    AmqpNumber, Encoded, Event, Format, HOPS, Header, HeaderValue, Message, OUR_HEADERS, Reason, is_ours,
+};
 use crate::rules::Glob;
 
 use super::Unrenderable;
@@ -43,10 +50,7 @@ pub(super) fn ours(event: &Event) -> Vec<Header> {
 
 /// On AMQP also: this relay's hop, one more than the last one's. More than [`MAX_HOPS`] are a loop.
 pub(super) fn hop(message: &Message) -> Result<Header, Unrenderable> {
-    let before = match message.properties.header(HOPS) {
-        Some(HeaderValue::Integer(hops)) => (*hops).max(0),
-        _ => 0,
-    };
+    let before = message.properties.header(HOPS).and_then(HeaderValue::integer).unwrap_or(0).max(0);
     let hops = before.saturating_add(1);
     if hops > MAX_HOPS {
         return Err(Unrenderable {
@@ -80,23 +84,37 @@ pub(super) fn untyped(value: &HeaderValue) -> Option<Cow<'_, [u8]>> {
     match value {
         HeaderValue::Null => None,
         HeaderValue::Text(text) => Some(Cow::Borrowed(text.as_bytes())),
-        HeaderValue::Binary(bytes) => Some(Cow::Borrowed(bytes)),
-        other => Some(Cow::Owned(json(other).to_string().into_bytes())),
+        HeaderValue::Binary(bytes) | HeaderValue::BinaryText(bytes) => Some(Cow::Borrowed(bytes)),
+        // Text keys and values through and through: serializing them can't fail.
+        other => Some(Cow::Owned(serde_json::to_vec(&Untyped(other)).unwrap_or_default())),
     }
 }
 
-/// Nested no deeper than the bound under which a message was received.
-fn json(value: &HeaderValue) -> serde_json::Value {
-    match value {
-        HeaderValue::Null => serde_json::Value::Null,
-        HeaderValue::Bool(value) => (*value).into(),
-        HeaderValue::Integer(value) => (*value).into(),
-        HeaderValue::Float(value) => (*value).into(),
-        HeaderValue::Timestamp(value) => (*value).into(),
-        HeaderValue::Text(text) => text.as_str().into(),
-        HeaderValue::Binary(bytes) => String::from_utf8_lossy(bytes).into(),
-        HeaderValue::Array(values) => values.iter().map(json).collect(),
-        HeaderValue::Table(headers) => headers.iter().map(|(name, value)| (name.clone(), json(value))).collect(),
+/// As JSON, its numbers with all their digits. Nested no deeper than the bound under which a message was received.
+struct Untyped<'a>(&'a HeaderValue);
+
+impl Serialize for Untyped<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            HeaderValue::Null => serializer.serialize_unit(),
+            HeaderValue::Bool(value) => serializer.serialize_bool(*value),
+            HeaderValue::Integer(value) => serializer.serialize_i64(*value),
+            HeaderValue::Float(value) => serializer.serialize_f64(*value),
+            HeaderValue::Number(AmqpNumber::Float(value)) => serializer.serialize_f64((*value).into()),
+            HeaderValue::Number(number) => {
+                RawValue::from_string(number.to_string()).map_err(S::Error::custom)?.serialize(serializer)
+            }
+            HeaderValue::Timestamp(value) => serializer.serialize_u64(*value),
+            HeaderValue::Text(text) => serializer.serialize_str(text),
+            HeaderValue::Binary(bytes) | HeaderValue::BinaryText(bytes) => {
+                serializer.serialize_str(&String::from_utf8_lossy(bytes))
+            }
+            HeaderValue::Array(values) => serializer.collect_seq(values.iter().map(Untyped)),
+            HeaderValue::Table(headers) => {
+                let members: BTreeMap<_, _> = headers.iter().map(|(name, value)| (name, Untyped(value))).collect();
+                serializer.collect_map(members)
+            }
+        }
     }
 }
 
@@ -239,6 +257,13 @@ mod tests {
             (HeaderValue::Bool(false), Some("false")),
             (HeaderValue::Timestamp(7), Some("7")),
             (HeaderValue::Float(1.5), Some("1.5")),
+            (HeaderValue::Number(AmqpNumber::LongInt(-3)), Some("-3")),
+            (HeaderValue::Number(AmqpNumber::Float(0.1)), Some("0.10000000149011612")),
+            (HeaderValue::Number(AmqpNumber::Decimal { value: 150, scale: 2 }), Some("1.50")),
+            (
+                HeaderValue::Array(vec![HeaderValue::Number(AmqpNumber::Decimal { value: -15, scale: 1 })]),
+                Some("[-1.5]"),
+            ),
             (table, Some(r#"{"a":[true,null,"x"],"n":-3}"#)),
         ] {
             assert_eq!(untyped(&value).as_deref(), expected.map(str::as_bytes), "{value:?}");

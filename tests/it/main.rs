@@ -26,6 +26,7 @@ mod full_dead_letters;
 mod full_disk;
 mod full_spool;
 mod harness;
+mod header_types;
 mod invalid_messages;
 mod isolation;
 mod jobs;

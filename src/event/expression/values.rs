@@ -17,7 +17,7 @@ use super::exact::{CONVERTIBLE, Convertible, Exact};
 use super::patterns::Patterns;
 use crate::event::parsed::{Number, Parsed, parse};
 use crate::event::vocabulary::{Scope, Vocabulary};
-use crate::event::{Header, HeaderValue, Properties};
+use crate::event::{AmqpNumber, Header, HeaderValue, Properties};
 
 /// A list or map of more elements can't be gone through (`all`, `exists`, `map` …): what an evaluation takes grows with it.
 pub(super) const MAX_ELEMENTS: usize = 1000;
@@ -103,9 +103,11 @@ fn of_header(value: &HeaderValue) -> Boxed {
         HeaderValue::Bool(value) => Box::new(CelBool::from(*value)),
         HeaderValue::Integer(value) => of_integer(*value),
         HeaderValue::Float(value) => Box::new(CelDouble::from(*value)),
+        HeaderValue::Number(AmqpNumber::Float(value)) => Box::new(CelDouble::from(f64::from(*value))),
+        HeaderValue::Number(number) => of_parsed(Parsed::Number(&number.to_string())),
         HeaderValue::Timestamp(seconds) => of_unsigned(*seconds),
         HeaderValue::Text(text) => of_text(text.clone()),
-        HeaderValue::Binary(bytes) => of_text(STANDARD.encode(bytes)),
+        HeaderValue::Binary(bytes) | HeaderValue::BinaryText(bytes) => of_text(STANDARD.encode(bytes)),
         HeaderValue::Array(values) => of_list(values.iter().map(of_header).collect()),
         HeaderValue::Table(table) => Box::new(of_table(table)),
     }

@@ -10,7 +10,7 @@ use minijinja::value::Value;
 use super::exact::Exact;
 use crate::event::parsed::{Number, Parsed, parse};
 use crate::event::vocabulary::{Holds, PROPERTIES, Scope, Vocabulary};
-use crate::event::{Header, HeaderValue, Properties};
+use crate::event::{AmqpNumber, Header, HeaderValue, Properties};
 
 /// Where values come from by their first names: an event, or a made-up one.
 pub(super) trait Source {
@@ -127,9 +127,11 @@ fn of_header(value: &HeaderValue) -> Value {
         HeaderValue::Bool(value) => Value::from(*value),
         HeaderValue::Integer(value) => Value::from(*value),
         HeaderValue::Float(value) => Value::from(*value),
+        HeaderValue::Number(AmqpNumber::Float(value)) => Value::from(f64::from(*value)),
+        HeaderValue::Number(number) => of_parsed(Parsed::Number(&number.to_string())),
         HeaderValue::Timestamp(seconds) => Value::from(*seconds),
         HeaderValue::Text(text) => Value::from(text.as_str()),
-        HeaderValue::Binary(bytes) => Value::from(STANDARD.encode(bytes)),
+        HeaderValue::Binary(bytes) | HeaderValue::BinaryText(bytes) => Value::from(STANDARD.encode(bytes)),
         HeaderValue::Array(values) => values.iter().map(of_header).collect(),
         HeaderValue::Table(table) => of_table(table),
     }

@@ -5,7 +5,7 @@ use lapin::BasicProperties;
 use lapin::types::ShortString;
 
 use crate::amqp::values::{TooLong, short, table};
-use crate::event::{Header, HeaderValue, Properties};
+use crate::event::{AmqpNumber, Header, HeaderValue, Properties};
 use crate::sink::{AttemptId, Destination, Outgoing};
 
 /// The attempt's number travels with the message, so that a returned one can be told from every other copy.
@@ -89,8 +89,14 @@ fn value_size(value: &HeaderValue) -> usize {
         HeaderValue::Null => 0,
         HeaderValue::Bool(_) => 1,
         HeaderValue::Integer(_) | HeaderValue::Float(_) | HeaderValue::Timestamp(_) => 8,
+        HeaderValue::Number(number) => match number {
+            AmqpNumber::ShortShortInt(_) | AmqpNumber::ShortShortUInt(_) => 1,
+            AmqpNumber::ShortInt(_) | AmqpNumber::ShortUInt(_) => 2,
+            AmqpNumber::LongInt(_) | AmqpNumber::LongUInt(_) | AmqpNumber::Float(_) => 4,
+            AmqpNumber::Decimal { .. } => 5,
+        },
         HeaderValue::Text(text) => 4 + text.len(),
-        HeaderValue::Binary(bytes) => 4 + bytes.len(),
+        HeaderValue::Binary(bytes) | HeaderValue::BinaryText(bytes) => 4 + bytes.len(),
         HeaderValue::Array(values) => 4 + values.iter().map(value_size).sum::<usize>(),
         HeaderValue::Table(headers) => table_size(headers),
     }
@@ -123,6 +129,11 @@ mod tests {
             ("bool".to_owned(), HeaderValue::Bool(true)),
             ("integer".to_owned(), HeaderValue::Integer(-1)),
             ("float".to_owned(), HeaderValue::Float(0.5)),
+            ("int8".to_owned(), HeaderValue::Number(AmqpNumber::ShortShortInt(-1))),
+            ("uint16".to_owned(), HeaderValue::Number(AmqpNumber::ShortUInt(1))),
+            ("float32".to_owned(), HeaderValue::Number(AmqpNumber::Float(0.5))),
+            ("decimal".to_owned(), HeaderValue::Number(AmqpNumber::Decimal { value: 150, scale: 2 })),
+            ("no_utf8".to_owned(), HeaderValue::BinaryText(Bytes::from_static(&[255; 9]))),
             ("time".to_owned(), HeaderValue::Timestamp(7)),
             ("text".to_owned(), text(70_000)),
             ("binary".to_owned(), HeaderValue::Binary(Bytes::from_static(&[0; 9]))),

@@ -180,8 +180,13 @@ fn along(name: &str, value: &HeaderValue) -> Option<(HeaderName, String)> {
         HeaderValue::Bool(bool) => bool.to_string(),
         HeaderValue::Integer(integer) => integer.to_string(),
         HeaderValue::Float(float) => float.to_string(),
+        HeaderValue::Number(number) => number.to_string(),
         HeaderValue::Timestamp(seconds) => seconds.to_string(),
-        HeaderValue::Null | HeaderValue::Binary(_) | HeaderValue::Array(_) | HeaderValue::Table(_) => return None,
+        HeaderValue::Null
+        | HeaderValue::Binary(_)
+        | HeaderValue::BinaryText(_)
+        | HeaderValue::Array(_)
+        | HeaderValue::Table(_) => return None,
     };
     unfit(&value).is_none().then_some((name, value))
 }
