@@ -38,11 +38,13 @@ pub enum Mutant {
     GiveUpTheConsumerEarly,
     /// A row of the spool that can't be read fails whatever was asked of its sink.
     StopAtADamagedRow,
+    /// Everything is as old as the wall clock says.
+    TrustTheWallClock,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AcknowledgeEarly,
         Self::AcknowledgePastTheWatermark,
         Self::SettleOnTheWrongChannel,
@@ -57,6 +59,7 @@ impl Mutant {
         Self::KeepLimitsAtTheEnd,
         Self::GiveUpTheConsumerEarly,
         Self::StopAtADamagedRow,
+        Self::TrustTheWallClock,
     ];
 
     /// Whether this one is asked for. Never, in a release build.

@@ -1,9 +1,10 @@
-//! The wall clock jumps: nothing waits longer for that, nothing is older for that.
+//! The wall clock jumps: nothing waits longer for that, nothing is older for that. A mutant shows that the latter would be noticed.
 
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use regards_relay::clock::VARIABLE;
+use regards_relay::mutant::{self, Mutant};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -185,6 +186,24 @@ async fn fill_with_dead_letters(regards: &Regards, relay: &crate::support::relay
     relay.wait_until_unready(&["dead_letters.max_size"]).await;
 }
 
+#[tokio::test]
+async fn a_relay_whose_deliveries_are_as_old_as_the_wall_clock_says_is_noticed() {
+    if is_release() {
+        return;
+    }
+    let regards = Regards::new().await;
+    let receivers = Receivers::start().await;
+    let home = receivers.home(&regards).with(mutant::VARIABLE, &Mutant::TrustTheWallClock.name());
+    let relay = home.start_ready().await;
+    regards.publish_all(&lives("t", "trust", REQUESTS)).await;
+    receivers.wait_until_all_wait(&home, &relay).await;
+    set_clock(&home, MONTH);
+    for sink in ["down", "picky", "busy"] {
+        relay.wait_for_metric("deliveries_total", &[("sink", sink), ("result", "dead_letter")], 1.0).await;
+    }
+    relay.kill();
+}
+
 /// The dead letters that were there are there still, and no delivery was given up.
 fn assert_kept(home: &Home, before: &[Value]) {
     let now = home.dead_letters();
@@ -209,6 +228,8 @@ async fn a_clock_set_forward_by_a_month_gives_nothing_up_and_purges_nothing() {
     set_clock(&home, MONTH);
     receivers.wait_for_more_attempts().await;
     assert_kept(&home, &kept);
+    let oldest = relay.metric("spool_oldest_age_seconds", &[("sink", "down")]).await.expect("metrics").expect("an age");
+    assert!(oldest < 3_600.0, "an alert on {oldest} s would be false");
     relay.stop().await;
 
     // Nor does a restart make anything older.

@@ -105,7 +105,8 @@ fn caught(mutant: Mutant) -> Option<(Drill, &'static str)> {
         | Mutant::IgnoreBackOff
         | Mutant::KeepLimitsAtTheEnd
         | Mutant::GiveUpTheConsumerEarly
-        | Mutant::StopAtADamagedRow => return None,
+        | Mutant::StopAtADamagedRow
+        | Mutant::TrustTheWallClock => return None,
     })
 }
 
