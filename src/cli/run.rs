@@ -1,6 +1,7 @@
 //! `run`: relays until stopped.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,6 +49,7 @@ async fn relay(config: Config, rules: NamedFiles, global: &Global) -> anyhow::Re
     let _control = control::serve(control::socket(&relay.config().data_dir), relay.handle());
     reload::follow(global.clone(), relay.handle(), rules, relay.config().files.clone())?;
     announce(relay.config(), admin.as_ref());
+    warn_of_memory(&relay.config().spool.path);
     relay.run(stop).await?;
     tracing::info!("stopped; everything taken is delivered, kept, or back in its queue");
     Ok(())
@@ -90,6 +92,16 @@ fn admin_address(config: &Config) -> anyhow::Result<Option<SocketAddr>> {
     let address =
         address.parse().with_context(|| format!("{ADMIN_LISTEN}={address}: write ADDRESS:PORT, as 0.0.0.0:9464"))?;
     Ok(Some(address))
+}
+
+fn warn_of_memory(spool: &Path) {
+    if crate::spool::is_in_memory(spool) {
+        tracing::warn!(
+            spool = %spool.display(),
+            "the spool is on a file system in memory (tmpfs): the deliveries and dead letters in it are lost with the machine or container; \
+             name a directory on a disk or volume with --data-dir"
+        );
+    }
 }
 
 fn announce(config: &Config, admin: Option<&Admin>) {

@@ -80,6 +80,36 @@ pub(super) fn first(text: &str, part: Span) -> Option<Odd> {
     inside.char_indices().find_map(|(at, char)| odd(part.start + at, char))
 }
 
+/// The first of them in the code of an expression, or of the expressions of a template: what stands in its strings is meant.
+pub(super) fn in_code(text: &str, part: Span, is_template: bool) -> Option<Odd> {
+    first(text, part)?;
+    let written = text.get(part.start..part.end)?;
+    // The quotes of YAML itself.
+    let outer = written.chars().next().filter(|quote| ['"', '\''].contains(quote) && written.len() > 1);
+    let start = outer.map_or(0, char::len_utf8);
+    let inside = written.get(start..written.len() - start)?;
+    let (mut is_code, mut quote) = (!is_template, None);
+    for (at, char) in inside.char_indices() {
+        let rest = inside.get(at..)?;
+        match (quote, char) {
+            (Some(open), _) if char == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') if is_code => quote = Some(char),
+            (None, '{') if is_template && ["{{", "{%"].iter().any(|open| rest.starts_with(open)) => is_code = true,
+            (None, '}' | '%') if is_template && ["}}", "%}"].iter().any(|close| rest.starts_with(close)) => {
+                is_code = false;
+            }
+            _ if is_code => {
+                if let Some(odd) = odd(part.start + start + at, char) {
+                    return Some(odd);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
 /// Those that were hardly meant in what is written without quotes: around it, after a colon, in keys.
 pub(super) fn in_tree(text: &str, root: &Node, report: &mut impl FnMut(Diagnostic)) {
     if text.is_ascii() {

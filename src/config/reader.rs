@@ -10,7 +10,6 @@ use super::environment::{Options, Strictness};
 use super::examples;
 use super::interpolate::{self, Piece};
 use super::mask::Mask;
-use super::odd;
 use super::secret::{self, Part, Secret};
 use super::words::{MAX_QUOTED, clean, list, lower, similar};
 use super::yaml::{Key, Kind, Node, Scalar, Span};
@@ -42,13 +41,6 @@ impl Reader<'_> {
     pub fn report(&mut self, diagnostic: Diagnostic) {
         if !self.is_full() {
             self.found.push(diagnostic);
-        }
-    }
-
-    /// Records a character that only looks like a quote or a space as what is wrong there.
-    pub fn report_odd(&mut self, code: &'static str, part: Span) {
-        if let Some(odd) = odd::first(self.text, part) {
-            self.report(odd.error(code));
         }
     }
 

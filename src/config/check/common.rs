@@ -89,11 +89,11 @@ pub(super) fn in_clear(reader: &mut Reader<'_>, what: &str, span: Span) {
 pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
     match Template::compile_fragments(&at.value.fragments, reader.vocabulary.clone()) {
         Ok(template) => Some(template),
-        Err(_) if odd::first(reader.text, at.span).is_some() => {
-            reader.report_odd("template", at.span);
-            None
-        }
         Err(error) => {
+            if let Some(odd) = odd::in_code(reader.text, at.span, true) {
+                reader.report(odd.error("template"));
+                return None;
+            }
             let shown = error.to_string();
             let repeats = |value: &String| !value.is_empty() && shown.contains(value.as_str());
             let message = if at.value.values.iter().any(repeats) {

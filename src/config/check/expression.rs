@@ -29,11 +29,11 @@ pub(super) fn compile(
             }
             Some(checked.expression)
         }
-        Err(_) if odd::first(reader.text, at.span).is_some() => {
-            reader.report_odd("expression", at.span);
-            None
-        }
         Err(errors) => {
+            if let Some(odd) = odd::in_code(reader.text, at.span, false) {
+                reader.report(odd.error("expression"));
+                return None;
+            }
             for Finding { word, message, help } in errors {
                 let span = reader.word_in(at.span, &word);
                 reader.report(Diagnostic::error("expression", span, message).help(help));

@@ -361,6 +361,17 @@ fn curly_quotes_are_named() {
 }
 
 #[test]
+fn characters_in_strings_and_texts_are_not_what_is_wrong_with_an_expression() {
+    for text in [
+        routes("- name: r\n  when: { if: \"message == 'a\u{a0}b' && nowhere\" }\n  to: [a, b]"),
+        sink("stdout: {}\nbody: 'Erreur\u{a0}: {{ nowhere }} \u{ab}x\u{bb} {{ message | default(\"\u{201c}\") }}'"),
+    ] {
+        let said = super::parse(&text, super::Strictness::Run, &[]).unwrap_err().to_string();
+        assert!(said.contains("nowhere") && !said.contains("U+"), "{said}");
+    }
+}
+
+#[test]
 fn characters_that_are_meant_are_left_alone() {
     super::right(&sink("stdout: {}\nbody: \"\u{201c}{{ message }}\u{201d} : \u{a0}\""));
     super::right(&sink("stdout: {}\nbody: Erreur\u{a0}- \u{ab}\u{a0}{{ message }}\u{a0}\u{bb}"));

@@ -18,14 +18,17 @@ pub(super) fn looks_like_json(source: &str) -> bool {
 /// The first name whose value goes into the text as it is, and needs not be harmless there.
 pub(super) fn first<'s>(source: &'s str, vocabulary: &Vocabulary) -> Option<&'s str> {
     let mut inside = false;
-    let (mut found, mut before, mut is_escaped) = (None, "", false);
+    let (mut found, mut before, mut is_escaped, mut is_asked) = (None, "", false, false);
     for word in Words::of(source) {
         match word {
-            _ if word.starts_with("{{") => (inside, found, is_escaped) = (true, None, false),
+            _ if word.starts_with("{{") => (inside, found, is_escaped, is_asked) = (true, None, false, false),
             _ if word.ends_with("}}") && found.is_some() && !is_escaped => return found,
             _ if word.ends_with("}}") || word.starts_with("{%") => (inside, found) = (false, None),
             _ if before == "|" => is_escaped |= ESCAPING.contains(&word),
-            _ if inside && found.is_none() && before != "." => {
+            // What is only asked for is not inserted.
+            "if" => is_asked = true,
+            "else" => is_asked = false,
+            _ if inside && !is_asked && found.is_none() && before != "." => {
                 found = (!HARMLESS.contains(&word) && vocabulary.shape(word).is_some()).then_some(word);
             }
             _ => {}
@@ -48,6 +51,8 @@ mod tests {
         assert_eq!(found(r#"{"a": {{ extra.size }}}"#), Some("extra"));
         assert_eq!(found(r#"{"a": {{ warnings | length }}, "b": {% if message %}1{% else %}2{% endif %}}"#), None);
         assert_eq!(found(r#"{"a": "{{ status ~ message }}"}"#), Some("message"));
+        assert_eq!(found(r#"{"a": "{{ 'x' if message else 'y' }}"}"#), None);
+        assert_eq!(found(r#"{"a": "{{ 'x' if message else session }}"}"#), Some("session"));
     }
 
     #[test]
