@@ -66,7 +66,7 @@ fn sources(to: &mut Exposition, block: Option<Block>, stats: &Counted) {
     );
     let blocked = by_name().flat_map(|(labels, source)| {
         let state = source.state().0;
-        let blocks = Block::ALL.map(|one| (one.as_str(), state == SourceState::Consuming && block == Some(one)));
+        let blocks = Block::ALL.map(|one| (one.as_str(), source.is_held_up() && block == Some(one)));
         blocks.into_iter().chain([("paused", state == SourceState::Paused)]).map(move |(reason, is_so)| {
             let mut labels = labels.clone();
             labels.push(("reason", reason));
@@ -161,6 +161,8 @@ fn spool(to: &mut Exposition, stats: &Stats, now: &Counted) {
     to.family("spool_deliveries", Kind::Gauge, "Deliveries that wait in the spool", count);
     let bytes = by_name(Share::bytes);
     to.family("spool_bytes", Kind::Gauge, "What the deliveries that wait in the spool take", bytes);
+    let limits = sinks.iter().map(|name| (vec![("sink", name.as_str())], stats.spool_limit_bytes));
+    to.family("spool_limit_bytes", Kind::Gauge, "What the deliveries of one sink may take in the spool", limits);
     let oldest = by_name(|share| share.oldest.map_or(0, |oldest| oldest.age().as_secs()));
     to.family(
         "spool_oldest_age_seconds",
@@ -202,6 +204,10 @@ fn dead_letters(to: &mut Exposition, stats: &Stats, now: &Counted) {
         "Dead letters that are kept",
         labelled().map(|(labels, tally)| (labels, tally.kept)),
     );
+    let bytes = [(vec![], stats.spool().map_or(0, |spool| spool.bytes()))];
+    to.family("dead_letters_bytes", Kind::Gauge, "What the dead letters that are kept take", bytes);
+    let most = [(vec![], stats.dead_letters_max_bytes)];
+    to.family("dead_letters_max_bytes", Kind::Gauge, "What the dead letters may take", most);
 }
 
 /// The reasons and sinks that there can be dead letters of.

@@ -156,7 +156,7 @@ async fn ready(State(stats): State<Arc<Stats>>) -> Response {
 /// What a source does, and why nothing else; `blocked` is what keeps the spool from storing anything.
 fn source_state(source: &SourceStats, blocked: Option<&str>) -> (&'static str, Option<String>) {
     match (source.state(), blocked) {
-        ((SourceState::Consuming, _), Some(problem)) => ("blocked", Some(problem.to_owned())),
+        ((SourceState::Consuming, _), Some(problem)) if source.is_held_up() => ("blocked", Some(problem.to_owned())),
         ((state, reason), _) => (state.as_str(), reason),
     }
 }

@@ -187,12 +187,28 @@ async fn a_spool_that_can_store_nothing_is_not_ready() {
         let (status, answer) = setup.ask("GET", "/readyz").await;
         if status == 503 {
             assert!(answer.contains("have reached `dead_letters.max_size`"), "{answer}");
-            assert_eq!(json_of(&answer)["sources"]["regards"]["state"], "blocked");
-            let blocked = "source_blocked{source=\"regards\",reason=\"dead_letters_full\"} 1\n";
-            assert!(metrics::text(&setup.stats).contains(blocked));
             break;
         }
         assert!(std::time::Instant::now() < until);
+    }
+    // A source is blocked only where its own messages find no room.
+    let source = &setup.stats.now().sources[0];
+    let now = std::time::Instant::now();
+    for (head, state) in [
+        (None, "consuming"),
+        (Some(now), "consuming"),
+        (now.checked_sub(Duration::from_secs(30)), "blocked"),
+        (None, "consuming"),
+    ] {
+        source.set_head_since(head);
+        let (_, answer) = setup.ask("GET", "/readyz").await;
+        assert_eq!(json_of(&answer)["sources"]["regards"]["state"], state, "{head:?}");
+        let blocked = u8::from(state == "blocked");
+        let blocked = format!("source_blocked{{source=\"regards\",reason=\"dead_letters_full\"}} {blocked}\n");
+        let metrics = metrics::text(&setup.stats);
+        assert!(metrics.contains(&blocked), "{metrics}");
+        let bytes = format!("regards_relay_dead_letters_bytes {}\n", spool.bytes());
+        assert!(spool.bytes() > 0 && metrics.contains(&bytes), "{metrics}");
     }
 }
 
@@ -270,7 +286,10 @@ async fn every_configured_label_is_there_at_zero() {
         r#"deliveries_in_flight{sink="screen"} 0"#,
         r#"spool_deliveries{sink="screen"} 0"#,
         r#"spool_bytes{sink="screen"} 0"#,
+        r#"spool_limit_bytes{sink="screen"} 4500"#,
         r#"spool_oldest_age_seconds{sink="screen"} 0"#,
+        "dead_letters_bytes 0",
+        "dead_letters_max_bytes 530",
         "spool_max_bytes 9000",
         r#"dead_letters_total{reason="not_utf8",sink=""} 0"#,
         r#"dead_letters_total{reason="refused",sink="screen"} 0"#,

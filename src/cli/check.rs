@@ -10,6 +10,7 @@ use futures_util::stream::{self, StreamExt};
 use super::{Global, WRONG_INPUT, counted};
 use crate::config::{Config, Options, Strictness};
 use crate::probe::{Found, Probed};
+use crate::spool::lost_at_reboot;
 use crate::telemetry::printable;
 use crate::{sink, source};
 
@@ -85,6 +86,10 @@ async fn try_all(config: &Config, strict: bool, out: &mut impl Write) -> io::Res
         };
         right &= is_right;
         writeln!(out, "{level}: {name}: {}", printable(&what))?;
+    }
+    if let Some(warning) = lost_at_reboot(&config.spool.path) {
+        right &= !strict;
+        writeln!(out, "warning: {}", printable(&warning))?;
     }
     Ok(right)
 }

@@ -424,6 +424,12 @@ impl SpoolConfig {
     pub fn at(path: PathBuf) -> Self {
         Self { path, on_corrupt: OnCorrupt::Stop, max_size: 10 << 30, max_share: 50 }
     }
+
+    /// What one sink may take, in bytes.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.max_size / 100 * u64::from(self.max_share)
+    }
 }
 
 /// What a start does with a spool that is damaged.

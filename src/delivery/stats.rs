@@ -22,6 +22,10 @@ pub struct Stats {
     now: ArcSwap<Counted>,
     /// What the deliveries in the spool may take, in bytes.
     pub spool_max_bytes: u64,
+    /// What those of one sink may take of that, in bytes.
+    pub spool_limit_bytes: u64,
+    /// What the dead letters may take, in bytes.
+    pub dead_letters_max_bytes: u64,
     unrouted: AtomicU64,
     reloads: AtomicU64,
     failed_reloads: AtomicU64,
@@ -98,6 +102,8 @@ impl Stats {
         Arc::new(Self {
             now: ArcSwap::new(Counted::new(config, None)),
             spool_max_bytes: config.spool.max_size,
+            spool_limit_bytes: config.spool.limit(),
+            dead_letters_max_bytes: config.dead_letters.max_size,
             unrouted: AtomicU64::new(0),
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),

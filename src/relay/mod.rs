@@ -34,7 +34,7 @@ use crate::config::Config;
 use crate::delivery::Stats;
 use crate::helper::{self, Helper};
 use crate::sink::OpenError;
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{Spool, SpoolError, lost_at_reboot};
 use handle::Ask;
 use running::Running;
 
@@ -122,6 +122,9 @@ impl Relay {
             () = stop.cancelled() => return Ok(()),
             opened = opening => Arc::new(opened?),
         };
+        if let Some(warning) = lost_at_reboot(spool.path()) {
+            tracing::warn!("{warning}");
+        }
         stats.set_spool(Arc::clone(&spool));
         relay(config, &spool, &handle, asked, stop).await?;
         // All that was handed to it is settled, or was given up with the grace.

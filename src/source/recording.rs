@@ -79,6 +79,7 @@ impl RecordingSource {
                 return Ok(());
             }
             let message = sample::parse(&line, &self.name).map_err(|error| invalid(number, &error))?;
+            self.stats.set_head_since(Some(std::time::Instant::now()));
             while *unsettled >= IN_FLIGHT || (*unsettled > 0 && !settled.is_empty()) {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
@@ -86,6 +87,7 @@ impl RecordingSource {
                     () = tokio::time::sleep(HELD_UP) => self.pressure.press(EntryId(*entry)),
                 }
             }
+            self.stats.set_head_since(None);
             *unsettled += 1;
             *entry += 1;
             self.intake.accept(message, Receipt::under(EntryId(*entry), settle.clone(), Arc::clone(&self.pressure)));

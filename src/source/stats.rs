@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock::Millis;
 use crate::event::{Family, SourceName};
@@ -43,12 +43,17 @@ impl SourceState {
     }
 }
 
+/// A message that is neither settled nor in the spool for so long finds no room there: without that it is spooled before.
+const HELD_UP: Duration = Duration::from_secs(3);
+
 /// The state and the counters of one source.
 #[derive(Debug)]
 pub struct SourceStats {
     name: SourceName,
     /// With why it doesn't consume.
     state: Mutex<(SourceState, Option<String>)>,
+    /// Since when its oldest unacknowledged message is the oldest.
+    head_since: Mutex<Option<Instant>>,
     last_message: AtomicU64,
     reconnects: AtomicU64,
     received: AtomicU64,
@@ -62,6 +67,7 @@ impl SourceStats {
         Self {
             name,
             state: Mutex::new((SourceState::Down, Some("is starting".to_owned()))),
+            head_since: Mutex::default(),
             last_message: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -103,6 +109,18 @@ impl SourceStats {
     /// The source doesn't consume, for that reason. The reason continues a sentence that starts with the source's name.
     pub fn set_down(&self, problem: impl Into<String>) {
         self.set(SourceState::Down, Some(problem.into()));
+    }
+
+    /// Since when its oldest unacknowledged message is the oldest; none: there is none.
+    pub fn set_head_since(&self, since: Option<Instant>) {
+        *self.head_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// It consumes, and what it brought is not settled for longer than that takes while the spool has room.
+    #[must_use]
+    pub fn is_held_up(&self) -> bool {
+        let since = *self.head_since.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_up() && since.is_some_and(|since| since.elapsed() >= HELD_UP)
     }
 
     /// A message came in now.

@@ -82,7 +82,7 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(config: &SpoolConfig) -> Self {
-        let max_share = config.max_size / 100 * u64::from(config.max_share);
+        let max_share = config.limit();
         Self {
             max_size: config.max_size,
             max_share,

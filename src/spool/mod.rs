@@ -42,6 +42,7 @@ pub use delivery::{Due, News, Portion, RowId, Waiting};
 pub use disk::is_in_memory;
 pub use filter::Filter;
 pub use letter::DeadLetter;
+pub use network::lost_at_reboot;
 pub use progress::Progress;
 pub use purge::Unwanted;
 pub use reader::{DeadLetters, Listed, Shown};

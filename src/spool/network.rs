@@ -1,4 +1,4 @@
-//! SQLite's write-ahead log needs memory shared between processes and locks that hold: network file systems have neither.
+//! Where the spool lies. SQLite's write-ahead log needs memory shared between processes and locks that hold: network file systems have neither.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -27,12 +27,32 @@ const NETWORK: &[&str] = &[
     "fuse.blobfuse",
 ];
 
+/// The kernel's names of file systems that are gone after a reboot.
+const IN_MEMORY: &[&str] = &["tmpfs", "ramfs"];
+
 /// The network file system that `directory` lies on, by its kernel's name; `None` also where it can't be told.
 pub(super) fn file_system(directory: &Path) -> Option<String> {
+    one_of(NETWORK, directory)
+}
+
+/// Where the spool at `path` is, or will be, lost at a reboot: why, and what to do.
+#[must_use]
+pub fn lost_at_reboot(path: &Path) -> Option<String> {
+    let directory = std::path::absolute(path).ok()?;
+    let kind = one_of(IN_MEMORY, directory.ancestors().skip(1).find(|directory| directory.exists())?)?;
+    Some(format!(
+        "the spool {} lies in memory ({kind}): spooled deliveries and dead letters are lost at a reboot; put it on a disk with \
+         `--data-dir` or `spool.path`",
+        path.display()
+    ))
+}
+
+/// The file system that `directory` lies on, if it is one of these.
+fn one_of(kinds: &[&str], directory: &Path) -> Option<String> {
     let device = std::fs::metadata(directory).ok()?.dev();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     let kind = kind_of(&mounts, device)?;
-    NETWORK.contains(&kind).then(|| kind.to_owned())
+    kinds.contains(&kind).then(|| kind.to_owned())
 }
 
 /// The type of the mounted file system with that device number; see `proc_pid_mountinfo(5)`.
@@ -70,6 +90,15 @@ mod tests {
         assert_eq!(kind_of(MOUNTS, 52), Some("nfs4"));
         assert_eq!(kind_of(MOUNTS, 53), Some("cifs"));
         assert_eq!(kind_of(MOUNTS, 54), None);
+    }
+
+    #[test]
+    fn a_spool_in_memory_is_noticed_also_before_it_is_there() {
+        for path in ["/dev/shm/spool.db", "/dev/shm/not/there/yet/spool.db"] {
+            let warning = lost_at_reboot(Path::new(path)).unwrap_or_default();
+            assert!(warning.starts_with(&format!("the spool {path} lies in memory (tmpfs)")), "{warning}");
+        }
+        assert_eq!(lost_at_reboot(Path::new("/proc/spool.db")), None);
     }
 
     #[test]

@@ -143,3 +143,31 @@ async fn a_restart_of_a_source_with_a_full_share_repeats_nothing() {
     assert_eq!(lines_of(home.data("archive.ndjson")).len(), MESSAGES, "each once");
     relay.kill();
 }
+
+/// A source is blocked where its own messages find no room, and no other one is.
+#[tokio::test]
+async fn only_the_source_whose_messages_find_no_room_is_blocked() {
+    let (regards, other) = (Regards::new().await, Regards::new().await);
+    let receiver = Receiver::start().await;
+    let routes = ROUTES
+        .replace(
+            "expects: lta } }\nsinks:",
+            "expects: lta }, other: { amqp: { url: \"${OTHER}\", queue: \"${QUEUE}\" }, expects: lta } }\nsinks:",
+        )
+        .replace(
+            "routes: [{ name: all, to: [hook, archive] }]",
+            "routes: [{ name: all, when: { source: regards }, to: [hook, archive] }, { name: other, when: { source: other }, to: archive }]",
+        );
+    let home = home_with(&routes, &regards, &receiver, None).with("OTHER", &other.url());
+    let relay = start_full(&regards, &home).await;
+    relay.wait_for_metric("source_blocked", &[("source", "regards"), ("reason", "spool_full")], 1.0).await;
+    relay.wait_until_unready(&["\"blocked\"", "\"consuming\""]).await;
+    other.publish_all(&lives("t", "other", REQUESTS)).await;
+    home.wait_for_lines("archive.ndjson", 2 * MESSAGES).await;
+    other.wait_until_acknowledged().await;
+    assert_eq!(relay.metric("source_blocked", &[("source", "other")]).await, Ok(Some(0.0)));
+    let said: Vec<_> =
+        home.log().lines().filter(|line| line.contains("sources are blocked")).map(str::to_owned).collect();
+    assert!(said.len() == 1 && said[0].contains(r#""sources":"regards""#), "{said:?}");
+    relay.stop().await;
+}

@@ -191,6 +191,7 @@ impl Session {
                     acknowledged_at = Instant::now();
                 }
             }
+            source.stats.set_head_since(state.ledger.head().map(|(_, since)| since));
             let held_up = self.held_up(state).filter(|(last, _)| pressed != Some(*last));
             let press_at = held_up.map(|(_, since)| since + HELD_UP);
             let acknowledge_at = (may_acknowledge && waits && acknowledging.is_terminated()).then_some(not_before);
