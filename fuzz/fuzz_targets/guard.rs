@@ -1,5 +1,5 @@
-//! Whatever a broker sends: no content header that went through the guard is refused by lapin's parser, no byte is lost, and it makes no
-//! difference in which pieces it came.
+//! Whatever a broker sends: no content header and no delivery that went through the guard is refused by lapin's parser, no byte is lost,
+//! and it makes no difference in which pieces it came.
 #![no_main]
 
 use std::sync::Arc;
@@ -11,18 +11,42 @@ use regards_relay::amqp::guard::Guard;
 
 fuzz_target!(|data: &[u8]| {
     let Some((&piece, data)) = data.split_first() else { return };
-    let out = through(data, usize::from(piece).max(1));
+    let piece = usize::from(piece).max(1);
+    let out = through(data, piece);
     assert!(data.len() >= out.len());
     assert_eq!(out, through(data, 1 << 20));
     // As a content header's flags and properties.
-    let size = u32::try_from(data.len() + 12).expect("a short input");
-    let frame = [&[2, 0, 1][..], &size.to_be_bytes(), &[0, 60, 0, 0], &[0; 8], data, &[0xCE]].concat();
-    if data.len() >= 2 && frame.len() <= 128 * 1024 {
-        let out = through(&frame, usize::from(piece).max(1));
+    if data.len() >= 2 {
+        is_taken(&frame(2, &[&[0, 60, 0, 0][..], &[0; 8], data].concat()), piece);
+    }
+    // As a delivery's exchange and routing key.
+    let (exchange, rest) = data.split_at(data.len().min(LONGEST_SHORT));
+    let (key, _) = rest.split_at(rest.len().min(LONGEST_SHORT));
+    let arguments = [&short(b"consumer")[..], &[0; 8], &[0], &short(exchange), &short(key)].concat();
+    is_taken(&frame(1, &[&[0, 60, 0, 60][..], &arguments].concat()), piece);
+});
+
+/// In bytes, without its length.
+const LONGEST_SHORT: usize = 255;
+const LONGEST_FRAME: usize = 128 * 1024;
+
+fn short(text: &[u8]) -> Vec<u8> {
+    [&[u8::try_from(text.len()).expect("a short string")][..], text].concat()
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(payload.len()).expect("a short input").to_be_bytes();
+    [&[kind, 0, 1][..], &size, payload, &[0xCE]].concat()
+}
+
+/// lapin's parser takes what the guard makes of the frame.
+fn is_taken(frame: &[u8], piece: usize) {
+    if frame.len() <= LONGEST_FRAME {
+        let out = through(frame, piece);
         assert_eq!(out.len(), frame.len());
         assert!(parse_frame(&out[..]).is_ok());
     }
-});
+}
 
 /// What goes on when it comes in pieces of that size.
 fn through(mut data: &[u8], piece: usize) -> Vec<u8> {
