@@ -119,7 +119,10 @@ async fn connect_one(connection: &AmqpConnection, url: &Secret, name: &str) -> R
         Ok((Connection { inner, stream: handle }, place.clone()))
     };
     let connected = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(connected) => connected.map_err(|error: lapin::Error| Problem::explain(&error, &place)),
+        Ok(connected) => connected.map_err(|error: lapin::Error| {
+            let first = opened.as_ref().and_then(Handle::first_bytes);
+            Problem::of_others(&error, first, &place).unwrap_or_else(|| Problem::explain(&error, &place))
+        }),
         Err(_) => Err(Problem::unanswered(&place, "connecting", CONNECT_TIMEOUT)),
     };
     if let (Err(_), Some(stream)) = (&connected, opened) {

@@ -43,7 +43,37 @@ pub enum ProblemKind {
 /// How `RabbitMQ` says so of a user, and of a node (`is_over_channel_limit` and its neighbour in `rabbit_reader.erl`).
 const CHANNEL_LIMIT: &str = "number of channels opened";
 
+/// Beginnings of what others than AMQP brokers answer.
+const OTHERS: [(&[u8], &str); 2] = [
+    (b"HTTP", "an HTTP server answers there, not AMQP: use the broker's AMQP port (mostly 5672, with TLS 5671)"),
+    // A TLS alert, version 3.x (RFC 8446, 5.1).
+    (&[0x15, 0x03], "the broker expects TLS: write amqps://, or use its port without TLS"),
+];
+/// What a handshake frame, or an AMQP broker that speaks another version, begins with.
+const AMQP: [&[u8]; 2] = [&[1, 0, 0], b"AMQP"];
+
 impl Problem {
+    /// What answers at `place` instead of an AMQP broker, or without the TLS that it should have; `first` are the first bytes of the answer.
+    /// None: it is no such thing.
+    pub(super) fn of_others(error: &lapin::Error, first: Option<[u8; 4]>, place: &Place) -> Option<Self> {
+        let Place { host, port, .. } = place;
+        let words = match (error.kind(), first) {
+            (ErrorKind::IOError(error), None) if is_no_tls(error) => {
+                "the broker doesn't speak TLS there: write amqp://, or use its TLS port"
+            }
+            (ErrorKind::IOError(error), None) if is_cut(error) => {
+                "the connection was closed before anything was answered: no AMQP broker listens on that port (a broker's management \
+                 port and a Kafka broker do so), or it expects TLS (amqps://), or it is stopping"
+            }
+            (_, Some(first)) if !AMQP.iter().any(|start| first.starts_with(start)) => {
+                let known = OTHERS.iter().find(|(start, _)| first.starts_with(start)).map(|(_, words)| *words);
+                known.unwrap_or("what answers there is not an AMQP broker: are host and port right?")
+            }
+            _ => return None,
+        };
+        Some(Self::new(ProblemKind::Unreachable, format!("{host}:{port}: {words} ({})", escape(&error.to_string()))))
+    }
+
     /// What `error` means on the way to `place`.
     #[must_use]
     pub fn explain(error: &lapin::Error, place: &Place) -> Self {
@@ -53,10 +83,7 @@ impl Problem {
             ErrorKind::IOError(error) => {
                 let hint = match error.kind() {
                     std::io::ErrorKind::ConnectionRefused => ": is the broker up, are host and port right?",
-                    std::io::ErrorKind::ConnectionReset
-                    | std::io::ErrorKind::ConnectionAborted
-                    | std::io::ErrorKind::UnexpectedEof
-                    | std::io::ErrorKind::BrokenPipe => {
+                    _ if is_cut(error) => {
                         ": the connection was cut (amqp:// on a TLS port, or the reverse, looks like this too)"
                     }
                     std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput => {
@@ -166,6 +193,17 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+fn is_cut(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+/// What answers a TLS handshake is no TLS.
+fn is_no_tls(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidMessage(_))) || error.to_string().contains("corrupt message")
+}
 
 /// What a broker says is outside text: one line of it.
 #[must_use]

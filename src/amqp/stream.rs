@@ -5,8 +5,8 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,8 @@ struct Line {
     is_cut: AtomicBool,
     reader: AtomicWaker,
     notes: Arc<Notes>,
+    /// What the broker's first answer begins with.
+    first: OnceLock<[u8; 4]>,
 }
 
 /// Reaches a stream that lapin has.
@@ -76,6 +78,11 @@ impl Handle {
         Arc::strong_count(&self.0) == 1
     }
 
+    /// What the broker's first answer begins with; none: there was none.
+    pub(super) fn first_bytes(&self) -> Option<[u8; 4]> {
+        self.0.first.get().copied()
+    }
+
     pub(super) fn take_note(&self, channel: u16, delivery_tag: u64) -> Option<Note> {
         self.0.notes.take(channel, delivery_tag)
     }
@@ -84,7 +91,17 @@ impl Handle {
 impl AsyncRead for BrokerStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = this.guard.poll_read(buffer, |buffer| Pin::new(&mut this.inner).poll_read(cx, buffer));
+        let polled = this.guard.poll_read(buffer, |buffer| {
+            let polled = Pin::new(&mut this.inner).poll_read(cx, buffer);
+            if matches!(polled, Poll::Ready(Ok(4..)))
+                && this.line.first.get().is_none()
+                && let Some(first) = buffer.first_chunk()
+            {
+                // Only the first ones stay.
+                let _ = this.line.first.set(*first);
+            }
+            polled
+        });
         if polled.is_pending() {
             this.line.reader.register(cx.waker());
         }

@@ -187,6 +187,28 @@ async fn a_port_of_another_kind_is_told_in_plain_words() {
     assert!(said[2].contains("tls: {}"), "{said:#?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_amqp_url_of_a_port_of_another_kind_is_told_in_plain_words() {
+    let regards = Regards::new().await;
+    let services = Services::shared();
+    let sink = |scheme: &str, port: u16| {
+        format!(r#"{{ amqp: {{ url: "{scheme}://u:p@127.0.0.1:{port}/v", exchange: x, routing_key: x }} }}"#)
+    };
+    let sinks = [
+        ("tls_expected", sink("amqp", services.amqps_port()), "expects TLS: write amqps://"),
+        ("no_tls", sink("amqps", services.amqp_port()), "doesn't speak TLS there"),
+        ("http", sink("amqp", services.management_port()), "management"),
+        ("kafka", sink("amqp", services.kafka_port()), "no AMQP broker listens on that port"),
+    ];
+    let configured: Vec<_> = sinks.iter().map(|(name, sink, _)| (*name, sink.as_str())).collect();
+    let home = Home::of(&regards, &routes(&configured));
+    let said = said(&home.run(&["check", "--connect"]));
+    for (line, (name, _, words)) in said[1..].iter().zip(&sinks) {
+        assert!(line.starts_with(&format!("error: sink {name}: ")) && line.contains(words), "{said:#?}");
+    }
+    assert_eq!(said.len(), 1 + sinks.len(), "{said:#?}");
+}
+
 #[tokio::test]
 async fn a_doubt_fails_where_warnings_do() {
     let regards = Regards::new().await;
