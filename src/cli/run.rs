@@ -1,7 +1,6 @@
 //! `run`: relays until stopped.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,7 +48,6 @@ async fn relay(config: Config, rules: NamedFiles, global: &Global) -> anyhow::Re
     let _control = control::serve(control::socket(&relay.config().data_dir), relay.handle());
     reload::follow(global.clone(), relay.handle(), rules, relay.config().files.clone())?;
     announce(relay.config(), admin.as_ref());
-    warn_of_memory(&relay.config().spool.path);
     relay.run(stop).await?;
     tracing::info!("stopped; everything taken is delivered, kept, or back in its queue");
     Ok(())
@@ -83,7 +81,6 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One line that says what this relay will do.
 /// Where the admin listener is to be: the variable's address before the file's.
 fn admin_address(config: &Config) -> anyhow::Result<Option<SocketAddr>> {
     let Some(address) = std::env::var(ADMIN_LISTEN).ok().filter(|address| !address.is_empty()) else {
@@ -94,16 +91,7 @@ fn admin_address(config: &Config) -> anyhow::Result<Option<SocketAddr>> {
     Ok(Some(address))
 }
 
-fn warn_of_memory(spool: &Path) {
-    if crate::spool::is_in_memory(spool) {
-        tracing::warn!(
-            spool = %spool.display(),
-            "the spool is on a file system in memory (tmpfs): the deliveries and dead letters in it are lost with the machine or container; \
-             name a directory on a disk or volume with --data-dir"
-        );
-    }
-}
-
+/// One line that says what this relay will do.
 fn announce(config: &Config, admin: Option<&Admin>) {
     let sources: Vec<_> = config
         .sources

@@ -12,17 +12,6 @@ pub(super) const SMALL_BATCH: u64 = 128 * 1024;
 /// What a change takes of the log beside its row: pages of indexes that it changes. In bytes, about.
 pub(super) const LOG_OF_CHANGE: u64 = 1024;
 
-/// File systems that are memory: `TMPFS_MAGIC`, `RAMFS_MAGIC` of Linux' `statfs(2)`.
-const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
-
-/// Whether what is written at that path, which need not be there yet, is gone once the machine or container ends.
-#[must_use]
-pub fn is_in_memory(path: &Path) -> bool {
-    let found = path.ancestors().find_map(|path| rustix::fs::statfs(path).ok());
-    // The type's width differs between platforms.
-    found.is_some_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| IN_MEMORY.contains(&kind)))
-}
-
 /// What room there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
@@ -52,16 +41,5 @@ impl Room {
             Self::Little(spare) => bytes.saturating_mul(2) <= spare,
             Self::None => false,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_in_memory_is_told_from_disks() {
-        assert!(is_in_memory(Path::new("/dev/shm/not/there/spool.db")), "/dev/shm is memory on Linux");
-        assert!(!is_in_memory(Path::new("/proc/self/spool.db")));
     }
 }

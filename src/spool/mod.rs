@@ -39,7 +39,6 @@ pub use budget::{Limits, Share, Sizes};
 pub use change::{Origin, Watch};
 pub use database::SpoolError;
 pub use delivery::{Due, News, Portion, RowId, Waiting};
-pub use disk::is_in_memory;
 pub use filter::Filter;
 pub use letter::DeadLetter;
 pub use network::lost_at_reboot;
