@@ -120,11 +120,12 @@ impl Watched {
         std::iter::once(self.config.as_path()).chain(self.named.paths())
     }
 
-    /// Takes the files as they are for those that are read next.
+    /// Takes the files as they are for those that are read next. Their stamps come first: a file that changes while it is read has
+    /// another stamp at the next look, and is read again.
     async fn look(&mut self) {
+        self.stamps = stamps(self.paths()).await;
         self.rules = of_file(&self.config).await;
         self.named = again(&self.named).await;
-        self.stamps = stamps(self.paths()).await;
     }
 
     /// Whether a file has other content than when it was last read, once that stays the same.
@@ -228,5 +229,31 @@ mod tests {
         std::fs::write(&config, "new").unwrap();
         let mut watched = Watched::new(&config, rules, NamedFiles::default(), touched);
         assert!(watched.has_changed().await);
+    }
+
+    /// The file changes once it has been read, while the large ones that it names still are.
+    #[tokio::test]
+    async fn a_change_made_while_the_files_are_looked_at_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("routes.yaml");
+        std::fs::write(&config, "old").unwrap();
+        let large: Vec<_> = (0..32).map(|number| dir.path().join(format!("large-{number:02}"))).collect();
+        for path in &large {
+            std::fs::write(path, vec![0; 1024 * 1024]).unwrap();
+        }
+        let (rules, named) = (NamedFiles::now([config.as_path()]), NamedFiles::now(large.iter().map(PathBuf::as_path)));
+        let (changed, once) = (config.clone(), std::sync::Once::new());
+        let mut reader = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| event.kind.is_access()) {
+                once.call_once(|| std::fs::write(&changed, "new").unwrap());
+            }
+        })
+        .unwrap();
+        reader.watch(&large[0], notify::RecursiveMode::NonRecursive).unwrap();
+        let (touched, _touches) = mpsc::channel(1);
+        let mut watched = Watched::new(&config, rules, named, touched);
+        let seen = watched.has_changed().await || watched.has_changed().await;
+        assert_eq!(std::fs::read_to_string(&config).unwrap(), "new");
+        assert!(seen, "the file has other content than when it was read");
     }
 }
