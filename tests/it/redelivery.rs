@@ -1,13 +1,16 @@
 //! Losing the source's connection cancels nothing that was taken: what comes again is recognized, and delivered once.
 
+use std::cell::Cell;
+
 use regards_relay::mutant::{Mutant, VARIABLE};
 
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Proxy, Receiver, Regards, Response, until};
 
-/// Events of one key: many more than the first prefetch, and some that come after the crash.
-const COUNT: usize = 320;
+/// Events of one key that are published at once: many more than the first prefetch.
 const BEFORE: usize = 300;
+/// Further ones, a few at a time.
+const MORE: usize = 20;
 
 /// Class 60, method 30: AMQP 0.9.1, 1.8.3.5.
 const BASIC_CANCEL: &[u8] = &[0, 60, 0, 30];
@@ -136,26 +139,42 @@ async fn a_crash_while_the_prefetch_grows_keeps_the_order() {
         r#"
 version: 1
 sources: { regards: { amqp: { url: "${BROKER}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}", timeout: 60s } } }
+sinks: { hook: { webhook: { url: "${HOOK}", timeout: 1s } } }
 routes: [{ name: all, to: hook }]
 unrouted: dead_letter
 "#,
     )
     .with("HOOK", &receiver.url())
     .with("BROKER", &regards.vhost.url_at(&regards.user, &regards.password, proxy.port()));
-    let event = |number: usize| Response::new("t", "one", "GRANTED").field("message", number.to_string());
-    let events: Vec<Response> = (0..COUNT).map(event).collect();
-    let (before, after) = events.split_at(BEFORE);
-    regards.publish_all(before).await;
+    let events = |numbers: std::ops::Range<usize>| -> Vec<Response> {
+        numbers.map(|number| Response::new("t", "one", "GRANTED").field("message", number.to_string())).collect()
+    };
+    regards.publish_all(&events(0..BEFORE)).await;
     let relay = home.start();
-    proxy.wait_until_held().await;
-    relay.kill();
+    // The prefetch grows when it is used up while no attempt goes on whose delivery is on disk already.
+    let is_dead = Cell::new(false);
+    let mut count = BEFORE;
+    let die = async {
+        proxy.wait_until_held().await;
+        relay.kill();
+        is_dead.set(true);
+    };
+    let use_up = until("the prefetch to grow", async || {
+        if is_dead.get() {
+            return Ok(());
+        }
+        regards.publish_all(&events(count..count + MORE)).await;
+        count += MORE;
+        Err(format!("{count} published"))
+    });
+    tokio::join!(die, use_up);
 
     receiver.answers(|_| Answer::Status(204));
-    regards.publish_all(after).await;
+    regards.publish_all(&events(count..count + MORE)).await;
+    count += MORE;
     let home = home.with("BROKER", &regards.url());
     let relay = home.start_ready().await;
-    receiver.wait_for_accepted(COUNT - BEFORE).await;
+    receiver.wait_for_accepted(MORE).await;
     proxy.release();
     let first_copies = || {
         let mut numbers: Vec<usize> = Vec::new();
@@ -168,11 +187,11 @@ unrouted: dead_letter
         numbers
     };
     until("all to arrive", async || match first_copies().len() {
-        COUNT => Ok(()),
+        all if all == count => Ok(()),
         some => Err(some.to_string()),
     })
     .await;
     relay.stop().await;
-    assert_eq!(first_copies(), (0..COUNT).collect::<Vec<usize>>());
+    assert_eq!(first_copies(), (0..count).collect::<Vec<usize>>());
     regards.assert_left_as_found().await;
 }
