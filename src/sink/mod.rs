@@ -65,6 +65,9 @@ enum Kind {
     Manual(usize, tokio::sync::mpsc::UnboundedSender<(Outgoing, Attempt)>),
 }
 
+/// What couldn't be sent within this is taken back when the sink is to end, or at once where its broker is in trouble.
+const UNSENT_GRACE: Duration = Duration::from_secs(1);
+
 /// A sink that can't be opened: its configuration names something that isn't there.
 #[derive(Debug, thiserror::Error)]
 #[error("sink {sink}: {detail}")]
@@ -144,8 +147,11 @@ impl Sink {
 
     /// The sink is to end soon: attempts that are under way but not yet sent may end now, unsent. Others keep what they have.
     pub fn take_back_unsent(&self) {
-        if let Kind::Kafka(sink) = &self.kind {
-            sink.take_back_unsent();
+        match &self.kind {
+            Kind::Kafka(sink) => sink.take_back_unsent(),
+            Kind::Amqp(sink) => sink.take_back_unsent(),
+            // A request is on its way at once; files and standard output know none.
+            _ => {}
         }
     }
 
@@ -186,6 +192,11 @@ pub async fn probe(config: &SinkConfig, relay: &str) -> Probed {
         SinkKind::File(file) => file::probe(file).await,
         SinkKind::Stdout => Ok(Found::Fine("it is always there".to_owned())),
     }
+}
+
+/// Of an attempt that was not sent when the sink had to end.
+fn taken_back() -> Verdict {
+    Verdict::Retry { after: None, cause: "taken back before it was sent".to_owned(), blame: Blame::Relay }
 }
 
 /// Ends an attempt to send what another kind of sink rendered. No way leads here but a mistake of ours.

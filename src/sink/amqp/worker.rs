@@ -16,6 +16,7 @@ use lapin::types::ShortString;
 use lapin::{Channel, ConnectionStatus, Event};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::link::{self, Failure, Settings};
@@ -23,7 +24,7 @@ use super::publish::Publish;
 use super::send::{self, Broken};
 use super::window::{self, Mark};
 use crate::amqp::{Connection, Place};
-use crate::sink::{Attempt, Blame, Outgoing, Verdict};
+use crate::sink::{Attempt, Blame, Outgoing, UNSENT_GRACE, Verdict, taken_back};
 
 /// Windows under way at once, each on its own channel.
 pub(super) const CHANNELS: usize = 4;
@@ -51,6 +52,9 @@ pub(super) struct Worker {
     sink: String,
     settings: Arc<Settings>,
     jobs: UnboundedReceiver<Job>,
+    /// The sink is to end: what can't be published is taken back.
+    ending: CancellationToken,
+    ends_since: Option<Instant>,
     /// In the order they came, with when.
     waiting: VecDeque<(Instant, Job)>,
     /// Events whose window the broker broke because of one of its messages. They are published alone until they succeed, so
@@ -118,11 +122,18 @@ struct Ended {
 }
 
 impl Worker {
-    pub(super) fn new(sink: String, settings: Settings, jobs: UnboundedReceiver<Job>) -> Self {
+    pub(super) fn new(
+        sink: String,
+        settings: Settings,
+        jobs: UnboundedReceiver<Job>,
+        ending: CancellationToken,
+    ) -> Self {
         Self {
             sink,
             settings: Arc::new(settings),
             jobs,
+            ending,
+            ends_since: None,
             waiting: VecDeque::new(),
             suspects: HashSet::new(),
             link: None,
@@ -143,6 +154,7 @@ impl Worker {
     /// Until nobody can send attempts any more and all have ended.
     pub(super) async fn run(mut self) {
         let mut open = true;
+        let ending = self.ending.clone();
         while open || !self.waiting.is_empty() || !self.windows.is_empty() {
             self.drop_what_is_dead();
             self.start_windows();
@@ -159,6 +171,7 @@ impl Worker {
                     self.opened(opened);
                 }
                 event = next_event(&mut self.link) => self.heard(event),
+                () = ending.cancelled(), if self.ends_since.is_none() => self.ends_since = Some(Instant::now()),
                 () = sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => self.expire(),
             }
         }
@@ -353,14 +366,27 @@ impl Worker {
         }
     }
 
-    /// When the first of those that wait has waited too long for a broker that blocks.
+    /// When the first of those that wait is not waited with any longer.
     fn expiry(&self) -> Option<Instant> {
-        let (since, _) = self.waiting.front().filter(|_| self.blocked())?;
-        Some(*since + CONFIRM_TIMEOUT)
+        let (came, _) = self.waiting.front()?;
+        let unblocked = self.blocked().then(|| *came + CONFIRM_TIMEOUT);
+        unblocked.into_iter().chain(self.taken_back_at()).min()
+    }
+
+    /// When what waits is taken back, where the sink is to end and nothing can be published.
+    fn taken_back_at(&self) -> Option<Instant> {
+        let since = self.ends_since.filter(|_| self.link.is_none() || self.blocked())?;
+        Some(if self.failures > 0 { since } else { since + UNSENT_GRACE })
     }
 
     fn expire(&mut self) {
         let now = Instant::now();
+        if self.taken_back_at().is_some_and(|at| at <= now) {
+            for (_, job) in self.waiting.drain(..) {
+                job.attempt.end(taken_back());
+            }
+            return;
+        }
         let failure = Failure::sink("the broker blocks publishers: it is under memory or disk alarm");
         while self.waiting.front().is_some_and(|(since, _)| *since + CONFIRM_TIMEOUT <= now)
             && let Some((_, job)) = self.waiting.pop_front()

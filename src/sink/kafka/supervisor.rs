@@ -13,7 +13,7 @@ use super::producer::{Common, Producer};
 use super::settings::{explain, settings};
 use crate::config::KafkaConfig;
 use crate::helper::{self, Helper};
-use crate::sink::{Attempt, Blame, Verdict};
+use crate::sink::{Attempt, Blame, UNSENT_GRACE, Verdict};
 
 /// Before a producer is rebuilt the first time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -22,8 +22,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A producer that worked for this long failed anew, not again.
 const WORKED: Duration = Duration::from_mins(1);
 
-/// What librdkafka couldn't send within this is taken back when the sink is to end, or at once where a broker is in trouble.
-const UNSENT_GRACE: Duration = Duration::from_secs(1);
 /// How often it is looked for what isn't sent.
 const TAKE_BACK_EVERY: Duration = Duration::from_millis(100);
 
