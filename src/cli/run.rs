@@ -65,8 +65,8 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
             }
             match stopping {
                 None => {
-                    tracing::info!("stopping: no more messages are taken, those in flight are finished");
                     stop.cancel();
+                    tracing::info!("stopping: no more messages are taken, those in flight are finished");
                     stopping = Some(Instant::now());
                 }
                 Some(since) if since.elapsed() < SAME_SIGNAL => {}

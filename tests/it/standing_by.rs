@@ -1,4 +1,4 @@
-//! Two relays on one queue: the second stands by, live and not ready, and takes over when the first is gone.
+//! Two relays on one queue: the second stands by, live and ready, and takes over when the first is gone.
 
 use std::time::Duration;
 
@@ -80,6 +80,12 @@ async fn overtaken(spill_after: &str, mutant: Option<Mutant>) -> usize {
     }
 
     first.signal("TERM");
+    // What it takes before it hears of the signal is its own to deliver.
+    until("the first to stop", async || {
+        let log = first_home.log();
+        if log.contains("stopping") { Ok(()) } else { Err(log) }
+    })
+    .await;
     regards.publish_all(success).await;
     // It asks for the queue at least twice from here on, or gets it.
     let tries = async || second.metric("source_reconnects_total", &[]).await.map(Option::unwrap_or_default);
