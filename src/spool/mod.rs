@@ -79,9 +79,6 @@ const LOCK_RETRY: Duration = Duration::from_secs(1);
 /// What [`Spool::problem`] says at the end.
 const CLOSED: &str = "the spool is closed: nothing more can be stored by this run of the relay";
 
-/// How [`Spool::problem`] begins when the dead letters take no more.
-const LETTERS_FULL: &str = "the dead letters have reached `dead_letters.max_size`";
-
 /// Why messages stay unacknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
@@ -125,7 +122,7 @@ pub struct Spool {
 struct Shared {
     tallies: Mutex<Tallies>,
     budget: Mutex<Budget>,
-    problem: Mutex<Option<String>>,
+    problem: Mutex<Option<(Block, String)>>,
     last_row: AtomicI64,
     states: Mutex<BTreeMap<Subject, String>>,
     copies: Mutex<Option<SinkName>>,
@@ -217,7 +214,7 @@ impl Shared {
         }
     }
 
-    fn set_problem(&self, problem: Option<String>) {
+    fn set_problem(&self, problem: Option<(Block, String)>) {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 }
@@ -423,28 +420,26 @@ impl Spool {
     /// Why nothing can be stored at the moment, in a sentence with what to do.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
-        if self.writer.is_finished() {
-            // It ended without saying so: a bug.
-            return Some(CLOSED.to_owned());
-        }
-        let problem = self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        problem.or_else(|| self.shared.budget().problem())
+        self.trouble().map(|(_, problem)| problem)
     }
 
     /// What [`problem`](Self::problem) is about.
     #[must_use]
     pub fn block(&self) -> Option<Block> {
-        let problem = self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match problem {
-            Some(problem) if problem.starts_with(LETTERS_FULL) => Some(Block::DeadLettersFull),
-            Some(_) => Some(Block::Disk),
-            None if self.writer.is_finished() => Some(Block::Disk),
-            None => {
-                let budget = self.shared.budget();
-                let full = if budget.disk_is_full() { Block::Disk } else { Block::SpoolFull };
-                budget.problem().map(|_| full)
-            }
+        self.trouble().map(|(block, _)| block)
+    }
+
+    fn trouble(&self) -> Option<(Block, String)> {
+        if self.writer.is_finished() {
+            // It ended without saying so: a bug.
+            return Some((Block::Disk, CLOSED.to_owned()));
         }
+        let problem = self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        problem.or_else(|| {
+            let budget = self.shared.budget();
+            let block = if budget.disk_is_full() { Block::Disk } else { Block::SpoolFull };
+            budget.problem().map(|problem| (block, problem))
+        })
     }
 
     /// Counts of dead letters by reason and sink: since start, and kept.

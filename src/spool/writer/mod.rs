@@ -24,7 +24,7 @@ use super::lock::Lock;
 use super::purge::Purge;
 use super::queue::{Queue, Space};
 use super::store::Store;
-use super::{CLOSED, LETTERS_FULL, Shared, damage};
+use super::{Block, CLOSED, Shared, damage};
 use crate::clock::{self, Base};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::helper::Helper;
@@ -389,25 +389,30 @@ impl Writer {
         self.queue.push(Change::Letter { row: Box::new(row), copy, before: Before::Row(id, sink) });
     }
 
-    fn no_room_for_letters(&self) -> Option<String> {
+    fn no_room_for_letters(&self) -> Option<(Block, String)> {
         let (first, count) = self.queue.first_letter()?;
         let size = first.letter_size().unwrap_or_default();
         if self.shared.tallies().bytes().saturating_add(size) <= self.max_letters {
             return None;
         }
-        Some(format!(
-            "{LETTERS_FULL} ({} bytes; the next one takes {size}): nothing more can be stored \
-             and {count} wait, unacknowledged; look at them with `regards-relay dead-letters list`, then `purge` those that are \
-             dealt with, or raise `max_size` or set `keep` and restart",
+        let problem = format!(
+            "the dead letters have reached `dead_letters.max_size` ({} bytes; the next one takes {size}): nothing more can be \
+             stored and {count} wait, unacknowledged; look at them with `regards-relay dead-letters list`, then `purge` those that \
+             are dealt with, or raise `max_size` or set `keep` and restart",
             self.max_letters,
-        ))
+        );
+        Some((Block::DeadLettersFull, problem))
     }
 
-    fn no_room_on_disk(&self) -> Option<String> {
+    fn no_room_on_disk(&self) -> Option<(Block, String)> {
         let waiting = self.queue.held_up();
-        let problem = "the disk of the spool is nearly full: nothing more is put there";
-        (waiting > 0)
-            .then(|| format!("{problem}, and {waiting} changes wait, their messages unacknowledged; make room on it"))
+        let problem = || {
+            format!(
+                "the disk of the spool is nearly full: nothing more is put there, and {waiting} changes wait, their messages \
+                 unacknowledged; make room on it"
+            )
+        };
+        (waiting > 0).then(|| (Block::Disk, problem()))
     }
 
     /// Nothing is known of the last transaction, so the handle isn't used again: what is to be done counts as not done.
@@ -415,9 +420,8 @@ impl Writer {
         self.database = None;
         let waiting = self.waiting();
         tracing::error!(waiting, "{error}; trying again in {:?}", self.retry);
-        self.shared.set_problem(Some(format!(
-            "{error}; {waiting} changes wait, their messages unacknowledged, and are tried again"
-        )));
+        let problem = format!("{error}; {waiting} changes wait, their messages unacknowledged, and are tried again");
+        self.shared.set_problem(Some((Block::Disk, problem)));
     }
 
     fn is_over(&self) -> bool {
@@ -435,7 +439,7 @@ impl Writer {
                 "not all could be stored before the relay stops: what wasn't stays unacknowledged"
             );
         }
-        self.shared.set_problem(Some(CLOSED.to_owned()));
+        self.shared.set_problem(Some((Block::Disk, CLOSED.to_owned())));
         let Self { queue, batch, database, lock, closing, from, .. } = self;
         drop((queue, batch, from));
         drop(database);
