@@ -125,11 +125,8 @@ async fn a_clock_set_back_by_an_hour_delays_no_retry_no_pause_and_no_probe() {
     assert!(home.dead_letters().is_empty());
 }
 
-#[tokio::test]
-async fn a_restart_after_the_clock_was_set_back_delays_nothing_either() {
-    if is_release() {
-        return;
-    }
+/// The clock is set back between two runs of the relay: the second delivers all.
+async fn set_back_between_runs(set_back: impl FnOnce(&Home)) {
     let regards = Regards::new().await;
     let receivers = Receivers::start().await;
     let home = receivers.home(&regards);
@@ -137,12 +134,20 @@ async fn a_restart_after_the_clock_was_set_back_delays_nothing_either() {
     regards.publish_all(&lives("t", "again", REQUESTS)).await;
     receivers.wait_until_all_wait(&home, &relay).await;
     relay.stop().await;
-    set_clock(&home, -HOUR);
+    set_back(&home);
     let relay = home.start_ready().await;
     receivers.wait_for_more_attempts().await;
     receivers.get_everything(&home).await;
     relay.stop().await;
     assert!(home.dead_letters().is_empty());
+}
+
+#[tokio::test]
+async fn a_restart_after_the_clock_was_set_back_delays_nothing_either() {
+    if is_release() {
+        return;
+    }
+    set_back_between_runs(|home| set_clock(home, -HOUR)).await;
 }
 
 /// The spool becomes one that was written in another boot, by a clock that was an hour ahead.
@@ -163,19 +168,7 @@ fn make_of_another_boot(home: &Home) {
 
 #[tokio::test]
 async fn a_reboot_by_which_the_clock_was_set_back_delays_nothing_either() {
-    let regards = Regards::new().await;
-    let receivers = Receivers::start().await;
-    let home = receivers.home(&regards);
-    let relay = home.start_ready().await;
-    regards.publish_all(&lives("t", "reboot", REQUESTS)).await;
-    receivers.wait_until_all_wait(&home, &relay).await;
-    relay.stop().await;
-    make_of_another_boot(&home);
-    let relay = home.start_ready().await;
-    receivers.wait_for_more_attempts().await;
-    receivers.get_everything(&home).await;
-    relay.stop().await;
-    assert!(home.dead_letters().is_empty());
+    set_back_between_runs(make_of_another_boot).await;
 }
 
 /// As many as there is room for: then the relay looks again and again whether some are too old.
