@@ -1,5 +1,7 @@
 //! A rule-driven relay from REGARDS' responses on `RabbitMQ` to Kafka topics, webhooks, AMQP exchanges and files.
 //!
+//! The library is internal: the product is the program, and its promises are its configuration, commands and formats.
+//!
 //! The modules in the order data flows; each may use those above it and knows nothing of those below (a test reads the
 //! source and says so):
 //!
@@ -21,6 +23,9 @@
 //! - [`relay`]: all of it together: start, stop.
 //! - [`admin`]: health and metrics over HTTP; the control socket.
 //! - [`cli`]: one file a command.
+
+// A test is as long as the story that it tells.
+#![cfg_attr(test, allow(clippy::too_many_lines))]
 
 pub mod admin;
 pub mod amqp;

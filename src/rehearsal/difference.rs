@@ -62,7 +62,6 @@ pub struct ChangedValue {
 
 /// A value by the one configuration and by the other.
 #[derive(Debug, PartialEq, Serialize)]
-#[allow(missing_docs, reason = "the names say it")]
 pub struct Changed<T> {
     pub before: T,
     pub after: T,

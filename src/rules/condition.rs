@@ -16,7 +16,6 @@ pub struct Condition {
 
 /// The fields that a condition can look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names of the normalized event")]
 pub enum Field {
     Tenant,
     Status,

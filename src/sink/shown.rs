@@ -26,7 +26,6 @@ pub struct Shown {
 /// Where one delivery goes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
-#[allow(missing_docs, reason = "the names say it")]
 pub enum ShownDestination {
     Kafka {
         topic: String,

@@ -5,6 +5,8 @@
 
 // A test that panics has failed, which is what it is for.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+// A test is as long as the story that it tells.
+#![allow(clippy::too_many_lines)]
 
 mod agreement;
 mod backlog;
