@@ -1,12 +1,12 @@
-//! The time, by two clocks. What people read is dated by the wall clock, which somebody can set and which jumps when the network
-//! corrects it. All waiting and all ages are counted by the time since boot, which no one sets: a wall clock that jumps neither delays an
-//! attempt nor makes anything older than it is.
+//! The time, by two clocks. The wall clock dates what people read; somebody can set it, and it jumps when the network corrects
+//! it. All waiting and all ages are counted by the time since boot, which nobody sets: a jump of the wall clock neither delays
+//! an attempt nor makes anything older.
 //!
-//! What is written down outlives the process. Within one boot the time since boot goes on over a restart, and so does [`Steady`]; a
-//! [`Stamp`] has both clocks. Over a reboot, or on another machine, only the wall clock can be asked, and it can't be known by how much
-//! it was or is wrong: the caller bounds how long it waits ([`resume`] says that it has to), and [`Stamp::age`] takes the smallest
-//! age that is possible. A clock that is set forward before the machine starts, and is never corrected, makes everything older, as time
-//! without power does; nothing tells the two apart.
+//! What is stored outlives the process. Within one boot the time since boot continues over a restart of the relay, and so does
+//! [`MonotonicTime`]; a [`Timestamp`] has both clocks. After a reboot, or on another machine, only the wall clock is left, and
+//! its error is unknown: the caller bounds how long it waits ([`restore`] says that it has to), and [`Timestamp::age`] returns
+//! the smallest possible age. A clock that was set forward before the machine started, and is never corrected, makes
+//! everything older, as time without power does; the two can't be told apart.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -16,234 +16,233 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::mutant::Mutant;
+use crate::failpoints::Failpoint;
 
-/// Names a file with a number of seconds, which may be negative or have a fraction: the wall clock is wrong by so much, from the next time
-/// it is asked. The time since boot is not. Only builds with debug assertions look at it; a file that is not there, or is no number,
-/// changes nothing.
+/// The environment variable that makes the wall clock wrong, for tests. It names a file with a number of seconds, which may be
+/// negative or a fraction and may change at any time; the time since boot stays right. Builds with debug assertions only; a
+/// missing or unreadable file changes nothing.
 pub const VARIABLE: &str = "REGARDS_RELAY_CLOCK";
 
-/// What a machine that has just started gets to have its clock corrected by the network. Until then nothing of an earlier boot is too old.
-const SETTLING: Duration = Duration::from_mins(10);
-/// What identifies the boot, on Linux.
+/// How long a machine that has just booted may take to correct its clock from the network. Until then nothing from an earlier
+/// boot counts as old.
+const BOOT_GRACE: Duration = Duration::from_mins(10);
+/// Identifies the boot, on Linux.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// A moment of the wall clock, in milliseconds since 1970: for people.
+/// Milliseconds since 1970 by the wall clock, for people and other programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Millis(pub i64);
+pub struct WallTime(pub i64);
 
-impl Millis {
-    /// Now.
+impl WallTime {
     #[must_use]
     pub fn now() -> Self {
-        Self(millis(wall().duration_since(UNIX_EPOCH).unwrap_or_default()))
+        Self(millis(system_time().duration_since(UNIX_EPOCH).unwrap_or_default()))
     }
 
-    /// So much earlier.
     #[must_use]
     pub fn before(self, age: Duration) -> Self {
         Self(self.0.saturating_sub(millis(age)))
     }
 
-    /// As RFC 3339 in UTC.
+    /// RFC 3339 in UTC.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
         jiff::Timestamp::from_millisecond(self.0).map_or_else(|_| self.0.to_string(), |at| format!("{at:.3}"))
     }
 }
 
-/// A moment to wait for, in milliseconds: the wall clock's when the first relay with this spool started in this boot, and since then
-/// only the time since boot.
+/// A deadline, in milliseconds. It starts as the wall clock's time when the first relay with this spool started in this boot,
+/// and from then on counts the time since boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Steady(pub i64);
+pub struct MonotonicTime(pub i64);
 
-impl Steady {
-    /// Now.
+impl MonotonicTime {
     #[must_use]
     pub fn now() -> Self {
-        Base::now().steady()
+        ClockBase::now().monotonic()
     }
 
-    /// So much later.
     #[must_use]
     pub fn after(self, pause: Duration) -> Self {
         Self(self.0.saturating_add(millis(pause)))
     }
 
-    /// From now until then; nothing where it is over.
+    /// The time from now until this deadline; zero if it has passed.
     #[must_use]
-    pub fn from_now(self) -> Duration {
+    pub fn remaining(self) -> Duration {
         duration(self.0.saturating_sub(Self::now().0))
     }
 
-    /// It is over.
     #[must_use]
-    pub fn is_over(self) -> bool {
+    pub fn has_passed(self) -> bool {
         self <= Self::now()
     }
 }
 
-/// What [`Steady`] counts from.
+/// The zero of [`MonotonicTime`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Base {
-    /// Which boot, as a number.
+pub struct ClockBase {
+    /// A number for the boot.
     pub boot: i64,
-    /// What the wall clock said, less the time since boot, in milliseconds.
+    /// The wall clock's time less the time since boot, in milliseconds.
     pub base: i64,
 }
 
-impl Base {
-    /// This process's.
+impl ClockBase {
     #[must_use]
     pub fn now() -> Self {
         Self { boot: *BOOT, base: BASE.load(Ordering::Relaxed) }
     }
 
-    fn steady(self) -> Steady {
-        Steady(self.base.saturating_add(uptime()))
+    fn monotonic(self) -> MonotonicTime {
+        MonotonicTime(self.base.saturating_add(uptime()))
     }
 
-    /// By how much the wall clock is ahead of [`Steady`], in milliseconds: by what it jumped since. Of another boot nothing is known.
+    /// How far the wall clock has jumped ahead of [`MonotonicTime`], in milliseconds; 0 if this is another boot's base, of which
+    /// nothing is known.
     #[must_use]
-    pub fn jumped(self) -> i64 {
-        let jumped = Millis::now().0.saturating_sub(self.steady().0);
-        // Less is what passes between two looks at a clock.
-        if self.boot == *BOOT && jumped.unsigned_abs() >= 1_000 { jumped } else { 0 }
+    pub fn jump(self) -> i64 {
+        let jump = WallTime::now().0.saturating_sub(self.monotonic().0);
+        // A smaller difference is the time between the two readings.
+        if self.boot == *BOOT && jump.unsigned_abs() >= 1_000 { jump } else { 0 }
     }
 }
 
-/// [`Steady`] goes on as it was written down, in this boot by an earlier process. False: it can't, what was written down is of another
-/// boot, and a wall clock that was wrong then or is now may make it seem far away. To be asked before anything is waited for.
+/// Continues [`MonotonicTime`] from the base that an earlier process stored. False: that base is of another boot, so a stored
+/// deadline may seem far away, because the wall clock was wrong then or is wrong now. Call it before anything waits.
 #[must_use]
-pub fn resume(kept: Base) -> bool {
-    let goes_on = kept.boot == *BOOT;
-    if goes_on {
-        BASE.store(kept.base, Ordering::Relaxed);
+pub fn restore(stored: ClockBase) -> bool {
+    let is_same_boot = stored.boot == *BOOT;
+    if is_same_boot {
+        BASE.store(stored.base, Ordering::Relaxed);
     }
-    goes_on
+    is_same_boot
 }
 
 /// When something happened, by both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    /// What people read.
-    pub wall: Millis,
-    /// The boot, as a number; 0: nothing is known but the wall clock.
+pub struct Timestamp {
+    pub wall: WallTime,
+    /// A number for the boot; 0 if only the wall clock's time is known.
     pub boot: i64,
     /// The time since that boot, in milliseconds.
     pub uptime: i64,
 }
 
-impl Stamp {
-    /// Now.
+impl Timestamp {
     #[must_use]
     pub fn now() -> Self {
-        Self { wall: Millis::now(), boot: *BOOT, uptime: uptime() }
+        Self { wall: WallTime::now(), boot: *BOOT, uptime: uptime() }
     }
 
-    /// So much earlier.
     #[must_use]
     pub fn before(self, age: Duration) -> Self {
         Self { wall: self.wall.before(age), uptime: self.uptime.saturating_sub(millis(age)), ..self }
     }
 
-    /// Of which only the wall clock is known.
+    /// For a time of which only the wall clock's is known.
     #[must_use]
-    pub fn of_wall(wall: Millis) -> Self {
+    pub fn from_wall(wall: WallTime) -> Self {
         Self { wall, boot: 0, uptime: 0 }
     }
 
     /// How long ago it was, at least.
     #[must_use]
     pub fn age(self) -> Duration {
-        self.age_at(&Now::take())
+        self.age_at(&ClockReading::take())
     }
 
-    fn age_at(self, now: &Now) -> Duration {
-        if Mutant::TrustTheWallClock.is_on() {
+    fn age_at(self, now: &ClockReading) -> Duration {
+        if Failpoint::TrustTheWallClock.is_enabled() {
             return duration(now.wall.0.saturating_sub(self.wall.0));
         }
         if self.boot == now.boot && self.uptime <= now.uptime {
             return duration(now.uptime.saturating_sub(self.uptime));
         }
-        let oldest = now.of_earlier_boot();
-        duration(oldest.0.saturating_sub(self.wall.0)).max(now.since_start())
+        let latest = now.for_earlier_boots();
+        duration(latest.0.saturating_sub(self.wall.0)).max(now.since_start())
     }
 }
 
-/// What is older than some age: a stamp of this boot, and one of an earlier boot.
+/// The [`Timestamp`]s older than some age, as a condition that SQL can test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cutoff {
+pub struct AgeCutoff {
     /// This boot.
     pub boot: i64,
-    /// In this boot it happened before so much time since boot, in milliseconds.
+    /// In this boot: before this time since boot, in milliseconds.
     pub uptime: i64,
-    /// In another boot it happened before that, by the wall clock of then.
-    pub wall: Millis,
+    /// In another boot: before this time of the wall clock.
+    pub wall: WallTime,
 }
 
-impl Cutoff {
-    /// Whose [`Stamp::age`] is more than `age` now.
+impl AgeCutoff {
+    /// Matches each timestamp whose [`Timestamp::age`] is now more than `age`.
     #[must_use]
     pub fn of(age: Duration) -> Self {
-        Self::at(age, &Now::take())
+        Self::at(age, &ClockReading::take())
     }
 
-    fn at(age: Duration, now: &Now) -> Self {
-        let wall = if now.since_start() > age { Millis(i64::MAX) } else { now.of_earlier_boot().before(age) };
+    fn at(age: Duration, now: &ClockReading) -> Self {
+        let wall = if now.since_start() > age { WallTime(i64::MAX) } else { now.for_earlier_boots().before(age) };
         Self { boot: now.boot, uptime: now.uptime.saturating_sub(millis(age)), wall }
     }
 }
 
-/// All clocks at one moment.
+/// All clocks, read at one moment.
 #[derive(Debug, Clone, Copy)]
-struct Now {
-    wall: Millis,
-    steady: Steady,
+struct ClockReading {
+    wall: WallTime,
+    monotonic: MonotonicTime,
     boot: i64,
     uptime: i64,
     /// When this process started, in time since boot.
     started: i64,
 }
 
-impl Now {
+impl ClockReading {
     fn take() -> Self {
-        Self { wall: Millis::now(), steady: Steady::now(), boot: *BOOT, uptime: uptime(), started: *STARTED }
+        Self {
+            wall: WallTime::now(),
+            monotonic: MonotonicTime::now(),
+            boot: *BOOT,
+            uptime: uptime(),
+            started: *STARTED,
+        }
     }
 
-    /// What an earlier boot's wall clock is compared with: both clocks have to agree that it is long ago. That both were set forward before
-    /// the start is only seen when the network corrects them, soon after.
-    fn of_earlier_boot(&self) -> Millis {
-        if duration(self.uptime) < SETTLING { Millis(i64::MIN) } else { self.wall.min(Millis(self.steady.0)) }
+    /// The time to compare an earlier boot's wall clock with: both clocks have to agree that it is long ago. If both were set
+    /// forward before the start, that is only seen when the network corrects them, soon after.
+    fn for_earlier_boots(&self) -> WallTime {
+        if duration(self.uptime) < BOOT_GRACE { WallTime(i64::MIN) } else { self.wall.min(WallTime(self.monotonic.0)) }
     }
 
-    /// What of another boot is there was there before this process.
+    /// Whatever is left of another boot is at least as old as this process.
     fn since_start(&self) -> Duration {
         duration(self.uptime.saturating_sub(self.started))
     }
 }
 
-/// The wall clock, which is only for what people and other programs read.
+/// The wall clock. Only for what people and other programs read.
 #[must_use]
-pub fn wall() -> SystemTime {
+pub fn system_time() -> SystemTime {
     let now = SystemTime::now();
     if !cfg!(debug_assertions) {
         return now;
     }
-    let Some(error) = &*ERROR else { return now };
-    let (size, is_ahead) = error.read();
-    let set = if is_ahead { now.checked_add(size) } else { now.checked_sub(size) };
-    set.unwrap_or(now)
+    let Some(skew) = &*SKEW else { return now };
+    let (size, is_ahead) = skew.read();
+    let skewed = if is_ahead { now.checked_add(size) } else { now.checked_sub(size) };
+    skewed.unwrap_or(now)
 }
 
-/// The machine has run for so long that its clock was corrected, if it ever is: only now what another boot left can be too old.
+/// From now on what another boot left can be too old: the machine had time to correct its clock, if it ever does.
 #[must_use]
-pub fn is_settled() -> bool {
-    duration(uptime()) >= SETTLING
+pub fn is_past_boot_grace() -> bool {
+    duration(uptime()) >= BOOT_GRACE
 }
 
-/// The time since boot, in milliseconds; it goes on while the machine sleeps.
+/// The time since boot, in milliseconds; it includes the time during which the machine sleeps.
 fn uptime() -> i64 {
     let now = clock_gettime(ClockId::Boottime);
     now.tv_sec.saturating_mul(1_000).saturating_add(now.tv_nsec / 1_000_000)
@@ -257,7 +256,7 @@ fn duration(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
-/// The boot, as a number that isn't 0. Where the system doesn't say, each process has its own.
+/// A number for the boot, never 0. Where the system has no boot id, each process has its own number.
 static BOOT: LazyLock<i64> = LazyLock::new(|| {
     let id = std::fs::read_to_string(BOOT_ID).map_or_else(|_| fastrand::u64(..), |id| xxh3_64(id.trim().as_bytes()));
     // Without the sign.
@@ -266,23 +265,22 @@ static BOOT: LazyLock<i64> = LazyLock::new(|| {
 
 static STARTED: LazyLock<i64> = LazyLock::new(uptime);
 
-static BASE: LazyLock<AtomicI64> = LazyLock::new(|| AtomicI64::new(Millis::now().0.saturating_sub(*STARTED)));
+static BASE: LazyLock<AtomicI64> = LazyLock::new(|| AtomicI64::new(WallTime::now().0.saturating_sub(*STARTED)));
 
-/// How wrong the wall clock is on purpose.
-static ERROR: LazyLock<Option<ErrorFile>> = LazyLock::new(|| {
+static SKEW: LazyLock<Option<SkewFile>> = LazyLock::new(|| {
     let path = std::env::var_os(VARIABLE)?;
     tracing::error!("the wall clock of this relay is wrong on purpose, by the seconds in {}", path.display());
-    Some(ErrorFile { path: path.into(), last: Mutex::default() })
+    Some(SkewFile { path: path.into(), last: Mutex::default() })
 });
 
 /// The file that [`VARIABLE`] names.
-struct ErrorFile {
+struct SkewFile {
     path: std::path::PathBuf,
-    /// What was read last, in seconds: it may be looked at while it is written.
+    /// The last seconds read, for a reading that falls into a write of the file.
     last: Mutex<f64>,
 }
 
-impl ErrorFile {
+impl SkewFile {
     /// By how much the clock is wrong, and whether it is ahead.
     fn read(&self) -> (Duration, bool) {
         let text = std::fs::read_to_string(&self.path).ok();
@@ -300,53 +298,59 @@ mod tests {
     const DAY: i64 = 24 * 3_600_000;
     const KEEP: Duration = Duration::from_hours(24);
 
-    /// A process that started an hour ago, in a boot that began a day ago: the wall clock agrees.
-    const NOW: Now =
-        Now { wall: Millis(1_000 * DAY), steady: Steady(1_000 * DAY), boot: 1, uptime: DAY, started: DAY - 3_600_000 };
+    /// A process that started an hour ago, in a boot that began a day ago; both clocks are right.
+    const NOW: ClockReading = ClockReading {
+        wall: WallTime(1_000 * DAY),
+        monotonic: MonotonicTime(1_000 * DAY),
+        boot: 1,
+        uptime: DAY,
+        started: DAY - 3_600_000,
+    };
 
-    fn hours(stamp: Stamp, now: &Now) -> u64 {
+    fn age_in_hours(stamp: Timestamp, now: &ClockReading) -> u64 {
         stamp.age_at(now).as_secs() / 3_600
     }
 
     #[test]
-    fn in_one_boot_an_age_is_the_time_since_boot_whatever_the_wall_clock_says() {
-        let stamp = Stamp { wall: Millis(0), boot: 1, uptime: DAY - 7_200_000 };
+    fn within_one_boot_an_age_is_the_time_since_boot() {
+        let stamp = Timestamp { wall: WallTime(0), boot: 1, uptime: DAY - 7_200_000 };
         for wall in [0, 1_000 * DAY, 2_000 * DAY] {
-            assert_eq!(hours(stamp, &Now { wall: Millis(wall), ..NOW }), 2);
+            assert_eq!(age_in_hours(stamp, &ClockReading { wall: WallTime(wall), ..NOW }), 2);
         }
-        // A machine that was made anew from an image of another has less time since its boot.
-        let younger = Stamp { wall: Millis(998 * DAY), boot: 1, uptime: 2 * DAY };
-        assert_eq!(hours(younger, &NOW), 48);
+        // A machine that was restored from an image has less time since its boot than the timestamp.
+        let younger = Timestamp { wall: WallTime(998 * DAY), boot: 1, uptime: 2 * DAY };
+        assert_eq!(age_in_hours(younger, &NOW), 48);
     }
 
     #[test]
-    fn of_another_boot_both_clocks_have_to_agree_that_it_is_long_ago() {
-        let stamp = Stamp { wall: Millis(990 * DAY), boot: 2, uptime: 0 };
-        assert_eq!(hours(stamp, &NOW), 240);
-        // It was set forward in this boot, or back.
-        assert_eq!(hours(stamp, &Now { wall: Millis(1_030 * DAY), ..NOW }), 240);
-        assert_eq!(hours(stamp, &Now { wall: Millis(995 * DAY), ..NOW }), 120);
-        // Still to come by one of them: it was there when the process started.
-        assert_eq!(hours(stamp, &Now { wall: Millis(0), ..NOW }), 1);
-        assert_eq!(hours(Stamp::of_wall(Millis(2_000 * DAY)), &NOW), 1);
+    fn an_age_from_another_boot_is_the_smaller_one_of_both_clocks() {
+        let stamp = Timestamp { wall: WallTime(990 * DAY), boot: 2, uptime: 0 };
+        assert_eq!(age_in_hours(stamp, &NOW), 240);
+        // The wall clock was set forward in this boot, or back.
+        assert_eq!(age_in_hours(stamp, &ClockReading { wall: WallTime(1_030 * DAY), ..NOW }), 240);
+        assert_eq!(age_in_hours(stamp, &ClockReading { wall: WallTime(995 * DAY), ..NOW }), 120);
+        // In the future by one clock: it is at least as old as the process.
+        assert_eq!(age_in_hours(stamp, &ClockReading { wall: WallTime(0), ..NOW }), 1);
+        assert_eq!(age_in_hours(Timestamp::from_wall(WallTime(2_000 * DAY)), &NOW), 1);
         // The machine has just started.
-        assert_eq!(hours(stamp, &Now { uptime: 60_000, started: 0, ..NOW }), 0);
+        assert_eq!(age_in_hours(stamp, &ClockReading { uptime: 60_000, started: 0, ..NOW }), 0);
     }
 
     #[test]
-    fn a_cutoff_says_what_ages_say() {
+    fn a_cutoff_and_an_age_agree() {
         let nows = [
             NOW,
-            Now { wall: Millis(0), ..NOW },
-            Now { wall: Millis(2_000 * DAY), ..NOW },
-            Now { uptime: 60_000, started: 0, ..NOW },
-            Now { uptime: 3 * DAY, ..NOW },
+            ClockReading { wall: WallTime(0), ..NOW },
+            ClockReading { wall: WallTime(2_000 * DAY), ..NOW },
+            ClockReading { uptime: 60_000, started: 0, ..NOW },
+            ClockReading { uptime: 3 * DAY, ..NOW },
         ];
         for now in nows {
-            let cutoff = Cutoff::at(KEEP, &now);
+            let cutoff = AgeCutoff::at(KEEP, &now);
             for boot in [0, 1, 2] {
                 for days in [-5, -1, 0, 1, 2, 998, 999, 1_000, 1_001] {
-                    let stamp = Stamp { wall: Millis(days * DAY - 1), boot, uptime: (days * DAY - 1).min(now.uptime) };
+                    let stamp =
+                        Timestamp { wall: WallTime(days * DAY - 1), boot, uptime: (days * DAY - 1).min(now.uptime) };
                     let is_older =
                         if boot == cutoff.boot { stamp.uptime < cutoff.uptime } else { stamp.wall < cutoff.wall };
                     assert_eq!(is_older, stamp.age_at(&now) > KEEP, "{stamp:?} {now:?}");
@@ -356,17 +360,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_goes_on_in_this_boot_only() {
-        let base = Base::now();
-        assert!(!resume(Base { boot: base.boot + 2, base: 0 }));
-        assert_eq!(Base::now(), base);
-        assert!(resume(base));
-        assert_eq!(base.jumped(), 0);
-        // Each clock is cut to whole milliseconds at a moment of its own.
-        let jumped = Base { base: base.base - DAY, ..base }.jumped();
-        assert!((DAY - 1_000..DAY + 60_000).contains(&jumped), "{jumped}");
-        let later = Steady::now().after(KEEP);
-        assert!(!later.is_over() && later.from_now() > KEEP / 2);
-        assert!(Steady::now().is_over());
+    fn the_clock_base_is_restored_within_one_boot_only() {
+        let base = ClockBase::now();
+        assert!(!restore(ClockBase { boot: base.boot + 2, base: 0 }));
+        assert_eq!(ClockBase::now(), base);
+        assert!(restore(base));
+        assert_eq!(base.jump(), 0);
+        // Each clock is truncated to milliseconds at a moment of its own.
+        let jump = ClockBase { base: base.base - DAY, ..base }.jump();
+        assert!((DAY - 1_000..DAY + 60_000).contains(&jump), "{jump}");
+        let later = MonotonicTime::now().after(KEEP);
+        assert!(!later.has_passed() && later.remaining() > KEEP / 2);
+        assert!(MonotonicTime::now().has_passed());
     }
 }

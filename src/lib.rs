@@ -5,16 +5,16 @@
 //! The modules in the order data flows; each may use those above it and knows nothing of those below (a test reads the
 //! source and says so):
 //!
-//! - [`mutant`]: faults on purpose, by which the tests are tested; a release build has none.
-//! - [`helper`]: the threads and tasks of the relay; one that dies ends it.
+//! - [`failpoints`]: faults that tests enable to show that they would notice them; a release build has none.
+//! - [`tasks`]: the threads and tasks of the relay; a panic in one of them ends it.
 //! - [`telemetry`]: the log.
-//! - [`timer`]: a timer for loops that wait for much else.
-//! - [`clock`]: the wall clock for people, and the time since boot for all waiting.
+//! - [`timer`]: a timer for `select!` loops, and long waits that tests shorten.
+//! - [`clock`]: the wall clock, for what people read, and the time since boot, for all waiting and all ages.
 //! - [`event`]: a [`Message`](event::Message) becomes an [`Event`](event::Event), and an event becomes bytes.
 //! - [`rules`]: an event becomes a [`Plan`](rules::Plan): which sinks get it, and which route says so.
 //! - [`config`]: `routes.yaml` becomes a [`Config`](config::Config), every mistake at its line.
 //! - [`amqp`]: what a source and a sink on a broker share: connecting, values, errors in plain words.
-//! - [`probe`]: what trying a source or a sink comes to, without taking or sending anything.
+//! - [`probe`]: the result of `check --connect` for one source or sink.
 //! - [`source`]: messages come in with a [`Receipt`](source::Receipt); the watermark acknowledges what is settled.
 //! - [`sink`]: one rendered event goes out in an [`Attempt`](sink::Attempt), which ends in one [`Verdict`](sink::Verdict).
 //! - [`rehearsal`]: what becomes of one message, without sending anything.
@@ -34,8 +34,7 @@ pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod event;
-pub mod helper;
-pub mod mutant;
+pub mod failpoints;
 pub mod probe;
 pub mod rehearsal;
 pub mod relay;
@@ -43,5 +42,6 @@ pub mod rules;
 pub mod sink;
 pub mod source;
 pub mod spool;
+pub mod tasks;
 pub mod telemetry;
 pub mod timer;

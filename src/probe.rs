@@ -1,13 +1,12 @@
-//! What trying a source's queue or a sink's destination comes to, when nothing is taken from it and nothing sent to it.
+//! The result of `check --connect` for one source or sink.
 
-/// What is there; or why nothing could be taken or delivered now, with what to do.
-pub type Probed = Result<Found, String>;
+/// The error says why the relay could not receive or deliver now, and what to do.
+pub type ProbeResult = Result<ProbeOutcome, String>;
 
-/// What is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// All that can be told without sending.
-    Fine(String),
-    /// Something that may be meant, and may not.
-    Doubtful(String),
+pub enum ProbeOutcome {
+    /// Nothing is wrong, as far as that can be found out without taking or sending a message.
+    Reachable(String),
+    /// Something is unusual; the user may have meant it.
+    Warning(String),
 }

@@ -1,4 +1,4 @@
-//! A timer for loops that wait for much else, and long waits that a test can shorten.
+//! A timer for `select!` loops, and long waits that a test can shorten.
 
 use std::pin::Pin;
 use std::sync::LazyLock;
@@ -6,37 +6,37 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// Divides each [`long`] wait by its number, so that a test sees in seconds what takes minutes: in builds with debug assertions only.
-pub const HURRY: &str = "REGARDS_RELAY_HURRY";
+/// The environment variable by which a test divides each [`scaled`] wait. Builds with debug assertions only.
+pub const DIVISOR: &str = "REGARDS_RELAY_TIME_DIVISOR";
 
-static DIVISOR: LazyLock<u32> = LazyLock::new(|| {
-    let divisor = std::env::var(HURRY).ok().filter(|_| cfg!(debug_assertions));
+static DIVIDE_BY: LazyLock<u32> = LazyLock::new(|| {
+    let divisor = std::env::var(DIVISOR).ok().filter(|_| cfg!(debug_assertions));
     divisor.and_then(|divisor| divisor.parse().ok()).unwrap_or(1).max(1)
 });
 
-/// A wait of minutes, as long as it is, unless a test is in a hurry.
+/// A wait of minutes, divided by [`DIVISOR`] in tests.
 #[must_use]
-pub fn long(wait: Duration) -> Duration {
-    wait / *DIVISOR
+pub fn scaled(wait: Duration) -> Duration {
+    wait / *DIVIDE_BY
 }
 
-/// One timer for all rounds of a loop. A new one in each would be entered with the runtime, and taken out, as often as anything
-/// comes in; this one stays where it is as long as the time is the same.
+/// One timer for all rounds of a loop. Creating a `Sleep` in each round would register it with the runtime, and remove it, as
+/// often as a message comes in; this one is only registered again when the deadline changes.
 #[derive(Debug)]
-pub struct Alarm(Pin<Box<Sleep>>);
+pub struct Timer(Pin<Box<Sleep>>);
 
-impl Default for Alarm {
+impl Default for Timer {
     fn default() -> Self {
         Self(Box::pin(tokio::time::sleep_until(Instant::now())))
     }
 }
 
-impl Alarm {
-    /// Waits until then; without a time for ever.
-    pub async fn at(&mut self, time: Option<impl Into<Instant>>) {
-        let Some(time) = time.map(Into::into) else { return std::future::pending().await };
-        if self.0.deadline() != time {
-            self.0.as_mut().reset(time);
+impl Timer {
+    /// Without a deadline it waits for ever.
+    pub async fn sleep_until(&mut self, deadline: Option<impl Into<Instant>>) {
+        let Some(deadline) = deadline.map(Into::into) else { return std::future::pending().await };
+        if self.0.deadline() != deadline {
+            self.0.as_mut().reset(deadline);
         }
         self.0.as_mut().await;
     }
@@ -49,17 +49,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_goes_off_at_the_time_it_was_last_asked_for() {
-        let mut alarm = Alarm::default();
+    async fn a_timer_ends_at_its_latest_deadline() {
+        let mut timer = Timer::default();
         let after = |millis| Some(Instant::now() + Duration::from_millis(millis));
         let (soon, late, never) = (after(5), after(10), after(1_000_000));
-        assert_eq!(alarm.at(None::<Instant>).now_or_never(), None);
-        assert_eq!(alarm.at(never).now_or_never(), None);
-        assert_eq!(alarm.at(never).now_or_never(), None);
-        alarm.at(soon).await;
+        assert_eq!(timer.sleep_until(None::<Instant>).now_or_never(), None);
+        assert_eq!(timer.sleep_until(never).now_or_never(), None);
+        assert_eq!(timer.sleep_until(never).now_or_never(), None);
+        timer.sleep_until(soon).await;
         assert!(Some(Instant::now()) >= soon);
-        assert_eq!(alarm.at(soon).now_or_never(), Some(()), "it is past");
-        alarm.at(late).await;
+        assert_eq!(timer.sleep_until(soon).now_or_never(), Some(()), "the deadline has passed");
+        timer.sleep_until(late).await;
         assert!(Some(Instant::now()) >= late);
     }
 }

@@ -28,8 +28,8 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use self::connections::{Connections, Idle};
 use crate::delivery::{SinkStats, Stats};
-use crate::helper::{self, Helper};
 use crate::source::{SourceState, SourceStats};
+use crate::tasks::{self, TaskKind};
 use crate::telemetry::printable_json;
 
 /// With more connections than these the oldest that has asked nothing yet is closed.
@@ -65,7 +65,7 @@ pub async fn serve(address: SocketAddr, stats: Arc<Stats>) -> Result<Admin, Bind
     let failed = |cause| BindError { address, cause };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(Admin { address, task: helper::task(Helper::Admin, accept(listener, stats)) })
+    Ok(Admin { address, task: tasks::spawn(TaskKind::AdminListener, accept(listener, stats)) })
 }
 
 impl Admin {
@@ -93,7 +93,7 @@ async fn accept(listener: TcpListener, stats: Arc<Stats>) {
             Ok((stream, _)) => {
                 let idle = Idle::new();
                 let answering = answer(stream, service.clone(), idle.clone());
-                connections.add(idle, tasks.spawn(helper::watched(Helper::AdminRequest, answering)));
+                connections.add(idle, tasks.spawn(tasks::supervise(TaskKind::AdminRequest, answering)));
             }
             Err(cause) => {
                 tracing::debug!("the admin listener can't accept a connection: {cause}");

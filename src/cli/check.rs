@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt};
 
 use super::{Global, WRONG_INPUT, counted};
 use crate::config::{Config, Options, Strictness};
-use crate::probe::{Found, Probed};
+use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::spool::lost_at_reboot;
 use crate::telemetry::printable;
 use crate::{sink, source};
@@ -75,13 +75,14 @@ async fn try_all(config: &Config, strict: bool, out: &mut impl Write) -> io::Res
     let relay = &config.name;
     let sources = config.sources.iter().map(|of| (format!("source {}", of.name), source::probe(of, relay).boxed()));
     let sinks = config.sinks.iter().map(|of| (format!("sink {}", of.name), sink::probe(of, relay).boxed()));
-    let tried = sources.chain(sinks).map(|(name, probe): (_, BoxFuture<'_, Probed>)| async { (name, probe.await) });
+    let tried =
+        sources.chain(sinks).map(|(name, probe): (_, BoxFuture<'_, ProbeResult>)| async { (name, probe.await) });
     let mut tried = stream::iter(tried.collect::<Vec<_>>()).buffered(TRIED_AT_ONCE);
     let mut right = true;
     while let Some((name, probed)) = tried.next().await {
         let (level, is_right, what) = match probed {
-            Ok(Found::Fine(what)) => ("ok", true, what),
-            Ok(Found::Doubtful(what)) => ("warning", !strict, what),
+            Ok(ProbeOutcome::Reachable(what)) => ("ok", true, what),
+            Ok(ProbeOutcome::Warning(what)) => ("warning", !strict, what),
             Err(what) => ("error", false, what),
         };
         right &= is_right;

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 
 use super::Global;
 use crate::config::NamedFiles;
-use crate::helper::{self, Helper};
 use crate::relay::Handle;
+use crate::tasks::{self, TaskKind};
 
 /// A file is read when it has been left alone for so long: editors and deployments write it in several steps.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 pub(super) fn follow(global: Global, relay: Handle, rules: NamedFiles, named: NamedFiles) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("can't listen for SIGHUP")?;
     let (touched, mut touches) = mpsc::channel(1);
-    helper::task(Helper::Reload, async move {
+    tasks::spawn(TaskKind::Reload, async move {
         let mut watched = Watched::new(&global.config, rules, named, touched);
         let mut looks = tokio::time::interval(LOOK_ANYWAY);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -60,7 +60,7 @@ struct Watched {
     config: PathBuf,
     rules: NamedFiles,
     named: NamedFiles,
-    stamps: Vec<Option<Stamp>>,
+    stamps: Vec<Option<FileStamp>>,
     touched: mpsc::Sender<()>,
     /// Watches as long as it lives.
     watcher: Option<notify::RecommendedWatcher>,
@@ -68,7 +68,7 @@ struct Watched {
 }
 
 /// What is different when a file may have other content: device, inode, size, when it or what is known of it was changed.
-type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+type FileStamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl Watched {
     fn new(config: &Path, rules: NamedFiles, named: NamedFiles, touched: mpsc::Sender<()>) -> Self {
@@ -179,13 +179,13 @@ async fn again(files: &NamedFiles) -> NamedFiles {
     tokio::task::spawn_blocking(move || files.again()).await.unwrap_or_default()
 }
 
-async fn stamps(paths: impl Iterator<Item = &Path>) -> Vec<Option<Stamp>> {
+async fn stamps(paths: impl Iterator<Item = &Path>) -> Vec<Option<FileStamp>> {
     let paths: Vec<_> = paths.map(Path::to_owned).collect();
     let stamped = move || paths.iter().map(|path| stamp(path)).collect();
     tokio::task::spawn_blocking(stamped).await.unwrap_or_default()
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
+fn stamp(path: &Path) -> Option<FileStamp> {
     let of = std::fs::metadata(path).ok()?;
     Some((of.dev(), of.ino(), of.size(), (of.mtime(), of.mtime_nsec()), (of.ctime(), of.ctime_nsec())))
 }

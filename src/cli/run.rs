@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Global, reload};
 use crate::admin::{self, Admin, control};
 use crate::config::{Config, NamedFiles, SinkKind, SourceKind};
-use crate::helper::{self, Helper};
 use crate::relay::Relay;
+use crate::tasks::{self, TaskKind};
 
 /// Supervisors that signal a process and then its group send the same signal twice.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ async fn relay(config: Config, rules: NamedFiles, global: &Global) -> anyhow::Re
 fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
-    helper::task(Helper::Signals, async move {
+    tasks::spawn(TaskKind::Signals, async move {
         let mut stopping: Option<Instant> = None;
         loop {
             tokio::select! {

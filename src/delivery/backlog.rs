@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::HashMap;
 
-use crate::clock::Steady;
+use crate::clock::MonotonicTime;
 use crate::event::Message;
 use crate::rules::SinkName;
 use crate::spool::{Due, Portion, RowId, Spool, Waiting};
@@ -65,11 +65,11 @@ impl Backlog {
     /// Those that were asked for.
     pub(super) fn take_in(&mut self, due: Due) {
         self.is_asked = false;
-        self.has_all_due = due.next.is_none_or(|next| next > Steady::now());
+        self.has_all_due = due.next.is_none_or(|next| next > MonotonicTime::now());
         self.bytes = due.rows.iter().fold(self.bytes, |sum, (_, waiting)| sum.saturating_add(waiting.message.size()));
         self.due.extend(due.rows);
         if let Some(next) = due.next {
-            self.look_at(Instant::now() + next.from_now());
+            self.look_at(Instant::now() + next.remaining());
         }
     }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::retry::back_off;
 use super::state::{ASKED, Opened, Pause, State};
-use crate::clock::Steady;
+use crate::clock::MonotonicTime;
 use crate::config::Retry;
 use crate::sink::{AttemptId, MAX_RETRY_AFTER};
 
@@ -47,10 +47,10 @@ impl Breaker {
     /// it began: what was kept in another boot can be dated by a clock that was wrong.
     #[must_use]
     pub fn restore(state: &State, max_back_off: Duration) -> Self {
-        let now = Steady::now();
+        let now = MonotonicTime::now();
         let open = state.open.clone().map(|Opened { times, until, cause }| Open {
             times,
-            until: Instant::now() + until.from_now().min(max_back_off),
+            until: Instant::now() + until.remaining().min(max_back_off),
             probe: None,
             cause,
         });
@@ -67,7 +67,7 @@ impl Breaker {
         state.refuses_everything = self.refuses_everything;
         state.open = self.open.as_ref().map(|open| Opened {
             times: open.times,
-            until: Steady::now().after(open.until.saturating_duration_since(Instant::now())),
+            until: MonotonicTime::now().after(open.until.saturating_duration_since(Instant::now())),
             cause: open.cause.clone(),
         });
     }
@@ -103,7 +103,7 @@ impl Breaker {
         let now = Instant::now();
         let pause = match &self.pause {
             Some(Pause { until: None, .. }) => return None,
-            Some(Pause { until: Some(until), .. }) => Some(now + until.from_now()),
+            Some(Pause { until: Some(until), .. }) => Some(now + until.remaining()),
             None => None,
         };
         let open = match &self.open {
@@ -192,7 +192,7 @@ impl Breaker {
 
     /// Nothing more goes out for that long. A pause that has no end stays.
     pub fn pause_for(&mut self, time: Duration, why: String) {
-        let until = Steady::now().after(time);
+        let until = MonotonicTime::now().after(time);
         let length = u64::try_from(time.as_millis()).ok();
         match &mut self.pause {
             Some(Pause { until: None, .. }) => {}
@@ -232,7 +232,7 @@ impl Breaker {
     }
 
     fn is_over_pause(&self) -> bool {
-        self.pause.as_ref().is_none_or(|pause| pause.until.is_some_and(Steady::is_over))
+        self.pause.as_ref().is_none_or(|pause| pause.until.is_some_and(MonotonicTime::has_passed))
     }
 }
 

@@ -14,15 +14,15 @@ use super::notice::{ErrorThrottle, Throttle};
 use super::state::{ASKED, State};
 use super::stats::{AttemptResult, SinkStats};
 use super::{Delivery, Kept};
-use crate::clock::Steady;
+use crate::clock::MonotonicTime;
 use crate::config::{Config, OnFull, OrderBy, Retry, SinkConfig, SinkKind, WebhookUrl};
 use crate::event::Reason;
-use crate::helper::{self, Helper};
-use crate::mutant::Mutant;
+use crate::failpoints::Failpoint;
 use crate::rules::{Rules, SinkName};
 use crate::sink::{Attempt, AttemptEnd, AttemptId, MAX_RETRY_AFTER, Outgoing, Sink, Unrenderable, Verdict};
 use crate::spool::{News, RowId, Spool, Subject};
-use crate::timer::Alarm;
+use crate::tasks::{self, TaskKind};
+use crate::timer::Timer;
 
 /// How many deliveries or ends of attempts are taken at once.
 const TURN: usize = 256;
@@ -144,13 +144,13 @@ impl Dispatcher {
         let mut count = 0;
         for (lane, rows) in watch.lanes {
             count += u64::from(rows);
-            if state.order_by != OrderBy::None && !Mutant::ForgetLanesAtRestart.is_on() {
+            if state.order_by != OrderBy::None && !Failpoint::ForgetLanesAtRestart.is_enabled() {
                 lanes.set_spooled(lane, rows);
             }
         }
         // What was written down in another boot can be dated by a clock that was wrong.
         let longest = settings.longest_wait(spool.clock_goes_on());
-        spool.make_due(settings.name.clone(), Steady::now().after(longest));
+        spool.make_due(settings.name.clone(), MonotonicTime::now().after(longest));
         let breaker = Breaker::restore(&state, settings.retry.max);
         stats.set_breaker_open(breaker.is_open());
         stats.set_paused(breaker.pause().is_some());
@@ -193,7 +193,7 @@ impl Dispatcher {
         let mut incoming = Vec::with_capacity(TURN);
         let mut ended = Vec::with_capacity(TURN);
         let mut look_over = Instant::now();
-        let (mut deadline_alarm, mut wake_alarm) = (Alarm::default(), Alarm::default());
+        let (mut deadline_timer, mut wake_timer) = (Timer::default(), Timer::default());
         let stopped = stop.cancelled();
         tokio::pin!(stopped);
         while open
@@ -213,7 +213,7 @@ impl Dispatcher {
                     self.deadline = Some(Instant::now() + grace);
                     self.sink.take_back_unsent();
                 }
-                () = deadline_alarm.at(self.deadline) => break,
+                () = deadline_timer.sleep_until(self.deadline) => break,
                 _ = self.ended.recv_many(&mut ended, TURN) => {
                     for (id, verdict) in ended.drain(..) {
                         self.attempt_ended(id, verdict);
@@ -227,7 +227,7 @@ impl Dispatcher {
                         self.take_in(delivery);
                     }
                 }
-                () = wake_alarm.at(wake) => {}
+                () = wake_timer.sleep_until(wake) => {}
             }
             if look_over <= Instant::now() {
                 look_over = Instant::now() + super::spill::LOOK_OVER;
@@ -343,7 +343,7 @@ impl Dispatcher {
     /// Another client of the same name. What the old one has under way it finishes; the lanes of these wait for that.
     fn renew(&mut self, sink: Sink) {
         let old = std::mem::replace(&mut self.sink, sink);
-        helper::task(Helper::RetiredSink, old.close(RETIRING));
+        tasks::spawn(TaskKind::RetiredSink, old.close(RETIRING));
         self.breaker.renew();
         self.make_all_due();
     }
@@ -351,7 +351,7 @@ impl Dispatcher {
     /// What waits for its next attempt need not wait any longer.
     fn make_all_due(&mut self) {
         self.lanes.wake_all();
-        self.spool.make_due(self.settings.name.clone(), Steady::now());
+        self.spool.make_due(self.settings.name.clone(), MonotonicTime::now());
         self.backlog.look_at(Instant::now());
     }
 

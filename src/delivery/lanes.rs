@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::config::OrderBy;
 use crate::event::Event;
-use crate::mutant::Mutant;
+use crate::failpoints::Failpoint;
 use crate::rules::SinkName;
 use crate::sink::AttemptId;
 
@@ -201,7 +201,7 @@ impl<T> Lanes<T> {
         let phase = match phase {
             Phase::UnderWay(_) => phase,
             _ if next.is_empty() => return,
-            Phase::Later(..) if Mutant::IgnoreBackOff.is_on() && waits => Phase::Blocked,
+            Phase::Later(..) if Failpoint::IgnoreBackOff.is_enabled() && waits => Phase::Blocked,
             Phase::Ready(number) if waits => {
                 self.ready.insert(number, lane);
                 phase

@@ -28,7 +28,7 @@ pub use stats::{AttemptResult, Counted, DeliveryResult, Histogram, RouteStats, S
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock::{Stamp, Steady};
+use crate::clock::{MonotonicTime, Timestamp};
 use crate::event::{DEAD_LETTER, Event, Invalid, Message, Scope};
 use crate::rules::{RouteName, SinkName};
 use crate::source::{InFlight, Receipt};
@@ -124,8 +124,8 @@ impl Delivery {
         Waiting {
             sink: sink.clone(),
             key,
-            received: Stamp::now().before(self.since.elapsed()),
-            due: Steady::now().after(pause),
+            received: Timestamp::now().before(self.since.elapsed()),
+            due: MonotonicTime::now().after(pause),
             attempts: self.attempts,
             refusals: self.refusals,
             cause: self.failure.as_ref().map(|failure| failure.cause.clone()),

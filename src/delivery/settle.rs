@@ -9,7 +9,7 @@ use super::lanes::Lane;
 use super::retry::{back_off, limit_reached};
 use super::stats::{AttemptResult, DeliveryResult};
 use super::{Delivery, Failure, Kept};
-use crate::clock::Steady;
+use crate::clock::MonotonicTime;
 use crate::event::Reason;
 use crate::sink::{AttemptId, Blame, Verdict};
 use crate::spool::{DeadLetter, RowId, Waiting};
@@ -145,7 +145,7 @@ impl Dispatcher {
     fn put_off(&mut self, lane: Lane, mut delivery: Delivery, pause: Duration, cause: String) {
         match delivery.kept {
             Kept::Row(id) => {
-                let (sink, due) = (self.settings.name.clone(), Steady::now().after(pause));
+                let (sink, due) = (self.settings.name.clone(), MonotonicTime::now().after(pause));
                 if delivery.refusals > 0 {
                     self.spool.reschedule_refused(id, sink, (delivery.attempts, delivery.refusals), due, cause);
                 } else {

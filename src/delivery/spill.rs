@@ -10,7 +10,7 @@ use super::lanes::{Lane, TakenLane, key};
 use super::stats::DeliveryResult;
 use super::{Delivery, Kept};
 use crate::config::OnFull;
-use crate::mutant::Mutant;
+use crate::failpoints::Failpoint;
 use crate::spool::Limits;
 
 /// How often what is in memory is looked over, as long as something is.
@@ -58,7 +58,7 @@ impl Dispatcher {
     pub(super) fn spill_failed(&mut self, lane: Lane, delivery: Delivery) {
         let limits = self.limits(&delivery);
         match self.put_down(lane, delivery, false, limits) {
-            Ok(_) if Mutant::ReorderOnRetry.is_on() => {
+            Ok(_) if Failpoint::ReorderOnRetry.is_enabled() => {
                 self.lanes.remove_spooled(lane);
                 self.lanes.release(lane);
             }
@@ -124,7 +124,7 @@ impl Dispatcher {
     /// Puts a lane into the spool: the attempt that is under way, which goes on, and all behind it. False: there is no room.
     fn spill_lane(&mut self, lane: Lane, limits: Limits) -> bool {
         let Some(mut taken) = self.lanes.take(lane) else { return true };
-        if !Mutant::SpillWithoutPredecessor.is_on()
+        if !Failpoint::SpillWithoutPredecessor.is_enabled()
             && let Some(id) = taken.attempt()
             && let Some((_, delivery)) = self.under_way.remove(&id)
         {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Steady;
+use crate::clock::MonotonicTime;
 use crate::config::OrderBy;
 
 /// Why something is paused that a person paused.
@@ -32,7 +32,7 @@ pub struct Pause {
     /// In words.
     pub why: String,
     /// Until then; none: until a person resumes it.
-    pub until: Option<Steady>,
+    pub until: Option<MonotonicTime>,
     /// How long it was when it began, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<u64>,
@@ -44,7 +44,7 @@ pub struct Opened {
     /// Back-offs so far.
     pub times: u32,
     /// When the next probe goes out.
-    pub until: Steady,
+    pub until: MonotonicTime,
     /// How the last attempt failed.
     pub cause: String,
 }
@@ -83,8 +83,8 @@ impl State {
 
     /// When the next attempt may be made; none: when a person resumes it.
     #[must_use]
-    pub fn not_before(&self) -> Option<Steady> {
-        let open = self.open.as_ref().map_or(Steady(0), |open| open.until);
+    pub fn not_before(&self) -> Option<MonotonicTime> {
+        let open = self.open.as_ref().map_or(MonotonicTime(0), |open| open.until);
         self.pause.as_ref().map_or(Some(open), |pause| pause.until.map(|until| until.max(open)))
     }
 }

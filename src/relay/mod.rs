@@ -32,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::delivery::Stats;
-use crate::helper::{self, Helper};
 use crate::sink::OpenError;
 use crate::spool::{Spool, SpoolError, lost_at_reboot};
+use crate::tasks::{self, TaskKind};
 use handle::Ask;
 use running::Running;
 
@@ -57,7 +57,7 @@ pub enum RelayError {
     #[error(
         "a part of the relay ({0:?}) died, so the relay ends; the log says where: please report it, and start the relay anew"
     )]
-    Dead(Helper),
+    Dead(TaskKind),
     /// A task ended as it never should: a bug. Nothing was acknowledged that isn't delivered or kept.
     #[error("a part of the relay failed and everything was stopped: {0}")]
     Broken(#[from] tokio::task::JoinError),
@@ -95,7 +95,7 @@ impl Relay {
     pub async fn run(self, stop: CancellationToken) -> Result<(), RelayError> {
         tokio::select! {
             ended = self.work(stop) => ended,
-            dead = helper::death() => Err(RelayError::Dead(dead)),
+            dead = tasks::first_panic() => Err(RelayError::Dead(dead)),
         }
     }
 

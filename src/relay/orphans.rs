@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::clock::{Stamp, Steady};
+use crate::clock::{MonotonicTime, Timestamp};
 use crate::config::{Config, SinkConfig, unknown_name};
 use crate::delivery::{event_of, key};
 use crate::event::DEAD_LETTER;
@@ -97,8 +97,8 @@ fn redirected(config: &Config, to: &SinkConfig, waiting: Waiting) -> Result<Wait
     Ok(Waiting {
         sink: to.name.clone(),
         key: key(&to.name, to.order_by, &event),
-        received: Stamp::now(),
-        due: Steady::now(),
+        received: Timestamp::now(),
+        due: MonotonicTime::now(),
         attempts: 0,
         refusals: 0,
         cause: None,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::orphans::no_sink;
-use crate::clock::{Stamp, Steady};
+use crate::clock::{MonotonicTime, Timestamp};
 use crate::config::{Config, SinkConfig};
 use crate::delivery::key;
 use crate::event::{Event, Scope};
@@ -182,8 +182,8 @@ fn waiting(sink: &SinkConfig, route: Option<RouteName>, event: &Event, letter: &
     Waiting {
         sink: sink.name.clone(),
         key: key(&sink.name, sink.order_by, event),
-        received: Stamp::now(),
-        due: Steady::now(),
+        received: Timestamp::now(),
+        due: MonotonicTime::now(),
         attempts: 0,
         refusals: 0,
         cause: None,

@@ -16,11 +16,11 @@ use super::router::{Router, Routing};
 use crate::config::{Config, SinkConfig, SourceConfig, SourceKind, unknown_name};
 use crate::delivery::{Counted, Dispatcher, Inlet, Order, Settings, SinkStats, State, Stats};
 use crate::event::SourceName;
-use crate::helper::{self, Helper};
 use crate::rules::SinkName;
 use crate::sink::{OpenError, Sink};
 use crate::source::{AmqpSource, Intake, Pressure, RecordingSource, SourceStats};
 use crate::spool::{Spool, Subject};
+use crate::tasks::{self, TaskKind};
 
 /// What sources get beyond the grace to acknowledge what the sinks settled last.
 const ACKNOWLEDGING: Duration = Duration::from_secs(5);
@@ -220,7 +220,8 @@ impl Running {
         // None: the spool is closed, which only the end of the relay does.
         if let Some((dispatcher, inlet)) = Dispatcher::new(settings, sink, spool, Arc::clone(stats)).await {
             let stop = self.stop.child_token();
-            let task = self.dispatchers.spawn(helper::watched(Helper::Dispatcher, dispatcher.run(stop.clone(), grace)));
+            let task =
+                self.dispatchers.spawn(tasks::supervise(TaskKind::Dispatcher, dispatcher.run(stop.clone(), grace)));
             self.sinks.insert(name, RunningSink { inlet, stop, task });
         }
     }
@@ -291,7 +292,7 @@ impl Running {
                     stats,
                     paused,
                 };
-                self.sources.spawn(helper::watched(Helper::Source, source.run(stop, grace)))
+                self.sources.spawn(tasks::supervise(TaskKind::Source, source.run(stop, grace)))
             }
             SourceKind::Recording(recording) => {
                 let source = RecordingSource {
@@ -302,7 +303,7 @@ impl Running {
                     pressure: Arc::new(Pressure::until(stop.clone())),
                     paused,
                 };
-                self.sources.spawn(helper::watched(Helper::Source, source.run(stop, grace)))
+                self.sources.spawn(tasks::supervise(TaskKind::Source, source.run(stop, grace)))
             }
         }
     }

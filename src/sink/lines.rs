@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::pending::Pending;
 use super::pool::{Job, Pool};
 use super::{Attempt, Blame, Outgoing, Verdict};
-use crate::helper::Helper;
+use crate::tasks::TaskKind;
 
 /// Lines that may wait, at most.
 pub(super) const CAPACITY: usize = 100_000;
@@ -161,7 +161,7 @@ impl Job for Queue {
     fn run(&self) -> bool {
         let batch = self.take();
         if !batch.is_empty() {
-            Helper::LineWriter.die_if_asked();
+            TaskKind::LineWriter.panic_if_requested();
             self.out.lock().unwrap_or_else(PoisonError::into_inner).write(batch);
         }
         let mut state = self.lock();

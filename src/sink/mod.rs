@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use crate::config::{Masks, SinkConfig, SinkKind};
 use crate::event::{Scope, Transform};
-use crate::probe::{Found, Probed};
+use crate::probe::{ProbeOutcome, ProbeResult};
 
 use amqp::AmqpSink;
 use file::FileSink;
@@ -184,13 +184,13 @@ pub fn render(config: &SinkConfig, scope: Scope<'_>, transform: Option<&Transfor
 }
 
 /// Whether events could be delivered, with nothing sent. `relay` is the relay's own name, for connections.
-pub async fn probe(config: &SinkConfig, relay: &str) -> Probed {
+pub async fn probe(config: &SinkConfig, relay: &str) -> ProbeResult {
     match &config.kind {
         SinkKind::Kafka(kafka) => kafka::probe(kafka, relay).await,
         SinkKind::Webhook(webhook) => webhook::probe(webhook).await,
         SinkKind::Amqp(amqp) => amqp::probe(config, amqp, relay).await,
         SinkKind::File(file) => file::probe(file).await,
-        SinkKind::Stdout => Ok(Found::Fine("it is always there".to_owned())),
+        SinkKind::Stdout => Ok(ProbeOutcome::Reachable("it is always there".to_owned())),
     }
 }
 

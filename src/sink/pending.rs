@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Attempt, Verdict};
-use crate::mutant::Mutant;
+use crate::failpoints::Failpoint;
 
 /// The attempts under way, each with a note of the sink's own.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ impl<N: Copy> Pending<N> {
     /// Keeps `attempt` until it is ended by the number returned.
     pub(super) fn hold(&self, attempt: Attempt, note: N) -> usize {
         let mut table = self.lock();
-        let number = if Mutant::ReuseNumberBeforeReport.is_on() { table.next % 2 } else { table.next };
+        let number = if Failpoint::ReuseNumberBeforeReport.is_enabled() { table.next % 2 } else { table.next };
         // On 64 bits it never wraps; on 32 it would take four thousand million attempts while one is under way.
         table.next = table.next.wrapping_add(1);
         table.attempts.insert(number, (attempt, note));

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::helper::{self, Helper};
+use crate::tasks::{self, TaskKind};
 
 /// A thread that has had nothing to do for so long ends.
 pub(super) const IDLE: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ impl Pool {
             self.work.notify_one();
         } else if state.threads < self.max_threads {
             let pool = Arc::clone(self);
-            match helper::thread(Helper::LineWriter, self.name.to_owned(), move || pool.serve()) {
+            match tasks::spawn_thread(TaskKind::LineWriter, self.name.to_owned(), move || pool.serve()) {
                 Ok(_) => state.threads += 1,
                 Err(error) if state.threads == 0 => {
                     state.ready.pop_back();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use foldhash::HashMap;
 
 use super::{EntryId, Settled, Watermark};
-use crate::mutant::Mutant;
+use crate::failpoints::Failpoint;
 
 /// What identifies a message to the broker: the same bytes, properties and headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,7 +98,7 @@ impl Ledger {
         match known {
             Some(Orphan::Unsettled(_)) => {
                 if let Some(entry) = self.entries.get_mut(&entry) {
-                    if !Mutant::SettleOnTheWrongChannel.is_on() {
+                    if !Failpoint::SettleOnTheWrongChannel.is_enabled() {
                         entry.tag = Some(tag);
                     }
                     entry.received = Instant::now();
@@ -187,7 +187,7 @@ impl Ledger {
                     self.remember_settled(entry.identity);
                 }
             } else if let Some(entry) = self.entries.get_mut(&id) {
-                if !Mutant::SettleOnTheWrongChannel.is_on() {
+                if !Failpoint::SettleOnTheWrongChannel.is_enabled() {
                     entry.tag = None;
                 }
                 self.orphans.entry(entry.identity).or_default().push_back(Orphan::Unsettled(id));
@@ -231,7 +231,7 @@ impl Ledger {
     fn take_orphan(&mut self, identity: Identity) -> Option<Orphan> {
         let copies = self.orphans.get_mut(&identity)?;
         let unsettled = copies.iter().position(|copy| matches!(copy, Orphan::Unsettled(_)));
-        let place = unsettled.filter(|_| !Mutant::RecognizeSettledFirst.is_on()).unwrap_or(0);
+        let place = unsettled.filter(|_| !Failpoint::RecognizeSettledFirst.is_enabled()).unwrap_or(0);
         let copy = copies.remove(place);
         if copies.is_empty() {
             self.orphans.remove(&identity);

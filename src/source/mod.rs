@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::config::{SourceConfig, SourceKind};
 use crate::event::Message;
-use crate::probe::{Found, Probed};
+use crate::probe::{ProbeOutcome, ProbeResult};
 
 /// What is unsettled for so long holds up its source, where little more can be taken: a message that is the oldest unacknowledged
 /// one while half of the prefetch is taken, and all of a recording's while as many as may be are unsettled.
@@ -35,13 +35,13 @@ pub trait Intake: Send + Sync + 'static {
 }
 
 /// Whether messages could come in, with nothing taken. `relay` is the relay's own name, for connections.
-pub async fn probe(source: &SourceConfig, relay: &str) -> Probed {
+pub async fn probe(source: &SourceConfig, relay: &str) -> ProbeResult {
     match &source.kind {
         SourceKind::Amqp(amqp) => amqp::probe(amqp, &source.name, relay).await,
         SourceKind::Recording(recording) => {
             let shown = recording.path.display();
             tokio::fs::metadata(&recording.path).await.map_err(|error| format!("{shown}: {error}"))?;
-            Ok(Found::Fine(format!("{shown} is there")))
+            Ok(ProbeOutcome::Reachable(format!("{shown} is there")))
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crate::clock::Millis;
+use crate::clock::WallTime;
 use crate::event::{Family, SourceName};
 
 /// So many tenants are counted by name for each source; all further ones together as [`OTHER_TENANTS`].
@@ -126,7 +126,7 @@ impl SourceStats {
     /// A message came in now.
     pub fn count_received(&self) {
         self.received.fetch_add(1, Ordering::Relaxed);
-        self.last_message.store(u64::try_from(Millis::now().0).unwrap_or(0), Ordering::Relaxed);
+        self.last_message.store(u64::try_from(WallTime::now().0).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// A message became an event.

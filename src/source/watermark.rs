@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::EntryId;
-use crate::mutant::Mutant;
+use crate::failpoints::Failpoint;
 
 /// The messages that came through one channel and are not yet acknowledged there, by tag.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Watermark {
     /// Takes the settled run off the front: calls `acknowledged` for each of its messages, and says the tag up to which
     /// one cumulative acknowledgement now reaches.
     pub fn advance(&mut self, mut acknowledged: impl FnMut(EntryId)) -> Option<u64> {
-        if Mutant::AcknowledgePastTheWatermark.is_on()
+        if Failpoint::AcknowledgePastTheWatermark.is_enabled()
             && let Some(last) = self.slots.iter().rposition(|slot| slot.settled)
         {
             self.slots.iter_mut().take(last).for_each(|slot| slot.settled = true);

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::footprint::{Footprint, LastPage};
 use super::store::Written;
-use crate::clock::Stamp;
+use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
-use crate::mutant::Mutant;
+use crate::failpoints::Failpoint;
 use crate::rules::SinkName;
 
 /// What the deliveries of a sink take.
@@ -38,7 +38,7 @@ pub struct Share {
     /// On its way there.
     pub queued: Sizes,
     /// When the message of the oldest was received, as of a moment ago.
-    pub oldest: Option<Stamp>,
+    pub oldest: Option<Timestamp>,
     /// The size of the last delivery that asked, where it found no room.
     refused: Option<u64>,
 }
@@ -97,7 +97,7 @@ impl Budget {
     pub(super) fn reserve_row(&mut self, sink: &SinkName, row: &Footprint, limits: Limits) -> Option<u64> {
         let size = self.last_page.add(row);
         let has_room = match limits {
-            Limits::Exceeded if !Mutant::KeepLimitsAtTheEnd.is_on() => self.reserve_beyond(sink, size),
+            Limits::Exceeded if !Failpoint::KeepLimitsAtTheEnd.is_enabled() => self.reserve_beyond(sink, size),
             Limits::Kept | Limits::Exceeded => self.reserve(sink, size),
         };
         has_room.then_some(size)
@@ -184,7 +184,7 @@ impl Budget {
         self.disk_is_full
     }
 
-    pub(super) fn set_oldest(&mut self, sink: &SinkName, oldest: Option<Stamp>) {
+    pub(super) fn set_oldest(&mut self, sink: &SinkName, oldest: Option<Timestamp>) {
         self.share(sink).oldest = oldest;
     }
 

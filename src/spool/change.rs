@@ -9,7 +9,7 @@ use super::delivery::{News, Portion, RowId};
 use super::letter::LetterRow;
 use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Taken, Written};
 use super::{Shared, SpoolError};
-use crate::clock::Steady;
+use crate::clock::MonotonicTime;
 use crate::rules::SinkName;
 use crate::source::Receipt;
 
@@ -33,9 +33,9 @@ pub(super) enum Change {
     Done { id: RowId, sink: SinkName },
     /// A delivery is to be attempted again.
     /// Without `refusals` these stay as they are.
-    Again { id: RowId, sink: SinkName, attempts: u32, refusals: Option<u32>, due: Steady, cause: String },
+    Again { id: RowId, sink: SinkName, attempts: u32, refusals: Option<u32>, due: MonotonicTime, cause: String },
     /// All that would be due later is due then.
-    MakeDue(SinkName, Steady),
+    MakeDue(SinkName, MonotonicTime),
     /// The sink's dispatcher wants deliveries that are due.
     Take { sink: SinkName, portion: Portion },
     /// The sink's dispatcher begins.
@@ -283,7 +283,7 @@ impl Change {
             }
             Self::Take { sink, portion } => {
                 let claimed = held.claimed.entry(sink.clone()).or_default();
-                Outcome::Taken(store.due(sink, Steady::now(), *portion, claimed)?)
+                Outcome::Taken(store.due(sink, MonotonicTime::now(), *portion, claimed)?)
             }
             Self::Watch { sink, .. } => Outcome::Begun(store.lanes(sink)?),
             Self::Redrive { from, rows, .. } => match from.remove(store, held)? {

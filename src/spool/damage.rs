@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::database::{Database, SpoolError};
-use crate::clock::wall;
+use crate::clock::system_time;
 
 /// What SQLite keeps beside its file, by what is added to the file's name.
 const LOG: &str = "-wal";
@@ -30,7 +30,7 @@ pub(super) fn examine(database: &Database, path: &Path) -> Result<(), SpoolError
 /// Renames a file that nobody has open, so that a new one can take its place; says to what.
 pub(super) fn set_aside(path: &Path) -> Result<PathBuf, SpoolError> {
     let failed = |cause| SpoolError::io(path, "the damaged spool can't be set aside", cause);
-    let now = Timestamp::try_from(wall()).unwrap_or_default();
+    let now = Timestamp::try_from(system_time()).unwrap_or_default();
     let aside = beside(path, &format!(".corrupt-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ")));
     // The log first: beside a new file it would be taken for that one's.
     for part in [LOG, INDEX, ""] {

@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::disk::Room;
 use super::network;
 use super::old_sizes::OldSizes;
-use crate::mutant::Mutant;
+use crate::failpoints::Failpoint;
 
 /// `application_id` of our files: `RgRl`.
 const APPLICATION_ID: i64 = 0x5267_526c;
@@ -284,7 +284,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // Otherwise a statement is compiled anew for each value that might have given it another plan, at twice its cost.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Each commit is fsynced before it returns.
-    let synchronous = if Mutant::NoSync.is_on() { "OFF" } else { "FULL" };
+    let synchronous = if Failpoint::NoSync.is_enabled() { "OFF" } else { "FULL" };
     connection.pragma_update(None, "synchronous", synchronous)?;
     // On macOS an fsync stays in the disk's cache without these; elsewhere they do nothing.
     connection.pragma_update(None, "fullfsync", true)?;

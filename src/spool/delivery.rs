@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::footprint::{DeliveryLengths, Footprint, field};
-use crate::clock::{Stamp, Steady};
+use crate::clock::{MonotonicTime, Timestamp};
 use crate::event::Message;
 use crate::rules::{RouteName, SinkName};
 
@@ -32,9 +32,9 @@ pub struct Waiting {
     /// The hash of what is kept in order.
     pub key: u64,
     /// When its message was received.
-    pub received: Stamp,
+    pub received: Timestamp,
     /// When it is to be attempted, unless others of its key are before it.
-    pub due: Steady,
+    pub due: MonotonicTime,
     /// How many attempts have ended.
     pub attempts: u32,
     /// How many of them the destination refused.
@@ -89,7 +89,7 @@ pub struct Due {
     /// The oldest due time first.
     pub rows: Vec<(RowId, Waiting)>,
     /// When the next one is due that is not among them.
-    pub next: Option<Steady>,
+    pub next: Option<MonotonicTime>,
 }
 
 /// What a sink's dispatcher hears of its deliveries in the spool.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::delivery::Waiting;
 use super::footprint::{Footprint, LastPage, LetterLengths, field};
-use crate::clock::{Stamp, Steady};
+use crate::clock::{MonotonicTime, Timestamp};
 use crate::event::{DEAD_LETTER, Death, Event, Invalid, Message, NAMESPACE, Reason, version_5};
 use crate::rules::{RouteName, SinkName};
 
@@ -92,7 +92,7 @@ impl DeadLetter {
 pub(super) struct LetterRow {
     /// Given once, so that writing it again after a commit of unknown end doesn't make two of it.
     pub(super) id: i64,
-    pub(super) at: Stamp,
+    pub(super) at: Timestamp,
     pub(super) letter: DeadLetter,
     /// It stands for a message that was just received, and not for a delivery that was in the spool.
     pub(super) is_received: bool,
@@ -119,7 +119,7 @@ impl LetterRow {
         cut(&mut letter.detail, MAX_DETAIL);
         let identity = letter.event_id.map_or_else(|| letter.message.fingerprint().to_be_bytes(), Uuid::into_bytes);
         let size = last_page.add(&footprint(&letter, &properties));
-        Self { id, at: Stamp::now(), letter, is_received, properties, identity, size }
+        Self { id, at: Timestamp::now(), letter, is_received, properties, identity, size }
     }
 
     /// A copy of it for that sink. It waits for no other, and none waits for it.
@@ -139,7 +139,7 @@ impl LetterRow {
             sink,
             key: id.as_u64_pair().0,
             received: self.at,
-            due: Steady::now(),
+            due: MonotonicTime::now(),
             attempts: 0,
             refusals: 0,
             cause: None,

@@ -59,11 +59,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::clock::{Stamp, Steady};
+use crate::clock::{MonotonicTime, Timestamp};
 use crate::config::{DeadLettersConfig, SpoolConfig};
-use crate::helper::{self, Helper};
 use crate::rules::SinkName;
 use crate::source::Receipt;
+use crate::tasks::{self, TaskKind};
 
 use budget::Budget;
 use change::{Before, Change};
@@ -171,7 +171,7 @@ impl Shared {
         self.tallies().recount(tallied);
     }
 
-    fn set_oldest(&self, sink: &SinkName, oldest: Option<Stamp>) {
+    fn set_oldest(&self, sink: &SinkName, oldest: Option<Timestamp>) {
         self.budget().set_oldest(sink, oldest);
     }
 
@@ -239,7 +239,7 @@ impl Spool {
         });
         let writer = Writer::open(config, dead_letters, from, Arc::clone(&shared))?;
         let path = writer.path().to_owned();
-        let writer = helper::thread(Helper::SpoolWriter, "spool".to_owned(), move || writer.run())
+        let writer = tasks::spawn_thread(TaskKind::SpoolWriter, "spool".to_owned(), move || writer.run())
             .map_err(|cause| SpoolError::io(&config.path, "no thread can be started to write to it", cause))?;
         Ok(Self { path, to, shared, writer })
     }
@@ -307,7 +307,7 @@ impl Spool {
     }
 
     /// A delivery is to be attempted again, then.
-    pub fn reschedule(&self, id: RowId, sink: SinkName, attempts: u32, due: Steady, mut cause: String) {
+    pub fn reschedule(&self, id: RowId, sink: SinkName, attempts: u32, due: MonotonicTime, mut cause: String) {
         letter::cut(&mut cause, delivery::MAX_CAUSE);
         self.change(Change::Again { id, sink, attempts, refusals: None, due, cause });
     }
@@ -318,7 +318,7 @@ impl Spool {
         id: RowId,
         sink: SinkName,
         (attempts, refusals): (u32, u32),
-        due: Steady,
+        due: MonotonicTime,
         mut cause: String,
     ) {
         letter::cut(&mut cause, delivery::MAX_CAUSE);
@@ -326,7 +326,7 @@ impl Spool {
     }
 
     /// What would be due later is due then.
-    pub fn make_due(&self, sink: SinkName, then: Steady) {
+    pub fn make_due(&self, sink: SinkName, then: MonotonicTime) {
         self.change(Change::MakeDue(sink, then));
     }
 

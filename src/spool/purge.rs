@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::store::Store;
 use super::{Filter, Progress, SpoolError};
-use crate::clock::Cutoff;
+use crate::clock::AgeCutoff;
 use crate::rules::SinkName;
 
 /// So many are purged in one transaction.
@@ -19,9 +19,9 @@ pub(super) enum Scope<'a> {
     /// These, in the order of the filter.
     Asked(&'a Filter),
     /// What died before that in this boot, the oldest first.
-    ThisBoot(Cutoff),
+    ThisBoot(AgeCutoff),
     /// … and in other boots.
-    OtherBoots(Cutoff),
+    OtherBoots(AgeCutoff),
 }
 
 /// What a person can ask to be purged.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Filter;
 use super::damaged::{count, optional_text, text};
 use super::database::{SpoolError, open_to_read};
-use crate::clock::Millis;
+use crate::clock::WallTime;
 use crate::event::{Message, Properties, SourceName};
 
 /// So many are read in one transaction: a list that someone reads slowly must not keep the log from being emptied.
@@ -48,7 +48,7 @@ pub struct Listed {
     /// How many attempts there were.
     pub attempts: u32,
     /// When it died.
-    pub at: Millis,
+    pub at: WallTime,
 }
 
 /// A dead letter, whole.
@@ -162,7 +162,7 @@ fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         status: optional_text(row, 6)?,
         correlation_id: optional_text(row, 7)?,
         attempts: count(row, 8)?,
-        at: Millis(row.get(9)?),
+        at: WallTime(row.get(9)?),
     })
 }
 

@@ -14,9 +14,9 @@ use super::purge::Scope;
 use super::rows::{DELIVERY, clock_base, stamp, waiting};
 use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Taken, Written};
 use super::{SpoolError, Tallied};
-use crate::clock::{Base, Cutoff, Millis, Stamp, Steady};
+use crate::clock::{AgeCutoff, ClockBase, MonotonicTime, Timestamp, WallTime};
 use crate::event::Reason;
-use crate::mutant::Mutant;
+use crate::failpoints::Failpoint;
 use crate::rules::{RouteName, SinkName};
 
 /// Pages given back to the file system at once.
@@ -73,7 +73,7 @@ impl Store for Database {
             let Some((sink, key, size)) = found.optional()? else { return Ok(None) };
             self.connection.prepare_cached("DELETE FROM deliveries WHERE id = ?")?.execute([id.0])?;
             self.connection.prepare_cached("DELETE FROM heads WHERE id = ?")?.execute([id.0])?;
-            self.connection.prepare_cached(MAKE_NEXT_DUE)?.execute(params![sink, key, Steady::now().0])?;
+            self.connection.prepare_cached(MAKE_NEXT_DUE)?.execute(params![sink, key, MonotonicTime::now().0])?;
             let size = unsigned(self.old_sizes.delivery(id.0, size));
             Ok(Some(GoneDelivery { key: key.cast_unsigned(), size }))
         };
@@ -84,7 +84,7 @@ impl Store for Database {
         &self,
         id: RowId,
         (attempts, refusals): (u32, Option<u32>),
-        due: Steady,
+        due: MonotonicTime,
         cause: &str,
     ) -> Result<(), SpoolError> {
         let update = || {
@@ -96,7 +96,7 @@ impl Store for Database {
         update().map_err(self.failed())
     }
 
-    fn make_due(&self, sink: &SinkName, then: Steady) -> Result<(), SpoolError> {
+    fn make_due(&self, sink: &SinkName, then: MonotonicTime) -> Result<(), SpoolError> {
         let update = "UPDATE heads SET due = ?2 WHERE sink = ?1 AND due > ?2";
         self.connection.execute(update, params![sink.as_str(), then.0]).map(|_| ()).map_err(self.failed())
     }
@@ -104,7 +104,7 @@ impl Store for Database {
     fn due(
         &self,
         sink: &SinkName,
-        now: Steady,
+        now: MonotonicTime,
         portion: Portion,
         claimed: &HashSet<RowId>,
     ) -> Result<Taken, SpoolError> {
@@ -115,7 +115,7 @@ impl Store for Database {
             let mut select = self.connection.prepare_cached(select)?;
             let mut found = select.query([sink.as_str()])?;
             while let Some(row) = found.next()? {
-                let (id, due) = (RowId(row.get(0)?), Steady(row.get(1)?));
+                let (id, due) = (RowId(row.get(0)?), MonotonicTime(row.get(1)?));
                 if claimed.contains(&id) {
                     continue;
                 }
@@ -135,7 +135,7 @@ impl Store for Database {
             for (id, due, refusals) in heads {
                 let read = |row: &Row<'_>| match waiting(row) {
                     Ok(waiting) => Ok(Ok(Waiting { received: stamp(row, waiting.received.wall, 12), ..waiting })),
-                    Err(cause) if Mutant::StopAtADamagedRow.is_on() => Err(cause),
+                    Err(cause) if Failpoint::StopAtADamagedRow.is_enabled() => Err(cause),
                     Err(cause) => Damaged::of(id, sink, row, &cause).map(Err),
                 };
                 // A head without its delivery is due for nobody.
@@ -181,20 +181,20 @@ impl Store for Database {
         count().map_err(self.failed())
     }
 
-    fn oldest(&self, sink: &SinkName) -> Result<Option<Stamp>, SpoolError> {
+    fn oldest(&self, sink: &SinkName) -> Result<Option<Timestamp>, SpoolError> {
         let find = || {
             let oldest = "SELECT received, boot, uptime FROM deliveries WHERE sink = ? ORDER BY received LIMIT 1";
             let mut oldest = self.connection.prepare_cached(oldest)?;
-            oldest.query_row([sink.as_str()], |row| Ok(stamp(row, Millis(row.get(0)?), 1))).optional()
+            oldest.query_row([sink.as_str()], |row| Ok(stamp(row, WallTime(row.get(0)?), 1))).optional()
         };
         find().map_err(self.failed())
     }
 
-    fn clock(&self) -> Result<Option<Base>, SpoolError> {
+    fn clock(&self) -> Result<Option<ClockBase>, SpoolError> {
         clock_base(&self.connection).map_err(self.failed())
     }
 
-    fn set_clock(&self, Base { boot, base }: Base) -> Result<(), SpoolError> {
+    fn set_clock(&self, ClockBase { boot, base }: ClockBase) -> Result<(), SpoolError> {
         let set = "INSERT INTO clock (id, boot, base) VALUES (1, ?1, ?2) \
                    ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, base = excluded.base";
         self.connection.execute(set, [boot, base]).map(|_| ()).map_err(self.failed())
@@ -209,7 +209,7 @@ impl Store for Database {
             let missing = "INSERT INTO heads (id, sink, due) SELECT first.id, first.sink, ? \
                            FROM (SELECT min(id) AS id, sink FROM deliveries GROUP BY sink, key) first \
                            WHERE NOT EXISTS (SELECT 1 FROM heads WHERE heads.id = first.id)";
-            let missing = self.connection.execute(missing, [Steady::now().0])?;
+            let missing = self.connection.execute(missing, [MonotonicTime::now().0])?;
             Ok(wrong.max(missing))
         };
         self.transact(|| mend().map(|mended| u64::try_from(mended).unwrap_or(u64::MAX)).map_err(self.failed()))
@@ -251,11 +251,11 @@ impl Store for Database {
                 let (conditions, values) = filter.conditions();
                 (format!("{conditions} {}", filter.order()), values)
             }
-            Scope::ThisBoot(Cutoff { boot, uptime, .. }) => {
+            Scope::ThisBoot(AgeCutoff { boot, uptime, .. }) => {
                 let values: Vec<Box<dyn ToSql>> = vec![Box::new(*boot), Box::new(*uptime)];
                 ("boot = ? AND uptime < ? ORDER BY uptime".to_owned(), values)
             }
-            Scope::OtherBoots(Cutoff { boot, wall, .. }) => {
+            Scope::OtherBoots(AgeCutoff { boot, wall, .. }) => {
                 let values: Vec<Box<dyn ToSql>> = vec![Box::new(*boot), Box::new(wall.0)];
                 ("boot IS NOT ? AND at < ? ORDER BY at".to_owned(), values)
             }

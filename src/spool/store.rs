@@ -8,7 +8,7 @@ use super::delivery::{Due, Portion, RowId, Waiting};
 use super::letter::LetterRow;
 use super::purge::Scope;
 use super::{SpoolError, Subject, Tallied};
-use crate::clock::{Base, Stamp, Steady};
+use crate::clock::{ClockBase, MonotonicTime, Timestamp};
 use crate::event::Reason;
 use crate::rules::SinkName;
 
@@ -86,17 +86,23 @@ pub(super) trait Store {
     fn remove(&self, id: RowId) -> Result<Option<GoneDelivery>, SpoolError>;
 
     /// A delivery is to be attempted again, after so many attempts and refusals (none: as many as before).
-    fn reschedule(&self, id: RowId, tries: (u32, Option<u32>), due: Steady, cause: &str) -> Result<(), SpoolError>;
+    fn reschedule(
+        &self,
+        id: RowId,
+        tries: (u32, Option<u32>),
+        due: MonotonicTime,
+        cause: &str,
+    ) -> Result<(), SpoolError>;
 
     /// Every delivery of a sink that would be due later is due `then`.
-    fn make_due(&self, sink: &SinkName, then: Steady) -> Result<(), SpoolError>;
+    fn make_due(&self, sink: &SinkName, then: MonotonicTime) -> Result<(), SpoolError>;
 
     /// Deliveries of a sink that are due by `now`, but those in `claimed`, no more than `portion`, and when the next one is due. One
     /// that can't be read is no error.
     fn due(
         &self,
         sink: &SinkName,
-        now: Steady,
+        now: MonotonicTime,
         portion: Portion,
         claimed: &HashSet<RowId>,
     ) -> Result<Taken, SpoolError>;
@@ -108,16 +114,16 @@ pub(super) trait Store {
     fn sizes(&self) -> Result<Vec<(SinkName, Sizes)>, SpoolError>;
 
     /// When the message of a sink's oldest delivery was received.
-    fn oldest(&self, sink: &SinkName) -> Result<Option<Stamp>, SpoolError>;
+    fn oldest(&self, sink: &SinkName) -> Result<Option<Timestamp>, SpoolError>;
 
     /// Makes the oldest delivery of each key the one that is due, where that isn't so; says how many keys that concerned.
     fn mend_heads(&self) -> Result<u64, SpoolError>;
 
     /// What due times were counted from; none: there were none yet.
-    fn clock(&self) -> Result<Option<Base>, SpoolError>;
+    fn clock(&self) -> Result<Option<ClockBase>, SpoolError>;
 
     /// What they are counted from now.
-    fn set_clock(&self, base: Base) -> Result<(), SpoolError>;
+    fn set_clock(&self, base: ClockBase) -> Result<(), SpoolError>;
 
     /// The highest ids ever given: of dead letters, and of the deliveries that are there.
     fn last_ids(&self) -> Result<(i64, i64), SpoolError>;

@@ -10,7 +10,7 @@ use super::database::{SpoolError, open_to_read};
 use super::delivery::{RowId, Waiting};
 use super::old_sizes::OldSizes;
 use super::rows::{DELIVERY, clock_base, waiting};
-use crate::clock::{Base, Millis, Steady};
+use crate::clock::{ClockBase, MonotonicTime, WallTime};
 
 /// So many of those that are due next are looked at for the last failure.
 const LOOKED_AT: usize = 1_000;
@@ -32,9 +32,9 @@ pub struct Waits {
     /// What they take, in bytes.
     pub bytes: u64,
     /// When the message of the oldest was received.
-    pub oldest: Option<Millis>,
+    pub oldest: Option<WallTime>,
     /// When the first of them is due.
-    pub next: Option<Steady>,
+    pub next: Option<MonotonicTime>,
     /// By how much the wall clock has jumped ahead of that, in milliseconds.
     pub jumped: i64,
     /// How the last attempt at one that is due next failed.
@@ -49,8 +49,8 @@ pub struct Waits {
 impl Waits {
     /// What the wall clock will say at `moment`, for people.
     #[must_use]
-    pub fn to_wall(&self, moment: Steady) -> Millis {
-        Millis(moment.0.saturating_add(self.jumped))
+    pub fn to_wall(&self, moment: MonotonicTime) -> WallTime {
+        WallTime(moment.0.saturating_add(self.jumped))
     }
 }
 
@@ -66,7 +66,7 @@ fn read(connection: &Connection) -> rusqlite::Result<Vec<Waits>> {
         return Ok(Vec::new());
     }
     let heads = if has_table(connection, "heads")? { "heads" } else { OLD_HEADS };
-    let jumped = if has_table(connection, "clock")? { clock_base(connection)?.map_or(0, Base::jumped) } else { 0 };
+    let jumped = if has_table(connection, "clock")? { clock_base(connection)?.map_or(0, ClockBase::jump) } else { 0 };
     let bytes = OldSizes::read(connection)?.sum_of_deliveries();
     let counts = format!(
         "SELECT name, (SELECT count(*) FROM deliveries WHERE sink = name), \
@@ -82,8 +82,8 @@ fn read(connection: &Connection) -> rusqlite::Result<Vec<Waits>> {
             sink: text(row, 0)?,
             count: u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0),
             bytes: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
-            oldest: row.get::<_, Option<i64>>(3)?.map(Millis),
-            next: row.get::<_, Option<i64>>(4)?.map(Steady),
+            oldest: row.get::<_, Option<i64>>(3)?.map(WallTime),
+            next: row.get::<_, Option<i64>>(4)?.map(MonotonicTime),
             jumped,
             cause: None,
             causes: Vec::new(),
@@ -127,7 +127,7 @@ pub struct ListedDelivery {
     /// None: its row can't be read, for that reason.
     pub waiting: Result<Waiting, String>,
     /// When it is due; none: it waits behind an earlier one of its key.
-    pub due: Option<Steady>,
+    pub due: Option<MonotonicTime>,
 }
 
 /// Gives deliveries that wait to `each`, in the order in which they were handed in, until there are no more or `each` has seen enough.
@@ -174,7 +174,7 @@ fn delivery_page(
     {
         let waiting = waiting(row).map_err(|cause| cause.to_string());
         bytes += waiting.as_ref().map_or(0, |waiting| waiting.message.size());
-        let due = row.get::<_, Option<i64>>("next")?.map(Steady);
+        let due = row.get::<_, Option<i64>>("next")?.map(MonotonicTime);
         read.push(ListedDelivery { id: RowId(row.get("id")?), waiting, due });
     }
     Ok(read)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::helper::{self, Helper};
+use crate::tasks::{self, TaskKind};
 
 /// What may wait to be written, in bytes; the batch that is being written is at most as much again.
 const MAX_BYTES: usize = 2 * 1024 * 1024;
@@ -56,7 +56,7 @@ impl LogQueue {
     pub(super) fn start(to: impl Write + Send + 'static) -> io::Result<Self> {
         let queue = Self::default();
         let read = queue.clone();
-        helper::thread(Helper::Log, "log".to_owned(), move || read.write_all_to(to))?;
+        tasks::spawn_thread(TaskKind::Log, "log".to_owned(), move || read.write_all_to(to))?;
         Ok(queue)
     }
 
@@ -91,7 +91,7 @@ impl LogQueue {
         let mut said = dropped_lines();
         loop {
             let batch = self.next();
-            Helper::Log.die_if_asked();
+            TaskKind::Log.panic_if_requested();
             write_patiently(&mut to, &batch);
             let dropped = dropped_lines();
             if dropped > said {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use lapin::ExchangeKind;
 use lapin::types::FieldTable;
-use regards_relay::timer::HURRY;
+use regards_relay::timer::DIVISOR;
 
 use crate::support::response::lives;
 use crate::support::{Home, Rabbit, Receiver, Regards, unique, until};
@@ -73,7 +73,7 @@ async fn a_silent_source_whose_user_may_open_one_channel_keeps_its_connection() 
     let regards = Regards::new().await;
     regards.vhost.rabbit().limit_channels(&regards.user, 1).await;
     let receiver = Receiver::start().await;
-    let home = Home::of(&regards, TO_HOOK).with("HOOK", &receiver.url()).with(HURRY, HALF_MINUTES_IN_TENTHS);
+    let home = Home::of(&regards, TO_HOOK).with("HOOK", &receiver.url()).with(DIVISOR, HALF_MINUTES_IN_TENTHS);
     let relay = home.start_ready().await;
     let received = async || regards.vhost.received_from(&regards.user).await;
     let before = until("the connection to be known", async || received().await).await;

@@ -1,10 +1,10 @@
-//! The wall clock jumps: nothing waits longer for that, nothing is older for that. A mutant shows that the latter would be noticed.
+//! The wall clock jumps: nothing waits longer for that, nothing is older for that. A failpoint shows that the latter would be noticed.
 
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use regards_relay::clock::VARIABLE;
-use regards_relay::mutant::{self, Mutant};
+use regards_relay::failpoints::{self, Failpoint};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -186,7 +186,7 @@ async fn a_relay_whose_deliveries_are_as_old_as_the_wall_clock_says_is_noticed()
     }
     let regards = Regards::new().await;
     let receivers = Receivers::start().await;
-    let home = receivers.home(&regards).with(mutant::VARIABLE, &Mutant::TrustTheWallClock.name());
+    let home = receivers.home(&regards).with(failpoints::VARIABLE, Failpoint::TrustTheWallClock.name());
     let relay = home.start_ready().await;
     regards.publish_all(&lives("t", "trust", REQUESTS)).await;
     receivers.wait_until_all_wait(&home, &relay).await;

@@ -1,7 +1,7 @@
-//! A row of the spool that can't be read is a dead letter, and keeps nothing else from being delivered. A mutant shows that this test
+//! A row of the spool that can't be read is a dead letter, and keeps nothing else from being delivered. A failpoint shows that this test
 //! would notice.
 
-use regards_relay::mutant::{Mutant, VARIABLE};
+use regards_relay::failpoints::{Failpoint, VARIABLE};
 
 use crate::support::damage::damage_row;
 use crate::support::response::lives;
@@ -20,7 +20,7 @@ const REQUESTS: usize = 20;
 const FAILURES: usize = 3;
 
 /// A backlog of which one row is damaged while the relay is down.
-async fn damaged(regards: &Regards, receiver: &Receiver, mutant: Option<Mutant>) -> Home {
+async fn damaged(regards: &Regards, receiver: &Receiver, failpoint: Option<Failpoint>) -> Home {
     receiver.answers(|_| Answer::Status(503));
     let mut home = Home::of(regards, ROUTES).with("HOOK", &receiver.url());
     let relay = home.start_ready().await;
@@ -28,8 +28,8 @@ async fn damaged(regards: &Regards, receiver: &Receiver, mutant: Option<Mutant>)
     home.wait_until_waiting("hook", 2 * REQUESTS as u64).await;
     relay.stop().await;
     damage_row(&home, "hook", |_| true).expect("a row");
-    if let Some(mutant) = mutant {
-        home = home.with(VARIABLE, &mutant.name());
+    if let Some(failpoint) = failpoint {
+        home = home.with(VARIABLE, failpoint.name());
     }
     receiver.answers(|_| Answer::Status(204));
     home
@@ -53,11 +53,11 @@ async fn a_row_that_can_not_be_read_is_a_dead_letter_and_all_others_are_delivere
 #[tokio::test]
 async fn a_relay_that_stops_at_such_a_row_is_noticed() {
     if !cfg!(debug_assertions) {
-        println!("a release build has no mutants");
+        println!("a release build has no failpoints");
         return;
     }
     let (regards, receiver) = (Regards::new().await, Receiver::start().await);
-    let home = damaged(&regards, &receiver, Some(Mutant::StopAtADamagedRow)).await;
+    let home = damaged(&regards, &receiver, Some(Failpoint::StopAtADamagedRow)).await;
     let relay = home.start();
     until("the spool to fail again and again", async || match home.warnings_with(&["spool.db", "trying again"]) {
         failures if failures.len() >= FAILURES => Ok(()),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use lapin::ExchangeKind;
-use regards_relay::helper::{Helper, VARIABLE};
+use regards_relay::tasks::{TaskKind, VARIABLE};
 
 use crate::support::response::lives;
 use crate::support::wait::until_within;
@@ -35,28 +35,28 @@ async fn a_dead_thread_or_task_ends_the_relay_with_an_error() {
     partner.exchange("partner.products", ExchangeKind::Topic).await;
     let topic = Kafka::shared().topic("dead", 1).await;
     let receiver = Receiver::start().await;
-    for helper in Helper::ALL {
+    for &task in TaskKind::ALL {
         let regards = Regards::new().await;
         let home = Home::of(&regards, ROUTES)
             .with_kafka()
             .with("TOPIC", topic.topic())
             .with("HOOK", &receiver.url())
             .with("PARTNER", &partner.admin_url())
-            .with(VARIABLE, &helper.name());
+            .with(VARIABLE, task.name());
         let mut relay = home.start();
         regards.publish_all(&lives("t", "dead", 3)).await;
         // One for the spool.
         let mut unreadable = crate::support::Response::new("t", "dead", "GRANTED");
         unreadable.body = b"not JSON".to_vec();
         regards.publish(&unreadable).await;
-        until_within(PATIENCE, &format!("the death of {helper:?} to be noticed"), async || {
+        until_within(PATIENCE, &format!("the death of {task:?} to be noticed"), async || {
             if !relay.runs() {
                 return Ok(());
             }
-            match helper {
-                Helper::AdminRequest => drop(relay.page("/livez").await),
-                Helper::ControlRequest => drop(home.run(&["pause", "--sink", "hook"])),
-                Helper::RetiredSink if relay.page("/readyz").await.is_ok_and(|(status, _)| status == 200) => {
+            match task {
+                TaskKind::AdminRequest => drop(relay.page("/livez").await),
+                TaskKind::ControlRequest => drop(home.run(&["pause", "--sink", "hook"])),
+                TaskKind::RetiredSink if relay.page("/readyz").await.is_ok_and(|(status, _)| status == 200) => {
                     home.write_routes(&ROUTES.replace("url: \"${HOOK}\"", "url: \"${HOOK}\", concurrency: 3"));
                     relay.signal("HUP");
                 }
@@ -65,13 +65,13 @@ async fn a_dead_thread_or_task_ends_the_relay_with_an_error() {
             Err("it runs".to_owned())
         })
         .await;
-        assert_eq!(relay.ended().await.code(), Some(1), "{helper:?}");
+        assert_eq!(relay.ended().await.code(), Some(1), "{task:?}");
         let log = home.log();
         // Without its thread there is no log.
-        if helper != Helper::Log {
+        if task != TaskKind::Log {
             let bug = log.lines().any(|line| line.contains("\"ERROR\"") && line.contains("a bug in the relay"));
-            assert!(bug, "{helper:?}: where it died is logged: {log}");
-            assert!(log.contains("error: a part of the relay"), "{helper:?}: {log}");
+            assert!(bug, "{task:?}: where it died is logged: {log}");
+            assert!(log.contains("error: a part of the relay"), "{task:?}: {log}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One sink's share of the spool is full: its back-offs hold, and no end of a relay, a source or a sink makes another sink get
-//! anything twice. Mutants show that these tests would notice.
+//! anything twice. Failpoints show that these tests would notice.
 
-use regards_relay::mutant::{Mutant, VARIABLE};
+use regards_relay::failpoints::{Failpoint, VARIABLE};
 
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, Relay, Response, lines_of};
@@ -25,15 +25,15 @@ const MESSAGES: usize = 2 * REQUESTS;
 const OTHER_ATTEMPTS: usize = 30;
 
 /// A relay with this fault on purpose, or none.
-fn home(regards: &Regards, receiver: &Receiver, mutant: Option<Mutant>) -> Home {
-    home_with(ROUTES, regards, receiver, mutant)
+fn home(regards: &Regards, receiver: &Receiver, failpoint: Option<Failpoint>) -> Home {
+    home_with(ROUTES, regards, receiver, failpoint)
 }
 
-fn home_with(routes: &str, regards: &Regards, receiver: &Receiver, mutant: Option<Mutant>) -> Home {
+fn home_with(routes: &str, regards: &Regards, receiver: &Receiver, failpoint: Option<Failpoint>) -> Home {
     receiver.answers(|_| Answer::Status(409));
     let home = Home::of(regards, routes).with("HOOK", &receiver.url());
-    match mutant {
-        Some(mutant) => home.with(VARIABLE, &mutant.name()),
+    match failpoint {
+        Some(failpoint) => home.with(VARIABLE, failpoint.name()),
         None => home,
     }
 }
@@ -71,7 +71,7 @@ async fn start_full<'a>(regards: &Regards, home: &'a Home) -> Relay<'a> {
     relay
 }
 
-async fn attempts_within_one_back_off(mutant: Option<Mutant>, least: usize) -> usize {
+async fn attempts_within_one_back_off(failpoint: Option<Failpoint>, least: usize) -> usize {
     let regards = Regards::new().await;
     let (receiver, other) = (Receiver::start().await, Receiver::start().await);
     other.answers(|_| Answer::Status(503));
@@ -82,7 +82,7 @@ async fn attempts_within_one_back_off(mutant: Option<Mutant>, least: usize) -> u
             "  other: { webhook: { url: \"${OTHER}\" }, retry: { first: 50ms, max: 50ms } }\n  archive:",
         )
         .replace("[hook, archive]", "[hook, archive, other]");
-    let home = home_with(&routes, &regards, &receiver, mutant).with("OTHER", &other.url());
+    let home = home_with(&routes, &regards, &receiver, failpoint).with("OTHER", &other.url());
     let relay = home.start_ready().await;
     // The first lane that finds no room ends a look at what waits: it must not be one that is behind others in the spool.
     fill(&regards, &home, NONE_FITS).await;
@@ -98,15 +98,15 @@ async fn a_full_spool_shortens_no_back_off() {
     let posted = attempts_within_one_back_off(None, REQUESTS).await;
     assert_eq!(posted, REQUESTS, "the first event of each request, once");
     if cfg!(debug_assertions) {
-        let posted = attempts_within_one_back_off(Some(Mutant::IgnoreBackOff), 3 * REQUESTS).await;
-        assert!(posted > 2 * REQUESTS, "the mutant is to be noticed: {posted}");
+        let posted = attempts_within_one_back_off(Some(Failpoint::IgnoreBackOff), 3 * REQUESTS).await;
+        assert!(posted > 2 * REQUESTS, "the failpoint must be noticed: {posted}");
     }
 }
 
-async fn archived_after_a_stop(mutant: Option<Mutant>) -> usize {
+async fn archived_after_a_stop(failpoint: Option<Failpoint>) -> usize {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
-    let home = home(&regards, &receiver, mutant);
+    let home = home(&regards, &receiver, failpoint);
     let relay = start_full(&regards, &home).await;
     relay.stop().await;
     archived_after(&regards, &home, &receiver).await
@@ -116,8 +116,8 @@ async fn archived_after_a_stop(mutant: Option<Mutant>) -> usize {
 async fn a_clean_stop_with_a_full_share_repeats_nothing() {
     assert_eq!(archived_after_a_stop(None).await, MESSAGES, "each once");
     if cfg!(debug_assertions) {
-        let archived = archived_after_a_stop(Some(Mutant::KeepLimitsAtTheEnd)).await;
-        assert!(archived > MESSAGES, "the mutant is to be noticed: {archived}");
+        let archived = archived_after_a_stop(Some(Failpoint::KeepLimitsAtTheEnd)).await;
+        assert!(archived > MESSAGES, "the failpoint must be noticed: {archived}");
     }
 }
 

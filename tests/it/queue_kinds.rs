@@ -1,7 +1,7 @@
 //! Queues as administrators make them: quorum queues, single active consumers, streams.
 
 use lapin::types::AMQPValue;
-use regards_relay::timer::HURRY;
+use regards_relay::timer::DIVISOR;
 
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, Relay, Response, until};
@@ -203,7 +203,7 @@ async fn a_blocked_source_gives_messages_back_to_a_classic_queue_and_never_to_a_
     let home = Home::of(&classic, BLOCKED)
         .with("QUORUM", &quorum.url())
         .with("HOOK", &receiver.url())
-        .with(HURRY, TEN_MINUTES_IN_SECONDS);
+        .with(DIVISOR, TEN_MINUTES_IN_SECONDS);
     let relay = home.start_ready().await;
     // More than the spool has room for, of each.
     let events = |of: &str| -> Vec<_> {

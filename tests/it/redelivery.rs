@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use regards_relay::mutant::{Mutant, VARIABLE};
+use regards_relay::failpoints::{Failpoint, VARIABLE};
 
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Proxy, Receiver, Regards, Response, until};
@@ -58,12 +58,12 @@ delivery: { spill_after: 5m }
 
 /// A message is delivered and acknowledged; an equal one is in flight when the connection is lost, and comes again. How many messages
 /// the queue holds once the relay has recognized it and was killed.
-async fn left_of_equal_messages(mutant: Option<Mutant>) -> u32 {
+async fn left_of_equal_messages(failpoint: Option<Failpoint>) -> u32 {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let mut home = Home::of(&regards, IN_FLIGHT).with("HOOK", &receiver.url());
-    if let Some(mutant) = mutant {
-        home = home.with(VARIABLE, &mutant.name());
+    if let Some(failpoint) = failpoint {
+        home = home.with(VARIABLE, failpoint.name());
     }
     let relay = home.start_ready().await;
     let message = Response::new("t", "equal", "SUCCESS");
@@ -80,7 +80,7 @@ async fn left_of_equal_messages(mutant: Option<Mutant>) -> u32 {
     regards.publish(&Response::new("t", "another", "SUCCESS")).await;
     receiver.wait_for_posted(3).await;
     assert_eq!(receiver.posted().len(), 3, "what is in flight is not handed out again");
-    if mutant.is_some() {
+    if failpoint.is_some() {
         regards.vhost.wait_for_acknowledged(&regards.queue, 2).await;
     }
     relay.kill();
@@ -95,10 +95,14 @@ async fn an_equal_message_that_is_in_flight_stays_unacknowledged() {
 #[tokio::test]
 async fn a_relay_that_takes_an_equal_message_for_a_settled_one_is_caught() {
     if !cfg!(debug_assertions) {
-        println!("a release build has no mutants");
+        println!("a release build has no failpoints");
         return;
     }
-    assert_eq!(left_of_equal_messages(Some(Mutant::RecognizeSettledFirst)).await, 1, "one is acknowledged undelivered");
+    assert_eq!(
+        left_of_equal_messages(Some(Failpoint::RecognizeSettledFirst)).await,
+        1,
+        "one is acknowledged undelivered"
+    );
 }
 
 /// The prefetch falls at once: the broker takes back all that is unacknowledged, and gives it out again, a few at a time.

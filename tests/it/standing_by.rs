@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use regards_relay::mutant::{Mutant, VARIABLE};
+use regards_relay::failpoints::{Failpoint, VARIABLE};
 
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, Response, until};
@@ -59,13 +59,13 @@ delivery: { shutdown_grace: 100s, spill_after: ${SPILL_AFTER} }
 
 /// A relay is told to stop while the first event of each key is in flight; another one stands by. How many of the second events
 /// of these keys the other has sent before the first ones ended: the order in which the sink got them all is looked at.
-async fn overtaken(spill_after: &str, mutant: Option<Mutant>) -> usize {
+async fn overtaken(spill_after: &str, failpoint: Option<Failpoint>) -> usize {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let home = || Home::of(&regards, SLOW).with("HOOK", &receiver.url()).with("SPILL_AFTER", spill_after);
     let (mut first_home, second_home) = (home(), home());
-    if let Some(mutant) = mutant {
-        first_home = first_home.with(VARIABLE, &mutant.name());
+    if let Some(failpoint) = failpoint {
+        first_home = first_home.with(VARIABLE, failpoint.name());
     }
     let events = lives("t", "key", IN_FLIGHT);
     let (granted, success) = events.split_at(IN_FLIGHT);
@@ -97,7 +97,7 @@ async fn overtaken(spill_after: &str, mutant: Option<Mutant>) -> usize {
     .await;
     let overtaken = receiver.posted().len() - IN_FLIGHT;
     receiver.release();
-    if mutant.is_none() {
+    if failpoint.is_none() {
         assert_eq!(first.ended().await.code(), Some(0), "the exit of a clean stop");
         receiver.wait_for_accepted(2 * IN_FLIGHT).await;
         second.stop().await;
@@ -121,8 +121,8 @@ async fn a_relay_that_stops_keeps_its_consumer_until_what_is_spooled_in_flight_h
 #[tokio::test]
 async fn a_relay_that_gives_up_its_consumer_early_is_caught() {
     if !cfg!(debug_assertions) {
-        println!("a release build has no mutants");
+        println!("a release build has no failpoints");
         return;
     }
-    assert!(overtaken("5m", Some(Mutant::GiveUpTheConsumerEarly)).await > 0);
+    assert!(overtaken("5m", Some(Failpoint::GiveUpTheConsumerEarly)).await > 0);
 }

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use futures_util::StreamExt;
-use regards_relay::mutant::{Mutant, VARIABLE};
+use regards_relay::failpoints::{Failpoint, VARIABLE};
 
 use crate::support::{Answer, Home, Receiver, Regards, Response, until};
 
@@ -139,12 +139,12 @@ fn file(line: &str) -> &str {
 }
 
 /// A run in which no message can be delivered, so that all go to the spool; `inject` says which of its syncs the system refuses.
-async fn traced(inject: Option<&str>, mutant: Option<Mutant>) -> Disk {
+async fn traced(inject: Option<&str>, failpoint: Option<Failpoint>) -> Disk {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     receiver.answers(|_| Answer::Status(404));
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
-    let home = mutant.into_iter().fold(home, |home, mutant| home.with(VARIABLE, &mutant.name()));
+    let home = failpoint.into_iter().fold(home, |home, failpoint| home.with(VARIABLE, failpoint.name()));
     // Makes the spool: what fails from here on fails while it is used.
     home.start_ready().await.stop().await;
     let trace = home.data("trace").display().to_string();
@@ -184,7 +184,7 @@ async fn the_spool_is_synced_before_what_depends_on_it_is_acknowledged() {
 #[tokio::test]
 async fn a_spool_that_is_not_synced_is_found() {
     if cfg!(debug_assertions) {
-        let disk = traced(None, Some(Mutant::NoSync)).await;
+        let disk = traced(None, Some(Failpoint::NoSync)).await;
         assert!(!disk.lost.is_empty(), "acknowledged, and never synced");
     }
 }

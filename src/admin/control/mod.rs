@@ -24,9 +24,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::ACCEPT_PAUSE;
 use super::connections::{Connections, Idle};
 use crate::event::sample;
-use crate::helper::{self, Helper};
 use crate::relay::{Handle, JobOutcome, JobRequest, Redriven};
 use crate::spool::{Spool, Subject};
+use crate::tasks::{self, TaskKind};
 
 /// So many requests of a kind are answered at once; one more hears that the relay is busy. Each kind has turns of its own: what
 /// takes long never keeps a pause from being heard.
@@ -150,7 +150,7 @@ pub fn socket(data_dir: &Path) -> PathBuf {
 
 /// Answers at `path` once the relay has its spool, until the handle is dropped.
 pub fn serve(path: PathBuf, relay: Handle) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(helper::task(Helper::Control, async move {
+    AbortOnDropHandle::new(tasks::spawn(TaskKind::ControlSocket, async move {
         let spool = relay.stats().spool_opened().await;
         match bind(&path) {
             Ok(listener) => accept(&listener, &spool, &relay).await,
@@ -211,7 +211,7 @@ async fn accept(listener: &UnixListener, spool: &Arc<Spool>, relay: &Handle) {
                 let (spool, relay, turns, idle) = (Arc::clone(spool), relay.clone(), Arc::clone(&turns), Idle::new());
                 let asked = idle.clone();
                 // Goes on when the relay stops: the spool then answers that it does.
-                let task = helper::task(Helper::ControlRequest, async move {
+                let task = tasks::spawn(TaskKind::ControlRequest, async move {
                     if let Err(cause) = answer(stream, &spool, &relay, &turns, &asked).await {
                         tracing::debug!("a request to the control socket ended early: {cause}");
                     }

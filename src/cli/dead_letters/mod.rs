@@ -319,7 +319,7 @@ fn since(text: &str) -> Result<i64, String> {
     if let Some(seconds) = seconds {
         let ago: i64 = number.parse().map_err(|_| wrong())?;
         let ago = ago.checked_mul(seconds).and_then(|ago| ago.checked_mul(1_000)).ok_or_else(wrong)?;
-        return Ok(crate::clock::Millis::now().0.saturating_sub(ago));
+        return Ok(crate::clock::WallTime::now().0.saturating_sub(ago));
     }
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(time.as_millisecond());

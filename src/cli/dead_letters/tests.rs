@@ -10,7 +10,7 @@ use expect_test::{Expect, expect};
 use tempfile::TempDir;
 
 use super::*;
-use crate::clock::Millis;
+use crate::clock::WallTime;
 use crate::config::{DeadLettersConfig, SpoolConfig};
 use crate::event::{Event, Expects, FAMILIES, HeaderValue, Message, Properties, Reading, SourceName, Validation};
 use crate::rules::SinkName;
@@ -248,7 +248,7 @@ fn a_list_of_many_pages_is_one_table() {
         status: None,
         correlation_id: Some("c".repeat(usize::try_from(id % 7).unwrap())),
         attempts: 0,
-        at: Millis(0),
+        at: WallTime(0),
     };
     let (mut table, mut out) = (Table::new(HEADS), Vec::new());
     for id in (1..=1_200).rev() {

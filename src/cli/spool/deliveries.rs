@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::place::Place;
 use crate::cli::table::{Table, cell};
-use crate::clock::{Millis, Steady};
+use crate::clock::{MonotonicTime, WallTime};
 use crate::delivery::{State, event_of};
 use crate::event::Event;
 use crate::spool::{DeliveryFilter, ListedDelivery, SpoolError, Waiting, Waits, list_deliveries, waits};
@@ -143,7 +143,7 @@ impl Line {
         }
     }
 
-    fn of_waiting(waiting: &Waiting, due: Option<Steady>, sinks: &[Waits]) -> Self {
+    fn of_waiting(waiting: &Waiting, due: Option<MonotonicTime>, sinks: &[Waits]) -> Self {
         let sink = sinks.iter().find(|waits| waits.sink == waiting.sink.as_str());
         let state = State::parse(sink.and_then(|waits| waits.state.as_deref()));
         let next = due.zip(state.not_before()).map(|(due, not_before)| due.max(not_before));
@@ -158,7 +158,7 @@ impl Line {
             route: waiting.route.as_ref().map(ToString::to_string),
             received_at: Some(waiting.received.wall.to_rfc3339()),
             attempts: Some(waiting.attempts),
-            next_attempt: next.map(Millis::to_rfc3339),
+            next_attempt: next.map(WallTime::to_rfc3339),
             last_error: waiting.cause.clone(),
         }
     }

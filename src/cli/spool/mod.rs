@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::place::Place;
 use super::{Global, WrongInput, table};
-use crate::clock::Millis;
+use crate::clock::WallTime;
 use crate::config::{Config, unknown_name};
 use crate::delivery::State;
 use crate::spool::{Waits, waits};
@@ -140,8 +140,8 @@ impl<'a> Line<'a> {
             sink: &waits.sink,
             count: waits.count,
             bytes: waits.bytes,
-            oldest: waits.oldest.map(Millis::to_rfc3339),
-            next_attempt: next.filter(|_| !is_orphan).map(Millis::to_rfc3339),
+            oldest: waits.oldest.map(WallTime::to_rfc3339),
+            next_attempt: next.filter(|_| !is_orphan).map(WallTime::to_rfc3339),
             last_error: state.trouble().or_else(|| waits.cause.clone()),
             errors: waits.causes.iter().map(|(error, count)| ErrorCount { error, count: *count }).collect(),
             orphans: if is_orphan { waits.count } else { 0 },

@@ -24,7 +24,7 @@ use self::worker::{CHANNELS, Job, WINDOW, Worker};
 use super::{Attempt, OpenError, Outgoing};
 use crate::amqp::values::short;
 use crate::config::{AmqpConnection, AmqpSinkConfig, SinkConfig};
-use crate::helper::{self, Helper};
+use crate::tasks::{self, TaskKind};
 
 /// An open exchange.
 pub(super) struct AmqpSink {
@@ -57,7 +57,7 @@ impl AmqpSink {
         let (jobs, receiver) = unbounded_channel();
         let ending = CancellationToken::new();
         let worker = Worker::new(name.to_owned(), settings, receiver, ending.clone());
-        Self { jobs, ending, worker: helper::task(Helper::AmqpWorker, worker.run()) }
+        Self { jobs, ending, worker: tasks::spawn(TaskKind::AmqpWorker, worker.run()) }
     }
 
     #[expect(clippy::unused_self, reason = "every kind of sink has the same five functions")]

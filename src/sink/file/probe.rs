@@ -8,10 +8,10 @@ use rustix::fs::{Access, access};
 
 use super::path;
 use crate::config::FileConfig;
-use crate::probe::{Found, Probed};
+use crate::probe::{ProbeOutcome, ProbeResult};
 
 /// Looks at the file, where its path is the same for every event, or else at the directory that all lie below.
-pub(in crate::sink) async fn probe(file: &FileConfig) -> Probed {
+pub(in crate::sink) async fn probe(file: &FileConfig) -> ProbeResult {
     let file = file.clone();
     let looked = tokio::task::spawn_blocking(move || match file.path.fixed() {
         Some(fixed) => is_writable(&path::below(&file.dir, fixed, &file.reserved)?),
@@ -21,7 +21,7 @@ pub(in crate::sink) async fn probe(file: &FileConfig) -> Probed {
 }
 
 /// What isn't there yet is created where the nearest directory that is lets it.
-fn is_writable(path: &Path) -> Probed {
+fn is_writable(path: &Path) -> ProbeResult {
     let nearest = path.ancestors().find_map(|nearest| match fs::metadata(nearest) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
         found => Some((nearest, found)),
@@ -34,5 +34,5 @@ fn is_writable(path: &Path) -> Probed {
     }
     let asked = if found.is_dir() { Access::WRITE_OK | Access::EXEC_OK } else { Access::WRITE_OK };
     access(nearest, asked).map_err(|error| format!("the relay may not write to {shown}: {error}"))?;
-    Ok(Found::Fine(format!("{shown} can be written to")))
+    Ok(ProbeOutcome::Reachable(format!("{shown} can be written to")))
 }

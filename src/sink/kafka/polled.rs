@@ -14,7 +14,7 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, ProducerContext};
 
-use crate::helper::{self, Helper};
+use crate::tasks::{self, TaskKind};
 
 /// How often the thread looks whether it is to end. A little more than whole milliseconds: what is left when librdkafka is asked.
 const LOOK: Duration = Duration::from_micros(100_050);
@@ -35,10 +35,10 @@ impl<C: ProducerContext + 'static> PolledProducer<C> {
         let poll = move || {
             while !is_over.load(Ordering::Relaxed) {
                 polled.poll(LOOK);
-                Helper::KafkaReports.die_if_asked();
+                TaskKind::KafkaReports.panic_if_requested();
             }
         };
-        let thread = helper::thread(Helper::KafkaReports, "kafka reports".to_owned(), poll);
+        let thread = tasks::spawn_thread(TaskKind::KafkaReports, "kafka reports".to_owned(), poll);
         let thread = thread.map_err(|error| KafkaError::ClientCreation(format!("can't start a thread: {error}")))?;
         Ok(Self { producer, ends, thread: Some(thread) })
     }

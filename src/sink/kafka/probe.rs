@@ -14,7 +14,7 @@ use super::settings::{explain, settings};
 use super::trouble::{AUTO_CREATE, Trouble};
 use super::words::is_closed_at_once;
 use crate::config::KafkaConfig;
-use crate::probe::{Found, Probed};
+use crate::probe::{ProbeOutcome, ProbeResult};
 
 /// How often the brokers are asked, and how long each time …
 const TRIES: u32 = 10;
@@ -29,7 +29,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const MAX_ADDRESSES: usize = 8;
 
 /// Logs in and asks for the topics there are. Whether they may be written to, only producing could tell.
-pub(in crate::sink) async fn probe(kafka: &KafkaConfig, relay: &str) -> Probed {
+pub(in crate::sink) async fn probe(kafka: &KafkaConfig, relay: &str) -> ProbeResult {
     let (kafka, client) = (kafka.clone(), relay.to_owned());
     let asked = tokio::task::spawn_blocking(move || ask(&kafka, &client)).await;
     let (found, leaders) = asked.unwrap_or_else(|error| Err(error.to_string()))?;
@@ -68,7 +68,7 @@ struct Leader {
 }
 
 /// Blocks.
-fn ask(kafka: &KafkaConfig, client: &str) -> Result<(Found, Vec<Leader>), String> {
+fn ask(kafka: &KafkaConfig, client: &str) -> Result<(ProbeOutcome, Vec<Leader>), String> {
     let mut settings = settings(kafka, client)?;
     settings.set_log_level(RDKafkaLogLevel::Info);
     let producer: BaseProducer<Complaints> =
@@ -77,20 +77,20 @@ fn ask(kafka: &KafkaConfig, client: &str) -> Result<(Found, Vec<Leader>), String
         metadata(&producer).map_err(|complaint| of_advertised(&complaint, &kafka.brokers).unwrap_or(complaint))?;
     let brokers = metadata.brokers().len();
     let Some(topic) = kafka.topic.fixed() else {
-        let found = Found::Fine(format!(
+        let found = ProbeOutcome::Reachable(format!(
             "the brokers answer (brokers: {brokers}); not tried: the topics, whose names are made of events, and the right to write to them"
         ));
         return Ok((found, leaders(&metadata, |_| true)));
     };
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-        let found = Found::Doubtful(format!(
+        let found = ProbeOutcome::Warning(format!(
             "the brokers answer, but show no topic {topic}: create it, and allow the user to write to it ({AUTO_CREATE})"
         ));
         return Ok((found, leaders(&metadata, |_| true)));
     };
     let partitions = found.partitions();
     let leaders = leaders(&metadata, |broker| partitions.iter().any(|partition| partition.leader() == broker));
-    let found = Found::Fine(format!(
+    let found = ProbeOutcome::Reachable(format!(
         "topic {topic} is there (partitions: {}, brokers: {brokers}); not tried: the right to write to it",
         partitions.len()
     ));

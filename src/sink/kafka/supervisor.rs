@@ -12,8 +12,8 @@ use tracing::{error, info, warn};
 use super::producer::{Common, Producer};
 use super::settings::{explain, settings};
 use crate::config::KafkaConfig;
-use crate::helper::{self, Helper};
 use crate::sink::{Attempt, Blame, UNSENT_GRACE, Verdict};
+use crate::tasks::{self, TaskKind};
 
 /// Before a producer is rebuilt the first time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -110,7 +110,7 @@ pub(super) async fn start(
         ends_since: None,
     };
     let name = format!("kafka {}", common.sink);
-    let thread = helper::thread(Helper::KafkaSupervisor, name, move || {
+    let thread = tasks::spawn_thread(TaskKind::KafkaSupervisor, name, move || {
         let result = supervisor.build();
         let open = result.is_ok();
         if built.send(result).is_ok() && open {
@@ -143,7 +143,7 @@ struct Closing {
 
 impl Supervisor {
     fn run(mut self) {
-        Helper::KafkaSupervisor.die_if_asked();
+        TaskKind::KafkaSupervisor.panic_if_requested();
         let closing = loop {
             let order = match self.ends_since {
                 None => self.orders.recv().map_err(RecvTimeoutError::from),

@@ -39,8 +39,8 @@ use super::{Attempt, Blame, Destination, OpenError, Outgoing, Verdict};
 use crate::clock;
 use crate::config::{SinkConfig, WebhookConfig, WebhookUrl};
 use crate::event::HeaderValue as EventHeader;
-use crate::helper::{self, Helper};
-use crate::probe::{Found, Probed};
+use crate::probe::{ProbeOutcome, ProbeResult};
+use crate::tasks::{self, TaskKind};
 
 /// An open webhook.
 pub(super) struct WebhookSink {
@@ -93,7 +93,7 @@ impl WebhookSink {
     pub(super) fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
         let (shared, slots, stop) = (Arc::clone(&self.shared), Arc::clone(&self.slots), self.stop.clone());
         let under_way = self.under_way.clone();
-        helper::task(Helper::WebhookAttempt, async move {
+        tasks::spawn(TaskKind::WebhookAttempt, async move {
             let verdict = async {
                 let _slot = slots.acquire().await.ok()?;
                 Some(shared.send(outgoing).await)
@@ -141,7 +141,7 @@ impl Shared {
             Ok(Err(_)) => return failed("the relay stops".to_owned(), Blame::Relay),
             Err(_) => return failed("the files of its secrets can't be read in time".to_owned(), Blame::Sink),
         };
-        let now = clock::wall();
+        let now = clock::system_time();
         let (url, headers) = match request(&outgoing, &credentials, now) {
             Ok(request) => request,
             Err(problem) => return Verdict::Refused { cause: problem },
@@ -160,7 +160,7 @@ impl Shared {
                     },
                     credentials.url.is_none(),
                     &self.config.responses,
-                    clock::wall(),
+                    clock::system_time(),
                 )
             }
         }
@@ -168,14 +168,14 @@ impl Shared {
 }
 
 /// Whether it can be connected to, with no request sent.
-pub(super) async fn probe(webhook: &WebhookConfig) -> Probed {
+pub(super) async fn probe(webhook: &WebhookConfig) -> ProbeResult {
     let webhook = webhook.clone();
     let opened = tokio::task::spawn_blocking(move || requests(&webhook));
     let (requests, way) = opened.await.map_err(|error| error.to_string())??;
     requests.connect(way.proxy.as_ref(), &way.origin).await?;
     let proxy = if way.proxy.is_some() { " through its proxy" } else { "" };
     let tls = if way.origin.scheme() == "https" { ", and its certificate is trusted" } else { "" };
-    Ok(Found::Fine(format!("it can be connected to{proxy}{tls}")))
+    Ok(ProbeOutcome::Reachable(format!("it can be connected to{proxy}{tls}")))
 }
 
 /// Where requests lead.

@@ -6,7 +6,7 @@ use http::StatusCode;
 use url::Url;
 
 use crate::config::Responses;
-use crate::mutant::Mutant;
+use crate::failpoints::Failpoint;
 use crate::sink::{Blame, Verdict};
 
 /// A `Retry-After` beyond this counts as this.
@@ -59,7 +59,7 @@ enum Meaning {
 fn meaning(status: u16, of_address: Blame) -> Meaning {
     match status {
         200..=299 => Meaning::Delivered,
-        500..=599 if Mutant::DropOn5xx.is_on() => Meaning::Delivered,
+        500..=599 if Failpoint::DropOn5xx.is_enabled() => Meaning::Delivered,
         400 | 413 | 415 | 422 => Meaning::Refused,
         410 if of_address == Blame::Sink => Meaning::Retry(Blame::Gone),
         // 401 and 407 speak of the login, which all requests share.

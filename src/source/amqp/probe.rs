@@ -6,10 +6,10 @@ use super::queue;
 use crate::amqp::{self, Place, Problem, ProblemKind, answer};
 use crate::config::AmqpSourceConfig;
 use crate::event::SourceName;
-use crate::probe::{Found, Probed};
+use crate::probe::{ProbeOutcome, ProbeResult};
 
 /// Logs in, asks for the queue and what kind of queue it is, which takes the right to read it.
-pub async fn probe(config: &AmqpSourceConfig, source: &SourceName, relay: &str) -> Probed {
+pub async fn probe(config: &AmqpSourceConfig, source: &SourceName, relay: &str) -> ProbeResult {
     let purpose = format!("check {source}");
     let (connection, place) =
         amqp::connect(&config.connection, relay, &purpose).await.map_err(|problem| problem.to_string())?;
@@ -18,11 +18,12 @@ pub async fn probe(config: &AmqpSourceConfig, source: &SourceName, relay: &str) 
     let _ = tokio::time::timeout(amqp::ANSWER_TIMEOUT, connection.close(200, "asked".into())).await;
     let declares = config.declare.as_ref().is_some_and(|declare| declare.queue.is_some());
     match asked {
-        Ok(queue::Length { messages, consumers }) => {
-            Ok(Found::Fine(format!("queue {} is there (messages: {messages}, consumers: {consumers})", config.queue)))
-        }
+        Ok(queue::Length { messages, consumers }) => Ok(ProbeOutcome::Reachable(format!(
+            "queue {} is there (messages: {messages}, consumers: {consumers})",
+            config.queue
+        ))),
         Err(problem) if problem.kind == ProblemKind::Missing && declares => {
-            Ok(Found::Fine(format!("queue {} is not there yet, the relay declares it", config.queue)))
+            Ok(ProbeOutcome::Reachable(format!("queue {} is not there yet, the relay declares it", config.queue)))
         }
         Err(problem) => Err(problem.to_string()),
     }

@@ -22,11 +22,11 @@ use crate::amqp::guard::Note;
 use crate::amqp::values;
 use crate::amqp::{ANSWER_TIMEOUT, Connection, Place, Problem, answer};
 use crate::event::Message;
-use crate::mutant::Mutant;
+use crate::failpoints::Failpoint;
 use crate::source::HELD_UP;
 use crate::source::ledger::{Identity, Received};
 use crate::source::receipt::{EntryId, Receipt, Settled};
-use crate::timer::{Alarm, long};
+use crate::timer::{Timer, scaled};
 
 /// How many settlements are taken, or messages handed out, before the other gets its turn.
 const TURN: usize = 256;
@@ -163,8 +163,8 @@ impl Session {
         let pause = is_paused(&mut paused).fuse();
         let stopped = stop.cancelled();
         tokio::pin!(pause, stopped);
-        let (mut acknowledging_alarm, mut pressing_alarm) = (Alarm::default(), Alarm::default());
-        let mut watch = tokio::time::interval_at(Instant::now() + long(WATCH), long(WATCH));
+        let (mut acknowledging_timer, mut pressing_timer) = (Timer::default(), Timer::default());
+        let mut watch = tokio::time::interval_at(Instant::now() + scaled(WATCH), scaled(WATCH));
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut settled = Vec::with_capacity(TURN);
         // One acknowledgement on its way at a time: what settles meanwhile goes with the next.
@@ -208,8 +208,8 @@ impl Session {
                     waits = true;
                 }
                 acknowledged = &mut acknowledging, if !acknowledging.is_terminated() => acknowledged?,
-                () = acknowledging_alarm.at(acknowledge_at) => {}
-                () = pressing_alarm.at(press_at) => {
+                () = acknowledging_timer.sleep_until(acknowledge_at) => {}
+                () = pressing_timer.sleep_until(press_at) => {
                     pressed = held_up.map(|(last, _)| last);
                     if let Some(last) = pressed {
                         state.pressure.press(last);
@@ -350,7 +350,7 @@ impl Session {
     ///
     /// The consumer stays, so that no other relay overtakes what is in flight; nothing is acknowledged, so that nothing more comes.
     async fn drain(&self, state: &mut State, grace: Duration) {
-        if Mutant::GiveUpTheConsumerEarly.is_on() {
+        if Failpoint::GiveUpTheConsumerEarly.is_enabled() {
             let _ = self.stop_consuming().await;
         }
         let all = async {
@@ -390,7 +390,7 @@ impl Session {
     /// consumer takes from the queue.
     async fn watch(&mut self, source: &AmqpSource, state: &mut State) -> Result<Option<Problem>, Ended> {
         // A quorum queue counts how often it gave out each message, and drops it in the end.
-        if self.kind != Kind::Quorum && state.ledger.oldest().is_some_and(|age| age >= long(BLOCKED)) {
+        if self.kind != Kind::Quorum && state.ledger.oldest().is_some_and(|age| age >= scaled(BLOCKED)) {
             return Err(Ended::Renew);
         }
         let full = self.change != Change::None || state.ledger.unacknowledged() >= usize::from(self.limit);
@@ -448,7 +448,7 @@ fn hand_out(source: &AmqpSource, state: &mut State, delivery: Delivery, note: Op
             }
             let receipt = Receipt::under(entry, state.settle.clone(), Arc::clone(&state.pressure));
             source.intake.accept(message, receipt);
-            if Mutant::AcknowledgeEarly.is_on() {
+            if Failpoint::AcknowledgeEarly.is_enabled() {
                 state.ledger.settle(Settled::Done(entry));
             }
             Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::clock::{Base, Stamp, Steady};
+use crate::clock::{ClockBase, MonotonicTime, Timestamp};
 use crate::rules::RouteName;
 
 pub(super) fn sink() -> SinkName {
@@ -14,8 +14,8 @@ pub(super) fn waiting(key: u64, number: u64) -> Waiting {
     Waiting {
         sink: sink(),
         key,
-        received: Stamp::now(),
-        due: Steady::now(),
+        received: Timestamp::now(),
+        due: MonotonicTime::now(),
         attempts: 0,
         refusals: 0,
         cause: None,
@@ -92,10 +92,10 @@ async fn of_each_key_only_the_oldest_is_due() {
     let taken = take(&spool, &mut watch, 10).await;
     assert_eq!(bodies(&taken), ["<10>", "<20>"]);
     assert_eq!(take(&spool, &mut watch, 10).await, [], "what is in our hands isn't given out again");
-    spool.reschedule(taken[0].0, sink(), 1, Steady::now().after(Duration::from_hours(1)), "later".to_owned());
+    spool.reschedule(taken[0].0, sink(), 1, MonotonicTime::now().after(Duration::from_hours(1)), "later".to_owned());
     spool.done(taken[1].0, sink());
     assert_eq!(take(&spool, &mut watch, 10).await, [], "what is behind waits with it");
-    spool.reschedule(taken[0].0, sink(), 1, Steady::now(), "now".to_owned());
+    spool.reschedule(taken[0].0, sink(), 1, MonotonicTime::now(), "now".to_owned());
     for body in ["<10>", "<11>", "<12>"] {
         let taken = take(&spool, &mut watch, 10).await;
         assert_eq!(bodies(&taken), [body]);
@@ -114,7 +114,7 @@ async fn a_key_that_is_stuck_costs_the_others_nothing() {
     let (ids, settled) = spill(&spool, stuck.into_iter().chain([waiting(2, 9_000), waiting(3, 9_001)]));
     all(settled).await;
     assert_eq!(bodies(&take(&spool, &mut watch, 1).await), ["<0>"]);
-    spool.reschedule(ids[0], sink(), 1, Steady::now().after(Duration::from_hours(1)), String::new());
+    spool.reschedule(ids[0], sink(), 1, MonotonicTime::now().after(Duration::from_hours(1)), String::new());
     assert_eq!(bodies(&take(&spool, &mut watch, 10).await), ["<9000>", "<9001>"]);
     spool.close(GRACE).await;
 }
@@ -128,11 +128,11 @@ async fn what_is_still_attempted_is_not_given_out_until_it_is_due_again() {
     let id = spool.spill(waiting(1, 1), Receipt::new(EntryId(0), to), true, Limits::Kept).unwrap();
     assert_eq!(settled.recv().await, Some(Settled::Done(EntryId(0))), "its message needs nothing more");
     assert_eq!(take(&spool, &mut watch, 10).await, []);
-    spool.reschedule(id, sink(), 1, Steady::now(), "no".to_owned());
+    spool.reschedule(id, sink(), 1, MonotonicTime::now(), "no".to_owned());
     for _ in 0..100 {
         let taken = take(&spool, &mut watch, 10).await;
         assert_eq!(bodies(&taken), ["<1>"], "asked for behind the change, whatever transactions they come to be in");
-        spool.reschedule(id, sink(), 1, Steady::now(), "no".to_owned());
+        spool.reschedule(id, sink(), 1, MonotonicTime::now(), "no".to_owned());
     }
     spool.close(GRACE).await;
     // A relay that is killed meanwhile finds it due.
@@ -316,7 +316,7 @@ async fn times_go_on_within_a_boot_and_are_doubted_in_another() {
     let setup = Setup::new();
     let spool = setup.open();
     assert!(!spool.clock_goes_on(), "nothing was written yet");
-    let an_hour_ago = Stamp::now().before(Duration::from_hours(1));
+    let an_hour_ago = Timestamp::now().before(Duration::from_hours(1));
     let (_, settled) = spill(&spool, [Waiting { received: an_hour_ago, ..waiting(1, 1) }, waiting(2, 2)]);
     all(settled).await;
     spool.close(GRACE).await;
@@ -339,12 +339,12 @@ async fn times_go_on_within_a_boot_and_are_doubted_in_another() {
     assert!(!spool.clock_goes_on());
     let mut watch = spool.watch(sink()).await.unwrap();
     assert_eq!(take(&spool, &mut watch, 10).await, [], "they seem to be due in an hour");
-    spool.make_due(sink(), Steady::now());
+    spool.make_due(sink(), MonotonicTime::now());
     assert_eq!(take(&spool, &mut watch, 10).await.len(), 2);
     spool.close(GRACE).await;
     let kept: (i64, i64) =
         connection.query_row("SELECT boot, base FROM clock", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    assert_eq!(kept, (Base::now().boot, Base::now().base));
+    assert_eq!(kept, (ClockBase::now().boot, ClockBase::now().base));
 }
 
 /// A file as the version before left it, where the due time was the row's own.
@@ -357,7 +357,7 @@ async fn what_an_older_relay_left_is_seen_and_delivered() {
     old.execute_batch(include_str!("../schema/1_dead_letters.sql")).unwrap();
     old.execute_batch(include_str!("../schema/2_deliveries.sql")).unwrap();
     old.execute_batch("PRAGMA application_id = 0x5267526c; PRAGMA user_version = 2").unwrap();
-    let later = Steady::now().after(Duration::from_hours(1));
+    let later = MonotonicTime::now().after(Duration::from_hours(1));
     for (id, key, due) in [(1, 1, Some(5)), (2, 1, None), (3, 2, Some(later.0))] {
         let row = "INSERT INTO deliveries (id, sink, key, due, received, attempts, cause, type, tenant, event_id, source, shard, size, \
                    properties, body) VALUES (?1, 'hook', ?2, ?3, 7, 0, 'no ' || ?1, '', '', zeroblob(16), '', 0, 1, '{}', ?4)";
@@ -366,14 +366,14 @@ async fn what_an_older_relay_left_is_seen_and_delivered() {
     let seen = waits(&path).unwrap();
     assert_eq!(
         (seen[0].count, seen[0].next, seen[0].cause.as_deref()),
-        (3, Some(Steady(5)), Some("no 3")),
+        (3, Some(MonotonicTime(5)), Some("no 3")),
         "of the latest attempt"
     );
     drop(old);
 
     let spool = setup.open();
     assert_eq!(waits(&path).unwrap(), seen);
-    assert_eq!(spool.shares()[0].1.oldest, Some(Stamp::of_wall(Millis(7))));
+    assert_eq!(spool.shares()[0].1.oldest, Some(Timestamp::from_wall(WallTime(7))));
     let mut watch = spool.watch(sink()).await.unwrap();
     for body in ["<1>", "<2>"] {
         let taken = take(&spool, &mut watch, 10).await;
@@ -404,7 +404,11 @@ async fn no_more_bytes_are_taken_than_asked_for_but_one_delivery_always_is() {
         let Some(News::Due(due)) = watch.news.recv().await else { panic!() };
         let Some(last) = due.rows.last() else { break };
         portions.push(due.rows.iter().map(|(id, _)| id.number()).collect::<Vec<_>>());
-        assert_eq!(due.next.is_some_and(|next| next <= Steady::now()), last.0.number() < 5, "whether there are more");
+        assert_eq!(
+            due.next.is_some_and(|next| next <= MonotonicTime::now()),
+            last.0.number() < 5,
+            "whether there are more"
+        );
     }
     assert_eq!(portions, [vec![1, 2], vec![3], vec![4], vec![5]]);
     spool.close(GRACE).await;

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use uuid::Uuid;
 
 use super::*;
-use crate::clock::Millis;
+use crate::clock::WallTime;
 use crate::config::OnCorrupt;
 use crate::event::{HeaderValue, Message, Properties, Reason, SourceName};
 use crate::rules::SinkName;
@@ -157,7 +157,7 @@ async fn what_settles_can_be_read_by_another() {
     assert_eq!(shown.listed.status.as_deref(), Some("ERROR"));
     assert_eq!(shown.listed.correlation_id.as_deref(), Some("c-1"));
     assert_eq!(shown.listed.attempts, 3);
-    assert!((Millis::now().0 - shown.listed.at.0).abs() < 60_000);
+    assert!((WallTime::now().0 - shown.listed.at.0).abs() < 60_000);
     assert_eq!(shown.event_id, whole.event_id);
     assert_eq!(shown.message.body, whole.message.body);
     assert_eq!(shown.message.properties, whole.message.properties);
@@ -331,7 +331,7 @@ async fn what_is_too_old_by_the_wall_clock_alone_is_purged_only_where_it_is_of_a
     assert_eq!(all(store(&spool, 4..5)).await, done(4..5));
     let kept = setup.ids(&Filter::default());
     // What another boot left is not too old in a machine's first minutes.
-    let expected: &[i64] = if crate::clock::is_settled() { &[5, 4, 3] } else { &[5, 4, 3, 2, 1] };
+    let expected: &[i64] = if crate::clock::is_past_boot_grace() { &[5, 4, 3] } else { &[5, 4, 3, 2, 1] };
     assert_eq!(kept, expected);
     spool.close(GRACE).await;
 }
@@ -364,8 +364,8 @@ async fn filters_leave_what_was_asked_for() {
         (Filter { reason: Some(Reason::NotJson), ..Filter::default() }, &[1]),
         (Filter { correlation_id: text("c-1"), ..Filter::default() }, &[4, 3]),
         (Filter { limit: Some(1), ..Filter::default() }, &[4]),
-        (Filter { since: Some(Millis::now().0 - 60_000), ..Filter::default() }, &[4, 3, 2, 1]),
-        (Filter { since: Some(Millis::now().0 + 60_000), ..Filter::default() }, &[]),
+        (Filter { since: Some(WallTime::now().0 - 60_000), ..Filter::default() }, &[4, 3, 2, 1]),
+        (Filter { since: Some(WallTime::now().0 + 60_000), ..Filter::default() }, &[]),
     ];
     for (filter, ids) in expected {
         assert_eq!(setup.ids(&filter), ids, "{filter:?}");

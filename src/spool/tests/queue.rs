@@ -21,7 +21,14 @@ fn of(entry: u64) -> Receipt {
 }
 
 fn again(id: i64) -> Change {
-    Change::Again { id: RowId(id), sink: sink(), attempts: 1, refusals: None, due: Steady::now(), cause: String::new() }
+    Change::Again {
+        id: RowId(id),
+        sink: sink(),
+        attempts: 1,
+        refusals: None,
+        due: MonotonicTime::now(),
+        cause: String::new(),
+    }
 }
 
 fn over(id: i64) -> Change {

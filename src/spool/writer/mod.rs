@@ -25,10 +25,10 @@ use super::purge::Purge;
 use super::queue::{Queue, Space};
 use super::store::Store;
 use super::{Block, CLOSED, Shared, damage};
-use crate::clock::{self, Base};
+use crate::clock::{self, ClockBase};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
-use crate::helper::Helper;
 use crate::rules::SinkName;
+use crate::tasks::TaskKind;
 
 /// New rows alone wait so long after a transaction for others to come: each transaction costs an fsync, and with a few rows in it
 /// hardly less than with a thousand …
@@ -161,12 +161,12 @@ impl Writer {
     /// Due times are counted on from where an earlier run of this boot began, or begin here.
     fn set_clock(&self, database: &Database) -> Result<(), SpoolError> {
         let kept = database.clock()?;
-        let goes_on = kept.is_some_and(clock::resume);
+        let goes_on = kept.is_some_and(clock::restore);
         self.shared.clock_goes_on.store(goes_on, Ordering::Relaxed);
         if goes_on {
             return Ok(());
         }
-        match database.set_clock(Base::now()) {
+        match database.set_clock(ClockBase::now()) {
             // The next start counts anew, too: that delays nothing by more than its back-off.
             Err(error) if Room::of(&self.path) == Room::None => {
                 tracing::warn!(%error, "the disk of the spool is full: what its times are counted from could not be written");
@@ -209,7 +209,7 @@ impl Writer {
                 continue;
             }
             self.gathered = 0;
-            Helper::SpoolWriter.die_if_asked();
+            TaskKind::SpoolWriter.panic_if_requested();
             match self.work() {
                 Ok(true) => {}
                 Ok(false) => self.wait(self.next_look()),

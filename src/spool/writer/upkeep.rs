@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{FULL_RETRY, LOOK_EVERY, PURGE_EVERY, Writer, checkpoint_unless_busy};
-use crate::clock::Cutoff;
+use crate::clock::AgeCutoff;
 use crate::spool::SpoolError;
 use crate::spool::database::Database;
 use crate::spool::disk::Room;
@@ -17,7 +17,7 @@ impl Writer {
             self.next_purge = Instant::now() + PURGE_EVERY;
             return Ok(false);
         };
-        let cutoff = Cutoff::of(keep);
+        let cutoff = AgeCutoff::of(keep);
         let purged = database.purge(&Scope::OtherBoots(cutoff), purge_batch(room))?
             + database.purge(&Scope::ThisBoot(cutoff), purge_batch(room))?;
         if purged > 0 {

@@ -47,7 +47,7 @@ fn threads_and_tasks_are_helpers() {
     let ways = ["tokio::spawn(", "task::spawn(", "thread::spawn(", "thread::Builder"];
     // What `demo` starts is no part of a relay.
     let elsewhere =
-        |path: &Path| !matches!(module(path)[0].as_str(), "helper") && !module(path).contains(&"demo".into());
+        |path: &Path| !matches!(module(path)[0].as_str(), "tasks") && !module(path).contains(&"demo".into());
     let wrong: Vec<_> = files()
         .iter()
         .filter(|path| elsewhere(path) && !path.ends_with("tests.rs"))
@@ -57,7 +57,7 @@ fn threads_and_tasks_are_helpers() {
             found.into_iter().map(move |way| format!("{}: {way}", path.display()))
         })
         .collect();
-    assert!(wrong.is_empty(), "start these by src/helper.rs:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "start these by src/tasks.rs:\n{}", wrong.join("\n"));
 }
 
 /// The wall clock jumps: what waits or grows old must not ask it.

@@ -19,7 +19,7 @@ const AMQP_WINDOWS: u64 = 4 * 256;
 /// have refused before that was its own fault.
 pub fn of(tally: &Tally, cut_short: u64, unknown: u64, blamed: u64) -> Bounds {
     let crashes =
-        tally.times(&[Fault::Kill, Fault::KillOnFullDisk, Fault::LettersOnFullDisk, Fault::DeadHelper]) + cut_short;
+        tally.times(&[Fault::Kill, Fault::KillOnFullDisk, Fault::LettersOnFullDisk, Fault::TaskPanic]) + cut_short;
     // Acknowledgements that the broker had not on disk are undone, and the relay that gave them may be gone.
     let undone = tally.times(&[Fault::RabbitRestart, Fault::RabbitKill]) * PREFETCH;
     let everywhere = crashes * (PREFETCH + DRAIN_WINDOW) + undone;

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use regards_relay::helper::{Helper, VARIABLE};
+use regards_relay::tasks::{TaskKind, VARIABLE};
 
 use super::nemesis::Nemesis;
 use super::plan::{EventId, Hand, Sink, Wrong, correlation_id};
@@ -25,7 +25,7 @@ const MANY: u64 = 600;
 /// How many are the first.
 const FIRST: u64 = 20;
 /// How often a thread or a task works before it dies.
-const WORK_BEFORE_DEATH: u64 = 20;
+const ROUNDS_BEFORE_PANIC: u64 = 20;
 /// Keys that are published without a client library by one fault.
 const RAW_KEYS: usize = 30;
 /// Deeper than the relay keeps.
@@ -34,14 +34,14 @@ const DEEP: [Nested; 2] = [Nested::Arrays(10_000), Nested::Tables(10_000)];
 const CORRELATION_ID: u16 = 10;
 
 /// What dies without being asked for anything but its work.
-const HELPERS: [Helper; 7] = [
-    Helper::Source,
-    Helper::Dispatcher,
-    Helper::AmqpWorker,
-    Helper::WebhookAttempt,
-    Helper::KafkaReports,
-    Helper::LineWriter,
-    Helper::SpoolWriter,
+const TASKS: [TaskKind; 7] = [
+    TaskKind::Source,
+    TaskKind::Dispatcher,
+    TaskKind::AmqpWorker,
+    TaskKind::WebhookAttempt,
+    TaskKind::KafkaReports,
+    TaskKind::LineWriter,
+    TaskKind::SpoolWriter,
 ];
 
 impl<'a> Nemesis<'a> {
@@ -95,12 +95,12 @@ impl<'a> Nemesis<'a> {
         (relay, hit)
     }
 
-    /// One of the relay's threads or tasks panics in the middle of its work, with which the relay ends.
-    pub(super) async fn let_a_helper_die(&self, relay: Relay<'a>, draw: usize) -> (Relay<'a>, bool) {
-        let helper = HELPERS[draw % HELPERS.len()];
+    /// One of the relay's threads or tasks panics in the middle of its work, which ends the relay.
+    pub(super) async fn panic_in_a_task(&self, relay: Relay<'a>, draw: usize) -> (Relay<'a>, bool) {
+        let task = TASKS[draw % TASKS.len()];
         self.stop(relay).await;
-        let mut dying = self.home.start_with(VARIABLE, &format!("{}@{WORK_BEFORE_DEATH}", helper.name()));
-        println!("torture: {} is to die", helper.name());
+        let mut dying = self.home.start_with(VARIABLE, &format!("{}@{ROUNDS_BEFORE_PANIC}", task.name()));
+        println!("torture: {} is to die", task.name());
         let hit = self.comes_true(async || !dying.runs()).await && dying.ended().await.code() == Some(1);
         (self.start().await, hit)
     }

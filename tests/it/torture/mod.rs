@@ -4,16 +4,16 @@
 //! `make test` has a run of about a minute in it; `make torture SEED=7 EVENTS=1000000` is a long one. [`settings`] says what a
 //! run is made of, [`plan`] what is published and what has to become of it, [`publisher`] how; [`schedule`] which faults come, and
 //! [`nemesis`] and [`havoc`] what they do; [`receiver`] is the webhook, [`collector`] reads all destinations; [`run`] is the
-//! whole of it, and [`checker`] judges, within [`bounds`]. [`mutants`] shows that it would find what a broken relay does.
+//! whole of it, and [`checker`] judges, within [`bounds`]. [`failpoints`] shows that it would find what a broken relay does.
 
 mod book;
 mod bounds;
 mod checker;
 mod collector;
 mod disk;
+mod failpoints;
 mod havoc;
 mod letters;
-mod mutants;
 mod nemesis;
 mod plan;
 mod probe;

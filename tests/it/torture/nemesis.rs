@@ -114,7 +114,7 @@ impl<'a> Nemesis<'a> {
                 Fault::FullLetters => (relay, hit) = self.fill_letters(relay, lasts).await,
                 Fault::LettersOnFullDisk => (relay, hit) = self.fill_disk_with_letters(relay, lasts).await,
                 Fault::DamagedRow => (relay, hit) = self.damage_row(relay).await,
-                Fault::DeadHelper => (relay, hit) = self.let_a_helper_die(relay, draw).await,
+                Fault::TaskPanic => (relay, hit) = self.panic_in_a_task(relay, draw).await,
                 other => unreachable!("{} is not done to the relay", other.name()),
             }
             self.note(fault, hit);

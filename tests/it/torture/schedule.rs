@@ -26,7 +26,7 @@ pub enum Fault {
     /// While it is down, a row of its spool is made unreadable.
     DamagedRow,
     /// One of its threads or tasks panics.
-    DeadHelper,
+    TaskPanic,
     RabbitRestart,
     RabbitKill,
     RabbitPause,
@@ -78,7 +78,7 @@ impl Fault {
         (Self::FullLetters, 1, Victim::Relay),
         (Self::LettersOnFullDisk, 1, Victim::Relay),
         (Self::DamagedRow, 1, Victim::Relay),
-        (Self::DeadHelper, 2, Victim::Relay),
+        (Self::TaskPanic, 2, Victim::Relay),
         (Self::RabbitRestart, 1, Victim::Rabbit),
         (Self::RabbitKill, 1, Victim::Rabbit),
         (Self::RabbitPause, 1, Victim::Rabbit),
@@ -116,7 +116,7 @@ impl Fault {
             Self::FullLetters => "relay: dead letters full",
             Self::LettersOnFullDisk => "relay: dead letters on a full disk",
             Self::DamagedRow => "relay: unreadable row in the spool",
-            Self::DeadHelper => "relay: dead thread or task",
+            Self::TaskPanic => "relay: panic in a thread or task",
             Self::RabbitRestart => "RabbitMQ: restart",
             Self::RabbitKill => "RabbitMQ: SIGKILL",
             Self::RabbitPause => "RabbitMQ: SIGSTOP, SIGCONT",
@@ -145,7 +145,7 @@ impl Fault {
 
     /// The relay does it to itself on purpose, which only builds with debug assertions do: a release build has no such fault.
     pub const fn needs_debug_assertions(self) -> bool {
-        matches!(self, Self::DeadHelper | Self::ClockForward | Self::ClockBack)
+        matches!(self, Self::TaskPanic | Self::ClockForward | Self::ClockBack)
     }
 }
 

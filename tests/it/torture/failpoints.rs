@@ -1,10 +1,10 @@
-//! Relays that are broken on purpose, each in a short run whose faults bring out what it does: the judge has to find it, and
-//! nothing in a relay that is whole.
+//! Relays with a failpoint enabled, each in a short run with faults that bring the damage out: the checker has to find it. It
+//! must find nothing in a relay without a failpoint.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use regards_relay::mutant::{Mutant, VARIABLE};
+use regards_relay::failpoints::{Failpoint, VARIABLE};
 use tokio::sync::Semaphore;
 
 use super::run::run;
@@ -13,15 +13,15 @@ use super::settings::{Patience, Settings};
 use super::world::World;
 use crate::support::Services;
 
-/// What a mutant does is waited for no longer than this.
+/// How long a run waits for the damage.
 const SHORT: Patience =
     Patience { work: Duration::from_secs(5), fresh: Duration::from_secs(10), rest: Duration::from_secs(5) };
 const SEED: u64 = 4;
-/// What a mutant does takes a coincidence, which may not come in one run.
+/// The damage may need a coincidence that does not happen in one run.
 const MOST_RUNS: u64 = 3;
 const EVENTS: u64 = 3_000;
 const SECONDS: u64 = 6;
-/// Of what else was found where a mutant was not.
+/// How many other findings are printed when the damage was not found.
 const SHOWN: usize = 5;
 /// Runs beside one another, of all tests here: more would only be late.
 static TURNS: Semaphore = Semaphore::const_new(2);
@@ -72,15 +72,15 @@ impl Drill {
     }
 
     /// What the judge has to say.
-    async fn run(self, seed: u64, mutant: Option<Mutant>) -> Vec<String> {
+    async fn run(self, seed: u64, failpoint: Option<Failpoint>) -> Vec<String> {
         let _turn = TURNS.acquire().await.expect("never closed");
-        let patience = if mutant.is_some() { SHORT } else { Patience::LONG };
+        let patience = if failpoint.is_some() { SHORT } else { Patience::LONG };
         let settings = Settings { seed, events: EVENTS, rounds: 1, seconds: SECONDS, patience };
         let mut world = World::among(&Services::shared(), self.settings()).await;
         // These runs share a broker with all other tests.
         world.regards.use_cheap_queue().await;
-        if let Some(mutant) = mutant {
-            world.home = world.home.with(VARIABLE, &mutant.name());
+        if let Some(failpoint) = failpoint {
+            world.home = world.home.with(VARIABLE, failpoint.name());
         }
         Box::pin(run(&settings, &self.schedule(), &mut world)).await
     }
@@ -90,46 +90,46 @@ impl Drill {
 /// is not synced, since the system keeps what was written: the tests of the system calls do. No two events here are equal, and no
 /// two relays are there: tests in `redelivery` and `standing_by` have such. What a full spool does, the tests of `full_spool` show, and
 /// `damaged_rows` what a row does that can't be read.)
-fn caught(mutant: Mutant) -> Option<(Drill, &'static str)> {
+fn caught(failpoint: Failpoint) -> Option<(Drill, &'static str)> {
     let lost = "was confirmed and is lost";
     let reordered = "came first after event";
-    Some(match mutant {
-        Mutant::AcknowledgeEarly | Mutant::AcknowledgePastTheWatermark => (Drill::Kills, lost),
-        Mutant::ForgetLanesAtRestart => (Drill::Restarts, reordered),
-        Mutant::SettleOnTheWrongChannel => (Drill::Cuts, "messages are in"),
-        Mutant::ReuseNumberBeforeReport => (Drill::Cuts, "duplicates; at most"),
-        Mutant::DropOn5xx => (Drill::Refusals, lost),
-        Mutant::ReorderOnRetry | Mutant::SpillWithoutPredecessor => (Drill::Refusals, reordered),
-        Mutant::NoSync
-        | Mutant::RecognizeSettledFirst
-        | Mutant::IgnoreBackOff
-        | Mutant::KeepLimitsAtTheEnd
-        | Mutant::GiveUpTheConsumerEarly
-        | Mutant::StopAtADamagedRow
-        | Mutant::TrustTheWallClock => return None,
+    Some(match failpoint {
+        Failpoint::AcknowledgeEarly | Failpoint::AcknowledgePastTheWatermark => (Drill::Kills, lost),
+        Failpoint::ForgetLanesAtRestart => (Drill::Restarts, reordered),
+        Failpoint::SettleOnTheWrongChannel => (Drill::Cuts, "messages are in"),
+        Failpoint::ReuseNumberBeforeReport => (Drill::Cuts, "duplicates; at most"),
+        Failpoint::DropOn5xx => (Drill::Refusals, lost),
+        Failpoint::ReorderOnRetry | Failpoint::SpillWithoutPredecessor => (Drill::Refusals, reordered),
+        Failpoint::NoSync
+        | Failpoint::RecognizeSettledFirst
+        | Failpoint::IgnoreBackOff
+        | Failpoint::KeepLimitsAtTheEnd
+        | Failpoint::GiveUpTheConsumerEarly
+        | Failpoint::StopAtADamagedRow
+        | Failpoint::TrustTheWallClock => return None,
     })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_mutant_is_caught() {
+async fn every_failpoint_is_noticed() {
     if !cfg!(debug_assertions) {
-        println!("a release build has no mutants");
+        println!("a release build has no failpoints");
         return;
     }
-    let mutants = Mutant::ALL.into_iter().filter_map(|mutant| Some((mutant, caught(mutant)?)));
-    let runs = mutants.map(async |(mutant, (drill, finding))| {
+    let failpoints = Failpoint::ALL.iter().filter_map(|&failpoint| Some((failpoint, caught(failpoint)?)));
+    let runs = failpoints.map(async |(failpoint, (drill, finding))| {
         let mut found = Vec::new();
         for seed in SEED..SEED + MOST_RUNS {
-            let mut wrong = drill.run(seed, Some(mutant)).await;
+            let mut wrong = drill.run(seed, Some(failpoint)).await;
             let findings = wrong.iter().filter(|sentence| sentence.contains(finding)).count();
-            println!("{mutant:?}, seed {seed}: {findings} × \"{finding}\"");
+            println!("{failpoint:?}, seed {seed}: {findings} × \"{finding}\"");
             if findings > 0 {
                 return None;
             }
             wrong.truncate(SHOWN);
             found.push(wrong);
         }
-        Some((mutant, found))
+        Some((failpoint, found))
     });
     let escaped: Vec<_> = join_all(runs).await.into_iter().flatten().collect();
     assert!(escaped.is_empty(), "these were not found to do what they do, but: {escaped:#?}");
