@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use regards_relay::event::{Carrier, Event, Format, Scope, Template};
-use typical::{message, reading, rules};
+use typical::{message, options, rules};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,13 +16,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const ROUTES: [usize; 3] = [1, 100, 10_000];
 
 fn decode(c: &mut Criterion) {
-    let (message, reading) = (message(), reading());
-    c.bench_function("decode", |b| b.iter(|| Event::read(black_box(&message), &reading)));
+    let (message, options) = (message(), options());
+    c.bench_function("decode", |b| b.iter(|| Event::decode(black_box(&message), &options)));
 }
 
 fn route(c: &mut Criterion) {
     let message = message();
-    let event = Event::read(&message, &reading()).expect("an event");
+    let event = Event::decode(&message, &options()).expect("an event");
     let mut group = c.benchmark_group("route");
     for count in ROUTES {
         let rules = rules(count);
@@ -35,7 +35,7 @@ fn route(c: &mut Criterion) {
 
 fn render(c: &mut Criterion) {
     let message = message();
-    let event = Event::read(&message, &reading()).expect("an event");
+    let event = Event::decode(&message, &options()).expect("an event");
     let topic = Template::compile("regards.{{ tenant }}.{{ status | lower }}").expect("a template");
     let scope = Scope::of(&event, &message);
     c.bench_function("render", |b| b.iter(|| topic.render_address(black_box(scope))));
@@ -43,7 +43,7 @@ fn render(c: &mut Criterion) {
 
 fn encode(c: &mut Criterion) {
     let message = message();
-    let event = Event::read(&message, &reading()).expect("an event");
+    let event = Event::decode(&message, &options()).expect("an event");
     c.bench_function("encode", |b| {
         b.iter(|| Format::Normalized.encode(Scope::of(black_box(&event), &message), Carrier::Kafka));
     });
@@ -51,10 +51,10 @@ fn encode(c: &mut Criterion) {
 
 /// Decode, normalize, route, encode.
 fn whole(c: &mut Criterion) {
-    let (message, reading, rules) = (message(), reading(), rules(1));
+    let (message, options, rules) = (message(), options(), rules(1));
     c.bench_function("whole", |b| {
         b.iter(|| {
-            let event = Event::read(black_box(&message), &reading).expect("an event");
+            let event = Event::decode(black_box(&message), &options).expect("an event");
             let plan = rules.plan(&event, &message);
             (plan, Format::Normalized.encode(Scope::of(&event, &message), Carrier::Kafka).expect("bytes"))
         });

@@ -17,7 +17,7 @@
 //! - [`probe`]: the result of `check --connect` for one source or sink.
 //! - [`source`]: messages come in with a [`Receipt`](source::Receipt); the watermark acknowledges what is settled.
 //! - [`sink`]: one rendered event goes out in an [`Attempt`](sink::Attempt), which ends in one [`Verdict`](sink::Verdict).
-//! - [`rehearsal`]: what becomes of one message, without sending anything.
+//! - [`dry_run`]: what the relay would do with one message, without sending anything.
 //! - [`spool`]: what is kept on disk: deliveries that wait, and dead letters.
 //! - [`delivery`]: one event for one sink, until it is settled: lanes and retries.
 //! - [`relay`]: all of it together: start, stop.
@@ -33,10 +33,10 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+pub mod dry_run;
 pub mod event;
 pub mod failpoints;
 pub mod probe;
-pub mod rehearsal;
 pub mod relay;
 pub mod rules;
 pub mod sink;

@@ -54,11 +54,11 @@ impl Piece {
     /// Does it so often.
     pub fn run(self, times: u64) {
         let message = typical::message();
-        let reading = typical::reading();
-        let event = Event::read(&message, &reading).expect("an event");
+        let options = typical::options();
+        let event = Event::decode(&message, &options).expect("an event");
         let scope = Scope::of(&event, &message);
         match self {
-            Self::Decode => again(times, || Event::read(black_box(&message), &reading)),
+            Self::Decode => again(times, || Event::decode(black_box(&message), &options)),
             Self::Route => {
                 let rules = typical::rules(100);
                 again(times, || rules.plan(black_box(&event), &message));

@@ -3,7 +3,7 @@
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use regards_relay::amqp::values;
-use regards_relay::event::{Expects, Family, Message, Reading, SourceName, Validation};
+use regards_relay::event::{DecodeOptions, ExpectedFamily, Family, Message, SourceName, Validation};
 use regards_relay::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, Unrouted};
 
 /// The source that it comes from.
@@ -53,9 +53,14 @@ pub fn message() -> Message {
     Message { source: SourceName::new(SOURCE), body: body(0).into(), properties, redelivered: false }
 }
 
-pub fn reading() -> Reading {
+pub fn options() -> DecodeOptions {
     let family = Family::named("lta").expect("a family");
-    Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant: None, max_body: 1024 * 1024 }
+    DecodeOptions {
+        expects: ExpectedFamily::One(family),
+        validation: Validation::Lenient,
+        tenant: None,
+        max_body: 1024 * 1024,
+    }
 }
 
 /// One route a tenant, that of the message in the middle.

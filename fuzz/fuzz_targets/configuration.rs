@@ -6,7 +6,7 @@ use std::path::Path;
 use libfuzzer_sys::fuzz_target;
 use regards_relay::config::{Config, Options, Strictness};
 use regards_relay::event::{SourceName, sample};
-use regards_relay::rehearsal::rehearse;
+use regards_relay::dry_run::DryRun;
 
 const SAMPLE: &str = r#"{"properties": {"headers": {"regards.tenant": "esa"}},
     "body": {"correlationId": "c", "responseStatus": "ERROR", "message": "no quota left", "size": 4}}"#;
@@ -22,8 +22,8 @@ fuzz_target!(|text: &str| {
             warnings.render(false);
             for source in &config.sources {
                 let message = sample::parse(SAMPLE, &SourceName::new(source.name.as_str())).expect("a sample");
-                let rehearsal = rehearse(&config, &message).expect("a source of the file");
-                rehearsal.explain(&config, &message);
+                let dry_run = DryRun::of(&config, &message).expect("a source of the file");
+                dry_run.explain(&config, &message);
             }
         }
         Err(errors) => {

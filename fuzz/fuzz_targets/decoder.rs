@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use regards_relay::event::{
-    Carrier, Event, Expects, FAMILIES, Format, Message, Properties, Reading, Scope, SourceName, Validation, sample,
+    Carrier, Event, ExpectedFamily, FAMILIES, Format, Message, Properties, DecodeOptions, Scope, SourceName, Validation, sample,
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -22,18 +22,18 @@ fuzz_target!(|data: &[u8]| {
         messages.push(message);
     }
     for message in &messages {
-        for expects in FAMILIES.iter().map(Expects::One).chain([Expects::Auto]) {
+        for expects in FAMILIES.iter().map(ExpectedFamily::One).chain([ExpectedFamily::Auto]) {
             for validation in [Validation::Lenient, Validation::Strict] {
-                let reading = Reading { expects, validation, tenant: Some("t".into()), max_body: 1 << 20 };
-                read(message, &reading);
+                let options = DecodeOptions { expects, validation, tenant: Some("t".into()), max_body: 1 << 20 };
+                read(message, &options);
             }
         }
     }
 });
 
-fn read(message: &Message, reading: &Reading) {
-    let Ok(event) = Event::read(message, reading) else { return };
-    let again = Event::read_again(message, event.kind, &event.tenant).expect("it was an event");
+fn read(message: &Message, options: &DecodeOptions) {
+    let Ok(event) = Event::decode(message, options) else { return };
+    let again = Event::decode_as(message, event.kind, &event.tenant).expect("it was an event");
     assert_eq!(again.id, event.id);
     for format in [Format::Normalized, Format::Original, Format::CloudEvents { name: "urn:fuzz".to_owned() }] {
         for carrier in [Carrier::Kafka, Carrier::Http, Carrier::Amqp, Carrier::Line] {

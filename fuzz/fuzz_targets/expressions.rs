@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use regards_relay::event::{Event, Expects, Expression, FAMILIES, Reading, Scope, SourceName, Validation, sample};
+use regards_relay::event::{Event, ExpectedFamily, Expression, FAMILIES, DecodeOptions, Scope, SourceName, Validation, sample};
 
 const SAMPLE: &str = r#"{"properties": {"priority": 1, "headers": {"regards.tenant": "esa", "list": [1, null, {"a": "b"}]}},
     "body": {"correlationId": "c", "responseStatus": "ERROR", "message": "no quota left", "size": 4, "list": ["x", {}]}}"#;
@@ -10,9 +10,9 @@ const SAMPLE: &str = r#"{"properties": {"priority": 1, "headers": {"regards.tena
 fuzz_target!(|text: &str| {
     let message = sample::parse(SAMPLE, &SourceName::new("fuzz")).expect("a sample");
     let family = &FAMILIES[0];
-    let reading =
-        Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant: None, max_body: 1 << 20 };
-    let event = Event::read(&message, &reading).expect("an event");
+    let options =
+        DecodeOptions { expects: ExpectedFamily::One(family), validation: Validation::Lenient, tenant: None, max_body: 1 << 20 };
+    let event = Event::decode(&message, &options).expect("an event");
     let scope = Scope::of(&event, &message);
     if let Ok(checked) = Expression::condition(text) {
         let held = checked.expression.holds(scope);

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use regards_relay::event::{
-    Event, Expects, FAMILIES, Message, Reading, Scope, SourceName, Template, Validation, sample,
+    Event, ExpectedFamily, FAMILIES, Message, DecodeOptions, Scope, SourceName, Template, Validation, sample,
 };
 
 const SAMPLE: &str = r#"{"properties": {"priority": 1, "headers": {"regards.tenant": "esa", "list": [1, null, {"a": "b"}]}},
@@ -12,9 +12,9 @@ const SAMPLE: &str = r#"{"properties": {"priority": 1, "headers": {"regards.tena
 fuzz_target!(|text: &str| {
     let message: Message = sample::parse(SAMPLE, &SourceName::new("fuzz")).expect("a sample");
     let family = &FAMILIES[0];
-    let reading =
-        Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant: None, max_body: 1 << 20 };
-    let event = Event::read(&message, &reading).expect("an event");
+    let options =
+        DecodeOptions { expects: ExpectedFamily::One(family), validation: Validation::Lenient, tenant: None, max_body: 1 << 20 };
+    let event = Event::decode(&message, &options).expect("an event");
     let scope = Scope::of(&event, &message);
     let Ok(template) = Template::compile(text) else { return };
     template.nullable();

@@ -213,7 +213,7 @@ fn dead_letters(to: &mut Exposition, stats: &Stats, now: &Counted) {
 /// The reasons and sinks that there can be dead letters of.
 fn configured(stats: &Counted) -> impl Iterator<Item = (Reason, Option<SinkName>)> + '_ {
     let sinks = || stats.sinks.iter().map(|sink| Some(sink.name().clone()));
-    Reason::ALL.into_iter().flat_map(move |reason| {
+    Reason::ALL.iter().flat_map(move |&reason| {
         let of_sinks = matches!(reason, Reason::Loop | Reason::RenderFailed | Reason::Refused | Reason::GaveUp);
         let without = (!of_sinks).then_some(None);
         let with = of_sinks.then(sinks).into_iter().flatten();

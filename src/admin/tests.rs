@@ -12,7 +12,9 @@ use crate::config::{
     SinkConfig, SinkKind, SourceConfig, SourceKind, SpoolConfig,
 };
 use crate::delivery::AttemptResult;
-use crate::event::{Expects, FAMILIES, Format, Message, Properties, Reading, Reason, SourceName, Validation};
+use crate::event::{
+    DecodeOptions, ExpectedFamily, FAMILIES, Format, Message, Properties, Reason, SourceName, Validation,
+};
 use crate::relay::{Handle, JobRequest, Relay};
 use crate::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, SinkName, Unrouted};
 use crate::source::{EntryId, Receipt};
@@ -30,8 +32,8 @@ fn config(data_dir: PathBuf) -> Config {
         sources: vec![SourceConfig {
             name: SourceName::new("regards"),
             kind: SourceKind::Recording(RecordingConfig { path: PathBuf::new(), repeat: 1 }),
-            reading: Reading {
-                expects: Expects::One(FAMILIES.iter().find(|family| family.name == "lta").unwrap()),
+            decode_options: DecodeOptions {
+                expects: ExpectedFamily::One(FAMILIES.iter().find(|family| family.name == "lta").unwrap()),
                 validation: Validation::Lenient,
                 tenant: None,
                 max_body: 1024,

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::{Global, load_offline, message};
+use crate::dry_run::{DeadLetter, DryRun, ExplainedDelivery, ExplainedRoute, Explanation};
 use crate::event::{HeaderValue, Reason};
-use crate::rehearsal::{DeadLetter, ExplainedDelivery, ExplainedRoute, Explanation, rehearse};
 use crate::sink::ShownDestination;
 use crate::telemetry::{printable, printable_lines};
 
@@ -41,8 +41,8 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(tenant) = &arguments.tenant {
         message::set_tenant(&mut message, tenant);
     }
-    let rehearsal = rehearse(&config, &message)?;
-    let explanation = rehearsal.explain(&config, &message);
+    let dry_run = DryRun::of(&config, &message)?;
+    let explanation = dry_run.explain(&config, &message);
     let mut out = std::io::stdout().lock();
     if arguments.json {
         crate::cli::write_json(&explanation, &mut out)?;

@@ -42,7 +42,7 @@ fn event() -> Value {
     let mut statuses: Vec<_> = FAMILIES.iter().flat_map(|family| family.statuses).map(|(status, _)| *status).collect();
     statuses.sort_unstable();
     statuses.dedup();
-    let outcomes = Outcome::ALL.map(Outcome::as_str);
+    let outcomes = Outcome::NAMES;
     let text = |description: &str| json!({ "type": "string", "description": description });
     let optional = |description: &str| json!({ "type": ["string", "null"], "description": description });
     let date =
@@ -81,7 +81,9 @@ fn event() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Event, Expects, Family, HeaderValue, Message, Properties, Reading, SourceName, Validation};
+    use crate::event::{
+        DecodeOptions, Event, ExpectedFamily, Family, HeaderValue, Message, Properties, SourceName, Validation,
+    };
 
     #[test]
     fn the_schema_of_events_has_exactly_the_fields_of_an_event() {
@@ -93,9 +95,13 @@ mod tests {
             redelivered: false,
         };
         let family = Family::named("lta").unwrap();
-        let reading =
-            Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant: None, max_body: 1024 };
-        let read = serde_json::to_value(Event::read(&message, &reading).unwrap()).unwrap();
+        let options = DecodeOptions {
+            expects: ExpectedFamily::One(family),
+            validation: Validation::Lenient,
+            tenant: None,
+            max_body: 1024,
+        };
+        let read = serde_json::to_value(Event::decode(&message, &options).unwrap()).unwrap();
         let fields: Vec<_> = read.as_object().unwrap().keys().cloned().collect();
         let schema = event();
         let described: Vec<_> = schema["properties"].as_object().unwrap().keys().cloned().collect();

@@ -10,8 +10,8 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::{Global, WRONG_INPUT, WrongInput, counted, load_offline, message, show};
 use crate::config::{Case, CaseMessage, Config, Options, Strictness};
+use crate::dry_run::DryRun;
 use crate::event::sample;
-use crate::rehearsal::rehearse;
 use crate::telemetry::printable;
 
 /// The command's own arguments.
@@ -96,8 +96,8 @@ fn differences(case: &Case, config: &Config) -> anyhow::Result<Vec<String>> {
     if let Some(tenant) = &case.tenant {
         message::set_tenant(&mut message, tenant);
     }
-    let rehearsal = rehearse(config, &message)?;
-    Ok(rehearsal.explain(config, &message).differences(&case.expect, config))
+    let dry_run = DryRun::of(config, &message)?;
+    Ok(dry_run.explain(config, &message).differences(&case.expect, config))
 }
 
 /// Whether all passed.

@@ -175,9 +175,9 @@ fn expected(at: &At<Named<Literal>>, rules: &Config, reader: &mut Reader<'_>) ->
         && key.text == DEAD_LETTER
     {
         let text = reason.value.0.as_str().unwrap_or_default();
-        let reasons = Reason::ALL.map(Reason::as_str);
-        let is_known = known("unknown-reason", "reason", (text, reason.span), reasons.into_iter(), reader);
-        return Reason::ALL.into_iter().find(|reason| is_known && reason.as_str() == text).map(Expected::DeadLetter);
+        let names = Reason::NAMES.iter().copied();
+        let is_known = known("unknown-reason", "reason", (text, reason.span), names, reader);
+        return text.parse().ok().filter(|_| is_known).map(Expected::DeadLetter);
     }
     let names = rules.sinks.iter().map(|sink| sink.name.as_str());
     let sink = |(key, at): &(Key, At<Literal>)| {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::Network;
 use super::{Masks, NamedFiles, Secret};
-use crate::event::{Format, Reading, SourceName, Template};
+use crate::event::{DecodeOptions, Format, SourceName, Template};
 use crate::rules::{Rules, SinkName};
 
 /// A checked `routes.yaml`.
@@ -45,7 +45,7 @@ pub struct SourceConfig {
     /// How messages come in.
     pub kind: SourceKind,
     /// `expects`, `validation`, `tenant`, `max_body`.
-    pub reading: Reading,
+    pub decode_options: DecodeOptions,
     /// What it logs in with, and whom it trusts.
     pub files: NamedFiles,
 }

@@ -10,6 +10,7 @@ use super::diagnostic::Diagnostic;
 use super::reader::{Filled, Hidden, Reader};
 use super::words::{list, similar};
 use super::yaml::{Kind, Node};
+use crate::event::Format;
 
 /// Any text.
 pub(super) type Text = Filled;
@@ -385,7 +386,7 @@ schema! {
     GiveUp => pattern(r"^(never|[0-9]+(ms|s|m|h|d))$");
     Keep => pattern(r"^(forever|[0-9]+(ms|s|m|h|d))$");
     Attempts => or_reference(&json_schema!({ "anyOf": [{ "const": "unlimited" }, { "type": "integer", "minimum": 1 }] }));
-    FormatChoice => or_reference(&json_schema!({ "enum": super::check::FORMATS }));
+    FormatChoice => or_reference(&json_schema!({ "enum": Format::NAMES }));
     Argument => json_schema!({ "type": ["string", "integer", "boolean"] });
     OneOf<T: Word> => {
         let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::{MonotonicTime, Timestamp};
-use crate::event::{DEAD_LETTER, Event, Invalid, Message, Scope};
+use crate::event::{DEAD_LETTER, DecodeError, Event, Message, Scope};
 use crate::rules::{RouteName, SinkName};
 use crate::source::{InFlight, Receipt};
 use crate::spool::{RowId, Waiting};
@@ -91,16 +91,16 @@ pub enum Kept {
 }
 
 /// The event of a delivery that comes out of the spool, or the copy of a dead letter that it is.
-pub fn event_of(waiting: &Waiting) -> Result<Event, Box<Invalid>> {
+pub fn event_of(waiting: &Waiting) -> Result<Event, Box<DecodeError>> {
     if waiting.kind == DEAD_LETTER {
         return Ok(Event::of_dead_letter(&waiting.message, &waiting.tenant, waiting.event_id));
     }
-    Event::read_again(&waiting.message, &waiting.kind, &waiting.tenant)
+    Event::decode_as(&waiting.message, &waiting.kind, &waiting.tenant)
 }
 
 impl Delivery {
     /// A delivery that comes out of the spool.
-    fn of_row(id: RowId, waiting: &Waiting) -> Result<Self, Box<Invalid>> {
+    fn of_row(id: RowId, waiting: &Waiting) -> Result<Self, Box<DecodeError>> {
         let message = Arc::clone(&waiting.message);
         let event = event_of(waiting)?;
         let age = waiting.received.age();

@@ -50,7 +50,7 @@ impl Counted {
     fn new(config: &Config, before: Option<&Self>) -> Arc<Self> {
         let tenants = named_tenants(config);
         let source = |source: &SourceConfig| {
-            let families = source.reading.expects.families();
+            let families = source.decode_options.expects.families();
             let known = before.and_then(|before| before.source(&source.name)).filter(|known| known.counts(families));
             known.cloned().unwrap_or_else(|| {
                 let tenants = tenants.iter().map(String::as_str);
@@ -451,7 +451,8 @@ fn named_tenants(config: &Config) -> Vec<String> {
         }
     }
     let mut tenants = Vec::new();
-    tenants.extend(config.sources.iter().filter_map(|source| source.reading.tenant.as_deref()).map(str::to_owned));
+    tenants
+        .extend(config.sources.iter().filter_map(|source| source.decode_options.tenant.as_deref()).map(str::to_owned));
     for route in config.rules.routes() {
         of_condition(&route.when, &mut tenants);
     }

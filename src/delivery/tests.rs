@@ -101,7 +101,7 @@ impl Setup {
         let body = format!(r#"{{"correlationId":"{request}","responseStatus":"GRANTED","message":"{text}"}}"#);
         let source = SourceName::new("regards");
         let message = Message { source, body: body.into(), properties, redelivered: false };
-        let event = Event::read(&message, &self.config.sources[0].reading).unwrap();
+        let event = Event::decode(&message, &self.config.sources[0].decode_options).unwrap();
         let receipt = Receipt::under(EntryId(self.next), self.to.clone(), Arc::clone(&self.pressure));
         self.next += 1;
         Delivery {

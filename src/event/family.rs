@@ -141,14 +141,14 @@ pub const FAMILIES: &[Family] = &[
 
 /// Which responses a source sends.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Expects {
+pub enum ExpectedFamily {
     /// Those of one family.
     One(&'static Family),
     /// Those of all: each message names its Java class.
     Auto,
 }
 
-impl Expects {
+impl ExpectedFamily {
     /// As `expects:` has it.
     pub const AUTO: &str = "auto";
 

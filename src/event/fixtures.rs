@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::vocabulary::Scope;
-use super::{Event, Expects, Family, HeaderValue, Message, Properties, Reading, SourceName, Validation};
+use super::{DecodeOptions, Event, ExpectedFamily, Family, HeaderValue, Message, Properties, SourceName, Validation};
 
 /// A message with that body, and headers of every type.
 pub(super) fn message(body: &str) -> Message {
@@ -46,8 +46,12 @@ pub(super) fn with_event<T>(then: impl FnOnce(Scope<'_>) -> T) -> T {
 pub(super) fn with_body<T>(body: &str, then: impl FnOnce(Scope<'_>) -> T) -> T {
     let message = message(body);
     let family = Family::named("lta").expect("the family exists");
-    let reading =
-        Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant: None, max_body: 100_000 };
-    let event = Event::read(&message, &reading).expect("the body is valid");
+    let options = DecodeOptions {
+        expects: ExpectedFamily::One(family),
+        validation: Validation::Lenient,
+        tenant: None,
+        max_body: 100_000,
+    };
+    let event = Event::decode(&message, &options).expect("the body is valid");
     then(Scope::of(&event, &message))
 }

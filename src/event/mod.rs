@@ -7,6 +7,7 @@
 
 mod date;
 mod dead_letter;
+mod decode;
 mod expression;
 mod family;
 #[cfg(test)]
@@ -19,7 +20,6 @@ mod name;
 mod number;
 mod parsed;
 mod properties;
-mod read;
 mod reason;
 pub mod sample;
 mod serialize;
@@ -30,8 +30,9 @@ mod transform;
 mod vocabulary;
 
 pub use dead_letter::{DEAD_LETTER, Death, HOPS, OUR_HEADERS, is_ours};
+pub use decode::TENANT_HEADER;
 pub use expression::{Checked, Expression, ExpressionError, Finding};
-pub use family::{Expects, FAMILIES, Family, Slot};
+pub use family::{ExpectedFamily, FAMILIES, Family, Slot};
 pub use format::{Carrier, Encoded, Format};
 pub use identity::NAMESPACE;
 pub(crate) use identity::version_5;
@@ -41,16 +42,15 @@ pub(crate) use name::name;
 pub use number::AmqpNumber;
 pub(crate) use parsed::is_a_double;
 pub use properties::SampleError;
-pub use read::TENANT_HEADER;
-pub use reason::{Invalid, Reason};
+pub use reason::{DecodeError, Reason};
 pub use template::{Fragment, Template, TemplateError};
 pub use transform::{Misnamed, Set, Step, Transform, TransformError, Transformed, fields_of_any, fields_of_events};
 pub use vocabulary::{Fields, Scope, Vocabulary};
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -64,18 +64,22 @@ pub enum Validation {
     Strict,
 }
 
-/// One word over all response families for how a request fares; `status` keeps the family's own word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// How a request fares, in one word for all response families; `status` keeps the family's own word.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::Display, strum::IntoStaticStr, strum::VariantNames,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Outcome {
     /// GRANTED: REGARDS will work on it.
     Accepted,
-    /// DENIED, `INVALID_CONTENT`, SKIPPED: it never will.
+    /// DENIED, `INVALID_CONTENT`, SKIPPED: REGARDS never will.
     Rejected,
     /// SUCCESS, DONE, DELETED.
     Succeeded,
     /// ERROR, FAILED.
     Failed,
-    /// `SUBORDER_DONE`, DELAYED: on its way.
+    /// `SUBORDER_DONE`, DELAYED.
     Progress,
 }
 
@@ -112,12 +116,10 @@ pub struct Event {
     pub warnings: Vec<String>,
 }
 
-/// What a source expects of its messages.
+/// How the messages of a source are decoded.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reading {
-    /// The response family, or families.
-    pub expects: Expects,
-    /// What becomes of unreadable optional fields.
+pub struct DecodeOptions {
+    pub expects: ExpectedFamily,
     pub validation: Validation,
     /// The tenant of messages without the header.
     pub tenant: Option<Arc<str>>,
@@ -126,15 +128,16 @@ pub struct Reading {
 }
 
 impl Event {
-    /// Reads, validates and normalizes one message. Pure: the same message always gives the same event.
-    pub fn read(message: &Message, reading: &Reading) -> Result<Self, Box<Invalid>> {
-        read::read(message, reading)
+    /// Decodes, validates and normalizes one message.
+    pub fn decode(message: &Message, options: &DecodeOptions) -> Result<Self, Box<DecodeError>> {
+        decode::decode(message, options)
     }
 
-    /// Reads a message once more that was an event of this type and tenant: it is the same event, whatever sources expect by now.
-    pub fn read_again(message: &Message, kind: &str, tenant: &Arc<str>) -> Result<Self, Box<Invalid>> {
+    /// Decodes a stored message that was an event of this type and tenant before: into the same event, whatever its
+    /// source is configured to expect by now.
+    pub fn decode_as(message: &Message, kind: &str, tenant: &Arc<str>) -> Result<Self, Box<DecodeError>> {
         let family = FAMILIES.iter().find(|family| family.kind == kind).ok_or_else(|| {
-            Box::new(Invalid {
+            Box::new(DecodeError {
                 reason: Reason::InvalidField,
                 detail: format!("this version of the relay knows no events of the type {kind}"),
                 tenant: Some(tenant.to_string()),
@@ -143,32 +146,24 @@ impl Event {
             })
         })?;
         let tenant = Some(Arc::clone(tenant));
-        read::read(
+        decode::decode(
             message,
-            &Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant, max_body: usize::MAX },
+            &DecodeOptions {
+                expects: ExpectedFamily::One(family),
+                validation: Validation::Lenient,
+                tenant,
+                max_body: usize::MAX,
+            },
         )
     }
 }
 
 impl Outcome {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Accepted, Self::Rejected, Self::Succeeded, Self::Failed, Self::Progress];
+    /// The words of all outcomes, as events, configuration and metrics have them.
+    pub const NAMES: &'static [&'static str] = <Self as strum::VariantNames>::VARIANTS;
 
-    /// The word used in events, rules and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Rejected => "rejected",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Progress => "progress",
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into_str()
     }
 }

@@ -1,12 +1,27 @@
 //! Why a message or an event becomes a dead letter.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-/// The reason of a dead letter: a stable word for metrics, filters and rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "&'static str")]
+/// The reason of a dead letter: a stable word for metrics, filters and test cases.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::VariantNames,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Reason {
     /// The body is not UTF-8.
     NotUtf8,
@@ -45,90 +60,26 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 17] = [
-        Self::NotUtf8,
-        Self::NotJson,
-        Self::NotAnObject,
-        Self::TooLarge,
-        Self::TooDeep,
-        Self::UnsupportedEncoding,
-        Self::MissingField,
-        Self::InvalidField,
-        Self::UnknownStatus,
-        Self::MissingTenant,
-        Self::InvalidTenant,
-        Self::Loop,
-        Self::Unrouted,
-        Self::RuleError,
-        Self::RenderFailed,
-        Self::Refused,
-        Self::GaveUp,
-    ];
+    /// In the order of the documentation.
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+    /// The words of all reasons, as metrics, filters and output have them.
+    pub const NAMES: &'static [&'static str] = <Self as strum::VariantNames>::VARIANTS;
 
-    /// The word used in metrics, filters and output.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NotUtf8 => "not_utf8",
-            Self::NotJson => "not_json",
-            Self::NotAnObject => "not_an_object",
-            Self::TooLarge => "too_large",
-            Self::TooDeep => "too_deep",
-            Self::UnsupportedEncoding => "unsupported_encoding",
-            Self::MissingField => "missing_field",
-            Self::InvalidField => "invalid_field",
-            Self::UnknownStatus => "unknown_status",
-            Self::MissingTenant => "missing_tenant",
-            Self::InvalidTenant => "invalid_tenant",
-            Self::Loop => "loop",
-            Self::Unrouted => "unrouted",
-            Self::RuleError => "rule_error",
-            Self::RenderFailed => "render_failed",
-            Self::Refused => "refused",
-            Self::GaveUp => "gave_up",
-        }
-    }
-
-    /// The reason of that word.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+        self.into_str()
     }
 }
 
-impl From<Reason> for &'static str {
-    fn from(reason: Reason) -> Self {
-        reason.as_str()
-    }
-}
-
-impl TryFrom<String> for Reason {
-    type Error = &'static str;
-
-    fn try_from(word: String) -> Result<Self, Self::Error> {
-        Self::parse(&word).ok_or("is no reason of a dead letter")
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A message that can't become an event: why, and what of it could be read all the same.
+/// Why a message can't become an event, with what could be read of it, so that a person can find the message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
-pub struct Invalid {
-    /// The stable word.
+pub struct DecodeError {
     pub reason: Reason,
     /// What was found and what was expected.
     pub detail: String,
-    /// The tenant, where it could be read.
     pub tenant: Option<String>,
-    /// The status as received, where it could be read.
+    /// As received.
     pub status: Option<String>,
-    /// The correlation id, where it could be read.
     pub correlation_id: Option<String>,
 }

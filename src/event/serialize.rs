@@ -3,7 +3,7 @@
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use super::{Event, Outcome, Scope, SourceName};
+use super::{Event, Scope, SourceName};
 
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -33,12 +33,6 @@ impl Serialize for Scope<'_> {
             Some(transformed) => transformed.serialize(serializer),
             None => self.event.serialize(serializer),
         }
-    }
-}
-
-impl Serialize for Outcome {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
     }
 }
 

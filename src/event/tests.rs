@@ -6,9 +6,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn lta() -> Reading {
+fn lta() -> DecodeOptions {
     let family = Family::named("lta").expect("the family exists");
-    Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant: None, max_body: 1024 * 1024 }
+    DecodeOptions {
+        expects: ExpectedFamily::One(family),
+        validation: Validation::Lenient,
+        tenant: None,
+        max_body: 1024 * 1024,
+    }
 }
 
 /// A message as REGARDS sends it, with that body.
@@ -27,11 +32,11 @@ fn message(body: impl Into<Bytes>) -> Message {
 }
 
 fn read(body: impl Into<Bytes>) -> Event {
-    Event::read(&message(body), &lta()).expect("the body is valid")
+    Event::decode(&message(body), &lta()).expect("the body is valid")
 }
 
-fn refused(message: &Message, reading: &Reading) -> (Reason, String) {
-    let invalid = Event::read(message, reading).expect_err("the message is invalid");
+fn refused(message: &Message, options: &DecodeOptions) -> (Reason, String) {
+    let invalid = Event::decode(message, options).expect_err("the message is invalid");
     (invalid.reason, invalid.detail)
 }
 
@@ -120,8 +125,8 @@ fn missing_null_and_empty_optional_fields_are_normal() {
         r#"{"correlationId":"c","responseStatus":"ERROR","productId":null,"session":null,"expires":null,"message":null}"#,
         r#"{"correlationId":"c","responseStatus":"ERROR","productId":"","session":"","expires":"","message":""}"#,
     ] {
-        let strict = Reading { validation: Validation::Strict, ..lta() };
-        let event = Event::read(&message(body), &strict).expect("nothing is wrong with it");
+        let strict = DecodeOptions { validation: Validation::Strict, ..lta() };
+        let event = Event::decode(&message(body), &strict).expect("nothing is wrong with it");
         assert_eq!((event.product_id, event.session, event.expires, event.message), (None, None, None, None));
         assert!(event.warnings.is_empty());
     }
@@ -152,9 +157,9 @@ fn a_copy_has_the_same_id_and_another_response_another() {
     let mut copy = message(body);
     copy.redelivered = true;
     copy.source = SourceName::new("other");
-    assert_eq!(Event::read(&copy, &lta()).expect("valid").id, read(body).id);
+    assert_eq!(Event::decode(&copy, &lta()).expect("valid").id, read(body).id);
     copy.properties.timestamp = None;
-    assert_ne!(Event::read(&copy, &lta()).expect("valid").id, read(body).id);
+    assert_ne!(Event::decode(&copy, &lta()).expect("valid").id, read(body).id);
 }
 
 // What is tolerated.
@@ -205,7 +210,7 @@ fn an_optional_field_of_another_type_is_null_with_a_warning_and_an_error_when_st
         expires is "soon"; expected a date such as 2025-05-01T10:25:52.243Z
         message is text that is not Unicode; expected text"#]]
     .assert_eq(&event.warnings.join("\n"));
-    let strict = Reading { validation: Validation::Strict, ..lta() };
+    let strict = DecodeOptions { validation: Validation::Strict, ..lta() };
     expect![[r#"(InvalidField, "productId is a number; expected text")"#]]
         .assert_eq(&format!("{:?}", refused(&message(body), &strict)));
 }
@@ -215,8 +220,8 @@ fn what_strict_validation_does_not_mean() {
     let mut message = message(r#"{"correlationId":"c","correlationId":"d","responseStatus":"ERROR",}"#);
     message.properties.correlation_id = Some("c".to_owned());
     message.properties.timestamp = Some(253_402_300_800);
-    let strict = Reading { validation: Validation::Strict, ..lta() };
-    let event = Event::read(&message, &strict).expect("only types and dates are strict");
+    let strict = DecodeOptions { validation: Validation::Strict, ..lta() };
+    let event = Event::decode(&message, &strict).expect("only types and dates are strict");
     assert_eq!((event.correlation_id.as_str(), event.time), ("d", None));
     expect![[r#"
         "correlationId" is there more than once; the last one counts
@@ -246,7 +251,7 @@ fn warnings_are_bounded() {
 fn an_empty_correlation_id_among_the_properties_says_nothing() {
     let mut message = message(r#"{"correlationId":"c","responseStatus":"ERROR"}"#);
     message.properties.correlation_id = Some(String::new());
-    assert!(Event::read(&message, &lta()).expect("valid").warnings.is_empty());
+    assert!(Event::decode(&message, &lta()).expect("valid").warnings.is_empty());
 }
 
 #[test]
@@ -254,18 +259,18 @@ fn the_character_sets_that_are_utf_8_are_accepted() {
     for encoding in [None, Some(""), Some("UTF-8"), Some("utf8"), Some("Us-Ascii")] {
         let mut message = message(r#"{"correlationId":"c","responseStatus":"ERROR"}"#);
         message.properties.content_encoding = encoding.map(str::to_owned);
-        assert!(Event::read(&message, &lta()).is_ok(), "{encoding:?}");
+        assert!(Event::decode(&message, &lta()).is_ok(), "{encoding:?}");
     }
 }
 
 #[test]
 fn the_tenant_is_the_headers_and_else_the_sources() {
-    let own = Reading { tenant: Some("own".into()), ..lta() };
+    let own = DecodeOptions { tenant: Some("own".into()), ..lta() };
     let body = r#"{"correlationId":"c","responseStatus":"ERROR"}"#;
     let tenant = |header: Option<HeaderValue>| {
         let mut message = message(body);
         message.properties.headers = header.into_iter().map(|value| ("regards.tenant".to_owned(), value)).collect();
-        Event::read(&message, &own).map(|event| event.tenant.to_string()).map_err(|invalid| invalid.reason)
+        Event::decode(&message, &own).map(|event| event.tenant.to_string()).map_err(|invalid| invalid.reason)
     };
     assert_eq!(tenant(Some(HeaderValue::Text("cnes-b".to_owned()))), Ok("cnes-b".to_owned()));
     assert_eq!(tenant(Some(HeaderValue::Text(String::new()))), Ok("own".to_owned()));
@@ -286,7 +291,7 @@ fn each_reason_says_what_was_found_and_what_was_expected() {
     };
     let mut told = Vec::new();
     for (reason, detail) in [
-        refused(&message(valid), &Reading { max_body: 47, ..lta() }),
+        refused(&message(valid), &DecodeOptions { max_body: 47, ..lta() }),
         with(|properties| properties.content_encoding = Some("gzip".to_owned())),
         with(|properties| properties.headers_too_deep = true),
         refusal(&b"{\"a\":\"\xff\"}"[..]),
@@ -360,14 +365,14 @@ fn a_body_is_at_most_128_deep_and_brackets_in_texts_do_not_count() {
 
 #[test]
 fn a_body_of_a_million_brackets_is_refused_without_a_stack() {
-    let reading = Reading { max_body: usize::MAX, ..lta() };
-    assert_eq!(refused(&message("[".repeat(1_000_000)), &reading).0, Reason::TooDeep);
-    assert_eq!(refused(&message(r#"{"a":"#.repeat(1_000_000)), &reading).0, Reason::TooDeep);
+    let options = DecodeOptions { max_body: usize::MAX, ..lta() };
+    assert_eq!(refused(&message("[".repeat(1_000_000)), &options).0, Reason::TooDeep);
+    assert_eq!(refused(&message(r#"{"a":"#.repeat(1_000_000)), &options).0, Reason::TooDeep);
 }
 
 #[test]
 fn what_could_be_read_of_an_invalid_message_is_kept() {
-    let invalid = |message: &Message| Event::read(message, &lta()).expect_err("invalid");
+    let invalid = |message: &Message| Event::decode(message, &lta()).expect_err("invalid");
     let mut lost = message(r#"{"correlationId":"c","responseStatus":"LOST"}"#);
     let found = invalid(&lost);
     assert_eq!(found.tenant.as_deref(), Some("cnes-a"));
@@ -384,20 +389,20 @@ fn what_could_be_read_of_an_invalid_message_is_kept() {
 #[test]
 fn a_word_and_its_reason_are_the_same() {
     for reason in Reason::ALL {
-        assert_eq!(Reason::parse(reason.as_str()), Some(reason));
+        assert_eq!(reason.as_str().parse(), Ok(*reason));
     }
-    assert_eq!(Reason::parse("NotJson"), None);
+    assert!("NotJson".parse::<Reason>().is_err());
 }
 
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Event::read(&message(body), &lta());
+        let _ = Event::decode(&message(body), &lta());
     }
 
     #[test]
     fn nothing_like_json_makes_it_panic(body in "[{}\\[\\],:\"\\\\ntu0-9a-e \\n]{0,60}") {
-        let _ = Event::read(&message(body), &lta());
+        let _ = Event::decode(&message(body), &lta());
     }
 
     /// A trailing comma anywhere changes nothing but itself: the same event, but for the id, which is over the bytes.
@@ -476,7 +481,7 @@ fn the_page_on_events_tells_all_and_tells_the_truth() {
     for reason in Reason::ALL {
         assert!(page.contains(&format!("| `{reason}` |")), "{reason}");
     }
-    for outcome in Outcome::ALL {
+    for outcome in Outcome::NAMES {
         assert!(page.contains(&format!("`{outcome}`")), "{outcome}");
     }
     for family in FAMILIES {
@@ -492,12 +497,12 @@ fn the_page_on_events_tells_all_and_tells_the_truth() {
 
 #[test]
 fn responses_of_all_families_are_told_apart_by_their_classes() {
-    let auto = Reading { expects: Expects::Auto, ..lta() };
+    let auto = DecodeOptions { expects: ExpectedFamily::Auto, ..lta() };
     let read = |headers: &[(&str, &str)], body: &str| {
         let mut message = message(body.to_owned());
         let text = |(name, value): &(&str, &str)| ((*name).to_owned(), HeaderValue::Text((*value).to_owned()));
         message.properties.headers.extend(headers.iter().map(text));
-        Event::read(&message, &auto).map(|event| event.kind).map_err(|invalid| (invalid.reason, invalid.detail))
+        Event::decode(&message, &auto).map(|event| event.kind).map_err(|invalid| (invalid.reason, invalid.detail))
     };
     let (done, lta) = (r#"{"correlationId":"c","status":"DONE"}"#, r#"{"correlationId":"c","responseStatus":"ERROR"}"#);
     for family in FAMILIES {

@@ -168,12 +168,12 @@ fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting
 /// The event of a letter: as it was, or as its source would read it now.
 fn read(config: &Config, letter: &Shown) -> Result<Event, String> {
     let read = if let (Some(kind), Some(tenant)) = (&letter.kind, &letter.listed.tenant) {
-        Event::read_again(&letter.message, kind, &tenant.as_str().into())
+        Event::decode_as(&letter.message, kind, &tenant.as_str().into())
     } else {
         let name = &letter.message.source;
         let source = config.sources.iter().find(|source| source.name == *name);
         let source = source.ok_or_else(|| format!("source {name}, which says what it should be, is gone"))?;
-        Event::read(&letter.message, &source.reading)
+        Event::decode(&letter.message, &source.decode_options)
     };
     read.map_err(|invalid| format!("it is still no event ({})", invalid.reason))
 }

@@ -9,7 +9,7 @@ use foldhash::HashMap;
 use super::taps::Taps;
 use crate::config::{Config, SourceConfig};
 use crate::delivery::{Counted, Delivery, Inlet, Kept, Received, Stats, Throttle};
-use crate::event::{Event, Message, Reading, Reason, SourceName};
+use crate::event::{DecodeOptions, Event, Message, Reason, SourceName};
 use crate::rules::Rules;
 use crate::source::{Intake, Receipt};
 use crate::spool::{DeadLetter, Spool};
@@ -26,7 +26,7 @@ pub(super) struct Router {
 
 /// What of the configuration in force says where an event goes. Swapped whole, between two messages.
 pub(super) struct Routing {
-    readings: HashMap<SourceName, Reading>,
+    decode_options: HashMap<SourceName, DecodeOptions>,
     rules: Arc<Rules>,
     /// In the order of the configuration.
     inlets: Vec<Inlet>,
@@ -36,9 +36,9 @@ pub(super) struct Routing {
 impl Routing {
     /// What `config` says, whose sinks take deliveries by `inlets`.
     pub(super) fn new(config: &Config, inlets: Vec<Inlet>, counted: Arc<Counted>) -> Self {
-        let reading = |source: &SourceConfig| (source.name.clone(), source.reading.clone());
+        let options = |source: &SourceConfig| (source.name.clone(), source.decode_options.clone());
         Self {
-            readings: config.sources.iter().map(reading).collect(),
+            decode_options: config.sources.iter().map(options).collect(),
             rules: Arc::clone(&config.rules),
             inlets,
             counted,
@@ -68,14 +68,15 @@ impl Intake for Router {
     fn accept(&self, message: Message, receipt: Receipt) {
         let routing = self.routing.load();
         let Some(routing) = routing.as_ref() else { return };
-        let Routing { readings, rules, inlets, counted } = &**routing;
-        let (Some(reading), Some(stats)) = (readings.get(&message.source), counted.source(&message.source)) else {
+        let Routing { decode_options, rules, inlets, counted } = &**routing;
+        let (Some(options), Some(stats)) = (decode_options.get(&message.source), counted.source(&message.source))
+        else {
             return;
         };
         let since = Instant::now();
         stats.count_received();
         self.taps.show(&message);
-        let event = match Event::read(&message, reading) {
+        let event = match Event::decode(&message, options) {
             Ok(event) => event,
             Err(invalid) => {
                 self.notice(&message.source, invalid.reason, &invalid.detail);

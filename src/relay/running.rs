@@ -241,7 +241,7 @@ impl Running {
             let bound = |config: &Config| config.delivery.max_in_flight_bytes;
             let known = before.filter(|before| before.kind == source.kind && before.files == source.files);
             // Its counters are those of the families that it expects.
-            known.is_some_and(|before| before.reading.expects == source.reading.expects)
+            known.is_some_and(|before| before.decode_options.expects == source.decode_options.expects)
                 && bound(config) == bound(&self.config)
         };
         let (same, others): (Vec<_>, Vec<_>) = config.sources.iter().partition(|source| is_same(source));

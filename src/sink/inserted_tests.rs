@@ -21,7 +21,7 @@ fn rendered(sink: &str, variables: &[(&str, &str)]) -> (Shown, Outgoing) {
         &SourceName::new("regards"),
     )
     .unwrap();
-    let event = Event::read(&message, &config.sources[0].reading).unwrap();
+    let event = Event::decode(&message, &config.sources[0].decode_options).unwrap();
     let scope = Scope { event: &event, message: &message, transformed: None };
     let outgoing = render(&config.sinks[0], scope, None).unwrap();
     (outgoing.shown(&config.sinks[0]), outgoing)

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::delivery::Waiting;
 use super::footprint::{Footprint, LastPage, LetterLengths, field};
 use crate::clock::{MonotonicTime, Timestamp};
-use crate::event::{DEAD_LETTER, Death, Event, Invalid, Message, NAMESPACE, Reason, version_5};
+use crate::event::{DEAD_LETTER, Death, DecodeError, Event, Message, NAMESPACE, Reason, version_5};
 use crate::rules::{RouteName, SinkName};
 
 /// A cause is kept so far, in bytes.
@@ -43,7 +43,7 @@ pub struct DeadLetter {
 impl DeadLetter {
     /// A message that can't be read.
     #[must_use]
-    pub fn unreadable(invalid: Invalid, message: Arc<Message>) -> Self {
+    pub fn unreadable(invalid: DecodeError, message: Arc<Message>) -> Self {
         Self {
             reason: invalid.reason,
             detail: invalid.detail,

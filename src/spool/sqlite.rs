@@ -15,7 +15,6 @@ use super::rows::{DELIVERY, clock_base, stamp, waiting};
 use super::store::{DeliveryRow, GoneDelivery, GoneLetter, Remembered, Store, Taken, Written};
 use super::{SpoolError, Tallied};
 use crate::clock::{AgeCutoff, ClockBase, MonotonicTime, Timestamp, WallTime};
-use crate::event::Reason;
 use crate::failpoints::Failpoint;
 use crate::rules::{RouteName, SinkName};
 
@@ -236,7 +235,7 @@ impl Store for Database {
                 bytes = bytes.saturating_add(unsigned(row.get(3)?));
                 let sink = optional_text(row, 1)?;
                 // A word that only a later version knows takes room, but has no counter here.
-                if let Some(reason) = Reason::parse(&text(row, 0)?) {
+                if let Ok(reason) = text(row, 0)?.parse() {
                     kept.push((reason, sink.as_deref().map(SinkName::new), unsigned(row.get(2)?)));
                 }
             }
@@ -325,7 +324,7 @@ impl Store for Database {
             let mut delete = self.connection.prepare_cached(delete)?;
             let gone = delete.query_row([id], |row| {
                 Ok(GoneLetter {
-                    reason: Reason::parse(&text(row, 0)?),
+                    reason: text(row, 0)?.parse().ok(),
                     sink: optional_text(row, 1)?.as_deref().map(SinkName::new),
                     size: unsigned(self.old_sizes.letter(id, row.get(2)?)),
                 })

@@ -43,8 +43,8 @@ async fn an_event_whose_condition_fails_goes_another_way_or_is_kept_until_the_ru
     assert!(detail.starts_with("`if:` of the route large: ") && detail.contains("string"), "{detail}");
     assert_eq!(home.warnings_with(&["the `if:` of a route could not be evaluated", "large"]).len(), 1, "once a minute");
 
-    let rehearsed = home.does(&["dead-letters", "redrive", "--dry-run", "--json"]);
-    assert!(rehearsed.starts_with(r#"{"redriven":0,"sinks":{},"left":{"`if:` of the route large: "#), "{rehearsed}");
+    let dry_run = home.does(&["dead-letters", "redrive", "--dry-run", "--json"]);
+    assert!(dry_run.starts_with(r#"{"redriven":0,"sinks":{},"left":{"`if:` of the route large: "#), "{dry_run}");
     let right = ROUTES.replace("extra.size > 3", "(string(extra.size).startsWith('about') || extra.size > 3)");
     relay.reload(&right, "success").await;
     assert_eq!(home.does(&["dead-letters", "redrive", "--json"]), r#"{"redriven":1,"sinks":{"large":1},"left":{}}"#);

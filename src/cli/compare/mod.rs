@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::table::Table;
 use super::{Global, WrongInput, counted, load_offline, message};
 use crate::config::Config;
-use crate::rehearsal::{Change, Difference, Rehearsal, SinkDifference, rehearse};
+use crate::dry_run::{Change, Difference, DryRun, SinkDifference};
 use crate::telemetry::printable;
 
 /// So many lines that are no samples are shown.
@@ -114,9 +114,9 @@ fn compare(
                 continue;
             }
         };
-        let old = rehearse(before, &message)?;
+        let old = DryRun::of(before, &message)?;
         message.source = other_source.clone();
-        let new = rehearse(after, &message)?;
+        let new = DryRun::of(after, &message)?;
         let difference = Difference::between(&old, &new);
         summary.count(&old, &new, difference.as_ref());
         progress.tick(summary.samples);
@@ -137,7 +137,7 @@ impl Summary {
         }
     }
 
-    fn count(&mut self, old: &Rehearsal<'_>, new: &Rehearsal<'_>, difference: Option<&Difference>) {
+    fn count(&mut self, old: &DryRun<'_>, new: &DryRun<'_>, difference: Option<&Difference>) {
         self.samples += 1;
         self.different += u64::from(difference.is_some());
         for planned in &old.deliveries {

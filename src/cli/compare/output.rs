@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::counted;
+use crate::dry_run::{Change, Changed, ChangedValue, DeadLetter, Difference, SinkDifference};
 use crate::event::Event;
-use crate::rehearsal::{Change, Changed, ChangedValue, DeadLetter, Difference, SinkDifference};
 use crate::telemetry::printable;
 
 /// What people are shown of a value, in characters.

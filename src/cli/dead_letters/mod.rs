@@ -300,7 +300,7 @@ fn cells(letter: &Listed) -> [String; HEADS.len()] {
 }
 
 fn reason() -> impl TypedValueParser<Value = Reason> {
-    PossibleValuesParser::new(Reason::ALL.map(Reason::as_str)).try_map(Reason::try_from)
+    PossibleValuesParser::new(Reason::NAMES).try_map(|name| name.parse())
 }
 
 /// A time, or how long ago it is, as milliseconds since 1970.

@@ -77,7 +77,7 @@ fn for_people(shown: &Shown, event: Option<&RawValue>, out: &mut impl Write) -> 
 /// The event that the message was, normalized. What was read once is read the same way again: no configuration is needed.
 fn event(shown: &Shown) -> Option<Box<RawValue>> {
     let (kind, tenant) = (shown.kind.as_deref()?, shown.listed.tenant.as_deref()?);
-    let event = Event::read_again(&shown.message, kind, &tenant.into()).ok()?;
+    let event = Event::decode_as(&shown.message, kind, &tenant.into()).ok()?;
     let encoded = Format::Normalized.encode(Scope::of(&event, &shown.message), Carrier::Line).ok()?;
     RawValue::from_string(String::from_utf8(encoded.body.to_vec()).ok()?).ok()
 }

@@ -12,7 +12,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::WallTime;
 use crate::config::{DeadLettersConfig, SpoolConfig};
-use crate::event::{Event, Expects, FAMILIES, HeaderValue, Message, Properties, Reading, SourceName, Validation};
+use crate::event::{
+    DecodeOptions, Event, ExpectedFamily, FAMILIES, HeaderValue, Message, Properties, SourceName, Validation,
+};
 use crate::rules::SinkName;
 use crate::source::{EntryId, Receipt};
 use crate::spool::{DeadLetter, Spool};
@@ -40,16 +42,16 @@ async fn kept() -> TempDir {
     let limits = DeadLettersConfig { keep: None, max_size: 1 << 20, to: None };
     let config = SpoolConfig::at(directory.path().join("spool.db"));
     let spool = Spool::open(&config, &limits).unwrap();
-    let reading = Reading {
-        expects: Expects::One(FAMILIES.iter().find(|family| family.name == "lta").unwrap()),
+    let options = DecodeOptions {
+        expects: ExpectedFamily::One(FAMILIES.iter().find(|family| family.name == "lta").unwrap()),
         validation: Validation::Lenient,
         tenant: None,
         max_body: 1024,
     };
     let unreadable = message(b"\xff\x1b[2J\n\tx");
-    let invalid = *Event::read(&unreadable, &reading).unwrap_err();
+    let invalid = *Event::decode(&unreadable, &options).unwrap_err();
     let refused = message(b"{\"correlationId\": \"c\\u001b-1\", \"responseStatus\": \"ERROR\", \"more\": [1, 2]}\r\n");
-    let event = Event::read(&refused, &reading).unwrap();
+    let event = Event::decode(&refused, &options).unwrap();
     let refused = DeadLetter::of_event(&event, refused, Reason::Refused, "413 Payload Too Large\u{9b}").for_sink(
         SinkName::new("on_call"),
         None,

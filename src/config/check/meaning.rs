@@ -14,15 +14,13 @@ use crate::config::raw;
 use crate::config::reader::Reader;
 use crate::config::scalar::Text;
 use crate::config::words::{list, similar};
-use crate::event::{Expression, FAMILIES, Family};
+use crate::event::{Expression, FAMILIES, Family, Outcome};
 use crate::rules::{Field, Glob, Rules};
 
 /// Exchanges that REGARDS publishes its responses to begin so: what is published there is taken for a response.
 const REGARDS_EXCHANGES: &str = "regards.broadcast.fr.cnes.regards.modules.";
 /// REGARDS' own dead letters: nobody else's belong there.
 const REGARDS_DEAD_LETTERS: [&str; 2] = ["regards.DLX", "regards.DLQ"];
-/// What `outcome` can be.
-pub(super) const OUTCOMES: [&str; 5] = ["accepted", "rejected", "succeeded", "failed", "progress"];
 /// Comparing routes with each other takes no more steps than this each time: ten thousand of them are their author's own affair.
 const MAX_STEPS: usize = 100_000_000;
 
@@ -168,11 +166,11 @@ fn patterns(raw: &raw::Root, reader: &mut Reader<'_>) {
     while let Some(when) = blocks.pop() {
         blocks.extend(when.not.iter().flat_map(|not| &not.value.0).map(|block| &block.value));
         if let Some(at) = &when.r#if {
-            compared(at, &[("status", &statuses), ("outcome", &OUTCOMES), ("type", &types)], reader);
+            compared(at, &[("status", &statuses), ("outcome", Outcome::NAMES), ("type", &types)], reader);
         }
         for (field, patterns) in fields_of(when) {
             match field {
-                Field::Outcome => possible(patterns, "outcome", &OUTCOMES, &|_| true, reader),
+                Field::Outcome => possible(patterns, "outcome", Outcome::NAMES, &|_| true, reader),
                 Field::Status => possible(patterns, "status", &statuses, &is_no_status, reader),
                 Field::Type => possible(patterns, "type", &types, &|_| false, reader),
                 Field::Source => {

@@ -34,8 +34,6 @@ use super::words::clean;
 use super::yaml::{Kind, Node};
 use crate::rules::SinkName;
 
-pub(super) use self::sink::FORMATS;
-
 /// The version of the format that is read.
 const VERSION: u64 = 1;
 /// `name:` goes into connection names and headers.

@@ -28,8 +28,6 @@ const MAX: Duration = Duration::from_mins(10);
 const REFUSE_AFTER: u64 = 3;
 /// What has no destination of its own gives up in the end, unless the file says otherwise.
 const WEBHOOK_GIVES_UP: Duration = Duration::from_hours(7 * 24);
-/// The formats that have a name.
-pub(in crate::config) const FORMATS: [&str; 3] = ["normalized", "original", "cloudevents"];
 /// Names that mean something else in `unrouted:`.
 const RESERVED: [&str; 2] = ["drop", "dead_letter"];
 
@@ -197,7 +195,7 @@ fn format(raw: &raw::Sink, place: &Place<'_>, reader: &mut Reader<'_>) -> Option
     }
     let Some(format) = &raw.format else { return Some(Format::Normalized) };
     let FormatChoice::Name(name) = &format.value else {
-        later(reader, format.span, "formats with settings", &format!("write one of {}", list(FORMATS)));
+        later(reader, format.span, "formats with settings", &format!("write one of {}", list(Format::NAMES)));
         return None;
     };
     match name.text.as_str() {
@@ -208,9 +206,9 @@ fn format(raw: &raw::Sink, place: &Place<'_>, reader: &mut Reader<'_>) -> Option
         text => {
             let message = format!("{} is not a format", reader.quote(format.span));
             let mut diagnostic = Diagnostic::error("unknown-format", format.span, message);
-            diagnostic = match similar(text, FORMATS) {
+            diagnostic = match similar(text, Format::NAMES) {
                 Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
-                None => diagnostic.help(format!("write {}, or a template in `body:`", list(FORMATS))),
+                None => diagnostic.help(format!("write {}, or a template in `body:`", list(Format::NAMES))),
             };
             reader.report(diagnostic);
             None

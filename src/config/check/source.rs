@@ -16,7 +16,7 @@ use crate::config::reader::Reader;
 use crate::config::scalar::Text;
 use crate::config::words::{list, similar};
 use crate::config::yaml::Key;
-use crate::event::{Expects, FAMILIES, Family, Reading, SourceName, Validation};
+use crate::event::{DecodeOptions, ExpectedFamily, FAMILIES, Family, SourceName, Validation};
 
 /// The argument that gives a queue priorities, and how many of them `RabbitMQ` advises at most (its guide on priority queues).
 const PRIORITIES: &str = "x-max-priority";
@@ -105,10 +105,10 @@ fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<Ve
             None
         }
     };
-    let reading = Reading {
+    let options = DecodeOptions {
         expects: match &raw.expects {
             Some(expects) => self::expects(expects, reader)?,
-            None => Expects::One(FAMILIES.first()?),
+            None => ExpectedFamily::One(FAMILIES.first()?),
         },
         validation: raw.validation.as_ref().map_or(Validation::default(), |validation| validation.value.0),
         tenant: raw.tenant.as_ref().map(|tenant| self::tenant(tenant, reader)),
@@ -121,15 +121,20 @@ fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<Ve
         if let SourceKind::Amqp(amqp) = &mut kind {
             amqp.connection.vhost = amqp.connection.vhost.as_deref().map(|vhost| of_tenant(vhost, tenant));
         }
-        let reading = Reading { tenant: Some(Arc::clone(tenant)), ..reading.clone() };
-        SourceConfig { name: SourceName::new(&format!("{}.{tenant}", key.text)), kind, reading, files: files.clone() }
+        let decode_options = DecodeOptions { tenant: Some(Arc::clone(tenant)), ..options.clone() };
+        SourceConfig {
+            name: SourceName::new(&format!("{}.{tenant}", key.text)),
+            kind,
+            decode_options,
+            files: files.clone(),
+        }
     };
     legal.then(|| match &tenants {
         Some(tenants) => tenants.iter().map(of).collect(),
         None => vec![SourceConfig {
             name: SourceName::new(&key.text),
             kind: kind.clone(),
-            reading: reading.clone(),
+            decode_options: options.clone(),
             files: files.clone(),
         }],
     })
@@ -179,14 +184,14 @@ fn tenants(key: &Key, raw: &raw::Source, reader: &mut Reader<'_>) -> Option<Opti
     Some(Some(tenants.value.0.iter().map(|at| at.value.text.as_str().into()).collect()))
 }
 
-fn expects(at: &At<Text>, reader: &mut Reader<'_>) -> Option<Expects> {
+fn expects(at: &At<Text>, reader: &mut Reader<'_>) -> Option<ExpectedFamily> {
     let name = at.value.text.as_str();
-    if name == Expects::AUTO || at.value.placeholder {
-        return Some(Expects::Auto);
+    if name == ExpectedFamily::AUTO || at.value.placeholder {
+        return Some(ExpectedFamily::Auto);
     }
-    let known = Family::named(name).map(Expects::One);
+    let known = Family::named(name).map(ExpectedFamily::One);
     if known.is_none() {
-        let names = || FAMILIES.iter().map(|family| family.name).chain([Expects::AUTO]);
+        let names = || FAMILIES.iter().map(|family| family.name).chain([ExpectedFamily::AUTO]);
         let message = format!("{} is not a family of responses", reader.quote(at.span));
         let near = similar(name, names()).map(|near| format!("did you mean `{near}`?"));
         let mut diagnostic = Diagnostic::error("unknown-family", at.span, message);

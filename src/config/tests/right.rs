@@ -31,12 +31,12 @@ fn defaults() {
     assert_eq!(config.delivery.shutdown_grace, Duration::from_secs(20));
     assert_eq!(config.delivery.max_in_flight_bytes, 64 << 20);
     assert_eq!((config.dead_letters.keep, config.dead_letters.max_size), (None, 2 << 30));
-    let reading = &config.sources[0].reading;
+    let options = &config.sources[0].decode_options;
     assert_eq!(
-        (reading.expects.families()[0].name, reading.validation, reading.max_body),
+        (options.expects.families()[0].name, options.validation, options.max_body),
         ("lta", Validation::Lenient, 1 << 20)
     );
-    assert_eq!(reading.tenant, None);
+    assert_eq!(options.tenant, None);
     let SourceKind::Amqp(amqp) = &config.sources[0].kind else { panic!() };
     assert_eq!((amqp.prefetch, amqp.exclusive, amqp.declare.is_none()), (1000, true, true));
     let sink = &config.sinks[0];
@@ -78,9 +78,9 @@ max_body: 64KiB",
     assert_eq!(bindings, [("e", "k"), ("f", "")]);
     assert_eq!((amqp.prefetch, amqp.connection.urls.len()), (7, 2));
     assert_eq!(amqp.connection.vhost.as_deref(), Some("v"));
-    let reading = &config.sources[0].reading;
-    assert_eq!((reading.validation, reading.max_body), (Validation::Strict, 64 << 10));
-    assert_eq!(reading.tenant.as_deref(), Some("esa"));
+    let options = &config.sources[0].decode_options;
+    assert_eq!((options.validation, options.max_body), (Validation::Strict, 64 << 10));
+    assert_eq!(options.tenant.as_deref(), Some("esa"));
 }
 
 #[test]

@@ -469,7 +469,11 @@ tenants: [CNES-a, esa]"#;
     let config = right(&self::source(source));
     let sources = config.sources.iter().map(|source| {
         let SourceKind::Amqp(amqp) = &source.kind else { panic!() };
-        (source.name.as_str(), amqp.connection.vhost.as_deref().unwrap(), source.reading.tenant.as_deref().unwrap())
+        (
+            source.name.as_str(),
+            amqp.connection.vhost.as_deref().unwrap(),
+            source.decode_options.tenant.as_deref().unwrap(),
+        )
     });
     let expected = [("regards.CNES-a", "regards.cnes-a", "CNES-a"), ("regards.esa", "regards.esa", "esa")];
     assert_eq!(sources.collect::<Vec<_>>(), expected);

@@ -60,6 +60,9 @@ const TYPICAL_LENGTH: usize = 768;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Format {
+    /// The formats that have a name in `format:`.
+    pub const NAMES: [&str; 3] = ["normalized", "original", "cloudevents"];
+
     /// The body of that event for that carrier.
     pub fn encode(&self, scope: Scope<'_>, carrier: Carrier) -> Result<Encoded, TemplateError> {
         let mut encoded = match self {

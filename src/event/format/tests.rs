@@ -2,7 +2,7 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{Event, Expects, Family, HeaderValue, Properties, Reading, SourceName, Validation};
+use crate::event::{DecodeOptions, Event, ExpectedFamily, Family, HeaderValue, Properties, SourceName, Validation};
 
 const PRETTY: &str = "{\r\n  \"correlationId\": \"c 1\",\n  \"responseStatus\": \"DENIED\",\n  \"x\": [1,\n 2],\n}\n";
 
@@ -20,9 +20,13 @@ fn message(body: &str) -> Message {
 
 fn event(message: &Message) -> Event {
     let family = Family::named("lta").expect("the family exists");
-    let reading =
-        Reading { expects: Expects::One(family), validation: Validation::Lenient, tenant: None, max_body: 10_000 };
-    Event::read(message, &reading).expect("the body is valid")
+    let options = DecodeOptions {
+        expects: ExpectedFamily::One(family),
+        validation: Validation::Lenient,
+        tenant: None,
+        max_body: 10_000,
+    };
+    Event::decode(message, &options).expect("the body is valid")
 }
 
 fn encode_body(format: &Format, body: &str, carrier: Carrier) -> Encoded {

@@ -70,7 +70,7 @@ fn check_routing_key(key: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Expects, FAMILIES, HeaderValue, Reading, SourceName, Validation};
+    use crate::event::{DecodeOptions, ExpectedFamily, FAMILIES, HeaderValue, SourceName, Validation};
 
     fn message(properties: Properties) -> Message {
         Message {
@@ -109,13 +109,13 @@ mod tests {
     }
 
     fn event(message: &Message) -> Event {
-        let reading = Reading {
-            expects: Expects::One(&FAMILIES[0]),
+        let options = DecodeOptions {
+            expects: ExpectedFamily::One(&FAMILIES[0]),
             validation: Validation::Lenient,
             tenant: None,
             max_body: 1024 * 1024,
         };
-        Event::read(message, &reading).unwrap()
+        Event::decode(message, &options).unwrap()
     }
 
     fn rendered(message: &Message, format: &Format) -> (Properties, Vec<Header>) {

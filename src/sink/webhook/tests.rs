@@ -19,7 +19,8 @@ use uuid::Uuid;
 use super::*;
 use crate::config::{OrderBy, Responses, Retry, Secret, SinkKind, Tls, WebhookAuth};
 use crate::event::{
-    Event, Expects, FAMILIES, Format, Message, Properties, Reading, Reason, Scope, SourceName, Template, Validation,
+    DecodeOptions, Event, ExpectedFamily, FAMILIES, Format, Message, Properties, Reason, Scope, SourceName, Template,
+    Validation,
 };
 use crate::rules::{Glob, SinkName};
 use crate::sink::{AttemptEnd, AttemptId};
@@ -129,13 +130,13 @@ fn message(product: &str) -> Message {
 }
 
 fn event(message: &Message) -> Event {
-    let reading = Reading {
-        expects: Expects::One(&FAMILIES[0]),
+    let options = DecodeOptions {
+        expects: ExpectedFamily::One(&FAMILIES[0]),
         validation: Validation::Lenient,
         tenant: None,
         max_body: 1024 * 1024,
     };
-    Event::read(message, &reading).unwrap()
+    Event::decode(message, &options).unwrap()
 }
 
 fn outgoing(sink: &WebhookSink) -> Outgoing {

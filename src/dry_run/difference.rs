@@ -3,13 +3,13 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{DeadLetter, Planned, Rehearsal};
+use super::{DeadLetter, DryRun, DryRunDelivery};
 use crate::config::{SinkConfig, SinkKind, WebhookUrl};
 
 /// Of one delivery at most so many changed values are told.
 const MAX_CHANGED: usize = 50;
 
-/// How two rehearsals of one message differ. These names are relied on.
+/// How two dry runs of one message differ. These names are relied on.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Difference {
     /// Why nothing was delivered, and why nothing is; none, where that is the same.
@@ -71,8 +71,8 @@ impl Difference {
     /// Between what becomes of one message by two configurations; none, where every sink gets the same. By which route makes no
     /// difference.
     #[must_use]
-    pub fn between(before: &Rehearsal<'_>, after: &Rehearsal<'_>) -> Option<Self> {
-        let of = |rehearsal: &Rehearsal<'_>| rehearsal.dead_letter.clone();
+    pub fn between(before: &DryRun<'_>, after: &DryRun<'_>) -> Option<Self> {
+        let of = |dry_run: &DryRun<'_>| dry_run.dead_letter.clone();
         let dead_letter =
             (before.dead_letter != after.dead_letter).then(|| Changed { before: of(before), after: of(after) });
         let mut sinks = Vec::new();
@@ -95,7 +95,7 @@ impl Difference {
     }
 }
 
-impl Planned<'_> {
+impl DryRunDelivery<'_> {
     fn route_name(&self) -> Option<String> {
         self.route.map(|route| route.name.to_string())
     }

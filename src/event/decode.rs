@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 use super::json::{self, Members, Value};
 use super::{
-    Event, Expects, Family, HeaderValue, Invalid, Message, NotUtf8, Outcome, Reading, Reason, Slot, UNREADABLE,
-    Validation, date, identity,
+    DecodeError, DecodeOptions, Event, ExpectedFamily, Family, HeaderValue, Message, NotUtf8, Outcome, Reason, Slot,
+    UNREADABLE, Validation, date, identity,
 };
 
 /// The header that names the tenant.
@@ -26,7 +26,7 @@ const MAX_QUOTED: usize = 64;
 /// A longer text is no status of any family, and isn't kept as one; in bytes.
 const MAX_STATUS_BYTES: usize = 255;
 
-/// Why not: what [`Invalid`] says, without what could be read all the same.
+/// Why not: what [`DecodeError`] says, without what could be read all the same.
 struct Refusal {
     reason: Reason,
     detail: String,
@@ -38,29 +38,29 @@ impl Refusal {
     }
 }
 
-pub(super) fn read(message: &Message, reading: &Reading) -> Result<Event, Box<Invalid>> {
+pub(super) fn decode(message: &Message, options: &DecodeOptions) -> Result<Event, Box<DecodeError>> {
     let mut relaxed = None;
     let mut warnings = Warnings::default();
-    let members = body_text(message, reading).and_then(|text| members(text, &mut relaxed));
-    let known = members.and_then(|members| Ok((members, family(message, reading.expects)?)));
+    let members = body_text(message, options).and_then(|text| members(text, &mut relaxed));
+    let known = members.and_then(|members| Ok((members, family(message, options.expects)?)));
     let (mut body, family) = match known {
         Ok((members, family)) => (Body::sort(members, family, &mut warnings), family),
-        Err(refusal) => return Err(Box::new(invalid(refusal, message, reading, &Body::default()))),
+        Err(refusal) => return Err(Box::new(invalid(refusal, message, options, &Body::default()))),
     };
-    event(message, reading, family, &mut body, warnings)
-        .map_err(|refusal| Box::new(invalid(refusal, message, reading, &body)))
+    event(message, options, family, &mut body, warnings)
+        .map_err(|refusal| Box::new(invalid(refusal, message, options, &body)))
 }
 
 /// A refusal with what could be read all the same, so that a person can find the message.
-fn invalid(refusal: Refusal, message: &Message, reading: &Reading, body: &Body<'_>) -> Invalid {
+fn invalid(refusal: Refusal, message: &Message, options: &DecodeOptions, body: &Body<'_>) -> DecodeError {
     let text = |raw: Option<&RawValue>| match raw.map(Value::of) {
         Some(Value::Text(text)) => Some(text.into_owned()),
         _ => None,
     };
-    Invalid {
+    DecodeError {
         reason: refusal.reason,
         detail: refusal.detail,
-        tenant: tenant(message, reading).ok().map(|tenant| tenant.as_ref().to_owned()),
+        tenant: tenant(message, options).ok().map(|tenant| tenant.as_ref().to_owned()),
         status: text(body.fields.status).filter(|status| status.len() <= MAX_STATUS_BYTES),
         correlation_id: text(body.fields.key).or_else(|| message.properties.correlation_id.clone()),
     }
@@ -69,7 +69,7 @@ fn invalid(refusal: Refusal, message: &Message, reading: &Reading, body: &Body<'
 /// The event of a body that is an object.
 fn event(
     message: &Message,
-    reading: &Reading,
+    options: &DecodeOptions,
     family: &'static Family,
     body: &mut Body<'_>,
     mut warnings: Warnings,
@@ -79,7 +79,7 @@ fn event(
     let correlation_id = required(family.key, fields.key)?.into_owned();
     let (status, outcome) = status(family, fields.status)?;
 
-    let mut optional = Optional { validation: reading.validation, family, warnings: &mut warnings };
+    let mut optional = Optional { validation: options.validation, family, warnings: &mut warnings };
     let product_id = optional.text(Slot::ProductId, fields.product_id)?;
     let session = optional.text(Slot::Session, fields.session)?;
     let expires = optional.date(Slot::Expires, fields.expires)?;
@@ -87,7 +87,7 @@ fn event(
 
     optional.properties(&properties.not_utf8)?;
 
-    let tenant = tenant(message, reading)?;
+    let tenant = tenant(message, options)?;
     if let Some(property) = properties.correlation_id.as_deref().filter(|property| !property.is_empty())
         && property != correlation_id
         // Of what has another name in the body, the property is not known to be the same.
@@ -119,8 +119,8 @@ fn event(
 }
 
 /// The family of that message: the only one, or that of the Java class that its headers name.
-fn family(message: &Message, expects: Expects) -> Result<&'static Family, Refusal> {
-    if let Expects::One(family) = expects {
+fn family(message: &Message, expects: ExpectedFamily) -> Result<&'static Family, Refusal> {
+    if let ExpectedFamily::One(family) = expects {
         return Ok(family);
     }
     let classes = TYPE_HEADERS.map(|name| match message.properties.header(name) {
@@ -146,10 +146,10 @@ fn family(message: &Message, expects: Expects) -> Result<&'static Family, Refusa
 }
 
 /// The body as text, within the bounds.
-fn body_text<'a>(message: &'a Message, reading: &Reading) -> Result<&'a str, Refusal> {
+fn body_text<'a>(message: &'a Message, options: &DecodeOptions) -> Result<&'a str, Refusal> {
     let length = message.body.len();
-    if length > reading.max_body {
-        let detail = format!("the body has {length} bytes; max_body is {}", reading.max_body);
+    if length > options.max_body {
+        let detail = format!("the body has {length} bytes; max_body is {}", options.max_body);
         return Err(Refusal::new(Reason::TooLarge, detail));
     }
     if let Some(encoding) = message.properties.content_encoding.as_deref()
@@ -271,9 +271,9 @@ fn status(family: &Family, raw: Option<&RawValue>) -> Result<(&'static str, Outc
 }
 
 /// The header's tenant, else the source's.
-fn tenant(message: &Message, reading: &Reading) -> Result<Arc<str>, Refusal> {
+fn tenant(message: &Message, options: &DecodeOptions) -> Result<Arc<str>, Refusal> {
     let invalid = |detail| Err(Refusal::new(Reason::InvalidTenant, detail));
-    let tenant: Arc<str> = match (message.properties.header(TENANT_HEADER), &reading.tenant) {
+    let tenant: Arc<str> = match (message.properties.header(TENANT_HEADER), &options.tenant) {
         (Some(HeaderValue::Text(tenant)), _) if !tenant.is_empty() => tenant.as_str().into(),
         (None | Some(HeaderValue::Null | HeaderValue::Text(_)), Some(tenant)) => Arc::clone(tenant),
         (None | Some(HeaderValue::Null | HeaderValue::Text(_)), None) => {

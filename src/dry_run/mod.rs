@@ -1,6 +1,6 @@
-//! What becomes of one message by a configuration, found out without a broker and without sending anything.
+//! Dry runs: what the relay would do with one message, found out without a broker and without sending anything.
 //!
-//! The steps are those of a running relay: the same functions read the message, plan its ways, and render what goes out.
+//! A dry run calls the functions of a running relay: they decode the message, plan its deliveries and render each of them.
 
 mod difference;
 mod expectation;
@@ -16,45 +16,39 @@ use crate::event::{Event, Message, Reason, Scope, SourceName};
 use crate::rules::{Plan, Route};
 use crate::sink::{self, Outgoing, Shown, Unrenderable};
 
-/// What becomes of one message.
+/// What the relay would do with one message.
 #[derive(Debug)]
-pub struct Rehearsal<'c> {
-    /// As it is normalized; none, where the message can't be read.
+pub struct DryRun<'c> {
+    /// None if the message can't be decoded.
     pub event: Option<Event>,
-    /// Why nothing is delivered, if the message is a dead letter.
+    /// Set if nothing is delivered because the message becomes a dead letter.
     pub dead_letter: Option<DeadLetter>,
-    /// Where it goes.
     pub plan: Plan,
-    /// What each sink gets.
-    pub deliveries: Vec<Planned<'c>>,
+    pub deliveries: Vec<DryRunDelivery<'c>>,
 }
 
-/// What one sink gets.
+/// What one sink would get.
 #[derive(Debug)]
-pub struct Planned<'c> {
-    /// The sink.
+pub struct DryRunDelivery<'c> {
     pub sink: &'c SinkConfig,
-    /// The route that chose it; none: `unrouted:` did.
+    /// The route that leads to this sink; none if `unrouted:` does.
     pub route: Option<&'c Route>,
-    /// What is sent.
     pub outgoing: Result<Outgoing, Unrenderable>,
 }
 
 /// Why something is not delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetter {
-    /// The stable word.
     pub reason: Reason,
-    /// The same for people.
+    /// The reason in a sentence, for people.
     pub detail: String,
 }
 
-/// A rehearsal as programs get it. These names are relied on.
+/// A dry run as the JSON of `explain`. The field names are part of the contract.
 #[derive(Debug, Serialize)]
 pub struct Explanation<'r> {
-    /// Normalized; null, where the message can't be read.
+    /// Null if the message can't be decoded.
     pub event: Option<&'r Event>,
-    /// Null, where it is none.
     pub dead_letter: Option<&'r DeadLetter>,
     /// In the order of the file.
     pub routes: Vec<ExplainedRoute<'r>>,
@@ -62,69 +56,67 @@ pub struct Explanation<'r> {
     pub deliveries: Vec<ExplainedDelivery<'r>>,
 }
 
-/// Whether one route matches.
+/// Whether one route matches, and why.
 #[derive(Debug, Serialize)]
 pub struct ExplainedRoute<'r> {
-    /// Its name.
     pub name: &'r str,
-    /// It does.
     pub matched: bool,
-    /// Why, or why not.
     pub because: String,
 }
 
-/// What one sink gets.
+/// What one sink would get, without secrets.
 #[derive(Debug, Serialize)]
 pub struct ExplainedDelivery<'r> {
-    /// Its name.
     pub sink: &'r str,
     /// `kafka`, `webhook`, …
     pub kind: &'r str,
-    /// The route that chose it; null: `unrouted:` did.
+    /// The route that leads to this sink; null if `unrouted:` does.
     pub route: Option<&'r str>,
     /// Destination, headers and body.
     #[serde(flatten)]
     pub rendered: Option<Shown>,
-    /// In their place, where they can't be rendered.
+    /// Set instead of `rendered` if the delivery can't be rendered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
 }
 
-/// A message of a source that there isn't.
+/// The message is from a source that the configuration doesn't have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no source {0} in the rules")]
+#[error("the configuration has no source {0}")]
 pub struct UnknownSource(SourceName);
 
-/// Finds out what becomes of that message. Pure.
-pub fn rehearse<'c>(config: &'c Config, message: &Message) -> Result<Rehearsal<'c>, UnknownSource> {
-    let source = config.sources.iter().find(|source| source.name == message.source);
-    let source = source.ok_or_else(|| UnknownSource(message.source.clone()))?;
-    let (plan, deliveries) = (Plan::default(), Vec::new());
-    let event = match Event::read(message, &source.reading) {
-        Ok(event) => event,
-        Err(invalid) => {
-            let dead_letter = Some(DeadLetter { reason: invalid.reason, detail: invalid.detail });
-            return Ok(Rehearsal { event: None, dead_letter, plan, deliveries });
+impl<'c> DryRun<'c> {
+    /// Decodes, routes and renders `message` as a running relay would.
+    pub fn of(config: &'c Config, message: &Message) -> Result<Self, UnknownSource> {
+        let source = config.sources.iter().find(|source| source.name == message.source);
+        let source = source.ok_or_else(|| UnknownSource(message.source.clone()))?;
+        let (plan, deliveries) = (Plan::default(), Vec::new());
+        let event = match Event::decode(message, &source.decode_options) {
+            Ok(event) => event,
+            Err(error) => {
+                let dead_letter = Some(DeadLetter { reason: error.reason, detail: error.detail });
+                return Ok(Self { event: None, dead_letter, plan, deliveries });
+            }
+        };
+        let plan = config.rules.plan(&event, message);
+        if let Some((reason, detail)) = plan.why_dead(&config.rules) {
+            let dead_letter = Some(DeadLetter { reason, detail });
+            return Ok(Self { event: Some(event), dead_letter, plan, deliveries });
         }
-    };
-    let plan = config.rules.plan(&event, message);
-    if let Some((reason, detail)) = plan.why_dead(&config.rules) {
-        let dead_letter = Some(DeadLetter { reason, detail });
-        return Ok(Rehearsal { event: Some(event), dead_letter, plan, deliveries });
+        let scope = Scope::of(&event, message);
+        let deliveries = plan.deliveries.iter().filter_map(|(sink, route)| {
+            let sink = config.sinks.get(sink.0)?;
+            let route = route.and_then(|route| config.rules.routes().get(route));
+            let outgoing = sink::render(sink, scope, route.and_then(|route| route.transform.as_ref()));
+            Some(DryRunDelivery { sink, route, outgoing })
+        });
+        let deliveries = deliveries.collect();
+        Ok(Self { event: Some(event), dead_letter: None, plan, deliveries })
     }
-    let scope = Scope::of(&event, message);
-    let planned = plan.deliveries.iter().filter_map(|(sink, route)| {
-        let sink = config.sinks.get(sink.0)?;
-        let route = route.and_then(|route| config.rules.routes().get(route));
-        let outgoing = sink::render(sink, scope, route.and_then(|route| route.transform.as_ref()));
-        Some(Planned { sink, route, outgoing })
-    });
-    let deliveries = planned.collect();
-    Ok(Rehearsal { event: Some(event), dead_letter: None, plan, deliveries })
 }
 
-impl Rehearsal<'_> {
-    /// All of it, in words and without what may be secret.
+impl DryRun<'_> {
+    /// The result for people and programs, without secrets.
     #[must_use]
     pub fn explain<'r>(&'r self, config: &'r Config, message: &'r Message) -> Explanation<'r> {
         let routes = config.rules.routes();
@@ -149,13 +141,12 @@ impl Rehearsal<'_> {
             event: self.event.as_ref(),
             dead_letter: self.dead_letter.as_ref(),
             routes: self.event.iter().flat_map(explained).collect(),
-            deliveries: self.deliveries.iter().map(Planned::explain).collect(),
+            deliveries: self.deliveries.iter().map(DryRunDelivery::explain).collect(),
         }
     }
 }
 
-impl Planned<'_> {
-    /// All of it but what may be secret.
+impl DryRunDelivery<'_> {
     #[must_use]
     pub fn explain(&self) -> ExplainedDelivery<'_> {
         let (rendered, dead_letter) = match &self.outgoing {
