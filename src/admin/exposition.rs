@@ -1,6 +1,5 @@
 //! Prometheus' text format, version 0.0.4.
 //!
-//! Not OpenMetrics: there a counter `dead_letters_total` and a gauge `dead_letters` would be one family with two types.
 //! See <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
 
 use std::fmt::{Display, Write};

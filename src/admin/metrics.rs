@@ -199,7 +199,7 @@ fn dead_letters(to: &mut Exposition, stats: &Stats, now: &Counted) {
         labelled().map(|(labels, tally)| (labels, tally.stored)),
     );
     to.family(
-        "dead_letters",
+        "dead_letters_stored",
         Kind::Gauge,
         "Dead letters that are kept",
         labelled().map(|(labels, tally)| (labels, tally.kept)),

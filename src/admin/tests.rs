@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::config::{
-    AdminConfig, Config, DeadLettersConfig, DeliveryConfig, OnCorrupt, OnFull, OrderBy, RecordingConfig, Retry,
-    SinkConfig, SinkKind, SourceConfig, SourceKind, SpoolConfig,
+    AdminConfig, Config, DeadLettersConfig, DeliveryConfig, OnCorrupt, OrderBy, RecordingConfig, Retry, SinkConfig,
+    SinkKind, SourceConfig, SourceKind, SpoolConfig, WhenFull,
 };
 use crate::delivery::AttemptResult;
 use crate::event::{
@@ -49,13 +49,13 @@ fn config(data_dir: PathBuf) -> Config {
             keep_headers: Vec::new(),
             order_by: OrderBy::None,
             retry: Retry {
-                first: Duration::ZERO,
-                max: Duration::ZERO,
+                initial_backoff: Duration::ZERO,
+                max_backoff: Duration::ZERO,
                 give_up_after: None,
-                attempts: None,
+                max_attempts: None,
                 refuse_after: 3,
             },
-            on_full: OnFull::Wait,
+            when_full: WhenFull::Block,
         }],
         rules: Arc::new(Rules::new(vec![route], Unrouted::DeadLetter)),
         spool: SpoolConfig {
@@ -295,7 +295,7 @@ async fn every_configured_label_is_there_at_zero() {
         "spool_max_bytes 9000",
         r#"dead_letters_total{reason="not_utf8",sink=""} 0"#,
         r#"dead_letters_total{reason="refused",sink="screen"} 0"#,
-        r#"dead_letters{reason="refused",sink="screen"} 0"#,
+        r#"dead_letters_stored{reason="refused",sink="screen"} 0"#,
         r#"sink_breaker_open{sink="screen"} 0"#,
         r#"sink_paused{sink="screen"} 0"#,
         r#"config_reloads_total{result="success"} 0"#,
@@ -333,7 +333,7 @@ async fn every_configured_label_is_there_at_zero() {
         r#"delivery_duration_seconds_sum{sink="screen"} 0.003"#,
         r#"deliveries_in_flight{sink="screen"} 1"#,
         r#"dead_letters_total{reason="refused",sink="screen"} 1"#,
-        r#"dead_letters{reason="refused",sink="screen"} 1"#,
+        r#"dead_letters_stored{reason="refused",sink="screen"} 1"#,
     ] {
         assert!(text.lines().any(|found| found == format!("regards_relay_{line}")), "{line} in {text}");
     }

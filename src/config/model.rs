@@ -177,19 +177,19 @@ pub struct SinkConfig {
     /// How failed deliveries are retried.
     pub retry: Retry,
     /// What becomes of deliveries that there is no room for in the spool.
-    pub on_full: OnFull,
+    pub when_full: WhenFull,
     /// What it logs in with, and whom it trusts.
     pub files: NamedFiles,
 }
 
-/// `on_full`: what becomes of a delivery that there is no room for in the spool.
+/// `when_full`: what becomes of a delivery that there is no room for in the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnFull {
+pub enum WhenFull {
     /// It waits, and its source with it.
     #[default]
-    Wait,
+    Block,
     /// It is dropped, and counted.
-    Drop,
+    DropNewest,
 }
 
 /// `order_by`: deliveries with the same value of it stay in order.
@@ -227,13 +227,13 @@ impl OrderBy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     /// Before the second attempt.
-    pub first: Duration,
+    pub initial_backoff: Duration,
     /// At most, between two attempts.
-    pub max: Duration,
+    pub max_backoff: Duration,
     /// From receipt; none is never.
     pub give_up_after: Option<Duration>,
     /// None is unlimited.
-    pub attempts: Option<u32>,
+    pub max_attempts: Option<u32>,
     /// A delivery becomes a dead letter once the destination has refused it so often.
     pub refuse_after: u32,
 }
@@ -438,7 +438,7 @@ pub enum OnCorrupt {
     /// Nothing: it ends, and says what a person can do.
     Stop,
     /// Renames it, and begins a new one.
-    SetAside,
+    Quarantine,
 }
 
 /// `dead_letters:`.

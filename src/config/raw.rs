@@ -4,7 +4,7 @@
 
 use super::decode::{List, Named, OneOrMany, mapping};
 use super::literal::SetValue;
-use super::model::{KafkaTimestamp, OnCorrupt, OnFull, OrderBy, QueueKind};
+use super::model::{KafkaTimestamp, OnCorrupt, OrderBy, QueueKind, WhenFull};
 use super::scalar::{
     Argument, Attempts, Count, Flag, FormatChoice, GiveUp, Keep, Later, OneOf, Percent, Period, Rate, SecretText, Size,
     Text, UrlText, Word,
@@ -159,23 +159,23 @@ mapping! {
         /// How failed deliveries are retried
         retry: Retry | null,
         /// What becomes of its deliveries when the spool has no room for them
-        on_full: OneOf<OnFull>,
+        when_full: OneOf<WhenFull>,
         /// Comes later
         group: Later = skip,
     }
 }
 
 mapping! {
-    /// How failed deliveries are retried: the wait doubles from `first` to `max`.
+    /// How failed deliveries are retried: the wait doubles from `initial_backoff` to `max_backoff`.
     Retry {
         /// The wait before the second attempt
-        first: Period,
+        initial_backoff: Period,
         /// The longest wait between two attempts
-        max: Period,
+        max_backoff: Period,
         /// When a delivery becomes a dead letter, counted from its receipt: a duration, or `never`
         give_up_after: GiveUp,
         /// After how many attempts it does: a number, or `unlimited`
-        attempts: Attempts,
+        max_attempts: Attempts,
         /// After how many refusals by the destination it does
         refuse_after: Count,
     }
@@ -427,7 +427,7 @@ impl Word for QueueKind {
 }
 
 impl Word for OnCorrupt {
-    const WORDS: &'static [(&'static str, Self)] = &[("stop", Self::Stop), ("set_aside", Self::SetAside)];
+    const WORDS: &'static [(&'static str, Self)] = &[("stop", Self::Stop), ("quarantine", Self::Quarantine)];
 }
 
 impl Root {
@@ -437,8 +437,8 @@ impl Root {
     }
 }
 
-impl Word for OnFull {
-    const WORDS: &'static [(&'static str, Self)] = &[("wait", Self::Wait), ("drop", Self::Drop)];
+impl Word for WhenFull {
+    const WORDS: &'static [(&'static str, Self)] = &[("block", Self::Block), ("drop_newest", Self::DropNewest)];
 }
 
 impl Word for OrderBy {

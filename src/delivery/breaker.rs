@@ -250,13 +250,18 @@ impl Open {
 mod tests {
     use super::*;
 
-    const RETRY: Retry =
-        Retry { first: Duration::ZERO, max: Duration::ZERO, give_up_after: None, attempts: None, refuse_after: 3 };
-    const SLOW: Retry = Retry {
-        first: Duration::from_hours(1),
-        max: Duration::from_hours(1),
+    const RETRY: Retry = Retry {
+        initial_backoff: Duration::ZERO,
+        max_backoff: Duration::ZERO,
         give_up_after: None,
-        attempts: None,
+        max_attempts: None,
+        refuse_after: 3,
+    };
+    const SLOW: Retry = Retry {
+        initial_backoff: Duration::from_hours(1),
+        max_backoff: Duration::from_hours(1),
+        give_up_after: None,
+        max_attempts: None,
         refuse_after: 3,
     };
 
@@ -349,7 +354,7 @@ mod tests {
             refuse(&mut breaker, event);
         }
         assert!(breaker.is_open() && breaker.refuses_everything());
-        let mut again = Breaker::restore(&kept(&breaker), SLOW.max);
+        let mut again = Breaker::restore(&kept(&breaker), SLOW.max_backoff);
         assert!(again.is_open() && again.refuses_everything(), "over a restart, too");
         again.resume();
         assert!(again.is_closed() && again.refuses_everything(), "nothing was delivered yet");
@@ -369,11 +374,12 @@ mod tests {
         assert_eq!(kept(&Breaker::default()), State::default());
         let mut breaker = opened(&SLOW);
         breaker.pause_until_resumed("gone".to_owned());
-        let again = Breaker::restore(&kept(&breaker), SLOW.max);
+        let again = Breaker::restore(&kept(&breaker), SLOW.max_backoff);
         assert!(again.is_open());
         assert_eq!(again.pause(), breaker.pause());
         let breaker = opened(&SLOW);
-        let (until, restored) = (breaker.next().unwrap(), Breaker::restore(&kept(&breaker), SLOW.max).next().unwrap());
+        let (until, restored) =
+            (breaker.next().unwrap(), Breaker::restore(&kept(&breaker), SLOW.max_backoff).next().unwrap());
         assert!(until.max(restored) - until.min(restored) < Duration::from_mins(1));
         assert_eq!(State::parse(Some("nonsense")), State::default());
     }
@@ -386,7 +392,7 @@ mod tests {
         let mut breaker = opened(&SLOW);
         let mut state = State::default();
         breaker.keep(&mut state);
-        assert!(!soon(&Breaker::restore(&state, SLOW.max), 600), "it may wait so long");
+        assert!(!soon(&Breaker::restore(&state, SLOW.max_backoff), 600), "it may wait so long");
         assert!(soon(&Breaker::restore(&state, Duration::from_mins(10)), 600));
         breaker = Breaker::default();
         breaker.pause_for(Duration::from_mins(1), "later".to_owned());
@@ -394,10 +400,10 @@ mod tests {
         breaker.keep(&mut state);
         let pause = state.pause.as_mut().unwrap();
         pause.until = pause.until.map(|until| until.after(hour));
-        assert!(soon(&Breaker::restore(&state, SLOW.max), 60));
+        assert!(soon(&Breaker::restore(&state, SLOW.max_backoff), 60));
         // Kept by an older version, which did not say how long it was.
         let old = r#"{"pause":{"why":"later","until":9000000000000}}"#;
-        assert!(soon(&Breaker::restore(&State::parse(Some(old)), SLOW.max), 24 * 3_600));
+        assert!(soon(&Breaker::restore(&State::parse(Some(old)), SLOW.max_backoff), 24 * 3_600));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::state::{ASKED, State};
 use super::stats::{AttemptResult, SinkStats};
 use super::{Delivery, Kept};
 use crate::clock::MonotonicTime;
-use crate::config::{Config, OnFull, OrderBy, Retry, SinkConfig, SinkKind, WebhookUrl};
+use crate::config::{Config, OrderBy, Retry, SinkConfig, SinkKind, WebhookUrl, WhenFull};
 use crate::event::Reason;
 use crate::failpoints::Failpoint;
 use crate::rules::{Rules, SinkName};
@@ -62,7 +62,7 @@ pub struct Settings {
     /// How failures are retried.
     pub retry: Retry,
     /// What becomes of deliveries that there is no room for in the spool.
-    pub on_full: OnFull,
+    pub when_full: WhenFull,
     /// What isn't settled by then is put to disk.
     pub spill_after: Duration,
     /// It gets copies of dead letters.
@@ -80,7 +80,7 @@ impl Settings {
             order_by: sink.order_by,
             rules: Arc::clone(&config.rules),
             retry: sink.retry.clone(),
-            on_full: sink.on_full,
+            when_full: sink.when_full,
             spill_after: config.delivery.spill_after,
             takes_dead_letters: config.dead_letters.to.as_ref() == Some(&sink.name),
             is_told_when: matches!(&sink.kind, SinkKind::Webhook(webhook) if matches!(webhook.url, WebhookUrl::Templated { .. })),
@@ -91,7 +91,7 @@ impl Settings {
     /// waited for.
     fn longest_wait(&self, clock_goes_on: bool) -> Duration {
         let told = if self.is_told_when && clock_goes_on { MAX_RETRY_AFTER } else { Duration::ZERO };
-        self.retry.max.max(told)
+        self.retry.max_backoff.max(told)
     }
 }
 
@@ -151,7 +151,7 @@ impl Dispatcher {
         // What was written down in another boot can be dated by a clock that was wrong.
         let longest = settings.longest_wait(spool.clock_goes_on());
         spool.make_due(settings.name.clone(), MonotonicTime::now().after(longest));
-        let breaker = Breaker::restore(&state, settings.retry.max);
+        let breaker = Breaker::restore(&state, settings.retry.max_backoff);
         stats.set_breaker_open(breaker.is_open());
         stats.set_paused(breaker.pause().is_some());
         let (deliveries, inbox) = mpsc::unbounded_channel();

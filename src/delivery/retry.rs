@@ -7,14 +7,15 @@ use crate::config::Retry;
 /// `first`, doubled with each failure up to `max`; of that, a random half is taken away so that not all come at once.
 #[must_use]
 pub fn back_off(retry: &Retry, failures: u32) -> Duration {
-    let doubled = retry.first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
-    doubled.min(retry.max).mul_f64(0.5 + fastrand::f64() / 2.0)
+    let doubled =
+        retry.initial_backoff.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+    doubled.min(retry.max_backoff).mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 /// Whether so many attempts, or that much time since receipt, are enough; says which.
 #[must_use]
 pub fn limit_reached(retry: &Retry, attempts: u32, age: Duration) -> Option<String> {
-    if retry.attempts.is_some_and(|most| attempts >= most) {
+    if retry.max_attempts.is_some_and(|most| attempts >= most) {
         return Some(format!("gave up after {attempts} attempts"));
     }
     let limit = retry.give_up_after.filter(|limit| age >= *limit)?;
@@ -28,10 +29,10 @@ mod tests {
     #[test]
     fn pauses_double_from_first_to_max() {
         let retry = Retry {
-            first: Duration::from_secs(5),
-            max: Duration::from_mins(10),
+            initial_backoff: Duration::from_secs(5),
+            max_backoff: Duration::from_mins(10),
             give_up_after: None,
-            attempts: None,
+            max_attempts: None,
             refuse_after: 3,
         };
         for (failures, seconds) in [(1, 5), (2, 10), (3, 20), (8, 600), (40, 600), (u32::MAX, 600)] {

@@ -9,7 +9,7 @@ use super::dispatcher::Dispatcher;
 use super::lanes::{Lane, TakenLane, key};
 use super::stats::DeliveryResult;
 use super::{Delivery, Kept};
-use crate::config::OnFull;
+use crate::config::WhenFull;
 use crate::failpoints::Failpoint;
 use crate::spool::Limits;
 
@@ -47,10 +47,10 @@ impl Dispatcher {
 
     /// There is no room for a new delivery.
     fn no_room(&mut self, lane: Lane, delivery: Delivery, must_wait: bool) {
-        match self.settings.on_full {
-            OnFull::Drop if must_wait => self.drop_delivery(delivery),
+        match self.settings.when_full {
+            WhenFull::DropNewest if must_wait => self.drop_delivery(delivery),
             // It waits in memory, unacknowledged.
-            OnFull::Drop | OnFull::Wait => self.lanes.push(lane, delivery),
+            WhenFull::DropNewest | WhenFull::Block => self.lanes.push(lane, delivery),
         }
     }
 
@@ -68,7 +68,7 @@ impl Dispatcher {
                     self.spill_behind(lane, taken, limits);
                 }
             }
-            Err(delivery) if self.settings.on_full == OnFull::Drop => {
+            Err(delivery) if self.settings.when_full == WhenFull::DropNewest => {
                 self.drop_delivery(delivery);
                 self.lanes.release(lane);
             }
@@ -204,7 +204,7 @@ impl Dispatcher {
 
     /// Drops what waits in a lane, where the configuration says so. False: it doesn't.
     fn drop_waiting(&mut self, lane: Lane) -> bool {
-        if self.settings.on_full != OnFull::Drop {
+        if self.settings.when_full != WhenFull::DropNewest {
             return false;
         }
         let Some(mut taken) = self.lanes.take(lane) else { return true };
@@ -222,7 +222,7 @@ impl Dispatcher {
             tracing::warn!(
                 sink = %self.settings.name, event_id = %event.id, tenant = %event.tenant,
                 correlation_id = event.correlation_id, left_out,
-                "a delivery was dropped: the spool has no room for it, and `on_full: drop` says so"
+                "a delivery was dropped: the spool has no room for it, and `when_full: drop_newest` says so"
             );
         }
         if let Kept::Message(receipt) = delivery.kept {

@@ -235,7 +235,7 @@ pub enum DeliveryResult {
     Delivered,
     /// It was refused, given up, or could not be rendered.
     DeadLetter,
-    /// The spool had no room for it, and `on_full: drop` says so; or it was the copy of a dead letter and could not be delivered.
+    /// The spool had no room for it, and `when_full: drop_newest` says so; or it was the copy of a dead letter and could not be delivered.
     Dropped,
 }
 

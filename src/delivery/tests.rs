@@ -20,12 +20,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// What is due at once comes sooner than this; what is not due doesn't come at all.
 const A_WHILE: Duration = Duration::from_millis(400);
 const HOUR: Duration = Duration::from_hours(1);
-const LONG: Retry = Retry { first: HOUR, max: HOUR, give_up_after: None, attempts: None, refuse_after: 3 };
+const LONG: Retry =
+    Retry { initial_backoff: HOUR, max_backoff: HOUR, give_up_after: None, max_attempts: None, refuse_after: 3 };
 const SHORT: Retry = Retry {
-    first: Duration::from_millis(10),
-    max: Duration::from_millis(20),
+    initial_backoff: Duration::from_millis(10),
+    max_backoff: Duration::from_millis(20),
     give_up_after: None,
-    attempts: None,
+    max_attempts: None,
     refuse_after: 3,
 };
 

@@ -85,7 +85,7 @@ pub enum SpoolError {
         cause: std::io::Error,
     },
     /// What SQLite reads of it can't be.
-    #[error("the spool {} is damaged ({found}): what can be saved of it, `sqlite3 {} .recover` prints; move it away together with its `-wal`, and a new one is begun, or let the relay do so with `spool: {{ on_corrupt: set_aside }}`", .path.display(), .path.display())]
+    #[error("the spool {} is damaged ({found}): what can be saved of it, `sqlite3 {} .recover` prints; move it away together with its `-wal`, and a new one is begun, or let the relay do so with `spool: {{ on_corrupt: quarantine }}`", .path.display(), .path.display())]
     Corrupt {
         /// The SQLite file.
         path: PathBuf,

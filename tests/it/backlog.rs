@@ -7,7 +7,7 @@ use crate::support::{Home, Regards, Response, unique, until};
 const ROUTES: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}.{{ tenant }}" }, retry: { first: 100ms, max: 1s } } }
+sinks: { pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}.{{ tenant }}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } } }
 routes: [{ name: all, to: pipeline }]
 unrouted: dead_letter
 "#;

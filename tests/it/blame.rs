@@ -7,7 +7,7 @@ const ROUTES: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 100 }, expects: lta } }
 sinks:
-  hook: { webhook: { url: "${HOOK}" }, retry: { first: 20ms, max: 200ms } }
+  hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 20ms, max_backoff: 200ms } }
 routes: [{ name: all, to: hook }]
 unrouted: dead_letter
 "#;
@@ -58,8 +58,9 @@ async fn an_address_that_takes_no_event_opens_the_breaker() {
 async fn an_exchange_that_is_missing_opens_the_breaker() {
     let regards = Regards::new().await;
     let partner = Rabbit::shared().new_vhost().await;
-    let hook = r#"{ webhook: { url: "${HOOK}" }, retry: { first: 20ms, max: 200ms } }"#;
-    let amqp = r#"{ amqp: { url: "${PARTNER}", exchange: products }, retry: { first: 20ms, max: 200ms } }"#;
+    let hook = r#"{ webhook: { url: "${HOOK}" }, retry: { initial_backoff: 20ms, max_backoff: 200ms } }"#;
+    let amqp =
+        r#"{ amqp: { url: "${PARTNER}", exchange: products }, retry: { initial_backoff: 20ms, max_backoff: 200ms } }"#;
     let home = Home::of(&regards, &ROUTES.replace(hook, amqp)).with("PARTNER", &partner.admin_url());
     let relay = home.start_ready().await;
     let published = lives("t", "blamed", REQUESTS);

@@ -13,7 +13,7 @@ const TO_PARTNER: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
 sinks:
-  partner: { amqp: { url: "${PARTNER}", exchange: products, routing_key: "{{ status }}" }, retry: { first: 100ms, max: 1s, attempts: 5 } }
+  partner: { amqp: { url: "${PARTNER}", exchange: products, routing_key: "{{ status }}" }, retry: { initial_backoff: 100ms, max_backoff: 1s, max_attempts: 5 } }
 routes: [{ name: all, to: partner }]
 unrouted: dead_letter
 "#;

@@ -106,7 +106,7 @@ async fn sigterm_repeats_nothing_although_some_deliveries_keep_failing() {
         r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { first: 100ms, max: 1s } } }
+sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } } }
 routes: [{ name: all, to: hook }]
 unrouted: dead_letter
 delivery: { shutdown_grace: 1s }

@@ -19,9 +19,9 @@ const ROUTES: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
 sinks:
-  down: { webhook: { url: "${DOWN}" }, retry: { first: 200ms, max: 1s, give_up_after: 10h } }
-  picky: { webhook: { url: "${PICKY}" }, retry: { first: 200ms, max: 1s, give_up_after: 10h } }
-  busy: { webhook: { url: "${BUSY}" }, retry: { first: 200ms, max: 1s, give_up_after: 10h } }
+  down: { webhook: { url: "${DOWN}" }, retry: { initial_backoff: 200ms, max_backoff: 1s, give_up_after: 10h } }
+  picky: { webhook: { url: "${PICKY}" }, retry: { initial_backoff: 200ms, max_backoff: 1s, give_up_after: 10h } }
+  busy: { webhook: { url: "${BUSY}" }, retry: { initial_backoff: 200ms, max_backoff: 1s, give_up_after: 10h } }
 routes: [{ name: all, to: [down, picky, busy] }]
 unrouted: dead_letter
 dead_letters: { keep: 10h, max_size: 1MiB }

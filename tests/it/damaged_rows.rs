@@ -10,7 +10,7 @@ use crate::support::{Answer, Home, Receiver, Regards, until};
 const ROUTES: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { first: 100ms, max: 1s } } }
+sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } } }
 routes: [{ name: all, to: hook }]
 unrouted: dead_letter
 delivery: { shutdown_grace: 1s }

@@ -121,7 +121,7 @@ async fn an_exchange_gets_what_died() {
 #[tokio::test]
 async fn a_webhook_gets_what_died_when_it_is_back() {
     let (regards, picky, receiver) = (Regards::new().await, picky().await, Receiver::start().await);
-    let sink = "{ webhook: { url: \"http://127.0.0.1:${PORT}/{{ reason }}\" }, retry: { first: 100ms, max: 1s } }";
+    let sink = "{ webhook: { url: \"http://127.0.0.1:${PORT}/{{ reason }}\" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }";
     let home = Home::of(&regards, &ROUTES.replace("MORGUE", sink))
         .with("PORT", &receiver.port().to_string())
         .with("PICKY", &picky.url());
@@ -151,7 +151,7 @@ async fn a_webhook_gets_what_died_when_it_is_back() {
 #[tokio::test]
 async fn what_can_not_be_copied_makes_no_dead_letter() {
     let (regards, picky, receiver) = (Regards::new().await, picky().await, Receiver::start().await);
-    let sink = "{ webhook: { url: \"${HOOK}\" }, retry: { first: 50ms, attempts: 2 } }";
+    let sink = "{ webhook: { url: \"${HOOK}\" }, retry: { initial_backoff: 50ms, max_attempts: 2 } }";
     let home =
         Home::of(&regards, &ROUTES.replace("MORGUE", sink)).with("HOOK", &receiver.url()).with("PICKY", &picky.url());
     receiver.answers(|posted| Answer::Status(if posted.header("regards-relay-sink").is_some() { 422 } else { 404 }));

@@ -9,7 +9,7 @@ use crate::support::{Answer, Home, Receiver, Regards, Response, until};
 const ROUTES: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { first: 100ms, max: 1s } } }
+sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } } }
 routes: [{ name: all, to: hook }]
 unrouted: dead_letter
 dead_letters: { max_size: 1MiB }
@@ -48,7 +48,7 @@ async fn a_sink_takes_no_more_out_of_its_backlog_than_its_window_while_dead_lett
         if count >= WINDOW / 2.0 && since.elapsed() > STEADY { Ok(()) } else { Err(format!("{count} were given up")) }
     })
     .await;
-    let stored = relay.metric("dead_letters", &[]).await.expect("metrics").unwrap_or_default();
+    let stored = relay.metric("dead_letters_stored", &[]).await.expect("metrics").unwrap_or_default();
     assert!(
         count <= WINDOW + stored,
         "{count} deliveries were taken out of the backlog, {stored} of which are on disk"

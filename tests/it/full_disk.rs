@@ -8,7 +8,7 @@ use crate::support::{Answer, Home, Receiver, Regards, Response, fill_disk, until
 const ROUTES: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 200 }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}", concurrency: 32 }, retry: { first: 100ms, max: 1s } } }
+sinks: { hook: { webhook: { url: "${HOOK}", concurrency: 32 }, retry: { initial_backoff: 100ms, max_backoff: 1s } } }
 routes: [{ name: all, to: hook }]
 unrouted: dead_letter
 delivery: { shutdown_grace: 1s }
@@ -106,7 +106,7 @@ async fn a_disk_that_dead_letters_fill_keeps_no_delivery_from_going() {
         left => Err(format!("{left:?} wait")),
     })
     .await;
-    let stored = relay.metric("dead_letters", &[]).await.expect("metrics").unwrap_or_default();
+    let stored = relay.metric("dead_letters_stored", &[]).await.expect("metrics").unwrap_or_default();
     assert!(stored > 1_000.0, "{stored} dead letters");
     relay.stop().await;
     let accepted = receiver.accepted();

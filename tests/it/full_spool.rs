@@ -11,7 +11,7 @@ const ROUTES: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 100 }, expects: lta } }
 sinks:
-  hook: { webhook: { url: "${HOOK}" }, retry: { first: 1h, max: 1h } }
+  hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 1h, max_backoff: 1h } }
   archive: { file: { path: archive.ndjson } }
 routes: [{ name: all, to: [hook, archive] }]
 unrouted: dead_letter
@@ -55,7 +55,7 @@ async fn archived_after(regards: &Regards, home: &Home, receiver: &Receiver) -> 
     receiver.answers(|_| Answer::Status(204));
     let relay = home.start();
     relay.wait_for_metric("build_info", &[], 1.0).await;
-    relay.reload(&ROUTES.replace("first: 1h, max: 1h", "first: 50ms, max: 50ms"), "success").await;
+    relay.reload(&ROUTES.replace("initial_backoff: 1h, max_backoff: 1h", "initial_backoff: 50ms, max_backoff: 50ms"), "success").await;
     home.does(&["resume", "--sink", "hook"]);
     receiver.wait_for_accepted(MESSAGES).await;
     regards.wait_until_acknowledged().await;
@@ -79,7 +79,7 @@ async fn attempts_within_one_back_off(failpoint: Option<Failpoint>, least: usize
     let routes = ROUTES
         .replace(
             "  archive:",
-            "  other: { webhook: { url: \"${OTHER}\" }, retry: { first: 50ms, max: 50ms } }\n  archive:",
+            "  other: { webhook: { url: \"${OTHER}\" }, retry: { initial_backoff: 50ms, max_backoff: 50ms } }\n  archive:",
         )
         .replace("[hook, archive]", "[hook, archive, other]");
     let home = home_with(&routes, &regards, &receiver, failpoint).with("OTHER", &other.url());

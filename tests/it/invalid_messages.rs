@@ -28,7 +28,7 @@ sinks:
   by_product: { file: { path: "by-product/{{ productId }}.ndjson" } }
   by_session: { kafka: { brokers: "${KAFKA}", topic: "{{ session }}" } }
   picky: { webhook: { url: "${PICKY}" } }
-  hopeless: { webhook: { url: "${HOPELESS}" }, retry: { first: 50ms, attempts: 3 } }
+  hopeless: { webhook: { url: "${HOPELESS}" }, retry: { initial_backoff: 50ms, max_attempts: 3 } }
   back_to_rabbit: { amqp: { url: "${PARTNER}", exchange: back, routing_key: any } }
 routes:
   - { name: good, when: { tenant: good }, to: archive }

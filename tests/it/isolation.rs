@@ -17,7 +17,7 @@ version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 100 }, expects: lta } }
 sinks:
   pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }
-  hook: { webhook: { url: "${HOOK}", timeout: 20s }, retry: { first: 50ms, max: 500ms } }
+  hook: { webhook: { url: "${HOOK}", timeout: 20s }, retry: { initial_backoff: 50ms, max_backoff: 500ms } }
 routes: [{ name: all, to: [pipeline, hook] }]
 unrouted: dead_letter
 delivery: { shutdown_grace: 1s }
@@ -186,7 +186,8 @@ async fn a_full_spool_drops_what_may_be_dropped_and_counts_it() {
     regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;
     let mut topic = Kafka::shared().topic("dropped", 1).await;
-    let routes = ROUTES.replace("retry:", "on_full: drop, retry:") + "spool: { max_size: 1MiB, max_share: 60% }\n";
+    let routes =
+        ROUTES.replace("retry:", "when_full: drop_newest, retry:") + "spool: { max_size: 1MiB, max_share: 60% }\n";
     let home = home(&regards, &receiver, topic.topic(), &routes);
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;
@@ -214,7 +215,7 @@ async fn what_waits_too_long_behind_an_open_breaker_is_given_up() {
     let receiver = Receiver::start().await;
     let routes = ROUTES
         .replace("to: [pipeline, hook]", "to: hook")
-        .replace("first: 50ms, max: 500ms", "first: 50ms, max: 1h, give_up_after: 3s");
+        .replace("initial_backoff: 50ms, max_backoff: 500ms", "initial_backoff: 50ms, max_backoff: 1h, give_up_after: 3s");
     let home = home(&regards, &receiver, "none", &routes);
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;
@@ -245,7 +246,7 @@ async fn a_broker_that_blocks_publishers() {
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 100 }, expects: lta } }
 sinks:
-  partner: { amqp: { url: "${PARTNER}", exchange: products }, retry: { first: 50ms, max: 500ms } }
+  partner: { amqp: { url: "${PARTNER}", exchange: products }, retry: { initial_backoff: 50ms, max_backoff: 500ms } }
   archive: { file: { path: archive.ndjson } }
 routes: [{ name: all, to: [partner, archive] }]
 unrouted: dead_letter

@@ -37,7 +37,7 @@ async fn every_metric_is_there_at_zero_and_counts() {
         ("deliveries_in_flight", &[("sink", "archive")]),
         ("dead_letters_total", &[("reason", "not_json")]),
         ("dead_letters_total", &[("reason", "refused"), ("sink", "archive")]),
-        ("dead_letters", &[("reason", "not_json")]),
+        ("dead_letters_stored", &[("reason", "not_json")]),
     ];
     for (name, labels) in zero {
         assert_eq!(relay.metric(name, labels).await, Ok(Some(0.0)), "{name}{labels:?}");
@@ -62,7 +62,7 @@ async fn every_metric_is_there_at_zero_and_counts() {
         ("deliveries_total", &[("sink", "archive"), ("result", "delivered")], 3.0),
         ("delivery_duration_seconds_count", &[("sink", "archive")], 3.0),
         ("dead_letters_total", &[("reason", "not_json")], 1.0),
-        ("dead_letters", &[("reason", "not_json")], 1.0),
+        ("dead_letters_stored", &[("reason", "not_json")], 1.0),
     ];
     for (name, labels, expected) in counted {
         until(&format!("{name}{labels:?} to be {expected}"), async || match relay.metric(name, labels).await? {

@@ -10,7 +10,7 @@ const ROUTES: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
 sinks:
-  hook: { webhook: { url: "${HOOK}" }, retry: { first: 100ms, max: 1s } }
+  hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }
   archive: { file: { path: archive.ndjson } }
 routes: [{ name: all, to: [hook, archive] }]
 unrouted: dead_letter
@@ -151,7 +151,7 @@ async fn changed_rules_are_in_force_and_bad_ones_are_not() {
 async fn what_is_stuck_goes_where_the_mended_rules_say() {
     let regards = Regards::new().await;
     let (wrong, right) = (Receiver::start().await, Receiver::start().await);
-    let home = Home::of(&regards, &ROUTES.replace("first: 100ms, max: 1s", "first: 1h, max: 1h"))
+    let home = Home::of(&regards, &ROUTES.replace("initial_backoff: 100ms, max_backoff: 1s", "initial_backoff: 1h, max_backoff: 1h"))
         .with("HOOK", &wrong.url())
         .with("RIGHT", &right.url());
     wrong.answers(|_| Answer::Status(404));
@@ -182,7 +182,7 @@ async fn what_waits_for_a_sink_that_is_gone_is_shown_as_orphaned() {
     regards.publish_all(&lives("t", "orphan", 5)).await;
     home.wait_until_waiting("hook", 10).await;
     let without = ROUTES
-        .replace("  hook: { webhook: { url: \"${HOOK}\" }, retry: { first: 100ms, max: 1s } }\n", "")
+        .replace("  hook: { webhook: { url: \"${HOOK}\" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }\n", "")
         .replace("[hook, archive]", "archive");
     relay.reload(&without, "success").await;
     let spool = home.spool();
@@ -212,7 +212,7 @@ async fn orphans_are_redriven_to_another_sink_or_purged() {
 
     let renamed = ROUTES.replace("archive.ndjson", "other.ndjson").replace("archive", "other");
     let without = renamed
-        .replace("  hook: { webhook: { url: \"${HOOK}\" }, retry: { first: 100ms, max: 1s } }\n", "")
+        .replace("  hook: { webhook: { url: \"${HOOK}\" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }\n", "")
         .replace("[hook, other]", "other");
     relay.reload(&without, "success").await;
     let redriven = home.does(&["spool", "redrive", "--sink", "hook", "--to", "other", "--json"]);

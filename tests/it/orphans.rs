@@ -8,7 +8,7 @@ use crate::support::{Answer, Home, Receiver, Regards, until};
 const ROUTES: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { on_call: { webhook: { url: "${HOOK}" }, retry: { first: 100ms, max: 1s } } }
+sinks: { on_call: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } } }
 routes: [{ name: all, to: on_call }]
 unrouted: dead_letter
 delivery: { shutdown_grace: 1s }

@@ -26,7 +26,7 @@ unrouted: dead_letter
     assert_eq!(purge(&home, &["--reason", "not_json", "--limit", "1"]), r#"{"purged":1}"#);
     assert_eq!(purge(&home, &["--reason", "not_json"]), r#"{"purged":1}"#);
     assert_eq!(purge(&home, &["--tenant", "other"]), r#"{"purged":0}"#);
-    until("the relay to have counted what is left", async || match relay.metric("dead_letters", &[]).await? {
+    until("the relay to have counted what is left", async || match relay.metric("dead_letters_stored", &[]).await? {
         Some(1.0) => Ok(()),
         seen => Err(format!("{seen:?}")),
     })

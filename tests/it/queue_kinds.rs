@@ -92,7 +92,7 @@ async fn a_stream_is_refused_by_name() {
 const FULL: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { first: 1h, max: 1h } } }
+sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 1h, max_backoff: 1h } } }
 routes: [{ name: all, to: hook }]
 unrouted: dead_letter
 spool: { max_size: 1MiB, max_share: 1% }
@@ -165,11 +165,11 @@ async fn what_a_quorum_queue_is_about_to_drop_becomes_a_dead_letter_though_they_
     let home = Home::of(&regards, FULL_OF_LETTERS).with("HOOK", &receiver.url());
     let relay = home.start_ready().await;
     regards.publish(&unreadable(900)).await;
-    relay.wait_for_metric("dead_letters", &[], 1.0).await;
+    relay.wait_for_metric("dead_letters_stored", &[], 1.0).await;
     regards.publish_all(&[(); 8].map(|()| unreadable(200))).await;
     relay.wait_until_unready(&["dead_letters.max_size", "8 wait"]).await;
     lose_connections(&regards, &relay).await;
-    relay.wait_for_metric("dead_letters", &[], 9.0).await;
+    relay.wait_for_metric("dead_letters_stored", &[], 9.0).await;
     regards.wait_until_acknowledged().await;
     relay.stop().await;
     assert_eq!(home.dead_letters().len(), 9, "each once");
@@ -182,7 +182,7 @@ version: 1
 sources:
   classic: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta }
   quorum: { amqp: { url: "${QUORUM}", queue: "${QUEUE}" }, expects: lta }
-sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { first: 100ms, max: 1s } } }
+sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } } }
 routes: [{ name: all, to: hook }]
 unrouted: dead_letter
 spool: { max_size: 1MiB, max_share: 1% }

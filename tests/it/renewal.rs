@@ -68,7 +68,7 @@ sinks:
       tls: { ca: ca.pem, cert: client.pem, key: client.key }
       timeout: 5s
     body: '{"id": {{ id | tojson }}, "key": "${file:key}"}'
-    retry: { first: 1s, max: 1s }
+    retry: { initial_backoff: 1s, max_backoff: 1s }
 routes: [{ name: all, to: hook }]
 unrouted: dead_letter
 "#,
@@ -139,7 +139,7 @@ sinks:
       sasl: { mechanism: SCRAM-SHA-512, username: "${KAFKA_USER}", password: "${file:password}" }
       # So that the relay has to log in again.
       options: { connections.max.idle.ms: 2000 }
-    retry: { first: 1s, max: 1s }
+    retry: { initial_backoff: 1s, max_backoff: 1s }
 routes: [{ name: all, to: pipeline }]
 unrouted: dead_letter
 "#,
@@ -199,7 +199,7 @@ sources: { regards: { amqp: { url: "${BROKER}", username: "${AS}", password: "${
 sinks:
   partner:
     amqp: { url: "${BROKER}", username: "${AS}", password: "${file:password}", vhost: "${VHOST}", exchange: partner.products, routing_key: x }
-    retry: { first: 1s, max: 1s }
+    retry: { initial_backoff: 1s, max_backoff: 1s }
 routes: [{ name: all, to: partner }]
 unrouted: dead_letter
 "#,

@@ -62,7 +62,7 @@ sinks:
   on_call:
     webhook: { url: "${HOOK}", headers: { X-Team: "{{ team }}" } }
     body: '{{ subject }}'
-    retry: { first: 100ms, max: 500ms }
+    retry: { initial_backoff: 100ms, max_backoff: 500ms }
   archive: { file: { path: archive.ndjson } }
 routes:
   - name: quota

@@ -13,7 +13,7 @@ use crate::support::{Answer, Home, Receiver, Regards, Response, until};
 const ROUTES: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { first: 1h, max: 1h } } }
+sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 1h, max_backoff: 1h } } }
 routes: [{ name: all, to: hook }]
 unrouted: dead_letter
 delivery: { shutdown_grace: 1s }

@@ -20,7 +20,7 @@ sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: l
 sinks:
   partner:
     amqp: { url: "${PARTNER}", exchange: partner.products, routing_key: "{{ session }}" }
-    retry: { first: 50ms, max: 50ms, attempts: 2 }
+    retry: { initial_backoff: 50ms, max_backoff: 50ms, max_attempts: 2 }
 routes: [{ name: all, to: partner }]
 unrouted: dead_letter
 "#;

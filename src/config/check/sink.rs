@@ -115,7 +115,7 @@ fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
         keep_headers: keep_headers.iter().map(|at| Glob::new(&at.value.text)).collect(),
         order_by,
         retry: retry(raw.retry.as_ref(), raw.webhook.is_some(), reader),
-        on_full: raw.on_full.as_ref().map_or_else(Default::default, |on_full| on_full.value.0),
+        when_full: raw.when_full.as_ref().map_or_else(Default::default, |when_full| when_full.value.0),
     })
 }
 
@@ -232,15 +232,21 @@ fn escapes(body: &At<Text>, template: &Template, reader: &mut Reader<'_>) {
 
 fn retry(at: Option<&At<raw::Retry>>, webhook: bool, reader: &mut Reader<'_>) -> Retry {
     let raw = at.map(|at| &at.value);
-    let first = period(reader, raw.and_then(|raw| raw.first.as_ref()), FIRST, Duration::from_millis(10)..=DAY);
-    let longest =
-        period(reader, raw.and_then(|raw| raw.max.as_ref()), MAX.max(first), Duration::from_millis(10)..=7 * DAY);
-    if let Some(max) = raw.and_then(|raw| raw.max.as_ref())
-        && longest < first
+    let initial_backoff =
+        period(reader, raw.and_then(|raw| raw.initial_backoff.as_ref()), FIRST, Duration::from_millis(10)..=DAY);
+    let max_backoff = period(
+        reader,
+        raw.and_then(|raw| raw.max_backoff.as_ref()),
+        MAX.max(initial_backoff),
+        Duration::from_millis(10)..=7 * DAY,
+    );
+    if let Some(written) = raw.and_then(|raw| raw.max_backoff.as_ref())
+        && max_backoff < initial_backoff
     {
         reader.report(
-            Diagnostic::error("retry-order", max.span, "the longest wait is shorter than the first one")
-                .help("`first` is doubled up to `max`: make `max` at least as long"),
+            Diagnostic::error("retry-order", written.span, "`max_backoff` is shorter than `initial_backoff`").help(
+                "the back-off doubles from `initial_backoff` up to `max_backoff`: make `max_backoff` at least as long",
+            ),
         );
     }
     let give_up_after = match raw.and_then(|raw| raw.give_up_after.as_ref()) {
@@ -252,7 +258,7 @@ fn retry(at: Option<&At<raw::Retry>>, webhook: bool, reader: &mut Reader<'_>) ->
                     Diagnostic::error("out-of-range", at.span, format!("{} is out of range", reader.quote(at.span)))
                         .help("write at least `1s`, or `never`"),
                 );
-            } else if after.is_some_and(|after| after < HOUR && after < longest) {
+            } else if after.is_some_and(|after| after < HOUR && after < max_backoff) {
                 reader.report(
                     Diagnostic::warning(
                         "gives-up-early",
@@ -265,10 +271,10 @@ fn retry(at: Option<&At<raw::Retry>>, webhook: bool, reader: &mut Reader<'_>) ->
             after
         }
     };
-    let attempts = raw.and_then(|raw| raw.attempts.as_ref()).and_then(|at| attempts(reader, at));
+    let max_attempts = raw.and_then(|raw| raw.max_attempts.as_ref()).and_then(|at| attempts(reader, at));
     let refuse_after = number(reader, raw.and_then(|raw| raw.refuse_after.as_ref()), REFUSE_AFTER, 1..=1000);
     let refuse_after = u32::try_from(refuse_after).unwrap_or(u32::MAX);
-    Retry { first, max: longest, give_up_after, attempts, refuse_after }
+    Retry { initial_backoff, max_backoff, give_up_after, max_attempts, refuse_after }
 }
 
 fn amqp(at: &At<raw::AmqpSink>, reader: &mut Reader<'_>) -> Option<AmqpSinkConfig> {

@@ -314,7 +314,7 @@ fn values_of_another_type() {
         "version: one
 name: [a]
 sources: regards
-sinks: { screen: { stdout: {}, retry: { first: 5, max: 10 minutes, attempts: few } } }
+sinks: { screen: { stdout: {}, retry: { initial_backoff: 5, max_backoff: 10 minutes, max_attempts: few } } }
 routes: { name: all }
 unrouted: drop
 dead_letters: { keep: always, max_size: 2GB }
@@ -349,7 +349,7 @@ spool: { max_share: 0.5 }
             error[wrong-value]: `5` is not a duration
              --> routes.yaml:4:48
               |
-            4 | sinks: { screen: { stdout: {}, retry: { first: 5, max: 10 minutes, attempts: few } } }
+            4 | sinks: { screen: { stdout: {}, retry: { initial_backoff: 5, max_backoff: 10 minutes, max_attempts: few } } }
               |                                                ^
               |
               = help: write a number and a unit, as in `250ms`, `20s`, `5m`, `24h`, `7d`
@@ -357,7 +357,7 @@ spool: { max_share: 0.5 }
             error[wrong-value]: `10 minutes` is not a duration
              --> routes.yaml:4:56
               |
-            4 | sinks: { screen: { stdout: {}, retry: { first: 5, max: 10 minutes, attempts: few } } }
+            4 | sinks: { screen: { stdout: {}, retry: { initial_backoff: 5, max_backoff: 10 minutes, max_attempts: few } } }
               |                                                        ^^^^^^^^^^
               |
               = help: write a number and a unit, as in `250ms`, `20s`, `5m`, `24h`, `7d`
@@ -365,7 +365,7 @@ spool: { max_share: 0.5 }
             error[wrong-value]: `few` is not `unlimited` or a whole number
              --> routes.yaml:4:78
               |
-            4 | sinks: { screen: { stdout: {}, retry: { first: 5, max: 10 minutes, attempts: few } } }
+            4 | sinks: { screen: { stdout: {}, retry: { initial_backoff: 5, max_backoff: 10 minutes, max_attempts: few } } }
               |                                                                              ^^^
               |
               = help: write `unlimited`, or digits only, as in `10`
@@ -569,7 +569,7 @@ fn what_comes_later_is_refused_at_its_place() {
         "version: 1
 sources:
   regards: { amqp: { url: amqp://localhost, queue: q }, expects: order }
-sinks: { screen: { stdout: {}, on_full: drop, format: { avro: { registry: x } } } }
+sinks: { screen: { stdout: {}, when_full: drop_newest, format: { avro: { registry: x } } } }
 routes:
   - name: quota
     to: screen
@@ -579,7 +579,7 @@ unrouted: drop
             error[not-yet]: formats with settings come with a later version
              --> routes.yaml:4:55
               |
-            4 | sinks: { screen: { stdout: {}, on_full: drop, format: { avro: { registry: x } } } }
+            4 | sinks: { screen: { stdout: {}, when_full: drop_newest, format: { avro: { registry: x } } } }
               |                                                       ^^^^^^^^^^^^^^^^^^^^^^^^^ not in this version
               |
               = help: remove it; write one of `normalized`, `original`, `cloudevents`

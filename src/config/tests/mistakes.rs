@@ -44,7 +44,7 @@ fn a_value_of_another_type_comes_with_an_example_of_its_key() {
         6 |     retry: 5
           |            ^
           |
-          = help: write it as in `retry: { first: 5s, max: 10m }`
+          = help: write it as in `retry: { initial_backoff: 5s, max_backoff: 10m }`
 
     "#]],
     );

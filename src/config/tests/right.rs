@@ -42,8 +42,8 @@ fn defaults() {
     let sink = &config.sinks[0];
     assert_eq!(sink.order_by, OrderBy::CorrelationId);
     assert!(matches!(sink.format, Format::Normalized));
-    assert_eq!((sink.retry.first, sink.retry.max), (Duration::from_secs(5), Duration::from_mins(10)));
-    assert_eq!((sink.retry.give_up_after, sink.retry.attempts), (None, None));
+    assert_eq!((sink.retry.initial_backoff, sink.retry.max_backoff), (Duration::from_secs(5), Duration::from_mins(10)));
+    assert_eq!((sink.retry.give_up_after, sink.retry.max_attempts), (None, None));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn everything_about_a_kafka_sink() {
 order_by: session
 keep_headers: [\"regards.*\", x]
 format: cloudevents
-retry: { first: 250ms, max: 1h, give_up_after: 7d, attempts: 5, refuse_after: 1 }",
+retry: { initial_backoff: 250ms, max_backoff: 1h, give_up_after: 7d, max_attempts: 5, refuse_after: 1 }",
         ),
         &[("P", "p"), ("B", "1000")],
     );
@@ -140,7 +140,7 @@ retry: { first: 250ms, max: 1h, give_up_after: 7d, attempts: 5, refuse_after: 1 
     assert!(matches!(&sink.format, Format::CloudEvents { name } if name == "urn:regards-relay:machine"));
     assert_eq!(sink.order_by, OrderBy::Session);
     assert_eq!(sink.keep_headers.len(), 2);
-    assert_eq!((sink.retry.first, sink.retry.attempts), (Duration::from_millis(250), Some(5)));
+    assert_eq!((sink.retry.initial_backoff, sink.retry.max_attempts), (Duration::from_millis(250), Some(5)));
     assert_eq!(sink.retry.refuse_after, 1);
 }
 

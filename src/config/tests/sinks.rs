@@ -83,25 +83,25 @@ fn formats() {
 #[test]
 fn retries() {
     wrong(
-        &sink("stdout: {}\nretry: { first: 5m, max: 10s, attempts: 0 }"),
+        &sink("stdout: {}\nretry: { initial_backoff: 5m, max_backoff: 10s, max_attempts: 0 }"),
         expect![[r#"
-        error[retry-order]: the longest wait is shorter than the first one
-         --> routes.yaml:6:30
-          |
-        6 |     retry: { first: 5m, max: 10s, attempts: 0 }
-          |                              ^^^
-          |
-          = help: `first` is doubled up to `max`: make `max` at least as long
+            error[retry-order]: `max_backoff` is shorter than `initial_backoff`
+             --> routes.yaml:6:48
+              |
+            6 |     retry: { initial_backoff: 5m, max_backoff: 10s, max_attempts: 0 }
+              |                                                ^^^
+              |
+              = help: the back-off doubles from `initial_backoff` up to `max_backoff`: make `max_backoff` at least as long
 
-        error[out-of-range]: `0` is out of range
-         --> routes.yaml:6:45
-          |
-        6 |     retry: { first: 5m, max: 10s, attempts: 0 }
-          |                                             ^
-          |
-          = help: write something between `1` and `1000000`
+            error[out-of-range]: `0` is out of range
+             --> routes.yaml:6:67
+              |
+            6 |     retry: { initial_backoff: 5m, max_backoff: 10s, max_attempts: 0 }
+              |                                                                   ^
+              |
+              = help: write something between `1` and `1000000`
 
-    "#]],
+        "#]],
     );
     warned(
         &sink("stdout: {}\nretry: { give_up_after: 1m }"),

@@ -216,12 +216,12 @@ fn the_path_is_rendered_below_the_data_directory() {
         files: crate::config::NamedFiles::default(),
         keep_headers: Vec::new(),
         order_by: OrderBy::None,
-        on_full: crate::config::OnFull::Wait,
+        when_full: crate::config::WhenFull::Block,
         retry: Retry {
-            first: Duration::ZERO,
-            max: Duration::ZERO,
+            initial_backoff: Duration::ZERO,
+            max_backoff: Duration::ZERO,
             give_up_after: None,
-            attempts: None,
+            max_attempts: None,
             refuse_after: 3,
         },
     };

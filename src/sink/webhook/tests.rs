@@ -95,8 +95,14 @@ fn config(webhook: WebhookConfig, format: Format) -> SinkConfig {
         files: crate::config::NamedFiles::default(),
         keep_headers: vec![Glob::new("regards.*")],
         order_by: OrderBy::None,
-        on_full: crate::config::OnFull::Wait,
-        retry: Retry { first: LONG, max: LONG, give_up_after: None, attempts: None, refuse_after: 3 },
+        when_full: crate::config::WhenFull::Block,
+        retry: Retry {
+            initial_backoff: LONG,
+            max_backoff: LONG,
+            give_up_after: None,
+            max_attempts: None,
+            refuse_after: 3,
+        },
     }
 }
 

@@ -457,7 +457,7 @@ async fn a_damaged_file_is_not_used_and_left_alone() {
     let bytes = leave_damaged(&setup).await;
     let refused = Spool::open(&setup.config(), &setup.limits).unwrap_err().to_string();
     assert!(refused.contains("spool.db is damaged ("), "{refused}");
-    assert!(refused.contains("on_corrupt: set_aside"), "{refused}");
+    assert!(refused.contains("on_corrupt: quarantine"), "{refused}");
     assert!(has_same_pages(&setup.config().path, &bytes), "it can still be recovered from");
 }
 
@@ -470,7 +470,7 @@ fn has_same_pages(path: &Path, bytes: &[u8]) -> bool {
 async fn a_damaged_file_is_set_aside_where_the_configuration_says_so() {
     let mut setup = Setup::new();
     let bytes = leave_damaged(&setup).await;
-    setup.on_corrupt = OnCorrupt::SetAside;
+    setup.on_corrupt = OnCorrupt::Quarantine;
     let spool = setup.open();
     assert_eq!(spool.problem(), None);
     assert_eq!(all(store(&spool, 0..1)).await, done(0..1));

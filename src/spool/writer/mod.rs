@@ -120,7 +120,7 @@ impl Writer {
             lock,
         };
         let opened = match writer.open_first() {
-            Err(damaged @ SpoolError::Corrupt { .. }) if config.on_corrupt == OnCorrupt::SetAside => {
+            Err(damaged @ SpoolError::Corrupt { .. }) if config.on_corrupt == OnCorrupt::Quarantine => {
                 let aside = damage::set_aside(&writer.path)?;
                 tracing::error!(aside = %aside.display(), "{damaged}; it was set aside and a new one is begun");
                 writer.open_first()

@@ -27,7 +27,7 @@ impl Destination for Amqp {
     }
 
     fn sink(&self) -> &'static str {
-        r#"{ amqp: { url: "${OUT}", exchange: products, routing_key: "{{ status }}" }, retry: { first: 100ms, max: 500ms } }"#
+        r#"{ amqp: { url: "${OUT}", exchange: products, routing_key: "{{ status }}" }, retry: { initial_backoff: 100ms, max_backoff: 500ms } }"#
     }
 
     fn variables(&self) -> Vec<(&'static str, String)> {

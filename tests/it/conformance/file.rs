@@ -13,7 +13,7 @@ impl Destination for File {
     }
 
     fn sink(&self) -> &'static str {
-        r#"{ file: { path: "archive/{{ tenant }}.ndjson" }, retry: { first: 100ms, max: 500ms } }"#
+        r#"{ file: { path: "archive/{{ tenant }}.ndjson" }, retry: { initial_backoff: 100ms, max_backoff: 500ms } }"#
     }
 
     fn variables(&self) -> Vec<(&'static str, String)> {

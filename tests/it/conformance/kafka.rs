@@ -38,7 +38,7 @@ impl Destination for Kafka {
     }
 
     fn sink(&self) -> &'static str {
-        r#"{ kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" }, retry: { first: 100ms, max: 500ms } }"#
+        r#"{ kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" }, retry: { initial_backoff: 100ms, max_backoff: 500ms } }"#
     }
 
     fn variables(&self) -> Vec<(&'static str, String)> {

@@ -20,7 +20,7 @@ impl Destination for Webhook {
     }
 
     fn sink(&self) -> &'static str {
-        r#"{ webhook: { url: "${HOOK}", concurrency: 3 }, retry: { first: 100ms, max: 500ms } }"#
+        r#"{ webhook: { url: "${HOOK}", concurrency: 3 }, retry: { initial_backoff: 100ms, max_backoff: 500ms } }"#
     }
 
     fn variables(&self) -> Vec<(&'static str, String)> {
@@ -106,7 +106,7 @@ sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: l
 sinks:
   hook:
     webhook: { url: "${HOOK}", secret: ["${NEW}", "${OLD}"], timeout: 500ms }
-    retry: { first: 50ms, max: 100ms }
+    retry: { initial_backoff: 50ms, max_backoff: 100ms }
 routes: [{ name: all, to: hook }]
 unrouted: dead_letter
 "#,

@@ -16,10 +16,10 @@ const ROUTES: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
 sinks:
-  refusing: { webhook: { url: "${REFUSING}" }, retry: { first: 1s, max: 5s } }
-  silent: { webhook: { url: "${SILENT}", timeout: 10s }, retry: { first: 1s, max: 5s } }
-  pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" }, retry: { first: 1s, max: 5s } }
-  partner: { amqp: { url: "${PARTNER}", exchange: partner.products }, retry: { first: 1s, max: 5s } }
+  refusing: { webhook: { url: "${REFUSING}" }, retry: { initial_backoff: 1s, max_backoff: 5s } }
+  silent: { webhook: { url: "${SILENT}", timeout: 10s }, retry: { initial_backoff: 1s, max_backoff: 5s } }
+  pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" }, retry: { initial_backoff: 1s, max_backoff: 5s } }
+  partner: { amqp: { url: "${PARTNER}", exchange: partner.products }, retry: { initial_backoff: 1s, max_backoff: 5s } }
 routes: [{ name: all, to: [refusing, silent, pipeline, partner] }]
 unrouted: dead_letter
 spool: { max_size: 512MiB }
@@ -105,7 +105,7 @@ impl Full {
         let sum = |name| sum_of(&metrics, name, &[]).unwrap_or_default();
         Ok(Self {
             spool: sum("regards_relay_spool_bytes") > SPOOL - NEARLY,
-            dead_letters: sum("regards_relay_dead_letters") * MIB > DEAD_LETTERS - NEARLY,
+            dead_letters: sum("regards_relay_dead_letters_stored") * MIB > DEAD_LETTERS - NEARLY,
         })
     }
 }
@@ -115,7 +115,7 @@ pub async fn stored(relay: &Relay<'_>) -> Result<String, String> {
     let (_, metrics) = relay.page("/metrics").await?;
     let sum = |name| sum_of(&metrics, name, &[]).unwrap_or_default();
     let spooled = sum("regards_relay_spool_bytes") / MIB;
-    let letters = sum("regards_relay_dead_letters");
+    let letters = sum("regards_relay_dead_letters_stored");
     let in_flight = sum("regards_relay_deliveries_in_flight");
     Ok(format!("{spooled:.0} MiB spooled, {letters} dead letters, {in_flight} deliveries in flight"))
 }

@@ -18,7 +18,7 @@ sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 20
 sinks:
   pipeline:
     kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" }
-    retry: { first: 200ms, max: 1s }
+    retry: { initial_backoff: 200ms, max_backoff: 1s }
 routes: [{ name: all, to: pipeline }]
 unrouted: dead_letter
 "#;

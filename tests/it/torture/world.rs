@@ -117,17 +117,17 @@ sources: {{ regards: {{ amqp: {{ url: "${{REGARDS}}", queue: "${{QUEUE}}", prefe
 sinks:
   pipeline:
     kafka: {{ brokers: "${{KAFKA}}", topic: "${{TOPIC}}" }}
-    retry: {{ first: 250ms, max: 2s }}
+    retry: {{ initial_backoff: 250ms, max_backoff: 2s }}
   on_call:
     webhook: {{ url: "${{HOOK}}", timeout: 3s, concurrency: {CONCURRENCY} }}
-    retry: {{ first: 250ms, max: 2s }}
+    retry: {{ initial_backoff: 250ms, max_backoff: 2s }}
   partner:
     amqp: {{ url: "${{PARTNER}}", exchange: {PRODUCTS}, routing_key: "{{{{ tenant }}}}.{{{{ status }}}}" }}
     format: original
-    retry: {{ first: 250ms, max: 2s }}
+    retry: {{ initial_backoff: 250ms, max_backoff: 2s }}
   archive:
     file: {{ path: archive.ndjson }}
-    retry: {{ first: 250ms, max: 2s }}
+    retry: {{ initial_backoff: 250ms, max_backoff: 2s }}
 routes:
   - {{ name: everything, to: pipeline }}
   - {{ name: what-went-wrong, when: {{ status: [ERROR, DENIED] }}, to: on_call }}
