@@ -347,26 +347,26 @@ spool: { max_share: 0.5 }
               = help: write it as in `sources: { regards: { amqp: { url: "amqps://HOST", queue: QUEUE } } }`
 
             error[wrong-value]: `5` is not a duration
-             --> routes.yaml:4:48
+             --> routes.yaml:4:58
               |
             4 | sinks: { screen: { stdout: {}, retry: { initial_backoff: 5, max_backoff: 10 minutes, max_attempts: few } } }
-              |                                                ^
+              |                                                          ^
               |
               = help: write a number and a unit, as in `250ms`, `20s`, `5m`, `24h`, `7d`
 
             error[wrong-value]: `10 minutes` is not a duration
-             --> routes.yaml:4:56
+             --> routes.yaml:4:74
               |
             4 | sinks: { screen: { stdout: {}, retry: { initial_backoff: 5, max_backoff: 10 minutes, max_attempts: few } } }
-              |                                                        ^^^^^^^^^^
+              |                                                                          ^^^^^^^^^^
               |
               = help: write a number and a unit, as in `250ms`, `20s`, `5m`, `24h`, `7d`
 
             error[wrong-value]: `few` is not `unlimited` or a whole number
-             --> routes.yaml:4:78
+             --> routes.yaml:4:100
               |
             4 | sinks: { screen: { stdout: {}, retry: { initial_backoff: 5, max_backoff: 10 minutes, max_attempts: few } } }
-              |                                                                              ^^^
+              |                                                                                                    ^^^
               |
               = help: write `unlimited`, or digits only, as in `10`
 
@@ -577,10 +577,10 @@ unrouted: drop
 ",
         expect![[r#"
             error[not-yet]: formats with settings come with a later version
-             --> routes.yaml:4:55
+             --> routes.yaml:4:64
               |
             4 | sinks: { screen: { stdout: {}, when_full: drop_newest, format: { avro: { registry: x } } } }
-              |                                                       ^^^^^^^^^^^^^^^^^^^^^^^^^ not in this version
+              |                                                                ^^^^^^^^^^^^^^^^^^^^^^^^^ not in this version
               |
               = help: remove it; write one of `normalized`, `original`, `cloudevents`
 

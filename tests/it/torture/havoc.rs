@@ -10,7 +10,7 @@ use super::nemesis::Nemesis;
 use super::plan::{EventId, Hand, Sink, Wrong, correlation_id};
 use super::taken::event_of;
 use super::world::LETTERS;
-use crate::poisoned::poisoned;
+use crate::source::poisoned::poisoned;
 use crate::support::Relay;
 use crate::support::damage::damage_row;
 use crate::support::raw_amqp::{Login, Nested, RawMessage, properties, publish_raw};

@@ -83,7 +83,7 @@ pub enum Hand {
 /// What is wrong with the properties of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrong {
-    /// One of the ways of [`poisoned`](crate::poisoned::poisoned).
+    /// One of the ways of [`poisoned`](crate::source::poisoned::poisoned).
     Poisoned(usize),
     TooDeep,
 }

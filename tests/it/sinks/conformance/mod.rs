@@ -90,7 +90,7 @@ unrouted: dead_letter
 /// The whole suite for one destination.
 macro_rules! keeps_the_promises {
     ($destination:ty) => {
-        crate::conformance::keeps_the_promises!($destination:
+        crate::sinks::conformance::keeps_the_promises!($destination:
             confirms_only_after_the_destination_has_it,
             retries_until_it_is_taken,
             refuses_what_is_never_taken,
@@ -104,7 +104,7 @@ macro_rules! keeps_the_promises {
         $(
             #[tokio::test]
             async fn $promise() {
-                crate::conformance::promises::$promise::<$destination>().await;
+                crate::sinks::conformance::promises::$promise::<$destination>().await;
             }
         )*
     };

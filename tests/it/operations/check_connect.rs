@@ -7,7 +7,7 @@ use lapin::options::BasicGetOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::secure_connections::receiver_signed_by;
+use crate::sinks::secure_connections::receiver_signed_by;
 use crate::support::{Home, Kafka, Regards, Response, Services, unique};
 
 const SOURCE: &str = r#"

@@ -1,0 +1,14 @@
+//! Between the two: nothing is lost, nothing is out of order, and no sink, disk or clock that fails hurts another sink.
+
+mod clean_stop;
+mod clock_jumps;
+mod damaged_rows;
+mod dead_letter_copies;
+mod failure_blame;
+mod fsync_before_ack;
+mod full_dead_letters;
+mod full_disk;
+mod full_spool;
+mod isolation;
+mod memory;
+mod nothing_lost;

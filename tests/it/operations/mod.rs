@@ -1,0 +1,12 @@
+//! What an operator sees and does: commands, metrics, pauses, redrives, reloads.
+
+mod backlog;
+mod check_connect;
+mod commands;
+mod dead_tasks;
+mod jobs;
+mod metrics;
+mod orphans;
+mod pause_and_reload;
+mod purge;
+mod stalled_readers;
