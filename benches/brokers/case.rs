@@ -11,7 +11,7 @@ pub const STATUSES: [(&str, usize); 4] = [("GRANTED", 9), ("SUCCESS", 8), ("ERRO
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Case {
     /// No relay: lapin in, rdkafka out, nothing between.
-    Floor,
+    Baseline,
     /// One sink, Kafka.
     One,
     /// Topics per tenant and status, and an AMQP sink that gets a fifth.
@@ -32,7 +32,7 @@ pub enum Case {
 
 impl Case {
     pub const ALL: [Self; 9] = [
-        Self::Floor,
+        Self::Baseline,
         Self::One,
         Self::WithoutWebhook,
         Self::Routed,
@@ -45,7 +45,7 @@ impl Case {
 
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Floor => "floor",
+            Self::Baseline => "baseline",
             Self::One => "one",
             Self::WithoutWebhook => "without-webhook",
             Self::Routed => "routed",
@@ -60,7 +60,7 @@ impl Case {
     /// The case that it is compared with.
     pub const fn base(self) -> Self {
         match self {
-            Self::Floor | Self::One | Self::WithoutWebhook | Self::Routed => Self::Floor,
+            Self::Baseline | Self::One | Self::WithoutWebhook | Self::Routed => Self::Baseline,
             Self::Dead | Self::Silent | Self::Slow => Self::Routed,
             Self::HundredRoutes | Self::TenThousandRoutes => Self::One,
         }
@@ -92,7 +92,7 @@ impl Case {
     /// The relay's rules.
     pub fn rules(self) -> String {
         let routes = match self {
-            Self::Floor => unreachable!("the floor has no rules"),
+            Self::Baseline => unreachable!("the baseline has no rules"),
             Self::One => "  - { name: all, to: pipeline }\n".to_owned(),
             Self::HundredRoutes => of_tenants(100),
             Self::TenThousandRoutes => of_tenants(10_000),

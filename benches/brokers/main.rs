@@ -1,11 +1,11 @@
-//! What the relay costs between a real `RabbitMQ` and a real Kafka, beside a floor that does nothing but carry: `make bench`.
+//! What the relay costs between a real `RabbitMQ` and a real Kafka, beside a baseline that does nothing but carry: `make bench`.
 //!
 //! Each case gets a queue that is full already and topics that are empty. It is measured from the first record in Kafka to the
 //! last. Cases take turns, each round after the first in another order, so that neither what changes on the machine nor what a case
 //! leaves behind favours one. Then: how long an event takes, at half of the rate that can be carried; how fast the spool is; what
 //! the relay is at its start, at rest, and at its end.
 //!
-//! `BENCH_EVENTS` (100,000), `BENCH_ROUNDS` (5), `BENCH_BACKLOG` (200,000) and `BENCH_CASES` (all: `floor,one,…`) make it shorter
+//! `BENCH_EVENTS` (100,000), `BENCH_ROUNDS` (5), `BENCH_BACKLOG` (200,000) and `BENCH_CASES` (all: `baseline,one,…`) make it shorter
 //! or longer. `BENCH_JSON` names a file for the table as JSON, `BENCH_PROFILES` a directory for profiles by `perf`.
 
 // A benchmark that panics has failed, which says enough.
@@ -15,7 +15,7 @@
 mod backlog;
 mod case;
 mod course;
-mod floor;
+mod baseline;
 mod footprint;
 mod kafka;
 mod latency;
@@ -43,10 +43,10 @@ const TO_FIND_THE_RATE: u64 = 30_000;
 const BACKLOG: u64 = 200_000;
 
 fn main() {
-    if floor::is_asked_for() {
+    if baseline::is_asked_for() {
         // As the relay has it.
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
-        return runtime.block_on(async { tokio::spawn(floor::run()).await.expect("it runs until it is killed") });
+        return runtime.block_on(async { tokio::spawn(baseline::run()).await.expect("it runs until it is killed") });
     }
     // `cargo test --benches` only wants to know that it builds; `cargo bench` says so.
     if !std::env::args().any(|argument| argument == "--bench") {
@@ -82,7 +82,7 @@ async fn measure() {
                 Some(rate) => rate,
                 None => *half.insert(half_rate().await),
             };
-            let mut cases = [Case::Floor, Case::One];
+            let mut cases = [Case::Baseline, Case::One];
             if round % 2 == 0 {
                 cases.reverse();
             }
@@ -109,10 +109,10 @@ async fn measure() {
     }
 }
 
-/// Half of what the floor and the relay both manage while what they carry is published.
+/// Half of what the baseline and the relay both manage while what they carry is published.
 async fn half_rate() -> u64 {
     let mut slowest = f64::INFINITY;
-    for case in [Case::Floor, Case::One] {
+    for case in [Case::Baseline, Case::One] {
         let figures = run::throughput(case, TO_FIND_THE_RATE, Filled::Meanwhile).await;
         println!("while it is published to, {}: {}", case.name(), Line(&figures));
         slowest = slowest.min(figures[0].1);

@@ -7,7 +7,7 @@ use lapin::types::FieldTable;
 
 use super::case::Case;
 use super::course;
-use super::floor;
+use super::baseline;
 use super::kafka::Ends;
 use super::latency;
 use super::load;
@@ -23,23 +23,23 @@ const PARTITIONS_OF_ONE: i32 = 4;
 /// What carries. Ended when it is dropped.
 enum Carrier<'a> {
     Relay(Relay<'a>),
-    Floor(Child),
+    Baseline(Child),
 }
 
 impl Carrier<'_> {
     fn process(&self) -> Process {
         Process(match self {
             Self::Relay(relay) => relay.pid(),
-            Self::Floor(floor) => floor.id(),
+            Self::Baseline(baseline) => baseline.id(),
         })
     }
 }
 
 impl Drop for Carrier<'_> {
     fn drop(&mut self) {
-        if let Self::Floor(floor) = self {
-            let _ = floor.kill();
-            let _ = floor.wait();
+        if let Self::Baseline(baseline) = self {
+            let _ = baseline.kill();
+            let _ = baseline.wait();
         }
     }
 }
@@ -72,7 +72,7 @@ impl Stage {
             kafka.create_topic(topic, partitions, &[]).await;
         }
         let receiver = Receiver::start(case.mood()).await;
-        let rules = if case == Case::Floor { String::new() } else { case.rules() };
+        let rules = if case == Case::Baseline { String::new() } else { case.rules() };
         let home = Home::of(&regards, &rules)
             .with_kafka()
             .with("STEM", &stem)
@@ -82,9 +82,9 @@ impl Stage {
     }
 
     fn start(&self) -> Carrier<'_> {
-        if self.case == Case::Floor {
-            let floor = floor::command(&self.regards, &self.kafka.brokers, &self.stem).spawn();
-            return Carrier::Floor(floor.expect("the floor"));
+        if self.case == Case::Baseline {
+            let baseline = baseline::command(&self.regards, &self.kafka.brokers, &self.stem).spawn();
+            return Carrier::Baseline(baseline.expect("the baseline"));
         }
         Carrier::Relay(self.home.start())
     }

@@ -4,12 +4,11 @@
 //! Counted beside what `figures.txt` says; more than that is a failure. `UPDATE_EXPECT=1` writes the file anew.
 
 // A figure that can't be had has failed, which says enough.
-#![allow(clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::expect_used, clippy::panic)]
 
 mod figures;
 mod instructions;
 mod pieces;
-#[path = "../typical/mod.rs"]
 mod typical;
 
 use figures::{Figure, Figures};

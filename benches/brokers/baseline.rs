@@ -22,7 +22,7 @@ const ASKED_FOR: &str = "BENCH_FLOOR";
 const PREFETCH: u16 = 1_000;
 const BETWEEN_ACKNOWLEDGEMENTS: Duration = Duration::from_millis(20);
 
-/// Whether this process is the floor.
+/// Whether this process is the baseline.
 pub fn is_asked_for() -> bool {
     std::env::var_os(ASKED_FOR).is_some()
 }
@@ -88,7 +88,7 @@ pub async fn run() {
     let queue = variable("QUEUE");
     let consuming = channel.basic_consume(
         queue.as_str().into(),
-        "floor".into(),
+        "baseline".into(),
         BasicConsumeOptions::default(),
         FieldTable::default(),
     );
