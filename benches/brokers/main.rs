@@ -13,9 +13,9 @@
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
 mod backlog;
+mod baseline;
 mod case;
 mod course;
-mod baseline;
 mod footprint;
 mod kafka;
 mod latency;

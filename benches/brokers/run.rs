@@ -5,9 +5,9 @@ use std::process::Child;
 use lapin::ExchangeKind;
 use lapin::types::FieldTable;
 
+use super::baseline;
 use super::case::Case;
 use super::course;
-use super::baseline;
 use super::kafka::Ends;
 use super::latency;
 use super::load;

@@ -8,6 +8,8 @@
 // A test is as long as the story that it tells.
 #![allow(clippy::too_many_lines)]
 
+#[macro_use]
+mod configuration;
 mod delivery;
 mod end_to_end;
 mod examples;

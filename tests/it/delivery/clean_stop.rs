@@ -1,29 +1,26 @@
 //! A clean stop in full flight, with every sink healthy, loses nothing and repeats nothing.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lapin::ExchangeKind;
 use lapin::types::FieldTable;
 use serde_json::Value;
 
+use crate::support::arrived::assert_each_once;
 use crate::support::kafka::Record;
 use crate::support::rabbit::AmqpMessage;
 use crate::support::response::lives;
 use crate::support::webhook::Posted;
 use crate::support::{Answer, Home, Kafka, Rabbit, Receiver, Regards, lines_of, until};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks:
-  pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }
-  hook: { webhook: { url: "${HOOK}", concurrency: 16 } }
-  partner: { amqp: { url: "${PARTNER}", exchange: partner.products, routing_key: "{{ status }}" } }
-  archive: { file: { path: archive.ndjson } }
-routes: [{ name: all, to: [pipeline, hook, partner, archive] }]
-unrouted: dead_letter
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        pipeline: r#"{ kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }"#,
+        hook: r#"{ webhook: { url: "${HOOK}", concurrency: 16 } }"#,
+        partner: r#"{ amqp: { url: "${PARTNER}", exchange: partner.products, routing_key: "{{ status }}" } }"#,
+        archive: "{ file: { path: archive.ndjson } }",
+    },
+};
 
 #[tokio::test]
 async fn sigterm_in_full_flight_loses_and_repeats_nothing() {
@@ -165,13 +162,4 @@ delivery: { shutdown_grace: 50s }
     status.await;
     assert_eq!(relay.ended().await.code(), Some(1), "it says that it did not end as it should");
     assert_eq!(regards.vhost.left_in(&regards.queue).await, 1);
-}
-
-fn assert_each_once(at: &str, events: &[Value], count: usize) {
-    let mut times = BTreeMap::<&str, usize>::new();
-    for event in events {
-        *times.entry(event["id"].as_str().expect("an id")).or_default() += 1;
-    }
-    let repeated = times.values().filter(|&&times| times > 1).count();
-    assert_eq!((times.len(), repeated), (count, 0), "{at}: (events, of them repeated)");
 }

@@ -15,18 +15,15 @@ use crate::support::{Answer, Home, Receiver, Regards, Response};
 const CLOCK: &str = "clock";
 const HOUR: i64 = 3_600;
 const MONTH: i64 = 30 * 24 * HOUR;
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks:
-  down: { webhook: { url: "${DOWN}" }, retry: { initial_backoff: 200ms, max_backoff: 1s, give_up_after: 10h } }
-  picky: { webhook: { url: "${PICKY}" }, retry: { initial_backoff: 200ms, max_backoff: 1s, give_up_after: 10h } }
-  busy: { webhook: { url: "${BUSY}" }, retry: { initial_backoff: 200ms, max_backoff: 1s, give_up_after: 10h } }
-routes: [{ name: all, to: [down, picky, busy] }]
-unrouted: dead_letter
-dead_letters: { keep: 10h, max_size: 1MiB }
-delivery: { shutdown_grace: 1s }
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        down: r#"{ webhook: { url: "${DOWN}" }, retry: { initial_backoff: 200ms, max_backoff: 1s, give_up_after: 10h } }"#,
+        picky: r#"{ webhook: { url: "${PICKY}" }, retry: { initial_backoff: 200ms, max_backoff: 1s, give_up_after: 10h } }"#,
+        busy: r#"{ webhook: { url: "${BUSY}" }, retry: { initial_backoff: 200ms, max_backoff: 1s, give_up_after: 10h } }"#,
+    },
+    "dead_letters: { keep: 10h, max_size: 1MiB }",
+    "delivery: { shutdown_grace: 1s }",
+};
 const REQUESTS: usize = 3;
 const EVENTS: usize = 2 * REQUESTS;
 

@@ -7,14 +7,12 @@ use crate::support::damage::damage_row;
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, until};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-delivery: { shutdown_grace: 1s }
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }"#,
+    },
+    "delivery: { shutdown_grace: 1s }",
+};
 const REQUESTS: usize = 20;
 /// Failures of a spool whose writer tries again and again.
 const FAILURES: usize = 3;

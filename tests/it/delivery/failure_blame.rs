@@ -3,14 +3,12 @@
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Rabbit, Receiver, Regards};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 100 }, expects: lta } }
-sinks:
-  hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 20ms, max_backoff: 200ms } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-"#;
+const ROUTES: &str = configuration! {
+    queue: "prefetch: 100",
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}" }, retry: { initial_backoff: 20ms, max_backoff: 200ms } }"#,
+    },
+};
 const REQUESTS: usize = 200;
 const HOOK: (&str, &str) = ("sink", "hook");
 

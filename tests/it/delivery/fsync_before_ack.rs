@@ -10,14 +10,12 @@ use regards_relay::failpoints::{Failpoint, VARIABLE};
 
 use crate::support::{Answer, Home, Receiver, Regards, Response, until};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 1h, max_backoff: 1h } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-delivery: { shutdown_grace: 1s }
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}" }, retry: { initial_backoff: 1h, max_backoff: 1h } }"#,
+    },
+    "delivery: { shutdown_grace: 1s }",
+};
 
 /// How many messages a run has: as many transactions, with a sync or two each.
 const MESSAGES: usize = 100;

@@ -6,15 +6,13 @@ use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, Response, until};
 
 /// There is room for about a hundred dead letters of the size that they have here.
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-dead_letters: { max_size: 1MiB }
-delivery: { shutdown_grace: 1s }
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }"#,
+    },
+    "dead_letters: { max_size: 1MiB }",
+    "delivery: { shutdown_grace: 1s }",
+};
 
 /// How many deliveries of the backlog a sink may have in hand.
 const WINDOW: f64 = 1_000.0;

@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, Response, fill_disk, until};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 200 }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}", concurrency: 32 }, retry: { initial_backoff: 100ms, max_backoff: 1s } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-delivery: { shutdown_grace: 1s }
-"#;
+const ROUTES: &str = configuration! {
+    queue: "prefetch: 200",
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}", concurrency: 32 }, retry: { initial_backoff: 100ms, max_backoff: 1s } }"#,
+    },
+    "delivery: { shutdown_grace: 1s }",
+};
 
 /// A disk of 8 MiB for the data directory, in a name space that only the relay is in: it goes with it, and needs no root.
 const SMALL_DISK: [&str; 6] = disk(r#"mkdir -p data && mount -t tmpfs -o size=8m tmpfs data && exec "$0" "$@""#);

@@ -7,17 +7,15 @@ use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, Relay, Response, lines_of};
 
 /// A share of ten deliveries or so.
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 100 }, expects: lta } }
-sinks:
-  hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 1h, max_backoff: 1h } }
-  archive: { file: { path: archive.ndjson } }
-routes: [{ name: all, to: [hook, archive] }]
-unrouted: dead_letter
-spool: { max_size: 1MiB, max_share: 1% }
-delivery: { shutdown_grace: 5s }
-"#;
+const ROUTES: &str = configuration! {
+    queue: "prefetch: 100",
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}" }, retry: { initial_backoff: 1h, max_backoff: 1h } }"#,
+        archive: "{ file: { path: archive.ndjson } }",
+    },
+    "spool: { max_size: 1MiB, max_share: 1% }",
+    "delivery: { shutdown_grace: 5s }",
+};
 /// As many messages as the prefetch lets in, which begins with 16 and grows when all of these are settled.
 const REQUESTS: usize = 8;
 const MESSAGES: usize = 2 * REQUESTS;
@@ -55,7 +53,12 @@ async fn archived_after(regards: &Regards, home: &Home, receiver: &Receiver) -> 
     receiver.answers(|_| Answer::Status(204));
     let relay = home.start();
     relay.wait_for_metric("build_info", &[], 1.0).await;
-    relay.reload(&ROUTES.replace("initial_backoff: 1h, max_backoff: 1h", "initial_backoff: 50ms, max_backoff: 50ms"), "success").await;
+    relay
+        .reload(
+            &ROUTES.replace("initial_backoff: 1h, max_backoff: 1h", "initial_backoff: 50ms, max_backoff: 50ms"),
+            "success",
+        )
+        .await;
     home.does(&["resume", "--sink", "hook"]);
     receiver.wait_for_accepted(MESSAGES).await;
     regards.wait_until_acknowledged().await;

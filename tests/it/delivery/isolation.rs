@@ -1,27 +1,25 @@
 //! One bad sink hurts only itself: what is for it waits in the spool, in order, and all others go on.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use lapin::ExchangeKind;
 use lapin::types::FieldTable;
 use serde_json::Value;
 
+use crate::support::arrived::assert_in_order;
 use crate::support::rabbit::AmqpMessage;
 use crate::support::response::lives;
 use crate::support::webhook::Posted;
 use crate::support::{Answer, Home, Kafka, Rabbit, Receiver, Regards, Response, Services, until};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 100 }, expects: lta } }
-sinks:
-  pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }
-  hook: { webhook: { url: "${HOOK}", timeout: 20s }, retry: { initial_backoff: 50ms, max_backoff: 500ms } }
-routes: [{ name: all, to: [pipeline, hook] }]
-unrouted: dead_letter
-delivery: { shutdown_grace: 1s }
-"#;
+const ROUTES: &str = configuration! {
+    queue: "prefetch: 100",
+    sinks: {
+        pipeline: r#"{ kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }"#,
+        hook: r#"{ webhook: { url: "${HOOK}", timeout: 20s }, retry: { initial_backoff: 50ms, max_backoff: 500ms } }"#,
+    },
+    "delivery: { shutdown_grace: 1s }",
+};
 
 /// Many more than the prefetch: without the spool, Kafka would get no more than that.
 const REQUESTS: usize = 1_000;
@@ -213,9 +211,10 @@ async fn a_full_spool_drops_what_may_be_dropped_and_counts_it() {
 async fn what_waits_too_long_behind_an_open_breaker_is_given_up() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
-    let routes = ROUTES
-        .replace("to: [pipeline, hook]", "to: hook")
-        .replace("initial_backoff: 50ms, max_backoff: 500ms", "initial_backoff: 50ms, max_backoff: 1h, give_up_after: 3s");
+    let routes = ROUTES.replace("to: [pipeline, hook]", "to: hook").replace(
+        "initial_backoff: 50ms, max_backoff: 500ms",
+        "initial_backoff: 50ms, max_backoff: 1h, give_up_after: 3s",
+    );
     let home = home(&regards, &receiver, "none", &routes);
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;
@@ -274,19 +273,4 @@ unrouted: dead_letter
 
 fn ids(posted: &[Posted]) -> std::collections::BTreeSet<String> {
     posted.iter().map(|posted| posted.json()["id"].to_string()).collect()
-}
-
-/// Of each request the first GRANTED came before the first SUCCESS.
-fn assert_in_order(events: impl Iterator<Item = Value>) {
-    let mut statuses = BTreeMap::<String, Vec<String>>::new();
-    for event in events {
-        let statuses = statuses.entry(event["correlationId"].to_string()).or_default();
-        let status = event["status"].as_str().expect("a status").to_owned();
-        if !statuses.contains(&status) {
-            statuses.push(status);
-        }
-    }
-    for (request, statuses) in statuses {
-        assert_eq!(statuses, ["GRANTED", "SUCCESS"], "{request}");
-    }
 }

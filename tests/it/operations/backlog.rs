@@ -4,13 +4,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Home, Regards, Response, unique, until};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}.{{ tenant }}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } } }
-routes: [{ name: all, to: pipeline }]
-unrouted: dead_letter
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        pipeline: r#"{ kafka: { brokers: "${KAFKA}", topic: "${TOPIC}.{{ tenant }}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }"#,
+    },
+};
 
 #[tokio::test]
 async fn each_topic_that_is_missing_is_named_and_what_waits_for_it_is_shown() {

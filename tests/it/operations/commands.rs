@@ -5,13 +5,11 @@ use std::process::{Command, Stdio};
 
 use crate::support::{Home, Receiver, Regards, Response, until};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}" } }"#,
+    },
+};
 
 /// More than the relay does at once.
 const REDRIVES: usize = 9;

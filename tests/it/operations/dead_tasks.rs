@@ -10,17 +10,14 @@ use crate::support::response::lives;
 use crate::support::wait::until_within;
 use crate::support::{Home, Kafka, Rabbit, Receiver, Regards};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks:
-  pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }
-  hook: { webhook: { url: "${HOOK}" } }
-  partner: { amqp: { url: "${PARTNER}", exchange: partner.products, routing_key: "{{ status }}" } }
-  archive: { file: { path: archive.ndjson } }
-routes: [{ name: all, to: [pipeline, hook, partner, archive] }]
-unrouted: dead_letter
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        pipeline: r#"{ kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }"#,
+        hook: r#"{ webhook: { url: "${HOOK}" } }"#,
+        partner: r#"{ amqp: { url: "${PARTNER}", exchange: partner.products, routing_key: "{{ status }}" } }"#,
+        archive: "{ file: { path: archive.ndjson } }",
+    },
+};
 
 /// What its death takes to be noticed, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -5,14 +5,12 @@ use serde_json::Value;
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, until};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { on_call: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } } }
-routes: [{ name: all, to: on_call }]
-unrouted: dead_letter
-delivery: { shutdown_grace: 1s }
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        on_call: r#"{ webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }"#,
+    },
+    "delivery: { shutdown_grace: 1s }",
+};
 
 #[tokio::test]
 async fn what_waits_for_a_renamed_sink_is_named_at_the_reload_and_at_each_start() {

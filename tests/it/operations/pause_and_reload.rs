@@ -6,16 +6,13 @@ use crate::support::response::lives;
 use crate::support::webhook::Posted;
 use crate::support::{Answer, Home, Receiver, Regards, Response, lines_of};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks:
-  hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }
-  archive: { file: { path: archive.ndjson } }
-routes: [{ name: all, to: [hook, archive] }]
-unrouted: dead_letter
-delivery: { shutdown_grace: 1s }
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }"#,
+        archive: "{ file: { path: archive.ndjson } }",
+    },
+    "delivery: { shutdown_grace: 1s }",
+};
 
 #[tokio::test]
 async fn a_sink_is_paused_and_resumed_beside_a_relay_and_without_one() {
@@ -151,9 +148,12 @@ async fn changed_rules_are_in_force_and_bad_ones_are_not() {
 async fn what_is_stuck_goes_where_the_mended_rules_say() {
     let regards = Regards::new().await;
     let (wrong, right) = (Receiver::start().await, Receiver::start().await);
-    let home = Home::of(&regards, &ROUTES.replace("initial_backoff: 100ms, max_backoff: 1s", "initial_backoff: 1h, max_backoff: 1h"))
-        .with("HOOK", &wrong.url())
-        .with("RIGHT", &right.url());
+    let home = Home::of(
+        &regards,
+        &ROUTES.replace("initial_backoff: 100ms, max_backoff: 1s", "initial_backoff: 1h, max_backoff: 1h"),
+    )
+    .with("HOOK", &wrong.url())
+    .with("RIGHT", &right.url());
     wrong.answers(|_| Answer::Status(404));
     let relay = home.start_ready().await;
     let published = lives("t", "stuck", 10);
@@ -278,10 +278,8 @@ async fn the_environment_says_where_the_admin_listener_is() {
     assert!(!wrong.status.success() && said.contains("REGARDS_RELAY_ADMIN_LISTEN=9464"), "{said}");
 }
 
-const STDOUT: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { screen: { stdout: {} } }
-routes: [{ name: all, to: screen }]
-unrouted: dead_letter
-"#;
+const STDOUT: &str = configuration! {
+    sinks: {
+        screen: "{ stdout: {} }",
+    },
+};

@@ -9,13 +9,11 @@ use crate::support::relay::sum_of;
 use crate::support::response::lives;
 use crate::support::{Home, Receiver, Regards, until};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}" } }"#,
+    },
+};
 
 /// Reads the log until it says where the admin listener is.
 fn admin(log: &mut BufReader<ChildStderr>) -> String {

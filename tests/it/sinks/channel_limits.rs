@@ -9,14 +9,11 @@ use regards_relay::timer::DIVISOR;
 use crate::support::response::lives;
 use crate::support::{Home, Rabbit, Receiver, Regards, unique, until};
 
-const TO_PARTNER: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks:
-  partner: { amqp: { url: "${PARTNER}", exchange: products, routing_key: "{{ status }}" }, retry: { initial_backoff: 100ms, max_backoff: 1s, max_attempts: 5 } }
-routes: [{ name: all, to: partner }]
-unrouted: dead_letter
-"#;
+const TO_PARTNER: &str = configuration! {
+    sinks: {
+        partner: r#"{ amqp: { url: "${PARTNER}", exchange: products, routing_key: "{{ status }}" }, retry: { initial_backoff: 100ms, max_backoff: 1s, max_attempts: 5 } }"#,
+    },
+};
 
 /// Enough for several windows at once.
 const LIVES: usize = 2_000;
@@ -56,13 +53,11 @@ async fn a_sink_whose_user_may_open_one_channel_learns_that_once_and_repeats_not
     assert_eq!(said.len(), 1, "{said:?}");
 }
 
-const TO_HOOK: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-"#;
+const TO_HOOK: &str = configuration! {
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}" } }"#,
+    },
+};
 
 /// The source looks at its queue every 30 s; so many times more often.
 const HALF_MINUTES_IN_TENTHS: &str = "300";

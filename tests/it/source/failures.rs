@@ -4,13 +4,11 @@
 use crate::support::regards::pattern_of;
 use crate::support::{Home, Proxy, Rabbit, Regards, Relay, Response, lines_of, until};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { archive: { file: { path: archive.ndjson } } }
-routes: [{ name: all, to: archive }]
-unrouted: dead_letter
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        archive: "{ file: { path: archive.ndjson } }",
+    },
+};
 
 #[tokio::test]
 async fn a_wrong_password() {

@@ -6,13 +6,11 @@ use regards_relay::timer::DIVISOR;
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, Relay, Response, until};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}" } }"#,
+    },
+};
 
 fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
@@ -89,14 +87,12 @@ async fn a_stream_is_refused_by_name() {
 }
 
 /// A share of ten deliveries or so.
-const FULL: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 1h, max_backoff: 1h } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-spool: { max_size: 1MiB, max_share: 1% }
-"#;
+const FULL: &str = configuration! {
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}" }, retry: { initial_backoff: 1h, max_backoff: 1h } }"#,
+    },
+    "spool: { max_size: 1MiB, max_share: 1% }",
+};
 
 /// Of 20, since `RabbitMQ` 4; this queue has a limit of its own.
 const DELIVERY_LIMIT: i32 = 8;
@@ -143,14 +139,12 @@ async fn what_a_quorum_queue_is_about_to_drop_is_stored_though_the_spool_is_full
     regards.assert_left_as_found().await;
 }
 
-const FULL_OF_LETTERS: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-dead_letters: { max_size: 1MiB }
-"#;
+const FULL_OF_LETTERS: &str = configuration! {
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}" } }"#,
+    },
+    "dead_letters: { max_size: 1MiB }",
+};
 
 fn unreadable(kibibytes: usize) -> Response {
     let mut unreadable = Response::new("t", "unreadable", "GRANTED");

@@ -47,14 +47,12 @@ delivery: { spill_after: 5m }
     regards.assert_left_as_found().await;
 }
 
-const IN_FLIGHT: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}", timeout: 60s } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-delivery: { spill_after: 5m }
-"#;
+const IN_FLIGHT: &str = configuration! {
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}", timeout: 60s } }"#,
+    },
+    "delivery: { spill_after: 5m }",
+};
 
 /// A message is delivered and acknowledged; an equal one is in flight when the connection is lost, and comes again. How many messages
 /// the queue holds once the relay has recognized it and was killed.

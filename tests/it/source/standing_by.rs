@@ -7,13 +7,11 @@ use regards_relay::failpoints::{Failpoint, VARIABLE};
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, Response, until};
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}" } }"#,
+    },
+};
 
 #[tokio::test]
 async fn a_second_relay_stands_by_and_takes_over() {
@@ -48,14 +46,12 @@ async fn a_second_relay_stands_by_and_takes_over() {
 /// As many as a webhook has in flight.
 const IN_FLIGHT: usize = 8;
 
-const SLOW: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}", timeout: 100s } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-delivery: { shutdown_grace: 100s, spill_after: ${SPILL_AFTER} }
-"#;
+const SLOW: &str = configuration! {
+    sinks: {
+        hook: r#"{ webhook: { url: "${HOOK}", timeout: 100s } }"#,
+    },
+    "delivery: { shutdown_grace: 100s, spill_after: ${SPILL_AFTER} }",
+};
 
 /// A relay is told to stop while the first event of each key is in flight; another one stands by. How many of the second events
 /// of these keys the other has sent before the first ones ended: the order in which the sink got them all is looked at.

@@ -1,6 +1,7 @@
 //! What the tests stand on: brokers, clients of every destination that know nothing of the relay, and the relay itself as
 //! a process.
 
+pub mod arrived;
 pub mod damage;
 pub mod files;
 pub mod generated;

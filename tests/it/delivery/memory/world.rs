@@ -12,19 +12,16 @@ use crate::support::{Answer, Home, Kafka, Proxy, Rabbit, Receiver, Regards, Rela
 /// Refuses connections; takes requests and never answers; a Kafka and a `RabbitMQ` behind a port where nobody listens.
 pub const SINKS: [&str; 4] = ["refusing", "silent", "pipeline", "partner"];
 
-const ROUTES: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks:
-  refusing: { webhook: { url: "${REFUSING}" }, retry: { initial_backoff: 1s, max_backoff: 5s } }
-  silent: { webhook: { url: "${SILENT}", timeout: 10s }, retry: { initial_backoff: 1s, max_backoff: 5s } }
-  pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" }, retry: { initial_backoff: 1s, max_backoff: 5s } }
-  partner: { amqp: { url: "${PARTNER}", exchange: partner.products }, retry: { initial_backoff: 1s, max_backoff: 5s } }
-routes: [{ name: all, to: [refusing, silent, pipeline, partner] }]
-unrouted: dead_letter
-spool: { max_size: 512MiB }
-dead_letters: { max_size: 128MiB }
-"#;
+const ROUTES: &str = configuration! {
+    sinks: {
+        refusing: r#"{ webhook: { url: "${REFUSING}" }, retry: { initial_backoff: 1s, max_backoff: 5s } }"#,
+        silent: r#"{ webhook: { url: "${SILENT}", timeout: 10s }, retry: { initial_backoff: 1s, max_backoff: 5s } }"#,
+        pipeline: r#"{ kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" }, retry: { initial_backoff: 1s, max_backoff: 5s } }"#,
+        partner: r#"{ amqp: { url: "${PARTNER}", exchange: partner.products }, retry: { initial_backoff: 1s, max_backoff: 5s } }"#,
+    },
+    "spool: { max_size: 512MiB }",
+    "dead_letters: { max_size: 128MiB }",
+};
 
 /// As large as a source takes it by default.
 const BODY: usize = 1 << 20;

@@ -1,12 +1,12 @@
 //! What every sink promises, against any destination.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::{Destination, Needs, home};
 use crate::support::response::lives;
-use crate::support::{Home, Regards, Response, until};
+use crate::support::{Home, Regards, Response, arrived, until};
 
 const SINK: (&str, &str) = ("sink", "tested");
 
@@ -89,15 +89,8 @@ pub async fn keeps_order_per_key_across_failures<D: Destination>() {
     wait_for_events(&mut destination, &home, 2 * REQUESTS).await;
     relay.stop().await;
 
-    let mut lives = BTreeMap::<String, Vec<String>>::new();
-    for event in assert_each_once(&mut destination, &home, 2 * REQUESTS).await {
-        let text = |field: &str| event[field].as_str().expect("a text").to_owned();
-        lives.entry(text("correlationId")).or_default().push(text("status"));
-    }
-    assert_eq!(lives.len(), REQUESTS);
-    for (request, statuses) in lives {
-        assert_eq!(statuses, ["GRANTED", "SUCCESS"], "{request}");
-    }
+    let events = assert_each_once(&mut destination, &home, 2 * REQUESTS).await;
+    arrived::assert_in_order(events.into_iter());
     regards.assert_left_as_found().await;
 }
 
@@ -185,7 +178,6 @@ async fn wait_for_events<D: Destination>(destination: &mut D, home: &Home, count
 
 async fn assert_each_once<D: Destination>(destination: &mut D, home: &Home, count: usize) -> Vec<Value> {
     let events = destination.events(home).await;
-    let different: BTreeSet<String> = events.iter().map(|event| event["id"].to_string()).collect();
-    assert_eq!((events.len(), different.len()), (count, count), "(events, different ones)");
+    arrived::assert_each_once("the destination", &events, count);
     events
 }
