@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Global, load_offline, message};
 use crate::dry_run::{DeadLetter, DryRun, ExplainedDelivery, ExplainedRoute, Explanation};
 use crate::event::{HeaderValue, Reason};
-use crate::sink::ShownDestination;
+use crate::sink::MaskedDestination;
 use crate::telemetry::{printable, printable_lines};
 
 /// Of routes that don't match, people are shown so many: JSON has all of them.
@@ -119,19 +119,19 @@ pub(super) fn delivery(delivery: &ExplainedDelivery<'_>, out: &mut impl Write) -
     writeln!(out, "  body\n{}", indented(&rendered.body))
 }
 
-fn destination(destination: &ShownDestination) -> Vec<(&'static str, String)> {
+fn destination(destination: &MaskedDestination) -> Vec<(&'static str, String)> {
     match destination {
-        ShownDestination::Kafka { topic, key, timestamp } => {
+        MaskedDestination::Kafka { topic, key, timestamp } => {
             let key = key.clone().unwrap_or_else(|| "null".to_owned());
             let timestamp = timestamp.map(|millis| ("timestamp", format!("{millis} (milliseconds since 1970)")));
             [("topic", topic.clone()), ("key", key)].into_iter().chain(timestamp).collect()
         }
-        ShownDestination::Webhook { url } => vec![("url", url.clone())],
-        ShownDestination::Amqp { exchange, routing_key } => {
+        MaskedDestination::Webhook { url } => vec![("url", url.clone())],
+        MaskedDestination::Amqp { exchange, routing_key } => {
             vec![("exchange", exchange.clone()), ("routing key", routing_key.clone())]
         }
-        ShownDestination::File { path } => vec![("path", path.clone())],
-        ShownDestination::Stdout {} => Vec::new(),
+        MaskedDestination::File { path } => vec![("path", path.clone())],
+        MaskedDestination::Stdout {} => Vec::new(),
     }
 }
 

@@ -40,6 +40,7 @@ mod yaml;
 mod tests;
 
 pub use cases::{Case, CaseMessage, Expected};
+pub use check::RESERVED_WEBHOOK_HEADERS;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use environment::{Options, Strictness};
 pub use files::NamedFiles;

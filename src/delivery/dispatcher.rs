@@ -19,7 +19,7 @@ use crate::config::{Config, OrderBy, Retry, SinkConfig, SinkKind, WebhookUrl, Wh
 use crate::event::Reason;
 use crate::failpoints::Failpoint;
 use crate::rules::{Rules, SinkName};
-use crate::sink::{Attempt, AttemptEnd, AttemptId, MAX_RETRY_AFTER, Outgoing, Sink, Unrenderable, Verdict};
+use crate::sink::{Attempt, AttemptEnd, AttemptId, MAX_RETRY_AFTER, RenderError, RenderedDelivery, Sink, Verdict};
 use crate::spool::{News, RowId, Spool, Subject};
 use crate::tasks::{self, TaskKind};
 use crate::timer::Timer;
@@ -211,7 +211,7 @@ impl Dispatcher {
                 biased;
                 () = &mut stopped, if self.deadline.is_none() => {
                     self.deadline = Some(Instant::now() + grace);
-                    self.sink.take_back_unsent();
+                    self.sink.cancel_unsent();
                 }
                 () = deadline_timer.sleep_until(self.deadline) => break,
                 _ = self.ended.recv_many(&mut ended, TURN) => {
@@ -390,10 +390,10 @@ impl Dispatcher {
     }
 
     /// By the rules of now; those in force when it came may be gone.
-    fn render(&self, delivery: &Delivery) -> Result<Outgoing, Unrenderable> {
+    fn render(&self, delivery: &Delivery) -> Result<RenderedDelivery, RenderError> {
         let route = match &delivery.route {
             None => None,
-            Some(name) => Some(self.settings.rules.route(name).ok_or_else(|| Unrenderable {
+            Some(name) => Some(self.settings.rules.route(name).ok_or_else(|| RenderError {
                 reason: Reason::RenderFailed,
                 detail: format!(
                     "its route {name} is gone, and with it what it changed: put it back, or redrive `--to` a sink"

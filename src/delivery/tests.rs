@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config::{Config, DeadLettersConfig, OnCorrupt, Options, Retry, SpoolConfig, Strictness};
 use crate::event::{HeaderValue, Properties, SourceName};
-use crate::sink::{Attempt, Blame, Outgoing, Sink, Verdict};
+use crate::sink::{Attempt, Blame, RenderedDelivery, Sink, Verdict};
 use crate::source::{EntryId, Pressure, Settled};
 use crate::spool::Spool;
 
@@ -52,7 +52,7 @@ struct Setup {
 /// The sink's dispatcher, at work.
 struct Hook {
     inlet: Inlet,
-    attempts: UnboundedReceiver<(Outgoing, Attempt)>,
+    attempts: UnboundedReceiver<(RenderedDelivery, Attempt)>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -129,7 +129,7 @@ impl Setup {
 
 impl Hook {
     /// The next attempt: what goes out, and its end.
-    async fn attempt(&mut self) -> (Outgoing, Attempt) {
+    async fn attempt(&mut self) -> (RenderedDelivery, Attempt) {
         tokio::time::timeout(PATIENCE, self.attempts.recv()).await.expect("an attempt in time").unwrap()
     }
 
@@ -319,7 +319,7 @@ async fn a_refused_probe_does_not_close_the_breaker() {
 }
 
 /// What the attempts under way carry together, in bytes.
-fn carried(attempts: &[(Outgoing, Attempt)]) -> usize {
+fn carried(attempts: &[(RenderedDelivery, Attempt)]) -> usize {
     attempts.iter().map(|(outgoing, _)| outgoing.body.len()).sum()
 }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::config::{Config, SinkConfig};
 use crate::event::{Event, Message, Reason, Scope, SourceName};
 use crate::rules::{Plan, Route};
-use crate::sink::{self, Outgoing, Shown, Unrenderable};
+use crate::sink::{self, MaskedDelivery, RenderError, RenderedDelivery};
 
 /// What the relay would do with one message.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct DryRunDelivery<'c> {
     pub sink: &'c SinkConfig,
     /// The route that leads to this sink; none if `unrouted:` does.
     pub route: Option<&'c Route>,
-    pub outgoing: Result<Outgoing, Unrenderable>,
+    pub outgoing: Result<RenderedDelivery, RenderError>,
 }
 
 /// Why something is not delivered.
@@ -74,7 +74,7 @@ pub struct ExplainedDelivery<'r> {
     pub route: Option<&'r str>,
     /// Destination, headers and body.
     #[serde(flatten)]
-    pub rendered: Option<Shown>,
+    pub rendered: Option<MaskedDelivery>,
     /// Set instead of `rendered` if the delivery can't be rendered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetter>,
@@ -150,10 +150,8 @@ impl DryRunDelivery<'_> {
     #[must_use]
     pub fn explain(&self) -> ExplainedDelivery<'_> {
         let (rendered, dead_letter) = match &self.outgoing {
-            Ok(outgoing) => (Some(outgoing.shown(self.sink)), None),
-            Err(Unrenderable { reason, detail }) => {
-                (None, Some(DeadLetter { reason: *reason, detail: detail.clone() }))
-            }
+            Ok(outgoing) => (Some(outgoing.masked(self.sink)), None),
+            Err(RenderError { reason, detail }) => (None, Some(DeadLetter { reason: *reason, detail: detail.clone() })),
         };
         ExplainedDelivery {
             sink: self.sink.name.as_str(),

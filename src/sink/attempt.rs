@@ -1,4 +1,4 @@
-//! One attempt to deliver, and how it ends.
+//! One attempt to deliver an event, and its verdict.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,44 +11,38 @@ use crate::config::Masks;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttemptId(pub u64);
 
-/// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The destination has it, durably by its own word.
+    /// The destination has confirmed that it stored the event durably.
     Delivered,
-    /// It may or may not have it: try again.
+    /// The destination may or may not have the event: try again.
     Retry {
-        /// Not sooner than this, where the destination said so.
+        /// The earliest time of the next attempt, if the destination named one (`Retry-After`).
         after: Option<Duration>,
-        /// What happened, for people.
         cause: String,
-        /// What it speaks of.
         blame: Blame,
     },
-    /// The destination will never take it.
-    Refused {
-        /// What happened, for people.
-        cause: String,
-    },
+    /// The destination will never accept this event.
+    Refused { cause: String },
 }
 
-/// What a failure speaks of: only the sink's own failures say that others would fail too.
+/// What is at fault. Only a failure of the sink means that other deliveries would fail, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
     /// Connect, TLS, login, timeout, 408, 429, 5xx, broker down.
     Sink,
-    /// This destination or event: an unknown topic, an unroutable message, another 4xx.
+    /// This event, or the topic, exchange or URL that it is sent to: an unknown topic, an unroutable message, another 4xx.
     Delivery,
-    /// The sink's address is gone for good: a person has to see to it.
+    /// The sink's address no longer exists (410): somebody has to change the configuration or resume the sink.
     Gone,
-    /// The relay itself: it stops, or its own queue is full.
+    /// The relay itself: it is stopping, or its own queue is full.
     Relay,
 }
 
-/// The end of an attempt, told to who made it.
+/// The end of an attempt, as it is reported to the dispatcher that began it.
 pub type AttemptEnd = (AttemptId, Verdict);
 
-/// The right to one attempt. Ends once: by [`end`](Self::end), or as `Retry` when it is dropped.
+/// One attempt in flight. It ends once: by [`end`](Self::end), or as `Retry` when it is dropped.
 #[derive(Debug)]
 pub struct Attempt {
     id: AttemptId,
@@ -57,36 +51,34 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// An attempt whose end is told to `to`.
+    /// An attempt whose verdict is sent to `to`.
     #[must_use]
     pub fn new(id: AttemptId, to: UnboundedSender<AttemptEnd>) -> Self {
         Self { id, to: Some(to), masks: None }
     }
 
-    /// The same, whose cause never has any of these in it: a destination may repeat what it was sent.
+    /// Masks these secrets in the cause of a failure: a destination may repeat what it was sent.
     #[must_use]
-    pub(super) fn masking(mut self, masks: &Arc<Masks>) -> Self {
+    pub(super) fn with_masks(mut self, masks: &Arc<Masks>) -> Self {
         self.masks = Some(Arc::clone(masks));
         self
     }
 
-    /// Its number.
     #[must_use]
     pub fn id(&self) -> AttemptId {
         self.id
     }
 
-    /// It ended so.
     pub fn end(mut self, verdict: Verdict) {
-        self.tell(verdict);
+        self.report(verdict);
     }
 
-    fn tell(&mut self, mut verdict: Verdict) {
+    fn report(&mut self, mut verdict: Verdict) {
         if let (Some(masks), Verdict::Retry { cause, .. } | Verdict::Refused { cause }) = (&self.masks, &mut verdict) {
             *cause = masks.apply_to_beginning(cause);
         }
         if let Some(to) = self.to.take() {
-            // Nobody listens any more only when the relay stops.
+            // The receiver is gone only when the relay stops.
             let _ = to.send((self.id, verdict));
         }
     }
@@ -94,9 +86,9 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.tell(Verdict::Retry {
+        self.report(Verdict::Retry {
             after: None,
-            cause: "the attempt was dropped unfinished".to_owned(),
+            cause: "the attempt was abandoned before it ended".to_owned(),
             blame: Blame::Relay,
         });
     }

@@ -1,4 +1,4 @@
-//! What the sinks' own tests are made of.
+//! Fixtures of the unit tests of sinks.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use uuid::Uuid;
 
-use super::{Attempt, AttemptEnd, AttemptId, Destination, Outgoing};
+use super::{Attempt, AttemptEnd, AttemptId, Destination, RenderedDelivery};
 use crate::event::{Event, Message, Outcome, Properties, SourceName};
 
 /// An event of tenant `cnes-a`.
@@ -29,7 +29,7 @@ pub(super) fn event() -> Event {
     }
 }
 
-/// The message it came from, without headers.
+/// The message that [`event`] was decoded from, without headers.
 pub(super) fn message() -> Message {
     Message {
         source: SourceName::new("regards"),
@@ -39,12 +39,16 @@ pub(super) fn message() -> Message {
     }
 }
 
-/// Something to send there.
-pub(super) fn outgoing(destination: Destination, body: &str) -> Outgoing {
-    Outgoing { id: Uuid::from_u128(7), destination, headers: Vec::new(), body: Bytes::copy_from_slice(body.as_bytes()) }
+pub(super) fn outgoing(destination: Destination, body: &str) -> RenderedDelivery {
+    RenderedDelivery {
+        id: Uuid::from_u128(7),
+        destination,
+        headers: Vec::new(),
+        body: Bytes::copy_from_slice(body.as_bytes()),
+    }
 }
 
-/// Makes attempts, and waits for their ends.
+/// Makes attempts and receives their verdicts.
 pub(super) struct Attempts {
     to: tokio::sync::mpsc::UnboundedSender<AttemptEnd>,
     ends: UnboundedReceiver<AttemptEnd>,
@@ -63,12 +67,12 @@ impl Attempts {
         Attempt::new(id, self.to.clone())
     }
 
-    /// The next end, within a minute.
+    /// The next attempt that ends, within a minute.
     pub(super) async fn ended(&mut self) -> AttemptEnd {
         tokio::time::timeout(std::time::Duration::from_mins(1), self.ends.recv()).await.unwrap().unwrap()
     }
 
-    /// The next end if there is one.
+    /// The next attempt that has ended already, if any.
     pub(super) fn ended_already(&mut self) -> Option<AttemptEnd> {
         self.ends.try_recv().ok()
     }

@@ -1,5 +1,5 @@
-//! Which headers go out with an event: ours, the format's, and those of the source that may go along. One place for all
-//! sinks, so that no sink lets out what another keeps in.
+//! Which headers a delivery has: the relay's own, the format's, and the received headers that are passed through. All sinks
+//! use these functions, so that no sink passes through a header that another one withholds.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,26 +13,33 @@ use crate::event::{
 };
 use crate::rules::Glob;
 
-use super::Unrenderable;
+use super::RenderError;
 
-/// Ours.
 const ID: &str = "regards-relay-id";
 const TYPE: &str = "regards-relay-type";
 const TENANT: &str = "regards-relay-tenant";
 const STATUS: &str = "regards-relay-status";
-/// The source's headers always passed on: what a trace is followed by.
+/// Received headers that are always passed through: a trace is followed by them.
 const TRACE: [&str; 2] = ["traceparent", "tracestate"];
-/// Java's class name of the body: Spring consumers instantiate it, so it goes only with the body it belongs to.
+/// The Java class of the body. Spring consumers instantiate that class, so the header is passed through only with the
+/// original body.
 const TYPE_ID: &str = "__TypeId__";
-/// More hops than this are a loop.
+/// A message that went through more relays than this is considered to be in a loop.
 const MAX_HOPS: i64 = 8;
 
-/// All headers of a Kafka record or an AMQP message: ours, then the format's, then what goes along. No name twice.
-pub(super) fn all(event: &Event, message: &Message, format: &Format, keep: &[Glob], encoded: &Encoded) -> Vec<Header> {
-    let mut headers = ours(event);
+/// All headers of a Kafka record or an AMQP message: the relay's, then the format's, then the received ones that are passed
+/// through. No name occurs twice.
+pub(super) fn delivery_headers(
+    event: &Event,
+    message: &Message,
+    format: &Format,
+    keep: &[Glob],
+    encoded: &Encoded,
+) -> Vec<Header> {
+    let mut headers = relay_headers(event);
     headers.extend(encoded.headers.iter().map(|(name, value)| (name.to_string(), HeaderValue::Text(value.clone()))));
     let made = headers.len();
-    for kept in kept(event, message, format, keep) {
+    for kept in passed_through(event, message, format, keep) {
         if !headers.iter().take(made).any(|(name, _)| *name == kept.0) {
             headers.push(kept.clone());
         }
@@ -40,31 +47,33 @@ pub(super) fn all(event: &Event, message: &Message, format: &Format, keep: &[Glo
     headers
 }
 
-/// Our headers on Kafka and AMQP: always the untransformed event's. Of a dead letter some are unknown.
-pub(super) fn ours(event: &Event) -> Vec<Header> {
+/// The relay's own headers on Kafka and AMQP. They are those of the event before its transform. For a dead letter some are
+/// unknown and left out.
+pub(super) fn relay_headers(event: &Event) -> Vec<Header> {
     let id = event.id.to_string();
     let known = [(ID, id.as_str()), (TYPE, event.kind), (TENANT, &event.tenant), (STATUS, event.status)];
     let known = known.into_iter().filter(|(_, value)| !value.is_empty());
     known.map(|(name, value)| (name.to_owned(), HeaderValue::Text(value.to_owned()))).collect()
 }
 
-/// On AMQP also: this relay's hop, one more than the last one's. More than [`MAX_HOPS`] are a loop.
-pub(super) fn hop(message: &Message) -> Result<Header, Unrenderable> {
+/// The header that counts relays, which AMQP messages have in addition: one more than in the received message. The error is
+/// a loop, after more than [`MAX_HOPS`].
+pub(super) fn hop_header(message: &Message) -> Result<Header, RenderError> {
     let before = message.properties.header(HOPS).and_then(HeaderValue::integer).unwrap_or(0).max(0);
     let hops = before.saturating_add(1);
     if hops > MAX_HOPS {
-        return Err(Unrenderable {
+        return Err(RenderError {
             reason: Reason::Loop,
-            detail: format!("it went through {before} relays; more than {MAX_HOPS} are taken for a loop"),
+            detail: format!("the message went through {before} relays; more than {MAX_HOPS} are considered a loop"),
         });
     }
     Ok((HOPS.to_owned(), HeaderValue::Integer(hops)))
 }
 
-/// The source's headers that go along: all with `format: original`, else those that `keep` lists; the trace's always; never
-/// those that belong to the broker, to another relay, or to a body that is no longer there. What a dead letter died of is
-/// in headers of ours, and goes along.
-pub(super) fn kept<'a>(
+/// The received headers that are passed through: all of them with `format: original`, otherwise those that `keep_headers`
+/// lists, and always those of a trace. Never those that belong to the broker, to another relay, or to a body that was
+/// replaced. A dead letter has its reason in headers of the relay, which are passed through.
+pub(super) fn passed_through<'a>(
     event: &Event,
     message: &'a Message,
     format: &Format,
@@ -75,25 +84,27 @@ pub(super) fn kept<'a>(
     message.properties.headers.iter().filter(move |(name, _)| {
         TRACE.contains(&name.as_str())
             || (is_dead_letter && name.starts_with(OUR_HEADERS) && name != HOPS)
-            || (!forbidden(name, original) && (original || keep.iter().any(|glob| glob.matches(name))))
+            || (!is_reserved(name, original) && (original || keep.iter().any(|glob| glob.matches(name))))
     })
 }
 
-/// A header's value where values are bytes without a type: text and bytes as they are, the rest as JSON; null is none.
-pub(super) fn untyped(value: &HeaderValue) -> Option<Cow<'_, [u8]>> {
+/// A header's value for destinations whose header values have no type: text and bytes unchanged, the rest as JSON. Null is
+/// `None`.
+pub(super) fn to_bytes(value: &HeaderValue) -> Option<Cow<'_, [u8]>> {
     match value {
         HeaderValue::Null => None,
         HeaderValue::Text(text) => Some(Cow::Borrowed(text.as_bytes())),
         HeaderValue::Binary(bytes) | HeaderValue::BinaryText(bytes) => Some(Cow::Borrowed(bytes)),
-        // Text keys and values through and through: serializing them can't fail.
-        other => Some(Cow::Owned(serde_json::to_vec(&Untyped(other)).unwrap_or_default())),
+        // All keys are text, so serializing can't fail.
+        other => Some(Cow::Owned(serde_json::to_vec(&AsJson(other)).unwrap_or_default())),
     }
 }
 
-/// As JSON, its numbers with all their digits. Nested no deeper than the bound under which a message was received.
-struct Untyped<'a>(&'a HeaderValue);
+/// Serializes a header value as JSON, numbers with all their digits. It is nested no deeper than `amqp::values` lets a received
+/// message be.
+struct AsJson<'a>(&'a HeaderValue);
 
-impl Serialize for Untyped<'_> {
+impl Serialize for AsJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             HeaderValue::Null => serializer.serialize_unit(),
@@ -109,17 +120,17 @@ impl Serialize for Untyped<'_> {
             HeaderValue::Binary(bytes) | HeaderValue::BinaryText(bytes) => {
                 serializer.serialize_str(&String::from_utf8_lossy(bytes))
             }
-            HeaderValue::Array(values) => serializer.collect_seq(values.iter().map(Untyped)),
+            HeaderValue::Array(values) => serializer.collect_seq(values.iter().map(AsJson)),
             HeaderValue::Table(headers) => {
-                let members: BTreeMap<_, _> = headers.iter().map(|(name, value)| (name, Untyped(value))).collect();
+                let members: BTreeMap<_, _> = headers.iter().map(|(name, value)| (name, AsJson(value))).collect();
                 serializer.collect_map(members)
             }
         }
     }
 }
 
-/// `CC` and `BCC` would make a broker route copies; `x-` belongs to the broker; ours are set anew.
-fn forbidden(name: &str, original: bool) -> bool {
+/// `CC` and `BCC` would make a broker route copies; `x-` is the broker's prefix; the relay sets its own headers itself.
+fn is_reserved(name: &str, original: bool) -> bool {
     name.eq_ignore_ascii_case("cc")
         || name.eq_ignore_ascii_case("bcc")
         || name.get(..2).is_some_and(|begin| begin.eq_ignore_ascii_case("x-"))
@@ -144,7 +155,7 @@ mod tests {
     }
 
     fn names<'a>(message: &'a Message, format: &Format, keep: &'a [Glob]) -> Vec<&'a str> {
-        kept(&event(), message, format, keep).map(|(name, _)| name.as_str()).collect()
+        passed_through(&event(), message, format, keep).map(|(name, _)| name.as_str()).collect()
     }
 
     const ALL: [&str; 12] = [
@@ -163,14 +174,14 @@ mod tests {
     ];
 
     #[test]
-    fn only_the_trace_goes_along_by_itself() {
+    fn by_default_only_trace_headers_are_passed_through() {
         let message = received(&ALL);
         assert_eq!(names(&message, &Format::Normalized, &[]), ["traceparent", "tracestate"]);
         assert_eq!(names(&message, &Format::CloudEvents { name: "urn:x".into() }, &[]), ["traceparent", "tracestate"]);
     }
 
     #[test]
-    fn the_original_takes_its_headers_along_but_for_the_brokers_and_ours() {
+    fn the_original_format_passes_all_headers_through_except_the_brokers_and_the_relays() {
         let message = received(&ALL);
         assert_eq!(
             names(&message, &Format::Original, &[]),
@@ -179,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_says_why_it_died() {
+    fn a_dead_letter_has_its_reason_in_headers() {
         let death = Death {
             number: 17,
             reason: Reason::NotJson,
@@ -191,7 +202,7 @@ mod tests {
         let message = received(&ALL).with_death(&death);
         let event = Event::of_dead_letter(&message, &"".into(), uuid::Uuid::from_u128(7));
         let encoded = Format::Original.encode(Scope::of(&event, &message), Carrier::Kafka).unwrap();
-        let headers = all(&event, &message, &Format::Original, &[], &encoded);
+        let headers = delivery_headers(&event, &message, &Format::Original, &[], &encoded);
         let expected = [
             ("regards-relay-id", text(&event.id.to_string())),
             ("regards-relay-type", text(DEAD_LETTER)),
@@ -211,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn listed_ones_go_along_but_never_the_forbidden() {
+    fn listed_headers_are_passed_through_but_never_reserved_ones() {
         let message = received(&ALL);
         assert_eq!(
             names(&message, &Format::Normalized, &[Glob::new("regards.*")]),
@@ -224,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_and_the_formats_come_first_and_are_never_overridden() {
+    fn headers_of_the_relay_and_the_format_come_first_and_are_never_overridden() {
         let message = received(&["ce_id", "mine"]);
         let encoded = Encoded {
             body: bytes::Bytes::new(),
@@ -233,7 +244,7 @@ mod tests {
             headers: vec![("ce_id".into(), "1".to_owned())],
         };
         let event = event();
-        let headers = all(&event, &message, &Format::Normalized, &[Glob::new("*")], &encoded);
+        let headers = delivery_headers(&event, &message, &Format::Normalized, &[Glob::new("*")], &encoded);
         let expected = [
             ("regards-relay-id", text(&event.id.to_string())),
             ("regards-relay-type", text("fr.cnes.regards.lta.submission.response")),
@@ -246,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn values_without_a_type_are_text_or_json() {
+    fn untyped_values_are_text_or_json() {
         let table = HeaderValue::Table(vec![
             ("n".to_owned(), HeaderValue::Integer(-3)),
             ("a".to_owned(), HeaderValue::Array(vec![HeaderValue::Bool(true), HeaderValue::Null, text("x")])),
@@ -266,18 +277,18 @@ mod tests {
             ),
             (table, Some(r#"{"a":[true,null,"x"],"n":-3}"#)),
         ] {
-            assert_eq!(untyped(&value).as_deref(), expected.map(str::as_bytes), "{value:?}");
+            assert_eq!(to_bytes(&value).as_deref(), expected.map(str::as_bytes), "{value:?}");
         }
-        assert_eq!(untyped(&HeaderValue::Binary(vec![255, 0].into())).as_deref(), Some(&[255, 0][..]));
+        assert_eq!(to_bytes(&HeaderValue::Binary(vec![255, 0].into())).as_deref(), Some(&[255, 0][..]));
     }
 
     #[test]
     fn the_ninth_hop_is_a_loop() {
         let mut message = message();
-        assert_eq!(hop(&message), Ok((HOPS.to_owned(), HeaderValue::Integer(1))));
+        assert_eq!(hop_header(&message), Ok((HOPS.to_owned(), HeaderValue::Integer(1))));
         message.properties.headers = vec![(HOPS.to_owned(), HeaderValue::Integer(7))];
-        assert_eq!(hop(&message), Ok((HOPS.to_owned(), HeaderValue::Integer(8))));
+        assert_eq!(hop_header(&message), Ok((HOPS.to_owned(), HeaderValue::Integer(8))));
         message.properties.headers = vec![(HOPS.to_owned(), HeaderValue::Integer(8))];
-        assert_eq!(hop(&message).unwrap_err().reason, Reason::Loop);
+        assert_eq!(hop_header(&message).unwrap_err().reason, Reason::Loop);
     }
 }

@@ -1,6 +1,6 @@
-//! Lines for a sink, written by threads that may block: whatever waits, up to a bound, is written as one batch.
+//! Writes the lines of file and stdout sinks on threads that may block. All queued lines, up to a bound, are one batch.
 //!
-//! What is written to, and when it is durable, is the business of its [`Out`].
+//! A [`LineOutput`] decides where a batch is written and when it is durable.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,40 +8,38 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::pending::Pending;
-use super::pool::{Job, Pool};
-use super::{Attempt, Blame, Outgoing, Verdict};
+use super::in_flight::InFlightAttempts;
+use super::thread_pool::{PoolJob, ThreadPool};
+use super::{Attempt, Blame, RenderedDelivery, Verdict};
 use crate::tasks::TaskKind;
 
-/// Lines that may wait, at most.
+/// The largest number of queued lines of one sink.
 pub(super) const CAPACITY: usize = 100_000;
-/// Lines in a batch, at most.
+/// The largest number of lines in a batch.
 const MAX_BATCH_LINES: usize = 4096;
-/// A batch takes no further line once it is as large as this, in bytes.
+/// A batch that has reached this size, in bytes, gets no further line.
 const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// Time for another line when too many wait.
+/// How long a line waits for its next attempt if the queue is full.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where lines go.
-pub(super) trait Out: Send + 'static {
-    /// Writes the batch, and ends each line of it. May block.
+pub(super) trait LineOutput: Send + 'static {
+    /// Writes the batch and ends every line of it. May block.
     fn write(&mut self, batch: Vec<Line>);
 }
 
-/// A line to write: ends once, as `Retry` if it is dropped.
+/// A line to write. Its attempt ends once: by [`end`](Self::end), or as `Retry` when the line is dropped.
 pub(super) struct Line {
-    pub(super) outgoing: Outgoing,
+    pub(super) outgoing: RenderedDelivery,
     number: usize,
-    pending: Arc<Pending>,
+    in_flight: Arc<InFlightAttempts>,
 }
 
 impl Line {
-    /// It ended so.
     pub(super) fn end(self, verdict: Verdict) {
-        self.pending.end(self.number, verdict);
+        self.in_flight.end(self.number, verdict);
     }
 
-    /// The line as it stands in the file, but for its end.
+    /// The line without the newline at its end.
     pub(super) fn body(&self) -> &[u8] {
         &self.outgoing.body
     }
@@ -49,61 +47,65 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        // Nothing happens where it ended before.
-        self.pending.end(
+        // Does nothing if the attempt has ended before.
+        self.in_flight.end(
             self.number,
-            Verdict::Retry { after: None, cause: "the line was dropped unwritten".to_owned(), blame: Blame::Relay },
+            Verdict::Retry {
+                after: None,
+                cause: "the line was dropped before it was written".to_owned(),
+                blame: Blame::Relay,
+            },
         );
     }
 }
 
-/// What writes a sink's lines.
+/// The queue of lines of one sink, and the threads that write them.
 pub(super) struct LineWriter {
     queue: Arc<Queue>,
-    pool: Arc<Pool>,
-    pending: Arc<Pending>,
+    pool: Arc<ThreadPool>,
+    in_flight: Arc<InFlightAttempts>,
 }
 
-/// The lines that wait. It is a job of the pool while there are any.
+/// The queued lines. The queue is a job of the pool while it has any.
 struct Queue {
     state: Mutex<State>,
-    /// Used by one thread at a time: the queue is never twice in the pool.
-    out: Mutex<Box<dyn Out>>,
+    /// Used by one thread at a time, as the queue is in the pool only once.
+    out: Mutex<Box<dyn LineOutput>>,
 }
 
 #[derive(Default)]
 struct State {
     lines: VecDeque<Line>,
-    /// The pool has it, or a thread of the pool runs it.
+    /// The queue is in the pool, or a thread of the pool runs it.
     is_submitted: bool,
-    /// Told once all lines are written.
+    /// Notified when all lines are written.
     closing: Option<oneshot::Sender<()>>,
 }
 
 impl LineWriter {
-    pub(super) fn new(out: impl Out, pool: Arc<Pool>) -> Self {
+    pub(super) fn new(out: impl LineOutput, pool: Arc<ThreadPool>) -> Self {
         let queue = Queue { state: Mutex::default(), out: Mutex::new(Box::new(out)) };
-        Self { queue: Arc::new(queue), pool, pending: Arc::default() }
+        Self { queue: Arc::new(queue), pool, in_flight: Arc::default() }
     }
 
-    /// One more line, for that attempt.
-    pub(super) fn push(&self, outgoing: Outgoing, attempt: Attempt) {
-        if self.pending.len() >= CAPACITY {
+    /// Queues the line of that attempt.
+    pub(super) fn push(&self, outgoing: RenderedDelivery, attempt: Attempt) {
+        if self.in_flight.len() >= CAPACITY {
             return attempt.end(Verdict::Retry {
                 after: Some(FULL_PAUSE),
-                cause: format!("{CAPACITY} lines wait to be written"),
+                cause: format!("the queue of lines is full ({CAPACITY} lines)"),
                 blame: Blame::Relay,
             });
         }
-        let number = self.pending.hold(attempt, ());
-        let line = Line { outgoing, number, pending: Arc::clone(&self.pending) };
+        let number = self.in_flight.insert(attempt, ());
+        let line = Line { outgoing, number, in_flight: Arc::clone(&self.in_flight) };
         let mut state = self.queue.lock();
         state.lines.push_back(line);
         if std::mem::replace(&mut state.is_submitted, true) {
             return;
         }
         drop(state);
-        if let Err(error) = self.pool.submit(Arc::clone(&self.queue) as Arc<dyn Job>) {
+        if let Err(error) = self.pool.submit(Arc::clone(&self.queue) as Arc<dyn PoolJob>) {
             let lines = {
                 let mut state = self.queue.lock();
                 state.is_submitted = false;
@@ -112,14 +114,14 @@ impl LineWriter {
             for line in lines {
                 line.end(Verdict::Retry {
                     after: Some(FULL_PAUSE),
-                    cause: format!("the relay can't start a thread to write it: {error}"),
+                    cause: format!("the relay can't start a thread that writes the line: {error}"),
                     blame: Blame::Relay,
                 });
             }
         }
     }
 
-    /// Lets what waits be written, at most for `grace`.
+    /// Waits at most `grace` until the queued lines are written, and abandons the others.
     pub(super) async fn close(self, grace: Duration) {
         let (written, is_written) = oneshot::channel();
         {
@@ -131,9 +133,9 @@ impl LineWriter {
             }
         }
         let _ = tokio::time::timeout(grace, is_written).await;
-        // What is taken out here is never written; the batch that a thread has may be.
+        // Lines that are taken out here are never written. A batch that a thread is writing may still be written.
         let unwritten = std::mem::take(&mut self.queue.lock().lines);
-        self.pending.abandon();
+        self.in_flight.abandon_all();
         drop(unwritten);
     }
 }
@@ -157,7 +159,7 @@ impl Queue {
     }
 }
 
-impl Job for Queue {
+impl PoolJob for Queue {
     fn run(&self) -> bool {
         let batch = self.take();
         if !batch.is_empty() {
@@ -170,16 +172,16 @@ impl Job for Queue {
         }
         state.is_submitted = false;
         if let Some(closing) = state.closing.take() {
-            // Nobody waits any more when `close` has lost its patience.
+            // The receiver is gone if `close` has timed out.
             let _ = closing.send(());
         }
         false
     }
 }
 
-/// How many of the lines are whole within the first `written` bytes, where each takes one more for its end, and `before` bytes
-/// go before the first.
-pub(super) fn whole(lines: &[Line], before: usize, written: usize) -> usize {
+/// How many of the lines are complete, with their newline, in the first `written` bytes, if `before` bytes precede the first
+/// line.
+pub(super) fn whole_lines(lines: &[Line], before: usize, written: usize) -> usize {
     let mut end = before;
     lines
         .iter()
@@ -190,24 +192,24 @@ pub(super) fn whole(lines: &[Line], before: usize, written: usize) -> usize {
         .count()
 }
 
-/// The lines as one piece, each with its end; after a line that was torn the piece begins with the end of that.
-pub(super) fn piece(lines: &[Line], after_torn: bool) -> Vec<u8> {
+/// The lines, each with a newline at its end. After a torn line they begin with a newline that ends it.
+pub(super) fn join_lines(lines: &[Line], after_torn: bool) -> Vec<u8> {
     let size: usize = lines.iter().map(|line| line.body().len() + 1).sum();
-    let mut piece = Vec::with_capacity(size + 1);
+    let mut bytes = Vec::with_capacity(size + 1);
     if after_torn {
-        piece.push(b'\n');
+        bytes.push(b'\n');
     }
     for line in lines {
-        piece.extend_from_slice(line.body());
-        piece.push(b'\n');
+        bytes.extend_from_slice(line.body());
+        bytes.push(b'\n');
     }
-    piece
+    bytes
 }
 
-/// Writes all of it, or says how much was written before what went wrong.
-pub(super) fn write_counted(out: &mut impl std::io::Write, piece: &[u8]) -> (usize, std::io::Result<()>) {
+/// Writes all bytes. Returns how many were written, also if there was an error.
+pub(super) fn write_counted(out: &mut impl std::io::Write, bytes: &[u8]) -> (usize, std::io::Result<()>) {
     let mut written = 0;
-    while let Some(rest) = piece.get(written..).filter(|rest| !rest.is_empty()) {
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
         match out.write(rest) {
             Ok(0) => return (written, Err(std::io::ErrorKind::WriteZero.into())),
             Ok(more) => written += more,
@@ -225,13 +227,13 @@ mod tests {
     use crate::sink::{AttemptId, Destination};
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    /// Holds each batch until the test lets it go.
+    /// Keeps each batch until the test lets it go on.
     struct Gate {
         seen: Sender<usize>,
         go: Receiver<()>,
     }
 
-    impl Out for Gate {
+    impl LineOutput for Gate {
         fn write(&mut self, batch: Vec<Line>) {
             self.seen.send(batch.len()).unwrap();
             if self.go.recv().is_ok() {
@@ -245,11 +247,11 @@ mod tests {
     fn gated() -> (LineWriter, Receiver<usize>, Sender<()>) {
         let (seen, batches) = channel();
         let (let_go, go) = channel();
-        (LineWriter::new(Gate { seen, go }, Arc::new(Pool::new("test", 1, || {}))), batches, let_go)
+        (LineWriter::new(Gate { seen, go }, Arc::new(ThreadPool::new("test", 1, || {}))), batches, let_go)
     }
 
     #[tokio::test]
-    async fn what_waits_is_one_batch_within_its_bound() {
+    async fn all_queued_lines_up_to_the_bound_are_one_batch() {
         let (writer, batches, let_go) = gated();
         let mut attempts = Attempts::new();
         let push = |attempts: &mut Attempts| writer.push(outgoing(Destination::Stdout, "x"), attempts.start());
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_writer_writes_what_waits_first() {
+    async fn closing_writes_the_queued_lines_first() {
         let (writer, _batches, let_go) = gated();
         let mut attempts = Attempts::new();
         for _ in 0..2 {
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_writer_that_hangs_does_not_hold_up_the_stop() {
+    async fn a_blocked_write_does_not_delay_closing() {
         let (writer, batches, let_go) = gated();
         let mut attempts = Attempts::new();
         writer.push(outgoing(Destination::Stdout, "x"), attempts.start());

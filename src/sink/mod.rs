@@ -1,11 +1,11 @@
-//! Where events go: Kafka, webhooks, AMQP exchanges, files, standard output.
+//! Sinks deliver events to Kafka, webhooks, AMQP exchanges, files and standard output.
 //!
-//! A sink does two things. [`render`] is pure: it says what exactly would go out for an event. [`Sink::attempt`] sends
-//! that, once, and lets the [`Attempt`] end in exactly one [`Verdict`]: when the destination has it, and not before. Retries,
-//! order and back-off are not its business; it knows nothing of acknowledgements, lanes or the spool.
+//! A sink does two things. [`render`] is pure: it computes what is sent for an event. [`Sink::attempt`] sends that once, and
+//! ends the [`Attempt`] with exactly one [`Verdict`]. The verdict is `Delivered` only after the destination has confirmed the
+//! delivery. A sink does not retry, keep an order or back off, and knows nothing of acknowledgements, lanes or the spool.
 //!
-//! The kinds are a closed enum. Each is a module with one type that has the same five functions as [`Sink`]; a new kind is
-//! a new module, and the compiler shows the rest.
+//! The kinds of sinks are a closed enum. Each kind is a module with one type that has the same functions as [`Sink`]. To add
+//! a kind, add a module and follow the compiler's errors.
 
 mod amqp;
 mod attempt;
@@ -13,21 +13,21 @@ mod file;
 #[cfg(test)]
 mod fixtures;
 mod headers;
+mod in_flight;
 #[cfg(test)]
-mod inserted_tests;
+mod interpolation_tests;
 mod kafka;
 mod lines;
-mod outgoing;
-mod pending;
-mod pool;
-mod shown;
+mod masked;
+mod rendered;
 mod stdout;
+mod thread_pool;
 mod webhook;
 
 pub use attempt::{Attempt, AttemptEnd, AttemptId, Blame, Verdict};
 pub use file::raise_limit;
-pub use outgoing::{Destination, Outgoing, Unrenderable};
-pub use shown::{Shown, ShownDestination};
+pub use masked::{MaskedDelivery, MaskedDestination};
+pub use rendered::{Destination, RenderError, RenderedDelivery};
 pub use webhook::MAX_RETRY_AFTER;
 
 use std::sync::Arc;
@@ -43,44 +43,48 @@ use kafka::KafkaSink;
 use stdout::StdoutSink;
 use webhook::WebhookSink;
 
-/// A sink that is open. Opening never waits for the destination: what is down is found out by attempts.
+/// An open sink. Opening never waits for the destination: a destination that is down is found out by the first attempt.
 pub struct Sink {
     config: SinkConfig,
     kind: Kind,
-    /// What no cause of a failure may tell.
+    /// Secrets of this sink, which are masked in the cause of every failed attempt.
     masks: Arc<Masks>,
 }
 
-/// The kinds of sinks that are open.
 enum Kind {
     Kafka(KafkaSink),
     Webhook(WebhookSink),
     Amqp(AmqpSink),
     File(FileSink),
     Stdout(StdoutSink),
-    /// Has at once what it is given, and keeps nothing: for benchmarks.
+    /// Delivers every attempt at once and keeps nothing. Benchmarks measure the relay without a destination by it; they are a
+    /// crate of their own, for which nothing behind `cfg(test)` exists.
     Null,
-    /// Hands its attempts to a test, which ends them; so many at once.
+    /// Hands up to this many attempts to a test, which ends them.
     #[cfg(test)]
-    Manual(usize, tokio::sync::mpsc::UnboundedSender<(Outgoing, Attempt)>),
+    Manual(usize, tokio::sync::mpsc::UnboundedSender<(RenderedDelivery, Attempt)>),
 }
 
-/// What couldn't be sent within this is taken back when the sink is to end, or at once where its broker is in trouble.
+/// Before a sink closes, attempts that could not be sent within this time are cancelled; at once if its broker fails.
 const UNSENT_GRACE: Duration = Duration::from_secs(1);
 
-/// A sink that can't be opened: its configuration names something that isn't there.
+/// The cause of an attempt that was cancelled because its sink closes.
+const CANCELLED: &str = "cancelled before it was sent";
+/// The cause of an attempt whose delivery was rendered for another kind of sink.
+const OTHER_KIND: &str = "internal error: the delivery was rendered for another kind of sink";
+
+/// A sink that can't be opened, because a file that its configuration names is missing or can't be used.
 #[derive(Debug, thiserror::Error)]
 #[error("sink {sink}: {detail}")]
 pub struct OpenError {
-    /// Which.
     pub sink: String,
-    /// What happened and what to do.
+    /// What happened, and what the reader can do.
     pub detail: String,
 }
 
 impl Sink {
-    /// Opens the sink. Files it names (certificates, secrets) have to be there; its destination doesn't. `relay` is the
-    /// relay's own name, for connections.
+    /// Opens the sink. The files that its configuration names (certificates, secrets) have to exist; its destination need not
+    /// be available. `relay` is the relay's own name, by which connections are named.
     pub async fn open(config: &SinkConfig, relay: &str) -> Result<Self, OpenError> {
         let kind = match &config.kind {
             SinkKind::Kafka(kafka) => Kind::Kafka(KafkaSink::open(config, kafka, relay).await?),
@@ -95,27 +99,26 @@ impl Sink {
         Ok(Self { config: config.clone(), kind, masks: Arc::new(masks) })
     }
 
-    /// One that renders as configured, and whose attempts all end delivered at once.
+    /// A sink that renders as configured, and delivers every attempt at once.
     pub(crate) fn null(config: &SinkConfig) -> Self {
         Self { config: config.clone(), kind: Kind::Null, masks: Arc::default() }
     }
 
-    /// One whose attempts, so many at once, the test ends that asked for it.
+    /// A sink whose attempts, at most `capacity` at once, are ended by the test that asked for it.
     #[cfg(test)]
     pub(crate) fn manual(
         config: &SinkConfig,
         capacity: usize,
-    ) -> (Self, tokio::sync::mpsc::UnboundedReceiver<(Outgoing, Attempt)>) {
+    ) -> (Self, tokio::sync::mpsc::UnboundedReceiver<(RenderedDelivery, Attempt)>) {
         let (to, attempts) = tokio::sync::mpsc::unbounded_channel();
         (Self { config: config.clone(), kind: Kind::Manual(capacity, to), masks: Arc::default() }, attempts)
     }
 
-    /// What exactly goes out for that event.
-    pub fn render(&self, scope: Scope<'_>, transform: Option<&Transform>) -> Result<Outgoing, Unrenderable> {
+    pub fn render(&self, scope: Scope<'_>, transform: Option<&Transform>) -> Result<RenderedDelivery, RenderError> {
         render(&self.config, scope, transform)
     }
 
-    /// How many attempts may be under way at once.
+    /// How many attempts may be in flight at once.
     #[must_use]
     pub fn capacity(&self) -> usize {
         match &self.kind {
@@ -131,8 +134,8 @@ impl Sink {
     }
 
     /// Sends `outgoing` once. Returns at once; the attempt ends when the destination has answered.
-    pub fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
-        let attempt = attempt.masking(&self.masks);
+    pub fn attempt(&self, outgoing: RenderedDelivery, attempt: Attempt) {
+        let attempt = attempt.with_masks(&self.masks);
         match &self.kind {
             Kind::Kafka(sink) => sink.attempt(&outgoing, attempt),
             Kind::Webhook(sink) => sink.attempt(outgoing, attempt),
@@ -145,17 +148,17 @@ impl Sink {
         }
     }
 
-    /// The sink is to end soon: attempts that are under way but not yet sent may end now, unsent. Others keep what they have.
-    pub fn take_back_unsent(&self) {
+    /// Called before the sink closes: attempts in flight that are not yet sent may end now. Those that are sent go on.
+    pub fn cancel_unsent(&self) {
         match &self.kind {
-            Kind::Kafka(sink) => sink.take_back_unsent(),
-            Kind::Amqp(sink) => sink.take_back_unsent(),
-            // A request is on its way at once; files and standard output know none.
+            Kind::Kafka(sink) => sink.cancel_unsent(),
+            Kind::Amqp(sink) => sink.cancel_unsent(),
+            // A webhook sends its request at once; files and standard output send nothing.
             _ => {}
         }
     }
 
-    /// Lets what is under way end, at most for `grace`, and closes. What has not ended by then is dropped unfinished.
+    /// Waits at most `grace` for the attempts in flight, and closes. Attempts that have not ended by then are abandoned.
     pub async fn close(self, grace: Duration) {
         match self.kind {
             Kind::Kafka(sink) => sink.close(grace).await,
@@ -170,8 +173,12 @@ impl Sink {
     }
 }
 
-/// What exactly goes out for that event, changed as its route says. Pure: the same always gives the same.
-pub fn render(config: &SinkConfig, scope: Scope<'_>, transform: Option<&Transform>) -> Result<Outgoing, Unrenderable> {
+/// Computes what is sent for an event, after its route's transform. Pure: the same arguments give the same result.
+pub fn render(
+    config: &SinkConfig,
+    scope: Scope<'_>,
+    transform: Option<&Transform>,
+) -> Result<RenderedDelivery, RenderError> {
     let transformed = transform.map(|transform| transform.apply(scope)).transpose()?;
     let scope = Scope { transformed: transformed.as_ref(), ..scope };
     match &config.kind {
@@ -183,27 +190,24 @@ pub fn render(config: &SinkConfig, scope: Scope<'_>, transform: Option<&Transfor
     }
 }
 
-/// Whether events could be delivered, with nothing sent. `relay` is the relay's own name, for connections.
+/// Tests whether events can be delivered, without sending any. `relay` is the relay's own name, by which connections are
+/// named.
 pub async fn probe(config: &SinkConfig, relay: &str) -> ProbeResult {
     match &config.kind {
         SinkKind::Kafka(kafka) => kafka::probe(kafka, relay).await,
         SinkKind::Webhook(webhook) => webhook::probe(webhook).await,
         SinkKind::Amqp(amqp) => amqp::probe(config, amqp, relay).await,
         SinkKind::File(file) => file::probe(file).await,
-        SinkKind::Stdout => Ok(ProbeOutcome::Reachable("it is always there".to_owned())),
+        SinkKind::Stdout => Ok(ProbeOutcome::Reachable("standard output is always available".to_owned())),
     }
 }
 
-/// Of an attempt that was not sent when the sink had to end.
-fn taken_back() -> Verdict {
-    Verdict::Retry { after: None, cause: "taken back before it was sent".to_owned(), blame: Blame::Relay }
+/// The verdict of an attempt that was not sent before the sink had to close.
+fn cancelled() -> Verdict {
+    Verdict::Retry { after: None, cause: CANCELLED.to_owned(), blame: Blame::Relay }
 }
 
-/// Ends an attempt to send what another kind of sink rendered. No way leads here but a mistake of ours.
-fn misdirected(attempt: Attempt) {
-    attempt.end(Verdict::Retry {
-        after: None,
-        cause: "it was rendered for another kind of sink".to_owned(),
-        blame: Blame::Relay,
-    });
+/// Ends an attempt to send what another kind of sink has rendered. Only a mistake in the relay leads here.
+fn reject_other_kind(attempt: Attempt) {
+    attempt.end(Verdict::Retry { after: None, cause: OTHER_KIND.to_owned(), blame: Blame::Relay });
 }

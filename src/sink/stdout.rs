@@ -1,4 +1,4 @@
-//! Events as lines on standard output.
+//! Writes events as lines to standard output.
 
 use std::fs::File;
 use std::io::Write;
@@ -6,16 +6,15 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use super::lines::{self, Line, LineWriter, Out, piece, whole, write_counted};
-use super::pool::Pool;
-use super::{Attempt, Blame, Destination, OpenError, Outgoing, Unrenderable, Verdict};
+use super::lines::{self, Line, LineOutput, LineWriter, join_lines, whole_lines, write_counted};
+use super::thread_pool::ThreadPool;
+use super::{Attempt, Blame, Destination, OpenError, RenderError, RenderedDelivery, Verdict};
 use crate::config::SinkConfig;
 use crate::event::{Carrier, Scope};
 
-/// A thread of its own: nobody may read what is written there, for ever.
-static THREAD: LazyLock<Arc<Pool>> = LazyLock::new(|| Arc::new(Pool::new("lines to stdout", 1, || {})));
+/// A thread of its own, as a write blocks for ever if nobody reads standard output.
+static THREAD: LazyLock<Arc<ThreadPool>> = LazyLock::new(|| Arc::new(ThreadPool::new("lines to stdout", 1, || {})));
 
-/// Standard output.
 pub(super) struct StdoutSink {
     writer: LineWriter,
 }
@@ -27,9 +26,9 @@ impl StdoutSink {
             sink: config.name.to_string(),
             detail: format!("standard output can't be opened: {error}"),
         };
-        // Not through `std::io::stdout`, which keeps what it couldn't write and writes it later.
+        // Not `std::io::stdout`: it buffers what it couldn't write, and writes it later.
         let out = std::io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
-        let out = Console { out: File::from(out), torn: false };
+        let out = StdoutOutput { out: File::from(out), torn: false };
         Ok(Self { writer: LineWriter::new(out, Arc::clone(&THREAD)) })
     }
 
@@ -38,11 +37,11 @@ impl StdoutSink {
         lines::CAPACITY
     }
 
-    pub(super) fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
+    pub(super) fn attempt(&self, outgoing: RenderedDelivery, attempt: Attempt) {
         if outgoing.destination == Destination::Stdout {
             self.writer.push(outgoing, attempt);
         } else {
-            super::misdirected(attempt);
+            super::reject_other_kind(attempt);
         }
     }
 
@@ -51,28 +50,32 @@ impl StdoutSink {
     }
 }
 
-/// The line of that event. Pure.
-pub(super) fn render(config: &SinkConfig, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
-    let encoded = config.format.encode(scope, Carrier::Line).map_err(|error| Unrenderable::failed("body", error))?;
-    Ok(Outgoing { id: scope.event.id, destination: Destination::Stdout, headers: Vec::new(), body: encoded.body })
+pub(super) fn render(config: &SinkConfig, scope: Scope<'_>) -> Result<RenderedDelivery, RenderError> {
+    let encoded = config.format.encode(scope, Carrier::Line).map_err(|error| RenderError::failed("body", error))?;
+    Ok(RenderedDelivery {
+        id: scope.event.id,
+        destination: Destination::Stdout,
+        headers: Vec::new(),
+        body: encoded.body,
+    })
 }
 
-/// What lines are written to, unbuffered.
-struct Console<W> {
+/// Writes lines without a buffer.
+struct StdoutOutput<W> {
     out: W,
-    /// The last write ended within a line.
+    /// The last write ended in the middle of a line.
     torn: bool,
 }
 
-impl<W: Write + Send + 'static> Out for Console<W> {
+impl<W: Write + Send + 'static> LineOutput for StdoutOutput<W> {
     fn write(&mut self, batch: Vec<Line>) {
-        let piece = piece(&batch, self.torn);
-        let (written, result) = write_counted(&mut self.out, &piece);
-        let delivered = whole(&batch, usize::from(self.torn), written);
+        let bytes = join_lines(&batch, self.torn);
+        let (written, result) = write_counted(&mut self.out, &bytes);
+        let delivered = whole_lines(&batch, usize::from(self.torn), written);
         if written > 0 {
-            self.torn = piece.get(written - 1) != Some(&b'\n');
+            self.torn = bytes.get(written - 1) != Some(&b'\n');
         }
-        let cause = result.err().map(|error| format!("standard output: {error}")).unwrap_or_default();
+        let cause = result.err().map(|error| format!("can't write to standard output: {error}")).unwrap_or_default();
         for (index, line) in batch.into_iter().enumerate() {
             line.end(if index < delivered {
                 Verdict::Delivered
@@ -90,11 +93,11 @@ mod tests {
     use std::io;
     use std::sync::Mutex;
 
-    /// Takes so many bytes, then refuses once.
+    /// Takes this many bytes, then fails once.
     #[derive(Clone)]
-    struct Narrow(Arc<Mutex<(usize, Vec<u8>)>>);
+    struct ShortWriter(Arc<Mutex<(usize, Vec<u8>)>>);
 
-    impl Write for Narrow {
+    impl Write for ShortWriter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let (room, taken) = &mut *self.0.lock().unwrap();
             if *room == 0 {
@@ -113,9 +116,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_pipe_is_the_sinks_and_the_next_line_begins_anew() {
-        let out = Narrow(Arc::new(Mutex::new((6, Vec::new()))));
-        let writer = LineWriter::new(Console { out: out.clone(), torn: false }, Arc::clone(&THREAD));
+    async fn a_broken_pipe_is_a_failure_of_the_sink_and_the_next_line_starts_on_a_new_line() {
+        let out = ShortWriter(Arc::new(Mutex::new((6, Vec::new()))));
+        let writer = LineWriter::new(StdoutOutput { out: out.clone(), torn: false }, Arc::clone(&THREAD));
         let mut attempts = Attempts::new();
         let mut verdicts = Vec::new();
         for body in ["one", "two", "three"] {

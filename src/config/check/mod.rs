@@ -34,6 +34,8 @@ use super::words::clean;
 use super::yaml::{Kind, Node};
 use crate::rules::SinkName;
 
+pub use self::webhook::RESERVED_WEBHOOK_HEADERS;
+
 /// The version of the format that is read.
 const VERSION: u64 = 1;
 /// `name:` goes into connection names and headers.

@@ -36,8 +36,9 @@ const SHORT_SECRET: usize = 24;
 /// The secrets of `examples/webhook-on-error.yaml` and of `demo`.
 const KNOWN_SECRETS: [&str; 2] =
     ["whsec_dGhpcyBpcyBhIHNlY3JldCB0aGF0IGV2ZXJ5Ym9keSBrbm93cw==", "whsec_cmVnYXJkcy1yZWxheS1kZW1vLXNlY3JldA=="];
-/// Headers that HTTP or the relay sets, and why nobody else may; `webhook-*` beside.
-const RESERVED: [(&str, &str); 9] = [
+/// Headers that HTTP or the relay sets, and why a configuration can't set them. Received headers of these names are not passed
+/// through either.
+pub const RESERVED_WEBHOOK_HEADERS: [(&str, &str); 12] = [
     ("authorization", "write it as `auth:`"),
     ("connection", "HTTP itself sets it"),
     ("content-length", "HTTP itself sets it"),
@@ -47,7 +48,11 @@ const RESERVED: [(&str, &str); 9] = [
     ("trailer", "HTTP itself sets it"),
     ("transfer-encoding", "HTTP itself sets it"),
     ("upgrade", "HTTP itself sets it"),
+    ("webhook-id", STANDARD_WEBHOOKS),
+    ("webhook-signature", STANDARD_WEBHOOKS),
+    ("webhook-timestamp", STANDARD_WEBHOOKS),
 ];
+const STANDARD_WEBHOOKS: &str = "Standard Webhooks sets it";
 
 pub(super) fn webhook(at: &At<raw::Webhook>, reader: &mut Reader<'_>) -> Option<WebhookConfig> {
     let raw = &at.value;
@@ -345,9 +350,8 @@ fn headers(at: &At<Named<Text>>, reader: &mut Reader<'_>) -> Vec<(HeaderName, Te
             );
             continue;
         };
-        let reserved = RESERVED.iter().find(|(known, _)| name == *known).map(|(_, why)| *why);
-        let reserved =
-            reserved.or_else(|| name.as_str().starts_with("webhook-").then_some("Standard Webhooks sets it"));
+        let reserved = RESERVED_WEBHOOK_HEADERS.iter().find(|(known, _)| name == *known).map(|(_, why)| *why);
+        let reserved = reserved.or_else(|| name.as_str().starts_with("webhook-").then_some(STANDARD_WEBHOOKS));
         if let Some(why) = reserved {
             reader.report(
                 Diagnostic::error("header-name", key.span, format!("the header `{name}` can't be set here: {why}"))

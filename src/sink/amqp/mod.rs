@@ -1,14 +1,14 @@
-//! Events as messages to an AMQP exchange: persistent, mandatory, confirmed.
+//! Publishes events to an AMQP exchange, persistent and mandatory, with publisher confirms.
 //!
-//! The sink has a connection of its own, apart from the sources': a broker that blocks publishers must not block
-//! acknowledgements. An attempt ends when the broker has confirmed its message and it is known that it was not returned.
+//! The sink has its own connection, apart from those of the sources: a broker that blocks publishers must not block
+//! acknowledgements. An attempt is delivered when the broker has confirmed its message and has not returned it.
 
-mod link;
+mod channel;
+mod confirms;
 mod probe;
-mod publish;
 mod render;
+mod request;
 mod send;
-mod window;
 mod worker;
 
 use std::time::Duration;
@@ -17,20 +17,19 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::link::Settings;
+use self::channel::ExchangeSettings;
 pub(super) use self::probe::probe;
 pub(super) use self::render::render;
-use self::worker::{CHANNELS, Job, WINDOW, Worker};
-use super::{Attempt, OpenError, Outgoing};
+use self::worker::{CHANNELS, PublishJob, WINDOW, Worker};
+use super::{Attempt, OpenError, RenderedDelivery};
 use crate::amqp::values::short;
 use crate::config::{AmqpConnection, AmqpSinkConfig, SinkConfig};
 use crate::tasks::{self, TaskKind};
 
-/// An open exchange.
 pub(super) struct AmqpSink {
-    /// What is sent here is bounded by who respects [`capacity`](Self::capacity).
-    jobs: UnboundedSender<Job>,
-    ending: CancellationToken,
+    /// Unbounded: whoever calls [`attempt`](Self::attempt) keeps to [`capacity`](Self::capacity).
+    jobs: UnboundedSender<PublishJob>,
+    closing: CancellationToken,
     worker: JoinHandle<()>,
 }
 
@@ -39,11 +38,11 @@ impl AmqpSink {
         let problem = |detail| OpenError { sink: config.name.to_string(), detail };
         let exchange = short("the exchange's name", &amqp.exchange).map_err(|error| problem(error.to_string()))?;
         let connection = amqp.connection.clone();
-        tokio::task::spawn_blocking(move || readable(&connection))
+        tokio::task::spawn_blocking(move || check_files(&connection))
             .await
             .map_err(|error| problem(error.to_string()))?
             .map_err(problem)?;
-        let settings = Settings {
+        let settings = ExchangeSettings {
             connection: amqp.connection.clone(),
             relay: relay.to_owned(),
             purpose: format!("sink {}", config.name),
@@ -53,41 +52,41 @@ impl AmqpSink {
         Ok(Self::start(config.name.as_str(), settings))
     }
 
-    fn start(name: &str, settings: Settings) -> Self {
+    fn start(name: &str, settings: ExchangeSettings) -> Self {
         let (jobs, receiver) = unbounded_channel();
-        let ending = CancellationToken::new();
-        let worker = Worker::new(name.to_owned(), settings, receiver, ending.clone());
-        Self { jobs, ending, worker: tasks::spawn(TaskKind::AmqpWorker, worker.run()) }
+        let closing = CancellationToken::new();
+        let worker = Worker::new(name.to_owned(), settings, receiver, closing.clone());
+        Self { jobs, closing, worker: tasks::spawn(TaskKind::AmqpWorker, worker.run()) }
     }
 
-    #[expect(clippy::unused_self, reason = "every kind of sink has the same five functions")]
+    #[expect(clippy::unused_self, reason = "all kinds of sinks have the same functions")]
     pub(super) fn capacity(&self) -> usize {
         CHANNELS * WINDOW
     }
 
-    pub(super) fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
-        // A worker that is gone drops it, which ends it.
-        let _ = self.jobs.send(Job { outgoing, attempt });
+    pub(super) fn attempt(&self, outgoing: RenderedDelivery, attempt: Attempt) {
+        // If the worker is gone, the job is dropped, which ends its attempt.
+        let _ = self.jobs.send(PublishJob { outgoing, attempt });
     }
 
-    pub(super) fn take_back_unsent(&self) {
-        self.ending.cancel();
+    pub(super) fn cancel_unsent(&self) {
+        self.closing.cancel();
     }
 
     pub(super) async fn close(self, grace: Duration) {
-        let Self { jobs, ending, mut worker } = self;
-        ending.cancel();
+        let Self { jobs, closing, mut worker } = self;
+        closing.cancel();
         drop(jobs);
         if tokio::time::timeout(grace, &mut worker).await.is_err() {
             worker.abort();
-            // What it still has is dropped when it has ended.
+            // Its attempts in flight are dropped once it has ended.
             let _ = worker.await;
         }
     }
 }
 
-/// Whether the files that a connection names are there. Blocks. The error says what to do.
-fn readable(connection: &AmqpConnection) -> Result<(), String> {
+/// Reads the files that a connection names, which blocks. The error says which one can't be used, and what to do.
+fn check_files(connection: &AmqpConnection) -> Result<(), String> {
     let secrets = connection.urls.iter().chain(&connection.username).chain(&connection.password);
     let mut tls = false;
     for secret in secrets {
@@ -117,7 +116,7 @@ mod tests {
         };
         AmqpSink::start(
             "partner",
-            Settings {
+            ExchangeSettings {
                 connection,
                 relay: "urn:test".to_owned(),
                 purpose: "sink partner".to_owned(),
@@ -127,30 +126,30 @@ mod tests {
         )
     }
 
-    fn message() -> Outgoing {
+    fn message() -> RenderedDelivery {
         let properties = Box::new(Properties::default());
         let destination =
             Destination::Amqp { exchange: "products".to_owned(), routing_key: "k".to_owned(), properties };
         outgoing(destination, "x")
     }
 
-    /// The verdict of one that a broker didn't answer has other words.
-    fn is_taken_back(verdict: &Verdict) -> bool {
-        matches!(verdict, Verdict::Retry { blame: Blame::Relay, cause, .. } if cause.contains("taken back"))
+    /// An attempt that the broker did not answer has another cause.
+    fn is_cancelled(verdict: &Verdict) -> bool {
+        matches!(verdict, Verdict::Retry { blame: Blame::Relay, cause, .. } if cause.contains("cancelled"))
     }
 
     #[tokio::test]
-    async fn what_a_silent_broker_was_not_sent_is_taken_back_before_the_sink_ends() {
+    async fn unsent_attempts_are_cancelled_before_the_sink_closes_if_the_broker_is_silent() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let sink = to(silent.local_addr().unwrap().port());
         let mut attempts = Attempts::new();
         sink.attempt(message(), attempts.start());
-        sink.take_back_unsent();
+        sink.cancel_unsent();
         let (_, verdict) = attempts.ended().await;
-        assert!(is_taken_back(&verdict), "{verdict:?}");
+        assert!(is_cancelled(&verdict), "{verdict:?}");
         sink.attempt(message(), attempts.start());
         let (_, verdict) = attempts.ended().await;
-        assert!(is_taken_back(&verdict), "{verdict:?}");
+        assert!(is_cancelled(&verdict), "{verdict:?}");
         sink.close(Duration::from_mins(1)).await;
     }
 
@@ -162,6 +161,6 @@ mod tests {
         sink.attempt(message(), attempts.start());
         sink.close(Duration::from_mins(1)).await;
         let (_, verdict) = attempts.ended_already().unwrap();
-        assert!(is_taken_back(&verdict), "{verdict:?}");
+        assert!(is_cancelled(&verdict), "{verdict:?}");
     }
 }

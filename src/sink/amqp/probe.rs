@@ -1,20 +1,20 @@
-//! Whether the exchange can be reached, with nothing published.
+//! Tests whether the exchange can be reached, without publishing anything.
 
 use lapin::options::ExchangeDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Channel, ExchangeKind};
 
-use super::link::CAN_DECLARE;
+use super::channel::DECLARE_HINT;
 use crate::amqp::values::short;
 use crate::amqp::{self, ProblemKind};
 use crate::config::{AmqpSinkConfig, SinkConfig};
 use crate::probe::{ProbeOutcome, ProbeResult};
 
-/// Logs in and asks for the exchange. Whether it may be written to, only publishing could tell.
+/// Logs in and asks for the exchange. Only publishing could show whether the user may write to it.
 pub(in crate::sink) async fn probe(config: &SinkConfig, sink: &AmqpSinkConfig, relay: &str) -> ProbeResult {
     let exchange = short("the exchange's name", &sink.exchange).map_err(|error| error.to_string())?;
     let question = |channel: Channel| async move {
-        // The nameless exchange is always there, and no broker lets it be asked for.
+        // The default exchange always exists, and a broker refuses to declare it, even passively.
         if exchange.as_str().is_empty() {
             return Ok(());
         }
@@ -23,12 +23,12 @@ pub(in crate::sink) async fn probe(config: &SinkConfig, sink: &AmqpSinkConfig, r
     };
     let purpose = format!("check {}", config.name);
     match amqp::ask(&sink.connection, relay, &purpose, "asking for the exchange", question).await {
-        Ok(()) if sink.exchange.is_empty() => Ok(ProbeOutcome::Reachable("the broker lets us in".to_owned())),
-        Ok(()) => Ok(ProbeOutcome::Reachable(format!("exchange {} is there", sink.exchange))),
-        Err(problem) if problem.kind == ProblemKind::Missing && sink.declare.is_some() => {
-            Ok(ProbeOutcome::Reachable(format!("exchange {} is not there yet, the relay declares it", sink.exchange)))
-        }
-        Err(problem) if problem.kind == ProblemKind::Missing => Err(format!("{problem}{CAN_DECLARE}")),
+        Ok(()) if sink.exchange.is_empty() => Ok(ProbeOutcome::Reachable("the login to the broker works".to_owned())),
+        Ok(()) => Ok(ProbeOutcome::Reachable(format!("exchange {} exists", sink.exchange))),
+        Err(problem) if problem.kind == ProblemKind::Missing && sink.declare.is_some() => Ok(ProbeOutcome::Reachable(
+            format!("exchange {} doesn't exist yet; the relay declares it when it connects", sink.exchange),
+        )),
+        Err(problem) if problem.kind == ProblemKind::Missing => Err(format!("{problem}{DECLARE_HINT}")),
         Err(problem) => Err(problem.to_string()),
     }
 }

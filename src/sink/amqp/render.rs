@@ -1,36 +1,35 @@
-//! What goes out for an event: properties, headers, routing key. Pure.
+//! Renders an event as an AMQP message: properties, headers, routing key and body. Pure.
 
 use crate::amqp::values::MAX_SHORT;
 use crate::config::{AmqpSinkConfig, SinkConfig};
 use crate::event::{Carrier, Encoded, Event, Format, Header, Message, Properties, Scope};
 use crate::rules::Glob;
-use crate::sink::{Destination, Outgoing, Unrenderable, headers};
+use crate::sink::{Destination, RenderError, RenderedDelivery, headers};
 
-/// `app_id` of messages whose source has none.
+/// The `app_id` of messages that were received without one.
 const APP_ID: &str = "regards-relay";
-/// `delivery_mode` of messages that survive the broker's restart.
+/// The `delivery_mode` of messages that survive a restart of the broker.
 const PERSISTENT: u8 = 2;
 
-/// The message for that event.
 pub(in crate::sink) fn render(
     config: &SinkConfig,
     amqp: &AmqpSinkConfig,
     scope: Scope<'_>,
-) -> Result<Outgoing, Unrenderable> {
+) -> Result<RenderedDelivery, RenderError> {
     let Scope { event, message, .. } = scope;
     let SinkConfig { format, keep_headers, .. } = config;
     let routing_key =
-        amqp.routing_key.render_address(scope).map_err(|error| Unrenderable::failed("routing key", error))?;
-    check_routing_key(&routing_key).map_err(|problem| Unrenderable::failed("routing key", problem))?;
-    let encoded = format.encode(scope, Carrier::Amqp).map_err(|error| Unrenderable::failed("body", error))?;
+        amqp.routing_key.render_address(scope).map_err(|error| RenderError::failed("routing key", error))?;
+    check_routing_key(&routing_key).map_err(|problem| RenderError::failed("routing key", problem))?;
+    let encoded = format.encode(scope, Carrier::Amqp).map_err(|error| RenderError::failed("body", error))?;
     let properties = Box::new(properties(event, message, &encoded));
     let headers = all_headers(event, message, &encoded, format, keep_headers)?;
     let destination = Destination::Amqp { exchange: amqp.exchange.clone(), routing_key, properties };
-    Ok(Outgoing { id: event.id, destination, headers, body: encoded.body })
+    Ok(RenderedDelivery { id: event.id, destination, headers, body: encoded.body })
 }
 
-/// The properties that the relay sets. Never `user_id` (the broker checks it against the login), `reply_to`, `expiration` and
-/// `cluster_id`: they belong to the message that was received.
+/// The properties that the relay sets. It never sets `user_id`, which the broker compares with the login, nor `reply_to`,
+/// `expiration` and `cluster_id`, which belong to the received message.
 fn properties(event: &Event, message: &Message, encoded: &Encoded) -> Properties {
     let received = &message.properties;
     Properties {
@@ -47,22 +46,22 @@ fn properties(event: &Event, message: &Message, encoded: &Encoded) -> Properties
     }
 }
 
-/// All headers: what every sink sends, and the hops.
+/// The headers that every sink sends, and the number of relays that the message went through.
 fn all_headers(
     event: &Event,
     message: &Message,
     encoded: &Encoded,
     format: &Format,
     keep: &[Glob],
-) -> Result<Vec<Header>, Unrenderable> {
-    let mut headers = headers::all(event, message, format, keep, encoded);
-    headers.push(headers::hop(message)?);
+) -> Result<Vec<Header>, RenderError> {
+    let mut headers = headers::delivery_headers(event, message, format, keep, encoded);
+    headers.push(headers::hop_header(message)?);
     Ok(headers)
 }
 
 fn check_routing_key(key: &str) -> Result<(), String> {
     if key.len() > MAX_SHORT {
-        return Err(format!("it is {} bytes long, AMQP takes {MAX_SHORT} at most", key.len()));
+        return Err(format!("it has {} bytes; AMQP allows {MAX_SHORT} at most", key.len()));
     }
     Ok(())
 }
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_relay_s_properties_are_set_and_those_of_the_received_message_stay_behind() {
+    fn the_relay_sets_its_properties_and_drops_those_of_the_received_message() {
         let message = message(received());
         let (properties, _) = rendered(&message, &Format::Normalized);
         assert_eq!(properties.message_id, Some(event(&message).id.to_string()));
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_correlation_id_that_amqp_can_t_carry_is_left_out() {
+    fn a_correlation_id_that_is_too_long_for_amqp_is_left_out() {
         for (length, carried) in [(255, true), (256, false)] {
             let mut message = message(received());
             let body = format!(r#"{{"correlationId": "{}", "responseStatus": "ERROR"}}"#, "c".repeat(length));
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_ours_the_hops_and_the_trace() {
+    fn headers_are_the_relays_own_the_hop_count_and_the_trace() {
         let names = |format| {
             let (_, headers) = rendered(&message(received()), format);
             headers.into_iter().map(|(name, _)| name).collect::<Vec<_>>()

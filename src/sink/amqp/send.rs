@@ -1,4 +1,4 @@
-//! Publishing a window on its channel, until every confirm is in or none will come any more.
+//! Publishes a window on its channel and waits for its confirms, or for an error after which no more can come.
 
 use std::time::Duration;
 
@@ -6,52 +6,53 @@ use lapin::options::BasicPublishOptions;
 use lapin::{Channel, ErrorKind};
 use tokio::time::timeout;
 
-use super::publish::Publish;
-use super::window::Confirm;
+use super::confirms::Confirm;
+use super::request::PublishRequest;
 use crate::amqp::{Place, Problem, escape};
 use crate::sink::{Blame, Verdict};
 
-/// AMQP's reply code of what the user may not do.
+/// AMQP's reply code for a user without permission.
 const ACCESS_REFUSED: u16 = 403;
-/// What `RabbitMQ` says where the user may write to the exchange, but not with that routing key (`check_topic_authorisation` in
-/// `rabbit_access_control.erl`).
-const TOPIC_REFUSED: &str = "access to topic '";
-/// AMQP's reply code of what doesn't exist.
+/// Part of `RabbitMQ`'s text if the user may write to the exchange, but not with that routing key (`check_topic_authorisation`
+/// in `rabbit_access_control.erl`).
+const TOPIC_ACCESS_REFUSED: &str = "access to topic '";
+/// AMQP's reply code for an exchange that doesn't exist.
 const NOT_FOUND: u16 = 404;
-/// AMQP's reply code of what the broker refuses for what it is: too large, above all.
+/// AMQP's reply code for a message that the broker refuses, mostly because it is too large.
 const PRECONDITION_FAILED: u16 = 406;
-/// AMQP's reply code of a message on a channel that is closed: it was in lapin's queue when the broker closed the channel
-/// for another one, and ends the connection.
+/// AMQP's reply code for a message on a closed channel. It was in lapin's queue when the broker closed the channel because of
+/// another message, and it ends the connection.
 const CHANNEL_ERROR: u16 = 504;
 
-/// A window whose messages can't be told delivered from lost.
+/// Why it is unknown which messages of a window were delivered.
 #[derive(Debug)]
-pub(super) enum Broken {
-    /// Not every confirm came in time.
-    Silent(Duration),
-    /// The broker closed the channel, or the connection with it: some message is why, of this window or of another.
+pub(super) enum WindowError {
+    /// The broker did not confirm every message within this time.
+    ConfirmTimeout(Duration),
+    /// The broker closed the channel or the connection because of a message of this or another window.
     Closed {
-        /// AMQP's reply code.
         code: u16,
-        /// The broker's words.
         error: lapin::Error,
     },
-    /// The connection is gone.
-    Lost(lapin::Error),
+    ConnectionLost(lapin::Error),
 }
 
-/// Publishes all of them, mandatory, and waits for their confirms, at most `limit`. Each confirm stands at its message's place.
-pub(super) async fn window(channel: &Channel, window: Vec<Publish>, limit: Duration) -> Result<Vec<Confirm>, Broken> {
-    timeout(limit, all(channel, window)).await.unwrap_or(Err(Broken::Silent(limit)))
+/// Publishes all messages as mandatory and waits at most `limit` for their confirms, which have the order of the messages.
+pub(super) async fn publish_window(
+    channel: &Channel,
+    window: Vec<PublishRequest>,
+    limit: Duration,
+) -> Result<Vec<Confirm>, WindowError> {
+    timeout(limit, publish_and_confirm(channel, window)).await.unwrap_or(Err(WindowError::ConfirmTimeout(limit)))
 }
 
-async fn all(channel: &Channel, window: Vec<Publish>) -> Result<Vec<Confirm>, Broken> {
+async fn publish_and_confirm(channel: &Channel, window: Vec<PublishRequest>) -> Result<Vec<Confirm>, WindowError> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let mut failure = None;
     let mut pending = Vec::with_capacity(window.len());
-    for Publish { exchange, routing_key, properties, body, .. } in window {
-        // Resolves when it is written, and not all at once: what lapin still has in its queue when the broker closes the
-        // channel it would send all the same, and that ends the whole connection.
+    for PublishRequest { exchange, routing_key, properties, body, .. } in window {
+        // Waits until the message is written before the next one is queued: lapin also sends what is in its queue when the
+        // broker closes the channel, and that would end the whole connection.
         match channel.basic_publish(exchange, routing_key, options, &body, properties).await {
             Ok(confirm) => pending.push(confirm),
             Err(error) => {
@@ -63,52 +64,55 @@ async fn all(channel: &Channel, window: Vec<Publish>) -> Result<Vec<Confirm>, Br
     let mut confirms = Vec::with_capacity(pending.len());
     for confirm in pending {
         match confirm.await {
-            Ok(confirmation) => confirms.extend(Confirm::read(confirmation)),
-            // The broker's own words say more than that the channel isn't there any more.
+            Ok(confirmation) => confirms.extend(Confirm::from_lapin(confirmation)),
+            // The broker's own error says more than the error that the channel is closed.
             Err(error) if failure.as_ref().is_none_or(|known| !known.is_amqp_error()) => failure = Some(error),
             Err(_) => {}
         }
     }
-    failure.map_or(Ok(confirms), |error| Err(broken(error)))
+    failure.map_or(Ok(confirms), |error| Err(window_error(error)))
 }
 
-fn broken(error: lapin::Error) -> Broken {
+fn window_error(error: lapin::Error) -> WindowError {
     match error.kind() {
         ErrorKind::ProtocolError(words) if error.is_amqp_soft_error() || words.get_id() == CHANNEL_ERROR => {
-            Broken::Closed { code: words.get_id(), error }
+            WindowError::Closed { code: words.get_id(), error }
         }
-        _ => Broken::Lost(error),
+        _ => WindowError::ConnectionLost(error),
     }
 }
 
-impl Broken {
-    /// Whether one message is the reason, and it can't be told which.
-    pub(super) fn is_because_of_one(&self) -> bool {
-        matches!(self, Self::Closed { .. }) && !self.is_because_of_exchange()
+impl WindowError {
+    /// Whether one message is at fault, and it is unknown which one.
+    pub(super) fn blames_one_message(&self) -> bool {
+        matches!(self, Self::Closed { .. }) && !self.blames_exchange()
     }
 
-    /// The exchange isn't there, or nobody of us may write to it: that is so for all messages. A right to one topic is not.
-    fn is_because_of_exchange(&self) -> bool {
+    /// Whether the exchange doesn't exist or the user may not write to it, which affects all messages. The permission for one
+    /// routing key doesn't.
+    fn blames_exchange(&self) -> bool {
         match self {
             Self::Closed { code: NOT_FOUND, .. } => true,
-            Self::Closed { code: ACCESS_REFUSED, error } => !words(error).contains(TOPIC_REFUSED),
+            Self::Closed { code: ACCESS_REFUSED, error } => !broker_text(error).contains(TOPIC_ACCESS_REFUSED),
             _ => false,
         }
     }
 
-    /// The verdict of each of so many messages.
+    /// The verdict of each of the `messages` messages of the window.
     pub(super) fn verdict(&self, messages: usize, place: &Place) -> Verdict {
         let retry = |cause, blame| Verdict::Retry { after: None, cause, blame };
         match self {
-            Self::Silent(limit) => retry(
-                format!("the broker did not confirm within {limit:?}; is it under memory or disk alarm?"),
+            Self::ConfirmTimeout(limit) => retry(
+                format!(
+                    "the broker did not confirm the message within {limit:?}; check whether it has a memory or disk alarm"
+                ),
                 Blame::Sink,
             ),
-            Self::Lost(error) => retry(Problem::explain(error, place).to_string(), Blame::Sink),
+            Self::ConnectionLost(error) => retry(Problem::explain(error, place).to_string(), Blame::Sink),
             Self::Closed { code: PRECONDITION_FAILED, error } if messages == 1 => {
-                Verdict::Refused { cause: format!("the broker refuses it: {}", words(error)) }
+                Verdict::Refused { cause: format!("the broker refuses the message ({})", broker_text(error)) }
             }
-            Self::Closed { error, .. } if self.is_because_of_exchange() => {
+            Self::Closed { error, .. } if self.blames_exchange() => {
                 retry(Problem::explain(error, place).to_string(), Blame::Sink)
             }
             Self::Closed { error, .. } if messages == 1 => {
@@ -116,8 +120,8 @@ impl Broken {
             }
             Self::Closed { error, .. } => retry(
                 format!(
-                    "the broker refuses one of the {messages} messages it was published with ({}); it is tried alone next",
-                    words(error)
+                    "the broker refuses one of the {messages} messages that were published together ({}); each is published alone next",
+                    broker_text(error)
                 ),
                 Blame::Delivery,
             ),
@@ -125,7 +129,7 @@ impl Broken {
     }
 }
 
-fn words(error: &lapin::Error) -> String {
+fn broker_text(error: &lapin::Error) -> String {
     match error.kind() {
         ErrorKind::ProtocolError(words) => escape(words.get_message().as_str()),
         _ => escape(&error.to_string()),
@@ -138,17 +142,17 @@ mod tests {
 
     use super::*;
 
-    fn closed(code: u16) -> Broken {
+    fn closed(code: u16) -> WindowError {
         saying(code, &format!("{code} - words of\nthe broker"))
     }
 
-    fn saying(code: u16, words: &str) -> Broken {
+    fn saying(code: u16, words: &str) -> WindowError {
         let words = AMQPError::from_id(code, words.into()).unwrap();
-        broken(ErrorKind::ProtocolError(words).into())
+        window_error(ErrorKind::ProtocolError(words).into())
     }
 
-    fn kind(broken: &Broken, messages: usize) -> &'static str {
-        match broken.verdict(messages, &Place::default()) {
+    fn kind(error: &WindowError, messages: usize) -> &'static str {
+        match error.verdict(messages, &Place::default()) {
             Verdict::Delivered => "delivered",
             Verdict::Refused { .. } => "refused",
             Verdict::Retry { blame: Blame::Sink, .. } => "sink",
@@ -158,10 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_a_window_speaks_of_the_sink_or_of_one_message() {
-        let lost = || Broken::Lost(ErrorKind::MissingHeartbeatError.into());
-        for (broken, alone, together, because_of_one) in [
-            (Broken::Silent(Duration::from_secs(30)), "sink", "sink", false),
+    fn a_window_error_blames_the_sink_or_one_message() {
+        let lost = || WindowError::ConnectionLost(ErrorKind::MissingHeartbeatError.into());
+        for (error, alone, together, because_of_one) in [
+            (WindowError::ConfirmTimeout(Duration::from_secs(30)), "sink", "sink", false),
             (lost(), "sink", "sink", false),
             (closed(404), "sink", "sink", false),
             (closed(403), "sink", "sink", false),
@@ -178,15 +182,15 @@ mod tests {
             (closed(504), "delivery", "delivery", true),
             (closed(320), "sink", "sink", false),
         ] {
-            assert_eq!(kind(&broken, 1), alone, "{broken:?}");
-            assert_eq!(kind(&broken, 256), together, "{broken:?}");
-            assert_eq!(broken.is_because_of_one(), because_of_one, "{broken:?}");
+            assert_eq!(kind(&error, 1), alone, "{error:?}");
+            assert_eq!(kind(&error, 256), together, "{error:?}");
+            assert_eq!(error.blames_one_message(), because_of_one, "{error:?}");
         }
     }
 
     #[test]
-    fn the_broker_s_words_are_kept_on_one_line() {
+    fn the_broker_s_text_is_kept_on_one_line() {
         let Verdict::Refused { cause } = closed(406).verdict(1, &Place::default()) else { panic!() };
-        assert_eq!(cause, r"the broker refuses it: 406 - words of\nthe broker");
+        assert_eq!(cause, r"the broker refuses the message (406 - words of\nthe broker)");
     }
 }

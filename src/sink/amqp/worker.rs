@@ -1,9 +1,9 @@
-//! The one task that owns the sink's connection: takes attempts as they come, forms windows of what waits, and lets each
-//! attempt end with its window.
+//! The task that owns the sink's connection. It queues attempts, publishes them in windows, and ends each attempt with its
+//! window.
 //!
-//! Several channels overlap, each with one window at a time: what a broker returns on a channel is then of that window. Channels
-//! and the connection are opened when attempts wait for them, and an attempt that finds none shares the outcome of the next
-//! try. A channel or connection that failed is never used again.
+//! Several channels are used at once, each for one window at a time, so that a message returned on a channel belongs to that
+//! window. Channels and the connection are opened when attempts are queued. If that fails, all queued attempts fail with it. A
+//! channel or connection that failed is never used again.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -19,122 +19,120 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::link::{self, Failure, Settings};
-use super::publish::Publish;
-use super::send::{self, Broken};
-use super::window::{self, Mark};
+use super::channel::{self, ExchangeSettings, PublishFailure};
+use super::confirms::{self, PublishId};
+use super::request::PublishRequest;
+use super::send::{self, WindowError};
 use crate::amqp::{Connection, Place};
-use crate::sink::{Attempt, Blame, Outgoing, UNSENT_GRACE, Verdict, taken_back};
+use crate::sink::{Attempt, Blame, RenderedDelivery, UNSENT_GRACE, Verdict, cancelled};
 
-/// Windows under way at once, each on its own channel.
+/// The largest number of windows in flight, each on its own channel.
 pub(super) const CHANNELS: usize = 4;
-/// Messages of one window at most.
+/// The largest number of messages in a window.
 pub(super) const WINDOW: usize = 256;
-/// From the first publish of a window to its last confirm. A broker under memory alarm takes nothing, and confirms nothing.
+/// The time from the first publish of a window to its last confirm. A broker with a memory alarm accepts and confirms nothing.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
-/// Over closing the connection when the sink closes.
+/// How long closing the connection may take when the sink closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections that were given up and that lapin is still closing, at most: each holds a thread and buffers.
+/// The largest number of retired connections that lapin is still closing: each has a thread and buffers.
 const MAX_RETIRED: usize = 3;
-/// A broker that limits a user's channels counts those of a connection that has ended for a moment still.
-const COUNTED: Duration = Duration::from_millis(250);
-/// Messages remembered for having been in a window that broke: beyond this they are forgotten, and found out anew.
+/// A broker that limits a user's channels still counts those of a connection for a moment after it has ended.
+const CHANNEL_COUNT_DELAY: Duration = Duration::from_millis(250);
+/// The largest number of suspects. If there are more, they are forgotten, and are found again if they fail again.
 const MAX_SUSPECTS: usize = 4096;
 
-/// One attempt on its way to the worker.
+/// One attempt, as it is sent to the worker.
 #[derive(Debug)]
-pub(super) struct Job {
-    pub outgoing: Outgoing,
+pub(super) struct PublishJob {
+    pub outgoing: RenderedDelivery,
     pub attempt: Attempt,
 }
 
 pub(super) struct Worker {
     sink: String,
-    settings: Arc<Settings>,
-    jobs: UnboundedReceiver<Job>,
-    /// The sink is to end: what can't be published is taken back.
-    ending: CancellationToken,
-    ends_since: Option<Instant>,
-    /// In the order they came, with when.
-    waiting: VecDeque<(Instant, Job)>,
-    /// Events whose window the broker broke because of one of its messages. They are published alone until they succeed, so
-    /// that the guilty one takes no other with it again.
+    settings: Arc<ExchangeSettings>,
+    jobs: UnboundedReceiver<PublishJob>,
+    /// Cancelled before the sink closes: attempts that can't be published then end.
+    closing: CancellationToken,
+    closing_since: Option<Instant>,
+    /// In the order they came, with the time they came.
+    queued: VecDeque<(Instant, PublishJob)>,
+    /// Events of windows that failed because the broker refused one of their messages. They are published alone until they
+    /// succeed, so that the refused message makes no other fail again.
     suspects: HashSet<Uuid>,
-    link: Option<Link>,
-    /// Counts connections.
+    link: Option<OpenConnection>,
+    /// How many connections there were: a window of an earlier connection changes nothing of the current one.
     generation: u64,
-    /// Connections given up.
+    /// Connections that are no longer used, and that lapin is still closing.
     retired: Vec<ConnectionStatus>,
-    /// Channels of the current connection that no window has.
+    /// Channels of the current connection that have no window in flight.
     idle: Vec<Channel>,
     /// How many channels the current connection has.
     channels: usize,
-    /// How many one may have: less than [`CHANNELS`] where the broker lets the user open no more.
+    /// How many it may have: fewer than [`CHANNELS`] if the broker lets the user open no more.
     channels_allowed: usize,
-    /// No window begins until the connection has one more channel, or it turns out that it can't: a broker ends the connection that
-    /// opens one too many, with all that is in flight on it.
-    widens: bool,
-    /// No connection is made before.
+    /// One more channel is being opened on the connection. No window is published meanwhile: a broker closes a connection
+    /// that opens one channel too many, with all windows in flight on it.
+    is_adding_channel: bool,
+    /// The earliest time of the next try to connect.
     not_before: Instant,
-    opening: Option<BoxFuture<'static, Opened>>,
-    windows: FuturesUnordered<BoxFuture<'static, Ended>>,
-    /// Tries to connect that failed in a row.
+    opening: Option<BoxFuture<'static, ChannelOpening>>,
+    windows: FuturesUnordered<BoxFuture<'static, WindowEnd>>,
+    /// How many tries to connect have failed in a row.
     failures: u32,
-    /// The last cause that was logged: the same one again is nothing new.
-    logged: String,
+    /// The last failure that was logged. The same one is not logged again.
+    last_logged: String,
 }
 
-struct Link {
+struct OpenConnection {
     connection: Arc<Connection>,
     place: Arc<Place>,
     events: BoxStream<'static, Event>,
 }
 
-/// What came of opening a channel, and a connection where there was none.
-struct Opened {
-    on: On,
+/// The result of opening a channel, and a connection if there was none.
+struct ChannelOpening {
+    on: OpenedOn,
     /// How many channels the connection had before.
     had: usize,
-    channel: Result<Channel, Failure>,
+    channel: Result<Channel, PublishFailure>,
 }
 
-/// Which connection a channel was opened on.
-enum On {
-    /// None: it could not be connected.
-    Nothing,
-    /// The one in use.
+/// The connection that a channel was opened on.
+enum OpenedOn {
+    /// The broker could not be connected to.
+    NoConnection,
     Current,
-    /// A new one.
     New(Arc<Connection>, Arc<Place>),
 }
 
-/// A window that ended: its attempts have their verdicts.
-struct Ended {
+/// The end of a window, whose attempts have their verdicts.
+struct WindowEnd {
     generation: u64,
-    /// None if it can't be used again.
+    /// `None` if the channel can't be used again.
     channel: Option<Channel>,
     /// The broker did not confirm in time.
-    silent: bool,
-    /// Those the broker may have broken the window for.
+    is_timed_out: bool,
+    /// Events of which the broker may have refused one.
     suspects: Vec<Uuid>,
-    /// Those that came through.
+    /// Events that are no longer suspects.
     cleared: Vec<Uuid>,
 }
 
 impl Worker {
     pub(super) fn new(
         sink: String,
-        settings: Settings,
-        jobs: UnboundedReceiver<Job>,
-        ending: CancellationToken,
+        settings: ExchangeSettings,
+        jobs: UnboundedReceiver<PublishJob>,
+        closing: CancellationToken,
     ) -> Self {
         Self {
             sink,
             settings: Arc::new(settings),
             jobs,
-            ending,
-            ends_since: None,
-            waiting: VecDeque::new(),
+            closing,
+            closing_since: None,
+            queued: VecDeque::new(),
             suspects: HashSet::new(),
             link: None,
             generation: 0,
@@ -142,83 +140,86 @@ impl Worker {
             idle: Vec::new(),
             channels: 0,
             channels_allowed: CHANNELS,
-            widens: false,
+            is_adding_channel: false,
             not_before: Instant::now(),
             opening: None,
             windows: FuturesUnordered::new(),
             failures: 0,
-            logged: String::new(),
+            last_logged: String::new(),
         }
     }
 
-    /// Until nobody can send attempts any more and all have ended.
+    /// Runs until the sink is closed and all attempts have ended.
     pub(super) async fn run(mut self) {
         let mut open = true;
-        let ending = self.ending.clone();
-        while open || !self.waiting.is_empty() || !self.windows.is_empty() {
-            self.drop_what_is_dead();
+        let closing = self.closing.clone();
+        while open || !self.queued.is_empty() || !self.windows.is_empty() {
+            self.drop_dead_connections();
             self.start_windows();
             self.open_channel();
-            let expiry = self.expiry();
+            let deadline = self.next_deadline();
             tokio::select! {
                 job = self.jobs.recv(), if open => match job {
-                    Some(job) => self.take(job),
+                    Some(job) => self.enqueue(job),
                     None => open = false,
                 },
-                Some(ended) = self.windows.next(), if !self.windows.is_empty() => self.ended(ended),
-                opened = pending_or(&mut self.opening) => {
+                Some(ended) = self.windows.next(), if !self.windows.is_empty() => self.on_window_end(ended),
+                opened = next_opening(&mut self.opening) => {
                     self.opening = None;
-                    self.opened(opened);
+                    self.on_channel_opened(opened);
                 }
-                event = next_event(&mut self.link) => self.heard(event),
-                () = ending.cancelled(), if self.ends_since.is_none() => self.ends_since = Some(Instant::now()),
-                () = sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => self.expire(),
+                event = next_event(&mut self.link) => self.on_connection_event(event),
+                () = closing.cancelled(), if self.closing_since.is_none() => self.closing_since = Some(Instant::now()),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.end_expired(),
             }
         }
         self.idle.clear();
         if let Some(link) = self.link.take() {
-            // A connection that is lost has nothing to close; a broker that doesn't answer is left to its own time-outs.
+            // The result doesn't matter: a lost connection is closed already, and a silent broker times out by itself.
             let _ = timeout(CLOSE_TIMEOUT, link.connection.close(200, ShortString::default())).await;
         }
     }
 
-    /// Takes a job and all that came with it.
-    fn take(&mut self, first: Job) {
+    /// Queues a job, and all others that have been sent meanwhile.
+    fn enqueue(&mut self, first: PublishJob) {
         let now = Instant::now();
-        self.waiting.push_back((now, first));
+        self.queued.push_back((now, first));
         while let Ok(job) = self.jobs.try_recv() {
-            self.waiting.push_back((now, job));
+            self.queued.push_back((now, job));
         }
     }
 
-    fn drop_what_is_dead(&mut self) {
+    fn drop_dead_connections(&mut self) {
         self.retired.retain(|status| !status.closed() && !status.errored());
         if self.link.as_ref().is_some_and(|link| !link.connection.status().connected()) {
-            tracing::warn!(sink = self.sink, "the connection to the broker was lost");
-            self.retire();
+            tracing::warn!(
+                sink = self.sink,
+                "the connection to the broker was lost; the sink reconnects when it has something to publish"
+            );
+            self.retire_connection();
         }
         let before = self.idle.len();
         self.idle.retain(|channel| channel.status().connected());
         self.channels = self.channels.saturating_sub(before - self.idle.len());
     }
 
-    /// Gives the connection up. What is under way on it goes on; nothing new is begun on it.
-    fn retire(&mut self) {
+    /// Stops using the connection. The windows in flight on it go on.
+    fn retire_connection(&mut self) {
         if let Some(link) = self.link.take() {
             self.retired.push(link.connection.status().clone());
         }
         self.idle.clear();
         self.channels = 0;
-        self.widens = false;
+        self.is_adding_channel = false;
     }
 
-    /// The broker has asked us to publish nothing: memory or disk alarm.
-    fn blocked(&self) -> bool {
+    /// Whether the broker blocks publishers, because of a memory or disk alarm.
+    fn is_blocked(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.connection.status().blocked())
     }
 
     fn start_windows(&mut self) {
-        while !self.waiting.is_empty() && !self.blocked() && !self.widens {
+        while !self.queued.is_empty() && !self.is_blocked() && !self.is_adding_channel {
             let Some(link) = &self.link else { return };
             let frame_max = usize::try_from(link.connection.configuration().frame_max()).unwrap_or(usize::MAX);
             let place = Arc::clone(&link.place);
@@ -233,24 +234,24 @@ impl Worker {
     }
 
     /// Whatever waits now, at most [`WINDOW`]; a suspect alone. What can't be published at all ends here.
-    fn form_window(&mut self, frame_max: usize) -> Vec<(Mark, Publish, Attempt)> {
+    fn form_window(&mut self, frame_max: usize) -> Vec<(PublishId, PublishRequest, Attempt)> {
         let mut window = Vec::new();
         while window.len() < WINDOW {
-            let suspect = self.waiting.front().is_some_and(|(_, job)| self.suspects.contains(&job.outgoing.id));
+            let suspect = self.queued.front().is_some_and(|(_, job)| self.suspects.contains(&job.outgoing.id));
             if suspect && !window.is_empty() {
                 break;
             }
-            let Some((_, Job { outgoing, attempt })) = self.waiting.pop_front() else { break };
-            let mark = Mark { id: outgoing.id, attempt: attempt.id() };
-            match Publish::new(outgoing, mark.attempt) {
-                // Properties can't be split over frames, and a frame that is too long ends the whole connection.
+            let Some((_, PublishJob { outgoing, attempt })) = self.queued.pop_front() else { break };
+            let publish_id = PublishId { id: outgoing.id, attempt: attempt.id() };
+            match PublishRequest::new(outgoing, publish_id.attempt) {
+                // Properties must fit into one frame, and a frame that is too long ends the whole connection.
                 Ok(publish) if frame_max != 0 && publish.header_size > frame_max => attempt.end(Verdict::Refused {
                     cause: format!(
-                        "its headers take {} bytes, the broker takes {frame_max} at most",
+                        "the headers of the message take up to {} bytes; the broker allows {frame_max} (frame_max)",
                         publish.header_size
                     ),
                 }),
-                Ok(publish) => window.push((mark, publish, attempt)),
+                Ok(publish) => window.push((publish_id, publish, attempt)),
                 Err(cause) => attempt.end(Verdict::Refused { cause }),
             }
             if suspect {
@@ -260,38 +261,38 @@ impl Worker {
         window
     }
 
-    /// Begins to open a channel if attempts wait and there is none for them.
+    /// Begins to open a channel if attempts are queued and no channel is free.
     fn open_channel(&mut self) {
         let full = self.link.is_some() && self.channels >= self.channels_allowed;
-        let has_one = !self.idle.is_empty() && !self.widens;
-        if self.opening.is_some() || self.blocked() {
+        let has_one = !self.idle.is_empty() && !self.is_adding_channel;
+        if self.opening.is_some() || self.is_blocked() {
             return;
         }
-        if self.waiting.is_empty() || has_one || full {
-            self.widens = false;
+        if self.queued.is_empty() || has_one || full {
+            self.is_adding_channel = false;
             return;
         }
-        self.widens = self.link.is_some() && self.channels > 0;
-        if self.widens && !self.windows.is_empty() {
+        self.is_adding_channel = self.link.is_some() && self.channels > 0;
+        if self.is_adding_channel && !self.windows.is_empty() {
             return;
         }
         let settings = Arc::clone(&self.settings);
         let current = self.link.as_ref().map(|link| (Arc::clone(&link.connection), Arc::clone(&link.place)));
         if current.is_none() && self.retired.len() >= MAX_RETIRED {
-            self.fail(&Failure::sink("the broker closes none of the connections that were given up"));
+            self.fail_queued(&PublishFailure::sink("the broker does not close the earlier connections of this sink"));
             return;
         }
-        let wait = link::backoff(self.failures).max(self.not_before.saturating_duration_since(Instant::now()));
+        let wait = channel::backoff(self.failures).max(self.not_before.saturating_duration_since(Instant::now()));
         self.opening = Some(open(settings, current, wait, self.channels).boxed());
     }
 
-    fn opened(&mut self, opened: Opened) {
-        let was_current = matches!(opened.on, On::Current);
-        self.widens = false;
-        if let On::New(connection, place) = opened.on {
+    fn on_channel_opened(&mut self, opened: ChannelOpening) {
+        let was_current = matches!(opened.on, OpenedOn::Current);
+        self.is_adding_channel = false;
+        if let OpenedOn::New(connection, place) = opened.on {
             tracing::info!(sink = self.sink, "connected to the broker {}:{}", place.host, place.port);
             let events = connection.events_listener().boxed();
-            self.link = Some(Link { connection, place, events });
+            self.link = Some(OpenConnection { connection, place, events });
             self.generation += 1;
             self.channels = 0;
         }
@@ -301,38 +302,50 @@ impl Worker {
                 self.idle.push(channel);
                 self.channels += 1;
                 self.failures = 0;
-                self.logged.clear();
+                self.last_logged.clear();
             }
-            Ok(_) => self.fail(&Failure::sink("the connection to the broker was lost as soon as it was there")),
-            // Nothing was in flight. The connection is gone, where the broker and not lapin counts; the next one asks for no more.
+            Ok(_) => {
+                self.fail_queued(&PublishFailure::sink("the connection to the broker was lost as soon as it was open"));
+            }
+            // No window was in flight. A broker that limits channels has closed the connection; the next one opens no more
+            // channels than this one had.
             Err(failure) if failure.is_channel_limit && opened.had > 0 => {
-                tracing::warn!(sink = self.sink, "{}; this sink uses no more than {}", failure.cause, opened.had);
+                tracing::warn!(
+                    sink = self.sink,
+                    error = failure.cause,
+                    "the broker limits the user's channels; the sink goes on with {} on its connection",
+                    opened.had
+                );
                 self.channels_allowed = opened.had;
-                self.not_before = Instant::now() + COUNTED;
+                self.not_before = Instant::now() + CHANNEL_COUNT_DELAY;
             }
-            // It had died unnoticed: what waits is still to be tried, on a new one.
+            // The connection was lost meanwhile. The queued attempts are tried on a new one.
             Err(_) if was_current && !alive => {}
             Err(failure) => {
                 if failure.blame == Blame::Sink {
                     self.failures = self.failures.saturating_add(1);
                 }
-                self.fail(&failure);
+                self.fail_queued(&failure);
             }
         }
     }
 
-    /// All that waits ends so.
-    fn fail(&mut self, failure: &Failure) {
-        if self.logged != failure.cause {
-            tracing::warn!(sink = self.sink, "{}", failure.cause);
-            self.logged.clone_from(&failure.cause);
+    /// Ends all queued attempts with this failure.
+    fn fail_queued(&mut self, failure: &PublishFailure) {
+        if self.last_logged != failure.cause {
+            tracing::warn!(
+                sink = self.sink,
+                error = failure.cause,
+                "can't publish to the broker; the deliveries are retried"
+            );
+            self.last_logged.clone_from(&failure.cause);
         }
-        for (_, job) in self.waiting.drain(..) {
+        for (_, job) in self.queued.drain(..) {
             job.attempt.end(failure.verdict());
         }
     }
 
-    fn ended(&mut self, ended: Ended) {
+    fn on_window_end(&mut self, ended: WindowEnd) {
         for id in ended.cleared {
             self.suspects.remove(&id);
         }
@@ -347,119 +360,126 @@ impl Worker {
             Some(channel) => self.idle.push(channel),
             None => self.channels = self.channels.saturating_sub(1),
         }
-        // Blocked, it answers again some time, and a new connection would be blocked as well.
-        if ended.silent && !self.blocked() {
-            self.retire();
+        // A blocked connection works again after the alarm, and a new one would be blocked as well.
+        if ended.is_timed_out && !self.is_blocked() {
+            self.retire_connection();
         }
     }
 
-    fn heard(&mut self, event: Option<Event>) {
+    fn on_connection_event(&mut self, event: Option<Event>) {
         match event {
             Some(Event::ConnectionBlocked(reason)) => {
-                let reason = crate::amqp::escape(&reason);
-                tracing::warn!(sink = self.sink, reason, "the broker blocks publishers");
+                let error = crate::amqp::escape(&reason);
+                tracing::warn!(
+                    sink = self.sink,
+                    error,
+                    "the broker blocks publishers because of a memory or disk alarm; deliveries wait until it unblocks them"
+                );
             }
-            Some(Event::ConnectionUnblocked) => tracing::info!(sink = self.sink, "the broker takes messages again"),
-            // Errors of channels end their windows, those of the connection change its state.
+            Some(Event::ConnectionUnblocked) => {
+                tracing::info!(sink = self.sink, "the broker has unblocked publishers; deliveries go on");
+            }
+            // An error of a channel ends its window, and an error of the connection changes its state.
             Some(_) => {}
-            None => self.retire(),
+            None => self.retire_connection(),
         }
     }
 
-    /// When the first of those that wait is not waited with any longer.
-    fn expiry(&self) -> Option<Instant> {
-        let (came, _) = self.waiting.front()?;
-        let unblocked = self.blocked().then(|| *came + CONFIRM_TIMEOUT);
-        unblocked.into_iter().chain(self.taken_back_at()).min()
+    /// When the first of the queued attempts ends if it is not published before.
+    fn next_deadline(&self) -> Option<Instant> {
+        let (came, _) = self.queued.front()?;
+        let unblocked = self.is_blocked().then(|| *came + CONFIRM_TIMEOUT);
+        unblocked.into_iter().chain(self.cancel_at()).min()
     }
 
-    /// When what waits is taken back, where the sink is to end and nothing can be published.
-    fn taken_back_at(&self) -> Option<Instant> {
-        let since = self.ends_since.filter(|_| self.link.is_none() || self.blocked())?;
+    /// When the queued attempts are cancelled, if the sink is about to close and nothing can be published.
+    fn cancel_at(&self) -> Option<Instant> {
+        let since = self.closing_since.filter(|_| self.link.is_none() || self.is_blocked())?;
         Some(if self.failures > 0 { since } else { since + UNSENT_GRACE })
     }
 
-    fn expire(&mut self) {
+    fn end_expired(&mut self) {
         let now = Instant::now();
-        if self.taken_back_at().is_some_and(|at| at <= now) {
-            for (_, job) in self.waiting.drain(..) {
-                job.attempt.end(taken_back());
+        if self.cancel_at().is_some_and(|at| at <= now) {
+            for (_, job) in self.queued.drain(..) {
+                job.attempt.end(cancelled());
             }
             return;
         }
-        let failure = Failure::sink("the broker blocks publishers: it is under memory or disk alarm");
-        while self.waiting.front().is_some_and(|(since, _)| *since + CONFIRM_TIMEOUT <= now)
-            && let Some((_, job)) = self.waiting.pop_front()
+        let failure = PublishFailure::sink("the broker blocks publishers because of a memory or disk alarm");
+        while self.queued.front().is_some_and(|(since, _)| *since + CONFIRM_TIMEOUT <= now)
+            && let Some((_, job)) = self.queued.pop_front()
         {
             job.attempt.end(failure.verdict());
         }
     }
 }
 
-/// Waits for ever while there is none.
-async fn pending_or(opening: &mut Option<BoxFuture<'static, Opened>>) -> Opened {
+/// Waits for ever if no channel is being opened.
+async fn next_opening(opening: &mut Option<BoxFuture<'static, ChannelOpening>>) -> ChannelOpening {
     match opening {
         Some(opening) => opening.await,
         None => std::future::pending().await,
     }
 }
 
-/// Waits for ever while there is none.
-async fn next_event(link: &mut Option<Link>) -> Option<Event> {
+/// Waits for ever if there is no connection.
+async fn next_event(link: &mut Option<OpenConnection>) -> Option<Event> {
     match link {
         Some(link) => link.events.next().await,
         None => std::future::pending().await,
     }
 }
 
-/// A channel, on a new connection if there is none.
+/// Opens a channel, on a new connection if there is none.
 async fn open(
-    settings: Arc<Settings>,
+    settings: Arc<ExchangeSettings>,
     current: Option<(Arc<Connection>, Arc<Place>)>,
     wait: Duration,
     had: usize,
-) -> Opened {
+) -> ChannelOpening {
     let (connection, place, is_new) = match current {
         Some((connection, place)) => (connection, place, false),
-        None => match link::connect(&settings, wait).await {
+        None => match channel::connect(&settings, wait).await {
             Ok((connection, place)) => (Arc::new(connection), Arc::new(place), true),
-            Err(failure) => return Opened { on: On::Nothing, had, channel: Err(failure) },
+            Err(failure) => return ChannelOpening { on: OpenedOn::NoConnection, had, channel: Err(failure) },
         },
     };
-    let channel = link::channel(&connection, &place, &settings).await;
-    Opened { on: if is_new { On::New(connection, place) } else { On::Current }, had, channel }
+    let channel = channel::open(&connection, &place, &settings).await;
+    ChannelOpening { on: if is_new { OpenedOn::New(connection, place) } else { OpenedOn::Current }, had, channel }
 }
 
-/// Publishes a window, and lets its attempts end once all is known of it.
+/// Publishes a window and ends its attempts.
 async fn run_window(
     generation: u64,
     channel: Channel,
-    window: Vec<(Mark, Publish, Attempt)>,
+    window: Vec<(PublishId, PublishRequest, Attempt)>,
     place: Arc<Place>,
-) -> Ended {
-    let (mut marks, mut publishes, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
-    for (mark, publish, attempt) in window {
-        marks.push(mark);
+) -> WindowEnd {
+    let (mut publish_ids, mut publishes, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
+    for (publish_id, publish, attempt) in window {
+        publish_ids.push(publish_id);
         publishes.push(publish);
         attempts.push(attempt);
     }
-    let ids = || marks.iter().map(|mark| mark.id).collect::<Vec<_>>();
-    let mut ended = Ended { generation, channel: None, silent: false, suspects: Vec::new(), cleared: Vec::new() };
-    let verdicts = match send::window(&channel, publishes, CONFIRM_TIMEOUT).await {
+    let ids = || publish_ids.iter().map(|publish_id| publish_id.id).collect::<Vec<_>>();
+    let mut ended =
+        WindowEnd { generation, channel: None, is_timed_out: false, suspects: Vec::new(), cleared: Vec::new() };
+    let verdicts = match send::publish_window(&channel, publishes, CONFIRM_TIMEOUT).await {
         Ok(confirms) => {
             ended.channel = Some(channel);
             ended.cleared = ids();
-            window::settle(&marks, confirms)
+            confirms::verdicts(&publish_ids, confirms)
         }
-        Err(broken) => {
-            ended.silent = matches!(broken, Broken::Silent(_));
-            let verdict = broken.verdict(marks.len(), &place);
+        Err(error) => {
+            ended.is_timed_out = matches!(error, WindowError::ConfirmTimeout(_));
+            let verdict = error.verdict(publish_ids.len(), &place);
             if matches!(verdict, Verdict::Refused { .. }) {
                 ended.cleared = ids();
-            } else if broken.is_because_of_one() {
+            } else if error.blames_one_message() {
                 ended.suspects = ids();
             }
-            vec![verdict; marks.len()]
+            vec![verdict; publish_ids.len()]
         }
     };
     for (attempt, verdict) in attempts.into_iter().zip(verdicts) {

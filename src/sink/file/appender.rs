@@ -1,4 +1,4 @@
-//! Appends to files so that what it says is written survives a crash.
+//! Appends lines to files and makes them durable: a line that is reported as written survives a crash.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -11,33 +11,32 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, fsync, mkdirat, statat};
 use rustix::io::Errno;
 
 use super::beneath;
-use super::open_files::{Open, OpenFiles};
+use super::open_files::{OpenFile, OpenFiles};
 use crate::sink::Blame;
-use crate::sink::lines::{Line, piece, whole, write_counted};
+use crate::sink::lines::{Line, join_lines, whole_lines, write_counted};
 
-/// Others than the relay's user and group have no business with what REGARDS' partners get.
+/// Only the relay's user and group may read the files.
 const FILE_MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
 
-/// Why lines could not be made durable.
+/// Why lines could not be written durably.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// The file system says so.
-    #[error("{path}: {cause}")]
-    Io { path: PathBuf, cause: io::Error },
-    /// Something is there that lines are not written to.
-    #[error("{path}: {problem}")]
-    Place { path: PathBuf, problem: &'static str },
+pub(super) enum AppendError {
+    #[error("can't write to {path} ({error})")]
+    Io { path: PathBuf, error: io::Error },
+    /// The path is that of something that lines are not written to.
+    #[error("can't write to {path}: {problem}")]
+    Path { path: PathBuf, problem: &'static str },
 }
 
-impl Failure {
-    /// A disk that is full or broken speaks of the sink, a name that can't be a file only of itself.
+impl AppendError {
+    /// A full or broken disk is a failure of the sink; a path that can't be a file is one of the delivery only.
     pub(super) fn blame(&self) -> Blame {
         use io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory};
         match self {
-            Self::Place { .. } => Blame::Delivery,
-            Self::Io { cause, .. } if lacks_descriptors(cause) => Blame::Relay,
-            Self::Io { cause, .. } if matches!(cause.kind(), InvalidFilename | IsADirectory | NotADirectory) => {
+            Self::Path { .. } => Blame::Delivery,
+            Self::Io { error, .. } if lacks_descriptors(error) => Blame::Relay,
+            Self::Io { error, .. } if matches!(error.kind(), InvalidFilename | IsADirectory | NotADirectory) => {
                 Blame::Delivery
             }
             Self::Io { .. } => Blame::Sink,
@@ -47,7 +46,7 @@ impl Failure {
 
 /// Appends lines to files below a directory.
 pub(super) struct Appender {
-    /// What is written stays below this.
+    /// All files are below this directory.
     dir: PathBuf,
     files: Arc<OpenFiles>,
 }
@@ -57,8 +56,8 @@ impl Appender {
         Self { dir, files }
     }
 
-    /// Appends the lines and makes them durable: how many of them are, and why not the others.
-    pub(super) fn append(&self, path: &Path, lines: &[Line]) -> (usize, Option<Failure>) {
+    /// Appends the lines and makes them durable. Returns how many are durable, and the error if not all are.
+    pub(super) fn append(&self, path: &Path, lines: &[Line]) -> (usize, Option<AppendError>) {
         let known = self.files.take(path);
         let (durable, open, failure) = match self.current(path, known) {
             Ok(mut open) => match write(&open.file, open.torn, lines) {
@@ -66,9 +65,9 @@ impl Appender {
                     open.torn = false;
                     (durable, Some(open), None)
                 }
-                // The file is closed. How it ends is looked up when it is opened again; and after a failed fsync nothing more
-                // can be known of what this handle wrote.
-                (durable, Err(cause)) => (durable, None, Some(Failure::Io { path: path.to_owned(), cause })),
+                // The file is closed: after a failed fsync it is unknown what this handle has written. Whether the file ends in
+                // a torn line is checked when it is opened again.
+                (durable, Err(error)) => (durable, None, Some(AppendError::Io { path: path.to_owned(), error })),
             },
             Err(failure) => (0, None, Some(failure)),
         };
@@ -76,72 +75,77 @@ impl Appender {
         (durable, failure)
     }
 
-    /// The open file of that path, if the path still leads to it; opened otherwise.
-    fn current(&self, path: &Path, known: Option<Open>) -> Result<Open, Failure> {
+    /// The open file, if the path still leads to it; otherwise opens the file.
+    fn current(&self, path: &Path, known: Option<OpenFile>) -> Result<OpenFile, AppendError> {
         if let Some(open) = known {
             match fs::symlink_metadata(path) {
                 Ok(found) if identity(&found) == open.identity => return Ok(open),
-                // Rotated or deleted: what it has is fsynced.
+                // The file was rotated or deleted. Its lines are durable.
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(cause) => return Err(Failure::Io { path: path.to_owned(), cause }),
+                Err(error) => return Err(AppendError::Io { path: path.to_owned(), error }),
             }
         }
         loop {
             match self.open_file(path) {
-                Err(Failure::Io { cause, .. }) if lacks_descriptors(&cause) && self.files.close_some() > 0 => {}
+                Err(AppendError::Io { error, .. }) if lacks_descriptors(&error) && self.files.close_some() > 0 => {}
                 opened => return opened,
             }
         }
     }
 
-    fn open_file(&self, path: &Path) -> Result<Open, Failure> {
-        let failed = |cause: Errno| match cause {
-            Errno::XDEV => Failure::Place { path: path.to_owned(), problem: "it leads out of the data directory" },
-            cause => Failure::Io { path: path.to_owned(), cause: cause.into() },
+    fn open_file(&self, path: &Path) -> Result<OpenFile, AppendError> {
+        let failed = |error: Errno| match error {
+            Errno::XDEV => {
+                AppendError::Path { path: path.to_owned(), problem: "the path leads out of the data directory" }
+            }
+            error => AppendError::Io { path: path.to_owned(), error: error.into() },
         };
-        let place = |problem| Failure::Place { path: path.to_owned(), problem };
-        let relative = path.strip_prefix(&self.dir).map_err(|_| place("it is not in the data directory"))?;
-        let name = relative.file_name().ok_or_else(|| place("it has no name"))?;
+        let not_a_file = |problem| AppendError::Path { path: path.to_owned(), problem };
+        let relative =
+            path.strip_prefix(&self.dir).map_err(|_| not_a_file("the path is not below the data directory"))?;
+        let name = relative.file_name().ok_or_else(|| not_a_file("the path has no file name"))?;
         let parent = self.parent(relative.parent().unwrap_or(Path::new("")))?;
         let is_new = match statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            // Opening another kind of file may block (a pipe) or do something (a device).
+            // Opening another kind of file may block (a pipe) or have an effect (a device).
             Ok(found) => match FileType::from_raw_mode(found.st_mode) {
                 FileType::RegularFile => false,
-                FileType::Symlink => return Err(place("it is a symbolic link, which may lead elsewhere")),
-                _ => return Err(place("it is there, and not a file")),
+                FileType::Symlink => return Err(not_a_file("it is a symbolic link")),
+                _ => return Err(not_a_file("it exists, and is not a file")),
             },
             Err(Errno::NOENT) => true,
-            Err(cause) => return Err(failed(cause)),
+            Err(error) => return Err(failed(error)),
         };
-        // Read, to see how it ends.
+        // Readable, to check whether it ends in a torn line.
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = beneath::open(&parent, Path::new(name), flags, Mode::from_raw_mode(FILE_MODE)).map_err(failed)?;
         if is_new {
             fsync(&parent).map_err(failed)?;
         }
-        let (file, failed) = (File::from(file), |cause| Failure::Io { path: path.to_owned(), cause });
+        let (file, failed) = (File::from(file), |error| AppendError::Io { path: path.to_owned(), error });
         let found = file.metadata().map_err(failed)?;
         if !found.is_file() {
-            return Err(place("it is there, and not a file"));
+            return Err(not_a_file("it exists, and is not a file"));
         }
         let torn = ends_torn(&file, found.len()).map_err(failed)?;
-        Ok(Open { file, identity: identity(&found), torn })
+        Ok(OpenFile { file, identity: identity(&found), torn })
     }
 
-    /// The directory that a file lies in. Makes those that are missing, each durable in the one above it.
-    fn parent(&self, relative: &Path) -> Result<OwnedFd, Failure> {
+    /// Opens the directory of a file. Creates missing directories, and makes each durable in its parent.
+    fn parent(&self, relative: &Path) -> Result<OwnedFd, AppendError> {
         let failed = |path: &Path| {
             let path = self.dir.join(path);
-            move |cause: Errno| match cause {
-                Errno::XDEV | Errno::LOOP => Failure::Place { path, problem: "it leads out of the data directory" },
-                cause => Failure::Io { path, cause: cause.into() },
+            move |error: Errno| match error {
+                Errno::XDEV | Errno::LOOP => {
+                    AppendError::Path { path, problem: "the path leads out of the data directory" }
+                }
+                error => AppendError::Io { path, error: error.into() },
             }
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let open = |dir: &OwnedFd, path: &Path| beneath::open(dir, path, flags, Mode::empty());
         let here = Path::new("");
-        fs::create_dir_all(&self.dir).map_err(|cause| Failure::Io { path: self.dir.clone(), cause })?;
+        fs::create_dir_all(&self.dir).map_err(|error| AppendError::Io { path: self.dir.clone(), error })?;
         let root = rustix::fs::open(&self.dir, flags | OFlags::CLOEXEC, Mode::empty()).map_err(failed(here))?;
         if relative == here {
             return Ok(root);
@@ -158,7 +162,7 @@ impl Appender {
             match mkdirat(parent, name, Mode::from_raw_mode(DIR_MODE)) {
                 Ok(()) => fsync(parent).map_err(failed(&path))?,
                 Err(Errno::EXIST) => {}
-                Err(cause) => return Err(failed(&path)(cause)),
+                Err(error) => return Err(failed(&path)(error)),
             }
             above = Some(open(&root, &path).map_err(failed(&path))?);
         }
@@ -166,16 +170,16 @@ impl Appender {
     }
 }
 
-/// The process, or the machine, has no descriptor left.
-fn lacks_descriptors(cause: &io::Error) -> bool {
-    matches!(Errno::from_io_error(cause), Some(Errno::MFILE | Errno::NFILE))
+/// Whether the process or the system has no file descriptor left.
+fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 fn identity(found: &Metadata) -> (u64, u64) {
     (found.dev(), found.ino())
 }
 
-/// Whether the file's last line has no end.
+/// Whether the file ends in a torn line, which is one without a newline.
 fn ends_torn(file: &File, size: u64) -> io::Result<bool> {
     let Some(last) = size.checked_sub(1) else { return Ok(false) };
     let mut byte = [0];
@@ -183,16 +187,16 @@ fn ends_torn(file: &File, size: u64) -> io::Result<bool> {
     Ok(byte != *b"\n")
 }
 
-/// Writes and fsyncs. How many lines are durable, also where something went wrong.
+/// Writes the lines and fsyncs. Returns how many lines are durable, also if there was an error.
 fn write(mut file: &File, torn: bool, lines: &[Line]) -> (usize, io::Result<()>) {
-    let (written, result) = write_counted(&mut file, &piece(lines, torn));
+    let (written, result) = write_counted(&mut file, &join_lines(lines, torn));
     if let Err(error) = file.sync_data() {
         return (0, result.and(Err(error)));
     }
     match file.metadata() {
-        // Deleted since the path was looked at: nobody would ever find these lines.
-        Ok(found) if found.nlink() == 0 => (0, Err(io::Error::other("it was deleted while it was written"))),
-        Ok(_) => (whole(lines, usize::from(torn), written), result),
+        // The file was deleted after its path was checked, so the lines are lost.
+        Ok(found) if found.nlink() == 0 => (0, Err(io::Error::other("the file was deleted during the write"))),
+        Ok(_) => (whole_lines(lines, usize::from(torn), written), result),
         Err(error) => (0, Err(error)),
     }
 }
@@ -202,8 +206,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_the_sinks_and_a_bad_name_is_not() {
-        let io = |kind: io::ErrorKind| Failure::Io { path: PathBuf::new(), cause: kind.into() };
+    fn a_full_disk_is_a_failure_of_the_sink_and_a_bad_name_is_not() {
+        let io = |kind: io::ErrorKind| AppendError::Io { path: PathBuf::new(), error: kind.into() };
         for kind in [io::ErrorKind::StorageFull, io::ErrorKind::PermissionDenied, io::ErrorKind::Other] {
             assert_eq!(io(kind).blame(), Blame::Sink);
         }
@@ -213,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_device_that_is_always_full_makes_nothing_durable() {
+    fn nothing_is_durable_on_a_device_that_is_full() {
         let full = File::options().append(true).open("/dev/full").unwrap();
         let (durable, result) = write(&full, true, &[]);
         assert_eq!(durable, 0);

@@ -1,8 +1,8 @@
-//! Opens files and directories that lie below another, wherever links on the way lead.
+//! Opens files and directories below a given directory, and no others, wherever symbolic links in the path lead.
 //!
-//! Linux has `openat2` with `RESOLVE_BENEATH` for it, since 5.6: the kernel refuses a path that leads outside, whoever changes
-//! links meanwhile. Elsewhere, and where a sandbox forbids that call, each directory on the way is opened by itself and none may be
-//! a link.
+//! Linux 5.6 and later has `openat2` with `RESOLVE_BENEATH`: the kernel refuses a path that leads outside, even if links are
+//! changed at the same time. On other systems, and if a sandbox forbids that call, each directory of the path is opened in turn
+//! and none may be a symbolic link.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -10,10 +10,10 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{Errno, Result};
 
-/// A path that others change while it is looked up is looked up again so often.
+/// How often a path is looked up again if it is changed during the lookup.
 const TRIES: usize = 16;
 
-/// Opens `path`, which is relative, below `dir`. `EXDEV` or `ELOOP`: it leads, or may lead, elsewhere.
+/// Opens the relative `path` below `dir`. The errors `EXDEV` and `ELOOP` mean that it leads, or may lead, outside.
 pub(super) fn open(dir: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
     #[cfg(target_os = "linux")]
     for _ in 0..TRIES {
@@ -28,18 +28,17 @@ pub(super) fn open(dir: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> Re
     step_by_step(dir, path, flags, mode)
 }
 
-/// The same without `openat2`.
 fn step_by_step(dir: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let on_the_way = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory_flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return openat(dir, path, flags, mode);
     };
     let mut above = None;
     for name in parent {
         let opened = match &above {
-            None => openat(&dir, name, on_the_way, Mode::empty()),
-            Some(above) => openat(above, name, on_the_way, Mode::empty()),
+            None => openat(&dir, name, directory_flags, Mode::empty()),
+            Some(above) => openat(above, name, directory_flags, Mode::empty()),
         };
         above = Some(opened.map_err(|error| if error == Errno::NOTDIR { Errno::LOOP } else { error })?);
     }
@@ -58,7 +57,7 @@ mod tests {
     type Open = fn(&File, &Path) -> Result<OwnedFd>;
 
     #[test]
-    fn nothing_outside_is_opened() {
+    fn no_path_that_leads_outside_is_opened() {
         let home = tempfile::tempdir().unwrap();
         let (inside, outside) = (home.path().join("in"), home.path().join("out"));
         for dir in [inside.join("real"), outside.clone()] {
@@ -72,19 +71,19 @@ mod tests {
         symlink("../real/x", inside.join("real/link")).unwrap();
         let dir = File::open(&inside).unwrap();
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
-        let ways: [Open; 2] = [
+        let implementations: [Open; 2] = [
             |dir, path| open(dir, path, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty()),
             |dir, path| step_by_step(dir, path, OFlags::RDONLY, Mode::empty()),
         ];
-        for way in ways {
-            assert!(way(&dir, Path::new("real/x")).is_ok());
+        for open in implementations {
+            assert!(open(&dir, Path::new("real/x")).is_ok());
             for path in ["absolute/x", "relative/x", "magic/0", "real/link"] {
-                let error = way(&dir, Path::new(path)).unwrap_err();
+                let error = open(&dir, Path::new(path)).unwrap_err();
                 assert!(matches!(error, Errno::XDEV | Errno::LOOP), "{path}: {error}");
             }
-            assert_eq!(way(&dir, Path::new("real/none")).unwrap_err(), Errno::NOENT);
+            assert_eq!(open(&dir, Path::new("real/none")).unwrap_err(), Errno::NOENT);
         }
-        // A link that stays below is followed where the kernel can tell.
+        // With `openat2`, a link that stays below the directory is followed.
         symlink("real", inside.join("stays")).unwrap();
         assert!(open(&dir, Path::new("stays/x"), flags, Mode::empty()).is_ok());
     }

@@ -1,7 +1,7 @@
-//! Events as lines in files below the data directory: newline-delimited JSON.
+//! Appends events as lines (newline-delimited JSON) to files below the data directory.
 //!
-//! A line is delivered when its file was fsynced after it; one fsync serves all lines of a batch. What a template made of an
-//! event is data: it names a file below the data directory, and none that the relay keeps there for itself.
+//! A line is delivered once its file was fsynced after the write; one fsync serves all lines of a batch. The path, which is the
+//! value of a template, has to be below the data directory, and must not be that of one of the relay's own files.
 
 mod appender;
 mod beneath;
@@ -16,9 +16,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use super::lines::{self, Line, LineWriter, Out};
-use super::pool::Pool;
-use super::{Attempt, Destination, OpenError, Outgoing, Unrenderable, Verdict};
+use super::lines::{self, Line, LineOutput, LineWriter};
+use super::thread_pool::ThreadPool;
+use super::{Attempt, Destination, OpenError, RenderError, RenderedDelivery, Verdict};
 use crate::config::{FileConfig, SinkConfig};
 use crate::event::{Carrier, Scope};
 use appender::Appender;
@@ -26,14 +26,13 @@ use open_files::OpenFiles;
 pub use open_files::raise_limit;
 pub(super) use probe::probe;
 
-/// Threads that write for all file sinks. Each sink has one at most, so that a file system that hangs below one of them stops no other
-/// before so many hang.
+/// The threads of all file sinks. Each sink uses one at most, so that a file system that hangs blocks only the sinks that write
+/// to it, as long as fewer sinks than this hang.
 const THREADS: usize = 16;
 
-static POOL: LazyLock<Arc<Pool>> =
-    LazyLock::new(|| Arc::new(Pool::new("lines to files", THREADS, || OpenFiles::shared().close_idle())));
+static POOL: LazyLock<Arc<ThreadPool>> =
+    LazyLock::new(|| Arc::new(ThreadPool::new("lines to files", THREADS, || OpenFiles::shared().close_idle())));
 
-/// Files that lines are appended to.
 pub(super) struct FileSink {
     writer: LineWriter,
 }
@@ -41,7 +40,7 @@ pub(super) struct FileSink {
 impl FileSink {
     #[allow(clippy::unused_async, clippy::unnecessary_wraps, reason = "all kinds of sinks open alike")]
     pub(super) async fn open(file: &FileConfig) -> Result<Self, OpenError> {
-        let out = Files(Appender::new(file.dir.clone(), OpenFiles::shared()));
+        let out = FileOutput(Appender::new(file.dir.clone(), OpenFiles::shared()));
         Ok(Self { writer: LineWriter::new(out, Arc::clone(&POOL)) })
     }
 
@@ -50,11 +49,11 @@ impl FileSink {
         lines::CAPACITY
     }
 
-    pub(super) fn attempt(&self, outgoing: Outgoing, attempt: Attempt) {
+    pub(super) fn attempt(&self, outgoing: RenderedDelivery, attempt: Attempt) {
         if matches!(outgoing.destination, Destination::File { .. }) {
             self.writer.push(outgoing, attempt);
         } else {
-            super::misdirected(attempt);
+            super::reject_other_kind(attempt);
         }
     }
 
@@ -63,34 +62,37 @@ impl FileSink {
     }
 }
 
-/// The line of that event. Pure.
-pub(super) fn render(config: &SinkConfig, file: &FileConfig, scope: Scope<'_>) -> Result<Outgoing, Unrenderable> {
-    let relative = file.path.render_address(scope).map_err(|error| Unrenderable::failed("path", error))?;
-    let path =
-        path::below(&file.dir, &relative, &file.reserved).map_err(|problem| Unrenderable::failed("path", problem))?;
-    let encoded = config.format.encode(scope, Carrier::Line).map_err(|error| Unrenderable::failed("body", error))?;
+pub(super) fn render(
+    config: &SinkConfig,
+    file: &FileConfig,
+    scope: Scope<'_>,
+) -> Result<RenderedDelivery, RenderError> {
+    let relative = file.path.render_address(scope).map_err(|error| RenderError::failed("path", error))?;
+    let path = path::path_below(&file.dir, &relative, &file.reserved)
+        .map_err(|problem| RenderError::failed("path", problem))?;
+    let encoded = config.format.encode(scope, Carrier::Line).map_err(|error| RenderError::failed("body", error))?;
     let destination = Destination::File { path };
-    Ok(Outgoing { id: scope.event.id, destination, headers: Vec::new(), body: encoded.body })
+    Ok(RenderedDelivery { id: scope.event.id, destination, headers: Vec::new(), body: encoded.body })
 }
 
-/// Writes each file's lines of a batch together.
-struct Files(Appender);
+/// Groups the lines of a batch by file, and appends each group.
+struct FileOutput(Appender);
 
-impl Out for Files {
+impl LineOutput for FileOutput {
     fn write(&mut self, batch: Vec<Line>) {
         let mut files: BTreeMap<PathBuf, Vec<Line>> = BTreeMap::new();
         for line in batch {
             match &line.outgoing.destination {
                 Destination::File { path } => files.entry(path.clone()).or_default().push(line),
-                // Dropped, which ends it: `attempt` lets no other in.
+                // `attempt` queues no other kind. Dropping the line ends its attempt.
                 _ => drop(line),
             }
         }
         for (path, lines) in files {
-            let (durable, failure) = self.0.append(&path, &lines);
-            let verdict = match failure {
+            let (durable, error) = self.0.append(&path, &lines);
+            let verdict = match error {
                 None => Verdict::Delivered,
-                Some(failure) => Verdict::Retry { after: None, blame: failure.blame(), cause: failure.to_string() },
+                Some(error) => Verdict::Retry { after: None, blame: error.blame(), cause: error.to_string() },
             };
             for (index, line) in lines.into_iter().enumerate() {
                 line.end(if index < durable { Verdict::Delivered } else { verdict.clone() });

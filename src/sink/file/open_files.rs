@@ -1,5 +1,5 @@
-//! The files that are open, of all file sinks together: there are never so many that sources, other sinks and the admin listener find
-//! no descriptor.
+//! The open files of all file sinks. Their number is bounded, so that sources, other sinks and the admin listener always find a
+//! free descriptor.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,76 +9,75 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::sink::pool::IDLE;
+use crate::sink::thread_pool::IDLE_TIMEOUT;
 
-/// Files that are open at once, at most.
+/// The largest number of open files.
 pub(super) const MAX_OPEN: usize = 256;
-/// Of the descriptors that the process may have, file sinks take at most this part: one in so many.
-const SHARE: u64 = 4;
-/// How often it is looked for idle ones.
-const LOOK: Duration = Duration::from_secs(10);
+/// File sinks use at most this part of the descriptors that the process may have: one in 4.
+const DESCRIPTOR_SHARE: u64 = 4;
+/// How often idle files are looked for.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A file that is open for lines.
-pub(super) struct Open {
+/// A file that is open for appending.
+pub(super) struct OpenFile {
     pub(super) file: File,
-    /// Device and inode: whether the path still leads here.
+    /// Device and inode, by which it is checked whether the path still leads to this file.
     pub(super) identity: (u64, u64),
-    /// The file doesn't end with a line's end.
+    /// The file does not end with a newline.
     pub(super) torn: bool,
 }
 
-/// The table of all that are open and not just being written to.
+/// The open files that are not being written to.
 pub(super) struct OpenFiles {
     max: usize,
     table: Mutex<Table>,
 }
 
 struct Table {
-    open: HashMap<PathBuf, (Open, Instant)>,
-    /// Taken out of the table, or just being opened.
-    taken: usize,
-    looked: Instant,
+    open: HashMap<PathBuf, (OpenFile, Instant)>,
+    /// How many files are being written to or opened.
+    in_use: usize,
+    idle_checked_at: Instant,
 }
 
 impl OpenFiles {
-    /// That of the process.
     pub(super) fn shared() -> Arc<Self> {
         static SHARED: LazyLock<Arc<OpenFiles>> = LazyLock::new(|| {
             let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-            Arc::new(OpenFiles::new(usize::try_from(limit / SHARE).unwrap_or(MAX_OPEN).clamp(1, MAX_OPEN)))
+            Arc::new(OpenFiles::new(usize::try_from(limit / DESCRIPTOR_SHARE).unwrap_or(MAX_OPEN).clamp(1, MAX_OPEN)))
         });
         Arc::clone(&SHARED)
     }
 
     pub(super) fn new(max: usize) -> Self {
-        Self { max, table: Mutex::new(Table { open: HashMap::new(), taken: 0, looked: Instant::now() }) }
+        Self { max, table: Mutex::new(Table { open: HashMap::new(), in_use: 0, idle_checked_at: Instant::now() }) }
     }
 
-    /// The file of that path, where it is open. Either way there is room for one now, until [`give_back`](Self::give_back).
-    pub(super) fn take(&self, path: &Path) -> Option<Open> {
+    /// Takes the file of that path if it is open. If it isn't, makes room for it. Followed by [`give_back`](Self::give_back).
+    pub(super) fn take(&self, path: &Path) -> Option<OpenFile> {
         let mut table = self.lock();
-        let taken = table.open.remove(path).map(|(open, _)| open);
-        if taken.is_none() && table.open.len() + table.taken >= self.max {
+        let open = table.open.remove(path).map(|(open, _)| open);
+        if open.is_none() && table.open.len() + table.in_use >= self.max {
             table.close_least_used(1);
         }
-        table.taken += 1;
-        taken
+        table.in_use += 1;
+        open
     }
 
-    /// The end of what began with [`take`](Self::take), with the file if it stays open.
-    pub(super) fn give_back(&self, path: &Path, open: Option<Open>) {
+    /// Called after [`take`](Self::take), with the file if it stays open.
+    pub(super) fn give_back(&self, path: &Path, open: Option<OpenFile>) {
         let now = Instant::now();
         let mut table = self.lock();
-        table.taken = table.taken.saturating_sub(1);
+        table.in_use = table.in_use.saturating_sub(1);
         if let Some(open) = open {
             table.open.insert(path.to_owned(), (open, now));
         }
-        if now.duration_since(table.looked) >= LOOK {
+        if now.duration_since(table.idle_checked_at) >= IDLE_CHECK_INTERVAL {
             table.close_idle(now);
         }
     }
 
-    /// Closes a quarter of them, those that were used least recently: how many.
+    /// Closes the least recently used quarter of the files. Returns how many.
     pub(super) fn close_some(&self) -> usize {
         let mut table = self.lock();
         let count = table.open.len().div_ceil(4);
@@ -86,7 +85,7 @@ impl OpenFiles {
         count
     }
 
-    /// Closes those that were not used for long.
+    /// Closes the files that were unused for [`IDLE_TIMEOUT`].
     pub(super) fn close_idle(&self) {
         self.lock().close_idle(Instant::now());
     }
@@ -102,7 +101,7 @@ impl Table {
         let mut used: Vec<Instant> = self.open.values().map(|(_, used)| *used).collect();
         used.sort_unstable();
         let Some(last) = count.checked_sub(1).and_then(|last| used.get(last)).copied() else { return };
-        // Two may have been used at the same instant.
+        // Several may have been used at the same instant.
         let mut left = count;
         self.open.retain(|_, (_, used)| {
             let goes = left > 0 && *used <= last;
@@ -112,12 +111,12 @@ impl Table {
     }
 
     fn close_idle(&mut self, now: Instant) {
-        self.looked = now;
-        self.open.retain(|_, (_, used)| now.duration_since(*used) < IDLE);
+        self.idle_checked_at = now;
+        self.open.retain(|_, (_, used)| now.duration_since(*used) < IDLE_TIMEOUT);
     }
 }
 
-/// Lets the process have as many descriptors as it may. What it has is enough for less where the system says no.
+/// Raises the limit of open files of the process to its maximum. If that fails, the relay works with fewer open files.
 pub fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
@@ -125,6 +124,8 @@ pub fn raise_limit() {
     }
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         Ok(()) => tracing::debug!(?current, ?maximum, "raised the limit of open files"),
-        Err(error) => tracing::debug!(?current, ?maximum, %error, "the limit of open files stays as it is"),
+        Err(error) => {
+            tracing::debug!(?current, ?maximum, %error, "can't raise the limit of open files; the relay keeps fewer files open");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What is delivered is in the file, whole, whatever happens to it.
+//! A delivered line is in its file, complete, whatever happens to the file.
 
 use std::fs;
 use std::path::Path;
@@ -11,17 +11,17 @@ use crate::rules::SinkName;
 use crate::sink::Blame;
 use crate::sink::fixtures::{Attempts, event, message, outgoing};
 
-struct Bench {
+struct Fixture {
     dir: tempfile::TempDir,
     writer: LineWriter,
     attempts: Attempts,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let writer = LineWriter::new(
-            Files(Appender::new(dir.path().join("data"), Arc::new(OpenFiles::new(MAX_OPEN)))),
+            FileOutput(Appender::new(dir.path().join("data"), Arc::new(OpenFiles::new(MAX_OPEN)))),
             Arc::clone(&POOL),
         );
         Self { dir, writer, attempts: Attempts::new() }
@@ -50,27 +50,27 @@ fn blames(verdict: &Verdict, expected: Blame, words: &str) {
 }
 
 #[tokio::test]
-async fn lines_are_appended_and_directories_made() {
-    let mut bench = Bench::new();
+async fn lines_are_appended_and_directories_created() {
+    let mut fixture = Fixture::new();
     for body in ["one", "two"] {
-        assert_eq!(bench.line("a/b/c.ndjson", body).await, Verdict::Delivered);
+        assert_eq!(fixture.line("a/b/c.ndjson", body).await, Verdict::Delivered);
     }
-    assert_eq!(bench.read("a/b/c.ndjson"), "one\ntwo\n");
+    assert_eq!(fixture.read("a/b/c.ndjson"), "one\ntwo\n");
 }
 
 #[tokio::test]
 async fn many_files_at_once_each_get_their_lines_in_order() {
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     for number in 0..2000 {
-        let path = bench.path(&format!("{}", number % 7));
+        let path = fixture.path(&format!("{}", number % 7));
         let line = outgoing(Destination::File { path }, &number.to_string());
-        bench.writer.push(line, bench.attempts.start());
+        fixture.writer.push(line, fixture.attempts.start());
     }
     for _ in 0..2000 {
-        assert_eq!(bench.attempts.ended().await.1, Verdict::Delivered);
+        assert_eq!(fixture.attempts.ended().await.1, Verdict::Delivered);
     }
     for file in 0..7 {
-        let written = bench.read(&file.to_string());
+        let written = fixture.read(&file.to_string());
         let expected: Vec<_> = (0..2000).filter(|number| number % 7 == file).map(|number| number.to_string()).collect();
         assert_eq!(written.lines().collect::<Vec<_>>(), expected);
     }
@@ -78,126 +78,127 @@ async fn many_files_at_once_each_get_their_lines_in_order() {
 
 #[tokio::test]
 async fn a_torn_line_does_not_swallow_the_next() {
-    let mut bench = Bench::new();
-    fs::create_dir_all(bench.path("")).unwrap();
-    fs::write(bench.path("x"), "whole\nto").unwrap();
-    assert_eq!(bench.line("x", "next").await, Verdict::Delivered);
-    assert_eq!(bench.line("x", "more").await, Verdict::Delivered);
-    assert_eq!(bench.read("x"), "whole\nto\nnext\nmore\n");
+    let mut fixture = Fixture::new();
+    fs::create_dir_all(fixture.path("")).unwrap();
+    fs::write(fixture.path("x"), "whole\nto").unwrap();
+    assert_eq!(fixture.line("x", "next").await, Verdict::Delivered);
+    assert_eq!(fixture.line("x", "more").await, Verdict::Delivered);
+    assert_eq!(fixture.read("x"), "whole\nto\nnext\nmore\n");
 }
 
 #[tokio::test]
-async fn a_renamed_or_deleted_file_is_made_anew() {
-    let mut bench = Bench::new();
-    bench.line("x", "one").await;
-    fs::rename(bench.path("x"), bench.path("x.1")).unwrap();
-    assert_eq!(bench.line("x", "two").await, Verdict::Delivered);
-    fs::remove_file(bench.path("x")).unwrap();
-    assert_eq!(bench.line("x", "three").await, Verdict::Delivered);
-    assert_eq!(bench.read("x.1"), "one\n");
-    assert_eq!(bench.read("x"), "three\n");
+async fn a_renamed_or_deleted_file_is_created_again() {
+    let mut fixture = Fixture::new();
+    fixture.line("x", "one").await;
+    fs::rename(fixture.path("x"), fixture.path("x.1")).unwrap();
+    assert_eq!(fixture.line("x", "two").await, Verdict::Delivered);
+    fs::remove_file(fixture.path("x")).unwrap();
+    assert_eq!(fixture.line("x", "three").await, Verdict::Delivered);
+    assert_eq!(fixture.read("x.1"), "one\n");
+    assert_eq!(fixture.read("x"), "three\n");
 }
 
 #[tokio::test]
-async fn a_file_emptied_in_place_is_gone_on_with() {
-    let mut bench = Bench::new();
-    bench.line("x", "one").await;
-    fs::OpenOptions::new().write(true).truncate(true).open(bench.path("x")).unwrap();
-    bench.line("x", "two").await;
-    assert_eq!(bench.read("x"), "two\n");
+async fn a_truncated_file_is_still_used() {
+    let mut fixture = Fixture::new();
+    fixture.line("x", "one").await;
+    fs::OpenOptions::new().write(true).truncate(true).open(fixture.path("x")).unwrap();
+    fixture.line("x", "two").await;
+    assert_eq!(fixture.read("x"), "two\n");
 }
 
 #[tokio::test]
-async fn a_directory_deleted_with_its_file_is_made_anew() {
-    let mut bench = Bench::new();
-    bench.line("a/x", "one").await;
-    fs::remove_dir_all(bench.path("a")).unwrap();
-    assert_eq!(bench.line("a/x", "two").await, Verdict::Delivered);
-    assert_eq!(bench.read("a/x"), "two\n");
+async fn a_deleted_directory_is_created_again() {
+    let mut fixture = Fixture::new();
+    fixture.line("a/x", "one").await;
+    fs::remove_dir_all(fixture.path("a")).unwrap();
+    assert_eq!(fixture.line("a/x", "two").await, Verdict::Delivered);
+    assert_eq!(fixture.read("a/x"), "two\n");
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_left_alone() {
-    let mut bench = Bench::new();
-    fs::create_dir_all(bench.path("dir")).unwrap();
-    bench.line("file", "x").await;
-    blames(&bench.line("dir", "x").await, Blame::Delivery, "not a file");
-    blames(&bench.line("file/x", "x").await, Blame::Delivery, "file");
+async fn only_regular_files_are_written_to() {
+    let mut fixture = Fixture::new();
+    fs::create_dir_all(fixture.path("dir")).unwrap();
+    fixture.line("file", "x").await;
+    blames(&fixture.line("dir", "x").await, Blame::Delivery, "not a file");
+    blames(&fixture.line("file/x", "x").await, Blame::Delivery, "file");
 }
 
 #[tokio::test]
-async fn links_lead_nowhere_else() {
-    let mut bench = Bench::new();
-    let outside = bench.dir.path().join("outside");
+async fn symbolic_links_do_not_lead_out_of_the_data_directory() {
+    let mut fixture = Fixture::new();
+    let outside = fixture.dir.path().join("outside");
     fs::create_dir_all(&outside).unwrap();
     fs::write(outside.join("victim"), "kept\n").unwrap();
-    fs::create_dir_all(bench.path("")).unwrap();
-    std::os::unix::fs::symlink(&outside, bench.path("dir")).unwrap();
-    std::os::unix::fs::symlink(outside.join("victim"), bench.path("file")).unwrap();
-    blames(&bench.line("dir/new", "x").await, Blame::Delivery, "out of the data directory");
-    blames(&bench.line("dir/sub/new", "x").await, Blame::Delivery, "out of the data directory");
-    blames(&bench.line("file", "x").await, Blame::Delivery, "symbolic link");
+    fs::create_dir_all(fixture.path("")).unwrap();
+    std::os::unix::fs::symlink(&outside, fixture.path("dir")).unwrap();
+    std::os::unix::fs::symlink(outside.join("victim"), fixture.path("file")).unwrap();
+    blames(&fixture.line("dir/new", "x").await, Blame::Delivery, "out of the data directory");
+    blames(&fixture.line("dir/sub/new", "x").await, Blame::Delivery, "out of the data directory");
+    blames(&fixture.line("file", "x").await, Blame::Delivery, "symbolic link");
     assert_eq!(fs::read_to_string(outside.join("victim")).unwrap(), "kept\n");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
 }
 
 #[tokio::test]
-async fn a_place_that_is_no_directory_yet_is_tried_again() {
-    let mut bench = Bench::new();
-    fs::write(bench.path("").as_path().to_str().unwrap().trim_end_matches('/'), "in the way").unwrap();
-    assert!(matches!(bench.line("x", "one").await, Verdict::Retry { .. }));
-    fs::remove_file(bench.dir.path().join("data")).unwrap();
-    assert_eq!(bench.line("x", "one").await, Verdict::Delivered);
-    assert_eq!(bench.read("x"), "one\n");
+async fn a_data_directory_that_is_not_one_yet_is_tried_again() {
+    let mut fixture = Fixture::new();
+    fs::write(fixture.path("").as_path().to_str().unwrap().trim_end_matches('/'), "in the way").unwrap();
+    assert!(matches!(fixture.line("x", "one").await, Verdict::Retry { .. }));
+    fs::remove_file(fixture.dir.path().join("data")).unwrap();
+    assert_eq!(fixture.line("x", "one").await, Verdict::Delivered);
+    assert_eq!(fixture.read("x"), "one\n");
 }
 
 #[tokio::test]
 async fn the_open_files_of_all_sinks_are_bounded() {
     let dir = tempfile::tempdir().unwrap();
-    let mut bench = Bench::new();
+    let mut fixture = Fixture::new();
     let files = Arc::new(OpenFiles::new(8));
-    let sinks = [0, 1]
-        .map(|_| LineWriter::new(Files(Appender::new(dir.path().join("data"), Arc::clone(&files))), Arc::clone(&POOL)));
+    let sinks = [0, 1].map(|_| {
+        LineWriter::new(FileOutput(Appender::new(dir.path().join("data"), Arc::clone(&files))), Arc::clone(&POOL))
+    });
     for number in 0..30 {
         for (index, sink) in sinks.iter().enumerate() {
             let path = dir.path().join(format!("data/{index}/{number}"));
-            sink.push(outgoing(Destination::File { path }, "x"), bench.attempts.start());
-            assert_eq!(bench.attempts.ended().await.1, Verdict::Delivered);
+            sink.push(outgoing(Destination::File { path }, "x"), fixture.attempts.start());
+            assert_eq!(fixture.attempts.ended().await.1, Verdict::Delivered);
             assert!(open_below(dir.path()) <= 8, "{}", open_below(dir.path()));
         }
     }
     assert_eq!(open_below(dir.path()), 8);
-    // The first was closed meanwhile, and is found again.
+    // The first file was closed meanwhile, and is opened again.
     let path = dir.path().join("data/0/0");
-    sinks[0].push(outgoing(Destination::File { path: path.clone() }, "y"), bench.attempts.start());
-    assert_eq!(bench.attempts.ended().await.1, Verdict::Delivered);
+    sinks[0].push(outgoing(Destination::File { path: path.clone() }, "y"), fixture.attempts.start());
+    assert_eq!(fixture.attempts.ended().await.1, Verdict::Delivered);
     assert_eq!(fs::read_to_string(path).unwrap(), "x\ny\n");
     assert_eq!(files.close_some(), 2);
     assert_eq!(open_below(dir.path()), 6);
 }
 
 #[tokio::test]
-async fn others_than_user_and_group_can_not_read_what_is_written() {
+async fn only_user_and_group_can_read_the_files() {
     use std::os::unix::fs::PermissionsExt;
-    let mut bench = Bench::new();
-    assert_eq!(bench.line("a/b/x", "secret").await, Verdict::Delivered);
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.line("a/b/x", "secret").await, Verdict::Delivered);
     for (path, expected) in [("a/b/x", 0o640), ("a/b", 0o750), ("a", 0o750)] {
-        let mode = fs::metadata(bench.path(path)).unwrap().permissions().mode() & 0o777;
-        // The umask of whoever runs the test may take more away.
+        let mode = fs::metadata(fixture.path(path)).unwrap().permissions().mode() & 0o777;
+        // The umask of the test may remove more permissions.
         assert_eq!(mode & !expected, 0, "{path} {mode:o}");
         assert_eq!(mode & 0o600, 0o600, "{path} {mode:o}");
     }
 }
 
 #[tokio::test]
-async fn a_link_that_takes_the_place_of_an_open_file_is_not_followed() {
-    let mut bench = Bench::new();
-    assert_eq!(bench.line("x", "one").await, Verdict::Delivered);
-    let outside = bench.dir.path().join("victim");
+async fn a_symbolic_link_that_replaces_an_open_file_is_not_followed() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.line("x", "one").await, Verdict::Delivered);
+    let outside = fixture.dir.path().join("victim");
     fs::write(&outside, "kept\n").unwrap();
-    fs::remove_file(bench.path("x")).unwrap();
-    std::os::unix::fs::symlink(&outside, bench.path("x")).unwrap();
-    blames(&bench.line("x", "two").await, Blame::Delivery, "symbolic link");
+    fs::remove_file(fixture.path("x")).unwrap();
+    std::os::unix::fs::symlink(&outside, fixture.path("x")).unwrap();
+    blames(&fixture.line("x", "two").await, Blame::Delivery, "symbolic link");
     assert_eq!(fs::read_to_string(outside).unwrap(), "kept\n");
 }
 
@@ -248,7 +249,7 @@ fn the_path_is_rendered_below_the_data_directory() {
     }
 }
 
-/// How many files below that directory this process has open.
+/// How many files below `dir` this process has open.
 fn open_below(dir: &Path) -> usize {
     fs::read_dir("/proc/self/fd")
         .unwrap()

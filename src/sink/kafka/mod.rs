@@ -1,20 +1,19 @@
-//! Events as records in Kafka topics, by librdkafka's idempotent producer with `acks=all`.
+//! Produces events as records to Kafka topics, with librdkafka's idempotent producer and `acks=all`.
 //!
-//! An attempt ends with its delivery report and nothing else. It is not given to librdkafka but kept in a table, and librdkafka
-//! has its number: a report that comes late, or never, can then neither end another attempt nor keep one from ending when the
-//! sink is closed.
+//! An attempt ends with its delivery report and nothing else. librdkafka is given only the number of the attempt, which is kept
+//! in a table. So a late report can't end another attempt, and a missing one can't keep the sink from closing.
 
-mod polled;
+mod error_class;
+mod last_error;
 mod probe;
 mod producer;
+mod reasons;
 mod render;
 mod settings;
 mod supervisor;
 #[cfg(test)]
 mod tests;
-mod trouble;
-mod verdict;
-mod words;
+mod threaded;
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -26,54 +25,58 @@ use tokio::sync::oneshot;
 
 pub(super) use self::probe::probe;
 pub(super) use self::render::render;
-use super::pending::Pending;
-use super::{Attempt, Destination, OpenError, Outgoing, headers};
+use super::in_flight::InFlightAttempts;
+use super::{Attempt, Destination, OpenError, RenderedDelivery, headers};
 use crate::config::{KafkaConfig, SinkConfig};
 use crate::event::HeaderValue;
-use producer::{Common, PURGE_TIMEOUT};
-use supervisor::{Order, Shared};
-use trouble::Trouble;
+use last_error::LastError;
+use producer::{PURGE_TIMEOUT, SinkState};
+use supervisor::{ProducerCommand, SharedProducer};
 
-/// Attempts under way at once, unless the options say otherwise: librdkafka's own default for its queue.
+/// The largest number of attempts in flight, unless the options set it: librdkafka's own default for its queue.
 const CAPACITY: usize = 100_000;
-/// What closing may take beyond its grace: purging, and librdkafka's threads ending.
+/// How long closing may take beyond its grace, to purge the queue and to end librdkafka's threads.
 const CLOSE_SLACK: Duration = PURGE_TIMEOUT.saturating_mul(3);
 
-/// A producer, and what makes records for it.
+/// An open producer, and the size of its queue.
 pub(super) struct KafkaSink {
     capacity: usize,
-    producer: Handle,
+    producer: ProducerHandle,
 }
 
 /// Closes the producer when it is dropped.
-struct Handle {
-    shared: Arc<Shared>,
-    orders: Sender<Order>,
+struct ProducerHandle {
+    shared: Arc<SharedProducer>,
+    commands: Sender<ProducerCommand>,
 }
 
-impl Drop for Handle {
+impl Drop for ProducerHandle {
     fn drop(&mut self) {
-        // The thread is gone already where the sink was closed.
-        let _ = self.orders.send(Order::Close { grace: Duration::ZERO, done: None });
+        // The thread is gone if the sink was closed before.
+        let _ = self.commands.send(ProducerCommand::Close { grace: Duration::ZERO, done: None });
     }
 }
 
 impl KafkaSink {
     pub(super) async fn open(config: &SinkConfig, kafka: &KafkaConfig, relay: &str) -> Result<Self, OpenError> {
-        let common = Common { sink: config.name.clone(), pending: Pending::default(), trouble: Trouble::default() };
-        let (shared, orders) = supervisor::start(common, kafka.clone(), relay.to_owned())
+        let state = SinkState {
+            sink: config.name.clone(),
+            in_flight: InFlightAttempts::default(),
+            last_error: LastError::default(),
+        };
+        let (shared, commands) = supervisor::start(state, kafka.clone(), relay.to_owned())
             .await
             .map_err(|detail| OpenError { sink: config.name.to_string(), detail })?;
-        Ok(Self { capacity: capacity(kafka), producer: Handle { shared, orders } })
+        Ok(Self { capacity: capacity(kafka), producer: ProducerHandle { shared, commands } })
     }
 
     pub(super) fn capacity(&self) -> usize {
         self.capacity
     }
 
-    pub(super) fn attempt(&self, outgoing: &Outgoing, attempt: Attempt) {
+    pub(super) fn attempt(&self, outgoing: &RenderedDelivery, attempt: Attempt) {
         let Destination::Kafka { topic, key, timestamp } = &outgoing.destination else {
-            return super::misdirected(attempt);
+            return super::reject_other_kind(attempt);
         };
         let record = BaseRecord {
             topic,
@@ -81,24 +84,24 @@ impl KafkaSink {
             payload: Some(&*outgoing.body),
             key: key.as_deref(),
             timestamp: *timestamp,
-            headers: Some(native(&outgoing.headers)),
+            headers: Some(to_kafka_headers(&outgoing.headers)),
             delivery_opaque: (),
         };
         self.producer.shared.send(attempt, record);
     }
 
-    pub(super) fn take_back_unsent(&self) {
-        // The thread is gone only where the sink is closed.
-        let _ = self.producer.orders.send(Order::TakeBackUnsent);
+    pub(super) fn cancel_unsent(&self) {
+        // The thread is gone only if the sink was closed.
+        let _ = self.producer.commands.send(ProducerCommand::CancelUnsent);
     }
 
     pub(super) async fn close(self, grace: Duration) {
         let (done, is_done) = oneshot::channel();
-        if self.producer.orders.send(Order::Close { grace, done: Some(done) }).is_ok() {
-            // A broker's thread that hangs (a name that doesn't resolve) holds up librdkafka, not the relay's stop.
+        if self.producer.commands.send(ProducerCommand::Close { grace, done: Some(done) }).is_ok() {
+            // A broker's thread of librdkafka may hang (a name that doesn't resolve). That must not delay the relay's stop.
             let _ = tokio::time::timeout(grace + CLOSE_SLACK, is_done).await;
         }
-        self.producer.shared.common.pending.abandon();
+        self.producer.shared.state.in_flight.abandon_all();
     }
 }
 
@@ -108,10 +111,9 @@ fn capacity(kafka: &KafkaConfig) -> usize {
     option.and_then(|(_, value)| value.reveal().ok()?.parse().ok()).filter(|size| *size > 0).unwrap_or(CAPACITY)
 }
 
-/// The headers as librdkafka takes them.
-fn native(headers: &[(String, HeaderValue)]) -> OwnedHeaders {
+fn to_kafka_headers(headers: &[(String, HeaderValue)]) -> OwnedHeaders {
     headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |native, (key, value)| {
-        let value = headers::untyped(value);
+        let value = headers::to_bytes(value);
         native.insert(rdkafka::message::Header { key, value: value.as_deref() })
     })
 }

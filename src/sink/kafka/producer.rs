@@ -1,8 +1,9 @@
-//! One producer of librdkafka's: records go in with a number, and their delivery reports end the attempts of those numbers.
+//! A producer: each record is sent with the number of its attempt, and its delivery report ends the attempt with that number.
 //!
-//! It is really two. Brokers refuse a whole batch where one record of it is too large for the topic or invalid, and librdkafka
-//! says the same of every record in it. So a record whose batch was refused is sent once more by a second producer that makes
-//! batches of one; what is refused there is refused for good. The second exists only once it is needed.
+//! It consists of two of librdkafka's producers. If one record of a batch is too large for the topic or invalid, the broker
+//! refuses the whole batch, and librdkafka reports the error for every record in it. So the records of a refused batch are sent
+//! once more by a second producer, which makes batches of one record. A record that is refused there is refused for good. The
+//! second producer is built when it is first needed.
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
@@ -15,222 +16,228 @@ use rdkafka::message::{BorrowedHeaders, BorrowedMessage, DeliveryResult, Message
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use tracing::{debug, error, info, warn};
 
-use super::polled::PolledProducer;
-use super::supervisor::Order;
-use super::trouble::Trouble;
-use super::verdict::{Judgement, judge};
-use super::words::in_plain_words;
+use super::error_class::{ErrorClass, classify};
+use super::last_error::LastError;
+use super::reasons::explain_reason;
+use super::supervisor::ProducerCommand;
+use super::threaded::ThreadedProducer;
 use crate::rules::SinkName;
 use crate::sink::Verdict;
-use crate::sink::pending::Pending;
+use crate::sink::in_flight::InFlightAttempts;
 
-/// Time for another record when librdkafka's queue is full.
+/// How long a record waits for its next attempt if librdkafka's queue is full.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(100);
-/// Every broker thread answers a purge between two of its own steps, which take milliseconds.
+/// How long a purge may take. Each of librdkafka's broker threads answers it between two steps, which take milliseconds.
 pub(super) const PURGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the producer and everything it becomes in its life have in common.
+/// The state of a sink that outlives its producer, which may be rebuilt.
 #[derive(Debug)]
-pub(super) struct Common {
+pub(super) struct SinkState {
     pub(super) sink: SinkName,
-    /// With the time that each record was rendered with: a report of failure has none.
-    pub(super) pending: Pending<Option<i64>>,
-    pub(super) trouble: Trouble,
+    /// Each with the timestamp of its record, which the report of a failure doesn't have.
+    pub(super) in_flight: InFlightAttempts<Option<i64>>,
+    pub(super) last_error: LastError,
 }
 
-/// A pair of librdkafka's producers.
-pub(super) struct Producer(PolledProducer<Reports>);
+/// The first of the two producers; the second one is in its [`ReportHandler`].
+pub(super) struct Producer(ThreadedProducer<ReportHandler>);
 
 impl Producer {
-    /// Builds it: starts threads and reads PEM files, but waits for no broker.
+    /// Starts threads and reads PEM files, but does not wait for a broker.
     pub(super) fn build(
         settings: &ClientConfig,
-        common: &Arc<Common>,
-        orders: &Sender<Order>,
+        state: &Arc<SinkState>,
+        commands: &Sender<ProducerCommand>,
         generation: u64,
     ) -> Result<Self, KafkaError> {
-        let reports = Reports {
-            common: Arc::clone(common),
-            orders: orders.clone(),
+        let reports = ReportHandler {
+            state: Arc::clone(state),
+            commands: commands.clone(),
             generation,
-            alone: Some(Alone { settings: settings.clone(), producer: OnceLock::new() }),
+            single: Some(SingleRecordProducer { settings: settings.clone(), producer: OnceLock::new() }),
         };
-        PolledProducer::build(settings, reports).map(Self)
+        ThreadedProducer::build(settings, reports).map(Self)
     }
 
-    /// Gives the record to librdkafka. The attempt of that number ends by its report, or now if librdkafka doesn't take it.
+    /// Queues the record in librdkafka. Its attempt ends with the delivery report, or now if librdkafka refuses the record.
     pub(super) fn send(&self, record: BaseRecord<'_, str, [u8], usize>) {
         let number = record.delivery_opaque;
         if let Err((error, record)) = self.0.send(record) {
-            self.0.context().refused_at_once(number, record.topic, &error);
+            self.0.context().on_enqueue_error(number, record.topic, &error);
         }
     }
 
-    /// Waits until all that was sent is reported, at most for `grace`. True: it is.
+    /// Waits at most `grace` for the reports of all queued records. Returns whether all have come.
     pub(super) fn flush(&self, grace: Duration) -> bool {
         let deadline = Instant::now() + grace;
         let mut is_answered = true;
-        // The first passes records on to the second.
-        for producer in self.both() {
+        // In this order, as the first producer may pass records to the second.
+        for producer in self.producers() {
             if let Err(error) = producer.flush(deadline.saturating_duration_since(Instant::now())) {
-                debug!(sink = %self.0.context().common.sink, %error, "not all records were answered in time");
+                debug!(sink = %self.0.context().state.sink, %error, "not all records were reported in time");
                 is_answered = false;
             }
         }
         is_answered
     }
 
-    /// Takes back what was not sent. What is on a wire stays under way. Waits for nothing.
-    pub(super) fn take_back_unsent(&self) {
-        for producer in self.both() {
+    /// Cancels the records that are not sent yet, without waiting. Those that are sent stay in flight.
+    pub(super) fn cancel_unsent(&self) {
+        for producer in self.producers() {
             producer.purge(PurgeConfig::default().queue().non_blocking());
         }
     }
 
-    /// Takes back what was not sent, gives up what was sent and not answered, and lets go of the brokers. Every report has
-    /// come, or never will, when this returns. May block for as long as a broker's thread does.
+    /// Cancels all records and closes the connections. After this has returned no more reports come. May block for as long as
+    /// one of librdkafka's broker threads does.
     pub(super) fn retire(self) {
-        for producer in self.both() {
+        for producer in self.producers() {
             producer.purge(PurgeConfig::default().queue().inflight());
         }
         self.flush(PURGE_TIMEOUT);
-        // Dropping joins every thread of librdkafka's: after that nothing of it can send anything.
+        // Dropping joins all threads of librdkafka: after that nothing is sent any more.
         drop(self.0);
     }
 
-    fn both(&self) -> impl Iterator<Item = &PolledProducer<Reports>> {
-        std::iter::once(&self.0).chain(self.0.context().alone.as_ref().and_then(|alone| alone.producer.get()?.as_ref()))
+    fn producers(&self) -> impl Iterator<Item = &ThreadedProducer<ReportHandler>> {
+        std::iter::once(&self.0)
+            .chain(self.0.context().single.as_ref().and_then(|single| single.producer.get()?.as_ref()))
     }
 }
 
-/// Hears what librdkafka has to say, on the producer's own thread.
-pub(super) struct Reports {
-    common: Arc<Common>,
-    orders: Sender<Order>,
+/// Handles delivery reports, errors and log lines of librdkafka, on the thread of the producer.
+pub(super) struct ReportHandler {
+    state: Arc<SinkState>,
+    commands: Sender<ProducerCommand>,
     generation: u64,
-    /// None: this is the one that makes batches of one.
-    alone: Option<Alone>,
+    /// `None` in the second producer.
+    single: Option<SingleRecordProducer>,
 }
 
-/// The producer that makes batches of one, built when it is first needed. It is none where it can't be built.
-struct Alone {
+/// The second producer, which makes batches of one record. It is built when it is first needed; `None` if that failed.
+struct SingleRecordProducer {
     settings: ClientConfig,
-    producer: OnceLock<Option<PolledProducer<Reports>>>,
+    producer: OnceLock<Option<ThreadedProducer<ReportHandler>>>,
 }
 
-impl ProducerContext for Reports {
+impl ProducerContext for ReportHandler {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         match result {
             Ok(_) => {
-                self.common.trouble.over();
-                self.common.pending.end(number, Verdict::Delivered);
+                self.state.last_error.clear();
+                self.state.in_flight.end(number, Verdict::Delivered);
             }
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-                match self.alone.as_ref().and_then(|alone| self.second(alone)) {
-                    Some(second) if judge(code) == Judgement::Refused => again(second, message, number),
-                    _ => self.common.pending.end(number, self.verdict(code, message.topic())),
+                match self.single.as_ref().and_then(|single| self.single_record_producer(single)) {
+                    Some(producer) if classify(code) == ErrorClass::Refused => resend(producer, message, number),
+                    _ => self.state.in_flight.end(number, self.verdict(code, message.topic())),
                 }
             }
         }
     }
 }
 
-impl Reports {
-    /// Why librdkafka didn't even take it.
-    fn refused_at_once(&self, number: usize, topic: &str, error: &KafkaError) {
+impl ReportHandler {
+    /// Ends the attempt of a record that librdkafka did not accept into its queue.
+    fn on_enqueue_error(&self, number: usize, topic: &str, error: &KafkaError) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
         if code == RDKafkaErrorCode::Fatal {
-            self.fatal();
+            self.request_rebuild();
         }
-        self.common.pending.end(number, self.verdict(code, topic));
+        self.state.in_flight.end(number, self.verdict(code, topic));
     }
 
     fn verdict(&self, code: RDKafkaErrorCode, topic: &str) -> Verdict {
-        let cause = self.common.trouble.cause(code, topic);
-        match judge(code) {
-            Judgement::Refused => Verdict::Refused { cause },
-            Judgement::Retry(blame) => {
+        let cause = self.state.last_error.cause(code, topic);
+        match classify(code) {
+            ErrorClass::Refused => Verdict::Refused { cause },
+            ErrorClass::Retry(blame) => {
                 let after = (code == RDKafkaErrorCode::QueueFull).then_some(QUEUE_FULL_PAUSE);
                 Verdict::Retry { after, cause, blame }
             }
         }
     }
 
-    /// The producer of batches of one.
-    fn second<'a>(&self, alone: &'a Alone) -> Option<&'a PolledProducer<Self>> {
+    /// Builds the second producer if it doesn't exist yet.
+    fn single_record_producer<'a>(&self, single: &'a SingleRecordProducer) -> Option<&'a ThreadedProducer<Self>> {
         let build = || {
-            let mut settings = alone.settings.clone();
+            let mut settings = single.settings.clone();
             settings.set("batch.num.messages", "1");
             let reports = Self {
-                common: Arc::clone(&self.common),
-                orders: self.orders.clone(),
+                state: Arc::clone(&self.state),
+                commands: self.commands.clone(),
                 generation: self.generation,
-                alone: None,
+                single: None,
             };
-            match PolledProducer::build(&settings, reports) {
+            match ThreadedProducer::build(&settings, reports) {
                 Ok(producer) => Some(producer),
                 Err(error) => {
-                    let cause = super::settings::explain(&error);
-                    error!(sink = %self.common.sink, cause, "can't build the producer for refused batches");
+                    let error = super::settings::explain_config_error(&error);
+                    error!(sink = %self.state.sink, error, "can't build the second Kafka producer; all records of a refused batch become dead letters");
                     None
                 }
             }
         };
-        alone.producer.get_or_init(build).as_ref()
+        single.producer.get_or_init(build).as_ref()
     }
 
-    /// It will deliver nothing any more.
-    fn fatal(&self) {
+    /// Called after a fatal error: the producer delivers nothing any more.
+    fn request_rebuild(&self) {
         // The supervisor is gone only when the sink is closed.
-        let _ = self.orders.send(Order::Rebuild { generation: self.generation });
+        let _ = self.commands.send(ProducerCommand::Rebuild { generation: self.generation });
     }
 }
 
-/// Sends the record of that report once more, alone.
-fn again(second: &PolledProducer<Reports>, message: &BorrowedMessage<'_>, number: usize) {
+/// Sends the record of a report once more, in a batch of its own.
+fn resend(producer: &ThreadedProducer<ReportHandler>, message: &BorrowedMessage<'_>, number: usize) {
     let record = BaseRecord {
         topic: message.topic(),
         partition: None,
         payload: message.payload(),
         key: message.key(),
-        timestamp: second.context().common.pending.note(number).flatten(),
+        timestamp: producer.context().state.in_flight.note(number).flatten(),
         headers: message.headers().map(BorrowedHeaders::detach),
         delivery_opaque: number,
     };
-    if let Err((error, _)) = second.send::<[u8], [u8]>(record) {
-        second.context().refused_at_once(number, message.topic(), &error);
+    if let Err((error, _)) = producer.send::<[u8], [u8]>(record) {
+        producer.context().on_enqueue_error(number, message.topic(), &error);
     }
 }
 
-impl ClientContext for Reports {
+impl ClientContext for ReportHandler {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        let sink = &self.common.sink;
+        let sink = &self.state.sink;
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                // Also comes as an error below, where it isn't said each time.
-                debug!(target: "librdkafka", %sink, facility, "{line}");
+                // The error is also passed to `error` below, which doesn't log it each time.
+                debug!(target: "librdkafka", %sink, "{facility}: {line}");
             }
-            RDKafkaLogLevel::Warning => warn!(target: "librdkafka", %sink, facility, "{line}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => info!(target: "librdkafka", %sink, facility, "{line}"),
-            RDKafkaLogLevel::Debug => debug!(target: "librdkafka", %sink, facility, "{line}"),
+            RDKafkaLogLevel::Warning => {
+                warn!(target: "librdkafka", %sink, error = line, "warning from librdkafka ({facility})");
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                info!(target: "librdkafka", %sink, "notice from librdkafka ({facility}): {line}");
+            }
+            RDKafkaLogLevel::Debug => debug!(target: "librdkafka", %sink, "{facility}: {line}"),
         }
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
         // Only with `statistics.interval.ms` among the options.
-        debug!(target: "librdkafka", sink = %self.common.sink, "{}", String::from_utf8_lossy(statistics));
+        debug!(target: "librdkafka", sink = %self.state.sink, "{}", String::from_utf8_lossy(statistics));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        if self.common.trouble.note(code, reason) {
-            warn!(sink = %self.common.sink, code = ?code, "{}", in_plain_words(reason));
+        if self.state.last_error.record(code, reason) {
+            let error = explain_reason(reason);
+            warn!(sink = %self.state.sink, %error, "the Kafka producer reports an error; deliveries are retried");
         }
         if code == RDKafkaErrorCode::Fatal {
-            self.fatal();
+            self.request_rebuild();
         }
     }
 }

@@ -1,13 +1,13 @@
-//! `kafka:` of `routes.yaml` as librdkafka's settings. Which options there may be was checked with the file.
+//! Converts `kafka:` of `routes.yaml` to librdkafka's settings. The names of options were checked with the file.
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
-use super::words::in_plain_words;
+use super::reasons::explain_reason;
 use crate::config::{KafkaConfig, Secret, Tls, producer_settings};
 
-/// The settings now: secrets are read here, which blocks. `client` is the relay's name. The error never has a value in it.
+/// Reads the secrets, which blocks. `client` is the relay's name. The error never has a value in it.
 pub(super) fn settings(config: &KafkaConfig, client: &str) -> Result<ClientConfig, String> {
     let options = config.options.iter().map(|(name, value)| Ok((name.clone(), reveal(value)?)));
     let options: Vec<(String, String)> = options.collect::<Result<_, String>>()?;
@@ -36,8 +36,8 @@ pub(super) fn settings(config: &KafkaConfig, client: &str) -> Result<ClientConfi
     Ok(settings)
 }
 
-/// PEM files, which librdkafka reads when the producer is built. It compares each broker's certificate with the host name
-/// that the broker advertises, and has no setting for another name: the file can't have a `server_name` here.
+/// Sets the paths of PEM files, which librdkafka reads when the producer is built. librdkafka compares each broker's certificate
+/// with the host name that the broker advertises and has no setting for another name, so `server_name` is refused by `check`.
 fn set_tls(settings: &mut ClientConfig, tls: &Tls) -> Result<(), String> {
     for (name, path) in
         [("ssl.ca.location", &tls.ca), ("ssl.certificate.location", &tls.cert), ("ssl.key.location", &tls.key)]
@@ -54,31 +54,31 @@ fn reveal(secret: &Secret) -> Result<String, String> {
     secret.reveal().map_err(|error| error.to_string())
 }
 
-/// Whether librdkafka knows each setting and takes its value: its own message would repeat the value.
+/// Checks that librdkafka accepts each setting. Its own error would repeat the value, which may be secret.
 fn check_each(settings: &ClientConfig) -> Result<(), String> {
     match settings.create_native_config() {
         Ok(_) => Ok(()),
-        Err(error) => Err(explain(&error)),
+        Err(error) => Err(explain_config_error(&error)),
     }
 }
 
-/// What librdkafka said about the settings, without their values.
-pub(super) fn explain(error: &KafkaError) -> String {
+/// librdkafka's error about the settings, without their values.
+pub(super) fn explain_config_error(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(result, _, name, _) => {
             if *result == RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN {
                 format!("librdkafka has no setting {name}: see its CONFIGURATION.md for the names")
             } else {
-                format!("the value of {name} is not one that librdkafka takes: see its CONFIGURATION.md")
+                format!("librdkafka does not accept the value of {name}: see its CONFIGURATION.md")
             }
         }
         KafkaError::Nul(_) => "a setting has a NUL character in it".to_owned(),
-        KafkaError::ClientCreation(cause) => in_plain_words(cause).into_owned(),
-        other => other.to_string(),
+        KafkaError::ClientCreation(reason) => explain_reason(reason).into_owned(),
+        other => format!("librdkafka can't create a producer ({other})"),
     }
 }
 
-/// librdkafka makes only the lines that somebody wants to see.
+/// librdkafka writes only the lines that the relay logs.
 fn log_level() -> RDKafkaLogLevel {
     if tracing::enabled!(target: "librdkafka", tracing::Level::DEBUG) {
         RDKafkaLogLevel::Debug

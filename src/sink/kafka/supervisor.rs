@@ -1,5 +1,5 @@
-//! The thread that owns a sink's producer: it builds it, replaces it when it has failed for good, and closes it. All of that
-//! blocks, for as long as librdkafka's own threads do, so none of it runs on the runtime.
+//! The thread that owns a sink's producer: it builds the producer, rebuilds it after a fatal error, and closes it. All of this
+//! blocks for as long as librdkafka's own threads do, so it does not run on the async runtime.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,55 +9,55 @@ use rdkafka::producer::BaseRecord;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use super::producer::{Common, Producer};
-use super::settings::{explain, settings};
+use super::producer::{Producer, SinkState};
+use super::settings::{explain_config_error, settings};
 use crate::config::KafkaConfig;
 use crate::sink::{Attempt, Blame, UNSENT_GRACE, Verdict};
 use crate::tasks::{self, TaskKind};
 
-/// Before a producer is rebuilt the first time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Between two builds of a producer that fails again and again; the pause doubles up to this.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// A producer that worked for this long failed anew, not again.
-const WORKED: Duration = Duration::from_mins(1);
+/// The delay before a producer is rebuilt for the first time.
+const INITIAL_REBUILD_DELAY: Duration = Duration::from_millis(100);
+/// The longest delay before a producer is rebuilt. The delay doubles with each failure.
+const MAX_REBUILD_DELAY: Duration = Duration::from_secs(30);
+/// After a producer has worked for this long, the delay starts from the beginning.
+const STABLE_AFTER: Duration = Duration::from_mins(1);
 
-/// How often it is looked for what isn't sent.
-const TAKE_BACK_EVERY: Duration = Duration::from_millis(100);
+/// How often unsent records are cancelled before the sink closes.
+const PURGE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What the thread is told.
-pub(super) enum Order {
-    /// The producer of that generation has failed for good.
+/// A command to the supervisor's thread.
+pub(super) enum ProducerCommand {
+    /// The producer of that generation had a fatal error.
     Rebuild { generation: u64 },
-    /// The sink is to end: only what is on a wire is worth waiting for.
-    TakeBackUnsent,
-    /// Flush for at most that long, close, and say so.
+    /// The sink is about to close: wait only for records that are sent.
+    CancelUnsent,
+    /// Flush for at most `grace`, close, and notify `done`.
     Close { grace: Duration, done: Option<oneshot::Sender<()>> },
 }
 
-/// The producer, while there is one.
+/// The producer, if there is one.
 #[derive(Default)]
-enum Slot {
+enum ProducerSlot {
     Ready(Producer),
     #[default]
     Rebuilding,
     Closed,
 }
 
-/// Where attempts find the producer.
-pub(super) struct Shared {
-    slot: RwLock<Slot>,
-    pub(super) common: Arc<Common>,
+/// The producer as attempts use it, from any thread.
+pub(super) struct SharedProducer {
+    slot: RwLock<ProducerSlot>,
+    pub(super) state: Arc<SinkState>,
 }
 
-impl Shared {
-    /// Sends one record for that attempt, if there is a producer to do it.
+impl SharedProducer {
+    /// Sends the record of that attempt, or ends the attempt if there is no producer.
     pub(super) fn send(&self, attempt: Attempt, record: BaseRecord<'_, str, [u8]>) {
-        // The lock is held over the sending: who takes the producer out of the slot knows that nothing comes after.
+        // The lock is held while the record is queued. So no record follows once the producer was taken out of the slot.
         let slot = self.slot.read().unwrap_or_else(PoisonError::into_inner);
         match &*slot {
-            Slot::Ready(producer) => {
-                let number = self.common.pending.hold(attempt, record.timestamp);
+            ProducerSlot::Ready(producer) => {
+                let number = self.state.in_flight.insert(attempt, record.timestamp);
                 producer.send(BaseRecord {
                     topic: record.topic,
                     partition: None,
@@ -68,48 +68,48 @@ impl Shared {
                     delivery_opaque: number,
                 });
             }
-            Slot::Rebuilding => attempt.end(Verdict::Retry {
+            ProducerSlot::Rebuilding => attempt.end(Verdict::Retry {
                 after: None,
-                cause: self.common.trouble.cause(rdkafka::error::RDKafkaErrorCode::Fatal, record.topic),
+                cause: self.state.last_error.cause(rdkafka::error::RDKafkaErrorCode::Fatal, record.topic),
                 blame: Blame::Sink,
             }),
-            Slot::Closed => {
+            ProducerSlot::Closed => {
                 attempt.end(Verdict::Retry {
                     after: None,
-                    cause: "the sink is closed".to_owned(),
+                    cause: "the sink is closed already".to_owned(),
                     blame: Blame::Relay,
                 });
             }
         }
     }
 
-    fn swap(&self, new: Slot) -> Slot {
+    fn swap(&self, new: ProducerSlot) -> ProducerSlot {
         std::mem::replace(&mut *self.slot.write().unwrap_or_else(PoisonError::into_inner), new)
     }
 }
 
-/// Starts the thread and waits until the producer is built, which no broker is needed for.
+/// Starts the thread and waits until the producer is built, which needs no broker.
 pub(super) async fn start(
-    common: Common,
+    state: SinkState,
     config: KafkaConfig,
     client: String,
-) -> Result<(Arc<Shared>, Sender<Order>), String> {
-    let (orders_in, orders) = channel();
-    let common = Arc::new(common);
-    let shared = Arc::new(Shared { slot: RwLock::default(), common: Arc::clone(&common) });
+) -> Result<(Arc<SharedProducer>, Sender<ProducerCommand>), String> {
+    let (command_sender, commands) = channel();
+    let state = Arc::new(state);
+    let shared = Arc::new(SharedProducer { slot: RwLock::default(), state: Arc::clone(&state) });
     let (built, is_built) = oneshot::channel();
     let mut supervisor = Supervisor {
         shared: Arc::clone(&shared),
         config,
         client,
-        orders,
-        orders_in: orders_in.clone(),
+        commands,
+        command_sender: command_sender.clone(),
         generation: 0,
-        pause: FIRST_PAUSE,
+        rebuild_delay: INITIAL_REBUILD_DELAY,
         built_at: Instant::now(),
-        ends_since: None,
+        closing_since: None,
     };
-    let name = format!("kafka {}", common.sink);
+    let name = format!("kafka {}", state.sink);
     let thread = tasks::spawn_thread(TaskKind::KafkaSupervisor, name, move || {
         let result = supervisor.build();
         let open = result.is_ok();
@@ -117,26 +117,27 @@ pub(super) async fn start(
             supervisor.run();
         }
     });
-    thread.map_err(|error| format!("can't start a thread: {error}"))?;
-    is_built.await.unwrap_or_else(|_| Err("librdkafka could not start its threads".to_owned()))?;
-    Ok((shared, orders_in))
+    thread.map_err(|error| format!("the relay can't start a thread: {error}"))?;
+    is_built
+        .await
+        .unwrap_or_else(|_| Err("the Kafka producer could not be built, because its thread has ended".to_owned()))?;
+    Ok((shared, command_sender))
 }
 
 struct Supervisor {
-    shared: Arc<Shared>,
+    shared: Arc<SharedProducer>,
     config: KafkaConfig,
     client: String,
-    orders: Receiver<Order>,
-    orders_in: Sender<Order>,
+    commands: Receiver<ProducerCommand>,
+    command_sender: Sender<ProducerCommand>,
     generation: u64,
-    pause: Duration,
+    rebuild_delay: Duration,
     built_at: Instant,
-    /// Since when the sink is to end.
-    ends_since: Option<Instant>,
+    /// Since when the sink is about to close.
+    closing_since: Option<Instant>,
 }
 
-/// The sink closes.
-struct Closing {
+struct CloseRequest {
     grace: Duration,
     done: Option<oneshot::Sender<()>>,
 }
@@ -145,108 +146,113 @@ impl Supervisor {
     fn run(mut self) {
         TaskKind::KafkaSupervisor.panic_if_requested();
         let closing = loop {
-            let order = match self.ends_since {
-                None => self.orders.recv().map_err(RecvTimeoutError::from),
-                Some(_) => self.orders.recv_timeout(TAKE_BACK_EVERY),
+            let command = match self.closing_since {
+                None => self.commands.recv().map_err(RecvTimeoutError::from),
+                Some(_) => self.commands.recv_timeout(PURGE_INTERVAL),
             };
-            match order {
-                Ok(Order::Rebuild { generation }) if generation == self.generation => {
-                    if let Some(closing) = self.replace() {
+            match command {
+                Ok(ProducerCommand::Rebuild { generation }) if generation == self.generation => {
+                    if let Some(closing) = self.rebuild() {
                         break closing;
                     }
                 }
-                Ok(Order::Rebuild { .. }) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(Order::TakeBackUnsent) => self.ends(),
-                Ok(Order::Close { grace, done }) => break Closing { grace, done },
-                Err(RecvTimeoutError::Disconnected) => break Closing { grace: Duration::ZERO, done: None },
+                Ok(ProducerCommand::Rebuild { .. }) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(ProducerCommand::CancelUnsent) => self.start_closing(),
+                Ok(ProducerCommand::Close { grace, done }) => break CloseRequest { grace, done },
+                Err(RecvTimeoutError::Disconnected) => break CloseRequest { grace: Duration::ZERO, done: None },
             }
-            if let Some(since) = self.ends_since
-                && let Slot::Ready(producer) = &*self.shared.slot.read().unwrap_or_else(PoisonError::into_inner)
+            if let Some(since) = self.closing_since
+                && let ProducerSlot::Ready(producer) = &*self.shared.slot.read().unwrap_or_else(PoisonError::into_inner)
             {
-                self.take_back_unsent(producer, since);
+                self.cancel_unsent(producer, since);
             }
         };
         self.close(closing);
     }
 
-    fn ends(&mut self) {
-        self.ends_since.get_or_insert_with(Instant::now);
+    fn start_closing(&mut self) {
+        self.closing_since.get_or_insert_with(Instant::now);
     }
 
-    /// Takes back what isn't sent, if it is time to.
-    fn take_back_unsent(&self, producer: &Producer, since: Instant) {
-        if self.shared.common.trouble.is_any() || since.elapsed() >= UNSENT_GRACE {
-            producer.take_back_unsent();
+    /// Cancels unsent records after their grace, or at once after an error.
+    fn cancel_unsent(&self, producer: &Producer, since: Instant) {
+        if self.shared.state.last_error.is_set() || since.elapsed() >= UNSENT_GRACE {
+            producer.cancel_unsent();
         }
     }
 
-    /// A new producer, with the secrets and certificates of now.
+    /// Builds a producer with the current secrets and certificates.
     fn build(&mut self) -> Result<(), String> {
         let settings = settings(&self.config, &self.client)?;
         self.generation += 1;
-        let producer = Producer::build(&settings, &self.shared.common, &self.orders_in, self.generation)
-            .map_err(|error| explain(&error))?;
+        let producer = Producer::build(&settings, &self.shared.state, &self.command_sender, self.generation)
+            .map_err(|error| explain_config_error(&error))?;
         self.built_at = Instant::now();
-        self.shared.swap(Slot::Ready(producer));
+        self.shared.swap(ProducerSlot::Ready(producer));
         Ok(())
     }
 
-    /// Takes the failed producer out and puts a new one in; nothing of the old one is left when the new one begins.
-    fn replace(&mut self) -> Option<Closing> {
-        let sink = &self.shared.common.sink;
-        warn!(%sink, "the producer has failed for good; it is rebuilt");
-        if let Slot::Ready(old) = self.shared.swap(Slot::Rebuilding) {
+    /// Retires the failed producer and builds a new one. Nothing of the old one is left when the new one starts.
+    fn rebuild(&mut self) -> Option<CloseRequest> {
+        let sink = &self.shared.state.sink;
+        warn!(%sink, "the Kafka producer had a fatal error; the relay rebuilds it, and deliveries are retried");
+        if let ProducerSlot::Ready(old) = self.shared.swap(ProducerSlot::Rebuilding) {
             old.retire();
         }
-        self.shared.common.pending.abandon();
-        self.pause = if self.built_at.elapsed() >= WORKED { FIRST_PAUSE } else { (self.pause * 2).min(MAX_PAUSE) };
+        self.shared.state.in_flight.abandon_all();
+        self.rebuild_delay = if self.built_at.elapsed() >= STABLE_AFTER {
+            INITIAL_REBUILD_DELAY
+        } else {
+            (self.rebuild_delay * 2).min(MAX_REBUILD_DELAY)
+        };
         loop {
-            if let Some(closing) = self.wait(self.pause) {
+            if let Some(closing) = self.wait(self.rebuild_delay) {
                 return Some(closing);
             }
             match self.build() {
                 Ok(()) => {
-                    info!(sink = %self.shared.common.sink, "the producer is rebuilt");
+                    info!(sink = %self.shared.state.sink, "the Kafka producer was rebuilt");
                     return None;
                 }
-                Err(cause) => {
-                    self.pause = (self.pause * 2).min(MAX_PAUSE);
-                    error!(sink = %self.shared.common.sink, cause, "can't rebuild the producer");
+                Err(error) => {
+                    self.rebuild_delay = (self.rebuild_delay * 2).min(MAX_REBUILD_DELAY);
+                    let sink = &self.shared.state.sink;
+                    error!(%sink, error, "can't rebuild the Kafka producer; the relay tries again, and deliveries are retried");
                 }
             }
         }
     }
 
-    /// Waits that long, unless the sink closes before.
-    fn wait(&mut self, pause: Duration) -> Option<Closing> {
-        let until = Instant::now() + pause;
+    /// Waits for `delay`, or until the sink closes.
+    fn wait(&mut self, delay: Duration) -> Option<CloseRequest> {
+        let until = Instant::now() + delay;
         loop {
-            match self.orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Order::Rebuild { .. }) => {}
-                Ok(Order::TakeBackUnsent) => self.ends(),
-                Ok(Order::Close { grace, done }) => return Some(Closing { grace, done }),
+            match self.commands.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(ProducerCommand::Rebuild { .. }) => {}
+                Ok(ProducerCommand::CancelUnsent) => self.start_closing(),
+                Ok(ProducerCommand::Close { grace, done }) => return Some(CloseRequest { grace, done }),
                 Err(RecvTimeoutError::Timeout) => return None,
-                Err(RecvTimeoutError::Disconnected) => return Some(Closing { grace: Duration::ZERO, done: None }),
+                Err(RecvTimeoutError::Disconnected) => return Some(CloseRequest { grace: Duration::ZERO, done: None }),
             }
         }
     }
 
-    fn close(self, closing: Closing) {
+    fn close(self, closing: CloseRequest) {
         let begun = Instant::now();
-        if let Slot::Ready(producer) = self.shared.swap(Slot::Closed) {
-            let since = self.ends_since.unwrap_or(begun);
+        if let ProducerSlot::Ready(producer) = self.shared.swap(ProducerSlot::Closed) {
+            let since = self.closing_since.unwrap_or(begun);
             loop {
                 let left = closing.grace.saturating_sub(begun.elapsed());
-                if producer.flush(left.min(TAKE_BACK_EVERY)) || left.is_zero() {
+                if producer.flush(left.min(PURGE_INTERVAL)) || left.is_zero() {
                     break;
                 }
-                self.take_back_unsent(&producer, since);
+                self.cancel_unsent(&producer, since);
             }
             producer.retire();
         }
-        self.shared.common.pending.abandon();
+        self.shared.state.in_flight.abandon_all();
         if let Some(done) = closing.done {
-            // Nobody waits any more when `close` has lost its patience.
+            // The receiver is gone if `close` has timed out.
             let _ = done.send(());
         }
     }

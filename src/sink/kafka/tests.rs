@@ -1,4 +1,4 @@
-//! Against librdkafka's mock cluster: it speaks the protocol, and answers with the errors it is told to.
+//! Tests with librdkafka's mock cluster, which speaks Kafka's protocol and returns the errors that a test asks for.
 
 use std::time::Instant;
 
@@ -15,9 +15,8 @@ use crate::config::{KafkaTimestamp, OrderBy, Retry, Sasl, Secret, SinkKind, Tls}
 use crate::event::{Event, Format, Message, Reason, Scope, Template};
 use crate::rules::SinkName;
 use crate::sink::fixtures::{Attempts, event, message, outgoing};
-use crate::sink::{Blame, Unrenderable, Verdict};
+use crate::sink::{Blame, RenderError, Verdict};
 
-/// Nobody listens there.
 const NOWHERE: &str = "127.0.0.1:1";
 
 fn kafka(brokers: &str, options: &[(&str, &str)]) -> KafkaConfig {
@@ -33,7 +32,7 @@ fn kafka(brokers: &str, options: &[(&str, &str)]) -> KafkaConfig {
     }
 }
 
-fn rendered(kafka: &KafkaConfig, event: &Event, message: &Message) -> Result<Outgoing, Unrenderable> {
+fn rendered(kafka: &KafkaConfig, event: &Event, message: &Message) -> Result<RenderedDelivery, RenderError> {
     render(&config(kafka), kafka, Scope::of(event, message))
 }
 
@@ -65,14 +64,14 @@ async fn refusal(kafka: &KafkaConfig) -> String {
     open(kafka).await.err().unwrap().to_string()
 }
 
-/// A cluster with the topic `t`. It creates others for whoever asks it to.
+/// A cluster with the topic `t`. It creates other topics if a client asks for that.
 fn cluster() -> MockCluster<'static, DefaultProducerContext> {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("t", 1, 1).unwrap();
     cluster
 }
 
-fn record(topic: &str, body: &str) -> Outgoing {
+fn record(topic: &str, body: &str) -> RenderedDelivery {
     outgoing(Destination::Kafka { topic: topic.to_owned(), key: Some("k".to_owned()), timestamp: None }, body)
 }
 
@@ -89,7 +88,7 @@ fn reader(cluster: &MockCluster<'static, DefaultProducerContext>, topic: &str) -
     consumer
 }
 
-/// The next record. A poll also returns for what is not one.
+/// The next record. A poll also returns for events that are no record.
 fn next(consumer: &BaseConsumer) -> BorrowedMessage<'_> {
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {
@@ -100,8 +99,8 @@ fn next(consumer: &BaseConsumer) -> BorrowedMessage<'_> {
     }
 }
 
-/// One attempt, to its end.
-async fn send(sink: &KafkaSink, attempts: &mut Attempts, outgoing: Outgoing) -> Verdict {
+/// Makes one attempt and returns its verdict.
+async fn send(sink: &KafkaSink, attempts: &mut Attempts, outgoing: RenderedDelivery) -> Verdict {
     sink.attempt(&outgoing, attempts.start());
     attempts.ended().await.1
 }
@@ -115,7 +114,7 @@ fn retries(verdict: &Verdict, expected: Blame, words: &str) {
 }
 
 #[tokio::test]
-async fn what_is_delivered_is_in_the_topic_as_rendered() {
+async fn a_delivered_record_is_in_the_topic_as_rendered() {
     let cluster = cluster();
     let kafka = kafka(&cluster.bootstrap_servers(), &[]);
     let sink = open(&kafka).await.unwrap();
@@ -172,7 +171,7 @@ async fn a_null_key_is_null_and_cloudevents_have_their_content_type() {
 }
 
 #[test]
-fn a_topic_that_is_not_legal_is_not_rendered() {
+fn an_illegal_topic_is_a_render_error() {
     let kafka = KafkaConfig { topic: Template::compile("{{ tenant }}").unwrap(), ..kafka(NOWHERE, &[]) };
     let mut event = event();
     event.tenant = "cnes/a".into();
@@ -182,7 +181,7 @@ fn a_topic_that_is_not_legal_is_not_rendered() {
 }
 
 #[tokio::test]
-async fn an_unknown_or_forbidden_topic_speaks_of_itself_only() {
+async fn an_unknown_or_forbidden_topic_is_a_failure_of_the_delivery_only() {
     let cluster = cluster();
     cluster.create_topic("good", 1, 1).unwrap();
     cluster.topic_error("unknown", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
@@ -191,7 +190,7 @@ async fn an_unknown_or_forbidden_topic_speaks_of_itself_only() {
     let sink = open(&kafka(&cluster.bootstrap_servers(), &options)).await.unwrap();
     let mut attempts = Attempts::new();
     retries(&send(&sink, &mut attempts, record("unknown", "x")).await, Blame::Delivery, "doesn't exist");
-    retries(&send(&sink, &mut attempts, record("forbidden", "x")).await, Blame::Delivery, "no right");
+    retries(&send(&sink, &mut attempts, record("forbidden", "x")).await, Blame::Delivery, "may not write");
     assert_eq!(send(&sink, &mut attempts, record("good", "x")).await, Verdict::Delivered);
     sink.close(Duration::ZERO).await;
 }
@@ -212,14 +211,14 @@ async fn a_topic_is_created_by_the_cluster_only_where_the_options_ask_for_it() {
 }
 
 #[tokio::test]
-async fn a_record_over_the_producers_own_bound_is_refused() {
+async fn a_record_larger_than_the_producers_limit_is_refused() {
     let sink = open(&kafka(NOWHERE, &[("message.max.bytes", "1000")])).await.unwrap();
     let verdict = send(&sink, &mut Attempts::new(), record("t", &"x".repeat(2000))).await;
     assert!(matches!(&verdict, Verdict::Refused { cause } if cause.contains("larger")), "{verdict:?}");
 }
 
 #[tokio::test]
-async fn what_refuses_a_batch_refuses_a_record_only_if_it_was_alone() {
+async fn a_record_of_a_refused_batch_is_refused_only_if_it_fails_alone() {
     let cluster = cluster();
     let sink = open(&kafka(&cluster.bootstrap_servers(), &[])).await.unwrap();
     let mut attempts = Attempts::new();
@@ -238,7 +237,7 @@ async fn what_refuses_a_batch_refuses_a_record_only_if_it_was_alone() {
 }
 
 #[tokio::test]
-async fn what_is_sent_once_more_alone_keeps_its_time() {
+async fn a_record_that_is_sent_again_keeps_its_timestamp() {
     let cluster = cluster();
     let sink = open(&kafka(&cluster.bootstrap_servers(), &[])).await.unwrap();
     let mut attempts = Attempts::new();
@@ -251,12 +250,12 @@ async fn what_is_sent_once_more_alone_keeps_its_time() {
 }
 
 #[tokio::test]
-async fn a_producer_that_failed_for_good_is_rebuilt() {
+async fn a_producer_with_a_fatal_error_is_rebuilt() {
     let cluster = cluster();
     let sink = open(&kafka(&cluster.bootstrap_servers(), &[])).await.unwrap();
     let mut attempts = Attempts::new();
     assert_eq!(send(&sink, &mut attempts, record("t", "1")).await, Verdict::Delivered);
-    // The next in line, and out of order all the same: librdkafka can't go on from there.
+    // The next record in order is refused as out of order: a fatal error for librdkafka.
     cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
     let verdict = send(&sink, &mut attempts, record("t", "2")).await;
     assert!(matches!(verdict, Verdict::Retry { .. }), "{verdict:?}");
@@ -274,7 +273,7 @@ async fn a_producer_that_failed_for_good_is_rebuilt() {
 }
 
 #[tokio::test]
-async fn closing_delivers_what_is_under_way() {
+async fn closing_delivers_the_records_in_flight() {
     let cluster = cluster();
     let sink = open(&kafka(&cluster.bootstrap_servers(), &[("linger.ms", "500")])).await.unwrap();
     let mut attempts = Attempts::new();
@@ -289,7 +288,7 @@ async fn closing_delivers_what_is_under_way() {
 }
 
 #[tokio::test]
-async fn closing_gives_back_what_no_broker_took() {
+async fn closing_cancels_records_that_no_broker_accepted() {
     let sink = open(&kafka(NOWHERE, &[])).await.unwrap();
     let mut attempts = Attempts::new();
     for _ in 0..10 {
@@ -297,58 +296,58 @@ async fn closing_gives_back_what_no_broker_took() {
     }
     sink.close(Duration::ZERO).await;
     for _ in 0..10 {
-        retries(&attempts.ended_already().unwrap().1, Blame::Relay, "taken back");
+        retries(&attempts.ended_already().unwrap().1, Blame::Relay, "cancelled");
     }
     assert_eq!(attempts.ended_already(), None);
 }
 
 #[tokio::test]
-async fn closing_does_not_wait_for_what_no_broker_can_be_sent() {
+async fn closing_does_not_wait_for_records_that_can_t_be_sent() {
     let sink = open(&kafka(NOWHERE, &[])).await.unwrap();
     let mut attempts = Attempts::new();
     sink.attempt(&record("t", "x"), attempts.start());
     sink.close(Duration::from_mins(1)).await;
-    // After 30 s it would have been too late for it.
-    retries(&attempts.ended_already().unwrap().1, Blame::Relay, "taken back");
+    // It would have timed out after 30 s.
+    retries(&attempts.ended_already().unwrap().1, Blame::Relay, "cancelled");
 }
 
 #[tokio::test]
-async fn what_no_broker_can_be_sent_is_taken_back_before_the_sink_ends() {
+async fn unsent_records_are_cancelled_before_the_sink_closes() {
     let sink = open(&kafka(NOWHERE, &[])).await.unwrap();
     let mut attempts = Attempts::new();
     sink.attempt(&record("t", "before"), attempts.start());
-    sink.take_back_unsent();
-    retries(&attempts.ended().await.1, Blame::Relay, "taken back");
+    sink.cancel_unsent();
+    retries(&attempts.ended().await.1, Blame::Relay, "cancelled");
     sink.attempt(&record("t", "after"), attempts.start());
-    retries(&attempts.ended().await.1, Blame::Relay, "taken back");
+    retries(&attempts.ended().await.1, Blame::Relay, "cancelled");
     sink.close(Duration::ZERO).await;
 }
 
 #[tokio::test]
-async fn what_is_on_a_wire_is_not_taken_back() {
+async fn a_sent_record_is_not_cancelled() {
     let cluster = cluster();
     let sink = open(&kafka(&cluster.bootstrap_servers(), &[])).await.unwrap();
     let mut attempts = Attempts::new();
     assert_eq!(send(&sink, &mut attempts, record("t", "1")).await, Verdict::Delivered);
-    // Longer than what isn't sent gets.
+    // Longer than the grace of unsent records.
     cluster.broker_round_trip_time(1, Duration::from_secs(4)).unwrap();
     sink.attempt(&record("t", "2"), attempts.start());
-    sink.take_back_unsent();
+    sink.cancel_unsent();
     assert_eq!(attempts.ended().await.1, Verdict::Delivered);
     sink.close(Duration::from_mins(1)).await;
 }
 
 #[tokio::test]
-async fn a_dropped_sink_gives_back_what_no_broker_took() {
+async fn dropping_the_sink_cancels_records_that_no_broker_accepted() {
     let sink = open(&kafka(NOWHERE, &[])).await.unwrap();
     let mut attempts = Attempts::new();
     sink.attempt(&record("t", "x"), attempts.start());
     drop(sink);
-    retries(&attempts.ended().await.1, Blame::Relay, "taken back");
+    retries(&attempts.ended().await.1, Blame::Relay, "cancelled");
 }
 
 #[tokio::test]
-async fn a_full_queue_slows_down() {
+async fn a_record_is_retried_later_if_the_queue_is_full() {
     let sink = open(&kafka(NOWHERE, &[("queue.buffering.max.messages", "1")])).await.unwrap();
     assert_eq!(sink.capacity(), 1);
     let mut attempts = Attempts::new();
@@ -358,7 +357,7 @@ async fn a_full_queue_slows_down() {
 }
 
 #[tokio::test]
-async fn every_login_and_tls_can_be_built() {
+async fn producers_with_every_login_and_tls_can_be_built() {
     for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
         for tls in [None, Some(Tls::default())] {
             let sasl = Sasl { mechanism, username: Secret::text("u"), password: Secret::text("p") };
@@ -372,7 +371,7 @@ async fn every_login_and_tls_can_be_built() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_built_is_said_without_its_values() {
+async fn the_error_of_a_bad_setting_does_not_show_its_value() {
     let refused = refusal(&kafka(NOWHERE, &[("linger.mss", "hunter2")])).await;
     assert_eq!(refused, "sink pipeline: librdkafka has no setting linger.mss: see its CONFIGURATION.md for the names");
     let refused = refusal(&kafka(NOWHERE, &[("compression.type", "hunter2")])).await;

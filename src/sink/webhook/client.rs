@@ -1,4 +1,4 @@
-//! The HTTP client: one request, at most a deadline's time, and of the answer no more than is kept.
+//! The HTTP client. It sends one request with a deadline, and reads only the beginning of the response.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, PROXY_AUTHORIZATION, USER_AGENT};
-use http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -18,118 +18,123 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
-use super::dial::{Dialer, Secured};
-use super::resolve::Filtered;
-use super::seen::Seen;
+use super::dial::{Dialer, WebhookTls};
+use super::resolve::FilteringResolver;
+use super::status_line::StatusReader;
 use super::tls;
 use crate::config::Tls;
 
-/// How much of an answer is read: it is kept as the cause, and what is longer is cut off.
+/// How many bytes of a response are read. They are kept as the cause of a failure.
 const MAX_EXCERPT: usize = 4 * 1024;
-/// Connections unused for this long are closed.
+/// A connection that is unused for this long is closed.
 const IDLE: Duration = Duration::from_mins(1);
-/// Connections take no request after this long: whoever moves a name to another address is followed.
+/// After this time a connection gets no more requests, so that a change of the receiver's DNS entry takes effect.
 const MAX_AGE: Duration = Duration::from_mins(5);
-/// A client whose TLS fails is replaced no sooner than this: reading the system's authorities takes milliseconds.
+/// A pool whose TLS failed is replaced after this time at the earliest, as reading the system's authorities takes
+/// milliseconds.
 const MIN_AGE: Duration = Duration::from_secs(5);
-/// How often a connection that carries several requests is asked whether it still lives, and how long that may take. Without
-/// it every request on a connection that went silent would have to run into its deadline.
+/// The interval and timeout of HTTP/2 pings. Without them every request on a silent connection would run into its deadline.
 const PING: Duration = Duration::from_secs(10);
-/// Header lines of an answer. One with more still has its status.
+/// The largest number of header lines in a response. The status of a response with more is still read.
 const MAX_HEADERS: usize = 1000;
-/// Bytes of the headers of an answer over HTTP/2.
+/// The largest size of the headers of an HTTP/2 response, in bytes.
 const MAX_HEADER_LIST: u32 = 256 * 1024;
 
 const AGENT: &str = concat!("regards-relay/", env!("CARGO_PKG_VERSION"));
 
-/// Makes requests through whatever proxy is set at the time.
-pub(super) struct Requests {
-    tls: Secured,
-    resolver: Filtered,
+/// Sends requests through the proxy that is configured at the time of each request.
+pub(super) struct WebhookClient {
+    tls: WebhookTls,
+    resolver: FilteringResolver,
     timeout: Duration,
     concurrency: usize,
     max_age: Duration,
-    /// What TLS is made of, where there is any: read anew with each client.
-    renew: Option<Tls>,
-    /// TLS failed with the client in use.
-    is_doubted: AtomicBool,
-    current: Mutex<Option<Current>>,
+    /// For HTTPS: certificates and authorities are read again for each new pool.
+    reload: Option<Tls>,
+    /// TLS failed on a connection of the current pool.
+    tls_failed: AtomicBool,
+    current: Mutex<Option<CurrentPool>>,
 }
 
-/// The client in use.
-struct Current {
+struct CurrentPool {
     proxy: Option<Url>,
     since: Instant,
-    client: HttpClient,
+    pool: ConnectionPool,
 }
 
-/// A pool of connections, and how they are made.
+/// A pool of connections, and how new ones are made.
 #[derive(Clone)]
-pub(super) struct HttpClient {
+pub(super) struct ConnectionPool {
     dialer: Dialer,
-    pool: Client<Dialer, Full<Bytes>>,
+    client: Client<Dialer, Full<Bytes>>,
 }
 
-/// What came back.
 #[derive(Debug)]
-pub(super) struct Received {
-    /// The status.
+pub(super) struct Response {
     pub status: StatusCode,
-    /// The headers. None of an answer whose head could not be read beyond its status.
+    /// Empty if only the status of the response could be read.
     pub headers: HeaderMap,
-    /// The beginning of the body, or what is wrong with the answer's head.
+    /// The beginning of the body, or why the response could not be read beyond its status.
     pub excerpt: Vec<u8>,
 }
 
-impl Requests {
-    /// `timeout` is for one request from connect to the last byte that is read; `concurrency` bounds idle connections.
-    pub(super) fn new(tls: Secured, resolver: Filtered, timeout: Duration, concurrency: usize) -> Self {
+impl Response {
+    /// A header of the response, if it is text.
+    pub(super) fn text(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+impl WebhookClient {
+    /// `timeout` is the time of one request, from connecting to the last byte that is read. `concurrency` bounds the idle
+    /// connections.
+    pub(super) fn new(tls: WebhookTls, resolver: FilteringResolver, timeout: Duration, concurrency: usize) -> Self {
         Self {
             tls,
             resolver,
             timeout,
             concurrency,
             max_age: MAX_AGE,
-            renew: None,
-            is_doubted: AtomicBool::new(false),
+            reload: None,
+            tls_failed: AtomicBool::new(false),
             current: Mutex::new(None),
         }
     }
 
-    /// Certificates and authorities, also the system's, are read again for each new client: renewed ones are taken up.
-    pub(super) fn renewing(self, tls: Tls) -> Self {
-        Self { renew: Some(tls), ..self }
+    /// Reads certificates and authorities, also the system's, again for each new pool, so that renewed ones take effect.
+    pub(super) fn reloading_tls(self, tls: Tls) -> Self {
+        Self { reload: Some(tls), ..self }
     }
 
-    /// The client for that proxy, none for the environment's: the one in use, unless the proxy is another now, its
-    /// connections are too old or TLS has failed. What is under way ends on the old one, whose connections are closed as they
-    /// become idle. Blocks where certificates are read.
-    pub(super) fn client(&self, proxy: Option<&Url>) -> HttpClient {
+    /// The pool of connections through that proxy; `None` stands for the proxy of the environment, if any. A new pool is made if
+    /// the proxy has changed, the connections are too old or TLS has failed. Requests in flight end on the old pool, which
+    /// closes its connections when they are idle. Blocks if certificates are read.
+    pub(super) fn pool(&self, proxy: Option<&Url>) -> ConnectionPool {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = &*current
             && current.proxy.as_ref() == proxy
             && current.since.elapsed() < self.max_age
-            && (current.since.elapsed() < MIN_AGE || !self.is_doubted.load(Ordering::Relaxed))
+            && (current.since.elapsed() < MIN_AGE || !self.tls_failed.load(Ordering::Relaxed))
         {
-            return current.client.clone();
+            return current.pool.clone();
         }
-        self.is_doubted.store(false, Ordering::Relaxed);
-        let client = self.build(proxy);
-        *current = Some(Current { proxy: proxy.cloned(), since: Instant::now(), client: client.clone() });
-        client
+        self.tls_failed.store(false, Ordering::Relaxed);
+        let pool = self.build(proxy);
+        *current = Some(CurrentPool { proxy: proxy.cloned(), since: Instant::now(), pool: pool.clone() });
+        pool
     }
 
-    fn build(&self, proxy: Option<&Url>) -> HttpClient {
-        // Files that can't be read now, or don't fit together yet, are no reason to be without.
-        let renewed = self.renew.as_ref().and_then(|tls| tls::config(tls).ok());
+    fn build(&self, proxy: Option<&Url>) -> ConnectionPool {
+        // If the files can't be read, or don't match yet during a renewal, the earlier certificates are used.
+        let renewed = self.reload.as_ref().and_then(|tls| tls::config(tls).ok());
         let dialer =
             Dialer::new(renewed.unwrap_or_else(|| self.tls.clone()), self.resolver.clone(), self.timeout, proxy);
-        let pool = Client::builder(TokioExecutor::new())
+        let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(self.concurrency)
             .pool_idle_timeout(IDLE)
-            // As tolerant as curl is.
+            // As tolerant as curl.
             .http1_max_headers(MAX_HEADERS)
             .http1_allow_obsolete_multiline_headers_in_responses(true)
             .http1_allow_spaces_after_header_name_in_responses(true)
@@ -138,88 +143,88 @@ impl Requests {
             .http2_keep_alive_interval(PING)
             .http2_keep_alive_timeout(PING)
             .build(dialer.clone());
-        HttpClient { dialer, pool }
+        ConnectionPool { dialer, client }
     }
 
-    /// Connects as a request would, with TLS and through the proxy, and sends none.
+    /// Connects as for a request, with TLS and through the proxy, and sends nothing.
     pub(super) async fn connect(&self, proxy: Option<&Url>, url: &Url) -> Result<(), String> {
-        let HttpClient { dialer, .. } = self.build(proxy);
+        let ConnectionPool { dialer, .. } = self.build(proxy);
         match timeout(self.timeout, dialer.dial(uri(url)?)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(describe(true, &*error)),
-            Err(_) => Err(format!("it could not be connected to within {:?}", self.timeout)),
+            Err(_) => Err(format!("connecting to the receiver timed out after {:?}", self.timeout)),
         }
     }
 
-    /// POSTs once. The error says what happened.
+    /// Sends one POST request. The error says what happened.
     pub(super) async fn post(
         &self,
-        client: &HttpClient,
+        pool: &ConnectionPool,
         url: &Url,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Received, String> {
+    ) -> Result<Response, String> {
         let deadline = Instant::now() + self.timeout;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri(url)?;
         *request.headers_mut() = headers;
-        let authorization = client.dialer.proxy_authorization(request.uri());
+        let authorization = pool.dialer.proxy_authorization(request.uri());
         let headers = request.headers_mut();
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         if let Some(authorization) = authorization {
             headers.insert(PROXY_AUTHORIZATION, authorization);
         }
-        let mut answering = Answering { connection: capture_connection(&mut request), seen: None };
-        let mut sending = pin!(client.pool.request(request));
+        let mut connection = RequestConnection { connection: capture_connection(&mut request), status_reader: None };
+        let mut sending = pin!(pool.client.request(request));
         let sent = poll_fn(|context| {
             let polled = sending.as_mut().poll(context);
-            answering.follow();
+            connection.update();
             polled
         });
-        let problem = match timeout_at(deadline, sent).await {
+        let error = match timeout_at(deadline, sent).await {
             Ok(Ok(response)) => {
                 let (parts, body) = response.into_parts();
                 let excerpt = excerpt(body, deadline).await;
-                return Ok(Received { status: parts.status, headers: parts.headers, excerpt });
+                return Ok(Response { status: parts.status, headers: parts.headers, excerpt });
             }
             Ok(Err(error)) => {
                 if is_of_tls(&error) {
-                    self.is_doubted.store(true, Ordering::Relaxed);
+                    self.tls_failed.store(true, Ordering::Relaxed);
                 }
                 describe(error.is_connect(), &error)
             }
-            Err(_) => format!("no answer within {:?}", self.timeout),
+            Err(_) => format!("the receiver did not answer within {:?}", self.timeout),
         };
-        match answering.seen.and_then(|seen| seen.status()) {
+        match connection.status_reader.and_then(|reader| reader.status()) {
             Some(status) => {
-                let excerpt = format!("the rest of its answer can't be read ({problem})").into_bytes();
-                Ok(Received { status, headers: HeaderMap::new(), excerpt })
+                let excerpt = format!("the rest of the response can't be read ({error})").into_bytes();
+                Ok(Response { status, headers: HeaderMap::new(), excerpt })
             }
-            None => Err(problem),
+            None => Err(error),
         }
     }
 }
 
-/// Follows which connection a request is on, and what is read there.
-struct Answering {
+/// The connection that a request is sent on, and the status that is read from it.
+struct RequestConnection {
     connection: CaptureConnection,
-    seen: Option<Seen>,
+    status_reader: Option<StatusReader>,
 }
 
-impl Answering {
-    fn follow(&mut self) {
+impl RequestConnection {
+    fn update(&mut self) {
         let mut extras = Extensions::new();
         if let Some(connected) = &*self.connection.connection_metadata() {
             connected.get_extras(&mut extras);
         }
-        // One that was found dead before the request was on it is replaced.
-        if let Some(seen) = extras.remove::<Seen>()
-            && self.seen.as_ref().is_none_or(|known| !known.is_same(&seen))
+        // The client replaces a connection that turns out to be closed before the request is sent.
+        if let Some(reader) = extras.remove::<StatusReader>()
+            && self.status_reader.as_ref().is_none_or(|known| !known.is_same(&reader))
         {
-            seen.begin();
-            self.seen = Some(seen);
+            reader.reset();
+            self.status_reader = Some(reader);
         }
     }
 }
@@ -227,10 +232,10 @@ impl Answering {
 fn uri(url: &Url) -> Result<Uri, String> {
     let mut url = url.clone();
     url.set_fragment(None);
-    url.as_str().parse().map_err(|_| "its address has a character that HTTP doesn't take".to_owned())
+    url.as_str().parse().map_err(|_| "the URL has a character that HTTP does not allow".to_owned())
 }
 
-/// The beginning of the body. A body that breaks off or hangs changes nothing about the answer.
+/// Reads the beginning of the body. A body that breaks off or hangs changes nothing about the response.
 async fn excerpt(mut body: Incoming, deadline: Instant) -> Vec<u8> {
     let mut excerpt = Vec::new();
     while excerpt.len() < MAX_EXCERPT
@@ -243,17 +248,18 @@ async fn excerpt(mut body: Incoming, deadline: Instant) -> Vec<u8> {
     excerpt
 }
 
-/// What went wrong before there was an answer, without the address, which may be secret.
+/// Why there was no response, without the URL, which may be secret.
 fn describe(connecting: bool, error: &(dyn Error + 'static)) -> String {
-    let what = if connecting { "it can't be connected to" } else { "the request broke off" };
-    let mut text = format!("{what}: {}", chain(error));
+    let what =
+        if connecting { "the receiver can't be connected to" } else { "the connection failed during the request" };
+    let mut text = format!("{what}: {}", error_chain(error));
     if text.contains("UnknownIssuer") {
-        text.push_str("; if its certificate is by an authority of your own, name that in `tls.ca`");
+        text.push_str("; if a private authority signed the certificate, set `tls.ca` to that authority");
     }
     text
 }
 
-/// Whether TLS failed: a certificate isn't trusted, or the other side doesn't take ours.
+/// Whether TLS failed: a certificate is not trusted, or the peer rejects the client certificate.
 fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(cause) = next {
@@ -267,8 +273,8 @@ fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// An error's causes, the innermost last, without the outer ones' general words.
-fn chain(error: &(dyn Error + 'static)) -> String {
+/// The texts of an error and its sources, without the client's general ones.
+fn error_chain(error: &(dyn Error + 'static)) -> String {
     let mut causes = Vec::new();
     let mut next = Some(error);
     while let Some(cause) = next {
@@ -292,7 +298,7 @@ mod tests {
     use super::super::tls;
     use super::*;
 
-    /// How many connections three requests in a row take.
+    /// How many connections three consecutive requests use.
     async fn connections(max_age: Duration) -> usize {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
@@ -313,17 +319,20 @@ mod tests {
             }
         });
         let minute = Duration::from_mins(1);
-        let requests = Requests { max_age, ..Requests::new(tls::none().unwrap(), Filtered::system(), minute, 1) };
+        let client = WebhookClient {
+            max_age,
+            ..WebhookClient::new(tls::none().unwrap(), FilteringResolver::system(), minute, 1)
+        };
         for _ in 0..3 {
-            let client = requests.client(None);
-            let received = requests.post(&client, &url, HeaderMap::new(), Bytes::new()).await.unwrap();
-            assert_eq!(received.status, StatusCode::NO_CONTENT);
+            let pool = client.pool(None);
+            let response = client.post(&pool, &url, HeaderMap::new(), Bytes::new()).await.unwrap();
+            assert_eq!(response.status, StatusCode::NO_CONTENT);
         }
         count.load(Ordering::SeqCst)
     }
 
     #[tokio::test]
-    async fn connections_are_used_again_but_not_for_ever() {
+    async fn connections_are_reused_until_they_are_too_old() {
         assert_eq!(connections(MAX_AGE).await, 1);
         assert_eq!(connections(Duration::ZERO).await, 3);
     }

@@ -1,4 +1,4 @@
-//! What is secret of a webhook, as it is now: read anew for each attempt, so that a rotated secret is taken up by the next.
+//! The secrets of a webhook. They are read again for each attempt, so that a rotated secret takes effect with the next one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,20 +9,18 @@ use super::signature::Key;
 use crate::config::address::Network;
 use crate::config::{Secret, WebhookAuth, WebhookConfig, WebhookUrl, address};
 
-/// All of it, checked.
+/// The secrets of a webhook, checked.
 pub(super) struct Credentials {
-    /// The address, where it is the same for every event. No user or password is left in it.
+    /// The URL, if it is the same for every event; without user and password.
     pub url: Option<Url>,
-    /// What requests are signed with.
+    /// The keys that requests are signed with.
     pub keys: Vec<Key>,
-    /// `Authorization`.
     pub authorization: Option<HeaderValue>,
-    /// The proxy's URL.
     pub proxy: Option<Url>,
 }
 
 impl Credentials {
-    /// Reads them. Blocks, where files are a part of them. The error says what to do, and nothing secret.
+    /// Blocks if secrets are in files. The error says what to do, and shows no secret.
     pub(super) fn read(webhook: &WebhookConfig) -> Result<Self, String> {
         let mut url = match &webhook.url {
             WebhookUrl::Fixed { url, .. } => Some(parse("url", &reveal(url)?, &webhook.deny)?),
@@ -34,7 +32,7 @@ impl Credentials {
             None => url.as_ref().and_then(userinfo),
         };
         if let Some(url) = &mut url {
-            // What is in the address would be logged wherever the address is. Both fail only for URLs without a host.
+            // Otherwise they would be logged with the URL. The two functions fail only for URLs without a host.
             let _ = url.set_username("");
             let _ = url.set_password(None);
             url.set_fragment(None);
@@ -42,7 +40,7 @@ impl Credentials {
         let keys = webhook
             .secrets
             .iter()
-            .map(|secret| Key::read(&reveal(secret)?).map_err(str::to_owned))
+            .map(|secret| Key::parse(&reveal(secret)?).map_err(str::to_owned))
             .collect::<Result<_, String>>()?;
         let proxy = match &webhook.proxy {
             Some(proxy) => Some(parse("proxy", &reveal(proxy)?, &[])?),
@@ -56,23 +54,23 @@ fn reveal(secret: &Secret) -> Result<String, String> {
     secret.reveal().map_err(|error| error.to_string())
 }
 
-/// An `http://` or `https://` URL with a host that may be connected to.
+/// Parses an `http://` or `https://` URL with a host that the relay may connect to.
 fn parse(what: &str, text: &str, deny: &[Network]) -> Result<Url, String> {
     let text = text.trim();
-    let url = Url::parse(text).map_err(|error| format!("its {what} is not a URL: {error}"))?;
+    let url = Url::parse(text).map_err(|error| format!("the sink's `{what}` is not a URL ({error})"))?;
     if let Some(why) = address::repaired_web_url(text) {
-        return Err(format!("its {what} is not a URL: {why}"));
+        return Err(format!("the sink's `{what}` is not a URL: {why}"));
     }
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("its {what} must begin with https:// or http://"));
+        return Err(format!("the sink's `{what}` must begin with https:// or http://"));
     }
-    allowed(&url, deny).map_err(|problem| format!("its {what}: {problem}"))?;
+    allowed(&url, deny).map_err(|problem| format!("the sink's `{what}`: {problem}"))?;
     Ok(url)
 }
 
-/// Whether the relay may send to the host of a URL, as far as that can be said without resolving it.
+/// Checks that the relay may connect to the host of a URL. The addresses of a host name are checked when it is resolved.
 pub(super) fn allowed(url: &Url, deny: &[Network]) -> Result<(), String> {
-    let Some(host) = url.host() else { return Err("there is no host in it".to_owned()) };
+    let Some(host) = url.host() else { return Err("the URL has no host".to_owned()) };
     match address::forbidden_host(&host).or_else(|| address::denied_host(&host, deny)) {
         Some(why) => Err(format!("the relay never connects to {host}: {why}")),
         None => Ok(()),
@@ -96,8 +94,8 @@ fn basic(username: &str, password: &str) -> String {
 }
 
 fn sensitive(text: String) -> Result<HeaderValue, String> {
-    let mut value =
-        HeaderValue::try_from(text).map_err(|_| "its auth has a character that no header may have".to_owned())?;
+    let mut value = HeaderValue::try_from(text)
+        .map_err(|_| "the sink's `auth` has a character that an HTTP header must not have".to_owned())?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -139,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn auth_comes_before_what_is_in_the_url() {
+    fn auth_has_priority_over_the_user_in_the_url() {
         let auth = Some(WebhookAuth::Bearer(Secret::text("t0ken")));
         let credentials = Credentials::read(&WebhookConfig { auth, ..webhook("https://me:pass@host/") }).unwrap();
         assert_eq!(credentials.authorization.unwrap().to_str().unwrap(), "Bearer t0ken");
     }
 
     #[test]
-    fn what_can_t_be_used_is_said_without_the_secret() {
+    fn errors_show_no_secret() {
         let host = webhook("https://host/");
         for (webhook, says) in [
             (webhook("s3cret"), "not a URL"),
@@ -155,10 +153,10 @@ mod tests {
             (WebhookConfig { secrets: vec![Secret::text("s3cret!")], ..host.clone() }, "not base64"),
             (
                 WebhookConfig { auth: Some(WebhookAuth::Bearer(Secret::text("s3cret\n"))), ..host.clone() },
-                "no header may",
+                "header must not",
             ),
-            (WebhookConfig { proxy: Some(Secret::text("s3cret")), ..host.clone() }, "its proxy is not a URL"),
-            (WebhookConfig { proxy: Some(Secret::text("socks5://s3cret@proxy")), ..host }, "its proxy must begin"),
+            (WebhookConfig { proxy: Some(Secret::text("s3cret")), ..host.clone() }, "`proxy` is not a URL"),
+            (WebhookConfig { proxy: Some(Secret::text("socks5://s3cret@proxy")), ..host }, "`proxy` must begin"),
         ] {
             let problem = problem(&webhook);
             assert!(problem.contains(says) && !problem.contains("s3cret"), "{problem}");
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotated_secret_is_taken_up_by_the_next_reading() {
+    fn a_rotated_secret_takes_effect_with_the_next_read() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let part = crate::config::Part::File { path: file.path().to_owned(), encode: false };
         let auth = Some(WebhookAuth::Bearer(Secret::parts(vec![part])));

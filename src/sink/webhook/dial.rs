@@ -1,4 +1,4 @@
-//! Connections to where requests go: directly or by a proxy, with TLS or without.
+//! Opens connections to the receiver, directly or through a proxy, with or without TLS.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,45 +21,42 @@ use tower_service::Service;
 use url::Url;
 
 use super::credentials;
-use super::resolve::Filtered;
-use super::seen::{Seen, Watched};
+use super::resolve::FilteringResolver;
+use super::status_line::{StatusReader, StatusStream};
 
-/// A connection that is silent for this long, and again after each further one, is asked whether it still lives.
+/// The idle time and the interval of TCP keep-alive probes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// What a connection is, whatever is in between.
-pub(super) type Stream = Watched<Box<dyn Io>>;
+/// A connection for requests, with or without a proxy and TLS.
+pub(super) type Stream = StatusStream<Box<dyn ByteStream>>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Bytes both ways.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// The TLS of a webhook.
 #[derive(Debug, Clone)]
-pub(super) struct Secured {
-    /// Towards the receiver.
+pub(super) struct WebhookTls {
+    /// For the connection to the receiver.
     pub receiver: Arc<ClientConfig>,
-    /// The name in the receiver's certificate, which it is also asked for (SNI), where that isn't the URL's host.
+    /// The name that the receiver's certificate has to have and that is sent as SNI, if it is not the URL's host.
     pub server_name: Option<ServerName<'static>>,
-    /// Towards a proxy: the same authorities and client certificate, and its own name.
+    /// For the connection to a proxy: the same authorities and client certificate, but the proxy's own name.
     pub proxy: Arc<ClientConfig>,
 }
 
-/// Makes connections.
 #[derive(Clone)]
 pub(super) struct Dialer {
-    receiver: HttpConnector<Filtered>,
-    to_proxy: Direct,
+    receiver: HttpConnector<FilteringResolver>,
+    to_proxy: ProxyConnector,
     proxies: Arc<Matcher>,
-    tls: Secured,
+    tls: WebhookTls,
 }
 
 impl Dialer {
-    /// `timeout` is shared among a name's addresses, so that one that doesn't answer leaves time for the next. Without a
-    /// `proxy` the environment's is used.
-    pub(super) fn new(tls: Secured, resolver: Filtered, timeout: Duration, proxy: Option<&Url>) -> Self {
+    /// `timeout` is divided among the addresses of a name, so that an address that doesn't answer leaves time for the next one.
+    /// Without `proxy` the proxy of the environment is used, if any.
+    pub(super) fn new(tls: WebhookTls, resolver: FilteringResolver, timeout: Duration, proxy: Option<&Url>) -> Self {
         let tcp = |resolver| {
             let mut tcp = HttpConnector::new_with_resolver(resolver);
             tcp.enforce_http(false);
@@ -69,8 +66,8 @@ impl Dialer {
             tcp.set_keepalive_interval(Some(KEEPALIVE));
             tcp
         };
-        // What a sink denies is where events may go, not by which way.
-        let to_proxy = Direct { tcp: tcp(resolver.denying(&[])), tls: Arc::clone(&tls.proxy) };
+        // `deny` restricts where events are sent, not the proxy.
+        let to_proxy = ProxyConnector { tcp: tcp(resolver.denying(&[])), tls: Arc::clone(&tls.proxy) };
         let proxies = match proxy {
             Some(proxy) => Matcher::builder().all(proxy.as_str()).build(),
             None => Matcher::from_env(),
@@ -78,29 +75,29 @@ impl Dialer {
         Self { receiver: tcp(resolver), to_proxy, proxies: Arc::new(proxies), tls }
     }
 
-    /// What a proxy wants to know in a request that it passes on in clear.
+    /// The proxy's credentials, which are part of each request that it forwards over plain HTTP.
     pub(super) fn proxy_authorization(&self, to: &Uri) -> Option<http::HeaderValue> {
-        let is_clear = to.scheme() == Some(&Scheme::HTTP);
-        is_clear.then(|| self.proxies.intercept(to)?.basic_auth().cloned()).flatten()
+        let is_plain = to.scheme() == Some(&Scheme::HTTP);
+        is_plain.then(|| self.proxies.intercept(to)?.basic_auth().cloned()).flatten()
     }
 
-    /// A connection for requests to that address.
+    /// Opens a connection for requests to that URL.
     pub(super) async fn dial(mut self, to: Uri) -> Result<Stream, BoxError> {
         let is_secure = to.scheme() == Some(&Scheme::HTTPS);
         let (stream, is_proxy) = match self.proxies.intercept(&to) {
             Some(proxy) => {
-                let by = place(proxy.uri());
-                let failed = |source| ProxyFailed { proxy: by, source };
+                let address = host_and_port(proxy.uri());
+                let failed = |source| ProxyError { proxy: address, source };
                 if !matches!(proxy.uri().scheme_str(), Some("http" | "https")) {
-                    return Err(failed("the relay only speaks to proxies of http:// and https://".into()).into());
+                    return Err(failed("the relay supports only proxies with http:// or https://".into()).into());
                 }
                 let allowed = Url::parse(&proxy.uri().to_string())
                     .map_err(BoxError::from)
                     .and_then(|url| credentials::allowed(&url, &[]).map_err(BoxError::from));
-                if let Err(why) = allowed {
-                    return Err(failed(why).into());
+                if let Err(error) = allowed {
+                    return Err(failed(error).into());
                 }
-                let reached = if is_secure {
+                let connected = if is_secure {
                     let tunnel = Tunnel::new(proxy.uri().clone(), self.to_proxy);
                     let mut tunnel = match proxy.basic_auth() {
                         Some(auth) => tunnel.with_auth(auth.clone()),
@@ -110,20 +107,20 @@ impl Dialer {
                 } else {
                     self.to_proxy.call(proxy.uri().clone()).await
                 };
-                (reached.map_err(failed)?.into_inner(), !is_secure)
+                (connected.map_err(failed)?.into_inner(), !is_secure)
             }
             None => (self.receiver.call(to.clone()).await.map(boxed)?.into_inner(), false),
         };
         if !is_secure {
-            return Ok(Watched { stream, seen: Seen::default(), is_proxy, is_http2: false });
+            return Ok(StatusStream { stream, status_reader: StatusReader::default(), is_proxy, is_http2: false });
         }
         let name = match self.tls.server_name {
             Some(name) => name,
-            None => name_of(&to)?,
+            None => certificate_name(&to)?,
         };
         let stream = TlsConnector::from(self.tls.receiver).connect(name, stream).await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Watched { stream: Box::new(stream), seen: Seen::default(), is_proxy, is_http2 })
+        Ok(StatusStream { stream: Box::new(stream), status_reader: StatusReader::default(), is_proxy, is_http2 })
     }
 }
 
@@ -141,15 +138,15 @@ impl Service<Uri> for Dialer {
     }
 }
 
-/// Connects to what a URL names itself.
+/// Connects to the proxy, with TLS if its URL is `https://`.
 #[derive(Clone)]
-struct Direct {
-    tcp: HttpConnector<Filtered>,
+struct ProxyConnector {
+    tcp: HttpConnector<FilteringResolver>,
     tls: Arc<ClientConfig>,
 }
 
-impl Service<Uri> for Direct {
-    type Response = TokioIo<Box<dyn Io>>;
+impl Service<Uri> for ProxyConnector {
+    type Response = TokioIo<Box<dyn ByteStream>>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
@@ -164,44 +161,44 @@ impl Service<Uri> for Direct {
             if to.scheme() != Some(&Scheme::HTTPS) {
                 return Ok(stream);
             }
-            let stream = TlsConnector::from(tls).connect(name_of(&to)?, stream.into_inner()).await?;
-            Ok(TokioIo::new(Box::new(stream) as Box<dyn Io>))
+            let stream = TlsConnector::from(tls).connect(certificate_name(&to)?, stream.into_inner()).await?;
+            Ok(TokioIo::new(Box::new(stream) as Box<dyn ByteStream>))
         }
         .boxed()
     }
 }
 
-fn boxed(stream: TokioIo<tokio::net::TcpStream>) -> TokioIo<Box<dyn Io>> {
+fn boxed(stream: TokioIo<tokio::net::TcpStream>) -> TokioIo<Box<dyn ByteStream>> {
     TokioIo::new(Box::new(stream.into_inner()))
 }
 
-/// A URL's host as the name in a certificate.
-fn name_of(uri: &Uri) -> Result<ServerName<'static>, BoxError> {
+/// The host of a URL as the name that a certificate has to have.
+fn certificate_name(uri: &Uri) -> Result<ServerName<'static>, BoxError> {
     let host = uri.host().unwrap_or_default();
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     Ok(ServerName::try_from(host.to_owned())?)
 }
 
-/// Host and port: what of a proxy's address isn't secret.
-fn place(uri: &Uri) -> String {
+/// The part of a proxy's URL that is not secret.
+fn host_and_port(uri: &Uri) -> String {
     let port = uri.port_u16().unwrap_or(if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
     format!("{}:{port}", uri.host().unwrap_or_default())
 }
 
-/// A proxy that doesn't do its part.
+/// Connecting to the proxy, or through it, failed.
 #[derive(Debug)]
-struct ProxyFailed {
+struct ProxyError {
     proxy: String,
     source: BoxError,
 }
 
-impl fmt::Display for ProxyFailed {
+impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "its proxy {}", self.proxy)
+        write!(f, "the proxy {}", self.proxy)
     }
 }
 
-impl std::error::Error for ProxyFailed {
+impl std::error::Error for ProxyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&*self.source)
     }

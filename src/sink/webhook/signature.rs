@@ -1,7 +1,8 @@
-//! Signatures by Standard Webhooks 1.0: what lets a receiver know that a request is ours, and not a replayed one.
+//! Signatures according to Standard Webhooks 1.0. With them a receiver verifies that a request comes from this relay and is not
+//! replayed.
 //!
-//! The signed content is `id.timestamp.body`; each key gives one `v1,BASE64` of HMAC-SHA256, and a receiver accepts any of
-//! them, so that secrets can be rotated without a gap
+//! The signed content is `id.timestamp.body`. Each key makes one signature `v1,BASE64` (HMAC-SHA256), and a receiver accepts
+//! any of them, so that secrets can be rotated without an interruption
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 
 use std::fmt;
@@ -11,16 +12,14 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// What secrets begin with when they are written down.
 const PREFIX: &str = "whsec_";
 
-/// A signing key.
 #[derive(Clone)]
 pub(super) struct Key(Hmac<Sha256>);
 
 impl Key {
-    /// The key that a secret, `whsec_…` or its base64 alone, stands for. The error says what is wrong and not what was read.
-    pub(super) fn read(secret: &str) -> Result<Self, &'static str> {
+    /// Parses a secret, with or without its prefix `whsec_`. The error does not repeat the secret.
+    pub(super) fn parse(secret: &str) -> Result<Self, &'static str> {
         let secret = secret.trim();
         let bytes = STANDARD
             .decode(secret.strip_prefix(PREFIX).unwrap_or(secret))
@@ -28,7 +27,7 @@ impl Key {
         if bytes.is_empty() {
             return Err("the secret is empty");
         }
-        Hmac::new_from_slice(&bytes).map(Self).map_err(|_| "the secret can't be a key")
+        Hmac::new_from_slice(&bytes).map(Self).map_err(|_| "the secret can't be used as a key")
     }
 }
 
@@ -38,7 +37,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The header `webhook-signature`: one signature a key, separated by spaces. `timestamp` is in seconds since 1970.
+/// The header `webhook-signature`: one signature per key, separated by spaces. `timestamp` is in seconds since 1970.
 pub(super) fn sign(keys: &[Key], id: &str, timestamp: u64, body: &[u8]) -> String {
     keys.iter().map(|key| sign_with(key, id, timestamp, body)).collect::<Vec<_>>().join(" ")
 }
@@ -66,13 +65,13 @@ mod tests {
 
     #[test]
     fn signs_as_the_specification_s_example() {
-        assert_eq!(sign(&[Key::read(SECRET).unwrap()], ID, TIMESTAMP, BODY), SIGNATURE);
+        assert_eq!(sign(&[Key::parse(SECRET).unwrap()], ID, TIMESTAMP, BODY), SIGNATURE);
     }
 
     #[test]
     fn signs_as_the_reference_implementation_for_bodies_of_any_length() {
         let theirs = standardwebhooks::Webhook::new(SECRET).unwrap();
-        let ours = [Key::read(SECRET).unwrap()];
+        let ours = [Key::parse(SECRET).unwrap()];
         for length in [0, 1, 63, 64, 65, 100_000] {
             let body = "é".repeat(length);
             let expected = theirs.sign(ID, 1_700_000_000, body.as_bytes()).unwrap();
@@ -83,7 +82,7 @@ mod tests {
     #[test]
     fn every_secret_signs_and_a_receiver_with_any_of_them_accepts() {
         let secrets = [SECRET, "d2hhdCBhIHNlY3JldCBvZiBvbGQ="];
-        let keys: Vec<_> = secrets.iter().map(|secret| Key::read(secret).unwrap()).collect();
+        let keys: Vec<_> = secrets.iter().map(|secret| Key::parse(secret).unwrap()).collect();
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let mut headers = http::HeaderMap::new();
         headers.insert("webhook-id", ID.parse().unwrap());
@@ -98,9 +97,9 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_is_no_key_is_refused_without_being_repeated() {
+    fn the_error_of_an_invalid_secret_does_not_repeat_it() {
         for secret in ["", "whsec_", "whsec_not base64", "hunter2!"] {
-            let error = Key::read(secret).unwrap_err();
+            let error = Key::parse(secret).unwrap_err();
             assert!(secret.is_empty() || secret == "whsec_" || !error.contains(secret), "{error}");
         }
     }

@@ -1,4 +1,4 @@
-//! Whole attempts, against servers of their own.
+//! Complete attempts, each against its own server.
 
 mod secure;
 
@@ -25,14 +25,13 @@ use crate::event::{
 use crate::rules::{Glob, SinkName};
 use crate::sink::{AttemptEnd, AttemptId};
 
-/// Long enough that it is never reached but by what hangs.
+/// A timeout that is reached only by a test that hangs.
 const LONG: Duration = Duration::from_mins(1);
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// What a server received.
 type Received = (http::request::Parts, Bytes);
 
-/// A server that answers as told and hands on what it received.
+/// A server that answers with `answer` and passes the requests on to the test.
 async fn server<F, R>(answer: F) -> (SocketAddr, mpsc::UnboundedReceiver<Received>)
 where
     F: Fn(http::request::Parts) -> R + Clone + Send + Sync + 'static,
@@ -43,14 +42,14 @@ where
     let address = listener.local_addr().unwrap();
     let router = Router::new().fallback(move |parts: http::request::Parts, body: Bytes| {
         let _ = to.send((parts.clone(), body));
-        let answering = answer.clone();
-        async move { answering(parts).await }
+        let answer = answer.clone();
+        async move { answer(parts).await }
     });
     tokio::spawn(async move { axum::serve(listener, router).await });
     (address, received)
 }
 
-/// A server on bare TCP: what happens to each connection once its request's headers are in.
+/// A TCP server that calls `with` for each connection after the headers of its request.
 async fn raw<F, R>(with: F) -> SocketAddr
 where
     F: Fn(TcpStream) -> R + Send + 'static,
@@ -145,12 +144,11 @@ fn event(message: &Message) -> Event {
     Event::decode(message, &options).unwrap()
 }
 
-fn outgoing(sink: &WebhookSink) -> Outgoing {
-    let (message, webhook) = (message("p"), sink.shared.config.clone());
+fn outgoing(sink: &WebhookSink) -> RenderedDelivery {
+    let (message, webhook) = (message("p"), sink.sender.config.clone());
     render(&config(webhook.clone(), Format::Normalized), &webhook, Scope::of(&event(&message), &message)).unwrap()
 }
 
-/// Makes so many attempts.
 fn attempts(sink: &WebhookSink, count: u64) -> mpsc::UnboundedReceiver<AttemptEnd> {
     let (to, ends) = mpsc::unbounded_channel();
     for number in 0..count {
@@ -165,8 +163,8 @@ async fn one(webhook: WebhookConfig) -> Verdict {
     verdict
 }
 
-/// What a verdict says went wrong, and whom it blames.
-fn trouble(verdict: Verdict) -> (Blame, String) {
+/// Blame and cause of a verdict that is retried.
+fn failure(verdict: Verdict) -> (Blame, String) {
     match verdict {
         Verdict::Retry { blame, cause, .. } => (blame, cause),
         other => panic!("{other:?}"),
@@ -178,7 +176,7 @@ async fn ok(_: http::request::Parts) -> Response {
 }
 
 #[tokio::test]
-async fn a_request_is_signed_and_carries_the_event_and_its_headers() {
+async fn a_request_is_signed_and_has_the_event_and_its_headers() {
     let (address, mut received) = server(ok).await;
     let secrets = vec![Secret::text(SECRET), Secret::text("d2hhdCBhIHNlY3JldCBvZiBvbGQ=")];
     let headers = vec![("X-Team".parse().unwrap(), Template::compile("ground {{ tenant }}").unwrap())];
@@ -214,7 +212,7 @@ async fn without_a_secret_there_is_no_signature() {
 }
 
 #[test]
-fn what_templates_make_stays_where_it_belongs() {
+fn values_of_templates_are_escaped_or_refused() {
     let path = Template::compile("/hooks/{{ productId }}?t={{ tenant }}").unwrap();
     let url = WebhookUrl::Templated { origin: "https://pager.example.org".to_owned(), path };
     let headers = vec![("x-product".parse().unwrap(), Template::compile("{{ productId }}").unwrap())];
@@ -235,7 +233,7 @@ fn what_templates_make_stays_where_it_belongs() {
 }
 
 #[tokio::test]
-async fn answers_become_verdicts_and_redirects_are_not_followed() {
+async fn responses_become_verdicts_and_redirects_are_not_followed() {
     let (elsewhere, mut followed) = server(ok).await;
     let (address, _) = server(move |parts: http::request::Parts| async move {
         let status: StatusCode = parts.uri.path().trim_start_matches('/').parse().unwrap();
@@ -245,19 +243,19 @@ async fn answers_become_verdicts_and_redirects_are_not_followed() {
     .await;
     let answered = |status: u16| one(webhook(&format!("http://{address}/{status}")));
     assert_eq!(answered(202).await, Verdict::Delivered);
-    let cause = "it answered 422 Unprocessable Entity: because\\nof this".to_owned();
+    let cause = "the receiver answered 422 Unprocessable Entity: because\\nof this".to_owned();
     assert_eq!(answered(422).await, Verdict::Refused { cause });
-    let cause = "it answered 429 Too Many Requests: because\\nof this".to_owned();
+    let cause = "the receiver answered 429 Too Many Requests: because\\nof this".to_owned();
     let after = Some(Duration::from_secs(17));
     assert_eq!(answered(429).await, Verdict::Retry { after, cause, blame: Blame::Sink });
-    // Whatever a fixed address answers so, it would answer to all.
-    let (blame, cause) = trouble(answered(307).await);
+    // With a fixed URL, all events would get this response.
+    let (blame, cause) = failure(answered(307).await);
     assert!(blame == Blame::Sink && cause.contains("not followed"), "{cause}");
     assert!(followed.try_recv().is_err());
 }
 
 #[tokio::test]
-async fn an_answer_that_repeats_secrets_tells_none() {
+async fn secrets_in_a_response_are_masked() {
     let echo = |parts: http::request::Parts| async move {
         let echoed = format!("{} {:?}", parts.uri, parts.headers);
         let location = ("location", format!("https://new.example{}", parts.uri));
@@ -294,22 +292,22 @@ async fn an_answer_that_repeats_secrets_tells_none() {
 }
 
 #[tokio::test]
-async fn of_an_endless_answer_no_more_is_read_than_is_kept() {
+async fn only_the_beginning_of_an_endless_response_is_read() {
     let address = raw(|mut stream| async move {
         let _ = stream.write_all(b"HTTP/1.1 500 Oh\r\ntransfer-encoding: chunked\r\n\r\n").await;
-        // Ends when the other side has had enough.
+        // Ends when the client closes the connection.
         while stream.write_all(b"400\r\n").await.is_ok()
             && stream.write_all(&[b'x'; 1024]).await.is_ok()
             && stream.write_all(b"\r\n").await.is_ok()
         {}
     })
     .await;
-    let (blame, cause) = trouble(one(webhook(&format!("http://{address}/"))).await);
+    let (blame, cause) = failure(one(webhook(&format!("http://{address}/"))).await);
     assert_eq!((blame, cause.matches('x').count()), (Blame::Sink, 4096));
 }
 
 #[tokio::test]
-async fn a_body_that_hangs_does_not_undo_what_the_status_said() {
+async fn a_body_that_hangs_does_not_change_the_verdict() {
     let address = raw(|mut stream| async move {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
         let _ = stream.read_u8().await;
@@ -319,7 +317,7 @@ async fn a_body_that_hangs_does_not_undo_what_the_status_said() {
     assert_eq!(one(WebhookConfig { timeout, ..webhook(&format!("http://{address}/")) }).await, Verdict::Delivered);
 }
 
-/// What a server that writes exactly this, and then closes or hangs, makes of one attempt.
+/// The verdict of one attempt if the server writes exactly these bytes, and then closes the connection or hangs.
 async fn answered_with(bytes: Vec<u8>, hangs: bool) -> Verdict {
     let bytes = Arc::new(bytes);
     let address = raw(move |mut stream| {
@@ -337,7 +335,7 @@ async fn answered_with(bytes: Vec<u8>, hangs: bool) -> Verdict {
 }
 
 #[tokio::test]
-async fn an_odd_head_after_a_2xx_does_not_undo_the_delivery() {
+async fn a_malformed_head_after_a_2xx_status_still_counts_as_delivered() {
     let many = |count: usize| "x-a: y\r\n".repeat(count);
     for (what, head, hangs) in [
         ("150 header lines", format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", many(150)), false),
@@ -367,14 +365,14 @@ async fn an_odd_head_after_a_2xx_does_not_undo_the_delivery() {
 }
 
 #[tokio::test]
-async fn an_odd_head_after_another_status_counts_as_that_status() {
+async fn a_malformed_head_after_another_status_counts_as_that_status() {
     let bytes = format!("HTTP/1.1 503 Oh\r\nx: {}\r\n\r\n", "y".repeat(1 << 20)).into_bytes();
-    let (blame, cause) = trouble(answered_with(bytes, false).await);
-    assert!(blame == Blame::Sink && cause.starts_with("it answered 503"), "{cause}");
+    let (blame, cause) = failure(answered_with(bytes, false).await);
+    assert!(blame == Blame::Sink && cause.starts_with("the receiver answered 503"), "{cause}");
 }
 
 #[tokio::test]
-async fn what_is_no_status_line_delivers_nothing() {
+async fn without_a_status_line_nothing_is_delivered() {
     for (bytes, hangs) in [
         ("", false),
         ("HTTP/1.1 20", false),
@@ -384,46 +382,46 @@ async fn what_is_no_status_line_delivers_nothing() {
         ("HTTP/1.1 100 Continue\r\nHTTP/1.1 200 OK\r\n", false),
         ("ICY 200 OK\r\n\r\n", false),
     ] {
-        let (blame, cause) = trouble(answered_with(bytes.into(), hangs).await);
+        let (blame, cause) = failure(answered_with(bytes.into(), hangs).await);
         assert!(blame == Blame::Sink, "{bytes}: {cause}");
     }
 }
 
 #[tokio::test]
-async fn no_answer_in_time_is_the_sinks_trouble() {
+async fn a_timeout_is_a_failure_of_the_sink() {
     let address = raw(|mut stream| async move {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     })
     .await;
     let timeout = Duration::from_millis(200);
     let verdict = one(WebhookConfig { timeout, ..webhook(&format!("http://{address}/s3cret")) }).await;
-    assert_eq!(trouble(verdict), (Blame::Sink, "no answer within 200ms".to_owned()));
+    assert_eq!(failure(verdict), (Blame::Sink, "the receiver did not answer within 200ms".to_owned()));
 }
 
 #[tokio::test]
-async fn what_can_t_be_connected_to_is_the_sinks_trouble_and_its_address_stays_secret() {
+async fn a_refused_connection_is_a_failure_of_the_sink_and_does_not_show_the_url() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let (blame, cause) = trouble(one(webhook(&format!("http://{free}/s3cret"))).await);
+    let (blame, cause) = failure(one(webhook(&format!("http://{free}/s3cret"))).await);
     assert!(blame == Blame::Sink && cause.contains("Connection refused") && !cause.contains("s3cret"), "{cause}");
 }
 
 #[tokio::test]
-async fn addresses_of_the_cloud_and_the_machine_are_never_connected_to() {
+async fn the_relay_never_connects_to_metadata_services_and_unspecified_addresses() {
     for url in ["http://169.254.169.254/", "http://[fd00:ec2::254]/", "http://[::ffff:a9fe:a9fe]/", "http://0.0.0.0/"] {
         let error = try_open(webhook(url)).await.err().unwrap();
         assert!(error.detail.contains("never connects"), "{error}");
     }
-    // A name that resolves to one.
+    // A name that resolves to such an address.
     let metadata = IpAddr::from([169, 254, 169, 254]);
-    let requests = Requests::new(tls::none().unwrap(), Filtered::to(metadata), LONG, 1);
+    let client = WebhookClient::new(tls::none().unwrap(), FilteringResolver::to(metadata), LONG, 1);
     let url = Url::parse("http://innocent.example/").unwrap();
-    let client = requests.client(None);
-    let problem = requests.post(&client, &url, HeaderMap::new(), Bytes::new()).await.unwrap_err();
+    let pool = client.pool(None);
+    let problem = client.post(&pool, &url, HeaderMap::new(), Bytes::new()).await.unwrap_err();
     assert!(problem.contains("innocent.example resolves to 169.254.169.254"), "{problem}");
 }
 
 #[tokio::test]
-async fn a_proxy_is_asked_for_the_name_and_a_new_one_is_taken_up() {
+async fn a_proxy_resolves_the_name_and_a_changed_proxy_takes_effect() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let part = crate::config::Part::File { path: file.path().to_owned(), encode: false };
     let (first, mut by_first) = server(ok).await;
@@ -442,17 +440,17 @@ async fn a_proxy_is_asked_for_the_name_and_a_new_one_is_taken_up() {
 }
 
 #[tokio::test]
-async fn no_more_requests_are_under_way_than_allowed() {
-    let (under_way, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+async fn requests_in_flight_are_bounded() {
+    let (in_flight, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (go, going) = watch::channel(false);
     let answer = {
-        let (under_way, most) = (Arc::clone(&under_way), Arc::clone(&most));
+        let (in_flight, most) = (Arc::clone(&in_flight), Arc::clone(&most));
         move |_| {
-            let (under_way, most, mut going) = (Arc::clone(&under_way), Arc::clone(&most), going.clone());
+            let (in_flight, most, mut going) = (Arc::clone(&in_flight), Arc::clone(&most), going.clone());
             async move {
-                most.fetch_max(under_way.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                most.fetch_max(in_flight.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 going.wait_for(|going| *going).await.unwrap();
-                under_way.fetch_sub(1, Ordering::SeqCst);
+                in_flight.fetch_sub(1, Ordering::SeqCst);
                 StatusCode::OK.into_response()
             }
         }
@@ -472,7 +470,7 @@ async fn no_more_requests_are_under_way_than_allowed() {
 }
 
 #[tokio::test]
-async fn closing_lets_requests_end_and_drops_what_hangs() {
+async fn closing_waits_for_requests_and_abandons_those_that_hang() {
     let (go, going) = watch::channel(false);
     let (address, mut received) = server(move |_| {
         let mut going = going.clone();
@@ -501,12 +499,12 @@ async fn closing_lets_requests_end_and_drops_what_hangs() {
     let mut ends = attempts(&sink, 4);
     sink.close(Duration::from_millis(50)).await;
     for _ in 0..4 {
-        assert_eq!(trouble(ends.try_recv().unwrap().1).0, Blame::Relay);
+        assert_eq!(failure(ends.try_recv().unwrap().1).0, Blame::Relay);
     }
 }
 
 #[tokio::test]
-async fn what_the_configuration_names_has_to_be_there() {
+async fn files_that_the_configuration_names_have_to_exist() {
     let https = webhook("https://partner.example/");
     let missing = Some("/nonexistent/x.pem".into());
     for (webhook, says) in [
@@ -514,7 +512,7 @@ async fn what_the_configuration_names_has_to_be_there() {
         (WebhookConfig { secrets: vec![Secret::text("s3cret!")], ..https.clone() }, "not base64"),
         (
             WebhookConfig { headers: vec![(render::WEBHOOK_ID, Template::compile("x").unwrap())], ..https.clone() },
-            "set by the relay",
+            "the relay sets it",
         ),
     ] {
         let error = try_open(webhook).await.err().unwrap();
@@ -523,11 +521,12 @@ async fn what_the_configuration_names_has_to_be_there() {
 }
 
 #[test]
-fn what_was_rendered_for_another_sink_is_no_request() {
+fn a_delivery_rendered_for_another_kind_of_sink_is_refused() {
     let credentials = Credentials { url: None, keys: Vec::new(), authorization: None, proxy: None };
-    let stdout = |headers| Outgoing { id: Uuid::nil(), destination: Destination::Stdout, headers, body: Bytes::new() };
+    let stdout =
+        |headers| RenderedDelivery { id: Uuid::nil(), destination: Destination::Stdout, headers, body: Bytes::new() };
     assert!(request(&stdout(Vec::new()), &credentials, SystemTime::now()).is_err());
     let url = Url::parse("http://[fe80::1]/").unwrap();
-    let forbidden = Outgoing { destination: Destination::Webhook { url: Some(url) }, ..stdout(Vec::new()) };
+    let forbidden = RenderedDelivery { destination: Destination::Webhook { url: Some(url) }, ..stdout(Vec::new()) };
     assert!(request(&forbidden, &credentials, SystemTime::now()).is_err());
 }

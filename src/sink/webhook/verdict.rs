@@ -1,95 +1,84 @@
-//! What an answer means for the delivery. One table, so that it can be read and argued about.
+//! The verdict of an HTTP response, by a table of its status.
 
 use std::time::{Duration, SystemTime};
 
-use http::StatusCode;
+use http::header::{DATE, LOCATION, RETRY_AFTER};
 use url::Url;
 
+use super::client::Response;
 use crate::config::Responses;
 use crate::failpoints::Failpoint;
 use crate::sink::{Blame, Verdict};
 
-/// A `Retry-After` beyond this counts as this.
+/// A `Retry-After` is limited to this.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
-/// An answer, as far as it was read.
-#[derive(Debug)]
-pub(super) struct Answer<'a> {
-    /// Its status.
-    pub status: StatusCode,
-    /// The header `Retry-After`, if it is text.
-    pub retry_after: Option<&'a str>,
-    /// The header `Date`, if it is text: what a date in `Retry-After` is counted from.
-    pub date: Option<&'a str>,
-    /// The header `Location`, if it is text.
-    pub location: Option<&'a str>,
-    /// The beginning of the body.
-    pub excerpt: &'a [u8],
-}
-
-/// The verdict of an answer. `templated` is whether the URL depends on the event: then what it says of the address holds for
-/// that one delivery, not for the sink. `responses` are the meanings that the receiver gives to some statuses. `now` is what dates in
-/// `Retry-After` are counted from where the answer has no date of its own.
-pub(super) fn verdict(answer: &Answer<'_>, templated: bool, responses: &Responses, now: SystemTime) -> Verdict {
-    let status = answer.status.as_u16();
-    // Another event would be answered the same.
-    let of_address = if templated { Blame::Delivery } else { Blame::Sink };
-    let (given, by_default) = (given_meaning(status, responses), meaning(status, of_address));
-    let blame = match (given, by_default) {
-        (_, Meaning::Delivered) => return Verdict::Delivered,
-        (Some(Given::Refuse), _) | (None, Meaning::Refused) => return Verdict::Refused { cause: cause(answer) },
-        (Some(Given::Pause), _) => Blame::Gone,
-        (Some(Given::Retry), Meaning::Refused | Meaning::Retry(Blame::Gone)) => of_address,
-        (None | Some(Given::Retry), Meaning::Retry(blame)) => blame,
+/// `templated` is whether the URL depends on the event. Then a failure of the URL affects that delivery only, not the sink.
+/// `responses` overrides the meaning of some statuses. A date in `Retry-After` is compared with `now` if the response has no
+/// `Date`.
+pub(super) fn verdict(response: &Response, templated: bool, responses: &Responses, now: SystemTime) -> Verdict {
+    let status = response.status.as_u16();
+    // With a fixed URL, other events would get the same response.
+    let url_blame = if templated { Blame::Delivery } else { Blame::Sink };
+    let (configured, default) = (configured_meaning(status, responses), default_meaning(status, url_blame));
+    let blame = match (configured, default) {
+        (_, StatusMeaning::Delivered) => return Verdict::Delivered,
+        (Some(ConfiguredMeaning::Refuse), _) | (None, StatusMeaning::Refused) => {
+            return Verdict::Refused { cause: cause(response) };
+        }
+        (Some(ConfiguredMeaning::Pause), _) => Blame::Gone,
+        (Some(ConfiguredMeaning::Retry), StatusMeaning::Refused | StatusMeaning::Retry(Blame::Gone)) => url_blame,
+        (None | Some(ConfiguredMeaning::Retry), StatusMeaning::Retry(blame)) => blame,
     };
-    let after = answer.retry_after.and_then(|value| retry_after(value, answer.date, now));
-    // Who says when to come again speaks of all that goes to that address.
-    let blame = if after.is_some() && blame == Blame::Delivery { of_address } else { blame };
-    Verdict::Retry { after, cause: cause(answer), blame }
+    let after = response.text(&RETRY_AFTER).and_then(|value| retry_after(value, response.text(&DATE), now));
+    // `Retry-After` affects all requests to that URL.
+    let blame = if after.is_some() && blame == Blame::Delivery { url_blame } else { blame };
+    Verdict::Retry { after, cause: cause(response), blame }
 }
 
-/// What a status says by itself.
+/// The meaning of a status that `responses:` does not list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
+enum StatusMeaning {
     Delivered,
     Refused,
     Retry(Blame),
 }
 
-fn meaning(status: u16, of_address: Blame) -> Meaning {
+fn default_meaning(status: u16, url_blame: Blame) -> StatusMeaning {
     match status {
-        200..=299 => Meaning::Delivered,
-        500..=599 if Failpoint::DropOn5xx.is_enabled() => Meaning::Delivered,
-        400 | 413 | 415 | 422 => Meaning::Refused,
-        410 if of_address == Blame::Sink => Meaning::Retry(Blame::Gone),
-        // 401 and 407 speak of the login, which all requests share.
-        401 | 407 | 408 | 429 | 500..=599 => Meaning::Retry(Blame::Sink),
-        // 3xx, which is not followed; a path that isn't there, that is forbidden, or takes no POST.
-        300..=399 | 403 | 404 | 405 => Meaning::Retry(of_address),
-        // Other 4xx; what no server should answer.
-        _ => Meaning::Retry(Blame::Delivery),
+        200..=299 => StatusMeaning::Delivered,
+        500..=599 if Failpoint::DropOn5xx.is_enabled() => StatusMeaning::Delivered,
+        400 | 413 | 415 | 422 => StatusMeaning::Refused,
+        410 if url_blame == Blame::Sink => StatusMeaning::Retry(Blame::Gone),
+        // 401 and 407: all requests have the same credentials.
+        401 | 407 | 408 | 429 | 500..=599 => StatusMeaning::Retry(Blame::Sink),
+        // Redirects are not followed; the path doesn't exist, is forbidden, or does not allow POST.
+        300..=399 | 403 | 404 | 405 => StatusMeaning::Retry(url_blame),
+        // Other 4xx, and statuses that no server should return.
+        _ => StatusMeaning::Retry(Blame::Delivery),
     }
 }
 
-/// What `responses:` says of a status.
+/// The meaning of a status that `responses:` lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Given {
+enum ConfiguredMeaning {
     Refuse,
     Retry,
     Pause,
 }
 
-fn given_meaning(status: u16, Responses { refuse, retry, pause }: &Responses) -> Option<Given> {
-    let lists = [(Given::Refuse, refuse), (Given::Retry, retry), (Given::Pause, pause)];
-    lists.into_iter().find(|(_, list)| list.contains(&status)).map(|(given, _)| given)
+fn configured_meaning(status: u16, Responses { refuse, retry, pause }: &Responses) -> Option<ConfiguredMeaning> {
+    let lists =
+        [(ConfiguredMeaning::Refuse, refuse), (ConfiguredMeaning::Retry, retry), (ConfiguredMeaning::Pause, pause)];
+    lists.into_iter().find(|(_, list)| list.contains(&status)).map(|(meaning, _)| meaning)
 }
 
-/// `Retry-After`: seconds or an HTTP date (RFC 9110, 10.2.3), at most 24 hours. None if it is neither. A date is counted from the
-/// receiver's own, where it says one: its clock and ours need not agree.
+/// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3). `None` if it is neither. A date is compared with the
+/// response's own `Date` if there is one, as the receiver's clock may differ from the relay's.
 fn retry_after(value: &str, date: Option<&str>, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Only digits, so the one thing that can be wrong with it is its length.
+        // All are digits, so parsing fails only if there are too many.
         value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
         let sent = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok()).unwrap_or(now);
@@ -98,29 +87,29 @@ fn retry_after(value: &str, date: Option<&str>, now: SystemTime) -> Option<Durat
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
-/// What happened, in words: the status, what to do where that is known, and what the answer says itself.
-fn cause(answer: &Answer<'_>) -> String {
-    let status = answer.status;
-    let mut cause = format!("it answered {}", status.as_u16());
+/// The cause of a failed attempt: the status, what the reader can do, and the beginning of the response.
+fn cause(response: &Response) -> String {
+    let status = response.status;
+    let mut cause = format!("the receiver answered {}", status.as_u16());
     if let Some(reason) = status.canonical_reason() {
         cause.push(' ');
         cause.push_str(reason);
     }
     match status.as_u16() {
         300..=399 => {
-            cause.push_str("; redirects are not followed: put the new address into the sink's url");
-            if let Some(origin) = answer.location.and_then(origin) {
+            cause.push_str("; redirects are not followed: set the sink's `url` to the new address");
+            if let Some(origin) = response.text(&LOCATION).and_then(origin) {
                 cause.push_str(" (");
                 cause.push_str(&origin);
                 cause.push(')');
             }
         }
-        401 | 403 => cause.push_str("; look at the sink's auth"),
-        407 => cause.push_str("; look at the user and password of its proxy"),
-        410 => cause.push_str("; the receiver is gone for good: give the sink another url, or resume it"),
+        401 | 403 => cause.push_str("; check the sink's `auth`"),
+        407 => cause.push_str("; check the user and password in the sink's `proxy`"),
+        410 => cause.push_str("; the URL no longer exists: change the sink's `url`, or resume the sink"),
         _ => {}
     }
-    let excerpt = answer.excerpt.trim_ascii();
+    let excerpt = response.excerpt.trim_ascii();
     if !excerpt.is_empty() {
         cause.push_str(": ");
         cause.push_str(&escape(excerpt));
@@ -128,13 +117,13 @@ fn cause(answer: &Answer<'_>) -> String {
     cause
 }
 
-/// Scheme, host and port of an address: the rest may repeat what is secret of the sink's own. None of one without these.
-fn origin(address: &str) -> Option<String> {
-    let origin = Url::parse(address).ok()?.origin();
+/// Scheme, host and port of a URL. The rest is not shown, as it may repeat a secret of the sink's own URL.
+fn origin(url: &str) -> Option<String> {
+    let origin = Url::parse(url).ok()?.origin();
     origin.is_tuple().then(|| origin.ascii_serialization())
 }
 
-/// Outside text made harmless for logs and terminals: one line, control characters escaped.
+/// Escapes control characters, so that text from outside stays on one line in logs and terminals.
 fn escape(bytes: &[u8]) -> String {
     let mut escaped = String::with_capacity(bytes.len());
     for char in String::from_utf8_lossy(bytes).chars() {
@@ -149,6 +138,8 @@ fn escape(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderName, StatusCode};
+
     use super::*;
 
     const NOW: u64 = 1_700_000_000;
@@ -157,17 +148,15 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)
     }
 
-    fn answer(status: u16) -> Answer<'static> {
-        Answer {
-            status: StatusCode::from_u16(status).unwrap(),
-            retry_after: None,
-            date: None,
-            location: None,
-            excerpt: b"",
-        }
+    fn answer(status: u16) -> Response {
+        Response { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), excerpt: Vec::new() }
     }
 
-    /// The verdict without its words.
+    fn answer_with(status: u16, name: HeaderName, value: &str) -> Response {
+        Response { headers: [(name, value.parse().unwrap())].into_iter().collect(), ..answer(status) }
+    }
+
+    /// The verdict without its cause.
     fn kind(status: u16, templated: bool) -> &'static str {
         match verdict(&answer(status), templated, &Responses::default(), now()) {
             Verdict::Delivered => "delivered",
@@ -180,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table() {
+    fn each_status_has_its_verdict() {
         for (expected, statuses) in [
             ("delivered", &[200, 201, 202, 204, 226, 299][..]),
             ("delivery", &[402, 406, 409, 418, 451]),
@@ -203,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn responses_give_statuses_another_meaning() {
+    fn responses_override_the_meaning_of_statuses() {
         let responses = Responses { refuse: vec![409, 404], retry: vec![400, 410, 503], pause: vec![402] };
         let blame = |status, templated| match verdict(&answer(status), templated, &responses, now()) {
             Verdict::Retry { blame, .. } => Some(blame),
@@ -234,16 +223,16 @@ mod tests {
     }
 
     #[test]
-    fn a_date_is_counted_from_the_receiver_s_own() {
+    fn a_date_in_retry_after_is_compared_with_the_date_of_the_response() {
         let at = Some("Tue, 14 Nov 2023 20:00:00 GMT");
         assert_eq!(retry_after("Tue, 14 Nov 2023 20:01:00 GMT", at, now()), Some(Duration::from_mins(1)));
         assert_eq!(retry_after("5", at, now()), Some(Duration::from_secs(5)));
     }
 
     #[test]
-    fn retry_after_counts_with_each_answer_that_is_retried() {
+    fn retry_after_is_used_for_every_response_that_is_retried() {
         let after = |status, templated| {
-            let answer = Answer { retry_after: Some("7"), ..answer(status) };
+            let answer = answer_with(status, RETRY_AFTER, "7");
             match verdict(&answer, templated, &Responses::default(), now()) {
                 Verdict::Retry { after, blame, .. } => (after, Some(blame)),
                 _ => (None, None),
@@ -253,32 +242,34 @@ mod tests {
         for status in [301, 401, 404, 409, 429, 500, 503] {
             assert_eq!(after(status, false), (seven, Some(Blame::Sink)), "{status}");
         }
-        assert_eq!(after(409, true), (seven, Some(Blame::Delivery)), "of that address only");
+        assert_eq!(after(409, true), (seven, Some(Blame::Delivery)), "of that URL only");
         assert_eq!(after(503, true), (seven, Some(Blame::Sink)));
         assert_eq!(after(422, false), (None, None));
     }
 
     #[test]
-    fn causes_say_what_to_do_and_never_bring_control_characters() {
-        let words = |answer: Answer<'_>| match verdict(&answer, false, &Responses::default(), now()) {
+    fn causes_say_what_to_do_and_have_no_control_characters() {
+        let words = |answer: Response| match verdict(&answer, false, &Responses::default(), now()) {
             Verdict::Retry { cause, .. } | Verdict::Refused { cause } => cause,
             Verdict::Delivered => String::new(),
         };
-        expect_test::expect![[r"it answered 503 Service Unavailable: down\r\n\u{1b}[2Jfor �\u{7f} maintenance\u{85}"]]
-            .assert_eq(&words(Answer {
-                excerpt: b"\n down\r\n\x1b[2Jfor \xff\x7f maintenance\xc2\x85",
-                ..answer(503)
-            }));
+        expect_test::expect![[
+            r"the receiver answered 503 Service Unavailable: down\r\n\u{1b}[2Jfor �\u{7f} maintenance\u{85}"
+        ]]
+        .assert_eq(&words(Response {
+            excerpt: b"\n down\r\n\x1b[2Jfor \xff\x7f maintenance\xc2\x85".to_vec(),
+            ..answer(503)
+        }));
         expect_test::expect![
-            r"it answered 301 Moved Permanently; redirects are not followed: put the new address into the sink's url (https://new.example:8443)"
+            r"the receiver answered 301 Moved Permanently; redirects are not followed: set the sink's `url` to the new address (https://new.example:8443)"
         ]
-        .assert_eq(&words(Answer { location: Some("https://me:pass@new.example:8443/s3cret?t#x"), ..answer(301) }));
-        for location in
-            ["/hooks/s3cret", "//new.example/s3cret", "https://new\x1b.example/s3cret", "data:s3cret", "s3cret"]
-        {
-            let words = words(Answer { location: Some(location), ..answer(302) });
-            assert!(words.ends_with("put the new address into the sink's url"), "{words}");
+        .assert_eq(&words(answer_with(301, LOCATION, "https://me:pass@new.example:8443/s3cret?t#x")));
+        assert_eq!(origin("https://new\x1b.example/s3cret"), None);
+        for location in ["/hooks/s3cret", "//new.example/s3cret", "data:s3cret", "s3cret"] {
+            let words = words(answer_with(302, LOCATION, location));
+            assert!(words.ends_with("set the sink's `url` to the new address"), "{words}");
         }
-        expect_test::expect!["it answered 401 Unauthorized; look at the sink's auth"].assert_eq(&words(answer(401)));
+        expect_test::expect!["the receiver answered 401 Unauthorized; check the sink's `auth`"]
+            .assert_eq(&words(answer(401)));
     }
 }

@@ -87,7 +87,7 @@ delivery: { spill_after: 60s, shutdown_grace: 100s }
     let left = u64::from(regards.vhost.left_in(&regards.queue).await);
     let waiting = home.spool();
     assert_eq!(home.waiting("away") + left, published.len() as u64, "{waiting:?}");
-    let says_why = waiting[0].to_string().contains("taken back before it was sent");
+    let says_why = waiting[0].to_string().contains("cancelled before it was sent");
     assert!(says_why, "{waiting:?}");
 }
 

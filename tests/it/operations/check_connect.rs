@@ -72,17 +72,17 @@ async fn what_is_there_is_found_and_nothing_is_taken_sent_or_created() {
     let data = home.data("").parent().unwrap().display().to_string();
     let expected = [
         format!("ok: source regards: queue {queue} is there (messages: 2, consumers: 0)"),
-        format!("ok: sink pipeline: topic {name} is there (partitions: 3, brokers: 1); not tried: the right to write to it"),
+        format!("ok: sink pipeline: topic {name} exists (partitions: 3, brokers: 1); not tested: the permission to write to it"),
         "ok: sink by_tenant: the brokers answer (brokers: 1); not tried: the topics, whose names are made of events, and the right to write to them".to_owned(),
         format!(
-            "warning: sink absent: the brokers answer, but show no topic {absent}: create it, and allow the user to write to it (the relay asks the brokers to create topics only with `options: {{ allow.auto.create.topics: true }}`)"
+            "warning: sink absent: the brokers answer, but have no topic {absent} that the user may see: create the topic, and allow the user to write to it (the relay asks the brokers to create topics only with `options: {{ allow.auto.create.topics: true }}`)"
         ),
-        "ok: sink hook: it can be connected to".to_owned(),
-        "ok: sink secure: it can be connected to, and its certificate is trusted".to_owned(),
+        "ok: sink hook: the receiver can be connected to".to_owned(),
+        "ok: sink secure: the receiver can be connected to, and its certificate is trusted".to_owned(),
         "ok: sink partner: exchange products is there".to_owned(),
-        "ok: sink own: exchange own is not there yet, the relay declares it".to_owned(),
-        format!("ok: sink archive: {data} can be written to"),
-        "ok: sink screen: it is always there".to_owned(),
+        "ok: sink own: exchange own doesn't exist yet; the relay declares it when it connects".to_owned(),
+        format!("ok: sink archive: {data} is writable"),
+        "ok: sink screen: standard output is always available".to_owned(),
     ];
     assert_eq!(said(&plain), expected);
     assert_eq!(plain.status.code(), Some(0));

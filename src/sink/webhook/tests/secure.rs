@@ -1,4 +1,4 @@
-//! Attempts over TLS, against servers and proxies with certificates of an authority of our own.
+//! Attempts over TLS, against servers and proxies with certificates of a private authority.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -14,11 +14,11 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use super::{one, trouble, webhook};
+use super::{failure, one, webhook};
 use crate::config::{Secret, Tls, WebhookConfig};
 use crate::sink::Verdict;
 
-/// An authority of our own, and files with what it vouches for.
+/// A private authority, and files with the certificates that it signed.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     files: TempDir,
@@ -33,7 +33,7 @@ impl Authority {
         Self { issuer, files: TempDir::new().unwrap() }
     }
 
-    fn vouch_for(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+    fn sign_for(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         (params.signed_by(&key, &self.issuer).unwrap(), key)
@@ -45,26 +45,25 @@ impl Authority {
         path
     }
 
-    /// Trusts this authority only.
     fn trusted(&self) -> Tls {
         Tls { ca: Some(self.file("ca.pem", &self.issuer.as_ref().pem())), ..Tls::default() }
     }
 
     /// The same, with a client certificate.
     fn trusted_with_client(&self) -> Tls {
-        let (certificate, key) = self.vouch_for("relay");
+        let (certificate, key) = self.sign_for("relay");
         let cert = Some(self.file("client.pem", &certificate.pem()));
         let key = Some(self.file("client.key", &key.serialize_pem()));
         Tls { cert, key, ..self.trusted() }
     }
 
-    /// A server of that name that answers 204 for ever. `ask` is whether clients need a certificate, too.
+    /// A server with a certificate for `name` that always answers 204. `ask`: clients need a certificate, too.
     fn server(&self, name: &str, ask: bool) -> SocketAddr {
         self.watched_server(name, ask).0
     }
 
     fn server_config(&self, name: &str, ask: bool) -> Arc<ServerConfig> {
-        let (certificate, key) = self.vouch_for(name);
+        let (certificate, key) = self.sign_for(name);
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.issuer.as_ref().pem().as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(ring::default_provider());
@@ -80,7 +79,7 @@ impl Authority {
         Arc::new(builder.with_single_cert(vec![certificate.der().clone()], key).unwrap())
     }
 
-    /// The same, and the names it is asked for.
+    /// The same, with the names (SNI) that clients ask for.
     fn watched_server(&self, name: &str, ask: bool) -> (SocketAddr, mpsc::UnboundedReceiver<Option<String>>) {
         let config = self.server_config(name, ask);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -90,7 +89,7 @@ impl Authority {
             for stream in listener.incoming() {
                 let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
                 let mut stream = StreamOwned::new(connection, stream.unwrap());
-                // What fails here fails at the client, which is looked at.
+                // An error here is also one at the client, whose result the test checks.
                 let _ = stream.read(&mut [0; 4096]);
                 let _ = to.send(stream.conn.server_name().map(str::to_owned));
                 let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
@@ -99,7 +98,7 @@ impl Authority {
         (address, asked_for)
     }
 
-    /// A proxy of that name that tunnels to `to` wherever it is asked to; the name and the request that it got.
+    /// A proxy with a certificate for `name` that tunnels every request to `to`, with the names and requests that it gets.
     fn proxy(&self, name: &str, to: SocketAddr) -> (SocketAddr, mpsc::UnboundedReceiver<(Option<String>, String)>) {
         let acceptor = tokio_rustls::TlsAcceptor::from(self.server_config(name, false));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -137,21 +136,21 @@ fn named(authority: &Authority, name: &str) -> Tls {
 async fn a_private_authority_is_trusted_and_no_other() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
     assert_eq!(post(&ours.trusted(), ours.server("localhost", false)).await, Verdict::Delivered);
-    let (_, problem) = trouble(post(&ours.trusted(), theirs.server("localhost", false)).await);
-    assert!(problem.contains("UnknownIssuer") && problem.contains("name that in `tls.ca`"), "{problem}");
+    let (_, problem) = failure(post(&ours.trusted(), theirs.server("localhost", false)).await);
+    assert!(problem.contains("UnknownIssuer") && problem.contains("set `tls.ca` to that authority"), "{problem}");
 }
 
 #[tokio::test]
 async fn the_certificate_s_name_has_to_be_the_expected_one() {
     let ours = Authority::new("ours");
     let server = ours.server("partner.example", false);
-    let (_, problem) = trouble(post(&ours.trusted(), server).await);
+    let (_, problem) = failure(post(&ours.trusted(), server).await);
     assert!(problem.contains("certificate not valid for name"), "{problem}");
     assert_eq!(post(&named(&ours, "partner.example"), server).await, Verdict::Delivered);
-    trouble(post(&named(&ours, "other.example"), server).await);
-    // The expected name is no way around the authority.
+    failure(post(&named(&ours, "other.example"), server).await);
+    // The expected name does not replace the authority.
     let stranger = Authority::new("stranger").server("partner.example", false);
-    trouble(post(&named(&ours, "partner.example"), stranger).await);
+    failure(post(&named(&ours, "partner.example"), stranger).await);
 }
 
 #[tokio::test]
@@ -166,10 +165,10 @@ async fn the_expected_name_is_what_the_server_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_where_one_is_asked_for() {
+async fn a_client_certificate_is_sent_if_the_server_asks_for_one() {
     let ours = Authority::new("ours");
     let server = ours.server("localhost", true);
-    trouble(post(&ours.trusted(), server).await);
+    failure(post(&ours.trusted(), server).await);
     assert_eq!(post(&ours.trusted_with_client(), server).await, Verdict::Delivered);
 }
 

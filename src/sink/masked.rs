@@ -1,36 +1,33 @@
-//! What goes out, as people and programs are shown it: all of it but what may be secret.
+//! A rendered delivery as `explain`, `test` and `compare` show it, with secrets masked.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::headers::untyped;
-use super::{Destination, Outgoing};
+use super::headers::to_bytes;
+use super::{Destination, RenderedDelivery};
 use crate::config::{STARS, SinkConfig, SinkKind, WebhookUrl};
 use crate::event::{Header, HeaderValue, Properties};
 
-/// One rendered delivery. These names are relied on.
+/// A rendered delivery with secrets masked. The names of its fields are part of the commands' `--json` output.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Shown {
-    /// Where to.
-    pub destination: ShownDestination,
-    /// In the order they are sent; what depends on the time of an attempt, or is secret, is not among them.
+pub struct MaskedDelivery {
+    pub destination: MaskedDestination,
+    /// In the order they are sent, without those that depend on the time of the attempt or are secret.
     #[serde(serialize_with = "as_object")]
     pub headers: Vec<Header>,
-    /// AMQP's, which are no headers.
+    /// The properties of an AMQP message; `None` for the other kinds of sinks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub properties: Option<Box<Properties>>,
-    /// As text.
     pub body: String,
 }
 
-/// Where one delivery goes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
-pub enum ShownDestination {
+pub enum MaskedDestination {
     Kafka {
         topic: String,
         key: Option<String>,
-        /// Milliseconds since 1970, where the sink takes it from the event.
+        /// Milliseconds since 1970, if the sink takes the time of the event.
         #[serde(skip_serializing_if = "Option::is_none")]
         timestamp: Option<i64>,
     },
@@ -47,33 +44,33 @@ pub enum ShownDestination {
     Stdout {},
 }
 
-impl Outgoing {
-    /// All of it but what may be secret; `config` is that of its sink.
+impl RenderedDelivery {
+    /// `config` is the configuration of the sink that this delivery was rendered for.
     #[must_use]
-    pub fn shown(&self, config: &SinkConfig) -> Shown {
+    pub fn masked(&self, config: &SinkConfig) -> MaskedDelivery {
         let mask = |text: &str| config.masks.apply(text);
         let mut properties = None;
         let destination = match &self.destination {
             Destination::Kafka { topic, key, timestamp } => {
-                ShownDestination::Kafka { topic: topic.clone(), key: key.clone(), timestamp: *timestamp }
+                MaskedDestination::Kafka { topic: topic.clone(), key: key.clone(), timestamp: *timestamp }
             }
-            Destination::Webhook { url: Some(url) } => ShownDestination::Webhook { url: mask(url.as_str()) },
-            Destination::Webhook { url: None } => ShownDestination::Webhook { url: fixed_url(&config.kind) },
+            Destination::Webhook { url: Some(url) } => MaskedDestination::Webhook { url: mask(url.as_str()) },
+            Destination::Webhook { url: None } => MaskedDestination::Webhook { url: fixed_url(&config.kind) },
             Destination::Amqp { exchange, routing_key, properties: set } => {
                 properties = Some(set.clone());
-                ShownDestination::Amqp { exchange: exchange.clone(), routing_key: routing_key.clone() }
+                MaskedDestination::Amqp { exchange: exchange.clone(), routing_key: routing_key.clone() }
             }
-            Destination::File { path } => ShownDestination::File { path: path.display().to_string() },
-            Destination::Stdout => ShownDestination::Stdout {},
+            Destination::File { path } => MaskedDestination::File { path: path.display().to_string() },
+            Destination::Stdout => MaskedDestination::Stdout {},
         };
         let has_types = matches!(self.destination, Destination::Amqp { .. });
-        let value = |value: &HeaderValue| match untyped(value) {
+        let value = |value: &HeaderValue| match to_bytes(value) {
             _ if has_types => value.clone(),
             Some(bytes) => HeaderValue::Text(mask(&String::from_utf8_lossy(&bytes))),
             None => HeaderValue::Null,
         };
         let headers = self.headers.iter().map(|(name, header)| (name.clone(), value(header))).collect();
-        Shown { destination, headers, properties, body: mask(&String::from_utf8_lossy(&self.body)) }
+        MaskedDelivery { destination, headers, properties, body: mask(&String::from_utf8_lossy(&self.body)) }
     }
 }
 

@@ -1,62 +1,62 @@
-//! librdkafka's reasons in plain words: what is likely wrong and what to change, with the reason itself as a detail.
+//! Explains librdkafka's error texts: what is likely wrong and what to change, with librdkafka's own text as a detail.
 
 use std::borrow::Cow;
 
-/// What librdkafka says where something other than a Kafka broker answers: its answer's first four bytes, read as a size.
+/// librdkafka's text if the peer is no Kafka broker. The number that follows is the first four bytes of its answer.
 const RESPONSE_SIZE: &str = "Invalid response size ";
 
-/// Beginnings of what others than Kafka brokers answer.
-const OTHERS: [(&[u8], &str); 3] = [
-    (b"AMQP", "an AMQP broker (RabbitMQ) answers there, not Kafka"),
-    (b"HTTP", "an HTTP server answers there, not Kafka"),
+/// The first bytes of the answers of other servers.
+const WRONG_SERVERS: [(&[u8], &str); 3] = [
+    (b"AMQP", "the address is that of an AMQP broker (RabbitMQ), not of Kafka"),
+    (b"HTTP", "the address is that of an HTTP server, not of Kafka"),
     // A TLS alert, version 3.x (RFC 8446, 5.1).
     (&[0x15, 0x03], "the broker expects TLS: add `tls: {}`, or use its port without TLS"),
 ];
 
-/// Words in librdkafka's reasons, and what they mean here. The more special ones come first.
+/// Parts of librdkafka's texts, and their meaning. More specific parts come first.
 const REASONS: [(&str, &str); 7] = [
-    ("connecting to a SSL listener", CLOSED_AT_ONCE),
-    (
-        "connecting to a PLAINTEXT broker listener",
-        "the broker doesn't speak TLS there: remove `tls`, or use its TLS port",
-    ),
-    ("wrong version number", "the broker doesn't speak TLS there: remove `tls`, or use its TLS port"),
+    ("connecting to a SSL listener", CLOSED_BEFORE_ANSWER),
+    ("connecting to a PLAINTEXT broker listener", NO_TLS),
+    ("wrong version number", NO_TLS),
     (
         "certificate verify failed",
-        "the broker's certificate is not trusted: name the authority that signed it in `tls: { ca: … }`",
+        "the broker's certificate is not trusted: set `tls: { ca: … }` to the authority that signed it",
     ),
     ("ssl.ca.location failed", "the file in `tls.ca` can't be used"),
     ("ssl.certificate.location failed", "the file in `tls.cert` can't be used"),
     ("ssl.key.location failed", "the file in `tls.key` can't be used"),
 ];
 
-/// What librdkafka was at when the connection ended: a broker that expects TLS closes it at once.
+const NO_TLS: &str = "the broker does not use TLS on this port: remove `tls`, or use its TLS port";
+/// librdkafka's state when the connection ended. A broker that expects TLS closes the connection at the first request.
 const FIRST_REQUEST: &str = "in state APIVERSION_QUERY";
-const CLOSED_AT_ONCE: &str =
-    "the connection ended at the first request; does the broker expect TLS? Then add `tls: {}`";
+const CLOSED_BEFORE_ANSWER: &str =
+    "the broker closed the connection at the first request; if it expects TLS, add `tls: {}`";
 
-/// Whether the broker closed the connection before it answered anything.
-pub(super) fn is_closed_at_once(reason: &str) -> bool {
+/// Whether the broker closed the connection before it answered.
+pub(super) fn closed_before_answer(reason: &str) -> bool {
     reason.contains("Disconnected") && reason.contains(FIRST_REQUEST)
 }
 
-/// The reason in plain words, where there are better ones than its own. Without how long it took and how often it was repeated, which is
-/// different each time.
-pub(super) fn in_plain_words(reason: &str) -> Cow<'_, str> {
+/// Explains the reason if it is a known one. Removes its duration and count, which differ each time.
+pub(super) fn explain_reason(reason: &str) -> Cow<'_, str> {
     let detail = reason.split_once(" (after ").map_or(reason, |(detail, _)| detail);
-    let words = REASONS.iter().find(|(part, _)| reason.contains(part)).map(|(_, words)| *words);
-    match words.or_else(|| who_answers(reason)).or_else(|| is_closed_at_once(reason).then_some(CLOSED_AT_ONCE)) {
-        Some(words) => Cow::Owned(format!("{words} ({detail})")),
+    let meaning = REASONS.iter().find(|(part, _)| reason.contains(part)).map(|(_, meaning)| *meaning);
+    match meaning
+        .or_else(|| server_kind(reason))
+        .or_else(|| closed_before_answer(reason).then_some(CLOSED_BEFORE_ANSWER))
+    {
+        Some(meaning) => Cow::Owned(format!("{meaning} ({detail})")),
         None => Cow::Borrowed(detail),
     }
 }
 
-fn who_answers(reason: &str) -> Option<&'static str> {
+fn server_kind(reason: &str) -> Option<&'static str> {
     let (_, size) = reason.split_once(RESPONSE_SIZE)?;
     let digits = size.split(|char: char| !(char.is_ascii_digit() || char == '-')).next()?;
     let bytes = digits.parse::<i32>().ok()?.to_be_bytes();
-    let known = OTHERS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, words)| *words);
-    known.or(Some("whatever answers there is not a Kafka broker"))
+    let known = WRONG_SERVERS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, words)| *words);
+    known.or(Some("the server at this address is not a Kafka broker"))
 }
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_says_what_to_change() {
+    fn a_known_reason_says_what_to_change() {
         for (reason, expected) in [
             ("h:5672/bootstrap: Receive failed: Invalid response size 1095586128 (0..100000000): increase", "RabbitMQ"),
             ("h:80/bootstrap: Receive failed: Invalid response size 1213486160 (0..100000000)", "HTTP server"),
@@ -77,16 +77,16 @@ mod tests {
             ("h:1: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker", "tls: { ca"),
             ("ssl.ca.location failed: error:80000002:system library::No such file or directory", "`tls.ca`"),
         ] {
-            let said = in_plain_words(reason);
+            let said = explain_reason(reason);
             assert!(said.contains(expected) && said.contains(reason), "{said}");
         }
         let rabbit =
             "h:1: Receive failed: Invalid response size 1095586128 (0..1): x (after 1ms in state APIVERSION_QUERY)";
-        assert!(in_plain_words(rabbit).contains("RabbitMQ"));
+        assert!(explain_reason(rabbit).contains("RabbitMQ"));
         let closed = "h:1/bootstrap: Disconnected: connection closed by peer (after 0ms in state APIVERSION_QUERY)";
-        let said = in_plain_words(closed);
+        let said = explain_reason(closed);
         assert!(said.contains("tls: {}") && !said.contains("after 0ms"), "{said}");
         let plain = "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused";
-        assert_eq!(in_plain_words(plain), plain);
+        assert_eq!(explain_reason(plain), plain);
     }
 }

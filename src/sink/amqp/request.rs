@@ -1,4 +1,4 @@
-//! One message, ready to be published: what was rendered in lapin's types, with what makes it recognizable.
+//! Converts a rendered delivery into the arguments of lapin's `basic_publish`, and marks it with its attempt.
 
 use bytes::Bytes;
 use lapin::BasicProperties;
@@ -6,31 +6,30 @@ use lapin::types::ShortString;
 
 use crate::amqp::values::{TooLong, short, table};
 use crate::event::{AmqpNumber, Header, HeaderValue, Properties};
-use crate::sink::{AttemptId, Destination, Outgoing};
+use crate::sink::{AttemptId, Destination, OTHER_KIND, RenderedDelivery};
 
-/// The attempt's number travels with the message, so that a returned one can be told from every other copy.
+/// The header with the attempt's number. By it a returned message is told from other copies of the same event.
 pub(super) const ATTEMPT: &str = "regards-relay-attempt";
 
-/// Bytes of a frame that holds a message's properties, at most and without its headers: the frame's own 8, class, weight, size
-/// and flags (14), nine short strings of 256, two octets and a time.
+/// The largest size of a content header frame without the message's headers: 8 bytes for the frame, 14 for class, weight, size
+/// and flags, nine short strings of 256 bytes, two octets and a timestamp.
 const MAX_PROPERTIES: usize = 8 + 14 + 9 * 256 + 2 + 8;
 
-/// What one `basic.publish` takes.
 #[derive(Debug)]
-pub(super) struct Publish {
+pub(super) struct PublishRequest {
     pub exchange: ShortString,
     pub routing_key: ShortString,
     pub properties: BasicProperties,
     pub body: Bytes,
-    /// How large its properties are at most, encoded.
+    /// An upper bound of the size of its encoded properties.
     pub header_size: usize,
 }
 
-impl Publish {
-    /// The message of one attempt. The error says what AMQP can't carry.
-    pub(super) fn new(outgoing: Outgoing, attempt: AttemptId) -> Result<Self, String> {
+impl PublishRequest {
+    /// The message of one attempt. The error says which part doesn't fit into AMQP.
+    pub(super) fn new(outgoing: RenderedDelivery, attempt: AttemptId) -> Result<Self, String> {
         let Destination::Amqp { exchange, routing_key, properties } = outgoing.destination else {
-            return Err("it was rendered for another kind of sink".to_owned());
+            return Err(OTHER_KIND.to_owned());
         };
         let mut headers = outgoing.headers;
         headers.push((ATTEMPT.to_owned(), HeaderValue::Integer(attempt.0.cast_signed())));
@@ -79,7 +78,7 @@ fn basic(from: &Properties, headers: &[Header]) -> Result<BasicProperties, TooLo
     Ok(properties)
 }
 
-/// Bytes of a field table, encoded (AMQP 0.9.1, 4.2.5.5).
+/// The encoded size of a field table (AMQP 0.9.1, 4.2.5.5).
 fn table_size(headers: &[Header]) -> usize {
     4 + headers.iter().map(|(name, value)| 1 + name.len() + value_size(value)).sum::<usize>()
 }
@@ -109,11 +108,11 @@ mod tests {
 
     use super::*;
 
-    fn outgoing(routing_key: &str, properties: Properties, headers: Vec<Header>) -> Outgoing {
+    fn outgoing(routing_key: &str, properties: Properties, headers: Vec<Header>) -> RenderedDelivery {
         let exchange = "partner.products".to_owned();
         let destination =
             Destination::Amqp { exchange, routing_key: routing_key.to_owned(), properties: Box::new(properties) };
-        Outgoing { id: Uuid::nil(), destination, headers, body: Bytes::new() }
+        RenderedDelivery { id: Uuid::nil(), destination, headers, body: Bytes::new() }
     }
 
     fn encoded(table: &FieldTable) -> usize {
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_headers_is_what_lapin_makes_of_them() {
+    fn the_computed_size_of_headers_is_that_of_lapins_encoding() {
         let text = |length| HeaderValue::Text("x".repeat(length));
         let headers = vec![
             ("null".to_owned(), HeaderValue::Null),
@@ -141,15 +140,15 @@ mod tests {
             ("table".to_owned(), HeaderValue::Table(vec![("é".to_owned(), text(1))])),
         ];
         assert_eq!(table_size(&headers), encoded(&table(&headers).unwrap()));
-        let publish = Publish::new(outgoing("k", Properties::default(), headers), AttemptId(1)).unwrap();
+        let publish = PublishRequest::new(outgoing("k", Properties::default(), headers), AttemptId(1)).unwrap();
         let all = encoded(publish.properties.headers().as_ref().unwrap());
         assert_eq!(publish.header_size, MAX_PROPERTIES + all);
     }
 
     #[test]
-    fn what_is_too_long_for_amqp_is_an_error_and_no_panic() {
+    fn a_value_that_is_too_long_for_amqp_is_an_error_and_no_panic() {
         let long = "x".repeat(256);
-        let with = |properties| Publish::new(outgoing("k", properties, Vec::new()), AttemptId(1));
+        let with = |properties| PublishRequest::new(outgoing("k", properties, Vec::new()), AttemptId(1));
         for properties in [
             Properties { content_type: Some(long.clone()), ..Properties::default() },
             Properties { correlation_id: Some(long.clone()), ..Properties::default() },
@@ -157,8 +156,8 @@ mod tests {
         ] {
             assert!(with(properties).unwrap_err().contains("256 bytes"));
         }
-        assert!(Publish::new(outgoing(&long, Properties::default(), Vec::new()), AttemptId(1)).is_err());
+        assert!(PublishRequest::new(outgoing(&long, Properties::default(), Vec::new()), AttemptId(1)).is_err());
         let named = vec![(long, HeaderValue::Null)];
-        assert!(Publish::new(outgoing("k", Properties::default(), named), AttemptId(1)).is_err());
+        assert!(PublishRequest::new(outgoing("k", Properties::default(), named), AttemptId(1)).is_err());
     }
 }

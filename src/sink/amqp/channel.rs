@@ -1,4 +1,4 @@
-//! The connection to the broker and the channels on it: opened when something is to be published, never repaired.
+//! Opens the connection to the broker and the channels on it. One that fails is replaced, never repaired.
 
 use std::time::Duration;
 
@@ -10,36 +10,36 @@ use crate::amqp::{self, Connection, Place, Problem, ProblemKind, answer};
 use crate::config::AmqpConnection;
 use crate::sink::{Blame, Verdict};
 
-/// The longest wait before the second try to connect; it doubles with each try that fails.
+/// The longest wait before the second try to connect. It doubles with each failed try.
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-/// The longest wait between two tries. Attempts wait for the next try, so it is short.
+/// The longest wait between two tries to connect. It is short, as attempts wait for the next try.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
-/// Advice where there is no exchange.
-pub(super) const CAN_DECLARE: &str = "; the sink can declare it itself: `declare: { type: topic }`";
+/// Appended to the error if the exchange doesn't exist.
+pub(super) const DECLARE_HINT: &str = "; to let the relay declare the exchange, set `declare: { type: topic }`";
 
-/// What the sink needs to know to open one.
+/// How to connect, and the exchange that messages are published to.
 #[derive(Debug)]
-pub(super) struct Settings {
+pub(super) struct ExchangeSettings {
     pub connection: AmqpConnection,
-    /// Who the relay is, and what the connection is for: its name at the broker.
+    /// The relay's name and the purpose of the connection: they name the connection at the broker.
     pub relay: String,
     pub purpose: String,
     pub exchange: ShortString,
-    /// The exchange's type, if it is to be declared.
+    /// The type of the exchange, if the relay declares it.
     pub declare: Option<String>,
 }
 
-/// Why nothing could be sent.
+/// Why nothing can be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct PublishFailure {
     pub cause: String,
     pub blame: Blame,
-    /// The user may open no more channels.
+    /// The broker lets the user open no more channels.
     pub is_channel_limit: bool,
 }
 
-impl Failure {
+impl PublishFailure {
     pub(super) fn sink(cause: impl Into<String>) -> Self {
         Self { cause: cause.into(), blame: Blame::Sink, is_channel_limit: false }
     }
@@ -49,15 +49,16 @@ impl Failure {
     }
 }
 
-/// Whatever is wrong on the way to the exchange, or with it, is so for all messages: the sink has one exchange.
-impl From<Problem> for Failure {
+/// An error of the connection or of the exchange affects all messages, as a sink has one exchange.
+impl From<Problem> for PublishFailure {
     fn from(problem: Problem) -> Self {
         let is_channel_limit = problem.kind == ProblemKind::ChannelLimit;
         Self { is_channel_limit, ..Self::sink(problem.to_string()) }
     }
 }
 
-/// How long to wait before connecting after so many failures in a row: full jitter, so that relays don't come in step.
+/// How long to wait before connecting after this many failures in a row, with full jitter, so that relays don't all connect
+/// at once.
 pub(super) fn backoff(failures: u32) -> Duration {
     if failures == 0 {
         return Duration::ZERO;
@@ -66,47 +67,53 @@ pub(super) fn backoff(failures: u32) -> Duration {
     longest.mul_f64(fastrand::f64())
 }
 
-/// Connects, after a wait.
-pub(super) async fn connect(settings: &Settings, wait: Duration) -> Result<(Connection, Place), Failure> {
+pub(super) async fn connect(
+    settings: &ExchangeSettings,
+    wait: Duration,
+) -> Result<(Connection, Place), PublishFailure> {
     tokio::time::sleep(wait).await;
     Ok(amqp::connect(&settings.connection, &settings.relay, &settings.purpose).await?)
 }
 
-/// A channel in confirm mode, on which the exchange is known to be there.
-pub(super) async fn channel(connection: &Connection, place: &Place, settings: &Settings) -> Result<Channel, Failure> {
+/// Opens a channel in confirm mode, and makes sure that the exchange exists.
+pub(super) async fn open(
+    connection: &Connection,
+    place: &Place,
+    settings: &ExchangeSettings,
+) -> Result<Channel, PublishFailure> {
     let channel = answer(place, "opening a channel", connection.create_channel()).await?;
     answer(place, "confirm.select", channel.confirm_select(ConfirmSelectOptions::default())).await?;
     match &settings.declare {
         Some(kind) => {
             let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-            declare(&channel, place, settings, exchange_kind(kind), options).await?;
+            declare_exchange(&channel, place, settings, exchange_kind(kind), options).await?;
         }
-        // The nameless exchange is always there, and no broker lets it be declared, not even passively.
+        // The default exchange always exists, and a broker refuses to declare it, even passively.
         None if settings.exchange.as_str().is_empty() => {}
-        // Passive: asks, needs no right, declares nothing. Publishing to an exchange that isn't there would close the channel
-        // for everything that was published with it.
+        // A passive declaration asks whether the exchange exists, and needs no permission. Publishing to an exchange that
+        // doesn't exist would close the channel, with all messages that were published on it.
         None => {
             let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-            declare(&channel, place, settings, ExchangeKind::default(), options).await?;
+            declare_exchange(&channel, place, settings, ExchangeKind::default(), options).await?;
         }
     }
     Ok(channel)
 }
 
-async fn declare(
+async fn declare_exchange(
     channel: &Channel,
     place: &Place,
-    settings: &Settings,
+    settings: &ExchangeSettings,
     kind: ExchangeKind,
     options: ExchangeDeclareOptions,
-) -> Result<(), Failure> {
+) -> Result<(), PublishFailure> {
     let declaring = channel.exchange_declare(settings.exchange.clone(), kind, options, FieldTable::default());
     answer(place, "exchange.declare", declaring).await.map_err(|problem| {
         let is_of_exchange =
             matches!(problem.kind, ProblemKind::Missing | ProblemKind::Forbidden | ProblemKind::Mismatch);
-        let mut failure = Failure::from(problem);
+        let mut failure = PublishFailure::from(problem);
         if is_of_exchange && settings.declare.is_none() {
-            failure.cause.push_str(CAN_DECLARE);
+            failure.cause.push_str(DECLARE_HINT);
         }
         failure
     })
@@ -127,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wait_between_tries_grows_to_its_bound_and_is_spread() {
+    fn the_backoff_grows_to_its_bound_and_has_jitter() {
         assert_eq!(backoff(0), Duration::ZERO);
         for failures in [1, 2, 5, 6, 100, u32::MAX] {
             let longest = FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(failures - 1)).min(MAX_BACKOFF);

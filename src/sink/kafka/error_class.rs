@@ -1,4 +1,4 @@
-//! What each of librdkafka's errors says about a record.
+//! The class of each of librdkafka's errors: whether the record is refused or retried, and what is at fault.
 //!
 //! Sources: `rd_kafka_resp_err_t` in `rdkafka.h` (what each code means), "Producer message delivery failure" in
 //! `INTRODUCTION.md` and `rd_kafka_handle_Produce_error` in `rdkafka_request.c` (which of them librdkafka reports without
@@ -8,22 +8,20 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::sink::Blame;
 
-/// What an error says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Judgement {
-    /// The record, or one it shared a batch with, is one the broker will never take.
+pub(super) enum ErrorClass {
+    /// The broker will never accept the record, or one of the same batch.
     Refused,
-    /// It may be taken later.
+    /// The broker may accept the record later.
     Retry(Blame),
 }
 
-/// The table.
-pub(super) fn judge(code: Code) -> Judgement {
+pub(super) fn classify(code: Code) -> ErrorClass {
     match code {
-        // A record too large, or one that the topic's rules forbid (a null key where the topic is compacted, a time outside
-        // the topic's window). The broker says so of a whole batch.
+        // A record is too large, or the topic's settings forbid it (a null key in a compacted topic, a timestamp out of range).
+        // The broker refuses the whole batch.
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidRecord | Code::InvalidTimestamp => {
-            Judgement::Refused
+            ErrorClass::Refused
         }
 
         // The connection, the login or the whole cluster.
@@ -53,20 +51,20 @@ pub(super) fn judge(code: Code) -> Judgement {
         | Code::SecurityDisabled
         | Code::UnsupportedVersion
         | Code::ThrottlingQuotaExceeded
-        | Code::RebootstrapRequired => Judgement::Retry(Blame::Sink),
+        | Code::RebootstrapRequired => ErrorClass::Retry(Blame::Sink),
 
-        // Our own doing: the producer's queue is full, it was emptied because we stop or rebuild it, or producer and broker
-        // disagree on how far they got.
+        // The relay itself: the producer's queue is full, it was purged because the relay stops or rebuilds the producer, or
+        // producer and broker disagree about sequence numbers.
         Code::QueueFull
         | Code::PurgeQueue
         | Code::PurgeInflight
         | Code::OutOfOrderSequenceNumber
         | Code::UnknownProducerId
-        | Code::InvalidProducerEpoch => Judgement::Retry(Blame::Relay),
+        | Code::InvalidProducerEpoch => ErrorClass::Retry(Blame::Relay),
 
         // The topic (unknown, forbidden, illegal), one of its partitions (no leader, too few replicas), another record of the
-        // same batch, and whatever later versions add: what can't be read as the whole sink's failure hurts one lane only.
-        _ => Judgement::Retry(Blame::Delivery),
+        // same batch, and errors of later versions. An error that is not clearly one of the sink delays only one lane.
+        _ => ErrorClass::Retry(Blame::Delivery),
     }
 }
 
@@ -75,15 +73,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_each_error_says() {
-        let sink = Judgement::Retry(Blame::Sink);
-        let delivery = Judgement::Retry(Blame::Delivery);
-        let relay = Judgement::Retry(Blame::Relay);
+    fn each_error_has_its_class() {
+        let sink = ErrorClass::Retry(Blame::Sink);
+        let delivery = ErrorClass::Retry(Blame::Delivery);
+        let relay = ErrorClass::Retry(Blame::Relay);
         for (code, expected) in [
-            (Code::MessageSizeTooLarge, Judgement::Refused),
-            (Code::MessageBatchTooLarge, Judgement::Refused),
-            (Code::InvalidRecord, Judgement::Refused),
-            (Code::InvalidTimestamp, Judgement::Refused),
+            (Code::MessageSizeTooLarge, ErrorClass::Refused),
+            (Code::MessageBatchTooLarge, ErrorClass::Refused),
+            (Code::InvalidRecord, ErrorClass::Refused),
+            (Code::InvalidTimestamp, ErrorClass::Refused),
             (Code::UnknownTopic, delivery),
             (Code::UnknownPartition, delivery),
             (Code::UnknownTopicOrPartition, delivery),
@@ -110,7 +108,7 @@ mod tests {
             (Code::PurgeInflight, relay),
             (Code::OutOfOrderSequenceNumber, relay),
         ] {
-            assert_eq!(judge(code), expected, "{code:?}");
+            assert_eq!(classify(code), expected, "{code:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The attempts that are under way in a client which works on its own threads: each under a number that is never used
-//! again, so that a late answer can't end another attempt, and one that never comes can't keep an attempt from ending.
+//! The attempts in flight in a client that has threads of its own. Each has a number that is never used again: a late answer
+//! can't end another attempt, and an answer that never comes can't keep the sink from closing.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,14 +7,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::{Attempt, Verdict};
 use crate::failpoints::Failpoint;
 
-/// The attempts under way, each with a note of the sink's own.
+/// The attempts in flight, each with a note `N` that the sink needs when the answer comes.
 #[derive(Debug, Default)]
-pub(super) struct Pending<N = ()>(Mutex<Table<N>>);
+pub(super) struct InFlightAttempts<N = ()>(Mutex<Table<N>>);
 
 #[derive(Debug)]
 struct Table<N> {
     next: usize,
-    /// In the order they began, which is the order in which dropping the table ends them.
+    /// In the order they began. Dropping the table ends them in that order.
     attempts: BTreeMap<usize, (Attempt, N)>,
 }
 
@@ -24,18 +24,18 @@ impl<N> Default for Table<N> {
     }
 }
 
-impl<N: Copy> Pending<N> {
-    /// Keeps `attempt` until it is ended by the number returned.
-    pub(super) fn hold(&self, attempt: Attempt, note: N) -> usize {
+impl<N: Copy> InFlightAttempts<N> {
+    /// Keeps `attempt` until [`end`](Self::end) is called with the number that this returns.
+    pub(super) fn insert(&self, attempt: Attempt, note: N) -> usize {
         let mut table = self.lock();
         let number = if Failpoint::ReuseNumberBeforeReport.is_enabled() { table.next % 2 } else { table.next };
-        // On 64 bits it never wraps; on 32 it would take four thousand million attempts while one is under way.
+        // With 64 bits it never wraps; with 32 it would take four billion attempts while one is in flight.
         table.next = table.next.wrapping_add(1);
         table.attempts.insert(number, (attempt, note));
         number
     }
 
-    /// That attempt ended so. Nothing happens if it ended before.
+    /// Ends that attempt. Does nothing if it has ended before.
     pub(super) fn end(&self, number: usize, verdict: Verdict) {
         let attempt = self.lock().attempts.remove(&number);
         if let Some((attempt, _)) = attempt {
@@ -43,18 +43,18 @@ impl<N: Copy> Pending<N> {
         }
     }
 
-    /// What was noted of that attempt, while it is under way.
+    /// The note of that attempt, while it is in flight.
     pub(super) fn note(&self, number: usize) -> Option<N> {
         self.lock().attempts.get(&number).map(|(_, note)| *note)
     }
 
-    /// Drops all that have not ended, in the order they began.
-    pub(super) fn abandon(&self) {
+    /// Drops all attempts in flight, in the order they began, which ends them as `Retry`.
+    pub(super) fn abandon_all(&self) {
         let attempts = std::mem::take(&mut self.lock().attempts);
         drop(attempts);
     }
 
-    /// How many are under way.
+    /// How many attempts are in flight.
     pub(super) fn len(&self) -> usize {
         self.lock().attempts.len()
     }
@@ -74,26 +74,26 @@ mod tests {
     #[test]
     fn a_late_answer_ends_no_other_attempt() {
         let (to, mut ends) = unbounded_channel();
-        let pending: Pending = Pending::default();
-        let first = pending.hold(Attempt::new(AttemptId(1), to.clone()), ());
-        pending.end(first, Verdict::Delivered);
-        let second = pending.hold(Attempt::new(AttemptId(2), to), ());
-        pending.end(first, Verdict::Refused { cause: "late".to_owned() });
+        let in_flight: InFlightAttempts = InFlightAttempts::default();
+        let first = in_flight.insert(Attempt::new(AttemptId(1), to.clone()), ());
+        in_flight.end(first, Verdict::Delivered);
+        let second = in_flight.insert(Attempt::new(AttemptId(2), to), ());
+        in_flight.end(first, Verdict::Refused { cause: "late".to_owned() });
         assert_eq!(ends.try_recv(), Ok((AttemptId(1), Verdict::Delivered)));
         assert!(ends.try_recv().is_err());
-        pending.end(second, Verdict::Delivered);
+        in_flight.end(second, Verdict::Delivered);
         assert_eq!(ends.try_recv(), Ok((AttemptId(2), Verdict::Delivered)));
     }
 
     #[test]
     fn abandoned_attempts_end_as_retry_in_the_order_they_began() {
         let (to, mut ends) = unbounded_channel();
-        let pending: Pending = Pending::default();
+        let in_flight: InFlightAttempts = InFlightAttempts::default();
         for id in 0..3 {
-            pending.hold(Attempt::new(AttemptId(id), to.clone()), ());
+            in_flight.insert(Attempt::new(AttemptId(id), to.clone()), ());
         }
-        pending.abandon();
-        assert_eq!(pending.len(), 0);
+        in_flight.abandon_all();
+        assert_eq!(in_flight.len(), 0);
         for id in 0..3 {
             let (ended, verdict) = ends.try_recv().unwrap();
             assert_eq!(ended, AttemptId(id));

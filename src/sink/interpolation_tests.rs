@@ -1,13 +1,13 @@
-//! What `${…}` puts into topics, URLs, headers and bodies goes out as it is, whatever braces and quotes are in it.
+//! Values inserted by `${…}` into topics, URLs, headers and bodies are sent unchanged, whatever braces and quotes they have.
 
 use std::path::Path;
 
-use super::{Destination, Outgoing, Shown, render};
+use super::{Destination, MaskedDelivery, RenderedDelivery, render};
 use crate::config::{Config, Options, Strictness};
 use crate::event::{Event, Header, HeaderValue, Scope, SourceName, sample};
 
-/// What that sink makes of an event, as `explain` shows it, and as it goes out.
-fn rendered(sink: &str, variables: &[(&str, &str)]) -> (Shown, Outgoing) {
+/// The delivery of an event for that sink, as `explain` shows it, and as it is sent.
+fn rendered(sink: &str, variables: &[(&str, &str)]) -> (MaskedDelivery, RenderedDelivery) {
     let text = format!(
         "version: 1\nsources: {{ regards: {{ amqp: {{ url: amqp://h, queue: q }} }} }}\nunrouted: drop\nroutes: [{{ name: all, to: out }}]\nsinks:\n  out:\n{}",
         sink.lines().flat_map(|line| ["    ", line, "\n"]).collect::<String>()
@@ -24,11 +24,11 @@ fn rendered(sink: &str, variables: &[(&str, &str)]) -> (Shown, Outgoing) {
     let event = Event::decode(&message, &config.sources[0].decode_options).unwrap();
     let scope = Scope { event: &event, message: &message, transformed: None };
     let outgoing = render(&config.sinks[0], scope, None).unwrap();
-    (outgoing.shown(&config.sinks[0]), outgoing)
+    (outgoing.masked(&config.sinks[0]), outgoing)
 }
 
 #[test]
-fn what_is_inserted_is_text_and_never_a_template() {
+fn an_inserted_value_is_text_and_never_a_template() {
     let tricky = r#"a{{ tenant }}{% if x %}{# "b" #}{{ nothing_of_that_name }}'\c{"#;
     let sink = "webhook:\n  url: 'https://h/p/${V}/{{ tenant }}'\n  headers: { X-Whole: '${V}', X-Part: 'key={${V}} {{ tenant }}', X-Raw: '{% raw %}{{${V}{% endraw %}', X-Last: '${V}{{ status }}{# ${V} #}' }\nbody: '{\"a\": {{ (\"x${V}y\" ~ tenant) | tojson }}, \"b\": {{ \"${V}\" | length }}}'";
     let (shown, outgoing) = rendered(sink, &[("V", tricky)]);
@@ -57,7 +57,7 @@ fn what_is_inserted_is_text_and_never_a_template() {
         "{url}"
     );
 
-    // Without expressions, in all kinds of places.
+    // In places without expressions.
     for (text, value) in [("stdout: {}\nbody: \"${V}\"", tricky), ("stdout: {}\nbody: ${V}", "{{ 1 / 0 }}")] {
         assert_eq!(rendered(text, &[("V", value)]).1.body.as_ref(), value.as_bytes());
     }

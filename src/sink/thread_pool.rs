@@ -1,7 +1,7 @@
-//! A bounded number of threads for work that blocks: writing lines to files.
+//! A bounded pool of threads for blocking work: writing lines to files and standard output.
 //!
-//! A job runs on one thread at a time, so it keeps its order, and one that hangs holds one thread. Threads are started as they are
-//! needed and end when they have had nothing to do for a while.
+//! A job runs on one thread at a time, so its lines keep their order, and a job that hangs blocks one thread. Threads are
+//! started when they are needed and end when they have been idle for a while.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,20 +9,19 @@ use std::time::Duration;
 
 use crate::tasks::{self, TaskKind};
 
-/// A thread that has had nothing to do for so long ends.
-pub(super) const IDLE: Duration = Duration::from_secs(10);
+/// A thread that has been idle for this long ends.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Work for the pool.
-pub(super) trait Job: Send + Sync + 'static {
-    /// Does a piece of it, which may block. True: there is more, for which it takes its turn behind the other jobs.
+pub(super) trait PoolJob: Send + Sync + 'static {
+    /// Does a part of the work, which may block. Returns whether there is more, to be done after the other jobs' turn.
     fn run(&self) -> bool;
 }
 
-/// The threads, and the jobs that wait for one.
-pub(super) struct Pool {
+/// The threads, and the queue of jobs.
+pub(super) struct ThreadPool {
     name: &'static str,
     max_threads: usize,
-    /// What a thread does before it ends of idleness.
+    /// Called by a thread that ends because it was idle.
     on_idle: fn(),
     state: Mutex<State>,
     work: Condvar,
@@ -30,40 +29,39 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct State {
-    ready: VecDeque<Arc<dyn Job>>,
+    ready: VecDeque<Arc<dyn PoolJob>>,
     threads: usize,
     idle: usize,
 }
 
-impl Pool {
+impl ThreadPool {
     pub(super) fn new(name: &'static str, max_threads: usize, on_idle: fn()) -> Self {
         Self { name, max_threads, on_idle, state: Mutex::default(), work: Condvar::new() }
     }
 
-    /// Runs the job on a thread of the pool. An error: there is none, and none can be started.
-    pub(super) fn submit(self: &Arc<Self>, job: Arc<dyn Job>) -> std::io::Result<()> {
+    /// Runs the job on a thread of the pool. The error: the pool has no thread, and none can be started.
+    pub(super) fn submit(self: &Arc<Self>, job: Arc<dyn PoolJob>) -> std::io::Result<()> {
         let mut state = self.lock();
         state.ready.push_back(job);
         if state.idle >= state.ready.len() {
             self.work.notify_one();
         } else if state.threads < self.max_threads {
             let pool = Arc::clone(self);
-            match tasks::spawn_thread(TaskKind::LineWriter, self.name.to_owned(), move || pool.serve()) {
+            match tasks::spawn_thread(TaskKind::LineWriter, self.name.to_owned(), move || pool.run_thread()) {
                 Ok(_) => state.threads += 1,
                 Err(error) if state.threads == 0 => {
                     state.ready.pop_back();
                     return Err(error);
                 }
-                // The others get to it.
+                // The threads that exist will run it.
                 Err(_) => {}
             }
         }
         Ok(())
     }
 
-    /// A thread's life.
-    fn serve(&self) {
-        while let Some(job) = self.next() {
+    fn run_thread(&self) {
+        while let Some(job) = self.next_job() {
             if job.run() {
                 self.lock().ready.push_back(job);
             }
@@ -71,14 +69,14 @@ impl Pool {
         (self.on_idle)();
     }
 
-    /// The next job, once there is one. None: the thread has had nothing to do for long, and is no longer counted.
-    fn next(&self) -> Option<Arc<dyn Job>> {
+    /// Waits for the next job. `None`: the thread was idle for too long, and is no longer counted.
+    fn next_job(&self) -> Option<Arc<dyn PoolJob>> {
         let mut state = self.lock();
         if let Some(job) = state.ready.pop_front() {
             return Some(job);
         }
         state.idle += 1;
-        let waited = self.work.wait_timeout_while(state, IDLE, |state| state.ready.is_empty());
+        let waited = self.work.wait_timeout_while(state, IDLE_TIMEOUT, |state| state.ready.is_empty());
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.idle -= 1;
         let job = state.ready.pop_front();
@@ -100,7 +98,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    /// Says that it runs, and waits until it is let go.
+    /// A job that reports when it runs, and waits until the test lets it go on.
     struct Held {
         begun: Mutex<Sender<usize>>,
         go: Mutex<Receiver<()>>,
@@ -108,7 +106,7 @@ mod tests {
         left: AtomicUsize,
     }
 
-    impl Job for Held {
+    impl PoolJob for Held {
         fn run(&self) -> bool {
             self.begun.lock().unwrap().send(self.number).unwrap();
             self.go.lock().unwrap().recv().unwrap();
@@ -124,7 +122,7 @@ mod tests {
 
     #[test]
     fn threads_are_bounded_and_jobs_take_turns() {
-        let pool = Arc::new(Pool::new("test", 2, || {}));
+        let pool = Arc::new(ThreadPool::new("test", 2, || {}));
         let (begun, begins) = channel();
         let (jobs, let_go): (Vec<_>, Vec<_>) = (0..3).map(|number| held(number, 2, &begun)).unzip();
         for job in jobs {

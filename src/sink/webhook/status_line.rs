@@ -1,8 +1,8 @@
-//! What status a connection's answer begins with, read beside the HTTP client's own parser.
+//! Reads the status of each response on a connection, beside the HTTP client's own parser.
 //!
-//! A receiver that answers 2xx has the event, however odd the rest of its answer's head is: too long, no HTTP, cut off or never
-//! ending. The client then has an error and nothing else, so the status is read from the bytes before it sees them. HTTP/1
-//! only: of a malformed HTTP/2 answer nothing counts (RFC 9113, 8.1.1).
+//! A receiver that answers 2xx has the event, even if the rest of the response's head is malformed, too long, cut off or never
+//! ends. In these cases the HTTP client returns only an error, so the status is read from the bytes before the client parses
+//! them. Only for HTTP/1: a malformed HTTP/2 response counts as none (RFC 9113, 8.1.1).
 
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
@@ -13,48 +13,48 @@ use http::StatusCode;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// `HTTP/1.1 200`, and one more, which has to end the number.
-const STATUS: usize = 13;
+/// The length of `HTTP/1.1 200` and one more byte, which has to end the number.
+const STATUS_LEN: usize = 13;
 
-/// What was read of the answer to the request under way on a connection.
+/// The state of reading the response to the request in flight on a connection.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen(Arc<Mutex<Head>>);
+pub(super) struct StatusReader(Arc<Mutex<HeadState>>);
 
 #[derive(Debug)]
-enum Head {
-    /// In a status line, of which this much was read.
-    Line(Vec<u8>),
-    /// In the rest of that status line.
-    Rest(StatusCode),
-    /// In the headers of an interim answer; whether their current line is empty so far.
+enum HeadState {
+    /// At a status line, of which these bytes were read.
+    StatusLine(Vec<u8>),
+    /// In the reason phrase of the status line.
+    Reason(StatusCode),
+    /// In the headers of an interim response (1xx); whether their current line is empty so far.
     Interim { is_empty: bool },
-    /// The answer has that status. What comes now is not looked at.
+    /// The response has that status. All further bytes are ignored.
     Final(StatusCode),
-    /// It is no answer of HTTP/1.
-    Unreadable,
+    /// This is no HTTP/1 response.
+    Invalid,
 }
 
-impl Default for Head {
+impl Default for HeadState {
     fn default() -> Self {
-        Self::Line(Vec::new())
+        Self::StatusLine(Vec::new())
     }
 }
 
-impl Seen {
-    /// A request begins: what comes from now on answers it.
-    pub(super) fn begin(&self) {
-        *self.lock() = Head::default();
+impl StatusReader {
+    /// Called when a request is sent: the next bytes are its response.
+    pub(super) fn reset(&self) {
+        *self.lock() = HeadState::default();
     }
 
-    /// The status of the answer, once its line was read.
+    /// The status of the response, once its status line was read.
     pub(super) fn status(&self) -> Option<StatusCode> {
         match *self.lock() {
-            Head::Final(status) => Some(status),
+            HeadState::Final(status) => Some(status),
             _ => None,
         }
     }
 
-    /// Whether both are of the same connection.
+    /// Whether both belong to the same connection.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -62,51 +62,51 @@ impl Seen {
     fn feed(&self, bytes: &[u8]) {
         let mut head = self.lock();
         for byte in bytes {
-            if matches!(*head, Head::Final(_) | Head::Unreadable) {
+            if matches!(*head, HeadState::Final(_) | HeadState::Invalid) {
                 return;
             }
             head.feed(*byte);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Head> {
+    fn lock(&self) -> MutexGuard<'_, HeadState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Head {
+impl HeadState {
     fn feed(&mut self, byte: u8) {
         match self {
-            // Empty lines before it are skipped (RFC 9112, 2.2).
-            Self::Line(read) if read.is_empty() && matches!(byte, b'\r' | b'\n') => {}
-            Self::Line(read) => {
+            // Empty lines before the status line are skipped (RFC 9112, 2.2).
+            Self::StatusLine(read) if read.is_empty() && matches!(byte, b'\r' | b'\n') => {}
+            Self::StatusLine(read) => {
                 read.push(byte);
-                if read.len() == STATUS {
+                if read.len() == STATUS_LEN {
                     *self = match status(read) {
-                        Some(status) if byte == b'\n' => Self::of(status),
-                        Some(status) => Self::Rest(status),
-                        None => Self::Unreadable,
+                        Some(status) if byte == b'\n' => Self::after(status),
+                        Some(status) => Self::Reason(status),
+                        None => Self::Invalid,
                     };
                 }
             }
-            Self::Rest(status) if byte == b'\n' => *self = Self::of(*status),
+            Self::Reason(status) if byte == b'\n' => *self = Self::after(*status),
             Self::Interim { is_empty } => match byte {
                 b'\n' if *is_empty => *self = Self::default(),
                 b'\n' => *is_empty = true,
                 b'\r' => {}
                 _ => *is_empty = false,
             },
-            Self::Rest(_) | Self::Final(_) | Self::Unreadable => {}
+            Self::Reason(_) | Self::Final(_) | Self::Invalid => {}
         }
     }
 
-    /// After a whole status line.
-    fn of(status: StatusCode) -> Self {
+    /// The state after a complete status line.
+    fn after(status: StatusCode) -> Self {
         if status.is_informational() { Self::Interim { is_empty: true } } else { Self::Final(status) }
     }
 }
 
-/// The status of the beginning of a status line (RFC 9112, 4).
+/// Parses the beginning of a status line (RFC 9112, 4).
 fn status(line: &[u8]) -> Option<StatusCode> {
     let (&end, line) = line.split_last()?;
     let (digit, line) = line.strip_prefix(b"HTTP/1.")?.split_first()?;
@@ -115,34 +115,34 @@ fn status(line: &[u8]) -> Option<StatusCode> {
     is_whole.then(|| StatusCode::from_bytes(number).ok()).flatten()
 }
 
-/// A connection whose answers' statuses are read on the way.
-pub(super) struct Watched<S> {
+/// A connection whose bytes pass through a [`StatusReader`].
+pub(super) struct StatusStream<S> {
     pub stream: S,
-    pub seen: Seen,
-    /// It leads to a proxy that passes requests on, not to where they go.
+    pub status_reader: StatusReader,
+    /// Whether the peer is a proxy that forwards the requests, rather than the receiver.
     pub is_proxy: bool,
     pub is_http2: bool,
 }
 
-impl<S: Unpin> Connection for Watched<S> {
+impl<S: Unpin> Connection for StatusStream<S> {
     fn connected(&self) -> Connected {
         let connected = Connected::new().proxy(self.is_proxy);
-        if self.is_http2 { connected.negotiated_h2() } else { connected.extra(self.seen.clone()) }
+        if self.is_http2 { connected.negotiated_h2() } else { connected.extra(self.status_reader.clone()) }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for StatusStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         if !self.is_http2 && matches!(polled, Poll::Ready(Ok(()))) {
-            self.seen.feed(buffer.filled().get(before..).unwrap_or_default());
+            self.status_reader.feed(buffer.filled().get(before..).unwrap_or_default());
         }
         polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for StatusStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, buffer)
     }
@@ -173,14 +173,14 @@ mod tests {
     use super::*;
 
     fn status_of(answer: &str) -> Option<u16> {
-        let seen = Seen::default();
+        let reader = StatusReader::default();
         for byte in answer.bytes() {
-            seen.feed(&[byte]);
+            reader.feed(&[byte]);
         }
-        let whole = Seen::default();
+        let whole = StatusReader::default();
         whole.feed(answer.as_bytes());
-        assert_eq!(seen.status(), whole.status(), "{answer:?}");
-        seen.status().map(|status| status.as_u16())
+        assert_eq!(reader.status(), whole.status(), "{answer:?}");
+        reader.status().map(|status| status.as_u16())
     }
 
     #[test]
@@ -202,10 +202,10 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_before_is_forgotten_when_a_request_begins() {
-        let seen = Seen::default();
-        seen.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-        seen.begin();
-        assert_eq!(seen.status(), None);
+    fn the_previous_response_is_forgotten_when_a_request_is_sent() {
+        let reader = StatusReader::default();
+        reader.feed(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        reader.reset();
+        assert_eq!(reader.status(), None);
     }
 }

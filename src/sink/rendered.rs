@@ -1,0 +1,70 @@
+//! The result of rendering one event for one sink.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::event::{HeaderValue, Properties, Reason, TransformError};
+
+/// One event as it is sent to one sink: what each attempt of its delivery sends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RenderedDelivery {
+    /// The event's id: the same at every sink and in every attempt.
+    pub id: Uuid,
+    pub destination: Destination,
+    /// In the order they are sent. A webhook's signature is added at each attempt, as it depends on the time.
+    pub headers: Vec<(String, HeaderValue)>,
+    pub body: Bytes,
+}
+
+/// Where one delivery goes: the values of the sink's templates, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Destination {
+    Kafka {
+        topic: String,
+        /// `None` is Kafka's null key.
+        key: Option<String>,
+        /// Milliseconds since 1970, if the sink takes the time of the event.
+        timestamp: Option<i64>,
+    },
+    Webhook {
+        /// `None` if every event goes to the same URL: it may be secret, and is read from the configuration at each attempt.
+        url: Option<url::Url>,
+    },
+    Amqp {
+        exchange: String,
+        /// At most 255 bytes (AMQP's short string).
+        routing_key: String,
+        /// The properties that the relay sets, without `headers`.
+        properties: Box<Properties>,
+    },
+    File {
+        /// An absolute path below the data directory.
+        path: PathBuf,
+    },
+    Stdout,
+}
+
+/// An event that can't be rendered for a sink, and becomes a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {detail}")]
+pub struct RenderError {
+    /// `render_failed` or `loop`, the two reasons that rendering has.
+    pub reason: Reason,
+    /// What was found, and what was expected.
+    pub detail: String,
+}
+
+impl RenderError {
+    /// `what` is the part of the delivery that could not be rendered.
+    pub(crate) fn failed(what: &str, error: impl std::fmt::Display) -> Self {
+        Self { reason: Reason::RenderFailed, detail: format!("{what}: {error}") }
+    }
+}
+
+impl From<TransformError> for RenderError {
+    fn from(error: TransformError) -> Self {
+        Self::failed("transform", error)
+    }
+}
