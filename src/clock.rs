@@ -44,7 +44,6 @@ impl WallTime {
         Self(self.0.saturating_sub(millis(age)))
     }
 
-    /// RFC 3339 in UTC.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
         jiff::Timestamp::from_millisecond(self.0).map_or_else(|_| self.0.to_string(), |at| format!("{at:.3}"))
@@ -80,7 +79,7 @@ impl MonotonicTime {
     }
 }
 
-/// The zero of [`MonotonicTime`].
+/// The point from which [`MonotonicTime`] counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockBase {
     /// A number for the boot.
@@ -168,7 +167,6 @@ impl Timestamp {
 /// The [`Timestamp`]s older than some age, as a condition that SQL can test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AgeCutoff {
-    /// This boot.
     pub boot: i64,
     /// In this boot: before this time since boot, in milliseconds.
     pub uptime: i64,

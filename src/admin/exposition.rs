@@ -1,6 +1,5 @@
-//! Prometheus' text format, version 0.0.4.
-//!
-//! See <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
+//! Prometheus' text format, version 0.0.4:
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>.
 
 use std::fmt::{Display, Write};
 use std::time::Duration;
@@ -10,14 +9,12 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// The labels of one time series.
 pub(super) type Labels<'a> = Vec<(&'static str, &'a str)>;
 
-/// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Counter,
     Gauge,
 }
 
-/// The text being written.
 #[derive(Debug)]
 pub(super) struct Exposition {
     prefix: &'static str,
@@ -33,7 +30,6 @@ impl Exposition {
         self.text
     }
 
-    /// One metric with all its time series.
     pub(super) fn family<'a, V: Display>(
         &mut self,
         name: &str,
@@ -51,8 +47,8 @@ impl Exposition {
         }
     }
 
-    /// One histogram with all its time series: the sum, and the upper bounds in seconds with the number in each bucket, which
-    /// are added up here. The last bound is infinite.
+    /// Each row has the sum of a histogram, and its buckets: the upper bound in seconds and the number of values in this bucket
+    /// alone. The last bound is infinite.
     pub(super) fn histograms<'a>(
         &mut self,
         name: &str,

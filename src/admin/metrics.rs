@@ -1,4 +1,4 @@
-//! What the relay counts, by the names that dashboards and alerts rely on.
+//! The metrics. Dashboards and alerts rely on their names and labels.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,6 @@ pub(super) async fn show(State(stats): State<Arc<Stats>>) -> Response {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text(&stats)).into_response()
 }
 
-/// All metrics as they are now.
 pub(super) fn text(stats: &Stats) -> String {
     let mut to = Exposition::new("regards_relay_");
     let now = stats.now();
@@ -30,23 +29,23 @@ pub(super) fn text(stats: &Stats) -> String {
     let (succeeded, failed, is_in_force) = stats.reloads();
     let reloads =
         [("success", succeeded), ("failure", failed)].map(|(result, count)| (vec![("result", result)], count));
-    to.family("config_reloads_total", Kind::Counter, "Reloads of the configuration, by how they ended", reloads);
+    to.family("config_reloads_total", Kind::Counter, "Reloads of the configuration, by result", reloads);
     let in_force = [(vec![], u64::from(is_in_force))];
     to.family(
         "config_last_reload_successful",
         Kind::Gauge,
-        "Whether the configuration in force is the file's",
+        "1 if the last reload of the configuration succeeded, 0 if the relay still uses an earlier one",
         in_force,
     );
     let dropped = [(vec![], crate::telemetry::dropped_lines())];
     to.family(
         "log_lines_dropped_total",
         Kind::Counter,
-        "Lines of the log that were dropped because whoever reads it was too slow",
+        "Log lines dropped because the reader of standard error was too slow",
         dropped,
     );
     let version = [(vec![("version", env!("CARGO_PKG_VERSION"))], 1_u64)];
-    to.family("build_info", Kind::Gauge, "The version that runs", version);
+    to.family("build_info", Kind::Gauge, "Always 1; the label `version` is the version of the relay", version);
     to.finish()
 }
 
@@ -55,13 +54,13 @@ fn sources(to: &mut Exposition, block: Option<Block>, stats: &Counted) {
     to.family(
         "source_up",
         Kind::Gauge,
-        "Whether the source consumes",
+        "1 if the source consumes its queue",
         by_name().map(|(labels, source)| (labels, u64::from(source.is_up()))),
     );
     to.family(
         "source_standby",
         Kind::Gauge,
-        "Whether another relay has the source's queue",
+        "1 if the source stands by because another relay consumes its queue",
         by_name().map(|(labels, source)| (labels, u64::from(source.state().0 == SourceState::Standby))),
     );
     let blocked = by_name().flat_map(|(labels, source)| {
@@ -73,23 +72,23 @@ fn sources(to: &mut Exposition, block: Option<Block>, stats: &Counted) {
             (labels, u64::from(is_so))
         })
     });
-    to.family("source_blocked", Kind::Gauge, "Whether the source can take nothing more, for that reason", blocked);
+    to.family("source_blocked", Kind::Gauge, "1 if the source takes no more messages, by reason", blocked);
     to.family(
         "source_last_message_timestamp_seconds",
         Kind::Gauge,
-        "When the last message came in, since 1970; 0 is never",
+        "Unix time of the last message received; 0 if there was none",
         by_name().map(|(labels, source)| (labels, source.last_message().as_secs_f64())),
     );
     to.family(
         "source_reconnects_total",
         Kind::Counter,
-        "Connections made anew",
+        "Reconnections of the source to its broker",
         by_name().map(|(labels, source)| (labels, source.reconnects())),
     );
     to.family(
         "messages_received_total",
         Kind::Counter,
-        "Messages that came in, redelivered ones included",
+        "Messages received, including redelivered ones",
         by_name().map(|(labels, source)| (labels, source.received())),
     );
     let counts: Vec<_> = stats.sources.iter().map(|source| (source.name().as_str(), source.events().all())).collect();
@@ -100,16 +99,16 @@ fn sources(to: &mut Exposition, block: Option<Block>, stats: &Counted) {
             (labels, one.count)
         })
     });
-    to.family("events_total", Kind::Counter, "Messages that became events", rows);
+    to.family("events_total", Kind::Counter, "Messages decoded as events, by type, tenant and status", rows);
 }
 
 fn routes(to: &mut Exposition, stats: &Stats, now: &Counted) {
     let routes = now.routes.iter().map(|route| (vec![("route", route.name().as_str())], route.events()));
-    to.family("route_events_total", Kind::Counter, "Events that the route took", routes);
+    to.family("route_events_total", Kind::Counter, "Events that matched the route", routes);
     let failed = now.routes.iter().map(|route| (vec![("route", route.name().as_str())], route.errors()));
-    to.family("route_errors_total", Kind::Counter, "Events that the route's `if:` could not be evaluated for", failed);
+    to.family("route_errors_total", Kind::Counter, "Events for which the route's `if:` could not be evaluated", failed);
     let unrouted = [(vec![], stats.unrouted())];
-    to.family("unrouted_events_total", Kind::Counter, "Events that no route took", unrouted);
+    to.family("unrouted_events_total", Kind::Counter, "Events that matched no route", unrouted);
 }
 
 fn sinks(to: &mut Exposition, stats: &Counted) {
@@ -118,39 +117,39 @@ fn sinks(to: &mut Exposition, stats: &Counted) {
     let attempts = by_name().flat_map(|(labels, sink)| {
         AttemptResult::ALL.map(|result| (with(&labels, result.as_str()), sink.attempts(result)))
     });
-    to.family("delivery_attempts_total", Kind::Counter, "Attempts to deliver an event, by how they ended", attempts);
+    to.family("delivery_attempts_total", Kind::Counter, "Delivery attempts, by result", attempts);
     let results = by_name().flat_map(|(labels, sink)| {
         DeliveryResult::ALL.map(|result| (with(&labels, result.as_str()), sink.results(result)))
     });
-    to.family("deliveries_total", Kind::Counter, "Deliveries, by how they ended, each once", results);
+    to.family("deliveries_total", Kind::Counter, "Finished deliveries, by result; each is counted once", results);
     to.histograms(
         "delivery_duration_seconds",
-        "From the receipt of a message until the sink's destination had its event",
+        "Time from the receipt of a message to its delivery",
         by_name().map(|(labels, sink)| (labels, sink.duration().sum(), sink.duration().buckets())),
     );
     to.family(
         "deliveries_in_flight",
         Kind::Gauge,
-        "Attempts under way",
+        "Delivery attempts in flight",
         by_name().map(|(labels, sink)| (labels, sink.in_flight())),
     );
     to.family(
         "sink_breaker_open",
         Kind::Gauge,
-        "Whether only probes go to the sink",
+        "1 if the breaker of the sink is open: the sink gets only probes",
         by_name().map(|(labels, sink)| (labels, u64::from(sink.is_breaker_open()))),
     );
     to.family(
         "sink_paused",
         Kind::Gauge,
-        "Whether nothing goes to the sink",
+        "1 if the sink is paused",
         by_name().map(|(labels, sink)| (labels, u64::from(sink.is_paused()))),
     );
 }
 
 fn spool(to: &mut Exposition, stats: &Stats, now: &Counted) {
     let shares: BTreeMap<_, _> = stats.spool().map(|spool| spool.shares()).unwrap_or_default().into_iter().collect();
-    // Those that the configuration names, and those that it no longer does.
+    // The sinks of the configuration, then the orphaned ones.
     let mut sinks: Vec<_> = now.sinks.iter().map(|sink| sink.name()).collect();
     sinks.extend(shares.keys().filter(|name| now.sinks.iter().all(|sink| sink.name() != *name)));
     let by_name = |value: fn(&Share) -> u64| {
@@ -158,16 +157,16 @@ fn spool(to: &mut Exposition, stats: &Stats, now: &Counted) {
         sinks.iter().map(move |name| (vec![("sink", name.as_str())], of(name))).collect::<Vec<_>>()
     };
     let count = by_name(Share::count);
-    to.family("spool_deliveries", Kind::Gauge, "Deliveries that wait in the spool", count);
+    to.family("spool_deliveries", Kind::Gauge, "Spooled deliveries", count);
     let bytes = by_name(Share::bytes);
-    to.family("spool_bytes", Kind::Gauge, "What the deliveries that wait in the spool take", bytes);
+    to.family("spool_bytes", Kind::Gauge, "Size of the spooled deliveries in bytes", bytes);
     let limits = sinks.iter().map(|name| (vec![("sink", name.as_str())], stats.spool_limit_bytes));
-    to.family("spool_limit_bytes", Kind::Gauge, "What the deliveries of one sink may take in the spool", limits);
+    to.family("spool_limit_bytes", Kind::Gauge, "Limit of spool_bytes for each sink", limits);
     let oldest = by_name(|share| share.oldest.map_or(0, |oldest| oldest.age().as_secs()));
     to.family(
         "spool_oldest_age_seconds",
         Kind::Gauge,
-        "How long ago the oldest delivery that waits in the spool was received",
+        "Time since the receipt of the oldest spooled delivery; 0 if there is none",
         oldest,
     );
     let orphans = stats.orphans();
@@ -175,9 +174,14 @@ fn spool(to: &mut Exposition, stats: &Stats, now: &Counted) {
         let count = orphans.iter().find(|orphan| orphan.name == **name).map_or(0, |orphan| orphan.deliveries);
         (vec![("sink", name.as_str())], count)
     });
-    to.family("spool_orphans", Kind::Gauge, "Deliveries that wait in the spool for a sink that is gone", orphans);
+    to.family(
+        "spool_orphans",
+        Kind::Gauge,
+        "Spooled deliveries for a sink that is no longer in the configuration",
+        orphans,
+    );
     let most = [(vec![], stats.spool_max_bytes)];
-    to.family("spool_max_bytes", Kind::Gauge, "What the deliveries in the spool may take", most);
+    to.family("spool_max_bytes", Kind::Gauge, "Limit of spool_bytes for all sinks together", most);
 }
 
 fn dead_letters(to: &mut Exposition, stats: &Stats, now: &Counted) {
@@ -187,7 +191,7 @@ fn dead_letters(to: &mut Exposition, stats: &Stats, now: &Counted) {
     }
     let labelled = || {
         tallies.iter().map(|((reason, sink), tally)| {
-            // An empty label is none, in Prometheus' eyes.
+            // For Prometheus an empty label is the same as none.
             let sink = sink.as_ref().map_or("", SinkName::as_str);
             (vec![("reason", reason.as_str()), ("sink", sink)], tally)
         })
@@ -195,22 +199,22 @@ fn dead_letters(to: &mut Exposition, stats: &Stats, now: &Counted) {
     to.family(
         "dead_letters_total",
         Kind::Counter,
-        "Dead letters stored since the relay started",
+        "Dead letters stored since the start of the relay, by reason and sink",
         labelled().map(|(labels, tally)| (labels, tally.stored)),
     );
     to.family(
         "dead_letters_stored",
         Kind::Gauge,
-        "Dead letters that are kept",
+        "Dead letters stored now, by reason and sink",
         labelled().map(|(labels, tally)| (labels, tally.kept)),
     );
     let bytes = [(vec![], stats.spool().map_or(0, |spool| spool.bytes()))];
-    to.family("dead_letters_bytes", Kind::Gauge, "What the dead letters that are kept take", bytes);
+    to.family("dead_letters_bytes", Kind::Gauge, "Size of the stored dead letters in bytes", bytes);
     let most = [(vec![], stats.dead_letters_max_bytes)];
-    to.family("dead_letters_max_bytes", Kind::Gauge, "What the dead letters may take", most);
+    to.family("dead_letters_max_bytes", Kind::Gauge, "Limit of dead_letters_bytes", most);
 }
 
-/// The reasons and sinks that there can be dead letters of.
+/// Every pair of reason and sink that a dead letter can have with this configuration.
 fn configured(stats: &Counted) -> impl Iterator<Item = (Reason, Option<SinkName>)> + '_ {
     let sinks = || stats.sinks.iter().map(|sink| Some(sink.name().clone()));
     Reason::ALL.iter().flat_map(move |&reason| {

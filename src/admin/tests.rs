@@ -1,11 +1,13 @@
-//! What dashboards, probes and strangers get to see.
+//! The admin listener and the control socket, as their clients see them.
 
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
+use super::listener::{MAX_CONNECTIONS, REQUEST_TIMEOUT};
 use super::*;
 use crate::config::{
     AdminConfig, Config, DeadLettersConfig, DeliveryConfig, OnCorrupt, OrderBy, RecordingConfig, Retry, SinkConfig,
@@ -94,7 +96,7 @@ impl Setup {
         Self { relay, stats, config, admin, _directory: directory }
     }
 
-    /// The status, and the whole answer.
+    /// The status code and the whole response.
     async fn ask(&self, method: &str, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.admin.address()).await.unwrap();
         stream.write_all(format!("{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
@@ -136,7 +138,7 @@ fn json_of(answer: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn it_lives_before_it_is_ready() {
+async fn the_relay_is_alive_before_it_is_ready() {
     let setup = Setup::new().await;
     assert_eq!(setup.ask("GET", "/livez").await.0, 200);
     let (status, answer) = setup.ask("GET", "/readyz").await;
@@ -175,12 +177,12 @@ async fn it_lives_before_it_is_ready() {
 }
 
 #[tokio::test]
-async fn a_spool_that_can_store_nothing_is_not_ready() {
+async fn a_full_spool_is_not_ready() {
     let setup = Setup::new().await;
     setup.stats.now().sources[0].set_up();
     let spool = setup.open_spool();
     let (to, _settled) = tokio::sync::mpsc::unbounded_channel();
-    // Room for two.
+    // There is room for two.
     for number in 0..3 {
         spool.store(letter(), Receipt::new(EntryId(number), to.clone()));
     }
@@ -193,7 +195,7 @@ async fn a_spool_that_can_store_nothing_is_not_ready() {
         }
         assert!(std::time::Instant::now() < until);
     }
-    // A source is blocked only where its own messages find no room.
+    // Only a source whose own messages find no room is blocked.
     let source = &setup.stats.now().sources[0];
     let now = std::time::Instant::now();
     for (head, state) in [
@@ -215,7 +217,7 @@ async fn a_spool_that_can_store_nothing_is_not_ready() {
 }
 
 #[tokio::test]
-async fn it_is_read_only_and_says_what_there_is() {
+async fn the_listener_is_read_only_and_lists_its_pages() {
     let setup = Setup::new().await;
     for path in ["/livez", "/readyz", "/metrics", "/elsewhere"] {
         for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "QUERY"] {
@@ -231,34 +233,34 @@ async fn it_is_read_only_and_says_what_there_is() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_named_with_what_to_do() {
+async fn the_error_for_a_used_port_names_the_address_and_the_setting() {
     let setup = Setup::new().await;
     let refused = serve(setup.admin.address(), Arc::clone(&setup.stats)).await.unwrap_err().to_string();
     assert!(refused.contains(&setup.admin.address().to_string()) && refused.contains("`admin.listen`"), "{refused}");
 }
 
 #[tokio::test]
-async fn silent_connections_give_way_to_whoever_asks() {
+async fn a_request_is_answered_although_silent_clients_have_all_connections() {
     let setup = Setup::new().await;
     let mut silent = Vec::new();
-    // More than there may be, all of them older than the question.
+    // More than the limit, all of them older than the request.
     for _ in 0..3 * MAX_CONNECTIONS {
         silent.push(TcpStream::connect(setup.admin.address()).await.unwrap());
     }
-    let asked = tokio::time::timeout(HEAD_TIMEOUT / 2, setup.ask("GET", "/livez")).await;
-    assert_eq!(asked.expect("an answer before any of the silent ones has run out of time").0, 200);
-    // The oldest had to go.
+    let asked = tokio::time::timeout(REQUEST_TIMEOUT / 2, setup.ask("GET", "/livez")).await;
+    assert_eq!(asked.expect("an answer before a silent connection times out").0, 200);
+    // The oldest one was closed.
     let mut nothing = [0];
     assert!(matches!(silent[0].read(&mut nothing).await, Ok(0) | Err(_)));
 }
 
-/// Each line of an exposition without its value.
+/// The time series of an exposition, without their values.
 fn names(text: &str) -> Vec<&str> {
     text.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').unwrap().0).collect()
 }
 
 #[tokio::test]
-async fn every_configured_label_is_there_at_zero() {
+async fn every_time_series_of_the_configuration_begins_at_zero() {
     let setup = Setup::new().await;
     let (status, answer) = setup.ask("GET", "/metrics").await;
     assert_eq!(status, 200);
@@ -307,7 +309,7 @@ async fn every_configured_label_is_there_at_zero() {
         assert!(text.lines().any(|found| found == format!("regards_relay_{line}")), "{line} in {text}");
     }
 
-    // What is counted changes values only: no series is born by the first event of what was configured.
+    // An event changes values only: no series of the configuration appears with its first event.
     let source = Arc::clone(&setup.stats.now().sources[0]);
     source.count_received();
     source.count_event(KIND, "esa", "ERROR");
@@ -340,35 +342,34 @@ async fn every_configured_label_is_there_at_zero() {
 }
 
 #[test]
-fn labels_can_not_forge_lines() {
+fn labels_are_escaped() {
     let mut to = exposition::Exposition::new("p_");
     to.family("m", exposition::Kind::Gauge, "h", [(vec![("l", "a\"b\\c\nd")], 1)]);
     assert_eq!(to.finish(), "# HELP p_m h\n# TYPE p_m gauge\np_m{l=\"a\\\"b\\\\c\\nd\"} 1\n");
 }
 
-/// What the control socket answers, in the words of its JSON.
-async fn asked(socket: &Path, request: control::Request) -> Option<String> {
+async fn request(socket: &Path, request: control::Request) -> Option<String> {
     let socket = socket.to_owned();
-    let answer = tokio::task::spawn_blocking(move || control::ask(&socket, &request)).await.unwrap().unwrap();
+    let answer = tokio::task::spawn_blocking(move || control::request(&socket, &request)).await.unwrap().unwrap();
     answer.map(|answer| serde_json::to_string(&answer).unwrap())
 }
 
 #[tokio::test]
-async fn only_the_relay_of_that_spool_does_what_is_asked() {
+async fn a_relay_refuses_requests_for_another_spool() {
     let setup = Setup::new().await;
     let socket = control::socket(&setup.config.data_dir);
     let purge = |spool: &Path| {
         let job = JobRequest::Purge { filter: Filter::default(), total: 1 };
-        control::Request::Job { spool: spool.to_owned(), job, detach: false }
+        control::Request { spool: spool.to_owned(), command: control::Command::Job { job, detach: false } }
     };
-    assert_eq!(asked(&socket, purge(Path::new("/other.db"))).await, None, "there is none");
+    assert_eq!(request(&socket, purge(Path::new("/other.db"))).await, None, "no socket exists");
 
     let long = control::socket(&setup.config.data_dir.join("x".repeat(200)));
-    assert_eq!(asked(&long, purge(Path::new("/other.db"))).await, None, "there can be none");
+    assert_eq!(request(&long, purge(Path::new("/other.db"))).await, None, "the path is too long for a socket");
 
-    // What a relay left that was killed.
+    // The socket of a relay that was killed.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    assert_eq!(asked(&socket, purge(Path::new("/other.db"))).await, None, "nobody answers");
+    assert_eq!(request(&socket, purge(Path::new("/other.db"))).await, None, "nobody listens");
 
     let _control = control::serve(socket.clone(), setup.relay.clone());
     let spool = setup.open_spool();
@@ -377,15 +378,15 @@ async fn only_the_relay_of_that_spool_does_what_is_asked() {
     settled.recv().await.unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     let refused = loop {
-        if let Some(answer) = asked(&socket, purge(Path::new("/other.db"))).await {
+        if let Some(answer) = request(&socket, purge(Path::new("/other.db"))).await {
             break answer;
         }
         assert!(tokio::time::Instant::now() < deadline, "the socket is not there");
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
-    assert!(refused.contains("the relay that answers has the spool"), "{refused}");
+    assert!(refused.contains("the relay that runs here has another spool"), "{refused}");
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(asked(&socket, purge(spool.path())).await.as_deref(), Some(r#"{"purged":1}"#));
+    assert_eq!(request(&socket, purge(spool.path())).await.as_deref(), Some(r#"{"purged":1}"#));
 
     let mut stranger = tokio::net::UnixStream::connect(&socket).await.unwrap();
     stranger.write_all(b"{\"explode\": 1}\n").await.unwrap();
@@ -394,9 +395,9 @@ async fn only_the_relay_of_that_spool_does_what_is_asked() {
     assert!(answer.contains("does not understand"), "{answer}");
 }
 
-/// Captures of a source from which nothing comes, and who says nothing at all, keep nobody from being heard.
+/// Neither captures of a quiet source nor silent clients block other commands.
 #[tokio::test]
-async fn what_takes_long_keeps_no_order_from_being_heard() {
+async fn long_commands_block_no_others() {
     let setup = Setup::new().await;
     let socket = control::socket(&setup.config.data_dir);
     let spool = setup.open_spool();
@@ -407,23 +408,26 @@ async fn what_takes_long_keeps_no_order_from_being_heard() {
         assert!(tokio::time::Instant::now() < until, "the socket is not there");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let request = serde_json::json!({ "capture": { "spool": spool.path(), "source": "regards", "count": 1 } });
+    let command = control::Command::Capture { source: "regards".to_owned(), count: 1 };
+    let capture = control::Request { spool: spool.path().to_owned(), command };
+    let line = format!("{}\n", serde_json::to_string(&capture).unwrap());
     let (mut captures, mut busy) = (Vec::new(), 0);
     for _ in 0..8 {
         let mut stream = tokio::io::BufReader::new(tokio::net::UnixStream::connect(&socket).await.unwrap());
-        stream.write_all(format!("{request}\n").as_bytes()).await.unwrap();
+        stream.write_all(line.as_bytes()).await.unwrap();
         let mut answer = String::new();
         tokio::io::AsyncBufReadExt::read_line(&mut stream, &mut answer).await.unwrap();
         busy += u32::from(answer.contains("busy with 4 captures"));
         captures.push(stream);
     }
-    assert_eq!(busy, 4, "the others are told at once");
+    assert_eq!(busy, 4, "the others are refused at once");
     let mut silent = Vec::new();
     for _ in 0..64 {
         silent.push(tokio::net::UnixStream::connect(&socket).await.unwrap());
     }
     let job = JobRequest::Purge { filter: Filter::default(), total: 0 };
-    let purge = control::Request::Job { spool: spool.path().to_owned(), job, detach: false };
-    let purged = tokio::time::timeout(Duration::from_mins(1), asked(&socket, purge)).await.unwrap();
+    let command = control::Command::Job { job, detach: false };
+    let purge = control::Request { spool: spool.path().to_owned(), command };
+    let purged = tokio::time::timeout(Duration::from_mins(1), request(&socket, purge)).await.unwrap();
     assert_eq!(purged.as_deref(), Some(r#"{"purged":0}"#));
 }

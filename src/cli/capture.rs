@@ -1,30 +1,28 @@
-//! `capture`: samples of what comes in, from a running relay or, without one, out of the queue, which gets all of it back.
+//! `capture`: samples of the messages that a source receives. If no relay runs, they are taken from the queue and returned to it.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::ask::{Asked, ask_for_lines, unexpected};
-use super::place::Place;
-use super::{Global, counted, load, load_offline, message};
-use crate::admin::control::{Answer, Request};
+use super::client::{request_lines, unexpected};
+use super::target::Target;
+use super::{Global, load, load_offline, message, note, plural};
+use crate::admin::control::{Command, Response};
 use crate::config::SourceKind;
 use crate::event::{SourceName, sample};
 use crate::source::peek;
 
-/// The command's own arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The source, where there are several
+    /// Source; needed if the configuration has several
     #[arg(long)]
     source: Option<String>,
-    /// How many messages
+    /// Number of messages to capture
     #[arg(long, default_value_t = 10)]
     count: u64,
 }
 
-/// Writes samples to standard output, one a line, until there are enough of them, or the queue has no more.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = match load_offline(&global.config, global) {
         Ok(config) => config,
@@ -34,29 +32,28 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let count = arguments.count;
     let mut out = io::stdout().lock();
     let mut captured = 0_u64;
-    let place = Place::of(global)?;
-    let request = |spool| Request::Capture { spool, source: source.to_string(), count };
-    let asked = ask_for_lines(&place, request, |line| {
+    let target = Target::find(global)?;
+    let command = Command::Capture { source: source.to_string(), count };
+    let response = request_lines(&target, command, |line| {
         captured += 1;
         out.write_all(line.as_bytes())?;
         out.flush()
     })?;
-    match asked {
-        Asked::Answered(Answer::Done) => {}
-        Asked::Answered(other) => return Err(unexpected(&other)),
-        Asked::Nobody => {
-            let code = out_of_the_queue(global, &source, count, &mut captured, &mut out)?;
+    match response {
+        Some(Response::Done) => {}
+        Some(other) => return Err(unexpected(&other)),
+        None => {
+            let code = capture_from_source(global, &source, count, &mut captured, &mut out)?;
             if code != ExitCode::SUCCESS {
                 return Ok(code);
             }
         }
     }
-    // Nobody is there to read it.
-    let _ = writeln!(io::stderr(), "{} of {source}", counted(captured, "sample"));
+    note(&format!("{} of {source} captured", plural(captured, "message")));
     Ok(ExitCode::SUCCESS)
 }
 
-fn out_of_the_queue(
+fn capture_from_source(
     global: &Global,
     source: &SourceName,
     count: u64,
@@ -89,7 +86,7 @@ fn out_of_the_queue(
             *captured += 1;
         }
     }));
-    peeked.with_context(|| format!("nothing can be captured out of the queue of {source}"))?;
+    peeked.with_context(|| format!("can't capture messages from the queue of source {source}"))?;
     written?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,63 +1,60 @@
-//! `check`: every problem of routes.yaml at its line; and, where asked, of what it connects to.
+//! `check`: every error and warning of the configuration with its line; with `--connect` also of its sources and sinks.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt};
 
-use super::{Global, WRONG_INPUT, counted};
+use super::{EXIT_INVALID_INPUT, Global, plural};
 use crate::config::{Config, Options, Strictness};
 use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::spool::lost_at_reboot;
-use crate::telemetry::printable;
+use crate::telemetry::{printable, use_colour};
 use crate::{sink, source};
 
-/// How many sources and sinks are tried at once.
-const TRIED_AT_ONCE: usize = 16;
+/// How many sources and sinks are probed at once.
+const MAX_PROBES: usize = 16;
 
-/// The command's own arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The file [default: what `--config` names]
+    /// Configuration file [default: that of `--config`]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Fail on warnings, too
+    /// Fail also if there are only warnings
     #[arg(long)]
     strict: bool,
-    /// Try every source and sink, too: connect and log in, without taking or sending anything
+    /// Also connect and log in to every source and sink, without taking or sending a message
     #[arg(long)]
     connect: bool,
 }
 
-/// Says all that is wrong with the file, as far as it can be read without the machine it will run on; with `--connect` this
-/// is that machine.
+/// With `--connect` this has to be the machine on which the relay will run; without it, variables and files may be missing.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let &Arguments { strict, connect, .. } = arguments;
     let file = arguments.file.as_ref().unwrap_or(&global.config);
     let strictness = if connect { Strictness::Run } else { Strictness::Offline };
     let options = Options::of_process(strictness, Some(global.data_dir()));
-    // Not locked: what connects may have something to log.
-    let mut out = UntilClosed(std::io::stderr());
-    let colour = out.0.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let Some(config) = check(file, &options, strict, colour, &mut out)? else {
-        return Ok(ExitCode::from(WRONG_INPUT));
+    // Not locked: the probes may log.
+    let mut out = IgnoreBrokenPipe(std::io::stderr());
+    let Some(config) = check(file, &options, strict, &mut out)? else {
+        return Ok(ExitCode::from(EXIT_INVALID_INPUT));
     };
     if !connect {
         return Ok(ExitCode::SUCCESS);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let tried = runtime.block_on(try_all(&config, strict, &mut out));
-    // What hangs in a resolver must not hold up the exit.
+    let probed = runtime.block_on(probe_all(&config, strict, &mut out));
+    // A lookup that hangs in the resolver must not delay the exit.
     runtime.shutdown_background();
-    Ok(if tried? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if probed? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whoever reads may have seen enough: what is found still says how this ends.
-struct UntilClosed<W>(W);
+/// Output whose reader may close it early: the exit code still depends on all of the result.
+struct IgnoreBrokenPipe<W>(W);
 
-impl<W: Write> Write for UntilClosed<W> {
+impl<W: Write> Write for IgnoreBrokenPipe<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.0.write(bytes) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
@@ -70,51 +67,45 @@ impl<W: Write> Write for UntilClosed<W> {
     }
 }
 
-/// Tries every source and sink, and says what each comes to. Whether all are there; with `strict`, beyond doubt.
-async fn try_all(config: &Config, strict: bool, out: &mut impl Write) -> io::Result<bool> {
+/// Probes every source and sink and prints the results. False if one failed, or with `strict` if there was a warning.
+async fn probe_all(config: &Config, strict: bool, out: &mut impl Write) -> io::Result<bool> {
     let relay = &config.name;
-    let sources = config.sources.iter().map(|of| (format!("source {}", of.name), source::probe(of, relay).boxed()));
-    let sinks = config.sinks.iter().map(|of| (format!("sink {}", of.name), sink::probe(of, relay).boxed()));
-    let tried =
+    let sources = config.sources.iter().map(|one| (format!("source {}", one.name), source::probe(one, relay).boxed()));
+    let sinks = config.sinks.iter().map(|one| (format!("sink {}", one.name), sink::probe(one, relay).boxed()));
+    let probes =
         sources.chain(sinks).map(|(name, probe): (_, BoxFuture<'_, ProbeResult>)| async { (name, probe.await) });
-    let mut tried = stream::iter(tried.collect::<Vec<_>>()).buffered(TRIED_AT_ONCE);
-    let mut right = true;
-    while let Some((name, probed)) = tried.next().await {
-        let (level, is_right, what) = match probed {
+    let mut probes = stream::iter(probes.collect::<Vec<_>>()).buffered(MAX_PROBES);
+    let mut succeeded = true;
+    while let Some((name, probed)) = probes.next().await {
+        let (level, is_success, what) = match probed {
             Ok(ProbeOutcome::Reachable(what)) => ("ok", true, what),
             Ok(ProbeOutcome::Warning(what)) => ("warning", !strict, what),
             Err(what) => ("error", false, what),
         };
-        right &= is_right;
+        succeeded &= is_success;
         writeln!(out, "{level}: {name}: {}", printable(&what))?;
     }
     if let Some(warning) = lost_at_reboot(&config.spool.path) {
-        right &= !strict;
+        succeeded &= !strict;
         writeln!(out, "warning: {}", printable(&warning))?;
     }
-    Ok(right)
+    Ok(succeeded)
 }
 
-/// The configuration of a file that can be used; with `strict`, only of one that nothing is said about.
-fn check(
-    path: &Path,
-    options: &Options,
-    strict: bool,
-    colour: bool,
-    out: &mut impl Write,
-) -> io::Result<Option<Config>> {
+/// Prints what is wrong with a file. `None` if it has an error, or with `strict` a warning.
+fn check(path: &Path, options: &Options, strict: bool, out: &mut impl Write) -> io::Result<Option<Config>> {
     let checked = Config::load(path, options);
     let (Ok((_, found)) | Err(found)) = &checked;
-    out.write_all(found.render(colour).as_bytes())?;
-    let (shown, warnings) = (path.display(), counted(found.warnings(), "warning"));
+    out.write_all(found.render(use_colour()).as_bytes())?;
+    let (shown, warnings) = (path.display(), plural(found.warnings(), "warning"));
     match &checked {
         Ok((config, _)) => {
-            let sources = counted(config.sources.len(), "source");
-            let sinks = counted(config.sinks.len(), "sink");
-            let routes = counted(config.rules.routes().len(), "route");
+            let sources = plural(config.sources.len(), "source");
+            let sinks = plural(config.sinks.len(), "sink");
+            let routes = plural(config.rules.routes().len(), "route");
             writeln!(out, "{shown}: {sources}, {sinks}, {routes}; {warnings}")?;
         }
-        Err(_) => writeln!(out, "{shown}: {}, {warnings}", counted(found.errors(), "error"))?,
+        Err(_) => writeln!(out, "{shown}: {}, {warnings}", plural(found.errors(), "error"))?,
     }
     let fails = strict && found.warnings() > 0;
     Ok(checked.ok().map(|(config, _)| config).filter(|_| !fails))
@@ -124,15 +115,15 @@ fn check(
 mod tests {
     use super::*;
 
-    /// Whether a file is right, without and with `--strict`, and the last line about it.
+    /// Whether a file passes, without and with `--strict`, and the last line of the output.
     fn checked(text: &str) -> (bool, bool, String) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("routes.yaml");
         std::fs::write(&path, text).unwrap();
         let options = Options::of_process(Strictness::Offline, None);
         let mut out = Vec::new();
-        let right = check(&path, &options, false, false, &mut out).unwrap().is_some();
-        let strict = check(&path, &options, true, false, &mut Vec::new()).unwrap().is_some();
+        let right = check(&path, &options, false, &mut out).unwrap().is_some();
+        let strict = check(&path, &options, true, &mut Vec::new()).unwrap().is_some();
         let said = String::from_utf8(out).unwrap();
         let last = said.lines().last().unwrap_or_default().rsplit_once("routes.yaml: ").unwrap().1.to_owned();
         (right, strict, last)

@@ -1,22 +1,20 @@
-//! `completions`: what a shell needs to complete this command line.
+//! `completions`: a script for a shell that completes this command line.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 
-/// The command's own arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Of which shell
+    /// Shell that the script is for
     shell: clap_complete::Shell,
 }
 
-/// Prints it to standard output.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut command = super::Arguments::command();
     let name = command.get_name().to_owned();
-    // It panics where it can't write, as into a pipe that nobody reads any more.
+    // `generate` panics if it can't write, so it does not write to standard output.
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, &name, &mut script);
     let mut script = String::from_utf8(script)?;

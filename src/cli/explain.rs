@@ -1,4 +1,4 @@
-//! `explain`: what becomes of one message, and why, without a broker.
+//! `explain`: how one message is routed and what each sink would get, without a broker.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,26 +11,24 @@ use crate::event::{HeaderValue, Reason};
 use crate::sink::MaskedDestination;
 use crate::telemetry::{printable, printable_lines};
 
-/// Of routes that don't match, people are shown so many: JSON has all of them.
+/// With more routes than these that don't match, the text shows none of them.
 const MAX_UNMATCHED: usize = 20;
 
-/// The command's own arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// A file with a sample or a bare body; `FILE#LINE` is one line of samples, `-` standard input
+    /// File with a sample or a bare body; FILE#LINE takes one line of a file of samples, `-` standard input
     message: String,
-    /// The tenant, in the place of the message's own
+    /// Tenant, instead of the message's own
     #[arg(long)]
     tenant: Option<String>,
-    /// The source that gets it, where there are several
+    /// Source that receives the message; needed if the configuration has several
     #[arg(long)]
     source: Option<String>,
-    /// One JSON document
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
 
-/// Prints it to standard output.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = match load_offline(&global.config, global) {
         Ok(config) => config,
@@ -48,12 +46,12 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         crate::cli::write_json(&explanation, &mut out)?;
     } else {
         let copies = config.dead_letters.to.as_ref().map(crate::rules::SinkName::as_str);
-        for_people(&explanation, copies, &mut out)?;
+        write_text(&explanation, copies, &mut out)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn for_people(explanation: &Explanation<'_>, copies_to: Option<&str>, out: &mut impl Write) -> std::io::Result<()> {
+fn write_text(explanation: &Explanation<'_>, copies_to: Option<&str>, out: &mut impl Write) -> std::io::Result<()> {
     if let Some(event) = explanation.event {
         writeln!(out, "event\n{}", indented(&serde_json::to_string_pretty(event)?))?;
     }
@@ -61,7 +59,7 @@ fn for_people(explanation: &Explanation<'_>, copies_to: Option<&str>, out: &mut 
     if let Some(DeadLetter { reason, detail }) = explanation.dead_letter {
         writeln!(out, "\ndead letter\n  {reason}: {}", printable(detail))?;
         if *reason == Reason::MissingTenant {
-            writeln!(out, "  name one by `--tenant` to see what would become of it")?;
+            writeln!(out, "  name one with `--tenant` to see how the message would be routed")?;
         }
         if let Some(sink) = copies_to {
             writeln!(out, "  a copy goes to the sink {sink}")?;
@@ -72,7 +70,7 @@ fn for_people(explanation: &Explanation<'_>, copies_to: Option<&str>, out: &mut 
         self::delivery(delivery, out)?;
     }
     if explanation.deliveries.is_empty() && explanation.dead_letter.is_none() {
-        writeln!(out, "\nno sink gets it")?;
+        writeln!(out, "\nno sink gets this message")?;
     }
     Ok(())
 }
@@ -90,12 +88,11 @@ fn routes(routes: &[ExplainedRoute<'_>], out: &mut impl Write) -> std::io::Resul
         writeln!(out, "  {matches}  {name:width$}  {}", printable(because))?;
     }
     if is_long {
-        writeln!(out, "  and {} that don't match: `--json` has all of them", routes.len() - shown.len())?;
+        writeln!(out, "  and {} that don't match; `--json` shows all of them", routes.len() - shown.len())?;
     }
     Ok(())
 }
 
-/// One delivery, field by field.
 pub(super) fn delivery(delivery: &ExplainedDelivery<'_>, out: &mut impl Write) -> std::io::Result<()> {
     let ExplainedDelivery { sink, kind, route, rendered, dead_letter } = delivery;
     let by = route.map_or_else(|| "`unrouted:`".to_owned(), |route| format!("the route {route}"));
@@ -111,8 +108,8 @@ pub(super) fn delivery(delivery: &ExplainedDelivery<'_>, out: &mut impl Write) -
         ("headers", rendered.headers.iter().map(|(name, value)| (name.clone(), json(value))).collect()),
         ("properties", members(serde_json::to_value(&rendered.properties)?)),
     ] {
-        for (place, (name, value)) in fields.into_iter().enumerate() {
-            let title = if place == 0 { title } else { "" };
+        for (index, (name, value)) in fields.into_iter().enumerate() {
+            let title = if index == 0 { title } else { "" };
             writeln!(out, "  {title:<12} {}: {}", printable(&name), plain(&value))?;
         }
     }
@@ -146,7 +143,7 @@ fn members(value: Value) -> Vec<(String, Value)> {
     }
 }
 
-/// Text as it is, all else as JSON.
+/// A string without quotes, anything else as JSON.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => printable(text).into_owned(),

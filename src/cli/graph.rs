@@ -8,10 +8,9 @@ use super::{Global, load_offline};
 use crate::config::{Config, SinkConfig, SinkKind, SourceKind};
 use crate::rules::{SinkIndex, Unrouted};
 
-/// What is shown of one condition, in characters.
+/// A longer condition is cut, in characters.
 const MAX_LABEL: usize = 200;
 
-/// Prints it to standard output.
 pub fn run(global: &Global) -> anyhow::Result<ExitCode> {
     match load_offline(&global.config, global) {
         Ok(config) => {
@@ -22,7 +21,7 @@ pub fn run(global: &Global) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Nodes are numbered: names may have anything in them.
+/// Nodes have numbers as ids, because names may contain any character.
 fn chart(config: &Config) -> String {
     let mut lines = vec!["flowchart LR".to_owned(), "  events((events))".to_owned()];
     for (number, source) in config.sources.iter().enumerate() {
@@ -36,7 +35,7 @@ fn chart(config: &Config) -> String {
         lines.push(format!("  source{number}([{}]) --> events", label(&[source.name.as_str(), &from])));
     }
     for (number, sink) in config.sinks.iter().enumerate() {
-        lines.push(format!("  sink{number}[/{}/]", label(&[sink.name.as_str(), &place(sink)])));
+        lines.push(format!("  sink{number}[/{}/]", label(&[sink.name.as_str(), &destination(sink)])));
     }
     for (number, route) in config.rules.routes().iter().enumerate() {
         let when = route.when.to_string();
@@ -68,7 +67,7 @@ fn edges(from: &str, to: &[SinkIndex]) -> Vec<String> {
     to.iter().map(|sink| format!("  {from} --> sink{}", sink.0)).collect()
 }
 
-fn place(sink: &SinkConfig) -> String {
+fn destination(sink: &SinkConfig) -> String {
     match &sink.kind {
         SinkKind::Kafka(kafka) => format!("kafka topic {}", kafka.topic.shown()),
         SinkKind::Amqp(amqp) => format!("exchange {}", amqp.exchange),
@@ -77,18 +76,18 @@ fn place(sink: &SinkConfig) -> String {
     }
 }
 
-/// Text in quotes, which Mermaid takes as it is but for `"` and what could be HTML.
+/// A quoted label, in which Mermaid interprets only `"` and HTML.
 fn label(lines: &[&str]) -> String {
     let escape = |line: &&str| {
         let mut out = String::new();
-        for (place, char) in line.chars().enumerate() {
+        for (index, char) in line.chars().enumerate() {
             match char {
-                _ if place >= MAX_LABEL => {
+                _ if index >= MAX_LABEL => {
                     out.push('…');
                     break;
                 }
                 '"' | '<' | '>' | '&' | '#' => {
-                    // Writing to a text can't fail.
+                    // Writing to a String can't fail.
                     let _ = write!(out, "#{};", u32::from(char));
                 }
                 char if char.is_control() => out.push(' '),

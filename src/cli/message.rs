@@ -1,4 +1,4 @@
-//! Messages that commands are given: samples, as they are captured, or bare bodies.
+//! The messages that a user gives to a command: samples, as `capture` writes them, or bare bodies.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -7,42 +7,42 @@ use std::path::Path;
 use anyhow::Context as _;
 use bytes::Bytes;
 
-use super::WrongInput;
+use super::InvalidInput;
 use crate::config::{Config, unknown_name};
 use crate::event::{HeaderValue, Message, Properties, SourceName, TENANT_HEADER, sample};
 
-/// No message is longer, in bytes; nor is a line of samples.
+/// The longest message, and the longest line of a file of samples, in bytes.
 const MAX_MESSAGE: u64 = 64 * 1024 * 1024;
 
-/// The source that is named, or the only one.
+/// The source of that name, or the only one.
 pub(super) fn source(config: &Config, named: Option<&str>) -> anyhow::Result<SourceName> {
     let names: Vec<_> = config.sources.iter().map(|source| source.name.as_str()).collect();
     match (named, config.sources.as_slice()) {
         (None, [source]) => Ok(source.name.clone()),
         (None, _) => {
             let names = names.join(", ");
-            let line = format!("name the source that gets the message, by `--source`; there are: {names}");
-            Err(WrongInput(line).into())
+            let line =
+                format!("the configuration has several sources: name one of them with `--source`; there are {names}");
+            Err(InvalidInput(line).into())
         }
         (Some(named), sources) => match sources.iter().find(|source| source.name.as_str() == named) {
             Some(source) => Ok(source.name.clone()),
-            None => Err(WrongInput(unknown_name("source", named, &names)).into()),
+            None => Err(InvalidInput(unknown_name("source", named, &names)).into()),
         },
     }
 }
 
-/// Gives it that tenant.
 pub(super) fn set_tenant(message: &mut Message, tenant: &str) {
     let headers = &mut message.properties.headers;
     headers.retain(|(name, _)| name != TENANT_HEADER);
     headers.push((TENANT_HEADER.to_owned(), HeaderValue::Text(tenant.to_owned())));
 }
 
-/// The message in `FILE`, in the line of it that `FILE#LINE` names, or, for `-`, on standard input: a sample, or a bare body.
-/// As if that source had received it.
+/// Reads `FILE`, one line of it for `FILE#LINE`, or standard input for `-`: a sample or a bare body. The message is as if `source`
+/// had received it.
 pub(super) fn read(given: &str, source: &SourceName) -> anyhow::Result<Message> {
     if given == "-" {
-        return parse(&whole(std::io::stdin().lock(), "standard input")?, "standard input", source);
+        return parse(&read_bounded(std::io::stdin().lock(), "standard input")?, "standard input", source);
     }
     if let Some((path, line)) = given.rsplit_once('#')
         && let Ok(line) = line.parse::<usize>()
@@ -51,10 +51,9 @@ pub(super) fn read(given: &str, source: &SourceName) -> anyhow::Result<Message> 
         return line_of(Path::new(path), line, source);
     }
     let file = File::open(given).with_context(|| format!("{given} can't be read"))?;
-    parse(&whole(file, given)?, given, source)
+    parse(&read_bounded(file, given)?, given, source)
 }
 
-/// The sample in that line, counted from 1.
 pub(super) fn line_of(path: &Path, line: usize, source: &SourceName) -> anyhow::Result<Message> {
     for found in samples(path, source)? {
         let found = found?;
@@ -65,18 +64,16 @@ pub(super) fn line_of(path: &Path, line: usize, source: &SourceName) -> anyhow::
             break;
         }
     }
-    Err(WrongInput(format!("there is no sample in line {line} of {}", path.display())).into())
+    Err(InvalidInput(format!("there is no sample in line {line} of {}", path.display())).into())
 }
 
-/// A line of a file of samples.
 pub(super) struct SampleLine {
-    /// Counted from 1.
     pub(super) line: usize,
     /// The error names file and line.
-    pub(super) message: Result<Message, WrongInput>,
+    pub(super) message: Result<Message, InvalidInput>,
 }
 
-/// All samples of a file. A line that is none doesn't end them; one that can't be read does.
+/// All samples of a file. After a line that is no sample the iterator goes on; a read error ends it.
 pub(super) fn samples<'s>(
     path: &'s Path,
     source: &'s SourceName,
@@ -93,15 +90,15 @@ pub(super) fn samples<'s>(
                 Err(error) => return Some(Err(error)),
                 Ok(0) => return None,
                 Ok(_) if line.len() as u64 >= MAX_MESSAGE => {
-                    let problem = format!("{}:{number} is longer than {MAX_MESSAGE} bytes", path.display());
-                    return Some(Err(WrongInput(problem).into()));
+                    let error = format!("{}:{number} is longer than the limit of {MAX_MESSAGE} bytes", path.display());
+                    return Some(Err(InvalidInput(error).into()));
                 }
                 Ok(_) if line.trim_ascii().is_empty() => {}
                 Ok(_) => {
-                    let wrong = |problem: String| WrongInput(format!("{}:{number}: {problem}", path.display()));
-                    let text = std::str::from_utf8(&line).map_err(|_| wrong("it is not UTF-8".to_owned()));
+                    let invalid = |error: String| InvalidInput(format!("{}:{number}: {error}", path.display()));
+                    let text = std::str::from_utf8(&line).map_err(|_| invalid("it is not UTF-8".to_owned()));
                     let message =
-                        text.and_then(|text| sample::parse(text, source).map_err(|error| wrong(error.to_string())));
+                        text.and_then(|text| sample::parse(text, source).map_err(|error| invalid(error.to_string())));
                     return Some(Ok(SampleLine { line: number, message }));
                 }
             }
@@ -112,23 +109,22 @@ pub(super) fn samples<'s>(
 fn parse(bytes: &[u8], from: &str, source: &SourceName) -> anyhow::Result<Message> {
     let text = std::str::from_utf8(bytes).unwrap_or_default();
     if sample::is_sample(text) {
-        let wrong = |error| WrongInput(format!("{from}: {error}")).into();
-        return sample::parse(text, source).map_err(wrong);
+        return sample::parse(text, source).map_err(|error| InvalidInput(format!("{from}: {error}")).into());
     }
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     if text.lines().find(|line| !line.trim().is_empty()).is_some_and(sample::is_sample) {
-        let problem = format!("{from} has {} lines of samples: name one, by `{from}#LINE`", lines.count());
-        return Err(WrongInput(problem).into());
+        let error = format!("{from} has {} samples: name the line of one as {from}#LINE", lines.count());
+        return Err(InvalidInput(error).into());
     }
     let body = Bytes::copy_from_slice(bytes);
     Ok(Message { source: source.clone(), body, properties: Properties::default(), redelivered: false })
 }
 
-fn whole(from: impl Read, name: &str) -> anyhow::Result<Vec<u8>> {
+fn read_bounded(from: impl Read, name: &str) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(MAX_MESSAGE + 1).read_to_end(&mut bytes).with_context(|| format!("{name} can't be read"))?;
     if bytes.len() as u64 > MAX_MESSAGE {
-        return Err(WrongInput(format!("{name} is longer than {MAX_MESSAGE} bytes")).into());
+        return Err(InvalidInput(format!("{name} is longer than the limit of {MAX_MESSAGE} bytes")).into());
     }
     Ok(bytes)
 }

@@ -1,11 +1,11 @@
 //! The command line: one file a command.
 //!
-//! Exit codes: 0 done, 1 failed, 2 the configuration or the arguments are wrong. What a program reads goes to standard
-//! output; what only a person reads goes to standard error.
+//! Exit codes: 0 success, 1 failure, 2 invalid configuration or arguments. Output that a program reads goes to standard output;
+//! text for people only goes to standard error.
 
-mod ask;
 mod capture;
 mod check;
+mod client;
 mod compare;
 mod completions;
 mod dead_letters;
@@ -14,7 +14,6 @@ mod explain;
 mod graph;
 mod message;
 mod pause;
-mod place;
 mod progress;
 mod reload;
 pub mod run;
@@ -22,6 +21,7 @@ mod schema;
 mod spool;
 mod status;
 mod table;
+mod target;
 mod test;
 
 use std::ffi::OsString;
@@ -35,15 +35,14 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, Diagnostics, NamedFiles, Options, Strictness};
 pub use crate::telemetry::LogFormat;
 
-/// The exit code of wrong arguments or a wrong configuration.
-pub const WRONG_INPUT: u8 = 2;
+/// The exit code for invalid arguments or an invalid configuration.
+pub const EXIT_INVALID_INPUT: u8 = 2;
 
-/// An argument that clap can't know to be wrong.
+/// An invalid argument that clap accepts.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct WrongInput(String);
+struct InvalidInput(String);
 
-/// The command line.
 #[derive(Debug, Parser)]
 #[command(name = "regards-relay", version, about = ABOUT, max_term_width = 100)]
 struct Arguments {
@@ -54,28 +53,26 @@ struct Arguments {
 }
 
 const ABOUT: &str =
-    "Relays REGARDS responses from RabbitMQ to Kafka, webhooks, AMQP exchanges and files, by the rules of routes.yaml";
+    "Relays REGARDS responses from RabbitMQ to Kafka, webhooks, AMQP exchanges and files, as routes.yaml says";
 
-/// The file of rules where none is named.
 const DEFAULT_CONFIG: &str = "routes.yaml";
 
-/// The options of every command.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Global {
-    /// The rules: sources, sinks and routes
+    /// Configuration file: sources, sinks and routes
     #[arg(long, global = true, value_name = "FILE", env = "REGARDS_RELAY_CONFIG", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
-    /// Where what is written lies: the spool, the files of sinks [default: what systemd says, else ./data]
+    /// Data directory: the spool and the files of file sinks [default: the state directory that systemd sets, else ./data]
     #[arg(long, global = true, value_name = "DIR", env = "REGARDS_RELAY_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// How logs are written, to standard error
+    /// Format of the log, which goes to standard error
     #[arg(long, global = true, value_name = "FORMAT", default_value = "pretty")]
     pub log_format: LogFormat,
 }
 
 impl Global {
-    /// Where what is written lies: `--data-dir`, `$REGARDS_RELAY_DATA_DIR`, systemd's `$STATE_DIRECTORY`, else `./data`.
+    /// `--data-dir`, else `$REGARDS_RELAY_DATA_DIR`, else systemd's `$STATE_DIRECTORY`, else `./data`.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         data_dir(self.data_dir.as_deref(), std::env::var_os("STATE_DIRECTORY"))
@@ -86,57 +83,57 @@ fn data_dir(given: Option<&Path>, state_directory: Option<OsString>) -> PathBuf 
     if let Some(given) = given {
         return given.to_owned();
     }
-    // systemd lists several with colons; the first is the unit's main one.
+    // systemd separates several directories with colons; the first is the unit's main one.
     let first = state_directory.and_then(|all| std::env::split_paths(&all).next());
     first.filter(|first| !first.as_os_str().is_empty()).unwrap_or_else(|| PathBuf::from("data"))
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Relay until stopped
+    /// Run the relay until it is stopped
     Run,
-    /// Show every problem of the rules, at its line
+    /// Check the configuration: show every error and warning with its line
     Check(check::Arguments),
-    /// Show what becomes of one message, and why
+    /// Show how one message is routed and what each sink would get, without sending anything
     Explain(explain::Arguments),
-    /// Run the cases beside the rules: what is expected of some messages
+    /// Run the test cases for the routes
     Test(test::Arguments),
-    /// Write samples of the messages that come in
+    /// Write the next messages of a source to standard output, as samples
     Capture(capture::Arguments),
-    /// Show what recorded messages become by these rules and by others
+    /// Compare what two configurations do with recorded messages
     Compare(compare::Arguments),
-    /// Print the JSON Schema of the rules or of the normalized event
+    /// Print the JSON Schema of the configuration or of the normalized event
     Schema(schema::Arguments),
     /// Print the routes as a Mermaid flowchart
     Graph,
-    /// Print completions for a shell
+    /// Print a completion script for a shell
     Completions(completions::Arguments),
-    /// Watch the whole relay work on this machine, with nothing installed
+    /// Run a demonstration on this machine, which needs no broker
     Demo,
-    /// Look at what could not be read or delivered
+    /// List, show, redrive or purge dead letters
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
-    /// Show what waits, for which sink, and why
+    /// Show the spooled deliveries of each sink, and why they are not delivered
     Spool(spool::Arguments),
-    /// Show what the running relay does: sources, sinks, jobs
+    /// Show the state of the running relay: sources, sinks, spool and jobs
     Status(status::Arguments),
-    /// Show redrives and purges that are under way, or stop one
+    /// List the redrives and purges that run now, or stop one
     Jobs(status::Jobs),
-    /// Send nothing more to a sink, or take nothing more from a source, until it is resumed
+    /// Pause a sink or a source until it is resumed
     Pause(pause::Arguments),
-    /// Let a paused sink or source go on
+    /// Resume a paused sink or source
     Resume(pause::Arguments),
 }
 
-/// Reads the arguments, does what they say, and says how it ended.
+/// Runs the command and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let Arguments { global, command } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version go to standard output and are no error.
-            let code = if error.use_stderr() { ExitCode::from(WRONG_INPUT) } else { ExitCode::SUCCESS };
-            // Nobody is there to read it.
+            // Help and version go to standard output, and are not errors.
+            let code = if error.use_stderr() { ExitCode::from(EXIT_INVALID_INPUT) } else { ExitCode::SUCCESS };
+            // If it can't be printed, nobody would see that error either.
             let _ = error.print();
             return code;
         }
@@ -144,8 +141,8 @@ pub fn main() -> ExitCode {
     match command {
         Command::Demo => crate::telemetry::start_quietly(global.log_format),
         Command::Run => {
-            if let Err(cause) = crate::telemetry::start_for_relay(global.log_format) {
-                crate::telemetry::say(&format!("error: can't start the thread that writes the log: {cause}\n"));
+            if let Err(error) = crate::telemetry::start_for_relay(global.log_format) {
+                note(&format!("error: can't start the thread that writes the log: {error}"));
                 return ExitCode::FAILURE;
             }
         }
@@ -153,8 +150,8 @@ pub fn main() -> ExitCode {
     }
     let ended = match command {
         Command::Run => {
-            let rules = NamedFiles::now([global.config.as_path()]);
-            load(&global).map_or_else(Ok, |config| run::run(config, rules, &global))
+            let file = NamedFiles::now([global.config.as_path()]);
+            load(&global).map_or_else(Ok, |config| run::run(config, file, &global))
         }
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Explain(arguments) => explain::run(&global, &arguments),
@@ -172,82 +169,84 @@ pub fn main() -> ExitCode {
         Command::Spool(arguments) => spool::run(&global, &arguments),
         Command::DeadLetters(command) => dead_letters::run(&global, &command),
     };
-    let code = read_enough(ended).unwrap_or_else(|error| {
-        let code = if error.is::<WrongInput>() { ExitCode::from(WRONG_INPUT) } else { ExitCode::FAILURE };
-        let line = format!("error: {error:#}");
-        crate::telemetry::say(&format!("{}\n", crate::telemetry::printable(&line)));
+    let code = ignore_broken_pipe(ended).unwrap_or_else(|error| {
+        let code = if error.is::<InvalidInput>() { ExitCode::from(EXIT_INVALID_INPUT) } else { ExitCode::FAILURE };
+        note(&format!("error: {error:#}"));
         code
     });
     crate::telemetry::flush();
     code
 }
 
-/// The configuration, with everything that running it needs; what is to be said of it is said to standard error. `Err` is
-/// the exit code of one that is wrong.
+/// Loads the configuration for running it, and reports its errors and warnings on standard error. `Err` is the exit code for an
+/// invalid one.
 fn load(global: &Global) -> Result<Config, ExitCode> {
     let options = Options::of_process(Strictness::Run, Some(global.data_dir()));
     let (config, found) = match Config::load(&global.config, &options) {
         Ok((config, warnings)) => (Ok(config), warnings),
-        Err(errors) => (Err(ExitCode::from(WRONG_INPUT)), errors),
+        Err(errors) => (Err(ExitCode::from(EXIT_INVALID_INPUT)), errors),
     };
     if found.iter().next().is_none() {
         return config;
     }
     if global.log_format == LogFormat::Json {
-        // A log that a machine reads has nothing in it but its lines.
-        let (errors, warnings) = (found.errors(), found.warnings());
-        tracing::warn!(errors, warnings, problems = found.render(false), "the configuration has problems");
+        // A program reads this log line by line, so the diagnostics are in one line.
+        let (errors, warnings) = (plural(found.errors(), "error"), plural(found.warnings(), "warning"));
+        tracing::warn!(error = found.render(false), "the configuration has {errors} and {warnings}");
         return config;
     }
-    show(&found);
+    print_diagnostics(&found);
     config
 }
 
-/// The configuration as far as it can be read without the machine it will run on. `Err` is the exit code of one that is wrong.
+/// Loads the configuration for a command that does not run it: variables and files may be missing. `Err` is the exit code for
+/// an invalid one.
 fn load_offline(path: &Path, global: &Global) -> Result<Config, ExitCode> {
     match Config::load(path, &Options::of_process(Strictness::Offline, Some(global.data_dir()))) {
         Ok((config, found)) => {
             if found.warnings() > 0 {
-                let warnings = counted(found.warnings(), "warning");
-                let line = format!("{}: {warnings}, which `regards-relay check` shows\n", path.display());
-                crate::telemetry::say(&line);
+                let warnings = plural(found.warnings(), "warning");
+                note(&format!("{}: {warnings}; `regards-relay check` shows them", path.display()));
             }
             Ok(config)
         }
         Err(found) => {
-            show(&found);
-            Err(ExitCode::from(WRONG_INPUT))
+            print_diagnostics(&found);
+            Err(ExitCode::from(EXIT_INVALID_INPUT))
         }
     }
 }
 
-/// Shows people what was found.
-fn show(found: &Diagnostics) {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    crate::telemetry::say(&found.render(colour));
+fn print_diagnostics(found: &Diagnostics) {
+    crate::telemetry::print_stderr(&found.render(crate::telemetry::use_colour()));
 }
 
-/// One line of JSON, which can't steer a terminal either.
+/// Prints a line for people to standard error. What came from outside is escaped.
+fn note(line: &str) {
+    crate::telemetry::print_stderr(&format!("{}\n", crate::telemetry::printable(line)));
+}
+
+/// Writes one line of JSON, escaped for terminals.
 fn write_json(value: &impl serde::Serialize, out: &mut (impl Write + ?Sized)) -> std::io::Result<()> {
     let json = serde_json::to_string(value)?;
     writeln!(out, "{}", crate::telemetry::printable_json(&json))
 }
 
-/// Asks a person, where one is there; nobody says yes.
-fn agreed(what: impl FnOnce() -> String) -> std::io::Result<bool> {
+/// Asks for confirmation on a terminal; where there is none, the answer is yes.
+fn confirm(what: impl FnOnce() -> String) -> std::io::Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(true);
     }
     let mut err = std::io::stderr();
     write!(err, "{}? [y/N] ", what())?;
     err.flush()?;
-    let mut said = String::new();
-    std::io::stdin().read_line(&mut said)?;
-    Ok(matches!(said.trim(), "y" | "Y" | "yes"))
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// `no routes`, `1 route`, `2 routes`; `2 deliveries`.
-fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, what: &str) -> String {
+fn plural<N: Copy + Display + PartialEq + From<u8>>(number: N, what: &str) -> String {
     if number == N::from(1) {
         return format!("1 {what}");
     }
@@ -255,8 +254,8 @@ fn counted<N: Copy + Display + PartialEq + From<u8>>(number: N, what: &str) -> S
     if number == N::from(0) { format!("no {what}") } else { format!("{number} {what}") }
 }
 
-/// Whoever reads our output may have seen enough of it: `regards-relay dead-letters list | head`.
-fn read_enough(ended: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+/// A reader may close the pipe before the end of the output, as in `regards-relay dead-letters list | head`.
+fn ignore_broken_pipe(ended: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
     let is_broken_pipe = |error: &anyhow::Error| {
         let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
         causes.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
@@ -272,13 +271,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_of_the_arguments_is_sound() {
+    fn the_definition_of_the_arguments_is_valid() {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn the_data_directory_comes_from_where_it_is_named_first() {
+    fn the_data_directory_comes_from_the_option_then_from_systemd() {
         let state = || Some(OsString::from("/var/lib/relay:/var/lib/other"));
         assert_eq!(data_dir(Some(Path::new("/given")), state()), PathBuf::from("/given"));
         assert_eq!(data_dir(None, state()), PathBuf::from("/var/lib/relay"));

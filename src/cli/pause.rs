@@ -1,56 +1,50 @@
-//! `pause` and `resume`: for a maintenance window, in a running relay or, without one, for its next run.
+//! `pause` and `resume` a sink or a source. If no relay runs, the change takes effect at its next start.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
 
-use super::Global;
-use super::ask::{Asked, Spool, ask, unexpected};
-use super::place::Place;
-use crate::admin::control::{Answer, Request};
+use super::client::{OfflineSpool, request, unexpected};
+use super::target::Target;
+use super::{Global, note};
+use crate::admin::control::{Command, Response};
 use crate::delivery::State;
 use crate::spool::Subject;
 
-/// What is paused or resumed.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 pub struct Arguments {
-    /// A sink: nothing more goes to it, and what is for it waits in the spool
+    /// Sink: while it is paused, its deliveries are spooled
     #[arg(long, value_name = "NAME")]
     sink: Option<String>,
-    /// A source: nothing more is taken from it, and its messages wait in their queue
+    /// Source: while it is paused, its messages stay in their queue
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
 }
 
-/// Pauses it, or resumes it.
 pub fn run(global: &Global, arguments: &Arguments, pause: bool) -> anyhow::Result<ExitCode> {
-    let (of, what) = match (&arguments.sink, &arguments.source) {
+    let (subject, what) = match (&arguments.sink, &arguments.source) {
         (Some(sink), _) => (Subject::Sink(sink.clone()), format!("sink {sink}")),
         (None, Some(source)) => (Subject::Source(source.clone()), format!("source {source}")),
         (None, None) => return Err(anyhow!("name a sink or a source")),
     };
-    let place = Place::of(global)?;
-    place.has_spool()?;
-    place.knows(&of)?;
-    let request = |spool| {
-        if pause { Request::Pause { spool, of: of.clone() } } else { Request::Resume { spool, of: of.clone() } }
-    };
-    let when = match ask(&place, request)? {
-        Asked::Answered(Answer::Done) => "",
-        Asked::Answered(other) => return Err(unexpected(&other)),
-        Asked::Nobody => {
-            let spool = Spool::open(&place)?;
-            let kept = State::parse(spool.remembered(&of).as_deref());
-            let state = if pause { kept.paused() } else { kept.resumed() };
-            spool.remember(of, state.to_json());
+    let target = Target::find(global)?;
+    target.require_spool()?;
+    target.require(&subject)?;
+    let command = if pause { Command::Pause(subject.clone()) } else { Command::Resume(subject.clone()) };
+    let when = match request(&target, command)? {
+        Some(Response::Done) => "",
+        Some(other) => return Err(unexpected(&other)),
+        None => {
+            let spool = OfflineSpool::open(&target)?;
+            let stored = State::parse(spool.remembered(&subject).as_deref());
+            let state = if pause { stored.paused() } else { stored.resumed() };
+            spool.remember(subject, state.to_json());
             spool.close();
-            "; no relay runs: it is so when one starts"
+            "; no relay runs, so this takes effect at the next start"
         }
     };
     let word = if pause { "paused" } else { "resumed" };
-    // Nobody is there to read it.
-    let _ = writeln!(std::io::stderr(), "{what} is {word}{when}");
+    note(&format!("{what} is {word}{when}"));
     Ok(ExitCode::SUCCESS)
 }

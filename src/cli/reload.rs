@@ -1,5 +1,5 @@
-//! When the rules are read anew: at SIGHUP, and when their file has changed, or one that it names (`${file:…}`, certificates, keys).
-//! A bad file leaves the old rules in force.
+//! Reloads the configuration at SIGHUP, and when its file changes or one that it names (`${file:…}`, certificates, keys). If the
+//! new configuration has an error, the relay keeps the old one.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,97 +16,97 @@ use crate::config::NamedFiles;
 use crate::relay::Handle;
 use crate::tasks::{self, TaskKind};
 
-/// A file is read when it has been left alone for so long: editors and deployments write it in several steps.
+/// A changed file is read once it stays the same for this time: editors and deployments write it in several steps.
 const SETTLED: Duration = Duration::from_secs(1);
-/// Something may go on beside it all the time, such as a log: it is looked at no more often than this.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
-/// Files are looked at this often, whatever is noticed: network file systems tell of no changes that others make.
-const LOOK_ANYWAY: Duration = Duration::from_secs(30);
+/// The least time between two checks of the files: another file in the same directory, such as a log, may change all the time.
+const CHECK_PAUSE: Duration = Duration::from_millis(100);
+/// The files are also checked at this interval, because network file systems do not report changes by other machines.
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Reads the rules anew whenever it is time to. Ends with the relay's task. `rules` is their file as it was before the rules in force were
-/// read, so that no later change escapes, and `named` are the files that they name.
-pub(super) fn follow(global: Global, relay: Handle, rules: NamedFiles, named: NamedFiles) -> anyhow::Result<()> {
+/// Starts the task that reloads the configuration; it ends with the runtime. `file` is the state of the configuration file before it
+/// was read, so that no later change is missed; `named` are the files that it names.
+pub(super) fn watch(global: Global, relay: Handle, file: NamedFiles, named: NamedFiles) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("can't listen for SIGHUP")?;
-    let (touched, mut touches) = mpsc::channel(1);
+    let (changed, mut changes) = mpsc::channel(1);
     tasks::spawn(TaskKind::Reload, async move {
-        let mut watched = Watched::new(&global.config, rules, named, touched);
-        let mut looks = tokio::time::interval(LOOK_ANYWAY);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut watcher = ConfigWatcher::new(&global.config, file, named, changed);
+        let mut checks = tokio::time::interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let is_asked = tokio::select! {
+            let is_hangup = tokio::select! {
                 hangup = hangup.recv() => hangup.is_some(),
-                Some(()) = touches.recv() => false,
-                _ = looks.tick() => false,
+                Some(()) = changes.recv() => false,
+                _ = checks.tick() => false,
             };
-            // A file that changes again and again must not keep who asks waiting.
-            let is_asked = is_asked
+            // A file that changes all the time must not delay a reload by SIGHUP.
+            let is_hangup = is_hangup
                 || tokio::select! {
-                    has_changed = watched.has_changed() => if has_changed { false } else { continue },
+                    has_changed = watcher.has_changed() => if has_changed { false } else { continue },
                     hangup = hangup.recv() => hangup.is_some(),
                 };
-            if is_asked {
-                watched.look().await;
+            if is_hangup {
+                watcher.record().await;
             }
             if let Some(named) = reload(&global, &relay).await {
-                watched.follow(named);
+                watcher.set_named(named);
             }
         }
     });
     Ok(())
 }
 
-/// The file of the rules and those that it names, as they were last read.
-struct Watched {
+/// The configuration file and the files that it names, with their content as it was last read.
+struct ConfigWatcher {
     config: PathBuf,
-    rules: NamedFiles,
+    file: NamedFiles,
     named: NamedFiles,
     stamps: Vec<Option<FileStamp>>,
-    touched: mpsc::Sender<()>,
-    /// Watches as long as it lives.
+    changed: mpsc::Sender<()>,
+    /// Stops when it is dropped.
     watcher: Option<notify::RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
 }
 
-/// What is different when a file may have other content: device, inode, size, when it or what is known of it was changed.
+/// Device, inode, size, mtime and ctime: if they are the same, the content is too.
 type FileStamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
-impl Watched {
-    fn new(config: &Path, rules: NamedFiles, named: NamedFiles, touched: mpsc::Sender<()>) -> Self {
-        let mut watched = Self {
+impl ConfigWatcher {
+    fn new(config: &Path, file: NamedFiles, named: NamedFiles, changed: mpsc::Sender<()>) -> Self {
+        let mut watcher = Self {
             config: config.to_owned(),
-            rules,
+            file,
             named: NamedFiles::default(),
             stamps: Vec::new(),
-            touched,
+            changed,
             watcher: None,
             folders: BTreeSet::new(),
         };
-        watched.follow(named);
-        watched
+        watcher.set_named(named);
+        watcher
     }
 
-    /// These are the files that the rules name now, as they were when the rules were read.
-    fn follow(&mut self, named: NamedFiles) {
+    /// Watches the files that the new configuration names, in their state when it was read.
+    fn set_named(&mut self, named: NamedFiles) {
         self.named = named;
         self.stamps.clear();
         let folders = self.folders();
         if self.watcher.is_none() || folders != self.folders {
-            let (watcher, problem) = watch(&folders, self.touched.clone());
-            if let Some(cause) = problem {
+            let (watcher, error) = watch_folders(&folders, self.changed.clone());
+            if let Some(error) = error {
                 tracing::warn!(
-                    file = %self.config.display(), %cause,
-                    "some changes of the configuration and of the files that it names are noticed up to {} s late",
-                    LOOK_ANYWAY.as_secs()
+                    file = %self.config.display(), %error,
+                    "can't watch all files of the configuration; changes are noticed up to {} s late",
+                    CHECK_INTERVAL.as_secs()
                 );
             }
             self.watcher = watcher;
             self.folders = folders;
         }
-        // What has changed since they were read is seen at the next look.
-        let _ = self.touched.try_send(());
+        // A change since they were read is noticed at the next check.
+        let _ = self.changed.try_send(());
     }
 
-    /// Where something happens when one of the files is replaced: it may be a link to another.
+    /// The directories to watch. A file may be a link, so its target's directory is one of them.
     fn folders(&self) -> BTreeSet<PathBuf> {
         let folder = |path: &Path| match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -120,25 +120,25 @@ impl Watched {
         std::iter::once(self.config.as_path()).chain(self.named.paths())
     }
 
-    /// Takes the files as they are for those that are read next. Their stamps come first: a file that changes while it is read has
-    /// another stamp at the next look, and is read again.
-    async fn look(&mut self) {
+    /// Records the present state of the files. The stamps are taken first: a file that changes while it is read has another stamp at
+    /// the next check, and is read again.
+    async fn record(&mut self) {
         self.stamps = stamps(self.paths()).await;
-        self.rules = of_file(&self.config).await;
-        self.named = again(&self.named).await;
+        self.file = read_again(&NamedFiles::unread(&self.config)).await;
+        self.named = read_again(&self.named).await;
     }
 
-    /// Whether a file has other content than when it was last read, once that stays the same.
+    /// Whether a file has other content than recorded; waits until it no longer changes.
     async fn has_changed(&mut self) -> bool {
-        tokio::time::sleep(BETWEEN_LOOKS).await;
+        tokio::time::sleep(CHECK_PAUSE).await;
         let mut now = stamps(self.paths()).await;
         if now == self.stamps {
             return false;
         }
-        let (rules, named) = (self.rules.clone(), self.named.clone());
+        let (file, named) = (self.file.clone(), self.named.clone());
         loop {
-            self.look().await;
-            if self.rules == rules && self.named == named {
+            self.record().await;
+            if self.file == file && self.named == named {
                 return false;
             }
             tokio::time::sleep(SETTLED).await;
@@ -150,31 +150,27 @@ impl Watched {
     }
 }
 
-/// Tells of everything that happens in these folders; with the last problem.
-fn watch(
+/// Reports every change in these directories. Also returns the last error.
+fn watch_folders(
     folders: &BTreeSet<PathBuf>,
-    touched: mpsc::Sender<()>,
+    changed: mpsc::Sender<()>,
 ) -> (Option<notify::RecommendedWatcher>, Option<notify::Error>) {
     let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if !event.is_ok_and(|event| event.kind.is_access()) {
-            // One that waits stands for all.
-            let _ = touched.try_send(());
+            // If the channel is full, a check is due anyway.
+            let _ = changed.try_send(());
         }
     });
     let mut watcher = match made {
         Ok(watcher) => watcher,
-        Err(problem) => return (None, Some(problem)),
+        Err(error) => return (None, Some(error)),
     };
     let watching = |folder: &PathBuf| watcher.watch(folder, notify::RecursiveMode::NonRecursive).err();
-    let problem = folders.iter().filter_map(watching).last();
-    (Some(watcher), problem)
+    let error = folders.iter().filter_map(watching).last();
+    (Some(watcher), error)
 }
 
-async fn of_file(file: &Path) -> NamedFiles {
-    again(&NamedFiles::unread(file)).await
-}
-
-async fn again(files: &NamedFiles) -> NamedFiles {
+async fn read_again(files: &NamedFiles) -> NamedFiles {
     let files = files.clone();
     tokio::task::spawn_blocking(move || files.again()).await.unwrap_or_default()
 }
@@ -190,24 +186,24 @@ fn stamp(path: &Path) -> Option<FileStamp> {
     Some((of.dev(), of.ino(), of.size(), (of.mtime(), of.mtime_nsec()), (of.ctime(), of.ctime_nsec())))
 }
 
-/// What the rules name that are in force now; none: the old ones stay.
+/// The files that the new configuration names; `None` if the relay keeps the old one.
 async fn reload(global: &Global, relay: &Handle) -> Option<NamedFiles> {
     let file: PathBuf = global.config.clone();
     let global = global.clone();
     let loaded = tokio::task::spawn_blocking(move || super::load(&global)).await;
-    let (named, done) = match loaded {
+    let (named, reloaded) = match loaded {
         Ok(Ok(config)) => (Some(config.files.clone()), relay.reload(config).await),
-        Ok(Err(_)) => (None, Err("it has mistakes".to_owned())),
+        Ok(Err(_)) => (None, Err("the configuration has errors".to_owned())),
         Err(error) => (None, Err(error.to_string())),
     };
-    relay.stats().count_reload(done.is_ok());
-    match done {
+    relay.stats().count_reload(reloaded.is_ok());
+    match reloaded {
         Ok(()) => {
-            tracing::info!(file = %file.display(), "the new rules are in force");
+            tracing::info!(file = %file.display(), "configuration reloaded");
             named
         }
-        Err(why) => {
-            tracing::error!(file = %file.display(), why, "the rules were not reloaded: the old ones stay in force");
+        Err(error) => {
+            tracing::error!(file = %file.display(), error, "configuration not reloaded; the relay keeps the old one");
             None
         }
     }
@@ -218,22 +214,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_change_made_while_the_relay_starts_is_seen() {
+    async fn a_change_during_the_start_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("routes.yaml");
         std::fs::write(&config, "old").unwrap();
-        let rules = NamedFiles::now([config.as_path()]);
-        let (touched, _touches) = mpsc::channel(1);
-        let mut watched = Watched::new(&config, rules.clone(), NamedFiles::default(), touched.clone());
-        assert!(!watched.has_changed().await);
+        let file = NamedFiles::now([config.as_path()]);
+        let (changed, _changes) = mpsc::channel(1);
+        let mut watcher = ConfigWatcher::new(&config, file.clone(), NamedFiles::default(), changed.clone());
+        assert!(!watcher.has_changed().await);
         std::fs::write(&config, "new").unwrap();
-        let mut watched = Watched::new(&config, rules, NamedFiles::default(), touched);
-        assert!(watched.has_changed().await);
+        let mut watcher = ConfigWatcher::new(&config, file, NamedFiles::default(), changed);
+        assert!(watcher.has_changed().await);
     }
 
-    /// The file changes once it has been read, while the large ones that it names still are.
+    /// The file changes after it was read, while the large files that it names are read.
     #[tokio::test]
-    async fn a_change_made_while_the_files_are_looked_at_is_seen() {
+    async fn a_change_during_a_check_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("routes.yaml");
         std::fs::write(&config, "old").unwrap();
@@ -241,19 +237,19 @@ mod tests {
         for path in &large {
             std::fs::write(path, vec![0; 1024 * 1024]).unwrap();
         }
-        let (rules, named) = (NamedFiles::now([config.as_path()]), NamedFiles::now(large.iter().map(PathBuf::as_path)));
-        let (changed, once) = (config.clone(), std::sync::Once::new());
+        let (file, named) = (NamedFiles::now([config.as_path()]), NamedFiles::now(large.iter().map(PathBuf::as_path)));
+        let (to_change, once) = (config.clone(), std::sync::Once::new());
         let mut reader = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| event.kind.is_access()) {
-                once.call_once(|| std::fs::write(&changed, "new").unwrap());
+                once.call_once(|| std::fs::write(&to_change, "new").unwrap());
             }
         })
         .unwrap();
         reader.watch(&large[0], notify::RecursiveMode::NonRecursive).unwrap();
-        let (touched, _touches) = mpsc::channel(1);
-        let mut watched = Watched::new(&config, rules, named, touched);
-        let seen = watched.has_changed().await || watched.has_changed().await;
+        let (changed, _changes) = mpsc::channel(1);
+        let mut watcher = ConfigWatcher::new(&config, file, named, changed);
+        let noticed = watcher.has_changed().await || watcher.has_changed().await;
         assert_eq!(std::fs::read_to_string(&config).unwrap(), "new");
-        assert!(seen, "the file has other content than when it was read");
+        assert!(noticed, "the file has changed since it was read");
     }
 }

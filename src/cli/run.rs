@@ -1,4 +1,4 @@
-//! `run`: relays until stopped.
+//! `run`: the relay itself.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -15,29 +15,29 @@ use crate::config::{Config, NamedFiles, SinkKind, SourceKind};
 use crate::relay::Relay;
 use crate::tasks::{self, TaskKind};
 
-/// Supervisors that signal a process and then its group send the same signal twice.
+/// Some supervisors signal the process and then its group: a second signal so soon counts as the same.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
-/// Overrides `admin.listen`.
+/// The environment variable that overrides `admin.listen`.
 const ADMIN_LISTEN: &str = "REGARDS_RELAY_ADMIN_LISTEN";
 
-/// Threads that tasks run on. What takes long (files, the spool, librdkafka, lapin's reading and writing) has threads of its own;
-/// what is left of an event are microseconds, and handing it from thread to thread costs more than it saves.
+/// The threads of the runtime. Long work (files, the spool, librdkafka, lapin's I/O) has threads of its own; the rest of an event
+/// takes microseconds, and handing it from thread to thread costs more than it saves.
 const WORKERS: usize = 1;
 
-/// Relays by that configuration until SIGTERM or SIGINT, or until every recording is at its end. A second signal exits at
-/// once, with 1. `rules` is the configuration's file as it was before it was read.
-pub fn run(config: Config, rules: NamedFiles, global: &Global) -> anyhow::Result<ExitCode> {
+/// Runs until SIGTERM or SIGINT, or until every recording has ended. A second signal exits at once with code 1. `file` is the state
+/// of the configuration file before it was read.
+pub fn run(config: Config, file: NamedFiles, global: &Global) -> anyhow::Result<ExitCode> {
     crate::sink::raise_limit();
     let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = threads.context("can't start threads")?;
-    let result = runtime.block_on(relay(config, rules, global));
-    // What blocks (a resolver, a file system that hangs) must not hold up the exit.
+    let result = runtime.block_on(relay(config, file, global));
+    // A blocking call (the resolver, a file system that hangs) must not delay the exit.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
 }
 
-async fn relay(config: Config, rules: NamedFiles, global: &Global) -> anyhow::Result<()> {
+async fn relay(config: Config, file: NamedFiles, global: &Global) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let relay = Relay::new(config);
@@ -46,10 +46,10 @@ async fn relay(config: Config, rules: NamedFiles, global: &Global) -> anyhow::Re
         None => None,
     };
     let _control = control::serve(control::socket(&relay.config().data_dir), relay.handle());
-    reload::follow(global.clone(), relay.handle(), rules, relay.config().files.clone())?;
-    announce(relay.config(), admin.as_ref());
+    reload::watch(global.clone(), relay.handle(), file, relay.config().files.clone())?;
+    log_start(relay.config(), admin.as_ref());
     relay.run(stop).await?;
-    tracing::info!("stopped; everything taken is delivered, kept, or back in its queue");
+    tracing::info!("stopped; every message was delivered, spooled, stored as a dead letter or left in its queue");
     Ok(())
 }
 
@@ -66,12 +66,14 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
             match stopping {
                 None => {
                     stop.cancel();
-                    tracing::info!("stopping: no more messages are taken, those in flight are finished");
+                    tracing::info!("stopping; no more messages are taken, and in-flight deliveries are finished");
                     stopping = Some(Instant::now());
                 }
                 Some(since) if since.elapsed() < SAME_SIGNAL => {}
                 Some(_) => {
-                    tracing::warn!("a second signal: exiting at once; what is in flight will be redelivered");
+                    tracing::warn!(
+                        "exiting at once, because of a second signal; unacknowledged messages will be redelivered"
+                    );
                     crate::telemetry::flush();
                     std::process::exit(1);
                 }
@@ -81,18 +83,17 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the admin listener is to be: the variable's address before the file's.
 fn admin_address(config: &Config) -> anyhow::Result<Option<SocketAddr>> {
     let Some(address) = std::env::var(ADMIN_LISTEN).ok().filter(|address| !address.is_empty()) else {
         return Ok(config.admin.listen);
     };
-    let address =
-        address.parse().with_context(|| format!("{ADMIN_LISTEN}={address}: write ADDRESS:PORT, as 0.0.0.0:9464"))?;
+    let address = address
+        .parse()
+        .with_context(|| format!("{ADMIN_LISTEN}={address} is no address: write ADDRESS:PORT, such as 0.0.0.0:9464"))?;
     Ok(Some(address))
 }
 
-/// One line that says what this relay will do.
-fn announce(config: &Config, admin: Option<&Admin>) {
+fn log_start(config: &Config, admin: Option<&Admin>) {
     let sources: Vec<_> = config
         .sources
         .iter()
@@ -118,11 +119,11 @@ fn announce(config: &Config, admin: Option<&Admin>) {
     let admin = admin.map_or_else(|| "off".to_owned(), |admin| format!("http://{}", admin.address()));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        sources = sources.join(", "),
-        routes = config.rules.routes().len(),
-        sinks = sinks.join(", "),
-        spool = %config.spool.path.display(),
         admin,
-        "relaying"
+        "started: {} to {}, {}; the spool is {}",
+        sources.join(", "),
+        sinks.join(", "),
+        super::plural(config.rules.routes().len(), "route"),
+        config.spool.path.display()
     );
 }

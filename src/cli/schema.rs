@@ -1,4 +1,4 @@
-//! `schema`: the JSON Schemas of routes.yaml and of the normalized event.
+//! `schema`: the JSON Schemas of the configuration and of the normalized event.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -7,36 +7,34 @@ use serde_json::{Value, json};
 
 use crate::event::{FAMILIES, Outcome};
 
-/// The command's own arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Of what
+    /// Which of the two schemas
     #[arg(value_enum, default_value = "config")]
     of: Of,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Of {
-    /// Of routes.yaml, for editors
+    /// The configuration; editors use it for completion
     Config,
-    /// Of the normalized event, for those who read it
+    /// The normalized event, for its consumers
     Event,
 }
 
-/// Prints it to standard output.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let schema = match arguments.of {
         Of::Config => crate::config::schema().to_value(),
         Of::Event => event(),
     };
     let mut out = std::io::stdout().lock();
-    // Written at once, so that a closed pipe is known for what it is.
+    // Serialized first: an error of serde_json would hide a broken pipe.
     let text = serde_json::to_string_pretty(&schema)?;
     writeln!(out, "{text}")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What every normalized event is. Fields are only ever added, so unknown ones are allowed.
+/// Unknown fields are allowed, because later versions may add some.
 fn event() -> Value {
     let types: Vec<_> = FAMILIES.iter().map(|family| family.kind).collect();
     let mut statuses: Vec<_> = FAMILIES.iter().flat_map(|family| family.statuses).map(|(status, _)| *status).collect();
@@ -48,23 +46,23 @@ fn event() -> Value {
     let date =
         |description: &str| json!({ "type": ["string", "null"], "format": "date-time", "description": description });
     let properties = json!({
-        "id": { "type": "string", "format": "uuid", "description": "The same for every copy and attempt of one response" },
-        "type": { "type": "string", "description": "The kind of response", "examples": types },
-        "source": text("The source it came from, by its name in routes.yaml"),
-        "tenant": text("The tenant"),
-        "status": { "type": "string", "description": "The family's own word", "examples": statuses },
-        "outcome": { "enum": outcomes, "description": "One word over all families for how the request fares" },
-        "correlationId": text("The requester's own identifier"),
-        "productId": optional("The product's identifier"),
-        "session": optional("The requester's session"),
-        "expires": date("Until when the product is kept, in UTC"),
-        "message": optional("What REGARDS says about it"),
-        "time": date("When REGARDS sent it, in UTC, whole seconds"),
-        "extra": { "type": "object", "description": "Fields of the response that have no place of their own" },
+        "id": { "type": "string", "format": "uuid", "description": "Identifies the response; the same for every copy and delivery attempt" },
+        "type": { "type": "string", "description": "Family of the response", "examples": types },
+        "source": text("Name of the source in routes.yaml that received the response"),
+        "tenant": text("Tenant of the request"),
+        "status": { "type": "string", "description": "Status, in the words of its family", "examples": statuses },
+        "outcome": { "enum": outcomes, "description": "State of the request, in the same words for all families" },
+        "correlationId": text("Identifier that the requester chose"),
+        "productId": optional("Identifier of the product"),
+        "session": optional("Session of the requester"),
+        "expires": date("Time until which the product is available, in UTC"),
+        "message": optional("Message of REGARDS, such as the reason of a failure"),
+        "time": date("Time at which REGARDS sent the response, in UTC, whole seconds"),
+        "extra": { "type": "object", "description": "All other fields of the response" },
         "warnings": {
             "type": "array",
             "items": { "type": "string" },
-            "description": "What was tolerated when the response was read",
+            "description": "Deviations that were tolerated when the response was decoded",
         },
     });
     let required: Vec<_> =

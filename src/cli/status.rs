@@ -1,4 +1,4 @@
-//! `status` and `jobs`: what a running relay does now.
+//! `status` and `jobs`: the state of the running relay.
 
 use std::io::{BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
@@ -6,89 +6,81 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::ask::{Asked, ask, unexpected};
-use super::place::Place;
+use super::client::{request, unexpected};
 use super::table::{Table, cell};
-use super::{Global, counted, write_json};
-use crate::admin::control::{Answer, Request, Status};
+use super::target::Target;
+use super::{Global, note, plural, write_json};
+use crate::admin::control::{Command, Response, Status};
 use crate::relay::JobLine;
 
-/// Between two looks of `--watch`.
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
-/// Makes a terminal empty.
+/// The escape sequence that clears a terminal.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-/// How to show it.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Show it again every 2 s, until Ctrl-C
+    /// Repeat every 2 s until Ctrl-C
     #[arg(long)]
     watch: bool,
-    /// One JSON object; with `--watch` one a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
 
-/// How to show them, or which to stop.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Jobs {
     #[command(subcommand)]
     command: Option<JobsCommand>,
-    /// One JSON object a line
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum JobsCommand {
-    /// Stop one
+    /// Stop a job; what it has done until then stays done
     Stop {
-        /// Its number
+        /// Number of the job, which `jobs` shows
         #[arg(value_name = "N")]
         id: u64,
     },
 }
 
-/// Shows sources, sinks, spool, dead letters and jobs.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let place = Place::of(global)?;
+    let target = Target::find(global)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
-    show(&status(&place)?, arguments.json, &mut out)?;
+    show(&status(&target)?, arguments.json, &mut out)?;
     out.flush()?;
-    if arguments.watch { watch(&place, arguments.json, &mut out) } else { Ok(ExitCode::SUCCESS) }
+    if arguments.watch { watch(&target, arguments.json, &mut out) } else { Ok(ExitCode::SUCCESS) }
 }
 
-/// Shows it again and again, as long as somebody reads it.
-fn watch(place: &Place, json: bool, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+/// Ends when standard output is closed.
+fn watch(target: &Target, json: bool, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let clear = if std::io::stdout().is_terminal() && !json { CLEAR } else { "" };
     loop {
         std::thread::sleep(WATCH_PAUSE);
-        let looked = status(place);
+        let status = status(target);
         write!(out, "{clear}")?;
-        match looked {
+        match status {
             Ok(status) => show(&status, json, out)?,
-            // It may be started anew.
-            Err(error) => {
-                // Nobody is there to read it.
-                let _ = writeln!(std::io::stderr(), "{}", crate::telemetry::printable(&format!("{error:#}")));
-            }
+            // The relay may be restarting.
+            Err(error) => note(&format!("{error:#}")),
         }
         out.flush()?;
     }
 }
 
-/// Shows the jobs, or stops one.
 pub fn jobs(global: &Global, arguments: &Jobs) -> anyhow::Result<ExitCode> {
-    let place = Place::of(global)?;
+    let target = Target::find(global)?;
     if let Some(JobsCommand::Stop { id }) = arguments.command {
-        return match ask(&place, |spool| Request::StopJob { spool, id })? {
-            Asked::Answered(Answer::Done) => Ok(ExitCode::SUCCESS),
-            Asked::Answered(other) => Err(unexpected(&other)),
-            Asked::Nobody => Err(nobody(&place)),
+        return match request(&target, Command::StopJob(id))? {
+            Some(Response::Done) => Ok(ExitCode::SUCCESS),
+            Some(other) => Err(unexpected(&other)),
+            None => Err(no_relay(&target)),
         };
     }
-    let jobs = status(&place)?.jobs;
+    let jobs = status(&target)?.jobs;
     let mut out = BufWriter::new(std::io::stdout().lock());
     if arguments.json {
         for job in &jobs {
@@ -122,12 +114,12 @@ fn show(status: &Status, json: bool, out: &mut impl Write) -> anyhow::Result<()>
     }
     sinks.finish(out)?;
     let (spool, letters) = (&status.spool, &status.dead_letters);
-    writeln!(out, "\nspool: {}, {} of {} bytes", counted(spool.deliveries, "delivery"), spool.bytes, spool.max_bytes)?;
+    writeln!(out, "\nspool: {}, {} of {} bytes", plural(spool.deliveries, "delivery"), spool.bytes, spool.max_bytes)?;
     if spool.orphans > 0 {
-        writeln!(out, "orphans: {}; see `regards-relay spool`", counted(spool.orphans, "delivery"))?;
+        writeln!(out, "orphaned: {}; see `regards-relay spool`", plural(spool.orphans, "delivery"))?;
     }
     if let Some(problem) = &spool.problem {
-        writeln!(out, "nothing can be stored: {}", crate::telemetry::printable(problem))?;
+        writeln!(out, "the spool can't store anything: {}", crate::telemetry::printable(problem))?;
     }
     let most = letters.max_bytes.map_or_else(String::new, |most| format!(" of {most}"));
     writeln!(out, "dead letters: {}, {}{most} bytes", letters.count, letters.bytes)?;
@@ -147,7 +139,7 @@ fn show_jobs(jobs: &[JobLine], out: &mut impl Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// In the two largest units that it has.
+/// In the two largest units.
 fn duration(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -158,19 +150,19 @@ fn duration(seconds: u64) -> String {
     }
 }
 
-fn status(place: &Place) -> anyhow::Result<Status> {
-    match ask(place, |spool| Request::Status { spool })? {
-        Asked::Answered(Answer::Status(status)) => Ok(*status),
-        Asked::Answered(other) => Err(unexpected(&other)),
-        Asked::Nobody => Err(nobody(place)),
+fn status(target: &Target) -> anyhow::Result<Status> {
+    match request(target, Command::Status)? {
+        Some(Response::Status(status)) => Ok(*status),
+        Some(other) => Err(unexpected(&other)),
+        None => Err(no_relay(target)),
     }
 }
 
-fn nobody(place: &Place) -> anyhow::Error {
+fn no_relay(target: &Target) -> anyhow::Error {
     anyhow!(
         "no relay runs with the spool {} and the data directory {}",
-        place.spool.display(),
-        place.data_dir.display()
+        target.spool.display(),
+        target.data_dir.display()
     )
 }
 
@@ -179,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_is_shown_in_its_largest_units() {
+    fn a_duration_is_printed_in_its_two_largest_units() {
         let shown = [0, 59, 61, 3_600, 90_061].map(duration);
         assert_eq!(shown, ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h"]);
     }

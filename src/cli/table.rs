@@ -1,17 +1,16 @@
-//! A list that a person can read: columns as wide as what is in them.
+//! A table for people, with columns as wide as their content.
 
 use std::io::{self, Write};
 
 use crate::telemetry::printable;
 
-/// What nothing looks like.
+/// The content of an empty cell.
 const NONE: &str = "-";
-/// A longer cell is cut, in characters: JSON has all of it.
+/// A longer cell is cut, in characters; `--json` shows all of it.
 const MAX_CELL: usize = 100;
-/// So many rows decide together how wide the columns are.
-const ROWS: usize = 500;
+/// The widths of the columns are computed for this many rows at a time.
+const BATCH: usize = 500;
 
-/// Rows on their way out.
 #[derive(Debug)]
 pub(super) struct Table<const COLUMNS: usize> {
     heads: [&'static str; COLUMNS],
@@ -26,15 +25,14 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
 
     pub(super) fn row(&mut self, row: [String; COLUMNS], out: &mut impl Write) -> io::Result<()> {
         self.rows.push(row);
-        if self.rows.len() < ROWS { Ok(()) } else { self.finish(out) }
+        if self.rows.len() < BATCH { Ok(()) } else { self.finish(out) }
     }
 
-    /// No row has to be written.
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Writes what is there.
+    /// Writes the rows that are left.
     pub(super) fn finish(&mut self, out: &mut impl Write) -> io::Result<()> {
         if self.rows.is_empty() {
             return Ok(());
@@ -78,7 +76,7 @@ pub(super) fn cell(text: Option<&str>) -> String {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return NONE.to_owned() };
     let text = printable(text);
     match text.char_indices().nth(MAX_CELL) {
-        // Cutting an escape in two does no harm: what is left is text.
+        // The cut may be inside an escape sequence: what is left is harmless text.
         Some((end, _)) => text.get(..end).unwrap_or_default().to_owned() + "…",
         None => text.into_owned(),
     }

@@ -1,4 +1,4 @@
-//! `test`: whether the rules do what the cases beside them expect.
+//! `test`: runs the test cases for the routes.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,89 +8,86 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use super::{Global, WRONG_INPUT, WrongInput, counted, load_offline, message, show};
+use super::{EXIT_INVALID_INPUT, Global, InvalidInput, load_offline, message, plural, print_diagnostics};
 use crate::config::{Case, CaseMessage, Config, Options, Strictness};
 use crate::dry_run::DryRun;
 use crate::event::sample;
 use crate::telemetry::printable;
 
-/// The command's own arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Files of cases [default: beside the rules, `routes.test.yaml` for `routes.yaml`]
+    /// Files of test cases [default: beside the configuration, routes.test.yaml for routes.yaml]
     files: Vec<PathBuf>,
-    /// Also write the results to this file, as `JUnit`'s XML
+    /// Also write the results to this file as `JUnit` XML
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }
 
-/// What came of one case.
-struct Tested {
+struct CaseResult {
     name: String,
     line: usize,
     took: Duration,
-    /// Nothing: it passed.
+    /// Empty if the case passed.
     differences: Vec<String>,
 }
 
-/// Says to standard output what differed.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = match load_offline(&global.config, global) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let files = if arguments.files.is_empty() { vec![beside(&global.config)?] } else { arguments.files.clone() };
-    let mut tested = Vec::new();
+    let files = if arguments.files.is_empty() { vec![default_file(&global.config)?] } else { arguments.files.clone() };
+    let mut results = Vec::new();
     for path in &files {
         match test(path, &config, global)? {
-            Some(cases) => tested.push((path.as_path(), cases)),
-            None => return Ok(ExitCode::from(WRONG_INPUT)),
+            Some(cases) => results.push((path.as_path(), cases)),
+            None => return Ok(ExitCode::from(EXIT_INVALID_INPUT)),
         }
     }
-    let passed = report(&tested, &mut io::stdout().lock())?;
+    let passed = report(&results, &mut io::stdout().lock())?;
     if let Some(path) = &arguments.junit {
-        let xml = junit(&tested).to_string().context("the results can't be written as XML")?;
+        let xml = junit(&results).to_string().context("the results can't be written as XML")?;
         std::fs::write(path, xml).with_context(|| format!("{} can't be written", path.display()))?;
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// `routes.test.yaml` for `routes.yaml`.
-fn beside(rules: &Path) -> anyhow::Result<PathBuf> {
-    let path = rules.with_extension("test.yaml");
+/// For `routes.yaml` that is `routes.test.yaml`.
+fn default_file(config: &Path) -> anyhow::Result<PathBuf> {
+    let path = config.with_extension("test.yaml");
     if !path.exists() {
-        let problem = format!("there is no {}: write one, or name the files of cases", path.display());
-        return Err(WrongInput(problem).into());
+        let error = format!("there is no {}: write it, or name other files of test cases", path.display());
+        return Err(InvalidInput(error).into());
     }
     Ok(path)
 }
 
-/// What comes of the cases of one file; none, where it is wrong, which is shown.
-fn test(path: &Path, config: &Config, global: &Global) -> anyhow::Result<Option<Vec<Tested>>> {
+/// Runs the cases of one file. `None`: the file has errors, which were printed.
+fn test(path: &Path, config: &Config, global: &Global) -> anyhow::Result<Option<Vec<CaseResult>>> {
     let options = Options::of_process(Strictness::Offline, Some(global.data_dir()));
     let cases = match Case::load(path, config, &options) {
         Ok((cases, warnings)) => {
-            show(&warnings);
+            print_diagnostics(&warnings);
             cases
         }
         Err(errors) => {
-            show(&errors);
+            print_diagnostics(&errors);
             return Ok(None);
         }
     };
-    let tested = cases.into_iter().map(|case| {
+    let results = cases.into_iter().map(|case| {
         let began = Instant::now();
         let differences =
             differences(&case, config).with_context(|| format!("{}:{}: {}", path.display(), case.line, case.name))?;
-        Ok(Tested { name: case.name, line: case.line, took: began.elapsed(), differences })
+        Ok(CaseResult { name: case.name, line: case.line, took: began.elapsed(), differences })
     });
-    tested.collect::<anyhow::Result<_>>().map(Some)
+    results.collect::<anyhow::Result<_>>().map(Some)
 }
 
 fn differences(case: &Case, config: &Config) -> anyhow::Result<Vec<String>> {
     let source = message::source(config, case.source.as_deref())?;
     let mut message = match &case.message {
-        CaseMessage::Sample(json) => sample::parse(json, &source).map_err(|error| WrongInput(error.to_string()))?,
+        CaseMessage::Sample(json) => sample::parse(json, &source).map_err(|error| InvalidInput(error.to_string()))?,
         CaseMessage::Line(path, line) => message::line_of(path, *line, &source)?,
     };
     if let Some(tenant) = &case.tenant {
@@ -100,11 +97,11 @@ fn differences(case: &Case, config: &Config) -> anyhow::Result<Vec<String>> {
     Ok(dry_run.explain(config, &message).differences(&case.expect, config))
 }
 
-/// Whether all passed.
-fn report(tested: &[(&Path, Vec<Tested>)], out: &mut impl Write) -> io::Result<bool> {
+/// True if all cases passed.
+fn report(results: &[(&Path, Vec<CaseResult>)], out: &mut impl Write) -> io::Result<bool> {
     let (mut passed, mut failed) = (0_usize, 0_usize);
-    for (path, cases) in tested {
-        for Tested { name, line, differences, .. } in cases {
+    for (path, cases) in results {
+        for CaseResult { name, line, differences, .. } in cases {
             if differences.is_empty() {
                 passed += 1;
                 continue;
@@ -117,15 +114,15 @@ fn report(tested: &[(&Path, Vec<Tested>)], out: &mut impl Write) -> io::Result<b
         }
     }
     let sum = if failed > 0 { format!("{failed} failed") } else { "none failed".to_owned() };
-    writeln!(out, "{}: {passed} passed, {sum}", counted(passed + failed, "case"))?;
+    writeln!(out, "{}: {passed} passed, {sum}", plural(passed + failed, "case"))?;
     Ok(failed == 0)
 }
 
-fn junit(tested: &[(&Path, Vec<Tested>)]) -> Report {
+fn junit(results: &[(&Path, Vec<CaseResult>)]) -> Report {
     let mut report = Report::new("regards-relay");
-    for (path, cases) in tested {
+    for (path, cases) in results {
         let mut suite = TestSuite::new(path.display().to_string());
-        for Tested { name, line, took, differences } in cases {
+        for CaseResult { name, line, took, differences } in cases {
             let status = if differences.is_empty() {
                 TestCaseStatus::success()
             } else {

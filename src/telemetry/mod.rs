@@ -1,8 +1,8 @@
-//! Logs: to standard error, as text for people or JSON for machines.
+//! The log, on standard error, as text for people or JSON for programs.
 //!
-//! What comes from outside can't forge a line or steer a terminal: control characters are escaped in both formats.
+//! Text from outside can neither forge a line nor control a terminal: control characters are escaped in both formats.
 //!
-//! A running relay never waits for whoever reads its log (`queue`).
+//! A running relay never waits for the reader of its log (`queue`).
 
 mod queue;
 
@@ -26,37 +26,56 @@ use tracing_subscriber::util::SubscriberInitExt;
 use queue::LogQueue;
 pub use queue::dropped_lines;
 
-/// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// A line of text.
+    /// One line of text, for people
     Pretty,
-    /// A JSON object a line.
+    /// One JSON object per line, for programs
     Json,
 }
 
-/// What is logged without `RUST_LOG`. librdkafka repeats at info what the relay itself says better, and lapin at error: each
-/// of its errors also comes back to whoever asked, also those that are no trouble, as when a connection is being closed.
+/// The fields of all log lines, with their meaning; a test reads the source and fails on another one. Everything else belongs into
+/// the message.
+pub const LOG_FIELDS: [(&str, &str); 15] = [
+    ("event_id", "the id of the event"),
+    ("tenant", "the tenant of the event"),
+    ("correlation_id", "the correlation id of the event"),
+    ("source", "the name of the source"),
+    ("route", "the name of the route"),
+    ("sink", "the name of the sink"),
+    ("attempt", "the number of the delivery attempt, starting at 1"),
+    ("reason", "the reason of a dead letter"),
+    ("detail", "the detail of a dead letter"),
+    ("error", "why something failed"),
+    ("suppressed", "how many similar lines were left out since the last one"),
+    ("file", "the path of a file: the configuration, the spool, a recording"),
+    ("queue", "the queue of the source"),
+    ("version", "the version of the relay, at its start"),
+    ("admin", "the URL of the admin listener, at the start of the relay"),
+];
+
+/// The default of `RUST_LOG`. The relay logs errors of librdkafka and lapin itself, with more context. lapin also logs errors that
+/// do not matter, such as those of a connection that is being closed.
 const DEFAULT_FILTER: &str = "info,lapin=off,rdkafka=warn,librdkafka=warn";
 const QUIET_FILTER: &str = "error,lapin=off,rdkafka=off,librdkafka=off";
 
-/// What the last lines get to be written before the process ends.
+/// The time limit for writing the last lines before the process ends.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// The queue of a running relay's log. A command that a person runs once has none: it waits for its reader.
+/// The queue of a running relay's log. Other commands have none, and wait for their reader.
 static QUEUE: OnceLock<LogQueue> = OnceLock::new();
 
-/// Starts logging, once: later calls do nothing.
+/// Starts the log of a command. Later calls do nothing.
 pub fn start(format: LogFormat) {
     start_with(format, DEFAULT_FILTER, std::io::stderr);
 }
 
-/// The same for a command whose output is for a person who runs it once: without `RUST_LOG`, errors only.
+/// Starts a log that has only errors, unless `RUST_LOG` asks for more.
 pub fn start_quietly(format: LogFormat) {
     start_with(format, QUIET_FILTER, std::io::stderr);
 }
 
-/// The same for a relay: nothing that logs waits for whoever reads the log, and a panic is a line of it.
+/// Starts the log of a relay: nothing waits for the reader of the log, and a panic is logged.
 pub fn start_for_relay(format: LogFormat) -> std::io::Result<()> {
     let queue = LogQueue::start(std::io::stderr())?;
     let queue = QUEUE.get_or_init(|| queue);
@@ -65,20 +84,26 @@ pub fn start_for_relay(format: LogFormat) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Writes text that is for people to standard error, in its place among the lines of the log.
-pub fn say(text: &str) {
+/// Writes text for people to standard error, in order with the lines of the log.
+pub fn print_stderr(text: &str) {
     match QUEUE.get() {
         Some(queue) => queue.push(text.as_bytes()),
-        // Nobody is there to read it.
+        // If it can't be written, nobody reads standard error.
         None => drop(std::io::stderr().lock().write_all(text.as_bytes())),
     }
 }
 
-/// Gives the last lines of the log the time to be written, where somebody reads them. For who is about to end the process.
+/// Waits until the last lines are written, before the process ends.
 pub fn flush() {
     if let Some(queue) = QUEUE.get() {
         queue.flush(LAST_LINES);
     }
+}
+
+/// Whether to colour text on standard error (<https://no-color.org>).
+#[must_use]
+pub fn use_colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn start_with<W>(format: LogFormat, default: &str, to: W)
@@ -86,43 +111,41 @@ where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.trim().is_empty());
-    let (filter, wrong) = match wanted.as_deref().map(EnvFilter::try_new) {
+    let (filter, invalid) = match wanted.as_deref().map(EnvFilter::try_new) {
         Some(Ok(filter)) => (filter, None),
-        Some(Err(cause)) => (EnvFilter::new(default), Some(cause)),
+        Some(Err(error)) => (EnvFilter::new(default), Some(error)),
         None => (EnvFilter::new(default), None),
     };
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let subscriber =
-        tracing_subscriber::registry().with(FilterFn::new(may_speak)).with(filter).with(layer(format, colours, to));
-    // Fails only where logging was started before, in tests.
+    let layer = layer(format, use_colour(), to);
+    let subscriber = tracing_subscriber::registry().with(FilterFn::new(is_allowed)).with(filter).with(layer);
+    // It fails if a log was started before, as in tests.
     if subscriber.try_init().is_ok()
-        && let Some(cause) = wrong
+        && let Some(error) = invalid
     {
-        tracing::warn!("RUST_LOG can't be understood and is not used: {cause}");
+        tracing::warn!(%error, "RUST_LOG is invalid and is ignored");
     }
 }
 
-/// The standard library's own hook writes to standard error, and waits for whoever reads it.
+/// Replaces the standard library's hook, which writes to standard error and waits for its reader.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
-    let thread = thread.name().unwrap_or("without a name");
-    let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    let what = panic.payload_as_str().unwrap_or("it said nothing");
+    let thread = thread.name().unwrap_or("unnamed");
+    let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    let error = panic.payload_as_str().unwrap_or("a panic without a message");
     let backtrace = std::backtrace::Backtrace::capture();
     let backtrace = match backtrace.status() {
-        std::backtrace::BacktraceStatus::Captured => backtrace.to_string(),
+        std::backtrace::BacktraceStatus::Captured => format!("\n{backtrace}"),
         _ => String::new(),
     };
-    tracing::error!(thread, place, error = what, backtrace, "a bug in the relay: please report it");
+    tracing::error!(error, "a bug in the relay; please report it: a panic in thread {thread} at {place}{backtrace}");
 }
 
-/// What writes the lines.
 fn layer<S, W>(format: LogFormat, colours: bool, to: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    // A line that can't be written is lost; saying so on the same standard error would panic.
+    // A line that can't be written is lost: reporting it on the same standard error would panic.
     let layer = tracing_subscriber::fmt::layer().with_writer(to).with_ansi(colours).log_internal_errors(false);
     match format {
         LogFormat::Pretty => layer.fmt_fields(format::debug_fn(write_field).delimited(" ")).boxed(),
@@ -133,7 +156,7 @@ where
     }
 }
 
-/// Escapes in lines of JSON on the way what [`printable_json`] escapes: JSON itself lets it through.
+/// Applies [`printable_json`] to each line.
 struct PrintableJson<W>(W);
 
 impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for PrintableJson<W> {
@@ -144,7 +167,7 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for PrintableJson<W> {
     }
 }
 
-/// A line is written by one call.
+/// Each call writes one line.
 impl<W: std::io::Write> std::io::Write for PrintableJson<W> {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         match std::str::from_utf8(line) {
@@ -159,11 +182,11 @@ impl<W: std::io::Write> std::io::Write for PrintableJson<W> {
     }
 }
 
-/// Writes one field of a line of text. tracing-subscriber's own way lets line breaks through.
+/// Writes one field of a line of text. tracing-subscriber's own function does not escape line breaks.
 fn write_field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     match field.name() {
         "message" => write!(Escaping(to), "{value:?}"),
-        // What the bridge from the crate `log` adds; the line has it elsewhere.
+        // Added by the bridge from the crate `log`; the line already has them.
         name if name.starts_with("log.") => Ok(()),
         name => {
             write!(to, "{name}=")?;
@@ -172,7 +195,7 @@ fn write_field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fm
     }
 }
 
-/// Escapes on the way what [`printable`] escapes.
+/// Applies [`printable`] to all that is written.
 struct Escaping<'to, 'writer>(&'to mut Writer<'writer>);
 
 impl fmt::Write for Escaping<'_, '_> {
@@ -181,12 +204,12 @@ impl fmt::Write for Escaping<'_, '_> {
     }
 }
 
-/// lapin prints the bodies of returned messages at lower levels, so these are cut off whatever `RUST_LOG` says.
-fn may_speak(metadata: &Metadata<'_>) -> bool {
+/// Suppresses lapin's lower levels whatever `RUST_LOG` says: there it logs the bodies of returned messages.
+fn is_allowed(metadata: &Metadata<'_>) -> bool {
     *metadata.level() == Level::ERROR || !metadata.target().starts_with("lapin")
 }
 
-/// `text` with control characters, and what turns the direction of writing, escaped.
+/// Text of one line with control characters and bidirectional controls escaped.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unprintable) {
@@ -203,7 +226,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// The same for text of several lines, which keeps its lines and its tabs.
+/// As [`printable`] for text of several lines, which keeps its line breaks and tabs.
 #[must_use]
 pub fn printable_lines(text: &str) -> String {
     let lines: Vec<_> = text
@@ -216,10 +239,10 @@ pub fn printable_lines(text: &str) -> String {
     lines.join("\n")
 }
 
-/// The same for JSON, which stays the same JSON: what is escaped can only stand in its texts.
+/// As [`printable`] for JSON, which keeps its meaning: such characters can only occur in its strings.
 #[must_use]
 pub fn printable_json(json: &str) -> Cow<'_, str> {
-    // What separates its parts; within its texts JSON escapes these itself.
+    // These separate tokens; inside strings JSON escapes them itself.
     let is_escaped = |character: char| is_unprintable(character) && !matches!(character, '\n' | '\r' | '\t');
     if !json.contains(is_escaped) {
         return Cow::Borrowed(json);
@@ -227,7 +250,7 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     let mut escaped = String::with_capacity(json.len() + 8);
     for character in json.chars() {
         if is_escaped(character) {
-            // All of them are of the first 65,536 characters, which take one such escape.
+            // All of them are below U+10000, so one escape is enough.
             let _ = write!(escaped, "\\u{:04x}", u32::from(character));
         } else {
             escaped.push(character);
@@ -236,8 +259,8 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Control characters, also those of 8 bit, which some terminals obey (C1), and those that turn the direction of writing
-/// (Unicode's property `Bidi_Control`) or end a line.
+/// Control characters, including C1, which some terminals execute; bidirectional controls (Unicode's property `Bidi_Control`)
+/// and line separators.
 fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -271,7 +294,7 @@ mod tests {
         let lines = Lines::default();
         let to = lines.clone();
         let subscriber = tracing_subscriber::registry()
-            .with(FilterFn::new(may_speak))
+            .with(FilterFn::new(is_allowed))
             .with(EnvFilter::new(filter))
             .with(layer(format, colours, move || to.clone()));
         tracing::subscriber::with_default(subscriber, log);
@@ -281,7 +304,7 @@ mod tests {
 
     const EVIL: &str = "a\nINFO forged\u{1b}[2J\u{9b}31m\u{85}\u{202e}\u{2066}\u{61c}\u{200f}\u{2028}\r\0\u{7f}é";
 
-    /// None of these reaches whoever reads.
+    /// None of these may occur in a line.
     const FORBIDDEN: [&str; 11] = [
         "\r",
         "\u{1b}[2J",
@@ -297,7 +320,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_comes_from_outside_stays_on_its_line() {
+    fn text_from_outside_stays_on_its_line() {
         for colours in [false, true] {
             let text = logged(LogFormat::Pretty, colours, "info", || {
                 tracing::warn!(tenant = EVIL, correlation_id = %EVIL, reason = ?EVIL, "evil {EVIL}");
@@ -307,12 +330,12 @@ mod tests {
                 assert!(!text.contains(forbidden), "{forbidden:?} in {text:?}");
             }
             assert!(text.contains("correlation_id=a\\nINFO forged\\u{1b}[2J"), "{text:?}");
-            assert!(text.contains('é'), "what is harmless stays as it is: {text:?}");
+            assert!(text.contains('é'), "printable characters stay as they are: {text:?}");
         }
     }
 
     #[test]
-    fn a_line_of_json_has_its_fields_beside_the_message() {
+    fn a_json_line_has_the_fields_beside_the_message() {
         let text = logged(LogFormat::Json, false, "info", || {
             tracing::warn!(tenant = EVIL, correlation_id = %EVIL, attempt = 3, "evil {EVIL}");
         });
@@ -329,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn lapin_speaks_of_errors_only_even_when_asked_for_more() {
+    fn only_errors_of_lapin_are_logged_whatever_rust_log_says() {
         let text = logged(LogFormat::Pretty, false, "trace,lapin=trace", || {
             tracing::info!(target: "lapin::channel", "a returned body");
             tracing::error!(target: "lapin::channel", "an error");
@@ -339,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn librdkafka_speaks_of_warnings_by_default() {
+    fn by_default_warnings_of_librdkafka_are_logged() {
         let text = logged(LogFormat::Pretty, false, DEFAULT_FILTER, || {
             tracing::info!(target: "librdkafka", "chatter");
             tracing::warn!(target: "librdkafka", "trouble");
@@ -351,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn harmless_text_is_not_copied() {
+    fn printable_text_is_not_copied() {
         assert!(matches!(printable("Übersicht, 漢字"), Cow::Borrowed(_)));
         assert_eq!(printable("tab\there"), "tab\\there");
     }

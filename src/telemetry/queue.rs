@@ -1,7 +1,7 @@
-//! The log of a running relay: whoever logs a line puts it into a bounded queue, and one thread writes it to standard error.
+//! The log of a running relay: a bounded queue of lines, which one thread writes to standard error.
 //!
-//! Nobody but that thread ever waits for whoever reads standard error. While the reader stalls, the queue fills; then new lines
-//! are dropped and counted, and the log says how many were as soon as it flows again.
+//! Only that thread waits for the reader of standard error. If the reader stalls, the queue fills up; then new lines are dropped
+//! and counted, and once the reader goes on the log says how many.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -13,46 +13,41 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::tasks::{self, TaskKind};
 
-/// What may wait to be written, in bytes; the batch that is being written is at most as much again.
+/// The bound of the queue, in bytes; the batch that is being written can have as many again.
 const MAX_BYTES: usize = 2 * 1024 * 1024;
-/// A reader that isn't ready (standard error can be set not to block by whoever shares it) is tried again after this.
+/// The pause after a write that would block: another process that shares standard error can make it non-blocking.
 const NOT_READY: Duration = Duration::from_millis(20);
 
-/// Lines that were dropped by this process.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// This is the thread that writes.
     static IS_WRITER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How many lines of the log were dropped since the start.
+/// The lines dropped since the start of the process.
 #[must_use]
 pub fn dropped_lines() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Where lines wait for the thread that writes them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LogQueue(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Something waits.
     filled: Condvar,
-    /// Nothing waits any more.
     emptied: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: Vec<u8>,
+    queued: Vec<u8>,
     is_writing: bool,
 }
 
 impl LogQueue {
-    /// Starts the thread, which writes to `to` for as long as the process lives.
+    /// Starts the thread, which writes to `to` until the process ends.
     pub(super) fn start(to: impl Write + Send + 'static) -> io::Result<Self> {
         let queue = Self::default();
         let read = queue.clone();
@@ -60,24 +55,24 @@ impl LogQueue {
         Ok(queue)
     }
 
-    /// Puts a whole line in, or several, and returns at once. What there is no room for is dropped and counted.
+    /// Queues one or more whole lines without waiting. If there is no room, they are dropped and counted.
     pub(super) fn push(&self, lines: &[u8]) {
         let mut state = self.state();
-        // What the writer itself has to say is short, and said once a batch.
-        let has_room = state.waiting.len() + lines.len() <= MAX_BYTES || IS_WRITER.get();
+        // The writer's own line is short, and there is one per batch.
+        let has_room = state.queued.len() + lines.len() <= MAX_BYTES || IS_WRITER.get();
         if has_room {
-            state.waiting.extend_from_slice(lines);
+            state.queued.extend_from_slice(lines);
             self.0.filled.notify_one();
         } else {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Waits until everything is written, at most for `patience`.
-    pub(super) fn flush(&self, patience: Duration) {
-        let until = Instant::now() + patience;
+    /// Waits until everything is written, at most for `timeout`.
+    pub(super) fn flush(&self, timeout: Duration) {
+        let until = Instant::now() + timeout;
         let mut state = self.state();
-        while state.is_writing || !state.waiting.is_empty() {
+        while state.is_writing || !state.queued.is_empty() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -88,30 +83,30 @@ impl LogQueue {
 
     fn write_all_to(&self, mut to: impl Write) {
         IS_WRITER.set(true);
-        let mut said = dropped_lines();
+        let mut reported = dropped_lines();
         loop {
             let batch = self.next();
             TaskKind::Log.panic_if_requested();
-            write_patiently(&mut to, &batch);
+            write_all_blocking(&mut to, &batch);
             let dropped = dropped_lines();
-            if dropped > said {
-                let lines = dropped - said;
-                said = dropped;
-                tracing::warn!(lines, "log lines were dropped: whoever reads this log was too slow");
+            if dropped > reported {
+                let suppressed = dropped - reported;
+                reported = dropped;
+                tracing::warn!(suppressed, "log lines were dropped because the reader of standard error was too slow");
             }
         }
     }
 
-    /// All that waits, once something does.
+    /// Waits for lines, and takes all of them.
     fn next(&self) -> Vec<u8> {
         let mut state = self.state();
         state.is_writing = false;
-        while state.waiting.is_empty() {
+        while state.queued.is_empty() {
             self.0.emptied.notify_all();
             state = self.0.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.is_writing = true;
-        std::mem::take(&mut state.waiting)
+        std::mem::take(&mut state.queued)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -119,8 +114,8 @@ impl LogQueue {
     }
 }
 
-/// Writes all of it, for as long as that takes. What can't be written at all, since nobody reads any more, is lost.
-fn write_patiently(to: &mut impl Write, mut bytes: &[u8]) {
+/// Writes all bytes, however long that takes. If nobody can read them any more, they are lost.
+fn write_all_blocking(to: &mut impl Write, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match to.write(bytes) {
             Ok(0) => return,
@@ -140,7 +135,7 @@ impl<'a> MakeWriter<'a> for LogQueue {
     }
 }
 
-/// A line is written by one call.
+/// Each call writes one line.
 impl Write for &LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
@@ -162,7 +157,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_mins(1);
 
-    /// Somebody who reads only when the test says so.
+    /// A reader that reads only when the test allows it.
     struct Stalled {
         go: Receiver<()>,
         read: Sender<Vec<u8>>,
@@ -182,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_reader_holds_up_nobody_and_what_was_dropped_is_counted_and_said() {
+    fn a_stalled_reader_blocks_nobody_and_dropped_lines_are_counted() {
         let ((let_go, go), (read, lines)) = (channel(), channel());
         let queue = LogQueue::start(Stalled { go, read }).unwrap();
         let before = dropped_lines();
@@ -194,7 +189,7 @@ mod tests {
         for _ in 0..MAX_BYTES / line.len() {
             queue.push(&line);
         }
-        assert_eq!(dropped_lines(), before, "all of these have room");
+        assert_eq!(dropped_lines(), before, "all of these fit");
         for _ in 0..3 {
             queue.push(&line);
         }
@@ -213,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_writer_says_itself_what_was_dropped_although_there_is_no_room() {
+    fn the_writer_reports_dropped_lines_although_the_queue_is_full() {
         let queue = LogQueue::default();
         queue.push(&vec![b'x'; MAX_BYTES]);
         let said = queue.clone();
@@ -221,11 +216,11 @@ mod tests {
             .with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || Owned(said.clone())));
         tracing::subscriber::with_default(subscriber, || {
             IS_WRITER.set(true);
-            tracing::warn!(lines = 7, "dropped");
+            tracing::warn!(suppressed = 7, "dropped");
             IS_WRITER.set(false);
         });
-        let waiting = String::from_utf8(queue.state().waiting.clone()).unwrap();
-        assert!(waiting.ends_with("dropped lines=7\n"), "{:?}", waiting.get(MAX_BYTES..));
+        let queued = String::from_utf8(queue.state().queued.clone()).unwrap();
+        assert!(queued.ends_with("dropped suppressed=7\n"), "{:?}", queued.get(MAX_BYTES..));
     }
 
     struct Owned(LogQueue);

@@ -1,72 +1,62 @@
-//! A job that a command asks for: its progress is told while it runs, and it stops when its client goes, unless that detached it.
+//! A redrive or a purge that a client asked for. The client is told of its progress; if the client closes the connection, the
+//! job stops, unless it is detached.
 
 use std::time::Duration;
 
-use tokio::io::{AsyncBufRead, AsyncBufReadExt};
-use tokio::net::unix::OwnedWriteHalf;
-
-use super::{Answer, send};
+use super::Response;
+use super::server::{Client, closed};
 use crate::relay::{Handle, JobOutcome, JobRequest};
 use crate::spool::Spool;
 
-/// Between two signs of its progress.
+/// The time between two progress responses.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
-/// Why a job ends that somebody stopped.
-const STOPPED: &str = "it was stopped by `jobs stop`; what was done before stays so";
+/// The error of a job that was stopped.
+const STOPPED: &str = "it was stopped by `jobs stop`; what it has done until then stays done";
 
-/// Who asked for a job.
-pub(super) struct Client<'c, R> {
-    /// Says nothing more: the end of the connection is all that can come.
-    pub(super) from: &'c mut R,
-    pub(super) to: &'c mut OwnedWriteHalf,
-    /// Doesn't wait for its end.
-    pub(super) detaches: bool,
-}
-
-/// Does it, and answers.
 pub(super) async fn run(
     request: JobRequest,
+    detach: bool,
     spool: &Spool,
     relay: &Handle,
-    client: Client<'_, impl AsyncBufRead + Unpin>,
+    mut client: Client,
 ) -> std::io::Result<()> {
     let kind = request.kind();
     let job = relay.jobs().begin(kind);
     let config = relay.config();
-    // It is large: few connections ask for one.
+    // Boxed, as it is large and few connections need it.
     let work = Box::pin(request.run(config.as_deref(), spool, &job.progress));
     let work = async {
-        let stopped = job.stop.run_until_cancelled(work).await;
-        stopped.unwrap_or_else(|| Err(STOPPED.to_owned()))
+        let ended = job.stop.run_until_cancelled(work).await;
+        ended.unwrap_or_else(|| Err(STOPPED.to_owned()))
     };
-    if client.detaches {
-        send(client.to, &Answer::Started(job.id)).await?;
+    if detach {
+        client.send(&Response::Started(job.id)).await?;
         log(job.id, kind, work.await);
         return Ok(());
     }
     let mut work = std::pin::pin!(work);
-    let (mut nothing, mut signs) = (String::new(), tokio::time::interval(PROGRESS_PAUSE));
-    signs.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut progress = tokio::time::interval(PROGRESS_PAUSE);
+    progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            ended = &mut work => return send(client.to, &ended.map_or_else(Answer::Failed, Answer::from)).await,
-            gone = client.from.read_line(&mut nothing) => return gone.map(drop),
-            _ = signs.tick() => {
+            ended = &mut work => return client.send(&ended.map_or_else(Response::Failed, Response::from)).await,
+            closed = closed(&mut client.from) => return closed,
+            _ = progress.tick() => {
                 let (done, total) = (job.progress.done(), job.progress.total());
-                send(client.to, &Answer::Progress { done, total }).await?;
+                client.send(&Response::Progress { done, total }).await?;
             }
         }
     }
 }
 
-/// Nobody waits for the end of a job that was detached: the log has it.
+/// Nobody waits for the end of a detached job, so the log has it.
 fn log(id: u64, kind: &str, ended: Result<JobOutcome, String>) {
     match ended {
-        Ok(JobOutcome::Purged(purged)) => tracing::info!(job = id, kind, purged, "a job has ended"),
+        Ok(JobOutcome::Purged(purged)) => tracing::info!("job {id} ({kind}) has ended: {purged} purged"),
         Ok(JobOutcome::Redriven(done)) => {
             let (redriven, left) = (done.redriven, done.left.values().sum::<u64>());
-            tracing::info!(job = id, kind, redriven, left, "a job has ended");
+            tracing::info!("job {id} ({kind}) has ended: {redriven} redriven, {left} left");
         }
-        Err(error) => tracing::warn!(job = id, kind, error, "a job has stopped before its end"),
+        Err(error) => tracing::warn!(error, "job {id} ({kind}) has stopped before its end"),
     }
 }

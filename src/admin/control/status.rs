@@ -1,4 +1,4 @@
-//! What a relay does now, as `status` shows it. All keys are relied on.
+//! The response to `status`. Users rely on all keys of its JSON.
 
 use std::sync::Arc;
 
@@ -10,85 +10,69 @@ use crate::relay::{Handle, JobLine};
 use crate::source::SourceStats;
 use crate::spool::{Share, Spool};
 
-/// All of it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// Of the program that runs.
+    /// The version of the running relay.
     pub version: String,
-    /// For how long it has run, in seconds.
+    /// In seconds since the start.
     pub uptime: u64,
     /// In the order of the configuration.
     pub sources: Vec<SourceStatus>,
-    /// In the order of the configuration; then those that are gone from it and have deliveries in the spool.
+    /// In the order of the configuration, then the orphaned ones.
     pub sinks: Vec<SinkStatus>,
-    /// The deliveries that wait, of all sinks.
     pub spool: SpoolStatus,
-    /// What is kept for a person.
     pub dead_letters: DeadLettersStatus,
-    /// Redrives and purges that run.
+    /// The redrives and purges that run now.
     pub jobs: Vec<JobLine>,
-    /// Those that are raised.
+    /// Always empty: alerts are a later feature.
     pub alerts: Vec<serde_json::Value>,
 }
 
-/// How a source is.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
-    /// Its name.
     pub name: String,
     /// As in `/readyz`: `consuming`, `standby`, `blocked`, `paused` or `down`.
     pub state: String,
-    /// Why it doesn't consume.
+    /// Why the source does not consume.
     pub reason: Option<String>,
-    /// Messages that came in, in this run.
+    /// Messages received since the start.
     pub received: u64,
 }
 
-/// How a sink is.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SinkStatus {
-    /// Its name.
     pub name: String,
-    /// As in `/readyz`: `delivering`, `unavailable` (its breaker is open), `paused` or `orphaned` (it is gone from the configuration).
+    /// As in `/readyz`: `delivering`, `unavailable` (the breaker is open), `paused` or `orphaned` (no longer in
+    /// the configuration).
     pub state: String,
-    /// Deliveries in the spool.
     pub spooled: u64,
-    /// What they take.
     pub bytes: u64,
-    /// Attempts under way.
     pub in_flight: u64,
-    /// Deliveries that the destination has, in this run.
+    /// Deliveries that succeeded since the start.
     pub delivered: u64,
 }
 
-/// The backlogs of all sinks.
+/// The backlogs of all sinks together.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SpoolStatus {
-    /// How many deliveries.
     pub deliveries: u64,
-    /// What they take.
     pub bytes: u64,
-    /// What they may take.
     pub max_bytes: u64,
-    /// How many of them no sink of the configuration is for.
+    /// How many of the deliveries are orphaned.
     pub orphans: u64,
-    /// Why nothing can be stored now.
+    /// Why the spool can store nothing, if it can't.
     pub problem: Option<String>,
 }
 
-/// The dead letters.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLettersStatus {
-    /// How many.
     pub count: u64,
-    /// What they take.
     pub bytes: u64,
-    /// What they may take.
     pub max_bytes: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! `compare`: what recorded messages become by one file of rules and by another.
+//! `compare`: what two configurations do with the same recorded messages.
 
 mod output;
 
@@ -9,50 +9,48 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use self::output::{Differences, Each, Groups};
+use self::output::{DifferenceGroups, DifferenceWriter, EachDifference};
 use super::progress::Progress;
 use super::table::Table;
-use super::{Global, WrongInput, counted, load_offline, message};
+use super::{Global, InvalidInput, load_offline, message, note, plural};
 use crate::config::Config;
 use crate::dry_run::{Change, Difference, DryRun, SinkDifference};
-use crate::telemetry::printable;
 
-/// So many lines that are no samples are shown.
+/// How many errors about unreadable lines are printed.
 const MAX_UNREADABLE: u64 = 10;
 
-/// The command's own arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Recorded messages, one sample a line
+    /// File of recorded messages, one sample per line
     samples: PathBuf,
-    /// The other rules
+    /// Other configuration, to compare with that of `--config`
     #[arg(long, value_name = "FILE")]
     against: PathBuf,
-    /// The source that gets them, where there are several
+    /// Source that receives the messages; needed if the configuration has several
     #[arg(long)]
     source: Option<String>,
-    /// Each difference as JSON, one a line, and the counts in the last
+    /// Print each difference as a line of JSON, then a line with the counts
     #[arg(long)]
     json: bool,
-    /// Show equal differences once, with how many samples have them
+    /// Show equal differences once, with the number of messages
     #[arg(long)]
     summary: bool,
-    /// Exit with 1 if anything differs
+    /// Exit with code 1 if anything differs
     #[arg(long)]
     exit_code: bool,
 }
 
-/// What came of all of them. These names are relied on.
+/// Users rely on these names.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     samples: u64,
     different: u64,
-    /// Lines that are no samples, so that nothing was compared.
+    /// Lines that are no samples and were not compared.
     unreadable: u64,
     sinks: BTreeMap<String, Counts>,
 }
 
-/// What came to one sink.
+/// The deliveries for one sink.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
 struct Counts {
     before: u64,
@@ -60,11 +58,10 @@ struct Counts {
     added: u64,
     removed: u64,
     changed: u64,
-    /// Something of its settings differs, be it where it connects to or how it retries.
+    /// Any setting of the sink differs, such as its destination or its retries.
     settings_differ: bool,
 }
 
-/// Says to standard output what differs.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (before, after) = match (load_offline(&global.config, global), load_offline(&arguments.against, global)) {
         (Ok(before), Ok(after)) => (before, after),
@@ -72,17 +69,17 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     let json = arguments.json;
-    let mut differences: Box<dyn Differences> = if arguments.summary {
-        Box::new(Groups::new(json))
+    let mut differences: Box<dyn DifferenceWriter> = if arguments.summary {
+        Box::new(DifferenceGroups::new(json))
     } else {
-        Box::new(Each { samples: arguments.samples.clone(), json })
+        Box::new(EachDifference { samples: arguments.samples.clone(), json })
     };
     let summary = compare(&before, &after, arguments, &mut *differences, &mut out)?;
     differences.finish(&mut out)?;
     if arguments.json {
         crate::cli::write_json(&summary, &mut out)?;
     } else {
-        for_people(&summary, &mut out)?;
+        write_text(&summary, &mut out)?;
     }
     out.flush()?;
     let differs = arguments.exit_code && summary.different > 0;
@@ -93,7 +90,7 @@ fn compare(
     before: &Config,
     after: &Config,
     arguments: &Arguments,
-    differences: &mut dyn Differences,
+    differences: &mut dyn DifferenceWriter,
     out: &mut dyn Write,
 ) -> anyhow::Result<Summary> {
     let source = message::source(before, arguments.source.as_deref())?;
@@ -109,8 +106,8 @@ fn compare(
         let found = found?;
         let mut message = match found.message {
             Ok(message) => message,
-            Err(wrong) => {
-                summary.count_unreadable(&wrong);
+            Err(error) => {
+                summary.count_unreadable(&error);
                 continue;
             }
         };
@@ -128,12 +125,11 @@ fn compare(
 }
 
 impl Summary {
-    /// Some are shown, all are counted.
-    fn count_unreadable(&mut self, wrong: &WrongInput) {
+    /// Counts all of them, prints the first ones.
+    fn count_unreadable(&mut self, error: &InvalidInput) {
         self.unreadable += 1;
         if self.unreadable <= MAX_UNREADABLE {
-            // Nobody is there to read it.
-            let _ = writeln!(io::stderr(), "{}", printable(&wrong.to_string()));
+            note(&error.to_string());
         }
     }
 
@@ -162,7 +158,7 @@ impl Summary {
     }
 }
 
-fn for_people(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
+fn write_text(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
     if summary.different > 0 {
         writeln!(out)?;
     }
@@ -181,9 +177,10 @@ fn for_people(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
         1 => "1 is treated differently".to_owned(),
         _ => format!("{different} are treated differently"),
     };
-    writeln!(out, "\n{}: {differ}", counted(*samples, "sample"))?;
+    writeln!(out, "\n{}: {differ}", plural(*samples, "sample"))?;
     match unreadable {
         0 => Ok(()),
-        _ => writeln!(out, "{} not compared: no samples", counted(*unreadable, "line")),
+        1 => writeln!(out, "1 line not compared, because it is no sample"),
+        _ => writeln!(out, "{} not compared, because they are no samples", plural(*unreadable, "line")),
     }
 }

@@ -1,4 +1,4 @@
-//! How differences are printed: each sample's, or equal ones once with how many samples have them; for people or programs.
+//! Prints differences: one by one, or equal ones once with the number of samples; as text or JSON.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -7,19 +7,18 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::counted;
+use crate::cli::plural;
 use crate::dry_run::{Change, Changed, ChangedValue, DeadLetter, Difference, SinkDifference};
 use crate::event::Event;
 use crate::telemetry::printable;
 
-/// What people are shown of a value, in characters.
+/// A longer value is cut in the text, in characters.
 const MAX_SHOWN: usize = 200;
-/// So many groups of equal differences are kept; samples with yet another difference are counted together.
+/// Beyond this number of groups of equal differences, the rest are counted together.
 const MAX_GROUPS: usize = 200;
 
-/// Where differences go.
-pub(super) trait Differences {
-    /// One sample is treated differently.
+pub(super) trait DifferenceWriter {
+    /// Called for each sample that the configurations treat differently.
     fn add(
         &mut self,
         line: usize,
@@ -28,19 +27,18 @@ pub(super) trait Differences {
         out: &mut dyn Write,
     ) -> io::Result<()>;
 
-    /// There are no more.
+    /// Called after the last sample.
     fn finish(&mut self, _out: &mut dyn Write) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// Each, for people or for programs.
-pub(super) struct Each {
+pub(super) struct EachDifference {
     pub(super) samples: PathBuf,
     pub(super) json: bool,
 }
 
-/// How one message is treated differently. These names are relied on.
+/// Users rely on these names.
 #[derive(Serialize)]
 struct Document<'d> {
     line: usize,
@@ -49,7 +47,7 @@ struct Document<'d> {
     difference: &'d Difference,
 }
 
-impl Differences for Each {
+impl DifferenceWriter for EachDifference {
     fn add(
         &mut self,
         line: usize,
@@ -61,7 +59,7 @@ impl Differences for Each {
             return write_json(&Document { line, event, difference: &difference }, out);
         }
         let event = event.map_or_else(
-            || "can't be read as an event".to_owned(),
+            || "the message can't be decoded".to_owned(),
             |event| format!("{} {} {}", event.tenant, event.status, event.correlation_id),
         );
         writeln!(out, "{}:{line}: {}", self.samples.display(), printable(&event))?;
@@ -69,31 +67,31 @@ impl Differences for Each {
     }
 }
 
-/// Equal ones once, the most frequent first.
-pub(super) struct Groups {
+/// Prints equal differences once, the most frequent first.
+pub(super) struct DifferenceGroups {
     json: bool,
     by_kind: HashMap<String, Group>,
-    /// How many samples have a difference that found no place.
+    /// How many samples have a difference beyond [`MAX_GROUPS`].
     others: u64,
 }
 
-/// Samples that the same becomes of. These names are relied on.
+/// Samples with equal differences. Users rely on these names.
 #[derive(Serialize)]
 struct Group {
     count: u64,
-    /// The line of the first of them.
+    /// The line of the first sample.
     line: usize,
     #[serde(flatten)]
     difference: Difference,
 }
 
-impl Groups {
+impl DifferenceGroups {
     pub(super) fn new(json: bool) -> Self {
         Self { json, by_kind: HashMap::new(), others: 0 }
     }
 }
 
-impl Differences for Groups {
+impl DifferenceWriter for DifferenceGroups {
     fn add(&mut self, line: usize, _: Option<&Event>, difference: Difference, _: &mut dyn Write) -> io::Result<()> {
         let key = kind_of(&difference);
         if let Some(group) = self.by_kind.get_mut(&key) {
@@ -113,25 +111,25 @@ impl Differences for Groups {
             if self.json {
                 write_json(group, out)?;
             } else {
-                writeln!(out, "{}, the first in line {}:", counted(group.count, "sample"), group.line)?;
+                writeln!(out, "{}, the first in line {}:", plural(group.count, "sample"), group.line)?;
                 show(&group.difference, out)?;
             }
         }
         match self.others {
             0 => Ok(()),
             others if self.json => writeln!(out, "{{\"count\":{others},\"line\":null}}"),
-            others => writeln!(out, "{} with other differences", counted(others, "sample")),
+            others => writeln!(out, "{} with other differences", plural(others, "sample")),
         }
     }
 }
 
-/// What equal differences have in common: the sinks, how each of them differs, and in which values; not the values, which every
-/// sample has its own of.
+/// What equal differences have in common: the sinks, how each of them differs, and in which fields; not the values, which differ
+/// between samples.
 fn kind_of(difference: &Difference) -> String {
     use std::fmt::Write as _;
 
     let mut kind = String::new();
-    // Writing to a string doesn't fail.
+    // Writing to a String can't fail.
     if let Some(Changed { before, after }) = &difference.dead_letter {
         let reason = |letter: &Option<DeadLetter>| letter.as_ref().map_or("none", |letter| letter.reason.as_str());
         let _ = write!(kind, "{} {}", reason(before), reason(after));
@@ -168,8 +166,8 @@ fn show(difference: &Difference, out: &mut dyn Write) -> io::Result<()> {
             Change::Added { route } => writeln!(out, "  + {sink}, by {}", by(route))?,
             Change::Removed { route } => writeln!(out, "  - {sink}, which got it by {}", by(route))?,
             Change::Changed { values } => {
-                // Of what is not shown: spaces in JSON, or secrets.
-                let hidden = if values.is_empty() { ", in what is not shown" } else { "" };
+                // Spaces in JSON and secrets are not shown.
+                let hidden = if values.is_empty() { ", in a part that is not shown" } else { "" };
                 writeln!(out, "  ~ {sink}{hidden}")?;
                 for ChangedValue { path, changed: Changed { before, after } } in values {
                     writeln!(out, "      {}: {} -> {}", printable(path), shown(before), shown(after))?;

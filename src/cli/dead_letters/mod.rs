@@ -1,7 +1,7 @@
-//! `dead-letters`: what could not be read or delivered, for people and for programs.
+//! `dead-letters`: lists, shows, redrives and purges dead letters.
 //!
-//! Reads the spool's file beside a running relay, or without one; what changes it, a running relay does itself. What came from
-//! outside is escaped before a terminal sees it.
+//! `list` and `show` read the spool's file, whether a relay runs or not; a redrive or purge is done by the running relay. Text from
+//! outside is escaped for terminals.
 
 mod purge;
 mod redrive;
@@ -17,88 +17,82 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::place::Place;
 use super::spool::deliveries;
 use super::table::{Table, cell};
-use super::{Global, WrongInput};
+use super::target::Target;
+use super::{Global, InvalidInput, note};
 use crate::config::{Config, similar};
 use crate::event::{FAMILIES, Reason};
 use crate::spool::{DeadLetters, Filter, Listed, SpoolError, waits};
-use crate::telemetry::printable;
 
-/// What to do with dead letters.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List them, the newest first
+    /// List dead letters, the newest first
     List(List),
-    /// Show one, whole: its properties, its body, and its event if it is one
+    /// Show one dead letter with its properties, body and event
     Show(Show),
-    /// Give them another chance, the oldest first
+    /// Deliver dead letters again, the oldest first
     Redrive(redrive::Redrive),
-    /// Delete those that have been dealt with
+    /// Delete dead letters for good
     Purge(purge::Purge),
 }
 
-/// Which ones.
 #[derive(Debug, Default, Args)]
-pub struct Which {
-    /// Only of this tenant
+pub struct FilterArguments {
+    /// Only dead letters of this tenant
     #[arg(long)]
     tenant: Option<String>,
-    /// Only with this status
+    /// Only dead letters with this status
     #[arg(long)]
     status: Option<String>,
-    /// Only those that this sink could not be given
+    /// Only dead letters of this sink
     #[arg(long)]
     sink: Option<String>,
-    /// Only for this reason
+    /// Only dead letters with this reason
     #[arg(long, value_parser = reason())]
     reason: Option<Reason>,
-    /// Only with this correlation id
+    /// Only dead letters with this correlation id
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
-    /// Only as old as this (90m, 24h, 7d), or since this time (2025-05-01, 2025-05-01T12:00:00Z)
+    /// Only dead letters stored since this time (2025-05-01, 2025-05-01T12:00:00Z), or so long ago (90m, 24h, 7d)
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<i64>,
-    /// At most so many: of `list` the newest, of `redrive` and `purge` the oldest
+    /// At most this many: `list` takes the newest, `redrive` and `purge` the oldest
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 }
 
-/// Which ones, and how.
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
-    which: Which,
-    /// One JSON object a line
+    which: FilterArguments,
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
 
-/// Which one, and how.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// The number that `list` shows
+    /// Number of the dead letter, which `list` shows
     id: i64,
-    /// One JSON object
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
 
-/// Does what was asked.
 pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
-    let place = Place::of(global)?;
-    place.has_spool()?;
-    let path = &place.spool;
+    let target = Target::find(global)?;
+    target.require_spool()?;
+    let path = &target.spool;
     let letters = DeadLetters::open_read_only(path)?;
     if let Some(which) = command.which() {
-        which.check(&letters, place.config.as_ref())?;
+        which.check(&letters, target.config.as_ref())?;
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
     let code = match command {
         Command::List(list) => {
             let code = list.print(&letters, path, &mut out)?;
-            list.say_what_waits(&place)?;
+            list.note_spooled(&target)?;
             code
         }
         Command::Show(asked) => {
@@ -107,15 +101,16 @@ pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
             show::print(&shown, asked.json, &mut out)?;
             ExitCode::SUCCESS
         }
-        Command::Redrive(redrive) => redrive.run(&letters, &place, &mut out)?,
-        Command::Purge(purge) => purge.run(&letters, &place, &mut out)?,
+        Command::Redrive(redrive) => redrive.run(&letters, &target, &mut out)?,
+        Command::Purge(purge) => purge.run(&letters, &target, &mut out)?,
     };
     out.flush()?;
     Ok(code)
 }
 
-/// How many there are of these now, the oldest first, and which: what comes meanwhile has been seen by nobody.
-fn seen(letters: &DeadLetters, which: &Which) -> anyhow::Result<(u64, Filter)> {
+/// The number of dead letters that match now, and a filter for exactly these: dead letters stored later, which nobody has seen, do
+/// not match it.
+fn matching(letters: &DeadLetters, which: &FilterArguments) -> anyhow::Result<(u64, Filter)> {
     let (mut count, mut newest) = (0_u64, None);
     let filter = Filter { oldest_first: true, ..which.filter() };
     letters.list(&filter, |letter: Listed| -> Result<(), SpoolError> {
@@ -127,7 +122,7 @@ fn seen(letters: &DeadLetters, which: &Which) -> anyhow::Result<(u64, Filter)> {
 }
 
 impl Command {
-    fn which(&self) -> Option<&Which> {
+    fn which(&self) -> Option<&FilterArguments> {
         match self {
             Self::List(list) => Some(&list.which),
             Self::Show(_) => None,
@@ -137,7 +132,7 @@ impl Command {
     }
 }
 
-impl Which {
+impl FilterArguments {
     fn filter(&self) -> Filter {
         Filter {
             tenant: self.tenant.clone(),
@@ -152,7 +147,7 @@ impl Which {
         }
     }
 
-    /// A sink or a status that neither the configuration nor any dead letter has is a slip, not an empty answer.
+    /// Fails for a sink or a status that is neither known nor that of a stored dead letter: it is a typing error.
     fn check(&self, letters: &DeadLetters, config: Option<&Config>) -> anyhow::Result<()> {
         let is_stored = |filter: Filter| -> Result<bool, SpoolError> {
             let mut found = false;
@@ -189,12 +184,11 @@ impl Which {
     }
 }
 
-/// `known` may name some words twice.
-fn unknown(what: &str, word: &str, known: &[&str]) -> WrongInput {
+fn unknown(what: &str, word: &str, known: &[&str]) -> InvalidInput {
     let known: BTreeSet<_> = known.iter().copied().collect();
     let names = known.iter().copied().collect::<Vec<_>>().join(", ");
-    let meant = similar(word, known).map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
-    WrongInput(format!("no dead letter has the {what} {word}, and the known ones are {names}{meant}"))
+    let hint = similar(word, known).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
+    InvalidInput(format!("no dead letter has the {what} {word}; the known ones are {names}{hint}"))
 }
 
 impl List {
@@ -204,7 +198,7 @@ impl List {
         letters.list(&self.which.filter(), |letter| -> anyhow::Result<()> {
             count += 1;
             if self.json {
-                crate::cli::write_json(&Line::of(&letter), &mut *out)?;
+                crate::cli::write_json(&DeadLetterJson::of(&letter), &mut *out)?;
             } else {
                 table.row(cells(&letter), out)?;
             }
@@ -212,45 +206,41 @@ impl List {
         })?;
         table.finish(out)?;
         out.flush()?;
-        self.say(count, letters, path);
+        self.note_count(count, letters, path);
         Ok(ExitCode::SUCCESS)
     }
 
-    /// A request that is looked for among the dead letters may still wait for a sink.
-    fn say_what_waits(&self, place: &Place) -> anyhow::Result<()> {
+    /// The user looks for a request, which may also have spooled deliveries.
+    fn note_spooled(&self, target: &Target) -> anyhow::Result<()> {
         let Some(id) = &self.which.correlation_id else { return Ok(()) };
         if self.json {
             return Ok(());
         }
-        deliveries::Which::of_request(id).list(place, &waits(&place.spool)?, |line| {
-            let line = line.sentence();
-            // Nobody is there to read it.
-            let _ = writeln!(std::io::stderr(), "{}", printable(&line));
+        deliveries::DeliveryArguments::of_request(id).list(target, &waits(&target.spool)?, |line| {
+            note(&line.sentence());
             Ok(())
         })?;
         Ok(())
     }
 
-    /// What only a person reads.
-    fn say(&self, count: u64, letters: &DeadLetters, path: &Path) {
+    fn note_count(&self, count: u64, letters: &DeadLetters, path: &Path) {
         let path = path.display();
         let line = match count {
-            0 if !letters.exists() => format!("no dead letters: nothing was ever stored in {path}"),
-            0 if self.which.is_filtered() => format!("none of the dead letters in {path} is like that"),
+            0 if !letters.exists() => format!("no dead letters: no relay has stored anything in {path} yet"),
+            0 if self.which.is_filtered() => format!("no dead letter in {path} matches"),
             0 => format!("no dead letters in {path}"),
             _ if self.json => return,
-            1 => "1 dead letter; `regards-relay dead-letters show ID` shows it whole".to_owned(),
-            _ => format!("{count} dead letters; `regards-relay dead-letters show ID` shows one whole"),
+            1 => "1 dead letter; `regards-relay dead-letters show ID` shows all of it".to_owned(),
+            _ => format!("{count} dead letters; `regards-relay dead-letters show ID` shows all of one"),
         };
-        // Nobody is there to read it.
-        let _ = writeln!(std::io::stderr(), "{line}");
+        note(&line);
     }
 }
 
-/// A dead letter as programs get it. These keys are relied on.
+/// Users rely on these keys.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Line<'a> {
+struct DeadLetterJson<'a> {
     id: i64,
     reason: &'a str,
     detail: &'a str,
@@ -263,7 +253,7 @@ struct Line<'a> {
     at: String,
 }
 
-impl<'a> Line<'a> {
+impl<'a> DeadLetterJson<'a> {
     fn of(letter: &'a Listed) -> Self {
         Self {
             id: letter.id,
@@ -283,7 +273,6 @@ impl<'a> Line<'a> {
 const HEADS: [&str; 10] =
     ["ID", "AT", "REASON", "SINK", "SOURCE", "TENANT", "STATUS", "CORRELATION ID", "ATTEMPTS", "DETAIL"];
 
-/// A dead letter as people get it.
 fn cells(letter: &Listed) -> [String; HEADS.len()] {
     [
         letter.id.to_string(),
@@ -303,7 +292,7 @@ fn reason() -> impl TypedValueParser<Value = Reason> {
     PossibleValuesParser::new(Reason::NAMES).try_map(|name| name.parse())
 }
 
-/// A time, or how long ago it is, as milliseconds since 1970.
+/// Parses a time or an age into milliseconds since 1970.
 fn since(text: &str) -> Result<i64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -315,17 +304,17 @@ fn since(text: &str) -> Result<i64, String> {
         "w" => Some(604_800),
         _ => None,
     };
-    let wrong = || "expected how long ago (90m, 24h, 7d) or a time (2025-05-01, 2025-05-01T12:00:00Z)".to_owned();
+    let invalid = || "expected an age (90m, 24h, 7d) or a time (2025-05-01, 2025-05-01T12:00:00Z)".to_owned();
     if let Some(seconds) = seconds {
-        let ago: i64 = number.parse().map_err(|_| wrong())?;
-        let ago = ago.checked_mul(seconds).and_then(|ago| ago.checked_mul(1_000)).ok_or_else(wrong)?;
+        let ago: i64 = number.parse().map_err(|_| invalid())?;
+        let ago = ago.checked_mul(seconds).and_then(|ago| ago.checked_mul(1_000)).ok_or_else(invalid)?;
         return Ok(crate::clock::WallTime::now().0.saturating_sub(ago));
     }
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Ok(time.as_millisecond());
     }
-    let day: jiff::civil::Date = text.parse().map_err(|_| wrong())?;
-    day.to_zoned(jiff::tz::TimeZone::UTC).map(|day| day.timestamp().as_millisecond()).map_err(|_| wrong())
+    let day: jiff::civil::Date = text.parse().map_err(|_| invalid())?;
+    day.to_zoned(jiff::tz::TimeZone::UTC).map(|day| day.timestamp().as_millisecond()).map_err(|_| invalid())
 }
 
 #[cfg(test)]

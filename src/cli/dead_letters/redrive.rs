@@ -1,96 +1,95 @@
-//! `dead-letters redrive`: gives dead letters another chance, by a running relay or, without one, by its next run.
+//! `dead-letters redrive`: delivers dead letters again. If no relay runs, they are spooled for its next start.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
 
-use super::{Which, seen};
-use crate::cli::ask::{How, Work, no_config};
-use crate::cli::place::Place;
+use super::{FilterArguments, matching};
+use crate::cli::client::{Job, JobArguments, missing_config};
 use crate::cli::progress::Progress;
-use crate::cli::{agreed, counted};
+use crate::cli::target::Target;
+use crate::cli::{confirm, plural};
 use crate::relay::{self, JobRequest, Redriven};
 use crate::spool::{DeadLetters, Subject};
 
-/// Which ones, where to, and how.
 #[derive(Debug, clap::Args)]
 pub struct Redrive {
     #[command(flatten)]
-    which: Which,
-    /// To this sink, whatever sink they were for [default: to theirs, or where the rules say]
+    which: FilterArguments,
+    /// Deliver them to this sink [default: their own sink, or the routes of the configuration]
     #[arg(long, value_name = "SINK")]
     to: Option<String>,
-    /// At most so many in that time: 10/s, 100/m
+    /// Rate limit: 10/s, 100/m, 1000/h
     #[arg(long, value_name = "N/s", value_parser = rate)]
     rate: Option<f64>,
-    /// Only say what would become of them
+    /// Only print what would be redriven
     #[arg(long, conflicts_with = "detach")]
     dry_run: bool,
-    /// Don't ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    how: How,
+    job: JobArguments,
 }
 
 impl Redrive {
-    pub(super) fn which(&self) -> &Which {
+    pub(super) fn which(&self) -> &FilterArguments {
         &self.which
     }
 
-    pub(super) fn run(&self, letters: &DeadLetters, place: &Place, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(&self, letters: &DeadLetters, target: &Target, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         if let Some(to) = &self.to {
-            place.knows(&Subject::Sink(to.clone()))?;
+            target.require(&Subject::Sink(to.clone()))?;
         }
-        let (count, filter) = seen(letters, &self.which)?;
-        let asked = relay::Redrive { filter, to: self.to.clone(), rate: self.rate };
-        let what = || format!("redrive {}", counted(count, "dead letter"));
-        if count > 0 && !self.dry_run && !self.yes && !agreed(what)? {
+        let (count, filter) = matching(letters, &self.which)?;
+        let redrive = relay::Redrive { filter, to: self.to.clone(), rate: self.rate };
+        let what = || format!("redrive {}", plural(count, "dead letter"));
+        if count > 0 && !self.dry_run && !self.yes && !confirm(what)? {
             return Err(anyhow!("nothing was redriven"));
         }
         let done = if count == 0 {
             Redriven::default()
         } else if self.dry_run {
-            let config = place.config.as_ref().ok_or_else(no_config)?;
-            let mut progress = Progress::new("looked at", "dead letter", Some(count));
-            relay::rehearse(config, &place.spool, &asked, |done| progress.tick(done))?
+            let config = target.config.as_ref().ok_or_else(missing_config)?;
+            let mut progress = Progress::new("checked", "dead letter", Some(count));
+            relay::rehearse(config, &target.spool, &redrive, |done| progress.tick(done))?
         } else {
-            let work = Work { job: JobRequest::Redrive(asked), total: count, what: "dead letter" };
-            let Some(done) = work.redrive(place, &self.how, out)? else { return Ok(ExitCode::SUCCESS) };
+            let job = Job { request: JobRequest::Redrive(redrive), total: count, unit: "dead letter" };
+            let Some(done) = job.redrive(target, &self.job, out)? else { return Ok(ExitCode::SUCCESS) };
             done
         };
-        if self.how.json {
+        if self.job.json {
             crate::cli::write_json(&done, out)?;
         } else {
-            self.say(&done, out)?;
+            self.write_text(&done, out)?;
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    fn say(&self, done: &Redriven, out: &mut impl Write) -> std::io::Result<()> {
+    fn write_text(&self, done: &Redriven, out: &mut impl Write) -> std::io::Result<()> {
         let word = if self.dry_run { "would be redriven" } else { "redriven" };
-        writeln!(out, "{} {word}", counted(done.redriven, "dead letter"))?;
+        writeln!(out, "{} {word}", plural(done.redriven, "dead letter"))?;
         for (sink, count) in &done.sinks {
             writeln!(out, "  {count} to {sink}")?;
         }
-        for (why, count) in &done.left {
-            writeln!(out, "{} left: {why}", counted(*count, "dead letter"))?;
+        for (error, count) in &done.left {
+            writeln!(out, "{} left: {error}", plural(*count, "dead letter"))?;
         }
         Ok(())
     }
 }
 
-/// `10/s`, as a number a second.
+/// Parses a rate such as `10/s` into a number per second.
 fn rate(text: &str) -> Result<f64, String> {
-    let wrong = || "expected how many in which time: 10/s, 100/m, 1000/h".to_owned();
-    let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
-    let number: u32 = number.trim().parse().map_err(|_| wrong())?;
+    let invalid = || "expected a rate: 10/s, 100/m, 1000/h".to_owned();
+    let (number, unit) = text.split_once('/').ok_or_else(invalid)?;
+    let number: u32 = number.trim().parse().map_err(|_| invalid())?;
     let seconds = match unit.trim() {
         "s" => 1.0,
         "m" => 60.0,
         "h" => 3_600.0,
-        _ => return Err(wrong()),
+        _ => return Err(invalid()),
     };
-    if number == 0 { Err(wrong()) } else { Ok(f64::from(number) / seconds) }
+    if number == 0 { Err(invalid()) } else { Ok(f64::from(number) / seconds) }
 }

@@ -1,4 +1,4 @@
-//! One dead letter, whole.
+//! `dead-letters show`: all of one dead letter.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -8,16 +8,16 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::Line;
+use super::DeadLetterJson;
 use crate::event::{Carrier, Event, Format, Properties, Scope};
 use crate::spool::Shown;
 use crate::telemetry::{printable, printable_lines};
 
-/// As programs get it: what a list shows, and a sample beside it. These keys are relied on.
+/// The keys of `list` and those of a sample. Users rely on them.
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     #[serde(flatten)]
-    line: Line<'a>,
+    line: DeadLetterJson<'a>,
     properties: &'a Properties,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a str>,
@@ -31,7 +31,7 @@ pub(super) fn print(shown: &Shown, json: bool, out: &mut impl Write) -> anyhow::
     if json {
         let body = std::str::from_utf8(&shown.message.body).ok();
         let document = Document {
-            line: Line::of(&shown.listed),
+            line: DeadLetterJson::of(&shown.listed),
             properties: &shown.message.properties,
             body,
             body_base64: body.is_none().then(|| STANDARD.encode(&shown.message.body)),
@@ -39,12 +39,12 @@ pub(super) fn print(shown: &Shown, json: bool, out: &mut impl Write) -> anyhow::
         };
         crate::cli::write_json(&document, &mut *out)?;
     } else {
-        for_people(shown, event.as_deref(), out)?;
+        write_text(shown, event.as_deref(), out)?;
     }
     Ok(())
 }
 
-fn for_people(shown: &Shown, event: Option<&RawValue>, out: &mut impl Write) -> io::Result<()> {
+fn write_text(shown: &Shown, event: Option<&RawValue>, out: &mut impl Write) -> io::Result<()> {
     let letter = &shown.listed;
     let (id, at, attempts) = (letter.id.to_string(), letter.at.to_rfc3339(), letter.attempts.to_string());
     let lines = [
@@ -66,15 +66,15 @@ fn for_people(shown: &Shown, event: Option<&RawValue>, out: &mut impl Write) -> 
     writeln!(out, "\nproperties\n{}", printable_lines(&properties))?;
     let body = &shown.message.body;
     let lossy = String::from_utf8_lossy(body);
-    let note = if matches!(lossy, Cow::Owned(_)) { ", not UTF-8: some are shown as �" } else { "" };
+    let note = if matches!(lossy, Cow::Owned(_)) { ", not UTF-8: invalid ones are shown as �" } else { "" };
     writeln!(out, "\nbody ({} bytes{note})\n{}", body.len(), printable_lines(&lossy))?;
     match event {
         Some(event) => writeln!(out, "\nevent\n{}", printable_lines(event.get())),
-        None => writeln!(out, "\nevent\nnone: the message could not be read as one"),
+        None => writeln!(out, "\nevent\nnone: the message could not be decoded"),
     }
 }
 
-/// The event that the message was, normalized. What was read once is read the same way again: no configuration is needed.
+/// The normalized event. To decode a message again needs no configuration: its type and tenant are stored.
 fn event(shown: &Shown) -> Option<Box<RawValue>> {
     let (kind, tenant) = (shown.kind.as_deref()?, shown.listed.tenant.as_deref()?);
     let event = Event::decode_as(&shown.message, kind, &tenant.into()).ok()?;

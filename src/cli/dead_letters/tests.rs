@@ -1,6 +1,6 @@
-//! What people and programs get to read.
+//! The output of `dead-letters`, as text and JSON.
 
-// The snapshots' updates write them so.
+// expect-test writes the snapshots like this.
 #![allow(clippy::needless_raw_string_hashes)]
 
 use std::sync::Arc;
@@ -36,7 +36,7 @@ fn message(body: &[u8]) -> Arc<Message> {
     })
 }
 
-/// The first can't be read, the second was refused; both say things that steer terminals.
+/// Two dead letters: the first can't be decoded, the second was refused. Both have control characters.
 async fn kept() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let limits = DeadLettersConfig { keep: None, max_size: 1 << 20, to: None };
@@ -70,7 +70,7 @@ fn letters(directory: &TempDir) -> DeadLetters {
 }
 
 fn everything(json: bool) -> List {
-    List { which: Which::default(), json }
+    List { which: FilterArguments::default(), json }
 }
 
 fn list(letters: &DeadLetters, json: bool) -> String {
@@ -85,7 +85,7 @@ fn show(letters: &DeadLetters, id: i64, json: bool) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// Compares after the time, which is now, was replaced.
+/// Compares with the snapshot, in which the time is fixed.
 #[track_caller]
 fn check(text: &str, letters: &DeadLetters, expected: &Expect) {
     let mut text = text.to_owned();
@@ -99,7 +99,7 @@ fn check(text: &str, letters: &DeadLetters, expected: &Expect) {
 }
 
 #[tokio::test]
-async fn lists() {
+async fn the_list() {
     let directory = kept().await;
     let letters = letters(&directory);
     check(
@@ -122,7 +122,7 @@ async fn lists() {
 }
 
 #[tokio::test]
-async fn shows() {
+async fn one_dead_letter_as_text() {
     let directory = kept().await;
     let letters = letters(&directory);
     check(
@@ -149,12 +149,12 @@ async fn shows() {
           }
         }
 
-        body (8 bytes, not UTF-8: some are shown as �)
+        body (8 bytes, not UTF-8: invalid ones are shown as �)
         �\u{1b}[2J
         	x
 
         event
-        none: the message could not be read as one
+        none: the message could not be decoded
     "#]],
     );
     check(
@@ -192,7 +192,7 @@ async fn shows() {
 }
 
 #[tokio::test]
-async fn shows_to_programs() {
+async fn one_dead_letter_as_json() {
     let directory = kept().await;
     let letters = letters(&directory);
     check(
@@ -211,10 +211,9 @@ async fn shows_to_programs() {
     );
 }
 
-/// Someone who has seen enough.
-struct Gone;
+struct ClosedPipe;
 
-impl Write for Gone {
+impl Write for ClosedPipe {
     fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
         Err(std::io::ErrorKind::BrokenPipe.into())
     }
@@ -225,16 +224,16 @@ impl Write for Gone {
 }
 
 #[tokio::test]
-async fn a_reader_who_has_seen_enough_is_no_failure() {
+async fn a_closed_pipe_is_no_failure() {
     let directory = kept().await;
     let letters = letters(&directory);
     for json in [false, true] {
-        let listed = everything(json).print(&letters, Path::new("spool.db"), &mut Gone);
-        assert_eq!(crate::cli::read_enough(listed).unwrap(), ExitCode::SUCCESS);
-        let shown = show::print(&letters.show(1).unwrap().unwrap(), json, &mut Gone).map(|()| ExitCode::FAILURE);
-        assert_eq!(crate::cli::read_enough(shown).unwrap(), ExitCode::SUCCESS);
+        let listed = everything(json).print(&letters, Path::new("spool.db"), &mut ClosedPipe);
+        assert_eq!(crate::cli::ignore_broken_pipe(listed).unwrap(), ExitCode::SUCCESS);
+        let shown = show::print(&letters.show(1).unwrap().unwrap(), json, &mut ClosedPipe).map(|()| ExitCode::FAILURE);
+        assert_eq!(crate::cli::ignore_broken_pipe(shown).unwrap(), ExitCode::SUCCESS);
     }
-    let other = crate::cli::read_enough(Err(anyhow!("another")));
+    let other = crate::cli::ignore_broken_pipe(Err(anyhow!("another")));
     assert!(other.is_err());
 }
 
@@ -260,11 +259,11 @@ fn a_list_of_many_pages_is_one_table() {
     let text = String::from_utf8(out).unwrap();
     assert_eq!(text.lines().count(), 1_201);
     assert_eq!(text.matches("CORRELATION ID").count(), 1);
-    assert!(text.lines().all(|line| line.chars().count() < 220), "long causes are cut");
+    assert!(text.lines().all(|line| line.chars().count() < 220), "long details are cut");
 }
 
 #[test]
-fn a_time_can_be_given_in_two_ways() {
+fn since_takes_a_time_or_an_age() {
     assert_eq!(since("1970-01-02"), Ok(86_400_000));
     assert_eq!(since("1970-01-01T00:00:01.5+00:00"), Ok(1_500));
     let since_day = since("24h").unwrap();

@@ -1,7 +1,7 @@
-//! `demo`: the whole relay on one machine with nothing installed.
+//! `demo`: the relay on one machine, without a broker.
 //!
-//! Recorded responses go through the very same relay as `run`'s into librdkafka's mock cluster, a webhook receiver that
-//! verifies signatures, and files; then each destination is read with a client of its own.
+//! The relay of `run` sends recorded responses to librdkafka's mock cluster, to a webhook receiver that verifies signatures, and to
+//! files. Then the demo reads each destination and compares it with what is expected.
 
 mod reader;
 mod receiver;
@@ -21,19 +21,18 @@ use crate::relay::Relay;
 use crate::spool::{DeadLetters, Filter};
 use receiver::Receiver;
 
-const RULES: &str = include_str!("routes.yaml");
+const ROUTES: &str = include_str!("routes.yaml");
 const SAMPLES: &str = include_str!("samples.ndjson");
-/// Known to everyone who reads this, as a demo's secret may be.
+/// Public, because it protects nothing.
 const SECRET: &str = "whsec_cmVnYXJkcy1yZWxheS1kZW1vLXNlY3JldA==";
-/// What the samples and the rules come to: the records of each topic.
+/// The number of records expected in each topic.
 const TOPICS: [(&str, usize); 3] = [("regards.cnes-a", 4), ("regards.cnes-b", 3), ("regards.esa", 4)];
-/// Of each topic.
 const PARTITIONS: i32 = 4;
 const WEBHOOKS: usize = 3;
 const LINES: usize = 4;
 const DEAD_LETTERS: usize = 1;
 
-/// Relays the samples and shows what arrived where. Succeeds only if that is everything, and nothing else.
+/// Succeeds only if each destination got exactly what is expected.
 pub fn run() -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start threads")?;
     let folder = Folder::make()?;
@@ -44,26 +43,28 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "{} recorded REGARDS responses of 3 tenants go through the relay by these rules:\n",
+        "The relay routes {} recorded REGARDS responses of 3 tenants with these routes:\n",
         SAMPLES.lines().count()
     )?;
-    writeln!(out, "{}", indented(routes(RULES)))?;
+    writeln!(out, "{}", indented(routes(ROUTES)))?;
     let arrived = runtime.block_on(relay(&folder, &cluster))?;
     runtime.shutdown_background();
     let table = Table::of(&arrived);
-    writeln!(out, "What arrived where, read from each destination with a client of its own:\n\n{}", table.text)?;
+    writeln!(out, "Events received by each destination:\n\n{}", table.text)?;
     if let Some(event) = arrived.example() {
-        writeln!(out, "One of the Kafka records, normalized by the relay:\n\n    {event}\n")?;
+        writeln!(out, "One of the Kafka records, a normalized event:\n\n    {event}\n")?;
     }
     if !table.complete {
-        writeln!(out, "Not everything arrived where it should. `RUST_LOG=info regards-relay demo` says why.")?;
+        writeln!(
+            out,
+            "Some destinations got other events than expected. `RUST_LOG=info regards-relay demo` shows why."
+        )?;
         return Ok(ExitCode::FAILURE);
     }
     writeln!(out, "{}", next_steps(&folder.0))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What each destination has.
 struct Arrived {
     topics: Vec<(&'static str, usize, Vec<reader::Record>)>,
     webhooks: Vec<String>,
@@ -100,7 +101,7 @@ async fn relay(folder: &Folder, cluster: &MockCluster<'_, DefaultProducerContext
 }
 
 fn configure(folder: &Folder, brokers: &str, webhook: &str) -> anyhow::Result<Config> {
-    std::fs::write(folder.0.join("routes.yaml"), RULES)?;
+    std::fs::write(folder.0.join("routes.yaml"), ROUTES)?;
     std::fs::write(folder.0.join("samples.ndjson"), SAMPLES)?;
     let mut options = Options::of_process(Strictness::Run, Some(folder.0.join("data")));
     for (name, value) in [("DEMO_KAFKA", brokers), ("DEMO_WEBHOOK", webhook), ("DEMO_SECRET", SECRET)] {
@@ -134,14 +135,14 @@ impl Folder {
 }
 
 impl Arrived {
-    /// A short event that says a lot.
+    /// An event that shows many fields.
     fn example(&self) -> Option<&str> {
         let records = self.topics.iter().flat_map(|(_, _, records)| records);
         records.filter(|record| record.value.contains("ERROR")).map(|record| record.value.as_str()).next()
     }
 }
 
-/// The table of the demo, and whether every number in it is the one that is due.
+/// What each destination should have received and what it received.
 struct Table {
     text: String,
     complete: bool,
@@ -150,15 +151,15 @@ struct Table {
 impl Table {
     fn of(arrived: &Arrived) -> Self {
         let mut table = Self { text: String::new(), complete: true };
-        table.line("destination", "due", "arrived", "", "");
+        table.line("destination", "expected", "received", "", "");
         for (topic, due, records) in &arrived.topics {
             let mut keys: Vec<_> = records.iter().map(|record| record.key.as_str()).collect();
             keys.sort_unstable();
             keys.dedup();
             table.row(&format!("Kafka topic {topic}"), *due, records.len(), &format!("keys {}", keys.join(", ")));
         }
-        table.row("webhook, signatures verified", WEBHOOKS, arrived.webhooks.len(), "failed and rejected ones");
-        table.row("file archive/esa.ndjson", LINES, arrived.lines, "one event a line");
+        table.row("webhook, signatures verified", WEBHOOKS, arrived.webhooks.len(), "failed and rejected requests");
+        table.row("file archive/esa.ndjson", LINES, arrived.lines, "one event per line");
         let reasons = arrived.dead_letters.join(", ");
         table.row("dead letters", DEAD_LETTERS, arrived.dead_letters.len(), &format!("reason {reasons}"));
         table
@@ -172,13 +173,13 @@ impl Table {
 
     fn line(&mut self, destination: &str, due: &str, arrived: &str, verdict: &str, about: &str) {
         // Writing to a String can't fail.
-        let _ = writeln!(self.text, "    {destination:<32}{due:>5}{arrived:>9}  {verdict:<7}{about}");
+        let _ = writeln!(self.text, "    {destination:<32}{due:>9}{arrived:>10}  {verdict:<7}{about}");
     }
 }
 
-/// The part of the rules that says where events go.
-fn routes(rules: &str) -> &str {
-    rules.find("routes:").and_then(|begin| rules.get(begin..)).unwrap_or(rules)
+/// The configuration from `routes:` on.
+fn routes(config: &str) -> &str {
+    config.find("routes:").and_then(|begin| config.get(begin..)).unwrap_or(config)
 }
 
 fn indented(text: &str) -> String {
@@ -188,18 +189,18 @@ fn indented(text: &str) -> String {
 fn next_steps(folder: &Path) -> String {
     let folder = folder.display();
     format!(
-        "What to try next:
+        "Next steps:
 
     ls -R {folder}
-        the rules, the samples, and what the file sink wrote
+        the configuration, the samples and the file sink's output
     regards-relay --data-dir {folder}/data dead-letters list
-        what could not be read, and why
+        the message that could not be decoded, and why
     regards-relay check
-        every problem of your own routes.yaml, at its line
+        check your own routes.yaml
     regards-relay run
-        relay from a real broker, until stopped
+        run the relay with a real broker until it is stopped
 
-From a checkout, `cargo run --` stands for `regards-relay`."
+In a checkout type `cargo run --` instead of `regards-relay`."
     )
 }
 
@@ -208,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_that_is_not_due_fails_the_demo() {
+    fn an_unexpected_number_fails_the_demo() {
         let arrived = |lines| Arrived {
             topics: Vec::new(),
             webhooks: vec![String::new(); WEBHOOKS],

@@ -1,4 +1,4 @@
-//! The demo's Kafka consumer: reads a topic from its beginning to its present end.
+//! The demo's Kafka consumer, which reads a topic from its beginning to its present end.
 
 use std::time::{Duration, Instant};
 
@@ -8,18 +8,15 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-/// Any single answer of the cluster, and reading a whole topic.
+/// For each request, and for reading a topic.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A record: its key and its value.
 pub struct Record {
-    /// The key as text.
     pub key: String,
-    /// The value as text.
     pub value: String,
 }
 
-/// All records of a topic. Blocks.
+/// Returns all records of a topic. It blocks.
 pub fn read(brokers: &str, topic: &str) -> anyhow::Result<Vec<Record>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)

@@ -1,4 +1,4 @@
-//! The demo's webhook receiver: takes requests and verifies their signatures as any receiver would.
+//! The demo's webhook receiver, which verifies the signature of each request.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// A listener on this machine that remembers the bodies it took.
+/// A listener on this machine that keeps the bodies of accepted requests.
 pub struct Receiver {
     address: SocketAddr,
     bodies: Arc<Mutex<Vec<String>>>,
@@ -20,7 +20,7 @@ pub struct Receiver {
 }
 
 #[derive(Clone)]
-struct Taken {
+struct ReceiverState {
     secret: Arc<Webhook>,
     bodies: Arc<Mutex<Vec<String>>>,
 }
@@ -31,21 +31,20 @@ impl Receiver {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let bodies = Arc::default();
-        let taken = Taken { secret: Arc::new(Webhook::new(secret)?), bodies: Arc::clone(&bodies) };
+        let taken = ReceiverState { secret: Arc::new(Webhook::new(secret)?), bodies: Arc::clone(&bodies) };
         let router = Router::new().route("/on-call", post(take)).with_state(taken);
         let task = tokio::spawn(async move {
-            // It ends with the demo; what failed shows as requests that did not arrive.
+            // It ends with the demo. If it fails, requests are missing in the result.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { address, bodies, task })
     }
 
-    /// Where to POST.
     pub fn url(&self) -> String {
         format!("http://{}/on-call", self.address)
     }
 
-    /// What arrived, each with a signature that holds.
+    /// The bodies of requests with a valid signature.
     pub fn bodies(&self) -> Vec<String> {
         self.bodies.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -57,7 +56,7 @@ impl Drop for Receiver {
     }
 }
 
-async fn take(State(taken): State<Taken>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn take(State(taken): State<ReceiverState>, headers: HeaderMap, body: Bytes) -> StatusCode {
     if taken.secret.verify(&body, &headers).is_err() {
         return StatusCode::UNAUTHORIZED;
     }

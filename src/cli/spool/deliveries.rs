@@ -1,4 +1,4 @@
-//! `spool --sink`, `--correlation-id`: the deliveries that wait, one by one.
+//! `spool --sink` and `spool --correlation-id`: single spooled deliveries.
 
 use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
@@ -6,72 +6,69 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::cli::place::Place;
+use crate::cli::note;
 use crate::cli::table::{Table, cell};
+use crate::cli::target::Target;
 use crate::clock::{MonotonicTime, WallTime};
 use crate::delivery::{State, event_of};
 use crate::event::Event;
 use crate::spool::{DeliveryFilter, ListedDelivery, SpoolError, Waiting, Waits, list_deliveries, waits};
 
-/// So many are listed where nobody says how many.
 const DEFAULT_LIMIT: usize = 100;
 
-/// Which deliveries to list.
 #[derive(Debug, Default, clap::Args)]
-pub(in crate::cli) struct Which {
-    /// List the deliveries that wait for this sink, in the order in which they were spooled
+pub(in crate::cli) struct DeliveryArguments {
+    /// List the spooled deliveries of this sink, in order
     #[arg(long)]
     sink: Option<String>,
-    /// List the deliveries of this request
+    /// List the spooled deliveries of the request with this correlation id
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
-    /// List at most so many
+    /// List at most this many
     #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT)]
     limit: usize,
 }
 
-/// A delivery that waits, as programs get it. These keys are relied on.
+/// Users rely on these keys.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::cli) struct Line {
+pub(in crate::cli) struct DeliveryJson {
     sink: Option<String>,
     tenant: Option<String>,
     status: Option<String>,
     pub(in crate::cli) correlation_id: Option<String>,
     event_id: Option<String>,
     route: Option<String>,
-    /// RFC 3339.
     received_at: Option<String>,
     attempts: Option<u32>,
-    /// RFC 3339; none: it waits behind an earlier one of its key, or a person has to resume the sink.
+    /// RFC 3339; `None` if an earlier delivery has the same key, or if the sink is paused until somebody resumes it.
     next_attempt: Option<String>,
-    /// What the last attempt ended with, or what is wrong with the row.
+    /// The error of the last attempt, or what is wrong with the row.
     last_error: Option<String>,
 }
 
 const HEADS: [&str; 8] =
     ["SINK", "CORRELATION ID", "TENANT", "STATUS", "RECEIVED", "ATTEMPTS", "NEXT ATTEMPT", "LAST ERROR"];
 
-impl Which {
-    /// The deliveries of one request, whatever sink they are for.
+impl DeliveryArguments {
+    /// The deliveries of one request for all sinks.
     pub(in crate::cli) fn of_request(correlation_id: &str) -> Self {
         Self { sink: None, correlation_id: Some(correlation_id.to_owned()), limit: DEFAULT_LIMIT }
     }
 
-    /// Single deliveries are asked for.
     pub(super) fn is_given(&self) -> bool {
         self.sink.is_some() || self.correlation_id.is_some()
     }
 
-    pub(super) fn print(&self, place: &Place, json: bool) -> anyhow::Result<ExitCode> {
-        let sinks = waits(&place.spool)?;
+    pub(super) fn print(&self, target: &Target, json: bool) -> anyhow::Result<ExitCode> {
+        let sinks = waits(&target.spool)?;
         if let Some(sink) = &self.sink {
-            super::knows(place, &sinks, sink)?;
+            super::require_sink(target, &sinks, sink)?;
         }
         let mut out = BufWriter::new(std::io::stdout().lock());
         let mut table = Table::new(HEADS);
         let mut count = 0;
-        let more = self.list(place, &sinks, |line| -> anyhow::Result<()> {
+        let more = self.list(target, &sinks, |line| -> anyhow::Result<()> {
             count += 1;
             if json {
                 crate::cli::write_json(&line, &mut out)?;
@@ -82,27 +79,26 @@ impl Which {
         })?;
         table.finish(&mut out)?;
         out.flush()?;
-        let said = match count {
-            0 if !json => format!("no such delivery waits in {}", place.spool.display()),
-            _ if more => format!("there are more than {count}; `--limit N` lists more of them"),
+        let line = match count {
+            0 if !json => format!("no such spooled delivery in {}", target.spool.display()),
+            _ if more => format!("there are more than these {count}; `--limit N` lists more"),
             _ => return Ok(ExitCode::SUCCESS),
         };
-        // Nobody is there to read it.
-        let _ = writeln!(std::io::stderr(), "{said}");
+        note(&line);
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Gives each to `each`; says whether there are more than the limit.
+    /// True if there are more deliveries than the limit.
     pub(in crate::cli) fn list(
         &self,
-        place: &Place,
+        target: &Target,
         sinks: &[Waits],
-        mut each: impl FnMut(Line) -> anyhow::Result<()>,
+        mut each: impl FnMut(DeliveryJson) -> anyhow::Result<()>,
     ) -> anyhow::Result<bool> {
         let filter = DeliveryFilter { sink: self.sink.clone(), may_contain: self.correlation_id.clone() };
         let (mut left, mut ended) = (self.limit, Ok(false));
-        list_deliveries(&place.spool, &filter, |listed| {
-            let line = Line::of(listed, sinks);
+        list_deliveries(&target.spool, &filter, |listed| {
+            let line = DeliveryJson::of(listed, sinks);
             if self.correlation_id.is_some() && line.correlation_id != self.correlation_id {
                 return ControlFlow::Continue(());
             }
@@ -124,11 +120,11 @@ impl Which {
     }
 }
 
-impl Line {
+impl DeliveryJson {
     fn of(listed: ListedDelivery, sinks: &[Waits]) -> Self {
         match listed.waiting {
             Ok(waiting) => Self::of_waiting(&waiting, listed.due, sinks),
-            Err(why) => Self {
+            Err(error) => Self {
                 sink: None,
                 tenant: None,
                 status: None,
@@ -138,7 +134,7 @@ impl Line {
                 received_at: None,
                 attempts: None,
                 next_attempt: None,
-                last_error: Some(format!("row {} of the spool can't be read: {why}", listed.id.number())),
+                last_error: Some(format!("row {} of the spool can't be read: {error}", listed.id.number())),
             },
         }
     }
@@ -176,10 +172,10 @@ impl Line {
         ]
     }
 
-    /// In a sentence, without its end.
+    /// As a sentence without a full stop.
     pub(in crate::cli) fn sentence(&self) -> String {
         let mut text = format!(
-            "{} waits for sink {} since {}, after {} attempts",
+            "{} has a spooled delivery for sink {}, received at {}, after {} attempts",
             self.correlation_id.as_deref().unwrap_or_default(),
             self.sink.as_deref().unwrap_or_default(),
             self.received_at.as_deref().unwrap_or_default(),

@@ -1,6 +1,6 @@
-//! `spool`: what waits, for which sink, and why; and what becomes of it where its sink is gone.
+//! `spool`: shows the spooled deliveries, and redrives or purges orphaned ones, whose sink is no longer in the configuration.
 //!
-//! What is shown is read from the spool's file, beside a running relay or without one.
+//! It reads the spool's file, whether a relay runs or not.
 
 pub(super) mod deliveries;
 mod orphans;
@@ -11,68 +11,66 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::place::Place;
-use super::{Global, WrongInput, table};
+use super::target::Target;
+use super::{Global, InvalidInput, note, table};
 use crate::clock::WallTime;
 use crate::config::{Config, unknown_name};
 use crate::delivery::State;
 use crate::spool::{Waits, waits};
 
-/// How to show it, or what to do with it.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    which: deliveries::Which,
-    /// One JSON object a line
+    filter: deliveries::DeliveryArguments,
+    /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Give what waits for a sink that is gone from the rules to another sink
+    /// Give the deliveries of a sink that is no longer in the configuration to another sink
     Redrive(orphans::Redrive),
-    /// Delete what waits for a sink that is gone from the rules
+    /// Delete the deliveries of a sink that is no longer in the configuration
     Purge(orphans::Purge),
 }
 
 const HEADS: [&str; 7] = ["SINK", "COUNT", "BYTES", "OLDEST", "NEXT ATTEMPT", "ORPHANS", "LAST ERROR"];
 
-/// Does what was asked.
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let place = Place::of(global)?;
-    place.has_spool()?;
+    let target = Target::find(global)?;
+    target.require_spool()?;
     let mut out = std::io::stdout().lock();
     match &arguments.command {
-        None if arguments.which.is_given() => arguments.which.print(&place, arguments.json),
-        None => show(&place, arguments.json),
-        Some(Command::Redrive(redrive)) => redrive.run(&place, &mut out),
-        Some(Command::Purge(purge)) => purge.run(&place, &mut out),
+        None if arguments.filter.is_given() => arguments.filter.print(&target, arguments.json),
+        None => show(&target, arguments.json),
+        Some(Command::Redrive(redrive)) => redrive.run(&target, &mut out),
+        Some(Command::Purge(purge)) => purge.run(&target, &mut out),
     }
 }
 
-/// An error where neither the spool nor the configuration has a sink of that name.
-fn knows(place: &Place, sinks: &[Waits], name: &str) -> Result<(), WrongInput> {
-    let Some(config) = &place.config else { return Ok(()) };
+/// Fails if neither the spool nor the configuration has a sink of that name.
+fn require_sink(target: &Target, sinks: &[Waits], name: &str) -> Result<(), InvalidInput> {
+    let Some(config) = &target.config else { return Ok(()) };
     let configured = config.sinks.iter().map(|sink| sink.name.as_str());
     let known: BTreeSet<_> = configured.chain(sinks.iter().map(|waits| waits.sink.as_str())).collect();
     if known.contains(name) {
         return Ok(());
     }
-    Err(WrongInput(unknown_name("sink", name, &known.into_iter().collect::<Vec<_>>())))
+    Err(InvalidInput(unknown_name("sink", name, &known.into_iter().collect::<Vec<_>>())))
 }
 
-fn show(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
+fn show(target: &Target, json: bool) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut table = table::Table::new(HEADS);
-    let mut waiting = 0;
-    let sinks = waits(&place.spool)?;
+    let mut deliveries = 0;
+    let sinks = waits(&target.spool)?;
     for sink in &sinks {
-        waiting += sink.count;
-        let line = Line::of(sink, place.config.as_ref());
+        deliveries += sink.count;
+        let line = BacklogJson::of(sink, target.config.as_ref());
         if json {
             crate::cli::write_json(&line, &mut out)?;
         } else {
@@ -81,18 +79,17 @@ fn show(place: &Place, json: bool) -> anyhow::Result<ExitCode> {
     }
     table.finish(&mut out)?;
     if !json {
-        show_causes(&sinks, &mut out)?;
+        show_errors(&sinks, &mut out)?;
     }
     out.flush()?;
-    if waiting == 0 && !json {
-        // Nobody is there to read it.
-        let _ = writeln!(std::io::stderr(), "nothing waits in {}", place.spool.display());
+    if deliveries == 0 && !json {
+        note(&format!("no spooled deliveries in {}", target.spool.display()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where deliveries of one sink fail for several reasons, the last one alone would hide the others.
-fn show_causes(sinks: &[Waits], out: &mut impl Write) -> std::io::Result<()> {
+/// For sinks whose deliveries fail with several errors: the main table has only the last one.
+fn show_errors(sinks: &[Waits], out: &mut impl Write) -> std::io::Result<()> {
     let mut table = table::Table::new(["SINK", "FAILING", "ERROR"]);
     let several = sinks.iter().filter(|sink| sink.causes.len() > 1);
     for (sink, (cause, count)) in several.flat_map(|sink| sink.causes.iter().map(move |cause| (sink, cause))) {
@@ -105,21 +102,20 @@ fn show_causes(sinks: &[Waits], out: &mut impl Write) -> std::io::Result<()> {
     table.finish(out)
 }
 
-/// What waits for a sink, as programs get it. These keys are relied on.
+/// The backlog of a sink. Users rely on these keys.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Line<'a> {
+struct BacklogJson<'a> {
     sink: &'a str,
     count: u64,
     bytes: u64,
-    /// RFC 3339.
     oldest: Option<String>,
-    /// RFC 3339; none where a person has to resume the sink.
+    /// RFC 3339; `None` if the sink is paused until somebody resumes it.
     next_attempt: Option<String>,
     last_error: Option<String>,
-    /// How the oldest deliveries of each key failed, the most frequent first.
+    /// The errors of the oldest delivery of each key, the most frequent first.
     errors: Vec<ErrorCount<'a>>,
-    /// How many of them no sink of the configuration is for.
+    /// How many of them are orphaned.
     orphans: u64,
 }
 
@@ -129,8 +125,7 @@ struct ErrorCount<'a> {
     count: u64,
 }
 
-impl<'a> Line<'a> {
-    /// `config` is the relay's, where it can be read.
+impl<'a> BacklogJson<'a> {
     fn of(waits: &'a Waits, config: Option<&Config>) -> Self {
         let has_sink = |config: &Config| config.sinks.iter().any(|sink| sink.name.as_str() == waits.sink);
         let is_orphan = config.is_some_and(|config| !has_sink(config));

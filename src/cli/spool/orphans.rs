@@ -1,4 +1,4 @@
-//! `spool redrive` and `spool purge`: the ways out of the spool for what waits for a sink that is gone from the rules.
+//! `spool redrive` and `spool purge`: what to do with deliveries whose sink is no longer in the configuration.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -6,62 +6,60 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use serde_json::json;
 
-use crate::cli::ask::{How, Work, no_config};
-use crate::cli::place::Place;
-use crate::cli::{WrongInput, agreed, counted};
+use crate::cli::client::{Job, JobArguments, missing_config};
+use crate::cli::target::Target;
+use crate::cli::{InvalidInput, confirm, plural};
 use crate::relay::{JobRequest, Redriven};
 use crate::spool::{Subject, waits};
 
-/// Whose, where to, and how.
 #[derive(Debug, clap::Args)]
 pub(super) struct Redrive {
-    /// The sink that is gone
+    /// Sink that is no longer in the configuration
     #[arg(long, value_name = "NAME")]
     sink: String,
-    /// The sink that gets it, behind what waits for it
+    /// Sink that gets the deliveries, after its own backlog
     #[arg(long, value_name = "SINK")]
     to: String,
-    /// Don't ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    how: How,
+    job: JobArguments,
 }
 
-/// Whose, and how.
 #[derive(Debug, clap::Args)]
 pub(super) struct Purge {
-    /// The sink that is gone
+    /// Sink that is no longer in the configuration
     #[arg(long, value_name = "NAME")]
     sink: String,
-    /// Don't ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    how: How,
+    job: JobArguments,
 }
 
 impl Redrive {
-    pub(super) fn run(&self, place: &Place, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-        place.knows(&Subject::Sink(self.to.clone()))?;
-        let count = orphans(place, &self.sink)?;
-        if count > 0 && !self.yes && !agreed(|| format!("redrive {}", counted(count, "delivery")))? {
+    pub(super) fn run(&self, target: &Target, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+        target.require(&Subject::Sink(self.to.clone()))?;
+        let count = orphans(target, &self.sink)?;
+        if count > 0 && !self.yes && !confirm(|| format!("redrive {}", plural(count, "delivery")))? {
             return Err(anyhow!("nothing was redriven"));
         }
         let done = if count == 0 {
             Redriven::default()
         } else {
-            let job = JobRequest::RedriveOrphans { sink: self.sink.clone(), to: self.to.clone() };
-            let work = Work { job, total: count, what: "delivery" };
-            let Some(done) = work.redrive(place, &self.how, out)? else { return Ok(ExitCode::SUCCESS) };
+            let request = JobRequest::RedriveOrphans { sink: self.sink.clone(), to: self.to.clone() };
+            let job = Job { request, total: count, unit: "delivery" };
+            let Some(done) = job.redrive(target, &self.job, out)? else { return Ok(ExitCode::SUCCESS) };
             done
         };
-        if self.how.json {
+        if self.job.json {
             crate::cli::write_json(&done, out)?;
         } else {
-            writeln!(out, "{} redriven to {}", counted(done.redriven, "delivery"), self.to)?;
-            for (why, count) in &done.left {
-                writeln!(out, "{} left: {why}", counted(*count, "delivery"))?;
+            writeln!(out, "{} redriven to {}", plural(done.redriven, "delivery"), self.to)?;
+            for (error, count) in &done.left {
+                writeln!(out, "{} left: {error}", plural(*count, "delivery"))?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -69,37 +67,37 @@ impl Redrive {
 }
 
 impl Purge {
-    pub(super) fn run(&self, place: &Place, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-        let count = orphans(place, &self.sink)?;
-        let what = || format!("purge {}, with bytes and headers, for good", counted(count, "delivery"));
-        if count > 0 && !self.yes && !agreed(what)? {
+    pub(super) fn run(&self, target: &Target, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+        let count = orphans(target, &self.sink)?;
+        let what = || format!("delete {} for good", plural(count, "delivery"));
+        if count > 0 && !self.yes && !confirm(what)? {
             return Err(anyhow!("nothing was purged"));
         }
         let purged = if count == 0 {
             0
         } else {
-            let job = JobRequest::PurgeOrphans { sink: self.sink.clone() };
-            let work = Work { job, total: count, what: "delivery" };
-            let Some(purged) = work.purge(place, &self.how, out)? else { return Ok(ExitCode::SUCCESS) };
+            let request = JobRequest::PurgeOrphans { sink: self.sink.clone() };
+            let job = Job { request, total: count, unit: "delivery" };
+            let Some(purged) = job.purge(target, &self.job, out)? else { return Ok(ExitCode::SUCCESS) };
             purged
         };
-        if self.how.json {
+        if self.job.json {
             crate::cli::write_json(&json!({ "purged": purged }), out)?;
         } else {
-            writeln!(out, "{} purged", counted(purged, "delivery"))?;
+            writeln!(out, "{} purged", plural(purged, "delivery"))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// How many deliveries wait for a sink that is gone.
-fn orphans(place: &Place, sink: &str) -> anyhow::Result<u64> {
-    let config = place.config.as_ref().ok_or_else(no_config)?;
+/// The number of deliveries for `sink`, which must not be in the configuration.
+fn orphans(target: &Target, sink: &str) -> anyhow::Result<u64> {
+    let config = target.config.as_ref().ok_or_else(missing_config)?;
     if config.sinks.iter().any(|there| there.name.as_str() == sink) {
-        let line = format!("sink {sink} is in the rules: take it out first, or `pause` it");
-        return Err(WrongInput(line).into());
+        let error = format!("sink {sink} is in the configuration: remove it first, or `pause` it");
+        return Err(InvalidInput(error).into());
     }
-    let waits = waits(&place.spool)?;
-    super::knows(place, &waits, sink)?;
+    let waits = waits(&target.spool)?;
+    super::require_sink(target, &waits, sink)?;
     Ok(waits.iter().find(|waits| waits.sink == sink).map_or(0, |waits| waits.count))
 }

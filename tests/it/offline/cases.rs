@@ -1,4 +1,4 @@
-//! `test`: cases beside the rules.
+//! `test`: test cases for the routes.
 
 use expect_test::{Expect, expect};
 
@@ -58,7 +58,7 @@ fn tested(cases: &str, arguments: &[&str], expected: &Expect) {
     let home = home(cases);
     let done = home.run(&[&["test"], arguments].concat());
     let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    let err = err.lines().filter(|line| !line.contains("which `regards-relay check` shows"));
+    let err = err.lines().filter(|line| !line.contains("`regards-relay check` shows them"));
     let all: Vec<_> = out.lines().chain(err).collect();
     let data = home.data("");
     let all =

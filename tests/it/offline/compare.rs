@@ -1,4 +1,4 @@
-//! `compare`: what recorded messages become by these rules and by others.
+//! `compare`: what two configurations do with the same recorded messages.
 
 use expect_test::expect;
 use fastrand::Rng;
@@ -124,7 +124,10 @@ fn a_line_that_is_no_sample_does_not_end_it() {
     let done = home.run(&["compare", "samples.ndjson", "--against", "new.yaml"]);
     let (said, complained) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(said.contains("samples.ndjson:5: dlr SUCCESS three"), "{said}");
-    assert!(said.ends_with("4 samples: 3 are treated differently\n2 lines not compared: no samples\n"), "{said}");
+    assert!(
+        said.ends_with("4 samples: 3 are treated differently\n2 lines not compared, because they are no samples\n"),
+        "{said}"
+    );
     assert!(complained.contains("samples.ndjson:2: ") && complained.contains("samples.ndjson:3: "), "{complained}");
     assert_eq!(done.status.code(), Some(1), "not all was compared");
     // Nor does it hide the lines behind it.

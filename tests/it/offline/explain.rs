@@ -160,7 +160,7 @@ fn what_is_not_delivered_says_why() {
         ---
         dead letter
           missing_tenant: no header regards.tenant, and the source has no tenant of its own
-          name one by `--tenant` to see what would become of it
+          name one with `--tenant` to see how the message would be routed
         ---
         routes
           matches  failures  outcome is rejected
@@ -226,13 +226,13 @@ fn a_message_is_a_sample_a_line_of_samples_or_a_bare_body() {
         bare.json --tenant esa: 0, "bare" of "esa"
         samples.ndjson#1: 0, "first" of "t"
         samples.ndjson#3: 0, "second" of "t"
-        samples.ndjson#2: 2, routes.yaml: 3 warnings, which `regards-relay check` shows
+        samples.ndjson#2: 2, routes.yaml: 3 warnings; `regards-relay check` shows them
         error: there is no sample in line 2 of samples.ndjson
-        samples.ndjson: 2, routes.yaml: 3 warnings, which `regards-relay check` shows
-        error: samples.ndjson has 2 lines of samples: name one, by `samples.ndjson#LINE`
-        nowhere.json: 1, routes.yaml: 3 warnings, which `regards-relay check` shows
+        samples.ndjson: 2, routes.yaml: 3 warnings; `regards-relay check` shows them
+        error: samples.ndjson has 2 samples: name the line of one as samples.ndjson#LINE
+        nowhere.json: 1, routes.yaml: 3 warnings; `regards-relay check` shows them
         error: nowhere.json can't be read: No such file or directory (os error 2)
-        bare.json --source regrads: 2, routes.yaml: 3 warnings, which `regards-relay check` shows
+        bare.json --source regrads: 2, routes.yaml: 3 warnings; `regards-relay check` shows them
         error: there is no source regrads; there are regards; did you mean `regards`?
     "#]]
     .assert_eq(&seen);

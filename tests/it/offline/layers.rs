@@ -81,7 +81,7 @@ fn source() -> PathBuf {
 }
 
 /// All files of the library but its root.
-fn files() -> Vec<PathBuf> {
+pub(super) fn files() -> Vec<PathBuf> {
     fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -100,7 +100,7 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-fn read(path: &Path) -> String {
+pub(super) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
@@ -190,7 +190,7 @@ fn without_comments(text: &str) -> String {
 }
 
 /// Up to the test module at its end; a file of tests has none of it.
-fn without_tests(text: &str) -> String {
+pub(super) fn without_tests(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let is_tests = |at: usize| {
         let rest = lines[at..].iter().skip(1).find(|line| !line.starts_with("#["));

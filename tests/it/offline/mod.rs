@@ -8,3 +8,4 @@ mod graph;
 mod layers;
 mod ready_rules;
 mod redrive;
+mod style;

@@ -69,7 +69,7 @@ async fn each_topic_that_is_missing_is_named_and_what_waits_for_it_is_shown() {
     // Who looks for it among the dead letters is told that it lives.
     let looked = home.run(&["dead-letters", "list", "--correlation-id", "order-2"]);
     let said = String::from_utf8_lossy(&looked.stderr);
-    assert!(said.contains("order-2 waits for sink pipeline") && said.contains(&missing[1]), "{said}");
+    assert!(said.contains("order-2 has a spooled delivery for sink pipeline") && said.contains(&missing[1]), "{said}");
     relay.stop().await;
     regards.assert_left_as_found().await;
 }

@@ -68,7 +68,7 @@ async fn a_detached_redrive_goes_on_without_its_client_is_listed_and_can_be_stop
         jobs => Err(jobs),
     })
     .await;
-    let stopped = home.warnings_with(&["a job has stopped", "jobs stop"]);
+    let stopped = home.warnings_with(&["has stopped before its end", "jobs stop"]);
     assert_eq!(stopped.len(), 1, "the log has the end of what nobody waited for: {stopped:?}");
 
     let purge = json(&home.does(&["dead-letters", "purge", "--yes", "--detach", "--json"]));

@@ -208,7 +208,7 @@ async fn orphans_are_redriven_to_another_sink_or_purged() {
     let in_the_rules = home.run(&["spool", "purge", "--sink", "hook"]);
     assert_eq!(in_the_rules.status.code(), Some(2));
     let said = String::from_utf8_lossy(&in_the_rules.stderr);
-    assert!(said.contains("sink hook is in the rules"), "{said}");
+    assert!(said.contains("sink hook is in the configuration"), "{said}");
 
     let renamed = ROUTES.replace("archive.ndjson", "other.ndjson").replace("archive", "other");
     let without = renamed

@@ -19,7 +19,7 @@ const ROUTES: &str = configuration! {
 fn admin(log: &mut BufReader<ChildStderr>) -> String {
     let lines = log.lines().map(|line| line.expect("a line of the log"));
     let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-    let started = lines.find(|line| line["message"] == "relaying").expect("it says that it relays");
+    let started = lines.find(|line| line["admin"].is_string()).expect("a line about the start");
     started["admin"].as_str().expect("an address").to_owned()
 }
 

@@ -282,7 +282,7 @@ impl Relay<'_> {
         let log = self.home.log();
         let lines = log.get(self.logged_before..).unwrap_or_default().lines();
         let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let started = lines.find(|line| line["message"] == "relaying").ok_or("it has not said that it relays")?;
+        let started = lines.find(|line| line["admin"].is_string()).ok_or("the relay has not logged its start")?;
         started["admin"].as_str().map(str::to_owned).ok_or(format!("no admin listener in {started}"))
     }
 

@@ -1,0 +1,180 @@
+//! How a command reaches the relay: over its control socket. If no relay runs, the command opens the spool itself.
+
+use std::io::Write;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+
+use super::InvalidInput;
+use super::progress::Progress;
+use super::target::Target;
+use crate::admin::control::{self, Command, Request, Response};
+use crate::config::DeadLettersConfig;
+use crate::relay::{JobRequest, Redriven};
+use crate::spool;
+
+/// The time limit for closing the spool.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Sends a command to the running relay, and waits for the response without a time limit. `None`: no relay runs.
+pub(super) fn request(target: &Target, command: Command) -> anyhow::Result<Option<Response>> {
+    request_job(target, command, |_| {})
+}
+
+/// As [`request`]; `progress` is told how many are done so far.
+fn request_job(target: &Target, command: Command, mut progress: impl FnMut(u64)) -> anyhow::Result<Option<Response>> {
+    send(target, command, |socket, request| control::request_job(socket, request, |done, _| progress(done)))
+}
+
+/// As [`request`]; `each` is given every line that follows the response.
+pub(super) fn request_lines(
+    target: &Target,
+    command: Command,
+    each: impl FnMut(&str) -> std::io::Result<()>,
+) -> anyhow::Result<Option<Response>> {
+    send(target, command, |socket, request| control::request_lines(socket, request, each))
+}
+
+fn send(
+    target: &Target,
+    command: Command,
+    send: impl FnOnce(&std::path::Path, &Request) -> std::io::Result<Option<Response>>,
+) -> anyhow::Result<Option<Response>> {
+    // If the file does not exist, no relay can have it open.
+    let Ok(spool) = target.spool.canonicalize() else { return Ok(None) };
+    let socket = control::socket(&target.data_dir);
+    let response = send(&socket, &Request { spool, command })
+        .with_context(|| format!("can't talk to the running relay over {}", socket.display()))?;
+    match response {
+        Some(Response::Failed(error)) => Err(anyhow!(error)),
+        response => Ok(response),
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct JobArguments {
+    /// Run it as a job of the running relay, without waiting for its end
+    #[arg(long)]
+    detach: bool,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// A redrive or purge that is about to run.
+pub(super) struct Job {
+    pub(super) request: JobRequest,
+    pub(super) total: u64,
+    /// The singular of what is counted, such as "dead letter".
+    pub(super) unit: &'static str,
+}
+
+impl Job {
+    /// `None`: it was detached, which `out` was told.
+    pub(super) fn redrive(
+        self,
+        target: &Target,
+        arguments: &JobArguments,
+        out: &mut impl Write,
+    ) -> anyhow::Result<Option<Redriven>> {
+        match self.run(target, arguments.detach)? {
+            Response::Redriven(done) => Ok(Some(done)),
+            other => detached(&other, arguments.json, out).map(|()| None),
+        }
+    }
+
+    /// How many were purged; `None` as for [`Job::redrive`].
+    pub(super) fn purge(
+        self,
+        target: &Target,
+        arguments: &JobArguments,
+        out: &mut impl Write,
+    ) -> anyhow::Result<Option<u64>> {
+        match self.run(target, arguments.detach)? {
+            Response::Purged(purged) => Ok(Some(purged)),
+            other => detached(&other, arguments.json, out).map(|()| None),
+        }
+    }
+
+    /// Runs in the running relay, or in its spool if none runs. Shows the progress.
+    fn run(self, target: &Target, detach: bool) -> anyhow::Result<Response> {
+        let Self { request: job, total, unit } = self;
+        let mut line = Progress::new("processed", unit, Some(total));
+        let command = Command::Job { job: job.clone(), detach };
+        if let Some(response) = request_job(target, command, |done| line.tick(done))? {
+            return Ok(response);
+        }
+        if detach {
+            let error = "no relay runs here, so there is nothing to detach the job to: leave out `--detach`";
+            return Err(InvalidInput(error.to_owned()).into());
+        }
+        if job.needs_config() && target.config.is_none() {
+            return Err(missing_config().into());
+        }
+        let (config, progress) = (target.config.as_ref(), Arc::default());
+        let work = async |spool: &spool::Spool| line.watch(job.run(config, spool, &progress), &progress).await;
+        OfflineSpool::open(target)?.with(work).map(Response::from)
+    }
+}
+
+fn detached(response: &Response, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let Response::Started(id) = response else { return Err(unexpected(response)) };
+    if json {
+        super::write_json(&serde_json::json!({ "job": id }), out)?;
+    } else {
+        writeln!(
+            out,
+            "the relay runs it as job {id}: `regards-relay jobs` shows its progress, `regards-relay jobs stop {id}` stops it"
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn missing_config() -> InvalidInput {
+    let error = "this needs the relay's configuration, which says where deliveries go: name the file with `--config`";
+    InvalidInput(error.to_owned())
+}
+
+/// A relay of another version may send any response.
+pub(super) fn unexpected(response: &Response) -> anyhow::Error {
+    anyhow!("the relay sent an unexpected response; is it of another version than this command? {response:?}")
+}
+
+/// A spool that no relay has open.
+pub(super) struct OfflineSpool {
+    spool: spool::Spool,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl OfflineSpool {
+    pub(super) fn open(target: &Target) -> anyhow::Result<Self> {
+        // Without limits, so that opening the spool deletes nothing.
+        let dead_letters = DeadLettersConfig { keep: None, max_size: u64::MAX, to: None };
+        let spool = spool::Spool::open(&target.spool_config(), &dead_letters)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        Ok(Self { spool, runtime })
+    }
+
+    /// Closes the spool after `work`.
+    pub(super) fn with<T>(self, work: impl AsyncFnOnce(&spool::Spool) -> Result<T, String>) -> anyhow::Result<T> {
+        self.runtime.block_on(async {
+            let done = work(&self.spool).await;
+            self.spool.close(CLOSE_TIMEOUT).await;
+            done.map_err(|error| anyhow!(error))
+        })
+    }
+
+    pub(super) fn close(self) {
+        self.runtime.block_on(self.spool.close(CLOSE_TIMEOUT));
+    }
+}
+
+impl Deref for OfflineSpool {
+    type Target = spool::Spool;
+
+    fn deref(&self) -> &Self::Target {
+        &self.spool
+    }
+}
