@@ -53,7 +53,7 @@ fn home(cases: &str) -> Home {
     home
 }
 
-/// What it printed, and its exit code.
+/// Compares the output and the exit code.
 fn tested(cases: &str, arguments: &[&str], expected: &Expect) {
     let home = home(cases);
     let done = home.run(&[&["test"], arguments].concat());
@@ -67,7 +67,7 @@ fn tested(cases: &str, arguments: &[&str], expected: &Expect) {
 }
 
 #[test]
-fn rules_that_do_what_is_expected_pass() {
+fn correct_cases_pass() {
     tested(
         RIGHT,
         &[],
@@ -79,7 +79,7 @@ fn rules_that_do_what_is_expected_pass() {
 }
 
 #[test]
-fn what_differs_is_said() {
+fn each_difference_is_printed() {
     let wrong = RIGHT
         .replace("topic: regards.esa", "topic: regards.dlr")
         .replace("session: null, extra: {}", "session: night, extra: [], warnings: [x]")
@@ -118,7 +118,7 @@ fn what_differs_is_said() {
 }
 
 #[test]
-fn expectations_that_can_not_be_meant() {
+fn impossible_expectations_are_errors() {
     let wrong = r"
 tests:
   - name: one
@@ -195,7 +195,7 @@ tests:
 }
 
 #[test]
-fn cases_that_are_none() {
+fn invalid_cases_are_errors() {
     let wrong = r"
 tests:
   - name: three
@@ -272,7 +272,7 @@ tests:
 }
 
 #[test]
-fn cases_that_are_not_there() {
+fn missing_files_and_samples_are_errors() {
     let beyond = "tests: [{ name: beyond, sample: samples.ndjson#7, expect: {} }]";
     tested(
         beyond,
@@ -296,7 +296,7 @@ fn cases_that_are_not_there() {
 }
 
 #[test]
-fn results_can_be_read_by_others() {
+fn results_are_written_as_junit_xml() {
     let home = home(&RIGHT.replace("topic: regards.esa", "topic: regards.<dlr>"));
     home.run(&["test", "--junit", "results.xml"]);
     let xml = home.read("results.xml");

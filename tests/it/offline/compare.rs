@@ -43,7 +43,7 @@ fn new() -> String {
 }
 
 #[test]
-fn people_see_each_difference_and_the_sum() {
+fn text_shows_each_difference_and_the_totals() {
     let said = home(&new()).does(&["compare", "samples.ndjson", "--against", "new.yaml"]);
     assert!(!said.contains("s3cret"), "{said}");
     expect![[r#"
@@ -73,7 +73,7 @@ fn people_see_each_difference_and_the_sum() {
 }
 
 #[test]
-fn programs_get_one_document_a_line() {
+fn json_has_one_object_per_line() {
     let said = home(&new()).does(&["compare", "samples.ndjson", "--against", "new.yaml", "--json"]);
     expect![[r#"
         {"line":1,"event":{"id":"4aba7427-30ab-58e3-81b8-20b9fc5a44a2","type":"fr.cnes.regards.lta.submission.response","source":"regards","tenant":"esa","status":"GRANTED","outcome":"accepted","correlationId":"one","productId":"product of one","session":null,"expires":null,"message":null,"time":"2023-04-14T08:46:17Z","extra":{},"warnings":[]},"sinks":[{"sink":"pipeline","change":"changed","values":[{"path":"topic","before":"regards.esa","after":"regards.esrin"}]},{"sink":"archive","change":"removed","route":"all"},{"sink":"on_call","change":"added","route":"failures"}]}
@@ -114,7 +114,7 @@ fn equal_differences_are_shown_once() {
 }
 
 #[test]
-fn a_line_that_is_no_sample_does_not_end_it() {
+fn a_line_that_is_no_sample_is_reported_and_skipped() {
     let home = home(&new());
     let samples = home.read("samples.ndjson");
     let mut lines: Vec<&[u8]> = samples.lines().map(str::as_bytes).collect();
@@ -130,12 +130,12 @@ fn a_line_that_is_no_sample_does_not_end_it() {
     );
     assert!(complained.contains("samples.ndjson:2: ") && complained.contains("samples.ndjson:3: "), "{complained}");
     assert_eq!(done.status.code(), Some(1), "not all was compared");
-    // Nor does it hide the lines behind it.
+    // The lines after it are compared too.
     home.does(&["explain", "samples.ndjson#5"]);
 }
 
 #[test]
-fn the_exit_code_says_whether_anything_differs() {
+fn the_exit_code_shows_whether_anything_differs() {
     let run = |new: &str, more: &[&str]| {
         let done = home(new).run(&[&["compare", "samples.ndjson", "--against", "new.yaml"], more].concat());
         let last = String::from_utf8_lossy(&done.stdout).lines().last().unwrap_or_default().to_owned();
@@ -152,16 +152,16 @@ fn the_exit_code_says_whether_anything_differs() {
     assert_eq!(code, 2, "the other rules are wrong");
 }
 
-/// What is said to differ is what `explain` says differently.
+/// `compare` reports a difference exactly where the outputs of `explain` differ.
 #[test]
-fn exactly_what_differs_is_named() {
+fn compare_and_explain_agree() {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let mut rng = Rng::with_seed(seed);
     let mut different = [0; 4];
     for (round, different) in different.iter_mut().enumerate() {
         let old = rules(&mut rng, "https://hook.example.org/hooks/regards", "topic");
-        // Often but a little of it is another.
+        // Half of the configurations differ in one place only.
         let new = match round {
             0 => rules(&mut rng, "https://hook.example.org/hooks/regards", "topic"),
             1 => old.replace("cnes-*", "cnes-a"),

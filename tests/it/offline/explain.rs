@@ -1,4 +1,4 @@
-//! `explain`, as people and programs see it.
+//! The output of `explain`, as text and JSON.
 
 use std::fmt::Write;
 
@@ -38,7 +38,7 @@ fn explained(home: &Home, message: &Response, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn people_see_the_event_its_routes_and_what_each_sink_gets() {
+fn text_shows_the_event_its_routes_and_deliveries() {
     let message = Response::new("esa", "c-1", "ERROR").field("message", "no quota left").field("size", 4);
     expect![[r#"
         event
@@ -107,13 +107,13 @@ fn people_see_the_event_its_routes_and_what_each_sink_gets() {
 }
 
 #[test]
-fn programs_get_one_document() {
+fn json_is_one_object() {
     let message = Response::new("cnes", "c-2", "GRANTED").field("session", "night");
     expect![[r#"{"event":{"id":"e6841a99-296b-5a6f-98d6-d1299abb60ec","type":"fr.cnes.regards.lta.submission.response","source":"regards","tenant":"cnes","status":"GRANTED","outcome":"accepted","correlationId":"c-2","productId":"product of c-2","session":"night","expires":null,"message":null,"time":"2023-04-14T08:46:17Z","extra":{},"warnings":[]},"dead_letter":null,"routes":[{"name":"failures","matched":false,"because":"outcome is accepted, not failed or rejected"},{"name":"large","matched":false,"because":"tenant is cnes, not esa*"},{"name":"nights","matched":true,"because":"session is night"},{"name":"rest","matched":true,"because":"it takes every event"}],"deliveries":[{"sink":"pipeline","kind":"kafka","route":"nights","destination":{"topic":"regards.cnes","key":"night"},"headers":{"regards-relay-id":"e6841a99-296b-5a6f-98d6-d1299abb60ec","regards-relay-type":"fr.cnes.regards.lta.submission.response","regards-relay-tenant":"cnes","regards-relay-status":"GRANTED"},"body":"{\"id\":\"e6841a99-296b-5a6f-98d6-d1299abb60ec\",\"type\":\"fr.cnes.regards.lta.submission.response\",\"source\":\"regards\",\"tenant\":\"cnes\",\"status\":\"GRANTED\",\"outcome\":\"accepted\",\"correlationId\":\"c-2\",\"productId\":\"product of c-2\",\"session\":\"night\",\"expires\":null,\"message\":null,\"time\":\"2023-04-14T08:46:17Z\",\"extra\":{},\"warnings\":[]}"}]}"#]].assert_eq(&explained(&home(), &message, &["--json"]));
 }
 
 #[test]
-fn what_is_not_delivered_says_why() {
+fn text_shows_why_an_event_is_not_delivered() {
     let home = home();
     let mut seen = String::new();
     let message = |body: &str| Response::with_body("esa", body);
@@ -125,7 +125,7 @@ fn what_is_not_delivered_says_why() {
         (Response::new("esa", "c", "DENIED").without_header("regards.tenant"), &["--tenant", "t"]),
     ] {
         let said = explained(&home, &message, arguments);
-        // The event was shown before.
+        // Another test has the event.
         let rest = said.split_once("\n\n").filter(|_| said.starts_with("event")).map_or(&*said, |(_, rest)| rest);
         seen.extend([rest.trim(), "\n---\n"]);
     }
@@ -196,7 +196,7 @@ fn what_is_not_delivered_says_why() {
 }
 
 #[test]
-fn a_message_is_a_sample_a_line_of_samples_or_a_bare_body() {
+fn a_message_can_be_a_sample_one_of_many_or_a_bare_body() {
     let home = home();
     let body = r#"{"correlationId": "bare", "responseStatus": "GRANTED",}"#;
     home.write("bare.json", body);

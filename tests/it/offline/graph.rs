@@ -5,7 +5,7 @@ use expect_test::expect;
 use crate::support::Home;
 
 #[test]
-fn the_routes_are_a_flowchart() {
+fn routes_are_drawn_as_a_flowchart() {
     let home = Home::new(
         r#"
 version: 1
@@ -52,7 +52,7 @@ dead_letters: { to: dead }
 }
 
 #[test]
-fn every_shell_gets_its_completions() {
+fn every_shell_has_a_completion_script() {
     let home = Home::new("");
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = home.does(&["completions", shell]);

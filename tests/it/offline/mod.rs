@@ -3,9 +3,8 @@
 mod cases;
 mod compare;
 mod documents;
+mod example_files;
 mod explain;
 mod graph;
 mod layers;
-mod ready_rules;
 mod redrive;
-mod style;

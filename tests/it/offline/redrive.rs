@@ -1,10 +1,10 @@
-//! What `dead-letters` does to letters in a spool that no relay has.
+//! `dead-letters redrive` and `purge` while no relay runs.
 
 use serde_json::{Value, json};
 
 use crate::support::{Home, lines_of};
 
-/// Reads samples, of which those without a product have no file to go to.
+/// For a sample without a product the path of `on_call` can't be rendered.
 const ROUTES: &str = "
 version: 1
 sources: { samples: { recording: { path: samples.ndjson }, expects: lta } }
@@ -21,7 +21,7 @@ fn sample(correlation_id: &str, product: Option<&str>) -> String {
     format!("{}\n", json!({ "properties": properties, "body": body.to_string() }))
 }
 
-/// A home whose relay has ended, with a dead letter for each of these that has no product.
+/// A home whose relay has ended, with a dead letter for each sample without a product.
 async fn home(samples: &[(&str, Option<&str>)]) -> Home {
     let home = Home::new(ROUTES);
     home.write("samples.ndjson", &samples.iter().map(|(id, product)| sample(id, *product)).collect::<String>());
@@ -35,7 +35,7 @@ fn ids(home: &Home) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_letter_that_still_can_not_be_rendered_is_left() {
+async fn a_dead_letter_that_can_still_not_be_rendered_is_left() {
     let home = home(&[("c-1", None), ("c-2", None)]).await;
     let before = ids(&home);
     let done: Value = serde_json::from_str(&home.does(&["dead-letters", "redrive", "--json"])).unwrap();
@@ -51,7 +51,7 @@ async fn a_letter_that_still_can_not_be_rendered_is_left() {
 }
 
 #[tokio::test]
-async fn a_limit_takes_the_oldest() {
+async fn a_limit_takes_the_oldest_dead_letters() {
     let home = home(&[("c-1", None), ("c-2", None), ("c-3", None), ("c-4", None)]).await;
     assert_eq!(home.does(&["dead-letters", "purge", "--sink", "on_call", "--limit", "1", "--json"]), r#"{"purged":1}"#);
     let left: Vec<_> = home.dead_letters().iter().map(|letter| letter["correlationId"].clone()).collect();
@@ -67,7 +67,7 @@ async fn a_limit_takes_the_oldest() {
 }
 
 #[tokio::test]
-async fn a_word_that_nobody_knows_is_an_error_with_a_suggestion() {
+async fn an_unknown_sink_or_status_is_an_error_with_a_suggestion() {
     let home = home(&[("c-1", None)]).await;
     for verb in ["list", "redrive", "purge"] {
         for (filter, word, meant) in [("--sink", "oncall", "on_call"), ("--status", "error", "ERROR")] {
@@ -78,13 +78,13 @@ async fn a_word_that_nobody_knows_is_an_error_with_a_suggestion() {
         }
     }
     assert_eq!(ids(&home).len(), 1);
-    // Known ones that no letter has are no mistake.
+    // A known sink or status without dead letters is no error.
     assert_eq!(home.does(&["dead-letters", "list", "--json", "--sink", "archive"]), "");
     assert_eq!(home.does(&["dead-letters", "list", "--json", "--status", "DENIED"]), "");
 }
 
 #[tokio::test]
-async fn a_purge_of_everything_wants_a_yes() {
+async fn a_purge_of_all_dead_letters_needs_a_confirmation() {
     let home = home(&[("c-1", None), ("c-2", None)]).await;
     let purged = home.run(&["dead-letters", "purge", "--json"]);
     let said = String::from_utf8_lossy(&purged.stderr);

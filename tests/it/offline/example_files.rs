@@ -1,52 +1,52 @@
-//! The files of `examples/`: each is right, and does what the cases beside it expect.
+//! The configurations of `examples/` and of the README have no errors or warnings and pass their test cases.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-fn rules() -> Vec<PathBuf> {
+fn examples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let files = std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry").path());
-    let mut rules: Vec<_> = files.filter(|path| !path.to_str().expect("UTF-8").ends_with(".test.yaml")).collect();
-    rules.sort();
-    rules
+    let mut files: Vec<_> = files.filter(|path| !path.to_str().expect("UTF-8").ends_with(".test.yaml")).collect();
+    files.sort();
+    files
 }
 
-fn run(rules: &Path, command: &str) -> Output {
+fn run(file: &Path, command: &str) -> Output {
     let mut relay = Command::new(env!("CARGO_BIN_EXE_regards-relay"));
     relay
         .env_clear()
         .env("REGARDS_PASSWORD", "any")
-        // The secret that stands in an example is warned of.
+        // `check` warns of the secret of an example.
         .env("WEBHOOK_SECRET", "whsec_b25lIHRoYXQgaXMga25vd24gdG8gbm9ib2R5IGVsc2U=")
         .arg("--config")
-        .arg(rules)
+        .arg(file)
         .arg(command)
         .output()
         .expect("the relay's binary")
 }
 
 #[test]
-fn each_is_right_and_does_what_is_expected() {
-    let rules = rules();
-    assert!(rules.len() >= 11, "{rules:?}");
-    for rules in rules {
-        let checked = run(&rules, "check");
+fn every_example_is_valid_and_passes_its_cases() {
+    let files = examples();
+    assert!(files.len() >= 11, "{files:?}");
+    for file in files {
+        let checked = run(&file, "check");
         let said = String::from_utf8_lossy(&checked.stderr);
         assert!(checked.status.success(), "{said}");
         // Inside a cluster, Knative's brokers have no TLS unless it is turned on.
-        let known = said.contains("warning[unencrypted]") && rules.ends_with("knative-cloudevents.yaml");
+        let known = said.contains("warning[unencrypted]") && file.ends_with("knative-cloudevents.yaml");
         assert!(said.ends_with("; no warnings\n") || known && said.ends_with("; 1 warning\n"), "{said}");
-        let tested = run(&rules, "test");
+        let tested = run(&file, "test");
         let said = String::from_utf8_lossy(&tested.stdout);
-        assert!(tested.status.success(), "{}: {said}{}", rules.display(), String::from_utf8_lossy(&tested.stderr));
+        assert!(tested.status.success(), "{}: {said}{}", file.display(), String::from_utf8_lossy(&tested.stderr));
         assert!(said.contains("none failed"), "{said}");
     }
 }
 
 #[test]
-fn the_file_of_a_checkout_does_what_the_cases_beside_it_expect() {
-    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("routes.yaml");
-    let tested = run(&rules, "test");
+fn the_default_configuration_passes_its_cases() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("routes.yaml");
+    let tested = run(&file, "test");
     let said = String::from_utf8_lossy(&tested.stdout);
     assert!(tested.status.success(), "{said}{}", String::from_utf8_lossy(&tested.stderr));
     assert!(said.contains("none failed"), "{said}");
@@ -61,21 +61,21 @@ fn blocks(language: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_yaml_of_the_readme_pasted_alone_is_right() {
+fn every_yaml_block_of_the_readme_is_a_valid_configuration() {
     let folder = tempfile::tempdir().expect("a folder");
     let blocks = blocks("yaml");
     assert!(blocks.len() >= 4, "{blocks:?}");
     for block in blocks {
-        let rules = folder.path().join("routes.yaml");
-        std::fs::write(&rules, &block).expect("a file");
-        let checked = run(&rules, "check");
+        let file = folder.path().join("routes.yaml");
+        std::fs::write(&file, &block).expect("a file");
+        let checked = run(&file, "check");
         let said = String::from_utf8_lossy(&checked.stderr);
         assert!(checked.status.success() && said.ends_with("; no warnings\n"), "{block}{said}");
     }
 }
 
 #[test]
-fn what_the_readme_says_of_a_change_can_be_typed_in_a_checkout() {
+fn the_commands_of_the_readme_work_in_a_checkout() {
     let block = blocks("sh").into_iter().find(|block| block.contains("regards-relay explain")).expect("a block");
     for line in block.lines() {
         let command = line.split("  #").next().expect("a command").trim();
