@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo check test cost torture memory bench fuzz fmt clean lint build-deps cargo
+.PHONY: help demo run check test cost torture memory bench fuzz doc fmt clean lint build-deps cargo
 
 # What `make torture` is made of.
 SEED ?= $(shell date +%s)
@@ -19,7 +19,10 @@ help: ## lists these targets
 demo: build-deps ## builds the relay and shows it at work, with nothing installed but Rust
 	cargo run --locked -- demo
 
-check: lint ## format, lints and the tests that need no broker: before each commit
+run: build-deps ## builds the relay and runs it with routes.yaml, or with what REGARDS_RELAY_CONFIG names, until Ctrl-C
+	cargo run --locked -- run
+
+check: lint ## format, lints, spelling and the tests that need no broker: before each commit
 	cargo test --locked --lib --bins
 	cargo test --locked --test it offline::
 
@@ -43,8 +46,7 @@ memory: build-deps ## what the relay takes with everything full, bodies of 1 MiB
 	cargo test --locked --release --test it --no-run
 	MEMORY_SECONDS=$(MEMORY_SECONDS) scripts/services.sh run -- cargo test --locked --release --test it $(MEMORY) -- --nocapture
 
-bench: build-deps ## what one event costs: without brokers, and between real ones beside a bare consumer and producer
-	cargo bench --locked --bench event
+bench: build-deps ## what one event costs between real brokers, beside a bare consumer and producer
 	cargo bench --locked --bench brokers --no-run
 	scripts/services.sh run -- cargo bench --locked --bench brokers
 
@@ -52,6 +54,9 @@ fuzz: build-deps ## what anybody could send or write, for FUZZ_SECONDS each: nee
 	for target in guard decoder configuration templates expressions; do \
 		cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 || exit 1; \
 	done
+
+doc: build-deps ## the documentation of the code, in target/doc
+	cargo doc --locked --no-deps --document-private-items
 
 fmt: cargo ## formats the code
 	cargo fmt
@@ -64,6 +69,10 @@ lint: build-deps
 	@cargo clippy --version >/dev/null 2>&1 || { echo "clippy is missing: rustup component add clippy" >&2; exit 1; }
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --document-private-items --quiet
+	@scripts/build-deps.sh shellcheck
+	shellcheck scripts/*.sh scripts/services/*.sh .ci/run
+	scripts/typos.sh
 
 build-deps: cargo
 	@scripts/build-deps.sh

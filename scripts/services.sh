@@ -328,7 +328,7 @@ case $verb in
   login)
     set_dir "${1:-}"
     load_state
-    [ $# -eq 4 ] && [ "$2" = kafka ] || usage
+    if [ $# -ne 4 ] || [ "$2" != kafka ]; then usage; fi
     do_login "$3" "$4"
     ;;
   *) usage ;;

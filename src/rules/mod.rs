@@ -1,4 +1,4 @@
-//! Routes, compiled: from [`Event`](crate::event::Event) to [`Plan`].
+//! Routes, compiled: from [`Event`] to [`Plan`].
 //!
 //! This module knows nothing of YAML, brokers or sinks beyond their names. A plan is fixed when the event is received.
 
