@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use regards_relay::amqp::values;
 use regards_relay::config::{Config, Options, Strictness};
-use regards_relay::event::{Carrier, Event, Format, Message, Scope, SourceName};
+use regards_relay::event::{Carrier, Event, EventView, Format, Message, SourceName};
 use regards_relay::relay::Bare;
 use regards_relay::sink;
 use regards_relay::source::{Identity, Ledger, Pressure, Receipt, Received, Settled};
@@ -56,7 +56,7 @@ impl Piece {
         let message = typical::message();
         let options = typical::options();
         let event = Event::decode(&message, &options).expect("an event");
-        let scope = Scope::of(&event, &message);
+        let view = EventView::of(&event, &message);
         match self {
             Self::Decode => again(times, || Event::decode(black_box(&message), &options)),
             Self::Route => {
@@ -67,9 +67,9 @@ impl Piece {
                 let folder = tempfile::tempdir().expect("a folder");
                 let config = config(&folder);
                 let sink = config.sinks.first().expect("a sink");
-                again(times, || sink::render(sink, black_box(scope), None));
+                again(times, || sink::render(sink, black_box(view), None));
             }
-            Self::Encode => again(times, || Format::Normalized.encode(black_box(scope), Carrier::Kafka)),
+            Self::Encode => again(times, || Format::Normalized.encode(black_box(view), Carrier::Kafka)),
             Self::Path => path(times),
         }
     }

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use regards_relay::event::{
-    Carrier, Event, ExpectedFamily, FAMILIES, Format, Message, Properties, DecodeOptions, Scope, SourceName, Validation, sample,
+    Carrier, Event, ExpectedFamily, FAMILIES, Format, Message, Properties, DecodeOptions, EventView, SourceName, Validation, sample,
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -37,7 +37,7 @@ fn read(message: &Message, options: &DecodeOptions) {
     assert_eq!(again.id, event.id);
     for format in [Format::Normalized, Format::Original, Format::CloudEvents { name: "urn:fuzz".to_owned() }] {
         for carrier in [Carrier::Kafka, Carrier::Http, Carrier::Amqp, Carrier::Line] {
-            let encoded = format.encode(Scope::of(&event, message), carrier);
+            let encoded = format.encode(EventView::of(&event, message), carrier);
             assert!(carrier != Carrier::Line || !encoded.is_ok_and(|encoded| encoded.body.contains(&b'\n')));
         }
     }

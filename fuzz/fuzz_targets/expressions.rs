@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use regards_relay::event::{Event, ExpectedFamily, Expression, FAMILIES, DecodeOptions, Scope, SourceName, Validation, sample};
+use regards_relay::event::{Event, ExpectedFamily, Expression, FAMILIES, DecodeOptions, EventView, SourceName, Validation, sample};
 
 const SAMPLE: &str = r#"{"properties": {"priority": 1, "headers": {"regards.tenant": "esa", "list": [1, null, {"a": "b"}]}},
     "body": {"correlationId": "c", "responseStatus": "ERROR", "message": "no quota left", "size": 4, "list": ["x", {}]}}"#;
@@ -13,12 +13,12 @@ fuzz_target!(|text: &str| {
     let options =
         DecodeOptions { expects: ExpectedFamily::One(family), validation: Validation::Lenient, tenant: None, max_body: 1 << 20 };
     let event = Event::decode(&message, &options).expect("an event");
-    let scope = Scope::of(&event, &message);
+    let view = EventView::of(&event, &message);
     if let Ok(checked) = Expression::condition(text) {
-        let held = checked.expression.holds(scope);
-        assert_eq!(held, checked.expression.holds(scope));
+        let held = checked.expression.is_true(view);
+        assert_eq!(held, checked.expression.is_true(view));
     }
     if let Ok(checked) = Expression::computed(text) {
-        let _ = checked.expression.value(scope);
+        let _ = checked.expression.value(view);
     }
 });

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use regards_relay::event::{
-    Event, ExpectedFamily, FAMILIES, Message, DecodeOptions, Scope, SourceName, Template, Validation, sample,
+    Event, ExpectedFamily, FAMILIES, Message, DecodeOptions, EventView, SourceName, Template, Validation, sample,
 };
 
 const SAMPLE: &str = r#"{"properties": {"priority": 1, "headers": {"regards.tenant": "esa", "list": [1, null, {"a": "b"}]}},
@@ -15,18 +15,18 @@ fuzz_target!(|text: &str| {
     let options =
         DecodeOptions { expects: ExpectedFamily::One(family), validation: Validation::Lenient, tenant: None, max_body: 1 << 20 };
     let event = Event::decode(&message, &options).expect("an event");
-    let scope = Scope::of(&event, &message);
+    let view = EventView::of(&event, &message);
     let Ok(template) = Template::compile(text) else { return };
     template.nullable();
-    let rendered = template.render(scope);
+    let rendered = template.render(view);
     // What one event gives it always gives.
-    assert_eq!(rendered, template.render(scope));
+    assert_eq!(rendered, template.render(view));
     if let Some(fixed) = template.fixed() {
         assert_eq!(rendered.as_deref(), Ok(fixed));
     }
-    let _ = template.render_key(scope);
-    let _ = template.render_address(scope);
-    if let Ok(url) = template.render_url(scope) {
+    let _ = template.render_key(view);
+    let _ = template.render_address(view);
+    if let Ok(url) = template.render_url(view) {
         assert!(!url.is_empty() || text.is_empty() || template.fixed().is_none() || template.fixed() == Some(""));
     }
 });

@@ -10,7 +10,7 @@ use super::decode::{At, Decode, at};
 use super::reader::Reader;
 use super::scalar::Text;
 use super::yaml::{Kind, Node};
-use crate::event::is_a_double;
+use crate::event::is_exact_double;
 
 /// The key under which an expression stands.
 const CEL: &str = "cel";
@@ -87,7 +87,7 @@ fn typed(text: &str) -> Option<String> {
     };
     let written = text.strip_prefix('+').unwrap_or(text);
     let is_json = serde_json::from_str::<&RawValue>(written).is_ok();
-    let is_held = text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok() || is_a_double(written);
+    let is_held = text.parse::<i64>().is_ok() || text.parse::<u64>().is_ok() || is_exact_double(written);
     if is_json && !is_held { Some(written.to_owned()) } else { number() }
 }
 

@@ -58,7 +58,7 @@ use std::path::Path;
 use self::mask::Mask;
 use self::reader::Reader;
 use self::yaml::Node;
-use crate::event::Vocabulary;
+use crate::event::EventSchema;
 
 impl Config {
     /// Reads and checks a file. With the configuration come the warnings; without it, all that is wrong.
@@ -130,7 +130,7 @@ fn parse<T>(
         folder,
         options,
         mask: &mask,
-        vocabulary: Vocabulary::Event,
+        vocabulary: EventSchema::Event,
         keys: Vec::new(),
         found: Vec::new(),
         files: Vec::new(),

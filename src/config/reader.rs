@@ -13,7 +13,7 @@ use super::mask::Mask;
 use super::secret::{self, Part, Secret};
 use super::words::{MAX_QUOTED, clean, list, lower, similar};
 use super::yaml::{Key, Kind, Node, Scalar, Span};
-use crate::event::{Fragment, Vocabulary};
+use crate::event::{EventSchema, Fragment};
 
 /// Mistakes beyond these are not even recorded.
 const MAX_RECORDED: usize = 1_000;
@@ -28,7 +28,7 @@ pub(super) struct Reader<'a> {
     pub options: &'a Options,
     pub mask: &'a Mask,
     /// What templates are written for in the part that is read.
-    pub vocabulary: Vocabulary,
+    pub vocabulary: EventSchema,
     /// The keys that lead to what is read, those of names left out.
     pub keys: Vec<&'static str>,
     pub found: Vec<Diagnostic>,

@@ -400,7 +400,7 @@ impl Dispatcher {
                 ),
             })?),
         };
-        self.sink.render(delivery.received.scope(), route.and_then(|route| route.transform.as_ref()))
+        self.sink.render(delivery.received.view(), route.and_then(|route| route.transform.as_ref()))
     }
 
     /// The next one that may go: a fresh one and one out of the spool by turns.

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::{MonotonicTime, Timestamp};
-use crate::event::{DEAD_LETTER, DecodeError, Event, Message, Scope};
+use crate::event::{DEAD_LETTER, DecodeError, Event, EventView, Message};
 use crate::rules::{RouteName, SinkName};
 use crate::source::{InFlight, Receipt};
 use crate::spool::{RowId, Waiting};
@@ -46,8 +46,8 @@ pub struct Received {
 impl Received {
     /// What rules, templates and formats see.
     #[must_use]
-    pub fn scope(&self) -> Scope<'_> {
-        Scope::of(&self.event, &self.message)
+    pub fn view(&self) -> EventView<'_> {
+        EventView::of(&self.event, &self.message)
     }
 }
 

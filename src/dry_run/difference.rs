@@ -1,4 +1,4 @@
-//! What becomes of one message by one configuration and by another.
+//! How the dry runs of one message with two configurations differ.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -6,61 +6,46 @@ use serde_json::Value;
 use super::{DeadLetter, DryRun, DryRunDelivery};
 use crate::config::{SinkConfig, SinkKind, WebhookUrl};
 
-/// Of one delivery at most so many changed values are told.
+/// At most so many changed values of one delivery are listed.
 const MAX_CHANGED: usize = 50;
 
-/// How two dry runs of one message differ. These names are relied on.
+/// The difference as the JSON of `compare`. The field names are part of the contract.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// Why nothing was delivered, and why nothing is; none, where that is the same.
+    /// Set if the message becomes a dead letter with one configuration only, or for different reasons.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<Changed<Option<DeadLetter>>>,
-    /// The sinks that get something else, in the order of the first configuration.
+    /// The sinks that get something else: those of the first configuration in its order, then the added ones.
     pub sinks: Vec<SinkDifference>,
 }
 
-/// What is different for one sink.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct SinkDifference {
-    /// Its name.
     pub sink: String,
-    /// How.
     #[serde(flatten)]
     pub change: Change,
 }
 
-/// How what one sink gets differs.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
-    /// It gets the event now.
-    Added {
-        /// By this route; none: by `unrouted:`.
-        route: Option<String>,
-    },
-    /// It no longer does.
-    Removed {
-        /// By this route it did.
-        route: Option<String>,
-    },
-    /// What it gets is another.
-    Changed {
-        /// Which values are; none, where it is what is not shown: spaces in JSON, or secrets.
-        values: Vec<ChangedValue>,
-    },
+    /// Only the second configuration delivers to this sink. No route means `unrouted:`.
+    Added { route: Option<String> },
+    /// Only the first configuration delivers to this sink.
+    Removed { route: Option<String> },
+    /// No values are listed if the difference is not visible: white space in JSON, or secrets.
+    Changed { values: Vec<ChangedValue> },
 }
 
-/// One value of a delivery.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct ChangedValue {
-    /// Its path: `topic`, `body.team`.
+    /// For example `topic` or `body.team`.
     pub path: String,
-    /// What it was and what it is.
     #[serde(flatten)]
     pub changed: Changed<Value>,
 }
 
-/// A value by the one configuration and by the other.
+/// A value with the first and with the second configuration.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Changed<T> {
     pub before: T,
@@ -68,8 +53,7 @@ pub struct Changed<T> {
 }
 
 impl Difference {
-    /// Between what becomes of one message by two configurations; none, where every sink gets the same. By which route makes no
-    /// difference.
+    /// None if every sink gets the same, even if another route leads to it.
     #[must_use]
     pub fn between(before: &DryRun<'_>, after: &DryRun<'_>) -> Option<Self> {
         let of = |dry_run: &DryRun<'_>| dry_run.dead_letter.clone();
@@ -108,7 +92,7 @@ impl DryRunDelivery<'_> {
             let mut value = serde_json::to_value(planned.explain()).unwrap_or_default();
             if let Some(members) = value.as_object_mut() {
                 members.remove("route");
-                // What differs of a body that is JSON is a part of it.
+                // Compare the members of a body that is JSON.
                 let body = members.get("body").and_then(Value::as_str).and_then(|body| serde_json::from_str(body).ok());
                 if let Some(body @ (Value::Object(_) | Value::Array(_))) = body {
                     members.insert("body".to_owned(), body);
@@ -125,7 +109,7 @@ impl DryRunDelivery<'_> {
     }
 }
 
-/// Whether what has no template leads to the same address.
+/// Whether addresses without a template are the same; those with one are part of [`DryRunDelivery::outgoing`].
 fn has_same_address(one: &SinkConfig, other: &SinkConfig) -> bool {
     match (&one.kind, &other.kind) {
         (SinkKind::Webhook(one), SinkKind::Webhook(other)) => match (&one.url, &other.url) {

@@ -1,4 +1,4 @@
-//! Whether what becomes of a message is what was expected of it, and what differs.
+//! Compares the dry run of a message with the expectation of a test case.
 
 use std::borrow::Cow;
 
@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 use super::{DeadLetter, ExplainedDelivery, Explanation};
 use crate::config::{Config, Expected};
 
-/// What is shown of a value that differs, in characters.
+/// Longer values are cut in a message, in characters.
 const MAX_SHOWN: usize = 500;
 
 impl Explanation<'_> {
-    /// What differs, in words; nothing, where all is as expected.
+    /// The differences in words; empty if everything is as expected.
     #[must_use]
     pub fn differences(&self, expected: &Expected, config: &Config) -> Vec<String> {
         match (expected, self.dead_letter) {
@@ -48,7 +48,7 @@ impl Explanation<'_> {
         differences
     }
 
-    /// Why no route brings the event to that sink.
+    /// Why the routes that lead to that sink don't match.
     fn why_not(&self, sink: &str, config: &Config) -> String {
         let names = |place: usize| {
             let route = config.rules.routes().get(place);
@@ -73,7 +73,7 @@ impl ExplainedDelivery<'_> {
         for (name, expected) in expected {
             let real = real.get(name).unwrap_or(&Value::Null);
             let parsed = match (name.as_str(), expected, real) {
-                // Of a body that is JSON, a part can be expected.
+                // A case can expect some members of a body that is JSON.
                 ("body", Value::Object(_) | Value::Array(_), Value::String(body)) => {
                     serde_json::from_str(body).map_or(Cow::Borrowed(real), Cow::Owned)
                 }
@@ -84,7 +84,7 @@ impl ExplainedDelivery<'_> {
         differences.iter().map(|difference| format!("{}: {difference}", self.sink)).collect()
     }
 
-    /// All that can be expected of it, by name.
+    /// Everything that a case can expect, by name.
     fn fields(&self) -> Map<String, Value> {
         let mut fields = Map::new();
         if let Ok(Value::Object(mut rendered)) = serde_json::to_value(&self.rendered) {
@@ -100,7 +100,7 @@ impl ExplainedDelivery<'_> {
     }
 }
 
-/// Of an object the members that are expected have to be there; all else has to be the same.
+/// Members that are not expected are ignored; all other values must be equal.
 fn compare(path: &str, expected: &Value, real: &Value, differences: &mut Vec<String>) {
     match (expected, real) {
         (Value::Object(members), Value::Object(real)) => {

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::config::{Config, SinkConfig};
-use crate::event::{Event, Message, Reason, Scope, SourceName};
+use crate::event::{Event, EventView, Message, Reason, SourceName};
 use crate::rules::{Plan, Route};
 use crate::sink::{self, MaskedDelivery, RenderError, RenderedDelivery};
 
@@ -68,11 +68,9 @@ pub struct ExplainedRoute<'r> {
 #[derive(Debug, Serialize)]
 pub struct ExplainedDelivery<'r> {
     pub sink: &'r str,
-    /// `kafka`, `webhook`, …
-    pub kind: &'r str,
+    pub kind: &'r str, // `kafka`, `webhook`, …
     /// The route that leads to this sink; null if `unrouted:` does.
     pub route: Option<&'r str>,
-    /// Destination, headers and body.
     #[serde(flatten)]
     pub rendered: Option<MaskedDelivery>,
     /// Set instead of `rendered` if the delivery can't be rendered.
@@ -99,15 +97,15 @@ impl<'c> DryRun<'c> {
             }
         };
         let plan = config.rules.plan(&event, message);
-        if let Some((reason, detail)) = plan.why_dead(&config.rules) {
+        if let Some((reason, detail)) = plan.dead_letter_reason(&config.rules) {
             let dead_letter = Some(DeadLetter { reason, detail });
             return Ok(Self { event: Some(event), dead_letter, plan, deliveries });
         }
-        let scope = Scope::of(&event, message);
+        let view = EventView::of(&event, message);
         let deliveries = plan.deliveries.iter().filter_map(|(sink, route)| {
             let sink = config.sinks.get(sink.0)?;
             let route = route.and_then(|route| config.rules.routes().get(route));
-            let outgoing = sink::render(sink, scope, route.and_then(|route| route.transform.as_ref()));
+            let outgoing = sink::render(sink, view, route.and_then(|route| route.transform.as_ref()));
             Some(DryRunDelivery { sink, route, outgoing })
         });
         let deliveries = deliveries.collect();
@@ -124,14 +122,14 @@ impl DryRun<'_> {
             self.plan.matched.iter().filter_map(|place| Some((place, routes.get(*place)?))).collect();
         let last = matched.iter().find(|(_, route)| route.is_final).map(|(place, route)| (**place, *route));
         let explained = |event: &'r Event| {
-            let scope = Scope::of(event, message);
+            let view = EventView::of(event, message);
             routes.iter().enumerate().map(move |(place, route)| match last {
                 Some((last, by)) if place > last => {
                     let because = format!("the route {} before it is final", by.name);
                     ExplainedRoute { name: route.name.as_str(), matched: false, because }
                 }
                 _ => {
-                    let because = route.when.because(scope);
+                    let because = route.when.explain(view);
                     let (matched, because) = because.map_or_else(|not| (false, not), |because| (true, because));
                     ExplainedRoute { name: route.name.as_str(), matched, because }
                 }

@@ -1,21 +1,24 @@
-//! Dates as REGARDS writes and reads them, made RFC 3339 in UTC.
+//! Dates in the forms of REGARDS, converted to RFC 3339 in UTC.
+//!
+//! The parser is our own: jiff's accepts more forms (a space, lower-case letters, the second 60), and it doesn't keep the
+//! number of digits of a second.
 
 use jiff::SignedDuration;
 use jiff::civil::DateTime;
 
-/// The forms that are read, for people.
+/// The accepted forms, for people.
 pub(super) const FORMS: &str = "a date such as 2025-05-01T10:25:52.243Z";
 
-/// As `java.time.ZoneOffset`: hours of an offset, at most.
+/// The largest offset in hours, as in `java.time.ZoneOffset`.
 const MAX_OFFSET_HOURS: i16 = 18;
 
-/// Where AMQP's timestamps count from.
+/// AMQP timestamps count from here.
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
-/// `text` in UTC, with the digits of a second that it has; none where it is none of the forms.
+/// Converts `text` to UTC and keeps its digits of a second; none if it has another form.
 ///
-/// The forms are `YYYY-MM-DDTHH:MM:SS`, then up to nine digits of a second, then `Z`, `+HH:MM`, `+HHMM`, `+HH` (or `-`)
-/// or nothing, which is UTC.
+/// The form is `YYYY-MM-DDTHH:MM:SS`, up to nine digits of a second, then `Z`, `+HH:MM`, `+HHMM`, `+HH` (or `-`) or nothing,
+/// which means UTC.
 pub(super) fn normalize(text: &str) -> Option<String> {
     let mut rest = Rest(text.as_bytes());
     let year = rest.number(4)?;
@@ -39,13 +42,13 @@ pub(super) fn normalize(text: &str) -> Option<String> {
     Some(print(utc, fraction))
 }
 
-/// Seconds since 1970 in RFC 3339; none after the year 9999.
+/// Converts seconds since 1970 to RFC 3339; none after the year 9999.
 pub(super) fn of_seconds(seconds: u64) -> Option<String> {
     let since = SignedDuration::from_secs(i64::try_from(seconds).ok()?);
     EPOCH.checked_add(since).ok().map(|utc| print(utc, ""))
 }
 
-/// Without `format!`, which takes as long as all of the rest of reading a response.
+/// Without `format!`, which takes as long as the whole rest of decoding a message.
 fn print(utc: DateTime, fraction: &str) -> String {
     let mut text = String::with_capacity("YYYY-MM-DDTHH:MM:SSZ".len() + fraction.len());
     let year = utc.year().unsigned_abs();
@@ -68,7 +71,7 @@ fn two_digits(text: &mut String, number: u16) {
     }
 }
 
-/// What is still to be read of a date.
+/// The part of a date that is not parsed yet.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
@@ -88,7 +91,7 @@ impl<'a> Rest<'a> {
         self.number(2).and_then(|number| i8::try_from(number).ok())
     }
 
-    /// The digits of a second with their point, or nothing.
+    /// The digits of a second with their point, or an empty text.
     fn fraction(&mut self) -> Option<&'a str> {
         if self.0.first() != Some(&b'.') {
             return Some("");
@@ -99,7 +102,7 @@ impl<'a> Rest<'a> {
         (1..=9).contains(&digits).then(|| std::str::from_utf8(fraction).ok())?
     }
 
-    /// The offset from UTC, and then nothing more.
+    /// The offset from UTC at the end of the text.
     fn offset(&mut self) -> Option<SignedDuration> {
         let (sign, rest) = match self.0.split_first() {
             None => return Some(SignedDuration::ZERO),

@@ -1,6 +1,6 @@
-//! What a sink gets of a dead letter: the message as received, with headers that say why it died.
+//! The copy of a dead letter for a sink: the message as received, with headers that say why it is a dead letter.
 //!
-//! Such a copy goes the way of an event, and is one to whoever delivers it; there is nothing in it but where it came from.
+//! Such a copy is delivered like an event. Of an event's fields it has only the source and the tenant.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,10 +9,9 @@ use uuid::Uuid;
 
 use super::{Event, HeaderValue, Message, Outcome, Reason};
 
-/// The type of a copy, where events have their family's.
+/// The type of a copy, in place of a family's type.
 pub const DEAD_LETTER: &str = "regards-relay.dead-letter";
 
-/// The number that the dead letter is kept under.
 const NUMBER: &str = "regards-relay-dead-letter";
 const REASON: &str = "regards-relay-reason";
 const DETAIL: &str = "regards-relay-detail";
@@ -20,62 +19,57 @@ const SINK: &str = "regards-relay-sink";
 const ATTEMPTS: &str = "regards-relay-attempts";
 const AT: &str = "regards-relay-at";
 
-/// What the relay's own headers begin with.
-pub const OUR_HEADERS: &str = "regards-relay-";
-/// How many relays a message went through.
-pub const HOPS: &str = "regards-relay-hops";
+/// The prefix of the relay's own headers.
+pub const RELAY_HEADER_PREFIX: &str = "regards-relay-";
+/// Counts the relays that a message went through.
+pub const HOPS_HEADER: &str = "regards-relay-hops";
 
-/// Whether a header of that name is one of the relay's own, in whatever case it is written.
+/// Whether the header is one of the relay's own, in upper or lower case.
 #[must_use]
-pub fn is_ours(name: &str) -> bool {
-    name.get(..OUR_HEADERS.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(OUR_HEADERS))
+pub fn is_relay_header(name: &str) -> bool {
+    name.get(..RELAY_HEADER_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(RELAY_HEADER_PREFIX))
 }
 
-/// How a message came to be a dead letter.
+/// What the headers of a copy say.
 #[derive(Debug, Clone)]
-pub struct Death<'a> {
-    /// The number that it is kept under.
+pub struct DeadLetterInfo<'a> {
+    /// The id of the dead letter in the spool.
     pub number: i64,
-    /// The stable word.
     pub reason: Reason,
-    /// What was found and what was expected, or what the destination said.
+    /// The reason in a sentence, or the answer of the destination.
     pub detail: &'a str,
-    /// The sink that could not be served.
+    /// The sink that the delivery failed for.
     pub sink: Option<&'a str>,
-    /// How many attempts there were.
     pub attempts: u32,
-    /// When, as RFC 3339.
-    pub at: String,
+    pub at: String, // RFC 3339
 }
 
 impl Message {
-    /// The same message, with headers that say how it died in place of those of a relay that it went through.
+    /// The same message with these headers, in place of the relay headers that it has.
     #[must_use]
-    pub fn with_death(&self, death: &Death<'_>) -> Self {
+    pub fn with_dead_letter_headers(&self, info: &DeadLetterInfo<'_>) -> Self {
         let mut copy = self.clone();
         copy.redelivered = false;
-        copy.properties.headers.retain(|(name, _)| !is_ours(name) || name == HOPS);
+        copy.properties.headers.retain(|(name, _)| !is_relay_header(name) || name == HOPS_HEADER);
         let text = |text: &str| HeaderValue::Text(text.replace(char::is_control, " "));
         let headers = [
-            (NUMBER, Some(HeaderValue::Integer(death.number))),
-            (REASON, Some(text(death.reason.as_str()))),
-            (DETAIL, Some(text(death.detail))),
-            (SINK, death.sink.map(text)),
-            (ATTEMPTS, Some(HeaderValue::Integer(death.attempts.into()))),
-            (AT, Some(text(&death.at))),
+            (NUMBER, Some(HeaderValue::Integer(info.number))),
+            (REASON, Some(text(info.reason.as_str()))),
+            (DETAIL, Some(text(info.detail))),
+            (SINK, info.sink.map(text)),
+            (ATTEMPTS, Some(HeaderValue::Integer(info.attempts.into()))),
+            (AT, Some(text(&info.at))),
         ];
         let headers = headers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         copy.properties.headers.extend(headers);
         copy
     }
 
-    /// Why it died.
-    pub(super) fn reason_of_death(&self) -> Option<&str> {
+    pub(super) fn dead_letter_reason(&self) -> Option<&str> {
         self.text_header(REASON)
     }
 
-    /// The sink that could not be served.
-    pub(super) fn sink_of_death(&self) -> Option<&str> {
+    pub(super) fn dead_letter_sink(&self) -> Option<&str> {
         self.text_header(SINK)
     }
 
@@ -88,7 +82,7 @@ impl Message {
 }
 
 impl Event {
-    /// A message [`with_death`](Message::with_death), as something to deliver. An empty tenant is an unknown one.
+    /// The event that stands for a [copy](Message::with_dead_letter_headers) in a delivery. An empty tenant is an unknown one.
     #[must_use]
     pub fn of_dead_letter(message: &Message, tenant: &Arc<str>, id: Uuid) -> Self {
         Self {
@@ -109,7 +103,6 @@ impl Event {
         }
     }
 
-    /// It is a copy of a dead letter.
     #[must_use]
     pub fn is_dead_letter(&self) -> bool {
         self.kind == DEAD_LETTER

@@ -1,4 +1,4 @@
-//! Decoding, validation and normalization: from [`Message`] to [`Event`], or to the reason why not.
+//! Decoding, validation and normalization: from [`Message`] to [`Event`], or to a [`DecodeError`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,30 +9,30 @@ use serde_json::value::RawValue;
 
 use super::json::{self, Members, Value};
 use super::{
-    DecodeError, DecodeOptions, Event, ExpectedFamily, Family, HeaderValue, Message, NotUtf8, Outcome, Reason, Slot,
-    UNREADABLE, Validation, date, identity,
+    DecodeError, DecodeOptions, Event, ExpectedFamily, Family, HeaderValue, Message, NotUtf8, OptionalField, Outcome,
+    Reason, UNREADABLE, Validation, date, identity,
 };
 
 /// The header that names the tenant.
 pub const TENANT_HEADER: &str = "regards.tenant";
 /// The headers that name the Java class of the body.
 const TYPE_HEADERS: [&str; 2] = ["__TypeId__", "regards.type"];
-/// A tenant becomes topics, routing keys (at most 255 bytes in AMQP) and paths.
+/// A tenant becomes part of topics, routing keys (at most 255 bytes in AMQP) and paths.
 const MAX_TENANT_BYTES: usize = 255;
-/// So many warnings are written out; of the rest, how many there are.
+/// An event carries at most so many warnings; the others are only counted.
 const MAX_WARNINGS: usize = 16;
-/// So much of an outside text is quoted in a detail or a warning, in characters.
+/// Longer text from the message is cut in a detail or a warning, in characters.
 const MAX_QUOTED: usize = 64;
-/// A longer text is no status of any family, and isn't kept as one; in bytes.
+/// A longer text is no status of any family, and a dead letter doesn't keep it as one; in bytes.
 const MAX_STATUS_BYTES: usize = 255;
 
-/// Why not: what [`DecodeError`] says, without what could be read all the same.
-struct Refusal {
+/// A [`DecodeError`] before the fields that could be read are added.
+struct Failure {
     reason: Reason,
     detail: String,
 }
 
-impl Refusal {
+impl Failure {
     fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
@@ -44,53 +44,51 @@ pub(super) fn decode(message: &Message, options: &DecodeOptions) -> Result<Event
     let members = body_text(message, options).and_then(|text| members(text, &mut relaxed));
     let known = members.and_then(|members| Ok((members, family(message, options.expects)?)));
     let (mut body, family) = match known {
-        Ok((members, family)) => (Body::sort(members, family, &mut warnings), family),
-        Err(refusal) => return Err(Box::new(invalid(refusal, message, options, &Body::default()))),
+        Ok((members, family)) => (Body::of(members, family, &mut warnings), family),
+        Err(failure) => return Err(Box::new(decode_error(failure, message, options, &Body::default()))),
     };
     event(message, options, family, &mut body, warnings)
-        .map_err(|refusal| Box::new(invalid(refusal, message, options, &body)))
+        .map_err(|failure| Box::new(decode_error(failure, message, options, &body)))
 }
 
-/// A refusal with what could be read all the same, so that a person can find the message.
-fn invalid(refusal: Refusal, message: &Message, options: &DecodeOptions, body: &Body<'_>) -> DecodeError {
+fn decode_error(failure: Failure, message: &Message, options: &DecodeOptions, body: &Body<'_>) -> DecodeError {
     let text = |raw: Option<&RawValue>| match raw.map(Value::of) {
         Some(Value::Text(text)) => Some(text.into_owned()),
         _ => None,
     };
     DecodeError {
-        reason: refusal.reason,
-        detail: refusal.detail,
+        reason: failure.reason,
+        detail: failure.detail,
         tenant: tenant(message, options).ok().map(|tenant| tenant.as_ref().to_owned()),
         status: text(body.fields.status).filter(|status| status.len() <= MAX_STATUS_BYTES),
         correlation_id: text(body.fields.key).or_else(|| message.properties.correlation_id.clone()),
     }
 }
 
-/// The event of a body that is an object.
 fn event(
     message: &Message,
     options: &DecodeOptions,
     family: &'static Family,
     body: &mut Body<'_>,
     mut warnings: Warnings,
-) -> Result<Event, Refusal> {
+) -> Result<Event, Failure> {
     let Body { fields, extra } = body;
     let properties = &message.properties;
     let correlation_id = required(family.key, fields.key)?.into_owned();
     let (status, outcome) = status(family, fields.status)?;
 
-    let mut optional = Optional { validation: options.validation, family, warnings: &mut warnings };
-    let product_id = optional.text(Slot::ProductId, fields.product_id)?;
-    let session = optional.text(Slot::Session, fields.session)?;
-    let expires = optional.date(Slot::Expires, fields.expires)?;
-    let text = optional.text(Slot::Message, fields.message)?;
+    let mut optional = OptionalFields { validation: options.validation, family, warnings: &mut warnings };
+    let product_id = optional.text(OptionalField::ProductId, fields.product_id)?;
+    let session = optional.text(OptionalField::Session, fields.session)?;
+    let expires = optional.date(OptionalField::Expires, fields.expires)?;
+    let text = optional.text(OptionalField::Message, fields.message)?;
 
     optional.properties(&properties.not_utf8)?;
 
     let tenant = tenant(message, options)?;
     if let Some(property) = properties.correlation_id.as_deref().filter(|property| !property.is_empty())
         && property != correlation_id
-        // Of what has another name in the body, the property is not known to be the same.
+        // Families that name the field otherwise don't promise that it equals the property.
         && family.key == "correlationId"
     {
         let (property, key) = (quoted(property), quoted(&correlation_id));
@@ -118,8 +116,8 @@ fn event(
     })
 }
 
-/// The family of that message: the only one, or that of the Java class that its headers name.
-fn family(message: &Message, expects: ExpectedFamily) -> Result<&'static Family, Refusal> {
+/// The expected family, or with `auto` that of the Java class that the headers name.
+fn family(message: &Message, expects: ExpectedFamily) -> Result<&'static Family, Failure> {
     if let ExpectedFamily::One(family) = expects {
         return Ok(family);
     }
@@ -132,48 +130,46 @@ fn family(message: &Message, expects: ExpectedFamily) -> Result<&'static Family,
         let [first, second] = TYPE_HEADERS;
         match classes.map(quoted).next() {
             None => {
-                let detail =
-                    format!("neither the header {first} nor {second} is there, by which `auto` tells responses");
-                Refusal::new(Reason::MissingField, detail)
+                let detail = format!("the message has neither of the headers {first} and {second}, which `auto` needs");
+                Failure::new(Reason::MissingField, detail)
             }
             Some(class) => {
-                let detail =
-                    format!("{first} or {second} is {class}; expected the Java class of a response that is known");
-                Refusal::new(Reason::InvalidField, detail)
+                let detail = format!("{first} or {second} is {class}; expected the Java class of a known response");
+                Failure::new(Reason::InvalidField, detail)
             }
         }
     })
 }
 
-/// The body as text, within the bounds.
-fn body_text<'a>(message: &'a Message, options: &DecodeOptions) -> Result<&'a str, Refusal> {
+/// The body as text, if its length, encoding and depth are within bounds.
+fn body_text<'a>(message: &'a Message, options: &DecodeOptions) -> Result<&'a str, Failure> {
     let length = message.body.len();
     if length > options.max_body {
         let detail = format!("the body has {length} bytes; max_body is {}", options.max_body);
-        return Err(Refusal::new(Reason::TooLarge, detail));
+        return Err(Failure::new(Reason::TooLarge, detail));
     }
     if let Some(encoding) = message.properties.content_encoding.as_deref()
         && !["", "utf-8", "utf8", "us-ascii"].iter().any(|known| encoding.eq_ignore_ascii_case(known))
     {
         let detail = format!("content_encoding is {}; expected UTF-8", quoted(encoding));
-        return Err(Refusal::new(Reason::UnsupportedEncoding, detail));
+        return Err(Failure::new(Reason::UnsupportedEncoding, detail));
     }
     if message.properties.headers_too_deep {
-        return Err(Refusal::new(Reason::TooDeep, "a header is nested deeper than the relay keeps"));
+        return Err(Failure::new(Reason::TooDeep, "a header is nested deeper than the relay supports"));
     }
     let text = std::str::from_utf8(&message.body).map_err(|error| {
         let detail = format!("the body is not UTF-8: an invalid byte at offset {}", error.valid_up_to());
-        Refusal::new(Reason::NotUtf8, detail)
+        Failure::new(Reason::NotUtf8, detail)
     })?;
     if json::too_deep(text) {
-        let detail = format!("the body is nested more than {} deep", json::MAX_DEPTH);
-        return Err(Refusal::new(Reason::TooDeep, detail));
+        let detail = format!("the body is nested more than {} levels deep", json::MAX_DEPTH);
+        return Err(Failure::new(Reason::TooDeep, detail));
     }
     Ok(text)
 }
 
-/// The members of the body: strictly, or else with trailing commas allowed. `relaxed` keeps the text without them.
-fn members<'a>(text: &'a str, relaxed: &'a mut Option<String>) -> Result<Members<'a>, Refusal> {
+/// The members of the body, parsed strictly or else without trailing commas. `relaxed` keeps the text without them.
+fn members<'a>(text: &'a str, relaxed: &'a mut Option<String>) -> Result<Members<'a>, Failure> {
     let (reason, detail) = match json::members(text) {
         Ok(members) => return Ok(members),
         Err(error) => error,
@@ -181,20 +177,19 @@ fn members<'a>(text: &'a str, relaxed: &'a mut Option<String>) -> Result<Members
     *relaxed = json::without_trailing_commas(text);
     match relaxed.as_deref().map(json::members) {
         Some(Ok(members)) => Ok(members),
-        // The relaxed text is JSON but no object, or not JSON for another reason, which is the one to fix.
-        Some(Err((reason, detail))) => Err(Refusal::new(reason, detail)),
-        None => Err(Refusal::new(reason, detail)),
+        // The text without commas is no object, or has another mistake, which is the one to report.
+        Some(Err((reason, detail))) => Err(Failure::new(reason, detail)),
+        None => Err(Failure::new(reason, detail)),
     }
 }
 
-/// The body's members, each in its place.
 #[derive(Default)]
 struct Body<'a> {
     fields: Fields<'a>,
     extra: BTreeMap<String, Box<RawValue>>,
 }
 
-/// What the event has a place of its own for.
+/// The members that have their own field in the event.
 #[derive(Default)]
 struct Fields<'a> {
     key: Option<&'a RawValue>,
@@ -206,15 +201,15 @@ struct Fields<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// Of members of one name the last one counts, as in REGARDS' own parser (Gson).
-    fn sort(members: Members<'a>, family: &Family, warnings: &mut Warnings) -> Self {
+    /// If several members have one name, the last one is used, as in REGARDS' own parser (Gson).
+    fn of(members: Members<'a>, family: &Family, warnings: &mut Warnings) -> Self {
         let mut body = Self::default();
         for (name, value) in members.0 {
-            let again = match body.fields.place(&name, family) {
-                Some(place) => place.replace(value).is_some(),
+            let again = match body.fields.slot(&name, family) {
+                Some(slot) => slot.replace(value).is_some(),
                 None => match body.extra.get_mut(&*name) {
-                    Some(place) => {
-                        *place = json::compact(value);
+                    Some(slot) => {
+                        *slot = json::compact(value);
                         true
                     }
                     None => body.extra.insert(name.clone().into_owned(), json::compact(value)).is_some(),
@@ -229,63 +224,63 @@ impl<'a> Body<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn place(&mut self, name: &str, family: &Family) -> Option<&mut Option<&'a RawValue>> {
+    fn slot(&mut self, name: &str, family: &Family) -> Option<&mut Option<&'a RawValue>> {
         if name == family.key {
             return Some(&mut self.key);
         }
         if name == family.status {
             return Some(&mut self.status);
         }
-        family.fields.iter().find(|(known, _)| *known == name).map(|(_, slot)| match slot {
-            Slot::ProductId => &mut self.product_id,
-            Slot::Session => &mut self.session,
-            Slot::Expires => &mut self.expires,
-            Slot::Message => &mut self.message,
+        family.fields.iter().find(|(known, _)| *known == name).map(|(_, field)| match field {
+            OptionalField::ProductId => &mut self.product_id,
+            OptionalField::Session => &mut self.session,
+            OptionalField::Expires => &mut self.expires,
+            OptionalField::Message => &mut self.message,
         })
     }
 }
 
-fn required<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, Refusal> {
+fn required<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, Failure> {
     let found = match raw.map(Value::of) {
         Some(Value::Text(text)) => return Ok(text),
         Some(Value::Other(other)) => {
             let detail = format!("{name} is {other}; expected text");
-            return Err(Refusal::new(Reason::InvalidField, detail));
+            return Err(Failure::new(Reason::InvalidField, detail));
         }
         None => "missing",
         Some(Value::Nothing) if raw.is_some_and(|raw| raw.get() == "null") => "null",
         Some(Value::Nothing) => "empty",
     };
-    Err(Refusal::new(Reason::MissingField, format!("{name} is {found}; every response has it")))
+    Err(Failure::new(Reason::MissingField, format!("{name} is {found}; every response has it")))
 }
 
-fn status(family: &Family, raw: Option<&RawValue>) -> Result<(&'static str, Outcome), Refusal> {
+fn status(family: &Family, raw: Option<&RawValue>) -> Result<(&'static str, Outcome), Failure> {
     let word = required(family.status, raw)?;
     family.status(&word).ok_or_else(|| {
         let mut detail = format!("{} is {}; expected one of", family.status, quoted(&word));
         for (at, (known, _)) in family.statuses.iter().enumerate() {
             let _ = write!(detail, "{} {known}", if at == 0 { "" } else { "," });
         }
-        Refusal::new(Reason::UnknownStatus, detail)
+        Failure::new(Reason::UnknownStatus, detail)
     })
 }
 
-/// The header's tenant, else the source's.
-fn tenant(message: &Message, options: &DecodeOptions) -> Result<Arc<str>, Refusal> {
-    let invalid = |detail| Err(Refusal::new(Reason::InvalidTenant, detail));
+/// The tenant of the header, or else that of the source.
+fn tenant(message: &Message, options: &DecodeOptions) -> Result<Arc<str>, Failure> {
+    let invalid = |detail| Err(Failure::new(Reason::InvalidTenant, detail));
     let tenant: Arc<str> = match (message.properties.header(TENANT_HEADER), &options.tenant) {
         (Some(HeaderValue::Text(tenant)), _) if !tenant.is_empty() => tenant.as_str().into(),
         (None | Some(HeaderValue::Null | HeaderValue::Text(_)), Some(tenant)) => Arc::clone(tenant),
         (None | Some(HeaderValue::Null | HeaderValue::Text(_)), None) => {
             let detail = format!("no header {TENANT_HEADER}, and the source has no tenant of its own");
-            return Err(Refusal::new(Reason::MissingTenant, detail));
+            return Err(Failure::new(Reason::MissingTenant, detail));
         }
         (Some(other), _) => {
             return invalid(format!("the header {TENANT_HEADER} is {}; expected text", other.kind()));
         }
     };
     if tenant.len() > MAX_TENANT_BYTES {
-        return invalid(format!("the tenant has {} bytes; at most {MAX_TENANT_BYTES} are possible", tenant.len()));
+        return invalid(format!("the tenant has {} bytes; at most {MAX_TENANT_BYTES} are allowed", tenant.len()));
     }
     if tenant.chars().any(char::is_control) {
         return invalid(format!("the tenant {} has control characters", quoted(&tenant)));
@@ -293,44 +288,43 @@ fn tenant(message: &Message, options: &DecodeOptions) -> Result<Arc<str>, Refusa
     Ok(tenant)
 }
 
-/// Reads the optional fields.
-struct Optional<'a> {
+/// Decodes the optional fields and collects warnings.
+struct OptionalFields<'a> {
     validation: Validation,
     family: &'static Family,
     warnings: &'a mut Warnings,
 }
 
-impl Optional<'_> {
-    fn text(&mut self, slot: Slot, raw: Option<&RawValue>) -> Result<Option<String>, Refusal> {
+impl OptionalFields<'_> {
+    fn text(&mut self, field: OptionalField, raw: Option<&RawValue>) -> Result<Option<String>, Failure> {
         match raw.map(Value::of) {
             None | Some(Value::Nothing) => Ok(None),
             Some(Value::Text(text)) => Ok(Some(text.into_owned())),
-            Some(Value::Other(found)) => self.unreadable(slot, found, "text"),
+            Some(Value::Other(found)) => self.invalid(field, found, "text"),
         }
     }
 
-    fn date(&mut self, slot: Slot, raw: Option<&RawValue>) -> Result<Option<String>, Refusal> {
+    fn date(&mut self, field: OptionalField, raw: Option<&RawValue>) -> Result<Option<String>, Failure> {
         match raw.map(Value::of) {
             None | Some(Value::Nothing) => Ok(None),
             Some(Value::Text(text)) => match date::normalize(&text) {
                 Some(date) => Ok(Some(date)),
-                None => self.unreadable(slot, &quoted(&text), date::FORMS),
+                None => self.invalid(field, &quoted(&text), date::FORMS),
             },
-            Some(Value::Other(found)) => self.unreadable(slot, found, date::FORMS),
+            Some(Value::Other(found)) => self.invalid(field, found, date::FORMS),
         }
     }
 
-    fn unreadable(&mut self, slot: Slot, found: &str, expected: &str) -> Result<Option<String>, Refusal> {
-        let name = self.family.fields.iter().find(|(_, known)| *known == slot).map_or("", |(name, _)| name);
-        self.complain(format!("{name} is {found}; expected {expected}"))?;
+    fn invalid(&mut self, field: OptionalField, found: &str, expected: &str) -> Result<Option<String>, Failure> {
+        let name = self.family.fields.iter().find(|(_, known)| *known == field).map_or("", |(name, _)| name);
+        self.tolerate(format!("{name} is {found}; expected {expected}"))?;
         Ok(None)
     }
 
-    /// Of properties that are no UTF-8 a source has left only the bytes.
-    fn properties(&mut self, not_utf8: &[NotUtf8]) -> Result<(), Refusal> {
+    fn properties(&mut self, not_utf8: &[NotUtf8]) -> Result<(), Failure> {
         for NotUtf8 { place, bytes } in not_utf8 {
             let found = quoted_bytes(bytes);
-            self.complain(match place.strip_prefix("headers") {
+            self.tolerate(match place.strip_prefix("headers") {
                 None if place == UNREADABLE => format!("the properties can't be read ({found}); none is known"),
                 None => format!("the property {place} is not UTF-8 ({found})"),
                 Some("") => "headers can't be read; not all of them are named here".to_owned(),
@@ -343,18 +337,18 @@ impl Optional<'_> {
         Ok(())
     }
 
-    fn complain(&mut self, detail: String) -> Result<(), Refusal> {
+    /// A warning, or with strict validation an error.
+    fn tolerate(&mut self, detail: String) -> Result<(), Failure> {
         match self.validation {
             Validation::Lenient => {
                 self.warnings.add(|| detail);
                 Ok(())
             }
-            Validation::Strict => Err(Refusal::new(Reason::InvalidField, detail)),
+            Validation::Strict => Err(Failure::new(Reason::InvalidField, detail)),
         }
     }
 }
 
-/// What was tolerated, bounded.
 #[derive(Default)]
 struct Warnings {
     texts: Vec<String>,
@@ -378,12 +372,12 @@ impl Warnings {
     }
 }
 
-/// An outside text in quotes, its control characters escaped, its end cut off where it is long.
 fn quoted_bytes(bytes: &[u8]) -> String {
     let (quoted, rest) = bytes.split_at(bytes.len().min(MAX_QUOTED));
     format!("\"{}{}\"", quoted.escape_ascii(), if rest.is_empty() { "" } else { "…" })
 }
 
+/// Text from the message in quotes, with control characters escaped and a long end cut off.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     let mut chars = text.chars();

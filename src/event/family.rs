@@ -1,43 +1,39 @@
 //! The response families of REGARDS' services, one row each.
 //!
-//! A row says which fields of a body become which fields of the [`Event`](super::Event); all others are kept under
-//! `extra`. The reader knows no family by name: a new one is a new row of [`FAMILIES`].
+//! A row says which fields of a body become which fields of the [`Event`](super::Event); all others go to `extra`. The
+//! decoder knows no family by name: a new family is a new row of [`FAMILIES`].
 
 use super::Outcome;
 
-/// How the responses of one REGARDS service are read.
+/// How the responses of one REGARDS service are decoded.
 #[derive(Debug, PartialEq)]
 pub struct Family {
-    /// Its name in `expects:`.
     pub name: &'static str,
-    /// The type of its events.
+    /// The `type` of the events.
     pub kind: &'static str,
-    /// The Java classes of its responses, as headers name them.
+    /// The Java classes of the responses, as headers name them.
     pub classes: &'static [&'static str],
-    /// The field that becomes `correlationId`; it must be there.
+    /// The required field that becomes `correlationId`.
     pub key: &'static str,
-    /// The field that becomes `status`; it must be there.
+    /// The required field that becomes `status`.
     pub status: &'static str,
-    /// The values it can have, and what each means.
+    /// The possible values of `status`.
     pub statuses: &'static [(&'static str, Outcome)],
-    /// The optional fields that have a place of their own in the event.
-    pub fields: &'static [(&'static str, Slot)],
+    /// The optional fields that have their own field in the event.
+    pub fields: &'static [(&'static str, OptionalField)],
 }
 
-/// The places an optional field of a body can take in the event.
+/// The optional fields of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Slot {
-    /// `productId`: text.
+pub enum OptionalField {
     ProductId,
-    /// `session`: text.
     Session,
-    /// `expires`: a date.
+    /// A date; the others are text.
     Expires,
-    /// `message`: text.
     Message,
 }
 
-/// All families that can be read. Classes, fields and values are those of REGARDS' public backend source, 2.0.
+/// The known families. Classes, fields and values are from REGARDS' public backend source, version 2.0.
 pub const FAMILIES: &[Family] = &[
     Family {
         name: "lta",
@@ -52,10 +48,10 @@ pub const FAMILIES: &[Family] = &[
             ("ERROR", Outcome::Failed),
         ],
         fields: &[
-            ("productId", Slot::ProductId),
-            ("session", Slot::Session),
-            ("expires", Slot::Expires),
-            ("message", Slot::Message),
+            ("productId", OptionalField::ProductId),
+            ("session", OptionalField::Session),
+            ("expires", OptionalField::Expires),
+            ("message", OptionalField::Message),
         ],
     },
     Family {
@@ -71,14 +67,14 @@ pub const FAMILIES: &[Family] = &[
             ("DENIED", Outcome::Rejected),
             ("FAILED", Outcome::Failed),
         ],
-        fields: &[("message", Slot::Message)],
+        fields: &[("message", OptionalField::Message)],
     },
     Family {
         name: "delivery",
         kind: "fr.cnes.regards.delivery.response",
         classes: &[
             "fr.cnes.regards.modules.delivery.amqp.output.DeliveryResponseDtoEvent",
-            // As documents have it.
+            // The name in REGARDS' interface documents.
             "fr.cnes.regards.modules.ltamanager.amqp.output.DeliveryResponseDtoEvent",
         ],
         key: "correlationId",
@@ -89,7 +85,7 @@ pub const FAMILIES: &[Family] = &[
             ("DONE", Outcome::Succeeded),
             ("ERROR", Outcome::Failed),
         ],
-        fields: &[("message", Slot::Message)],
+        fields: &[("message", OptionalField::Message)],
     },
     Family {
         name: "feature",
@@ -127,7 +123,7 @@ pub const FAMILIES: &[Family] = &[
         key: "requestId",
         status: "state",
         statuses: &[
-            // It will never be handled.
+            // REGARDS will never handle the request.
             ("SKIPPED", Outcome::Rejected),
             ("GRANTED", Outcome::Accepted),
             ("DELAYED", Outcome::Progress),
@@ -142,17 +138,14 @@ pub const FAMILIES: &[Family] = &[
 /// Which responses a source sends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ExpectedFamily {
-    /// Those of one family.
     One(&'static Family),
-    /// Those of all: each message names its Java class.
+    /// Any family: the headers of each message name its Java class.
     Auto,
 }
 
 impl ExpectedFamily {
-    /// As `expects:` has it.
     pub const AUTO: &str = "auto";
 
-    /// All families that can come.
     #[must_use]
     pub fn families(self) -> &'static [Family] {
         match self {
@@ -163,19 +156,18 @@ impl ExpectedFamily {
 }
 
 impl Family {
-    /// The family of that name, as `expects:` has it.
+    /// The family of that name in `expects:`.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         FAMILIES.iter().find(|family| family.name == name)
     }
 
-    /// The family whose responses are of that Java class.
     #[must_use]
     pub fn of_class(class: &str) -> Option<&'static Self> {
         FAMILIES.iter().find(|family| family.classes.contains(&class))
     }
 
-    /// The family's own word for that status and what it means, if it has it.
+    /// The status as static text, and its outcome, if the family has this status.
     #[must_use]
     pub fn status(&self, word: &str) -> Option<(&'static str, Outcome)> {
         self.statuses.iter().find(|(known, _)| *known == word).copied()

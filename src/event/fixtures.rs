@@ -1,11 +1,12 @@
-//! An event that has everything, for the tests of templates and expressions.
+//! An event with values of every type, for the tests of templates and expressions.
 
 use bytes::Bytes;
 
-use super::vocabulary::Scope;
-use super::{DecodeOptions, Event, ExpectedFamily, Family, HeaderValue, Message, Properties, SourceName, Validation};
+use super::{
+    DecodeOptions, Event, EventView, ExpectedFamily, Family, HeaderValue, Message, Properties, SourceName, Validation,
+};
 
-/// A message with that body, and headers of every type.
+/// A message with headers of every type.
 pub(super) fn message(body: &str) -> Message {
     let header = |name: &str, value| (name.to_owned(), value);
     let properties = Properties {
@@ -31,19 +32,17 @@ pub(super) fn message(body: &str) -> Message {
     }
 }
 
-/// A body with every field but two, and others of every type.
+/// A body without `session` and `expires`, and with extra fields of every type.
 fn body() -> &'static str {
     r#"{"correlationId":"c/1 é","responseStatus":"ERROR","productId":"P \"1\"","message":"a\nb",
         "n":12,"f":1.5,"yes":true,"no":null,"deep":{"list":[1,null,{"x":"y"}],"text":"t"},"huge":1e999}"#
 }
 
-/// The event of [`body`]: `session` and `expires` are null.
-pub(super) fn with_event<T>(then: impl FnOnce(Scope<'_>) -> T) -> T {
+pub(super) fn with_event<T>(then: impl FnOnce(EventView<'_>) -> T) -> T {
     with_body(body(), then)
 }
 
-/// The event of that body.
-pub(super) fn with_body<T>(body: &str, then: impl FnOnce(Scope<'_>) -> T) -> T {
+pub(super) fn with_body<T>(body: &str, then: impl FnOnce(EventView<'_>) -> T) -> T {
     let message = message(body);
     let family = Family::named("lta").expect("the family exists");
     let options = DecodeOptions {
@@ -53,5 +52,5 @@ pub(super) fn with_body<T>(body: &str, then: impl FnOnce(Scope<'_>) -> T) -> T {
         max_body: 100_000,
     };
     let event = Event::decode(&message, &options).expect("the body is valid");
-    then(Scope::of(&event, &message))
+    then(EventView::of(&event, &message))
 }

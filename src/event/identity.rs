@@ -1,4 +1,4 @@
-//! The id of an event: the same for every copy of one response, wherever and whenever it is read.
+//! The id of an event: the same for every copy of one response, wherever and whenever it is decoded.
 //!
 //! The recipe is a promise to consumers, who may have stored ids: it never changes. The id is a version 5 UUID (RFC 9562,
 //! section 5.5) in [`NAMESPACE`], over the concatenation of five parts in this order, each preceded by its length in
@@ -10,7 +10,7 @@
 //! 4. the AMQP timestamp in decimal digits; empty if there is none;
 //! 5. the SHA-256 of the body as received, 32 bytes.
 //!
-//! What the relay calls its source is no part of it, so that two relays on two queues of one exchange agree.
+//! The name of the source is no part of the id, so that two relays on two queues of one exchange give the same ids.
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -19,7 +19,6 @@ use uuid::Uuid;
 /// The namespace of event ids: the version 5 UUID of `urn:regards-relay:event` in the namespace for URLs.
 pub const NAMESPACE: Uuid = Uuid::from_u128(0x0885_3d23_e029_5315_94fb_ad5f_5f55_f3bf);
 
-/// The id of the response with these parts.
 #[must_use]
 pub(super) fn id(tenant: &str, correlation_id: &str, status: &str, timestamp: Option<u64>, body: &[u8]) -> Uuid {
     let timestamp = timestamp.map(|seconds| seconds.to_string()).unwrap_or_default();
@@ -30,8 +29,8 @@ pub(super) fn id(tenant: &str, correlation_id: &str, status: &str, timestamp: Op
     version_5(&NAMESPACE, lengths.iter().zip(parts).flat_map(|(length, part)| [length, part]))
 }
 
-/// The version 5 UUID of these parts, one after the other. (The crate `uuid` makes the same, without the processor's
-/// instructions for SHA-1.)
+/// The version 5 UUID of the concatenated parts. (The crate `uuid` computes the same, but without the processor's SHA-1
+/// instructions.)
 #[must_use]
 pub(crate) fn version_5<'a>(namespace: &Uuid, name: impl IntoIterator<Item = &'a [u8]>) -> Uuid {
     let mut hash = Sha1::new();

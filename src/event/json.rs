@@ -1,4 +1,4 @@
-//! JSON as it comes from outside: how deep it may be, what is tolerated in it, and its members without copying them.
+//! The JSON of message bodies: the bound on its depth, the mistakes that are tolerated, and its members without copies.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,13 +9,12 @@ use serde_json::value::RawValue;
 
 use super::Reason;
 
-/// So many arrays and objects may lie inside one another in a body.
+/// Arrays and objects in a body can be nested so deep.
 pub(super) const MAX_DEPTH: usize = 128;
 
-/// The members of an object in the order they came, duplicates included.
+/// The members of an object in their order, duplicates included.
 pub(super) struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 
-/// Reads an object: strictly.
 pub(super) fn members(text: &str) -> Result<Members<'_>, (Reason, String)> {
     serde_json::from_str(text).map_err(|error| match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) if error.is_data() => {
@@ -25,10 +24,9 @@ pub(super) fn members(text: &str) -> Result<Members<'_>, (Reason, String)> {
     })
 }
 
-/// Whether more than [`MAX_DEPTH`] arrays and objects lie inside one another. Doesn't recurse, and doesn't ask whether
-/// it is JSON at all.
+/// Whether arrays and objects are nested deeper than [`MAX_DEPTH`]. Doesn't recurse, and works for any text.
 pub(super) fn too_deep(text: &str) -> bool {
-    // Only a text with more opening brackets than that can be too deep; counting them is many times faster than the scan.
+    // Only a text with more opening brackets can be too deep. Counting them is many times faster than the scan.
     if count_opening(text.as_bytes()) <= MAX_DEPTH {
         return false;
     }
@@ -45,17 +43,17 @@ pub(super) fn too_deep(text: &str) -> bool {
     deepest > MAX_DEPTH
 }
 
-/// In pieces that a byte can count, so that the compiler counts many bytes at once.
+/// Counts in pieces of at most 255 bytes, so that a byte holds the sum and the compiler can vectorize.
 fn count_opening(text: &[u8]) -> usize {
-    // `[` and `{` differ in this bit only, and no other byte is one of them without it.
+    // `[` and `{` differ in this bit only; no other byte becomes `{` by it.
     const BETWEEN: u8 = b'[' ^ b'{';
     let piece = |piece: &[u8]| piece.iter().map(|byte| u8::from(byte | BETWEEN == b'{')).sum::<u8>();
     text.chunks(255).map(|bytes| usize::from(piece(bytes))).sum()
 }
 
-/// `text` with each comma that trails the last member of an object or array made a space; none if there is no such comma.
+/// `text` with each trailing comma of an object or array replaced by a space; none if there is no such comma.
 ///
-/// Commas with nothing before them (`[,]`, `[1,,]`) stay, so that they stay errors.
+/// Commas with nothing before them (`[,]`, `[1,,]`) stay, and stay errors.
 pub(super) fn without_trailing_commas(text: &str) -> Option<String> {
     let mut trailing = Vec::new();
     let mut before = None;
@@ -84,7 +82,7 @@ pub(super) fn without_trailing_commas(text: &str) -> Option<String> {
     Some(relaxed)
 }
 
-/// Calls `each` with the place and value of every byte outside strings; of a string, with that of its opening quote.
+/// Calls `each` with the offset and value of every byte outside strings, and of the opening quote of each string.
 fn tokens(text: &str, mut each: impl FnMut(usize, u8)) {
     let mut in_string = false;
     let mut escaped = false;
@@ -128,14 +126,13 @@ pub(super) fn compact(raw: &RawValue) -> Box<RawValue> {
     RawValue::from_string(compact).unwrap_or_else(|_| raw.to_owned())
 }
 
-/// What a value is, as far as the event's own fields go.
+/// A value as far as the event's own fields need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value<'a> {
-    /// `null` or `""`.
-    Nothing,
-    /// Text that isn't empty.
+    Nothing, // `null` or `""`
+    /// Text that is not empty.
     Text(Cow<'a, str>),
-    /// Anything else, in words.
+    /// Any other value: its type for people.
     Other(&'static str),
 }
 
@@ -148,7 +145,7 @@ impl<'a> Value<'a> {
         if inner.is_empty() {
             Self::Nothing
         } else if inner.contains('\\') {
-            // Half a surrogate pair is what strings can hold in JSON's grammar and not in Unicode.
+            // JSON's grammar allows half a surrogate pair, Unicode doesn't.
             serde_json::from_str(json)
                 .map_or(Self::Other("text that is not Unicode"), |text| Self::Text(Cow::Owned(text)))
         } else {
@@ -157,7 +154,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// What the value is that begins like that: "a number".
+/// The type of a JSON value for people: "a number".
 pub(super) fn kind_of(json: &str) -> &'static str {
     match json.bytes().next() {
         Some(b'"') => "text",
@@ -183,7 +180,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                // What the largest family has; a longer one grows.
+                // Enough for the largest family.
                 let mut members = Vec::with_capacity(8);
                 while let Some((Name(name), value)) = map.next_entry()? {
                     members.push((name, value));

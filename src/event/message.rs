@@ -1,105 +1,80 @@
-//! What a source received, before anything is made of it.
+//! A message as a source received it.
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{AmqpNumber, SourceName};
 
-/// One AMQP message as it was received.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// The source that received it.
     pub source: SourceName,
-    /// The body, byte for byte.
     pub body: Bytes,
-    /// The AMQP properties and headers.
     pub properties: Properties,
-    /// The broker says that it was delivered before.
+    /// The broker's redelivered flag: it was delivered before.
     pub redelivered: bool,
 }
 
-/// The AMQP 0.9.1 basic properties of a message.
+/// The basic properties and headers of AMQP 0.9.1.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Properties {
-    /// `content_type`: MIME type of the body.
     pub content_type: Option<String>,
-    /// `content_encoding`: REGARDS puts the character set here.
+    /// REGARDS puts the character set here.
     pub content_encoding: Option<String>,
-    /// `delivery_mode`: 1 transient, 2 persistent.
-    pub delivery_mode: Option<u8>,
-    /// `priority`: 0 to 255.
+    pub delivery_mode: Option<u8>, // 1 transient, 2 persistent
     pub priority: Option<u8>,
-    /// `correlation_id`.
     pub correlation_id: Option<String>,
-    /// `reply_to`.
     pub reply_to: Option<String>,
-    /// `expiration`: milliseconds, as text.
-    pub expiration: Option<String>,
-    /// `message_id`: REGARDS never sets it.
+    pub expiration: Option<String>, // milliseconds
     pub message_id: Option<String>,
-    /// `timestamp`: seconds since 1970.
-    pub timestamp: Option<u64>,
-    /// `type`.
-    pub kind: Option<String>,
-    /// `user_id`.
+    pub timestamp: Option<u64>, // seconds since 1970
+    pub kind: Option<String>,   // the property `type`
     pub user_id: Option<String>,
-    /// `app_id`: the REGARDS service that sent it.
+    /// The REGARDS service that sent the message.
     pub app_id: Option<String>,
-    /// `cluster_id`.
     pub cluster_id: Option<String>,
-    /// The headers in the order they came.
+    /// In the order of the message.
     pub headers: Vec<Header>,
-    /// Some header was nested deeper than the bound, and what lay below it was left out.
+    /// A header was nested deeper than the bound; the levels below the bound are left out.
     pub headers_too_deep: bool,
-    /// What can't be read: such a property is none.
+    /// The properties that are not UTF-8. They are absent above.
     pub not_utf8: Vec<NotUtf8>,
 }
 
-/// Something of the properties that is no UTF-8, as it came.
+/// A property or the name of a header that is not UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotUtf8 {
-    /// A property's name; `headers.` and what a header is called instead; [`UNREADABLE`] for all of them; `headers` for what there was
-    /// no room to keep.
+    /// The name of a property; or `headers.` and the name that a header got instead; or [`UNREADABLE`] for all properties; or
+    /// `headers` for headers that there was no room to keep.
     pub place: String,
-    /// Its bytes.
     pub bytes: Bytes,
 }
 
-/// Where [`NotUtf8`] stands for properties of which none could be read.
+/// The `place` of a [`NotUtf8`] if none of the properties could be read.
 pub const UNREADABLE: &str = "properties";
 
-/// One header: its name and its value.
 pub type Header = (String, HeaderValue);
 
-/// The value of a header: an AMQP field value.
+/// An AMQP field value. The letters are the type tags of AMQP 0.9.1.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HeaderValue {
-    /// No value.
     Null,
-    /// `t`.
-    Bool(bool),
-    /// `l`.
-    Integer(i64),
-    /// `d`.
-    Float(f64),
-    /// Of any other type.
+    Bool(bool),   // t
+    Integer(i64), // l
+    Float(f64),   // d
+    /// A number of another type than `l` and `d`.
     Number(AmqpNumber),
-    /// `T`: seconds since 1970.
+    /// `T`, in seconds since 1970.
     Timestamp(u64),
-    /// A string in UTF-8.
     Text(String),
-    /// `x`.
-    Binary(Bytes),
+    Binary(Bytes), // x
     /// A string that is not UTF-8.
     BinaryText(Bytes),
-    /// `A`.
-    Array(Vec<HeaderValue>),
-    /// `F`.
-    Table(Vec<Header>),
+    Array(Vec<HeaderValue>), // A
+    Table(Vec<Header>),      // F
 }
 
 impl Message {
-    /// How often a quorum queue gave it out before, as the queue says; zero where it doesn't.
+    /// How often a quorum queue delivered the message before (`x-delivery-count`); zero for other queues.
     #[must_use]
     pub fn delivery_count(&self) -> u64 {
         let counts = self.properties.headers.iter().filter(|(name, _)| name == "x-delivery-count");
@@ -107,7 +82,7 @@ impl Message {
         count.max().unwrap_or(0)
     }
 
-    /// What it takes in memory, in bytes, about.
+    /// The approximate size in memory, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         let Properties { headers, not_utf8, .. } = &self.properties;
@@ -115,8 +90,8 @@ impl Message {
         self.body.len() + headers_size(headers) + not_utf8
     }
 
-    /// A hash that is the same for every copy of one message: what the broker adds on its way (`x-…`) is left out. It is kept
-    /// on disk, so it never changes.
+    /// A hash that is the same for every copy of one message: headers that a broker adds (`x-…`) are left out. The spool
+    /// stores it, so its recipe never changes.
     #[must_use]
     pub fn fingerprint(&self) -> u128 {
         let properties = &self.properties;
@@ -137,7 +112,7 @@ impl Message {
             match (value, value.integer()) {
                 (HeaderValue::Text(text), _) => part(text.as_bytes()),
                 (_, Some(value)) => part(&value.to_be_bytes()),
-                // Rare in REGARDS' headers, and what stands beside them tells messages apart.
+                // Rare in REGARDS' headers; the other parts are enough to tell messages apart.
                 _ => {}
             }
         }
@@ -154,7 +129,7 @@ fn headers_size(headers: &[Header]) -> usize {
 }
 
 impl HeaderValue {
-    /// What it is worth, if it is whole by its type.
+    /// The value, if the type is an integer.
     #[must_use]
     pub fn integer(&self) -> Option<i64> {
         match self {
@@ -164,7 +139,7 @@ impl HeaderValue {
         }
     }
 
-    /// What it takes in memory, in bytes.
+    /// The approximate size in memory, in bytes.
     fn size(&self) -> usize {
         let content = match self {
             Self::Text(text) => text.len(),
@@ -176,7 +151,7 @@ impl HeaderValue {
         size_of::<Self>() + content
     }
 
-    /// What it is, for people: "a number".
+    /// The type for people: "a number".
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -193,7 +168,7 @@ impl HeaderValue {
 }
 
 impl Properties {
-    /// The header of that name, the first if there are several.
+    /// The first header of that name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&HeaderValue> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value)

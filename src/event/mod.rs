@@ -1,10 +1,11 @@
 //! From [`Message`] to [`Event`], and from event to bytes.
 //!
-//! Normalization is a pure function of the message and of what its source expects: no clock, no randomness, no state. The
-//! same message always gives the same event with the same id, whenever and wherever it is read.
+//! Decoding is a pure function of the message and of its source's [`DecodeOptions`]: no clock, no randomness, no state. The
+//! same message always becomes the same event with the same id.
 //!
-//! This module knows nothing of brokers, rules or sinks.
+//! This module knows nothing of brokers, routes or sinks.
 
+mod amqp_number;
 mod date;
 mod dead_letter;
 mod decode;
@@ -15,37 +16,38 @@ mod fixtures;
 mod format;
 mod identity;
 mod json;
+mod json_value;
 mod message;
 mod name;
-mod number;
-mod parsed;
 mod properties;
 mod reason;
 pub mod sample;
+mod schema;
 mod serialize;
 mod template;
 #[cfg(test)]
 mod tests;
 mod transform;
-mod vocabulary;
+mod view;
 
-pub use dead_letter::{DEAD_LETTER, Death, HOPS, OUR_HEADERS, is_ours};
+pub use amqp_number::AmqpNumber;
+pub use dead_letter::{DEAD_LETTER, DeadLetterInfo, HOPS_HEADER, RELAY_HEADER_PREFIX, is_relay_header};
 pub use decode::TENANT_HEADER;
-pub use expression::{Checked, Expression, ExpressionError, Finding};
-pub use family::{ExpectedFamily, FAMILIES, Family, Slot};
+pub use expression::{CompiledExpression, Expression, ExpressionError, Finding};
+pub use family::{ExpectedFamily, FAMILIES, Family, OptionalField};
 pub use format::{Carrier, Encoded, Format};
 pub use identity::NAMESPACE;
 pub(crate) use identity::version_5;
+pub(crate) use json_value::is_exact_double;
 pub use message::{Header, HeaderValue, Message, NotUtf8, Properties, UNREADABLE};
 pub use name::SourceName;
 pub(crate) use name::name;
-pub use number::AmqpNumber;
-pub(crate) use parsed::is_a_double;
 pub use properties::SampleError;
 pub use reason::{DecodeError, Reason};
+pub use schema::{EventSchema, Fields};
 pub use template::{Fragment, Template, TemplateError};
-pub use transform::{Misnamed, Set, Step, Transform, TransformError, Transformed, fields_of_any, fields_of_events};
-pub use vocabulary::{Fields, Scope, Vocabulary};
+pub use transform::{FieldValue, Step, StepError, Transform, TransformError, event_fields, merge_fields};
+pub use view::{EventView, TransformedEvent};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,13 +56,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-/// What becomes of an optional field that has another JSON type or an unreadable date.
+/// What happens if an optional field has the wrong JSON type or an unreadable date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Validation {
-    /// It is null, and the event carries a warning.
+    /// The field is null, and the event carries a warning.
     #[default]
     Lenient,
-    /// The message is a dead letter, `invalid_field`.
+    /// The message becomes a dead letter with the reason `invalid_field`.
     Strict,
 }
 
@@ -71,48 +73,37 @@ pub enum Validation {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum Outcome {
-    /// GRANTED: REGARDS will work on it.
-    Accepted,
-    /// DENIED, `INVALID_CONTENT`, SKIPPED: REGARDS never will.
-    Rejected,
-    /// SUCCESS, DONE, DELETED.
-    Succeeded,
-    /// ERROR, FAILED.
-    Failed,
-    /// `SUBORDER_DONE`, DELAYED.
-    Progress,
+    Accepted,  // GRANTED: REGARDS will work on it
+    Rejected,  // DENIED, INVALID_CONTENT, SKIPPED: REGARDS never will
+    Succeeded, // SUCCESS, DONE, DELETED
+    Failed,    // ERROR, FAILED
+    Progress,  // SUBORDER_DONE, DELAYED
 }
 
-/// A valid, normalized message.
+/// A decoded message: a response in the common form of all families.
 #[derive(Debug)]
 pub struct Event {
     /// `UUIDv5` over what identifies the response: see [`NAMESPACE`].
     pub id: Uuid,
     /// The family's `CloudEvents` type, `fr.cnes.regards.lta.submission.response`.
     pub kind: &'static str,
-    /// The source it came from.
     pub source: SourceName,
-    /// The tenant, from the header `regards.tenant` or the source's configuration.
+    /// From the header `regards.tenant` or the source's configuration.
     pub tenant: Arc<str>,
     /// The family's own word: GRANTED, DENIED, SUCCESS, ERROR …
     pub status: &'static str,
-    /// The same over all families.
     pub outcome: Outcome,
-    /// The requester's own identifier.
     pub correlation_id: String,
-    /// The product's identifier.
     pub product_id: Option<String>,
-    /// The requester's session.
     pub session: Option<String>,
-    /// RFC 3339 in UTC, with the digits it came with.
+    /// RFC 3339 in UTC, with as many digits of a second as in the body.
     pub expires: Option<String>,
-    /// What REGARDS says about it.
     pub message: Option<String>,
     /// The AMQP timestamp as RFC 3339, whole seconds.
     pub time: Option<String>,
     /// Unknown fields of the body, their JSON kept (without insignificant white space).
     pub extra: BTreeMap<String, Box<RawValue>>,
-    /// What was tolerated, in words.
+    /// What was wrong with the message and tolerated.
     pub warnings: Vec<String>,
 }
 
@@ -121,7 +112,7 @@ pub struct Event {
 pub struct DecodeOptions {
     pub expects: ExpectedFamily,
     pub validation: Validation,
-    /// The tenant of messages without the header.
+    /// The tenant of messages without the header `regards.tenant`.
     pub tenant: Option<Arc<str>>,
     /// Longer bodies are dead letters, in bytes.
     pub max_body: usize,

@@ -1,4 +1,4 @@
-//! The names that a configuration gives: to sources, and in the rules to sinks and routes.
+//! The type of names in the configuration: of sources, sinks and routes.
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
@@ -7,13 +7,11 @@ macro_rules! name {
         pub struct $name(std::sync::Arc<str>);
 
         impl $name {
-            /// The name as written in the file.
             #[must_use]
             pub fn new(name: &str) -> Self {
                 Self(name.into())
             }
 
-            /// The name itself.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0

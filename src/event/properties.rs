@@ -1,9 +1,10 @@
-//! AMQP properties as JSON: how samples have them, how dead letters are kept and shown.
+//! AMQP properties as JSON, in samples and for dead letters.
 //!
-//! The members are AMQP's own names, absent ones left out, `headers` an object. Every value comes back as it was: what JSON
-//! has no type for is an object with one member, `{"$timestamp": 1681461977}` (seconds), `{"$binary": "…"}` (base64), `{"$text": "…"}`
-//! (a string that is no UTF-8, in base64), `{"$float": "NaN"}`, numbers of less than 64 bits (`$int8`, `$uint8` … `$uint32`, `$float32`)
-//! and `{"$decimal": "1.50"}`; a plain number is one of 64 bits. A table that would look like one of these is `{"$table": {…}}`.
+//! The members have AMQP's names, absent properties are left out, and `headers` is an object. No value loses its type: an AMQP
+//! type that JSON doesn't have is an object with one member: `{"$timestamp": 1681461977}` (seconds), `{"$binary": "…"}` (base64),
+//! `{"$text": "…"}` (a string that is not UTF-8, in base64), `{"$float": "NaN"}`, numbers of less than 64 bits (`$int8`, `$uint8` …
+//! `$uint32`, `$float32`) and `{"$decimal": "1.50"}`; a plain number has 64 bits. A table that looks like one of these is
+//! `{"$table": {…}}`.
 
 use std::borrow::Cow;
 
@@ -17,7 +18,7 @@ use serde_json::value::RawValue;
 use super::json::{Members, kind_of};
 use super::{AmqpNumber, Header, HeaderValue, NotUtf8, Properties};
 
-/// Headers nested deeper than this are no headers. Twice what a source keeps of them.
+/// Deeper headers are an error. Twice the depth that a source keeps.
 const MAX_HEADER_DEPTH: usize = 256;
 
 const TIMESTAMP: &str = "$timestamp";
@@ -26,7 +27,7 @@ const BINARY_TEXT: &str = "$text";
 const FLOAT: &str = "$float";
 const TABLE: &str = "$table";
 
-/// JSON that isn't a sample, or whose properties aren't properties.
+/// The JSON is not a sample, or its properties are wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SampleError(pub(super) String);
@@ -35,11 +36,11 @@ impl Properties {
     /// The properties as one line of JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        // Text keys and values through and through: serializing them can't fail.
+        // All keys and values are text: serializing them can't fail.
         serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
     }
 
-    /// What [`to_json`](Self::to_json) made, or a person wrote.
+    /// Parses the result of [`to_json`](Self::to_json), or JSON that a person wrote.
     pub fn from_json(json: &str) -> Result<Self, SampleError> {
         let Members(members) = serde_json::from_str(json)
             .map_err(|error| SampleError(format!("the properties are not a JSON object: {error}")))?;
@@ -80,7 +81,6 @@ impl Properties {
     }
 }
 
-/// `null` is none.
 fn member<T: serde::de::DeserializeOwned>(
     name: &str,
     raw: &RawValue,
@@ -96,7 +96,6 @@ fn unexpected(name: &str, found: &str, expected: &str) -> SampleError {
     SampleError(format!("the property {name} is {found}; expected {expected}"))
 }
 
-/// An object whose members are binary.
 fn not_utf8(raw: &RawValue) -> Result<Vec<NotUtf8>, SampleError> {
     let expected = || unexpected("not_utf8", kind_of(raw.get()), "an object of {\"$binary\": \"…\"}");
     let members = if raw.get().starts_with('{') { table(raw, 0)? } else { return Err(expected()) };
@@ -115,11 +114,11 @@ fn table(raw: &RawValue, depth: usize) -> Result<Vec<Header>, SampleError> {
     members.into_iter().map(|(name, value)| Ok((name.into_owned(), header(value, depth)?))).collect()
 }
 
-/// One header's value. Each level is parsed for itself: `serde_json` refuses 128 levels at once, which AMQP can have.
+/// One header's value. Each level is parsed on its own: AMQP can have 128 levels, which `serde_json` refuses to parse at once.
 fn header(raw: &RawValue, depth: usize) -> Result<HeaderValue, SampleError> {
     let unreadable = |error: serde_json::Error| SampleError(format!("a header can't be read: {error}"));
     if depth > MAX_HEADER_DEPTH {
-        return Err(SampleError(format!("a header is nested more than {MAX_HEADER_DEPTH} deep")));
+        return Err(SampleError(format!("a header is nested more than {MAX_HEADER_DEPTH} levels deep")));
     }
     let json = raw.get();
     Ok(match json.bytes().next() {
@@ -139,7 +138,7 @@ fn header(raw: &RawValue, depth: usize) -> Result<HeaderValue, SampleError> {
     })
 }
 
-/// Exactly the number that was written, which `serde_json` promises only with a feature of its own.
+/// Exactly the number as written; `serde_json` promises that only with the feature `float_roundtrip`.
 fn float(json: &str) -> Result<HeaderValue, SampleError> {
     json.parse().map(HeaderValue::Float).map_err(|error| SampleError(format!("a header can't be read: {error}")))
 }

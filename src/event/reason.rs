@@ -29,9 +29,9 @@ pub enum Reason {
     NotJson,
     /// The body is JSON, but not an object.
     NotAnObject,
-    /// The body is over the source's `max_body`.
+    /// The body is longer than the source's `max_body`.
     TooLarge,
-    /// The body or a header is nested too deep.
+    /// The body or a header is nested too deeply.
     TooDeep,
     /// `content_encoding` names something other than UTF-8 text.
     UnsupportedEncoding,
@@ -51,9 +51,9 @@ pub enum Reason {
     Unrouted,
     /// An `if:` could not be evaluated, and no other route took the event.
     RuleError,
-    /// A sink's template or address could not be rendered for this event.
+    /// A sink's template or address could not be rendered for the event.
     RenderFailed,
-    /// The destination refuses this event for good.
+    /// The destination refuses the event permanently.
     Refused,
     /// `give_up_after` or `attempts` was reached.
     GaveUp,
@@ -79,7 +79,6 @@ pub struct DecodeError {
     /// What was found and what was expected.
     pub detail: String,
     pub tenant: Option<String>,
-    /// As received.
     pub status: Option<String>,
     pub correlation_id: Option<String>,
 }

@@ -1,13 +1,13 @@
-//! Samples: messages as lines of text, one JSON object each, in the shape REGARDS' documents show properties in.
+//! Samples: messages as JSON, one object a line, with the properties as REGARDS' documents show them.
 //!
 //! ```json
 //! {"properties": {"app_id": "…", "timestamp": 1681461977, "headers": {"regards.tenant": "t"}}, "body": "…"}
 //! ```
 //!
-//! `body` is the text as received; an object stands for its own JSON, so that a sample can be written by hand. A body that is
-//! not UTF-8 is `body_base64`. The properties are those of [`Properties::to_json`].
+//! `body` is the body as text. It can also be an object, whose JSON is the body then, so that people can write samples. A body
+//! that is not UTF-8 is in `body_base64`. For `properties` see [`Properties::to_json`].
 //!
-//! Two other documents are read, too: what `dead-letters show --json` prints, and what `RabbitMQ`'s management shows of a message
+//! Two other formats are read too: the output of `dead-letters show --json`, and a message from `RabbitMQ`'s management API
 //! (<https://rawcdn.githack.com/rabbitmq/rabbitmq-server/v3.13.0/deps/rabbitmq_management/priv/www/api/index.html>, `queues/…/get`).
 
 use base64::Engine as _;
@@ -20,7 +20,7 @@ use super::json::{Members, kind_of};
 use super::{Message, Properties, SampleError, SourceName};
 use crate::telemetry::printable_json;
 
-/// Whether that text is meant as a sample, and not as the bare body of a message.
+/// Whether the text is a sample, and not the bare body of a message.
 #[must_use]
 pub fn is_sample(text: &str) -> bool {
     let is_body = |name: &str| matches!(name, "body" | "body_base64" | "payload");
@@ -28,7 +28,7 @@ pub fn is_sample(text: &str) -> bool {
     serde_json::from_str(only(text)).is_ok_and(named)
 }
 
-/// The management's answer is a list, mostly of one message.
+/// The management API answers with a list: takes the message out if it is the only one.
 fn only(text: &str) -> &str {
     if !text.trim_start().starts_with('[') {
         return text;
@@ -39,20 +39,20 @@ fn only(text: &str) -> &str {
     }
 }
 
-/// What a dead letter is shown with beside its message, and what the management tells of one.
-const BESIDE_DEAD_LETTER: [&str; 11] =
+// The other members in the output of `dead-letters show --json` and of the management API. They are ignored.
+const DEAD_LETTER_MEMBERS: [&str; 11] =
     ["id", "reason", "detail", "sink", "source", "tenant", "status", "correlationId", "attempts", "at", "event"];
-const BESIDE_PAYLOAD: [&str; 6] =
+const MANAGEMENT_MEMBERS: [&str; 6] =
     ["payload_encoding", "payload_bytes", "redelivered", "exchange", "routing_key", "message_count"];
 
-/// The message of a sample, as if `source` had received it.
+/// Parses a sample into a message of that source.
 pub fn parse(text: &str, source: &SourceName) -> Result<Message, SampleError> {
     let Members(members) = serde_json::from_str(only(text))
-        .map_err(|error| SampleError(format!("not a sample, which is a JSON object: {error}")))?;
+        .map_err(|error| SampleError(format!("a sample must be a JSON object: {error}")))?;
     let has = |name: &str| members.iter().any(|(known, _)| known == name);
-    let beside: &[&str] = match () {
-        () if has("id") && has("reason") => &BESIDE_DEAD_LETTER,
-        () if has("payload") => &BESIDE_PAYLOAD,
+    let ignored: &[&str] = match () {
+        () if has("id") && has("reason") => &DEAD_LETTER_MEMBERS,
+        () if has("payload") => &MANAGEMENT_MEMBERS,
         () => &[],
     };
     let is_base64 = members.iter().any(|(name, value)| name == "payload_encoding" && value.get() == r#""base64""#);
@@ -62,9 +62,9 @@ pub fn parse(text: &str, source: &SourceName) -> Result<Message, SampleError> {
         let json = value.get();
         let unreadable = |error| SampleError(format!("{name} can't be read: {error}"));
         let bytes = match &*name {
-            name if beside.contains(&name) => continue,
-            // The management writes no properties as an empty list.
-            "properties" if json == "[]" && !beside.is_empty() => continue,
+            name if ignored.contains(&name) => continue,
+            // The management API writes absent properties as an empty list.
+            "properties" if json == "[]" && !ignored.is_empty() => continue,
             "properties" => {
                 properties = Properties::from_json(json)?;
                 continue;
@@ -94,7 +94,7 @@ pub fn parse(text: &str, source: &SourceName) -> Result<Message, SampleError> {
     Ok(Message { source: source.clone(), body: Bytes::from(body), properties, redelivered: false })
 }
 
-/// The sample of a message: one line, without its line break.
+/// The message as a sample: one line without a line break.
 #[must_use]
 pub fn print(message: &Message) -> String {
     #[derive(Serialize)]
@@ -108,9 +108,9 @@ pub fn print(message: &Message) -> String {
     let body = std::str::from_utf8(&message.body).ok();
     let body_base64 = body.is_none().then(|| STANDARD.encode(&message.body));
     let sample = Sample { properties: &message.properties, body, body_base64 };
-    // Text keys and values through and through: serializing them can't fail.
+    // All keys and values are text: serializing them can't fail.
     let json = serde_json::to_string(&sample).unwrap_or_default();
-    // Samples are shown, too.
+    // Samples are also shown in a terminal.
     printable_json(&json).into_owned()
 }
 
@@ -150,8 +150,8 @@ mod tests {
     fn mistakes_are_named() {
         let told = |json: &str| parse(json, &source()).expect_err(json).to_string();
         expect![[r"
-            not a sample, which is a JSON object: expected value at line 1 column 1
-            not a sample, which is a JSON object: invalid type: sequence, expected an object at line 1 column 0
+            a sample must be a JSON object: expected value at line 1 column 1
+            a sample must be a JSON object: invalid type: sequence, expected an object at line 1 column 0
             there is no body
             body is a number; expected text or an object
             there are two bodies

@@ -1,13 +1,13 @@
-//! The normalized event as JSON: its fields in a fixed order, what is absent as `null`.
+//! The normalized event as JSON: its fields in a fixed order, absent ones as `null`.
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use super::{Event, Scope, SourceName};
+use super::{Event, SourceName};
 
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // A new field goes to the end, before `extra`: consumers may have snapshots. None is ever renamed or removed.
+        // A new field goes to the end, before `extra`: consumers may compare bytes. Fields are never renamed or removed.
         let mut event = serializer.serialize_struct("Event", 14)?;
         event.serialize_field("id", &self.id.as_hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))?;
         event.serialize_field("type", self.kind)?;
@@ -24,15 +24,6 @@ impl Serialize for Event {
         event.serialize_field("extra", &self.extra)?;
         event.serialize_field("warnings", &self.warnings)?;
         event.end()
-    }
-}
-
-impl Serialize for Scope<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.transformed {
-            Some(transformed) => transformed.serialize(serializer),
-            None => self.event.serialize(serializer),
-        }
     }
 }
 

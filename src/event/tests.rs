@@ -323,9 +323,9 @@ fn each_reason_says_what_was_found_and_what_was_expected() {
     expect![[r#"
         too_large: the body has 48 bytes; max_body is 47
         unsupported_encoding: content_encoding is "gzip"; expected UTF-8
-        too_deep: a header is nested deeper than the relay keeps
+        too_deep: a header is nested deeper than the relay supports
         not_utf8: the body is not UTF-8: an invalid byte at offset 6
-        too_deep: the body is nested more than 128 deep
+        too_deep: the body is nested more than 128 levels deep
         not_json: the body is not JSON: expected ident at line 1 column 2
         not_json: the body is not JSON: EOF while parsing a value at line 1 column 0
         not_json: the body is not JSON: EOF while parsing a value at line 1 column 7
@@ -344,7 +344,7 @@ fn each_reason_says_what_was_found_and_what_was_expected() {
         missing_tenant: no header regards.tenant, and the source has no tenant of its own
         invalid_tenant: the header regards.tenant is a number; expected text
         invalid_tenant: the tenant "a\nb" has control characters
-        invalid_tenant: the tenant has 256 bytes; at most 255 are possible"#]]
+        invalid_tenant: the tenant has 256 bytes; at most 255 are allowed"#]]
     .assert_eq(&told.join("\n"));
 }
 
@@ -513,10 +513,9 @@ fn responses_of_all_families_are_told_apart_by_their_classes() {
             assert_eq!(read(&[("__TypeId__", "java.util.HashMap"), ("regards.type", class)], &body), Ok(family.kind));
         }
     }
-    let missing = "neither the header __TypeId__ nor regards.type is there, by which `auto` tells responses";
+    let missing = "the message has neither of the headers __TypeId__ and regards.type, which `auto` needs";
     assert_eq!(read(&[], lta), Err((Reason::MissingField, missing.to_owned())));
-    let unknown =
-        "__TypeId__ or regards.type is \"java.util.HashMap\"; expected the Java class of a response that is known";
+    let unknown = "__TypeId__ or regards.type is \"java.util.HashMap\"; expected the Java class of a known response";
     assert_eq!(read(&[("regards.type", "java.util.HashMap")], done), Err((Reason::InvalidField, unknown.to_owned())));
     let (order, wrong) = (FAMILIES[1].classes[0], read(&[("__TypeId__", FAMILIES[1].classes[0])], lta));
     assert_eq!(read(&[("__TypeId__", order)], done), Ok(FAMILIES[1].kind));

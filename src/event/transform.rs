@@ -1,83 +1,76 @@
-//! Transforms: changes to what the format and the templates of a sink see of an event.
+//! Transforms: changes to the fields that the format and the templates of a sink see.
 //!
-//! Nothing else changes: the id, our headers, lanes and metrics are the untransformed event's, and that is also what the
-//! expressions of `set` see.
+//! Nothing else changes: the id, the relay's headers, lanes and metrics come from the untransformed event. The expressions
+//! of `set` see the untransformed event too.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::expression::Expression;
-use super::parsed::{Parsed, parse};
-use super::vocabulary::{Fields, Holds, Scope, Shape, Vocabulary};
+use super::json::Members;
+use super::json_value::{JsonValue, parse};
+use super::schema::{EventSchema, FieldKind, FieldType, Fields};
+use super::{EventView, TransformedEvent};
 
-/// The steps of one route's transform, in their order.
+/// The transform of one route.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Transform(Vec<Step>);
 
-/// One change.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// That field has that value.
-    Set(String, Set),
-    /// There is no such field.
+    /// Adds the field, or replaces its value.
+    Set(String, FieldValue),
     Remove(String),
-    /// The one field has the name of the other.
+    /// From the first name to the second.
     Rename(String, String),
 }
 
-/// What a field is set to.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Set {
-    /// That JSON, whose numbers have all the digits that were written.
+pub enum FieldValue {
+    /// JSON, whose numbers keep all their digits.
     Literal(String),
-    /// What the expression gives for the event.
     Computed(Expression),
 }
 
-/// Why a step can't be meant.
+/// Why a step can never work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Misnamed {
-    /// There is no such field at that step.
-    Missing,
-    /// There is one of the new name already.
-    Taken,
+pub enum StepError {
+    /// The event has no such field at this step.
+    NoSuchField,
+    /// The event already has a field of the new name.
+    NameTaken,
 }
 
-/// An event that can't be transformed.
+/// The event can't be transformed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TransformError(String);
 
-/// A transformed event: its fields in their order, as JSON.
-#[derive(Debug, Default)]
-pub struct Transformed(Vec<(String, Box<RawValue>)>);
-
 impl Transform {
-    /// These steps, and the fields that they leave; an error tells all steps that can't be meant, by their places.
-    pub fn new(steps: Vec<Step>) -> Result<(Self, Fields), Vec<(usize, Misnamed)>> {
-        let mut fields = fields_of_events();
-        let changed = steps.iter().enumerate().map(|(place, step)| (place, step.change(&mut fields)));
-        let misnamed: Vec<_> = changed.filter_map(|(place, change)| Some((place, change.err()?))).collect();
-        if misnamed.is_empty() { Ok((Self(steps), fields)) } else { Err(misnamed) }
+    /// The transform and the fields that it leaves, or the index of each wrong step and what is wrong with it.
+    pub fn new(steps: Vec<Step>) -> Result<(Self, Fields), Vec<(usize, StepError)>> {
+        let mut fields = event_fields();
+        let results = steps.iter().enumerate().map(|(index, step)| (index, step.apply_to_fields(&mut fields)));
+        let errors: Vec<_> = results.filter_map(|(index, result)| Some((index, result.err()?))).collect();
+        if errors.is_empty() { Ok((Self(steps), fields)) } else { Err(errors) }
     }
 
-    /// What formats and templates see of that event. Pure.
-    pub fn apply(&self, scope: Scope<'_>) -> Result<Transformed, TransformError> {
+    pub fn apply(&self, view: EventView<'_>) -> Result<TransformedEvent, TransformError> {
         let failed = |error: &dyn fmt::Display| TransformError(error.to_string());
-        let json = serde_json::to_string(scope.event).map_err(|error| failed(&error))?;
-        let mut fields = serde_json::from_str::<Transformed>(&json).map_err(|error| failed(&error))?.0;
+        let json = serde_json::to_string(view.event).map_err(|error| failed(&error))?;
+        let Members(members) = serde_json::from_str(&json).map_err(|error| failed(&error))?;
+        let mut fields: Vec<(String, Box<RawValue>)> =
+            members.into_iter().map(|(name, value)| (name.into_owned(), value.to_owned())).collect();
         for step in &self.0 {
             match step {
                 Step::Set(name, set) => {
                     let failed = |error: &dyn fmt::Display| TransformError(format!("`set` of {name}: {error}"));
                     let value = match set {
-                        Set::Literal(json) => RawValue::from_string(json.clone()),
-                        Set::Computed(expression) => Ok(expression.json(scope).map_err(|error| failed(&error))?),
+                        FieldValue::Literal(json) => RawValue::from_string(json.clone()),
+                        FieldValue::Computed(expression) => {
+                            Ok(expression.json(view).map_err(|error| failed(&error))?)
+                        }
                     };
                     let value = value.map_err(|error| failed(&error))?;
                     match fields.iter_mut().find(|(known, _)| known == name) {
@@ -93,24 +86,23 @@ impl Transform {
                 }
             }
         }
-        Ok(Transformed(fields))
+        Ok(TransformedEvent(fields))
     }
 }
 
 impl Step {
-    /// What becomes of the fields by it.
-    fn change(&self, fields: &mut Fields) -> Result<(), Misnamed> {
+    fn apply_to_fields(&self, fields: &mut Fields) -> Result<(), StepError> {
         match self {
             Self::Set(name, set) => {
-                fields.insert(name.clone(), set.shape());
+                fields.insert(name.clone(), set.field_type());
             }
             Self::Remove(name) => {
-                fields.remove(name).ok_or(Misnamed::Missing)?;
+                fields.remove(name).ok_or(StepError::NoSuchField)?;
             }
             Self::Rename(from, to) => {
-                let shape = fields.remove(from).ok_or(Misnamed::Missing)?;
-                if fields.insert(to.clone(), shape).is_some() {
-                    return Err(Misnamed::Taken);
+                let field_type = fields.remove(from).ok_or(StepError::NoSuchField)?;
+                if fields.insert(to.clone(), field_type).is_some() {
+                    return Err(StepError::NameTaken);
                 }
             }
         }
@@ -118,87 +110,40 @@ impl Step {
     }
 }
 
-impl Set {
-    fn shape(&self) -> Shape {
+impl FieldValue {
+    fn field_type(&self) -> FieldType {
         match self {
             Self::Literal(json) => match parse(json) {
-                Parsed::Text(_) => Shape { holds: Holds::Text, nullable: false },
-                Parsed::List(_) => Shape { holds: Holds::List, nullable: false },
-                value => Shape { holds: Holds::Anything, nullable: value == Parsed::Null },
+                JsonValue::Text(_) => FieldType { kind: FieldKind::Text, nullable: false },
+                JsonValue::List(_) => FieldType { kind: FieldKind::List, nullable: false },
+                value => FieldType { kind: FieldKind::Any, nullable: value == JsonValue::Null },
             },
-            Self::Computed(expression) => expression.shape(),
+            Self::Computed(expression) => expression.field_type(),
         }
     }
 }
 
-/// The fields of an event that nothing transforms.
+/// The fields of an untransformed event.
 #[must_use]
-pub fn fields_of_events() -> Fields {
-    let event = Vocabulary::Event;
+pub fn event_fields() -> Fields {
+    let event = EventSchema::Event;
     let fields = event.names().into_iter().filter(|name| !["headers", "properties"].contains(name));
-    fields.filter_map(|name| Some((name.to_owned(), event.shape(name)?))).collect()
+    fields.filter_map(|name| Some((name.to_owned(), event.field_type(name)?))).collect()
 }
 
-/// The fields of events that come by ways which leave one or another of these.
+/// The fields that an event can have after one of several transforms.
 #[must_use]
-pub fn fields_of_any(ways: &[Fields]) -> Fields {
+pub fn merge_fields(ways: &[Fields]) -> Fields {
     let mut all = Fields::new();
     for (name, shape) in ways.iter().flatten() {
         let everywhere = ways.iter().all(|way| way.contains_key(name));
-        let known = all.entry(name.clone()).or_insert(Shape { nullable: shape.nullable || !everywhere, ..*shape });
+        let known = all.entry(name.clone()).or_insert(FieldType { nullable: shape.nullable || !everywhere, ..*shape });
         known.nullable |= shape.nullable;
-        if known.holds != shape.holds {
-            known.holds = Holds::Anything;
+        if known.kind != shape.kind {
+            known.kind = FieldKind::Any;
         }
     }
     all
-}
-
-impl Transformed {
-    /// The JSON of that field.
-    pub(super) fn field(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.get())
-    }
-
-    /// That field as text; none is null.
-    pub(super) fn text(&self, name: &str) -> Option<Cow<'_, str>> {
-        let json = self.field(name)?;
-        serde_json::from_str::<Option<String>>(json).map_or(Some(json.into()), |text| text.map(Cow::Owned))
-    }
-}
-
-impl Serialize for Transformed {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut event = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, value) in &self.0 {
-            event.serialize_entry(name, value)?;
-        }
-        event.end()
-    }
-}
-
-impl<'de> Deserialize<'de> for Transformed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-
-        impl<'de> Visitor<'de> for Members {
-            type Value = Transformed;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an event")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Transformed, A::Error> {
-                let mut fields = Vec::with_capacity(map.size_hint().unwrap_or(16));
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(Transformed(fields))
-            }
-        }
-
-        deserializer.deserialize_map(Members)
-    }
 }
 
 #[cfg(test)]
@@ -210,12 +155,12 @@ mod tests {
     use crate::event::{Carrier, Format, Template};
 
     fn set(name: &str, value: &Value) -> Step {
-        Step::Set(name.to_owned(), Set::Literal(value.to_string()))
+        Step::Set(name.to_owned(), FieldValue::Literal(value.to_string()))
     }
 
     fn computed(name: &str, source: &str) -> Step {
         let checked = Expression::computed(source).unwrap_or_else(|errors| panic!("{source}: {errors:?}"));
-        Step::Set(name.to_owned(), Set::Computed(checked.expression))
+        Step::Set(name.to_owned(), FieldValue::Computed(checked.expression))
     }
 
     fn remove(name: &str) -> Step {
@@ -228,17 +173,17 @@ mod tests {
 
     fn made(steps: Vec<Step>) -> String {
         let (transform, _) = Transform::new(steps).expect("steps that can be meant");
-        with_event(|scope| {
-            let transformed = transform.apply(scope).expect("an event that can be transformed");
-            let scope = Scope { transformed: Some(&transformed), ..scope };
-            let body = Format::Normalized.encode(scope, Carrier::Kafka).expect("it can be written").body;
+        with_event(|view| {
+            let transformed = transform.apply(view).expect("an event that can be transformed");
+            let view = EventView { transformed: Some(&transformed), ..view };
+            let body = Format::Normalized.encode(view, Carrier::Kafka).expect("it can be written").body;
             String::from_utf8(body.to_vec()).expect("UTF-8")
         })
     }
 
     #[test]
     fn without_steps_it_is_the_event() {
-        let plain = with_event(|scope| Format::Normalized.encode(scope, Carrier::Kafka).expect("JSON").body);
+        let plain = with_event(|view| Format::Normalized.encode(view, Carrier::Kafka).expect("JSON").body);
         assert_eq!(made(Vec::new()).as_bytes(), &*plain);
     }
 
@@ -300,9 +245,9 @@ mod tests {
         assert_eq!(event["names"][0], "BLOB");
         let fails = |source: &str| {
             let (transform, _) = Transform::new(vec![computed("x", source)]).expect("steps");
-            with_event(|scope| transform.apply(scope)).expect_err("it can't be computed").to_string()
+            with_event(|view| transform.apply(view)).expect_err("it can't be computed").to_string()
         };
-        assert_eq!(fails("1.0 / 0.0"), "`set` of x: inf is no number in JSON");
+        assert_eq!(fails("1.0 / 0.0"), "`set` of x: inf is not a JSON number");
         assert!(fails("session.trim()").starts_with("`set` of x: found no matching overload"));
     }
 
@@ -312,33 +257,33 @@ mod tests {
         let length = |times: usize| {
             let source = vec!["string(extra.text)"; times].join(" + ");
             let (transform, _) = Transform::new(vec![computed("x", &source)]).expect("steps");
-            let transformed = with_body(&body, |scope| transform.apply(scope)).map_err(|error| error.to_string())?;
+            let transformed = with_body(&body, |view| transform.apply(view)).map_err(|error| error.to_string())?;
             Ok(transformed.field("x").map(str::len))
         };
         assert_eq!(length(17), Ok(Some(17 * 60_000 + 2)));
-        assert_eq!(length(18), Err("`set` of x: it gives more than 1048576 bytes".to_owned()));
+        assert_eq!(length(18), Err("`set` of x: the result has more than 1048576 bytes".to_owned()));
     }
 
     #[test]
     fn what_steps_leave_is_known_before_there_is_an_event() {
         let wrong = |steps: Vec<Step>| Transform::new(steps).expect_err("it can't be meant");
-        assert_eq!(wrong(vec![set("x", &json!(1)), remove("y")]), [(1, Misnamed::Missing)]);
+        assert_eq!(wrong(vec![set("x", &json!(1)), remove("y")]), [(1, StepError::NoSuchField)]);
         assert_eq!(
             wrong(vec![remove("session"), rename("session", "x"), remove("y")]),
-            [(1, Misnamed::Missing), (2, Misnamed::Missing)]
+            [(1, StepError::NoSuchField), (2, StepError::NoSuchField)]
         );
-        assert_eq!(wrong(vec![rename("session", "message")]), [(0, Misnamed::Taken)]);
-        assert_eq!(wrong(vec![remove("headers")]), [(0, Misnamed::Missing)], "it is no field");
+        assert_eq!(wrong(vec![rename("session", "message")]), [(0, StepError::NameTaken)]);
+        assert_eq!(wrong(vec![remove("headers")]), [(0, StepError::NoSuchField)], "it is no field");
 
         let fields = |steps| Transform::new(steps).expect("steps").1;
         let one = fields(vec![remove("session"), set("team", &json!("storage")), computed("n", "extra.n")]);
         let other = fields(vec![set("team", &json!(7)), set("session", &json!("none"))]);
-        let all = fields_of_any(&[one, other]);
-        let shape = |name: &str| all.get(name).map(|shape| (shape.holds, shape.nullable));
-        assert_eq!(shape("session"), Some((Holds::Text, true)), "one removes it");
-        assert_eq!(shape("team"), Some((Holds::Anything, false)));
-        assert_eq!(shape("n"), Some((Holds::Anything, true)));
-        assert_eq!(shape("status"), Some((Holds::Text, false)));
+        let all = merge_fields(&[one, other]);
+        let shape = |name: &str| all.get(name).map(|shape| (shape.kind, shape.nullable));
+        assert_eq!(shape("session"), Some((FieldKind::Text, true)), "one removes it");
+        assert_eq!(shape("team"), Some((FieldKind::Any, false)));
+        assert_eq!(shape("n"), Some((FieldKind::Any, true)));
+        assert_eq!(shape("status"), Some((FieldKind::Text, false)));
         assert_eq!(shape("headers"), None);
     }
 
@@ -352,13 +297,13 @@ mod tests {
             rename("productId", "granuleId"),
         ])
         .expect("steps");
-        let vocabulary = Vocabulary::Transformed(fields.into());
-        let compile = |source: &str| Template::compile_for(source, vocabulary.clone());
+        let schema = EventSchema::Transformed(fields.into());
+        let compile = |source: &str| Template::compile_for(source, schema.clone());
         let render = |source: &str| {
-            with_event(|scope| {
-                let transformed = transform.apply(scope).expect("an event");
+            with_event(|view| {
+                let transformed = transform.apply(view).expect("an event");
                 let template = compile(source).unwrap_or_else(|error| panic!("{source}: {error}"));
-                template.render_address(Scope { transformed: Some(&transformed), ..scope })
+                template.render_address(EventView { transformed: Some(&transformed), ..view })
             })
         };
         for (source, expected) in [

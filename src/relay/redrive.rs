@@ -12,7 +12,7 @@ use super::orphans::no_sink;
 use crate::clock::{MonotonicTime, Timestamp};
 use crate::config::{Config, SinkConfig};
 use crate::delivery::key;
-use crate::event::{Event, Scope};
+use crate::event::{Event, EventView};
 use crate::rules::{RouteName, Unrouted};
 use crate::sink;
 use crate::spool::{DeadLetters, Filter, Listed, Origin, Progress, Shown, Spool, SpoolError, Waiting};
@@ -133,7 +133,7 @@ fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting
     let of = |sink: &SinkConfig, route: Option<RouteName>| {
         // One that can't be rendered would only become a dead letter anew, under another number.
         let transform = route.as_ref().and_then(|route| config.rules.route(route)?.transform.as_ref());
-        match sink::render(sink, Scope::of(&event, &letter.message), transform) {
+        match sink::render(sink, EventView::of(&event, &letter.message), transform) {
             Ok(_) => Ok(waiting(sink, route, &event, letter)),
             Err(failed) => {
                 Err(format!("sink {} still can't send it ({}: {})", sink.name, failed.reason, failed.detail))

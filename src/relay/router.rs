@@ -95,7 +95,7 @@ impl Intake for Router {
         if plan.unrouted {
             self.stats.count_unrouted();
         }
-        if let Some((reason, detail)) = plan.why_dead(rules) {
+        if let Some((reason, detail)) = plan.dead_letter_reason(rules) {
             self.notice(&message.source, reason, &detail);
             self.spool.store(DeadLetter::of_event(&event, Arc::new(message), reason, detail), receipt);
             return;

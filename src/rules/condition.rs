@@ -1,21 +1,22 @@
-//! When a route matches.
+//! The condition of a route: its `when:`.
 
 use super::Glob;
-use crate::event::{Event, Expression, ExpressionError, Scope};
+use crate::event::{Event, EventView, Expression, ExpressionError};
 
-/// All that is given must match; nothing given matches everything.
+/// All parts must match; a condition without parts matches every event.
 #[derive(Debug, Clone, Default)]
 pub struct Condition {
-    /// One of the globs of each field has to match; null matches no glob.
+    /// Of each field at least one glob must match; null matches no glob.
     pub fields: Vec<(Field, Vec<Glob>)>,
     /// None of these blocks may match.
     pub not: Vec<Condition>,
-    /// `if:`, which has to be true.
+    /// `if:`, which must be true.
     pub expression: Option<Expression>,
 }
 
-/// The fields that a condition can look at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The fields of an event that `when:` can have globs for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "camelCase", const_into_str)]
 pub enum Field {
     Tenant,
     Status,
@@ -28,10 +29,10 @@ pub enum Field {
 }
 
 impl Condition {
-    /// Whether that event is meant; its `if:` is evaluated where all else matches. Blocks in blocks are as deep as the file
-    /// that was parsed into them.
-    pub fn matches(&self, scope: Scope<'_>) -> Result<bool, ExpressionError> {
-        let event = scope.event;
+    /// Whether the condition matches. `if:` is evaluated last, if all other parts match. Recurses as deep as `not:` blocks are
+    /// nested in the file.
+    pub fn matches(&self, view: EventView<'_>) -> Result<bool, ExpressionError> {
+        let event = view.event;
         let is_one = |(field, globs): &(Field, Vec<Glob>)| {
             field.of(event).is_some_and(|value| globs.iter().any(|glob| glob.matches(value)))
         };
@@ -39,43 +40,22 @@ impl Condition {
             return Ok(false);
         }
         for block in &self.not {
-            if block.matches(scope)? {
+            if block.matches(view)? {
                 return Ok(false);
             }
         }
-        self.expression.as_ref().map_or(Ok(true), |expression| expression.holds(scope))
+        self.expression.as_ref().map_or(Ok(true), |expression| expression.is_true(view))
     }
 }
 
 impl Field {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Tenant,
-        Self::Status,
-        Self::Outcome,
-        Self::Type,
-        Self::Source,
-        Self::Session,
-        Self::ProductId,
-        Self::CorrelationId,
-    ];
-
-    /// Its name, in the event and under `when:`.
+    /// The name in the event and under `when:`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tenant => "tenant",
-            Self::Status => "status",
-            Self::Outcome => "outcome",
-            Self::Type => "type",
-            Self::Source => "source",
-            Self::Session => "session",
-            Self::ProductId => "productId",
-            Self::CorrelationId => "correlationId",
-        }
+        self.into_str()
     }
 
-    /// Its value in that event; none is null.
+    /// The field's value in that event; none is null.
     #[must_use]
     pub fn of(self, event: &Event) -> Option<&str> {
         match self {

@@ -1,6 +1,6 @@
-//! Globs: `*` is any text, `?` any one character.
+//! Globs: `*` matches any text, `?` any one character.
 
-/// A pattern that a whole text must match. There are no classes and no escapes; every text is a pattern.
+/// A pattern for a whole text. There are no classes and no escapes, so every text is a valid pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
     pattern: String,
@@ -8,19 +8,17 @@ pub struct Glob {
 }
 
 impl Glob {
-    /// Every text is a pattern.
     #[must_use]
     pub fn new(pattern: &str) -> Self {
         Self { pattern: pattern.to_owned(), wild: pattern.contains(['*', '?']) }
     }
 
-    /// The pattern as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.pattern
     }
 
-    /// It has no wildcards: it matches one text only.
+    /// Without wildcards, the pattern matches one text only.
     #[must_use]
     pub fn is_literal(&self) -> bool {
         !self.wild
@@ -28,7 +26,7 @@ impl Glob {
 
     /// Whether the whole of `text` matches. Time is bounded by the product of both lengths.
     ///
-    /// Only the last `*` met is ever gone back to: whatever an earlier one could take instead, the last one can, too.
+    /// Backtracking goes to the last `*` only: whatever an earlier one could match instead, the last one can match too.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         if !self.wild {
@@ -36,7 +34,7 @@ impl Glob {
         }
         let mut pattern = self.pattern.chars();
         let mut rest = text.chars();
-        // Where to go on when what follows the last `*` doesn't fit: the pattern after it, and the text it hasn't taken.
+        // Where to backtrack to: the pattern after the last `*`, and the text that this `*` has not consumed.
         let mut last_star: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
         loop {
             let mut ahead = rest.clone();
@@ -95,12 +93,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_made_to_backtrack_ends() {
+    fn a_pattern_that_backtracks_much_ends_in_time() {
         let text = "a".repeat(20_000);
         assert!(!Glob::new(&format!("{}b", "*a".repeat(200))).matches(&text));
     }
 
-    /// The definition, slow and plain.
+    /// A simple and slow implementation to compare with.
     fn by_definition(pattern: &[char], text: &[char]) -> bool {
         match pattern {
             [] => text.is_empty(),
@@ -112,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_glob_is_what_its_definition_says(pattern in "[ab*?é]{0,8}", text in "[abé]{0,10}") {
+        fn globs_match_like_a_simple_implementation(pattern in "[ab*?é]{0,8}", text in "[abé]{0,10}") {
             let (p, t): (Vec<_>, Vec<_>) = (pattern.chars().collect(), text.chars().collect());
             prop_assert_eq!(Glob::new(&pattern).matches(&text), by_definition(&p, &t));
         }

@@ -1,24 +1,23 @@
-//! Which routes an event can match, found by its tenant and status: among the routes of ten thousand tenants, an event costs what
-//! its own tenant's do.
+//! An index of routes by tenant and status: with routes for ten thousand tenants, an event costs only as much as the routes of its
+//! own tenant.
 
 use foldhash::{HashMap, HashSet};
 
 use super::{Condition, Field, Glob, Route};
-use crate::event::{ExpressionError, Scope};
+use crate::event::{EventView, ExpressionError};
 
-/// One route has at most so many pairs of tenant and status of its own here; one that names more has its statuses looked at.
+/// The largest number of pairs of tenant and status that one route is indexed by. With more, it is indexed by tenants only.
 const MAX_PAIRS: usize = 4096;
 
-/// Routes by the tenants and statuses that they name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
     of_tenant: HashMap<String, Statuses>,
     of_any: Statuses,
-    /// What is left to look at of each route that was found here.
+    /// The part of each route's condition that the index doesn't check.
     rest: Vec<Condition>,
 }
 
-/// Routes by status, each list in the order of the file.
+/// Indices of routes by status, each list in the order of the file.
 #[derive(Debug, Clone, Default)]
 struct Statuses {
     of_status: HashMap<String, Vec<usize>>,
@@ -46,9 +45,9 @@ impl Index {
         index
     }
 
-    /// The places of all routes that match, or for which that can't be said, in the order of the file.
-    pub(super) fn matching(&self, scope: Scope<'_>) -> impl Iterator<Item = (usize, Result<(), ExpressionError>)> {
-        let event = scope.event;
+    /// The indices of all routes that match or whose `if:` fails, in the order of the file.
+    pub(super) fn matching(&self, view: EventView<'_>) -> impl Iterator<Item = (usize, Result<(), ExpressionError>)> {
+        let event = view.event;
         let [mut first, mut second] = self.of_any.lists(event.status);
         let [mut third, mut fourth] =
             self.of_tenant.get(&*event.tenant).map_or([&[][..]; 2], |of| of.lists(event.status));
@@ -57,7 +56,7 @@ impl Index {
             let list = lists.into_iter().filter(|list| !list.is_empty()).min_by_key(|list| list.first().copied())?;
             list.split_off_first().copied()
         });
-        candidates.filter_map(move |place| match self.rest.get(place)?.matches(scope) {
+        candidates.filter_map(move |place| match self.rest.get(place)?.matches(view) {
             Ok(matches) => matches.then_some((place, Ok(()))),
             Err(error) => Some((place, Err(error))),
         })
@@ -81,8 +80,8 @@ impl Statuses {
     }
 }
 
-/// The texts that a condition wants that field to be one of, without them from then on; none where it has a wildcard for it,
-/// nothing at all, or more than that.
+/// Takes the texts out of a condition that the field must be equal to. None if the condition has wildcards or nothing for the
+/// field, or more than `most` texts.
 fn take_literals(condition: &mut Condition, field: Field, most: usize) -> Option<HashSet<String>> {
     let place = condition.fields.iter().position(|(of, globs)| *of == field && globs.iter().all(Glob::is_literal))?;
     let literals: HashSet<String> =

@@ -1,9 +1,10 @@
-//! Routes, compiled: from [`Event`] to [`Plan`].
+//! Compiled routes: from [`Event`] to [`Plan`].
 //!
-//! This module knows nothing of YAML, brokers or sinks beyond their names. A plan is fixed when the event is received.
+//! This module knows nothing of YAML and brokers, and of sinks only their names. The plan of an event is made once, when its
+//! message is received.
 
-mod because;
 mod condition;
+mod explain;
 mod glob;
 mod index;
 mod names;
@@ -16,10 +17,10 @@ pub use names::{RouteName, SinkIndex, SinkName};
 
 use foldhash::HashMap;
 
-use crate::event::{Event, ExpressionError, Message, Reason, Scope, Transform};
+use crate::event::{Event, EventView, ExpressionError, Message, Reason, Transform};
 use index::Index;
 
-/// All routes of a configuration, from the top.
+/// The routes of a configuration in their order, and `unrouted:`.
 #[derive(Debug, Clone)]
 pub struct Rules {
     routes: Vec<Route>,
@@ -28,47 +29,42 @@ pub struct Rules {
     unrouted: Unrouted,
 }
 
-/// One route.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// Its name: in metrics, logs and `explain`.
     pub name: RouteName,
-    /// When it matches.
     pub when: Condition,
-    /// Where its events go; empty drops them on purpose.
+    /// Empty drops the event on purpose.
     pub to: Vec<SinkIndex>,
-    /// What its sinks see changed.
     pub transform: Option<Transform>,
-    /// No later route is looked at once this one matched.
+    /// If this route matches, later routes are not evaluated.
     pub is_final: bool,
 }
 
-/// What becomes of events that no route matches.
+/// What happens to an event that no route matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unrouted {
-    /// Counted and forgotten.
+    /// The event is counted and dropped.
     Drop,
-    /// A dead letter, reason `unrouted`.
+    /// The event becomes a dead letter with the reason `unrouted`.
     DeadLetter,
-    /// These sinks get them.
     Sinks(Vec<SinkIndex>),
 }
 
-/// Where one event goes.
+/// The deliveries of one event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Every route that matched, by its place in [`Rules::routes`].
+    /// The routes that match, as indices of [`Rules::routes`].
     pub matched: Vec<usize>,
-    /// Each sink once, by the first route that names it; `None`: `unrouted:` names it.
+    /// Each sink once, with the first route that leads to it; none for `unrouted:`.
     pub deliveries: Vec<(SinkIndex, Option<usize>)>,
-    /// Routes whose `if:` could not be evaluated, and why: they didn't match.
+    /// The routes whose `if:` could not be evaluated. They count as not matching.
     pub failed: Vec<(usize, ExpressionError)>,
-    /// No route matched, and none failed.
+    /// No route matches, and none failed.
     pub unrouted: bool,
 }
 
 impl Rules {
-    /// These routes, in the order of the file, and what becomes of an event that none of them matches.
+    /// `routes` are in the order of the file.
     #[must_use]
     pub fn new(routes: Vec<Route>, unrouted: Unrouted) -> Self {
         let index = Index::of(&routes);
@@ -82,23 +78,21 @@ impl Rules {
         &self.routes
     }
 
-    /// The one of that name.
     #[must_use]
     pub fn route(&self, name: &RouteName) -> Option<&Route> {
         self.routes.get(*self.by_name.get(name)?)
     }
 
-    /// What becomes of an event that no route matches.
     #[must_use]
     pub fn unrouted(&self) -> &Unrouted {
         &self.unrouted
     }
 
-    /// Where that event goes: to the sinks of every route that matches, from the top, until a final one.
+    /// Plans an event for the sinks of every route that matches, from the top, up to the first final one.
     #[must_use]
     pub fn plan(&self, event: &Event, message: &Message) -> Plan {
         let mut plan = Plan::default();
-        for (place, matches) in self.index.matching(Scope::of(event, message)) {
+        for (place, matches) in self.index.matching(EventView::of(event, message)) {
             if let Err(error) = matches {
                 plan.failed.push((place, error));
                 continue;
@@ -121,16 +115,16 @@ impl Rules {
 }
 
 impl Plan {
-    /// Why the event can't be routed at all: a route's `if:` could not be evaluated, and no other route took it.
+    /// Why the event can't be routed: the `if:` of a route could not be evaluated, and no other route matches.
     #[must_use]
     pub fn rule_error(&self, rules: &Rules) -> Option<String> {
         let (place, error) = self.failed.first().filter(|_| self.matched.is_empty())?;
         Some(format!("`if:` of the route {}: {error}", rules.routes.get(*place)?.name))
     }
 
-    /// Why an event that goes nowhere is a dead letter, if it is one.
+    /// Why the event becomes a dead letter, if it does.
     #[must_use]
-    pub fn why_dead(&self, rules: &Rules) -> Option<(Reason, String)> {
+    pub fn dead_letter_reason(&self, rules: &Rules) -> Option<(Reason, String)> {
         if let Some(detail) = self.rule_error(rules) {
             return Some((Reason::RuleError, detail));
         }

@@ -1,4 +1,4 @@
-//! The names that rules go by.
+//! The names of sinks and routes.
 
 use crate::event::name;
 
@@ -7,10 +7,10 @@ name!(
     SinkName
 );
 name!(
-    /// The name of a route.
+    /// The name of a route: in metrics, logs and `explain`.
     RouteName
 );
 
-/// The place of a sink in the configuration's list.
+/// The index of a sink in the configuration's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SinkIndex(pub usize);

@@ -42,7 +42,7 @@ fn not(mut condition: Condition, blocks: Vec<Condition>) -> Condition {
 }
 
 fn matches(condition: &Condition) -> bool {
-    condition.matches(Scope::of(&event(), &message())).unwrap()
+    condition.matches(EventView::of(&event(), &message())).unwrap()
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn what_no_route_takes_is_unrouted() {
 fn by_definition(routes: &[Route], event: &Event) -> (Vec<usize>, Vec<usize>) {
     let (mut matched, mut failed) = (Vec::new(), Vec::new());
     for (place, route) in routes.iter().enumerate() {
-        match route.when.matches(Scope::of(event, &message())) {
+        match route.when.matches(EventView::of(event, &message())) {
             Ok(true) => {
                 matched.push(place);
                 if route.is_final {

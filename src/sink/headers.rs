@@ -9,7 +9,8 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::event::{
-    AmqpNumber, Encoded, Event, Format, HOPS, Header, HeaderValue, Message, OUR_HEADERS, Reason, is_ours,
+    AmqpNumber, Encoded, Event, Format, HOPS_HEADER, Header, HeaderValue, Message, RELAY_HEADER_PREFIX, Reason,
+    is_relay_header,
 };
 use crate::rules::Glob;
 
@@ -59,7 +60,7 @@ pub(super) fn relay_headers(event: &Event) -> Vec<Header> {
 /// The header that counts relays, which AMQP messages have in addition: one more than in the received message. The error is
 /// a loop, after more than [`MAX_HOPS`].
 pub(super) fn hop_header(message: &Message) -> Result<Header, RenderError> {
-    let before = message.properties.header(HOPS).and_then(HeaderValue::integer).unwrap_or(0).max(0);
+    let before = message.properties.header(HOPS_HEADER).and_then(HeaderValue::integer).unwrap_or(0).max(0);
     let hops = before.saturating_add(1);
     if hops > MAX_HOPS {
         return Err(RenderError {
@@ -67,7 +68,7 @@ pub(super) fn hop_header(message: &Message) -> Result<Header, RenderError> {
             detail: format!("the message went through {before} relays; more than {MAX_HOPS} are considered a loop"),
         });
     }
-    Ok((HOPS.to_owned(), HeaderValue::Integer(hops)))
+    Ok((HOPS_HEADER.to_owned(), HeaderValue::Integer(hops)))
 }
 
 /// The received headers that are passed through: all of them with `format: original`, otherwise those that `keep_headers`
@@ -83,7 +84,7 @@ pub(super) fn passed_through<'a>(
     let is_dead_letter = event.is_dead_letter();
     message.properties.headers.iter().filter(move |(name, _)| {
         TRACE.contains(&name.as_str())
-            || (is_dead_letter && name.starts_with(OUR_HEADERS) && name != HOPS)
+            || (is_dead_letter && name.starts_with(RELAY_HEADER_PREFIX) && name != HOPS_HEADER)
             || (!is_reserved(name, original) && (original || keep.iter().any(|glob| glob.matches(name))))
     })
 }
@@ -134,14 +135,14 @@ fn is_reserved(name: &str, original: bool) -> bool {
     name.eq_ignore_ascii_case("cc")
         || name.eq_ignore_ascii_case("bcc")
         || name.get(..2).is_some_and(|begin| begin.eq_ignore_ascii_case("x-"))
-        || is_ours(name)
+        || is_relay_header(name)
         || (name == TYPE_ID && !original)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Carrier, DEAD_LETTER, Death, Scope};
+    use crate::event::{Carrier, DEAD_LETTER, DeadLetterInfo, EventView};
     use crate::sink::fixtures::{event, message};
 
     fn text(value: &str) -> HeaderValue {
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_dead_letter_has_its_reason_in_headers() {
-        let death = Death {
+        let death = DeadLetterInfo {
             number: 17,
             reason: Reason::NotJson,
             detail: "found `<`\nat 0",
@@ -199,9 +200,9 @@ mod tests {
             attempts: 2,
             at: "2026-01-02T03:04:05.678Z".to_owned(),
         };
-        let message = received(&ALL).with_death(&death);
+        let message = received(&ALL).with_dead_letter_headers(&death);
         let event = Event::of_dead_letter(&message, &"".into(), uuid::Uuid::from_u128(7));
-        let encoded = Format::Original.encode(Scope::of(&event, &message), Carrier::Kafka).unwrap();
+        let encoded = Format::Original.encode(EventView::of(&event, &message), Carrier::Kafka).unwrap();
         let headers = delivery_headers(&event, &message, &Format::Original, &[], &encoded);
         let expected = [
             ("regards-relay-id", text(&event.id.to_string())),
@@ -285,10 +286,10 @@ mod tests {
     #[test]
     fn the_ninth_hop_is_a_loop() {
         let mut message = message();
-        assert_eq!(hop_header(&message), Ok((HOPS.to_owned(), HeaderValue::Integer(1))));
-        message.properties.headers = vec![(HOPS.to_owned(), HeaderValue::Integer(7))];
-        assert_eq!(hop_header(&message), Ok((HOPS.to_owned(), HeaderValue::Integer(8))));
-        message.properties.headers = vec![(HOPS.to_owned(), HeaderValue::Integer(8))];
+        assert_eq!(hop_header(&message), Ok((HOPS_HEADER.to_owned(), HeaderValue::Integer(1))));
+        message.properties.headers = vec![(HOPS_HEADER.to_owned(), HeaderValue::Integer(7))];
+        assert_eq!(hop_header(&message), Ok((HOPS_HEADER.to_owned(), HeaderValue::Integer(8))));
+        message.properties.headers = vec![(HOPS_HEADER.to_owned(), HeaderValue::Integer(8))];
         assert_eq!(hop_header(&message).unwrap_err().reason, Reason::Loop);
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Destination, MaskedDelivery, RenderedDelivery, render};
 use crate::config::{Config, Options, Strictness};
-use crate::event::{Event, Header, HeaderValue, Scope, SourceName, sample};
+use crate::event::{Event, EventView, Header, HeaderValue, SourceName, sample};
 
 /// The delivery of an event for that sink, as `explain` shows it, and as it is sent.
 fn rendered(sink: &str, variables: &[(&str, &str)]) -> (MaskedDelivery, RenderedDelivery) {
@@ -22,8 +22,8 @@ fn rendered(sink: &str, variables: &[(&str, &str)]) -> (MaskedDelivery, Rendered
     )
     .unwrap();
     let event = Event::decode(&message, &config.sources[0].decode_options).unwrap();
-    let scope = Scope { event: &event, message: &message, transformed: None };
-    let outgoing = render(&config.sinks[0], scope, None).unwrap();
+    let view = EventView { event: &event, message: &message, transformed: None };
+    let outgoing = render(&config.sinks[0], view, None).unwrap();
     (outgoing.masked(&config.sinks[0]), outgoing)
 }
 

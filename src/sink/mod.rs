@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Masks, SinkConfig, SinkKind};
-use crate::event::{Scope, Transform};
+use crate::event::{EventView, Transform};
 use crate::probe::{ProbeOutcome, ProbeResult};
 
 use amqp::AmqpSink;
@@ -114,8 +114,8 @@ impl Sink {
         (Self { config: config.clone(), kind: Kind::Manual(capacity, to), masks: Arc::default() }, attempts)
     }
 
-    pub fn render(&self, scope: Scope<'_>, transform: Option<&Transform>) -> Result<RenderedDelivery, RenderError> {
-        render(&self.config, scope, transform)
+    pub fn render(&self, view: EventView<'_>, transform: Option<&Transform>) -> Result<RenderedDelivery, RenderError> {
+        render(&self.config, view, transform)
     }
 
     /// How many attempts may be in flight at once.
@@ -176,17 +176,17 @@ impl Sink {
 /// Computes what is sent for an event, after its route's transform. Pure: the same arguments give the same result.
 pub fn render(
     config: &SinkConfig,
-    scope: Scope<'_>,
+    view: EventView<'_>,
     transform: Option<&Transform>,
 ) -> Result<RenderedDelivery, RenderError> {
-    let transformed = transform.map(|transform| transform.apply(scope)).transpose()?;
-    let scope = Scope { transformed: transformed.as_ref(), ..scope };
+    let transformed = transform.map(|transform| transform.apply(view)).transpose()?;
+    let view = EventView { transformed: transformed.as_ref(), ..view };
     match &config.kind {
-        SinkKind::Kafka(kafka) => kafka::render(config, kafka, scope),
-        SinkKind::Webhook(webhook) => webhook::render(config, webhook, scope),
-        SinkKind::Amqp(amqp) => amqp::render(config, amqp, scope),
-        SinkKind::File(file) => file::render(config, file, scope),
-        SinkKind::Stdout => stdout::render(config, scope),
+        SinkKind::Kafka(kafka) => kafka::render(config, kafka, view),
+        SinkKind::Webhook(webhook) => webhook::render(config, webhook, view),
+        SinkKind::Amqp(amqp) => amqp::render(config, amqp, view),
+        SinkKind::File(file) => file::render(config, file, view),
+        SinkKind::Stdout => stdout::render(config, view),
     }
 }
 

@@ -10,7 +10,7 @@ use super::lines::{self, Line, LineOutput, LineWriter, join_lines, whole_lines, 
 use super::thread_pool::ThreadPool;
 use super::{Attempt, Blame, Destination, OpenError, RenderError, RenderedDelivery, Verdict};
 use crate::config::SinkConfig;
-use crate::event::{Carrier, Scope};
+use crate::event::{Carrier, EventView};
 
 /// A thread of its own, as a write blocks for ever if nobody reads standard output.
 static THREAD: LazyLock<Arc<ThreadPool>> = LazyLock::new(|| Arc::new(ThreadPool::new("lines to stdout", 1, || {})));
@@ -50,10 +50,10 @@ impl StdoutSink {
     }
 }
 
-pub(super) fn render(config: &SinkConfig, scope: Scope<'_>) -> Result<RenderedDelivery, RenderError> {
-    let encoded = config.format.encode(scope, Carrier::Line).map_err(|error| RenderError::failed("body", error))?;
+pub(super) fn render(config: &SinkConfig, view: EventView<'_>) -> Result<RenderedDelivery, RenderError> {
+    let encoded = config.format.encode(view, Carrier::Line).map_err(|error| RenderError::failed("body", error))?;
     Ok(RenderedDelivery {
-        id: scope.event.id,
+        id: view.event.id,
         destination: Destination::Stdout,
         headers: Vec::new(),
         body: encoded.body,

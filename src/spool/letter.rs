@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::delivery::Waiting;
 use super::footprint::{Footprint, LastPage, LetterLengths, field};
 use crate::clock::{MonotonicTime, Timestamp};
-use crate::event::{DEAD_LETTER, Death, DecodeError, Event, Message, NAMESPACE, Reason, version_5};
+use crate::event::{DEAD_LETTER, DeadLetterInfo, DecodeError, Event, Message, NAMESPACE, Reason, version_5};
 use crate::rules::{RouteName, SinkName};
 
 /// A cause is kept so far, in bytes.
@@ -125,7 +125,7 @@ impl LetterRow {
     /// A copy of it for that sink. It waits for no other, and none waits for it.
     pub(super) fn copy(&self, sink: SinkName) -> Waiting {
         let letter = &self.letter;
-        let death = Death {
+        let death = DeadLetterInfo {
             number: self.id,
             reason: letter.reason,
             detail: &letter.detail,
@@ -147,7 +147,7 @@ impl LetterRow {
             kind: DEAD_LETTER.to_owned(),
             tenant: letter.tenant.as_deref().unwrap_or_default().into(),
             event_id: id,
-            message: Arc::new(letter.message.with_death(&death)),
+            message: Arc::new(letter.message.with_dead_letter_headers(&death)),
             may_be_known: false,
         }
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::DeadLetterJson;
-use crate::event::{Carrier, Event, Format, Properties, Scope};
+use crate::event::{Carrier, Event, EventView, Format, Properties};
 use crate::spool::Shown;
 use crate::telemetry::{printable, printable_lines};
 
@@ -78,6 +78,6 @@ fn write_text(shown: &Shown, event: Option<&RawValue>, out: &mut impl Write) -> 
 fn event(shown: &Shown) -> Option<Box<RawValue>> {
     let (kind, tenant) = (shown.kind.as_deref()?, shown.listed.tenant.as_deref()?);
     let event = Event::decode_as(&shown.message, kind, &tenant.into()).ok()?;
-    let encoded = Format::Normalized.encode(Scope::of(&event, &shown.message), Carrier::Line).ok()?;
+    let encoded = Format::Normalized.encode(EventView::of(&event, &shown.message), Carrier::Line).ok()?;
     RawValue::from_string(String::from_utf8(encoded.body.to_vec()).ok()?).ok()
 }

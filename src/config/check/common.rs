@@ -11,7 +11,7 @@ use crate::config::reader::Reader;
 use crate::config::scalar::{Attempts, Count, Or, Period, SecretText, Size, Text, UrlText};
 use crate::config::words::{clean, list, similar};
 use crate::config::yaml::{Key, Span};
-use crate::event::{Template, Vocabulary};
+use crate::event::{EventSchema, Template};
 
 /// Names of sources, sinks and routes are no longer than this, in bytes: they are labels of metrics.
 pub(super) const MAX_NAME: usize = 100;
@@ -103,10 +103,10 @@ pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Templat
                 format!("this is not a template: {error}")
             };
             reader.report(Diagnostic::error("template", at.span, message).help(match reader.vocabulary {
-                Vocabulary::Event | Vocabulary::Transformed(_) => {
+                EventSchema::Event | EventSchema::Transformed(_) => {
                     "between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names"
                 }
-                Vocabulary::DeadLetter => {
+                EventSchema::DeadLetter => {
                     "dead letters are copied to this sink, and of these there are `reason`, `source`, `sink` and `tenant`"
                 }
             }));
@@ -119,10 +119,10 @@ pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Templat
 pub(super) fn address_template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
     let template = template(reader, at)?;
     let (what, end) = match reader.vocabulary {
-        Vocabulary::Event | Vocabulary::Transformed(_) => {
+        EventSchema::Event | EventSchema::Transformed(_) => {
             ("an event that it is null in", "it becomes a dead letter, `render_failed`")
         }
-        Vocabulary::DeadLetter => ("a dead letter that it is null in", "it is not copied"),
+        EventSchema::DeadLetter => ("a dead letter that it is null in", "it is not copied"),
     };
     for name in template.nullable() {
         let message = format!("`{name}` can be null, and {what} has no address here");

@@ -5,12 +5,12 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::odd;
 use crate::config::reader::Reader;
 use crate::config::scalar::Text;
-use crate::event::{Checked, Expression, Finding};
+use crate::event::{CompiledExpression, Expression, Finding};
 
 /// A checked expression; what is wrong with it, or may be, is said.
 pub(super) fn compile(
     at: &At<Text>,
-    compile: fn(&str) -> Result<Checked, Vec<Finding>>,
+    compile: fn(&str) -> Result<CompiledExpression, Vec<Finding>>,
     reader: &mut Reader<'_>,
 ) -> Option<Expression> {
     if at.value.inserted {

@@ -16,7 +16,7 @@ use crate::config::reader::Reader;
 use crate::config::scalar::{FormatChoice, Text};
 use crate::config::words::{list, similar};
 use crate::config::yaml::Key;
-use crate::event::{Format, Template, Vocabulary};
+use crate::event::{EventSchema, Format, Template};
 use crate::rules::{Glob, SinkName};
 
 /// More sinks than this are refused: each has its own connections and labels of metrics.
@@ -80,15 +80,15 @@ fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
     }
     let takes_dead_letters = place.copies_to == Some(key.text.as_str());
     let (kind, format) = if takes_dead_letters {
-        reader.vocabulary = Vocabulary::DeadLetter;
+        reader.vocabulary = EventSchema::DeadLetter;
         let kind = kind(key, at, place, reader);
-        reader.vocabulary = Vocabulary::Event;
+        reader.vocabulary = EventSchema::Event;
         for_dead_letters(raw, reader);
         (kind, Some(Format::Original))
     } else {
         reader.vocabulary = place.transforms.vocabulary(&key.text);
         let both = (kind(key, at, place, reader), format(raw, place, reader));
-        reader.vocabulary = Vocabulary::Event;
+        reader.vocabulary = EventSchema::Event;
         both
     };
     if let Some(group) = &raw.group {

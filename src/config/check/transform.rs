@@ -12,7 +12,9 @@ use crate::config::reader::Reader;
 use crate::config::scalar::Text;
 use crate::config::words::similar;
 use crate::config::yaml::{Key, Span};
-use crate::event::{Expression, Fields, Misnamed, Set, Step, Transform, Vocabulary, fields_of_any, fields_of_events};
+use crate::event::{
+    EventSchema, Expression, FieldValue, Fields, Step, StepError, Transform, event_fields, merge_fields,
+};
 
 /// A field's name is no longer, in bytes.
 const MAX_FIELD: usize = 100;
@@ -40,7 +42,7 @@ struct Ways {
 impl<'a> Transforms<'a> {
     pub fn of(raw: &'a raw::Root, reader: &mut Reader<'_>) -> Self {
         let mut all = Self::default();
-        let events = fields_of_events();
+        let events = event_fields();
         for route in raw.routes.iter().flat_map(|routes| &routes.value.0) {
             let raw::Route { to, transform: steps, .. } = &route.value;
             let (transform, fields) = steps.as_ref().and_then(|steps| transform(steps, reader)).unzip();
@@ -63,10 +65,10 @@ impl<'a> Transforms<'a> {
     }
 
     /// The names in that sink's templates.
-    pub fn vocabulary(&self, sink: &str) -> Vocabulary {
+    pub fn vocabulary(&self, sink: &str) -> EventSchema {
         match self.ways.get(sink) {
-            Some(ways) if ways.transformed => Vocabulary::Transformed(Arc::new(fields_of_any(&ways.fields))),
-            _ => Vocabulary::Event,
+            Some(ways) if ways.transformed => EventSchema::Transformed(Arc::new(merge_fields(&ways.fields))),
+            _ => EventSchema::Event,
         }
     }
 }
@@ -107,10 +109,10 @@ fn sets(at: Option<&At<Named<SetValue>>>, reader: &mut Reader<'_>) -> Vec<(Span,
     let set = |(key, at): &(Key, At<SetValue>)| {
         check_name(&key.text, key.span, reader);
         let set = match &at.value {
-            SetValue::Literal(json) => Set::Literal(json.clone()),
+            SetValue::Literal(json) => FieldValue::Literal(json.clone()),
             SetValue::Computed(source) => match expression::compile(source, Expression::computed, reader) {
-                Some(expression) => Set::Computed(expression),
-                None => Set::Literal("null".to_owned()),
+                Some(expression) => FieldValue::Computed(expression),
+                None => FieldValue::Literal("null".to_owned()),
             },
         };
         (key.span, Step::Set(key.text.clone(), set))
@@ -144,13 +146,13 @@ fn check_name(name: &str, span: Span, reader: &mut Reader<'_>) {
     }
 }
 
-fn misnamed_step(span: Span, step: &Step, misnamed: Misnamed) -> Diagnostic {
+fn misnamed_step(span: Span, step: &Step, misnamed: StepError) -> Diagnostic {
     let (Step::Set(name, _) | Step::Remove(name) | Step::Rename(name, _)) = step;
-    if let (Misnamed::Taken, Step::Rename(_, to)) = (misnamed, step) {
+    if let (StepError::NameTaken, Step::Rename(_, to)) = (misnamed, step) {
         return Diagnostic::error("field-twice", span, format!("there is a field `{to}` already"))
             .help("remove that one before, or choose another name");
     }
-    let events = fields_of_events();
+    let events = event_fields();
     if events.contains_key(name) {
         return Diagnostic::error("unknown-field", span, format!("there is no field `{name}` any more at this step"))
             .help("an earlier step of this route removed or renamed it");

@@ -200,7 +200,7 @@ fn conditions_in_cel() {
   to: []",
         ),
         expect![[r#"
-            error[expression]: the expression can't be read at its character 48: mismatched input '=' expecting the end
+            error[expression]: syntax error at character 48 of the expression: mismatched input '=' expecting the end
              --> routes.yaml:6:19
               |
             6 |       when: { if: "tennant == 'esa' && extra.size > '3' || status = 'ERROR'" }

@@ -407,7 +407,7 @@ fn what_is_inserted_is_never_a_part_of_an_expression() {
     let said = |strictness| parse(&text, strictness, &[("X", "status")]).unwrap_err().to_string();
     assert_eq!(said(Strictness::Offline), said(Strictness::Run));
     expect![[r#"
-        error[template]: this is not a template: what `${…}` stands for is a text, never an expression: within one it stands in quotes, as in {{ default("${VAR}") }}
+        error[template]: this is not a template: the value of `${…}` is text, not an expression: within an expression write it in quotes, as in {{ default("${VAR}") }}
          --> routes.yaml:6:11
           |
         6 |     body: '{{ ${X} }}'

@@ -4,7 +4,7 @@ use expect_test::expect;
 use serde_json::json;
 
 use super::{right, routes, warned, wrong};
-use crate::event::{Set, Step, Transform};
+use crate::event::{FieldValue, Step, Transform};
 
 /// A file whose sink `a` has this body, with these routes.
 fn with_body(body: &str, routes: &str) -> String {
@@ -196,10 +196,12 @@ fn steps_as_they_are_written() {
     - rename: { productId: granuleId }
 - { name: two, to: b }",
     ));
-    let Set::Computed(tenant) = Set::Computed(crate::event::Expression::computed("tenant").unwrap().expression) else {
+    let FieldValue::Computed(tenant) =
+        FieldValue::Computed(crate::event::Expression::computed("tenant").unwrap().expression)
+    else {
         panic!()
     };
-    let set = |name: &str, value: serde_json::Value| Step::Set(name.to_owned(), Set::Literal(value.to_string()));
+    let set = |name: &str, value: serde_json::Value| Step::Set(name.to_owned(), FieldValue::Literal(value.to_string()));
     let steps = vec![
         set("text", json!("storage")),
         set("whole", json!(12)),
@@ -209,7 +211,7 @@ fn steps_as_they_are_written() {
         set("quoted", json!("true")),
         set("nothing", json!(null)),
         set("list", json!(["a", { "b": 1 }])),
-        Step::Set("cel".to_owned(), Set::Computed(tenant)),
+        Step::Set("cel".to_owned(), FieldValue::Computed(tenant)),
         set("map", json!({ "cel": "x", "other": 1 })),
         Step::Remove("session".to_owned()),
         Step::Remove("extra".to_owned()),
@@ -227,7 +229,7 @@ fn numbers_that_are_set_keep_their_digits() {
   to: [a, b]
   transform: [{ set: { big: 123456789012345678901234567890, long: -0.1234567890123456789, huge: +1e999, short: 1.10, deep: [{ b: 18446744073709551616, a: .5 }] } }]",
     ));
-    let set = |name: &str, json: &str| Step::Set(name.to_owned(), Set::Literal(json.to_owned()));
+    let set = |name: &str, json: &str| Step::Set(name.to_owned(), FieldValue::Literal(json.to_owned()));
     let steps = vec![
         set("big", "123456789012345678901234567890"),
         set("long", "-0.1234567890123456789"),

@@ -1,41 +1,41 @@
-//! Are the functions and methods there, and do they get what they take?
+//! Checks the calls of functions and methods: their names and arguments.
 
 use cel::common::ast::{Expr, IdedExpr, LiteralValue};
 
-use super::check::Check;
-use super::known::Known;
+use super::check::Checker;
+use super::context::CheckContext;
 use super::patterns::Pattern;
-use super::types::{FUNCTIONS, Function, Kind, METHODS, Takes, Typed};
-use crate::event::vocabulary::unknown;
+use super::types::{ExprType, FUNCTIONS, Function, Kind, METHODS, ParamType};
+use crate::event::schema::unknown;
 
-/// Methods that are parsed to something else than a call.
+/// Methods that cel's parser turns into a loop.
 const MACROS: [&str; 5] = ["all", "exists", "exists_one", "map", "filter"];
 
-impl Check {
-    /// A call of one, with or without a value before the dot.
+impl Checker {
+    /// A call of a function, or with a target of a method.
     pub(super) fn function(
         &mut self,
         name: &str,
         target: Option<&IdedExpr>,
         arguments: &[IdedExpr],
-        known: &Known,
-    ) -> Typed {
+        context: &CheckContext,
+    ) -> ExprType {
         let Some(target) = target else {
-            let takes: Vec<Typed> = arguments.iter().map(|argument| self.typed(argument, known)).collect();
+            let given: Vec<ExprType> = arguments.iter().map(|argument| self.type_of(argument, context)).collect();
             return match FUNCTIONS.iter().find(|function| function.name == name) {
-                Some(function) => self.arguments(function, &takes),
+                Some(function) => self.arguments(function, &given),
                 None if METHODS.iter().any(|method| method.name == name) || name == "matches" => {
-                    self.error(name, format!("`{name}` is called on a text"), format!("write `x.{name}(…)`"))
+                    self.error(name, format!("`{name}` is a method of text"), format!("write `x.{name}(…)`"))
                 }
                 None => self.no_function(name, FUNCTIONS.iter().map(|function| function.name).chain(["has"])),
             };
         };
-        let of = self.typed(target, known);
-        let takes: Vec<Typed> = arguments.iter().map(|argument| self.typed(argument, known)).collect();
-        if name == "size" && takes.is_empty() {
+        let of = self.type_of(target, context);
+        let given: Vec<ExprType> = arguments.iter().map(|argument| self.type_of(argument, context)).collect();
+        if name == "size" && given.is_empty() {
             return match FUNCTIONS.iter().find(|function| function.name == name) {
                 Some(size) => self.arguments(size, &[of]),
-                None => Typed::any(),
+                None => ExprType::any(),
             };
         }
         let is_method = METHODS.iter().any(|method| method.name == name) || name == "matches";
@@ -44,38 +44,38 @@ impl Check {
             return self.no_function(name, names);
         }
         self.not_null(&of);
-        if !Takes::Text.takes(&of.kind) && of.kind != Kind::Null {
+        if !ParamType::Text.accepts(&of.kind) && of.kind != Kind::Null {
             return self.error(
                 name,
-                format!("`{name}` is called on a text, and this is {}", of.kind),
-                "use it on text",
+                format!("`{name}` is a method of text, and this is {}", of.kind),
+                "call it on text",
             );
         }
         if name == "matches" {
             return self.pattern(arguments);
         }
         match METHODS.iter().find(|method| method.name == name) {
-            Some(method) => self.arguments(method, &takes),
-            None => Typed::any(),
+            Some(method) => self.arguments(method, &given),
+            None => ExprType::any(),
         }
     }
 
-    fn no_function(&mut self, name: &str, known: impl IntoIterator<Item = &'static str>) -> Typed {
+    fn no_function(&mut self, name: &str, known: impl IntoIterator<Item = &'static str>) -> ExprType {
         let (message, help) = unknown(&format!("function `{name}`"), name, known);
         self.error(name, message, help)
     }
 
-    fn arguments(&mut self, function: &Function, given: &[Typed]) -> Typed {
-        let (name, most) = (function.name, function.takes.len());
-        if given.len() < function.at_least || given.len() > most {
-            let takes: Vec<String> = function.takes.iter().map(Takes::to_string).collect();
-            let help = if takes.is_empty() { "nothing".to_owned() } else { takes.join(", then ") };
-            let message = format!("`{name}` has {} in its parentheses", count(given.len()));
+    fn arguments(&mut self, function: &Function, given: &[ExprType]) -> ExprType {
+        let (name, max) = (function.name, function.parameters.len());
+        if given.len() < function.required || given.len() > max {
+            let takes: Vec<String> = function.parameters.iter().map(ParamType::to_string).collect();
+            let help = if takes.is_empty() { "no argument".to_owned() } else { takes.join(", then ") };
+            let message = format!("`{name}` is called with {}", count(given.len()));
             self.error(name, message, format!("it takes {help}"));
         }
-        for (takes, given) in function.takes.iter().zip(given) {
+        for (takes, given) in function.parameters.iter().zip(given) {
             self.not_null(given);
-            if !takes.takes(&given.kind) && given.kind != Kind::Null {
+            if !takes.accepts(&given.kind) && given.kind != Kind::Null {
                 self.error(
                     given.name.as_deref().or(Some(name)),
                     format!("`{name}` takes {takes}, and this is {}", given.kind),
@@ -83,10 +83,10 @@ impl Check {
                 );
             }
         }
-        Typed::of(function.gives.clone())
+        ExprType::of(function.returns.clone())
     }
 
-    fn pattern(&mut self, arguments: &[IdedExpr]) -> Typed {
+    fn pattern(&mut self, arguments: &[IdedExpr]) -> ExprType {
         match arguments {
             [IdedExpr { expr: Expr::Literal(LiteralValue::String(pattern)), .. }] => {
                 if let Err(error) = Pattern::compile(pattern.inner()) {
@@ -94,23 +94,23 @@ impl Check {
                     let last = last.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
                     self.error(
                         "matches",
-                        format!("`{}` is no regular expression: {last}", pattern.inner()),
-                        "it is that of RE2, without look-around",
+                        format!("`{}` is not a regular expression: {last}", pattern.inner()),
+                        "the syntax is that of RE2, without look-around",
                     );
                 }
             }
             _ => {
-                self.error("matches", "`matches` takes one regular expression, written out", "write it in quotes");
+                self.error("matches", "`matches` takes one regular expression as a literal text", "write it in quotes");
             }
         }
-        Typed::of(Kind::Bool)
+        ExprType::of(Kind::Bool)
     }
 }
 
 fn count(values: usize) -> String {
     match values {
-        0 => "nothing".to_owned(),
-        1 => "one value".to_owned(),
-        more => format!("{more} values"),
+        0 => "no argument".to_owned(),
+        1 => "one argument".to_owned(),
+        more => format!("{more} arguments"),
     }
 }

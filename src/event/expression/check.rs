@@ -1,54 +1,54 @@
-//! Is an expression one that can be evaluated, and meant? Asked when the file is checked, not when the event comes.
+//! Checks the types of an expression when the configuration is loaded, before there is an event.
 //!
-//! cel finds a wrong type when it gets there; here, every part is looked at, with what is known of the event's fields. A part
-//! that can be null where null is an error is found by what was asked before it: in `message != null && message.contains("x")`
-//! the second `message` can't be null.
+//! cel finds a wrong type only while it evaluates. This check looks at every part, with the types of the event's fields. It also
+//! finds values that can be null where null is an error, and follows the conditions before them: in
+//! `message != null && message.contains("x")` the second `message` can't be null.
 
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, IdedExpr, ListExpr, LiteralValue, SelectExpr,
     operators,
 };
 
-use super::Finding;
-use super::known::{Known, member_name};
-use super::types::{Kind, Takes, Typed};
-use crate::event::vocabulary::{PROPERTIES, Vocabulary, unknown};
+use super::context::{CheckContext, member_name};
+use super::finding::Finding;
+use super::types::{ExprType, Kind, ParamType};
+use crate::event::schema::{EventSchema, PROPERTIES, unknown};
 
-/// What `all`, `exists`, `map` … collect in.
+/// cel's variable in which `all`, `exists`, `map` … collect their result.
 const RESULT: &str = "@result";
 
-/// What was found in one expression.
 #[derive(Debug, Default)]
-pub(super) struct Check {
+pub(super) struct Checker {
     pub(super) errors: Vec<Finding>,
     pub(super) warnings: Vec<Finding>,
-    /// Names that are compared with fixed texts.
+    /// The names that are compared with literal texts, and these texts.
     pub(super) comparisons: Vec<(String, String)>,
 }
 
-impl Check {
-    /// What the whole expression gives.
-    pub(super) fn run(&mut self, expression: &IdedExpr) -> Typed {
-        self.typed(expression, &Known::default())
+impl Checker {
+    /// Checks the whole expression and returns its type.
+    pub(super) fn run(&mut self, expression: &IdedExpr) -> ExprType {
+        self.type_of(expression, &CheckContext::default())
     }
 
-    /// Says so; of what was wrong, nothing more is said. The word is where to look; without one, everywhere.
+    /// Records an error and returns the type `Any`, so that one mistake causes no further errors. `word` is the part of the
+    /// expression to point at; none is all of it.
     pub(super) fn error<'w>(
         &mut self,
         word: impl Into<Option<&'w str>>,
         message: impl Into<String>,
         help: impl Into<String>,
-    ) -> Typed {
+    ) -> ExprType {
         let word = word.into().unwrap_or_default().to_owned();
         let finding = Finding { word, message: message.into(), help: help.into() };
         if !self.errors.contains(&finding) {
             self.errors.push(finding);
         }
-        Typed { nullable: true, ..Typed::any() }
+        ExprType { nullable: true, ..ExprType::any() }
     }
 
-    /// Says so where a value is used that can be null.
-    pub(super) fn not_null(&mut self, typed: &Typed) {
+    /// Records a warning if the value can be null, and an error if it is always null.
+    pub(super) fn not_null(&mut self, typed: &ExprType) {
         if typed.kind == Kind::Null {
             self.error(None, "null can only be compared with `==` and `!=`", "remove it here");
         } else if typed.nullable {
@@ -57,7 +57,7 @@ impl Check {
                     format!("`{name}`"),
                     format!("write `{name} != null && …` before it, or `{name} == null ? … : …` around it"),
                 ),
-                None => ("what is used here".to_owned(), "ask for `… != null` before it".to_owned()),
+                None => ("a value".to_owned(), "write `… != null && …` before it".to_owned()),
             };
             let message = format!("{what} can be null: the expression fails for such an event");
             let word = typed.name.clone().unwrap_or_default();
@@ -68,80 +68,81 @@ impl Check {
         }
     }
 
-    pub(super) fn typed(&mut self, expression: &IdedExpr, known: &Known) -> Typed {
+    pub(super) fn type_of(&mut self, expression: &IdedExpr, context: &CheckContext) -> ExprType {
         match &expression.expr {
             Expr::Literal(literal) => self.literal(literal),
-            Expr::Ident(name) => self.name(name, known),
-            Expr::Select(select) => self.select(select, known),
-            Expr::Call(call) => self.call(call, known),
-            Expr::List(list) => self.list(list, known),
-            Expr::Map(map) => self.map(&map.entries, known),
-            Expr::Comprehension(comprehension) => self.comprehension(comprehension, known),
+            Expr::Ident(name) => self.name(name, context),
+            Expr::Select(select) => self.select(select, context),
+            Expr::Call(call) => self.call(call, context),
+            Expr::List(list) => self.list(list, context),
+            Expr::Map(map) => self.map(&map.entries, context),
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension, context),
             Expr::Struct(_) => {
-                self.error(None, "there are no messages to make here", "write a map: `{\"name\": value}`")
+                self.error(None, "message literals are not supported", "write a map: `{\"name\": value}`")
             }
-            Expr::Unspecified => Typed::any(),
+            Expr::Unspecified => ExprType::any(),
         }
     }
 
-    fn literal(&mut self, literal: &LiteralValue) -> Typed {
-        Typed::of(match literal {
+    fn literal(&mut self, literal: &LiteralValue) -> ExprType {
+        ExprType::of(match literal {
             LiteralValue::Boolean(_) => Kind::Bool,
             LiteralValue::Double(_) => Kind::Double,
             LiteralValue::Int(_) => Kind::Integer,
             LiteralValue::UInt(_) => Kind::Unsigned,
             LiteralValue::String(_) => Kind::Text,
-            LiteralValue::Null => return Typed { nullable: true, ..Typed::of(Kind::Null) },
+            LiteralValue::Null => return ExprType { nullable: true, ..ExprType::of(Kind::Null) },
             LiteralValue::Bytes(_) => {
-                return self.error(None, "there are no bytes here", "write text: without the `b`");
+                return self.error(None, "bytes literals are not supported", "write text, without the `b`");
             }
         })
     }
 
-    fn name(&mut self, name: &str, known: &Known) -> Typed {
-        let variable = known.variables.iter().rev().find(|(of, _)| of == name).map(|(_, typed)| typed.clone());
+    fn name(&mut self, name: &str, context: &CheckContext) -> ExprType {
+        let variable = context.variables.iter().rev().find(|(of, _)| of == name).map(|(_, typed)| typed.clone());
         let is_variable = variable.is_some();
-        let typed = match (variable, Vocabulary::Event.field(name)) {
+        let typed = match (variable, EventSchema::Event.field(name)) {
             (Some(typed), _) => typed,
-            (_, Some(field)) => Typed { nullable: Vocabulary::Event.can_be_null(field), ..Typed::of(Kind::Text) },
-            _ => Typed::of(match name {
+            (_, Some(field)) => {
+                ExprType { nullable: EventSchema::Event.can_be_null(field), ..ExprType::of(Kind::Text) }
+            }
+            _ => ExprType::of(match name {
                 "extra" | "headers" => Kind::Map,
                 "properties" => Kind::Properties,
                 "warnings" => Kind::List(Box::new(Kind::Text)),
                 _ => {
-                    let events = Vocabulary::Event;
+                    let events = EventSchema::Event;
                     let (message, mut help) = unknown(&format!("`{name}`"), name, events.names());
                     if !help.starts_with("did you mean") {
-                        help = format!("text stands in quotes: `'{name}'`; {help}");
+                        help = format!("if this is text, write it in quotes: `'{name}'`; {help}");
                     }
                     return self.error(name, message, help);
                 }
             }),
         };
-        if known.in_element && !is_variable {
-            let help = "make one value of the whole list in the template instead";
-            return self.error(name, format!("`{name}` can't stand in an element that `map` makes"), help);
+        if context.in_element && !is_variable {
+            let help = "build the value from the whole list in a template instead";
+            return self.error(name, format!("`{name}` can't be used in the elements that `map` produces"), help);
         }
-        Typed { nullable: typed.nullable && !known.not_null.contains(name), name: Some(name.to_owned()), ..typed }
+        ExprType { nullable: typed.nullable && !context.not_null.contains(name), name: Some(name.to_owned()), ..typed }
     }
 
-    /// `a.b`, and `has(a.b)`.
-    fn select(&mut self, select: &SelectExpr, known: &Known) -> Typed {
-        let of = self.typed(&select.operand, known);
-        let member = self.member(&of, Some(&select.field), known);
-        if select.test { Typed::of(Kind::Bool) } else { member }
+    fn select(&mut self, select: &SelectExpr, context: &CheckContext) -> ExprType {
+        let of = self.type_of(&select.operand, context);
+        let member = self.member(&of, Some(&select.field), context);
+        if select.test { ExprType::of(Kind::Bool) } else { member }
     }
 
-    /// A member of a map, by a fixed name or another.
-    fn member(&mut self, of: &Typed, name: Option<&str>, known: &Known) -> Typed {
+    /// A member of a map, by a literal name or another.
+    fn member(&mut self, of: &ExprType, name: Option<&str>, context: &CheckContext) -> ExprType {
         let path = name.and_then(|name| member_name(of, name));
-        let nullable = path.as_ref().is_none_or(|path| !known.not_null.contains(path));
+        let nullable = path.as_ref().is_none_or(|path| !context.not_null.contains(path));
         let kind = match (&of.kind, name) {
             (Kind::Map | Kind::Any, _) | (Kind::Properties, None) => Kind::Any,
             (Kind::Properties, Some(name)) => match name {
                 "delivery_mode" | "priority" | "timestamp" => Kind::Integer,
                 "headers" => {
-                    return self.error("headers", "`headers` are not in `properties`", "write `headers[\"…\"]`");
+                    return self.error("headers", "`headers` is not in `properties`", "write `headers[\"…\"]`");
                 }
                 _ if PROPERTIES.contains(&name) => Kind::Text,
                 _ => {
@@ -155,157 +156,159 @@ impl Check {
                 return self.error(
                     of.name.as_deref(),
                     format!("{what} is {kind} and has no member{name}"),
-                    "remove what follows it",
+                    "remove the part after it",
                 );
             }
         };
         self.not_null(of);
-        Typed { kind, nullable, name: path }
+        ExprType { kind, nullable, name: path }
     }
 
-    fn list(&mut self, list: &ListExpr, known: &Known) -> Typed {
+    fn list(&mut self, list: &ListExpr, context: &CheckContext) -> ExprType {
         let mut kinds = Vec::new();
         for element in &list.elements {
-            kinds.push(self.typed(element, known).kind);
+            kinds.push(self.type_of(element, context).kind);
         }
         let first = kinds.first().cloned().unwrap_or(Kind::Any);
         let element = if kinds.iter().all(|kind| *kind == first) { first } else { Kind::Any };
-        Typed::of(Kind::List(Box::new(element)))
+        ExprType::of(Kind::List(Box::new(element)))
     }
 
-    fn map(&mut self, entries: &[IdedEntryExpr], known: &Known) -> Typed {
+    fn map(&mut self, entries: &[IdedEntryExpr], context: &CheckContext) -> ExprType {
         for entry in entries {
             let EntryExpr::MapEntry(entry) = &entry.expr else { continue };
-            let key = self.typed(&entry.key, known);
-            if !Takes::Text.takes(&key.kind) {
+            let key = self.type_of(&entry.key, context);
+            if !ParamType::Text.accepts(&key.kind) {
                 self.error(
                     key.name.as_deref(),
-                    format!("the name of a member is text, and this is {}", key.kind),
+                    format!("the name of a member must be text, and this is {}", key.kind),
                     "write it in quotes",
                 );
             }
             self.not_null(&key);
-            self.typed(&entry.value, known);
+            self.type_of(&entry.value, context);
         }
-        Typed::of(Kind::Map)
+        ExprType::of(Kind::Map)
     }
 
     /// `all`, `exists`, `exists_one`, `map`, `filter`.
-    fn comprehension(&mut self, comprehension: &ComprehensionExpr, known: &Known) -> Typed {
-        let range = self.typed(&comprehension.iter_range, known);
+    fn comprehension(&mut self, comprehension: &ComprehensionExpr, context: &CheckContext) -> ExprType {
+        let range = self.type_of(&comprehension.iter_range, context);
         self.not_null(&range);
         let Some(element) = range.kind.element() else {
             return self.error(
                 range.name.as_deref(),
-                format!("this is {}, and has no elements to go through", range.kind),
-                "name a list or a map",
+                format!("this is {} and has no elements", range.kind),
+                "use a list or a map",
             );
         };
         let variable = &comprehension.iter_var;
-        if !known.variables.is_empty() {
-            return self.error(None, "a loop can't stand in another", "make two conditions of it");
+        if !context.variables.is_empty() {
+            return self.error(None, "loops can't be nested", "split it into two conditions");
         }
-        if Vocabulary::Event.shape(variable).is_some() {
+        if EventSchema::Event.field_type(variable).is_some() {
             return self.error(
                 variable.as_str(),
-                format!("`{variable}` is a name of the event"),
-                "give the element another one",
+                format!("`{variable}` is already a name of the event"),
+                "give the element another name",
             );
         }
-        let result = self.typed(&comprehension.accu_init, known);
-        let mut inner = known.clone();
+        let result = self.type_of(&comprehension.accu_init, context);
+        let mut inner = context.clone();
         inner.variables = vec![(RESULT.to_owned(), result), (variable.clone(), element)];
-        self.typed(&comprehension.loop_cond, &inner);
-        self.typed(&comprehension.loop_step, &inner);
-        self.typed(&comprehension.result, &inner)
+        self.type_of(&comprehension.loop_cond, &inner);
+        self.type_of(&comprehension.loop_step, &inner);
+        self.type_of(&comprehension.result, &inner)
     }
 
-    fn call(&mut self, call: &CallExpr, known: &Known) -> Typed {
+    fn call(&mut self, call: &CallExpr, context: &CheckContext) -> ExprType {
         match (call.func_name.as_str(), &call.target, call.args.as_slice()) {
             (operators::LOGICAL_AND, None, [left, right]) => {
-                self.boolean(left, known);
-                self.boolean(right, &known.and(left, true))
+                self.boolean(left, context);
+                self.boolean(right, &context.and(left, true))
             }
             (operators::LOGICAL_OR, None, [left, right]) => {
-                self.boolean(left, known);
-                self.boolean(right, &known.and(left, false))
+                self.boolean(left, context);
+                self.boolean(right, &context.and(left, false))
             }
-            (operators::LOGICAL_NOT | operators::NOT_STRICTLY_FALSE, None, [one]) => self.boolean(one, known),
+            (operators::LOGICAL_NOT | operators::NOT_STRICTLY_FALSE, None, [one]) => self.boolean(one, context),
             (operators::CONDITIONAL, None, [condition, yes, no]) => {
-                self.boolean(condition, known);
-                let yes = self.typed(yes, &known.and(condition, true));
-                let no = self.typed(no, &known.and(condition, false));
+                self.boolean(condition, context);
+                let yes = self.type_of(yes, &context.and(condition, true));
+                let no = self.type_of(no, &context.and(condition, false));
                 let nullable = yes.nullable || no.nullable;
                 let kind = match (yes.kind, no.kind) {
                     (Kind::Null, kind) | (kind, Kind::Null) => kind,
                     (yes, no) if yes == no => yes,
                     _ => Kind::Any,
                 };
-                Typed { kind, nullable, name: None }
+                ExprType { kind, nullable, name: None }
             }
-            (operators::EQUALS | operators::NOT_EQUALS, None, [left, right]) => self.equality(left, right, known),
+            (operators::EQUALS | operators::NOT_EQUALS, None, [left, right]) => self.equality(left, right, context),
             (
                 operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS,
                 None,
                 [left, right],
             ) => {
-                let [left, right] = [left, right].map(|side| self.value(side, known));
+                let [left, right] = [left, right].map(|side| self.value(side, context));
                 if !left.can_compare(&right) {
-                    self.error(None, format!("{left} and {right} have no order"), "compare two numbers, or two texts");
+                    self.error(
+                        None,
+                        format!("{left} and {right} can't be ordered"),
+                        "compare two numbers, or two texts",
+                    );
                 }
-                Typed::of(Kind::Bool)
+                ExprType::of(Kind::Bool)
             }
-            (operators::IN, None, [left, right]) => self.containment(left, right, known),
-            (operators::ADD, None, [left, right]) => self.addition(left, right, known),
+            (operators::IN, None, [left, right]) => self.containment(left, right, context),
+            (operators::ADD, None, [left, right]) => self.addition(left, right, context),
             (
                 operators::SUBSTRACT | operators::MULTIPLY | operators::DIVIDE | operators::MODULO,
                 None,
                 [left, right],
             ) => {
-                let [left, right] = [left, right].map(|side| self.value(side, known));
+                let [left, right] = [left, right].map(|side| self.value(side, context));
                 self.arithmetic(left, right)
             }
             (operators::NEGATE, None, [one]) => {
-                let kind = self.value(one, known);
+                let kind = self.value(one, context);
                 if !matches!(kind, Kind::Any | Kind::Integer | Kind::Double) {
-                    return self.error(None, format!("{kind} has no negative"), "remove the `-`");
+                    return self.error(None, format!("{kind} can't be negated"), "remove the `-`");
                 }
-                Typed::of(kind)
+                ExprType::of(kind)
             }
-            (operators::INDEX, None, [of, index]) => self.index(of, index, known),
-            (operators::OPT_INDEX | operators::OPT_SELECT, None, _) => self.error(
-                None,
-                "there are no optional values here",
-                "write `.` or `[…]`: a member that isn't there is null",
-            ),
-            (name, target, arguments) => self.function(name, target.as_deref(), arguments, known),
+            (operators::INDEX, None, [of, index]) => self.index(of, index, context),
+            (operators::OPT_INDEX | operators::OPT_SELECT, None, _) => {
+                self.error(None, "optional values are not supported", "write `.` or `[…]`: a missing member is null")
+            }
+            (name, target, arguments) => self.function(name, target.as_deref(), arguments, context),
         }
     }
 
-    fn boolean(&mut self, expression: &IdedExpr, known: &Known) -> Typed {
-        let typed = self.typed(expression, known);
+    fn boolean(&mut self, expression: &IdedExpr, context: &CheckContext) -> ExprType {
+        let typed = self.type_of(expression, context);
         self.is_bool(&typed);
-        Typed::of(Kind::Bool)
+        ExprType::of(Kind::Bool)
     }
 
-    /// Says so where a value is no condition.
-    pub(super) fn is_bool(&mut self, typed: &Typed) {
+    /// Records an error if the value is no condition.
+    pub(super) fn is_bool(&mut self, typed: &ExprType) {
         self.not_null(typed);
         if !matches!(typed.kind, Kind::Any | Kind::Bool | Kind::Null) {
-            let message = format!("a condition is true or false, and this is {}", typed.kind);
+            let message = format!("a condition must be true or false, and this is {}", typed.kind);
             self.error(typed.name.as_deref(), message, "compare it with something");
         }
     }
 
-    /// The kind of a value that must not be null.
-    fn value(&mut self, expression: &IdedExpr, known: &Known) -> Kind {
-        let typed = self.typed(expression, known);
+    /// The kind of a value where null is an error.
+    fn value(&mut self, expression: &IdedExpr, context: &CheckContext) -> Kind {
+        let typed = self.type_of(expression, context);
         self.not_null(&typed);
         typed.kind
     }
 
-    fn equality(&mut self, left: &IdedExpr, right: &IdedExpr, known: &Known) -> Typed {
-        let sides = [left, right].map(|side| self.typed(side, known));
+    fn equality(&mut self, left: &IdedExpr, right: &IdedExpr, context: &CheckContext) -> ExprType {
+        let sides = [left, right].map(|side| self.type_of(side, context));
         let [one, other] = &sides;
         for (side, value) in [(one, right), (other, left)] {
             if let (Some(name), Expr::Literal(LiteralValue::String(text))) = (&side.name, &value.expr) {
@@ -313,8 +316,8 @@ impl Check {
             }
         }
         for (side, against) in [(one, other), (other, one)] {
-            let asked_for = side.name.as_ref().is_some_and(|name| known.not_null.contains(name));
-            if against.kind == Kind::Null && !side.nullable && !asked_for {
+            let tested = side.name.as_ref().is_some_and(|name| context.not_null.contains(name));
+            if against.kind == Kind::Null && !side.nullable && !tested {
                 let what = side.name.as_ref().map_or_else(|| "this".to_owned(), |name| format!("`{name}`"));
                 return self.error(side.name.as_deref(), format!("{what} is never null"), "remove the comparison");
             }
@@ -323,20 +326,20 @@ impl Check {
             return self.error(
                 one.name.as_deref().or(other.name.as_deref()),
                 "maps can't be compared",
-                "compare members of it",
+                "compare their members",
             );
         }
         if !one.kind.can_equal(&other.kind) {
             let word = one.name.as_deref().or(other.name.as_deref());
             let message = format!("{} and {} are never equal", one.kind, other.kind);
-            return self.error(word, message, "compare values of one type");
+            return self.error(word, message, "compare values of the same type");
         }
-        Typed::of(Kind::Bool)
+        ExprType::of(Kind::Bool)
     }
 
-    fn containment(&mut self, left: &IdedExpr, right: &IdedExpr, known: &Known) -> Typed {
-        let one = self.typed(left, known);
-        let many = self.typed(right, known);
+    fn containment(&mut self, left: &IdedExpr, right: &IdedExpr, context: &CheckContext) -> ExprType {
+        let one = self.type_of(left, context);
+        let many = self.type_of(right, context);
         self.not_null(&many);
         if let (Some(name), Expr::List(list)) = (&one.name, &right.expr) {
             for element in &list.elements {
@@ -352,15 +355,15 @@ impl Check {
                 return self.error(
                     one.name.as_deref(),
                     format!("{} is never in a list of {element}", one.kind),
-                    "list values of its type",
+                    "list values of the same type",
                 );
             }
             Kind::Map | Kind::Properties => {
                 self.not_null(&one);
-                if !Takes::Text.takes(&one.kind) {
+                if !ParamType::Text.accepts(&one.kind) {
                     return self.error(
                         one.name.as_deref(),
-                        format!("the name of a member is text, and this is {}", one.kind),
+                        format!("the name of a member must be text, and this is {}", one.kind),
                         "write text",
                     );
                 }
@@ -368,69 +371,69 @@ impl Check {
             kind => {
                 return self.error(
                     many.name.as_deref(),
-                    format!("`in` looks into a list or a map, and this is {kind}"),
+                    format!("`in` needs a list or a map, and this is {kind}"),
                     "write `[…]` around it, or use `contains`",
                 );
             }
         }
-        Typed::of(Kind::Bool)
+        ExprType::of(Kind::Bool)
     }
 
-    fn addition(&mut self, left: &IdedExpr, right: &IdedExpr, known: &Known) -> Typed {
+    fn addition(&mut self, left: &IdedExpr, right: &IdedExpr, context: &CheckContext) -> ExprType {
         if matches!(&left.expr, Expr::Ident(name) if name == RESULT) {
-            // What a loop collects: the elements of a list, or a count.
-            let mut element = known.clone();
+            // A loop adds to its result: an element to a list, or one to a count.
+            let mut element = context.clone();
             element.in_element = true;
-            self.typed(right, &element);
-            return self.typed(left, known);
+            self.type_of(right, &element);
+            return self.type_of(left, context);
         }
-        let [left, right] = [left, right].map(|side| self.value(side, known));
+        let [left, right] = [left, right].map(|side| self.value(side, context));
         match (&left, &right) {
-            (Kind::Text, Kind::Text | Kind::Any) | (Kind::Any, Kind::Text) => Typed::of(Kind::Text),
+            (Kind::Text, Kind::Text | Kind::Any) | (Kind::Any, Kind::Text) => ExprType::of(Kind::Text),
             (Kind::Text, kind) | (kind, Kind::Text) if *kind != Kind::Null => {
-                self.error(None, format!("text and {kind} can't be joined"), "make it text by `string(…)`")
+                self.error(None, format!("text and {kind} can't be joined"), "convert it with `string(…)`")
             }
             (Kind::List(_), _) | (_, Kind::List(_)) => self.error(None, "lists can't be joined", "write one list"),
             _ => self.arithmetic(left, right),
         }
     }
 
-    fn arithmetic(&mut self, left: Kind, right: Kind) -> Typed {
+    fn arithmetic(&mut self, left: Kind, right: Kind) -> ExprType {
         match (left, right) {
-            (Kind::Null, _) | (_, Kind::Null) => Typed::any(),
-            (Kind::Any, kind) | (kind, Kind::Any) if kind == Kind::Any || kind.is_number() => Typed::of(kind),
-            (left, right) if left == right && left.is_number() => Typed::of(left),
+            (Kind::Null, _) | (_, Kind::Null) => ExprType::any(),
+            (Kind::Any, kind) | (kind, Kind::Any) if kind == Kind::Any || kind.is_number() => ExprType::of(kind),
+            (left, right) if left == right && left.is_number() => ExprType::of(left),
             (left, right) => {
-                let help = "use two numbers of one type: `int(…)` and `double(…)` make them so";
-                self.error(None, format!("{left} and {right} can't be calculated with"), help)
+                let help = "use two numbers of the same type; `int(…)` and `double(…)` convert them";
+                self.error(None, format!("{left} and {right} can't be combined in a calculation"), help)
             }
         }
     }
 
-    fn index(&mut self, of: &IdedExpr, index: &IdedExpr, known: &Known) -> Typed {
-        let of = self.typed(of, known);
+    fn index(&mut self, of: &IdedExpr, index: &IdedExpr, context: &CheckContext) -> ExprType {
+        let of = self.type_of(of, context);
         let name = match &index.expr {
             Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
             _ => None,
         };
-        let index = self.value(index, known);
+        let index = self.value(index, context);
         match (&of.kind, &index) {
             (Kind::List(element), Kind::Any | Kind::Integer) => {
                 self.not_null(&of);
-                Typed { nullable: **element == Kind::Any, ..Typed::of((**element).clone()) }
+                ExprType { nullable: **element == Kind::Any, ..ExprType::of((**element).clone()) }
             }
             (Kind::Any, Kind::Any | Kind::Integer) => {
                 self.not_null(&of);
-                Typed { nullable: true, ..Typed::any() }
+                ExprType { nullable: true, ..ExprType::any() }
             }
             (Kind::List(_), kind) => {
-                self.error(None, format!("the place in a list is a number, and this is {kind}"), "write a number")
+                self.error(None, format!("a list index must be a number, and this is {kind}"), "write a number")
             }
-            (Kind::Map | Kind::Properties | Kind::Any, Kind::Any | Kind::Text) => self.member(&of, name, known),
+            (Kind::Map | Kind::Properties | Kind::Any, Kind::Any | Kind::Text) => self.member(&of, name, context),
             (Kind::Map | Kind::Properties | Kind::Any, kind) => {
-                self.error(None, format!("the name of a member is text, and this is {kind}"), "write it in quotes")
+                self.error(None, format!("the name of a member must be text, and this is {kind}"), "write it in quotes")
             }
-            _ => self.member(&of, name, known),
+            _ => self.member(&of, name, context),
         }
     }
 }

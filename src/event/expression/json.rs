@@ -1,4 +1,4 @@
-//! What an expression gave, as JSON.
+//! The result of an expression as JSON.
 
 use std::collections::BTreeMap;
 
@@ -7,35 +7,35 @@ use cel::common::value::Val;
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
-use super::exact::Exact;
+use super::exact_number::ExactNumber;
 use super::values::{LongList, Members};
 
-/// The value as JSON, of at most so many bytes. It is as deep as the message and the expression are.
-pub(super) fn of(value: &dyn Val, most: usize) -> Result<Box<RawValue>, String> {
-    let mut json = Json { text: String::new(), left: most };
+/// The value as JSON of at most `max` bytes. Recurses as deep as the message and the expression are nested.
+pub(super) fn of(value: &dyn Val, max: usize) -> Result<Box<RawValue>, String> {
+    let mut json = Json { text: String::new(), left: max };
     let written = json.write(value).and_then(|()| {
-        RawValue::from_string(json.text).map_err(|error| Problem::Other(format!("it gives no JSON: {error}")))
+        RawValue::from_string(json.text).map_err(|error| JsonError::Other(format!("the result is not JSON: {error}")))
     });
-    written.map_err(|problem| match problem {
-        Problem::Large => format!("it gives more than {most} bytes"),
-        Problem::Other(problem) => problem,
+    written.map_err(|error| match error {
+        JsonError::TooLarge => format!("the result has more than {max} bytes"),
+        JsonError::Other(error) => error,
     })
 }
 
-enum Problem {
-    Large,
+enum JsonError {
+    TooLarge,
     Other(String),
 }
 
 struct Json {
     text: String,
-    /// How many bytes may still be written, as they are counted here.
+    /// How many bytes may still be written, estimated.
     left: usize,
 }
 
 impl Json {
-    fn spend(&mut self, bytes: usize) -> Result<(), Problem> {
-        self.left = self.left.checked_sub(bytes).ok_or(Problem::Large)?;
+    fn spend(&mut self, bytes: usize) -> Result<(), JsonError> {
+        self.left = self.left.checked_sub(bytes).ok_or(JsonError::TooLarge)?;
         Ok(())
     }
 
@@ -43,8 +43,8 @@ impl Json {
         self.text.push_str(&value.to_string());
     }
 
-    fn write(&mut self, value: &dyn Val) -> Result<(), Problem> {
-        // What stands between values, and a number.
+    fn write(&mut self, value: &dyn Val) -> Result<(), JsonError> {
+        // For a number, and the characters between values.
         self.spend(8)?;
         if let Some(text) = value.downcast_ref::<CelString<'_>>() {
             self.spend(text.inner().len())?;
@@ -57,12 +57,12 @@ impl Json {
             self.scalar(&(*value.inner()).into());
         } else if let Some(value) = value.downcast_ref::<CelUInt>() {
             self.scalar(&(*value.inner()).into());
-        } else if let Some(Exact(raw)) = value.downcast_ref() {
+        } else if let Some(ExactNumber(raw)) = value.downcast_ref() {
             self.spend(raw.len())?;
             self.text.push_str(raw);
         } else if let Some(value) = value.downcast_ref::<CelDouble>() {
-            let no_number = || Problem::Other(format!("{} is no number in JSON", value.inner()));
-            self.scalar(&Value::Number(Number::from_f64(*value.inner()).ok_or_else(no_number)?));
+            let not_json = || JsonError::Other(format!("{} is not a JSON number", value.inner()));
+            self.scalar(&Value::Number(Number::from_f64(*value.inner()).ok_or_else(not_json)?));
         } else if let Some(LongList(list)) = value.downcast_ref() {
             self.list(list)?;
         } else if let Some(list) = value.downcast_ref::<CelList<'_>>() {
@@ -75,15 +75,15 @@ impl Json {
                 Some((name?.inner(), &**value))
             });
             let members: Option<BTreeMap<_, _>> = members.collect();
-            let members = members.ok_or_else(|| Problem::Other("a name of a member is not text".to_owned()))?;
+            let members = members.ok_or_else(|| JsonError::Other("the name of a member is not text".to_owned()))?;
             self.map(members.into_iter())?;
         } else {
-            return Err(Problem::Other(format!("{} is nothing that JSON has", value.get_type().name())));
+            return Err(JsonError::Other(format!("JSON has no {}", value.get_type().name())));
         }
         Ok(())
     }
 
-    fn list(&mut self, list: &CelList<'_>) -> Result<(), Problem> {
+    fn list(&mut self, list: &CelList<'_>) -> Result<(), JsonError> {
         self.text.push('[');
         for (at, value) in list.inner().iter().enumerate() {
             if at > 0 {
@@ -95,7 +95,7 @@ impl Json {
         Ok(())
     }
 
-    fn map<'m>(&mut self, members: impl Iterator<Item = (&'m str, &'m dyn Val)>) -> Result<(), Problem> {
+    fn map<'m>(&mut self, members: impl Iterator<Item = (&'m str, &'m dyn Val)>) -> Result<(), JsonError> {
         self.text.push('{');
         for (at, (name, value)) in members.enumerate() {
             if at > 0 {

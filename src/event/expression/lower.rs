@@ -1,15 +1,15 @@
-//! From what was parsed to what is evaluated.
+//! Lowering: rewrites a parsed expression into the form that is evaluated.
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
-use super::exact::CONVERTIBLE;
+use super::exact_number::CONVERTIBLE;
 use super::patterns::{Pattern, Patterns};
 
-/// The functions that make one type of another.
+/// The functions that convert between types.
 const CONVERSIONS: [&str; 4] = ["double", "int", "uint", "string"];
 
-/// Rewrites what cel would do otherwise: `has(a.b)` is `a.b != null`, as a member that isn't there is null; and
-/// `x.matches("…")` is `x in` that pattern, compiled once.
+/// Rewrites the parts that mean something else here than in cel: `has(a.b)` becomes `a.b != null`, as a missing member is null;
+/// and `x.matches("…")` becomes `x in` a pattern that is compiled once.
 pub(super) fn lower(expression: IdedExpr, patterns: &mut Patterns) -> IdedExpr {
     let IdedExpr { id, expr } = expression;
     let mut lower = |expression| lower(expression, patterns);
@@ -37,7 +37,7 @@ pub(super) fn lower(expression: IdedExpr, patterns: &mut Patterns) -> IdedExpr {
                 && matches!(left.expr, Expr::Literal(_))
                 && !matches!(right.expr, Expr::Literal(_))
             {
-                // The value decides what it can be compared with, and literals know none but cel's own.
+                // cel asks the left side to compare, and its literals don't know our types.
                 let args = args.into_iter().rev().collect();
                 return IdedExpr { id, expr: call(mirrored, args) };
             }
@@ -79,7 +79,7 @@ pub(super) fn lower(expression: IdedExpr, patterns: &mut Patterns) -> IdedExpr {
     IdedExpr { id, expr }
 }
 
-/// The operator that says the same with its operands in the other order.
+/// The operator for swapped operands.
 fn mirrored(operator: &str) -> Option<&'static str> {
     let pairs = [
         (operators::LESS, operators::GREATER),
@@ -103,7 +103,7 @@ fn pattern(args: &[IdedExpr]) -> Option<Pattern> {
     }
 }
 
-/// How deep it is, with the parts it is made of.
+/// How deep the expression is nested.
 pub(super) fn depth(expression: &IdedExpr) -> usize {
     let mut deepest = 0;
     let mut open = vec![(expression, 1)];

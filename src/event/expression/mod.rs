@@ -1,15 +1,16 @@
-//! Expressions over the event, in CEL: the `if:` of a route, and what its `transform:` computes.
+//! Expressions over the event in CEL: the `if:` of a route, and computed values in its `transform:`.
 //!
-//! cel parses and evaluates them. What is ours: the names are those of the event and of nothing else; all of it is checked when
-//! it is compiled; and, as in templates, a member that isn't there is null. There is no clock and no randomness. What an
-//! evaluation may take is bounded: by the size of the expression, by having no loop in a loop, and by the length of what a
-//! loop goes through.
+//! The crate cel parses and evaluates them. This module adds: the names are those of the event only; every part is checked when
+//! the expression is compiled; and, as in templates, a missing member is null. There is no clock and no randomness. The cost of
+//! an evaluation is bounded by the size of the expression, by the length of what a loop iterates over, and because loops can't
+//! be nested.
 
 mod calls;
 mod check;
-mod exact;
+mod context;
+mod exact_number;
+mod finding;
 mod json;
-mod known;
 mod lower;
 mod patterns;
 #[cfg(test)]
@@ -27,28 +28,30 @@ use cel::parser::PrattParser;
 use cel::{Context, Env, Value};
 use serde_json::value::RawValue;
 
-use self::check::Check;
+use self::check::Checker;
+pub use self::finding::Finding;
 use self::patterns::Patterns;
-use self::types::{Kind, Typed};
+use self::types::{ExprType, Kind};
 use self::values::Variables;
-use super::vocabulary::{Holds, Scope, Shape};
+use super::EventView;
+use super::schema::{FieldKind, FieldType};
 
-/// A longer expression is refused, in bytes.
+/// The longest expression, in bytes.
 const MAX_SOURCE: usize = 4096;
-/// A deeper one, too: parsing, checking and evaluating it take stack.
+/// The deepest expression: parsing, checking and evaluating recurse.
 const MAX_DEPTH: u16 = 64;
-/// What a field can be set to has at most so much text in it, in bytes.
+/// The largest result for a field of a transform, in bytes of JSON.
 const MAX_VALUE: usize = 1024 * 1024;
 
-/// cel's own functions; those that aren't in [`types`] are refused before.
+/// cel's functions. The check refuses those that are not in [`types`].
 static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut functions = Env::stdlib();
-    // It fails only where a name is taken, and then its functions are missing: a test calls each.
+    // An error means that a name is taken and functions are missing. A test calls each of them.
     let _ = functions.add_extension(cel::extensions::strings);
     Arc::new(functions)
 });
 
-/// A compiled, checked expression. Cheap to clone.
+/// A compiled and checked expression. Cheap to clone.
 #[derive(Clone)]
 pub struct Expression(Arc<Compiled>);
 
@@ -56,101 +59,88 @@ struct Compiled {
     source: String,
     expression: IdedExpr,
     patterns: Patterns,
-    shape: Shape,
+    field_type: FieldType,
 }
 
-/// What compiling found beside the expression.
 #[derive(Debug)]
-pub struct Checked {
-    /// The expression.
+pub struct CompiledExpression {
     pub expression: Expression,
-    /// What may not have been meant.
+    /// Parts that are valid and probably mistakes.
     pub warnings: Vec<Finding>,
-    /// The names that it compares with fixed texts, and these.
+    /// The names that the expression compares with literal texts, and these texts.
     pub comparisons: Vec<(String, String)>,
 }
 
-/// What is wrong with an expression, or may be, and what can be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// The word of the expression that it is about; empty: all of it.
-    pub word: String,
-    /// What it is.
-    pub message: String,
-    /// What to write.
-    pub help: String,
-}
-
-/// An expression that can't be evaluated for an event.
+/// The expression can't be evaluated for this event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ExpressionError(pub String);
 
 impl Expression {
-    /// Compiles a condition: something that is true or false.
-    pub fn condition(source: &str) -> Result<Checked, Vec<Finding>> {
-        Self::compile(source, Check::is_bool)
+    /// Compiles a condition, whose result is true or false.
+    pub fn condition(source: &str) -> Result<CompiledExpression, Vec<Finding>> {
+        Self::compile(source, Checker::is_bool)
     }
 
-    /// Compiles what a field can be set to.
-    pub fn computed(source: &str) -> Result<Checked, Vec<Finding>> {
+    /// Compiles the value of a field, which can have any type.
+    pub fn computed(source: &str) -> Result<CompiledExpression, Vec<Finding>> {
         Self::compile(source, |_, _| {})
     }
 
-    fn compile(source: &str, demand: impl FnOnce(&mut Check, &Typed)) -> Result<Checked, Vec<Finding>> {
+    fn compile(
+        source: &str,
+        check_type: impl FnOnce(&mut Checker, &ExprType),
+    ) -> Result<CompiledExpression, Vec<Finding>> {
         let parsed = parse(source).map_err(|finding| vec![finding])?;
-        let mut check = Check::default();
-        let typed = check.run(&parsed);
-        demand(&mut check, &typed);
-        let Check { errors, warnings, comparisons } = check;
+        let mut checker = Checker::default();
+        let typed = checker.run(&parsed);
+        check_type(&mut checker, &typed);
+        let Checker { errors, warnings, comparisons } = checker;
         if !errors.is_empty() {
             return Err(errors);
         }
         let mut patterns = Patterns::default();
         let expression = lower::lower(parsed, &mut patterns);
-        let holds = if typed.kind == Kind::Text { Holds::Text } else { Holds::Anything };
-        let shape = Shape { holds, nullable: typed.nullable };
-        let compiled = Compiled { source: source.to_owned(), expression, patterns, shape };
-        Ok(Checked { expression: Self(Arc::new(compiled)), warnings, comparisons })
+        let kind = if typed.kind == Kind::Text { FieldKind::Text } else { FieldKind::Any };
+        let field_type = FieldType { kind, nullable: typed.nullable };
+        let compiled = Compiled { source: source.to_owned(), expression, patterns, field_type };
+        Ok(CompiledExpression { expression: Self(Arc::new(compiled)), warnings, comparisons })
     }
 
-    /// The expression as written.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.0.source
     }
 
-    /// What it gives, as far as that is known before there is an event.
-    pub(super) fn shape(&self) -> Shape {
-        self.0.shape
+    /// The type of the result, as far as it is known before there is an event.
+    pub(super) fn field_type(&self) -> FieldType {
+        self.0.field_type
     }
 
-    /// Whether it is true of that event.
-    pub fn holds(&self, scope: Scope<'_>) -> Result<bool, ExpressionError> {
-        self.evaluate(scope, |value| match value.downcast_ref::<CelBool>() {
+    pub fn is_true(&self, view: EventView<'_>) -> Result<bool, ExpressionError> {
+        self.evaluate(view, |value| match value.downcast_ref::<CelBool>() {
             Some(value) => Ok(*value.inner()),
-            None => Err(ExpressionError(format!("it gives {}, not true or false", value.get_type().name()))),
+            None => Err(ExpressionError(format!("the result is {}, not true or false", value.get_type().name()))),
         })
     }
 
-    /// What it gives for that event.
-    pub fn value(&self, scope: Scope<'_>) -> Result<serde_json::Value, ExpressionError> {
-        let json = self.json(scope)?;
-        serde_json::from_str(json.get()).map_err(|error| ExpressionError(format!("it gives no value: {error}")))
+    pub fn value(&self, view: EventView<'_>) -> Result<serde_json::Value, ExpressionError> {
+        let json = self.json(view)?;
+        serde_json::from_str(json.get()).map_err(|error| ExpressionError(format!("the result is not a value: {error}")))
     }
 
-    /// The same as JSON, numbers with all their digits.
-    pub fn json(&self, scope: Scope<'_>) -> Result<Box<RawValue>, ExpressionError> {
-        self.evaluate(scope, |value| json::of(value, MAX_VALUE).map_err(ExpressionError))
+    /// The result as JSON. Numbers keep all their digits.
+    pub fn json(&self, view: EventView<'_>) -> Result<Box<RawValue>, ExpressionError> {
+        self.evaluate(view, |value| json::of(value, MAX_VALUE).map_err(ExpressionError))
     }
 
     fn evaluate<T>(
         &self,
-        scope: Scope<'_>,
+        view: EventView<'_>,
         then: impl FnOnce(&dyn Val) -> Result<T, ExpressionError>,
     ) -> Result<T, ExpressionError> {
         let Compiled { expression, patterns, .. } = &*self.0;
-        let variables = Variables::of(scope, patterns);
+        let variables = Variables::of(view, patterns);
         let mut context = Context::with_env(Arc::clone(&FUNCTIONS));
         context.set_variable_resolver(&variables);
         let value = Value::resolve_val(expression, &context).map_err(|error| ExpressionError(error.to_string()))?;
@@ -160,10 +150,10 @@ impl Expression {
 
 fn parse(source: &str) -> Result<IdedExpr, Finding> {
     let too_large =
-        |message: String| Finding { word: String::new(), message, help: "make several routes of it".to_owned() };
+        |message: String| Finding { word: String::new(), message, help: "split it into several routes".to_owned() };
     if source.len() > MAX_SOURCE {
         let length = source.len();
-        return Err(too_large(format!("the expression has {length} bytes; at most {MAX_SOURCE} are possible")));
+        return Err(too_large(format!("the expression has {length} bytes; at most {MAX_SOURCE} are allowed")));
     }
     let parsed = PrattParser::new().max_recursion_depth(MAX_DEPTH).parse(source).map_err(|errors| {
         let error = errors.errors.first();
@@ -177,7 +167,7 @@ fn parse(source: &str) -> Result<IdedExpr, Finding> {
         let message = message.replace("'<EOF>'", "the end").replace("<EOF>", "the end");
         Finding {
             word: String::new(),
-            message: format!("the expression can't be read at its character {place}: {message}"),
+            message: format!("syntax error at character {place} of the expression: {message}"),
             help,
         }
     })?;
@@ -188,7 +178,7 @@ fn parse(source: &str) -> Result<IdedExpr, Finding> {
 }
 
 impl PartialEq for Expression {
-    /// The same text says the same of every event.
+    /// Equal texts have equal results for every event.
     fn eq(&self, other: &Self) -> bool {
         self.source() == other.source()
     }
@@ -196,7 +186,7 @@ impl PartialEq for Expression {
 
 impl fmt::Debug for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // As with templates, it may hold what was inserted before.
+        // As in templates, secrets may have been inserted into the source.
         f.write_str("Expression(…)")
     }
 }

@@ -1,4 +1,4 @@
-//! Regular expressions of `matches`, compiled with the expression they stand in.
+//! The regular expressions of `matches`, compiled together with their expression.
 
 use std::any::Any;
 
@@ -8,17 +8,17 @@ use cel::common::types::{CelString, Type};
 use cel::common::value::{StaticVal, Val};
 use regex::{Regex, RegexBuilder};
 
-use super::values::unexpected;
+use super::types::unexpected;
 
-/// A compiled pattern takes no more, in bytes.
+/// The size limit of a compiled pattern, in bytes.
 const MAX_PATTERN: usize = 1024 * 1024;
 
-/// Those of one expression, each under a name that nobody can write.
+/// The patterns of one expression. Each has a variable whose name users can't write.
 #[derive(Debug, Default)]
 pub(super) struct Patterns(Vec<Pattern>);
 
 impl Patterns {
-    /// Keeps it, and says by which name it is found.
+    /// Adds the pattern and returns the name of its variable.
     pub(super) fn add(&mut self, pattern: Pattern) -> String {
         self.0.push(pattern);
         format!("@{}", self.0.len() - 1)
@@ -29,7 +29,7 @@ impl Patterns {
     }
 }
 
-/// What the texts that match it are members of: `x.matches("…")` is evaluated as `x in @0`.
+/// A container of all texts that match: `x.matches("…")` is evaluated as `x in @0`.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern(Regex);
 
@@ -39,7 +39,7 @@ impl Pattern {
     }
 }
 
-static PATTERN: Type = Type::new_unspecified_type("pattern");
+static PATTERN_TYPE: Type = Type::new_unspecified_type("pattern");
 
 impl Val for Pattern {
     fn get_type(&self) -> &Type {
@@ -47,7 +47,7 @@ impl Val for Pattern {
     }
 
     fn cel_type() -> &'static Type {
-        &PATTERN
+        &PATTERN_TYPE
     }
 
     fn as_container(&self) -> Option<&dyn Container> {

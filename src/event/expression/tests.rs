@@ -5,12 +5,12 @@ use super::types::{FUNCTIONS, METHODS};
 use super::*;
 use crate::event::fixtures::{with_body, with_event};
 
-fn compile(source: &str) -> Checked {
+fn compile(source: &str) -> CompiledExpression {
     Expression::condition(source).unwrap_or_else(|errors| panic!("{source}: {errors:?}"))
 }
 
 fn holds(source: &str) -> Result<bool, ExpressionError> {
-    with_event(|scope| compile(source).expression.holds(scope))
+    with_event(|view| compile(source).expression.is_true(view))
 }
 
 /// What is said of each, a line each.
@@ -112,28 +112,28 @@ fn names_and_functions_that_there_are_not() {
           there is no `properties.correlationId`
             = did you mean correlation_id?
         properties.headers == null
-          `headers` are not in `properties`
+          `headers` is not in `properties`
             = write `headers["…"]`
         tenant.name == 'x'
           `tenant` is text and has no member `name`
-            = remove what follows it
+            = remove the part after it
         status == ERROR
           there is no `ERROR`
-            = text stands in quotes: `'ERROR'`; there are correlationId, expires, extra, headers, id, message, outcome, productId, properties, session, source, status, tenant, time, type, warnings
+            = if this is text, write it in quotes: `'ERROR'`; there are correlationId, expires, extra, headers, id, message, outcome, productId, properties, session, source, status, tenant, time, type, warnings
         warnings['x'] == ''
-          the place in a list is a number, and this is text
+          a list index must be a number, and this is text
             = write a number
         extra[1] == ''
-          the name of a member is text, and this is a whole number
+          the name of a member must be text, and this is a whole number
             = write it in quotes
         tenant[0] == 'c'
           `tenant` is text and has no member
-            = remove what follows it
+            = remove the part after it
         tenant.upper() == 'X'
           there is no function `upper`
             = did you mean upperAscii?
         startsWith(tenant, 'c')
-          `startsWith` is called on a text
+          `startsWith` is a method of text
             = write `x.startsWith(…)`
         sizeof(tenant) == 1
           there is no function `sizeof`
@@ -168,63 +168,63 @@ fn types_that_do_not_go_together() {
     expect![[r"
         tenant == 1
           text and a whole number are never equal
-            = compare values of one type
+            = compare values of the same type
         tenant == null
           `tenant` is never null
             = remove the comparison
         has(extra.a) && extra.a != null
           fine
         status in 'ERROR'
-          `in` looks into a list or a map, and this is text
+          `in` needs a list or a map, and this is text
             = write `[…]` around it, or use `contains`
         status in [1, 2]
           text is never in a list of a whole number
-            = list values of its type
+            = list values of the same type
         tenant
-          a condition is true or false, and this is text
+          a condition must be true or false, and this is text
             = compare it with something
         'yes'
-          a condition is true or false, and this is text
+          a condition must be true or false, and this is text
             = compare it with something
         !tenant
-          a condition is true or false, and this is text
+          a condition must be true or false, and this is text
             = compare it with something
         tenant && true
-          a condition is true or false, and this is text
+          a condition must be true or false, and this is text
             = compare it with something
         tenant < 3
-          text and a whole number have no order
+          text and a whole number can't be ordered
             = compare two numbers, or two texts
         session < null
           null can only be compared with `==` and `!=`
             = remove it here
         warnings > 1
-          a list and a whole number have no order
+          a list and a whole number can't be ordered
             = compare two numbers, or two texts
         warnings == warnings || extra == extra
           maps can't be compared
-            = compare members of it
+            = compare their members
         tenant + 1 == 'x'
           text and a whole number can't be joined
-            = make it text by `string(…)`
+            = convert it with `string(…)`
         warnings + warnings == []
           lists can't be joined
             = write one list
         tenant - 'a' == ''
-          text and text can't be calculated with
-            = use two numbers of one type: `int(…)` and `double(…)` make them so
+          text and text can't be combined in a calculation
+            = use two numbers of the same type; `int(…)` and `double(…)` convert them
         -tenant == ''
-          text has no negative
+          text can't be negated
             = remove the `-`
         tenant.startsWith()
-          `startsWith` has nothing in its parentheses
+          `startsWith` is called with no argument
             = it takes text
         tenant.startsWith(1)
           `startsWith` takes text, and this is a whole number
             = write text
         warnings.startsWith('a')
-          `startsWith` is called on a text, and this is a list
-            = use it on text
+          `startsWith` is a method of text, and this is a list
+            = call it on text
     "]]
     .assert_eq(&said(&[
         "tenant == 1",
@@ -254,45 +254,45 @@ fn types_that_do_not_go_together() {
 fn what_an_expression_can_not_be() {
     expect![[r#"
         status = 'ERROR'
-          the expression can't be read at its character 8: mismatched input '=' expecting the end
+          syntax error at character 8 of the expression: mismatched input '=' expecting the end
             = write `==` for '='
         status == 'ERROR' and tenant == 'esa'
-          the expression can't be read at its character 19: mismatched input 'and' expecting the end
+          syntax error at character 19 of the expression: mismatched input 'and' expecting the end
             = write `&&` for 'and'
         tenant.matches('(')
-          `(` is no regular expression: unclosed group
-            = it is that of RE2, without look-around
+          `(` is not a regular expression: unclosed group
+            = the syntax is that of RE2, without look-around
         tenant.matches(status)
-          `matches` takes one regular expression, written out
+          `matches` takes one regular expression as a literal text
             = write it in quotes
         warnings.exists(w, warnings.exists(v, v == w))
-          a loop can't stand in another
-            = make two conditions of it
+          loops can't be nested
+            = split it into two conditions
         warnings.exists(tenant, true)
-          `tenant` is a name of the event
-            = give the element another one
+          `tenant` is already a name of the event
+            = give the element another name
         tenant.exists(c, c == 'a')
-          this is text, and has no elements to go through
-            = name a list or a map
+          this is text and has no elements
+            = use a list or a map
         warnings.map(w, tenant) == []
-          `tenant` can't stand in an element that `map` makes
-            = make one value of the whole list in the template instead
+          `tenant` can't be used in the elements that `map` produces
+            = build the value from the whole list in a template instead
         {1: 2} == {}
-          the name of a member is text, and this is a whole number
+          the name of a member must be text, and this is a whole number
             = write it in quotes
           maps can't be compared
-            = compare members of it
+            = compare their members
         b'x' == b'x'
-          there are no bytes here
-            = write text: without the `b`
+          bytes literals are not supported
+            = write text, without the `b`
         Message{a: 1} == null
-          there are no messages to make here
+          message literals are not supported
             = write a map: `{"name": value}`
         extra.?a == null
-          the expression can't be read at its character 6: unsupported syntax '.?'
+          syntax error at character 6 of the expression: unsupported syntax '.?'
             = write it as in `message != null && message.contains('quota')`
 
-          the expression can't be read at its character 1: mismatched input the end expecting expression
+          syntax error at character 1 of the expression: mismatched input the end expecting expression
             = write it as in `message != null && message.contains('quota')`
     "#]]
     .assert_eq(&said(&[
@@ -378,8 +378,8 @@ fn what_can_be_null_is_told_where_null_is_an_error_and_was_not_asked_for() {
         (session == null ? 'none' : session).size() == 4
           fine
         (session == 'x' ? null : session).size() == 4
-          what is used here can be null: the expression fails for such an event
-            = ask for `… != null` before it
+          a value can be null: the expression fails for such an event
+            = write `… != null && …` before it
         (productId + '-') == 'x'
           `productId` can be null: the expression fails for such an event
             = write `productId != null && …` before it, or `productId == null ? … : …` around it
@@ -438,7 +438,7 @@ fn what_can_only_fail_for_an_event_says_why() {
         extra.n.startsWith('a')
           found no matching overload for 'startsWith' applied to 'int.(string)'
         extra.n
-          it gives int, not true or false
+          the result is int, not true or false
         extra.deep.list[7] == 1
           Index out of bounds: Int(7)
         extra.deep.n.m == 1
@@ -467,7 +467,7 @@ fn what_an_evaluation_goes_through_is_bounded() {
             members.join(",")
         );
         ["list", "map"].map(|name| {
-            let holds = |source: String| with_body(&body, |scope| compile(&source).expression.holds(scope));
+            let holds = |source: String| with_body(&body, |view| compile(&source).expression.is_true(view));
             assert_eq!(holds(format!("size(extra.{name}) == {elements}")), Ok(true), "its size is known all the same");
             holds(format!("extra.{name}.all(x, x != null)"))
         })
@@ -547,15 +547,15 @@ proptest! {
         let Ok(checked) = Expression::condition(&source) else { return Ok(()) };
         prop_assume!(checked.warnings.is_empty());
         let bare = r#"{"correlationId":"c","responseStatus":"GRANTED"}"#;
-        let rich = with_event(|scope| checked.expression.holds(scope));
-        let bare = with_body(bare, |scope| checked.expression.holds(scope));
+        let rich = with_event(|view| checked.expression.is_true(view));
+        let bare = with_body(bare, |view| checked.expression.is_true(view));
         prop_assert!(rich.is_ok() && bare.is_ok(), "{}: {:?}, {:?}", source, rich, bare);
     }
 
     #[test]
     fn no_text_makes_it_panic(source in "(tenant|extra|[a-z]|[ .,?:'\"\\[\\](){}<>=!&|+*/%0-9@\\\\-]|in|has|all|map|null|true){0,24}") {
         if let Ok(checked) = Expression::condition(&source) {
-            let _ = with_event(|scope| checked.expression.holds(scope));
+            let _ = with_event(|view| checked.expression.is_true(view));
         }
     }
 }
@@ -584,11 +584,11 @@ fn half_a_surrogate_pair_hides_no_neighbour_and_numbers_keep_their_digits() {
         "extra.o.list[0] == 98765432109876543210.0 || extra.o.list[0] > 9223372036854775807",
     ] {
         let checked = Expression::condition(condition).unwrap_or_else(|errors| panic!("{condition}: {errors:?}"));
-        assert_eq!(with_body(EXACT, |scope| checked.expression.holds(scope)), Ok(true), "{condition}");
+        assert_eq!(with_body(EXACT, |view| checked.expression.is_true(view)), Ok(true), "{condition}");
     }
     let json = |source: &str| {
         let checked = Expression::computed(source).unwrap_or_else(|errors| panic!("{source}: {errors:?}"));
-        with_body(EXACT, |scope| checked.expression.json(scope).map(|json| json.get().to_owned()))
+        with_body(EXACT, |view| checked.expression.json(view).map(|json| json.get().to_owned()))
             .map_err(|error| error.0)
     };
     let object = r#"{"bad":"\u{fffd}","big":123456789012345678901234567890,"list":[98765432109876543210,1.1],"long":0.1234567890123456789,"n":3,"negative":-1e999}"#;

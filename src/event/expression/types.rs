@@ -1,20 +1,23 @@
-//! Types of expressions, as far as they are known before there is an event.
+//! The types of expressions and functions, as far as they are known before there is an event.
 
 use std::fmt;
 
-/// What an expression gives.
+use cel::ExecutionError;
+use cel::common::value::Val;
+
+/// The type of an expression's result.
 #[derive(Debug, Clone)]
-pub(super) struct Typed {
+pub(super) struct ExprType {
     pub(super) kind: Kind,
-    /// It can be null, for all that is known.
+    /// The value can be null, or this is unknown.
     pub(super) nullable: bool,
-    /// Where it is a name, or a member by a fixed name: that, as it would be written.
+    /// The expression as it would be written, if it is a name or a member.
     pub(super) name: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kind {
-    /// Known when the event comes.
+    /// Unknown before there is an event.
     Any,
     Null,
     Bool,
@@ -23,18 +26,18 @@ pub(super) enum Kind {
     Double,
     Text,
     List(Box<Kind>),
-    /// `extra`, `headers`, and maps that are written.
+    /// `extra`, `headers` and map literals.
     Map,
     /// `properties`: a map with members of its own.
     Properties,
 }
 
-impl Typed {
+impl ExprType {
     pub(super) fn of(kind: Kind) -> Self {
         Self { kind, nullable: false, name: None }
     }
 
-    /// What nothing more is said about: it was wrong already, or is known only when the event comes.
+    /// The type of a value that is unknown before there is an event, or that had an error already.
     pub(super) fn any() -> Self {
         Self::of(Kind::Any)
     }
@@ -45,17 +48,19 @@ impl Kind {
         matches!(self, Self::Integer | Self::Unsigned | Self::Double)
     }
 
-    /// What `all`, `exists`, `map` … go through of it.
-    pub(super) fn element(&self) -> Option<Typed> {
+    /// The type of the elements that `all`, `exists`, `map` … iterate over.
+    pub(super) fn element(&self) -> Option<ExprType> {
         match self {
-            Self::List(element) => Some(Typed { nullable: **element == Self::Any, ..Typed::of((**element).clone()) }),
-            Self::Map | Self::Properties => Some(Typed::of(Self::Text)),
-            Self::Any => Some(Typed { nullable: true, ..Typed::any() }),
+            Self::List(element) => {
+                Some(ExprType { nullable: **element == Self::Any, ..ExprType::of((**element).clone()) })
+            }
+            Self::Map | Self::Properties => Some(ExprType::of(Self::Text)),
+            Self::Any => Some(ExprType { nullable: true, ..ExprType::any() }),
             _ => None,
         }
     }
 
-    /// Whether a value of the one could be equal to one of the other; null aside.
+    /// Whether values of the two kinds can be equal. Null can equal anything.
     pub(super) fn can_equal(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Any | Self::Null, _) | (_, Self::Any | Self::Null) => true,
@@ -64,7 +69,7 @@ impl Kind {
         }
     }
 
-    /// Whether `<` can tell which of them comes first.
+    /// Whether `<` can compare values of the two kinds.
     pub(super) fn can_compare(&self, other: &Self) -> bool {
         let comparable = |kind: &Self| matches!(kind, Self::Any | Self::Null | Self::Text) || kind.is_number();
         comparable(self) && comparable(other) && self.can_equal(other)
@@ -74,7 +79,7 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Any => "known only when the event comes",
+            Self::Any => "of unknown type",
             Self::Null => "null",
             Self::Bool => "true or false",
             Self::Integer => "a whole number",
@@ -87,18 +92,18 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A function, or a method of a text.
+/// A function, or a method of text.
 pub(super) struct Function {
     pub(super) name: &'static str,
-    /// What it takes, the text that it is a method of left out.
-    pub(super) takes: &'static [Takes],
-    /// So many of them have to be there.
-    pub(super) at_least: usize,
-    pub(super) gives: Kind,
+    /// The types of the parameters, without the text before the dot of a method.
+    pub(super) parameters: &'static [ParamType],
+    /// The number of required parameters.
+    pub(super) required: usize,
+    pub(super) returns: Kind,
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Takes {
+pub(super) enum ParamType {
     Text,
     Integer,
     TextOrNumber,
@@ -107,8 +112,8 @@ pub(super) enum Takes {
     Sized,
 }
 
-impl Takes {
-    pub(super) fn takes(self, kind: &Kind) -> bool {
+impl ParamType {
+    pub(super) fn accepts(self, kind: &Kind) -> bool {
         use Kind::{Any, Bool, Integer, List, Map, Properties, Text};
         *kind == Any
             || match self {
@@ -122,7 +127,7 @@ impl Takes {
     }
 }
 
-impl fmt::Display for Takes {
+impl fmt::Display for ParamType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Text => "text",
@@ -135,28 +140,42 @@ impl fmt::Display for Takes {
     }
 }
 
-const fn function(name: &'static str, takes: &'static [Takes], gives: Kind) -> Function {
-    Function { name, takes, at_least: takes.len(), gives }
+const fn function(name: &'static str, parameters: &'static [ParamType], returns: Kind) -> Function {
+    Function { name, parameters, required: parameters.len(), returns }
 }
 
-/// Those that are called alone: `size(x)`. Each gives the same for the same.
+/// The functions: `size(x)`. All are pure.
 pub(super) static FUNCTIONS: [Function; 6] = [
-    function("size", &[Takes::Sized], Kind::Integer),
-    function("string", &[Takes::Scalar], Kind::Text),
-    function("int", &[Takes::TextOrNumber], Kind::Integer),
-    function("uint", &[Takes::TextOrNumber], Kind::Unsigned),
-    function("double", &[Takes::TextOrNumber], Kind::Double),
-    function("bool", &[Takes::TextOrBool], Kind::Bool),
+    function("size", &[ParamType::Sized], Kind::Integer),
+    function("string", &[ParamType::Scalar], Kind::Text),
+    function("int", &[ParamType::TextOrNumber], Kind::Integer),
+    function("uint", &[ParamType::TextOrNumber], Kind::Unsigned),
+    function("double", &[ParamType::TextOrNumber], Kind::Double),
+    function("bool", &[ParamType::TextOrBool], Kind::Bool),
 ];
 
-/// Those that are called on a text: `x.contains("…")`; `matches` has a rule of its own.
+/// The methods of text: `x.contains("…")`. `matches` is checked separately.
 pub(super) static METHODS: [Function; 8] = [
-    function("contains", &[Takes::Text], Kind::Bool),
-    function("startsWith", &[Takes::Text], Kind::Bool),
-    function("endsWith", &[Takes::Text], Kind::Bool),
+    function("contains", &[ParamType::Text], Kind::Bool),
+    function("startsWith", &[ParamType::Text], Kind::Bool),
+    function("endsWith", &[ParamType::Text], Kind::Bool),
     function("lowerAscii", &[], Kind::Text),
     function("upperAscii", &[], Kind::Text),
     function("trim", &[], Kind::Text),
-    Function { name: "indexOf", takes: &[Takes::Text, Takes::Integer], at_least: 1, gives: Kind::Integer },
-    Function { name: "substring", takes: &[Takes::Integer, Takes::Integer], at_least: 1, gives: Kind::Text },
+    Function {
+        name: "indexOf",
+        parameters: &[ParamType::Text, ParamType::Integer],
+        required: 1,
+        returns: Kind::Integer,
+    },
+    Function {
+        name: "substring",
+        parameters: &[ParamType::Integer, ParamType::Integer],
+        required: 1,
+        returns: Kind::Text,
+    },
 ];
+
+pub(super) fn unexpected(value: &dyn Val, want: &str) -> ExecutionError {
+    ExecutionError::UnexpectedType { got: value.get_type().name().to_owned(), want: want.to_owned() }
+}

@@ -1,4 +1,4 @@
-//! What an expression sees: the event's fields, `headers` and `properties`, as cel's values.
+//! The variables of an expression as cel's values: the event's fields, `headers` and `properties`.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -13,20 +13,21 @@ use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelNull, CelString
 use cel::common::value::{CowVal, StaticVal, Val};
 use cel::context::VariableResolver;
 
-use super::exact::{CONVERTIBLE, Convertible, Exact};
+use super::exact_number::{CONVERTIBLE, Convertible, ExactNumber};
 use super::patterns::Patterns;
-use crate::event::parsed::{Number, Parsed, parse};
-use crate::event::vocabulary::{Scope, Vocabulary};
-use crate::event::{AmqpNumber, Header, HeaderValue, Properties};
+use super::types::unexpected;
+use crate::event::json_value::{JsonValue, Number, parse};
+use crate::event::schema::EventSchema;
+use crate::event::{AmqpNumber, EventView, Header, HeaderValue, Properties};
 
-/// A list or map of more elements can't be gone through (`all`, `exists`, `map` …): what an evaluation takes grows with it.
+/// Loops (`all`, `exists`, `map` …) over longer lists and maps fail: this bounds the cost of an evaluation.
 pub(super) const MAX_ELEMENTS: usize = 1000;
 
 type Boxed = Box<dyn Val>;
 
-/// The variables of one evaluation. What is nested is converted when it is first asked for.
+/// The variables of one evaluation. Maps are converted when they are first used.
 pub(super) struct Variables<'a> {
-    scope: Scope<'a>,
+    view: EventView<'a>,
     patterns: &'a Patterns,
     extra: OnceLock<Members>,
     headers: OnceLock<Members>,
@@ -34,17 +35,17 @@ pub(super) struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    pub(super) fn of(scope: Scope<'a>, patterns: &'a Patterns) -> Self {
+    pub(super) fn of(view: EventView<'a>, patterns: &'a Patterns) -> Self {
         let [extra, headers, properties] = [const { OnceLock::new() }; 3];
-        Self { scope, patterns, extra, headers, properties }
+        Self { view, patterns, extra, headers, properties }
     }
 }
 
 impl VariableResolver for Variables<'_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
-        let Scope { event, message, .. } = self.scope;
-        if let Some(field) = Vocabulary::Event.field(name) {
-            return Some(match field.of(&self.scope) {
+        let EventView { event, message, .. } = self.view;
+        if let Some(field) = EventSchema::Event.field(name) {
+            return Some(match field.of(&self.view) {
                 Some(Cow::Borrowed(text)) => CowVal::owned(CelString::from(text)),
                 Some(Cow::Owned(text)) => CowVal::owned(CelString::from(text)),
                 None => CowVal::owned(CelNull),
@@ -91,7 +92,7 @@ fn of_properties(properties: &Properties) -> Members {
 fn of_table(table: &[Header]) -> Members {
     let mut values = BTreeMap::new();
     for (name, value) in table {
-        // Of headers of one name the first one counts, as everywhere.
+        // If several headers have one name, the first one is used, as everywhere.
         values.entry(name.as_str()).or_insert_with(|| of_header(value));
     }
     values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
@@ -104,7 +105,7 @@ fn of_header(value: &HeaderValue) -> Boxed {
         HeaderValue::Integer(value) => of_integer(*value),
         HeaderValue::Float(value) => Box::new(CelDouble::from(*value)),
         HeaderValue::Number(AmqpNumber::Float(value)) => Box::new(CelDouble::from(f64::from(*value))),
-        HeaderValue::Number(number) => of_parsed(Parsed::Number(&number.to_string())),
+        HeaderValue::Number(number) => of_parsed(JsonValue::Number(&number.to_string())),
         HeaderValue::Timestamp(seconds) => of_unsigned(*seconds),
         HeaderValue::Text(text) => of_text(text.clone()),
         HeaderValue::Binary(bytes) | HeaderValue::BinaryText(bytes) => of_text(STANDARD.encode(bytes)),
@@ -131,27 +132,26 @@ fn of_list(values: Vec<Boxed>) -> Boxed {
     if is_long { Box::new(LongList(Arc::new(list))) } else { Box::new(list) }
 }
 
-/// A JSON value.
 fn of_json(json: &str) -> Boxed {
     of_parsed(parse(json))
 }
 
-fn of_parsed(parsed: Parsed<'_>) -> Boxed {
+fn of_parsed(parsed: JsonValue<'_>) -> Boxed {
     match parsed {
-        Parsed::Null => Box::new(CelNull),
-        Parsed::Bool(value) => Box::new(CelBool::from(value)),
-        Parsed::Text(text) => of_text(text.into_owned()),
-        Parsed::Number(raw) => match Number::of(raw) {
+        JsonValue::Null => Box::new(CelNull),
+        JsonValue::Bool(value) => Box::new(CelBool::from(value)),
+        JsonValue::Text(text) => of_text(text.into_owned()),
+        JsonValue::Number(raw) => match Number::of(raw) {
             Number::Double(value) => Box::new(CelDouble::from(value)),
             Number::Integer(value) => match (i64::try_from(value), u64::try_from(value)) {
                 (Ok(value), _) => of_integer(value),
                 (_, Ok(value)) => of_unsigned(value),
-                _ => Box::new(Exact(raw.into())),
+                _ => Box::new(ExactNumber(raw.into())),
             },
-            Number::Exact(raw) => Box::new(Exact(raw.into())),
+            Number::Exact(raw) => Box::new(ExactNumber(raw.into())),
         },
-        Parsed::List(items) => of_list(items.into_iter().map(of_parsed).collect()),
-        Parsed::Map(members) => {
+        JsonValue::List(items) => of_list(items.into_iter().map(of_parsed).collect()),
+        JsonValue::Map(members) => {
             let members: BTreeMap<_, _> =
                 members.into_iter().map(|(name, value)| (name.into_owned(), of_parsed(value))).collect();
             Box::new(members.into_iter().collect::<Members>())
@@ -159,14 +159,14 @@ fn of_parsed(parsed: Parsed<'_>) -> Boxed {
     }
 }
 
-/// A map of the message: a member that isn't there is null.
+/// A map in which a missing member is null.
 #[derive(Debug, Clone)]
 pub(super) struct Members(Arc<Vec<(CelString<'static>, Boxed)>>);
 
 static NULL: CelNull = CelNull;
 
 impl FromIterator<(String, Boxed)> for Members {
-    /// From sorted ones.
+    /// The members must be sorted by name.
     fn from_iter<I: IntoIterator<Item = (String, Boxed)>>(members: I) -> Self {
         Self(Arc::new(members.into_iter().map(|(name, value)| (CelString::from(name), value)).collect()))
     }
@@ -238,7 +238,7 @@ impl Indexer for Members {
 }
 
 impl Container for Members {
-    /// Whether it has that member, and not as null.
+    /// Whether the map has that member, and it is not null.
     fn contains(&self, name: &dyn Val) -> Result<bool, ExecutionError> {
         self.member(name).map(|value| !NULL.equals(value))
     }
@@ -264,7 +264,7 @@ impl<'b, 'v> CelIterator<'b, 'v> for Names<'b> {
     }
 }
 
-/// A list that is too long to be gone through; all else goes.
+/// A list that is too long for loops; everything else works.
 #[derive(Debug, Clone)]
 pub(super) struct LongList(pub(super) Arc<CelList<'static>>);
 
@@ -303,7 +303,3 @@ impl Val for LongList {
 }
 
 impl StaticVal for LongList {}
-
-pub(super) fn unexpected(value: &dyn Val, want: &str) -> ExecutionError {
-    ExecutionError::UnexpectedType { got: value.get_type().name().to_owned(), want: want.to_owned() }
-}

@@ -11,33 +11,33 @@ use serde::{Serialize, Serializer};
 
 use super::{Carrier, Encoded, JSON, to_json};
 use crate::event::template::percent_encode;
-use crate::event::{Event, Scope, TemplateError};
+use crate::event::{Event, EventView, TemplateError};
 
 const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
 const KAFKA_PREFIX: &str = "ce_";
 const AMQP_PREFIX: &str = "ce-";
 
-pub(super) fn encode(name: &str, scope: Scope<'_>, carrier: Carrier) -> Result<Encoded, TemplateError> {
-    let attributes = Attributes::of(name, scope.event);
+pub(super) fn encode(name: &str, view: EventView<'_>, carrier: Carrier) -> Result<Encoded, TemplateError> {
+    let attributes = Attributes::of(name, view.event);
     let prefix = match carrier {
         Carrier::Kafka => KAFKA_PREFIX,
         Carrier::Amqp => AMQP_PREFIX,
         Carrier::Http | Carrier::Line => {
-            return Ok(Encoded::of(to_json(&Structured { attributes, data: scope })?, CLOUDEVENTS_JSON));
+            return Ok(Encoded::of(to_json(&Structured { attributes, data: view })?, CLOUDEVENTS_JSON));
         }
     };
-    let mut encoded = Encoded::of(to_json(&scope)?, JSON);
+    let mut encoded = Encoded::of(to_json(&view)?, JSON);
     encoded.headers = attributes.0.into_iter().map(|(name, value)| (format!("{prefix}{name}").into(), value)).collect();
     Ok(encoded)
 }
 
-/// The context attributes but `datacontenttype`, in the order of the specification.
+/// The context attributes without `datacontenttype`, in the order of the specification.
 struct Attributes(Vec<(&'static str, String)>);
 
 impl Attributes {
     fn of(name: &str, event: &Event) -> Self {
         let mut source = format!("{name}/");
-        // A URI reference. The names of sources are nearly always letters, digits and dashes.
+        // The attribute is a URI reference.
         percent_encode(&mut source, event.source.as_str());
         let mut attributes = vec![
             ("specversion", "1.0".to_owned()),
@@ -56,7 +56,7 @@ impl Attributes {
     }
 }
 
-/// A `CloudEvents` string (section 3.1 of the specification) may not have control characters or non-characters.
+/// Replaces control characters and non-characters: a `CloudEvents` string can't have them (section 3.1 of the specification).
 fn printable(text: &str) -> String {
     let allowed = |char: char| {
         let code = u32::from(char);
@@ -65,10 +65,9 @@ fn printable(text: &str) -> String {
     text.chars().map(|char| if allowed(char) { char } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
-/// The JSON event format.
 struct Structured<'a> {
     attributes: Attributes,
-    data: Scope<'a>,
+    data: EventView<'a>,
 }
 
 impl Serialize for Structured<'_> {

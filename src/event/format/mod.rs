@@ -1,4 +1,4 @@
-//! From event to bytes: the formats a sink can ask for.
+//! The formats of a delivery's body: from event to bytes.
 
 mod cloudevents;
 #[cfg(test)]
@@ -8,67 +8,56 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{Message, Scope, Template, TemplateError};
+use super::{EventView, Message, Template, TemplateError};
 
-/// What the body of a delivery is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Format {
-    /// The normalized event as JSON.
     #[default]
     Normalized,
-    /// The bytes as received.
+    /// The body of the message as received.
     Original,
-    /// `CloudEvents` 1.0: structured or binary, as the carrier has it.
+    /// `CloudEvents` 1.0. `name` is the relay's name, the first part of the attribute `source`.
     CloudEvents {
-        /// The relay's name, the first part of the attribute `source`.
         name: String,
     },
-    /// What a template makes.
     Body(Template),
 }
 
-/// What carries a body: decides how `CloudEvents` and headers are written.
+/// The protocol that carries a body: it decides the mode of `CloudEvents`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carrier {
-    /// HTTP: structured mode.
-    Http,
-    /// Kafka: binary mode, headers `ce_…`.
-    Kafka,
-    /// AMQP: binary mode, headers `ce-…`.
-    Amqp,
-    /// A line in a file: structured mode, no line breaks.
+    Http,  // structured mode
+    Kafka, // binary mode, headers `ce_…`
+    Amqp,  // binary mode, headers `ce-…`
+    /// A line of a file: structured mode without line breaks.
     Line,
 }
 
-/// A body with what has to be said about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoded {
-    /// The bytes.
     pub body: Bytes,
-    /// Their MIME type; none where it isn't known. In binary `CloudEvents` it is the attribute `datacontenttype`.
+    /// The MIME type, if it is known. In binary `CloudEvents` it is the attribute `datacontenttype`.
     pub content_type: Option<Cow<'static, str>>,
-    /// The `content_encoding` as received, for `original` only.
+    /// The message's `content_encoding`, for `original` only.
     pub content_encoding: Option<String>,
-    /// Headers that belong to the format: the attributes of binary `CloudEvents`.
+    /// The attributes of binary `CloudEvents`.
     pub headers: Vec<(Cow<'static, str>, String)>,
 }
 
-/// The MIME type of the normalized event.
 const JSON: &str = "application/json";
-/// Most normalized events fit into this, in bytes.
+/// Most normalized events are shorter, in bytes.
 const TYPICAL_LENGTH: usize = 768;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Format {
-    /// The formats that have a name in `format:`.
+    /// The words for `format:`. A body of a template has `body:` instead.
     pub const NAMES: [&str; 3] = ["normalized", "original", "cloudevents"];
 
-    /// The body of that event for that carrier.
-    pub fn encode(&self, scope: Scope<'_>, carrier: Carrier) -> Result<Encoded, TemplateError> {
+    pub fn encode(&self, view: EventView<'_>, carrier: Carrier) -> Result<Encoded, TemplateError> {
         let mut encoded = match self {
-            Self::Normalized => Encoded::of(to_json(&scope)?, JSON),
+            Self::Normalized => Encoded::of(to_json(&view)?, JSON),
             Self::Original => {
-                let Message { body, properties, .. } = scope.message;
+                let Message { body, properties, .. } = view.message;
                 Encoded {
                     body: body.clone(),
                     content_type: properties.content_type.clone().map(Cow::Owned),
@@ -76,9 +65,9 @@ impl Format {
                     headers: Vec::new(),
                 }
             }
-            Self::CloudEvents { name } => cloudevents::encode(name, scope, carrier)?,
+            Self::CloudEvents { name } => cloudevents::encode(name, view, carrier)?,
             Self::Body(template) => {
-                let body = template.render(scope)?;
+                let body = template.render(view)?;
                 let mime = if is_json(&body) { JSON } else { TEXT };
                 Encoded::of(body.into(), mime)
             }
@@ -101,21 +90,21 @@ impl Encoded {
     }
 }
 
-/// JSON on one line: white space outside strings was removed when the event was read, and strings escape theirs.
+/// JSON on one line: decoding removed the white space outside strings, and line breaks within strings are escaped.
 fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, TemplateError> {
     let mut json = Vec::with_capacity(TYPICAL_LENGTH);
-    // An event is text keys and values through and through: serializing one can't fail.
+    // All keys are text: serializing an event can't fail.
     serde_json::to_writer(&mut json, value)
         .map_err(|error| TemplateError(format!("the event can't be written as JSON: {error}")))?;
     Ok(json)
 }
 
-/// Whether a templated body is a JSON object or array, so that its receiver can be told so.
+/// Whether the body of a template is a JSON object or array, for its `content_type`.
 fn is_json(body: &str) -> bool {
     body.trim_start().starts_with(['{', '[']) && serde_json::from_str::<serde::de::IgnoredAny>(body).is_ok()
 }
 
-/// Line breaks made spaces. In JSON they can only stand between tokens, so that the value stays the same.
+/// Replaces line breaks by spaces. In JSON they can only be between tokens, so the value stays the same.
 fn on_one_line(body: Bytes) -> Bytes {
     if !body.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
         return body;

@@ -31,7 +31,7 @@ fn event(message: &Message) -> Event {
 
 fn encode_body(format: &Format, body: &str, carrier: Carrier) -> Encoded {
     let message = message(body);
-    format.encode(Scope::of(&event(&message), &message), carrier).expect("the format fits")
+    format.encode(EventView::of(&event(&message), &message), carrier).expect("the format fits")
 }
 
 fn cloudevents() -> Format {
@@ -137,7 +137,7 @@ fn a_cloudevent_without_a_time_has_no_such_attribute() {
     message.properties.timestamp = None;
     let event = event(&message);
     for carrier in [Carrier::Http, Carrier::Kafka] {
-        let encoded = cloudevents().encode(Scope::of(&event, &message), carrier).expect("it fits");
+        let encoded = cloudevents().encode(EventView::of(&event, &message), carrier).expect("it fits");
         let text = format!("{encoded:?}");
         assert!(text.contains("subject") && !text.contains("ce_time") && !text.contains("\\\"time\\\":\\\""), "{text}");
     }
@@ -151,7 +151,7 @@ fn cloudevents_attributes_hold_what_they_may() {
     assert_eq!(subject, Some("a\u{fffd}b\u{fffd}\u{fffd}\u{fffd}é"));
     let mut message = message(PRETTY);
     message.source = SourceName::new("my source/é");
-    let encoded = cloudevents().encode(Scope::of(&event(&message), &message), Carrier::Kafka).expect("it fits");
+    let encoded = cloudevents().encode(EventView::of(&event(&message), &message), Carrier::Kafka).expect("it fits");
     let source = encoded.headers.iter().find(|(name, _)| name == "ce_source").map(|(_, value)| value.as_str());
     assert_eq!(source, Some("urn:example:institute/my%20source%2F%C3%A9"));
 }
@@ -180,7 +180,7 @@ fn a_templated_body_in_a_file_is_one_line() {
 fn a_template_that_fails_fails_the_body() {
     let message = message(PRETTY);
     let format = template("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}");
-    assert!(format.encode(Scope::of(&event(&message), &message), Carrier::Http).is_err());
+    assert!(format.encode(EventView::of(&event(&message), &message), Carrier::Http).is_err());
 }
 
 proptest! {

@@ -1,12 +1,12 @@
-//! The filters and tests in a template: is there one of that name, and which was meant?
+//! Checks the names of filters and tests in a template, and suggests what was meant.
 
 use minijinja::{Environment, ErrorKind};
 
 use super::TemplateError;
-use super::words::Words;
-use crate::event::vocabulary::closest;
+use super::tokens::Tokens;
+use crate::event::schema::closest;
 
-/// Filters that are written most, and what people call them elsewhere. A test asks minijinja for each.
+/// Common filters, and their names in other languages. A test asks minijinja for each.
 const FILTERS: [(&str, &[&str]); 33] = [
     ("lower", &["lowercase", "tolower", "to_lower", "downcase"]),
     ("upper", &["uppercase", "toupper", "to_upper", "upcase"]),
@@ -42,7 +42,7 @@ const FILTERS: [(&str, &[&str]); 33] = [
     ("title", &[]),
     ("unique", &[]),
 ];
-/// The same of tests, as in `session is none`.
+/// The same for tests, as in `session is none`.
 const TESTS: [(&str, &[&str]); 8] = [
     ("none", &["null", "nil", "empty"]),
     ("defined", &[]),
@@ -54,18 +54,18 @@ const TESTS: [(&str, &[&str]); 8] = [
     ("false", &[]),
 ];
 
-/// The one that was likely meant, as the end of a sentence.
-fn meant(name: &str, known: &[(&'static str, &[&str])]) -> String {
+/// The name that was likely meant, as the end of a sentence.
+fn suggestion(name: &str, known: &[(&'static str, &[&str])]) -> String {
     let other = known.iter().find(|(_, others)| others.contains(&name)).map(|(known, _)| *known);
     let near = || closest(name, known.iter().map(|(known, _)| *known));
     other.or_else(near).map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
 }
 
-/// Checks the filters and tests: minijinja looks them up only when it gets there.
+/// Checks the filters and tests: minijinja looks them up only while it renders.
 pub(super) fn check(source: &str, environment: &Environment<'_>) -> Result<(), TemplateError> {
     let mut before = Before::Other;
     let mut state = environment.empty_state();
-    for word in Words::of(source) {
+    for word in Tokens::of(source) {
         before = match (before, word) {
             (_, "|") | (Before::BlockStart, "filter") => Before::Bar,
             (Before::Other, "is") | (Before::Is, "not") => Before::Is,
@@ -73,14 +73,14 @@ pub(super) fn check(source: &str, environment: &Environment<'_>) -> Result<(), T
             (Before::Bar, name) => {
                 let found = state.apply_filter(name, &[]);
                 if found.is_err_and(|error| error.kind() == ErrorKind::UnknownFilter) {
-                    return Err(TemplateError(format!("there is no filter {name}{}", meant(name, &FILTERS))));
+                    return Err(TemplateError(format!("there is no filter {name}{}", suggestion(name, &FILTERS))));
                 }
                 Before::Other
             }
             (Before::Is, name) => {
                 let found = state.perform_test(name, &[]);
                 if found.is_err_and(|error| error.kind() == ErrorKind::UnknownTest) {
-                    return Err(TemplateError(format!("there is no test {name}{}", meant(name, &TESTS))));
+                    return Err(TemplateError(format!("there is no test {name}{}", suggestion(name, &TESTS))));
                 }
                 Before::Other
             }

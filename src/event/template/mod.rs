@@ -1,40 +1,41 @@
-//! Templates over the event: topics, keys, addresses, headers, bodies.
+//! Templates over the event: for topics, keys, addresses, headers and bodies.
 //!
-//! A template is minijinja. Its names are checked when it is compiled; null is the empty string, `default` applies to it;
-//! there is no clock, no randomness and no other template to include, and what one rendering may take is bounded. One
-//! that only puts fields between texts, as nearly all topics, keys and paths do, never gets to minijinja: see [`plain`].
+//! The language is minijinja's. Names are checked when the template is compiled. Null renders as the empty string, and `default`
+//! replaces it. There is no clock, no randomness and no other template to include, and the cost of one rendering is bounded.
+//! Most topics, keys and paths are text with fields in between: these are rendered without minijinja, see [`simple`].
 
 mod calls;
-mod counted;
-mod engine;
-mod exact;
-mod inserted;
+mod exact_number;
+mod fragments;
+mod jinja;
+mod json_escaping;
 mod names;
-mod plain;
-mod scope;
+mod numeric;
+mod simple;
 #[cfg(test)]
 mod tests;
-mod unescaped;
-mod words;
+mod tokens;
+mod values;
 
 use std::fmt;
 use std::sync::Arc;
 
-use self::engine::{Engine, Mode};
-pub use self::inserted::Fragment;
-use self::plain::Plain;
-pub(super) use self::plain::percent_encode;
-use super::vocabulary::{Scope, Vocabulary};
+pub use self::fragments::Fragment;
+use self::jinja::{JinjaTemplate, Mode};
+use self::simple::SimpleTemplate;
+pub(super) use self::simple::percent_encode;
+use super::EventView;
+use super::schema::EventSchema;
 
-/// A longer template is refused, in bytes.
+/// The longest template, in bytes.
 const MAX_SOURCE: usize = 64 * 1024;
 
-/// A compiled, checked template. Cheap to clone.
+/// A compiled and checked template. Cheap to clone.
 #[derive(Clone)]
 pub struct Template(Arc<Compiled>);
 
 impl PartialEq for Template {
-    /// The same text makes the same of every event.
+    /// Equal texts render equally for every event.
     fn eq(&self, other: &Self) -> bool {
         self.source() == other.source()
     }
@@ -43,148 +44,147 @@ impl PartialEq for Template {
 struct Compiled {
     source: String,
     shown: String,
-    vocabulary: Vocabulary,
+    schema: EventSchema,
     kind: Kind,
 }
 
 enum Kind {
-    Plain(Plain),
-    Engine(Box<Engine>),
+    Simple(SimpleTemplate),
+    Jinja(Box<JinjaTemplate>),
 }
 
-/// A template that can't be compiled, or can't be rendered for an event.
+/// The template can't be compiled, or can't be rendered for this event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TemplateError(pub String);
 
 impl Template {
-    /// Compiles `source` for events and checks every name in it: fields, filters, tests, functions.
+    /// Compiles a template for events and checks every name in it: fields, filters, tests, functions.
     pub fn compile(source: &str) -> Result<Self, TemplateError> {
-        Self::compile_for(source, Vocabulary::Event)
+        Self::compile_for(source, EventSchema::Event)
     }
 
-    /// The same, where the names are those of something else.
-    pub fn compile_for(source: &str, vocabulary: Vocabulary) -> Result<Self, TemplateError> {
-        Self::compile_fragments(&[Fragment::written(source)], vocabulary)
+    /// Compiles a template for that schema.
+    pub fn compile_for(source: &str, schema: EventSchema) -> Result<Self, TemplateError> {
+        Self::compile_fragments(&[Fragment::written(source)], schema)
     }
 
-    /// The same of a template in pieces: what was inserted is text, whatever it looks like.
-    pub fn compile_fragments(fragments: &[Fragment], vocabulary: Vocabulary) -> Result<Self, TemplateError> {
-        let source = inserted::source(fragments)?;
+    /// Compiles a template in which inserted fragments are always text, whatever characters they contain.
+    pub fn compile_fragments(fragments: &[Fragment], schema: EventSchema) -> Result<Self, TemplateError> {
+        let source = fragments::source(fragments)?;
         if source.len() > MAX_SOURCE {
             let length = source.len();
-            return Err(TemplateError(format!("the template has {length} bytes; at most {MAX_SOURCE} are possible")));
+            return Err(TemplateError(format!("the template has {length} bytes; at most {MAX_SOURCE} are allowed")));
         }
-        let kind = match Plain::of(fragments, &vocabulary) {
-            Some(plain) => Kind::Plain(plain),
-            None => Kind::Engine(Box::new(Engine::compile(&source, vocabulary.clone())?)),
+        let kind = match SimpleTemplate::of(fragments, &schema) {
+            Some(simple) => Kind::Simple(simple),
+            None => Kind::Jinja(Box::new(JinjaTemplate::compile(&source, schema.clone())?)),
         };
         let shown = fragments.iter().map(|fragment| fragment.text.as_str()).collect();
-        Ok(Self(Arc::new(Compiled { source: source.into_owned(), shown, vocabulary, kind })))
+        Ok(Self(Arc::new(Compiled { source: source.into_owned(), shown, schema, kind })))
     }
 
-    /// The template as written; what was inserted into it as strings.
+    /// The template's source, with inserted fragments as strings.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.0.source
     }
 
-    /// For people: as written, with what was inserted in its place.
+    /// The template for people, with the text of inserted fragments.
     #[must_use]
     pub fn shown(&self) -> &str {
         &self.0.shown
     }
 
-    /// No expression in it: the same text for every event.
+    /// The rendered text, if it is the same for every event.
     #[must_use]
     pub fn fixed(&self) -> Option<&str> {
         match &self.0.kind {
-            Kind::Plain(plain) => plain.fixed(),
-            Kind::Engine(_) => None,
+            Kind::Simple(simple) => simple.fixed(),
+            Kind::Jinja(_) => None,
         }
     }
 
-    /// What stands in every text that it makes, where that can be told.
+    /// The literal parts of a simple template; nothing for others.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         match &self.0.kind {
-            Kind::Plain(plain) => Some(plain.texts()),
-            Kind::Engine(_) => None,
+            Kind::Simple(simple) => Some(simple.texts()),
+            Kind::Jinja(_) => None,
         }
         .into_iter()
         .flatten()
     }
 
-    /// Whether it changes what it inserts by a filter, other than by `default`.
+    /// Whether the template has filters other than `default`.
     #[must_use]
     pub fn has_filters(&self) -> bool {
         let mut filters = self.source().split('|').skip(1).map(str::trim_start);
-        filters.any(|filter| !filter.starts_with("default") && !filter.starts_with(inserted::FILTER))
+        filters.any(|filter| !filter.starts_with("default") && !filter.starts_with(fragments::FILTER))
     }
 
-    /// The names that it uses: `session`, `headers`.
+    /// The names that the template uses: `session`, `headers`.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
         match &self.0.kind {
-            Kind::Plain(plain) => plain.names().collect(),
-            Kind::Engine(engine) => engine.names().collect(),
+            Kind::Simple(simple) => simple.names().collect(),
+            Kind::Jinja(jinja) => jinja.names().collect(),
         }
     }
 
-    /// The names in it that can be null and have no `default`: where an address would be `render_failed` then.
+    /// The names that can be null and have no `default`. If one of them is null, rendering an address fails.
     #[must_use]
     pub fn nullable(&self) -> Vec<String> {
         match &self.0.kind {
-            Kind::Plain(plain) => plain.nullable(&self.0.vocabulary),
-            Kind::Engine(engine) => engine.nullable(),
+            Kind::Simple(simple) => simple.nullable(&self.0.schema),
+            Kind::Jinja(jinja) => jinja.nullable(),
         }
     }
 
-    /// The first name that it inserts unescaped, where it looks like JSON: a quote in that value makes it none.
+    /// If the template looks like JSON: the first name that is inserted unescaped, so that a quote in its value breaks the JSON.
     #[must_use]
     pub fn unescaped_in_json(&self) -> Option<&str> {
         let source = self.source();
-        unescaped::looks_like_json(source).then(|| unescaped::first(source, &self.0.vocabulary)).flatten()
+        json_escaping::looks_like_json(source).then(|| json_escaping::first_unescaped(source, &self.0.schema)).flatten()
     }
 
-    /// The text for one event; null is the empty string.
-    pub fn render(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
+    /// Renders the template; null becomes the empty string.
+    pub fn render(&self, view: EventView<'_>) -> Result<String, TemplateError> {
         match &self.0.kind {
-            Kind::Plain(plain) => Ok(plain.render(scope)),
-            Kind::Engine(engine) => engine.render(Mode::Text, &scope).map(|rendered| rendered.text),
+            Kind::Simple(simple) => Ok(simple.render(view)),
+            Kind::Jinja(jinja) => jinja.render(Mode::Text, &view).map(|rendered| rendered.text),
         }
     }
 
-    /// The same, but an expression that is null without a `default` is an error: for topics, routing keys, URLs and paths.
-    pub fn render_address(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
+    /// Renders a topic, routing key or path: an expression that is null without a `default` is an error.
+    pub fn render_address(&self, view: EventView<'_>) -> Result<String, TemplateError> {
         match &self.0.kind {
-            Kind::Plain(plain) => plain.render_address(scope),
-            Kind::Engine(engine) => engine.render(Mode::Address, &scope).map(|rendered| rendered.text),
+            Kind::Simple(simple) => simple.render_address(view),
+            Kind::Jinja(jinja) => jinja.render(Mode::Address, &view).map(|rendered| rendered.text),
         }
     }
 
-    /// The same as `render`, but a template whose expressions were all null is `None`, and so is an empty template: for
-    /// Kafka keys.
-    pub fn render_key(&self, scope: Scope<'_>) -> Result<Option<String>, TemplateError> {
+    /// Renders a Kafka key: none if all expressions are null or the template is empty.
+    pub fn render_key(&self, view: EventView<'_>) -> Result<Option<String>, TemplateError> {
         match &self.0.kind {
-            Kind::Plain(plain) => Ok(plain.render_key(scope)),
-            Kind::Engine(engine) => engine.render(Mode::Key, &scope).map(|rendered| {
+            Kind::Simple(simple) => Ok(simple.render_key(view)),
+            Kind::Jinja(jinja) => jinja.render(Mode::Key, &view).map(|rendered| {
                 let is_null = !rendered.some_value && (rendered.some_null || rendered.text.is_empty());
                 (!is_null).then_some(rendered.text)
             }),
         }
     }
 
-    /// Like `render_address`, with what each expression makes percent-encoded: for the path and query of a URL.
+    /// Renders the path and query of a URL, like `render_address` and with the value of each expression percent-encoded.
     ///
-    /// A path with a segment `.` or `..` is an error: whoever parses the URL would go up by it, encoded or not.
-    pub fn render_url(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
+    /// A segment `.` or `..` is an error: URL parsers remove it and its parent, even if it is encoded.
+    pub fn render_url(&self, view: EventView<'_>) -> Result<String, TemplateError> {
         let text = match &self.0.kind {
-            Kind::Plain(plain) => plain.render_url(scope)?,
-            Kind::Engine(engine) => engine.render(Mode::Url, &scope)?.text,
+            Kind::Simple(simple) => simple.render_url(view)?,
+            Kind::Jinja(jinja) => jinja.render(Mode::Url, &view)?.text,
         };
         let path = text.split(['?', '#']).next().unwrap_or_default();
         if path.split(['/', '\\']).any(|segment| segment == "." || segment == "..") {
-            return Err(TemplateError(format!("the path {path} has a segment of dots only")));
+            return Err(TemplateError(format!("the path {path} has a segment `.` or `..`")));
         }
         Ok(text)
     }
@@ -197,9 +197,8 @@ impl fmt::Debug for Template {
     }
 }
 
-/// An expression of an address that was null.
-fn is_null(expression: &str) -> TemplateError {
+fn null_error(expression: &str) -> TemplateError {
     TemplateError(format!(
-        "{expression} is null for this event; what to use then is written {{{{ {expression} | default(\"…\") }}}}"
+        "{expression} is null for this event; to use another value then, write {{{{ {expression} | default(\"…\") }}}}"
     ))
 }

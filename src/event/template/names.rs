@@ -1,38 +1,38 @@
-//! Are the names in a template those of something? Asked when the file is checked, not when the event comes.
+//! Checks the names in a template when the configuration is loaded.
 
 use std::collections::BTreeSet;
 
 use minijinja::Environment;
 
 use super::{TemplateError, calls};
-use crate::event::vocabulary::{Holds, PROPERTIES, Shape, Vocabulary, unknown};
+use crate::event::schema::{EventSchema, FieldKind, FieldType, PROPERTIES, unknown};
 
-/// minijinja's functions that are left; each gives the same for the same.
+/// The functions of minijinja that templates can use. All are pure.
 const FUNCTIONS: [&str; 3] = ["dict", "namespace", "range"];
 
 /// Checks all names, and the filters and tests of `source`.
 pub(super) fn check(
     names: &BTreeSet<String>,
-    vocabulary: &Vocabulary,
+    schema: &EventSchema,
     source: &str,
     environment: &Environment<'_>,
 ) -> Result<(), TemplateError> {
     for name in names {
-        check_name(name, vocabulary)?;
+        check_name(name, schema)?;
     }
     calls::check(source, environment)
 }
 
-fn check_name(name: &str, vocabulary: &Vocabulary) -> Result<(), TemplateError> {
+fn check_name(name: &str, schema: &EventSchema) -> Result<(), TemplateError> {
     let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
-    let Some(Shape { holds, .. }) = vocabulary.shape(first) else {
-        return if FUNCTIONS.contains(&first) { Ok(()) } else { Err(no_such(first, first, vocabulary.names())) };
+    let Some(FieldType { kind, .. }) = schema.field_type(first) else {
+        return if FUNCTIONS.contains(&first) { Ok(()) } else { Err(no_such(first, first, schema.names())) };
     };
-    let what = match (holds, rest) {
-        (_, None) | (Holds::Members | Holds::Anything, _) => return Ok(()),
-        (Holds::Properties, Some(rest)) => return check_property(rest),
-        (Holds::List, _) => "a list",
-        (Holds::Text, _) => "text",
+    let what = match (kind, rest) {
+        (_, None) | (FieldKind::Map | FieldKind::Any, _) => return Ok(()),
+        (FieldKind::Properties, Some(rest)) => return check_property(rest),
+        (FieldKind::List, _) => "a list",
+        (FieldKind::Text, _) => "text",
     };
     let rest = rest.unwrap_or_default();
     let hint = if ["upper", "lower", "trim", "replace"].contains(&rest) {
@@ -46,9 +46,11 @@ fn check_name(name: &str, vocabulary: &Vocabulary) -> Result<(), TemplateError> 
 fn check_property(name: &str) -> Result<(), TemplateError> {
     let (property, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
     match rest {
-        _ if property == "headers" => Err(TemplateError("headers are at the top: headers[\"…\"]".to_owned())),
+        _ if property == "headers" => {
+            Err(TemplateError("`headers` is not in `properties`: write headers[\"…\"]".to_owned()))
+        }
         _ if !PROPERTIES.contains(&property) => Err(no_such(&format!("properties.{property}"), property, PROPERTIES)),
-        Some(rest) => Err(TemplateError(format!("properties.{property} has no members; .{rest} is too much"))),
+        Some(rest) => Err(TemplateError(format!("properties.{property} has no members; remove .{rest}"))),
         None => Ok(()),
     }
 }

@@ -3,30 +3,30 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::fixtures::{message, with_event};
-use crate::event::{Death, Event, Reason};
+use crate::event::{DeadLetterInfo, Event, Reason};
 
 fn compile(source: &str) -> Template {
     Template::compile(source).unwrap_or_else(|error| panic!("{source}: {error}"))
 }
 
 fn render(source: &str) -> String {
-    with_event(|scope| compile(source).render(scope)).unwrap_or_else(|error| format!("error: {error}"))
+    with_event(|view| compile(source).render(view)).unwrap_or_else(|error| format!("error: {error}"))
 }
 
 fn address(source: &str) -> String {
-    with_event(|scope| compile(source).render_address(scope)).unwrap_or_else(|error| format!("error: {error}"))
+    with_event(|view| compile(source).render_address(view)).unwrap_or_else(|error| format!("error: {error}"))
 }
 
 fn url(source: &str) -> String {
-    with_event(|scope| compile(source).render_url(scope)).unwrap_or_else(|error| format!("error: {error}"))
+    with_event(|view| compile(source).render_url(view)).unwrap_or_else(|error| format!("error: {error}"))
 }
 
 fn key(source: &str) -> Option<String> {
-    with_event(|scope| compile(source).render_key(scope)).expect("the template renders")
+    with_event(|view| compile(source).render_key(view)).expect("the template renders")
 }
 
 fn is_plain(source: &str) -> bool {
-    matches!(compile(source).0.kind, Kind::Plain(_))
+    matches!(compile(source).0.kind, Kind::Simple(_))
 }
 
 #[test]
@@ -187,13 +187,13 @@ fn an_address_is_never_made_of_null() {
         told.push(format!("{source} -> {}", address(source)));
     }
     expect![[r#"
-        a.{{ session }} -> error: session is null for this event; what to use then is written {{ session | default("…") }}
-        a.{{ tenant ~ session }} -> error: session is null for this event; what to use then is written {{ session | default("…") }}
-        a.{{ session | upper }} -> error: session is null for this event; what to use then is written {{ session | default("…") }}
-        a.{{ extra.deep.nothing }} -> error: extra.deep.nothing is null for this event; what to use then is written {{ extra.deep.nothing | default("…") }}
-        a.{{ extra.nothing.at.all }} -> error: extra.nothing is null for this event; what to use then is written {{ extra.nothing | default("…") }}
-        a.{{ headers['x.y'] }} -> error: headers['x.y'] is null for this event; what to use then is written {{ headers['x.y'] | default("…") }}
-        a.{{ properties.message_id }} -> error: properties.message_id is null for this event; what to use then is written {{ properties.message_id | default("…") }}
+        a.{{ session }} -> error: session is null for this event; to use another value then, write {{ session | default("…") }}
+        a.{{ tenant ~ session }} -> error: session is null for this event; to use another value then, write {{ session | default("…") }}
+        a.{{ session | upper }} -> error: session is null for this event; to use another value then, write {{ session | default("…") }}
+        a.{{ extra.deep.nothing }} -> error: extra.deep.nothing is null for this event; to use another value then, write {{ extra.deep.nothing | default("…") }}
+        a.{{ extra.nothing.at.all }} -> error: extra.nothing is null for this event; to use another value then, write {{ extra.nothing | default("…") }}
+        a.{{ headers['x.y'] }} -> error: headers['x.y'] is null for this event; to use another value then, write {{ headers['x.y'] | default("…") }}
+        a.{{ properties.message_id }} -> error: properties.message_id is null for this event; to use another value then, write {{ properties.message_id | default("…") }}
         a.{{ 'x' if session }} -> error: an expression is null for this event
         a.{{ none }} -> error: an expression is null for this event
         a.{{ session or none }} -> error: an expression is null for this event
@@ -301,8 +301,8 @@ fn mistakes_are_found_when_the_template_is_compiled() {
         "{{ warnings.first }}": warnings is a list and has no member first
         "{{ header.x }}": there is no header; did you mean headers?
         "{{ properties.correlationId }}": there is no properties.correlationId; did you mean correlation_id?
-        "{{ properties.headers.x }}": headers are at the top: headers["…"]
-        "{{ properties.app_id.x }}": properties.app_id has no members; .x is too much
+        "{{ properties.headers.x }}": `headers` is not in `properties`: write headers["…"]
+        "{{ properties.app_id.x }}": properties.app_id has no members; remove .x
         "{{ tenant | uper }}": there is no filter uper; did you mean upper?
         "{{ tenant | default(session | nope) }}": there is no filter nope
         "{% filter nope %}x{% endfilter %}": there is no filter nope
@@ -353,16 +353,17 @@ fn the_names_that_can_be_null_are_told() {
 
 #[test]
 fn a_dead_letter_has_words_of_its_own() {
-    let compile = |source| Template::compile_for(source, Vocabulary::DeadLetter);
+    let compile = |source| Template::compile_for(source, EventSchema::DeadLetter);
     let (all, with_defaults) =
         ("{{ reason }} {{ source }} {{ sink }} {{ tenant }}", "{{ sink | default('-') }} {{ tenant | default('-') }}");
     assert_eq!(compile(all).unwrap().nullable(), ["sink", "tenant"]);
     assert_eq!(compile(with_defaults).unwrap().nullable(), [""; 0]);
     let render = |sink, tenant: &str, source| {
-        let death = Death { number: 1, reason: Reason::TooDeep, detail: "", sink, attempts: 0, at: String::new() };
-        let message = message("[").with_death(&death);
+        let death =
+            DeadLetterInfo { number: 1, reason: Reason::TooDeep, detail: "", sink, attempts: 0, at: String::new() };
+        let message = message("[").with_dead_letter_headers(&death);
         let event = Event::of_dead_letter(&message, &tenant.into(), uuid::Uuid::nil());
-        compile(source).unwrap().render(Scope::of(&event, &message)).unwrap()
+        compile(source).unwrap().render(EventView::of(&event, &message)).unwrap()
     };
     assert_eq!(render(Some("hook"), "esa", all), "too_deep regards hook esa");
     assert_eq!(render(Some("hook"), "esa", with_defaults), "hook esa");
@@ -385,13 +386,13 @@ fn only_a_template_without_expressions_is_fixed() {
 
 #[test]
 fn a_rendering_is_bounded() {
-    let error = |source: &str| with_event(|scope| compile(source).render(scope)).expect_err(source).0;
-    let too_long = "the template takes too long or makes too much";
+    let error = |source: &str| with_event(|view| compile(source).render(view)).expect_err(source).0;
+    let too_long = "the template takes too long or produces too much text";
     assert_eq!(error("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"), too_long);
     assert_eq!(error("{{ 'x' * 1000000000 }}"), too_long);
     assert_eq!(
         error("{% for a in range(9) %}{{ 'x' * 1000000 }}{% endfor %}"),
-        "the template makes more than 8388608 bytes"
+        "the template produces more than 8388608 bytes"
     );
     let long: String = "(".repeat(10_000);
     assert!(Template::compile(&format!("{{{{ {long} }}}}")).is_err());
@@ -409,19 +410,19 @@ fn templates_go_between_threads() {
 }
 
 proptest! {
-    /// The short way and minijinja's are the same template language.
+    /// Simple templates render as minijinja renders them.
     #[test]
-    fn plain_templates_mean_what_minijinja_makes_of_them(
+    fn simple_templates_render_like_minijinja(
         source in "([a.\\n\\r ]|\\{|\\}|%|#|\\{\\{ ?(tenant|session|message|id|nope)\\n?\\}\\}){0,8}"
     ) {
-        let Some(plain) = Plain::parse(&source, &Vocabulary::Event) else { return Ok(()) };
-        let engine = Engine::compile(&source, Vocabulary::Event).expect("what is plain compiles");
-        with_event(|scope| {
-            let by_engine = |mode| engine.render(mode, &scope).map(|rendered| rendered.text);
-            prop_assert_eq!(Ok(plain.render(scope)), by_engine(Mode::Text));
-            prop_assert_eq!(plain.render_address(scope), by_engine(Mode::Address));
-            prop_assert_eq!(plain.render_url(scope), by_engine(Mode::Url));
-            prop_assert_eq!(plain.nullable(&Vocabulary::Event), engine.nullable());
+        let Some(simple) = SimpleTemplate::parse(&source, &EventSchema::Event) else { return Ok(()) };
+        let jinja = JinjaTemplate::compile(&source, EventSchema::Event).expect("a simple template compiles");
+        with_event(|view| {
+            let by_jinja = |mode| jinja.render(mode, &view).map(|rendered| rendered.text);
+            prop_assert_eq!(Ok(simple.render(view)), by_jinja(Mode::Text));
+            prop_assert_eq!(simple.render_address(view), by_jinja(Mode::Address));
+            prop_assert_eq!(simple.render_url(view), by_jinja(Mode::Url));
+            prop_assert_eq!(simple.nullable(&EventSchema::Event), jinja.nullable());
             Ok(())
         })?;
     }
@@ -433,8 +434,8 @@ proptest! {
         let inserted = || Fragment::inserted(&*text);
         let tenant = || Fragment::written("{{ tenant }}");
         let render = |fragments: Vec<Fragment>| {
-            let template = Template::compile_fragments(&fragments, Vocabulary::Event).expect("whatever is inserted");
-            with_event(|scope| template.render(scope)).expect("a text")
+            let template = Template::compile_fragments(&fragments, EventSchema::Event).expect("whatever is inserted");
+            with_event(|view| template.render(view)).expect("a text")
         };
         prop_assert_eq!(render(vec![Fragment::written("x{"), inserted(), Fragment::written("}"), tenant()]), format!("x{{{text}}}cnes-a"));
         let upper = Fragment::written("{{ tenant | upper -}}");
@@ -451,7 +452,7 @@ proptest! {
     #[test]
     fn no_source_makes_compiling_panic(source in "[{}%#|.a-e \"'\\\\\\n()\\[\\]-]{0,40}") {
         if let Ok(template) = Template::compile(&source) {
-            with_event(|scope| template.render(scope)).ok();
+            with_event(|view| template.render(view)).ok();
         }
     }
 
@@ -488,8 +489,8 @@ fn dates_take_the_form_that_is_asked_for() {
         {{ properties.timestamp | date("%F") }}: 2023-04-14
         {{ "2025-05-01T01:00:00.5+02:00" | date("%FT%T") }}: 2025-04-30T23:00:00
         {{ session | date | default("never") }}: never
-        {{ tenant | date }}: error: invalid operation: cnes-a is no date
-        {{ -1 | date }}: error: invalid operation: -1 is no date"#]]
+        {{ tenant | date }}: error: invalid operation: cnes-a is not a date
+        {{ -1 | date }}: error: invalid operation: -1 is not a date"#]]
     .assert_eq(
         &[
             "{{ time | date }}",
@@ -504,7 +505,7 @@ fn dates_take_the_form_that_is_asked_for() {
         .join("\n"),
     );
     let wrong = |source: &str| Template::compile(source).expect_err("no form of a date").to_string();
-    assert!(wrong(r#"{{ time | date("%Q") }}"#).contains("`%Q` is no form of a date"));
+    assert!(wrong(r#"{{ time | date("%Q") }}"#).contains("`%Q` is not a date format"));
     assert!(wrong(&format!("{{{{ time | date('{}') }}}}", "x".repeat(101))).contains("longer than 100 bytes"));
     assert_eq!(compile("{{ time | date }}").nullable(), ["time"], "null stays null");
 }
@@ -516,7 +517,7 @@ fn half_a_surrogate_pair_hides_no_neighbour_and_numbers_keep_their_digits() {
     let body = r#"{"correlationId":"c","responseStatus":"ERROR","o":{"bad":"a\ud800","big":123456789012345678901234567890,
         "long":0.1234567890123456789,"list":[1e999,2,"<'>"],"n":3,"e":{},"f":[]}}"#;
     let render = |source: &str| {
-        with_body(body, |scope| compile(source).render(scope)).unwrap_or_else(|error| format!("error: {error}"))
+        with_body(body, |view| compile(source).render(view)).unwrap_or_else(|error| format!("error: {error}"))
     };
     for (source, expected) in [
         ("{{ extra.o.n }} {{ extra.o.bad }}", "3 a\u{fffd}"),

@@ -2,7 +2,7 @@
 
 use crate::amqp::values::MAX_SHORT;
 use crate::config::{AmqpSinkConfig, SinkConfig};
-use crate::event::{Carrier, Encoded, Event, Format, Header, Message, Properties, Scope};
+use crate::event::{Carrier, Encoded, Event, EventView, Format, Header, Message, Properties};
 use crate::rules::Glob;
 use crate::sink::{Destination, RenderError, RenderedDelivery, headers};
 
@@ -14,14 +14,14 @@ const PERSISTENT: u8 = 2;
 pub(in crate::sink) fn render(
     config: &SinkConfig,
     amqp: &AmqpSinkConfig,
-    scope: Scope<'_>,
+    view: EventView<'_>,
 ) -> Result<RenderedDelivery, RenderError> {
-    let Scope { event, message, .. } = scope;
+    let EventView { event, message, .. } = view;
     let SinkConfig { format, keep_headers, .. } = config;
     let routing_key =
-        amqp.routing_key.render_address(scope).map_err(|error| RenderError::failed("routing key", error))?;
+        amqp.routing_key.render_address(view).map_err(|error| RenderError::failed("routing key", error))?;
     check_routing_key(&routing_key).map_err(|problem| RenderError::failed("routing key", problem))?;
-    let encoded = format.encode(scope, Carrier::Amqp).map_err(|error| RenderError::failed("body", error))?;
+    let encoded = format.encode(view, Carrier::Amqp).map_err(|error| RenderError::failed("body", error))?;
     let properties = Box::new(properties(event, message, &encoded));
     let headers = all_headers(event, message, &encoded, format, keep_headers)?;
     let destination = Destination::Amqp { exchange: amqp.exchange.clone(), routing_key, properties };
@@ -119,7 +119,7 @@ mod tests {
 
     fn rendered(message: &Message, format: &Format) -> (Properties, Vec<Header>) {
         let event = event(message);
-        let encoded = format.encode(Scope::of(&event, message), Carrier::Amqp).unwrap();
+        let encoded = format.encode(EventView::of(&event, message), Carrier::Amqp).unwrap();
         let headers = all_headers(&event, message, &encoded, format, &[]).unwrap();
         (properties(&event, message, &encoded), headers)
     }

@@ -20,7 +20,7 @@ use super::lines::{self, Line, LineOutput, LineWriter};
 use super::thread_pool::ThreadPool;
 use super::{Attempt, Destination, OpenError, RenderError, RenderedDelivery, Verdict};
 use crate::config::{FileConfig, SinkConfig};
-use crate::event::{Carrier, Scope};
+use crate::event::{Carrier, EventView};
 use appender::Appender;
 use open_files::OpenFiles;
 pub use open_files::raise_limit;
@@ -65,14 +65,14 @@ impl FileSink {
 pub(super) fn render(
     config: &SinkConfig,
     file: &FileConfig,
-    scope: Scope<'_>,
+    view: EventView<'_>,
 ) -> Result<RenderedDelivery, RenderError> {
-    let relative = file.path.render_address(scope).map_err(|error| RenderError::failed("path", error))?;
+    let relative = file.path.render_address(view).map_err(|error| RenderError::failed("path", error))?;
     let path = path::path_below(&file.dir, &relative, &file.reserved)
         .map_err(|problem| RenderError::failed("path", problem))?;
-    let encoded = config.format.encode(scope, Carrier::Line).map_err(|error| RenderError::failed("body", error))?;
+    let encoded = config.format.encode(view, Carrier::Line).map_err(|error| RenderError::failed("body", error))?;
     let destination = Destination::File { path };
-    Ok(RenderedDelivery { id: scope.event.id, destination, headers: Vec::new(), body: encoded.body })
+    Ok(RenderedDelivery { id: view.event.id, destination, headers: Vec::new(), body: encoded.body })
 }
 
 /// Groups the lines of a batch by file, and appends each group.

@@ -227,7 +227,7 @@ fn the_path_is_rendered_below_the_data_directory() {
         },
     };
     let mut event = event();
-    let rendered = render(&config, &file, Scope::of(&event, &message())).unwrap();
+    let rendered = render(&config, &file, EventView::of(&event, &message())).unwrap();
     assert_eq!(rendered.destination, Destination::File { path: "/data/cnes-a/c-1".into() });
     assert_eq!(rendered.body, message().body);
     for (tenant, id) in [
@@ -242,7 +242,7 @@ fn the_path_is_rendered_below_the_data_directory() {
         event.tenant = tenant.into();
         id.clone_into(&mut event.correlation_id);
         assert_eq!(
-            render(&config, &file, Scope::of(&event, &message())).unwrap_err().reason,
+            render(&config, &file, EventView::of(&event, &message())).unwrap_err().reason,
             Reason::RenderFailed,
             "{tenant} {id}"
         );

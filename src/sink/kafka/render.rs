@@ -1,20 +1,20 @@
 //! Renders an event as a Kafka record: topic, key, headers and body. Pure.
 
 use crate::config::{KafkaConfig, KafkaTimestamp, SinkConfig, check_topic};
-use crate::event::{Carrier, Event, Format, HeaderValue, Message, Scope};
+use crate::event::{Carrier, Event, EventView, Format, HeaderValue, Message};
 use crate::sink::{Destination, RenderError, RenderedDelivery, headers};
 
 pub(in crate::sink) fn render(
     config: &SinkConfig,
     kafka: &KafkaConfig,
-    scope: Scope<'_>,
+    view: EventView<'_>,
 ) -> Result<RenderedDelivery, RenderError> {
-    let Scope { event, message, .. } = scope;
+    let EventView { event, message, .. } = view;
     let SinkConfig { format, keep_headers, .. } = config;
-    let topic = kafka.topic.render_address(scope).map_err(|error| RenderError::failed("topic", error))?;
+    let topic = kafka.topic.render_address(view).map_err(|error| RenderError::failed("topic", error))?;
     check_topic(&topic).map_err(|problem| RenderError::failed("topic", problem))?;
-    let key = kafka.key.render_key(scope).map_err(|error| RenderError::failed("key", error))?;
-    let encoded = format.encode(scope, Carrier::Kafka).map_err(|error| RenderError::failed("body", error))?;
+    let key = kafka.key.render_key(view).map_err(|error| RenderError::failed("key", error))?;
+    let encoded = format.encode(view, Carrier::Kafka).map_err(|error| RenderError::failed("body", error))?;
     let mut headers = headers::delivery_headers(event, message, format, keep_headers, &encoded);
     // CloudEvents' Kafka binding, 3.2.1: the header `content-type` has the type of the body.
     if let (Format::CloudEvents { .. }, Some(content_type)) = (format, &encoded.content_type) {

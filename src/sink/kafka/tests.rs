@@ -12,7 +12,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
 use crate::config::{KafkaTimestamp, OrderBy, Retry, Sasl, Secret, SinkKind, Tls};
-use crate::event::{Event, Format, Message, Reason, Scope, Template};
+use crate::event::{Event, EventView, Format, Message, Reason, Template};
 use crate::rules::SinkName;
 use crate::sink::fixtures::{Attempts, event, message, outgoing};
 use crate::sink::{Blame, RenderError, Verdict};
@@ -33,7 +33,7 @@ fn kafka(brokers: &str, options: &[(&str, &str)]) -> KafkaConfig {
 }
 
 fn rendered(kafka: &KafkaConfig, event: &Event, message: &Message) -> Result<RenderedDelivery, RenderError> {
-    render(&config(kafka), kafka, Scope::of(event, message))
+    render(&config(kafka), kafka, EventView::of(event, message))
 }
 
 fn config(kafka: &KafkaConfig) -> SinkConfig {
@@ -160,7 +160,7 @@ async fn a_null_key_is_null_and_cloudevents_have_their_content_type() {
     };
     let mut config = config(&kafka);
     config.format = Format::CloudEvents { name: "urn:test".to_owned() };
-    let outgoing = render(&config, &kafka, Scope::of(&event(), &message())).unwrap();
+    let outgoing = render(&config, &kafka, EventView::of(&event(), &message())).unwrap();
     assert_eq!(
         outgoing.destination,
         Destination::Kafka { topic: "regards.cnes-a".to_owned(), key: None, timestamp: None }

@@ -11,7 +11,7 @@ use http::header::{
 use url::Url;
 
 use crate::config::{RESERVED_WEBHOOK_HEADERS, SinkConfig, WebhookConfig, WebhookUrl};
-use crate::event::{Carrier, Encoded, Header, HeaderValue, Scope, Template};
+use crate::event::{Carrier, Encoded, EventView, Header, HeaderValue, Template};
 use crate::sink::{Destination, RenderError, RenderedDelivery, headers};
 
 /// The longest URL, in bytes. Most servers accept about this much.
@@ -56,24 +56,24 @@ pub(super) fn is_reserved(name: &HeaderName) -> bool {
 pub(in crate::sink) fn render(
     config: &SinkConfig,
     webhook: &WebhookConfig,
-    scope: Scope<'_>,
+    view: EventView<'_>,
 ) -> Result<RenderedDelivery, RenderError> {
-    let Scope { event, message, .. } = scope;
+    let EventView { event, message, .. } = view;
     let SinkConfig { format, keep_headers, .. } = config;
     let url = match &webhook.url {
-        WebhookUrl::Templated { origin, path } => Some(event_url(origin, path, scope)?),
+        WebhookUrl::Templated { origin, path } => Some(event_url(origin, path, view)?),
         WebhookUrl::Fixed { .. } => None,
     };
-    let mut encoded = format.encode(scope, Carrier::Http).map_err(|error| RenderError::failed("body", error))?;
+    let mut encoded = format.encode(view, Carrier::Http).map_err(|error| RenderError::failed("body", error))?;
     let body = std::mem::take(&mut encoded.body);
     let received = headers::passed_through(event, message, format, keep_headers);
-    let headers = all_headers(scope, &webhook.headers, encoded, received)?;
+    let headers = all_headers(view, &webhook.headers, encoded, received)?;
     Ok(RenderedDelivery { id: event.id, destination: Destination::Webhook { url }, headers, body })
 }
 
 /// The URL of one event: `origin` and the value of the template for the rest.
-fn event_url(origin: &str, path: &Template, scope: Scope<'_>) -> Result<Url, RenderError> {
-    let rest = path.render_url(scope).map_err(|error| RenderError::failed("url", error))?;
+fn event_url(origin: &str, path: &Template, view: EventView<'_>) -> Result<Url, RenderError> {
+    let rest = path.render_url(view).map_err(|error| RenderError::failed("url", error))?;
     join_url(origin, &rest).map_err(|problem| RenderError::failed("url", problem))
 }
 
@@ -109,12 +109,12 @@ fn is_dot_segment(segment: &str) -> bool {
 /// All headers except signature and timestamp: those of the configuration, then those of the format, then received headers that
 /// are valid in HTTP. If a name occurs twice, the first one is used.
 fn all_headers<'a>(
-    scope: Scope<'_>,
+    view: EventView<'_>,
     configured: &[(HeaderName, Template)],
     encoded: Encoded,
     received: impl Iterator<Item = &'a Header>,
 ) -> Result<Vec<Header>, RenderError> {
-    let mut headers = vec![(WEBHOOK_ID.to_string(), HeaderValue::Text(scope.event.id.to_string()))];
+    let mut headers = vec![(WEBHOOK_ID.to_string(), HeaderValue::Text(view.event.id.to_string()))];
     let mut add = |name: &str, value: String| {
         if !headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
             headers.push((name.to_owned(), HeaderValue::Text(value)));
@@ -122,7 +122,7 @@ fn all_headers<'a>(
     };
     for (name, template) in configured {
         let failed = |error: &dyn std::fmt::Display| RenderError::failed(&format!("header {name}"), error);
-        let value = template.render(scope).map_err(|error| failed(&error))?;
+        let value = template.render(view).map_err(|error| failed(&error))?;
         if let Some(error) = header_value_error(&value) {
             return Err(failed(&error));
         }

@@ -19,8 +19,8 @@ use uuid::Uuid;
 use super::*;
 use crate::config::{OrderBy, Responses, Retry, Secret, SinkKind, Tls, WebhookAuth};
 use crate::event::{
-    DecodeOptions, Event, ExpectedFamily, FAMILIES, Format, Message, Properties, Reason, Scope, SourceName, Template,
-    Validation,
+    DecodeOptions, Event, EventView, ExpectedFamily, FAMILIES, Format, Message, Properties, Reason, SourceName,
+    Template, Validation,
 };
 use crate::rules::{Glob, SinkName};
 use crate::sink::{AttemptEnd, AttemptId};
@@ -146,7 +146,7 @@ fn event(message: &Message) -> Event {
 
 fn outgoing(sink: &WebhookSink) -> RenderedDelivery {
     let (message, webhook) = (message("p"), sink.sender.config.clone());
-    render(&config(webhook.clone(), Format::Normalized), &webhook, Scope::of(&event(&message), &message)).unwrap()
+    render(&config(webhook.clone(), Format::Normalized), &webhook, EventView::of(&event(&message), &message)).unwrap()
 }
 
 fn attempts(sink: &WebhookSink, count: u64) -> mpsc::UnboundedReceiver<AttemptEnd> {
@@ -220,7 +220,7 @@ fn values_of_templates_are_escaped_or_refused() {
     let config = config(webhook.clone(), Format::Normalized);
     let render = |product: &str| {
         let message = message(product);
-        render(&config, &webhook, Scope::of(&event(&message), &message))
+        render(&config, &webhook, EventView::of(&event(&message), &message))
     };
     let Destination::Webhook { url: Some(url) } = render("a b/@evil.example?#é").unwrap().destination else {
         panic!()
@@ -281,7 +281,7 @@ async fn secrets_in_a_response_are_masked() {
         let config = config(webhook, Format::Normalized);
         let sink = crate::sink::Sink::open(&config, "urn:test").await.unwrap();
         let message = message("p");
-        let outgoing = sink.render(Scope::of(&event(&message), &message), None).unwrap();
+        let outgoing = sink.render(EventView::of(&event(&message), &message), None).unwrap();
         let (to, mut ends) = mpsc::unbounded_channel();
         sink.attempt(outgoing, Attempt::new(AttemptId(1), to));
         let (_, verdict) = ends.recv().await.unwrap();

@@ -103,7 +103,7 @@ fn each_difference_is_printed() {
         routes.test.yaml:10: a product goes to the partner
           on_call doesn't get it (failures: outcome is succeeded, not failed)
         routes.test.yaml:18: one without a product can't be addressed
-          partner: a dead letter, render_failed: routing key: productId is null for this event; what to use then is written {{ productId | default("…") }}
+          partner: a dead letter, render_failed: routing key: productId is null for this event; to use another value then, write {{ productId | default("…") }}
           pipeline gets it, too, by the route all
         routes.test.yaml:22: tests go nowhere
           it is a dead letter, unrouted, not not_json: no route matches, and `unrouted:` is dead_letter

@@ -156,7 +156,7 @@ fn text_shows_why_an_event_is_not_delivered() {
           -        rest      the route large before it is final
 
         partner (amqp), by the route large
-          a dead letter, render_failed: routing key: productId is null for this event; what to use then is written {{ productId | default("…") }}
+          a dead letter, render_failed: routing key: productId is null for this event; to use another value then, write {{ productId | default("…") }}
         ---
         dead letter
           missing_tenant: no header regards.tenant, and the source has no tenant of its own

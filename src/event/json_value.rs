@@ -1,24 +1,22 @@
-//! JSON that is known to be JSON, taken apart without losing anything: numbers with all their digits, and text that is no
-//! Unicode without harm to what stands beside it.
+//! A JSON value parsed without loss: numbers keep all their digits, and text with half a surrogate pair, which
+//! `serde_json` refuses, doesn't make its neighbours unreadable.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// A value.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Parsed<'a> {
+pub(super) enum JsonValue<'a> {
     Null,
     Bool(bool),
-    /// As it is written.
-    Number(&'a str),
-    /// Half a surrogate pair, which no text can hold, is U+FFFD in it.
+    Number(&'a str), // the digits as written
+    /// Half a surrogate pair becomes U+FFFD.
     Text(Cow<'a, str>),
-    List(Vec<Parsed<'a>>),
-    Map(Vec<(Cow<'a, str>, Parsed<'a>)>),
+    List(Vec<JsonValue<'a>>),
+    Map(Vec<(Cow<'a, str>, JsonValue<'a>)>),
 }
 
-/// What is read of a text that is valid JSON; of anything else it is something. As deep as that is.
-pub(super) fn parse(json: &str) -> Parsed<'_> {
+/// Parses valid JSON; of anything else the result is undefined, but there is always one. Recurses as deep as the JSON is nested.
+pub(super) fn parse(json: &str) -> JsonValue<'_> {
     Parser { rest: json }.value()
 }
 
@@ -27,14 +25,14 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn value(&mut self) -> Parsed<'a> {
+    fn value(&mut self) -> JsonValue<'a> {
         self.skip_space();
         match self.rest.as_bytes().first() {
-            Some(b'"') => Parsed::Text(self.text()),
+            Some(b'"') => JsonValue::Text(self.text()),
             Some(b'[') => {
                 let mut items = Vec::new();
                 self.members(b']', |parser| items.push(parser.value()));
-                Parsed::List(items)
+                JsonValue::List(items)
             }
             Some(b'{') => {
                 let mut members = Vec::new();
@@ -43,18 +41,18 @@ impl<'a> Parser<'a> {
                     parser.skip(b':');
                     members.push((name, parser.value()));
                 });
-                Parsed::Map(members)
+                JsonValue::Map(members)
             }
             _ => match self.take(|byte| !matches!(byte, b',' | b']' | b'}' | b':') && !byte.is_ascii_whitespace()) {
-                "true" => Parsed::Bool(true),
-                "false" => Parsed::Bool(false),
-                "null" | "" => Parsed::Null,
-                number => Parsed::Number(number),
+                "true" => JsonValue::Bool(true),
+                "false" => JsonValue::Bool(false),
+                "null" | "" => JsonValue::Null,
+                number => JsonValue::Number(number),
             },
         }
     }
 
-    /// What stands between the bracket that comes next and the one that closes it.
+    /// Parses each member between the next bracket and the one that closes it.
     fn members(&mut self, close: u8, mut member: impl FnMut(&mut Self)) {
         self.advance(1);
         loop {
@@ -67,7 +65,7 @@ impl<'a> Parser<'a> {
             let before = self.rest.len();
             member(self);
             self.skip(b',');
-            // Not JSON: this would never end.
+            // Invalid JSON, of which nothing was consumed: don't loop for ever.
             if self.rest.len() == before {
                 self.rest = "";
             }
@@ -137,7 +135,7 @@ fn unescape(text: &str) -> String {
     out
 }
 
-/// The character of `uXXXX` and, where that is half a pair, of the `\uXXXX` after it; with its length in bytes.
+/// The character of `uXXXX`, or of a surrogate pair with the `\uXXXX` after it; and the length of both in bytes.
 fn unicode(after: &str) -> (char, usize) {
     let unit = |at: usize| u32::from_str_radix(after.get(at..at + 4)?, 16).ok();
     let Some(high) = unit(1) else { return (char::REPLACEMENT_CHARACTER, after.len().min(1)) };
@@ -154,12 +152,12 @@ fn unicode(after: &str) -> (char, usize) {
     }
 }
 
-/// A number as programs can hold it.
+/// A number in the smallest type that holds all its digits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Number<'a> {
     Integer(i128),
     Double(f64),
-    /// Neither holds it as it is written.
+    /// The digits as written, if no other type holds them.
     Exact(&'a str),
 }
 
@@ -177,12 +175,12 @@ impl<'a> Number<'a> {
     }
 }
 
-/// Whether a double is what is written there, digit by digit.
-pub(crate) fn is_a_double(raw: &str) -> bool {
+/// Whether a double holds all digits of the number.
+pub(crate) fn is_exact_double(raw: &str) -> bool {
     matches!(Number::of(raw), Number::Double(_))
 }
 
-/// How two numbers compare that are written as JSON writes them, by all of their digits; none where one's exponent can't be.
+/// Compares two JSON numbers by all their digits; none if an exponent doesn't fit into 64 bits.
 pub(super) fn compare(one: &str, other: &str) -> Option<Ordering> {
     let (one, other) = (Decimal::of(one)?, Decimal::of(other)?);
     Some(match (one.sign, other.sign) {
@@ -198,7 +196,7 @@ pub(super) fn compare(one: &str, other: &str) -> Option<Ordering> {
 /// `0.DIGITS` times ten to the power of `exponent`.
 struct Decimal {
     sign: i8,
-    /// The first is not zero, nor is the last.
+    /// Without leading and trailing zeros.
     digits: String,
     exponent: i64,
 }
@@ -228,10 +226,10 @@ mod tests {
     #[test]
     fn text_that_is_no_unicode_hides_no_neighbour() {
         let parsed = parse(r#" {"a":"\ud800", "b": [1, "\ud83d\ude00\udc00x\n\"", "\\"],"\udead":null} "#);
-        let text = |text: &'static str| Parsed::Text(text.into());
-        let list = Parsed::List(vec![Parsed::Number("1"), text("😀\u{fffd}x\n\""), text("\\")]);
-        let expected = vec![("a".into(), text("\u{fffd}")), ("b".into(), list), ("\u{fffd}".into(), Parsed::Null)];
-        assert_eq!(parsed, Parsed::Map(expected));
+        let text = |text: &'static str| JsonValue::Text(text.into());
+        let list = JsonValue::List(vec![JsonValue::Number("1"), text("😀\u{fffd}x\n\""), text("\\")]);
+        let expected = vec![("a".into(), text("\u{fffd}")), ("b".into(), list), ("\u{fffd}".into(), JsonValue::Null)];
+        assert_eq!(parsed, JsonValue::Map(expected));
     }
 
     #[test]
@@ -272,17 +270,17 @@ mod tests {
         }
     }
 
-    fn is(parsed: &Parsed<'_>, value: &serde_json::Value) -> bool {
+    fn is(parsed: &JsonValue<'_>, value: &serde_json::Value) -> bool {
         use serde_json::Value;
         match (parsed, value) {
-            (Parsed::Null, Value::Null) => true,
-            (Parsed::Bool(one), Value::Bool(other)) => one == other,
-            (Parsed::Number(raw), Value::Number(number)) => raw.parse::<f64>().ok() == number.as_f64(),
-            (Parsed::Text(one), Value::String(other)) => one == other,
-            (Parsed::List(ones), Value::Array(others)) => {
+            (JsonValue::Null, Value::Null) => true,
+            (JsonValue::Bool(one), Value::Bool(other)) => one == other,
+            (JsonValue::Number(raw), Value::Number(number)) => raw.parse::<f64>().ok() == number.as_f64(),
+            (JsonValue::Text(one), Value::String(other)) => one == other,
+            (JsonValue::List(ones), Value::Array(others)) => {
                 ones.len() == others.len() && ones.iter().zip(others).all(|(one, other)| is(one, other))
             }
-            (Parsed::Map(ones), Value::Object(others)) => {
+            (JsonValue::Map(ones), Value::Object(others)) => {
                 // Of members with one name the last one counts.
                 let last = |name: &str| ones.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value);
                 ones.iter().all(|(name, _)| others.contains_key(&**name))

@@ -1,7 +1,7 @@
-//! Numbers that minijinja can't hold as they are written: they are printed and written as JSON with all their digits.
+//! Numbers that minijinja can't hold exactly. They are printed and written as JSON with all their digits.
 //!
-//! It doesn't count with them nor compare them: where a template does (`counted`) they are doubles, and so they are for `float`, `int`,
-//! `round` and `abs`.
+//! minijinja can't calculate with them or compare them: where a template does so (`numeric`), and for the filters `float`, `int`,
+//! `round` and `abs`, they become the nearest doubles.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,11 +10,10 @@ use std::sync::Arc;
 use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, filters};
 
-/// As it is written.
 #[derive(Debug)]
-pub(super) struct Exact(pub(super) String);
+pub(super) struct ExactNumber(pub(super) String); // the digits as written
 
-impl Object for Exact {
+impl Object for ExactNumber {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Plain
     }
@@ -24,7 +23,7 @@ impl Object for Exact {
     }
 }
 
-/// Makes the filters of an environment take such numbers.
+/// Replaces the filters of an environment by some that accept exact numbers.
 pub(super) fn add_filters(environment: &mut Environment<'static>) {
     environment.add_filter("tojson", to_json);
     environment.add_filter("builtin float", filters::float);
@@ -33,7 +32,7 @@ pub(super) fn add_filters(environment: &mut Environment<'static>) {
     environment.add_filter("builtin abs", filters::abs);
     for name in ["float", "int", "round", "abs"] {
         environment.add_filter(name, move |state: &mut State<'_, '_>, value: Value, arguments: Rest<Value>| {
-            let double = value.downcast_object_ref().and_then(|Exact(raw)| raw.parse::<f64>().ok());
+            let double = value.downcast_object_ref().and_then(|ExactNumber(raw)| raw.parse::<f64>().ok());
             let value = double.map_or(value, Value::from);
             let arguments: Vec<Value> = std::iter::once(value).chain(arguments.0).collect();
             state.apply_filter(&format!("builtin {name}"), &arguments)
@@ -41,7 +40,7 @@ pub(super) fn add_filters(environment: &mut Environment<'static>) {
     }
 }
 
-/// minijinja's own, but for values with such numbers in them.
+/// Like minijinja's filter, also for values that contain exact numbers.
 #[allow(clippy::needless_pass_by_value, reason = "what a filter is called with")]
 fn to_json(state: &State<'_, '_>, value: Value, indent: Option<Value>, named: Kwargs) -> Result<Value, Error> {
     let json =
@@ -64,14 +63,14 @@ fn exact_json(value: &Value, indent: Option<Value>, named: &Kwargs) -> Result<Va
     };
     let mut out = String::new();
     write(&mut out, value, &Layout { indent, is_spaced: true }, 0)?;
-    // As minijinja's: it can stand in HTML.
+    // Like minijinja's filter: the JSON is safe in HTML.
     let escapes = [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\'', "\\u0027")];
     Ok(Value::from_safe_string(escapes.iter().fold(out, |out, (char, escape)| out.replace(*char, escape))))
 }
 
-/// So much JSON costs one unit of a rendering's fuel, as with minijinja's own filter.
+/// So many bytes of JSON cost one unit of fuel, as with minijinja's filter.
 const BYTES_OF_FUEL: usize = 4;
-/// Wider is nothing that a person reads.
+/// The widest indentation of JSON, in spaces.
 const MAX_INDENT: usize = 16;
 
 /// The value as JSON without white space.
@@ -102,9 +101,9 @@ impl Layout {
     }
 }
 
-/// As deep as the event is.
+/// Recurses as deep as the event is nested.
 fn write(out: &mut String, value: &Value, layout: &Layout, depth: usize) -> Result<(), Error> {
-    if let Some(Exact(raw)) = value.downcast_object_ref() {
+    if let Some(ExactNumber(raw)) = value.downcast_object_ref() {
         out.push_str(raw);
         return Ok(());
     }
@@ -144,15 +143,15 @@ fn write(out: &mut String, value: &Value, layout: &Layout, depth: usize) -> Resu
     Ok(())
 }
 
-/// The same value with the nearest doubles in the place of such numbers, in what these members lead to. As deep as the event is.
-pub(super) fn doubled(value: Value, members: &[String]) -> Value {
-    if let Some(Exact(raw)) = value.downcast_object_ref() {
+/// Replaces the exact numbers at that path by the nearest doubles. Recurses as deep as the event is nested.
+pub(super) fn to_doubles(value: Value, members: &[String]) -> Value {
+    if let Some(ExactNumber(raw)) = value.downcast_object_ref() {
         return Value::from(raw.parse::<f64>().unwrap_or(f64::NAN));
     }
     match (value.kind(), members.split_first()) {
         _ if !has_exact(&value) => value,
         (ValueKind::Seq, _) => {
-            value.try_iter().map_or(Value::UNDEFINED, |items| items.map(|item| doubled(item, members)).collect())
+            value.try_iter().map_or(Value::UNDEFINED, |items| items.map(|item| to_doubles(item, members)).collect())
         }
         (ValueKind::Map, first) => {
             let names = value.try_iter().into_iter().flatten();
@@ -160,8 +159,8 @@ pub(super) fn doubled(value: Value, members: &[String]) -> Value {
                 let (member, name) = (value.get_item(&name).ok()?, name.to_string());
                 Some(match first {
                     Some((first, _)) if *first != name => (name, member),
-                    Some((_, rest)) => (name, doubled(member, rest)),
-                    None => (name, doubled(member, &[])),
+                    Some((_, rest)) => (name, to_doubles(member, rest)),
+                    None => (name, to_doubles(member, &[])),
                 })
             });
             Value::from_pairs(pairs.collect::<BTreeMap<_, _>>())
@@ -176,7 +175,7 @@ fn json(value: &Value) -> Result<String, Error> {
 
 fn has_exact(value: &Value) -> bool {
     match value.kind() {
-        ValueKind::Plain => value.downcast_object_ref::<Exact>().is_some(),
+        ValueKind::Plain => value.downcast_object_ref::<ExactNumber>().is_some(),
         ValueKind::Seq => value.try_iter().is_ok_and(|mut items| items.any(|item| has_exact(&item))),
         ValueKind::Map => value
             .try_iter()

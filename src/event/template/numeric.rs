@@ -1,13 +1,13 @@
-//! Which values of a template are compared, or calculated with: of these minijinja needs numbers that a double holds.
+//! Finds the values that a template compares or calculates with. minijinja needs these as doubles.
 
 use std::collections::BTreeSet;
 
 use minijinja::value::Value;
 
-use super::exact;
-use super::words::Words;
+use super::exact_number;
+use super::tokens::Tokens;
 
-/// Tests and filters that look at how large a number is.
+/// Tests and filters that depend on the value of a number.
 const OF_NUMBERS: [&str; 24] = [
     "divisibleby",
     "eq",
@@ -34,31 +34,31 @@ const OF_NUMBERS: [&str; 24] = [
     "sum",
     "unique",
 ];
-/// Words of an expression that are names of nothing in an event.
+/// Words that are never names of an event.
 const KEYWORDS: [&str; 13] =
     ["and", "elif", "else", "false", "if", "in", "is", "loop", "none", "not", "or", "range", "true"];
 
-/// What of an event's values a template counts with.
+/// The values that a template uses as numbers.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Counted {
-    /// What these lead to, by their members.
+pub(super) enum NumericUses {
+    /// The values at these paths.
     Paths(BTreeSet<Vec<String>>),
-    /// Something that can't be told from the text, as a loop's variable.
-    Anything,
+    /// Unknown, for example because a loop's variable is used: any value.
+    All,
 }
 
-impl Counted {
-    /// `is_known` says whether a name is one of the event's.
+impl NumericUses {
+    /// `is_known` tells whether a name is one of the event's.
     pub(super) fn of(source: &str, is_known: impl Fn(&str) -> bool) -> Self {
         let mut paths = BTreeSet::new();
         let mut expression = Vec::new();
-        for word in Words::of(source) {
+        for word in Tokens::of(source) {
             expression.push(word);
             if word.ends_with("}}") || word.ends_with("%}") {
-                if counts(&expression) {
+                if is_numeric(&expression) {
                     let found = paths_in(&expression);
                     if !found.iter().filter_map(|path| path.first()).all(|first| is_known(first)) {
-                        return Self::Anything;
+                        return Self::All;
                     }
                     paths.extend(found);
                 }
@@ -68,20 +68,22 @@ impl Counted {
         Self::Paths(paths)
     }
 
-    /// The value of that name, with doubles where it is counted with.
-    pub(super) fn of_name(&self, name: &str, value: Value) -> Value {
+    /// The value of that name, with doubles where the template uses it as a number.
+    pub(super) fn convert(&self, name: &str, value: Value) -> Value {
         match self {
-            Self::Anything => exact::doubled(value, &[]),
+            Self::All => exact_number::to_doubles(value, &[]),
             Self::Paths(paths) => {
-                let of_name = paths.iter().filter_map(|path| path.split_first());
-                of_name.filter(|(first, _)| *first == name).fold(value, |value, (_, rest)| exact::doubled(value, rest))
+                let paths = paths.iter().filter_map(|path| path.split_first());
+                paths
+                    .filter(|(first, _)| *first == name)
+                    .fold(value, |value, (_, rest)| exact_number::to_doubles(value, rest))
             }
         }
     }
 }
 
 /// Whether an expression compares numbers or calculates with them.
-fn counts(expression: &[&str]) -> bool {
+fn is_numeric(expression: &[&str]) -> bool {
     let mut before = "";
     expression.iter().any(|word| {
         let found = match *word {
@@ -96,7 +98,7 @@ fn counts(expression: &[&str]) -> bool {
     })
 }
 
-/// The names in an expression, with the members that are written after them.
+/// The names in an expression with their members.
 fn paths_in(expression: &[&str]) -> Vec<Vec<String>> {
     let mut paths: Vec<Vec<String>> = Vec::new();
     let mut before = "";
@@ -126,10 +128,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_with_is_told_from_what_is_printed() {
-        let of = |source| Counted::of(source, |name| ["extra", "message", "headers"].contains(&name));
+    fn values_used_as_numbers_are_found() {
+        let of = |source| NumericUses::of(source, |name| ["extra", "message", "headers"].contains(&name));
         let paths = |paths: &[&[&str]]| {
-            Counted::Paths(paths.iter().map(|path| path.iter().map(|name| (*name).to_owned()).collect()).collect())
+            NumericUses::Paths(paths.iter().map(|path| path.iter().map(|name| (*name).to_owned()).collect()).collect())
         };
         for (source, expected) in [
             ("{{ extra.x }} {{- message | tojson -}}", paths(&[])),
@@ -141,7 +143,7 @@ mod tests {
             ("{% if extra['a'].b > 2 or loop.index > 1 %}{% endif %}", paths(&[&["extra"]])),
             ("{% if extra.n is not divisibleby(3) %}{% endif %}", paths(&[&["extra", "n"]])),
             ("{{ headers.list | sort }} {{ extra | tojson(indent=2) }}", paths(&[&["headers", "list"]])),
-            ("{% for n in extra.list %}{% if n < 5 %}{{ n }}{% endif %}{% endfor %}", Counted::Anything),
+            ("{% for n in extra.list %}{% if n < 5 %}{{ n }}{% endif %}{% endfor %}", NumericUses::All),
         ] {
             assert_eq!(of(source), expected, "{source}");
         }

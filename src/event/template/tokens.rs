@@ -1,12 +1,12 @@
-//! The words of a template, as far as is needed to look for names in it without minijinja.
+//! A simple tokenizer, to find names in a template without minijinja.
 
-/// The words and signs inside `{{ }}` and `{% %}`, strings left out.
-pub(super) struct Words<'a> {
+/// The words and signs inside `{{ }}` and `{% %}`. A string literal is the token `""`.
+pub(super) struct Tokens<'a> {
     rest: &'a str,
     inside: bool,
 }
 
-impl<'a> Words<'a> {
+impl<'a> Tokens<'a> {
     pub(super) fn of(source: &'a str) -> Self {
         Self { rest: source, inside: false }
     }
@@ -24,7 +24,7 @@ impl<'a> Words<'a> {
     }
 }
 
-impl<'a> Iterator for Words<'a> {
+impl<'a> Iterator for Tokens<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
@@ -44,7 +44,7 @@ impl<'a> Iterator for Words<'a> {
                 return self.next();
             }
             self.inside = true;
-            // With the sign that takes away white space, which is no minus.
+            // Together with the sign for white space control, which is no minus.
             let is_signed = self.rest.get(2..).is_some_and(|rest| rest.starts_with(['-', '+']));
             return self.take(2 + usize::from(is_signed));
         }

@@ -1,35 +1,26 @@
-//! Numbers of AMQP's other types than 64 bits: a header has the same type, width, scale and sign from broker to broker.
+//! AMQP numbers of other types than 64 bits: a header keeps its type, width, scale and sign from broker to broker.
 
 use std::fmt;
 
-/// The value of a header that is a number of another type than `l` and `d`.
+/// A number in a header of another type than `l` and `d`. The letters are the type tags of AMQP 0.9.1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum AmqpNumber {
-    /// `b`.
-    ShortShortInt(i8),
-    /// `B`.
-    ShortShortUInt(u8),
-    /// `s`.
-    ShortInt(i16),
-    /// `u`.
-    ShortUInt(u16),
-    /// `I`.
-    LongInt(i32),
-    /// `i`.
-    LongUInt(u32),
-    /// `f`.
-    Float(f32),
+    ShortShortInt(i8),  // b
+    ShortShortUInt(u8), // B
+    ShortInt(i16),      // s
+    ShortUInt(u16),     // u
+    LongInt(i32),       // I
+    LongUInt(u32),      // i
+    Float(f32),         // f
     /// `D`: `value` divided by ten to the power of `scale`. Signed, as Java's and Python's clients write it (AMQP 0.9.1, 4.2.5.5
     /// leaves that open).
     Decimal {
-        /// All digits.
         value: i32,
-        /// How many of them follow the point.
         scale: u8,
     },
 }
 
-/// By the names of their tags in JSON.
+// The tags in JSON.
 const INT8: &str = "$int8";
 const UINT8: &str = "$uint8";
 const INT16: &str = "$int16";
@@ -40,7 +31,7 @@ const FLOAT32: &str = "$float32";
 const DECIMAL: &str = "$decimal";
 
 impl AmqpNumber {
-    /// What it is worth, if it is whole by its type.
+    /// The value, if the type is an integer.
     #[must_use]
     pub fn integer(self) -> Option<i64> {
         match self {
@@ -54,7 +45,7 @@ impl AmqpNumber {
         }
     }
 
-    /// Its type's name in JSON.
+    /// The tag of the type in JSON.
     pub(super) fn tag(self) -> &'static str {
         match self {
             Self::ShortShortInt(_) => INT8,
@@ -68,16 +59,16 @@ impl AmqpNumber {
         }
     }
 
-    /// The number that stands beside its tag as text; whole ones stand there as numbers.
+    /// The number after its tag, where that is text; integers are JSON numbers there.
     pub(super) fn tagged_text(self) -> String {
         match self {
-            // Not as many digits as a double of that value has: these say which float it is.
+            // The shortest digits that give this float; a double of the same value has more.
             Self::Float(value) => value.to_string(),
             other => other.to_string(),
         }
     }
 
-    /// None: there is no such tag. An error: this is no such number; it says what is expected.
+    /// The number of that tag and text; none if the tag is unknown. The error says what is expected.
     pub(super) fn tagged(tag: &str, text: &str) -> Option<Result<Self, &'static str>> {
         Some(match tag {
             INT8 => text.parse().map(Self::ShortShortInt).map_err(|_| "a number from -128 to 127"),
@@ -93,7 +84,7 @@ impl AmqpNumber {
     }
 }
 
-/// All digits, of a float those of the double of the same value.
+/// All digits; those of a float are the digits of the double of the same value.
 impl fmt::Display for AmqpNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

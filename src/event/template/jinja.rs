@@ -1,8 +1,8 @@
 //! Templates that need minijinja: expressions, filters, conditions, loops.
 //!
-//! Null is minijinja's *undefined*, not its *none*: only that prints as nothing, also in `~`, and only that is what
-//! `default` applies to. Two environments hold the compiled template: one forgives null; in the other, for addresses, any
-//! use of null but in `default`, `if`, `or` and `is` is an error that names it.
+//! Null is minijinja's *undefined*, not its *none*: only *undefined* renders as nothing, also in `~`, and only *undefined* is
+//! replaced by `default`. Two environments hold the compiled template. The lenient one accepts null; in the strict one, for
+//! addresses, any use of null is an error that names it, except in `default`, `if`, `or` and `is`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,38 +13,35 @@ use jiff::fmt::strtime;
 use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, filters};
 
-use super::counted::Counted;
-use super::inserted::Inserted;
-use super::scope::{Probe, Source};
-use super::{TemplateError, exact, inserted, is_null, names, percent_encode};
+use super::fragments::InsertedText;
+use super::numeric::NumericUses;
+use super::values::{ProbeEvent, ValueSource};
+use super::{TemplateError, exact_number, fragments, names, null_error, percent_encode};
 use crate::event::date;
-use crate::event::vocabulary::Vocabulary;
+use crate::event::schema::EventSchema;
 
-/// What one rendering may cost; minijinja counts an instruction as 1, 64 bytes made as 1 and 4 bytes of JSON made as 1.
-/// Enough for a body of a few MiB as JSON.
+/// The cost limit of one rendering. minijinja counts 1 for an instruction, for 64 bytes of output and for 4 bytes of JSON. This is
+/// enough for a body of a few MiB as JSON.
 const FUEL: u64 = 2_000_000;
-/// How `date` writes one unless it is told.
+/// The default format of the filter `date`.
 const DATE: &str = "%Y-%m-%d";
-/// The form of a date is no longer, in bytes.
+/// The longest format of a date, in bytes.
 const MAX_DATE_FORMAT: usize = 100;
-/// What one rendering may give, in bytes.
+/// The longest output of one rendering, in bytes.
 const MAX_OUTPUT: usize = 8 * 1024 * 1024;
 
-/// Marks in the state of a rendering: an expression was null, one was not.
+// Marks in the state of a rendering: at least one expression was null, at least one was not.
 const SOME_NULL: &str = "some null";
 const SOME_VALUE: &str = "some value";
 
 /// How a template is rendered. The name of the mode is the name of the template in its environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Null is nothing.
-    Text,
-    /// Null is nothing, and what was null is told.
+    Text, // null renders as nothing
+    /// Null renders as nothing, and [`Rendered`] says whether there was any.
     Key,
-    /// Null is an error.
-    Address,
-    /// Null is an error, all else percent-encoded.
-    Url,
+    Address, // null is an error
+    Url,     // null is an error, and values are percent-encoded
 }
 
 impl Mode {
@@ -58,39 +55,36 @@ impl Mode {
     }
 }
 
-/// A compiled template.
-pub(super) struct Engine {
-    forgiving: Environment<'static>,
+pub(super) struct JinjaTemplate {
+    lenient: Environment<'static>,
     strict: Environment<'static>,
-    /// The names it uses, `headers.x` for nested ones.
+    /// The names that the template uses, `headers.x` for nested ones.
     names: BTreeSet<String>,
-    /// What of them has to be numbers that minijinja can hold.
-    counted: Counted,
-    vocabulary: Vocabulary,
+    numeric_uses: NumericUses,
+    schema: EventSchema,
 }
 
-/// What came out.
 pub(super) struct Rendered {
     pub(super) text: String,
     pub(super) some_null: bool,
     pub(super) some_value: bool,
 }
 
-impl Engine {
-    pub(super) fn compile(source: &str, vocabulary: Vocabulary) -> Result<Self, TemplateError> {
-        let forgiving = environment(UndefinedBehavior::Chainable, &[Mode::Text, Mode::Key], source)?;
+impl JinjaTemplate {
+    pub(super) fn compile(source: &str, schema: EventSchema) -> Result<Self, TemplateError> {
+        let lenient = environment(UndefinedBehavior::Chainable, &[Mode::Text, Mode::Key], source)?;
         let strict = environment(UndefinedBehavior::SemiStrict, &[Mode::Address, Mode::Url], source)?;
-        let template = forgiving.get_template(Mode::Text.name()).map_err(|error| explain(&error))?;
+        let template = lenient.get_template(Mode::Text.name()).map_err(|error| explain(&error))?;
         let names = template.undeclared_variables(true).into_iter().collect();
-        names::check(&names, &vocabulary, source, &forgiving)?;
-        let counted = Counted::of(source, |name| vocabulary.shape(name).is_some());
-        let engine = Self { forgiving, strict, names, counted, vocabulary };
-        engine.try_out()?;
-        Ok(engine)
+        names::check(&names, &schema, source, &lenient)?;
+        let numeric_uses = NumericUses::of(source, |name| schema.field_type(name).is_some());
+        let jinja = Self { lenient, strict, names, numeric_uses, schema };
+        jinja.probe_render()?;
+        Ok(jinja)
     }
 
-    /// Renders for a made-up event, to find what can never work; what fails only for that event is no error.
-    fn try_out(&self) -> Result<(), TemplateError> {
+    /// Renders the template for a probe event, to find mistakes that fail for every event. Other failures are ignored.
+    fn probe_render(&self) -> Result<(), TemplateError> {
         for null in [None, Some("")] {
             if let Err(error) = self.run(Mode::Text, &self.probe(null))
                 && matches!(
@@ -118,23 +112,23 @@ impl Engine {
         let fails = |null: Option<&str>| {
             self.run(Mode::Address, &self.probe(null)).is_err_and(|error| error.kind() == ErrorKind::UndefinedError)
         };
-        self.names.iter().filter(|name| self.vocabulary.name_can_be_null(name) && fails(Some(name))).cloned().collect()
+        self.names.iter().filter(|name| self.schema.name_can_be_null(name) && fails(Some(name))).cloned().collect()
     }
 
-    fn probe<'a>(&'a self, null: Option<&'a str>) -> Probe<'a> {
-        Probe { null, vocabulary: &self.vocabulary }
+    fn probe<'a>(&'a self, null: Option<&'a str>) -> ProbeEvent<'a> {
+        ProbeEvent { null, schema: &self.schema }
     }
 
-    pub(super) fn render(&self, mode: Mode, source: &impl Source) -> Result<Rendered, TemplateError> {
+    pub(super) fn render(&self, mode: Mode, source: &impl ValueSource) -> Result<Rendered, TemplateError> {
         self.run(mode, source).map_err(|error| explain(&error))
     }
 
-    fn run(&self, mode: Mode, source: &impl Source) -> Result<Rendered, Error> {
+    fn run(&self, mode: Mode, source: &impl ValueSource) -> Result<Rendered, Error> {
         let environment = match mode {
-            Mode::Text | Mode::Key => &self.forgiving,
+            Mode::Text | Mode::Key => &self.lenient,
             Mode::Address | Mode::Url => &self.strict,
         };
-        let mut out = Bounded(Vec::new());
+        let mut out = BoundedBuffer(Vec::new());
         let mut top = "";
         let mut values = Vec::with_capacity(self.names.len());
         for name in &self.names {
@@ -142,8 +136,8 @@ impl Engine {
             // Sorted: `headers` stands right before `headers.x` and `headers.y`.
             if first != top {
                 top = first;
-                // A name without a value is undefined, and the error then says which.
-                values.extend(source.value(first).map(|value| (first, self.counted.of_name(first, value))));
+                // A name without a value is undefined, and an error names it.
+                values.extend(source.value(first).map(|value| (first, self.numeric_uses.convert(first, value))));
             }
         }
         let context = Value::from_pairs(values);
@@ -167,7 +161,7 @@ fn environment(
     environment.set_undefined_behavior(undefined);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_fuel(Some(FUEL));
-    // What tells which name an undefined value comes from; costs only where there is one.
+    // Debug mode makes an error name the undefined value. It costs time only then.
     environment.set_debug(undefined == UndefinedBehavior::SemiStrict);
     environment.set_formatter(write_value);
     environment.remove_global("debug");
@@ -175,15 +169,15 @@ fn environment(
     for name in ["lower", "upper", "trim", "title", "capitalize", "date", "replace"] {
         null_stays_null(&mut environment, name);
     }
-    exact::add_filters(&mut environment);
-    environment.add_filter(inserted::FILTER, inserted::mark);
+    exact_number::add_filters(&mut environment);
+    environment.add_filter(fragments::FILTER, fragments::mark);
     for mode in modes {
         environment.add_template_owned(mode.name(), source.to_owned()).map_err(|error| explain(&error))?;
     }
     Ok(environment)
 }
 
-/// Lets a filter over text give null for null, so that `{{ session | upper }}` is as null as `{{ session }}`.
+/// Makes a filter of text return null for null, so that `{{ session | upper }}` is null if `{{ session }}` is.
 fn null_stays_null(environment: &mut Environment<'static>, name: &'static str) {
     let builtin = format!("builtin {name}");
     match name {
@@ -204,27 +198,27 @@ fn null_stays_null(environment: &mut Environment<'static>, name: &'static str) {
     });
 }
 
-/// A date, or seconds since 1970, in another form: that of `strftime`, in UTC.
+/// The filter `date`: formats a date, or seconds since 1970, as `strftime` does, in UTC.
 fn date(value: &Value, format: Option<&str>) -> Result<String, Error> {
     let format = format.unwrap_or(DATE);
-    let no_format = |why: String| Error::new(ErrorKind::SyntaxError, format!("`{format}` is no form of a date: {why}"));
+    let no_format = |why: String| Error::new(ErrorKind::SyntaxError, format!("`{format}` is not a date format: {why}"));
     if format.len() > MAX_DATE_FORMAT {
         return Err(no_format(format!("it is longer than {MAX_DATE_FORMAT} bytes")));
     }
     let write = |date: DateTime| strtime::format(format, date).map_err(|error| no_format(error.to_string()));
-    // Whether it is a form doesn't depend on the date.
+    // Whether the format is valid doesn't depend on the date.
     write(DateTime::constant(2000, 1, 1, 0, 0, 0, 0))?;
     let date = match value.as_i64() {
         Some(seconds) => u64::try_from(seconds).ok().and_then(date::of_seconds),
         None => value.as_str().and_then(date::normalize),
     };
     let date = date.and_then(|date| date.trim_end_matches('Z').parse().ok());
-    write(date.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("{value} is no date")))?)
+    write(date.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("{value} is not a date")))?)
 }
 
-/// Writes what one `{{ … }}` made.
+/// Writes the value of one `{{ … }}`.
 fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
-    if let Some(Inserted(text)) = value.downcast_object_ref() {
+    if let Some(InsertedText(text)) = value.downcast_object_ref() {
         return Ok(out.write_str(text)?);
     }
     let mode = state.name();
@@ -240,7 +234,7 @@ fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -
     let text = match value.kind() {
         // Not Python's spelling, but that of the JSON it came from.
         ValueKind::Bool => (if value.is_true() { "true" } else { "false" }).to_owned(),
-        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => exact::compact(value)?,
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => exact_number::compact(value)?,
         _ => match value.as_str() {
             Some(text) if state.name() != Mode::Url.name() => return Ok(out.write_str(text)?),
             Some(text) => text.to_owned(),
@@ -255,17 +249,17 @@ fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -
     Ok(out.write_str(&text)?)
 }
 
-/// minijinja's errors in the words of this project.
+/// Translates minijinja's errors into those of this module.
 fn explain(error: &Error) -> TemplateError {
     let detail = error.detail().unwrap_or_default();
     match error.kind() {
         // "`session` is undefined"
         ErrorKind::UndefinedError => match detail.strip_prefix('`').and_then(|rest| rest.split_once('`')) {
-            Some((name, _)) => is_null(name),
+            Some((name, _)) => null_error(name),
             None => TemplateError("an expression is null for this event".to_owned()),
         },
-        ErrorKind::OutOfFuel => TemplateError("the template takes too long or makes too much".to_owned()),
-        ErrorKind::WriteFailure => TemplateError(format!("the template makes more than {MAX_OUTPUT} bytes")),
+        ErrorKind::OutOfFuel => TemplateError("the template takes too long or produces too much text".to_owned()),
+        ErrorKind::WriteFailure => TemplateError(format!("the template produces more than {MAX_OUTPUT} bytes")),
         kind => {
             let mut text = kind.to_string();
             if !detail.is_empty() {
@@ -279,10 +273,10 @@ fn explain(error: &Error) -> TemplateError {
     }
 }
 
-/// Takes so much and no more.
-struct Bounded(Vec<u8>);
+/// A buffer of at most [`MAX_OUTPUT`] bytes.
+struct BoundedBuffer(Vec<u8>);
 
-impl io::Write for Bounded {
+impl io::Write for BoundedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > MAX_OUTPUT {
             return Err(io::ErrorKind::FileTooLarge.into());

@@ -1,5 +1,5 @@
-//! Numbers that CEL's integers and doubles can't hold as they are written: they are compared and given by all of their digits.
-//! What is calculated with one is a double, as JSON numbers with a point are.
+//! Numbers that CEL's integers and doubles can't hold exactly. They are compared and returned with all their digits; calculations
+//! use the nearest double, as for JSON numbers with a point.
 
 use std::any::Any;
 use std::cmp::Ordering;
@@ -10,20 +10,19 @@ use cel::common::traits::{Adder, Comparer, Divider, Indexer, Multiplier, Negator
 use cel::common::types::{CelBool, CelDouble, CelInt, CelString, CelUInt, DOUBLE_TYPE, Type};
 use cel::common::value::{CowVal, StaticVal, Val};
 
-use super::values::unexpected;
-use crate::event::parsed::compare;
+use super::types::unexpected;
+use crate::event::json_value::compare;
 
-/// As it is written.
 #[derive(Debug, Clone)]
-pub(super) struct Exact(pub(super) Arc<str>);
+pub(super) struct ExactNumber(pub(super) Arc<str>); // the digits as written
 
-impl Exact {
+impl ExactNumber {
     fn double(&self) -> CelDouble {
-        // What is too large is infinite.
+        // Too large numbers are infinite.
         CelDouble::from(self.0.parse().unwrap_or(f64::NAN))
     }
 
-    fn against(&self, other: &dyn Val) -> Option<Ordering> {
+    fn compare_with(&self, other: &dyn Val) -> Option<Ordering> {
         if let Some(Self(other)) = other.downcast_ref() {
             return compare(&self.0, other);
         }
@@ -42,7 +41,7 @@ impl Exact {
     }
 }
 
-impl Val for Exact {
+impl Val for ExactNumber {
     fn get_type(&self) -> &Type {
         Self::cel_type()
     }
@@ -92,9 +91,9 @@ impl Val for Exact {
 
     fn equals(&self, other: &dyn Val) -> bool {
         match other.downcast_ref::<CelString<'_>>() {
-            // What no double can hold used to be its text.
+            // In earlier versions such a number was text, and conditions compared it so.
             Some(text) => *text.inner() == *self.0,
-            None => self.against(other) == Some(Ordering::Equal),
+            None => self.compare_with(other) == Some(Ordering::Equal),
         }
     }
 
@@ -107,17 +106,17 @@ impl Val for Exact {
     }
 }
 
-impl StaticVal for Exact {}
+impl StaticVal for ExactNumber {}
 
-impl Comparer for Exact {
+impl Comparer for ExactNumber {
     fn compare(&self, other: &dyn Val) -> Result<Ordering, ExecutionError> {
-        self.against(other).ok_or_else(|| unexpected(other, "a number"))
+        self.compare_with(other).ok_or_else(|| unexpected(other, "a number"))
     }
 }
 
 macro_rules! as_double {
     ($($operation:ident $method:ident),*) => {$(
-        impl $operation for Exact {
+        impl $operation for ExactNumber {
             fn $method<'b, 'v>(&'b self, other: &(dyn Val + 'v)) -> Result<CowVal<'b, 'v>, ExecutionError>
             where
                 Self: 'v,
@@ -136,22 +135,22 @@ macro_rules! as_double {
 
 as_double!(Adder add, Subtractor sub, Multiplier mul, Divider div);
 
-impl Negator for Exact {
+impl Negator for ExactNumber {
     fn negate<'v>(&self) -> Result<Box<dyn Val + 'v>, ExecutionError> {
         let negative = self.0.strip_prefix('-').map_or_else(|| format!("-{}", self.0), str::to_owned);
         Ok(Box::new(Self(negative.into())))
     }
 }
 
-/// By which name [`Convertible`] is found; nobody can write it.
+/// The variable that is [`Convertible`]. Users can't write this name.
 pub(super) const CONVERTIBLE: &str = "@number";
 
-/// What functions that convert are given: `double(x)` is evaluated as `double(@number[x])`. cel's own take its own numbers only,
-/// so that of an exact one it makes a double, or an infinite one where it is too large; all else stays what it is.
+/// Converts the argument of a conversion: `double(x)` is evaluated as `double(@number[x])`. cel's functions take cel's numbers only,
+/// so an [`ExactNumber`] becomes the nearest double (infinite if it is too large). Other values stay the same.
 #[derive(Debug, Clone)]
 pub(super) struct Convertible;
 
-static CONVERTS: Type = Type::new_unspecified_type("convertible");
+static CONVERTIBLE_TYPE: Type = Type::new_unspecified_type("convertible");
 
 impl Val for Convertible {
     fn get_type(&self) -> &Type {
@@ -159,7 +158,7 @@ impl Val for Convertible {
     }
 
     fn cel_type() -> &'static Type {
-        &CONVERTS
+        &CONVERTIBLE_TYPE
     }
 
     fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)> {
@@ -179,7 +178,7 @@ impl StaticVal for Convertible {}
 
 impl Indexer for Convertible {
     fn get<'b, 'v>(&'b self, value: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError> {
-        Ok(if let Some(exact) = value.downcast_ref::<Exact>() {
+        Ok(if let Some(exact) = value.downcast_ref::<ExactNumber>() {
             CowVal::owned(exact.double())
         } else if let Some(text) = value.downcast_ref::<CelString<'_>>() {
             CowVal::owned(CelString::from(text.inner().to_owned()))

@@ -1,17 +1,17 @@
-//! Why a route matches, or doesn't, in words.
+//! Explains in words why a condition matches or not.
 
 use std::fmt;
 
 use super::{Condition, Glob};
-use crate::event::Scope;
+use crate::event::EventView;
 
 impl Condition {
-    /// Why that event is meant, or why not.
-    pub fn because(&self, scope: Scope<'_>) -> Result<String, String> {
+    /// Why the condition matches, or as an error why it doesn't.
+    pub fn explain(&self, view: EventView<'_>) -> Result<String, String> {
         let mut reasons = Vec::new();
         for (field, globs) in &self.fields {
             let name = field.as_str();
-            match field.of(scope.event) {
+            match field.of(view.event) {
                 None => return Err(format!("{name} is null, which matches nothing")),
                 Some(value) if globs.iter().any(|glob| glob.matches(value)) => {
                     reasons.push(format!("{name} is {value}"));
@@ -20,11 +20,11 @@ impl Condition {
             }
         }
         for block in &self.not {
-            match block.matches(scope) {
+            match block.matches(view) {
                 Ok(false) => {}
                 Ok(true) => {
-                    let because = block.because(scope).unwrap_or_else(|because| because);
-                    return Err(format!("`not:` excludes it: {because}"));
+                    let (Ok(reason) | Err(reason)) = block.explain(view);
+                    return Err(format!("`not:` excludes it: {reason}"));
                 }
                 Err(error) => return Err(format!("`if:` in `not:` can't be evaluated: {error}")),
             }
@@ -33,7 +33,7 @@ impl Condition {
             reasons.push("`not:` doesn't exclude it".to_owned());
         }
         if let Some(expression) = &self.expression {
-            match expression.holds(scope) {
+            match expression.is_true(view) {
                 Ok(true) => reasons.push("`if:` is true".to_owned()),
                 Ok(false) => return Err("`if:` is false".to_owned()),
                 Err(error) => return Err(format!("`if:` can't be evaluated: {error}")),
@@ -43,7 +43,7 @@ impl Condition {
     }
 }
 
-/// What is asked, in words; of nothing, nothing.
+/// The condition in words; empty if it has no parts.
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fields = self.fields.iter().map(|(field, globs)| format!("{} {}", field.as_str(), one_of(globs)));

@@ -1,7 +1,7 @@
-//! Texts that something else put into a template, as `${VAR}` does: whatever is in them, they stay texts.
+//! Text that is inserted into a template, for example by `${VAR}`. It stays text, whatever characters it contains.
 //!
-//! Between expressions such a text becomes an expression of its own, `{{ "…" | FILTER }}`, and within a string of an
-//! expression it is escaped as a part of that string. Anywhere else in an expression it would be an expression: an error.
+//! Outside expressions the text becomes an expression of its own, `{{ "…" | FILTER }}`. Within a string of an expression it is
+//! escaped as a part of the string. Elsewhere in an expression it is an error, as it would be code.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,37 +11,34 @@ use minijinja::value::{Object, ObjectRepr, Value};
 use super::TemplateError;
 use std::sync::Arc;
 
-/// A piece of a template, in order.
+/// A piece of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fragment {
-    /// What it is.
     pub text: String,
-    /// Not written in the template, but put into it: a text, never an expression.
+    /// Inserted into the template: always text, never an expression.
     pub is_inserted: bool,
 }
 
 impl Fragment {
-    /// A piece as it was written.
     #[must_use]
     pub fn written(text: impl Into<String>) -> Self {
         Self { text: text.into(), is_inserted: false }
     }
 
-    /// A text that was put there.
     #[must_use]
     pub fn inserted(text: impl Into<String>) -> Self {
         Self { text: text.into(), is_inserted: true }
     }
 }
 
-/// The filter that marks such a text. Nobody else can call it.
+/// The filter that marks inserted text. Templates can't call it.
 pub(super) const FILTER: &str = "regards_relay_inserted";
 
-/// What the filter gives: written as it is, into a URL too.
+/// The filter's result. It is written as it is, also into a URL.
 #[derive(Debug)]
-pub(super) struct Inserted(pub(super) String);
+pub(super) struct InsertedText(pub(super) String);
 
-impl Object for Inserted {
+impl Object for InsertedText {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Plain
     }
@@ -51,12 +48,11 @@ impl Object for Inserted {
     }
 }
 
-/// The filter itself.
 pub(super) fn mark(text: String) -> Value {
-    Value::from_object(Inserted(text))
+    Value::from_object(InsertedText(text))
 }
 
-/// The template that means these fragments.
+/// The source of the template that these fragments make.
 pub(super) fn source(fragments: &[Fragment]) -> Result<Cow<'_, str>, TemplateError> {
     let mut written = fragments.iter().filter(|fragment| !fragment.is_inserted);
     if written.any(|fragment| fragment.text.contains(FILTER)) {
@@ -66,30 +62,30 @@ pub(super) fn source(fragments: &[Fragment]) -> Result<Cow<'_, str>, TemplateErr
         return Ok(Cow::Borrowed(text));
     }
     let mut out = String::new();
-    let mut place = Place::Text;
+    let mut position = Position::Text;
     for Fragment { text, is_inserted } in fragments {
         if !is_inserted {
             out.push_str(text);
-            place = place.after(text);
+            position = position.after(text);
             continue;
         }
-        match place {
-            Place::Comment => {}
-            Place::Text => push_expression(&mut out, text, ("", "")),
-            Place::Raw => push_expression(&mut out, text, ("{% endraw %}", "{% raw %}")),
-            Place::Expression(_) => {
+        match position {
+            Position::Comment => {}
+            Position::Text => push_expression(&mut out, text, ("", "")),
+            Position::Raw => push_expression(&mut out, text, ("{% endraw %}", "{% raw %}")),
+            Position::Expression(_) => {
                 return Err(TemplateError(
-                    "what `${…}` stands for is a text, never an expression: within one it stands in quotes, as in \
+                    "the value of `${…}` is text, not an expression: within an expression write it in quotes, as in \
                      {{ default(\"${VAR}\") }}"
                         .to_owned(),
                 ));
             }
-            Place::Quoted { close, quote, escaped } => {
+            Position::Quoted { close, quote, escaped } => {
                 if escaped {
                     out.push('\\');
                 }
                 push_escaped(&mut out, text);
-                place = Place::Quoted { close, quote, escaped: false };
+                position = Position::Quoted { close, quote, escaped: false };
             }
         }
     }
@@ -97,7 +93,7 @@ pub(super) fn source(fragments: &[Fragment]) -> Result<Cow<'_, str>, TemplateErr
 }
 
 fn push_expression(out: &mut String, text: &str, (before, after): (&str, &str)) {
-    // A brace right before would become a part of the next one.
+    // A brace right before would become a part of the opening `{{`.
     let brace = if out.ends_with('{') { out.pop() } else { None };
     out.push_str(before);
     out.push_str("{{ \"");
@@ -118,16 +114,16 @@ fn push_escaped(out: &mut String, text: &str) {
     }
 }
 
-/// Where in a template something stands.
+/// The syntactic position within a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Position {
     Text,
     /// Between `{% raw %}` and `{% endraw %}`.
     Raw,
     Comment,
-    /// In an expression or a block, up to its end.
+    /// In an expression or a block that ends with this text.
     Expression(&'static str),
-    /// In a string of one.
+    /// In a string of an expression.
     Quoted {
         close: &'static str,
         quote: char,
@@ -135,21 +131,20 @@ enum Place {
     },
 }
 
-impl Place {
-    /// The place at the end of a text that begins there.
+impl Position {
     fn after(self, text: &str) -> Self {
-        let mut place = self;
+        let mut position = self;
         let mut rest = text;
         while !rest.is_empty() {
-            let (next, used) = place.step(rest);
-            place = next;
+            let (next, used) = position.step(rest);
+            position = next;
             let (_, after) = rest.split_at_checked(used.max(1)).unwrap_or(("", ""));
             rest = after;
         }
-        place
+        position
     }
 
-    /// The next place, and how many bytes lie before it.
+    /// The next position, and how many bytes come before it.
     fn step(self, rest: &str) -> (Self, usize) {
         match self {
             Self::Text => match rest.find("{{").into_iter().chain(rest.find("{%")).chain(rest.find("{#")).min() {
@@ -200,7 +195,7 @@ impl Place {
     }
 }
 
-/// Whether it begins with that block: `{% raw %}`, `{%- raw -%}`.
+/// Whether the text begins with that block: `{% raw %}`, `{%- raw -%}`.
 fn is_block(opened: &str, name: &str) -> bool {
     let Some(inside) = opened.strip_prefix("{%").and_then(|rest| rest.split_once("%}")) else { return false };
     inside.0.trim_matches(['-', '+', ' ', '\t', '\n', '\r']) == name

@@ -1,42 +1,42 @@
-//! Templates that are texts and fields of the event in turn, such as `regards.{{ tenant }}`: rendered by joining them.
+//! Templates of text and fields of the event only, such as `regards.{{ tenant }}`.
 //!
-//! They mean exactly what minijinja makes of them (a test compares both), many times faster.
+//! The result is exactly that of minijinja (a test compares both), but many times faster.
 
-use super::{Fragment, TemplateError, is_null};
-use crate::event::vocabulary::{Field, Scope, Vocabulary};
+use super::{Fragment, TemplateError, null_error};
+use crate::event::EventView;
+use crate::event::schema::{EventSchema, Field};
 
-/// What begins an expression, a block, a comment.
+/// The beginnings of an expression, a block and a comment.
 pub(super) const OPENINGS: [&str; 3] = ["{{", "{%", "{#"];
 
-/// A template of texts and fields.
-pub(super) struct Plain(Vec<Piece>);
+pub(super) struct SimpleTemplate(Vec<Piece>);
 
 enum Piece {
     Text(String),
     Field(Field),
 }
 
-impl Plain {
-    /// None where it takes more than that, and where a name isn't known: minijinja's way then says what is wrong.
-    pub(super) fn of(fragments: &[Fragment], vocabulary: &Vocabulary) -> Option<Self> {
+impl SimpleTemplate {
+    /// None if the template needs minijinja, or has an unknown name, which is reported there.
+    pub(super) fn of(fragments: &[Fragment], schema: &EventSchema) -> Option<Self> {
         let mut pieces = Vec::new();
         for (at, Fragment { text, is_inserted }) in fragments.iter().enumerate() {
             if *is_inserted {
                 push_text(&mut pieces, text);
                 continue;
             }
-            // As minijinja does, one line break at the end is left out.
+            // Like minijinja, leave out one line break at the end.
             let is_last = at + 1 == fragments.len();
             let source = text.strip_suffix('\n').filter(|_| is_last).unwrap_or(text);
             let source = source.strip_suffix('\r').filter(|_| is_last).unwrap_or(source);
-            parse_written(source, vocabulary, &mut pieces)?;
+            parse_written(source, schema, &mut pieces)?;
         }
         Some(Self(pieces))
     }
 
     #[cfg(test)]
-    pub(super) fn parse(source: &str, vocabulary: &Vocabulary) -> Option<Self> {
-        Self::of(&[Fragment::written(source)], vocabulary)
+    pub(super) fn parse(source: &str, schema: &EventSchema) -> Option<Self> {
+        Self::of(&[Fragment::written(source)], schema)
     }
 
     pub(super) fn fixed(&self) -> Option<&str> {
@@ -47,20 +47,20 @@ impl Plain {
         }
     }
 
-    pub(super) fn render(&self, scope: Scope<'_>) -> String {
+    pub(super) fn render(&self, view: EventView<'_>) -> String {
         let mut out = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Field(field) => out.push_str(&field.of(&scope).unwrap_or_default()),
+                Piece::Field(field) => out.push_str(&field.of(&view).unwrap_or_default()),
             }
         }
         out
     }
 
-    pub(super) fn nullable(&self, vocabulary: &Vocabulary) -> Vec<String> {
+    pub(super) fn nullable(&self, schema: &EventSchema) -> Vec<String> {
         let mut names: Vec<_> =
-            self.fields().filter(|field| vocabulary.can_be_null(*field)).map(|field| field.name().to_owned()).collect();
+            self.fields().filter(|field| schema.can_be_null(*field)).map(|field| field.name().to_owned()).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -84,26 +84,26 @@ impl Plain {
         })
     }
 
-    pub(super) fn render_key(&self, scope: Scope<'_>) -> Option<String> {
+    pub(super) fn render_key(&self, view: EventView<'_>) -> Option<String> {
         let is_fixed = self.fields().next().is_none() && !self.0.is_empty();
-        (is_fixed || self.fields().any(|field| field.of(&scope).is_some())).then(|| self.render(scope))
+        (is_fixed || self.fields().any(|field| field.of(&view).is_some())).then(|| self.render(view))
     }
 
-    pub(super) fn render_address(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
-        self.render_each(scope, String::push_str)
+    pub(super) fn render_address(&self, view: EventView<'_>) -> Result<String, TemplateError> {
+        self.render_each(view, String::push_str)
     }
 
-    pub(super) fn render_url(&self, scope: Scope<'_>) -> Result<String, TemplateError> {
-        self.render_each(scope, percent_encode)
+    pub(super) fn render_url(&self, view: EventView<'_>) -> Result<String, TemplateError> {
+        self.render_each(view, percent_encode)
     }
 
-    fn render_each(&self, scope: Scope<'_>, push: fn(&mut String, &str)) -> Result<String, TemplateError> {
+    fn render_each(&self, view: EventView<'_>, push: fn(&mut String, &str)) -> Result<String, TemplateError> {
         let mut out = String::new();
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => out.push_str(text),
                 Piece::Field(field) => {
-                    push(&mut out, &field.of(&scope).ok_or_else(|| is_null(field.name()))?);
+                    push(&mut out, &field.of(&view).ok_or_else(|| null_error(field.name()))?);
                 }
             }
         }
@@ -111,7 +111,7 @@ impl Plain {
     }
 }
 
-fn parse_written(source: &str, vocabulary: &Vocabulary, pieces: &mut Vec<Piece>) -> Option<()> {
+fn parse_written(source: &str, schema: &EventSchema, pieces: &mut Vec<Piece>) -> Option<()> {
     let mut rest = source;
     while let Some((text, after)) = rest.split_once('{') {
         if after.starts_with(['%', '#']) {
@@ -125,7 +125,7 @@ fn parse_written(source: &str, vocabulary: &Vocabulary, pieces: &mut Vec<Piece>)
         };
         let (expression, after) = after.split_once("}}")?;
         push_text(pieces, text);
-        pieces.push(Piece::Field(vocabulary.field(expression.trim_matches([' ', '\t', '\n', '\r']))?));
+        pieces.push(Piece::Field(schema.field(expression.trim_matches([' ', '\t', '\n', '\r']))?));
         rest = after;
     }
     push_text(pieces, rest);
@@ -140,7 +140,7 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
     }
 }
 
-/// Appends `value` with everything but RFC 3986's unreserved characters percent-encoded.
+/// Appends `value` percent-encoded, except RFC 3986's unreserved characters.
 pub(in crate::event) fn percent_encode(out: &mut String, value: &str) {
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

@@ -1,4 +1,4 @@
-//! What a template sees: the event's fields, `headers` and `properties`, as minijinja's values.
+//! The variables of a template as minijinja's values: the event's fields, `headers` and `properties`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,26 +7,25 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use minijinja::value::Value;
 
-use super::exact::Exact;
-use crate::event::parsed::{Number, Parsed, parse};
-use crate::event::vocabulary::{Holds, PROPERTIES, Scope, Vocabulary};
-use crate::event::{AmqpNumber, Header, HeaderValue, Properties};
+use super::exact_number::ExactNumber;
+use crate::event::json_value::{JsonValue, Number, parse};
+use crate::event::schema::{EventSchema, FieldKind, PROPERTIES};
+use crate::event::{AmqpNumber, EventView, Header, HeaderValue, Properties};
 
-/// Where values come from by their first names: an event, or a made-up one.
-pub(super) trait Source {
-    /// None is null.
+/// Has the values of a template's variables: an event, or a probe.
+pub(super) trait ValueSource {
     fn value(&self, name: &str) -> Option<Value>;
 }
 
-impl Source for Scope<'_> {
+impl ValueSource for EventView<'_> {
     fn value(&self, name: &str) -> Option<Value> {
         if let Some(transformed) = self.transformed
             && !["headers", "properties"].contains(&name)
         {
             return transformed.field(name).filter(|json| *json != "null").map(of_json);
         }
-        let mut vocabularies = [Vocabulary::Event, Vocabulary::DeadLetter].into_iter();
-        if let Some(field) = vocabularies.find_map(|vocabulary| vocabulary.field(name)) {
+        let mut vocabularies = [EventSchema::Event, EventSchema::DeadLetter].into_iter();
+        if let Some(field) = vocabularies.find_map(|schema| schema.field(name)) {
             return field.of(self).map(|text| Value::from(text.as_ref()));
         }
         match name {
@@ -42,46 +41,45 @@ impl Source for Scope<'_> {
     }
 }
 
-/// An event that was never received: every name there is has a value, but for one.
-pub(super) struct Probe<'a> {
-    /// What is null: a name, possibly nested; `""` is everything that can be.
+/// An event made up to try out a template: every name has a value, except one.
+pub(super) struct ProbeEvent<'a> {
+    /// The name that is null, possibly nested; `""` for every name that can be null.
     pub(super) null: Option<&'a str>,
-    /// Which names there are.
-    pub(super) vocabulary: &'a Vocabulary,
+    pub(super) schema: &'a EventSchema,
 }
 
-impl Source for Probe<'_> {
+impl ValueSource for ProbeEvent<'_> {
     fn value(&self, name: &str) -> Option<Value> {
         let null = self.null.unwrap_or("-");
         let (first, rest) = null.split_once('.').unwrap_or((null, ""));
-        let nullable = self.vocabulary.name_can_be_null(name);
+        let nullable = self.schema.name_can_be_null(name);
         match name {
             "properties" => {
                 let names = PROPERTIES.iter().filter(|known| !null.is_empty() && **known != rest);
                 Some(Value::from_pairs(names.map(|known| (*known, "x"))))
             }
-            _ => match self.vocabulary.shape(name)?.holds {
-                Holds::Members if null.is_empty() || first == name => Some(Value::from_pairs([("", "")])),
+            _ => match self.schema.field_type(name)?.kind {
+                FieldKind::Map if null.is_empty() || first == name => Some(Value::from_pairs([("", "")])),
                 _ if nullable && (null.is_empty() || null == name) => None,
-                Holds::Anything if first == name => Some(Value::from_pairs([("", "")])),
-                Holds::Members | Holds::Anything | Holds::Properties => Some(Value::from_object(Anything)),
-                Holds::List => Some([""; 0].into_iter().collect()),
-                Holds::Text => Some(Value::from("x")),
+                FieldKind::Any if first == name => Some(Value::from_pairs([("", "")])),
+                FieldKind::Map | FieldKind::Any | FieldKind::Properties => Some(Value::from_object(AnyMember)),
+                FieldKind::List => Some([""; 0].into_iter().collect()),
+                FieldKind::Text => Some(Value::from("x")),
             },
         }
     }
 }
 
-/// Has every member, and each is text.
-struct Anything;
+/// A map that has every member, and whose members are text and maps at once.
+struct AnyMember;
 
-impl fmt::Debug for Anything {
+impl fmt::Debug for AnyMember {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("x")
     }
 }
 
-impl minijinja::value::Object for Anything {
+impl minijinja::value::Object for AnyMember {
     fn get_value(self: &std::sync::Arc<Self>, _: &Value) -> Option<Value> {
         Some(Value::from_object(Self))
     }
@@ -115,7 +113,7 @@ fn of_properties(properties: &Properties) -> Value {
 fn of_table(table: &[Header]) -> Value {
     let mut values = BTreeMap::new();
     for (name, value) in table {
-        // Of headers of one name the first one counts, as everywhere.
+        // If several headers have one name, the first one is used, as everywhere.
         values.entry(name.as_str()).or_insert_with(|| of_header(value));
     }
     Value::from_pairs(values)
@@ -128,7 +126,7 @@ fn of_header(value: &HeaderValue) -> Value {
         HeaderValue::Integer(value) => Value::from(*value),
         HeaderValue::Float(value) => Value::from(*value),
         HeaderValue::Number(AmqpNumber::Float(value)) => Value::from(f64::from(*value)),
-        HeaderValue::Number(number) => of_parsed(Parsed::Number(&number.to_string())),
+        HeaderValue::Number(number) => of_parsed(JsonValue::Number(&number.to_string())),
         HeaderValue::Timestamp(seconds) => Value::from(*seconds),
         HeaderValue::Text(text) => Value::from(text.as_str()),
         HeaderValue::Binary(bytes) | HeaderValue::BinaryText(bytes) => Value::from(STANDARD.encode(bytes)),
@@ -137,26 +135,26 @@ fn of_header(value: &HeaderValue) -> Value {
     }
 }
 
-/// A JSON value, its nulls as undefined ones. A number that minijinja can't hold as it is written is [`Exact`].
+/// A JSON value, with null as undefined. A number that minijinja can't hold exactly becomes an [`ExactNumber`].
 fn of_json(json: &str) -> Value {
     of_parsed(parse(json))
 }
 
-fn of_parsed(parsed: Parsed<'_>) -> Value {
+fn of_parsed(parsed: JsonValue<'_>) -> Value {
     match parsed {
-        Parsed::Null => Value::UNDEFINED,
-        Parsed::Bool(value) => Value::from(value),
-        Parsed::Text(text) => Value::from(text.as_ref()),
-        Parsed::Number(raw) => match Number::of(raw) {
+        JsonValue::Null => Value::UNDEFINED,
+        JsonValue::Bool(value) => Value::from(value),
+        JsonValue::Text(text) => Value::from(text.as_ref()),
+        JsonValue::Number(raw) => match Number::of(raw) {
             Number::Integer(value) => i64::try_from(value)
                 .map(Value::from)
                 .or_else(|_| u64::try_from(value).map(Value::from))
                 .unwrap_or_else(|_| Value::from(value)),
             Number::Double(value) => Value::from(value),
-            Number::Exact(raw) => Value::from_object(Exact(raw.to_owned())),
+            Number::Exact(raw) => Value::from_object(ExactNumber(raw.to_owned())),
         },
-        Parsed::List(items) => Value::from(items.into_iter().map(of_parsed).collect::<Vec<_>>()),
-        Parsed::Map(members) => {
+        JsonValue::List(items) => Value::from(items.into_iter().map(of_parsed).collect::<Vec<_>>()),
+        JsonValue::Map(members) => {
             let members: BTreeMap<_, _> = members.into_iter().map(|(name, value)| (name, of_parsed(value))).collect();
             Value::from_pairs(members)
         }

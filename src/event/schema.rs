@@ -1,11 +1,10 @@
-//! What templates and expressions see of an event, or of a dead letter, and by which names.
+//! The names that templates and expressions can use, and what is known of their values before an event comes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::transform::Transformed;
-use super::{Event, Message};
+use super::EventView;
 
 /// The members of `properties`: AMQP's own names.
 pub(super) const PROPERTIES: [&str; 13] = [
@@ -24,69 +23,42 @@ pub(super) const PROPERTIES: [&str; 13] = [
     "user_id",
 ];
 
-/// A name that differs more is no misspelling (Jaro-Winkler).
+/// A name with a lower Jaro-Winkler similarity is not suggested.
 const SIMILAR: f64 = 0.8;
 
-/// What templates, formats and expressions see: an event, or a copy of a dead letter.
-#[derive(Debug, Clone, Copy)]
-pub struct Scope<'a> {
-    /// Its fields, by their names in the normalized event.
-    pub event: &'a Event,
-    /// `headers` and `properties`.
-    pub message: &'a Message,
-    /// What templates and formats see in the place of the event's fields.
-    pub transformed: Option<&'a Transformed>,
-}
-
-/// What the names in a template or an expression are those of.
+/// What a template or an expression is about: decides which names it has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Vocabulary {
-    /// An event.
+pub enum EventSchema {
     #[default]
     Event,
-    /// An event that some routes transform: it has the fields that any of them leaves.
+    /// An event that some routes transform. It has the fields that at least one of them leaves.
     Transformed(Arc<Fields>),
-    /// A copy of a dead letter: it may never have been an event.
+    /// The copy of a dead letter, which may never have been an event.
     DeadLetter,
 }
 
-/// The fields that a transform leaves, or several do.
-pub type Fields = BTreeMap<String, Shape>;
+/// The fields that one or several transforms leave, by name.
+pub type Fields = BTreeMap<String, FieldType>;
 
-/// What is known of a field before there is an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    /// What it holds.
-    pub holds: Holds,
-    /// It can be null.
+pub struct FieldType {
+    pub kind: FieldKind,
     pub nullable: bool,
 }
 
-/// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holds {
-    /// Text.
+pub enum FieldKind {
     Text,
-    /// A list.
     List,
-    /// Members by any names.
-    Members,
-    /// The members of [`PROPERTIES`].
+    /// A map with members of any names.
+    Map,
+    /// A map with the members of [`PROPERTIES`].
     Properties,
-    /// Whatever it was set to.
-    Anything,
+    /// A value of any type: what a transform sets a field to.
+    Any,
 }
 
-impl<'a> Scope<'a> {
-    /// That event, made of that message.
-    #[must_use]
-    pub fn of(event: &'a Event, message: &'a Message) -> Self {
-        Self { event, message, transformed: None }
-    }
-}
-
-impl Vocabulary {
-    /// All names there are.
+impl EventSchema {
     pub(super) fn names(&self) -> Vec<&str> {
         let (fields, others): (Vec<&str>, &[&str]) = match self {
             Self::Event => {
@@ -98,23 +70,22 @@ impl Vocabulary {
         fields.into_iter().chain(others.iter().copied()).collect()
     }
 
-    /// What that name stands for.
-    pub(super) fn shape(&self, name: &str) -> Option<Shape> {
-        let shape = |holds, nullable| Some(Shape { holds, nullable });
+    pub(super) fn field_type(&self, name: &str) -> Option<FieldType> {
+        let field_type = |kind, nullable| Some(FieldType { kind, nullable });
         if let Some(field) = self.field(name) {
-            return shape(Holds::Text, self.can_be_null(field));
+            return field_type(FieldKind::Text, self.can_be_null(field));
         }
         match (self, name) {
             (Self::DeadLetter, _) => None,
-            (_, "headers") | (Self::Event, "extra") => shape(Holds::Members, true),
-            (_, "properties") => shape(Holds::Properties, true),
+            (_, "headers") | (Self::Event, "extra") => field_type(FieldKind::Map, true),
+            (_, "properties") => field_type(FieldKind::Properties, true),
             (Self::Transformed(fields), _) => fields.get(name).copied(),
-            (Self::Event, "warnings") => shape(Holds::List, false),
+            (Self::Event, "warnings") => field_type(FieldKind::List, false),
             _ => None,
         }
     }
 
-    /// The text of that name, where it is always that of the event or of the dead letter.
+    /// The field of that name, if no transform can replace it.
     pub(super) fn field(&self, name: &str) -> Option<Field> {
         let fields: &[Field] = match self {
             Self::Event => &Field::OF_EVENTS,
@@ -124,7 +95,6 @@ impl Vocabulary {
         fields.iter().copied().find(|field| field.name() == name)
     }
 
-    /// Whether that text can be null.
     pub(super) fn can_be_null(&self, field: Field) -> bool {
         match self {
             Self::DeadLetter => matches!(field, Field::Sink | Field::Tenant),
@@ -132,14 +102,14 @@ impl Vocabulary {
         }
     }
 
-    /// Whether the value of that name, possibly nested, can be null.
+    /// The same for any name, also a nested one such as `headers.x`.
     pub(super) fn name_can_be_null(&self, name: &str) -> bool {
         let (first, _) = name.split_once('.').unwrap_or((name, ""));
-        self.shape(first).is_some_and(|shape| shape.nullable || shape.holds == Holds::Anything && first != name)
+        self.field_type(first).is_some_and(|of| of.nullable || of.kind == FieldKind::Any && first != name)
     }
 }
 
-/// What there is of an event, or of a dead letter, that is one text: by its name in the normalized event.
+/// A field of an event or of a dead letter that is text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
     Id,
@@ -159,7 +129,6 @@ pub(super) enum Field {
 }
 
 impl Field {
-    /// Those of an event.
     pub(super) const OF_EVENTS: [Self; 12] = [
         Self::Id,
         Self::Type,
@@ -174,9 +143,9 @@ impl Field {
         Self::Message,
         Self::Time,
     ];
-    /// Those of a dead letter.
     pub(super) const OF_DEAD_LETTERS: [Self; 4] = [Self::Reason, Self::Source, Self::Sink, Self::Tenant];
 
+    /// The name in the normalized event.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Id => "id",
@@ -196,9 +165,9 @@ impl Field {
         }
     }
 
-    /// Its value; none is null.
-    pub(super) fn of<'a>(self, scope: &Scope<'a>) -> Option<Cow<'a, str>> {
-        let Scope { event, message, transformed } = scope;
+    /// The value in that event; none is null.
+    pub(super) fn of<'a>(self, view: &EventView<'a>) -> Option<Cow<'a, str>> {
+        let EventView { event, message, transformed } = view;
         if let Some(transformed) = transformed {
             return transformed.text(self.name());
         }
@@ -215,14 +184,14 @@ impl Field {
             Self::Expires => event.expires.as_deref(),
             Self::Message => event.message.as_deref(),
             Self::Time => event.time.as_deref(),
-            Self::Reason => message.reason_of_death(),
-            Self::Sink => message.sink_of_death(),
+            Self::Reason => message.dead_letter_reason(),
+            Self::Sink => message.dead_letter_sink(),
         }
         .map(Cow::Borrowed)
     }
 }
 
-/// What is said of a name that there isn't, and what may have been meant.
+/// The error message for an unknown name, and a help text with the name that was likely meant or all known ones.
 pub(super) fn unknown<'k>(shown: &str, name: &str, known: impl IntoIterator<Item = &'k str>) -> (String, String) {
     let mut known: Vec<_> = known.into_iter().collect();
     let hint = if let Some(best) = closest(name, known.iter().copied()) {
@@ -234,7 +203,7 @@ pub(super) fn unknown<'k>(shown: &str, name: &str, known: impl IntoIterator<Item
     (format!("there is no {shown}"), hint)
 }
 
-/// The name that was likely meant.
+/// The known name that was likely meant.
 pub(super) fn closest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let best = known.into_iter().max_by(|a, b| similarity(name, a).total_cmp(&similarity(name, b)))?;
     (similarity(name, best) >= SIMILAR).then_some(best)
