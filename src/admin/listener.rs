@@ -1,4 +1,4 @@
-//! A TCP listener for [`axum::serve`] whose connections are bounded in number, time and bytes.
+//! A TCP listener for [`axum::serve()`] whose connections are bounded in number, time and bytes.
 
 use std::io;
 use std::net::SocketAddr;
