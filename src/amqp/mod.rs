@@ -1,15 +1,16 @@
-//! What a source and a sink on an AMQP broker share: connecting, values, and errors in plain words.
+//! What the AMQP source and the AMQP sink share: connections, field values, and errors in plain words.
 //!
-//! lapin's own recovery stays off: whoever holds a connection supervises it.
+//! lapin's own recovery stays off: the owner of a connection supervises it.
 
-mod dial;
+mod error;
 pub mod guard;
-mod problem;
 mod stream;
+mod tcp;
 pub mod values;
 
-pub use problem::{Problem, ProblemKind, escape};
+pub use error::{BrokerError, BrokerErrorKind};
 
+use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,53 +20,76 @@ use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, ConnectionProperties};
 
-use self::guard::{MAX_FRAME, Note};
-use self::stream::{BrokerStream, Handle, Runtime};
+use self::guard::{MAX_FRAME, MessageEdits};
+use self::stream::{BrokerStream, LapinRuntime, StreamHandle};
 
 use crate::config::address::ambiguous_broker_url;
 use crate::config::{AmqpConnection, Secret};
 
-/// Over looking up a name, connecting, TLS and login, for each URL.
+/// For the name look-up, TCP connection, TLS and login of one URL together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Any other single answer of a broker: declares, consume, cancel, acknowledgements on their way, closing.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// Seconds; a connection without a sign of life for twice as long is lost.
+/// For any other single reply of a broker, and for writing acknowledgements.
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
+/// In seconds. A connection without a heartbeat for twice as long is lost.
 const HEARTBEAT: u16 = 10;
 
-/// Connects to the first of the URLs that takes us. `purpose` and the relay's name are the connection's name at the broker.
-/// Says too where that led, for later problems.
-pub async fn connect(connection: &AmqpConnection, relay: &str, purpose: &str) -> Result<(Connection, Place), Problem> {
-    let mut first_problem = None;
-    for url in &connection.urls {
-        match connect_one(connection, url, &format!("{relay} {purpose}")).await {
-            Ok(connected) => return Ok(connected),
-            Err(problem) => {
-                tracing::debug!(%problem, "an AMQP URL failed");
-                // What speaks of a broker that answers says more than one that doesn't.
-                if first_problem
-                    .as_ref()
-                    .is_none_or(|first: &Problem| first.is_unreachable() && !problem.is_unreachable())
-                {
-                    first_problem = Some(problem);
-                }
-            }
-        }
-    }
-    Err(first_problem.unwrap_or_else(|| Problem::settings("no URL is given")))
+/// Host, port and login of a broker, without the password: for error messages and logs.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerAddress {
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub vhost: String,
 }
 
-/// A connection to a broker. Dropped without being closed, it is closed in the background, and cut off where the broker doesn't
-/// answer: lapin's thread and socket don't outlive it by more than [`ANSWER_TIMEOUT`].
+impl fmt::Display for BrokerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, user, vhost } = self;
+        write!(f, "{host}:{port}, user {user}, virtual host {vhost}")
+    }
+}
+
+/// Connects to the first of the URLs that accepts the connection. The broker shows the connection under the relay's name and
+/// `purpose`.
+pub async fn connect(
+    connection: &AmqpConnection,
+    relay: &str,
+    purpose: &str,
+) -> Result<(Connection, BrokerAddress), BrokerError> {
+    let mut reported = BrokerError::configuration("no URL is given");
+    for (number, url) in connection.urls.iter().enumerate() {
+        let mut error = match connect_one(connection, url, &format!("{relay} {purpose}")).await {
+            Ok(connected) => {
+                if number > 0 {
+                    tracing::debug!(error = %reported, "connected to another broker of the list, as an earlier one can't be used");
+                }
+                return Ok(connected);
+            }
+            Err(error) => error,
+        };
+        // The error of a broker that answers is more helpful than that of one that doesn't. The caller logs the one that is returned.
+        if number == 0 || (reported.is_unreachable() && !error.is_unreachable()) {
+            std::mem::swap(&mut reported, &mut error);
+        }
+        if number > 0 {
+            tracing::debug!(%error, "another broker of the list can't be used");
+        }
+    }
+    Err(reported)
+}
+
+/// A connection to a broker. If it is dropped without being closed, lapin closes it in the background; where the broker doesn't
+/// answer, the stream is cut, so that lapin's thread and socket end within [`REPLY_TIMEOUT`].
 pub struct Connection {
     inner: lapin::Connection,
-    stream: Handle,
+    stream: StreamHandle,
 }
 
 impl Connection {
-    /// What had to be changed in a message before lapin could read it. Whoever takes a message takes its note.
+    /// What the guard changed in a message so that lapin could read it. To be called once for each received message.
     #[must_use]
-    pub fn take_note(&self, channel: &Channel, delivery_tag: u64) -> Option<Note> {
-        self.stream.take_note(channel.id(), delivery_tag)
+    pub fn take_edits(&self, channel: &Channel, delivery_tag: u64) -> Option<MessageEdits> {
+        self.stream.take_edits(channel.id(), delivery_tag)
     }
 }
 
@@ -86,7 +110,7 @@ impl Drop for Connection {
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
                 runtime.spawn(async move {
-                    tokio::time::sleep(ANSWER_TIMEOUT).await;
+                    tokio::time::sleep(REPLY_TIMEOUT).await;
                     stream.cut();
                 });
             }
@@ -95,9 +119,13 @@ impl Drop for Connection {
     }
 }
 
-async fn connect_one(connection: &AmqpConnection, url: &Secret, name: &str) -> Result<(Connection, Place), Problem> {
-    let uri = resolve(connection, url)?;
-    let place = Place {
+async fn connect_one(
+    connection: &AmqpConnection,
+    url: &Secret,
+    name: &str,
+) -> Result<(Connection, BrokerAddress), BrokerError> {
+    let uri = resolve_uri(connection, url)?;
+    let address = BrokerAddress {
         host: uri.authority.host.clone(),
         port: uri.authority.port,
         user: uri.authority.userinfo.username.clone(),
@@ -106,24 +134,25 @@ async fn connect_one(connection: &AmqpConnection, url: &Secret, name: &str) -> R
     let tls = match uri.scheme {
         AMQPScheme::AMQP => None,
         AMQPScheme::AMQPS => {
-            let config = connection.tls.client_config().map_err(|error| Problem::settings(error.to_string()))?;
+            let config =
+                connection.tls.client_config().map_err(|error| BrokerError::configuration(error.to_string()))?;
             let expected = connection.tls.server_name.clone().unwrap_or_else(|| uri.authority.host.clone());
             Some((RustlsConnector::from(Arc::new(config)), expected))
         }
     };
     let mut opened = None;
     let connecting = async {
-        let (stream, handle) = open_stream(&place, tls).await?;
+        let (stream, handle) = open_stream(&address, tls).await?;
         opened = Some(handle.clone());
-        let inner = shake_hands(uri, stream, name).await?;
-        Ok((Connection { inner, stream: handle }, place.clone()))
+        let inner = log_in(uri, stream, name).await?;
+        Ok((Connection { inner, stream: handle }, address.clone()))
     };
     let connected = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => connected.map_err(|error: lapin::Error| {
-            let first = opened.as_ref().and_then(Handle::first_bytes);
-            Problem::of_others(&error, first, &place).unwrap_or_else(|| Problem::explain(&error, &place))
+            let first = opened.as_ref().and_then(StreamHandle::first_bytes);
+            BrokerError::not_amqp(&error, first, &address).unwrap_or_else(|| BrokerError::from_lapin(&error, &address))
         }),
-        Err(_) => Err(Problem::unanswered(&place, "connecting", CONNECT_TIMEOUT)),
+        Err(_) => Err(BrokerError::timeout(&address, "connecting", CONNECT_TIMEOUT)),
     };
     if let (Err(_), Some(stream)) = (&connected, opened) {
         stream.cut();
@@ -131,95 +160,83 @@ async fn connect_one(connection: &AmqpConnection, url: &Secret, name: &str) -> R
     connected
 }
 
-/// Connects and, where that is asked for, sets up TLS. Nothing is left of it when it is dropped.
-async fn open_stream(place: &Place, tls: Option<(RustlsConnector, String)>) -> io::Result<(BrokerStream, Handle)> {
-    let stream = BrokerStream::plain(dial::dial(&place.host, place.port).await?);
+/// Connects, with TLS if `tls` is given. Dropping the future closes what it opened.
+async fn open_stream(
+    address: &BrokerAddress,
+    tls: Option<(RustlsConnector, String)>,
+) -> io::Result<(BrokerStream, StreamHandle)> {
+    let stream = BrokerStream::plain(tcp::connect(&address.host, address.port).await?);
     Ok(BrokerStream::new(match &tls {
         None => stream,
         Some((connector, expected)) => stream.into_rustls(connector, expected).await?,
     }))
 }
 
-/// Logs in. lapin does it on a thread of its own, which ends with the stream.
-async fn shake_hands(uri: AMQPUri, stream: BrokerStream, name: &str) -> lapin::Result<lapin::Connection> {
+/// Logs in. lapin does this on its own thread, which ends with the stream.
+async fn log_in(uri: AMQPUri, stream: BrokerStream, name: &str) -> lapin::Result<lapin::Connection> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    // lapin asks again where a connection ends before it begins, and is told so: whoever holds one connects anew.
+    // lapin connects again when the stream ends during the login. It gets an error then: the owner of the connection reconnects.
     let stream = Mutex::new(Some(stream));
     let connect = async move |_, _| match stream.lock().unwrap_or_else(PoisonError::into_inner).take() {
         Some(stream) => Ok(AsyncTcpStream::Plain(stream)),
         None => Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
     };
-    lapin::Connection::connector(uri, Runtime::current(), connect, properties).await
+    lapin::Connection::connector(uri, LapinRuntime::current(), connect, properties).await
 }
 
-/// Connects, asks one thing on a channel that a refusal may close, and lets go again: `doing` says what, in a problem.
-pub async fn ask<T, A: Future<Output = lapin::Result<T>>>(
+/// Connects, sends one request on a channel of its own (a refusal closes the channel), and disconnects. `doing` names the request in
+/// an error.
+pub async fn request_once<T, A: Future<Output = lapin::Result<T>>>(
     connection: &AmqpConnection,
     relay: &str,
     purpose: &str,
     doing: &str,
-    question: impl FnOnce(Channel) -> A,
-) -> Result<T, Problem> {
-    let (connection, place) = connect(connection, relay, purpose).await?;
-    let asking = async {
-        let channel = answer(&place, "opening a channel", connection.create_channel()).await?;
-        answer(&place, doing, question(channel)).await
+    request: impl FnOnce(Channel) -> A,
+) -> Result<T, BrokerError> {
+    let (connection, address) = connect(connection, relay, purpose).await?;
+    let replying = async {
+        let channel = await_reply(&address, "opening a channel", connection.create_channel()).await?;
+        await_reply(&address, doing, request(channel)).await
     };
-    let asked = asking.await;
-    // What was asked is answered: a broker that doesn't let go is left to its own time-out.
-    let _ = tokio::time::timeout(ANSWER_TIMEOUT, connection.close(200, "asked".into())).await;
-    asked
+    let reply = replying.await;
+    // The reply is there: it doesn't matter whether the broker confirms the end of the connection.
+    let _ = tokio::time::timeout(REPLY_TIMEOUT, connection.close(200, "done".into())).await;
+    reply
 }
 
-/// Every answer of a broker has a deadline.
-pub async fn answer<T>(
-    place: &Place,
+/// Waits at most [`REPLY_TIMEOUT`]. `doing` names the request in an error.
+pub async fn await_reply<T>(
+    address: &BrokerAddress,
     doing: &str,
-    asked: impl Future<Output = lapin::Result<T>>,
-) -> Result<T, Problem> {
-    match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(Problem::explain(&error, place)),
-        Err(_) => Err(Problem::unanswered(place, doing, ANSWER_TIMEOUT)),
-    }
+    reply: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, BrokerError> {
+    let reply = await_raw_reply(address, doing, reply).await?;
+    reply.map_err(|error| BrokerError::from_lapin(&error, address))
 }
 
-/// The same, where the caller reads a refusal itself.
-pub async fn answer_or_refusal<T>(
-    place: &Place,
+/// Like [`await_reply`], for a caller that interprets a refusal itself.
+pub async fn await_raw_reply<T>(
+    address: &BrokerAddress,
     doing: &str,
-    asked: impl Future<Output = lapin::Result<T>>,
-) -> Result<lapin::Result<T>, Problem> {
-    let unanswered = |_| Problem::unanswered(place, doing, ANSWER_TIMEOUT);
-    tokio::time::timeout(ANSWER_TIMEOUT, asked).await.map_err(unanswered)
+    reply: impl Future<Output = lapin::Result<T>>,
+) -> Result<lapin::Result<T>, BrokerError> {
+    let timeout = |_| BrokerError::timeout(address, doing, REPLY_TIMEOUT);
+    tokio::time::timeout(REPLY_TIMEOUT, reply).await.map_err(timeout)
 }
 
-/// Where a connection leads: for messages, so without secrets.
-#[derive(Debug, Clone, Default)]
-pub struct Place {
-    /// Name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Who logs in.
-    pub user: String,
-    /// The virtual host.
-    pub vhost: String,
-}
-
-/// The URL with what stands beside it put in its place, taken literally.
-fn resolve(connection: &AmqpConnection, url: &Secret) -> Result<AMQPUri, Problem> {
-    let reveal = |secret: &Secret| secret.reveal().map_err(|error| Problem::settings(error.to_string()));
+/// The URL with the separate settings, which are taken literally, in the place of its parts.
+fn resolve_uri(connection: &AmqpConnection, url: &Secret) -> Result<AMQPUri, BrokerError> {
+    let reveal = |secret: &Secret| secret.reveal().map_err(|error| BrokerError::configuration(error.to_string()));
     let text = reveal(url)?;
-    // What `${file:…}` holds may have changed since the configuration was checked.
+    // The content of `${file:…}` may have changed since the configuration was checked.
     if let Some(why) = ambiguous_broker_url(&text) {
-        return Err(Problem::settings(format!(
+        return Err(BrokerError::configuration(format!(
             "an AMQP URL can be read in two ways: {why}; percent-encode user and password"
         )));
     }
-    let mut uri: AMQPUri = text
-        .parse()
-        .map_err(|_| Problem::settings("an AMQP URL can't be read; write amqp://HOST:PORT or amqps://HOST:PORT"))?;
+    let mut uri: AMQPUri = text.parse().map_err(|_| {
+        BrokerError::configuration("an AMQP URL is invalid; write amqp://HOST:PORT or amqps://HOST:PORT")
+    })?;
     if let Some(username) = &connection.username {
         uri.authority.userinfo.username = reveal(username)?;
     }
@@ -229,11 +246,11 @@ fn resolve(connection: &AmqpConnection, url: &Secret) -> Result<AMQPUri, Problem
     if let Some(vhost) = &connection.vhost {
         uri.vhost.clone_from(vhost);
     } else if uri.vhost.is_empty() {
-        // `amqp://host/` means the default virtual host to everyone who writes it.
+        // Everyone who writes `amqp://host/` means the default virtual host.
         "/".clone_into(&mut uri.vhost);
     }
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
-    // What is larger the guard would not look into.
+    // The guard doesn't look into larger frames.
     uri.query.frame_max = Some(uri.query.frame_max.filter(|size| *size > 0).unwrap_or(MAX_FRAME).min(MAX_FRAME));
     Ok(uri)
 }

@@ -1,5 +1,5 @@
-//! The stream that lapin reads: a socket, TLS where there is any, then the guard. It can be cut off from outside: lapin's thread waits
-//! for its socket without a deadline, and would wait for ever for a broker that is silent while it should shake hands or close.
+//! The stream that lapin reads: a socket, TLS where configured, then the guard. It can be cut from outside: lapin's thread waits for its
+//! socket without a deadline, and would wait for ever for a broker that doesn't answer a handshake or a close.
 
 use std::future::Future;
 use std::io;
@@ -19,72 +19,74 @@ use lapin::tcp::AsyncTcpStream;
 use tokio::net::TcpStream;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
-use super::guard::{Guard, Note, Notes};
+use super::guard::{EditLog, Guard, MessageEdits};
 
-/// What TLS is put on.
 type Socket = Compat<TcpStream>;
 
-/// Bytes of a broker that lapin can take.
+/// A broker's bytes, edited by the guard.
 pub(super) struct BrokerStream {
     inner: AsyncTcpStream<Socket>,
     guard: Guard,
-    line: Arc<Line>,
+    shared: Arc<SharedState>,
 }
 
-/// What a stream and its [`Handle`] share.
+/// What a stream and its [`StreamHandle`] share.
 #[derive(Debug, Default)]
-struct Line {
+struct SharedState {
     is_cut: AtomicBool,
     reader: AtomicWaker,
-    notes: Arc<Notes>,
-    /// What the broker's first answer begins with.
+    edit_log: Arc<EditLog>,
+    /// The first bytes of the broker's first answer.
     first: OnceLock<[u8; 4]>,
 }
 
-/// Reaches a stream that lapin has.
+/// Access to a stream that lapin owns.
 #[derive(Debug, Clone)]
-pub(super) struct Handle(Arc<Line>);
+pub(super) struct StreamHandle(Arc<SharedState>);
 
 impl BrokerStream {
-    pub(super) fn new(inner: AsyncTcpStream<Socket>) -> (Self, Handle) {
-        let line = Arc::<Line>::default();
-        let guard = Guard::new(Arc::clone(&line.notes));
-        let handle = Handle(Arc::clone(&line));
-        (Self { inner, guard, line }, handle)
+    pub(super) fn new(inner: AsyncTcpStream<Socket>) -> (Self, StreamHandle) {
+        let shared = Arc::<SharedState>::default();
+        let guard = Guard::new(Arc::clone(&shared.edit_log));
+        let handle = StreamHandle(Arc::clone(&shared));
+        (Self { inner, guard, shared }, handle)
     }
 
     pub(super) fn plain(socket: TcpStream) -> AsyncTcpStream<Socket> {
         AsyncTcpStream::Plain(socket.compat())
     }
 
-    /// What was polled, unless the stream is cut off.
+    /// The result of a poll, or an error if the stream was cut.
     fn unless_cut<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if self.line.is_cut.load(Ordering::Acquire) {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was given up")));
+        if self.shared.is_cut.load(Ordering::Acquire) {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the relay closed the connection",
+            )));
         }
         polled
     }
 }
 
-impl Handle {
+impl StreamHandle {
     /// Ends the stream: lapin gets an error, ends its thread, and closes the socket.
     pub(super) fn cut(&self) {
         self.0.is_cut.store(true, Ordering::Release);
         self.0.reader.wake();
     }
 
-    /// lapin has let the stream go.
+    /// Whether lapin has dropped the stream.
     pub(super) fn is_closed(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
 
-    /// What the broker's first answer begins with; none: there was none.
+    /// The first bytes of the broker's first answer, if there was one.
     pub(super) fn first_bytes(&self) -> Option<[u8; 4]> {
         self.0.first.get().copied()
     }
 
-    pub(super) fn take_note(&self, channel: u16, delivery_tag: u64) -> Option<Note> {
-        self.0.notes.take(channel, delivery_tag)
+    pub(super) fn take_edits(&self, channel: u16, delivery_tag: u64) -> Option<MessageEdits> {
+        self.0.edit_log.take(channel, delivery_tag)
     }
 }
 
@@ -94,22 +96,22 @@ impl AsyncRead for BrokerStream {
         let polled = this.guard.poll_read(buffer, |buffer| {
             let polled = Pin::new(&mut this.inner).poll_read(cx, buffer);
             if matches!(polled, Poll::Ready(Ok(4..)))
-                && this.line.first.get().is_none()
+                && this.shared.first.get().is_none()
                 && let Some(first) = buffer.first_chunk()
             {
-                // Only the first ones stay.
-                let _ = this.line.first.set(*first);
+                // Later calls change nothing.
+                let _ = this.shared.first.set(*first);
             }
             polled
         });
         if polled.is_pending() {
-            this.line.reader.register(cx.waker());
+            this.shared.reader.register(cx.waker());
         }
         this.unless_cut(polled)
     }
 }
 
-// A write that waits is not woken by `cut`, but lapin's loop, which also reads, is.
+// `cut` doesn't wake a pending write, but it wakes lapin's loop, which also reads.
 impl AsyncWrite for BrokerStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write(cx, buffer);
@@ -133,26 +135,25 @@ impl AsyncWrite for BrokerStream {
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_close(cx);
         if polled.is_pending() {
-            self.line.reader.register(cx.waker());
+            self.shared.reader.register(cx.waker());
         }
         self.unless_cut(polled)
     }
 }
 
-/// Tokio, as lapin asks for it, with streams of ours.
+/// Tokio in the form that lapin asks for, with [`BrokerStream`] as the TCP stream.
 #[derive(Debug, Clone)]
-pub(super) struct Runtime(async_rs::Tokio);
+pub(super) struct LapinRuntime(async_rs::Tokio);
 
-impl Runtime {
-    /// The runtime that this is called in.
+impl LapinRuntime {
     pub(super) fn current() -> async_rs::Runtime<Self> {
         async_rs::Runtime::new(Self(async_rs::Tokio::current()))
     }
 }
 
-impl RuntimeKit for Runtime {}
+impl RuntimeKit for LapinRuntime {}
 
-impl Executor for Runtime {
+impl Executor for LapinRuntime {
     type Task<T: Send + 'static> = <async_rs::Tokio as Executor>::Task<T>;
 
     fn block_on<T, F: Future<Output = T>>(&self, future: F) -> T {
@@ -168,11 +169,11 @@ impl Executor for Runtime {
     }
 }
 
-impl Reactor for Runtime {
+impl Reactor for LapinRuntime {
     type TcpStream = BrokerStream;
     type Sleep = <async_rs::Tokio as Reactor>::Sleep;
 
-    /// lapin registers nothing: its streams are what the connector gives it.
+    /// lapin never calls this: the connector gives it its streams.
     #[expect(refining_impl_trait, reason = "the trait's bound is private to its crate")]
     fn register<H: io::Read + io::Write + Send + 'static>(&self, _: H) -> io::Result<BrokerStream> {
         Err(io::ErrorKind::Unsupported.into())

@@ -1,35 +1,31 @@
-//! AMQP field values and properties, from lapin's types to the event's and back.
+//! AMQP field values and properties: lapin's types to those of an event, and back.
 
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, DecimalValue, FieldArray, FieldTable, LongString, ShortString};
 
-use super::guard::{Note, Place};
-use crate::event::{AmqpNumber, Header, HeaderValue, NotUtf8, Properties, UNREADABLE};
+use super::guard::{MessageEdits, TextLocation};
+use crate::event::{AmqpNumber, Header, HeaderValue, MAX_SHORT_STRING, NotUtf8, Properties, UNREADABLE};
 
-/// Header values nested deeper than this are left out, and [`Properties::headers_too_deep`] says so. Shown as JSON, where a
-/// table may take two levels, they stay within the 128 that readers of JSON take.
+/// Header values nested deeper than this are left out, and [`Properties::headers_too_deep`] is set. As JSON, where a table may need two
+/// levels, the others stay within the 128 levels that JSON parsers accept.
 pub const MAX_HEADER_DEPTH: usize = 60;
 
-/// The longest short string, in bytes.
-pub const MAX_SHORT: usize = 255;
-
-/// A name or value is longer than the 255 bytes AMQP has for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} is {length} bytes long; AMQP takes 255 at most")]
-pub struct TooLong {
+#[error("{what} is {length} bytes long; AMQP allows at most {}", MAX_SHORT_STRING)]
+pub struct ShortStringTooLong {
     what: &'static str,
     length: usize,
 }
 
-/// What was received, in the event's types; `note` says what isn't as it came. A property that was no UTF-8 is none.
+/// The properties of a received message. `edits` are those of the guard: a property that was not UTF-8 becomes `None`.
 #[must_use]
-pub fn properties(from: &BasicProperties, note: Option<&Note>) -> Properties {
-    let Some(note) = note else { return unchanged(from) };
-    if let Some(bytes) = note.unreadable_properties() {
+pub fn decode_properties(from: &BasicProperties, edits: Option<&MessageEdits>) -> Properties {
+    let Some(edits) = edits else { return convert_properties(from) };
+    if let Some(bytes) = edits.unreadable_properties() {
         return Properties { not_utf8: vec![not_utf8(UNREADABLE.to_owned(), bytes)], ..Properties::default() };
     }
-    let mut properties = unchanged(from);
+    let mut properties = convert_properties(from);
     for (name, text) in [
         ("content_type", &mut properties.content_type),
         ("content_encoding", &mut properties.content_encoding),
@@ -42,22 +38,22 @@ pub fn properties(from: &BasicProperties, note: Option<&Note>) -> Properties {
         ("app_id", &mut properties.app_id),
         ("cluster_id", &mut properties.cluster_id),
     ] {
-        if note.has(name) {
+        if edits.has_property(name) {
             *text = None;
         }
     }
-    properties.headers_too_deep |= note.is_too_deep();
-    properties.not_utf8 = note
-        .originals()
+    properties.headers_too_deep |= edits.is_too_deep();
+    properties.not_utf8 = edits
+        .listed()
         .iter()
-        .filter_map(|original| match original.place {
-            Place::Property(name) => Some(not_utf8(name.to_owned(), &original.bytes)),
-            Place::HeaderName => Some(not_utf8(format!("headers.{}", original.instead), &original.bytes)),
-            Place::Argument => None,
+        .filter_map(|edit| match edit.location {
+            TextLocation::Property(name) => Some(not_utf8(name.to_owned(), &edit.original)),
+            TextLocation::HeaderName => Some(not_utf8(format!("headers.{}", edit.replacement), &edit.original)),
+            TextLocation::Argument => None,
         })
         .collect();
-    if note.more() > 0 || note.has_unreadable_value() {
-        // What there is no room for is said all the same.
+    if edits.unlisted() > 0 || edits.has_unreadable_value() {
+        // Edits whose original bytes were not kept.
         properties.not_utf8.push(not_utf8("headers".to_owned(), b""));
     }
     properties
@@ -67,10 +63,10 @@ fn not_utf8(place: String, bytes: &[u8]) -> NotUtf8 {
     NotUtf8 { place, bytes: Bytes::copy_from_slice(bytes) }
 }
 
-fn unchanged(from: &BasicProperties) -> Properties {
+fn convert_properties(from: &BasicProperties) -> Properties {
     let text = |value: &Option<ShortString>| value.as_ref().map(|text| text.as_str().to_owned());
     let mut too_deep = false;
-    let headers = from.headers().as_ref().map(|table| headers(table, 1, &mut too_deep)).unwrap_or_default();
+    let headers = from.headers().as_ref().map(|table| decode_headers(table, 1, &mut too_deep)).unwrap_or_default();
     Properties {
         content_type: text(from.content_type()),
         content_encoding: text(from.content_encoding()),
@@ -91,11 +87,11 @@ fn unchanged(from: &BasicProperties) -> Properties {
     }
 }
 
-fn headers(table: &FieldTable, depth: usize, too_deep: &mut bool) -> Vec<Header> {
-    table.inner().iter().map(|(name, value)| (name.as_str().to_owned(), value_at(value, depth, too_deep))).collect()
+fn decode_headers(table: &FieldTable, depth: usize, too_deep: &mut bool) -> Vec<Header> {
+    table.inner().iter().map(|(name, value)| (name.as_str().to_owned(), decode_value(value, depth, too_deep))).collect()
 }
 
-fn value_at(value: &AMQPValue, depth: usize, too_deep: &mut bool) -> HeaderValue {
+fn decode_value(value: &AMQPValue, depth: usize, too_deep: &mut bool) -> HeaderValue {
     match value {
         AMQPValue::Boolean(value) => HeaderValue::Bool(*value),
         AMQPValue::ShortShortInt(value) => HeaderValue::Number(AmqpNumber::ShortShortInt(*value)),
@@ -123,28 +119,28 @@ fn value_at(value: &AMQPValue, depth: usize, too_deep: &mut bool) -> HeaderValue
             HeaderValue::Null
         }
         AMQPValue::FieldArray(values) => {
-            HeaderValue::Array(values.as_slice().iter().map(|value| value_at(value, depth + 1, too_deep)).collect())
+            HeaderValue::Array(values.as_slice().iter().map(|value| decode_value(value, depth + 1, too_deep)).collect())
         }
-        AMQPValue::FieldTable(table) => HeaderValue::Table(headers(table, depth + 1, too_deep)),
+        AMQPValue::FieldTable(table) => HeaderValue::Table(decode_headers(table, depth + 1, too_deep)),
     }
 }
 
-/// Headers to publish. Their depth is what [`properties`] left of it.
-pub fn table(headers: &[Header]) -> Result<FieldTable, TooLong> {
+/// Headers to publish. Those of a received message are no deeper than [`MAX_HEADER_DEPTH`].
+pub fn encode_headers(headers: &[Header]) -> Result<FieldTable, ShortStringTooLong> {
     let mut table = FieldTable::default();
     for (name, value) in headers {
-        table.insert(short("a header's name", name)?, amqp_value(value)?);
+        table.insert(short_string("a header's name", name)?, encode_value(value)?);
     }
     Ok(table)
 }
 
-fn amqp_value(value: &HeaderValue) -> Result<AMQPValue, TooLong> {
+fn encode_value(value: &HeaderValue) -> Result<AMQPValue, ShortStringTooLong> {
     Ok(match value {
         HeaderValue::Null => AMQPValue::Void,
         HeaderValue::Bool(value) => AMQPValue::Boolean(*value),
         HeaderValue::Integer(value) => AMQPValue::LongLongInt(*value),
         HeaderValue::Float(value) => AMQPValue::Double(*value),
-        HeaderValue::Number(number) => amqp_number(*number),
+        HeaderValue::Number(number) => encode_number(*number),
         HeaderValue::Timestamp(value) => AMQPValue::Timestamp(*value),
         HeaderValue::Text(text) => AMQPValue::LongString(LongString::from(text.as_bytes())),
         HeaderValue::Binary(bytes) => AMQPValue::ByteArray(bytes.to_vec().into()),
@@ -152,15 +148,15 @@ fn amqp_value(value: &HeaderValue) -> Result<AMQPValue, TooLong> {
         HeaderValue::Array(values) => {
             let mut array = FieldArray::default();
             for value in values {
-                array.push(amqp_value(value)?);
+                array.push(encode_value(value)?);
             }
             AMQPValue::FieldArray(array)
         }
-        HeaderValue::Table(headers) => AMQPValue::FieldTable(table(headers)?),
+        HeaderValue::Table(headers) => AMQPValue::FieldTable(encode_headers(headers)?),
     })
 }
 
-fn amqp_number(number: AmqpNumber) -> AMQPValue {
+fn encode_number(number: AmqpNumber) -> AMQPValue {
     match number {
         AmqpNumber::ShortShortInt(value) => AMQPValue::ShortShortInt(value),
         AmqpNumber::ShortShortUInt(value) => AMQPValue::ShortShortUInt(value),
@@ -175,9 +171,9 @@ fn amqp_number(number: AmqpNumber) -> AMQPValue {
     }
 }
 
-/// A short string, checked: lapin's own conversion panics above 255 bytes. `what` names it in the error.
-pub fn short(what: &'static str, text: &str) -> Result<ShortString, TooLong> {
-    ShortString::try_new(text).map_err(|_| TooLong { what, length: text.len() })
+/// Checks the length, because lapin's own conversion panics above 255 bytes. `what` names the string in the error.
+pub fn short_string(what: &'static str, text: &str) -> Result<ShortString, ShortStringTooLong> {
+    ShortString::try_new(text).map_err(|_| ShortStringTooLong { what, length: text.len() })
 }
 
 #[cfg(test)]
@@ -199,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_survive_the_way_there_and_back() {
+    fn headers_are_equal_after_encoding_and_decoding() {
         let headers = vec![
             ("array".to_owned(), HeaderValue::Array(vec![HeaderValue::Integer(-1), HeaderValue::Null])),
             ("binary".to_owned(), HeaderValue::Binary(Bytes::from_static(&[0, 255]))),
@@ -208,8 +204,8 @@ mod tests {
             ("table".to_owned(), HeaderValue::Table(vec![("x".to_owned(), HeaderValue::Text("é".to_owned()))])),
             ("time".to_owned(), HeaderValue::Timestamp(1_681_461_977)),
         ];
-        let sent = BasicProperties::default().with_headers(table(&headers).unwrap());
-        assert_eq!(properties(&sent, None).headers, headers);
+        let sent = BasicProperties::default().with_headers(encode_headers(&headers).unwrap());
+        assert_eq!(decode_properties(&sent, None).headers, headers);
     }
 
     #[test]
@@ -218,7 +214,7 @@ mod tests {
             let decimal = DecimalValue { scale, value: value.cast_unsigned() };
             let mut table = FieldTable::default();
             table.insert("decimal".into(), AMQPValue::DecimalValue(decimal));
-            let received = properties(&BasicProperties::default().with_headers(table), None);
+            let received = decode_properties(&BasicProperties::default().with_headers(table), None);
             let [(_, HeaderValue::Number(number))] = received.headers.as_slice() else { panic!("{received:?}") };
             assert_eq!(number.to_string(), expected);
         }
@@ -267,7 +263,7 @@ mod tests {
         })
     }
 
-    /// As it goes to a broker.
+    /// The bytes that go to a broker.
     fn encoded(table: &FieldTable) -> Vec<u8> {
         let write = lapin::types::generation::gen_field_table(table);
         write(Vec::new().into()).unwrap().into_inner().0
@@ -275,26 +271,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn headers_have_the_same_bytes_from_broker_to_broker_also_through_the_spool(sent in received_table(received_value())) {
-            let received = properties(&BasicProperties::default().with_headers(sent.clone()), None);
-            prop_assert_eq!(encoded(&table(&received.headers).unwrap()), encoded(&sent));
+        fn headers_keep_their_bytes_from_broker_to_broker_also_through_the_spool(sent in received_table(received_value())) {
+            let received = decode_properties(&BasicProperties::default().with_headers(sent.clone()), None);
+            prop_assert_eq!(encoded(&encode_headers(&received.headers).unwrap()), encoded(&sent));
             let kept = Properties::from_json(&received.to_json()).unwrap();
-            prop_assert_eq!(encoded(&table(&kept.headers).unwrap()), encoded(&sent));
+            prop_assert_eq!(encoded(&encode_headers(&kept.headers).unwrap()), encoded(&sent));
         }
     }
 
     #[test]
-    fn what_is_nested_too_deep_is_left_out_and_said() {
-        assert!(!properties(&nested(MAX_HEADER_DEPTH - 1), None).headers_too_deep);
-        assert!(properties(&nested(MAX_HEADER_DEPTH), None).headers_too_deep);
+    fn headers_nested_too_deep_are_left_out_and_reported() {
+        assert!(!decode_properties(&nested(MAX_HEADER_DEPTH - 1), None).headers_too_deep);
+        assert!(decode_properties(&nested(MAX_HEADER_DEPTH), None).headers_too_deep);
     }
 
     #[test]
-    fn a_name_over_255_bytes_is_an_error_not_a_panic() {
+    fn a_name_over_255_bytes_is_an_error_and_no_panic() {
         let headers = vec![("n".repeat(256), HeaderValue::Null)];
         assert_eq!(
-            table(&headers).unwrap_err().to_string(),
-            "a header's name is 256 bytes long; AMQP takes 255 at most"
+            encode_headers(&headers).unwrap_err().to_string(),
+            "a header's name is 256 bytes long; AMQP allows at most 255"
         );
     }
 }

@@ -5,6 +5,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{AmqpNumber, SourceName};
 
+/// The longest short string of AMQP 0.9.1, in bytes: names, routing keys and most properties are short strings.
+pub const MAX_SHORT_STRING: usize = 255;
+
 #[derive(Debug, Clone)]
 pub struct Message {
     pub source: SourceName,

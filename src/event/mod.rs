@@ -39,7 +39,7 @@ pub use format::{Carrier, Encoded, Format};
 pub use identity::NAMESPACE;
 pub(crate) use identity::version_5;
 pub(crate) use json_value::is_exact_double;
-pub use message::{Header, HeaderValue, Message, NotUtf8, Properties, UNREADABLE};
+pub use message::{Header, HeaderValue, MAX_SHORT_STRING, Message, NotUtf8, Properties, UNREADABLE};
 pub use name::SourceName;
 pub(crate) use name::name;
 pub use properties::SampleError;

@@ -1,37 +1,37 @@
-//! What lapin reads, made harmless before lapin sees it.
+//! Edits a broker's frames before lapin reads them, so that no message can end the connection.
 //!
-//! `RabbitMQ` carries any bytes in a short string and any depth of nested headers. lapin makes a connection error of the first and
-//! a recursion of the second, so one message could hold up a queue for good. The guard follows the framing (AMQP 0.9.1, 4.2.3) and
-//! edits in place, never changing a length: what is no UTF-8 in a short string becomes `?`, an array or table that is nested too
-//! deep or can't be read becomes a byte array. What it changed in a message is a [`Note`], kept until the message is handed over.
+//! `RabbitMQ` carries any bytes in a short string and any depth of nested headers. lapin answers the first with a connection error and
+//! the second with deep recursion, so one message could block a queue for good. The guard follows the framing (AMQP 0.9.1, 4.2.3) and
+//! edits in place, without changing a length: bytes that are not UTF-8 in a short string become `?`; an array or table that is nested
+//! too deep or can't be read becomes a byte array. The edits of a message are kept as [`MessageEdits`] until the message is handed over.
 //!
-//! Pure: bytes in, as many bytes and notes out. It holds back at most one frame, and only one that it may have to edit; bodies pass
-//! as they come. It knows nothing of sockets.
+//! Pure: bytes in, as many bytes and the edits out. The guard holds back at most one frame, and only one that it may have to edit;
+//! bodies pass as they come. It knows nothing of sockets.
 
-mod edit;
-mod notes;
+mod edits;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 
-pub use edit::MAX_DEPTH;
-pub use notes::{Note, Notes, Original, Place};
+pub use edits::{Edit, EditLog, MessageEdits, TextLocation};
+pub use rewrite::MAX_DEPTH;
 
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// The largest frame, in bytes: what `RabbitMQ` proposes by default, and the most that is accepted of a broker.
+/// The largest frame, in bytes: the default of `RabbitMQ`, and the most that the relay agrees to.
 pub const MAX_FRAME: u32 = 128 * 1024;
 
-/// A frame's kind, channel and size.
+/// The length of a frame's type, channel and size.
 const HEAD: usize = 7;
-/// The octet behind the payload.
+/// The length of the octet after the payload.
 const END: usize = 1;
-/// So much of a frame is read at once while it is held back.
-const PIECE: usize = 16 * 1024;
-/// A buffer larger than this isn't kept for the next frame.
-const KEPT: usize = 16 * 1024;
-/// Deliveries whose content header has not come yet, over all channels.
+/// The bytes that are read at once of a frame that is held back.
+const READ_SIZE: usize = 16 * 1024;
+/// A larger buffer isn't kept for the next frame.
+const MAX_KEPT_BUFFER: usize = 16 * 1024;
+/// The deliveries of all channels together whose content header is awaited.
 const MAX_ANNOUNCED: usize = 4_096;
 
 const METHOD: u8 = 1;
@@ -39,39 +39,38 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 
-/// The state between two reads.
 #[derive(Debug)]
 pub struct Guard {
     state: State,
     held: Vec<u8>,
-    /// Channel and delivery tag of messages whose content header is to come.
+    /// The channel and delivery tag of messages whose content header is awaited.
     announced: Vec<(u16, u64)>,
-    notes: Arc<Notes>,
+    edit_log: Arc<EditLog>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// A frame begins.
+    /// At the beginning of a frame.
     Boundary,
-    /// So many bytes of a frame are none of ours.
+    /// Within a frame that needs no edit, with the number of its remaining bytes.
     Passing(usize),
-    /// A frame is collected in `held`.
+    /// Collecting a frame in `held`.
     Holding,
-    /// `held` goes out from `given` on, and of its frame `passing` more bytes follow.
-    Releasing { given: usize, passing: usize },
-    /// This isn't AMQP 0.9.1: lapin says so.
-    Blind,
+    /// Returning `held` from the offset `released` on; then `passing` more bytes of the same frame follow.
+    Releasing { released: usize, passing: usize },
+    /// Not AMQP 0.9.1: everything passes, and lapin returns the error.
+    Disabled,
 }
 
 impl Guard {
-    /// Notes what it changes in `notes`.
+    /// A guard that records its edits in `edit_log`.
     #[must_use]
-    pub fn new(notes: Arc<Notes>) -> Self {
-        Self { state: State::Boundary, held: Vec::new(), announced: Vec::new(), notes }
+    pub fn new(edit_log: Arc<EditLog>) -> Self {
+        Self { state: State::Boundary, held: Vec::new(), announced: Vec::new(), edit_log }
     }
 
-    /// Fills `buffer` from `read`, which is called as a stream's `poll_read` would be, until something may go on, or nothing more
-    /// comes. `Ok(0)` is the end.
+    /// Fills `buffer` with edited bytes. `read` is called like a stream's `poll_read`, until there are bytes to return or the stream ends
+    /// (`Ok(0)`).
     pub fn poll_read(
         &mut self,
         buffer: &mut [u8],
@@ -103,13 +102,13 @@ impl Guard {
         }
     }
 
-    /// Edits the frames that are whole in `bytes`, and takes a last one that isn't. Returns how many of them may go on.
+    /// Edits the complete frames in `bytes`, and holds back an incomplete last one. Returns the number of bytes that may be returned.
     fn pass(&mut self, bytes: &mut [u8]) -> usize {
         let mut at = 0;
         loop {
             let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) else { return at };
             match self.state {
-                State::Blind => return bytes.len(),
+                State::Disabled => return bytes.len(),
                 State::Passing(left) if left > rest.len() => {
                     self.state = State::Passing(left - rest.len());
                     return bytes.len();
@@ -120,8 +119,8 @@ impl Guard {
                 }
                 State::Boundary => match Head::read(rest) {
                     None => return self.hold(rest, at),
-                    Some(head) if head.is_strange() => self.state = State::Blind,
-                    Some(head) if !head.concerns_us() => self.state = State::Passing(head.length()),
+                    Some(head) if head.is_unknown() => self.state = State::Disabled,
+                    Some(head) if !head.is_editable() => self.state = State::Passing(head.length()),
                     Some(head) if head.length() > rest.len() => return self.hold(rest, at),
                     Some(head) => {
                         self.edit(&head, rest);
@@ -139,78 +138,77 @@ impl Guard {
         at
     }
 
-    /// Reads more of the frame that is held, and edits it once it is whole.
+    /// Reads more of the held frame, and edits it once it is complete.
     fn hold_more(&mut self, read: &mut impl FnMut(&mut [u8]) -> Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let had = self.held.len();
         let whole = Head::read(&self.held).map_or(HEAD, |head| head.length());
-        self.held.resize(whole.min(had + PIECE), 0);
+        self.held.resize(whole.min(had + READ_SIZE), 0);
         let polled = read(self.held.get_mut(had..).unwrap_or_default());
         let length = if let Poll::Ready(Ok(length)) = polled { length } else { 0 };
         self.held.truncate(had + length);
         if let Some(head) = Head::read(&self.held) {
-            if head.is_strange() || !head.concerns_us() {
-                let passing = if head.is_strange() { usize::MAX } else { head.length() - HEAD };
-                self.state = State::Releasing { given: 0, passing };
+            if head.is_unknown() || !head.is_editable() {
+                let passing = if head.is_unknown() { usize::MAX } else { head.length() - HEAD };
+                self.state = State::Releasing { released: 0, passing };
             } else if self.held.len() == head.length() {
                 let mut held = std::mem::take(&mut self.held);
                 self.edit(&head, &mut held);
                 self.held = held;
-                self.state = State::Releasing { given: 0, passing: 0 };
+                self.state = State::Releasing { released: 0, passing: 0 };
             }
         }
         polled
     }
 
     fn release(&mut self, buffer: &mut [u8]) -> usize {
-        let State::Releasing { given, passing } = self.state else { return 0 };
-        let left = self.held.get(given..).unwrap_or_default();
+        let State::Releasing { released, passing } = self.state else { return 0 };
+        let left = self.held.get(released..).unwrap_or_default();
         let length = left.len().min(buffer.len());
         if let (Some(to), Some(from)) = (buffer.get_mut(..length), left.get(..length)) {
             to.copy_from_slice(from);
         }
         if length < left.len() {
-            self.state = State::Releasing { given: given + length, passing };
+            self.state = State::Releasing { released: released + length, passing };
             return length;
         }
         self.held.clear();
-        self.held.shrink_to(KEPT);
+        self.held.shrink_to(MAX_KEPT_BUFFER);
         self.state = match passing {
             0 => State::Boundary,
-            usize::MAX => State::Blind,
+            usize::MAX => State::Disabled,
             passing => State::Passing(passing),
         };
         length
     }
 
-    /// Edits a whole frame.
     fn edit(&mut self, head: &Head, frame: &mut [u8]) {
         let Some(payload) = frame.get_mut(HEAD..head.length() - END) else { return };
         if head.kind == METHOD {
-            match edit::method(payload) {
-                edit::Method::Delivery(tag) => {
-                    self.forget(head.channel);
+            match rewrite::rewrite_method(payload) {
+                rewrite::Method::Delivery(tag) => {
+                    self.take_announced(head.channel);
                     if self.announced.len() < MAX_ANNOUNCED {
                         self.announced.push((head.channel, tag));
                     }
                 }
-                // Its delivery tags start anew.
-                edit::Method::ChannelOpened => {
-                    self.forget(head.channel);
-                    self.notes.forget(head.channel);
+                // Delivery tags restart.
+                rewrite::Method::ChannelOpened => {
+                    self.take_announced(head.channel);
+                    self.edit_log.remove_channel(head.channel);
                 }
-                edit::Method::Other => {}
+                rewrite::Method::Other => {}
             }
         } else {
-            let note = edit::content_header(payload);
-            let delivery = self.forget(head.channel);
-            if let (Some(note), Some(tag)) = (note, delivery) {
-                self.notes.put(head.channel, tag, note);
+            let edits = rewrite::rewrite_content_header(payload);
+            let delivery = self.take_announced(head.channel);
+            if let (Some(edits), Some(tag)) = (edits, delivery) {
+                self.edit_log.insert(head.channel, tag, edits);
             }
         }
     }
 
-    /// The delivery that was announced on a channel, no longer awaited.
-    fn forget(&mut self, channel: u16) -> Option<u64> {
+    /// The delivery tag of the message whose content header comes next on a channel.
+    fn take_announced(&mut self, channel: u16) -> Option<u64> {
         let at = self.announced.iter().position(|(known, _)| *known == channel)?;
         Some(self.announced.swap_remove(at).1)
     }
@@ -229,17 +227,17 @@ impl Head {
         Some(Self { kind, channel: u16::from_be_bytes([c1, c0]), size })
     }
 
-    /// The whole frame's.
+    /// The length of the complete frame.
     fn length(&self) -> usize {
         HEAD.saturating_add(self.size).saturating_add(END)
     }
 
-    fn is_strange(&self) -> bool {
+    fn is_unknown(&self) -> bool {
         !matches!(self.kind, METHOD | HEADER | BODY | HEARTBEAT)
     }
 
-    /// Of a frame that is too large lapin says so.
-    fn concerns_us(&self) -> bool {
+    /// Whether the frame may need an edit. lapin itself refuses a frame that is too large.
+    fn is_editable(&self) -> bool {
         matches!(self.kind, METHOD | HEADER) && self.length() <= MAX_FRAME as usize
     }
 }

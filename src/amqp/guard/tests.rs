@@ -1,4 +1,4 @@
-//! lapin's own parser is the measure: what `RabbitMQ` would forward, it takes after the guard.
+//! lapin's own parser is the measure: after the guard, it accepts whatever `RabbitMQ` forwards.
 
 use amq_protocol::frame::{AMQPFrame, parse_frame};
 use amq_protocol::protocol::{AMQPClass, basic};
@@ -31,7 +31,7 @@ fn content_header(channel: u16, flags: u16, properties: &[u8]) -> Vec<u8> {
     frame(HEADER, channel, &[&fixed[..], properties].concat())
 }
 
-/// What goes on when the bytes come in pieces of those sizes, over and over, and are asked for in others.
+/// The guard's output when the bytes arrive in pieces of these sizes, over and over, and are read into a buffer of another size.
 fn through(guard: &mut Guard, bytes: &[u8], pieces: &[usize], buffer: usize) -> Vec<u8> {
     let (mut rest, mut sizes) = (bytes, pieces.iter().cycle());
     let mut buffer = vec![0; buffer];
@@ -52,15 +52,15 @@ fn through(guard: &mut Guard, bytes: &[u8], pieces: &[usize], buffer: usize) -> 
     }
 }
 
-fn guarded(bytes: &[u8]) -> (Vec<u8>, Arc<Notes>) {
-    let notes = Arc::<Notes>::default();
-    (through(&mut Guard::new(Arc::clone(&notes)), bytes, &[4_096], 65_536), notes)
+fn guarded(bytes: &[u8]) -> (Vec<u8>, Arc<EditLog>) {
+    let edit_log = Arc::<EditLog>::default();
+    (through(&mut Guard::new(Arc::clone(&edit_log)), bytes, &[4_096], 65_536), edit_log)
 }
 
 fn parsed(mut bytes: &[u8]) -> Vec<AMQPFrame> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {
-        let (rest, frame) = parse_frame(bytes).unwrap_or_else(|error| panic!("lapin would not take it: {error:?}"));
+        let (rest, frame) = parse_frame(bytes).unwrap_or_else(|error| panic!("lapin would refuse it: {error:?}"));
         frames.push(frame);
         bytes = rest;
     }
@@ -77,13 +77,13 @@ fn properties(bytes: &[u8]) -> BasicProperties {
         .expect("a content header")
 }
 
-/// Without the guard these frames are what ends lapin's connection.
+/// Whether the frames would end lapin's connection without the guard.
 fn is_refused(bytes: &[u8]) -> bool {
     parse_frame(bytes).is_err()
 }
 
 #[test]
-fn each_property_that_is_no_utf8_is_mended_and_noted() {
+fn each_property_that_is_not_utf8_is_replaced_and_recorded() {
     let names = [
         (15, "content_type"),
         (14, "content_encoding"),
@@ -99,35 +99,35 @@ fn each_property_that_is_no_utf8_is_mended_and_noted() {
     for (bit, name) in names {
         let poisoned = content_header(1, 1 << bit, &short(b"caf\xe9 \xc3\xa9"));
         assert!(is_refused(&poisoned), "{name}");
-        let (out, notes) = guarded(&[deliver(1, 42, b"key"), poisoned].concat());
+        let (out, edit_log) = guarded(&[deliver(1, 42, b"key"), poisoned].concat());
         let properties = properties(&out);
         assert!(format!("{properties:?}").contains("caf? é"), "{name}: {properties:?}");
-        let note = notes.take(1, 42).expect(name);
-        assert!(note.has(name));
-        assert_eq!(&*note.originals()[0].bytes, b"caf\xe9 \xc3\xa9");
-        assert_eq!(notes.kept(), (0, 0));
+        let edits = edit_log.take(1, 42).expect(name);
+        assert!(edits.has_property(name));
+        assert_eq!(&*edits.listed()[0].original, b"caf\xe9 \xc3\xa9");
+        assert_eq!(edit_log.size(), (0, 0));
     }
 }
 
 #[test]
-fn names_of_headers_are_mended_at_any_depth() {
+fn names_of_headers_are_replaced_at_any_depth() {
     let inner = [&short(b"in\xfe")[..], b"V"].concat();
     let array = [&b"F"[..], &long(&inner)].concat();
     let table = [&short(b"\xff")[..], b"A", &long(&array)].concat();
     let poisoned = content_header(1, 1 << 13, &long(&table));
     assert!(is_refused(&poisoned));
-    let (out, notes) = guarded(&[deliver(1, 1, b""), poisoned].concat());
+    let (out, edit_log) = guarded(&[deliver(1, 1, b""), poisoned].concat());
     let properties = properties(&out);
     let AMQPValue::FieldArray(array) = &properties.headers().as_ref().unwrap().inner()["?"] else { panic!() };
     let AMQPValue::FieldTable(table) = &array.as_slice()[0] else { panic!() };
     assert_eq!(table.inner()["in?"], AMQPValue::Void);
-    let note = notes.take(1, 1).unwrap();
-    let names: Vec<_> = note.originals().iter().map(|original| (original.place, &*original.bytes)).collect();
-    assert_eq!(names, [(Place::HeaderName, &b"\xff"[..]), (Place::HeaderName, &b"in\xfe"[..])]);
+    let edits = edit_log.take(1, 1).unwrap();
+    let names: Vec<_> = edits.listed().iter().map(|edit| (edit.location, &*edit.original)).collect();
+    assert_eq!(names, [(TextLocation::HeaderName, &b"\xff"[..]), (TextLocation::HeaderName, &b"in\xfe"[..])]);
 }
 
 #[test]
-fn methods_that_quote_outside_data_are_mended() {
+fn methods_that_quote_data_of_other_clients_are_edited() {
     let closing = |class: u8, method: u8| {
         let text = [&[0, class, 0, method, 1, 144][..], &short("é".repeat(127).as_bytes()), &[0, 0, 0, 0]].concat();
         let cut = [&text[..4], &[1, 144, 254], &text[7..7 + 253], b"\xc3", &text[text.len() - 4..]].concat();
@@ -147,15 +147,15 @@ fn methods_that_quote_outside_data_are_mended() {
         let (out, _) = guarded(&case);
         assert_eq!(parsed(&out).len(), 1);
     }
-    let (out, notes) = guarded(&[frame(METHOD, 3, &got), content_header(3, 1 << 7, &short(b"\xff"))].concat());
+    let (out, edit_log) = guarded(&[frame(METHOD, 3, &got), content_header(3, 1 << 7, &short(b"\xff"))].concat());
     assert!(matches!(&parsed(&out)[0], AMQPFrame::Method(3, AMQPClass::Basic(basic::AMQPMethod::GetOk(_)))));
-    assert!(notes.take(3, 9).unwrap().has("message_id"), "what is got has a note as well");
+    assert!(edit_log.take(3, 9).unwrap().has_property("message_id"), "so do the ones of basic.get");
 }
 
-/// Arrays within arrays, or tables within tables: the kinds, and what stands before each level.
+/// Arrays within arrays and tables within tables: the types, and what precedes each level.
 const NESTED: [(u8, &[u8]); 2] = [(b'A', b""), (b'F', b"\0")];
 
-/// A header `deep` with so many levels of a kind.
+/// A header `deep` with this number of levels of one type.
 fn nested((kind, name): (u8, &[u8]), levels: usize) -> Vec<u8> {
     let level = name.len() + 5;
     let levels: Vec<u8> = (0..levels)
@@ -168,7 +168,7 @@ fn nested((kind, name): (u8, &[u8]), levels: usize) -> Vec<u8> {
     content_header(1, 1 << 13, &long(&[&short(b"deep")[..], &levels].concat()))
 }
 
-/// How deep what is in the header `deep` lies.
+/// The number of levels in the header `deep`.
 fn depth(properties: &BasicProperties) -> usize {
     let mut depth = 0;
     let mut value = properties.headers().as_ref().unwrap().inner().get("deep");
@@ -184,95 +184,95 @@ fn depth(properties: &BasicProperties) -> usize {
 }
 
 #[test]
-fn what_is_nested_too_deep_becomes_bytes() {
+fn deeper_nesting_becomes_a_byte_array() {
     for kind in NESTED {
         for (levels, is_too_deep) in [(MAX_DEPTH, false), (MAX_DEPTH + 1, true), (21_000, true)] {
-            let (out, notes) = guarded(&[deliver(1, 5, b""), nested(kind, levels)].concat());
+            let (out, edit_log) = guarded(&[deliver(1, 5, b""), nested(kind, levels)].concat());
             assert_eq!(depth(&properties(&out)), levels.min(MAX_DEPTH));
-            assert_eq!(notes.take(1, 5).is_some_and(|note| note.is_too_deep()), is_too_deep, "{levels}");
+            assert_eq!(edit_log.take(1, 5).is_some_and(|edits| edits.is_too_deep()), is_too_deep, "{levels}");
         }
     }
 }
 
 #[test]
-fn the_deepest_that_passes_needs_no_large_stack() {
+fn the_deepest_nesting_that_passes_needs_no_large_stack() {
     for kind in NESTED {
         let (out, _) = guarded(&[deliver(1, 5, b""), nested(kind, 21_000)].concat());
-        // Three quarters of what threads have by default; lapin's own calls below its parser need far less than the rest.
+        // Three quarters of a thread's default stack: lapin's own calls need far less than the rest.
         let parsing = std::thread::Builder::new().stack_size(3 << 19).spawn(move || {
             let deepest = properties(&out);
             let copy = deepest.clone();
             assert_eq!(copy, deepest);
             assert_eq!(depth(&copy), MAX_DEPTH);
-            crate::amqp::values::properties(&copy, None).headers_too_deep
+            crate::amqp::values::decode_properties(&copy, None).headers_too_deep
         });
         assert!(parsing.unwrap().join().unwrap());
     }
 }
 
 #[test]
-fn a_value_that_is_not_what_it_says_becomes_bytes_and_its_neighbours_stay() {
-    // An unknown type in a table, after a name that was mended before that was seen.
+fn an_invalid_table_becomes_a_byte_array_and_its_neighbours_stay() {
+    // An unknown type in a table, after a name that was already replaced.
     let odd = [&short(b"\xff")[..], b"V", &short(b"odd"), b"Q?"].concat();
     let table = [&short(b"odd")[..], b"F", &long(&odd), &short(b"good"), b"V"].concat();
     let odd_header = content_header(1, 1 << 13, &long(&table));
     assert!(is_refused(&odd_header));
-    let (out, notes) = guarded(&[deliver(1, 1, b""), odd_header].concat());
+    let (out, edit_log) = guarded(&[deliver(1, 1, b""), odd_header].concat());
     let properties = properties(&out);
     let headers = properties.headers().as_ref().unwrap().inner();
     assert_eq!(headers["odd"], AMQPValue::ByteArray(odd.into()));
     assert_eq!(headers["good"], AMQPValue::Void);
-    let note = notes.take(1, 1).unwrap();
-    assert!(note.has_unreadable_value() && note.originals().is_empty());
+    let edits = edit_log.take(1, 1).unwrap();
+    assert!(edits.has_unreadable_value() && edits.listed().is_empty());
 }
 
 #[test]
-fn a_message_that_is_returned_or_not_announced_leaves_no_note() {
+fn a_message_that_is_returned_or_not_announced_leaves_no_edits() {
     let returned = [&[0, 60, 0, 50, 1, 56][..], &short(b""), &short(b""), &short(b"")].concat();
     let poisoned = || content_header(1, 1 << 7, &short(b"\xff"));
-    let (out, notes) = guarded(&[frame(METHOD, 1, &returned), poisoned(), poisoned()].concat());
-    assert_eq!((parsed(&out).len(), notes.kept()), (3, (0, 0)));
+    let (out, edit_log) = guarded(&[frame(METHOD, 1, &returned), poisoned(), poisoned()].concat());
+    assert_eq!((parsed(&out).len(), edit_log.size()), (3, (0, 0)));
 }
 
 #[test]
-fn a_channel_that_is_opened_again_has_no_notes_of_before() {
+fn a_channel_that_is_opened_again_has_no_earlier_edits() {
     let poisoned = || content_header(1, 1 << 7, &short(b"\xff"));
     let opened = frame(METHOD, 1, &[0, 20, 0, 11, 0, 0, 0, 0]);
     let other = [deliver(2, 1, b""), content_header(2, 1 << 7, &short(b"\xff"))].concat();
-    let (_, notes) = guarded(&[deliver(1, 1, b""), poisoned(), other, opened].concat());
-    assert_eq!(notes.take(1, 1), None);
-    assert!(notes.take(2, 1).is_some());
-    assert_eq!(notes.kept(), (0, 0));
+    let (_, edit_log) = guarded(&[deliver(1, 1, b""), poisoned(), other, opened].concat());
+    assert_eq!(edit_log.take(1, 1), None);
+    assert!(edit_log.take(2, 1).is_some());
+    assert_eq!(edit_log.size(), (0, 0));
 }
 
 #[test]
-fn notes_are_bounded_in_number_and_bytes() {
+fn the_edit_log_is_bounded_in_messages_and_bytes() {
     let many: Vec<u8> = (0..20).flat_map(|_| [&short(&[0xff; 255])[..], b"V"].concat()).collect();
     let poisoned = content_header(1, 1 << 13, &long(&many));
-    let notes = Arc::<Notes>::default();
-    let mut guard = Guard::new(Arc::clone(&notes));
+    let edit_log = Arc::<EditLog>::default();
+    let mut guard = Guard::new(Arc::clone(&edit_log));
     let messages = 70_000;
     for tag in 0..messages {
         through(&mut guard, &[deliver(1, tag, b""), poisoned.clone()].concat(), &[10_000], 10_000);
     }
-    let (length, bytes) = notes.kept();
+    let (length, bytes) = edit_log.size();
     assert_eq!(length, 65_536);
     assert!(bytes <= 4 << 20, "{bytes}");
-    assert_eq!(notes.take(1, 0), None, "the oldest are forgotten");
-    let last = notes.take(1, messages - 1).expect("the newest isn't");
-    assert_eq!((last.originals().len(), last.more()), (0, 20), "it only says how many there were");
+    assert_eq!(edit_log.take(1, 0), None, "the oldest are dropped");
+    let last = edit_log.take(1, messages - 1).expect("the newest isn't");
+    assert_eq!((last.listed().len(), last.unlisted()), (0, 20), "only their number is kept");
 }
 
 #[test]
-fn what_is_no_amqp_passes_as_it_is() {
+fn other_protocols_pass_unchanged() {
     for other in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b"\x15\x03\x03\x00\x02\x02\x46", b"AMQP\x00\x00\x09\x01"] {
         assert_eq!(guarded(other).0, other);
     }
     let huge = frame(HEADER, 1, &vec![0; MAX_FRAME as usize]);
-    assert_eq!(guarded(&huge).0, huge, "lapin refuses what is longer than agreed");
+    assert_eq!(guarded(&huge).0, huge, "lapin refuses a frame that is larger than agreed");
 }
 
-/// A field value with its type, as `RabbitMQ` takes it: any bytes in names.
+/// A field value with its type, as `RabbitMQ` accepts it: with any bytes in names.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     let any_bytes = || prop::collection::vec(any::<u8>(), 0..12);
     let tagged = |kind: u8, bytes: Vec<u8>| [&[kind][..], &bytes].concat();
@@ -330,7 +330,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn whatever_rabbitmq_forwards_lapin_takes(
+    fn lapin_accepts_whatever_rabbitmq_forwards(
         messages in prop::collection::vec(message(), 1..4),
         pieces in prop::collection::vec(1_usize..200, 1..8),
         buffer in 1_usize..300,
@@ -340,23 +340,23 @@ proptest! {
         prop_assert_eq!(out.len(), bytes.len());
         prop_assert_eq!(&guarded(&bytes).0, &out, "however it comes");
         prop_assert_eq!(parsed(&out).len(), 3 * messages.len());
-        // What is edited is nothing else afterwards.
+        // A second pass changes nothing.
         prop_assert_eq!(guarded(&out).0, out);
     }
 
     #[test]
-    fn what_lapin_takes_is_not_touched(header in header()) {
-        let (out, notes) = guarded(&[deliver(1, 1, b""), header.clone()].concat());
-        let note = notes.take(1, 1);
-        // Unguarded, that would take a large stack.
-        if !note.as_ref().is_some_and(Note::is_too_deep) {
-            prop_assert_eq!(note.is_some(), is_refused(&header));
-            prop_assert_eq!(note.is_some(), !out.ends_with(&header));
+    fn what_lapin_accepts_is_unchanged(header in header()) {
+        let (out, edit_log) = guarded(&[deliver(1, 1, b""), header.clone()].concat());
+        let edits = edit_log.take(1, 1);
+        // Without the guard, the parser would need a large stack for it.
+        if !edits.as_ref().is_some_and(MessageEdits::is_too_deep) {
+            prop_assert_eq!(edits.is_some(), is_refused(&header));
+            prop_assert_eq!(edits.is_some(), !out.ends_with(&header));
         }
     }
 
     #[test]
-    fn no_content_header_at_all_is_refused(flags in any::<u16>(), properties in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn lapin_accepts_any_content_header(flags in any::<u16>(), properties in prop::collection::vec(any::<u8>(), 0..600)) {
         let bytes = [deliver(1, 1, b""), content_header(1, flags, &properties)].concat();
         let (out, _) = guarded(&bytes);
         prop_assert_eq!(out.len(), bytes.len());

@@ -16,7 +16,7 @@ use crate::config::reader::Reader;
 use crate::config::scalar::Text;
 use crate::config::words::{list, similar};
 use crate::config::yaml::Key;
-use crate::event::{DecodeOptions, ExpectedFamily, FAMILIES, Family, SourceName, Validation};
+use crate::event::{DecodeOptions, ExpectedFamily, FAMILIES, Family, MAX_SHORT_STRING, SourceName, Validation};
 
 /// The argument that gives a queue priorities, and how many of them `RabbitMQ` advises at most (its guide on priority queues).
 const PRIORITIES: &str = "x-max-priority";
@@ -29,8 +29,6 @@ const PREFETCH: u64 = 1000;
 const MAX_BODY: u64 = 1 << 20;
 /// The argument of a queue that gives its messages to one consumer at a time.
 pub(super) const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
-/// AMQP's names (queues, exchanges, routing keys) are short strings.
-const MAX_SHORT: usize = 255;
 /// As the event's own bound on tenants, in bytes.
 const MAX_TENANT: usize = 255;
 
@@ -250,10 +248,10 @@ pub(super) fn single_active_consumer(declare: &DeclareQueue) -> bool {
 /// A name that AMQP carries as a short string.
 pub(super) fn short(at: &At<Text>, what: &str, reader: &mut Reader<'_>) -> Option<String> {
     let text = &at.value.text;
-    if text.is_empty() || text.len() > MAX_SHORT {
+    if text.is_empty() || text.len() > MAX_SHORT_STRING {
         reader.report(
             Diagnostic::error("amqp-name", at.span, format!("this can't be the name of a {what}"))
-                .help(format!("AMQP takes 1 to {MAX_SHORT} bytes")),
+                .help(format!("AMQP takes 1 to {MAX_SHORT_STRING} bytes")),
         );
         return None;
     }
@@ -280,10 +278,10 @@ fn queue(at: &At<raw::QueueDeclaration>, reader: &mut Reader<'_>) -> QueueDeclar
                 Diagnostic::error("amqp-argument", key.span, "the type of a queue has a key of its own")
                     .help("write `type: classic` or `type: quorum` beside `arguments`"),
             );
-        } else if key.text.is_empty() || key.text.len() > MAX_SHORT {
+        } else if key.text.is_empty() || key.text.len() > MAX_SHORT_STRING {
             reader.report(
                 Diagnostic::error("amqp-argument", key.span, "this can't be the name of an argument")
-                    .help(format!("AMQP takes 1 to {MAX_SHORT} bytes")),
+                    .help(format!("AMQP takes 1 to {MAX_SHORT_STRING} bytes")),
             );
         }
     }

@@ -6,7 +6,7 @@ use lapin::options::{ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
-use crate::amqp::{self, Connection, Place, Problem, ProblemKind, answer};
+use crate::amqp::{self, BrokerAddress, BrokerError, BrokerErrorKind, Connection, await_reply};
 use crate::config::AmqpConnection;
 use crate::sink::{Blame, Verdict};
 
@@ -50,10 +50,10 @@ impl PublishFailure {
 }
 
 /// An error of the connection or of the exchange affects all messages, as a sink has one exchange.
-impl From<Problem> for PublishFailure {
-    fn from(problem: Problem) -> Self {
-        let is_channel_limit = problem.kind == ProblemKind::ChannelLimit;
-        Self { is_channel_limit, ..Self::sink(problem.to_string()) }
+impl From<BrokerError> for PublishFailure {
+    fn from(error: BrokerError) -> Self {
+        let is_channel_limit = error.kind == BrokerErrorKind::ChannelLimit;
+        Self { is_channel_limit, ..Self::sink(error.to_string()) }
     }
 }
 
@@ -70,7 +70,7 @@ pub(super) fn backoff(failures: u32) -> Duration {
 pub(super) async fn connect(
     settings: &ExchangeSettings,
     wait: Duration,
-) -> Result<(Connection, Place), PublishFailure> {
+) -> Result<(Connection, BrokerAddress), PublishFailure> {
     tokio::time::sleep(wait).await;
     Ok(amqp::connect(&settings.connection, &settings.relay, &settings.purpose).await?)
 }
@@ -78,15 +78,15 @@ pub(super) async fn connect(
 /// Opens a channel in confirm mode, and makes sure that the exchange exists.
 pub(super) async fn open(
     connection: &Connection,
-    place: &Place,
+    address: &BrokerAddress,
     settings: &ExchangeSettings,
 ) -> Result<Channel, PublishFailure> {
-    let channel = answer(place, "opening a channel", connection.create_channel()).await?;
-    answer(place, "confirm.select", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+    let channel = await_reply(address, "opening a channel", connection.create_channel()).await?;
+    await_reply(address, "confirm.select", channel.confirm_select(ConfirmSelectOptions::default())).await?;
     match &settings.declare {
         Some(kind) => {
             let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-            declare_exchange(&channel, place, settings, exchange_kind(kind), options).await?;
+            declare_exchange(&channel, address, settings, exchange_kind(kind), options).await?;
         }
         // The default exchange always exists, and a broker refuses to declare it, even passively.
         None if settings.exchange.as_str().is_empty() => {}
@@ -94,7 +94,7 @@ pub(super) async fn open(
         // doesn't exist would close the channel, with all messages that were published on it.
         None => {
             let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-            declare_exchange(&channel, place, settings, ExchangeKind::default(), options).await?;
+            declare_exchange(&channel, address, settings, ExchangeKind::default(), options).await?;
         }
     }
     Ok(channel)
@@ -102,16 +102,18 @@ pub(super) async fn open(
 
 async fn declare_exchange(
     channel: &Channel,
-    place: &Place,
+    address: &BrokerAddress,
     settings: &ExchangeSettings,
     kind: ExchangeKind,
     options: ExchangeDeclareOptions,
 ) -> Result<(), PublishFailure> {
     let declaring = channel.exchange_declare(settings.exchange.clone(), kind, options, FieldTable::default());
-    answer(place, "exchange.declare", declaring).await.map_err(|problem| {
-        let is_of_exchange =
-            matches!(problem.kind, ProblemKind::Missing | ProblemKind::Forbidden | ProblemKind::Mismatch);
-        let mut failure = PublishFailure::from(problem);
+    await_reply(address, "exchange.declare", declaring).await.map_err(|error| {
+        let is_of_exchange = matches!(
+            error.kind,
+            BrokerErrorKind::NotFound | BrokerErrorKind::AccessRefused | BrokerErrorKind::PreconditionFailed
+        );
+        let mut failure = PublishFailure::from(error);
         if is_of_exchange && settings.declare.is_none() {
             failure.cause.push_str(DECLARE_HINT);
         }

@@ -15,8 +15,8 @@ use lapin::types::AMQPValue;
 use uuid::Uuid;
 
 use super::request::ATTEMPT;
-use crate::amqp::escape;
 use crate::sink::{AttemptId, Blame, Verdict};
+use crate::telemetry::printable;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PublishId {
@@ -54,7 +54,7 @@ impl Confirm {
 
 impl From<BasicReturnMessage> for ReturnedMessage {
     fn from(message: BasicReturnMessage) -> Self {
-        let reason = format!("{} {}", message.reply_code, escape(message.reply_text.as_str()));
+        let reason = format!("{} {}", message.reply_code, printable(message.reply_text.as_str()));
         Self { publish_id: publish_id(&message.delivery.properties), reason }
     }
 }

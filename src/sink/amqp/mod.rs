@@ -22,7 +22,7 @@ pub(super) use self::probe::probe;
 pub(super) use self::render::render;
 use self::worker::{CHANNELS, PublishJob, WINDOW, Worker};
 use super::{Attempt, OpenError, RenderedDelivery};
-use crate::amqp::values::short;
+use crate::amqp::values::short_string;
 use crate::config::{AmqpConnection, AmqpSinkConfig, SinkConfig};
 use crate::tasks::{self, TaskKind};
 
@@ -36,7 +36,8 @@ pub(super) struct AmqpSink {
 impl AmqpSink {
     pub(super) async fn open(config: &SinkConfig, amqp: &AmqpSinkConfig, relay: &str) -> Result<Self, OpenError> {
         let problem = |detail| OpenError { sink: config.name.to_string(), detail };
-        let exchange = short("the exchange's name", &amqp.exchange).map_err(|error| problem(error.to_string()))?;
+        let exchange =
+            short_string("the exchange's name", &amqp.exchange).map_err(|error| problem(error.to_string()))?;
         let connection = amqp.connection.clone();
         tokio::task::spawn_blocking(move || check_files(&connection))
             .await
@@ -120,7 +121,7 @@ mod tests {
                 connection,
                 relay: "urn:test".to_owned(),
                 purpose: "sink partner".to_owned(),
-                exchange: short("the exchange's name", "products").unwrap(),
+                exchange: short_string("the exchange's name", "products").unwrap(),
                 declare: None,
             },
         )

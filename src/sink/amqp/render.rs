@@ -1,8 +1,7 @@
 //! Renders an event as an AMQP message: properties, headers, routing key and body. Pure.
 
-use crate::amqp::values::MAX_SHORT;
 use crate::config::{AmqpSinkConfig, SinkConfig};
-use crate::event::{Carrier, Encoded, Event, EventView, Format, Header, Message, Properties};
+use crate::event::{Carrier, Encoded, Event, EventView, Format, Header, MAX_SHORT_STRING, Message, Properties};
 use crate::rules::Glob;
 use crate::sink::{Destination, RenderError, RenderedDelivery, headers};
 
@@ -37,7 +36,7 @@ fn properties(event: &Event, message: &Message, encoded: &Encoded) -> Properties
         content_encoding: encoded.content_encoding.clone(),
         delivery_mode: Some(PERSISTENT),
         priority: received.priority,
-        correlation_id: Some(event.correlation_id.clone()).filter(|id| (1..=MAX_SHORT).contains(&id.len())),
+        correlation_id: Some(event.correlation_id.clone()).filter(|id| (1..=MAX_SHORT_STRING).contains(&id.len())),
         message_id: Some(event.id.to_string()),
         timestamp: received.timestamp,
         kind: Some(event.kind.to_owned()),
@@ -60,8 +59,8 @@ fn all_headers(
 }
 
 fn check_routing_key(key: &str) -> Result<(), String> {
-    if key.len() > MAX_SHORT {
-        return Err(format!("it has {} bytes; AMQP allows {MAX_SHORT} at most", key.len()));
+    if key.len() > MAX_SHORT_STRING {
+        return Err(format!("it has {} bytes; AMQP allows {MAX_SHORT_STRING} at most", key.len()));
     }
     Ok(())
 }

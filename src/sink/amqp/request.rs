@@ -4,7 +4,7 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::ShortString;
 
-use crate::amqp::values::{TooLong, short, table};
+use crate::amqp::values::{ShortStringTooLong, encode_headers, short_string};
 use crate::event::{AmqpNumber, Header, HeaderValue, Properties};
 use crate::sink::{AttemptId, Destination, OTHER_KIND, RenderedDelivery};
 
@@ -34,10 +34,10 @@ impl PublishRequest {
         let mut headers = outgoing.headers;
         headers.push((ATTEMPT.to_owned(), HeaderValue::Integer(attempt.0.cast_signed())));
         let header_size = MAX_PROPERTIES + table_size(&headers);
-        let convert = || -> Result<_, TooLong> {
+        let convert = || -> Result<_, ShortStringTooLong> {
             Ok((
-                short("the exchange's name", &exchange)?,
-                short("the routing key", &routing_key)?,
+                short_string("the exchange's name", &exchange)?,
+                short_string("the routing key", &routing_key)?,
                 basic(&properties, &headers)?,
             ))
         };
@@ -46,8 +46,8 @@ impl PublishRequest {
     }
 }
 
-fn basic(from: &Properties, headers: &[Header]) -> Result<BasicProperties, TooLong> {
-    let mut properties = BasicProperties::default().with_headers(table(headers)?);
+fn basic(from: &Properties, headers: &[Header]) -> Result<BasicProperties, ShortStringTooLong> {
+    let mut properties = BasicProperties::default().with_headers(encode_headers(headers)?);
     if let Some(mode) = from.delivery_mode {
         properties = properties.with_delivery_mode(mode);
     }
@@ -58,22 +58,22 @@ fn basic(from: &Properties, headers: &[Header]) -> Result<BasicProperties, TooLo
         properties = properties.with_timestamp(timestamp);
     }
     if let Some(id) = &from.message_id {
-        properties = properties.with_message_id(short("the message id", id)?);
+        properties = properties.with_message_id(short_string("the message id", id)?);
     }
     if let Some(id) = &from.correlation_id {
-        properties = properties.with_correlation_id(short("the correlation id", id)?);
+        properties = properties.with_correlation_id(short_string("the correlation id", id)?);
     }
     if let Some(content_type) = &from.content_type {
-        properties = properties.with_content_type(short("the content type", content_type)?);
+        properties = properties.with_content_type(short_string("the content type", content_type)?);
     }
     if let Some(encoding) = &from.content_encoding {
-        properties = properties.with_content_encoding(short("the content encoding", encoding)?);
+        properties = properties.with_content_encoding(short_string("the content encoding", encoding)?);
     }
     if let Some(kind) = &from.kind {
-        properties = properties.with_type(short("the type", kind)?);
+        properties = properties.with_type(short_string("the type", kind)?);
     }
     if let Some(app) = &from.app_id {
-        properties = properties.with_app_id(short("the app id", app)?);
+        properties = properties.with_app_id(short_string("the app id", app)?);
     }
     Ok(properties)
 }
@@ -139,7 +139,7 @@ mod tests {
             ("array".to_owned(), HeaderValue::Array(vec![text(3), HeaderValue::Array(Vec::new())])),
             ("table".to_owned(), HeaderValue::Table(vec![("é".to_owned(), text(1))])),
         ];
-        assert_eq!(table_size(&headers), encoded(&table(&headers).unwrap()));
+        assert_eq!(table_size(&headers), encoded(&encode_headers(&headers).unwrap()));
         let publish = PublishRequest::new(outgoing("k", Properties::default(), headers), AttemptId(1)).unwrap();
         let all = encoded(publish.properties.headers().as_ref().unwrap());
         assert_eq!(publish.header_size, MAX_PROPERTIES + all);

@@ -8,8 +8,9 @@ use tokio::time::timeout;
 
 use super::confirms::Confirm;
 use super::request::PublishRequest;
-use crate::amqp::{Place, Problem, escape};
+use crate::amqp::{BrokerAddress, BrokerError};
 use crate::sink::{Blame, Verdict};
+use crate::telemetry::printable;
 
 /// AMQP's reply code for a user without permission.
 const ACCESS_REFUSED: u16 = 403;
@@ -99,7 +100,7 @@ impl WindowError {
     }
 
     /// The verdict of each of the `messages` messages of the window.
-    pub(super) fn verdict(&self, messages: usize, place: &Place) -> Verdict {
+    pub(super) fn verdict(&self, messages: usize, address: &BrokerAddress) -> Verdict {
         let retry = |cause, blame| Verdict::Retry { after: None, cause, blame };
         match self {
             Self::ConfirmTimeout(limit) => retry(
@@ -108,15 +109,15 @@ impl WindowError {
                 ),
                 Blame::Sink,
             ),
-            Self::ConnectionLost(error) => retry(Problem::explain(error, place).to_string(), Blame::Sink),
+            Self::ConnectionLost(error) => retry(BrokerError::from_lapin(error, address).to_string(), Blame::Sink),
             Self::Closed { code: PRECONDITION_FAILED, error } if messages == 1 => {
                 Verdict::Refused { cause: format!("the broker refuses the message ({})", broker_text(error)) }
             }
             Self::Closed { error, .. } if self.blames_exchange() => {
-                retry(Problem::explain(error, place).to_string(), Blame::Sink)
+                retry(BrokerError::from_lapin(error, address).to_string(), Blame::Sink)
             }
             Self::Closed { error, .. } if messages == 1 => {
-                retry(Problem::explain(error, place).to_string(), Blame::Delivery)
+                retry(BrokerError::from_lapin(error, address).to_string(), Blame::Delivery)
             }
             Self::Closed { error, .. } => retry(
                 format!(
@@ -131,8 +132,8 @@ impl WindowError {
 
 fn broker_text(error: &lapin::Error) -> String {
     match error.kind() {
-        ErrorKind::ProtocolError(words) => escape(words.get_message().as_str()),
-        _ => escape(&error.to_string()),
+        ErrorKind::ProtocolError(words) => printable(words.get_message().as_str()).into_owned(),
+        _ => printable(&error.to_string()).into_owned(),
     }
 }
 
@@ -152,7 +153,7 @@ mod tests {
     }
 
     fn kind(error: &WindowError, messages: usize) -> &'static str {
-        match error.verdict(messages, &Place::default()) {
+        match error.verdict(messages, &BrokerAddress::default()) {
             Verdict::Delivered => "delivered",
             Verdict::Refused { .. } => "refused",
             Verdict::Retry { blame: Blame::Sink, .. } => "sink",
@@ -190,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_broker_s_text_is_kept_on_one_line() {
-        let Verdict::Refused { cause } = closed(406).verdict(1, &Place::default()) else { panic!() };
+        let Verdict::Refused { cause } = closed(406).verdict(1, &BrokerAddress::default()) else { panic!() };
         assert_eq!(cause, r"the broker refuses the message (406 - words of\nthe broker)");
     }
 }

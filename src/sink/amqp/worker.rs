@@ -23,7 +23,7 @@ use super::channel::{self, ExchangeSettings, PublishFailure};
 use super::confirms::{self, PublishId};
 use super::request::PublishRequest;
 use super::send::{self, WindowError};
-use crate::amqp::{Connection, Place};
+use crate::amqp::{BrokerAddress, Connection};
 use crate::sink::{Attempt, Blame, RenderedDelivery, UNSENT_GRACE, Verdict, cancelled};
 
 /// The largest number of windows in flight, each on its own channel.
@@ -86,7 +86,7 @@ pub(super) struct Worker {
 
 struct OpenConnection {
     connection: Arc<Connection>,
-    place: Arc<Place>,
+    address: Arc<BrokerAddress>,
     events: BoxStream<'static, Event>,
 }
 
@@ -103,7 +103,7 @@ enum OpenedOn {
     /// The broker could not be connected to.
     NoConnection,
     Current,
-    New(Arc<Connection>, Arc<Place>),
+    New(Arc<Connection>, Arc<BrokerAddress>),
 }
 
 /// The end of a window, whose attempts have their verdicts.
@@ -222,14 +222,14 @@ impl Worker {
         while !self.queued.is_empty() && !self.is_blocked() && !self.is_adding_channel {
             let Some(link) = &self.link else { return };
             let frame_max = usize::try_from(link.connection.configuration().frame_max()).unwrap_or(usize::MAX);
-            let place = Arc::clone(&link.place);
+            let address = Arc::clone(&link.address);
             let Some(channel) = self.idle.pop() else { return };
             let window = self.form_window(frame_max);
             if window.is_empty() {
                 self.idle.push(channel);
                 continue;
             }
-            self.windows.push(run_window(self.generation, channel, window, place).boxed());
+            self.windows.push(run_window(self.generation, channel, window, address).boxed());
         }
     }
 
@@ -277,7 +277,7 @@ impl Worker {
             return;
         }
         let settings = Arc::clone(&self.settings);
-        let current = self.link.as_ref().map(|link| (Arc::clone(&link.connection), Arc::clone(&link.place)));
+        let current = self.link.as_ref().map(|link| (Arc::clone(&link.connection), Arc::clone(&link.address)));
         if current.is_none() && self.retired.len() >= MAX_RETIRED {
             self.fail_queued(&PublishFailure::sink("the broker does not close the earlier connections of this sink"));
             return;
@@ -289,10 +289,10 @@ impl Worker {
     fn on_channel_opened(&mut self, opened: ChannelOpening) {
         let was_current = matches!(opened.on, OpenedOn::Current);
         self.is_adding_channel = false;
-        if let OpenedOn::New(connection, place) = opened.on {
-            tracing::info!(sink = self.sink, "connected to the broker {}:{}", place.host, place.port);
+        if let OpenedOn::New(connection, address) = opened.on {
+            tracing::info!(sink = self.sink, "connected to the broker {}:{}", address.host, address.port);
             let events = connection.events_listener().boxed();
-            self.link = Some(OpenConnection { connection, place, events });
+            self.link = Some(OpenConnection { connection, address, events });
             self.generation += 1;
             self.channels = 0;
         }
@@ -369,10 +369,10 @@ impl Worker {
     fn on_connection_event(&mut self, event: Option<Event>) {
         match event {
             Some(Event::ConnectionBlocked(reason)) => {
-                let error = crate::amqp::escape(&reason);
+                let error = crate::telemetry::printable(&reason);
                 tracing::warn!(
                     sink = self.sink,
-                    error,
+                    %error,
                     "the broker blocks publishers because of a memory or disk alarm; deliveries wait until it unblocks them"
                 );
             }
@@ -434,19 +434,19 @@ async fn next_event(link: &mut Option<OpenConnection>) -> Option<Event> {
 /// Opens a channel, on a new connection if there is none.
 async fn open(
     settings: Arc<ExchangeSettings>,
-    current: Option<(Arc<Connection>, Arc<Place>)>,
+    current: Option<(Arc<Connection>, Arc<BrokerAddress>)>,
     wait: Duration,
     had: usize,
 ) -> ChannelOpening {
-    let (connection, place, is_new) = match current {
-        Some((connection, place)) => (connection, place, false),
+    let (connection, address, is_new) = match current {
+        Some((connection, address)) => (connection, address, false),
         None => match channel::connect(&settings, wait).await {
-            Ok((connection, place)) => (Arc::new(connection), Arc::new(place), true),
+            Ok((connection, address)) => (Arc::new(connection), Arc::new(address), true),
             Err(failure) => return ChannelOpening { on: OpenedOn::NoConnection, had, channel: Err(failure) },
         },
     };
-    let channel = channel::open(&connection, &place, &settings).await;
-    ChannelOpening { on: if is_new { OpenedOn::New(connection, place) } else { OpenedOn::Current }, had, channel }
+    let channel = channel::open(&connection, &address, &settings).await;
+    ChannelOpening { on: if is_new { OpenedOn::New(connection, address) } else { OpenedOn::Current }, had, channel }
 }
 
 /// Publishes a window and ends its attempts.
@@ -454,7 +454,7 @@ async fn run_window(
     generation: u64,
     channel: Channel,
     window: Vec<(PublishId, PublishRequest, Attempt)>,
-    place: Arc<Place>,
+    address: Arc<BrokerAddress>,
 ) -> WindowEnd {
     let (mut publish_ids, mut publishes, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
     for (publish_id, publish, attempt) in window {
@@ -473,7 +473,7 @@ async fn run_window(
         }
         Err(error) => {
             ended.is_timed_out = matches!(error, WindowError::ConfirmTimeout(_));
-            let verdict = error.verdict(publish_ids.len(), &place);
+            let verdict = error.verdict(publish_ids.len(), &address);
             if matches!(verdict, Verdict::Refused { .. }) {
                 ended.cleared = ids();
             } else if error.blames_one_message() {

@@ -71,7 +71,7 @@ async fn what_is_there_is_found_and_nothing_is_taken_sent_or_created() {
     let name = topic.topic();
     let data = home.data("").parent().unwrap().display().to_string();
     let expected = [
-        format!("ok: source regards: queue {queue} is there (messages: 2, consumers: 0)"),
+        format!("ok: source regards: queue {queue} exists (messages: 2, consumers: 0)"),
         format!("ok: sink pipeline: topic {name} exists (partitions: 3, brokers: 1); not tested: the permission to write to it"),
         "ok: sink by_tenant: the brokers answer (brokers: 1); not tried: the topics, whose names are made of events, and the right to write to them".to_owned(),
         format!(

@@ -1,4 +1,4 @@
-//! A TCP connection to whichever address of a name answers (RFC 8305, "Happy Eyeballs").
+//! A TCP connection to the first address of a name that answers (RFC 8305, "Happy Eyeballs").
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,49 +8,49 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
-/// One address gets this long before the next is tried beside it (RFC 8305, 5: 250 ms recommended).
+/// The time that an address gets before the next is tried beside it (RFC 8305, 5: 250 ms recommended).
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(250);
-/// So many addresses of a name are tried. The last is begun well before a connection's deadline.
+/// The number of addresses of a name that are tried: the last attempt starts well before a connection's deadline.
 const MAX_ADDRESSES: usize = 16;
 
-/// Connects to `host`: one address after the other, without giving up an earlier one. The caller has a deadline.
-pub(super) async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+/// Connects to `host`. Its addresses are tried one after the other, and earlier attempts go on meanwhile. The caller sets the deadline.
+pub(super) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = tokio::net::lookup_host((host, port)).await?.collect();
-    let socket = first_to_answer(by_turns(addresses)).await?;
+    let socket = connect_first(alternate_families(addresses)).await?;
     socket.set_nodelay(true)?;
     Ok(socket)
 }
 
-/// The resolver's order, but with both families by turns, so that one that leads nowhere costs one wait (RFC 8305, 4).
-fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+/// The resolver's order, but with IPv6 and IPv4 alternating, so that a family that doesn't work costs one wait (RFC 8305, 4).
+fn alternate_families(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let Some(first) = addresses.first().map(SocketAddr::is_ipv6) else { return addresses };
-    let (ours, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first);
-    let (mut ours, mut others) = (ours.into_iter(), others.into_iter());
-    let mut turns = Vec::new();
-    while turns.len() < MAX_ADDRESSES {
-        let before = turns.len();
-        turns.extend(ours.next());
-        turns.extend(others.next());
-        if turns.len() == before {
+    let (preferred, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first);
+    let (mut preferred, mut others) = (preferred.into_iter(), others.into_iter());
+    let mut alternating = Vec::new();
+    while alternating.len() < MAX_ADDRESSES {
+        let before = alternating.len();
+        alternating.extend(preferred.next());
+        alternating.extend(others.next());
+        if alternating.len() == before {
             break;
         }
     }
-    turns.truncate(MAX_ADDRESSES);
-    turns
+    alternating.truncate(MAX_ADDRESSES);
+    alternating
 }
 
-/// All attempts go on until one answers. If none does, the first failure is told.
-async fn first_to_answer(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let mut waiting = addresses.into_iter();
+/// All attempts go on until one succeeds. If none does, the first error is returned.
+async fn connect_first(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut remaining = addresses.into_iter();
     let mut attempts = FuturesUnordered::new();
     let mut failure = None;
     loop {
-        match waiting.next() {
+        match remaining.next() {
             Some(address) => attempts.push(TcpStream::connect(address)),
             None if attempts.is_empty() => break,
             None => {}
         }
-        let answer = if waiting.len() == 0 {
+        let answer = if remaining.len() == 0 {
             attempts.next().await
         } else {
             match tokio::time::timeout(BETWEEN_ATTEMPTS, attempts.next()).await {
@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    /// A port on which nothing is answered: its queue of connections is full, so the kernel drops whatever else comes.
+    /// A port that never answers: its queue of connections is full, so the kernel drops further ones.
     async fn black_hole(address: Ipv4Addr) -> (SocketAddr, impl Sized) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from((address, 0))).unwrap();
@@ -94,13 +94,13 @@ mod tests {
         let (also_silent, _also_silent) = black_hole(Ipv4Addr::new(127, 0, 0, 2)).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = listener.local_addr().unwrap();
-        let connected = first_to_answer(vec![silent, also_silent, good]);
+        let connected = connect_first(vec![silent, also_silent, good]);
         let connected = tokio::time::timeout(Duration::from_secs(30), connected).await.expect("in time").unwrap();
         assert_eq!(connected.peer_addr().unwrap(), good);
     }
 
     #[tokio::test]
-    async fn addresses_that_refuse_are_passed_over_at_once_and_the_first_failure_is_told() {
+    async fn addresses_that_refuse_are_skipped_at_once_and_the_first_error_is_returned() {
         let closed = |host: [u8; 4]| {
             let listener = std::net::TcpListener::bind((Ipv4Addr::from(host), 0)).unwrap();
             listener.local_addr().unwrap()
@@ -108,19 +108,19 @@ mod tests {
         let (one, two) = (closed([127, 0, 0, 1]), closed([127, 0, 0, 2]));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = listener.local_addr().unwrap();
-        assert_eq!(first_to_answer(vec![one, two, good]).await.unwrap().peer_addr().unwrap(), good);
-        let refused = first_to_answer(vec![one, two]).await.unwrap_err();
+        assert_eq!(connect_first(vec![one, two, good]).await.unwrap().peer_addr().unwrap(), good);
+        let refused = connect_first(vec![one, two]).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-        assert_eq!(first_to_answer(Vec::new()).await.unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
+        assert_eq!(connect_first(Vec::new()).await.unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
     }
 
     #[test]
-    fn both_families_are_tried_by_turns_beginning_with_the_resolvers_first() {
+    fn ipv6_and_ipv4_alternate_beginning_with_the_resolvers_first_address() {
         let addresses =
             |text: &[&str]| text.iter().map(|address| address.parse().unwrap()).collect::<Vec<SocketAddr>>();
         let given = addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "127.0.0.1:1"]);
-        assert_eq!(by_turns(given), addresses(&["[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"]));
+        assert_eq!(alternate_families(given), addresses(&["[::1]:1", "127.0.0.1:1", "[::2]:1", "[::3]:1"]));
         let many = vec![addresses(&["127.0.0.1:1"])[0]; 100];
-        assert_eq!(by_turns(many).len(), MAX_ADDRESSES);
+        assert_eq!(alternate_families(many).len(), MAX_ADDRESSES);
     }
 }

@@ -1,0 +1,266 @@
+//! Errors of a broker, and of the way to it, in plain words with what to do. The words of the broker or of a library follow in parentheses.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use lapin::ErrorKind;
+
+use super::BrokerAddress;
+use super::values::ShortStringTooLong;
+use crate::telemetry::printable;
+
+/// Why a request to a broker failed. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerError {
+    pub kind: BrokerErrorKind,
+    text: String,
+}
+
+/// The kinds that callers handle differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerErrorKind {
+    /// No broker answers at the address.
+    Unreachable,
+    /// The broker refuses the user or the virtual host.
+    LoginRefused,
+    /// The queue or exchange doesn't exist.
+    NotFound,
+    /// The user lacks a permission.
+    AccessRefused,
+    /// Another consumer has the queue exclusively.
+    InUse,
+    /// Another consumer takes from the queue beside this relay.
+    NotExclusive,
+    /// The queue or exchange exists with other properties than declared.
+    PreconditionFailed,
+    /// The user may open no more channels. `RabbitMQ` closes the connection that tries.
+    ChannelLimit,
+    /// The connection or channel ended.
+    ConnectionLost,
+    /// The configuration names something that can't be used.
+    Configuration,
+}
+
+/// The words of `RabbitMQ` for the limit of a user and for that of a node (`is_over_channel_limit` and
+/// `is_over_node_channel_limit` in `rabbit_reader.erl`).
+const CHANNEL_LIMIT: &str = "number of channels opened";
+
+/// The first bytes of answers that are not AMQP, and what they mean.
+const OTHER_PROTOCOLS: [(&[u8], &str); 2] = [
+    (b"HTTP", "an HTTP server answers, not an AMQP broker: use the broker's AMQP port (mostly 5672, or 5671 with TLS)"),
+    // A TLS alert, version 3.x (RFC 8446, 5.1).
+    (&[0x15, 0x03], "the broker expects TLS: write amqps://, or use its port without TLS"),
+];
+/// The first bytes of an AMQP broker's answer: a method frame on channel 0, or the version that it speaks.
+const AMQP: [&[u8]; 2] = [&[1, 0, 0], b"AMQP"];
+
+impl BrokerError {
+    /// An error of this kind, in a sentence that doesn't name the broker.
+    #[must_use]
+    pub fn at(kind: BrokerErrorKind, address: &BrokerAddress, text: &str) -> Self {
+        Self::new(kind, format!("{text} (broker {address})"))
+    }
+
+    /// `request` says what was asked for.
+    #[must_use]
+    pub fn timeout(address: &BrokerAddress, request: &str, after: Duration) -> Self {
+        let BrokerAddress { host, port, .. } = address;
+        let text = format!("the broker {host}:{port} did not answer within {} s ({request})", after.as_secs());
+        Self::new(BrokerErrorKind::Unreachable, text)
+    }
+
+    #[must_use]
+    pub fn connection_lost(text: impl Into<String>) -> Self {
+        Self::new(BrokerErrorKind::ConnectionLost, text.into())
+    }
+
+    #[must_use]
+    pub fn configuration(text: impl Into<String>) -> Self {
+        Self::new(BrokerErrorKind::Configuration, text.into())
+    }
+
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        self.kind == BrokerErrorKind::Unreachable
+    }
+
+    /// The error of a connection that met no AMQP broker, or one without the expected TLS. `first` are the first bytes of the answer.
+    pub(super) fn not_amqp(error: &lapin::Error, first: Option<[u8; 4]>, address: &BrokerAddress) -> Option<Self> {
+        let meaning = match (error.kind(), first) {
+            (ErrorKind::IOError(error), None) if is_no_tls(error) => {
+                "the broker doesn't speak TLS there: write amqp://, or use its TLS port"
+            }
+            (ErrorKind::IOError(error), None) if is_closed(error) => {
+                "the connection was closed without an answer: no AMQP broker listens on that port (the management port of RabbitMQ \
+                 and a Kafka broker behave so), or the broker expects TLS (amqps://), or it is stopping"
+            }
+            (_, Some(first)) if !AMQP.iter().any(|start| first.starts_with(start)) => {
+                let known = OTHER_PROTOCOLS.iter().find(|(start, _)| first.starts_with(start));
+                known.map_or("the answer is not AMQP: check host and port", |(_, meaning)| meaning)
+            }
+            _ => return None,
+        };
+        Some(Self::unreachable(address, meaning, error))
+    }
+
+    #[must_use]
+    pub fn from_lapin(error: &lapin::Error, address: &BrokerAddress) -> Self {
+        let lost = |meaning: &str| {
+            let detail = error.to_string();
+            let text = format!("{meaning} (broker {address}; the AMQP library: {})", printable(&detail));
+            Self::new(BrokerErrorKind::ConnectionLost, text)
+        };
+        match error.kind() {
+            ErrorKind::ProtocolError(reply) => Self::from_reply(reply.get_id(), reply.get_message().as_str(), address),
+            ErrorKind::IOError(error) => Self::unreachable(address, io_meaning(error), error),
+            ErrorKind::ChannelsLimitReached => {
+                let text = "the broker allows no more channels on one connection (`channel_max`)";
+                Self::at(BrokerErrorKind::ChannelLimit, address, text)
+            }
+            ErrorKind::MissingHeartbeatError => {
+                let text = "the broker sent no heartbeat; the connection is closed";
+                Self::at(BrokerErrorKind::ConnectionLost, address, text)
+            }
+            ErrorKind::InvalidConnectionState(_) | ErrorKind::InvalidChannelState(..) => {
+                Self::at(BrokerErrorKind::ConnectionLost, address, "the connection was lost")
+            }
+            ErrorKind::InvalidProtocolVersion(_) => lost("the broker doesn't speak AMQP 0.9.1"),
+            ErrorKind::ParsingError(_) => lost("the broker sent a frame that can't be read"),
+            ErrorKind::SerialisationError(_) => lost("a request can't be written as an AMQP frame"),
+            _ => lost("the connection ended"),
+        }
+    }
+
+    /// What a reply code and its text mean (AMQP 0.9.1, 1.2 of the reference; the texts are those of `RabbitMQ`).
+    fn from_reply(code: u16, text: &str, address: &BrokerAddress) -> Self {
+        let (kind, meaning) = match code {
+            403 if text.contains("Login was refused") || text.contains("login refused") => {
+                (BrokerErrorKind::LoginRefused, "the broker refuses the login: check username and password")
+            }
+            403 if text.contains("exclusive use") => (
+                BrokerErrorKind::InUse,
+                "another consumer has the queue exclusively; this relay stands by until that one stops",
+            ),
+            403 => (
+                BrokerErrorKind::AccessRefused,
+                "the user lacks a permission: ask the broker's administrator for `read` on the queue of a source, `write` on the \
+                 exchange of a sink, `configure` for `declare:`",
+            ),
+            404 => (
+                BrokerErrorKind::NotFound,
+                "the queue or exchange doesn't exist: check its name, or ask the broker's administrator to create it",
+            ),
+            405 => (BrokerErrorKind::InUse, "another connection has the queue exclusively"),
+            406 => (
+                BrokerErrorKind::PreconditionFailed,
+                "the queue or exchange exists with other properties, or an acknowledgement came too late",
+            ),
+            530 if text.contains(CHANNEL_LIMIT) => (
+                BrokerErrorKind::ChannelLimit,
+                "the user may open no more channels: ask the broker's administrator for a higher `max-channels` of this user, or close \
+                 other channels of this user",
+            ),
+            530 => (
+                BrokerErrorKind::LoginRefused,
+                "the broker refuses the virtual host: check `vhost`, and the permissions of the user",
+            ),
+            320 => (
+                BrokerErrorKind::ConnectionLost,
+                "the broker closed the connection: it is stopping or restarting, or an administrator closed it",
+            ),
+            _ => (BrokerErrorKind::ConnectionLost, "the broker closed the channel or the connection"),
+        };
+        Self::new(kind, format!("{meaning} (broker {address}; its answer: {})", printable(text)))
+    }
+
+    fn unreachable(address: &BrokerAddress, meaning: &str, error: &dyn fmt::Display) -> Self {
+        let BrokerAddress { host, port, .. } = address;
+        let detail = error.to_string();
+        Self::new(BrokerErrorKind::Unreachable, format!("{host}:{port}: {meaning} ({})", printable(&detail)))
+    }
+
+    fn new(kind: BrokerErrorKind, text: String) -> Self {
+        Self { kind, text }
+    }
+}
+
+impl fmt::Display for BrokerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for BrokerError {}
+
+impl From<ShortStringTooLong> for BrokerError {
+    fn from(error: ShortStringTooLong) -> Self {
+        Self::configuration(error.to_string())
+    }
+}
+
+fn io_meaning(error: &io::Error) -> &'static str {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, InvalidData, InvalidInput, NetworkUnreachable, TimedOut};
+    match error.kind() {
+        ConnectionRefused => "nothing listens there: check that the broker runs, and host and port",
+        HostUnreachable | NetworkUnreachable | TimedOut => "the host can't be reached: check the network, and the host",
+        InvalidData | InvalidInput => "TLS failed: check `tls:` (ca, cert, key, server_name)",
+        _ if is_closed(error) => {
+            "the connection was closed: the broker is stopping, or the URL says amqp:// for a TLS port, or amqps:// for one without TLS"
+        }
+        _ => "the broker can't be reached: check that it runs, and host and port",
+    }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+/// Whether the answer to a TLS handshake is not TLS.
+fn is_no_tls(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidMessage(_))) || error.to_string().contains("corrupt message")
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn address() -> BrokerAddress {
+        let [host, user, vhost] = ["rabbit", "relay", "regards"].map(str::to_owned);
+        BrokerAddress { host, port: 5672, user, vhost }
+    }
+
+    #[test]
+    fn answers_of_a_broker_are_explained() {
+        let explained = [
+            (403, "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN"),
+            (403, "ACCESS_REFUSED - access to queue 'q' in vhost 'regards' refused for user 'relay'"),
+            (404, "NOT_FOUND - no queue 'q\u{1b}[2J' in vhost 'regards'"),
+            (530, "NOT_ALLOWED - access to vhost 'regards' refused for user 'relay'"),
+            (541, "INTERNAL_ERROR"),
+        ]
+        .map(|(code, text)| BrokerError::from_reply(code, text, &address()).to_string());
+        expect![[r"
+            the broker refuses the login: check username and password (broker rabbit:5672, user relay, virtual host regards; its answer: ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN)
+            the user lacks a permission: ask the broker's administrator for `read` on the queue of a source, `write` on the exchange of a sink, `configure` for `declare:` (broker rabbit:5672, user relay, virtual host regards; its answer: ACCESS_REFUSED - access to queue 'q' in vhost 'regards' refused for user 'relay')
+            the queue or exchange doesn't exist: check its name, or ask the broker's administrator to create it (broker rabbit:5672, user relay, virtual host regards; its answer: NOT_FOUND - no queue 'q\u{1b}[2J' in vhost 'regards')
+            the broker refuses the virtual host: check `vhost`, and the permissions of the user (broker rabbit:5672, user relay, virtual host regards; its answer: NOT_ALLOWED - access to vhost 'regards' refused for user 'relay')
+            the broker closed the channel or the connection (broker rabbit:5672, user relay, virtual host regards; its answer: INTERNAL_ERROR)"]].assert_eq(&explained.join("\n"));
+    }
+
+    #[test]
+    fn errors_of_the_library_never_stand_alone() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let errors =
+            [lapin::Error::from(refused), ErrorKind::MissingHeartbeatError.into(), ErrorKind::FutureCompleted.into()];
+        let explained = errors.map(|error| BrokerError::from_lapin(&error, &address()).to_string());
+        expect![[r"
+            rabbit:5672: nothing listens there: check that the broker runs, and host and port (connection refused)
+            the broker sent no heartbeat; the connection is closed (broker rabbit:5672, user relay, virtual host regards)
+            the connection ended (broker rabbit:5672, user relay, virtual host regards; the AMQP library: future polled after completion)"]].assert_eq(&explained.join("\n"));
+    }
+}
