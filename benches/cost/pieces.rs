@@ -8,7 +8,7 @@ use regards_relay::config::{Config, Options, Strictness};
 use regards_relay::event::{Carrier, Event, EventView, Format, Message, SourceName};
 use regards_relay::relay::Bare;
 use regards_relay::sink;
-use regards_relay::source::{Identity, Ledger, Pressure, Receipt, Received, Settled};
+use regards_relay::source::{Fingerprint, Ledger, Receipt, Registration, Settlement, SourceSignals};
 use tokio::sync::mpsc;
 
 use super::typical;
@@ -102,26 +102,26 @@ fn path(times: u64) {
         let source = SourceName::new(typical::SOURCE);
         let load: Vec<_> = (0..TURN).map(|number| (typical::properties(number), typical::body(number))).collect();
         // One for all its messages, as a source has it.
-        let pressure = Arc::<Pressure>::default();
+        let signals = Arc::<SourceSignals>::default();
         let mut ledger = Ledger::new(TURN);
         let mut tag = 0;
         let mut ends = Vec::with_capacity(TURN);
         while tag < times {
             for (properties, body) in &load {
                 tag += 1;
-                let properties = values::properties(properties, None);
+                let properties = values::decode_properties(properties, None);
                 let message =
                     Message { source: source.clone(), body: body.clone().into(), properties, redelivered: false };
-                let Received::New(entry) = ledger.receive(tag, Identity(message.fingerprint()), false) else {
+                let Registration::New(entry) = ledger.register(tag, Fingerprint(message.fingerprint()), false) else {
                     panic!("it is new");
                 };
-                bare.accept(message, Receipt::under(entry, settle.clone(), Arc::clone(&pressure)));
+                bare.accept(message, Receipt::with_signals(entry, settle.clone(), Arc::clone(&signals)));
             }
             let mut left = TURN;
             while left > 0 {
                 left -= settled.recv_many(&mut ends, TURN).await;
                 for end in ends.drain(..) {
-                    assert!(matches!(end, Settled::Done(_)), "{end:?}");
+                    assert!(matches!(end, Settlement::Done(_)), "{end:?}");
                     ledger.settle(end);
                 }
             }

@@ -49,7 +49,7 @@ fn correlation_id(number: usize) -> String {
 }
 
 pub fn message() -> Message {
-    let properties = values::properties(&properties(0), None);
+    let properties = values::decode_properties(&properties(0), None);
     Message { source: SourceName::new(SOURCE), body: body(0).into(), properties, redelivered: false }
 }
 

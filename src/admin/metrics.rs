@@ -55,7 +55,7 @@ fn sources(to: &mut Exposition, block: Option<Block>, stats: &Counted) {
         "source_up",
         Kind::Gauge,
         "1 if the source consumes its queue",
-        by_name().map(|(labels, source)| (labels, u64::from(source.is_up()))),
+        by_name().map(|(labels, source)| (labels, u64::from(source.is_consuming()))),
     );
     to.family(
         "source_standby",
@@ -65,7 +65,7 @@ fn sources(to: &mut Exposition, block: Option<Block>, stats: &Counted) {
     );
     let blocked = by_name().flat_map(|(labels, source)| {
         let state = source.state().0;
-        let blocks = Block::ALL.map(|one| (one.as_str(), source.is_held_up() && block == Some(one)));
+        let blocks = Block::ALL.map(|one| (one.as_str(), source.is_blocked() && block == Some(one)));
         blocks.into_iter().chain([("paused", state == SourceState::Paused)]).map(move |(reason, is_so)| {
             let mut labels = labels.clone();
             labels.push(("reason", reason));
@@ -91,7 +91,8 @@ fn sources(to: &mut Exposition, block: Option<Block>, stats: &Counted) {
         "Messages received, including redelivered ones",
         by_name().map(|(labels, source)| (labels, source.received())),
     );
-    let counts: Vec<_> = stats.sources.iter().map(|source| (source.name().as_str(), source.events().all())).collect();
+    let counts: Vec<_> =
+        stats.sources.iter().map(|source| (source.name().as_str(), source.events().snapshot())).collect();
     let rows = counts.iter().flat_map(|(source, counts)| {
         counts.iter().map(|one| {
             let labels =

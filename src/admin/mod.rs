@@ -120,8 +120,8 @@ async fn ready(State(stats): State<Arc<Stats>>) -> Response {
 /// The source's state, and the reason if it does not consume; `blocked` is why the spool can store nothing.
 fn source_state(source: &SourceStats, blocked: Option<&str>) -> (&'static str, Option<String>) {
     match (source.state(), blocked) {
-        ((SourceState::Consuming, _), Some(problem)) if source.is_held_up() => ("blocked", Some(problem.to_owned())),
-        ((state, reason), _) => (state.as_str(), reason),
+        ((SourceState::Consuming, _), Some(problem)) if source.is_blocked() => ("blocked", Some(problem.to_owned())),
+        ((state, reason), _) => (state.into_str(), reason),
     }
 }
 

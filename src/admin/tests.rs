@@ -155,7 +155,7 @@ async fn the_relay_is_alive_before_it_is_ready() {
     assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
 
     setup.open_spool();
-    setup.stats.now().sources[0].set_up();
+    setup.stats.now().sources[0].set_consuming();
     let (status, answer) = setup.ask("GET", "/readyz").await;
     assert_eq!(status, 200);
     assert_eq!(json_of(&answer)["ready"], true);
@@ -179,7 +179,7 @@ async fn the_relay_is_alive_before_it_is_ready() {
 #[tokio::test]
 async fn a_full_spool_is_not_ready() {
     let setup = Setup::new().await;
-    setup.stats.now().sources[0].set_up();
+    setup.stats.now().sources[0].set_consuming();
     let spool = setup.open_spool();
     let (to, _settled) = tokio::sync::mpsc::unbounded_channel();
     // There is room for two.

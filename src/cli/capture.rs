@@ -11,7 +11,7 @@ use super::{Global, load, load_offline, message, note, plural};
 use crate::admin::control::{Command, Response};
 use crate::config::SourceKind;
 use crate::event::{SourceName, sample};
-use crate::source::peek;
+use crate::source::peek_queue;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -80,7 +80,7 @@ fn capture_from_source(
     };
     let mut written = Ok(());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let peeked = runtime.block_on(peek(amqp, source, &config.name, count, |message| {
+    let peeked = runtime.block_on(peek_queue(amqp, source, &config.name, count, |message| {
         if written.is_ok() {
             written = writeln!(out, "{}", sample::print(message));
             *captured += 1;

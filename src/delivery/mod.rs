@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{MonotonicTime, Timestamp};
 use crate::event::{DEAD_LETTER, DecodeError, Event, EventView, Message};
 use crate::rules::{RouteName, SinkName};
-use crate::source::{InFlight, Receipt};
+use crate::source::{Receipt, SpilledAttempt};
 use crate::spool::{RowId, Waiting};
 
 /// An event together with the message it was made of, shared by all its deliveries.
@@ -69,7 +69,7 @@ pub struct Delivery {
     /// How the last of them failed, where that is not in the spool.
     pub failure: Option<Failure>,
     /// Its source waits for the attempt under way, although the message is settled.
-    pub in_flight: Option<InFlight>,
+    pub in_flight: Option<SpilledAttempt>,
 }
 
 /// A failed attempt of a delivery in memory.
@@ -146,12 +146,12 @@ impl Delivery {
 
     /// It is to be on disk soon, though the spool is full.
     fn must_be_stored(&self) -> bool {
-        matches!(&self.kept, Kept::Message(receipt) if receipt.must_be_stored())
+        matches!(&self.kept, Kept::Message(receipt) if receipt.must_spill())
     }
 
     /// Its message holds up its source.
     fn is_pressing(&self) -> bool {
-        matches!(&self.kept, Kept::Message(receipt) if receipt.is_pressing())
+        matches!(&self.kept, Kept::Message(receipt) if receipt.should_spill())
     }
 }
 

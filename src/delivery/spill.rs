@@ -175,7 +175,7 @@ impl Dispatcher {
                 return Ok(Delivery { received, route, kept, since, attempts, refusals, failure, in_flight });
             }
         };
-        let in_flight = is_attempted.then(|| receipt.in_flight());
+        let in_flight = is_attempted.then(|| receipt.spilled_attempt());
         match self.spool.spill(waiting, receipt, is_attempted, limits) {
             Ok(id) => {
                 self.lanes.add_spooled(lane);

@@ -51,7 +51,8 @@ impl Counted {
         let tenants = named_tenants(config);
         let source = |source: &SourceConfig| {
             let families = source.decode_options.expects.families();
-            let known = before.and_then(|before| before.source(&source.name)).filter(|known| known.counts(families));
+            let known =
+                before.and_then(|before| before.source(&source.name)).filter(|known| known.counts_families(families));
             known.cloned().unwrap_or_else(|| {
                 let tenants = tenants.iter().map(String::as_str);
                 Arc::new(SourceStats::new(source.name.clone(), families, tenants))

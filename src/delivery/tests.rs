@@ -12,7 +12,7 @@ use super::*;
 use crate::config::{Config, DeadLettersConfig, OnCorrupt, Options, Retry, SpoolConfig, Strictness};
 use crate::event::{HeaderValue, Properties, SourceName};
 use crate::sink::{Attempt, Blame, RenderedDelivery, Sink, Verdict};
-use crate::source::{EntryId, Pressure, Settled};
+use crate::source::{EntryId, Settlement, SourceSignals};
 use crate::spool::Spool;
 
 /// Nothing in these tests takes as long.
@@ -43,9 +43,9 @@ struct Setup {
     _directory: tempfile::TempDir,
     spool: Arc<Spool>,
     config: Config,
-    to: UnboundedSender<Settled>,
-    settled: UnboundedReceiver<Settled>,
-    pressure: Arc<Pressure>,
+    to: UnboundedSender<Settlement>,
+    settled: UnboundedReceiver<Settlement>,
+    signals: Arc<SourceSignals>,
     next: u64,
 }
 
@@ -67,7 +67,7 @@ impl Setup {
         let (config, _) =
             Config::parse(ROUTES, Path::new("routes.yaml"), &Options::of_process(Strictness::Offline, None)).unwrap();
         let (to, settled) = unbounded_channel();
-        Self { _directory: directory, spool, config, to, settled, pressure: Arc::default(), next: 1 }
+        Self { _directory: directory, spool, config, to, settled, signals: Arc::default(), next: 1 }
     }
 
     /// Its sink takes so many at once.
@@ -103,7 +103,7 @@ impl Setup {
         let source = SourceName::new("regards");
         let message = Message { source, body: body.into(), properties, redelivered: false };
         let event = Event::decode(&message, &self.config.sources[0].decode_options).unwrap();
-        let receipt = Receipt::under(EntryId(self.next), self.to.clone(), Arc::clone(&self.pressure));
+        let receipt = Receipt::with_signals(EntryId(self.next), self.to.clone(), Arc::clone(&self.signals));
         self.next += 1;
         Delivery {
             received: Arc::new(Received { event, message: Arc::new(message) }),
@@ -122,7 +122,7 @@ impl Setup {
         self.spool.shares().iter().map(|(_, share)| share.count()).sum()
     }
 
-    async fn settled(&mut self) -> Settled {
+    async fn settled(&mut self) -> Settlement {
         tokio::time::timeout(PATIENCE, self.settled.recv()).await.expect("settled in time").unwrap()
     }
 }
@@ -160,7 +160,7 @@ async fn a_full_spool_keeps_the_back_off() {
     setup.deliver(&hook, "a");
     setup.deliver(&hook, "b");
     hook.attempt().await.1.end(Verdict::Delivered);
-    assert_eq!(setup.settled().await, Settled::Done(EntryId(3)), "another lane goes on");
+    assert_eq!(setup.settled().await, Settlement::Done(EntryId(3)), "another lane goes on");
     hook.rests().await;
 }
 
@@ -171,14 +171,14 @@ async fn a_delivery_that_there_is_room_for_later_keeps_its_back_off() {
     let mut hook = setup.hook(8, &SHORT).await;
     setup.deliver(&hook, "a");
     hook.attempt().await.1.end(failed(Blame::Delivery));
-    assert_eq!(setup.settled().await, Settled::Done(EntryId(1)), "it is in the spool, which is full now");
+    assert_eq!(setup.settled().await, Settlement::Done(EntryId(1)), "it is in the spool, which is full now");
     let (_, again) = hook.attempt().await;
     setup.deliver(&hook, "b");
     let later = Verdict::Retry { after: Some(HOUR), cause: "409".to_owned(), blame: Blame::Delivery };
     hook.attempt().await.1.end(later);
     hook.rests().await;
     again.end(Verdict::Delivered);
-    assert_eq!(setup.settled().await, Settled::Done(EntryId(2)));
+    assert_eq!(setup.settled().await, Settlement::Done(EntryId(2)));
     hook.rests().await;
 }
 
@@ -194,11 +194,11 @@ async fn at_a_stop_what_a_full_spool_has_no_room_for_goes_there_all_the_same() {
     let (_, under_way) = hook.attempt().await;
     hook.rests().await;
     hook.stop.cancel();
-    assert_eq!(setup.settled().await, Settled::Done(EntryId(1)));
-    assert_eq!(setup.settled().await, Settled::Done(EntryId(2)));
+    assert_eq!(setup.settled().await, Settlement::Done(EntryId(1)));
+    assert_eq!(setup.settled().await, Settlement::Done(EntryId(2)));
     under_way.end(failed(Blame::Delivery));
     hook.ended().await;
-    assert_eq!(setup.settled().await, Settled::Done(EntryId(3)));
+    assert_eq!(setup.settled().await, Settlement::Done(EntryId(3)));
     assert_eq!(setup.spooled(), 3);
 }
 
@@ -207,13 +207,13 @@ async fn at_a_stop_what_a_full_spool_has_no_room_for_goes_there_all_the_same() {
 async fn when_a_source_ends_what_it_brought_goes_to_a_full_spool_all_the_same() {
     let mut setup = Setup::new(1);
     let stop = CancellationToken::new();
-    let ending = Arc::new(Pressure::until(stop.clone()));
+    let ending = Arc::new(SourceSignals::with_stop(stop.clone()));
     let mut hook = setup.hook(8, &LONG).await;
     setup.deliver(&hook, "a");
-    let other = std::mem::replace(&mut setup.pressure, ending);
+    let other = std::mem::replace(&mut setup.signals, ending);
     setup.deliver(&hook, "a");
     setup.deliver(&hook, "b");
-    setup.pressure = other;
+    setup.signals = other;
     setup.deliver(&hook, "c");
     for _ in 0..3 {
         hook.attempt().await.1.end(failed(Blame::Delivery));
@@ -222,7 +222,11 @@ async fn when_a_source_ends_what_it_brought_goes_to_a_full_spool_all_the_same() 
     stop.cancel();
     let mut settled = [setup.settled().await, setup.settled().await, setup.settled().await];
     settled.sort_by_key(|one| format!("{one:?}"));
-    assert_eq!(settled, [1, 2, 3].map(|entry| Settled::Done(EntryId(entry))), "and what is before them in their lanes");
+    assert_eq!(
+        settled,
+        [1, 2, 3].map(|entry| Settlement::Done(EntryId(entry))),
+        "and what is before them in their lanes"
+    );
     hook.rests().await;
     assert!(setup.settled.try_recv().is_err(), "all other messages are held");
 }
@@ -267,7 +271,7 @@ async fn an_event_that_a_full_spool_has_no_room_for_dies_as_late() {
         assert_eq!(setup.dead_letters().await, 0);
         hook.attempt().await.1.end(refused());
     }
-    assert_eq!(setup.settled().await, Settled::Done(EntryId(1)));
+    assert_eq!(setup.settled().await, Settlement::Done(EntryId(1)));
     assert_eq!(setup.dead_letters().await, 1);
 }
 

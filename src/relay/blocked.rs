@@ -27,7 +27,7 @@ impl Blocked {
         };
         // One that goes on meanwhile may be blocked again in a moment: it is named once for each problem.
         let now = stats.now();
-        let held_up = now.sources.iter().filter(|source| source.is_held_up()).map(|source| source.name().clone());
+        let held_up = now.sources.iter().filter(|source| source.is_blocked()).map(|source| source.name().clone());
         let new: BTreeSet<_> = held_up.filter(|name| !self.said.contains(name)).collect();
         if !new.is_empty() {
             tracing::warn!(

@@ -18,7 +18,7 @@ use crate::delivery::{Counted, Dispatcher, Inlet, Order, Settings, SinkStats, St
 use crate::event::SourceName;
 use crate::rules::SinkName;
 use crate::sink::{OpenError, Sink};
-use crate::source::{AmqpSource, Intake, Pressure, RecordingSource, SourceStats};
+use crate::source::{AmqpSource, Intake, RecordingSource, SourceSignals, SourceStats};
 use crate::spool::{Spool, Subject};
 use crate::tasks::{self, TaskKind};
 
@@ -300,7 +300,7 @@ impl Running {
                     config: recording.clone(),
                     intake,
                     stats,
-                    pressure: Arc::new(Pressure::until(stop.clone())),
+                    signals: Arc::new(SourceSignals::with_stop(stop.clone())),
                     paused,
                 };
                 self.sources.spawn(tasks::supervise(TaskKind::Source, source.run(stop, grace)))

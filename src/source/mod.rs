@@ -1,7 +1,7 @@
-//! Where messages come in, and where what is settled is acknowledged.
+//! Sources: they receive messages, and acknowledge the settled ones.
 //!
-//! A source gives each message to the [`Intake`] with a [`Receipt`]; once everything the message became is settled, the
-//! receipt's [`Settled`] comes back and the [`Watermark`] moves. This module knows nothing of rules or sinks.
+//! A source gives each message to the [`Intake`] with a [`Receipt`]. Once every delivery of the message is settled, the receipt's
+//! [`Settlement`] comes back, and the [`Watermark`] moves. This module knows nothing of rules or sinks.
 
 mod amqp;
 mod ledger;
@@ -10,9 +10,9 @@ mod recording;
 mod stats;
 mod watermark;
 
-pub use amqp::{AmqpSource, peek};
-pub use ledger::{Identity, Ledger, Received};
-pub use receipt::{EntryId, InFlight, Pressure, Receipt, Settled};
+pub use amqp::{AmqpSource, peek_queue};
+pub use ledger::{Fingerprint, Ledger, Registration};
+pub use receipt::{EntryId, Receipt, Settlement, SourceSignals, SpilledAttempt};
 pub use recording::RecordingSource;
 pub use stats::{SourceState, SourceStats};
 pub use watermark::Watermark;
@@ -23,25 +23,25 @@ use crate::config::{SourceConfig, SourceKind};
 use crate::event::Message;
 use crate::probe::{ProbeOutcome, ProbeResult};
 
-/// What is unsettled for so long holds up its source, where little more can be taken: a message that is the oldest unacknowledged
-/// one while half of the prefetch is taken, and all of a recording's while as many as may be are unsettled.
-const HELD_UP: Duration = Duration::from_millis(50);
+/// A message that is unsettled for so long blocks its source, if it is the oldest unacknowledged one and half of the prefetch is in use, or
+/// if it is one of a recording that has as many unsettled ones as allowed. The source then asks for it to be spilled.
+const BLOCKING_DELAY: Duration = Duration::from_millis(50);
 
-/// Who takes messages in. Must not block: what it can't do at once it puts behind a channel, which the sources' prefetch
-/// bounds.
+/// Accepts the messages of sources. It must not block: it puts what it can't do at once into a channel, whose length is bounded by the
+/// prefetch of the sources.
 pub trait Intake: Send + Sync + 'static {
-    /// Takes one message; settles every share of the receipt in the end.
+    /// Accepts one message, and settles every share of the receipt in the end.
     fn accept(&self, message: Message, receipt: Receipt);
 }
 
-/// Whether messages could come in, with nothing taken. `relay` is the relay's own name, for connections.
+/// Tries whether messages could be received, without taking any. `relay` is the relay's name, for the connection.
 pub async fn probe(source: &SourceConfig, relay: &str) -> ProbeResult {
     match &source.kind {
         SourceKind::Amqp(amqp) => amqp::probe(amqp, &source.name, relay).await,
         SourceKind::Recording(recording) => {
             let shown = recording.path.display();
             tokio::fs::metadata(&recording.path).await.map_err(|error| format!("{shown}: {error}"))?;
-            Ok(ProbeOutcome::Reachable(format!("{shown} is there")))
+            Ok(ProbeOutcome::Reachable(format!("{shown} exists")))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The token that travels with a message until everything it became is settled.
+//! The token that travels with a message until every delivery made of it is settled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -7,155 +7,151 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
-/// A source's own number for a message it handed out; never used twice.
+/// A source's own number for a message it handed out. Numbers ascend and are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryId(pub u64);
 
-/// What comes back to a source, once for each message it handed out.
+/// The end of a message, reported to its source exactly once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// Everything it became is delivered, durable, or dropped on purpose: it may be acknowledged.
+pub enum Settlement {
+    /// Everything the message became is delivered, durable, or dropped as configured: the message may be acknowledged.
     Done(EntryId),
-    /// Some part of it was dropped unfinished: it must never be acknowledged by this run.
+    /// A part of it was dropped unfinished: this run must never acknowledge the message.
     Abandoned(EntryId),
 }
 
-/// One holder's share in a message. Each must end in [`settle`](Self::settle); the last one to do so settles the message.
+/// One holder's share in a message. The message is settled once every share is [settled](Self::settle).
 ///
-/// One that is dropped otherwise abandons the message: it will be redelivered, never lost.
+/// A share that is dropped without that abandons the message: the broker redelivers it, it is never lost.
 #[derive(Debug)]
 pub struct Receipt {
-    share: Arc<Share>,
-    held: bool,
+    message: Arc<Shared>,
+    is_settled: bool,
 }
 
 #[derive(Debug)]
-struct Share {
+struct Shared {
     entry: EntryId,
     abandoned: AtomicBool,
-    to: UnboundedSender<Settled>,
-    pressure: Arc<Pressure>,
+    settlements: UnboundedSender<Settlement>,
+    signals: Arc<SourceSignals>,
 }
 
-/// What a source and the holders of its receipts tell each other beside the end of each message.
+/// What a source and the holders of its receipts tell each other beside settlements.
 #[derive(Debug, Default)]
-pub struct Pressure {
-    /// Messages up to this one hold up the source.
-    last: AtomicU64,
-    /// Messages up to this one are to be on disk soon, whatever has room there.
-    store: AtomicU64,
-    /// Of the source.
+pub struct SourceSignals {
+    /// Messages up to this number block the source.
+    spill_up_to: AtomicU64,
+    /// Messages up to this number must be spooled, even beyond the limits of the spool.
+    must_spill_up_to: AtomicU64,
     stop: CancellationToken,
-    /// How many attempts go on of deliveries whose messages are settled.
-    attempts: AtomicUsize,
-    none_left: Notify,
+    spilled_attempts: AtomicUsize,
+    last_attempt_ended: Notify,
 }
 
-impl Pressure {
-    /// Of a source that ends at `stop`.
+impl SourceSignals {
+    /// The signals of a source that ends at `stop`.
     #[must_use]
-    pub fn until(stop: CancellationToken) -> Self {
+    pub fn with_stop(stop: CancellationToken) -> Self {
         Self { stop, ..Self::default() }
     }
 
-    /// Messages up to this one hold up the source: what is unsettled of them should be made durable soon.
-    pub fn press(&self, entry: EntryId) {
-        self.last.fetch_max(entry.0, Ordering::Relaxed);
+    /// Asks to spill soon what is unsettled up to this message, because it blocks the source.
+    pub fn request_spill(&self, entry: EntryId) {
+        self.spill_up_to.fetch_max(entry.0, Ordering::Relaxed);
     }
 
-    /// The broker gives out messages up to this one a few times more at most: what is unsettled of them has to be made durable.
-    pub fn store(&self, entry: EntryId) {
-        self.store.fetch_max(entry.0, Ordering::Relaxed);
+    /// Demands to spill what is unsettled up to this message: the broker will drop it after a few more redeliveries.
+    pub fn require_spill(&self, entry: EntryId) {
+        self.must_spill_up_to.fetch_max(entry.0, Ordering::Relaxed);
     }
 
-    /// No attempt goes on of a delivery whose message is settled.
+    /// Whether an attempt is in flight whose delivery was spilled, and whose message is therefore settled.
     #[must_use]
-    pub fn is_free(&self) -> bool {
-        self.attempts.load(Ordering::Acquire) == 0
+    pub fn has_spilled_attempts(&self) -> bool {
+        self.spilled_attempts.load(Ordering::Acquire) > 0
     }
 
-    /// Until [`is_free`](Self::is_free).
-    pub async fn freed(&self) {
-        while !self.is_free() {
-            // One that ends meanwhile leaves its permit.
-            self.none_left.notified().await;
+    pub async fn spilled_attempts_ended(&self) {
+        while self.has_spilled_attempts() {
+            // An attempt that ends between the two lines leaves a permit, so this doesn't miss it.
+            self.last_attempt_ended.notified().await;
         }
     }
 }
 
-/// An attempt that goes on although its message is settled, since the delivery is durable: whoever got the queue now would overtake it.
+/// An attempt that is in flight although its message is settled, because its delivery was spilled. The source keeps its consumer
+/// until it ends: another consumer's messages would overtake it.
 #[derive(Debug)]
-pub struct InFlight(Arc<Pressure>);
+pub struct SpilledAttempt(Arc<SourceSignals>);
 
-impl Drop for InFlight {
+impl Drop for SpilledAttempt {
     fn drop(&mut self) {
-        if self.0.attempts.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.none_left.notify_one();
+        if self.0.spilled_attempts.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.last_attempt_ended.notify_one();
         }
     }
 }
 
 impl Receipt {
-    /// The first share in the message `entry`; its end is told to `to`.
+    /// The first share in a message. Its settlement is sent to `settlements`.
     #[must_use]
-    pub fn new(entry: EntryId, to: UnboundedSender<Settled>) -> Self {
-        Self::under(entry, to, Arc::default())
+    pub fn new(entry: EntryId, settlements: UnboundedSender<Settlement>) -> Self {
+        Self::with_signals(entry, settlements, Arc::default())
     }
 
-    /// The same, where the source says by `pressure` what holds it up.
     #[must_use]
-    pub fn under(entry: EntryId, to: UnboundedSender<Settled>, pressure: Arc<Pressure>) -> Self {
+    pub fn with_signals(entry: EntryId, settlements: UnboundedSender<Settlement>, signals: Arc<SourceSignals>) -> Self {
         let abandoned = AtomicBool::new(false);
-        Self { share: Arc::new(Share { entry, abandoned, to, pressure }), held: true }
+        Self { message: Arc::new(Shared { entry, abandoned, settlements, signals }), is_settled: false }
     }
 
-    /// Its message holds up the source.
+    /// Whether the message blocks its source, so that its deliveries should be spilled soon.
     #[must_use]
-    pub fn is_pressing(&self) -> bool {
-        self.share.entry.0 <= self.share.pressure.last.load(Ordering::Relaxed)
+    pub fn should_spill(&self) -> bool {
+        self.message.entry.0 <= self.message.signals.spill_up_to.load(Ordering::Relaxed)
     }
 
-    /// It is to be made durable, though the spool is full: its source ends, and what isn't settled soon is taken anew by the next one, for
-    /// all sinks; or the broker is about to drop its message.
+    /// Whether the message must be stored even though the spool is full: its source is stopping, and would get it again for all
+    /// sinks; or the broker is about to drop it.
     #[must_use]
-    pub fn must_be_stored(&self) -> bool {
-        let pressure = &self.share.pressure;
-        pressure.stop.is_cancelled() || self.share.entry.0 <= pressure.store.load(Ordering::Relaxed)
+    pub fn must_spill(&self) -> bool {
+        let signals = &self.message.signals;
+        signals.stop.is_cancelled() || self.message.entry.0 <= signals.must_spill_up_to.load(Ordering::Relaxed)
     }
 
-    /// For an attempt that goes on once this is settled.
+    /// A token for an attempt that stays in flight after this receipt is settled.
     #[must_use]
-    pub fn in_flight(&self) -> InFlight {
-        self.share.pressure.attempts.fetch_add(1, Ordering::AcqRel);
-        InFlight(Arc::clone(&self.share.pressure))
+    pub fn spilled_attempt(&self) -> SpilledAttempt {
+        self.message.signals.spilled_attempts.fetch_add(1, Ordering::AcqRel);
+        SpilledAttempt(Arc::clone(&self.message.signals))
     }
 
-    /// One more share, for one more thing the message became.
+    /// Another share, for another delivery of the same message.
     #[must_use]
     pub fn share(&self) -> Self {
-        Self { share: Arc::clone(&self.share), held: true }
+        Self { message: Arc::clone(&self.message), is_settled: false }
     }
 
-    /// This share's part is done.
     pub fn settle(mut self) {
-        self.held = false;
+        self.is_settled = true;
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if self.held {
-            self.share.abandoned.store(true, Ordering::Release);
+        if !self.is_settled {
+            self.message.abandoned.store(true, Ordering::Release);
         }
     }
 }
 
-impl Drop for Share {
+impl Drop for Shared {
     fn drop(&mut self) {
-        let settled =
-            if *self.abandoned.get_mut() { Settled::Abandoned(self.entry) } else { Settled::Done(self.entry) };
-        // The source is gone only when the relay stops; the broker then keeps the message.
-        let _ = self.to.send(settled);
+        let settlement =
+            if *self.abandoned.get_mut() { Settlement::Abandoned(self.entry) } else { Settlement::Done(self.entry) };
+        // The receiver is gone only when the relay stops; the broker then keeps the message.
+        let _ = self.settlements.send(settlement);
     }
 }
 
@@ -165,26 +161,26 @@ mod tests {
     use tokio::sync::mpsc;
 
     #[test]
-    fn what_holds_up_its_source_is_told_so() {
+    fn receipts_of_messages_that_block_the_source_should_spill() {
         let (to, _settled) = mpsc::unbounded_channel();
-        let pressure = Arc::default();
-        let receipts = [1, 2, 3].map(|entry| Receipt::under(EntryId(entry), to.clone(), Arc::clone(&pressure)));
-        assert_eq!(receipts.each_ref().map(Receipt::is_pressing), [false; 3]);
-        pressure.press(EntryId(2));
-        pressure.press(EntryId(1));
-        assert_eq!(receipts.each_ref().map(Receipt::is_pressing), [true, true, false]);
+        let signals = Arc::default();
+        let receipts = [1, 2, 3].map(|entry| Receipt::with_signals(EntryId(entry), to.clone(), Arc::clone(&signals)));
+        assert_eq!(receipts.each_ref().map(Receipt::should_spill), [false; 3]);
+        signals.request_spill(EntryId(2));
+        signals.request_spill(EntryId(1));
+        assert_eq!(receipts.each_ref().map(Receipt::should_spill), [true, true, false]);
     }
 
     #[tokio::test]
-    async fn an_attempt_that_goes_on_is_known_until_it_ends() {
+    async fn a_spilled_attempt_counts_until_it_ends() {
         let (to, mut settled) = mpsc::unbounded_channel();
-        let pressure = Arc::<Pressure>::default();
-        let receipt = Receipt::under(EntryId(1), to, Arc::clone(&pressure));
-        let attempts = [receipt.in_flight(), receipt.in_flight()];
+        let signals = Arc::<SourceSignals>::default();
+        let receipt = Receipt::with_signals(EntryId(1), to, Arc::clone(&signals));
+        let attempts = [receipt.spilled_attempt(), receipt.spilled_attempt()];
         receipt.settle();
-        assert_eq!(settled.try_recv(), Ok(Settled::Done(EntryId(1))));
-        assert!(!pressure.is_free());
-        let freed = pressure.freed();
+        assert_eq!(settled.try_recv(), Ok(Settlement::Done(EntryId(1))));
+        assert!(signals.has_spilled_attempts());
+        let freed = signals.spilled_attempts_ended();
         tokio::pin!(freed);
         assert!(futures_util::poll!(&mut freed).is_pending());
         let [one, other] = attempts;
@@ -192,26 +188,26 @@ mod tests {
         assert!(futures_util::poll!(&mut freed).is_pending());
         drop(other);
         freed.await;
-        assert!(pressure.is_free());
+        assert!(!signals.has_spilled_attempts());
     }
 
     #[test]
-    fn a_message_is_settled_when_its_last_share_is() {
+    fn a_message_is_settled_with_its_last_share() {
         let (to, mut settled) = mpsc::unbounded_channel();
         let first = Receipt::new(EntryId(7), to);
         let second = first.share();
         first.settle();
         assert!(settled.try_recv().is_err());
         second.settle();
-        assert_eq!(settled.try_recv(), Ok(Settled::Done(EntryId(7))));
+        assert_eq!(settled.try_recv(), Ok(Settlement::Done(EntryId(7))));
     }
 
     #[test]
-    fn one_dropped_share_abandons_the_message() {
+    fn a_dropped_share_abandons_the_message() {
         let (to, mut settled) = mpsc::unbounded_channel();
         let first = Receipt::new(EntryId(7), to);
         drop(first.share());
         first.settle();
-        assert_eq!(settled.try_recv(), Ok(Settled::Abandoned(EntryId(7))));
+        assert_eq!(settled.try_recv(), Ok(Settlement::Abandoned(EntryId(7))));
     }
 }

@@ -8,42 +8,37 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{EntryId, HELD_UP, Intake, Pressure, Receipt, Settled, SourceStats};
+use super::{BLOCKING_DELAY, EntryId, Intake, Receipt, Settlement, SourceSignals, SourceStats};
 use crate::config::RecordingConfig;
 use crate::event::{SourceName, sample};
 
-/// How many messages may be unsettled at once.
-const IN_FLIGHT: usize = 1_000;
-/// A longer line is not a sample, in bytes.
+/// The messages that may be unsettled at once.
+const MAX_UNSETTLED: usize = 1_000;
+/// In bytes. A longer line is an error.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
 
-/// A source that reads samples, as often as configured, and then ends.
+/// A source that reads a file of samples as often as configured, and then ends.
 pub struct RecordingSource {
-    /// Its name in the configuration.
     pub name: SourceName,
-    /// Which file, how often.
     pub config: RecordingConfig,
-    /// Where messages go.
     pub intake: Arc<dyn Intake>,
-    /// What is counted.
     pub stats: Arc<SourceStats>,
-    /// Which messages hold it up.
-    pub pressure: Arc<Pressure>,
-    /// Whether it is paused: then it reads on later.
+    pub signals: Arc<SourceSignals>,
+    /// Whether the source is paused: then it continues later.
     pub paused: watch::Receiver<bool>,
 }
 
 impl RecordingSource {
-    /// Reads until the end or `stop`; then waits until everything is settled, after a `stop` at most for `grace`.
+    /// Reads until the end or `stop`. Then waits until every message is settled, after a `stop` at most for `grace`.
     pub async fn run(self, stop: CancellationToken, grace: Duration) {
-        self.stats.set_up();
+        self.stats.set_consuming();
         let (settle, mut settled) = mpsc::unbounded_channel();
         let mut unsettled = 0_usize;
         let mut entry = 0;
         for _ in 0..self.config.repeat {
             let reading = self.read(&stop, &settle, &mut settled, &mut unsettled, &mut entry);
             if let Err(error) = reading.await {
-                tracing::error!(source = %self.name, path = %self.config.path.display(), %error, "the recording can't be read");
+                tracing::error!(source = %self.name, path = %self.config.path.display(), %error, "the recording can't be read; the source stops reading");
                 self.stats.set_down(format!("can't read its recording {}: {error}", self.config.path.display()));
                 stop.cancelled().await;
                 break;
@@ -54,21 +49,21 @@ impl RecordingSource {
                 unsettled -= 1;
             }
         };
-        let given_up = async {
+        let deadline = async {
             stop.cancelled().await;
             tokio::time::sleep(grace).await;
         };
         tokio::select! {
-            () = all => tracing::info!(source = %self.name, messages = entry, "the recording is at its end"),
-            () = given_up => {}
+            () = all => tracing::info!(source = %self.name, messages = entry, "recording finished; every message is settled"),
+            () = deadline => {}
         }
     }
 
     async fn read(
         &self,
         stop: &CancellationToken,
-        settle: &mpsc::UnboundedSender<Settled>,
-        settled: &mut mpsc::UnboundedReceiver<Settled>,
+        settle: &mpsc::UnboundedSender<Settlement>,
+        settled: &mut mpsc::UnboundedReceiver<Settlement>,
         unsettled: &mut usize,
         entry: &mut u64,
     ) -> std::io::Result<()> {
@@ -80,17 +75,18 @@ impl RecordingSource {
             }
             let message = sample::parse(&line, &self.name).map_err(|error| invalid(number, &error))?;
             self.stats.set_head_since(Some(std::time::Instant::now()));
-            while *unsettled >= IN_FLIGHT || (*unsettled > 0 && !settled.is_empty()) {
+            while *unsettled >= MAX_UNSETTLED || (*unsettled > 0 && !settled.is_empty()) {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     one = settled.recv() => *unsettled -= usize::from(one.is_some()),
-                    () = tokio::time::sleep(HELD_UP) => self.pressure.press(EntryId(*entry)),
+                    () = tokio::time::sleep(BLOCKING_DELAY) => self.signals.request_spill(EntryId(*entry)),
                 }
             }
             self.stats.set_head_since(None);
             *unsettled += 1;
             *entry += 1;
-            self.intake.accept(message, Receipt::under(EntryId(*entry), settle.clone(), Arc::clone(&self.pressure)));
+            self.intake
+                .accept(message, Receipt::with_signals(EntryId(*entry), settle.clone(), Arc::clone(&self.signals)));
         }
         Ok(())
     }
@@ -100,7 +96,7 @@ fn invalid(line: usize, error: &dyn std::fmt::Display) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, format!("line {line}: {error}"))
 }
 
-/// The lines of a file that have something in them, with their numbers.
+/// The lines of a file that are not blank, with their numbers.
 struct Lines {
     file: BufReader<tokio::fs::File>,
     number: usize,

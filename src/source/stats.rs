@@ -1,7 +1,7 @@
-//! What a source counts of itself.
+//! The state and the counters of one source.
 //!
 //! Plain atomics: counting an event takes a shared lock and one addition, and allocates nothing once its tenant is known.
-//! Who shows these numbers, and how, isn't known here.
+//! This module doesn't know who shows these numbers, or how.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,48 +11,34 @@ use std::time::{Duration, Instant};
 use crate::clock::WallTime;
 use crate::event::{Family, SourceName};
 
-/// So many tenants are counted by name for each source; all further ones together as [`OTHER_TENANTS`].
+/// The number of tenants that each source counts by name; all others are counted together as [`OTHER_TENANTS`].
 pub const MAX_COUNTED_TENANTS: usize = 1_000;
 
-/// The name under which the tenants beyond [`MAX_COUNTED_TENANTS`] are counted.
+/// The name for the tenants beyond [`MAX_COUNTED_TENANTS`].
 pub const OTHER_TENANTS: &str = "_other";
 
-/// What a source does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
 pub enum SourceState {
-    /// It takes messages, or has read all it will ever have.
+    /// It takes messages, or has read its whole recording.
     Consuming,
-    /// Another relay has its queue.
+    /// It waits for the relay that consumes its queue.
     Standby,
-    /// It is paused.
     Paused,
     /// It can't consume.
     Down,
 }
 
-impl SourceState {
-    /// The word for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Consuming => "consuming",
-            Self::Standby => "standby",
-            Self::Paused => "paused",
-            Self::Down => "down",
-        }
-    }
-}
+/// A source is blocked if its oldest message is neither delivered nor spooled after this time: with room in the spool, the message
+/// would have been spooled earlier.
+const BLOCKED_AFTER: Duration = Duration::from_secs(3);
 
-/// A message that is neither settled nor in the spool for so long finds no room there: without that it is spooled before.
-const HELD_UP: Duration = Duration::from_secs(3);
-
-/// The state and the counters of one source.
 #[derive(Debug)]
 pub struct SourceStats {
     name: SourceName,
-    /// With why it doesn't consume.
+    /// The state, and the reason why it is not [`SourceState::Consuming`].
     state: Mutex<(SourceState, Option<String>)>,
-    /// Since when its oldest unacknowledged message is the oldest.
+    /// When the oldest unacknowledged message became the oldest one.
     head_since: Mutex<Option<Instant>>,
     last_message: AtomicU64,
     reconnects: AtomicU64,
@@ -61,7 +47,8 @@ pub struct SourceStats {
 }
 
 impl SourceStats {
-    /// All zero and not consuming yet. `tenants` are those that the configuration names: counted by name before all others.
+    /// The counters, all zero, of a source that doesn't consume yet. `tenants` are those that the configuration names: they are
+    /// counted by name before all others.
     #[must_use]
     pub fn new<'a>(name: SourceName, families: &[Family], tenants: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
@@ -75,125 +62,108 @@ impl SourceStats {
         }
     }
 
-    /// Whether it counts the events of these families.
+    /// Whether the events of exactly these families are counted.
     #[must_use]
-    pub fn counts(&self, families: &[Family]) -> bool {
+    pub fn counts_families(&self, families: &[Family]) -> bool {
         self.events.slots == slots(families)
     }
 
-    /// The source consumes, or has read everything it will ever have: nothing is wrong.
-    pub fn set_up(&self) {
-        self.set(SourceState::Consuming, None);
+    pub fn set_consuming(&self) {
+        self.set_state(SourceState::Consuming, None);
     }
 
-    /// Another relay has its queue: it takes over from that one.
+    /// The reasons here and below continue a sentence that starts with the source's name.
     pub fn set_standby(&self, reason: impl Into<String>) {
-        self.set(SourceState::Standby, Some(reason.into()));
+        self.set_state(SourceState::Standby, Some(reason.into()));
     }
 
-    /// It takes nothing until it is resumed.
     pub fn set_paused(&self) {
-        self.set(SourceState::Paused, Some("is paused".to_owned()));
+        self.set_state(SourceState::Paused, Some("is paused".to_owned()));
     }
 
-    fn set(&self, state: SourceState, reason: Option<String>) {
+    pub fn set_down(&self, reason: impl Into<String>) {
+        self.set_state(SourceState::Down, Some(reason.into()));
+    }
+
+    fn set_state(&self, state: SourceState, reason: Option<String>) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (state, reason);
     }
 
-    /// What it does, and why it doesn't consume.
+    /// The state, and the reason why it is not [`SourceState::Consuming`].
     #[must_use]
     pub fn state(&self) -> (SourceState, Option<String>) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The source doesn't consume, for that reason. The reason continues a sentence that starts with the source's name.
-    pub fn set_down(&self, problem: impl Into<String>) {
-        self.set(SourceState::Down, Some(problem.into()));
+    #[must_use]
+    pub fn is_consuming(&self) -> bool {
+        self.state().0 == SourceState::Consuming
     }
 
-    /// Since when its oldest unacknowledged message is the oldest; none: there is none.
+    /// Sets when the oldest unacknowledged message became the oldest one, or that there is none.
     pub fn set_head_since(&self, since: Option<Instant>) {
         *self.head_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
-    /// It consumes, and what it brought is not settled for longer than that takes while the spool has room.
+    /// Whether its oldest message has been neither delivered nor spooled for 3 s.
     #[must_use]
-    pub fn is_held_up(&self) -> bool {
+    pub fn is_blocked(&self) -> bool {
         let since = *self.head_since.lock().unwrap_or_else(PoisonError::into_inner);
-        self.is_up() && since.is_some_and(|since| since.elapsed() >= HELD_UP)
+        self.is_consuming() && since.is_some_and(|since| since.elapsed() >= BLOCKED_AFTER)
     }
 
-    /// A message came in now.
     pub fn count_received(&self) {
         self.received.fetch_add(1, Ordering::Relaxed);
         self.last_message.store(u64::try_from(WallTime::now().0).unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// A message became an event.
     pub fn count_event(&self, kind: &str, tenant: &str, status: &str) {
         self.events.count(kind, tenant, status);
     }
 
-    /// The connection was lost and is tried anew.
     pub fn count_reconnect(&self) {
         self.reconnects.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Which source.
     #[must_use]
     pub fn name(&self) -> &SourceName {
         &self.name
     }
 
-    /// It consumes.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        self.state().0 == SourceState::Consuming
-    }
-
-    /// Why it doesn't consume.
-    #[must_use]
-    pub fn problem(&self) -> Option<String> {
-        self.state().1
-    }
-
-    /// When the last message came in, since 1970; zero is never.
+    /// The time of the last message, since 1970; zero if there was none.
     #[must_use]
     pub fn last_message(&self) -> Duration {
         Duration::from_millis(self.last_message.load(Ordering::Relaxed))
     }
 
-    /// How often it had to connect anew.
     #[must_use]
     pub fn reconnects(&self) -> u64 {
         self.reconnects.load(Ordering::Relaxed)
     }
 
-    /// How many messages came in.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// How many events there were.
     #[must_use]
     pub fn events(&self) -> &EventCounts {
         &self.events
     }
 }
 
-/// Events by type, tenant and status.
+/// The number of events by type, tenant and status.
 #[derive(Debug)]
 pub struct EventCounts {
-    /// Type and status of each place in the lists below.
+    /// The type and status of each index into the counters below.
     slots: Vec<(&'static str, &'static str)>,
-    tenants: RwLock<HashMap<Arc<str>, Counts>>,
-    others: Counts,
+    tenants: RwLock<HashMap<Arc<str>, Counters>>,
+    others: Counters,
 }
 
-type Counts = Box<[AtomicU64]>;
+type Counters = Box<[AtomicU64]>;
 
-/// What is counted: each type with each of its statuses.
+/// Each type with each of its statuses.
 fn slots(families: &[Family]) -> Vec<(&'static str, &'static str)> {
     families.iter().flat_map(|family| family.statuses.iter().map(|(status, _)| (family.kind, *status))).collect()
 }
@@ -214,7 +184,7 @@ impl EventCounts {
     fn count(&self, kind: &str, tenant: &str, status: &str) {
         // A handful of short constants: comparing them is faster than hashing.
         let Some(slot) = self.slots.iter().position(|(k, s)| *s == status && *k == kind) else { return };
-        let increase = |counts: &Counts| {
+        let increase = |counts: &Counters| {
             if let Some(count) = counts.get(slot) {
                 count.fetch_add(1, Ordering::Relaxed);
             }
@@ -235,13 +205,13 @@ impl EventCounts {
         increase(tenants.entry(Arc::from(tenant)).or_insert_with(|| zeros(self.slots.len())));
     }
 
-    /// Every type, tenant, status and number, the tenants in alphabetical order and [`OTHER_TENANTS`] last.
+    /// Every count, by tenant in alphabetical order with [`OTHER_TENANTS`] last.
     #[must_use]
-    pub fn all(&self) -> Vec<EventCount> {
+    pub fn snapshot(&self) -> Vec<EventCount> {
         let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
         let mut named: Vec<_> = tenants.iter().map(|(tenant, counts)| (Arc::clone(tenant), counts)).collect();
         named.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        // A tenant may really be called so; then its events are counted here.
+        // A tenant may really have this name; its events are then counted under it.
         if !tenants.contains_key(OTHER_TENANTS) {
             named.push((Arc::from(OTHER_TENANTS), &self.others));
         }
@@ -256,20 +226,17 @@ impl EventCounts {
     }
 }
 
-/// How many events of one kind there were.
+/// The number of events since the start with one type, tenant and status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventCount {
-    /// The event's type.
     pub kind: &'static str,
-    /// Its tenant, or [`OTHER_TENANTS`].
+    /// A tenant, or [`OTHER_TENANTS`].
     pub tenant: Arc<str>,
-    /// Its status.
     pub status: &'static str,
-    /// So many since start.
     pub count: u64,
 }
 
-fn zeros(length: usize) -> Counts {
+fn zeros(length: usize) -> Counters {
     (0..length).map(|_| AtomicU64::new(0)).collect()
 }
 
@@ -286,12 +253,12 @@ mod tests {
     }
 
     fn count(of: &SourceStats, tenant: &str, status: &str) -> Option<u64> {
-        let all = of.events().all();
+        let all = of.events().snapshot();
         all.iter().find(|count| &*count.tenant == tenant && count.status == status).map(|count| count.count)
     }
 
     #[test]
-    fn named_tenants_are_there_from_the_start() {
+    fn tenants_of_the_configuration_are_counted_from_the_start() {
         let stats = stats(["esa"]);
         assert_eq!(count(&stats, "esa", "GRANTED"), Some(0));
         assert_eq!(count(&stats, "cnes", "GRANTED"), None);
@@ -311,19 +278,19 @@ mod tests {
         assert_eq!(count(&stats, "zulu", "ERROR"), Some(1), "a named tenant keeps its place");
         // One place is zulu's, so 999 of the others have one.
         assert_eq!(count(&stats, OTHER_TENANTS, "ERROR"), Some(6));
-        assert_eq!(stats.events().all().len(), (MAX_COUNTED_TENANTS + 1) * 4);
+        assert_eq!(stats.events().snapshot().len(), (MAX_COUNTED_TENANTS + 1) * 4);
     }
 
     #[test]
-    fn a_source_is_down_until_it_says_otherwise() {
+    fn a_source_is_down_until_it_is_set_consuming() {
         let stats = stats([]);
-        assert!(!stats.is_up());
-        assert!(stats.problem().is_some());
-        stats.set_up();
-        assert!(stats.is_up());
-        assert_eq!(stats.problem(), None);
+        assert!(!stats.is_consuming());
+        assert!(stats.state().1.is_some());
+        stats.set_consuming();
+        assert!(stats.is_consuming());
+        assert_eq!(stats.state().1, None);
         stats.set_down("lost its connection");
-        assert!(!stats.is_up());
-        assert_eq!(stats.problem().as_deref(), Some("lost its connection"));
+        assert!(!stats.is_consuming());
+        assert_eq!(stats.state().1.as_deref(), Some("lost its connection"));
     }
 }

@@ -233,7 +233,7 @@ impl Change {
     /// A dead letter that is to be stored, though dead letters have no room: its source ends, and its message would be taken anew, for
     /// all sinks; or the broker is about to drop it. There are no more of these than the sources' prefetch.
     pub(super) fn is_letter_beyond_limits(&self) -> bool {
-        matches!(self, Self::Letter { before: Before::Message(receipt), .. } if receipt.must_be_stored())
+        matches!(self, Self::Letter { before: Before::Message(receipt), .. } if receipt.must_spill())
     }
 
     /// The sinks whose deliveries it changes.

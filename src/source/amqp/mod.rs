@@ -1,17 +1,19 @@
-//! The `amqp` source: consumes a queue that exists, and acknowledges what is settled.
+//! The `amqp` source: consumes an existing queue, and acknowledges the settled messages.
 //!
-//! READ on the queue is permission enough: nothing is declared unless the configuration asks, nothing is requeued, nothing is
-//! rejected. The source supervises its connection itself and tries for ever; a lost connection cancels nothing that was
-//! taken through it.
+//! READ on the queue is permission enough: nothing is declared unless configured, and nothing is requeued or rejected. The source
+//! supervises its connection itself and reconnects for ever. The loss of a connection cancels no message that was received by it.
 
-mod channels;
-mod peek;
+mod ack_pacer;
+mod channel_opener;
+mod peek_queue;
 mod prefetch;
+mod prefetch_change;
 mod probe;
 mod queue;
 mod session;
+mod spill_requester;
 
-pub use peek::peek;
+pub use peek_queue::peek_queue;
 pub(super) use probe::probe;
 
 use std::sync::Arc;
@@ -21,150 +23,146 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Intake, Ledger, Pressure, Settled, SourceStats};
-use crate::amqp::{Problem, ProblemKind};
+use super::{Intake, Ledger, Settlement, SourceSignals, SourceStats};
+use crate::amqp::{BrokerError, BrokerErrorKind};
 use crate::config::AmqpSourceConfig;
 use crate::event::SourceName;
-use session::{Ended, Session};
+use prefetch::LargestBody;
+use session::{Session, SessionEnd};
 
-/// The first pause before a source connects again; doubled up to the last, each with full jitter.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LAST_PAUSE: Duration = Duration::from_secs(10);
-/// A session that lasted this long was a good one: the next pause is the first again.
+/// The back-off before a source reconnects doubles up to the maximum, each time with full jitter.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(250);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// After a session of this length the back-off starts anew.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
-/// A standing problem is logged again after this long.
-const REMIND: Duration = Duration::from_mins(10);
+/// An error that persists is logged again after this time.
+const LOG_AGAIN: Duration = Duration::from_mins(10);
 
-/// A source that consumes one queue.
 pub struct AmqpSource {
-    /// Its name in the configuration.
     pub name: SourceName,
-    /// What to consume, and how.
     pub config: AmqpSourceConfig,
-    /// The relay's name, for the connection's.
+    /// The relay's name, which is a part of the connection's name.
     pub relay: String,
-    /// Bodies in memory, in bytes: bounds the prefetch.
+    /// The bound of the bodies in memory, in bytes, by which the prefetch is limited.
     pub max_in_flight_bytes: u64,
-    /// Where messages go.
     pub intake: Arc<dyn Intake>,
-    /// What is counted.
     pub stats: Arc<SourceStats>,
-    /// Whether it is paused: then it takes nothing, and has no connection.
+    /// Whether the source is paused: then it takes no messages, and has no connection.
     pub paused: watch::Receiver<bool>,
 }
 
-/// What outlives a session: what was handed out, and how it comes back.
-struct State {
+/// What a source remembers from one session to the next.
+struct SourceMemory {
     ledger: Ledger,
-    settle: mpsc::UnboundedSender<Settled>,
-    settled: mpsc::UnboundedReceiver<Settled>,
-    pressure: Arc<Pressure>,
-    largest: prefetch::Largest,
-    /// The broker says how long the queue is, as far as is known.
-    may_ask: bool,
-    /// The user may open few channels, as far as is known.
-    few_channels: bool,
+    settlement_sender: mpsc::UnboundedSender<Settlement>,
+    settlements: mpsc::UnboundedReceiver<Settlement>,
+    signals: Arc<SourceSignals>,
+    largest_body: LargestBody,
+    /// False once the broker has refused to tell the queue's counts.
+    can_query_counts: bool,
+    /// True once the broker has ended a connection because the user has too many channels.
+    has_few_channels: bool,
 }
 
 impl AmqpSource {
-    /// Consumes until `stop`; then lets what is handed out settle until `deadline` is reached, acknowledges, and closes.
+    /// Consumes until `stop`. Then waits at most for `grace` until the messages handed out are settled, acknowledges, and closes.
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
-        let (settle, settled) = mpsc::unbounded_channel();
-        let ledger = Ledger::new(self.config.prefetch.into());
-        let pressure = Arc::new(Pressure::until(stop.clone()));
-        let mut state = State {
-            ledger,
-            settle,
-            settled,
-            pressure,
-            largest: prefetch::Largest::default(),
-            may_ask: true,
-            few_channels: false,
+        let (settlement_sender, settlements) = mpsc::unbounded_channel();
+        let mut memory = SourceMemory {
+            ledger: Ledger::new(self.config.prefetch.into()),
+            settlement_sender,
+            settlements,
+            signals: Arc::new(SourceSignals::with_stop(stop.clone())),
+            largest_body: LargestBody::default(),
+            can_query_counts: true,
+            has_few_channels: false,
         };
-        let mut pause = FIRST_PAUSE;
-        let mut reported = Reported::default();
+        let mut backoff = INITIAL_BACKOFF;
+        let mut error_log = ErrorLog::default();
         loop {
-            if *self.paused.borrow_and_update() {
-                self.stats.set_paused();
-                tracing::info!(source = %self.name, "paused: nothing is taken until it is resumed");
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    // Without anyone who could resume it, the relay stops.
-                    resumed = resumed(&mut self.paused) => if !resumed { return },
-                }
-                tracing::info!(source = %self.name, "resumed");
+            if *self.paused.borrow_and_update() && !self.wait_until_resumed(&stop).await {
+                return;
             }
             let began = Instant::now();
             let session = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                opened = Session::open(&self, &mut state) => opened,
+                opened = Session::open(&self, &mut memory) => opened,
             };
-            let problem = match session {
+            let error = match session {
                 Ok(session) => {
-                    reported.clear();
-                    self.stats.set_up();
+                    error_log.clear();
+                    self.stats.set_consuming();
                     tracing::info!(source = %self.name, queue = %self.config.queue, "consuming");
-                    match session.run(&self, &mut state, &stop, grace).await {
-                        Ended::Stopped => return,
-                        Ended::Paused => continue,
-                        Ended::Renew => {
-                            tracing::debug!(source = %self.name, "taking the unacknowledged messages anew");
+                    match session.run(&self, &mut memory, &stop, grace).await {
+                        SessionEnd::Stopped => return,
+                        SessionEnd::Paused => continue,
+                        SessionEnd::Reopen => {
+                            tracing::debug!(source = %self.name, "receiving the unacknowledged messages again");
                             continue;
                         }
-                        Ended::Shared(problem) | Ended::Lost(problem) => problem,
+                        SessionEnd::NotExclusive(error) | SessionEnd::Failed(error) => error,
                     }
                 }
-                Err(problem) => problem,
+                Err(error) => error,
             };
-            if problem.kind == ProblemKind::InUse {
-                self.stats.set_standby(format!("stands by: {problem}"));
+            if error.kind == BrokerErrorKind::InUse {
+                self.stats.set_standby(format!("stands by: {error}"));
             } else {
-                self.stats.set_down(format!("does not consume: {problem}"));
+                self.stats.set_down(format!("does not consume: {error}"));
             }
-            reported.report(&self.name, &problem);
+            error_log.log(&self.name, error);
             if began.elapsed() >= GOOD_SESSION {
-                pause = FIRST_PAUSE;
+                backoff = INITIAL_BACKOFF;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(pause.mul_f64(fastrand::f64())) => {}
+                () = tokio::time::sleep(backoff.mul_f64(fastrand::f64())) => {}
             }
             self.stats.count_reconnect();
-            pause = (pause * 2).min(LAST_PAUSE);
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
+    }
+
+    /// Returns false if the source is not resumed, because the relay stops.
+    async fn wait_until_resumed(&mut self, stop: &CancellationToken) -> bool {
+        self.stats.set_paused();
+        tracing::info!(source = %self.name, "source paused; it takes no messages until it is resumed");
+        let resumed = tokio::select! {
+            () = stop.cancelled() => false,
+            resumed = self.paused.wait_for(|paused| !paused) => resumed.is_ok(),
+        };
+        if resumed {
+            tracing::info!(source = %self.name, "source resumed");
+        }
+        resumed
     }
 }
 
-/// Waits until the source is resumed. False: nobody can resume it any more.
-async fn resumed(paused: &mut watch::Receiver<bool>) -> bool {
-    paused.wait_for(|paused| !paused).await.is_ok()
-}
-
-/// One line for each problem, not one for each attempt.
+/// Logs each error once, and not with every attempt to reconnect.
 #[derive(Default)]
-struct Reported {
-    last: Option<(Problem, Instant)>,
+struct ErrorLog {
+    last: Option<(BrokerError, Instant)>,
 }
 
-impl Reported {
+impl ErrorLog {
     fn clear(&mut self) {
         self.last = None;
     }
 
-    fn report(&mut self, source: &SourceName, problem: &Problem) {
-        if let Some((last, at)) = &self.last
-            && last == problem
-            && at.elapsed() < REMIND
-        {
-            tracing::debug!(%source, %problem, "still not consuming");
+    fn log(&mut self, source: &SourceName, error: BrokerError) {
+        if self.last.as_ref().is_some_and(|(last, at)| *last == error && at.elapsed() < LOG_AGAIN) {
             return;
         }
-        self.last = Some((problem.clone(), Instant::now()));
-        match problem.kind {
-            ProblemKind::InUse => tracing::info!(%source, %problem, "standing by"),
-            ProblemKind::Shared => tracing::error!(%source, %problem, "the queue isn't this relay's alone"),
-            _ => tracing::warn!(%source, %problem, "not consuming; trying again until it works"),
+        match error.kind {
+            BrokerErrorKind::InUse => {
+                tracing::info!(%source, %error, "standing by; this relay consumes once the queue is free");
+            }
+            BrokerErrorKind::NotExclusive => {
+                tracing::error!(%source, %error, "another consumer takes from the queue; this relay stopped consuming it");
+            }
+            _ => tracing::warn!(%source, %error, "source unavailable; the relay reconnects until it works"),
         }
+        self.last = Some((error, Instant::now()));
     }
 }

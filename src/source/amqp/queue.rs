@@ -1,246 +1,264 @@
-//! The queue: declaring it where that is asked, finding out what it is, and consuming it alone.
+//! The queue of a source: declaring it where configured, finding out its type, and consuming it exclusively.
 
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer, ErrorKind};
 
 use super::AmqpSource;
-use super::channels::Channels;
-use crate::amqp::values::{self, short};
-use crate::amqp::{self, Place, Problem, ProblemKind, answer};
+use super::channel_opener::ChannelOpener;
+use crate::amqp::values::{ShortStringTooLong, short_string};
+use crate::amqp::{BrokerAddress, BrokerError, BrokerErrorKind, await_raw_reply, await_reply};
 use crate::config::{Argument, DeclareQueue, QueueDeclaration, QueueKind};
 
-/// What a queue turns out to be. READ is permission enough to find out.
+/// The type that the broker tells. READ is permission enough to find out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Reserved for one consumer by `exclusive`.
+pub enum QueueType {
+    /// The broker enforces `exclusive`.
     Classic,
-    /// Counts how often it gave out each message, and reserves itself for nobody.
+    /// The broker counts the deliveries of each message, and does not enforce `exclusive`.
     Quorum,
-    /// The broker doesn't say.
+    /// The broker doesn't tell.
     Unknown,
 }
 
-/// How many messages and consumers a queue has.
 #[derive(Debug, Clone, Copy)]
-pub struct Length {
-    /// Ready to be given out.
+pub struct QueueCounts {
+    /// Those ready to be delivered.
     pub messages: u32,
-    /// All of them; of a quorum queue with `x-single-active-consumer` only the active one.
+    /// All consumers; of a quorum queue with `x-single-active-consumer` only the active one.
     pub consumers: u32,
 }
 
-/// An open consumer.
-pub struct Consuming {
-    /// Its channel.
+pub struct OpenConsumer {
     pub channel: Channel,
-    /// What comes.
     pub consumer: Consumer,
-    /// What it consumes.
-    pub kind: Kind,
-    /// The queue itself lets one consumer take from it.
+    pub queue_type: QueueType,
+    /// Whether the queue has `x-single-active-consumer`, and was consumed without `exclusive` therefore.
     pub is_single_active: bool,
 }
 
-/// Opens a channel and consumes, alone where the configuration says so. `may_ask` becomes false where the broker refuses to say a
-/// queue's length, which costs a channel.
+/// Opens a channel and consumes, exclusively unless configured otherwise. Sets `can_query_counts` to false if the broker refuses to
+/// tell a queue's counts: each refusal costs a channel.
 pub async fn open(
-    channels: &mut Channels<'_>,
+    channels: &mut ChannelOpener<'_>,
     source: &AmqpSource,
     prefetch: u16,
-    may_ask: &mut bool,
-) -> Result<Consuming, Problem> {
+    can_query_counts: &mut bool,
+) -> Result<OpenConsumer, BrokerError> {
     let config = &source.config;
-    let place = &channels.place.clone();
+    let address = &channels.address.clone();
     let mut channel = channels.open().await?;
     if let Some(declare) = &config.declare {
-        declare_queue(&channel, place, &config.queue, declare).await?;
+        declare_queue(&channel, address, &config.queue, declare).await?;
     }
-    let may_share = !config.exclusive;
-    if !may_share && *may_ask {
-        match length(&channel, place, &config.queue).await {
-            Ok(length) if length.consumers > 0 => return Err(in_use(place, &config.queue)),
+    if config.exclusive && *can_query_counts {
+        match query_counts(&channel, address, &config.queue).await {
+            Ok(counts) if counts.consumers > 0 => return Err(in_use(address, &config.queue)),
             Ok(_) => {}
-            Err(problem) if is_refusal(&problem) => {
-                *may_ask = false;
-                channel = channels.open_another().await?;
+            Err(error) if is_refusal(&error) => {
+                *can_query_counts = false;
+                channel = channels.reopen().await?;
             }
-            Err(problem) => return Err(problem),
+            Err(error) => return Err(error),
         }
     }
-    let kind = match ask_kind(&channel, place, source, prefetch).await? {
-        Asked::Consumes(consumer) => {
-            return Ok(Consuming { channel, consumer, kind: Kind::Unknown, is_single_active: false });
+    let queue_type = match probe_type(&channel, address, source, prefetch).await? {
+        TypeProbe::Consuming(consumer) => {
+            return Ok(OpenConsumer { channel, consumer, queue_type: QueueType::Unknown, is_single_active: false });
         }
-        Asked::Is(kind) => kind,
+        TypeProbe::Refused(queue_type) => queue_type,
     };
-    let channel = channels.open_another().await?;
-    match consume(&channel, place, source, prefetch, config.exclusive).await {
+    let channel = channels.reopen().await?;
+    match consume(&channel, address, source, prefetch, config.exclusive).await {
         Ok(consumer) => {
-            // Classic queues see to it themselves.
-            if kind != Kind::Classic && !may_share && *may_ask {
-                let length = length(&channel, place, &config.queue).await?;
-                if length.consumers > 1 {
-                    return Err(shared(place, &config.queue));
+            // The broker enforces `exclusive` on a classic queue.
+            if queue_type != QueueType::Classic && config.exclusive && *can_query_counts {
+                let counts = query_counts(&channel, address, &config.queue).await?;
+                if counts.consumers > 1 {
+                    return Err(not_exclusive(address, &config.queue));
                 }
             }
-            Ok(Consuming { channel, consumer, kind, is_single_active: false })
+            Ok(OpenConsumer { channel, consumer, queue_type, is_single_active: false })
         }
-        // Nobody has it: the queue has a single active consumer, and takes no exclusive one whatever happens.
-        Err(problem) if problem.kind == ProblemKind::InUse && !may_share && *may_ask => {
-            let channel = channels.open_another().await?;
-            if length(&channel, place, &config.queue).await?.consumers > 0 {
-                return Err(problem);
+        // If nobody consumes it, the queue has a single active consumer, and refuses any exclusive one.
+        Err(error) if error.kind == BrokerErrorKind::InUse && config.exclusive && *can_query_counts => {
+            let channel = channels.reopen().await?;
+            if query_counts(&channel, address, &config.queue).await?.consumers > 0 {
+                return Err(error);
             }
             tracing::debug!(source = %source.name, queue = %config.queue, "the queue has a single active consumer");
-            let consumer = consume(&channel, place, source, prefetch, false).await?;
-            Ok(Consuming { channel, consumer, kind, is_single_active: true })
+            let consumer = consume(&channel, address, source, prefetch, false).await?;
+            Ok(OpenConsumer { channel, consumer, queue_type, is_single_active: true })
         }
-        Err(problem) => Err(problem),
+        Err(error) => Err(error),
     }
 }
 
-/// Asks the queue for its length. A refusal closes the channel.
-pub async fn length(channel: &Channel, place: &Place, queue: &str) -> Result<Length, Problem> {
-    let queue = short("the queue's name", queue).map_err(|error| settings(&error))?;
+/// Declares the queue passively. A refusal closes the channel.
+pub async fn query_counts(channel: &Channel, address: &BrokerAddress, queue: &str) -> Result<QueueCounts, BrokerError> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let asked = channel.queue_declare(queue, options, FieldTable::default());
-    let queue = answer(place, "asking for the queue's length", asked).await?;
-    Ok(Length { messages: queue.message_count(), consumers: queue.consumer_count() })
+    let declare = channel.queue_declare(queue_name(queue)?, options, FieldTable::default());
+    let queue = await_reply(address, "asking for the queue's counts", declare).await?;
+    Ok(QueueCounts { messages: queue.message_count(), consumers: queue.consumer_count() })
 }
 
-/// The broker lets nobody ask: that is no reason not to consume.
-pub fn is_refusal(problem: &Problem) -> bool {
-    problem.kind == ProblemKind::Forbidden
+/// Whether the user lacks the permission to ask. The queue may be consumed nevertheless.
+pub fn is_refusal(error: &BrokerError) -> bool {
+    error.kind == BrokerErrorKind::AccessRefused
 }
 
-enum Asked {
-    /// The channel is closed.
-    Is(Kind),
-    Consumes(Consumer),
+enum TypeProbe {
+    /// The refusal named the type, and closed the channel.
+    Refused(QueueType),
+    Consuming(Consumer),
 }
 
-/// Consumes as one consumes a stream: classic and quorum queues refuse that, and their refusal names their type (since `RabbitMQ`
-/// 3.10: `check_arguments_key` in `rabbit_amqqueue.erl`). A broker before that doesn't know the argument, and consumes.
-async fn ask_kind(channel: &Channel, place: &Place, source: &AmqpSource, prefetch: u16) -> Result<Asked, Problem> {
+/// Consumes with an argument for streams: classic and quorum queues refuse it, and the refusal names their type (since `RabbitMQ` 3.10:
+/// `check_arguments_key` in `rabbit_amqqueue.erl`). An older broker ignores the argument, and consumes.
+async fn probe_type(
+    channel: &Channel,
+    address: &BrokerAddress,
+    source: &AmqpSource,
+    prefetch: u16,
+) -> Result<TypeProbe, BrokerError> {
     let config = &source.config;
-    let tag = format!("regards-relay-{}", source.name);
-    let consumed = start(channel, place, &config.queue, &tag, prefetch, config.exclusive, from_next()).await?;
-    match consumed {
-        Ok(consumer) => match length(channel, place, &config.queue).await?.consumers {
+    let request = ConsumeRequest {
+        queue: &config.queue,
+        tag: &consumer_tag(source),
+        prefetch,
+        exclusive: config.exclusive,
+        arguments: stream_offset(),
+    };
+    match request.send(channel, address).await? {
+        Ok(consumer) => match query_counts(channel, address, &config.queue).await?.consumers {
             0 => Err(is_stream(&config.queue)),
-            _ => Ok(Asked::Consumes(consumer)),
+            _ => Ok(TypeProbe::Consuming(consumer)),
         },
-        Err(error) => kind_by(&error).map(Asked::Is).ok_or_else(|| Problem::explain(&error, place)),
+        Err(error) => {
+            refused_type(&error).map(TypeProbe::Refused).ok_or_else(|| BrokerError::from_lapin(&error, address))
+        }
     }
 }
 
-/// Where in a stream a consumer begins; no other queue has such places.
-fn from_next() -> FieldTable {
+fn stream_offset() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-stream-offset".into(), AMQPValue::LongString("next".into()));
     arguments
 }
 
-/// An error if the queue is a stream, or can't be read. The channel is of no use afterwards.
-pub async fn refuse_stream(channel: &Channel, place: &Place, queue: &str) -> Result<(), Problem> {
-    match start(channel, place, queue, "regards-relay-check", 1, true, from_next()).await? {
-        Ok(_) if length(channel, place, queue).await?.consumers == 0 => Err(is_stream(queue)),
+/// Returns an error if the queue is a stream, or can't be read. The channel is unusable afterwards.
+pub async fn check_not_stream(channel: &Channel, address: &BrokerAddress, queue: &str) -> Result<(), BrokerError> {
+    let tag = "regards-relay-check";
+    let request = ConsumeRequest { queue, tag, prefetch: 1, exclusive: true, arguments: stream_offset() };
+    match request.send(channel, address).await? {
+        Ok(_) if query_counts(channel, address, queue).await?.consumers == 0 => Err(is_stream(queue)),
         Ok(_) => Ok(()),
-        Err(error) if kind_by(&error).is_some() => Ok(()),
-        Err(error) => match Problem::explain(&error, place) {
-            // A broker that doesn't know the argument, and has a consumer.
-            problem if problem.kind == ProblemKind::InUse => Ok(()),
-            problem => Err(problem),
+        Err(error) if refused_type(&error).is_some() => Ok(()),
+        Err(error) => match BrokerError::from_lapin(&error, address) {
+            // An older broker, which ignores the argument, and has another consumer.
+            error if error.kind == BrokerErrorKind::InUse => Ok(()),
+            error => Err(error),
         },
     }
 }
 
-/// The type that the refusal of a stream's argument names.
-fn kind_by(error: &lapin::Error) -> Option<Kind> {
+/// The queue type that the refusal of a stream's argument names.
+fn refused_type(error: &lapin::Error) -> Option<QueueType> {
     let ErrorKind::ProtocolError(error) = error.kind() else { return None };
     let (_, named) = error.get_message().as_str().split_once("of queue type ")?;
     Some(match named.trim() {
-        "rabbit_classic_queue" => Kind::Classic,
-        "rabbit_quorum_queue" => Kind::Quorum,
-        _ => Kind::Unknown,
+        "rabbit_classic_queue" => QueueType::Classic,
+        "rabbit_quorum_queue" => QueueType::Quorum,
+        _ => QueueType::Unknown,
     })
 }
 
-/// What a stream is refused with.
-fn is_stream(queue: &str) -> Problem {
-    Problem::settings(format!(
-        "queue {queue} is a stream, from which acknowledgements remove nothing: name a classic or quorum queue (ask the broker's \
-         administrator for one that is bound to the same exchange)"
+fn is_stream(queue: &str) -> BrokerError {
+    BrokerError::configuration(format!(
+        "queue {queue} is a stream, and acknowledging a message doesn't remove it from a stream: name a classic or quorum queue (ask the \
+         broker's administrator for one that is bound to the same exchange)"
     ))
 }
 
-fn in_use(place: &Place, queue: &str) -> Problem {
+fn in_use(address: &BrokerAddress, queue: &str) -> BrokerError {
     let text = format!(
-        "queue {queue} has another consumer, and this relay takes a queue exclusively: it stands by until that one stops"
+        "queue {queue} has another consumer, and this relay consumes a queue exclusively: it stands by until that consumer stops"
     );
-    Problem::of(ProblemKind::InUse, place, &text)
+    BrokerError::at(BrokerErrorKind::InUse, address, &text)
 }
 
-/// Somebody else takes from a queue that the relay is to have for itself.
-pub fn shared(place: &Place, queue: &str) -> Problem {
+/// The error when another consumer takes from a queue that this relay should consume exclusively.
+pub fn not_exclusive(address: &BrokerAddress, queue: &str) -> BrokerError {
     let text = format!(
-        "queue {queue} has another consumer beside this relay, which would break the order of what both deliver, so this relay gives \
-         it up and waits for it to be free: RabbitMQ doesn't reserve a quorum queue for one consumer. Ask its administrator to make \
-         the queue with `x-single-active-consumer`, or end the other consumer"
+        "queue {queue} has another consumer beside this relay, so the events of both would arrive out of order. This relay stops consuming \
+         until the queue is free, because RabbitMQ does not enforce exclusive consumers on a quorum queue. Ask the broker's administrator \
+         to create the queue with `x-single-active-consumer`, or stop the other consumer"
     );
-    Problem::of(ProblemKind::Shared, place, &text)
+    BrokerError::at(BrokerErrorKind::NotExclusive, address, &text)
 }
 
-/// Consumes with that prefetch.
 pub async fn consume(
     channel: &Channel,
-    place: &Place,
+    address: &BrokerAddress,
     source: &AmqpSource,
     prefetch: u16,
     exclusive: bool,
-) -> Result<Consumer, Problem> {
-    let tag = format!("regards-relay-{}", source.name);
-    let queue = &source.config.queue;
-    let consumed = start(channel, place, queue, &tag, prefetch, exclusive, FieldTable::default()).await?;
-    consumed.map_err(|error| Problem::explain(&error, place))
+) -> Result<Consumer, BrokerError> {
+    let (queue, tag) = (&source.config.queue, &consumer_tag(source));
+    let request = ConsumeRequest { queue, tag, prefetch, exclusive, arguments: FieldTable::default() };
+    let consumer = request.send(channel, address).await?;
+    consumer.map_err(|error| BrokerError::from_lapin(&error, address))
 }
 
-async fn start(
-    channel: &Channel,
-    place: &Place,
-    queue: &str,
-    tag: &str,
+fn consumer_tag(source: &AmqpSource) -> String {
+    format!("regards-relay-{}", source.name)
+}
+
+struct ConsumeRequest<'a> {
+    queue: &'a str,
+    /// Made unique by a random suffix.
+    tag: &'a str,
     prefetch: u16,
     exclusive: bool,
     arguments: FieldTable,
-) -> Result<lapin::Result<Consumer>, Problem> {
-    answer(place, "setting the prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
-    let queue = short("the queue's name", queue).map_err(|error| settings(&error))?;
-    let tag = short("the consumer's tag", &format!("{tag}-{:016x}", fastrand::u64(..))).unwrap_or_default();
-    let options = BasicConsumeOptions { exclusive, ..BasicConsumeOptions::default() };
-    amqp::answer_or_refusal(place, "consuming", channel.basic_consume(queue, tag, options, arguments)).await
 }
 
-async fn declare_queue(channel: &Channel, place: &Place, name: &str, declare: &DeclareQueue) -> Result<(), Problem> {
-    let queue = || short("the queue's name", name).map_err(|error| settings(&error));
+impl ConsumeRequest<'_> {
+    async fn send(self, channel: &Channel, address: &BrokerAddress) -> Result<lapin::Result<Consumer>, BrokerError> {
+        let qos = channel.basic_qos(self.prefetch, BasicQosOptions::default());
+        await_reply(address, "setting the prefetch", qos).await?;
+        let queue = queue_name(self.queue)?;
+        let tag = format!("{}-{:016x}", self.tag, fastrand::u64(..));
+        let tag = short_string("the consumer's tag", &tag).unwrap_or_default();
+        let options = BasicConsumeOptions { exclusive: self.exclusive, ..BasicConsumeOptions::default() };
+        await_raw_reply(address, "consuming", channel.basic_consume(queue, tag, options, self.arguments)).await
+    }
+}
+
+async fn declare_queue(
+    channel: &Channel,
+    address: &BrokerAddress,
+    queue: &str,
+    declare: &DeclareQueue,
+) -> Result<(), BrokerError> {
+    let queue = queue_name(queue)?;
     if let Some(declaration) = &declare.queue {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let arguments = arguments(declaration)?;
-        answer(place, "declaring the queue", channel.queue_declare(queue()?, options, arguments)).await?;
+        await_reply(address, "declaring the queue", channel.queue_declare(queue.clone(), options, arguments)).await?;
     }
     for binding in &declare.bindings {
-        let exchange = short("the exchange's name", &binding.exchange).map_err(|error| settings(&error))?;
-        let key = short("the routing key", &binding.routing_key).map_err(|error| settings(&error))?;
-        let bind = channel.queue_bind(queue()?, exchange, key, QueueBindOptions::default(), FieldTable::default());
-        answer(place, "binding the queue", bind).await?;
+        let exchange = short_string("the exchange's name", &binding.exchange)?;
+        let key = short_string("the routing key", &binding.routing_key)?;
+        let bind = channel.queue_bind(queue.clone(), exchange, key, QueueBindOptions::default(), FieldTable::default());
+        await_reply(address, "binding the queue", bind).await?;
     }
     Ok(())
 }
 
-fn arguments(declaration: &QueueDeclaration) -> Result<FieldTable, Problem> {
+fn arguments(declaration: &QueueDeclaration) -> Result<FieldTable, BrokerError> {
     let mut table = FieldTable::default();
-    // Classic is what a queue without the argument is; naming it would not match one that REGARDS declared without.
+    // A queue without this argument is a classic one. With the argument, the declaration would not match one that REGARDS declared without.
     if declaration.kind == QueueKind::Quorum {
         table.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     }
@@ -252,11 +270,11 @@ fn arguments(declaration: &QueueDeclaration) -> Result<FieldTable, Problem> {
             }
             Argument::Text(text) => AMQPValue::LongString(text.as_bytes().into()),
         };
-        table.insert(short("an argument's name", name).map_err(|error| settings(&error))?, value);
+        table.insert(short_string("an argument's name", name)?, value);
     }
     Ok(table)
 }
 
-fn settings(error: &values::TooLong) -> Problem {
-    Problem::settings(error.to_string())
+fn queue_name(queue: &str) -> Result<ShortString, ShortStringTooLong> {
+    short_string("the queue's name", queue)
 }

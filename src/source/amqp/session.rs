@@ -1,7 +1,10 @@
-//! One connection, channel and consumer, from opening to losing it or stopping.
+//! One connection, channel and consumer: from opening it to its loss or the end of the source.
+//!
+//! Nothing is acknowledged but through the watermark of the ledger. The consumer is given up only when nothing is in flight, or together
+//! with its channel: once it is cancelled, another relay may receive newer messages, which must not overtake older ones.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Fuse, FusedFuture};
@@ -11,458 +14,431 @@ use lapin::options::{BasicAckOptions, BasicCancelOptions};
 use lapin::types::ShortString;
 use lapin::{Channel, Consumer};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::channels::Channels;
+use super::ack_pacer::{AckNeed, AckPacer};
+use super::channel_opener::ChannelOpener;
 use super::prefetch::Prefetch;
-use super::queue::{self, Consuming, Kind};
-use super::{AmqpSource, State};
-use crate::amqp::guard::Note;
-use crate::amqp::values;
-use crate::amqp::{ANSWER_TIMEOUT, Connection, Place, Problem, answer};
+use super::prefetch_change::{PrefetchChange, PrefetchStep};
+use super::queue::{self, OpenConsumer, QueueType};
+use super::spill_requester::{Blocker, SpillRequester};
+use super::{AmqpSource, SourceMemory};
+use crate::amqp::guard::MessageEdits;
+use crate::amqp::{BrokerAddress, BrokerError, Connection, REPLY_TIMEOUT, await_reply, values};
 use crate::event::Message;
 use crate::failpoints::Failpoint;
-use crate::source::HELD_UP;
-use crate::source::ledger::{Identity, Received};
-use crate::source::receipt::{EntryId, Receipt, Settled};
+use crate::source::ledger::{Fingerprint, Registration};
+use crate::source::receipt::{Receipt, Settlement};
 use crate::timer::{Timer, scaled};
 
-/// How many settlements are taken, or messages handed out, before the other gets its turn.
+/// The settlements, or the messages, that are handled before the other ones get their turn.
 const TURN: usize = 256;
-/// Cumulative acknowledgements wait for each other, unless half of the prefetch is taken: each costs a broker as much as a
-/// message, and far more on a queue with 255 priorities.
-const BETWEEN_ACKNOWLEDGEMENTS: Duration = Duration::from_millis(20);
-/// The same while the consumer has to fill up before one with a larger prefetch takes over: longer than what was acknowledged
-/// takes to be replaced, or a broker that is far away would never fill it.
-const WHILE_FILLING: Duration = Duration::from_millis(250);
-/// A larger prefetch is put off for so long while attempts go on of deliveries that are on disk: at a slow sink, say.
-const GROW_AGAIN: Duration = Duration::from_secs(1);
-/// How often progress is looked at.
-const WATCH: Duration = Duration::from_secs(30);
-/// A quorum queue that gave out a message so often drops it before long (at 20, since `RabbitMQ` 4; others are configured so): it is
-/// stored before anything is tried, also where the spool is full.
-const SPENT: u64 = 5;
-/// A head that is unsettled for so long: the channel is closed before the broker does it (`consumer_timeout`, 30 minutes
-/// by default), and its messages are taken anew.
-const BLOCKED: Duration = Duration::from_mins(10);
+/// The interval between two checks of the consumer's progress.
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
+/// A quorum queue drops a message after a number of deliveries (20 by default, since `RabbitMQ` 4). From this number on, a message is
+/// stored before it is attempted, even if the spool is full.
+const SPILL_AT_DELIVERY_COUNT: u64 = 5;
+/// If the oldest message is unsettled for so long, the session closes its channel and receives its messages again. Otherwise the broker
+/// would close the channel (`consumer_timeout`, 30 minutes by default).
+const MAX_UNSETTLED: Duration = Duration::from_mins(10);
 
-/// How a session ended.
-pub enum Ended {
-    /// As asked.
+/// Why a session ended.
+pub enum SessionEnd {
     Stopped,
-    /// As asked, until it is resumed.
     Paused,
-    /// To take the unacknowledged messages anew, at once.
-    Renew,
-    /// Somebody else takes from the queue too.
-    Shared(Problem),
-    /// For this reason.
-    Lost(Problem),
+    /// To receive the unacknowledged messages again, at once.
+    Reopen,
+    /// Another consumer takes from the queue.
+    NotExclusive(BrokerError),
+    Failed(BrokerError),
 }
 
-/// An open consumer.
 pub struct Session {
     connection: Connection,
     channel: Channel,
     consumer: Consumer,
-    kind: Kind,
-    /// The queue itself lets one consumer take from it: none may be exclusive.
+    queue_type: QueueType,
+    /// Whether the queue has `x-single-active-consumer`: it refuses an exclusive consumer.
     is_single_active: bool,
-    prefetch: Prefetch,
-    /// The prefetch that the consumer began with: it holds for new consumers only.
-    limit: u16,
-    /// No consumer with a larger prefetch takes over before.
-    grow_at: Instant,
-    /// The consumer is to give way to one with another prefetch, and nothing is acknowledged until it has.
-    change: Change,
-    place: Place,
-    /// A message came since progress was last looked at.
-    progress: bool,
-    /// How often in a row there was none while the queue had messages.
-    stalls: u32,
-}
-
-/// How far a change of the prefetch has got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
-    None,
-    /// The consumer has all that it may: nothing more comes.
-    Full,
-    /// The consumer is cancelled.
-    Cancelled,
+    prefetch: PrefetchChange,
+    acks: AckPacer,
+    spills: SpillRequester,
+    address: BrokerAddress,
+    /// Whether a message was received since the last check.
+    has_progress: bool,
+    /// The checks in a row without a message, although the queue had some.
+    stalled_checks: u32,
 }
 
 impl Session {
-    /// Connects, declares what is asked for, and consumes.
-    pub async fn open(source: &AmqpSource, state: &mut State) -> Result<Self, Problem> {
-        let mut channels = Channels::connect(source, &mut state.few_channels).await?;
-        let prefetch = Prefetch::new(source.config.prefetch, &state.largest, source.max_in_flight_bytes);
-        let limit = prefetch.get();
-        let opened = queue::open(&mut channels, source, limit, &mut state.may_ask).await;
-        let Channels { connection, place, .. } = channels;
-        let Consuming { channel, consumer, kind, is_single_active } = match opened {
-            Ok(consuming) => consuming,
-            Err(problem) => {
-                // What it may have taken goes back at once.
-                let _ = tokio::time::timeout(ANSWER_TIMEOUT, connection.close(200, ShortString::default())).await;
-                return Err(problem);
+    /// Connects, declares what is configured, and consumes.
+    pub async fn open(source: &AmqpSource, memory: &mut SourceMemory) -> Result<Self, BrokerError> {
+        let mut channels = ChannelOpener::connect(source, &mut memory.has_few_channels).await?;
+        let prefetch = Prefetch::new(source.config.prefetch, &memory.largest_body, source.max_in_flight_bytes);
+        let opened = queue::open(&mut channels, source, prefetch.get(), &mut memory.can_query_counts).await;
+        let ChannelOpener { connection, address, .. } = channels;
+        let OpenConsumer { channel, consumer, queue_type, is_single_active } = match opened {
+            Ok(consumer) => consumer,
+            Err(error) => {
+                // So that the broker takes back at once what it may have sent.
+                let _ = tokio::time::timeout(REPLY_TIMEOUT, connection.close(200, ShortString::default())).await;
+                return Err(error);
             }
         };
+        let now = Instant::now();
         Ok(Self {
             connection,
             channel,
             consumer,
-            kind,
+            queue_type,
             is_single_active,
-            prefetch,
-            limit,
-            grow_at: Instant::now(),
-            change: Change::None,
-            place,
-            progress: false,
-            stalls: 0,
+            prefetch: PrefetchChange::new(prefetch, now),
+            acks: AckPacer::new(now),
+            spills: SpillRequester::default(),
+            address,
+            has_progress: false,
+            stalled_checks: 0,
         })
     }
 
-    /// Hands out messages and acknowledges what is settled, until stopped or lost.
+    /// Hands out messages and acknowledges the settled ones, until the source is stopped or paused, or the session fails.
     pub async fn run(
         mut self,
         source: &AmqpSource,
-        state: &mut State,
+        memory: &mut SourceMemory,
         stop: &CancellationToken,
         grace: Duration,
-    ) -> Ended {
-        let ended = match self.relay(source, state, stop).await {
-            Ok(asked) => {
-                source.stats.set_down(match &asked {
-                    Ended::Shared(_) => "gives up its queue, which has another consumer",
+    ) -> SessionEnd {
+        let end = match self.relay(source, memory, stop).await {
+            Ok(end) => {
+                source.stats.set_down(match &end {
+                    SessionEnd::NotExclusive(_) => "stops consuming its queue, which has another consumer",
                     _ if stop.is_cancelled() => "is stopping",
                     _ => "is being paused",
                 });
-                self.drain(state, grace).await;
-                self.acknowledge_all(state).await.map_or_else(|lost| lost, |()| asked)
+                self.drain(memory, grace).await;
+                self.acknowledge_all(memory).await.map_or_else(|failed| failed, |()| end)
             }
-            Err(Ended::Renew) => self.acknowledge_all(state).await.map_or_else(|lost| lost, |()| Ended::Renew),
-            Err(ended) => ended,
+            Err(SessionEnd::Reopen) => {
+                self.acknowledge_all(memory).await.map_or_else(|failed| failed, |()| SessionEnd::Reopen)
+            }
+            Err(end) => end,
         };
-        state.ledger.lose_channel();
-        // A lost connection has nothing to close; a broker that doesn't answer is left to its time-out.
-        let _ = tokio::time::timeout(ANSWER_TIMEOUT, self.connection.close(200, ShortString::default())).await;
-        ended
+        memory.ledger.lose_channel();
+        // A lost connection needs no close, and a broker that doesn't answer ends the connection by its own time-out.
+        let _ = tokio::time::timeout(REPLY_TIMEOUT, self.connection.close(200, ShortString::default())).await;
+        end
     }
 
-    /// Until it is to end as asked, or is lost.
+    /// Returns `Ok` for an end before which the handed out messages may still be settled.
     async fn relay(
         &mut self,
         source: &AmqpSource,
-        state: &mut State,
+        memory: &mut SourceMemory,
         stop: &CancellationToken,
-    ) -> Result<Ended, Ended> {
+    ) -> Result<SessionEnd, SessionEnd> {
         let mut paused = source.paused.clone();
         let pause = is_paused(&mut paused).fuse();
         let stopped = stop.cancelled();
         tokio::pin!(pause, stopped);
-        let (mut acknowledging_timer, mut pressing_timer) = (Timer::default(), Timer::default());
-        let mut watch = tokio::time::interval_at(Instant::now() + scaled(WATCH), scaled(WATCH));
-        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut settled = Vec::with_capacity(TURN);
-        // One acknowledgement on its way at a time: what settles meanwhile goes with the next.
+        let mut timer = Timer::default();
+        let mut check =
+            tokio::time::interval_at((Instant::now() + scaled(CHECK_INTERVAL)).into(), scaled(CHECK_INTERVAL));
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut settlements = Vec::with_capacity(TURN);
         let mut acknowledging = Fuse::terminated();
-        let mut acknowledged_at = Instant::now();
-        let mut waits = false;
-        let mut pressed = None;
-        let asked = loop {
-            if self.change != Change::None && acknowledging.is_terminated() && state.ledger.is_settled() {
-                if self.change == Change::Full && !state.pressure.is_free() {
-                    self.change = Change::None;
-                    self.grow_at = Instant::now() + GROW_AGAIN;
-                } else {
-                    self.consume_anew(source, state).await?;
-                }
+        let end = loop {
+            self.change_prefetch(source, memory).await?;
+            if self.acks.take_due(self.ack_need(memory), Instant::now())
+                && let Some(acknowledge) = self.acknowledge(memory)
+            {
+                acknowledging = acknowledge.fuse();
+                self.acks.on_sent(Instant::now());
             }
-            let may_acknowledge = self.change == Change::None;
-            let not_before = acknowledged_at + if self.is_narrow() { WHILE_FILLING } else { BETWEEN_ACKNOWLEDGEMENTS };
-            let is_time = Instant::now() >= not_before || (self.is_half_full(state) && !self.is_narrow());
-            if may_acknowledge && waits && acknowledging.is_terminated() && is_time {
-                waits = false;
-                if let Some(acknowledge) = self.acknowledge(state) {
-                    acknowledging = acknowledge.fuse();
-                    acknowledged_at = Instant::now();
-                }
+            if let Some(up_to) = self.spills.take_due(self.blocker(memory), Instant::now()) {
+                memory.signals.request_spill(up_to);
             }
-            source.stats.set_head_since(state.ledger.head().map(|(_, since)| since));
-            let held_up = self.held_up(state).filter(|(last, _)| pressed != Some(*last));
-            let press_at = held_up.map(|(_, since)| since + HELD_UP);
-            let acknowledge_at = (may_acknowledge && waits && acknowledging.is_terminated()).then_some(not_before);
+            source.stats.set_head_since(memory.ledger.head().map(|(_, since)| since));
+            let deadline = self.next_deadline(memory);
             tokio::select! {
                 biased;
-                () = &mut stopped => break Ended::Stopped,
-                true = &mut pause, if !pause.is_terminated() => break Ended::Paused,
-                _ = state.settled.recv_many(&mut settled, TURN) => {
-                    let abandoned = settled.drain(..).fold(false, |any, one| state.ledger.settle(one) | any);
-                    if abandoned {
-                        let problem = "a delivery was dropped unfinished; its message is taken anew";
-                        return Err(Ended::Lost(Problem::lost(problem)));
-                    }
-                    waits = true;
+                () = &mut stopped => break SessionEnd::Stopped,
+                true = &mut pause, if !pause.is_terminated() => break SessionEnd::Paused,
+                _ = memory.settlements.recv_many(&mut settlements, TURN) => self.settle(memory, &mut settlements)?,
+                written = &mut acknowledging, if !acknowledging.is_terminated() => {
+                    written?;
+                    self.acks.on_written();
                 }
-                acknowledged = &mut acknowledging, if !acknowledging.is_terminated() => acknowledged?,
-                () = acknowledging_timer.sleep_until(acknowledge_at) => {}
-                () = pressing_timer.sleep_until(press_at) => {
-                    pressed = held_up.map(|(last, _)| last);
-                    if let Some(last) = pressed {
-                        state.pressure.press(last);
-                    }
+                () = timer.sleep_until(deadline) => {}
+                delivery = self.consumer.next(), if !self.prefetch.is_cancelled() => {
+                    self.receive(source, memory, delivery)?;
                 }
-                delivery = self.consumer.next(), if self.change != Change::Cancelled => {
-                    self.receive(source, state, delivery)?;
-                    // Redelivered messages that are settled already need nothing but this.
-                    waits = true;
-                }
-                _ = watch.tick() => if let Some(shared) = self.watch(source, state).await? {
-                    break Ended::Shared(shared);
+                _ = check.tick() => if let Some(error) = self.check_progress(source, memory).await? {
+                    break SessionEnd::NotExclusive(error);
                 },
             }
         };
         if !acknowledging.is_terminated() {
             acknowledging.await?;
         }
-        Ok(asked)
+        Ok(end)
     }
 
-    /// Hands out one message and those that wait behind it.
+    /// The next time at which there is something to do though nothing happens.
+    fn next_deadline(&self, memory: &SourceMemory) -> Option<Instant> {
+        let acknowledge = self.acks.next_deadline(self.ack_need(memory));
+        let spill = self.spills.next_deadline(self.blocker(memory));
+        let grow = self.prefetch.next_deadline(Instant::now());
+        [acknowledge, spill, grow].into_iter().flatten().min()
+    }
+
+    fn settle(&mut self, memory: &mut SourceMemory, settlements: &mut Vec<Settlement>) -> Result<(), SessionEnd> {
+        let abandoned = settlements.drain(..).fold(false, |any, one| memory.ledger.settle(one) | any);
+        if abandoned {
+            let text = "a delivery was dropped before it ended; the source reconnects to receive its message again";
+            return Err(SessionEnd::Failed(BrokerError::connection_lost(text)));
+        }
+        self.acks.on_settled();
+        Ok(())
+    }
+
+    /// Hands out one message, and those that were received with it.
     fn receive(
         &mut self,
         source: &AmqpSource,
-        state: &mut State,
+        memory: &mut SourceMemory,
         first: Option<lapin::Result<Delivery>>,
-    ) -> Result<(), Ended> {
-        self.take(source, state, first)?;
+    ) -> Result<(), SessionEnd> {
+        self.receive_one(source, memory, first)?;
         for _ in 1..TURN {
             let Some(next) = self.consumer.next().now_or_never() else { break };
-            self.take(source, state, next)?;
+            self.receive_one(source, memory, next)?;
         }
-        if self.prefetch.get() < self.limit {
-            // More of what is that large would be too much. The broker takes back all that is unacknowledged and the consumer at once;
-            // cancelled with messages in flight, another relay could get what is newer.
-            return Err(Ended::Renew);
+        if self.prefetch.must_shrink() {
+            return Err(SessionEnd::Reopen);
         }
-        if self.is_narrow() && state.ledger.unacknowledged() >= usize::from(self.limit) {
-            self.change = Change::Full;
-        }
+        self.prefetch.on_unacknowledged(memory.ledger.unacknowledged(), Instant::now());
+        // A redelivered message may be settled already.
+        self.acks.on_settled();
         Ok(())
     }
 
-    /// Hands out one message.
-    fn take(
+    fn receive_one(
         &mut self,
         source: &AmqpSource,
-        state: &mut State,
+        memory: &mut SourceMemory,
         received: Option<lapin::Result<Delivery>>,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), SessionEnd> {
         match received {
             Some(Ok(delivery)) => {
-                state.largest.see(delivery.data.len());
-                self.progress = true;
-                self.prefetch.next(&state.largest, source.max_in_flight_bytes);
-                let note = self.connection.take_note(&self.channel, delivery.delivery_tag);
-                hand_out(source, state, delivery, note.as_ref())
+                memory.largest_body.record(delivery.data.len());
+                self.has_progress = true;
+                self.prefetch.on_message(&memory.largest_body, source.max_in_flight_bytes);
+                let edits = self.connection.take_edits(&self.channel, delivery.delivery_tag);
+                hand_out(source, memory, delivery, edits.as_ref())
             }
-            Some(Err(error)) => Err(Ended::Lost(Problem::explain(&error, &self.place))),
-            None => Err(Ended::Lost(cancelled(source))),
+            Some(Err(error)) => Err(SessionEnd::Failed(BrokerError::from_lapin(&error, &self.address))),
+            None => Err(SessionEnd::Failed(consumer_cancelled(source))),
         }
     }
 
-    /// Another consumer takes over with the prefetch as it is now.
-    ///
-    /// Everything that is unacknowledged is settled, and no attempt goes on. Were this the relay's end, another one could begin to consume before the
-    /// broker takes those messages back: what it got would come before them, and at a sink after them all the same.
-    async fn consume_anew(&mut self, source: &AmqpSource, state: &mut State) -> Result<(), Ended> {
-        if self.change != Change::Cancelled {
-            self.cancel(source, state).await?;
-            self.change = Change::Cancelled;
-            if !state.ledger.is_settled() {
-                return Ok(());
+    /// Does the steps of a change of the prefetch that are possible now.
+    async fn change_prefetch(&mut self, source: &AmqpSource, memory: &mut SourceMemory) -> Result<(), SessionEnd> {
+        while !self.acks.is_in_flight() {
+            let (is_settled, has_attempts) = (memory.ledger.is_settled(), memory.signals.has_spilled_attempts());
+            match self.prefetch.next_step(is_settled, has_attempts, Instant::now()) {
+                None => break,
+                Some(PrefetchStep::Cancel) => {
+                    self.cancel_consumer(source, memory).await?;
+                    self.prefetch.on_cancelled();
+                }
+                Some(PrefetchStep::Consume(prefetch)) => {
+                    if let Some(acknowledge) = self.acknowledge(memory) {
+                        acknowledge.await?;
+                    }
+                    let exclusive = source.config.exclusive && !self.is_single_active;
+                    let consumer = queue::consume(&self.channel, &self.address, source, prefetch, exclusive).await;
+                    self.consumer = consumer.map_err(SessionEnd::Failed)?;
+                    self.prefetch.on_consuming(prefetch);
+                    tracing::debug!(source = %source.name, prefetch, "prefetch changed");
+                }
             }
-        }
-        if let Some(acknowledge) = self.acknowledge(state) {
-            acknowledge.await?;
-        }
-        self.limit = self.prefetch.get();
-        let exclusive = source.config.exclusive && !self.is_single_active;
-        let consumer = queue::consume(&self.channel, &self.place, source, self.limit, exclusive).await;
-        self.consumer = consumer.map_err(Ended::Lost)?;
-        self.change = Change::None;
-        tracing::debug!(source = %source.name, prefetch = self.limit, "prefetch changed");
-        Ok(())
-    }
-
-    /// Ends the consumer, and hands out what it still brought.
-    async fn cancel(&mut self, source: &AmqpSource, state: &mut State) -> Result<(), Ended> {
-        self.stop_consuming().await.map_err(Ended::Lost)?;
-        let place = self.place.clone();
-        let unanswered = || Ended::Lost(Problem::unanswered(&place, "cancelling the consumer", ANSWER_TIMEOUT));
-        while let Some(left) =
-            tokio::time::timeout(ANSWER_TIMEOUT, self.consumer.next()).await.map_err(|_| unanswered())?
-        {
-            self.take(source, state, Some(left))?;
         }
         Ok(())
     }
 
-    async fn stop_consuming(&self) -> Result<(), Problem> {
+    /// Cancels the consumer, and hands out what it still received.
+    async fn cancel_consumer(&mut self, source: &AmqpSource, memory: &mut SourceMemory) -> Result<(), SessionEnd> {
+        self.send_cancel().await.map_err(SessionEnd::Failed)?;
+        loop {
+            let next = tokio::time::timeout(REPLY_TIMEOUT, self.consumer.next()).await.map_err(|_| {
+                SessionEnd::Failed(BrokerError::timeout(&self.address, "cancelling the consumer", REPLY_TIMEOUT))
+            })?;
+            let Some(delivery) = next else { return Ok(()) };
+            self.receive_one(source, memory, Some(delivery))?;
+        }
+    }
+
+    async fn send_cancel(&self) -> Result<(), BrokerError> {
         let cancel = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
-        answer(&self.place, "cancelling the consumer", cancel).await
+        await_reply(&self.address, "cancelling the consumer", cancel).await
     }
 
-    /// The last message of those that hold up all others, and since when they may do so.
-    fn held_up(&self, state: &State) -> Option<(EntryId, std::time::Instant)> {
-        let (head, since) = state.ledger.head()?;
-        match self.change {
-            Change::None => self.is_half_full(state).then_some((head, since)),
-            // All of them have to be settled.
-            Change::Full | Change::Cancelled => Some((state.ledger.newest(), since)),
+    /// The messages that block the source: the oldest one while half of the prefetch is in use; all while the prefetch changes, as every
+    /// one has to be settled.
+    fn blocker(&self, memory: &SourceMemory) -> Option<Blocker> {
+        let (head, since) = memory.ledger.head()?;
+        if self.prefetch.is_in_progress() {
+            return Some(Blocker { up_to: memory.ledger.newest(), since });
         }
+        self.prefetch.is_half_full(memory.ledger.unacknowledged()).then_some(Blocker { up_to: head, since })
     }
 
-    fn is_half_full(&self, state: &State) -> bool {
-        state.ledger.unacknowledged() * 2 >= usize::from(self.limit)
+    fn ack_need(&self, memory: &SourceMemory) -> AckNeed {
+        self.prefetch.ack_need(memory.ledger.unacknowledged(), Instant::now())
     }
 
-    /// The consumer may have less unacknowledged than it should: it is let fill up, so that another can take over.
-    fn is_narrow(&self) -> bool {
-        self.limit < self.prefetch.get() && Instant::now() >= self.grow_at
-    }
-
-    /// The acknowledgement of everything that may be acknowledged now, if that is more than before.
-    fn acknowledge(&self, state: &mut State) -> Option<BoxFuture<'static, Result<(), Ended>>> {
-        let tag = state.ledger.acknowledge()?;
-        let (channel, place) = (self.channel.clone(), self.place.clone());
-        let ack = async move {
+    /// One acknowledgement of everything up to the watermark, if that has moved.
+    fn acknowledge(&self, memory: &mut SourceMemory) -> Option<BoxFuture<'static, Result<(), SessionEnd>>> {
+        let tag = memory.ledger.acknowledge()?;
+        let (channel, address) = (self.channel.clone(), self.address.clone());
+        let acknowledge = async move {
             let ack = channel.basic_ack(tag, BasicAckOptions { multiple: true });
-            answer(&place, "acknowledging", ack).await.map_err(Ended::Lost)
+            await_reply(&address, "acknowledging", ack).await.map_err(SessionEnd::Failed)
         };
-        Some(ack.boxed())
+        Some(acknowledge.boxed())
     }
 
-    /// Takes no more messages, and waits until those handed out are settled and no attempt goes on, at most for `grace`.
+    /// Waits until the messages are settled and no attempt of a spilled delivery is in flight, at most for `grace`.
     ///
-    /// The consumer stays, so that no other relay overtakes what is in flight; nothing is acknowledged, so that nothing more comes.
-    async fn drain(&self, state: &mut State, grace: Duration) {
+    /// The consumer stays, so that no other relay's messages overtake those in flight. Nothing is acknowledged, so that the broker sends
+    /// nothing more.
+    async fn drain(&self, memory: &mut SourceMemory, grace: Duration) {
         if Failpoint::GiveUpTheConsumerEarly.is_enabled() {
-            let _ = self.stop_consuming().await;
+            let _ = self.send_cancel().await;
         }
         let all = async {
-            while state.ledger.unsettled() > 0 {
-                let Some(settled) = state.settled.recv().await else { break };
-                state.ledger.settle(settled);
+            while memory.ledger.unsettled() > 0 {
+                let Some(settlement) = memory.settlements.recv().await else { break };
+                memory.ledger.settle(settlement);
             }
-            state.pressure.freed().await;
+            memory.signals.spilled_attempts_ended().await;
         };
-        // What isn't settled by then is redelivered to whoever consumes next.
+        // The broker redelivers what isn't settled by then.
         let _ = tokio::time::timeout(grace, all).await;
-        while let Ok(settled) = state.settled.try_recv() {
-            state.ledger.settle(settled);
+        while let Ok(settlement) = memory.settlements.try_recv() {
+            memory.ledger.settle(settlement);
         }
     }
 
-    /// Acknowledges all that is settled, also behind what isn't: it would be redelivered, and repeated, after the next start. For a
-    /// channel that is closed next, with which the broker takes back the rest and the consumer at once.
-    async fn acknowledge_all(&mut self, state: &mut State) -> Result<(), Ended> {
-        let nothing_comes = state.ledger.unacknowledged() >= usize::from(self.limit);
-        let all_ended = state.ledger.unsettled() == 0 && state.pressure.is_free();
-        if nothing_comes && all_ended && self.change != Change::Cancelled {
-            // Acknowledgements would bring more, only to be taken back as redelivered.
-            self.stop_consuming().await.map_err(Ended::Lost)?;
+    /// Acknowledges every settled message, also behind an unsettled one: otherwise it would be redelivered after the next start, and
+    /// delivered again. To be called before the channel is closed: the broker takes back the rest and the consumer at once.
+    async fn acknowledge_all(&mut self, memory: &mut SourceMemory) -> Result<(), SessionEnd> {
+        let is_full = self.prefetch.is_full(memory.ledger.unacknowledged());
+        let nothing_in_flight = memory.ledger.unsettled() == 0 && !memory.signals.has_spilled_attempts();
+        if is_full && nothing_in_flight && !self.prefetch.is_cancelled() {
+            // The consumer would receive more after the acknowledgements, which the broker would only redeliver.
+            self.send_cancel().await.map_err(SessionEnd::Failed)?;
         }
-        if let Some(acknowledge) = self.acknowledge(state) {
+        if let Some(acknowledge) = self.acknowledge(memory) {
             acknowledge.await?;
         }
-        for tag in state.ledger.stragglers() {
-            let acknowledge = self.channel.basic_ack(tag, BasicAckOptions { multiple: false });
-            answer(&self.place, "acknowledging", acknowledge).await.map_err(Ended::Lost)?;
+        for tag in memory.ledger.settled_beyond_watermark() {
+            let ack = self.channel.basic_ack(tag, BasicAckOptions { multiple: false });
+            await_reply(&self.address, "acknowledging", ack).await.map_err(SessionEnd::Failed)?;
         }
         Ok(())
     }
 
-    /// Looks whether messages come while the queue has some, and whether the head has been unsettled for too long. Some: another
-    /// consumer takes from the queue.
-    async fn watch(&mut self, source: &AmqpSource, state: &mut State) -> Result<Option<Problem>, Ended> {
-        // A quorum queue counts how often it gave out each message, and drops it in the end.
-        if self.kind != Kind::Quorum && state.ledger.oldest().is_some_and(|age| age >= scaled(BLOCKED)) {
-            return Err(Ended::Renew);
+    /// Fails if no message arrives although the queue has some, or if the oldest message is unsettled for too long. Returns an error if
+    /// another consumer takes from the queue.
+    async fn check_progress(
+        &mut self,
+        source: &AmqpSource,
+        memory: &mut SourceMemory,
+    ) -> Result<Option<BrokerError>, SessionEnd> {
+        // A quorum queue counts the deliveries of a message, and drops it after some: its messages are not received again.
+        if self.queue_type != QueueType::Quorum
+            && memory.ledger.oldest().is_some_and(|age| age >= scaled(MAX_UNSETTLED))
+        {
+            return Err(SessionEnd::Reopen);
         }
-        let full = self.change != Change::None || state.ledger.unacknowledged() >= usize::from(self.limit);
-        let is_moving = std::mem::take(&mut self.progress) || full;
-        let may_be_shared = self.kind != Kind::Classic && source.config.exclusive && !self.is_single_active;
-        if !state.may_ask || (is_moving && !may_be_shared) {
-            self.stalls = 0;
+        let expects_none = self.prefetch.is_in_progress() || self.prefetch.is_full(memory.ledger.unacknowledged());
+        let is_moving = std::mem::take(&mut self.has_progress) || expects_none;
+        let may_be_shared = self.queue_type != QueueType::Classic && source.config.exclusive && !self.is_single_active;
+        if !memory.can_query_counts || (is_moving && !may_be_shared) {
+            self.stalled_checks = 0;
             return Ok(None);
         }
-        // On the same channel: a user may be limited to one.
-        let length = match queue::length(&self.channel, &self.place, &source.config.queue).await {
-            Ok(length) => length,
-            Err(problem) => {
-                state.may_ask &= !queue::is_refusal(&problem);
-                return Err(Ended::Lost(problem));
+        // On the same channel, because the user may be limited to one.
+        let queue = &source.config.queue;
+        let counts = match queue::query_counts(&self.channel, &self.address, queue).await {
+            Ok(counts) => counts,
+            Err(error) => {
+                memory.can_query_counts &= !queue::is_refusal(&error);
+                return Err(SessionEnd::Failed(error));
             }
         };
-        if may_be_shared && length.consumers > 1 {
-            return Ok(Some(queue::shared(&self.place, &source.config.queue)));
+        if may_be_shared && counts.consumers > 1 {
+            return Ok(Some(queue::not_exclusive(&self.address, queue)));
         }
-        if is_moving || length.messages == 0 {
-            self.stalls = 0;
+        self.stalled_checks = if is_moving || counts.messages == 0 { 0 } else { self.stalled_checks + 1 };
+        if self.stalled_checks < 2 {
             return Ok(None);
         }
-        self.stalls += 1;
-        if self.stalls < 2 {
-            return Ok(None);
-        }
-        Err(Ended::Lost(Problem::lost(format!(
-            "queue {} has messages, but none came for {} s",
-            source.config.queue,
-            2 * WATCH.as_secs()
-        ))))
+        let seconds = 2 * CHECK_INTERVAL.as_secs();
+        let text =
+            format!("queue {queue} has messages, but the broker sent none for {seconds} s; the source reconnects");
+        Err(SessionEnd::Failed(BrokerError::connection_lost(text)))
     }
 }
 
-/// Waits until the source is paused. False: nobody can pause it any more.
+/// Waits until the source is paused. Returns false if it can't be paused any more.
 async fn is_paused(paused: &mut watch::Receiver<bool>) -> bool {
     paused.wait_for(|paused| *paused).await.is_ok()
 }
 
-fn hand_out(source: &AmqpSource, state: &mut State, delivery: Delivery, note: Option<&Note>) -> Result<(), Ended> {
+fn hand_out(
+    source: &AmqpSource,
+    memory: &mut SourceMemory,
+    delivery: Delivery,
+    edits: Option<&MessageEdits>,
+) -> Result<(), SessionEnd> {
     let message = Message {
         source: source.name.clone(),
-        properties: values::properties(&delivery.properties, note),
+        properties: values::decode_properties(&delivery.properties, edits),
         body: Bytes::from(delivery.data),
         redelivered: delivery.redelivered,
     };
-    let identity = Identity(message.fingerprint());
-    let is_spent = message.delivery_count() >= SPENT;
-    match state.ledger.receive(delivery.delivery_tag, identity, message.redelivered) {
-        Received::New(entry) => {
-            if is_spent {
-                state.pressure.store(entry);
+    let fingerprint = Fingerprint(message.fingerprint());
+    let must_spill = message.delivery_count() >= SPILL_AT_DELIVERY_COUNT;
+    match memory.ledger.register(delivery.delivery_tag, fingerprint, message.redelivered) {
+        Registration::New(entry) => {
+            if must_spill {
+                memory.signals.require_spill(entry);
             }
-            let receipt = Receipt::under(entry, state.settle.clone(), Arc::clone(&state.pressure));
+            let receipt = Receipt::with_signals(entry, memory.settlement_sender.clone(), Arc::clone(&memory.signals));
             source.intake.accept(message, receipt);
             if Failpoint::AcknowledgeEarly.is_enabled() {
-                state.ledger.settle(Settled::Done(entry));
+                memory.ledger.settle(Settlement::Done(entry));
             }
             Ok(())
         }
-        Received::Known => {
-            if is_spent {
-                state.pressure.store(state.ledger.newest());
+        Registration::Known => {
+            if must_spill {
+                memory.signals.require_spill(memory.ledger.newest());
             }
             Ok(())
         }
-        Received::OutOfTurn => Err(Ended::Lost(Problem::lost("the broker's delivery tags are out of turn"))),
+        Registration::TagOutOfOrder => {
+            let text = "the broker's delivery tags are out of order; the source reconnects";
+            Err(SessionEnd::Failed(BrokerError::connection_lost(text)))
+        }
     }
 }
 
-fn cancelled(source: &AmqpSource) -> Problem {
-    Problem::lost(format!("the broker cancelled the consumer: was queue {} deleted?", source.config.queue))
+fn consumer_cancelled(source: &AmqpSource) -> BrokerError {
+    let queue = &source.config.queue;
+    BrokerError::connection_lost(format!("the broker cancelled the consumer; queue {queue} may have been deleted"))
 }

@@ -29,7 +29,10 @@ pub(super) fn waiting(key: u64, number: u64) -> Waiting {
 }
 
 /// Hands in what waits, the message of each with its own number; says under which ids.
-pub(super) fn spill(spool: &Spool, all: impl IntoIterator<Item = Waiting>) -> (Vec<RowId>, UnboundedReceiver<Settled>) {
+pub(super) fn spill(
+    spool: &Spool,
+    all: impl IntoIterator<Item = Waiting>,
+) -> (Vec<RowId>, UnboundedReceiver<Settlement>) {
     let (to, settled) = unbounded_channel();
     let receipts = (0..).map(|number| Receipt::new(EntryId(number), to.clone()));
     let ids = all
@@ -126,7 +129,7 @@ async fn what_is_still_attempted_is_not_given_out_until_it_is_due_again() {
     let mut watch = spool.watch(sink()).await.unwrap();
     let (to, mut settled) = unbounded_channel();
     let id = spool.spill(waiting(1, 1), Receipt::new(EntryId(0), to), true, Limits::Kept).unwrap();
-    assert_eq!(settled.recv().await, Some(Settled::Done(EntryId(0))), "its message needs nothing more");
+    assert_eq!(settled.recv().await, Some(Settlement::Done(EntryId(0))), "its message needs nothing more");
     assert_eq!(take(&spool, &mut watch, 10).await, []);
     spool.reschedule(id, sink(), 1, MonotonicTime::now(), "no".to_owned());
     for _ in 0..100 {

@@ -19,7 +19,7 @@ use crate::clock::WallTime;
 use crate::config::OnCorrupt;
 use crate::event::{HeaderValue, Message, Properties, Reason, SourceName};
 use crate::rules::SinkName;
-use crate::source::{EntryId, Settled};
+use crate::source::{EntryId, Settlement};
 
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -86,7 +86,7 @@ fn letter(body: &str) -> DeadLetter {
 }
 
 /// Hands in that many letters, the message of each with its own number.
-fn store(spool: &Spool, numbers: std::ops::Range<u64>) -> UnboundedReceiver<Settled> {
+fn store(spool: &Spool, numbers: std::ops::Range<u64>) -> UnboundedReceiver<Settlement> {
     let (to, settled) = unbounded_channel();
     for number in numbers {
         spool.store(letter(&format!("<{number}>")), Receipt::new(EntryId(number), to.clone()));
@@ -94,7 +94,7 @@ fn store(spool: &Spool, numbers: std::ops::Range<u64>) -> UnboundedReceiver<Sett
     settled
 }
 
-async fn all(mut settled: UnboundedReceiver<Settled>) -> Vec<Settled> {
+async fn all(mut settled: UnboundedReceiver<Settlement>) -> Vec<Settlement> {
     let mut all = Vec::new();
     while let Some(one) = tokio::time::timeout(GRACE, settled.recv()).await.expect("settled in time") {
         all.push(one);
@@ -112,8 +112,8 @@ async fn problem(spool: &Spool, is_there: bool) -> Option<String> {
     spool.problem()
 }
 
-fn done(numbers: std::ops::Range<u64>) -> Vec<Settled> {
-    numbers.map(|number| Settled::Done(EntryId(number))).collect()
+fn done(numbers: std::ops::Range<u64>) -> Vec<Settlement> {
+    numbers.map(|number| Settlement::Done(EntryId(number))).collect()
 }
 
 #[tokio::test]
@@ -247,8 +247,8 @@ async fn what_can_not_be_stored_before_the_end_is_abandoned() {
     let settled = store(&spool, 0..2);
     spool.close(Duration::from_millis(1)).await;
     let late = store(&spool, 2..3);
-    assert_eq!(all(settled).await, [Settled::Abandoned(EntryId(0)), Settled::Abandoned(EntryId(1))]);
-    assert_eq!(all(late).await, [Settled::Abandoned(EntryId(2))]);
+    assert_eq!(all(settled).await, [Settlement::Abandoned(EntryId(0)), Settlement::Abandoned(EntryId(1))]);
+    assert_eq!(all(late).await, [Settlement::Abandoned(EntryId(2))]);
     assert!(spool.problem().is_some());
     drop(other);
     assert_eq!(setup.ids(&Filter::default()), [0; 0]);
@@ -279,15 +279,15 @@ async fn a_full_spool_takes_nothing_more_and_says_so() {
     let mut settled = store(&spool, 0..3);
     let trouble = problem(&spool, true).await.unwrap();
     assert!(trouble.contains("have reached `dead_letters.max_size` (530 bytes"), "{trouble}");
-    assert_eq!(settled.try_recv(), Ok(Settled::Done(EntryId(0))));
-    assert_eq!(settled.try_recv(), Ok(Settled::Done(EntryId(1))));
+    assert_eq!(settled.try_recv(), Ok(Settlement::Done(EntryId(0))));
+    assert_eq!(settled.try_recv(), Ok(Settlement::Done(EntryId(1))));
     assert!(settled.try_recv().is_err());
     assert_eq!(setup.ids(&Filter::default()), [2, 1]);
     // There is nothing to wait for, so closing doesn't take its grace.
     let asked = Instant::now();
     spool.close(Duration::from_hours(1)).await;
     assert!(asked.elapsed() < Duration::from_hours(1));
-    assert_eq!(settled.try_recv(), Ok(Settled::Abandoned(EntryId(2))));
+    assert_eq!(settled.try_recv(), Ok(Settlement::Abandoned(EntryId(2))));
 }
 
 #[tokio::test]

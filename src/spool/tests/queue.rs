@@ -83,7 +83,7 @@ fn what_is_over_before_it_is_written_settles_its_message() {
     for change in batch.over {
         change.settle_unwritten(&mut Held::default(), &spool.shared);
     }
-    assert_eq!(settled.try_recv(), Ok(Settled::Done(EntryId(7))));
+    assert_eq!(settled.try_recv(), Ok(Settlement::Done(EntryId(7))));
     assert_eq!(words(&queue.assemble(PLENTY).changes), ["deliver 11"]);
 }
 
@@ -96,17 +96,17 @@ fn dead(receipt: Receipt) -> Change {
 fn a_dead_letter_of_a_message_that_the_broker_is_about_to_drop_needs_no_room_among_them() {
     const NO_LETTERS: Space = Space { letters: 0, ..PLENTY };
     let mut queue = Queue::default();
-    let pressure = Arc::<crate::source::Pressure>::default();
-    let under = |entry| Receipt::under(EntryId(entry), unbounded_channel().0, Arc::clone(&pressure));
+    let signals = Arc::<crate::source::SourceSignals>::default();
+    let under = |entry| Receipt::with_signals(EntryId(entry), unbounded_channel().0, Arc::clone(&signals));
     for change in [dead(of(9)), dead(under(1)), dead(under(2)), dead(under(3))] {
         queue.push(change);
     }
     assert!(queue.assemble(NO_LETTERS).changes.is_empty());
-    pressure.store(EntryId(2));
+    signals.require_spill(EntryId(2));
     assert_eq!(queue.assemble(NO_LETTERS).changes.len(), 2, "the first two of that source");
     queue.push(dead(under(2)));
     assert_eq!(queue.assemble(NO_LETTERS).changes.len(), 1, "at once");
-    pressure.store(EntryId(3));
+    signals.require_spill(EntryId(3));
     assert!(queue.assemble(Space { disk: Room::None, ..NO_LETTERS }).changes.is_empty(), "the disk has to have room");
     assert_eq!(queue.held_up(), 2);
     assert_eq!(queue.assemble(PLENTY).changes.len(), 2);

@@ -1,0 +1,56 @@
+//! Opens the channels on which a source tries out its queue, one after the other: the broker closes a channel with each refusal.
+
+use std::time::Duration;
+
+use lapin::Channel;
+
+use super::AmqpSource;
+use crate::amqp::{self, BrokerAddress, BrokerError, BrokerErrorKind, Connection, await_reply};
+
+/// A broker that limits the channels of a user counts a closed one for a moment longer …
+const CLOSED_CHANNEL_COUNTS: Duration = Duration::from_millis(250);
+/// … and ends the connection that opens another one in that time. Then another connection is tried at once, at most so often.
+const MAX_CONNECTIONS: usize = 5;
+
+pub struct ChannelOpener<'a> {
+    pub connection: Connection,
+    pub address: BrokerAddress,
+    source: &'a AmqpSource,
+    /// Whether the user may open only few channels. It is learnt when the broker ends a connection.
+    has_few_channels: &'a mut bool,
+}
+
+impl<'a> ChannelOpener<'a> {
+    pub async fn connect(source: &'a AmqpSource, has_few_channels: &'a mut bool) -> Result<Self, BrokerError> {
+        let (connection, address) = connect(source).await?;
+        Ok(Self { connection, address, source, has_few_channels })
+    }
+
+    pub async fn open(&self) -> Result<Channel, BrokerError> {
+        await_reply(&self.address, "opening a channel", self.connection.create_channel()).await
+    }
+
+    /// Opens a channel in place of one that the broker closed, if necessary on another connection.
+    pub async fn reopen(&mut self) -> Result<Channel, BrokerError> {
+        for _ in 0..MAX_CONNECTIONS {
+            if *self.has_few_channels {
+                tokio::time::sleep(CLOSED_CHANNEL_COUNTS).await;
+            }
+            match self.open().await {
+                Err(error) if error.kind == BrokerErrorKind::ChannelLimit => {
+                    tracing::debug!(source = %self.source.name, %error, "the user may open few channels; connecting again");
+                }
+                opened => return opened,
+            }
+            if !std::mem::replace(self.has_few_channels, true) {
+                tokio::time::sleep(CLOSED_CHANNEL_COUNTS).await;
+            }
+            (self.connection, self.address) = connect(self.source).await?;
+        }
+        self.open().await
+    }
+}
+
+async fn connect(source: &AmqpSource) -> Result<(Connection, BrokerAddress), BrokerError> {
+    amqp::connect(&source.config.connection, &source.relay, source.name.as_str()).await
+}
