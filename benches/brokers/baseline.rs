@@ -1,4 +1,4 @@
-//! The least that anybody has to do who carries messages from `RabbitMQ` into Kafka and loses none: a consumer of lapin's, a
+//! The least that anybody has to do who carries messages from RabbitMQ into Kafka and loses none: a consumer of lapin's, a
 //! producer of librdkafka's that waits for all replicas, cumulative acknowledgements; nothing is looked at.
 
 use std::collections::VecDeque;

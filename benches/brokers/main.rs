@@ -1,4 +1,4 @@
-//! What the relay costs between a real `RabbitMQ` and a real Kafka, beside a baseline that does nothing but carry: `make bench`.
+//! What the relay costs between a real RabbitMQ and a real Kafka, beside a baseline that does nothing but carry: `make bench`.
 //!
 //! Each case gets a queue that is full already and topics that are empty. It is measured from the first record in Kafka to the
 //! last. Cases take turns, each round after the first in another order, so that neither what changes on the machine nor what a case

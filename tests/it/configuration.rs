@@ -1,4 +1,4 @@
-//! The configuration that most tests begin with, of which each writes only what it is about.
+//! A configuration with one source and one route. Most tests begin with it and write only the part that they test.
 
 /// One source `regards` that takes `${QUEUE}` of `${REGARDS}`, the sinks, a route `all` to each of them, dead letters for the rest; then the
 /// lines that follow. A constant, so that a test can change a word of it.

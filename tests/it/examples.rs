@@ -1,4 +1,4 @@
-//! The files of `examples/`, as they are, between real brokers: each use that the README shows does what it says.
+//! The files of `examples/` between real brokers: each of the three uses in the README works as described.
 
 use std::path::Path;
 

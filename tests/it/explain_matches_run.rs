@@ -1,4 +1,4 @@
-//! What `explain` says of a message is what a relay does with it: generated messages, by generated rules, to every kind of sink.
+//! `explain` shows what `run` does: generated messages, generated routes, every kind of sink.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The tests' own clients, tried without a relay: a test that fails should not be their fault.
+//! Tests of the tests' own clients, without a relay: a failing test must not be their fault.
 
 use futures_util::FutureExt;
 use lapin::options::{BasicGetOptions, QueueDeclareOptions};

@@ -1,7 +1,7 @@
-//! The relay from outside: the built binary between real brokers, each destination read by a client of its own.
+//! The relay from outside: the built binary between real brokers. A client of its own reads each destination.
 //!
-//! `make test` runs all of it; `scripts/services.sh run -- cargo test --test it NAME` runs some. What is in `offline`
-//! needs no broker.
+//! `make test` runs all tests; `scripts/services.sh run -- cargo test --test it NAME` runs some. The tests in `offline`
+//! need no broker.
 
 // A test that panics has failed, which is what it is for.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]

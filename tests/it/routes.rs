@@ -1,4 +1,4 @@
-//! What rules can say beyond names, in a relay between real brokers.
+//! Conditions in CEL and transforms, in a relay between real brokers.
 
 use serde_json::{Value, json};
 

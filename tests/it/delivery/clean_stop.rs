@@ -1,4 +1,4 @@
-//! A clean stop in full flight, with every sink healthy, loses nothing and repeats nothing.
+//! A clean stop under full load with healthy sinks: no event is lost and none is repeated.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The wall clock jumps: nothing waits longer for that, nothing is older for that. A failpoint shows that the latter would be noticed.
+//! The wall clock jumps: no delivery waits longer and none becomes older because of it. A failpoint shows that wrong
+//! ages would be noticed.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! A row of the spool that can't be read is a dead letter, and keeps nothing else from being delivered. A failpoint shows that this test
-//! would notice.
+//! A damaged row of the spool becomes a dead letter and blocks no other delivery. A failpoint shows that the test would
+//! notice a relay that stops at it.
 
 use regards_relay::failpoints::{Failpoint, VARIABLE};
 

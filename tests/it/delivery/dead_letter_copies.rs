@@ -1,4 +1,4 @@
-//! `dead_letters.to`: a sink gets what died, as it was received, and hears why.
+//! `dead_letters.to`: a sink receives a copy of each dead letter, with the original bytes and the reason.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! What a failure is blamed on: one wrong setting of a sink makes no stream of dead letters, and opens the breaker.
+//! A failure is blamed on the sink, a destination or the event: a wrong setting of a sink opens its breaker and makes
+//! few dead letters.
 
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Rabbit, Receiver, Regards};

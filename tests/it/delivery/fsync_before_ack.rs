@@ -1,4 +1,5 @@
-//! What is acknowledged is on the disk: killing a process keeps the system's cache, so this is shown by the system calls.
+//! The spool is synced before a message is acknowledged. Killing a process keeps the page cache, so the tests read the
+//! system calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

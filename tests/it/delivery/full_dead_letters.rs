@@ -1,4 +1,4 @@
-//! Dead letters that find no room: they hold up their sink, and with it nothing else, and take no memory meanwhile.
+//! The dead letters are full: they block their sink, no other sink, and take no more memory.
 
 use std::time::{Duration, Instant};
 

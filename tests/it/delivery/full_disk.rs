@@ -1,4 +1,4 @@
-//! A disk that fills up: nothing is lost, the source waits, and all goes on when there is room again.
+//! The disk is full: no event is lost, the source is blocked, and the relay continues when there is room again.
 
 use std::collections::BTreeSet;
 

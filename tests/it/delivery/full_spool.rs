@@ -1,5 +1,5 @@
-//! One sink's share of the spool is full: its back-offs hold, and no end of a relay, a source or a sink makes another sink get
-//! anything twice. Failpoints show that these tests would notice.
+//! One sink's share of the spool is full: its back-offs are kept, and no stop of a relay, a source or a sink makes
+//! another sink receive an event twice. Failpoints show that the tests would notice.
 
 use regards_relay::failpoints::{Failpoint, VARIABLE};
 

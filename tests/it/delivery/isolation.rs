@@ -1,4 +1,4 @@
-//! One bad sink hurts only itself: what is for it waits in the spool, in order, and all others go on.
+//! A bad sink affects only itself: its deliveries are spooled in order, and all other sinks continue.
 
 use std::time::{Duration, Instant};
 

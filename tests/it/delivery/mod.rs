@@ -1,4 +1,5 @@
-//! Between the two: nothing is lost, nothing is out of order, and no sink, disk or clock that fails hurts another sink.
+//! From the event to the settled delivery: nothing is lost or out of order, and no sink, disk or clock that fails
+//! affects another sink.
 
 mod clean_stop;
 mod clock_jumps;

@@ -1,4 +1,4 @@
-//! The main job: what REGARDS sends arrives, by the rules, in Kafka topics per tenant and status, at a webhook, in
+//! The main use: responses of REGARDS arrive, by the routes, in Kafka topics per tenant and status, at a webhook, in
 //! another exchange and in a file.
 
 mod shapes;

@@ -1,4 +1,4 @@
-//! Responses in every shape that REGARDS sends them, each with the event it has to become.
+//! Responses in every shape that REGARDS sends, each with the expected event.
 
 use std::path::Path;
 

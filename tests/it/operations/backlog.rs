@@ -1,4 +1,4 @@
-//! What a person can see of deliveries that wait: why, since when, and which.
+//! The backlog as an operator sees it: which deliveries, since when, and why.
 
 use serde_json::{Value, json};
 

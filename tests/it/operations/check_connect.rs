@@ -1,4 +1,4 @@
-//! `check --connect`: every source and sink is tried, with nothing taken, sent or created.
+//! `check --connect` connects to every source and sink, and takes, sends and creates nothing.
 
 use std::process::Output;
 

@@ -1,4 +1,4 @@
-//! The command line as its users meet it: in pipes, in a shell, in the wrong directory.
+//! The command line in daily use: in pipes, in a shell, in the wrong directory.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};

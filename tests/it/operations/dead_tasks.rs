@@ -1,5 +1,4 @@
-//! A thread or a task that dies ends the relay with an error, whichever it is: a relay that lives and does nothing is noticed by
-//! nobody.
+//! A thread or task that panics ends the relay with an error: nobody would notice a relay that runs and does nothing.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Redrives and purges are jobs of the relay: what is shown of them, how they go on and how they stop.
+//! Redrives and purges are jobs of the relay: how they are shown, continued and stopped.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Output, Stdio};

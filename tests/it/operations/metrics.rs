@@ -1,4 +1,4 @@
-//! `/metrics` has its names from the start, at zero for everything configured, and counts what happens.
+//! `/metrics` has every metric from the start, at zero for every configured label, and counts.
 
 use crate::support::{Home, Regards, Response, until};
 

@@ -1,4 +1,4 @@
-//! A sink gets another name, or goes: what waits for it is named wherever an operator looks.
+//! A sink is renamed or removed: its spooled deliveries are shown wherever an operator looks.
 
 use serde_json::Value;
 

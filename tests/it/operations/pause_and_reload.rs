@@ -1,4 +1,4 @@
-//! What people do to a running relay: pause, resume, redrive, reload.
+//! Commands to a running relay: pause, resume, redrive, reload.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Dead letters go when a person says so: from a running relay, and from the spool of one that is gone.
+//! Purging dead letters, with a running relay and without one.
 
 use crate::support::{Home, Regards, Response, until};
 

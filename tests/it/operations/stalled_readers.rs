@@ -1,4 +1,4 @@
-//! Whoever reads what the relay writes, and stalls, holds up nobody else: the log, standard output.
+//! A stalled reader of the log or of standard output does not block anything else.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, ExitStatus, Stdio};

@@ -1,4 +1,4 @@
-//! Users whose administrator lets them open few channels: opening one more ends the whole connection at `RabbitMQ`.
+//! Users with few channels: opening one channel too many closes the whole connection in RabbitMQ.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Headers from broker to broker: each has the type, width, scale and sign that it came with, directly and through the spool.
+//! Headers from broker to broker keep their type, width, scale and sign, directly and through the spool.
 
 use lapin::ExchangeKind;
 use lapin::types::{AMQPValue, DecimalValue, FieldArray, FieldTable};

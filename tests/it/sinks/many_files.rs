@@ -1,4 +1,4 @@
-//! Many files and many file sinks: what they take of the process is bounded.
+//! Many files and many file sinks use a bounded number of threads and file descriptors.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Events out: what every sink promises, and what is special to a kind.
+//! Events out: the promises of every sink, and the special cases of each kind.
 
 mod channel_limits;
 mod conformance;

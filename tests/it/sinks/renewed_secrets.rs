@@ -1,4 +1,4 @@
-//! Renewed certificates, secrets and passwords, taken up without a restart.
+//! Renewed certificates, secrets and passwords are used without a restart.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Private authorities, client certificates, logins, a list of brokers: every kind of connection that a file can ask for.
+//! Private certificate authorities, client certificates, logins and lists of brokers, for every kind of connection.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
-//! One unroutable message in a hundred pipelined ones: each is found out, and no routable one is repeated.
+//! One unroutable message among a hundred pipelined ones is found, and no routable one is repeated.
 //!
-//! A client library that hands the broker's return to another message's confirm makes the one count as delivered and the
-//! other as failed; with ten thousand publishes in flight together that shows.
+//! A client library can hand the broker's return to another message's confirm: then the unroutable message counts as
+//! delivered and the other one as failed. Ten thousand publishes in flight show it.
 
 use std::collections::BTreeSet;
 

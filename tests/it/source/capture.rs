@@ -1,4 +1,4 @@
-//! `capture`: samples of what comes in.
+//! `capture` prints samples of incoming messages.
 
 use std::process::Stdio;
 

@@ -1,5 +1,5 @@
-//! What goes wrong at the source is said in one clear line, with what to do and without the password; the relay goes on
-//! trying, `/readyz` says why, and all is well once the cause is mended.
+//! A failure of the source is logged in one clear line, with advice and without the password. The relay retries,
+//! `/readyz` gives the reason, and the source recovers once the cause is removed.
 
 use crate::support::regards::pattern_of;
 use crate::support::{Home, Proxy, Rabbit, Regards, Relay, Response, lines_of, until};

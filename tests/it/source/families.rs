@@ -1,4 +1,5 @@
-//! The responses of each of REGARDS' services, through the real brokers: each by a source of its own, and all by one.
+//! The responses of each REGARDS service through the real brokers: each family with its own source, and all families
+//! with one source.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Nothing unreadable vanishes: each message that can't be delivered is a dead letter, with its reason and its bytes.
+//! Every message that cannot be read or delivered becomes a dead letter, with its reason and its bytes.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Messages in: what a source takes, recognizes, refuses, and what it does when its broker fails.
+//! Messages in: what a source takes, recognizes and refuses, and what it does when its broker fails.
 
 mod capture;
 mod failures;

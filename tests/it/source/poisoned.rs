@@ -1,4 +1,4 @@
-//! One message never stops a source: bytes that are no text where AMQP clients expect text, and brokers that say nothing.
+//! No single message stops a source: bytes that are not UTF-8 where AMQP clients expect text, and silent brokers.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Queues as administrators make them: quorum queues, single active consumers, streams.
+//! The kinds of queues that administrators create: quorum queues, single active consumers, streams.
 
 use lapin::types::AMQPValue;
 use regards_relay::timer::DIVISOR;
@@ -94,7 +94,7 @@ const FULL: &str = configuration! {
     "spool: { max_size: 1MiB, max_share: 1% }",
 };
 
-/// Of 20, since `RabbitMQ` 4; this queue has a limit of its own.
+/// Of 20, since RabbitMQ 4; this queue has a limit of its own.
 const DELIVERY_LIMIT: i32 = 8;
 const SPENT: u32 = 5;
 

@@ -1,4 +1,4 @@
-//! The `recording` source: samples from a file take the same way as messages from a broker.
+//! The `recording` source: samples from a file go the same way as messages from a broker.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! Losing the source's connection cancels nothing that was taken: what comes again is recognized, and delivered once.
+//! A lost connection of the source cancels no delivery: redelivered messages are recognized and delivered once.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! What arrived at a destination, held against the promises.
+//! Checks of the events that arrived at a destination.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Rows of a spool that are damaged while no relay runs.
+//! Damages rows of a spool while no relay runs.
 
 use rusqlite::Connection;
 

@@ -1,4 +1,4 @@
-//! Reading what file sinks wrote, and leaving them no room.
+//! Reads the files of file sinks, and fills disks.
 
 use std::fs::File;
 use std::io::Write;

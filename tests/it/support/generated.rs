@@ -1,4 +1,4 @@
-//! Generated messages and rules: nothing in them is known to whoever tests with them.
+//! Generated messages and routes: a test knows nothing about them in advance.
 
 use fastrand::Rng;
 use lapin::types::AMQPValue;

@@ -1,4 +1,4 @@
-//! Kafka as another client sees it: topics made, records read.
+//! Kafka as another client sees it: creates topics, reads records.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

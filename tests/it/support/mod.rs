@@ -1,5 +1,4 @@
-//! What the tests stand on: brokers, clients of every destination that know nothing of the relay, and the relay itself as
-//! a process.
+//! The harness: brokers, independent clients for every destination, and the relay as a process.
 
 pub mod arrived;
 pub mod damage;

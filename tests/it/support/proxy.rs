@@ -1,4 +1,4 @@
-//! A TCP proxy before a broker: to cut one client off, or to keep it waiting, while the broker serves all others.
+//! A TCP proxy before a broker: cuts off or delays one client while the broker serves all others.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! `RabbitMQ` as its administrator and other clients see it: the management API, and AMQP by lapin.
+//! RabbitMQ as its administrator and other clients see it: the management API, and AMQP with lapin.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,11 +1,11 @@
-//! AMQP 0-9-1 by hand, for messages that no client library writes: headers nested as deep as a frame can carry, and bytes that are no
-//! text where clients write text.
+//! AMQP 0-9-1 without a client library, for messages that none would write: headers nested as deep as a frame allows,
+//! and bytes that are not UTF-8.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Of `RabbitMQ`'s frames, by default.
+/// Of RabbitMQ's frames, by default.
 const FRAME_MAX: u32 = 131_072;
 
 const METHOD: u8 = 1;

@@ -1,5 +1,5 @@
-//! REGARDS as a partner of it finds it: an exchange, a queue bound to it, a user who may read that queue, and a client
-//! that publishes as Spring AMQP does.
+//! REGARDS as a partner sees it: an exchange, a queue bound to it, a user with READ on that queue, and a client that
+//! publishes as Spring AMQP does.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! The relay as its user runs it: a process with a configuration file, a data directory, logs, and signals.
+//! The relay as a process with a configuration, a data directory, a log and signals.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

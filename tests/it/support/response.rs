@@ -1,4 +1,4 @@
-//! One response of `rs-lta-manager`, with the properties and headers that Spring AMQP gives it.
+//! One response of `rs-lta-manager`, with the properties and headers of Spring AMQP.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};

@@ -1,4 +1,4 @@
-//! The brokers that `scripts/services.sh` runs: the shared pair, and private ones for tests that stop or kill them.
+//! The brokers of `scripts/services.sh`: a shared pair, and private ones for tests that stop or kill them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ impl Services {
         tokio::task::spawn_blocking(move || Private::up(which)).await.expect("private brokers")
     }
 
-    /// The process of `RabbitMQ`.
+    /// The process of RabbitMQ.
     #[allow(dead_code, reason = "the benchmarks want it")]
     pub fn rabbitmq_pid(&self) -> u32 {
         let path = self.dir.join("rabbitmq/rabbitmq.pid");

@@ -1,4 +1,4 @@
-//! Waiting for a condition, with a deadline and a message that says what was last seen.
+//! Waits for a condition with a deadline; the error shows the last state.
 
 use std::time::{Duration, Instant};
 

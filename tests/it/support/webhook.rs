@@ -1,4 +1,4 @@
-//! Somebody else's webhook: an HTTP server that keeps what it was sent, and answers as the test tells it.
+//! A webhook receiver: an HTTP server that keeps the requests and answers as the test says.
 
 use std::io;
 use std::net::SocketAddr;

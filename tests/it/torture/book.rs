@@ -1,4 +1,4 @@
-//! What was published, in two bytes a key: which of its events the broker has confirmed, and which it may or may not have.
+//! The published events, in two bytes a key: confirmed, or perhaps published.
 
 use super::plan::EventId;
 

@@ -1,5 +1,5 @@
-//! How many duplicates a run's faults explain: promise 7. They come only from attempts whose end is unknown; a crash leaves at
-//! most a prefetch of the source and the drain window of the sink so.
+//! The number of duplicates that the faults of a run can explain (promise 7). Duplicates come only from attempts whose
+//! result is unknown; a crash leaves at most a prefetch per source and a drain window per sink of these.
 
 use super::checker::Bounds;
 use super::plan::Sink;

@@ -1,4 +1,4 @@
-//! Reads each sink with a client of its own, while the run goes on, and keeps no body.
+//! Reads each sink with an independent client during the run, and keeps no body.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

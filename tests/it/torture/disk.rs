@@ -1,5 +1,5 @@
-//! A small disk below the relay's data directory, so that it can be filled without harm to anything else: a tmpfs, which takes
-//! root to mount.
+//! A small disk for the relay's data directory, which can be filled without harm to anything else: a tmpfs, which only
+//! root can mount.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Relays with a failpoint enabled, each in a short run with faults that bring the damage out: the checker has to find it. It
-//! must find nothing in a relay without a failpoint.
+//! Short runs of relays with one failpoint each, with the faults that expose it: the checker must find every failpoint,
+//! and nothing in a relay without one.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Faults of the relay that take more than a signal: dead letters without room, a damaged spool, threads that die. And messages that
-//! no client library would write.
+//! Faults of the relay that need more than a signal: dead letters without room, a damaged spool, dead threads, and
+//! messages that no client library would write.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The dead letters of a run: as the relay lists them, of which events they are, and those that are redriven at its end.
+//! The dead letters of a run: the relay's list, the events they belong to, and the ones that are redriven at the end.
 
 use serde_json::Value;
 

@@ -1,10 +1,11 @@
-//! Torture: everything that can fail does, again and again and at once, while REGARDS goes on publishing. Then a judge compares
-//! what was confirmed to REGARDS with what each destination took.
+//! Torture: everything that can fail does, repeatedly and at the same time, while REGARDS publishes. Then a checker
+//! compares the messages confirmed to REGARDS with the events at each destination.
 //!
-//! `make test` has a run of about a minute in it; `make torture SEED=7 EVENTS=1000000` is a long one. [`settings`] says what a
-//! run is made of, [`plan`] what is published and what has to become of it, [`publisher`] how; [`schedule`] which faults come, and
-//! [`nemesis`] and [`havoc`] what they do; [`receiver`] is the webhook, [`collector`] reads all destinations; [`run`] is the
-//! whole of it, and [`checker`] judges, within [`bounds`]. [`failpoints`] shows that it would find what a broken relay does.
+//! `make test` includes a run of about a minute; `make torture SEED=7 EVENTS=1000000` is a long one. [`settings`] has
+//! the parameters of a run, [`plan`] the messages and the expected result of each, [`publisher`] publishes;
+//! [`schedule`] draws the faults, [`nemesis`] and [`havoc`] execute them; [`receiver`] is the webhook, [`collector`]
+//! reads all destinations; [`run`] is one whole run, and [`checker`] judges it within [`bounds`]. [`failpoints`] shows
+//! that it finds what a broken relay does.
 
 mod book;
 mod bounds;

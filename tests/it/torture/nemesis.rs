@@ -1,4 +1,5 @@
-//! Carries out the faults: one sequence for each victim, beside one another. Of each fault it is noted whether it hit work in flight.
+//! Executes the faults: one sequence for each victim, all at the same time. It records whether a fault hit work in
+//! flight.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

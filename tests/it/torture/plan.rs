@@ -1,8 +1,8 @@
-//! Which events there are, and what has to become of each: a pure function of the seed, so that nobody has to remember a body.
+//! The events, and the expected result of each: a pure function of the seed, so that nobody has to remember a body.
 //!
-//! A key is one `correlationId` of one tenant, with up to [`MOST_EVENTS`] events that are published in the order of their
-//! sequence numbers. A few keys are there to fail: a message that can't be read, an event that the webhook refuses. Some are kept for the
-//! faults that publish: see [`Hand`].
+//! A key is one `correlationId` of one tenant, with up to [`MOST_EVENTS`] events in the order of their sequence
+//! numbers. A few keys are made to fail: a message that cannot be read, an event that the webhook refuses. Some are
+//! reserved for faults that publish: see [`Hand`].
 
 use fastrand::Rng;
 use serde_json::json;

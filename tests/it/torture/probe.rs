@@ -1,4 +1,5 @@
-//! Asks whichever relay runs now what it has in flight and what failed, without being held up by one that is frozen or gone.
+//! Asks the current relay for its deliveries in flight and its failures. A relay that is frozen or gone does not block
+//! it.
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -1,7 +1,8 @@
-//! REGARDS under load: many keys at once, the events of each in order, with publisher confirms, through every restart.
+//! REGARDS under load: many keys at once, the events of each key in order, with publisher confirms, through every
+//! restart.
 //!
-//! What was not confirmed when a channel broke may have reached the queue or not. Its key is retired: had it further events,
-//! nobody could say where in their order the uncertain one belongs.
+//! An event that was not confirmed when a channel broke may or may not have reached the queue. Its key gets no further
+//! events: nobody could say where in their order the uncertain one belongs.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Mutex;

@@ -1,8 +1,8 @@
-//! The webhook of the torture: plain HTTP by hand, so that it can do what a well-behaved server library never would, and knows
-//! of every answer whether it got out.
+//! The webhook of the torture: plain HTTP without a library, so that it can do what a well-behaved server never would,
+//! and knows for every answer whether it was sent.
 //!
-//! What it takes is in its journal, fsynced, before it answers. A request that it took and did not answer is one whose end the
-//! relay can't know: it may come again, and is counted.
+//! It writes each request to its journal and syncs it before it answers. The relay cannot know the result of a request
+//! without an answer: it may come again, and is counted.
 
 use std::fs::File;
 use std::io::{self, Write};

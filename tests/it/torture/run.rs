@@ -1,4 +1,4 @@
-//! One run, from the first event to the judgement: load and faults beside one another, then a fresh event, then the rest.
+//! One run, from the first event to the verdict: load and faults at the same time, then a fresh event, then the rest.
 
 use std::collections::HashSet;
 use std::sync::Mutex;

@@ -1,5 +1,5 @@
-//! Which faults come, and when: drawn from the seed, one sequence for each victim. The sequences run beside one another, so
-//! that whatever can fail at once does.
+//! The faults and their times, drawn from the seed: one sequence for each victim. The sequences run at the same time,
+//! so that faults coincide.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

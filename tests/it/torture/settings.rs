@@ -1,4 +1,4 @@
-//! What a run is made of, from the environment: the same settings give the same keys, events and faults.
+//! The parameters of a run, from the environment: equal parameters give equal keys, events and faults.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What a run came to, as one table.
+//! The result of a run as a table.
 
 use super::checker::Report;
 use super::plan::Sink;

@@ -1,4 +1,5 @@
-//! What one sink took, folded as it is read: how often each event, and whether the first copies of a key came in order.
+//! What one sink received, reduced while it is read: copies of each event, and whether the first copies of each key
+//! were in order.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! What a run takes place in: brokers of its own, REGARDS, four destinations, and a relay's home with all of them in its routes.
+//! The environment of a run: private brokers, REGARDS, four destinations, and a relay with routes to all of them.
 
 use std::path::{Path, PathBuf};
 

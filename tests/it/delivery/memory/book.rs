@@ -1,4 +1,4 @@
-//! What was published, and where each of it came to.
+//! The published messages, and where each of them arrived.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,7 +1,7 @@
-//! Memory while nothing goes on: the spool and the dead letters are full, every lane has bodies of 1 MiB, four sinks are dead in four ways,
-//! and the relay is killed and stopped in between. Then all of it comes back, and nothing may be missing.
+//! Memory at every limit: the spool and the dead letters are full, every lane has bodies of 1 MiB, four sinks fail in
+//! four ways, and the relay is killed and stopped. Then the sinks recover, and no event may be missing.
 //!
-//! `make memory` is ten minutes of it. `MEMORY_SECONDS` makes it shorter or longer; it isn't part of `make test`.
+//! `make memory` runs it for ten minutes, or for `MEMORY_SECONDS`. It is not part of `make test`.
 
 mod book;
 mod world;

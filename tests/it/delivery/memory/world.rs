@@ -1,4 +1,4 @@
-//! REGARDS, the relay's home, and four sinks that are dead in four ways.
+//! REGARDS, the relay, and four sinks that fail in four ways.
 
 use lapin::ExchangeKind;
 use lapin::types::FieldTable;
@@ -9,7 +9,7 @@ use crate::support::rabbit::Collected;
 use crate::support::relay::sum_of;
 use crate::support::{Answer, Home, Kafka, Proxy, Rabbit, Receiver, Regards, Relay, Response, VHost};
 
-/// Refuses connections; takes requests and never answers; a Kafka and a `RabbitMQ` behind a port where nobody listens.
+/// Refuses connections; takes requests and never answers; a Kafka and a RabbitMQ behind a port where nobody listens.
 pub const SINKS: [&str; 4] = ["refusing", "silent", "pipeline", "partner"];
 
 const ROUTES: &str = configuration! {

@@ -1,4 +1,4 @@
-//! What was published against what arrived.
+//! Compares what was published with what arrived.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Nothing confirmed is lost: whatever is restarted, deleted, stopped or killed, every response whose publishing was
-//! confirmed arrives, each copy under the same id, and GRANTED before SUCCESS.
+//! No confirmed message is lost. Whatever is restarted, deleted, stopped or killed, every response that RabbitMQ
+//! confirmed arrives, all copies have the same id, and GRANTED comes before SUCCESS.
 
 mod ledger;
 

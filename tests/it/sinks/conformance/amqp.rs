@@ -1,4 +1,4 @@
-//! The AMQP sink, before a broker that can be cut off.
+//! The AMQP sink, with a broker that can be cut off.
 
 use lapin::ExchangeKind;
 use lapin::types::FieldTable;

@@ -1,4 +1,4 @@
-//! The file sink, below a directory that can't be made because a file is in its place.
+//! The file sink, with a directory that cannot be created because a file has its name.
 
 use serde_json::Value;
 

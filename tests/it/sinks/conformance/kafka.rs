@@ -1,4 +1,4 @@
-//! The Kafka sink, before a broker that is stopped and paused, and topics that aren't there yet.
+//! The Kafka sink, with a broker that is stopped and paused, and with missing topics.
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
-//! One suite over every kind of sink: what the relay promises of its destinations holds for each of them.
+//! One suite for every kind of sink: the promises hold for each of them.
 //!
-//! A [`Destination`] is the outside of one sink: it can be made to fail, to keep silent and to go away, and says what it
-//! holds. The promises are written once, in `promises`, and run for each.
+//! A [`Destination`] is the other end of one sink: it can fail, hang and go away, and it lists the events that it has.
+//! `promises` has each promise once and runs it for every destination.
 
 mod amqp;
 mod file;

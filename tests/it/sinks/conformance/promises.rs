@@ -1,4 +1,4 @@
-//! What every sink promises, against any destination.
+//! The promises of every sink, tested against any destination.
 
 use std::collections::BTreeSet;
 

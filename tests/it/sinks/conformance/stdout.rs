@@ -1,4 +1,4 @@
-//! Standard output, as far as the promises mean something there.
+//! Standard output: the promises that apply to it.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! The webhook sink, before a receiver that fails, hangs and goes away.
+//! The webhook sink, with a receiver that fails, hangs and goes away.
 
 use std::time::Duration;
 

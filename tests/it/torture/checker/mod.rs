@@ -1,12 +1,13 @@
-//! The judge: what was published, what each sink took and the dead letters in, violations out. It knows neither brokers nor clocks.
+//! The checker: takes what was published, what each sink received and the dead letters, and returns violations. It
+//! knows neither brokers nor clocks.
 //!
-//! - Every confirmed event is at each sink it is due at, and a confirmed one that can't be delivered is a dead letter, once. Those that a
-//!   sink refused are at it, too: they were redriven at the end.
-//! - Nothing is anywhere that was not published, or is not due there. An unconfirmed publish may be there or not.
-//! - The first copies of a key's events are in the order of their publishing, at each sink.
-//! - There are no more copies than attempts can have ended unknown.
-//! - A dead letter has the reason, and the sink, that its message was made for; or it is of an event whose row in the spool was damaged,
-//!   or one of the few that a sink refused before it was to blame for refusing all.
+//! - Every confirmed event is at each sink where it is due. A confirmed event that cannot be delivered is a dead letter, once. Events that a
+//!   sink refused are there too: they were redriven at the end.
+//! - No sink has an event that was not published or is not due there. An unconfirmed publish may be there or not.
+//! - The first copies of a key's events are in the order of publishing, at each sink.
+//! - There are no more copies than attempts with an unknown result.
+//! - A dead letter has the reason and the sink that its message was made for. Exceptions: events whose row in the spool was damaged, and the
+//!   few that a sink refused before its breaker opened.
 
 #[cfg(test)]
 mod offline;

@@ -1,4 +1,4 @@
-//! The judge, given wrong records: it has to find each wrong, and nothing in a right one.
+//! The checker with wrong records: it finds each violation, and none in a correct run.
 
 use super::{Bounds, Damaged, Letter, REFUSED, Report, Violation, check, letters_due, missing};
 use crate::torture::book::Book;
