@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# apt-get for scripts, which waits while another program holds one of apt's locks, as a new machine's own updates do in its first minutes.
-# apt waits for dpkg's locks by itself (DPkg::Lock::Timeout), but not for that of its lists: so the whole is tried again too.
+# apt-get for scripts. It waits while another program holds one of apt's locks, such as the automatic updates of a new machine.
+# apt itself waits for dpkg's locks (DPkg::Lock::Timeout), but not for the lock of its lists; therefore the command is repeated.
 APT_PATIENCE=${APT_PATIENCE:-600} # seconds
 
 apt_get() {

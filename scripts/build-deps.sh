@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What building needs besides Rust: librdkafka is compiled from source (C and C++ compiler, make) and linked with the
-# system's OpenSSL (its headers, found by pkg-config); and the commands that are named as arguments. Silent when all is there;
-# else installs it when root on Debian or Ubuntu, and says what to install anywhere else.
+# What the build needs besides Rust: a C and a C++ compiler and make (librdkafka is compiled from source), OpenSSL's headers and
+# pkg-config; and the commands given as arguments. Missing packages are installed as root on Debian or Ubuntu, and named elsewhere.
+# Prints nothing if everything is there.
 set -euo pipefail
 
 missing=()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `cargo deny check` by deny.toml, with a pinned cargo-deny, built once into the cache. Advisories are checked where their
-# database can be fetched; where it can't, that is said and the rest still counts.
+# Runs a pinned `cargo deny check` with deny.toml; cargo-deny is built once, into the cache. If the database of advisories cannot be
+# fetched, the script says so and checks the rest.
 set -euo pipefail
 
 VERSION=0.20.2

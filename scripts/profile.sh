@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Where the time goes, by thread and module: µs of CPU for each event.
+# CPU time per event in µs, by thread and module.
 #
 #   profile.sh NAME.PID.data EVENTS     what `perf` recorded: BENCH_PROFILES=DIR make bench; EVENTS as many as the run carried
 set -euo pipefail

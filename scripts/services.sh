@@ -3,16 +3,16 @@
 #
 #   services.sh run [--] COMMAND…            both brokers up, COMMAND with their env, all down again; exits as COMMAND
 #   services.sh up DIR [rabbitmq] [kafka]    starts them (default both) with everything under DIR; writes DIR/env
-#   services.sh down DIR                     ends them and removes DIR; fine when half of it is gone already
+#   services.sh down DIR                     stops them and removes DIR; succeeds if parts of it are gone
 #   services.sh stop|start|kill|pause|resume DIR rabbitmq|kafka
 #                                            SIGTERM and wait | again, same data and ports | SIGKILL | SIGSTOP | SIGCONT
-#   services.sh alarm|calm DIR rabbitmq      as if it had no memory left: it blocks publishers | has memory again
+#   services.sh alarm|calm DIR rabbitmq      sets | clears a memory alarm, which blocks publishers
 #   services.sh login DIR kafka USER PASSWORD
-#                                            a user of it, by SCRAM-SHA-512; a known one has that password from now on
-#   services.sh install                      what `up` needs, by apt-get and Maven; says what to do where it can't
+#                                            creates a SCRAM-SHA-512 user, or changes its password
+#   services.sh install                      installs what `up` needs with apt-get and Maven, or says what to do
 #
-# Where a docker engine with compose answers, containers are used; else native processes (Linux).
-# REGARDS_RELAY_SERVICES=native|docker decides instead.
+# Uses containers if a docker engine with compose answers, native processes (Linux) otherwise.
+# REGARDS_RELAY_SERVICES=native|docker overrides the choice.
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail
 
@@ -36,7 +36,7 @@ KAFKA_CLUSTER_ID=cmVnYXJkcy1yZWxheQAAAA
 say() { printf 'services: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
-# Shows what a command said only if it failed.
+# Shows the output of a command only if it failed.
 quietly() {
   local said
   said=$("$@" 2>&1) || die "$1 failed:"$'\n'"$said"
@@ -113,7 +113,7 @@ do_start() {
 }
 
 do_stop() {
-  # A paused one would not hear us.
+  # A paused process would not act on the signal.
   if [ "$MODE" = docker ]; then
     docker_compose unpause "$1" >/dev/null 2>&1 || true
     quietly docker_compose stop --timeout "$STOP_SECONDS" "$1"
@@ -150,7 +150,7 @@ do_login() {
   fi
 }
 
-# The limit is taken for reached, whatever is used.
+# The limit counts as reached, whatever is used.
 do_alarm() { memory_limit_rabbitmq 0.00001; }
 
 do_calm() { memory_limit_rabbitmq absolute "$MEMORY_LIMIT"; }
@@ -202,7 +202,7 @@ install_all() {
   fi
 }
 
-# Starts what is in SERVICES under DIR, which is ours already.
+# Starts SERVICES under DIR, which this run has claimed.
 up() {
   local name port
   install_all
@@ -225,7 +225,7 @@ up() {
   write_env
 }
 
-# The data are thrown away, so nothing needs to end gently.
+# The data is removed, so the brokers need no clean stop.
 down() {
   [ -e "$DIR" ] || { release_ports; return 0; }
   if [ ! -f "$DIR/$MARKER" ]; then
@@ -243,7 +243,7 @@ down() {
   release_ports
 }
 
-# up, which leaves nothing behind when it fails.
+# `up`; leaves nothing behind when it fails.
 up_in_dir() {
   local name
   for name; do
@@ -264,7 +264,7 @@ descendants() {
     END { for (p in parent) for (q = p; q in parent; q = parent[q]) if (q == root) { print p; break } }'
 }
 
-# Ends the command that `run` was interrupted in, with all that it started.
+# Ends the interrupted command of `run` and its child processes.
 end_command() {
   local pids pid left
   pids=$(descendants "$1" | xargs)
@@ -295,7 +295,7 @@ run() {
   up
   # shellcheck disable=SC1091
   . "$DIR/env"
-  # In the background, so that a signal is acted on at once; it keeps the terminal and hears Ctrl-C itself.
+  # In the background, so that a signal is acted on at once; it keeps the terminal and receives Ctrl-C itself.
   (trap - INT QUIT TERM HUP EXIT; exec "$@") <&0 &
   command=$!
   wait "$command" || rc=$?

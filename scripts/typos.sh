@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Spelling, by typos.toml, with a pinned typos, built once into the cache.
+# Checks the spelling with a pinned typos and the word list in typos.toml; typos is built once, into the cache.
 set -euo pipefail
 
 VERSION=1.52.0

@@ -1,4 +1,4 @@
-//! How fast deliveries are put on disk, and how fast they come back and go to Kafka.
+//! How fast deliveries are spooled, and how fast the backlog is delivered to Kafka.
 
 use std::fmt::Write as _;
 
@@ -10,11 +10,11 @@ use super::profile::Profile;
 use super::support::{Home, Kafka, Regards, unique};
 
 pub const NAME: &str = "backlog";
-/// So many different messages, each of a key of its own, are read again and again.
+/// The recording has this number of messages, each with its own key, and is repeated.
 const RECORDED: u64 = 20_000;
 const PARTITIONS: i32 = 4;
 const SINK: &str = "pipeline";
-/// The other source never ends, so that the relay doesn't either when the recording does.
+/// The second source never ends, so that the relay does not end with the recording.
 const RULES: &str = "\
 version: 1
 sources:
@@ -28,7 +28,7 @@ unrouted: dead_letter
 spool: { max_size: 20GiB }
 ";
 
-/// Lets so many deliveries wait for a sink that is paused, and then go.
+/// Spools this number of deliveries for a paused sink, and then resumes it.
 pub async fn measure(deliveries: u64) -> Vec<(&'static str, f64)> {
     let (regards, kafka, topic) = (Regards::new().await, Kafka::shared(), unique("backlog"));
     regards.use_cheap_queue().await;

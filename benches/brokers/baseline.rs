@@ -1,5 +1,5 @@
-//! The least that anybody has to do who carries messages from RabbitMQ into Kafka and loses none: a consumer of lapin's, a
-//! producer of librdkafka's that waits for all replicas, cumulative acknowledgements; nothing is looked at.
+//! The minimum for moving messages from RabbitMQ to Kafka without loss: a lapin consumer, a librdkafka producer that waits
+//! for all replicas, and cumulative acknowledgements. It does not read the messages.
 
 use std::collections::VecDeque;
 use std::process::Command;
@@ -17,8 +17,8 @@ use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
 
 use super::support::Regards;
 
-const ASKED_FOR: &str = "BENCH_FLOOR";
-/// As the relay's own default.
+const ASKED_FOR: &str = "BENCH_BASELINE";
+/// The relay's default.
 const PREFETCH: u16 = 1_000;
 const BETWEEN_ACKNOWLEDGEMENTS: Duration = Duration::from_millis(20);
 
@@ -27,7 +27,6 @@ pub fn is_asked_for() -> bool {
     std::env::var_os(ASKED_FOR).is_some()
 }
 
-/// What starts it.
 pub fn command(regards: &Regards, brokers: &str, topic: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     let variables = [("QUEUE", regards.queue.as_str()), ("BROKERS", brokers), ("TOPIC", topic)];
@@ -35,7 +34,7 @@ pub fn command(regards: &Regards, brokers: &str, topic: &str) -> Command {
     command
 }
 
-/// Which tags from the first unacknowledged one on are in Kafka.
+/// For each tag from the first unacknowledged one: whether Kafka has confirmed it.
 #[derive(Default)]
 struct Window {
     first: u64,
@@ -69,13 +68,13 @@ impl ProducerContext for Reports {
     }
 }
 
-/// Carries until it is killed.
+/// Runs until it is killed.
 pub async fn run() {
     let variable = |name| std::env::var(name).expect(name);
     let window = Arc::new(Mutex::new(Window { first: 1, done: VecDeque::new() }));
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", variable("BROKERS")).set("acks", "all").set("enable.idempotence", "true");
-    // As the relay's.
+    // The same settings as the relay's.
     config.set("linger.ms", "1").set("partitioner", "murmur2_random");
     let producer: ThreadedProducer<Reports> =
         config.create_with_context(Reports(Arc::clone(&window))).expect("a producer");

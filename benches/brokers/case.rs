@@ -1,32 +1,31 @@
-//! What is measured.
+//! The cases of the benchmark.
 
 use super::receiver::Mood;
 
-/// Tenants of the load.
 pub const TENANTS: usize = 10;
-/// The statuses of the load, and how many of twenty events have each.
+/// The statuses of the load: how many of twenty events have each.
 pub const STATUSES: [(&str, usize); 4] = [("GRANTED", 9), ("SUCCESS", 8), ("ERROR", 2), ("DENIED", 1)];
 
-/// One way to carry all events into Kafka.
+/// A way of all events into Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Case {
-    /// No relay: lapin in, rdkafka out, nothing between.
+    /// No relay: a lapin consumer and an rdkafka producer.
     Baseline,
-    /// One sink, Kafka.
+    /// One Kafka sink.
     One,
-    /// Topics per tenant and status, and an AMQP sink that gets a fifth.
+    /// Topics per tenant and status, and an AMQP sink for a fifth of the events.
     WithoutWebhook,
-    /// The same, and a webhook that gets a tenth.
+    /// The same, and a webhook for a tenth of the events.
     Routed,
-    /// The same, with nobody where the webhook should be.
+    /// The same; nothing listens at the webhook's address.
     Dead,
-    /// The same, with a webhook that takes requests and never answers.
+    /// The same; the webhook accepts requests and never answers.
     Silent,
-    /// The same, with a webhook that needs 1.9 s for each request.
+    /// The same; the webhook needs 1.9 s for each request.
     Slow,
-    /// One sink, and a hundred routes, each of one tenant.
+    /// One sink and a hundred routes, one for each tenant.
     HundredRoutes,
-    /// The same with ten thousand.
+    /// The same with ten thousand routes.
     TenThousandRoutes,
 }
 
@@ -66,7 +65,6 @@ impl Case {
         }
     }
 
-    /// What the webhook does, if there is one.
     pub const fn mood(self) -> Mood {
         match self {
             Self::Dead => Mood::Dead,
@@ -80,7 +78,7 @@ impl Case {
         matches!(self, Self::WithoutWebhook | Self::Routed | Self::Dead | Self::Silent | Self::Slow)
     }
 
-    /// The topics that events come to, given the name that all of them begin with.
+    /// The topics of the events; `stem` is the beginning of their names.
     pub fn topics(self, stem: &str) -> Vec<String> {
         if !self.is_routed() {
             return vec![stem.to_owned()];
@@ -89,13 +87,13 @@ impl Case {
         (0..TENANTS).flat_map(of).collect()
     }
 
-    /// The relay's rules.
-    pub fn rules(self) -> String {
+    /// The configuration of the relay.
+    pub fn configuration(self) -> String {
         let routes = match self {
-            Self::Baseline => unreachable!("the baseline has no rules"),
+            Self::Baseline => unreachable!("the baseline has no configuration"),
             Self::One => "  - { name: all, to: pipeline }\n".to_owned(),
-            Self::HundredRoutes => of_tenants(100),
-            Self::TenThousandRoutes => of_tenants(10_000),
+            Self::HundredRoutes => routes_of_tenants(100),
+            Self::TenThousandRoutes => routes_of_tenants(10_000),
             Self::WithoutWebhook => format!("{ALL}{SOME}"),
             Self::Routed | Self::Dead | Self::Silent | Self::Slow => format!("{ALL}{SOME}{FAILURES}"),
         };
@@ -120,7 +118,7 @@ const ALL: &str = "  - { name: all, to: pipeline }\n";
 const SOME: &str = "  - { name: partners, when: { tenant: [tenant-0, tenant-1] }, to: partner }\n";
 const FAILURES: &str = "  - { name: failures, when: { status: ERROR }, to: on_call }\n";
 
-fn of_tenants(count: usize) -> String {
+fn routes_of_tenants(count: usize) -> String {
     let route =
         |number| format!("  - {{ name: tenant-{number}, when: {{ tenant: tenant-{number} }}, to: pipeline }}\n");
     (0..count).map(route).collect()

@@ -1,19 +1,19 @@
-//! How something goes on from its first one to its last: how fast, and what that costs.
+//! Rate and CPU time between the first and the last event.
 
 use std::time::{Duration, Instant};
 
 use super::process::Process;
 
-/// How often it is asked how far it has got.
+/// Interval between two counts.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
-/// One that takes longer has failed.
+/// A measurement that takes longer has failed.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// What it came to, from the first look that saw any to the one that saw all.
+/// The result, from the first count above zero to the full count.
 pub struct Course {
-    /// So many a second.
+    /// Events per second.
     pub rate: f64,
-    /// CPU that each of the processes used for one, in µs.
+    /// CPU time of each process per event, in µs.
     pub cpu: Vec<f64>,
 }
 
@@ -23,7 +23,7 @@ struct Look {
     cpu: Vec<f64>,
 }
 
-/// Watches until `count` is `all`.
+/// Counts until `count` is `all`.
 pub async fn watch(all: u64, processes: &[Process], count: impl AsyncFn() -> u64) -> Course {
     let began = Instant::now();
     let look = async || {

@@ -1,4 +1,4 @@
-//! What the relay is when it has little to do: how soon it delivers, what it takes at rest, how soon it stops.
+//! The relay with little to do: time to the first delivery, memory and CPU at rest, time to stop.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use super::process::Process;
 use super::support::{Home, Kafka, Regards, Response, unique};
 
 pub const NAME: &str = "footprint";
-/// The end of what starts with a start: the first connections, threads that are not needed any more.
+/// Time for the work of the start to end: first connections, temporary threads.
 const SETTLING: Duration = Duration::from_secs(5);
 const AT_REST: Duration = Duration::from_secs(20);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
-/// What is for a sink that is dead.
+/// Events for the dead sink.
 const WAITING: u64 = 1_000;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_regards-relay");
 const SOURCE: &str = "version: 1\nsources: { regards: { amqp: { url: \"${REGARDS}\", queue: \"${QUEUE}\" }, expects: lta } }\n\
@@ -21,7 +21,7 @@ const FILE: &str = "sinks: { sink: { file: { path: events.ndjson } } }\n";
 const KAFKA: &str = "sinks: { sink: { kafka: { brokers: \"${KAFKA}\", topic: \"${TOPIC}\" } } }\n";
 const DEAD: &str = "sinks: { sink: { webhook: { url: \"http://127.0.0.1:9/\" } } }\n";
 
-/// Starts it four times.
+/// Starts the relay four times.
 pub async fn measure() -> Vec<(&'static str, f64)> {
     let mut figures = vec![("stripped program MiB", program_size())];
     figures.push(("start to delivered, file, ms", to_file().await));

@@ -1,4 +1,4 @@
-//! How many records there are.
+//! Counts the records of topics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Asks for the ends of some partitions.
+/// Reads the end offsets of partitions.
 pub struct Ends {
     consumer: Arc<BaseConsumer>,
     partitions: TopicPartitionList,
@@ -28,7 +28,7 @@ impl Ends {
         Self { consumer: Arc::new(config.create().expect("a consumer")), partitions: list }
     }
 
-    /// How many records there are in all of them.
+    /// Records in all partitions.
     pub async fn count(&self) -> u64 {
         let (consumer, partitions) = (Arc::clone(&self.consumer), self.partitions.clone());
         let asked = tokio::task::spawn_blocking(move || consumer.offsets_for_times(partitions, ANSWER_WITHIN));

@@ -1,4 +1,4 @@
-//! How long an event takes from being published to being in Kafka, at a rate that is no load.
+//! Latency from publishing to Kafka, at half of the possible rate.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,15 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::support::regards::send;
 use super::support::{Regards, Response, until};
 
-/// How long is published: so long that no single pause of the machine is a hundredth of it …
+/// Duration of publishing: long enough that one pause of the machine is less than a hundredth of it …
 const PUBLISHED_FOR: Duration = Duration::from_secs(30);
-/// … of which the beginning isn't counted: connections are made, the prefetch grows.
+/// … of which the beginning is not counted: connections are opened and the prefetch grows.
 const WARMING_UP: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(2);
-/// The last record is waited for at most so long.
+/// Longest wait for the last record.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Publishes at that rate, events a second, and reads what comes to the topic, whose records have the number as their key.
+/// Publishes at this rate (events per second) and reads the topic; each record has the event's number as its key.
 pub async fn measure(
     regards: &Regards,
     brokers: &str,
@@ -66,7 +66,7 @@ fn consumer(brokers: &str, topic: &str, partitions: i32) -> BaseConsumer {
     consumer
 }
 
-/// When each record was read first, by its number.
+/// The time of the first read of each record, by number.
 fn read(consumer: &BaseConsumer, count: u64) -> Vec<Option<Instant>> {
     let mut read = vec![None; usize::try_from(count).expect("it fits")];
     let (mut left, mut last) = (read.len(), Instant::now());

@@ -1,12 +1,11 @@
-//! The queue that is full before anything is measured.
+//! Fills the queue before a measurement.
 
 use super::case::{STATUSES, TENANTS};
 use super::support::{Regards, Response};
 
-/// So many responses are published at once.
+/// Unconfirmed publishes at a time.
 const BATCH: u64 = 10_000;
 
-/// Fills the queue.
 pub async fn fill(regards: &Regards, events: u64) {
     let mut next = 0;
     while next < events {
@@ -17,7 +16,7 @@ pub async fn fill(regards: &Regards, events: u64) {
     }
 }
 
-/// One of a typical size: about 300 bytes.
+/// A response of typical size, about 300 bytes.
 pub fn response(number: u64) -> Response {
     let place = usize::try_from(number).expect("it fits");
     let mut share = (place / TENANTS) % STATUSES.iter().map(|(_, share)| share).sum::<usize>();

@@ -1,15 +1,14 @@
-//! What the relay costs between a real RabbitMQ and a real Kafka, beside a baseline that does nothing but carry: `make bench`.
+//! The relay between a real RabbitMQ and a real Kafka, compared with the bare client libraries: `make bench`.
 //!
-//! Each case gets a queue that is full already and topics that are empty. It is measured from the first record in Kafka to the
-//! last. Cases take turns, each round after the first in another order, so that neither what changes on the machine nor what a case
-//! leaves behind favours one. Then: how long an event takes, at half of the rate that can be carried; how fast the spool is; what
-//! the relay is at its start, at rest, and at its end.
+//! Each case starts with a filled queue and empty topics, and is measured from the first to the last record in Kafka. The cases
+//! take turns, from the second round on in random order, so that neither changes of the machine nor leftovers of a case favour
+//! one. Further measurements: latency at half of the possible rate, speed of the spool, and start, rest and stop of the relay.
 //!
 //! `BENCH_EVENTS` (100,000), `BENCH_ROUNDS` (5), `BENCH_BACKLOG` (200,000) and `BENCH_CASES` (all: `baseline,one,…`) make it shorter
-//! or longer. `BENCH_JSON` names a file for the table as JSON, `BENCH_PROFILES` a directory for profiles by `perf`.
+//! or longer. `BENCH_JSON` is a file for the table as JSON, `BENCH_PROFILES` a directory for profiles of `perf`.
 
-// A benchmark that panics has failed, which says enough.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, missing_docs)]
+// A benchmark that panics has failed.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
 mod backlog;
@@ -37,18 +36,18 @@ use run::Filled;
 use table::{Line, Table};
 
 const LATENCY: &str = "latency";
-/// So many events are carried while others are published, to see how many that can be in a second.
+/// Events of the run that finds the possible rate while others are published.
 const TO_FIND_THE_RATE: u64 = 30_000;
-/// So many deliveries wait in the spool before they go.
+/// Spooled deliveries of the spool's benchmark.
 const BACKLOG: u64 = 200_000;
 
 fn main() {
     if baseline::is_asked_for() {
-        // As the relay has it.
+        // The same runtime as the relay's.
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
         return runtime.block_on(async { tokio::spawn(baseline::run()).await.expect("it runs until it is killed") });
     }
-    // `cargo test --benches` only wants to know that it builds; `cargo bench` says so.
+    // `cargo test --benches` only builds; `cargo bench` passes `--bench`.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -70,7 +69,7 @@ async fn measure() {
             table.add(case, &figures);
         };
         let mut cases = Case::ALL;
-        // The first gives the table its order.
+        // The first round gives the table its order.
         if round > 1 {
             Rng::with_seed(round).shuffle(&mut cases);
         }
@@ -109,7 +108,7 @@ async fn measure() {
     }
 }
 
-/// Half of what the baseline and the relay both manage while what they carry is published.
+/// Half of the rate that both the baseline and the relay reach during publishing.
 async fn half_rate() -> u64 {
     let mut slowest = f64::INFINITY;
     for case in [Case::Baseline, Case::One] {
@@ -122,7 +121,7 @@ async fn half_rate() -> u64 {
     half
 }
 
-/// What is measured: all, or what is named.
+/// The selected cases; all if empty.
 struct Wanted(String);
 
 impl Wanted {

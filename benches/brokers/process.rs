@@ -1,8 +1,7 @@
-//! What a process has used: `/proc/PID/stat` and `status` of Linux.
+//! CPU time and memory of a process, from Linux' `/proc/PID/stat` and `status`.
 
 use std::fs;
 
-/// Of one process.
 #[derive(Debug, Clone, Copy)]
 pub struct Process(pub u32);
 
@@ -10,18 +9,18 @@ impl Process {
     /// User and system time so far, in µs.
     pub fn cpu(self) -> f64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).expect("the process runs");
-        // The name, in parentheses, may have spaces in it.
+        // The name, in parentheses, may contain spaces.
         let fields: Vec<&str> = stat.rsplit_once(") ").expect("a name").1.split(' ').collect();
         let ticks: f64 = [fields[11], fields[12]].iter().map(|ticks| ticks.parse::<f64>().expect("a number")).sum();
         ticks * 1e6 / TICKS_A_SECOND
     }
 
-    /// The most memory that it ever had, in MiB.
+    /// Peak resident memory in MiB.
     pub fn peak(self) -> f64 {
         self.memory("VmHWM:")
     }
 
-    /// The memory that it has, in MiB.
+    /// Resident memory in MiB.
     pub fn resident(self) -> f64 {
         self.memory("VmRSS:")
     }

@@ -1,16 +1,16 @@
-//! Where a process spends its time: `perf` beside it, where that is asked for.
+//! Records a `perf` profile of the process when the environment asks for one.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::process::Process;
 
-/// Names the directory that gets `NAME.PID.data`, for `perf report --pid PID`.
+/// The directory for `NAME.PID.data`, to be read with `perf report --pid PID`.
 const ASKED_FOR: &str = "BENCH_PROFILES";
-/// Samples a second, of each CPU.
+/// Samples per second and CPU.
 const FREQUENCY: &str = "997";
 
-/// A profile that is taken until the process ends. Dropped, it waits for that.
+/// A profile of a process until its end. Dropping it waits for that end.
 pub struct Profile(Option<Child>);
 
 impl Profile {
@@ -18,9 +18,9 @@ impl Profile {
         let Some(directory) = std::env::var_os(ASKED_FOR) else { return Self(None) };
         let file = Path::new(&directory).join(format!("{name}.{}.data", process.0));
         let mut perf = Command::new("perf");
-        // There may be no counter of cycles, as in most virtual machines.
+        // Most virtual machines have no cycle counter.
         perf.args(["record", "--quiet", "--event", "cpu-clock", "--freq", FREQUENCY, "--output"]).arg(file);
-        // Of the process alone, threads that begin later would be missing.
+        // A profile of the process alone would miss threads that start later.
         perf.args(["--all-cpus", "--", "tail", "-f", "/dev/null", "--pid", &process.0.to_string()]);
         perf.stdout(Stdio::null());
         Self(Some(perf.spawn().expect("perf, of linux-tools")))

@@ -1,4 +1,4 @@
-//! The webhook, well or not.
+//! The webhook receiver, healthy or not.
 
 use std::time::Duration;
 
@@ -7,7 +7,6 @@ use axum::http::StatusCode;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// How it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
     Well,
@@ -16,7 +15,7 @@ pub enum Mood {
     Slow,
 }
 
-/// One that listens until it is dropped.
+/// Listens until it is dropped.
 pub struct Receiver {
     pub url: String,
     server: Option<JoinHandle<()>>,

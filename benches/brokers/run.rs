@@ -16,11 +16,11 @@ use super::profile::Profile;
 use super::receiver::Receiver;
 use super::support::{Home, Kafka, Regards, Relay, Services, unique};
 
-/// Of the topics where there is one for each tenant and status, and of the one where there is one for all.
+/// Partitions of a topic per tenant and status, and of the only topic.
 const PARTITIONS_OF_MANY: i32 = 1;
 const PARTITIONS_OF_ONE: i32 = 4;
 
-/// What carries. Ended when it is dropped.
+/// The process under test. It ends when this is dropped.
 enum Carrier<'a> {
     Relay(Relay<'a>),
     Baseline(Child),
@@ -44,12 +44,12 @@ impl Drop for Carrier<'_> {
     }
 }
 
-/// Where a case takes place.
+/// The environment of a case.
 struct Stage {
     case: Case,
     regards: Regards,
     kafka: Kafka,
-    /// What the names of all topics begin with.
+    /// The beginning of all topic names.
     stem: String,
     topics: Vec<String>,
     partitions: i32,
@@ -64,7 +64,7 @@ impl Stage {
         vhost.exchange("products", ExchangeKind::Topic).await;
         vhost.queue("products", FieldTable::default()).await;
         vhost.bind("products", "products", "#").await;
-        // With 255 priorities the broker would be what is measured.
+        // With 255 priorities the benchmark would measure the broker.
         regards.use_cheap_queue().await;
         let topics = case.topics(&stem);
         let partitions = if case.is_routed() { PARTITIONS_OF_MANY } else { PARTITIONS_OF_ONE };
@@ -72,8 +72,8 @@ impl Stage {
             kafka.create_topic(topic, partitions, &[]).await;
         }
         let receiver = Receiver::start(case.mood()).await;
-        let rules = if case == Case::Baseline { String::new() } else { case.rules() };
-        let home = Home::of(&regards, &rules)
+        let configuration = if case == Case::Baseline { String::new() } else { case.configuration() };
+        let home = Home::of(&regards, &configuration)
             .with_kafka()
             .with("STEM", &stem)
             .with("HOOK", &receiver.url)
@@ -96,16 +96,16 @@ impl Stage {
     }
 }
 
-/// When the queue is filled.
+/// The time at which the queue is filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filled {
-    /// Before anything is carried: all of the machine is for that.
+    /// Before the process starts, which then has the whole machine.
     Before,
-    /// At the same time.
+    /// While the process runs.
     Meanwhile,
 }
 
-/// Carries so many events.
+/// Measures the throughput of a case with this number of events.
 pub async fn throughput(case: Case, events: u64, filled: Filled) -> Vec<(&'static str, f64)> {
     let stage = Stage::set(case).await;
     if filled == Filled::Before {
@@ -133,7 +133,7 @@ pub async fn throughput(case: Case, events: u64, filled: Filled) -> Vec<(&'stati
     ]
 }
 
-/// Carries events as they come, so many a second.
+/// Measures the latency of a case at this rate, in events per second.
 pub async fn latency(case: Case, rate: u64) -> Vec<(&'static str, f64)> {
     let stage = Stage::set(case).await;
     let carrier = stage.start();

@@ -1,23 +1,23 @@
-//! What all rounds came to, with the ratios that count: figures of one run only, since machines differ.
+//! The results of all rounds, with ratios within this run: absolute figures of different machines are not comparable.
 
 use std::fmt;
 use std::fs;
 
 use serde_json::{Value, json};
 
-/// One figure of one case, in every round.
+/// A figure of a case, with the value of every round.
 struct Row {
     case: &'static str,
     figure: &'static str,
     values: Vec<f64>,
 }
 
-/// All figures, in the order in which they were first there.
+/// All figures, in order of their first appearance.
 #[derive(Default)]
 pub struct Table(Vec<Row>);
 
 impl Table {
-    /// A round's figures of that case.
+    /// Adds a round's figures of a case.
     pub fn add(&mut self, case: &'static str, figures: &[(&'static str, f64)]) {
         for &(figure, value) in figures {
             match self.0.iter_mut().find(|row| row.case == case && row.figure == figure) {
@@ -27,7 +27,7 @@ impl Table {
         }
     }
 
-    /// As JSON, with every round's value.
+    /// JSON with the values of every round.
     pub fn json(&self, bases: &[(&'static str, &'static str)]) -> Value {
         let rows = self.0.iter().map(|row| {
             let [min, median, max] = row.spread();
@@ -38,7 +38,7 @@ impl Table {
         json!({ "machine": machine(), "figures": rows.collect::<Vec<_>>() })
     }
 
-    /// As text: minimum, median and maximum of each figure, and the ratio of the median to that of the case that `bases` names.
+    /// Text: minimum, median and maximum of each figure, and the ratio of its median to that of the base case in `bases`.
     pub fn text(&self, bases: &[(&'static str, &'static str)]) -> String {
         let mut lines = vec![
             machine(),
@@ -54,7 +54,7 @@ impl Table {
         lines.join("\n")
     }
 
-    /// What a row is compared with, and the ratio of the medians.
+    /// The base case of a row, and the ratio of the medians.
     fn ratio(&self, row: &Row, bases: &[(&'static str, &'static str)]) -> Option<(&'static str, f64)> {
         let (_, base) = bases.iter().find(|(case, _)| *case == row.case)?;
         let of = self.0.iter().find(|of| of.case == *base && of.figure == row.figure)?;
@@ -63,7 +63,6 @@ impl Table {
 }
 
 impl Row {
-    /// Minimum, median, maximum.
     fn spread(&self) -> [f64; 3] {
         let mut all = self.values.clone();
         all.sort_by(f64::total_cmp);
@@ -74,7 +73,7 @@ impl Row {
     }
 }
 
-/// What it was measured on, in a line.
+/// The machine, in one line.
 fn machine() -> String {
     let file = |path| fs::read_to_string(path).unwrap_or_default();
     let of = |text: &str, key: &str| {
@@ -87,7 +86,7 @@ fn machine() -> String {
     format!("{processors} × {processor}, {memory} of memory, Linux {}", kernel.trim())
 }
 
-/// A round's figures, in a line.
+/// A round's figures in one line.
 pub struct Line<'a>(pub &'a [(&'static str, f64)]);
 
 impl fmt::Display for Line<'_> {

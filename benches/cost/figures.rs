@@ -1,21 +1,20 @@
-//! What was counted, beside what it was when somebody last looked.
+//! Compares the counted figures with the recorded ones.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::fs;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/cost/figures.txt");
-/// Another compiler or another libc does the same a little differently: so many percent of the instructions.
+/// Tolerance in percent of the instructions: another compiler or libc changes them slightly.
 const TOLERANCE: u64 = 10;
 
-/// Of one event.
 #[derive(Debug, Clone, Copy)]
 pub struct Figure {
     pub instructions: u64,
     pub allocations: u64,
 }
 
-/// By the name of the piece. Shown as the file has them.
+/// Figures by name of the piece; displayed in the format of the file.
 pub struct Figures(pub BTreeMap<String, Figure>);
 
 impl fmt::Display for Figures {
@@ -29,7 +28,6 @@ impl fmt::Display for Figures {
 }
 
 impl Figures {
-    /// Those of the file.
     pub fn read() -> Self {
         let text = fs::read_to_string(FILE).unwrap_or_default();
         let figure = |line: &str| {
@@ -41,12 +39,11 @@ impl Figures {
         Self(text.lines().skip(1).map(figure).collect())
     }
 
-    /// Makes the file say these.
     pub fn write(&self) {
         fs::write(FILE, self.to_string()).expect("written");
     }
 
-    /// What is more than it was.
+    /// The figures that exceed the recorded ones.
     pub fn compare(&self, known: &Self) -> Result<(), String> {
         let mut problems = String::new();
         for (name, now) in &self.0 {

@@ -1,21 +1,21 @@
-//! Instructions, counted by valgrind's callgrind, in a process of its own.
+//! Counts instructions with valgrind's callgrind in a separate process.
 
 use std::process::Command;
 
 use super::pieces::Piece;
 
-/// Names the piece that the process is for, and how often.
+/// The environment variable with the piece and its repetitions.
 const PIECE: &str = "COST_OF";
 const TIMES: &str = "COST_TIMES";
 
-/// What this process was started for, where another counts its instructions.
+/// The piece and repetitions of this process, if another one counts its instructions.
 pub fn asked_for() -> Option<(Piece, u64)> {
     let name = std::env::var(PIECE).ok()?;
     let piece = Piece::ALL.into_iter().find(|piece| piece.name() == name).expect("a piece");
     Some((piece, std::env::var(TIMES).ok()?.parse().expect("a number")))
 }
 
-/// How many a process needs that does it so often, its start and end included.
+/// Instructions of a process that repeats the piece, including its start and end.
 pub fn count(piece: Piece, times: u64) -> u64 {
     let program = std::env::current_exe().expect("this program");
     let mut command = Command::new("valgrind");

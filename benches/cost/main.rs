@@ -1,9 +1,9 @@
-//! What one event costs in instructions and in allocations, which are the same on every run and hardly depend on the machine: so that
-//! a change that makes the relay slower is seen before it is in use.
+//! Instructions and allocations of one event. They are equal in every run and depend little on the machine, so that a change that
+//! makes the relay slower is noticed before it is released.
 //!
-//! Counted beside what `figures.txt` says; more than that is a failure. `UPDATE_EXPECT=1` writes the file anew.
+//! They are compared with `figures.txt`; more is a failure. `UPDATE_EXPECT=1` rewrites the file.
 
-// A figure that can't be had has failed, which says enough.
+// A benchmark that panics has failed.
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod figures;
@@ -14,7 +14,7 @@ mod typical;
 use figures::{Figure, Figures};
 use pieces::Piece;
 
-/// How often a piece is done. What is done only once is in both, and so in the difference of neither.
+/// Repetitions of a piece. Work that is done once is in both counts and cancels out in their difference.
 const FEW: u64 = 1_000;
 const MANY: u64 = 3_000;
 
@@ -22,7 +22,7 @@ fn main() {
     if let Some((piece, times)) = instructions::asked_for() {
         return piece.run(times);
     }
-    // `cargo test --benches` only wants to know that it builds; `cargo bench` says so.
+    // `cargo test --benches` only builds; `cargo bench` passes `--bench`.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -39,7 +39,7 @@ fn main() {
 fn count(piece: Piece) -> Figure {
     let allocations = |times| allocation_counter::measure(|| piece.run(times)).count_total;
     let of_one = |count: fn(Piece, u64) -> u64| (count(piece, MANY) - count(piece, FEW)) / (MANY - FEW);
-    // Rounded: a table that grows, now and then, is a part of an allocation.
+    // Rounded: a table that grows now and then counts as a fraction of an allocation.
     let allocations = (allocations(MANY) - allocations(FEW) + (MANY - FEW) / 2) / (MANY - FEW);
     Figure { instructions: of_one(instructions::count), allocations }
 }

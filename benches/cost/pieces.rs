@@ -1,4 +1,4 @@
-//! What is counted.
+//! The steps whose instructions and allocations are counted.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use tokio::sync::mpsc;
 
 use super::typical;
 
-/// A part of the way of an event, or all of it.
+/// A step on the way of an event, or the whole way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece {
-    /// From the message to the event.
+    /// Message to event.
     Decode,
-    /// From the event to the plan, with a hundred routes.
+    /// Event to plan, with a hundred routes.
     Route,
-    /// From the event to the record that goes out: topic, key, headers and body.
+    /// Event to Kafka record: topic, key, headers and body.
     Render,
-    /// From the event to the body.
+    /// Event to body.
     Encode,
-    /// From what lapin hands out to its acknowledgement, with a sink that has at once what it is given.
+    /// lapin's delivery to its acknowledgement, with a sink that confirms at once.
     Path,
 }
 
-/// So many messages are taken before what became of them is looked at.
+/// Messages in flight before their settlements are read.
 const TURN: usize = 100;
-const RULES: &str = "\
+const CONFIGURATION: &str = "\
 version: 1
 sources: { regards: { amqp: { url: \"amqp://127.0.0.1:9\", queue: responses }, expects: lta } }
 sinks: { pipeline: { kafka: { brokers: \"127.0.0.1:9\", topic: \"regards.{{ tenant }}.{{ status }}\" } } }
@@ -51,7 +51,6 @@ impl Piece {
         }
     }
 
-    /// Does it so often.
     pub fn run(self, times: u64) {
         let message = typical::message();
         let options = typical::options();
@@ -89,7 +88,7 @@ fn config(folder: &tempfile::TempDir) -> Config {
         host: "benchmark".to_owned(),
     };
     let file = folder.path().join("routes.yaml");
-    Config::parse(RULES, &file, &options).expect("rules").0
+    Config::parse(CONFIGURATION, &file, &options).expect("a configuration").0
 }
 
 fn path(times: u64) {
@@ -101,7 +100,7 @@ fn path(times: u64) {
         let (settle, mut settled) = mpsc::unbounded_channel();
         let source = SourceName::new(typical::SOURCE);
         let load: Vec<_> = (0..TURN).map(|number| (typical::properties(number), typical::body(number))).collect();
-        // One for all its messages, as a source has it.
+        // One for all messages, as in a source.
         let signals = Arc::<SourceSignals>::default();
         let mut ledger = Ledger::new(TURN);
         let mut tag = 0;

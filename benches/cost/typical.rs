@@ -1,4 +1,4 @@
-//! A typical response, and rules for it.
+//! A typical response, and routes for it.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -6,13 +6,11 @@ use regards_relay::amqp::values;
 use regards_relay::event::{DecodeOptions, ExpectedFamily, Family, Message, SourceName, Validation};
 use regards_relay::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, Unrouted};
 
-/// The source that it comes from.
 pub const SOURCE: &str = "regards";
-/// The tenant that it is of.
 const TENANT: &str = "tenant-0";
 const JAVA_TYPE: &str = "fr.cnes.regards.modules.ltamanager.amqp.output.SubmissionResponseDtoEvent";
 
-/// What `rs-lta-manager` sets, as lapin hands it out.
+/// The properties that `rs-lta-manager` sets, as lapin's type.
 pub fn properties(number: usize) -> BasicProperties {
     let mut headers = FieldTable::default();
     for (name, value) in [
@@ -34,7 +32,7 @@ pub fn properties(number: usize) -> BasicProperties {
         .with_app_id("rs-lta-manager".into())
 }
 
-/// About 300 bytes, as most are.
+/// A body of about 300 bytes, as most have.
 pub fn body(number: usize) -> Vec<u8> {
     let id = correlation_id(number);
     let product = format!("URN:AIP:DATA:{TENANT}:4f2e6a10-9f5b-3c43-b15e-{number:012}:V1");
@@ -63,7 +61,7 @@ pub fn options() -> DecodeOptions {
     }
 }
 
-/// One route a tenant, that of the message in the middle.
+/// One route for each tenant; the route of the message is in the middle.
 pub fn rules(count: usize) -> Rules {
     let route = |number: usize| {
         let tenant = vec![Glob::new(&format!("tenant-{}", (number + count - count / 2) % count))];

@@ -8,7 +8,7 @@ docker_compose() {
     --file "$DIR/compose.yaml" "$@"
 }
 
-# Ports are the same inside and outside, so that what a broker says of itself is true for the tests.
+# Ports are the same inside and outside, so that the addresses a broker advertises are valid for the tests.
 write_compose() {
   mkdir -p "$DIR/rabbitmq" "$DIR/kafka"
   rabbitmq_conf 0.0.0.0 /tls >"$DIR/rabbitmq/rabbitmq.conf"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables shared with ../services.sh
-# What both modes give to their brokers: ports, certificates, configuration; and DIR/env for the tests.
+# Ports, certificates and configuration of the brokers, for both modes; and DIR/env for the tests.
 
 open_port() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
@@ -28,7 +28,7 @@ release_ports() {
   rmdir "$PORT_CLAIMS" 2>/dev/null || true
 }
 
-# A throw-away authority, a certificate for localhost and one for a client.
+# A temporary certificate authority, a certificate for localhost and one for a client.
 make_certificates() {
   local tls=$DIR/tls name
   mkdir -p "$tls"
@@ -62,7 +62,7 @@ EOF
         -extfile openssl.cnf -extensions $name -out $name.pem
     done
     cat server.key server.pem >server.both.pem
-    # Containers read these as other users; whoever made DIR decides who gets that far.
+    # Containers read these files as other users; the mode of DIR decides who reaches them.
     chmod 755 . && chmod 644 -- *
   ) 2>"$DIR/openssl.log" || die "openssl could not make certificates: $(cat "$DIR/openssl.log")"
 }
@@ -128,9 +128,9 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
-# Records may say that they are years old, and are to be read all the same.
+# Records with old timestamps must stay readable.
 log.retention.ms=-1
-# Small, and quick to start and to stop: there is nobody to hand the partitions over to.
+# Small, and quick to start and stop: there is no other broker for its partitions.
 num.network.threads=2
 num.io.threads=2
 background.threads=2
@@ -149,7 +149,7 @@ scram_options() {
   done
 }
 
-# What the tests read, and what the other verbs need to know again.
+# The environment for the tests, and the state for later calls.
 write_env() {
   local name
   {

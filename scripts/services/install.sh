@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables shared with ../services.sh
-# What native brokers need: RabbitMQ, Java and Maven from the system's packages, Apache Kafka from Maven Central.
+# Installs the native brokers: RabbitMQ, Java and Maven from the system's packages, Apache Kafka with Maven.
 
 # The RabbitMQ start script itself: Debian's wrapper in /usr/sbin insists on its own user and directories.
 rabbitmq_server() {

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables shared with ../services.sh
 # The brokers as processes of this machine.
 
-# The node is called the same everywhere: its own epmd, on its own port, is all it can be found through.
+# All nodes have one name; each is found only through its own epmd on its own port.
 start_rabbitmq() {
   local home=$DIR/rabbitmq epmd erl_args
   mkdir -p "$home"
@@ -28,8 +28,8 @@ start_rabbitmq() {
     "$(rabbitmq_server)"
 }
 
-# While it stops, the statistics handler of RabbitMQ 3's management plugin waits 5 s for an answer that can't come. Taking
-# it out first saves them; if that fails, the stop is only slower.
+# While it stops, the statistics handler of RabbitMQ 3's management plugin waits 5 s for an answer that cannot come. Removing
+# the handler first saves them; if that fails, the stop is only slower.
 spare_rabbitmq_the_wait() {
   tell_rabbitmq 'gen_event, delete_handler, [rabbit_event, rabbit_mgmt_db_handler, []]' || true
 }

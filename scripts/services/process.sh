@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables shared with ../services.sh
-# Signals, and processes that are found again by their ids only: each has a file with its id and the time of its start.
+# Signals and processes. A process is found by its id only: a file has the id and the start time of each.
 
 # A signal that comes while a process is being started waits until its process id is on disk.
 busy='' pending=''
@@ -21,7 +21,7 @@ started_at() {
 }
 
 # spawn PIDFILE LOG COMMAND…: a process group of its own, so that a terminal's Ctrl-C doesn't reach it. Not a session: Linux
-# gives each session an equal share of the processors (autogroup), and lets one wait for 100 ms where two want to go on.
+# gives each session an equal share of the processors (autogroup), and can let one wait for 100 ms if two are busy.
 spawn() {
   local pidfile=$1 log=$2
   shift 2
