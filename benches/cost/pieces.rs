@@ -6,7 +6,7 @@ use std::sync::Arc;
 use regards_relay::amqp::values;
 use regards_relay::config::{Config, Options, Strictness};
 use regards_relay::event::{Carrier, Event, EventView, Format, Message, SourceName};
-use regards_relay::relay::Bare;
+use regards_relay::relay::BenchRelay;
 use regards_relay::sink;
 use regards_relay::source::{Fingerprint, Ledger, Receipt, Registration, Settlement, SourceSignals};
 use tokio::sync::mpsc;
@@ -96,7 +96,7 @@ fn path(times: u64) {
     let config = config(&folder);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let bare = Bare::start(&config).await.expect("a spool");
+        let relay = BenchRelay::start(&config).await.expect("a spool");
         let (settle, mut settled) = mpsc::unbounded_channel();
         let source = SourceName::new(typical::SOURCE);
         let load: Vec<_> = (0..TURN).map(|number| (typical::properties(number), typical::body(number))).collect();
@@ -114,7 +114,7 @@ fn path(times: u64) {
                 let Registration::New(entry) = ledger.register(tag, Fingerprint(message.fingerprint()), false) else {
                     panic!("it is new");
                 };
-                bare.accept(message, Receipt::with_signals(entry, settle.clone(), Arc::clone(&signals)));
+                relay.accept(message, Receipt::with_signals(entry, settle.clone(), Arc::clone(&signals)));
             }
             let mut left = TURN;
             while left > 0 {

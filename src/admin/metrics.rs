@@ -6,10 +6,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use strum::VariantArray;
 
 use super::exposition::{CONTENT_TYPE, Exposition, Kind};
-use crate::delivery::{AttemptResult, Counted, DeliveryResult, Stats};
+use crate::delivery::{AttemptResult, DeliveryResult};
 use crate::event::Reason;
+use crate::relay::{Stats, StatsSnapshot};
 use crate::rules::SinkName;
 use crate::source::SourceState;
 use crate::spool::{Block, Share, Tally};
@@ -20,7 +22,7 @@ pub(super) async fn show(State(stats): State<Arc<Stats>>) -> Response {
 
 pub(super) fn text(stats: &Stats) -> String {
     let mut to = Exposition::new("regards_relay_");
-    let now = stats.now();
+    let now = stats.snapshot();
     sources(&mut to, stats.spool().and_then(|spool| spool.block()), &now);
     routes(&mut to, stats, &now);
     sinks(&mut to, &now);
@@ -49,7 +51,7 @@ pub(super) fn text(stats: &Stats) -> String {
     to.finish()
 }
 
-fn sources(to: &mut Exposition, block: Option<Block>, stats: &Counted) {
+fn sources(to: &mut Exposition, block: Option<Block>, stats: &StatsSnapshot) {
     let by_name = || stats.sources.iter().map(|source| (vec![("source", source.name().as_str())], source));
     to.family(
         "source_up",
@@ -103,7 +105,7 @@ fn sources(to: &mut Exposition, block: Option<Block>, stats: &Counted) {
     to.family("events_total", Kind::Counter, "Messages decoded as events, by type, tenant and status", rows);
 }
 
-fn routes(to: &mut Exposition, stats: &Stats, now: &Counted) {
+fn routes(to: &mut Exposition, stats: &Stats, now: &StatsSnapshot) {
     let routes = now.routes.iter().map(|route| (vec![("route", route.name().as_str())], route.events()));
     to.family("route_events_total", Kind::Counter, "Events that matched the route", routes);
     let failed = now.routes.iter().map(|route| (vec![("route", route.name().as_str())], route.errors()));
@@ -112,15 +114,15 @@ fn routes(to: &mut Exposition, stats: &Stats, now: &Counted) {
     to.family("unrouted_events_total", Kind::Counter, "Events that matched no route", unrouted);
 }
 
-fn sinks(to: &mut Exposition, stats: &Counted) {
+fn sinks(to: &mut Exposition, stats: &StatsSnapshot) {
     let by_name = || stats.sinks.iter().map(|sink| (vec![("sink", sink.name().as_str())], sink));
     let with = |labels: &[_], result| labels.iter().copied().chain([("result", result)]).collect::<Vec<_>>();
     let attempts = by_name().flat_map(|(labels, sink)| {
-        AttemptResult::ALL.map(|result| (with(&labels, result.as_str()), sink.attempts(result)))
+        AttemptResult::VARIANTS.iter().map(move |result| (with(&labels, result.into_str()), sink.attempts(*result)))
     });
     to.family("delivery_attempts_total", Kind::Counter, "Delivery attempts, by result", attempts);
     let results = by_name().flat_map(|(labels, sink)| {
-        DeliveryResult::ALL.map(|result| (with(&labels, result.as_str()), sink.results(result)))
+        DeliveryResult::VARIANTS.iter().map(move |result| (with(&labels, result.into_str()), sink.results(*result)))
     });
     to.family("deliveries_total", Kind::Counter, "Finished deliveries, by result; each is counted once", results);
     to.histograms(
@@ -148,7 +150,7 @@ fn sinks(to: &mut Exposition, stats: &Counted) {
     );
 }
 
-fn spool(to: &mut Exposition, stats: &Stats, now: &Counted) {
+fn spool(to: &mut Exposition, stats: &Stats, now: &StatsSnapshot) {
     let shares: BTreeMap<_, _> = stats.spool().map(|spool| spool.shares()).unwrap_or_default().into_iter().collect();
     // The sinks of the configuration, then the orphaned ones.
     let mut sinks: Vec<_> = now.sinks.iter().map(|sink| sink.name()).collect();
@@ -170,7 +172,7 @@ fn spool(to: &mut Exposition, stats: &Stats, now: &Counted) {
         "Time since the receipt of the oldest spooled delivery; 0 if there is none",
         oldest,
     );
-    let orphans = stats.orphans();
+    let orphans = stats.orphaned_sinks();
     let orphans = sinks.iter().map(|name| {
         let count = orphans.iter().find(|orphan| orphan.name == **name).map_or(0, |orphan| orphan.deliveries);
         (vec![("sink", name.as_str())], count)
@@ -185,7 +187,7 @@ fn spool(to: &mut Exposition, stats: &Stats, now: &Counted) {
     to.family("spool_max_bytes", Kind::Gauge, "Limit of spool_bytes for all sinks together", most);
 }
 
-fn dead_letters(to: &mut Exposition, stats: &Stats, now: &Counted) {
+fn dead_letters(to: &mut Exposition, stats: &Stats, now: &StatsSnapshot) {
     let mut tallies: BTreeMap<_, _> = configured(now).map(|key| (key, Tally::default())).collect();
     if let Some(spool) = stats.spool() {
         tallies.extend(spool.tallies().into_iter().map(|(reason, sink, tally)| ((reason, sink), tally)));
@@ -216,7 +218,7 @@ fn dead_letters(to: &mut Exposition, stats: &Stats, now: &Counted) {
 }
 
 /// Every pair of reason and sink that a dead letter can have with this configuration.
-fn configured(stats: &Counted) -> impl Iterator<Item = (Reason, Option<SinkName>)> + '_ {
+fn configured(stats: &StatsSnapshot) -> impl Iterator<Item = (Reason, Option<SinkName>)> + '_ {
     let sinks = || stats.sinks.iter().map(|sink| Some(sink.name().clone()));
     Reason::ALL.iter().flat_map(move |&reason| {
         let of_sinks = matches!(reason, Reason::Loop | Reason::RenderFailed | Reason::Refused | Reason::GaveUp);

@@ -25,7 +25,8 @@ use serde_json::{Map, json};
 use tokio::task::JoinHandle;
 
 use self::listener::BoundedListener;
-use crate::delivery::{SinkStats, Stats};
+use crate::delivery::SinkStats;
+use crate::relay::Stats;
 use crate::source::{SourceState, SourceStats};
 use crate::tasks::{self, TaskKind};
 use crate::telemetry::printable_json;
@@ -96,9 +97,9 @@ async fn answer_once(request: Request, next: Next) -> Response {
 }
 
 async fn ready(State(stats): State<Arc<Stats>>) -> Response {
-    let reasons = stats.problems();
+    let reasons = stats.not_ready_reasons();
     let code = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let now = stats.now();
+    let now = stats.snapshot();
     let blocked = stats.spool().and_then(|spool| spool.problem());
     let sources = now.sources.iter().map(|source| {
         let (state, reason) = source_state(source, blocked.as_deref());
@@ -106,7 +107,7 @@ async fn ready(State(stats): State<Arc<Stats>>) -> Response {
     });
     let sinks = now.sinks.iter().map(|sink| (sink.name().to_string(), json!({ "state": sink_state(sink) })));
     // Orphaned deliveries block no source, so the relay is ready.
-    let orphaned = stats.orphans().into_iter().map(|sink| {
+    let orphaned = stats.orphaned_sinks().into_iter().map(|sink| {
         let reason = sink.advice();
         (sink.name.to_string(), json!({ "state": "orphaned", "reason": reason, "deliveries": sink.deliveries }))
     });

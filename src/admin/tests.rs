@@ -155,22 +155,22 @@ async fn the_relay_is_alive_before_it_is_ready() {
     assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
 
     setup.open_spool();
-    setup.stats.now().sources[0].set_consuming();
+    setup.stats.snapshot().sources[0].set_consuming();
     let (status, answer) = setup.ask("GET", "/readyz").await;
     assert_eq!(status, 200);
     assert_eq!(json_of(&answer)["ready"], true);
     assert_eq!(json_of(&answer)["sources"]["regards"], serde_json::json!({ "state": "consuming", "reason": null }));
 
-    setup.stats.now().sources[0].set_standby("stands by");
+    setup.stats.snapshot().sources[0].set_standby("stands by");
     let (status, answer) = setup.ask("GET", "/readyz").await;
     assert_eq!((status, &json_of(&answer)["sources"]["regards"]["state"]), (200, &"standby".into()));
     assert!(metrics::text(&setup.stats).contains("source_standby{source=\"regards\"} 1\n"));
 
-    setup.stats.now().sources[0].set_paused();
+    setup.stats.snapshot().sources[0].set_paused();
     let (status, answer) = setup.ask("GET", "/readyz").await;
     assert_eq!((status, &json_of(&answer)["sources"]["regards"]["state"]), (503, &"paused".into()));
 
-    setup.stats.now().sources[0].set_down("can't log in: check its password");
+    setup.stats.snapshot().sources[0].set_down("can't log in: check its password");
     let (status, answer) = setup.ask("GET", "/readyz").await;
     assert_eq!(status, 503);
     assert!(answer.contains(r#"["source regards can't log in: check its password"]"#), "{answer}");
@@ -179,7 +179,7 @@ async fn the_relay_is_alive_before_it_is_ready() {
 #[tokio::test]
 async fn a_full_spool_is_not_ready() {
     let setup = Setup::new().await;
-    setup.stats.now().sources[0].set_consuming();
+    setup.stats.snapshot().sources[0].set_consuming();
     let spool = setup.open_spool();
     let (to, _settled) = tokio::sync::mpsc::unbounded_channel();
     // There is room for two.
@@ -196,7 +196,7 @@ async fn a_full_spool_is_not_ready() {
         assert!(std::time::Instant::now() < until);
     }
     // Only a source whose own messages find no room is blocked.
-    let source = &setup.stats.now().sources[0];
+    let source = &setup.stats.snapshot().sources[0];
     let now = std::time::Instant::now();
     for (head, state) in [
         (None, "consuming"),
@@ -310,11 +310,11 @@ async fn every_time_series_of_the_configuration_begins_at_zero() {
     }
 
     // An event changes values only: no series of the configuration appears with its first event.
-    let source = Arc::clone(&setup.stats.now().sources[0]);
+    let source = Arc::clone(&setup.stats.snapshot().sources[0]);
     source.count_received();
     source.count_event(KIND, "esa", "ERROR");
-    setup.stats.now().count_route(0);
-    let sink = Arc::clone(&setup.stats.now().sinks[0]);
+    setup.stats.snapshot().count_route(0);
+    let sink = Arc::clone(&setup.stats.snapshot().sinks[0]);
     sink.attempt_began();
     sink.count_attempt(AttemptResult::Retry);
     sink.count_delivered(Duration::from_millis(3));

@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::target::Target;
 use crate::admin::control::{self, Command, Request, Response};
 use crate::config::DeadLettersConfig;
-use crate::relay::{JobRequest, Redriven};
+use crate::relay::{JobRequest, RedriveResult};
 use crate::spool;
 
 /// The time limit for closing the spool.
@@ -78,7 +78,7 @@ impl Job {
         target: &Target,
         arguments: &JobArguments,
         out: &mut impl Write,
-    ) -> anyhow::Result<Option<Redriven>> {
+    ) -> anyhow::Result<Option<RedriveResult>> {
         match self.run(target, arguments.detach)? {
             Response::Redriven(done) => Ok(Some(done)),
             other => detached(&other, arguments.json, out).map(|()| None),

@@ -8,7 +8,7 @@ use super::client::{OfflineSpool, request, unexpected};
 use super::target::Target;
 use super::{Global, note};
 use crate::admin::control::{Command, Response};
-use crate::delivery::State;
+use crate::delivery::PersistedState;
 use crate::spool::Subject;
 
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub fn run(global: &Global, arguments: &Arguments, pause: bool) -> anyhow::Resul
         Some(other) => return Err(unexpected(&other)),
         None => {
             let spool = OfflineSpool::open(&target)?;
-            let stored = State::parse(spool.remembered(&subject).as_deref());
+            let stored = PersistedState::parse(spool.remembered(&subject).as_deref());
             let state = if pause { stored.paused() } else { stored.resumed() };
             spool.remember(subject, state.to_json());
             spool.close();

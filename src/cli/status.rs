@@ -11,7 +11,7 @@ use super::table::{Table, cell};
 use super::target::Target;
 use super::{Global, note, plural, write_json};
 use crate::admin::control::{Command, Response, Status};
-use crate::relay::JobLine;
+use crate::relay::JobStatus;
 
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
 /// The escape sequence that clears a terminal.
@@ -129,7 +129,7 @@ fn show(status: &Status, json: bool, out: &mut impl Write) -> anyhow::Result<()>
     show_jobs(&status.jobs, out)
 }
 
-fn show_jobs(jobs: &[JobLine], out: &mut impl Write) -> anyhow::Result<()> {
+fn show_jobs(jobs: &[JobStatus], out: &mut impl Write) -> anyhow::Result<()> {
     let mut table = Table::new(["JOB", "KIND", "DONE", "TOTAL", "SECONDS"]);
     for job in jobs {
         let [id, done, total, seconds] = [job.id, job.done, job.total, job.seconds].map(|number| number.to_string());

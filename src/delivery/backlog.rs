@@ -1,4 +1,4 @@
-//! What a sink has in the spool, as its dispatcher knows it: what it has in its hands, and when to ask for more.
+//! The spooled deliveries of a sink, as its dispatcher knows them: how many there are, which it has taken, and when to fetch more.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,157 +10,154 @@ use crate::event::Message;
 use crate::rules::SinkName;
 use crate::spool::{Due, Portion, RowId, Spool, Waiting};
 
-/// At most so many deliveries are in hand: what a crash may make the sink get twice.
+/// At most so many deliveries are taken from the spool at once: after a crash the sink may get these twice.
 pub(super) const WINDOW: usize = 1_000;
-/// … and so many bytes of them; more only where a delivery alone has more than a quarter of it, or was spooled while an attempt at it
-/// was under way.
+/// … and so many bytes of them. It is exceeded only by a delivery of more than a quarter of it, and by deliveries that are spooled while
+/// their attempts are in flight.
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
-/// More are asked for once no more than so many are in hand: enough to go on with until they come.
+/// More are fetched once no more than so many are taken: enough to be busy with until the next ones arrive.
 const REFILL: usize = WINDOW * 3 / 4;
 const REFILL_BYTES: usize = WINDOW_BYTES * 3 / 4;
 
-/// The rows of one sink.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    /// How many there are, those on their way to the disk included.
+    /// How many there are, with those on their way to the disk.
     pub(super) count: u64,
-    /// Due, and in our hands.
+    /// Taken from the spool, and due.
     due: VecDeque<(RowId, Waiting)>,
-    /// Under way, and in our hands, with what each takes in memory.
-    under_way: HashMap<RowId, usize>,
-    /// What all that is in our hands takes in memory.
+    /// Taken from the spool, with an attempt in flight (or becoming a dead letter), and the bytes of each in memory.
+    in_flight: HashMap<RowId, usize>,
+    /// Of all deliveries that are taken.
     bytes: usize,
-    is_asked: bool,
-    /// The last answer had all that was due.
+    is_fetching: bool,
+    /// The last fetch returned all deliveries that were due.
     has_all_due: bool,
-    /// When there may be some that are due.
-    look: Option<Instant>,
+    /// When more deliveries may be due.
+    fetch_at: Option<Instant>,
 }
 
 impl Backlog {
-    /// So many were there before.
+    /// `count` deliveries were spooled by earlier runs.
     pub(super) fn new(count: u64) -> Self {
-        Self { count, look: (count > 0).then(Instant::now), ..Self::default() }
+        Self { count, fetch_at: (count > 0).then(Instant::now), ..Self::default() }
     }
 
-    /// One more is on its way to the disk, to be due then.
+    /// Another delivery is on its way to the disk.
     pub(super) fn added(&mut self, due: Instant) {
         self.count += 1;
-        self.look_at(due);
+        self.fetch_at(due);
     }
 
-    /// One more is on its way to the disk while an attempt at it is under way.
-    pub(super) fn added_under_way(&mut self, id: RowId, message: &Message) {
+    /// Another delivery is on its way to the disk, and its attempt is in flight.
+    pub(super) fn added_in_flight(&mut self, id: RowId, message: &Message) {
         self.count += 1;
         let bytes = message.size();
         self.bytes = self.bytes.saturating_add(bytes);
-        self.under_way.insert(id, bytes);
+        self.in_flight.insert(id, bytes);
     }
 
-    /// One that was put there is not: it was there already.
-    pub(super) fn was_known(&mut self) {
+    /// A delivery that was added is not stored a second time: an earlier run has stored it.
+    pub(super) fn remove_duplicate(&mut self) {
         self.count = self.count.saturating_sub(1);
     }
 
-    /// Those that were asked for.
-    pub(super) fn take_in(&mut self, due: Due) {
-        self.is_asked = false;
+    /// The result of a fetch.
+    pub(super) fn on_due(&mut self, due: Due) {
+        self.is_fetching = false;
         self.has_all_due = due.next.is_none_or(|next| next > MonotonicTime::now());
         self.bytes = due.rows.iter().fold(self.bytes, |sum, (_, waiting)| sum.saturating_add(waiting.message.size()));
         self.due.extend(due.rows);
         if let Some(next) = due.next {
-            self.look_at(Instant::now() + next.remaining());
+            self.fetch_at(Instant::now() + next.remaining());
         }
     }
 
-    /// The next one that is due.
     pub(super) fn pop(&mut self) -> Option<(RowId, Waiting)> {
         let (id, waiting) = self.due.pop_front()?;
-        self.under_way.insert(id, waiting.message.size());
+        self.in_flight.insert(id, waiting.message.size());
         Some((id, waiting))
     }
 
-    /// Some are due and in our hands.
+    /// Whether [`pop`](Self::pop) has a delivery.
     pub(super) fn is_due(&self) -> bool {
         !self.due.is_empty()
     }
 
-    /// Takes those out of our hands that were received so long ago.
-    pub(super) fn take_older(&mut self, age: Duration) -> VecDeque<(RowId, Waiting)> {
+    /// Pops all due deliveries that were received at least `age` ago.
+    pub(super) fn take_expired(&mut self, age: Duration) -> VecDeque<(RowId, Waiting)> {
         let (old, due): (VecDeque<_>, _) = self.due.drain(..).partition(|(_, waiting)| waiting.received.age() >= age);
         self.due = due;
-        self.under_way.extend(old.iter().map(|(id, waiting)| (*id, waiting.message.size())));
+        self.in_flight.extend(old.iter().map(|(id, waiting)| (*id, waiting.message.size())));
         old
     }
 
-    /// How long ago the oldest in our hands was received.
+    /// Of the due deliveries that are taken.
     pub(super) fn oldest_age(&self) -> Option<Duration> {
         self.due.iter().map(|(_, waiting)| waiting.received.age()).max()
     }
 
-    /// Nothing is due that isn't under way.
+    /// No delivery is due whose attempt isn't in flight.
     pub(super) fn has_caught_up(&self) -> bool {
         self.has_all_due && self.due.is_empty() && !self.is_full()
     }
 
-    /// One that was under way is gone: the next of its key may be due.
+    /// A taken delivery is no longer in the spool: the next one of its key may be due.
     pub(super) fn done(&mut self, id: RowId) {
-        self.put_down(id);
+        self.release(id);
         self.count = self.count.saturating_sub(1);
         if self.count > 0 {
-            self.look_at(Instant::now());
+            self.fetch_at(Instant::now());
         }
     }
 
-    /// One that somebody else had in his hands is gone: the next of its key may be due.
-    pub(super) fn gone_elsewhere(&mut self) {
+    /// A delivery that an earlier dispatcher had taken is no longer in the spool: the next one of its key may be due.
+    pub(super) fn removed_elsewhere(&mut self) {
         self.count = self.count.saturating_sub(1);
-        self.look_at(Instant::now());
+        self.fetch_at(Instant::now());
     }
 
-    /// One that was under way will be due again then.
-    pub(super) fn again(&mut self, id: RowId, due: Instant) {
-        self.put_down(id);
-        self.look_at(due);
+    /// A taken delivery goes back to the spool.
+    pub(super) fn rescheduled(&mut self, id: RowId, due: Instant) {
+        self.release(id);
+        self.fetch_at(due);
     }
 
-    /// As many are in our hands as may be.
+    /// No more deliveries may be taken.
     pub(super) fn is_full(&self) -> bool {
-        self.held() >= WINDOW || self.bytes >= WINDOW_BYTES
+        self.taken() >= WINDOW || self.bytes >= WINDOW_BYTES
     }
 
-    fn held(&self) -> usize {
-        self.under_way.len() + self.due.len()
+    fn taken(&self) -> usize {
+        self.in_flight.len() + self.due.len()
     }
 
-    fn put_down(&mut self, id: RowId) {
-        let bytes = self.under_way.remove(&id).unwrap_or_default();
+    fn release(&mut self, id: RowId) {
+        let bytes = self.in_flight.remove(&id).unwrap_or_default();
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// What to ask for now.
+    /// How much to fetch now. None: nothing.
     fn room(&self) -> Option<Portion> {
-        let may_ask = !self.is_asked && self.held() <= REFILL && self.bytes <= REFILL_BYTES;
-        may_ask.then(|| Portion { count: WINDOW - self.held(), bytes: WINDOW_BYTES - self.bytes })
+        let may_fetch = !self.is_fetching && self.taken() <= REFILL && self.bytes <= REFILL_BYTES;
+        may_fetch.then(|| Portion { count: WINDOW - self.taken(), bytes: WINDOW_BYTES - self.bytes })
     }
 
-    /// When to ask, if that is a matter of time.
-    pub(super) fn next_look(&self) -> Option<Instant> {
-        self.look.filter(|_| self.room().is_some())
+    /// When to [`fetch`](Self::fetch). None: not before something else changes.
+    pub(super) fn next_fetch(&self) -> Option<Instant> {
+        self.fetch_at.filter(|_| self.room().is_some())
     }
 
-    /// Asks for what is due, if it is time to.
-    pub(super) fn ask(&mut self, spool: &Spool, sink: &SinkName) {
-        if self.look.is_some_and(|look| look <= Instant::now())
-            && let Some(portion) = self.room()
-        {
-            self.look = None;
-            self.is_asked = true;
+    /// Asks the spool for due deliveries.
+    pub(super) fn fetch(&mut self, spool: &Spool, sink: &SinkName) {
+        if let Some(portion) = self.room() {
+            self.fetch_at = None;
+            self.is_fetching = true;
             spool.take(sink.clone(), portion);
         }
     }
 
-    pub(super) fn look_at(&mut self, time: Instant) {
-        self.look = Some(self.look.map_or(time, |look| look.min(time)));
+    /// Makes [`next_fetch`](Self::next_fetch) no later than `time`.
+    pub(super) fn fetch_at(&mut self, time: Instant) {
+        self.fetch_at = Some(self.fetch_at.map_or(time, |at| at.min(time)));
     }
 }

@@ -1,4 +1,8 @@
-//! The one task that owns a sink's deliveries: takes them in, makes attempts, and settles what they come to.
+//! The task that owns the deliveries of a sink: it queues them, starts attempts, and handles how they end.
+//!
+//! [`Dispatcher::run`] waits for whatever comes first: a delivery, the end of an attempt, an event of the spool, a command, or the time that
+//! [`Dispatcher::tick`] returned. Each kind of timed work has one function that says when it is due; `tick` asks it both to do the work and to
+//! know when to wake up.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,12 +12,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::Backlog;
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Gate};
 use super::lanes::{Lane, Lanes, key};
-use super::notice::{ErrorThrottle, Throttle};
-use super::state::{ASKED, State};
+use super::log_limit::{ErrorLogLimiter, LogLimiter};
+use super::overdue::CHECK_INTERVAL;
+use super::state::{ON_REQUEST, PersistedState};
 use super::stats::{AttemptResult, SinkStats};
-use super::{Delivery, Kept};
+use super::{Backing, Delivery, Payload};
 use crate::clock::MonotonicTime;
 use crate::config::{Config, OrderBy, Retry, SinkConfig, SinkKind, WebhookUrl, WhenFull};
 use crate::event::Reason;
@@ -24,55 +29,47 @@ use crate::spool::{News, RowId, Spool, Subject};
 use crate::tasks::{self, TaskKind};
 use crate::timer::Timer;
 
-/// How many deliveries or ends of attempts are taken at once.
-const TURN: usize = 256;
-/// What the old client of a sink gets to end the attempts under way, when another takes its place.
-const RETIRING: Duration = Duration::from_mins(1);
-/// What a sink gets beyond the grace to end the attempts under way.
-const CLOSING: Duration = Duration::from_secs(2);
+/// How many deliveries or ends of attempts are handled in one round.
+const BATCH: usize = 256;
+/// How long the old client of a sink may take to end its attempts after a reload has replaced it.
+const RETIRE_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a sink may take after the grace period to end its attempts.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is asked of a sink's dispatcher.
-pub enum Order {
-    /// Nothing more goes to it.
+/// A command to the dispatcher of a sink.
+pub enum SinkCommand {
     Pause,
-    /// Everything may go to it again.
     Resume,
-    /// It is configured so from now on; with the sink where that is not as it was.
+    /// New settings, with the reopened sink if its configuration has changed.
     Reload(Box<Settings>, Option<Box<Sink>>),
 }
 
-/// Where a sink's deliveries are put, and what is asked of it.
+/// The sending ends of a dispatcher's channels.
 #[derive(Debug, Clone)]
-pub struct Inlet {
-    /// It needs no bound of its own: what is in it is unacknowledged, and the sources' prefetch bounds that.
+pub struct DispatcherHandle {
+    /// Unbounded, because the messages of its deliveries are unacknowledged: the prefetch of the sources bounds them.
     pub deliveries: mpsc::UnboundedSender<Delivery>,
-    /// What people ask, which they do rarely.
-    pub orders: mpsc::UnboundedSender<Order>,
+    /// Unbounded, because people send commands, and rarely.
+    pub commands: mpsc::UnboundedSender<SinkCommand>,
 }
 
-/// What is configured of a sink's deliveries.
+/// What is configured for the deliveries of a sink.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The sink's name.
     pub name: SinkName,
-    /// What is kept in order.
     pub order_by: OrderBy,
-    /// What the routes change of their events, and more.
     pub rules: Arc<Rules>,
-    /// How failures are retried.
     pub retry: Retry,
-    /// What becomes of deliveries that there is no room for in the spool.
     pub when_full: WhenFull,
-    /// What isn't settled by then is put to disk.
+    /// Deliveries that are in memory for longer are spooled.
     pub spill_after: Duration,
-    /// It gets copies of dead letters.
+    /// The sink gets copies of dead letters.
     pub takes_dead_letters: bool,
-    /// A destination can say when a single delivery is to come again, as the answers of a webhook whose URL depends on the event.
-    pub is_told_when: bool,
+    /// A `Retry-After` may be for one delivery only, as with a webhook whose URL depends on the event.
+    pub has_retry_after_per_delivery: bool,
 }
 
 impl Settings {
-    /// What the configuration says of that sink.
     #[must_use]
     pub fn of(sink: &SinkConfig, config: &Config) -> Self {
         Self {
@@ -83,63 +80,66 @@ impl Settings {
             when_full: sink.when_full,
             spill_after: config.delivery.spill_after,
             takes_dead_letters: config.dead_letters.to.as_ref() == Some(&sink.name),
-            is_told_when: matches!(&sink.kind, SinkKind::Webhook(webhook) if matches!(webhook.url, WebhookUrl::Templated { .. })),
+            has_retry_after_per_delivery: matches!(&sink.kind, SinkKind::Webhook(webhook) if matches!(webhook.url, WebhookUrl::Templated { .. })),
         }
     }
 
-    /// No delivery was put off for longer. Where the clock that says until when may have been wrong, what a destination said is not
-    /// waited for.
-    fn longest_wait(&self, clock_goes_on: bool) -> Duration {
-        let told = if self.is_told_when && clock_goes_on { MAX_RETRY_AFTER } else { Duration::ZERO };
-        self.retry.max_backoff.max(told)
+    /// The longest time for which an earlier run can have rescheduled a delivery. If its clock may have been wrong, a `Retry-After` doesn't
+    /// count.
+    fn longest_backoff(&self, clock_is_trusted: bool) -> Duration {
+        let retry_after =
+            if self.has_retry_after_per_delivery && clock_is_trusted { MAX_RETRY_AFTER } else { Duration::ZERO };
+        self.retry.max_backoff.max(retry_after)
     }
 }
 
-/// Everything that delivers to one sink.
+/// All deliveries of one sink, and the sink.
 pub struct Dispatcher {
     pub(super) settings: Settings,
-    /// What is kept in order as long as something waits that was put in this order.
+    /// The order of the deliveries that are queued or spooled now. A new `order_by` takes effect once none of these is left.
     pub(super) order_by: OrderBy,
     sink: Sink,
     pub(super) spool: Arc<Spool>,
     pub(super) stats: Arc<SinkStats>,
     inbox: mpsc::UnboundedReceiver<Delivery>,
-    orders: mpsc::UnboundedReceiver<Order>,
-    news: mpsc::UnboundedReceiver<News>,
+    commands: mpsc::UnboundedReceiver<SinkCommand>,
+    spool_events: mpsc::UnboundedReceiver<News>,
     pub(super) lanes: Lanes<Delivery>,
     pub(super) backlog: Backlog,
-    pub(super) under_way: HashMap<AttemptId, (Lane, Delivery)>,
-    /// Deliveries of the backlog that become dead letters, with their lanes: in hand until those are on disk, since they are in memory
-    /// until then.
-    pub(super) burying: HashMap<RowId, Lane>,
+    pub(super) in_flight: HashMap<AttemptId, (Lane, Delivery)>,
+    /// Spooled deliveries that become dead letters, with their lanes. They are in memory, and count as taken from the spool, until the dead
+    /// letter is on disk.
+    pub(super) pending_dead_letters: HashMap<RowId, Lane>,
     pub(super) breaker: Breaker,
-    /// When it ends; from the stop on, nothing is taken out of the spool any more, and what waits in memory goes there.
+    /// Set at the stop: when the grace period ends. From then on nothing is taken from the spool, and queued deliveries go there.
     deadline: Option<Instant>,
-    /// It held up a source, and hasn't caught up since: what comes goes to disk at once.
+    /// The sink held up a source and has not caught up since: new deliveries are spooled at once.
     pub(super) is_slow: bool,
-    /// The last one came out of the spool: fresh ones and those take turns.
-    was_row: bool,
-    numbers: u64,
-    ended: mpsc::UnboundedReceiver<AttemptEnd>,
-    end: mpsc::UnboundedSender<AttemptEnd>,
-    /// The sink itself fails; said once, until it delivers again.
-    pub(super) troubled: bool,
-    /// Single deliveries fail, which says nothing of the others.
-    pub(super) failing: ErrorThrottle,
-    pub(super) dead: Throttle,
-    pub(super) dropping: Throttle,
+    /// The last attempt was for a spooled delivery; new and spooled deliveries take turns.
+    last_was_spooled: bool,
+    /// When deliveries in memory are next checked for their age.
+    pub(super) next_check: Instant,
+    last_number: u64,
+    attempt_ends: mpsc::UnboundedReceiver<AttemptEnd>,
+    attempt_end_sender: mpsc::UnboundedSender<AttemptEnd>,
+    /// The log says that the sink is unavailable. It says so once, until the sink delivers again.
+    pub(super) is_logged_as_unavailable: bool,
+    /// For failures that only concern one delivery.
+    pub(super) failure_log: ErrorLogLimiter,
+    pub(super) dead_letter_log: LogLimiter,
+    pub(super) drop_log: LogLimiter,
 }
 
 impl Dispatcher {
-    /// A dispatcher for a sink that is open, and where its deliveries are put. None: the spool is closed.
+    /// None: the spool is closed.
     pub async fn new(
         settings: Settings,
         sink: Sink,
         spool: Arc<Spool>,
         stats: Arc<SinkStats>,
-    ) -> Option<(Self, Inlet)> {
+    ) -> Option<(Self, DispatcherHandle)> {
         let watch = spool.watch(settings.name.clone()).await?;
-        let state = State::parse(spool.remembered(&Subject::Sink(settings.name.to_string())).as_deref());
+        let state = PersistedState::parse(spool.remembered(&Subject::Sink(settings.name.to_string())).as_deref());
         let mut lanes = Lanes::default();
         let mut count = 0;
         for (lane, rows) in watch.lanes {
@@ -148,64 +148,58 @@ impl Dispatcher {
                 lanes.set_spooled(lane, rows);
             }
         }
-        // What was written down in another boot can be dated by a clock that was wrong.
-        let longest = settings.longest_wait(spool.clock_goes_on());
+        // Due times of an earlier boot may come from a wrong clock.
+        let longest = settings.longest_backoff(spool.clock_goes_on());
         spool.make_due(settings.name.clone(), MonotonicTime::now().after(longest));
         let breaker = Breaker::restore(&state, settings.retry.max_backoff);
         stats.set_breaker_open(breaker.is_open());
         stats.set_paused(breaker.pause().is_some());
         let (deliveries, inbox) = mpsc::unbounded_channel();
-        let (orders_in, orders) = mpsc::unbounded_channel();
-        let (end, ended) = mpsc::unbounded_channel();
+        let (command_sender, commands) = mpsc::unbounded_channel();
+        let (attempt_end_sender, attempt_ends) = mpsc::unbounded_channel();
         let dispatcher = Self {
-            troubled: breaker.is_open(),
+            is_logged_as_unavailable: breaker.is_open(),
             order_by: state.order_by,
             settings,
             sink,
             spool,
             stats,
             inbox,
-            orders,
-            news: watch.news,
+            commands,
+            spool_events: watch.news,
             lanes,
             backlog: Backlog::new(count),
-            under_way: HashMap::default(),
-            burying: HashMap::default(),
+            in_flight: HashMap::default(),
+            pending_dead_letters: HashMap::default(),
             breaker,
             deadline: None,
             is_slow: false,
-            was_row: false,
-            numbers: 0,
-            ended,
-            end,
-            failing: ErrorThrottle::default(),
-            dead: Throttle::default(),
-            dropping: Throttle::default(),
+            last_was_spooled: false,
+            next_check: Instant::now(),
+            last_number: 0,
+            attempt_ends,
+            attempt_end_sender,
+            failure_log: ErrorLogLimiter::default(),
+            dead_letter_log: LogLimiter::default(),
+            drop_log: LogLimiter::default(),
         };
-        Some((dispatcher, Inlet { deliveries, orders: orders_in }))
+        Some((dispatcher, DispatcherHandle { deliveries, commands: command_sender }))
     }
 
-    /// Delivers until its inbox is closed and nothing waits any more, in memory or in the spool. After `stop` it finishes what is
-    /// in memory, at most for `grace`, and puts the rest to disk, beyond the limits of the spool; what the disk itself has no room for
-    /// is dropped, so that its message is redelivered to the next run.
+    /// Runs until its inbox is closed and no delivery is left in memory or in the spool. After `stop` it finishes the deliveries in memory
+    /// within `grace` and spools the rest, beyond the limits of the spool. If the disk has no room, a delivery is dropped, so that its
+    /// message is redelivered to the next run.
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
-        let mut open = true;
-        let mut incoming = Vec::with_capacity(TURN);
-        let mut ended = Vec::with_capacity(TURN);
-        let mut look_over = Instant::now();
-        let (mut deadline_timer, mut wake_timer) = (Timer::default(), Timer::default());
+        let mut is_open = true;
+        let mut incoming = Vec::with_capacity(BATCH);
+        let mut ended = Vec::with_capacity(BATCH);
+        let (mut deadline, mut wake_up) = (Timer::default(), Timer::default());
         let stopped = stop.cancelled();
         tokio::pin!(stopped);
-        while open
-            || !self.lanes.is_empty()
-            || !self.under_way.is_empty()
-            || (!self.is_stopping() && self.backlog.count > 0)
-        {
-            self.go_on();
-            let mut wake = self.next_wake();
-            if !self.lanes.is_empty() {
-                look_over = look_over.min(Instant::now() + super::spill::LOOK_OVER);
-                wake = Some(wake.map_or(look_over, |wake| wake.min(look_over)));
+        loop {
+            let next_tick = self.tick();
+            if !is_open && self.is_finished() {
+                break;
             }
             tokio::select! {
                 biased;
@@ -213,253 +207,272 @@ impl Dispatcher {
                     self.deadline = Some(Instant::now() + grace);
                     self.sink.cancel_unsent();
                 }
-                () = deadline_timer.sleep_until(self.deadline) => break,
-                _ = self.ended.recv_many(&mut ended, TURN) => {
+                () = deadline.sleep_until(self.deadline) => break,
+                _ = self.attempt_ends.recv_many(&mut ended, BATCH) => {
                     for (id, verdict) in ended.drain(..) {
-                        self.attempt_ended(id, verdict);
+                        self.on_attempt_end(id, verdict);
                     }
                 }
-                Some(news) = self.news.recv() => self.hear(news),
-                Some(order) = self.orders.recv() => self.obey(order),
-                taken = self.inbox.recv_many(&mut incoming, TURN), if open && !self.is_reordering() => {
-                    open = taken > 0;
+                Some(event) = self.spool_events.recv() => self.on_spool_event(event),
+                Some(command) = self.commands.recv() => self.on_command(command),
+                taken = self.inbox.recv_many(&mut incoming, BATCH), if is_open && !self.is_changing_order() => {
+                    is_open = taken > 0;
                     for delivery in incoming.drain(..) {
-                        self.take_in(delivery);
+                        self.on_delivery(delivery);
                     }
                 }
-                () = wake_timer.sleep_until(wake) => {}
-            }
-            if look_over <= Instant::now() {
-                look_over = Instant::now() + super::spill::LOOK_OVER;
-                self.look_over();
+                () = wake_up.sleep_until(next_tick) => {}
             }
         }
         self.spill_all();
         self.close().await;
     }
 
-    /// It was told to end.
     pub(super) fn is_stopping(&self) -> bool {
         self.deadline.is_some()
     }
 
-    /// Everything whose time has come.
-    fn go_on(&mut self) {
+    fn is_finished(&self) -> bool {
+        self.lanes.is_empty() && self.in_flight.is_empty() && (self.is_stopping() || self.backlog.count == 0)
+    }
+
+    /// Does everything that is due. Returns when the next is due; anything that arrives before calls it as well.
+    fn tick(&mut self) -> Option<Instant> {
         let now = Instant::now();
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(Some(self.next_check)) {
+            self.next_check = now + CHECK_INTERVAL;
+            self.spill_overdue();
+        }
         self.lanes.wake(now);
         if self.breaker.end_pause() {
-            tracing::info!(sink = %self.settings.name, "the pause is over");
-            self.remember();
+            tracing::info!(sink = %self.settings.name, "the pause of the sink has ended; deliveries continue");
+            self.save_state();
         }
-        if self.order_by != self.settings.order_by && self.holds_nothing() {
+        if self.order_by != self.settings.order_by && self.is_empty() {
             self.order_by = self.settings.order_by;
-            self.remember();
+            self.save_state();
         }
-        if self.is_slow && self.backlog.has_caught_up() && self.under_way.len() < self.capacity() {
+        if self.is_slow && self.backlog.has_caught_up() && self.in_flight.len() < self.capacity() {
             self.is_slow = false;
         }
-        let may_give_up = self.may_give_up();
-        if !self.is_stopping() && (self.breaker.lets_through() || may_give_up) {
-            self.backlog.ask(&self.spool, &self.settings.name);
+        if is_due(self.next_fetch()) {
+            self.backlog.fetch(&self.spool, &self.settings.name);
         }
-        if may_give_up {
-            self.give_up_old();
+        if is_due(self.next_expiry(now)) {
+            self.give_up_expired();
         }
-        self.attempt_ready();
+        self.start_attempts();
+        let next_check = (!self.lanes.is_empty()).then_some(self.next_check);
+        let due_times =
+            [next_check, self.lanes.next_due(), self.next_fetch(), self.next_expiry(now), self.next_attempt()];
+        due_times.into_iter().flatten().min()
     }
 
-    /// Behind an open breaker the oldest are to be had without a probe: they may have to be given up.
-    fn may_give_up(&self) -> bool {
+    /// When to ask the spool for deliveries that are due.
+    fn next_fetch(&self) -> Option<Instant> {
+        let fetch = self.backlog.next_fetch().filter(|_| !self.is_stopping())?;
+        match self.breaker.gate() {
+            Gate::Open => Some(fetch),
+            Gate::Probe(_) if self.gives_up_without_attempt() => Some(fetch),
+            Gate::Probe(at) | Gate::Paused(at) => at.map(|at| at.max(fetch)),
+        }
+    }
+
+    /// When the oldest delivery taken from the spool has to be given up.
+    fn next_expiry(&self, now: Instant) -> Option<Instant> {
+        let give_up_after = self.settings.retry.give_up_after.filter(|_| self.gives_up_without_attempt())?;
+        self.backlog.oldest_age().map(|age| now + give_up_after.saturating_sub(age))
+    }
+
+    /// Behind an open breaker deliveries are given up although no attempt fails.
+    fn gives_up_without_attempt(&self) -> bool {
         let has_limit = self.settings.retry.give_up_after.is_some();
-        has_limit && !self.is_stopping() && self.breaker.is_open() && self.breaker.pause().is_none()
+        has_limit && !self.is_stopping() && matches!(self.breaker.gate(), Gate::Probe(_))
     }
 
-    /// When there is something to do although nothing comes in.
-    fn next_wake(&self) -> Option<Instant> {
-        let later = self.lanes.next_due();
-        let breaker = self.breaker.next();
-        let pause = breaker.filter(|_| self.breaker.pause().is_some());
-        let waits = self.backlog.is_due() || self.lanes.is_ready();
-        let probe = breaker.filter(|_| waits && !self.is_stopping() && self.under_way.len() < self.capacity());
-        let look = self.backlog.next_look().filter(|_| !self.is_stopping());
-        let give_up_after = self.settings.retry.give_up_after.filter(|_| self.may_give_up());
-        let oldest = give_up_after.zip(self.backlog.oldest_age());
-        let expiry = oldest.map(|(most, age)| Instant::now() + most.saturating_sub(age));
-        let look = match breaker {
-            _ if self.breaker.is_closed() || give_up_after.is_some() => look,
-            // None: a probe is under way, or a person has to end the pause.
-            breaker => look.zip(breaker).map(|(look, breaker)| look.max(breaker)),
-        };
-        later.into_iter().chain(pause).chain(probe).chain(look).chain(expiry).min()
+    /// When the breaker or the pause lets the next attempt through. An open gate needs no timer: attempts then wait for deliveries, or for
+    /// the end of others.
+    fn next_attempt(&self) -> Option<Instant> {
+        match self.breaker.gate() {
+            Gate::Open => None,
+            Gate::Paused(until) => until,
+            Gate::Probe(at) => {
+                let has_next = self.backlog.is_due() || self.lanes.is_ready();
+                at.filter(|_| has_next && !self.is_stopping() && self.in_flight.len() < self.capacity())
+            }
+        }
     }
 
-    fn take_in(&mut self, delivery: Delivery) {
-        let event = &delivery.received.event;
+    fn on_delivery(&mut self, delivery: Delivery) {
         let lane = match self.order_by {
-            OrderBy::None => Lane::Free(self.number()),
-            order_by => Lane::of_key(key(&self.settings.name, order_by, event)),
+            OrderBy::None => Lane::Free(self.next_number()),
+            order_by => Lane::of_key(key(&self.settings.name, order_by, delivery.payload.event())),
         };
-        self.place(lane, delivery);
+        self.enqueue(lane, delivery);
     }
 
-    fn hear(&mut self, news: News) {
-        match news {
-            News::Due(due) => self.backlog.take_in(due),
+    fn on_spool_event(&mut self, event: News) {
+        match event {
+            News::Due(due) => self.backlog.on_due(due),
             News::Known { key } => {
-                self.backlog.was_known();
+                self.backlog.remove_duplicate();
                 self.lanes.remove_spooled(self.lane_of_row(key));
             }
-            News::Buried { id, key } => self.buried(id, key),
+            News::Buried { id, key } => self.on_dead_letter_stored(id, key),
             News::Added { key } => {
                 self.lanes.add_spooled(self.lane_of_row(key));
                 self.backlog.added(Instant::now());
             }
-            News::NotCopied { letter } => self.notice_not_copied(letter),
+            News::NotCopied { letter } => self.on_copy_rejected(letter),
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    fn on_command(&mut self, command: SinkCommand) {
         let sink = &self.settings.name;
-        match order {
-            Order::Pause => {
-                tracing::info!(%sink, "paused, as asked: what is for it waits until it is resumed");
-                self.breaker.pause_until_resumed(ASKED.to_owned());
+        match command {
+            SinkCommand::Pause => {
+                tracing::info!(%sink, "sink paused on request; deliveries are spooled until it is resumed");
+                self.breaker.pause_until_resumed(ON_REQUEST.to_owned());
             }
-            Order::Resume => {
-                tracing::info!(%sink, "resumed, as asked");
+            SinkCommand::Resume => {
+                tracing::info!(%sink, "sink resumed on request");
                 self.breaker.resume();
                 self.make_all_due();
             }
-            Order::Reload(settings, sink) => {
+            SinkCommand::Reload(settings, sink) => {
                 self.settings = *settings;
                 if let Some(sink) = sink {
-                    self.renew(*sink);
+                    self.replace_sink(*sink);
                 }
             }
         }
-        self.remember();
+        self.save_state();
     }
 
-    /// Another client of the same name. What the old one has under way it finishes; the lanes of these wait for that.
-    fn renew(&mut self, sink: Sink) {
+    /// The old sink finishes its attempts, and their lanes wait for that.
+    fn replace_sink(&mut self, sink: Sink) {
         let old = std::mem::replace(&mut self.sink, sink);
-        tasks::spawn(TaskKind::RetiredSink, old.close(RETIRING));
-        self.breaker.renew();
+        tasks::spawn(TaskKind::RetiredSink, old.close(RETIRE_TIMEOUT));
+        self.breaker.reset_for_new_sink();
         self.make_all_due();
     }
 
-    /// What waits for its next attempt need not wait any longer.
+    /// Ends all back-offs.
     fn make_all_due(&mut self) {
         self.lanes.wake_all();
         self.spool.make_due(self.settings.name.clone(), MonotonicTime::now());
-        self.backlog.look_at(Instant::now());
+        self.backlog.fetch_at(Instant::now());
     }
 
-    /// Nothing is in memory, and nothing in the spool.
-    fn holds_nothing(&self) -> bool {
-        self.backlog.count == 0 && self.lanes.is_empty() && self.under_way.is_empty()
+    /// No delivery is in memory or in the spool.
+    fn is_empty(&self) -> bool {
+        self.backlog.count == 0 && self.lanes.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Another `order_by` is in force once all is gone that was put in the old order. The spool is empty of it; nothing more is
-    /// taken in until memory is too.
-    fn is_reordering(&self) -> bool {
-        self.order_by != self.settings.order_by && self.backlog.count == 0 && !self.holds_nothing()
+    /// The spool has no delivery of the old `order_by` any more; no new one is taken until memory has none either.
+    fn is_changing_order(&self) -> bool {
+        self.order_by != self.settings.order_by && self.backlog.count == 0 && !self.is_empty()
     }
 
-    /// Where nothing is kept in order, what is in the spool holds up nothing.
+    /// Without an order, spooled deliveries hold up nothing, so all have the same lane.
     pub(super) fn lane_of_row(&self, key: u64) -> Lane {
         if self.order_by == OrderBy::None { Lane::Free(0) } else { Lane::of_key(key) }
     }
 
-    fn attempt_ready(&mut self) {
-        while self.under_way.len() < self.capacity() && self.breaker.lets_through() {
-            let id = AttemptId(self.number());
-            let Some((lane, delivery)) = self.next(id) else { return };
+    fn start_attempts(&mut self) {
+        while self.in_flight.len() < self.capacity() && self.breaker.allows_attempt() {
+            let id = AttemptId(self.next_number());
+            let Some((lane, delivery)) = self.next_delivery(id) else { return };
             match self.render(&delivery) {
                 Ok(outgoing) => {
-                    self.under_way.insert(id, (lane, delivery));
-                    self.breaker.began(id);
+                    self.in_flight.insert(id, (lane, delivery));
+                    self.breaker.attempt_began(id);
                     self.stats.attempt_began();
-                    self.sink.attempt(outgoing, Attempt::new(id, self.end.clone()));
+                    self.sink.attempt(outgoing, Attempt::new(id, self.attempt_end_sender.clone()));
                 }
                 Err(error) => {
-                    self.bury(lane, delivery, error.reason, error.detail);
+                    self.dead_letter(lane, delivery, error.reason, error.detail);
                 }
             }
         }
     }
 
-    /// By the rules of now; those in force when it came may be gone.
+    /// Renders by the current configuration, which may no longer have the route that chose the sink.
     fn render(&self, delivery: &Delivery) -> Result<RenderedDelivery, RenderError> {
         let route = match &delivery.route {
             None => None,
             Some(name) => Some(self.settings.rules.route(name).ok_or_else(|| RenderError {
                 reason: Reason::RenderFailed,
                 detail: format!(
-                    "its route {name} is gone, and with it what it changed: put it back, or redrive `--to` a sink"
+                    "its route {name} is no longer in the configuration, so its transform is unknown: add the route again, or redrive \
+                     the dead letter `--to` a sink"
                 ),
             })?),
         };
-        self.sink.render(delivery.received.view(), route.and_then(|route| route.transform.as_ref()))
+        self.sink.render(delivery.payload.view(), route.and_then(|route| route.transform.as_ref()))
     }
 
-    /// The next one that may go: a fresh one and one out of the spool by turns.
-    fn next(&mut self, id: AttemptId) -> Option<(Lane, Delivery)> {
-        if self.was_row || self.is_stopping() {
-            self.was_row = false;
-            if let Some(fresh) = self.lanes.pop(id) {
-                return Some(fresh);
+    /// The next delivery that may be attempted: new and spooled ones take turns.
+    fn next_delivery(&mut self, id: AttemptId) -> Option<(Lane, Delivery)> {
+        if self.last_was_spooled || self.is_stopping() {
+            self.last_was_spooled = false;
+            if let Some(next) = self.lanes.pop(id) {
+                return Some(next);
             }
         }
         while !self.is_stopping()
             && let Some((row, waiting)) = self.backlog.pop()
         {
             let lane = self.lane_of_row(waiting.key);
-            match Delivery::of_row(row, &waiting) {
-                Ok(delivery) if delivery.received.event.is_dead_letter() && !self.settings.takes_dead_letters => {
-                    self.drop_copy(lane, delivery, "dead letters are no longer copied to it");
+            match Delivery::from_spool(row, &waiting) {
+                Ok(delivery)
+                    if matches!(*delivery.payload, Payload::DeadLetterCopy { .. })
+                        && !self.settings.takes_dead_letters =>
+                {
+                    self.drop_copy(lane, delivery, "`dead_letters.to` no longer names this sink");
                 }
                 Ok(delivery) => {
-                    self.was_row = true;
+                    self.last_was_spooled = true;
                     return Some((lane, delivery));
                 }
-                Err(invalid) => self.bury_row(lane, row, waiting, invalid.reason, invalid.detail),
+                Err(invalid) => self.dead_letter_row(lane, row, waiting, invalid.reason, invalid.detail),
             }
         }
         self.lanes.pop(id)
     }
 
-    /// How many may be under way at once.
+    /// How many attempts may be in flight at once.
     pub(super) fn capacity(&self) -> usize {
         self.sink.capacity()
     }
 
-    /// What must not be forgotten when the relay restarts.
-    pub(super) fn remember(&self) {
+    /// Stores what has to outlive the process.
+    pub(super) fn save_state(&self) {
         self.stats.set_breaker_open(self.breaker.is_open());
         self.stats.set_paused(self.breaker.pause().is_some());
-        let mut state = State { order_by: self.order_by, ..State::default() };
-        self.breaker.keep(&mut state);
+        let mut state = PersistedState { order_by: self.order_by, ..PersistedState::default() };
+        self.breaker.save(&mut state);
         self.spool.remember(Subject::Sink(self.settings.name.to_string()), state.to_json());
     }
 
-    fn number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
     }
 
     async fn close(self) {
-        let Self { settings, sink, spool, mut ended, end, mut under_way, stats, .. } = self;
-        drop(end);
-        sink.close(CLOSING).await;
-        while let Ok((id, verdict)) = ended.try_recv() {
+        let Self { settings, sink, spool, mut attempt_ends, attempt_end_sender, mut in_flight, stats, .. } = self;
+        drop(attempt_end_sender);
+        sink.close(CLOSE_TIMEOUT).await;
+        while let Ok((id, verdict)) = attempt_ends.try_recv() {
             stats.attempt_ended();
-            if let (Some((_, delivery)), Verdict::Delivered) = (under_way.remove(&id), verdict) {
+            if let (Some((_, delivery)), Verdict::Delivered) = (in_flight.remove(&id), verdict) {
                 stats.count_attempt(AttemptResult::Delivered);
-                stats.count_delivered(delivery.since.elapsed());
-                match delivery.kept {
-                    Kept::Message(receipt) => receipt.settle(),
-                    Kept::Row(id) => spool.done(id, settings.name.clone()),
+                stats.count_delivered(delivery.received_at.elapsed());
+                match delivery.backing {
+                    Backing::Receipt(receipt) => receipt.settle(),
+                    Backing::Row(id) => spool.done(id, settings.name.clone()),
                 }
             }
         }

@@ -1,6 +1,6 @@
-//! Order per key: at most one delivery of a lane is under way, the next ones wait behind it, in memory or in the spool.
+//! Order per key: at most one delivery of a lane is in flight; the next ones are queued behind it, in memory or in the spool.
 //!
-//! This is bookkeeping only. It knows nothing of sinks or tasks, and no clock, so that every order can be tested.
+//! This module only does bookkeeping. It knows no sinks, tasks or clocks, so that every sequence can be tested.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -14,17 +14,16 @@ use crate::failpoints::Failpoint;
 use crate::rules::SinkName;
 use crate::sink::AttemptId;
 
-/// Where deliveries wait for each other.
+/// A queue in which deliveries wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// One of the 65,536 lanes of a sink.
     Ordered(u16),
-    /// A lane for one delivery alone, which waits for nothing.
+    /// A lane of one delivery, which waits for nothing.
     Free(u64),
 }
 
 impl Lane {
-    /// The lane of a key.
     #[must_use]
     pub fn of_key(key: u64) -> Self {
         let [.., high, low] = key.to_be_bytes();
@@ -32,8 +31,8 @@ impl Lane {
     }
 }
 
-/// What of an event is kept in order in a sink, as a hash that never changes (XXH3, seed 0, each part behind its length). A null
-/// key falls back to `correlationId`; where nothing is kept in order it is the event's own id.
+/// The key by which a sink's deliveries are ordered, as a hash that never changes (XXH3, seed 0, each part behind its length). A null
+/// key falls back to `correlationId`; without an order it is the event's own id.
 #[must_use]
 pub fn key(sink: &SinkName, order_by: OrderBy, event: &Event) -> u64 {
     let key = match order_by {
@@ -51,20 +50,19 @@ pub fn key(sink: &SinkName, order_by: OrderBy, event: &Event) -> u64 {
     hash.digest()
 }
 
-/// What waits for one sink.
+/// The deliveries of one sink in memory, and how many of each lane are in the spool.
 #[derive(Debug)]
 pub struct Lanes<T> {
-    /// The lanes whose first delivery may go, in the order in which they became ready; exactly these.
+    /// Exactly the lanes in [`Phase::Ready`], in the order in which they became ready.
     ready: BTreeMap<u64, Lane>,
-    /// The lanes whose first delivery waits for its next attempt, by when that is due; exactly these.
+    /// Exactly the lanes in [`Phase::Later`], by due time.
     later: BTreeMap<(Instant, u64), Lane>,
-    /// Orders what becomes ready, or is due at the same time.
-    numbers: u64,
-    /// The lanes that have deliveries in memory.
+    /// Orders lanes that become ready, or are due at the same time.
+    next_number: u64,
     memory: HashMap<Lane, Queue<T>>,
-    /// How many deliveries of each lane are in the spool. As long as there is one, nothing of the lane in memory may go.
+    /// How many deliveries of each lane are in the spool. As long as there is one, no delivery of the lane in memory is attempted.
     spooled: HashMap<u16, u32>,
-    /// How many are in memory and not under way.
+    /// How many deliveries are queued in memory.
     waiting: usize,
 }
 
@@ -74,35 +72,35 @@ struct Queue<T> {
     next: VecDeque<T>,
 }
 
-/// What the first delivery of a lane waits for.
+/// What the first queued delivery of a lane waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing may go: what is in the spool comes first.
+    /// For the deliveries of the lane in the spool.
     Blocked,
-    /// The first may go.
+    /// For nothing.
     Ready(u64),
-    /// The first may go then.
+    /// For the end of its back-off.
     Later(Instant, u64),
-    /// The one before the first is under way.
-    UnderWay(AttemptId),
+    /// For the end of the attempt before it.
+    InFlight(AttemptId),
 }
 
-/// A lane that was taken out of memory.
+/// A lane that was taken out of memory, to be spooled.
 #[derive(Debug)]
 pub struct TakenLane<T> {
     phase: Phase,
-    /// What waits in it, behind the attempt that is under way.
+    /// The queued deliveries, behind the one in flight.
     pub next: VecDeque<T>,
 }
 
 impl<T> TakenLane<T> {
-    /// The attempt that is under way.
+    /// The attempt in flight.
     #[must_use]
     pub fn attempt(&self) -> Option<AttemptId> {
-        if let Phase::UnderWay(attempt) = self.phase { Some(attempt) } else { None }
+        if let Phase::InFlight(attempt) = self.phase { Some(attempt) } else { None }
     }
 
-    /// The delivery of the attempt that is under way is in the spool: the lane waits for its row.
+    /// The delivery in flight is in the spool now: the lane waits until its row is deleted.
     pub fn attempt_is_spooled(&mut self) {
         self.phase = Phase::Blocked;
     }
@@ -113,7 +111,7 @@ impl<T> Default for Lanes<T> {
         Self {
             ready: BTreeMap::new(),
             later: BTreeMap::new(),
-            numbers: 0,
+            next_number: 0,
             memory: HashMap::default(),
             spooled: HashMap::default(),
             waiting: 0,
@@ -122,35 +120,35 @@ impl<T> Default for Lanes<T> {
 }
 
 impl<T> Lanes<T> {
-    /// One more at the end of its lane.
+    /// Queues an item at the end of its lane.
     pub fn push(&mut self, lane: Lane, item: T) {
         self.waiting += 1;
         if let Some(queue) = self.memory.get_mut(&lane) {
             return queue.next.push_back(item);
         }
         self.memory.insert(lane, Queue { phase: Phase::Blocked, next: VecDeque::from([item]) });
-        self.go_on(lane);
+        self.make_ready(lane);
     }
 
-    /// The next one that may go, as that attempt. Its lane is taken until it is [released](Self::release),
-    /// [put back](Self::put_back) or [taken out](Self::take).
+    /// The next item that may be attempted. Its lane is in flight until it is [released](Self::release), [put back](Self::put_back) or
+    /// [taken out](Self::take).
     pub fn pop(&mut self, attempt: AttemptId) -> Option<(Lane, T)> {
         while let Some((_, lane)) = self.ready.pop_first() {
             let Some(queue) = self.memory.get_mut(&lane) else { continue };
             let Some(item) = queue.next.pop_front() else { continue };
-            queue.phase = Phase::UnderWay(attempt);
+            queue.phase = Phase::InFlight(attempt);
             self.waiting -= 1;
             return Some((lane, item));
         }
         None
     }
 
-    /// The one under way in this lane is settled: the next of the lane may go.
+    /// The item in flight is settled: the next one of the lane is ready.
     pub fn release(&mut self, lane: Lane) {
-        self.go_on(lane);
+        self.make_ready(lane);
     }
 
-    /// The one under way in this lane waits for its next attempt until it is due.
+    /// The item in flight failed: it is ready again when it is due.
     pub fn put_back(&mut self, lane: Lane, item: T, due: Instant) {
         let number = self.number();
         let empty = || Queue { phase: Phase::Blocked, next: VecDeque::new() };
@@ -161,45 +159,45 @@ impl<T> Lanes<T> {
         self.later.insert((due, number), lane);
     }
 
-    /// All that was put back and is due by `now` may go.
+    /// Makes all items ready whose back-off is over.
     pub fn wake(&mut self, now: Instant) {
         while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now) {
             let lane = first.remove();
-            self.go_on(lane);
+            self.make_ready(lane);
         }
     }
 
-    /// All that was put back may go, whenever it would be due.
+    /// Ends all back-offs.
     pub fn wake_all(&mut self) {
         for lane in std::mem::take(&mut self.later).into_values() {
-            self.go_on(lane);
+            self.make_ready(lane);
         }
     }
 
-    /// When the first of those that were put back is due.
+    /// When the next back-off ends.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         self.later.keys().next().map(|(due, _)| *due)
     }
 
-    /// Takes a lane out of memory, to be put in the spool.
+    /// Takes a lane out of memory.
     pub fn take(&mut self, lane: Lane) -> Option<TakenLane<T>> {
         let Queue { phase, next } = self.memory.remove(&lane)?;
         self.waiting -= next.len();
         match phase {
             Phase::Ready(number) => drop(self.ready.remove(&number)),
             Phase::Later(due, number) => drop(self.later.remove(&(due, number))),
-            Phase::Blocked | Phase::UnderWay(_) => {}
+            Phase::Blocked | Phase::InFlight(_) => {}
         }
         Some(TakenLane { phase, next })
     }
 
-    /// Puts back what of a [taken](Self::take) lane the spool has no room for: in front of what came meanwhile, which is nothing. It
-    /// waits for what it waited for, and for what of the lane is in the spool now.
+    /// Puts back the rest of a [taken](Self::take) lane, for which the spool has no room. No item was queued meanwhile. The lane waits for
+    /// what it waited for before, and also for its items that are now in the spool.
     pub fn restore(&mut self, lane: Lane, TakenLane { phase, next }: TakenLane<T>) {
         let waits = !next.is_empty() && !self.is_spooled(lane);
         let phase = match phase {
-            Phase::UnderWay(_) => phase,
+            Phase::InFlight(_) => phase,
             _ if next.is_empty() => return,
             Phase::Later(..) if Failpoint::IgnoreBackOff.is_enabled() && waits => Phase::Blocked,
             Phase::Ready(number) if waits => {
@@ -215,23 +213,22 @@ impl<T> Lanes<T> {
         self.waiting += next.len();
         self.memory.insert(lane, Queue { phase, next });
         if phase == Phase::Blocked && waits {
-            self.go_on(lane);
+            self.make_ready(lane);
         }
     }
 
-    /// So many of that lane are in the spool from before.
+    /// `count` items of the lane were spooled by earlier runs.
     pub fn set_spooled(&mut self, lane: u16, count: u32) {
         self.spooled.insert(lane, count);
     }
 
-    /// One more of the lane is in the spool, or about to be.
+    /// One more item of the lane is in the spool, or on its way there.
     pub fn add_spooled(&mut self, lane: Lane) {
         if let Lane::Ordered(number) = lane {
             *self.spooled.entry(number).or_default() += 1;
         }
     }
 
-    /// One of the lane is no longer in the spool.
     pub fn remove_spooled(&mut self, lane: Lane) {
         let Lane::Ordered(number) = lane else { return };
         let Some(count) = self.spooled.get_mut(&number) else { return };
@@ -239,45 +236,44 @@ impl<T> Lanes<T> {
         if *count == 0 {
             self.spooled.remove(&number);
             if self.memory.get(&lane).is_some_and(|queue| queue.phase == Phase::Blocked) {
-                self.go_on(lane);
+                self.make_ready(lane);
             }
         }
     }
 
-    /// Some of the lane are in the spool.
     #[must_use]
     pub fn is_spooled(&self, lane: Lane) -> bool {
         matches!(lane, Lane::Ordered(number) if self.spooled.contains_key(&number))
     }
 
-    /// How many wait in memory.
+    /// How many items are queued in memory.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Nothing is in memory, and none of what was is under way.
+    /// No item is queued in memory, and none from there is in flight.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.memory.is_empty()
     }
 
-    /// Some are ready to go.
+    /// Whether [`pop`](Self::pop) has an item.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// The lanes in memory: which, the attempt that is under way, and those behind it.
+    /// The lanes in memory, each with its attempt in flight and the items behind that.
     pub fn iter(&self) -> impl Iterator<Item = (Lane, Option<AttemptId>, &VecDeque<T>)> {
         self.memory.iter().map(|(lane, queue)| {
-            let attempt = if let Phase::UnderWay(attempt) = queue.phase { Some(attempt) } else { None };
+            let attempt = if let Phase::InFlight(attempt) = queue.phase { Some(attempt) } else { None };
             (*lane, attempt, &queue.next)
         })
     }
 
-    /// Lets the first of the lane go, if nothing is before it.
-    fn go_on(&mut self, lane: Lane) {
+    /// Makes the first item of the lane ready, unless some of the lane is in the spool.
+    fn make_ready(&mut self, lane: Lane) {
         let is_blocked = self.is_spooled(lane);
         let Some(queue) = self.memory.get_mut(&lane) else { return };
         if queue.next.is_empty() {
@@ -285,16 +281,16 @@ impl<T> Lanes<T> {
         } else if is_blocked {
             queue.phase = Phase::Blocked;
         } else {
-            let number = self.numbers;
-            self.numbers += 1;
+            let number = self.next_number;
+            self.next_number += 1;
             queue.phase = Phase::Ready(number);
             self.ready.insert(number, lane);
         }
     }
 
     fn number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers - 1
+        self.next_number += 1;
+        self.next_number - 1
     }
 }
 
@@ -313,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_lets_one_go_at_a_time_in_order() {
+    fn one_item_of_a_lane_is_popped_at_a_time_in_order() {
         let mut lanes = Lanes::default();
         for (lane, item) in [(A, "a1"), (A, "a2"), (B, "b1"), (A, "a3"), (C, "free")] {
             lanes.push(lane, item);
@@ -341,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_spool_comes_first() {
+    fn spooled_items_come_first() {
         let mut lanes = Lanes::default();
         lanes.add_spooled(A);
         lanes.add_spooled(A);
@@ -357,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_is_taken_out_whole_and_can_be_put_back() {
+    fn a_whole_lane_is_taken_out_and_can_be_put_back() {
         let mut lanes = Lanes::default();
         for item in ["a1", "a2", "a3"] {
             lanes.push(A, item);
@@ -368,13 +364,13 @@ mod tests {
         assert!(lanes.is_empty());
         assert_eq!(lanes.waiting(), 0);
         lanes.restore(A, taken);
-        assert_eq!(pop(&mut lanes), None, "the first one is still under way");
+        assert_eq!(pop(&mut lanes), None, "the first one is still in flight");
         lanes.release(A);
         assert_eq!(pop(&mut lanes), Some((A, "a2")));
     }
 
     #[test]
-    fn a_lane_that_is_put_back_waits_for_what_it_waited_for() {
+    fn a_restored_lane_waits_for_what_it_waited_for_before() {
         let mut lanes = Lanes::default();
         let due = Instant::now();
         for (lane, item) in [(A, "a1"), (B, "b1"), (C, "free")] {
@@ -392,19 +388,19 @@ mod tests {
         }
         assert_eq!((lanes.ready.len(), lanes.later.len(), lanes.waiting()), (1, 1, 3), "each once");
         assert_eq!(pop(&mut lanes), Some((C, "free")));
-        assert_eq!(pop(&mut lanes), None, "one is under way, and one not due");
+        assert_eq!(pop(&mut lanes), None, "one is in flight, and one not due");
         lanes.add_spooled(A);
         let mut taken = lanes.take(A).unwrap();
         taken.next = VecDeque::from(["a2"]);
         lanes.restore(A, taken);
         lanes.wake(due);
-        assert_eq!(pop(&mut lanes), None, "what is in the spool comes first");
+        assert_eq!(pop(&mut lanes), None, "the spooled item comes first");
         lanes.remove_spooled(A);
         assert_eq!(pop(&mut lanes), Some((A, "a2")));
     }
 
     #[test]
-    fn a_lane_that_was_taken_out_leaves_nothing_ready_behind() {
+    fn a_lane_that_is_taken_out_is_no_longer_ready() {
         let mut lanes = Lanes::default();
         lanes.push(A, "a1");
         lanes.take(A);

@@ -1,18 +1,19 @@
-//! When a failed delivery is tried again, and when it is given up.
+//! When a failed delivery is attempted again, and when it is given up.
 
 use std::time::Duration;
 
 use crate::config::Retry;
 
-/// `first`, doubled with each failure up to `max`; of that, a random half is taken away so that not all come at once.
+/// The initial back-off, doubled with each failure up to the maximum; then a random value between half of that and all of it, so that not
+/// all deliveries are attempted at once.
 #[must_use]
-pub fn back_off(retry: &Retry, failures: u32) -> Duration {
+pub fn backoff(retry: &Retry, failures: u32) -> Duration {
     let doubled =
         retry.initial_backoff.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
     doubled.min(retry.max_backoff).mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-/// Whether so many attempts, or that much time since receipt, are enough; says which.
+/// Which limit so many attempts, or that time since receipt, have reached.
 #[must_use]
 pub fn limit_reached(retry: &Retry, attempts: u32, age: Duration) -> Option<String> {
     if retry.max_attempts.is_some_and(|most| attempts >= most) {
@@ -27,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_from_first_to_max() {
+    fn back_offs_double_up_to_the_maximum() {
         let retry = Retry {
             initial_backoff: Duration::from_secs(5),
             max_backoff: Duration::from_mins(10),
@@ -36,9 +37,9 @@ mod tests {
             refuse_after: 3,
         };
         for (failures, seconds) in [(1, 5), (2, 10), (3, 20), (8, 600), (40, 600), (u32::MAX, 600)] {
-            let pause = back_off(&retry, failures);
+            let backoff = backoff(&retry, failures);
             let whole = Duration::from_secs(seconds);
-            assert!(pause >= whole / 2 && pause <= whole, "{failures}: {pause:?}");
+            assert!(backoff >= whole / 2 && backoff <= whole, "{failures}: {backoff:?}");
         }
     }
 }

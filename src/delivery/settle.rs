@@ -1,4 +1,4 @@
-//! What attempts come to: settled, tried later, or a dead letter; and what each says of the sink.
+//! Handles the end of each attempt: the delivery is settled, retried later, or becomes a dead letter; and what it says about the sink.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,47 +6,46 @@ use std::time::{Duration, Instant};
 use super::breaker::REFUSED_IN_A_ROW;
 use super::dispatcher::Dispatcher;
 use super::lanes::Lane;
-use super::retry::{back_off, limit_reached};
+use super::retry::{backoff, limit_reached};
 use super::stats::{AttemptResult, DeliveryResult};
-use super::{Delivery, Failure, Kept};
+use super::{Backing, Delivery, Failure, Payload};
 use crate::clock::MonotonicTime;
 use crate::event::Reason;
 use crate::sink::{AttemptId, Blame, Verdict};
 use crate::spool::{DeadLetter, RowId, Waiting};
 
-/// Before an attempt that failed for a reason of the relay's own is made again.
-const OWN_PAUSE: Duration = Duration::from_millis(100);
+/// The back-off after an attempt that failed for a reason of the relay's own.
+const OWN_BACKOFF: Duration = Duration::from_millis(100);
 
 impl Dispatcher {
-    /// The end of an attempt.
-    pub(super) fn attempt_ended(&mut self, id: AttemptId, verdict: Verdict) {
-        let Some((lane, mut delivery)) = self.under_way.remove(&id) else { return };
+    pub(super) fn on_attempt_end(&mut self, id: AttemptId, verdict: Verdict) {
+        let Some((lane, mut delivery)) = self.in_flight.remove(&id) else { return };
         self.stats.attempt_ended();
         delivery.attempts = delivery.attempts.saturating_add(1);
         match verdict {
             Verdict::Delivered => {
                 self.stats.count_attempt(AttemptResult::Delivered);
-                self.stats.count_delivered(delivery.since.elapsed());
-                self.is_well();
+                self.stats.count_delivered(delivery.received_at.elapsed());
+                self.on_success();
                 self.settle(lane, delivery);
             }
-            Verdict::Refused { cause } => self.refused(id, lane, delivery, cause),
-            Verdict::Retry { after, cause, blame } => self.try_later(id, lane, delivery, after, cause, blame),
+            Verdict::Refused { cause } => self.on_refused(id, lane, delivery, cause),
+            Verdict::Retry { after, cause, blame } => self.on_retry(id, lane, delivery, after, cause, blame),
         }
     }
 
-    /// It dies of that only once it was refused so often, and where the sink isn't at fault itself.
-    fn refused(&mut self, id: AttemptId, lane: Lane, mut delivery: Delivery, cause: String) {
+    /// A refused event becomes a dead letter only after several refusals, and only if the sink isn't at fault.
+    fn on_refused(&mut self, id: AttemptId, lane: Lane, mut delivery: Delivery, error: String) {
         self.stats.count_attempt(AttemptResult::Refused);
         delivery.refusals = delivery.refusals.saturating_add(1);
         let was_open = self.breaker.is_open();
-        if self.breaker.refused(id, delivery.received.event.id, &self.settings.retry, &cause) {
-            self.remember();
+        if self.breaker.refused(id, delivery.payload.event().id, &self.settings.retry, &error) {
+            self.save_state();
         }
         if !was_open && self.breaker.is_open() {
-            self.troubled = true;
+            self.is_logged_as_unavailable = true;
             tracing::warn!(
-                sink = %self.settings.name, cause,
+                sink = %self.settings.name, error,
                 "sink refuses everything: {REFUSED_IN_A_ROW} different events in a row and none delivered; its breaker is open, deliveries \
                  are spooled and retried, and none becomes a dead letter by refusal until one is delivered; look at its \
                  secret, certificate and templates"
@@ -54,65 +53,63 @@ impl Dispatcher {
         }
         let retry = &self.settings.retry;
         if delivery.refusals >= retry.refuse_after && !self.breaker.refuses_everything() {
-            return self.bury(lane, delivery, Reason::Refused, cause);
+            return self.dead_letter(lane, delivery, Reason::Refused, error);
         }
-        if let Some(limit) = limit_reached(retry, delivery.attempts, delivery.since.elapsed()) {
-            return self.bury(lane, delivery, Reason::GaveUp, format!("{limit}: {cause}"));
+        if let Some(limit) = limit_reached(retry, delivery.attempts, delivery.received_at.elapsed()) {
+            return self.dead_letter(lane, delivery, Reason::GaveUp, format!("{limit}: {error}"));
         }
-        let pause = back_off(retry, delivery.refusals);
-        self.notice_trouble(&delivery, &cause, Blame::Delivery);
-        self.put_off(lane, delivery, pause, cause);
+        let backoff = backoff(retry, delivery.refusals);
+        self.log_failure(&delivery, &error, Blame::Delivery);
+        self.reschedule(lane, delivery, backoff, error);
     }
 
-    /// The sink took something.
-    fn is_well(&mut self) {
+    /// The sink took an event.
+    fn on_success(&mut self) {
         if self.breaker.succeeded() {
-            // What waits because of it may go at once.
-            self.backlog.look_at(Instant::now());
-            self.remember();
+            // Deliveries that waited for the breaker may be attempted at once.
+            self.backlog.fetch_at(Instant::now());
+            self.save_state();
         }
-        if std::mem::take(&mut self.troubled) {
-            tracing::info!(sink = %self.settings.name, "delivers again");
+        if std::mem::take(&mut self.is_logged_as_unavailable) {
+            tracing::info!(sink = %self.settings.name, "sink delivers again");
         }
     }
 
-    fn try_later(
+    fn on_retry(
         &mut self,
         id: AttemptId,
         lane: Lane,
         mut delivery: Delivery,
         after: Option<Duration>,
-        cause: String,
+        error: String,
         blame: Blame,
     ) {
         self.stats.count_attempt(AttemptResult::Retry);
+        self.update_breaker(id, after, &error, blame);
         if blame == Blame::Relay {
-            // Nothing was learned of the destination: it doesn't count as an attempt.
+            // It says nothing about the destination, so it doesn't count as an attempt.
             delivery.attempts -= 1;
-            self.breaker.ended(id);
-            self.notice_trouble(&delivery, &cause, blame);
-            return self.put_off(lane, delivery, after.unwrap_or(OWN_PAUSE), cause);
+            self.log_failure(&delivery, &error, blame);
+            return self.reschedule(lane, delivery, after.unwrap_or(OWN_BACKOFF), error);
         }
-        self.learn(id, after, &cause, blame);
-        if let Some(limit) = limit_reached(&self.settings.retry, delivery.attempts, delivery.since.elapsed()) {
-            self.bury(lane, delivery, Reason::GaveUp, format!("{limit}: {cause}"));
+        if let Some(limit) = limit_reached(&self.settings.retry, delivery.attempts, delivery.received_at.elapsed()) {
+            self.dead_letter(lane, delivery, Reason::GaveUp, format!("{limit}: {error}"));
             return;
         }
-        self.notice_trouble(&delivery, &cause, blame);
-        let pause = if blame == Blame::Delivery || self.breaker.is_closed() {
-            back_off(&self.settings.retry, delivery.attempts).max(after.unwrap_or_default())
+        self.log_failure(&delivery, &error, blame);
+        let backoff = if blame == Blame::Delivery || self.breaker.is_closed() {
+            backoff(&self.settings.retry, delivery.attempts).max(after.unwrap_or_default())
         } else {
-            // The breaker or the pause says when, and which of those that wait comes next.
+            // The breaker or the pause decides when the next attempt is made, and the order of the deliveries which that is.
             Duration::ZERO
         };
-        self.put_off(lane, delivery, pause, cause);
+        self.reschedule(lane, delivery, backoff, error);
     }
 
-    /// What a failed attempt says of the sink.
-    fn learn(&mut self, id: AttemptId, after: Option<Duration>, cause: &str, blame: Blame) {
-        let changed = match blame {
+    fn update_breaker(&mut self, id: AttemptId, after: Option<Duration>, error: &str, blame: Blame) {
+        let has_changed = match blame {
             Blame::Relay => {
-                self.breaker.ended(id);
+                self.breaker.attempt_ended(id);
                 false
             }
             Blame::Delivery => {
@@ -120,170 +117,177 @@ impl Dispatcher {
                 false
             }
             Blame::Sink => {
-                let opened = self.breaker.failed(id, &self.settings.retry, cause);
+                let has_opened = self.breaker.failed(id, &self.settings.retry, error);
                 if let Some(after) = after {
-                    self.breaker.pause_for(after, cause.to_owned());
+                    self.breaker.pause_for(after, error.to_owned());
                 }
-                opened || after.is_some()
+                has_opened || after.is_some()
             }
             Blame::Gone => {
-                self.breaker.ended(id);
+                self.breaker.attempt_ended(id);
                 let is_new = self.breaker.pause().is_none_or(|pause| pause.until.is_some());
-                self.breaker.pause_until_resumed(cause.to_owned());
+                self.breaker.pause_until_resumed(error.to_owned());
                 if is_new {
-                    tracing::error!(sink = %self.settings.name, cause, "paused: nothing more is sent to it until it is resumed");
+                    tracing::error!(
+                        sink = %self.settings.name, error,
+                        "sink paused: its destination is gone; deliveries are spooled until somebody runs `regards-relay resume`"
+                    );
                 }
                 is_new
             }
         };
-        if changed {
-            self.remember();
+        if has_changed {
+            self.save_state();
         }
     }
 
-    /// A failed delivery is due again after `pause`; until then it is in the spool, if there is room.
-    fn put_off(&mut self, lane: Lane, mut delivery: Delivery, pause: Duration, cause: String) {
-        match delivery.kept {
-            Kept::Row(id) => {
-                let (sink, due) = (self.settings.name.clone(), MonotonicTime::now().after(pause));
+    /// Makes a failed delivery due again after `backoff`. Until then it is in the spool if that has room.
+    fn reschedule(&mut self, lane: Lane, mut delivery: Delivery, backoff: Duration, error: String) {
+        match delivery.backing {
+            Backing::Row(id) => {
+                let (sink, due) = (self.settings.name.clone(), MonotonicTime::now().after(backoff));
                 if delivery.refusals > 0 {
-                    self.spool.reschedule_refused(id, sink, (delivery.attempts, delivery.refusals), due, cause);
+                    self.spool.reschedule_refused(id, sink, (delivery.attempts, delivery.refusals), due, error);
                 } else {
-                    self.spool.reschedule(id, sink, delivery.attempts, due, cause);
+                    self.spool.reschedule(id, sink, delivery.attempts, due, error);
                 }
-                self.backlog.again(id, Instant::now() + pause);
+                self.backlog.rescheduled(id, Instant::now() + backoff);
             }
-            Kept::Message(_) => {
-                delivery.failure = Some(Failure { due: Instant::now() + pause, cause });
+            Backing::Receipt(_) => {
+                delivery.failure = Some(Failure { due: Instant::now() + backoff, error });
                 self.spill_failed(lane, delivery);
             }
         }
     }
 
-    fn notice_trouble(&mut self, delivery: &Delivery, cause: &str, blame: Blame) {
-        let event = &delivery.received.event;
+    fn log_failure(&mut self, delivery: &Delivery, error: &str, blame: Blame) {
+        let event = delivery.payload.event();
         let (event_id, tenant, correlation_id) = (event.id, &event.tenant, event.correlation_id.as_str());
         let (sink, attempt) = (&self.settings.name, delivery.attempts);
-        let left_out = match blame {
-            Blame::Sink if !std::mem::replace(&mut self.troubled, true) => {
+        let suppressed = match blame {
+            Blame::Sink if !std::mem::replace(&mut self.is_logged_as_unavailable, true) => {
                 tracing::warn!(
-                    %sink, %event_id, %tenant, correlation_id, attempt, cause,
-                    "does not deliver; what is for it waits, and is tried again"
+                    %sink, %event_id, %tenant, correlation_id, attempt, error,
+                    "sink unavailable; deliveries are spooled and will be retried"
                 );
                 return;
             }
-            Blame::Delivery => self.failing.pass(cause),
+            Blame::Delivery => self.failure_log.allow(error),
             Blame::Sink | Blame::Relay | Blame::Gone => None,
         };
-        if let Some(left_out) = left_out {
+        if let Some(suppressed) = suppressed {
             tracing::warn!(
-                %sink, %event_id, %tenant, correlation_id, attempt, cause, left_out,
-                "a delivery failed; it waits, and is tried again"
+                %sink, %event_id, %tenant, correlation_id, attempt, error, suppressed,
+                "a delivery failed; it will be retried"
             );
         } else {
-            tracing::debug!(%sink, %event_id, %tenant, correlation_id, attempt, cause, "an attempt failed");
+            tracing::debug!(%sink, %event_id, %tenant, correlation_id, attempt, error, "an attempt failed");
         }
     }
 
-    /// It is delivered, or dropped on purpose.
+    /// Ends a delivery that was delivered, or dropped as configured.
     pub(super) fn settle(&mut self, lane: Lane, delivery: Delivery) {
-        match delivery.kept {
-            Kept::Message(receipt) => {
+        match delivery.backing {
+            Backing::Receipt(receipt) => {
                 receipt.settle();
                 self.lanes.release(lane);
             }
-            Kept::Row(id) => {
+            Backing::Row(id) => {
                 self.spool.done(id, self.settings.name.clone());
-                self.row_is_gone(lane, id);
+                self.forget_row(lane, id);
             }
         }
     }
 
-    /// No retry can deliver it: a dead letter, whose message is settled once that is on disk. It does not hold its lane.
-    pub(super) fn bury(&mut self, lane: Lane, delivery: Delivery, reason: Reason, detail: String) {
-        if delivery.received.event.is_dead_letter() {
+    /// Makes a dead letter of a delivery that no retry can deliver. The message is settled once the dead letter is on disk; the lane goes on
+    /// before that.
+    pub(super) fn dead_letter(&mut self, lane: Lane, delivery: Delivery, reason: Reason, detail: String) {
+        if matches!(*delivery.payload, Payload::DeadLetterCopy { .. }) {
             return self.drop_copy(lane, delivery, &detail);
         }
         self.stats.count(DeliveryResult::DeadLetter);
-        let Delivery { received, route, kept, attempts, .. } = delivery;
-        let event = &received.event;
-        if let Some(left_out) = self.dead.pass() {
+        let Delivery { payload, route, backing, attempts, .. } = delivery;
+        let event = payload.event();
+        if let Some(suppressed) = self.dead_letter_log.allow() {
             tracing::warn!(
                 sink = %self.settings.name, event_id = %event.id, tenant = %event.tenant,
-                correlation_id = event.correlation_id, %reason, detail, left_out, "a delivery became a dead letter"
+                correlation_id = event.correlation_id, %reason, detail, suppressed, "a delivery became a dead letter"
             );
         }
-        let letter = DeadLetter::of_event(event, Arc::clone(&received.message), reason, detail);
+        let letter = DeadLetter::of_event(event, Arc::clone(payload.message()), reason, detail);
         let letter = letter.for_sink(self.settings.name.clone(), route, attempts);
-        match kept {
-            Kept::Message(receipt) => {
+        match backing {
+            Backing::Receipt(receipt) => {
                 self.spool.store(letter, receipt);
                 self.lanes.release(lane);
             }
-            Kept::Row(id) => {
+            Backing::Row(id) => {
                 self.spool.bury(letter, id, self.settings.name.clone());
-                self.burying.insert(id, lane);
+                self.pending_dead_letters.insert(id, lane);
             }
         }
     }
 
-    /// A dead letter is on disk in place of a delivery of the backlog.
-    pub(super) fn buried(&mut self, id: RowId, key: Option<u64>) {
-        match (self.burying.remove(&id), key) {
-            (Some(lane), _) => self.row_is_gone(lane, id),
-            // The dispatcher before this one had it in its hands.
+    /// A dead letter is on disk, and the spooled delivery is deleted.
+    pub(super) fn on_dead_letter_stored(&mut self, id: RowId, key: Option<u64>) {
+        match (self.pending_dead_letters.remove(&id), key) {
+            (Some(lane), _) => self.forget_row(lane, id),
+            // An earlier dispatcher of this sink had taken it.
             (None, Some(key)) => {
                 self.lanes.remove_spooled(self.lane_of_row(key));
-                self.backlog.gone_elsewhere();
+                self.backlog.removed_elsewhere();
             }
             (None, None) => {}
         }
     }
 
-    /// A copy of a dead letter that isn't delivered is forgotten: the dead letter itself is kept.
-    pub(super) fn drop_copy(&mut self, lane: Lane, delivery: Delivery, detail: &str) {
+    /// Drops the copy of a dead letter that can't be delivered. The dead letter itself stays.
+    pub(super) fn drop_copy(&mut self, lane: Lane, delivery: Delivery, error: &str) {
         self.stats.count(DeliveryResult::Dropped);
-        if let Some(left_out) = self.dead.pass() {
-            let event = &delivery.received.event;
+        if let Some(suppressed) = self.dead_letter_log.allow() {
+            let event = delivery.payload.event();
             tracing::warn!(
-                sink = %self.settings.name, event_id = %event.id, tenant = %event.tenant, detail, left_out,
-                "a copy of a dead letter can't be delivered, and is forgotten; the dead letter is kept"
+                sink = %self.settings.name, event_id = %event.id, tenant = %event.tenant, error, suppressed,
+                "the copy of a dead letter can't be delivered and is dropped; the dead letter stays in the spool"
             );
         }
         self.settle(lane, delivery);
     }
 
-    /// There was no room for a copy of a dead letter.
-    pub(super) fn notice_not_copied(&mut self, letter: i64) {
+    /// The spool had no room for the copy of a dead letter.
+    pub(super) fn on_copy_rejected(&mut self, letter: i64) {
         self.stats.count(DeliveryResult::Dropped);
-        if let Some(left_out) = self.dropping.pass() {
+        if let Some(suppressed) = self.drop_log.allow() {
             tracing::warn!(
-                sink = %self.settings.name, letter, left_out,
-                "a dead letter was not copied: the spool has no room for it; the dead letter is kept"
+                sink = %self.settings.name, letter, suppressed,
+                "a dead letter was not copied: the spool has no room for the copy; the dead letter stays in the spool"
             );
         }
     }
 
-    /// What has waited too long behind an open breaker is given up without another attempt.
-    pub(super) fn give_up_old(&mut self) {
+    /// Gives up deliveries that have waited too long behind an open breaker.
+    pub(super) fn give_up_expired(&mut self) {
         let Some(age) = self.settings.retry.give_up_after else { return };
-        for (id, waiting) in self.backlog.take_older(age) {
+        for (id, waiting) in self.backlog.take_expired(age) {
             let lane = self.lane_of_row(waiting.key);
-            match Delivery::of_row(id, &waiting) {
+            match Delivery::from_spool(id, &waiting) {
                 Ok(delivery) => {
-                    let cause = waiting.cause.unwrap_or_else(|| "the sink does not deliver".to_owned());
-                    let detail = format!("gave up {} s after receipt: {cause}", age.as_secs());
-                    self.bury(lane, delivery, Reason::GaveUp, detail);
+                    let error = waiting.cause.unwrap_or_else(|| "the sink is unavailable".to_owned());
+                    let detail = format!("gave up {} s after receipt: {error}", age.as_secs());
+                    self.dead_letter(lane, delivery, Reason::GaveUp, detail);
                 }
-                Err(invalid) => self.bury_row(lane, id, waiting, invalid.reason, invalid.detail),
+                Err(invalid) => self.dead_letter_row(lane, id, waiting, invalid.reason, invalid.detail),
             }
         }
     }
 
-    /// What is in the spool and can't be read any more: no event, but its bytes.
-    pub(super) fn bury_row(&mut self, lane: Lane, id: RowId, waiting: Waiting, reason: Reason, detail: String) {
+    /// Makes a dead letter of a spooled delivery whose message can't be decoded any more, as after an upgrade.
+    pub(super) fn dead_letter_row(&mut self, lane: Lane, id: RowId, waiting: Waiting, reason: Reason, detail: String) {
         self.stats.count(DeliveryResult::DeadLetter);
-        tracing::error!(sink = %self.settings.name, event_id = %waiting.event_id, %reason, detail, "a delivery can't be read any more");
+        tracing::error!(
+            sink = %self.settings.name, event_id = %waiting.event_id, %reason, detail,
+            "the message of a spooled delivery can't be decoded any more; the delivery became a dead letter"
+        );
         let letter = DeadLetter {
             reason,
             detail,
@@ -298,10 +302,10 @@ impl Dispatcher {
             message: waiting.message,
         };
         self.spool.bury(letter, id, self.settings.name.clone());
-        self.burying.insert(id, lane);
+        self.pending_dead_letters.insert(id, lane);
     }
 
-    fn row_is_gone(&mut self, lane: Lane, id: RowId) {
+    fn forget_row(&mut self, lane: Lane, id: RowId) {
         self.lanes.remove_spooled(lane);
         self.backlog.done(id);
     }

@@ -1,63 +1,59 @@
-//! What goes to the spool, and when: so that one sink that is dead, slow or hangs holds up no source, and with it no other sink.
+//! Moves deliveries from memory to the spool.
 //!
-//! Spilling makes a delivery durable. It neither ends nor repeats the attempt under way: the row belongs to that attempt until
-//! it ends. A lane is written without holes: what is before a delivery in its lane is written first.
+//! Spilling makes a delivery durable. It neither ends nor repeats its attempt: until that ends, the row belongs to the attempt. A lane is
+//! written without holes: the deliveries before one in its lane are written first.
 
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::dispatcher::Dispatcher;
 use super::lanes::{Lane, TakenLane, key};
+use super::overdue::{Decision, LaneStatus, SinkStatus, overdue};
 use super::stats::DeliveryResult;
-use super::{Delivery, Kept};
+use super::{Backing, Delivery};
 use crate::config::WhenFull;
 use crate::failpoints::Failpoint;
 use crate::spool::Limits;
 
-/// How often what is in memory is looked over, as long as something is.
-pub(super) const LOOK_OVER: Duration = Duration::from_millis(25);
-/// What has been in memory for so long goes to the spool when its source is held up.
-const HELD: Duration = Duration::from_millis(50);
-
 impl Dispatcher {
-    /// A new delivery: to memory, or to the spool at once where it would only wait.
-    pub(super) fn place(&mut self, lane: Lane, delivery: Delivery) {
-        // A message that an earlier run may have had: the spool knows.
-        let is_doubtful = delivery.received.message.redelivered;
+    /// Queues a new delivery in memory, or spools it at once if it would only wait there.
+    pub(super) fn enqueue(&mut self, lane: Lane, delivery: Delivery) {
+        // Only the spool knows whether an earlier run has stored this message.
+        let may_be_stored = delivery.payload.message().redelivered;
         let must_wait = self.lanes.is_spooled(lane)
             || !self.breaker.is_closed()
             || self.is_slow
             || self.lanes.waiting() >= self.capacity()
             || self.backlog.is_full();
-        if !is_doubtful && !must_wait {
+        if !may_be_stored && !must_wait {
             return self.lanes.push(lane, delivery);
         }
         let limits = self.limits(&delivery);
-        let behind = !self.spill_lane(lane, limits);
-        let delivery = if behind { Err(delivery) } else { self.put_down(lane, delivery, false, limits) };
-        if let Err(delivery) = delivery {
-            self.no_room(lane, delivery, must_wait);
+        let has_room = self.spill_lane(lane, limits);
+        let spilled = if has_room { self.spill(lane, delivery, false, limits) } else { Err(delivery) };
+        if let Err(delivery) = spilled {
+            self.on_spool_full(lane, delivery, must_wait);
         }
     }
 
-    /// What may be exceeded for a delivery. At an end its message would be taken anew, and go once more to the sinks that have it; or the
-    /// broker is about to drop it.
+    /// A delivery may exceed the limits of the spool if its source is about to take its message again, for all sinks: at a stop, or because
+    /// the broker is about to time it out.
     fn limits(&self, delivery: &Delivery) -> Limits {
         if self.is_stopping() || delivery.must_be_stored() { Limits::Exceeded } else { Limits::Kept }
     }
 
-    /// There is no room for a new delivery.
-    fn no_room(&mut self, lane: Lane, delivery: Delivery, must_wait: bool) {
+    fn on_spool_full(&mut self, lane: Lane, delivery: Delivery, must_wait: bool) {
         match self.settings.when_full {
             WhenFull::DropNewest if must_wait => self.drop_delivery(delivery),
-            // It waits in memory, unacknowledged.
+            // It waits in memory, and its message stays unacknowledged.
             WhenFull::DropNewest | WhenFull::Block => self.lanes.push(lane, delivery),
         }
     }
 
-    /// A failed delivery, with all that waits behind it.
+    /// Spools a failed delivery and those behind it in its lane.
     pub(super) fn spill_failed(&mut self, lane: Lane, delivery: Delivery) {
         let limits = self.limits(&delivery);
-        match self.put_down(lane, delivery, false, limits) {
+        match self.spill(lane, delivery, false, limits) {
             Ok(_) if Failpoint::ReorderOnRetry.is_enabled() => {
                 self.lanes.remove_spooled(lane);
                 self.lanes.release(lane);
@@ -73,47 +69,46 @@ impl Dispatcher {
                 self.lanes.release(lane);
             }
             Err(delivery) => {
-                let due = Instant::now() + delivery.back_off();
+                let due = Instant::now() + delivery.backoff();
                 self.lanes.put_back(lane, delivery, due);
             }
         }
     }
 
-    /// Looks for deliveries in memory that have been there too long.
-    pub(super) fn look_over(&mut self) {
-        let age = |delivery: &Delivery| delivery.since.elapsed();
-        let mut is_held_up = false;
-        let mut is_late = false;
-        let mut lanes: Vec<(Lane, bool, Limits, Duration)> = self
-            .lanes
-            .iter()
-            .filter_map(|(lane, attempt, next)| {
-                let under_way = attempt.and_then(|attempt| self.under_way.get(&attempt)).map(|(_, delivery)| delivery);
-                let oldest = under_way.or(next.front())?;
-                is_held_up |= oldest.is_pressing() && age(oldest) >= HELD;
-                is_late |= age(oldest) >= self.settings.spill_after;
-                // Without holes: what is before one for which they may be exceeded goes with it.
-                let exceeds = under_way.into_iter().chain(next).any(|one| self.limits(one) == Limits::Exceeded);
-                let limits = if exceeds { Limits::Exceeded } else { Limits::Kept };
-                Some((lane, attempt.is_none(), limits, age(oldest)))
-            })
-            .collect();
-        self.is_slow |= is_held_up || is_late;
-        let none_waits = self.is_slow || !self.breaker.is_closed();
-        // These find room where the others find none.
-        lanes.sort_by_key(|(.., limits, _)| *limits == Limits::Kept);
-        for (lane, waits, limits, age) in lanes {
-            let must_go = self.lanes.is_spooled(lane)
-                || (waits && (none_waits || limits == Limits::Exceeded))
-                || age >= self.settings.spill_after
-                || (is_held_up && age >= HELD);
-            if must_go && !self.spill_lane(lane, limits) && !self.drop_waiting(lane) {
+    /// Spools the deliveries that have been in memory for too long.
+    pub(super) fn spill_overdue(&mut self) {
+        let sink = SinkStatus {
+            is_slow: self.is_slow,
+            is_breaker_closed: self.breaker.is_closed(),
+            spill_after: self.settings.spill_after,
+        };
+        let Decision { is_slow, lanes } = overdue(sink, self.lane_statuses());
+        self.is_slow = is_slow;
+        for (lane, limits) in lanes {
+            if !self.spill_lane(lane, limits) && !self.drop_queued(lane) {
                 return;
             }
         }
     }
 
-    /// Puts all that is in memory into the spool, as far as the disk has room.
+    fn lane_statuses(&self) -> Vec<LaneStatus> {
+        let status = |(lane, attempt, next): (Lane, Option<_>, &VecDeque<Delivery>)| {
+            let in_flight = attempt.and_then(|attempt| self.in_flight.get(&attempt)).map(|(_, delivery)| delivery);
+            let oldest = in_flight.or(next.front())?;
+            let is_exceeded = in_flight.into_iter().chain(next).any(|one| self.limits(one) == Limits::Exceeded);
+            Some(LaneStatus {
+                lane,
+                is_in_flight: attempt.is_some(),
+                age: oldest.received_at.elapsed(),
+                is_pressing: oldest.is_pressing(),
+                is_spooled: self.lanes.is_spooled(lane),
+                limits: if is_exceeded { Limits::Exceeded } else { Limits::Kept },
+            })
+        };
+        self.lanes.iter().filter_map(status).collect()
+    }
+
+    /// Spools all deliveries in memory, as far as the disk has room.
     pub(super) fn spill_all(&mut self) {
         let lanes: Vec<Lane> = self.lanes.iter().map(|(lane, ..)| lane).collect();
         for lane in lanes {
@@ -121,20 +116,20 @@ impl Dispatcher {
         }
     }
 
-    /// Puts a lane into the spool: the attempt that is under way, which goes on, and all behind it. False: there is no room.
+    /// Spools a lane: the delivery in flight, whose attempt goes on, and all behind it. False: there is no room for all.
     fn spill_lane(&mut self, lane: Lane, limits: Limits) -> bool {
         let Some(mut taken) = self.lanes.take(lane) else { return true };
         if !Failpoint::SpillWithoutPredecessor.is_enabled()
             && let Some(id) = taken.attempt()
-            && let Some((_, delivery)) = self.under_way.remove(&id)
+            && let Some((_, delivery)) = self.in_flight.remove(&id)
         {
-            match self.put_down(lane, delivery, true, limits) {
+            match self.spill(lane, delivery, true, limits) {
                 Ok(delivery) => {
-                    self.under_way.insert(id, (lane, delivery));
+                    self.in_flight.insert(id, (lane, delivery));
                     taken.attempt_is_spooled();
                 }
                 Err(delivery) => {
-                    self.under_way.insert(id, (lane, delivery));
+                    self.in_flight.insert(id, (lane, delivery));
                     self.lanes.restore(lane, taken);
                     return false;
                 }
@@ -143,10 +138,10 @@ impl Dispatcher {
         self.spill_behind(lane, taken, limits)
     }
 
-    /// Puts what waits in a lane into the spool. False: there is no room for some, which stay in memory behind the others.
+    /// Spools the queued deliveries of a lane. False: there is no room for some, which stay in memory behind the others.
     fn spill_behind(&mut self, lane: Lane, mut taken: TakenLane<Delivery>, limits: Limits) -> bool {
         while let Some(delivery) = taken.next.pop_front() {
-            if let Err(delivery) = self.put_down(lane, delivery, false, limits) {
+            if let Err(delivery) = self.spill(lane, delivery, false, limits) {
                 taken.next.push_front(delivery);
                 self.lanes.restore(lane, taken);
                 return false;
@@ -155,55 +150,40 @@ impl Dispatcher {
         true
     }
 
-    /// Hands one delivery to the spool, whether or not an attempt is under way for it. From here on its lane counts as spooled. It comes
-    /// back as it is where there is no room.
-    fn put_down(
+    /// Hands a delivery to the spool. From here on its lane counts as spooled. Returns the delivery with its row, or unchanged as the error
+    /// if there is no room.
+    fn spill(
         &mut self,
         lane: Lane,
         delivery: Delivery,
-        is_attempted: bool,
+        is_in_flight: bool,
         limits: Limits,
     ) -> Result<Delivery, Delivery> {
-        let key = key(&self.settings.name, self.order_by, &delivery.received.event);
-        let mut waiting = delivery.waiting(&self.settings.name, key, is_attempted);
-        waiting.may_be_known &= !is_attempted && delivery.attempts == 0;
-        let back_off = delivery.back_off();
-        let Delivery { received, route, kept, since, attempts, refusals, failure, in_flight } = delivery;
-        let receipt = match kept {
-            Kept::Message(receipt) => receipt,
-            kept @ Kept::Row(_) => {
-                return Ok(Delivery { received, route, kept, since, attempts, refusals, failure, in_flight });
-            }
+        let key = key(&self.settings.name, self.order_by, delivery.payload.event());
+        let mut row = delivery.to_spool(&self.settings.name, key, is_in_flight);
+        row.may_be_known &= !is_in_flight && delivery.attempts == 0;
+        let backoff = delivery.backoff();
+        let receipt = match delivery.backing {
+            Backing::Receipt(receipt) => receipt,
+            backing @ Backing::Row(_) => return Ok(Delivery { backing, ..delivery }),
         };
-        let in_flight = is_attempted.then(|| receipt.spilled_attempt());
-        match self.spool.spill(waiting, receipt, is_attempted, limits) {
+        let attempt_guard = is_in_flight.then(|| receipt.spilled_attempt());
+        match self.spool.spill(row, receipt, is_in_flight, limits) {
             Ok(id) => {
                 self.lanes.add_spooled(lane);
-                if is_attempted {
-                    self.backlog.added_under_way(id, &received.message);
+                if is_in_flight {
+                    self.backlog.added_in_flight(id, delivery.payload.message());
                 } else {
-                    self.backlog.added(Instant::now() + back_off);
+                    self.backlog.added(Instant::now() + backoff);
                 }
-                Ok(Delivery {
-                    received,
-                    route,
-                    kept: Kept::Row(id),
-                    since,
-                    attempts,
-                    refusals,
-                    failure: None,
-                    in_flight,
-                })
+                Ok(Delivery { backing: Backing::Row(id), failure: None, attempt_guard, ..delivery })
             }
-            Err(receipt) => {
-                let kept = Kept::Message(receipt);
-                Err(Delivery { received, route, kept, since, attempts, refusals, failure, in_flight: None })
-            }
+            Err(receipt) => Err(Delivery { backing: Backing::Receipt(receipt), attempt_guard: None, ..delivery }),
         }
     }
 
-    /// Drops what waits in a lane, where the configuration says so. False: it doesn't.
-    fn drop_waiting(&mut self, lane: Lane) -> bool {
+    /// Drops the queued deliveries of a lane if the configuration says so. False: it doesn't.
+    fn drop_queued(&mut self, lane: Lane) -> bool {
         if self.settings.when_full != WhenFull::DropNewest {
             return false;
         }
@@ -217,15 +197,15 @@ impl Dispatcher {
 
     fn drop_delivery(&mut self, delivery: Delivery) {
         self.stats.count(DeliveryResult::Dropped);
-        if let Some(left_out) = self.dropping.pass() {
-            let event = &delivery.received.event;
+        if let Some(suppressed) = self.drop_log.allow() {
+            let event = delivery.payload.event();
             tracing::warn!(
                 sink = %self.settings.name, event_id = %event.id, tenant = %event.tenant,
-                correlation_id = event.correlation_id, left_out,
-                "a delivery was dropped: the spool has no room for it, and `when_full: drop_newest` says so"
+                correlation_id = event.correlation_id, suppressed,
+                "a delivery was dropped: the spool has no room for it and `when_full: drop_newest` is set"
             );
         }
-        if let Kept::Message(receipt) = delivery.kept {
+        if let Backing::Receipt(receipt) = delivery.backing {
             receipt.settle();
         }
     }

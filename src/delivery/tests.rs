@@ -1,4 +1,4 @@
-//! A sink's dispatcher as a whole: a real spool, and a sink whose attempts the test ends.
+//! The dispatcher with a real spool and with a sink whose attempts the test ends.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::config::{Config, DeadLettersConfig, OnCorrupt, Options, Retry, SpoolConfig, Strictness};
-use crate::event::{HeaderValue, Properties, SourceName};
+use crate::event::{Event, HeaderValue, Message, Properties, SourceName};
 use crate::sink::{Attempt, Blame, RenderedDelivery, Sink, Verdict};
 use crate::source::{EntryId, Settlement, SourceSignals};
 use crate::spool::Spool;
 
-/// Nothing in these tests takes as long.
+/// The deadline of everything that a test waits for.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// What is due at once comes sooner than this; what is not due doesn't come at all.
+/// An attempt that is due is made within this time.
 const A_WHILE: Duration = Duration::from_millis(400);
 const HOUR: Duration = Duration::from_hours(1);
 const LONG: Retry =
@@ -38,7 +38,7 @@ routes: [{ name: all, to: hook }]
 unrouted: dead_letter
 ";
 
-/// A spool of that size, and one sink before it.
+/// A spool, and the configuration of one sink.
 struct Setup {
     _directory: tempfile::TempDir,
     spool: Arc<Spool>,
@@ -49,9 +49,9 @@ struct Setup {
     next: u64,
 }
 
-/// The sink's dispatcher, at work.
+/// The running dispatcher of the sink.
 struct Hook {
-    inlet: Inlet,
+    handle: DispatcherHandle,
     attempts: UnboundedReceiver<(RenderedDelivery, Attempt)>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -70,27 +70,26 @@ impl Setup {
         Self { _directory: directory, spool, config, to, settled, signals: Arc::default(), next: 1 }
     }
 
-    /// Its sink takes so many at once.
+    /// Starts a dispatcher whose sink takes `capacity` deliveries at once.
     async fn hook(&self, capacity: usize, retry: &Retry) -> Hook {
         let sink = &self.config.sinks[0];
         let settings = Settings { retry: retry.clone(), ..Settings::of(sink, &self.config) };
         let (sink, attempts) = Sink::manual(sink, capacity);
         let stats = Arc::new(SinkStats::new(settings.name.clone()));
-        let (dispatcher, inlet) = Dispatcher::new(settings, sink, Arc::clone(&self.spool), stats).await.unwrap();
+        let (dispatcher, handle) = Dispatcher::new(settings, sink, Arc::clone(&self.spool), stats).await.unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn(dispatcher.run(stop.clone(), PATIENCE));
-        Hook { inlet, attempts, stop, task }
+        Hook { handle, attempts, stop, task }
     }
 
-    /// The next message, of that request.
     fn deliver(&mut self, hook: &Hook, request: &str) {
         self.deliver_with(hook, request, "");
     }
 
-    /// The same with that text.
+    /// Delivers an event of this request, with this text as its message.
     fn deliver_with(&mut self, hook: &Hook, request: &str, text: &str) {
         let delivery = self.delivery(request, text);
-        hook.inlet.deliveries.send(delivery).unwrap();
+        hook.handle.deliveries.send(delivery).unwrap();
     }
 
     fn delivery(&mut self, request: &str, text: &str) -> Delivery {
@@ -106,43 +105,43 @@ impl Setup {
         let receipt = Receipt::with_signals(EntryId(self.next), self.to.clone(), Arc::clone(&self.signals));
         self.next += 1;
         Delivery {
-            received: Arc::new(Received { event, message: Arc::new(message) }),
+            payload: Arc::new(Payload::Event { event, message: Arc::new(message) }),
             route: None,
-            kept: Kept::Message(receipt),
-            since: Instant::now(),
+            backing: Backing::Receipt(receipt),
+            received_at: Instant::now(),
             attempts: 0,
             refusals: 0,
             failure: None,
-            in_flight: None,
+            attempt_guard: None,
         }
     }
 
-    /// How many deliveries are in the spool.
+    /// The number of deliveries in the spool.
     fn spooled(&self) -> u64 {
         self.spool.shares().iter().map(|(_, share)| share.count()).sum()
     }
 
     async fn settled(&mut self) -> Settlement {
-        tokio::time::timeout(PATIENCE, self.settled.recv()).await.expect("settled in time").unwrap()
+        tokio::time::timeout(PATIENCE, self.settled.recv()).await.expect("a settled message").unwrap()
     }
 }
 
 impl Hook {
-    /// The next attempt: what goes out, and its end.
+    /// Waits for the next attempt.
     async fn attempt(&mut self) -> (RenderedDelivery, Attempt) {
-        tokio::time::timeout(PATIENCE, self.attempts.recv()).await.expect("an attempt in time").unwrap()
+        tokio::time::timeout(PATIENCE, self.attempts.recv()).await.expect("an attempt").unwrap()
     }
 
-    /// No attempt is made now.
+    /// Checks that no attempt is made.
     async fn rests(&mut self) {
         let attempt = tokio::time::timeout(A_WHILE, self.attempts.recv()).await;
         assert!(attempt.is_err(), "an attempt was made: {attempt:?}");
     }
 
-    async fn ended(self) {
-        let Self { inlet, task, .. } = self;
-        drop(inlet);
-        tokio::time::timeout(PATIENCE, task).await.expect("it ends in time").unwrap();
+    async fn end(self) {
+        let Self { handle, task, .. } = self;
+        drop(handle);
+        tokio::time::timeout(PATIENCE, task).await.expect("the end of the dispatcher").unwrap();
     }
 }
 
@@ -160,13 +159,13 @@ async fn a_full_spool_keeps_the_back_off() {
     setup.deliver(&hook, "a");
     setup.deliver(&hook, "b");
     hook.attempt().await.1.end(Verdict::Delivered);
-    assert_eq!(setup.settled().await, Settlement::Done(EntryId(3)), "another lane goes on");
+    assert_eq!(setup.settled().await, Settlement::Done(EntryId(3)), "another lane is not held up");
     hook.rests().await;
 }
 
-/// Where there is room again, the delivery is put there with its back-off.
+/// It is spooled with its back-off once the spool has room again.
 #[tokio::test]
-async fn a_delivery_that_there_is_room_for_later_keeps_its_back_off() {
+async fn a_delivery_that_is_spooled_later_keeps_its_back_off() {
     let mut setup = Setup::new(550);
     let mut hook = setup.hook(8, &SHORT).await;
     setup.deliver(&hook, "a");
@@ -183,7 +182,7 @@ async fn a_delivery_that_there_is_room_for_later_keeps_its_back_off() {
 }
 
 #[tokio::test]
-async fn at_a_stop_what_a_full_spool_has_no_room_for_goes_there_all_the_same() {
+async fn at_a_stop_deliveries_are_spooled_beyond_the_limits() {
     let mut setup = Setup::new(1);
     let mut hook = setup.hook(8, &LONG).await;
     for request in ["a", "a", "b"] {
@@ -191,20 +190,20 @@ async fn at_a_stop_what_a_full_spool_has_no_room_for_goes_there_all_the_same() {
     }
     let (_, first) = hook.attempt().await;
     first.end(failed(Blame::Delivery));
-    let (_, under_way) = hook.attempt().await;
+    let (_, in_flight) = hook.attempt().await;
     hook.rests().await;
     hook.stop.cancel();
     assert_eq!(setup.settled().await, Settlement::Done(EntryId(1)));
     assert_eq!(setup.settled().await, Settlement::Done(EntryId(2)));
-    under_way.end(failed(Blame::Delivery));
-    hook.ended().await;
+    in_flight.end(failed(Blame::Delivery));
+    hook.end().await;
     assert_eq!(setup.settled().await, Settlement::Done(EntryId(3)));
     assert_eq!(setup.spooled(), 3);
 }
 
-/// Another one takes its place, and would get anew, for all sinks, what is unsettled.
+/// Its successor would get unsettled messages again, for all sinks.
 #[tokio::test]
-async fn when_a_source_ends_what_it_brought_goes_to_a_full_spool_all_the_same() {
+async fn deliveries_of_a_source_that_ends_are_spooled_beyond_the_limits() {
     let mut setup = Setup::new(1);
     let stop = CancellationToken::new();
     let ending = Arc::new(SourceSignals::with_stop(stop.clone()));
@@ -225,10 +224,10 @@ async fn when_a_source_ends_what_it_brought_goes_to_a_full_spool_all_the_same() 
     assert_eq!(
         settled,
         [1, 2, 3].map(|entry| Settlement::Done(EntryId(entry))),
-        "and what is before them in their lanes"
+        "with the deliveries before them in their lanes"
     );
     hook.rests().await;
-    assert!(setup.settled.try_recv().is_err(), "all other messages are held");
+    assert!(setup.settled.try_recv().is_err(), "no other message is settled");
 }
 
 fn refused() -> Verdict {
@@ -236,7 +235,7 @@ fn refused() -> Verdict {
 }
 
 impl Setup {
-    /// How many dead letters there are, once all that was handed to the spool is on disk.
+    /// The number of dead letters, once everything that was handed to the spool is on disk.
     async fn dead_letters(&self) -> u64 {
         let state = self.spool.watch(crate::rules::SinkName::new("nobody")).await;
         assert!(state.is_some());
@@ -245,7 +244,7 @@ impl Setup {
 }
 
 #[tokio::test]
-async fn an_event_dies_only_once_it_was_refused_three_times() {
+async fn an_event_becomes_a_dead_letter_after_three_refusals() {
     let mut setup = Setup::new(1 << 20);
     let mut hook = setup.hook(8, &SHORT).await;
     setup.deliver(&hook, "a");
@@ -261,9 +260,9 @@ async fn an_event_dies_only_once_it_was_refused_three_times() {
     hook.rests().await;
 }
 
-/// With a full spool the refusals are counted in memory.
+/// Refusals are then counted in memory.
 #[tokio::test]
-async fn an_event_that_a_full_spool_has_no_room_for_dies_as_late() {
+async fn refusals_are_also_counted_while_the_spool_is_full() {
     let mut setup = Setup::new(1);
     let mut hook = setup.hook(8, &SHORT).await;
     setup.deliver(&hook, "a");
@@ -275,21 +274,21 @@ async fn an_event_that_a_full_spool_has_no_room_for_dies_as_late() {
     assert_eq!(setup.dead_letters().await, 1);
 }
 
-/// A wrong secret, an expired certificate, a broken template: what is wrong is the sink.
+/// As with a wrong secret, an expired certificate or a broken template.
 #[tokio::test]
-async fn a_sink_that_refuses_ten_events_in_a_row_is_at_fault_and_none_dies_until_one_is_delivered() {
+async fn a_sink_that_refuses_ten_events_in_a_row_makes_no_dead_letters_until_it_delivers_one() {
     let mut setup = Setup::new(1 << 20);
     let mut hook = setup.hook(1, &SHORT).await;
     for number in 0..30 {
         setup.deliver(&hook, &number.to_string());
     }
-    // Each of them is refused again and again, and one at a time once the breaker is open.
+    // Each is refused several times; once the breaker is open, one at a time.
     for _ in 0..120 {
         let (_, attempt) = hook.attempt().await;
         attempt.end(refused());
     }
     let died = setup.dead_letters().await;
-    assert!(died < 10, "{died} died");
+    assert!(died < 10, "{died} dead letters");
     let delivered = u64::try_from(30).unwrap() - died;
     for _ in 0..delivered {
         hook.attempt().await.1.end(Verdict::Delivered);
@@ -322,19 +321,19 @@ async fn a_refused_probe_does_not_close_the_breaker() {
     assert_eq!(several.len(), 2, "it is closed");
 }
 
-/// What the attempts under way carry together, in bytes.
+/// The bytes of all attempts in flight.
 fn carried(attempts: &[(RenderedDelivery, Attempt)]) -> usize {
     attempts.iter().map(|(outgoing, _)| outgoing.body.len()).sum()
 }
 
-/// Rows of 1 MiB for a sink that takes any number at once, as Kafka and files do.
+/// Deliveries of 1 MiB for a sink that takes any number at once, as Kafka and files do.
 #[tokio::test]
-async fn a_sink_takes_sixteen_mebibytes_out_of_its_backlog_and_then_as_much_as_it_delivers() {
+async fn at_most_sixteen_mebibytes_of_a_backlog_are_taken_at_once() {
     const ROWS: usize = 40;
     const KEYS: usize = 20;
     let mut setup = Setup::new(1 << 30);
     let mut hook = setup.hook(1_000, &SHORT).await;
-    hook.inlet.orders.send(Order::Pause).unwrap();
+    hook.handle.commands.send(SinkCommand::Pause).unwrap();
     let padding = "x".repeat((1 << 20) - 1_024);
     for number in 0..ROWS {
         setup.deliver_with(&hook, &(number % KEYS).to_string(), &padding);
@@ -343,25 +342,25 @@ async fn a_sink_takes_sixteen_mebibytes_out_of_its_backlog_and_then_as_much_as_i
         setup.settled().await;
     }
     assert_eq!(setup.spooled(), ROWS as u64);
-    hook.inlet.orders.send(Order::Resume).unwrap();
-    let (mut under_way, mut order) = (Vec::new(), Vec::new());
+    hook.handle.commands.send(SinkCommand::Resume).unwrap();
+    let (mut in_flight, mut order) = (Vec::new(), Vec::new());
     while order.len() < ROWS {
-        under_way.push(hook.attempt().await);
+        in_flight.push(hook.attempt().await);
         while let Ok(Some(attempt)) = tokio::time::timeout(A_WHILE, hook.attempts.recv()).await {
-            under_way.push(attempt);
+            in_flight.push(attempt);
         }
-        let carried = carried(&under_way);
+        let carried = carried(&in_flight);
         assert!(carried <= 16 << 20, "{carried} bytes in hand");
         assert!(
-            under_way.len() >= 4 || order.len() + under_way.len() == ROWS,
+            in_flight.len() >= 4 || order.len() + in_flight.len() == ROWS,
             "it takes no more than {}",
-            under_way.len()
+            in_flight.len()
         );
-        // First some of them fail, as before an outage ends.
+        // In the first round some fail, as at the end of an outage.
         let verdict =
             |place| if order.is_empty() && place % 4 == 1 { failed(Blame::Delivery) } else { Verdict::Delivered };
-        let ends: Vec<_> = (0..under_way.len()).map(verdict).collect();
-        for ((outgoing, attempt), end) in under_way.drain(..).zip(ends) {
+        let ends: Vec<_> = (0..in_flight.len()).map(verdict).collect();
+        for ((outgoing, attempt), end) in in_flight.drain(..).zip(ends) {
             if matches!(end, Verdict::Delivered) {
                 let event: serde_json::Value = serde_json::from_slice(&outgoing.body).unwrap();
                 order.push((event["correlationId"].clone(), event["time"].clone()));
@@ -375,20 +374,19 @@ async fn a_sink_takes_sixteen_mebibytes_out_of_its_backlog_and_then_as_much_as_i
     }
 }
 
-/// Attempts that go on while their deliveries are spooled are in hand as well.
 #[tokio::test]
-async fn what_is_spooled_under_way_counts_as_taken_out_of_the_backlog() {
+async fn in_flight_deliveries_that_are_spooled_count_as_taken_from_the_backlog() {
     let mut setup = Setup::new(1 << 30);
     let mut hook = setup.hook(1_000, &LONG).await;
     let padding = "x".repeat((1 << 20) - 1_024);
     let first: Vec<_> = (0..18).map(|number| setup.delivery(&number.to_string(), &padding)).collect();
-    // Together: once the first is spooled, no other is attempted that comes later.
+    // All with one time of receipt: once the first is spooled, new deliveries are not attempted.
     for delivery in first {
-        hook.inlet.deliveries.send(Delivery { since: Instant::now(), ..delivery }).unwrap();
+        hook.handle.deliveries.send(Delivery { received_at: Instant::now(), ..delivery }).unwrap();
     }
-    let mut under_way = Vec::new();
+    let mut in_flight = Vec::new();
     for _ in 0..18 {
-        under_way.push(hook.attempt().await);
+        in_flight.push(hook.attempt().await);
     }
     for _ in 0..18 {
         setup.settled().await;
@@ -397,7 +395,7 @@ async fn what_is_spooled_under_way_counts_as_taken_out_of_the_backlog() {
         setup.deliver_with(&hook, &format!("later {number}"), &padding);
     }
     hook.rests().await;
-    for (_, attempt) in under_way {
+    for (_, attempt) in in_flight {
         attempt.end(Verdict::Delivered);
     }
     for _ in 0..4 {

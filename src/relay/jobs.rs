@@ -1,5 +1,5 @@
-//! What the relay does at somebody's request and takes long: redrives and purges. Each is listed with its progress while it runs, and can be
-//! stopped. Without a running relay a command does the same in the spool itself.
+//! Jobs: redrives and purges, which may take long. A running job is listed with its progress and can be stopped. Without a running relay
+//! the command line runs the same code on the spool itself.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,48 +10,40 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::orphans::{purge_orphans, redrive_orphans};
-use super::redrive::{Redrive, Redriven, redrive};
+use super::redrive::{RedriveRequest, RedriveResult, redrive};
 use crate::config::Config;
 use crate::spool::{Filter, Progress, Spool, Unwanted};
 
-/// What can be done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobRequest {
     /// Deletes dead letters.
     Purge {
-        /// Which.
         filter: Filter,
-        /// How many that is, as far as who asks knows.
+        /// How many dead letters match, as counted by the client.
         total: u64,
     },
-    /// Gives dead letters another chance.
-    Redrive(Redrive),
-    /// Deletes what waits for a sink that is gone from the configuration.
+    Redrive(RedriveRequest),
+    /// Deletes the backlog of a sink that is not in the configuration.
     PurgeOrphans {
-        /// The sink's name.
         sink: String,
     },
-    /// Gives what waits for a sink that is gone from the configuration to another.
+    /// Moves the backlog of a sink that is not in the configuration to the sink `to`.
     RedriveOrphans {
-        /// The sink's name.
         sink: String,
-        /// The other's.
         to: String,
     },
 }
 
-/// What became of it.
 #[derive(Debug)]
 pub enum JobOutcome {
-    /// So many were deleted.
+    /// How many were deleted.
     Purged(u64),
-    /// What became of dead letters or orphans.
-    Redriven(Redriven),
+    Redriven(RedriveResult),
 }
 
 impl JobRequest {
-    /// What it is called while it runs.
+    /// The name of such a job in lists and logs.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -62,26 +54,25 @@ impl JobRequest {
         }
     }
 
-    /// Whether it can't be done without the configuration.
     #[must_use]
     pub fn needs_config(&self) -> bool {
         !matches!(self, Self::Purge { .. })
     }
 
-    /// Does it; what stops it is a sentence, and what was done before stays done. Dropped, it stops.
+    /// Runs the job until its end, or until the future is dropped. An error is a sentence; what was done before it stays done.
     pub async fn run(
         self,
         config: Option<&Config>,
         spool: &Spool,
         progress: &Arc<Progress>,
     ) -> Result<JobOutcome, String> {
-        let config = || config.ok_or_else(|| "the relay is starting: ask again in a moment".to_owned());
+        let config = || config.ok_or_else(|| "the relay is starting: try again in a moment".to_owned());
         match self {
             Self::Purge { filter, total } => {
                 progress.set_total(total);
                 spool.purge(Unwanted::Letters(filter), progress).await.map(JobOutcome::Purged)
             }
-            Self::Redrive(asked) => redrive(config()?, spool, asked, progress).await.map(JobOutcome::Redriven),
+            Self::Redrive(request) => redrive(config()?, spool, request, progress).await.map(JobOutcome::Redriven),
             Self::PurgeOrphans { sink } => {
                 purge_orphans(config()?, spool, &sink, progress).await.map(JobOutcome::Purged)
             }
@@ -92,83 +83,78 @@ impl JobRequest {
     }
 }
 
-/// Those that run. Whoever begins them bounds their number.
+/// The running jobs. The control socket bounds their number.
 #[derive(Debug, Default)]
 pub struct Jobs {
-    last: AtomicU64,
+    last_id: AtomicU64,
     running: Mutex<BTreeMap<u64, Entry>>,
 }
 
 #[derive(Debug)]
 struct Entry {
     kind: &'static str,
-    since: Instant,
+    started_at: Instant,
     stop: CancellationToken,
     progress: Arc<Progress>,
 }
 
-/// A job as it is shown. These keys are relied on.
+/// A job as `jobs` shows it. Users rely on these keys.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct JobLine {
-    /// Its number in this run of the relay.
+pub struct JobStatus {
+    /// Unique within one run of the relay.
     pub id: u64,
-    /// What is done.
     pub kind: String,
-    /// `running`.
+    /// Always `running`.
     pub state: String,
-    /// To how many it was done so far.
+    /// How many dead letters or deliveries are processed.
     pub done: u64,
-    /// Of how many.
     pub total: u64,
-    /// For how long, in seconds.
+    /// Seconds since its start.
     pub seconds: u64,
 }
 
-/// A job while it runs: it ends when this is dropped.
+/// A running job, listed until this is dropped.
 #[derive(Debug)]
 pub struct Job {
-    /// Its number.
     pub id: u64,
     jobs: Arc<Jobs>,
-    /// Cancelled when somebody stops it.
+    /// Cancelled by `jobs stop`.
     pub stop: CancellationToken,
-    /// Counted by who does it.
     pub progress: Arc<Progress>,
 }
 
 impl Jobs {
-    /// One more.
     #[must_use]
     pub fn begin(self: &Arc<Self>, kind: &'static str) -> Job {
-        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (stop, progress) = (CancellationToken::new(), Arc::new(Progress::default()));
-        let entry = Entry { kind, since: Instant::now(), stop: stop.clone(), progress: Arc::clone(&progress) };
+        let entry = Entry { kind, started_at: Instant::now(), stop: stop.clone(), progress: Arc::clone(&progress) };
         self.running().insert(id, entry);
         Job { id, jobs: Arc::clone(self), stop, progress }
     }
 
-    /// All that run, the oldest first.
+    /// The running jobs, the oldest first.
     #[must_use]
-    pub fn list(&self) -> Vec<JobLine> {
-        let line = |(id, entry): (&u64, &Entry)| JobLine {
+    pub fn list(&self) -> Vec<JobStatus> {
+        let status = |(id, entry): (&u64, &Entry)| JobStatus {
             id: *id,
             kind: entry.kind.to_owned(),
             state: "running".to_owned(),
             done: entry.progress.done(),
             total: entry.progress.total(),
-            seconds: entry.since.elapsed().as_secs(),
+            seconds: entry.started_at.elapsed().as_secs(),
         };
-        self.running().iter().map(line).collect()
+        self.running().iter().map(status).collect()
     }
 
-    /// Stops one; the error says that there is none.
+    /// The error says that there is no such job.
     pub fn stop(&self, id: u64) -> Result<(), String> {
         match self.running().get(&id) {
             Some(entry) => {
                 entry.stop.cancel();
                 Ok(())
             }
-            None => Err(format!("there is no job {id}: it has ended, or never was")),
+            None => Err(format!("there is no running job {id}: it has ended, or never existed")),
         }
     }
 

@@ -1,27 +1,30 @@
-//! All of it together: start, relay, reload, stop.
+//! The relay as a whole: start, reload, stop.
 //!
-//! The way of a message is [`Intake::accept`](crate::source::Intake::accept) in `router`, then the dispatcher of each sink in
-//! [`delivery`](crate::delivery), and back through its receipt to the watermark in [`source`](crate::source). What runs for a
-//! configuration is in `running`, what can be asked of it in `handle`.
+//! A message goes through [`Intake::accept`](crate::source::Intake::accept) in `router` to the dispatcher of each sink in
+//! [`delivery`](crate::delivery); its receipt brings the end of each delivery back to the watermark in [`source`](crate::source).
+//! `running` owns the tasks of the current configuration, [`Handle`] is how other tasks command a relay and look into it.
 
-mod bare;
-mod blocked;
+mod bench;
+mod blocked_sources;
+mod captures;
 mod handle;
 mod jobs;
+mod orphaned_sinks;
 mod orphans;
 mod redrive;
 mod router;
 mod running;
+mod stats;
 #[cfg(test)]
 mod stopping;
-mod stranded;
-mod taps;
 
 #[doc(hidden)]
-pub use bare::Bare;
+pub use bench::BenchRelay;
 pub use handle::Handle;
-pub use jobs::{JobLine, JobOutcome, JobRequest, Jobs};
-pub use redrive::{Redrive, Redriven, rehearse};
+pub use jobs::{JobOutcome, JobRequest, JobStatus, Jobs};
+pub use orphaned_sinks::OrphanedSink;
+pub use redrive::{RedriveRequest, RedriveResult, dry_run};
+pub use stats::{RouteStats, Stats, StatsSnapshot};
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -31,35 +34,37 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::delivery::Stats;
 use crate::sink::OpenError;
 use crate::spool::{Spool, SpoolError, lost_at_reboot};
 use crate::tasks::{self, TaskKind};
-use handle::Ask;
-use running::Running;
+use blocked_sources::BlockedSourceWarnings;
+use handle::RelayCommand;
+use orphaned_sinks::OrphanWarnings;
+use running::RunningRelay;
 
-/// What the spool gets to close its file.
-const CLOSING: Duration = Duration::from_secs(5);
+/// How long the spool may take to close its file.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An opening of the spool that takes this long is told in the log, and again each time that it has taken so much longer.
-const LONG_OPENING: Duration = Duration::from_secs(5);
+/// How often the log says that the spool is still being opened.
+const OPENING_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A relay that can't start, or had to stop.
+/// How often blocked sources and orphaned sinks are looked for, to warn of them.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why a relay could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
-    /// The spool can't be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
-    /// A sink can't be opened.
     #[error(transparent)]
     Sink(#[from] OpenError),
-    /// A thread or a task died: a bug. Nothing was acknowledged that isn't delivered or kept.
+    /// A thread or a task died, which is a bug. Nothing was acknowledged that isn't delivered or stored.
     #[error(
-        "a part of the relay ({0:?}) died, so the relay ends; the log says where: please report it, and start the relay anew"
+        "a part of the relay ({0:?}) died, so the relay ends; the log names the place in the source: please report it, and start the relay again"
     )]
     Dead(TaskKind),
-    /// A task ended as it never should: a bug. Nothing was acknowledged that isn't delivered or kept.
-    #[error("a part of the relay failed and everything was stopped: {0}")]
+    /// A task panicked or was aborted, which is a bug. Nothing was acknowledged that isn't delivered or stored.
+    #[error("a task of the relay failed, so the relay ends: {0}")]
     Broken(#[from] tokio::task::JoinError),
 }
 
@@ -67,56 +72,54 @@ pub enum RelayError {
 pub struct Relay {
     config: Config,
     handle: Handle,
-    asked: mpsc::UnboundedReceiver<Ask>,
+    commands: mpsc::UnboundedReceiver<RelayCommand>,
 }
 
 impl Relay {
-    /// Nothing is opened yet.
+    /// Opens nothing yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let (handle, asked) = Handle::new(Stats::new(&config));
-        Self { config, handle, asked }
+        let (handle, commands) = Handle::new(Stats::new(&config));
+        Self { config, handle, commands }
     }
 
-    /// What it was given.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// For who asks something of it.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Relays until `stop`, or until every source has come to its end, as recordings do. Then no more messages are taken,
-    /// those in flight get the configured grace, and what is settled is acknowledged.
+    /// Runs until `stop`, or until every source has ended, as recordings do. It then takes no more messages, gives the in-flight
+    /// deliveries the configured grace period, and acknowledges every settled message.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RelayError> {
         tokio::select! {
-            ended = self.work(stop) => ended,
+            ended = self.run_to_end(stop) => ended,
             dead = tasks::first_panic() => Err(RelayError::Dead(dead)),
         }
     }
 
-    async fn work(self, stop: CancellationToken) -> Result<(), RelayError> {
-        let Self { config, handle, asked } = self;
+    async fn run_to_end(self, stop: CancellationToken) -> Result<(), RelayError> {
+        let Self { config, handle, commands } = self;
         let stats = handle.stats();
-        let said = Cell::new(false);
+        let has_warned = Cell::new(false);
         let opening = Spool::open_when_free(&config.spool, &config.dead_letters, |held| {
-            if !said.replace(true) {
-                tracing::warn!(%held, "waiting for the spool");
+            if !has_warned.replace(true) {
+                tracing::warn!(error = %held, "the spool is in use by another process; the relay waits until it is free");
             }
-            stats.set_waiting(held.to_string());
+            stats.set_start_blocker(held.to_string());
         });
         let spool_path = &config.spool.path;
-        let opening = with_signs_of_life(opening, LONG_OPENING, |seconds| {
-            if said.get() {
+        let opening = report_while_running(opening, OPENING_REPORT_INTERVAL, |seconds| {
+            if has_warned.get() {
                 return;
             }
             let bytes = std::fs::metadata(spool_path).map_or(0, |file| file.len());
             let spool = spool_path.display();
-            tracing::info!(%spool, bytes, seconds, "still opening the spool; after an unclean stop all of the file is checked");
+            tracing::info!(%spool, bytes, seconds, "still opening the spool; after an unclean stop the whole file is checked");
         });
         let spool = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -126,40 +129,40 @@ impl Relay {
             tracing::warn!("{warning}");
         }
         stats.set_spool(Arc::clone(&spool));
-        relay(config, &spool, &handle, asked, stop).await?;
-        // All that was handed to it is settled, or was given up with the grace.
-        spool.close(CLOSING).await;
+        relay(config, &spool, &handle, commands, stop).await?;
+        // Every delivery is settled by now, or its grace period is over.
+        spool.close(CLOSE_TIMEOUT).await;
         Ok(())
     }
 }
 
-/// Relays with an open spool. A start and a reload wait for the disk, which may fail for as long as it likes: `stop` ends both.
+/// Runs with an open spool. A start and a reload wait for the disk, which may fail for any length of time: `stop` ends both.
 async fn relay(
     config: Config,
     spool: &Arc<Spool>,
     handle: &Handle,
-    mut asked: mpsc::UnboundedReceiver<Ask>,
+    mut commands: mpsc::UnboundedReceiver<RelayCommand>,
     stop: CancellationToken,
 ) -> Result<(), RelayError> {
-    let starting = Running::start(config, Arc::clone(spool), handle, stop.clone());
-    // Its sources start last: until then nothing was taken.
+    let starting = RunningRelay::start(config, Arc::clone(spool), handle, stop.clone());
+    // The sources start last: until then no message was taken.
     let Some(started) = stop.run_until_cancelled(starting).await else { return Ok(()) };
     let mut running = started?;
     handle.set_config(running.config());
-    let mut blocked = blocked::Blocked::default();
-    let mut stranded = stranded::Stranded::default();
-    let mut look = tokio::time::interval(blocked::LOOK);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while running.goes_on() {
+    let mut blocked_sources = BlockedSourceWarnings::default();
+    let mut orphans = OrphanWarnings::default();
+    let mut check = tokio::time::interval(WARNING_INTERVAL);
+    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while running.is_running() {
         tokio::select! {
-            _ = look.tick() => {
-                blocked.look(handle.stats());
-                stranded.look(handle.stats(), |sink| running.still_ends(sink));
+            _ = check.tick() => {
+                blocked_sources.update(handle.stats());
+                orphans.update(handle.stats(), |sink| running.is_stopping(sink));
             }
-            ended = running.ended() => ended?,
-            Some(ask) = asked.recv() => {
-                // What it has started stops as all else does. Who asked hears that the relay stops.
-                if stop.run_until_cancelled(running.answer(ask)).await.is_some() {
+            ended = running.join_next() => ended?,
+            Some(command) = commands.recv() => {
+                // A stop also ends what the command has started; its sender is then told that the relay stops.
+                if stop.run_until_cancelled(running.on_command(command)).await.is_some() {
                     handle.set_config(running.config());
                 }
             }
@@ -168,15 +171,15 @@ async fn relay(
     Ok(())
 }
 
-/// Does `work`; `say` hears again and again for how many seconds that goes on.
-async fn with_signs_of_life<T>(work: impl Future<Output = T>, every: Duration, mut say: impl FnMut(u64)) -> T {
+/// Awaits `work`, and meanwhile calls `report` every so often with the seconds since it began.
+async fn report_while_running<T>(work: impl Future<Output = T>, every: Duration, mut report: impl FnMut(u64)) -> T {
     let begun = tokio::time::Instant::now();
-    let mut signs = tokio::time::interval_at(begun + every, every);
+    let mut ticks = tokio::time::interval_at(begun + every, every);
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {
             done = &mut work => return done,
-            _ = signs.tick() => say(begun.elapsed().as_secs()),
+            _ = ticks.tick() => report(begun.elapsed().as_secs()),
         }
     }
 }
@@ -186,14 +189,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_takes_long_is_told_again_and_again() {
-        let (told, mut signs) = mpsc::unbounded_channel();
+    async fn long_work_is_reported_repeatedly() {
+        let (reporter, mut reports) = mpsc::unbounded_channel();
         let until_the_third = async {
             for _ in 0..3 {
-                signs.recv().await.expect("a sign of life");
+                reports.recv().await.expect("a report");
             }
         };
-        with_signs_of_life(until_the_third, Duration::from_millis(1), |_| told.send(()).unwrap()).await;
-        with_signs_of_life(async {}, LONG_OPENING, |_| panic!("nothing is said of what is done at once")).await;
+        report_while_running(until_the_third, Duration::from_millis(1), |_| reporter.send(()).unwrap()).await;
+        report_while_running(async {}, OPENING_REPORT_INTERVAL, |_| {
+            panic!("work that is done at once is not reported")
+        })
+        .await;
     }
 }

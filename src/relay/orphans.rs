@@ -1,39 +1,38 @@
-//! Deliveries whose sink is gone from the rules: another sink gets them, or nobody.
+//! Redrives and purges the backlog of a sink that is not in the configuration.
 
 use std::sync::Arc;
 
 use crate::clock::{MonotonicTime, Timestamp};
-use crate::config::{Config, SinkConfig, unknown_name};
-use crate::delivery::{event_of, key};
-use crate::event::DEAD_LETTER;
+use crate::config::{Config, SinkConfig};
+use crate::delivery::{Payload, key};
 use crate::rules::SinkName;
 use crate::spool::{Origin, Progress, Spool, Unwanted, Waiting, orphans};
 
-use super::redrive::{Redriven, blocking};
+use super::redrive::{RedriveResult, blocking, no_sink};
 
-/// Puts what waits for `sink` behind what waits for `to`, the oldest first, and each as if it came now. What stops it is a
-/// sentence; what was redriven before stays so.
+/// Moves the backlog of `sink` behind that of `to`, the oldest first, each delivery as if it were received now. An error is a sentence;
+/// what was redriven before it stays redriven.
 pub(super) async fn redrive_orphans(
     config: &Config,
     spool: &Spool,
     (sink, to): (&str, &str),
     progress: &Progress,
-) -> Result<Redriven, String> {
+) -> Result<RedriveResult, String> {
     check_gone(config, sink)?;
-    progress.set_total(waiting_for(spool, sink));
+    progress.set_total(backlog_of(spool, sink));
     let to = config.sinks.iter().find(|sink| sink.name.as_str() == to).ok_or_else(|| no_sink(config, to))?;
-    let (from, mut after, mut done) = (SinkName::new(sink), None, Redriven::default());
+    let (from, mut after, mut done) = (SinkName::new(sink), None, RedriveResult::default());
     loop {
         let name = sink.to_owned();
         let batch = blocking(spool.path(), move |path| orphans(path, &name, after)).await?;
         let Some((last, _)) = batch.last() else { return Ok(done) };
         after = Some(*last);
-        let (mut asked, mut stopped) = (Vec::with_capacity(batch.len()), None);
+        let (mut results, mut stopped) = (Vec::with_capacity(batch.len()), None);
         for (id, waiting) in batch {
             match waiting.and_then(|waiting| redirected(config, to, waiting)) {
                 Ok(waiting) => match spool.redrive(Origin::Orphan(id, from.clone()), vec![waiting]) {
-                    Ok(answer) => asked.push(answer),
-                    // What is behind it must not overtake it.
+                    Ok(result) => results.push(result),
+                    // The deliveries behind it must not overtake it.
                     Err(why) => {
                         stopped = Some(why);
                         break;
@@ -45,11 +44,11 @@ pub(super) async fn redrive_orphans(
                 }
             }
         }
-        for answer in asked {
-            if answer.await? {
+        for result in results {
+            if result.await? {
                 done.count([to.name.to_string()]);
             } else {
-                done.count_left("it is gone, or still delivered".to_owned());
+                done.count_left("it is no longer in the spool, or an attempt is in flight".to_owned());
             }
             progress.add(1);
         }
@@ -59,7 +58,7 @@ pub(super) async fn redrive_orphans(
     }
 }
 
-/// Deletes what waits for `sink`; says how much that was.
+/// Deletes the backlog of `sink`. Returns how many deliveries that were.
 pub(super) async fn purge_orphans(
     config: &Config,
     spool: &Spool,
@@ -67,42 +66,40 @@ pub(super) async fn purge_orphans(
     progress: &Arc<Progress>,
 ) -> Result<u64, String> {
     check_gone(config, sink)?;
-    progress.set_total(waiting_for(spool, sink));
+    progress.set_total(backlog_of(spool, sink));
     spool.purge(Unwanted::Orphans(SinkName::new(sink)), progress).await
 }
 
-fn waiting_for(spool: &Spool, sink: &str) -> u64 {
+fn backlog_of(spool: &Spool, sink: &str) -> u64 {
     spool.shares().iter().find(|(name, _)| name.as_str() == sink).map_or(0, |(_, share)| share.count())
-}
-
-pub(super) fn no_sink(config: &Config, name: &str) -> String {
-    let known: Vec<_> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
-    unknown_name("sink", name, &known)
 }
 
 fn check_gone(config: &Config, sink: &str) -> Result<(), String> {
     let is_there = config.sinks.iter().any(|there| there.name.as_str() == sink);
-    if is_there { Err(format!("sink {sink} is in the rules: what waits for it is no orphan")) } else { Ok(()) }
+    if is_there { Err(format!("sink {sink} is in the configuration: its backlog is not orphaned")) } else { Ok(()) }
 }
 
-/// The same for that sink.
+/// The same delivery, for the sink `to`.
 fn redirected(config: &Config, to: &SinkConfig, waiting: Waiting) -> Result<Waiting, String> {
+    let payload = Payload::from_spool(&waiting)
+        .map_err(|invalid| format!("its message can no longer be decoded ({})", invalid.reason))?;
     let takes_copies = config.dead_letters.to.as_ref() == Some(&to.name);
-    match (waiting.kind == DEAD_LETTER, takes_copies) {
-        (true, false) => return Err(format!("it is a copy of a dead letter, and sink {} takes none", to.name)),
-        (false, true) => return Err(format!("sink {} takes copies of dead letters only", to.name)),
+    match (&payload, takes_copies) {
+        (Payload::DeadLetterCopy { .. }, false) => {
+            return Err(format!("it is a copy of a dead letter, and sink {} does not take these", to.name));
+        }
+        (Payload::Event { .. }, true) => return Err(format!("sink {} takes copies of dead letters only", to.name)),
         _ => {}
     }
-    let event = event_of(&waiting).map_err(|invalid| format!("it is no event any more ({})", invalid.reason))?;
     Ok(Waiting {
         sink: to.name.clone(),
-        key: key(&to.name, to.order_by, &event),
+        key: key(&to.name, to.order_by, payload.event()),
         received: Timestamp::now(),
         due: MonotonicTime::now(),
         attempts: 0,
         refusals: 0,
         cause: None,
-        // One that is gone can't say what it changed.
+        // The transform of a route that was removed is unknown.
         route: waiting.route.filter(|route| config.rules.route(route).is_some()),
         ..waiting
     })

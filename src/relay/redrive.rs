@@ -1,4 +1,4 @@
-//! Dead letters that get another chance: each becomes the deliveries that it could not be before, in the spool.
+//! Redrives dead letters: by the current configuration each becomes deliveries in the spool, or stays and is counted with the reason.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,65 +8,60 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::orphans::no_sink;
 use crate::clock::{MonotonicTime, Timestamp};
-use crate::config::{Config, SinkConfig};
+use crate::config::{Config, SinkConfig, unknown_name};
 use crate::delivery::key;
 use crate::event::{Event, EventView};
 use crate::rules::{RouteName, Unrouted};
 use crate::sink;
 use crate::spool::{DeadLetters, Filter, Listed, Origin, Progress, Shown, Spool, SpoolError, Waiting};
 
-/// Slower than one in a day is no rate.
-const SLOWEST: f64 = 1.0 / 86_400.0;
-/// So many reasons why dead letters stay are told apart; further ones are counted together.
+/// The lowest rate: one in a day.
+const MIN_RATE: f64 = 1.0 / 86_400.0;
+/// At most so many reasons why dead letters stay are listed; the others are counted together.
 const MAX_REASONS: usize = 20;
-/// What the further ones are counted as.
 const OTHER_REASONS: &str = "other reasons";
 
-/// Which dead letters, where to, and how fast.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Redrive {
-    /// Which.
+pub struct RedriveRequest {
     pub filter: Filter,
-    /// To this sink, whatever sink they were for; none: to theirs, or where the rules say.
+    /// None: each goes to its own sink, or by the routes if it has none.
     pub to: Option<String>,
-    /// At most so many a second.
+    /// Dead letters per second at most.
     pub rate: Option<f64>,
 }
 
-/// What became of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Redriven {
-    /// How many are no dead letters any more.
+pub struct RedriveResult {
+    /// How many dead letters became deliveries.
     pub redriven: u64,
-    /// How many deliveries each sink gets of them.
+    /// How many of these deliveries are for each sink.
     pub sinks: BTreeMap<String, u64>,
-    /// Why others stay, and how many.
+    /// How many dead letters stay, by reason.
     pub left: BTreeMap<String, u64>,
 }
 
-/// Puts dead letters back on their way, the oldest first, and each as if it came now. What stops it is a sentence.
+/// Redrives the oldest first, each as if it were received now. An error is a sentence.
 pub(super) async fn redrive(
     config: &Config,
     spool: &Spool,
-    asked: Redrive,
+    request: RedriveRequest,
     progress: &Progress,
-) -> Result<Redriven, String> {
-    // The relay's rules may be older than those that the command has read.
-    if let Some(to) = asked.to.as_deref().filter(|to| config.sinks.iter().all(|sink| sink.name.as_str() != *to)) {
+) -> Result<RedriveResult, String> {
+    // The relay's configuration may be older than the one that the command has read.
+    if let Some(to) = request.to.as_deref().filter(|to| config.sinks.iter().all(|sink| sink.name.as_str() != *to)) {
         return Err(no_sink(config, to));
     }
-    let (mut done, mut turn) = (Redriven::default(), Instant::now());
-    let ids = ids(spool.path(), asked.filter).await?;
+    let (mut done, mut next_at) = (RedriveResult::default(), Instant::now());
+    let ids = ids(spool.path(), request.filter).await?;
     progress.set_total(u64::try_from(ids.len()).unwrap_or(u64::MAX));
     for id in ids {
         if let Some(letter) = show(spool.path(), id).await? {
-            match plan(config, &letter, asked.to.as_deref()) {
+            match plan(config, &letter, request.to.as_deref()) {
                 Ok(deliveries) => {
-                    if let Some(rate) = asked.rate {
-                        tokio::time::sleep_until(turn).await;
-                        turn = Instant::now() + Duration::from_secs_f64(1.0 / rate.max(SLOWEST));
+                    if let Some(rate) = request.rate {
+                        tokio::time::sleep_until(next_at).await;
+                        next_at = Instant::now() + Duration::from_secs_f64(1.0 / rate.max(MIN_RATE));
                     }
                     let sinks: Vec<_> = deliveries.iter().map(|delivery| delivery.sink.to_string()).collect();
                     if spool.redrive(Origin::Letter(id), deliveries)?.await? {
@@ -81,19 +76,19 @@ pub(super) async fn redrive(
     Ok(done)
 }
 
-/// What would become of them, without doing it. `path` is the spool's; `looked_at` is told how many were looked at so far.
-pub fn rehearse(
+/// What [`redrive`] would do. `path` is the spool's; `report` is called with the number of dead letters examined so far.
+pub fn dry_run(
     config: &Config,
     path: &Path,
-    asked: &Redrive,
-    mut looked_at: impl FnMut(u64),
-) -> Result<Redriven, SpoolError> {
+    request: &RedriveRequest,
+    mut report: impl FnMut(u64),
+) -> Result<RedriveResult, SpoolError> {
     let letters = DeadLetters::open_read_only(path)?;
-    let mut done = Redriven::default();
-    for (id, number) in matching(&letters, &asked.filter)?.into_iter().zip(0..) {
-        looked_at(number);
+    let mut done = RedriveResult::default();
+    for (id, number) in matching(&letters, &request.filter)?.into_iter().zip(0..) {
+        report(number);
         let Some(letter) = letters.show(id)? else { continue };
-        match plan(config, &letter, asked.to.as_deref()) {
+        match plan(config, &letter, request.to.as_deref()) {
             Ok(deliveries) => done.count(deliveries.iter().map(|delivery| delivery.sink.to_string())),
             Err(why) => done.count_left(why),
         }
@@ -101,7 +96,7 @@ pub fn rehearse(
     Ok(done)
 }
 
-impl Redriven {
+impl RedriveResult {
     pub(super) fn count_left(&mut self, why: String) {
         let is_one_more = self.left.len() < MAX_REASONS || self.left.contains_key(&why);
         *self.left.entry(if is_one_more { why } else { OTHER_REASONS.to_owned() }).or_default() += 1;
@@ -115,12 +110,17 @@ impl Redriven {
     }
 }
 
-/// The deliveries that a dead letter becomes by the rules of `config`; the error says why it stays.
+pub(super) fn no_sink(config: &Config, name: &str) -> String {
+    let known: Vec<_> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    unknown_name("sink", name, &known)
+}
+
+/// The deliveries that a dead letter becomes by `config`. The error says why it stays.
 fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting>, String> {
     if let Some(damage) = &letter.damage {
         return Err(damage.clone());
     }
-    let event = read(config, letter)?;
+    let event = decode(config, letter)?;
     let route = letter.route.as_deref().map(RouteName::new);
     let is_known = route.as_ref().is_none_or(|route| config.rules.route(route).is_some());
     let named = |name: &str, missing: String| match config.sinks.iter().find(|sink| sink.name.as_str() == name) {
@@ -131,10 +131,10 @@ fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting
         Some(sink) => Ok(sink),
     };
     let of = |sink: &SinkConfig, route: Option<RouteName>| {
-        // One that can't be rendered would only become a dead letter anew, under another number.
+        // A delivery that can't be rendered would only become a new dead letter with another number.
         let transform = route.as_ref().and_then(|route| config.rules.route(route)?.transform.as_ref());
         match sink::render(sink, EventView::of(&event, &letter.message), transform) {
-            Ok(_) => Ok(waiting(sink, route, &event, letter)),
+            Ok(_) => Ok(new_delivery(sink, route, &event, letter)),
             Err(failed) => {
                 Err(format!("sink {} still can't send it ({}: {})", sink.name, failed.reason, failed.detail))
             }
@@ -146,16 +146,21 @@ fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting
     }
     if let Some(name) = &letter.listed.sink {
         if !is_known {
-            return Err("its route is gone: put it back, or name a sink with `--to`".to_owned());
+            return Err(
+                "its route is no longer in the configuration: add it again, or name a sink with `--to`".to_owned()
+            );
         }
-        return Ok(vec![of(named(name, format!("sink {name} is gone: name another with `--to`"))?, route)?]);
+        return Ok(vec![of(
+            named(name, format!("sink {name} is no longer in the configuration: name another with `--to`"))?,
+            route,
+        )?]);
     }
     let plan = config.rules.plan(&event, &letter.message);
     if let Some(error) = plan.rule_error(&config.rules) {
         return Err(error);
     }
     if plan.unrouted && *config.rules.unrouted() == Unrouted::DeadLetter {
-        return Err("no route takes it".to_owned());
+        return Err("no route matches it".to_owned());
     }
     let sinks = plan.deliveries.iter().filter_map(|(sink, route)| {
         let route = route.and_then(|route| config.rules.routes().get(route)).map(|route| route.name.clone());
@@ -165,20 +170,20 @@ fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting
     if deliveries.is_empty() { Err("its route has no sink".to_owned()) } else { Ok(deliveries) }
 }
 
-/// The event of a letter: as it was, or as its source would read it now.
-fn read(config: &Config, letter: &Shown) -> Result<Event, String> {
-    let read = if let (Some(kind), Some(tenant)) = (&letter.kind, &letter.listed.tenant) {
+/// The event of a dead letter: as it was, or as its source decodes it by the current configuration.
+fn decode(config: &Config, letter: &Shown) -> Result<Event, String> {
+    let decoded = if let (Some(kind), Some(tenant)) = (&letter.kind, &letter.listed.tenant) {
         Event::decode_as(&letter.message, kind, &tenant.as_str().into())
     } else {
         let name = &letter.message.source;
         let source = config.sources.iter().find(|source| source.name == *name);
-        let source = source.ok_or_else(|| format!("source {name}, which says what it should be, is gone"))?;
+        let source = source.ok_or_else(|| format!("its source {name} is no longer in the configuration"))?;
         Event::decode(&letter.message, &source.decode_options)
     };
-    read.map_err(|invalid| format!("it is still no event ({})", invalid.reason))
+    decoded.map_err(|invalid| format!("its message still can't be decoded ({})", invalid.reason))
 }
 
-fn waiting(sink: &SinkConfig, route: Option<RouteName>, event: &Event, letter: &Shown) -> Waiting {
+fn new_delivery(sink: &SinkConfig, route: Option<RouteName>, event: &Event, letter: &Shown) -> Waiting {
     Waiting {
         sink: sink.name.clone(),
         key: key(&sink.name, sink.order_by, event),
@@ -196,7 +201,7 @@ fn waiting(sink: &SinkConfig, route: Option<RouteName>, event: &Event, letter: &
     }
 }
 
-/// The ids of the letters that the filter leaves, the oldest first.
+/// The ids of the dead letters that match the filter, the oldest first.
 fn matching(letters: &DeadLetters, filter: &Filter) -> Result<Vec<i64>, SpoolError> {
     let mut ids = Vec::new();
     letters.list(&Filter { oldest_first: true, ..filter.clone() }, |letter: Listed| -> Result<(), SpoolError> {
@@ -214,7 +219,7 @@ async fn show(path: &Path, id: i64) -> Result<Option<Shown>, String> {
     blocking(path, move |path| DeadLetters::open_read_only(path)?.show(id)).await
 }
 
-/// Reads the file where that holds up nobody.
+/// Reads the spool's file on a thread that may block.
 pub(super) async fn blocking<T: Send + 'static>(
     path: &Path,
     read: impl FnOnce(&Path) -> Result<T, SpoolError> + Send + 'static,

@@ -1,4 +1,4 @@
-//! The way of one message: Message → event → plan → deliveries.
+//! Makes deliveries of each message: message → event → plan → one delivery for each sink of the plan.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,117 +6,106 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 use foldhash::HashMap;
 
-use super::taps::Taps;
+use super::captures::Captures;
+use super::{Stats, StatsSnapshot};
 use crate::config::{Config, SourceConfig};
-use crate::delivery::{Counted, Delivery, Inlet, Kept, Received, Stats, Throttle};
+use crate::delivery::{Delivery, DispatcherHandle, LogLimiter, Payload};
 use crate::event::{DecodeOptions, Event, Message, Reason, SourceName};
 use crate::rules::Rules;
 use crate::source::{Intake, Receipt};
 use crate::spool::{DeadLetter, Spool};
 
-/// Makes each message the deliveries that the rules say.
 pub(super) struct Router {
-    /// None: the relay stops, and all that comes is dropped, so that it is redelivered to the next run.
-    routing: ArcSwapOption<Routing>,
+    /// None: the relay stops. Messages are dropped, so that the broker redelivers them to the next run.
+    table: ArcSwapOption<RoutingTable>,
     spool: Arc<Spool>,
     stats: Arc<Stats>,
-    taps: Arc<Taps>,
-    dead: Throttle,
+    captures: Arc<Captures>,
+    dead_letter_log: LogLimiter,
 }
 
-/// What of the configuration in force says where an event goes. Swapped whole, between two messages.
-pub(super) struct Routing {
+/// Where events go by the current configuration. It is replaced as a whole, between two messages.
+pub(super) struct RoutingTable {
     decode_options: HashMap<SourceName, DecodeOptions>,
     rules: Arc<Rules>,
-    /// In the order of the configuration.
-    inlets: Vec<Inlet>,
-    counted: Arc<Counted>,
+    /// Indexed by [`SinkIndex`](crate::rules::SinkIndex).
+    dispatchers: Vec<DispatcherHandle>,
+    stats: Arc<StatsSnapshot>,
 }
 
-impl Routing {
-    /// What `config` says, whose sinks take deliveries by `inlets`.
-    pub(super) fn new(config: &Config, inlets: Vec<Inlet>, counted: Arc<Counted>) -> Self {
+impl RoutingTable {
+    /// `dispatchers` are those of the sinks of `config`, in its order.
+    pub(super) fn new(config: &Config, dispatchers: Vec<DispatcherHandle>, stats: Arc<StatsSnapshot>) -> Self {
         let options = |source: &SourceConfig| (source.name.clone(), source.decode_options.clone());
         Self {
             decode_options: config.sources.iter().map(options).collect(),
             rules: Arc::clone(&config.rules),
-            inlets,
-            counted,
+            dispatchers,
+            stats,
         }
     }
 }
 
 impl Router {
-    pub(super) fn new(spool: Arc<Spool>, stats: Arc<Stats>, taps: Arc<Taps>) -> Self {
-        Self { routing: ArcSwapOption::empty(), spool, stats, taps, dead: Throttle::default() }
+    pub(super) fn new(spool: Arc<Spool>, stats: Arc<Stats>, captures: Arc<Captures>) -> Self {
+        Self { table: ArcSwapOption::empty(), spool, stats, captures, dead_letter_log: LogLimiter::default() }
     }
 
-    /// From the next message on.
-    pub(super) fn swap(&self, routing: Option<Routing>) {
-        self.routing.store(routing.map(Arc::new));
+    /// Takes effect with the next message.
+    pub(super) fn swap(&self, table: Option<RoutingTable>) {
+        self.table.store(table.map(Arc::new));
     }
 
-    fn notice(&self, source: &SourceName, reason: Reason, detail: &str) {
-        if let Some(left_out) = self.dead.pass() {
-            tracing::warn!(%source, %reason, detail, left_out, "a message became a dead letter");
+    fn log_dead_letter(&self, source: &SourceName, reason: Reason, detail: &str) {
+        if let Some(suppressed) = self.dead_letter_log.allow() {
+            tracing::warn!(%source, %reason, detail, suppressed, "a message became a dead letter");
         }
     }
 }
 
 impl Intake for Router {
-    /// Message → event → plan → deliveries, each with its share of the receipt.
     fn accept(&self, message: Message, receipt: Receipt) {
-        let routing = self.routing.load();
-        let Some(routing) = routing.as_ref() else { return };
-        let Routing { decode_options, rules, inlets, counted } = &**routing;
-        let (Some(options), Some(stats)) = (decode_options.get(&message.source), counted.source(&message.source))
+        let table = self.table.load();
+        let Some(table) = table.as_ref() else { return };
+        let RoutingTable { decode_options, rules, dispatchers, stats } = &**table;
+        let (Some(options), Some(source_stats)) = (decode_options.get(&message.source), stats.source(&message.source))
         else {
             return;
         };
-        let since = Instant::now();
-        stats.count_received();
-        self.taps.show(&message);
+        let received_at = Instant::now();
+        source_stats.count_received();
+        self.captures.copy(&message);
         let event = match Event::decode(&message, options) {
             Ok(event) => event,
             Err(invalid) => {
-                self.notice(&message.source, invalid.reason, &invalid.detail);
+                self.log_dead_letter(&message.source, invalid.reason, &invalid.detail);
                 self.spool.store(DeadLetter::unreadable(*invalid, Arc::new(message)), receipt);
                 return;
             }
         };
-        stats.count_event(event.kind, &event.tenant, event.status);
+        source_stats.count_event(event.kind, &event.tenant, event.status);
         let plan = rules.plan(&event, &message);
         for route in &plan.matched {
-            counted.count_route(*route);
+            stats.count_route(*route);
         }
         for (route, error) in &plan.failed {
-            counted.count_route_error(*route, error);
+            stats.count_route_error(*route, error);
         }
         if plan.unrouted {
             self.stats.count_unrouted();
         }
         if let Some((reason, detail)) = plan.dead_letter_reason(rules) {
-            self.notice(&message.source, reason, &detail);
+            self.log_dead_letter(&message.source, reason, &detail);
             self.spool.store(DeadLetter::of_event(&event, Arc::new(message), reason, detail), receipt);
             return;
         }
-        let received = Arc::new(Received { event, message: Arc::new(message) });
+        let payload = Arc::new(Payload::Event { event, message: Arc::new(message) });
         for (sink, route) in &plan.deliveries {
-            let Some(inlet) = inlets.get(sink.0) else { continue };
+            let Some(dispatcher) = dispatchers.get(sink.0) else { continue };
             let route = route.and_then(|route| rules.routes().get(route)).map(|route| route.name.clone());
-            let kept = Kept::Message(receipt.share());
-            let delivery = Delivery {
-                received: Arc::clone(&received),
-                route,
-                kept,
-                since,
-                attempts: 0,
-                refusals: 0,
-                failure: None,
-                in_flight: None,
-            };
-            // A dispatcher that is gone drops it: the message is abandoned, and taken anew.
-            let _ = inlet.deliveries.send(delivery);
+            let delivery = Delivery::new(Arc::clone(&payload), route, receipt.share(), received_at);
+            // A dispatcher that has ended drops it: its message is abandoned, and the source takes it again.
+            let _ = dispatcher.deliveries.send(delivery);
         }
         receipt.settle();
     }

@@ -61,9 +61,9 @@ async fn wait_for_problem(spool: &Spool) {
 async fn a_start_that_waits_for_the_disk_can_be_stopped() {
     let setup = Setup::new();
     setup.fail();
-    let Relay { config, handle, asked } = setup.relay;
+    let Relay { config, handle, commands } = setup.relay;
     let stop = CancellationToken::new();
-    let relaying = relay(config, &setup.spool, &handle, asked, stop.clone());
+    let relaying = relay(config, &setup.spool, &handle, commands, stop.clone());
     let stopping = async {
         wait_for_problem(&setup.spool).await;
         stop.cancel();
@@ -76,9 +76,9 @@ async fn a_start_that_waits_for_the_disk_can_be_stopped() {
 async fn a_reload_that_waits_for_the_disk_can_be_stopped() {
     let setup = Setup::new();
     let (file, directory) = (&setup.file, &setup.directory);
-    let Relay { config: first, handle, asked } = setup.relay;
+    let Relay { config: first, handle, commands } = setup.relay;
     let stop = CancellationToken::new();
-    let relaying = relay(first, &setup.spool, &handle, asked, stop.clone());
+    let relaying = relay(first, &setup.spool, &handle, commands, stop.clone());
     let reloading = async {
         while handle.config().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -136,7 +136,7 @@ async fn a_route_changes_what_its_sinks_see_and_nothing_else() {
     relay.reload(&right.replace("- name: quota", "- name: failures"), "success").await;
     relay.wait_for_metric("dead_letters_total", &[("sink", "on_call")], 2.0).await;
     let redriven = home.does(&["dead-letters", "redrive", "--json"]);
-    let left = "its route is gone: put it back, or name a sink with `--to`";
+    let left = "its route is no longer in the configuration: add it again, or name a sink with `--to`";
     assert_eq!(redriven, format!(r#"{{"redriven":0,"sinks":{{}},"left":{{"{left}":1}}}}"#));
     home.does(&["dead-letters", "redrive", "--to", "archive"]);
     let archived = home.wait_for_lines("archive.ndjson", 5).await;

@@ -17,7 +17,7 @@ pub use client::{request, request_job, request_lines};
 pub use server::serve;
 pub use status::{DeadLettersStatus, SinkStatus, SourceStatus, SpoolStatus, Status};
 
-use crate::relay::{JobOutcome, JobRequest, Redriven};
+use crate::relay::{JobOutcome, JobRequest, RedriveResult};
 use crate::spool::Subject;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -61,7 +61,7 @@ pub enum Response {
     },
     /// How many dead letters or deliveries were deleted.
     Purged(u64),
-    Redriven(Redriven),
+    Redriven(RedriveResult),
     Status(Box<Status>),
     /// With the error that the user sees.
     Failed(String),

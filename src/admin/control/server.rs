@@ -150,7 +150,7 @@ fn parse(line: &str, spool: &Spool) -> Result<Command, String> {
 }
 
 async fn capture(source: &str, count: u64, relay: &Handle, mut client: Client) -> std::io::Result<()> {
-    let mut messages = match relay.look_on(source) {
+    let mut messages = match relay.capture(source) {
         Ok(messages) => messages,
         Err(error) => return client.send(&Response::Failed(error)).await,
     };

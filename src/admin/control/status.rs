@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::{sink_state, source_state};
 use crate::delivery::SinkStats;
-use crate::relay::{Handle, JobLine};
+use crate::relay::{Handle, JobStatus};
 use crate::source::SourceStats;
 use crate::spool::{Share, Spool};
 
@@ -24,7 +24,7 @@ pub struct Status {
     pub spool: SpoolStatus,
     pub dead_letters: DeadLettersStatus,
     /// The redrives and purges that run now.
-    pub jobs: Vec<JobLine>,
+    pub jobs: Vec<JobStatus>,
     /// Always empty: alerts are a later feature.
     pub alerts: Vec<serde_json::Value>,
 }
@@ -78,8 +78,8 @@ pub struct DeadLettersStatus {
 
 impl Status {
     pub(super) fn of(spool: &Spool, relay: &Handle) -> Self {
-        let (stats, now) = (relay.stats(), relay.stats().now());
-        let (shares, problem, orphans) = (spool.shares(), spool.problem(), stats.orphans());
+        let (stats, now) = (relay.stats(), relay.stats().snapshot());
+        let (shares, problem, orphans) = (spool.shares(), spool.problem(), stats.orphaned_sinks());
         let source = |source: &Arc<SourceStats>| {
             let (state, reason) = source_state(source, problem.as_deref());
             let (name, state) = (source.name().to_string(), state.to_owned());

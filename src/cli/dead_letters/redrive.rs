@@ -10,7 +10,7 @@ use crate::cli::client::{Job, JobArguments, missing_config};
 use crate::cli::progress::Progress;
 use crate::cli::target::Target;
 use crate::cli::{confirm, plural};
-use crate::relay::{self, JobRequest, Redriven};
+use crate::relay::{self, JobRequest, RedriveRequest, RedriveResult};
 use crate::spool::{DeadLetters, Subject};
 
 #[derive(Debug, clap::Args)]
@@ -43,17 +43,17 @@ impl Redrive {
             target.require(&Subject::Sink(to.clone()))?;
         }
         let (count, filter) = matching(letters, &self.which)?;
-        let redrive = relay::Redrive { filter, to: self.to.clone(), rate: self.rate };
+        let redrive = RedriveRequest { filter, to: self.to.clone(), rate: self.rate };
         let what = || format!("redrive {}", plural(count, "dead letter"));
         if count > 0 && !self.dry_run && !self.yes && !confirm(what)? {
             return Err(anyhow!("nothing was redriven"));
         }
         let done = if count == 0 {
-            Redriven::default()
+            RedriveResult::default()
         } else if self.dry_run {
             let config = target.config.as_ref().ok_or_else(missing_config)?;
             let mut progress = Progress::new("checked", "dead letter", Some(count));
-            relay::rehearse(config, &target.spool, &redrive, |done| progress.tick(done))?
+            relay::dry_run(config, &target.spool, &redrive, |done| progress.tick(done))?
         } else {
             let job = Job { request: JobRequest::Redrive(redrive), total: count, unit: "dead letter" };
             let Some(done) = job.redrive(target, &self.job, out)? else { return Ok(ExitCode::SUCCESS) };
@@ -67,7 +67,7 @@ impl Redrive {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn write_text(&self, done: &Redriven, out: &mut impl Write) -> std::io::Result<()> {
+    fn write_text(&self, done: &RedriveResult, out: &mut impl Write) -> std::io::Result<()> {
         let word = if self.dry_run { "would be redriven" } else { "redriven" };
         writeln!(out, "{} {word}", plural(done.redriven, "dead letter"))?;
         for (sink, count) in &done.sinks {

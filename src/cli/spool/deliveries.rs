@@ -10,8 +10,7 @@ use crate::cli::note;
 use crate::cli::table::{Table, cell};
 use crate::cli::target::Target;
 use crate::clock::{MonotonicTime, WallTime};
-use crate::delivery::{State, event_of};
-use crate::event::Event;
+use crate::delivery::{Payload, PersistedState};
 use crate::spool::{DeliveryFilter, ListedDelivery, SpoolError, Waiting, Waits, list_deliveries, waits};
 
 const DEFAULT_LIMIT: usize = 100;
@@ -141,15 +140,16 @@ impl DeliveryJson {
 
     fn of_waiting(waiting: &Waiting, due: Option<MonotonicTime>, sinks: &[Waits]) -> Self {
         let sink = sinks.iter().find(|waits| waits.sink == waiting.sink.as_str());
-        let state = State::parse(sink.and_then(|waits| waits.state.as_deref()));
+        let state = PersistedState::parse(sink.and_then(|waits| waits.state.as_deref()));
         let next = due.zip(state.not_before()).map(|(due, not_before)| due.max(not_before));
         let next = next.zip(sink).map(|(next, sink)| sink.to_wall(next));
-        let event: Option<Event> = event_of(waiting).ok();
+        let payload = Payload::from_spool(waiting).ok();
+        let event = payload.as_ref().map(Payload::event);
         Self {
             sink: Some(waiting.sink.to_string()),
             tenant: Some(waiting.tenant.to_string()),
-            status: event.as_ref().map(|event| event.status.to_string()),
-            correlation_id: event.map(|event| event.correlation_id),
+            status: event.map(|event| event.status.to_string()),
+            correlation_id: event.map(|event| event.correlation_id.clone()),
             event_id: Some(waiting.event_id.to_string()),
             route: waiting.route.as_ref().map(ToString::to_string),
             received_at: Some(waiting.received.wall.to_rfc3339()),

@@ -15,7 +15,7 @@ use super::target::Target;
 use super::{Global, InvalidInput, note, table};
 use crate::clock::WallTime;
 use crate::config::{Config, unknown_name};
-use crate::delivery::State;
+use crate::delivery::PersistedState;
 use crate::spool::{Waits, waits};
 
 #[derive(Debug, clap::Args)]
@@ -129,7 +129,7 @@ impl<'a> BacklogJson<'a> {
     fn of(waits: &'a Waits, config: Option<&Config>) -> Self {
         let has_sink = |config: &Config| config.sinks.iter().any(|sink| sink.name.as_str() == waits.sink);
         let is_orphan = config.is_some_and(|config| !has_sink(config));
-        let state = State::parse(waits.state.as_deref());
+        let state = PersistedState::parse(waits.state.as_deref());
         let next = waits.next.zip(state.not_before()).map(|(due, not_before)| waits.to_wall(due.max(not_before)));
         Self {
             sink: &waits.sink,

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cli::client::{Job, JobArguments, missing_config};
 use crate::cli::target::Target;
 use crate::cli::{InvalidInput, confirm, plural};
-use crate::relay::{JobRequest, Redriven};
+use crate::relay::{JobRequest, RedriveResult};
 use crate::spool::{Subject, waits};
 
 #[derive(Debug, clap::Args)]
@@ -47,7 +47,7 @@ impl Redrive {
             return Err(anyhow!("nothing was redriven"));
         }
         let done = if count == 0 {
-            Redriven::default()
+            RedriveResult::default()
         } else {
             let request = JobRequest::RedriveOrphans { sink: self.sink.clone(), to: self.to.clone() };
             let job = Job { request, total: count, unit: "delivery" };

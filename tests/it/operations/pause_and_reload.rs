@@ -84,7 +84,10 @@ async fn dead_letters_are_redriven_in_order_to_where_they_are_wanted() {
     relay.wait_for_metric("dead_letters_total", &[], 9.0).await;
 
     let dry_run = home.does(&["dead-letters", "redrive", "--dry-run", "--json"]);
-    assert_eq!(dry_run, r#"{"redriven":8,"sinks":{"hook":8},"left":{"it is still no event (not_json)":1}}"#);
+    assert_eq!(
+        dry_run,
+        r#"{"redriven":8,"sinks":{"hook":8},"left":{"its message still can't be decoded (not_json)":1}}"#
+    );
     assert_eq!(home.dead_letters().len(), 9, "nothing was done");
     receiver.answers(|_| Answer::Status(204));
     let done = home.does(&["dead-letters", "redrive", "--limit", "3", "--reason", "refused", "--json"]);

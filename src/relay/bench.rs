@@ -1,4 +1,7 @@
-//! The way of a message with nothing at either end: what benchmarks measure of the relay alone.
+//! The router and the dispatchers without any input or output, for `make cost`: what the relay itself does for each message.
+//!
+//! It is here and not in `benches/` because a benchmark is a crate of its own: it can't use the router, which is private to this module,
+//! nor add a kind to the closed enum [`Sink`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,42 +9,42 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::router::{Router, Routing};
+use super::Stats;
+use super::router::{Router, RoutingTable};
 use crate::config::Config;
-use crate::delivery::{Dispatcher, Settings, Stats};
+use crate::delivery::{Dispatcher, Settings};
 use crate::event::Message;
 use crate::sink::Sink;
 use crate::source::{Intake, Receipt};
 use crate::spool::{Spool, SpoolError};
 
-/// The router and the dispatchers of a configuration, without its sources, and with sinks that have at once what they are given.
-pub struct Bare {
+/// A relay without sources, whose sinks confirm each event at once.
+pub struct BenchRelay {
     router: Router,
     _dispatchers: JoinSet<()>,
 }
 
-impl Bare {
-    /// Starts it.
+impl BenchRelay {
     pub async fn start(config: &Config) -> Result<Self, SpoolError> {
         let spool = Arc::new(Spool::open(&config.spool, &config.dead_letters)?);
         let stats = Stats::new(config);
-        let counted = stats.now();
-        let (mut dispatchers, mut inlets) = (JoinSet::new(), Vec::new());
-        for (sink, stats) in config.sinks.iter().zip(&counted.sinks) {
+        let snapshot = stats.snapshot();
+        let (mut dispatchers, mut handles) = (JoinSet::new(), Vec::new());
+        for (sink, stats) in config.sinks.iter().zip(&snapshot.sinks) {
             let (settings, sink) = (Settings::of(sink, config), Sink::null(sink));
-            if let Some((dispatcher, inlet)) =
+            if let Some((dispatcher, handle)) =
                 Dispatcher::new(settings, sink, Arc::clone(&spool), Arc::clone(stats)).await
             {
                 dispatchers.spawn(dispatcher.run(CancellationToken::new(), Duration::ZERO));
-                inlets.push(inlet);
+                handles.push(handle);
             }
         }
         let router = Router::new(spool, stats, Arc::default());
-        router.swap(Some(Routing::new(config, inlets, counted)));
+        router.swap(Some(RoutingTable::new(config, handles, snapshot)));
         Ok(Self { router, _dispatchers: dispatchers })
     }
 
-    /// As a source gives it.
+    /// Takes a message as from a source.
     pub fn accept(&self, message: Message, receipt: Receipt) {
         self.router.accept(message, receipt);
     }

@@ -1,0 +1,56 @@
+//! What a delivery carries: an event, or the copy of a dead letter.
+
+use std::sync::Arc;
+
+use crate::event::{DEAD_LETTER, DecodeError, Event, EventView, Message};
+use crate::spool::Waiting;
+
+/// Shared by all deliveries of a message.
+#[derive(Debug)]
+pub enum Payload {
+    Event {
+        event: Event,
+        /// As received: for `format: original`, headers and dead letters.
+        message: Arc<Message>,
+    },
+    /// For the sink of `dead_letters.to`.
+    DeadLetterCopy {
+        /// Stands in for an event, which the message may never have been: only id, source, tenant and `correlationId` are known.
+        envelope: Event,
+        /// With headers that say why it became a dead letter.
+        message: Arc<Message>,
+    },
+}
+
+impl Payload {
+    /// Decodes a spooled delivery.
+    pub fn from_spool(row: &Waiting) -> Result<Self, Box<DecodeError>> {
+        let message = Arc::clone(&row.message);
+        if row.kind == DEAD_LETTER {
+            let envelope = Event::of_dead_letter(&message, &row.tenant, row.event_id);
+            return Ok(Self::DeadLetterCopy { envelope, message });
+        }
+        Ok(Self::Event { event: Event::decode_as(&message, &row.kind, &row.tenant)?, message })
+    }
+
+    /// The event, or what stands in for it.
+    #[must_use]
+    pub fn event(&self) -> &Event {
+        match self {
+            Self::Event { event, .. } | Self::DeadLetterCopy { envelope: event, .. } => event,
+        }
+    }
+
+    #[must_use]
+    pub fn message(&self) -> &Arc<Message> {
+        match self {
+            Self::Event { message, .. } | Self::DeadLetterCopy { message, .. } => message,
+        }
+    }
+
+    /// What templates and formats see.
+    #[must_use]
+    pub fn view(&self) -> EventView<'_> {
+        EventView::of(self.event(), self.message())
+    }
+}
