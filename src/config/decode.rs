@@ -33,12 +33,16 @@ pub(super) fn at<T: Decode>(node: &Node, reader: &mut Reader<'_>) -> Option<At<T
 }
 
 /// A struct of the file: its keys with their types; `= required` ones have to be there, `= skip` ones are not in the schema.
+/// `[…]` is the default that the schema shows, and for a number its unit.
 /// A key without a value is an error, as it could be read as "anything" or "nothing"; only for `| null` ones it is the same as
 /// no such key. What documents a key is also what the schema says of it, and its first line the help when it is missing.
 macro_rules! mapping {
     (
         $(#[$about:meta])*
-        $name:ident { $( $(#[doc = $doc:literal])+ $key:ident : $type:ty $(| $null:ident)? $(= $mark:ident)? ),* $(,)? }
+        $name:ident { $(
+            $(#[doc = $doc:literal])+
+            $key:ident : $type:ty $(| $null:ident)? $(= $mark:ident)? $([ $default:literal $(, $unit:literal)? ])?
+        ),* $(,)? }
     ) => {
         $(#[$about])*
         #[derive(Debug, schemars::JsonSchema)]
@@ -48,6 +52,7 @@ macro_rules! mapping {
             $(
                 $(#[doc = $doc])+
                 $(#[schemars($mark)])?
+                $(#[schemars(extend("default" = $default $(, "$comment" = concat!("unit: ", $unit))?))])?
                 #[schemars(transform = $crate::config::decode::mapping!(@schema $($null)?))]
                 pub $key: Option<$crate::config::decode::At<$type>>,
             )*

@@ -1,6 +1,9 @@
-//! `routes.yaml` as it is written: its keys, with the type of each value. The JSON Schema is generated from these types.
+//! `routes.yaml` as it is written: its keys, with the type of each value.
 //!
-//! Nothing here knows what goes together or refers to what: that is checked where this becomes a [`Config`](super::Config).
+//! The JSON Schema and docs/configuration.md are generated from these types. The comment on a key is its description there;
+//! `[…]` has its default and, for a number, its unit. A test checks that a default is what the key means when it is left out.
+//!
+//! References between keys, and keys that exclude each other, are checked where this becomes a [`Config`](super::Config).
 
 use super::decode::{List, Named, OneOrMany, mapping};
 use super::literal::SetValue;
@@ -12,85 +15,85 @@ use super::scalar::{
 use crate::event::Validation;
 
 mapping! {
-    /// The rules of a regards-relay.
+    /// The configuration of a regards-relay.
     Root {
         /// The version of this format: `1`
         version: Count = required,
-        /// Who this relay is, as a URI: shows in connection names and as the source of `CloudEvents`
+        /// The name of this relay, as a URI: used in connection names and as the source of `CloudEvents`; by default `urn:regards-relay:HOSTNAME`
         name: Text,
-        /// Where messages come from, by name
+        /// The sources, by name: where messages are read from
         sources: Named<Source> = required,
-        /// Where events go, by name
+        /// The sinks, by name: where events are delivered to
         sinks: Named<Sink> = required,
-        /// Which events go where: all that match apply, from the top
+        /// The routes: which events go to which sinks; all routes that match apply, from the top
         routes: List<Route> = required,
-        /// What becomes of events that no route matches: `drop`, `dead_letter`, or names of sinks
+        /// What happens to events that no route matches: `drop`, `dead_letter`, or names of sinks
         unrouted: OneOrMany<Text> = required,
-        /// What is kept of messages that can't be read or delivered
+        /// How messages that cannot be decoded or delivered are kept
         dead_letters: DeadLetters | null,
-        /// Where what waits is kept
+        /// The file on disk that keeps the backlog of each sink and the dead letters
         spool: Spool | null,
-        /// Bounds of delivery
+        /// Limits that hold for all deliveries
         delivery: Delivery | null,
-        /// The read-only HTTP listener for health and metrics
+        /// The read-only HTTP listener for health checks and metrics
         admin: Admin | null,
     }
 }
 
 mapping! {
-    /// One source: `amqp` or `recording`, and what its messages are.
+    /// One source: either `amqp` or `recording`, and how its messages are decoded.
     Source {
-        /// A queue on a broker
+        /// Read messages from a queue of an AMQP broker
         amqp: AmqpSource,
-        /// A file of captured messages
+        /// Read messages from a file of recorded samples
         recording: Recording,
-        /// The family of responses it sends: `lta`, `order`, `delivery`, `feature`, `ingest`, `worker`; `auto` tells them by their headers
-        expects: Text,
-        /// Whether a message with an unreadable optional field is taken with a warning, or not at all
-        validation: OneOf<Validation>,
-        /// The tenant of messages that don't name one
+        /// The family of responses: `lta`, `order`, `delivery`, `feature`, `ingest`, `worker`; `auto` recognizes the family by the message headers
+        expects: Text ["lta"],
+        /// How a message with an unreadable optional field is treated: `lenient` accepts it with a warning, `strict` makes it a dead letter
+        validation: OneOf<Validation> ["lenient"],
+        /// The tenant of messages without the header `regards.tenant`
         tenant: Text | null,
-        /// Longer bodies become dead letters
-        max_body: Size,
-        /// A consumer for each of these tenants, in its own virtual host: `vhost: regards.{tenant}`
+        /// The largest message body; a message with a larger one becomes a dead letter
+        max_body: Size ["1MiB"],
+        /// Tenants with a virtual host each: one consumer is started for each of them; `vhost` must contain `{tenant}`
         tenants: List<Text>,
     }
 }
 
 mapping! {
-    /// A queue on a broker.
+    /// A queue of an AMQP broker.
     AmqpSource {
-        /// Where the broker is, `amqp://HOST` or `amqps://HOST`; a list is tried in turn
+        /// The address of the broker, `amqp://HOST` or `amqps://HOST`; the URLs of a list are tried in turn
         url: OneOrMany<UrlText> = required,
-        /// Who to log in as, taken literally; takes the place of the URL's
+        /// The user name, taken literally; replaces the one in the URL
         username: SecretText,
-        /// The password, taken literally; takes the place of the URL's
+        /// The password, taken literally; replaces the one in the URL
         password: SecretText,
-        /// The virtual host; takes the place of the URL's
+        /// The virtual host; replaces the one in the URL; by default `/`
         vhost: Text,
-        /// Certificates, for `amqps://`
+        /// The certificates for an `amqps://` connection
         tls: Tls,
-        /// The queue to consume; it has to exist unless `declare` is given
+        /// The queue to consume; it must exist, unless `declare` is given
         queue: Text = required,
-        /// What to declare on the broker before consuming; nothing else ever is
+        /// What to declare on the broker before consuming; without it nothing is declared
         declare: DeclareQueue,
-        /// How many messages may be unacknowledged at most
-        prefetch: Count,
-        /// Consume alone: a second relay stands by
-        exclusive: Flag,
+        /// The largest number of unacknowledged messages
+        prefetch: Count [1000, "messages"],
+        /// Consume exclusively, so that a second relay stands by; by default `false` for a queue declared with `x-single-active-consumer`
+        exclusive: Flag [true],
     }
 }
 
 mapping! {
-    /// Certificates of a connection. Nothing given: the system's authorities, no client certificate.
+    /// Certificates of a connection. Without any key: the certificate authorities of the system, and no client certificate.
     Tls {
-        /// PEM file of the only authorities to trust
+        /// PEM file with the certificate authorities to trust, instead of those of the system
         ca: Text,
-        /// PEM file of the client's certificate chain
+        /// PEM file with the certificate chain of the client; needs `key`
         cert: Text,
-        /// PEM file of the client's key
+        /// PEM file with the private key of the client; needs `cert`
         key: Text,
-        /// The name that the server is asked for (SNI) and that its certificate has to have, where it isn't the host
+        /// The server name for SNI and for the check of the certificate; by default the host of the URL
         server_name: Text,
     }
 }
@@ -98,19 +101,19 @@ mapping! {
 mapping! {
     /// What a source declares before it consumes.
     DeclareQueue {
-        /// The queue itself
+        /// Declare the queue, as durable
         queue: QueueDeclaration,
-        /// What the queue is bound to
+        /// The bindings to declare for the queue
         bindings: List<Binding>,
     }
 }
 
 mapping! {
-    /// A durable queue.
+    /// A durable queue that the relay declares.
     QueueDeclaration {
         /// The type of the queue
-        r#type: OneOf<QueueKind>,
-        /// Further arguments, as `x-message-ttl: 86400000`
+        r#type: OneOf<QueueKind> ["classic"],
+        /// Further arguments of the declaration, as in `x-message-ttl: 86400000`
         arguments: Named<Argument>,
     }
 }
@@ -118,159 +121,159 @@ mapping! {
 mapping! {
     /// One binding of the queue.
     Binding {
-        /// The exchange, which has to exist
+        /// The exchange to bind to; it must exist
         exchange: Text = required,
-        /// The routing key; a fanout exchange needs none
-        routing_key: Text,
+        /// The routing key of the binding; a fanout exchange ignores it
+        routing_key: Text [""],
     }
 }
 
 mapping! {
-    /// A file of captured messages.
+    /// A file of recorded messages.
     Recording {
-        /// The file: one message a line
+        /// The file, one sample a line, relative to the configuration file
         path: Text = required,
         /// How many times the file is read
-        repeat: Count,
+        repeat: Count [1, "times"],
     }
 }
 
 mapping! {
-    /// One sink: where it delivers, and how.
+    /// One sink: exactly one of `kafka`, `webhook`, `amqp`, `file`, `stdout`, and how it delivers.
     Sink {
-        /// Records in a Kafka topic
+        /// Deliver records to a Kafka topic
         kafka: Kafka,
-        /// POST requests, signed by Standard Webhooks
+        /// Deliver by HTTP POST requests, signed by Standard Webhooks
         webhook: Webhook,
-        /// Messages to an AMQP exchange
+        /// Publish messages to an AMQP exchange
         amqp: AmqpSink,
-        /// Lines in a file below the data directory
+        /// Append lines to a file in the data directory
         file: File,
-        /// Lines on standard output
+        /// Write lines to standard output
         stdout: Stdout,
-        /// What the body is: `normalized`, `original` or `cloudevents`
-        format: FormatChoice,
-        /// A template of the body, instead of a format
+        /// The format of the body: `normalized`, `original` or `cloudevents`
+        format: FormatChoice ["normalized"],
+        /// A template of the body, instead of `format`
         body: Text | null,
-        /// Source headers that go along: names with `*` and `?`
+        /// Which headers of the message are passed on: names, with `*` and `?` as wildcards; `original` passes on all by default
         keep_headers: OneOrMany<Text>,
-        /// What is kept in order
-        order_by: OneOf<OrderBy>,
-        /// How failed deliveries are retried
+        /// The field whose equal values are delivered in the order of receipt; `none` keeps no order
+        order_by: OneOf<OrderBy> ["correlationId"],
+        /// When a failed delivery is attempted again, and when it is given up
         retry: Retry | null,
-        /// What becomes of its deliveries when the spool has no room for them
-        when_full: OneOf<WhenFull>,
-        /// Comes later
+        /// What happens to a delivery when the spool has no room for it: `block` stops its source, `drop_newest` drops and counts it
+        when_full: OneOf<WhenFull> ["block"],
+        /// Reserved for a later version
         group: Later = skip,
     }
 }
 
 mapping! {
-    /// How failed deliveries are retried: the wait doubles from `initial_backoff` to `max_backoff`.
+    /// When a failed delivery is attempted again: the back-off doubles from `initial_backoff` to `max_backoff`.
     Retry {
-        /// The wait before the second attempt
-        initial_backoff: Period,
-        /// The longest wait between two attempts
-        max_backoff: Period,
-        /// When a delivery becomes a dead letter, counted from its receipt: a duration, or `never`
+        /// The back-off after the first failed attempt
+        initial_backoff: Period ["5s"],
+        /// The longest back-off between two attempts
+        max_backoff: Period ["10m"],
+        /// The age, counted from receipt, at which a delivery becomes a dead letter: a duration or `never`; by default `never`, for webhooks `7d`
         give_up_after: GiveUp,
-        /// After how many attempts it does: a number, or `unlimited`
-        max_attempts: Attempts,
-        /// After how many refusals by the destination it does
-        refuse_after: Count,
+        /// The number of attempts after which a delivery becomes a dead letter: a number or `unlimited`
+        max_attempts: Attempts ["unlimited", "attempts"],
+        /// The number of refusals by the destination after which a delivery becomes a dead letter
+        refuse_after: Count [3, "refusals"],
     }
 }
 
 mapping! {
     /// Records in a Kafka topic.
     Kafka {
-        /// Some of the cluster's brokers, `HOST:PORT`, a list or separated by commas
+        /// Bootstrap brokers, `HOST:PORT`, as a list or separated by commas
         brokers: OneOrMany<Text> = required,
-        /// The topic, a template
+        /// The topic of the record; a template
         topic: Text = required,
-        /// The record's key, a template
-        key: Text,
-        /// How keys choose partitions, by librdkafka's name
-        partitioner: Text,
-        /// The record's time, by which Kafka also finds records to remove (`retention.ms`): when it is sent, or the event's
-        timestamp: OneOf<KafkaTimestamp>,
+        /// The key of the record; a template
+        key: Text ["{{ correlationId }}"],
+        /// The partitioner, by librdkafka's name
+        partitioner: Text ["murmur2_random"],
+        /// The timestamp of the record: `sent`, the time of sending, or `event`, the time of the event; `retention.ms` counts from it
+        timestamp: OneOf<KafkaTimestamp> ["sent"],
         /// Further settings of librdkafka's producer
         options: Named<SecretText> | null,
-        /// Who to log in as
+        /// The SASL login at the brokers
         sasl: Sasl,
-        /// Talk TLS, with these certificates
+        /// Use TLS, with these certificates
         tls: Tls,
     }
 }
 
 mapping! {
-    /// Who to log in as at Kafka.
+    /// The SASL login at the brokers.
     Sasl {
-        /// How: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`
+        /// The SASL mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`
         mechanism: OneOf<Mechanism> = required,
-        /// The user
+        /// The user name for the SASL login
         username: SecretText = required,
-        /// The password
+        /// The password for the SASL login
         password: SecretText = required,
     }
 }
 
 mapping! {
-    /// POST requests, signed by Standard Webhooks.
+    /// HTTP POST requests, signed by Standard Webhooks.
     Webhook {
-        /// Where to POST; path and query may hold template expressions
+        /// The URL; its path and query may contain template expressions
         url: UrlText = required,
-        /// What signs the requests: `whsec_…` or base64; every one of a list signs, so that secrets can be rotated
+        /// The signing secret, `whsec_…` or base64; each secret of a list signs, so that secrets can be rotated; without it requests are not signed
         secret: OneOrMany<SecretText>,
-        /// Further headers; their values are templates
+        /// Further request headers; the values are templates
         headers: Named<Text>,
-        /// The header `Authorization`
+        /// The content of the request header `Authorization`
         auth: Auth,
-        /// An HTTP proxy; else as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say
+        /// The URL of an HTTP proxy; by default as in `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`
         proxy: UrlText,
-        /// From connecting to the last byte of the answer
-        timeout: Period,
-        /// Requests under way at once
-        concurrency: Count,
-        /// Requests in a time at most, as `50/s`
+        /// The deadline of one request, from connecting to the last byte of the response
+        timeout: Period ["10s"],
+        /// The largest number of requests in flight
+        concurrency: Count [8, "requests"],
+        /// The highest rate of requests, as in `50/s`; without it there is no limit
         rate: Rate,
-        /// What the receiver means by some statuses, other than by default
+        /// Response statuses that mean something else than by default
         responses: Responses,
-        /// Networks that are never connected to, as `10.0.0.0/8`, whatever the URL's name resolves to; behind a proxy only what the URL says
+        /// Networks that are never connected to, as in `10.0.0.0/8`, whatever the host name resolves to; behind a proxy only an address in the URL is checked
         deny: OneOrMany<Text>,
-        /// Certificates
+        /// The certificates for an `https://` connection
         tls: Tls,
     }
 }
 
 mapping! {
-    /// What the receiver means by some statuses from 300 to 599.
+    /// What response statuses from 300 to 599 mean.
     Responses {
-        /// It will never take this event; by default 400, 413, 415 and 422
+        /// Statuses by which the receiver refuses the event for good; by default 400, 413, 415, 422
         refuse: OneOrMany<Count>,
-        /// It may take it later; by default all others
+        /// Statuses after which the request is sent again; by default all others
         retry: OneOrMany<Count>,
-        /// Nothing more is to be sent until the sink is resumed; by default 410
+        /// Statuses that pause the sink until it is resumed; by default 410
         pause: OneOrMany<Count>,
     }
 }
 
 mapping! {
-    /// The header `Authorization`: one of both.
+    /// The request header `Authorization`: one of `bearer` and `basic`.
     Auth {
-        /// A bearer token
+        /// The token of bearer authentication
         bearer: SecretText,
-        /// A user and a password
+        /// The credentials of basic authentication
         basic: Basic,
     }
 }
 
 mapping! {
-    /// A user and a password.
+    /// The credentials of HTTP basic authentication.
     Basic {
-        /// The user
+        /// The user name for basic authentication
         username: SecretText = required,
-        /// The password
+        /// The password for basic authentication
         password: SecretText = required,
     }
 }
@@ -278,27 +281,27 @@ mapping! {
 mapping! {
     /// Messages to an AMQP exchange.
     AmqpSink {
-        /// Where the broker is, `amqp://HOST` or `amqps://HOST`; a list is tried in turn
+        /// The address of the broker, `amqp://HOST` or `amqps://HOST`; the URLs of a list are tried in turn
         url: OneOrMany<UrlText> = required,
-        /// Who to log in as, taken literally; takes the place of the URL's
+        /// The user name, taken literally; replaces the one in the URL
         username: SecretText,
-        /// The password, taken literally; takes the place of the URL's
+        /// The password, taken literally; replaces the one in the URL
         password: SecretText,
-        /// The virtual host; takes the place of the URL's
+        /// The virtual host; replaces the one in the URL; by default `/`
         vhost: Text,
-        /// Certificates, for `amqps://`
+        /// The certificates for an `amqps://` connection
         tls: Tls,
-        /// Where to publish
+        /// The exchange to publish to; `""` is the default exchange
         exchange: Text = required,
-        /// With which key, a template
-        routing_key: Text,
-        /// Declare the exchange before publishing
+        /// The routing key; a template
+        routing_key: Text [""],
+        /// Declare the exchange, as durable, before publishing; without it nothing is declared
         declare: DeclareExchange,
     }
 }
 
 mapping! {
-    /// A durable exchange.
+    /// A durable exchange that the relay declares.
     DeclareExchange {
         /// The type of the exchange
         r#type: OneOf<ExchangeKind> = required,
@@ -306,115 +309,115 @@ mapping! {
 }
 
 mapping! {
-    /// Lines in a file.
+    /// Lines appended to a file.
     File {
-        /// The file below the data directory, a template
+        /// The file, relative to the data directory; a template
         path: Text = required,
     }
 }
 
 mapping! {
-    /// Lines on standard output. Nothing to set.
+    /// Lines on standard output, without any setting.
     Stdout {}
 }
 
 mapping! {
     /// One route: the events it matches go to its sinks.
     Route {
-        /// Its name, in metrics, logs and `explain`
+        /// The name of the route in metrics, logs and `explain`
         name: Text = required,
-        /// Which events it matches; nothing given: all
+        /// Which events the route matches; without it, all
         when: When,
-        /// The sinks its events go to; an empty list drops them on purpose
+        /// The sinks the events go to; an empty list drops them on purpose
         to: OneOrMany<Text> = required,
-        /// No later route is looked at once this one matched
-        r#final: Flag,
-        /// Changes to what the formats and templates of its sinks see
+        /// Stop after this route if it matches: later routes are not evaluated
+        r#final: Flag [false],
+        /// Changes of the event that the formats and templates of these sinks use
         transform: List<Step>,
     }
 }
 
 mapping! {
-    /// One change to what the formats and templates of a route's sinks see of an event.
+    /// One step of a transform.
     Step {
-        /// Fields and what they are: a value, or `{ cel: … }`
+        /// Fields to set: to a value, or to the result of an expression, `{ cel: … }`
         set: Named<SetValue>,
-        /// Fields to leave out
+        /// The names of fields to remove
         remove: OneOrMany<Text>,
-        /// Fields and their new names
+        /// Fields to rename: the old name and the new name
         rename: Named<Text>,
     }
 }
 
 mapping! {
-    /// Which events: all that is given has to match; a list matches if one of it does; `*` is any text, `?` one character.
+    /// The condition of a route. Every key must match; a list matches if one of its patterns does; `*` is any text, `?` one character.
     When {
-        /// The tenant
+        /// The tenant of the event
         tenant: OneOrMany<Text>,
-        /// The status, in the family's own word: GRANTED, DENIED, SUCCESS, ERROR
+        /// The status in the words of the response family, as in GRANTED, DENIED, SUCCESS, ERROR
         status: OneOrMany<Text>,
-        /// How the request fares: accepted, rejected, succeeded, failed, progress
+        /// The outcome: accepted, rejected, succeeded, failed, progress
         outcome: OneOrMany<Text>,
-        /// The event's type
+        /// The type of the event
         r#type: OneOrMany<Text>,
-        /// The name of the source
+        /// The name of the source it came from
         source: OneOrMany<Text>,
-        /// The requester's session
+        /// The session of the requester
         session: OneOrMany<Text>,
-        /// The product's identifier
+        /// The identifier of the product
         productId: OneOrMany<Text>,
-        /// The requester's own identifier
+        /// The identifier that the requester chose
         correlationId: OneOrMany<Text>,
-        /// None of these may match
+        /// Conditions of which none may match
         not: OneOrMany<When>,
-        /// CEL over the event: what has to be true of it, too
+        /// A CEL expression over the event that must be true
         r#if: Text,
     }
 }
 
 mapping! {
-    /// What is kept of messages that can't be read or delivered.
+    /// How messages that cannot be decoded or delivered are kept.
     DeadLetters {
-        /// For how long: a duration, or `forever`
-        keep: Keep,
-        /// At most
-        max_size: Size,
-        /// Also copy each to this sink, which gets nothing else; its templates see `reason`, `source`, `sink` and `tenant`
+        /// How long a dead letter is kept: a duration or `forever`
+        keep: Keep ["forever"],
+        /// The largest size of all dead letters; when it is reached, no more messages are accepted that would become one
+        max_size: Size ["2GiB"],
+        /// A sink that gets a copy of each dead letter and nothing else; its templates use `reason`, `source`, `sink` and `tenant`
         to: Text | null,
     }
 }
 
 mapping! {
-    /// Where what waits is kept.
+    /// The SQLite file that keeps the backlog of each sink and the dead letters.
     Spool {
-        /// The SQLite file, relative to the data directory
-        path: Text,
-        /// How big it may become
-        max_size: Size,
-        /// How much of it one sink may take
-        max_share: Percent,
-        /// What a start does with a damaged file: end, or rename it and begin a new one
-        on_corrupt: OneOf<OnCorrupt>,
+        /// The SQLite file, relative to the data directory; it must be on a local disk
+        path: Text ["spool.db"],
+        /// The largest size of all spooled deliveries
+        max_size: Size ["10GiB"],
+        /// The largest share of `max_size` for one sink
+        max_share: Percent ["50%"],
+        /// What happens at start when the file is damaged: `stop` ends the relay, `quarantine` renames the file and starts with an empty one
+        on_corrupt: OneOf<OnCorrupt> ["stop"],
     }
 }
 
 mapping! {
-    /// Bounds of delivery.
+    /// Limits that hold for all deliveries.
     Delivery {
-        /// How long a delivery may take before it is put to disk
-        spill_after: Period,
-        /// How long a stop waits for what is in flight
-        shutdown_grace: Period,
-        /// How many bytes of messages may be in memory
-        max_in_flight_bytes: Size,
+        /// The time after which an unfinished delivery is written to the spool
+        spill_after: Period ["2s"],
+        /// The longest time that a stop waits for deliveries in flight
+        shutdown_grace: Period ["20s"],
+        /// The largest total size of the messages of all sources that are in memory
+        max_in_flight_bytes: Size ["64MiB"],
     }
 }
 
 mapping! {
-    /// The read-only HTTP listener.
+    /// The read-only HTTP listener for health checks and metrics.
     Admin {
-        /// Its address and port, or `none`
-        listen: Text,
+        /// Its address and port, or `none`; `REGARDS_RELAY_ADMIN_LISTEN` overrides it
+        listen: Text ["127.0.0.1:9464"],
     }
 }
 

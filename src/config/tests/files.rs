@@ -76,7 +76,7 @@ fn what_is_required_and_missing_is_named() {
             1 | version: 1
               | ^^^^^^^ needs `sinks`
               |
-              = help: add `sinks:`, where events go, by name
+              = help: add `sinks:`, the sinks, by name: where events are delivered to
 
             error[missing-key]: `routes` is missing
              --> routes.yaml:1:1
@@ -84,7 +84,7 @@ fn what_is_required_and_missing_is_named() {
             1 | version: 1
               | ^^^^^^^ needs `routes`
               |
-              = help: add `routes:`, which events go where: all that match apply, from the top
+              = help: add `routes:`, the routes: which events go to which sinks; all routes that match apply, from the top
 
             error[missing-key]: `unrouted` is missing
              --> routes.yaml:1:1
@@ -92,7 +92,7 @@ fn what_is_required_and_missing_is_named() {
             1 | version: 1
               | ^^^^^^^ needs `unrouted`
               |
-              = help: add `unrouted:`, what becomes of events that no route matches: `drop`, `dead_letter`, or names of sinks
+              = help: add `unrouted:`, what happens to events that no route matches: `drop`, `dead_letter`, or names of sinks
 
             error[missing-value]: `sources` has no value
              --> routes.yaml:2:1
@@ -100,7 +100,7 @@ fn what_is_required_and_missing_is_named() {
             2 | sources:
               | ^^^^^^^
               |
-              = help: write it after the colon: where messages come from, by name
+              = help: write it after the colon: the sources, by name: where messages are read from
 
         "#]],
     );

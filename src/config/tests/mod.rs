@@ -4,6 +4,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "an `expect!` is written where it is passed")]
 
 mod dead_letters;
+mod defaults;
 mod files;
 mod limits;
 mod mistakes;

@@ -16,7 +16,7 @@ fn a_route_has_a_name_of_its_own_and_known_sinks() {
             5 |     - to: a
               |       ^^ needs `name`
               |
-              = help: add `name:`, its name, in metrics, logs and `explain`
+              = help: add `name:`, the name of the route in metrics, logs and `explain`
 
             error[unknown-sink]: there is no sink `c`
              --> routes.yaml:6:24
@@ -50,7 +50,7 @@ fn a_route_has_a_name_of_its_own_and_known_sinks() {
             8 |     - { name: two }
               |       ^^^^^^^^^^^^^ needs `to`
               |
-              = help: add `to:`, the sinks its events go to; an empty list drops them on purpose
+              = help: add `to:`, the sinks the events go to; an empty list drops them on purpose
 
         "#]],
     );
@@ -68,7 +68,7 @@ fn unrouted_says_what_becomes_of_the_rest() {
             1 | version: 1
               | ^^^^^^^ needs `unrouted`
               |
-              = help: add `unrouted:`, what becomes of events that no route matches: `drop`, `dead_letter`, or names of sinks
+              = help: add `unrouted:`, what happens to events that no route matches: `drop`, `dead_letter`, or names of sinks
 
         "#]],
     );
@@ -606,7 +606,7 @@ fn a_key_without_a_value_never_means_anything() {
             5 |     - { name: status, when: { status: }, to: a }
               |                               ^^^^^^
               |
-              = help: write it after the colon (the status, in the family's own word: GRANTED, DENIED, SUCCESS, ERROR), or remove `status:`
+              = help: write it after the colon (the status in the words of the response family, as in GRANTED, DENIED, SUCCESS, ERROR), or remove `status:`
 
             error[missing-value]: `tenant` has no value
              --> routes.yaml:6:31
@@ -614,7 +614,7 @@ fn a_key_without_a_value_never_means_anything() {
             6 |     - { name: tenant, when: { tenant: null }, to: a }
               |                               ^^^^^^
               |
-              = help: write it after the colon (the tenant), or remove `tenant:`
+              = help: write it after the colon (the tenant of the event), or remove `tenant:`
 
             error[missing-value]: `when` has no value
              --> routes.yaml:8:7
@@ -622,7 +622,7 @@ fn a_key_without_a_value_never_means_anything() {
             8 |       when:
               |       ^^^^
               |
-              = help: write it after the colon (which events it matches; nothing given: all), or remove `when:`
+              = help: write it after the colon (which events the route matches; without it, all), or remove `when:`
 
             error[missing-value]: `if` has no value
               --> routes.yaml:11:27
@@ -630,7 +630,7 @@ fn a_key_without_a_value_never_means_anything() {
             11 |     - { name: if, when: { if: ~ }, to: a }
                |                           ^^
                |
-               = help: write it after the colon (CEL over the event: what has to be true of it, too), or remove `if:`
+               = help: write it after the colon (a CEL expression over the event that must be true), or remove `if:`
 
             error[missing-value]: `not` has no value
               --> routes.yaml:12:28
@@ -638,7 +638,7 @@ fn a_key_without_a_value_never_means_anything() {
             12 |     - { name: not, when: { not: }, to: a }
                |                            ^^^
                |
-               = help: write it after the colon (none of these may match), or remove `not:`
+               = help: write it after the colon (conditions of which none may match), or remove `not:`
 
             error[missing-value]: `session` has no value
               --> routes.yaml:13:43
@@ -646,7 +646,7 @@ fn a_key_without_a_value_never_means_anything() {
             13 |     - { name: not-session, when: { not: { session: } }, to: a }
                |                                           ^^^^^^^
                |
-               = help: write it after the colon (the requester's session), or remove `session:`
+               = help: write it after the colon (the session of the requester), or remove `session:`
 
             error[wrong-type]: expected a text, found nothing
               --> routes.yaml:14:45
@@ -662,7 +662,7 @@ fn a_key_without_a_value_never_means_anything() {
             14 |     - { name: last, when: { status: [ERROR, null] }, to: [a, ], transform: , final: }
                |                                                                 ^^^^^^^^^
                |
-               = help: write it after the colon (changes to what the formats and templates of its sinks see), or remove `transform:`
+               = help: write it after the colon (changes of the event that the formats and templates of these sinks use), or remove `transform:`
 
             error[missing-value]: `final` has no value
               --> routes.yaml:14:78
@@ -670,7 +670,7 @@ fn a_key_without_a_value_never_means_anything() {
             14 |     - { name: last, when: { status: [ERROR, null] }, to: [a, ], transform: , final: }
                |                                                                              ^^^^^
                |
-               = help: write it after the colon (no later route is looked at once this one matched), or remove `final:`
+               = help: write it after the colon (stop after this route if it matches: later routes are not evaluated), or remove `final:`
 
         "#]],
     );

@@ -146,7 +146,7 @@ fn kafka() {
             5 |     kafka: { topic: t }
               |            ^^^^^^^^^^^^ needs `brokers`
               |
-              = help: add `brokers:`, some of the cluster's brokers, `HOST:PORT`, a list or separated by commas
+              = help: add `brokers:`, bootstrap brokers, `HOST:PORT`, as a list or separated by commas
 
         "#]],
     );
@@ -308,7 +308,7 @@ fn kafka_login() {
             8 |       sasl: { mechanism: scram-sha-512, username: *** }
               |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ needs `password`
               |
-              = help: add `password:`, the password
+              = help: add `password:`, the password for the SASL login
 
             error[unknown-word]: `scram-sha-512` is not one of `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`
              --> routes.yaml:8:26
@@ -598,7 +598,7 @@ fn webhooks() {
             9 |       auth: { bearer: ***, basic: { username: *** } }
               |                                   ^^^^^^^^^^^^^^^^^ needs `password`
               |
-              = help: add `password:`, the password
+              = help: add `password:`, the password for basic authentication
 
             error[wrong-value]: `50` is not a rate
               --> routes.yaml:10:13

@@ -130,25 +130,25 @@ fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit
     wrong(
         &routes("- name: r\n  when:\n  tenant: esa\n  to: [a, b]"),
         expect![[r#"
-        error[missing-value]: `when` has no value
-         --> routes.yaml:6:7
-          |
-        6 |       when:
-          |       ^^^^
-          |
-          = help: write it after the colon (which events it matches; nothing given: all), or remove `when:`
+            error[missing-value]: `when` has no value
+             --> routes.yaml:6:7
+              |
+            6 |       when:
+              |       ^^^^
+              |
+              = help: write it after the colon (which events the route matches; without it, all), or remove `when:`
 
-        error[unknown-key]: unknown key `tenant`
-         --> routes.yaml:7:7
-          |
-        6 |       when:
-          |       ---- has no value
-        7 |       tenant: esa
-          |       ^^^^^^
-          |
-          = help: indent `tenant:` deeper than `when:` if it belongs to that; known here: `name`, `when`, `to`, `final`, `transform`
+            error[unknown-key]: unknown key `tenant`
+             --> routes.yaml:7:7
+              |
+            6 |       when:
+              |       ---- has no value
+            7 |       tenant: esa
+              |       ^^^^^^
+              |
+              = help: indent `tenant:` deeper than `when:` if it belongs to that; known here: `name`, `when`, `to`, `final`, `transform`
 
-    "#]],
+        "#]],
     );
 }
 
@@ -458,31 +458,31 @@ fn the_place_on_a_line_with_a_masked_secret_is_that_of_the_file() {
     wrong(
         &source("amqp: { password: hunter2hunter2hunter2, ur: amqp://h, queue: q }"),
         expect![[r#"
-        error[missing-key]: `url` is missing
-         --> routes.yaml:4:11
-          |
-        4 |     amqp: { password: ***, ur: amqp://h, queue: q }
-          |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ needs `url`
-          |
-          = help: add `url:`, where the broker is, `amqp://HOST` or `amqps://HOST`; a list is tried in turn
+            error[missing-key]: `url` is missing
+             --> routes.yaml:4:11
+              |
+            4 |     amqp: { password: ***, ur: amqp://h, queue: q }
+              |           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ needs `url`
+              |
+              = help: add `url:`, the address of the broker, `amqp://HOST` or `amqps://HOST`; the URLs of a list are tried in turn
 
-        warning[secret-in-clear]: the password stands in the file itself
-         --> routes.yaml:4:23
-          |
-        4 |     amqp: { password: ***, ur: amqp://h, queue: q }
-          |                       ^^^
-          |
-          = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
+            warning[secret-in-clear]: the password stands in the file itself
+             --> routes.yaml:4:23
+              |
+            4 |     amqp: { password: ***, ur: amqp://h, queue: q }
+              |                       ^^^
+              |
+              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
 
-        error[unknown-key]: unknown key `ur`
-         --> routes.yaml:4:46
-          |
-        4 |     amqp: { password: ***, ur: amqp://h, queue: q }
-          |                            ^^ did you mean `url`?
-          |
-          = help: write `url:`
+            error[unknown-key]: unknown key `ur`
+             --> routes.yaml:4:46
+              |
+            4 |     amqp: { password: ***, ur: amqp://h, queue: q }
+              |                            ^^ did you mean `url`?
+              |
+              = help: write `url:`
 
-    "#]],
+        "#]],
     );
     wrong(
         &source("amqp: { password: hunter2hunter2hunter2, url: amqp://h, queue: q }, bad: ["),

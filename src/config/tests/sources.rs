@@ -59,7 +59,7 @@ fn what_an_amqp_source_needs() {
             4 |     amqp:
               |     ^^^^ needs `url`
               |
-              = help: add `url:`, where the broker is, `amqp://HOST` or `amqps://HOST`; a list is tried in turn
+              = help: add `url:`, the address of the broker, `amqp://HOST` or `amqps://HOST`; the URLs of a list are tried in turn
 
             error[missing-key]: `queue` is missing
              --> routes.yaml:4:5
@@ -67,7 +67,7 @@ fn what_an_amqp_source_needs() {
             4 |     amqp:
               |     ^^^^ needs `queue`
               |
-              = help: add `queue:`, the queue to consume; it has to exist unless `declare` is given
+              = help: add `queue:`, the queue to consume; it must exist, unless `declare` is given
 
         "#]],
     );
@@ -80,7 +80,7 @@ fn what_an_amqp_source_needs() {
             5 |       url:
               |       ^^^
               |
-              = help: write it after the colon: where the broker is, `amqp://HOST` or `amqps://HOST`; a list is tried in turn
+              = help: write it after the colon: the address of the broker, `amqp://HOST` or `amqps://HOST`; the URLs of a list are tried in turn
 
             error[amqp-name]: this can't be the name of a queue
              --> routes.yaml:6:14
@@ -319,7 +319,7 @@ fn declarations() {
             10 |           - routing_key: a
                |             ^^^^^^^^^^^ needs `exchange`
                |
-               = help: add `exchange:`, the exchange, which has to exist
+               = help: add `exchange:`, the exchange to bind to; it must exist
 
         "#]],
     );

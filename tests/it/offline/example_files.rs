@@ -52,19 +52,21 @@ fn the_default_configuration_passes_its_cases() {
     assert!(said.contains("none failed"), "{said}");
 }
 
-/// The code blocks of the README in that language.
-fn blocks(language: &str) -> Vec<String> {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
+/// The code blocks of a document in that language.
+fn blocks(document: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).expect("the document");
     let fence = format!("```{language}\n");
-    let blocks = readme.split(&fence).skip(1).map(|rest| rest.split("```").next().expect("an end").to_owned());
+    let blocks = text.split(&fence).skip(1).map(|rest| rest.split("```").next().expect("an end").to_owned());
     blocks.collect()
 }
 
 #[test]
-fn every_yaml_block_of_the_readme_is_a_valid_configuration() {
+fn every_whole_configuration_in_the_documents_is_valid() {
     let folder = tempfile::tempdir().expect("a folder");
-    let blocks = blocks("yaml");
-    assert!(blocks.len() >= 4, "{blocks:?}");
+    let blocks = ["README.md", "docs/operations.md"].map(|document| blocks(document, "yaml")).concat();
+    // The others are excerpts of examples.
+    let blocks: Vec<_> = blocks.into_iter().filter(|block| block.starts_with("version:")).collect();
+    assert!(blocks.len() >= 2, "{blocks:?}");
     for block in blocks {
         let file = folder.path().join("routes.yaml");
         std::fs::write(&file, &block).expect("a file");
@@ -76,7 +78,8 @@ fn every_yaml_block_of_the_readme_is_a_valid_configuration() {
 
 #[test]
 fn the_commands_of_the_readme_work_in_a_checkout() {
-    let block = blocks("sh").into_iter().find(|block| block.contains("regards-relay explain")).expect("a block");
+    let block =
+        blocks("README.md", "sh").into_iter().find(|block| block.contains("regards-relay explain")).expect("a block");
     for line in block.lines() {
         let command = line.split("  #").next().expect("a command").trim();
         let mut words = command.split_whitespace();
