@@ -18,7 +18,7 @@ const EVENTS: usize = 40;
 const SEED: &str = "AGREEMENT_SEED";
 
 #[tokio::test]
-async fn what_is_explained_is_what_is_delivered() {
+async fn explain_shows_what_run_delivers() {
     let seed = std::env::var(SEED).map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a number"));
     eprintln!("{SEED}={seed}");
     let mut rng = Rng::with_seed(seed);

@@ -33,7 +33,7 @@ async fn a_partner_may_read_one_queue_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_broker_that_accepts_and_says_nothing_is_given_up() {
+async fn a_silent_broker_is_given_up() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("amqp://guest:guest@{}", silent.local_addr().unwrap());
     let opened = tokio::time::timeout(2 * ANSWER_WITHIN, open_channel(&url)).await;

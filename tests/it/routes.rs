@@ -17,7 +17,7 @@ unrouted: drop
 "#;
 
 #[tokio::test]
-async fn an_event_whose_condition_fails_goes_another_way_or_is_kept_until_the_rule_is_right() {
+async fn an_event_whose_condition_fails_takes_another_route_or_becomes_a_dead_letter() {
     let regards = Regards::new().await;
     let home = Home::of(&regards, ROUTES);
     let relay = home.start_ready().await;
@@ -77,7 +77,7 @@ unrouted: drop
 "#;
 
 #[tokio::test]
-async fn a_route_changes_what_its_sinks_see_and_nothing_else() {
+async fn a_transform_changes_only_what_its_sinks_get() {
     let (regards, receiver, kafka, stem) =
         (Regards::new().await, Receiver::start().await, Kafka::shared(), unique("team"));
     receiver.answers(|_| Answer::Status(500));

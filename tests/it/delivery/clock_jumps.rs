@@ -141,7 +141,7 @@ async fn set_back_between_runs(set_back: impl FnOnce(&Home)) {
 }
 
 #[tokio::test]
-async fn a_restart_after_the_clock_was_set_back_delays_nothing_either() {
+async fn a_clock_set_back_between_two_runs_delays_nothing() {
     if is_release() {
         return;
     }
@@ -165,7 +165,7 @@ fn make_of_another_boot(home: &Home) {
 }
 
 #[tokio::test]
-async fn a_reboot_by_which_the_clock_was_set_back_delays_nothing_either() {
+async fn a_clock_set_back_by_a_reboot_delays_nothing() {
     set_back_between_runs(make_of_another_boot).await;
 }
 
@@ -178,7 +178,7 @@ async fn fill_with_dead_letters(regards: &Regards, relay: &crate::support::relay
 }
 
 #[tokio::test]
-async fn a_relay_whose_deliveries_are_as_old_as_the_wall_clock_says_is_noticed() {
+async fn ages_by_the_wall_clock_are_noticed() {
     if is_release() {
         return;
     }

@@ -34,7 +34,7 @@ async fn damaged(regards: &Regards, receiver: &Receiver, failpoint: Option<Failp
 }
 
 #[tokio::test]
-async fn a_row_that_can_not_be_read_is_a_dead_letter_and_all_others_are_delivered() {
+async fn a_damaged_row_becomes_a_dead_letter_and_blocks_no_other() {
     let (regards, receiver) = (Regards::new().await, Receiver::start().await);
     let home = damaged(&regards, &receiver, None).await;
     let relay = home.start_ready().await;
@@ -49,7 +49,7 @@ async fn a_row_that_can_not_be_read_is_a_dead_letter_and_all_others_are_delivere
 }
 
 #[tokio::test]
-async fn a_relay_that_stops_at_such_a_row_is_noticed() {
+async fn a_relay_that_stops_at_a_damaged_row_is_noticed() {
     if !cfg!(debug_assertions) {
         println!("a release build has no failpoints");
         return;

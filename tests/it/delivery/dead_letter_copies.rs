@@ -75,7 +75,7 @@ async fn picky() -> Receiver {
 }
 
 #[tokio::test]
-async fn kafka_gets_what_died() {
+async fn kafka_receives_copies_of_dead_letters() {
     let (regards, picky) = (Regards::new().await, picky().await);
     let mut topic = Kafka::shared().topic("morgue", 1).await;
     let sink = "{ kafka: { brokers: \"${KAFKA}\", topic: \"${TOPIC}\", key: \"{{ reason }}\" } }";
@@ -94,7 +94,7 @@ async fn kafka_gets_what_died() {
 }
 
 #[tokio::test]
-async fn an_exchange_gets_what_died() {
+async fn an_exchange_receives_copies_of_dead_letters() {
     let (regards, picky) = (Regards::new().await, picky().await);
     let partner = Rabbit::shared().new_vhost().await;
     partner.exchange("morgue", ExchangeKind::Topic).await;
@@ -119,7 +119,7 @@ async fn an_exchange_gets_what_died() {
 
 /// Copies wait in the spool while their sink is away, also over a killed relay, and hold up nothing.
 #[tokio::test]
-async fn a_webhook_gets_what_died_when_it_is_back() {
+async fn a_webhook_receives_copies_of_dead_letters_after_an_outage() {
     let (regards, picky, receiver) = (Regards::new().await, picky().await, Receiver::start().await);
     let sink = "{ webhook: { url: \"http://127.0.0.1:${PORT}/{{ reason }}\" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }";
     let home = Home::of(&regards, &ROUTES.replace("MORGUE", sink))
@@ -149,7 +149,7 @@ async fn a_webhook_gets_what_died_when_it_is_back() {
 
 /// A copy that is refused is forgotten; what it was a copy of is kept, and stays the only one.
 #[tokio::test]
-async fn what_can_not_be_copied_makes_no_dead_letter() {
+async fn a_failed_copy_makes_no_dead_letter() {
     let (regards, picky, receiver) = (Regards::new().await, picky().await, Receiver::start().await);
     let sink = "{ webhook: { url: \"${HOOK}\" }, retry: { initial_backoff: 50ms, max_attempts: 2 } }";
     let home =
@@ -170,7 +170,7 @@ async fn what_can_not_be_copied_makes_no_dead_letter() {
 
 /// The sink of copies can be changed while the relay runs.
 #[tokio::test]
-async fn copies_go_where_the_file_says_now() {
+async fn copies_follow_a_changed_configuration() {
     let (regards, receiver) = (Regards::new().await, Receiver::start().await);
     let without =
         ROUTES.replace("dead_letters: { to: morgue }\n", "").replace("MORGUE", "{ webhook: { url: \"${PICKY}\" } }");

@@ -49,7 +49,7 @@ async fn a_wrong_token_opens_the_breaker() {
 }
 
 #[tokio::test]
-async fn an_address_that_takes_no_event_opens_the_breaker() {
+async fn a_url_that_accepts_no_event_opens_the_breaker() {
     survives(405, 0).await;
 }
 

@@ -175,13 +175,13 @@ async fn traced(inject: Option<&str>, failpoint: Option<Failpoint>) -> Disk {
 }
 
 #[tokio::test]
-async fn the_spool_is_synced_before_what_depends_on_it_is_acknowledged() {
+async fn the_spool_is_synced_before_the_acknowledgement() {
     let disk = traced(None, None).await;
     assert!(disk.lost.is_empty(), "{:#?}", disk.lost);
 }
 
 #[tokio::test]
-async fn a_spool_that_is_not_synced_is_found() {
+async fn a_spool_without_sync_is_noticed() {
     if cfg!(debug_assertions) {
         let disk = traced(None, Some(Failpoint::NoSync)).await;
         assert!(!disk.lost.is_empty(), "acknowledged, and never synced");
@@ -190,7 +190,7 @@ async fn a_spool_that_is_not_synced_is_found() {
 
 /// Each of the first two hundred syncs fails in one of these runs; ten in a row succeed: to go on takes seven.
 #[tokio::test]
-async fn a_sync_that_fails_acknowledges_nothing() {
+async fn a_failed_sync_acknowledges_nothing() {
     let runs = (FIRST..FIRST + EVERY).map(async |first| {
         let disk = traced(Some(&format!("inject=fsync,fdatasync:error=EIO:when={first}+{EVERY}")), None).await;
         assert!(disk.lost.is_empty(), "{:#?}", disk.lost);

@@ -21,7 +21,7 @@ const WINDOW: f64 = 1_000.0;
 const STEADY: Duration = Duration::from_secs(3);
 
 #[tokio::test]
-async fn a_sink_takes_no_more_out_of_its_backlog_than_its_window_while_dead_letters_find_no_room() {
+async fn full_dead_letters_limit_a_sink_to_its_window() {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;

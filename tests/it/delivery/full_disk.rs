@@ -49,7 +49,7 @@ async fn a_disk_of_eight_mebibytes_fills_up_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn a_disk_that_something_else_fills_is_called_full_for_as_long_as_it_is() {
+async fn a_disk_filled_by_others_is_reported_until_it_has_room() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
@@ -84,7 +84,7 @@ async fn a_disk_that_something_else_fills_is_called_full_for_as_long_as_it_is() 
 
 /// Dead letters take no more of the disk than deliveries do: what is delivered can always be written down.
 #[tokio::test]
-async fn a_disk_that_dead_letters_fill_keeps_no_delivery_from_going() {
+async fn a_disk_full_of_dead_letters_blocks_no_delivery() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());

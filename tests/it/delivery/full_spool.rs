@@ -133,7 +133,7 @@ async fn reload_while_full<'a>(regards: &Regards, home: &'a Home, routes: &str) 
 }
 
 #[tokio::test]
-async fn the_end_of_a_sink_with_a_full_share_repeats_nothing() {
+async fn removing_a_sink_with_a_full_share_repeats_nothing() {
     let (regards, receiver) = (Regards::new().await, Receiver::start().await);
     let home = home(&regards, &receiver, None);
     let without = ROUTES.lines().filter(|line| !line.starts_with("  hook:")).collect::<Vec<_>>().join("\n");
@@ -155,7 +155,7 @@ async fn a_restart_of_a_source_with_a_full_share_repeats_nothing() {
 
 /// A source is blocked where its own messages find no room, and no other one is.
 #[tokio::test]
-async fn only_the_source_whose_messages_find_no_room_is_blocked() {
+async fn only_the_source_without_room_is_blocked() {
     let (regards, other) = (Regards::new().await, Regards::new().await);
     let receiver = Receiver::start().await;
     let routes = ROUTES

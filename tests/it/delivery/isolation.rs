@@ -103,7 +103,7 @@ async fn a_webhook_that_takes_three_seconds_gets_each_event_once() {
 
 /// `Retry-After` is heeded, by the sink as a whole, and over a restart.
 #[tokio::test]
-async fn a_webhook_that_says_when_to_come_again() {
+async fn a_webhook_with_retry_after() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let mut topic = Kafka::shared().topic("retry-after", 1).await;
@@ -129,7 +129,7 @@ async fn a_webhook_that_says_when_to_come_again() {
 
 /// 410: nothing more is sent, and nothing is lost.
 #[tokio::test]
-async fn a_webhook_that_is_gone_is_paused() {
+async fn a_webhook_that_answers_410_is_paused() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let mut topic = Kafka::shared().topic("gone", 1).await;
@@ -155,7 +155,7 @@ async fn a_webhook_that_is_gone_is_paused() {
 
 /// Where the spool has no room, the source waits, and goes on when there is room; nothing is lost.
 #[tokio::test]
-async fn a_full_spool_holds_up_its_source_until_there_is_room() {
+async fn a_full_spool_blocks_its_source_until_there_is_room() {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;
@@ -179,7 +179,7 @@ async fn a_full_spool_holds_up_its_source_until_there_is_room() {
 
 /// The same, where the configuration says that what there is no room for may go.
 #[tokio::test]
-async fn a_full_spool_drops_what_may_be_dropped_and_counts_it() {
+async fn a_full_spool_drops_and_counts_where_configured() {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;
@@ -208,7 +208,7 @@ async fn a_full_spool_drops_what_may_be_dropped_and_counts_it() {
 
 /// `give_up_after` counts from receipt, for what was attempted and for what only waited behind the others.
 #[tokio::test]
-async fn what_waits_too_long_behind_an_open_breaker_is_given_up() {
+async fn a_backlog_behind_an_open_breaker_is_given_up_in_time() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let routes = ROUTES.replace("to: [pipeline, hook]", "to: hook").replace(

@@ -47,7 +47,7 @@ unrouted: dead_letter
 "#;
 
 #[tokio::test]
-async fn every_response_arrives_where_the_rules_send_it() {
+async fn every_response_arrives_where_the_routes_send_it() {
     // The only test in the virtual host that REGARDS really uses.
     let regards = Regards::in_vhost(Rabbit::shared().vhost("regards.multitenant.manager").await).await;
     let partner = Rabbit::shared().new_vhost().await;

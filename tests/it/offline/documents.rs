@@ -35,7 +35,7 @@ const CONFIGURATIONS: [&str; 5] = [
 ];
 
 #[test]
-fn files_that_are_named_are_there() {
+fn named_files_exist() {
     let mut missing = Vec::new();
     let mut named = 0;
     for document in DOCUMENTS {
@@ -56,7 +56,7 @@ fn files_that_are_named_are_there() {
 }
 
 #[test]
-fn tests_that_are_named_are_there() {
+fn named_tests_exist() {
     let text = read("ARCHITECTURE.md");
     let tests: Vec<&str> = quoted(&text).into_iter().filter(|text| is_test(text)).collect();
     let missing: Vec<_> = tests.iter().filter(|test| !is_there(test)).collect();
@@ -132,7 +132,7 @@ fn the_readme_is_short() {
 }
 
 #[test]
-fn metrics_that_are_named_are_there() {
+fn named_metrics_exist() {
     let shown = read("src/admin/metrics.rs");
     for document in DOCUMENTS {
         let text = read(document);

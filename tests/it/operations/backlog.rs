@@ -11,7 +11,7 @@ const ROUTES: &str = configuration! {
 };
 
 #[tokio::test]
-async fn each_topic_that_is_missing_is_named_and_what_waits_for_it_is_shown() {
+async fn each_missing_topic_and_its_backlog_are_shown() {
     let regards = Regards::new().await;
     let topic = unique("missing");
     let home = Home::of(&regards, ROUTES).with_kafka().with("TOPIC", &topic);

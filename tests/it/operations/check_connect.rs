@@ -29,7 +29,7 @@ fn said(output: &Output) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_there_is_found_and_nothing_is_taken_sent_or_created() {
+async fn existing_objects_are_found_without_side_effects() {
     let regards = Regards::new().await;
     let vhost = &regards.vhost;
     vhost.exchange("products", ExchangeKind::Topic).await;
@@ -99,7 +99,7 @@ async fn what_is_there_is_found_and_nothing_is_taken_sent_or_created() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_there_is_an_error_that_says_what_to_do() {
+async fn missing_objects_are_errors_with_advice() {
     let regards = Regards::new().await;
     let directory = tempfile::tempdir().unwrap();
     let secure = receiver_signed_by(&directory.path().join("another.pem")).await;
@@ -176,7 +176,7 @@ async fn a_broker_that_advertises_an_address_nobody_can_reach_is_an_error() {
 
 /// What isn't Kafka, or speaks TLS, is told by what it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_port_of_another_kind_is_told_in_plain_words() {
+async fn a_port_of_another_protocol_is_explained() {
     let regards = Regards::new().await;
     let services = Services::shared();
     let sink = |port: u16| format!(r#"{{ kafka: {{ brokers: "127.0.0.1:{port}", topic: t }} }}"#);
@@ -188,7 +188,7 @@ async fn a_port_of_another_kind_is_told_in_plain_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_amqp_url_of_a_port_of_another_kind_is_told_in_plain_words() {
+async fn an_amqp_url_to_a_port_of_another_protocol_is_explained() {
     let regards = Regards::new().await;
     let services = Services::shared();
     let sink = |scheme: &str, port: u16| {
@@ -210,7 +210,7 @@ async fn an_amqp_url_of_a_port_of_another_kind_is_told_in_plain_words() {
 }
 
 #[tokio::test]
-async fn a_doubt_fails_where_warnings_do() {
+async fn strict_treats_warnings_as_errors() {
     let regards = Regards::new().await;
     let home =
         Home::of(&regards, &routes(&[("pipeline", r#"{ kafka: { brokers: "${KAFKA}", topic: "${ABSENT}" } }"#)]))
@@ -221,7 +221,7 @@ async fn a_doubt_fails_where_warnings_do() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_wrong_is_not_tried() {
+async fn an_invalid_file_connects_to_nothing() {
     let regards = Regards::new().await;
     let home = Home::of(&regards, &routes(&[("screen", "{ stdouts: {} }")]));
     let checked = home.run(&["check", "--connect"]);

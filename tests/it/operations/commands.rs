@@ -20,7 +20,7 @@ fn offline() -> Home {
 }
 
 #[test]
-fn in_a_directory_where_no_relay_has_run_nothing_succeeds_and_nothing_is_made() {
+fn commands_in_an_unused_directory_fail_and_create_nothing() {
     let home = offline();
     let commands: [&[&str]; 7] = [
         &["pause", "--sink", "hook"],
@@ -41,7 +41,7 @@ fn in_a_directory_where_no_relay_has_run_nothing_succeeds_and_nothing_is_made() 
 }
 
 #[test]
-fn whoever_has_read_enough_of_a_command_gets_no_error() {
+fn a_closed_pipe_is_no_error() {
     let home = offline();
     let commands: [&[&str]; 4] = [&["schema", "config"], &["schema", "event"], &["completions", "bash"], &["graph"]];
     for command in commands {
@@ -56,7 +56,7 @@ fn whoever_has_read_enough_of_a_command_gets_no_error() {
 }
 
 #[test]
-fn a_file_is_checked_that_is_named_without_an_option() {
+fn check_accepts_a_file_as_argument() {
     let home = offline();
     assert!(home.run(&["check"]).status.success());
     home.write("other.yaml", &home.read("routes.yaml"));

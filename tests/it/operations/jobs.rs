@@ -126,7 +126,7 @@ async fn status_is_one_object_and_watch_keeps_it_fresh() {
 
 /// Longer than anybody waits without a sign.
 #[tokio::test]
-async fn a_slow_redrive_says_how_far_it_is_beside_a_relay_and_without_one() {
+async fn a_slow_redrive_shows_its_progress_with_and_without_a_relay() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());

@@ -17,7 +17,7 @@ unrouted: drop
 "#;
 
 #[tokio::test]
-async fn every_metric_is_there_at_zero_and_counts() {
+async fn every_metric_starts_at_zero_and_counts() {
     let regards = Regards::new().await;
     let home = Home::of(&regards, ROUTES);
     let relay = home.start_ready().await;

@@ -13,7 +13,7 @@ const ROUTES: &str = configuration! {
 };
 
 #[tokio::test]
-async fn what_waits_for_a_renamed_sink_is_named_at_the_reload_and_at_each_start() {
+async fn orphans_are_reported_at_the_reload_and_at_each_start() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
@@ -68,7 +68,7 @@ async fn warning(home: &Home, count: usize) -> Value {
 }
 
 #[tokio::test]
-async fn a_name_that_no_delivery_waits_for_is_an_error() {
+async fn a_name_without_a_backlog_is_an_error() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());

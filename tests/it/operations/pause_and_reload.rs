@@ -120,7 +120,7 @@ async fn dead_letters_are_redriven_in_order_to_where_they_are_wanted() {
 }
 
 #[tokio::test]
-async fn changed_rules_are_in_force_and_bad_ones_are_not() {
+async fn a_valid_reload_takes_effect_and_an_invalid_one_does_not() {
     let regards = Regards::new().await;
     let (receiver, other) = (Receiver::start().await, Receiver::start().await);
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url()).with("OTHER", &other.url());
@@ -148,7 +148,7 @@ async fn changed_rules_are_in_force_and_bad_ones_are_not() {
 
 /// What waits is rendered when it is attempted, by the rules of then: mending an address un-sticks it.
 #[tokio::test]
-async fn what_is_stuck_goes_where_the_mended_rules_say() {
+async fn a_stuck_backlog_follows_the_corrected_configuration() {
     let regards = Regards::new().await;
     let (wrong, right) = (Receiver::start().await, Receiver::start().await);
     let home = Home::of(
@@ -176,7 +176,7 @@ async fn what_is_stuck_goes_where_the_mended_rules_say() {
 
 /// Deliveries of a sink that is gone are orphans, until that sink is there again.
 #[tokio::test]
-async fn what_waits_for_a_sink_that_is_gone_is_shown_as_orphaned() {
+async fn the_backlog_of_a_removed_sink_is_shown_as_orphaned() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
@@ -243,7 +243,7 @@ async fn orphans_are_redriven_to_another_sink_or_purged() {
 
 /// `order_by` changes while deliveries wait that were put in the old order: none overtakes another.
 #[tokio::test]
-async fn a_changed_order_waits_until_what_is_in_the_old_one_is_gone() {
+async fn a_changed_order_by_waits_for_the_old_backlog() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
@@ -269,7 +269,7 @@ async fn a_changed_order_waits_until_what_is_in_the_old_one_is_gone() {
 }
 
 #[tokio::test]
-async fn the_environment_says_where_the_admin_listener_is() {
+async fn the_environment_sets_the_admin_address() {
     let regards = Regards::new().await;
     let home = Home::of(&regards, STDOUT).with("REGARDS_RELAY_ADMIN_LISTEN", "127.0.0.2:0");
     let relay = home.start_ready().await;

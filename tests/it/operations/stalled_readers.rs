@@ -35,7 +35,7 @@ async fn terminated(child: &mut Child) -> ExitStatus {
 
 /// A container's log driver, journald or `less` that reads no more.
 #[tokio::test]
-async fn a_log_that_nobody_reads_stops_nothing() {
+async fn a_stalled_reader_of_the_log_blocks_nothing() {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;
@@ -78,7 +78,7 @@ async fn a_log_that_nobody_reads_stops_nothing() {
 }
 
 #[tokio::test]
-async fn an_output_that_nobody_reads_stops_its_sink_only() {
+async fn a_stalled_reader_of_the_output_blocks_only_its_sink() {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;

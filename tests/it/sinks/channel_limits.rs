@@ -19,7 +19,7 @@ const TO_PARTNER: &str = configuration! {
 const LIVES: usize = 2_000;
 
 #[tokio::test]
-async fn a_sink_whose_user_may_open_one_channel_learns_that_once_and_repeats_nothing() {
+async fn a_sink_limited_to_one_channel_repeats_nothing() {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
     let partner = Rabbit::shared().new_vhost().await;
@@ -64,7 +64,7 @@ const HALF_MINUTES_IN_TENTHS: &str = "300";
 const LOOKS: u64 = 10;
 
 #[tokio::test]
-async fn a_silent_source_whose_user_may_open_one_channel_keeps_its_connection() {
+async fn a_silent_source_limited_to_one_channel_keeps_its_connection() {
     let regards = Regards::new().await;
     regards.vhost.rabbit().limit_channels(&regards.user, 1).await;
     let receiver = Receiver::start().await;

@@ -39,7 +39,7 @@ fn typed() -> Vec<(String, AMQPValue)> {
 }
 
 #[tokio::test]
-async fn headers_have_the_types_that_they_came_with() {
+async fn headers_keep_their_types() {
     let regards = Regards::new().await;
     let partner = Rabbit::shared().new_vhost().await;
     partner.exchange("products", ExchangeKind::Fanout).await;

@@ -36,7 +36,7 @@ fn routes(sinks: usize) -> String {
 }
 
 #[tokio::test]
-async fn file_sinks_leave_descriptors_for_all_else() {
+async fn file_sinks_leave_file_descriptors_for_the_rest() {
     let home = Home::new(&routes(SINKS));
     home.write("samples.ndjson", &samples(TENANTS));
     let mut relay = home.start_under(&["prlimit", DESCRIPTORS]);

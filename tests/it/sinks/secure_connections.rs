@@ -204,7 +204,7 @@ unrouted: dead_letter
 
 /// `declare:` makes what is listed, and nothing else.
 #[tokio::test]
-async fn what_is_asked_for_is_declared() {
+async fn what_the_configuration_declares_is_declared() {
     let regards = Regards::new().await;
     let queue = unique("declared");
     regards.vhost.permit(&regards.user, "declared.*", "declared.*", ".*").await;

@@ -26,7 +26,7 @@ unrouted: dead_letter
 "#;
 
 #[tokio::test]
-async fn each_unroutable_message_is_found_out_and_no_routable_one_repeated() {
+async fn each_unroutable_message_is_retried_and_no_other() {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
     let partner = Rabbit::shared().new_vhost().await;

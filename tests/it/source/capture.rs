@@ -33,7 +33,7 @@ fn bodies(samples: &str, published: &[Response]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn without_a_relay_what_is_captured_is_given_back() {
+async fn capture_without_a_relay_gives_the_messages_back() {
     let regards = Regards::new().await;
     let home = Home::of(&regards, ROUTES);
     let published = messages(&["one", "two", "three"]);
@@ -55,7 +55,7 @@ async fn without_a_relay_what_is_captured_is_given_back() {
 }
 
 #[tokio::test]
-async fn a_running_relay_shows_what_comes_in_and_is_not_held_up() {
+async fn capture_beside_a_relay_does_not_delay_it() {
     let regards = Regards::new().await;
     let home = Home::of(&regards, ROUTES);
     let relay = home.start_ready().await;

@@ -218,7 +218,7 @@ fn count(of: usize) -> f64 {
 }
 
 #[tokio::test]
-async fn a_kafka_broker_refuses_what_is_too_large_for_it() {
+async fn kafka_refuses_a_record_that_is_too_large() {
     let regards = Regards::new().await;
     let kafka = Kafka::shared();
     let topic = crate::support::unique("small");

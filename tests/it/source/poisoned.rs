@@ -65,7 +65,7 @@ async fn publish_poisoned(regards: &Regards, what: &'static str, properties: Vec
 }
 
 #[tokio::test]
-async fn no_property_that_is_no_utf8_holds_up_what_comes_behind_it() {
+async fn a_property_that_is_not_utf8_blocks_no_later_message() {
     const BEHIND: usize = 1_000;
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
@@ -100,7 +100,7 @@ async fn no_property_that_is_no_utf8_holds_up_what_comes_behind_it() {
 }
 
 #[tokio::test]
-async fn where_validation_is_strict_such_a_message_is_a_dead_letter_that_has_the_bytes() {
+async fn strict_validation_makes_it_a_dead_letter_with_its_bytes() {
     let regards = Regards::new().await;
     let home = Home::of(&regards, &ROUTES.replace("VALIDATION", "strict"));
     // Looking at the queue is as safe as consuming it.
@@ -120,7 +120,7 @@ async fn where_validation_is_strict_such_a_message_is_a_dead_letter_that_has_the
 }
 
 #[tokio::test]
-async fn a_broker_that_says_nothing_leaks_no_thread_and_no_socket() {
+async fn a_silent_broker_leaks_no_thread_and_no_socket() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = silent.local_addr().expect("an address").port();
     let url = format!("amqp://guest:guest@127.0.0.1:{port}");

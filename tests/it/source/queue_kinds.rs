@@ -55,7 +55,7 @@ async fn a_quorum_queue_with_a_single_active_consumer_is_consumed_by_one_relay_a
 }
 
 #[tokio::test]
-async fn a_quorum_queue_that_somebody_else_takes_from_is_an_error() {
+async fn a_quorum_queue_with_another_consumer_is_an_error() {
     let regards = Regards::new().await;
     regards.use_queue_with(&[("x-queue-type", text("quorum"))]).await;
     let receiver = Receiver::start().await;
@@ -123,7 +123,7 @@ async fn lose_connections(regards: &Regards, relay: &Relay<'_>) {
 }
 
 #[tokio::test]
-async fn what_a_quorum_queue_is_about_to_drop_is_stored_though_the_spool_is_full() {
+async fn near_the_delivery_limit_a_message_is_stored_in_a_full_spool() {
     let regards = with_a_quorum_queue().await;
     let receiver = Receiver::start().await;
     receiver.answers(|_| Answer::Status(409));
@@ -153,7 +153,7 @@ fn unreadable(kibibytes: usize) -> Response {
 }
 
 #[tokio::test]
-async fn what_a_quorum_queue_is_about_to_drop_becomes_a_dead_letter_though_they_have_no_room() {
+async fn near_the_delivery_limit_a_message_becomes_a_dead_letter_beyond_their_bound() {
     let regards = with_a_quorum_queue().await;
     let receiver = Receiver::start().await;
     let home = Home::of(&regards, FULL_OF_LETTERS).with("HOOK", &receiver.url());

@@ -16,7 +16,7 @@ const MORE: usize = 20;
 const BASIC_CANCEL: &[u8] = &[0, 60, 0, 30];
 
 #[tokio::test]
-async fn what_is_redelivered_while_it_is_under_way_is_delivered_once() {
+async fn a_message_redelivered_in_flight_is_delivered_once() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let home = Home::of(
@@ -91,7 +91,7 @@ async fn an_equal_message_that_is_in_flight_stays_unacknowledged() {
 }
 
 #[tokio::test]
-async fn a_relay_that_takes_an_equal_message_for_a_settled_one_is_caught() {
+async fn a_relay_that_takes_an_equal_message_for_a_settled_one_is_noticed() {
     if !cfg!(debug_assertions) {
         println!("a release build has no failpoints");
         return;

@@ -105,17 +105,17 @@ async fn overtaken(spill_after: &str, failpoint: Option<Failpoint>) -> usize {
 }
 
 #[tokio::test]
-async fn a_relay_that_stops_keeps_its_consumer_until_what_is_in_flight_has_ended() {
+async fn a_stopping_relay_keeps_its_consumer_until_its_deliveries_have_ended() {
     assert_eq!(overtaken("5m", None).await, 0);
 }
 
 #[tokio::test]
-async fn a_relay_that_stops_keeps_its_consumer_until_what_is_spooled_in_flight_has_ended() {
+async fn a_stopping_relay_keeps_its_consumer_until_its_spooled_attempts_have_ended() {
     assert_eq!(overtaken("2s", None).await, 0);
 }
 
 #[tokio::test]
-async fn a_relay_that_gives_up_its_consumer_early_is_caught() {
+async fn a_relay_that_cancels_its_consumer_early_is_noticed() {
     if !cfg!(debug_assertions) {
         println!("a release build has no failpoints");
         return;

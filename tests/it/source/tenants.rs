@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::support::{Home, Rabbit, Response, regards, unique};
 
 #[tokio::test]
-async fn each_tenant_has_a_consumer_and_is_known_without_a_header() {
+async fn each_tenant_has_a_consumer_and_needs_no_header() {
     let (rabbit, stem) = (Rabbit::shared(), unique("regards"));
     let mut vhosts = Vec::new();
     for tenant in ["cnes-a", "esa"] {

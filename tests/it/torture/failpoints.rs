@@ -136,7 +136,7 @@ async fn every_failpoint_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_relay_that_is_whole_passes_the_same_runs() {
+async fn a_relay_without_a_failpoint_passes_the_same_runs() {
     for drill in Drill::ALL {
         let wrong = drill.run(SEED, None).await;
         assert!(wrong.is_empty(), "{drill:?}: {wrong:#?}");

@@ -24,7 +24,7 @@ unrouted: dead_letter
 "#;
 
 #[tokio::test]
-async fn rabbitmq_restarts_while_it_is_published_to() {
+async fn rabbitmq_restarts_during_publishing() {
     let broker = Services::private(&["rabbitmq"]).await;
     let regards = Regards::in_vhost(Rabbit::of(broker.services()).new_vhost().await).await;
     let mut topic = Kafka::shared().topic("restart", 3).await;
@@ -48,7 +48,7 @@ async fn rabbitmq_restarts_while_it_is_published_to() {
 }
 
 #[tokio::test]
-async fn the_queue_is_deleted_under_the_relay_and_made_again() {
+async fn the_queue_is_deleted_and_declared_again() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let home = Home::of(

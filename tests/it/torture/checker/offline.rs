@@ -83,7 +83,7 @@ impl Run {
 }
 
 #[test]
-fn a_right_run_has_no_violation() {
+fn a_correct_run_has_no_violation() {
     let report = Run::right().report();
     assert_eq!(report.violations, []);
     assert!(report.sinks.iter().all(|row| row.due > 500 && row.delivered == row.due && row.duplicates == 0));
@@ -223,7 +223,7 @@ fn letter_of_the_last(run: &Run, reason: &str) -> (EventId, Letter) {
 }
 
 #[test]
-fn few_are_dead_letters_by_a_sink_that_refuses_everything() {
+fn a_sink_that_refuses_everything_makes_few_dead_letters() {
     let mut run = Run::right();
     let (_, letter) = letter_of_the_last(&run, REFUSED);
     run.letters.push(letter);
@@ -233,7 +233,7 @@ fn few_are_dead_letters_by_a_sink_that_refuses_everything() {
 }
 
 #[test]
-fn what_was_damaged_is_a_dead_letter_once_and_nothing_else_is() {
+fn only_damaged_events_are_dead_letters_and_each_once() {
     let mut run = Run::right();
     let (id, letter) = letter_of_the_last(&run, "render_failed");
     run.letters.push(letter);
@@ -247,7 +247,7 @@ fn what_was_damaged_is_a_dead_letter_once_and_nothing_else_is() {
 }
 
 #[test]
-fn what_was_a_dead_letter_is_redriven_out_of_its_order() {
+fn a_redriven_dead_letter_may_be_out_of_order() {
     let plan = Plan::of(7);
     let key = (0..KEYS).find(|&key| plan.cause(key).is_some_and(|cause| cause.sink.is_some())).expect("one to refuse");
     let mut taken = Taken::default();
@@ -268,7 +268,7 @@ fn repeated_dead_letters_are_counted() {
 }
 
 #[test]
-fn what_is_missing_is_counted_while_the_run_goes_on() {
+fn missing_events_are_counted_during_the_run() {
     let run = Run::right();
     let none = Taken::default();
     let due = run.book.confirmed().filter(|&id| run.plan.is_due(id, Sink::Webhook)).count();
