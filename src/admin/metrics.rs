@@ -14,7 +14,7 @@ use crate::event::Reason;
 use crate::relay::{Stats, StatsSnapshot};
 use crate::rules::SinkName;
 use crate::source::SourceState;
-use crate::spool::{Block, Share, Tally};
+use crate::spool::{BlockReason, DeadLetterCount, SinkUsage};
 
 pub(super) async fn show(State(stats): State<Arc<Stats>>) -> Response {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text(&stats)).into_response()
@@ -23,7 +23,7 @@ pub(super) async fn show(State(stats): State<Arc<Stats>>) -> Response {
 pub(super) fn text(stats: &Stats) -> String {
     let mut to = Exposition::new("regards_relay_");
     let now = stats.snapshot();
-    sources(&mut to, stats.spool().and_then(|spool| spool.block()), &now);
+    sources(&mut to, stats.spool().and_then(|spool| spool.block_reason()), &now);
     routes(&mut to, stats, &now);
     sinks(&mut to, &now);
     spool(&mut to, stats, &now);
@@ -51,7 +51,7 @@ pub(super) fn text(stats: &Stats) -> String {
     to.finish()
 }
 
-fn sources(to: &mut Exposition, block: Option<Block>, stats: &StatsSnapshot) {
+fn sources(to: &mut Exposition, block: Option<BlockReason>, stats: &StatsSnapshot) {
     let by_name = || stats.sources.iter().map(|source| (vec![("source", source.name().as_str())], source));
     to.family(
         "source_up",
@@ -67,7 +67,7 @@ fn sources(to: &mut Exposition, block: Option<Block>, stats: &StatsSnapshot) {
     );
     let blocked = by_name().flat_map(|(labels, source)| {
         let state = source.state().0;
-        let blocks = Block::ALL.map(|one| (one.as_str(), source.is_blocked() && block == Some(one)));
+        let blocks = BlockReason::ALL.map(|one| (one.as_str(), source.is_blocked() && block == Some(one)));
         blocks.into_iter().chain([("paused", state == SourceState::Paused)]).map(move |(reason, is_so)| {
             let mut labels = labels.clone();
             labels.push(("reason", reason));
@@ -151,17 +151,18 @@ fn sinks(to: &mut Exposition, stats: &StatsSnapshot) {
 }
 
 fn spool(to: &mut Exposition, stats: &Stats, now: &StatsSnapshot) {
-    let shares: BTreeMap<_, _> = stats.spool().map(|spool| spool.shares()).unwrap_or_default().into_iter().collect();
+    let shares: BTreeMap<_, _> =
+        stats.spool().map(|spool| spool.sink_usage()).unwrap_or_default().into_iter().collect();
     // The sinks of the configuration, then the orphaned ones.
     let mut sinks: Vec<_> = now.sinks.iter().map(|sink| sink.name()).collect();
     sinks.extend(shares.keys().filter(|name| now.sinks.iter().all(|sink| sink.name() != *name)));
-    let by_name = |value: fn(&Share) -> u64| {
+    let by_name = |value: fn(&SinkUsage) -> u64| {
         let of = |name: &&SinkName| shares.get(*name).map_or(0, value);
         sinks.iter().map(move |name| (vec![("sink", name.as_str())], of(name))).collect::<Vec<_>>()
     };
-    let count = by_name(Share::count);
+    let count = by_name(SinkUsage::count);
     to.family("spool_deliveries", Kind::Gauge, "Spooled deliveries", count);
-    let bytes = by_name(Share::bytes);
+    let bytes = by_name(SinkUsage::bytes);
     to.family("spool_bytes", Kind::Gauge, "Size of the spooled deliveries in bytes", bytes);
     let limits = sinks.iter().map(|name| (vec![("sink", name.as_str())], stats.spool_limit_bytes));
     to.family("spool_limit_bytes", Kind::Gauge, "Limit of spool_bytes for each sink", limits);
@@ -188,9 +189,9 @@ fn spool(to: &mut Exposition, stats: &Stats, now: &StatsSnapshot) {
 }
 
 fn dead_letters(to: &mut Exposition, stats: &Stats, now: &StatsSnapshot) {
-    let mut tallies: BTreeMap<_, _> = configured(now).map(|key| (key, Tally::default())).collect();
+    let mut tallies: BTreeMap<_, _> = configured(now).map(|key| (key, DeadLetterCount::default())).collect();
     if let Some(spool) = stats.spool() {
-        tallies.extend(spool.tallies().into_iter().map(|(reason, sink, tally)| ((reason, sink), tally)));
+        tallies.extend(spool.dead_letter_counts().into_iter().map(|(reason, sink, tally)| ((reason, sink), tally)));
     }
     let labelled = || {
         tallies.iter().map(|((reason, sink), tally)| {
@@ -203,15 +204,15 @@ fn dead_letters(to: &mut Exposition, stats: &Stats, now: &StatsSnapshot) {
         "dead_letters_total",
         Kind::Counter,
         "Dead letters stored since the start of the relay, by reason and sink",
-        labelled().map(|(labels, tally)| (labels, tally.stored)),
+        labelled().map(|(labels, tally)| (labels, tally.total)),
     );
     to.family(
         "dead_letters_stored",
         Kind::Gauge,
         "Dead letters stored now, by reason and sink",
-        labelled().map(|(labels, tally)| (labels, tally.kept)),
+        labelled().map(|(labels, tally)| (labels, tally.stored)),
     );
-    let bytes = [(vec![], stats.spool().map_or(0, |spool| spool.bytes()))];
+    let bytes = [(vec![], stats.spool().map_or(0, |spool| spool.dead_letter_bytes()))];
     to.family("dead_letters_bytes", Kind::Gauge, "Size of the stored dead letters in bytes", bytes);
     let most = [(vec![], stats.dead_letters_max_bytes)];
     to.family("dead_letters_max_bytes", Kind::Gauge, "Limit of dead_letters_bytes", most);

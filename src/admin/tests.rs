@@ -20,7 +20,7 @@ use crate::event::{
 use crate::relay::{Handle, JobRequest, Relay};
 use crate::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, SinkName, Unrouted};
 use crate::source::{EntryId, Receipt};
-use crate::spool::{DeadLetter, Filter, Spool};
+use crate::spool::{DeadLetter, DeadLetterFilter, Spool};
 
 const KIND: &str = "fr.cnes.regards.lta.submission.response";
 
@@ -184,7 +184,7 @@ async fn a_full_spool_is_not_ready() {
     let (to, _settled) = tokio::sync::mpsc::unbounded_channel();
     // There is room for two.
     for number in 0..3 {
-        spool.store(letter(), Receipt::new(EntryId(number), to.clone()));
+        spool.store_dead_letter(letter(), Receipt::new(EntryId(number), to.clone()));
     }
     let until = std::time::Instant::now() + Duration::from_secs(20);
     loop {
@@ -211,8 +211,8 @@ async fn a_full_spool_is_not_ready() {
         let blocked = format!("source_blocked{{source=\"regards\",reason=\"dead_letters_full\"}} {blocked}\n");
         let metrics = metrics::text(&setup.stats);
         assert!(metrics.contains(&blocked), "{metrics}");
-        let bytes = format!("regards_relay_dead_letters_bytes {}\n", spool.bytes());
-        assert!(spool.bytes() > 0 && metrics.contains(&bytes), "{metrics}");
+        let bytes = format!("regards_relay_dead_letters_bytes {}\n", spool.dead_letter_bytes());
+        assert!(spool.dead_letter_bytes() > 0 && metrics.contains(&bytes), "{metrics}");
     }
 }
 
@@ -320,7 +320,7 @@ async fn every_time_series_of_the_configuration_begins_at_zero() {
     sink.count_delivered(Duration::from_millis(3));
     let spool = setup.open_spool();
     let (to, mut settled) = tokio::sync::mpsc::unbounded_channel();
-    spool.store(letter(), Receipt::new(EntryId(0), to));
+    spool.store_dead_letter(letter(), Receipt::new(EntryId(0), to));
     settled.recv().await.unwrap();
     let text = metrics::text(&setup.stats);
     assert_eq!(names(&text), before);
@@ -359,7 +359,7 @@ async fn a_relay_refuses_requests_for_another_spool() {
     let setup = Setup::new().await;
     let socket = control::socket(&setup.config.data_dir);
     let purge = |spool: &Path| {
-        let job = JobRequest::Purge { filter: Filter::default(), total: 1 };
+        let job = JobRequest::Purge { filter: DeadLetterFilter::default(), total: 1 };
         control::Request { spool: spool.to_owned(), command: control::Command::Job { job, detach: false } }
     };
     assert_eq!(request(&socket, purge(Path::new("/other.db"))).await, None, "no socket exists");
@@ -374,7 +374,7 @@ async fn a_relay_refuses_requests_for_another_spool() {
     let _control = control::serve(socket.clone(), setup.relay.clone());
     let spool = setup.open_spool();
     let (to, mut settled) = tokio::sync::mpsc::unbounded_channel();
-    spool.store(letter(), Receipt::new(EntryId(0), to));
+    spool.store_dead_letter(letter(), Receipt::new(EntryId(0), to));
     settled.recv().await.unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     let refused = loop {
@@ -425,7 +425,7 @@ async fn long_commands_block_no_others() {
     for _ in 0..64 {
         silent.push(tokio::net::UnixStream::connect(&socket).await.unwrap());
     }
-    let job = JobRequest::Purge { filter: Filter::default(), total: 0 };
+    let job = JobRequest::Purge { filter: DeadLetterFilter::default(), total: 0 };
     let command = control::Command::Job { job, detach: false };
     let purge = control::Request { spool: spool.path().to_owned(), command };
     let purged = tokio::time::timeout(Duration::from_mins(1), request(&socket, purge)).await.unwrap();

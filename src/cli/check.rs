@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt};
 use super::{EXIT_INVALID_INPUT, Global, plural};
 use crate::config::{Config, Options, Strictness};
 use crate::probe::{ProbeOutcome, ProbeResult};
-use crate::spool::lost_at_reboot;
+use crate::spool::in_memory_warning;
 use crate::telemetry::{printable, use_colour};
 use crate::{sink, source};
 
@@ -85,7 +85,7 @@ async fn probe_all(config: &Config, strict: bool, out: &mut impl Write) -> io::R
         succeeded &= is_success;
         writeln!(out, "{level}: {name}: {}", printable(&what))?;
     }
-    if let Some(warning) = lost_at_reboot(&config.spool.path) {
+    if let Some(warning) = in_memory_warning(&config.spool.path) {
         succeeded &= !strict;
         writeln!(out, "warning: {}", printable(&warning))?;
     }

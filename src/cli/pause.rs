@@ -9,7 +9,7 @@ use super::target::Target;
 use super::{Global, note};
 use crate::admin::control::{Command, Response};
 use crate::delivery::PersistedState;
-use crate::spool::Subject;
+use crate::spool::Component;
 
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
@@ -24,8 +24,8 @@ pub struct Arguments {
 
 pub fn run(global: &Global, arguments: &Arguments, pause: bool) -> anyhow::Result<ExitCode> {
     let (subject, what) = match (&arguments.sink, &arguments.source) {
-        (Some(sink), _) => (Subject::Sink(sink.clone()), format!("sink {sink}")),
-        (None, Some(source)) => (Subject::Source(source.clone()), format!("source {source}")),
+        (Some(sink), _) => (Component::Sink(sink.clone()), format!("sink {sink}")),
+        (None, Some(source)) => (Component::Source(source.clone()), format!("source {source}")),
         (None, None) => return Err(anyhow!("name a sink or a source")),
     };
     let target = Target::find(global)?;
@@ -37,9 +37,9 @@ pub fn run(global: &Global, arguments: &Arguments, pause: bool) -> anyhow::Resul
         Some(other) => return Err(unexpected(&other)),
         None => {
             let spool = OfflineSpool::open(&target)?;
-            let stored = PersistedState::parse(spool.remembered(&subject).as_deref());
+            let stored = PersistedState::parse(spool.saved_state(&subject).as_deref());
             let state = if pause { stored.paused() } else { stored.resumed() };
-            spool.remember(subject, state.to_json());
+            spool.save_state(subject, state.to_json());
             spool.close();
             "; no relay runs, so this takes effect at the next start"
         }

@@ -3,11 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{DEFAULT_CONFIG, Global, InvalidInput, note};
-use crate::config::{Config, Options, SpoolConfig, Strictness, unknown_name};
-use crate::spool::Subject;
-
-/// The spool's file in the data directory, unless the configuration names another.
-const DEFAULT_SPOOL: &str = "spool.db";
+use crate::config::{Config, DEFAULT_SPOOL, Options, SpoolConfig, Strictness, unknown_name};
+use crate::spool::Component;
 
 pub(super) struct Target {
     pub(super) spool: PathBuf,
@@ -61,11 +58,11 @@ impl Target {
     }
 
     /// Fails if the configuration has no such sink or source.
-    pub(super) fn require(&self, subject: &Subject) -> Result<(), InvalidInput> {
+    pub(super) fn require(&self, subject: &Component) -> Result<(), InvalidInput> {
         let Some(config) = &self.config else { return Ok(()) };
         let (what, name, known): (_, _, Vec<_>) = match subject {
-            Subject::Sink(name) => ("sink", name, config.sinks.iter().map(|sink| sink.name.as_str()).collect()),
-            Subject::Source(name) => {
+            Component::Sink(name) => ("sink", name, config.sinks.iter().map(|sink| sink.name.as_str()).collect()),
+            Component::Source(name) => {
                 ("source", name, config.sources.iter().map(|source| source.name.as_str()).collect())
             }
         };

@@ -47,7 +47,7 @@ pub use files::NamedFiles;
 pub use kafka_settings::producer_settings;
 pub use mask::STARS;
 pub use model::*;
-pub use own::{control_socket, is_own, spool_lock};
+pub use own::{DEFAULT_SPOOL, control_socket, is_own, spool_lock};
 pub use secret::{Masks, Part, Secret, SecretError};
 pub use tls::TlsError;
 pub use topic::check_topic;

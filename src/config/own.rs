@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// The spool's file in the data directory, unless `spool.path` names another.
+pub const DEFAULT_SPOOL: &str = "spool.db";
+
 /// Where the control socket of a relay with that data directory is.
 #[must_use]
 pub fn control_socket(data_dir: &Path) -> PathBuf {

@@ -8,7 +8,7 @@ use foldhash::HashMap;
 use crate::clock::MonotonicTime;
 use crate::event::Message;
 use crate::rules::SinkName;
-use crate::spool::{Due, Portion, RowId, Spool, Waiting};
+use crate::spool::{DueDeliveries, FetchLimit, RowId, Spool, SpooledDelivery};
 
 /// At most so many deliveries are taken from the spool at once: after a crash the sink may get these twice.
 pub(super) const WINDOW: usize = 1_000;
@@ -24,7 +24,7 @@ pub(super) struct Backlog {
     /// How many there are, with those on their way to the disk.
     pub(super) count: u64,
     /// Taken from the spool, and due.
-    due: VecDeque<(RowId, Waiting)>,
+    due: VecDeque<(RowId, SpooledDelivery)>,
     /// Taken from the spool, with an attempt in flight (or becoming a dead letter), and the bytes of each in memory.
     in_flight: HashMap<RowId, usize>,
     /// Of all deliveries that are taken.
@@ -62,7 +62,7 @@ impl Backlog {
     }
 
     /// The result of a fetch.
-    pub(super) fn on_due(&mut self, due: Due) {
+    pub(super) fn on_due(&mut self, due: DueDeliveries) {
         self.is_fetching = false;
         self.has_all_due = due.next.is_none_or(|next| next > MonotonicTime::now());
         self.bytes = due.rows.iter().fold(self.bytes, |sum, (_, waiting)| sum.saturating_add(waiting.message.size()));
@@ -72,7 +72,7 @@ impl Backlog {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<(RowId, Waiting)> {
+    pub(super) fn pop(&mut self) -> Option<(RowId, SpooledDelivery)> {
         let (id, waiting) = self.due.pop_front()?;
         self.in_flight.insert(id, waiting.message.size());
         Some((id, waiting))
@@ -84,7 +84,7 @@ impl Backlog {
     }
 
     /// Pops all due deliveries that were received at least `age` ago.
-    pub(super) fn take_expired(&mut self, age: Duration) -> VecDeque<(RowId, Waiting)> {
+    pub(super) fn take_expired(&mut self, age: Duration) -> VecDeque<(RowId, SpooledDelivery)> {
         let (old, due): (VecDeque<_>, _) = self.due.drain(..).partition(|(_, waiting)| waiting.received.age() >= age);
         self.due = due;
         self.in_flight.extend(old.iter().map(|(id, waiting)| (*id, waiting.message.size())));
@@ -137,9 +137,9 @@ impl Backlog {
     }
 
     /// How much to fetch now. None: nothing.
-    fn room(&self) -> Option<Portion> {
+    fn room(&self) -> Option<FetchLimit> {
         let may_fetch = !self.is_fetching && self.taken() <= REFILL && self.bytes <= REFILL_BYTES;
-        may_fetch.then(|| Portion { count: WINDOW - self.taken(), bytes: WINDOW_BYTES - self.bytes })
+        may_fetch.then(|| FetchLimit { count: WINDOW - self.taken(), bytes: WINDOW_BYTES - self.bytes })
     }
 
     /// When to [`fetch`](Self::fetch). None: not before something else changes.
@@ -152,7 +152,7 @@ impl Backlog {
         if let Some(portion) = self.room() {
             self.fetch_at = None;
             self.is_fetching = true;
-            spool.take(sink.clone(), portion);
+            spool.fetch_due(sink.clone(), portion);
         }
     }
 

@@ -25,7 +25,7 @@ use crate::event::Reason;
 use crate::failpoints::Failpoint;
 use crate::rules::{Rules, SinkName};
 use crate::sink::{Attempt, AttemptEnd, AttemptId, MAX_RETRY_AFTER, RenderError, RenderedDelivery, Sink, Verdict};
-use crate::spool::{News, RowId, Spool, Subject};
+use crate::spool::{Component, RowId, Spool, SpoolEvent};
 use crate::tasks::{self, TaskKind};
 use crate::timer::Timer;
 
@@ -103,7 +103,7 @@ pub struct Dispatcher {
     pub(super) stats: Arc<SinkStats>,
     inbox: mpsc::UnboundedReceiver<Delivery>,
     commands: mpsc::UnboundedReceiver<SinkCommand>,
-    spool_events: mpsc::UnboundedReceiver<News>,
+    spool_events: mpsc::UnboundedReceiver<SpoolEvent>,
     pub(super) lanes: Lanes<Delivery>,
     pub(super) backlog: Backlog,
     pub(super) in_flight: HashMap<AttemptId, (Lane, Delivery)>,
@@ -138,8 +138,8 @@ impl Dispatcher {
         spool: Arc<Spool>,
         stats: Arc<SinkStats>,
     ) -> Option<(Self, DispatcherHandle)> {
-        let watch = spool.watch(settings.name.clone()).await?;
-        let state = PersistedState::parse(spool.remembered(&Subject::Sink(settings.name.to_string())).as_deref());
+        let watch = spool.subscribe(settings.name.clone()).await?;
+        let state = PersistedState::parse(spool.saved_state(&Component::Sink(settings.name.to_string())).as_deref());
         let mut lanes = Lanes::default();
         let mut count = 0;
         for (lane, rows) in watch.lanes {
@@ -149,7 +149,7 @@ impl Dispatcher {
             }
         }
         // Due times of an earlier boot may come from a wrong clock.
-        let longest = settings.longest_backoff(spool.clock_goes_on());
+        let longest = settings.longest_backoff(spool.is_same_boot());
         spool.make_due(settings.name.clone(), MonotonicTime::now().after(longest));
         let breaker = Breaker::restore(&state, settings.retry.max_backoff);
         stats.set_breaker_open(breaker.is_open());
@@ -166,7 +166,7 @@ impl Dispatcher {
             stats,
             inbox,
             commands,
-            spool_events: watch.news,
+            spool_events: watch.events,
             lanes,
             backlog: Backlog::new(count),
             in_flight: HashMap::default(),
@@ -312,19 +312,19 @@ impl Dispatcher {
         self.enqueue(lane, delivery);
     }
 
-    fn on_spool_event(&mut self, event: News) {
+    fn on_spool_event(&mut self, event: SpoolEvent) {
         match event {
-            News::Due(due) => self.backlog.on_due(due),
-            News::Known { key } => {
+            SpoolEvent::Due(due) => self.backlog.on_due(due),
+            SpoolEvent::AlreadySpooled { key } => {
                 self.backlog.remove_duplicate();
                 self.lanes.remove_spooled(self.lane_of_row(key));
             }
-            News::Buried { id, key } => self.on_dead_letter_stored(id, key),
-            News::Added { key } => {
+            SpoolEvent::DeadLettered { id, key } => self.on_dead_letter_stored(id, key),
+            SpoolEvent::Added { key } => {
                 self.lanes.add_spooled(self.lane_of_row(key));
                 self.backlog.added(Instant::now());
             }
-            News::NotCopied { letter } => self.on_copy_rejected(letter),
+            SpoolEvent::NotCopied { dead_letter } => self.on_copy_rejected(dead_letter),
         }
     }
 
@@ -453,7 +453,7 @@ impl Dispatcher {
         self.stats.set_paused(self.breaker.pause().is_some());
         let mut state = PersistedState { order_by: self.order_by, ..PersistedState::default() };
         self.breaker.save(&mut state);
-        self.spool.remember(Subject::Sink(self.settings.name.to_string()), state.to_json());
+        self.spool.save_state(Component::Sink(self.settings.name.to_string()), state.to_json());
     }
 
     fn next_number(&mut self) -> u64 {
@@ -472,7 +472,7 @@ impl Dispatcher {
                 stats.count_delivered(delivery.received_at.elapsed());
                 match delivery.backing {
                     Backing::Receipt(receipt) => receipt.settle(),
-                    Backing::Row(id) => spool.done(id, settings.name.clone()),
+                    Backing::Row(id) => spool.complete(id, settings.name.clone()),
                 }
             }
         }

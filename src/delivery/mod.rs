@@ -32,7 +32,7 @@ use crate::clock::{MonotonicTime, Timestamp};
 use crate::event::DecodeError;
 use crate::rules::{RouteName, SinkName};
 use crate::source::{Receipt, SpilledAttempt};
-use crate::spool::{RowId, Waiting};
+use crate::spool::{RowId, SpooledDelivery};
 
 /// One event for one sink.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Delivery {
         }
     }
 
-    fn from_spool(id: RowId, waiting: &Waiting) -> Result<Self, Box<DecodeError>> {
+    fn from_spool(id: RowId, waiting: &SpooledDelivery) -> Result<Self, Box<DecodeError>> {
         let payload = Arc::new(Payload::from_spool(waiting)?);
         let age = waiting.received.age();
         Ok(Self {
@@ -102,17 +102,17 @@ impl Delivery {
     }
 
     /// Its row for the spool, due after its back-off unless an attempt is in flight.
-    fn to_spool(&self, sink: &SinkName, key: u64, is_in_flight: bool) -> Waiting {
+    fn to_spool(&self, sink: &SinkName, key: u64, is_in_flight: bool) -> SpooledDelivery {
         let (event, message) = (self.payload.event(), self.payload.message());
         let backoff = if is_in_flight { Duration::ZERO } else { self.backoff() };
-        Waiting {
+        SpooledDelivery {
             sink: sink.clone(),
             key,
             received: Timestamp::now().before(self.received_at.elapsed()),
             due: MonotonicTime::now().after(backoff),
             attempts: self.attempts,
             refusals: self.refusals,
-            cause: self.failure.as_ref().map(|failure| failure.error.clone()),
+            last_error: self.failure.as_ref().map(|failure| failure.error.clone()),
             route: self.route.clone(),
             kind: event.kind.to_owned(),
             tenant: Arc::clone(&event.tenant),

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::lanes::Lane;
-use crate::spool::Limits;
+use crate::spool::SizeLimits;
 
 /// How often the deliveries in memory are checked.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(25);
@@ -32,8 +32,8 @@ pub(super) struct LaneStatus {
     pub(super) is_pressing: bool,
     /// Some of the lane is in the spool.
     pub(super) is_spooled: bool,
-    /// [`Limits::Exceeded`] where any delivery of the lane may exceed them: those before it are spooled with it.
-    pub(super) limits: Limits,
+    /// [`SizeLimits::Waived`] where any delivery of the lane may exceed them: those before it are spooled with it.
+    pub(super) limits: SizeLimits,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) struct Decision {
     /// The sink holds up a source, or is too late.
     pub(super) is_slow: bool,
     /// In this order: a lane that may exceed the limits of the spool finds room where others find none.
-    pub(super) lanes: Vec<(Lane, Limits)>,
+    pub(super) lanes: Vec<(Lane, SizeLimits)>,
 }
 
 /// Which lanes to spool now.
@@ -55,9 +55,9 @@ pub(super) fn overdue(sink: SinkStatus, mut lanes: Vec<LaneStatus>) -> Decision 
         lane.is_spooled
             || lane.age >= sink.spill_after
             || (is_held_up && lane.age >= HOLD_UP_LIMIT)
-            || (only_waits && (!keeps_waiting_in_memory || lane.limits == Limits::Exceeded))
+            || (only_waits && (!keeps_waiting_in_memory || lane.limits == SizeLimits::Waived))
     });
-    lanes.sort_by_key(|lane| lane.limits == Limits::Kept);
+    lanes.sort_by_key(|lane| lane.limits == SizeLimits::Enforced);
     Decision { is_slow, lanes: lanes.into_iter().map(|lane| (lane.lane, lane.limits)).collect() }
 }
 
@@ -74,7 +74,7 @@ mod tests {
         age: Duration::ZERO,
         is_pressing: false,
         is_spooled: false,
-        limits: Limits::Kept,
+        limits: SizeLimits::Enforced,
     };
     const IN_FLIGHT: LaneStatus = LaneStatus { is_in_flight: true, ..WAITING };
     const JUST_BELOW: Duration = Duration::from_millis(49);
@@ -87,7 +87,7 @@ mod tests {
         let broken = SinkStatus { is_breaker_closed: false, ..HEALTHY };
         let pressing = |age| LaneStatus { is_pressing: true, age, ..IN_FLIGHT };
         let aged = |age, lane| LaneStatus { age, ..lane };
-        let stored = |lane| LaneStatus { limits: Limits::Exceeded, ..lane };
+        let stored = |lane| LaneStatus { limits: SizeLimits::Waived, ..lane };
         for (case, sink, lane, is_spilled, is_slow) in [
             ("a new delivery waits in memory", HEALTHY, WAITING, false, false),
             ("so does one below spill_after", HEALTHY, aged(LONG, WAITING), false, false),
@@ -118,7 +118,7 @@ mod tests {
             lane(2, WAITING),
             lane(3, IN_FLIGHT),
             lane(4, LaneStatus { age: LONG, ..IN_FLIGHT }),
-            lane(5, LaneStatus { limits: Limits::Exceeded, ..WAITING }),
+            lane(5, LaneStatus { limits: SizeLimits::Waived, ..WAITING }),
         ];
         let Decision { is_slow, lanes } = overdue(HEALTHY, lanes);
         assert!(is_slow);

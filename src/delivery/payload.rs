@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::event::{DEAD_LETTER, DecodeError, Event, EventView, Message};
-use crate::spool::Waiting;
+use crate::spool::SpooledDelivery;
 
 /// Shared by all deliveries of a message.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub enum Payload {
 
 impl Payload {
     /// Decodes a spooled delivery.
-    pub fn from_spool(row: &Waiting) -> Result<Self, Box<DecodeError>> {
+    pub fn from_spool(row: &SpooledDelivery) -> Result<Self, Box<DecodeError>> {
         let message = Arc::clone(&row.message);
         if row.kind == DEAD_LETTER {
             let envelope = Event::of_dead_letter(&message, &row.tenant, row.event_id);

@@ -12,7 +12,7 @@ use super::{Backing, Delivery, Failure, Payload};
 use crate::clock::MonotonicTime;
 use crate::event::Reason;
 use crate::sink::{AttemptId, Blame, Verdict};
-use crate::spool::{DeadLetter, RowId, Waiting};
+use crate::spool::{DeadLetter, RowId, SpooledDelivery};
 
 /// The back-off after an attempt that failed for a reason of the relay's own.
 const OWN_BACKOFF: Duration = Duration::from_millis(100);
@@ -146,11 +146,8 @@ impl Dispatcher {
         match delivery.backing {
             Backing::Row(id) => {
                 let (sink, due) = (self.settings.name.clone(), MonotonicTime::now().after(backoff));
-                if delivery.refusals > 0 {
-                    self.spool.reschedule_refused(id, sink, (delivery.attempts, delivery.refusals), due, error);
-                } else {
-                    self.spool.reschedule(id, sink, delivery.attempts, due, error);
-                }
+                let refusals = (delivery.refusals > 0).then_some(delivery.refusals);
+                self.spool.reschedule(id, sink, (delivery.attempts, refusals), due, error);
                 self.backlog.rescheduled(id, Instant::now() + backoff);
             }
             Backing::Receipt(_) => {
@@ -193,7 +190,7 @@ impl Dispatcher {
                 self.lanes.release(lane);
             }
             Backing::Row(id) => {
-                self.spool.done(id, self.settings.name.clone());
+                self.spool.complete(id, self.settings.name.clone());
                 self.forget_row(lane, id);
             }
         }
@@ -218,11 +215,11 @@ impl Dispatcher {
         let letter = letter.for_sink(self.settings.name.clone(), route, attempts);
         match backing {
             Backing::Receipt(receipt) => {
-                self.spool.store(letter, receipt);
+                self.spool.store_dead_letter(letter, receipt);
                 self.lanes.release(lane);
             }
             Backing::Row(id) => {
-                self.spool.bury(letter, id, self.settings.name.clone());
+                self.spool.dead_letter(letter, id, self.settings.name.clone());
                 self.pending_dead_letters.insert(id, lane);
             }
         }
@@ -272,7 +269,7 @@ impl Dispatcher {
             let lane = self.lane_of_row(waiting.key);
             match Delivery::from_spool(id, &waiting) {
                 Ok(delivery) => {
-                    let error = waiting.cause.unwrap_or_else(|| "the sink is unavailable".to_owned());
+                    let error = waiting.last_error.unwrap_or_else(|| "the sink is unavailable".to_owned());
                     let detail = format!("gave up {} s after receipt: {error}", age.as_secs());
                     self.dead_letter(lane, delivery, Reason::GaveUp, detail);
                 }
@@ -282,7 +279,14 @@ impl Dispatcher {
     }
 
     /// Makes a dead letter of a spooled delivery whose message can't be decoded any more, as after an upgrade.
-    pub(super) fn dead_letter_row(&mut self, lane: Lane, id: RowId, waiting: Waiting, reason: Reason, detail: String) {
+    pub(super) fn dead_letter_row(
+        &mut self,
+        lane: Lane,
+        id: RowId,
+        waiting: SpooledDelivery,
+        reason: Reason,
+        detail: String,
+    ) {
         self.stats.count(DeliveryResult::DeadLetter);
         tracing::error!(
             sink = %self.settings.name, event_id = %waiting.event_id, %reason, detail,
@@ -301,7 +305,7 @@ impl Dispatcher {
             attempts: waiting.attempts,
             message: waiting.message,
         };
-        self.spool.bury(letter, id, self.settings.name.clone());
+        self.spool.dead_letter(letter, id, self.settings.name.clone());
         self.pending_dead_letters.insert(id, lane);
     }
 

@@ -13,7 +13,7 @@ use super::stats::DeliveryResult;
 use super::{Backing, Delivery};
 use crate::config::WhenFull;
 use crate::failpoints::Failpoint;
-use crate::spool::Limits;
+use crate::spool::SizeLimits;
 
 impl Dispatcher {
     /// Queues a new delivery in memory, or spools it at once if it would only wait there.
@@ -38,8 +38,8 @@ impl Dispatcher {
 
     /// A delivery may exceed the limits of the spool if its source is about to take its message again, for all sinks: at a stop, or because
     /// the broker is about to time it out.
-    fn limits(&self, delivery: &Delivery) -> Limits {
-        if self.is_stopping() || delivery.must_be_stored() { Limits::Exceeded } else { Limits::Kept }
+    fn limits(&self, delivery: &Delivery) -> SizeLimits {
+        if self.is_stopping() || delivery.must_be_stored() { SizeLimits::Waived } else { SizeLimits::Enforced }
     }
 
     fn on_spool_full(&mut self, lane: Lane, delivery: Delivery, must_wait: bool) {
@@ -95,14 +95,14 @@ impl Dispatcher {
         let status = |(lane, attempt, next): (Lane, Option<_>, &VecDeque<Delivery>)| {
             let in_flight = attempt.and_then(|attempt| self.in_flight.get(&attempt)).map(|(_, delivery)| delivery);
             let oldest = in_flight.or(next.front())?;
-            let is_exceeded = in_flight.into_iter().chain(next).any(|one| self.limits(one) == Limits::Exceeded);
+            let is_exceeded = in_flight.into_iter().chain(next).any(|one| self.limits(one) == SizeLimits::Waived);
             Some(LaneStatus {
                 lane,
                 is_in_flight: attempt.is_some(),
                 age: oldest.received_at.elapsed(),
                 is_pressing: oldest.is_pressing(),
                 is_spooled: self.lanes.is_spooled(lane),
-                limits: if is_exceeded { Limits::Exceeded } else { Limits::Kept },
+                limits: if is_exceeded { SizeLimits::Waived } else { SizeLimits::Enforced },
             })
         };
         self.lanes.iter().filter_map(status).collect()
@@ -112,12 +112,12 @@ impl Dispatcher {
     pub(super) fn spill_all(&mut self) {
         let lanes: Vec<Lane> = self.lanes.iter().map(|(lane, ..)| lane).collect();
         for lane in lanes {
-            self.spill_lane(lane, Limits::Exceeded);
+            self.spill_lane(lane, SizeLimits::Waived);
         }
     }
 
     /// Spools a lane: the delivery in flight, whose attempt goes on, and all behind it. False: there is no room for all.
-    fn spill_lane(&mut self, lane: Lane, limits: Limits) -> bool {
+    fn spill_lane(&mut self, lane: Lane, limits: SizeLimits) -> bool {
         let Some(mut taken) = self.lanes.take(lane) else { return true };
         if !Failpoint::SpillWithoutPredecessor.is_enabled()
             && let Some(id) = taken.attempt()
@@ -139,7 +139,7 @@ impl Dispatcher {
     }
 
     /// Spools the queued deliveries of a lane. False: there is no room for some, which stay in memory behind the others.
-    fn spill_behind(&mut self, lane: Lane, mut taken: TakenLane<Delivery>, limits: Limits) -> bool {
+    fn spill_behind(&mut self, lane: Lane, mut taken: TakenLane<Delivery>, limits: SizeLimits) -> bool {
         while let Some(delivery) = taken.next.pop_front() {
             if let Err(delivery) = self.spill(lane, delivery, false, limits) {
                 taken.next.push_front(delivery);
@@ -157,7 +157,7 @@ impl Dispatcher {
         lane: Lane,
         delivery: Delivery,
         is_in_flight: bool,
-        limits: Limits,
+        limits: SizeLimits,
     ) -> Result<Delivery, Delivery> {
         let key = key(&self.settings.name, self.order_by, delivery.payload.event());
         let mut row = delivery.to_spool(&self.settings.name, key, is_in_flight);

@@ -118,7 +118,7 @@ impl Setup {
 
     /// The number of deliveries in the spool.
     fn spooled(&self) -> u64 {
-        self.spool.shares().iter().map(|(_, share)| share.count()).sum()
+        self.spool.sink_usage().iter().map(|(_, share)| share.count()).sum()
     }
 
     async fn settled(&mut self) -> Settlement {
@@ -237,9 +237,9 @@ fn refused() -> Verdict {
 impl Setup {
     /// The number of dead letters, once everything that was handed to the spool is on disk.
     async fn dead_letters(&self) -> u64 {
-        let state = self.spool.watch(crate::rules::SinkName::new("nobody")).await;
+        let state = self.spool.subscribe(crate::rules::SinkName::new("nobody")).await;
         assert!(state.is_some());
-        self.spool.tallies().iter().map(|(_, _, tally)| tally.stored).sum()
+        self.spool.dead_letter_counts().iter().map(|(_, _, tally)| tally.total).sum()
     }
 }
 

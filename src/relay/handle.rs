@@ -10,7 +10,7 @@ use super::Stats;
 use super::captures::{CapturedMessage, Captures};
 use super::jobs::Jobs;
 use crate::config::{Config, unknown_name};
-use crate::spool::Subject;
+use crate::spool::Component;
 
 /// A running relay as other tasks see it. Errors are sentences for people.
 #[derive(Debug, Clone)]
@@ -26,8 +26,8 @@ pub struct Handle {
 /// A command, and where its result goes.
 #[derive(Debug)]
 pub(super) enum RelayCommand {
-    Pause(Subject, oneshot::Sender<Result<(), String>>),
-    Resume(Subject, oneshot::Sender<Result<(), String>>),
+    Pause(Component, oneshot::Sender<Result<(), String>>),
+    Resume(Component, oneshot::Sender<Result<(), String>>),
     Reload(Box<Config>, oneshot::Sender<Result<(), String>>),
 }
 
@@ -86,11 +86,11 @@ impl Handle {
     }
 
     /// Pauses a sink or a source until it is resumed.
-    pub async fn pause(&self, subject: Subject) -> Result<(), String> {
+    pub async fn pause(&self, subject: Component) -> Result<(), String> {
         self.send(|done| RelayCommand::Pause(subject, done)).await
     }
 
-    pub async fn resume(&self, subject: Subject) -> Result<(), String> {
+    pub async fn resume(&self, subject: Component) -> Result<(), String> {
         self.send(|done| RelayCommand::Resume(subject, done)).await
     }
 

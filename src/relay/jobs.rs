@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::orphans::{purge_orphans, redrive_orphans};
 use super::redrive::{RedriveRequest, RedriveResult, redrive};
 use crate::config::Config;
-use crate::spool::{Filter, Progress, Spool, Unwanted};
+use crate::spool::{DeadLetterFilter, Progress, PurgeTarget, Spool};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobRequest {
     /// Deletes dead letters.
     Purge {
-        filter: Filter,
+        filter: DeadLetterFilter,
         /// How many dead letters match, as counted by the client.
         total: u64,
     },
@@ -70,7 +70,7 @@ impl JobRequest {
         match self {
             Self::Purge { filter, total } => {
                 progress.set_total(total);
-                spool.purge(Unwanted::Letters(filter), progress).await.map(JobOutcome::Purged)
+                spool.purge(PurgeTarget::DeadLetters(filter), progress).await.map(JobOutcome::Purged)
             }
             Self::Redrive(request) => redrive(config()?, spool, request, progress).await.map(JobOutcome::Redriven),
             Self::PurgeOrphans { sink } => {

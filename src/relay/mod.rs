@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::sink::OpenError;
-use crate::spool::{Spool, SpoolError, lost_at_reboot};
+use crate::spool::{Spool, SpoolError, in_memory_warning};
 use crate::tasks::{self, TaskKind};
 use blocked_sources::BlockedSourceWarnings;
 use handle::RelayCommand;
@@ -125,7 +125,7 @@ impl Relay {
             () = stop.cancelled() => return Ok(()),
             opened = opening => Arc::new(opened?),
         };
-        if let Some(warning) = lost_at_reboot(spool.path()) {
+        if let Some(warning) = in_memory_warning(spool.path()) {
             tracing::warn!("{warning}");
         }
         stats.set_spool(Arc::clone(&spool));

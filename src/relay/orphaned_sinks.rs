@@ -31,7 +31,7 @@ impl Stats {
     #[must_use]
     pub fn orphaned_sinks(&self) -> Vec<OrphanedSink> {
         let snapshot = self.snapshot();
-        let mut shares = self.spool().map(|spool| spool.shares()).unwrap_or_default();
+        let mut shares = self.spool().map(|spool| spool.sink_usage()).unwrap_or_default();
         shares.retain(|(name, share)| share.count() > 0 && snapshot.sinks.iter().all(|sink| sink.name() != name));
         let orphaned = shares.into_iter().map(|(name, share)| OrphanedSink {
             name,

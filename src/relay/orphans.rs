@@ -6,7 +6,7 @@ use crate::clock::{MonotonicTime, Timestamp};
 use crate::config::{Config, SinkConfig};
 use crate::delivery::{Payload, key};
 use crate::rules::SinkName;
-use crate::spool::{Origin, Progress, Spool, Unwanted, Waiting, orphans};
+use crate::spool::{Progress, PurgeTarget, RedriveOrigin, Spool, SpooledDelivery, read_orphans};
 
 use super::redrive::{RedriveResult, blocking, no_sink};
 
@@ -24,13 +24,13 @@ pub(super) async fn redrive_orphans(
     let (from, mut after, mut done) = (SinkName::new(sink), None, RedriveResult::default());
     loop {
         let name = sink.to_owned();
-        let batch = blocking(spool.path(), move |path| orphans(path, &name, after)).await?;
+        let batch = blocking(spool.path(), move |path| read_orphans(path, &name, after)).await?;
         let Some((last, _)) = batch.last() else { return Ok(done) };
         after = Some(*last);
         let (mut results, mut stopped) = (Vec::with_capacity(batch.len()), None);
         for (id, waiting) in batch {
             match waiting.and_then(|waiting| redirected(config, to, waiting)) {
-                Ok(waiting) => match spool.redrive(Origin::Orphan(id, from.clone()), vec![waiting]) {
+                Ok(waiting) => match spool.redrive(RedriveOrigin::Orphan(id, from.clone()), vec![waiting]) {
                     Ok(result) => results.push(result),
                     // The deliveries behind it must not overtake it.
                     Err(why) => {
@@ -67,11 +67,11 @@ pub(super) async fn purge_orphans(
 ) -> Result<u64, String> {
     check_gone(config, sink)?;
     progress.set_total(backlog_of(spool, sink));
-    spool.purge(Unwanted::Orphans(SinkName::new(sink)), progress).await
+    spool.purge(PurgeTarget::Orphans(SinkName::new(sink)), progress).await
 }
 
 fn backlog_of(spool: &Spool, sink: &str) -> u64 {
-    spool.shares().iter().find(|(name, _)| name.as_str() == sink).map_or(0, |(_, share)| share.count())
+    spool.sink_usage().iter().find(|(name, _)| name.as_str() == sink).map_or(0, |(_, share)| share.count())
 }
 
 fn check_gone(config: &Config, sink: &str) -> Result<(), String> {
@@ -80,7 +80,7 @@ fn check_gone(config: &Config, sink: &str) -> Result<(), String> {
 }
 
 /// The same delivery, for the sink `to`.
-fn redirected(config: &Config, to: &SinkConfig, waiting: Waiting) -> Result<Waiting, String> {
+fn redirected(config: &Config, to: &SinkConfig, waiting: SpooledDelivery) -> Result<SpooledDelivery, String> {
     let payload = Payload::from_spool(&waiting)
         .map_err(|invalid| format!("its message can no longer be decoded ({})", invalid.reason))?;
     let takes_copies = config.dead_letters.to.as_ref() == Some(&to.name);
@@ -91,14 +91,14 @@ fn redirected(config: &Config, to: &SinkConfig, waiting: Waiting) -> Result<Wait
         (Payload::Event { .. }, true) => return Err(format!("sink {} takes copies of dead letters only", to.name)),
         _ => {}
     }
-    Ok(Waiting {
+    Ok(SpooledDelivery {
         sink: to.name.clone(),
         key: key(&to.name, to.order_by, payload.event()),
         received: Timestamp::now(),
         due: MonotonicTime::now(),
         attempts: 0,
         refusals: 0,
-        cause: None,
+        last_error: None,
         // The transform of a route that was removed is unknown.
         route: waiting.route.filter(|route| config.rules.route(route).is_some()),
         ..waiting

@@ -14,7 +14,10 @@ use crate::delivery::key;
 use crate::event::{Event, EventView};
 use crate::rules::{RouteName, Unrouted};
 use crate::sink;
-use crate::spool::{DeadLetters, Filter, Listed, Origin, Progress, Shown, Spool, SpoolError, Waiting};
+use crate::spool::{
+    DeadLetterFilter, DeadLetterSummary, DeadLetters, Progress, RedriveOrigin, Spool, SpoolError, SpooledDelivery,
+    StoredDeadLetter,
+};
 
 /// The lowest rate: one in a day.
 const MIN_RATE: f64 = 1.0 / 86_400.0;
@@ -24,7 +27,7 @@ const OTHER_REASONS: &str = "other reasons";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RedriveRequest {
-    pub filter: Filter,
+    pub filter: DeadLetterFilter,
     /// None: each goes to its own sink, or by the routes if it has none.
     pub to: Option<String>,
     /// Dead letters per second at most.
@@ -64,7 +67,7 @@ pub(super) async fn redrive(
                         next_at = Instant::now() + Duration::from_secs_f64(1.0 / rate.max(MIN_RATE));
                     }
                     let sinks: Vec<_> = deliveries.iter().map(|delivery| delivery.sink.to_string()).collect();
-                    if spool.redrive(Origin::Letter(id), deliveries)?.await? {
+                    if spool.redrive(RedriveOrigin::DeadLetter(id), deliveries)?.await? {
                         done.count(sinks);
                     }
                 }
@@ -116,9 +119,9 @@ pub(super) fn no_sink(config: &Config, name: &str) -> String {
 }
 
 /// The deliveries that a dead letter becomes by `config`. The error says why it stays.
-fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting>, String> {
-    if let Some(damage) = &letter.damage {
-        return Err(damage.clone());
+fn plan(config: &Config, letter: &StoredDeadLetter, to: Option<&str>) -> Result<Vec<SpooledDelivery>, String> {
+    if let Some(error) = &letter.properties_error {
+        return Err(error.clone());
     }
     let event = decode(config, letter)?;
     let route = letter.route.as_deref().map(RouteName::new);
@@ -144,7 +147,7 @@ fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting
         let route = route.filter(|_| is_known);
         return Ok(vec![of(named(name, format!("there is no sink {name}"))?, route)?]);
     }
-    if let Some(name) = &letter.listed.sink {
+    if let Some(name) = &letter.summary.sink {
         if !is_known {
             return Err(
                 "its route is no longer in the configuration: add it again, or name a sink with `--to`".to_owned()
@@ -171,8 +174,8 @@ fn plan(config: &Config, letter: &Shown, to: Option<&str>) -> Result<Vec<Waiting
 }
 
 /// The event of a dead letter: as it was, or as its source decodes it by the current configuration.
-fn decode(config: &Config, letter: &Shown) -> Result<Event, String> {
-    let decoded = if let (Some(kind), Some(tenant)) = (&letter.kind, &letter.listed.tenant) {
+fn decode(config: &Config, letter: &StoredDeadLetter) -> Result<Event, String> {
+    let decoded = if let (Some(kind), Some(tenant)) = (&letter.kind, &letter.summary.tenant) {
         Event::decode_as(&letter.message, kind, &tenant.as_str().into())
     } else {
         let name = &letter.message.source;
@@ -183,15 +186,20 @@ fn decode(config: &Config, letter: &Shown) -> Result<Event, String> {
     decoded.map_err(|invalid| format!("its message still can't be decoded ({})", invalid.reason))
 }
 
-fn new_delivery(sink: &SinkConfig, route: Option<RouteName>, event: &Event, letter: &Shown) -> Waiting {
-    Waiting {
+fn new_delivery(
+    sink: &SinkConfig,
+    route: Option<RouteName>,
+    event: &Event,
+    letter: &StoredDeadLetter,
+) -> SpooledDelivery {
+    SpooledDelivery {
         sink: sink.name.clone(),
         key: key(&sink.name, sink.order_by, event),
         received: Timestamp::now(),
         due: MonotonicTime::now(),
         attempts: 0,
         refusals: 0,
-        cause: None,
+        last_error: None,
         route,
         kind: event.kind.to_owned(),
         tenant: Arc::clone(&event.tenant),
@@ -202,20 +210,23 @@ fn new_delivery(sink: &SinkConfig, route: Option<RouteName>, event: &Event, lett
 }
 
 /// The ids of the dead letters that match the filter, the oldest first.
-fn matching(letters: &DeadLetters, filter: &Filter) -> Result<Vec<i64>, SpoolError> {
+fn matching(letters: &DeadLetters, filter: &DeadLetterFilter) -> Result<Vec<i64>, SpoolError> {
     let mut ids = Vec::new();
-    letters.list(&Filter { oldest_first: true, ..filter.clone() }, |letter: Listed| -> Result<(), SpoolError> {
-        ids.push(letter.id);
-        Ok(())
-    })?;
+    letters.list(
+        &DeadLetterFilter { oldest_first: true, ..filter.clone() },
+        |letter: DeadLetterSummary| -> Result<(), SpoolError> {
+            ids.push(letter.id);
+            Ok(())
+        },
+    )?;
     Ok(ids)
 }
 
-async fn ids(path: &Path, filter: Filter) -> Result<Vec<i64>, String> {
+async fn ids(path: &Path, filter: DeadLetterFilter) -> Result<Vec<i64>, String> {
     blocking(path, move |path| matching(&DeadLetters::open_read_only(path)?, &filter)).await
 }
 
-async fn show(path: &Path, id: i64) -> Result<Option<Shown>, String> {
+async fn show(path: &Path, id: i64) -> Result<Option<StoredDeadLetter>, String> {
     blocking(path, move |path| DeadLetters::open_read_only(path)?.show(id)).await
 }
 

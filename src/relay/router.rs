@@ -79,7 +79,7 @@ impl Intake for Router {
             Ok(event) => event,
             Err(invalid) => {
                 self.log_dead_letter(&message.source, invalid.reason, &invalid.detail);
-                self.spool.store(DeadLetter::unreadable(*invalid, Arc::new(message)), receipt);
+                self.spool.store_dead_letter(DeadLetter::unreadable(*invalid, Arc::new(message)), receipt);
                 return;
             }
         };
@@ -96,7 +96,7 @@ impl Intake for Router {
         }
         if let Some((reason, detail)) = plan.dead_letter_reason(rules) {
             self.log_dead_letter(&message.source, reason, &detail);
-            self.spool.store(DeadLetter::of_event(&event, Arc::new(message), reason, detail), receipt);
+            self.spool.store_dead_letter(DeadLetter::of_event(&event, Arc::new(message), reason, detail), receipt);
             return;
         }
         let payload = Arc::new(Payload::Event { event, message: Arc::new(message) });

@@ -20,7 +20,7 @@ use crate::event::SourceName;
 use crate::rules::SinkName;
 use crate::sink::{OpenError, Sink};
 use crate::source::{AmqpSource, Intake, RecordingSource, SourceSignals, SourceStats};
-use crate::spool::{Spool, Subject};
+use crate::spool::{Component, Spool};
 use crate::tasks::{self, TaskKind};
 
 /// How long sources have after the grace period to acknowledge the messages that were settled last.
@@ -124,9 +124,9 @@ impl RunningRelay {
         let _ = to.send(result);
     }
 
-    fn set_paused(&self, subject: &Subject, pause: bool) -> Result<(), String> {
+    fn set_paused(&self, subject: &Component, pause: bool) -> Result<(), String> {
         match subject {
-            Subject::Sink(name) => {
+            Component::Sink(name) => {
                 let sink = self.sinks.get(&SinkName::new(name)).ok_or_else(|| {
                     let known = self.config.sinks.iter().map(|sink| sink.name.as_str());
                     unknown("sink", name, known)
@@ -134,14 +134,14 @@ impl RunningRelay {
                 let command = if pause { SinkCommand::Pause } else { SinkCommand::Resume };
                 sink.dispatcher.commands.send(command).map_err(|_| "the relay stops".to_owned())
             }
-            Subject::Source(name) => {
+            Component::Source(name) => {
                 let source = self.sources.get(&SourceName::new(name)).ok_or_else(|| {
                     let known = self.config.sources.iter().map(|source| source.name.as_str());
                     unknown("source", name, known)
                 })?;
                 source.paused.send_replace(pause);
                 let state = if pause { PersistedState::default().paused() } else { PersistedState::default() };
-                self.spool.remember(subject.clone(), state.to_json());
+                self.spool.save_state(subject.clone(), state.to_json());
                 Ok(())
             }
         }
@@ -263,7 +263,7 @@ impl RunningRelay {
 
     fn start_source(&mut self, config: &Config, source: &SourceConfig, snapshot: &StatsSnapshot) {
         let Some(stats) = snapshot.source(&source.name) else { return };
-        let state = self.spool.remembered(&Subject::Source(source.name.to_string()));
+        let state = self.spool.saved_state(&Component::Source(source.name.to_string()));
         let paused = watch::Sender::new(PersistedState::parse(state.as_deref()).pause.is_some());
         let stop = self.stop.child_token();
         let task = self.spawn_source(config, source, Arc::clone(stats), paused.subscribe(), stop.clone());

@@ -1,24 +1,21 @@
-//! How much of the spool each sink takes, and whether there is room for more.
+//! How much of the spool each sink uses, and whether there is room for more.
 
 use std::collections::BTreeMap;
 
-use super::footprint::{Footprint, LastPage};
-use super::store::Written;
+use super::outcome::InsertOutcome;
+use super::row_size::{CurrentPage, RowSize};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
 use crate::failpoints::Failpoint;
 use crate::rules::SinkName;
 
-/// What the deliveries of a sink take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// How many there are.
+pub struct Usage {
     pub count: u64,
-    /// What they take, in bytes.
     pub bytes: u64,
 }
 
-impl Sizes {
+impl Usage {
     fn add(&mut self, bytes: u64) {
         self.count += 1;
         self.bytes = self.bytes.saturating_add(bytes);
@@ -30,54 +27,50 @@ impl Sizes {
     }
 }
 
-/// What a sink has in the spool.
+/// What a sink's deliveries use of the spool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Share {
+pub struct SinkUsage {
     /// On disk.
-    pub stored: Sizes,
-    /// On its way there.
-    pub queued: Sizes,
-    /// When the message of the oldest was received, as of a moment ago.
+    pub stored: Usage,
+    /// Handed to the writer and not on disk yet.
+    pub queued: Usage,
+    /// When the message of the oldest delivery was received, as it was about a second ago.
     pub oldest: Option<Timestamp>,
-    /// The size of the last delivery that asked, where it found no room.
+    /// The size of the last delivery, if there was no room for it.
     refused: Option<u64>,
 }
 
-impl Share {
-    /// What they take, in bytes.
+impl SinkUsage {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.stored.bytes.saturating_add(self.queued.bytes)
     }
 
-    /// How many deliveries wait.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.stored.count + self.queued.count
     }
 }
 
-/// Whether a delivery may exceed the size of the spool and its sink's share.
+/// Whether `spool.max_size` and `max_share` apply to a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limits {
-    /// No.
-    Kept,
-    /// Yes: it is put to disk because the relay, its source or its sink ends, or the broker is about to drop its message.
-    Exceeded,
+pub enum SizeLimits {
+    Enforced,
+    /// They don't: the relay, the source or the sink ends, or the broker is about to drop the message.
+    Waived,
 }
 
-/// The shares of all sinks, and what they may take.
+/// What all sinks use, and what they may use.
 #[derive(Debug)]
 pub(super) struct Budget {
     max_size: u64,
     max_share: u64,
-    sinks: BTreeMap<SinkName, Share>,
-    /// What all shares take together.
+    sinks: BTreeMap<SinkName, SinkUsage>,
+    /// What all sinks use together, in bytes.
     total: u64,
-    /// The disk itself has no room left to speak of.
     disk_is_full: bool,
-    /// Of the table of deliveries.
-    last_page: LastPage,
+    /// Of the table `deliveries`.
+    current_page: CurrentPage,
 }
 
 impl Budget {
@@ -89,21 +82,20 @@ impl Budget {
             sinks: BTreeMap::new(),
             total: 0,
             disk_is_full: false,
-            last_page: LastPage::default(),
+            current_page: CurrentPage::default(),
         }
     }
 
-    /// Room for the next delivery, if there is any: what it takes, in bytes.
-    pub(super) fn reserve_row(&mut self, sink: &SinkName, row: &Footprint, limits: Limits) -> Option<u64> {
-        let size = self.last_page.add(row);
+    /// Reserves room for the next delivery. Returns what it takes, in bytes; `None`: there is no room.
+    pub(super) fn reserve_row(&mut self, sink: &SinkName, row: &RowSize, limits: SizeLimits) -> Option<u64> {
+        let size = self.current_page.add(row);
         let has_room = match limits {
-            Limits::Exceeded if !Failpoint::KeepLimitsAtTheEnd.is_enabled() => self.reserve_beyond(sink, size),
-            Limits::Kept | Limits::Exceeded => self.reserve(sink, size),
+            SizeLimits::Waived if !Failpoint::KeepLimitsAtTheEnd.is_enabled() => self.reserve_beyond(sink, size),
+            SizeLimits::Enforced | SizeLimits::Waived => self.reserve(sink, size),
         };
         has_room.then_some(size)
     }
 
-    /// Room for a delivery of that size, if there is any.
     fn reserve(&mut self, sink: &SinkName, size: u64) -> bool {
         let taken = self.share(sink).bytes();
         let has_room = self.has_room(taken, size);
@@ -116,14 +108,13 @@ impl Budget {
         has_room
     }
 
-    /// Whether a sink that takes so many bytes may take so many more.
+    /// Whether a sink that uses `taken` bytes may use `size` more.
     fn has_room(&self, taken: u64, size: u64) -> bool {
         let total = self.total.saturating_add(size) <= self.max_size;
         total && !self.disk_is_full && taken.saturating_add(size) <= self.max_share
     }
 
-    /// Room for a delivery beyond all limits but the disk's own: at the end of the relay, of a source or of a sink. There are no more
-    /// of these than the sources' prefetch.
+    /// Reserves room beyond the configured limits, while the disk has space. There are no more such deliveries than the sources' prefetch.
     fn reserve_beyond(&mut self, sink: &SinkName, size: u64) -> bool {
         if self.disk_is_full {
             return false;
@@ -133,28 +124,27 @@ impl Budget {
         true
     }
 
-    /// What was reserved is on disk.
+    /// A reserved delivery is on disk.
     pub(super) fn stored(&mut self, sink: &SinkName, size: u64) {
         let share = self.share(sink);
         share.queued.take(size);
         share.stored.add(size);
     }
 
-    /// What was reserved is not needed: it was not written, or counted on disk before.
+    /// A reserved delivery was not written, or its row was counted before.
     pub(super) fn not_needed(&mut self, sink: &SinkName, size: u64) {
         self.share(sink).queued.take(size);
         self.total = self.total.saturating_sub(size);
     }
 
-    /// The end of what was reserved for a row.
-    pub(super) fn written(&mut self, sink: &SinkName, size: u64, written: Written) {
+    pub(super) fn written(&mut self, sink: &SinkName, size: u64, written: InsertOutcome) {
         match written {
-            Written::New => self.stored(sink, size),
-            Written::Again | Written::Known(_) => self.not_needed(sink, size),
+            InsertOutcome::Inserted => self.stored(sink, size),
+            InsertOutcome::AlreadyInserted | InsertOutcome::Duplicate(_) => self.not_needed(sink, size),
         }
     }
 
-    /// A delivery is gone from the disk.
+    /// A delivery was deleted.
     pub(super) fn removed(&mut self, sink: &SinkName, size: u64) {
         let share = self.share(sink);
         share.stored.take(size);
@@ -164,10 +154,10 @@ impl Budget {
         self.total = self.total.saturating_sub(size);
     }
 
-    /// What is on disk was counted anew.
-    pub(super) fn recount(&mut self, sizes: Vec<(SinkName, Sizes)>) {
+    /// The file was counted again.
+    pub(super) fn recount(&mut self, sizes: Vec<(SinkName, Usage)>) {
         for share in self.sinks.values_mut() {
-            share.stored = Sizes::default();
+            share.stored = Usage::default();
         }
         for (sink, stored) in sizes {
             self.share(&sink).stored = stored;
@@ -175,7 +165,6 @@ impl Budget {
         self.total = self.sinks.values().fold(0, |sum, share| sum.saturating_add(share.bytes()));
     }
 
-    /// Whether the disk has room to speak of.
     pub(super) fn set_disk_is_full(&mut self, is_full: bool) {
         self.disk_is_full = is_full;
     }
@@ -188,18 +177,21 @@ impl Budget {
         self.share(sink).oldest = oldest;
     }
 
-    /// Why nothing more is taken in for some sink, in a sentence with what to do.
+    /// Why deliveries of a sink can't be spooled, with what to do.
     pub(super) fn problem(&self) -> Option<String> {
-        // Whoever was refused may have room by now: what others took is gone, too.
-        let is_refused = |share: &Share| share.refused.is_some_and(|size| !self.has_room(share.bytes(), size));
+        // A sink that found no room may have some by now, also because others use less.
+        let is_refused = |share: &SinkUsage| share.refused.is_some_and(|size| !self.has_room(share.bytes(), size));
         let full = self.sinks.iter().find(|(_, share)| is_refused(share))?;
         if self.disk_is_full {
-            return Some("the disk of the spool is nearly full: nothing more is put there; make room on it".to_owned());
+            return Some(
+                "the disk of the spool is nearly full: the relay spools no more deliveries; make room on the disk"
+                    .to_owned(),
+            );
         }
         let (sink, share) = full;
         Some(format!(
-            "the spool has no room for sink {sink} ({} deliveries wait there, {} bytes of at most {} for one sink and {} for \
-             all): its messages stay unacknowledged; mend the sink, or raise `spool.max_size` or `max_share` and restart",
+            "the spool has no room for sink {sink} ({} deliveries, {} bytes of at most {} for one sink and {} for all): its messages \
+             stay unacknowledged; repair the sink, or raise `spool.max_size` or `max_share` and restart",
             share.count(),
             share.bytes(),
             self.max_share,
@@ -207,13 +199,13 @@ impl Budget {
         ))
     }
 
-    pub(super) fn shares(&self) -> impl Iterator<Item = (&SinkName, &Share)> {
+    pub(super) fn sinks(&self) -> impl Iterator<Item = (&SinkName, &SinkUsage)> {
         self.sinks.iter()
     }
 
-    fn share(&mut self, sink: &SinkName) -> &mut Share {
+    fn share(&mut self, sink: &SinkName) -> &mut SinkUsage {
         if !self.sinks.contains_key(sink) {
-            self.sinks.insert(sink.clone(), Share::default());
+            self.sinks.insert(sink.clone(), SinkUsage::default());
         }
         self.sinks.entry(sink.clone()).or_default()
     }
@@ -225,7 +217,7 @@ mod tests {
     use crate::config::OnCorrupt;
 
     #[test]
-    fn a_sink_that_was_refused_has_room_again_once_another_has_drained() {
+    fn a_refused_sink_has_room_again_once_another_has_drained() {
         let config =
             SpoolConfig { path: "spool.db".into(), on_corrupt: OnCorrupt::Stop, max_size: 1_000, max_share: 100 };
         let (a, b) = (SinkName::new("a"), SinkName::new("b"));
@@ -242,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sink_takes_no_more_than_its_share_and_all_no_more_than_there_is() {
+    fn one_sink_is_limited_by_its_share_and_all_by_the_whole() {
         let config =
             SpoolConfig { path: "spool.db".into(), on_corrupt: OnCorrupt::Stop, max_size: 1_000, max_share: 60 };
         let (a, b) = (SinkName::new("a"), SinkName::new("b"));
@@ -255,7 +247,7 @@ mod tests {
         assert!(!budget.reserve(&a, 1), "on disk it takes as much");
         budget.removed(&a, 600);
         assert!(budget.reserve(&b, 200));
-        budget.recount(vec![(a.clone(), Sizes { count: 1, bytes: 400 })]);
+        budget.recount(vec![(a.clone(), Usage { count: 1, bytes: 400 })]);
         assert!(!budget.reserve(&a, 1), "what is on its way is counted too");
         assert!(budget.reserve_beyond(&a, 1));
         budget.set_disk_is_full(true);

@@ -1,24 +1,22 @@
-//! What the writer is asked.
+//! What the writer is asked to do.
 
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use super::DeadLetter;
-use super::change::{Before, Change};
-use super::delivery::RowId;
+use super::change::{AddDelivery, Change, DeadLetterOrigin};
 use super::purge::Purge;
 
-/// One thing to do.
 #[derive(Debug)]
-pub(super) enum Command {
-    /// A dead letter, in place of what was kept before.
-    Bury(Box<DeadLetter>, Before),
-    /// Any other change; a delivery that is still attempted is not to be given out.
-    Change {
-        change: Change,
-        claim: Option<RowId>,
+pub(super) enum WriterCommand {
+    AddDeadLetter(Box<DeadLetter>, DeadLetterOrigin),
+    AddDelivery {
+        add: AddDelivery,
+        /// An attempt is in flight: the sink's dispatcher holds the delivery.
+        is_attempted: bool,
     },
+    Change(Change),
     Purge(Purge),
     Close {
         until: Instant,
@@ -26,9 +24,10 @@ pub(super) enum Command {
     },
 }
 
-impl Command {
-    /// Nothing but a row of a message that was just received: nobody waits for it but its source, and it can wait for others.
+impl WriterCommand {
+    /// It only adds a row for a message that was just received. Only the message's source waits for that, so it can wait for others to
+    /// share its transaction.
     pub(super) fn is_new_row(&self) -> bool {
-        matches!(self, Self::Bury(_, Before::Message(_)) | Self::Change { change: Change::Deliver(..), .. })
+        matches!(self, Self::AddDeadLetter(_, DeadLetterOrigin::Message(_)) | Self::AddDelivery { .. })
     }
 }

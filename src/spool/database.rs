@@ -1,4 +1,4 @@
-//! The SQLite file: its settings, its versions, and what is wrong when it can't be used.
+//! The SQLite file: where it lies, its settings and its schema.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -8,197 +8,83 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::disk::Room;
-use super::network;
-use super::old_sizes::OldSizes;
+use super::SpoolError;
+use super::file_system;
 use crate::failpoints::Failpoint;
 
 /// `application_id` of our files: `RgRl`.
 const APPLICATION_ID: i64 = 0x5267_526c;
+/// `user_version` of our files.
+pub(super) const SCHEMA_VERSION: i64 = 1;
+const SCHEMA: &str = include_str!("schema.sql");
 
-/// What brings a file from one version to the next; the file's `user_version` is how many of them it has seen. Only ever
-/// added to.
-const MIGRATIONS: &[&str] = &[
-    include_str!("schema/1_dead_letters.sql"),
-    include_str!("schema/2_deliveries.sql"),
-    include_str!("schema/3_heads.sql"),
-    include_str!("schema/4_batch.sql"),
-    include_str!("schema/5_refusals.sql"),
-    include_str!("schema/6_clock.sql"),
-    include_str!("schema/7_sizes.sql"),
-];
-
-/// How long to wait for a lock that another process holds on the file. Only a person with a tool of their own can: readers
-/// hold none in WAL mode.
+/// How long to wait for a lock that another process holds on the file. Only a person with a tool of their own holds one: in WAL mode
+/// readers hold none.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The write-ahead log is cut back to this after a checkpoint, in bytes. Keys are hashes: each delivery changes another page of their
-/// index, and the longer the log, the more changes of a page are copied into the file at once.
+/// The size to which a checkpoint truncates the write-ahead log, in bytes. Keys are hashes, so each delivery changes another page of
+/// their index: in a longer log more changes of one page are copied into the file at once.
 const WAL_LIMIT: i64 = 64 * 1024 * 1024;
-/// So many pages in the log are copied into the file: what the log may have.
+/// A checkpoint starts when the log has this many pages.
 const WAL_PAGES: i64 = WAL_LIMIT / 4_096;
-/// What SQLite may keep in memory of the file, in KiB.
+/// SQLite's page cache, in KiB.
 const CACHE_KIB: i64 = 16 * 1024;
 
-const MAKE_ROOM: &str = " (make room on its disk)";
-
-/// A spool that can't be used: what happened to which file, and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolError {
-    /// Another process owns it.
-    #[error("the spool {} is in use by {}: only one relay can have it; stop that one, or give this one another `spool.path` or data directory", .path.display(), holder(*.pid))]
-    Held {
-        /// The SQLite file.
-        path: PathBuf,
-        /// Who, where it can be told.
-        pid: Option<u32>,
-    },
-    /// It was written by a later version of the relay.
-    #[error("the spool {} was written by a newer regards-relay (its schema is version {version}, this one knows up to {known}): run that version, or give this one another `spool.path`", .path.display())]
-    Newer {
-        /// The SQLite file.
-        path: PathBuf,
-        /// Its version.
-        version: i64,
-        /// Ours.
-        known: i64,
-    },
-    /// The file is something else.
-    #[error("{} is not a spool of regards-relay: move it away, or name another file in `spool.path`", .0.display())]
-    Foreign(PathBuf),
-    /// It lies where it would not be safe.
-    #[error("the spool {} lies on a network file system ({kind}), where it could be damaged: put it on a local disk with `spool.path` or the data directory", .path.display())]
-    Network {
-        /// The SQLite file.
-        path: PathBuf,
-        /// The kernel's name for the file system.
-        kind: String,
-    },
-    /// The system says no.
-    #[error("{}: {what}: {cause}", .path.display())]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What could not be done.
-        what: &'static str,
-        /// Why.
-        cause: std::io::Error,
-    },
-    /// What SQLite reads of it can't be.
-    #[error("the spool {} is damaged ({found}): what can be saved of it, `sqlite3 {} .recover` prints; move it away together with its `-wal`, and a new one is begun, or let the relay do so with `spool: {{ on_corrupt: quarantine }}`", .path.display(), .path.display())]
-    Corrupt {
-        /// The SQLite file.
-        path: PathBuf,
-        /// What was found.
-        found: String,
-    },
-    /// SQLite says no.
-    #[error("the spool {} can't be used: {cause}{advice}", .path.display())]
-    Sqlite {
-        /// The SQLite file.
-        path: PathBuf,
-        /// Why.
-        cause: rusqlite::Error,
-        /// What to do about it, in parentheses, where that can be told.
-        advice: &'static str,
-    },
-    /// The file was moved, deleted or replaced while it was open: what is written to it would be lost.
-    #[error("the spool {} was moved or deleted while the relay uses it", .0.display())]
-    Moved(PathBuf),
-}
-
-impl SpoolError {
-    pub(super) fn io(path: &Path, what: &'static str, cause: std::io::Error) -> Self {
-        Self::Io { path: path.to_owned(), what, cause }
-    }
-
-    pub(super) fn sqlite(path: &Path) -> impl FnOnce(rusqlite::Error) -> Self + use<> {
-        let path = path.to_owned();
-        |cause| match cause.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt { path, found: cause.to_string() },
-            _ => Self::Sqlite { advice: advice(&cause, &path), path, cause },
-        }
-    }
-
-    /// Another program holds a lock on the file.
-    pub(super) fn is_busy(&self) -> bool {
-        matches!(self, Self::Sqlite { cause, .. } if cause.sqlite_error_code() == Some(ErrorCode::DatabaseBusy))
-    }
-}
-
-fn holder(pid: Option<u32>) -> String {
-    pid.map_or_else(|| "another process".to_owned(), |pid| format!("the process {pid}"))
-}
-
-fn advice(cause: &rusqlite::Error, path: &Path) -> &'static str {
-    match cause.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => MAKE_ROOM,
-        // SQLite tells a full disk by its name only where it writes the file or its log, not where it opens them.
-        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if Room::of(path) == Room::None => MAKE_ROOM,
-        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-            " (the relay's user must be able to write to the file and to its directory)"
-        }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => " (another program holds a lock on it)",
-        Some(ErrorCode::SystemIoFailure) => " (look at the state of its disk)",
-        _ => "",
-    }
-}
-
-/// The file as a writer sees it.
+/// The file as its only writer uses it.
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) connection: Connection,
-    pub(super) old_sizes: OldSizes,
     path: PathBuf,
-    /// Device and inode: whether the name still means the file that is open.
+    /// Device and inode: they tell whether the path still leads to the open file.
     identity: (u64, u64),
 }
 
 impl Database {
-    /// Makes sure that the directory of `path` exists, and says where the file really lies: its lock must be found by whoever
-    /// comes by another name.
+    /// Creates the directory of `path` if it is missing, and returns the file's real path: the lock beside it must be found by every
+    /// process, whatever link it comes by.
     pub(super) fn locate(path: &Path) -> Result<PathBuf, SpoolError> {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(directory)
-            .map_err(|cause| SpoolError::io(directory, "the directory of the spool can't be created", cause))?;
-        let unusable = |cause| SpoolError::io(path, "the spool can't be used", cause);
+            .map_err(|error| SpoolError::io(directory, "the directory of the spool can't be created", error))?;
+        let unusable = |error| SpoolError::io(path, "the spool can't be used", error);
         match path.canonicalize() {
             Ok(real) => Ok(real),
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let name = path.file_name().ok_or_else(|| unusable(std::io::Error::other("it is a directory")))?;
                 Ok(directory.canonicalize().map_err(unusable)?.join(name))
             }
-            Err(cause) => Err(unusable(cause)),
+            Err(error) => Err(unusable(error)),
         }
     }
 
-    /// Opens the file to write, and creates it if it isn't there.
+    /// Opens the file for writing, and creates it if it is missing.
     pub(super) fn open(path: &Path) -> Result<Self, SpoolError> {
-        if let Some(kind) = path.parent().and_then(network::file_system) {
+        if let Some(kind) = path.parent().and_then(file_system::network_file_system) {
             return Err(SpoolError::Network { path: path.to_owned(), kind });
         }
         let identity = create(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(SpoolError::sqlite(path))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(SpoolError::sqlite(path))?;
-        // Asked before anything is changed: what isn't ours stays as it is.
-        let version = version(&connection, path)?;
+        // Checked before anything is written: a file that isn't ours stays as it is.
+        let has_schema = has_schema(&connection, path)?;
         configure(&connection).map_err(SpoolError::sqlite(path))?;
-        migrate(&connection, version).map_err(SpoolError::sqlite(path))?;
-        let old_sizes = OldSizes::read(&connection).map_err(SpoolError::sqlite(path))?;
-        let database = Self { connection, old_sizes, path: path.to_owned(), identity };
+        if !has_schema {
+            create_schema(&connection).map_err(SpoolError::sqlite(path))?;
+        }
+        let database = Self { connection, path: path.to_owned(), identity };
         database.check_moved()?;
         Ok(database)
     }
 
     /// Copies the write-ahead log into the file, with an fsync, and empties it.
     ///
-    /// After a commit whose fsync failed, the log's pages may be in the system's cache and nowhere else, and a later fsync
-    /// would not say so; what is appended after them would be lost with them. The copy is fsynced on its own, so what can be
-    /// read afterwards is on the disk, and the log begins anew.
+    /// After a commit whose fsync failed, the log's pages may be only in the system's cache. A later fsync would not report that, and
+    /// whatever is appended after them would be lost with them. The copy is fsynced on its own: what can be read afterwards is on disk,
+    /// and the log starts anew.
     pub(super) fn checkpoint(&self) -> Result<(), SpoolError> {
         let busy: i64 = self
             .connection
@@ -206,18 +92,18 @@ impl Database {
             .map_err(SpoolError::sqlite(&self.path))?;
         if busy != 0 {
             let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-            let cause = rusqlite::Error::SqliteFailure(code, Some("a reader holds up its log".to_owned()));
-            return Err(SpoolError::sqlite(&self.path)(cause));
+            let error =
+                rusqlite::Error::SqliteFailure(code, Some("a reader blocks the checkpoint of its log".to_owned()));
+            return Err(SpoolError::sqlite(&self.path)(error));
         }
         Ok(())
     }
 
-    /// Where it lies.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the path still leads to the open file.
+    /// Fails if the path no longer leads to the open file.
     pub(super) fn check_moved(&self) -> Result<(), SpoolError> {
         match std::fs::metadata(&self.path) {
             Ok(now) if (now.dev(), now.ino()) == self.identity => Ok(()),
@@ -226,93 +112,84 @@ impl Database {
     }
 }
 
-/// Creates the file where there is none, readable by its owner only; says which file it is.
+/// Creates the file if it is missing, readable by its owner only, and returns its device and inode.
 fn create(path: &Path) -> Result<(u64, u64), SpoolError> {
-    let failed = |cause| SpoolError::io(path, "the spool can't be opened", cause);
+    let failed = |error| SpoolError::io(path, "the spool can't be opened", error);
     let (file, is_new) = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => (file, true),
-        Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             (OpenOptions::new().read(true).write(true).open(path).map_err(failed)?, false)
         }
-        Err(cause) => return Err(failed(cause)),
+        Err(error) => return Err(failed(error)),
     };
     let metadata = file.metadata().map_err(failed)?;
     if metadata.permissions().mode() & 0o077 != 0 {
         file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
     }
     if is_new && let Some(directory) = path.parent() {
-        // The file's name must survive a crash as its content does; SQLite sees to its log's.
+        // The name of the file must survive a crash, too. SQLite does this for the name of its log.
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
     }
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// The version of a file that is ours; a new one has 0.
-fn version(connection: &Connection, path: &Path) -> Result<i64, SpoolError> {
+/// Whether the file has the spool's schema; an empty file has none yet. Any other file is an error.
+fn has_schema(connection: &Connection, path: &Path) -> Result<bool, SpoolError> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let ask = || -> rusqlite::Result<_> {
+    let read = || -> rusqlite::Result<_> {
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         Ok((pragma("application_id")?, pragma("user_version")?, tables))
     };
-    let (application, version, tables) = match ask() {
-        Err(cause) if cause.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
-            return Err(SpoolError::Foreign(path.to_owned()));
+    match read() {
+        Ok((APPLICATION_ID, SCHEMA_VERSION, _)) => Ok(true),
+        Ok((APPLICATION_ID, version, _)) => Err(SpoolError::SchemaVersion { path: path.to_owned(), version }),
+        Ok((0, 0, 0)) => Ok(false),
+        Ok(_) => Err(SpoolError::Foreign(path.to_owned())),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+            Err(SpoolError::Foreign(path.to_owned()))
         }
-        asked => asked.map_err(SpoolError::sqlite(path))?,
-    };
-    let is_empty = application == 0 && version == 0 && tables == 0;
-    if application != APPLICATION_ID && !is_empty {
-        return Err(SpoolError::Foreign(path.to_owned()));
+        Err(error) => Err(SpoolError::sqlite(path)(error)),
     }
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    if version > known {
-        return Err(SpoolError::Newer { path: path.to_owned(), version, known });
-    }
-    Ok(version)
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    // Only an empty file can be given it, and only before it has a log.
+    // Takes effect only in an empty file, and only before the file has a log.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(rusqlite::Error::SqliteFailure(
             rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
-            Some(format!("its journal mode is {mode} and can't be made WAL")),
+            Some(format!("its journal mode is {mode} and can't be changed to WAL")),
         ));
     }
-    // Otherwise a statement is compiled anew for each value that might have given it another plan, at twice its cost.
+    // Without it SQLite compiles a statement again for each value that could lead to another plan, at twice the cost.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Each commit is fsynced before it returns.
     let synchronous = if Failpoint::NoSync.is_enabled() { "OFF" } else { "FULL" };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    // On macOS an fsync stays in the disk's cache without these; elsewhere they do nothing.
+    // On macOS an fsync stays in the disk's cache without these two; elsewhere they have no effect.
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
-    // Rows are found by the hash of their key, all over the file: a page is written and changed again many times before it has
-    // to leave memory, and before it has to leave the log.
+    // Rows are found by the hash of their key, so their pages are all over the file: with a large cache and a long log, a page is changed
+    // many times before it is written.
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)
 }
 
-fn migrate(connection: &Connection, version: i64) -> rusqlite::Result<()> {
-    let seen = usize::try_from(version).unwrap_or(usize::MAX);
-    for (migration, number) in MIGRATIONS.iter().zip(1_i64..).skip(seen) {
-        let transaction = connection.unchecked_transaction()?;
-        transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", number)?;
-        transaction.commit()?;
-    }
-    Ok(())
+fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute_batch(SCHEMA)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()
 }
 
-/// The file as a reader beside a running relay sees it; `None`: there is no file, or nothing was ever stored in it.
+/// The file as a reader beside a running relay uses it; `None` where there is no file, or nothing was ever stored in it.
 pub(super) fn open_to_read(path: &Path) -> Result<Option<Connection>, SpoolError> {
     match std::fs::metadata(path) {
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(SpoolError::io(path, "the spool can't be read", cause)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(SpoolError::io(path, "the spool can't be read", error)),
         Ok(metadata) if metadata.len() == 0 => return Ok(None),
         Ok(_) => {}
     }
@@ -321,18 +198,17 @@ pub(super) fn open_to_read(path: &Path) -> Result<Option<Connection>, SpoolError
             .map_err(SpoolError::sqlite(path))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(SpoolError::sqlite(path))?;
         connection.pragma_update(None, "query_only", true).map_err(SpoolError::sqlite(path))?;
-        let version = version(&connection, path)?;
-        Ok((connection, version))
+        let has_schema = has_schema(&connection, path)?;
+        Ok((connection, has_schema))
     };
-    let (connection, version) = match open(OpenFlags::SQLITE_OPEN_READ_ONLY) {
-        // A crash left a transaction half done, and only who may write can undo it.
-        Err(SpoolError::Sqlite { cause, .. }) if cause.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
+    let (connection, has_schema) = match open(OpenFlags::SQLITE_OPEN_READ_ONLY) {
+        // A crash left an incomplete transaction, and only a process that may write can roll it back.
+        Err(SpoolError::Sqlite { error, .. }) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
             open(OpenFlags::SQLITE_OPEN_READ_WRITE)?
         }
-        end => end?,
+        opened => opened?,
     };
-    // A file that was only just created has no tables yet.
-    Ok((version > 0).then_some(connection))
+    Ok(has_schema.then_some(connection))
 }
 
 #[cfg(test)]
@@ -352,7 +228,7 @@ mod tests {
         assert_eq!(path.parent().unwrap().metadata().unwrap().mode() & 0o777, 0o700);
         assert_eq!(pragma(&database, "auto_vacuum"), 2, "incremental");
         assert_eq!(pragma(&database, "synchronous"), 2, "full");
-        assert_eq!(pragma(&database, "user_version"), 7);
+        assert_eq!(pragma(&database, "user_version"), 1);
         let mode: String = database.connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
         for beside in ["spool.db-wal", "spool.db-shm"] {
@@ -361,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_read_is_closed_to_them() {
+    fn a_file_that_others_can_read_becomes_private() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("spool.db");
         std::fs::write(&path, "").unwrap();
@@ -371,22 +247,28 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_file_is_refused_and_left_alone() {
+    fn a_file_with_another_schema_version_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("spool.db");
-        let database = Database::open(&path).unwrap();
-        database.connection.pragma_update(None, "user_version", 99).unwrap();
-        drop(database);
-        let refused = Database::open(&path).unwrap_err().to_string();
-        assert!(
-            refused.contains("newer regards-relay (its schema is version 99, this one knows up to 7)"),
-            "{refused}"
-        );
-        assert!(matches!(open_to_read(&path), Err(SpoolError::Newer { version: 99, .. })));
+        for version in [0, 2, 7] {
+            Database::open(&path).unwrap().connection.pragma_update(None, "user_version", version).unwrap();
+            let before = std::fs::read(&path).unwrap();
+            let refused = Database::open(&path).unwrap_err().to_string();
+            let expected = format!(
+                "the spool {} has schema version {version}, and this regards-relay can only use version 1: run the version of \
+                 regards-relay that wrote it, or choose another file with `spool.path`",
+                path.display()
+            );
+            assert_eq!(refused, expected);
+            assert!(matches!(open_to_read(&path), Err(SpoolError::SchemaVersion { .. })));
+            // Opening a file may count that in its first page.
+            assert_eq!(std::fs::read(&path).unwrap()[4_096..], before[4_096..]);
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]
-    fn what_is_not_ours_is_refused_and_left_alone() {
+    fn a_file_that_is_no_spool_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let other = directory.path().join("other.db");
         Connection::open(&other).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
@@ -400,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_that_a_crash_left_half_done_is_undone_to_read() {
+    fn a_reader_rolls_back_a_transaction_that_a_crash_left_incomplete() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("spool.db");
         drop(Database::open(&path).unwrap());
@@ -421,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_replaced_is_noticed() {
+    fn a_replaced_file_is_detected() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("spool.db");
         let database = Database::open(&path).unwrap();
@@ -433,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_for_the_same_file_leads_to_the_same_place() {
+    fn a_link_to_the_file_is_located_at_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let real = Database::locate(&directory.path().join("spool.db")).unwrap();
         Database::open(&real).unwrap();

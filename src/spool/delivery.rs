@@ -1,122 +1,117 @@
-//! A delivery that waits on disk: how it is handed in, and how it comes back.
+//! A delivery in the spool, and what its sink's dispatcher is told about it.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::footprint::{DeliveryLengths, Footprint, field};
+use super::row_size::{DeliveryLengths, RowSize, field_size};
 use crate::clock::{MonotonicTime, Timestamp};
 use crate::event::Message;
 use crate::rules::{RouteName, SinkName};
 
-/// The cause of the last failure is kept so far, in bytes.
-pub(super) const MAX_CAUSE: usize = 512;
+/// The error of the last attempt is cut to this length, in bytes.
+pub(super) const MAX_ERROR: usize = 512;
 
-/// The number of a delivery in the spool. Of one sink, a later delivery has a higher one.
+/// The id of a delivery in the spool. Of one sink, a later delivery has a higher id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowId(pub(super) i64);
 
 impl RowId {
-    /// As the file has it.
     #[must_use]
     pub fn number(self) -> i64 {
         self.0
     }
 }
 
-/// One delivery for the spool, as it is put there and as it comes back.
+/// One delivery, as it is handed to the spool and as it is read from it.
 #[derive(Debug, Clone)]
-pub struct Waiting {
-    /// Which sink it is for.
+pub struct SpooledDelivery {
     pub sink: SinkName,
-    /// The hash of what is kept in order.
+    /// The hash of its ordering key.
     pub key: u64,
     /// When its message was received.
     pub received: Timestamp,
-    /// When it is to be attempted, unless others of its key are before it.
+    /// When it is attempted next, unless others of its key are before it.
     pub due: MonotonicTime,
     /// How many attempts have ended.
     pub attempts: u32,
-    /// How many of them the destination refused.
+    /// How many of them the sink refused.
     pub refusals: u32,
-    /// How the last of them ended.
-    pub cause: Option<String>,
-    /// The route that chose the sink.
+    /// How the last of them failed.
+    pub last_error: Option<String>,
+    /// None: `unrouted:` names the sink.
     pub route: Option<RouteName>,
     /// The event's type.
     pub kind: String,
-    /// The event's tenant.
     pub tenant: Arc<str>,
-    /// The event's id.
     pub event_id: Uuid,
     /// As received.
     pub message: Arc<Message>,
-    /// Its message was redelivered, and an earlier run may have put it here already.
+    /// Its message was redelivered, so an earlier run may have spooled the delivery already.
     pub may_be_known: bool,
 }
 
-impl Waiting {
-    /// What it will take on disk, once its properties are JSON.
-    pub(super) fn footprint(&self, properties: &str) -> Footprint {
+impl SpooledDelivery {
+    /// What it will take on disk with its properties as JSON.
+    pub(super) fn row_size(&self, properties: &str) -> RowSize {
         let texts = [
-            self.cause.as_deref().unwrap_or_default(),
+            self.last_error.as_deref().unwrap_or_default(),
             self.route.as_ref().map_or("", RouteName::as_str),
             &self.kind,
             &self.tenant,
             self.message.source.as_str(),
             properties,
         ];
-        let texts: usize = texts.into_iter().map(|text| field(text.len())).sum();
-        Footprint::of_delivery(DeliveryLengths {
+        let texts: usize = texts.into_iter().map(|text| field_size(text.len())).sum();
+        RowSize::of_delivery(DeliveryLengths {
             sink: self.sink.as_str().len(),
-            others: texts + field(self.message.body.len()),
+            others: texts + field_size(self.message.body.len()),
         })
     }
 }
 
-/// How much may be taken out of the spool at once.
+/// A delivery as it is written.
+#[derive(Debug)]
+pub(super) struct DeliveryRow {
+    pub(super) id: RowId,
+    pub(super) delivery: SpooledDelivery,
+    /// As JSON: made once, however often the row is written.
+    pub(super) properties: String,
+    /// On disk, in bytes.
+    pub(super) size: u64,
+}
+
+/// How much may be fetched from the spool at once.
 #[derive(Debug, Clone, Copy)]
-pub struct Portion {
-    /// So many deliveries.
+pub struct FetchLimit {
     pub count: usize,
-    /// So many bytes in memory, unless the first delivery alone has more.
+    /// In memory, in bytes; a first delivery that alone is larger is fetched all the same.
     pub bytes: usize,
 }
 
-/// Deliveries that are due.
 #[derive(Debug)]
-pub struct Due {
-    /// The oldest due time first.
-    pub rows: Vec<(RowId, Waiting)>,
-    /// When the next one is due that is not among them.
+pub struct DueDeliveries {
+    /// In the order of their due times.
+    pub rows: Vec<(RowId, SpooledDelivery)>,
+    /// The due time of the first delivery that is not among them.
     pub next: Option<MonotonicTime>,
 }
 
-/// What a sink's dispatcher hears of its deliveries in the spool.
+/// What the spool tells a sink's dispatcher about the sink's deliveries.
 #[derive(Debug)]
-pub enum News {
-    /// Those that are due, as asked for. They are the dispatcher's until it says what became of each.
-    Due(Due),
-    /// One that was handed in is there already from before: a redelivered message's.
-    Known {
-        /// Its key.
-        key: u64,
-    },
-    /// The dead letter that takes its place is on disk.
-    Buried {
-        /// Its number.
+pub enum SpoolEvent {
+    /// The answer to a fetch. The dispatcher holds these deliveries until it completes, reschedules or dead-letters each of them.
+    Due(DueDeliveries),
+    /// A delivery that the dispatcher spilled was in the spool from before: its message was redelivered.
+    AlreadySpooled { key: u64 },
+    /// The dead letter that replaces a delivery is on disk.
+    DeadLettered {
         id: RowId,
-        /// Its key; none: it was gone already.
+        /// None: the delivery was gone already.
         key: Option<u64>,
     },
-    /// One more was put there by somebody else.
-    Added {
-        /// Its key.
-        key: u64,
-    },
-    /// A dead letter was to be copied to it, and there was no room for that.
-    NotCopied {
-        /// The number of the dead letter.
-        letter: i64,
-    },
+    /// A delivery was added by somebody else than the dispatcher.
+    Added { key: u64 },
+    /// The dead letter with this id was to be copied to the sink, and the spool has no room for the copy.
+    NotCopied { dead_letter: i64 },
 }

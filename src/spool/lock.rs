@@ -1,4 +1,4 @@
-//! Only one relay owns a spool: a lock on a file beside it, released by the system however the relay ends.
+//! Only one process writes to a spool: it holds a lock on a file beside it, which the system releases however the process ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -7,13 +7,13 @@ use std::path::Path;
 
 use super::SpoolError;
 
-/// The number of a process is shorter than this, in bytes.
+/// A process id is shorter than this, in bytes.
 const MAX_PID: u64 = 32;
 
-/// The right to write to a spool, for as long as it is held.
+/// The right to write to a spool, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    // Its lock goes with it.
+    // Closing it releases the lock.
     _file: File,
 }
 
@@ -21,7 +21,7 @@ impl Lock {
     /// Takes the lock of the spool at `path`, whose directory exists.
     pub(super) fn take(path: &Path) -> Result<Self, SpoolError> {
         let beside = crate::config::spool_lock(path);
-        let failed = |cause| SpoolError::io(&beside, "the lock of the spool can't be taken", cause);
+        let failed = |error| SpoolError::io(&beside, "the lock of the spool can't be taken", error);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -34,11 +34,11 @@ impl Lock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
-                // Who holds it is only for people: unreadable is unknown.
+                // Only for people; an unreadable id is an unknown one.
                 let _ = file.take(MAX_PID).read_to_string(&mut pid);
-                return Err(SpoolError::Held { path: path.to_owned(), pid: pid.trim().parse().ok() });
+                return Err(SpoolError::InUse { path: path.to_owned(), pid: pid.trim().parse().ok() });
             }
-            Err(TryLockError::Error(cause)) => return Err(failed(cause)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         file.set_len(0).map_err(failed)?;
         file.rewind().map_err(failed)?;
@@ -52,11 +52,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_is_told_who_holds_it() {
+    fn the_error_names_the_process_that_holds_the_lock() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("spool.db");
         let held = Lock::take(&path).unwrap();
-        let Err(SpoolError::Held { pid, .. }) = Lock::take(&path) else { panic!("the lock was taken twice") };
+        let Err(SpoolError::InUse { pid, .. }) = Lock::take(&path) else { panic!("the lock was taken twice") };
         assert_eq!(pid, Some(std::process::id()));
         drop(held);
         Lock::take(&path).unwrap();

@@ -1,100 +1,101 @@
-//! What is kept on disk, in one SQLite file: deliveries that wait, and dead letters.
+//! The spool: deliveries and dead letters on disk, in one SQLite file.
 //!
-//! One relay owns the file (`lock`), one thread writes to it (`writer`), and anyone who may read it can do so beside
-//! them ([`DeadLetters`]). What is stored is on the disk, fsynced, before its [`Receipt`] settles; what that takes of
-//! SQLite is behind a trait (`store`).
+//! One relay owns the file (`lock`) and one thread writes to it (`writer`); whoever may read the file can read it beside them
+//! ([`DeadLetters`], [`read_backlogs`]). The writer applies changes (`change`) in transactions. A change is on disk, fsynced, before the
+//! [`Receipt`] of its message settles.
 //!
-//! Memory is bounded by the sources: what can't be stored yet holds its message unacknowledged, so there is never more of it
-//! than all sources' prefetch together.
+//! The sources bound the memory: a change that can't be written yet keeps its message unacknowledged, so the changes in memory never take
+//! more than the prefetch of all sources.
 //!
-//! Of each key only the oldest delivery is ever due. This module knows nothing of why a delivery failed or when it is tried
-//! next; it is told.
+//! Of each ordering key only the oldest delivery is ever due. This module doesn't know why an attempt failed or when the next one is due:
+//! its caller tells it.
 
 mod budget;
 mod change;
 mod command;
-mod damage;
-mod damaged;
+mod corruption;
+mod counts;
 mod database;
+mod dead_letter;
 mod delivery;
 mod disk;
-mod filter;
-mod footprint;
-mod letter;
+mod error;
+mod file_system;
 mod lock;
-mod network;
-mod old_sizes;
+mod outcome;
 mod progress;
 mod purge;
 mod queue;
 mod reader;
+mod row_size;
 mod rows;
-mod sqlite;
-mod store;
-mod tally;
-mod waits;
+mod shared;
+mod statements;
+mod unreadable;
 mod writer;
+mod writer_state;
 
-pub use budget::{Limits, Share, Sizes};
-pub use change::{Origin, Watch};
-pub use database::SpoolError;
-pub use delivery::{Due, News, Portion, RowId, Waiting};
-pub use filter::Filter;
-pub use letter::DeadLetter;
-pub use network::lost_at_reboot;
+pub use budget::{SinkUsage, SizeLimits, Usage};
+pub use change::{RedriveOrigin, Subscription};
+pub use counts::{DeadLetterCount, DeadLetterCountRow};
+pub use dead_letter::DeadLetter;
+pub use delivery::{DueDeliveries, FetchLimit, RowId, SpoolEvent, SpooledDelivery};
+pub use error::SpoolError;
+pub use file_system::in_memory_warning;
 pub use progress::Progress;
-pub use purge::Unwanted;
-pub use reader::{DeadLetters, Listed, Shown};
-pub use tally::{Tally, TallyRow};
-pub use waits::{DeliveryFilter, ListedDelivery, Waits, list_deliveries, orphans, waits};
+pub use purge::PurgeTarget;
+pub use reader::{
+    BacklogSummary, DeadLetterFilter, DeadLetterSummary, DeadLetters, DeliveryFilter, ListedDelivery, StoredDeadLetter,
+    list_deliveries, read_backlogs, read_orphans,
+};
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::clock::{MonotonicTime, Timestamp};
+use crate::clock::MonotonicTime;
 use crate::config::{DeadLettersConfig, SpoolConfig};
 use crate::rules::SinkName;
 use crate::source::Receipt;
 use crate::tasks::{self, TaskKind};
 
-use budget::Budget;
-use change::{Before, Change};
-use command::Command;
+use change::{
+    AddDelivery, Change, Complete, DeadLetterOrigin, FetchDue, MakeDue, Redrive, Reschedule, SaveState, Subscribe,
+};
+use command::WriterCommand;
 use purge::Purge;
-use store::{DeliveryRow, Remembered};
-use tally::{Tallied, Tallies};
+use shared::Shared;
 use writer::Writer;
 
-/// How often [`Spool::open_when_free`] looks whether the other relay has gone.
+/// How often [`Spool::open_when_free`] tries to take the lock.
 const LOCK_RETRY: Duration = Duration::from_secs(1);
 
-/// What [`Spool::problem`] says at the end.
-const CLOSED: &str = "the spool is closed: nothing more can be stored by this run of the relay";
+/// The last [`Spool::problem`].
+const CLOSED: &str = "the spool is closed: this run of the relay can store nothing more";
+
+/// The answer to a request that the writer had not done when it ended.
+const STOPPED: &str = "the relay stopped before it was done";
 
 /// Why messages stay unacknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Block {
-    /// A sink's share, or the whole, has no room.
+pub enum BlockReason {
+    /// A sink has reached `max_share`, or all sinks `spool.max_size`.
     SpoolFull,
-    /// `dead_letters.max_size` is reached.
+    /// The dead letters have reached `dead_letters.max_size`.
     DeadLettersFull,
     /// The disk is full, or fails.
     Disk,
 }
 
-impl Block {
-    /// All of them.
+impl BlockReason {
     pub const ALL: [Self; 3] = [Self::SpoolFull, Self::DeadLettersFull, Self::Disk];
 
-    /// The word used in metrics.
+    /// As in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -105,45 +106,15 @@ impl Block {
     }
 }
 
-/// What is said of what was asked for and not done at the end.
-const STOPPED: &str = "the relay stopped before it was done";
-
-/// The spool of a running relay: the only writer of the file.
-#[derive(Debug)]
-pub struct Spool {
-    path: PathBuf,
-    to: Sender<Command>,
-    shared: Arc<Shared>,
-    writer: JoinHandle<()>,
-}
-
-/// What the writer tells of itself.
-#[derive(Debug)]
-struct Shared {
-    tallies: Mutex<Tallies>,
-    budget: Mutex<Budget>,
-    problem: Mutex<Option<(Block, String)>>,
-    last_row: AtomicI64,
-    states: Mutex<BTreeMap<Subject, String>>,
-    copies: Mutex<Option<SinkName>>,
-    /// Due times were written down in this boot.
-    clock_goes_on: AtomicBool,
-    /// So many of the next commits are made and reported as failed: what a sync that fails can come to.
-    #[cfg(test)]
-    unknown_commits: std::sync::atomic::AtomicUsize,
-}
-
-/// What can be remembered of.
+/// A part of the configuration that can be paused, and has a saved state.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Subject {
-    /// A sink.
+pub enum Component {
     Sink(String),
-    /// A source.
     Source(String),
 }
 
-impl Subject {
+impl Component {
     fn parts(&self) -> (&'static str, &str) {
         match self {
             Self::Sink(name) => ("sink", name),
@@ -152,315 +123,231 @@ impl Subject {
     }
 }
 
-impl Shared {
-    fn tallies(&self) -> MutexGuard<'_, Tallies> {
-        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn budget(&self) -> MutexGuard<'_, Budget> {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    // What is counted in the file comes here as it is: no lock is held while it is counted.
-
-    fn recount_deliveries(&self, sizes: Vec<(SinkName, Sizes)>) {
-        self.budget().recount(sizes);
-    }
-
-    fn recount_letters(&self, tallied: Tallied) {
-        self.tallies().recount(tallied);
-    }
-
-    fn set_oldest(&self, sink: &SinkName, oldest: Option<Timestamp>) {
-        self.budget().set_oldest(sink, oldest);
-    }
-
-    fn states(&self) -> MutexGuard<'_, BTreeMap<Subject, String>> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_states(&self, states: Vec<(String, String, String)>) {
-        for (kind, name, state) in states {
-            let of = if kind == "sink" { Subject::Sink(name) } else { Subject::Source(name) };
-            self.states().insert(of, state);
-        }
-    }
-
-    fn go_on_after(&self, last: RowId) {
-        self.last_row.fetch_max(last.0, Ordering::Relaxed);
-    }
-
-    /// The sink that gets a copy of each dead letter.
-    fn copies(&self) -> MutexGuard<'_, Option<SinkName>> {
-        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is to be written, if there is room.
-    fn row(&self, waiting: Waiting, limits: Limits) -> Option<DeliveryRow> {
-        let properties = waiting.message.properties.to_json();
-        let footprint = waiting.footprint(&properties);
-        let size = self.budget().reserve_row(&waiting.sink, &footprint, limits)?;
-        let id = RowId(self.last_row.fetch_add(1, Ordering::Relaxed).saturating_add(1));
-        Some(DeliveryRow { id, waiting, properties, size })
-    }
-
-    /// A commit that succeeded is reported as failed, where a test asks for it.
-    #[cfg(test)]
-    fn lose_end(&self, path: &Path) -> Result<(), SpoolError> {
-        let less = |left: usize| left.checked_sub(1);
-        match self.unknown_commits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
-            Ok(_) => Err(SpoolError::io(path, "the commit failed", std::io::Error::other("as the test asks"))),
-            Err(_) => Ok(()),
-        }
-    }
-
-    fn set_problem(&self, problem: Option<(Block, String)>) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
-    }
+/// The spool of a running relay: the only writer of the file.
+#[derive(Debug)]
+pub struct Spool {
+    path: PathBuf,
+    to: Sender<WriterCommand>,
+    shared: Arc<Shared>,
+    writer: JoinHandle<()>,
 }
 
 impl Spool {
-    /// Opens the file, creates it and its directory if they aren't there, and starts its writer. Blocks for as long as the
-    /// disk takes.
+    /// Opens the file, creates it and its directory if they are missing, and starts the writer. Blocks for as long as the disk takes.
     ///
-    /// Another relay that holds the file is [`SpoolError::Held`].
+    /// [`SpoolError::InUse`]: another relay uses the file.
     pub fn open(config: &SpoolConfig, dead_letters: &DeadLettersConfig) -> Result<Self, SpoolError> {
         let (to, from) = mpsc::channel();
-        let shared = Arc::new(Shared {
-            tallies: Mutex::default(),
-            budget: Mutex::new(Budget::new(config)),
-            problem: Mutex::default(),
-            last_row: AtomicI64::new(0),
-            states: Mutex::default(),
-            copies: Mutex::default(),
-            clock_goes_on: AtomicBool::new(true),
-            #[cfg(test)]
-            unknown_commits: 0.into(),
-        });
+        let shared = Arc::new(Shared::new(config));
         let writer = Writer::open(config, dead_letters, from, Arc::clone(&shared))?;
         let path = writer.path().to_owned();
         let writer = tasks::spawn_thread(TaskKind::SpoolWriter, "spool".to_owned(), move || writer.run())
-            .map_err(|cause| SpoolError::io(&config.path, "no thread can be started to write to it", cause))?;
+            .map_err(|error| SpoolError::io(&config.path, "the thread that writes to it can't be started", error))?;
         Ok(Self { path, to, shared, writer })
     }
 
-    /// Like [`open`](Self::open), but waits for as long as another relay holds the file; each time that is found so, `told`
-    /// hears who.
+    /// Like [`open`](Self::open), but waits until no other relay uses the file. `on_in_use` gets the error of each try.
     pub async fn open_when_free(
         config: &SpoolConfig,
         dead_letters: &DeadLettersConfig,
-        mut told: impl FnMut(&SpoolError),
+        mut on_in_use: impl FnMut(&SpoolError),
     ) -> Result<Self, SpoolError> {
         loop {
             let (config, dead_letters) = (config.clone(), dead_letters.clone());
             let path = config.path.clone();
             let opened = tokio::task::spawn_blocking(move || Self::open(&config, &dead_letters)).await;
-            match opened.map_err(|cause| SpoolError::io(&path, "it can't be opened", std::io::Error::other(cause)))? {
-                Err(held @ SpoolError::Held { .. }) => told(&held),
-                end => return end,
+            match opened.map_err(|error| SpoolError::io(&path, "it can't be opened", std::io::Error::other(error)))? {
+                Err(in_use @ SpoolError::InUse { .. }) => on_in_use(&in_use),
+                opened => return opened,
             }
             tokio::time::sleep(LOCK_RETRY).await;
         }
     }
 
-    /// Where the file really lies.
+    /// The file's real path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// From now on each new dead letter is copied to that sink, if there is room: none, to no sink.
+    /// From now on each new dead letter is copied to `sink`, if there is room for the copy; `None`: to no sink.
     pub fn copy_dead_letters_to(&self, sink: Option<SinkName>) {
-        *self.shared.copies() = sink;
+        *self.shared.copy_sink() = sink;
     }
 
-    /// Stores a dead letter. Returns at once; `receipt` settles when the letter is on disk, and is dropped only if the relay
-    /// stops before that could be done.
-    pub fn store(&self, letter: DeadLetter, receipt: Receipt) {
-        self.ask(Command::Bury(Box::new(letter), Before::Message(receipt)));
+    /// Stores a dead letter. Returns at once. `receipt` settles when the dead letter is on disk; it is dropped only if the relay stops
+    /// before that.
+    pub fn store_dead_letter(&self, letter: DeadLetter, receipt: Receipt) {
+        self.send(WriterCommand::AddDeadLetter(Box::new(letter), DeadLetterOrigin::Message(receipt)));
     }
 
-    /// The same in place of a delivery that waits here, which stays the caller's until [`News::Buried`].
-    pub fn bury(&self, letter: DeadLetter, id: RowId, sink: SinkName) {
-        self.ask(Command::Bury(Box::new(letter), Before::Row(id, sink)));
+    /// Replaces a delivery that the caller holds by a dead letter. The caller holds it until [`SpoolEvent::DeadLettered`].
+    pub fn dead_letter(&self, letter: DeadLetter, id: RowId, sink: SinkName) {
+        self.send(WriterCommand::AddDeadLetter(Box::new(letter), DeadLetterOrigin::Delivery(id, sink)));
     }
 
-    /// Puts a delivery to disk, if there is room for it, and gives it a number; `receipt` settles when it is there. While
-    /// `is_attempted` it is in the caller's hands, as if it had been [taken](Self::take).
+    /// Stores a delivery and returns its id; without room for it the receipt comes back. `receipt` settles when the delivery is on disk.
+    /// With `is_attempted` the caller holds the delivery, as if it had been [fetched](Self::fetch_due).
     pub fn spill(
         &self,
-        waiting: Waiting,
+        delivery: SpooledDelivery,
         receipt: Receipt,
         is_attempted: bool,
-        limits: Limits,
+        limits: SizeLimits,
     ) -> Result<RowId, Receipt> {
-        let Some(row) = self.shared.row(waiting, limits) else { return Err(receipt) };
+        let Some(row) = self.shared.reserve(delivery, limits) else { return Err(receipt) };
         let id = row.id;
-        let change = Change::Deliver(Box::new(row), receipt);
-        self.ask(Command::Change { change, claim: is_attempted.then_some(id) });
+        self.send(WriterCommand::AddDelivery { add: AddDelivery { row: Box::new(row), receipt }, is_attempted });
         Ok(id)
     }
 
-    /// A delivery is done: it goes, and the next of its key is due.
-    pub fn done(&self, id: RowId, sink: SinkName) {
-        self.change(Change::Done { id, sink });
+    /// Removes a delivery that has ended; the next one of its key becomes due.
+    pub fn complete(&self, id: RowId, sink: SinkName) {
+        self.change(Change::Complete(Complete { id, sink }));
     }
 
-    /// A delivery is to be attempted again, then.
-    pub fn reschedule(&self, id: RowId, sink: SinkName, attempts: u32, due: MonotonicTime, mut cause: String) {
-        letter::cut(&mut cause, delivery::MAX_CAUSE);
-        self.change(Change::Again { id, sink, attempts, refusals: None, due, cause });
-    }
-
-    /// The same for one that the destination refused, so often by now.
-    pub fn reschedule_refused(
+    /// Makes a delivery due again after a failed attempt. Without `refusals` their count stays as it is.
+    pub fn reschedule(
         &self,
         id: RowId,
         sink: SinkName,
-        (attempts, refusals): (u32, u32),
+        (attempts, refusals): (u32, Option<u32>),
         due: MonotonicTime,
-        mut cause: String,
+        mut error: String,
     ) {
-        letter::cut(&mut cause, delivery::MAX_CAUSE);
-        self.change(Change::Again { id, sink, attempts, refusals: Some(refusals), due, cause });
+        dead_letter::cut(&mut error, delivery::MAX_ERROR);
+        self.change(Change::Reschedule(Reschedule { id, sink, attempts, refusals, due, error }));
     }
 
-    /// What would be due later is due then.
-    pub fn make_due(&self, sink: SinkName, then: MonotonicTime) {
-        self.change(Change::MakeDue(sink, then));
+    /// Makes all deliveries of a sink due at `at`, if they would be due later.
+    pub fn make_due(&self, sink: SinkName, at: MonotonicTime) {
+        self.change(Change::MakeDue(MakeDue { sink, at }));
     }
 
-    /// Due times, pauses and open breakers were written down in this boot, or there were none. False: the wall clock was wrong then, or is
-    /// now, for all that is known.
+    /// Due times, pauses and open breakers were written in this boot. If not, the wall clock may have been wrong then or may be wrong now.
     #[must_use]
-    pub fn clock_goes_on(&self) -> bool {
-        self.shared.clock_goes_on.load(Ordering::Relaxed)
+    pub fn is_same_boot(&self) -> bool {
+        self.shared.is_same_boot()
     }
 
-    /// Asks for deliveries of the sink that are due, no more than `portion`. They come as [`News::Due`], after all that was handed in
-    /// before, and are the caller's until it says what became of each. One question at a time.
-    pub fn take(&self, sink: SinkName, portion: Portion) {
-        self.change(Change::Take { sink, portion });
+    /// Asks for due deliveries of a sink. [`SpoolEvent::Due`] has them, after all changes that were asked for before. The caller holds
+    /// them until it completes, reschedules or dead-letters each. It asks again only after the answer.
+    pub fn fetch_due(&self, sink: SinkName, limit: FetchLimit) {
+        self.change(Change::FetchDue(FetchDue { sink, limit }));
     }
 
-    /// What waits for a sink, and all news of it from now on. None: the spool is closed.
-    pub async fn watch(&self, sink: SinkName) -> Option<Watch> {
-        let (begun, watch) = oneshot::channel();
-        self.change(Change::Watch { sink, begun });
-        watch.await.ok()
+    /// The lanes of a sink's deliveries, and all events about them from now on. `None`: the spool is closed.
+    pub async fn subscribe(&self, sink: SinkName) -> Option<Subscription> {
+        let (done, subscription) = oneshot::channel();
+        self.change(Change::Subscribe(Subscribe { sink, done }));
+        subscription.await.ok()
     }
 
-    /// Keeps what must not be forgotten when the relay restarts, as JSON; none: nothing is to be remembered any more.
-    pub fn remember(&self, of: Subject, state: Option<String>) {
+    /// Saves what a component must not forget when the relay restarts, as JSON; `None` deletes it.
+    pub fn save_state(&self, component: Component, state: Option<String>) {
         match state.clone() {
-            Some(state) => self.shared.states().insert(of.clone(), state),
-            None => self.shared.states().remove(&of),
+            Some(state) => self.shared.states().insert(component.clone(), state),
+            None => self.shared.states().remove(&component),
         };
-        self.change(Change::Remember(Remembered { of, state }));
+        self.change(Change::SaveState(SaveState { component, state }));
     }
 
-    /// What is remembered.
     #[must_use]
-    pub fn remembered(&self, of: &Subject) -> Option<String> {
-        self.shared.states().get(of).cloned()
+    pub fn saved_state(&self, component: &Component) -> Option<String> {
+        self.shared.states().get(component).cloned()
     }
 
-    /// Puts deliveries in the place of a dead letter or an orphan; what comes in later comes after them. The answer is false where
-    /// that is gone already. What can't be done is a sentence.
+    /// Replaces a dead letter or an orphan by deliveries; deliveries that are spooled later come after them. The answer is false where the
+    /// dead letter or the orphan is gone already. Errors are texts for people.
     pub fn redrive(
         &self,
-        from: Origin,
-        all: Vec<Waiting>,
+        origin: RedriveOrigin,
+        deliveries: Vec<SpooledDelivery>,
     ) -> Result<impl Future<Output = Result<bool, String>> + use<>, String> {
-        let mut rows = Vec::with_capacity(all.len());
-        for waiting in all {
-            let sink = waiting.sink.clone();
-            if let Some(row) = self.shared.row(waiting, Limits::Kept) {
+        let mut rows = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let sink = delivery.sink.clone();
+            if let Some(row) = self.shared.reserve(delivery, SizeLimits::Enforced) {
                 rows.push(row);
                 continue;
             }
             for row in rows {
-                self.shared.budget().not_needed(&row.waiting.sink, row.size);
+                self.shared.budget().not_needed(&row.delivery.sink, row.size);
             }
             return Err(format!("the spool has no room for sink {sink}"));
         }
         let (done, redriven) = oneshot::channel();
-        self.change(Change::Redrive { from, rows, done });
+        self.change(Change::Redrive(Redrive { origin, rows, done }));
         Ok(async { redriven.await.map_err(|_| STOPPED.to_owned()) })
     }
 
-    /// What the deliveries of each sink take.
+    /// What the deliveries of each sink use.
     #[must_use]
-    pub fn shares(&self) -> Vec<(SinkName, Share)> {
-        self.shared.budget().shares().map(|(sink, share)| (sink.clone(), *share)).collect()
+    pub fn sink_usage(&self) -> Vec<(SinkName, SinkUsage)> {
+        self.shared.budget().sinks().map(|(sink, usage)| (sink.clone(), *usage)).collect()
     }
 
     fn change(&self, change: Change) {
-        self.ask(Command::Change { change, claim: None });
+        self.send(WriterCommand::Change(change));
     }
 
-    fn ask(&self, command: Command) {
+    fn send(&self, command: WriterCommand) {
         let can_wait = command.is_new_row();
-        // A writer that is gone drops it, and with it what it holds: messages stay unacknowledged, and `problem` says so.
+        // Without a writer the command is dropped with its receipt: the message stays unacknowledged, and `problem` says why.
         let _ = self.to.send(command);
         if !can_wait {
             self.writer.thread().unpark();
         }
     }
 
-    /// Deletes these dead letters, or these orphans; says how many there were, and counts them meanwhile. What couldn't be done is a
-    /// sentence.
-    pub async fn purge(&self, which: Unwanted, progress: &Arc<Progress>) -> Result<u64, String> {
+    /// Deletes dead letters or orphans. Returns how many, and counts them in `progress` meanwhile. Errors are texts for people.
+    pub async fn purge(&self, target: PurgeTarget, progress: &Arc<Progress>) -> Result<u64, String> {
         let (done, purged) = oneshot::channel();
-        // Dropped with the writer, which is then heard of below.
-        self.ask(Command::Purge(Purge::new(which, Arc::clone(progress), done)));
+        self.send(WriterCommand::Purge(Purge::new(target, Arc::clone(progress), done)));
         purged.await.unwrap_or_else(|_| Err(STOPPED.to_owned()))
     }
 
-    /// Why nothing can be stored at the moment, in a sentence with what to do.
+    /// Why nothing can be stored at the moment, with what to do.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
-        self.trouble().map(|(_, problem)| problem)
+        self.block().map(|(_, problem)| problem)
     }
 
-    /// What [`problem`](Self::problem) is about.
     #[must_use]
-    pub fn block(&self) -> Option<Block> {
-        self.trouble().map(|(block, _)| block)
+    pub fn block_reason(&self) -> Option<BlockReason> {
+        self.block().map(|(reason, _)| reason)
     }
 
-    fn trouble(&self) -> Option<(Block, String)> {
+    fn block(&self) -> Option<(BlockReason, String)> {
         if self.writer.is_finished() {
-            // It ended without saying so: a bug.
-            return Some((Block::Disk, CLOSED.to_owned()));
+            // Also where the thread ended without setting the problem, which would be a bug.
+            return Some((BlockReason::Disk, CLOSED.to_owned()));
         }
-        let problem = self.shared.problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        problem.or_else(|| {
+        self.shared.problem().or_else(|| {
             let budget = self.shared.budget();
-            let block = if budget.disk_is_full() { Block::Disk } else { Block::SpoolFull };
-            budget.problem().map(|problem| (block, problem))
+            let reason = if budget.disk_is_full() { BlockReason::Disk } else { BlockReason::SpoolFull };
+            budget.problem().map(|problem| (reason, problem))
         })
     }
 
-    /// Counts of dead letters by reason and sink: since start, and kept.
     #[must_use]
-    pub fn tallies(&self) -> Vec<TallyRow> {
-        self.shared.tallies().rows()
+    pub fn dead_letter_counts(&self) -> Vec<DeadLetterCountRow> {
+        self.shared.dead_letter_counts().rows()
     }
 
-    /// The size of all that is kept, in bytes, as `dead_letters.max_size` counts it.
+    /// What all dead letters take, in bytes, as `dead_letters.max_size` counts it.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.shared.tallies().bytes()
+    pub fn dead_letter_bytes(&self) -> u64 {
+        self.shared.dead_letter_counts().bytes()
     }
 
-    /// Stores what still waits, at most for `grace`, and closes the file. What could not be stored by then is dropped
-    /// unsettled, as is everything handed in later.
+    /// Writes what is left, for at most `grace`, and closes the file. Changes that can't be written by then are dropped with their
+    /// receipts, as are all later ones.
     pub async fn close(&self, grace: Duration) {
         let (done, closed) = oneshot::channel();
         let until = Instant::now() + grace;
-        self.ask(Command::Close { until, done });
-        // The other end is dropped only when the writer has ended, which is what we wait for.
+        self.send(WriterCommand::Close { until, done });
+        // The sender is dropped only when the writer has ended.
         let _ = closed.await;
     }
 }

@@ -1,83 +1,78 @@
-//! What goes for good: dead letters older than `keep`, and what a person asks for. Some at a time, so that new ones don't wait.
+//! Purges that a person asked for. Each transaction deletes only some rows, so that new ones are not delayed.
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::store::Store;
-use super::{Filter, Progress, SpoolError};
-use crate::clock::AgeCutoff;
+use super::database::Database;
+use super::statements::PurgeSelection;
+use super::{DeadLetterFilter, Progress, SpoolError};
 use crate::rules::SinkName;
 
-/// So many are purged in one transaction.
+/// So many rows are purged in one transaction …
 pub(super) const BATCH: u64 = 500;
-/// … and so many where the disk has little room, which the log takes some of.
+/// … and so many where the disk has little space, because the transaction takes space in the log.
 pub(super) const SMALL_BATCH: u64 = 50;
 
-/// Which dead letters go.
-pub(super) enum Scope<'a> {
-    /// These, in the order of the filter.
-    Asked(&'a Filter),
-    /// What died before that in this boot, the oldest first.
-    ThisBoot(AgeCutoff),
-    /// … and in other boots.
-    OtherBoots(AgeCutoff),
-}
-
-/// What a person can ask to be purged.
+/// What can be purged on request.
 #[derive(Debug)]
-pub enum Unwanted {
-    /// Dead letters.
-    Letters(Filter),
-    /// What waits for a sink that nobody delivers to.
+pub enum PurgeTarget {
+    DeadLetters(DeadLetterFilter),
+    /// The deliveries for a sink that is not in the configuration.
     Orphans(SinkName),
 }
 
-/// What a person asked to be purged, under way.
+/// A requested purge that runs.
 #[derive(Debug)]
 pub(super) struct Purge {
-    which: Unwanted,
+    target: PurgeTarget,
     purged: u64,
     progress: Arc<Progress>,
     done: oneshot::Sender<Result<u64, String>>,
 }
 
 impl Purge {
-    pub(super) fn new(which: Unwanted, progress: Arc<Progress>, done: oneshot::Sender<Result<u64, String>>) -> Self {
-        Self { which, purged: 0, progress, done }
+    pub(super) fn new(
+        target: PurgeTarget,
+        progress: Arc<Progress>,
+        done: oneshot::Sender<Result<u64, String>>,
+    ) -> Self {
+        Self { target, purged: 0, progress, done }
     }
 
-    /// The sink whose deliveries are to go.
+    /// The sink whose orphans are purged.
     pub(super) fn sink(&self) -> Option<&SinkName> {
-        match &self.which {
-            Unwanted::Letters(_) => None,
-            Unwanted::Orphans(sink) => Some(sink),
+        match &self.target {
+            PurgeTarget::DeadLetters(_) => None,
+            PurgeTarget::Orphans(sink) => Some(sink),
         }
     }
 
-    /// Deletes some; says whether there may be more. Nothing more is deleted once who asked for it has gone.
-    pub(super) fn go_on(&mut self, store: &impl Store, most: u64) -> Result<bool, SpoolError> {
+    /// Deletes at most `most` rows. Returns whether there may be more. Deletes nothing once the caller has gone.
+    pub(super) fn delete_batch(&mut self, database: &Database, most: u64) -> Result<bool, SpoolError> {
         if self.done.is_closed() {
             return Ok(false);
         }
-        let limit = match &self.which {
-            Unwanted::Letters(filter) => filter.limit,
-            Unwanted::Orphans(_) => None,
+        let limit = match &self.target {
+            PurgeTarget::DeadLetters(filter) => filter.limit,
+            PurgeTarget::Orphans(_) => None,
         };
         let left = limit.map_or(most, |limit| limit.saturating_sub(self.purged).min(most));
         if left == 0 {
             return Ok(false);
         }
-        let purged = match &self.which {
-            Unwanted::Letters(filter) => store.purge(&Scope::Asked(filter), left)?,
-            Unwanted::Orphans(sink) => store.purge_deliveries(sink, left)?,
+        let purged = match &self.target {
+            PurgeTarget::DeadLetters(filter) => {
+                database.purge_dead_letters(&PurgeSelection::Requested(filter), left)?
+            }
+            PurgeTarget::Orphans(sink) => database.purge_deliveries(sink, left)?,
         };
         self.purged += purged;
         self.progress.add(purged);
         Ok(purged == left)
     }
 
-    /// Tells who asked. Nobody may be there to hear it.
+    /// Answers the caller, who may be gone.
     pub(super) fn end(self, failure: Option<String>) {
         let _ = self.done.send(failure.map_or(Ok(self.purged), Err));
     }

@@ -1,61 +1,77 @@
-//! How the rows of deliveries are read, by the writer and by readers beside it.
+//! How rows are decoded, by the writer and by readers beside it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rusqlite::types::Type;
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
-use super::delivery::Waiting;
+use super::delivery::SpooledDelivery;
 use crate::clock::{ClockBase, MonotonicTime, Timestamp, WallTime};
 use crate::event::{Message, Properties, SourceName};
 use crate::rules::{RouteName, SinkName};
 
-/// The columns that [`waiting`] reads.
-pub(super) const DELIVERY: &str =
-    "sink, key, received, attempts, cause, route, type, tenant, event_id, source, properties, body";
+/// The columns that [`decode_delivery`] reads.
+pub(super) const DELIVERY_COLUMNS: &str = "sink, key, received, boot, uptime, attempts, last_error, route, type, tenant, \
+                                           event_id, source, properties, body";
 
-pub(super) fn waiting(row: &Row<'_>) -> rusqlite::Result<Waiting> {
-    let properties = Properties::from_json(row.get_ref(10)?.as_str()?)
-        .map_err(|cause| rusqlite::Error::FromSqlConversionFailure(10, Type::Text, cause.to_string().into()))?;
-    let event_id = Uuid::from_slice(row.get_ref(8)?.as_blob()?)
-        .map_err(|cause| rusqlite::Error::FromSqlConversionFailure(8, Type::Blob, cause.to_string().into()))?;
-    // Who needs more of it than people read asks for it.
-    let received = Timestamp::from_wall(WallTime(row.get(2)?));
-    Ok(Waiting {
+pub(super) fn decode_delivery(row: &Row<'_>) -> rusqlite::Result<SpooledDelivery> {
+    let event_id = Uuid::from_slice(row.get_ref(10)?.as_blob()?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(10, Type::Blob, error.to_string().into()))?;
+    let properties = Properties::from_json(row.get_ref(12)?.as_str()?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(12, Type::Text, error.to_string().into()))?;
+    let received = decode_stamp(row, 2)?;
+    Ok(SpooledDelivery {
         sink: SinkName::new(row.get_ref(0)?.as_str()?),
         key: row.get::<_, i64>(1)?.cast_unsigned(),
         received,
-        // Who has it in his hands may attempt it.
+        // Whoever holds the delivery may attempt it now. The table `heads` has the due time and the refusals.
         due: MonotonicTime(received.wall.0),
-        attempts: row.get(3)?,
-        // Of a key's oldest one, the table `heads` has them.
         refusals: 0,
-        cause: row.get(4)?,
-        route: row.get_ref(5)?.as_str_or_null()?.map(RouteName::new),
-        kind: row.get(6)?,
-        tenant: row.get_ref(7)?.as_str()?.into(),
+        attempts: row.get(5)?,
+        last_error: row.get(6)?,
+        route: row.get_ref(7)?.as_str_or_null()?.map(RouteName::new),
+        kind: row.get(8)?,
+        tenant: row.get_ref(9)?.as_str()?.into(),
         event_id,
         message: Arc::new(Message {
-            source: SourceName::new(row.get_ref(9)?.as_str()?),
+            source: SourceName::new(row.get_ref(11)?.as_str()?),
             properties,
-            body: Bytes::copy_from_slice(row.get_ref(11)?.as_blob()?),
+            body: Bytes::copy_from_slice(row.get_ref(13)?.as_blob()?),
             redelivered: false,
         }),
         may_be_known: false,
     })
 }
 
-/// The same moment with the boot and the time since boot that are in that column and the next, if they are known.
-pub(super) fn stamp(row: &Row<'_>, wall: WallTime, column: usize) -> Timestamp {
-    let number = |column| row.get_ref(column).and_then(|value| Ok(value.as_i64_or_null()?)).ok().flatten();
-    let known = number(column).zip(number(column + 1));
-    known.map_or(Timestamp::from_wall(wall), |(boot, uptime)| Timestamp { wall, boot, uptime })
+/// A moment by both clocks, from three columns: the wall clock, the boot, the time since that boot.
+pub(super) fn decode_stamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    Ok(Timestamp { wall: WallTime(row.get(column)?), boot: row.get(column + 1)?, uptime: row.get(column + 2)? })
 }
 
-/// What due times are counted from; none: there were none yet.
+/// What due times are counted from; `None` in a new file.
 pub(super) fn clock_base(connection: &Connection) -> rusqlite::Result<Option<ClockBase>> {
     let read = |row: &Row<'_>| Ok(ClockBase { boot: row.get(0)?, base: row.get(1)? });
     connection.query_row("SELECT boot, base FROM clock", [], read).optional()
+}
+
+/// A text, with a replacement character for what isn't UTF-8: a damaged row can still be shown.
+pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
+    Ok(optional_text(row, column)?.unwrap_or_default())
+}
+
+/// [`text`], or null.
+pub(super) fn optional_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Null => None,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+    })
+}
+
+/// A count; zero where the column has none.
+pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> {
+    Ok(row.get_ref(column)?.as_i64().ok().and_then(|count| u32::try_from(count).ok()).unwrap_or(0))
 }

@@ -18,7 +18,7 @@ pub use server::serve;
 pub use status::{DeadLettersStatus, SinkStatus, SourceStatus, SpoolStatus, Status};
 
 use crate::relay::{JobOutcome, JobRequest, RedriveResult};
-use crate::spool::Subject;
+use crate::spool::Component;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
@@ -38,8 +38,8 @@ pub enum Command {
     },
     StopJob(u64),
     /// Sends nothing more to a sink, or takes nothing more from a source.
-    Pause(Subject),
-    Resume(Subject),
+    Pause(Component),
+    Resume(Component),
     /// Shows the next `count` messages that a source receives: after [`Response::Done`], each as a sample on a line.
     Capture {
         source: String,

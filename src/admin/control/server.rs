@@ -59,13 +59,13 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
 }
 
 #[derive(Debug)]
-struct Limits {
+struct SizeLimits {
     captures: Semaphore,
     jobs: Semaphore,
     commands: Semaphore,
 }
 
-impl Limits {
+impl SizeLimits {
     fn new() -> Self {
         Self {
             captures: Semaphore::new(MAX_CAPTURES),
@@ -86,7 +86,7 @@ impl Limits {
 }
 
 async fn accept(listener: &UnixListener, spool: &Arc<Spool>, relay: &Handle) {
-    let limits = Arc::new(Limits::new());
+    let limits = Arc::new(SizeLimits::new());
     let mut connections = Connections::new(MAX_CONNECTIONS);
     loop {
         match listener.accept().await {
@@ -114,7 +114,7 @@ async fn answer(
     stream: UnixStream,
     spool: &Spool,
     relay: &Handle,
-    limits: &Limits,
+    limits: &SizeLimits,
     slot: &Slot,
 ) -> std::io::Result<()> {
     let (from, to) = stream.into_split();

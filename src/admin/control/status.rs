@@ -8,7 +8,7 @@ use crate::admin::{sink_state, source_state};
 use crate::delivery::SinkStats;
 use crate::relay::{Handle, JobStatus};
 use crate::source::SourceStats;
-use crate::spool::{Share, Spool};
+use crate::spool::{SinkUsage, Spool};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -79,7 +79,7 @@ pub struct DeadLettersStatus {
 impl Status {
     pub(super) fn of(spool: &Spool, relay: &Handle) -> Self {
         let (stats, now) = (relay.stats(), relay.stats().snapshot());
-        let (shares, problem, orphans) = (spool.shares(), spool.problem(), stats.orphaned_sinks());
+        let (shares, problem, orphans) = (spool.sink_usage(), spool.problem(), stats.orphaned_sinks());
         let source = |source: &Arc<SourceStats>| {
             let (state, reason) = source_state(source, problem.as_deref());
             let (name, state) = (source.name().to_string(), state.to_owned());
@@ -90,8 +90,8 @@ impl Status {
             SinkStatus {
                 name: sink.name().to_string(),
                 state: sink_state(sink).to_owned(),
-                spooled: share.map_or(0, Share::count),
-                bytes: share.map_or(0, Share::bytes),
+                spooled: share.map_or(0, SinkUsage::count),
+                bytes: share.map_or(0, SinkUsage::bytes),
                 in_flight: sink.in_flight(),
                 delivered: sink.results(crate::delivery::DeliveryResult::Delivered),
             }
@@ -117,8 +117,8 @@ impl Status {
                 problem: problem.clone(),
             },
             dead_letters: DeadLettersStatus {
-                count: spool.tallies().iter().map(|(_, _, tally)| tally.kept).sum(),
-                bytes: spool.bytes(),
+                count: spool.dead_letter_counts().iter().map(|(_, _, tally)| tally.stored).sum(),
+                bytes: spool.dead_letter_bytes(),
                 max_bytes: relay.config().map(|config| config.dead_letters.max_size),
             },
             jobs: relay.jobs().list(),

@@ -23,7 +23,7 @@ use super::target::Target;
 use super::{Global, InvalidInput, note};
 use crate::config::{Config, similar};
 use crate::event::{FAMILIES, Reason};
-use crate::spool::{DeadLetters, Filter, Listed, SpoolError, waits};
+use crate::spool::{DeadLetterFilter, DeadLetterSummary, DeadLetters, SpoolError, read_backlogs};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -110,15 +110,15 @@ pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
 
 /// The number of dead letters that match now, and a filter for exactly these: dead letters stored later, which nobody has seen, do
 /// not match it.
-fn matching(letters: &DeadLetters, which: &FilterArguments) -> anyhow::Result<(u64, Filter)> {
+fn matching(letters: &DeadLetters, which: &FilterArguments) -> anyhow::Result<(u64, DeadLetterFilter)> {
     let (mut count, mut newest) = (0_u64, None);
-    let filter = Filter { oldest_first: true, ..which.filter() };
-    letters.list(&filter, |letter: Listed| -> Result<(), SpoolError> {
+    let filter = DeadLetterFilter { oldest_first: true, ..which.filter() };
+    letters.list(&filter, |letter: DeadLetterSummary| -> Result<(), SpoolError> {
         count += 1;
         newest = Some(letter.id);
         Ok(())
     })?;
-    Ok((count, Filter { up_to: newest, ..filter }))
+    Ok((count, DeadLetterFilter { up_to: newest, ..filter }))
 }
 
 impl Command {
@@ -133,8 +133,8 @@ impl Command {
 }
 
 impl FilterArguments {
-    fn filter(&self) -> Filter {
-        Filter {
+    fn filter(&self) -> DeadLetterFilter {
+        DeadLetterFilter {
             tenant: self.tenant.clone(),
             status: self.status.clone(),
             sink: self.sink.clone(),
@@ -149,9 +149,9 @@ impl FilterArguments {
 
     /// Fails for a sink or a status that is neither known nor that of a stored dead letter: it is a typing error.
     fn check(&self, letters: &DeadLetters, config: Option<&Config>) -> anyhow::Result<()> {
-        let is_stored = |filter: Filter| -> Result<bool, SpoolError> {
+        let is_stored = |filter: DeadLetterFilter| -> Result<bool, SpoolError> {
             let mut found = false;
-            letters.list(&Filter { limit: Some(1), ..filter }, |_| {
+            letters.list(&DeadLetterFilter { limit: Some(1), ..filter }, |_| {
                 found = true;
                 Ok(())
             })?;
@@ -159,14 +159,16 @@ impl FilterArguments {
         };
         if let (Some(sink), Some(config)) = (&self.sink, config) {
             let known: Vec<_> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
-            if !known.contains(&sink.as_str()) && !is_stored(Filter { sink: self.sink.clone(), ..Filter::default() })? {
+            if !known.contains(&sink.as_str())
+                && !is_stored(DeadLetterFilter { sink: self.sink.clone(), ..DeadLetterFilter::default() })?
+            {
                 return Err(unknown("sink", sink, &known).into());
             }
         }
         if let Some(status) = &self.status {
             let known: Vec<_> = FAMILIES.iter().flat_map(|family| family.statuses).map(|(status, _)| *status).collect();
             if !known.contains(&status.as_str())
-                && !is_stored(Filter { status: self.status.clone(), ..Filter::default() })?
+                && !is_stored(DeadLetterFilter { status: self.status.clone(), ..DeadLetterFilter::default() })?
             {
                 return Err(unknown("status", status, &known).into());
             }
@@ -216,7 +218,7 @@ impl List {
         if self.json {
             return Ok(());
         }
-        deliveries::DeliveryArguments::of_request(id).list(target, &waits(&target.spool)?, |line| {
+        deliveries::DeliveryArguments::of_request(id).list(target, &read_backlogs(&target.spool)?, |line| {
             note(&line.sentence());
             Ok(())
         })?;
@@ -254,7 +256,7 @@ struct DeadLetterJson<'a> {
 }
 
 impl<'a> DeadLetterJson<'a> {
-    fn of(letter: &'a Listed) -> Self {
+    fn of(letter: &'a DeadLetterSummary) -> Self {
         Self {
             id: letter.id,
             reason: &letter.reason,
@@ -273,7 +275,7 @@ impl<'a> DeadLetterJson<'a> {
 const HEADS: [&str; 10] =
     ["ID", "AT", "REASON", "SINK", "SOURCE", "TENANT", "STATUS", "CORRELATION ID", "ATTEMPTS", "DETAIL"];
 
-fn cells(letter: &Listed) -> [String; HEADS.len()] {
+fn cells(letter: &DeadLetterSummary) -> [String; HEADS.len()] {
     [
         letter.id.to_string(),
         letter.at.to_rfc3339(),

@@ -11,7 +11,7 @@ use crate::cli::progress::Progress;
 use crate::cli::target::Target;
 use crate::cli::{confirm, plural};
 use crate::relay::{self, JobRequest, RedriveRequest, RedriveResult};
-use crate::spool::{DeadLetters, Subject};
+use crate::spool::{Component, DeadLetters};
 
 #[derive(Debug, clap::Args)]
 pub struct Redrive {
@@ -40,7 +40,7 @@ impl Redrive {
 
     pub(super) fn run(&self, letters: &DeadLetters, target: &Target, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         if let Some(to) = &self.to {
-            target.require(&Subject::Sink(to.clone()))?;
+            target.require(&Component::Sink(to.clone()))?;
         }
         let (count, filter) = matching(letters, &self.which)?;
         let redrive = RedriveRequest { filter, to: self.to.clone(), rate: self.rate };

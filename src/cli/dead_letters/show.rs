@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::DeadLetterJson;
 use crate::event::{Carrier, Event, EventView, Format, Properties};
-use crate::spool::Shown;
+use crate::spool::StoredDeadLetter;
 use crate::telemetry::{printable, printable_lines};
 
 /// The keys of `list` and those of a sample. Users rely on them.
@@ -26,12 +26,12 @@ struct Document<'a> {
     event: Option<Box<RawValue>>,
 }
 
-pub(super) fn print(shown: &Shown, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+pub(super) fn print(shown: &StoredDeadLetter, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
     let event = event(shown);
     if json {
         let body = std::str::from_utf8(&shown.message.body).ok();
         let document = Document {
-            line: DeadLetterJson::of(&shown.listed),
+            line: DeadLetterJson::of(&shown.summary),
             properties: &shown.message.properties,
             body,
             body_base64: body.is_none().then(|| STANDARD.encode(&shown.message.body)),
@@ -44,8 +44,8 @@ pub(super) fn print(shown: &Shown, json: bool, out: &mut impl Write) -> anyhow::
     Ok(())
 }
 
-fn write_text(shown: &Shown, event: Option<&RawValue>, out: &mut impl Write) -> io::Result<()> {
-    let letter = &shown.listed;
+fn write_text(shown: &StoredDeadLetter, event: Option<&RawValue>, out: &mut impl Write) -> io::Result<()> {
+    let letter = &shown.summary;
     let (id, at, attempts) = (letter.id.to_string(), letter.at.to_rfc3339(), letter.attempts.to_string());
     let lines = [
         ("dead letter", Some(&*id)),
@@ -75,8 +75,8 @@ fn write_text(shown: &Shown, event: Option<&RawValue>, out: &mut impl Write) -> 
 }
 
 /// The normalized event. To decode a message again needs no configuration: its type and tenant are stored.
-fn event(shown: &Shown) -> Option<Box<RawValue>> {
-    let (kind, tenant) = (shown.kind.as_deref()?, shown.listed.tenant.as_deref()?);
+fn event(shown: &StoredDeadLetter) -> Option<Box<RawValue>> {
+    let (kind, tenant) = (shown.kind.as_deref()?, shown.summary.tenant.as_deref()?);
     let event = Event::decode_as(&shown.message, kind, &tenant.into()).ok()?;
     let encoded = Format::Normalized.encode(EventView::of(&event, &shown.message), Carrier::Line).ok()?;
     RawValue::from_string(String::from_utf8(encoded.body.to_vec()).ok()?).ok()

@@ -58,8 +58,8 @@ async fn kept() -> TempDir {
         3,
     );
     let (to, mut settled) = tokio::sync::mpsc::unbounded_channel();
-    spool.store(DeadLetter::unreadable(invalid, unreadable), Receipt::new(EntryId(1), to.clone()));
-    spool.store(refused, Receipt::new(EntryId(2), to));
+    spool.store_dead_letter(DeadLetter::unreadable(invalid, unreadable), Receipt::new(EntryId(1), to.clone()));
+    spool.store_dead_letter(refused, Receipt::new(EntryId(2), to));
     while settled.recv().await.is_some() {}
     spool.close(GRACE).await;
     directory
@@ -90,7 +90,7 @@ fn show(letters: &DeadLetters, id: i64, json: bool) -> String {
 fn check(text: &str, letters: &DeadLetters, expected: &Expect) {
     let mut text = text.to_owned();
     for id in [1, 2] {
-        let at = letters.show(id).unwrap().unwrap().listed.at.to_rfc3339();
+        let at = letters.show(id).unwrap().unwrap().summary.at.to_rfc3339();
         assert_eq!(at.len(), "2025-05-01T12:00:00.000Z".len());
         text = text.replace(&at, "2025-05-01T12:00:00.000Z");
     }
@@ -239,7 +239,7 @@ async fn a_closed_pipe_is_no_failure() {
 
 #[test]
 fn a_list_of_many_pages_is_one_table() {
-    let letter = |id: i64| Listed {
+    let letter = |id: i64| DeadLetterSummary {
         id,
         reason: "not_json".to_owned(),
         detail: "x".repeat(1_000),

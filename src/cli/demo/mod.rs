@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Options, Strictness};
 use crate::relay::Relay;
-use crate::spool::{DeadLetters, Filter};
+use crate::spool::{DeadLetterFilter, DeadLetters};
 use receiver::Receiver;
 
 const ROUTES: &str = include_str!("routes.yaml");
@@ -116,7 +116,7 @@ fn configure(folder: &Folder, brokers: &str, webhook: &str) -> anyhow::Result<Co
 fn dead_letters(spool: &Path) -> anyhow::Result<Vec<String>> {
     let mut reasons = Vec::new();
     let kept = DeadLetters::open_read_only(spool)?;
-    kept.list(&Filter::default(), |letter| {
+    kept.list(&DeadLetterFilter::default(), |letter| {
         reasons.push(letter.reason.clone());
         Ok::<_, crate::spool::SpoolError>(())
     })?;

@@ -11,7 +11,9 @@ use crate::cli::table::{Table, cell};
 use crate::cli::target::Target;
 use crate::clock::{MonotonicTime, WallTime};
 use crate::delivery::{Payload, PersistedState};
-use crate::spool::{DeliveryFilter, ListedDelivery, SpoolError, Waiting, Waits, list_deliveries, waits};
+use crate::spool::{
+    BacklogSummary, DeliveryFilter, ListedDelivery, SpoolError, SpooledDelivery, list_deliveries, read_backlogs,
+};
 
 const DEFAULT_LIMIT: usize = 100;
 
@@ -60,7 +62,7 @@ impl DeliveryArguments {
     }
 
     pub(super) fn print(&self, target: &Target, json: bool) -> anyhow::Result<ExitCode> {
-        let sinks = waits(&target.spool)?;
+        let sinks = read_backlogs(&target.spool)?;
         if let Some(sink) = &self.sink {
             super::require_sink(target, &sinks, sink)?;
         }
@@ -91,7 +93,7 @@ impl DeliveryArguments {
     pub(in crate::cli) fn list(
         &self,
         target: &Target,
-        sinks: &[Waits],
+        sinks: &[BacklogSummary],
         mut each: impl FnMut(DeliveryJson) -> anyhow::Result<()>,
     ) -> anyhow::Result<bool> {
         let filter = DeliveryFilter { sink: self.sink.clone(), may_contain: self.correlation_id.clone() };
@@ -120,8 +122,8 @@ impl DeliveryArguments {
 }
 
 impl DeliveryJson {
-    fn of(listed: ListedDelivery, sinks: &[Waits]) -> Self {
-        match listed.waiting {
+    fn of(listed: ListedDelivery, sinks: &[BacklogSummary]) -> Self {
+        match listed.delivery {
             Ok(waiting) => Self::of_waiting(&waiting, listed.due, sinks),
             Err(error) => Self {
                 sink: None,
@@ -138,7 +140,7 @@ impl DeliveryJson {
         }
     }
 
-    fn of_waiting(waiting: &Waiting, due: Option<MonotonicTime>, sinks: &[Waits]) -> Self {
+    fn of_waiting(waiting: &SpooledDelivery, due: Option<MonotonicTime>, sinks: &[BacklogSummary]) -> Self {
         let sink = sinks.iter().find(|waits| waits.sink == waiting.sink.as_str());
         let state = PersistedState::parse(sink.and_then(|waits| waits.state.as_deref()));
         let next = due.zip(state.not_before()).map(|(due, not_before)| due.max(not_before));
@@ -155,7 +157,7 @@ impl DeliveryJson {
             received_at: Some(waiting.received.wall.to_rfc3339()),
             attempts: Some(waiting.attempts),
             next_attempt: next.map(WallTime::to_rfc3339),
-            last_error: waiting.cause.clone(),
+            last_error: waiting.last_error.clone(),
         }
     }
 

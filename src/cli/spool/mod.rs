@@ -16,7 +16,7 @@ use super::{Global, InvalidInput, note, table};
 use crate::clock::WallTime;
 use crate::config::{Config, unknown_name};
 use crate::delivery::PersistedState;
-use crate::spool::{Waits, waits};
+use crate::spool::{BacklogSummary, read_backlogs};
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -53,7 +53,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Fails if neither the spool nor the configuration has a sink of that name.
-fn require_sink(target: &Target, sinks: &[Waits], name: &str) -> Result<(), InvalidInput> {
+fn require_sink(target: &Target, sinks: &[BacklogSummary], name: &str) -> Result<(), InvalidInput> {
     let Some(config) = &target.config else { return Ok(()) };
     let configured = config.sinks.iter().map(|sink| sink.name.as_str());
     let known: BTreeSet<_> = configured.chain(sinks.iter().map(|waits| waits.sink.as_str())).collect();
@@ -67,7 +67,7 @@ fn show(target: &Target, json: bool) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut table = table::Table::new(HEADS);
     let mut deliveries = 0;
-    let sinks = waits(&target.spool)?;
+    let sinks = read_backlogs(&target.spool)?;
     for sink in &sinks {
         deliveries += sink.count;
         let line = BacklogJson::of(sink, target.config.as_ref());
@@ -89,10 +89,10 @@ fn show(target: &Target, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 /// For sinks whose deliveries fail with several errors: the main table has only the last one.
-fn show_errors(sinks: &[Waits], out: &mut impl Write) -> std::io::Result<()> {
+fn show_errors(sinks: &[BacklogSummary], out: &mut impl Write) -> std::io::Result<()> {
     let mut table = table::Table::new(["SINK", "FAILING", "ERROR"]);
-    let several = sinks.iter().filter(|sink| sink.causes.len() > 1);
-    for (sink, (cause, count)) in several.flat_map(|sink| sink.causes.iter().map(move |cause| (sink, cause))) {
+    let several = sinks.iter().filter(|sink| sink.errors.len() > 1);
+    for (sink, (cause, count)) in several.flat_map(|sink| sink.errors.iter().map(move |cause| (sink, cause))) {
         let row = [table::cell(Some(&sink.sink)), count.to_string(), table::cell(Some(cause))];
         table.row(row, out)?;
     }
@@ -126,19 +126,19 @@ struct ErrorCount<'a> {
 }
 
 impl<'a> BacklogJson<'a> {
-    fn of(waits: &'a Waits, config: Option<&Config>) -> Self {
+    fn of(waits: &'a BacklogSummary, config: Option<&Config>) -> Self {
         let has_sink = |config: &Config| config.sinks.iter().any(|sink| sink.name.as_str() == waits.sink);
         let is_orphan = config.is_some_and(|config| !has_sink(config));
         let state = PersistedState::parse(waits.state.as_deref());
-        let next = waits.next.zip(state.not_before()).map(|(due, not_before)| waits.to_wall(due.max(not_before)));
+        let next = waits.next_due.zip(state.not_before()).map(|(due, not_before)| waits.to_wall(due.max(not_before)));
         Self {
             sink: &waits.sink,
             count: waits.count,
             bytes: waits.bytes,
             oldest: waits.oldest.map(WallTime::to_rfc3339),
             next_attempt: next.filter(|_| !is_orphan).map(WallTime::to_rfc3339),
-            last_error: state.trouble().or_else(|| waits.cause.clone()),
-            errors: waits.causes.iter().map(|(error, count)| ErrorCount { error, count: *count }).collect(),
+            last_error: state.trouble().or_else(|| waits.last_error.clone()),
+            errors: waits.errors.iter().map(|(error, count)| ErrorCount { error, count: *count }).collect(),
             orphans: if is_orphan { waits.count } else { 0 },
         }
     }

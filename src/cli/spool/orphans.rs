@@ -10,7 +10,7 @@ use crate::cli::client::{Job, JobArguments, missing_config};
 use crate::cli::target::Target;
 use crate::cli::{InvalidInput, confirm, plural};
 use crate::relay::{JobRequest, RedriveResult};
-use crate::spool::{Subject, waits};
+use crate::spool::{Component, read_backlogs};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Redrive {
@@ -41,7 +41,7 @@ pub(super) struct Purge {
 
 impl Redrive {
     pub(super) fn run(&self, target: &Target, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-        target.require(&Subject::Sink(self.to.clone()))?;
+        target.require(&Component::Sink(self.to.clone()))?;
         let count = orphans(target, &self.sink)?;
         if count > 0 && !self.yes && !confirm(|| format!("redrive {}", plural(count, "delivery")))? {
             return Err(anyhow!("nothing was redriven"));
@@ -97,7 +97,7 @@ fn orphans(target: &Target, sink: &str) -> anyhow::Result<u64> {
         let error = format!("sink {sink} is in the configuration: remove it first, or `pause` it");
         return Err(InvalidInput(error).into());
     }
-    let waits = waits(&target.spool)?;
+    let waits = read_backlogs(&target.spool)?;
     super::require_sink(target, &waits, sink)?;
     Ok(waits.iter().find(|waits| waits.sink == sink).map_or(0, |waits| waits.count))
 }

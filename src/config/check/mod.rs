@@ -28,6 +28,7 @@ use super::decode::{self, At};
 use super::diagnostic::Diagnostic;
 use super::files::NamedFiles;
 use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, SpoolConfig};
+use super::own::DEFAULT_SPOOL;
 use super::raw;
 use super::reader::Reader;
 use super::words::clean;
@@ -110,7 +111,7 @@ fn relay_name(raw: &raw::Root, reader: &mut Reader<'_>) -> Option<String> {
 
 fn spool(raw: Option<&At<raw::Spool>>, data_dir: &Path, reader: &mut Reader<'_>) -> SpoolConfig {
     let raw = raw.map(|raw| &raw.value);
-    let path = raw.and_then(|raw| raw.path.as_ref()).map_or("spool.db", |path| path.value.text.as_str());
+    let path = raw.and_then(|raw| raw.path.as_ref()).map_or(DEFAULT_SPOOL, |path| path.value.text.as_str());
     let default = SpoolConfig::at(data_dir.join(path));
     SpoolConfig {
         on_corrupt: raw.and_then(|raw| raw.on_corrupt.as_ref()).map_or(default.on_corrupt, |at| at.value.0),

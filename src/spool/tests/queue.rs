@@ -1,19 +1,22 @@
-//! What may be written where the disk has no room for more.
+//! The queue of changes, and what of it is written while there is no room.
 
-use super::deliveries::{sink, waiting};
+use super::deliveries::{delivery, sink};
 use super::*;
-use crate::spool::change::Held;
-use crate::spool::disk::Room;
-use crate::spool::footprint::LastPage;
-use crate::spool::queue::{Queue, Space};
+use crate::spool::change::AddDeadLetter;
+use crate::spool::dead_letter::DeadLetterRow;
+use crate::spool::delivery::DeliveryRow;
+use crate::spool::disk::DiskSpace;
+use crate::spool::queue::{Capacity, Queue};
+use crate::spool::row_size::CurrentPage;
+use crate::spool::writer_state::WriterState;
 
-const FULL: Space = Space { disk: Room::None, letters: u64::MAX, may_grow: true };
-const PLENTY: Space = Space { disk: Room::Plenty, letters: u64::MAX, may_grow: true };
+const FULL: Capacity = Capacity { disk: DiskSpace::None, dead_letters: u64::MAX, may_grow: true };
+const PLENTY: Capacity = Capacity { disk: DiskSpace::Plenty, dead_letters: u64::MAX, may_grow: true };
 
 fn deliver(id: i64, receipt: Receipt) -> Change {
     let row =
-        DeliveryRow { id: RowId(id), waiting: waiting(id.cast_unsigned(), 1), properties: String::new(), size: 100 };
-    Change::Deliver(Box::new(row), receipt)
+        DeliveryRow { id: RowId(id), delivery: delivery(id.cast_unsigned(), 1), properties: String::new(), size: 100 };
+    Change::AddDelivery(AddDelivery { row: Box::new(row), receipt })
 }
 
 fn of(entry: u64) -> Receipt {
@@ -21,33 +24,33 @@ fn of(entry: u64) -> Receipt {
 }
 
 fn again(id: i64) -> Change {
-    Change::Again {
+    Change::Reschedule(Reschedule {
         id: RowId(id),
         sink: sink(),
         attempts: 1,
         refusals: None,
         due: MonotonicTime::now(),
-        cause: String::new(),
-    }
+        error: String::new(),
+    })
 }
 
 fn over(id: i64) -> Change {
-    Change::Done { id: RowId(id), sink: sink() }
+    Change::Complete(Complete { id: RowId(id), sink: sink() })
 }
 
-/// What each is, and of which row.
+/// The kind of each change, and its row.
 fn words(changes: &[Change]) -> Vec<String> {
     let word = |change: &Change| match change {
-        Change::Deliver(row, _) => format!("deliver {}", row.id.0),
-        Change::Again { id, .. } => format!("again {}", id.0),
-        Change::Done { id, .. } => format!("done {}", id.0),
+        Change::AddDelivery(add) => format!("deliver {}", add.row.id.0),
+        Change::Reschedule(reschedule) => format!("again {}", reschedule.id.0),
+        Change::Complete(complete) => format!("done {}", complete.id.0),
         other => format!("{other:?}"),
     };
     changes.iter().map(word).collect()
 }
 
 #[test]
-fn what_makes_room_overtakes_what_needs_some_but_not_the_changes_of_its_own_row() {
+fn changes_that_make_room_overtake_others_but_not_those_of_their_own_row() {
     let mut queue = Queue::default();
     for change in [deliver(10, of(0)), deliver(11, of(1)), again(10), over(1), again(2)] {
         queue.push(change);
@@ -62,15 +65,15 @@ fn what_makes_room_overtakes_what_needs_some_but_not_the_changes_of_its_own_row(
 
     // Nothing of a transaction that failed is lost or overtaken, and its size is halved.
     queue.push(over(3));
-    queue.put_back(batch);
-    assert_eq!(words(&queue.assemble(Space { may_grow: false, ..PLENTY }).changes), ["done 3"]);
+    queue.requeue(batch);
+    assert_eq!(words(&queue.assemble(Capacity { may_grow: false, ..PLENTY }).changes), ["done 3"]);
     assert_eq!(words(&queue.assemble(PLENTY).changes), ["deliver 10", "deliver 11"]);
     assert_eq!(words(&queue.assemble(PLENTY).changes), ["again 10", "deliver 12"]);
-    assert_eq!((queue.len(), queue.held_up()), (0, 0));
+    assert_eq!((queue.len(), queue.blocked_count()), (0, 0));
 }
 
 #[test]
-fn what_is_over_before_it_is_written_settles_its_message() {
+fn a_delivery_completed_before_it_is_written_settles_its_message() {
     let setup = Setup::new();
     let spool = setup.open();
     let (to, mut settled) = unbounded_channel();
@@ -79,22 +82,23 @@ fn what_is_over_before_it_is_written_settles_its_message() {
         queue.push(change);
     }
     let batch = queue.assemble(FULL);
-    assert_eq!((words(&batch.changes), words(&batch.over)), (vec![], vec!["deliver 10".to_owned()]));
-    for change in batch.over {
-        change.settle_unwritten(&mut Held::default(), &spool.shared);
+    assert_eq!(words(&batch.changes), [""; 0]);
+    assert_eq!(batch.completed.iter().map(|add| add.row.id.0).collect::<Vec<_>>(), [10]);
+    for delivery in batch.completed {
+        delivery.settle_unwritten(&mut WriterState::default(), &spool.shared);
     }
     assert_eq!(settled.try_recv(), Ok(Settlement::Done(EntryId(7))));
     assert_eq!(words(&queue.assemble(PLENTY).changes), ["deliver 11"]);
 }
 
 fn dead(receipt: Receipt) -> Change {
-    let row = crate::spool::letter::LetterRow::new(1, letter("<1>"), true, &mut LastPage::default());
-    Change::Letter { row: Box::new(row), copy: None, before: Before::Message(receipt) }
+    let row = DeadLetterRow::new(1, letter("<1>"), true, &mut CurrentPage::default());
+    Change::AddDeadLetter(AddDeadLetter { row: Box::new(row), copy: None, origin: DeadLetterOrigin::Message(receipt) })
 }
 
 #[test]
-fn a_dead_letter_of_a_message_that_the_broker_is_about_to_drop_needs_no_room_among_them() {
-    const NO_LETTERS: Space = Space { letters: 0, ..PLENTY };
+fn dead_letters_exceed_their_limit_where_the_broker_is_about_to_drop_the_message() {
+    const NO_LETTERS: Capacity = Capacity { dead_letters: 0, ..PLENTY };
     let mut queue = Queue::default();
     let signals = Arc::<crate::source::SourceSignals>::default();
     let under = |entry| Receipt::with_signals(EntryId(entry), unbounded_channel().0, Arc::clone(&signals));
@@ -107,19 +111,22 @@ fn a_dead_letter_of_a_message_that_the_broker_is_about_to_drop_needs_no_room_amo
     queue.push(dead(under(2)));
     assert_eq!(queue.assemble(NO_LETTERS).changes.len(), 1, "at once");
     signals.require_spill(EntryId(3));
-    assert!(queue.assemble(Space { disk: Room::None, ..NO_LETTERS }).changes.is_empty(), "the disk has to have room");
-    assert_eq!(queue.held_up(), 2);
+    assert!(
+        queue.assemble(Capacity { disk: DiskSpace::None, ..NO_LETTERS }).changes.is_empty(),
+        "the disk has to have room"
+    );
+    assert_eq!(queue.blocked_count(), 2);
     assert_eq!(queue.assemble(PLENTY).changes.len(), 2);
 }
 
 #[test]
-fn a_dead_letter_without_room_holds_up_no_delivery() {
+fn blocked_dead_letters_do_not_delay_deliveries() {
     let mut queue = Queue::default();
     for change in [dead(of(1)), deliver(10, of(1)), over(1)] {
         queue.push(change);
     }
-    assert_eq!(words(&queue.assemble(Space { letters: 10, ..PLENTY }).changes), ["deliver 10", "done 1"]);
-    assert_eq!(queue.first_letter().map(|(_, count)| count), Some(1));
+    assert_eq!(words(&queue.assemble(Capacity { dead_letters: 10, ..PLENTY }).changes), ["deliver 10", "done 1"]);
+    assert_eq!(queue.first_blocked_dead_letter().map(|(_, count)| count), Some(1));
     assert!(queue.assemble(FULL).changes.is_empty(), "nor is there room on the disk");
     assert_eq!(queue.assemble(PLENTY).changes.len(), 1);
 }

@@ -1,11 +1,11 @@
-//! What the relay says that its rows take, against the pages of the file that they do take.
+//! The computed sizes of rows, compared with the pages of the file that they use.
 
-use super::deliveries::{sink, waiting};
+use super::deliveries::{delivery, sink};
 use super::*;
 
 const PAGE: u64 = 4_096;
 
-/// What of the file is in use, in bytes.
+/// The used pages of the file, in bytes.
 fn in_use(path: &Path) -> u64 {
     let file = Connection::open(path).unwrap();
     let pragma = |name| file.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
@@ -17,12 +17,12 @@ fn assert_within_a_fifth(what: &str, said: u64, taken: u64) {
     assert!(said.abs_diff(taken) * 5 <= taken, "{what}: {said} bytes are said, and {taken} are taken");
 }
 
-/// A body of REGARDS' kind: some texts, and one that is as long as asked for.
+/// A body as REGARDS sends it, with one long text.
 fn body(number: u64, bytes: usize) -> String {
     format!(r#"{{"correlationId":"{:032}","message":"{}"}}"#, number, "x".repeat(bytes))
 }
 
-/// As messages of REGARDS have them.
+/// With the properties that REGARDS sets.
 fn message(number: u64, bytes: usize) -> Arc<Message> {
     let properties = Properties {
         content_encoding: Some("UTF-8".to_owned()),
@@ -34,7 +34,7 @@ fn message(number: u64, bytes: usize) -> Arc<Message> {
     Arc::new(Message { properties, ..Message::clone(&letter(&body(number, bytes)).message) })
 }
 
-/// How long the bodies of so many rows are.
+/// Sets of rows, by the lengths of their bodies.
 fn lengths() -> Vec<(&'static str, Vec<usize>)> {
     let spread = |most: usize, count: usize| (0..count).map(|number| number * 7_919 % most).collect();
     vec![
@@ -51,33 +51,33 @@ fn lengths() -> Vec<(&'static str, Vec<usize>)> {
 }
 
 #[tokio::test]
-async fn deliveries_take_what_is_said() {
+async fn the_size_of_deliveries_matches_the_file() {
     for (what, lengths) in lengths() {
         let setup = Setup::new();
         let spool = setup.open();
         let empty = in_use(&setup.config().path);
         let (to, settled) = unbounded_channel();
         for (number, bytes) in (1_u64..).zip(&lengths) {
-            // Hashes of keys come in no order.
+            // As random as hashes of keys.
             let key = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let waiting = Waiting { message: message(number, *bytes), ..waiting(key, number) };
-            spool.spill(waiting, Receipt::new(EntryId(number), to.clone()), false, Limits::Kept).unwrap();
+            let delivery = SpooledDelivery { message: message(number, *bytes), ..delivery(key, number) };
+            spool.spill(delivery, Receipt::new(EntryId(number), to.clone()), false, SizeLimits::Enforced).unwrap();
         }
         drop(to);
         all(settled).await;
-        let said = spool.shares()[0].1.bytes();
+        let said = spool.sink_usage()[0].1.bytes();
         let taken = in_use(&setup.config().path) - empty;
         assert_within_a_fifth(what, said, taken);
-        assert_eq!(waits(&setup.config().path).unwrap()[0].bytes, said, "people see the same");
+        assert_eq!(read_backlogs(&setup.config().path).unwrap()[0].bytes, said, "people see the same");
         spool.close(GRACE).await;
         let spool = setup.open();
-        assert_eq!(spool.shares()[0].1.bytes(), said, "after a restart, too");
+        assert_eq!(spool.sink_usage()[0].1.bytes(), said, "after a restart, too");
         spool.close(GRACE).await;
     }
 }
 
 #[tokio::test]
-async fn dead_letters_take_what_is_said() {
+async fn the_size_of_dead_letters_matches_the_file() {
     let long_ids = ("long correlation ids", vec![160; 1_000]);
     for (what, lengths) in lengths().into_iter().chain([long_ids]) {
         let setup = Setup::new();
@@ -95,104 +95,16 @@ async fn dead_letters_take_what_is_said() {
                 message: message(number, *bytes),
                 ..letter("")
             };
-            spool.store(letter, Receipt::new(EntryId(number), to.clone()));
+            spool.store_dead_letter(letter, Receipt::new(EntryId(number), to.clone()));
         }
         drop(to);
         all(settled).await;
-        let said = spool.bytes();
+        let said = spool.dead_letter_bytes();
         let taken = in_use(&setup.config().path) - empty;
         assert_within_a_fifth(what, said, taken);
         spool.close(GRACE).await;
         let spool = setup.open();
-        assert_eq!(spool.bytes(), said, "after a restart, too");
+        assert_eq!(spool.dead_letter_bytes(), said, "after a restart, too");
         spool.close(GRACE).await;
     }
-}
-
-/// A file of version 5, whose rows count 1,024 bytes beside properties and body: they aren't written anew, and count as what they take.
-#[tokio::test]
-async fn what_an_older_relay_left_counts_as_what_it_takes() {
-    let setup = Setup::new();
-    let path = setup.config().path;
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let old = Connection::open(&path).unwrap();
-    for schema in [
-        include_str!("../schema/1_dead_letters.sql"),
-        include_str!("../schema/2_deliveries.sql"),
-        include_str!("../schema/3_heads.sql"),
-        include_str!("../schema/4_batch.sql"),
-        include_str!("../schema/5_refusals.sql"),
-    ] {
-        old.execute_batch(schema).unwrap();
-    }
-    old.execute_batch("PRAGMA application_id = 0x5267526c; PRAGMA user_version = 5; BEGIN").unwrap();
-    let empty = in_use(&path);
-    let kind = "fr.cnes.regards.lta.submission.response";
-    let properties = message(1, 0).properties.to_json();
-    for id in 1..=2_000_i64 {
-        let body = body(id.cast_unsigned(), 160);
-        let key = id.wrapping_mul(0x1e37_79b9_7f4a_7c15);
-        let event_id = Uuid::from_u128(u128::from(key.cast_unsigned()));
-        old.execute("INSERT INTO heads (id, sink, due) VALUES (?1, 'hook', ?1)", [id]).unwrap();
-        let row = "INSERT INTO deliveries (id, sink, key, received, attempts, route, type, tenant, event_id, source, shard, size, properties, \
-                   body) VALUES (?1, 'hook', ?2, 1681461977000, 0, 'all', ?3, 'esa', ?4, 'regards', 0, ?5, ?6, ?7)";
-        let size = i64::try_from(1_024 + properties.len() + body.len()).unwrap();
-        let values =
-            rusqlite::params![id, key, kind, event_id.as_bytes().as_slice(), size, properties, body.as_bytes()];
-        old.execute(row, values).unwrap();
-    }
-    old.execute_batch("COMMIT").unwrap();
-    let deliveries = in_use(&path) - empty;
-    old.execute_batch("BEGIN").unwrap();
-    for id in 1..=2_000_i64 {
-        let body = body(id.cast_unsigned(), 160);
-        let correlation = format!("{:032x}", id.wrapping_mul(0x1e37_79b9_7f4a_7c15));
-        let identity = Uuid::from_u128(u128::from(id.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060));
-        let row = "INSERT INTO dead_letters (id, at, reason, detail, sink, source, tenant, status, correlation_id, event_id, attempts, size, \
-                   properties, body, identity, route, type) VALUES (?1, 1681461977000, 'refused', 'it answered 400', 'hook', 'regards', 'esa', \
-                   'ERROR', ?2, ?3, 3, ?4, ?5, ?6, ?3, 'all', ?7)";
-        let texts = "it answered 400esaERROR".len() + correlation.len();
-        let size = i64::try_from(512 + texts + properties.len() + body.len()).unwrap();
-        let identity = identity.as_bytes().as_slice();
-        old.execute(row, rusqlite::params![id, correlation, identity, size, properties, body.as_bytes(), kind])
-            .unwrap();
-    }
-    old.execute_batch("COMMIT").unwrap();
-    let letters = in_use(&path) - empty - deliveries;
-    let seen = waits(&path).unwrap();
-    drop(old);
-
-    let spool = setup.open();
-    let said = spool.shares()[0].1.bytes();
-    assert_within_a_fifth("deliveries", said, deliveries);
-    assert_within_a_fifth("dead letters", spool.bytes(), letters);
-    assert_eq!(seen[0].bytes, said, "also beside a relay that is older");
-    // What goes, and what comes, is counted as it is.
-    let mut watch = spool.watch(sink()).await.unwrap();
-    let mut left = 2_000;
-    while left > 0 {
-        spool.take(sink(), Portion { count: 500, bytes: 1 << 20 });
-        let Some(News::Due(due)) = watch.news.recv().await else { panic!() };
-        left -= due.rows.len();
-        for (id, _) in due.rows {
-            spool.done(id, sink());
-        }
-    }
-    let newest = Unwanted::Letters(Filter { limit: Some(1_999), ..Filter::default() });
-    assert_eq!(spool.purge(newest, &Arc::default()).await, Ok(1_999));
-    assert_eq!(spool.shares()[0].1.bytes(), 0);
-    assert!(spool.bytes() < 1_500, "{}", spool.bytes());
-    assert!(spool.redrive(Origin::Letter(1), Vec::new()).unwrap().await.unwrap());
-    assert_eq!(spool.bytes(), 0);
-    spool.close(GRACE).await;
-
-    // The ids of old rows are not given again.
-    let spool = setup.open();
-    let (ids, settled) = super::deliveries::spill(&spool, [waiting(1, 1)]);
-    all(settled).await;
-    assert!(ids[0].number() > 2_000, "{ids:?}");
-    let said = spool.shares()[0].1.bytes();
-    assert!(said > 200, "{said}");
-    assert_eq!(waits(&path).unwrap()[0].bytes, said);
-    spool.close(GRACE).await;
 }

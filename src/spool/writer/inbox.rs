@@ -1,28 +1,27 @@
-//! What the writer is asked to do, as it comes in.
+//! The commands that the writer gets.
 
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::Instant;
 
-use super::{LAST_GRACE, Writer};
-use crate::spool::Limits;
-use crate::spool::change::{Before, Change};
-use crate::spool::command::Command;
-use crate::spool::delivery::News;
-use crate::spool::letter::LetterRow;
-use crate::spool::store::DeliveryRow;
+use super::{DROPPED_GRACE, Writer};
+use crate::spool::SizeLimits;
+use crate::spool::change::{Change, DeadLetterOrigin};
+use crate::spool::command::WriterCommand;
+use crate::spool::dead_letter::DeadLetterRow;
+use crate::spool::delivery::{DeliveryRow, SpoolEvent};
 
 impl Writer {
-    /// Until something comes in, at most until then, and not beyond the end of the grace.
-    pub(super) fn wait(&mut self, until: Instant) {
-        // Once closing, nobody is there who would wake us.
+    /// Waits for a command, at most until `until`, and not beyond the end of the grace.
+    pub(super) fn wait_for_command(&mut self, until: Instant) {
+        // Once the spool closes, no more commands come.
         let end = self.closing.as_ref().map(|(end, _)| *end);
         let until = end.map_or(until, |end| until.min(end));
         let failed = self.database.is_none();
         loop {
             match self.from.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(command) => {
-                    self.take(command);
-                    // What comes in doesn't cut a back-off short; a close does, for one more try.
+                    self.on_command(command);
+                    // A command doesn't cut a back-off short; only a close does, for one more try.
                     if !failed || (end.is_none() && self.closing.is_some()) {
                         return;
                     }
@@ -30,7 +29,7 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => return,
                 Err(RecvTimeoutError::Disconnected) => {
                     if self.closing.is_none() {
-                        self.closing = Some((Instant::now() + LAST_GRACE, None));
+                        self.closing = Some((Instant::now() + DROPPED_GRACE, None));
                         return;
                     }
                     std::thread::sleep(until.saturating_duration_since(Instant::now()));
@@ -40,56 +39,55 @@ impl Writer {
         }
     }
 
-    pub(super) fn take_waiting(&mut self) {
+    pub(super) fn receive_all(&mut self) {
         loop {
             match self.from.try_recv() {
-                Ok(command) => self.take(command),
+                Ok(command) => self.on_command(command),
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => {
-                    self.closing.get_or_insert_with(|| (Instant::now() + LAST_GRACE, None));
+                    self.closing.get_or_insert_with(|| (Instant::now() + DROPPED_GRACE, None));
                     return;
                 }
             }
         }
     }
 
-    pub(super) fn take(&mut self, command: Command) {
+    fn on_command(&mut self, command: WriterCommand) {
         let can_wait = command.is_new_row();
         match command {
-            Command::Bury(letter, before) => {
-                if let Before::Row(id, sink) = &before {
-                    self.held.bury(sink, *id);
-                }
-                let row = LetterRow::new(
-                    self.next_letter,
-                    *letter,
-                    matches!(before, Before::Message(_)),
-                    &mut self.last_page,
-                );
-                self.next_letter = self.next_letter.saturating_add(1);
-                let copy = self.copy_of(&row);
-                let change = Change::Letter { row: Box::new(row), copy, before };
+            WriterCommand::AddDeadLetter(letter, origin) => {
                 self.is_urgent |= !can_wait;
+                let is_received = match &origin {
+                    DeadLetterOrigin::Message(_) => true,
+                    DeadLetterOrigin::Delivery(id, sink) => {
+                        self.state.begin_dead_lettering(sink, *id);
+                        false
+                    }
+                };
+                let row = DeadLetterRow::new(self.next_dead_letter, *letter, is_received, &mut self.current_page);
+                self.add_dead_letter(row, origin);
+            }
+            WriterCommand::AddDelivery { add, is_attempted } => {
+                if is_attempted {
+                    self.state.claim(&add.row.delivery.sink, [add.row.id]);
+                }
+                self.queue.push(Change::AddDelivery(add));
+            }
+            WriterCommand::Change(change) => {
+                self.is_urgent = true;
                 self.queue.push(change);
             }
-            Command::Change { change, claim } => {
-                if let (Some(id), Some(sink)) = (claim, change.sinks().next()) {
-                    self.held.claim(sink, id);
-                }
-                self.is_urgent |= !can_wait;
-                self.queue.push(change);
-            }
-            Command::Purge(purge) => self.purges.push_back(purge),
-            Command::Close { until, done } => self.closing = Some((until, Some(done))),
+            WriterCommand::Purge(purge) => self.purges.push_back(purge),
+            WriterCommand::Close { until, done } => self.closing = Some((until, Some(done))),
         }
     }
 
-    /// A copy of a dead letter, if one is wanted and there is room for it.
-    pub(super) fn copy_of(&self, row: &LetterRow) -> Option<Box<DeliveryRow>> {
-        let sink = self.shared.copies().clone()?;
-        let copy = self.shared.row(row.copy(sink.clone()), Limits::Kept);
+    /// The copy of a dead letter for `dead_letters.to`, if there is room for it.
+    pub(super) fn copy_of(&self, row: &DeadLetterRow) -> Option<Box<DeliveryRow>> {
+        let sink = self.shared.copy_sink().clone()?;
+        let copy = self.shared.reserve(row.copy(sink.clone()), SizeLimits::Enforced);
         if copy.is_none() {
-            self.held.tell(&sink, News::NotCopied { letter: row.id });
+            self.state.notify(&sink, SpoolEvent::NotCopied { dead_letter: row.id });
         }
         copy.map(Box::new)
     }

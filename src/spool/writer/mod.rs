@@ -1,86 +1,84 @@
-//! The one thread that writes: many changes in one transaction, one fsync for all of them.
+//! The one thread that writes to the file: many changes in one transaction, and one fsync for all of them.
 
 mod inbox;
+mod transaction;
 mod upkeep;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::change::{Before, Change, Held, Outcome};
-use super::command::Command;
-use super::damaged::Damaged;
-use super::database::{Database, SpoolError};
+use super::command::WriterCommand;
+use super::database::Database;
 use super::delivery::RowId;
-use super::disk::Room;
-use super::footprint::LastPage;
-use super::letter::LetterRow;
+use super::disk::DiskSpace;
 use super::lock::Lock;
 use super::purge::Purge;
-use super::queue::{Queue, Space};
-use super::store::Store;
-use super::{Block, CLOSED, Shared, damage};
+use super::queue::Queue;
+use super::row_size::CurrentPage;
+use super::shared::Shared;
+use super::writer_state::WriterState;
+use super::{BlockReason, CLOSED, SpoolError, corruption};
 use crate::clock::{self, ClockBase};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::rules::SinkName;
 use crate::tasks::TaskKind;
 
-/// New rows alone wait so long after a transaction for others to come: each transaction costs an fsync, and with a few rows in it
-/// hardly less than with a thousand …
-const BETWEEN_COMMITS: Duration = Duration::from_millis(40);
-/// … but no longer than this when none come: who sends them may wait for these.
-const NONE_COME: Duration = Duration::from_millis(10);
-/// After a failed transaction, before the next one; doubles …
-const FIRST_RETRY: Duration = Duration::from_millis(100);
+use transaction::Transaction;
+
+/// Rows of new messages wait so long after a transaction for others to share the next one: each transaction costs an fsync, and one with
+/// few rows costs hardly less than one with a thousand …
+const COMMIT_INTERVAL: Duration = Duration::from_millis(40);
+/// … but only so long if no more come: whoever sends them may be waiting for these.
+const IDLE_WAIT: Duration = Duration::from_millis(10);
+/// The pause after a failed transaction, which doubles …
+const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 /// … up to this.
-const LAST_RETRY: Duration = Duration::from_secs(10);
-/// How often it is looked whether there is room again.
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// How often the writer checks whether a full disk or full dead letters have room again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
-/// How often too old letters are looked for.
-const PURGE_EVERY: Duration = Duration::from_hours(1);
-/// How often the age of a sink's oldest delivery is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long the writer goes on when nobody can ask it to close any more.
-const LAST_GRACE: Duration = Duration::from_secs(5);
+/// How often expired dead letters are purged.
+const PURGE_INTERVAL: Duration = Duration::from_hours(1);
+/// How often the oldest delivery of a sink whose backlog changes is read.
+const OLDEST_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the writer works on after the spool was dropped without being closed.
+const DROPPED_GRACE: Duration = Duration::from_secs(5);
 
 /// The state of the thread.
 pub(super) struct Writer {
     path: PathBuf,
     keep: Option<Duration>,
-    max_letters: u64,
-    from: Receiver<Command>,
+    max_dead_letter_bytes: u64,
+    from: Receiver<WriterCommand>,
     shared: Arc<Shared>,
-    /// None after a failure, until it is open again.
+    /// None: the last transaction failed, and the file has to be opened again.
     database: Option<Database>,
-    next_letter: i64,
-    /// Of the table of dead letters.
-    last_page: LastPage,
-    /// What is to be done next.
+    next_dead_letter: i64,
+    /// Of the table `dead_letters`.
+    current_page: CurrentPage,
     queue: Queue,
-    /// The transaction under way.
-    batch: Vec<Change>,
-    /// After a transaction that failed: what makes the file larger waits so long, so that what makes it smaller goes through.
+    /// After a failed transaction, changes that make the file larger wait until then, so that changes that make it smaller get through.
     grow_after: Instant,
-    /// The number of the last transaction that was tried.
+    /// The number of the last transaction.
     number: i64,
-    /// What the transaction under way comes to if it is on disk, which its failed commit doesn't say.
-    unknown: Option<Vec<Outcome>>,
-    held: Held,
+    /// The last transaction, if its commit was reported as failed: it may be on disk all the same.
+    unknown: Option<Transaction>,
+    state: WriterState,
+    /// When the last transaction was committed.
     committed: Instant,
-    /// How many rows had come when it was last looked whether more do.
-    gathered: usize,
-    /// Something waits that is more than new rows.
+    /// The length of the queue at the last check whether more rows come.
+    rows_seen: usize,
+    /// The queue has more than rows of new messages.
     is_urgent: bool,
     purges: VecDeque<Purge>,
-    retry: Duration,
+    backoff: Duration,
     next_purge: Instant,
-    /// The sinks whose deliveries have changed, and when they were last looked at.
-    looked: HashMap<SinkName, Instant>,
+    /// The sinks whose backlogs have changed since their oldest delivery was read, and since when.
+    oldest_outdated: HashMap<SinkName, Instant>,
     closing: Option<(Instant, Option<oneshot::Sender<()>>)>,
     lock: Lock,
 }
@@ -89,7 +87,7 @@ impl Writer {
     pub(super) fn open(
         config: &SpoolConfig,
         dead_letters: &DeadLettersConfig,
-        from: Receiver<Command>,
+        from: Receiver<WriterCommand>,
         shared: Arc<Shared>,
     ) -> Result<Self, SpoolError> {
         let path = Database::locate(&config.path)?;
@@ -97,32 +95,32 @@ impl Writer {
         let mut writer = Self {
             path,
             keep: dead_letters.keep,
-            max_letters: dead_letters.max_size,
+            max_dead_letter_bytes: dead_letters.max_size,
             from,
             shared,
             database: None,
-            next_letter: 1,
-            last_page: LastPage::default(),
+            next_dead_letter: 1,
+            current_page: CurrentPage::default(),
             queue: Queue::default(),
-            batch: Vec::new(),
             grow_after: Instant::now(),
             number: 0,
             unknown: None,
-            held: Held::default(),
+            state: WriterState::default(),
             committed: Instant::now(),
-            gathered: 0,
+            rows_seen: 0,
             is_urgent: false,
             purges: VecDeque::new(),
-            retry: FIRST_RETRY,
+            backoff: INITIAL_BACKOFF,
             next_purge: Instant::now(),
-            looked: HashMap::new(),
+            oldest_outdated: HashMap::new(),
             closing: None,
             lock,
         };
         let opened = match writer.open_first() {
-            Err(damaged @ SpoolError::Corrupt { .. }) if config.on_corrupt == OnCorrupt::Quarantine => {
-                let aside = damage::set_aside(&writer.path)?;
-                tracing::error!(aside = %aside.display(), "{damaged}; it was set aside and a new one is begun");
+            Err(error @ SpoolError::Corrupt { .. }) if config.on_corrupt == OnCorrupt::Quarantine => {
+                let quarantined = corruption::quarantine(&writer.path)?;
+                let quarantined = quarantined.display();
+                tracing::error!(%error, %quarantined, "spool damaged; the relay renamed its file and starts with a new one");
                 writer.open_first()
             }
             opened => opened,
@@ -131,45 +129,41 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Opens the file as whoever had it last left it.
+    /// Opens the file as the last process left it.
     fn open_first(&mut self) -> Result<Database, SpoolError> {
-        let is_doubtful = damage::was_left_open(&self.path);
+        let was_left_open = corruption::was_left_open(&self.path);
         let database = Database::open(&self.path)?;
-        if is_doubtful {
-            damage::examine(&database, &self.path)?;
+        if was_left_open {
+            corruption::check_integrity(&database, &self.path)?;
         }
         checkpoint_unless_busy(&database)?;
         self.set_clock(&database)?;
-        let mended = database.mend_heads()?;
-        if mended > 0 {
-            tracing::error!(
-                mended,
-                "the spool {} didn't know of the oldest delivery of each key; it does again, and these are delivered",
-                self.path.display()
-            );
+        let repaired = database.repair_heads()?;
+        if repaired > 0 {
+            let spool = self.path.display();
+            tracing::error!(%spool, repaired, "the spool had lost the oldest deliveries of some keys; they are repaired and delivered");
         }
-        self.take_up(&database)?;
+        self.load_state(&database)?;
         self.number = database.last_batch()?;
         self.shared.set_states(database.states()?);
-        let sinks: Vec<SinkName> = self.shared.budget().shares().map(|(sink, _)| sink.clone()).collect();
+        let sinks: Vec<SinkName> = self.shared.budget().sinks().map(|(sink, _)| sink.clone()).collect();
         for sink in sinks {
             self.shared.set_oldest(&sink, database.oldest(&sink)?);
         }
         Ok(database)
     }
 
-    /// Due times are counted on from where an earlier run of this boot began, or begin here.
+    /// Due times continue to be counted from where an earlier run of this boot started, or from now.
     fn set_clock(&self, database: &Database) -> Result<(), SpoolError> {
-        let kept = database.clock()?;
-        let goes_on = kept.is_some_and(clock::restore);
-        self.shared.clock_goes_on.store(goes_on, Ordering::Relaxed);
-        if goes_on {
+        let is_same_boot = database.clock()?.is_some_and(clock::restore);
+        self.shared.set_is_same_boot(is_same_boot);
+        if is_same_boot {
             return Ok(());
         }
         match database.set_clock(ClockBase::now()) {
-            // The next start counts anew, too: that delays nothing by more than its back-off.
-            Err(error) if Room::of(&self.path) == Room::None => {
-                tracing::warn!(%error, "the disk of the spool is full: what its times are counted from could not be written");
+            // The next start counts from its own time, too: no delivery is delayed by more than its back-off.
+            Err(error) if DiskSpace::of(&self.path) == DiskSpace::None => {
+                tracing::warn!(%error, "the disk of the spool is full; the time that due times count from is not stored");
                 Ok(())
             }
             done => done,
@@ -180,284 +174,178 @@ impl Writer {
         &self.path
     }
 
-    /// Reads from the file what the writer has to know of it.
-    fn take_up(&mut self, database: &Database) -> Result<(), SpoolError> {
-        let (last_letter, last_row) = database.last_ids()?;
-        self.next_letter = self.next_letter.max(last_letter.saturating_add(1));
-        self.shared.go_on_after(RowId(last_row));
-        self.shared.recount_deliveries(database.sizes()?);
-        self.recount(database)
+    /// Reads from the file what the writer and the callers keep in memory.
+    fn load_state(&mut self, database: &Database) -> Result<(), SpoolError> {
+        let (last_dead_letter, last_row) = database.last_ids()?;
+        self.next_dead_letter = self.next_dead_letter.max(last_dead_letter.saturating_add(1));
+        self.shared.set_last_row(RowId(last_row));
+        self.shared.recount_deliveries(database.usage()?);
+        self.recount_dead_letters(database)
     }
 
-    fn recount(&self, database: &Database) -> Result<(), SpoolError> {
-        self.shared.recount_letters(database.tally()?);
+    fn recount_dead_letters(&self, database: &Database) -> Result<(), SpoolError> {
+        self.shared.recount_dead_letters(database.dead_letter_totals()?);
         Ok(())
     }
 
-    /// Until it is closed.
+    /// Runs until the spool is closed.
     pub(super) fn run(mut self) {
         loop {
-            self.take_waiting();
-            if self.is_over() {
+            self.receive_all();
+            if self.is_finished() {
                 break;
             }
-            if self.may_gather() {
-                self.gathered = self.queue.len();
-                // Whoever asks for more than a new row unparks us: waking up for each row would cost more than writing it.
-                let left = (self.committed + BETWEEN_COMMITS).saturating_duration_since(Instant::now());
-                std::thread::park_timeout(left.min(NONE_COME));
+            if self.may_wait_for_more() {
+                self.rows_seen = self.queue.len();
+                // A command that is more than a new row unparks the thread. To wake up for each row would cost more than to write it.
+                let left = (self.committed + COMMIT_INTERVAL).saturating_duration_since(Instant::now());
+                std::thread::park_timeout(left.min(IDLE_WAIT));
                 continue;
             }
-            self.gathered = 0;
+            self.rows_seen = 0;
             TaskKind::SpoolWriter.panic_if_requested();
-            match self.work() {
+            match self.tick() {
                 Ok(true) => {}
-                Ok(false) => self.wait(self.next_look()),
+                Ok(false) => self.wait_for_command(self.next_upkeep()),
                 Err(error) => {
-                    self.give_up_handle(&error);
-                    self.wait(Instant::now() + self.retry);
-                    self.retry = (self.retry * 2).min(LAST_RETRY);
+                    self.close_after_failure(&error);
+                    self.wait_for_command(Instant::now() + self.backoff);
+                    self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
                 }
             }
         }
         self.end();
     }
 
-    /// Does one transaction; says whether there may be more to do at once.
-    fn work(&mut self) -> Result<bool, SpoolError> {
-        let room = Room::of(&self.path);
-        self.shared.budget().set_disk_is_full(room == Room::None);
+    /// Does the next transaction and some upkeep. Returns whether there may be more to do at once.
+    fn tick(&mut self) -> Result<bool, SpoolError> {
+        let space = DiskSpace::of(&self.path);
+        self.shared.budget().set_disk_is_full(space == DiskSpace::None);
         let database = match self.database.take() {
             Some(database) => database,
             None => self.reopen()?,
         };
-        let done = self.work_with(&database, room)?;
-        // Put back only when all went well.
+        let more = self.tick_with(&database, space)?;
+        // After an error the file is opened again.
         self.database = Some(database);
-        self.retry = FIRST_RETRY;
-        Ok(done)
+        self.backoff = INITIAL_BACKOFF;
+        Ok(more)
     }
 
-    /// There are new rows and nothing else, some of which have just come, and more may before it is time for them.
-    fn may_gather(&self) -> bool {
+    /// The queue has rows of new messages and nothing else, some of them came since the last check, and it is not yet time to write them.
+    fn may_wait_for_more(&self) -> bool {
         self.closing.is_none()
             && self.database.is_some()
-            && self.batch.is_empty()
-            && self.committed.elapsed() < BETWEEN_COMMITS
-            && self.queue.len() > self.gathered
-            && !self.queue.is_more_than_a_batch()
+            && self.committed.elapsed() < COMMIT_INTERVAL
+            && self.queue.len() > self.rows_seen
+            && !self.queue.fills_a_batch()
             && !self.is_urgent
     }
 
-    fn reopen(&mut self) -> Result<Database, SpoolError> {
-        let database = Database::open(&self.path)?;
-        database.checkpoint()?;
-        if self.unknown.is_some() {
-            let is_on_disk = database.last_batch()? == self.number;
-            match self.unknown.take() {
-                Some(outcomes) if is_on_disk => self.settle(outcomes),
-                _ => self.undo(),
-            }
+    fn tick_with(&mut self, database: &Database, space: DiskSpace) -> Result<bool, SpoolError> {
+        let mut more = Instant::now() >= self.next_purge && self.purge_expired(database, space)?;
+        let mut changes = self.assemble(space);
+        if changes.is_empty() && self.queue.blocked_count() > 0 {
+            // A purge may make room: of expired dead letters before its time has come, or a requested one.
+            more |= self.purge_expired(database, space)? || self.purge_requested(database, space)?;
+            changes = self.assemble(space);
         }
-        self.take_up(&database)?;
-        Ok(database)
-    }
-
-    fn work_with(&mut self, database: &Database, room: Room) -> Result<bool, SpoolError> {
-        let mut more = Instant::now() >= self.next_purge && self.purge(database, room)?;
-        self.assemble(room);
-        if self.batch.is_empty() && self.queue.held_up() > 0 {
-            // What is too old may make room before its hour has come, and what somebody has seen.
-            more |= self.purge(database, room)? || self.purge_asked(database, room)?;
-            self.assemble(room);
-        }
-        if !self.batch.is_empty() {
-            self.commit(database)?;
+        if !changes.is_empty() {
+            self.commit(database, changes)?;
             more = true;
-            if room != Room::Plenty {
+            if space != DiskSpace::Plenty {
                 checkpoint_unless_busy(database)?;
             }
         }
         if self.queue.is_empty() {
-            // What drained leaves room in the file; the disk gets it back some at a time, when nobody waits.
-            more |= upkeep::give_back(database, room, room != Room::Plenty)?;
+            // A drained backlog leaves free pages in the file. The disk gets some of them back whenever nothing else is to be done.
+            more |= upkeep::release_free_pages(database, space, space != DiskSpace::Plenty)?;
         }
         if self.may_grow() {
-            let problem = self.no_room_for_letters().or_else(|| self.no_room_on_disk());
+            let problem = self.dead_letters_full().or_else(|| self.disk_full());
             self.shared.set_problem(problem);
         }
-        self.look_at_ages(database)?;
-        Ok(more | self.purge_asked(database, room)?)
+        self.update_oldest(database)?;
+        Ok(more | self.purge_requested(database, space)?)
     }
 
-    /// Whether the file may become larger, as far as the last transaction says.
-    fn may_grow(&self) -> bool {
-        self.closing.is_some() || Instant::now() >= self.grow_after
-    }
-
-    /// The next transaction.
-    fn assemble(&mut self, disk: Room) {
-        if !self.batch.is_empty() {
-            return;
-        }
-        let letters = self.max_letters.saturating_sub(self.shared.tallies().bytes());
-        let space = Space { disk, letters, may_grow: self.may_grow() };
-        let mut batch = self.queue.assemble(space);
-        if batch.changes.is_empty() && !space.may_grow {
-            // Nothing goes before it.
-            let over = std::mem::take(&mut batch.over);
-            batch = self.queue.assemble(Space { may_grow: true, ..space });
-            batch.over.extend(over);
-        }
-        for change in batch.over {
-            change.settle_unwritten(&mut self.held, &self.shared);
-        }
-        self.batch = batch.changes;
-    }
-
-    /// How many changes wait.
-    fn waiting(&self) -> usize {
-        self.batch.len() + self.queue.len() + self.queue.held_up()
-    }
-
-    fn commit(&mut self, database: &Database) -> Result<(), SpoolError> {
-        let (batch, held) = (&self.batch, &mut self.held);
-        self.number += 1;
-        let number = self.number;
-        let mut outcomes = Vec::with_capacity(batch.len());
-        let done = database.transact(|| {
-            for change in batch {
-                outcomes.push(change.apply(database, held)?);
-            }
-            if batch.iter().all(Change::is_question) { Ok(()) } else { database.set_batch(number) }
-        });
-        #[cfg(test)]
-        let done = done.and_then(|()| self.shared.lose_end(&self.path));
-        if let Err(error) = done {
-            if outcomes.len() == self.batch.len() {
-                self.unknown = Some(outcomes);
-            } else {
-                self.undo();
-            }
-            return Err(error);
-        }
-        self.settle(outcomes);
-        Ok(())
-    }
-
-    /// The transaction is not on disk: it is made again, in smaller ones.
-    fn undo(&mut self) {
-        self.held.forget_noted();
-        if self.batch.iter().any(|change| change.size() > 0) {
-            self.grow_after = Instant::now() + FULL_RETRY;
-        }
-        self.queue.put_back(std::mem::take(&mut self.batch));
-    }
-
-    /// The transaction is on disk.
-    fn settle(&mut self, outcomes: Vec<Outcome>) {
-        self.held.keep_noted();
-        self.committed = Instant::now();
-        self.is_urgent = !self.queue.is_empty();
-        self.queue.succeeded();
-        if self.batch.iter().any(|change| change.size() > 0) {
-            self.grow_after = self.committed;
-        }
-        for (change, mut outcome) in self.batch.drain(..).zip(outcomes) {
-            for sink in change.sinks() {
-                self.looked.entry(sink.clone()).or_insert_with(Instant::now);
-            }
-            if let (Change::Watch { sink, .. }, Outcome::Begun(lanes)) = (&change, &mut outcome) {
-                // They are written later, and its dispatcher is to know of them.
-                lanes.extend(self.queue.lanes(sink).into_iter().map(|lane| (lane, 1)));
-            }
-            change.settle(outcome, &mut self.held, &self.shared);
-        }
-        for damaged in std::mem::take(&mut self.held.damaged) {
-            self.bury_damaged(damaged);
-        }
-    }
-
-    /// A delivery can't be read: a dead letter takes its place.
-    fn bury_damaged(&mut self, Damaged { id, letter, properties }: Damaged) {
-        let Some(sink) = letter.sink.clone() else { return };
-        tracing::error!(%sink, detail = letter.detail, "a delivery can't be read and becomes a dead letter; all others go on");
-        self.held.bury(&sink, id);
-        let row = LetterRow::with_properties(self.next_letter, letter, false, properties, &mut self.last_page);
-        self.next_letter = self.next_letter.saturating_add(1);
-        let copy = self.copy_of(&row);
-        self.queue.push(Change::Letter { row: Box::new(row), copy, before: Before::Row(id, sink) });
-    }
-
-    fn no_room_for_letters(&self) -> Option<(Block, String)> {
-        let (first, count) = self.queue.first_letter()?;
-        let size = first.letter_size().unwrap_or_default();
-        if self.shared.tallies().bytes().saturating_add(size) <= self.max_letters {
+    fn dead_letters_full(&self) -> Option<(BlockReason, String)> {
+        let (first, count) = self.queue.first_blocked_dead_letter()?;
+        let size = first.dead_letter_size().unwrap_or_default();
+        if self.shared.dead_letter_counts().bytes().saturating_add(size) <= self.max_dead_letter_bytes {
             return None;
         }
         let problem = format!(
-            "the dead letters have reached `dead_letters.max_size` ({} bytes; the next one takes {size}): nothing more can be \
-             stored and {count} wait, unacknowledged; look at them with `regards-relay dead-letters list`, then `purge` those that \
-             are dealt with, or raise `max_size` or set `keep` and restart",
-            self.max_letters,
+            "the dead letters have reached `dead_letters.max_size` ({} bytes; the next one takes {size}): {count} dead letters \
+             are not stored, and their messages stay unacknowledged; look at them with `regards-relay dead-letters list`, then \
+             `purge` those that you no longer need, or raise `max_size` or set `keep` and restart",
+            self.max_dead_letter_bytes,
         );
-        Some((Block::DeadLettersFull, problem))
+        Some((BlockReason::DeadLettersFull, problem))
     }
 
-    fn no_room_on_disk(&self) -> Option<(Block, String)> {
-        let waiting = self.queue.held_up();
+    fn disk_full(&self) -> Option<(BlockReason, String)> {
+        let blocked = self.queue.blocked_count();
         let problem = || {
             format!(
-                "the disk of the spool is nearly full: nothing more is put there, and {waiting} changes wait, their messages \
-                 unacknowledged; make room on it"
+                "the disk of the spool is nearly full: {blocked} changes wait, and their messages stay unacknowledged; make room on \
+                 the disk"
             )
         };
-        (waiting > 0).then(|| (Block::Disk, problem()))
+        (blocked > 0).then(|| (BlockReason::Disk, problem()))
     }
 
-    /// Nothing is known of the last transaction, so the handle isn't used again: what is to be done counts as not done.
-    fn give_up_handle(&mut self, error: &SpoolError) {
+    /// How many changes are not on disk yet.
+    fn pending(&self) -> usize {
+        let unknown = self.unknown.as_ref().map_or(0, Transaction::len);
+        unknown + self.queue.len() + self.queue.blocked_count()
+    }
+
+    /// It is unknown how the last transaction ended, so its handle isn't used again.
+    fn close_after_failure(&mut self, error: &SpoolError) {
         self.database = None;
-        let waiting = self.waiting();
-        tracing::error!(waiting, "{error}; trying again in {:?}", self.retry);
-        let problem = format!("{error}; {waiting} changes wait, their messages unacknowledged, and are tried again");
-        self.shared.set_problem(Some((Block::Disk, problem)));
+        let pending = self.pending();
+        tracing::error!(%error, pending, "spool failed; its changes are kept in memory; trying again in {:?}", self.backoff);
+        let problem =
+            format!("{error}; {pending} changes wait, and their messages stay unacknowledged; the relay tries again");
+        self.shared.set_problem(Some((BlockReason::Disk, problem)));
     }
 
-    fn is_over(&self) -> bool {
-        // Dead letters are put aside when there is no room for them, and none will come in the time that is left.
-        let is_done =
-            self.queue.is_empty() && self.batch.is_empty() && (self.queue.held_up() == 0 || self.database.is_some());
+    fn is_finished(&self) -> bool {
+        // Blocked changes don't count while the file is open: the space that they need will not come in the time that is left.
+        let is_done = self.queue.is_empty()
+            && self.unknown.is_none()
+            && (self.queue.blocked_count() == 0 || self.database.is_some());
         self.closing.as_ref().is_some_and(|(until, _)| is_done || Instant::now() >= *until)
     }
 
     fn end(self) {
-        let waiting = self.waiting();
-        if waiting > 0 {
+        let pending = self.pending();
+        if pending > 0 {
             tracing::error!(
-                waiting,
-                "not all could be stored before the relay stops: what wasn't stays unacknowledged"
+                pending,
+                "the relay stops before all changes are stored; their messages stay unacknowledged"
             );
         }
-        self.shared.set_problem(Some((Block::Disk, CLOSED.to_owned())));
-        let Self { queue, batch, database, lock, closing, from, .. } = self;
-        drop((queue, batch, from));
+        self.shared.set_problem(Some((BlockReason::Disk, CLOSED.to_owned())));
+        let Self { queue, unknown, database, lock, closing, from, .. } = self;
+        drop((queue, unknown, from));
         drop(database);
         drop(lock);
         if let Some((_, Some(done))) = closing {
-            // Who asked may have stopped waiting.
+            // The caller may have stopped waiting.
             let _ = done.send(());
         }
     }
 }
 
-/// Empties the log, unless a reader holds it up: where no commit has failed, that can wait.
+/// Empties the log. If a reader blocks that, it can wait, because no commit has failed.
 fn checkpoint_unless_busy(database: &Database) -> Result<(), SpoolError> {
     match database.checkpoint() {
-        Err(busy) if busy.is_busy() => {
-            tracing::warn!("{busy}");
+        Err(error) if error.is_busy() => {
+            tracing::warn!(%error, "a reader keeps the spool's log from being emptied; trying again later");
             Ok(())
         }
-        end => end,
+        done => done,
     }
 }

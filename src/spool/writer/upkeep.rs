@@ -1,49 +1,49 @@
-//! What keeps the file in shape beside the changes: purges, the ages of backlogs, room given back to the disk.
+//! The writer's work beside the changes: purges, the ages of backlogs, free pages given back to the disk.
 
 use std::time::Instant;
 
-use super::{FULL_RETRY, LOOK_EVERY, PURGE_EVERY, Writer, checkpoint_unless_busy};
+use super::{FULL_RETRY, OLDEST_INTERVAL, PURGE_INTERVAL, Writer, checkpoint_unless_busy};
 use crate::clock::AgeCutoff;
 use crate::spool::SpoolError;
 use crate::spool::database::Database;
-use crate::spool::disk::Room;
-use crate::spool::purge::{self, Purge, Scope};
-use crate::spool::store::Store;
+use crate::spool::disk::DiskSpace;
+use crate::spool::purge::{self, Purge};
+use crate::spool::statements::PurgeSelection;
 
 impl Writer {
-    /// Deletes some of what is older than `keep`; says whether there may be more.
-    pub(super) fn purge(&mut self, database: &Database, room: Room) -> Result<bool, SpoolError> {
+    /// Deletes some of the dead letters that are older than `dead_letters.keep`. Returns whether there may be more.
+    pub(super) fn purge_expired(&mut self, database: &Database, space: DiskSpace) -> Result<bool, SpoolError> {
         let Some(keep) = self.keep else {
-            self.next_purge = Instant::now() + PURGE_EVERY;
+            self.next_purge = Instant::now() + PURGE_INTERVAL;
             return Ok(false);
         };
         let cutoff = AgeCutoff::of(keep);
-        let purged = database.purge(&Scope::OtherBoots(cutoff), purge_batch(room))?
-            + database.purge(&Scope::ThisBoot(cutoff), purge_batch(room))?;
+        let purged = database.purge_dead_letters(&PurgeSelection::ExpiredOtherBoots(cutoff), purge_batch(space))?
+            + database.purge_dead_letters(&PurgeSelection::ExpiredThisBoot(cutoff), purge_batch(space))?;
         if purged > 0 {
-            give_back(database, room, true)?;
-            self.recount(database)?;
+            release_free_pages(database, space, true)?;
+            self.recount_dead_letters(database)?;
             tracing::info!(count = purged, "dead letters older than `dead_letters.keep` were purged");
         } else {
-            self.next_purge = Instant::now() + PURGE_EVERY;
+            self.next_purge = Instant::now() + PURGE_INTERVAL;
         }
         Ok(purged > 0)
     }
 
-    /// Deletes some of what people asked for; says whether there may be more.
-    pub(super) fn purge_asked(&mut self, database: &Database, room: Room) -> Result<bool, SpoolError> {
+    /// Deletes some of what a person asked to purge. Returns whether there may be more.
+    pub(super) fn purge_requested(&mut self, database: &Database, space: DiskSpace) -> Result<bool, SpoolError> {
         let Some(mut purge) = self.purges.pop_front() else { return Ok(false) };
-        if let Some(sink) = purge.sink().filter(|sink| self.held.has_dispatcher(sink)) {
-            let still = format!("what waits for sink {sink} is still delivered");
-            purge.end(Some(still));
+        if let Some(sink) = purge.sink().filter(|sink| self.state.has_dispatcher(sink)) {
+            let refusal = format!("the deliveries of sink {sink} are still delivered");
+            purge.end(Some(refusal));
             return Ok(true);
         }
-        let more = match purge.go_on(database, purge_batch(room)) {
+        let more = match purge.delete_batch(database, purge_batch(space)) {
             Ok(false) => self.recount_after(&purge, database).map(|()| false),
             more => more,
         };
         let more = match more {
-            Ok(more) if purge.sink().is_none() => give_back(database, room, true).map(|_| more),
+            Ok(more) if purge.sink().is_none() => release_free_pages(database, space, true).map(|_| more),
             more => more,
         };
         match more {
@@ -57,45 +57,45 @@ impl Writer {
         Ok(true)
     }
 
-    /// Finds out how old the oldest delivery of each sink is whose deliveries have changed, now and then.
-    pub(super) fn look_at_ages(&mut self, database: &Database) -> Result<(), SpoolError> {
-        let due: Vec<_> = self.looked.extract_if(|_, since| since.elapsed() >= LOOK_EVERY).collect();
+    /// Reads the age of the oldest delivery, for sinks whose backlogs have changed a while ago.
+    pub(super) fn update_oldest(&mut self, database: &Database) -> Result<(), SpoolError> {
+        let due: Vec<_> = self.oldest_outdated.extract_if(|_, since| since.elapsed() >= OLDEST_INTERVAL).collect();
         for (sink, _) in due {
             self.shared.set_oldest(&sink, database.oldest(&sink)?);
         }
         Ok(())
     }
 
-    /// When there is something to be looked at although nothing comes in.
-    pub(super) fn next_look(&self) -> Instant {
+    /// When the writer has something to do even if no command comes.
+    pub(super) fn next_upkeep(&self) -> Instant {
         let now = Instant::now();
-        let is_full = self.queue.held_up() > 0 || self.shared.budget().disk_is_full();
+        let is_full = self.queue.blocked_count() > 0 || self.shared.budget().disk_is_full();
         let full = is_full.then(|| now + FULL_RETRY);
-        let ages = self.looked.values().min().map(|since| *since + LOOK_EVERY);
-        full.into_iter().chain(ages).fold(self.next_purge, Instant::min)
+        let oldest = self.oldest_outdated.values().min().map(|since| *since + OLDEST_INTERVAL);
+        full.into_iter().chain(oldest).fold(self.next_purge, Instant::min)
     }
 
-    /// What people asked for was purged: what is left is counted anew.
+    /// A requested purge has ended.
     fn recount_after(&self, purge: &Purge, database: &Database) -> Result<(), SpoolError> {
         if purge.sink().is_none() {
-            return self.recount(database);
+            return self.recount_dead_letters(database);
         }
-        self.shared.recount_deliveries(database.sizes()?);
+        self.shared.recount_deliveries(database.usage()?);
         Ok(())
     }
 }
 
-/// Gives room in the file back to the disk, and says whether there may be more.
-pub(super) fn give_back(database: &Database, room: Room, all: bool) -> Result<bool, SpoolError> {
-    let is_tight = room != Room::Plenty;
-    let more = database.give_back(all, is_tight)?;
-    if more && is_tight {
+/// Gives free pages of the file back to the disk. Returns whether there may be more.
+pub(super) fn release_free_pages(database: &Database, space: DiskSpace, all: bool) -> Result<bool, SpoolError> {
+    let is_low = space != DiskSpace::Plenty;
+    let more = database.release_free_pages(all, is_low)?;
+    if more && is_low {
         checkpoint_unless_busy(database)?;
     }
     Ok(more)
 }
 
-/// How many rows are purged at once.
-fn purge_batch(room: Room) -> u64 {
-    if room == Room::Plenty { purge::BATCH } else { purge::SMALL_BATCH }
+/// How many rows are purged in one transaction.
+fn purge_batch(space: DiskSpace) -> u64 {
+    if space == DiskSpace::Plenty { purge::BATCH } else { purge::SMALL_BATCH }
 }

@@ -66,7 +66,7 @@ impl<'a> Nemesis<'a> {
         self.comes_true(async || self.probe.letters("not_json").await >= before + FIRST).await;
         disk.fill();
         // Nothing else waits there in these words: deliveries are refused before.
-        let words = ["changes wait, their messages unacknowledged", "make room on"];
+        let words = ["changes wait, and their messages stay unacknowledged", "make room on"];
         let hit = self.comes_true(async || self.probe.is_unready_for(&words).await).await;
         tokio::time::sleep(lasts).await;
         relay.kill();

@@ -1,4 +1,5 @@
-//! Where the spool lies. SQLite's write-ahead log needs memory shared between processes and locks that hold: network file systems have neither.
+//! The file system that the spool lies on. SQLite's write-ahead log needs shared memory and reliable locks, which network file systems
+//! don't have.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -30,14 +31,14 @@ const NETWORK: &[&str] = &[
 /// The kernel's names of file systems that are gone after a reboot.
 const IN_MEMORY: &[&str] = &["tmpfs", "ramfs"];
 
-/// The network file system that `directory` lies on, by its kernel's name; `None` also where it can't be told.
-pub(super) fn file_system(directory: &Path) -> Option<String> {
+/// The kernel's name of the network file system that `directory` lies on; `None` also where it is unknown.
+pub(super) fn network_file_system(directory: &Path) -> Option<String> {
     one_of(NETWORK, directory)
 }
 
-/// Where the spool at `path` is, or will be, lost at a reboot: why, and what to do.
+/// A warning where the spool at `path` lies in memory, with what to do. The file need not exist yet.
 #[must_use]
-pub fn lost_at_reboot(path: &Path) -> Option<String> {
+pub fn in_memory_warning(path: &Path) -> Option<String> {
     let directory = std::path::absolute(path).ok()?;
     let kind = one_of(IN_MEMORY, directory.ancestors().skip(1).find(|directory| directory.exists())?)?;
     Some(format!(
@@ -47,7 +48,7 @@ pub fn lost_at_reboot(path: &Path) -> Option<String> {
     ))
 }
 
-/// The file system that `directory` lies on, if it is one of these.
+/// The file system that `directory` lies on, if it is one of `kinds`.
 fn one_of(kinds: &[&str], directory: &Path) -> Option<String> {
     let device = std::fs::metadata(directory).ok()?.dev();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
@@ -55,23 +56,13 @@ fn one_of(kinds: &[&str], directory: &Path) -> Option<String> {
     kinds.contains(&kind).then(|| kind.to_owned())
 }
 
-/// The type of the mounted file system with that device number; see `proc_pid_mountinfo(5)`.
+/// The type of the mounted file system with the device number `device`; see `proc_pid_mountinfo(5)`.
 fn kind_of(mounts: &str, device: u64) -> Option<&str> {
-    let device = format!("{}:{}", major(device), minor(device));
+    let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
     mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         (before.split(' ').nth(2)? == device).then(|| after.split(' ').next())?
     })
-}
-
-/// As the C library's `major` on Linux.
-fn major(device: u64) -> u64 {
-    ((device >> 8) & 0xfff) | ((device >> 32) & !0xfff)
-}
-
-/// As the C library's `minor` on Linux.
-fn minor(device: u64) -> u64 {
-    (device & 0xff) | ((device >> 12) & !0xff & 0xffff_ffff)
 }
 
 #[cfg(test)]
@@ -85,7 +76,7 @@ mod tests {
 ";
 
     #[test]
-    fn the_type_is_found_by_the_device() {
+    fn the_type_is_found_by_the_device_number() {
         assert_eq!(kind_of(MOUNTS, 0x801), Some("ext4"));
         assert_eq!(kind_of(MOUNTS, 52), Some("nfs4"));
         assert_eq!(kind_of(MOUNTS, 53), Some("cifs"));
@@ -93,16 +84,16 @@ mod tests {
     }
 
     #[test]
-    fn a_spool_in_memory_is_noticed_also_before_it_is_there() {
+    fn a_spool_in_memory_is_detected_before_the_file_exists() {
         for path in ["/dev/shm/spool.db", "/dev/shm/not/there/yet/spool.db"] {
-            let warning = lost_at_reboot(Path::new(path)).unwrap_or_default();
+            let warning = in_memory_warning(Path::new(path)).unwrap_or_default();
             assert!(warning.starts_with(&format!("the spool {path} lies in memory (tmpfs)")), "{warning}");
         }
-        assert_eq!(lost_at_reboot(Path::new("/proc/spool.db")), None);
+        assert_eq!(in_memory_warning(Path::new("/proc/spool.db")), None);
     }
 
     #[test]
-    fn a_local_directory_is_fine() {
-        assert_eq!(file_system(&std::env::temp_dir()), None);
+    fn a_local_directory_is_no_network_file_system() {
+        assert_eq!(network_file_system(&std::env::temp_dir()), None);
     }
 }

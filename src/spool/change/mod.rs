@@ -1,0 +1,197 @@
+//! Changes of the spool. Each is applied as one step of a transaction, and settled once the transaction is on disk: then whoever waits for
+//! it is told.
+//!
+//! This is the seam of the spool: another database would apply the same changes with its own statements and settle them in the same way.
+
+mod steps;
+
+use std::fmt::Debug;
+
+pub(super) use steps::{
+    AddDeadLetter, AddDelivery, Complete, DeadLetterOrigin, FetchDue, MakeDue, Redrive, Reschedule, SaveState,
+    Subscribe,
+};
+pub use steps::{RedriveOrigin, Subscription};
+
+use super::database::Database;
+use super::delivery::RowId;
+use super::writer_state::WriterState;
+use super::{Shared, SpoolError};
+use crate::rules::SinkName;
+
+/// One change: its statements, and what follows once they are on disk.
+pub(super) trait Step: Debug + Sized {
+    /// What the statements come to.
+    type Outcome: Debug;
+
+    /// Does its part of the transaction. It may be done again after a transaction with unknown end.
+    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError>;
+
+    /// The transaction is on disk.
+    fn settle(self, outcome: Self::Outcome, state: &mut WriterState, shared: &Shared);
+}
+
+#[derive(Debug)]
+pub(super) enum Change {
+    AddDeadLetter(AddDeadLetter),
+    AddDelivery(AddDelivery),
+    Complete(Complete),
+    Reschedule(Reschedule),
+    MakeDue(MakeDue),
+    FetchDue(FetchDue),
+    Subscribe(Subscribe),
+    SaveState(SaveState),
+    Redrive(Redrive),
+}
+
+/// A change that was applied in a transaction which is not on disk yet, with its outcome.
+#[derive(Debug)]
+pub(super) enum AppliedChange {
+    AddDeadLetter(AddDeadLetter, <AddDeadLetter as Step>::Outcome),
+    AddDelivery(AddDelivery, <AddDelivery as Step>::Outcome),
+    Complete(Complete, <Complete as Step>::Outcome),
+    Reschedule(Reschedule, <Reschedule as Step>::Outcome),
+    MakeDue(MakeDue, <MakeDue as Step>::Outcome),
+    FetchDue(FetchDue, <FetchDue as Step>::Outcome),
+    Subscribe(Subscribe, <Subscribe as Step>::Outcome),
+    SaveState(SaveState, <SaveState as Step>::Outcome),
+    Redrive(Redrive, <Redrive as Step>::Outcome),
+}
+
+/// A change that could not be applied comes back with the error.
+pub(super) type ApplyResult = Result<AppliedChange, Box<(Change, SpoolError)>>;
+
+impl Change {
+    pub(super) fn apply(self, database: &Database, state: &mut WriterState) -> ApplyResult {
+        match self {
+            Self::AddDeadLetter(step) => {
+                apply(step, database, state, AppliedChange::AddDeadLetter, Self::AddDeadLetter)
+            }
+            Self::AddDelivery(step) => apply(step, database, state, AppliedChange::AddDelivery, Self::AddDelivery),
+            Self::Complete(step) => apply(step, database, state, AppliedChange::Complete, Self::Complete),
+            Self::Reschedule(step) => apply(step, database, state, AppliedChange::Reschedule, Self::Reschedule),
+            Self::MakeDue(step) => apply(step, database, state, AppliedChange::MakeDue, Self::MakeDue),
+            Self::FetchDue(step) => apply(step, database, state, AppliedChange::FetchDue, Self::FetchDue),
+            Self::Subscribe(step) => apply(step, database, state, AppliedChange::Subscribe, Self::Subscribe),
+            Self::SaveState(step) => apply(step, database, state, AppliedChange::SaveState, Self::SaveState),
+            Self::Redrive(step) => apply(step, database, state, AppliedChange::Redrive, Self::Redrive),
+        }
+    }
+
+    /// By how much it makes the file larger, in bytes.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::AddDeadLetter(add) => add.row.size + add.copy.as_ref().map_or(0, |copy| copy.size),
+            Self::AddDelivery(add) => add.row.size,
+            Self::Redrive(redrive) => redrive.rows.iter().map(|row| row.size).sum(),
+            _ => 0,
+        }
+    }
+
+    /// The row that it adds, where the sink's dispatcher already knows the row's id.
+    pub(super) fn row(&self) -> Option<RowId> {
+        if let Self::AddDelivery(add) = self { Some(add.row.id) } else { None }
+    }
+
+    /// The row that has to be written before it.
+    pub(super) fn refers_to(&self) -> Option<RowId> {
+        match self {
+            Self::Complete(Complete { id, .. })
+            | Self::Reschedule(Reschedule { id, .. })
+            | Self::AddDeadLetter(AddDeadLetter { origin: DeadLetterOrigin::Delivery(id, _), .. }) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// The lane of the delivery that it adds, if that is for `sink`.
+    pub(super) fn lane_for(&self, sink: &SinkName) -> Option<u16> {
+        match self {
+            Self::AddDelivery(add) if add.row.delivery.sink == *sink => {
+                u16::try_from(add.row.delivery.key & 0xffff).ok()
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self, Self::FetchDue(_) | Self::Subscribe(_))
+    }
+
+    /// What the dead letter that it adds counts against `dead_letters.max_size`, in bytes.
+    pub(super) fn dead_letter_size(&self) -> Option<u64> {
+        if let Self::AddDeadLetter(add) = self { Some(add.row.size) } else { None }
+    }
+
+    /// A dead letter that is stored beyond `dead_letters.max_size`: its source ends, and the message would be taken again for all sinks; or
+    /// the broker is about to drop it. There are no more of these than the sources' prefetch.
+    pub(super) fn is_dead_letter_beyond_limits(&self) -> bool {
+        matches!(
+            self,
+            Self::AddDeadLetter(AddDeadLetter { origin: DeadLetterOrigin::Message(receipt), .. })
+                if receipt.must_spill()
+        )
+    }
+
+    /// The sinks whose backlogs it changes.
+    pub(super) fn sinks(&self) -> impl Iterator<Item = &SinkName> {
+        let (one, other) = match self {
+            Self::AddDelivery(add) => (Some(&add.row.delivery.sink), None),
+            Self::Complete(Complete { sink, .. })
+            | Self::Redrive(Redrive { origin: RedriveOrigin::Orphan(_, sink), .. }) => (Some(sink), None),
+            Self::AddDeadLetter(AddDeadLetter { copy, origin, .. }) => {
+                let replaced = match origin {
+                    DeadLetterOrigin::Message(_) => None,
+                    DeadLetterOrigin::Delivery(_, sink) => Some(sink),
+                };
+                (replaced, copy.as_ref().map(|copy| &copy.delivery.sink))
+            }
+            _ => (None, None),
+        };
+        one.into_iter().chain(other)
+    }
+}
+
+fn apply<S: Step>(
+    step: S,
+    database: &Database,
+    state: &mut WriterState,
+    applied: fn(S, S::Outcome) -> AppliedChange,
+    change: fn(S) -> Change,
+) -> ApplyResult {
+    match step.apply(database, state) {
+        Ok(outcome) => Ok(applied(step, outcome)),
+        Err(error) => Err(Box::new((change(step), error))),
+    }
+}
+
+impl AppliedChange {
+    /// The transaction is on disk.
+    pub(super) fn settle(self, state: &mut WriterState, shared: &Shared) {
+        match self {
+            Self::AddDeadLetter(step, outcome) => step.settle(outcome, state, shared),
+            Self::AddDelivery(step, outcome) => step.settle(outcome, state, shared),
+            Self::Complete(step, outcome) => step.settle(outcome, state, shared),
+            Self::Reschedule(step, outcome) => step.settle(outcome, state, shared),
+            Self::MakeDue(step, outcome) => step.settle(outcome, state, shared),
+            Self::FetchDue(step, outcome) => step.settle(outcome, state, shared),
+            Self::Subscribe(step, outcome) => step.settle(outcome, state, shared),
+            Self::SaveState(step, outcome) => step.settle(outcome, state, shared),
+            Self::Redrive(step, outcome) => step.settle(outcome, state, shared),
+        }
+    }
+
+    /// The transaction is not on disk: the change has to be applied again.
+    pub(super) fn into_change(self) -> Change {
+        match self {
+            Self::AddDeadLetter(step, _) => Change::AddDeadLetter(step),
+            Self::AddDelivery(step, _) => Change::AddDelivery(step),
+            Self::Complete(step, _) => Change::Complete(step),
+            Self::Reschedule(step, ()) => Change::Reschedule(step),
+            Self::MakeDue(step, ()) => Change::MakeDue(step),
+            Self::FetchDue(step, _) => Change::FetchDue(step),
+            Self::Subscribe(step, _) => Change::Subscribe(step),
+            Self::SaveState(step, ()) => Change::SaveState(step),
+            Self::Redrive(step, _) => Change::Redrive(step),
+        }
+    }
+}

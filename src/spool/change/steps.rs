@@ -1,0 +1,343 @@
+//! What each change does in the file, and who is told once it is on disk.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Step;
+use crate::clock::MonotonicTime;
+use crate::rules::SinkName;
+use crate::source::Receipt;
+use crate::spool::database::Database;
+use crate::spool::dead_letter::DeadLetterRow;
+use crate::spool::delivery::{DeliveryRow, FetchLimit, RowId, SpoolEvent};
+use crate::spool::outcome::{FetchedDeliveries, InsertOutcome, RemovedDeadLetter, RemovedDelivery};
+use crate::spool::writer_state::WriterState;
+use crate::spool::{Component, Shared, SpoolError};
+
+/// Adds a dead letter, and its copy for `dead_letters.to`, in place of a message or a delivery.
+#[derive(Debug)]
+pub(in crate::spool) struct AddDeadLetter {
+    pub(in crate::spool) row: Box<DeadLetterRow>,
+    pub(in crate::spool) copy: Option<Box<DeliveryRow>>,
+    pub(in crate::spool) origin: DeadLetterOrigin,
+}
+
+/// What a dead letter replaces.
+#[derive(Debug)]
+pub(in crate::spool) enum DeadLetterOrigin {
+    /// An unacknowledged message.
+    Message(Receipt),
+    /// A delivery in the spool.
+    Delivery(RowId, SinkName),
+}
+
+#[derive(Debug)]
+pub(in crate::spool) struct DeadLetterOutcome {
+    inserted: InsertOutcome,
+    copy: Option<InsertOutcome>,
+    /// The delivery that the dead letter replaced.
+    removed: Option<RemovedDelivery>,
+}
+
+impl Step for AddDeadLetter {
+    type Outcome = DeadLetterOutcome;
+
+    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
+        let removed = match &self.origin {
+            DeadLetterOrigin::Message(_) => None,
+            DeadLetterOrigin::Delivery(id, _) => database.remove_delivery(*id)?,
+        };
+        let inserted = state.record(database.add_dead_letter(&self.row, state.recognized())?);
+        let copy = match (&self.copy, inserted) {
+            // The dead letter that is there from before was copied when it was written.
+            (_, InsertOutcome::Duplicate(_)) | (None, _) => None,
+            (Some(copy), _) => Some(database.add_delivery(copy, state.recognized())?),
+        };
+        Ok(DeadLetterOutcome { inserted, copy, removed })
+    }
+
+    fn settle(self, outcome: Self::Outcome, state: &mut WriterState, shared: &Shared) {
+        let letter = &self.row.letter;
+        if outcome.inserted == InsertOutcome::Inserted {
+            shared.dead_letter_counts().add(letter.reason, letter.sink.as_ref(), self.row.size);
+        }
+        if let Some(copy) = self.copy {
+            settle_added(&copy, outcome.copy, state, shared);
+        }
+        match self.origin {
+            DeadLetterOrigin::Message(receipt) => receipt.settle(),
+            DeadLetterOrigin::Delivery(id, sink) => {
+                state.end_dead_lettering(&sink, id);
+                let key = outcome.removed.map(|removed| removed.key);
+                state.notify(&sink, SpoolEvent::DeadLettered { id, key });
+                settle_removed(id, &sink, outcome.removed, state, shared);
+            }
+        }
+    }
+}
+
+/// Adds a delivery. Once it is on disk, its message can be acknowledged.
+#[derive(Debug)]
+pub(in crate::spool) struct AddDelivery {
+    pub(in crate::spool) row: Box<DeliveryRow>,
+    pub(in crate::spool) receipt: Receipt,
+}
+
+impl AddDelivery {
+    /// The delivery was completed before it was written, so it needs no row.
+    pub(in crate::spool) fn settle_unwritten(self, state: &mut WriterState, shared: &Shared) {
+        shared.budget().not_needed(&self.row.delivery.sink, self.row.size);
+        state.release(&self.row.delivery.sink, self.row.id);
+        self.receipt.settle();
+    }
+}
+
+impl Step for AddDelivery {
+    type Outcome = InsertOutcome;
+
+    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
+        Ok(state.record(database.add_delivery(&self.row, state.recognized())?))
+    }
+
+    fn settle(self, inserted: Self::Outcome, state: &mut WriterState, shared: &Shared) {
+        let DeliveryRow { id, delivery, size, .. } = *self.row;
+        shared.budget().written(&delivery.sink, size, inserted);
+        if let InsertOutcome::Duplicate(_) = inserted {
+            state.release(&delivery.sink, id);
+            state.notify(&delivery.sink, SpoolEvent::AlreadySpooled { key: delivery.key });
+        }
+        self.receipt.settle();
+    }
+}
+
+/// Removes a delivery that has ended.
+#[derive(Debug)]
+pub(in crate::spool) struct Complete {
+    pub(in crate::spool) id: RowId,
+    pub(in crate::spool) sink: SinkName,
+}
+
+impl Step for Complete {
+    type Outcome = Option<RemovedDelivery>;
+
+    fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
+        database.remove_delivery(self.id)
+    }
+
+    fn settle(self, removed: Self::Outcome, state: &mut WriterState, shared: &Shared) {
+        settle_removed(self.id, &self.sink, removed, state, shared);
+    }
+}
+
+/// Makes a delivery due again at a later time.
+#[derive(Debug)]
+pub(in crate::spool) struct Reschedule {
+    pub(in crate::spool) id: RowId,
+    pub(in crate::spool) sink: SinkName,
+    pub(in crate::spool) attempts: u32,
+    /// None: as many as before.
+    pub(in crate::spool) refusals: Option<u32>,
+    pub(in crate::spool) due: MonotonicTime,
+    pub(in crate::spool) error: String,
+}
+
+impl Step for Reschedule {
+    type Outcome = ();
+
+    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
+        database.reschedule(self.id, (self.attempts, self.refusals), self.due, &self.error)?;
+        // Before it is on disk: a later change of the same transaction that fetches due deliveries must find it.
+        state.release(&self.sink, self.id);
+        Ok(())
+    }
+
+    fn settle(self, (): Self::Outcome, _: &mut WriterState, _: &Shared) {}
+}
+
+/// Makes all deliveries of a sink due at a time, if they would be due later.
+#[derive(Debug)]
+pub(in crate::spool) struct MakeDue {
+    pub(in crate::spool) sink: SinkName,
+    pub(in crate::spool) at: MonotonicTime,
+}
+
+impl Step for MakeDue {
+    type Outcome = ();
+
+    fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
+        database.make_due(&self.sink, self.at)
+    }
+
+    fn settle(self, (): Self::Outcome, _: &mut WriterState, _: &Shared) {}
+}
+
+/// Gives due deliveries to the sink's dispatcher.
+#[derive(Debug)]
+pub(in crate::spool) struct FetchDue {
+    pub(in crate::spool) sink: SinkName,
+    pub(in crate::spool) limit: FetchLimit,
+}
+
+impl Step for FetchDue {
+    type Outcome = FetchedDeliveries;
+
+    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
+        database.fetch_due(&self.sink, MonotonicTime::now(), self.limit, state.claimed(&self.sink))
+    }
+
+    fn settle(self, FetchedDeliveries { due, unreadable }: Self::Outcome, state: &mut WriterState, _: &Shared) {
+        let ids: Vec<_> = due.rows.iter().map(|(id, _)| *id).collect();
+        if state.notify(&self.sink, SpoolEvent::Due(due)) {
+            state.claim(&self.sink, ids);
+            state.unreadable.extend(unreadable);
+        }
+    }
+}
+
+/// What a sink's dispatcher gets when it starts.
+#[derive(Debug)]
+pub struct Subscription {
+    /// How many deliveries the spool has, by the low 16 bits of their key.
+    pub lanes: Vec<(u16, u32)>,
+    /// All events from then on.
+    pub events: mpsc::UnboundedReceiver<SpoolEvent>,
+}
+
+/// Starts to tell a sink's dispatcher about its deliveries.
+#[derive(Debug)]
+pub(in crate::spool) struct Subscribe {
+    pub(in crate::spool) sink: SinkName,
+    pub(in crate::spool) done: oneshot::Sender<Subscription>,
+}
+
+impl Step for Subscribe {
+    type Outcome = Vec<(u16, u32)>;
+
+    fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
+        database.lanes(&self.sink)
+    }
+
+    fn settle(self, lanes: Self::Outcome, state: &mut WriterState, _: &Shared) {
+        let events = state.set_dispatcher(self.sink);
+        // The dispatcher may be gone; then nothing is ever fetched.
+        let _ = self.done.send(Subscription { lanes, events });
+    }
+}
+
+/// Saves what a sink or a source must not forget when the relay restarts.
+#[derive(Debug)]
+pub(in crate::spool) struct SaveState {
+    pub(in crate::spool) component: Component,
+    /// JSON; none: the saved state is deleted.
+    pub(in crate::spool) state: Option<String>,
+}
+
+impl Step for SaveState {
+    type Outcome = ();
+
+    fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
+        database.save_state(&self.component, self.state.as_deref())
+    }
+
+    fn settle(self, (): Self::Outcome, _: &mut WriterState, _: &Shared) {}
+}
+
+/// Adds deliveries in place of a dead letter or an orphan, unless that is gone.
+#[derive(Debug)]
+pub(in crate::spool) struct Redrive {
+    pub(in crate::spool) origin: RedriveOrigin,
+    pub(in crate::spool) rows: Vec<DeliveryRow>,
+    /// False: the dead letter or the orphan was gone.
+    pub(in crate::spool) done: oneshot::Sender<bool>,
+}
+
+/// What is redriven.
+#[derive(Debug)]
+pub enum RedriveOrigin {
+    /// The dead letter with that id.
+    DeadLetter(i64),
+    /// A delivery for a sink that is not in the configuration.
+    Orphan(RowId, SinkName),
+}
+
+#[derive(Debug)]
+pub(in crate::spool) enum RedriveOutcome {
+    Redriven { removed: RemovedItem, inserted: Vec<InsertOutcome> },
+    Gone,
+}
+
+#[derive(Debug)]
+pub(in crate::spool) enum RemovedItem {
+    DeadLetter(RemovedDeadLetter),
+    Orphan(RowId, SinkName, RemovedDelivery),
+}
+
+impl RedriveOrigin {
+    fn remove(&self, database: &Database, state: &WriterState) -> Result<Option<RemovedItem>, SpoolError> {
+        Ok(match self {
+            Self::DeadLetter(id) => database.remove_dead_letter(*id)?.map(RemovedItem::DeadLetter),
+            Self::Orphan(_, sink) if state.has_dispatcher(sink) => None,
+            Self::Orphan(id, sink) => {
+                database.remove_delivery(*id)?.map(|removed| RemovedItem::Orphan(*id, sink.clone(), removed))
+            }
+        })
+    }
+}
+
+impl Step for Redrive {
+    type Outcome = RedriveOutcome;
+
+    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
+        let Some(removed) = self.origin.remove(database, state)? else { return Ok(RedriveOutcome::Gone) };
+        let inserted = self.rows.iter().map(|row| database.add_delivery(row, state.recognized()));
+        Ok(RedriveOutcome::Redriven { inserted: inserted.collect::<Result<_, _>>()?, removed })
+    }
+
+    fn settle(self, outcome: Self::Outcome, state: &mut WriterState, shared: &Shared) {
+        let was_there = match outcome {
+            RedriveOutcome::Gone => {
+                for row in &self.rows {
+                    settle_added(row, None, state, shared);
+                }
+                false
+            }
+            RedriveOutcome::Redriven { removed, inserted } => {
+                for (row, inserted) in self.rows.iter().zip(inserted) {
+                    settle_added(row, Some(inserted), state, shared);
+                }
+                match removed {
+                    RemovedItem::DeadLetter(removed) => {
+                        shared.dead_letter_counts().remove(removed.reason, removed.sink.as_ref(), removed.size);
+                    }
+                    RemovedItem::Orphan(id, sink, removed) => settle_removed(id, &sink, Some(removed), state, shared),
+                }
+                true
+            }
+        };
+        // The caller may be gone.
+        let _ = self.done.send(was_there);
+    }
+}
+
+/// Settles a delivery that its sink's dispatcher doesn't know of yet; none: it was not inserted.
+fn settle_added(row: &DeliveryRow, inserted: Option<InsertOutcome>, state: &WriterState, shared: &Shared) {
+    let inserted = inserted.unwrap_or(InsertOutcome::AlreadyInserted);
+    shared.budget().written(&row.delivery.sink, row.size, inserted);
+    if inserted == InsertOutcome::Inserted {
+        state.notify(&row.delivery.sink, SpoolEvent::Added { key: row.delivery.key });
+    }
+}
+
+/// Settles a delivery that is no longer in the spool; none: it was gone before.
+fn settle_removed(
+    id: RowId,
+    sink: &SinkName,
+    removed: Option<RemovedDelivery>,
+    state: &mut WriterState,
+    shared: &Shared,
+) {
+    state.release(sink, id);
+    state.forget_recognized(id);
+    if let Some(removed) = removed {
+        shared.budget().removed(sink, removed.size);
+    }
+}

@@ -1,0 +1,92 @@
+//! Why the spool can't be used, and what to do about it.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+use super::database::SCHEMA_VERSION;
+use super::disk::DiskSpace;
+
+const MAKE_ROOM: &str = " (make room on its disk)";
+
+/// A spool that can't be used: which file, what happened, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    #[error("the spool {} is in use by {}: only one relay can use it; stop that one, or give this one another `spool.path` or data directory", .path.display(), holder(*.pid))]
+    InUse {
+        path: PathBuf,
+        /// The other process, if it is known.
+        pid: Option<u32>,
+    },
+    #[error("the spool {} has schema version {version}, and this regards-relay can only use version {SCHEMA_VERSION}: run the version of regards-relay that wrote it, or choose another file with `spool.path`", .path.display())]
+    SchemaVersion { path: PathBuf, version: i64 },
+    #[error("{} is not a spool of regards-relay: move it away, or choose another file with `spool.path`", .0.display())]
+    Foreign(PathBuf),
+    #[error("the spool {} lies on a network file system ({kind}), where it could be damaged: put it on a local disk with `spool.path` or the data directory", .path.display())]
+    Network {
+        path: PathBuf,
+        /// The kernel's name for the file system.
+        kind: String,
+    },
+    #[error("{}: {what}: {error}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What could not be done.
+        what: &'static str,
+        error: std::io::Error,
+    },
+    #[error("the spool {} is damaged ({found}): `sqlite3 {} .recover` prints what can be saved of it; move it away together with its `-wal`, and the relay starts with a new one, or let the relay do so with `spool: {{ on_corrupt: quarantine }}`", .path.display(), .path.display())]
+    Corrupt {
+        path: PathBuf,
+        /// What SQLite found.
+        found: String,
+    },
+    #[error("the spool {} can't be used: {error}{advice}", .path.display())]
+    Sqlite {
+        path: PathBuf,
+        error: rusqlite::Error,
+        /// What to do about it, in parentheses, if that is known.
+        advice: &'static str,
+    },
+    /// What is written to a file that was moved, deleted or replaced while it is open would be lost.
+    #[error("the spool {} was moved or deleted while the relay uses it", .0.display())]
+    Moved(PathBuf),
+}
+
+impl SpoolError {
+    pub(super) fn io(path: &Path, what: &'static str, error: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), what, error }
+    }
+
+    pub(super) fn sqlite(path: &Path) -> impl FnOnce(rusqlite::Error) -> Self + use<> {
+        let path = path.to_owned();
+        |error| match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt { path, found: error.to_string() },
+            _ => Self::Sqlite { advice: advice(&error, &path), path, error },
+        }
+    }
+
+    /// Another program holds a lock on the file.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Sqlite { error, .. } if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy))
+    }
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("the process {pid}"))
+}
+
+fn advice(error: &rusqlite::Error, path: &Path) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => MAKE_ROOM,
+        // SQLite tells a full disk by its name only where it writes the file or its log, not where it opens them.
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if DiskSpace::of(path) == DiskSpace::None => MAKE_ROOM,
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            " (the relay's user must be able to write to the file and to its directory)"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => " (another program holds a lock on it)",
+        Some(ErrorCode::SystemIoFailure) => " (look at the state of its disk)",
+        _ => "",
+    }
+}

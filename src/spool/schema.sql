@@ -1,0 +1,88 @@
+-- The spool's schema, version 1 (`user_version`). All times are in milliseconds: by the wall clock since 1970, or since a boot.
+
+-- Events that are stored until their sink has confirmed them.
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY,      -- given by the relay, in the order in which it took the events
+    sink TEXT NOT NULL,
+    key INTEGER NOT NULL,        -- hash of the ordering key; of one key only the oldest delivery is attempted
+    received INTEGER NOT NULL,   -- when the message was received, by the wall clock
+    boot INTEGER NOT NULL,       -- the same moment since boot, because the wall clock may jump: which boot
+    uptime INTEGER NOT NULL,     -- and the time since that boot
+    attempts INTEGER NOT NULL,
+    last_error TEXT,             -- how the last attempt failed
+    route TEXT,                  -- null: the sink is named by `unrouted:`
+    type TEXT NOT NULL,          -- the event's type
+    tenant TEXT NOT NULL,
+    event_id BLOB NOT NULL,      -- 16 bytes
+    source TEXT NOT NULL,
+    size INTEGER NOT NULL,       -- what the row counts against `spool.max_size`, in bytes
+    properties TEXT NOT NULL,    -- JSON, in the shape of a sample
+    body BLOB NOT NULL           -- as received
+) STRICT;
+
+CREATE INDEX deliveries_by_age ON deliveries (sink, received);
+-- Covers counting: the rows themselves are not read for it.
+CREATE INDEX deliveries_by_key ON deliveries (sink, key, id, event_id, size);
+
+-- The oldest delivery of each key, and when it is attempted next. Deliveries behind it are not looked at when due ones are searched. A table
+-- of its own, because each completed delivery makes the next one of its key the head, and a delivery's row is large.
+CREATE TABLE heads (
+    id INTEGER PRIMARY KEY,      -- of the delivery
+    sink TEXT NOT NULL,
+    due INTEGER NOT NULL,        -- counted from `clock.base`
+    refusals INTEGER NOT NULL DEFAULT 0 -- how often the sink has refused the delivery
+) STRICT;
+
+CREATE INDEX heads_by_due ON heads (sink, due);
+
+-- Messages that could not be read and events that could not be delivered, until a person has dealt with them.
+CREATE TABLE dead_letters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- what people call it by: never given twice
+    at INTEGER NOT NULL,         -- when it became a dead letter, by the wall clock
+    boot INTEGER NOT NULL,       -- the same moment since boot: which boot
+    uptime INTEGER NOT NULL,     -- and the time since that boot
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    sink TEXT,
+    source TEXT NOT NULL,
+    tenant TEXT,
+    status TEXT,
+    correlation_id TEXT,
+    event_id BLOB,               -- 16 bytes
+    identity BLOB NOT NULL,      -- by which a redelivered message is recognized: the event's id, or a hash of properties and body
+    route TEXT,
+    type TEXT,
+    attempts INTEGER NOT NULL,
+    size INTEGER NOT NULL,       -- what the row counts against `dead_letters.max_size`, in bytes
+    properties TEXT NOT NULL,    -- JSON, in the shape of a sample
+    body BLOB NOT NULL           -- as received
+) STRICT;
+
+CREATE INDEX dead_letters_by_age ON dead_letters (at);
+CREATE INDEX dead_letters_by_uptime ON dead_letters (boot, uptime);
+CREATE INDEX dead_letters_by_correlation_id ON dead_letters (correlation_id);
+CREATE INDEX dead_letters_by_identity ON dead_letters (identity);
+-- Covers counting: the rows themselves are not read for it.
+CREATE INDEX dead_letters_by_reason ON dead_letters (reason, sink, size);
+
+-- Pauses and breakers, which survive a restart.
+CREATE TABLE states (
+    kind TEXT NOT NULL,          -- sink or source
+    name TEXT NOT NULL,
+    state TEXT NOT NULL,         -- JSON
+    PRIMARY KEY (kind, name)
+) STRICT;
+
+-- The number of the last transaction: after a commit with unknown end it says whether the transaction is on disk.
+CREATE TABLE batch (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    number INTEGER NOT NULL
+) STRICT;
+INSERT INTO batch (id, number) VALUES (1, 0);
+
+-- What due times are counted from, in the boot in which they were written.
+CREATE TABLE clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    boot INTEGER NOT NULL,
+    base INTEGER NOT NULL        -- the wall clock less the time since boot
+) STRICT;

@@ -1,0 +1,126 @@
+//! What the writer's thread and the callers of [`Spool`](super::Spool) share.
+
+use std::collections::BTreeMap;
+#[cfg(test)]
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+#[cfg(test)]
+use super::SpoolError;
+use super::budget::Budget;
+use super::counts::{DeadLetterCounts, DeadLetterTotals};
+use super::delivery::{DeliveryRow, RowId, SpooledDelivery};
+use super::{BlockReason, Component, SizeLimits, Usage};
+use crate::clock::Timestamp;
+use crate::config::SpoolConfig;
+use crate::rules::SinkName;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    dead_letter_counts: Mutex<DeadLetterCounts>,
+    budget: Mutex<Budget>,
+    problem: Mutex<Option<(BlockReason, String)>>,
+    last_row: AtomicI64,
+    states: Mutex<BTreeMap<Component, String>>,
+    /// The sink that gets a copy of each dead letter.
+    copy_sink: Mutex<Option<SinkName>>,
+    /// Due times were written in this boot.
+    is_same_boot: AtomicBool,
+    /// So many of the next commits are done and reported as failed, as after an fsync that fails.
+    #[cfg(test)]
+    pub(super) unknown_commits: std::sync::atomic::AtomicUsize,
+}
+
+impl Shared {
+    pub(super) fn new(config: &SpoolConfig) -> Self {
+        Self {
+            dead_letter_counts: Mutex::default(),
+            budget: Mutex::new(Budget::new(config)),
+            problem: Mutex::default(),
+            last_row: AtomicI64::new(0),
+            states: Mutex::default(),
+            copy_sink: Mutex::default(),
+            is_same_boot: AtomicBool::new(true),
+            #[cfg(test)]
+            unknown_commits: 0.into(),
+        }
+    }
+
+    pub(super) fn dead_letter_counts(&self) -> MutexGuard<'_, DeadLetterCounts> {
+        self.dead_letter_counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn states(&self) -> MutexGuard<'_, BTreeMap<Component, String>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn copy_sink(&self) -> MutexGuard<'_, Option<SinkName>> {
+        self.copy_sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn problem(&self) -> Option<(BlockReason, String)> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_problem(&self, problem: Option<(BlockReason, String)>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    pub(super) fn is_same_boot(&self) -> bool {
+        self.is_same_boot.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_is_same_boot(&self, is_same_boot: bool) {
+        self.is_same_boot.store(is_same_boot, Ordering::Relaxed);
+    }
+
+    // What was read from the file is passed as an argument: no lock is held while the file is read.
+
+    pub(super) fn recount_deliveries(&self, usage: Vec<(SinkName, Usage)>) {
+        self.budget().recount(usage);
+    }
+
+    pub(super) fn recount_dead_letters(&self, totals: DeadLetterTotals) {
+        self.dead_letter_counts().recount(totals);
+    }
+
+    pub(super) fn set_oldest(&self, sink: &SinkName, oldest: Option<Timestamp>) {
+        self.budget().set_oldest(sink, oldest);
+    }
+
+    pub(super) fn set_states(&self, states: Vec<(String, String, String)>) {
+        for (kind, name, state) in states {
+            let component = if kind == "sink" { Component::Sink(name) } else { Component::Source(name) };
+            self.states().insert(component, state);
+        }
+    }
+
+    /// The ids up to `last` are used.
+    pub(super) fn set_last_row(&self, last: RowId) {
+        self.last_row.fetch_max(last.0, Ordering::Relaxed);
+    }
+
+    /// Reserves room and an id for a delivery; `None`: there is no room.
+    pub(super) fn reserve(&self, delivery: SpooledDelivery, limits: SizeLimits) -> Option<DeliveryRow> {
+        let properties = delivery.message.properties.to_json();
+        let row_size = delivery.row_size(&properties);
+        let size = self.budget().reserve_row(&delivery.sink, &row_size, limits)?;
+        let id = RowId(self.last_row.fetch_add(1, Ordering::Relaxed).saturating_add(1));
+        Some(DeliveryRow { id, delivery, properties, size })
+    }
+
+    /// Reports a successful commit as failed, where a test asks for it.
+    #[cfg(test)]
+    pub(super) fn fail_commit_if_asked(&self, path: &Path) -> Result<(), SpoolError> {
+        let less = |left: usize| left.checked_sub(1);
+        match self.unknown_commits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+            Ok(_) => Err(SpoolError::io(path, "the commit failed", std::io::Error::other("as the test asks"))),
+            Err(_) => Ok(()),
+        }
+    }
+}

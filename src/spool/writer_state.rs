@@ -1,0 +1,106 @@
+//! What the writer keeps in memory beside the file: which deliveries dispatchers hold, and which rows redelivered messages were matched to.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio::sync::mpsc;
+
+use super::delivery::{RowId, SpoolEvent};
+use super::outcome::InsertOutcome;
+use super::unreadable::UnreadableDelivery;
+use crate::rules::SinkName;
+
+/// With more recognized rows than this, all are forgotten. The messages that are unacknowledged at a restart are far fewer.
+const MAX_RECOGNIZED: usize = 1_000_000;
+
+#[derive(Debug, Default)]
+pub(super) struct WriterState {
+    /// The deliveries that a sink's dispatcher holds: it doesn't get them a second time.
+    claimed: HashMap<SinkName, HashSet<RowId>>,
+    /// Those of them that a dead letter replaces which is not on disk yet: a new dispatcher of the sink doesn't get them either.
+    dead_lettering: HashMap<SinkName, HashSet<RowId>>,
+    /// Rows that a redelivered message was recognized as, so that the next copy of the message isn't recognized as the same row:
+    /// deliveries by their ids, dead letters by their negative ids.
+    recognized: HashSet<i64>,
+    /// Those of them that the current transaction added.
+    recognized_in_transaction: Vec<i64>,
+    /// Due deliveries that could not be read: they are to become dead letters.
+    pub(super) unreadable: Vec<UnreadableDelivery>,
+    dispatchers: HashMap<SinkName, mpsc::UnboundedSender<SpoolEvent>>,
+}
+
+impl WriterState {
+    pub(super) fn claim(&mut self, sink: &SinkName, ids: impl IntoIterator<Item = RowId>) {
+        self.claimed.entry(sink.clone()).or_default().extend(ids);
+    }
+
+    pub(super) fn claimed(&mut self, sink: &SinkName) -> &HashSet<RowId> {
+        self.claimed.entry(sink.clone()).or_default()
+    }
+
+    pub(super) fn release(&mut self, sink: &SinkName, id: RowId) {
+        if let Some(claimed) = self.claimed.get_mut(sink) {
+            claimed.remove(&id);
+        }
+    }
+
+    /// Claims a delivery until [`end_dead_lettering`](Self::end_dead_lettering), even if the sink gets a new dispatcher meanwhile.
+    pub(super) fn begin_dead_lettering(&mut self, sink: &SinkName, id: RowId) {
+        self.claim(sink, [id]);
+        self.dead_lettering.entry(sink.clone()).or_default().insert(id);
+    }
+
+    pub(super) fn end_dead_lettering(&mut self, sink: &SinkName, id: RowId) {
+        if let Some(ids) = self.dead_lettering.get_mut(sink) {
+            ids.remove(&id);
+        }
+    }
+
+    /// Replaces a sink's dispatcher. The deliveries that the previous one held are due again, except those that become dead letters.
+    pub(super) fn set_dispatcher(&mut self, sink: SinkName) -> mpsc::UnboundedReceiver<SpoolEvent> {
+        let dead_lettering = self.dead_lettering.get(&sink).cloned().unwrap_or_default();
+        self.claimed.insert(sink.clone(), dead_lettering);
+        let (to, events) = mpsc::unbounded_channel();
+        self.dispatchers.insert(sink, to);
+        events
+    }
+
+    pub(super) fn has_dispatcher(&self, sink: &SinkName) -> bool {
+        self.dispatchers.get(sink).is_some_and(|dispatcher| !dispatcher.is_closed())
+    }
+
+    /// False: nobody got the event.
+    pub(super) fn notify(&self, sink: &SinkName, event: SpoolEvent) -> bool {
+        self.dispatchers.get(sink).is_some_and(|dispatcher| dispatcher.send(event).is_ok())
+    }
+
+    pub(super) fn recognized(&self) -> &HashSet<i64> {
+        &self.recognized
+    }
+
+    /// Remembers the row of a duplicate, so that the next copy isn't recognized as the same row.
+    pub(super) fn record(&mut self, inserted: InsertOutcome) -> InsertOutcome {
+        if let InsertOutcome::Duplicate(id) = inserted {
+            if self.recognized.len() >= MAX_RECOGNIZED {
+                self.recognized.clear();
+            }
+            self.recognized.insert(id);
+            self.recognized_in_transaction.push(id);
+        }
+        inserted
+    }
+
+    pub(super) fn forget_recognized(&mut self, id: RowId) {
+        self.recognized.remove(&id.0);
+    }
+
+    pub(super) fn on_commit(&mut self) {
+        self.recognized_in_transaction.clear();
+    }
+
+    /// The rows that the transaction recognized are recognized again when it is repeated.
+    pub(super) fn on_rollback(&mut self) {
+        for id in self.recognized_in_transaction.drain(..) {
+            self.recognized.remove(&id);
+        }
+    }
+}
