@@ -38,7 +38,7 @@ impl RecordingSource {
         for _ in 0..self.config.repeat {
             let reading = self.read(&stop, &settle, &mut settled, &mut unsettled, &mut entry);
             if let Err(error) = reading.await {
-                tracing::error!(source = %self.name, path = %self.config.path.display(), %error, "the recording can't be read; the source stops reading");
+                tracing::error!(source = %self.name, file = %self.config.path.display(), %error, "the recording can't be read; the source stops reading");
                 self.stats.set_down(format!("can't read its recording {}: {error}", self.config.path.display()));
                 stop.cancelled().await;
                 break;
@@ -54,7 +54,7 @@ impl RecordingSource {
             tokio::time::sleep(grace).await;
         };
         tokio::select! {
-            () = all => tracing::info!(source = %self.name, messages = entry, "recording finished; every message is settled"),
+            () = all => tracing::info!(source = %self.name, "recording finished; all of its {entry} messages are settled"),
             () = deadline => {}
         }
     }

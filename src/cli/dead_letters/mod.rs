@@ -65,7 +65,7 @@ pub struct FilterArguments {
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
-    which: FilterArguments,
+    arguments: FilterArguments,
     /// Print JSON, one object per line
     #[arg(long)]
     json: bool,
@@ -85,8 +85,8 @@ pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
     target.require_spool()?;
     let path = &target.spool;
     let letters = DeadLetters::open_read_only(path)?;
-    if let Some(which) = command.which() {
-        which.check(&letters, target.config.as_ref())?;
+    if let Some(arguments) = command.arguments() {
+        arguments.check(&letters, target.config.as_ref())?;
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
     let code = match command {
@@ -110,9 +110,9 @@ pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
 
 /// The number of dead letters that match now, and a filter for exactly these: dead letters stored later, which nobody has seen, do
 /// not match it.
-fn matching(letters: &DeadLetters, which: &FilterArguments) -> anyhow::Result<(u64, DeadLetterFilter)> {
+fn matching(letters: &DeadLetters, arguments: &FilterArguments) -> anyhow::Result<(u64, DeadLetterFilter)> {
     let (mut count, mut newest) = (0_u64, None);
-    let filter = DeadLetterFilter { oldest_first: true, ..which.filter() };
+    let filter = DeadLetterFilter { oldest_first: true, ..arguments.filter() };
     letters.list(&filter, |letter: DeadLetterSummary| -> Result<(), SpoolError> {
         count += 1;
         newest = Some(letter.id);
@@ -122,12 +122,12 @@ fn matching(letters: &DeadLetters, which: &FilterArguments) -> anyhow::Result<(u
 }
 
 impl Command {
-    fn which(&self) -> Option<&FilterArguments> {
+    fn arguments(&self) -> Option<&FilterArguments> {
         match self {
-            Self::List(list) => Some(&list.which),
+            Self::List(list) => Some(&list.arguments),
             Self::Show(_) => None,
-            Self::Redrive(redrive) => Some(redrive.which()),
-            Self::Purge(purge) => Some(purge.which()),
+            Self::Redrive(redrive) => Some(redrive.arguments()),
+            Self::Purge(purge) => Some(purge.arguments()),
         }
     }
 }
@@ -197,7 +197,7 @@ impl List {
     fn print(&self, letters: &DeadLetters, path: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         let mut count = 0_u64;
         let mut table = Table::new(HEADS);
-        letters.list(&self.which.filter(), |letter| -> anyhow::Result<()> {
+        letters.list(&self.arguments.filter(), |letter| -> anyhow::Result<()> {
             count += 1;
             if self.json {
                 crate::cli::write_json(&DeadLetterJson::of(&letter), &mut *out)?;
@@ -214,7 +214,7 @@ impl List {
 
     /// The user looks for a request, which may also have spooled deliveries.
     fn note_spooled(&self, target: &Target) -> anyhow::Result<()> {
-        let Some(id) = &self.which.correlation_id else { return Ok(()) };
+        let Some(id) = &self.arguments.correlation_id else { return Ok(()) };
         if self.json {
             return Ok(());
         }
@@ -229,7 +229,7 @@ impl List {
         let path = path.display();
         let line = match count {
             0 if !letters.exists() => format!("no dead letters: no relay has stored anything in {path} yet"),
-            0 if self.which.is_filtered() => format!("no dead letter in {path} matches"),
+            0 if self.arguments.is_filtered() => format!("no dead letter in {path} matches"),
             0 => format!("no dead letters in {path}"),
             _ if self.json => return,
             1 => "1 dead letter; `regards-relay dead-letters show ID` shows all of it".to_owned(),

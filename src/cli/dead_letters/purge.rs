@@ -16,7 +16,7 @@ use crate::spool::DeadLetters;
 #[derive(Debug, clap::Args)]
 pub struct Purge {
     #[command(flatten)]
-    which: FilterArguments,
+    arguments: FilterArguments,
     /// Only print how many would be purged
     #[arg(long, conflicts_with = "detach")]
     dry_run: bool,
@@ -28,15 +28,15 @@ pub struct Purge {
 }
 
 impl Purge {
-    pub(super) fn which(&self) -> &FilterArguments {
-        &self.which
+    pub(super) fn arguments(&self) -> &FilterArguments {
+        &self.arguments
     }
 
     pub(super) fn run(&self, letters: &DeadLetters, target: &Target, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-        let (count, filter) = matching(letters, &self.which)?;
+        let (count, filter) = matching(letters, &self.arguments)?;
         let what = || format!("delete {} for good", plural(count, "dead letter"));
         if count > 0 && !self.yes && !self.dry_run {
-            if !self.which.is_filtered() && !std::io::stdin().is_terminal() {
+            if !self.arguments.is_filtered() && !std::io::stdin().is_terminal() {
                 let error =
                     "nothing was purged: without a filter this deletes all dead letters; add `--yes`, or a filter";
                 return Err(InvalidInput(error.to_owned()).into());

@@ -16,7 +16,7 @@ use crate::spool::{Component, DeadLetters};
 #[derive(Debug, clap::Args)]
 pub struct Redrive {
     #[command(flatten)]
-    which: FilterArguments,
+    arguments: FilterArguments,
     /// Deliver them to this sink [default: their own sink, or the routes of the configuration]
     #[arg(long, value_name = "SINK")]
     to: Option<String>,
@@ -34,15 +34,15 @@ pub struct Redrive {
 }
 
 impl Redrive {
-    pub(super) fn which(&self) -> &FilterArguments {
-        &self.which
+    pub(super) fn arguments(&self) -> &FilterArguments {
+        &self.arguments
     }
 
     pub(super) fn run(&self, letters: &DeadLetters, target: &Target, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         if let Some(to) = &self.to {
             target.require(&Component::Sink(to.clone()))?;
         }
-        let (count, filter) = matching(letters, &self.which)?;
+        let (count, filter) = matching(letters, &self.arguments)?;
         let redrive = RedriveRequest { filter, to: self.to.clone(), rate: self.rate };
         let what = || format!("redrive {}", plural(count, "dead letter"));
         if count > 0 && !self.dry_run && !self.yes && !confirm(what)? {

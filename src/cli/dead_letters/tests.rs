@@ -70,7 +70,7 @@ fn letters(directory: &TempDir) -> DeadLetters {
 }
 
 fn everything(json: bool) -> List {
-    List { which: FilterArguments::default(), json }
+    List { arguments: FilterArguments::default(), json }
 }
 
 fn list(letters: &DeadLetters, json: bool) -> String {

@@ -38,7 +38,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     let folder = Folder::make()?;
     let cluster = MockCluster::new(1).context("can't start the Kafka mock cluster")?;
     for (topic, _) in TOPICS {
-        cluster.create_topic(topic, PARTITIONS, 1).with_context(|| format!("can't make the topic {topic}"))?;
+        cluster.create_topic(topic, PARTITIONS, 1).with_context(|| format!("can't create the topic {topic}"))?;
     }
     let mut out = std::io::stdout().lock();
     writeln!(
@@ -110,7 +110,7 @@ fn configure(folder: &Folder, brokers: &str, webhook: &str) -> anyhow::Result<Co
     let loaded = Config::load(&folder.0.join("routes.yaml"), &options);
     loaded
         .map(|(config, _)| config)
-        .map_err(|wrong| anyhow::anyhow!("the demo's own rules are wrong:\n{}", wrong.render(false)))
+        .map_err(|wrong| anyhow::anyhow!("the demo's configuration is invalid:\n{}", wrong.render(false)))
 }
 
 fn dead_letters(spool: &Path) -> anyhow::Result<Vec<String>> {
@@ -129,7 +129,7 @@ struct Folder(PathBuf);
 impl Folder {
     fn make() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("regards-relay-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&path).with_context(|| format!("can't make the folder {}", path.display()))?;
+        std::fs::create_dir_all(&path).with_context(|| format!("can't create the directory {}", path.display()))?;
         Ok(Self(path))
     }
 }

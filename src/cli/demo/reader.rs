@@ -23,12 +23,13 @@ pub fn read(brokers: &str, topic: &str) -> anyhow::Result<Vec<Record>> {
         .set("group.id", "regards-relay-demo")
         .set("enable.auto.commit", "false")
         .create()
-        .context("can't make a Kafka consumer")?;
-    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).context("can't ask for the topic")?;
+        .context("can't create a Kafka consumer")?;
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).context("can't fetch the topic's metadata")?;
     let mut all = TopicPartitionList::new();
     let mut due = 0;
     for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
-        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), TIMEOUT).context("can't ask for offsets")?;
+        let (low, high) =
+            consumer.fetch_watermarks(topic, partition.id(), TIMEOUT).context("can't fetch the offsets")?;
         due += usize::try_from(high - low).unwrap_or_default();
         all.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
     }

@@ -123,9 +123,9 @@ pub fn raise_limit() {
         return;
     }
     match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        Ok(()) => tracing::debug!(?current, ?maximum, "raised the limit of open files"),
+        Ok(()) => tracing::debug!("raised the limit of open files from {current:?} to {maximum:?}"),
         Err(error) => {
-            tracing::debug!(?current, ?maximum, %error, "can't raise the limit of open files; the relay keeps fewer files open");
+            tracing::debug!(%error, "can't raise the limit of open files, {current:?}; the relay keeps fewer files open");
         }
     }
 }

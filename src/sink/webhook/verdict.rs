@@ -9,6 +9,7 @@ use super::client::Response;
 use crate::config::Responses;
 use crate::failpoints::Failpoint;
 use crate::sink::{Blame, Verdict};
+use crate::telemetry::printable;
 
 /// A `Retry-After` is limited to this.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
@@ -112,7 +113,7 @@ fn cause(response: &Response) -> String {
     let excerpt = response.excerpt.trim_ascii();
     if !excerpt.is_empty() {
         cause.push_str(": ");
-        cause.push_str(&escape(excerpt));
+        cause.push_str(&printable(&String::from_utf8_lossy(excerpt)));
     }
     cause
 }
@@ -121,19 +122,6 @@ fn cause(response: &Response) -> String {
 fn origin(url: &str) -> Option<String> {
     let origin = Url::parse(url).ok()?.origin();
     origin.is_tuple().then(|| origin.ascii_serialization())
-}
-
-/// Escapes control characters, so that text from outside stays on one line in logs and terminals.
-fn escape(bytes: &[u8]) -> String {
-    let mut escaped = String::with_capacity(bytes.len());
-    for char in String::from_utf8_lossy(bytes).chars() {
-        if char.is_control() {
-            escaped.extend(char.escape_default());
-        } else {
-            escaped.push(char);
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -261,7 +261,7 @@ impl Session {
                     let consumer = queue::consume(&self.channel, &self.address, source, prefetch, exclusive).await;
                     self.consumer = consumer.map_err(SessionEnd::Failed)?;
                     self.prefetch.on_consuming(prefetch);
-                    tracing::debug!(source = %source.name, prefetch, "prefetch changed");
+                    tracing::debug!(source = %source.name, "prefetch changed to {prefetch}");
                 }
             }
         }
