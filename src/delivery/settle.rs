@@ -256,8 +256,8 @@ impl Dispatcher {
         self.stats.count(DeliveryResult::Dropped);
         if let Some(suppressed) = self.drop_log.allow() {
             tracing::warn!(
-                sink = %self.settings.name, letter, suppressed,
-                "a dead letter was not copied: the spool has no room for the copy; the dead letter stays in the spool"
+                sink = %self.settings.name, suppressed,
+                "dead letter {letter} was not copied: the spool has no room for the copy; the dead letter stays in the spool"
             );
         }
     }

@@ -16,7 +16,7 @@ impl BlockedSourceWarnings {
         let problem = stats.spool().and_then(|spool| spool.problem());
         let Some(error) = problem else {
             if !self.warned.is_empty() {
-                tracing::warn!(sources = names(&self.warned), "sources continue: the spool can store again");
+                tracing::warn!("sources continue, as the spool can store again: {}", names(&self.warned));
                 self.warned.clear();
             }
             return;
@@ -27,9 +27,9 @@ impl BlockedSourceWarnings {
         let new: BTreeSet<_> = blocked.filter(|name| !self.warned.contains(name)).collect();
         if !new.is_empty() {
             tracing::warn!(
-                sources = names(&new),
                 error,
-                "sources are blocked: the relay leaves messages that it can't store unacknowledged"
+                "sources are blocked: {}; the relay leaves messages that it can't store unacknowledged",
+                names(&new)
             );
             self.warned.extend(new);
         }

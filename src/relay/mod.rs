@@ -118,8 +118,10 @@ impl Relay {
                 return;
             }
             let bytes = std::fs::metadata(spool_path).map_or(0, |file| file.len());
-            let spool = spool_path.display();
-            tracing::info!(%spool, bytes, seconds, "still opening the spool; after an unclean stop the whole file is checked");
+            tracing::info!(
+                file = %spool_path.display(),
+                "still opening the spool after {seconds} s; after an unclean stop all of its {bytes} bytes are checked"
+            );
         });
         let spool = tokio::select! {
             () = stop.cancelled() => return Ok(()),

@@ -56,7 +56,7 @@ impl OrphanWarnings {
         self.warned.retain(|name| orphaned.iter().any(|sink| sink.name == *name));
         for sink in orphaned {
             if !is_stopping(&sink.name) && self.warned.insert(sink.name.clone()) {
-                tracing::warn!(sink = %sink.name, deliveries = sink.deliveries, "{}", sink.advice());
+                tracing::warn!(sink = %sink.name, "{}", sink.advice());
             }
         }
     }

@@ -27,8 +27,8 @@ async fn orphans_are_reported_at_the_reload_and_at_each_start() {
     relay.wait_for_metric("spool_orphans", &[("sink", "on_call")], 10.0).await;
     assert_eq!(relay.metric("spool_orphans", &[("sink", "pager")]).await, Ok(Some(0.0)));
     let said = warning(&home, 1).await;
-    assert_eq!((said["sink"].as_str(), said["deliveries"].as_u64()), (Some("on_call"), Some(10)), "{said}");
-    for word in ["spool redrive --sink on_call --to", "spool purge --sink on_call"] {
+    assert_eq!(said["sink"], "on_call", "{said}");
+    for word in ["10 deliveries wait", "spool redrive --sink on_call --to", "spool purge --sink on_call"] {
         assert!(said.to_string().contains(word), "{said}");
     }
     let (status, page) = relay.page("/readyz").await.expect("an answer");

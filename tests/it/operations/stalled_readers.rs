@@ -82,8 +82,7 @@ async fn a_stalled_reader_of_the_output_blocks_only_its_sink() {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;
-    let both = ROUTES.replace("url: \"${HOOK}\" } }", "url: \"${HOOK}\" } }, screen: { stdout: {} }");
-    let both = both.replace("to: hook", "to: [hook, screen]");
+    let both = ROUTES.replace("  hook:", "  screen: { stdout: {} }\n  hook:").replace("to: hook", "to: [hook, screen]");
     let home = Home::of(&regards, &both).with("HOOK", &receiver.url());
     let mut relay = home.begin_run(Stdio::piped(), Stdio::null());
     // Several times what a pipe takes.
