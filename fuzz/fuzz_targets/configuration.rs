@@ -1,18 +1,18 @@
-//! Whatever stands in a file of rules is a configuration or a list of mistakes; and by a configuration a message becomes something.
+//! Any file is a valid configuration or has a list of errors; with a valid one, the dry run of a message succeeds.
 #![no_main]
 
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
 use regards_relay::config::{Config, Options, Strictness};
-use regards_relay::event::{SourceName, sample};
 use regards_relay::dry_run::DryRun;
+use regards_relay::event::{SourceName, sample};
 
 const SAMPLE: &str = r#"{"properties": {"headers": {"regards.tenant": "esa"}},
     "body": {"correlationId": "c", "responseStatus": "ERROR", "message": "no quota left", "size": 4}}"#;
 
 fuzz_target!(|text: &str| {
-    // What is inserted would be read.
+    // `${file:…}` would read files.
     if text.contains("file:") {
         return;
     }

@@ -1,9 +1,10 @@
-//! Whatever a broker delivers becomes an event or a reason why not; and what is one stays one.
+//! Any message becomes an event or an error, and an event decoded again is the same event.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use regards_relay::event::{
-    Carrier, Event, ExpectedFamily, FAMILIES, Format, Message, Properties, DecodeOptions, EventView, SourceName, Validation, sample,
+    Carrier, DecodeOptions, Event, EventView, ExpectedFamily, FAMILIES, Format, Message, Properties, SourceName,
+    Validation, sample,
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -17,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(message) = sample::parse(text, &source)
     {
-        let again = sample::parse(&sample::print(&message), &source).expect("what was printed is a sample");
+        let again = sample::parse(&sample::print(&message), &source).expect("a printed sample");
         assert_eq!((&again.body, &again.properties), (&message.body, &message.properties));
         messages.push(message);
     }
@@ -25,15 +26,15 @@ fuzz_target!(|data: &[u8]| {
         for expects in FAMILIES.iter().map(ExpectedFamily::One).chain([ExpectedFamily::Auto]) {
             for validation in [Validation::Lenient, Validation::Strict] {
                 let options = DecodeOptions { expects, validation, tenant: Some("t".into()), max_body: 1 << 20 };
-                read(message, &options);
+                decode(message, &options);
             }
         }
     }
 });
 
-fn read(message: &Message, options: &DecodeOptions) {
+fn decode(message: &Message, options: &DecodeOptions) {
     let Ok(event) = Event::decode(message, options) else { return };
-    let again = Event::decode_as(message, event.kind, &event.tenant).expect("it was an event");
+    let again = Event::decode_as(message, event.kind, &event.tenant).expect("an event");
     assert_eq!(again.id, event.id);
     for format in [Format::Normalized, Format::Edit, Format::CloudEvents { name: "urn:fuzz".to_owned() }] {
         for carrier in [Carrier::Kafka, Carrier::Http, Carrier::Amqp, Carrier::Line] {

@@ -1,5 +1,5 @@
-//! Whatever a broker sends: no content header and no delivery that went through the guard is refused by lapin's parser, no byte is lost,
-//! and it makes no difference in which pieces it came.
+//! Whatever a broker sends, lapin's parser accepts each content header and delivery that went through the guard. No byte is lost,
+//! and the result doesn't depend on the pieces in which the bytes arrive.
 #![no_main]
 
 use std::sync::Arc;
@@ -15,18 +15,18 @@ fuzz_target!(|data: &[u8]| {
     let out = through(data, piece);
     assert!(data.len() >= out.len());
     assert_eq!(out, through(data, 1 << 20));
-    // As a content header's flags and properties.
+    // The input as flags and properties of a content header.
     if data.len() >= 2 {
-        is_taken(&frame(2, &[&[0, 60, 0, 0][..], &[0; 8], data].concat()), piece);
+        assert_accepted(&frame(2, &[&[0, 60, 0, 0][..], &[0; 8], data].concat()), piece);
     }
-    // As a delivery's exchange and routing key.
+    // The input as exchange and routing key of a delivery.
     let (exchange, rest) = data.split_at(data.len().min(LONGEST_SHORT));
     let (key, _) = rest.split_at(rest.len().min(LONGEST_SHORT));
     let arguments = [&short(b"consumer")[..], &[0; 8], &[0], &short(exchange), &short(key)].concat();
-    is_taken(&frame(1, &[&[0, 60, 0, 60][..], &arguments].concat()), piece);
+    assert_accepted(&frame(1, &[&[0, 60, 0, 60][..], &arguments].concat()), piece);
 });
 
-/// In bytes, without its length.
+/// The longest short string of AMQP, in bytes.
 const LONGEST_SHORT: usize = 255;
 const LONGEST_FRAME: usize = 128 * 1024;
 
@@ -39,8 +39,8 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     [&[kind, 0, 1][..], &size, payload, &[0xCE]].concat()
 }
 
-/// lapin's parser takes what the guard makes of the frame.
-fn is_taken(frame: &[u8], piece: usize) {
+/// Asserts that lapin's parser accepts the guard's output.
+fn assert_accepted(frame: &[u8], piece: usize) {
     if frame.len() <= LONGEST_FRAME {
         let out = through(frame, piece);
         assert_eq!(out.len(), frame.len());
@@ -48,7 +48,7 @@ fn is_taken(frame: &[u8], piece: usize) {
     }
 }
 
-/// What goes on when it comes in pieces of that size.
+/// The guard's output for input in pieces of that size.
 fn through(mut data: &[u8], piece: usize) -> Vec<u8> {
     let mut guard = Guard::new(Arc::default());
     let (mut out, mut buffer) = (Vec::new(), vec![0; 4_096]);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::{Global, load_offline, message};
-use crate::dry_run::{DeadLetter, DryRun, ExplainedDelivery, ExplainedRoute, Explanation};
+use crate::dry_run::{DeadLetterReason, DryRun, ExplainedDelivery, ExplainedRoute, Explanation};
 use crate::event::{HeaderValue, Reason};
 use crate::sink::MaskedDestination;
 use crate::telemetry::{printable, printable_lines};
@@ -56,7 +56,7 @@ fn write_text(explanation: &Explanation<'_>, copies_to: Option<&str>, out: &mut 
         writeln!(out, "event\n{}", indented(&serde_json::to_string_pretty(event)?))?;
     }
     routes(&explanation.routes, out)?;
-    if let Some(DeadLetter { reason, detail }) = explanation.dead_letter {
+    if let Some(DeadLetterReason { reason, detail }) = explanation.dead_letter {
         writeln!(out, "\ndead letter\n  {reason}: {}", printable(detail))?;
         if *reason == Reason::MissingTenant {
             writeln!(out, "  name one with `--tenant` to see how the message would be routed")?;
@@ -97,7 +97,7 @@ pub(super) fn delivery(delivery: &ExplainedDelivery<'_>, out: &mut impl Write) -
     let ExplainedDelivery { sink, kind, route, rendered, dead_letter } = delivery;
     let by = route.map_or_else(|| "`unrouted:`".to_owned(), |route| format!("the route {route}"));
     writeln!(out, "{sink} ({kind}), by {by}")?;
-    if let Some(DeadLetter { reason, detail }) = dead_letter {
+    if let Some(DeadLetterReason { reason, detail }) = dead_letter {
         writeln!(out, "  a dead letter, {reason}: {}", printable(detail))?;
     }
     let Some(rendered) = rendered else { return Ok(()) };

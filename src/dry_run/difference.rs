@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{DeadLetter, DryRun, DryRunDelivery};
+use super::{DeadLetterReason, DryRun, DryRunDelivery};
 use crate::config::{SinkConfig, SinkKind, WebhookUrl};
 
 /// At most so many changed values of one delivery are listed.
@@ -14,7 +14,7 @@ const MAX_CHANGED: usize = 50;
 pub struct Difference {
     /// Set if the message becomes a dead letter with one configuration only, or for different reasons.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dead_letter: Option<Changed<Option<DeadLetter>>>,
+    pub dead_letter: Option<BeforeAfter<Option<DeadLetterReason>>>,
     /// The sinks that get something else: those of the first configuration in its order, then the added ones.
     pub sinks: Vec<SinkDifference>,
 }
@@ -23,12 +23,12 @@ pub struct Difference {
 pub struct SinkDifference {
     pub sink: String,
     #[serde(flatten)]
-    pub change: Change,
+    pub change: SinkChange,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
-pub enum Change {
+pub enum SinkChange {
     /// Only the second configuration delivers to this sink. No route means `unrouted:`.
     Added { route: Option<String> },
     /// Only the first configuration delivers to this sink.
@@ -42,12 +42,12 @@ pub struct ChangedValue {
     /// For example `topic` or `body.team`.
     pub path: String,
     #[serde(flatten)]
-    pub changed: Changed<Value>,
+    pub changed: BeforeAfter<Value>,
 }
 
 /// A value with the first and with the second configuration.
 #[derive(Debug, PartialEq, Serialize)]
-pub struct Changed<T> {
+pub struct BeforeAfter<T> {
     pub before: T,
     pub after: T,
 }
@@ -58,12 +58,12 @@ impl Difference {
     pub fn between(before: &DryRun<'_>, after: &DryRun<'_>) -> Option<Self> {
         let of = |dry_run: &DryRun<'_>| dry_run.dead_letter.clone();
         let dead_letter =
-            (before.dead_letter != after.dead_letter).then(|| Changed { before: of(before), after: of(after) });
+            (before.dead_letter != after.dead_letter).then(|| BeforeAfter { before: of(before), after: of(after) });
         let mut sinks = Vec::new();
         for planned in &before.deliveries {
             let name = &planned.sink.name;
             let change = match after.deliveries.iter().find(|other| other.sink.name == *name) {
-                None => Some(Change::Removed { route: planned.route_name() }),
+                None => Some(SinkChange::Removed { route: planned.route_name() }),
                 Some(other) => planned.change_to(other),
             };
             sinks.extend(change.map(|change| SinkDifference { sink: name.to_string(), change }));
@@ -71,7 +71,7 @@ impl Difference {
         for planned in &after.deliveries {
             let name = &planned.sink.name;
             if !before.deliveries.iter().any(|other| other.sink.name == *name) {
-                let change = Change::Added { route: planned.route_name() };
+                let change = SinkChange::Added { route: planned.route_name() };
                 sinks.push(SinkDifference { sink: name.to_string(), change });
             }
         }
@@ -84,7 +84,7 @@ impl DryRunDelivery<'_> {
         self.route.map(|route| route.name.to_string())
     }
 
-    fn change_to(&self, other: &Self) -> Option<Change> {
+    fn change_to(&self, other: &Self) -> Option<SinkChange> {
         if self.outgoing == other.outgoing && has_same_address(self.sink, other.sink) {
             return None;
         }
@@ -105,7 +105,7 @@ impl DryRunDelivery<'_> {
         };
         let mut values = Vec::new();
         compare(String::new(), &as_value(self), &as_value(other), &mut values);
-        Some(Change::Changed { values })
+        Some(SinkChange::Changed { values })
     }
 }
 
@@ -125,7 +125,7 @@ fn compare(path: String, before: &Value, after: &Value, values: &mut Vec<Changed
         return;
     }
     let (Value::Object(one), Value::Object(other)) = (before, after) else {
-        values.push(ChangedValue { path, changed: Changed { before: before.clone(), after: after.clone() } });
+        values.push(ChangedValue { path, changed: BeforeAfter { before: before.clone(), after: after.clone() } });
         return;
     };
     let names = one.keys().chain(other.keys().filter(|name| !one.contains_key(*name)));

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::{DeadLetter, ExplainedDelivery, Explanation};
+use super::{DeadLetterReason, ExplainedDelivery, Explanation};
 use crate::config::{Config, Expected};
 
 /// Longer values are cut in a message, in characters.
@@ -16,7 +16,7 @@ impl Explanation<'_> {
     pub fn differences(&self, expected: &Expected, config: &Config) -> Vec<String> {
         match (expected, self.dead_letter) {
             (Expected::DeadLetter(reason), Some(letter)) if *reason == letter.reason => Vec::new(),
-            (Expected::DeadLetter(reason), Some(DeadLetter { reason: real, detail })) => {
+            (Expected::DeadLetter(reason), Some(DeadLetterReason { reason: real, detail })) => {
                 vec![format!("it is a dead letter, {real}, not {reason}: {detail}")]
             }
             (Expected::DeadLetter(reason), None) => {
@@ -24,7 +24,7 @@ impl Explanation<'_> {
                 let to = if sinks.is_empty() { "no sink".to_owned() } else { sinks.join(", ") };
                 vec![format!("it is no dead letter ({reason}); it goes to {to}")]
             }
-            (Expected::Sinks(_), Some(DeadLetter { reason, detail })) => {
+            (Expected::Sinks(_), Some(DeadLetterReason { reason, detail })) => {
                 vec![format!("it is a dead letter, {reason}: {detail}")]
             }
             (Expected::Sinks(sinks), None) => self.sinks_differ(sinks, config),
@@ -63,7 +63,7 @@ impl Explanation<'_> {
 
 impl ExplainedDelivery<'_> {
     fn differs(&self, expected: &Map<String, Value>) -> Vec<String> {
-        if let Some(DeadLetter { reason, detail }) = &self.dead_letter
+        if let Some(DeadLetterReason { reason, detail }) = &self.dead_letter
             && !(expected.len() == 1 && expected.get("dead_letter").is_some_and(|expected| expected == reason.as_str()))
         {
             return vec![format!("{}: a dead letter, {reason}: {detail}", self.sink)];

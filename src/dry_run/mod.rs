@@ -5,7 +5,7 @@
 mod difference;
 mod expectation;
 
-pub use difference::{Change, Changed, ChangedValue, Difference, SinkDifference};
+pub use difference::{BeforeAfter, ChangedValue, Difference, SinkChange, SinkDifference};
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ pub struct DryRun<'c> {
     /// None if the message can't be decoded.
     pub event: Option<Event>,
     /// Set if nothing is delivered because the message becomes a dead letter.
-    pub dead_letter: Option<DeadLetter>,
+    pub dead_letter: Option<DeadLetterReason>,
     pub plan: Plan,
     pub deliveries: Vec<DryRunDelivery<'c>>,
 }
@@ -38,7 +38,7 @@ pub struct DryRunDelivery<'c> {
 
 /// Why something is not delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DeadLetter {
+pub struct DeadLetterReason {
     pub reason: Reason,
     /// The reason in a sentence, for people.
     pub detail: String,
@@ -49,7 +49,7 @@ pub struct DeadLetter {
 pub struct Explanation<'r> {
     /// Null if the message can't be decoded.
     pub event: Option<&'r Event>,
-    pub dead_letter: Option<&'r DeadLetter>,
+    pub dead_letter: Option<&'r DeadLetterReason>,
     /// In the order of the file.
     pub routes: Vec<ExplainedRoute<'r>>,
     /// In the order they are planned.
@@ -75,7 +75,7 @@ pub struct ExplainedDelivery<'r> {
     pub rendered: Option<MaskedDelivery>,
     /// Set instead of `rendered` if the delivery can't be rendered.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dead_letter: Option<DeadLetter>,
+    pub dead_letter: Option<DeadLetterReason>,
 }
 
 /// The message is from a source that the configuration doesn't have.
@@ -92,13 +92,13 @@ impl<'c> DryRun<'c> {
         let event = match Event::decode(message, &source.decode_options) {
             Ok(event) => event,
             Err(error) => {
-                let dead_letter = Some(DeadLetter { reason: error.reason, detail: error.detail });
+                let dead_letter = Some(DeadLetterReason { reason: error.reason, detail: error.detail });
                 return Ok(Self { event: None, dead_letter, plan, deliveries });
             }
         };
         let plan = config.rules.plan(&event, message);
         if let Some((reason, detail)) = plan.dead_letter_reason(&config.rules) {
-            let dead_letter = Some(DeadLetter { reason, detail });
+            let dead_letter = Some(DeadLetterReason { reason, detail });
             return Ok(Self { event: Some(event), dead_letter, plan, deliveries });
         }
         let view = EventView::of(&event, message);
@@ -149,7 +149,9 @@ impl DryRunDelivery<'_> {
     pub fn explain(&self) -> ExplainedDelivery<'_> {
         let (rendered, dead_letter) = match &self.outgoing {
             Ok(outgoing) => (Some(outgoing.masked(self.sink)), None),
-            Err(RenderError { reason, detail }) => (None, Some(DeadLetter { reason: *reason, detail: detail.clone() })),
+            Err(RenderError { reason, detail }) => {
+                (None, Some(DeadLetterReason { reason: *reason, detail: detail.clone() }))
+            }
         };
         ExplainedDelivery {
             sink: self.sink.name.as_str(),

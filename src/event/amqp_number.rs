@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_decimal_has_its_sign_and_its_scale() {
+    fn a_decimal_keeps_its_sign_and_scale() {
         for (value, scale, text) in [
             (150, 2, "1.50"),
             (-15, 1, "-1.5"),

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_regards_is_read() {
+    fn every_date_form_of_regards_is_parsed() {
         for (text, expected) in [
             ("2025-05-01T00:00:00Z", "2025-05-01T00:00:00Z"),
             ("2022-12-22T10:25:52.243Z", "2022-12-22T10:25:52.243Z"),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_date() {
+    fn other_texts_are_not_dates() {
         for text in [
             "",
             "tomorrow",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::json::{self, Members, Value};
+use super::json::{self, ObjectMembers, TextValue};
 use super::{
     DecodeError, DecodeOptions, Event, ExpectedFamily, Family, HeaderValue, Message, NotUtf8, OptionalField, Outcome,
     Reason, UNREADABLE, Validation, date, identity,
@@ -52,8 +52,8 @@ pub(super) fn decode(message: &Message, options: &DecodeOptions) -> Result<Event
 }
 
 fn decode_error(failure: Failure, message: &Message, options: &DecodeOptions, body: &Body<'_>) -> DecodeError {
-    let text = |raw: Option<&RawValue>| match raw.map(Value::of) {
-        Some(Value::Text(text)) => Some(text.into_owned()),
+    let text = |raw: Option<&RawValue>| match raw.map(TextValue::of) {
+        Some(TextValue::Text(text)) => Some(text.into_owned()),
         _ => None,
     };
     DecodeError {
@@ -169,7 +169,7 @@ fn body_text<'a>(message: &'a Message, options: &DecodeOptions) -> Result<&'a st
 }
 
 /// The members of the body, parsed strictly or else without trailing commas. `relaxed` keeps the text without them.
-fn members<'a>(text: &'a str, relaxed: &'a mut Option<String>) -> Result<Members<'a>, Failure> {
+fn members<'a>(text: &'a str, relaxed: &'a mut Option<String>) -> Result<ObjectMembers<'a>, Failure> {
     let (reason, detail) = match json::members(text) {
         Ok(members) => return Ok(members),
         Err(error) => error,
@@ -185,13 +185,13 @@ fn members<'a>(text: &'a str, relaxed: &'a mut Option<String>) -> Result<Members
 
 #[derive(Default)]
 struct Body<'a> {
-    fields: Fields<'a>,
+    fields: BodyFields<'a>,
     extra: BTreeMap<String, Box<RawValue>>,
 }
 
 /// The members that have their own field in the event.
 #[derive(Default)]
-struct Fields<'a> {
+struct BodyFields<'a> {
     key: Option<&'a RawValue>,
     status: Option<&'a RawValue>,
     product_id: Option<&'a RawValue>,
@@ -202,7 +202,7 @@ struct Fields<'a> {
 
 impl<'a> Body<'a> {
     /// If several members have one name, the last one is used, as in REGARDS' own parser (Gson).
-    fn of(members: Members<'a>, family: &Family, warnings: &mut Warnings) -> Self {
+    fn of(members: ObjectMembers<'a>, family: &Family, warnings: &mut Warnings) -> Self {
         let mut body = Self::default();
         for (name, value) in members.0 {
             let again = match body.fields.slot(&name, family) {
@@ -223,7 +223,7 @@ impl<'a> Body<'a> {
     }
 }
 
-impl<'a> Fields<'a> {
+impl<'a> BodyFields<'a> {
     fn slot(&mut self, name: &str, family: &Family) -> Option<&mut Option<&'a RawValue>> {
         if name == family.key {
             return Some(&mut self.key);
@@ -241,15 +241,15 @@ impl<'a> Fields<'a> {
 }
 
 fn required<'a>(name: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, Failure> {
-    let found = match raw.map(Value::of) {
-        Some(Value::Text(text)) => return Ok(text),
-        Some(Value::Other(other)) => {
+    let found = match raw.map(TextValue::of) {
+        Some(TextValue::Text(text)) => return Ok(text),
+        Some(TextValue::Other(other)) => {
             let detail = format!("{name} is {other}; expected text");
             return Err(Failure::new(Reason::InvalidField, detail));
         }
         None => "missing",
-        Some(Value::Nothing) if raw.is_some_and(|raw| raw.get() == "null") => "null",
-        Some(Value::Nothing) => "empty",
+        Some(TextValue::Empty) if raw.is_some_and(|raw| raw.get() == "null") => "null",
+        Some(TextValue::Empty) => "empty",
     };
     Err(Failure::new(Reason::MissingField, format!("{name} is {found}; every response has it")))
 }
@@ -297,21 +297,21 @@ struct OptionalFields<'a> {
 
 impl OptionalFields<'_> {
     fn text(&mut self, field: OptionalField, raw: Option<&RawValue>) -> Result<Option<String>, Failure> {
-        match raw.map(Value::of) {
-            None | Some(Value::Nothing) => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text.into_owned())),
-            Some(Value::Other(found)) => self.invalid(field, found, "text"),
+        match raw.map(TextValue::of) {
+            None | Some(TextValue::Empty) => Ok(None),
+            Some(TextValue::Text(text)) => Ok(Some(text.into_owned())),
+            Some(TextValue::Other(found)) => self.invalid(field, found, "text"),
         }
     }
 
     fn date(&mut self, field: OptionalField, raw: Option<&RawValue>) -> Result<Option<String>, Failure> {
-        match raw.map(Value::of) {
-            None | Some(Value::Nothing) => Ok(None),
-            Some(Value::Text(text)) => match date::normalize(&text) {
+        match raw.map(TextValue::of) {
+            None | Some(TextValue::Empty) => Ok(None),
+            Some(TextValue::Text(text)) => match date::normalize(&text) {
                 Some(date) => Ok(Some(date)),
                 None => self.invalid(field, &quoted(&text), date::FORMS),
             },
-            Some(Value::Other(found)) => self.invalid(field, found, date::FORMS),
+            Some(TextValue::Other(found)) => self.invalid(field, found, date::FORMS),
         }
     }
 

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_namespace_is_what_its_documentation_says() {
+    fn the_namespace_is_the_documented_one() {
         assert_eq!(NAMESPACE, Uuid::new_v5(&Uuid::NAMESPACE_URL, b"urn:regards-relay:event"));
     }
 
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_counts_and_none_runs_into_the_next() {
+    fn every_part_changes_the_id_and_parts_are_delimited() {
         let ids = [
             id("a", "bc", "GRANTED", None, b""),
             id("ab", "c", "GRANTED", None, b""),

@@ -13,9 +13,9 @@ use super::Reason;
 pub(super) const MAX_DEPTH: usize = 128;
 
 /// The members of an object in their order, duplicates included.
-pub(super) struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(super) struct ObjectMembers<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
 
-pub(super) fn members(text: &str) -> Result<Members<'_>, (Reason, String)> {
+pub(super) fn members(text: &str) -> Result<ObjectMembers<'_>, (Reason, String)> {
     serde_json::from_str(text).map_err(|error| match serde_json::from_str::<IgnoredAny>(text) {
         Ok(_) if error.is_data() => {
             (Reason::NotAnObject, format!("the body is {}; expected an object", kind_of(text.trim_start())))
@@ -128,22 +128,22 @@ pub(super) fn compact(raw: &RawValue) -> Box<RawValue> {
 
 /// A value as far as the event's own fields need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value<'a> {
-    Nothing, // `null` or `""`
+pub(super) enum TextValue<'a> {
+    Empty, // `null` or `""`
     /// Text that is not empty.
     Text(Cow<'a, str>),
     /// Any other value: its type for people.
     Other(&'static str),
 }
 
-impl<'a> Value<'a> {
+impl<'a> TextValue<'a> {
     pub(super) fn of(raw: &'a RawValue) -> Self {
         let json = raw.get();
         let Some(inner) = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-            return if json == "null" { Self::Nothing } else { Self::Other(kind_of(json)) };
+            return if json == "null" { Self::Empty } else { Self::Other(kind_of(json)) };
         };
         if inner.is_empty() {
-            Self::Nothing
+            Self::Empty
         } else if inner.contains('\\') {
             // JSON's grammar allows half a surrogate pair, Unicode doesn't.
             serde_json::from_str(json)
@@ -166,14 +166,14 @@ pub(super) fn kind_of(json: &str) -> &'static str {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for ObjectMembers<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
         struct Object;
         impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
+            type Value = ObjectMembers<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
@@ -185,7 +185,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 while let Some((Name(name), value)) = map.next_entry()? {
                     members.push((name, value));
                 }
-                Ok(Members(members))
+                Ok(ObjectMembers(members))
             }
         }
         deserializer.deserialize_map(Object)

@@ -154,14 +154,14 @@ fn unicode(after: &str) -> (char, usize) {
 
 /// A number in the smallest type that holds all its digits.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Number<'a> {
+pub(super) enum JsonNumber<'a> {
     Integer(i128),
     Double(f64),
     /// The digits as written, if no other type holds them.
     Exact(&'a str),
 }
 
-impl<'a> Number<'a> {
+impl<'a> JsonNumber<'a> {
     pub(super) fn of(raw: &'a str) -> Self {
         if let Some(integer) = raw.parse().ok().filter(|_| raw != "-0") {
             return Self::Integer(integer);
@@ -177,7 +177,7 @@ impl<'a> Number<'a> {
 
 /// Whether a double holds all digits of the number.
 pub(crate) fn is_exact_double(raw: &str) -> bool {
-    matches!(Number::of(raw), Number::Double(_))
+    matches!(JsonNumber::of(raw), JsonNumber::Double(_))
 }
 
 /// Compares two JSON numbers by all their digits; none if an exponent doesn't fit into 64 bits.
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_that_is_no_unicode_hides_no_neighbour() {
+    fn text_that_is_not_unicode_keeps_its_neighbours_readable() {
         let parsed = parse(r#" {"a":"\ud800", "b": [1, "\ud83d\ude00\udc00x\n\"", "\\"],"\udead":null} "#);
         let text = |text: &'static str| JsonValue::Text(text.into());
         let list = JsonValue::List(vec![JsonValue::Number("1"), text("😀\u{fffd}x\n\""), text("\\")]);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_held_as_they_are_written_or_not_at_all() {
+    fn numbers_are_stored_exactly() {
         for raw in [
             "1e999",
             "0.1234567890123456789",
@@ -241,13 +241,13 @@ mod tests {
             "1e-400",
             "1e99999999999999999999",
         ] {
-            assert_eq!(Number::of(raw), Number::Exact(raw));
+            assert_eq!(JsonNumber::of(raw), JsonNumber::Exact(raw));
         }
-        assert_eq!(Number::of("-12345678901234567890123"), Number::Integer(-12_345_678_901_234_567_890_123));
+        assert_eq!(JsonNumber::of("-12345678901234567890123"), JsonNumber::Integer(-12_345_678_901_234_567_890_123));
         for (raw, double) in
             [("1.10", 1.1), ("2.352221900000001", 2.352_221_900_000_001), ("1E2", 100.0), ("-0", -0.0), ("0.0e5", 0.0)]
         {
-            assert_eq!(Number::of(raw), Number::Double(double));
+            assert_eq!(JsonNumber::of(raw), JsonNumber::Double(double));
         }
         for (one, order, other) in [
             ("0.1234567890123456789", Ordering::Greater, "0.1234567890123456788"),
@@ -281,7 +281,7 @@ mod tests {
                 ones.len() == others.len() && ones.iter().zip(others).all(|(one, other)| is(one, other))
             }
             (JsonValue::Map(ones), Value::Object(others)) => {
-                // Of members with one name the last one counts.
+                // If several members have one name, the last one is used.
                 let last = |name: &str| ones.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value);
                 ones.iter().all(|(name, _)| others.contains_key(&**name))
                     && others.iter().all(|(name, other)| last(name).is_some_and(|one| is(one, other)))

@@ -15,7 +15,7 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::json::{Members, kind_of};
+use super::json::{ObjectMembers, kind_of};
 use super::{AmqpNumber, Header, HeaderValue, NotUtf8, Properties};
 
 /// Deeper headers are an error. Twice the depth that a source keeps.
@@ -42,7 +42,7 @@ impl Properties {
 
     /// Parses the result of [`to_json`](Self::to_json), or JSON that a person wrote.
     pub fn from_json(json: &str) -> Result<Self, SampleError> {
-        let Members(members) = serde_json::from_str(json)
+        let ObjectMembers(members) = serde_json::from_str(json)
             .map_err(|error| SampleError(format!("the properties are not a JSON object: {error}")))?;
         let mut properties = Self::default();
         for (name, value) in members {
@@ -109,7 +109,7 @@ fn not_utf8(raw: &RawValue) -> Result<Vec<NotUtf8>, SampleError> {
 }
 
 fn table(raw: &RawValue, depth: usize) -> Result<Vec<Header>, SampleError> {
-    let Members(members) =
+    let ObjectMembers(members) =
         serde_json::from_str(raw.get()).map_err(|error| SampleError(format!("a header can't be read: {error}")))?;
     members.into_iter().map(|(name, value)| Ok((name.into_owned(), header(value, depth)?))).collect()
 }
@@ -144,7 +144,7 @@ fn float(json: &str) -> Result<HeaderValue, SampleError> {
 }
 
 fn object(raw: &RawValue, depth: usize) -> Result<HeaderValue, SampleError> {
-    let Members(members) =
+    let ObjectMembers(members) =
         serde_json::from_str(raw.get()).map_err(|error| SampleError(format!("a header can't be read: {error}")))?;
     let [(name, value)] = members.as_slice() else {
         return Ok(HeaderValue::Table(table(raw, depth + 1)?));
@@ -325,7 +325,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_deepest_headers_a_source_keeps_come_back() {
+    fn the_deepest_headers_of_a_source_survive_the_round_trip() {
         let deep = |levels| (0..levels).fold(HeaderValue::Null, |inner, _| HeaderValue::Array(vec![inner]));
         let properties = |levels| Properties { headers: vec![("x".to_owned(), deep(levels))], ..Properties::default() };
         let kept = properties(128);

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::json::{Members, kind_of};
+use super::json::{ObjectMembers, kind_of};
 use super::{Message, Properties, SampleError, SourceName};
 use crate::telemetry::printable_json;
 
@@ -24,7 +24,7 @@ use crate::telemetry::printable_json;
 #[must_use]
 pub fn is_sample(text: &str) -> bool {
     let is_body = |name: &str| matches!(name, "body" | "body_base64" | "payload");
-    let named = |Members(members): Members<'_>| members.iter().any(|(name, _)| is_body(name));
+    let named = |ObjectMembers(members): ObjectMembers<'_>| members.iter().any(|(name, _)| is_body(name));
     serde_json::from_str(only(text)).is_ok_and(named)
 }
 
@@ -47,7 +47,7 @@ const MANAGEMENT_MEMBERS: [&str; 6] =
 
 /// Parses a sample into a message of that source.
 pub fn parse(text: &str, source: &SourceName) -> Result<Message, SampleError> {
-    let Members(members) = serde_json::from_str(only(text))
+    let ObjectMembers(members) = serde_json::from_str(only(text))
         .map_err(|error| SampleError(format!("a sample must be a JSON object: {error}")))?;
     let has = |name: &str| members.iter().any(|(known, _)| known == name);
     let ignored: &[&str] = match () {
@@ -94,23 +94,30 @@ pub fn parse(text: &str, source: &SourceName) -> Result<Message, SampleError> {
     Ok(Message { source: source.clone(), body: Bytes::from(body), properties, redelivered: false })
 }
 
-/// The message as a sample: one line without a line break.
+/// A message as a sample in JSON.
+#[derive(Debug, Serialize)]
+pub struct Sample<'a> {
+    properties: &'a Properties,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+}
+
+impl<'a> Sample<'a> {
+    #[must_use]
+    pub fn of(message: &'a Message) -> Self {
+        let body = std::str::from_utf8(&message.body).ok();
+        let body_base64 = body.is_none().then(|| STANDARD.encode(&message.body));
+        Self { properties: &message.properties, body, body_base64 }
+    }
+}
+
+/// The message as a sample: one line without a line break, safe for a terminal.
 #[must_use]
 pub fn print(message: &Message) -> String {
-    #[derive(Serialize)]
-    struct Sample<'a> {
-        properties: &'a Properties,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        body: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        body_base64: Option<String>,
-    }
-    let body = std::str::from_utf8(&message.body).ok();
-    let body_base64 = body.is_none().then(|| STANDARD.encode(&message.body));
-    let sample = Sample { properties: &message.properties, body, body_base64 };
     // All keys and values are text: serializing them can't fail.
-    let json = serde_json::to_string(&sample).unwrap_or_default();
-    // Samples are also shown in a terminal.
+    let json = serde_json::to_string(&Sample::of(message)).unwrap_or_default();
     printable_json(&json).into_owned()
 }
 
@@ -127,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documents_properties_and_an_example_make_a_sample() {
+    fn properties_and_bodies_of_the_interface_documents_make_a_sample() {
         let properties = include_str!("../../tests/fixtures/documents/lta-v1-properties.json");
         let body = include_str!("../../tests/fixtures/documents/lta-v1-granted.json");
         let sample = format!(r#"{{"properties": {properties}, "body": {}}}"#, serde_json::json!(body));
@@ -175,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_body_is_told_from_a_sample() {
+    fn a_bare_body_is_distinguished_from_a_sample() {
         assert!(is_sample(r#"{"body":"x"}"#));
         assert!(is_sample(r#"{"properties":{},"body_base64":"eA=="}"#));
         assert!(!is_sample(r#"{"correlationId":"c","responseStatus":"ERROR"}"#));
@@ -202,7 +209,7 @@ mod tests {
 
     /// As `explain -` gets them from a pipe or the clipboard.
     #[test]
-    fn what_others_show_of_a_message_is_a_sample_too() {
+    fn messages_from_the_management_api_and_dead_letters_are_samples_too() {
         let body = r#"{"correlationId":"c","responseStatus":"ERROR"}"#;
         let text = serde_json::to_string(body).unwrap();
         let encoded = STANDARD.encode(body);

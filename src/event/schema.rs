@@ -62,10 +62,10 @@ impl EventSchema {
     pub(super) fn names(&self) -> Vec<&str> {
         let (fields, others): (Vec<&str>, &[&str]) = match self {
             Self::Event => {
-                (Field::OF_EVENTS.map(Field::name).to_vec(), &["extra", "warnings", "headers", "properties"])
+                (TextField::OF_EVENTS.map(TextField::name).to_vec(), &["extra", "warnings", "headers", "properties"])
             }
             Self::Transformed(fields) => (fields.keys().map(String::as_str).collect(), &["headers", "properties"]),
-            Self::DeadLetter => (Field::OF_DEAD_LETTERS.map(Field::name).to_vec(), &[]),
+            Self::DeadLetter => (TextField::OF_DEAD_LETTERS.map(TextField::name).to_vec(), &[]),
         };
         fields.into_iter().chain(others.iter().copied()).collect()
     }
@@ -86,19 +86,22 @@ impl EventSchema {
     }
 
     /// The field of that name, if no transform can replace it.
-    pub(super) fn field(&self, name: &str) -> Option<Field> {
-        let fields: &[Field] = match self {
-            Self::Event => &Field::OF_EVENTS,
+    pub(super) fn field(&self, name: &str) -> Option<TextField> {
+        let fields: &[TextField] = match self {
+            Self::Event => &TextField::OF_EVENTS,
             Self::Transformed(_) => &[],
-            Self::DeadLetter => &Field::OF_DEAD_LETTERS,
+            Self::DeadLetter => &TextField::OF_DEAD_LETTERS,
         };
         fields.iter().copied().find(|field| field.name() == name)
     }
 
-    pub(super) fn can_be_null(&self, field: Field) -> bool {
+    pub(super) fn can_be_null(&self, field: TextField) -> bool {
         match self {
-            Self::DeadLetter => matches!(field, Field::Sink | Field::Tenant),
-            _ => matches!(field, Field::ProductId | Field::Session | Field::Expires | Field::Message | Field::Time),
+            Self::DeadLetter => matches!(field, TextField::Sink | TextField::Tenant),
+            _ => matches!(
+                field,
+                TextField::ProductId | TextField::Session | TextField::Expires | TextField::Message | TextField::Time
+            ),
         }
     }
 
@@ -111,7 +114,7 @@ impl EventSchema {
 
 /// A field of an event or of a dead letter that is text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Field {
+pub(super) enum TextField {
     Id,
     Type,
     Source,
@@ -128,7 +131,7 @@ pub(super) enum Field {
     Sink,
 }
 
-impl Field {
+impl TextField {
     pub(super) const OF_EVENTS: [Self; 12] = [
         Self::Id,
         Self::Type,
@@ -210,7 +213,7 @@ pub(super) fn closest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) 
 }
 
 fn similarity(a: &str, b: &str) -> f64 {
-    // correlation_id for correlationId is the misspelling to expect.
+    // correlation_id for correlationId is a likely mistake.
     let plain = |name: &str| name.replace('_', "").to_lowercase();
     strsim::jaro_winkler(&plain(a), &plain(b))
 }

@@ -16,7 +16,7 @@ fn lta() -> DecodeOptions {
     }
 }
 
-/// A message as REGARDS sends it, with that body.
+/// A message as REGARDS sends it.
 fn message(body: impl Into<Bytes>) -> Message {
     let properties = Properties {
         content_type: Some("application/json".to_owned()),
@@ -31,18 +31,18 @@ fn message(body: impl Into<Bytes>) -> Message {
     Message { source: SourceName::new("regards"), body: body.into(), properties, redelivered: false }
 }
 
-fn read(body: impl Into<Bytes>) -> Event {
+fn decode(body: impl Into<Bytes>) -> Event {
     Event::decode(&message(body), &lta()).expect("the body is valid")
 }
 
-fn refused(message: &Message, options: &DecodeOptions) -> (Reason, String) {
+fn error_of_message(message: &Message, options: &DecodeOptions) -> (Reason, String) {
     let invalid = Event::decode(message, options).expect_err("the message is invalid");
     (invalid.reason, invalid.detail)
 }
 
 /// The reason and detail of a message with that body.
-fn refusal(body: impl Into<Bytes>) -> (Reason, String) {
-    refused(&message(body), &lta())
+fn error_of(body: impl Into<Bytes>) -> (Reason, String) {
+    error_of_message(&message(body), &lta())
 }
 
 fn json(event: &Event) -> String {
@@ -50,10 +50,10 @@ fn json(event: &Event) -> String {
 }
 
 fn check(body: &str, expected: &Expect) {
-    expected.assert_eq(&json(&read(body.to_owned())));
+    expected.assert_eq(&json(&decode(body.to_owned())));
 }
 
-// What is normal.
+// Valid messages.
 
 #[test]
 fn a_typical_response_becomes_an_event() {
@@ -84,7 +84,7 @@ fn a_typical_response_becomes_an_event() {
 }
 
 #[test]
-fn every_example_of_the_documents_is_accepted_as_it_is() {
+fn every_example_of_the_interface_documents_is_decoded() {
     macro_rules! examples {
         ($($name:literal),*) => {
             [$(($name, &include_bytes!(concat!("../../tests/fixtures/documents/", $name))[..])),*]
@@ -101,7 +101,7 @@ fn every_example_of_the_documents_is_accepted_as_it_is() {
         "lta-v2-denied.json",
         "lta-v2-error.json"
     ] {
-        let event = read(body);
+        let event = decode(body);
         let (session, expires, message) = (&event.session, &event.expires, &event.message);
         let (status, outcome, extra, warnings) = (event.status, event.outcome, &event.extra, &event.warnings);
         seen.push(format!("{name}: {status} {outcome} {session:?} {expires:?} {message:?} {extra:?} {warnings:?}"));
@@ -119,7 +119,7 @@ fn every_example_of_the_documents_is_accepted_as_it_is() {
 }
 
 #[test]
-fn missing_null_and_empty_optional_fields_are_normal() {
+fn missing_null_and_empty_optional_fields_are_valid() {
     for body in [
         r#"{"correlationId":"c","responseStatus":"ERROR"}"#,
         r#"{"correlationId":"c","responseStatus":"ERROR","productId":null,"session":null,"expires":null,"message":null}"#,
@@ -133,46 +133,46 @@ fn missing_null_and_empty_optional_fields_are_normal() {
 }
 
 #[test]
-fn every_status_has_its_outcome() {
+fn every_status_has_an_outcome() {
     for (status, outcome) in [
         ("GRANTED", Outcome::Accepted),
         ("DENIED", Outcome::Rejected),
         ("SUCCESS", Outcome::Succeeded),
         ("ERROR", Outcome::Failed),
     ] {
-        let event = read(format!(r#"{{"correlationId":"c","responseStatus":"{status}"}}"#));
+        let event = decode(format!(r#"{{"correlationId":"c","responseStatus":"{status}"}}"#));
         assert_eq!((event.status, event.outcome), (status, outcome));
     }
 }
 
 #[test]
-fn escapes_in_names_and_texts_are_read() {
-    let event = read(r#"{"\u0063orrelationId":"\u00e9\ud83d\ude00\\n","responseStatus":"GRANTED"}"#);
+fn escapes_in_names_and_texts_are_decoded() {
+    let event = decode(r#"{"\u0063orrelationId":"\u00e9\ud83d\ude00\\n","responseStatus":"GRANTED"}"#);
     assert_eq!(event.correlation_id, "é😀\\n");
 }
 
 #[test]
-fn a_copy_has_the_same_id_and_another_response_another() {
+fn copies_of_a_response_have_the_same_id() {
     let body = r#"{"correlationId":"c","responseStatus":"GRANTED"}"#;
     let mut copy = message(body);
     copy.redelivered = true;
     copy.source = SourceName::new("other");
-    assert_eq!(Event::decode(&copy, &lta()).expect("valid").id, read(body).id);
+    assert_eq!(Event::decode(&copy, &lta()).expect("valid").id, decode(body).id);
     copy.properties.timestamp = None;
-    assert_ne!(Event::decode(&copy, &lta()).expect("valid").id, read(body).id);
+    assert_ne!(Event::decode(&copy, &lta()).expect("valid").id, decode(body).id);
 }
 
-// What is tolerated.
+// Tolerated mistakes.
 
 #[test]
-fn trailing_commas_are_tolerated_and_nothing_else() {
+fn only_trailing_commas_are_tolerated() {
     for body in [
         r#"{"correlationId":"c","responseStatus":"GRANTED",}"#,
         r#"{"correlationId":"c","responseStatus":"GRANTED" , }"#,
         r#"{"correlationId":"c","responseStatus":"GRANTED","x":[1,{"y":2,},],}"#,
         "{\"correlationId\":\"c\",\"responseStatus\":\"GRANTED\",\r\n\t}\n",
     ] {
-        assert_eq!(read(body).status, "GRANTED", "{body}");
+        assert_eq!(decode(body).status, "GRANTED", "{body}");
     }
     for body in [
         "{,}",
@@ -192,17 +192,17 @@ fn trailing_commas_are_tolerated_and_nothing_else() {
         r#"{"correlationId":"c","responseStatus":"GRANTED""#,
         "\u{feff}{\"correlationId\":\"c\",\"responseStatus\":\"GRANTED\"}",
     ] {
-        assert_eq!(refusal(body).0, Reason::NotJson, "{body}");
+        assert_eq!(error_of(body).0, Reason::NotJson, "{body}");
     }
-    // A comma in a text stays what it is.
-    let event = read(r#"{"correlationId":"a,}","responseStatus":"GRANTED","x":"[1,]\",}",}"#);
+    // A comma within text stays.
+    let event = decode(r#"{"correlationId":"a,}","responseStatus":"GRANTED","x":"[1,]\",}",}"#);
     assert_eq!((event.correlation_id.as_str(), event.extra["x"].get()), ("a,}", r#""[1,]\",}""#));
 }
 
 #[test]
-fn an_optional_field_of_another_type_is_null_with_a_warning_and_an_error_when_strict() {
+fn an_optional_field_of_the_wrong_type_is_a_warning_or_with_strict_an_error() {
     let body = r#"{"correlationId":"c","responseStatus":"ERROR","productId":7,"session":[],"expires":"soon","message":"\ud800"}"#;
-    let event = read(body);
+    let event = decode(body);
     assert_eq!((event.product_id, event.session, event.expires, event.message), (None, None, None, None));
     expect![[r#"
         productId is a number; expected text
@@ -212,11 +212,11 @@ fn an_optional_field_of_another_type_is_null_with_a_warning_and_an_error_when_st
     .assert_eq(&event.warnings.join("\n"));
     let strict = DecodeOptions { validation: Validation::Strict, ..lta() };
     expect![[r#"(InvalidField, "productId is a number; expected text")"#]]
-        .assert_eq(&format!("{:?}", refused(&message(body), &strict)));
+        .assert_eq(&format!("{:?}", error_of_message(&message(body), &strict)));
 }
 
 #[test]
-fn what_strict_validation_does_not_mean() {
+fn strict_validation_tolerates_everything_but_types_and_dates() {
     let mut message = message(r#"{"correlationId":"c","correlationId":"d","responseStatus":"ERROR",}"#);
     message.properties.correlation_id = Some("c".to_owned());
     message.properties.timestamp = Some(253_402_300_800);
@@ -231,8 +231,9 @@ fn what_strict_validation_does_not_mean() {
 }
 
 #[test]
-fn of_a_field_that_is_there_twice_the_last_one_counts() {
-    let event = read(r#"{"x":1,"correlationId":"c","responseStatus":"ERROR","responseStatus":"SUCCESS","x":{"y": 2}}"#);
+fn the_last_one_of_duplicate_fields_is_used() {
+    let event =
+        decode(r#"{"x":1,"correlationId":"c","responseStatus":"ERROR","responseStatus":"SUCCESS","x":{"y": 2}}"#);
     assert_eq!((event.status, event.extra["x"].get()), ("SUCCESS", r#"{"y":2}"#));
     expect![[r#"
         "responseStatus" is there more than once; the last one counts
@@ -241,14 +242,14 @@ fn of_a_field_that_is_there_twice_the_last_one_counts() {
 }
 
 #[test]
-fn warnings_are_bounded() {
-    let event = read(format!(r#"{{"correlationId":"c","responseStatus":"ERROR"{}}}"#, r#","x":1"#.repeat(1000)));
+fn the_number_of_warnings_is_bounded() {
+    let event = decode(format!(r#"{{"correlationId":"c","responseStatus":"ERROR"{}}}"#, r#","x":1"#.repeat(1000)));
     assert_eq!(event.warnings.len(), 17);
     assert_eq!(event.warnings[16], "and 983 more");
 }
 
 #[test]
-fn an_empty_correlation_id_among_the_properties_says_nothing() {
+fn an_empty_property_correlation_id_causes_no_warning() {
     let mut message = message(r#"{"correlationId":"c","responseStatus":"ERROR"}"#);
     message.properties.correlation_id = Some(String::new());
     assert!(Event::decode(&message, &lta()).expect("valid").warnings.is_empty());
@@ -264,7 +265,7 @@ fn the_character_sets_that_are_utf_8_are_accepted() {
 }
 
 #[test]
-fn the_tenant_is_the_headers_and_else_the_sources() {
+fn the_tenant_comes_from_the_header_or_the_source() {
     let own = DecodeOptions { tenant: Some("own".into()), ..lta() };
     let body = r#"{"correlationId":"c","responseStatus":"ERROR"}"#;
     let tenant = |header: Option<HeaderValue>| {
@@ -279,38 +280,38 @@ fn the_tenant_is_the_headers_and_else_the_sources() {
     assert_eq!(tenant(Some(HeaderValue::Integer(7))), Err(Reason::InvalidTenant));
 }
 
-// Why not.
+// Errors.
 
 #[test]
-fn each_reason_says_what_was_found_and_what_was_expected() {
+fn each_error_names_what_was_found_and_expected() {
     let valid = r#"{"correlationId":"c","responseStatus":"GRANTED"}"#;
     let with = |change: fn(&mut Properties)| {
         let mut message = message(valid);
         change(&mut message.properties);
-        refused(&message, &lta())
+        error_of_message(&message, &lta())
     };
     let mut told = Vec::new();
     for (reason, detail) in [
-        refused(&message(valid), &DecodeOptions { max_body: 47, ..lta() }),
+        error_of_message(&message(valid), &DecodeOptions { max_body: 47, ..lta() }),
         with(|properties| properties.content_encoding = Some("gzip".to_owned())),
         with(|properties| properties.headers_too_deep = true),
-        refusal(&b"{\"a\":\"\xff\"}"[..]),
-        refusal("[".repeat(129)),
-        refusal("not json"),
-        refusal(""),
-        refusal(r#"{"a":1,"#),
-        refusal("[1,2]"),
-        refusal(" 12 "),
-        refusal("null"),
-        refusal("[1,]"),
-        refusal(r#"{"responseStatus":"GRANTED"}"#),
-        refusal(r#"{"correlationId":null,"responseStatus":"GRANTED"}"#),
-        refusal(r#"{"correlationId":"","responseStatus":"GRANTED"}"#),
-        refusal(r#"{"correlationId":"c"}"#),
-        refusal(r#"{"correlationId":7,"responseStatus":"GRANTED"}"#),
-        refusal(r#"{"correlationId":"\udc00","responseStatus":"GRANTED"}"#),
-        refusal(r#"{"correlationId":"c","responseStatus":true}"#),
-        refusal(r#"{"correlationId":"c","responseStatus":"granted\n"}"#),
+        error_of(&b"{\"a\":\"\xff\"}"[..]),
+        error_of("[".repeat(129)),
+        error_of("not json"),
+        error_of(""),
+        error_of(r#"{"a":1,"#),
+        error_of("[1,2]"),
+        error_of(" 12 "),
+        error_of("null"),
+        error_of("[1,]"),
+        error_of(r#"{"responseStatus":"GRANTED"}"#),
+        error_of(r#"{"correlationId":null,"responseStatus":"GRANTED"}"#),
+        error_of(r#"{"correlationId":"","responseStatus":"GRANTED"}"#),
+        error_of(r#"{"correlationId":"c"}"#),
+        error_of(r#"{"correlationId":7,"responseStatus":"GRANTED"}"#),
+        error_of(r#"{"correlationId":"\udc00","responseStatus":"GRANTED"}"#),
+        error_of(r#"{"correlationId":"c","responseStatus":true}"#),
+        error_of(r#"{"correlationId":"c","responseStatus":"granted\n"}"#),
         with(|properties| properties.headers.clear()),
         with(|properties| properties.headers = vec![("regards.tenant".to_owned(), HeaderValue::Integer(1))]),
         with(|properties| {
@@ -354,24 +355,24 @@ fn a_body_is_at_most_128_deep_and_brackets_in_texts_do_not_count() {
         let (open, close) = (open.repeat(levels - 1), close.repeat(levels - 1));
         format!(r#"{{"correlationId":"c","responseStatus":"GRANTED","x":{open}{close}}}"#)
     };
-    assert_eq!(read(nested(128, "[", "]")).extra["x"].get().len(), 254);
-    assert_eq!(refusal(nested(129, "[", "]")).0, Reason::TooDeep);
-    assert_eq!(refusal(nested(2_000, "[", "]")).0, Reason::TooDeep);
+    assert_eq!(decode(nested(128, "[", "]")).extra["x"].get().len(), 254);
+    assert_eq!(error_of(nested(129, "[", "]")).0, Reason::TooDeep);
+    assert_eq!(error_of(nested(2_000, "[", "]")).0, Reason::TooDeep);
     let flat = format!(r#"{{"correlationId":"c","responseStatus":"GRANTED","x":"\"{}"}}"#, "[{".repeat(1000));
-    assert_eq!(read(flat).status, "GRANTED");
+    assert_eq!(decode(flat).status, "GRANTED");
     let wide = format!(r#"{{"correlationId":"c","responseStatus":"GRANTED","x":[{}1]}}"#, "[],".repeat(1000));
-    assert_eq!(read(wide).status, "GRANTED");
+    assert_eq!(decode(wide).status, "GRANTED");
 }
 
 #[test]
-fn a_body_of_a_million_brackets_is_refused_without_a_stack() {
+fn a_body_of_a_million_brackets_does_not_overflow_the_stack() {
     let options = DecodeOptions { max_body: usize::MAX, ..lta() };
-    assert_eq!(refused(&message("[".repeat(1_000_000)), &options).0, Reason::TooDeep);
-    assert_eq!(refused(&message(r#"{"a":"#.repeat(1_000_000)), &options).0, Reason::TooDeep);
+    assert_eq!(error_of_message(&message("[".repeat(1_000_000)), &options).0, Reason::TooDeep);
+    assert_eq!(error_of_message(&message(r#"{"a":"#.repeat(1_000_000)), &options).0, Reason::TooDeep);
 }
 
 #[test]
-fn what_could_be_read_of_an_invalid_message_is_kept() {
+fn an_error_has_the_fields_that_could_be_read() {
     let invalid = |message: &Message| Event::decode(message, &lta()).expect_err("invalid");
     let mut lost = message(r#"{"correlationId":"c","responseStatus":"LOST"}"#);
     let found = invalid(&lost);
@@ -387,7 +388,7 @@ fn what_could_be_read_of_an_invalid_message_is_kept() {
 }
 
 #[test]
-fn a_word_and_its_reason_are_the_same() {
+fn reasons_are_parsed_from_their_words() {
     for reason in Reason::ALL {
         assert_eq!(reason.as_str().parse(), Ok(*reason));
     }
@@ -405,28 +406,28 @@ proptest! {
         let _ = Event::decode(&message(body), &lta());
     }
 
-    /// A trailing comma anywhere changes nothing but itself: the same event, but for the id, which is over the bytes.
+    /// Trailing commas change nothing but the id, which is a hash of the bytes.
     #[test]
     fn trailing_commas_change_no_value(value in json_value(), text in any::<String>()) {
         let body = serde_json::json!({"correlationId": "c", "responseStatus": "ERROR", "message": text, "x": value});
         let strict = body.to_string();
         let mut relaxed = String::new();
         write_with_trailing_commas(&body, &mut relaxed);
-        let (mut event, mut same) = (read(strict), read(relaxed));
+        let (mut event, mut same) = (decode(strict), decode(relaxed));
         event.id = Uuid::nil();
         same.id = Uuid::nil();
         prop_assert_eq!(json(&event), json(&same));
     }
 
-    /// Reading is a pure function, and what it gives is one line of JSON.
+    /// Decoding is a pure function, and an event is one line of JSON.
     #[test]
     fn the_same_message_gives_the_same_line(value in json_value(), text in any::<String>()) {
         let body = serde_json::json!({"correlationId": "c", "responseStatus": "ERROR", "message": text, "x": value});
         let body = serde_json::to_string_pretty(&body).expect("JSON");
-        let line = serde_json::to_string(&read(body.clone())).expect("JSON");
+        let line = serde_json::to_string(&decode(body.clone())).expect("JSON");
         prop_assert!(!line.contains(['\n', '\r']));
-        prop_assert_eq!(&line, &serde_json::to_string(&read(body)).expect("JSON"));
-        // What was normalized once stays so: `extra` read again is the same.
+        prop_assert_eq!(&line, &serde_json::to_string(&decode(body)).expect("JSON"));
+        // Decoding `extra` again changes nothing.
         let extra = &serde_json::from_str::<serde_json::Value>(&line).expect("JSON")["extra"]["x"];
         prop_assert_eq!(extra, &value);
     }
@@ -474,9 +475,9 @@ fn write_with_trailing_commas(value: &serde_json::Value, out: &mut String) {
     }
 }
 
-/// The page is a promise, too.
+/// docs/event.md is part of the contract.
 #[test]
-fn the_page_on_events_tells_all_and_tells_the_truth() {
+fn the_documentation_of_events_is_complete_and_correct() {
     let page = include_str!("../../docs/event.md");
     for reason in Reason::ALL {
         assert!(page.contains(&format!("| `{reason}` |")), "{reason}");
@@ -491,14 +492,14 @@ fn the_page_on_events_tells_all_and_tells_the_truth() {
         }
     }
     assert!(page.contains(&NAMESPACE.to_string()));
-    let example = json(&read(r#"{"correlationId":"c-1","responseStatus":"GRANTED"}"#));
+    let example = json(&decode(r#"{"correlationId":"c-1","responseStatus":"GRANTED"}"#));
     assert!(page.contains(&example), "{example}");
 }
 
 #[test]
-fn responses_of_all_families_are_told_apart_by_their_classes() {
+fn the_java_class_decides_the_family() {
     let auto = DecodeOptions { expects: ExpectedFamily::Auto, ..lta() };
-    let read = |headers: &[(&str, &str)], body: &str| {
+    let decode = |headers: &[(&str, &str)], body: &str| {
         let mut message = message(body.to_owned());
         let text = |(name, value): &(&str, &str)| ((*name).to_owned(), HeaderValue::Text((*value).to_owned()));
         message.properties.headers.extend(headers.iter().map(text));
@@ -509,15 +510,15 @@ fn responses_of_all_families_are_told_apart_by_their_classes() {
         let (status, _) = family.statuses[0];
         let body = format!(r#"{{"{}":"c","{}":"{status}"}}"#, family.key, family.status);
         for class in family.classes {
-            assert_eq!(read(&[("__TypeId__", class)], &body), Ok(family.kind));
-            assert_eq!(read(&[("__TypeId__", "java.util.HashMap"), ("regards.type", class)], &body), Ok(family.kind));
+            assert_eq!(decode(&[("__TypeId__", class)], &body), Ok(family.kind));
+            assert_eq!(decode(&[("__TypeId__", "java.util.HashMap"), ("regards.type", class)], &body), Ok(family.kind));
         }
     }
     let missing = "the message has neither of the headers __TypeId__ and regards.type, which `auto` needs";
-    assert_eq!(read(&[], lta), Err((Reason::MissingField, missing.to_owned())));
+    assert_eq!(decode(&[], lta), Err((Reason::MissingField, missing.to_owned())));
     let unknown = "__TypeId__ or regards.type is \"java.util.HashMap\"; expected the Java class of a known response";
-    assert_eq!(read(&[("regards.type", "java.util.HashMap")], done), Err((Reason::InvalidField, unknown.to_owned())));
-    let (order, wrong) = (FAMILIES[1].classes[0], read(&[("__TypeId__", FAMILIES[1].classes[0])], lta));
-    assert_eq!(read(&[("__TypeId__", order)], done), Ok(FAMILIES[1].kind));
+    assert_eq!(decode(&[("regards.type", "java.util.HashMap")], done), Err((Reason::InvalidField, unknown.to_owned())));
+    let (order, wrong) = (FAMILIES[1].classes[0], decode(&[("__TypeId__", FAMILIES[1].classes[0])], lta));
+    assert_eq!(decode(&[("__TypeId__", order)], done), Ok(FAMILIES[1].kind));
     assert_eq!(wrong.unwrap_err().0, Reason::MissingField, "it is none of that class");
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use serde_json::value::RawValue;
 
 use super::expression::Expression;
-use super::json::Members;
+use super::json::ObjectMembers;
 use super::json_value::{JsonValue, parse};
 use super::schema::{EventSchema, FieldKind, FieldType, Fields};
 use super::{EventView, TransformedEvent};
@@ -59,7 +59,7 @@ impl Transform {
     pub fn apply(&self, view: EventView<'_>) -> Result<TransformedEvent, TransformError> {
         let failed = |error: &dyn fmt::Display| TransformError(error.to_string());
         let json = serde_json::to_string(view.event).map_err(|error| failed(&error))?;
-        let Members(members) = serde_json::from_str(&json).map_err(|error| failed(&error))?;
+        let ObjectMembers(members) = serde_json::from_str(&json).map_err(|error| failed(&error))?;
         let mut fields: Vec<(String, Box<RawValue>)> =
             members.into_iter().map(|(name, value)| (name.into_owned(), value.to_owned())).collect();
         for step in &self.0 {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_taken_in_their_order_and_fields_keep_theirs() {
+    fn steps_are_applied_in_order_and_fields_keep_theirs() {
         let json = made(vec![
             rename("productId", "granuleId"),
             set("granuleId", &json!("none")),
@@ -225,12 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_touched_stays_as_it_was_written() {
+    fn untouched_fields_keep_their_json() {
         assert!(made(vec![remove("session")]).contains(r#""huge":1e999"#));
     }
 
     #[test]
-    fn expressions_give_every_type_that_json_has() {
+    fn expressions_can_have_every_json_type() {
         let json = made(vec![
             computed("all", "[null, true, 1, 18446744073709551615u, 1.5, 'a', [tenant], {'b': {'a': extra.n}}]"),
             computed("deep", "extra.deep"),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_field_is_set_to_is_bounded() {
+    fn the_size_of_a_computed_value_is_bounded() {
         let body = format!(r#"{{"correlationId":"c","responseStatus":"ERROR","text":"{}"}}"#, "x".repeat(60_000));
         let length = |times: usize| {
             let source = vec!["string(extra.text)"; times].join(" + ");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_steps_leave_is_known_before_there_is_an_event() {
+    fn the_remaining_fields_are_known_before_there_is_an_event() {
         let wrong = |steps: Vec<Step>| Transform::new(steps).expect_err("it can't be meant");
         assert_eq!(wrong(vec![set("x", &json!(1)), remove("y")]), [(1, StepError::NoSuchField)]);
         assert_eq!(
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_see_what_is_left_and_no_other_names() {
+    fn templates_see_only_the_remaining_fields() {
         let (transform, fields) = Transform::new(vec![
             set("team", &json!("storage")),
             set("count", &json!(3)),

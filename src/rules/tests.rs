@@ -46,7 +46,7 @@ fn matches(condition: &Condition) -> bool {
 }
 
 #[test]
-fn all_fields_have_to_match_and_one_glob_of_each() {
+fn all_fields_must_match_and_one_glob_of_each() {
     assert!(matches(&Condition::default()));
     assert!(matches(&when(&[(Field::Tenant, &["esa", "cnes-*"]), (Field::Outcome, &["failed", "rejected"])])));
     assert!(!matches(&when(&[(Field::Tenant, &["esa", "cnes-*"]), (Field::Outcome, &["accepted"])])));
@@ -54,7 +54,7 @@ fn all_fields_have_to_match_and_one_glob_of_each() {
 }
 
 #[test]
-fn each_field_is_looked_at_under_its_name() {
+fn each_field_has_its_name() {
     for (field, value) in [
         (Field::Tenant, "cnes-a"),
         (Field::Status, "ERROR"),
@@ -76,7 +76,7 @@ fn null_matches_no_glob() {
 }
 
 #[test]
-fn a_negated_block_negates_all_of_it() {
+fn a_not_block_negates_the_whole_block() {
     let block = when(&[(Field::Tenant, &["cnes-a"]), (Field::Status, &["GRANTED"])]);
     assert!(matches(&not(Condition::default(), vec![block])));
     let block = when(&[(Field::Tenant, &["cnes-a"]), (Field::Status, &["ERROR"])]);
@@ -103,7 +103,7 @@ fn no() -> Condition {
 }
 
 #[test]
-fn all_routes_that_match_apply_from_the_top() {
+fn all_matching_routes_apply_from_the_top() {
     let routes = vec![
         route(Condition::default(), &[2, 0], false),
         route(no(), &[3], false),
@@ -135,13 +135,13 @@ fn a_final_route_ends_the_search_only_when_it_matches() {
 }
 
 #[test]
-fn a_route_to_nowhere_drops_on_purpose() {
+fn a_route_without_sinks_drops_the_event() {
     let plan = plan(vec![route(Condition::default(), &[], false)], Unrouted::Sinks(vec![SinkIndex(0)]));
     assert_eq!(plan, Plan { matched: vec![0], ..Plan::default() });
 }
 
 #[test]
-fn what_no_route_takes_is_unrouted() {
+fn an_event_without_a_matching_route_is_unrouted() {
     for unrouted in [Unrouted::Drop, Unrouted::DeadLetter] {
         let plan = plan(vec![route(no(), &[0], false)], unrouted);
         assert_eq!(plan, Plan { unrouted: true, ..Plan::default() });
@@ -216,7 +216,7 @@ fn expression(source: &str) -> Expression {
 }
 
 #[test]
-fn a_route_that_fails_does_not_match_and_only_without_another_the_event_is_in_error() {
+fn a_failed_condition_is_an_error_only_if_no_other_route_matches() {
     let fails = || Condition { expression: Some(expression("session.size() == 1")), ..when(&[]) };
     let failing = |is_final| route(fails(), &[0], is_final);
     let rules = |routes| Rules::new(routes, Unrouted::Sinks(vec![SinkIndex(9)]));
@@ -238,7 +238,7 @@ fn a_route_that_fails_does_not_match_and_only_without_another_the_event_is_in_er
 }
 
 #[test]
-fn a_route_of_many_tenants_and_statuses_is_found_by_each() {
+fn a_route_with_many_tenants_and_statuses_is_found_by_each() {
     let many = |stem: &str| (0..1_000).map(|n| Glob::new(&format!("{stem}-{n}"))).chain([Glob::new(stem)]).collect();
     let when = |tenants, statuses| Condition {
         fields: vec![(Field::Tenant, many(tenants)), (Field::Status, many(statuses))],

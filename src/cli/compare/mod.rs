@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::table::Table;
 use super::{Global, InvalidInput, load_offline, message, note, plural};
 use crate::config::Config;
-use crate::dry_run::{Change, Difference, DryRun, SinkDifference};
+use crate::dry_run::{Difference, DryRun, SinkChange, SinkDifference};
 
 /// How many errors about unreadable lines are printed.
 const MAX_UNREADABLE: u64 = 10;
@@ -145,9 +145,9 @@ impl Summary {
         for SinkDifference { sink, change } in difference.iter().flat_map(|difference| &difference.sinks) {
             let counts = self.of(sink);
             let count = match change {
-                Change::Added { .. } => &mut counts.added,
-                Change::Removed { .. } => &mut counts.removed,
-                Change::Changed { .. } => &mut counts.changed,
+                SinkChange::Added { .. } => &mut counts.added,
+                SinkChange::Removed { .. } => &mut counts.removed,
+                SinkChange::Changed { .. } => &mut counts.changed,
             };
             *count += 1;
         }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::plural;
-use crate::dry_run::{Change, Changed, ChangedValue, DeadLetter, Difference, SinkDifference};
+use crate::dry_run::{BeforeAfter, ChangedValue, DeadLetterReason, Difference, SinkChange, SinkDifference};
 use crate::event::Event;
 use crate::telemetry::printable;
 
@@ -130,15 +130,16 @@ fn kind_of(difference: &Difference) -> String {
 
     let mut kind = String::new();
     // Writing to a String can't fail.
-    if let Some(Changed { before, after }) = &difference.dead_letter {
-        let reason = |letter: &Option<DeadLetter>| letter.as_ref().map_or("none", |letter| letter.reason.as_str());
+    if let Some(BeforeAfter { before, after }) = &difference.dead_letter {
+        let reason =
+            |letter: &Option<DeadLetterReason>| letter.as_ref().map_or("none", |letter| letter.reason.as_str());
         let _ = write!(kind, "{} {}", reason(before), reason(after));
     }
     for SinkDifference { sink, change } in &difference.sinks {
         let _ = match change {
-            Change::Added { route } => write!(kind, "\n+ {sink} {route:?}"),
-            Change::Removed { route } => write!(kind, "\n- {sink} {route:?}"),
-            Change::Changed { values } => {
+            SinkChange::Added { route } => write!(kind, "\n+ {sink} {route:?}"),
+            SinkChange::Removed { route } => write!(kind, "\n- {sink} {route:?}"),
+            SinkChange::Changed { values } => {
                 let paths: Vec<_> = values.iter().map(|value| value.path.as_str()).collect();
                 write!(kind, "\n~ {sink} {paths:?}")
             }
@@ -152,9 +153,11 @@ fn write_json(document: &impl Serialize, out: &mut dyn Write) -> io::Result<()> 
 }
 
 fn show(difference: &Difference, out: &mut dyn Write) -> io::Result<()> {
-    if let Some(Changed { before, after }) = &difference.dead_letter {
-        let told = |letter: &Option<DeadLetter>| {
-            letter.as_ref().map_or("none".to_owned(), |DeadLetter { reason, detail }| format!("{reason} ({detail})"))
+    if let Some(BeforeAfter { before, after }) = &difference.dead_letter {
+        let told = |letter: &Option<DeadLetterReason>| {
+            letter
+                .as_ref()
+                .map_or("none".to_owned(), |DeadLetterReason { reason, detail }| format!("{reason} ({detail})"))
         };
         writeln!(out, "  dead letter: {} -> {}", printable(&told(before)), printable(&told(after)))?;
     }
@@ -163,13 +166,13 @@ fn show(difference: &Difference, out: &mut dyn Write) -> io::Result<()> {
             route.as_ref().map_or_else(|| "`unrouted:`".to_owned(), |route| format!("the route {route}"))
         };
         match change {
-            Change::Added { route } => writeln!(out, "  + {sink}, by {}", by(route))?,
-            Change::Removed { route } => writeln!(out, "  - {sink}, which got it by {}", by(route))?,
-            Change::Changed { values } => {
+            SinkChange::Added { route } => writeln!(out, "  + {sink}, by {}", by(route))?,
+            SinkChange::Removed { route } => writeln!(out, "  - {sink}, which got it by {}", by(route))?,
+            SinkChange::Changed { values } => {
                 // Spaces in JSON and secrets are not shown.
                 let hidden = if values.is_empty() { ", in a part that is not shown" } else { "" };
                 writeln!(out, "  ~ {sink}{hidden}")?;
-                for ChangedValue { path, changed: Changed { before, after } } in values {
+                for ChangedValue { path, changed: BeforeAfter { before, after } } in values {
                     writeln!(out, "      {}: {} -> {}", printable(path), shown(before), shown(after))?;
                 }
             }

@@ -3,13 +3,12 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::DeadLetterJson;
-use crate::event::{Carrier, Event, EventView, Format, Properties};
+use crate::event::sample::Sample;
+use crate::event::{Carrier, Event, EventView, Format};
 use crate::spool::StoredDeadLetter;
 use crate::telemetry::{printable, printable_lines};
 
@@ -18,25 +17,16 @@ use crate::telemetry::{printable, printable_lines};
 struct Document<'a> {
     #[serde(flatten)]
     line: DeadLetterJson<'a>,
-    properties: &'a Properties,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body_base64: Option<String>,
+    #[serde(flatten)]
+    sample: Sample<'a>,
     event: Option<Box<RawValue>>,
 }
 
 pub(super) fn print(shown: &StoredDeadLetter, json: bool, out: &mut impl Write) -> anyhow::Result<()> {
     let event = event(shown);
     if json {
-        let body = std::str::from_utf8(&shown.message.body).ok();
-        let document = Document {
-            line: DeadLetterJson::of(&shown.summary),
-            properties: &shown.message.properties,
-            body,
-            body_base64: body.is_none().then(|| STANDARD.encode(&shown.message.body)),
-            event,
-        };
+        let sample = Sample::of(&shown.message);
+        let document = Document { line: DeadLetterJson::of(&shown.summary), sample, event };
         crate::cli::write_json(&document, &mut *out)?;
     } else {
         write_text(shown, event.as_deref(), out)?;

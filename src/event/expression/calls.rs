@@ -5,7 +5,7 @@ use cel::common::ast::{Expr, IdedExpr, LiteralValue};
 use super::check::Checker;
 use super::context::CheckContext;
 use super::patterns::Pattern;
-use super::types::{ExprType, FUNCTIONS, Function, Kind, METHODS, ParamType};
+use super::types::{ExprKind, ExprType, FUNCTIONS, Function, METHODS, ParamType};
 use crate::event::schema::unknown;
 
 /// Methods that cel's parser turns into a loop.
@@ -44,7 +44,7 @@ impl Checker {
             return self.no_function(name, names);
         }
         self.not_null(&of);
-        if !ParamType::Text.accepts(&of.kind) && of.kind != Kind::Null {
+        if !ParamType::Text.accepts(&of.kind) && of.kind != ExprKind::Null {
             return self.error(
                 name,
                 format!("`{name}` is a method of text, and this is {}", of.kind),
@@ -68,18 +68,18 @@ impl Checker {
     fn arguments(&mut self, function: &Function, given: &[ExprType]) -> ExprType {
         let (name, max) = (function.name, function.parameters.len());
         if given.len() < function.required || given.len() > max {
-            let takes: Vec<String> = function.parameters.iter().map(ParamType::to_string).collect();
-            let help = if takes.is_empty() { "no argument".to_owned() } else { takes.join(", then ") };
+            let parameters: Vec<String> = function.parameters.iter().map(ParamType::to_string).collect();
+            let help = if parameters.is_empty() { "no argument".to_owned() } else { parameters.join(", then ") };
             let message = format!("`{name}` is called with {}", count(given.len()));
             self.error(name, message, format!("it takes {help}"));
         }
-        for (takes, given) in function.parameters.iter().zip(given) {
-            self.not_null(given);
-            if !takes.accepts(&given.kind) && given.kind != Kind::Null {
+        for (parameter, argument) in function.parameters.iter().zip(given) {
+            self.not_null(argument);
+            if !parameter.accepts(&argument.kind) && argument.kind != ExprKind::Null {
                 self.error(
-                    given.name.as_deref().or(Some(name)),
-                    format!("`{name}` takes {takes}, and this is {}", given.kind),
-                    format!("write {takes}"),
+                    argument.name.as_deref().or(Some(name)),
+                    format!("`{name}` takes {parameter}, and this is {}", argument.kind),
+                    format!("write {parameter}"),
                 );
             }
         }
@@ -103,7 +103,7 @@ impl Checker {
                 self.error("matches", "`matches` takes one regular expression as a literal text", "write it in quotes");
             }
         }
-        ExprType::of(Kind::Bool)
+        ExprType::of(ExprKind::Bool)
     }
 }
 

@@ -11,7 +11,7 @@ use cel::common::ast::{
 
 use super::context::{CheckContext, member_name};
 use super::finding::Finding;
-use super::types::{ExprType, Kind, ParamType};
+use super::types::{ExprKind, ExprType, ParamType};
 use crate::event::schema::{EventSchema, PROPERTIES, unknown};
 
 /// cel's variable in which `all`, `exists`, `map` … collect their result.
@@ -49,7 +49,7 @@ impl Checker {
 
     /// Records a warning if the value can be null, and an error if it is always null.
     pub(super) fn not_null(&mut self, typed: &ExprType) {
-        if typed.kind == Kind::Null {
+        if typed.kind == ExprKind::Null {
             self.error(None, "null can only be compared with `==` and `!=`", "remove it here");
         } else if typed.nullable {
             let (what, help) = match &typed.name {
@@ -86,12 +86,12 @@ impl Checker {
 
     fn literal(&mut self, literal: &LiteralValue) -> ExprType {
         ExprType::of(match literal {
-            LiteralValue::Boolean(_) => Kind::Bool,
-            LiteralValue::Double(_) => Kind::Double,
-            LiteralValue::Int(_) => Kind::Integer,
-            LiteralValue::UInt(_) => Kind::Unsigned,
-            LiteralValue::String(_) => Kind::Text,
-            LiteralValue::Null => return ExprType { nullable: true, ..ExprType::of(Kind::Null) },
+            LiteralValue::Boolean(_) => ExprKind::Bool,
+            LiteralValue::Double(_) => ExprKind::Double,
+            LiteralValue::Int(_) => ExprKind::Integer,
+            LiteralValue::UInt(_) => ExprKind::Unsigned,
+            LiteralValue::String(_) => ExprKind::Text,
+            LiteralValue::Null => return ExprType { nullable: true, ..ExprType::of(ExprKind::Null) },
             LiteralValue::Bytes(_) => {
                 return self.error(None, "bytes literals are not supported", "write text, without the `b`");
             }
@@ -104,12 +104,12 @@ impl Checker {
         let typed = match (variable, EventSchema::Event.field(name)) {
             (Some(typed), _) => typed,
             (_, Some(field)) => {
-                ExprType { nullable: EventSchema::Event.can_be_null(field), ..ExprType::of(Kind::Text) }
+                ExprType { nullable: EventSchema::Event.can_be_null(field), ..ExprType::of(ExprKind::Text) }
             }
             _ => ExprType::of(match name {
-                "extra" | "headers" => Kind::Map,
-                "properties" => Kind::Properties,
-                "warnings" => Kind::List(Box::new(Kind::Text)),
+                "extra" | "headers" => ExprKind::Map,
+                "properties" => ExprKind::Properties,
+                "warnings" => ExprKind::List(Box::new(ExprKind::Text)),
                 _ => {
                     let events = EventSchema::Event;
                     let (message, mut help) = unknown(&format!("`{name}`"), name, events.names());
@@ -130,7 +130,7 @@ impl Checker {
     fn select(&mut self, select: &SelectExpr, context: &CheckContext) -> ExprType {
         let of = self.type_of(&select.operand, context);
         let member = self.member(&of, Some(&select.field), context);
-        if select.test { ExprType::of(Kind::Bool) } else { member }
+        if select.test { ExprType::of(ExprKind::Bool) } else { member }
     }
 
     /// A member of a map, by a literal name or another.
@@ -138,13 +138,13 @@ impl Checker {
         let path = name.and_then(|name| member_name(of, name));
         let nullable = path.as_ref().is_none_or(|path| !context.not_null.contains(path));
         let kind = match (&of.kind, name) {
-            (Kind::Map | Kind::Any, _) | (Kind::Properties, None) => Kind::Any,
-            (Kind::Properties, Some(name)) => match name {
-                "delivery_mode" | "priority" | "timestamp" => Kind::Integer,
+            (ExprKind::Map | ExprKind::Any, _) | (ExprKind::Properties, None) => ExprKind::Any,
+            (ExprKind::Properties, Some(name)) => match name {
+                "delivery_mode" | "priority" | "timestamp" => ExprKind::Integer,
                 "headers" => {
                     return self.error("headers", "`headers` is not in `properties`", "write `headers[\"…\"]`");
                 }
-                _ if PROPERTIES.contains(&name) => Kind::Text,
+                _ if PROPERTIES.contains(&name) => ExprKind::Text,
                 _ => {
                     let (message, help) = unknown(&format!("`properties.{name}`"), name, PROPERTIES);
                     return self.error(name, message, help);
@@ -169,9 +169,9 @@ impl Checker {
         for element in &list.elements {
             kinds.push(self.type_of(element, context).kind);
         }
-        let first = kinds.first().cloned().unwrap_or(Kind::Any);
-        let element = if kinds.iter().all(|kind| *kind == first) { first } else { Kind::Any };
-        ExprType::of(Kind::List(Box::new(element)))
+        let first = kinds.first().cloned().unwrap_or(ExprKind::Any);
+        let element = if kinds.iter().all(|kind| *kind == first) { first } else { ExprKind::Any };
+        ExprType::of(ExprKind::List(Box::new(element)))
     }
 
     fn map(&mut self, entries: &[IdedEntryExpr], context: &CheckContext) -> ExprType {
@@ -188,7 +188,7 @@ impl Checker {
             self.not_null(&key);
             self.type_of(&entry.value, context);
         }
-        ExprType::of(Kind::Map)
+        ExprType::of(ExprKind::Map)
     }
 
     /// `all`, `exists`, `exists_one`, `map`, `filter`.
@@ -238,9 +238,9 @@ impl Checker {
                 let no = self.type_of(no, &context.and(condition, false));
                 let nullable = yes.nullable || no.nullable;
                 let kind = match (yes.kind, no.kind) {
-                    (Kind::Null, kind) | (kind, Kind::Null) => kind,
+                    (ExprKind::Null, kind) | (kind, ExprKind::Null) => kind,
                     (yes, no) if yes == no => yes,
-                    _ => Kind::Any,
+                    _ => ExprKind::Any,
                 };
                 ExprType { kind, nullable, name: None }
             }
@@ -258,7 +258,7 @@ impl Checker {
                         "compare two numbers, or two texts",
                     );
                 }
-                ExprType::of(Kind::Bool)
+                ExprType::of(ExprKind::Bool)
             }
             (operators::IN, None, [left, right]) => self.containment(left, right, context),
             (operators::ADD, None, [left, right]) => self.addition(left, right, context),
@@ -272,7 +272,7 @@ impl Checker {
             }
             (operators::NEGATE, None, [one]) => {
                 let kind = self.value(one, context);
-                if !matches!(kind, Kind::Any | Kind::Integer | Kind::Double) {
+                if !matches!(kind, ExprKind::Any | ExprKind::Integer | ExprKind::Double) {
                     return self.error(None, format!("{kind} can't be negated"), "remove the `-`");
                 }
                 ExprType::of(kind)
@@ -288,20 +288,20 @@ impl Checker {
     fn boolean(&mut self, expression: &IdedExpr, context: &CheckContext) -> ExprType {
         let typed = self.type_of(expression, context);
         self.is_bool(&typed);
-        ExprType::of(Kind::Bool)
+        ExprType::of(ExprKind::Bool)
     }
 
     /// Records an error if the value is no condition.
     pub(super) fn is_bool(&mut self, typed: &ExprType) {
         self.not_null(typed);
-        if !matches!(typed.kind, Kind::Any | Kind::Bool | Kind::Null) {
+        if !matches!(typed.kind, ExprKind::Any | ExprKind::Bool | ExprKind::Null) {
             let message = format!("a condition must be true or false, and this is {}", typed.kind);
             self.error(typed.name.as_deref(), message, "compare it with something");
         }
     }
 
     /// The kind of a value where null is an error.
-    fn value(&mut self, expression: &IdedExpr, context: &CheckContext) -> Kind {
+    fn value(&mut self, expression: &IdedExpr, context: &CheckContext) -> ExprKind {
         let typed = self.type_of(expression, context);
         self.not_null(&typed);
         typed.kind
@@ -317,12 +317,12 @@ impl Checker {
         }
         for (side, against) in [(one, other), (other, one)] {
             let tested = side.name.as_ref().is_some_and(|name| context.not_null.contains(name));
-            if against.kind == Kind::Null && !side.nullable && !tested {
+            if against.kind == ExprKind::Null && !side.nullable && !tested {
                 let what = side.name.as_ref().map_or_else(|| "this".to_owned(), |name| format!("`{name}`"));
                 return self.error(side.name.as_deref(), format!("{what} is never null"), "remove the comparison");
             }
         }
-        if [one, other].into_iter().any(|side| matches!(side.kind, Kind::Map | Kind::Properties)) {
+        if [one, other].into_iter().any(|side| matches!(side.kind, ExprKind::Map | ExprKind::Properties)) {
             return self.error(
                 one.name.as_deref().or(other.name.as_deref()),
                 "maps can't be compared",
@@ -334,7 +334,7 @@ impl Checker {
             let message = format!("{} and {} are never equal", one.kind, other.kind);
             return self.error(word, message, "compare values of the same type");
         }
-        ExprType::of(Kind::Bool)
+        ExprType::of(ExprKind::Bool)
     }
 
     fn containment(&mut self, left: &IdedExpr, right: &IdedExpr, context: &CheckContext) -> ExprType {
@@ -349,16 +349,16 @@ impl Checker {
             }
         }
         match &many.kind {
-            Kind::Any => {}
-            Kind::List(element) if one.kind.can_equal(element) => {}
-            Kind::List(element) => {
+            ExprKind::Any => {}
+            ExprKind::List(element) if one.kind.can_equal(element) => {}
+            ExprKind::List(element) => {
                 return self.error(
                     one.name.as_deref(),
                     format!("{} is never in a list of {element}", one.kind),
                     "list values of the same type",
                 );
             }
-            Kind::Map | Kind::Properties => {
+            ExprKind::Map | ExprKind::Properties => {
                 self.not_null(&one);
                 if !ParamType::Text.accepts(&one.kind) {
                     return self.error(
@@ -376,7 +376,7 @@ impl Checker {
                 );
             }
         }
-        ExprType::of(Kind::Bool)
+        ExprType::of(ExprKind::Bool)
     }
 
     fn addition(&mut self, left: &IdedExpr, right: &IdedExpr, context: &CheckContext) -> ExprType {
@@ -389,19 +389,25 @@ impl Checker {
         }
         let [left, right] = [left, right].map(|side| self.value(side, context));
         match (&left, &right) {
-            (Kind::Text, Kind::Text | Kind::Any) | (Kind::Any, Kind::Text) => ExprType::of(Kind::Text),
-            (Kind::Text, kind) | (kind, Kind::Text) if *kind != Kind::Null => {
+            (ExprKind::Text, ExprKind::Text | ExprKind::Any) | (ExprKind::Any, ExprKind::Text) => {
+                ExprType::of(ExprKind::Text)
+            }
+            (ExprKind::Text, kind) | (kind, ExprKind::Text) if *kind != ExprKind::Null => {
                 self.error(None, format!("text and {kind} can't be joined"), "convert it with `string(…)`")
             }
-            (Kind::List(_), _) | (_, Kind::List(_)) => self.error(None, "lists can't be joined", "write one list"),
+            (ExprKind::List(_), _) | (_, ExprKind::List(_)) => {
+                self.error(None, "lists can't be joined", "write one list")
+            }
             _ => self.arithmetic(left, right),
         }
     }
 
-    fn arithmetic(&mut self, left: Kind, right: Kind) -> ExprType {
+    fn arithmetic(&mut self, left: ExprKind, right: ExprKind) -> ExprType {
         match (left, right) {
-            (Kind::Null, _) | (_, Kind::Null) => ExprType::any(),
-            (Kind::Any, kind) | (kind, Kind::Any) if kind == Kind::Any || kind.is_number() => ExprType::of(kind),
+            (ExprKind::Null, _) | (_, ExprKind::Null) => ExprType::any(),
+            (ExprKind::Any, kind) | (kind, ExprKind::Any) if kind == ExprKind::Any || kind.is_number() => {
+                ExprType::of(kind)
+            }
             (left, right) if left == right && left.is_number() => ExprType::of(left),
             (left, right) => {
                 let help = "use two numbers of the same type; `int(…)` and `double(…)` convert them";
@@ -418,19 +424,21 @@ impl Checker {
         };
         let index = self.value(index, context);
         match (&of.kind, &index) {
-            (Kind::List(element), Kind::Any | Kind::Integer) => {
+            (ExprKind::List(element), ExprKind::Any | ExprKind::Integer) => {
                 self.not_null(&of);
-                ExprType { nullable: **element == Kind::Any, ..ExprType::of((**element).clone()) }
+                ExprType { nullable: **element == ExprKind::Any, ..ExprType::of((**element).clone()) }
             }
-            (Kind::Any, Kind::Any | Kind::Integer) => {
+            (ExprKind::Any, ExprKind::Any | ExprKind::Integer) => {
                 self.not_null(&of);
                 ExprType { nullable: true, ..ExprType::any() }
             }
-            (Kind::List(_), kind) => {
+            (ExprKind::List(_), kind) => {
                 self.error(None, format!("a list index must be a number, and this is {kind}"), "write a number")
             }
-            (Kind::Map | Kind::Properties | Kind::Any, Kind::Any | Kind::Text) => self.member(&of, name, context),
-            (Kind::Map | Kind::Properties | Kind::Any, kind) => {
+            (ExprKind::Map | ExprKind::Properties | ExprKind::Any, ExprKind::Any | ExprKind::Text) => {
+                self.member(&of, name, context)
+            }
+            (ExprKind::Map | ExprKind::Properties | ExprKind::Any, kind) => {
                 self.error(None, format!("the name of a member must be text, and this is {kind}"), "write it in quotes")
             }
             _ => self.member(&of, name, context),

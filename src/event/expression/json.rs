@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
 use super::exact_number::ExactNumber;
-use super::values::{LongList, Members};
+use super::values::{EventMap, LongList};
 
 /// The value as JSON of at most `max` bytes. Recurses as deep as the message and the expression are nested.
 pub(super) fn of(value: &dyn Val, max: usize) -> Result<Box<RawValue>, String> {
@@ -67,7 +67,7 @@ impl Json {
             self.list(list)?;
         } else if let Some(list) = value.downcast_ref::<CelList<'_>>() {
             self.list(list)?;
-        } else if let Some(members) = value.downcast_ref::<Members>() {
+        } else if let Some(members) = value.downcast_ref::<EventMap>() {
             self.map(members.iter())?;
         } else if let Some(map) = value.downcast_ref::<CelMap<'_>>() {
             let members = map.inner().iter().map(|(name, value)| {

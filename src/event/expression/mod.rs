@@ -31,7 +31,7 @@ use serde_json::value::RawValue;
 use self::check::Checker;
 pub use self::finding::Finding;
 use self::patterns::Patterns;
-use self::types::{ExprType, Kind};
+use self::types::{ExprKind, ExprType};
 use self::values::Variables;
 use super::EventView;
 use super::schema::{FieldKind, FieldType};
@@ -53,9 +53,9 @@ static FUNCTIONS: LazyLock<Arc<Env>> = LazyLock::new(|| {
 
 /// A compiled and checked expression. Cheap to clone.
 #[derive(Clone)]
-pub struct Expression(Arc<Compiled>);
+pub struct Expression(Arc<Inner>);
 
-struct Compiled {
+struct Inner {
     source: String,
     expression: IdedExpr,
     patterns: Patterns,
@@ -101,9 +101,9 @@ impl Expression {
         }
         let mut patterns = Patterns::default();
         let expression = lower::lower(parsed, &mut patterns);
-        let kind = if typed.kind == Kind::Text { FieldKind::Text } else { FieldKind::Any };
+        let kind = if typed.kind == ExprKind::Text { FieldKind::Text } else { FieldKind::Any };
         let field_type = FieldType { kind, nullable: typed.nullable };
-        let compiled = Compiled { source: source.to_owned(), expression, patterns, field_type };
+        let compiled = Inner { source: source.to_owned(), expression, patterns, field_type };
         Ok(CompiledExpression { expression: Self(Arc::new(compiled)), warnings, comparisons })
     }
 
@@ -139,7 +139,7 @@ impl Expression {
         view: EventView<'_>,
         then: impl FnOnce(&dyn Val) -> Result<T, ExpressionError>,
     ) -> Result<T, ExpressionError> {
-        let Compiled { expression, patterns, .. } = &*self.0;
+        let Inner { expression, patterns, .. } = &*self.0;
         let variables = Variables::of(view, patterns);
         let mut context = Context::with_env(Arc::clone(&FUNCTIONS));
         context.set_variable_resolver(&variables);

@@ -35,7 +35,7 @@ fn said(sources: &[&str]) -> String {
 }
 
 #[test]
-fn conditions_see_the_event_as_it_is_written() {
+fn conditions_see_the_fields_of_the_event() {
     for source in [
         "true",
         "tenant == 'cnes-a' && status == 'ERROR' && outcome == \"failed\"",
@@ -71,7 +71,7 @@ fn conditions_see_the_event_as_it_is_written() {
 }
 
 #[test]
-fn every_function_that_the_check_knows_is_there() {
+fn every_function_that_the_check_accepts_exists() {
     let known: Vec<&str> = FUNCTIONS.iter().chain(&METHODS).map(|function| function.name).collect();
     let used = [
         "size('é') == 1",
@@ -98,7 +98,7 @@ fn every_function_that_the_check_knows_is_there() {
 }
 
 #[test]
-fn names_and_functions_that_there_are_not() {
+fn unknown_names_and_functions_are_errors() {
     expect![[r#"
         tennant == 'esa'
           there is no `tennant`
@@ -164,7 +164,7 @@ fn names_and_functions_that_there_are_not() {
 }
 
 #[test]
-fn types_that_do_not_go_together() {
+fn incompatible_types_are_errors() {
     expect![[r"
         tenant == 1
           text and a whole number are never equal
@@ -251,7 +251,7 @@ fn types_that_do_not_go_together() {
 }
 
 #[test]
-fn what_an_expression_can_not_be() {
+fn unsupported_syntax_is_an_error() {
     expect![[r#"
         status = 'ERROR'
           syntax error at character 8 of the expression: mismatched input '=' expecting the end
@@ -313,7 +313,7 @@ fn what_an_expression_can_not_be() {
 }
 
 #[test]
-fn what_can_be_null_is_told_where_null_is_an_error_and_was_not_asked_for() {
+fn values_that_can_be_null_are_warned_of_unless_tested_before() {
     expect![[r"
         session.startsWith('test-')
           `session` can be null: the expression fails for such an event
@@ -415,7 +415,7 @@ fn what_can_be_null_is_told_where_null_is_an_error_and_was_not_asked_for() {
 }
 
 #[test]
-fn what_can_only_fail_for_an_event_says_why() {
+fn a_failed_evaluation_says_why() {
     let failed = |source: &str| holds(source).expect_err(source).to_string();
     let failures: Vec<String> = [
         "session.startsWith('a')",
@@ -458,7 +458,7 @@ fn what_can_only_fail_for_an_event_says_why() {
 }
 
 #[test]
-fn what_an_evaluation_goes_through_is_bounded() {
+fn loops_over_long_lists_fail() {
     let of = |elements: usize| {
         let list = vec!["1"; elements].join(",");
         let members: Vec<String> = (0..elements).map(|n| format!("\"m{n}\":1")).collect();
@@ -480,7 +480,7 @@ fn what_an_evaluation_goes_through_is_bounded() {
 }
 
 #[test]
-fn no_nesting_is_too_much_for_the_stack() {
+fn deep_nesting_does_not_overflow_the_stack() {
     for [open, end] in [
         ["(", ")"],
         ["[", "]"],
@@ -561,7 +561,7 @@ proptest! {
 }
 
 #[test]
-fn what_names_are_compared_with_is_told() {
+fn comparisons_with_literal_texts_are_listed() {
     let compared = compile("status == 'SUCCES' || tenant in ['a', 'b'] && !('x' != outcome)").comparisons;
     let compared: Vec<_> = compared.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     assert_eq!(compared, [("status", "SUCCES"), ("tenant", "a"), ("tenant", "b"), ("outcome", "x")]);
@@ -572,7 +572,7 @@ const EXACT: &str = r#"{"correlationId":"c","responseStatus":"ERROR","o":{"bad":
     "long":0.1234567890123456789,"negative":-1e999,"list":[98765432109876543210, 1.10],"n":3}}"#;
 
 #[test]
-fn half_a_surrogate_pair_hides_no_neighbour_and_numbers_keep_their_digits() {
+fn surrogate_halves_keep_their_neighbours_and_numbers_their_digits() {
     use crate::event::fixtures::with_body;
 
     for condition in [

@@ -8,7 +8,7 @@ use cel::common::value::Val;
 /// The type of an expression's result.
 #[derive(Debug, Clone)]
 pub(super) struct ExprType {
-    pub(super) kind: Kind,
+    pub(super) kind: ExprKind,
     /// The value can be null, or this is unknown.
     pub(super) nullable: bool,
     /// The expression as it would be written, if it is a name or a member.
@@ -16,7 +16,7 @@ pub(super) struct ExprType {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum ExprKind {
     /// Unknown before there is an event.
     Any,
     Null,
@@ -25,7 +25,7 @@ pub(super) enum Kind {
     Unsigned,
     Double,
     Text,
-    List(Box<Kind>),
+    List(Box<ExprKind>),
     /// `extra`, `headers` and map literals.
     Map,
     /// `properties`: a map with members of its own.
@@ -33,17 +33,17 @@ pub(super) enum Kind {
 }
 
 impl ExprType {
-    pub(super) fn of(kind: Kind) -> Self {
+    pub(super) fn of(kind: ExprKind) -> Self {
         Self { kind, nullable: false, name: None }
     }
 
     /// The type of a value that is unknown before there is an event, or that had an error already.
     pub(super) fn any() -> Self {
-        Self::of(Kind::Any)
+        Self::of(ExprKind::Any)
     }
 }
 
-impl Kind {
+impl ExprKind {
     pub(super) fn is_number(&self) -> bool {
         matches!(self, Self::Integer | Self::Unsigned | Self::Double)
     }
@@ -76,7 +76,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ExprKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Any => "of unknown type",
@@ -99,7 +99,7 @@ pub(super) struct Function {
     pub(super) parameters: &'static [ParamType],
     /// The number of required parameters.
     pub(super) required: usize,
-    pub(super) returns: Kind,
+    pub(super) returns: ExprKind,
 }
 
 #[derive(Clone, Copy)]
@@ -113,8 +113,8 @@ pub(super) enum ParamType {
 }
 
 impl ParamType {
-    pub(super) fn accepts(self, kind: &Kind) -> bool {
-        use Kind::{Any, Bool, Integer, List, Map, Properties, Text};
+    pub(super) fn accepts(self, kind: &ExprKind) -> bool {
+        use ExprKind::{Any, Bool, Integer, List, Map, Properties, Text};
         *kind == Any
             || match self {
                 Self::Text => *kind == Text,
@@ -140,39 +140,39 @@ impl fmt::Display for ParamType {
     }
 }
 
-const fn function(name: &'static str, parameters: &'static [ParamType], returns: Kind) -> Function {
+const fn function(name: &'static str, parameters: &'static [ParamType], returns: ExprKind) -> Function {
     Function { name, parameters, required: parameters.len(), returns }
 }
 
 /// The functions: `size(x)`. All are pure.
 pub(super) static FUNCTIONS: [Function; 6] = [
-    function("size", &[ParamType::Sized], Kind::Integer),
-    function("string", &[ParamType::Scalar], Kind::Text),
-    function("int", &[ParamType::TextOrNumber], Kind::Integer),
-    function("uint", &[ParamType::TextOrNumber], Kind::Unsigned),
-    function("double", &[ParamType::TextOrNumber], Kind::Double),
-    function("bool", &[ParamType::TextOrBool], Kind::Bool),
+    function("size", &[ParamType::Sized], ExprKind::Integer),
+    function("string", &[ParamType::Scalar], ExprKind::Text),
+    function("int", &[ParamType::TextOrNumber], ExprKind::Integer),
+    function("uint", &[ParamType::TextOrNumber], ExprKind::Unsigned),
+    function("double", &[ParamType::TextOrNumber], ExprKind::Double),
+    function("bool", &[ParamType::TextOrBool], ExprKind::Bool),
 ];
 
 /// The methods of text: `x.contains("…")`. `matches` is checked separately.
 pub(super) static METHODS: [Function; 8] = [
-    function("contains", &[ParamType::Text], Kind::Bool),
-    function("startsWith", &[ParamType::Text], Kind::Bool),
-    function("endsWith", &[ParamType::Text], Kind::Bool),
-    function("lowerAscii", &[], Kind::Text),
-    function("upperAscii", &[], Kind::Text),
-    function("trim", &[], Kind::Text),
+    function("contains", &[ParamType::Text], ExprKind::Bool),
+    function("startsWith", &[ParamType::Text], ExprKind::Bool),
+    function("endsWith", &[ParamType::Text], ExprKind::Bool),
+    function("lowerAscii", &[], ExprKind::Text),
+    function("upperAscii", &[], ExprKind::Text),
+    function("trim", &[], ExprKind::Text),
     Function {
         name: "indexOf",
         parameters: &[ParamType::Text, ParamType::Integer],
         required: 1,
-        returns: Kind::Integer,
+        returns: ExprKind::Integer,
     },
     Function {
         name: "substring",
         parameters: &[ParamType::Integer, ParamType::Integer],
         required: 1,
-        returns: Kind::Text,
+        returns: ExprKind::Text,
     },
 ];
 

@@ -29,9 +29,9 @@ type Boxed = Box<dyn Val>;
 pub(super) struct Variables<'a> {
     view: EventView<'a>,
     patterns: &'a Patterns,
-    extra: OnceLock<Members>,
-    headers: OnceLock<Members>,
-    properties: OnceLock<Members>,
+    extra: OnceLock<EventMap>,
+    headers: OnceLock<EventMap>,
+    properties: OnceLock<EventMap>,
 }
 
 impl<'a> Variables<'a> {
@@ -69,7 +69,7 @@ impl VariableResolver for Variables<'_> {
     }
 }
 
-fn of_properties(properties: &Properties) -> Members {
+fn of_properties(properties: &Properties) -> EventMap {
     let text = |text: &Option<String>| text.clone().map(of_text);
     let values = [
         ("app_id", text(&properties.app_id)),
@@ -89,7 +89,7 @@ fn of_properties(properties: &Properties) -> Members {
     values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
-fn of_table(table: &[Header]) -> Members {
+fn of_table(table: &[Header]) -> EventMap {
     let mut values = BTreeMap::new();
     for (name, value) in table {
         // If several headers have one name, the first one is used, as everywhere.
@@ -141,38 +141,38 @@ fn of_parsed(parsed: JsonValue<'_>) -> Boxed {
         JsonValue::Null => Box::new(CelNull),
         JsonValue::Bool(value) => Box::new(CelBool::from(value)),
         JsonValue::Text(text) => of_text(text.into_owned()),
-        JsonValue::Number(raw) => match Number::of(raw) {
-            Number::Double(value) => Box::new(CelDouble::from(value)),
-            Number::Integer(value) => match (i64::try_from(value), u64::try_from(value)) {
+        JsonValue::Number(raw) => match JsonNumber::of(raw) {
+            JsonNumber::Double(value) => Box::new(CelDouble::from(value)),
+            JsonNumber::Integer(value) => match (i64::try_from(value), u64::try_from(value)) {
                 (Ok(value), _) => of_integer(value),
                 (_, Ok(value)) => of_unsigned(value),
                 _ => Box::new(ExactNumber(raw.into())),
             },
-            Number::Exact(raw) => Box::new(ExactNumber(raw.into())),
+            JsonNumber::Exact(raw) => Box::new(ExactNumber(raw.into())),
         },
         JsonValue::List(items) => of_list(items.into_iter().map(of_parsed).collect()),
         JsonValue::Map(members) => {
             let members: BTreeMap<_, _> =
                 members.into_iter().map(|(name, value)| (name.into_owned(), of_parsed(value))).collect();
-            Box::new(members.into_iter().collect::<Members>())
+            Box::new(members.into_iter().collect::<EventMap>())
         }
     }
 }
 
 /// A map in which a missing member is null.
 #[derive(Debug, Clone)]
-pub(super) struct Members(Arc<Vec<(CelString<'static>, Boxed)>>);
+pub(super) struct EventMap(Arc<Vec<(CelString<'static>, Boxed)>>);
 
 static NULL: CelNull = CelNull;
 
-impl FromIterator<(String, Boxed)> for Members {
+impl FromIterator<(String, Boxed)> for EventMap {
     /// The members must be sorted by name.
     fn from_iter<I: IntoIterator<Item = (String, Boxed)>>(members: I) -> Self {
         Self(Arc::new(members.into_iter().map(|(name, value)| (CelString::from(name), value)).collect()))
     }
 }
 
-impl Members {
+impl EventMap {
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &dyn Val)> {
         self.0.iter().map(|(name, value)| (name.inner(), &**value))
     }
@@ -184,7 +184,7 @@ impl Members {
     }
 }
 
-impl Val for Members {
+impl Val for EventMap {
     fn get_type(&self) -> &Type {
         Self::cel_type()
     }
@@ -225,9 +225,9 @@ impl Val for Members {
     }
 }
 
-impl StaticVal for Members {}
+impl StaticVal for EventMap {}
 
-impl Indexer for Members {
+impl Indexer for EventMap {
     fn get<'b, 'v>(&'b self, name: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError> {
         self.member(name).map(CowVal::Borrowed)
     }
@@ -237,20 +237,20 @@ impl Indexer for Members {
     }
 }
 
-impl Container for Members {
+impl Container for EventMap {
     /// Whether the map has that member, and it is not null.
     fn contains(&self, name: &dyn Val) -> Result<bool, ExecutionError> {
         self.member(name).map(|value| !NULL.equals(value))
     }
 }
 
-impl Sizer for Members {
+impl Sizer for EventMap {
     fn size(&self) -> CelInt {
         CelInt::from(i64::try_from(self.0.len()).unwrap_or(i64::MAX))
     }
 }
 
-impl Iterable for Members {
+impl Iterable for EventMap {
     fn iter<'b, 'v>(&'b self) -> Box<dyn CelIterator<'b, 'v> + 'b> {
         Box::new(Names(self.0.iter()))
     }

@@ -63,7 +63,7 @@ fn normalized_is_one_line_of_json_on_every_carrier() {
 }
 
 #[test]
-fn original_is_the_bytes_as_received_but_for_line_breaks_in_a_file() {
+fn original_is_the_body_as_received_without_line_breaks_in_a_file() {
     for carrier in [Carrier::Http, Carrier::Kafka, Carrier::Amqp] {
         let encoded = encode_body(&Format::Original, PRETTY, carrier);
         assert_eq!(encoded.body, PRETTY);
@@ -144,7 +144,7 @@ fn a_cloudevent_without_a_time_has_no_such_attribute() {
 }
 
 #[test]
-fn cloudevents_attributes_hold_what_they_may() {
+fn cloudevents_attributes_have_no_forbidden_characters() {
     let body = r#"{"correlationId":"a\nb\u0000\uffff\u009fé","responseStatus":"ERROR"}"#;
     let encoded = encode_body(&cloudevents(), body, Carrier::Kafka);
     let subject = encoded.headers.iter().find(|(name, _)| name == "ce_subject").map(|(_, value)| value.as_str());
@@ -157,7 +157,7 @@ fn cloudevents_attributes_hold_what_they_may() {
 }
 
 #[test]
-fn a_templated_body_says_whether_it_is_json() {
+fn the_content_type_of_a_templated_body_says_whether_it_is_json() {
     for (source, mime) in [
         ("{\"id\": {{ correlationId | tojson }}}", "application/json"),
         ("[{{ status | tojson }}]", "application/json"),

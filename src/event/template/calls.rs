@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_filter_and_test_that_is_suggested_is_there() {
+    fn every_suggested_filter_and_test_exists() {
         let is_there = |source: &str| {
             let error = Template::compile(source).err().map(|error| error.to_string());
             error.is_none_or(|error| !error.contains("there is no"))

@@ -36,15 +36,15 @@ const SOME_VALUE: &str = "some value";
 
 /// How a template is rendered. The name of the mode is the name of the template in its environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum RenderMode {
     Text, // null renders as nothing
-    /// Null renders as nothing, and [`Rendered`] says whether there was any.
+    /// Null renders as nothing, and [`RenderedText`] says whether there was any.
     Key,
     Address, // null is an error
     Url,     // null is an error, and values are percent-encoded
 }
 
-impl Mode {
+impl RenderMode {
     const fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -64,7 +64,7 @@ pub(super) struct JinjaTemplate {
     schema: EventSchema,
 }
 
-pub(super) struct Rendered {
+pub(super) struct RenderedText {
     pub(super) text: String,
     pub(super) some_null: bool,
     pub(super) some_value: bool,
@@ -72,9 +72,9 @@ pub(super) struct Rendered {
 
 impl JinjaTemplate {
     pub(super) fn compile(source: &str, schema: EventSchema) -> Result<Self, TemplateError> {
-        let lenient = environment(UndefinedBehavior::Chainable, &[Mode::Text, Mode::Key], source)?;
-        let strict = environment(UndefinedBehavior::SemiStrict, &[Mode::Address, Mode::Url], source)?;
-        let template = lenient.get_template(Mode::Text.name()).map_err(|error| explain(&error))?;
+        let lenient = environment(UndefinedBehavior::Chainable, &[RenderMode::Text, RenderMode::Key], source)?;
+        let strict = environment(UndefinedBehavior::SemiStrict, &[RenderMode::Address, RenderMode::Url], source)?;
+        let template = lenient.get_template(RenderMode::Text.name()).map_err(|error| explain(&error))?;
         let names = template.undeclared_variables(true).into_iter().collect();
         names::check(&names, &schema, source, &lenient)?;
         let numeric_uses = NumericUses::of(source, |name| schema.field_type(name).is_some());
@@ -86,7 +86,7 @@ impl JinjaTemplate {
     /// Renders the template for a probe event, to find mistakes that fail for every event. Other failures are ignored.
     fn probe_render(&self) -> Result<(), TemplateError> {
         for null in [None, Some("")] {
-            if let Err(error) = self.run(Mode::Text, &self.probe(null))
+            if let Err(error) = self.run(RenderMode::Text, &self.probe(null))
                 && matches!(
                     error.kind(),
                     ErrorKind::UnknownMethod
@@ -110,7 +110,8 @@ impl JinjaTemplate {
 
     pub(super) fn nullable(&self) -> Vec<String> {
         let fails = |null: Option<&str>| {
-            self.run(Mode::Address, &self.probe(null)).is_err_and(|error| error.kind() == ErrorKind::UndefinedError)
+            self.run(RenderMode::Address, &self.probe(null))
+                .is_err_and(|error| error.kind() == ErrorKind::UndefinedError)
         };
         self.names.iter().filter(|name| self.schema.name_can_be_null(name) && fails(Some(name))).cloned().collect()
     }
@@ -119,21 +120,21 @@ impl JinjaTemplate {
         ProbeEvent { null, schema: &self.schema }
     }
 
-    pub(super) fn render(&self, mode: Mode, source: &impl ValueSource) -> Result<Rendered, TemplateError> {
+    pub(super) fn render(&self, mode: RenderMode, source: &impl ValueSource) -> Result<RenderedText, TemplateError> {
         self.run(mode, source).map_err(|error| explain(&error))
     }
 
-    fn run(&self, mode: Mode, source: &impl ValueSource) -> Result<Rendered, Error> {
+    fn run(&self, mode: RenderMode, source: &impl ValueSource) -> Result<RenderedText, Error> {
         let environment = match mode {
-            Mode::Text | Mode::Key => &self.lenient,
-            Mode::Address | Mode::Url => &self.strict,
+            RenderMode::Text | RenderMode::Key => &self.lenient,
+            RenderMode::Address | RenderMode::Url => &self.strict,
         };
         let mut out = BoundedBuffer(Vec::new());
         let mut top = "";
         let mut values = Vec::with_capacity(self.names.len());
         for name in &self.names {
             let (first, _) = name.split_once('.').unwrap_or((name, ""));
-            // Sorted: `headers` stands right before `headers.x` and `headers.y`.
+            // The names are sorted: `headers` is right before `headers.x` and `headers.y`.
             if first != top {
                 top = first;
                 // A name without a value is undefined, and an error names it.
@@ -148,13 +149,13 @@ impl JinjaTemplate {
         let text = String::from_utf8(out.0).map_err(|error: FromUtf8Error| {
             Error::new(ErrorKind::WriteFailure, "the output is not UTF-8").with_source(error)
         })?;
-        Ok(Rendered { text, some_null, some_value })
+        Ok(RenderedText { text, some_null, some_value })
     }
 }
 
 fn environment(
     undefined: UndefinedBehavior,
-    modes: &[Mode],
+    modes: &[RenderMode],
     source: &str,
 ) -> Result<Environment<'static>, TemplateError> {
     let mut environment = Environment::new();
@@ -223,25 +224,25 @@ fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -
     }
     let mode = state.name();
     let is_nothing = value.is_undefined() || value.is_none();
-    if mode == Mode::Key.name() {
+    if mode == RenderMode::Key.name() {
         state.set_temp(if is_nothing { SOME_NULL } else { SOME_VALUE }, Value::from(true));
-    } else if is_nothing && (mode == Mode::Address.name() || mode == Mode::Url.name()) {
+    } else if is_nothing && (mode == RenderMode::Address.name() || mode == RenderMode::Url.name()) {
         return Err(Error::new(ErrorKind::UndefinedError, "an expression is null for this event"));
     }
     if is_nothing {
         return Ok(());
     }
     let text = match value.kind() {
-        // Not Python's spelling, but that of the JSON it came from.
+        // As in JSON, not as in Python.
         ValueKind::Bool => (if value.is_true() { "true" } else { "false" }).to_owned(),
         ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => exact_number::compact(value)?,
         _ => match value.as_str() {
-            Some(text) if state.name() != Mode::Url.name() => return Ok(out.write_str(text)?),
+            Some(text) if state.name() != RenderMode::Url.name() => return Ok(out.write_str(text)?),
             Some(text) => text.to_owned(),
             None => value.to_string(),
         },
     };
-    if state.name() == Mode::Url.name() {
+    if state.name() == RenderMode::Url.name() {
         let mut encoded = String::with_capacity(text.len());
         percent_encode(&mut encoded, &text);
         return Ok(out.write_str(&encoded)?);

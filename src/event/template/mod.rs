@@ -21,7 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use self::fragments::Fragment;
-use self::jinja::{JinjaTemplate, Mode};
+use self::jinja::{JinjaTemplate, RenderMode};
 use self::simple::SimpleTemplate;
 pub(super) use self::simple::percent_encode;
 use super::EventView;
@@ -32,7 +32,7 @@ const MAX_SOURCE: usize = 64 * 1024;
 
 /// A compiled and checked template. Cheap to clone.
 #[derive(Clone)]
-pub struct Template(Arc<Compiled>);
+pub struct Template(Arc<Inner>);
 
 impl PartialEq for Template {
     /// Equal texts render equally for every event.
@@ -41,14 +41,14 @@ impl PartialEq for Template {
     }
 }
 
-struct Compiled {
+struct Inner {
     source: String,
     shown: String,
     schema: EventSchema,
-    kind: Kind,
+    program: Program,
 }
 
-enum Kind {
+enum Program {
     Simple(SimpleTemplate),
     Jinja(Box<JinjaTemplate>),
 }
@@ -76,12 +76,12 @@ impl Template {
             let length = source.len();
             return Err(TemplateError(format!("the template has {length} bytes; at most {MAX_SOURCE} are allowed")));
         }
-        let kind = match SimpleTemplate::of(fragments, &schema) {
-            Some(simple) => Kind::Simple(simple),
-            None => Kind::Jinja(Box::new(JinjaTemplate::compile(&source, schema.clone())?)),
+        let program = match SimpleTemplate::of(fragments, &schema) {
+            Some(simple) => Program::Simple(simple),
+            None => Program::Jinja(Box::new(JinjaTemplate::compile(&source, schema.clone())?)),
         };
         let shown = fragments.iter().map(|fragment| fragment.text.as_str()).collect();
-        Ok(Self(Arc::new(Compiled { source: source.into_owned(), shown, schema, kind })))
+        Ok(Self(Arc::new(Inner { source: source.into_owned(), shown, schema, program })))
     }
 
     /// The template's source, with inserted fragments as strings.
@@ -99,17 +99,17 @@ impl Template {
     /// The rendered text, if it is the same for every event.
     #[must_use]
     pub fn fixed(&self) -> Option<&str> {
-        match &self.0.kind {
-            Kind::Simple(simple) => simple.fixed(),
-            Kind::Jinja(_) => None,
+        match &self.0.program {
+            Program::Simple(simple) => simple.fixed(),
+            Program::Jinja(_) => None,
         }
     }
 
     /// The literal parts of a simple template; nothing for others.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
-        match &self.0.kind {
-            Kind::Simple(simple) => Some(simple.texts()),
-            Kind::Jinja(_) => None,
+        match &self.0.program {
+            Program::Simple(simple) => Some(simple.texts()),
+            Program::Jinja(_) => None,
         }
         .into_iter()
         .flatten()
@@ -125,18 +125,18 @@ impl Template {
     /// The names that the template uses: `session`, `headers`.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
-        match &self.0.kind {
-            Kind::Simple(simple) => simple.names().collect(),
-            Kind::Jinja(jinja) => jinja.names().collect(),
+        match &self.0.program {
+            Program::Simple(simple) => simple.names().collect(),
+            Program::Jinja(jinja) => jinja.names().collect(),
         }
     }
 
     /// The names that can be null and have no `default`. If one of them is null, rendering an address fails.
     #[must_use]
     pub fn nullable(&self) -> Vec<String> {
-        match &self.0.kind {
-            Kind::Simple(simple) => simple.nullable(&self.0.schema),
-            Kind::Jinja(jinja) => jinja.nullable(),
+        match &self.0.program {
+            Program::Simple(simple) => simple.nullable(&self.0.schema),
+            Program::Jinja(jinja) => jinja.nullable(),
         }
     }
 
@@ -149,25 +149,25 @@ impl Template {
 
     /// Renders the template; null becomes the empty string.
     pub fn render(&self, view: EventView<'_>) -> Result<String, TemplateError> {
-        match &self.0.kind {
-            Kind::Simple(simple) => Ok(simple.render(view)),
-            Kind::Jinja(jinja) => jinja.render(Mode::Text, &view).map(|rendered| rendered.text),
+        match &self.0.program {
+            Program::Simple(simple) => Ok(simple.render(view)),
+            Program::Jinja(jinja) => jinja.render(RenderMode::Text, &view).map(|rendered| rendered.text),
         }
     }
 
     /// Renders a topic, routing key or path: an expression that is null without a `default` is an error.
     pub fn render_address(&self, view: EventView<'_>) -> Result<String, TemplateError> {
-        match &self.0.kind {
-            Kind::Simple(simple) => simple.render_address(view),
-            Kind::Jinja(jinja) => jinja.render(Mode::Address, &view).map(|rendered| rendered.text),
+        match &self.0.program {
+            Program::Simple(simple) => simple.render_address(view),
+            Program::Jinja(jinja) => jinja.render(RenderMode::Address, &view).map(|rendered| rendered.text),
         }
     }
 
     /// Renders a Kafka key: none if all expressions are null or the template is empty.
     pub fn render_key(&self, view: EventView<'_>) -> Result<Option<String>, TemplateError> {
-        match &self.0.kind {
-            Kind::Simple(simple) => Ok(simple.render_key(view)),
-            Kind::Jinja(jinja) => jinja.render(Mode::Key, &view).map(|rendered| {
+        match &self.0.program {
+            Program::Simple(simple) => Ok(simple.render_key(view)),
+            Program::Jinja(jinja) => jinja.render(RenderMode::Key, &view).map(|rendered| {
                 let is_null = !rendered.some_value && (rendered.some_null || rendered.text.is_empty());
                 (!is_null).then_some(rendered.text)
             }),
@@ -178,9 +178,9 @@ impl Template {
     ///
     /// A segment `.` or `..` is an error: URL parsers remove it and its parent, even if it is encoded.
     pub fn render_url(&self, view: EventView<'_>) -> Result<String, TemplateError> {
-        let text = match &self.0.kind {
-            Kind::Simple(simple) => simple.render_url(view)?,
-            Kind::Jinja(jinja) => jinja.render(Mode::Url, &view)?.text,
+        let text = match &self.0.program {
+            Program::Simple(simple) => simple.render_url(view)?,
+            Program::Jinja(jinja) => jinja.render(RenderMode::Url, &view)?.text,
         };
         let path = text.split(['?', '#']).next().unwrap_or_default();
         if path.split(['/', '\\']).any(|segment| segment == "." || segment == "..") {

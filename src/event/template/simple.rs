@@ -4,7 +4,7 @@
 
 use super::{Fragment, TemplateError, null_error};
 use crate::event::EventView;
-use crate::event::schema::{EventSchema, Field};
+use crate::event::schema::{EventSchema, TextField};
 
 /// The beginnings of an expression, a block and a comment.
 pub(super) const OPENINGS: [&str; 3] = ["{{", "{%", "{#"];
@@ -13,7 +13,7 @@ pub(super) struct SimpleTemplate(Vec<Piece>);
 
 enum Piece {
     Text(String),
-    Field(Field),
+    Field(TextField),
 }
 
 impl SimpleTemplate {
@@ -74,10 +74,10 @@ impl SimpleTemplate {
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.fields().map(Field::name)
+        self.fields().map(TextField::name)
     }
 
-    fn fields(&self) -> impl Iterator<Item = Field> {
+    fn fields(&self) -> impl Iterator<Item = TextField> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Field(field) => Some(*field),
             Piece::Text(_) => None,

@@ -26,11 +26,11 @@ fn key(source: &str) -> Option<String> {
 }
 
 fn is_plain(source: &str) -> bool {
-    matches!(compile(source).0.kind, Kind::Simple(_))
+    matches!(compile(source).0.program, Program::Simple(_))
 }
 
 #[test]
-fn every_name_of_the_event_is_there() {
+fn every_name_of_the_event_can_be_used() {
     let mut seen = Vec::new();
     for name in [
         "type",
@@ -113,7 +113,7 @@ fn every_name_of_the_event_is_there() {
 }
 
 #[test]
-fn null_is_the_empty_string_wherever_it_is_used() {
+fn null_renders_as_the_empty_string() {
     for (source, expected) in [
         ("<{{ session }}>", "<>"),
         ("<{{ session ~ session }}>", "<>"),
@@ -143,7 +143,7 @@ fn null_is_the_empty_string_wherever_it_is_used() {
 }
 
 #[test]
-fn what_people_write_in_bodies_works() {
+fn typical_bodies_are_rendered() {
     assert_eq!(
         render(r#"{"text": {{ ("REGARDS " ~ status ~ " " ~ productId ~ ": " ~ message) | tojson }}}"#),
         r#"{"text": "REGARDS ERROR P \"1\": a\nb"}"#
@@ -165,7 +165,7 @@ fn what_people_write_in_bodies_works() {
 }
 
 #[test]
-fn an_address_is_never_made_of_null() {
+fn null_in_an_address_is_an_error() {
     let mut told = Vec::new();
     for source in [
         "a.{{ session }}",
@@ -205,7 +205,7 @@ fn an_address_is_never_made_of_null() {
 }
 
 #[test]
-fn in_a_url_what_expressions_make_is_encoded_and_the_rest_is_not() {
+fn a_url_has_only_its_values_percent_encoded() {
     for (source, expected) in [
         ("/p/{{ correlationId }}?q={{ productId }}&a=b", "/p/c%2F1%20%C3%A9?q=P%20%221%22&a=b"),
         ("/p/{{ correlationId | upper }}", "/p/C%2F1%20%C3%89"),
@@ -224,7 +224,7 @@ fn in_a_url_what_expressions_make_is_encoded_and_the_rest_is_not() {
 }
 
 #[test]
-fn no_value_leads_a_url_out_of_its_path() {
+fn no_value_changes_the_path_of_a_url() {
     for source in ["/p/{{ '..' }}", "/p/{{ '..' }}/q", "/p/{{ '.' }}?x", "/p/.{{ '.' }}#x", "/p/{{ '..' }}\\x"] {
         assert!(url(source).starts_with("error: the path "), "{source}");
     }
@@ -234,7 +234,7 @@ fn no_value_leads_a_url_out_of_its_path() {
 }
 
 #[test]
-fn a_key_of_nothing_but_null_is_null() {
+fn a_key_is_null_if_all_its_values_are() {
     for (source, expected) in [
         ("{{ correlationId }}", Some("c/1 é")),
         ("{{ session }}", None),
@@ -325,7 +325,7 @@ fn mistakes_are_found_when_the_template_is_compiled() {
 }
 
 #[test]
-fn filters_named_in_strings_and_comments_are_not_looked_for() {
+fn filters_in_strings_and_comments_are_ignored() {
     for source in
         ["{{ 'a | nope is nope' }}", r#"{{ "it\"s | nope" ~ tenant }}"#, "{# | nope #}{{ 1 }}", "a | nope {{ 1 }}"]
     {
@@ -334,7 +334,7 @@ fn filters_named_in_strings_and_comments_are_not_looked_for() {
 }
 
 #[test]
-fn the_names_that_can_be_null_are_told() {
+fn names_that_can_be_null_are_listed() {
     for (source, expected) in [
         ("{{ tenant }}", vec![]),
         ("{{ session }}.{{ productId }}.{{ session }}", vec!["productId", "session"]),
@@ -352,7 +352,7 @@ fn the_names_that_can_be_null_are_told() {
 }
 
 #[test]
-fn a_dead_letter_has_words_of_its_own() {
+fn templates_of_dead_letters_have_their_own_names() {
     let compile = |source| Template::compile_for(source, EventSchema::DeadLetter);
     let (all, with_defaults) =
         ("{{ reason }} {{ source }} {{ sink }} {{ tenant }}", "{{ sink | default('-') }} {{ tenant | default('-') }}");
@@ -385,7 +385,7 @@ fn only_a_template_without_expressions_is_fixed() {
 }
 
 #[test]
-fn a_rendering_is_bounded() {
+fn the_cost_of_a_rendering_is_bounded() {
     let error = |source: &str| with_event(|view| compile(source).render(view)).expect_err(source).0;
     let too_long = "the template takes too long or produces too much text";
     assert_eq!(error("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"), too_long);
@@ -404,7 +404,7 @@ fn a_template_does_not_show_its_source() {
 }
 
 #[test]
-fn templates_go_between_threads() {
+fn templates_can_be_sent_between_threads() {
     fn check<T: Send + Sync + Clone + 'static>() {}
     check::<Template>();
 }
@@ -419,9 +419,9 @@ proptest! {
         let jinja = JinjaTemplate::compile(&source, EventSchema::Event).expect("a simple template compiles");
         with_event(|view| {
             let by_jinja = |mode| jinja.render(mode, &view).map(|rendered| rendered.text);
-            prop_assert_eq!(Ok(simple.render(view)), by_jinja(Mode::Text));
-            prop_assert_eq!(simple.render_address(view), by_jinja(Mode::Address));
-            prop_assert_eq!(simple.render_url(view), by_jinja(Mode::Url));
+            prop_assert_eq!(Ok(simple.render(view)), by_jinja(RenderMode::Text));
+            prop_assert_eq!(simple.render_address(view), by_jinja(RenderMode::Address));
+            prop_assert_eq!(simple.render_url(view), by_jinja(RenderMode::Url));
             prop_assert_eq!(simple.nullable(&EventSchema::Event), jinja.nullable());
             Ok(())
         })?;
@@ -463,7 +463,7 @@ proptest! {
         let mut url = url::Url::parse("https://example.org/a/").expect("a URL");
         url.set_path(&format!("/a/{encoded}/b"));
         let pieces: Vec<_> = url.path_segments().expect("segments").collect();
-        // A piece that is only dots is taken out by whoever parses the URL.
+        // URL parsers remove segments that are only dots.
         if !["", ".", ".."].contains(&text.as_str()) {
             prop_assert_eq!(pieces, ["a", encoded.as_str(), "b"]);
         }
@@ -471,7 +471,7 @@ proptest! {
 }
 
 #[test]
-fn most_templates_take_the_short_way() {
+fn most_templates_are_simple() {
     for source in ["regards.{{ tenant }}", "{{correlationId}}", "archive/{{ tenant }}/{{ status }}.ndjson", "x", ""] {
         assert!(is_plain(source), "{source}");
     }
@@ -481,7 +481,7 @@ fn most_templates_take_the_short_way() {
 }
 
 #[test]
-fn dates_take_the_form_that_is_asked_for() {
+fn the_filter_date_formats_dates() {
     let shown = |source: &str| format!("{source}: {}", render(source));
     expect![[r#"
         {{ time | date }}: 2023-04-14
@@ -511,7 +511,7 @@ fn dates_take_the_form_that_is_asked_for() {
 }
 
 #[test]
-fn half_a_surrogate_pair_hides_no_neighbour_and_numbers_keep_their_digits() {
+fn surrogate_halves_keep_their_neighbours_and_numbers_their_digits() {
     use crate::event::fixtures::with_body;
 
     let body = r#"{"correlationId":"c","responseStatus":"ERROR","o":{"bad":"a\ud800","big":123456789012345678901234567890,
@@ -537,7 +537,7 @@ fn half_a_surrogate_pair_hides_no_neighbour_and_numbers_keep_their_digits() {
     ] {
         assert_eq!(render(source), expected, "{source}");
     }
-    // What compares or calculates sees numbers, none of which is greater than each other one.
+    // Comparisons and calculations see the nearest doubles.
     for (source, expected) in [
         (
             "{{ extra.o.long > 5 }} {{ 5 > extra.o.long }} {{ extra.o.long == 0.1234567890123456789 }}",
@@ -554,7 +554,7 @@ fn half_a_surrogate_pair_hides_no_neighbour_and_numbers_keep_their_digits() {
     ] {
         assert_eq!(render(source), expected, "{source}");
     }
-    // As minijinja lays it out where it can hold all of it.
+    // Indented as by minijinja.
     for layout in ["tojson", "tojson(true)", "tojson(indent=3)"] {
         let with = render(&format!("{{{{ [[extra.o.long], {{'a': [], 'b': {{'c': [1, 2]}}}}] | {layout} }}}}"));
         let without = render(&format!("{{{{ [[0.5], {{'a': [], 'b': {{'c': [1, 2]}}}}] | {layout} }}}}"));

@@ -91,7 +91,7 @@ impl minijinja::value::Object for AnyMember {
 
 fn of_properties(properties: &Properties) -> Value {
     let text = |text: &Option<String>| text.as_deref().map(Value::from);
-    // As in `PROPERTIES`.
+    // The names of `PROPERTIES`.
     let values = [
         ("app_id", text(&properties.app_id)),
         ("cluster_id", text(&properties.cluster_id)),
@@ -145,13 +145,13 @@ fn of_parsed(parsed: JsonValue<'_>) -> Value {
         JsonValue::Null => Value::UNDEFINED,
         JsonValue::Bool(value) => Value::from(value),
         JsonValue::Text(text) => Value::from(text.as_ref()),
-        JsonValue::Number(raw) => match Number::of(raw) {
-            Number::Integer(value) => i64::try_from(value)
+        JsonValue::Number(raw) => match JsonNumber::of(raw) {
+            JsonNumber::Integer(value) => i64::try_from(value)
                 .map(Value::from)
                 .or_else(|_| u64::try_from(value).map(Value::from))
                 .unwrap_or_else(|_| Value::from(value)),
-            Number::Double(value) => Value::from(value),
-            Number::Exact(raw) => Value::from_object(ExactNumber(raw.to_owned())),
+            JsonNumber::Double(value) => Value::from(value),
+            JsonNumber::Exact(raw) => Value::from_object(ExactNumber(raw.to_owned())),
         },
         JsonValue::List(items) => Value::from(items.into_iter().map(of_parsed).collect::<Vec<_>>()),
         JsonValue::Map(members) => {
