@@ -22,7 +22,7 @@ impl Explanation<'_> {
             (Expected::DeadLetter(reason), None) => {
                 let sinks: Vec<_> = self.deliveries.iter().map(|delivery| delivery.sink).collect();
                 let to = if sinks.is_empty() { "no sink".to_owned() } else { sinks.join(", ") };
-                vec![format!("it is no dead letter ({reason}); it goes to {to}")]
+                vec![format!("it is not a dead letter ({reason}); it goes to {to}")]
             }
             (Expected::Sinks(_), Some(DeadLetterReason { reason, detail })) => {
                 vec![format!("it is a dead letter, {reason}: {detail}")]
@@ -42,7 +42,7 @@ impl Explanation<'_> {
         for ExplainedDelivery { sink, route, .. } in &self.deliveries {
             if !expected.iter().any(|(name, _)| name == sink) {
                 let by = route.map_or_else(|| "by `unrouted:`".to_owned(), |route| format!("by the route {route}"));
-                differences.push(format!("{sink} gets it, too, {by}"));
+                differences.push(format!("{sink} gets it too, {by}"));
             }
         }
         differences

@@ -201,7 +201,7 @@ mod tests {
             let message = Message { source: source(), body, properties, redelivered: false };
             let line = print(&message);
             prop_assert!(!line.contains('\n'));
-            let again = parse(&line, &source()).expect("what was printed is a sample");
+            let again = parse(&line, &source()).expect("a printed sample");
             prop_assert_eq!(again.body, message.body);
             prop_assert_eq!(again.properties, message.properties);
         }

@@ -1,4 +1,4 @@
-//! Every reason, every leniency, and the documents' own examples.
+//! Every reason, every tolerated mistake, and the examples of REGARDS' interface documents.
 
 use bytes::Bytes;
 use expect_test::{Expect, expect};
@@ -40,7 +40,6 @@ fn error_of_message(message: &Message, options: &DecodeOptions) -> (Reason, Stri
     (invalid.reason, invalid.detail)
 }
 
-/// The reason and detail of a message with that body.
 fn error_of(body: impl Into<Bytes>) -> (Reason, String) {
     error_of_message(&message(body), &lta())
 }
@@ -520,5 +519,5 @@ fn the_java_class_decides_the_family() {
     assert_eq!(decode(&[("regards.type", "java.util.HashMap")], done), Err((Reason::InvalidField, unknown.to_owned())));
     let (order, wrong) = (FAMILIES[1].classes[0], decode(&[("__TypeId__", FAMILIES[1].classes[0])], lta));
     assert_eq!(decode(&[("__TypeId__", order)], done), Ok(FAMILIES[1].kind));
-    assert_eq!(wrong.unwrap_err().0, Reason::MissingField, "it is none of that class");
+    assert_eq!(wrong.unwrap_err().0, Reason::MissingField, "no response of that class");
 }

@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn made(steps: Vec<Step>) -> String {
-        let (transform, _) = Transform::new(steps).expect("steps that can be meant");
+        let (transform, _) = Transform::new(steps).expect("valid steps");
         with_event(|view| {
             let transformed = transform.apply(view).expect("an event that can be transformed");
             let view = EventView { transformed: Some(&transformed), ..view };
@@ -273,14 +273,14 @@ mod tests {
             [(1, StepError::NoSuchField), (2, StepError::NoSuchField)]
         );
         assert_eq!(wrong(vec![rename("session", "message")]), [(0, StepError::NameTaken)]);
-        assert_eq!(wrong(vec![remove("headers")]), [(0, StepError::NoSuchField)], "it is no field");
+        assert_eq!(wrong(vec![remove("headers")]), [(0, StepError::NoSuchField)], "`headers` is not a field");
 
         let fields = |steps| Transform::new(steps).expect("steps").1;
         let one = fields(vec![remove("session"), set("team", &json!("storage")), computed("n", "extra.n")]);
         let other = fields(vec![set("team", &json!(7)), set("session", &json!("none"))]);
         let all = merge_fields(&[one, other]);
         let shape = |name: &str| all.get(name).map(|shape| (shape.kind, shape.nullable));
-        assert_eq!(shape("session"), Some((FieldKind::Text, true)), "one removes it");
+        assert_eq!(shape("session"), Some((FieldKind::Text, true)), "one transform removes it");
         assert_eq!(shape("team"), Some((FieldKind::Any, false)));
         assert_eq!(shape("n"), Some((FieldKind::Any, true)));
         assert_eq!(shape("status"), Some((FieldKind::Text, false)));

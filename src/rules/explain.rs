@@ -39,7 +39,7 @@ impl Condition {
                 Err(error) => return Err(format!("`if:` can't be evaluated: {error}")),
             }
         }
-        Ok(if reasons.is_empty() { "it takes every event".to_owned() } else { reasons.join(", ") })
+        Ok(if reasons.is_empty() { "it matches every event".to_owned() } else { reasons.join(", ") })
     }
 }
 

@@ -151,7 +151,7 @@ fn an_event_without_a_matching_route_is_unrouted() {
     assert!(plan.unrouted);
 }
 
-/// What a plan is, without an index: every route is looked at.
+/// A plan made without the index: every route is evaluated.
 fn by_definition(routes: &[Route], event: &Event) -> (Vec<usize>, Vec<usize>) {
     let (mut matched, mut failed) = (Vec::new(), Vec::new());
     for (place, route) in routes.iter().enumerate() {
@@ -169,7 +169,7 @@ fn by_definition(routes: &[Route], event: &Event) -> (Vec<usize>, Vec<usize>) {
     (matched, failed)
 }
 
-/// Conditions on the fields that the index knows, and on one that it doesn't: without a field, with none, literals, and globs.
+/// Conditions on the indexed fields and on another one, with literals and globs.
 fn any_condition() -> impl Strategy<Value = Condition> {
     let globs = |values: &'static [&'static str]| {
         proptest::option::weighted(0.7, proptest::collection::vec(proptest::sample::select(values), 0..4))
@@ -179,7 +179,7 @@ fn any_condition() -> impl Strategy<Value = Condition> {
     let products = globs(&["p-1", "p-2", "p-?"]);
     let block = (tenants.clone(), statuses.clone())
         .prop_map(|(tenants, statuses)| condition_of(&[(Field::Tenant, tenants), (Field::Status, statuses)]));
-    // For some events the first is true, and for all the second fails: `session` is null.
+    // The first is true for some events; the second fails for all, as `session` is null.
     let expressions = proptest::sample::select(&["tenant.endsWith('-a')", "session.size() == 1"][..]);
     let rest = (proptest::option::weighted(0.2, block), proptest::option::weighted(0.2, expressions));
     (tenants, statuses, products, rest).prop_map(|(tenants, statuses, products, (block, expression))| {
@@ -222,7 +222,7 @@ fn a_failed_condition_is_an_error_only_if_no_other_route_matches() {
     let rules = |routes| Rules::new(routes, Unrouted::Sinks(vec![SinkIndex(9)]));
     let error = |rules: &Rules| {
         let plan = rules.plan(&event(), &message());
-        assert!(!plan.unrouted, "it isn't for `unrouted:`");
+        assert!(!plan.unrouted, "a failed route is not unrouted");
         (plan.deliveries.clone(), plan.rule_error(rules))
     };
     let (deliveries, why) = error(&rules(vec![failing(true)]));
@@ -232,9 +232,9 @@ fn a_failed_condition_is_an_error_only_if_no_other_route_matches() {
     assert_eq!(error(&rules(vec![failing(true), other])), (vec![(SinkIndex(1), Some(1))], None), "final or not");
     let elsewhere = route(Condition { fields: when(&[(Field::Tenant, &["esa"])]).fields, ..fails() }, &[0], false);
     let plan = rules(vec![elsewhere]).plan(&event(), &message());
-    assert!(plan.unrouted && plan.failed.is_empty(), "where something else doesn't match, it is never evaluated");
+    assert!(plan.unrouted && plan.failed.is_empty(), "`if:` is not evaluated if another part doesn't match");
     let not = route(not(Condition::default(), vec![fails()]), &[0], false);
-    assert!(error(&rules(vec![not])).1.is_some(), "not even within `not:` is an error a yes");
+    assert!(error(&rules(vec![not])).1.is_some(), "an error within `not:` is no match either");
 }
 
 #[test]

@@ -13,25 +13,25 @@ fn holds(source: &str) -> Result<bool, ExpressionError> {
     with_event(|view| compile(source).expression.is_true(view))
 }
 
-/// What is said of each, a line each.
-fn said(sources: &[&str]) -> String {
-    let mut said = String::new();
+/// The findings of each expression.
+fn findings(sources: &[&str]) -> String {
+    let mut out = String::new();
     for source in sources {
-        said.push_str(source);
-        let findings = match Expression::condition(source) {
+        out.push_str(source);
+        let found = match Expression::condition(source) {
             Ok(checked) if checked.warnings.is_empty() => {
-                said.push_str("\n  fine\n");
+                out.push_str("\n  fine\n");
                 continue;
             }
             Ok(checked) => checked.warnings,
             Err(errors) => errors,
         };
-        for Finding { message, help, .. } in findings {
-            said.extend(["\n  ", &message, "\n    = ", &help]);
+        for Finding { message, help, .. } in found {
+            out.extend(["\n  ", &message, "\n    = ", &help]);
         }
-        said.push('\n');
+        out.push('\n');
     }
-    said
+    out
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn unknown_names_and_functions_are_errors() {
         timestamp('2023-04-14T08:46:17Z') > timestamp(time)
           there is no function `timestamp`
             = there are bool, double, has, int, size, string, uint
-    "#]].assert_eq(&said(&[
+    "#]].assert_eq(&findings(&[
         "tennant == 'esa'",
         "correlation_id == 'x'",
         "headers.x == null",
@@ -226,7 +226,7 @@ fn incompatible_types_are_errors() {
           `startsWith` is a method of text, and this is a list
             = call it on text
     "]]
-    .assert_eq(&said(&[
+    .assert_eq(&findings(&[
         "tenant == 1",
         "tenant == null",
         "has(extra.a) && extra.a != null",
@@ -295,7 +295,7 @@ fn unsupported_syntax_is_an_error() {
           syntax error at character 1 of the expression: mismatched input the end expecting expression
             = write it as in `message != null && message.contains('quota')`
     "#]]
-    .assert_eq(&said(&[
+    .assert_eq(&findings(&[
         "status = 'ERROR'",
         "status == 'ERROR' and tenant == 'esa'",
         "tenant.matches('(')",
@@ -384,7 +384,7 @@ fn values_that_can_be_null_are_warned_of_unless_tested_before() {
           `productId` can be null: the expression fails for such an event
             = write `productId != null && …` before it, or `productId == null ? … : …` around it
     "]]
-    .assert_eq(&said(&[
+    .assert_eq(&findings(&[
         "session.startsWith('test-')",
         "session != null && session.startsWith('test-')",
         "!(session == null) && session.startsWith('test-')",
@@ -468,7 +468,7 @@ fn loops_over_long_lists_fail() {
         );
         ["list", "map"].map(|name| {
             let holds = |source: String| with_body(&body, |view| compile(&source).expression.is_true(view));
-            assert_eq!(holds(format!("size(extra.{name}) == {elements}")), Ok(true), "its size is known all the same");
+            assert_eq!(holds(format!("size(extra.{name}) == {elements}")), Ok(true), "`size` works");
             holds(format!("extra.{name}.all(x, x != null)"))
         })
     };
@@ -509,7 +509,7 @@ fn deep_nesting_does_not_overflow_the_stack() {
     }
 }
 
-/// Well-formed conditions over texts, nullable ones among them, some of which are asked for null before.
+/// Valid conditions over text fields, some of which can be null and are tested for it before.
 fn any_condition() -> impl Strategy<Value = String> {
     let name = prop_oneof![
         Just("tenant"),
@@ -567,7 +567,7 @@ fn comparisons_with_literal_texts_are_listed() {
     assert_eq!(compared, [("status", "SUCCES"), ("tenant", "a"), ("tenant", "b"), ("outcome", "x")]);
 }
 
-/// Digits that no double has, beside half a surrogate pair.
+/// Numbers that no double holds, and half a surrogate pair.
 const EXACT: &str = r#"{"correlationId":"c","responseStatus":"ERROR","o":{"bad":"\ud800","big":123456789012345678901234567890,
     "long":0.1234567890123456789,"negative":-1e999,"list":[98765432109876543210, 1.10],"n":3}}"#;
 

@@ -16,7 +16,7 @@ use cel::context::VariableResolver;
 use super::exact_number::{CONVERTIBLE, Convertible, ExactNumber};
 use super::patterns::Patterns;
 use super::types::unexpected;
-use crate::event::json_value::{JsonValue, Number, parse};
+use crate::event::json_value::{JsonNumber, JsonValue, parse};
 use crate::event::schema::EventSchema;
 use crate::event::{AmqpNumber, EventView, Header, HeaderValue, Properties};
 

@@ -184,7 +184,7 @@ fn a_template_that_fails_fails_the_body() {
 }
 
 proptest! {
-    /// Whatever comes in: in a file it is one line, and it is the same JSON.
+    /// Any body is one line in a file, with the same JSON.
     #[test]
     fn every_format_is_one_line_in_a_file(text in any::<String>(), space in "[ \\n\\r\\t]{0,4}") {
         let text = serde_json::json!(text);

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use minijinja::value::Value;
 
 use super::exact_number::ExactNumber;
-use crate::event::json_value::{JsonValue, Number, parse};
+use crate::event::json_value::{JsonNumber, JsonValue, parse};
 use crate::event::schema::{EventSchema, FieldKind, PROPERTIES};
 use crate::event::{AmqpNumber, EventView, Header, HeaderValue, Properties};
 

@@ -104,13 +104,13 @@ fn each_difference_is_printed() {
           on_call doesn't get it (failures: outcome is succeeded, not failed)
         routes.test.yaml:18: one without a product can't be addressed
           partner: a dead letter, render_failed: routing key: productId is null for this event; to use another value then, write {{ productId | default("…") }}
-          pipeline gets it, too, by the route all
+          pipeline gets it too, by the route all
         routes.test.yaml:22: tests go nowhere
           it is a dead letter, unrouted, not not_json: no route matches, and `unrouted:` is dead_letter
         routes.test.yaml:26: none
           it is a dead letter, not_json: the body is not JSON: expected value at line 1 column 1
         routes.test.yaml:27: dead
-          it is no dead letter (unrouted); it goes to pipeline
+          it is not a dead letter (unrouted); it goes to pipeline
         6 cases: 0 passed, 6 failed
         exit 1
     "#]],

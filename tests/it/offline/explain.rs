@@ -109,7 +109,7 @@ fn text_shows_the_event_its_routes_and_deliveries() {
 #[test]
 fn json_is_one_object() {
     let message = Response::new("cnes", "c-2", "GRANTED").field("session", "night");
-    expect![[r#"{"event":{"id":"e6841a99-296b-5a6f-98d6-d1299abb60ec","type":"fr.cnes.regards.lta.submission.response","source":"regards","tenant":"cnes","status":"GRANTED","outcome":"accepted","correlationId":"c-2","productId":"product of c-2","session":"night","expires":null,"message":null,"time":"2023-04-14T08:46:17Z","extra":{},"warnings":[]},"dead_letter":null,"routes":[{"name":"failures","matched":false,"because":"outcome is accepted, not failed or rejected"},{"name":"large","matched":false,"because":"tenant is cnes, not esa*"},{"name":"nights","matched":true,"because":"session is night"},{"name":"rest","matched":true,"because":"it takes every event"}],"deliveries":[{"sink":"pipeline","kind":"kafka","route":"nights","destination":{"topic":"regards.cnes","key":"night"},"headers":{"regards-relay-id":"e6841a99-296b-5a6f-98d6-d1299abb60ec","regards-relay-type":"fr.cnes.regards.lta.submission.response","regards-relay-tenant":"cnes","regards-relay-status":"GRANTED"},"body":"{\"id\":\"e6841a99-296b-5a6f-98d6-d1299abb60ec\",\"type\":\"fr.cnes.regards.lta.submission.response\",\"source\":\"regards\",\"tenant\":\"cnes\",\"status\":\"GRANTED\",\"outcome\":\"accepted\",\"correlationId\":\"c-2\",\"productId\":\"product of c-2\",\"session\":\"night\",\"expires\":null,\"message\":null,\"time\":\"2023-04-14T08:46:17Z\",\"extra\":{},\"warnings\":[]}"}]}"#]].assert_eq(&explained(&home(), &message, &["--json"]));
+    expect![[r#"{"event":{"id":"e6841a99-296b-5a6f-98d6-d1299abb60ec","type":"fr.cnes.regards.lta.submission.response","source":"regards","tenant":"cnes","status":"GRANTED","outcome":"accepted","correlationId":"c-2","productId":"product of c-2","session":"night","expires":null,"message":null,"time":"2023-04-14T08:46:17Z","extra":{},"warnings":[]},"dead_letter":null,"routes":[{"name":"failures","matched":false,"because":"outcome is accepted, not failed or rejected"},{"name":"large","matched":false,"because":"tenant is cnes, not esa*"},{"name":"nights","matched":true,"because":"session is night"},{"name":"rest","matched":true,"because":"it matches every event"}],"deliveries":[{"sink":"pipeline","kind":"kafka","route":"nights","destination":{"topic":"regards.cnes","key":"night"},"headers":{"regards-relay-id":"e6841a99-296b-5a6f-98d6-d1299abb60ec","regards-relay-type":"fr.cnes.regards.lta.submission.response","regards-relay-tenant":"cnes","regards-relay-status":"GRANTED"},"body":"{\"id\":\"e6841a99-296b-5a6f-98d6-d1299abb60ec\",\"type\":\"fr.cnes.regards.lta.submission.response\",\"source\":\"regards\",\"tenant\":\"cnes\",\"status\":\"GRANTED\",\"outcome\":\"accepted\",\"correlationId\":\"c-2\",\"productId\":\"product of c-2\",\"session\":\"night\",\"expires\":null,\"message\":null,\"time\":\"2023-04-14T08:46:17Z\",\"extra\":{},\"warnings\":[]}"}]}"#]].assert_eq(&explained(&home(), &message, &["--json"]));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn text_shows_why_an_event_is_not_delivered() {
           -        failures  outcome is accepted, not failed or rejected
           -        large     `if:` can't be evaluated: found no matching overload for '_>_' applied to '(string, int)'
           -        nights    session is null, which matches nothing
-          matches  rest      it takes every event
+          matches  rest      it matches every event
 
         pipeline (kafka), by the route rest
           topic        regards.esa
@@ -166,7 +166,7 @@ fn text_shows_why_an_event_is_not_delivered() {
           matches  failures  outcome is rejected
           -        large     tenant is t, not esa*
           -        nights    session is null, which matches nothing
-          matches  rest      it takes every event
+          matches  rest      it matches every event
 
         on_call (webhook), by the route failures
           url          https://pager.example.org/***
