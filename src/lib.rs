@@ -10,6 +10,7 @@
 //! - [`telemetry`]: the log.
 //! - [`timer`]: a timer for `select!` loops, and long waits that tests shorten.
 //! - [`clock`]: the wall clock, for what people read, and the time since boot, for all waiting and all ages.
+//! - [`net`]: TLS of a client, forbidden addresses, back-off, rate limits.
 //! - [`event`]: a [`Message`](event::Message) becomes an [`Event`](event::Event), and an event becomes bytes.
 //! - [`rules`]: an event becomes a [`Plan`](rules::Plan): which sinks get it, and which route says so.
 //! - [`config`]: `routes.yaml` becomes a [`Config`](config::Config), every mistake at its line.
@@ -36,6 +37,7 @@ pub mod delivery;
 pub mod dry_run;
 pub mod event;
 pub mod failpoints;
+pub mod net;
 pub mod probe;
 pub mod relay;
 pub mod rules;

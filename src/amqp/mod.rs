@@ -23,8 +23,8 @@ use lapin::{Channel, ConnectionProperties};
 use self::guard::{MAX_FRAME, MessageEdits};
 use self::stream::{BrokerStream, LapinRuntime, StreamHandle};
 
-use crate::config::address::ambiguous_broker_url;
 use crate::config::{AmqpConnection, Secret};
+use crate::net::address::ambiguous_broker_url;
 
 /// For the name look-up, TCP connection, TLS and login of one URL together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

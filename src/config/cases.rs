@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::decode::{At, List, Named, mapping};
-use super::diagnostic::{Diagnostic, Diagnostics};
-use super::literal::Literal;
-use super::reader::Reader;
-use super::scalar::Text;
-use super::words::{list, similar};
-use super::yaml::{Key, Node, Span};
-use super::{Config, Options, decode, load};
+use super::load::load;
+use super::model::Config;
+use super::text::decode;
+use super::text::decode::{At, List, Named, mapping};
+use super::text::diagnostic::{Diagnostic, Diagnostics};
+use super::text::environment::Options;
+use super::text::literal::Literal;
+use super::text::reader::Reader;
+use super::text::scalar::Text;
+use super::text::tree::{Key, Node, Span};
 use crate::event::{Reason, SourceName, sample};
 
 /// The key under which a reason is expected in the place of sinks.
@@ -151,7 +153,7 @@ fn message(at: &At<RawCase>, reader: &mut Reader<'_>) -> Option<CaseMessage> {
             let place = sample.value.text.rsplit_once('#').and_then(|(path, line)| Some((path, line.parse().ok()?)));
             if place.is_none() && !sample.value.placeholder {
                 reader.report(
-                    Diagnostic::error("sample", sample.span, "this names no line of a file")
+                    Diagnostic::error("sample", sample.span, "this is not a line of a file")
                         .help("write `FILE#LINE`, as in `samples.ndjson#3`; lines are counted from 1"),
                 );
             }
@@ -201,8 +203,8 @@ fn fields(at: &At<Literal>, reader: &mut Reader<'_>) -> Option<Map<String, Value
             return Some(Map::new());
         }
         reader.report(
-            Diagnostic::error("expect", at.span, "this says nothing of what the sink gets")
-                .help("write `{}` for whatever it gets, or what is to be so of it: `{ topic: …, body: { … } }`"),
+            Diagnostic::error("expect", at.span, "these are no expectations of what the sink gets")
+                .help("write `{}` to expect any delivery, or the expected fields: `{ topic: …, body: { … } }`"),
         );
         return None;
     };
@@ -226,9 +228,6 @@ fn known<'w>(
         return true;
     }
     let diagnostic = Diagnostic::error(code, span, format!("there is no {what} {}", reader.quote(span)));
-    reader.report(match similar(name, names.clone()) {
-        Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
-        None => diagnostic.help(format!("there are: {}", list(names.take(20)))),
-    });
+    reader.report(diagnostic.suggest_one_of(name, names));
     false
 }

@@ -1,6 +1,6 @@
-//! One example for each key, shown where its value is of another type.
+//! One example for each key, shown when its value has the wrong type.
 
-/// What can be written. A key that means something else below another one stands with that one first.
+/// Examples by key. A key with another meaning below another key is written with that one: `routes.name`.
 const EXAMPLES: [(&str, &str); 108] = [
     ("version", "version: 1"),
     ("name", "name: urn:example:institute"),
@@ -112,7 +112,7 @@ const EXAMPLES: [(&str, &str); 108] = [
     ("listen", "listen: \"127.0.0.1:9464\""),
 ];
 
-/// The example for the last of these keys, each of which is below the one before.
+/// The example for the last of these nested keys.
 pub(super) fn of(keys: &[&str]) -> Option<&'static str> {
     let (key, above) = keys.split_last()?;
     let above = above.iter().rev().map(|above| format!("{above}.{key}"));
@@ -125,7 +125,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::config::yaml::{self, Kind};
+    use crate::config::text::{tree::Kind, yaml};
 
     fn keys(schema: &serde_json::Value, found: &mut BTreeSet<String>) {
         match schema {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_has_an_example_which_is_yaml() {
+    fn every_key_has_an_example_in_yaml() {
         let mut all = BTreeSet::new();
         keys(crate::config::schema().as_value(), &mut all);
         assert!(all.len() > 80, "{all:?}");
@@ -150,7 +150,7 @@ mod tests {
         for (name, example) in EXAMPLES {
             let key = name.rsplit('.').next().unwrap();
             assert!(all.contains(key), "{name}");
-            let tree = yaml::read(example).unwrap();
+            let tree = yaml::read(example, "").unwrap();
             let Kind::Mapping(entries) = &tree.kind else { panic!("{example}") };
             assert_eq!(entries.iter().map(|(key, _)| key.text.as_str()).collect::<Vec<_>>(), [key], "{example}");
         }

@@ -1,7 +1,6 @@
-//! The files that a part of the configuration names and that the relay reads at work: `${file:…}`, certificates, keys.
+//! The files that a source or a sink names and reads again while it runs: `${file:…}`, certificates, keys.
 //!
-//! What is in them belongs to the configuration: a part whose files have other content is another one, and what runs by it is
-//! opened anew. Only a hash of the content is kept.
+//! Their content belongs to the configuration: when it changes, a reload opens the source or sink anew. Only hashes are kept.
 
 use std::hash::Hasher as _;
 use std::io::Read as _;
@@ -9,21 +8,22 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::Secret;
-use super::model::{AmqpConnection, SinkKind, SourceKind, Tls, WebhookAuth, WebhookUrl};
+use super::model::{AmqpConnection, SinkKind, SourceKind, WebhookAuth, WebhookUrl};
+use super::text::secret::Secret;
+use crate::net::Tls;
 
-/// Nothing beyond this is looked at: neither a secret nor a chain of certificates is longer.
+/// The part of a file that is hashed, in bytes. Neither a secret nor a chain of certificates is longer.
 const MAX_FILE: u64 = 4 << 20;
 
-/// Named files, and what was in them.
+/// Named files, with hashes of their content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NamedFiles(Vec<(PathBuf, Content)>);
 
-/// The hash of a file's content. None: it can't be read.
+/// The hash of a file's content. None if it can't be read.
 type Content = Option<u128>;
 
 impl NamedFiles {
-    /// These, as they are now. Blocks.
+    /// These files with their present content. Blocks.
     #[must_use]
     pub fn now<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Self {
         let mut paths: Vec<_> = paths.into_iter().collect();
@@ -32,26 +32,26 @@ impl NamedFiles {
         Self(paths.into_iter().map(|path| (path.to_owned(), content(path))).collect())
     }
 
-    /// That one, as if it could not be read.
+    /// This file, as if it could not be read.
     #[must_use]
     pub fn unread(path: &Path) -> Self {
         Self(vec![(path.to_owned(), None)])
     }
 
-    /// The same files, as they are now. Blocks.
+    /// The same files with their present content. Blocks.
     #[must_use]
     pub fn again(&self) -> Self {
         Self::now(self.paths())
     }
 
-    /// Which, in the order of their paths, each once.
+    /// The sorted paths, each once.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().map(|(path, _)| path.as_path())
     }
 }
 
 impl SinkKind {
-    /// The files that its client reads. What of its templates comes from files is in these.
+    /// The files that the sink's client reads. Content of files in its templates is part of the templates already.
     pub(super) fn files(&self) -> NamedFiles {
         let (secrets, tls) = match self {
             Self::Kafka(kafka) => {
@@ -79,7 +79,7 @@ impl SinkKind {
 }
 
 impl SourceKind {
-    /// The files that its client reads. A recording is none of these: it is what comes in.
+    /// The files that the source's client reads. A recording is not one of them: it holds messages.
     pub(super) fn files(&self) -> NamedFiles {
         match self {
             Self::Amqp(amqp) => {
@@ -102,7 +102,7 @@ fn named(secrets: &[&Secret], tls: Option<&Tls>) -> NamedFiles {
 }
 
 fn content(path: &Path) -> Content {
-    // A pipe could be waited for without end.
+    // Reading a pipe could block forever.
     if !std::fs::metadata(path).ok()?.is_file() {
         return None;
     }

@@ -1,29 +1,29 @@
-//! librdkafka's settings of a producer but for brokers and logins: what `run` uses, and what a file is checked with.
+//! librdkafka's producer settings except brokers and logins. The sink uses them, and the configuration is checked with them.
 
 use rdkafka::config::ClientConfig;
 
-/// A record that no broker took within this ends its attempt.
+/// When a record that no broker has confirmed ends its attempt.
 const MESSAGE_TIMEOUT_MS: &str = "30000";
 
-/// Our defaults, where librdkafka's don't serve: name, alias, value.
+/// The relay's own defaults: name, alias, value.
 const DEFAULTS: [(&str, &str, &str); 5] = [
-    // Order per key is one delivery of a key at a time, so what a batch waits for company is paid by each of them. With a
-    // Kafka 4.1 on the same machine: one key 160 a second at librdkafka's 5 ms, 600 at 1 ms, 7,000 at 0; under full load
-    // 1 ms costs about the CPU of 5, and 0 a third more.
+    // To keep order, one delivery of a key is in flight at a time, and each waits for its batch to fill. Measured with Kafka
+    // 4.1 on the same machine: one key gets 160 records a second at librdkafka's 5 ms, 600 at 1 ms, 7,000 at 0. Under full
+    // load, 1 ms costs about as much CPU as 5, and 0 a third more.
     ("linger.ms", "queue.buffering.max.ms", "1"),
-    // Less than `message.timeout.ms` (librdkafka's default is the same 30 s): a topic that doesn't exist has to be told from
-    // a broker that doesn't answer.
+    // Less than `message.timeout.ms` (librdkafka's default is the same 30 s), so that a missing topic can be told from a
+    // broker that doesn't answer.
     ("topic.metadata.propagation.max.ms", "", "10000"),
-    // How large a record may be is the topic's setting: let the broker say so. Bounded by the sources' `max_body`; batches
-    // stay within `batch.size`.
+    // The topic has its own limit, and the broker enforces it. Records are bounded by the sources' `max_body`, batches by
+    // `batch.size`.
     ("message.max.bytes", "", "33554432"),
-    // A firewall that forgets a quiet connection tells nobody: without probes the next record waits for a timeout.
+    // A firewall may drop an idle connection silently: without probes, the next record would wait for a timeout.
     ("socket.keepalive.enable", "", "true"),
-    // A topic that exists by a slip of the pen, or by a tenant's odd name, is one that nobody reads.
+    // Nobody reads a topic that was created by a typing error or by an odd tenant name.
     ("allow.auto.create.topics", "", "false"),
 ];
 
-/// The settings with these options, of which each one was checked. `client` is the relay's name.
+/// The settings with these checked options. `client` is the relay's name.
 #[must_use]
 pub fn producer_settings(client: &str, options: &[(String, String)]) -> ClientConfig {
     let mut settings = ClientConfig::new();
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_died_silently_is_noticed_and_no_topic_created_unless_the_options_say_otherwise() {
+    fn defaults_keep_connections_alive_and_create_no_topic_and_options_override_them() {
         let settings = producer_settings("c", &[]);
         assert_eq!(settings.get("socket.keepalive.enable"), Some("true"));
         assert_eq!(settings.get("allow.auto.create.topics"), Some("false"));

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::address::Network;
-use super::{Masks, NamedFiles, Secret};
+use super::files::NamedFiles;
+use super::text::secret::{Masks, Secret};
 use crate::event::{DecodeOptions, Format, SourceName, Template};
+use crate::net::{Network, Tls};
 use crate::rules::{Rules, SinkName};
 
 /// A checked `routes.yaml`.
@@ -134,19 +135,6 @@ pub struct Binding {
     pub exchange: String,
     /// The routing key; empty for a fanout.
     pub routing_key: String,
-}
-
-/// The TLS block of any connection. Everything optional: the system's certificate authorities, no client certificate.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// PEM file of the only authorities to trust.
-    pub ca: Option<PathBuf>,
-    /// PEM file of the client's certificate chain; goes with `key`.
-    pub cert: Option<PathBuf>,
-    /// PEM file of the client's key (PKCS #8, PKCS #1 or SEC 1).
-    pub key: Option<PathBuf>,
-    /// The name that the server is asked for (SNI) and that is expected in its certificate, where it isn't the host of the URL.
-    pub server_name: Option<String>,
 }
 
 /// `recording:` under a source.

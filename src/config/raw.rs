@@ -5,14 +5,14 @@
 //!
 //! References between keys, and keys that exclude each other, are checked where this becomes a [`Config`](super::Config).
 
-use super::decode::{List, Named, OneOrMany, mapping};
-use super::literal::SetValue;
-use super::model::{KafkaTimestamp, OnCorrupt, OrderBy, QueueKind, WhenFull};
-use super::scalar::{
-    Argument, Attempts, Count, Flag, FormatChoice, GiveUp, Keep, Later, OneOf, Percent, Period, Rate, SecretText, Size,
-    Text, UrlText, Word,
+use super::text::decode::{List, Named, OneOrMany, mapping};
+use super::text::scalar::{
+    Attempts, Count, Flag, GiveUp, Keep, Later, OneOf, Percent, Period, Rate, SecretText, Size, Text, UrlText,
 };
-use crate::event::Validation;
+use super::values::{
+    Argument, ExchangeKind, FormatChoice, KafkaTimestamp, Mechanism, OnCorrupt, OrderBy, QueueKind, SetValue,
+    Validation, WhenFull,
+};
 
 mapping! {
     /// The configuration of a regards-relay.
@@ -421,61 +421,9 @@ mapping! {
     }
 }
 
-impl Word for Validation {
-    const WORDS: &'static [(&'static str, Self)] = &[("lenient", Self::Lenient), ("strict", Self::Strict)];
-}
-
-impl Word for QueueKind {
-    const WORDS: &'static [(&'static str, Self)] = &[("classic", Self::Classic), ("quorum", Self::Quorum)];
-}
-
-impl Word for OnCorrupt {
-    const WORDS: &'static [(&'static str, Self)] = &[("stop", Self::Stop), ("quarantine", Self::Quarantine)];
-}
-
 impl Root {
     /// The sink that gets copies of dead letters, and nothing else.
     pub fn copies_to(&self) -> Option<&str> {
         Some(self.dead_letters.as_ref()?.value.to.as_ref()?.value.text.as_str())
     }
-}
-
-impl Word for WhenFull {
-    const WORDS: &'static [(&'static str, Self)] = &[("block", Self::Block), ("drop_newest", Self::DropNewest)];
-}
-
-impl Word for OrderBy {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("correlationId", Self::CorrelationId),
-        ("productId", Self::ProductId),
-        ("session", Self::Session),
-        ("tenant", Self::Tenant),
-        ("none", Self::None),
-    ];
-}
-
-impl Word for KafkaTimestamp {
-    const WORDS: &'static [(&'static str, Self)] = &[("sent", Self::Sent), ("event", Self::Event)];
-}
-
-/// How to log in at Kafka, by librdkafka's name.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Mechanism(pub &'static str);
-
-impl Word for Mechanism {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("PLAIN", Self("PLAIN")), ("SCRAM-SHA-256", Self("SCRAM-SHA-256")), ("SCRAM-SHA-512", Self("SCRAM-SHA-512"))];
-}
-
-/// The type of an exchange, by AMQP's name.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ExchangeKind(pub &'static str);
-
-impl Word for ExchangeKind {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("topic", Self("topic")),
-        ("direct", Self("direct")),
-        ("fanout", Self("fanout")),
-        ("headers", Self("headers")),
-    ];
 }

@@ -1,22 +1,22 @@
-//! What must not be told of what a destination answers: all that is secret of a sink, in the forms in which it goes out, and
-//! in which an answer may repeat it.
+//! The secrets of a sink in every form in which they are sent: a destination's answer may repeat them, and is masked.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::mask::{self, STARS};
 use super::model::{AmqpConnection, SinkConfig, SinkKind, WebhookAuth, WebhookUrl};
-use super::{Masks, Secret};
+use super::text::mask::{self, STARS};
+use super::text::secret::{Masks, Secret};
 
-/// What a secret of Standard Webhooks may begin with.
+/// The prefix of a Standard Webhooks secret.
 const PREFIX: &str = "whsec_";
 
 impl SinkConfig {
-    /// The masks of this sink, and of its secrets as they are now: those that can't be read now can't be sent, either. Reads
-    /// files, which blocks.
+    /// The masks for answers of the destination: the sink's own, and its secrets as they are now. A secret that can't be read
+    /// now can't be sent either. Reads files, which blocks.
     #[must_use]
-    pub fn cause_masks(&self) -> Masks {
+    pub fn secret_masks(&self) -> Masks {
         let mut texts = Vec::new();
         match &self.kind {
             SinkKind::Webhook(webhook) => {
@@ -64,14 +64,14 @@ fn now(secret: &Secret) -> Option<String> {
     secret.reveal().ok()
 }
 
-/// Of a URL the password; of a webhook's also what follows the host, which whoever holds it may post to. Each part of that is
-/// secret where none of it is shown (`is_hidden`); else it is told, too, by what shows the configuration.
+/// The password of a URL. Where the path of a webhook is secret (`is_hidden`), as whoever knows it may post to it, also each part
+/// of the path and the query.
 fn of_url(texts: &mut Vec<String>, url: &Secret, is_hidden: bool) {
     let Some(url) = now(url).and_then(|url| Url::parse(url.trim()).ok()) else { return };
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     if let Some(password) = url.password() {
-        let plain = |text: &str| percent_decoded(text);
-        texts.push(basic(&plain(url.username()), &plain(password)));
-        texts.extend([password.to_owned(), plain(password)]);
+        texts.push(basic(&decoded(url.username()), &decoded(password)));
+        texts.extend([password.to_owned(), decoded(password)]);
     }
     if is_hidden {
         let path = url.path();
@@ -79,13 +79,8 @@ fn of_url(texts: &mut Vec<String>, url: &Secret, is_hidden: bool) {
         texts.push(format!("{path}?{query}"));
         texts.push(path.to_owned());
         let parts = path.split('/').chain(query.split(['&', '='])).chain([query]);
-        texts.extend(parts.flat_map(|part| [part.to_owned(), percent_decoded(part)]));
+        texts.extend(parts.flat_map(|part| [part.to_owned(), decoded(part)]));
     }
-}
-
-fn percent_decoded(text: &str) -> String {
-    let pair = format!("={}", text.replace('+', "%2B").replace('&', "%26"));
-    url::form_urlencoded::parse(pair.as_bytes()).map(|(_, value)| value.into_owned()).collect()
 }
 
 fn basic(username: &str, password: &str) -> String {

@@ -1,14 +1,14 @@
-//! The names that topics can have: `Topic.validate` of Apache Kafka.
+//! Valid names of Kafka topics, as `Topic.validate` of Apache Kafka has them.
 
-/// `Topic.MAX_NAME_LENGTH`, in bytes.
+/// `Topic.MAX_NAME_LENGTH` of Apache Kafka, in bytes.
 pub(super) const MAX_LENGTH: usize = 249;
 
-/// Whether it can be a part of such a name.
+/// Whether the name of a topic may contain this byte.
 pub(super) fn is_legal(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
 
-/// Whether a topic can be named so; else what is wrong with it.
+/// Checks the name of a topic. The error says what is wrong with it.
 pub fn check_topic(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("it is empty".to_owned());

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use crate::config::Retry;
+use crate::net::Backoff;
 
 /// The initial back-off, doubled with each failure up to the maximum; then a random value between half of that and all of it, so that not
 /// all deliveries are attempted at once.
 #[must_use]
 pub fn backoff(retry: &Retry, failures: u32) -> Duration {
-    let doubled =
-        retry.initial_backoff.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
-    doubled.min(retry.max_backoff).mul_f64(0.5 + fastrand::f64() / 2.0)
+    Backoff::new(retry.initial_backoff, retry.max_backoff).half_jitter(failures.max(1))
 }
 
 /// Which limit so many attempts, or that time since receipt, have reached.

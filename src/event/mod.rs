@@ -45,6 +45,7 @@ pub(crate) use name::name;
 pub use properties::SampleError;
 pub use reason::{DecodeError, Reason};
 pub use schema::{EventSchema, Fields};
+pub(crate) use template::percent_encode;
 pub use template::{Fragment, Template, TemplateError};
 pub use transform::{FieldValue, Step, StepError, Transform, TransformError, event_fields, merge_fields};
 pub use view::{EventView, TransformedEvent};

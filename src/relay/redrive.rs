@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use crate::clock::{MonotonicTime, Timestamp};
 use crate::config::{Config, SinkConfig, unknown_name};
 use crate::delivery::key;
 use crate::event::{Event, EventView};
+use crate::net::RateLimiter;
 use crate::rules::{RouteName, Unrouted};
 use crate::sink;
 use crate::spool::{
@@ -19,8 +18,6 @@ use crate::spool::{
     StoredDeadLetter,
 };
 
-/// The lowest rate: one in a day.
-const MIN_RATE: f64 = 1.0 / 86_400.0;
 /// At most so many reasons why dead letters stay are listed; the others are counted together.
 const MAX_REASONS: usize = 20;
 const OTHER_REASONS: &str = "other reasons";
@@ -55,16 +52,16 @@ pub(super) async fn redrive(
     if let Some(to) = request.to.as_deref().filter(|to| config.sinks.iter().all(|sink| sink.name.as_str() != *to)) {
         return Err(no_sink(config, to));
     }
-    let (mut done, mut next_at) = (RedriveResult::default(), Instant::now());
+    let mut done = RedriveResult::default();
+    let rate_limiter = request.rate.map(RateLimiter::new);
     let ids = ids(spool.path(), request.filter).await?;
     progress.set_total(u64::try_from(ids.len()).unwrap_or(u64::MAX));
     for id in ids {
         if let Some(letter) = show(spool.path(), id).await? {
             match plan(config, &letter, request.to.as_deref()) {
                 Ok(deliveries) => {
-                    if let Some(rate) = request.rate {
-                        tokio::time::sleep_until(next_at).await;
-                        next_at = Instant::now() + Duration::from_secs_f64(1.0 / rate.max(MIN_RATE));
+                    if let Some(limiter) = &rate_limiter {
+                        limiter.wait().await;
                     }
                     let sinks: Vec<_> = deliveries.iter().map(|delivery| delivery.sink.to_string()).collect();
                     if spool.redrive(RedriveOrigin::DeadLetter(id), deliveries)?.await? {

@@ -94,7 +94,7 @@ impl Sink {
             SinkKind::Stdout => Kind::Stdout(StdoutSink::open(config).await?),
         };
         let secret = config.clone();
-        let masks = tokio::task::spawn_blocking(move || secret.cause_masks()).await;
+        let masks = tokio::task::spawn_blocking(move || secret.secret_masks()).await;
         let masks = masks.map_err(|error| OpenError { sink: config.name.to_string(), detail: error.to_string() })?;
         Ok(Self { config: config.clone(), kind, masks: Arc::new(masks) })
     }

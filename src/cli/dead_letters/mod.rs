@@ -21,7 +21,7 @@ use super::spool::deliveries;
 use super::table::{Table, cell};
 use super::target::Target;
 use super::{Global, InvalidInput, note};
-use crate::config::{Config, similar};
+use crate::config::{self, Config, similar};
 use crate::event::{FAMILIES, Reason};
 use crate::spool::{DeadLetterFilter, DeadLetterSummary, DeadLetters, SpoolError, read_backlogs};
 
@@ -296,20 +296,9 @@ fn reason() -> impl TypedValueParser<Value = Reason> {
 
 /// Parses a time or an age into milliseconds since 1970.
 fn since(text: &str) -> Result<i64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "s" => Some(1),
-        "m" => Some(60),
-        "h" => Some(3_600),
-        "d" => Some(86_400),
-        "w" => Some(604_800),
-        _ => None,
-    };
     let invalid = || "expected an age (90m, 24h, 7d) or a time (2025-05-01, 2025-05-01T12:00:00Z)".to_owned();
-    if let Some(seconds) = seconds {
-        let ago: i64 = number.parse().map_err(|_| invalid())?;
-        let ago = ago.checked_mul(seconds).and_then(|ago| ago.checked_mul(1_000)).ok_or_else(invalid)?;
+    if let Some(ago) = config::duration(text) {
+        let ago = i64::try_from(ago.as_millis()).map_err(|_| invalid())?;
         return Ok(crate::clock::WallTime::now().0.saturating_sub(ago));
     }
     if let Ok(time) = text.parse::<jiff::Timestamp>() {

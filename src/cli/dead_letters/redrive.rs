@@ -10,6 +10,7 @@ use crate::cli::client::{Job, JobArguments, missing_config};
 use crate::cli::progress::Progress;
 use crate::cli::target::Target;
 use crate::cli::{confirm, plural};
+use crate::config;
 use crate::relay::{self, JobRequest, RedriveRequest, RedriveResult};
 use crate::spool::{Component, DeadLetters};
 
@@ -82,14 +83,5 @@ impl Redrive {
 
 /// Parses a rate such as `10/s` into a number per second.
 fn rate(text: &str) -> Result<f64, String> {
-    let invalid = || "expected a rate: 10/s, 100/m, 1000/h".to_owned();
-    let (number, unit) = text.split_once('/').ok_or_else(invalid)?;
-    let number: u32 = number.trim().parse().map_err(|_| invalid())?;
-    let seconds = match unit.trim() {
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        _ => return Err(invalid()),
-    };
-    if number == 0 { Err(invalid()) } else { Ok(f64::from(number) / seconds) }
+    config::rate(text).ok_or_else(|| "expected a rate: 10/s, 100/m, 1000/h".to_owned())
 }

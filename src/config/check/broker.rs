@@ -1,25 +1,26 @@
-//! How to reach an AMQP broker: what a source and a sink have in common.
+//! The connection to an AMQP broker, which sources and sinks have in common.
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::common::{in_clear, no_url, usable};
 use super::tls;
-use crate::config::address;
-use crate::config::decode::{At, OneOrMany};
-use crate::config::diagnostic::Diagnostic;
 use crate::config::model::AmqpConnection;
 use crate::config::raw;
-use crate::config::reader::Reader;
-use crate::config::scalar::{SecretText, Text, UrlText};
-use crate::config::yaml::Span;
+use crate::config::text::decode::{At, OneOrMany};
+use crate::config::text::diagnostic::Diagnostic;
+use crate::config::text::reader::Reader;
+use crate::config::text::scalar::{SecretText, Text, UrlText};
+use crate::config::text::tree::Span;
+use crate::net::address;
 
 /// AMQP's ports, without and with TLS.
 const PORTS: (u16, u16) = (5672, 5671);
-/// Those of `RabbitMQ`'s management: <https://www.rabbitmq.com/docs/networking#ports>.
+/// The ports of `RabbitMQ`'s management: <https://www.rabbitmq.com/docs/networking#ports>.
 const MANAGEMENT_PORTS: [u16; 2] = [15672, 15671];
 
-/// What is written about a broker.
-pub(super) struct Raw<'a> {
+/// The keys of a connection, as written in the file.
+pub(super) struct RawConnection<'a> {
     pub url: Option<&'a At<OneOrMany<UrlText>>>,
     pub username: Option<&'a At<SecretText>>,
     pub password: Option<&'a At<SecretText>>,
@@ -27,15 +28,15 @@ pub(super) struct Raw<'a> {
     pub tls: Option<&'a At<raw::Tls>>,
 }
 
-/// Where a connection leads, as far as that can be told from the file: the same broker has the same value.
+/// A virtual host of a broker, as far as the file tells: the same one has the same value.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct VirtualHost {
     host: String,
     port: u16,
     vhost: String,
 }
 
-pub(super) fn connection(raw: &Raw<'_>, reader: &mut Reader<'_>) -> Option<AmqpConnection> {
+pub(super) fn connection(raw: &RawConnection<'_>, reader: &mut Reader<'_>) -> Option<AmqpConnection> {
     let tls = raw.tls.map(|at| tls::tls(at, true, reader));
     for (what, at) in [("the user's name", raw.username), ("the password", raw.password)] {
         let _ = at.map(|at| usable(reader, what, at));
@@ -77,7 +78,7 @@ pub(super) fn connection(raw: &Raw<'_>, reader: &mut Reader<'_>) -> Option<AmqpC
     })
 }
 
-/// What doesn't go together about virtual hosts, and ports that are not AMQP's.
+/// Reports URLs with different virtual hosts, and ports that are not AMQP's.
 fn vhosts(urls: &At<OneOrMany<UrlText>>, parsed: &[Option<Url>], vhost: Option<&At<Text>>, reader: &mut Reader<'_>) {
     let mut first: Option<(String, Span)> = None;
     for (at, url) in urls.value.0.iter().zip(parsed) {
@@ -87,30 +88,23 @@ fn vhosts(urls: &At<OneOrMany<UrlText>>, parsed: &[Option<Url>], vhost: Option<&
                 Diagnostic::warning(
                     "management-port",
                     at.span,
-                    "this is the port of RabbitMQ's management, which speaks HTTP",
+                    "this is the port of RabbitMQ's management, which uses HTTP",
                 )
-                .help(format!(
-                    "AMQP has {} without TLS, {} with it, unless the administrator says otherwise",
-                    PORTS.0, PORTS.1
-                )),
+                .help(format!("by default, AMQP has port {} without TLS and port {} with TLS", PORTS.0, PORTS.1)),
             );
         }
         let own = vhost_of(url);
         match vhost {
             Some(vhost) if !own.is_empty() && own != vhost.value.text && !vhost.value.placeholder => reader.report(
-                Diagnostic::error(
-                    "two-vhosts",
-                    at.span,
-                    "this URL names one virtual host, and `vhost:` another: which one?",
-                )
-                .also(vhost.span, "the other one")
-                .help("keep one of the two"),
+                Diagnostic::error("two-vhosts", at.span, "this URL names another virtual host than `vhost:`")
+                    .also(vhost.span, "the other one")
+                    .help("keep one of the two"),
             ),
             None if url.path() == "/" => reader.report(
                 Diagnostic::warning(
                     "empty-vhost",
                     at.span,
-                    "this URL ends with `/`: no virtual host, or the one named `/`? The relay takes `/`",
+                    "this URL ends with `/`: the relay uses the virtual host `/`",
                 )
                 .help("leave the `/` out for the virtual host `/`, or write the name after it"),
             ),
@@ -120,9 +114,9 @@ fn vhosts(urls: &At<OneOrMany<UrlText>>, parsed: &[Option<Url>], vhost: Option<&
             let own = if own.is_empty() { "/".to_owned() } else { own };
             match &first {
                 Some((known, place)) if *known != own => reader.report(
-                    Diagnostic::error("two-vhosts", at.span, "the URLs of one list name different virtual hosts: which one?")
+                    Diagnostic::error("two-vhosts", at.span, "the URLs of this list name different virtual hosts")
                         .also(*place, "the first one")
-                        .help("brokers of a list stand in for each other: write the same virtual host everywhere, or `vhost:` beside the list"),
+                        .help("the brokers of a list replace each other: write the same virtual host in every URL, or `vhost:` beside the list"),
                 ),
                 Some(_) => {}
                 None => first = Some((own, at.span)),
@@ -131,25 +125,13 @@ fn vhosts(urls: &At<OneOrMany<UrlText>>, parsed: &[Option<Url>], vhost: Option<&
     }
 }
 
-/// The virtual host that a URL names, its escapes undone; none is empty.
+/// The percent-decoded virtual host of a URL; empty if it names none.
 fn vhost_of(url: &Url) -> String {
-    percent_decode(url.path().trim_start_matches('/'))
+    percent_decode_str(url.path().trim_start_matches('/')).decode_utf8_lossy().into_owned()
 }
 
-fn percent_decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let escaped = (first == b'%').then(|| after.get(..2)).flatten();
-        let byte = escaped.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        bytes.push(byte.unwrap_or(first));
-        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The places a connection may lead to.
-pub(super) fn places(url: Option<&At<OneOrMany<UrlText>>>, vhost: Option<&str>) -> Vec<Place> {
+/// The virtual hosts that a connection may lead to.
+pub(super) fn virtual_hosts(url: Option<&At<OneOrMany<UrlText>>>, vhost: Option<&str>) -> Vec<VirtualHost> {
     let Some(urls) = url else { return Vec::new() };
     let place = |at: &At<UrlText>| {
         let url = Url::parse(at.value.0.text.as_deref()?).ok()?;
@@ -160,9 +142,9 @@ pub(super) fn places(url: Option<&At<OneOrMany<UrlText>>>, vhost: Option<&str>) 
             None => own,
         };
         let port = url.port().unwrap_or(if url.scheme() == "amqps" { PORTS.1 } else { PORTS.0 });
-        // 5671 and 5672 are two doors to one broker.
+        // Both ports lead to the same broker.
         let port = if port == PORTS.1 { PORTS.0 } else { port };
-        Some(Place { host: url.host_str()?.to_lowercase(), port, vhost })
+        Some(VirtualHost { host: url.host_str()?.to_lowercase(), port, vhost })
     };
     urls.value.0.iter().filter_map(place).collect()
 }
@@ -194,7 +176,7 @@ fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<Url> {
         ),
         Ok(url) if url.query().is_some() || url.fragment().is_some() => wrong(
             "the relay sets the parameters of a connection itself".to_owned(),
-            "remove what begins with `?` or `#`",
+            "remove the part from `?` or `#` on",
         ),
         Ok(_) => None,
     };
@@ -203,7 +185,7 @@ fn url(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<Url> {
         return None;
     }
     let url = parsed.ok()?;
-    // RabbitMQ's own first user has a password that everybody knows.
+    // The password of RabbitMQ's default user is no secret.
     if hidden.in_clear && url.password().is_some_and(|password| password != "guest") {
         in_clear(reader, "the password in this URL", at.span);
     }

@@ -1,19 +1,19 @@
-//! What the checks of several kinds have in common: names, templates, files, bounds, and how some mistakes are told.
+//! Checks that several modules share: names, templates, files, bounds.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::decode::At;
-use crate::config::diagnostic::Diagnostic;
-use crate::config::odd;
-use crate::config::reader::Reader;
-use crate::config::scalar::{Attempts, Count, Or, Period, SecretText, Size, Text, UrlText};
-use crate::config::words::{clean, list, similar};
-use crate::config::yaml::{Key, Span};
+use crate::config::text::decode::At;
+use crate::config::text::diagnostic::Diagnostic;
+use crate::config::text::odd;
+use crate::config::text::reader::Reader;
+use crate::config::text::scalar::{Attempts, Count, Or, Period, SecretText, Size, Text, UrlText};
+use crate::config::text::tree::{Key, Span};
+use crate::config::text::words::clean;
 use crate::event::{EventSchema, Template};
 
-/// Names of sources, sinks and routes are no longer than this, in bytes: they are labels of metrics.
+/// The longest name of a source, sink or route, in bytes: names are labels of metrics.
 pub(super) const MAX_NAME: usize = 100;
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
@@ -22,7 +22,7 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const HOUR: Duration = Duration::from_hours(1);
 pub(super) const DAY: Duration = Duration::from_hours(24);
 
-/// The name of a source or a sink.
+/// Checks the name of a source or a sink.
 pub(super) fn legal_name(reader: &mut Reader<'_>, what: &str, key: &Key) -> bool {
     let legal = is_legal_name(&key.text);
     if !legal {
@@ -38,14 +38,14 @@ pub(super) fn legal_name(reader: &mut Reader<'_>, what: &str, key: &Key) -> bool
     legal
 }
 
-/// Whether a source or a sink can have that name.
+/// Whether a source or a sink may have this name.
 pub(super) fn is_legal_name(name: &str) -> bool {
     name.len() <= MAX_NAME
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-/// Something that this version doesn't do yet.
+/// Reports a setting that is planned for a later version.
 pub(super) fn later(reader: &mut Reader<'_>, span: Span, what: &str, instead: &str) {
     reader.report(
         Diagnostic::error("not-yet", span, format!("{what} come with a later version"))
@@ -54,12 +54,12 @@ pub(super) fn later(reader: &mut Reader<'_>, span: Span, what: &str, instead: &s
     );
 }
 
-/// What logs in or signs, and can't: empty, or with a mark before it that an editor left. False: something was said.
+/// Reports a secret that can't be right: it is empty, or begins with an editor's byte order mark. False if it was reported.
 pub(super) fn usable(reader: &mut Reader<'_>, what: &str, at: &At<SecretText>) -> bool {
     let hidden = &at.value.0;
     let Some(text) = &hidden.text else { return true };
     if text.is_empty() && !hidden.in_clear {
-        let message = format!("{what} is empty: the variable or file has nothing in it");
+        let message = format!("{what} is empty: the variable or file has no content");
         let diagnostic = reader.absent("empty-secret", at.span, message);
         reader.report(diagnostic.help("put the value there, or remove the key"));
         return false;
@@ -67,25 +67,25 @@ pub(super) fn usable(reader: &mut Reader<'_>, what: &str, at: &At<SecretText>) -
     if text.starts_with(BYTE_ORDER_MARK) {
         let message = format!("{what} begins with a byte order mark (U+FEFF), which is sent as a part of it");
         reader.report(Diagnostic::error("byte-order-mark", at.span, message).help(
-            "save the file as UTF-8 without a byte order mark: `sed -i '1s/^\\xEF\\xBB\\xBF//' FILE` takes it away",
+            "save the file as UTF-8 without a byte order mark: `sed -i '1s/^\\xEF\\xBB\\xBF//' FILE` removes it",
         ));
         return false;
     }
     true
 }
 
-/// Some editors begin a file with it.
+/// Some editors write this at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// A secret that everybody who reads the file can read.
+/// Warns of a secret that is written in the file itself.
 pub(super) fn in_clear(reader: &mut Reader<'_>, what: &str, span: Span) {
     reader.report(
-        Diagnostic::warning("secret-in-clear", span, format!("{what} stands in the file itself"))
-            .help("keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`"),
+        Diagnostic::warning("secret-in-clear", span, format!("{what} is written in the file itself"))
+            .help("keep it outside of this file: write `${VAR}`, or `${file:/run/secrets/NAME}`"),
     );
 }
 
-/// A checked template.
+/// Compiles a template, and reports its mistakes.
 pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
     match Template::compile_fragments(&at.value.fragments, reader.vocabulary.clone()) {
         Ok(template) => Some(template),
@@ -97,17 +97,17 @@ pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Templat
             let shown = error.to_string();
             let repeats = |value: &String| !value.is_empty() && shown.contains(value.as_str());
             let message = if at.value.values.iter().any(repeats) {
-                // What was inserted is not shown.
-                "with what `${…}` stands for, this is not a template".to_owned()
+                // The error would show an inserted value.
+                "with the value of `${…}` inserted, this is not a template".to_owned()
             } else {
                 format!("this is not a template: {error}")
             };
             reader.report(Diagnostic::error("template", at.span, message).help(match reader.vocabulary {
                 EventSchema::Event | EventSchema::Transformed(_) => {
-                    "between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names"
+                    "write fields of the event between `{{` and `}}`, as in `{{ tenant }}`; `schema event` lists them"
                 }
                 EventSchema::DeadLetter => {
-                    "dead letters are copied to this sink, and of these there are `reason`, `source`, `sink` and `tenant`"
+                    "this sink gets copies of dead letters: its templates may use `reason`, `source`, `sink` and `tenant`"
                 }
             }));
             None
@@ -115,17 +115,15 @@ pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Templat
     }
 }
 
-/// The same for a topic, a routing key, a path: what is null there can't go out.
+/// The same for a topic, a routing key or a path. It also warns of fields that can be null: without a value there is no address.
 pub(super) fn address_template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
     let template = template(reader, at)?;
     let (what, end) = match reader.vocabulary {
-        EventSchema::Event | EventSchema::Transformed(_) => {
-            ("an event that it is null in", "it becomes a dead letter, `render_failed`")
-        }
-        EventSchema::DeadLetter => ("a dead letter that it is null in", "it is not copied"),
+        EventSchema::Event | EventSchema::Transformed(_) => ("an event", "it becomes a dead letter, `render_failed`"),
+        EventSchema::DeadLetter => ("a dead letter", "it is not copied"),
     };
     for name in template.nullable() {
-        let message = format!("`{name}` can be null, and {what} has no address here");
+        let message = format!("`{name}` can be null: such {what} has no address here");
         let default = format!("{end}; give it a default: `{{{{ {name} | default('none') }}}}`");
         reader.report(
             Diagnostic::warning("nullable-address", reader.word_in_template(at.span, &name), message).help(default),
@@ -134,7 +132,7 @@ pub(super) fn address_template(reader: &mut Reader<'_>, at: &At<Text>) -> Option
     Some(template)
 }
 
-/// What can't be read as a URL.
+/// The mistake of a text that is not a URL.
 pub(super) fn no_url(code: &'static str, at: &At<UrlText>, error: url::ParseError, example: &str) -> Diagnostic {
     let message = match error {
         url::ParseError::RelativeUrlWithoutBase => "this URL has no scheme".to_owned(),
@@ -148,21 +146,21 @@ pub(super) fn no_url(code: &'static str, at: &At<UrlText>, error: url::ParseErro
     }
 }
 
-/// A path that is read: relative to the file.
+/// The path of a file to read. It is relative to the configuration file.
 pub(super) fn read_path(reader: &mut Reader<'_>, at: &At<Text>) -> PathBuf {
     let path = reader.folder.join(&at.value.text);
     if !at.value.placeholder
-        && let Err(cause) = readable(&path)
+        && let Err(error) = readable(&path)
     {
         let shown = clean(&path.display().to_string());
         let shown = if at.value.inserted { "named here".to_owned() } else { format!("`{shown}`") };
-        let diagnostic = reader.absent("missing-file", at.span, format!("the file {shown} can't be read: {cause}"));
-        reader.report(diagnostic.help("a relative path begins at the folder of this file"));
+        let diagnostic = reader.absent("missing-file", at.span, format!("the file {shown} can't be read: {error}"));
+        reader.report(diagnostic.help("relative paths begin at the directory of this file"));
     }
     path
 }
 
-/// Opens nothing but files: a pipe could be waited for without end.
+/// Whether a regular file can be opened. Opening a pipe could block forever.
 fn readable(path: &Path) -> std::io::Result<()> {
     let metadata = std::fs::metadata(path)?;
     if metadata.is_dir() {
@@ -222,7 +220,7 @@ pub(super) fn in_range<T: PartialOrd + Copy>(
     value
 }
 
-/// Says that a name isn't one of those known.
+/// Reports an unknown name.
 pub(super) fn unknown_name<'w>(
     reader: &mut Reader<'_>,
     code: &'static str,
@@ -233,16 +231,11 @@ pub(super) fn unknown_name<'w>(
     if reader.is_full() {
         return;
     }
-    let mut diagnostic = Diagnostic::error(code, at.span, format!("there is no {what} {}", reader.quote(at.span)));
-    diagnostic = match similar(&at.value.text, known.clone()) {
-        Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
-        None if known.clone().next().is_none() => diagnostic,
-        None => diagnostic.help(format!("there are: {}", list(known.take(20)))),
-    };
-    reader.report(diagnostic);
+    let diagnostic = Diagnostic::error(code, at.span, format!("there is no {what} {}", reader.quote(at.span)));
+    reader.report(diagnostic.suggest_one_of(&at.value.text, known));
 }
 
-/// How many attempts: none is unlimited.
+/// The number of attempts. None is unlimited.
 pub(super) fn attempts(reader: &mut Reader<'_>, at: &At<Attempts>) -> Option<u32> {
     match at.value.0 {
         Or::Word => None,

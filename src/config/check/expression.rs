@@ -1,23 +1,23 @@
-//! Expressions in CEL, wherever they stand.
+//! CEL expressions, in `if:` and in `cel:`.
 
-use crate::config::decode::At;
-use crate::config::diagnostic::Diagnostic;
-use crate::config::odd;
-use crate::config::reader::Reader;
-use crate::config::scalar::Text;
+use crate::config::text::decode::At;
+use crate::config::text::diagnostic::Diagnostic;
+use crate::config::text::odd;
+use crate::config::text::reader::Reader;
+use crate::config::text::scalar::Text;
 use crate::event::{CompiledExpression, Expression, Finding};
 
-/// A checked expression; what is wrong with it, or may be, is said.
+/// Compiles an expression, and reports its mistakes and warnings.
 pub(super) fn compile(
     at: &At<Text>,
     compile: fn(&str) -> Result<CompiledExpression, Vec<Finding>>,
     reader: &mut Reader<'_>,
 ) -> Option<Expression> {
     if at.value.inserted {
-        let message = "with what `${…}` stands for, this is not an expression: what is inserted is a text";
+        let message = "`${…}` inserts a text, which is not allowed in an expression";
         reader.report(
             Diagnostic::error("expression", at.span, message)
-                .help("write it out: it is no secret; a field of `when:`, as `tenant: ${TENANT}`, can be inserted"),
+                .help("write the value itself; a field of `when:` may have one, as in `tenant: ${TENANT}`"),
         );
         return None;
     }

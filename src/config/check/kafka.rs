@@ -1,29 +1,28 @@
-//! `kafka:` of a sink.
+//! The key `kafka:` of a sink.
 
 use super::common::{address_template, in_clear, template, usable};
 use super::{kafka_options, tls};
-use crate::config::decode::{At, OneOrMany};
-use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{KafkaConfig, OrderBy, Sasl};
 use crate::config::raw;
-use crate::config::reader::Reader;
-use crate::config::scalar::Text;
+use crate::config::text::decode::{At, OneOrMany};
+use crate::config::text::diagnostic::Diagnostic;
+use crate::config::text::reader::Reader;
+use crate::config::text::scalar::Text;
 use crate::config::topic::{self, check_topic};
-use crate::config::words::{list, similar};
 use crate::event::{EventSchema, Template};
 
-/// librdkafka's partitioners.
+/// The names of librdkafka's partitioners.
 const PARTITIONERS: [&str; 7] =
     ["murmur2_random", "murmur2", "consistent_random", "consistent", "fnv1a_random", "fnv1a", "random"];
-/// The one that Java clients use, too.
+/// The default partitioner: Java clients use the same.
 const PARTITIONER: &str = "murmur2_random";
-/// The one that heeds no key.
+/// The partitioner that ignores the key.
 const ANY: &str = "random";
-/// The key of records, unless the file says otherwise.
+/// The default key of records.
 const KEY: &str = "{{ correlationId }}";
-/// The same for copies of dead letters: they are kept in no order.
+/// The default key of copies of dead letters, which need no order.
 const NO_KEY: &str = "";
-/// What of an event is whatever somebody wrote, or a time.
+/// Fields of an event that can hold any text, or a time.
 const FREE_TEXT: [&str; 10] = [
     "correlationId",
     "productId",
@@ -72,25 +71,25 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
     })
 }
 
-/// Readers see one partition in order: what is to be in order has to come into the same one.
+/// Warns where events that have to stay in order can go to different partitions or topics.
 pub(super) fn keeps_order(raw: &raw::Sink, kafka: &KafkaConfig, order_by: OrderBy, reader: &mut Reader<'_>) {
     let Some(at) = &raw.kafka else { return };
-    let nowhere = match (&at.value.partitioner, &at.value.key) {
+    let unordered = match (&at.value.partitioner, &at.value.key) {
         (Some(partitioner), _) if kafka.partitioner == ANY => {
-            Some((partitioner.span, "the partitioner `random` heeds no key"))
+            Some((partitioner.span, "the partitioner `random` ignores the key"))
         }
         (_, Some(key)) if kafka.key.fixed() == Some(NO_KEY) => {
             Some((key.span, "a record without a key goes to any partition"))
         }
         _ => None,
     };
-    if let Some((span, why)) = nowhere.filter(|_| order_by != OrderBy::None) {
+    if let Some((span, why)) = unordered.filter(|_| order_by != OrderBy::None) {
         let order_by = order_by.as_str();
-        let message = format!("{why}: events with one {order_by} are in no order there");
-        let help = "remove it, or write `order_by: none` where nobody needs the order";
+        let message = format!("{why}: events with the same {order_by} lose their order");
+        let help = "remove it, or write `order_by: none` if the order does not matter";
         reader.report(Diagnostic::warning("order-undone", span, message).help(help));
     }
-    // Of events that are kept in order these may differ.
+    // These fields can differ between events that have to stay in order.
     let of_requests: &[&str] = &["id", "status", "outcome", "message", "expires", "time", "warnings"];
     let others: &[&str] = match order_by {
         OrderBy::None => return,
@@ -109,12 +108,13 @@ pub(super) fn keeps_order(raw: &raw::Sink, kafka: &KafkaConfig, order_by: OrderB
             (None, None) => continue,
         };
         let order_by = order_by.as_str();
-        let message =
-            format!("events with one {order_by} can differ in `{name}`: in different {parts} they are in no order");
+        let message = format!(
+            "events with the same {order_by} can differ in `{name}`, and lose their order in different {parts}"
+        );
         let help = if parts == "partitions" {
-            format!("write `key: \"{{{{ {order_by} }}}}\"`, or `order_by: none` where nobody needs the order")
+            format!("write `key: \"{{{{ {order_by} }}}}\"`, or `order_by: none` if the order does not matter")
         } else {
-            format!("leave `{name}` out, or write `order_by: none` where nobody needs the order")
+            format!("leave `{name}` out, or write `order_by: none` if the order does not matter")
         };
         reader.report(Diagnostic::warning("order-undone", span, message).help(help));
     }
@@ -142,14 +142,11 @@ fn brokers(at: &At<OneOrMany<Text>>, reader: &mut Reader<'_>) -> Option<String> 
     Some(all.join(","))
 }
 
-/// What keeps it from being `HOST` or `HOST:PORT`, an IPv6 address in brackets; and what to write.
+/// Why a text is not `HOST` or `HOST:PORT`, with an IPv6 address in brackets; and what to write.
 fn broker_mistake(text: &str) -> Option<(&'static str, &'static str)> {
     const WRITE: &str = "write `HOST:PORT`, several in a list or separated by commas";
     if text.contains("://") {
-        return Some((
-            "it has a scheme",
-            "leave out what stands before `HOST:PORT`; `tls: {}` is for brokers that talk TLS",
-        ));
+        return Some(("it has a scheme", "write only `HOST:PORT`; for brokers with TLS, add `tls: {}`"));
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -163,7 +160,7 @@ fn broker_mistake(text: &str) -> Option<(&'static str, &'static str)> {
     let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
     match (is_host, is_port) {
         (true, true) => None,
-        (true, false) => Some(("its port is no number from 1 to 65535", WRITE)),
+        (true, false) => Some(("its port is not a number from 1 to 65535", WRITE)),
         (false, _) => Some(("there is no host in it, or more than a host and a port", WRITE)),
     }
 }
@@ -184,13 +181,13 @@ fn topic(at: &At<Text>, reader: &mut Reader<'_>) -> Option<Template> {
         );
         return None;
     }
-    // Whoever changes a field knows what is in it.
+    // A filter that changes a field is written with its content in mind.
     let names = if template.has_filters() { Vec::new() } else { template.names() };
     for name in names.into_iter().filter(|name| FREE_TEXT.contains(&name.split('.').next().unwrap_or_default())) {
-        let message = format!("`{name}` can have characters in it that no topic's name has");
+        let message = format!("`{name}` can have characters that the name of a topic must not have");
         reader.report(
             Diagnostic::warning("free-text-topic", reader.word_in_template(at.span, name), message).help(
-                "such an event becomes a dead letter, `render_failed`; replace what doesn't belong, as in `{{ session | replace(':', '-') }}`",
+                "such an event becomes a dead letter, `render_failed`; replace these characters, as in `{{ session | replace(':', '-') }}`",
             ),
         );
     }
@@ -205,10 +202,7 @@ fn partitioner(at: &At<Text>, reader: &mut Reader<'_>) -> Option<String> {
     if !PARTITIONERS.contains(&text) {
         let message = format!("{} is not one of librdkafka's partitioners", reader.quote(at.span));
         let diagnostic = Diagnostic::error("unknown-word", at.span, message);
-        reader.report(match similar(text, PARTITIONERS) {
-            Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
-            None => diagnostic.help(format!("write one of {}", list(PARTITIONERS))),
-        });
+        reader.report(diagnostic.suggest_one_of(text, PARTITIONERS.into_iter()));
         return None;
     }
     Some(text.to_owned())

@@ -1,18 +1,18 @@
-//! librdkafka's settings: which ones `options:` may hold, and why the others may not.
+//! The librdkafka settings that `options:` may have, and why it may not have the others.
 
 use rdkafka::config::{ClientConfig, FromClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 
-use crate::config::decode::{At, Named};
-use crate::config::diagnostic::Diagnostic;
 use crate::config::kafka_settings::producer_settings;
-use crate::config::reader::Reader;
-use crate::config::scalar::SecretText;
-use crate::config::secret::Secret;
-use crate::config::words::{clean, similar};
+use crate::config::text::decode::{At, Named};
+use crate::config::text::diagnostic::Diagnostic;
+use crate::config::text::reader::Reader;
+use crate::config::text::scalar::SecretText;
+use crate::config::text::secret::Secret;
+use crate::config::text::words::clean;
 
-/// The producer's settings that may be given, by librdkafka's `CONFIGURATION.md` (2.12). A test asks librdkafka for each.
+/// The settings that may be given, by librdkafka's `CONFIGURATION.md` (2.12). A test asks librdkafka for each.
 const OPTIONS: [&str; 65] = [
     "allow.auto.create.topics",
     "api.version.fallback.ms",
@@ -81,28 +81,28 @@ const OPTIONS: [&str; 65] = [
     "produce.offset.report",
 ];
 
-/// Settings that what the relay promises rests on: beginnings of their names, why, and what to do.
+/// Settings that the relay has to control itself: the beginnings of their names, and why.
 const PROMISES: [(&str, &str); 17] = [
     ("acks", "nothing is acknowledged to RabbitMQ before all in-sync replicas have it"),
     ("request.required.acks", "nothing is acknowledged to RabbitMQ before all in-sync replicas have it"),
     ("enable.idempotence", "without it librdkafka's own retries repeat and reorder records"),
-    ("max.in.flight", "the order of records rests on it"),
-    ("queuing.strategy", "the order of records rests on it"),
+    ("max.in.flight", "the order of records depends on it"),
+    ("queuing.strategy", "the order of records depends on it"),
     ("enable.gapless.guarantee", "the relay repeats a record that failed by itself"),
-    ("message.timeout.ms", "the relay's own retries rest on it"),
-    ("delivery.timeout.ms", "the relay's own retries rest on it"),
-    ("message.send.max.retries", "the relay's own retries rest on it"),
-    ("retries", "the relay's own retries rest on it"),
+    ("message.timeout.ms", "the relay's own retries depend on it"),
+    ("delivery.timeout.ms", "the relay's own retries depend on it"),
+    ("message.send.max.retries", "the relay's own retries depend on it"),
+    ("retries", "the relay's own retries depend on it"),
     ("delivery.report.only.error", "without its report a delivery never ends"),
     ("transaction", "the relay sends without transactions"),
     ("enable.ssl.certificate.verification", "certificates are always verified"),
     ("ssl.endpoint.identification.algorithm", "certificates are always verified"),
-    ("test.mock.", "what a mock cluster takes is kept nowhere"),
-    ("enabled_events", "the relay itself rests on it"),
-    ("log.queue", "the relay itself rests on it"),
+    ("test.mock.", "a mock cluster stores nothing"),
+    ("enabled_events", "the relay itself needs it"),
+    ("log.queue", "the relay itself needs it"),
 ];
 
-/// Settings that have keys of their own in `kafka:`: beginnings of their names, and the key.
+/// Settings with a key of their own in `kafka:`: the beginnings of their names, and the key.
 const OWN_KEYS: [(&str, &str); 16] = [
     ("bootstrap.servers", "brokers"),
     ("metadata.broker.list", "brokers"),
@@ -133,19 +133,23 @@ pub(super) fn options(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) -> Ve
         let begins = |(start, _): &&(&str, &str)| name == *start || (name.starts_with(start) && start.len() > 4);
         if OPTIONS.contains(&name) {
             if let Some(text) = &value.value.0.text
-                && !takes(name, text)
+                && !accepts(name, text)
             {
                 is_each_right = false;
                 reader.report(
-                    Diagnostic::error("kafka-option", value.span, format!("librdkafka doesn't take this as `{name}`"))
-                        .help("its CONFIGURATION.md says what it takes"),
+                    Diagnostic::error(
+                        "kafka-option",
+                        value.span,
+                        format!("librdkafka does not accept this value of `{name}`"),
+                    )
+                    .help("its CONFIGURATION.md describes the values"),
                 );
             }
             checked.push((key.text.clone(), value.value.0.secret.clone()));
         } else if let Some((_, own)) = OWN_KEYS.iter().find(begins) {
             reader.report(
                 Diagnostic::error("kafka-option", key.span, format!("`{}` can't be an option", clean(name)))
-                    .help(format!("write it as `{own}` of `kafka`, which has its own place for it")),
+                    .help(format!("write it as `{own}` of `kafka`")),
             );
         } else if let Some((_, why)) = PROMISES.iter().find(begins) {
             reader.report(
@@ -155,21 +159,19 @@ pub(super) fn options(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) -> Ve
         } else {
             let message = format!("librdkafka's producer has no option `{}`", clean(name));
             let diagnostic = Diagnostic::error("kafka-option", key.span, message);
-            reader.report(match similar(name, OPTIONS) {
-                Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
-                None => diagnostic.help("its CONFIGURATION.md lists the names (those marked P or *)"),
-            });
+            let help = "its CONFIGURATION.md lists the names (those marked P or *)";
+            reader.report(diagnostic.suggest(name, OPTIONS, help));
         }
     }
     if is_each_right {
-        together(at, reader);
+        check_together(at, reader);
     }
     checked
 }
 
-/// Whether librdkafka takes all of them together: only when a producer is built does it compare them. That connects to nothing here.
-/// What is for TLS may name files, and is looked at when the sink is opened; what isn't known now (an unset variable) is left out.
-fn together(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) {
+/// Checks whether librdkafka accepts the options together: it compares them when a producer is built, which connects to nothing
+/// here. Options for TLS may name files, and are checked when the sink is opened; those with unset variables are left out.
+fn check_together(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) {
     let known = at.value.0.iter().filter_map(|(key, value)| {
         let text = value.value.0.text.as_ref()?;
         (OPTIONS.contains(&key.text.as_str()) && !key.text.starts_with("ssl."))
@@ -184,15 +186,15 @@ fn together(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) {
     let Err(KafkaError::ClientCreation(why)) = BaseProducer::from_config(&settings) else { return };
     let mut named = at.value.0.iter().filter(|(key, _)| why.contains(&format!("`{}`", key.text)));
     let span = named.next().map_or(at.span, |(key, _)| key.span);
-    let message = format!("librdkafka doesn't take these options together: {}", clean(&why));
+    let message = format!("librdkafka does not accept these options together: {}", clean(&why));
     reader.report(
         Diagnostic::error("kafka-option", span, message)
-            .help("change one of them; its CONFIGURATION.md says what each is, and the relay itself sets `message.timeout.ms` to 30000"),
+            .help("change one of them; its CONFIGURATION.md describes each, and the relay itself sets `message.timeout.ms` to 30000"),
     );
 }
 
-/// Whether librdkafka takes that value, which nothing needs to be connected for.
-fn takes(name: &str, value: &str) -> bool {
+/// Whether librdkafka accepts this value. It connects to nothing for that.
+fn accepts(name: &str, value: &str) -> bool {
     ClientConfig::new().set(name, value).create_native_config().is_ok()
 }
 
@@ -200,7 +202,7 @@ fn takes(name: &str, value: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A value that is right for none of them but text tells an unknown name from an unfit value.
+    /// Whether librdkafka knows the setting. The value `?` is invalid for all but texts, which gives another error.
     fn known(name: &str) -> bool {
         use rdkafka::error::KafkaError;
         use rdkafka::types::RDKafkaConfRes;

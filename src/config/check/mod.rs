@@ -1,20 +1,21 @@
-//! From raw to checked: defaults are set, what belongs together is put together, and everything that can be wrong is said.
+//! Checks the raw values, sets defaults, and builds the [`Config`].
 //!
-//! What can't be built is `None`, and its mistake is recorded; the rest is checked all the same, so that one run tells all.
+//! A part that can't be built is `None`, and its mistake is recorded. The rest is checked all the same, so that one run reports
+//! all mistakes.
 
 mod broker;
 mod common;
+mod consistency;
 mod expression;
 mod kafka;
 mod kafka_options;
-mod meaning;
-mod nowhere;
 mod overlap;
-mod rules;
+mod routes;
 mod sink;
 mod source;
 mod tls;
 mod transform;
+mod unmatched;
 mod webhook;
 
 use std::net::SocketAddr;
@@ -24,27 +25,27 @@ use std::time::Duration;
 
 use self::common::{GIB, HOUR, MIB, SECOND, period, size, unknown_name};
 use self::transform::Transforms;
-use super::decode::{self, At};
-use super::diagnostic::Diagnostic;
 use super::files::NamedFiles;
 use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, SpoolConfig};
 use super::own::DEFAULT_SPOOL;
 use super::raw;
-use super::reader::Reader;
-use super::words::clean;
-use super::yaml::{Kind, Node};
+use super::text::decode::{self, At};
+use super::text::diagnostic::Diagnostic;
+use super::text::reader::Reader;
+use super::text::tree::{Kind, Node};
+use super::text::words::clean;
 use crate::rules::SinkName;
 
 pub use self::webhook::RESERVED_WEBHOOK_HEADERS;
 
-/// The version of the format that is read.
+/// The supported version of the configuration's format.
 const VERSION: u64 = 1;
-/// `name:` goes into connection names and headers.
+/// The longest `name:`, in bytes: it is a part of connection names and headers.
 const MAX_RELAY_NAME: usize = 200;
-/// Where metrics are found unless the file says otherwise.
+/// The default address of the HTTP listener.
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
 
-/// The checked configuration, if it can be built.
+/// Checks a whole file and builds its configuration.
 pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     if !is_known_version(tree, reader) {
         return None;
@@ -57,36 +58,36 @@ pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     let sources = raw.sources.as_ref().map(|sources| source::sources(sources, reader));
     let copies_to = raw.copies_to();
     let transforms = Transforms::of(raw, reader);
-    let place = sink::Place {
+    let context = sink::SinkContext {
         relay: name.as_deref(),
         data_dir: &data_dir,
         spool: &spool.path,
         copies_to,
         transforms: &transforms,
     };
-    let sinks = raw.sinks.as_ref().map(|sinks| sink::sinks(sinks, &place, reader));
-    let rules = rules::rules(raw, &transforms, reader);
+    let sinks = raw.sinks.as_ref().map(|sinks| sink::sinks(sinks, &context, reader));
+    let rules = routes::rules(raw, &transforms, reader);
     let dead_letters = dead_letters(raw, reader);
     let delivery = delivery(raw.delivery.as_ref(), reader);
     let admin = admin(raw.admin.as_ref(), reader);
-    meaning::check(raw, rules.as_ref(), reader);
+    consistency::check(raw, rules.as_ref(), reader);
     raw.version.as_ref()?;
     let (name, sources, sinks, rules) = (name?, sources??, sinks??, Arc::new(rules?));
     let files = NamedFiles::now(reader.files.iter().map(PathBuf::as_path));
     Some(Config { name, sources, sinks, rules, spool, dead_letters, delivery, admin, data_dir, files })
 }
 
-/// A file of another version has other keys: that it is one is all there is to say.
+/// Whether the file has a supported version. Another version has other keys, so nothing else of it is checked.
 fn is_known_version(tree: &Node, reader: &mut Reader<'_>) -> bool {
     let Kind::Mapping(entries) = &tree.kind else { return true };
     let Some((_, node)) = entries.iter().find(|(key, _)| key.text == "version") else { return true };
     let Kind::Scalar(scalar) = &node.kind else { return true };
     let known = scalar.text.parse::<u64>().ok().is_none_or(|version| version == VERSION);
     if !known {
-        let message = format!("version {} is not known here", clean(&scalar.text));
+        let message = format!("version {} is not supported", clean(&scalar.text));
         reader.report(
             Diagnostic::error("version", node.span, message)
-                .help(format!("write `version: {VERSION}`, or use a regards-relay that knows that version")),
+                .help(format!("write `version: {VERSION}`, or use a regards-relay that supports it")),
         );
     }
     known

@@ -1,14 +1,16 @@
 //! Whether two conditions can match the same event, and whether one matches all that the other does.
 //!
-//! Both answers err on the side of silence or of a warning, as the caller needs it: conditions are compared as they are
-//! written, not by what events there are.
+//! Conditions are compared as they are written, without events. Where that can't tell, the answer is the one that warns less.
 
 use crate::event::Family;
 use crate::rules::{Condition, Field, Glob};
 
-/// What is known of the values that events can have.
+/// Each check that compares routes with each other stops after so many steps: with ten thousand routes it would take too long.
+const MAX_STEPS: usize = 100_000_000;
+
+/// The values that events can have.
 pub(super) struct Overlap {
-    /// What goes together of an event's type, status and outcome.
+    /// The possible combinations of type, status and outcome.
     known: Vec<[(Field, &'static str); 3]>,
 }
 
@@ -23,7 +25,7 @@ impl Overlap {
         Self { known: families.iter().flat_map(of_family).collect() }
     }
 
-    /// No event matches, though each part of the condition has some that match it.
+    /// Whether no event matches the condition, although events match each part of it.
     pub fn contradicts_itself(&self, when: &Condition) -> bool {
         let each_is_known = [Field::Type, Field::Status, Field::Outcome].into_iter().all(|field| {
             let mut values = self.known.iter().flatten().filter(|(of, _)| *of == field);
@@ -32,14 +34,14 @@ impl Overlap {
         (each_is_known && !self.any_known(&[when])) || when.not.iter().any(|block| implies(when, block))
     }
 
-    /// Whether an event's type, status and outcome can be such that all of these match.
+    /// Whether some combination of type, status and outcome matches all of these conditions.
     fn any_known(&self, all: &[&Condition]) -> bool {
         self.known.iter().any(|known| {
             all.iter().all(|when| known.iter().all(|(field, value)| matches(patterns(when, *field), value)))
         })
     }
 
-    /// No event matches both, for all that can be said: two `if:` may exclude each other.
+    /// Whether it is possible that no event matches both. Different `if:` count as excluding each other.
     pub fn disjoint(&self, one: &Condition, other: &Condition) -> bool {
         !self.any_known(&[one, other])
             || (one.expression.is_some() && other.expression.is_some() && one.expression != other.expression)
@@ -52,7 +54,7 @@ impl Overlap {
     }
 }
 
-/// Every event that the one matches is matched by the other, for certain.
+/// Whether the other condition certainly matches every event that the one matches.
 pub(super) fn implies(one: &Condition, other: &Condition) -> bool {
     other.fields.iter().all(|(field, globs)| {
         patterns(one, *field).is_some_and(|ones| ones.iter().all(|one| globs.iter().any(|other| covers(other, one))))
@@ -60,7 +62,7 @@ pub(super) fn implies(one: &Condition, other: &Condition) -> bool {
         && (other.expression.is_none() || other.expression == one.expression)
 }
 
-/// What comparing a condition takes: the bytes of all its patterns.
+/// The cost of comparing a condition: the bytes of all its patterns.
 pub(super) fn weight(when: &Condition) -> usize {
     let own: usize = when.fields.iter().flat_map(|(_, globs)| globs).map(|glob| glob.as_str().len() + 1).sum();
     let expression = when.expression.as_ref().map_or(0, |expression| expression.source().len());
@@ -75,14 +77,14 @@ fn matches(globs: Option<&[Glob]>, text: &str) -> bool {
     globs.is_none_or(|globs| globs.iter().any(|glob| glob.matches(text)))
 }
 
-/// Every text that `narrow` matches is matched by `wide`.
+/// Whether `wide` matches every text that `narrow` matches.
 fn covers(wide: &Glob, narrow: &Glob) -> bool {
-    // A `*` that the wide one takes as text stands for all that it could be; `?` is no more than one character.
+    // If the wide pattern matches a `*` as a character, it matches everything that the `*` stands for. For a `?` that isn't so.
     wide.as_str() == narrow.as_str()
         || (!narrow.as_str().contains('?') && wide.matches(narrow.as_str()) && starred(wide))
 }
 
-/// Only `*` in it: then matching a pattern as if it were text says that all its matches match.
+/// Whether it has no `?`: then it can be compared with another pattern as with a text.
 fn starred(glob: &Glob) -> bool {
     !glob.as_str().contains('?')
 }
@@ -99,5 +101,37 @@ fn never_both(one: &Glob, other: &Glob) -> bool {
             let (sa, sb, ea, eb) = (start(a), start(b), end(a), end(b));
             !(sa.starts_with(&sb) || sb.starts_with(&sa)) || !(ea.ends_with(&eb) || eb.ends_with(&ea))
         }
+    }
+}
+
+/// The number of steps that comparisons may still take.
+pub(super) struct StepBudget<'a> {
+    /// The cost of comparing each route.
+    weights: &'a [usize],
+    left: usize,
+}
+
+impl<'a> StepBudget<'a> {
+    pub fn new(weights: &'a [usize]) -> Self {
+        Self { weights, left: MAX_STEPS }
+    }
+
+    /// Takes the cost of comparing two routes. False if too few steps are left.
+    pub fn spend(&mut self, one: usize, other: usize) -> bool {
+        self.take(self.weight(one).saturating_mul(self.weight(other))).is_some()
+    }
+
+    /// Takes the cost of one route. None if too few steps are left.
+    pub fn spend_on(&mut self, one: usize) -> Option<()> {
+        self.take(self.weight(one))
+    }
+
+    fn weight(&self, at: usize) -> usize {
+        self.weights.get(at).copied().unwrap_or(usize::MAX)
+    }
+
+    fn take(&mut self, steps: usize) -> Option<()> {
+        self.left = self.left.checked_sub(steps)?;
+        Some(())
     }
 }

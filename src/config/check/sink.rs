@@ -1,4 +1,4 @@
-//! `sinks:`: what all have in common, and the small kinds.
+//! The key `sinks:`: the settings that all sinks have, and the sinks to AMQP, files and standard output.
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -7,47 +7,46 @@ use super::common::{DAY, HOUR, SECOND, address_template, attempts, later, legal_
 use super::source::short;
 use super::transform::Transforms;
 use super::{broker, kafka, webhook};
-use crate::config::decode::{At, Named};
-use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{AmqpSinkConfig, FileConfig, OrderBy, Retry, SinkConfig, SinkKind};
 use crate::config::own;
 use crate::config::raw;
-use crate::config::reader::Reader;
-use crate::config::scalar::{FormatChoice, Text};
-use crate::config::words::{list, similar};
-use crate::config::yaml::Key;
+use crate::config::text::decode::{At, Named};
+use crate::config::text::diagnostic::Diagnostic;
+use crate::config::text::reader::Reader;
+use crate::config::text::scalar::Text;
+use crate::config::text::tree::Key;
+use crate::config::text::words::list;
+use crate::config::values::FormatChoice;
 use crate::event::{EventSchema, Format, Template};
 use crate::rules::{Glob, SinkName};
 
-/// More sinks than this are refused: each has its own connections and labels of metrics.
+/// The largest number of sinks: each has its own connections and labels of metrics.
 const MAX_SINKS: usize = 10_000;
-/// The wait before the second attempt, and the longest, unless the file says otherwise.
+/// The default back-off: before the second attempt, and at most.
 const FIRST: Duration = Duration::from_secs(5);
 const MAX: Duration = Duration::from_mins(10);
-/// Refusals after which a delivery becomes a dead letter, unless the file says otherwise.
+/// The default number of refusals after which a delivery becomes a dead letter.
 const REFUSE_AFTER: u64 = 3;
-/// What has no destination of its own gives up in the end, unless the file says otherwise.
+/// The default time after which deliveries to a webhook are given up.
 const WEBHOOK_GIVES_UP: Duration = Duration::from_hours(7 * 24);
-/// Names that mean something else in `unrouted:`.
+/// Words with a meaning of their own in `unrouted:`.
 const RESERVED: [&str; 2] = ["drop", "dead_letter"];
 
-/// What sinks have to know of the rest of the file.
-pub(super) struct Place<'a> {
-    /// The name of the relay.
+/// The parts of the file that the check of a sink needs.
+pub(super) struct SinkContext<'a> {
     pub relay: Option<&'a str>,
-    /// Where files are written.
     pub data_dir: &'a Path,
-    /// Where none may be written.
+    /// The spool's file: no sink may write to it.
     pub spool: &'a Path,
-    /// The one that gets copies of dead letters, and nothing else.
+    /// The sink that gets copies of dead letters, and nothing else.
     pub copies_to: Option<&'a str>,
-    /// What the routes change of their events.
+    /// The changes that routes make to their events.
     pub transforms: &'a Transforms<'a>,
 }
 
 pub(super) fn sinks(
     sinks: &At<Named<raw::Sink>>,
-    place: &Place<'_>,
+    context: &SinkContext<'_>,
     reader: &mut Reader<'_>,
 ) -> Option<Vec<SinkConfig>> {
     if sinks.value.0.is_empty() {
@@ -63,31 +62,31 @@ pub(super) fn sinks(
         );
         return None;
     }
-    // All of them are looked at before one that is wrong ends it.
-    let all: Vec<_> = sinks.value.0.iter().map(|(key, raw)| sink(key, raw, place, reader)).collect();
+    // All sinks are checked, also after a wrong one.
+    let all: Vec<_> = sinks.value.0.iter().map(|(key, raw)| sink(key, raw, context, reader)).collect();
     all.into_iter().collect()
 }
 
-fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_>) -> Option<SinkConfig> {
+fn sink(key: &Key, at: &At<raw::Sink>, context: &SinkContext<'_>, reader: &mut Reader<'_>) -> Option<SinkConfig> {
     let raw = &at.value;
     let mut legal = legal_name(reader, "sink", key);
     if RESERVED.contains(&key.text.as_str()) {
         reader.report(
             Diagnostic::error("illegal-name", key.span, format!("a sink can't be named `{}`", key.text))
-                .help("choose another name: in `unrouted:` the word has a meaning of its own"),
+                .help("choose another name: this word has a special meaning in `unrouted:`"),
         );
         legal = false;
     }
-    let takes_dead_letters = place.copies_to == Some(key.text.as_str());
+    let takes_dead_letters = context.copies_to == Some(key.text.as_str());
     let (kind, format) = if takes_dead_letters {
         reader.vocabulary = EventSchema::DeadLetter;
-        let kind = kind(key, at, place, reader);
+        let kind = kind(key, at, context, reader);
         reader.vocabulary = EventSchema::Event;
-        for_dead_letters(raw, reader);
+        check_dead_letter_sink(raw, reader);
         (kind, Some(Format::Original))
     } else {
-        reader.vocabulary = place.transforms.vocabulary(&key.text);
-        let both = (kind(key, at, place, reader), format(raw, place, reader));
+        reader.vocabulary = context.transforms.vocabulary(&key.text);
+        let both = (kind(key, at, context, reader), format(raw, context, reader));
         reader.vocabulary = EventSchema::Event;
         both
     };
@@ -119,25 +118,25 @@ fn sink(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
     })
 }
 
-/// What can't be said of a sink that gets copies of dead letters.
-fn for_dead_letters(raw: &raw::Sink, reader: &mut Reader<'_>) {
+/// Reports settings that the sink of dead letters can't have.
+fn check_dead_letter_sink(raw: &raw::Sink, reader: &mut Reader<'_>) {
     let is_original = |format: &FormatChoice| matches!(format, FormatChoice::Name(name) if name.placeholder || name.text == "original");
     let formats = raw.format.as_ref().filter(|format| !is_original(&format.value)).map(|format| format.span);
     for span in formats.into_iter().chain(raw.body.as_ref().map(|body| body.span)) {
         reader.report(
-            Diagnostic::error("dead-letter-sink", span, "copies of dead letters go out as they were received")
-                .help("remove it, or write `format: original`; what they died of is in their headers"),
+            Diagnostic::error("dead-letter-sink", span, "copies of dead letters are sent as they were received")
+                .help("remove it, or write `format: original`; the reason is in their headers"),
         );
     }
     if let Some(order_by) = raw.order_by.as_ref().filter(|order_by| order_by.value.0 != OrderBy::None) {
         reader.report(
-            Diagnostic::error("dead-letter-sink", order_by.span, "copies of dead letters are kept in no order")
+            Diagnostic::error("dead-letter-sink", order_by.span, "copies of dead letters are not kept in order")
                 .help("remove it, or write `order_by: none`"),
         );
     }
 }
 
-fn kind(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_>) -> Option<SinkKind> {
+fn kind(key: &Key, at: &At<raw::Sink>, context: &SinkContext<'_>, reader: &mut Reader<'_>) -> Option<SinkKind> {
     let raw = &at.value;
     let heads = [
         raw.kafka.as_ref().map(|at| at.head),
@@ -159,8 +158,8 @@ fn kind(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
         }
         (Some(_), Some(second)) => {
             reader.report(
-                Diagnostic::error("two-kinds", second, format!("the sink `{}` is of two kinds", key.text))
-                    .help("make it two sinks, each with a name of its own"),
+                Diagnostic::error("two-kinds", second, format!("the sink `{}` has two kinds", key.text))
+                    .help("make it two sinks, each with its own name"),
             );
             return None;
         }
@@ -176,21 +175,21 @@ fn kind(key: &Key, at: &At<raw::Sink>, place: &Place<'_>, reader: &mut Reader<'_
         return self::amqp(amqp, reader).map(|amqp| SinkKind::Amqp(Box::new(amqp)));
     }
     if let Some(file) = &raw.file {
-        return self::file(file, place, reader).map(SinkKind::File);
+        return self::file(file, context, reader).map(SinkKind::File);
     }
     Some(SinkKind::Stdout)
 }
 
-fn format(raw: &raw::Sink, place: &Place<'_>, reader: &mut Reader<'_>) -> Option<Format> {
+fn format(raw: &raw::Sink, context: &SinkContext<'_>, reader: &mut Reader<'_>) -> Option<Format> {
     if let (Some(format), Some(body)) = (&raw.format, &raw.body) {
         reader.report(
-            Diagnostic::error("two-formats", body.span, "`body` takes the place of a format")
+            Diagnostic::error("two-formats", body.span, "`body` replaces `format`")
                 .also(format.span, "the other one")
                 .help("keep one of the two"),
         );
     }
     if let Some(body) = &raw.body {
-        let body = template(reader, body).inspect(|template| escapes(body, template, reader));
+        let body = template(reader, body).inspect(|template| check_escapes(body, template, reader));
         return body.map(Format::Body);
     }
     let Some(format) = &raw.format else { return Some(Format::Normalized) };
@@ -202,22 +201,18 @@ fn format(raw: &raw::Sink, place: &Place<'_>, reader: &mut Reader<'_>) -> Option
         _ if name.placeholder => Some(Format::Normalized),
         "normalized" => Some(Format::Normalized),
         "original" => Some(Format::Original),
-        "cloudevents" => Some(Format::CloudEvents { name: place.relay?.to_owned() }),
+        "cloudevents" => Some(Format::CloudEvents { name: context.relay?.to_owned() }),
         text => {
             let message = format!("{} is not a format", reader.quote(format.span));
-            let mut diagnostic = Diagnostic::error("unknown-format", format.span, message);
-            diagnostic = match similar(text, Format::NAMES) {
-                Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
-                None => diagnostic.help(format!("write {}, or a template in `body:`", list(Format::NAMES))),
-            };
-            reader.report(diagnostic);
+            let help = format!("write {}, or a template in `body:`", list(Format::NAMES));
+            reader.report(Diagnostic::error("unknown-format", format.span, message).suggest(text, Format::NAMES, help));
             None
         }
     }
 }
 
-/// A field of an event can hold whatever REGARDS wrote: a quote or a line break in it ends a text of JSON.
-fn escapes(body: &At<Text>, template: &Template, reader: &mut Reader<'_>) {
+/// Warns of fields in a JSON body that are not escaped: a quote or a line break in a field would break the JSON.
+fn check_escapes(body: &At<Text>, template: &Template, reader: &mut Reader<'_>) {
     let Some(name) = template.unescaped_in_json() else { return };
     let message = format!(
         "this body looks like JSON, and `{name}` goes into it unescaped: a quote or a line break in it breaks the JSON"
@@ -225,7 +220,7 @@ fn escapes(body: &At<Text>, template: &Template, reader: &mut Reader<'_>) {
     reader.report(
         Diagnostic::warning("json-unescaped", reader.word_in_template(body.span, name), message)
             .help(format!(
-                "write `{{{{ {name} | tojson }}}}`, or `{{{{ (\"text \" ~ {name}) | tojson }}}}`, without quotes around it: `tojson` makes them"
+                "write `{{{{ {name} | tojson }}}}`, or `{{{{ (\"text \" ~ {name}) | tojson }}}}`, without quotes around it, as `tojson` adds them"
             )),
     );
 }
@@ -280,7 +275,7 @@ fn retry(at: Option<&At<raw::Retry>>, webhook: bool, reader: &mut Reader<'_>) ->
 fn amqp(at: &At<raw::AmqpSink>, reader: &mut Reader<'_>) -> Option<AmqpSinkConfig> {
     let raw = &at.value;
     let connection = broker::connection(&broker_of(raw), reader);
-    // The empty name is AMQP's default exchange, which leads to the queue that the routing key names.
+    // The empty name is AMQP's default exchange, which delivers to the queue that the routing key names.
     let exchange = raw.exchange.as_ref().and_then(|exchange| match exchange.value.text.as_str() {
         "" => Some(String::new()),
         _ => short(exchange, "exchange", reader),
@@ -298,9 +293,8 @@ fn amqp(at: &At<raw::AmqpSink>, reader: &mut Reader<'_>) -> Option<AmqpSinkConfi
     })
 }
 
-/// What is written about the broker of a sink.
-fn broker_of(raw: &raw::AmqpSink) -> broker::Raw<'_> {
-    broker::Raw {
+fn broker_of(raw: &raw::AmqpSink) -> broker::RawConnection<'_> {
+    broker::RawConnection {
         url: raw.url.as_ref(),
         username: raw.username.as_ref(),
         password: raw.password.as_ref(),
@@ -309,26 +303,26 @@ fn broker_of(raw: &raw::AmqpSink) -> broker::Raw<'_> {
     }
 }
 
-fn file(at: &At<raw::File>, place: &Place<'_>, reader: &mut Reader<'_>) -> Option<FileConfig> {
+fn file(at: &At<raw::File>, context: &SinkContext<'_>, reader: &mut Reader<'_>) -> Option<FileConfig> {
     let path = at.value.path.as_ref()?;
     let text = &path.value.text;
     let leaves = Path::new(text).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir));
     if leaves || text.is_empty() || text.ends_with('/') {
         let message = match text {
-            text if text.is_empty() || text.ends_with('/') => "this path names no file".to_owned(),
+            text if text.is_empty() || text.ends_with('/') => "this is not the path of a file".to_owned(),
             _ => format!("{} leaves the data directory", reader.quote(path.span)),
         };
         reader.report(Diagnostic::error("file-path", path.span, message).help(
-            "write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` moves that",
+            "write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` sets that directory",
         ));
         return None;
     }
     let path_template = address_template(reader, path)?;
-    // Without the `.` that a path may be written with, so that paths can be compared.
+    // Without `.` components, so that paths can be compared.
     let plain = |path: &Path| path.components().collect::<PathBuf>();
-    let reserved = own::all(place.data_dir, place.spool);
-    let fixed = path_template.fixed().map(|fixed| plain(&place.data_dir.join(fixed)));
-    if fixed.as_ref() == Some(&plain(place.spool)) {
+    let reserved = own::all(context.data_dir, context.spool);
+    let fixed = path_template.fixed().map(|fixed| plain(&context.data_dir.join(fixed)));
+    if fixed.as_ref() == Some(&plain(context.spool)) {
         reader.report(
             Diagnostic::error("file-path", path.span, "this is the file of the spool")
                 .help("write to another file, or move the spool: `spool: { path: … }`"),
@@ -339,5 +333,5 @@ fn file(at: &At<raw::File>, place: &Place<'_>, reader: &mut Reader<'_>) -> Optio
                 .help("write to another file: the spool, what lies beside it and `control.sock` are the relay's"),
         );
     }
-    Some(FileConfig { dir: plain(place.data_dir), reserved, path: path_template })
+    Some(FileConfig { dir: plain(context.data_dir), reserved, path: path_template })
 }

@@ -1,35 +1,34 @@
-//! `sources:`.
+//! The key `sources:`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::broker;
 use super::common::{GIB, is_legal_name, legal_name, number, read_path, size};
-use crate::config::decode::{At, Named};
-use crate::config::diagnostic::Diagnostic;
 use crate::config::model::{
     AmqpSourceConfig, Argument, Binding, DeclareQueue, QueueDeclaration, QueueKind, RecordingConfig, SourceConfig,
     SourceKind,
 };
 use crate::config::raw;
-use crate::config::reader::Reader;
-use crate::config::scalar::Text;
-use crate::config::words::{list, similar};
-use crate::config::yaml::Key;
+use crate::config::text::decode::{At, Named};
+use crate::config::text::diagnostic::Diagnostic;
+use crate::config::text::reader::Reader;
+use crate::config::text::scalar::Text;
+use crate::config::text::tree::Key;
 use crate::event::{DecodeOptions, ExpectedFamily, FAMILIES, Family, MAX_SHORT_STRING, SourceName, Validation};
 
-/// The argument that gives a queue priorities, and how many of them `RabbitMQ` advises at most (its guide on priority queues).
+/// The argument for a queue's priorities, and how many `RabbitMQ` recommends at most (its guide on priority queues).
 const PRIORITIES: &str = "x-max-priority";
 const MAX_PRIORITY: i64 = 10;
-/// More sources than this are refused: each is a connection, a consumer and its labels of metrics.
+/// The largest number of sources: each has a connection, a consumer and labels of metrics.
 const MAX_SOURCES: usize = 1000;
-/// Messages that may be unacknowledged, unless the file says otherwise.
+/// The default prefetch: how many messages may be unacknowledged.
 const PREFETCH: u64 = 1000;
-/// The longest body that is read, unless the file says otherwise, in bytes.
+/// The default of the longest accepted body, in bytes.
 const MAX_BODY: u64 = 1 << 20;
-/// The argument of a queue that gives its messages to one consumer at a time.
+/// The argument of a queue with one active consumer at a time.
 pub(super) const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
-/// As the event's own bound on tenants, in bytes.
+/// The longest tenant of an event, in bytes.
 const MAX_TENANT: usize = 255;
 
 pub(super) fn sources(sources: &At<Named<raw::Source>>, reader: &mut Reader<'_>) -> Option<Vec<SourceConfig>> {
@@ -47,12 +46,15 @@ pub(super) fn sources(sources: &At<Named<raw::Source>>, reader: &mut Reader<'_>)
         );
         return None;
     }
-    // All of them are looked at before one that is wrong ends it.
+    // All sources are checked, also after a wrong one.
     let all: Vec<_> = named.iter().map(|(key, raw)| source(key, raw, reader)).collect();
     let all: Vec<_> = all.into_iter().collect::<Option<Vec<_>>>()?.into_iter().flatten().collect();
     let mut names = HashSet::new();
     if let Some(twice) = all.iter().find(|source| !names.insert(&source.name)) {
-        let message = format!("there are two sources `{}`: those of several tenants have their names", twice.name);
+        let message = format!(
+            "two sources are named `{}`: one entry with `tenants` becomes a source for each tenant",
+            twice.name
+        );
         reader.report(Diagnostic::error("duplicate-source", sources.head, message).help("rename one of the two"));
     }
     if all.len() > MAX_SOURCES {
@@ -64,10 +66,10 @@ pub(super) fn sources(sources: &At<Named<raw::Source>>, reader: &mut Reader<'_>)
     Some(all)
 }
 
-/// What stands for the tenant, in lower case, in the name of a virtual host.
+/// Replaced by the tenant, in lower case, in the name of a virtual host.
 const TENANT: &str = "{tenant}";
 
-/// The sources that one entry stands for, by their names and virtual hosts: one for each of its tenants, if it has some.
+/// The names and virtual hosts of the sources that one entry stands for: one for each of its tenants, or only itself.
 pub(super) fn each(key: &str, raw: &raw::Source) -> Vec<(String, Option<String>)> {
     let vhost = raw.amqp.as_ref().and_then(|amqp| Some(amqp.value.vhost.as_ref()?.value.text.clone()));
     let Some(tenants) = &raw.tenants else { return vec![(key.to_owned(), vhost)] };
@@ -88,8 +90,8 @@ fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<Ve
         (None, Some(recording)) => self::recording(recording, reader).map(SourceKind::Recording),
         (Some(_), Some(recording)) => {
             reader.report(
-                Diagnostic::error("two-kinds", recording.head, format!("the source `{}` is of two kinds", key.text))
-                    .help("make it two sources, each with a name of its own"),
+                Diagnostic::error("two-kinds", recording.head, format!("the source `{}` has two kinds", key.text))
+                    .help("make it two sources, each with its own name"),
             );
             None
         }
@@ -138,7 +140,7 @@ fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<Ve
     })
 }
 
-/// The tenants that have a virtual host each; `Some(None)`: the file asks for none.
+/// The tenants with a virtual host each; `Some(None)` if the entry has none.
 #[allow(clippy::option_option, reason = "the outer one is of what was wrong, as everywhere here")]
 fn tenants(key: &Key, raw: &raw::Source, reader: &mut Reader<'_>) -> Option<Option<Vec<Arc<str>>>> {
     let vhost = raw.amqp.as_ref().and_then(|amqp| amqp.value.vhost.as_ref());
@@ -146,15 +148,15 @@ fn tenants(key: &Key, raw: &raw::Source, reader: &mut Reader<'_>) -> Option<Opti
     let Some(tenants) = &raw.tenants else {
         let Some(each) = each else { return Some(None) };
         reader.report(
-            Diagnostic::error("no-tenants", each.span, "whose virtual hosts these are isn't said")
+            Diagnostic::error("no-tenants", each.span, "`{tenant}` in a virtual host needs a list of tenants")
                 .help("list the tenants beside `amqp:`, as in `tenants: [cnes, esa]`"),
         );
         return None;
     };
     if each.is_none() || raw.tenant.is_some() {
         reader.report(
-            Diagnostic::error("tenants", tenants.head, "several tenants of one source have a virtual host each").help(
-                "write `vhost: regards.{tenant}` under `amqp:`, and no `tenant:`; in one virtual host for all, messages name theirs",
+            Diagnostic::error("tenants", tenants.head, "`tenants` needs a virtual host for each tenant").help(
+                "write `vhost: regards.{tenant}` under `amqp:`, and no `tenant:`; in a shared virtual host, each message names its tenant",
             ),
         );
         return None;
@@ -169,13 +171,13 @@ fn tenants(key: &Key, raw: &raw::Source, reader: &mut Reader<'_>) -> Option<Opti
         if !is_legal_name(&format!("{}.{tenant}", key.text)) {
             reader.report(
                 Diagnostic::error("illegal-tenant", at.span, "this tenant can't be a part of a source's name").help(
-                    "use letters, digits, `-`, `_` and `.`; give another a source of its own, with `vhost` and `tenant`",
+                    "use letters, digits, `-`, `_` and `.`; for other tenants, write a source with `vhost` and `tenant`",
                 ),
             );
         } else if !hosts.insert(tenant.to_lowercase()) {
             reader.report(
                 Diagnostic::error("duplicate-tenant", at.span, format!("{} is listed before", reader.quote(at.span)))
-                    .help("once is enough: virtual hosts are named in lower case"),
+                    .help("remove it: virtual hosts are named in lower case"),
             );
         }
     }
@@ -191,12 +193,7 @@ fn expects(at: &At<Text>, reader: &mut Reader<'_>) -> Option<ExpectedFamily> {
     if known.is_none() {
         let names = || FAMILIES.iter().map(|family| family.name).chain([ExpectedFamily::AUTO]);
         let message = format!("{} is not a family of responses", reader.quote(at.span));
-        let near = similar(name, names()).map(|near| format!("did you mean `{near}`?"));
-        let mut diagnostic = Diagnostic::error("unknown-family", at.span, message);
-        if let Some(near) = near {
-            diagnostic = diagnostic.label(near);
-        }
-        reader.report(diagnostic.help(format!("write one of {}", list(names()))));
+        reader.report(Diagnostic::error("unknown-family", at.span, message).suggest_one_of(name, names()));
     }
     known
 }
@@ -215,7 +212,7 @@ fn tenant(tenant: &At<Text>, reader: &mut Reader<'_>) -> Arc<str> {
 fn amqp(at: &At<raw::AmqpSource>, reader: &mut Reader<'_>) -> Option<AmqpSourceConfig> {
     let raw = &at.value;
     let connection = broker::connection(
-        &broker::Raw {
+        &broker::RawConnection {
             url: raw.url.as_ref(),
             username: raw.username.as_ref(),
             password: raw.password.as_ref(),
@@ -233,19 +230,19 @@ fn amqp(at: &At<raw::AmqpSource>, reader: &mut Reader<'_>) -> Option<AmqpSourceC
         queue: queue?,
         declare,
         prefetch: u16::try_from(prefetch).unwrap_or(u16::MAX),
-        // Quorum queues have no exclusive consumers; a single active one is the same to us.
+        // Quorum queues have no exclusive consumers; a single active consumer serves the same purpose.
         exclusive: raw.exclusive.as_ref().map_or(!active_consumer, |exclusive| exclusive.value.0),
     })
 }
 
-/// Whether the queue that is declared lets one consumer at a time have messages.
+/// Whether the declared queue has a single active consumer.
 pub(super) fn single_active_consumer(declare: &DeclareQueue) -> bool {
     declare.queue.as_ref().is_some_and(|queue| {
         queue.arguments.iter().any(|(name, value)| name == SINGLE_ACTIVE_CONSUMER && *value == Argument::Bool(true))
     })
 }
 
-/// A name that AMQP carries as a short string.
+/// Checks a name that AMQP carries as a short string.
 pub(super) fn short(at: &At<Text>, what: &str, reader: &mut Reader<'_>) -> Option<String> {
     let text = &at.value.text;
     if text.is_empty() || text.len() > MAX_SHORT_STRING {
@@ -294,7 +291,7 @@ fn queue(at: &At<raw::QueueDeclaration>, reader: &mut Reader<'_>) -> QueueDeclar
                 "a queue with so many priorities costs RabbitMQ many times as much for each message",
             )
             .help(format!(
-                "remove `{PRIORITIES}`, or write at most {MAX_PRIORITY}: with 255 RabbitMQ gives out about 430 messages a second, without priorities 9,000"
+                "remove `{PRIORITIES}`, or write at most {MAX_PRIORITY}: with 255 RabbitMQ delivers about 430 messages a second, without priorities 9,000"
             )),
         );
     }
@@ -319,4 +316,10 @@ fn recording(at: &At<raw::Recording>, reader: &mut Reader<'_>) -> Option<Recordi
     let path = at.value.path.as_ref().map(|path| read_path(reader, path));
     let repeat = number(reader, at.value.repeat.as_ref(), 1, 1..=u64::from(u32::MAX));
     Some(RecordingConfig { path: path?, repeat: u32::try_from(repeat).unwrap_or(u32::MAX) })
+}
+
+/// The families of one source; all of them if the named one is unknown.
+pub(super) fn families_of(source: &raw::Source) -> Vec<&'static Family> {
+    let Some(expects) = &source.expects else { return FAMILIES.iter().take(1).collect() };
+    Family::named(&expects.value.text).map_or_else(|| FAMILIES.iter().collect(), |family| vec![family])
 }

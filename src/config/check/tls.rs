@@ -1,18 +1,17 @@
-//! The TLS block of any connection.
+//! The key `tls:` of any connection.
 
 use std::path::PathBuf;
 
 use super::common::read_path;
-use crate::config::TlsError;
-use crate::config::decode::At;
-use crate::config::diagnostic::Diagnostic;
-use crate::config::model::Tls;
 use crate::config::raw;
-use crate::config::reader::Reader;
-use crate::config::scalar::Text;
+use crate::config::text::decode::At;
+use crate::config::text::diagnostic::Diagnostic;
+use crate::config::text::reader::Reader;
+use crate::config::text::scalar::Text;
+use crate::net::{Tls, TlsError};
 
-/// `files`: whether they are what rustls will read (librdkafka takes others, too).
-pub(super) fn tls(at: &At<raw::Tls>, files: bool, reader: &mut Reader<'_>) -> Tls {
+/// `for_rustls`: whether rustls will read the files, so that they can be checked by it. librdkafka accepts further formats.
+pub(super) fn tls(at: &At<raw::Tls>, for_rustls: bool, reader: &mut Reader<'_>) -> Tls {
     let raw = &at.value;
     for (given, missing, have, want) in [(&raw.cert, &raw.key, "cert", "key"), (&raw.key, &raw.cert, "key", "cert")] {
         if let (Some(given), None) = (given, missing) {
@@ -39,8 +38,8 @@ pub(super) fn tls(at: &At<raw::Tls>, files: bool, reader: &mut Reader<'_>) -> Tl
         key: raw.key.as_ref().map(|key| file(reader, key)),
         server_name: raw.server_name.as_ref().map(|name| name.value.text.clone()),
     };
-    if files && !reader.failed_in(at.span) {
-        unusable(&tls, at, reader);
+    if for_rustls && !reader.failed_in(at.span) {
+        check_files(&tls, at, reader);
     }
     tls
 }
@@ -51,11 +50,11 @@ fn file(reader: &mut Reader<'_>, at: &At<Text>) -> PathBuf {
     path
 }
 
-/// Says so if the files are there, but are not what they should be.
-fn unusable(tls: &Tls, at: &At<raw::Tls>, reader: &mut Reader<'_>) {
+/// Reports files that exist but can't be used.
+fn check_files(tls: &Tls, at: &At<raw::Tls>, reader: &mut Reader<'_>) {
     let there = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.is_file());
     let given = [&tls.ca, &tls.cert, &tls.key];
-    // What isn't there has been said, as a warning where the relay doesn't run; the system's authorities are not of this file.
+    // Missing files are reported already. The system's authorities are not a matter of this file.
     if !given.into_iter().any(there) || given.into_iter().any(|path| path.is_some() && !there(path)) {
         return;
     }

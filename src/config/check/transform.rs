@@ -1,41 +1,40 @@
-//! `transform:` of routes, and which fields the sinks see by them.
+//! The key `transform:` of routes, and the fields that the sinks see after them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::expression;
-use crate::config::decode::{At, List, Named, OneOrMany};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::literal::SetValue;
 use crate::config::raw;
-use crate::config::reader::Reader;
-use crate::config::scalar::Text;
-use crate::config::words::similar;
-use crate::config::yaml::{Key, Span};
+use crate::config::text::decode::{At, List, Named, OneOrMany};
+use crate::config::text::diagnostic::Diagnostic;
+use crate::config::text::reader::Reader;
+use crate::config::text::scalar::Text;
+use crate::config::text::tree::{Key, Span};
+use crate::config::values::SetValue;
 use crate::event::{
     EventSchema, Expression, FieldValue, Fields, Step, StepError, Transform, event_fields, merge_fields,
 };
 
-/// A field's name is no longer, in bytes.
+/// The longest name of a field, in bytes.
 const MAX_FIELD: usize = 100;
-/// Names beside the fields of events: what is set can't hide them.
-const BESIDE: [&str; 2] = ["headers", "properties"];
+/// Names in templates that are no fields of the event. A field can't have one of them.
+const RESERVED: [&str; 2] = ["headers", "properties"];
 
 /// The transforms of all routes.
 #[derive(Default)]
 pub(super) struct Transforms<'a> {
-    /// In the routes' order.
+    /// The transform of each route, in the order of the routes.
     of_routes: Vec<Option<Transform>>,
-    /// By sink: what comes to it.
-    ways: HashMap<&'a str, Ways>,
+    /// The events that come to each sink, by its name.
+    incoming: HashMap<&'a str, Incoming>,
 }
 
-/// What comes to one sink.
+/// The events that come to one sink.
 #[derive(Default)]
-struct Ways {
-    /// The fields of the events that each route brings.
+struct Incoming {
+    /// The fields of the events of each route to the sink.
     fields: Vec<Fields>,
-    /// One of the routes transforms.
+    /// Whether one of the routes has a transform.
     transformed: bool,
 }
 
@@ -47,27 +46,29 @@ impl<'a> Transforms<'a> {
             let raw::Route { to, transform: steps, .. } = &route.value;
             let (transform, fields) = steps.as_ref().and_then(|steps| transform(steps, reader)).unzip();
             for sink in to.iter().flat_map(|to| &to.value.0) {
-                let ways = all.ways.entry(sink.value.text.as_str()).or_default();
-                ways.transformed |= transform.is_some();
-                ways.fields.push(fields.as_ref().unwrap_or(&events).clone());
+                let incoming = all.incoming.entry(sink.value.text.as_str()).or_default();
+                incoming.transformed |= transform.is_some();
+                incoming.fields.push(fields.as_ref().unwrap_or(&events).clone());
             }
             all.of_routes.push(transform);
         }
         for sink in raw.unrouted.iter().flat_map(|unrouted| &unrouted.value.0) {
-            all.ways.entry(sink.value.text.as_str()).or_default().fields.push(events.clone());
+            all.incoming.entry(sink.value.text.as_str()).or_default().fields.push(events.clone());
         }
         all
     }
 
-    /// The transform of the route at that place.
+    /// The transform of the route with that index.
     pub fn of_route(&self, place: usize) -> Option<&Transform> {
         self.of_routes.get(place)?.as_ref()
     }
 
-    /// The names in that sink's templates.
+    /// The names that the sink's templates may use.
     pub fn vocabulary(&self, sink: &str) -> EventSchema {
-        match self.ways.get(sink) {
-            Some(ways) if ways.transformed => EventSchema::Transformed(Arc::new(merge_fields(&ways.fields))),
+        match self.incoming.get(sink) {
+            Some(incoming) if incoming.transformed => {
+                EventSchema::Transformed(Arc::new(merge_fields(&incoming.fields)))
+            }
             _ => EventSchema::Event,
         }
     }
@@ -81,14 +82,14 @@ fn transform(steps: &At<List<raw::Step>>, reader: &mut Reader<'_>) -> Option<(Tr
         if given != 1 && !reader.failed_in(at.span) {
             let message = if given == 0 { "this step changes nothing" } else { "a step makes one change" };
             reader.report(Diagnostic::error("transform-step", at.span, message).help(
-                "write a list of `{ set: … }`, `{ remove: … }` and `{ rename: … }`: they are taken in that order",
+                "write a list of `{ set: … }`, `{ remove: … }` and `{ rename: … }`: they are applied in that order",
             ));
         }
         made.extend(sets(set.as_ref(), reader));
         made.extend(removes(remove.as_ref()));
         made.extend(renames(rename.as_ref(), reader));
     }
-    // One that failed above has its place here all the same: what is wrong with the later ones is said, too.
+    // Failed steps keep their places, so that mistakes in later steps are reported too.
     let (places, made): (Vec<_>, Vec<_>) = made.into_iter().unzip();
     match Transform::new(made.clone()) {
         Ok(_) if reader.failed_in(steps.span) => None,
@@ -134,11 +135,11 @@ fn renames(at: Option<&At<Named<Text>>>, reader: &mut Reader<'_>) -> Vec<(Span, 
     entries.iter().map(rename).collect()
 }
 
-/// Reports a name that templates can't have.
+/// Reports an invalid name of a field.
 fn check_name(name: &str, span: Span, reader: &mut Reader<'_>) {
     let is_identifier = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_');
-    if !is_identifier || name.len() > MAX_FIELD || BESIDE.contains(&name) {
+    if !is_identifier || name.len() > MAX_FIELD || RESERVED.contains(&name) {
         reader.report(
             Diagnostic::error("illegal-name", span, format!("{} can't be the name of a field", reader.quote(span)))
                 .help(format!("write 1 to {MAX_FIELD} letters, digits and `_`, no digit first; `headers` and `properties` are taken")),
@@ -158,8 +159,6 @@ fn misnamed_step(span: Span, step: &Step, misnamed: StepError) -> Diagnostic {
             .help("an earlier step of this route removed or renamed it");
     }
     let diagnostic = Diagnostic::error("unknown-field", span, format!("there is no field `{name}`"));
-    match similar(name, events.keys().map(String::as_str)) {
-        Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
-        None => diagnostic.help("see `schema event` for the fields of an event"),
-    }
+    let help = "see `schema event` for the fields of an event";
+    diagnostic.suggest(name, events.keys().map(String::as_str), help)
 }

@@ -1,4 +1,4 @@
-//! `webhook:` of a sink.
+//! The key `webhook:` of a sink.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -11,25 +11,25 @@ use url::Url;
 
 use super::common::{HOUR, SECOND, address_template, in_clear, no_url, number, period, template, usable};
 use super::tls;
-use crate::config::address::{self, Network};
-use crate::config::decode::{At, Named, OneOrMany};
-use crate::config::diagnostic::Diagnostic;
-use crate::config::mask;
 use crate::config::model::{Responses, WebhookAuth, WebhookConfig, WebhookUrl};
 use crate::config::raw;
-use crate::config::reader::{Hidden, Reader};
-use crate::config::scalar::{Count, SecretText, Text, UrlText};
-use crate::config::secret::Secret;
-use crate::config::words::clean;
+use crate::config::text::decode::{At, Named, OneOrMany};
+use crate::config::text::diagnostic::Diagnostic;
+use crate::config::text::mask;
+use crate::config::text::reader::{Hidden, Reader};
+use crate::config::text::scalar::{Count, SecretText, Text, UrlText};
+use crate::config::text::secret::Secret;
+use crate::config::text::words::clean;
 use crate::event::{Fragment, Template};
+use crate::net::{Network, address};
 
-/// One attempt, from connecting to the last byte of the answer, unless the file says otherwise.
+/// The default timeout of an attempt, from connecting to the last byte of the answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Requests under way at once, unless the file says otherwise.
+/// The default number of requests in flight.
 const CONCURRENCY: u64 = 8;
-/// The statuses that `responses:` can speak of.
+/// The statuses that `responses:` may list.
 const STATUSES: RangeInclusive<u16> = 300..=599;
-/// What a secret begins with that Standard Webhooks tools have made.
+/// The prefix of secrets made by the tools of Standard Webhooks.
 const PREFIX: &str = "whsec_";
 /// Standard Webhooks 1.0 asks for at least this many bytes of randomness.
 const SHORT_SECRET: usize = 24;
@@ -80,7 +80,7 @@ pub(super) fn webhook(at: &At<raw::Webhook>, reader: &mut Reader<'_>) -> Option<
     })
 }
 
-/// Each status in one list only, and none of those by which a receiver takes an event.
+/// Checks that each status is in one list only, and is none by which a receiver accepts an event.
 fn responses(at: &At<raw::Responses>, reader: &mut Reader<'_>) -> Responses {
     let raw = &at.value;
     let mut seen = HashMap::new();
@@ -94,9 +94,9 @@ fn responses(at: &At<raw::Responses>, reader: &mut Reader<'_>) -> Responses {
                     Diagnostic::error(
                         "out-of-range",
                         status.span,
-                        format!("{} is no status that can be given another meaning", reader.quote(status.span)),
+                        format!("{} is not a status that can be listed here", reader.quote(status.span)),
                     )
-                    .help("write statuses from 300 to 599; with 2xx a receiver says that it has the event"),
+                    .help("write statuses from 300 to 599; with 2xx a receiver confirms the event"),
                 );
                 continue;
             };
@@ -144,11 +144,11 @@ fn url(at: &At<UrlText>, deny: &[Network], reader: &mut Reader<'_>) -> Option<We
         if hidden.in_clear && shown.password().is_some() {
             in_clear(reader, "the password in this URL", at.span);
         }
-        // Both fail only for URLs without a host.
+        // These fail only for URLs without a host.
         let _ = shown.set_username("");
         let _ = shown.set_password(None);
         shown.set_fragment(None);
-        // Who holds such an address may post to it.
+        // Whoever knows such an address may post to it.
         let origin = shown.origin().ascii_serialization();
         let shown = if hidden.in_clear { shown.to_string() } else { format!("{origin}/{}", mask::STARS) };
         return Some(WebhookUrl::Fixed { url: hidden.secret.clone(), shown });
@@ -160,9 +160,8 @@ fn url(at: &At<UrlText>, deny: &[Network], reader: &mut Reader<'_>) -> Option<We
     });
     let Some(path_at) = path_at else {
         reader.report(
-            Diagnostic::error("templated-host", at.span, "scheme and host of a URL can't be templates").help(
-                "write them out up to the first `/` of the path: what a message says must not choose who gets it",
-            ),
+            Diagnostic::error("templated-host", at.span, "scheme and host of a URL can't be templates")
+                .help("write them without templates: the content of a message must not choose the receiver"),
         );
         return None;
     };
@@ -179,7 +178,7 @@ fn url(at: &At<UrlText>, deny: &[Network], reader: &mut Reader<'_>) -> Option<We
     Some(WebhookUrl::Templated { origin: origin.to_owned(), path: address_template(reader, &path)? })
 }
 
-/// What must not be shown of a webhook's address and headers.
+/// The texts in a webhook's address and headers that must not be shown.
 pub(super) fn masked(raw: &raw::Webhook) -> impl Iterator<Item = &str> {
     let url = raw.url.iter().flat_map(|url| &url.value.0.values);
     let headers = raw.headers.iter().flat_map(|headers| &headers.value.0).flat_map(|(name, value)| {
@@ -189,7 +188,7 @@ pub(super) fn masked(raw: &raw::Webhook) -> impl Iterator<Item = &str> {
     url.chain(headers).map(String::as_str)
 }
 
-/// Where the first expression of a template begins. What was inserted has none.
+/// Where the first expression of a template begins. Inserted values are not searched.
 fn first_expression(fragments: &[Fragment]) -> Option<usize> {
     let mut start = 0;
     for Fragment { text, is_inserted } in fragments {
@@ -202,9 +201,9 @@ fn first_expression(fragments: &[Fragment]) -> Option<usize> {
     None
 }
 
-/// What of a URL begins at that place.
-fn path_text(rest: &str, url: &Hidden, place: usize) -> Text {
-    let mut before = place;
+/// The rest of a URL from a byte on.
+fn path_text(rest: &str, url: &Hidden, start: usize) -> Text {
+    let mut before = start;
     let mut fragments = Vec::new();
     for Fragment { text, is_inserted } in &url.fragments {
         let left_out = before.min(text.len());
@@ -218,7 +217,7 @@ fn path_text(rest: &str, url: &Hidden, place: usize) -> Text {
     Text { text: rest.to_owned(), fragments, plain: false, inserted, placeholder: false, values }
 }
 
-/// A URL that a request may go to.
+/// Checks the URL of a request.
 fn address(at: &At<UrlText>, text: &str, what: &str, deny: &[Network], reader: &mut Reader<'_>) -> Option<Url> {
     if let Some(why) = address::ambiguous_web_url(text) {
         reader.report(
@@ -232,7 +231,7 @@ fn address(at: &At<UrlText>, text: &str, what: &str, deny: &[Network], reader: &
         reader.report(diagnostic.help(if at.value.0.in_clear {
             "write `https://HOST/PATH`"
         } else {
-            "write `https://HOST/PATH`; what `${…}` stands for may be empty"
+            "write `https://HOST/PATH`; the value of `${…}` may be empty"
         }));
         return None;
     }
@@ -255,13 +254,13 @@ fn address(at: &At<UrlText>, text: &str, what: &str, deny: &[Network], reader: &
     {
         reader.report(
             Diagnostic::error("forbidden-host", at.span, format!("the relay never sends to this host: {why}"))
-                .help("write the address of the service that wants the events"),
+                .help("write the address of the receiver"),
         );
         return None;
     }
     if url.scheme() == "http" && what == "webhook" && !is_loopback(&url) {
         reader.report(
-            Diagnostic::warning("unencrypted", at.span, "`http://` sends events, and what signs them in, unencrypted")
+            Diagnostic::warning("unencrypted", at.span, "`http://` sends events and credentials without encryption")
                 .help("write `https://` if the receiver has it"),
         );
     }
@@ -308,7 +307,7 @@ fn secrets(at: &At<OneOrMany<SecretText>>, reader: &mut Reader<'_>) -> Vec<Secre
                 Diagnostic::warning(
                     "known-secret",
                     secret.span,
-                    "this secret is that of an example: everybody can sign with it",
+                    "this is the secret of an example: everybody can sign with it",
                 )
                 .help(MAKE_ONE),
             );
@@ -362,7 +361,7 @@ fn headers(at: &At<Named<Text>>, reader: &mut Reader<'_>) -> Vec<(HeaderName, Te
         if !seen.insert(name.clone()) {
             reader.report(
                 Diagnostic::error("duplicate-key", key.span, format!("the header `{name}` is given twice"))
-                    .help("keep one of the two: capitals make no difference"),
+                    .help("keep one of the two: the names of headers are not case-sensitive"),
             );
             continue;
         }
@@ -413,7 +412,7 @@ fn auth(at: &At<raw::Auth>, reader: &mut Reader<'_>) -> Option<WebhookAuth> {
             })
         }
         (given, _) => {
-            let message = if given.is_some() { "`auth` is given twice" } else { "`auth` says nothing" };
+            let message = if given.is_some() { "`auth` is given twice" } else { "`auth` is empty" };
             if !reader.failed_in(at.span) {
                 reader.report(
                     Diagnostic::error("auth", at.head, message)

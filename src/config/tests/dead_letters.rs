@@ -52,7 +52,7 @@ fn no_event_goes_to_the_sink_of_dead_letters() {
         7 | routes: [{ name: all, to: [screen, morgue] }]
           |                                    ^^^^^^
           |
-          = help: name another sink here, or in `dead_letters.to`: that one gets nothing else
+          = help: name another sink here, or in `dead_letters.to`: the sink of dead letters gets nothing else
 
         error[dead-letter-sink]: `morgue` is the sink that dead letters are copied to
          --> routes.yaml:8:11
@@ -60,7 +60,7 @@ fn no_event_goes_to_the_sink_of_dead_letters() {
         8 | unrouted: morgue
           |           ^^^^^^
           |
-          = help: name another sink here, or in `dead_letters.to`: that one gets nothing else
+          = help: name another sink here, or in `dead_letters.to`: the sink of dead letters gets nothing else
 
     "#]],
     );
@@ -71,15 +71,15 @@ fn copies_have_no_other_format_and_no_order() {
     wrong(
         &file("{ stdout: {}, format: normalized, order_by: tenant }", RULES),
         expect![[r#"
-        error[dead-letter-sink]: copies of dead letters go out as they were received
+        error[dead-letter-sink]: copies of dead letters are sent as they were received
          --> routes.yaml:5:33
           |
         5 |   morgue: { stdout: {}, format: normalized, order_by: tenant }
           |                                 ^^^^^^^^^^
           |
-          = help: remove it, or write `format: original`; what they died of is in their headers
+          = help: remove it, or write `format: original`; the reason is in their headers
 
-        error[dead-letter-sink]: copies of dead letters are kept in no order
+        error[dead-letter-sink]: copies of dead letters are not kept in order
          --> routes.yaml:5:55
           |
         5 |   morgue: { stdout: {}, format: normalized, order_by: tenant }
@@ -92,13 +92,13 @@ fn copies_have_no_other_format_and_no_order() {
     wrong(
         &file("{ stdout: {}, body: \"{{ reason }}\" }", RULES),
         expect![[r#"
-        error[dead-letter-sink]: copies of dead letters go out as they were received
+        error[dead-letter-sink]: copies of dead letters are sent as they were received
          --> routes.yaml:5:31
           |
         5 |   morgue: { stdout: {}, body: "{{ reason }}" }
           |                               ^^^^^^^^^^^^^^
           |
-          = help: remove it, or write `format: original`; what they died of is in their headers
+          = help: remove it, or write `format: original`; the reason is in their headers
 
     "#]],
     );
@@ -115,7 +115,7 @@ fn templates_see_only_what_every_dead_letter_has() {
         5 |   morgue: { file: { path: "{{ reason }}/{{ status }}/{{ headers.x }}" } }
           |                           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
           |
-          = help: dead letters are copied to this sink, and of these there are `reason`, `source`, `sink` and `tenant`
+          = help: this sink gets copies of dead letters: its templates may use `reason`, `source`, `sink` and `tenant`
 
     "#]],
     );
@@ -128,14 +128,14 @@ fn templates_see_only_what_every_dead_letter_has() {
         5 |     file: { path: "{{ reason }}" }
           |                   ^^^^^^^^^^^^^^
           |
-          = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
+          = help: write fields of the event between `{{` and `}}`, as in `{{ tenant }}`; `schema event` lists them
 
     "#]],
     );
     warned(
         &file("{ file: { path: \"{{ sink }}/{{ tenant }}\" } }", RULES),
         expect![[r#"
-        warning[nullable-address]: `sink` can be null, and a dead letter that it is null in has no address here
+        warning[nullable-address]: `sink` can be null: such a dead letter has no address here
          --> routes.yaml:5:31
           |
         5 |   morgue: { file: { path: "{{ sink }}/{{ tenant }}" } }
@@ -143,7 +143,7 @@ fn templates_see_only_what_every_dead_letter_has() {
           |
           = help: it is not copied; give it a default: `{{ sink | default('none') }}`
 
-        warning[nullable-address]: `tenant` can be null, and a dead letter that it is null in has no address here
+        warning[nullable-address]: `tenant` can be null: such a dead letter has no address here
          --> routes.yaml:5:42
           |
         5 |   morgue: { file: { path: "{{ sink }}/{{ tenant }}" } }

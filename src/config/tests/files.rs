@@ -149,7 +149,7 @@ metrics: { port: 1 }
             8 | metrics: { port: 1 }
               | ^^^^^^^
               |
-              = help: known here: `version`, `name`, `sources`, `sinks`, `routes`, `unrouted`, `dead_letters`, `spool`, `delivery`, `admin`
+              = help: known keys: `version`, `name`, `sources`, `sinks`, `routes`, `unrouted`, `dead_letters`, `spool`, `delivery`, `admin`
 
         "#]],
     );
@@ -253,7 +253,7 @@ fn what_is_not_yaml() {
     wrong(
         "version: 1\nname: !secret x\n",
         expect![[r#"
-            error[yaml-tag]: YAML tags (`!…`) mean nothing here
+            error[yaml-tag]: YAML tags (`!…`) are not supported
              --> routes.yaml:2:7
               |
             2 | name: !secret x
@@ -296,13 +296,13 @@ fn another_version_is_all_that_is_said() {
     wrong(
         "version: 2\nsauces: {}\n",
         expect![[r#"
-            error[version]: version 2 is not known here
+            error[version]: version 2 is not supported
              --> routes.yaml:1:10
               |
             1 | version: 2
               |          ^
               |
-              = help: write `version: 1`, or use a regards-relay that knows that version
+              = help: write `version: 1`, or use a regards-relay that supports it
 
         "#]],
     );
@@ -440,7 +440,7 @@ unrouted: drop
               |
               = help: write `true` or `false`, without quotes
 
-            error[wrong-type]: `true` stands in quotes, which makes it a text: expected `true` or `false`
+            error[wrong-type]: `true` is a text, as it stands in quotes: expected `true` or `false`
              --> routes.yaml:4:42
               |
             4 | routes: [{ name: all, to: screen, final: "true" }]
@@ -541,7 +541,7 @@ admin: { listen: localhost }
             4 | sinks: { drop: { stdout: {} } }
               |          ^^^^
               |
-              = help: choose another name: in `unrouted:` the word has a meaning of its own
+              = help: choose another name: this word has a special meaning in `unrouted:`
 
             error[illegal-name]: `` can't be the name of a route
              --> routes.yaml:5:18

@@ -24,7 +24,7 @@ fn aliases_are_counted_where_they_are_used() {
         6 | a5: &a5 [*a4, *a4, *a4, *a4, *a4, *a4, *a4, *a4, *a4, *a4]
           |                         ^^^
           |
-          = help: split the configuration, or write globs instead of a route for each name
+          = help: split the file, or write patterns instead of one route for each name
 
     "#]],
     );
@@ -35,9 +35,9 @@ fn depth_is_bounded_with_and_without_aliases() {
     wrong(
         &"[".repeat(100_000),
         expect![[r#"
-        error[too-deep]: more than 32 levels inside each other
+        error[too-deep]: more than 32 nested levels
         --> routes.yaml:1:33
-         = help: no configuration needs that many: look for an indentation that has slipped
+         = help: no configuration needs that many: look for a wrong indentation
 
     "#]],
     );
@@ -49,13 +49,13 @@ fn depth_is_bounded_with_and_without_aliases() {
     wrong(
         &text,
         expect![[r#"
-        error[too-deep]: more than 32 levels inside each other
+        error[too-deep]: more than 32 nested levels
          --> routes.yaml:4:19
           |
         4 | a3: &a3 [[[[[[[[[[*a2]]]]]]]]]]
           |                   ^^^
           |
-          = help: no configuration needs that many: look for an indentation that has slipped
+          = help: no configuration needs that many: look for a wrong indentation
 
     "#]],
     );

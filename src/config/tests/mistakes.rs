@@ -207,7 +207,7 @@ fn a_status_that_no_family_has_is_an_error_where_the_families_are_known() {
         5 |     - { name: r, when: { status: DONE }, to: [a, b] }
           |                                  ^^^^
           |
-          = help: there are: `GRANTED`, `DENIED`, `SUCCESS`, `ERROR`
+          = help: write one of `GRANTED`, `DENIED`, `SUCCESS`, `ERROR`
 
     "#]],
     );
@@ -239,7 +239,7 @@ fn a_body_that_looks_like_json_has_its_fields_escaped() {
             6 |     body: '{"text": "{{ status }}: {{ message }}"}'
               |                                       ^^^^^^^
               |
-              = help: write `{{ message | tojson }}`, or `{{ ("text " ~ message) | tojson }}`, without quotes around it: `tojson` makes them
+              = help: write `{{ message | tojson }}`, or `{{ ("text " ~ message) | tojson }}`, without quotes around it, as `tojson` adds them
 
         "#]],
     );
@@ -250,7 +250,7 @@ fn addresses_of_kafka_brokers() {
     wrong(
         &sink("kafka: { brokers: 'host:99092', topic: t }"),
         expect![[r#"
-        error[kafka-broker]: `host:99092` is not the address of a broker: its port is no number from 1 to 65535
+        error[kafka-broker]: `host:99092` is not the address of a broker: its port is not a number from 1 to 65535
          --> routes.yaml:5:23
           |
         5 |     kafka: { brokers: 'host:99092', topic: t }
@@ -269,14 +269,14 @@ fn addresses_of_kafka_brokers() {
         5 |     kafka: { brokers: 'kafka://host:9092', topic: t }
           |                       ^^^^^^^^^^^^^^^^^^^
           |
-          = help: leave out what stands before `HOST:PORT`; `tls: {}` is for brokers that talk TLS
+          = help: write only `HOST:PORT`; for brokers with TLS, add `tls: {}`
 
     "#]],
     );
     wrong(
         &sink("kafka: { brokers: 'host:9092/x', topic: t }"),
         expect![[r#"
-        error[kafka-broker]: `host:9092/x` is not the address of a broker: its port is no number from 1 to 65535
+        error[kafka-broker]: `host:9092/x` is not the address of a broker: its port is not a number from 1 to 65535
          --> routes.yaml:5:23
           |
         5 |     kafka: { brokers: 'host:9092/x', topic: t }
@@ -299,7 +299,7 @@ fn filters_and_tests_of_templates_by_their_names_elsewhere() {
         5 |     kafka: { brokers: h, topic: 't.{{ tenant | lowercase }}' }
           |                                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
           |
-          = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
+          = help: write fields of the event between `{{` and `}}`, as in `{{ tenant }}`; `schema event` lists them
 
     "#]],
     );
@@ -312,7 +312,7 @@ fn filters_and_tests_of_templates_by_their_names_elsewhere() {
         5 |     kafka: { brokers: h, topic: 't.{% if session is null %}x{% endif %}' }
           |                                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
           |
-          = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
+          = help: write fields of the event between `{{` and `}}`, as in `{{ tenant }}`; `schema event` lists them
 
     "#]],
     );
@@ -323,26 +323,26 @@ fn an_order_that_the_partitions_undo() {
     warned(
         &sink("kafka: { brokers: h, topic: t, partitioner: random }"),
         expect![[r#"
-        warning[order-undone]: the partitioner `random` heeds no key: events with one correlationId are in no order there
+        warning[order-undone]: the partitioner `random` ignores the key: events with the same correlationId lose their order
          --> routes.yaml:5:49
           |
         5 |     kafka: { brokers: h, topic: t, partitioner: random }
           |                                                 ^^^^^^
           |
-          = help: remove it, or write `order_by: none` where nobody needs the order
+          = help: remove it, or write `order_by: none` if the order does not matter
 
     "#]],
     );
     warned(
         &sink("kafka: { brokers: h, topic: t, key: '' }\norder_by: session"),
         expect![[r#"
-        warning[order-undone]: a record without a key goes to any partition: events with one session are in no order there
+        warning[order-undone]: a record without a key goes to any partition: events with the same session lose their order
          --> routes.yaml:5:41
           |
         5 |     kafka: { brokers: h, topic: t, key: '' }
           |                                         ^^
           |
-          = help: remove it, or write `order_by: none` where nobody needs the order
+          = help: remove it, or write `order_by: none` if the order does not matter
 
     "#]],
     );
@@ -355,7 +355,7 @@ fn the_secret_of_the_examples_is_no_secret() {
             "webhook: { url: 'https://h/x', secret: '${UNSET_WEBHOOK_SECRET:-whsec_dGhpcyBpcyBhIHNlY3JldCB0aGF0IGV2ZXJ5Ym9keSBrbm93cw==}' }",
         ),
         expect![[r#"
-            warning[known-secret]: this secret is that of an example: everybody can sign with it
+            warning[known-secret]: this is the secret of an example: everybody can sign with it
              --> routes.yaml:5:44
               |
             5 |     webhook: { url: 'https://h/x', secret: '${UNSET_WEBHOOK_SECRET:-***}' }
@@ -386,7 +386,7 @@ fn nothing_to_log_in_with() {
         (
             source("amqp: { url: amqp://h, queue: q, username: '${EMPTY}', password: '${EMPTY}' }"),
             expect![[r#"
-            error[empty-secret]: the user's name is empty: the variable or file has nothing in it
+            error[empty-secret]: the user's name is empty: the variable or file has no content
              --> routes.yaml:4:48
               |
             4 |     amqp: { url: amqp://h, queue: q, username: '${EMPTY}', password: '${EMPTY}' }
@@ -394,7 +394,7 @@ fn nothing_to_log_in_with() {
               |
               = help: put the value there, or remove the key
 
-            error[empty-secret]: the password is empty: the variable or file has nothing in it
+            error[empty-secret]: the password is empty: the variable or file has no content
              --> routes.yaml:4:70
               |
             4 |     amqp: { url: amqp://h, queue: q, username: '${EMPTY}', password: '${EMPTY}' }
@@ -407,7 +407,7 @@ fn nothing_to_log_in_with() {
         (
             sink("webhook: { url: 'https://h/x', secret: '${EMPTY}', auth: { bearer: '${EMPTY}' } }"),
             expect![[r#"
-            error[empty-secret]: the secret is empty: the variable or file has nothing in it
+            error[empty-secret]: the secret is empty: the variable or file has no content
              --> routes.yaml:5:44
               |
             5 |     webhook: { url: 'https://h/x', secret: '${EMPTY}', auth: { bearer: '${EMPTY}' } }
@@ -415,7 +415,7 @@ fn nothing_to_log_in_with() {
               |
               = help: put the value there, or remove the key
 
-            error[empty-secret]: the token is empty: the variable or file has nothing in it
+            error[empty-secret]: the token is empty: the variable or file has no content
              --> routes.yaml:5:72
               |
             5 |     webhook: { url: 'https://h/x', secret: '${EMPTY}', auth: { bearer: '${EMPTY}' } }
@@ -436,9 +436,9 @@ fn nothing_to_log_in_with() {
                 5 |     webhook: { url: 'https://h/x', secret: '${MARKED}', auth: { basic: { username: '${EMPTY}', password: '${MARKED}' } } }
                   |                                            ^^^^^^^^^^^
                   |
-                  = help: save the file as UTF-8 without a byte order mark: `sed -i '1s/^\xEF\xBB\xBF//' FILE` takes it away
+                  = help: save the file as UTF-8 without a byte order mark: `sed -i '1s/^\xEF\xBB\xBF//' FILE` removes it
 
-                error[empty-secret]: the user's name is empty: the variable or file has nothing in it
+                error[empty-secret]: the user's name is empty: the variable or file has no content
                  --> routes.yaml:5:84
                   |
                 5 |     webhook: { url: 'https://h/x', secret: '${MARKED}', auth: { basic: { username: '${EMPTY}', password: '${MARKED}' } } }
@@ -452,7 +452,7 @@ fn nothing_to_log_in_with() {
                 5 |     webhook: { url: 'https://h/x', secret: '${MARKED}', auth: { basic: { username: '${EMPTY}', password: '${MARKED}' } } }
                   |                                                                                                          ^^^^^^^^^^^
                   |
-                  = help: save the file as UTF-8 without a byte order mark: `sed -i '1s/^\xEF\xBB\xBF//' FILE` takes it away
+                  = help: save the file as UTF-8 without a byte order mark: `sed -i '1s/^\xEF\xBB\xBF//' FILE` removes it
 
             "#]],
         ),
@@ -461,7 +461,7 @@ fn nothing_to_log_in_with() {
                 "kafka: { brokers: h, topic: t, tls: {}, sasl: { mechanism: PLAIN, username: '${EMPTY}', password: '${MARKED}' } }",
             ),
             expect![[r#"
-                error[empty-secret]: the user's name is empty: the variable or file has nothing in it
+                error[empty-secret]: the user's name is empty: the variable or file has no content
                  --> routes.yaml:5:81
                   |
                 5 |     kafka: { brokers: h, topic: t, tls: {}, sasl: { mechanism: PLAIN, username: '${EMPTY}', password: '${MARKED}' } }
@@ -475,7 +475,7 @@ fn nothing_to_log_in_with() {
                 5 |     kafka: { brokers: h, topic: t, tls: {}, sasl: { mechanism: PLAIN, username: '${EMPTY}', password: '${MARKED}' } }
                   |                                                                                                       ^^^^^^^^^^^
                   |
-                  = help: save the file as UTF-8 without a byte order mark: `sed -i '1s/^\xEF\xBB\xBF//' FILE` takes it away
+                  = help: save the file as UTF-8 without a byte order mark: `sed -i '1s/^\xEF\xBB\xBF//' FILE` removes it
 
             "#]],
         ),
@@ -498,9 +498,9 @@ fn a_file_that_is_too_large_is_not_even_parsed() {
     let said = crate::config::Config::load(&path, &super::options(Strictness::Run, &[])).unwrap_err().to_string();
     let said = said.replace(&directory.path().display().to_string(), "HERE");
     expect![[r#"
-        error[too-large]: the file is longer than 8 MiB: none of it is read
+        error[too-large]: the file is longer than 8 MiB, and is not read
         --> HERE/routes.yaml
-         = help: write globs instead of a route for each name; is this the configuration at all?
+         = help: check that this is the configuration; write patterns instead of one route for each name
 
     "#]]
     .assert_eq(&said);

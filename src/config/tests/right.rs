@@ -268,16 +268,15 @@ fn the_schema_takes_null_where_the_check_does() {
     assert!(!when.to_string().contains("null"), "{when}");
 }
 
-/// Every setting in one file, but for what comes later and the files that aren't here: the braces of references need no quotes.
 #[test]
-fn references_stand_in_mappings_without_quotes() {
+fn references_are_replaced_in_blocks_and_in_quotes_inside_braces() {
     let config = right_with(
         &sink(
             "kafka:
   brokers: ${KAFKA_BROKERS:-127.0.0.1:9092}
   topic: \"regards.{{ tenant }}\"
-  options: { compression.type: ${C} }
-  sasl: { mechanism: SCRAM-SHA-512, username: ${U:-me}, password: ${KAFKA_PASSWORD} }",
+  options: { compression.type: \"${C}\" }
+  sasl: { mechanism: SCRAM-SHA-512, username: \"${U:-me}\", password: \"${KAFKA_PASSWORD}\" }",
         ),
         &[("C", "zstd"), ("KAFKA_PASSWORD", "{p}")],
     );

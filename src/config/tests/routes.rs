@@ -24,7 +24,7 @@ fn a_route_has_a_name_of_its_own_and_known_sinks() {
             6 |     - { name: one, to: c }
               |                        ^
               |
-              = help: there are: `a`, `b`
+              = help: write one of `a`, `b`
 
             error[duplicate-route]: there are two routes named `one`
              --> routes.yaml:7:15
@@ -34,7 +34,7 @@ fn a_route_has_a_name_of_its_own_and_known_sinks() {
             7 |     - { name: one, to: [a, bb] }
               |               ^^^
               |
-              = help: give each a name of its own: metrics and `explain` tell them apart by it
+              = help: give each route its own name: metrics and `explain` show it
 
             error[unknown-sink]: there is no sink `bb`
              --> routes.yaml:7:28
@@ -42,7 +42,7 @@ fn a_route_has_a_name_of_its_own_and_known_sinks() {
             7 |     - { name: one, to: [a, bb] }
               |                            ^^
               |
-              = help: there are: `a`, `b`
+              = help: write one of `a`, `b`
 
             error[missing-key]: `to` is missing
              --> routes.yaml:8:7
@@ -88,7 +88,7 @@ fn unrouted_says_what_becomes_of_the_rest() {
     wrong(
         &with("unrouted: []"),
         expect![[r#"
-        error[empty-list]: `unrouted` has to say what becomes of such events
+        error[empty-list]: `unrouted` is empty: what becomes of events that no route matches?
          --> routes.yaml:7:11
           |
         7 | unrouted: []
@@ -107,7 +107,7 @@ fn unrouted_says_what_becomes_of_the_rest() {
         7 | unrouted: [drop, a]
           |            ^^^^
           |
-          = help: there are: `a`, `b`
+          = help: write one of `a`, `b`
 
     "#]],
     );
@@ -155,7 +155,7 @@ fn conditions() {
             6 |       when: { outcome: [faild, "*ed"], tennant: esa, session: [], not: { type: [x, {}] } }
               |                                                                                 ^
               |
-              = help: there are: `fr.cnes.regards.lta.submission.response`
+              = help: write one of `fr.cnes.regards.lta.submission.response`
 
             error[wrong-type]: expected a text, found a mapping of keys to values
              --> routes.yaml:6:84
@@ -171,7 +171,7 @@ fn conditions() {
             9 |       when: { not: {} }
               |             ^^^^^^^^^^^
               |
-              = help: `type`, `status` and `outcome` have to go together, and `not:` must leave something
+              = help: `type`, `status` and `outcome` have to be possible together, and `not:` must not exclude everything
 
             error[empty-not]: this `not` has no field in it: nothing would ever match
              --> routes.yaml:9:20
@@ -261,7 +261,7 @@ fn conditions_in_cel() {
     );
     let secret = routes("- { name: one, to: [a, b], when: { if: \"tenant == '${file:/etc/hostname}' && x\" } }");
     let errors = parse(&secret, Strictness::Run, &[]).unwrap_err().to_string();
-    let expected = "error[expression]: with what `${…}` stands for, this is not an expression";
+    let expected = "error[expression]: `${…}` inserts a text, which is not allowed in an expression";
     assert!(errors.starts_with(expected) && !errors.contains("there is no"), "{errors}");
 }
 
@@ -286,7 +286,7 @@ fn routes_that_ask_in_cel_are_compared_as_far_as_that_can_be_said() {
 - {{ name: seen, to: b, when: {{ tenant: nobody, if: size(tenant) > 3 }} }}"
         )),
         expect![[r#"
-            warning[hidden-route]: no event reaches this route: all that it matches stop at `one`
+            warning[hidden-route]: no event reaches this route: all events that it matches stop at `one`
              --> routes.yaml:6:7
               |
             6 |     - { name: hidden, to: b, when: { tenant: esa, if: size(tenant) == 3 } }
@@ -299,7 +299,7 @@ fn routes_that_ask_in_cel_are_compared_as_far_as_that_can_be_said() {
     warned(
         &two(small, "{ tenant: esa }"),
         expect![[r#"
-        warning[sink-of-several]: an event that `one` matches, too, goes to this sink once, by that route
+        warning[sink-of-several]: an event that `one` matches as well goes to this sink once, by that route
          --> routes.yaml:6:24
           |
         6 |     - { name: two, to: [a, b], when: { tenant: esa } }
@@ -332,7 +332,7 @@ fn patterns_that_match_nothing() {
             6 |       when: { status: [error, DONE, GRANT*], source: regard, type: fr.cnes.* }
               |                               ^^^^
               |
-              = help: there are: `GRANTED`, `DENIED`, `SUCCESS`, `ERROR`
+              = help: write one of `GRANTED`, `DENIED`, `SUCCESS`, `ERROR`
 
             warning[never-matches]: no event has the source `regard`
              --> routes.yaml:6:54
@@ -358,7 +358,7 @@ fn routes_that_contradict_themselves() {
             5 |     - { name: one, when: { status: SUCCESS, outcome: failed }, to: [a, b] }
               |                          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: `type`, `status` and `outcome` have to go together, and `not:` must leave something
+              = help: `type`, `status` and `outcome` have to be possible together, and `not:` must not exclude everything
 
         "#]],
         ),
@@ -371,7 +371,7 @@ fn routes_that_contradict_themselves() {
             5 |     - { name: one, when: { tenant: [cnes, esa], not: { tenant: "*s*" } }, to: [a, b] }
               |                          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: `type`, `status` and `outcome` have to go together, and `not:` must leave something
+              = help: `type`, `status` and `outcome` have to be possible together, and `not:` must not exclude everything
 
         "#]],
         ),
@@ -393,7 +393,7 @@ fn routes_that_are_never_reached() {
 - { name: more, to: a }",
         ),
         expect![[r#"
-            warning[hidden-route]: no event reaches this route: all that it matches stop at `esa`
+            warning[hidden-route]: no event reaches this route: all events that it matches stop at `esa`
              --> routes.yaml:6:7
               |
             6 |     - { name: esa-errors, when: { tenant: esa-2, status: ERROR }, to: b }
@@ -401,7 +401,7 @@ fn routes_that_are_never_reached() {
               |
               = help: put it above that one, or remove `final: true` there
 
-            warning[sink-of-several]: an event that `esa-errors` matches, too, goes to this sink once, by that route
+            warning[sink-of-several]: an event that `esa-errors` matches as well goes to this sink once, by that route
              --> routes.yaml:7:24
               |
             7 |     - { name: all, to: [a, b], final: true }
@@ -409,7 +409,7 @@ fn routes_that_are_never_reached() {
               |
               = help: remove the sink here, or make the two routes exclude each other (`not:`, or `final: true` on `esa-errors`)
 
-            warning[hidden-route]: no event reaches this route: all that it matches stop at `all`
+            warning[hidden-route]: no event reaches this route: all events that it matches stop at `all`
              --> routes.yaml:8:7
               |
             8 |     - { name: more, to: a }
@@ -428,7 +428,7 @@ fn a_sink_of_two_routes_that_match_the_same() {
             "- { name: errors, when: { outcome: failed }, to: [a, b] }\n- { name: esa, when: { tenant: \"esa-*\" }, to: [b, b] }",
         ),
         expect![[r#"
-            warning[sink-of-several]: an event that `errors` matches, too, goes to this sink once, by that route
+            warning[sink-of-several]: an event that `errors` matches as well goes to this sink once, by that route
              --> routes.yaml:6:51
               |
             6 |     - { name: esa, when: { tenant: "esa-*" }, to: [b, b] }
@@ -497,13 +497,13 @@ unrouted: {unrouted}
     warned(
         &file("- { name: some, when: { status: [SUCCESS, ERROR] }, to: a }", "dead_letter"),
         expect![[r#"
-        warning[no-route]: no route is for `GRANTED`, `DENIED`
+        warning[no-route]: no route matches `GRANTED`, `DENIED`
          --> routes.yaml:7:11
           |
         7 | unrouted: dead_letter
           |           ^^^^^^^^^^^ each becomes a dead letter
           |
-          = help: name them in a route; one with `to: []` drops what nobody needs
+          = help: add a route for them; a route with `to: []` drops events that nobody needs
 
     "#]],
     );
@@ -513,21 +513,21 @@ unrouted: {unrouted}
     warned(
         &file(named, "dead_letter"),
         expect![[r#"
-            warning[no-route]: no route is for `DENIED` of the tenant `cnes`
+            warning[no-route]: no route matches `DENIED` of the tenant `cnes`
              --> routes.yaml:9:11
               |
             9 | unrouted: dead_letter
               |           ^^^^^^^^^^^ each becomes a dead letter
               |
-              = help: name them in a route; one with `to: []` drops what nobody needs
+              = help: add a route for them; a route with `to: []` drops events that nobody needs
 
-            warning[no-route]: no route is for `GRANTED`, `DENIED` of the tenants `b`, `c`, `d` and 2 others
+            warning[no-route]: no route matches `GRANTED`, `DENIED` of the tenants `b`, `c`, `d` and 2 others
              --> routes.yaml:9:11
               |
             9 | unrouted: dead_letter
               |           ^^^^^^^^^^^ each becomes a dead letter
               |
-              = help: name them in a route; one with `to: []` drops what nobody needs
+              = help: add a route for them; a route with `to: []` drops events that nobody needs
 
         "#]],
     );
@@ -556,21 +556,21 @@ routes:
 unrouted: dead_letter
 ",
         expect![[r#"
-            warning[no-route]: no route is for `GRANTED`, `DENIED`, `SUCCESS`, `ERROR` of the tenant `esa`
+            warning[no-route]: no route matches `GRANTED`, `DENIED`, `SUCCESS`, `ERROR` of the tenant `esa`
               --> routes.yaml:11:11
                |
             11 | unrouted: dead_letter
                |           ^^^^^^^^^^^ each becomes a dead letter
                |
-               = help: name them in a route; one with `to: []` drops what nobody needs
+               = help: add a route for them; a route with `to: []` drops events that nobody needs
 
-            warning[no-route]: no route is for `GRANTED`, `SUBORDER_DONE`, `DENIED` of the source `two`
+            warning[no-route]: no route matches `GRANTED`, `SUBORDER_DONE`, `DENIED` of the source `two`
               --> routes.yaml:11:11
                |
             11 | unrouted: dead_letter
                |           ^^^^^^^^^^^ each becomes a dead letter
                |
-               = help: name them in a route; one with `to: []` drops what nobody needs
+               = help: add a route for them; a route with `to: []` drops events that nobody needs
 
         "#]],
     );
@@ -587,7 +587,7 @@ fn a_pattern_that_is_too_long() {
         5 | ...t: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx },...
           |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^...^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
           |
-          = help: shorten it by `*`
+          = help: shorten it with `*`
 
     "#]],
     );
@@ -688,29 +688,29 @@ fn an_empty_pattern_excludes_nothing() {
     );
     let said = parse(&text, Strictness::Run, &[("TESTS", "")]).unwrap_err();
     expect![[r#"
-        error[empty-pattern]: what `${…}` stands for is empty, which no field ever is
+        error[empty-pattern]: the value of `${…}` is empty, and matches no event
          --> routes.yaml:5:44
           |
         5 |     - { name: one, when: { not: { session: "${TESTS}" } }, to: [a, b] }
           |                                            ^^^^^^^^^^
           |
-          = help: write what it has to be; remove the key to match everything; `if: "session == null"` matches what isn't there
+          = help: write a value, or remove the key to match all events; `if: "session == null"` matches events without one
 
-        error[empty-pattern]: an empty text, which no field ever is
+        error[empty-pattern]: an empty text matches no event
          --> routes.yaml:6:36
           |
         6 |     - { name: two, when: { tenant: '', not: [{ productId: [x, ""] }] }, to: [] }
           |                                    ^^
           |
-          = help: write what it has to be; remove the key to match everything; `if: "session == null"` matches what isn't there
+          = help: write a value, or remove the key to match all events; `if: "session == null"` matches events without one
 
-        error[empty-pattern]: an empty text, which no field ever is
+        error[empty-pattern]: an empty text matches no event
          --> routes.yaml:6:63
           |
         6 |     - { name: two, when: { tenant: '', not: [{ productId: [x, ""] }] }, to: [] }
           |                                                               ^^
           |
-          = help: write what it has to be; remove the key to match everything; `if: "session == null"` matches what isn't there
+          = help: write a value, or remove the key to match all events; `if: "session == null"` matches events without one
 
     "#]].assert_eq(&said.to_string());
 }

@@ -15,29 +15,29 @@ fn a_secret_in_the_file_is_a_warning_and_masked() {
   auth: { bearer: hunter2 }",
         ),
         expect![[r#"
-            warning[secret-in-clear]: the password in this URL stands in the file itself
+            warning[secret-in-clear]: the password in this URL is written in the file itself
              --> routes.yaml:6:12
               |
             6 |       url: https://me:***@example.org/
               |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
+              = help: keep it outside of this file: write `${VAR}`, or `${file:/run/secrets/NAME}`
 
-            warning[secret-in-clear]: the secret stands in the file itself
+            warning[secret-in-clear]: the secret is written in the file itself
              --> routes.yaml:7:15
               |
             7 |       secret: ***
               |               ^^^
               |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
+              = help: keep it outside of this file: write `${VAR}`, or `${file:/run/secrets/NAME}`
 
-            warning[secret-in-clear]: the token stands in the file itself
+            warning[secret-in-clear]: the token is written in the file itself
              --> routes.yaml:8:23
               |
             8 |       auth: { bearer: *** }
               |                       ^^^
               |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
+              = help: keep it outside of this file: write `${VAR}`, or `${file:/run/secrets/NAME}`
 
         "#]],
     );
@@ -150,7 +150,7 @@ fn a_file_that_is_not_yaml_doesn_t_show_them_either() {
     wrong(
         "auth:\n  - hunter2\n   - hunter2: x: y\n",
         expect![[r#"
-            error[yaml-syntax]: this line is indented as no line above it
+            error[yaml-syntax]: no line above has the indentation of this line
              --> routes.yaml:3:6
               |
             2 |   - ***
@@ -158,14 +158,14 @@ fn a_file_that_is_not_yaml_doesn_t_show_them_either() {
             3 |    - ***
               |      ^^^ begins in column 6
               |
-              = help: indent the keys of one mapping by the same number of spaces: one of these two lines has slipped
+              = help: indent the keys of one mapping by the same number of spaces: one of these two lines is wrong
 
         "#]],
     );
     wrong(
         "secret: |\n  hunter2\n hunter2: {\n",
         expect![[r#"
-            error[yaml-syntax]: this line is indented as no line above it
+            error[yaml-syntax]: no line above has the indentation of this line
              --> routes.yaml:3:2
               |
             2 |   ***
@@ -173,7 +173,7 @@ fn a_file_that_is_not_yaml_doesn_t_show_them_either() {
             3 |  ***
               |  ^^^ begins in column 2
               |
-              = help: indent the keys of one mapping by the same number of spaces: one of these two lines has slipped
+              = help: indent the keys of one mapping by the same number of spaces: one of these two lines is wrong
 
         "#]],
     );
@@ -182,7 +182,7 @@ fn a_file_that_is_not_yaml_doesn_t_show_them_either() {
 #[test]
 fn what_is_inserted_is_never_shown() {
     let text = source(
-        "amqp: { url: \"${URL}\", queue: q, prefetch: \"${N}\", exclusive: ${E} }\nvalidation: ${V}\nexpects: ${V}",
+        "amqp: { url: \"${URL}\", queue: q, prefetch: \"${N}\", exclusive: \"${E}\" }\nvalidation: ${V}\nexpects: ${V}",
     );
     let variables = [("URL", "hunter2://x"), ("N", "hunter2"), ("E", "hunter2"), ("V", "hunter2")];
     let errors = parse(&text, Strictness::Run, &variables).unwrap_err();
@@ -190,7 +190,7 @@ fn what_is_inserted_is_never_shown() {
         error[broker-url]: the URL of a broker begins with `amqp://` or `amqps://`
          --> routes.yaml:4:18
           |
-        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: ${E} }
+        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: "${E}" }
           |                  ^^^^^^^^
           |
           = help: write `amqp://HOST:PORT` or `amqps://HOST:PORT`
@@ -198,7 +198,7 @@ fn what_is_inserted_is_never_shown() {
         error[wrong-value]: `${N}` is not a whole number
          --> routes.yaml:4:48
           |
-        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: ${E} }
+        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: "${E}" }
           |                                                ^^^^^^
           |
           = help: write digits only, without quotes, as in `100`
@@ -206,8 +206,8 @@ fn what_is_inserted_is_never_shown() {
         error[wrong-value]: `${E}` is not `true` or `false`
          --> routes.yaml:4:67
           |
-        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: ${E} }
-          |                                                                   ^^^^
+        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: "${E}" }
+          |                                                                   ^^^^^^
           |
           = help: write `true` or `false`, without quotes
 
@@ -274,7 +274,7 @@ fn variables_and_files_are_inserted_once_and_encoded_in_urls() {
 #[test]
 fn what_is_not_set_is_an_error_to_run_and_a_placeholder_to_look_at() {
     let text = sink(
-        "webhook: { url: \"${URL}\", secret: \"${file:/no/such/file}\", auth: { bearer: \"${TOKEN}\" }, timeout: \"${T}\", concurrency: ${N} }
+        "webhook: { url: \"${URL}\", secret: \"${file:/no/such/file}\", auth: { bearer: \"${TOKEN}\" }, timeout: \"${T}\", concurrency: \"${N}\" }
 format: ${FORMAT}
 keep_headers: ${K}
 body: null",
@@ -283,7 +283,7 @@ body: null",
         error[unset-variable]: the variable `URL` is not set
          --> routes.yaml:5:21
           |
-        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: "${N}" }
           |                     ^^^^^^^^
           |
           = help: set it, or give it a default: `${URL:-default}`
@@ -291,15 +291,15 @@ body: null",
         error[unreadable-file]: the file `/no/such/file` can't be read: No such file or directory (os error 2)
          --> routes.yaml:5:39
           |
-        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: "${N}" }
           |                                       ^^^^^^^^^^^^^^^^^^^^^^^
           |
-          = help: a relative path begins at the folder of this file; the relay's user needs the right to read it
+          = help: relative paths begin at the directory of this file; the relay's user needs the right to read it
 
         error[unset-variable]: the variable `TOKEN` is not set
          --> routes.yaml:5:80
           |
-        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: "${N}" }
           |                                                                                ^^^^^^^^^^
           |
           = help: set it, or give it a default: `${TOKEN:-default}`
@@ -307,7 +307,7 @@ body: null",
         error[unset-variable]: the variable `T` is not set
          --> routes.yaml:5:103
           |
-        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: "${N}" }
           |                                                                                                       ^^^^^^
           |
           = help: set it, or give it a default: `${T:-default}`
@@ -315,8 +315,8 @@ body: null",
         error[unset-variable]: the variable `N` is not set
          --> routes.yaml:5:124
           |
-        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
-          |                                                                                                                            ^^^^
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: "${N}" }
+          |                                                                                                                            ^^^^^^
           |
           = help: set it, or give it a default: `${N:-default}`
 
@@ -356,15 +356,15 @@ fn references_that_make_no_sense() {
             4 |     amqp: { url: "amqp://${HOST", queue: "${1}", vhost: "a ${file:}" }
               |                          ^^^^^^
               |
-              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
+              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`, and `$$` for a dollar
 
-            error[interpolation]: a variable's name has letters, digits and `_`, and begins with no digit
+            error[interpolation]: a variable's name has letters, digits and `_`, and does not begin with a digit
              --> routes.yaml:4:43
               |
             4 |     amqp: { url: "amqp://${HOST", queue: "${1}", vhost: "a ${file:}" }
               |                                           ^^^^
               |
-              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
+              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`, and `$$` for a dollar
 
             error[interpolation]: `${file:}` names no file
              --> routes.yaml:4:60
@@ -372,7 +372,7 @@ fn references_that_make_no_sense() {
             4 |     amqp: { url: "amqp://${HOST", queue: "${1}", vhost: "a ${file:}" }
               |                                                            ^^^^^^^^
               |
-              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
+              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`, and `$$` for a dollar
 
         "#]],
     );
@@ -413,23 +413,23 @@ fn what_is_inserted_is_never_a_part_of_an_expression() {
         6 |     body: '{{ ${X} }}'
           |           ^^^^^^^^^^^^
           |
-          = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
+          = help: write fields of the event between `{{` and `}}`, as in `{{ tenant }}`; `schema event` lists them
 
-        error[expression]: with what `${…}` stands for, this is not an expression: what is inserted is a text
+        error[expression]: `${…}` inserts a text, which is not allowed in an expression
           --> routes.yaml:12:33
            |
         12 |     when: { tenant: "${X}", if: "status == '${X}'" }
            |                                 ^^^^^^^^^^^^^^^^^^
            |
-           = help: write it out: it is no secret; a field of `when:`, as `tenant: ${TENANT}`, can be inserted
+           = help: write the value itself; a field of `when:` may have one, as in `tenant: ${TENANT}`
 
-        error[expression]: with what `${…}` stands for, this is not an expression: what is inserted is a text
+        error[expression]: `${…}` inserts a text, which is not allowed in an expression
           --> routes.yaml:13:36
            |
         13 |     transform: [{ set: { a: { cel: "'${X}'" }, b: "${X}" } }]
            |                                    ^^^^^^^^
            |
-           = help: write it out: it is no secret; a field of `when:`, as `tenant: ${TENANT}`, can be inserted
+           = help: write the value itself; a field of `when:` may have one, as in `tenant: ${TENANT}`
 
     "#]].assert_eq(&said(Strictness::Run));
 }

@@ -23,13 +23,13 @@ fn a_sink_has_one_kind() {
     wrong(
         &sink("stdout: {}\nfile: { path: x }"),
         expect![[r#"
-        error[two-kinds]: the sink `out` is of two kinds
+        error[two-kinds]: the sink `out` has two kinds
          --> routes.yaml:5:13
           |
         5 |     stdout: {}
           |             ^^
           |
-          = help: make it two sinks, each with a name of its own
+          = help: make it two sinks, each with its own name
 
     "#]],
     );
@@ -66,7 +66,7 @@ fn formats() {
     wrong(
         &sink("stdout: {}\nformat: original\nbody: x"),
         expect![[r#"
-        error[two-formats]: `body` takes the place of a format
+        error[two-formats]: `body` replaces `format`
          --> routes.yaml:7:11
           |
         6 |     format: original
@@ -161,7 +161,7 @@ fn kafka() {
             6 |       brokers: [one:9092, "kafka://two"]
               |                           ^^^^^^^^^^^^^
               |
-              = help: leave out what stands before `HOST:PORT`; `tls: {}` is for brokers that talk TLS
+              = help: write only `HOST:PORT`; for brokers with TLS, add `tls: {}`
 
             error[kafka-topic]: `all events` can't be the name of a topic
              --> routes.yaml:7:14
@@ -235,7 +235,7 @@ fn kafka_options() {
               |
               = help: remove it: the relay sets it itself
 
-            error[kafka-option]: `max.in.flight` can't be an option: the order of records rests on it
+            error[kafka-option]: `max.in.flight` can't be an option: the order of records depends on it
               --> routes.yaml:10:9
                |
             10 |         max.in.flight: 10
@@ -251,13 +251,13 @@ fn kafka_options() {
                |
                = help: write `compression.type`
 
-            error[kafka-option]: librdkafka doesn't take this as `compression.type`
+            error[kafka-option]: librdkafka does not accept this value of `compression.type`
               --> routes.yaml:12:27
                |
             12 |         compression.type: zst
                |                           ^^^
                |
-               = help: its CONFIGURATION.md says what it takes
+               = help: its CONFIGURATION.md describes the values
 
             error[kafka-option]: `bootstrap.servers` can't be an option
               --> routes.yaml:14:9
@@ -265,7 +265,7 @@ fn kafka_options() {
             14 |         bootstrap.servers: two:9092
                |         ^^^^^^^^^^^^^^^^^
                |
-               = help: write it as `brokers` of `kafka`, which has its own place for it
+               = help: write it as `brokers` of `kafka`
 
             error[kafka-option]: `sasl.kerberos.keytab` can't be an option
               --> routes.yaml:15:9
@@ -273,7 +273,7 @@ fn kafka_options() {
             15 |         sasl.kerberos.keytab: ***
                |         ^^^^^^^^^^^^^^^^^^^^
                |
-               = help: write it as `sasl` of `kafka`, which has its own place for it
+               = help: write it as `sasl` of `kafka`
 
             error[kafka-option]: librdkafka's producer has no option `group.id`
               --> routes.yaml:16:9
@@ -283,7 +283,7 @@ fn kafka_options() {
                |
                = help: its CONFIGURATION.md lists the names (those marked P or *)
 
-            error[kafka-option]: `delivery.timeout.ms` can't be an option: the relay's own retries rest on it
+            error[kafka-option]: `delivery.timeout.ms` can't be an option: the relay's own retries depend on it
               --> routes.yaml:17:9
                |
             17 |         delivery.timeout.ms: 1000
@@ -339,13 +339,13 @@ fn kafka_login() {
               |
               = help: add `tls: {}` (or with the cluster's `ca`), or use `SCRAM-SHA-512`
 
-            warning[secret-in-clear]: the password stands in the file itself
+            warning[secret-in-clear]: the password is written in the file itself
              --> routes.yaml:8:57
               |
             8 |       sasl: { mechanism: PLAIN, username: ***, password: *** }
               |                                                          ^^^
               |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
+              = help: keep it outside of this file: write `${VAR}`, or `${file:/run/secrets/NAME}`
 
         "#]],
     );
@@ -362,7 +362,7 @@ fn templates() {
             5 |     kafka: { brokers: one, topic: "regards.{{ tennant }}", key: "{{ tenant " }
               |                                   ^^^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
+              = help: write fields of the event between `{{` and `}}`, as in `{{ tenant }}`; `schema event` lists them
 
             error[template]: this is not a template: syntax error: unexpected end of input, expected end of variable block
              --> routes.yaml:5:65
@@ -370,7 +370,7 @@ fn templates() {
             5 |     kafka: { brokers: one, topic: "regards.{{ tennant }}", key: "{{ tenant " }
               |                                                                 ^^^^^^^^^^^^
               |
-              = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
+              = help: write fields of the event between `{{` and `}}`, as in `{{ tenant }}`; `schema event` lists them
 
         "#]],
     );
@@ -383,7 +383,7 @@ fn addresses_that_an_event_may_lack() {
             "amqp: { url: amqp://localhost, exchange: e, routing_key: \"{{ tenant }}.{{ productId }}.{{ session | default('x') }}\" }",
         ),
         expect![[r#"
-            warning[nullable-address]: `productId` can be null, and an event that it is null in has no address here
+            warning[nullable-address]: `productId` can be null: such an event has no address here
              --> routes.yaml:5:79
               |
             5 |     amqp: { url: amqp://localhost, exchange: e, routing_key: "{{ tenant }}.{{ productId }}.{{ session | default('x') }}" }
@@ -433,7 +433,7 @@ fn urls_of_webhooks() {
             5 |     webhook: { url: "https://{{ tenant }}.example.org/" }
               |                     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: write them out up to the first `/` of the path: what a message says must not choose who gets it
+              = help: write them without templates: the content of a message must not choose the receiver
 
         "#]],
         ),
@@ -446,7 +446,7 @@ fn urls_of_webhooks() {
             5 |     webhook: { url: "https://example.org:{{ tenant }}/" }
               |                     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: write them out up to the first `/` of the path: what a message says must not choose who gets it
+              = help: write them without templates: the content of a message must not choose the receiver
 
         "#]],
         ),
@@ -459,7 +459,7 @@ fn urls_of_webhooks() {
             5 |     webhook: { url: http://169.254.169.254/latest }
               |                     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: write the address of the service that wants the events
+              = help: write the address of the receiver
 
         "#]],
         ),
@@ -472,7 +472,7 @@ fn urls_of_webhooks() {
             5 |     webhook: { url: "http://[fe80::1]/" }
               |                     ^^^^^^^^^^^^^^^^^^^
               |
-              = help: write the address of the service that wants the events
+              = help: write the address of the receiver
 
         "#]],
         ),
@@ -495,7 +495,7 @@ fn urls_of_webhooks() {
     warned(
         &sink("webhook: { url: \"http://example.org/\" }"),
         expect![[r#"
-        warning[unencrypted]: `http://` sends events, and what signs them in, unencrypted
+        warning[unencrypted]: `http://` sends events and credentials without encryption
          --> routes.yaml:5:21
           |
         5 |     webhook: { url: "http://example.org/" }
@@ -528,13 +528,13 @@ fn webhooks() {
               |
               = help: `echo whsec_$(openssl rand -base64 32)` makes one; sender and receiver share it
 
-            warning[secret-in-clear]: the secret stands in the file itself
+            warning[secret-in-clear]: the secret is written in the file itself
              --> routes.yaml:7:16
               |
             7 |       secret: [***, ""]
               |                ^^^
               |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
+              = help: keep it outside of this file: write `${VAR}`, or `${file:/run/secrets/NAME}`
 
             error[webhook-secret]: the secret is empty
              --> routes.yaml:7:31
@@ -574,7 +574,7 @@ fn webhooks() {
             8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb", X-Api-Key: *** }
               |                                                                        ^^^
               |
-              = help: keep one of the two: capitals make no difference
+              = help: keep one of the two: the names of headers are not case-sensitive
 
             error[header-value]: this can't be the value of a header
              --> routes.yaml:8:87
@@ -584,13 +584,13 @@ fn webhooks() {
               |
               = help: HTTP takes one line of text without control characters
 
-            warning[secret-in-clear]: the value of this header stands in the file itself
+            warning[secret-in-clear]: the value of this header is written in the file itself
              --> routes.yaml:8:106
               |
             8 |       headers: { Content-Length: 5, webhook-id: x, "a b": c, X-A: "1", x-a: "2", X-B: "a\nb", X-Api-Key: *** }
               |                                                                                                          ^^^
               |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
+              = help: keep it outside of this file: write `${VAR}`, or `${file:/run/secrets/NAME}`
 
             error[missing-key]: `password` is missing
              --> routes.yaml:9:39
@@ -606,7 +606,7 @@ fn webhooks() {
             10 |       rate: 50
                |             ^^
                |
-               = help: write how many in which time, as in `50/s`, `10/m`, `100/h`
+               = help: write a number and a unit of time, as in `50/s`, `10/m`, `100/h`
 
             error[url]: the URL of a proxy begins with `https://` or `http://`
               --> routes.yaml:11:14
@@ -632,7 +632,7 @@ fn files_stay_below_the_data_directory() {
             5 |     file: { path: /var/log/x }
               |                   ^^^^^^^^^^
               |
-              = help: write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` moves that
+              = help: write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` sets that directory
 
         "#]],
         ),
@@ -645,7 +645,7 @@ fn files_stay_below_the_data_directory() {
             5 |     file: { path: ../x }
               |                   ^^^^
               |
-              = help: write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` moves that
+              = help: write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` sets that directory
 
         "#]],
         ),
@@ -658,7 +658,7 @@ fn files_stay_below_the_data_directory() {
             5 |     file: { path: "a/../../{{ tenant }}" }
               |                   ^^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` moves that
+              = help: write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` sets that directory
 
         "#]],
         ),
@@ -691,13 +691,13 @@ fn files_stay_below_the_data_directory() {
         (
             "a/",
             expect![[r#"
-            error[file-path]: this path names no file
+            error[file-path]: this is not the path of a file
              --> routes.yaml:5:19
               |
             5 |     file: { path: a/ }
               |                   ^^
               |
-              = help: write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` moves that
+              = help: write a path below the data directory, as in `archive/{{ tenant }}.ndjson`; `--data-dir` sets that directory
 
         "#]],
         ),
@@ -731,15 +731,15 @@ unrouted: drop
               --> routes.yaml:10:91
                |
             10 |   one: { amqp: { url: "amqps://BROKER.example.org/regards.multitenant.manager", exchange: mine } }
-               |                                                                                           ^^^^ every event would come again
+               |                                                                                           ^^^^ every event would be received again
                |
                = help: publish to an exchange of your own
 
             error[loop]: a source consumes what is published here
               --> routes.yaml:11:103
                |
-            11 | ...xchange: regards.broadcast.fr.cnes.regards.modules.order.amqp.output.OrderResponseDtoEvent } }
-               |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ every event would come again
+            11 | ...ange: regards.broadcast.fr.cnes.regards.modules.order.amqp.output.OrderResponseDtoEvent } }
+               |          ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ every event would be received again
                |
                = help: publish to an exchange of your own
 
@@ -747,7 +747,7 @@ unrouted: drop
               --> routes.yaml:12:92
                |
             12 |   three: { amqp: { url: "amqp://broker.example.org/regards.multitenant.manager", exchange: "", routing_key: q } }
-               |                                                                                            ^^ every event would come again
+               |                                                                                            ^^ every event would be received again
                |
                = help: publish to an exchange of your own
 
@@ -770,39 +770,39 @@ fn an_order_that_readers_of_kafka_never_see() {
         (
             kafka("", "regards.{{ tenant }}.{{ status | lower }}"),
             expect![[r#"
-                warning[order-undone]: events with one correlationId can differ in `status`: in different topics they are in no order
+                warning[order-undone]: events with the same correlationId can differ in `status`, and lose their order in different topics
                  --> routes.yaml:5:60
                   |
                 5 |     kafka: { brokers: one, topic: "regards.{{ tenant }}.{{ status | lower }}" }
                   |                                                            ^^^^^^
                   |
-                  = help: leave `status` out, or write `order_by: none` where nobody needs the order
+                  = help: leave `status` out, or write `order_by: none` if the order does not matter
 
             "#]],
         ),
         (
             kafka(", key: \"{{ tenant }}/{{ outcome }}\"", "regards"),
             expect![[r#"
-                warning[order-undone]: events with one correlationId can differ in `outcome`: in different partitions they are in no order
+                warning[order-undone]: events with the same correlationId can differ in `outcome`, and lose their order in different partitions
                  --> routes.yaml:5:68
                   |
                 5 |     kafka: { brokers: one, topic: "regards", key: "{{ tenant }}/{{ outcome }}" }
                   |                                                                    ^^^^^^^
                   |
-                  = help: write `key: "{{ correlationId }}"`, or `order_by: none` where nobody needs the order
+                  = help: write `key: "{{ correlationId }}"`, or `order_by: none` if the order does not matter
 
             "#]],
         ),
         (
             format!("{}\norder_by: tenant", kafka("", "regards")),
             expect![[r#"
-                warning[order-undone]: events with one tenant can differ in `correlationId`: in different partitions they are in no order
+                warning[order-undone]: events with the same tenant can differ in `correlationId`, and lose their order in different partitions
                  --> routes.yaml:6:15
                   |
                 6 |     order_by: tenant
                   |               ^^^^^^
                   |
-                  = help: write `key: "{{ tenant }}"`, or `order_by: none` where nobody needs the order
+                  = help: write `key: "{{ tenant }}"`, or `order_by: none` if the order does not matter
 
             "#]],
         ),
@@ -812,21 +812,21 @@ fn an_order_that_readers_of_kafka_never_see() {
                 kafka(", key: \"{{ session }}\"", "regards.{{ productId | default('none') }}")
             ),
             expect![[r#"
-                warning[free-text-topic]: `productId` can have characters in it that no topic's name has
+                warning[free-text-topic]: `productId` can have characters that the name of a topic must not have
                  --> routes.yaml:5:47
                   |
                 5 |     kafka: { brokers: one, topic: "regards.{{ productId | default('none') }}", key: "{{ session }}" }
                   |                                               ^^^^^^^^^
                   |
-                  = help: such an event becomes a dead letter, `render_failed`; replace what doesn't belong, as in `{{ session | replace(':', '-') }}`
+                  = help: such an event becomes a dead letter, `render_failed`; replace these characters, as in `{{ session | replace(':', '-') }}`
 
-                warning[order-undone]: events with one session can differ in `productId`: in different topics they are in no order
+                warning[order-undone]: events with the same session can differ in `productId`, and lose their order in different topics
                  --> routes.yaml:5:47
                   |
                 5 |     kafka: { brokers: one, topic: "regards.{{ productId | default('none') }}", key: "{{ session }}" }
                   |                                               ^^^^^^^^^
                   |
-                  = help: leave `productId` out, or write `order_by: none` where nobody needs the order
+                  = help: leave `productId` out, or write `order_by: none` if the order does not matter
 
             "#]],
         ),
@@ -844,7 +844,7 @@ fn auth_that_says_nothing_or_too_much() {
     wrong(
         &auth("{}"),
         expect![[r#"
-        error[auth]: `auth` says nothing
+        error[auth]: `auth` is empty
          --> routes.yaml:5:50
           |
         5 |     webhook: { url: "https://example.org", auth: {} }
@@ -910,39 +910,39 @@ fn a_topic_that_events_may_give_no_name_of_one() {
     warned(
         &kafka("regards.{{ session | default('none') }}"),
         expect![[r#"
-            warning[free-text-topic]: `session` can have characters in it that no topic's name has
+            warning[free-text-topic]: `session` can have characters that the name of a topic must not have
              --> routes.yaml:5:47
               |
             5 |     kafka: { brokers: one, topic: "regards.{{ session | default('none') }}" }
               |                                               ^^^^^^^
               |
-              = help: such an event becomes a dead letter, `render_failed`; replace what doesn't belong, as in `{{ session | replace(':', '-') }}`
+              = help: such an event becomes a dead letter, `render_failed`; replace these characters, as in `{{ session | replace(':', '-') }}`
 
         "#]],
     );
     warned(
         &kafka("regards.{{ correlationId }}"),
         expect![[r#"
-            warning[free-text-topic]: `correlationId` can have characters in it that no topic's name has
+            warning[free-text-topic]: `correlationId` can have characters that the name of a topic must not have
              --> routes.yaml:5:47
               |
             5 |     kafka: { brokers: one, topic: "regards.{{ correlationId }}" }
               |                                               ^^^^^^^^^^^^^
               |
-              = help: such an event becomes a dead letter, `render_failed`; replace what doesn't belong, as in `{{ session | replace(':', '-') }}`
+              = help: such an event becomes a dead letter, `render_failed`; replace these characters, as in `{{ session | replace(':', '-') }}`
 
         "#]],
     );
     warned(
         &kafka("regards.{{ headers['site'] | default('none') }}"),
         expect![[r#"
-            warning[free-text-topic]: `headers` can have characters in it that no topic's name has
+            warning[free-text-topic]: `headers` can have characters that the name of a topic must not have
              --> routes.yaml:5:47
               |
             5 |     kafka: { brokers: one, topic: "regards.{{ headers['site'] | default('none') }}" }
               |                                               ^^^^^^^
               |
-              = help: such an event becomes a dead letter, `render_failed`; replace what doesn't belong, as in `{{ session | replace(':', '-') }}`
+              = help: such an event becomes a dead letter, `render_failed`; replace these characters, as in `{{ session | replace(':', '-') }}`
 
         "#]],
     );
@@ -989,13 +989,13 @@ fn responses_and_refusals() {
             "webhook: { url: \"https://h/\", responses: { refuse: [409, 200], retry: [409], pause: 600 } }\nretry: { refuse_after: 0 }",
         ),
         expect![[r#"
-            error[out-of-range]: `200` is no status that can be given another meaning
+            error[out-of-range]: `200` is not a status that can be listed here
              --> routes.yaml:5:62
               |
             5 |     webhook: { url: "https://h/", responses: { refuse: [409, 200], retry: [409], pause: 600 } }
               |                                                              ^^^
               |
-              = help: write statuses from 300 to 599; with 2xx a receiver says that it has the event
+              = help: write statuses from 300 to 599; with 2xx a receiver confirms the event
 
             error[two-meanings]: 409 is listed twice
              --> routes.yaml:5:76
@@ -1005,13 +1005,13 @@ fn responses_and_refusals() {
               |
               = help: keep it in one list
 
-            error[out-of-range]: `600` is no status that can be given another meaning
+            error[out-of-range]: `600` is not a status that can be listed here
              --> routes.yaml:5:89
               |
             5 |     webhook: { url: "https://h/", responses: { refuse: [409, 200], retry: [409], pause: 600 } }
               |                                                                                         ^^^
               |
-              = help: write statuses from 300 to 599; with 2xx a receiver says that it has the event
+              = help: write statuses from 300 to 599; with 2xx a receiver confirms the event
 
             error[out-of-range]: `0` is out of range
              --> routes.yaml:6:28

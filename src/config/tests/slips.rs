@@ -69,7 +69,7 @@ fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit
     wrong(
         &routes("- name: r\n  when:\n    tenant: esa\n   status: ERROR\n  to: [a, b]"),
         expect![[r#"
-            error[yaml-syntax]: this line is indented as no line above it
+            error[yaml-syntax]: no line above has the indentation of this line
              --> routes.yaml:8:8
               |
             7 |         tenant: esa
@@ -77,14 +77,14 @@ fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit
             8 |        status: ERROR
               |        ^^^^^^ begins in column 8
               |
-              = help: indent the keys of one mapping by the same number of spaces: one of these two lines has slipped
+              = help: indent the keys of one mapping by the same number of spaces: one of these two lines is wrong
 
         "#]],
     );
     wrong(
         &source("amqp:\n url: amqp://h\n  queue: q"),
         expect![[r#"
-            error[yaml-syntax]: this line is indented as no line above it
+            error[yaml-syntax]: no line above has the indentation of this line
              --> routes.yaml:6:7
               |
             5 |      url: amqp://h
@@ -92,14 +92,14 @@ fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit
             6 |       queue: q
               |       ^^^^^ begins in column 7
               |
-              = help: indent the keys of one mapping by the same number of spaces: one of these two lines has slipped
+              = help: indent the keys of one mapping by the same number of spaces: one of these two lines is wrong
 
         "#]],
     );
     wrong(
         "version: 1\nsources:\n   regards:\n    amqp: { url: amqp://h, queue: q }\n  other: {}\n",
         expect![[r#"
-            error[yaml-syntax]: this line is indented as no line above it
+            error[yaml-syntax]: no line above has the indentation of this line
              --> routes.yaml:5:3
               |
             3 |    regards:
@@ -108,14 +108,14 @@ fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit
             5 |   other: {}
               |   ^^^^^ begins in column 3
               |
-              = help: indent the keys of one mapping by the same number of spaces: one of these two lines has slipped
+              = help: indent the keys of one mapping by the same number of spaces: one of these two lines is wrong
 
         "#]],
     );
     wrong(
         &routes("- name: r\n   when: { tenant: esa }\n  to: a"),
         expect![[r#"
-            error[yaml-syntax]: this line is indented as no line above it
+            error[yaml-syntax]: no line above has the indentation of this line
              --> routes.yaml:6:8
               |
             5 |     - name: r
@@ -123,7 +123,7 @@ fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit
             6 |        when: { tenant: esa }
               |        ^^^^ begins in column 8
               |
-              = help: indent the keys of one mapping by the same number of spaces: one of these two lines has slipped
+              = help: indent the keys of one mapping by the same number of spaces: one of these two lines is wrong
 
         "#]],
     );
@@ -146,7 +146,7 @@ fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit
             7 |       tenant: esa
               |       ^^^^^^
               |
-              = help: indent `tenant:` deeper than `when:` if it belongs to that; known here: `name`, `when`, `to`, `final`, `transform`
+              = help: indent `tenant:` deeper than `when:` if it belongs to that; known keys: `name`, `when`, `to`, `final`, `transform`
 
         "#]],
     );
@@ -250,13 +250,13 @@ fn characters_that_only_look_like_a_space_are_named() {
     wrong(
         &routes("- name: r\n\u{a0} when: { tenant: esa }\n  to: [a, b]"),
         expect![[r#"
-        error[yaml-syntax]: this character, a no-break space (U+00A0), is no white space here
+        error[yaml-syntax]: this character, a no-break space (U+00A0), is not white space here
          --> routes.yaml:6:5
           |
         6 |       when: { tenant: esa }
           |     ^
           |
-          = help: delete it and type a space: text that is copied often brings such characters along
+          = help: delete it and type a space: copied text often contains such characters
 
     "#]],
     );
@@ -277,7 +277,7 @@ fn characters_that_only_look_like_a_space_are_named() {
         6 |       when: { tenant: esa }
           |            ^
           |
-          = help: delete it and type a space: text that is copied often brings such characters along
+          = help: delete it and type a space: copied text often contains such characters
 
     "#]],
     );
@@ -290,7 +290,7 @@ fn characters_that_only_look_like_a_space_are_named() {
         6 |       when: { tenant:  esa }
           |                       ^
           |
-          = help: delete it and type a space: text that is copied often brings such characters along
+          = help: delete it and type a space: copied text often contains such characters
 
     "#]],
     );
@@ -307,7 +307,7 @@ fn curly_quotes_are_named() {
         6 |       when: { tenant: “esa” }
           |                       ^
           |
-          = help: type `"` or `'` instead; where this character is meant, put the whole text into `'…'`
+          = help: type `"` or `'` instead; if this character is meant, put the whole text into `'…'`
 
     "#]],
     );
@@ -320,7 +320,7 @@ fn curly_quotes_are_named() {
         7 |       to: ‘a’
           |           ^
           |
-          = help: type `"` or `'` instead; where this character is meant, put the whole text into `'…'`
+          = help: type `"` or `'` instead; if this character is meant, put the whole text into `'…'`
 
         error[unknown-sink]: there is no sink `‘a’`
          --> routes.yaml:7:11
@@ -328,33 +328,33 @@ fn curly_quotes_are_named() {
         7 |       to: ‘a’
           |           ^^^
           |
-          = help: there are: `a`, `b`
+          = help: write one of `a`, `b`
 
     "#]],
     );
     wrong(
         &routes("- name: r\n  when: { if: \"message == \u{201c}quota\u{201d}\" }\n  to: [a, b]"),
         expect![[r#"
-        error[expression]: this character, a left double quotation mark (U+201C), is no quote here
+        error[expression]: this character, a left double quotation mark (U+201C), is not a quote here
          --> routes.yaml:6:31
           |
         6 |       when: { if: "message == “quota”" }
           |                               ^
           |
-          = help: type `"` or `'` instead; where this character is meant, put the whole text into `'…'`
+          = help: type `"` or `'` instead; if this character is meant, put the whole text into `'…'`
 
     "#]],
     );
     wrong(
         &sink("kafka: { brokers: h, topic: 't.{{ session | default(\u{201c}x\u{201d}) }}' }"),
         expect![[r#"
-        error[template]: this character, a left double quotation mark (U+201C), is no quote here
+        error[template]: this character, a left double quotation mark (U+201C), is not a quote here
          --> routes.yaml:5:57
           |
         5 |     kafka: { brokers: h, topic: 't.{{ session | default(“x”) }}' }
           |                                                         ^
           |
-          = help: type `"` or `'` instead; where this character is meant, put the whole text into `'…'`
+          = help: type `"` or `'` instead; if this character is meant, put the whole text into `'…'`
 
     "#]],
     );
@@ -378,17 +378,49 @@ fn characters_that_are_meant_are_left_alone() {
 }
 
 #[test]
-fn a_file_or_variable_inside_another_one() {
+fn a_reference_without_quotes_inside_braces() {
     wrong(
-        &source("amqp: { url: amqp://h, queue: q, password: ${file:${DIR}/x} }"),
+        &source("amqp: { url: amqp://h, queue: q, password: ${PASSWORD} }"),
         expect![[r#"
-            error[interpolation]: a `${…}` can't stand inside another one
+            error[yaml-syntax]: inside `{…}` and `[…]`, a value with `${…}` needs quotes
              --> routes.yaml:4:48
               |
-            4 |     amqp: { url: amqp://h, queue: q, password: *** }
-              |                                                ^^^
+            4 |     amqp: { url: amqp://h, queue: q, password: ${PASSWORD} ***
+              |           - opened here                        ^^^^^^^^^^^
               |
-              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
+              = help: write it as in `"${NAME}"`
+
+        "#]],
+    );
+    wrong(
+        &source("amqp:\n  url: [amqp://h, ${OTHER}]\n  queue: q"),
+        expect![[r#"
+            error[yaml-syntax]: inside `{…}` and `[…]`, a value with `${…}` needs quotes
+             --> routes.yaml:5:23
+              |
+            5 |       url: [amqp://h, ${OTHER}]
+              |            -          ^^^^^^^^
+              |            |
+              |            opened here
+              |
+              = help: write it as in `"${NAME}"`
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_file_or_variable_inside_another_one() {
+    wrong(
+        &source("amqp: { url: amqp://h, queue: q, password: \"${file:${DIR}/x}\" }"),
+        expect![[r#"
+            error[interpolation]: a `${…}` can't stand inside another one
+             --> routes.yaml:4:49
+              |
+            4 |     amqp: { url: amqp://h, queue: q, password: "***" }
+              |                                                 ^^^
+              |
+              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`, and `$$` for a dollar
 
         "#]],
     );
@@ -401,7 +433,7 @@ fn a_file_or_variable_inside_another_one() {
             6 |       queue: "${file:${DIR}/x}"
               |               ^^^^^^^^^^^^^
               |
-              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`
+              = help: write `${VAR}`, `${VAR:-default}` or `${file:PATH}`, and `$$` for a dollar
 
         "#]],
     );
@@ -412,42 +444,42 @@ fn a_variable_without_braces_is_none() {
     warned(
         &source("amqp: { url: amqp://$HOST:5672, queue: $QUEUE }"),
         expect![[r#"
-        warning[bare-variable]: `$HOST` is no variable: it stays as it is written
+        warning[bare-variable]: `$HOST` is not replaced: a variable is written with braces
          --> routes.yaml:4:25
           |
         4 |     amqp: { url: amqp://$HOST:5672, queue: $QUEUE }
           |                         ^^^^^
           |
-          = help: write `${NAME}` for a variable; a dollar that is meant is `$$`
+          = help: write `${NAME}` for a variable, and `$$` for a dollar
 
-        warning[bare-variable]: `$QUEUE` is no variable: it stays as it is written
+        warning[bare-variable]: `$QUEUE` is not replaced: a variable is written with braces
          --> routes.yaml:4:44
           |
         4 |     amqp: { url: amqp://$HOST:5672, queue: $QUEUE }
           |                                            ^^^^^^
           |
-          = help: write `${NAME}` for a variable; a dollar that is meant is `$$`
+          = help: write `${NAME}` for a variable, and `$$` for a dollar
 
     "#]],
     );
     warned(
         &source("amqp: { url: amqp://h, queue: q, username: u, password: $PASSWORD }"),
         expect![[r#"
-        warning[bare-variable]: this value is no variable: it stays as it is written
+        warning[bare-variable]: this value is not replaced: a variable is written with braces
          --> routes.yaml:4:61
           |
         4 |     amqp: { url: amqp://h, queue: q, username: u, password: *** }
           |                                                             ^^^
           |
-          = help: write `${NAME}` for a variable; a dollar that is meant is `$$`
+          = help: write `${NAME}` for a variable, and `$$` for a dollar
 
-        warning[secret-in-clear]: the password stands in the file itself
+        warning[secret-in-clear]: the password is written in the file itself
          --> routes.yaml:4:61
           |
         4 |     amqp: { url: amqp://h, queue: q, username: u, password: *** }
           |                                                             ^^^
           |
-          = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
+          = help: keep it outside of this file: write `${VAR}`, or `${file:/run/secrets/NAME}`
 
     "#]],
     );
@@ -466,13 +498,13 @@ fn the_place_on_a_line_with_a_masked_secret_is_that_of_the_file() {
               |
               = help: add `url:`, the address of the broker, `amqp://HOST` or `amqps://HOST`; the URLs of a list are tried in turn
 
-            warning[secret-in-clear]: the password stands in the file itself
+            warning[secret-in-clear]: the password is written in the file itself
              --> routes.yaml:4:23
               |
             4 |     amqp: { password: ***, ur: amqp://h, queue: q }
               |                       ^^^
               |
-              = help: keep it elsewhere: `${VAR}`, or `${file:/run/secrets/NAME}`
+              = help: keep it outside of this file: write `${VAR}`, or `${file:/run/secrets/NAME}`
 
             error[unknown-key]: unknown key `ur`
              --> routes.yaml:4:46
@@ -493,7 +525,7 @@ fn the_place_on_a_line_with_a_masked_secret_is_that_of_the_file() {
             4 |     amqp: { password: ***
               |                       ^^^ at column 71 of the line, which is masked here
               |
-              = help: look for a slipped indentation, a missing colon or quote on this line or the one before
+              = help: look for a wrong indentation, or a missing colon or quote, on this line or the one before
 
         "#]],
     );
@@ -506,7 +538,7 @@ fn the_place_on_a_line_with_a_masked_secret_is_that_of_the_file() {
         4 |     amqp: { password: ***
           |                       ^^^ at column 60 of the line, which is masked here
           |
-          = help: look for a slipped indentation, a missing colon or quote on this line or the one before
+          = help: look for a wrong indentation, or a missing colon or quote, on this line or the one before
 
     "#]],
     );

@@ -23,13 +23,13 @@ fn a_source_has_one_kind() {
     wrong(
         &source("amqp: { url: amqp://localhost, queue: q }\nrecording: { path: Cargo.toml }"),
         expect![[r#"
-        error[two-kinds]: the source `regards` is of two kinds
+        error[two-kinds]: the source `regards` has two kinds
          --> routes.yaml:5:16
           |
         5 |     recording: { path: Cargo.toml }
           |                ^^^^^^^^^^^^^^^^^^^^
           |
-          = help: make it two sources, each with a name of its own
+          = help: make it two sources, each with its own name
 
     "#]],
     );
@@ -171,7 +171,7 @@ fn urls_of_brokers() {
             4 |     amqp: { url: amqp://localhost?heartbeat=5, queue: q }
               |                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: remove what begins with `?` or `#`
+              = help: remove the part from `?` or `#` on
 
         "#]],
         ),
@@ -214,7 +214,7 @@ fn tls_of_a_connection() {
             7 |       tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }
               |                  ^^^^^^^^^^^
               |
-              = help: a relative path begins at the folder of this file
+              = help: relative paths begin at the directory of this file
 
             error[tls-pair]: `cert` goes with `key`
              --> routes.yaml:7:37
@@ -254,7 +254,7 @@ fn families_and_words() {
             5 |     expects: ltaa
               |              ^^^^ did you mean `lta`?
               |
-              = help: write one of `lta`, `order`, `delivery`, `feature`, `ingest`, `worker`, `auto`
+              = help: write `lta`
 
             error[unknown-word]: `Strict` is not one of `lenient`, `strict`
              --> routes.yaml:6:17
@@ -311,7 +311,7 @@ fn declarations() {
             8 |         queue: { type: quorumm, arguments: { x-queue-type: classic, x-max-priority: [1] }, durable: true }
               |                                                                                            ^^^^^^^
               |
-              = help: known here: `type`, `arguments`
+              = help: known keys: `type`, `arguments`
 
             error[missing-key]: `exchange` is missing
               --> routes.yaml:10:13
@@ -366,7 +366,7 @@ fn a_recording_has_to_be_there() {
             4 |     recording: { path: no-such.ndjson, repeat: 0 }
               |                        ^^^^^^^^^^^^^^
               |
-              = help: a relative path begins at the folder of this file
+              = help: relative paths begin at the directory of this file
 
             error[out-of-range]: `0` is out of range
              --> routes.yaml:4:48
@@ -387,7 +387,7 @@ fn tenants_that_can_not_be_meant() {
         (
             each.to_owned(),
             expect![[r#"
-            error[no-tenants]: whose virtual hosts these are isn't said
+            error[no-tenants]: `{tenant}` in a virtual host needs a list of tenants
              --> routes.yaml:4:53
               |
             4 |     amqp: { url: amqp://localhost, queue: q, vhost: "regards.{tenant}" }
@@ -406,7 +406,7 @@ fn tenants_that_can_not_be_meant() {
             5 |     tenants: [esa, ESA, "d l r"]
               |                    ^^^
               |
-              = help: once is enough: virtual hosts are named in lower case
+              = help: remove it: virtual hosts are named in lower case
 
             error[illegal-tenant]: this tenant can't be a part of a source's name
              --> routes.yaml:5:25
@@ -414,7 +414,7 @@ fn tenants_that_can_not_be_meant() {
             5 |     tenants: [esa, ESA, "d l r"]
               |                         ^^^^^^^
               |
-              = help: use letters, digits, `-`, `_` and `.`; give another a source of its own, with `vhost` and `tenant`
+              = help: use letters, digits, `-`, `_` and `.`; for other tenants, write a source with `vhost` and `tenant`
 
         "#]],
         ),
@@ -434,26 +434,26 @@ fn tenants_that_can_not_be_meant() {
         (
             format!("{each}\ntenant: esa\ntenants: [cnes]"),
             expect![[r#"
-            error[tenants]: several tenants of one source have a virtual host each
+            error[tenants]: `tenants` needs a virtual host for each tenant
              --> routes.yaml:6:14
               |
             6 |     tenants: [cnes]
               |              ^^^^^^
               |
-              = help: write `vhost: regards.{tenant}` under `amqp:`, and no `tenant:`; in one virtual host for all, messages name theirs
+              = help: write `vhost: regards.{tenant}` under `amqp:`, and no `tenant:`; in a shared virtual host, each message names its tenant
 
         "#]],
         ),
         (
             "amqp: { url: amqp://localhost, queue: q, vhost: regards }\ntenants: [cnes]".to_owned(),
             expect![[r#"
-            error[tenants]: several tenants of one source have a virtual host each
+            error[tenants]: `tenants` needs a virtual host for each tenant
              --> routes.yaml:5:14
               |
             5 |     tenants: [cnes]
               |              ^^^^^^
               |
-              = help: write `vhost: regards.{tenant}` under `amqp:`, and no `tenant:`; in one virtual host for all, messages name theirs
+              = help: write `vhost: regards.{tenant}` under `amqp:`, and no `tenant:`; in a shared virtual host, each message names its tenant
 
         "#]],
         ),
@@ -491,7 +491,7 @@ routes: [{ name: all, to: screen }]
 unrouted: drop
 ",
         expect![[r#"
-            error[duplicate-source]: there are two sources `regards.esa`: those of several tenants have their names
+            error[duplicate-source]: two sources are named `regards.esa`: one entry with `tenants` becomes a source for each tenant
              --> routes.yaml:2:1
               |
             2 | sources:
@@ -575,7 +575,7 @@ fn virtual_hosts_and_ports_that_can_not_be_meant() {
     wrong(
         &source("amqp: { url: amqp://h/x, vhost: y, queue: q }"),
         expect![[r#"
-        error[two-vhosts]: this URL names one virtual host, and `vhost:` another: which one?
+        error[two-vhosts]: this URL names another virtual host than `vhost:`
          --> routes.yaml:4:18
           |
         4 |     amqp: { url: amqp://h/x, vhost: y, queue: q }
@@ -588,7 +588,7 @@ fn virtual_hosts_and_ports_that_can_not_be_meant() {
     wrong(
         &source("amqp: { url: [amqp://a/x, amqp://b/x, amqp://c], queue: q }"),
         expect![[r#"
-        error[two-vhosts]: the URLs of one list name different virtual hosts: which one?
+        error[two-vhosts]: the URLs of this list name different virtual hosts
          --> routes.yaml:4:43
           |
         4 |     amqp: { url: [amqp://a/x, amqp://b/x, amqp://c], queue: q }
@@ -596,22 +596,22 @@ fn virtual_hosts_and_ports_that_can_not_be_meant() {
           |                   |
           |                   the first one
           |
-          = help: brokers of a list stand in for each other: write the same virtual host everywhere, or `vhost:` beside the list
+          = help: the brokers of a list replace each other: write the same virtual host in every URL, or `vhost:` beside the list
 
     "#]],
     );
     super::warned(
         &source("amqp: { url: amqp://h:15672/, queue: q }"),
         expect![[r#"
-        warning[management-port]: this is the port of RabbitMQ's management, which speaks HTTP
+        warning[management-port]: this is the port of RabbitMQ's management, which uses HTTP
          --> routes.yaml:4:18
           |
         4 |     amqp: { url: amqp://h:15672/, queue: q }
           |                  ^^^^^^^^^^^^^^^
           |
-          = help: AMQP has 5672 without TLS, 5671 with it, unless the administrator says otherwise
+          = help: by default, AMQP has port 5672 without TLS and port 5671 with TLS
 
-        warning[empty-vhost]: this URL ends with `/`: no virtual host, or the one named `/`? The relay takes `/`
+        warning[empty-vhost]: this URL ends with `/`: the relay uses the virtual host `/`
          --> routes.yaml:4:18
           |
         4 |     amqp: { url: amqp://h:15672/, queue: q }

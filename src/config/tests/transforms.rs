@@ -86,7 +86,7 @@ fn steps_that_can_not_be_meant() {
             15 |       transform: [{ remove: [session], set: { x: 1 } }, {}]
                |                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
                |
-               = help: write a list of `{ set: … }`, `{ remove: … }` and `{ rename: … }`: they are taken in that order
+               = help: write a list of `{ set: … }`, `{ remove: … }` and `{ rename: … }`: they are applied in that order
 
             error[transform-step]: this step changes nothing
               --> routes.yaml:15:57
@@ -94,7 +94,7 @@ fn steps_that_can_not_be_meant() {
             15 |       transform: [{ remove: [session], set: { x: 1 } }, {}]
                |                                                         ^^
                |
-               = help: write a list of `{ set: … }`, `{ remove: … }` and `{ rename: … }`: they are taken in that order
+               = help: write a list of `{ set: … }`, `{ remove: … }` and `{ rename: … }`: they are applied in that order
 
             error[expression]: there is no `tennant`
               --> routes.yaml:19:45
@@ -155,7 +155,7 @@ fn templates_know_the_fields_that_routes_leave() {
             3 | sinks: { a: { stdout: {}, body: '{{ team }} {{ session }} {{ productId }}' }, b: { stdout: {} } }
               |                                 ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: between `{{` and `}}` stand the event's fields, as in `{{ tenant }}`; see `schema event` for their names
+              = help: write fields of the event between `{{` and `}}`, as in `{{ tenant }}`; `schema event` lists them
 
         "#]],
     );
@@ -172,7 +172,7 @@ fn templates_know_the_fields_that_routes_leave() {
 - { name: two, to: a, when: { tenant: cnes } }",
         ),
         expect![[r#"
-            warning[nullable-address]: `team` can be null, and an event that it is null in has no address here
+            warning[nullable-address]: `team` can be null: such an event has no address here
              --> routes.yaml:3:33
               |
             3 | sinks: { a: { file: { path: "{{ team }}" } }, b: { stdout: {} } }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use self::fragments::Fragment;
 use self::jinja::{JinjaTemplate, RenderMode};
 use self::simple::SimpleTemplate;
-pub(super) use self::simple::percent_encode;
+pub(crate) use self::simple::percent_encode;
 use super::EventView;
 use super::schema::EventSchema;
 

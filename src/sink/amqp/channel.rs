@@ -8,12 +8,11 @@ use lapin::{Channel, ExchangeKind};
 
 use crate::amqp::{self, BrokerAddress, BrokerError, BrokerErrorKind, Connection, await_reply};
 use crate::config::AmqpConnection;
+use crate::net::Backoff;
 use crate::sink::{Blame, Verdict};
 
-/// The longest wait before the second try to connect. It doubles with each failed try.
-const FIRST_BACKOFF: Duration = Duration::from_millis(500);
-/// The longest wait between two tries to connect. It is short, as attempts wait for the next try.
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// The waits before the sink connects again, with full jitter. Attempts wait for the next try, so the longest is short.
+pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
 
 /// Appended to the error if the exchange doesn't exist.
 pub(super) const DECLARE_HINT: &str = "; to let the relay declare the exchange, set `declare: { type: topic }`";
@@ -55,16 +54,6 @@ impl From<BrokerError> for PublishFailure {
         let is_channel_limit = error.kind == BrokerErrorKind::ChannelLimit;
         Self { is_channel_limit, ..Self::sink(error.to_string()) }
     }
-}
-
-/// How long to wait before connecting after this many failures in a row, with full jitter, so that relays don't all connect
-/// at once.
-pub(super) fn backoff(failures: u32) -> Duration {
-    if failures == 0 {
-        return Duration::ZERO;
-    }
-    let longest = FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(failures - 1)).min(MAX_BACKOFF);
-    longest.mul_f64(fastrand::f64())
 }
 
 pub(super) async fn connect(
@@ -128,21 +117,5 @@ fn exchange_kind(kind: &str) -> ExchangeKind {
         "headers" => ExchangeKind::Headers,
         "topic" => ExchangeKind::Topic,
         other => ExchangeKind::Custom(other.to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_backoff_grows_to_its_bound_and_has_jitter() {
-        assert_eq!(backoff(0), Duration::ZERO);
-        for failures in [1, 2, 5, 6, 100, u32::MAX] {
-            let longest = FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(failures - 1)).min(MAX_BACKOFF);
-            let waits: Vec<_> = (0..100).map(|_| backoff(failures)).collect();
-            assert!(waits.iter().all(|wait| *wait <= longest));
-            assert!(waits.iter().any(|wait| *wait != waits[0]));
-        }
     }
 }

@@ -102,8 +102,9 @@ fn check_files(connection: &AmqpConnection) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Secret, Tls};
+    use crate::config::Secret;
     use crate::event::Properties;
+    use crate::net::Tls;
     use crate::sink::fixtures::{Attempts, outgoing};
     use crate::sink::{Blame, Destination, Verdict};
 

@@ -282,7 +282,8 @@ impl Worker {
             self.fail_queued(&PublishFailure::sink("the broker does not close the earlier connections of this sink"));
             return;
         }
-        let wait = channel::backoff(self.failures).max(self.not_before.saturating_duration_since(Instant::now()));
+        let wait =
+            channel::BACKOFF.full_jitter(self.failures).max(self.not_before.saturating_duration_since(Instant::now()));
         self.opening = Some(open(settings, current, wait, self.channels).boxed());
     }
 

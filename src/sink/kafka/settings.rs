@@ -5,7 +5,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
 use super::reasons::explain_reason;
-use crate::config::{KafkaConfig, Secret, Tls, producer_settings};
+use crate::config::{KafkaConfig, Secret, producer_settings};
+use crate::net::Tls;
 
 /// Reads the secrets, which blocks. `client` is the relay's name. The error never has a value in it.
 pub(super) fn settings(config: &KafkaConfig, client: &str) -> Result<ClientConfig, String> {

@@ -12,14 +12,13 @@ use tracing::{error, info, warn};
 use super::producer::{Producer, SinkState};
 use super::settings::{explain_config_error, settings};
 use crate::config::KafkaConfig;
+use crate::net::Backoff;
 use crate::sink::{Attempt, Blame, UNSENT_GRACE, Verdict};
 use crate::tasks::{self, TaskKind};
 
-/// The delay before a producer is rebuilt for the first time.
-const INITIAL_REBUILD_DELAY: Duration = Duration::from_millis(100);
-/// The longest delay before a producer is rebuilt. The delay doubles with each failure.
-const MAX_REBUILD_DELAY: Duration = Duration::from_secs(30);
-/// After a producer has worked for this long, the delay starts from the beginning.
+/// The delays before a producer is rebuilt.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
+/// After a producer has worked for this long, the back-off starts from the beginning.
 const STABLE_AFTER: Duration = Duration::from_mins(1);
 
 /// How often unsent records are cancelled before the sink closes.
@@ -105,7 +104,7 @@ pub(super) async fn start(
         commands,
         command_sender: command_sender.clone(),
         generation: 0,
-        rebuild_delay: INITIAL_REBUILD_DELAY,
+        failures: 1,
         built_at: Instant::now(),
         closing_since: None,
     };
@@ -131,7 +130,8 @@ struct Supervisor {
     commands: Receiver<ProducerCommand>,
     command_sender: Sender<ProducerCommand>,
     generation: u64,
-    rebuild_delay: Duration,
+    /// How often in a row a producer failed, or could not be built.
+    failures: u32,
     built_at: Instant,
     /// Since when the sink is about to close.
     closing_since: Option<Instant>,
@@ -200,13 +200,9 @@ impl Supervisor {
             old.retire();
         }
         self.shared.state.in_flight.abandon_all();
-        self.rebuild_delay = if self.built_at.elapsed() >= STABLE_AFTER {
-            INITIAL_REBUILD_DELAY
-        } else {
-            (self.rebuild_delay * 2).min(MAX_REBUILD_DELAY)
-        };
+        self.failures = if self.built_at.elapsed() >= STABLE_AFTER { 1 } else { self.failures.saturating_add(1) };
         loop {
-            if let Some(closing) = self.wait(self.rebuild_delay) {
+            if let Some(closing) = self.wait(BACKOFF.delay(self.failures)) {
                 return Some(closing);
             }
             match self.build() {
@@ -215,7 +211,7 @@ impl Supervisor {
                     return None;
                 }
                 Err(error) => {
-                    self.rebuild_delay = (self.rebuild_delay * 2).min(MAX_REBUILD_DELAY);
+                    self.failures = self.failures.saturating_add(1);
                     let sink = &self.shared.state.sink;
                     error!(%sink, error, "can't rebuild the Kafka producer; the relay tries again, and deliveries are retried");
                 }

@@ -11,8 +11,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
-use crate::config::{KafkaTimestamp, OrderBy, Retry, Sasl, Secret, SinkKind, Tls};
+use crate::config::{KafkaTimestamp, OrderBy, Retry, Sasl, Secret, SinkKind};
 use crate::event::{Event, EventView, Format, Message, Reason, Template};
+use crate::net::Tls;
 use crate::rules::SinkName;
 use crate::sink::fixtures::{Attempts, event, message, outgoing};
 use crate::sink::{Blame, RenderError, Verdict};

@@ -22,7 +22,7 @@ use super::dial::{Dialer, WebhookTls};
 use super::resolve::FilteringResolver;
 use super::status_line::StatusReader;
 use super::tls;
-use crate::config::Tls;
+use crate::net::Tls;
 
 /// How many bytes of a response are read. They are kept as the cause of a failure.
 const MAX_EXCERPT: usize = 4 * 1024;

@@ -3,11 +3,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::signature::Key;
-use crate::config::address::Network;
-use crate::config::{Secret, WebhookAuth, WebhookConfig, WebhookUrl, address};
+use crate::config::{Secret, WebhookAuth, WebhookConfig, WebhookUrl};
+use crate::net::{Network, address};
 
 /// The secrets of a webhook, checked.
 pub(super) struct Credentials {
@@ -79,14 +80,9 @@ pub(super) fn allowed(url: &Url, deny: &[Network]) -> Result<(), String> {
 
 /// User and password of a URL, decoded, as a header.
 fn userinfo(url: &Url) -> Option<String> {
+    let decoded = |text| percent_decode_str(text).decode_utf8_lossy();
     (!url.username().is_empty() || url.password().is_some())
-        .then(|| basic(&percent_decode(url.username()), &percent_decode(url.password().unwrap_or_default())))
-}
-
-fn percent_decode(text: &str) -> String {
-    // A form's decoding, but for the plus, which stands for itself in a URL's user and password.
-    let pair = format!("={}", text.replace('+', "%2B").replace('&', "%26"));
-    url::form_urlencoded::parse(pair.as_bytes()).map(|(_, value)| value.into_owned()).collect()
+        .then(|| basic(&decoded(url.username()), &decoded(url.password().unwrap_or_default())))
 }
 
 fn basic(username: &str, password: &str) -> String {
@@ -105,7 +101,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Responses, Tls};
+    use crate::config::Responses;
+    use crate::net::Tls;
 
     fn webhook(url: &str) -> WebhookConfig {
         WebhookConfig {

@@ -2,12 +2,11 @@
 //!
 //! An attempt is one request, with one deadline from connecting to the last byte of the response that is read. The sink never
 //! follows redirects, always verifies certificates, and refuses to connect to some addresses (see
-//! [`address`](crate::config::address)).
+//! [`address`](crate::net::address)).
 
 mod client;
 mod credentials;
 mod dial;
-mod pace;
 mod render;
 mod resolve;
 mod signature;
@@ -31,7 +30,6 @@ use url::Url;
 
 use self::client::WebhookClient;
 use self::credentials::Credentials;
-use self::pace::Pace;
 pub(super) use self::render::render;
 use self::resolve::FilteringResolver;
 pub use self::verdict::MAX_RETRY_AFTER;
@@ -39,6 +37,7 @@ use super::{Attempt, Blame, Destination, OTHER_KIND, OpenError, RenderedDelivery
 use crate::clock;
 use crate::config::{SinkConfig, WebhookConfig, WebhookUrl};
 use crate::event::HeaderValue as EventHeader;
+use crate::net::RateLimiter;
 use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::tasks::{self, TaskKind};
 
@@ -58,7 +57,7 @@ pub(super) struct WebhookSink {
 struct RequestSender {
     config: WebhookConfig,
     client: WebhookClient,
-    pace: Option<Pace>,
+    rate_limiter: Option<RateLimiter>,
 }
 
 impl WebhookSink {
@@ -121,13 +120,13 @@ impl RequestSender {
     /// Checks everything that can be checked without the destination, which blocks. The error says what to do.
     fn open(webhook: WebhookConfig) -> Result<Self, String> {
         let (client, _) = build_client(&webhook)?;
-        Ok(Self { client, pace: webhook.rate.map(Pace::new), config: webhook })
+        Ok(Self { client, rate_limiter: webhook.rate.map(RateLimiter::new), config: webhook })
     }
 
     /// Sends one request, once the rate limit allows it.
     async fn send(self: Arc<Self>, outgoing: RenderedDelivery) -> Verdict {
-        if let Some(pace) = &self.pace {
-            pace.turn().await;
+        if let Some(limiter) = &self.rate_limiter {
+            limiter.wait().await;
         }
         let reader = Arc::clone(&self);
         let reading = tokio::task::spawn_blocking(move || {

@@ -17,11 +17,12 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::*;
-use crate::config::{OrderBy, Responses, Retry, Secret, SinkKind, Tls, WebhookAuth};
+use crate::config::{OrderBy, Responses, Retry, Secret, SinkKind, WebhookAuth};
 use crate::event::{
     DecodeOptions, Event, EventView, ExpectedFamily, FAMILIES, Format, Message, Properties, Reason, SourceName,
     Template, Validation,
 };
+use crate::net::Tls;
 use crate::rules::{Glob, SinkName};
 use crate::sink::{AttemptEnd, AttemptId};
 

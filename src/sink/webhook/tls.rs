@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::dial::WebhookTls;
-use crate::config::Tls;
+use crate::net::Tls;
 
 /// The configuration for `https://`. Reads the files that `tls:` names, which blocks. The error says what to do.
 pub(super) fn config(tls: &Tls) -> Result<WebhookTls, String> {

@@ -27,12 +27,12 @@ use super::{Intake, Ledger, Settlement, SourceSignals, SourceStats};
 use crate::amqp::{BrokerError, BrokerErrorKind};
 use crate::config::AmqpSourceConfig;
 use crate::event::SourceName;
+use crate::net::Backoff;
 use prefetch::LargestBody;
 use session::{Session, SessionEnd};
 
-/// The back-off before a source reconnects doubles up to the maximum, each time with full jitter.
-const INITIAL_BACKOFF: Duration = Duration::from_millis(250);
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// The delays before a source reconnects, with full jitter.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
 /// After a session of this length the back-off starts anew.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
 /// An error that persists is logged again after this time.
@@ -77,7 +77,7 @@ impl AmqpSource {
             can_query_counts: true,
             has_few_channels: false,
         };
-        let mut backoff = INITIAL_BACKOFF;
+        let mut failures = 0_u32;
         let mut error_log = ErrorLog::default();
         loop {
             if *self.paused.borrow_and_update() && !self.wait_until_resumed(&stop).await {
@@ -113,14 +113,14 @@ impl AmqpSource {
             }
             error_log.log(&self.name, error);
             if began.elapsed() >= GOOD_SESSION {
-                backoff = INITIAL_BACKOFF;
+                failures = 0;
             }
+            failures = failures.saturating_add(1);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(backoff.mul_f64(fastrand::f64())) => {}
+                () = tokio::time::sleep(BACKOFF.full_jitter(failures)) => {}
             }
             self.stats.count_reconnect();
-            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 

@@ -25,6 +25,7 @@ use super::writer_state::WriterState;
 use super::{BlockReason, CLOSED, SpoolError, corruption};
 use crate::clock::{self, ClockBase};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
+use crate::net::Backoff;
 use crate::rules::SinkName;
 use crate::tasks::TaskKind;
 
@@ -35,10 +36,8 @@ use transaction::Transaction;
 const COMMIT_INTERVAL: Duration = Duration::from_millis(40);
 /// … but only so long if no more come: whoever sends them may be waiting for these.
 const IDLE_WAIT: Duration = Duration::from_millis(10);
-/// The pause after a failed transaction, which doubles …
-const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
-/// … up to this.
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// The delays after failed transactions.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 /// How often the writer checks whether a full disk or full dead letters have room again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 /// How often expired dead letters are purged.
@@ -75,7 +74,8 @@ pub(super) struct Writer {
     /// The queue has more than rows of new messages.
     is_urgent: bool,
     purges: VecDeque<Purge>,
-    backoff: Duration,
+    /// How many transactions in a row failed.
+    failures: u32,
     next_purge: Instant,
     /// The sinks whose backlogs have changed since their oldest delivery was read, and since when.
     oldest_outdated: HashMap<SinkName, Instant>,
@@ -110,7 +110,7 @@ impl Writer {
             rows_seen: 0,
             is_urgent: false,
             purges: VecDeque::new(),
-            backoff: INITIAL_BACKOFF,
+            failures: 0,
             next_purge: Instant::now(),
             oldest_outdated: HashMap::new(),
             closing: None,
@@ -208,9 +208,10 @@ impl Writer {
                 Ok(true) => {}
                 Ok(false) => self.wait_for_command(self.next_upkeep()),
                 Err(error) => {
-                    self.close_after_failure(&error);
-                    self.wait_for_command(Instant::now() + self.backoff);
-                    self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
+                    self.failures = self.failures.saturating_add(1);
+                    let delay = BACKOFF.delay(self.failures);
+                    self.close_after_failure(&error, delay);
+                    self.wait_for_command(Instant::now() + delay);
                 }
             }
         }
@@ -228,7 +229,7 @@ impl Writer {
         let more = self.tick_with(&database, space)?;
         // After an error the file is opened again.
         self.database = Some(database);
-        self.backoff = INITIAL_BACKOFF;
+        self.failures = 0;
         Ok(more)
     }
 
@@ -302,10 +303,10 @@ impl Writer {
     }
 
     /// It is unknown how the last transaction ended, so its handle isn't used again.
-    fn close_after_failure(&mut self, error: &SpoolError) {
+    fn close_after_failure(&mut self, error: &SpoolError, delay: Duration) {
         self.database = None;
         let pending = self.pending();
-        tracing::error!(%error, pending, "spool failed; its changes are kept in memory; trying again in {:?}", self.backoff);
+        tracing::error!(%error, pending, "spool failed; its changes are kept in memory; trying again in {delay:?}");
         let problem =
             format!("{error}; {pending} changes wait, and their messages stay unacknowledged; the relay tries again");
         self.shared.set_problem(Some((BlockReason::Disk, problem)));

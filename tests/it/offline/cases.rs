@@ -165,15 +165,15 @@ tests:
           |
           = help: write `topic`
 
-        error[expect]: this says nothing of what the sink gets
+        error[expect]: these are no expectations of what the sink gets
          --> routes.test.yaml:6:60
           |
         6 |     expect: { pipelin: {}, on_call: { topik: x }, partner: yes }
           |                                                            ^^^
           |
-          = help: write `{}` for whatever it gets, or what is to be so of it: `{ topic: …, body: { … } }`
+          = help: write `{}` to expect any delivery, or the expected fields: `{ topic: …, body: { … } }`
 
-        error[sample]: this names no line of a file
+        error[sample]: this is not a line of a file
          --> routes.test.yaml:8:13
           |
         8 |     sample: samples.ndjson

@@ -50,7 +50,7 @@ const SLOW: &str = configuration! {
     sinks: {
         hook: r#"{ webhook: { url: "${HOOK}", timeout: 100s } }"#,
     },
-    "delivery: { shutdown_grace: 100s, spill_after: ${SPILL_AFTER} }",
+    "delivery: { shutdown_grace: 100s, spill_after: '${SPILL_AFTER}' }",
 };
 
 /// A relay is told to stop while the first event of each key is in flight; another one stands by. How many of the second events

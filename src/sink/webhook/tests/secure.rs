@@ -15,7 +15,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 use super::{failure, one, webhook};
-use crate::config::{Secret, Tls, WebhookConfig};
+use crate::config::{Secret, WebhookConfig};
+use crate::net::Tls;
 use crate::sink::Verdict;
 
 /// A private authority, and files with the certificates that it signed.

@@ -1,16 +1,16 @@
-//! Characters that look like a space or a quote and are none: copied texts bring them along, and nobody sees them.
+//! Characters that look like a space or a quote and are none. They come with copied text, and nobody sees them.
 
 use super::diagnostic::Diagnostic;
-use super::yaml::{Kind, Node, Span};
+use super::tree::{Kind, Node, Span};
 
-/// What such a character looks like.
+/// The plain character that it looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Like {
+pub enum Like {
     Space,
     Quote,
 }
 
-/// By the names that Unicode gives them.
+/// The characters with the names that Unicode gives them.
 const CHARACTERS: [(char, Like, &str); 17] = [
     ('\u{a0}', Like::Space, "no-break space"),
     ('\u{2002}', Like::Space, "en space"),
@@ -31,9 +31,9 @@ const CHARACTERS: [(char, Like, &str); 17] = [
     ('\u{201e}', Like::Quote, "double low-9 quotation mark"),
 ];
 
-/// One of them, at its place.
+/// A look-alike character at its place.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Odd {
+pub struct Odd {
     pub span: Span,
     char: char,
     like: Like,
@@ -41,24 +41,23 @@ pub(super) struct Odd {
 }
 
 impl Odd {
-    /// Its name and number, for a message.
+    /// The name and number of the character, for a message.
     pub fn named(&self) -> String {
         format!("{} (U+{:04X})", self.name, u32::from(self.char))
     }
 
-    /// What to do about it.
     pub fn help(&self) -> &'static str {
         match self.like {
-            Like::Space => "delete it and type a space: text that is copied often brings such characters along",
-            Like::Quote => "type `\"` or `'` instead; where this character is meant, put the whole text into `'…'`",
+            Like::Space => "delete it and type a space: copied text often contains such characters",
+            Like::Quote => "type `\"` or `'` instead; if this character is meant, put the whole text into `'…'`",
         }
     }
 
-    /// As what is wrong with a text that can't be read.
+    /// The character as the cause of a mistake.
     pub fn error(&self, code: &'static str) -> Diagnostic {
         let what = match self.like {
-            Like::Space => "is no white space here",
-            Like::Quote => "is no quote here",
+            Like::Space => "is not white space here",
+            Like::Quote => "is not a quote here",
         };
         Diagnostic::error(code, self.span, format!("this character, a {}, {what}", self.named())).help(self.help())
     }
@@ -70,8 +69,8 @@ fn odd(at: usize, char: char) -> Option<Odd> {
     Some(Odd { span, char, like: *like, name })
 }
 
-/// The first of them in that part of the text.
-pub(super) fn first(text: &str, part: Span) -> Option<Odd> {
+/// The first look-alike character in a part of the text.
+pub fn first(text: &str, part: Span) -> Option<Odd> {
     let inside = text.get(part.start..part.end).unwrap_or_default();
     // Nearly no text has any character beyond ASCII.
     if inside.is_ascii() {
@@ -80,11 +79,11 @@ pub(super) fn first(text: &str, part: Span) -> Option<Odd> {
     inside.char_indices().find_map(|(at, char)| odd(part.start + at, char))
 }
 
-/// The first of them in the code of an expression, or of the expressions of a template: what stands in its strings is meant.
-pub(super) fn in_code(text: &str, part: Span, is_template: bool) -> Option<Odd> {
+/// The first look-alike character in the code of an expression, or in the expressions of a template. In strings they are meant.
+pub fn in_code(text: &str, part: Span, is_template: bool) -> Option<Odd> {
     first(text, part)?;
     let written = text.get(part.start..part.end)?;
-    // The quotes of YAML itself.
+    // The quotes of the YAML scalar.
     let outer = written.chars().next().filter(|quote| ['"', '\''].contains(quote) && written.len() > 1);
     let start = outer.map_or(0, char::len_utf8);
     let inside = written.get(start..written.len() - start)?;
@@ -110,8 +109,8 @@ pub(super) fn in_code(text: &str, part: Span, is_template: bool) -> Option<Odd> 
     None
 }
 
-/// Those that were hardly meant in what is written without quotes: around it, after a colon, in keys.
-pub(super) fn in_tree(text: &str, root: &Node, report: &mut impl FnMut(Diagnostic)) {
+/// Reports the look-alike characters in keys and in unquoted values, where they were hardly meant: at an end, or after a colon.
+pub fn in_tree(text: &str, root: &Node, report: &mut impl FnMut(Diagnostic)) {
     if text.is_ascii() {
         return;
     }

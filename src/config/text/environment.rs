@@ -1,33 +1,31 @@
-//! What a configuration is read in: variables, where it writes, and how much has to be there already.
+//! The environment in which a configuration is read: variables, the data directory, the host.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// How much has to be there when the file is read.
+/// Whether missing variables and files are errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strictness {
-    /// To run: every variable is set and every file that is named can be read.
+    /// To run: every variable has to be set, and every named file has to be readable.
     #[default]
     Run,
-    /// To look at the rules, perhaps on another machine: what isn't there is a placeholder and a warning.
+    /// To check the configuration, perhaps on another machine: what is missing becomes a placeholder and a warning.
     Offline,
 }
 
-/// What a configuration is read in.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How much has to be there.
     pub strictness: Strictness,
-    /// The variables that `${…}` can name.
+    /// The variables that `${…}` can refer to.
     pub variables: BTreeMap<String, String>,
-    /// Where written paths lie.
+    /// The data directory: paths that the relay writes to are relative to it.
     pub data_dir: PathBuf,
-    /// The name of this machine, for the relay's default name.
+    /// This machine's name, a part of the relay's default name.
     pub host: String,
 }
 
 impl Options {
-    /// This process' own environment; written paths lie in `./data` unless another folder is given.
+    /// The environment of this process. The data directory is `./data` unless another one is given.
     #[must_use]
     pub fn of_process(strictness: Strictness, data_dir: Option<PathBuf>) -> Self {
         let variables = std::env::vars_os()
@@ -37,14 +35,14 @@ impl Options {
         Self { strictness, variables, data_dir, host: host() }
     }
 
-    /// Where written paths lie, absolute.
+    /// The data directory as an absolute path.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone())
     }
 }
 
-/// The host's name, as the kernel has it.
+/// The host name as the kernel knows it, else as the environment does.
 fn host() -> String {
     std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname"))
         .or_else(|_| std::fs::read_to_string(Path::new("/etc/hostname")))

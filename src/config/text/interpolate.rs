@@ -1,34 +1,32 @@
 //! `${VAR}`, `${VAR:-default}`, `${file:PATH}` and `$$` in a scalar.
 //!
-//! What is inserted is never looked at again: a value that holds `${…}` stays as it is.
+//! Inserted text is not interpolated again: a `${…}` in the value of a variable stays as it is.
 
 use std::ops::Range;
 
-/// A piece of a scalar, in order.
+/// A piece of a scalar; the pieces are in order.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece {
-    /// As it stands; `$$` is a dollar.
+pub enum Piece {
+    /// Text to take as it is; `$$` is replaced by a dollar already.
     Text(String),
-    /// `${VAR}`, `${VAR:-default}`.
+    /// A reference to a variable: `${VAR}`, `${VAR:-default}`.
     Variable {
         name: String,
-        /// Stands for a variable that is unset or empty.
+        /// Used when the variable is unset or empty.
         default: Option<String>,
     },
-    /// `${file:PATH}`.
+    /// A reference to a file: `${file:PATH}`.
     File(String),
 }
 
-/// A `${` that makes no sense.
+/// A `${` that is not a valid reference.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mistake {
-    /// Where in the scalar.
+pub struct Mistake {
     pub range: Range<usize>,
     pub message: String,
 }
 
-/// The pieces of a scalar.
-pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Mistake> {
+pub fn pieces(text: &str) -> Result<Vec<Piece>, Mistake> {
     let mut pieces = Vec::new();
     let mut literal = String::new();
     let mut rest = text;
@@ -62,8 +60,8 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, Mistake> {
     Ok(pieces)
 }
 
-/// A variable as a shell knows it, without braces: in capitals within a text, or all of it.
-pub(super) fn bare_variable(text: &str) -> Option<Range<usize>> {
+/// A shell variable without braces (`$HOST`), which was likely meant as `${HOST}`: the whole text, or in capitals within it.
+pub fn bare_variable(text: &str) -> Option<Range<usize>> {
     let mut from = 0;
     while let Some(dollar) = text.get(from..)?.find('$').map(|at| from + at) {
         let after = text.get(dollar + 1..)?;
@@ -79,8 +77,8 @@ pub(super) fn bare_variable(text: &str) -> Option<Range<usize>> {
     None
 }
 
-/// Whether what stands between `${` and `}` refers to something.
-pub(super) fn is_reference(inside: &str) -> bool {
+/// Whether the text between `${` and `}` is a valid reference.
+pub fn is_reference(inside: &str) -> bool {
     reference(inside).is_ok()
 }
 
@@ -107,8 +105,8 @@ fn reference(inside: &str) -> Result<Piece, String> {
     let legal = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !legal {
-        // It is not repeated: a dollar in a password may look like one.
-        return Err("a variable's name has letters, digits and `_`, and begins with no digit".to_owned());
+        // The message does not repeat it: it may be a part of a password.
+        return Err("a variable's name has letters, digits and `_`, and does not begin with a digit".to_owned());
     }
     Ok(Piece::Variable { name: name.to_owned(), default: default.map(|text| text.replace("$$", "$")) })
 }

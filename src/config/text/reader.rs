@@ -1,75 +1,74 @@
-//! What decoding has at hand: the file's text, its environment, and the list of what is wrong with it.
+//! The state of decoding one file: its text, its environment, and the mistakes found so far.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::decode::{At, Decode, at};
+use super::FileKeys;
 use super::diagnostic::{Diagnostic, Severity};
 use super::environment::{Options, Strictness};
-use super::examples;
 use super::interpolate::{self, Piece};
 use super::mask::Mask;
 use super::secret::{self, Part, Secret};
-use super::words::{MAX_QUOTED, clean, list, lower, similar};
-use super::yaml::{Key, Kind, Node, Scalar, Span};
+use super::tree::{Key, Kind, Node, Scalar, Span};
+use super::words::{MAX_QUOTED, clean, list, similar};
 use crate::event::{EventSchema, Fragment};
 
-/// Mistakes beyond these are not even recorded.
+/// No more mistakes are recorded than these.
 const MAX_RECORDED: usize = 1_000;
-/// A key without a value.
-const MISSING_VALUE: &str = "missing-value";
+/// The code of a key without a value.
+pub const MISSING_VALUE: &str = "missing-value";
 
-/// Reads one file: knows its text and environment, and collects what is wrong with it.
-pub(super) struct Reader<'a> {
+/// The state of decoding one file.
+pub struct Reader<'a> {
     pub text: &'a str,
-    /// Where relative paths that are read begin.
+    /// The directory of the file: paths that are read are relative to it.
     pub folder: PathBuf,
     pub options: &'a Options,
+    pub file_keys: &'a FileKeys,
     pub mask: &'a Mask,
-    /// What templates are written for in the part that is read.
+    /// The names that templates may use in the part of the file that is being checked.
     pub vocabulary: EventSchema,
-    /// The keys that lead to what is read, those of names left out.
+    /// The keys that lead to the value that is being decoded, without names that the user chose.
     pub keys: Vec<&'static str>,
     pub found: Vec<Diagnostic>,
-    /// The files that are named and read at work, too.
+    /// The files that the configuration names and that are read again while the relay runs.
     pub files: Vec<PathBuf>,
 }
 
 impl Reader<'_> {
-    /// Records a mistake.
     pub fn report(&mut self, diagnostic: Diagnostic) {
         if !self.is_full() {
             self.found.push(diagnostic);
         }
     }
 
-    /// Nothing more is recorded.
+    /// Whether further mistakes are not recorded any more.
     pub fn is_full(&self) -> bool {
         self.found.len() >= MAX_RECORDED
     }
 
-    /// Whether the file can't be used.
+    /// Whether an error was found: then the file can't be used.
     pub fn failed(&self) -> bool {
         self.found.iter().any(|diagnostic| diagnostic.severity() == Severity::Error)
     }
 
-    /// Whether an error was found in that part of the file.
+    /// Whether an error was found in this part of the file.
     pub fn failed_in(&self, span: Span) -> bool {
         self.found.iter().any(|diagnostic| diagnostic.is_error_in(span))
     }
 
-    /// Whether a key without a value was found in that part of the file.
+    /// Whether a key without a value was found in this part of the file.
     pub fn lacks_value_in(&self, span: Span) -> bool {
         self.found.iter().any(|diagnostic| diagnostic.is_error_in(span) && diagnostic.code() == MISSING_VALUE)
     }
 
-    /// The line in which that begins, counted from 1.
+    /// The number of the line in which the span begins, from 1.
     pub fn line(&self, span: Span) -> usize {
         self.text.get(..span.start).unwrap_or_default().matches('\n').count() + 1
     }
 
-    /// What is written there, to be repeated in a message: as in the file, so that nothing that was inserted is shown.
+    /// The text of a span, for a message: as it stands in the file, so that no inserted value is shown.
     pub fn quote(&self, span: Span) -> String {
         let text = self.text.get(span.start..span.end).unwrap_or_default().trim();
         let text =
@@ -81,7 +80,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What isn't there is an error to run, and a warning to look at the rules.
+    /// A mistake about something missing: an error for `run`, a warning for the offline commands.
     pub fn absent(&self, code: &'static str, span: Span, message: String) -> Diagnostic {
         match self.options.strictness {
             Strictness::Run => Diagnostic::error(code, span, message),
@@ -89,21 +88,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The entries of a mapping: none of them unknown, none twice.
-    pub fn fields<'n>(&mut self, node: &'n Node, known: &[&str]) -> Option<Fields<'n>> {
-        let entries = self.mapping(node)?;
-        let mut before: Option<&(Key, Arc<Node>)> = None;
-        for entry in &entries {
-            if !known.contains(&entry.0.text.as_str()) && !self.is_full() {
-                let empty = before.filter(|(_, value)| value.is_null()).map(|(key, _)| key);
-                self.unknown_key(&entry.0, known, empty);
-            }
-            before = Some(entry);
-        }
-        Some(Fields { head: node.head, entries })
-    }
-
-    /// The entries of a mapping; of those with the same key only the first.
+    /// The entries of a mapping. Of entries with the same key it is the first; the others are reported.
     pub fn mapping<'n>(&mut self, node: &'n Node) -> Option<Vec<&'n (Key, Arc<Node>)>> {
         let Kind::Mapping(entries) = &node.kind else {
             self.wrong_type(node, "a mapping of keys to values");
@@ -128,8 +113,8 @@ impl Reader<'_> {
         Some(unique)
     }
 
-    /// `empty` is the key right before, where that has no value.
-    fn unknown_key(&mut self, key: &Key, known: &[&str], empty: Option<&Key>) {
+    /// Reports a key that is none of the known ones. `empty` is the key right before, where that has no value.
+    pub fn unknown_key(&mut self, key: &Key, known: &[&str], empty: Option<&Key>) {
         let diagnostic = Diagnostic::error("unknown-key", key.span, format!("unknown key `{}`", clean(&key.text)));
         let similar = similar(&key.text, known.iter().copied());
         self.report(match (glued(&key.text).filter(|word| known.contains(word)), similar, empty) {
@@ -142,14 +127,14 @@ impl Reader<'_> {
             (None, None, _) if key.text == "<<" => diagnostic.help("YAML 1.2 has no merge keys: write the entries out"),
             (None, None, Some(empty)) => {
                 let (inner, outer) = (clean(&key.text), clean(&empty.text));
-                let help = format!("indent `{inner}:` deeper than `{outer}:` if it belongs to that; known here: ");
+                let help = format!("indent `{inner}:` deeper than `{outer}:` if it belongs to that; known keys: ");
                 diagnostic.also(empty.span, "has no value").help(help + &list(known.iter().copied()))
             }
-            (None, None, None) => diagnostic.help(format!("known here: {}", list(known.iter().copied()))),
+            (None, None, None) => diagnostic.help(format!("known keys: {}", list(known.iter().copied()))),
         });
     }
 
-    /// Something else was expected.
+    /// Reports a value of another type than expected.
     pub fn wrong_type(&mut self, node: &Node, expected: &str) {
         let message = format!("expected {expected}, found {}", node.describe());
         let diagnostic = Diagnostic::error("wrong-type", node.head, message);
@@ -157,14 +142,14 @@ impl Reader<'_> {
             Kind::Scalar(scalar) if scalar.plain && !self.mask.touches(node.span) => glued(&scalar.text),
             _ => None,
         };
-        self.report(match (glued, examples::of(&self.keys)) {
+        self.report(match (glued, (self.file_keys.example)(&self.keys)) {
             (Some(word), _) => diagnostic.help(format!("write a space after the colon, as in `{word}: …`")),
             (None, Some(example)) => diagnostic.help(format!("write it as in `{example}`")),
             (None, None) => diagnostic.help(format!("write {expected} here")),
         });
     }
 
-    /// A scalar with its variables and files inserted.
+    /// A scalar with the values of its variables and files inserted.
     pub fn fill(&mut self, node: &Node, expected: &str) -> Option<Filled> {
         let known = self.resolve(node, expected, false)?;
         Some(Filled {
@@ -177,7 +162,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A scalar that may be a secret, or a part of one.
+    /// A scalar that is a secret, or holds one. `url`: see [`resolve`](Self::resolve).
     pub fn secret(&mut self, node: &Node, url: bool) -> Option<Hidden> {
         let known = self.resolve(node, "a text", url)?;
         Some(Hidden {
@@ -189,6 +174,7 @@ impl Reader<'_> {
         })
     }
 
+    /// A scalar with the values of its variables and files inserted; percent-encoded where they are a part of a URL (`url`).
     fn resolve(&mut self, node: &Node, expected: &str, url: bool) -> Option<Resolved> {
         let Kind::Scalar(scalar) = &node.kind else {
             self.wrong_type(node, expected);
@@ -198,98 +184,100 @@ impl Reader<'_> {
             self.wrong_type(node, expected);
             return None;
         }
+        let pieces = self.pieces(node, scalar)?;
+        let encode = url && pieces.len() > 1;
+        let mut resolved = Resolved { plain: scalar.plain, ..Resolved::default() };
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => {
+                    resolved.fragments.push(Fragment::written(&*text));
+                    resolved.text.push_str(&text);
+                    resolved.parts.push(Part::Text(text));
+                }
+                Piece::Variable { name, default } => {
+                    let value = self.variable(&name, default);
+                    if value.is_none() {
+                        resolved.placeholder = true;
+                        self.unset(node.span, &name);
+                    }
+                    let value = value.unwrap_or_else(|| format!("unset-{name}"));
+                    let value = if encode { secret::encoded(&value) } else { value };
+                    resolved.insert(&value);
+                    resolved.values.push(value.clone());
+                    resolved.parts.push(Part::Text(value));
+                }
+                Piece::File(path) => {
+                    let path = self.folder.join(path);
+                    match secret::read(&path) {
+                        Ok(text) => {
+                            let text = if encode { secret::encoded(&text) } else { text };
+                            resolved.insert(&text);
+                            resolved.values.push(text);
+                        }
+                        Err(error) => {
+                            resolved.placeholder = true;
+                            resolved.insert("unread-file");
+                            self.unreadable(node.span, &path, &error);
+                        }
+                    }
+                    self.files.push(path.clone());
+                    resolved.parts.push(Part::File { path, encode });
+                }
+            }
+        }
+        Some(resolved)
+    }
+
+    /// The pieces of a scalar. Reports a `${` that makes no sense, and a `$VARIABLE` that was likely meant as `${VARIABLE}`.
+    fn pieces(&mut self, node: &Node, scalar: &Scalar) -> Option<Vec<Piece>> {
         let pieces = match interpolate::pieces(&scalar.text) {
             Ok(pieces) => pieces,
             Err(mistake) => {
                 let span = self.inside(node, scalar, &mistake.range);
                 self.report(
                     Diagnostic::error("interpolation", span, mistake.message)
-                        .help("write `${VAR}`, `${VAR:-default}` or `${file:PATH}`; a dollar that stays is `$$`"),
+                        .help("write `${VAR}`, `${VAR:-default}` or `${file:PATH}`, and `$$` for a dollar"),
                 );
                 return None;
             }
         };
         if let Some(range) = interpolate::bare_variable(&scalar.text) {
             let span = self.inside(node, scalar, &range);
-            let message = format!("{} is no variable: it stays as it is written", self.quote(span));
+            let message = format!("{} is not replaced: a variable is written with braces", self.quote(span));
             self.report(
                 Diagnostic::warning("bare-variable", span, message)
-                    .help("write `${NAME}` for a variable; a dollar that is meant is `$$`"),
+                    .help("write `${NAME}` for a variable, and `$$` for a dollar"),
             );
         }
-        let encode = url && pieces.len() > 1;
-        let mut known = Resolved {
-            text: String::new(),
-            fragments: Vec::new(),
-            parts: Vec::new(),
-            plain: scalar.plain,
-            inserted: false,
-            placeholder: false,
-            values: Vec::new(),
-        };
-        for piece in pieces {
-            match piece {
-                Piece::Text(text) => {
-                    known.fragments.push(Fragment::written(&*text));
-                    known.push(text);
-                }
-                Piece::Variable { name, default } => {
-                    known.inserted = true;
-                    let value = self.options.variables.get(&name).cloned();
-                    let value = value.filter(|value| default.is_none() || !value.is_empty());
-                    let value = value.or(default);
-                    let value = value.unwrap_or_else(|| {
-                        known.placeholder = true;
-                        self.unset(node.span, &name);
-                        format!("unset-{name}")
-                    });
-                    let value = if encode { secret::encoded(&value) } else { value };
-                    known.fragments.push(Fragment::inserted(&*value));
-                    known.values.push(value.clone());
-                    known.push(value);
-                }
-                Piece::File(path) => {
-                    known.inserted = true;
-                    let path = self.folder.join(path);
-                    match secret::read(&path) {
-                        Ok(text) => {
-                            let text = if encode { secret::encoded(&text) } else { text };
-                            known.text.push_str(&text);
-                            known.fragments.push(Fragment::inserted(&*text));
-                            known.values.push(text);
-                        }
-                        Err(cause) => {
-                            known.placeholder = true;
-                            known.text.push_str("unread-file");
-                            known.fragments.push(Fragment::inserted("unread-file"));
-                            self.report(
-                                self.absent(
-                                    "unreadable-file",
-                                    node.span,
-                                    format!("the file `{}` can't be read: {cause}", path.display()),
-                                )
-                                .help("a relative path begins at the folder of this file; the relay's user needs the right to read it"),
-                            );
-                        }
-                    }
-                    self.files.push(path.clone());
-                    known.parts.push(Part::File { path, encode });
-                }
-            }
-        }
-        Some(known)
+        Some(pieces)
+    }
+
+    /// The value of a variable. Its default also stands for an empty value.
+    fn variable(&self, name: &str, default: Option<String>) -> Option<String> {
+        let value = self.options.variables.get(name).cloned();
+        value.filter(|value| default.is_none() || !value.is_empty()).or(default)
+    }
+
+    fn unreadable(&mut self, span: Span, path: &Path, error: &std::io::Error) {
+        let message = format!("the file `{}` can't be read: {error}", path.display());
+        let diagnostic = self.absent("unreadable-file", span, message);
+        self.report(
+            diagnostic.help(
+                "relative paths begin at the directory of this file; the relay's user needs the right to read it",
+            ),
+        );
     }
 
     fn unset(&mut self, span: Span, name: &str) {
         let message = match self.options.strictness {
             Strictness::Run => format!("the variable `{name}` is not set"),
-            Strictness::Offline => format!("the variable `{name}` is not set: a placeholder stands for it"),
+            Strictness::Offline => format!("the variable `{name}` is not set: a placeholder is used instead"),
         };
         let diagnostic = self.absent("unset-variable", span, message);
         self.report(diagnostic.help(format!("set it, or give it a default: `${{{name}:-default}}`")));
     }
 
-    /// The place of a word within a template; of all of it where it isn't found.
+    /// The span of a word in a template's expressions; that of the whole template if the word isn't found.
     pub fn word_in_template(&self, span: Span, word: &str) -> Span {
         let written = self.text.get(span.start..span.end).unwrap_or_default();
         let text = written.find('{').unwrap_or_default();
@@ -297,7 +285,7 @@ impl Reader<'_> {
         if found.end == span.end { span } else { found }
     }
 
-    /// The place of a word within a value; of all of it where it isn't found.
+    /// The span of a word in a value; that of the whole value if the word isn't found.
     pub fn word_in(&self, span: Span, word: &str) -> Span {
         let written = self.text.get(span.start..span.end).unwrap_or_default();
         if word.is_empty() {
@@ -312,7 +300,7 @@ impl Reader<'_> {
         found.map_or(span, |at| Span::new(span.start + at, span.start + at + word.len()))
     }
 
-    /// The place of a part of a scalar; of all of it where escapes or folded lines lie between.
+    /// The span of a part of a scalar; that of the whole scalar if it has escapes or folded lines.
     pub fn inside(&self, node: &Node, scalar: &Scalar, part: &std::ops::Range<usize>) -> Span {
         let written = self.text.get(node.span.start..node.span.end).unwrap_or_default();
         match written.find(&scalar.text) {
@@ -322,13 +310,14 @@ impl Reader<'_> {
     }
 }
 
-/// The word before a colon that has no space after it, so that YAML takes both for one text.
+/// The word before a colon without a space after it: YAML reads both as one text.
 fn glued(text: &str) -> Option<&str> {
     let (word, after) = text.split_once(':')?;
     let is_word = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     (is_word && !after.is_empty() && !after.starts_with([' ', '\n', '/'])).then_some(word)
 }
 
+#[derive(Default)]
 struct Resolved {
     text: String,
     fragments: Vec<Fragment>,
@@ -340,95 +329,36 @@ struct Resolved {
 }
 
 impl Resolved {
-    fn push(&mut self, text: String) {
-        self.text.push_str(&text);
-        self.parts.push(Part::Text(text));
+    /// Adds what `${…}` stands for.
+    fn insert(&mut self, value: &str) {
+        self.inserted = true;
+        self.text.push_str(value);
+        self.fragments.push(Fragment::inserted(value));
     }
 }
 
-/// A scalar, its variables and files inserted.
+/// A scalar with the values of its variables and files inserted.
 #[derive(Debug, Clone)]
-pub(super) struct Filled {
+pub struct Filled {
     pub text: String,
-    /// The same in pieces.
     pub fragments: Vec<Fragment>,
-    /// It may be typed: it was written without quotes, or something was inserted.
+    /// Whether it may be a number or a boolean: it has no quotes, or something was inserted.
     pub plain: bool,
-    /// Not all of it is in the file.
+    /// Whether a variable or a file was inserted.
     pub inserted: bool,
-    /// Some of it is not known here.
+    /// Whether a variable or file was missing, so that a placeholder stands for it.
     pub placeholder: bool,
-    /// What was inserted.
     pub values: Vec<String>,
 }
 
-/// A scalar that must not be shown.
+/// A scalar that may be secret: it is never shown.
 #[derive(Debug, Clone)]
-pub(super) struct Hidden {
+pub struct Hidden {
     pub secret: Secret,
-    /// What it is now; `None` if some of it is not known here.
+    /// The text as it is now. None if a variable or file is missing.
     pub text: Option<String>,
-    /// The same in pieces.
     pub fragments: Vec<Fragment>,
-    /// All of it is in the file, and not as a default that a variable can take the place of.
+    /// Whether all of it is written in the file itself, without any `${…}`.
     pub in_clear: bool,
-    /// What was inserted.
     pub values: Vec<String>,
-}
-
-/// Whether a key has to be there, and with a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Presence {
-    /// It has to be there.
-    Required,
-    /// If it is there, it has a value.
-    Optional,
-    /// Without a value it is the same as no such key.
-    Nullable,
-}
-
-/// The entries of a mapping.
-pub(super) struct Fields<'n> {
-    head: Span,
-    entries: Vec<&'n (Key, Arc<Node>)>,
-}
-
-impl Fields<'_> {
-    /// The value of a key. `about` says what it is, when it is missing.
-    pub fn take<T: Decode>(
-        &self,
-        reader: &mut Reader<'_>,
-        key: &'static str,
-        presence: Presence,
-        about: &str,
-    ) -> Option<At<T>> {
-        let entry = self.entries.iter().find(|(known, _)| known.text == key);
-        match entry {
-            Some((_, node)) if !node.is_null() => {
-                reader.keys.push(key);
-                let value = at(node, reader);
-                reader.keys.pop();
-                value
-            }
-            Some((key, _)) if presence != Presence::Nullable => {
-                let help = match presence {
-                    Presence::Required => format!("write it after the colon: {}", lower(about)),
-                    _ => format!("write it after the colon ({}), or remove `{}:`", lower(about), key.text),
-                };
-                reader.report(
-                    Diagnostic::error(MISSING_VALUE, key.span, format!("`{}` has no value", key.text)).help(help),
-                );
-                None
-            }
-            None if presence == Presence::Required => {
-                reader.report(
-                    Diagnostic::error("missing-key", self.head, format!("`{key}` is missing"))
-                        .label(format!("needs `{key}`"))
-                        .help(format!("add `{key}:`, {}", lower(about))),
-                );
-                None
-            }
-            _ => None,
-        }
-    }
 }

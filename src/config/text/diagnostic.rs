@@ -1,4 +1,4 @@
-//! What is wrong with a file, where, and what to write instead; shown as rustc shows its own.
+//! Mistakes in a file: what is wrong, where, and what to write instead. They are shown as rustc shows its errors.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,24 +6,24 @@ use std::path::{Path, PathBuf};
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use super::mask::Mask;
-use super::yaml::Span;
+use super::mask::{MAX_LINE, Mask};
+use super::tree::Span;
+use super::words::{list, similar};
 
-/// A file with more mistakes than this is told about the first ones only.
+/// Of the mistakes in a file, no more than these are shown.
 const MAX_SHOWN: usize = 100;
-/// Longer lines are not shown: a window over them would say nothing.
-pub(super) const MAX_LINE: usize = 10_000;
+/// A message lists no more known words than these.
+const MAX_LISTED: usize = 20;
 
-/// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The file can't be used.
+    /// The file can't be used like this.
     Error,
-    /// It can, but it will hardly do what was meant.
+    /// The file can be used, but will hardly do what was meant.
     Warning,
 }
 
-/// One mistake.
+/// A mistake in a file, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     severity: Severity,
@@ -33,12 +33,12 @@ pub struct Diagnostic {
     label: Option<String>,
     also: Vec<(Span, String)>,
     help: Option<String>,
-    /// In the file itself, where its line is shown with secrets masked: the column, counted from 1.
+    /// The column in the file itself, from 1, where the line is shown with secrets masked.
     column: Option<usize>,
 }
 
 impl Diagnostic {
-    pub(super) fn error(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+    pub(crate) fn error(code: &'static str, span: Span, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
             code,
@@ -51,72 +51,92 @@ impl Diagnostic {
         }
     }
 
-    pub(super) fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+    pub(crate) fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, span, message) }
     }
 
-    /// An error of the file as a whole.
-    pub(super) fn of_file(code: &'static str, message: impl Into<String>) -> Self {
+    /// An error of the file as a whole, without a place.
+    pub(crate) fn of_file(code: &'static str, message: impl Into<String>) -> Self {
         Self { span: None, ..Self::error(code, Span::default(), message) }
     }
 
-    /// What to say right at the place.
+    /// The text beside the marked place.
     #[must_use]
-    pub(super) fn label(mut self, label: impl Into<String>) -> Self {
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
     }
 
-    /// Another place that matters.
+    /// Marks another place, with a text beside it.
     #[must_use]
-    pub(super) fn also(mut self, span: Span, label: impl Into<String>) -> Self {
+    pub(crate) fn also(mut self, span: Span, label: impl Into<String>) -> Self {
         self.also.push((span, label.into()));
         self
     }
 
-    /// What to write instead.
+    /// The last line: what to write instead.
     #[must_use]
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
-    /// It makes the file unusable, and is about that part of it.
-    pub(super) fn is_error_in(&self, part: Span) -> bool {
+    /// Names the word that was likely meant for this one; where none is similar, the first of those that are known.
+    #[must_use]
+    pub(crate) fn suggest_one_of<'w>(self, word: &str, known: impl Iterator<Item = &'w str> + Clone) -> Self {
+        let listed = list(known.clone().take(MAX_LISTED));
+        if listed.is_empty() { self } else { self.suggest(word, known, format!("write one of {listed}")) }
+    }
+
+    /// Names the word that was likely meant for this one; where none is similar, this help.
+    #[must_use]
+    pub(crate) fn suggest<'w>(
+        self,
+        word: &str,
+        known: impl IntoIterator<Item = &'w str>,
+        otherwise: impl Into<String>,
+    ) -> Self {
+        match similar(word, known) {
+            Some(near) => self.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
+            None => self.help(otherwise),
+        }
+    }
+
+    /// Whether this is an error within that part of the file.
+    pub(crate) fn is_error_in(&self, part: Span) -> bool {
         self.severity == Severity::Error && self.span.is_some_and(|span| part.contains(span))
     }
 
-    /// How bad it is.
     #[must_use]
     pub fn severity(&self) -> Severity {
         self.severity
     }
 
-    /// The stable name of this kind of mistake, as in `error[unknown-key]`.
+    /// The stable name of this kind of mistake, such as `unknown-key`.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.code
     }
 
-    /// What is wrong, in a sentence; without the place.
+    /// What is wrong, in one sentence without the place.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 }
 
-/// All that is wrong with a file, in the order of the file. No secret of the file can be read from it.
+/// All mistakes in a file, in the order of the file. It holds no secret of the file.
 #[derive(Clone)]
 pub struct Diagnostics {
     path: PathBuf,
-    /// The file, its secrets masked.
+    /// The text of the file with its secrets masked.
     text: String,
     list: Vec<Diagnostic>,
 }
 
 impl Diagnostics {
-    pub(super) fn new(path: &Path, text: &str, mask: &Mask, mut list: Vec<Diagnostic>) -> Self {
-        // What an alias repeats is said once.
+    pub(crate) fn new(path: &Path, text: &str, mask: &Mask, mut list: Vec<Diagnostic>) -> Self {
+        // A mistake in an anchor is found again at each alias, and reported once.
         list.sort_by_key(|diagnostic| (diagnostic.span, diagnostic.severity));
         list.dedup();
         let masked = mask.apply(text);
@@ -137,24 +157,21 @@ impl Diagnostics {
         Self { path: path.to_owned(), text: masked.text, list }
     }
 
-    /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()
     }
 
-    /// How many make the file unusable.
     #[must_use]
     pub fn errors(&self) -> usize {
         self.list.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
     }
 
-    /// How many don't.
     #[must_use]
     pub fn warnings(&self) -> usize {
         self.list.len() - self.errors()
     }
 
-    /// All of them as text for people, in colour where `colour` says so, an empty line after each.
+    /// All of them as text for people, with an empty line after each.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
@@ -174,7 +191,7 @@ impl Diagnostics {
         out
     }
 
-    /// The column is the file's, not that of the line as it is shown.
+    /// Replaces the column of the masked line by the column in the file.
     fn with_own_column(&self, shown: String, diagnostic: &Diagnostic) -> String {
         let (Some(column), Some(span)) = (diagnostic.column, diagnostic.span) else { return shown };
         let path = self.path.to_string_lossy();
@@ -182,7 +199,7 @@ impl Diagnostics {
         shown.replacen(&format!("{path}:{line}:{masked}"), &format!("{path}:{line}:{column}"), 1)
     }
 
-    /// Line and column of a place, both from 1; columns count characters.
+    /// Line and column of a span's start, both from 1. Columns count characters.
     fn position(&self, span: Span) -> (usize, usize) {
         let before = self.text.get(..span.start).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -219,7 +236,7 @@ impl Diagnostics {
         }
     }
 
-    /// The lines that a diagnostic speaks of, where they begin, and the number of the first.
+    /// The lines of the marked places, where they begin in the text, and the number of the first.
     fn excerpt(&self, span: Span, also: &[(Span, String)]) -> Option<(&str, usize, usize)> {
         let first = also.iter().map(|(span, _)| span.start).chain([span.start]).min()?;
         let last = also.iter().map(|(span, _)| span.end).chain([span.end]).max()?;

@@ -1,29 +1,25 @@
-//! What can't be meant, though every part of it is right: it concerns several entries of the file at once.
+//! Checks across several entries of the file: each is valid by itself, but together they can't be meant.
 
 use std::collections::HashSet;
 
-use super::broker::{self, Place};
-use super::nowhere;
-use super::overlap::{self, Overlap};
-use super::rules::fields_of;
-use super::source;
-use crate::config::decode::{At, OneOrMany};
-use crate::config::diagnostic::Diagnostic;
+use super::broker::{self, VirtualHost};
+use super::overlap::{self, Overlap, StepBudget};
+use super::routes::fields_of;
+use super::source::{self, families_of};
+use super::unmatched;
 use crate::config::model::{Argument, OrderBy};
 use crate::config::raw;
-use crate::config::reader::Reader;
-use crate::config::scalar::Text;
-use crate::config::words::{list, similar};
+use crate::config::text::decode::{At, OneOrMany};
+use crate::config::text::diagnostic::Diagnostic;
+use crate::config::text::reader::Reader;
+use crate::config::text::scalar::Text;
 use crate::event::{Expression, FAMILIES, Family, Outcome};
 use crate::rules::{Field, Glob, Rules};
 
-/// Exchanges that REGARDS publishes its responses to begin so: what is published there is taken for a response.
+/// The names of the exchanges of REGARDS' responses begin like this. Messages there are taken for responses.
 const REGARDS_EXCHANGES: &str = "regards.broadcast.fr.cnes.regards.modules.";
-/// REGARDS' own dead letters: nobody else's belong there.
+/// The exchange and the queue of REGARDS' own dead letters. Nobody else may publish there.
 const REGARDS_DEAD_LETTERS: [&str; 2] = ["regards.DLX", "regards.DLQ"];
-/// Comparing routes with each other takes no more steps than this each time: ten thousand of them are their author's own affair.
-const MAX_STEPS: usize = 100_000_000;
-
 pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<'_>) {
     shared_sources(raw, reader);
     loops(raw, reader);
@@ -32,32 +28,26 @@ pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<
         unused_sinks(raw, reader);
         let overlap = Overlap::of(&families(raw));
         let weights: Vec<usize> = rules.routes().iter().map(|route| overlap::weight(&route.when)).collect();
-        let steps = || Steps { weights: &weights, left: MAX_STEPS };
+        let steps = || StepBudget::new(&weights);
         contradictions(&routes.value.0, rules, &overlap, reader, &mut steps());
         hidden_routes(&routes.value.0, rules, reader, &mut steps());
         sinks_of_several(&routes.value.0, rules, &overlap, reader, &mut steps());
-        nowhere::check(raw, rules, &overlap, reader, &mut steps());
+        unmatched::check(raw, rules, &overlap, reader, &mut steps());
     }
 }
 
-/// The families of the sources.
+/// The families of all sources; all families if there are no sources.
 fn families(raw: &raw::Root) -> Vec<&'static Family> {
     let sources = raw.sources.iter().flat_map(|sources| &sources.value.0);
     let expected: Vec<_> = sources.flat_map(|(_, source)| families_of(&source.value)).collect();
     FAMILIES.iter().filter(|family| expected.is_empty() || expected.contains(family)).collect()
 }
 
-/// Whether each source says which family it has.
+/// Whether the family of each source is known.
 fn named_families(raw: &raw::Root) -> bool {
     let mut sources = raw.sources.iter().flat_map(|sources| &sources.value.0);
     sources
         .all(|(_, source)| source.value.expects.as_ref().is_none_or(|name| Family::named(&name.value.text).is_some()))
-}
-
-/// The families of one source: of one that names none of them, any.
-pub(super) fn families_of(source: &raw::Source) -> Vec<&'static Family> {
-    let Some(expects) = &source.expects else { return FAMILIES.iter().take(1).collect() };
-    Family::named(&expects.value.text).map_or_else(|| FAMILIES.iter().collect(), |family| vec![family])
 }
 
 fn amqp_sources(raw: &raw::Root) -> impl Iterator<Item = &raw::AmqpSource> {
@@ -65,7 +55,7 @@ fn amqp_sources(raw: &raw::Root) -> impl Iterator<Item = &raw::AmqpSource> {
     sources.filter_map(|(_, source)| source.value.amqp.as_ref()).map(|amqp| &amqp.value)
 }
 
-/// Two consumers of one queue, and order, don't go together.
+/// Reports sources that share their queue with another consumer although sinks need the order.
 fn shared_sources(raw: &raw::Root, reader: &mut Reader<'_>) {
     let ordered: Vec<&str> = raw
         .sinks
@@ -95,14 +85,17 @@ fn shared_sources(raw: &raw::Root, reader: &mut Reader<'_>) {
     }
 }
 
-/// What is published to where it came from comes again.
+/// Reports AMQP sinks whose messages a source would receive again.
 fn loops(raw: &raw::Root, reader: &mut Reader<'_>) {
     let named = raw.sources.iter().flat_map(|sources| &sources.value.0);
-    let sources: Vec<(Vec<Place>, &raw::AmqpSource)> = named
+    let sources: Vec<(Vec<VirtualHost>, &raw::AmqpSource)> = named
         .filter_map(|(key, source)| {
             let amqp = &source.value.amqp.as_ref()?.value;
             let each = source::each(&key.text, &source.value).into_iter();
-            Some((each.flat_map(|(_, vhost)| broker::places(amqp.url.as_ref(), vhost.as_deref())).collect(), amqp))
+            Some((
+                each.flat_map(|(_, vhost)| broker::virtual_hosts(amqp.url.as_ref(), vhost.as_deref())).collect(),
+                amqp,
+            ))
         })
         .collect();
     let sinks = raw.sinks.iter().flat_map(|sinks| &sinks.value.0).filter_map(|(_, sink)| sink.value.amqp.as_ref());
@@ -110,21 +103,21 @@ fn loops(raw: &raw::Root, reader: &mut Reader<'_>) {
         let Some(exchange) = &sink.value.exchange else { continue };
         let name = exchange.value.text.as_str();
         let vhost = sink.value.vhost.as_ref().map(|vhost| vhost.value.text.as_str());
-        let places = broker::places(sink.value.url.as_ref(), vhost);
+        let places = broker::virtual_hosts(sink.value.url.as_ref(), vhost);
         for (_, source) in sources.iter().filter(|(from, _)| from.iter().any(|place| places.contains(place))) {
             let bindings = source.declare.iter().filter_map(|declare| declare.value.bindings.as_ref());
             let mut bound = bindings.flat_map(|bindings| &bindings.value.0);
             let comes_back = bound.any(|binding| {
                 binding.value.exchange.as_ref().is_some_and(|bound| bound.value.text == name)
             }) || name.starts_with(REGARDS_EXCHANGES)
-                // The default exchange leads to the queue that is named by the routing key.
+                // The default exchange delivers to the queue named by the routing key.
                 || (name.is_empty()
                     && source.queue.as_ref().map(|queue| queue.value.text.as_str())
                         == sink.value.routing_key.as_ref().map(|key| key.value.text.as_str()));
             if comes_back {
                 reader.report(
                     Diagnostic::error("loop", exchange.span, "a source consumes what is published here")
-                        .label("every event would come again")
+                        .label("every event would be received again")
                         .help("publish to an exchange of your own"),
                 );
                 break;
@@ -144,12 +137,12 @@ fn loops(raw: &raw::Root, reader: &mut Reader<'_>) {
     }
 }
 
-/// Patterns that nothing can ever match.
+/// Reports patterns and comparisons in routes that no event can match.
 fn patterns(raw: &raw::Root, reader: &mut Reader<'_>) {
     let families = families(raw);
     let statuses: Vec<&str> = families.iter().flat_map(|family| family.statuses).map(|(status, _)| *status).collect();
     let types: Vec<&str> = families.iter().map(|family| family.kind).collect();
-    // Rules may be written for more sources than this file has; what is no status of any family is a slip.
+    // Routes may be written for more sources than this file has. A status that no family has is a mistake.
     let known = named_families(raw);
     let is_no_status = |glob: &Glob| {
         let mut words = FAMILIES.iter().flat_map(|family| family.statuses).map(|(status, _)| *status);
@@ -166,16 +159,16 @@ fn patterns(raw: &raw::Root, reader: &mut Reader<'_>) {
     while let Some(when) = blocks.pop() {
         blocks.extend(when.not.iter().flat_map(|not| &not.value.0).map(|block| &block.value));
         if let Some(at) = &when.r#if {
-            compared(at, &[("status", &statuses), ("outcome", Outcome::NAMES), ("type", &types)], reader);
+            check_comparisons(at, &[("status", &statuses), ("outcome", Outcome::NAMES), ("type", &types)], reader);
         }
         for (field, patterns) in fields_of(when) {
             match field {
-                Field::Outcome => possible(patterns, "outcome", Outcome::NAMES, &|_| true, reader),
-                Field::Status => possible(patterns, "status", &statuses, &is_no_status, reader),
-                Field::Type => possible(patterns, "type", &types, &|_| false, reader),
+                Field::Outcome => check_patterns(patterns, "outcome", Outcome::NAMES, &|_| true, reader),
+                Field::Status => check_patterns(patterns, "status", &statuses, &is_no_status, reader),
+                Field::Type => check_patterns(patterns, "type", &types, &|_| false, reader),
                 Field::Source => {
                     if let Some(sources) = &sources {
-                        possible(patterns, "source", sources, &|_| false, reader);
+                        check_patterns(patterns, "source", sources, &|_| false, reader);
                     }
                 }
                 _ => {}
@@ -184,8 +177,8 @@ fn patterns(raw: &raw::Root, reader: &mut Reader<'_>) {
     }
 }
 
-/// What an `if:` compares those fields with, and they never are.
-fn compared(at: &At<Text>, fields: &[(&str, &[&str])], reader: &mut Reader<'_>) {
+/// Warns of values in an `if:` that those fields never have.
+fn check_comparisons(at: &At<Text>, fields: &[(&str, &[&str])], reader: &mut Reader<'_>) {
     if at.value.inserted || reader.is_full() {
         return;
     }
@@ -198,16 +191,17 @@ fn compared(at: &At<Text>, fields: &[(&str, &[&str])], reader: &mut Reader<'_>) 
         };
         let message = format!("no event has the {what} `{text}`");
         let span = reader.word_in(at.span, &text);
-        never_matches(Diagnostic::warning("never-matches", span, message), &text, words, reader);
+        let diagnostic = Diagnostic::warning("never-matches", span, message);
+        reader.report(diagnostic.suggest_one_of(&text, words.iter().copied()));
     }
 }
 
-/// `is_slip`: nothing that it could be meant for, ever.
-fn possible(
+/// Reports patterns that match none of the words: an error if it is a mistake for certain (`is_mistake`), else a warning.
+fn check_patterns(
     patterns: &At<OneOrMany<Text>>,
     what: &str,
     words: &[&str],
-    is_slip: &dyn Fn(&Glob) -> bool,
+    is_mistake: &dyn Fn(&Glob) -> bool,
     reader: &mut Reader<'_>,
 ) {
     for pattern in &patterns.value.0 {
@@ -216,23 +210,16 @@ fn possible(
             continue;
         }
         let message = format!("no event has the {what} {}", reader.quote(pattern.span));
-        let diagnostic = if is_slip(&glob) {
+        let diagnostic = if is_mistake(&glob) {
             Diagnostic::error("never-matches", pattern.span, message)
         } else {
             Diagnostic::warning("never-matches", pattern.span, message)
         };
-        never_matches(diagnostic, &pattern.value.text, words, reader);
+        reader.report(diagnostic.suggest_one_of(&pattern.value.text, words.iter().copied()));
     }
 }
 
-fn never_matches(diagnostic: Diagnostic, text: &str, words: &[&str], reader: &mut Reader<'_>) {
-    reader.report(match similar(text, words.iter().copied()) {
-        Some(near) => diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`")),
-        None => diagnostic.help(format!("there are: {}", list(words.iter().copied().take(20)))),
-    });
-}
-
-/// Sinks that no route leads to.
+/// Warns of sinks that no route names.
 fn unused_sinks(raw: &raw::Root, reader: &mut Reader<'_>) {
     let (Some(sinks), Some(routes), Some(unrouted)) = (&raw.sinks, &raw.routes, &raw.unrouted) else { return };
     let named: HashSet<&str> = routes
@@ -253,13 +240,13 @@ fn unused_sinks(raw: &raw::Root, reader: &mut Reader<'_>) {
     }
 }
 
-/// Routes that exclude all that they ask for.
+/// Warns of routes whose conditions exclude each other.
 fn contradictions(
     raw: &[At<raw::Route>],
     rules: &Rules,
     overlap: &Overlap,
     reader: &mut Reader<'_>,
-    steps: &mut Steps<'_>,
+    steps: &mut StepBudget<'_>,
 ) {
     for (at, (route, raw)) in rules.routes().iter().zip(raw).enumerate() {
         if !steps.spend(at, at) {
@@ -273,14 +260,14 @@ fn contradictions(
                     span,
                     "no event matches this route: its conditions exclude each other",
                 )
-                .help("`type`, `status` and `outcome` have to go together, and `not:` must leave something"),
+                .help("`type`, `status` and `outcome` have to be possible together, and `not:` must not exclude everything"),
             );
         }
     }
 }
 
-/// Routes whose events all stop at an earlier one.
-fn hidden_routes(raw: &[At<raw::Route>], rules: &Rules, reader: &mut Reader<'_>, steps: &mut Steps<'_>) {
+/// Warns of routes whose events all stop at an earlier final route.
+fn hidden_routes(raw: &[At<raw::Route>], rules: &Rules, reader: &mut Reader<'_>, steps: &mut StepBudget<'_>) {
     let finals: Vec<usize> =
         (0..rules.routes().len()).filter(|&at| rules.routes().get(at).is_some_and(|route| route.is_final)).collect();
     for (at, (route, raw)) in rules.routes().iter().zip(raw).enumerate() {
@@ -290,7 +277,8 @@ fn hidden_routes(raw: &[At<raw::Route>], rules: &Rules, reader: &mut Reader<'_>,
             }
             let Some(earlier) = rules.routes().get(stop) else { continue };
             if overlap::implies(&route.when, &earlier.when) {
-                let message = format!("no event reaches this route: all that it matches stop at `{}`", earlier.name);
+                let message =
+                    format!("no event reaches this route: all events that it matches stop at `{}`", earlier.name);
                 reader.report(
                     Diagnostic::warning("hidden-route", raw.head, message)
                         .help("put it above that one, or remove `final: true` there"),
@@ -301,13 +289,13 @@ fn hidden_routes(raw: &[At<raw::Route>], rules: &Rules, reader: &mut Reader<'_>,
     }
 }
 
-/// Sinks that several matching routes name: the event goes there once, by the first.
+/// Warns of sinks in several routes that can match the same event: the sink gets it once, by the first of them.
 fn sinks_of_several(
     raw: &[At<raw::Route>],
     rules: &Rules,
     overlap: &Overlap,
     reader: &mut Reader<'_>,
-    steps: &mut Steps<'_>,
+    steps: &mut StepBudget<'_>,
 ) {
     let mut naming: Vec<Vec<usize>> = Vec::new();
     for (at, route) in rules.routes().iter().enumerate() {
@@ -325,7 +313,7 @@ fn sinks_of_several(
                     let place = raw.get(at).and_then(|raw| raw.value.to.as_ref());
                     if let Some(place) = place {
                         let message = format!(
-                            "an event that `{}` matches, too, goes to this sink once, by that route",
+                            "an event that `{}` matches as well goes to this sink once, by that route",
                             other.name
                         );
                         reader.report(
@@ -338,33 +326,5 @@ fn sinks_of_several(
             }
             earlier.push(at);
         }
-    }
-}
-
-/// How much may still be compared.
-pub(super) struct Steps<'a> {
-    /// Of each route: what comparing it takes.
-    weights: &'a [usize],
-    left: usize,
-}
-
-impl Steps<'_> {
-    /// Whether these two may still be compared.
-    fn spend(&mut self, one: usize, other: usize) -> bool {
-        self.take(self.weight(one).saturating_mul(self.weight(other))).is_some()
-    }
-
-    /// None: that one may not be looked at any more.
-    pub(super) fn spend_on(&mut self, one: usize) -> Option<()> {
-        self.take(self.weight(one))
-    }
-
-    fn weight(&self, at: usize) -> usize {
-        self.weights.get(at).copied().unwrap_or(usize::MAX)
-    }
-
-    fn take(&mut self, steps: usize) -> Option<()> {
-        self.left = self.left.checked_sub(steps)?;
-        Some(())
     }
 }

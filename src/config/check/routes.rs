@@ -1,20 +1,20 @@
-//! `routes:` and `unrouted:`.
+//! The keys `routes:` and `unrouted:`.
 
 use std::collections::{HashMap, HashSet};
 
 use super::common::{MAX_NAME, unknown_name};
 use super::expression;
 use super::transform::Transforms;
-use crate::config::decode::{At, List, OneOrMany};
-use crate::config::diagnostic::Diagnostic;
 use crate::config::raw::{self, When};
-use crate::config::reader::Reader;
-use crate::config::scalar::Text;
-use crate::config::yaml::Span;
+use crate::config::text::decode::{At, List, OneOrMany};
+use crate::config::text::diagnostic::Diagnostic;
+use crate::config::text::reader::Reader;
+use crate::config::text::scalar::Text;
+use crate::config::text::tree::Span;
 use crate::event::{Expression, Transform};
 use crate::rules::{Condition, Field, Glob, Route, RouteName, Rules, SinkIndex, Unrouted};
 
-/// A pattern is no longer than this, in bytes: the time a match takes grows with it.
+/// The longest pattern, in bytes: the time of a match grows with it.
 const MAX_PATTERN: usize = 1024;
 
 pub(super) fn rules(raw: &raw::Root, transforms: &Transforms<'_>, reader: &mut Reader<'_>) -> Option<Rules> {
@@ -28,9 +28,9 @@ pub(super) fn rules(raw: &raw::Root, transforms: &Transforms<'_>, reader: &mut R
 struct Sinks<'a> {
     names: Vec<&'a str>,
     index: HashMap<&'a str, SinkIndex>,
-    /// Whether `sinks:` could be read at all.
+    /// Whether `sinks:` could be decoded.
     known: bool,
-    /// The one that gets copies of dead letters, and nothing else.
+    /// The sink that gets copies of dead letters, and nothing else.
     copies_to: Option<&'a str>,
 }
 
@@ -42,7 +42,7 @@ impl<'a> Sinks<'a> {
         Self { names, index, known: raw.sinks.is_some(), copies_to: raw.copies_to() }
     }
 
-    /// The places of the sinks that are named.
+    /// The indexes of the named sinks.
     fn find(&self, named: &[At<Text>], reader: &mut Reader<'_>) -> Option<Vec<SinkIndex>> {
         let mut found: Vec<SinkIndex> = Vec::new();
         let mut seen: HashSet<SinkIndex> = HashSet::new();
@@ -50,10 +50,9 @@ impl<'a> Sinks<'a> {
         for at in named {
             if self.copies_to == Some(at.value.text.as_str()) {
                 let message = format!("{} is the sink that dead letters are copied to", reader.quote(at.span));
-                reader.report(
-                    Diagnostic::error("dead-letter-sink", at.span, message)
-                        .help("name another sink here, or in `dead_letters.to`: that one gets nothing else"),
-                );
+                reader.report(Diagnostic::error("dead-letter-sink", at.span, message).help(
+                    "name another sink here, or in `dead_letters.to`: the sink of dead letters gets nothing else",
+                ));
                 continue;
             }
             match self.index.get(at.value.text.as_str()) {
@@ -62,7 +61,7 @@ impl<'a> Sinks<'a> {
                         .help("once is enough: each sink gets an event once"),
                 ),
                 Some(index) => found.push(*index),
-                // One whose own entry is wrong is not in the index, nor is a placeholder: both are reported already.
+                // The mistakes in `sinks:` and unset variables are reported already.
                 None if !self.known || at.value.placeholder => {}
                 None => {
                     all = false;
@@ -90,12 +89,12 @@ fn routes(
             reader.report(
                 Diagnostic::error("duplicate-route", name.span, message)
                     .also(first, "first here")
-                    .help("give each a name of its own: metrics and `explain` tell them apart by it"),
+                    .help("give each route its own name: metrics and `explain` show it"),
             );
         }
         all.push(route(at, sinks, transforms.of_route(place), reader));
     }
-    // All of them are looked at before one that is wrong ends it.
+    // All routes are checked, also after a wrong one.
     all.into_iter().collect()
 }
 
@@ -112,7 +111,7 @@ fn route(
         None => Some(Condition::default()),
     };
     let to = raw.to.as_ref().and_then(|to| sinks.find(&to.value.0, reader));
-    // Without what is wrong in it, it would match other events: nothing can be said of those.
+    // Without the wrong key the route would match other events, and further checks would mislead.
     if reader.lacks_value_in(at.span) {
         return None;
     }
@@ -182,7 +181,7 @@ fn condition(at: &At<raw::When>, reader: &mut Reader<'_>) -> Option<Condition> {
     Some(Condition { fields, not, expression })
 }
 
-/// The fields that are given, in the order of the documentation.
+/// The given fields with their patterns, in the order of the documentation.
 pub(super) fn fields_of(raw: &raw::When) -> impl Iterator<Item = (Field, &At<OneOrMany<Text>>)> {
     [
         (Field::Tenant, &raw.tenant),
@@ -199,18 +198,22 @@ pub(super) fn fields_of(raw: &raw::When) -> impl Iterator<Item = (Field, &At<One
 }
 
 fn glob(at: &At<Text>, reader: &mut Reader<'_>) -> Glob {
-    // In a `not:` it would exclude nothing.
+    // An empty pattern matches nothing, and in a `not:` excludes nothing.
     if at.value.text.is_empty() && !at.value.placeholder {
-        let message = if at.value.inserted { "what `${…}` stands for is empty" } else { "an empty text" };
+        let message = if at.value.inserted {
+            "the value of `${…}` is empty, and matches no event"
+        } else {
+            "an empty text matches no event"
+        };
         reader.report(
-            Diagnostic::error("empty-pattern", at.span, format!("{message}, which no field ever is"))
-                .help("write what it has to be; remove the key to match everything; `if: \"session == null\"` matches what isn't there"),
+            Diagnostic::error("empty-pattern", at.span, message)
+                .help("write a value, or remove the key to match all events; `if: \"session == null\"` matches events without one"),
         );
     }
     if at.value.text.len() > MAX_PATTERN {
         reader.report(
             Diagnostic::error("long-pattern", at.span, format!("a pattern is at most {MAX_PATTERN} bytes long"))
-                .help("shorten it by `*`"),
+                .help("shorten it with `*`"),
         );
     }
     Glob::new(&at.value.text)
@@ -232,8 +235,12 @@ fn unrouted(at: &At<OneOrMany<Text>>, sinks: &Sinks<'_>, reader: &mut Reader<'_>
     }
     if at.value.0.is_empty() {
         reader.report(
-            Diagnostic::error("empty-list", at.span, "`unrouted` has to say what becomes of such events")
-                .help("write `drop` (they are counted), `dead_letter`, or names of sinks"),
+            Diagnostic::error(
+                "empty-list",
+                at.span,
+                "`unrouted` is empty: what becomes of events that no route matches?",
+            )
+            .help("write `drop` (they are counted), `dead_letter`, or names of sinks"),
         );
         return None;
     }

@@ -1,27 +1,32 @@
-//! Events of which it is known before they come that no route matches them.
+//! Warns of events that no route can match.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::meaning::{Steps, families_of};
-use super::overlap::Overlap;
-use super::source;
-use crate::config::diagnostic::Diagnostic;
+use super::overlap::{Overlap, StepBudget};
+use super::source::{self, families_of};
 use crate::config::raw;
-use crate::config::reader::Reader;
-use crate::config::words::list;
+use crate::config::text::diagnostic::Diagnostic;
+use crate::config::text::reader::Reader;
+use crate::config::text::words::list;
 use crate::event::{Family, Outcome};
 use crate::rules::{Condition, Field, Glob, Rules, Unrouted};
 
-/// So many tenants or sources are named in one message; of the others it says how many there are.
+/// A message names no more tenants or sources than these; it counts the others.
 const NAMED: usize = 3;
 
-/// Says which statuses, of which tenants that the file names, would all become dead letters. Where `unrouted:` says anything else,
-/// that is meant.
-pub(super) fn check(raw: &raw::Root, rules: &Rules, overlap: &Overlap, reader: &mut Reader<'_>, steps: &mut Steps<'_>) {
+/// Warns of statuses, and of tenants in the file, whose events would all become dead letters. Any other value of `unrouted:` is
+/// meant.
+pub(super) fn check(
+    raw: &raw::Root,
+    rules: &Rules,
+    overlap: &Overlap,
+    reader: &mut Reader<'_>,
+    steps: &mut StepBudget<'_>,
+) {
     let (Unrouted::DeadLetter, Some(unrouted)) = (rules.unrouted(), &raw.unrouted) else { return };
-    let Some(nowhere) = nowhere(raw, rules, overlap, steps) else { return };
-    for ((statuses, whose), names) in nowhere {
-        let mut message = format!("no route is for {}", list(statuses));
+    let Some(unmatched) = unmatched(raw, rules, overlap, steps) else { return };
+    for ((statuses, whose), names) in unmatched {
+        let mut message = format!("no route matches {}", list(statuses));
         if let Some(whose) = whose {
             let (several, others) = (if names.len() > 1 { "s" } else { "" }, names.len().saturating_sub(NAMED));
             let named = list(names.iter().take(NAMED).map(String::as_str));
@@ -31,18 +36,18 @@ pub(super) fn check(raw: &raw::Root, rules: &Rules, overlap: &Overlap, reader: &
         reader.report(
             Diagnostic::warning("no-route", unrouted.span, message)
                 .label("each becomes a dead letter")
-                .help("name them in a route; one with `to: []` drops what nobody needs"),
+                .help("add a route for them; a route with `to: []` drops events that nobody needs"),
         );
     }
 }
 
-/// The names of tenants or of sources, by which of the two they are and by the statuses that go nowhere.
-type Nowhere = BTreeMap<(Vec<&'static str>, Option<&'static str>), BTreeSet<String>>;
+/// The names of tenants or sources, by the statuses that no route matches and by which of the two they are.
+type Unmatched = BTreeMap<(Vec<&'static str>, Option<&'static str>), BTreeSet<String>>;
 
-/// Whose responses with which statuses no route matches; none where finding out would take too long.
-fn nowhere(raw: &raw::Root, rules: &Rules, overlap: &Overlap, steps: &mut Steps<'_>) -> Option<Nowhere> {
-    let tenants = Tenants::of(rules);
-    let mut nowhere = Nowhere::new();
+/// The statuses that no route matches. None if finding out would take too long.
+fn unmatched(raw: &raw::Root, rules: &Rules, overlap: &Overlap, steps: &mut StepBudget<'_>) -> Option<Unmatched> {
+    let tenants = RoutesByTenant::of(rules);
+    let mut unmatched = Unmatched::new();
     let sources: Vec<_> = raw.sources.iter().flat_map(|sources| &sources.value.0).collect();
     for (key, source) in &sources {
         for family in families_of(&source.value) {
@@ -60,16 +65,16 @@ fn nowhere(raw: &raw::Root, rules: &Rules, overlap: &Overlap, steps: &mut Steps<
                     None => (None, String::new()),
                 };
                 if !missing.is_empty() {
-                    nowhere.entry((missing, whose)).or_default().insert(who);
+                    unmatched.entry((missing, whose)).or_default().insert(who);
                 }
             }
         }
     }
-    Some(nowhere)
+    Some(unmatched)
 }
 
-/// The names of the sources that an entry stands for, each with every tenant of it that is known: none where none is.
-fn origins<'a>(key: &str, source: &'a raw::Source, named: &Tenants<'a>) -> Vec<(String, Option<&'a str>)> {
+/// The sources that an entry stands for, each with its known tenants. None is any tenant.
+fn origins<'a>(key: &str, source: &'a raw::Source, named: &RoutesByTenant<'a>) -> Vec<(String, Option<&'a str>)> {
     if let Some(own) = &source.tenants {
         let names = source::each(key, source).into_iter().map(|(name, _)| name);
         return names.zip(own.value.0.iter().map(|tenant| Some(tenant.value.text.as_str()))).collect();
@@ -80,7 +85,7 @@ fn origins<'a>(key: &str, source: &'a raw::Source, named: &Tenants<'a>) -> Vec<(
     named.of.keys().map(|tenant| (key.to_owned(), Some(*tenant))).collect()
 }
 
-/// All events like this one.
+/// A condition for all events with these values.
 fn event(source: &str, family: &Family, status: &str, outcome: Outcome, tenant: Option<&str>) -> Condition {
     let known = [
         (Field::Source, source),
@@ -93,13 +98,13 @@ fn event(source: &str, family: &Family, status: &str, outcome: Outcome, tenant: 
     Condition { fields, ..Condition::default() }
 }
 
-/// Which routes are for a tenant that they name, and which may be for any.
-struct Tenants<'a> {
+/// The routes by the tenants they name; and those that may match any tenant.
+struct RoutesByTenant<'a> {
     of: BTreeMap<&'a str, Vec<usize>>,
     any: Vec<usize>,
 }
 
-impl<'a> Tenants<'a> {
+impl<'a> RoutesByTenant<'a> {
     fn of(rules: &'a Rules) -> Self {
         let mut tenants = Self { of: BTreeMap::new(), any: Vec::new() };
         for (place, route) in rules.routes().iter().enumerate() {
@@ -116,14 +121,14 @@ impl<'a> Tenants<'a> {
         tenants
     }
 
-    /// Whether a route may match some of these events; none where there are no steps left to find out.
+    /// Whether a route may match some of these events. None if there are too few steps left to find out.
     fn any_matches(
         &self,
         events: &Condition,
         tenant: Option<&str>,
         rules: &Rules,
         overlap: &Overlap,
-        steps: &mut Steps<'_>,
+        steps: &mut StepBudget<'_>,
     ) -> Option<bool> {
         let own = tenant.and_then(|tenant| self.of.get(tenant)).into_iter().flatten();
         for &place in own.chain(&self.any) {

@@ -1,4 +1,4 @@
-//! Values of any type, as YAML writes them: what `set` makes of a field.
+//! Values of any type, as JSON.
 
 use std::collections::BTreeMap;
 
@@ -6,50 +6,24 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
-use super::decode::{At, Decode, at};
+use super::decode::Decode;
 use super::reader::Reader;
-use super::scalar::Text;
-use super::yaml::{Kind, Node};
+use super::tree::{Kind, Node};
 use crate::event::is_exact_double;
 
-/// The key under which an expression stands.
-const CEL: &str = "cel";
-
-/// A value, or `{ cel: … }`.
 #[derive(Debug)]
-pub(super) enum SetValue {
-    /// As it is written, as JSON.
-    Literal(String),
-    /// What this gives.
-    Computed(At<Text>),
-}
-
-impl Decode for SetValue {
-    fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        match &node.kind {
-            Kind::Mapping(entries) if entries.len() == 1 && entries.iter().any(|(key, _)| key.text == CEL) => {
-                let (_, expression) = entries.first()?;
-                Some(Self::Computed(at(expression, reader)?))
-            }
-            _ => json(node, reader).map(Self::Literal),
-        }
-    }
-}
-
-/// A value.
-#[derive(Debug)]
-pub(super) struct Literal(pub Value);
+pub struct Literal(pub Value);
 
 impl Decode for Literal {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let json = json(node, reader)?;
-        // What no program holds as a number is compared as a text.
+        // A number that no program holds exactly is compared as a text.
         Some(Self(serde_json::from_str(&json).unwrap_or(Value::String(json))))
     }
 }
 
-/// The JSON of it, as deep as the file may be; members in the order of their names.
-fn json(node: &Node, reader: &mut Reader<'_>) -> Option<String> {
+/// The value of a node as JSON, its members sorted by name.
+pub fn json(node: &Node, reader: &mut Reader<'_>) -> Option<String> {
     Some(match &node.kind {
         Kind::Scalar(_) if node.is_null() => "null".to_owned(),
         Kind::Scalar(_) => {
@@ -72,7 +46,7 @@ fn json(node: &Node, reader: &mut Reader<'_>) -> Option<String> {
     })
 }
 
-/// What is written without quotes: by YAML 1.2's core schema `true`, `false` and numbers are none of text.
+/// The JSON of a scalar without quotes that is no text by YAML 1.2's core schema: `true`, `false` and numbers.
 fn typed(text: &str) -> Option<String> {
     if text == "true" || text == "false" {
         return Some(text.to_owned());
@@ -102,19 +76,5 @@ impl JsonSchema for Literal {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!(true)
-    }
-}
-
-impl JsonSchema for SetValue {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "SetValue".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "description": "A value, or `{ cel: … }`: what that expression gives for the event" })
     }
 }

@@ -1,24 +1,23 @@
-//! What is said of a text that is not YAML: what was likely meant, and the place of the slip rather than the one where the parser
-//! noticed it.
+//! Explains syntax errors: what was likely meant, at the place of the mistake rather than where the parser noticed it.
 
 use serde_saphyr::granit_parser::ErrorKind;
 
 use super::diagnostic::Diagnostic;
 use super::odd;
-use super::yaml::{MAX_DEPTH, Span};
+use super::tree::{MAX_DEPTH, Span};
 
-/// The code of all that is no YAML.
+/// The code of every syntax error.
 const CODE: &str = "yaml-syntax";
-/// Lines above a mistake that are compared with it, at most.
+/// No more lines above a mistake than these are compared with it.
 const MAX_LINES_ABOVE: usize = 200;
 
-/// What the parser found, where, and where the innermost `{` or `[` was opened that is not closed yet.
-pub(super) fn explain(text: &str, kind: &ErrorKind, at: Span, opened: Option<Span>) -> Diagnostic {
+/// Explains an error of the parser. `opened` is the innermost `{` or `[` that is not closed yet.
+pub fn explain(text: &str, kind: &ErrorKind, at: Span, opened: Option<Span>) -> Diagnostic {
     if matches!(kind, ErrorKind::RecursionLimitExceeded) {
-        return Diagnostic::error("too-deep", at, format!("more than {MAX_DEPTH} levels inside each other"))
-            .help("no configuration needs that many: look for an indentation that has slipped");
+        return Diagnostic::error("too-deep", at, format!("more than {MAX_DEPTH} nested levels"))
+            .help("no configuration needs that many: look for a wrong indentation");
     }
-    let slip = odd_character(text, at).or_else(|| match kind {
+    let slip = odd_character(text, at).or_else(|| reference(text, at, opened)).or_else(|| match kind {
         ErrorKind::InvalidTrailingSingleQuotedScalar => quote(text, at, '\''),
         ErrorKind::InvalidTrailingDoubleQuotedScalar => quote(text, at, '"'),
         ErrorKind::MissingAnchorOrAliasName | ErrorKind::UnknownAnchor => alias(text, at),
@@ -60,11 +59,13 @@ fn general(kind: &ErrorKind, at: Span, opened: Option<Span>) -> Diagnostic {
                 "separate the entries by commas and close the bracket; quote a value that holds `{`, `}`, `[`, `]` or `,`",
             )
         }
-        _ => diagnostic.help("look for a slipped indentation, a missing colon or quote on this line or the one before"),
+        _ => {
+            diagnostic.help("look for a wrong indentation, or a missing colon or quote, on this line or the one before")
+        }
     }
 }
 
-/// A space or quote that only looks like one, on the line of the mistake or the one before, where one has to stand.
+/// A look-alike space or quote where a real one is needed, on the line of the mistake or the one before.
 fn odd_character(text: &str, at: Span) -> Option<Diagnostic> {
     let line = line_of(text, at.start);
     let before = line.start.checked_sub(1).map(|end| line_of(text, end));
@@ -76,7 +77,17 @@ fn odd_character(text: &str, at: Span) -> Option<Diagnostic> {
     found.map(|odd| odd.error(CODE))
 }
 
-/// A text that ends at a quote which was meant to be inside it.
+/// A `${…}` without quotes inside `{…}` or `[…]`, where YAML takes its brace for the begin of a mapping.
+fn reference(text: &str, at: Span, opened: Option<Span>) -> Option<Diagnostic> {
+    let start = at.end.checked_sub(2).filter(|_| text.get(..at.end).is_some_and(|before| before.ends_with("${")))?;
+    let line = text.get(start..line_of(text, start).end)?;
+    let end = line.find('}').map_or(at.end, |end| start + end + 1);
+    let message = "inside `{…}` and `[…]`, a value with `${…}` needs quotes";
+    let diagnostic = Diagnostic::error(CODE, Span::new(start, end), message).help("write it as in `\"${NAME}\"`");
+    Some(diagnostic.also(opened?, "opened here"))
+}
+
+/// A quote inside a quoted text, which ends it too early.
 fn quote(text: &str, at: Span, quote: char) -> Option<Diagnostic> {
     let end = text.get(..at.start)?.rfind(quote)?;
     let message = format!("the text ends at this `{quote}`, and more follows");
@@ -86,7 +97,7 @@ fn quote(text: &str, at: Span, quote: char) -> Option<Diagnostic> {
     }))
 }
 
-/// A `*` that begins a value is an alias.
+/// A value that begins with `*` or `&`, which YAML reads as an alias or an anchor.
 fn alias(text: &str, at: Span) -> Option<Diagnostic> {
     let line = line_of(text, at.start);
     let sign = line.start + text.get(line.start..at.end)?.rfind(['*', '&'])?;
@@ -99,7 +110,7 @@ fn alias(text: &str, at: Span) -> Option<Diagnostic> {
     Some(Diagnostic::error(CODE, Span::new(sign, sign + 1), what).help(help))
 }
 
-/// A line that is indented as none above it, and the one that it was likely meant to be aligned with.
+/// A line with an indentation that no line above has, and the line it was likely meant to align with.
 fn indentation(text: &str, at: Span) -> Option<Diagnostic> {
     let line = line_of(text, at.start);
     let this = Key::of(text, line)?;
@@ -109,7 +120,7 @@ fn indentation(text: &str, at: Span) -> Option<Diagnostic> {
         let Some(above) = start.checked_sub(1).map(|end| line_of(text, end)) else { break };
         start = above.start;
         let Some(key) = Key::of(text, above) else { continue };
-        // What is deeper belongs below a key without a value.
+        // A deeper line belongs to a key without a value.
         if key.column == this.column || (nearest.is_none() && key.column < this.column && !key.has_value) {
             return None;
         }
@@ -122,14 +133,14 @@ fn indentation(text: &str, at: Span) -> Option<Diagnostic> {
     }
     let nearest = nearest?;
     Some(
-        Diagnostic::error(CODE, this.span, "this line is indented as no line above it")
+        Diagnostic::error(CODE, this.span, "no line above has the indentation of this line")
             .label(format!("begins in column {}", this.column + 1))
             .also(nearest.span, format!("begins in column {}", nearest.column + 1))
-            .help("indent the keys of one mapping by the same number of spaces: one of these two lines has slipped"),
+            .help("indent the keys of one mapping by the same number of spaces: one of these two lines is wrong"),
     )
 }
 
-/// What a line begins with, after its indentation and the `-` of a list.
+/// The first word of a line, after its indentation and the `-` of a list.
 #[derive(Clone, Copy)]
 struct Key {
     column: usize,
@@ -138,7 +149,7 @@ struct Key {
 }
 
 impl Key {
-    /// None: the line is empty or a comment.
+    /// None if the line is empty or a comment.
     fn of(text: &str, line: Span) -> Option<Self> {
         let content = text.get(line.start..line.end)?;
         let column = content.len() - content.trim_start_matches([' ', '-']).len();
@@ -153,7 +164,7 @@ impl Key {
     }
 }
 
-/// The line that has this place in it, without its end.
+/// The span of the line around a byte, without the newline.
 fn line_of(text: &str, at: usize) -> Span {
     let start = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |end| end + 1);
     let end = text.get(at..).and_then(|after| after.find('\n')).map_or(text.len(), |end| at + end);

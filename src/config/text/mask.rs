@@ -1,16 +1,16 @@
-//! What of a file must never be shown: passwords, secrets, tokens, and the passwords in URLs.
+//! Masks the parts of a file that must never be shown: passwords, secrets, tokens, and the passwords in URLs.
 //!
-//! Where the file could be read as YAML, whatever stands below a key that speaks of a secret is masked; where it couldn't, the
-//! rest of such a line and the deeper lines after it. `${…}` stays readable, but for a default in it: it says where the
-//! secret comes from, not what it is.
+//! In valid YAML, all values below a key whose name suggests a secret are masked. In a file that is not YAML, the rest of such
+//! a line and the deeper lines after it are masked. A `${…}` stays readable, except its default: it names the place of the
+//! secret, not the secret.
 
-use super::diagnostic::MAX_LINE;
+use super::FileKeys;
 use super::interpolate;
-use super::yaml::{Kind, Node, Span};
+use super::tree::{Kind, Node, Span};
 
-/// What stands for a secret.
+/// Shown in the place of a secret.
 pub const STARS: &str = "***";
-/// Parts of keys that speak of secrets.
+/// A key that contains one of these words has a secret value.
 const SECRET_WORDS: [&str; 13] = [
     "pass",
     "pwd",
@@ -26,33 +26,33 @@ const SECRET_WORDS: [&str; 13] = [
     "api_key",
     "apikey",
 ];
-/// Words that people misspell.
+/// Words whose misspellings count as secret keys too.
 const OFTEN_MISSPELT: [&str; 4] = ["password", "secret", "bearer", "token"];
-/// Longer than any of them with a slip in it, in bytes: comparing would only take time.
+/// Longer keys are no misspelling of these, in bytes.
 const MAX_MISSPELT: usize = 16;
-/// Keys below those that are no secret themselves, and say much in a mistake.
-const PLAIN_KEYS: [&str; 2] = ["mechanism", "sasl.mechanism"];
+/// Longer lines are never shown, in bytes: a part of them would be of no help.
+pub const MAX_LINE: usize = 10_000;
 
-/// The places of a file that must not be shown.
+/// The spans of a file that must not be shown, sorted and apart from each other.
 #[derive(Debug, Default)]
-pub(super) struct Mask(Vec<Span>);
+pub struct Mask(Vec<Span>);
 
-/// A text with its secrets replaced.
-pub(super) struct Masked {
+/// A text whose secrets are replaced by [`STARS`].
+pub struct Masked {
     pub text: String,
     replaced: Vec<Span>,
 }
 
 impl Mask {
-    /// Of a file that was read.
-    pub fn of_tree(text: &str, root: &Node) -> Self {
+    /// The mask of a file that is valid YAML.
+    pub fn of_tree(text: &str, root: &Node, keys: &FileKeys) -> Self {
         let mut mask = Self::default();
-        mask.root(text, root);
+        mask.root(text, root, keys);
         mask.userinfo(text);
         mask.sorted()
     }
 
-    /// Of a file that is not YAML.
+    /// The mask of a file that is not YAML.
     pub fn of_lines(text: &str) -> Self {
         let mut mask = Self::default();
         mask.lines(text);
@@ -60,13 +60,13 @@ impl Mask {
         mask.sorted()
     }
 
-    /// Whether something there is masked.
+    /// Whether a part of the span is masked.
     pub fn touches(&self, span: Span) -> bool {
         let first = self.0.partition_point(|masked| masked.end <= span.start);
         self.0.get(first).is_some_and(|masked| masked.start < span.end)
     }
 
-    /// Whether that place is inside of something masked, and not where it begins.
+    /// Whether this byte is masked, and the one before it too.
     pub fn covers(&self, at: usize) -> bool {
         let first = self.0.partition_point(|masked| masked.end <= at);
         self.0.get(first).is_some_and(|masked| masked.start < at)
@@ -85,36 +85,36 @@ impl Mask {
         Self(merged)
     }
 
-    /// The names of sources and sinks are nobody's secret, whatever they are.
-    fn root(&mut self, text: &str, root: &Node) {
-        let Kind::Mapping(entries) = &root.kind else { return self.tree(text, root, false) };
+    /// Masks a file; names that the user chose are no secrets.
+    fn root(&mut self, text: &str, root: &Node, keys: &FileKeys) {
+        let Kind::Mapping(entries) = &root.kind else { return self.tree(text, root, false, keys) };
         for (key, value) in entries {
             match &value.kind {
-                Kind::Mapping(named) if matches!(key.text.as_str(), "sources" | "sinks") => {
+                Kind::Mapping(named) if keys.named.contains(&key.text.as_str()) => {
                     for (_, value) in named {
-                        self.tree(text, value, false);
+                        self.tree(text, value, false, keys);
                     }
                 }
-                _ => self.tree(text, value, is_secret(&key.text)),
+                _ => self.tree(text, value, is_secret(&key.text), keys),
             }
         }
     }
 
-    fn tree(&mut self, text: &str, node: &Node, secret: bool) {
+    fn tree(&mut self, text: &str, node: &Node, secret: bool, keys: &FileKeys) {
         match &node.kind {
             Kind::Scalar(_) if secret && !node.is_null() => self.but_references(text, node.span),
             Kind::Scalar(_) => {}
-            Kind::Sequence(items) => items.iter().for_each(|item| self.tree(text, item, secret)),
+            Kind::Sequence(items) => items.iter().for_each(|item| self.tree(text, item, secret, keys)),
             Kind::Mapping(entries) => {
                 for (key, value) in entries {
-                    let below = (secret && !PLAIN_KEYS.contains(&key.text.as_str())) || is_secret(&key.text);
-                    self.tree(text, value, below);
+                    let below = (secret && !keys.shown.contains(&key.text.as_str())) || is_secret(&key.text);
+                    self.tree(text, value, below, keys);
                 }
             }
         }
     }
 
-    /// Masks a range, but for its quotes and for the `${…}` in it.
+    /// Masks a span except its quotes and the `${…}` in it.
     fn but_references(&mut self, text: &str, span: Span) {
         let Some(mut rest) = text.get(span.start..span.end) else { return };
         let mut at = span.start;
@@ -130,7 +130,7 @@ impl Mask {
                 .and_then(|(literal, after)| Some((literal, after.split_once('}')?.0)))
                 .filter(|(_, inside)| interpolate::is_reference(inside));
             let (literal, reference) = found.map_or((rest.len(), 0), |(literal, inside)| {
-                // The default of a reference is in the file, too.
+                // The default of a reference is written in the file itself.
                 if let Some((name, default)) = inside.split_once(":-") {
                     let start = at + literal.len() + 2 + name.len() + 2;
                     self.0.push(Span::new(start, start + default.len()));
@@ -143,7 +143,7 @@ impl Mask {
         }
     }
 
-    /// Masks a text line by line: lines keep their numbers.
+    /// Masks a text line by line, so that the lines keep their numbers.
     fn each_line(&mut self, text: &str, mut at: usize) {
         for line in text.split('\n') {
             let start = at + (line.len() - line.trim_start().len());
@@ -152,7 +152,7 @@ impl Mask {
         }
     }
 
-    /// Passwords in URLs, wherever they are: from the first colon after `://` to the last `@` of the same word.
+    /// Masks the passwords in URLs, wherever they are: from the first colon after `://` to the last `@` of the same word.
     fn userinfo(&mut self, text: &str) {
         let mut start = 0;
         for word in text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')) {
@@ -169,7 +169,7 @@ impl Mask {
         }
     }
 
-    /// Line by line: from a key that speaks of a secret to the end of its line, and all deeper lines after it.
+    /// Masks the rest of each line with a secret key, and all deeper lines after it.
     fn lines(&mut self, text: &str) {
         let mut start = 0;
         let mut below: Option<usize> = None;
@@ -181,7 +181,7 @@ impl Mask {
             }
             let span = Span::new(start, start + content.len());
             if content.len() > MAX_LINE {
-                // Never shown, and long to look at.
+                // Such a line is never shown.
             } else if below.is_some() {
                 self.but_references(text, Span::new(start + indent.min(content.len()), span.end));
             } else if let Some(value) = secret_value(content) {
@@ -193,7 +193,7 @@ impl Mask {
     }
 }
 
-/// Where on the line the value of a secret key begins.
+/// The place on the line where the value of a secret key begins.
 fn secret_value(line: &str) -> Option<usize> {
     line.match_indices(':').find_map(|(at, _)| {
         let (before, value) = line.split_at(at);
@@ -203,15 +203,15 @@ fn secret_value(line: &str) -> Option<usize> {
     })
 }
 
-/// Whether a key speaks of a secret.
-pub(super) fn is_secret(key: &str) -> bool {
+/// Whether the name of a key suggests that its value is secret.
+pub fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();
     SECRET_WORDS.iter().any(|word| key.contains(word))
         || (key.len() <= MAX_MISSPELT && OFTEN_MISSPELT.iter().any(|word| strsim::osa_distance(word, &key) <= 2))
 }
 
 impl Mask {
-    /// The text as it may be shown.
+    /// The text with its secrets replaced.
     pub fn apply(&self, text: &str) -> Masked {
         let mut out = String::with_capacity(text.len());
         let mut from = 0;
@@ -226,13 +226,13 @@ impl Mask {
 }
 
 impl Masked {
-    /// Where a place of the text is now.
+    /// The span of the masked text that corresponds to a span of the original.
     pub fn moved(&self, span: Span) -> Span {
         let start = self.point(span.start, false);
         Span::new(start, self.point(span.end, true).max(start))
     }
 
-    /// The column of a place of `text`, from 1, where something before it on its line was replaced.
+    /// The column of a byte of the original text, from 1. None if nothing before it on its line was replaced.
     pub fn column(&self, text: &str, at: usize) -> Option<usize> {
         let start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
         let first = self.replaced.partition_point(|span| span.end <= start);
@@ -246,7 +246,7 @@ impl Masked {
             if span.end <= at {
                 moved = moved + STARS.len() - (span.end - span.start);
             } else if span.start < at {
-                // Inside what was replaced: its begin or its end.
+                // Inside a replaced span: its begin or its end.
                 moved = moved - (at - span.start) + if end { STARS.len() } else { 0 };
             }
         }
@@ -257,10 +257,13 @@ impl Masked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::yaml;
+    use crate::config::text::yaml;
+
+    const KEYS: FileKeys =
+        FileKeys { start: "", example: |_| None, named: &["sources", "sinks"], shown: &["mechanism"] };
 
     fn tree(text: &str) -> String {
-        Mask::of_tree(text, &yaml::read(text).unwrap()).apply(text).text
+        Mask::of_tree(text, &yaml::read(text, KEYS.start).unwrap(), &KEYS).apply(text).text
     }
 
     fn lines(text: &str) -> String {

@@ -1,14 +1,13 @@
-//! Which hosts the relay never sends to: what answers there is the machine or the cloud it runs on, not a partner.
+//! Hosts that the relay never connects to, such as the metadata service of the cloud it runs in; and URLs that are ambiguous.
 //!
-//! Loopback and private ranges are allowed: ground segments run there. The check is on addresses, after the name was resolved,
-//! so that no name leads around it; names are checked too, because behind a proxy it is the proxy that resolves them.
+//! Loopback and private ranges are allowed: ground segments run there. Addresses are checked after the name was resolved, so
+//! that no name leads around the check. Names are checked too, because behind a proxy it is the proxy that resolves them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::Host;
 
-/// Metadata services of clouds that are not link-local (169.254.0.0/16, RFC 3927, has those of AWS, Azure, Google, OCI, `OpenStack` and
-/// more).
+/// Metadata services of clouds that are not link-local. (AWS, Azure, Google, OCI, `OpenStack` and more use 169.254.0.0/16, RFC 3927.)
 const METADATA_V4: [Ipv4Addr; 3] = [
     // Alibaba Cloud, "Access instance metadata".
     Ipv4Addr::new(100, 100, 100, 200),
@@ -18,7 +17,7 @@ const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(192, 0, 0, 192),
 ];
 
-/// The same for IPv6.
+/// Metadata services of clouds with an IPv6 address.
 const METADATA_V6: [Network; 6] = [
     // AWS, "Configure route tables": reserved for services of AWS. The metadata service (::254), the EKS Pod Identity Agent (::23), the
     // resolver (::253), the time (::123).
@@ -35,7 +34,7 @@ const METADATA_V6: [Network; 6] = [
     Network::v6(Ipv6Addr::new(0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200), 128),
 ];
 
-/// Names that only metadata services have.
+/// Host names of metadata services.
 const METADATA_NAMES: [&str; 5] = [
     "metadata.google.internal",
     "metadata.goog",
@@ -57,7 +56,7 @@ impl Network {
         Self { first: ip.to_bits(), bits, is_v4: false }
     }
 
-    /// Whether the address is in it, in whatever form.
+    /// Whether the address is in it, also as an IPv4 address embedded in an IPv6 address.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         match ip {
@@ -99,19 +98,19 @@ impl std::str::FromStr for Network {
     }
 }
 
-/// Why nothing is ever sent to this address; none if it may be.
+/// Why the relay never connects to this address. None if it may.
 #[must_use]
 pub fn forbidden(ip: IpAddr) -> Option<&'static str> {
     match ip {
         IpAddr::V4(ip) => forbidden_v4(ip),
         IpAddr::V6(ip) => forbidden_v6(ip).or_else(|| {
-            // Zeros are what an address of another of these forms has there.
+            // An address of another of these forms has zeros there.
             embedded(ip).filter(|inner| !inner.octets().starts_with(&[0]) || is_direct(ip)).find_map(forbidden_v4)
         }),
     }
 }
 
-/// The same for a URL's host: addresses by [`forbidden`], names by what is known of them without resolving.
+/// The same for the host of a URL. Names are compared with the known ones, not resolved.
 #[must_use]
 pub fn forbidden_host(host: &Host<&str>) -> Option<&'static str> {
     match host {
@@ -127,13 +126,13 @@ pub fn forbidden_host(host: &Host<&str>) -> Option<&'static str> {
     }
 }
 
-/// Why a webhook's `deny:` keeps it from this address; none if it doesn't.
+/// Why a webhook's `deny:` forbids this address. None if it doesn't.
 #[must_use]
 pub fn denied(ip: IpAddr, deny: &[Network]) -> Option<&'static str> {
     deny.iter().any(|network| network.contains(ip)).then_some("its sink's `deny` has it")
 }
 
-/// The same for a URL's host, where that is an address.
+/// The same for the host of a URL that is an address.
 #[must_use]
 pub fn denied_host(host: &Host<&str>, deny: &[Network]) -> Option<&'static str> {
     match host {
@@ -174,12 +173,12 @@ fn forbidden_v6(ip: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 addresses that packets to this IPv6 address may end at. An operator's own prefixes for NAT64 (RFC 6052) and 6rd (RFC 5969)
-/// can't be known here: `deny:` is for them.
+/// The IPv4 addresses that packets to this IPv6 address may reach. An operator's own prefixes for NAT64 (RFC 6052) and 6rd
+/// (RFC 5969) are not known here: `deny:` is for them.
 fn embedded(ip: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     let bits = ip.to_bits();
-    // The 32 bits that begin there, without the eight from bit 64 on, which RFC 6052 keeps free.
+    // The 32 bits from there on, without the eight from bit 64 on, which RFC 6052 reserves.
     let split = |from: u32| {
         let before = 64 - from;
         let high = if before == 0 { 0 } else { (bits >> 64) & ((1 << before) - 1) };
@@ -197,7 +196,7 @@ fn embedded(ip: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
         [0x64, 0xff9b, 1, .., high, low] => [split(48), split(56), split(64), Some(v4(high, low))],
         // 6to4 (RFC 3056, 2).
         [0x2002, high, low, ..] => [Some(v4(high, low)), None, None, None],
-        // Teredo (RFC 4380, 4): its server, and the client with each bit turned round.
+        // Teredo (RFC 4380, 4): its server, and the client with each bit inverted.
         [0x2001, 0, high, low, .., last_high, last_low] => {
             [Some(v4(high, low)), Some(v4(!last_high, !last_low)), None, None]
         }
@@ -208,13 +207,13 @@ fn embedded(ip: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
     found.into_iter().flatten()
 }
 
-/// Whether its form says where the IPv4 address stands in it.
+/// Whether the form of the address fixes the place of the embedded IPv4 address.
 fn is_direct(ip: Ipv6Addr) -> bool {
     !matches!(ip.segments(), [0x64, 0xff9b, 1, ..] | [0x2001, 0, ..])
 }
 
-/// What can't be told of a broker's URL: a user or password with `@`, `/`, `?` or `#` in it ends before it was meant to, and a
-/// part of it would be read as the host or the virtual host, which messages show.
+/// Why a broker's URL is ambiguous. A user or password with `@`, `/`, `?` or `#` in it would end too early, and a part of it
+/// would be read as the host or the virtual host, which messages show.
 #[must_use]
 pub fn ambiguous_broker_url(text: &str) -> Option<&'static str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -230,7 +229,7 @@ pub fn ambiguous_broker_url(text: &str) -> Option<&'static str> {
     outside.then_some("white space, control characters and backslashes can't be a part of a URL")
 }
 
-/// The same of a URL for HTTP, whose path may hold an `@`.
+/// Why a URL for HTTP is ambiguous. Its path may contain an `@`.
 #[must_use]
 pub fn ambiguous_web_url(text: &str) -> Option<&'static str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -240,8 +239,8 @@ pub fn ambiguous_web_url(text: &str) -> Option<&'static str> {
     )
 }
 
-/// What the parser of the web (WHATWG's URL Standard, 4.4) would silently read as something else than what is written: with an empty
-/// host, what follows it becomes the host, and events go there.
+/// What WHATWG's URL parser (URL Standard, 4.4) would silently repair. With an empty host, for example, the next part becomes
+/// the host, and events would go there.
 #[must_use]
 pub fn repaired_web_url(text: &str) -> Option<&'static str> {
     if text.chars().any(|char| char.is_control() || char.is_whitespace()) {

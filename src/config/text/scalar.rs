@@ -1,4 +1,4 @@
-//! The values of the file that are more than text: durations, sizes, rates, words out of a fixed set.
+//! Typed values: texts, secrets, numbers, durations, sizes, rates, and words out of a fixed set.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,12 +8,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::decode::{Decode, or_reference};
 use super::diagnostic::Diagnostic;
 use super::reader::{Filled, Hidden, Reader};
-use super::words::{list, similar};
-use super::yaml::{Kind, Node};
-use crate::event::Format;
+use super::tree::Node;
+use super::units::{duration, rate, size, whole};
+use super::words::list;
 
-/// Any text.
-pub(super) type Text = Filled;
+pub type Text = Filled;
 
 impl Decode for Filled {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
@@ -36,9 +35,9 @@ impl JsonSchema for Filled {
     }
 }
 
-/// A text that is never shown; its files are read anew at each use.
+/// A text that is never shown. The files it names are read again at each use.
 #[derive(Debug)]
-pub(super) struct SecretText(pub Hidden);
+pub struct SecretText(pub Hidden);
 
 impl Decode for SecretText {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
@@ -46,9 +45,9 @@ impl Decode for SecretText {
     }
 }
 
-/// The same for a URL: what is inserted into it is percent-encoded, unless it is the whole of it.
+/// A secret text that is a URL: what `${…}` inserts into a part of it is percent-encoded.
 #[derive(Debug)]
-pub(super) struct UrlText(pub Hidden);
+pub struct UrlText(pub Hidden);
 
 impl Decode for UrlText {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
@@ -56,6 +55,7 @@ impl Decode for UrlText {
     }
 }
 
+/// Implements `JsonSchema` for types whose schema is inlined.
 macro_rules! schema {
     ($($type:ident $(<$param:ident: $bound:ident>)? => $schema:expr;)*) => {$(
         impl$(<$param: $bound>)? JsonSchema for $type$(<$param>)? {
@@ -63,7 +63,7 @@ macro_rules! schema {
                 true
             }
 
-            fn schema_name() -> Cow<'static, str> {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($type).into()
             }
 
@@ -74,7 +74,9 @@ macro_rules! schema {
     )*};
 }
 
-/// A scalar that `parse` makes a value of. One that is not known here is `None`, and no mistake.
+pub(crate) use schema;
+
+/// Decodes a scalar by `parse`, and reports one that it refuses. An unset variable is `None` too, and already reported.
 fn parsed<T>(
     node: &Node,
     reader: &mut Reader<'_>,
@@ -88,7 +90,7 @@ fn parsed<T>(
     }
     let value = parse(&filled);
     if value.is_none() && !filled.plain && parse(&Filled { plain: true, ..filled }).is_some() {
-        let message = format!("{} stands in quotes, which makes it a text: expected {what}", reader.quote(node.span));
+        let message = format!("{} is a text, as it stands in quotes: expected {what}", reader.quote(node.span));
         reader.report(Diagnostic::error("wrong-type", node.span, message).help("remove the quotes"));
     } else if value.is_none() {
         let message = format!("{} is not {what}", reader.quote(node.span));
@@ -97,9 +99,9 @@ fn parsed<T>(
     value
 }
 
-/// A number of things.
+/// A whole number that is not negative.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Count(pub u64);
+pub struct Count(pub u64);
 
 impl Decode for Count {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
@@ -109,9 +111,8 @@ impl Decode for Count {
     }
 }
 
-/// `true` or `false`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Flag(pub bool);
+pub struct Flag(pub bool);
 
 impl Decode for Flag {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
@@ -127,7 +128,7 @@ impl Decode for Flag {
 
 /// `250ms`, `20s`, `5m`, `24h`, `7d`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Period(pub Duration);
+pub struct Period(pub Duration);
 
 const DURATION: &str = "a number and a unit, as in `250ms`, `20s`, `5m`, `24h`, `7d`";
 const DURATION_PATTERN: &str = r"^[0-9]+(ms|s|m|h|d)$";
@@ -138,68 +139,33 @@ impl Decode for Period {
     }
 }
 
-/// The longest duration that can be written: a hundred years, so that adding it to a time never overflows.
-const MAX_DURATION: Duration = Duration::from_hours(100 * 366 * 24);
-
-fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = split(text)?;
-    let millis: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    let duration = Duration::from_millis(number.checked_mul(millis)?);
-    (duration <= MAX_DURATION).then_some(duration)
-}
-
-/// `64KiB`, `1MiB`, `10GiB`.
+/// A size in bytes, written as in `64KiB`, `1MiB`, `10GiB`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Size(pub u64);
+pub struct Size(pub u64);
 
 impl Decode for Size {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         parsed(node, reader, "a size", "a number and a unit, as in `512B`, `64KiB`, `1MiB`, `10GiB`", |filled| {
-            let (number, unit) = split(&filled.text)?;
-            let bytes: u64 = match unit {
-                "B" => 1,
-                "KiB" => 1 << 10,
-                "MiB" => 1 << 20,
-                "GiB" => 1 << 30,
-                "TiB" => 1 << 40,
-                _ => return None,
-            };
-            // SQLite and files count in signed 64 bits.
-            number.checked_mul(bytes).filter(|&size| i64::try_from(size).is_ok()).map(Self)
+            size(&filled.text).map(Self)
         })
     }
 }
 
-/// `50/s`, `10/m`: in events a second.
+/// A rate in events a second, written as in `50/s`, `10/m`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rate(pub f64);
+pub struct Rate(pub f64);
 
 impl Decode for Rate {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        parsed(node, reader, "a rate", "how many in which time, as in `50/s`, `10/m`, `100/h`", |filled| {
-            let (number, unit) = filled.text.split_once('/')?;
-            let number = u32::try_from(whole(number)?).ok().filter(|&number| number > 0)?;
-            let seconds = match unit {
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return None,
-            };
-            Some(Self(f64::from(number) / seconds))
+        parsed(node, reader, "a rate", "a number and a unit of time, as in `50/s`, `10/m`, `100/h`", |filled| {
+            rate(&filled.text).map(Self)
         })
     }
 }
 
-/// `50%`.
+/// A share in percent, written as in `50%`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Percent(pub u8);
+pub struct Percent(pub u8);
 
 impl Decode for Percent {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
@@ -210,9 +176,9 @@ impl Decode for Percent {
     }
 }
 
-/// A value, or a word that says that there is none.
+/// A value, or the word that stands for none.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Or<T> {
+pub enum Or<T> {
     Word,
     Value(T),
 }
@@ -226,17 +192,17 @@ impl<T> Or<T> {
     }
 }
 
-/// `never`, or a duration.
+/// After which time a delivery is given up: a duration, or `never`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct GiveUp(pub Or<Duration>);
+pub struct GiveUp(pub Or<Duration>);
 
-/// `forever`, or a duration.
+/// How long something is kept: a duration, or `forever`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Keep(pub Or<Duration>);
+pub struct Keep(pub Or<Duration>);
 
-/// `unlimited`, or a number.
+/// How many attempts are made: a number, or `unlimited`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Attempts(pub Or<u64>);
+pub struct Attempts(pub Or<u64>);
 
 fn word_or<T>(
     node: &Node,
@@ -270,14 +236,14 @@ impl Decode for Attempts {
 }
 
 /// A word out of a fixed set.
-pub(super) trait Word: Copy + 'static {
-    /// What can be written, and what it means.
+pub trait Word: Copy + 'static {
+    /// Each word with its meaning.
     const WORDS: &'static [(&'static str, Self)];
 }
 
 /// One of the words of `T`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct OneOf<T>(pub T);
+pub struct OneOf<T>(pub T);
 
 impl<T: Word> Decode for OneOf<T> {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
@@ -294,8 +260,8 @@ impl<T: Word> Decode for OneOf<T> {
     }
 }
 
-/// Says that a word is not one of those known, and which was meant.
-pub(super) fn unknown_word<'w>(
+/// Reports a word that is none of the known ones, with the one that was likely meant.
+pub fn unknown_word<'w>(
     reader: &mut Reader<'_>,
     node: &Node,
     filled: &Filled,
@@ -305,69 +271,18 @@ pub(super) fn unknown_word<'w>(
         return;
     }
     let message = format!("{} is not one of {}", reader.quote(node.span), list(words.clone()));
-    let mut diagnostic = Diagnostic::error("unknown-word", node.span, message);
-    if let Some(near) = similar(&filled.text, words) {
-        diagnostic = diagnostic.label(format!("did you mean `{near}`?")).help(format!("write `{near}`"));
-    } else {
-        diagnostic = diagnostic.help("write one of these");
-    }
-    reader.report(diagnostic);
+    let diagnostic = Diagnostic::error("unknown-word", node.span, message);
+    reader.report(diagnostic.suggest(&filled.text, words, "write one of these"));
 }
 
-/// What `format:` can be: a name, or, later, a name with settings.
+/// The value of a key that is reserved for a later version.
 #[derive(Debug)]
-pub(super) enum FormatChoice {
-    Name(Text),
-    WithSettings,
-}
-
-impl Decode for FormatChoice {
-    fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        match &node.kind {
-            Kind::Mapping(_) => Some(Self::WithSettings),
-            _ => Text::decode(node, reader).map(Self::Name),
-        }
-    }
-}
-
-/// A key that has its place but no meaning yet.
-#[derive(Debug)]
-pub(super) struct Later;
+pub struct Later;
 
 impl Decode for Later {
     fn decode(_: &Node, _: &mut Reader<'_>) -> Option<Self> {
         Some(Self)
     }
-}
-
-/// A scalar as YAML itself types it: for broker arguments.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Argument(pub super::model::Argument);
-
-impl Decode for Argument {
-    fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        use super::model::Argument as Typed;
-        let filled = reader.fill(node, "a single value")?;
-        Some(Self(match filled.text.as_str() {
-            "true" if filled.plain => Typed::Bool(true),
-            "false" if filled.plain => Typed::Bool(false),
-            text => match text.parse() {
-                Ok(number) if filled.plain => Typed::Integer(number),
-                _ => Typed::Text(filled.text),
-            },
-        }))
-    }
-}
-
-fn whole(text: &str) -> Option<u64> {
-    // `parse` alone would take `+5`.
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-}
-
-fn split(text: &str) -> Option<(u64, &str)> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    Some((whole(number)?, unit.strip_prefix(' ').unwrap_or(unit)))
 }
 
 fn pattern(pattern: &str) -> Schema {
@@ -386,8 +301,6 @@ schema! {
     GiveUp => pattern(r"^(never|[0-9]+(ms|s|m|h|d))$");
     Keep => pattern(r"^(forever|[0-9]+(ms|s|m|h|d))$");
     Attempts => or_reference(&json_schema!({ "anyOf": [{ "const": "unlimited" }, { "type": "integer", "minimum": 1 }] }));
-    FormatChoice => or_reference(&json_schema!({ "enum": Format::NAMES }));
-    Argument => json_schema!({ "type": ["string", "integer", "boolean"] });
     OneOf<T: Word> => {
         let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
         or_reference(&json_schema!({ "enum": words }))

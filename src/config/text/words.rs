@@ -1,12 +1,12 @@
-//! Words in messages: what of the file can be repeated, lists, and the word that was most likely meant.
+//! Words in messages: quoting text of the file, lists, and the known word that was likely meant.
 
-/// Longer texts are cut.
-pub(super) const MAX_QUOTED: usize = 60;
+/// Longer texts are cut, in characters.
+pub const MAX_QUOTED: usize = 60;
 /// No more known words than these are compared with an unknown one.
 const MAX_CANDIDATES: usize = 1_000;
 
-/// A text that came from the file, short enough for a message and without control characters.
-pub(super) fn clean(text: &str) -> String {
+/// A text of the file for a message: cut where it is long, control characters escaped.
+pub fn clean(text: &str) -> String {
     let mut short: String = text.chars().take(MAX_QUOTED).flat_map(char::escape_debug).collect();
     if text.chars().nth(MAX_QUOTED).is_some() {
         short.push('…');
@@ -14,16 +14,16 @@ pub(super) fn clean(text: &str) -> String {
     short.replace("\\\"", "\"").replace("\\'", "'")
 }
 
-/// Words in a sentence: `a`, `b`, `c`.
-pub(super) fn list<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+/// The words in a sentence, each quoted: `a`, `b`, `c`.
+pub fn list<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     let quoted: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
     quoted.join(", ")
 }
 
-/// The known word that was most likely meant.
+/// The known word that was likely meant. None if no one is similar.
 #[must_use]
 pub fn similar<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
-    // Longer than any name with a slip in it: comparing would only take time.
+    // No known word is that long: comparing would only take time.
     if word.len() > 200 {
         return None;
     }
@@ -39,7 +39,7 @@ pub fn similar<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// That a name is unknown, which ones are known, and which was most likely meant; `what` is the kind of thing.
+/// A sentence about an unknown name: which ones are known, and which was likely meant. `what` is the kind of thing.
 #[must_use]
 pub fn unknown_name(what: &str, name: &str, known: &[&str]) -> String {
     let meant = similar(name, known.iter().copied());
@@ -50,8 +50,8 @@ pub fn unknown_name(what: &str, name: &str, known: &[&str]) -> String {
     format!("there is no {what} {name}; there are {}{meant}", known.join(", "))
 }
 
-/// The first line of a documentation, within a sentence.
-pub(super) fn lower(about: &str) -> String {
+/// A description as a part of a sentence: it begins in lower case.
+pub fn lower(about: &str) -> String {
     let about = about.trim();
     // An abbreviation stays one.
     if about.chars().nth(1).is_some_and(char::is_uppercase) {

@@ -1,7 +1,6 @@
-//! Text to a tree of YAML nodes, each with its place in the file.
+//! Parses YAML into a tree of nodes, each with its place in the file.
 //!
-//! The tree is bounded in size, in depth and in what aliases multiply it to, so that no file can make the relay slow or big.
-//! Nothing is typed here: a scalar is text, and whether it was written plain.
+//! The tree is bounded in size and depth, with aliases followed, so that no file can make the relay slow or big.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,91 +9,17 @@ use serde_saphyr::granit_parser::{
     ErrorKind, Event, Parser, ScalarStyle, ScanError, StrInput, StructureStyle, options,
 };
 
-use super::braces::Guarded;
 use super::diagnostic::Diagnostic;
 use super::syntax;
+use super::tree::{Key, Kind, MAX_DEPTH, Node, Scalar, Span};
 
-/// The longest file that is read, in MiB: ten thousand routes take about two.
-pub(super) const MAX_FILE_MIB: usize = 8;
-pub(super) const MAX_FILE: usize = MAX_FILE_MIB << 20;
-/// How deep mappings and lists may be nested, aliases followed.
-pub(super) const MAX_DEPTH: usize = 32;
+/// The longest file that is read, in MiB. Ten thousand routes take about two.
+pub const MAX_FILE_MIB: usize = 8;
+pub const MAX_FILE: usize = MAX_FILE_MIB << 20;
 /// How many values a file may have, aliases followed.
 const MAX_NODES: usize = 500_000;
 
-/// A range of bytes in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
-pub(super) struct Span {
-    pub start: usize,
-    pub end: usize,
-}
-
-impl Span {
-    pub fn new(start: usize, end: usize) -> Self {
-        Self { start, end }
-    }
-
-    pub fn contains(self, other: Self) -> bool {
-        self.start <= other.start && other.end <= self.end
-    }
-}
-
-/// A value of the file.
-#[derive(Debug)]
-pub(super) struct Node {
-    /// Where all of it is.
-    pub span: Span,
-    /// Where to point at when all of it is meant: the key before a block, else the value itself.
-    pub head: Span,
-    pub kind: Kind,
-    /// Levels below and with this one, aliases followed.
-    depth: usize,
-    /// Values in it and itself, aliases followed.
-    size: usize,
-}
-
-/// What a value is.
-#[derive(Debug)]
-pub(super) enum Kind {
-    Scalar(Scalar),
-    Sequence(Vec<Arc<Node>>),
-    Mapping(Vec<(Key, Arc<Node>)>),
-}
-
-/// Text, as it stands after YAML's own escapes.
-#[derive(Debug, Clone)]
-pub(super) struct Scalar {
-    pub text: String,
-    /// Written without quotes: it may be a number, `true`, or null.
-    pub plain: bool,
-}
-
-/// A key of a mapping.
-#[derive(Debug, Clone)]
-pub(super) struct Key {
-    pub text: String,
-    pub span: Span,
-}
-
-impl Node {
-    /// Nothing stands there: no value, `null` or `~`.
-    pub fn is_null(&self) -> bool {
-        matches!(&self.kind, Kind::Scalar(Scalar { text, plain: true })
-            if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
-    }
-
-    /// What it is, in a sentence.
-    pub fn describe(&self) -> &'static str {
-        match &self.kind {
-            Kind::Scalar(_) if self.is_null() => "nothing",
-            Kind::Scalar(_) => "a single value",
-            Kind::Sequence(_) => "a list",
-            Kind::Mapping(_) => "a mapping of keys to values",
-        }
-    }
-}
-
-/// A mapping or a list that is not complete yet.
+/// A mapping or list whose end has not been parsed yet.
 struct Open {
     start: usize,
     flow: bool,
@@ -107,21 +32,21 @@ enum OpenKind {
     Mapping(Vec<(Key, Arc<Node>)>, Option<Key>),
 }
 
-/// Reads the one document of `text`.
-pub(super) fn read(text: &str) -> Result<Arc<Node>, Box<Diagnostic>> {
+/// Reads the one document of `text`. `start` is what to write into an empty file.
+pub fn read(text: &str, start: &str) -> Result<Arc<Node>, Box<Diagnostic>> {
     let options = options! {
         emit_comments: false,
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    let guarded = Guarded::new(text);
-    let parser = Parser::new_from_str_with_options(&guarded.text, options);
-    Builder { text, guarded: &guarded, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0 }.build(parser)
+    let parser = Parser::new_from_str_with_options(text, options);
+    Builder { text, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0 }.build(parser)?.ok_or_else(|| {
+        Diagnostic::error("empty-file", Span::default(), "the file has nothing in it").help(start).into()
+    })
 }
 
 struct Builder<'a> {
     text: &'a str,
-    guarded: &'a Guarded<'a>,
     open: Vec<Open>,
     anchors: HashMap<usize, Arc<Node>>,
     root: Option<Arc<Node>>,
@@ -129,7 +54,7 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn build(mut self, parser: Parser<'a, StrInput<'a>>) -> Result<Arc<Node>, Box<Diagnostic>> {
+    fn build(mut self, parser: Parser<'a, StrInput<'a>>) -> Result<Option<Arc<Node>>, Box<Diagnostic>> {
         for event in parser {
             let (event, place) = event.map_err(|error| Box::new(self.syntax_error(&error)))?;
             if event.tag().is_some_and(|tag| !tag.is_yaml_core_schema_tag("str")) {
@@ -138,18 +63,14 @@ impl<'a> Builder<'a> {
             let place = self.span(place.byte_range());
             self.event(event, place)?;
         }
-        self.root.ok_or_else(|| {
-            Diagnostic::error("empty-file", Span::default(), "the file has nothing in it")
-                .help("start with `version: 1`, then `sources:`, `sinks:`, `routes:` and `unrouted:`")
-                .into()
-        })
+        Ok(self.root)
     }
 
-    /// The byte range, inside the text and on the boundaries of characters whatever the parser says.
+    /// The byte range as a span that lies inside the text and on boundaries of characters, whatever the parser says.
     fn span(&self, range: Option<std::ops::Range<usize>>) -> Span {
         let range = range.unwrap_or_default();
         let inside = |at: usize| {
-            let mut at = self.guarded.original(at).min(self.text.len());
+            let mut at = at.min(self.text.len());
             while !self.text.is_char_boundary(at) {
                 at -= 1;
             }
@@ -164,7 +85,7 @@ impl<'a> Builder<'a> {
             Event::Scalar(text, style, anchor, tag) => {
                 // The only tag that is left is `!!str`.
                 let plain = style == ScalarStyle::Plain && tag.is_none();
-                let kind = Kind::Scalar(Scalar { text: self.guarded.restore(text), plain });
+                let kind = Kind::Scalar(Scalar { text: text.into_owned(), plain });
                 self.add(Node { span: place, head: place, kind, depth: 1, size: 1 }, anchor, false)
             }
             Event::SequenceStart(style, anchor, _) => {
@@ -178,7 +99,7 @@ impl<'a> Builder<'a> {
             Event::SequenceEnd | Event::MappingEnd => self.end(place),
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                 Some(node) => {
-                    // Counted wherever it is used: a few lines must not become millions of values.
+                    // Counted at each use, or a few lines could become millions of values.
                     let size = node.size;
                     self.place(node, place, size)
                 }
@@ -215,13 +136,13 @@ impl<'a> Builder<'a> {
                 (Kind::Mapping(entries), depth, size, last)
             }
         };
-        // The end of a block is where the next thing begins: what it holds ends before.
+        // The parser ends a block where the next value begins: the block's own last value ends before.
         let end = if open.flow { place.end } else { last.unwrap_or(place.end) };
         let span = Span::new(open.start, end.max(open.start));
         self.add(Node { span, head: span, kind, depth, size }, open.anchor, !open.flow)
     }
 
-    /// A value is complete: it goes to the anchor it defines and into what it is a part of.
+    /// Stores a complete value under its anchor, and puts it into the collection it belongs to.
     fn add(&mut self, mut node: Node, anchor: usize, block: bool) -> Result<(), Box<Diagnostic>> {
         if block {
             node.head = match self.open.last().map(|open| &open.kind) {
@@ -239,13 +160,9 @@ impl<'a> Builder<'a> {
 
     fn place(&mut self, node: Arc<Node>, place: Span, count: usize) -> Result<(), Box<Diagnostic>> {
         if self.open.len() + node.depth > MAX_DEPTH {
-            return Err(Diagnostic::error(
-                "too-deep",
-                place,
-                format!("more than {MAX_DEPTH} levels inside each other"),
-            )
-            .help("no configuration needs that many: look for an indentation that has slipped")
-            .into());
+            return Err(Diagnostic::error("too-deep", place, format!("more than {MAX_DEPTH} nested levels"))
+                .help("no configuration needs that many: look for a wrong indentation")
+                .into());
         }
         self.nodes = self.nodes.saturating_add(count);
         if self.nodes > MAX_NODES {
@@ -254,7 +171,7 @@ impl<'a> Builder<'a> {
                 place,
                 format!("more than {MAX_NODES} values, aliases counted where they are used"),
             )
-            .help("split the configuration, or write globs instead of a route for each name")
+            .help("split the file, or write patterns instead of one route for each name")
             .into());
         }
         match self.open.last_mut().map(|open| &mut open.kind) {
@@ -291,22 +208,22 @@ fn measure<'n>(parts: impl Iterator<Item = &'n Arc<Node>>) -> (usize, usize) {
 }
 
 fn tagged(place: Span) -> Diagnostic {
-    Diagnostic::error("yaml-tag", place, "YAML tags (`!…`) mean nothing here")
+    Diagnostic::error("yaml-tag", place, "YAML tags (`!…`) are not supported")
         .help("remove the tag; quote the value if it has to start with `!`")
 }
 
 impl Builder<'_> {
     fn syntax_error(&self, error: &ScanError) -> Diagnostic {
-        let at = error.marker().byte_offset().unwrap_or(self.guarded.text.len());
+        let at = error.marker().byte_offset().unwrap_or(self.text.len());
         let at = self.span(Some(at..at)).start;
-        // A tab is found out when what is before it has ended.
+        // The parser notices a tab only at the end of the word before it.
         let at = match error.kind() {
             ErrorKind::TabInPlainScalar | ErrorKind::TabInIndentation | ErrorKind::TabInBlockIndentation => {
                 self.text.get(at..).and_then(|rest| rest.find('\t')).map_or(at, |tab| at + tab)
             }
             _ => at,
         };
-        // At the end of a line there is nothing to point at.
+        // At the end of a line there is no character to mark.
         let next = self.text.get(at..).and_then(|rest| rest.chars().next()).filter(|&next| next != '\n');
         let opened = self.open.iter().rev().find(|open| open.flow);
         let opened = opened.map(|open| Span::new(open.start, open.start + 1));

@@ -1,28 +1,27 @@
-//! Text that may be secret, or hold the content of files that are read anew at every use.
+//! Secrets: texts that are never shown, and whose files are read again at every use.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::mask::STARS;
+use crate::event::percent_encode;
 
-/// A scalar of `routes.yaml` after interpolation; never printed.
+/// A text after interpolation, which is never shown.
 ///
-/// What `${VAR}` stood for is in it; what `${file:PATH}` stands for is read at each [`reveal`](Self::reveal), so that a
-/// rotated secret is taken up at the next connection.
+/// It holds the values of its `${VAR}`. The files of its `${file:PATH}` are read at each [`reveal`](Self::reveal), so that the
+/// next connection uses a rotated secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<[Part]>);
 
 /// A piece of a [`Secret`].
 #[derive(Clone, PartialEq, Eq)]
 pub enum Part {
-    /// As it stands.
     Text(String),
-    /// The content of a file, without one trailing newline.
+    /// The content of a file, without its last newline.
     File {
-        /// Which.
         path: PathBuf,
-        /// It is a part of a URL: percent-encoded.
+        /// Whether its content is percent-encoded, as it is a part of a URL.
         encode: bool,
     },
 }
@@ -35,31 +34,30 @@ pub struct SecretError {
     cause: std::io::Error,
 }
 
-/// Secrets longer than this are refused: no password or key is.
+/// The largest file of a secret, in bytes. No password or key is longer.
 const MAX_SECRET_FILE: u64 = 1024 * 1024;
 
 impl Secret {
-    /// A text that no file is a part of.
+    /// A secret without a file in it.
     #[must_use]
     pub fn text(text: impl Into<String>) -> Self {
         Self(Arc::new([Part::Text(text.into())]))
     }
 
-    /// Several pieces.
     #[must_use]
     pub fn parts(parts: Vec<Part>) -> Self {
         Self(parts.into())
     }
 
     /// The files it refers to.
-    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().filter_map(|part| match part {
             Part::Text(_) => None,
             Part::File { path, .. } => Some(path.as_path()),
         })
     }
 
-    /// The text now. Reads the files it refers to, which blocks.
+    /// The text as it is now. Reads the files it refers to, which blocks.
     pub fn reveal(&self) -> Result<String, SecretError> {
         let mut whole = String::new();
         for part in &*self.0 {
@@ -79,21 +77,21 @@ impl Secret {
     }
 }
 
-/// Texts that may be secret, and are masked wherever they are found in what is shown.
+/// Texts that may be secret: they are masked wherever they occur in something that is shown.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Masks(Vec<String>);
 
-/// A shorter text is no secret, and may be in much that is to be shown, in bytes.
+/// Shorter texts are not masked, in bytes: they are hardly secrets, and occur in many words.
 const MIN_MASKED: usize = 6;
 
 impl Masks {
-    /// That text without them.
+    /// Masks all of these texts in `text`.
     #[must_use]
     pub fn apply(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), STARS))
     }
 
-    /// The same for a text whose end may have been cut off: the beginning of one at its end is masked, too.
+    /// The same for a text that may have been cut: the first part of a secret at its end is masked too.
     #[must_use]
     pub fn apply_to_beginning(&self, text: &str) -> String {
         let mut text = self.apply(text);
@@ -108,9 +106,9 @@ impl Masks {
         text
     }
 
-    /// Those and more.
+    /// These masks and further ones.
     #[must_use]
-    pub(super) fn with<'t>(&self, more: impl Iterator<Item = &'t str>) -> Self {
+    pub(crate) fn with<'t>(&self, more: impl Iterator<Item = &'t str>) -> Self {
         let Self(more) = more.collect();
         let mut texts: Vec<_> = self.0.iter().cloned().chain(more).collect();
         texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
@@ -123,20 +121,20 @@ impl<'t> FromIterator<&'t str> for Masks {
         let secrets = texts.into_iter().filter(|text| text.len() >= MIN_MASKED);
         let mut texts: Vec<_> =
             secrets.flat_map(|text| [text.to_owned(), in_json(text), in_template_json(text)]).collect();
-        // One may be a part of another.
+        // A secret may be a part of another one: the longest is masked first.
         texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
         texts.dedup();
         Self(texts)
     }
 }
 
-/// As it stands within a JSON string.
+/// The text as it stands within a JSON string.
 fn in_json(text: &str) -> String {
     let json = serde_json::Value::from(text).to_string();
     json.get(1..json.len() - 1).unwrap_or_default().to_owned()
 }
 
-/// The same as the filter `tojson` of templates writes it.
+/// The text as the filter `tojson` of templates writes it.
 fn in_template_json(text: &str) -> String {
     let escapes = [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\'', "\\u0027")];
     escapes.iter().fold(in_json(text), |json, (char, escape)| json.replace(*char, escape))
@@ -148,15 +146,17 @@ impl fmt::Debug for Masks {
     }
 }
 
-/// As it stands in a part of a URL: everything but letters, digits and `-._*` percent-encoded.
-pub(super) fn encoded(text: &str) -> String {
-    url::form_urlencoded::byte_serialize(text.as_bytes()).map(|piece| piece.replace('+', "%20")).collect()
+/// The text as it stands in a part of a URL.
+pub fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    percent_encode(&mut encoded, text);
+    encoded
 }
 
-/// The content of a file without one trailing newline.
-pub(super) fn read(path: &Path) -> std::io::Result<String> {
+/// The content of a file without its last newline.
+pub fn read(path: &Path) -> std::io::Result<String> {
     use std::io::Read;
-    // A pipe could be waited for without end, and has nothing left the next time.
+    // Reading a pipe could block forever, and gives its content only once.
     if !std::fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("it is no regular file"));
     }

@@ -1,0 +1,39 @@
+//! YAML text to typed values, each with its place, and what is wrong with it shown without secrets.
+//!
+//! These modules know no key of our files, nor what a value is for: [`FileKeys`] tells them the little they need. Each uses
+//! those above it only:
+//!
+//! - `tree`: the values of a file with their places; `words`, `units`, `interpolate`, `environment`: pieces of text;
+//! - `mask`, `secret`: what must not be shown;
+//! - `diagnostic`, `odd`, `syntax`: mistakes, and what was likely meant;
+//! - `yaml`: text to a bounded tree;
+//! - `reader`, `decode`: the tree to structs, `${…}` replaced;
+//! - `scalar`, `literal`: the types of single values.
+
+pub mod decode;
+pub mod diagnostic;
+pub mod environment;
+pub mod interpolate;
+pub mod literal;
+pub mod mask;
+pub mod odd;
+pub mod reader;
+pub mod scalar;
+pub mod secret;
+pub mod syntax;
+pub mod tree;
+pub mod units;
+pub mod words;
+pub mod yaml;
+
+/// What has to be known here about the keys of a file.
+pub struct FileKeys {
+    /// What to write into an empty file.
+    pub start: &'static str,
+    /// The example for the last of these keys, each of which is below the one before.
+    pub example: fn(&[&str]) -> Option<&'static str>,
+    /// Top-level keys with names below them that the user chose: such a name is no secret, whatever it is.
+    pub named: &'static [&'static str],
+    /// Keys below secret ones whose values are no secret.
+    pub shown: &'static [&'static str],
+}

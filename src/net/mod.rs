@@ -1,0 +1,11 @@
+//! Network helpers that sources and sinks share: TLS of a client, forbidden addresses, back-off, rate limits.
+
+pub mod address;
+pub mod backoff;
+pub mod rate;
+mod tls;
+
+pub use address::Network;
+pub use backoff::Backoff;
+pub use rate::RateLimiter;
+pub use tls::{Tls, TlsError};
