@@ -1,4 +1,4 @@
-//! The shape of the source: imports point up, and files stay short.
+//! The shape of the source: imports point up, parts know nothing of what is none of their business, and files stay short.
 //!
 //! The order of the layers is the list in `src/lib.rs`, which is what people read.
 
@@ -35,12 +35,68 @@ fn modules_know_nothing_of_what_the_table_says() {
         let unknown: Vec<&str> = unknown.split('`').skip(1).step_by(2).collect();
         for path in files().iter().filter(|path| module(path)[0] == *layer) {
             let text = without_comments(&without_tests(&read(path)));
-            let used = named(module(path).len(), &text);
-            let used = used.iter().filter(|(_, name)| unknown.contains(&name.as_str()));
-            wrong.extend(used.map(|(line, name)| format!("{}:{line} uses {name}", path.display())));
+            let used = named(&module(path), &text);
+            let used = used.iter().filter(|(_, name)| unknown.contains(&name[0].as_str()));
+            wrong.extend(used.map(|(line, name)| format!("{}:{line} uses {}", path.display(), name.join("::"))));
         }
     }
     assert!(wrong.is_empty(), "ARCHITECTURE.md says that these modules do not know each other:\n{}", wrong.join("\n"));
+}
+
+/// Modules and folders, and what each must not use, beyond the table of ARCHITECTURE.md. `a::*` is everything in `a` but the
+/// module itself.
+const STRANGERS: [(&str, &[&str]); 9] = [
+    // Pure: no clock, no randomness, no state.
+    ("event", &["clock", "failpoints", "net", "tasks", "timer"]),
+    ("config::text", &["config::*", "net", "rules"]),
+    ("config::raw", &["config::check", "config::load", "config::model"]),
+    ("config::model", &["config::check", "config::load", "config::raw"]),
+    ("config::check::common", &["config::check::*"]),
+    ("sink::amqp", &["sink::file", "sink::kafka", "sink::webhook"]),
+    ("sink::file", &["amqp", "sink::amqp", "sink::kafka", "sink::webhook"]),
+    ("sink::kafka", &["amqp", "sink::amqp", "sink::file", "sink::webhook"]),
+    ("sink::webhook", &["amqp", "sink::amqp", "sink::file", "sink::kafka"]),
+];
+
+#[test]
+fn folders_know_nothing_of_their_strangers() {
+    let mut looked_at = vec![0; STRANGERS.len()];
+    let mut wrong = Vec::new();
+    for path in files().iter().filter(|path| !path.ends_with("tests.rs")) {
+        let module = module(path);
+        for ((part, strangers), looked_at) in STRANGERS.iter().zip(&mut looked_at) {
+            if !begins(&module, part) {
+                continue;
+            }
+            *looked_at += 1;
+            for (line, named) in named(&module, &without_comments(&without_tests(&read(path)))) {
+                if strangers.iter().any(|stranger| is_stranger(&named, stranger, part)) {
+                    wrong.push(format!("{}:{line}: {part} uses {}", path.display(), named.join("::")));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "these modules must not use each other:\n{}", wrong.join("\n"));
+    let gone: Vec<_> =
+        STRANGERS.iter().zip(looked_at).filter(|(_, files)| *files == 0).map(|((part, _), _)| part).collect();
+    assert!(gone.is_empty(), "no files are there any more of {gone:?}");
+}
+
+/// Whether that path is the module or something in it.
+fn begins(path: &[String], module: &str) -> bool {
+    let module: Vec<_> = module.split("::").collect();
+    path.len() >= module.len() && path.iter().zip(module).all(|(one, other)| one == other)
+}
+
+fn is_stranger(named: &[String], stranger: &str, part: &str) -> bool {
+    match stranger.strip_suffix('*') {
+        Some(above) => {
+            let above = above.trim_end_matches("::");
+            let is_inside = above.is_empty() || (begins(named, above) && named.len() > above.split("::").count());
+            is_inside && !begins(named, part)
+        }
+        None => begins(named, stranger),
+    }
 }
 
 #[test]
@@ -151,16 +207,15 @@ fn layers(lib: &str) -> Vec<String> {
 fn downward(layers: &[String], module: &[String], text: &str) -> Vec<String> {
     let place = |name: &str| layers.iter().position(|layer| layer == name);
     let own = place(&module[0]).unwrap_or_else(|| panic!("{} is no layer", module[0]));
-    named(module.len(), &without_comments(text))
+    named(module, &without_comments(text))
         .into_iter()
-        .filter(|(_, name)| place(name).is_some_and(|place| place > own))
-        .map(|(line, name)| format!("{line}: {} uses {name}", module[0]))
+        .filter(|(_, path)| place(&path[0]).is_some_and(|place| place > own))
+        .map(|(line, path)| format!("{line}: {} uses {}", module[0], path.join("::")))
         .collect()
 }
 
-/// The first names after `crate::`, also those of a group, and after so many `super::` that they mean the same; with their
-/// lines.
-fn named(depth: usize, text: &str) -> Vec<(usize, String)> {
+/// The paths that begin with `crate::` or `super::`, those of groups one by one, from the root of the crate on; with their lines.
+fn named(module: &[String], text: &str) -> Vec<(usize, Vec<String>)> {
     let mut named = Vec::new();
     for (at, _) in text.match_indices("crate::").chain(text.match_indices("super::")) {
         let before = &text[..at];
@@ -169,6 +224,7 @@ fn named(depth: usize, text: &str) -> Vec<(usize, String)> {
             continue;
         }
         let mut rest = &text[at..];
+        let mut root = Vec::new();
         if let Some(after) = rest.strip_prefix("crate::") {
             rest = after;
         } else {
@@ -178,38 +234,43 @@ fn named(depth: usize, text: &str) -> Vec<(usize, String)> {
             }
             // Modules inside a file, as tests are, take one more to get to the root; then this looks at too much, not at
             // too little.
-            if ups < depth {
-                continue;
-            }
+            root = module[..module.len().saturating_sub(ups)].to_vec();
         }
         let line = before.matches('\n').count() + 1;
-        named.extend(first_names(rest).into_iter().map(|name| (line, name)));
+        let paths = paths(rest).into_iter().map(|path| root.iter().cloned().chain(path).collect::<Vec<_>>());
+        named.extend(paths.filter(|path| !path.is_empty()).map(|path| (line, path)));
     }
     named
 }
 
-/// `a::b` is `a`; `{a::{b, c}, d}` is `a` and `d`.
-fn first_names(text: &str) -> Vec<String> {
+/// `a::b` is itself; `{a::{b, c}, d}` is `a::b`, `a::c` and `d`.
+fn paths(text: &str) -> Vec<Vec<String>> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let Some(group) = text.strip_prefix('{') else {
-        return vec![text.chars().take_while(|c| is_name(*c)).collect()];
+        let name: String = text.chars().take_while(|c| is_name(*c)).collect();
+        let rest = text[name.len()..].strip_prefix("::").map(paths).filter(|_| !name.is_empty());
+        return match rest {
+            Some(rest) => rest.into_iter().map(|path| std::iter::once(name.clone()).chain(path).collect()).collect(),
+            None if name.is_empty() => vec![Vec::new()],
+            None => vec![vec![name]],
+        };
     };
-    let (mut names, mut level, mut is_first) = (vec![String::new()], 0, true);
-    for c in group.chars() {
+    let (mut level, mut start, mut parts) = (0, 0, Vec::new());
+    for (at, c) in group.char_indices() {
         match c {
-            '}' if level == 0 => break,
             '{' => level += 1,
-            '}' => level -= 1,
-            ',' if level == 0 => {
-                names.push(String::new());
-                is_first = true;
+            ',' | '}' if level == 0 => {
+                parts.push(group[start..at].trim());
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
             }
-            c if c.is_whitespace() => {}
-            c if level == 0 && is_first && is_name(c) => names.last_mut().unwrap().push(c),
-            _ => is_first = false,
+            '}' => level -= 1,
+            _ => {}
         }
     }
-    names
+    parts.into_iter().filter(|part| !part.is_empty()).flat_map(paths).collect()
 }
 
 /// The lines stay; what comes after `//` goes. Paths in texts with `//` are not what this is about.
@@ -261,6 +322,20 @@ fn an_import_that_points_down_is_found_however_it_is_written() {
     ] {
         assert_eq!(found(&["sink", "kafka"], text), 0, "{text}");
     }
+}
+
+#[test]
+fn paths_are_read_to_their_ends() {
+    let module = ["config", "text", "mask"].map(str::to_owned);
+    let found = |text: &str| named(&module, text).into_iter().map(|(_, path)| path.join("::")).collect::<Vec<_>>();
+    assert_eq!(found("use super::tree::{Kind, Node};"), ["config::text::tree::Kind", "config::text::tree::Node"]);
+    assert_eq!(found("use super::super::check;"), ["config::check"]);
+    let group = "use crate::{\n    event::{self, template::{A, B}},\n    net::*,\n};";
+    assert_eq!(found(group), ["event::self", "event::template::A", "event::template::B", "net"]);
+    assert!(is_stranger(&["config".into(), "Secret".into()], "config::*", "config::text"));
+    assert!(!is_stranger(&["config".into(), "text".into(), "tree".into()], "config::*", "config::text"));
+    assert!(!is_stranger(&["config".into()], "config::*", "config::text"));
+    assert!(is_stranger(&["clock".into()], "*", "timer"));
 }
 
 #[test]
