@@ -34,7 +34,6 @@ const FIELDS: [&str; 12] = [
     DEAD_LETTER,
 ];
 
-/// One case.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
     /// What it is about.
@@ -45,7 +44,6 @@ pub struct Case {
     pub source: Option<String>,
     /// The tenant, in the place of the message's own.
     pub tenant: Option<String>,
-    /// What comes in.
     pub message: CaseMessage,
     /// What is to become of it.
     pub expect: Expected,
@@ -54,7 +52,6 @@ pub struct Case {
 /// The message of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CaseMessage {
-    /// A sample.
     Sample(String),
     /// A sample in that line of a file, counted from 1.
     Line(PathBuf, usize),
@@ -70,7 +67,6 @@ pub enum Expected {
 }
 
 mapping! {
-    /// The whole file.
     Root {
         /// The cases
         tests: List<RawCase> = required,
@@ -78,7 +74,6 @@ mapping! {
 }
 
 mapping! {
-    /// One case.
     RawCase {
         /// What it is about
         name: Text = required,

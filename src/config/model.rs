@@ -22,15 +22,12 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// In the order of the file; [`SinkIndex`](crate::rules::SinkIndex) counts these.
     pub sinks: Vec<SinkConfig>,
-    /// The routes, compiled.
     pub rules: Arc<Rules>,
     /// What is kept on disk.
     pub spool: SpoolConfig,
     /// What happens to dead letters.
     pub dead_letters: DeadLettersConfig,
-    /// Bounds of delivery.
     pub delivery: DeliveryConfig,
-    /// The read-only HTTP listener.
     pub admin: AdminConfig,
     /// Where written paths (spool, file sinks) lie.
     pub data_dir: PathBuf,
@@ -38,12 +35,10 @@ pub struct Config {
     pub files: NamedFiles,
 }
 
-/// One entry of `sources:`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
     /// Its key in the file.
     pub name: SourceName,
-    /// How messages come in.
     pub kind: SourceKind,
     /// `expects`, `validation`, `tenant`, `max_body`.
     pub decode_options: DecodeOptions,
@@ -51,7 +46,6 @@ pub struct SourceConfig {
     pub files: NamedFiles,
 }
 
-/// The kinds of sources.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SourceKind {
     /// A queue on a broker.
@@ -60,12 +54,10 @@ pub enum SourceKind {
     Recording(RecordingConfig),
 }
 
-/// `amqp:` under a source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AmqpSourceConfig {
     /// How to reach the broker.
     pub connection: AmqpConnection,
-    /// The queue to consume.
     pub queue: String,
     /// What to declare before, if anything.
     pub declare: Option<DeclareQueue>,
@@ -95,14 +87,11 @@ pub struct AmqpConnection {
 pub struct DeclareQueue {
     /// The queue, if it is to be declared: durable, of this type, with these arguments.
     pub queue: Option<QueueDeclaration>,
-    /// Bindings of the queue.
     pub bindings: Vec<Binding>,
 }
 
-/// `declare.queue`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueDeclaration {
-    /// `classic` or `quorum`.
     pub kind: QueueKind,
     /// Further arguments, in the order of the file.
     pub arguments: Vec<(String, Argument)>,
@@ -111,24 +100,18 @@ pub struct QueueDeclaration {
 /// The types of queues that can be declared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueKind {
-    /// A classic queue.
     Classic,
-    /// A quorum queue.
     Quorum,
 }
 
 /// An AMQP argument as YAML can write it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Argument {
-    /// `true` or `false`.
     Bool(bool),
-    /// A whole number.
     Integer(i64),
-    /// Text.
     Text(String),
 }
 
-/// `declare.bindings`: one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binding {
     /// The exchange, which must exist.
@@ -137,7 +120,6 @@ pub struct Binding {
     pub routing_key: String,
 }
 
-/// `recording:` under a source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordingConfig {
     /// One sample a line.
@@ -146,14 +128,11 @@ pub struct RecordingConfig {
     pub repeat: u32,
 }
 
-/// One entry of `sinks:`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SinkConfig {
     /// Its key in the file.
     pub name: SinkName,
-    /// Where it delivers.
     pub kind: SinkKind,
-    /// What the body is.
     pub format: Format,
     /// What may be secret of its body, URL and headers (what `${…}` put there, the values of headers that speak of secrets): masked
     /// wherever what was rendered is shown.
@@ -184,16 +163,13 @@ pub enum WhenFull {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OrderBy {
-    /// `correlationId`.
     #[default]
     CorrelationId,
     /// `productId`; null falls back to `correlationId`.
     ProductId,
     /// `session`; null falls back to `correlationId`.
     Session,
-    /// `tenant`.
     Tenant,
-    /// Nothing.
     None,
 }
 
@@ -226,12 +202,10 @@ pub struct Retry {
     pub refuse_after: u32,
 }
 
-/// The kinds of sinks.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SinkKind {
     /// Records in a Kafka topic.
     Kafka(Box<KafkaConfig>),
-    /// POST requests.
     Webhook(Box<WebhookConfig>),
     /// Messages to an AMQP exchange.
     Amqp(Box<AmqpSinkConfig>),
@@ -255,18 +229,15 @@ impl SinkKind {
     }
 }
 
-/// `kafka:` under a sink.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KafkaConfig {
     /// `host:port`, separated by commas.
     pub brokers: String,
-    /// The topic.
     pub topic: Template,
     /// The record's key; a null one is a null key.
     pub key: Template,
     /// librdkafka's name of the partitioner.
     pub partitioner: String,
-    /// The record's time.
     pub timestamp: KafkaTimestamp,
     /// Further librdkafka producer settings, in the order of the file.
     pub options: Vec<(String, Secret)>,
@@ -291,22 +262,17 @@ pub enum KafkaTimestamp {
 pub struct Sasl {
     /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     pub mechanism: &'static str,
-    /// The user.
     pub username: Secret,
-    /// The password.
     pub password: Secret,
 }
 
-/// `webhook:` under a sink.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WebhookConfig {
-    /// Where to POST.
     pub url: WebhookUrl,
     /// Standard Webhooks secrets (`whsec_…` or raw base64); every one signs, so that secrets can be rotated. Empty: unsigned.
     pub secrets: Vec<Secret>,
     /// Names checked, values are templates.
     pub headers: Vec<(http::HeaderName, Template)>,
-    /// `Authorization`.
     pub auth: Option<WebhookAuth>,
     /// An HTTP proxy; none: as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
     pub proxy: Option<Secret>,
@@ -320,7 +286,6 @@ pub struct WebhookConfig {
     pub responses: Responses,
     /// Never connected to, beside what no webhook is: whatever the name resolves to.
     pub deny: Vec<Network>,
-    /// Certificates.
     pub tls: Tls,
 }
 
@@ -340,7 +305,6 @@ pub struct Responses {
 pub enum WebhookUrl {
     /// No template in it. May hold secrets.
     Fixed {
-        /// Where to.
         url: Secret,
         /// What of it can be shown.
         shown: String,
@@ -354,34 +318,22 @@ pub enum WebhookUrl {
     },
 }
 
-/// `auth:` of a webhook.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WebhookAuth {
-    /// `Authorization: Bearer …`
     Bearer(Secret),
-    /// `Authorization: Basic …`
-    Basic {
-        /// The user.
-        username: Secret,
-        /// The password.
-        password: Secret,
-    },
+    Basic { username: Secret, password: Secret },
 }
 
-/// `amqp:` under a sink.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AmqpSinkConfig {
     /// How to reach the broker.
     pub connection: AmqpConnection,
-    /// Where to publish.
     pub exchange: String,
-    /// With which key.
     pub routing_key: Template,
     /// The exchange's type if it is to be declared (durable): `topic`, `direct`, `fanout`, `headers`.
     pub declare: Option<String>,
 }
 
-/// `file:` under a sink.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FileConfig {
     /// The data directory, absolute: what is written stays below it.
@@ -393,7 +345,6 @@ pub struct FileConfig {
     pub path: Template,
 }
 
-/// `spool:`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpoolConfig {
     /// The SQLite file, absolute.
@@ -429,7 +380,6 @@ pub enum OnCorrupt {
     Quarantine,
 }
 
-/// `dead_letters:`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLettersConfig {
     /// None is for ever.
@@ -440,7 +390,6 @@ pub struct DeadLettersConfig {
     pub to: Option<SinkName>,
 }
 
-/// `delivery:`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeliveryConfig {
     /// What isn't settled by then is put to disk.
@@ -451,7 +400,6 @@ pub struct DeliveryConfig {
     pub max_in_flight_bytes: u64,
 }
 
-/// `admin:`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdminConfig {
     /// None: no listener.

@@ -31,7 +31,6 @@ pub struct Breaker {
 
 #[derive(Debug)]
 struct Open {
-    /// Back-offs so far.
     backoffs: u32,
     until: Instant,
     probe: Option<AttemptId>,
@@ -39,7 +38,6 @@ struct Open {
     error: String,
 }
 
-/// Whether attempts may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
     /// Any number of attempts may begin.

@@ -77,7 +77,6 @@ struct Queue<T> {
 enum Phase {
     /// For the deliveries of the lane in the spool.
     Blocked,
-    /// For nothing.
     Ready(u64),
     /// For the end of its back-off.
     Later(Instant, u64),
@@ -94,7 +93,6 @@ pub struct TakenLane<T> {
 }
 
 impl<T> TakenLane<T> {
-    /// The attempt in flight.
     #[must_use]
     pub fn attempt(&self) -> Option<AttemptId> {
         if let Phase::InFlight(attempt) = self.phase { Some(attempt) } else { None }

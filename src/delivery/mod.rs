@@ -64,7 +64,6 @@ pub struct Failure {
 /// What brings a delivery back if the relay ends before the delivery is settled.
 #[derive(Debug)]
 pub enum Backing {
-    /// Its unacknowledged message.
     Receipt(Receipt),
     /// Its row in the spool.
     Row(RowId),

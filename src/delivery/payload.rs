@@ -23,7 +23,6 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// Decodes a spooled delivery.
     pub fn from_spool(row: &SpooledDelivery) -> Result<Self, Box<DecodeError>> {
         let message = Arc::clone(&row.message);
         if row.kind == DEAD_LETTER {

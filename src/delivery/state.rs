@@ -37,7 +37,6 @@ pub struct Pause {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenBreaker {
-    /// Back-offs so far.
     pub backoffs: u32,
     /// When the next probe goes out.
     pub until: MonotonicTime,

@@ -17,7 +17,6 @@ use crate::spool::{DeadLetterFilter, Progress, PurgeTarget, Spool};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobRequest {
-    /// Deletes dead letters.
     Purge {
         filter: DeadLetterFilter,
         /// How many dead letters match, as counted by the client.
@@ -37,7 +36,6 @@ pub enum JobRequest {
 
 #[derive(Debug)]
 pub enum JobOutcome {
-    /// How many were deleted.
     Purged(u64),
     Redriven(RedriveResult),
 }
@@ -109,7 +107,6 @@ pub struct JobStatus {
     /// How many dead letters or deliveries are processed.
     pub done: u64,
     pub total: u64,
-    /// Seconds since its start.
     pub seconds: u64,
 }
 

@@ -76,7 +76,6 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Opens nothing yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
         let (handle, commands) = Handle::new(Stats::new(&config));

@@ -16,7 +16,6 @@ use crate::failpoints::Failpoint;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub u128);
 
-/// The result of [`Ledger::register`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
     /// A message to hand out under this number.

@@ -25,7 +25,6 @@ pub enum SourceState {
     /// It waits for the relay that consumes its queue.
     Standby,
     Paused,
-    /// It can't consume.
     Down,
 }
 

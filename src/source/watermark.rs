@@ -70,7 +70,6 @@ impl Watermark {
         std::mem::take(&mut self.slots).into_iter().map(|slot| (slot.entry, slot.settled))
     }
 
-    /// The oldest unacknowledged message.
     #[must_use]
     pub fn head(&self) -> Option<EntryId> {
         self.slots.front().map(|slot| slot.entry)

@@ -30,7 +30,6 @@ impl Usage {
 /// What a sink's deliveries use of the spool.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SinkUsage {
-    /// On disk.
     pub stored: Usage,
     /// Handed to the writer and not on disk yet.
     pub queued: Usage,
@@ -69,7 +68,6 @@ pub(super) struct Budget {
     /// What all sinks use together, in bytes.
     total: u64,
     disk_is_full: bool,
-    /// Of the table `deliveries`.
     current_page: CurrentPage,
 }
 
@@ -144,7 +142,6 @@ impl Budget {
         }
     }
 
-    /// A delivery was deleted.
     pub(super) fn removed(&mut self, sink: &SinkName, size: u64) {
         let share = self.share(sink);
         share.stored.take(size);

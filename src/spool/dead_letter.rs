@@ -27,7 +27,6 @@ pub struct DeadLetter {
     pub correlation_id: Option<String>,
     /// None: the message never became an event.
     pub event_id: Option<Uuid>,
-    /// The event's type.
     pub kind: Option<String>,
     /// The route that chose the sink.
     pub route: Option<RouteName>,

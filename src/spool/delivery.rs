@@ -41,7 +41,6 @@ pub struct SpooledDelivery {
     pub last_error: Option<String>,
     /// None: `unrouted:` names the sink.
     pub route: Option<RouteName>,
-    /// The event's type.
     pub kind: String,
     pub tenant: Arc<str>,
     pub event_id: Uuid,

@@ -30,18 +30,13 @@ pub enum SpoolError {
     },
     #[error("{}: {what}: {error}", .path.display())]
     Io {
-        /// The file or directory.
         path: PathBuf,
         /// What could not be done.
         what: &'static str,
         error: std::io::Error,
     },
     #[error("the spool {} is damaged ({found}): `sqlite3 {} .recover` prints what can be saved of it; move it away together with its `-wal`, and the relay starts with a new one, or let the relay do so with `spool: {{ on_corrupt: quarantine }}`", .path.display(), .path.display())]
-    Corrupt {
-        path: PathBuf,
-        /// What SQLite found.
-        found: String,
-    },
+    Corrupt { path: PathBuf, found: String },
     #[error("the spool {} can't be used: {error}{advice}", .path.display())]
     Sqlite {
         path: PathBuf,

@@ -75,13 +75,11 @@ use writer::Writer;
 /// How often [`Spool::open_when_free`] tries to take the lock.
 const LOCK_RETRY: Duration = Duration::from_secs(1);
 
-/// The last [`Spool::problem`].
 const CLOSED: &str = "the spool is closed: this run of the relay can store nothing more";
 
 /// The answer to a request that the writer had not done when it ended.
 const STOPPED: &str = "the relay stopped before it was done";
 
-/// Why messages stay unacknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockReason {
     /// A sink has reached `max_share`, or all sinks `spool.max_size`.
@@ -95,7 +93,6 @@ pub enum BlockReason {
 impl BlockReason {
     pub const ALL: [Self; 3] = [Self::SpoolFull, Self::DeadLettersFull, Self::Disk];
 
-    /// As in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -164,7 +161,6 @@ impl Spool {
         }
     }
 
-    /// The file's real path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -44,7 +44,7 @@ pub const LOG_FIELDS: [(&str, &str); 15] = [
     ("route", "the name of the route"),
     ("sink", "the name of the sink"),
     ("attempt", "the number of the delivery attempt, starting at 1"),
-    ("reason", "the reason of a dead letter"),
+    ("reason", "the reason of a dead letter, see [event.md](event.md#dead-letters)"),
     ("detail", "the detail of a dead letter"),
     ("error", "why something failed"),
     ("suppressed", "how many similar lines were left out since the last one"),

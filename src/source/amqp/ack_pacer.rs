@@ -8,7 +8,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// to replace what was acknowledged: with a shorter one, a consumer of a distant broker would never be full.
 const PAUSE_WHILE_FILLING: Duration = Duration::from_millis(250);
 
-/// What the consumer needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AckNeed {
     /// A change of the prefetch waits until every message is settled: an acknowledgement would bring new ones.

@@ -13,11 +13,9 @@ use crate::config::{Argument, DeclareQueue, QueueDeclaration, QueueKind};
 /// The type that the broker tells. READ is permission enough to find out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueType {
-    /// The broker enforces `exclusive`.
     Classic,
     /// The broker counts the deliveries of each message, and does not enforce `exclusive`.
     Quorum,
-    /// The broker doesn't tell.
     Unknown,
 }
 

@@ -43,7 +43,6 @@ const SPILL_AT_DELIVERY_COUNT: u64 = 5;
 /// would close the channel (`consumer_timeout`, 30 minutes by default).
 const MAX_UNSETTLED: Duration = Duration::from_mins(10);
 
-/// Why a session ended.
 pub enum SessionEnd {
     Stopped,
     Paused,

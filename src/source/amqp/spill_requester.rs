@@ -7,7 +7,6 @@ use crate::source::{BLOCKING_DELAY, EntryId};
 /// The messages that block a source.
 #[derive(Debug, Clone, Copy)]
 pub struct Blocker {
-    /// The newest of them.
     pub up_to: EntryId,
     pub since: Instant,
 }

@@ -24,7 +24,6 @@ pub(in crate::spool) struct AddDeadLetter {
 /// What a dead letter replaces.
 #[derive(Debug)]
 pub(in crate::spool) enum DeadLetterOrigin {
-    /// An unacknowledged message.
     Message(Receipt),
     /// A delivery in the spool.
     Delivery(RowId, SinkName),
@@ -250,7 +249,6 @@ pub(in crate::spool) struct Redrive {
     pub(in crate::spool) done: oneshot::Sender<bool>,
 }
 
-/// What is redriven.
 #[derive(Debug)]
 pub enum RedriveOrigin {
     /// The dead letter with that id.

@@ -101,10 +101,8 @@ fn errors(connection: &Connection, sink: &str) -> rusqlite::Result<Vec<(String, 
     errors.collect()
 }
 
-/// Which deliveries to list.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
-    /// None: of all sinks.
     pub sink: Option<String>,
     /// Only deliveries whose body may contain this text. JSON can write a text with escapes, so bodies with escapes are listed, too: the
     /// caller has to look closer.

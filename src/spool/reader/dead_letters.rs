@@ -47,7 +47,6 @@ pub struct StoredDeadLetter {
     pub summary: DeadLetterSummary,
     /// None: the message never became an event.
     pub event_id: Option<Uuid>,
-    /// The event's type.
     pub kind: Option<String>,
     /// The route that chose the sink.
     pub route: Option<String>,

@@ -16,7 +16,6 @@ pub struct DeadLetterFilter {
     pub correlation_id: Option<String>,
     /// Not older than this, in milliseconds since 1970.
     pub since: Option<i64>,
-    /// The highest id.
     pub up_to: Option<i64>,
     /// At most so many, the first in order.
     pub limit: Option<u64>,

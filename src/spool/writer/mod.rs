@@ -57,7 +57,6 @@ pub(super) struct Writer {
     /// None: the last transaction failed, and the file has to be opened again.
     database: Option<Database>,
     next_dead_letter: i64,
-    /// Of the table `dead_letters`.
     current_page: CurrentPage,
     queue: Queue,
     /// After a failed transaction, changes that make the file larger wait until then, so that changes that make it smaller get through.
@@ -119,8 +118,10 @@ impl Writer {
         let opened = match writer.open_first() {
             Err(error @ SpoolError::Corrupt { .. }) if config.on_corrupt == OnCorrupt::Quarantine => {
                 let quarantined = corruption::quarantine(&writer.path)?;
-                let quarantined = quarantined.display();
-                tracing::error!(%error, %quarantined, "spool damaged; the relay renamed its file and starts with a new one");
+                tracing::error!(
+                    %error, file = %quarantined.display(),
+                    "spool damaged; the relay renamed its file to this one and starts with a new spool"
+                );
                 writer.open_first()
             }
             opened => opened,
@@ -140,8 +141,10 @@ impl Writer {
         self.set_clock(&database)?;
         let repaired = database.repair_heads()?;
         if repaired > 0 {
-            let spool = self.path.display();
-            tracing::error!(%spool, repaired, "the spool had lost the oldest deliveries of some keys; they are repaired and delivered");
+            tracing::error!(
+                file = %self.path.display(),
+                "the spool had lost the oldest deliveries of some keys; {repaired} of them are repaired and delivered"
+            );
         }
         self.load_state(&database)?;
         self.number = database.last_batch()?;
@@ -306,7 +309,7 @@ impl Writer {
     fn close_after_failure(&mut self, error: &SpoolError, delay: Duration) {
         self.database = None;
         let pending = self.pending();
-        tracing::error!(%error, pending, "spool failed; its changes are kept in memory; trying again in {delay:?}");
+        tracing::error!(%error, "spool failed; {pending} changes are kept in memory; trying again in {delay:?}");
         let problem =
             format!("{error}; {pending} changes wait, and their messages stay unacknowledged; the relay tries again");
         self.shared.set_problem(Some((BlockReason::Disk, problem)));
@@ -323,10 +326,7 @@ impl Writer {
     fn end(self) {
         let pending = self.pending();
         if pending > 0 {
-            tracing::error!(
-                pending,
-                "the relay stops before all changes are stored; their messages stay unacknowledged"
-            );
+            tracing::error!("the relay stops before {pending} changes are stored; their messages stay unacknowledged");
         }
         self.shared.set_problem(Some((BlockReason::Disk, CLOSED.to_owned())));
         let Self { queue, unknown, database, lock, closing, from, .. } = self;

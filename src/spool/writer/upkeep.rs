@@ -23,7 +23,7 @@ impl Writer {
         if purged > 0 {
             release_free_pages(database, space, true)?;
             self.recount_dead_letters(database)?;
-            tracing::info!(count = purged, "dead letters older than `dead_letters.keep` were purged");
+            tracing::info!("{purged} dead letters older than `dead_letters.keep` were purged");
         } else {
             self.next_purge = Instant::now() + PURGE_INTERVAL;
         }

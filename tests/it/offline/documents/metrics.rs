@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use expect_test::expect_file;
+use regards_relay::telemetry::LOG_FIELDS;
 
 use crate::support::Home;
 
@@ -25,25 +26,11 @@ const LOG: &str = "
 ## Log fields
 
 The relay logs to standard error. With `--log-format json` each line is a JSON object with `timestamp`, `level`,
-`message`, `target` and the fields of that message. These fields have the same meaning in all messages; further fields
-belong to one message and may change.
+`message`, `target` and some of these fields, which have the same meaning in all messages.
 
 | field | meaning |
 |---|---|
 ";
-
-const FIELDS: [(&str, &str); 10] = [
-    ("event_id", "the id of the event"),
-    ("tenant", "the tenant of the event"),
-    ("correlation_id", "the correlation id of the event"),
-    ("source", "the name of the source"),
-    ("route", "the name of the route"),
-    ("sink", "the name of the sink"),
-    ("attempt", "the number of the attempt, starting at 1"),
-    ("reason", "the reason of a dead letter, see [event.md](event.md#dead-letters)"),
-    ("error", "why something failed"),
-    ("suppressed", "how many messages of this kind were left out since the last one"),
-];
 
 /// One source reads a message, so that all labels are there; the other one keeps the relay running.
 const ROUTES: &str = "
@@ -78,7 +65,7 @@ fn page(shown: &str) -> String {
         let _ = writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(", "));
     }
     page.push_str(LOG);
-    for (field, meaning) in FIELDS {
+    for (field, meaning) in LOG_FIELDS {
         let _ = writeln!(page, "| `{field}` | {meaning} |");
     }
     page
