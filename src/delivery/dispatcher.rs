@@ -358,7 +358,6 @@ impl Dispatcher {
         self.make_all_due();
     }
 
-    /// Ends all back-offs.
     fn make_all_due(&mut self) {
         self.lanes.wake_all();
         self.spool.make_due(self.settings.name.clone(), MonotonicTime::now());

@@ -165,7 +165,6 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// Ends all back-offs.
     pub fn wake_all(&mut self) {
         for lane in std::mem::take(&mut self.later).into_values() {
             self.make_ready(lane);

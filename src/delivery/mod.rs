@@ -64,6 +64,7 @@ pub struct Failure {
 /// What brings a delivery back if the relay ends before the delivery is settled.
 #[derive(Debug)]
 pub enum Backing {
+    /// Its unacknowledged message, which the broker then redelivers.
     Receipt(Receipt),
     /// Its row in the spool.
     Row(RowId),

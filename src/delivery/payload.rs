@@ -50,6 +50,9 @@ impl Payload {
     /// What templates and formats see.
     #[must_use]
     pub fn view(&self) -> EventView<'_> {
-        EventView::of(self.event(), self.message())
+        match self {
+            Self::Event { event, message } => EventView::of(event, message),
+            Self::DeadLetterCopy { envelope, message } => EventView::of_dead_letter_copy(envelope, message),
+        }
     }
 }

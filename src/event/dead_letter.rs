@@ -102,9 +102,4 @@ impl Event {
             warnings: Vec::new(),
         }
     }
-
-    #[must_use]
-    pub fn is_dead_letter(&self) -> bool {
-        self.kind == DEAD_LETTER
-    }
 }

@@ -170,7 +170,7 @@ impl TextField {
 
     /// The value in that event; none is null.
     pub(super) fn of<'a>(self, view: &EventView<'a>) -> Option<Cow<'a, str>> {
-        let EventView { event, message, transformed } = view;
+        let EventView { event, message, transformed, .. } = view;
         if let Some(transformed) = transformed {
             return transformed.text(self.name());
         }

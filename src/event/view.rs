@@ -16,6 +16,8 @@ pub struct EventView<'a> {
     pub message: &'a Message,
     /// The fields that templates and formats see instead of the event's. Expressions always see the event's own.
     pub transformed: Option<&'a TransformedEvent>,
+    /// `event` only stands for the message of a dead letter, whose headers say why it became one.
+    pub is_dead_letter_copy: bool,
 }
 
 /// The fields of a transformed event as JSON, in their order.
@@ -26,7 +28,13 @@ impl<'a> EventView<'a> {
     /// An event without a transform.
     #[must_use]
     pub fn of(event: &'a Event, message: &'a Message) -> Self {
-        Self { event, message, transformed: None }
+        Self { event, message, transformed: None, is_dead_letter_copy: false }
+    }
+
+    /// The copy of a dead letter. `envelope` is made by [`Event::of_dead_letter`].
+    #[must_use]
+    pub fn of_dead_letter_copy(envelope: &'a Event, message: &'a Message) -> Self {
+        Self { is_dead_letter_copy: true, ..Self::of(envelope, message) }
     }
 }
 

@@ -102,7 +102,6 @@ pub struct JobStatus {
     /// Unique within one run of the relay.
     pub id: u64,
     pub kind: String,
-    /// Always `running`.
     pub state: String,
     /// How many dead letters or deliveries are processed.
     pub done: u64,
@@ -115,7 +114,6 @@ pub struct JobStatus {
 pub struct Job {
     pub id: u64,
     jobs: Arc<Jobs>,
-    /// Cancelled by `jobs stop`.
     pub stop: CancellationToken,
     pub progress: Arc<Progress>,
 }

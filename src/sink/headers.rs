@@ -9,8 +9,8 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::event::{
-    AmqpNumber, Encoded, Event, Format, HOPS_HEADER, Header, HeaderValue, Message, RELAY_HEADER_PREFIX, Reason,
-    is_relay_header,
+    AmqpNumber, Encoded, Event, EventView, Format, HOPS_HEADER, Header, HeaderValue, Message, RELAY_HEADER_PREFIX,
+    Reason, is_relay_header,
 };
 use crate::rules::Glob;
 
@@ -30,17 +30,11 @@ const MAX_HOPS: i64 = 8;
 
 /// All headers of a Kafka record or an AMQP message: the relay's, then the format's, then the received ones that are passed
 /// through. No name occurs twice.
-pub(super) fn delivery_headers(
-    event: &Event,
-    message: &Message,
-    format: &Format,
-    keep: &[Glob],
-    encoded: &Encoded,
-) -> Vec<Header> {
-    let mut headers = relay_headers(event);
+pub(super) fn delivery_headers(view: EventView<'_>, format: &Format, keep: &[Glob], encoded: &Encoded) -> Vec<Header> {
+    let mut headers = relay_headers(view.event);
     headers.extend(encoded.headers.iter().map(|(name, value)| (name.to_string(), HeaderValue::Text(value.clone()))));
     let made = headers.len();
-    for kept in passed_through(event, message, format, keep) {
+    for kept in passed_through(view, format, keep) {
         if !headers.iter().take(made).any(|(name, _)| *name == kept.0) {
             headers.push(kept.clone());
         }
@@ -75,16 +69,14 @@ pub(super) fn hop_header(message: &Message) -> Result<Header, RenderError> {
 /// lists, and always those of a trace. Never those that belong to the broker, to another relay, or to a body that was
 /// replaced. A dead letter has its reason in headers of the relay, which are passed through.
 pub(super) fn passed_through<'a>(
-    event: &Event,
-    message: &'a Message,
+    view: EventView<'a>,
     format: &Format,
     keep: &'a [Glob],
 ) -> impl Iterator<Item = &'a Header> {
     let original = matches!(format, Format::Original);
-    let is_dead_letter = event.is_dead_letter();
-    message.properties.headers.iter().filter(move |(name, _)| {
+    view.message.properties.headers.iter().filter(move |(name, _)| {
         TRACE.contains(&name.as_str())
-            || (is_dead_letter && name.starts_with(RELAY_HEADER_PREFIX) && name != HOPS_HEADER)
+            || (view.is_dead_letter_copy && name.starts_with(RELAY_HEADER_PREFIX) && name != HOPS_HEADER)
             || (!is_reserved(name, original) && (original || keep.iter().any(|glob| glob.matches(name))))
     })
 }
@@ -142,7 +134,7 @@ fn is_reserved(name: &str, original: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Carrier, DEAD_LETTER, DeadLetterInfo, EventView};
+    use crate::event::{Carrier, DEAD_LETTER, DeadLetterInfo};
     use crate::sink::fixtures::{event, message};
 
     fn text(value: &str) -> HeaderValue {
@@ -155,8 +147,8 @@ mod tests {
         message
     }
 
-    fn names<'a>(message: &'a Message, format: &Format, keep: &'a [Glob]) -> Vec<&'a str> {
-        passed_through(&event(), message, format, keep).map(|(name, _)| name.as_str()).collect()
+    fn names(message: &Message, format: &Format, keep: &[Glob]) -> Vec<String> {
+        passed_through(EventView::of(&event(), message), format, keep).map(|(name, _)| name.clone()).collect()
     }
 
     const ALL: [&str; 12] = [
@@ -202,8 +194,9 @@ mod tests {
         };
         let message = received(&ALL).with_dead_letter_headers(&death);
         let event = Event::of_dead_letter(&message, &"".into(), uuid::Uuid::from_u128(7));
-        let encoded = Format::Original.encode(EventView::of(&event, &message), Carrier::Kafka).unwrap();
-        let headers = delivery_headers(&event, &message, &Format::Original, &[], &encoded);
+        let view = EventView::of_dead_letter_copy(&event, &message);
+        let encoded = Format::Original.encode(view, Carrier::Kafka).unwrap();
+        let headers = delivery_headers(view, &Format::Original, &[], &encoded);
         let expected = [
             ("regards-relay-id", text(&event.id.to_string())),
             ("regards-relay-type", text(DEAD_LETTER)),
@@ -245,7 +238,8 @@ mod tests {
             headers: vec![("ce_id".into(), "1".to_owned())],
         };
         let event = event();
-        let headers = delivery_headers(&event, &message, &Format::Normalized, &[Glob::new("*")], &encoded);
+        let headers =
+            delivery_headers(EventView::of(&event, &message), &Format::Normalized, &[Glob::new("*")], &encoded);
         let expected = [
             ("regards-relay-id", text(&event.id.to_string())),
             ("regards-relay-type", text("fr.cnes.regards.lta.submission.response")),

@@ -22,7 +22,7 @@ fn rendered(sink: &str, variables: &[(&str, &str)]) -> (MaskedDelivery, Rendered
     )
     .unwrap();
     let event = Event::decode(&message, &config.sources[0].decode_options).unwrap();
-    let view = EventView { event: &event, message: &message, transformed: None };
+    let view = EventView::of(&event, &message);
     let outgoing = render(&config.sinks[0], view, None).unwrap();
     (outgoing.masked(&config.sinks[0]), outgoing)
 }

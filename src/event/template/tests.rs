@@ -363,7 +363,7 @@ fn templates_of_dead_letters_have_their_own_names() {
             DeadLetterInfo { number: 1, reason: Reason::TooDeep, detail: "", sink, attempts: 0, at: String::new() };
         let message = message("[").with_dead_letter_headers(&death);
         let event = Event::of_dead_letter(&message, &tenant.into(), uuid::Uuid::nil());
-        compile(source).unwrap().render(EventView::of(&event, &message)).unwrap()
+        compile(source).unwrap().render(EventView::of_dead_letter_copy(&event, &message)).unwrap()
     };
     assert_eq!(render(Some("hook"), "esa", all), "too_deep regards hook esa");
     assert_eq!(render(Some("hook"), "esa", with_defaults), "hook esa");

@@ -22,7 +22,7 @@ pub(in crate::sink) fn render(
     check_routing_key(&routing_key).map_err(|problem| RenderError::failed("routing key", problem))?;
     let encoded = format.encode(view, Carrier::Amqp).map_err(|error| RenderError::failed("body", error))?;
     let properties = Box::new(properties(event, message, &encoded));
-    let headers = all_headers(event, message, &encoded, format, keep_headers)?;
+    let headers = all_headers(view, &encoded, format, keep_headers)?;
     let destination = Destination::Amqp { exchange: amqp.exchange.clone(), routing_key, properties };
     Ok(RenderedDelivery { id: event.id, destination, headers, body: encoded.body })
 }
@@ -47,14 +47,13 @@ fn properties(event: &Event, message: &Message, encoded: &Encoded) -> Properties
 
 /// The headers that every sink sends, and the number of relays that the message went through.
 fn all_headers(
-    event: &Event,
-    message: &Message,
+    view: EventView<'_>,
     encoded: &Encoded,
     format: &Format,
     keep: &[Glob],
 ) -> Result<Vec<Header>, RenderError> {
-    let mut headers = headers::delivery_headers(event, message, format, keep, encoded);
-    headers.push(headers::hop_header(message)?);
+    let mut headers = headers::delivery_headers(view, format, keep, encoded);
+    headers.push(headers::hop_header(view.message)?);
     Ok(headers)
 }
 
@@ -118,8 +117,9 @@ mod tests {
 
     fn rendered(message: &Message, format: &Format) -> (Properties, Vec<Header>) {
         let event = event(message);
-        let encoded = format.encode(EventView::of(&event, message), Carrier::Amqp).unwrap();
-        let headers = all_headers(&event, message, &encoded, format, &[]).unwrap();
+        let view = EventView::of(&event, message);
+        let encoded = format.encode(view, Carrier::Amqp).unwrap();
+        let headers = all_headers(view, &encoded, format, &[]).unwrap();
         (properties(&event, message, &encoded), headers)
     }
 

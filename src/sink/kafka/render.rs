@@ -15,7 +15,7 @@ pub(in crate::sink) fn render(
     check_topic(&topic).map_err(|problem| RenderError::failed("topic", problem))?;
     let key = kafka.key.render_key(view).map_err(|error| RenderError::failed("key", error))?;
     let encoded = format.encode(view, Carrier::Kafka).map_err(|error| RenderError::failed("body", error))?;
-    let mut headers = headers::delivery_headers(event, message, format, keep_headers, &encoded);
+    let mut headers = headers::delivery_headers(view, format, keep_headers, &encoded);
     // CloudEvents' Kafka binding, 3.2.1: the header `content-type` has the type of the body.
     if let (Format::CloudEvents { .. }, Some(content_type)) = (format, &encoded.content_type) {
         headers.push(("content-type".to_owned(), HeaderValue::Text(content_type.to_string())));

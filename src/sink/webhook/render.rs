@@ -58,7 +58,6 @@ pub(in crate::sink) fn render(
     webhook: &WebhookConfig,
     view: EventView<'_>,
 ) -> Result<RenderedDelivery, RenderError> {
-    let EventView { event, message, .. } = view;
     let SinkConfig { format, keep_headers, .. } = config;
     let url = match &webhook.url {
         WebhookUrl::Templated { origin, path } => Some(event_url(origin, path, view)?),
@@ -66,9 +65,9 @@ pub(in crate::sink) fn render(
     };
     let mut encoded = format.encode(view, Carrier::Http).map_err(|error| RenderError::failed("body", error))?;
     let body = std::mem::take(&mut encoded.body);
-    let received = headers::passed_through(event, message, format, keep_headers);
+    let received = headers::passed_through(view, format, keep_headers);
     let headers = all_headers(view, &webhook.headers, encoded, received)?;
-    Ok(RenderedDelivery { id: event.id, destination: Destination::Webhook { url }, headers, body })
+    Ok(RenderedDelivery { id: view.event.id, destination: Destination::Webhook { url }, headers, body })
 }
 
 /// The URL of one event: `origin` and the value of the template for the rest.
