@@ -65,7 +65,7 @@ impl Backlog {
     pub(super) fn on_due(&mut self, due: DueDeliveries) {
         self.is_fetching = false;
         self.has_all_due = due.next.is_none_or(|next| next > MonotonicTime::now());
-        self.bytes = due.rows.iter().fold(self.bytes, |sum, (_, waiting)| sum.saturating_add(waiting.message.size()));
+        self.bytes = due.rows.iter().fold(self.bytes, |sum, (_, row)| sum.saturating_add(row.message.size()));
         self.due.extend(due.rows);
         if let Some(next) = due.next {
             self.fetch_at(Instant::now() + next.remaining());
@@ -73,9 +73,9 @@ impl Backlog {
     }
 
     pub(super) fn pop(&mut self) -> Option<(RowId, SpooledDelivery)> {
-        let (id, waiting) = self.due.pop_front()?;
-        self.in_flight.insert(id, waiting.message.size());
-        Some((id, waiting))
+        let (id, row) = self.due.pop_front()?;
+        self.in_flight.insert(id, row.message.size());
+        Some((id, row))
     }
 
     /// Whether [`pop`](Self::pop) has a delivery.
@@ -85,15 +85,15 @@ impl Backlog {
 
     /// Pops all due deliveries that were received at least `age` ago.
     pub(super) fn take_expired(&mut self, age: Duration) -> VecDeque<(RowId, SpooledDelivery)> {
-        let (old, due): (VecDeque<_>, _) = self.due.drain(..).partition(|(_, waiting)| waiting.received.age() >= age);
+        let (old, due): (VecDeque<_>, _) = self.due.drain(..).partition(|(_, row)| row.received.age() >= age);
         self.due = due;
-        self.in_flight.extend(old.iter().map(|(id, waiting)| (*id, waiting.message.size())));
+        self.in_flight.extend(old.iter().map(|(id, row)| (*id, row.message.size())));
         old
     }
 
     /// Of the due deliveries that are taken.
     pub(super) fn oldest_age(&self) -> Option<Duration> {
-        self.due.iter().map(|(_, waiting)| waiting.received.age()).max()
+        self.due.iter().map(|(_, row)| row.received.age()).max()
     }
 
     /// No delivery is due whose attempt isn't in flight.

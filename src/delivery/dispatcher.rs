@@ -413,18 +413,18 @@ impl Dispatcher {
     }
 
     /// The next delivery that may be attempted: new and spooled ones take turns.
-    fn next_delivery(&mut self, id: AttemptId) -> Option<(Lane, Delivery)> {
+    fn next_delivery(&mut self, attempt: AttemptId) -> Option<(Lane, Delivery)> {
         if self.last_was_spooled || self.is_stopping() {
             self.last_was_spooled = false;
-            if let Some(next) = self.lanes.pop(id) {
+            if let Some(next) = self.lanes.pop(attempt) {
                 return Some(next);
             }
         }
         while !self.is_stopping()
-            && let Some((row, waiting)) = self.backlog.pop()
+            && let Some((id, row)) = self.backlog.pop()
         {
-            let lane = self.lane_of_row(waiting.key);
-            match Delivery::from_spool(row, &waiting) {
+            let lane = self.lane_of_row(row.key);
+            match Delivery::from_spool(id, &row) {
                 Ok(delivery)
                     if matches!(*delivery.payload, Payload::DeadLetterCopy { .. })
                         && !self.settings.takes_dead_letters =>
@@ -435,10 +435,10 @@ impl Dispatcher {
                     self.last_was_spooled = true;
                     return Some((lane, delivery));
                 }
-                Err(invalid) => self.dead_letter_row(lane, row, waiting, invalid.reason, invalid.detail),
+                Err(invalid) => self.dead_letter_row(lane, id, row, invalid.reason, invalid.detail),
             }
         }
-        self.lanes.pop(id)
+        self.lanes.pop(attempt)
     }
 
     /// How many attempts may be in flight at once.

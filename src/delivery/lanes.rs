@@ -63,7 +63,7 @@ pub struct Lanes<T> {
     /// How many deliveries of each lane are in the spool. As long as there is one, no delivery of the lane in memory is attempted.
     spooled: HashMap<u16, u32>,
     /// How many deliveries are queued in memory.
-    waiting: usize,
+    queued: usize,
 }
 
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl<T> Default for Lanes<T> {
             next_number: 0,
             memory: HashMap::default(),
             spooled: HashMap::default(),
-            waiting: 0,
+            queued: 0,
         }
     }
 }
@@ -120,7 +120,7 @@ impl<T> Default for Lanes<T> {
 impl<T> Lanes<T> {
     /// Queues an item at the end of its lane.
     pub fn push(&mut self, lane: Lane, item: T) {
-        self.waiting += 1;
+        self.queued += 1;
         if let Some(queue) = self.memory.get_mut(&lane) {
             return queue.next.push_back(item);
         }
@@ -135,7 +135,7 @@ impl<T> Lanes<T> {
             let Some(queue) = self.memory.get_mut(&lane) else { continue };
             let Some(item) = queue.next.pop_front() else { continue };
             queue.phase = Phase::InFlight(attempt);
-            self.waiting -= 1;
+            self.queued -= 1;
             return Some((lane, item));
         }
         None
@@ -153,7 +153,7 @@ impl<T> Lanes<T> {
         let queue = self.memory.entry(lane).or_insert_with(empty);
         queue.phase = Phase::Later(due, number);
         queue.next.push_front(item);
-        self.waiting += 1;
+        self.queued += 1;
         self.later.insert((due, number), lane);
     }
 
@@ -180,7 +180,7 @@ impl<T> Lanes<T> {
     /// Takes a lane out of memory.
     pub fn take(&mut self, lane: Lane) -> Option<TakenLane<T>> {
         let Queue { phase, next } = self.memory.remove(&lane)?;
-        self.waiting -= next.len();
+        self.queued -= next.len();
         match phase {
             Phase::Ready(number) => drop(self.ready.remove(&number)),
             Phase::Later(due, number) => drop(self.later.remove(&(due, number))),
@@ -207,7 +207,7 @@ impl<T> Lanes<T> {
             }
             Phase::Blocked | Phase::Ready(_) | Phase::Later(..) => Phase::Blocked,
         };
-        self.waiting += next.len();
+        self.queued += next.len();
         self.memory.insert(lane, Queue { phase, next });
         if phase == Phase::Blocked && waits {
             self.make_ready(lane);
@@ -245,8 +245,8 @@ impl<T> Lanes<T> {
 
     /// How many items are queued in memory.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.waiting
+    pub fn queued(&self) -> usize {
+        self.queued
     }
 
     /// No item is queued in memory, and none from there is in flight.
@@ -313,7 +313,7 @@ mod tests {
         }
         let first: Vec<_> = std::iter::from_fn(|| pop(&mut lanes)).map(|(_, item)| item).collect();
         assert_eq!(first, ["a1", "b1", "free"]);
-        assert_eq!(lanes.waiting(), 2);
+        assert_eq!(lanes.queued(), 2);
         let now = Instant::now();
         let due = now + Duration::from_secs(1);
         lanes.put_back(A, "a1", due);
@@ -359,7 +359,7 @@ mod tests {
         let taken = lanes.take(A).unwrap();
         assert_eq!((taken.attempt(), &taken.next), (Some(AttemptId(7)), &VecDeque::from(["a2", "a3"])));
         assert!(lanes.is_empty());
-        assert_eq!(lanes.waiting(), 0);
+        assert_eq!(lanes.queued(), 0);
         lanes.restore(A, taken);
         assert_eq!(pop(&mut lanes), None, "the first one is still in flight");
         lanes.release(A);
@@ -383,7 +383,7 @@ mod tests {
                 lanes.restore(lane, taken);
             }
         }
-        assert_eq!((lanes.ready.len(), lanes.later.len(), lanes.waiting()), (1, 1, 3), "each once");
+        assert_eq!((lanes.ready.len(), lanes.later.len(), lanes.queued()), (1, 1, 3), "each once");
         assert_eq!(pop(&mut lanes), Some((C, "free")));
         assert_eq!(pop(&mut lanes), None, "one is in flight, and one not due");
         lanes.add_spooled(A);

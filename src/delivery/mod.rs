@@ -85,17 +85,17 @@ impl Delivery {
         }
     }
 
-    fn from_spool(id: RowId, waiting: &SpooledDelivery) -> Result<Self, Box<DecodeError>> {
-        let payload = Arc::new(Payload::from_spool(waiting)?);
-        let age = waiting.received.age();
+    fn from_spool(id: RowId, row: &SpooledDelivery) -> Result<Self, Box<DecodeError>> {
+        let payload = Arc::new(Payload::from_spool(row)?);
+        let age = row.received.age();
         Ok(Self {
             payload,
-            route: waiting.route.clone(),
+            route: row.route.clone(),
             backing: Backing::Row(id),
             // Just after a boot there is no such instant.
             received_at: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
-            attempts: waiting.attempts,
-            refusals: waiting.refusals,
+            attempts: row.attempts,
+            refusals: row.refusals,
             failure: None,
             attempt_guard: None,
         })

@@ -265,15 +265,15 @@ impl Dispatcher {
     /// Gives up deliveries that have waited too long behind an open breaker.
     pub(super) fn give_up_expired(&mut self) {
         let Some(age) = self.settings.retry.give_up_after else { return };
-        for (id, waiting) in self.backlog.take_expired(age) {
-            let lane = self.lane_of_row(waiting.key);
-            match Delivery::from_spool(id, &waiting) {
+        for (id, row) in self.backlog.take_expired(age) {
+            let lane = self.lane_of_row(row.key);
+            match Delivery::from_spool(id, &row) {
                 Ok(delivery) => {
-                    let error = waiting.last_error.unwrap_or_else(|| "the sink is unavailable".to_owned());
+                    let error = row.last_error.unwrap_or_else(|| "the sink is unavailable".to_owned());
                     let detail = format!("gave up {} s after receipt: {error}", age.as_secs());
                     self.dead_letter(lane, delivery, Reason::GaveUp, detail);
                 }
-                Err(invalid) => self.dead_letter_row(lane, id, waiting, invalid.reason, invalid.detail),
+                Err(invalid) => self.dead_letter_row(lane, id, row, invalid.reason, invalid.detail),
             }
         }
     }
@@ -283,27 +283,27 @@ impl Dispatcher {
         &mut self,
         lane: Lane,
         id: RowId,
-        waiting: SpooledDelivery,
+        row: SpooledDelivery,
         reason: Reason,
         detail: String,
     ) {
         self.stats.count(DeliveryResult::DeadLetter);
         tracing::error!(
-            sink = %self.settings.name, event_id = %waiting.event_id, %reason, detail,
+            sink = %self.settings.name, event_id = %row.event_id, %reason, detail,
             "the message of a spooled delivery can't be decoded any more; the delivery became a dead letter"
         );
         let letter = DeadLetter {
             reason,
             detail,
             sink: Some(self.settings.name.clone()),
-            tenant: Some(waiting.tenant.to_string()),
+            tenant: Some(row.tenant.to_string()),
             status: None,
             correlation_id: None,
-            event_id: Some(waiting.event_id),
-            kind: Some(waiting.kind),
-            route: waiting.route,
-            attempts: waiting.attempts,
-            message: waiting.message,
+            event_id: Some(row.event_id),
+            kind: Some(row.kind),
+            route: row.route,
+            attempts: row.attempts,
+            message: row.message,
         };
         self.spool.dead_letter(letter, id, self.settings.name.clone());
         self.pending_dead_letters.insert(id, lane);

@@ -23,7 +23,7 @@ impl Dispatcher {
         let must_wait = self.lanes.is_spooled(lane)
             || !self.breaker.is_closed()
             || self.is_slow
-            || self.lanes.waiting() >= self.capacity()
+            || self.lanes.queued() >= self.capacity()
             || self.backlog.is_full();
         if !may_be_stored && !must_wait {
             return self.lanes.push(lane, delivery);

@@ -28,9 +28,9 @@ pub(super) async fn redrive_orphans(
         let Some((last, _)) = batch.last() else { return Ok(done) };
         after = Some(*last);
         let (mut results, mut stopped) = (Vec::with_capacity(batch.len()), None);
-        for (id, waiting) in batch {
-            match waiting.and_then(|waiting| redirected(config, to, waiting)) {
-                Ok(waiting) => match spool.redrive(RedriveOrigin::Orphan(id, from.clone()), vec![waiting]) {
+        for (id, row) in batch {
+            match row.and_then(|row| redirected(config, to, row)) {
+                Ok(row) => match spool.redrive(RedriveOrigin::Orphan(id, from.clone()), vec![row]) {
                     Ok(result) => results.push(result),
                     // The deliveries behind it must not overtake it.
                     Err(why) => {
@@ -80,8 +80,8 @@ fn check_gone(config: &Config, sink: &str) -> Result<(), String> {
 }
 
 /// The same delivery, for the sink `to`.
-fn redirected(config: &Config, to: &SinkConfig, waiting: SpooledDelivery) -> Result<SpooledDelivery, String> {
-    let payload = Payload::from_spool(&waiting)
+fn redirected(config: &Config, to: &SinkConfig, row: SpooledDelivery) -> Result<SpooledDelivery, String> {
+    let payload = Payload::from_spool(&row)
         .map_err(|invalid| format!("its message can no longer be decoded ({})", invalid.reason))?;
     let takes_copies = config.dead_letters.to.as_ref() == Some(&to.name);
     match (&payload, takes_copies) {
@@ -100,7 +100,7 @@ fn redirected(config: &Config, to: &SinkConfig, waiting: SpooledDelivery) -> Res
         refusals: 0,
         last_error: None,
         // The transform of a route that was removed is unknown.
-        route: waiting.route.filter(|route| config.rules.route(route).is_some()),
-        ..waiting
+        route: row.route.filter(|route| config.rules.route(route).is_some()),
+        ..row
     })
 }
