@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(first, [0, 1]);
         assert_eq!(pool.lock().threads, 2);
         assert!(begins.try_recv().is_err(), "a third thread");
-        // The first has more to do, but it is the third's turn.
+        // The first job has more to do, but it is the turn of the third.
         let_go[0].send(()).unwrap();
         assert_eq!(begins.recv().unwrap(), 2);
         let_go[2].send(()).unwrap();

@@ -1,5 +1,6 @@
 //! Opens the connection to the broker and the channels on it. One that fails is replaced, never repaired.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::{ConfirmSelectOptions, ExchangeDeclareOptions};
@@ -56,7 +57,23 @@ impl From<BrokerError> for PublishFailure {
     }
 }
 
-pub(super) async fn connect(
+/// The result of opening a channel, and a connection if there was none.
+pub(super) struct ChannelOpening {
+    pub on: OpenedOn,
+    /// How many channels the connection had before.
+    pub had: usize,
+    pub channel: Result<Channel, PublishFailure>,
+}
+
+/// The connection that a channel was opened on.
+pub(super) enum OpenedOn {
+    /// The broker could not be connected to.
+    NoConnection,
+    Current,
+    New(Arc<Connection>, Arc<BrokerAddress>),
+}
+
+async fn connect(
     settings: &ExchangeSettings,
     wait: Duration,
 ) -> Result<(Connection, BrokerAddress), PublishFailure> {
@@ -64,8 +81,26 @@ pub(super) async fn connect(
     Ok(amqp::connect(&settings.connection, &settings.relay, &settings.purpose).await?)
 }
 
-/// Opens a channel in confirm mode, and makes sure that the exchange exists.
+/// Opens a channel, on a new connection if there is none.
 pub(super) async fn open(
+    settings: Arc<ExchangeSettings>,
+    current: Option<(Arc<Connection>, Arc<BrokerAddress>)>,
+    wait: Duration,
+    had: usize,
+) -> ChannelOpening {
+    let (connection, address, is_new) = match current {
+        Some((connection, address)) => (connection, address, false),
+        None => match connect(&settings, wait).await {
+            Ok((connection, address)) => (Arc::new(connection), Arc::new(address), true),
+            Err(failure) => return ChannelOpening { on: OpenedOn::NoConnection, had, channel: Err(failure) },
+        },
+    };
+    let channel = open_on(&connection, &address, &settings).await;
+    ChannelOpening { on: if is_new { OpenedOn::New(connection, address) } else { OpenedOn::Current }, had, channel }
+}
+
+/// Opens a channel in confirm mode, and makes sure that the exchange exists.
+async fn open_on(
     connection: &Connection,
     address: &BrokerAddress,
     settings: &ExchangeSettings,

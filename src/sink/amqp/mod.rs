@@ -8,7 +8,7 @@ mod confirms;
 mod probe;
 mod render;
 mod request;
-mod send;
+mod window;
 mod worker;
 
 use std::time::Duration;

@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::channel::{self, ExchangeSettings, PublishFailure};
-use super::confirms::{self, PublishId};
+use super::channel::{self, ChannelOpening, ExchangeSettings, OpenedOn, PublishFailure};
+use super::confirms::PublishId;
 use super::request::PublishRequest;
-use super::send::{self, WindowError};
+use super::window::{self, CONFIRM_TIMEOUT, WindowEnd};
 use crate::amqp::{BrokerAddress, Connection};
 use crate::sink::{Attempt, Blame, RenderedDelivery, UNSENT_GRACE, Verdict, cancelled};
 
@@ -30,8 +30,6 @@ use crate::sink::{Attempt, Blame, RenderedDelivery, UNSENT_GRACE, Verdict, cance
 pub(super) const CHANNELS: usize = 4;
 /// The largest number of messages in a window.
 pub(super) const WINDOW: usize = 256;
-/// The time from the first publish of a window to its last confirm. A broker with a memory alarm accepts and confirms nothing.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long closing the connection may take when the sink closes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest number of retired connections that lapin is still closing: each has a thread and buffers.
@@ -88,35 +86,6 @@ struct OpenConnection {
     connection: Arc<Connection>,
     address: Arc<BrokerAddress>,
     events: BoxStream<'static, Event>,
-}
-
-/// The result of opening a channel, and a connection if there was none.
-struct ChannelOpening {
-    on: OpenedOn,
-    /// How many channels the connection had before.
-    had: usize,
-    channel: Result<Channel, PublishFailure>,
-}
-
-/// The connection that a channel was opened on.
-enum OpenedOn {
-    /// The broker could not be connected to.
-    NoConnection,
-    Current,
-    New(Arc<Connection>, Arc<BrokerAddress>),
-}
-
-/// The end of a window, whose attempts have their verdicts.
-struct WindowEnd {
-    generation: u64,
-    /// `None` if the channel can't be used again.
-    channel: Option<Channel>,
-    /// The broker did not confirm in time.
-    is_timed_out: bool,
-    /// Events of which the broker may have refused one.
-    suspects: Vec<Uuid>,
-    /// Events that are no longer suspects.
-    cleared: Vec<Uuid>,
 }
 
 impl Worker {
@@ -229,11 +198,11 @@ impl Worker {
                 self.idle.push(channel);
                 continue;
             }
-            self.windows.push(run_window(self.generation, channel, window, address).boxed());
+            self.windows.push(window::run(self.generation, channel, window, address).boxed());
         }
     }
 
-    /// Whatever waits now, at most [`WINDOW`]; a suspect alone. What can't be published at all ends here.
+    /// Takes up to [`WINDOW`] attempts from the queue, or one suspect. Ends attempts whose message can't be published at all.
     fn form_window(&mut self, frame_max: usize) -> Vec<(PublishId, PublishRequest, Attempt)> {
         let mut window = Vec::new();
         while window.len() < WINDOW {
@@ -284,7 +253,7 @@ impl Worker {
         }
         let wait =
             channel::BACKOFF.full_jitter(self.failures).max(self.not_before.saturating_duration_since(Instant::now()));
-        self.opening = Some(open(settings, current, wait, self.channels).boxed());
+        self.opening = Some(channel::open(settings, current, wait, self.channels).boxed());
     }
 
     fn on_channel_opened(&mut self, opened: ChannelOpening) {
@@ -430,61 +399,4 @@ async fn next_event(link: &mut Option<OpenConnection>) -> Option<Event> {
         Some(link) => link.events.next().await,
         None => std::future::pending().await,
     }
-}
-
-/// Opens a channel, on a new connection if there is none.
-async fn open(
-    settings: Arc<ExchangeSettings>,
-    current: Option<(Arc<Connection>, Arc<BrokerAddress>)>,
-    wait: Duration,
-    had: usize,
-) -> ChannelOpening {
-    let (connection, address, is_new) = match current {
-        Some((connection, address)) => (connection, address, false),
-        None => match channel::connect(&settings, wait).await {
-            Ok((connection, address)) => (Arc::new(connection), Arc::new(address), true),
-            Err(failure) => return ChannelOpening { on: OpenedOn::NoConnection, had, channel: Err(failure) },
-        },
-    };
-    let channel = channel::open(&connection, &address, &settings).await;
-    ChannelOpening { on: if is_new { OpenedOn::New(connection, address) } else { OpenedOn::Current }, had, channel }
-}
-
-/// Publishes a window and ends its attempts.
-async fn run_window(
-    generation: u64,
-    channel: Channel,
-    window: Vec<(PublishId, PublishRequest, Attempt)>,
-    address: Arc<BrokerAddress>,
-) -> WindowEnd {
-    let (mut publish_ids, mut publishes, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
-    for (publish_id, publish, attempt) in window {
-        publish_ids.push(publish_id);
-        publishes.push(publish);
-        attempts.push(attempt);
-    }
-    let ids = || publish_ids.iter().map(|publish_id| publish_id.id).collect::<Vec<_>>();
-    let mut ended =
-        WindowEnd { generation, channel: None, is_timed_out: false, suspects: Vec::new(), cleared: Vec::new() };
-    let verdicts = match send::publish_window(&channel, publishes, CONFIRM_TIMEOUT).await {
-        Ok(confirms) => {
-            ended.channel = Some(channel);
-            ended.cleared = ids();
-            confirms::verdicts(&publish_ids, confirms)
-        }
-        Err(error) => {
-            ended.is_timed_out = matches!(error, WindowError::ConfirmTimeout(_));
-            let verdict = error.verdict(publish_ids.len(), &address);
-            if matches!(verdict, Verdict::Refused { .. }) {
-                ended.cleared = ids();
-            } else if error.blames_one_message() {
-                ended.suspects = ids();
-            }
-            vec![verdict; publish_ids.len()]
-        }
-    };
-    for (attempt, verdict) in attempts.into_iter().zip(verdicts) {
-        attempt.end(verdict);
-    }
-    ended
 }

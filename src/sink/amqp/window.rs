@@ -1,15 +1,18 @@
-//! Publishes a window on its channel and waits for its confirms, or for an error after which no more can come.
+//! Publishes a window on its channel and waits for its confirms, or for an error after which no more can come. Then the attempts
+//! of the window end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::BasicPublishOptions;
 use lapin::{Channel, ErrorKind};
 use tokio::time::timeout;
+use uuid::Uuid;
 
-use super::confirms::Confirm;
+use super::confirms::{self, Confirm, PublishId};
 use super::request::PublishRequest;
 use crate::amqp::{BrokerAddress, BrokerError};
-use crate::sink::{Blame, Verdict};
+use crate::sink::{Attempt, Blame, Verdict};
 use crate::telemetry::printable;
 
 /// AMQP's reply code for a user without permission.
@@ -25,9 +28,25 @@ const PRECONDITION_FAILED: u16 = 406;
 /// another message, and it ends the connection.
 const CHANNEL_ERROR: u16 = 504;
 
+/// The time from the first publish of a window to its last confirm. A broker with a memory alarm accepts and confirms nothing.
+pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The end of a window, whose attempts have their verdicts.
+pub(super) struct WindowEnd {
+    pub generation: u64,
+    /// `None` if the channel can't be used again.
+    pub channel: Option<Channel>,
+    /// The broker did not confirm in time.
+    pub is_timed_out: bool,
+    /// Events of which the broker may have refused one.
+    pub suspects: Vec<Uuid>,
+    /// Events that are no longer suspects.
+    pub cleared: Vec<Uuid>,
+}
+
 /// Why it is unknown which messages of a window were delivered.
 #[derive(Debug)]
-pub(super) enum WindowError {
+enum WindowError {
     /// The broker did not confirm every message within this time.
     ConfirmTimeout(Duration),
     /// The broker closed the channel or the connection because of a message of this or another window.
@@ -38,12 +57,47 @@ pub(super) enum WindowError {
     ConnectionLost(lapin::Error),
 }
 
+/// Publishes a window and ends its attempts.
+pub(super) async fn run(
+    generation: u64,
+    channel: Channel,
+    window: Vec<(PublishId, PublishRequest, Attempt)>,
+    address: Arc<BrokerAddress>,
+) -> WindowEnd {
+    let (mut publish_ids, mut publishes, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
+    for (publish_id, publish, attempt) in window {
+        publish_ids.push(publish_id);
+        publishes.push(publish);
+        attempts.push(attempt);
+    }
+    let ids = || publish_ids.iter().map(|publish_id| publish_id.id).collect::<Vec<_>>();
+    let mut ended =
+        WindowEnd { generation, channel: None, is_timed_out: false, suspects: Vec::new(), cleared: Vec::new() };
+    let verdicts = match publish(&channel, publishes, CONFIRM_TIMEOUT).await {
+        Ok(confirms) => {
+            ended.channel = Some(channel);
+            ended.cleared = ids();
+            confirms::verdicts(&publish_ids, confirms)
+        }
+        Err(error) => {
+            ended.is_timed_out = matches!(error, WindowError::ConfirmTimeout(_));
+            let verdict = error.verdict(publish_ids.len(), &address);
+            if matches!(verdict, Verdict::Refused { .. }) {
+                ended.cleared = ids();
+            } else if error.blames_one_message() {
+                ended.suspects = ids();
+            }
+            vec![verdict; publish_ids.len()]
+        }
+    };
+    for (attempt, verdict) in attempts.into_iter().zip(verdicts) {
+        attempt.end(verdict);
+    }
+    ended
+}
+
 /// Publishes all messages as mandatory and waits at most `limit` for their confirms, which have the order of the messages.
-pub(super) async fn publish_window(
-    channel: &Channel,
-    window: Vec<PublishRequest>,
-    limit: Duration,
-) -> Result<Vec<Confirm>, WindowError> {
+async fn publish(channel: &Channel, window: Vec<PublishRequest>, limit: Duration) -> Result<Vec<Confirm>, WindowError> {
     timeout(limit, publish_and_confirm(channel, window)).await.unwrap_or(Err(WindowError::ConfirmTimeout(limit)))
 }
 
@@ -85,7 +139,7 @@ fn window_error(error: lapin::Error) -> WindowError {
 
 impl WindowError {
     /// Whether one message is at fault, and it is unknown which one.
-    pub(super) fn blames_one_message(&self) -> bool {
+    fn blames_one_message(&self) -> bool {
         matches!(self, Self::Closed { .. }) && !self.blames_exchange()
     }
 
@@ -100,7 +154,7 @@ impl WindowError {
     }
 
     /// The verdict of each of the `messages` messages of the window.
-    pub(super) fn verdict(&self, messages: usize, address: &BrokerAddress) -> Verdict {
+    fn verdict(&self, messages: usize, address: &BrokerAddress) -> Verdict {
         let retry = |cause, blame| Verdict::Retry { after: None, cause, blame };
         match self {
             Self::ConfirmTimeout(limit) => retry(
