@@ -20,7 +20,7 @@ pub(super) struct StdoutSink {
 }
 
 impl StdoutSink {
-    #[allow(clippy::unused_async, reason = "all kinds of sinks open alike")]
+    #[allow(clippy::unused_async, reason = "all kinds of sinks have the same functions")]
     pub(super) async fn open(config: &SinkConfig) -> Result<Self, OpenError> {
         let failed = |error: std::io::Error| OpenError {
             sink: config.name.to_string(),
@@ -32,7 +32,7 @@ impl StdoutSink {
         Ok(Self { writer: LineWriter::new(out, Arc::clone(&THREAD)) })
     }
 
-    #[allow(clippy::unused_self, reason = "all kinds of sinks are asked alike")]
+    #[allow(clippy::unused_self, reason = "all kinds of sinks have the same functions")]
     pub(super) fn capacity(&self) -> usize {
         lines::CAPACITY
     }

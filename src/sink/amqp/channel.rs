@@ -73,10 +73,7 @@ pub(super) enum OpenedOn {
     New(Arc<Connection>, Arc<BrokerAddress>),
 }
 
-async fn connect(
-    settings: &ExchangeSettings,
-    wait: Duration,
-) -> Result<(Connection, BrokerAddress), PublishFailure> {
+async fn connect(settings: &ExchangeSettings, wait: Duration) -> Result<(Connection, BrokerAddress), PublishFailure> {
     tokio::time::sleep(wait).await;
     Ok(amqp::connect(&settings.connection, &settings.relay, &settings.purpose).await?)
 }

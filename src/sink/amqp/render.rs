@@ -59,7 +59,7 @@ fn all_headers(
 
 fn check_routing_key(key: &str) -> Result<(), String> {
     if key.len() > MAX_SHORT_STRING {
-        return Err(format!("it has {} bytes; AMQP allows {MAX_SHORT_STRING} at most", key.len()));
+        return Err(format!("the key has {} bytes; AMQP allows {MAX_SHORT_STRING} at most", key.len()));
     }
     Ok(())
 }

@@ -38,13 +38,13 @@ pub(super) struct FileSink {
 }
 
 impl FileSink {
-    #[allow(clippy::unused_async, clippy::unnecessary_wraps, reason = "all kinds of sinks open alike")]
+    #[allow(clippy::unused_async, clippy::unnecessary_wraps, reason = "all kinds of sinks have the same functions")]
     pub(super) async fn open(file: &FileConfig) -> Result<Self, OpenError> {
         let out = FileOutput(Appender::new(file.dir.clone(), OpenFiles::shared()));
         Ok(Self { writer: LineWriter::new(out, Arc::clone(&POOL)) })
     }
 
-    #[allow(clippy::unused_self, reason = "all kinds of sinks are asked alike")]
+    #[allow(clippy::unused_self, reason = "all kinds of sinks have the same functions")]
     pub(super) fn capacity(&self) -> usize {
         lines::CAPACITY
     }

@@ -73,13 +73,13 @@ async fn existing_objects_are_found_without_side_effects() {
     let expected = [
         format!("ok: source regards: queue {queue} exists (messages: 2, consumers: 0)"),
         format!("ok: sink pipeline: topic {name} exists (partitions: 3, brokers: 1); not tested: the permission to write to it"),
-        "ok: sink by_tenant: the brokers answer (brokers: 1); not tried: the topics, whose names are made of events, and the right to write to them".to_owned(),
+        "ok: sink by_tenant: the brokers answer (brokers: 1); not tested: the topics, whose names depend on the event, and the permission to write to them".to_owned(),
         format!(
             "warning: sink absent: the brokers answer, but have no topic {absent} that the user may see: create the topic, and allow the user to write to it (the relay asks the brokers to create topics only with `options: {{ allow.auto.create.topics: true }}`)"
         ),
         "ok: sink hook: the receiver can be connected to".to_owned(),
         "ok: sink secure: the receiver can be connected to, and its certificate is trusted".to_owned(),
-        "ok: sink partner: exchange products is there".to_owned(),
+        "ok: sink partner: exchange products exists".to_owned(),
         "ok: sink own: exchange own doesn't exist yet; the relay declares it when it connects".to_owned(),
         format!("ok: sink archive: {data} is writable"),
         "ok: sink screen: standard output is always available".to_owned(),
