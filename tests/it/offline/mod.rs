@@ -8,3 +8,4 @@ mod explain;
 mod graph;
 mod layers;
 mod redrive;
+mod style;
