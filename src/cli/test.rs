@@ -11,7 +11,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use super::{EXIT_INVALID_INPUT, Global, InvalidInput, load_offline, message, plural, print_diagnostics};
 use crate::config::{Case, CaseMessage, Config, Options, Strictness};
 use crate::dry_run::DryRun;
-use crate::event::sample;
+use crate::event::Message;
 use crate::telemetry::printable;
 
 #[derive(Debug, clap::Args)]
@@ -87,7 +87,7 @@ fn test(path: &Path, config: &Config, global: &Global) -> anyhow::Result<Option<
 fn differences(case: &Case, config: &Config) -> anyhow::Result<Vec<String>> {
     let source = message::source(config, case.source.as_deref())?;
     let mut message = match &case.message {
-        CaseMessage::Sample(json) => sample::parse(json, &source).map_err(|error| InvalidInput(error.to_string()))?,
+        CaseMessage::Sample(sample) => Message { source: source.clone(), ..(**sample).clone() },
         CaseMessage::Line(path, line) => message::line_of(path, *line, &source)?,
     };
     if let Some(tenant) = &case.tenant {

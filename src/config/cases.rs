@@ -1,4 +1,4 @@
-//! `routes.test.yaml`: what is expected of some messages by the rules beside it.
+//! `routes.test.yaml`: the test cases for the routes of a configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use super::text::literal::Literal;
 use super::text::reader::Reader;
 use super::text::scalar::Text;
 use super::text::tree::{Key, Node, Span};
-use crate::event::{Reason, SourceName, sample};
+use crate::event::{Message, Reason, SourceName, sample};
 
 /// The key under which a reason is expected in the place of sinks.
 const DEAD_LETTER: &str = "dead_letter";
@@ -34,35 +34,33 @@ const FIELDS: [&str; 12] = [
     DEAD_LETTER,
 ];
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Case {
-    /// What it is about.
     pub name: String,
-    /// Where it stands in its file, counted from 1.
+    /// Its line in the file, counted from 1.
     pub line: usize,
-    /// The source that gets the message; none: the only one.
+    /// The source that receives the message; `None` stands for the only one.
     pub source: Option<String>,
-    /// The tenant, in the place of the message's own.
+    /// Replaces the tenant of the message.
     pub tenant: Option<String>,
     pub message: CaseMessage,
-    /// What is to become of it.
     pub expect: Expected,
 }
 
-/// The message of a case.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum CaseMessage {
-    Sample(String),
-    /// A sample in that line of a file, counted from 1.
+    /// Decoded from the file of cases; its source is only known later.
+    Sample(Box<Message>),
+    /// A line of a file of samples, counted from 1.
     Line(PathBuf, usize),
 }
 
-/// What is to become of a message.
+/// The expected result of a case.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expected {
-    /// Nothing is delivered, for that reason.
+    /// A dead letter with this reason, and no deliveries.
     DeadLetter(Reason),
-    /// Exactly these sinks get it, and of what they get this is so.
+    /// Deliveries for exactly these sinks, with at least these values.
     Sinks(Vec<(String, Map<String, Value>)>),
 }
 
@@ -134,7 +132,7 @@ fn message(at: &At<RawCase>, reader: &mut Reader<'_>) -> Option<CaseMessage> {
         (Some(message), None) => {
             let json = message.value.0.to_string();
             match sample::parse(&json, &SourceName::new("a case")) {
-                Ok(_) => Some(CaseMessage::Sample(json)),
+                Ok(message) => Some(CaseMessage::Sample(Box::new(message))),
                 Err(error) => {
                     reader.report(
                         Diagnostic::error("sample", message.span, error.to_string())
