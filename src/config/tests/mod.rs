@@ -3,18 +3,26 @@
 #![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them so")]
 #![allow(clippy::needless_pass_by_value, reason = "an `expect!` is written where it is passed")]
 
+mod brokers;
+mod conditions;
 mod dead_letters;
 mod defaults;
 mod files;
+mod kafka;
+mod keys;
 mod limits;
-mod mistakes;
+mod logins;
+mod look_alikes;
 mod right;
 mod routes;
 mod secrets;
 mod sinks;
 mod slips;
 mod sources;
+mod templates;
 mod transforms;
+mod types;
+mod webhooks;
 
 use std::path::Path;
 

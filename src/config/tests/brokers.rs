@@ -1,0 +1,276 @@
+//! Connections to AMQP brokers.
+
+use expect_test::expect;
+
+use super::{Strictness, parse, source, wrong};
+
+#[test]
+fn urls_of_brokers() {
+    for (url, expected) in [
+        (
+            "localhost:5672",
+            expect![[r#"
+            error[broker-url]: the URL of a broker begins with `amqp://` or `amqps://`
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: localhost:5672, queue: q }
+              |                  ^^^^^^^^^^^^^^
+              |
+              = help: write `amqp://HOST:PORT` or `amqps://HOST:PORT`
+
+        "#]],
+        ),
+        (
+            "http://localhost",
+            expect![[r#"
+            error[broker-url]: the URL of a broker begins with `amqp://` or `amqps://`
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: http://localhost, queue: q }
+              |                  ^^^^^^^^^^^^^^^^
+              |
+              = help: write `amqp://HOST:PORT` or `amqps://HOST:PORT`
+
+        "#]],
+        ),
+        (
+            "amqp://localhost:port",
+            expect![[r#"
+            error[broker-url]: this is not a URL: invalid port number
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: amqp://localhost:port, queue: q }
+              |                  ^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write `amqp://HOST:PORT` or `amqps://HOST:PORT`
+
+        "#]],
+        ),
+        (
+            "amqp:///vhost",
+            expect![[r#"
+            error[broker-url]: this URL names no host
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: amqp:///vhost, queue: q }
+              |                  ^^^^^^^^^^^^^
+              |
+              = help: write `amqp://HOST:PORT` or `amqps://HOST:PORT`
+
+        "#]],
+        ),
+        (
+            "amqp://localhost/a/b",
+            expect![[r#"
+            error[broker-url]: a virtual host with a slash in it has to be written with `%2F` in a URL
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: amqp://localhost/a/b, queue: q }
+              |                  ^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write `%2F`, or name it in `vhost:` as it is
+
+        "#]],
+        ),
+        (
+            "amqp://localhost?heartbeat=5",
+            expect![[r#"
+            error[broker-url]: the relay sets the parameters of a connection itself
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: amqp://localhost?heartbeat=5, queue: q }
+              |                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: remove the part from `?` or `#` on
+
+        "#]],
+        ),
+        (
+            "[]",
+            expect![[r#"
+            error[empty-list]: there is no URL in the list
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: [], queue: q }
+              |                  ^^
+              |
+              = help: write at least one, as in `amqps://broker.example.org`
+
+        "#]],
+        ),
+    ] {
+        wrong(&source(&format!("amqp: {{ url: {url}, queue: q }}")), expected);
+    }
+}
+
+#[test]
+fn urls_of_brokers_that_can_be_read_in_two_ways() {
+    wrong(
+        &source(
+            "amqp:\n  url:\n  - amqp://partner:p@ss/w%rd@host\n  - amqp://partner:p/ss@host\n  - amqp://partner:p#ss@host/v\n  - amqp://partner:100%@host\n  - 'amqp://h\\x'\n  queue: q",
+        ),
+        expect![[r#"
+            error[broker-url]: this URL can be read in two ways: there is an `@` after the first `/`, `?` or `#`: where does the host begin?
+             --> routes.yaml:6:9
+              |
+            6 |       - amqp://partner:***@host
+              |         ^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write the user and the password as they are beside the URL, as `username:` and `password:`, or percent-encode them (`@` is `%40`, `/` is `%2F`, `%` is `%25`)
+
+            error[broker-url]: this URL can be read in two ways: there is an `@` after the first `/`, `?` or `#`: where does the host begin?
+             --> routes.yaml:7:9
+              |
+            7 |       - amqp://partner:***@host
+              |         ^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write the user and the password as they are beside the URL, as `username:` and `password:`, or percent-encode them (`@` is `%40`, `/` is `%2F`, `%` is `%25`)
+
+            error[broker-url]: this URL can be read in two ways: there is an `@` after the first `/`, `?` or `#`: where does the host begin?
+             --> routes.yaml:8:9
+              |
+            8 |       - amqp://partner:***@host/v
+              |         ^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write the user and the password as they are beside the URL, as `username:` and `password:`, or percent-encode them (`@` is `%40`, `/` is `%2F`, `%` is `%25`)
+
+            error[broker-url]: this URL can be read in two ways: a `%` in a URL begins an escape of two hexadecimal digits, and this one doesn't
+             --> routes.yaml:9:9
+              |
+            9 |       - amqp://partner:***@host
+              |         ^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write the user and the password as they are beside the URL, as `username:` and `password:`, or percent-encode them (`@` is `%40`, `/` is `%2F`, `%` is `%25`)
+
+            error[broker-url]: this URL can be read in two ways: white space, control characters and backslashes can't be a part of a URL
+              --> routes.yaml:10:9
+               |
+            10 |       - 'amqp://h\x'
+               |         ^^^^^^^^^^^^
+               |
+               = help: write the user and the password as they are beside the URL, as `username:` and `password:`, or percent-encode them (`@` is `%40`, `/` is `%2F`, `%` is `%25`)
+
+        "#]],
+    );
+    // What came from elsewhere is not shown.
+    let said = parse(
+        &source("amqp: { url: '${URL}', queue: q }"),
+        Strictness::Run,
+        &[("URL", "amqp://partner:p@ss/w%rd@host")],
+    );
+    let said = said.unwrap_err().to_string();
+    assert!(said.contains("read in two ways") && !said.contains("ss/w"), "{said}");
+    let said = parse(
+        &super::sink("webhook: { url: 'https://h/', proxy: '${URL}' }"),
+        Strictness::Run,
+        &[("URL", "http://partner:p@ss/w%rd@host")],
+    );
+    assert!(said.unwrap_err().to_string().contains("read in two ways"));
+    super::right(&source("amqp: { url: 'amqp://h', username: 'p@ss', password: '${P:-a/b%@c}', queue: q }"));
+    super::right(&super::sink("webhook: { url: 'https://h/hook/a@b' }"));
+}
+
+#[test]
+fn virtual_hosts_and_ports_that_can_not_be_meant() {
+    wrong(
+        &source("amqp: { url: amqp://h/x, vhost: y, queue: q }"),
+        expect![[r#"
+        error[two-vhosts]: this URL names another virtual host than `vhost:`
+         --> routes.yaml:4:18
+          |
+        4 |     amqp: { url: amqp://h/x, vhost: y, queue: q }
+          |                  ^^^^^^^^^^         - the other one
+          |
+          = help: keep one of the two
+
+    "#]],
+    );
+    wrong(
+        &source("amqp: { url: [amqp://a/x, amqp://b/x, amqp://c], queue: q }"),
+        expect![[r#"
+        error[two-vhosts]: the URLs of this list name different virtual hosts
+         --> routes.yaml:4:43
+          |
+        4 |     amqp: { url: [amqp://a/x, amqp://b/x, amqp://c], queue: q }
+          |                   ----------              ^^^^^^^^
+          |                   |
+          |                   the first one
+          |
+          = help: the brokers of a list replace each other: write the same virtual host in every URL, or `vhost:` beside the list
+
+    "#]],
+    );
+    super::warned(
+        &source("amqp: { url: amqp://h:15672/, queue: q }"),
+        expect![[r#"
+        warning[management-port]: this is the port of RabbitMQ's management, which uses HTTP
+         --> routes.yaml:4:18
+          |
+        4 |     amqp: { url: amqp://h:15672/, queue: q }
+          |                  ^^^^^^^^^^^^^^^
+          |
+          = help: by default, AMQP has port 5672 without TLS and port 5671 with TLS
+
+        warning[empty-vhost]: this URL ends with `/`: the relay uses the virtual host `/`
+         --> routes.yaml:4:18
+          |
+        4 |     amqp: { url: amqp://h:15672/, queue: q }
+          |                  ^^^^^^^^^^^^^^^
+          |
+          = help: leave the `/` out for the virtual host `/`, or write the name after it
+
+    "#]],
+    );
+    super::right(&source("amqp: { url: [amqp://a/x, amqp://b/%78], queue: q }"));
+    super::right(&source("amqp: { url: [amqp://a/x, amqp://b/], vhost: x, queue: q }"));
+}
+
+#[test]
+fn tls_of_a_connection() {
+    wrong(
+        &source(
+            "amqp:\n  url: amqp://localhost\n  queue: q\n  tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }",
+        ),
+        expect![[r#"
+            error[tls-unused]: `tls` is given, but the URL says `amqp://`, which is not encrypted
+             --> routes.yaml:7:12
+              |
+            7 |       tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }
+              |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write `amqps://`, or remove `tls`
+
+            error[missing-file]: the file `HERE/no-such.pem` can't be read: No such file or directory (os error 2)
+             --> routes.yaml:7:18
+              |
+            7 |       tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }
+              |                  ^^^^^^^^^^^
+              |
+              = help: relative paths begin at the directory of this file
+
+            error[tls-pair]: `cert` goes with `key`
+             --> routes.yaml:7:37
+              |
+            7 |       tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }
+              |                                     ^^^^^^^^^^ no `key` beside it
+              |
+              = help: add `key:`: a client's certificate and its key prove who it is together
+
+            error[server-name]: `a b` is not the name of a server
+             --> routes.yaml:7:62
+              |
+            7 |       tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }
+              |                                                              ^^^^^
+              |
+              = help: write the name in the server's certificate, as in `broker.example.org`
+
+        "#]],
+    );
+}
+
+#[test]
+fn tls_files_have_to_be_certificates() {
+    let text = source("amqp:\n  url: amqps://localhost\n  queue: q\n  tls: { ca: Cargo.toml }");
+    let errors = parse(&text, Strictness::Offline, &[]).unwrap_err().to_string();
+    assert!(errors.starts_with("error[tls-files]: these files can't be used: tls.ca "), "{errors}");
+}
