@@ -13,6 +13,7 @@ mod cases;
 mod check;
 mod examples;
 mod files;
+mod files_of;
 mod kafka_settings;
 mod load;
 mod model;

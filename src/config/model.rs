@@ -1,4 +1,4 @@
-//! The checked configuration: what the rest of the relay is built from.
+//! The checked configuration.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,25 +13,22 @@ use crate::event::{DecodeOptions, Format, SourceName, Template};
 use crate::net::{Network, Tls};
 use crate::rules::{Rules, SinkName};
 
-/// A checked `routes.yaml`.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Who this relay is: connection names and the source of `CloudEvents`. A URI.
+    /// The relay's name, a URI: a part of connection names and the source of `CloudEvents`.
     pub name: String,
     /// In the order of the file.
     pub sources: Vec<SourceConfig>,
     /// In the order of the file; [`SinkIndex`](crate::rules::SinkIndex) counts these.
     pub sinks: Vec<SinkConfig>,
     pub rules: Arc<Rules>,
-    /// What is kept on disk.
     pub spool: SpoolConfig,
-    /// What happens to dead letters.
     pub dead_letters: DeadLettersConfig,
     pub delivery: DeliveryConfig,
     pub admin: AdminConfig,
-    /// Where written paths (spool, file sinks) lie.
+    /// The directory of the spool and of file sinks.
     pub data_dir: PathBuf,
-    /// All files that it names and that are read at work.
+    /// All files that it names and that are read again while the relay runs.
     pub files: NamedFiles,
 }
 
@@ -40,9 +37,8 @@ pub struct SourceConfig {
     /// Its key in the file.
     pub name: SourceName,
     pub kind: SourceKind,
-    /// `expects`, `validation`, `tenant`, `max_body`.
     pub decode_options: DecodeOptions,
-    /// What it logs in with, and whom it trusts.
+    /// The files with its secrets and certificates.
     pub files: NamedFiles,
 }
 
@@ -50,7 +46,6 @@ pub struct SourceConfig {
 pub enum SourceKind {
     /// A queue on a broker.
     Amqp(Box<AmqpSourceConfig>),
-    /// A file of samples.
     Recording(RecordingConfig),
 }
 
@@ -78,7 +73,7 @@ pub struct AmqpConnection {
     pub password: Option<Secret>,
     /// Takes the place of the URL's; none there either: `/`.
     pub vhost: Option<String>,
-    /// For `amqps://`.
+    /// Settings of TLS, for `amqps://` only.
     pub tls: Tls,
 }
 
@@ -122,7 +117,7 @@ pub struct Binding {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordingConfig {
-    /// One sample a line.
+    /// A file with one message on each line.
     pub path: PathBuf,
     /// How many times the file is read.
     pub repeat: u32,
@@ -145,7 +140,7 @@ pub struct SinkConfig {
     pub retry: Retry,
     /// What becomes of deliveries that there is no room for in the spool.
     pub when_full: WhenFull,
-    /// What it logs in with, and whom it trusts.
+    /// The files with its secrets and certificates.
     pub files: NamedFiles,
 }
 
@@ -190,13 +185,12 @@ impl OrderBy {
 /// `retry`: back-off doubles from `first` to `max`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
-    /// Before the second attempt.
     pub initial_backoff: Duration,
     /// At most, between two attempts.
     pub max_backoff: Duration,
-    /// From receipt; none is never.
+    /// Counted from the receipt of the message; none is never.
     pub give_up_after: Option<Duration>,
-    /// None is unlimited.
+    /// The number of attempts; none is unlimited.
     pub max_attempts: Option<u32>,
     /// A delivery becomes a dead letter once the destination has refused it so often.
     pub refuse_after: u32,
@@ -209,9 +203,7 @@ pub enum SinkKind {
     Webhook(Box<WebhookConfig>),
     /// Messages to an AMQP exchange.
     Amqp(Box<AmqpSinkConfig>),
-    /// Lines in a file.
     File(FileConfig),
-    /// Lines on standard output.
     Stdout,
 }
 
@@ -231,7 +223,7 @@ impl SinkKind {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct KafkaConfig {
-    /// `host:port`, separated by commas.
+    /// Addresses as `host:port`, separated by commas.
     pub brokers: String,
     pub topic: Template,
     /// The record's key; a null one is a null key.
@@ -243,14 +235,13 @@ pub struct KafkaConfig {
     pub options: Vec<(String, Secret)>,
     /// Who to log in as.
     pub sasl: Option<Sasl>,
-    /// `Some` makes it TLS.
+    /// Settings of TLS; none is a connection without TLS.
     pub tls: Option<Tls>,
 }
 
 /// The time of a Kafka record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KafkaTimestamp {
-    /// When it is sent.
     #[default]
     Sent,
     /// The event's `time`, where it has one.
@@ -260,7 +251,7 @@ pub enum KafkaTimestamp {
 /// `sasl:` of a Kafka sink.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sasl {
-    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    /// librdkafka's name: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     pub mechanism: &'static str,
     pub username: Secret,
     pub password: Secret,
@@ -300,13 +291,13 @@ pub struct Responses {
     pub pause: Vec<u16>,
 }
 
-/// The address of a webhook: scheme and host are fixed, the rest may be templated; secrets are read anew at each use.
+/// The address of a webhook. Scheme and host are fixed, the rest may be a template. Secrets are read again at each use.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WebhookUrl {
     /// No template in it. May hold secrets.
     Fixed {
         url: Secret,
-        /// What of it can be shown.
+        /// The part of it that can be shown.
         shown: String,
     },
     /// `https://host[:port]` and the template of what follows.
@@ -341,13 +332,12 @@ pub struct FileConfig {
     /// Files that the relay keeps for itself (the spool), absolute: no event is written to these, nor beside them under a
     /// name that begins alike.
     pub reserved: Vec<PathBuf>,
-    /// Relative to `dir`.
+    /// The template of a path relative to `dir`.
     pub path: Template,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpoolConfig {
-    /// The SQLite file, absolute.
     pub path: PathBuf,
     /// What a start does with a file that is damaged.
     pub on_corrupt: OnCorrupt,
@@ -382,9 +372,9 @@ pub enum OnCorrupt {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLettersConfig {
-    /// None is for ever.
+    /// How long a dead letter is kept; none is for ever.
     pub keep: Option<Duration>,
-    /// At most, in bytes.
+    /// The most that dead letters may take, in bytes.
     pub max_size: u64,
     /// The sink that gets a copy of each.
     pub to: Option<SinkName>,
@@ -402,6 +392,6 @@ pub struct DeliveryConfig {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdminConfig {
-    /// None: no listener.
+    /// The address to listen on; none is no listener.
     pub listen: Option<SocketAddr>,
 }

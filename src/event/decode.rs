@@ -18,7 +18,7 @@ pub const TENANT_HEADER: &str = "regards.tenant";
 /// The headers that name the Java class of the body.
 const TYPE_HEADERS: [&str; 2] = ["__TypeId__", "regards.type"];
 /// A tenant becomes part of topics, routing keys (at most 255 bytes in AMQP) and paths.
-const MAX_TENANT_BYTES: usize = 255;
+pub const MAX_TENANT_BYTES: usize = 255;
 /// An event carries at most so many warnings; the others are only counted.
 const MAX_WARNINGS: usize = 16;
 /// Longer text from the message is cut in a detail or a warning, in characters.

@@ -32,7 +32,7 @@ mod view;
 
 pub use amqp_number::AmqpNumber;
 pub use dead_letter::{DEAD_LETTER, DeadLetterInfo, HOPS_HEADER, RELAY_HEADER_PREFIX, is_relay_header};
-pub use decode::TENANT_HEADER;
+pub use decode::{MAX_TENANT_BYTES, TENANT_HEADER};
 pub use expression::{CompiledExpression, Expression, ExpressionError, Finding};
 pub use family::{ExpectedFamily, FAMILIES, Family, OptionalField};
 pub use format::{Carrier, Encoded, Format};

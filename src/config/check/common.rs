@@ -220,7 +220,7 @@ pub(super) fn in_range<T: PartialOrd + Copy>(
     value
 }
 
-/// Reports an unknown name.
+/// Reports an unknown name of a thing such as a sink.
 pub(super) fn unknown_name<'w>(
     reader: &mut Reader<'_>,
     code: &'static str,

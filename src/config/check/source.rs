@@ -15,7 +15,9 @@ use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
 use crate::config::text::scalar::Text;
 use crate::config::text::tree::Key;
-use crate::event::{DecodeOptions, ExpectedFamily, FAMILIES, Family, MAX_SHORT_STRING, SourceName, Validation};
+use crate::event::{
+    DecodeOptions, ExpectedFamily, FAMILIES, Family, MAX_SHORT_STRING, MAX_TENANT_BYTES, SourceName, Validation,
+};
 
 /// The argument for a queue's priorities, and how many `RabbitMQ` recommends at most (its guide on priority queues).
 const PRIORITIES: &str = "x-max-priority";
@@ -28,8 +30,6 @@ const PREFETCH: u64 = 1000;
 const MAX_BODY: u64 = 1 << 20;
 /// The argument of a queue with one active consumer at a time.
 pub(super) const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
-/// The longest tenant of an event, in bytes.
-const MAX_TENANT: usize = 255;
 
 pub(super) fn sources(sources: &At<Named<raw::Source>>, reader: &mut Reader<'_>) -> Option<Vec<SourceConfig>> {
     let named = &sources.value.0;
@@ -200,10 +200,10 @@ fn expects(at: &At<Text>, reader: &mut Reader<'_>) -> Option<ExpectedFamily> {
 
 fn tenant(tenant: &At<Text>, reader: &mut Reader<'_>) -> Arc<str> {
     let text = &tenant.value.text;
-    if text.is_empty() || text.len() > MAX_TENANT || text.contains(char::is_control) {
+    if text.is_empty() || text.len() > MAX_TENANT_BYTES || text.contains(char::is_control) {
         reader.report(
             Diagnostic::error("illegal-tenant", tenant.span, "this can't be a tenant's name")
-                .help(format!("write 1 to {MAX_TENANT} bytes of text without control characters")),
+                .help(format!("write 1 to {MAX_TENANT_BYTES} bytes of text without control characters")),
         );
     }
     text.as_str().into()
