@@ -14,7 +14,6 @@ use crate::failpoints::Failpoint;
 
 /// `application_id` of our files: `RgRl`.
 const APPLICATION_ID: i64 = 0x5267_526c;
-/// `user_version` of our files.
 pub(super) const SCHEMA_VERSION: i64 = 1;
 const SCHEMA: &str = include_str!("schema.sql");
 
@@ -84,7 +83,7 @@ impl Database {
     ///
     /// After a commit whose fsync failed, the log's pages may be only in the system's cache. A later fsync would not report that, and
     /// whatever is appended after them would be lost with them. The copy is fsynced on its own: what can be read afterwards is on disk,
-    /// and the log starts anew.
+    /// and the log starts again from its beginning.
     pub(super) fn checkpoint(&self) -> Result<(), SpoolError> {
         let busy: i64 = self
             .connection

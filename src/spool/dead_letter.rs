@@ -22,7 +22,6 @@ pub struct DeadLetter {
     /// The sink that the event could not be delivered to; none: the message is for no sink, or for all.
     pub sink: Option<SinkName>,
     pub tenant: Option<String>,
-    /// As received.
     pub status: Option<String>,
     pub correlation_id: Option<String>,
     /// None: the message never became an event.

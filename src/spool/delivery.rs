@@ -44,7 +44,6 @@ pub struct SpooledDelivery {
     pub kind: String,
     pub tenant: Arc<str>,
     pub event_id: Uuid,
-    /// As received.
     pub message: Arc<Message>,
     /// Its message was redelivered, so an earlier run may have spooled the delivery already.
     pub may_be_known: bool,
@@ -76,7 +75,7 @@ pub(super) struct DeliveryRow {
     pub(super) delivery: SpooledDelivery,
     /// As JSON: made once, however often the row is written.
     pub(super) properties: String,
-    /// On disk, in bytes.
+    /// What it takes on disk, in bytes.
     pub(super) size: u64,
 }
 

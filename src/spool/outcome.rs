@@ -18,7 +18,7 @@ pub(super) enum InsertOutcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RemovedDelivery {
     pub(super) key: u64,
-    /// In bytes.
+    /// What the row counted against the limit, in bytes.
     pub(super) size: u64,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct RemovedDeadLetter {
     /// None: a reason that only a later version knows.
     pub(super) reason: Option<Reason>,
     pub(super) sink: Option<SinkName>,
-    /// In bytes.
+    /// What the row counted against the limit, in bytes.
     pub(super) size: u64,
 }
 

@@ -30,7 +30,7 @@ enum Fill {
     Grouped = 80,
 }
 
-/// In bytes.
+/// What a row takes in the file, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowSize {
     /// In a page that the row shares with others.

@@ -60,7 +60,7 @@ impl UnreadableDelivery {
         Ok(Self { id, letter, properties })
     }
 
-    /// In memory, in bytes.
+    /// What it takes in memory, in bytes.
     pub(super) fn size(&self) -> usize {
         self.letter.message.size() + self.letter.detail.len() + self.properties.len()
     }

@@ -25,7 +25,7 @@ pub struct DeadLetters {
 /// What a list shows of a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterSummary {
-    /// Never given twice.
+    /// An id is never given twice.
     pub id: i64,
     /// A [`Reason`](crate::event::Reason), or one that only a later version knows.
     pub reason: String,
@@ -34,7 +34,6 @@ pub struct DeadLetterSummary {
     pub sink: Option<String>,
     pub source: String,
     pub tenant: Option<String>,
-    /// As received.
     pub status: Option<String>,
     pub correlation_id: Option<String>,
     pub attempts: u32,
@@ -50,7 +49,6 @@ pub struct StoredDeadLetter {
     pub kind: Option<String>,
     /// The route that chose the sink.
     pub route: Option<String>,
-    /// As received.
     pub message: Arc<Message>,
     /// Why the message has no properties: the stored ones can't be read.
     pub properties_error: Option<String>,
