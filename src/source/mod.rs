@@ -40,7 +40,7 @@ pub async fn probe(source: &SourceConfig, relay: &str) -> ProbeResult {
         SourceKind::Amqp(amqp) => amqp::probe(amqp, &source.name, relay).await,
         SourceKind::Recording(recording) => {
             let shown = recording.path.display();
-            tokio::fs::metadata(&recording.path).await.map_err(|error| format!("{shown}: {error}"))?;
+            tokio::fs::metadata(&recording.path).await.map_err(|error| format!("{shown} can't be read ({error})"))?;
             Ok(ProbeOutcome::Reachable(format!("{shown} exists")))
         }
     }

@@ -13,7 +13,7 @@ use crate::config::RecordingConfig;
 use crate::event::{SourceName, sample};
 
 /// The messages that may be unsettled at once.
-const MAX_UNSETTLED: usize = 1_000;
+const MAX_UNSETTLED_MESSAGES: usize = 1_000;
 /// In bytes. A longer line is an error.
 const MAX_LINE: u64 = 64 * 1024 * 1024;
 
@@ -75,7 +75,7 @@ impl RecordingSource {
             }
             let message = sample::parse(&line, &self.name).map_err(|error| invalid(number, &error))?;
             self.stats.set_head_since(Some(std::time::Instant::now()));
-            while *unsettled >= MAX_UNSETTLED || (*unsettled > 0 && !settled.is_empty()) {
+            while *unsettled >= MAX_UNSETTLED_MESSAGES || (*unsettled > 0 && !settled.is_empty()) {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     one = settled.recv() => *unsettled -= usize::from(one.is_some()),

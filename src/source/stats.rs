@@ -229,7 +229,7 @@ impl EventCounts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventCount {
     pub kind: &'static str,
-    /// A tenant, or [`OTHER_TENANTS`].
+    /// [`OTHER_TENANTS`] beyond the tenants that are counted by name.
     pub tenant: Arc<str>,
     pub status: &'static str,
     pub count: u64,

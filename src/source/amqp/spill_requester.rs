@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::source::{BLOCKING_DELAY, EntryId};
 
-/// The messages that block a source.
+/// The messages that block a source: those up to this one.
 #[derive(Debug, Clone, Copy)]
 pub struct Blocker {
     pub up_to: EntryId,
