@@ -269,7 +269,7 @@ pub struct WebhookConfig {
     pub proxy: Option<Secret>,
     /// From connect to the last byte of the answer that is read.
     pub timeout: Duration,
-    /// Requests under way at once.
+    /// Requests in flight at once.
     pub concurrency: usize,
     /// Requests a second at most.
     pub rate: Option<f64>,

@@ -121,7 +121,7 @@ async fn a_receiver_answers_as_told_and_comes_back() {
     receiver.release();
     assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
     assert_eq!(receiver.accepted().len(), 2);
-    assert_eq!(receiver.most_under_way(), 1);
+    assert_eq!(receiver.most_in_flight(), 1);
 
     let url = receiver.url();
     receiver.go_down().await;

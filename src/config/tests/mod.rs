@@ -12,7 +12,7 @@ mod kafka;
 mod keys;
 mod limits;
 mod logins;
-mod look_alikes;
+mod lookalikes;
 mod right;
 mod routes;
 mod secrets;

@@ -87,7 +87,7 @@ impl Disk {
     }
 
     /// Goes through what has come to the trace, but for a last line that is not whole yet.
-    fn go_on(&mut self) {
+    fn read_trace(&mut self) {
         let mut file = File::open(&self.trace).expect("a trace");
         file.seek(SeekFrom::Start(self.read as u64)).expect("what was read is there");
         let mut more = String::new();
@@ -159,14 +159,14 @@ async fn traced(inject: Option<&str>, failpoint: Option<Failpoint>) -> Disk {
         regards.publish(&Response::new("t", &name(number), "GRANTED")).await;
         // One after the other, so that each has a transaction of its own. Where nothing is synced, they are acknowledged all the same.
         until("it to be on the disk, or acknowledged", async || {
-            disk.go_on();
+            disk.read_trace();
             let is_done = disk.durable.contains(&number) || disk.acknowledged > number;
             if is_done { Ok(()) } else { Err(format!("{} are", disk.durable.len())) }
         })
         .await;
     }
     until("all to be acknowledged", async || {
-        disk.go_on();
+        disk.read_trace();
         if disk.acknowledged == MESSAGES { Ok(()) } else { Err(disk.acknowledged.to_string()) }
     })
     .await;

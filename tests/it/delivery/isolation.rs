@@ -72,7 +72,7 @@ async fn a_webhook_that_answers_503() {
 
 #[tokio::test]
 async fn a_webhook_that_never_answers() {
-    // The requests under way when the relay stops: it never hears whether they were taken.
+    // The requests in flight when the relay stops: it never hears whether they were taken.
     kafka_goes_on_beside(Answer::Never, 8).await;
 }
 

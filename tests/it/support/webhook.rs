@@ -66,8 +66,8 @@ struct Shared {
     behaviour: Mutex<Behaviour>,
     posted: Mutex<Vec<Posted>>,
     held: watch::Sender<bool>,
-    under_way: AtomicUsize,
-    most_under_way: AtomicUsize,
+    in_flight: AtomicUsize,
+    most_in_flight: AtomicUsize,
 }
 
 /// The server. It is down when dropped.
@@ -107,8 +107,8 @@ impl Receiver {
             behaviour: Mutex::new(Arc::new(|_| Answer::Status(204))),
             posted: Mutex::default(),
             held: watch::Sender::new(false),
-            under_way: AtomicUsize::new(0),
-            most_under_way: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            most_in_flight: AtomicUsize::new(0),
         });
         let mut receiver = Self { shared, address: SocketAddr::from(([127, 0, 0, 1], 0)), tls, server: None };
         receiver.come_back().await;
@@ -195,9 +195,9 @@ impl Receiver {
         .await
     }
 
-    /// The most requests that were under way at once, ever.
-    pub fn most_under_way(&self) -> usize {
-        self.shared.most_under_way.load(Ordering::SeqCst)
+    /// The most requests that were in flight at once, ever.
+    pub fn most_in_flight(&self) -> usize {
+        self.shared.most_in_flight.load(Ordering::SeqCst)
     }
 }
 
@@ -209,25 +209,25 @@ impl Drop for Receiver {
     }
 }
 
-/// Counts a request as under way as long as it lives: also one whose client went away is over.
-struct UnderWay<'a>(&'a Shared);
+/// Counts a request as in flight as long as it lives: also one whose client went away is over.
+struct InFlight<'a>(&'a Shared);
 
-impl<'a> UnderWay<'a> {
+impl<'a> InFlight<'a> {
     fn begin(shared: &'a Shared) -> Self {
-        let now = shared.under_way.fetch_add(1, Ordering::SeqCst) + 1;
-        shared.most_under_way.fetch_max(now, Ordering::SeqCst);
+        let now = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.most_in_flight.fetch_max(now, Ordering::SeqCst);
         Self(shared)
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let _under_way = UnderWay::begin(&shared);
+    let _in_flight = InFlight::begin(&shared);
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MOST_BYTES).await else {
         return StatusCode::BAD_REQUEST.into_response();

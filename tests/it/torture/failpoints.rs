@@ -35,7 +35,7 @@ enum Drill {
     Restarts,
     /// The source's connection is closed again and again.
     Cuts,
-    /// The webhook refuses some. Then, again and again, it is well, slow, and fails while slow requests are under way, behind which
+    /// The webhook refuses some. Then, again and again, it is well, slow, and fails while slow requests are in flight, behind which
     /// the rest of their lanes has gone to the spool.
     Refusals,
 }

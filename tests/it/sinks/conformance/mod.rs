@@ -59,10 +59,10 @@ pub trait Destination: Sized {
         self.come_back(home).await;
     }
 
-    /// It can keep silent while it is being sent to: an attempt is then under way, and not failed.
+    /// It can keep silent while it is being sent to: an attempt is then in flight, and not failed.
     const CAN_HOLD: bool = true;
 
-    /// The most attempts that may be under way at once, of forty deliveries.
+    /// The most attempts that may be in flight at once, of forty deliveries.
     const AT_ONCE: f64 = 40.0;
 
     /// An event that it will never take, if there is such.

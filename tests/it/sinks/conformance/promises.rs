@@ -110,7 +110,7 @@ pub async fn survives_a_restart_of_the_destination<D: Destination>() {
     regards.assert_left_as_found().await;
 }
 
-/// A stop waits for the answers to what is under way: nothing of it is sent again afterwards.
+/// A stop waits for the answers to what is in flight: nothing of it is sent again afterwards.
 pub async fn stops_cleanly_with_deliveries_in_flight<D: Destination>() {
     let (regards, mut destination) = (Regards::new().await, D::new(Needs::Outages).await);
     let home = home(&regards, &destination, 10);

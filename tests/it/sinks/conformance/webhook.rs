@@ -79,7 +79,7 @@ async fn as_many_requests_at_once_as_allowed_and_no_more() {
     webhook.0.release();
     webhook.0.wait_for_accepted(30).await;
     relay.stop().await;
-    assert_eq!(webhook.0.most_under_way(), 3);
+    assert_eq!(webhook.0.most_in_flight(), 3);
 }
 
 /// `Retry-After` is honoured, a redirect isn't followed, and each attempt has the same id and a good signature.
