@@ -275,8 +275,8 @@ fn references_are_replaced_in_blocks_and_in_quotes_inside_braces() {
             "kafka:
   brokers: ${KAFKA_BROKERS:-127.0.0.1:9092}
   topic: \"regards.{{ tenant }}\"
-  options: { compression.type: \"${C}\" }
-  sasl: { mechanism: SCRAM-SHA-512, username: \"${U:-me}\", password: \"${KAFKA_PASSWORD}\" }",
+  options: { compression.type: ${C} }
+  sasl: { mechanism: SCRAM-SHA-512, username: ${U:-me}, password: ${KAFKA_PASSWORD} }",
         ),
         &[("C", "zstd"), ("KAFKA_PASSWORD", "{p}")],
     );

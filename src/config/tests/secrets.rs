@@ -182,7 +182,7 @@ fn a_file_that_is_not_yaml_doesn_t_show_them_either() {
 #[test]
 fn what_is_inserted_is_never_shown() {
     let text = source(
-        "amqp: { url: \"${URL}\", queue: q, prefetch: \"${N}\", exclusive: \"${E}\" }\nvalidation: ${V}\nexpects: ${V}",
+        "amqp: { url: \"${URL}\", queue: q, prefetch: \"${N}\", exclusive: ${E} }\nvalidation: ${V}\nexpects: ${V}",
     );
     let variables = [("URL", "hunter2://x"), ("N", "hunter2"), ("E", "hunter2"), ("V", "hunter2")];
     let errors = parse(&text, Strictness::Run, &variables).unwrap_err();
@@ -190,7 +190,7 @@ fn what_is_inserted_is_never_shown() {
         error[broker-url]: the URL of a broker begins with `amqp://` or `amqps://`
          --> routes.yaml:4:18
           |
-        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: "${E}" }
+        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: ${E} }
           |                  ^^^^^^^^
           |
           = help: write `amqp://HOST:PORT` or `amqps://HOST:PORT`
@@ -198,7 +198,7 @@ fn what_is_inserted_is_never_shown() {
         error[wrong-value]: `${N}` is not a whole number
          --> routes.yaml:4:48
           |
-        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: "${E}" }
+        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: ${E} }
           |                                                ^^^^^^
           |
           = help: write digits only, without quotes, as in `100`
@@ -206,8 +206,8 @@ fn what_is_inserted_is_never_shown() {
         error[wrong-value]: `${E}` is not `true` or `false`
          --> routes.yaml:4:67
           |
-        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: "${E}" }
-          |                                                                   ^^^^^^
+        4 |     amqp: { url: "${URL}", queue: q, prefetch: "${N}", exclusive: ${E} }
+          |                                                                   ^^^^
           |
           = help: write `true` or `false`, without quotes
 
@@ -274,7 +274,7 @@ fn variables_and_files_are_inserted_once_and_encoded_in_urls() {
 #[test]
 fn what_is_not_set_is_an_error_to_run_and_a_placeholder_to_look_at() {
     let text = sink(
-        "webhook: { url: \"${URL}\", secret: \"${file:/no/such/file}\", auth: { bearer: \"${TOKEN}\" }, timeout: \"${T}\", concurrency: \"${N}\" }
+        "webhook: { url: \"${URL}\", secret: \"${file:/no/such/file}\", auth: { bearer: \"${TOKEN}\" }, timeout: \"${T}\", concurrency: ${N} }
 format: ${FORMAT}
 keep_headers: ${K}
 body: null",
@@ -283,7 +283,7 @@ body: null",
         error[unset-variable]: the variable `URL` is not set
          --> routes.yaml:5:21
           |
-        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: "${N}" }
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
           |                     ^^^^^^^^
           |
           = help: set it, or give it a default: `${URL:-default}`
@@ -291,7 +291,7 @@ body: null",
         error[unreadable-file]: the file `/no/such/file` can't be read: No such file or directory (os error 2)
          --> routes.yaml:5:39
           |
-        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: "${N}" }
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
           |                                       ^^^^^^^^^^^^^^^^^^^^^^^
           |
           = help: relative paths begin at the directory of this file; the relay's user needs the right to read it
@@ -299,7 +299,7 @@ body: null",
         error[unset-variable]: the variable `TOKEN` is not set
          --> routes.yaml:5:80
           |
-        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: "${N}" }
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
           |                                                                                ^^^^^^^^^^
           |
           = help: set it, or give it a default: `${TOKEN:-default}`
@@ -307,7 +307,7 @@ body: null",
         error[unset-variable]: the variable `T` is not set
          --> routes.yaml:5:103
           |
-        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: "${N}" }
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
           |                                                                                                       ^^^^^^
           |
           = help: set it, or give it a default: `${T:-default}`
@@ -315,8 +315,8 @@ body: null",
         error[unset-variable]: the variable `N` is not set
          --> routes.yaml:5:124
           |
-        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: "${N}" }
-          |                                                                                                                            ^^^^^^
+        5 |     webhook: { url: "${URL}", secret: "${file:/no/such/file}", auth: { bearer: "${TOKEN}" }, timeout: "${T}", concurrency: ${N} }
+          |                                                                                                                            ^^^^
           |
           = help: set it, or give it a default: `${N:-default}`
 

@@ -3,7 +3,7 @@
 //! These modules know no key of our files, nor what a value is for: [`FileKeys`] tells them the little they need. Each uses
 //! those above it only:
 //!
-//! - `tree`: the values of a file with their places; `words`, `units`, `interpolate`, `environment`: pieces of text;
+//! - `tree`: the values of a file with their places; `words`, `units`, `interpolate`, `environment`, `references`: pieces of text;
 //! - `mask`, `secret`: what must not be shown;
 //! - `diagnostic`, `odd`, `syntax`: mistakes, and what was likely meant;
 //! - `yaml`: text to a bounded tree;
@@ -18,6 +18,7 @@ pub mod literal;
 pub mod mask;
 pub mod odd;
 pub mod reader;
+pub mod references;
 pub mod scalar;
 pub mod secret;
 pub mod syntax;

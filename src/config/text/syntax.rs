@@ -17,7 +17,7 @@ pub fn explain(text: &str, kind: &ErrorKind, at: Span, opened: Option<Span>) -> 
         return Diagnostic::error("too-deep", at, format!("more than {MAX_DEPTH} nested levels"))
             .help("no configuration needs that many: look for a wrong indentation");
     }
-    let slip = odd_character(text, at).or_else(|| reference(text, at, opened)).or_else(|| match kind {
+    let slip = odd_character(text, at).or_else(|| match kind {
         ErrorKind::InvalidTrailingSingleQuotedScalar => quote(text, at, '\''),
         ErrorKind::InvalidTrailingDoubleQuotedScalar => quote(text, at, '"'),
         ErrorKind::MissingAnchorOrAliasName | ErrorKind::UnknownAnchor => alias(text, at),
@@ -75,16 +75,6 @@ fn odd_character(text: &str, at: Span) -> Option<Diagnostic> {
         (before.is_empty() || before.ends_with([':', '-', ',', '{', '['])).then_some(odd)
     });
     found.map(|odd| odd.error(CODE))
-}
-
-/// A `${…}` without quotes inside `{…}` or `[…]`, where YAML takes its brace for the begin of a mapping.
-fn reference(text: &str, at: Span, opened: Option<Span>) -> Option<Diagnostic> {
-    let start = at.end.checked_sub(2).filter(|_| text.get(..at.end).is_some_and(|before| before.ends_with("${")))?;
-    let line = text.get(start..line_of(text, start).end)?;
-    let end = line.find('}').map_or(at.end, |end| start + end + 1);
-    let message = "inside `{…}` and `[…]`, a value with `${…}` needs quotes";
-    let diagnostic = Diagnostic::error(CODE, Span::new(start, end), message).help("write it as in `\"${NAME}\"`");
-    Some(diagnostic.also(opened?, "opened here"))
 }
 
 /// A quote inside a quoted text, which ends it too early.

@@ -10,6 +10,7 @@ use serde_saphyr::granit_parser::{
 };
 
 use super::diagnostic::Diagnostic;
+use super::references::ParserInput;
 use super::syntax;
 use super::tree::{Key, Kind, MAX_DEPTH, Node, Scalar, Span};
 
@@ -39,14 +40,17 @@ pub fn read(text: &str, start: &str) -> Result<Arc<Node>, Box<Diagnostic>> {
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    let parser = Parser::new_from_str_with_options(text, options);
-    Builder { text, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0 }.build(parser)?.ok_or_else(|| {
+    let input = ParserInput::new(text);
+    let parser = Parser::new_from_str_with_options(&input.text, options);
+    let builder = Builder { text, input: &input, open: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0 };
+    builder.build(parser)?.ok_or_else(|| {
         Diagnostic::error("empty-file", Span::default(), "the file has nothing in it").help(start).into()
     })
 }
 
 struct Builder<'a> {
     text: &'a str,
+    input: &'a ParserInput<'a>,
     open: Vec<Open>,
     anchors: HashMap<usize, Arc<Node>>,
     root: Option<Arc<Node>>,
@@ -70,7 +74,7 @@ impl<'a> Builder<'a> {
     fn span(&self, range: Option<std::ops::Range<usize>>) -> Span {
         let range = range.unwrap_or_default();
         let inside = |at: usize| {
-            let mut at = at.min(self.text.len());
+            let mut at = self.input.original_place(at).min(self.text.len());
             while !self.text.is_char_boundary(at) {
                 at -= 1;
             }
@@ -85,7 +89,7 @@ impl<'a> Builder<'a> {
             Event::Scalar(text, style, anchor, tag) => {
                 // The only tag that is left is `!!str`.
                 let plain = style == ScalarStyle::Plain && tag.is_none();
-                let kind = Kind::Scalar(Scalar { text: text.into_owned(), plain });
+                let kind = Kind::Scalar(Scalar { text: self.input.restore(text), plain });
                 self.add(Node { span: place, head: place, kind, depth: 1, size: 1 }, anchor, false)
             }
             Event::SequenceStart(style, anchor, _) => {
@@ -214,7 +218,7 @@ fn tagged(place: Span) -> Diagnostic {
 
 impl Builder<'_> {
     fn syntax_error(&self, error: &ScanError) -> Diagnostic {
-        let at = error.marker().byte_offset().unwrap_or(self.text.len());
+        let at = error.marker().byte_offset().unwrap_or(self.input.text.len());
         let at = self.span(Some(at..at)).start;
         // The parser notices a tab only at the end of the word before it.
         let at = match error.kind() {

@@ -12,9 +12,8 @@ This page lists every key of routes.yaml. It is generated from the JSON Schema t
 for editors. `NAME` stands for a name that you choose, `[]` for an item of a list. Keys in bold are required.
 
 In every value, `${VAR}` is replaced by an environment variable, `${VAR:-default}` by a default if it is not set, and
-`${file:PATH}` by the content of a file. `$$` is a dollar sign. Inside `{…}` and `[…]`,
-a value with `${…}` needs quotes. Paths of files that are read are relative to the configuration file, paths of files
-that are written to the data directory.
+`${file:PATH}` by the content of a file. `$$` is a dollar sign. Paths of files that are read are relative to the
+configuration file, paths of files that are written to the data directory.
 ";
 
 const HEADER: &str = "\n| key | type | unit | default | meaning |\n|---|---|---|---|---|\n";
