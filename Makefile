@@ -1,67 +1,67 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo run check test cost torture memory bench fuzz doc fmt clean lint build-deps cargo
 
-# What `make torture` is made of.
+# Parameters of `make torture`.
 SEED ?= $(shell date +%s)
 EVENTS ?= 200000
-# What it promises has a deadline: it has the machine to itself.
+# This test has deadlines, so it runs alone.
 DEADLINED = torture::nothing_is_lost
-# Ten minutes of it are no part of `make test`.
+# This test takes ten minutes and is not part of `make test`.
 MEMORY = memory::stays_within_its_bound
-# How long the sinks of `make memory` are dead.
+# Seconds that the sinks of `make memory` are down.
 MEMORY_SECONDS ?= 600
-# How long each target of `make fuzz` runs.
+# Seconds per target of `make fuzz`.
 FUZZ_SECONDS ?= 300
 
-help: ## lists these targets
+help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: build-deps ## builds the relay and shows it at work, with nothing installed but Rust
+demo: build-deps ## build the relay and run the demo; needs no broker
 	cargo run --locked -- demo
 
-run: build-deps ## builds the relay and runs it with routes.yaml, or with what REGARDS_RELAY_CONFIG names, until Ctrl-C
+run: build-deps ## build the relay and run it with routes.yaml, or the file in REGARDS_RELAY_CONFIG, until Ctrl-C
 	cargo run --locked -- run
 
-check: lint ## format, lints, spelling and the tests that need no broker: before each commit
+check: lint ## format, lints, spelling, and the tests that need no broker; run it before each commit
 	cargo test --locked --lib --bins
 	cargo test --locked --test it offline::
 
-test: lint ## everything, against a real RabbitMQ and a real Kafka
+test: lint ## all checks and tests, with a real RabbitMQ and a real Kafka
 	scripts/deny.sh
 	cargo test --locked --no-run
 	RUST_TEST_THREADS=4 scripts/services.sh run -- cargo test --locked -- --skip $(DEADLINED) --skip $(MEMORY) # most tests wait for a broker
 	scripts/services.sh run -- cargo test --locked --test it $(DEADLINED)
 	$(MAKE) --no-print-directory cost
 
-cost: build-deps ## instructions and allocations of one event, beside those that are known: a part of `make test`
+cost: build-deps ## compare instructions and allocations per event with the recorded ones; part of `make test`
 	@scripts/build-deps.sh valgrind
 	cargo bench --locked --bench cost
 
-torture: build-deps ## fifty kills, forty restarts of brokers, all else that fails, at once: SEED=7 EVENTS=1000000
+torture: build-deps ## kill and restart the relay and the brokers many times: SEED=7 EVENTS=1000000
 	cargo test --locked --profile torture --test it --no-run
 	TORTURE_SEED=$(SEED) TORTURE_EVENTS=$(EVENTS) TORTURE_ROUNDS=10 \
 		scripts/services.sh run -- cargo test --locked --profile torture --test it $(DEADLINED) -- --nocapture
 
-memory: build-deps ## what the relay takes with everything full, bodies of 1 MiB and four dead sinks, for MEMORY_SECONDS
+memory: build-deps ## peak memory with a full spool, bodies of 1 MiB and four sinks that are down, for MEMORY_SECONDS
 	cargo test --locked --release --test it --no-run
 	MEMORY_SECONDS=$(MEMORY_SECONDS) scripts/services.sh run -- cargo test --locked --release --test it $(MEMORY) -- --nocapture
 
-bench: build-deps ## what one event costs between real brokers, beside a bare consumer and producer
+bench: build-deps ## compare the relay with a bare consumer and producer between real brokers; about an hour
 	cargo bench --locked --bench brokers --no-run
 	scripts/services.sh run -- cargo bench --locked --bench brokers
 
-fuzz: build-deps ## what anybody could send or write, for FUZZ_SECONDS each: needs a nightly Rust and cargo-fuzz
+fuzz: build-deps ## fuzz messages, configurations, templates and expressions, FUZZ_SECONDS each; needs nightly Rust and cargo-fuzz
 	for target in guard decoder configuration templates expressions; do \
 		cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 || exit 1; \
 	done
 
-doc: build-deps ## the documentation of the code, in target/doc
+doc: build-deps ## build the documentation of the code in target/doc
 	cargo doc --locked --no-deps --document-private-items
 
-fmt: cargo ## formats the code
+fmt: cargo ## format the code
 	cargo fmt
 
-clean: ## removes what was built
+clean: ## remove the build output
 	cargo clean
 
 lint: build-deps
