@@ -1,7 +1,8 @@
 //! A configuration with one source and one route. Most tests begin with it and write only the part that they test.
 
-/// One source `regards` that takes `${QUEUE}` of `${REGARDS}`, the sinks, a route `all` to each of them, dead letters for the rest; then the
-/// lines that follow. A constant, so that a test can change a word of it.
+/// A configuration with one source `regards`, which consumes `${QUEUE}` on `${REGARDS}`, the given sinks, and a route
+/// `all` to every sink. Unrouted messages become dead letters. The given lines follow. The macro expands to a constant,
+/// so tests can replace parts of the text.
 macro_rules! configuration {
     ($(queue: $queue:literal,)? sinks: { $($name:ident: $sink:literal),+ $(,)? } $(, $line:literal)* $(,)?) => {
         concat!(

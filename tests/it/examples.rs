@@ -15,7 +15,7 @@ const SECRET: &str = "whsec_cmVnYXJkcy1yZWxheS10ZXN0LXNlY3JldA==";
 #[tokio::test]
 async fn kafka_pipeline() {
     let regards = Regards::new().await;
-    // The file names the topics after the tenants; these are nobody else's.
+    // The topic names contain the tenants, so unique tenants give this test topics of its own.
     let (one, other) = (unique("one"), unique("other"));
     let mut topics = Topics::of(&[
         format!("regards.{one}"),
@@ -71,7 +71,7 @@ async fn webhook_on_error() {
         ])
         .await;
     receiver.wait_for_accepted(2).await;
-    // Everything is taken and settled by then, so that a request too many would have come.
+    // The relay receives all messages and delivers them before it stops, so any surplus request has arrived by then.
     relay.wait_for_metric("messages_received_total", &[("source", "regards")], 5.0).await;
     relay.stop().await;
 
@@ -133,7 +133,7 @@ async fn reroute_by_tenant() {
     assert_all_delivered(&regards, &home).await;
 }
 
-/// A file of `examples/`, pointed at the tests' brokers by nothing but its variables.
+/// Loads a file of `examples/` and connects it to the test brokers only through its variables.
 fn example(regards: &Regards, name: &str) -> Home {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
     let routes = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -149,7 +149,7 @@ async fn assert_all_delivered(regards: &Regards, home: &Home) {
     regards.assert_left_as_found().await;
 }
 
-/// Topics of one test, and what came there.
+/// Reads the records of the topics of one test.
 struct Topics {
     reader: crate::support::kafka::Reader,
 }
@@ -163,7 +163,7 @@ impl Topics {
         Self { reader: kafka.reader(&names.iter().map(String::as_str).collect::<Vec<_>>()).await }
     }
 
-    /// Reads to the end of all of them; how many records there are.
+    /// Reads all topics to the end and returns the number of records.
     async fn all(&mut self) -> usize {
         self.reader.all().await.len()
     }

@@ -14,7 +14,7 @@ use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, Response, unique};
 const ROUNDS: usize = 4;
 const EVENTS: usize = 40;
 
-/// Set to see a failed run again.
+/// Set this variable to repeat a failed run.
 const SEED: &str = "AGREEMENT_SEED";
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn round(rng: &mut Rng) {
     regards.assert_left_as_found().await;
 }
 
-/// The same, each as often, in whatever order.
+/// Compares the values and their counts, in any order.
 fn assert_same(what: &str, expected: &[Value], real: &[Value], rules: &str) {
     let counted = |all: &[Value]| {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -114,7 +114,7 @@ fn assert_same(what: &str, expected: &[Value], real: &[Value], rules: &str) {
     );
 }
 
-/// Destination, headers (and AMQP's properties) and body of an explained delivery.
+/// Returns destination, headers (with the AMQP properties) and body of an explained delivery.
 fn sent(delivery: &Value) -> Value {
     let mut headers = delivery["headers"].clone();
     if let Some(properties) = delivery.get("properties") {
@@ -134,7 +134,7 @@ fn record(record: &crate::support::kafka::Record) -> Value {
     json!([{ "topic": record.topic, "key": record.key }, record.headers, body])
 }
 
-/// Without what HTTP itself needs, and without the time of the attempt.
+/// Leaves out the headers that HTTP itself adds and those that depend on the time of the attempt.
 fn request(posted: &crate::support::webhook::Posted, url: &str) -> Value {
     let origin = url.strip_suffix("/hooks/regards").expect("the receiver's path");
     let beside = ["webhook-timestamp", "webhook-signature", "host", "content-length", "accept", "user-agent"];
@@ -171,7 +171,7 @@ fn publication(message: &crate::support::rabbit::AmqpMessage) -> Value {
     json!([{ "exchange": "products", "routingKey": message.routing_key }, [headers, properties], body])
 }
 
-/// Each line of each file of events.
+/// Returns each line of each file that the file sink wrote.
 fn lines_below(data: &std::path::Path) -> Vec<Value> {
     let mut all = Vec::new();
     for tenant in std::fs::read_dir(data).expect("a directory").map(|entry| entry.expect("an entry").path()) {

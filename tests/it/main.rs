@@ -3,9 +3,9 @@
 //! `make test` runs all tests; `scripts/services.sh run -- cargo test --test it NAME` runs some. The tests in `offline`
 //! need no broker.
 
-// A test that panics has failed, which is what it is for.
+// Tests report failures by panicking.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-// A test is as long as the story that it tells.
+// Each test runs a complete scenario, which can be long.
 #![allow(clippy::too_many_lines)]
 
 #[macro_use]

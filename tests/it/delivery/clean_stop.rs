@@ -66,7 +66,7 @@ async fn sigterm_in_full_flight_loses_and_repeats_nothing() {
     regards.assert_left_as_found().await;
 }
 
-/// What no broker can be sent isn't waited for: it would fail 30 s later.
+/// At a stop the relay does not wait for deliveries to an unreachable broker: they would fail only after 30 s.
 #[tokio::test]
 async fn a_stop_does_not_wait_for_a_kafka_that_is_away() {
     let regards = Regards::new().await;
@@ -91,7 +91,7 @@ delivery: { spill_after: 60s, shutdown_grace: 100s }
     assert!(says_why, "{waiting:?}");
 }
 
-/// What can't be delivered waits in the spool; what was delivered around it doesn't.
+/// At a stop the failed deliveries stay in the spool, and the successful ones are not repeated.
 #[tokio::test]
 async fn sigterm_repeats_nothing_although_some_deliveries_keep_failing() {
     let regards = Regards::new().await;
@@ -115,7 +115,7 @@ delivery: { shutdown_grace: 1s }
     let relay = home.start_ready().await;
     receiver.wait_for_accepted(90).await;
     relay.stop().await;
-    // Each GRANTED that fails, and the SUCCESS that waits behind it.
+    // The backlog has each failed GRANTED and the SUCCESS behind it.
     assert_eq!(home.waiting("hook"), 10);
     assert_eq!(regards.vhost.left_in(&regards.queue).await, 0);
 
@@ -154,7 +154,7 @@ delivery: { shutdown_grace: 50s }
         (status, text) => Err(format!("{status} {text}")),
     })
     .await;
-    // Signals that follow one another at once are one and the same: supervisors send them so.
+    // Supervisors can send several signals in quick succession: the relay treats them as one.
     let status = until("the relay to end", async || {
         relay.signal("TERM");
         if relay.runs() { Err("it runs".to_owned()) } else { Ok(()) }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, Response};
 
-/// The file that says how wrong the clock is.
+/// The file that contains the error of the clock.
 const CLOCK: &str = "clock";
 const HOUR: i64 = 3_600;
 const MONTH: i64 = 30 * 24 * HOUR;
@@ -28,7 +28,7 @@ const ROUTES: &str = configuration! {
 const REQUESTS: usize = 3;
 const EVENTS: usize = 2 * REQUESTS;
 
-/// Three receivers: one that is down, one that fails each delivery for itself, one that says when to come again.
+/// Three receivers: one is unavailable, one refuses each delivery individually, one answers with `Retry-After`.
 struct Receivers {
     down: Receiver,
     picky: Receiver,
@@ -53,7 +53,7 @@ impl Receivers {
         [&self.down, &self.picky, &self.busy]
     }
 
-    /// Everything of every kind waits: behind a breaker, for its back-off, for the end of a pause.
+    /// Waits until every sink has a backlog: behind an open breaker, in back-off, or in a pause.
     async fn wait_until_all_wait(&self, home: &Home, relay: &crate::support::relay::Relay<'_>) {
         relay.wait_for_metric("sink_breaker_open", &[("sink", "down")], 1.0).await;
         relay.wait_for_metric("sink_paused", &[("sink", "busy")], 1.0).await;
@@ -63,7 +63,7 @@ impl Receivers {
         }
     }
 
-    /// Some more attempts of each, so that whatever the relay thinks of the time has had its effect.
+    /// Waits for more attempts at each receiver, so that a wrong clock would have had its effect.
     async fn wait_for_more_attempts(&self) {
         let wanted = self.all().map(|receiver| receiver.posted().len() + 4);
         for (receiver, wanted) in self.all().into_iter().zip(wanted) {
@@ -71,7 +71,7 @@ impl Receivers {
         }
     }
 
-    /// All are well, and get all.
+    /// Makes all receivers available, and waits until they have received everything.
     async fn get_everything(&self, home: &Home) {
         for receiver in self.all() {
             receiver.answers(|_| Answer::Status(204));
@@ -84,12 +84,12 @@ impl Receivers {
     }
 }
 
-/// From now on the wall clock is wrong by so many seconds.
+/// Sets the error of the wall clock, in seconds.
 fn set_clock(home: &Home, seconds: i64) {
     home.write(CLOCK, &seconds.to_string());
 }
 
-/// What `spool` says of the next attempts is what the wall clock will say then.
+/// Checks that `spool` reports the next attempts in the time of the wrong wall clock.
 fn assert_next_attempts_are_near(home: &Home, error: i64) {
     let now = Timestamp::now() + SignedDuration::from_secs(error);
     for line in home.spool() {
@@ -99,7 +99,7 @@ fn assert_next_attempts_are_near(home: &Home, error: i64) {
     }
 }
 
-/// Only builds for tests can have a wrong clock.
+/// Only debug builds can simulate a wrong clock.
 fn is_release() -> bool {
     !cfg!(debug_assertions)
 }
@@ -123,7 +123,7 @@ async fn a_clock_set_back_by_an_hour_delays_no_retry_no_pause_and_no_probe() {
     assert!(home.dead_letters().is_empty());
 }
 
-/// The clock is set back between two runs of the relay: the second delivers all.
+/// The clock is set back between two runs of the relay. The second run delivers everything.
 async fn set_back_between_runs(set_back: impl FnOnce(&Home)) {
     let regards = Regards::new().await;
     let receivers = Receivers::start().await;
@@ -148,7 +148,7 @@ async fn a_clock_set_back_between_two_runs_delays_nothing() {
     set_back_between_runs(|home| set_clock(home, -HOUR)).await;
 }
 
-/// The spool becomes one that was written in another boot, by a clock that was an hour ahead.
+/// Changes the spool as if the relay had written it before a reboot, with a clock that was one hour ahead.
 fn make_of_another_boot(home: &Home) {
     let connection = Connection::open(home.data("spool.db")).expect("the spool");
     let later = |key: &str| {
@@ -169,7 +169,7 @@ async fn a_clock_set_back_by_a_reboot_delays_nothing() {
     set_back_between_runs(make_of_another_boot).await;
 }
 
-/// As many as there is room for: then the relay looks again and again whether some are too old.
+/// Fills the store of dead letters. While it is full, the relay checks repeatedly whether any of them has expired.
 async fn fill_with_dead_letters(regards: &Regards, relay: &crate::support::relay::Relay<'_>) {
     let invalid: Vec<Response> =
         (0..150).map(|_| Response::with_body("t", format!("no JSON{}", "x".repeat(10_000)))).collect();
@@ -195,7 +195,7 @@ async fn ages_by_the_wall_clock_are_noticed() {
     relay.kill();
 }
 
-/// The dead letters that were there are there still, and no delivery was given up.
+/// Checks that no dead letter expired and that the relay gave up no delivery.
 fn assert_kept(home: &Home, before: &[Value]) {
     let now = home.dead_letters();
     let ids = |letters: &[Value]| letters.iter().map(|letter| letter["id"].to_string()).collect::<BTreeSet<_>>();
@@ -223,7 +223,7 @@ async fn a_clock_set_forward_by_a_month_gives_nothing_up_and_purges_nothing() {
     assert!(oldest < 3_600.0, "an alert on {oldest} s would be false");
     relay.stop().await;
 
-    // Nor does a restart make anything older.
+    // A restart does not expire any of them either.
     let relay = home.start();
     relay.wait_until_unready(&["dead_letters.max_size"]).await;
     receivers.wait_for_more_attempts().await;

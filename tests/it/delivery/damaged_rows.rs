@@ -14,10 +14,10 @@ const ROUTES: &str = configuration! {
     "delivery: { shutdown_grace: 1s }",
 };
 const REQUESTS: usize = 20;
-/// Failures of a spool whose writer tries again and again.
+/// Number of write failures that prove that the spool writer retries.
 const FAILURES: usize = 3;
 
-/// A backlog of which one row is damaged while the relay is down.
+/// Creates a backlog and damages one of its rows while the relay is stopped.
 async fn damaged(regards: &Regards, receiver: &Receiver, failpoint: Option<Failpoint>) -> Home {
     receiver.answers(|_| Answer::Status(503));
     let mut home = Home::of(regards, ROUTES).with("HOOK", &receiver.url());

@@ -20,7 +20,7 @@ dead_letters: { to: morgue }
 delivery: { shutdown_grace: 1s }
 "#;
 
-/// Three messages that die: unreadable, of no route, and refused by its sink.
+/// Three messages that become dead letters: an unreadable one, an unrouted one, and one that its sink refuses.
 fn dying() -> [Response; 3] {
     [
         Response::with_body("esa", b"\xff<no text>\n".as_slice())
@@ -30,10 +30,10 @@ fn dying() -> [Response; 3] {
     ]
 }
 
-/// A copy as its reader sees it: body, and headers by their names in lower case.
+/// The body of a copy, and its headers by their names in lower case.
 type Copy = (Vec<u8>, BTreeMap<String, String>);
 
-/// Each of [`dying`] came as it was received, with what its dead letter says.
+/// Checks that each message of [`dying`] was copied unchanged, with the fields of its dead letter as headers.
 fn assert_copied(mut copies: Vec<Copy>, letters: &[Value]) {
     copies.sort_by_key(|(_, headers)| headers["regards-relay-reason"].clone());
     let found = copies.iter().map(|(body, headers)| {
@@ -58,7 +58,7 @@ fn assert_copied(mut copies: Vec<Copy>, letters: &[Value]) {
     }
 }
 
-/// All of [`dying`] are published, and become dead letters and copies of them.
+/// Publishes all messages of [`dying`], waits for their copies, and returns the dead letters.
 async fn copied_to(home: &Home, regards: &Regards) -> Vec<Value> {
     let relay = home.start_ready().await;
     regards.publish_all(&dying()).await;
@@ -117,7 +117,8 @@ async fn an_exchange_receives_copies_of_dead_letters() {
     assert_copied(copies.collect(), &letters);
 }
 
-/// Copies wait in the spool while their sink is away, also over a killed relay, and hold up nothing.
+/// While the sink of the copies is unavailable, the spool keeps the copies, even when the relay is killed. The copies
+/// block no other delivery.
 #[tokio::test]
 async fn a_webhook_receives_copies_of_dead_letters_after_an_outage() {
     let (regards, picky, receiver) = (Regards::new().await, picky().await, Receiver::start().await);
@@ -147,7 +148,7 @@ async fn a_webhook_receives_copies_of_dead_letters_after_an_outage() {
     assert_copied(copies.collect(), &home.dead_letters());
 }
 
-/// A copy that is refused is forgotten; what it was a copy of is kept, and stays the only one.
+/// The relay discards a refused copy. It keeps the original dead letter and creates no second one.
 #[tokio::test]
 async fn a_failed_copy_makes_no_dead_letter() {
     let (regards, picky, receiver) = (Regards::new().await, picky().await, Receiver::start().await);
@@ -172,7 +173,6 @@ async fn a_failed_copy_makes_no_dead_letter() {
     );
 }
 
-/// The sink of copies can be changed while the relay runs.
 #[tokio::test]
 async fn copies_follow_a_changed_configuration() {
     let (regards, receiver) = (Regards::new().await, Receiver::start().await);

@@ -13,7 +13,8 @@ const ROUTES: &str = configuration! {
 const REQUESTS: usize = 200;
 const HOOK: (&str, &str) = ("sink", "hook");
 
-/// Nothing is delivered, the breaker is open, and once the receiver is well again it gets everything but what died.
+/// Checks that a receiver with this error status opens the breaker. Once it accepts requests again, the relay delivers
+/// everything except the dead letters.
 async fn survives(answer: u16, most_dead: usize) {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;

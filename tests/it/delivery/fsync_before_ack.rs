@@ -18,19 +18,19 @@ const ROUTES: &str = configuration! {
     "delivery: { shutdown_grace: 1s }",
 };
 
-/// How many messages a run has: as many transactions, with a sync or two each.
+/// Number of messages in a run. Each has its own transaction, with one or two syncs.
 const MESSAGES: usize = 100;
 
-/// The first sync that fails: those before it are of the start, which they would end.
+/// The first sync that fails. The earlier ones belong to the start, which fails if one of them fails.
 const FIRST: usize = 9;
-/// From there on, each so many-th fails.
+/// After the first failure, one sync in this number fails.
 const EVERY: usize = 11;
 
-/// Class 60, method 80: AMQP 0.9.1, 1.8.3.13, as the trace writes bytes. The delivery tag follows.
+/// Class 60, method 80 (AMQP 0.9.1, 1.8.3.13), in the byte format of the trace. The delivery tag follows.
 const BASIC_ACK: &str = r"\x00\x3c\x00\x50";
 const BYTE: usize = r"\x00".len();
 
-/// What each message's correlation id begins with; its number follows, in as many digits.
+/// Prefix of each correlation id. The message number follows, with [`DIGITS`] digits.
 const NAME: &str = "traced-";
 const DIGITS: usize = 4;
 
@@ -38,36 +38,37 @@ fn name(number: usize) -> String {
     format!("{NAME}{number:0DIGITS$}")
 }
 
-/// The numbers of the messages that are in what a line of the trace says was written.
+/// Returns the numbers of the messages whose data a line of the trace shows as written.
 fn messages_in(line: &str, name: &str) -> BTreeSet<usize> {
     let number = |rest: &str| {
-        // `\x30\x31`: 01
+        // `\x30\x31` is 01.
         let digits = rest.get(..DIGITS * BYTE)?.replace(r"\x3", "");
         digits.parse().ok()
     };
     line.split(name).skip(1).filter_map(number).collect()
 }
 
-/// Each byte as the trace writes it.
+/// Writes each byte in the format of the trace.
 fn in_hexadecimal(text: &str) -> String {
     text.bytes().fold(String::new(), |hexadecimal, byte| hexadecimal + &format!(r"\x{byte:02x}"))
 }
 
-/// What the trace says was on the disk when.
+/// The state of the disk, reconstructed from the trace.
 struct Disk {
     trace: PathBuf,
-    /// So much of it was read, in bytes.
+    /// Number of bytes of the trace that were read.
     read: usize,
-    /// [`NAME`], as the trace writes it.
+    /// [`NAME`] in the format of the trace.
     name: String,
-    /// By thread, the calls that another thread's interrupts: such a call ends in a line of its own, without its arguments.
+    /// Calls that were interrupted in the trace by another thread, by thread. The line that ends such a call lacks its
+    /// arguments.
     unfinished: BTreeMap<String, String>,
-    /// The messages that are written to a file and not synced there.
+    /// Messages that were written but not yet synced, by file.
     dirty: BTreeMap<String, BTreeSet<usize>>,
     durable: BTreeSet<usize>,
     failed_syncs: usize,
     acknowledged: usize,
-    /// What was acknowledged too early, in sentences.
+    /// Descriptions of the acknowledgements that came too early.
     lost: Vec<String>,
 }
 
@@ -86,7 +87,7 @@ impl Disk {
         }
     }
 
-    /// Goes through what has come to the trace, but for a last line that is not whole yet.
+    /// Processes the new lines of the trace, without an incomplete last line.
     fn read_trace(&mut self) {
         let mut file = File::open(&self.trace).expect("a trace");
         file.seek(SeekFrom::Start(self.read as u64)).expect("what was read is there");
@@ -121,7 +122,7 @@ impl Disk {
     }
 
     fn synced(&mut self, file: &str, succeeded: bool) {
-        // What could not be synced is as good as not written, even if a later sync succeeds.
+        // After a failed sync the data counts as not written, even if a later sync succeeds.
         let dirty = self.dirty.remove(file).unwrap_or_default();
         if succeeded {
             self.durable.extend(dirty);
@@ -131,20 +132,20 @@ impl Disk {
     }
 }
 
-/// The file of a call's descriptor: `pwrite64(7</data/spool.db-wal>, …`.
+/// Extracts the file name of a call's descriptor: `pwrite64(7</data/spool.db-wal>, …`.
 fn file(line: &str) -> &str {
     let after = line.split_once('<').map(|(_, after)| after);
     after.and_then(|after| after.split_once('>')).map(|(file, _)| file).unwrap_or_default()
 }
 
-/// A run in which no message can be delivered, so that all go to the spool; `inject` says which of its syncs the system refuses.
+/// Runs the relay with a failing sink, so that it stores all messages on disk. `inject` selects the syncs that fail.
 async fn traced(inject: Option<&str>, failpoint: Option<Failpoint>) -> Disk {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     receiver.answers(|_| Answer::Status(404));
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
     let home = failpoint.into_iter().fold(home, |home, failpoint| home.with(VARIABLE, failpoint.name()));
-    // Makes the spool: what fails from here on fails while it is used.
+    // The first run creates the spool, so that the injected errors do not affect its creation.
     home.start_ready().await.stop().await;
     let trace = home.data("trace").display().to_string();
     let mut strace = vec!["strace", "-D", "-f", "-y", "-xx", "-s", "5000", "-o", &trace];
@@ -157,7 +158,8 @@ async fn traced(inject: Option<&str>, failpoint: Option<Failpoint>) -> Disk {
     let mut disk = Disk::of(trace.into());
     for number in 0..MESSAGES {
         regards.publish(&Response::new("t", &name(number), "GRANTED")).await;
-        // One after the other, so that each has a transaction of its own. Where nothing is synced, they are acknowledged all the same.
+        // One message at a time, so that each has its own transaction. With the failpoint that skips syncs, the relay
+        // acknowledges the messages all the same.
         until("it to be on the disk, or acknowledged", async || {
             disk.read_trace();
             let is_done = disk.durable.contains(&number) || disk.acknowledged > number;
@@ -188,7 +190,7 @@ async fn a_spool_without_sync_is_noticed() {
     }
 }
 
-/// Each of the first two hundred syncs fails in one of these runs; ten in a row succeed: to go on takes seven.
+/// Over all runs, each of the first two hundred syncs fails once. Ten syncs in a row succeed: recovery needs seven.
 #[tokio::test]
 async fn a_failed_sync_acknowledges_nothing() {
     let runs = (FIRST..FIRST + EVERY).map(async |first| {
@@ -196,6 +198,6 @@ async fn a_failed_sync_acknowledges_nothing() {
         assert!(disk.lost.is_empty(), "{:#?}", disk.lost);
         assert!(disk.failed_syncs >= 200 / EVERY, "only {} syncs failed", disk.failed_syncs);
     });
-    // More at once would only wait for each other.
+    // More concurrent runs would only slow each other down.
     futures_util::stream::iter(runs).buffer_unordered(4).collect::<()>().await;
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, Response, until};
 
-/// There is room for about a hundred dead letters of the size that they have here.
+/// The store has room for about a hundred dead letters of the size in this test.
 const ROUTES: &str = configuration! {
     sinks: {
         hook: r#"{ webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }"#,
@@ -14,10 +14,10 @@ const ROUTES: &str = configuration! {
     "delivery: { shutdown_grace: 1s }",
 };
 
-/// How many deliveries of the backlog a sink may have in hand.
+/// The in-flight window of a sink.
 const WINDOW: f64 = 1_000.0;
 
-/// The count doesn't grow any more when it hasn't for so long.
+/// The count is final once it has not grown for this time.
 const STEADY: Duration = Duration::from_secs(3);
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn full_dead_letters_limit_a_sink_to_its_window() {
         lives("t", "dead", 1_500).into_iter().map(|one| one.field("message", "x".repeat(8 * 1024))).collect();
     regards.publish_all(&published).await;
     home.wait_until_waiting("hook", 3_000).await;
-    // The backlog can't be rendered any more: its route is gone.
+    // The relay cannot render the backlog any more, because its route was removed.
     receiver.answers(|_| Answer::Status(204));
     relay.reload(&ROUTES.replace("name: all", "name: other"), "success").await;
     relay.wait_until_unready(&["dead_letters.max_size"]).await;

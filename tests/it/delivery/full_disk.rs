@@ -13,9 +13,10 @@ const ROUTES: &str = configuration! {
     "delivery: { shutdown_grace: 1s }",
 };
 
-/// A disk of 8 MiB for the data directory, in a name space that only the relay is in: it goes with it, and needs no root.
+/// A disk of 8 MiB for the data directory, in a mount namespace of the relay alone. It disappears with the relay and
+/// needs no root.
 const SMALL_DISK: [&str; 6] = disk(r#"mkdir -p data && mount -t tmpfs -o size=8m tmpfs data && exec "$0" "$@""#);
-/// One of 5 MiB.
+/// A disk of 5 MiB.
 const SMALLER_DISK: [&str; 6] = disk(r#"mkdir -p data && mount -t tmpfs -o size=5m tmpfs data && exec "$0" "$@""#);
 
 const fn disk(mount: &str) -> [&str; 6] {
@@ -30,7 +31,7 @@ async fn a_disk_of_eight_mebibytes_fills_up_and_nothing_is_lost() {
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_under(&SMALL_DISK);
     relay.wait_until_ready().await;
-    // More than twice what there is room for.
+    // These need more than twice the space of the disk.
     let published = lives("t", "full", 6_000);
     regards.publish_all(&published).await;
     relay.wait_until_unready(&["make room on"]).await;
@@ -63,7 +64,7 @@ async fn a_disk_filled_by_others_is_reported_until_it_has_room() {
     let filler = relay.its(&home.data("filler"));
     fill_disk(&filler);
     regards.publish_all(&published[50..]).await;
-    // What a try that failed gives back is taken too, so that the next one can't even open the spool.
+    // The test also fills the space that a failed write frees, so that the relay cannot even open the spool again.
     let failures = until("several tries to store something", async || {
         fill_disk(&filler);
         let failures = home.warnings_with(&["trying again in"]);
@@ -82,7 +83,7 @@ async fn a_disk_filled_by_others_is_reported_until_it_has_room() {
     regards.assert_left_as_found().await;
 }
 
-/// Dead letters take no more of the disk than deliveries do: what is delivered can always be written down.
+/// Dead letters leave enough room on the disk for the relay to record successful deliveries.
 #[tokio::test]
 async fn a_disk_full_of_dead_letters_blocks_no_delivery() {
     let regards = Regards::new().await;

@@ -6,7 +6,7 @@ use regards_relay::failpoints::{Failpoint, VARIABLE};
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, Relay, Response, lines_of};
 
-/// A share of ten deliveries or so.
+/// The sink's share of the spool has room for about ten deliveries.
 const ROUTES: &str = configuration! {
     queue: "prefetch: 100",
     sinks: {
@@ -16,13 +16,13 @@ const ROUTES: &str = configuration! {
     "spool: { max_size: 1MiB, max_share: 1% }",
     "delivery: { shutdown_grace: 5s }",
 };
-/// As many messages as the prefetch lets in, which begins with 16 and grows when all of these are settled.
+/// Together the messages fill the prefetch exactly. It starts at 16 and grows once all of these messages are settled.
 const REQUESTS: usize = 8;
 const MESSAGES: usize = 2 * REQUESTS;
-/// While another sink is attempted so often, a full spool is asked again many times.
+/// During this number of attempts for another sink, the relay asks the full spool for room many times.
 const OTHER_ATTEMPTS: usize = 30;
 
-/// A relay with this fault on purpose, or none.
+/// Configures the relay with the given failpoint, if any.
 fn home(regards: &Regards, receiver: &Receiver, failpoint: Option<Failpoint>) -> Home {
     home_with(ROUTES, regards, receiver, failpoint)
 }
@@ -36,19 +36,19 @@ fn home_with(routes: &str, regards: &Regards, receiver: &Receiver, failpoint: Op
     }
 }
 
-/// Of such messages a few fit into the share …
+/// With messages of this size, a few deliveries fit into the share.
 const SOME_FIT: usize = 512;
-/// … and of these none does.
+/// With messages of this size, no delivery fits into the share.
 const NONE_FITS: usize = 16 * 1024;
 
-/// Waits until the archive has all messages, though the webhook's share can't take all of its own.
+/// Waits until the archive has all messages. The webhook's share has no room for all of its deliveries.
 async fn fill(regards: &Regards, home: &Home, bytes: usize) {
     let large = |one: Response| one.field("message", "x".repeat(bytes));
     regards.publish_all(&lives("t", "full", REQUESTS).into_iter().map(large).collect::<Vec<_>>()).await;
     home.wait_for_lines("archive.ndjson", MESSAGES).await;
 }
 
-/// What the archive has in the end: each message once, if nothing was repeated.
+/// Returns the number of lines in the archive at the end: one per message, if no delivery was repeated.
 async fn archived_after(regards: &Regards, home: &Home, receiver: &Receiver) -> usize {
     receiver.answers(|_| Answer::Status(204));
     let relay = home.start();
@@ -66,7 +66,7 @@ async fn archived_after(regards: &Regards, home: &Home, receiver: &Receiver) -> 
     lines_of(home.data("archive.ndjson")).len()
 }
 
-/// A relay whose webhook has more waiting than its share of the spool takes.
+/// Starts a relay whose webhook has a larger backlog than its share of the spool can hold.
 async fn start_full<'a>(regards: &Regards, home: &'a Home) -> Relay<'a> {
     let relay = home.start_ready().await;
     fill(regards, home, SOME_FIT).await;
@@ -78,7 +78,7 @@ async fn attempts_within_one_back_off(failpoint: Option<Failpoint>, least: usize
     let regards = Regards::new().await;
     let (receiver, other) = (Receiver::start().await, Receiver::start().await);
     other.answers(|_| Answer::Status(503));
-    // A sink that fails too, and whose back-offs are short: what it is sent tells how much time the relay has had.
+    // The other sink fails too, with short back-offs: its attempts measure how much the relay has done.
     let routes = ROUTES
         .replace(
             "  archive:",
@@ -87,7 +87,8 @@ async fn attempts_within_one_back_off(failpoint: Option<Failpoint>, least: usize
         .replace("[hook, archive]", "[hook, archive, other]");
     let home = home_with(&routes, &regards, &receiver, failpoint).with("OTHER", &other.url());
     let relay = home.start_ready().await;
-    // The first lane that finds no room ends a look at what waits: it must not be one that is behind others in the spool.
+    // The relay stops its scan of the lanes at the first lane without room. That lane must not have older deliveries in
+    // the spool.
     fill(&regards, &home, NONE_FITS).await;
     receiver.wait_for_posted(least).await;
     other.wait_for_posted(other.posted().len() + OTHER_ATTEMPTS).await;
@@ -124,7 +125,7 @@ async fn a_clean_stop_with_a_full_share_repeats_nothing() {
     }
 }
 
-/// Reloads these routes while the share is full: back when every message is acknowledged.
+/// Reloads these routes while the share is full, and returns once every message is acknowledged.
 async fn reload_while_full<'a>(regards: &Regards, home: &'a Home, routes: &str) -> Relay<'a> {
     let relay = start_full(regards, home).await;
     relay.reload(routes, "success").await;
@@ -153,7 +154,7 @@ async fn a_restart_of_a_source_with_a_full_share_repeats_nothing() {
     relay.kill();
 }
 
-/// A source is blocked where its own messages find no room, and no other one is.
+/// A full share blocks only the source whose messages need room in it.
 #[tokio::test]
 async fn only_the_source_without_room_is_blocked() {
     let (regards, other) = (Regards::new().await, Regards::new().await);

@@ -21,15 +21,16 @@ const ROUTES: &str = configuration! {
     "delivery: { shutdown_grace: 1s }",
 };
 
-/// Many more than the prefetch: without the spool, Kafka would get no more than that.
+/// Many more messages than the prefetch: without the spool, Kafka would receive only a prefetch of them.
 const REQUESTS: usize = 1_000;
 
 fn home(regards: &Regards, receiver: &Receiver, topic: &str, routes: &str) -> Home {
     Home::of(regards, routes).with_kafka().with("TOPIC", topic).with("HOOK", &receiver.url())
 }
 
-/// The webhook is `bad` from the first message; everything for Kafka goes all the same. Once it is well, it gets everything too: each
-/// request's GRANTED before its SUCCESS, and each event once but for the attempts whose end was not known.
+/// The webhook answers `bad` from the first message on, and Kafka still receives everything. After its recovery the
+/// webhook receives everything too: each request's GRANTED before its SUCCESS, and each event once, except for
+/// `unknown` attempts without a known result.
 async fn kafka_goes_on_beside(bad: Answer, unknown: usize) {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
@@ -43,7 +44,7 @@ async fn kafka_goes_on_beside(bad: Answer, unknown: usize) {
     topic.wait_for(published.len()).await;
     regards.wait_until_acknowledged().await;
 
-    // What waits outlives the relay.
+    // The backlog survives a restart of the relay.
     relay.stop().await;
     let waited = home.waiting("hook");
     assert!(waited > 0, "the webhook was to be behind");
@@ -72,7 +73,7 @@ async fn a_webhook_that_answers_503() {
 
 #[tokio::test]
 async fn a_webhook_that_never_answers() {
-    // The requests in flight when the relay stops: it never hears whether they were taken.
+    // Eight requests are in flight when the relay stops, and it never learns their results.
     kafka_goes_on_beside(Answer::Never, 8).await;
 }
 
@@ -81,7 +82,7 @@ async fn a_webhook_that_takes_two_seconds_a_request() {
     kafka_goes_on_beside(Answer::After(Duration::from_millis(1_900), 204), 8).await;
 }
 
-/// Its deliveries are in the spool long before it answers; that neither ends nor repeats them.
+/// The relay spools the deliveries long before the webhook answers. Spooling neither cancels nor repeats the attempts.
 #[tokio::test]
 async fn a_webhook_that_takes_three_seconds_gets_each_event_once() {
     let regards = Regards::new().await;
@@ -101,7 +102,7 @@ async fn a_webhook_that_takes_three_seconds_gets_each_event_once() {
     assert_in_order(receiver.accepted().iter().map(Posted::json));
 }
 
-/// `Retry-After` is heeded, by the sink as a whole, and over a restart.
+/// The relay applies `Retry-After` to the whole sink, and also after a restart.
 #[tokio::test]
 async fn a_webhook_with_retry_after() {
     let regards = Regards::new().await;
@@ -127,7 +128,7 @@ async fn a_webhook_with_retry_after() {
     relay.stop().await;
 }
 
-/// 410: nothing more is sent, and nothing is lost.
+/// After a 410 the relay sends nothing more to the sink, and keeps all deliveries.
 #[tokio::test]
 async fn a_webhook_that_answers_410_is_paused() {
     let regards = Regards::new().await;
@@ -153,7 +154,7 @@ async fn a_webhook_that_answers_410_is_paused() {
     relay.stop().await;
 }
 
-/// Where the spool has no room, the source waits, and goes on when there is room; nothing is lost.
+/// While the spool is full, the relay blocks the source. Once there is room, the source continues, and nothing is lost.
 #[tokio::test]
 async fn a_full_spool_blocks_its_source_until_there_is_room() {
     let regards = Regards::new().await;
@@ -177,7 +178,7 @@ async fn a_full_spool_blocks_its_source_until_there_is_room() {
     assert_in_order(receiver.accepted().iter().map(Posted::json));
 }
 
-/// The same, where the configuration says that what there is no room for may go.
+/// The spool is full, as above, but the configuration lets the relay drop deliveries that do not fit.
 #[tokio::test]
 async fn a_full_spool_drops_and_counts_where_configured() {
     let regards = Regards::new().await;
@@ -206,7 +207,7 @@ async fn a_full_spool_drops_and_counts_where_configured() {
     );
 }
 
-/// `give_up_after` counts from receipt, for what was attempted and for what only waited behind the others.
+/// `give_up_after` counts from receipt, for attempted deliveries and for those that were only queued behind them.
 #[tokio::test]
 async fn a_backlog_behind_an_open_breaker_is_given_up_in_time() {
     let regards = Regards::new().await;
@@ -228,8 +229,8 @@ async fn a_backlog_behind_an_open_breaker_is_given_up_in_time() {
     assert!(receiver.posted().len() < 100, "most of them were never attempted");
 }
 
-/// A broker without memory blocks publishers: the AMQP sink waits, and what the same broker has for the relay is consumed and
-/// acknowledged all the same.
+/// A RabbitMQ without memory blocks publishers. The AMQP sink waits, and the relay still consumes and acknowledges
+/// messages from the same broker.
 #[tokio::test]
 async fn a_broker_that_blocks_publishers() {
     let broker = Services::private(&["rabbitmq"]).await;

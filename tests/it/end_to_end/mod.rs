@@ -48,7 +48,7 @@ unrouted: dead_letter
 
 #[tokio::test]
 async fn every_response_arrives_where_the_routes_send_it() {
-    // The only test in the virtual host that REGARDS really uses.
+    // Only this test uses the virtual host with the name that REGARDS uses.
     let regards = Regards::in_vhost(Rabbit::shared().vhost("regards.multitenant.manager").await).await;
     let partner = Rabbit::shared().new_vhost().await;
     partner.exchange("partner.products", ExchangeKind::Topic).await;
@@ -165,12 +165,12 @@ fn assert_message_is_addressed(message: &AmqpMessage) {
     assert_eq!(message.header("__TypeId__"), None, "Spring consumers would instantiate it");
 }
 
-/// What should arrive of these shapes, where `wanted` says so.
+/// The expected events of these shapes, for those that `wanted` selects.
 fn expected(shapes: &[Shape], wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
     shapes.iter().map(|shape| shape.event.clone()).filter(|event| wanted(event)).collect()
 }
 
-/// Compares events but for their ids and the texts of their warnings, in any order: priorities reorder them.
+/// Compares events without their ids and the texts of their warnings, in any order, because priorities reorder them.
 fn assert_same_events(at: &str, arrived: &[Value], expected: &[Value]) {
     let comparable = |events: &[Value]| {
         let mut lines: Vec<String> = events.iter().map(|event| comparable(event.clone()).to_string()).collect();
@@ -192,7 +192,7 @@ fn comparable(mut event: Value) -> Value {
     event
 }
 
-/// The ids are UUIDs of version 5, different for different events, and the same wherever an event arrived.
+/// The ids are UUIDs of version 5. They differ between events, and one event has the same id at every sink.
 fn assert_one_id_for_each_event(archived: &[Value], others: &[Vec<Value>]) {
     let by_id: BTreeMap<&str, &Value> = archived.iter().map(|event| (text(event, "id"), event)).collect();
     assert_eq!(by_id.len(), archived.len(), "different events have different ids");

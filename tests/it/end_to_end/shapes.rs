@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use crate::support::Response;
 use crate::support::response::JAVA_TYPE;
 
-/// A response, and the event it becomes: all of it but the `id`, with any text for each warning.
+/// A response and its expected event, without the `id` and with any text for each warning.
 pub struct Shape {
     pub response: Response,
     pub event: Value,
 }
 
-/// The examples of REGARDS' own documents, byte for byte: the older page sends to `cnes-a`, the newer one to `esa`.
+/// The examples in REGARDS' own documents, byte for byte: the older page sends to `cnes-a`, the newer one to `esa`.
 pub fn of_the_documents() -> Vec<Shape> {
     let mut shapes = Vec::new();
     for (page, tenant) in [("v1", "cnes-a"), ("v2", "esa")] {
@@ -53,10 +53,10 @@ fn document(page: &str, tenant: &str, example: &str, differs: Value) -> Shape {
     let file = format!("tests/fixtures/documents/lta-{page}-{example}.json");
     let body = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file));
     let mut response = Response::with_body(tenant, body.unwrap_or_else(|error| panic!("{file}: {error}")));
-    // The older page's bodies have a trailing comma: the client knows its request all the same.
+    // The bodies on the older page have a trailing comma. The client still recognizes its request.
     response.correlation_id = Some("xxx".to_owned());
     if page == "v1" {
-        // That page also shows the properties: these, and no other header than the tenant.
+        // That page also shows the properties: these, and the tenant as the only header.
         "REGARDS".clone_into(&mut response.app_id);
         response.headers.retain(|(name, _)| name == "regards.tenant");
     }
@@ -64,7 +64,7 @@ fn document(page: &str, tenant: &str, example: &str, differs: Value) -> Shape {
     Shape { response, event: with(event, differs) }
 }
 
-/// Everything else that the facts about REGARDS allow.
+/// All other shapes that are possible according to the facts about REGARDS.
 pub fn of_every_kind() -> Vec<Shape> {
     let mut shapes = fields();
     shapes.extend(dates());
@@ -124,7 +124,7 @@ fn fields() -> Vec<Shape> {
     ]
 }
 
-/// Every way in which REGARDS writes, or reads, a date.
+/// Every format in which REGARDS writes or reads a date.
 fn dates() -> Vec<Shape> {
     let dates = [
         ("2025-05-01T00:00:00Z", "2025-05-01T00:00:00Z"),
@@ -151,7 +151,7 @@ fn dates() -> Vec<Shape> {
     shapes
 }
 
-/// The requester chooses these: any text.
+/// The requester chooses these fields, so they may hold any text.
 fn correlation_ids() -> Vec<Shape> {
     let long = "long-".repeat(80);
     let ids = ["with spaces & / ? # %41", "ünï\u{1F6F0}ced", "\"quoted\\\"", long.as_str(), "{{ tenant }}", "${HOME}"];
@@ -188,12 +188,12 @@ fn properties() -> Vec<Shape> {
 fn shape(tenant: &str, correlation_id: &str, fields: Value, differs: Value) -> Shape {
     let body = with(json!({ "correlationId": correlation_id }), fields);
     let mut response = Response::with_body(tenant, body.to_string());
-    // A short string holds no more.
+    // This is the maximum length of a short string.
     response.correlation_id = response.correlation_id.filter(|id| id.len() <= 255);
     Shape { response, event: with(event(tenant, correlation_id), differs) }
 }
 
-/// An event of which nothing is known but where it came from.
+/// An event for which only the origin is known.
 fn event(tenant: &str, correlation_id: &str) -> Value {
     json!({
         "type": "fr.cnes.regards.lta.submission.response",

@@ -22,10 +22,10 @@ const DOCUMENTS: [&str; 12] = [
     "docs/routes.md",
 ];
 
-/// Those that show configurations and commands of the relay.
+/// Documents that show configurations and commands of the relay.
 const FOR_USERS: [&str; 3] = ["README.md", "docs/operations.md", "docs/routes.md"];
 
-/// Configurations that people start from.
+/// Configurations that users copy and adapt.
 const CONFIGURATIONS: [&str; 5] = [
     "examples/kafka-pipeline.yaml",
     "examples/webhook-on-error.yaml",
@@ -92,7 +92,7 @@ fn yaml_of_the_readme_is_part_of_a_file() {
 #[test]
 fn configurations_to_start_from_pass_the_check() {
     for path in CONFIGURATIONS {
-        // `check` warns of the secret in the example.
+        // `check` warns about the secret in the example.
         let variables =
             [("REGARDS_PASSWORD", "any"), ("WEBHOOK_SECRET", "whsec_b25lIHRoYXQgaXMga25vd24gdG8gbm9ib2R5IGVsc2U=")];
         let checked = regards_relay(&["--config", path, "check", "--strict"], &variables);
@@ -106,12 +106,12 @@ fn commands_of_the_documents_are_understood() {
     let lines: Vec<&str> = blocks.iter().flat_map(|block| block.lines()).collect();
     let (mut ours, mut targets) = (0, 0);
     for line in lines {
-        // Without what a shell does with the output.
+        // Removes the comments, pipes and redirections of the shell.
         let words: Vec<&str> = line.split(['#', '>', '|']).next().unwrap().split_whitespace().collect();
         match words.as_slice() {
             ["regards-relay", arguments @ ..] => {
                 ours += 1;
-                // With `--help` at the end the arguments before it are checked, and nothing is done.
+                // With `--help` at the end, the program checks the arguments before it and runs nothing.
                 let asked = regards_relay(&[arguments, &["--help"]].concat(), &[]);
                 assert!(asked.status.success(), "{line}:\n{}", String::from_utf8_lossy(&asked.stderr));
             }
@@ -158,7 +158,7 @@ fn regards_relay(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     command.output().expect("the relay's binary")
 }
 
-/// The texts between single backticks, outside of blocks.
+/// The texts between single backticks, outside code blocks.
 fn quoted(text: &str) -> Vec<&str> {
     let mut quoted = Vec::new();
     let mut in_block = false;
@@ -172,7 +172,7 @@ fn quoted(text: &str) -> Vec<&str> {
     quoted
 }
 
-/// The targets of `[…](…)`.
+/// The targets of links `[…](…)`.
 fn links(text: &str) -> Vec<&str> {
     text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect()
 }
@@ -182,7 +182,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     text.split(&begin).skip(1).filter_map(|rest| rest.split("```").next()).map(str::to_owned).collect()
 }
 
-/// Without comments and the space before them: a document may leave them out.
+/// Removes comments and the space before them, since a document may omit them.
 fn plain(yaml: &str) -> String {
     let lines = yaml.lines().map(|line| match line.find(" #") {
         Some(comment) => line[..comment].trim_end(),
@@ -202,7 +202,7 @@ fn is_test(text: &str) -> bool {
     text.contains("::") && text.chars().all(of_a_name) && text.matches('_').count() > 1
 }
 
-/// `module::…::name` is `fn name` in that module of `tests/it`, or in that one of `src` or its `tests`.
+/// `module::…::name` is `fn name` in that module of `tests/it`, of `src` or of its `tests`.
 fn is_there(test: &str) -> bool {
     let (module, name) = test.rsplit_once("::").unwrap();
     let top = module.split("::").next().unwrap();

@@ -16,7 +16,7 @@ fn run(file: &Path, command: &str) -> Output {
     relay
         .env_clear()
         .env("REGARDS_PASSWORD", "any")
-        // `check` warns of the secret of an example.
+        // `check` warns about the secret in an example.
         .env("WEBHOOK_SECRET", "whsec_b25lIHRoYXQgaXMga25vd24gdG8gbm9ib2R5IGVsc2U=")
         .arg("--config")
         .arg(file)
@@ -33,7 +33,7 @@ fn every_example_is_valid_and_passes_its_cases() {
         let checked = run(&file, "check");
         let said = String::from_utf8_lossy(&checked.stderr);
         assert!(checked.status.success(), "{said}");
-        // Inside a cluster, Knative's brokers have no TLS unless it is turned on.
+        // Knative's brokers use no TLS inside a cluster unless it is enabled.
         let known = said.contains("warning[unencrypted]") && file.ends_with("knative-cloudevents.yaml");
         assert!(said.ends_with("; no warnings\n") || known && said.ends_with("; 1 warning\n"), "{said}");
         let tested = run(&file, "test");
@@ -64,7 +64,7 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
 fn every_whole_configuration_in_the_documents_is_valid() {
     let folder = tempfile::tempdir().expect("a folder");
     let blocks = ["README.md", "docs/operations.md"].map(|document| blocks(document, "yaml")).concat();
-    // The others are excerpts of examples.
+    // The other blocks are excerpts of the examples.
     let blocks: Vec<_> = blocks.into_iter().filter(|block| block.starts_with("version:")).collect();
     assert!(blocks.len() >= 2, "{blocks:?}");
     for block in blocks {

@@ -125,7 +125,7 @@ fn text_shows_why_an_event_is_not_delivered() {
         (Response::new("esa", "c", "DENIED").without_header("regards.tenant"), &["--tenant", "t"]),
     ] {
         let said = explained(&home, &message, arguments);
-        // Another test has the event.
+        // Another test covers the event.
         let rest = said.split_once("\n\n").filter(|_| said.starts_with("event")).map_or(&*said, |(_, rest)| rest);
         seen.extend([rest.trim(), "\n---\n"]);
     }

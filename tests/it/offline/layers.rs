@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// A file has at most so many lines without its tests.
+/// The largest number of lines of a file without its tests.
 const MAX_LINES: usize = 500;
 
 #[test]
@@ -20,7 +20,7 @@ fn imports_point_up() {
     assert!(wrong.is_empty(), "these point down the list of src/lib.rs:\n{}", wrong.join("\n"));
 }
 
-/// The table of layers in ARCHITECTURE.md: what its last column names is not imported.
+/// The table of layers in ARCHITECTURE.md. A module must not import the layers in the last column.
 #[test]
 fn modules_know_nothing_of_what_the_table_says() {
     let layers = layers(&read(&source().join("lib.rs")));
@@ -43,10 +43,10 @@ fn modules_know_nothing_of_what_the_table_says() {
     assert!(wrong.is_empty(), "ARCHITECTURE.md says that these modules do not know each other:\n{}", wrong.join("\n"));
 }
 
-/// Modules and folders, and what each must not use, beyond the table of ARCHITECTURE.md. `a::*` is everything in `a` but the
-/// module itself.
+/// Modules and folders, and the paths that each must not use in addition to the table of ARCHITECTURE.md. `a::*` is
+/// every item in `a` except the module itself.
 const STRANGERS: [(&str, &[&str]); 9] = [
-    // Pure: no clock, no randomness, no state.
+    // Pure modules: no clock, no randomness, no state.
     ("event", &["clock", "failpoints", "net", "tasks", "timer"]),
     ("config::text", &["config::*", "net", "rules"]),
     ("config::raw", &["config::check", "config::load", "config::model"]),
@@ -82,7 +82,7 @@ fn folders_know_nothing_of_their_strangers() {
     assert!(gone.is_empty(), "no files are there any more of {gone:?}");
 }
 
-/// Whether that path is the module or something in it.
+/// Whether that path is the module or an item in it.
 fn begins(path: &[String], module: &str) -> bool {
     let module: Vec<_> = module.split("::").collect();
     path.len() >= module.len() && path.iter().zip(module).all(|(one, other)| one == other)
@@ -120,11 +120,11 @@ fn files_tell_one_story() {
     assert!(long.is_empty(), "these are over {MAX_LINES} lines without their tests:\n{}", long.join("\n"));
 }
 
-/// One that is started elsewhere could die unnoticed.
+/// A task that is started elsewhere could panic unnoticed.
 #[test]
 fn threads_and_tasks_are_helpers() {
     let ways = ["tokio::spawn(", "task::spawn(", "thread::spawn(", "thread::Builder"];
-    // What `demo` starts is no part of a relay.
+    // The tasks of `demo` are not part of a relay.
     let elsewhere =
         |path: &Path| !matches!(module(path)[0].as_str(), "tasks") && !module(path).contains(&"demo".into());
     let wrong: Vec<_> = files()
@@ -139,11 +139,11 @@ fn threads_and_tasks_are_helpers() {
     assert!(wrong.is_empty(), "start these by src/tasks.rs:\n{}", wrong.join("\n"));
 }
 
-/// The wall clock jumps: what waits or grows old must not ask it.
+/// The wall clock can jump, so timeouts and ages must not use it.
 #[test]
 fn the_wall_clock_is_asked_in_one_place() {
     let ways = ["SystemTime::now(", "Timestamp::now(", "Zoned::now(", "unixepoch", "strftime('", "datetime('now"];
-    // `clock` has a `Timestamp` of its own, which is what others ask.
+    // `clock` defines its own `Timestamp`, which the other modules use.
     let is_asked = |text: &str, way: &str| {
         let asked = text.contains(way) && !(way == "Timestamp::now(" && text.contains("crate::clock"));
         asked || text.contains("jiff::Timestamp::now(")
@@ -164,7 +164,7 @@ fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// All files of the library but its root.
+/// All files of the library except its root.
 pub(super) fn files() -> Vec<PathBuf> {
     fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(directory).unwrap() {
@@ -188,7 +188,7 @@ pub(super) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// `src/sink/kafka/mod.rs` is `["sink", "kafka"]`.
+/// The module path of a file: `src/sink/kafka/mod.rs` is `["sink", "kafka"]`.
 fn module(path: &Path) -> Vec<String> {
     let path = path.strip_prefix(source()).unwrap().with_extension("");
     let mut module: Vec<_> = path.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
@@ -203,7 +203,7 @@ fn layers(lib: &str) -> Vec<String> {
     lib.lines().filter_map(|line| Some(line.strip_prefix("//! - [`")?.split_once("`]")?.0.to_owned())).collect()
 }
 
-/// What the text of that module names of layers below it, each with its line.
+/// The paths in the module's text that belong to layers below its own, each with its line.
 fn downward(layers: &[String], module: &[String], text: &str) -> Vec<String> {
     let place = |name: &str| layers.iter().position(|layer| layer == name);
     let own = place(&module[0]).unwrap_or_else(|| panic!("{} is no layer", module[0]));
@@ -214,12 +214,12 @@ fn downward(layers: &[String], module: &[String], text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The paths that begin with `crate::` or `super::`, those of groups one by one, from the root of the crate on; with their lines.
+/// The paths that begin with `crate::` or `super::`, relative to the crate root, with their lines. Groups are expanded.
 fn named(module: &[String], text: &str) -> Vec<(usize, Vec<String>)> {
     let mut named = Vec::new();
     for (at, _) in text.match_indices("crate::").chain(text.match_indices("super::")) {
         let before = &text[..at];
-        // `$crate::` is one too; `super::super::` is looked at from its beginning.
+        // `$crate::` counts too. `super::super::` is read from its beginning.
         if before.ends_with(|c: char| c.is_alphanumeric() || c == '_') || before.ends_with("super::") {
             continue;
         }
@@ -232,8 +232,8 @@ fn named(module: &[String], text: &str) -> Vec<(usize, Vec<String>)> {
             while let Some(after) = rest.strip_prefix("super::") {
                 (rest, ups) = (after, ups + 1);
             }
-            // Modules inside a file, as tests are, take one more to get to the root; then this looks at too much, not at
-            // too little.
+            // A module inside a file, such as a test module, needs one more `super` to reach the root. The check then
+            // reports too many paths, never too few.
             root = module[..module.len().saturating_sub(ups)].to_vec();
         }
         let line = before.matches('\n').count() + 1;
@@ -243,7 +243,7 @@ fn named(module: &[String], text: &str) -> Vec<(usize, Vec<String>)> {
     named
 }
 
-/// `a::b` is itself; `{a::{b, c}, d}` is `a::b`, `a::c` and `d`.
+/// `a::b` stays as it is; `{a::{b, c}, d}` becomes `a::b`, `a::c` and `d`.
 fn paths(text: &str) -> Vec<Vec<String>> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let Some(group) = text.strip_prefix('{') else {
@@ -273,12 +273,12 @@ fn paths(text: &str) -> Vec<Vec<String>> {
     parts.into_iter().filter(|part| !part.is_empty()).flat_map(paths).collect()
 }
 
-/// The lines stay; what comes after `//` goes. Paths in texts with `//` are not what this is about.
+/// Removes the text after `//` and keeps the lines. String literals with `//` do not matter here.
 fn without_comments(text: &str) -> String {
     text.lines().map(|line| line.split("//").next().unwrap_or("").to_owned() + "\n").collect()
 }
 
-/// Up to the test module at its end; a file of tests has none of it.
+/// The text before the test module at the end of the file. Empty for a file of tests.
 pub(super) fn without_tests(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let is_tests = |at: usize| {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Home, lines_of};
 
-/// For a sample without a product the path of `on_call` can't be rendered.
+/// The path of `on_call` cannot be rendered for a sample without a product.
 const ROUTES: &str = "
 version: 1
 sources: { samples: { recording: { path: samples.ndjson }, expects: lta } }
@@ -21,7 +21,7 @@ fn sample(correlation_id: &str, product: Option<&str>) -> String {
     format!("{}\n", json!({ "properties": properties, "body": body.to_string() }))
 }
 
-/// A home whose relay has ended, with a dead letter for each sample without a product.
+/// The home of a stopped relay, with a dead letter for each sample without a product.
 async fn home(samples: &[(&str, Option<&str>)]) -> Home {
     let home = Home::new(ROUTES);
     home.write("samples.ndjson", &samples.iter().map(|(id, product)| sample(id, *product)).collect::<String>());

@@ -6,11 +6,11 @@ use regards_relay::telemetry::LOG_FIELDS;
 
 use super::layers::{files, read, without_tests};
 
-/// The longest function, in lines, outside tests.
+/// The largest number of lines of a function outside tests.
 const MAX_FUNCTION: usize = 70;
-/// A doc comment with so few words only repeats a name.
+/// A doc comment with at most this many words only repeats a name.
 const SHORT_DOC: usize = 4;
-/// There have to be fewer short doc comments than this in all of `src`.
+/// The limit of short doc comments in all of `src`.
 const MAX_SHORT_DOCS: usize = 60;
 
 #[test]
@@ -37,7 +37,7 @@ fn doc_comments_say_more_than_a_name() {
     assert!(short.len() < MAX_SHORT_DOCS, "{} doc comments repeat a name:\n{}", short.len(), short.join("\n"));
 }
 
-/// What `find` returns for each file, as `FILE:LINE: TEXT`.
+/// The results of `find` for each file, as `FILE:LINE: TEXT`.
 fn of_all_files(find: impl Fn(&Path) -> Vec<(usize, String)>) -> Vec<String> {
     let of_file = |path: &Path| {
         let found = find(path).into_iter();
@@ -46,7 +46,7 @@ fn of_all_files(find: impl Fn(&Path) -> Vec<(usize, String)>) -> Vec<String> {
     files().iter().flat_map(|path| of_file(path)).collect()
 }
 
-/// The text of a file without its tests; a file of tests has none.
+/// The text of a file without its tests. Empty for a file of tests.
 fn code(path: &Path) -> String {
     if path.ends_with("tests.rs") { String::new() } else { without_tests(&read(path)) }
 }
@@ -59,7 +59,7 @@ fn log_fields(text: &str) -> Vec<(usize, String)> {
         let calls = text.match_indices(&call).map(|(at, _)| at);
         for at in calls.filter(|at| !text[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_')) {
             let line = text[..at].matches('\n').count() + 1;
-            // The message is a string; after it come its own arguments.
+            // The message is a string, and its own arguments follow it.
             let arguments = arguments(&text[at + call.len()..]);
             let before_message = arguments.iter().take_while(|argument| !argument.starts_with('"'));
             let names = before_message.filter(|argument| !argument.starts_with("target:")).map(|argument| {
@@ -72,7 +72,7 @@ fn log_fields(text: &str) -> Vec<(usize, String)> {
     fields
 }
 
-/// The arguments of a call, up to the parenthesis that closes it.
+/// The arguments of a call, up to its closing parenthesis.
 fn arguments(text: &str) -> Vec<String> {
     let (mut arguments, mut argument) = (Vec::new(), String::new());
     let (mut depth, mut is_string, mut is_escaped) = (0, false, false);
@@ -100,7 +100,7 @@ fn arguments(text: &str) -> Vec<String> {
     arguments
 }
 
-/// Functions with a body: the line, the number of lines and the name. It relies on rustfmt's layout.
+/// Functions with a body: the line, the number of lines and the name. The search relies on rustfmt's layout.
 fn functions(text: &str) -> Vec<(usize, usize, String)> {
     let lines: Vec<&str> = text.lines().collect();
     let function = |(at, line): (usize, &&str)| {
@@ -128,7 +128,7 @@ fn function_name(line: &str) -> Option<String> {
         .then(|| after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
 }
 
-/// Blocks of `///` lines that have few words.
+/// Blocks of `///` lines with few words.
 fn short_docs(text: &str) -> Vec<(usize, String)> {
     let (mut short, mut block) = (Vec::new(), String::new());
     for (at, line) in text.lines().enumerate() {

@@ -21,14 +21,14 @@ async fn each_missing_topic_and_its_backlog_are_shown() {
     regards.publish(&Response::new("esa", "order-2", "SUCCESS")).await;
     let missing = ["cnes", "esa"].map(|tenant| format!("topic {topic}.{tenant} doesn't exist"));
 
-    // The log: the one doesn't hide the other.
+    // The log has a warning for each topic: one warning does not suppress the other.
     until("a warning for each topic", async || {
         let warned: Vec<_> = missing.iter().map(|missing| home.warnings_with(&["pipeline", missing]).len()).collect();
         if warned.iter().all(|lines| *lines > 0) { Ok(()) } else { Err(format!("{warned:?}")) }
     })
     .await;
 
-    // By sink: each cause, with how many have it.
+    // `spool` shows each error of a sink, with the number of its deliveries.
     until("each cause in `spool`", async || {
         let shown = home.spool();
         let errors = shown.first().and_then(|line| line["errors"].as_array().cloned()).unwrap_or_default();
@@ -43,7 +43,7 @@ async fn each_missing_topic_and_its_backlog_are_shown() {
     let table = home.does(&["spool"]);
     assert!(missing.iter().all(|missing| table.contains(missing)), "{table}");
 
-    // One by one, in the order in which they were spooled: that of receipt within a key, any between keys.
+    // The detailed list has the order of spooling: the order of receipt within a key, any order between keys.
     let waiting: Vec<Value> = home
         .does(&["spool", "--sink", "pipeline", "--json"])
         .lines()
@@ -66,7 +66,7 @@ async fn each_missing_topic_and_its_backlog_are_shown() {
     assert_eq!(slip.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&slip.stderr).contains("did you mean `pipeline`"));
 
-    // Who looks for it among the dead letters is told that it lives.
+    // A search among the dead letters points to the spooled delivery.
     let looked = home.run(&["dead-letters", "list", "--correlation-id", "order-2"]);
     let said = String::from_utf8_lossy(&looked.stderr);
     assert!(said.contains("order-2 has a spooled delivery for sink pipeline") && said.contains(&missing[1]), "{said}");

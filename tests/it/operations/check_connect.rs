@@ -15,14 +15,14 @@ version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
 "#;
 
-/// A configuration with these sinks, all of which a route leads to.
+/// A configuration with these sinks and one route to all of them.
 fn routes(sinks: &[(&str, &str)]) -> String {
     let names: Vec<&str> = sinks.iter().map(|(name, _)| *name).collect();
     let sinks: Vec<String> = sinks.iter().map(|(name, sink)| format!("  {name}: {sink}\n")).collect();
     format!("{SOURCE}sinks:\n{}routes: [{{ name: all, to: [{}] }}]\nunrouted: drop\n", sinks.concat(), names.join(", "))
 }
 
-/// What was said of each source and sink, after what was said of the file.
+/// Returns the results for the sources and sinks, which follow the result for the file.
 fn said(output: &Output) -> Vec<String> {
     let said = String::from_utf8_lossy(&output.stderr);
     said.lines().skip_while(|line| !line.contains("1 source, ")).skip(1).map(str::to_owned).collect()
@@ -153,7 +153,7 @@ async fn missing_objects_are_errors_with_advice() {
     assert_eq!(secure.posted().len(), 0);
 }
 
-/// A broker that is there by the address in the file, and not by the one that it tells its clients.
+/// The broker is reachable at the configured address, but not at the address that it advertises.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_advertises_an_address_nobody_can_reach_is_an_error() {
     let regards = Regards::new().await;
@@ -174,7 +174,7 @@ async fn a_broker_that_advertises_an_address_nobody_can_reach_is_an_error() {
     assert_eq!(checked.status.code(), Some(1));
 }
 
-/// What isn't Kafka, or speaks TLS, is told by what it is.
+/// The error says what the port serves: another protocol (RabbitMQ) or Kafka with TLS.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_of_another_protocol_is_explained() {
     let regards = Regards::new().await;
@@ -229,7 +229,7 @@ async fn an_invalid_file_connects_to_nothing() {
     assert_eq!(said(&checked), [""; 0]);
 }
 
-/// Before a Kafka broker: what it says of its own address leads nowhere.
+/// A proxy in front of a Kafka broker that replaces the advertised address with an unreachable one.
 struct LyingBroker {
     port: u16,
     advertised: u16,
@@ -261,7 +261,7 @@ impl LyingBroker {
     }
 }
 
-/// In an answer to a metadata request a broker's port follows its host, as four bytes.
+/// In a metadata response, the port of a broker follows its host, as four bytes.
 fn replace_port(bytes: &mut [u8], from: u16, to: u16) {
     let host = b"127.0.0.1";
     let from = [&host[..], &u32::from(from).to_be_bytes()].concat();

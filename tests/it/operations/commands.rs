@@ -11,7 +11,7 @@ const ROUTES: &str = configuration! {
     },
 };
 
-/// More than the relay does at once.
+/// One more than the limit of concurrent redrives.
 const REDRIVES: usize = 9;
 
 fn offline() -> Home {
@@ -46,7 +46,7 @@ fn a_closed_pipe_is_no_error() {
     let commands: [&[&str]; 4] = [&["schema", "config"], &["schema", "event"], &["completions", "bash"], &["graph"]];
     for command in commands {
         let mut child = home.begin(command, Stdio::piped());
-        // The reader goes at once, before the first byte in most runs; in the others it reads one.
+        // In most runs the reader closes the pipe before the first byte. In the others it reads one byte.
         let mut output = child.stdout.take().expect("its output");
         let _ = output.read(&mut [0]);
         drop(output);
@@ -84,7 +84,7 @@ fn bash_completes_behind_subcommands() {
     assert!(completed.contains("--sink") && completed.contains("--since"), "{completed:?} {done:?}");
 }
 
-/// Ctrl-C on a slow redrive, more often than there may be at once.
+/// Ctrl-C ends a slow redrive. The test does this more often than the limit of concurrent redrives.
 #[tokio::test]
 async fn a_redrive_stops_with_its_client() {
     let regards = Regards::new().await;
@@ -108,7 +108,7 @@ async fn a_redrive_stops_with_its_client() {
     for redriven in 1..=REDRIVES {
         let redrive = ["dead-letters", "redrive", "--rate", "1/h", "--yes", "--to", "hook"];
         let mut client = home.begin(&redrive, Stdio::null());
-        // The first goes at once, the second in an hour.
+        // The relay redrives the first dead letter immediately and the second one an hour later.
         letters(REDRIVES + 1 - redriven).await;
         if redriven == 1 {
             let status: serde_json::Value = serde_json::from_str(&home.does(&["status", "--json"])).expect("JSON");

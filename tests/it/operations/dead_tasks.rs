@@ -18,7 +18,7 @@ const ROUTES: &str = configuration! {
     },
 };
 
-/// What its death takes to be noticed, on a machine that is busy.
+/// Time limit for the relay to detect a dead task on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn a_dead_thread_or_task_ends_the_relay_with_an_error() {
             .with(VARIABLE, task.name());
         let mut relay = home.start();
         regards.publish_all(&lives("t", "dead", 3)).await;
-        // One for the spool.
+        // This message becomes a dead letter, so that the spool is used too.
         let mut unreadable = crate::support::Response::new("t", "dead", "GRANTED");
         unreadable.body = b"not JSON".to_vec();
         regards.publish(&unreadable).await;
@@ -63,7 +63,7 @@ async fn a_dead_thread_or_task_ends_the_relay_with_an_error() {
         .await;
         assert_eq!(relay.ended().await.code(), Some(1), "{task:?}");
         let log = home.log();
-        // Without its thread there is no log.
+        // Without the log thread, nothing is logged.
         if task != TaskKind::Log {
             let bug = log.lines().any(|line| line.contains("\"ERROR\"") && line.contains("a bug in the relay"));
             assert!(bug, "{task:?}: where it died is logged: {log}");

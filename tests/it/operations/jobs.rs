@@ -16,7 +16,7 @@ unrouted: dead_letter
 "#;
 const LETTERS: usize = 5;
 
-/// Publishes what becomes dead letters, and waits for them.
+/// Publishes messages that become dead letters, and waits for the dead letters.
 async fn dead_letters(regards: &Regards, home: &Home) {
     for number in 0..LETTERS {
         regards.publish(&Response::new("other", &format!("dead-{number}"), "GRANTED")).await;
@@ -24,7 +24,7 @@ async fn dead_letters(regards: &Regards, home: &Home) {
     letters(home, LETTERS).await;
 }
 
-/// Waits until there are so many dead letters.
+/// Waits for this number of dead letters.
 async fn letters(home: &Home, count: usize) {
     until(&format!("{count} dead letters"), async || {
         match home.does(&["dead-letters", "list", "--json"]).lines().count() {
@@ -46,7 +46,7 @@ async fn a_detached_redrive_goes_on_without_its_client_is_listed_and_can_be_stop
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
     let relay = home.start_ready().await;
     dead_letters(&regards, &home).await;
-    // The first goes at once, the second in an hour.
+    // The relay redrives the first dead letter immediately and the second one an hour later.
     let redrive = ["dead-letters", "redrive", "--rate", "1/h", "--yes", "--to", "hook", "--detach"];
     let started = json(&home.does(&[&redrive[..], &["--json"]].concat()));
     let id = started["job"].to_string();
@@ -76,7 +76,7 @@ async fn a_detached_redrive_goes_on_without_its_client_is_listed_and_can_be_stop
     letters(&home, 0).await;
     relay.stop().await;
     assert_eq!(receiver.accepted().len(), 1);
-    // Without letters there is nothing to do, and with some nobody to do it.
+    // Without dead letters the command has nothing to do. With dead letters but no relay, a detached redrive fails.
     let relay = home.start_ready().await;
     dead_letters(&regards, &home).await;
     relay.stop().await;
@@ -97,7 +97,7 @@ async fn status_is_one_object_and_watch_keeps_it_fresh() {
     let mut lines = BufReader::new(watch.stdout.take().expect("its output")).lines();
     let mut next = || json(&lines.next().expect("a line").expect("UTF-8"));
     let status = loop {
-        // The letters are counted a moment after they are on disk.
+        // The relay counts the dead letters a moment after it has written them.
         let status = next();
         if status["deadLetters"]["count"] == LETTERS {
             break status;
@@ -124,7 +124,7 @@ async fn status_is_one_object_and_watch_keeps_it_fresh() {
     relay.stop().await;
 }
 
-/// Longer than anybody waits without a sign.
+/// The redrive takes so long that a user needs to see its progress.
 #[tokio::test]
 async fn a_slow_redrive_shows_its_progress_with_and_without_a_relay() {
     let regards = Regards::new().await;

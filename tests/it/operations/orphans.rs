@@ -55,7 +55,7 @@ async fn orphans_are_reported_at_the_reload_and_at_each_start() {
     warning(&home, 2).await;
 }
 
-/// Waits until so many warnings name the sink that is gone; the last of them.
+/// Waits for this number of warnings about the removed sink, and returns the last one.
 async fn warning(home: &Home, count: usize) -> Value {
     until(&format!("{count} warnings of orphans"), async || {
         let lines = home.warnings_with(&["\"on_call\"", "not in the configuration"]);

@@ -19,7 +19,7 @@ async fn a_sink_is_paused_and_resumed_beside_a_relay_and_without_one() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
-    // The first run makes the spool; what is paused without a relay is so when one starts.
+    // The first run creates the spool. A pause that is set without a relay takes effect at the next start.
     home.start_ready().await.stop().await;
     home.does(&["pause", "--sink", "hook"]);
     let relay = home.start_ready().await;
@@ -70,12 +70,12 @@ async fn a_source_is_paused_and_resumed() {
 async fn dead_letters_are_redriven_in_order_to_where_they_are_wanted() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
-    // One lane for all: what is redriven arrives in the order of the redrive.
+    // One lane for all deliveries, so that they arrive in the order of the redrive.
     let by_tenant = ROUTES.replace("hook: { webhook", "hook: { order_by: tenant, webhook");
     let home = Home::of(&regards, &by_tenant).with("HOOK", &receiver.url());
     receiver.answers(|_| Answer::Status(422));
     let relay = home.start_ready().await;
-    // Fewer than make the sink itself suspect.
+    // Too few failures to open the breaker of the sink.
     let published = lives("t", "refused", 4);
     regards.publish_all(&published).await;
     let mut unreadable = Response::new("t", "unreadable", "SUCCESS");
@@ -105,7 +105,7 @@ async fn dead_letters_are_redriven_in_order_to_where_they_are_wanted() {
     assert_eq!((letters.len(), letters[0]["reason"].as_str()), (1, Some("not_json")));
     relay.stop().await;
 
-    // Without a relay, and to another sink.
+    // A redrive without a relay, and to another sink.
     receiver.answers(|_| Answer::Status(422));
     let relay = home.start_ready().await;
     regards.publish(&Response::new("t", "elsewhere", "GRANTED")).await;
@@ -139,14 +139,15 @@ async fn a_valid_reload_takes_effect_and_an_invalid_one_does_not() {
     regards.publish(&Response::new("t", "third", "GRANTED")).await;
     other.wait_for_accepted(1).await;
 
-    // SIGHUP reads the file although nothing has changed in it.
+    // On SIGHUP the relay reads the file even if it has not changed.
     relay.signal("HUP");
     relay.wait_for_metric("config_reloads_total", &[("result", "success")], 2.0).await;
     relay.stop().await;
     assert_eq!((receiver.posted().len(), lines_of(home.data("archive.ndjson")).len()), (2, 3));
 }
 
-/// What waits is rendered when it is attempted, by the rules of then: mending an address un-sticks it.
+/// The relay renders the backlog at each attempt, with the current configuration. A corrected address unblocks the
+/// backlog.
 #[tokio::test]
 async fn a_stuck_backlog_follows_the_corrected_configuration() {
     let regards = Regards::new().await;
@@ -174,7 +175,7 @@ async fn a_stuck_backlog_follows_the_corrected_configuration() {
     assert_eq!(home.waiting("hook"), 0);
 }
 
-/// Deliveries of a sink that is gone are orphans, until that sink is there again.
+/// The deliveries of a removed sink are orphans until the sink is configured again.
 #[tokio::test]
 async fn the_backlog_of_a_removed_sink_is_shown_as_orphaned() {
     let regards = Regards::new().await;
@@ -197,7 +198,8 @@ async fn the_backlog_of_a_removed_sink_is_shown_as_orphaned() {
     relay.stop().await;
 }
 
-/// Beside the relay: another sink gets what waits for one that is gone, in its order and once; without one it can be purged.
+/// While the relay runs, the backlog of a removed sink can be redriven to another sink, in order and without
+/// duplicates. Without a relay it can be purged.
 #[tokio::test]
 async fn orphans_are_redriven_to_another_sink_or_purged() {
     let regards = Regards::new().await;
@@ -241,7 +243,7 @@ async fn orphans_are_redriven_to_another_sink_or_purged() {
     assert_eq!(home.waiting("hook"), 0);
 }
 
-/// `order_by` changes while deliveries wait that were put in the old order: none overtakes another.
+/// `order_by` changes while the spool has deliveries in the old order. No delivery overtakes another.
 #[tokio::test]
 async fn a_changed_order_by_waits_for_the_old_backlog() {
     let regards = Regards::new().await;

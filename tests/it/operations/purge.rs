@@ -34,7 +34,7 @@ unrouted: dead_letter
     let left: Vec<_> = home.dead_letters().iter().map(|letter| letter["reason"].to_string()).collect();
     assert_eq!(left, [r#""not_an_object""#]);
 
-    // Its socket stays behind, with nobody there to answer.
+    // The socket of the killed relay remains, and no process answers on it.
     relay.kill();
     assert_eq!(purge(&home, &["--yes"]), r#"{"purged":1}"#);
     assert!(home.dead_letters().is_empty());

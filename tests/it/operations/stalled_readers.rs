@@ -15,7 +15,7 @@ const ROUTES: &str = configuration! {
     },
 };
 
-/// Reads the log until it says where the admin listener is.
+/// Reads the log up to the line with the address of the admin listener.
 fn admin(log: &mut BufReader<ChildStderr>) -> String {
     let lines = log.lines().map(|line| line.expect("a line of the log"));
     let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
@@ -33,7 +33,7 @@ async fn terminated(child: &mut Child) -> ExitStatus {
     .await
 }
 
-/// A container's log driver, journald or `less` that reads no more.
+/// The reader is a container's log driver, journald or `less`, and it has stopped reading.
 #[tokio::test]
 async fn a_stalled_reader_of_the_log_blocks_nothing() {
     let regards = Regards::new().await;
@@ -44,7 +44,6 @@ async fn a_stalled_reader_of_the_log_blocks_nothing() {
         let mut relay = home.begin_run(Stdio::null(), Stdio::piped());
         let mut log = BufReader::with_capacity(1, relay.stderr.take().expect("its log"));
         let admin = admin(&mut log);
-        // From here on nobody reads the log.
         let page = async |path: &str| {
             let answer = reqwest::get(format!("{admin}{path}")).await.map_err(|error| error.to_string())?;
             answer.text().await.map_err(|error| error.to_string())
@@ -62,7 +61,8 @@ async fn a_stalled_reader_of_the_log_blocks_nothing() {
         })
         .await;
         let rest = reads_again.then(|| {
-            // One byte at a time was right while none may be taken too many; now a reader is wanted that keeps up.
+            // Until here the reader took single bytes, to consume no more than needed. Now it has to keep up with the
+            // log.
             let log = BufReader::new(log.into_inner());
             std::thread::spawn(move || log.lines().map(|line| line.expect("a line of the log")).collect::<Vec<_>>())
         });
@@ -85,7 +85,7 @@ async fn a_stalled_reader_of_the_output_blocks_only_its_sink() {
     let both = ROUTES.replace("  hook:", "  screen: { stdout: {} }\n  hook:").replace("to: hook", "to: [hook, screen]");
     let home = Home::of(&regards, &both).with("HOOK", &receiver.url());
     let mut relay = home.begin_run(Stdio::piped(), Stdio::null());
-    // Several times what a pipe takes.
+    // Several times the capacity of a pipe.
     let published = lives("t", "screen", 1_000);
     regards.publish_all(&published).await;
     receiver.wait_for_accepted(published.len()).await;

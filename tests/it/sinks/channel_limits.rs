@@ -15,7 +15,7 @@ const TO_PARTNER: &str = configuration! {
     },
 };
 
-/// Enough for several windows at once.
+/// Enough events to fill several in-flight windows.
 const LIVES: usize = 2_000;
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn a_sink_limited_to_one_channel_repeats_nothing() {
     regards.publish_all(&events).await;
     collected.wait_for(2 * LIVES).await;
     regards.wait_until_acknowledged().await;
-    // What was learnt outlives the connection.
+    // The sink remembers the channel limit after a reconnect.
     partner.close_connection_of(&user).await;
     let more = lives("t", "more", LIVES);
     regards.publish_all(&more).await;
@@ -59,7 +59,7 @@ const TO_HOOK: &str = configuration! {
     },
 };
 
-/// The source looks at its queue every 30 s; so many times more often.
+/// The source checks its queue every 30 s. This divisor shortens the interval to a tenth of a second.
 const HALF_MINUTES_IN_TENTHS: &str = "300";
 const LOOKS: u64 = 10;
 

@@ -6,12 +6,12 @@ use serde_json::json;
 
 use crate::support::{Home, until};
 
-/// More descriptors than this the relay doesn't get.
+/// The limit of file descriptors for the relay.
 const DESCRIPTORS: &str = "--nofile=160:160";
 const SINKS: usize = 5;
 const TENANTS: usize = 100;
 
-/// Samples, one a tenant.
+/// One sample for each tenant.
 fn samples(tenants: usize) -> String {
     let mut samples = String::new();
     for tenant in 0..tenants {
@@ -23,7 +23,7 @@ fn samples(tenants: usize) -> String {
     samples
 }
 
-/// File sinks by these numbers, and one whose deliveries wait, so that the relay goes on after the recording.
+/// One file sink per number, and one unavailable sink: its backlog keeps the relay running after the recording ends.
 fn routes(sinks: usize) -> String {
     let mut routes = "version: 1\nsources:\n  samples:\n    recording: { path: samples.ndjson }\n".to_owned();
     routes.push_str("    expects: lta\nsinks:\n  down: { webhook: { url: 'http://127.0.0.1:1/' } }\n");

@@ -11,7 +11,7 @@ use rustls::server::WebPkiClientVerifier;
 
 use crate::support::{Home, Kafka, Receiver, Regards, Response, Services, unique, until, use_ring};
 
-/// An authority that vouches for a server and for a client, and trusts nobody else.
+/// A certificate authority that signs a server and a client certificate, and trusts no other authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -26,7 +26,7 @@ impl Authority {
         (CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap(), key)
     }
 
-    /// A server whose clients need a certificate of this authority.
+    /// A server that requires client certificates of this authority.
     fn server(&self) -> rustls::ServerConfig {
         use_ring();
         let (certificate, key) = self.vouch_for("localhost");
@@ -40,7 +40,7 @@ impl Authority {
             .unwrap()
     }
 
-    /// What a relay needs to send to that server.
+    /// The secrets that a relay needs to send to that server.
     fn write_to(&self, home: &Home) {
         let (certificate, key) = self.vouch_for("relay");
         home.write("ca.pem", &self.0.pem());
@@ -102,14 +102,14 @@ unrouted: dead_letter
     regards.assert_left_as_found().await;
 }
 
-/// How many connections this process has to that port.
+/// Counts the connections from this process to that port.
 fn connections(pid: u32, port: u16) -> usize {
     let sockets: HashSet<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
         .expect("its descriptors")
         .filter_map(|fd| Some(std::fs::read_link(fd.ok()?.path()).ok()?.to_str()?.to_owned()))
         .collect();
     let table = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
-    // Local address, remote address, state, … and the inode in the tenth column; ports are hexadecimal.
+    // Columns: local address, remote address, state, … and the inode in the tenth; ports are hexadecimal.
     let is_one = |line: &&str| {
         let columns: Vec<&str> = line.split_whitespace().collect();
         let to_port = columns.get(2).is_some_and(|remote| remote.ends_with(&format!(":{port:04X}")));
@@ -156,7 +156,7 @@ unrouted: dead_letter
     topic.wait_for(1).await;
 
     services.kafka_login(&user, "new-for-kafka").await;
-    // What is published while a connection is open still goes out.
+    // Messages that are published while a connection is open are still sent.
     let (mut sent, port) = (1_u16, services.kafka_sasl_ssl_port());
     let login_failed = || !home.warnings_with(&["pipeline", "uthentication"]).is_empty();
     while !login_failed() {

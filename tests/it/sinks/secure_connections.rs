@@ -105,7 +105,7 @@ delivery: { shutdown_grace: 1s }
     assert_eq!(home.waiting("untrusted"), 1, "it is kept for the other one");
 }
 
-/// A receiver whose certificate a new authority signed, which is written to `authority`.
+/// A receiver with a certificate from a new authority, whose own certificate is written to `authority`.
 pub async fn receiver_signed_by(authority: &Path) -> Receiver {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -202,7 +202,7 @@ unrouted: dead_letter
     regards.assert_left_as_found().await;
 }
 
-/// `declare:` makes what is listed, and nothing else.
+/// `declare:` declares the listed objects and nothing else.
 #[tokio::test]
 async fn what_the_configuration_declares_is_declared() {
     let regards = Regards::new().await;

@@ -13,7 +13,7 @@ use crate::support::{Home, Rabbit, Regards, Response};
 
 const PUBLISHES: usize = 10_000;
 
-/// An unroutable event is tried twice, and then given up: a dead letter that says why.
+/// An unroutable event becomes a dead letter with the reason after two attempts.
 const ROUTES: &str = r#"
 version: 1
 sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }

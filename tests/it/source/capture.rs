@@ -18,7 +18,7 @@ fn messages(ids: &[&str]) -> Vec<Response> {
     ids.iter().map(|id| Response::new("esa", id, "GRANTED").field("name", "é \" \\ ")).collect()
 }
 
-/// The bodies of samples, in which the message is whole.
+/// The bodies of the samples. Each sample must hold the complete message.
 fn bodies(samples: &str, published: &[Response]) -> Vec<String> {
     let sample = |line: &str| serde_json::from_str::<Value>(line).expect("a sample");
     let samples: Vec<_> = samples.lines().map(sample).collect();
@@ -62,7 +62,7 @@ async fn capture_beside_a_relay_does_not_delay_it() {
     let mut capture = home.begin(&["capture", "--source", "regards", "--count", "2"], Stdio::piped());
     let mut endless = home.begin(&["capture", "--count", "1000000"], Stdio::piped());
     let mut published = Vec::new();
-    // Until both look on.
+    // Publishes until both captures receive messages.
     until("what was captured", async || {
         let more = messages(&[&format!("c-{}", published.len())]);
         regards.publish_all(&more).await;

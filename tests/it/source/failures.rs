@@ -84,7 +84,7 @@ async fn a_connection_that_an_administrator_closes() {
     assert_recovers(&regards, &home, relay).await;
 }
 
-/// One clear line, not one for each attempt.
+/// The relay logs one clear line, not one line for each attempt.
 async fn assert_warned_once(home: &Home, relay: &Relay<'_>, words: &[&str]) {
     relay.wait_for_metric("source_reconnects_total", &[("source", "regards")], 3.0).await;
     let warnings = home.warnings_with(words);

@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 use crate::support::{Home, Rabbit, Response, VHost};
 
-/// What each family's messages become, one a line: `body`, and the `event` or the reason of the `dead_letter`.
+/// The expected result for each family's messages, one per line: `body`, and the `event` or the reason of the
+/// `dead_letter`.
 fn fixtures(family: &str) -> Vec<Value> {
     let path = format!("{}/tests/fixtures/responses/{family}.ndjson", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("fixtures of every family");
@@ -27,17 +28,17 @@ fn the_fixtures_have_every_status() {
     }
 }
 
-/// As REGARDS has them.
+/// The names as REGARDS defines them.
 fn exchange(family: &Family) -> String {
     format!("regards.broadcast.{}", family.classes[0])
 }
 
-/// The family's messages, as its service sends them.
+/// The family's messages as the REGARDS service sends them.
 async fn publish(vhost: &VHost, family: &Family) {
     let channel = vhost.channel().await;
     for fixture in fixtures(family.name) {
         let mut message = Response::with_body("cnes-a", fixture["body"].to_string());
-        // Set for responses of rs-lta-manager only.
+        // REGARDS sets it only for responses of rs-lta-manager.
         message.correlation_id = message.correlation_id.filter(|_| family.name == "lta");
         message.headers.retain(|(name, _)| !["__TypeId__", "regards.type"].contains(&name.as_str()));
         let name = if family.name == "worker" { "regards.type" } else { "__TypeId__" };
@@ -54,7 +55,7 @@ async fn publish(vhost: &VHost, family: &Family) {
     }
 }
 
-/// The whole event that a fixture says something of.
+/// The complete event for a fixture that lists some of its fields.
 fn event(family: &Family, fixture: &Value) -> Value {
     let mut event = json!({
         "type": family.kind, "tenant": "cnes-a", "productId": null, "session": null, "expires": null, "message": null,
@@ -116,7 +117,7 @@ async fn every_family_is_read_by_a_source_of_its_own_and_by_one_for_all() {
     relay.stop().await;
 }
 
-/// Of different keys there is no order.
+/// Events with different keys have no defined order.
 fn sorted(mut events: Vec<Value>) -> Vec<Value> {
     events.sort_by_key(Value::to_string);
     events

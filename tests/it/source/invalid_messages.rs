@@ -10,7 +10,7 @@ use crate::support::raw_amqp::{DEEPEST, Login, Nested, publish_nested};
 use crate::support::regards::EXCHANGE;
 use crate::support::{Answer, Home, Kafka, Rabbit, Receiver, Regards, Response, lines_of};
 
-/// The bodies of messages whose headers are the deepest that a frame can carry.
+/// The bodies of messages whose headers are nested as deeply as one frame allows.
 const BELOW: [&str; 2] = [
     r#"{"correlationId": "below 26,000 arrays", "responseStatus": "SUCCESS"}"#,
     r#"{"correlationId": "below 21,000 tables", "responseStatus": "SUCCESS"}"#,
@@ -40,11 +40,10 @@ routes:
 unrouted: dead_letter
 "#;
 
-/// A message and the reason why it becomes a dead letter.
 struct Case {
     reason: &'static str,
     response: Response,
-    /// The sink that could not have it, if it got that far.
+    /// The sink that rejected the event, or `None` if the message did not reach a sink.
     sink: Option<&'static str>,
 }
 
@@ -100,7 +99,7 @@ async fn each_invalid_message_is_a_dead_letter_with_its_reason_and_bytes() {
     regards.assert_left_as_found().await;
 }
 
-/// Messages that are no LTA response.
+/// Messages that are not LTA responses.
 fn unreadable() -> Vec<Case> {
     let good = |body: &str| Response::with_body("good", body);
     let case = |reason, response| Case { reason, response, sink: None };
@@ -151,7 +150,7 @@ fn without_a_good_tenant() -> Vec<Case> {
     ]
 }
 
-/// Good events that their sinks can't have, or that nobody wants.
+/// Valid events that their sinks reject, or that no route matches.
 fn undeliverable() -> Vec<Case> {
     let of = |tenant: &str| Response::new(tenant, &format!("of {tenant}"), "SUCCESS");
     let without_product = |tenant: &str| of(tenant).field("productId", Value::Null);
@@ -172,7 +171,7 @@ async fn publish_deepest(regards: &Regards, nested: Nested, body: &'static str) 
     regards.publish_by_hand(publish).await;
 }
 
-/// What is wrong with a dead letter.
+/// Lists the fields of a dead letter that differ from the expected values.
 fn differences(case: &Case, letter: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut expect = |field: &str, expected: Value| {
@@ -199,7 +198,7 @@ fn differences(case: &Case, letter: &Value) -> Vec<String> {
     wrong
 }
 
-/// The body of a dead letter as `show --json` gives it.
+/// The body of a dead letter as `show --json` prints it.
 fn bytes_of(letter: &Value) -> Vec<u8> {
     match (&letter["body"], &letter["body_base64"]) {
         (Value::String(body), _) => body.clone().into_bytes(),

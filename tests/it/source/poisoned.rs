@@ -19,10 +19,10 @@ routes: [{ name: all, to: archive }]
 unrouted: dead_letter
 "#;
 
-/// No character of UTF-8, in the middle of some.
+/// Invalid UTF-8 between valid characters.
 const POISON: &[u8] = b"caf\xe9 \xc3\xa9";
 
-/// What is poisoned, the bit of its flag, and the warning about it.
+/// The bit of each property's flag, and the name of the property in the warning.
 const PROPERTIES: [(u16, &str); 9] = [
     (15, "content_type"),
     (10, "correlation_id"),
@@ -35,7 +35,7 @@ const PROPERTIES: [(u16, &str); 9] = [
     (0, "the name of a header in a table in an array"),
 ];
 
-/// Each way of poisoning, with its name: the properties of a message of this tenant, and the routing key.
+/// Each invalid property: its name, the properties of a message of this tenant, and the routing key.
 pub fn poisoned(tenant: &str) -> Vec<(&'static str, Vec<u8>, &'static [u8])> {
     let name = [&short(POISON)[..], b"V"].concat();
     let table = [&b"F"[..], &long(&name)].concat();
@@ -70,7 +70,7 @@ async fn a_property_that_is_not_utf8_blocks_no_later_message() {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
     let home = Home::of(&regards, &ROUTES.replace("VALIDATION", "lenient"));
-    // Where all the stacks of before would not fit.
+    // With this memory limit, the thread stacks of earlier versions do not fit.
     let relay = home.start_under(&["sh", "-c", r#"ulimit -v 1048576; exec "$0" "$@""#]);
     relay.wait_until_ready().await;
     let cases = poisoned("t");
@@ -103,7 +103,7 @@ async fn a_property_that_is_not_utf8_blocks_no_later_message() {
 async fn strict_validation_makes_it_a_dead_letter_with_its_bytes() {
     let regards = Regards::new().await;
     let home = Home::of(&regards, &ROUTES.replace("VALIDATION", "strict"));
-    // Looking at the queue is as safe as consuming it.
+    // Inspecting the queue must be as safe as consuming it.
     publish_poisoned(&regards, "message_id", properties("t", &[(7, POISON)], &[]), b"").await;
     let captured = home.does(&["capture", "--count", "1"]);
     let captured: Value = serde_json::from_str(&captured).expect("a sample");
@@ -142,10 +142,10 @@ async fn a_silent_broker_leaks_no_thread_and_no_socket() {
     relay.stop().await;
 }
 
-/// How many of lapin's threads a process has.
+/// Counts the lapin threads of a process.
 fn loops(pid: u32) -> usize {
     let names = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads").filter_map(|thread| {
-        // A thread may end meanwhile.
+        // A thread may end while the test reads the list.
         std::fs::read_to_string(thread.ok()?.path().join("comm")).ok()
     });
     names.filter(|name| name.starts_with("lapin")).count()

@@ -86,7 +86,7 @@ async fn a_stream_is_refused_by_name() {
     relay.stop().await;
 }
 
-/// A share of ten deliveries or so.
+/// The sink's share of the spool holds about ten deliveries.
 const FULL: &str = configuration! {
     sinks: {
         hook: r#"{ webhook: { url: "${HOOK}" }, retry: { initial_backoff: 1h, max_backoff: 1h } }"#,
@@ -94,11 +94,11 @@ const FULL: &str = configuration! {
     "spool: { max_size: 1MiB, max_share: 1% }",
 };
 
-/// Of 20, since RabbitMQ 4; this queue has a limit of its own.
+/// The delivery limit of this queue. Since RabbitMQ 4, the default is 20.
 const DELIVERY_LIMIT: i32 = 8;
 const SPENT: u32 = 5;
 
-/// With a quorum queue that REGARDS made, and this limit of how often it gives out each message.
+/// Sets up REGARDS with a quorum queue that has this delivery limit.
 async fn with_a_quorum_queue() -> Regards {
     let regards = Regards::new().await;
     regards
@@ -112,7 +112,7 @@ async fn with_a_quorum_queue() -> Regards {
     regards
 }
 
-/// Each loss of the connection counts.
+/// Each lost connection counts towards the delivery limit.
 async fn lose_connections(regards: &Regards, relay: &Relay<'_>) {
     for losses in 1..=SPENT {
         regards.vhost.close_connection_of(&regards.user).await;
@@ -161,7 +161,7 @@ async fn near_the_delivery_limit_a_message_becomes_a_dead_letter_beyond_their_bo
     regards.publish(&unreadable(900)).await;
     relay.wait_for_metric("dead_letters_stored", &[], 1.0).await;
     regards.publish_all(&[(); 8].map(|()| unreadable(200))).await;
-    relay.wait_until_unready(&["dead_letters.max_size", "8 wait"]).await;
+    relay.wait_until_unready(&["dead_letters.max_size", "8 dead letters"]).await;
     lose_connections(&regards, &relay).await;
     relay.wait_for_metric("dead_letters_stored", &[], 9.0).await;
     regards.wait_until_acknowledged().await;
@@ -170,7 +170,7 @@ async fn near_the_delivery_limit_a_message_becomes_a_dead_letter_beyond_their_bo
     regards.assert_left_as_found().await;
 }
 
-/// As [`FULL`], with a classic and a quorum queue.
+/// Like [`FULL`], with one classic and one quorum queue.
 const BLOCKED: &str = r#"
 version: 1
 sources:
@@ -182,7 +182,7 @@ unrouted: dead_letter
 spool: { max_size: 1MiB, max_share: 1% }
 "#;
 
-/// What blocks a source for so long makes it take its messages anew; this many times shorter: a second.
+/// A source that is blocked for ten minutes requeues its messages. This divisor shortens the time to one second.
 const TEN_MINUTES_IN_SECONDS: &str = "600";
 
 #[tokio::test]
@@ -199,14 +199,14 @@ async fn a_blocked_source_gives_messages_back_to_a_classic_queue_and_never_to_a_
         .with("HOOK", &receiver.url())
         .with(DIVISOR, TEN_MINUTES_IN_SECONDS);
     let relay = home.start_ready().await;
-    // More than the spool has room for, of each.
+    // Each queue gets more messages than the spool has room for.
     let events = |of: &str| -> Vec<_> {
         (0..16).map(|number| Response::new("t", &format!("{of}-{number}"), "SUCCESS")).collect()
     };
     classic.publish_all(&events("classic")).await;
     quorum.publish_all(&events("quorum")).await;
     relay.wait_until_unready(&["no room for sink hook"]).await;
-    // Some six a time.
+    // Each requeue redelivers about six messages.
     classic.vhost.wait_for_redelivered(&classic.queue, 30).await;
     let statistics = quorum.vhost.statistics(&quorum.queue).await.expect("statistics");
     assert_eq!(statistics["message_stats"]["redeliver"].as_u64().unwrap_or(0), 0, "{statistics}");

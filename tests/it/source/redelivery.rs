@@ -7,12 +7,12 @@ use regards_relay::failpoints::{Failpoint, VARIABLE};
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Proxy, Receiver, Regards, Response, until};
 
-/// Events of one key that are published at once: many more than the first prefetch.
+/// Number of events of one key that are published at once. It is much larger than the first prefetch.
 const BEFORE: usize = 300;
-/// Further ones, a few at a time.
+/// Number of events that are then published a few at a time.
 const MORE: usize = 20;
 
-/// Class 60, method 30: AMQP 0.9.1, 1.8.3.5.
+/// The class is 60 and the method is 30 (AMQP 0.9.1, section 1.8.3.5).
 const BASIC_CANCEL: &[u8] = &[0, 60, 0, 30];
 
 #[tokio::test]
@@ -54,8 +54,9 @@ const IN_FLIGHT: &str = configuration! {
     "delivery: { spill_after: 5m }",
 };
 
-/// A message is delivered and acknowledged; an equal one is in flight when the connection is lost, and comes again. How many messages
-/// the queue holds once the relay has recognized it and was killed.
+/// A message is delivered and acknowledged. An equal message is in flight when the connection is lost, and the broker
+/// redelivers it. Returns how many messages the queue holds after the relay has recognized the redelivered message and
+/// was killed.
 async fn left_of_equal_messages(failpoint: Option<Failpoint>) -> u32 {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
@@ -74,7 +75,7 @@ async fn left_of_equal_messages(failpoint: Option<Failpoint>) -> u32 {
 
     regards.vhost.close_connection_of(&regards.user).await;
     regards.vhost.wait_for_redelivered(&regards.queue, 1).await;
-    // It takes messages in order: it has recognized the one before this.
+    // The relay takes messages in order, so it has recognized the message before this one.
     regards.publish(&Response::new("t", "another", "SUCCESS")).await;
     receiver.wait_for_posted(3).await;
     assert_eq!(receiver.posted().len(), 3, "what is in flight is not handed out again");
@@ -103,7 +104,8 @@ async fn a_relay_that_takes_an_equal_message_for_a_settled_one_is_noticed() {
     );
 }
 
-/// The prefetch falls at once: the broker takes back all that is unacknowledged, and gives it out again, a few at a time.
+/// The prefetch is lowered at once: the broker requeues all unacknowledged messages and redelivers them, a few at a
+/// time.
 #[tokio::test]
 async fn a_large_body_behind_small_ones_in_flight_repeats_none() {
     let regards = Regards::new().await;
@@ -112,7 +114,7 @@ async fn a_large_body_behind_small_ones_in_flight_repeats_none() {
     let home = Home::of(&regards, &routes).with("HOOK", &receiver.url());
     let relay = home.start_ready().await;
     receiver.hold();
-    // Fewer than half of the first prefetch, or they would go to the spool.
+    // This is less than half of the first prefetch. With more, the deliveries would be spooled.
     let small = lives("t", "small", 3);
     regards.publish_all(&small).await;
     receiver.wait_for_posted(3).await;
@@ -127,8 +129,9 @@ async fn a_large_body_behind_small_ones_in_flight_repeats_none() {
     regards.assert_left_as_found().await;
 }
 
-/// A consumer's prefetch is what it began with, so another one takes over as it grows. A relay that dies then has messages that the
-/// broker takes for its own until it notices, while nobody is refused any more.
+/// The prefetch of a consumer is fixed when the consumer starts, so the relay replaces the consumer when the prefetch
+/// grows. If the relay is killed then, the broker still counts its messages as unacknowledged until it detects the lost
+/// connection, although the queue already accepts other consumers.
 #[tokio::test]
 async fn a_crash_while_the_prefetch_grows_keeps_the_order() {
     let regards = Regards::new().await;
@@ -153,7 +156,7 @@ unrouted: dead_letter
     };
     regards.publish_all(&events(0..BEFORE)).await;
     let relay = home.start();
-    // The prefetch grows when it is used up while no attempt goes on whose delivery is on disk already.
+    // The prefetch grows when it is used up while no attempt is in flight whose delivery is already spooled.
     let is_dead = Cell::new(false);
     let mut count = BEFORE;
     let die = async {

@@ -43,7 +43,7 @@ async fn a_second_relay_stands_by_and_takes_over() {
     regards.assert_left_as_found().await;
 }
 
-/// As many as a webhook has in flight.
+/// The in-flight window of a webhook.
 const IN_FLIGHT: usize = 8;
 
 const SLOW: &str = configuration! {
@@ -53,8 +53,9 @@ const SLOW: &str = configuration! {
     "delivery: { shutdown_grace: 100s, spill_after: '${SPILL_AFTER}' }",
 };
 
-/// A relay is told to stop while the first event of each key is in flight; another one stands by. How many of the second events
-/// of these keys the other has sent before the first ones ended: the order in which the sink got them all is looked at.
+/// Stops a relay while the first event of each key is in flight and another relay stands by. Returns how many second
+/// events of these keys the other relay sent before the first events ended. Also checks the order in which the sink
+/// received all events.
 async fn overtaken(spill_after: &str, failpoint: Option<Failpoint>) -> usize {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
@@ -76,14 +77,14 @@ async fn overtaken(spill_after: &str, failpoint: Option<Failpoint>) -> usize {
     }
 
     first.signal("TERM");
-    // What it takes before it hears of the signal is its own to deliver.
+    // The first relay must deliver every message that it takes before it handles the signal.
     until("the first to stop", async || {
         let log = first_home.log();
         if log.contains("stopping") { Ok(()) } else { Err(log) }
     })
     .await;
     regards.publish_all(success).await;
-    // It asks for the queue at least twice from here on, or gets it.
+    // From here on, the second relay asks for the queue at least twice, or gets it.
     let tries = async || second.metric("source_reconnects_total", &[]).await.map(Option::unwrap_or_default);
     let before = tries().await.expect("metrics");
     until("the second to try, or to send", async || match (receiver.posted().len(), tries().await?) {

@@ -28,7 +28,7 @@ routes: [{{ name: all, when: {{ source: "regards.*" }}, to: archive }}]
 unrouted: dead_letter
 "#
     );
-    // Without its virtual host: `vhost:` names that.
+    // The URL has no virtual host, because `vhost:` names it.
     let url = vhosts[0].admin_url();
     let (broker, _) = url.rsplit_once('/').expect("a URL with a virtual host");
     let home = Home::new(&routes).with("REGARDS", broker);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// So many events arrived, each once.
+/// Checks that this number of events arrived, each of them once.
 pub fn assert_each_once(destination: &str, events: &[Value], count: usize) {
     let mut copies = BTreeMap::<&str, usize>::new();
     for event in events {
@@ -14,7 +14,7 @@ pub fn assert_each_once(destination: &str, events: &[Value], count: usize) {
     assert_eq!((copies.len(), repeated), (count, 0), "{destination}: (events, of them repeated)");
 }
 
-/// Of each request the first GRANTED came before the first SUCCESS.
+/// Checks that the first GRANTED of each request came before its first SUCCESS.
 pub fn assert_in_order(events: impl Iterator<Item = Value>) {
     let mut requests = BTreeMap::<String, Vec<String>>::new();
     for event in events {

@@ -4,8 +4,8 @@ use rusqlite::Connection;
 
 use super::Home;
 
-/// Makes a row of the spool unreadable, the oldest of that sink whose message `may_be` one to damage: its properties are no JSON any
-/// more. Back with the message's body; none: nothing of that kind waits.
+/// Makes the oldest row in the sink's backlog whose message matches `may_be` unreadable: its properties are no longer
+/// JSON. Returns the message's body, or `None` if no row matches.
 pub fn damage_row(home: &Home, sink: &str, may_be: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     let spool = Connection::open(home.data("spool.db")).expect("the spool");
     let (id, body) = {

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// The lines of an NDJSON file; none when there is no file yet. Every line has to be JSON and ended.
+/// The lines of an NDJSON file, or none if there is no file yet. Every line must be complete JSON.
 pub fn lines_of(path: impl AsRef<Path>) -> Vec<Value> {
     let path = path.as_ref();
     let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
         text => text.unwrap_or_else(|error| panic!("{}: {error}", path.display())),
     };
-    // A line that is being written just now is not there yet.
+    // An unfinished line does not count yet.
     let complete = text.rfind('\n').map_or("", |end| &text[..=end]);
     complete
         .lines()
@@ -21,13 +21,13 @@ pub fn lines_of(path: impl AsRef<Path>) -> Vec<Value> {
         .collect()
 }
 
-/// As [`lines_of`], past lines that were torn because their writer was killed.
+/// Like [`lines_of`], but skips lines that are incomplete because the relay was killed.
 pub fn whole_lines_of(path: impl AsRef<Path>) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// Takes all the room that is left on the disk that this file is on, or is to be.
+/// Fills the disk on which this file is, or will be.
 pub fn fill_disk(filler: &Path) {
     let mut filler = File::options().create(true).append(true).open(filler).expect("a file");
     for step in [1 << 20, 4 << 10, 1] {

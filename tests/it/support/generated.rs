@@ -6,13 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::Response;
 
-/// Every rules' sinks.
+/// The sinks of all generated routes.
 pub const SINKS: [&str; 5] = ["archive", "on_call", "partner", "pipeline", "screen"];
-/// What REGARDS says.
+/// The response statuses that REGARDS sends.
 pub const STATUSES: [&str; 4] = ["GRANTED", "DENIED", "SUCCESS", "ERROR"];
 const TENANTS: [&str; 4] = ["cnes-a", "cnes-b", "esa", "DLR é"];
 
-/// A message: mostly one that is an event.
+/// Generates a message, in most cases one that becomes an event.
 pub fn message(rng: &mut Rng, number: usize) -> Response {
     let tenant = TENANTS[rng.usize(..TENANTS.len())];
     let mut body = Map::new();
@@ -51,7 +51,7 @@ pub fn message(rng: &mut Rng, number: usize) -> Response {
     if rng.u8(..12) == 0 { message.without_header("regards.tenant") } else { message }
 }
 
-/// Rules with every kind of sink: `${KAFKA}`, `${PARTNER}`, a webhook, files, standard output.
+/// Generates routes with every kind of sink: `${KAFKA}`, `${PARTNER}`, a webhook, files, standard output.
 pub fn rules(rng: &mut Rng, hook: &str, stem: &str) -> String {
     let mut pick = |all: &[&str]| all[rng.usize(..all.len())].to_owned();
     let base = hook.strip_suffix("/regards").expect("the receiver's path");
@@ -89,7 +89,7 @@ pub fn rules(rng: &mut Rng, hook: &str, stem: &str) -> String {
                 ];
                 sinks[sink]["body"] = pick(&body).into();
             }
-            // A body that was received with line breaks in it would be several lines.
+            // A body with line breaks would take several lines of the output.
             format => sinks[sink]["format"] = format.into(),
         }
         let keep: &[&str] = match pick(&["none", "regards", "all"]).as_str() {

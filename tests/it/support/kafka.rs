@@ -16,10 +16,9 @@ use super::{Services, unique};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
-/// Records that are read before they are looked at.
+/// The limit of records that are read before the test checks them.
 const AT_ONCE: usize = 100_000;
 
-/// One broker.
 #[derive(Clone)]
 pub struct Kafka {
     pub brokers: String,
@@ -34,14 +33,14 @@ impl Kafka {
         Self { brokers: format!("127.0.0.1:{}", services.kafka_port()) }
     }
 
-    /// A topic of the test's own, and a reader of all that comes there.
+    /// Creates a topic for one test, and a reader of all its records.
     pub async fn topic(&self, stem: &str, partitions: i32) -> Reader {
         let name = unique(stem);
         self.create_topic(&name, partitions, &[]).await;
         self.reader(&[&name]).await
     }
 
-    /// The same with these settings, and one partition.
+    /// Creates a topic with one partition and these settings, and its reader.
     pub async fn topic_with(&self, stem: &str, settings: &[(&str, &str)]) -> Reader {
         let name = unique(stem);
         self.create_topic(&name, 1, settings).await;
@@ -61,7 +60,7 @@ impl Kafka {
         }
     }
 
-    /// Deletes a topic; back when no client can see it any more.
+    /// Deletes a topic. Returns once no client can see it any more.
     pub async fn delete_topic(&self, name: &str) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
         let options = AdminOptions::new().operation_timeout(Some(ANSWER_WITHIN)).request_timeout(Some(ANSWER_WITHIN));
@@ -70,7 +69,7 @@ impl Kafka {
         }
     }
 
-    /// The names of all topics there are.
+    /// The names of all existing topics.
     pub async fn topics(&self) -> Vec<String> {
         let config = self.config();
         let asked = tokio::task::spawn_blocking(move || {
@@ -81,7 +80,7 @@ impl Kafka {
         asked.await.expect("asked")
     }
 
-    /// Reads these topics, which have to exist, from their beginnings.
+    /// Reads these existing topics from their beginning.
     pub async fn reader(&self, topics: &[&str]) -> Reader {
         let config = self.config();
         let topics: Vec<String> = topics.iter().map(|&topic| topic.to_owned()).collect();
@@ -96,7 +95,6 @@ impl Kafka {
     }
 }
 
-/// One record as it was read.
 #[derive(Debug, Clone)]
 pub struct Record {
     pub topic: String,
@@ -112,7 +110,7 @@ impl Record {
     }
 }
 
-/// A consumer, and everything it has read so far.
+/// A consumer and all records it has read so far.
 pub struct Reader {
     pub topics: Vec<String>,
     consumer: Option<BaseConsumer>,
@@ -134,13 +132,13 @@ impl Reader {
         Self { topics, consumer: Some(consumer), records: Vec::new() }
     }
 
-    /// The topic, of a reader of one.
+    /// The name of the topic. The reader must read only one topic.
     pub fn topic(&self) -> &str {
         assert_eq!(self.topics.len(), 1);
         &self.topics[0]
     }
 
-    /// What was read so far, in the order of each partition.
+    /// The records read so far, in order within each partition.
     pub fn records(&self) -> &[Record] {
         &self.records
     }
@@ -150,7 +148,7 @@ impl Reader {
         self.read_until(&format!("{count} records"), move |records| records.len() >= count).await
     }
 
-    /// Reads until `enough` says so.
+    /// Reads until `enough` returns true.
     pub async fn read_until(&mut self, what: &str, enough: impl Fn(&[Record]) -> bool + Send + 'static) -> &[Record] {
         let what = format!("{what} in {:?}", self.topics);
         self.blocking(move |consumer, records| {
@@ -164,7 +162,7 @@ impl Reader {
         &self.records
     }
 
-    /// Reads all that the topics hold now. What a relay that has stopped delivered is all in there.
+    /// Reads all records that the topics hold now. They include every delivery of a relay that has stopped.
     pub async fn all(&mut self) -> &[Record] {
         self.blocking(|consumer, records| {
             let deadline = std::time::Instant::now() + PATIENCE;
@@ -177,14 +175,14 @@ impl Reader {
         &self.records
     }
 
-    /// Waits a little for records, takes those that are there, at most so many, and forgets them: for topics that are too
-    /// long to be kept. Has to be awaited to its end.
+    /// Waits briefly for records, returns up to `at_most` of them and forgets them, for topics that are too long to
+    /// keep in memory. The caller must not cancel it.
     pub async fn take(&mut self, at_most: usize) -> Vec<Record> {
         self.blocking(move |consumer, records| take_what_comes(consumer, records, at_most)).await;
         std::mem::take(&mut self.records)
     }
 
-    /// Whether everything that the topics hold now was read.
+    /// Whether the reader has read all records that the topics hold now.
     pub async fn is_at_end(&mut self) -> bool {
         self.blocking(|consumer, _| !behind(consumer)).await
     }
@@ -209,8 +207,8 @@ impl Reader {
     }
 }
 
-/// Waits a little for a record, and takes all that are there with it: looking at them costs more than reading them.
-/// Not more than so many, or whoever looks never gets to.
+/// Waits briefly for a record and takes all records that are available, because checking them costs more than reading
+/// them. The limit ensures that the caller gets to check the records.
 fn take_what_comes(consumer: &BaseConsumer, records: &mut Vec<Record>, at_most: usize) {
     let mut patience = Duration::from_millis(200);
     for _ in 0..at_most {
@@ -221,7 +219,7 @@ fn take_what_comes(consumer: &BaseConsumer, records: &mut Vec<Record>, at_most: 
 }
 
 fn poll(consumer: &BaseConsumer, patience: Duration) -> Option<Record> {
-    // Errors here are about brokers that are down, which some tests want; the deadline is around.
+    // Errors here mean that a broker is unavailable, which some tests intend. The caller has a deadline.
     let message = consumer.poll(patience)?.ok()?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers = message.headers().map(|headers| {
@@ -239,20 +237,20 @@ fn poll(consumer: &BaseConsumer, patience: Duration) -> Option<Record> {
     })
 }
 
-/// Whether some partition holds records that were not read yet.
+/// Whether a partition holds unread records.
 fn behind(consumer: &BaseConsumer) -> bool {
     let positions = consumer.position().expect("positions");
     positions.elements().iter().any(|at| {
         match (consumer.fetch_watermarks(at.topic(), at.partition(), ANSWER_WITHIN), at.offset()) {
             (Ok((_, high)), Offset::Offset(next)) => next < high,
             (Ok((low, high)), _) => low < high,
-            // A broker that starts doesn't know its partitions yet.
+            // A broker does not know its partitions while it starts.
             (Err(_), _) => true,
         }
     })
 }
 
-/// The partitions of a topic that exists. One that was just made may take a moment to be known.
+/// The partitions of an existing topic. The broker may need a moment to know a new topic.
 fn partitions_of(consumer: &BaseConsumer, topic: &str) -> Vec<i32> {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {

@@ -34,8 +34,8 @@ pub fn unique(stem: &str) -> String {
     format!("{stem}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// rustls asks which cryptography to use; HTTP clients and TLS servers of the tests use the relay's.
+/// rustls needs a cryptography provider. The HTTP clients and TLS servers of the tests use the relay's.
 pub fn use_ring() {
-    // Already done by another test is fine.
+    // Another test may have installed the provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

@@ -12,10 +12,10 @@ use tokio::sync::watch;
 
 use super::until;
 
-/// What a client was to send has not come by then.
+/// The time limit for the client to send the expected bytes.
 const HELD_WITHIN: Duration = Duration::from_mins(2);
 
-/// Forwards to one port of 127.0.0.1. Down when dropped.
+/// Forwards connections to one port of 127.0.0.1. It stops when dropped.
 pub struct Proxy {
     to: u16,
     address: SocketAddr,
@@ -23,11 +23,11 @@ pub struct Proxy {
     server: Option<Runtime>,
 }
 
-/// What clients send passes, or stays here.
+/// Forwards the bytes from the clients, or holds them back.
 #[derive(Default)]
 struct Gate {
     held: watch::Sender<bool>,
-    /// Shuts behind these bytes.
+    /// The gate closes after it has forwarded these bytes.
     last: Mutex<Option<&'static [u8]>>,
 }
 
@@ -43,17 +43,18 @@ impl Proxy {
         self.address.port()
     }
 
-    /// What clients send stays here until [`release`](Self::release); connections stay open, also those of clients that are gone.
+    /// Holds back the bytes from the clients until [`release`](Self::release). Connections stay open, also those whose
+    /// clients have disconnected.
     pub fn hold(&self) {
         self.gate.held.send_replace(true);
     }
 
-    /// The same, from when a client has sent these bytes on.
+    /// Like [`hold`](Self::hold), but starts once a client has sent these bytes.
     pub fn hold_after(&self, last: &'static [u8]) {
         *self.gate.last.lock().expect("no holder panics") = Some(last);
     }
 
-    /// Until something is held: back at that moment.
+    /// Returns as soon as the proxy holds bytes back.
     pub async fn wait_until_held(&self) {
         let mut held = self.gate.held.subscribe();
         let waited = tokio::time::timeout(HELD_WITHIN, held.wait_for(|held| *held)).await;
@@ -64,14 +65,14 @@ impl Proxy {
         self.gate.held.send_replace(false);
     }
 
-    /// Nobody listens any more, and every connection is cut.
+    /// Stops listening and cuts every connection.
     pub async fn go_down(&mut self) {
         let server = self.server.take().expect("it is up");
         let stopped = tokio::task::spawn_blocking(move || server.shutdown_timeout(Duration::from_secs(5)));
         stopped.await.expect("stopped");
     }
 
-    /// Listens again, where it did before.
+    /// Listens again on the same address.
     pub async fn come_back(&mut self) {
         assert!(self.server.is_none(), "it is up");
         let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -105,7 +106,7 @@ impl Drop for Proxy {
 
 impl Gate {
     async fn open(&self) {
-        // The sender is here: waiting never fails.
+        // `self` owns the sender, so waiting never fails.
         let _ = self.held.subscribe().wait_for(|held| !held).await;
     }
 

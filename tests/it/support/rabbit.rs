@@ -18,23 +18,23 @@ use serde_json::{Value, json};
 use super::wait::PATIENCE;
 use super::{Services, unique, until, use_ring};
 
-/// One broker.
 #[derive(Clone)]
 pub struct Rabbit {
     services: Services,
     http: reqwest::Client,
 }
 
-/// Any single answer of a broker. lapin has no deadline of its own, neither for a handshake nor for a frame, and a broker that ends while
-/// it is asked may leave a question open for ever.
+/// The time limit for one answer of a broker. lapin has no timeout for handshakes or frames, and a broker that stops
+/// during a request may never answer it.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// A client that keeps no connection: the management API closes those that rest, and may do so as they are used again.
+/// A client without persistent connections: the management API closes idle ones and may do so just as the client reuses
+/// them.
 fn client() -> reqwest::Client {
     reqwest::Client::builder().pool_max_idle_per_host(0).timeout(ANSWER_WITHIN).build().expect("a client")
 }
 
-/// What a broker answers, or an error when it doesn't within [`ANSWER_WITHIN`].
+/// Returns the broker's answer, or an error after [`ANSWER_WITHIN`].
 pub async fn answered<T>(asked: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
     match tokio::time::timeout(ANSWER_WITHIN, asked).await {
         Ok(answer) => answer,
@@ -42,7 +42,7 @@ pub async fn answered<T>(asked: impl Future<Output = lapin::Result<T>>) -> lapin
     }
 }
 
-/// A channel on a connection of its own, with publisher confirms.
+/// Opens a channel with publisher confirms on its own connection.
 pub async fn open_channel(url: &str) -> lapin::Result<Channel> {
     answered(async {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
@@ -67,12 +67,12 @@ impl Rabbit {
         &self.services
     }
 
-    /// A virtual host of the test's own.
+    /// Creates a virtual host for one test.
     pub async fn new_vhost(&self) -> VHost {
         self.vhost(&unique("test")).await
     }
 
-    /// The virtual host of that name, emptied if it was there.
+    /// Creates the virtual host with that name, or empties it if it exists.
     pub async fn vhost(&self, name: &str) -> VHost {
         self.delete(&format!("vhosts/{}", encode(name))).await;
         self.put(&format!("vhosts/{}", encode(name)), json!({})).await;
@@ -89,12 +89,12 @@ impl Rabbit {
         vhost
     }
 
-    /// A user who may do nothing yet.
+    /// Creates a user without permissions.
     pub async fn user(&self, name: &str, password: &str) {
         self.put(&format!("users/{}", encode(name)), json!({ "password": password, "tags": "" })).await;
     }
 
-    /// A user may have so many channels open at once.
+    /// Limits the number of channels that a user may have open.
     pub async fn limit_channels(&self, user: &str, most: u32) {
         self.put(&format!("user-limits/{}/max-channels", encode(user)), json!({ "value": most })).await;
     }
@@ -117,12 +117,13 @@ impl Rabbit {
         assert!(fine, "DELETE {path}: {}", answer.status());
     }
 
-    /// The management API hangs up when it takes too long itself; asking again to put or delete something does no harm.
+    /// The management API closes the connection when its own work takes too long. PUT and DELETE requests can be
+    /// repeated safely.
     async fn answer(&self, method: reqwest::Method, path: &str, body: &str) -> reqwest::Response {
         until(&format!("the management API to answer {method} {path}"), async || {
             let answer = self.request(method.clone(), path).body(body.to_owned()).send().await;
             match answer.map_err(|error| format!("{error:?}"))? {
-                // It closed the connection, and gave up waiting for its end.
+                // The broker closed the connection and stopped waiting for the result.
                 late if late.status().is_server_error() => Err(late.status().to_string()),
                 answer => Ok(answer),
             }
@@ -137,7 +138,7 @@ impl Rabbit {
     }
 }
 
-/// One virtual host and what may be done in it.
+/// One virtual host and the operations on it.
 #[derive(Clone)]
 pub struct VHost {
     rabbit: Rabbit,
@@ -146,14 +147,15 @@ pub struct VHost {
     _gone_with_the_last: Arc<Deletion>,
 }
 
-/// Deletes the virtual host when the last one who holds it is gone: each takes memory of the broker.
+/// Deletes the virtual host when its last owner is dropped, because each virtual host takes memory of the broker.
 struct Deletion {
     services: Services,
     path: String,
 }
 
 impl Drop for Deletion {
-    /// In plain blocking calls: this may be the end of a runtime. A broker that is gone has nothing to delete.
+    /// Uses blocking calls, because the runtime may be shutting down. If the broker has stopped, there is nothing to
+    /// delete.
     fn drop(&mut self) {
         let Ok(mut broker) = TcpStream::connect(("127.0.0.1", self.services.management_port())) else { return };
         let login = format!("{}:{}", self.services.amqp_user(), self.services.amqp_password());
@@ -175,18 +177,18 @@ impl VHost {
         &self.rabbit
     }
 
-    /// Sets the three patterns of what a user may do here.
+    /// Sets the user's three permission patterns in this virtual host.
     pub async fn permit(&self, user: &str, configure: &str, write: &str, read: &str) {
         let rights = json!({ "configure": configure, "write": write, "read": read });
         self.rabbit.put(&format!("permissions/{}/{}", encode(&self.name), encode(user)), rights).await;
     }
 
-    /// Takes the user every right here.
+    /// Revokes all permissions of the user in this virtual host.
     pub async fn forbid(&self, user: &str) {
         self.rabbit.delete(&format!("permissions/{}/{}", encode(&self.name), encode(user))).await;
     }
 
-    /// The connections of that user, by their names.
+    /// The names of the user's connections.
     pub async fn connections_of(&self, user: &str) -> Vec<String> {
         until(&format!("the connections of {user}"), async || {
             let connections = self.connections().await?;
@@ -196,14 +198,15 @@ impl VHost {
         .await
     }
 
-    /// How many frames the broker has had from the one connection of that user.
+    /// Number of frames that the broker has received on the user's only connection.
     pub async fn received_from(&self, user: &str) -> Result<u64, String> {
         let connections = self.connections().await?;
         let connection = connections.iter().find(|connection| connection["user"] == user);
         connection.and_then(|connection| connection["recv_cnt"].as_u64()).ok_or("no connection".to_owned())
     }
 
-    /// Closes the connection of `user`, once, as an administrator would. The management API knows it only after a moment.
+    /// Closes the connection of `user` once, as an administrator would. The management API lists a new connection with
+    /// a delay.
     pub async fn close_connection_of(&self, user: &str) {
         let name = until(&format!("a connection of {user}"), async || {
             let connections = self.connections().await?;
@@ -218,7 +221,7 @@ impl VHost {
         self.url_at(user, password, self.rabbit.services.amqp_port())
     }
 
-    /// Through another port: a proxy's.
+    /// The URL with another port, for example that of a proxy.
     pub fn url_at(&self, user: &str, password: &str, port: u16) -> String {
         format!("amqp://{}:{}@127.0.0.1:{port}/{}", encode(user), encode(password), encode(&self.name))
     }
@@ -227,7 +230,7 @@ impl VHost {
         self.url_for(self.rabbit.services.amqp_user(), self.rabbit.services.amqp_password())
     }
 
-    /// A channel of the administrator, on a connection of its own, with publisher confirms.
+    /// Opens a channel with publisher confirms for the administrator, on its own connection.
     pub async fn channel(&self) -> Channel {
         self.try_channel().await.expect("a channel of the administrator")
     }
@@ -236,7 +239,8 @@ impl VHost {
         open_channel(&self.admin_url()).await
     }
 
-    /// As [`channel`](Self::channel), of a broker that is away for now. (Written out: `until` is not for spawned tasks.)
+    /// Like [`channel`](Self::channel), for a broker that is temporarily unavailable. It does not call `until`, which
+    /// spawned tasks cannot use.
     pub async fn channel_when_back(&self) -> Channel {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -248,7 +252,7 @@ impl VHost {
         }
     }
 
-    /// The channel that the administrator's own small jobs share.
+    /// The shared channel for the administrator's small operations.
     async fn administrator(&self) -> Channel {
         let mut open = self.administrator.lock().await;
         match open.as_ref() {
@@ -257,7 +261,6 @@ impl VHost {
         }
     }
 
-    /// A durable exchange.
     pub async fn exchange(&self, name: &str, kind: ExchangeKind) {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let channel = self.administrator().await;
@@ -266,7 +269,7 @@ impl VHost {
             .expect("an exchange");
     }
 
-    /// A durable queue with these arguments.
+    /// Declares a durable queue with these arguments.
     pub async fn queue(&self, name: &str, arguments: FieldTable) {
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let channel = self.administrator().await;
@@ -290,7 +293,7 @@ impl VHost {
         answered(channel.queue_delete(queue.into(), QueueDeleteOptions::default())).await.expect("deleted");
     }
 
-    /// How many messages are ready in a queue, and how many consumers it has, as the queue itself says now.
+    /// The number of ready messages and of consumers, which the queue itself reports without a delay.
     pub async fn depth(&self, queue: &str) -> (u32, u32) {
         let channel = self.administrator().await;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -299,8 +302,8 @@ impl VHost {
         (queue.message_count(), queue.consumer_count())
     }
 
-    /// How many messages a queue holds, ready or not, once nobody but the administrator is here any more: a consumer that
-    /// is gone may still hold some until its connection is, and the queue hears of that a moment later.
+    /// Number of messages in a queue, ready or not, once only the administrator is connected. A stopped consumer may
+    /// hold messages until its connection is closed, and the queue learns that with a delay.
     pub async fn left_in(&self, queue: &str) -> u32 {
         until("the queue to be left alone", async || {
             let others = self.others().await?;
@@ -313,13 +316,13 @@ impl VHost {
         .await
     }
 
-    /// How many connections there are that aren't the administrator's.
+    /// Number of connections of users other than the administrator.
     async fn others(&self) -> Result<usize, String> {
         let administrator = self.rabbit.services.amqp_user();
         Ok(self.connections().await?.iter().filter(|connection| connection["user"] != administrator).count())
     }
 
-    /// What the management API says about each connection.
+    /// The connections as the management API lists them.
     async fn connections(&self) -> Result<Vec<Value>, String> {
         match self.rabbit.get(&format!("vhosts/{}/connections", encode(&self.name))).await? {
             Value::Array(connections) => Ok(connections),
@@ -327,13 +330,13 @@ impl VHost {
         }
     }
 
-    /// What the management API says about a queue: `messages_ready`, `messages_unacknowledged` and many more. Some
-    /// half a second old.
+    /// The statistics of a queue from the management API: `messages_ready`, `messages_unacknowledged` and many more.
+    /// They are up to about half a second old.
     pub async fn statistics(&self, queue: &str) -> Result<Value, String> {
         self.rabbit.get(&format!("queues/{}/{}", encode(&self.name), encode(queue))).await
     }
 
-    /// Waits until `count` messages are with the queue's consumers, taken and not acknowledged.
+    /// Waits until the queue's consumers hold `count` unacknowledged messages.
     pub async fn wait_for_unacknowledged(&self, queue: &str, count: u64) {
         until(&format!("{count} messages of {queue} unacknowledged"), async || {
             let statistics = self.statistics(queue).await?;
@@ -357,7 +360,7 @@ impl VHost {
         .await;
     }
 
-    /// Waits until the queue has given out `count` messages again that it had given out before.
+    /// Waits until the queue has redelivered `count` messages.
     pub async fn wait_for_redelivered(&self, queue: &str, count: u64) {
         until(&format!("{count} messages of {queue} redelivered"), async || {
             let statistics = self.statistics(queue).await?;
@@ -369,7 +372,7 @@ impl VHost {
         .await;
     }
 
-    /// Collects everything that comes to a queue from now on, and acknowledges it.
+    /// Collects and acknowledges every message that arrives in a queue from now on.
     pub async fn collect(&self, queue: &str) -> Collected {
         let channel = self.channel().await;
         let consumer = channel.basic_consume(
@@ -382,7 +385,7 @@ impl VHost {
         let collected = Collected { messages: Arc::default() };
         let messages = Arc::clone(&collected.messages);
         tokio::spawn(async move {
-            // Keeps the channel, and with it the connection, as long as there is something to come.
+            // Keeps the channel and its connection open while messages may arrive.
             let _channel = channel;
             while let Some(Ok(delivery)) = consumer.next().await {
                 let acked = delivery.ack(BasicAckOptions::default()).await;
@@ -400,12 +403,11 @@ impl VHost {
     }
 }
 
-/// What a consumer of the test received from a queue.
+/// The messages that a test's consumer received from a queue.
 pub struct Collected {
     messages: Arc<Mutex<Vec<AmqpMessage>>>,
 }
 
-/// One message as it was received.
 #[derive(Debug, Clone)]
 pub struct AmqpMessage {
     pub routing_key: String,
@@ -418,7 +420,6 @@ impl AmqpMessage {
         serde_json::from_slice(&self.body).expect("a JSON body")
     }
 
-    /// A header as text.
     pub fn header(&self, name: &str) -> Option<String> {
         match self.properties.headers().as_ref()?.inner().get(name)? {
             AMQPValue::LongString(text) => Some(text.to_string()),
@@ -434,7 +435,7 @@ impl Collected {
         self.messages.lock().expect("no holder panics").clone()
     }
 
-    /// What came since the last time: for queues that are too long to be kept.
+    /// Returns the messages since the last call and forgets them, for queues that are too long to keep in memory.
     pub fn take(&self) -> Vec<AmqpMessage> {
         std::mem::take(&mut *self.messages.lock().expect("no holder panics"))
     }
@@ -453,7 +454,7 @@ impl Collected {
     }
 }
 
-/// Percent-encodes one part of a URL.
+/// Percent-encodes one component of a URL.
 pub fn encode(part: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     part.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Of RabbitMQ's frames, by default.
+/// RabbitMQ's default frame size.
 const FRAME_MAX: u32 = 131_072;
 
 const METHOD: u8 = 1;
@@ -13,13 +13,13 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const FRAME_END: u8 = 0xCE;
 
-/// The properties `content-type`, `headers` and `delivery-mode` are there.
+/// Flags of the properties `content-type`, `headers` and `delivery-mode`.
 const CONTENT_TYPE: u16 = 1 << 15;
 const HEADERS: u16 = 1 << 13;
 const DELIVERY_MODE: u16 = 1 << 12;
 const PERSISTENT: u8 = 2;
 
-/// Where and as whom to publish.
+/// The address and the credentials of the publisher.
 pub struct Login<'a> {
     pub port: u16,
     pub vhost: &'a str,
@@ -27,15 +27,15 @@ pub struct Login<'a> {
     pub password: &'a str,
 }
 
-/// One message, byte for byte.
+/// One message whose bytes are published unchanged.
 pub struct RawMessage<'a> {
     pub routing_key: &'a [u8],
-    /// The content header behind the body's size: flags and properties.
+    /// The part of the content header after the body size: flags and properties.
     pub properties: Vec<u8>,
     pub body: &'a [u8],
 }
 
-/// What lies in what, and how often.
+/// The kind of nested values and the nesting depth.
 #[derive(Clone, Copy)]
 pub enum Nested {
     Arrays(usize),
@@ -43,13 +43,13 @@ pub enum Nested {
 }
 
 impl Nested {
-    /// A header `deep` of that.
+    /// A header `deep` with this nested value.
     pub fn header(self) -> Vec<u8> {
         let (kind, name, depth) = match self {
             Self::Arrays(depth) => (b'A', &b""[..], depth),
             Self::Tables(depth) => (b'F', &b"\0"[..], depth),
         };
-        // Each level is a tag and a length before what is in it; the innermost is empty.
+        // Each level is a tag and a length before its content; the innermost level is empty.
         let level = name.len() + 5;
         let mut header = short(b"deep");
         for inside in (0..depth).rev() {
@@ -61,17 +61,17 @@ impl Nested {
     }
 }
 
-/// As deep as one frame of 128 KiB can nest them.
+/// The deepest nesting that fits one frame of 128 KiB.
 pub const DEEPEST: [Nested; 2] = [Nested::Arrays(26_000), Nested::Tables(21_000)];
 
-/// Publishes one message whose header `deep` is an array in an array in an array, or a table in a table, beside a
-/// `regards.tenant`. Back when the broker has confirmed it.
+/// Publishes one message with a nested array or table in the header `deep`, and with `regards.tenant`. Returns once the
+/// broker has confirmed it.
 pub fn publish_nested(login: &Login<'_>, exchange: &str, tenant: &str, nested: Nested, body: &[u8]) {
     let properties = properties(tenant, &[], &nested.header());
     publish_raw(login, exchange, &[RawMessage { routing_key: b"", properties, body }]);
 }
 
-/// Publishes messages as they are; back when the broker has confirmed each.
+/// Publishes messages unchanged. Returns once the broker has confirmed each of them.
 pub fn publish_raw(login: &Login<'_>, exchange: &str, messages: &[RawMessage<'_>]) {
     let mut broker = Broker::open(login);
     for message in messages {
@@ -87,8 +87,8 @@ pub fn publish_raw(login: &Login<'_>, exchange: &str, messages: &[RawMessage<'_>
     broker.expect(10, 51, "connection.close-ok");
 }
 
-/// Flags and properties of a persistent message: a content type, the header `regards.tenant` and more headers, and the properties of
-/// `others` (the bit of the flag, the text), which come after the delivery mode in AMQP's order.
+/// Flags and properties of a persistent message: a content type, the header `regards.tenant`, more headers, and the
+/// properties in `others` (flag bit and text), which follow the delivery mode in AMQP's order.
 pub fn properties(tenant: &str, others: &[(u16, &[u8])], headers: &[u8]) -> Vec<u8> {
     let content_type = others.iter().find(|(bit, _)| *bit == 15).map_or(&b"application/json"[..], |(_, text)| *text);
     let flags = others.iter().fold(CONTENT_TYPE | HEADERS | DELIVERY_MODE, |flags, (bit, _)| flags | 1 << bit);
@@ -146,7 +146,7 @@ pub fn short(text: &[u8]) -> Vec<u8> {
     [&[length][..], text].concat()
 }
 
-/// A long string, or a table.
+/// Encodes a long string or a table.
 pub fn long(bytes: &[u8]) -> Vec<u8> {
     [&size_of_bytes(bytes)[..], bytes].concat()
 }

@@ -13,34 +13,34 @@ use super::rabbit::answered;
 use super::raw_amqp::Login;
 use super::{Rabbit, Response, VHost, unique};
 
-/// The exchange of `rs-lta-manager`'s responses.
+/// The exchange for the responses of `rs-lta-manager`.
 pub const EXCHANGE: &str =
     "regards.broadcast.fr.cnes.regards.modules.ltamanager.amqp.output.SubmissionResponseDtoEvent";
 
-/// Where REGARDS puts its own messages that were rejected. The relay must never put anything there.
+/// The queue for messages that REGARDS itself rejected. The relay must never publish to it.
 pub const DEAD_LETTER_QUEUE: &str = "regards.DLQ";
 
-/// Publishes waiting for their confirm at once.
+/// The limit of publishes without a confirm.
 const WINDOW: usize = 500;
 
-/// One installation, with one partner.
+/// One REGARDS installation with one partner.
 pub struct Regards {
     pub vhost: VHost,
     pub queue: String,
     pub user: String,
     pub password: String,
     publisher: Channel,
-    /// Messages that the broker confirmed.
+    /// Number of messages that the broker confirmed.
     published: AtomicU64,
 }
 
 impl Regards {
-    /// An installation in a virtual host of its own on the shared broker.
+    /// Creates an installation in a virtual host of its own on the shared broker.
     pub async fn new() -> Self {
         Self::in_vhost(Rabbit::shared().new_vhost().await).await
     }
 
-    /// An installation in that virtual host.
+    /// Creates an installation in the given virtual host.
     pub async fn in_vhost(vhost: VHost) -> Self {
         vhost.exchange(EXCHANGE, ExchangeKind::Fanout).await;
         vhost.exchange("regards.DLX", ExchangeKind::Topic).await;
@@ -63,20 +63,21 @@ impl Regards {
         regards
     }
 
-    /// The partner's queue as REGARDS makes it, bound to the exchange.
+    /// Declares the partner's queue as REGARDS does, bound to the exchange.
     pub async fn create_queue(&self) {
         let mut arguments = dead_lettering();
         arguments.insert("x-max-priority".into(), AMQPValue::LongInt(255));
         self.create_queue_with(arguments).await;
     }
 
-    /// Makes the partner's queue anew without priorities: with 255 of them, each message costs a broker many times as much.
+    /// Replaces the partner's queue by one without priorities: with 255 priorities, each message costs the broker many
+    /// times as much.
     pub async fn use_cheap_queue(&self) {
         self.vhost.delete_queue(&self.queue).await;
         self.create_queue_with(dead_lettering()).await;
     }
 
-    /// Makes the partner's queue anew with these arguments.
+    /// Replaces the partner's queue by one with these arguments.
     pub async fn use_queue_with(&self, arguments: &[(&str, AMQPValue)]) {
         let mut table = FieldTable::default();
         for (name, value) in arguments {
@@ -91,17 +92,17 @@ impl Regards {
         self.vhost.bind(&self.queue, EXCHANGE, "").await;
     }
 
-    /// The URL the partner was given, with the password in it.
+    /// The partner's URL, with the password.
     pub fn url(&self) -> String {
         self.vhost.url_for(&self.user, &self.password)
     }
 
-    /// Publishes one response; back when the broker has confirmed it.
+    /// Publishes one response. Returns once the broker has confirmed it.
     pub async fn publish(&self, response: &Response) {
         self.publish_all(std::slice::from_ref(response)).await;
     }
 
-    /// Publishes responses in this order, pipelined; back when the broker has confirmed every one.
+    /// Publishes responses in this order, pipelined. Returns once the broker has confirmed all of them.
     pub async fn publish_all<'a>(&self, responses: impl IntoIterator<Item = &'a Response>) {
         let mut confirms = FuturesOrdered::new();
         for response in responses {
@@ -115,7 +116,7 @@ impl Regards {
         }
     }
 
-    /// Publishes without a client library, as an administrator.
+    /// Publishes as an administrator, without a client library.
     pub async fn publish_by_hand(&self, publish: impl FnOnce(&Login<'_>) + Send + 'static) {
         let services = self.vhost.rabbit().services().clone();
         let vhost = self.vhost.name().to_owned();
@@ -126,8 +127,8 @@ impl Regards {
         publishing.await.expect("published");
     }
 
-    /// Waits until every message of [`publish_all`](Self::publish_all) is acknowledged, by a consumer that may go on. Counts
-    /// acknowledgements: that none is open may be what the broker knew before it had any message.
+    /// Waits until consumers have acknowledged every message of [`publish_all`](Self::publish_all). It counts
+    /// acknowledgements: the statistic for unacknowledged messages may still be zero from before the first message.
     pub async fn wait_until_acknowledged(&self) {
         let published = self.published.load(Ordering::Relaxed);
         self.vhost.wait_for_acknowledged(&self.queue, published).await;
@@ -138,20 +139,21 @@ impl Regards {
         self.published.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Fails if anything is left in the partner's queue, or came to REGARDS' own dead letters. For when no relay runs.
+    /// Fails if a message is left in the partner's queue or in REGARDS' dead letter queue. Call it only while no relay
+    /// runs.
     pub async fn assert_left_as_found(&self) {
         assert_eq!(self.vhost.left_in(&self.queue).await, 0, "messages left in {}", self.queue);
         assert_eq!(self.vhost.left_in(DEAD_LETTER_QUEUE).await, 0, "messages came to {DEAD_LETTER_QUEUE}");
     }
 }
 
-/// Publishes on any channel, as `rs-lta-manager` would. An error when lapin hasn't put it on the wire in time.
+/// Publishes on any channel as `rs-lta-manager` does. Returns an error if lapin does not send the message in time.
 pub async fn send(channel: &Channel, response: &Response) -> lapin::Result<lapin::PublisherConfirm> {
     let (routing_key, options) = (ShortString::from(""), BasicPublishOptions::default());
     answered(channel.basic_publish(EXCHANGE.into(), routing_key, options, &response.body, response.properties())).await
 }
 
-/// Where a queue of REGARDS puts what is rejected.
+/// The queue arguments with which REGARDS routes rejected messages to its dead letter queue.
 fn dead_lettering() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("regards.DLX".into()));
@@ -159,7 +161,7 @@ fn dead_lettering() -> FieldTable {
     arguments
 }
 
-/// The pattern of rights that matches this name and no other.
+/// A permission pattern that matches only this name.
 pub fn pattern_of(name: &str) -> String {
     format!("^{}$", name.replace('.', "\\."))
 }

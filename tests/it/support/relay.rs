@@ -11,7 +11,7 @@ use super::{Regards, Services, lines_of, until, use_ring};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_regards-relay");
 
-/// A directory with `routes.yaml` and data, in which the relay can be run again and again.
+/// A directory with `routes.yaml` and data in which a test can run the relay repeatedly.
 pub struct Home {
     dir: TempDir,
     variables: Vec<(String, String)>,
@@ -19,7 +19,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// A home with this `routes.yaml`. An `admin:` is added: each relay takes a port that is free.
+    /// Creates a home with this `routes.yaml`. It adds an `admin:` so that each relay listens on a free port.
     pub fn new(routes: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("regards-relay-home").tempdir().expect("a directory");
         let home = Self { dir, variables: Vec::new(), secrets: Vec::new() };
@@ -27,7 +27,7 @@ impl Home {
         home
     }
 
-    /// A home for a relay of this partner's responses: `${REGARDS}` is the URL and `${QUEUE}` the queue.
+    /// Creates a home for a relay of this partner's responses: `${REGARDS}` is the URL and `${QUEUE}` the queue.
     pub fn of(regards: &Regards, routes: &str) -> Self {
         Self::new(routes)
             .with("REGARDS", &regards.url())
@@ -36,19 +36,19 @@ impl Home {
             .keeping_secret(&super::rabbit::encode(&regards.password))
     }
 
-    /// Sets an environment variable, for the `${NAME}`s of the configuration.
+    /// Sets an environment variable for `${NAME}` in the configuration.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// `${KAFKA}`: the shared Kafka.
+    /// Sets `${KAFKA}` to the shared Kafka.
     pub fn with_kafka(self) -> Self {
         let port = Services::shared().kafka_port();
         self.with("KAFKA", &format!("127.0.0.1:{port}"))
     }
 
-    /// Fails the test if this text is ever in a log or an answer of the relay.
+    /// Fails the test if this text ever appears in a log or an answer of the relay.
     pub fn keeping_secret(mut self, secret: &str) -> Self {
         self.secrets.push(secret.to_owned());
         self
@@ -59,17 +59,17 @@ impl Home {
         self.dir.path().join("data").join(path)
     }
 
-    /// Writes a file beside `routes.yaml`.
+    /// Writes a file next to `routes.yaml`.
     pub fn write(&self, name: &str, text: &str) {
         self.write_bytes(name, text.as_bytes());
     }
 
-    /// The same for what is no text.
+    /// Writes a binary file next to `routes.yaml`.
     pub fn write_bytes(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.dir.path().join(name), bytes).expect("written");
     }
 
-    /// A file beside `routes.yaml`.
+    /// The path of a file next to `routes.yaml`.
     pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.dir.path().join(name)).expect("a file")
     }
@@ -78,23 +78,23 @@ impl Home {
         self.write("routes.yaml", &format!("{routes}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n"));
     }
 
-    /// A command of the relay on this home's configuration, run to its end.
+    /// Runs a command of the relay with this home's configuration until it exits.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command().args(arguments).stdin(Stdio::null()).output().expect("the relay's binary")
     }
 
-    /// A command of the relay, begun.
+    /// Starts a command of the relay.
     pub fn begin(&self, arguments: &[&str], output: Stdio) -> Child {
         self.command().args(arguments).stdin(Stdio::null()).stdout(output).spawn().expect("the relay's binary")
     }
 
-    /// A command of the relay, begun, that reads what the test writes and whose output the test reads.
+    /// Starts a command of the relay with pipes: the test writes its input and reads its output.
     pub fn begin_reading(&self, arguments: &[&str]) -> Child {
         let mut command = self.command();
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the relay's binary")
     }
 
-    /// Starts the relay with its log and its output where the test says; back at once.
+    /// Starts the relay with the given log and output, and returns at once.
     pub fn begin_run(&self, output: Stdio, log: Stdio) -> Child {
         let mut command = self.command();
         command.args(["--log-format=json", "run"]).stdin(Stdio::null()).stdout(output).stderr(log);
@@ -102,14 +102,14 @@ impl Home {
         command.spawn().expect("the relay's binary")
     }
 
-    /// Runs a command of the relay that succeeds: what it printed.
+    /// Runs a command of the relay that must succeed, and returns its output.
     pub fn does(&self, arguments: &[&str]) -> String {
         let done = self.run(arguments);
         assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
         String::from_utf8(done.stdout).expect("UTF-8").trim().to_owned()
     }
 
-    /// A file of the data directory, once it has that many lines.
+    /// Returns a file of the data directory once it has that many lines.
     pub async fn wait_for_lines(&self, file: &str, count: usize) -> Vec<Value> {
         until(&format!("{count} lines in {file}"), async || match lines_of(self.data(file)) {
             lines if lines.len() >= count => Ok(lines),
@@ -118,25 +118,25 @@ impl Home {
         .await
     }
 
-    /// The dead letters, whole: each as `list` shows it, with what `show` adds.
+    /// The complete dead letters: each as `list` prints it, with the fields that `show` adds.
     pub fn dead_letters(&self) -> Vec<Value> {
         let listed = self.does(&["dead-letters", "list", "--json"]);
         listed.lines().map(|line| self.dead_letter(&serde_json::from_str(line).expect("a JSON line"))).collect()
     }
 
-    /// What waits in the spool, by sink: as `spool` shows it.
+    /// The backlog of each sink, as `spool` prints it.
     pub fn spool(&self) -> Vec<Value> {
         let shown = self.does(&["spool", "--json"]);
         shown.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
     }
 
-    /// How many deliveries wait in the spool for this sink.
+    /// Number of deliveries in the backlog of this sink.
     pub fn waiting(&self, sink: &str) -> u64 {
         let of_sink = |line: &Value| (line["sink"] == sink).then(|| line["count"].as_u64()).flatten();
         self.spool().iter().find_map(of_sink).unwrap_or(0)
     }
 
-    /// Waits until exactly so many deliveries wait in the spool for this sink.
+    /// Waits until the backlog of this sink has exactly this number of deliveries.
     pub async fn wait_until_waiting(&self, sink: &str, count: u64) {
         until(&format!("{count} deliveries to wait for {sink}"), async || match self.waiting(sink) {
             waiting if waiting == count => Ok(()),
@@ -159,7 +159,7 @@ impl Home {
         shown
     }
 
-    /// Starts the relay; back at once.
+    /// Starts the relay and returns at once.
     pub fn start(&self) -> Relay<'_> {
         self.start_under(&[])
     }
@@ -171,7 +171,7 @@ impl Home {
         self.start_command(command)
     }
 
-    /// Starts the relay by another program, which replaces itself by it: what comes before the relay's own arguments.
+    /// Starts the relay through another program that then executes the relay. `wrapper` precedes the relay's command.
     pub fn start_under(&self, wrapper: &[&str]) -> Relay<'_> {
         self.start_command(self.command_under(wrapper))
     }
@@ -197,12 +197,12 @@ impl Home {
         relay
     }
 
-    /// Everything that every run here has logged.
+    /// The log of all runs in this home.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
-    /// The log's lines that are warnings or errors and have all of these words in them.
+    /// The warnings and errors in the log that contain all of these words.
     pub fn warnings_with(&self, words: &[&str]) -> Vec<String> {
         let loud = |line: &str| {
             let line: Value = serde_json::from_str(line).unwrap_or_default();
@@ -213,7 +213,7 @@ impl Home {
         lines.map(str::to_owned).collect()
     }
 
-    /// What stdout sinks wrote.
+    /// The output of the stdout sinks.
     pub fn output(&self) -> String {
         std::fs::read_to_string(self.output_path()).unwrap_or_default()
     }
@@ -240,7 +240,7 @@ impl Home {
 }
 
 impl Drop for Home {
-    /// A failing test shows what the relay said; a passing one makes sure that it said no secret.
+    /// A failing test prints the relay's log; a passing test checks that the log contains no secret.
     fn drop(&mut self) {
         let log = self.log();
         if std::thread::panicking() {
@@ -255,17 +255,17 @@ impl Drop for Home {
     }
 }
 
-/// The relay as a running process. Killed when dropped.
+/// The running relay process. Dropping it kills the process.
 pub struct Relay<'a> {
     home: &'a Home,
     child: Child,
-    /// How long the log was when it was started, in bytes.
+    /// The length of the log in bytes when the relay was started.
     logged_before: usize,
     http: reqwest::Client,
 }
 
 impl Relay<'_> {
-    /// A page of the admin listener: its status and its text.
+    /// Gets the status and the text of a page of the admin listener.
     pub async fn page(&self, path: &str) -> Result<(u16, String), String> {
         let url = format!("{}{path}", self.admin()?);
         let answer = self.http.get(url).send().await.map_err(|error| format!("{error:?}"))?;
@@ -277,7 +277,7 @@ impl Relay<'_> {
         Ok((status, text))
     }
 
-    /// Where its admin listener is, as the line says that it starts with.
+    /// The address of the admin listener, from the log line of its start.
     pub fn admin(&self) -> Result<String, String> {
         let log = self.home.log();
         let lines = log.get(self.logged_before..).unwrap_or_default().lines();
@@ -293,13 +293,13 @@ impl Relay<'_> {
 
     async fn is_ready(&self) -> Result<(), String> {
         match self.page("/readyz").await? {
-            // One that stands by is ready, too.
+            // A relay that stands by is ready as well.
             (200, text) if !text.contains("\"standby\"") => Ok(()),
             (status, text) => Err(format!("/readyz says {status}: {text}")),
         }
     }
 
-    /// Waits until `/readyz` says 503 with all of these words in its reasons, while `/livez` says 200.
+    /// Waits until `/readyz` answers 503 with all of these words in its reasons, while `/livez` answers 200.
     pub async fn wait_until_unready(&self, words: &[&str]) {
         until(&format!("/readyz to say 503 with {words:?}"), async || {
             let (status, text) = self.page("/readyz").await?;
@@ -311,7 +311,7 @@ impl Relay<'_> {
         assert_eq!(self.page("/livez").await.map(|(status, _)| status), Ok(200), "/livez");
     }
 
-    /// The value of a metric: of the samples of that name with all of these labels, the sum. `None`: there is no such.
+    /// The sum of the samples of a metric that have all of these labels, or `None` if there are none.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Result<Option<f64>, String> {
         let (_, text) = self.page("/metrics").await?;
         Ok(sum_of(&text, &format!("regards_relay_{name}"), labels))
@@ -326,7 +326,7 @@ impl Relay<'_> {
         .await;
     }
 
-    /// These become the rules in `routes.yaml`; waits until the relay says how that ended.
+    /// Writes these routes to `routes.yaml` and waits until the relay reports the result of the reload.
     pub async fn reload(&self, routes: &str, result: &str) {
         let labels = [("result", result)];
         let before = self.metric("config_reloads_total", &labels).await.expect("metrics").expect("reloads are counted");
@@ -334,34 +334,31 @@ impl Relay<'_> {
         self.wait_for_metric("config_reloads_total", &labels, before + 1.0).await;
     }
 
-    /// `kill -SIGNAL`.
     pub fn signal(&self, signal: &str) {
         let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
         assert!(sent.expect("kill").success(), "kill -{signal}");
     }
 
-    /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Where a path leads that the relay may see in a name space of its own.
+    /// The path through which the test sees a file in the relay's own mount namespace.
     pub fn its(&self, path: &Path) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{}", self.pid(), path.display()))
     }
 
-    /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("the relay's status").is_none()
     }
 
-    /// SIGKILL, in the middle of whatever it does.
+    /// Kills it with SIGKILL, without a clean shutdown.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("gone");
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has exited without a signal from the test.
     pub async fn ended(mut self) -> ExitStatus {
         let child = &mut self.child;
         until("the relay to end", async || match child.try_wait() {
@@ -371,7 +368,7 @@ impl Relay<'_> {
         .await
     }
 
-    /// SIGTERM; it has to end with exit code 0.
+    /// Stops it with SIGTERM. It must exit with code 0.
     pub async fn stop(self) {
         self.signal("TERM");
         let status = self.ended().await;
@@ -386,7 +383,7 @@ impl Drop for Relay<'_> {
     }
 }
 
-/// Adds up the samples of a metric that have all of these labels.
+/// Sums the samples of a metric that have all of these labels.
 pub fn sum_of(metrics: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
     let of_that_name = |line: &&str| {

@@ -12,7 +12,7 @@ pub const JAVA_TYPE: &str = "fr.cnes.regards.modules.ltamanager.amqp.output.Subm
 /// 2023-04-14T08:46:17Z
 pub const TIMESTAMP: u64 = 1_681_461_977;
 
-/// A message to be published. Starts as a complete one; what a test is about is then changed.
+/// A message to be published. It starts complete; each test changes the fields that it checks.
 #[derive(Debug, Clone)]
 pub struct Response {
     pub body: Vec<u8>,
@@ -25,7 +25,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// A response that has the two fields which are never missing, and a product.
+    /// Creates a response with the two mandatory fields and a product.
     pub fn new(tenant: &str, correlation_id: &str, status: &str) -> Self {
         let body = serde_json::json!({
             "correlationId": correlation_id,
@@ -35,7 +35,8 @@ impl Response {
         Self::with_body(tenant, body.to_string())
     }
 
-    /// A body as text or bytes. The property `correlation_id` is the body's, where that can be read.
+    /// Creates a message with this text or these bytes as its body. The property `correlation_id` is the one in the
+    /// body, if the body is readable.
     pub fn with_body(tenant: &str, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
         let parsed: Map<String, Value> = serde_json::from_slice(&body).unwrap_or_default();
@@ -56,7 +57,6 @@ impl Response {
         }
     }
 
-    /// Sets a field of the body.
     pub fn field(mut self, name: &str, value: impl Into<Value>) -> Self {
         let mut body: Map<String, Value> = serde_json::from_slice(&self.body).expect("a body that is an object");
         body.insert(name.to_owned(), value.into());
@@ -80,7 +80,7 @@ impl Response {
         self
     }
 
-    /// The message as a sample, which commands of the relay read.
+    /// The message as a sample, which the relay's commands read.
     pub fn sample(&self) -> String {
         let headers: Map<String, Value> =
             self.headers.iter().map(|(name, value)| (name.clone(), json_of(value))).collect();
@@ -115,7 +115,7 @@ impl Response {
     }
 }
 
-/// A value of a header as samples have it.
+/// Converts a header value to the format of samples.
 pub fn json_of(value: &AMQPValue) -> Value {
     match value {
         AMQPValue::LongString(text) => text.to_string().into(),
@@ -132,7 +132,7 @@ pub fn json_of(value: &AMQPValue) -> Value {
     }
 }
 
-/// A request's life: GRANTED, then SUCCESS, for `count` requests, the two halves of each apart from one another.
+/// GRANTED and then SUCCESS for each of `count` requests. All GRANTED responses precede the first SUCCESS.
 pub fn lives(tenant: &str, stem: &str, count: usize) -> Vec<Response> {
     let half =
         |status: &'static str| (0..count).map(move |number| Response::new(tenant, &format!("{stem}-{number}"), status));

@@ -9,12 +9,12 @@ use super::unique;
 
 const PREFIX: &str = "REGARDS_RELAY_TEST_";
 
-/// Brokers beside the shared ones at any time: each takes memory and most of a core while it starts.
+/// The limit of private brokers at any time. Each needs memory, and most of a core while it starts.
 const PRIVATE_AT_ONCE: usize = 2;
 
 static PRIVATE: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
-/// Where brokers listen, and who may log in.
+/// The addresses and the credentials of the brokers.
 #[derive(Debug, Clone)]
 pub struct Services {
     dir: PathBuf,
@@ -22,7 +22,7 @@ pub struct Services {
 }
 
 impl Services {
-    /// The brokers that all tests share. Nobody stops these, or touches what another test made there.
+    /// The brokers that all tests share. A test must not stop them or change what another test created there.
     pub fn shared() -> Self {
         let values: HashMap<String, String> =
             std::env::vars().filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_owned(), value))).collect();
@@ -36,12 +36,11 @@ impl Services {
         Self { dir: dir.into(), values }
     }
 
-    /// Brokers of this test's own, which it may stop and kill. They are gone when the value is.
+    /// Starts brokers for one test, which may stop and kill them. Dropping the value removes them.
     pub async fn private(which: &'static [&'static str]) -> Private {
         tokio::task::spawn_blocking(move || Private::up(which)).await.expect("private brokers")
     }
 
-    /// The process of RabbitMQ.
     #[allow(dead_code, reason = "the benchmarks want it")]
     pub fn rabbitmq_pid(&self) -> u32 {
         let path = self.dir.join("rabbitmq/rabbitmq.pid");
@@ -94,7 +93,7 @@ impl Services {
         self.value("KAFKA_PASSWORD")
     }
 
-    /// A user of Kafka who logs in by SCRAM-SHA-512; a known one has this password from now on.
+    /// Creates a Kafka user who logs in with SCRAM-SHA-512, or changes the password of an existing one.
     pub async fn kafka_login(&self, user: &str, password: &str) {
         let mut login = Command::new(script());
         login.arg("login").arg(&self.dir).args(["kafka", user, password]);
@@ -103,7 +102,7 @@ impl Services {
         assert!(done.status.success(), "login: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// The private authority that signed the brokers' certificates.
+    /// The private certificate authority that signed the brokers' certificates.
     pub fn ca(&self) -> &str {
         self.value("CA")
     }
@@ -117,7 +116,7 @@ impl Services {
     }
 }
 
-/// Brokers that one test has for itself.
+/// The private brokers of one test.
 pub struct Private {
     dir: PathBuf,
     services: Services,
@@ -126,7 +125,7 @@ pub struct Private {
 
 impl Private {
     fn up(which: &[&str]) -> Self {
-        // Even these need the shared run: it is what installed the brokers.
+        // Private brokers need the shared run as well, because it installs the brokers.
         drop(Services::shared());
         let turn = Turn::take();
         let dir = std::env::temp_dir().join(unique("regards-relay-it"));
@@ -140,37 +139,35 @@ impl Private {
         &self.services
     }
 
-    /// Ends it by SIGTERM and waits until it has.
+    /// Stops it with SIGTERM and waits until it has exited.
     pub async fn stop(&self, broker: &'static str) {
         self.tell("stop", broker).await;
     }
 
-    /// SIGKILL, in the middle of whatever it does.
+    /// Kills it with SIGKILL, without a clean shutdown.
     pub async fn kill(&self, broker: &'static str) {
         self.tell("kill", broker).await;
     }
 
-    /// Starts it again with its data, on its ports, and waits until it answers.
+    /// Starts it again with the same data and ports, and waits until it answers.
     pub async fn start(&self, broker: &'static str) {
         self.tell("start", broker).await;
     }
 
-    /// SIGSTOP: connections stay, answers don't come.
+    /// Suspends it with SIGSTOP: connections stay open, and it sends no answers.
     pub async fn pause(&self, broker: &'static str) {
         self.tell("pause", broker).await;
     }
 
-    /// SIGCONT.
     pub async fn resume(&self, broker: &'static str) {
         self.tell("resume", broker).await;
     }
 
-    /// As if it had no memory left: publishers are blocked.
+    /// Raises RabbitMQ's memory alarm, so that it blocks publishers.
     pub async fn alarm(&self) {
         self.tell("alarm", "rabbitmq").await;
     }
 
-    /// It has memory again.
     pub async fn calm(&self) {
         self.tell("calm", "rabbitmq").await;
     }
@@ -191,7 +188,7 @@ impl Drop for Private {
     }
 }
 
-/// One of the places for private brokers, given back when dropped.
+/// One slot for private brokers, released on drop.
 struct Turn;
 
 impl Turn {
@@ -217,7 +214,7 @@ fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services.sh")
 }
 
-/// Reads the lines `export REGARDS_RELAY_TEST_NAME=value` of a directory of services.
+/// Reads the lines `export REGARDS_RELAY_TEST_NAME=value` in the directory of the services.
 fn read_env(dir: &Path) -> HashMap<String, String> {
     let text = std::fs::read_to_string(dir.join("env")).expect("DIR/env");
     let line = |line: &str| {

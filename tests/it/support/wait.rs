@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-/// How long anything in these tests may take before it counts as not happening. Generous: it costs only failing tests.
+/// The time limit for every wait in the tests. It is long because only failing tests use all of it.
 pub const PATIENCE: Duration = Duration::from_mins(2);
 
 const BETWEEN_PROBES: Duration = Duration::from_millis(50);
 
-/// Asks until the answer is `Ok`; fails with `what` and the last `Err` when that doesn't happen within [`PATIENCE`].
+/// Repeats the check until it returns `Ok`. After [`PATIENCE`], fails with `what` and the last `Err`.
 #[track_caller]
 pub fn until<T, P>(what: &str, probe: P) -> impl Future<Output = T>
 where
@@ -16,7 +16,7 @@ where
     until_within(PATIENCE, what, probe)
 }
 
-/// As [`until`], with a patience of its own.
+/// Like [`until`], with its own time limit.
 #[track_caller]
 pub fn until_within<T, P>(patience: Duration, what: &str, mut probe: P) -> impl Future<Output = T>
 where

@@ -23,24 +23,23 @@ use super::{until, use_ring};
 
 const MOST_BYTES: usize = 16 << 20;
 
-/// How one request is answered.
+/// The answer to one request.
 #[derive(Debug, Clone)]
 pub enum Answer {
     Status(u16),
-    /// With a header.
+    /// A status with a header.
     StatusWith(u16, &'static str, String),
     After(Duration, u16),
-    /// Never: the connection stays open and silent.
+    /// No answer: the connection stays open and silent.
     Never,
 }
 
-/// One request as it was received.
 #[derive(Debug, Clone)]
 pub struct Posted {
     pub path: String,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
-    /// What it was answered; not yet, or never, is `None`.
+    /// The status of the answer, or `None` while there is no answer.
     pub answered: Option<u16>,
 }
 
@@ -70,7 +69,7 @@ struct Shared {
     most_in_flight: AtomicUsize,
 }
 
-/// The server. It is down when dropped.
+/// The server. It stops when dropped.
 pub struct Receiver {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -79,24 +78,24 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// A plain one that answers 204.
+    /// Starts a plain HTTP server that answers 204.
     pub async fn start() -> Self {
         Self::listening(None).await
     }
 
-    /// One that speaks TLS with this certificate.
+    /// Starts a TLS server with this certificate.
     pub async fn start_tls(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
         use_ring();
         let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
         Self::listening(Some(Arc::new(config.expect("a certificate and its key")).into())).await
     }
 
-    /// One that speaks TLS so.
+    /// Starts a TLS server with this configuration.
     pub async fn start_with(config: rustls::ServerConfig) -> Self {
         Self::listening(Some(Arc::new(config).into())).await
     }
 
-    /// From when it comes back it speaks TLS so.
+    /// Sets the TLS configuration that the server uses from its next start on.
     pub fn set_tls(&mut self, config: rustls::ServerConfig) {
         self.tls = Some(Arc::new(config).into());
     }
@@ -124,12 +123,12 @@ impl Receiver {
         format!("{scheme}://localhost:{}/hooks/regards", self.port())
     }
 
-    /// From now on each request is answered as this says.
+    /// Sets the answers to all further requests.
     pub fn answers(&self, behaviour: impl Fn(&Posted) -> Answer + Send + Sync + 'static) {
         *self.shared.behaviour.lock().expect("no holder panics") = Arc::new(behaviour);
     }
 
-    /// Requests are taken, and answered only after [`release`](Self::release).
+    /// Accepts requests and answers them only after [`release`](Self::release).
     pub fn hold(&self) {
         self.shared.held.send_replace(true);
     }
@@ -138,14 +137,14 @@ impl Receiver {
         self.shared.held.send_replace(false);
     }
 
-    /// Nobody listens any more, and every connection is cut.
+    /// Stops listening and cuts every connection.
     pub async fn go_down(&mut self) {
         let server = self.server.take().expect("it is up");
         let stopped = tokio::task::spawn_blocking(move || server.shutdown_timeout(Duration::from_secs(5)));
         stopped.await.expect("stopped");
     }
 
-    /// Listens again, where it did before.
+    /// Listens again on the same address.
     pub async fn come_back(&mut self) {
         assert!(self.server.is_none(), "it is up");
         let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -168,12 +167,12 @@ impl Receiver {
         self.server = Some(server);
     }
 
-    /// Everything that was received, in this order.
+    /// All received requests, in order.
     pub fn posted(&self) -> Vec<Posted> {
         self.shared.posted.lock().expect("no holder panics").clone()
     }
 
-    /// What was received and answered with 2xx.
+    /// The received requests that were answered with 2xx.
     pub fn accepted(&self) -> Vec<Posted> {
         let accepted = |posted: &Posted| posted.answered.is_some_and(|status| (200..300).contains(&status));
         self.posted().into_iter().filter(accepted).collect()
@@ -195,7 +194,7 @@ impl Receiver {
         .await
     }
 
-    /// The most requests that were in flight at once, ever.
+    /// The highest number of requests in flight at once so far.
     pub fn most_in_flight(&self) -> usize {
         self.shared.most_in_flight.load(Ordering::SeqCst)
     }
@@ -209,7 +208,7 @@ impl Drop for Receiver {
     }
 }
 
-/// Counts a request as in flight as long as it lives: also one whose client went away is over.
+/// Counts a request as in flight until it is dropped, which also happens when its client disconnects.
 struct InFlight<'a>(&'a Shared);
 
 impl<'a> InFlight<'a> {
@@ -277,7 +276,7 @@ impl Listener for TlsListener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let Ok((stream, from)) = self.listener.accept().await else { continue };
-            // A client that doesn't trust us goes away here.
+            // A client that does not trust this server disconnects here.
             if let Ok(stream) = self.tls.accept(stream).await {
                 return (stream, from);
             }

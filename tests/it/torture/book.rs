@@ -2,7 +2,7 @@
 
 use super::plan::EventId;
 
-/// Everything that was published so far.
+/// The events that were published so far.
 #[derive(Debug, Default)]
 pub struct Book {
     keys: Vec<Page>,
@@ -10,14 +10,14 @@ pub struct Book {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Page {
-    /// The first so many events.
+    /// The number of published events, which are the first ones of the key.
     published: u8,
-    /// One bit each.
+    /// One bit per confirmed event.
     confirmed: u8,
 }
 
 impl Book {
-    /// It is on its way to the broker: from now on it may appear anywhere.
+    /// The publisher sends the event: from now on any sink may receive it.
     pub fn publish(&mut self, id: EventId) {
         let key = id.key as usize;
         if self.keys.len() <= key {
@@ -27,7 +27,7 @@ impl Book {
         self.keys[key].published += 1;
     }
 
-    /// The broker has it: from now on it is an obligation.
+    /// The broker confirmed the event: from now on the relay must deliver it.
     pub fn confirm(&mut self, id: EventId) {
         self.keys[id.key as usize].confirmed |= 1 << id.seq;
     }
@@ -40,7 +40,7 @@ impl Book {
         self.keys.get(id.key as usize).is_some_and(|page| page.confirmed & (1 << id.seq) != 0)
     }
 
-    /// All obligations, key by key.
+    /// All confirmed events, ordered by key.
     pub fn confirmed(&self) -> impl Iterator<Item = EventId> {
         let events = (0_u32..).zip(&self.keys).flat_map(|(key, page)| {
             let confirmed = page.confirmed;
@@ -49,7 +49,7 @@ impl Book {
         events.into_iter()
     }
 
-    /// How many events were published, and how many of them confirmed.
+    /// The numbers of published and of confirmed events.
     pub fn counts(&self) -> (u64, u64) {
         let counts = self.keys.iter().map(|page| (u64::from(page.published), u64::from(page.confirmed.count_ones())));
         counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))

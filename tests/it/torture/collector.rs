@@ -18,29 +18,29 @@ use super::taken::Taken;
 use crate::support::VHost;
 use crate::support::kafka::Reader;
 
-/// Bytes of a file that are read at once.
+/// Bytes per read of a file.
 const CHUNK: u64 = 4 << 20;
-/// Records that are read at once.
+/// Records per read of the topic.
 const RECORDS: usize = 5_000;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
-/// Messages on their way to the consumer of the AMQP sink's queue.
+/// Unacknowledged messages of the consumer at the AMQP sink's queue.
 const PREFETCH: u16 = 2_000;
 
-/// What tells [`empty_queue`] that nothing more comes.
+/// The message that ends [`empty_queue`].
 pub const END: &[u8] = b"the end";
 
-/// What each sink took so far, in the order of [`Sink::ALL`].
+/// The events that each sink received so far, in the order of [`Sink::ALL`].
 #[derive(Default)]
 pub struct Shelves([Mutex<Taken>; Sink::ALL.len()]);
 
 impl Shelves {
-    /// What is there of one sink.
+    /// The events that one sink received so far.
     pub fn of(&self, sink: Sink) -> std::sync::MutexGuard<'_, Taken> {
         self.0[sink as usize].lock().expect("no holder panics")
     }
 }
 
-/// The log of the topic, and the two files.
+/// Reads the topic and the two files.
 pub struct Collector<'a> {
     pub plan: Plan,
     pub shelves: &'a Shelves,
@@ -51,7 +51,7 @@ pub struct Collector<'a> {
 }
 
 impl Collector<'_> {
-    /// Reads what comes for as long as that takes.
+    /// Reads new records and lines until `work` is done.
     pub async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
         let done = AtomicBool::new(false);
         let work = async {
@@ -70,7 +70,7 @@ impl Collector<'_> {
         tokio::join!(work, reading).0
     }
 
-    /// Reads all that is there, when nothing more comes.
+    /// Reads the rest after the last delivery.
     pub async fn finish(&mut self) {
         while !self.topic.is_at_end().await {
             let read = self.topic.take(RECORDS).await;
@@ -96,7 +96,7 @@ impl Collector<'_> {
     }
 }
 
-/// A file that grows, line by line.
+/// Reads a growing file by lines.
 pub struct Tail {
     path: PathBuf,
     read: u64,
@@ -107,7 +107,7 @@ impl Tail {
         Self { path, read: 0 }
     }
 
-    /// Gives out the whole lines that were added, from about so many bytes.
+    /// Passes on the new complete lines, from about `bytes` bytes per call.
     fn read(&mut self, at_most: u64, mut each: impl FnMut(&[u8])) {
         let Ok(mut file) = File::open(&self.path) else { return };
         let mut added = Vec::new();
@@ -119,8 +119,8 @@ impl Tail {
     }
 }
 
-/// Takes everything that comes to the AMQP sink's queue, until [`END`]. For when no fault is to come: a message that the broker
-/// gives out twice would look like two.
+/// Consumes the AMQP sink's queue until [`END`]. Used only after the last fault: a message that the broker redelivers
+/// would count as a duplicate.
 pub async fn empty_queue(plan: Plan, shelves: &Shelves, vhost: &VHost, queue: &str) {
     let channel = vhost.channel().await;
     channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.expect("a prefetch");

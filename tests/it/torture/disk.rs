@@ -7,20 +7,21 @@ use std::process::Command;
 
 use crate::support::fill_disk;
 
-/// Room for what the relay keeps besides the events, in bytes.
+/// Bytes for the relay's files other than events.
 const BASE: u64 = 24 << 20;
-/// The file sink gets half of the events, at less than this each, in bytes.
+/// Bytes per event. The file sink receives half of the events, and each takes less than this.
 const AN_EVENT: u64 = 400;
-/// So many bytes of dead letters the faults of one round make, and less.
+/// Upper bound for the bytes of dead letters that one round of faults creates.
 const A_ROUND: u64 = 12 << 20;
 
-/// Unmounted when dropped.
+/// The disk is unmounted on drop.
 pub struct SmallDisk {
     path: PathBuf,
 }
 
 impl SmallDisk {
-    /// Mounts one there, with room for what so many events and rounds of faults make; or says why it can't.
+    /// Mounts a tmpfs at `path`. Its size fits `events` events and `rounds` rounds of faults. The error says why the
+    /// mount failed.
     pub fn mount(path: &Path, events: u64, rounds: u32) -> Result<Self, String> {
         fs::create_dir_all(path).expect("the data directory");
         let size = format!("size={},mode=700", BASE + events * AN_EVENT + u64::from(rounds) * A_ROUND);
@@ -32,7 +33,6 @@ impl SmallDisk {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// Takes all the room there is.
     pub fn fill(&self) {
         fill_disk(&self.filler());
     }
@@ -48,7 +48,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a process that is being killed may still have a file open.
+        // A lazy unmount: a process that is being killed may still have a file open.
         let _ = Command::new("umount").arg("--lazy").arg(&self.path).output();
     }
 }

@@ -13,30 +13,30 @@ use super::settings::{Patience, Settings};
 use super::world::World;
 use crate::support::Services;
 
-/// How long a run waits for the damage.
+/// How long a run waits for the violation.
 const SHORT: Patience =
     Patience { work: Duration::from_secs(5), fresh: Duration::from_secs(10), rest: Duration::from_secs(5) };
 const SEED: u64 = 4;
-/// The damage may need a coincidence that does not happen in one run.
+/// The violation may depend on timing that does not occur in every run.
 const MOST_RUNS: u64 = 3;
 const EVENTS: u64 = 3_000;
 const SECONDS: u64 = 6;
-/// How many other findings are printed when the damage was not found.
+/// The number of other findings to print if the violation was not found.
 const SHOWN: usize = 5;
-/// Runs beside one another, of all tests here: more would only be late.
+/// The number of concurrent runs in all tests of this module. More runs would miss their deadlines.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// The faults of a short run.
 #[derive(Debug, Clone, Copy)]
 enum Drill {
-    /// The relay is killed again and again, with much in flight that there is no room for in the spool.
+    /// The relay is killed repeatedly while it has many deliveries in flight and no room for them in the spool.
     Kills,
-    /// It is restarted again and again, with retries in the spool.
+    /// The relay is restarted repeatedly with retries in the spool.
     Restarts,
-    /// The source's connection is closed again and again.
+    /// The source's connection is closed repeatedly.
     Cuts,
-    /// The webhook refuses some. Then, again and again, it is well, slow, and fails while slow requests are in flight, behind which
-    /// the rest of their lanes has gone to the spool.
+    /// The webhook refuses some events. Then it repeatedly works, slows down, and fails while slow requests are in
+    /// flight and the rest of their lanes is in the spool.
     Refusals,
 }
 
@@ -63,7 +63,7 @@ impl Drill {
         Schedule::with(&strikes)
     }
 
-    /// Of the relay's configuration.
+    /// Additions to the relay's configuration.
     fn settings(self) -> &'static str {
         match self {
             Self::Kills => "spool: { max_size: 1MiB, max_share: 5% }",
@@ -71,7 +71,7 @@ impl Drill {
         }
     }
 
-    /// What the judge has to say.
+    /// Returns the violations of one run.
     async fn run(self, seed: u64, failpoint: Option<Failpoint>) -> Vec<String> {
         let _turn = TURNS.acquire().await.expect("never closed");
         let patience = if failpoint.is_some() { SHORT } else { Patience::LONG };
@@ -86,10 +86,11 @@ impl Drill {
     }
 }
 
-/// The run that brings it out, and what is found there. None: a test of its own catches it. (Killing a process shows nothing of what
-/// is not synced, since the system keeps what was written: the tests of the system calls do. No two events here are equal, and no
-/// two relays are there: tests in `redelivery` and `standing_by` have such. What a full spool does, the tests of `full_spool` show, and
-/// `damaged_rows` what a row does that can't be read.)
+/// The run that shows the damage of a failpoint, and the expected violation. None if a separate test covers the
+/// failpoint. A killed process loses no unsynced data, because the system keeps its writes: the tests of the system
+/// calls cover syncing. All events here differ and only one relay runs: tests in `redelivery` and `standing_by` cover
+/// equal events and two relays. The tests of `full_spool` cover a full spool, and those of `damaged_rows` an unreadable
+/// row.
 fn caught(failpoint: Failpoint) -> Option<(Drill, &'static str)> {
     let lost = "was confirmed and is lost";
     let reordered = "came first after event";

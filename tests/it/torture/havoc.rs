@@ -16,24 +16,24 @@ use crate::support::damage::damage_row;
 use crate::support::raw_amqp::{Login, Nested, RawMessage, properties, publish_raw};
 use crate::support::regards::EXCHANGE;
 
-/// The least that can be configured.
+/// The smallest `max_size` that the relay accepts.
 const SMALL_LETTERS: &str = "dead_letters: { keep: 2d, max_size: 1MiB }";
-/// Takes more than that.
+/// The number of dead letters that exceeds this `max_size`.
 const MORE_THAN_FIT: u64 = 200;
-/// So many that some are still to come when the first are noticed.
+/// More messages than the relay can turn into dead letters before the test sees the first ones.
 const MANY: u64 = 600;
-/// How many are the first.
+/// The number of dead letters that the test waits for before it fills the disk.
 const FIRST: u64 = 20;
-/// How often a thread or a task works before it dies.
+/// How many steps a thread or a task runs before it panics.
 const ROUNDS_BEFORE_PANIC: u64 = 20;
-/// Keys that are published without a client library by one fault.
+/// The number of keys that one fault publishes without a client library.
 const RAW_KEYS: usize = 30;
-/// Deeper than the relay keeps.
+/// Headers nested deeper than the relay stores.
 const DEEP: [Nested; 2] = [Nested::Arrays(10_000), Nested::Tables(10_000)];
-/// The bit of the flag of `correlation_id`.
+/// The flag bit of the property `correlation_id`.
 const CORRELATION_ID: u16 = 10;
 
-/// What dies without being asked for anything but its work.
+/// Tasks that panic during normal work, without a special request.
 const TASKS: [TaskKind; 7] = [
     TaskKind::Source,
     TaskKind::Dispatcher,
@@ -45,7 +45,7 @@ const TASKS: [TaskKind; 7] = [
 ];
 
 impl<'a> Nemesis<'a> {
-    /// More dead letters than there is room for, by a configuration that takes a restart, as its end does.
+    /// Exceeds the room for dead letters. The relay restarts with a smaller limit, and again with the old one.
     pub(super) async fn fill_letters(&self, relay: Relay<'a>, lasts: Duration) -> (Relay<'a>, bool) {
         self.stop(relay).await;
         self.home.write_routes(&self.routes.replace(LETTERS, SMALL_LETTERS));
@@ -58,14 +58,14 @@ impl<'a> Nemesis<'a> {
         (self.start().await, hit)
     }
 
-    /// No room on the disk in the middle of many dead letters, and a kill when they wait for it.
+    /// Fills the disk while messages become dead letters, and kills the relay while it waits to store them.
     pub(super) async fn fill_disk_with_letters(&self, relay: Relay<'a>, lasts: Duration) -> (Relay<'a>, bool) {
         let disk = self.disk.expect("left out of the schedule where there is none");
         let before = self.probe.letters("not_json").await;
         self.progress.flood.fetch_add(MANY, SeqCst);
         self.comes_true(async || self.probe.letters("not_json").await >= before + FIRST).await;
         disk.fill();
-        // Nothing else waits there in these words: deliveries are refused before.
+        // Only dead letters wait with this text: the relay stops deliveries earlier.
         let words = ["changes wait, and their messages stay unacknowledged", "make room on"];
         let hit = self.comes_true(async || self.probe.is_unready_for(&words).await).await;
         tokio::time::sleep(lasts).await;
@@ -74,15 +74,15 @@ impl<'a> Nemesis<'a> {
         (self.start().await, hit)
     }
 
-    /// While the relay is down, the oldest row of a backlog is made unreadable.
+    /// While the relay is down, makes the oldest row of a backlog unreadable.
     pub(super) async fn damage_row(&self, relay: Relay<'a>) -> (Relay<'a>, bool) {
         let sink = Sink::Webhook;
-        // A sink that is paused has a backlog.
+        // A paused sink builds up a backlog.
         self.home.does(&["pause", "--sink", sink.name()]);
         self.comes_true(async || self.probe.waiting(sink).await > 0).await;
         self.stop(relay).await;
         let event = |body: &[u8]| event_of(self.plan, body);
-        // What is to be refused becomes a dead letter for that reason.
+        // Skips events that a sink must refuse: their dead letters have that reason instead.
         let is_refused = |id: EventId| self.plan.cause(id.key).is_some_and(|cause| cause.id == id);
         let damaged = damage_row(self.home, sink.name(), |body| event(body).is_some_and(|id| !is_refused(id)));
         if let Some(id) = damaged.and_then(|body| event(&body)) {
@@ -95,7 +95,7 @@ impl<'a> Nemesis<'a> {
         (relay, hit)
     }
 
-    /// One of the relay's threads or tasks panics in the middle of its work, which ends the relay.
+    /// One thread or task of the relay panics during its work, and the relay exits.
     pub(super) async fn panic_in_a_task(&self, relay: Relay<'a>, draw: usize) -> (Relay<'a>, bool) {
         let task = TASKS[draw % TASKS.len()];
         self.stop(relay).await;
@@ -105,7 +105,7 @@ impl<'a> Nemesis<'a> {
         (self.start().await, hit)
     }
 
-    /// Publishes messages whose properties no client library reads. True: the broker has them.
+    /// Publishes messages whose properties no client library can read. Returns true once the broker has received them.
     pub(super) async fn publish_poisoned(&self) -> bool {
         let mut from = self.next_raw.load(SeqCst);
         let mut ids = Vec::new();
@@ -115,7 +115,7 @@ impl<'a> Nemesis<'a> {
             ids.extend((0..self.plan.length(key)).map(|seq| EventId { key, seq }));
         }
         self.next_raw.store(from, SeqCst);
-        // The keys beside one another, each in its order.
+        // Keys run concurrently. The events of one key stay in order.
         ids.sort_by_key(|id| (id.seq, id.key));
         for &id in &ids {
             self.progress.publish(id);
@@ -136,12 +136,12 @@ impl<'a> Nemesis<'a> {
         true
     }
 
-    /// Routing key, properties and body of a message.
+    /// The routing key, properties and body of a message.
     fn raw(&self, id: EventId) -> (&'static [u8], Vec<u8>, Vec<u8>) {
         let (tenant, body) = (self.plan.tenant(id.key), self.plan.response(id).body);
         match self.plan.wrong(id) {
             Wrong::TooDeep => {
-                // Where the body isn't read, the dead letter knows the property.
+                // If the relay cannot read the body, the dead letter takes the correlation id from the property.
                 let (key, deep) = (correlation_id(id.key), DEEP[id.key as usize % DEEP.len()]);
                 (b"", properties(&tenant, &[(CORRELATION_ID, key.as_bytes())], &deep.header()), body)
             }

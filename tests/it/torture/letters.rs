@@ -7,19 +7,18 @@ use super::plan::{Plan, Sink};
 use super::taken::event_of;
 use crate::support::Home;
 
-/// All that there are.
 pub fn list(home: &Home) -> Vec<Letter> {
     let listed = home.does(&["dead-letters", "list", "--json"]);
     let letters = serde_json::Deserializer::from_str(&listed).into_iter();
     letters.map(|letter| letter.expect("a dead letter in JSON")).collect()
 }
 
-/// How many of them are of deliveries to that sink.
+/// The number of dead letters of one sink.
 pub fn count_of(letters: &[Letter], sink: Sink) -> usize {
     letters.iter().filter(|letter| letter.sink.as_deref() == Some(sink.name())).count()
 }
 
-/// Looks at the body of each that is of one sink alone, to know of which event it is.
+/// Reads the body of each dead letter that belongs to one sink, to identify its event.
 pub fn identify(plan: Plan, home: &Home, letters: &mut [Letter]) {
     for letter in letters.iter_mut().filter(|letter| letter.sink.is_some()) {
         let shown = home.does(&["dead-letters", "show", &letter.id.to_string(), "--json"]);
@@ -28,12 +27,12 @@ pub fn identify(plan: Plan, home: &Home, letters: &mut [Letter]) {
     }
 }
 
-/// Gives what a sink refused another chance.
+/// Redrives the dead letters that a sink refused.
 pub fn redrive_refused(home: &Home) {
     home.does(&["dead-letters", "redrive", "--reason", REFUSED, "--yes"]);
 }
 
-/// How many are left that a sink refused.
+/// The number of dead letters that a sink refused and that were not redriven.
 pub fn refused(home: &Home) -> usize {
     list(home).iter().filter(|letter| letter.reason == REFUSED).count()
 }

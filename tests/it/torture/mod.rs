@@ -47,7 +47,7 @@ async fn nothing_is_lost_invented_or_reordered_whatever_fails() {
     assert!(wrong.is_empty(), "with seed {}:\n{}", settings.seed, wrong.join("\n"));
 }
 
-/// Says how to repeat a run that fails, wherever it does.
+/// Prints the command that repeats a failed run, wherever it fails.
 struct Repeat<'a>(&'a Settings);
 
 impl Drop for Repeat<'_> {

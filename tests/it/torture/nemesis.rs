@@ -18,54 +18,53 @@ use crate::support::rabbit::VHost;
 use crate::support::services::Private;
 use crate::support::{Home, Regards, Relay};
 
-/// What a relay gets to finish what is in flight when it is stopped: `shutdown_grace` of its configuration.
+/// How long a stopping relay may take to finish its in-flight deliveries: `shutdown_grace` in its configuration.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// Deliveries to Kafka between two faults of one victim.
+/// The number of Kafka deliveries between two faults of one victim.
 const BETWEEN_FAULTS: u64 = 100;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
-/// How wrong the clock is, in seconds: more than `give_up_after` and `dead_letters.keep`.
+/// The clock offset in seconds. It exceeds `give_up_after` and `dead_letters.keep`.
 const TEN_DAYS: &str = "864000";
 const A_DAY_LESS: &str = "-86400";
-/// Of one fewer than ten different events in a row that are refused, each is to blame itself.
+/// While fewer than ten different events in a row are refused, the relay dead-letters each of them.
 const REFUSED_BEFORE_BLAME: u64 = 9;
 
-/// Everything that can be made to fail.
+/// Applies the faults to the relay and its services.
 pub struct Nemesis<'a> {
     pub home: &'a Home,
     pub disk: Option<&'a SmallDisk>,
-    /// None: nothing is done to them.
+    /// None if no fault touches the brokers.
     pub brokers: Option<&'a Private>,
     pub regards: &'a Regards,
-    /// The AMQP sink's virtual host and user.
+    /// The virtual host and user of the AMQP sink.
     pub sink: (&'a VHost, &'a str),
-    /// What the relay is configured by.
     pub routes: &'a str,
     pub plan: Plan,
     pub shelves: &'a Shelves,
     pub receiver: &'a Receiver,
     pub progress: &'a Progress,
-    /// For so long a fault waits for work to hit.
+    /// The longest wait for deliveries that the fault can hit.
     pub patience: Duration,
     pub probe: Probe,
     pub began: Instant,
     pub tally: Mutex<Tally>,
-    /// When next to nothing was delivered for a minute, although no single fault lasts nearly as long.
+    /// Minutes in which almost nothing was delivered. Every single fault is much shorter than a minute.
     pub standstills: Mutex<Vec<String>>,
-    /// Stops that took all of their grace, and may have left attempts unanswered.
+    /// Stops that used the whole grace period. Their in-flight attempts may have an unknown result.
     pub cut_short: AtomicU64,
-    /// Relays that were started, beside the first.
+    /// Relay starts after the first one.
     pub starts: AtomicU64,
-    /// How many events the webhook's refusals of everything may have made dead letters.
+    /// Upper bound for the dead letters of a webhook that refuses every request.
     pub blamed: AtomicU64,
-    /// What was made unreadable in the spool.
+    /// Rows of the spool that were made unreadable.
     pub damaged: Mutex<BTreeSet<(Sink, EventId)>>,
-    /// The first key that may not be used yet by who publishes without a client library.
+    /// The first key that is still free for messages published without a client library.
     pub next_raw: AtomicU32,
 }
 
 impl<'a> Nemesis<'a> {
-    /// All of them, to their ends. Back with the relay that runs then.
+    /// Applies all faults of the schedule. Returns the relay that runs at the end.
     pub async fn run(&self, schedule: &Schedule, relay: Relay<'a>) -> Relay<'a> {
         self.probe.look_at(&relay).await;
         let (relay, (), (), (), ()) = tokio::join!(
@@ -195,7 +194,7 @@ impl<'a> Nemesis<'a> {
             });
             tokio::time::sleep(lasts).await;
             let hit = match fault {
-                // Nobody is there to receive anything while it is down.
+                // The webhook receives no requests while it is down.
                 Fault::WebhookDown => worked,
                 Fault::WebhookRefusing => {
                     self.comes_true(async || self.probe.is_breaker_open(Sink::Webhook).await).await
@@ -204,7 +203,7 @@ impl<'a> Nemesis<'a> {
             };
             self.receiver.set(Mood::Well);
             if fault == Fault::WebhookRefusing {
-                // A relay that starts knows nothing of refusals before.
+                // A new relay does not know the refusals that an earlier relay saw.
                 let relays = 1 + self.starts.load(SeqCst) - starts;
                 self.blamed.fetch_add(relays * REFUSED_BEFORE_BLAME, SeqCst);
             }
@@ -227,13 +226,13 @@ impl<'a> Nemesis<'a> {
             );
             tokio::time::sleep(lasts).await;
             self.home.write(CLOCK, "0");
-            // Every relay that looks at the file says so when it starts.
+            // A relay that reads the clock file logs this line at its start.
             self.note(fault, works && self.home.log().contains("is wrong on purpose"));
         }
     }
 
-    /// Waits until so many events were published, and then a while for some deliveries since this victim's last fault: faults
-    /// that follow one another too closely find everything at a standstill.
+    /// Waits until `published` events were published. Then waits a while for deliveries since this victim's last fault:
+    /// faults in quick succession would find nothing in flight.
     async fn wait_for(&self, published: u64, delivered: &mut u64) {
         let (mut seen, mut last_went_on) = (0, Instant::now());
         while seen < published {
@@ -262,12 +261,12 @@ impl<'a> Nemesis<'a> {
         *delivered = now;
     }
 
-    /// Whether deliveries are in flight, to that sink or any: waits a while for some.
+    /// Whether deliveries to that sink, or to any sink, are in flight. Waits a while for the first one.
     async fn works(&self, sink: Option<Sink>) -> bool {
         self.comes_true(async || self.probe.in_flight(sink).await.unwrap_or_default() > 0).await
     }
 
-    /// Whether that is so: waits a while for it.
+    /// Whether the condition becomes true before the patience ends.
     pub(super) async fn comes_true(&self, mut condition: impl AsyncFnMut() -> bool) -> bool {
         let deadline = Instant::now() + self.patience;
         while !condition().await {
@@ -279,7 +278,7 @@ impl<'a> Nemesis<'a> {
         true
     }
 
-    /// A new relay, which the probe looks at from now on.
+    /// Starts a new relay and points the probe at it.
     pub(super) async fn start(&self) -> Relay<'a> {
         self.starts.fetch_add(1, SeqCst);
         let relay = self.home.start();
@@ -287,7 +286,6 @@ impl<'a> Nemesis<'a> {
         relay
     }
 
-    /// A clean stop.
     pub(super) async fn stop(&self, relay: Relay<'a>) {
         let began = Instant::now();
         relay.stop().await;

@@ -9,19 +9,19 @@ use serde_json::json;
 
 use crate::support::Response;
 
-/// Events of one key, at most.
+/// The largest number of events per key.
 pub const MOST_EVENTS: usize = 8;
 
-/// A webhook refuses what has this in its message.
+/// The webhook refuses events whose message contains this text.
 pub const REFUSE: &str = "(never take this)";
 
-/// What each of those that fill the dead letters is filled with.
+/// The padding of each message that fills the room for dead letters.
 pub const FLOOD_BYTES: usize = 8 * 1024;
 
 const TENANTS: u64 = 12;
 const PREFIX: &str = "torture-";
 
-/// The destinations, each read by a client of its own.
+/// The sinks. A separate client reads each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Sink {
     Kafka,
@@ -33,7 +33,7 @@ pub enum Sink {
 impl Sink {
     pub const ALL: [Self; 4] = [Self::Kafka, Self::Webhook, Self::Amqp, Self::File];
 
-    /// As it is called in the configuration.
+    /// The name in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kafka => "pipeline",
@@ -44,51 +44,51 @@ impl Sink {
     }
 }
 
-/// One event: the key's number, and its place among the events of the key.
+/// One event: the number of its key and its position within the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId {
     pub key: u32,
     pub seq: u8,
 }
 
-/// What a key is there for.
+/// What the events of a key test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
     Ordinary,
-    /// Its only message is no JSON.
+    /// The key has one message, which is not JSON.
     NotJson,
-    /// Its only message has a status of no family.
+    /// The key has one message, whose status belongs to no family.
     UnknownStatus,
-    /// The webhook refuses its second event until the end of the run; the others are as good as any.
+    /// The webhook refuses the second event until the end of the run. The other events are regular.
     Refused,
-    /// As [`NotJson`](Self::NotJson), one of the many that fill the dead letters.
+    /// Like [`NotJson`](Self::NotJson), but one of many messages that fill the room for dead letters.
     Flood,
-    /// As good as any, but for bytes that are no UTF-8 in the properties of its messages.
+    /// Regular events whose message properties contain bytes that are not UTF-8.
     Poisoned,
-    /// The headers of its only message are nested too deep.
+    /// The key has one message, whose headers are nested too deep.
     TooDeep,
 }
 
 /// Who publishes the events of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hand {
-    /// The publisher, all the time.
+    /// The publisher, throughout the run.
     Always,
-    /// The publisher, when there are to be many dead letters.
+    /// The publisher, during a fault that needs many dead letters.
     Flood,
-    /// The nemesis, without a client library: none would write such.
+    /// The nemesis, without a client library: no library can write these properties.
     Raw,
 }
 
-/// What is wrong with the properties of a message.
+/// The defect in the properties of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrong {
-    /// One of the ways of [`poisoned`](crate::source::poisoned::poisoned).
+    /// The number of a variant in [`poisoned`](crate::source::poisoned::poisoned).
     Poisoned(usize),
     TooDeep,
 }
 
-/// The dead letter that one event of a key becomes.
+/// The dead letter that one event of a key must become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cause {
     pub id: EventId,
@@ -107,7 +107,7 @@ impl Plan {
         Self { seed }
     }
 
-    /// How many events a key has.
+    /// The number of events of a key.
     pub fn length(self, key: u32) -> u8 {
         match self.life(key) {
             Life::Ordinary | Life::Poisoned => self.draw(key, "length").u8(2..=8),
@@ -136,7 +136,6 @@ impl Plan {
         format!("{group}-{number}")
     }
 
-    /// Who publishes the events of a key.
     pub fn hand(self, key: u32) -> Hand {
         match self.life(key) {
             Life::Flood => Hand::Flood,
@@ -145,12 +144,12 @@ impl Plan {
         }
     }
 
-    /// The first key from that one on whose events that hand publishes.
+    /// The first key from `key` on whose events that hand publishes.
     pub fn next_key(self, from: u32, hand: Hand) -> u32 {
         (from..=u32::MAX).find(|&key| self.hand(key) == hand).expect("keys are never used up")
     }
 
-    /// What is wrong with the properties of a message that is published by hand.
+    /// The defect in the properties of a message that the nemesis publishes.
     pub fn wrong(self, id: EventId) -> Wrong {
         match self.life(id.key) {
             Life::TooDeep => Wrong::TooDeep,
@@ -158,7 +157,7 @@ impl Plan {
         }
     }
 
-    /// Whether this event has to reach that sink, a refused one once it is redriven.
+    /// Whether this event must reach that sink. A refused event must reach it after the redrive.
     pub fn is_due(self, id: EventId, sink: Sink) -> bool {
         let life = self.life(id.key);
         if matches!(life, Life::NotJson | Life::UnknownStatus | Life::Flood | Life::TooDeep) {
@@ -178,7 +177,7 @@ impl Plan {
         self.life(key) == Life::Ordinary && Sink::ALL.into_iter().all(due)
     }
 
-    /// The dead letter that has to come of a key.
+    /// The dead letter that this key must produce.
     pub fn cause(self, key: u32) -> Option<Cause> {
         let cause = |seq, reason, sink| Some(Cause { id: EventId { key, seq }, reason, sink });
         match self.life(key) {
@@ -190,7 +189,6 @@ impl Plan {
         }
     }
 
-    /// The message to publish.
     pub fn response(self, id: EventId) -> Response {
         let (life, correlation_id) = (self.life(id.key), correlation_id(id.key));
         if matches!(life, Life::NotJson | Life::Flood) {
@@ -226,14 +224,14 @@ impl Plan {
         self.draw(key, "group").usize(..4)
     }
 
-    /// Randomness of its own for each property of each key.
+    /// A separate random generator for each property of each key.
     fn draw(self, key: u32, what: &str) -> Rng {
         let parts = [&self.seed.to_le_bytes()[..], &key.to_le_bytes(), what.as_bytes()].concat();
         Rng::with_seed(xxhash_rust::xxh3::xxh3_64(&parts))
     }
 }
 
-/// The id of the event that a sink took, by its `correlationId` and `message`.
+/// The id of a received event, from its `correlationId` and `message`.
 pub fn id_of(correlation_id: &str, message: &str) -> Option<EventId> {
     let seq = message.split(' ').next()?.parse().ok()?;
     Some(EventId { key: key_of(correlation_id)?, seq }).filter(|id| usize::from(id.seq) < MOST_EVENTS)

@@ -10,7 +10,7 @@ use crate::support::{Relay, until, use_ring};
 
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-/// Asks over HTTP.
+/// Queries the relay over HTTP.
 pub struct Probe {
     http: reqwest::Client,
     admin: Mutex<String>,
@@ -23,24 +23,24 @@ impl Probe {
         Self { http, admin: Mutex::default() }
     }
 
-    /// This is the relay to ask, as soon as it says where.
+    /// Queries that relay from now on, as soon as it logs its address.
     pub async fn look_at(&self, relay: &Relay<'_>) {
         let admin = until("the relay to say where its admin listener is", async || relay.admin()).await;
         *self.admin.lock().expect("no holder panics") = admin;
     }
 
-    /// Deliveries in flight to that sink, or to any; none where nobody answers.
+    /// Deliveries in flight to that sink, or to any sink. Zero if the relay does not answer.
     pub async fn in_flight(&self, sink: Option<Sink>) -> Option<u64> {
         let labels = sink.map(|sink| ("sink", sink.name()));
         self.count("deliveries_in_flight", labels.as_slice()).await
     }
 
-    /// Deliveries that wait in the spool for that sink.
+    /// The backlog of that sink.
     pub async fn waiting(&self, sink: Sink) -> u64 {
         self.count("spool_deliveries", &[("sink", sink.name())]).await.unwrap_or_default()
     }
 
-    /// Dead letters that were stored for that reason since the relay started.
+    /// Dead letters stored for that reason since the relay started.
     pub async fn letters(&self, reason: &str) -> u64 {
         self.count("dead_letters_total", &[("reason", reason)]).await.unwrap_or_default()
     }
@@ -50,7 +50,7 @@ impl Probe {
         self.count("sink_breaker_open", &[("sink", sink.name())]).await.is_some_and(|open| open > 0)
     }
 
-    /// Whether the relay isn't ready, and says so in these words.
+    /// Whether the relay is not ready and its answer contains these words.
     pub async fn is_unready_for(&self, words: &[&str]) -> bool {
         self.page("readyz").await.is_some_and(|text| words.iter().all(|word| text.contains(word)))
     }

@@ -19,48 +19,49 @@ use super::plan::{EventId, Hand, Plan, Sink};
 use crate::support::VHost;
 use crate::support::regards::send;
 
-/// Keys that are in the middle of their events.
+/// The number of keys with events still to publish.
 const ACTIVE: usize = 60;
-/// Publishes waiting for their confirm.
+/// The largest number of unconfirmed publishes.
 const WINDOW: usize = 256;
-/// Confirmed events that Kafka may not have yet: more than can be delivered in a few seconds would only make the run longer.
+/// Confirmed events that Kafka may still miss. A larger backlog than a few seconds of deliveries only makes the run
+/// longer.
 const LEAD: u64 = 4_000;
-/// A relay that stands still so long, never to go on again perhaps: the run ends.
+/// The run ends if the relay makes no progress for this long.
 pub const STANDSTILL: Duration = Duration::from_mins(5);
 const TICKS_A_SECOND: u32 = 50;
 const FRESH_TRIES: usize = 5;
-/// A broker that is paused confirms late; one that needs so long is broken.
+/// A paused broker confirms late. A broker that takes this long is broken.
 const CONFIRM_WITHIN: Duration = Duration::from_mins(1);
 
-/// What everybody may look at while publishing goes on.
+/// The shared state of the publisher.
 #[derive(Default)]
 pub struct Progress {
     pub book: Mutex<Book>,
     pub published: AtomicU64,
-    /// Publishes that are not confirmed, on a channel that works.
+    /// Unconfirmed publishes on a working channel.
     pub unconfirmed: AtomicU64,
-    /// Confirmed events that are due at Kafka, and those that are there.
+    /// Confirmed events that are due at Kafka, and events that Kafka has received.
     pub owed: AtomicU64,
     pub paid: AtomicU64,
-    /// Messages to publish beside the others that are to become dead letters.
+    /// The number of additional messages to publish that become dead letters.
     pub flood: AtomicU64,
-    /// There are no more faults to come.
+    /// The last fault is over.
     pub faults_over: AtomicBool,
 }
 
 impl Progress {
-    /// How many confirmed events Kafka doesn't have yet, about.
+    /// The approximate number of confirmed events that Kafka has not received.
     pub fn lead(&self) -> u64 {
         self.owed.load(SeqCst).saturating_sub(self.paid.load(SeqCst))
     }
 
-    /// It is on its way to the broker.
+    /// Records that the publisher sent the event.
     pub fn publish(&self, id: EventId) {
         self.book.lock().expect("no holder panics").publish(id);
         self.published.fetch_add(1, SeqCst);
     }
 
-    /// The broker has it.
+    /// Records that the broker confirmed the event.
     pub fn confirm(&self, plan: Plan, id: EventId) {
         self.book.lock().expect("no holder panics").confirm(id);
         if plan.is_due(id, Sink::Kafka) {
@@ -69,7 +70,6 @@ impl Progress {
     }
 }
 
-/// The one who publishes.
 pub struct Publisher<'a> {
     plan: Plan,
     progress: &'a Progress,
@@ -90,7 +90,7 @@ impl<'a> Publisher<'a> {
         Self { plan, progress, vhost, channel, rng, active, next_key: 0, next_flood: 0, waiting }
     }
 
-    /// Publishes `rate` events a second, until there were `events` of them and the faults are over.
+    /// Publishes `rate` events per second until `events` events are published and the faults are over.
     pub async fn run(&mut self, events: u64, rate: u64) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / TICKS_A_SECOND);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -116,7 +116,7 @@ impl<'a> Publisher<'a> {
         self.take_confirms(0).await;
     }
 
-    /// Publishes some of what is to fill the dead letters, at most so many.
+    /// Publishes at most this many of the messages that fill the room for dead letters.
     async fn flood(&mut self, at_most: u64) {
         let count = self.progress.flood.load(SeqCst).min(at_most);
         for _ in 0..count {
@@ -127,8 +127,8 @@ impl<'a> Publisher<'a> {
         self.progress.flood.fetch_sub(count, SeqCst);
     }
 
-    /// Publishes a key whose events reach every sink; back with its number when all of them are confirmed. A channel that broke
-    /// unnoticed takes one such key with it.
+    /// Publishes a key whose events reach every sink. Returns the number of the key once all its events are confirmed.
+    /// If a broken channel loses such a key, it tries the next one.
     pub async fn publish_everywhere(&mut self) -> u32 {
         for _ in 0..FRESH_TRIES {
             while !self.plan.is_everywhere(self.next_key) {
@@ -149,7 +149,7 @@ impl<'a> Publisher<'a> {
         panic!("with no fault any more, {FRESH_TRIES} fresh keys were not confirmed");
     }
 
-    /// Any of the active keys goes on.
+    /// Publishes the next event of a random active key.
     fn next(&mut self) -> EventId {
         while self.active.len() < ACTIVE {
             let key = self.plan.next_key(self.next_key, Hand::Always);
@@ -166,7 +166,7 @@ impl<'a> Publisher<'a> {
         id
     }
 
-    /// False: the channel was broken.
+    /// Returns false if the channel was broken.
     async fn publish(&mut self, id: EventId) -> bool {
         self.progress.publish(id);
         if let Ok(confirm) = send(&self.channel, &self.plan.response(id)).await {
@@ -178,7 +178,7 @@ impl<'a> Publisher<'a> {
         false
     }
 
-    /// Takes the confirms that are there, and waits for others until at most so many are missing.
+    /// Reads the available confirms, then waits until at most `most` are missing.
     async fn take_confirms(&mut self, missing: usize) {
         while let Some((id, mut confirm)) = self.waiting.pop_front() {
             let confirmed = if self.waiting.len() >= missing {
@@ -194,7 +194,7 @@ impl<'a> Publisher<'a> {
         self.progress.unconfirmed.store(self.waiting.len() as u64, SeqCst);
     }
 
-    /// The channel is broken, which this event shows: retires the keys of all that it leaves unconfirmed.
+    /// The channel is broken. Retires the keys of this event and of all other unconfirmed events.
     async fn begin_anew(&mut self, id: EventId) {
         let mut retired = HashSet::from([id.key]);
         for (id, confirm) in std::mem::take(&mut self.waiting) {

@@ -22,29 +22,29 @@ const MOST_BYTES: usize = 1 << 20;
 const MOST_HEADERS: usize = 64;
 const REFUSED: &str = "422 Unprocessable Content";
 
-/// What it does with requests.
+/// How the webhook handles requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
     Well,
-    /// Answers after half a second and more; with 500, should that be its mood by then.
+    /// Answers after half a second or more, with 500 if the mood is failing by then.
     Slow,
-    /// Takes them, and never answers.
+    /// Accepts requests and never answers.
     Silent,
-    /// 500.
+    /// Answers every request with 500.
     Failing,
-    /// 403 every third time, which says nothing of the others.
+    /// Answers every third request with 403, which must not affect the other events.
     Forbidding,
-    /// 429, come back in a second.
+    /// Answers with 429 and a retry after one second.
     Busy,
-    /// Cuts the connection, every other time after having taken the request.
+    /// Closes the connection. For every second request, it accepts the request first.
     Cutting,
-    /// 422 to everything.
+    /// Answers every request with 422.
     Refusing,
-    /// Nobody listens, and every connection is cut.
+    /// The port is closed, and so is every connection.
     Down,
 }
 
-/// The server. Down when dropped.
+/// The server stops on drop.
 pub struct Receiver {
     shared: Arc<Shared>,
     port: u16,
@@ -54,16 +54,16 @@ pub struct Receiver {
 struct Shared {
     mood: watch::Sender<Mood>,
     journal: mpsc::UnboundedSender<(Vec<u8>, oneshot::Sender<()>)>,
-    /// Requests that were read whole.
+    /// The number of completely read requests.
     received: AtomicU64,
-    /// Requests that were taken, and whose answer did not get out.
+    /// The number of accepted requests whose answer was not sent.
     unknown: AtomicU64,
-    /// It takes what it was told never to take.
+    /// Whether it accepts events with [`REFUSE`].
     takes_all: AtomicBool,
 }
 
 impl Receiver {
-    /// One that is well, with its journal at that path.
+    /// A server that accepts requests and writes its journal to that path.
     pub async fn start(journal: &Path) -> Self {
         let shared = Arc::new(Shared {
             mood: watch::Sender::new(Mood::Well),
@@ -86,7 +86,7 @@ impl Receiver {
         self.shared.mood.send_replace(mood);
     }
 
-    /// From now on it takes what has [`REFUSE`] in it, too.
+    /// From now on the server also accepts events with [`REFUSE`].
     pub fn take_all(&self) {
         self.shared.takes_all.store(true, SeqCst);
     }
@@ -107,7 +107,7 @@ impl Drop for Receiver {
     }
 }
 
-/// A thread that appends bodies, one a line, and says of each when it is on disk; one fsync for all that wait.
+/// A thread that appends one body per line and reports when it is on disk. One fsync serves all waiting requests.
 fn keep_journal(path: PathBuf) -> mpsc::UnboundedSender<(Vec<u8>, oneshot::Sender<()>)> {
     let (give, mut take) = mpsc::unbounded_channel::<(Vec<u8>, oneshot::Sender<()>)>();
     std::thread::spawn(move || {
@@ -122,7 +122,7 @@ fn keep_journal(path: PathBuf) -> mpsc::UnboundedSender<(Vec<u8>, oneshot::Sende
             }
             file.write_all(&lines).and_then(|()| file.sync_data()).expect("a line in the journal");
             for kept in waiting {
-                // Whoever waited may have been cut off: it is in the journal all the same.
+                // The request may have been cancelled. Its body is in the journal nevertheless.
                 let _ = kept.send(());
             }
         }
@@ -134,7 +134,7 @@ async fn serve(shared: Arc<Shared>, first: TcpListener, address: SocketAddr) {
     let mut mood = shared.mood.subscribe();
     let mut open = Some(first);
     loop {
-        // The sender lives in what this holds: waiting never fails.
+        // `self` owns the sender, so the receive cannot fail.
         let _ = mood.wait_for(|mood| *mood != Mood::Down).await;
         let listener = match open.take() {
             Some(listener) => listener,
@@ -151,7 +151,7 @@ async fn serve(shared: Arc<Shared>, first: TcpListener, address: SocketAddr) {
     }
 }
 
-/// Requests, one after another, until either side has enough.
+/// Serves requests one after another until either side closes the connection.
 async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     let mut mood = shared.mood.subscribe();
     let mut stream = BufReader::new(stream);
@@ -168,7 +168,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     }
 }
 
-/// The body of the next request; none where the client is gone.
+/// The body of the next request. None if the client closed the connection.
 async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Vec<u8>>> {
     let mut length = 0;
     for _ in 0..MOST_HEADERS {
@@ -191,7 +191,7 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Ve
     Err(io::Error::other("too many headers"))
 }
 
-/// Does with a request what the mood says. False: the connection is to be cut.
+/// Handles a request as the mood requires. Returns false if the connection must be closed.
 async fn answer(shared: &Shared, stream: &mut BufReader<TcpStream>, body: Vec<u8>) -> bool {
     let number = shared.received.fetch_add(1, SeqCst);
     let mut rng = fastrand::Rng::with_seed(number);
@@ -233,13 +233,13 @@ async fn answer(shared: &Shared, stream: &mut BufReader<TcpStream>, body: Vec<u8
     end.answered
 }
 
-/// Whether the answer got out.
+/// Returns whether the answer was sent.
 async fn say(stream: &mut BufReader<TcpStream>, status: &str, headers: &str) -> bool {
     let length = if status.starts_with("204") { "" } else { "content-length: 0\r\n" };
     stream.write_all(format!("HTTP/1.1 {status}\r\n{headers}{length}\r\n").as_bytes()).await.is_ok()
 }
 
-/// Counts a taken request as one of unknown end, unless it was answered: however this comes to its end.
+/// Counts an accepted request as one with an unknown result unless it was answered, even if its task is cancelled.
 struct UnknownEnd<'a> {
     shared: &'a Shared,
     answered: bool,

@@ -27,7 +27,7 @@ use crate::support::regards::DEAD_LETTER_QUEUE;
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
 
-/// What is known of a run, while it goes on and after it.
+/// The observed state of a run, during it and after it.
 struct Run<'a> {
     plan: Plan,
     patience: Patience,
@@ -36,7 +36,7 @@ struct Run<'a> {
     shelves: &'a Shelves,
 }
 
-/// Runs it, prints the table, and gives back every sentence on what is wrong.
+/// Runs the schedule, prints the table and returns one line for each violation.
 pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) -> Vec<String> {
     let topic = world.topic.take().expect("a run has the topic's reader for itself");
     let world = &*world;
@@ -90,8 +90,8 @@ pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) ->
 }
 
 impl Run<'_> {
-    /// A fresh event, the rest, the redrive of what was refused, a clean stop. What the AMQP sink's queue holds is collected meanwhile. Also
-    /// gives back the dead letters before the redrive.
+    /// Checks a fresh event, waits for the remaining events, redrives the refused ones and stops the relay. Meanwhile
+    /// it collects the AMQP sink's queue. Also returns the dead letters from before the redrive.
     async fn wind_up(
         &self,
         publisher: &mut Publisher<'_>,
@@ -99,7 +99,7 @@ impl Run<'_> {
         mut relay: Relay<'_>,
     ) -> (Vec<String>, Vec<Letter>) {
         let work = async {
-            // The queue of all that came to the exchange may be long by now.
+            // The queue may hold many messages by now.
             let exchange = self.world.fresh_queue().await;
             let began = Instant::now();
             let key = publisher.publish_everywhere().await;
@@ -122,7 +122,8 @@ impl Run<'_> {
         wound_up
     }
 
-    /// The webhook takes everything from now on, and gets what it has refused. Back with the dead letters before that.
+    /// The webhook accepts every event from now on, and its dead letters are redriven. Returns the dead letters from
+    /// before the redrive.
     fn redrive(&self) -> Vec<Letter> {
         let mut found = letters::list(&self.world.home);
         letters::identify(self.plan, &self.world.home, &mut found);
@@ -137,7 +138,7 @@ impl Run<'_> {
         let left = letters::refused(&self.world.home);
         let book = self.progress.book.lock().expect("no holder panics");
         let missing = missing(self.plan, &book, Sink::Webhook, &self.shelves.of(Sink::Webhook));
-        // Nobody can redrive these.
+        // These dead letters cannot be redriven.
         let missing = missing.saturating_sub(nemesis.damaged.lock().expect("no holder panics").len());
         let within = self.patience.rest.as_secs();
         (missing + left > 0).then(|| {
@@ -145,7 +146,7 @@ impl Run<'_> {
         })
     }
 
-    /// Waits until nothing is missing; what still is at the deadline.
+    /// Waits until no event is missing. Returns the events that are missing at the deadline.
     async fn wait(&self, deadline: Instant, missing: impl Fn() -> Option<String>) -> Option<String> {
         while let Some(missing) = missing() {
             if Instant::now() > deadline {
@@ -174,12 +175,12 @@ impl Run<'_> {
     fn rest_missing(&self) -> Option<String> {
         let book = self.progress.book.lock().expect("no holder panics");
         let found = letters::list(&self.world.home);
-        // What is a dead letter comes when it is redriven, or never.
+        // A dead letter arrives only after a redrive.
         let at = |sink| {
             missing(self.plan, &book, sink, &self.shelves.of(sink)).saturating_sub(letters::count_of(&found, sink))
         };
         let missing: usize = Sink::ALL.into_iter().map(at).sum();
-        // A crash may leave two of one message: they count as one.
+        // A crash may leave two dead letters of one message. They count as one.
         let meant = found.iter().filter(|letter| self.is_meant(letter));
         let found: HashSet<_> = meant.map(|letter| &letter.correlation_id).collect();
         let letters = letters_due(self.plan, &book).saturating_sub(found.len());
@@ -188,13 +189,13 @@ impl Run<'_> {
             .then(|| format!("{missing} deliveries and {letters} dead letters were missing after another {within} s"))
     }
 
-    /// Whether the event of that key was made to become such a dead letter.
+    /// Whether the plan requires that dead letter for an event of that key.
     fn is_meant(&self, letter: &Letter) -> bool {
         let cause = letter.correlation_id.as_deref().and_then(key_of).and_then(|key| self.plan.cause(key));
         cause.is_some_and(|cause| cause.reason == letter.reason)
     }
 
-    /// Nothing more comes to the AMQP sink's queue: lets its collector know.
+    /// Tells the collector of the AMQP sink's queue that the last message was published.
     async fn end_queue(&self) {
         let channel = self.world.partner.channel().await;
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
@@ -202,7 +203,7 @@ impl Run<'_> {
         sent.expect("published").await.expect("confirmed");
     }
 
-    /// Prints what it came to, and says what is wrong.
+    /// Prints the table and returns the violations.
     async fn judge(&self, nemesis: &Nemesis<'_>, letters: &[Letter], mut wrong: Vec<String>) -> Vec<String> {
         let vhost = &self.world.regards.vhost;
         for queue in [self.world.regards.queue.as_str(), DEAD_LETTER_QUEUE] {

@@ -6,35 +6,35 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-/// Everything that is done to the relay and to what is around it.
+/// Every fault of the relay and of the services around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// `kill -9`, and a new start.
+    /// `kill -9` of the relay, then a new start.
     Kill,
-    /// SIGTERM, and a new start.
+    /// SIGTERM to the relay, then a new start.
     Terminate,
-    /// SIGSTOP, SIGCONT.
+    /// SIGSTOP, then SIGCONT to the relay.
     Freeze,
-    /// No room on the disk of the data directory.
+    /// The disk of the data directory is full.
     FullDisk,
-    /// The same, and `kill -9` meanwhile.
+    /// The disk is full, and `kill -9` stops the relay meanwhile.
     KillOnFullDisk,
-    /// Dead letters reach `dead_letters.max_size`.
+    /// The dead letters reach the limit `dead_letters.max_size`.
     FullLetters,
-    /// The disk is full while many messages become dead letters, and `kill -9` meanwhile.
+    /// The disk is full while many messages become dead letters, and `kill -9` stops the relay meanwhile.
     LettersOnFullDisk,
-    /// While it is down, a row of its spool is made unreadable.
+    /// A row of the spool becomes unreadable while the relay is down.
     DamagedRow,
-    /// One of its threads or tasks panics.
+    /// A thread or task of the relay panics.
     TaskPanic,
     RabbitRestart,
     RabbitKill,
     RabbitPause,
     /// An administrator closes the source's connection.
     SourceCut,
-    /// The same to the AMQP sink's.
+    /// An administrator closes the AMQP sink's connection.
     SinkCut,
-    /// Messages come that no AMQP client library can read.
+    /// The source receives messages that no AMQP client library can read.
     Poison,
     KafkaRestart,
     KafkaKill,
@@ -47,13 +47,13 @@ pub enum Fault {
     WebhookBusy,
     WebhookCutting,
     WebhookRefusing,
-    /// The wall clock of the relay is ten days ahead.
+    /// The relay's wall clock is ten days ahead.
     ClockForward,
-    /// It is a day behind.
+    /// The relay's wall clock is a day behind.
     ClockBack,
 }
 
-/// Who suffers it. Each victim has one fault at a time.
+/// The target of a fault. Each victim has one fault at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Victim {
     Relay,
@@ -68,7 +68,8 @@ impl Victim {
 }
 
 impl Fault {
-    /// How often each comes in one round, and at whom. Ten rounds have fifty kills and twenty restarts of each broker.
+    /// The victim and the number of each fault in one round. Ten rounds have fifty kills and twenty restarts of each
+    /// broker.
     const ROUND: [(Self, usize, Victim); 28] = [
         (Self::Kill, 5, Victim::Relay),
         (Self::Terminate, 2, Victim::Relay),
@@ -105,7 +106,6 @@ impl Fault {
         of_round.map(|(.., victim)| victim).expect("a round has every fault")
     }
 
-    /// As the table calls it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kill => "relay: kill -9",
@@ -143,30 +143,29 @@ impl Fault {
         matches!(self, Self::FullDisk | Self::KillOnFullDisk | Self::LettersOnFullDisk)
     }
 
-    /// The relay does it to itself on purpose, which only builds with debug assertions do: a release build has no such fault.
+    /// Whether the fault needs code in the relay that exists only in builds with debug assertions.
     pub const fn needs_debug_assertions(self) -> bool {
         matches!(self, Self::TaskPanic | Self::ClockForward | Self::ClockBack)
     }
 }
 
-/// One fault to come.
 #[derive(Debug, Clone, Copy)]
 pub struct Strike {
     pub fault: Fault,
-    /// Not before so many events were published.
+    /// The fault waits until this many events were published.
     pub after: u64,
-    /// How long it lasts, where that can be chosen.
+    /// The duration, for faults that have one.
     pub lasts: Duration,
-    /// Chooses among the ways to do it.
+    /// Selects the variant of the fault.
     pub draw: usize,
 }
 
-/// The faults of one run, in the order of each victim's.
+/// The faults of one run, in order for each victim.
 pub struct Schedule(Vec<(Victim, Vec<Strike>)>);
 
 impl Schedule {
-    /// Faults over `events` events. Without a small disk to fill, those that fill it are left out, and those of debug assertions without
-    /// these.
+    /// Spreads the faults over `events` events. It omits faults that need a small disk or debug assertions if the run
+    /// has none.
     pub fn of(seed: u64, rounds: u32, events: u64, small_disk: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let sequence = |victim| {
@@ -190,7 +189,7 @@ impl Schedule {
         Self(Victim::ALL.into_iter().map(sequence).collect())
     }
 
-    /// These faults, in this order for each victim.
+    /// Exactly these faults, in this order for each victim.
     pub fn with(strikes: &[Strike]) -> Self {
         let against = |victim| strikes.iter().copied().filter(|strike| strike.fault.victim() == victim).collect();
         Self(Victim::ALL.map(|victim| (victim, against(victim))).into())
@@ -201,7 +200,7 @@ impl Schedule {
     }
 }
 
-/// How often each fault came, and how often it hit work in flight.
+/// The number of times each fault came, and the number of times it hit work in flight.
 #[derive(Debug, Default, Clone)]
 pub struct Tally(pub BTreeMap<Fault, (u64, u64)>);
 
@@ -212,12 +211,12 @@ impl Tally {
         *hits += u64::from(hit);
     }
 
-    /// How often any of these came.
+    /// The total number of these faults.
     pub fn times(&self, faults: &[Fault]) -> u64 {
         faults.iter().filter_map(|fault| self.0.get(fault)).map(|(times, _)| times).sum()
     }
 
-    /// Faults that came and never hit anything: they have shown nothing.
+    /// Faults that never hit work in flight, so they tested nothing.
     pub fn in_vain(&self) -> Vec<&'static str> {
         self.0.iter().filter(|(_, (_, hits))| *hits == 0).map(|(fault, _)| fault.name()).collect()
     }

@@ -8,28 +8,28 @@ const SEED: u64 = 20_221_222;
 const EVENTS: u64 = 6_000;
 const SECONDS_A_ROUND: u64 = 25;
 
-/// One run.
+/// The settings of one run.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What everything is drawn from.
+    /// The seed of every random choice.
     pub seed: u64,
-    /// At least so many events are published; publishing goes on as long as there are faults to come.
+    /// The smallest number of published events. The publisher continues until the last fault.
     pub events: u64,
-    /// How often each kind of fault comes: see [`Schedule`](super::schedule::Schedule).
+    /// The number of each kind of fault: see [`Schedule`](super::schedule::Schedule).
     pub rounds: u32,
-    /// Publishing is spread over so long.
+    /// The seconds over which the events are published.
     pub seconds: u64,
     pub patience: Patience,
 }
 
-/// How long is waited for what has to come.
+/// The deadlines of the waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Work for a fault to hit.
+    /// For deliveries in flight that a fault can hit.
     pub work: Duration,
-    /// After the last fault: a fresh event, everywhere.
+    /// For a fresh event at every sink, after the last fault.
     pub fresh: Duration,
-    /// Then everything else.
+    /// For all other events after that.
     pub rest: Duration,
 }
 
@@ -39,8 +39,8 @@ impl Patience {
 }
 
 impl Settings {
-    /// `TORTURE_SEED`, `TORTURE_EVENTS`, `TORTURE_ROUNDS` and `TORTURE_SECONDS`; what is not set, or empty, is what makes a
-    /// run of about a minute.
+    /// Reads `TORTURE_SEED`, `TORTURE_EVENTS`, `TORTURE_ROUNDS` and `TORTURE_SECONDS`. The defaults for unset or empty
+    /// variables give a run of about a minute.
     pub fn from_environment() -> Self {
         let rounds = number("TORTURE_ROUNDS").unwrap_or(1);
         Self {
@@ -52,7 +52,7 @@ impl Settings {
         }
     }
 
-    /// Events published a second, while nothing holds the publisher up.
+    /// Published events per second, while nothing blocks the publisher.
     pub fn rate(&self) -> u64 {
         (self.events / self.seconds).max(50)
     }
@@ -71,7 +71,7 @@ impl fmt::Display for Settings {
     }
 }
 
-/// What tells cargo to build as this test was built: by where its program is, `target/PROFILE/deps`.
+/// The cargo option for the profile of this test. The path of its program contains it: `target/PROFILE/deps`.
 fn profile() -> String {
     let program = std::env::current_exe().ok();
     let profile = program.as_deref().and_then(|program| program.parent()?.parent()?.file_name()?.to_str());

@@ -4,7 +4,7 @@ use super::checker::Report;
 use super::plan::Sink;
 use super::schedule::Tally;
 
-/// Prints it: events, faults, and what each sink took of what was due.
+/// Prints the events, the faults, and the due and received events of each sink.
 pub fn print(counts: (u64, u64), tally: &Tally, unknown: u64, report: &Report) {
     let (published, confirmed) = counts;
     println!("\nevents      {published} published, {confirmed} of them confirmed");

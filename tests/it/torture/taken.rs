@@ -8,34 +8,34 @@ use serde::Deserialize;
 
 use super::plan::{EventId, MOST_EVENTS, Plan, id_of};
 
-/// So many of each kind of trouble are kept whole; the others are counted.
+/// The number of entries kept per kind of violation. The others are only counted.
 pub const KEPT: usize = 10;
 
-/// What one sink took.
+/// The events that one sink received.
 #[derive(Debug, Default)]
 pub struct Taken {
     keys: Vec<Copies>,
-    /// Copies of events, first ones or not.
+    /// All copies, first ones and duplicates.
     pub copies: u64,
-    /// Events of which there is at least one copy.
+    /// Events with at least one copy.
     pub distinct: u64,
     pub reordered: Kept<(EventId, u8)>,
-    /// Those that were a dead letter of this sink, and come, if they do, out of their order.
+    /// Dead letters of this sink. A redrive delivers them out of order.
     pub letters: HashSet<EventId>,
-    /// What is no event of the plan.
+    /// Bodies that match no event of the plan.
     pub strange: Kept<String>,
-    /// Lines that are no JSON: a writer that was killed, or had no room, leaves such.
+    /// Lines that are not JSON. A writer leaves them if it is killed or the disk is full.
     pub torn: u64,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Copies {
     times: [u8; MOST_EVENTS],
-    /// The highest number of which a first copy was seen, plus one.
+    /// The highest event number with a copy, plus one.
     reached: u8,
 }
 
-/// The first few, and how many there are.
+/// The first few entries and the number of all.
 #[derive(Debug)]
 pub struct Kept<T> {
     pub first: Vec<T>,
@@ -57,7 +57,7 @@ impl<T> Kept<T> {
     }
 }
 
-/// What every format of an event has; `original` has REGARDS' own word for the status.
+/// Fields that every event format has. `original` names the status `responseStatus`.
 #[derive(Deserialize)]
 struct Body<'a> {
     #[serde(borrow, rename = "correlationId")]
@@ -74,13 +74,13 @@ impl Body<'_> {
     }
 }
 
-/// The event whose body this is, in whatever format.
+/// The event of a body in any format.
 pub fn event_of(plan: Plan, body: &[u8]) -> Option<EventId> {
     serde_json::from_slice::<Body<'_>>(body).ok()?.event(plan)
 }
 
 impl Taken {
-    /// The sink took this body next.
+    /// Records the next body that the sink received.
     pub fn take_body(&mut self, plan: Plan, body: &[u8]) {
         let strange = || String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
         match serde_json::from_slice::<Body<'_>>(body) {
@@ -93,7 +93,7 @@ impl Taken {
         }
     }
 
-    /// The sink took a copy of this event next.
+    /// Records the next copy of an event.
     pub fn take(&mut self, id: EventId) {
         let key = id.key as usize;
         if self.keys.len() <= key {
@@ -118,14 +118,13 @@ impl Taken {
         self.keys.get(id.key as usize).is_some_and(|copies| copies.times[usize::from(id.seq)] > 0)
     }
 
-    /// Every event of which there is a copy.
+    /// Every event with at least one copy.
     pub fn events(&self) -> impl Iterator<Item = EventId> {
         (0_u32..).zip(&self.keys).flat_map(|(key, copies)| {
             (0_u8..).zip(copies.times).filter(|(_, times)| *times > 0).map(move |(seq, _)| EventId { key, seq })
         })
     }
 
-    /// Copies beyond the first of each event.
     pub fn duplicates(&self) -> u64 {
         self.copies - self.distinct
     }

@@ -17,40 +17,40 @@ use crate::support::rabbit::Collected;
 use crate::support::services::Private;
 use crate::support::{Home, Kafka, Rabbit, Regards, Services, VHost, unique};
 
-/// The AMQP sink's exchange, and the one queue bound to it.
+/// The exchange of the AMQP sink and the only queue bound to it.
 pub const PRODUCTS: &str = "partner.products";
 
-/// The file in the relay's home that says how wrong its clock is.
+/// The file in the relay's home with the offset of its clock.
 pub const CLOCK: &str = "clock";
 
-/// How long dead letters are kept: less than the clock jumps by.
+/// How long the relay keeps dead letters. It is shorter than the clock jump.
 pub const LETTERS: &str = "dead_letters: { keep: 2d }";
 
-/// Another queue, for what comes after the last fault.
+/// The queue for messages that the AMQP sink publishes after the last fault.
 const FRESH: &str = "partner.fresh";
 
 const PARTITIONS: i32 = 4;
 
-/// All of it. Fields are dropped in this order: what stands on something before that.
+/// Fields are dropped in this order, so each one is dropped before the services that it uses.
 pub struct World {
-    /// The data directory's own; none where it is not to be filled.
+    /// The disk of the data directory. None if the test does not fill it.
     pub disk: Option<SmallDisk>,
     pub home: Home,
-    /// The configuration of the relay there.
+    /// The configuration of the relay in `home`.
     pub routes: String,
     pub receiver: Receiver,
     pub regards: Regards,
     pub partner: VHost,
     pub partner_user: String,
-    /// Until a run takes it.
+    /// Taken by the first run.
     pub topic: Option<Reader>,
-    /// None: those that all tests share, which nobody may stop.
+    /// None for the brokers that all tests share: a test must not stop them.
     pub brokers: Option<Private>,
     scratch: TempDir,
 }
 
 impl World {
-    /// One in which everything can be made to fail; but no disk where it takes more rights to mount a small one.
+    /// A world in which every fault is possible. It has no small disk if the process has no right to mount one.
     pub async fn new(settings: &Settings) -> Self {
         let brokers = Services::private(&["rabbitmq", "kafka"]).await;
         let mut world = Self::among(&brokers.services().clone(), "").await;
@@ -64,7 +64,7 @@ impl World {
         world
     }
 
-    /// One with those brokers, to which nothing is done, and a relay that is configured so besides.
+    /// A world with brokers that no fault touches. The settings are added to the relay's configuration.
     pub async fn among(services: &Services, settings: &str) -> Self {
         let rabbit = Rabbit::of(services);
         let regards = Regards::in_vhost(rabbit.new_vhost().await).await;
@@ -92,14 +92,14 @@ impl World {
         Self { disk, home, routes, receiver, regards, partner, partner_user, topic, brokers, scratch }
     }
 
-    /// Reads what comes to the AMQP sink's exchange from now on, from a queue of its own.
+    /// Binds a new queue to the AMQP sink's exchange and consumes it.
     pub async fn fresh_queue(&self) -> Collected {
         self.partner.queue(FRESH, FieldTable::default()).await;
         self.partner.bind(FRESH, PRODUCTS, "#").await;
         self.partner.collect(FRESH).await
     }
 
-    /// Where the webhook writes down what it takes.
+    /// The path of the webhook's journal.
     pub fn journal(&self) -> PathBuf {
         journal_in(self.scratch.path())
     }

@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::support::Home;
 
-/// Where dead letters are told of.
+/// The key under which the book records dead letters.
 const DEAD: &str = "dead letters";
 
-/// By place, the correlation ids that were seen there. Clones share it.
+/// The correlation ids that were seen at each place. Clones share the same data.
 #[derive(Clone, Default)]
 pub struct Book(Arc<Mutex<Inner>>);
 
@@ -20,12 +20,11 @@ struct Inner {
     valid: BTreeSet<String>,
     invalid: BTreeSet<String>,
     seen: BTreeMap<&'static str, BTreeSet<String>>,
-    /// How often anything was seen that had been seen there before.
+    /// Number of events that were seen again at the same place.
     repeated: usize,
 }
 
 impl Book {
-    /// How many were published.
     pub fn count(&self) -> usize {
         let inner = self.0.lock().expect("no holder panics");
         inner.valid.len() + inner.invalid.len()
@@ -40,7 +39,7 @@ impl Book {
         };
     }
 
-    /// An event that came to this place.
+    /// Records an event that arrived at this place.
     pub fn delivered(&self, place: &'static str, body: &[u8]) {
         let event: Value = serde_json::from_slice(body).expect("JSON");
         self.seen(place, event["correlationId"].as_str().expect("an id"));
@@ -53,7 +52,7 @@ impl Book {
         }
     }
 
-    /// Takes down the dead letters there are, and purges these, the oldest, so that there is room for more.
+    /// Records the current dead letters, which are the oldest, and purges them to make room for more.
     pub fn take_dead_letters(&self, home: &Home) {
         let listed = home.does(&["dead-letters", "list", "--json"]);
         let letters: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect();
@@ -66,7 +65,7 @@ impl Book {
         }
     }
 
-    /// What was not seen where it has to come to.
+    /// Describes the events that have not arrived at a place where they are expected.
     pub fn missing(&self, sinks: &[&'static str]) -> Option<String> {
         let inner = self.0.lock().expect("no holder panics");
         let none = BTreeSet::new();

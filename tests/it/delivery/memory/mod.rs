@@ -12,13 +12,14 @@ use crate::support::Relay;
 use crate::support::wait::until_within;
 use world::{Full, SINKS, World, stored};
 
-/// What the relay may take at most, in MiB.
+/// Memory limit of the relay, in MiB.
 const BOUND: f64 = 256.0;
-/// How long the sinks are dead, by default.
+/// Default duration of the sinks' outage.
 const SECONDS: u64 = 30;
-/// How many relays share that time: one is killed, the next is stopped, the last one sees the end.
+/// Number of relays that share the outage: the first is killed, the second is stopped, the last one sees the end of the
+/// outage.
 const RELAYS: u32 = 3;
-/// For all that has to be delivered in the end, on a slow machine.
+/// Time limit for the final deliveries on a slow machine.
 const PATIENCE: Duration = Duration::from_mins(15);
 const BETWEEN_FIGURES: u32 = 10;
 
@@ -78,7 +79,7 @@ async fn stays_within_its_bound_while_everything_is_full_and_dead_and_loses_noth
     assert!(peaks.iter().all(|(_, peak)| *peak <= BOUND), "at most {BOUND} MiB: {peaks:?}");
 }
 
-/// A while in which REGARDS goes on publishing and nothing is taken.
+/// REGARDS continues to publish for this time, and no sink accepts a delivery.
 async fn dead(world: &World, relay: &Relay<'_>, how_long: Duration, look: &mut Figures) {
     let began = Instant::now();
     look.every = how_long / BETWEEN_FIGURES;
@@ -89,7 +90,7 @@ async fn dead(world: &World, relay: &Relay<'_>, how_long: Duration, look: &mut F
     }
 }
 
-/// Shows what there is, now and then.
+/// Prints the current figures at intervals.
 struct Figures {
     began: Instant,
     last: Option<Instant>,
@@ -114,7 +115,7 @@ impl Figures {
     }
 }
 
-/// In MiB, as Linux says (`/proc/PID/status`).
+/// In MiB, from `/proc/PID/status`.
 fn memory(relay: &Relay<'_>, which: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix(which)).expect("a size");

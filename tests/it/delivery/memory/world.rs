@@ -9,7 +9,8 @@ use crate::support::rabbit::Collected;
 use crate::support::relay::sum_of;
 use crate::support::{Answer, Home, Kafka, Proxy, Rabbit, Receiver, Regards, Relay, Response, VHost};
 
-/// Refuses connections; takes requests and never answers; a Kafka and a RabbitMQ behind a port where nobody listens.
+/// In order: a webhook that refuses connections, a webhook that accepts requests and never answers, a Kafka and a
+/// RabbitMQ on a closed port.
 pub const SINKS: [&str; 4] = ["refusing", "silent", "pipeline", "partner"];
 
 const ROUTES: &str = configuration! {
@@ -23,31 +24,31 @@ const ROUTES: &str = configuration! {
     "dead_letters: { max_size: 128MiB }",
 };
 
-/// As large as a source takes it by default.
+/// The largest message that a source accepts by default.
 const BODY: usize = 1 << 20;
 const MIB: f64 = 1_048_576.0;
 const SPOOL: f64 = 512.0 * MIB;
 const DEAD_LETTERS: f64 = 128.0 * MIB;
-/// So many invalid messages come first, then so many valid ones: a little less than there is room for. What comes then fills the one or the
-/// other, which stops the source.
+/// The test publishes this number of invalid and then of valid messages, which nearly fills both stores. The next
+/// messages fill one of them, which blocks the source.
 const INVALID: usize = 122;
 const VALID: usize = 124;
-/// What is missing until nothing more is taken of either.
+/// A store counts as full when it has less room than this.
 const NEARLY: f64 = 20.0 * MIB;
-/// So many messages wait in REGARDS' queue at most: it shouldn't be the broker that is full.
+/// Limit of the queue length in REGARDS' queue, so that the broker itself does not fill up.
 const WAITING: u32 = 16;
-/// So many are published at once.
+/// Number of messages published together.
 const AT_ONCE: usize = 4;
 const PRODUCTS: &str = "partner.products";
 
-/// All but the sinks.
+/// The test environment without the sinks.
 pub struct World {
     pub home: Home,
     pub regards: Regards,
     pub book: Book,
 }
 
-/// Whether something takes nothing more.
+/// Shows which of the two stores is full.
 #[derive(Debug)]
 pub struct Full {
     pub spool: bool,
@@ -55,7 +56,7 @@ pub struct Full {
 }
 
 impl World {
-    /// With the other ends of the relay's sinks.
+    /// Returns the environment and the receivers of the relay's sinks.
     pub async fn new() -> (Self, Sinks) {
         let regards = Regards::new().await;
         regards.use_cheap_queue().await;
@@ -70,7 +71,7 @@ impl World {
         (Self { home, regards, book }, sinks)
     }
 
-    /// Publishes a few messages, unless enough wait; each has a key of its own.
+    /// Publishes a few messages, unless the queue is long enough. Each message has its own key.
     pub async fn publish_some(&self) {
         if self.regards.vhost.depth(&self.regards.queue).await.0 >= WAITING {
             return;
@@ -90,7 +91,7 @@ impl World {
         self.book.published(id.clone(), is_valid);
         let status = if is_valid { r#","responseStatus":"SUCCESS""# } else { "" };
         let head = format!(r#"{{"correlationId":"{id}"{status},"message":""#);
-        // What is all the same might be packed somewhere.
+        // Random text, because a repeated character could be compressed.
         let text: String = std::iter::repeat_with(fastrand::alphanumeric).take(BODY - head.len() - 2).collect();
         Response::with_body("tenant", format!(r#"{head}{text}"}}"#))
     }
@@ -107,7 +108,7 @@ impl Full {
     }
 }
 
-/// What the relay says that it holds.
+/// The stored amounts from the relay's metrics.
 pub async fn stored(relay: &Relay<'_>) -> Result<String, String> {
     let (_, metrics) = relay.page("/metrics").await?;
     let sum = |name| sum_of(&metrics, name, &[]).unwrap_or_default();
@@ -117,7 +118,7 @@ pub async fn stored(relay: &Relay<'_>) -> Result<String, String> {
     Ok(format!("{spooled:.0} MiB spooled, {letters} dead letters, {in_flight} deliveries in flight"))
 }
 
-/// The sinks' other ends.
+/// The receivers of the sinks.
 pub struct Sinks {
     refusing: Receiver,
     silent: Receiver,
@@ -172,7 +173,7 @@ impl Sinks {
         self.partner.come_back().await;
     }
 
-    /// Takes down what came to Kafka and to the exchange; webhooks do so themselves.
+    /// Records the deliveries to Kafka and to the exchange. The webhooks record their own.
     pub async fn read(&mut self) {
         for record in self.topic.take(100).await {
             self.book.delivered(SINKS[2], &record.body);

@@ -7,24 +7,23 @@ use serde_json::Value;
 use crate::support::Response;
 use crate::support::kafka::Record;
 
-/// (correlationId, status) → the copies that arrived of it.
+/// Maps (correlationId, status) to the copies of that event that arrived.
 pub type Copies = BTreeMap<(String, String), Arrived>;
 
-/// The copies of one event.
 #[derive(Debug, Clone)]
 pub struct Arrived {
     pub id: String,
     pub count: usize,
-    /// Where the first copy was within what keeps an order: a partition, a file.
+    /// Position of the first copy within its partition or file, the unit that keeps an order.
     first: (String, usize),
 }
 
-/// Of Kafka's records: each partition keeps an order.
+/// Collects the copies from Kafka records. Order is checked within each partition.
 pub fn copies(records: &[Record]) -> Copies {
     of_events(records.iter().map(|record| (format!("{}/{}", record.topic, record.partition), record.json())))
 }
 
-/// Of (what keeps the order, event), in the order of arrival.
+/// Takes pairs of partition or file and event, in the order of arrival.
 pub fn of_events(events: impl Iterator<Item = (String, Value)>) -> Copies {
     let mut copies = Copies::new();
     for (position, (lane, event)) in events.enumerate() {
@@ -37,7 +36,7 @@ pub fn of_events(events: impl Iterator<Item = (String, Value)>) -> Copies {
     copies
 }
 
-/// Everything that was published is there, nothing else, and each request's GRANTED came before its SUCCESS.
+/// Checks that every published event arrived and no other, and that each request's GRANTED came before its SUCCESS.
 pub fn assert_nothing_lost(published: &[Response], arrived: &Copies) {
     let mut lost = Vec::new();
     for response in published {

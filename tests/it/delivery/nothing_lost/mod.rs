@@ -65,7 +65,7 @@ delivery: { spill_after: 5m }
     .with("HOOK", &receiver.url());
     let relay = home.start_ready().await;
 
-    // All of these are with the relay when the queue goes, and none is delivered.
+    // The relay has received all of these messages, and has delivered none, when the queue is deleted.
     receiver.hold();
     let published = lives("t", "deleted", 10);
     let (before, after) = published.split_at(6);
@@ -101,7 +101,7 @@ async fn kafka_is_stopped_for_twenty_seconds() {
     relay.wait_for_metric("deliveries_total", &[("sink", "pipeline"), ("result", "delivered")], 500.0).await;
     broker.stop("kafka").await;
     regards.publish_all(after).await;
-    // How long it is away is what this test is about.
+    // This test needs a fixed outage time, so it sleeps.
     tokio::time::sleep(Duration::from_secs(20)).await;
     broker.start("kafka").await;
 
@@ -165,7 +165,7 @@ fn archived(home: &Home) -> Copies {
     ledger::of_events(whole_lines_of(home.data("archive.ndjson")).into_iter().map(|event| (String::new(), event)))
 }
 
-/// Publishes whatever happens to the broker: what was not confirmed is published again.
+/// Publishes through every broker outage: it publishes unconfirmed messages again.
 struct Publisher {
     confirmed: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
@@ -210,7 +210,7 @@ impl Publisher {
     }
 }
 
-/// Publishes all of them; those of which no confirm came.
+/// Publishes all messages and returns those that the broker did not confirm.
 async fn unconfirmed(channel: lapin::Channel, responses: Vec<&Response>) -> Vec<&Response> {
     let mut pending = Vec::new();
     for response in responses {

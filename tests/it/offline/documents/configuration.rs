@@ -25,7 +25,7 @@ fn the_configuration_reference_is_up_to_date() {
     expect_file!["../../../../docs/configuration.md"].assert_eq(&page(&schema));
 }
 
-/// A mapping of the file: its name in the schema, and all paths where it is used.
+/// A mapping of the file: its name in the schema, and all paths that use it.
 struct Section {
     name: String,
     paths: Vec<String>,
@@ -108,7 +108,7 @@ fn add_sections(value: &Value, path: &str, sections: &mut Vec<Section>) {
     }
 }
 
-/// The type of a value, and its unit if its text has one.
+/// The type of a value, and its unit if the description has one.
 fn kind(value: &Value) -> (String, &'static str) {
     if value["$ref"].is_string() {
         return ("mapping".to_owned(), "");
@@ -141,7 +141,7 @@ fn kind(value: &Value) -> (String, &'static str) {
     }
 }
 
-/// Whether this is the alternative that takes `${…}` in the place of the value.
+/// Whether this alternative accepts `${…}` in place of the value.
 fn is_reference(value: &Value) -> bool {
     value["pattern"].as_str().is_some_and(|pattern| pattern.starts_with(r"\$"))
 }

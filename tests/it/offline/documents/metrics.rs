@@ -32,7 +32,7 @@ The relay logs to standard error. With `--log-format json` each line is a JSON o
 |---|---|
 ";
 
-/// One source reads a message, so that all labels are there; the other one keeps the relay running.
+/// One source receives a message, so that all labels exist. The other one keeps the relay running.
 const ROUTES: &str = "
 version: 1
 sources:
@@ -71,7 +71,7 @@ fn page(shown: &str) -> String {
     page
 }
 
-/// The labels of the sample in that line; those of a bucket without its bound.
+/// The labels of the sample in that line, without the bound of a bucket.
 fn labels(sample: &str, metric: &str) -> Vec<String> {
     assert!(sample.starts_with(metric), "{metric} has no sample");
     let inside = sample.split_once('{').and_then(|(_, rest)| rest.split_once('}'));

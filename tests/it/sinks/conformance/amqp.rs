@@ -39,7 +39,7 @@ impl Destination for Amqp {
         self.products.all().iter().map(AmqpMessage::json).collect()
     }
 
-    /// Nothing is bound: every message comes back as unroutable.
+    /// No queue is bound, so the broker returns every message as unroutable.
     async fn fail_for_now(&mut self, _home: &Home) {
         let (queue, exchange) = ("products".into(), "products".into());
         let unbound = self.vhost.channel().await;
@@ -67,7 +67,7 @@ impl Destination for Amqp {
     }
 }
 
-// RabbitMQ takes whatever fits its limits: there is nothing it refuses for good.
+// RabbitMQ accepts every message within its limits, so it has no permanent rejection to test.
 keeps_the_promises!(Amqp:
     confirms_only_after_the_destination_has_it,
     retries_until_it_is_taken,

@@ -52,7 +52,7 @@ impl Destination for File {
     const CAN_HOLD: bool = false;
 }
 
-// A file takes whatever there is room for: there is nothing it refuses for good.
+// A file sink accepts every event while the disk has room, so it has no permanent rejection to test.
 keeps_the_promises!(File:
     confirms_only_after_the_destination_has_it,
     retries_until_it_is_taken,

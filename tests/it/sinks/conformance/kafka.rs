@@ -52,7 +52,6 @@ impl Destination for Kafka {
         }
     }
 
-    /// The topic isn't there.
     async fn fail_for_now(&mut self, _home: &Home) {
         self.reader = None;
         self.broker.delete_topic(&self.topic).await;

@@ -14,64 +14,63 @@ use serde_json::Value;
 
 use crate::support::{Home, Regards, Response};
 
-/// What a test wants to do to a destination: where that needs a broker of its own, only such tests pay for one.
+/// The operations that a test needs from a destination. Only tests whose operations need a private broker start one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// Only [`fail_for_now`](Destination::fail_for_now) and refusals.
+    /// Only [`fail_for_now`](Destination::fail_for_now) and rejections.
     Nothing,
-    /// [`go_down`](Destination::go_down), [`hold`](Destination::hold) and back.
+    /// [`go_down`](Destination::go_down), [`hold`](Destination::hold) and their opposites.
     Outages,
 }
 
-/// The outside of one sink.
+/// The external system behind one sink.
 pub trait Destination: Sized {
-    /// Ready to take events.
+    /// Starts the destination so that it accepts events.
     async fn new(needs: Needs) -> Self;
 
     /// The sink's entry under `sinks:`, in flow style, with variables.
     fn sink(&self) -> &'static str;
 
-    /// The variables of [`sink`](Self::sink).
     fn variables(&self) -> Vec<(&'static str, String)>;
 
-    /// Every event it holds now, in an order that holds for each key.
+    /// Every event that the destination holds now. Events with the same key are in order.
     async fn events(&mut self, home: &Home) -> Vec<Value>;
 
-    /// From now on it answers that it can't, in a way that another attempt may mend.
+    /// From now on, the destination answers with an error that a later attempt may not get.
     async fn fail_for_now(&mut self, home: &Home);
 
-    /// It takes events again.
+    /// The destination accepts events again.
     async fn take_again(&mut self, home: &Home);
 
-    /// It can't be reached at all.
+    /// The destination is unreachable until `come_back`.
     async fn go_down(&mut self, home: &Home);
 
-    /// It is there again, with what it held.
+    /// The destination is reachable again and still holds its events.
     async fn come_back(&mut self, home: &Home);
 
-    /// It is sent events and confirms none. Where there is no such state, it is down.
+    /// The destination receives events and confirms none. A destination without this state goes down instead.
     async fn hold(&mut self, home: &Home) {
         self.go_down(home).await;
     }
 
-    /// It confirms what it was sent, and takes more.
+    /// The destination confirms the events it received and accepts more.
     async fn release(&mut self, home: &Home) {
         self.come_back(home).await;
     }
 
-    /// It can keep silent while it is being sent to: an attempt is then in flight, and not failed.
+    /// Whether the destination can withhold its answer, so that an attempt stays in flight and does not fail.
     const CAN_HOLD: bool = true;
 
-    /// The most attempts that may be in flight at once, of forty deliveries.
+    /// The highest number of attempts that may be in flight at once, for forty deliveries.
     const AT_ONCE: f64 = 40.0;
 
-    /// An event that it will never take, if there is such.
+    /// An event that the destination always rejects, if there is one.
     fn refused(&self) -> Option<Response> {
         None
     }
 }
 
-/// A relay of one partner's responses into this destination and nowhere else.
+/// A relay that sends one partner's responses only to this destination.
 pub fn home(regards: &Regards, destination: &impl Destination, prefetch: usize) -> Home {
     let routes = format!(
         r#"
@@ -87,7 +86,7 @@ unrouted: dead_letter
     destination.variables().iter().fold(home, |home, (name, value)| home.with(name, value))
 }
 
-/// The whole suite for one destination.
+/// Runs the complete suite for one destination.
 macro_rules! keeps_the_promises {
     ($destination:ty) => {
         crate::sinks::conformance::keeps_the_promises!($destination:

@@ -10,13 +10,13 @@ use crate::support::{Home, Regards, Response, arrived, until};
 
 const SINK: (&str, &str) = ("sink", "tested");
 
-/// A message whose event was not confirmed is still the broker's, or its delivery is in the spool: killing the relay then loses
-/// nothing.
+/// Until an event is confirmed, its message is in the queue or its delivery is in the spool. Killing the relay then
+/// loses nothing.
 pub async fn confirms_only_after_the_destination_has_it<D: Destination>() {
     let (regards, mut destination) = (Regards::new().await, D::new(Needs::Outages).await);
     let home = home(&regards, &destination, 100);
     let relay = home.start_ready().await;
-    // Connections are there: what comes now is really sent.
+    // The connections are open, so the relay sends the next events at once.
     regards.publish(&Response::new("t", "before", "SUCCESS")).await;
     wait_for_events(&mut destination, &home, 1).await;
     regards.wait_until_acknowledged().await;
@@ -76,7 +76,7 @@ pub async fn refuses_what_is_never_taken<D: Destination>() {
     regards.assert_left_as_found().await;
 }
 
-/// GRANTED before SUCCESS, although the first attempts fail.
+/// GRANTED arrives before SUCCESS although the first attempts fail.
 pub async fn keeps_order_per_key_across_failures<D: Destination>() {
     const REQUESTS: usize = 40;
     let (regards, mut destination) = (Regards::new().await, D::new(Needs::Nothing).await);
@@ -110,7 +110,7 @@ pub async fn survives_a_restart_of_the_destination<D: Destination>() {
     regards.assert_left_as_found().await;
 }
 
-/// A stop waits for the answers to what is in flight: nothing of it is sent again afterwards.
+/// On a stop, the relay waits for the answers to in-flight deliveries and sends none of them again afterwards.
 pub async fn stops_cleanly_with_deliveries_in_flight<D: Destination>() {
     let (regards, mut destination) = (Regards::new().await, D::new(Needs::Outages).await);
     let home = home(&regards, &destination, 10);
@@ -143,7 +143,7 @@ pub async fn stops_cleanly_with_deliveries_in_flight<D: Destination>() {
     regards.assert_left_as_found().await;
 }
 
-/// However much waits, it waits in the spool, and no source is held up by it.
+/// A backlog of any size is spooled and blocks no source.
 pub async fn never_exceeds_its_bounds<D: Destination>() {
     const PREFETCH: usize = 5;
     let (regards, mut destination) = (Regards::new().await, D::new(Needs::Outages).await);
@@ -166,7 +166,7 @@ fn responses(stem: &str, count: usize) -> Vec<Response> {
     (0..count).map(|number| Response::new("t", &format!("{stem} {number}"), "SUCCESS")).collect()
 }
 
-/// Waits until the destination holds this many different events.
+/// Waits until the destination holds this number of distinct events; repeated events count once.
 async fn wait_for_events<D: Destination>(destination: &mut D, home: &Home, count: usize) {
     until(&format!("{count} events"), async || {
         let events = destination.events(home).await;

@@ -82,7 +82,7 @@ async fn as_many_requests_at_once_as_allowed_and_no_more() {
     assert_eq!(webhook.0.most_in_flight(), 3);
 }
 
-/// `Retry-After` is honoured, a redirect isn't followed, and each attempt has the same id and a good signature.
+/// The sink honours `Retry-After` and follows no redirect. Each attempt has the same id and a valid signature.
 #[tokio::test]
 async fn answers_are_understood() {
     let regards = Regards::new().await;

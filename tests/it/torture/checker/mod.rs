@@ -19,60 +19,58 @@ use super::book::Book;
 use super::plan::{Cause, EventId, Plan, Sink, key_of};
 use super::taken::{KEPT, Taken};
 
-/// The reason of what a sink refused.
+/// The reason of dead letters that a sink refused.
 pub const REFUSED: &str = "refused";
-/// The reason of what can't be read in the spool.
+/// The reason of dead letters whose row in the spool is unreadable.
 const DAMAGED: &str = "render_failed";
 
-/// One dead letter, as `dead-letters list --json` shows it.
+/// One dead letter in the output of `dead-letters list --json`.
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Letter {
     pub reason: String,
     pub sink: Option<String>,
     pub correlation_id: Option<String>,
-    /// The number that it is kept under.
     pub id: i64,
-    /// By its body, where that was looked at.
+    /// Set only if the test read the body of the dead letter.
     #[serde(skip)]
     pub event: Option<EventId>,
 }
 
-/// Events whose rows in the spool were made unreadable, each for one sink.
+/// Events whose rows in the spool the test made unreadable, each for one sink.
 pub type Damaged = BTreeSet<(Sink, EventId)>;
 
-/// How many copies beyond the first of each event there may be.
+/// The largest number of duplicates that the faults of the run explain.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Bounds {
-    /// At each sink, in the order of [`Sink::ALL`].
+    /// Duplicates per sink, in the order of [`Sink::ALL`].
     pub sinks: [u64; Sink::ALL.len()],
     pub letters: u64,
-    /// Events that the webhook refused before it was to blame itself.
+    /// Dead letters that the webhook refused before its breaker opened.
     pub blamed: u64,
 }
 
-/// What must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Violation {
-    /// Confirmed, due there, and not there.
+    /// The event was confirmed and is due at the sink, but the sink never received it.
     Lost(Sink, EventId),
-    /// There, and no event that was published and is due there.
+    /// The sink received an event that was not published or is not due at this sink.
     Invented(Sink, String),
-    /// Its first copy came after the first copy of a later one.
+    /// The first copy of the event came after the first copy of a later event.
     Reordered(Sink, EventId, u8),
     TooManyCopies(Sink, u64, u64),
-    /// Confirmed, and neither deliverable nor a dead letter.
+    /// The message was confirmed, cannot be delivered, and has no dead letter.
     LetterLost(EventId, &'static str),
-    /// A dead letter of nothing that should be one.
+    /// A dead letter whose event should not be one.
     LetterInvented(String),
-    /// The dead letter has another reason, or another sink, than its message was made for.
+    /// The reason or the sink of the dead letter differs from the plan.
     WrongReason(EventId, String),
     TooManyLetters(u64, u64),
-    /// A sink that refused everything made dead letters of so many events, of at most so many.
+    /// A webhook that refused every request created more dead letters than allowed: found, bound.
     TooManyBlamed(u64, u64),
 }
 
-/// What one sink took, in figures.
+/// The figures of one sink.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     pub due: u64,
@@ -85,7 +83,7 @@ pub struct Row {
     pub torn: u64,
 }
 
-/// What became of the events that can't be delivered, in figures.
+/// The figures of the dead letters.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct LetterRow {
     pub due: u64,
@@ -94,23 +92,22 @@ pub struct LetterRow {
     pub bound: u64,
     pub lost: u64,
     pub wrong: u64,
-    /// Of those that were found: refused by a sink that refused everything, and of damaged rows.
+    /// Dead letters of a webhook that refused every request. They are part of `found`, like `damaged`.
     pub blamed: u64,
     pub most_blamed: u64,
     pub damaged: u64,
 }
 
-/// The judgement.
 #[derive(Debug)]
 pub struct Report {
     /// In the order of [`Sink::ALL`].
     pub sinks: Vec<Row>,
     pub letters: LetterRow,
-    /// The first few of each kind and sink; empty: all is as it should be.
+    /// The first few violations of each kind and sink. Empty if the run is correct.
     pub violations: Vec<Violation>,
 }
 
-/// Judges a run that is over, or as far as it went.
+/// Checks a run, finished or interrupted.
 pub fn check(
     plan: Plan,
     book: &Book,
@@ -128,12 +125,12 @@ pub fn check(
     Report { sinks, letters, violations }
 }
 
-/// How many confirmed events are due at a sink, and are not there.
+/// The number of confirmed events that are due at a sink and have not arrived.
 pub fn missing(plan: Plan, book: &Book, sink: Sink, taken: &Taken) -> usize {
     book.confirmed().filter(|&id| plan.is_due(id, sink) && !taken.has(id)).count()
 }
 
-/// How many dead letters are due.
+/// The number of dead letters that the plan requires.
 pub fn letters_due(plan: Plan, book: &Book) -> usize {
     book.confirmed().filter(|&id| plan.cause(id.key).is_some_and(|cause| cause.id == id)).count()
 }
@@ -147,7 +144,7 @@ fn sink_row(
     violations: &mut Vec<Violation>,
 ) -> Row {
     let (mut due, mut lost) = (0, Few::of(violations));
-    // What was damaged is a dead letter, which nobody can redrive.
+    // A damaged row becomes a dead letter that cannot be redriven.
     for id in book.confirmed().filter(|&id| plan.is_due(id, sink) && !damaged.contains(&(sink, id))) {
         due += 1;
         if !taken.has(id) {
@@ -220,14 +217,14 @@ fn letter_row(
 
 /// Why an event may be a dead letter.
 enum Death {
-    /// It was made for that.
+    /// The plan requires this dead letter.
     Meant,
-    /// A sink refused it that refused everything.
+    /// The webhook refused every request when it refused this event.
     Blamed,
     Damaged,
 }
 
-/// What a dead letter is of; or what is wrong with it.
+/// The event of a dead letter and why it may be one, or the violation.
 fn verdict(
     plan: Plan,
     book: &Book,
@@ -253,7 +250,7 @@ fn verdict(
     }
 }
 
-/// Keeps the first few violations of a kind, and counts all.
+/// Keeps the first few violations of a kind and counts all of them.
 struct Few<'a> {
     violations: &'a mut Vec<Violation>,
     count: u64,

@@ -7,11 +7,11 @@ use crate::torture::taken::Taken;
 
 const KEYS: u32 = 2_000;
 
-/// A run in which everything went right; the tests spoil it.
+/// A run without violations. Each test adds one violation.
 struct Run {
     plan: Plan,
     book: Book,
-    /// What each sink took, in this order.
+    /// The event copies that each sink received, in order.
     took: [Vec<EventId>; 4],
     letters: Vec<Letter>,
     damaged: Damaged,
@@ -38,7 +38,7 @@ impl Run {
         run
     }
 
-    /// Publishes an event, which arrives everywhere.
+    /// Publishes an event and delivers it to every sink.
     fn publish(&mut self, id: EventId) {
         self.book.publish(id);
         for (sink, took) in Sink::ALL.into_iter().zip(&mut self.took) {
@@ -72,7 +72,7 @@ impl Run {
         self.report().violations
     }
 
-    /// Somewhere in the middle of what a sink took: the places of two events of one key that follow one another.
+    /// Positions of two consecutive events of one key, near the middle of the sink's copies.
     fn pair(&self, sink: usize) -> (usize, usize) {
         let took = &self.took[sink];
         let middle = took.len() / 2;
@@ -215,7 +215,7 @@ fn a_dead_letter_of_a_good_event_is_found() {
     assert!(matches!(run.violations()[..], [Violation::LetterInvented(_)]));
 }
 
-/// The last good event that the webhook took, and its dead letter for that reason.
+/// The last regular event that the webhook received, and a dead letter of it with that reason.
 fn letter_of_the_last(run: &Run, reason: &str) -> (EventId, Letter) {
     let id = *run.took[Sink::Webhook as usize].iter().rev().find(|id| run.plan.cause(id.key).is_none()).expect("one");
     let (sink, reason) = (Some(Sink::Webhook.name().to_owned()), reason.to_owned());
