@@ -35,7 +35,7 @@ pub struct Patience {
 
 impl Patience {
     pub const LONG: Self =
-        Self { work: Duration::from_mins(1), fresh: Duration::from_secs(30), rest: Duration::from_mins(3) };
+        Self { work: Duration::from_mins(3), fresh: Duration::from_secs(30), rest: Duration::from_mins(3) };
 }
 
 impl Settings {
