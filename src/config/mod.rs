@@ -1,6 +1,6 @@
 //! `routes.yaml` becomes a [`Config`], or a list of mistakes, each at its line with what to write instead.
 //!
-//! What is read from the file is raw and has places; here it becomes checked, once: whoever holds a `Config` needs no further
+//! What is read from the file is raw and has places; here it becomes checked, once: a `Config` needs no further
 //! validation. On the way:
 //!
 //! - `load`: a file becomes a configuration, by

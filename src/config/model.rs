@@ -65,7 +65,7 @@ pub struct AmqpSourceConfig {
 /// How to reach an AMQP broker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AmqpConnection {
-    /// `amqp://` or `amqps://` URLs, tried in turn. Their secrets are read anew at each connection.
+    /// `amqp://` or `amqps://` URLs, tried in turn. Their secrets are read again at each connection.
     pub urls: Vec<Secret>,
     /// Takes the place of the URL's.
     pub username: Option<Secret>,
@@ -192,7 +192,7 @@ pub struct Retry {
     pub give_up_after: Option<Duration>,
     /// The number of attempts; none is unlimited.
     pub max_attempts: Option<u32>,
-    /// A delivery becomes a dead letter once the destination has refused it so often.
+    /// The number of refusals after which a delivery becomes a dead letter.
     pub refuse_after: u32,
 }
 

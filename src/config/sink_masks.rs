@@ -64,7 +64,7 @@ fn now(secret: &Secret) -> Option<String> {
     secret.reveal().ok()
 }
 
-/// The password of a URL. Where the path of a webhook is secret (`is_hidden`), as whoever knows it may post to it, also each part
+/// The password of a URL. Where the path of a webhook is secret (`is_hidden`), as knowing it is enough to post to it, also each part
 /// of the path and the query.
 fn of_url(texts: &mut Vec<String>, url: &Secret, is_hidden: bool) {
     let Some(url) = now(url).and_then(|url| Url::parse(url.trim()).ok()) else { return };

@@ -10,12 +10,12 @@ use crate::event::Message;
 use crate::rules::SinkName;
 use crate::spool::{DueDeliveries, FetchLimit, RowId, Spool, SpooledDelivery};
 
-/// At most so many deliveries are taken from the spool at once: after a crash the sink may get these twice.
+/// Limit of the deliveries taken from the spool at once: after a crash the sink may get these twice.
 pub(super) const WINDOW: usize = 1_000;
-/// … and so many bytes of them. It is exceeded only by a delivery of more than a quarter of it, and by deliveries that are spooled while
+/// … and of their bytes. It is exceeded only by a delivery of more than a quarter of it, and by deliveries that are spooled while
 /// their attempts are in flight.
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
-/// More are fetched once no more than so many are taken: enough to be busy with until the next ones arrive.
+/// More are fetched once this number or fewer are left: enough work until the next ones arrive.
 const REFILL: usize = WINDOW * 3 / 4;
 const REFILL_BYTES: usize = WINDOW_BYTES * 3 / 4;
 

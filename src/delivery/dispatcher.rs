@@ -113,7 +113,7 @@ pub struct Dispatcher {
     pub(super) breaker: Breaker,
     /// Set at the stop: when the grace period ends. From then on nothing is taken from the spool, and queued deliveries go there.
     deadline: Option<Instant>,
-    /// The sink held up a source and has not caught up since: new deliveries are spooled at once.
+    /// The sink blocked a source and has not caught up since: new deliveries are spooled at once.
     pub(super) is_slow: bool,
     /// The last attempt was for a spooled delivery; new and spooled deliveries take turns.
     last_was_spooled: bool,
@@ -374,7 +374,7 @@ impl Dispatcher {
         self.order_by != self.settings.order_by && self.backlog.count == 0 && !self.is_empty()
     }
 
-    /// Without an order, spooled deliveries hold up nothing, so all have the same lane.
+    /// Without an order, spooled deliveries block no others, so all have the same lane.
     pub(super) fn lane_of_row(&self, key: u64) -> Lane {
         if self.order_by == OrderBy::None { Lane::Free(0) } else { Lane::of_key(key) }
     }

@@ -133,7 +133,7 @@ impl Delivery {
         matches!(&self.backing, Backing::Receipt(receipt) if receipt.must_spill())
     }
 
-    /// Its message holds up its source.
+    /// Its message blocks its source.
     fn is_pressing(&self) -> bool {
         matches!(&self.backing, Backing::Receipt(receipt) if receipt.should_spill())
     }

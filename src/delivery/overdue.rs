@@ -1,4 +1,4 @@
-//! Decides which lanes in memory go to the spool, so that a dead, hanging or slow sink holds up no source, and with it no other sink.
+//! Decides which lanes in memory go to the spool, so that a dead, hanging or slow sink blocks no source, and thereby no other sink.
 //!
 //! It is a pure function of what the dispatcher knows; `spill` carries the decision out.
 
@@ -9,7 +9,7 @@ use crate::spool::SizeLimits;
 
 /// How often the deliveries in memory are checked.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(25);
-/// While a source is held up, deliveries that have been in memory for so long are spooled.
+/// While a source is blocked by this sink, deliveries that have been in memory for this time are spooled.
 const HOLD_UP_LIMIT: Duration = Duration::from_millis(50);
 
 /// The state of a sink.
@@ -28,7 +28,7 @@ pub(super) struct LaneStatus {
     pub(super) is_in_flight: bool,
     /// Time since receipt of its oldest delivery.
     pub(super) age: Duration,
-    /// Its oldest delivery holds up its source.
+    /// Its oldest delivery blocks its source.
     pub(super) is_pressing: bool,
     /// Some of the lane is in the spool.
     pub(super) is_spooled: bool,
@@ -38,7 +38,7 @@ pub(super) struct LaneStatus {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Decision {
-    /// The sink holds up a source, or is too late.
+    /// The sink blocks a source, or is too late.
     pub(super) is_slow: bool,
     /// In this order: a lane that may exceed the limits of the spool finds room where others find none.
     pub(super) lanes: Vec<(Lane, SizeLimits)>,

@@ -12,7 +12,7 @@ pub fn backoff(retry: &Retry, failures: u32) -> Duration {
     Backoff::new(retry.initial_backoff, retry.max_backoff).half_jitter(failures.max(1))
 }
 
-/// Which limit so many attempts, or that time since receipt, have reached.
+/// The limit that the number of attempts, or the time since receipt, has reached.
 #[must_use]
 pub fn limit_reached(retry: &Retry, attempts: u32, age: Duration) -> Option<String> {
     if retry.max_attempts.is_some_and(|most| attempts >= most) {

@@ -196,7 +196,7 @@ impl Dispatcher {
         }
     }
 
-    /// Makes a dead letter of a delivery that no retry can deliver. The message is settled once the dead letter is on disk; the lane goes on
+    /// Makes a dead letter of a delivery that no retry can deliver. The message is settled once the dead letter is on disk; the lane continues
     /// before that.
     pub(super) fn dead_letter(&mut self, lane: Lane, delivery: Delivery, reason: Reason, detail: String) {
         if matches!(*delivery.payload, Payload::DeadLetterCopy { .. }) {

@@ -116,7 +116,7 @@ impl Dispatcher {
         }
     }
 
-    /// Spools a lane: the delivery in flight, whose attempt goes on, and all behind it. False: there is no room for all.
+    /// Spools a lane: the delivery in flight, whose attempt continues, and all behind it. False: there is no room for all.
     fn spill_lane(&mut self, lane: Lane, limits: SizeLimits) -> bool {
         let Some(mut taken) = self.lanes.take(lane) else { return true };
         if !Failpoint::SpillWithoutPredecessor.is_enabled()

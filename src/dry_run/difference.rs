@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{DeadLetterReason, DryRun, DryRunDelivery};
 use crate::config::{SinkConfig, SinkKind, WebhookUrl};
 
-/// At most so many changed values of one delivery are listed.
+/// Limit of the listed changes of one delivery.
 const MAX_CHANGED: usize = 50;
 
 /// The difference as the JSON of `compare`. The field names are part of the contract.

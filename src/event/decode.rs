@@ -19,7 +19,7 @@ pub const TENANT_HEADER: &str = "regards.tenant";
 const TYPE_HEADERS: [&str; 2] = ["__TypeId__", "regards.type"];
 /// A tenant becomes part of topics, routing keys (at most 255 bytes in AMQP) and paths.
 pub const MAX_TENANT_BYTES: usize = 255;
-/// An event carries at most so many warnings; the others are only counted.
+/// Limit of the warnings in an event; further ones are only counted.
 const MAX_WARNINGS: usize = 16;
 /// Longer text from the message is cut in a detail or a warning, in characters.
 const MAX_QUOTED: usize = 64;

@@ -1,4 +1,4 @@
-//! Exponential back-off: how long to wait after so many failures in a row.
+//! Exponential back-off: the delay after a number of failures in a row.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ impl Backoff {
         Self { first, max }
     }
 
-    /// The delay after so many failures in a row; none after no failure.
+    /// The delay after this number of failures in a row; zero after none.
     #[must_use]
     pub fn delay(self, failures: u32) -> Duration {
         let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };

@@ -1,4 +1,4 @@
-//! At most so many events a second, evenly spaced: no second ever sees more of them.
+//! Limits a rate per second by even spacing, so that no second has more.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Live copies of incoming messages, for `capture`. A slow reader misses messages; it never holds up a source.
+//! Live copies of incoming messages, for `capture`. A slow reader misses messages; it never blocks a source.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,9 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::event::{Message, SourceName};
 
-/// At most so many messages are queued for a reader; further ones are left out …
+/// Limit of the messages queued for a reader; further ones are left out …
 const MAX_QUEUED: usize = 100;
-/// … and so many bytes of them. A message that is larger takes all of it.
+/// … and of their bytes. A larger message takes all of it.
 const MAX_QUEUED_BYTES: u32 = 4 * 1024 * 1024;
 
 /// All captures that are open.

@@ -172,7 +172,7 @@ async fn relay(
     Ok(())
 }
 
-/// Awaits `work`, and meanwhile calls `report` every so often with the seconds since it began.
+/// Awaits `work`, and meanwhile calls `report` at intervals with the seconds since it began.
 async fn report_while_running<T>(work: impl Future<Output = T>, every: Duration, mut report: impl FnMut(u64)) -> T {
     let begun = tokio::time::Instant::now();
     let mut ticks = tokio::time::interval_at(begun + every, every);

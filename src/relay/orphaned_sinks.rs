@@ -1,4 +1,4 @@
-//! Orphaned sinks: sinks that the configuration does not name, but for which the spool has deliveries. Nobody delivers these.
+//! Orphaned sinks: sinks that the configuration does not name, but for which the spool has deliveries. These are not delivered.
 
 use std::collections::BTreeSet;
 

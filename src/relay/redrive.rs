@@ -18,7 +18,7 @@ use crate::spool::{
     StoredDeadLetter,
 };
 
-/// At most so many reasons why dead letters stay are listed; the others are counted together.
+/// Limit of the listed reasons why dead letters stay; the others are counted together.
 const MAX_REASONS: usize = 20;
 const OTHER_REASONS: &str = "other reasons";
 

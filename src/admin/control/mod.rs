@@ -33,11 +33,11 @@ pub enum Command {
     /// Runs a redrive or a purge.
     Job {
         job: JobRequest,
-        /// The job goes on when the client closes the connection.
+        /// The job continues when the client closes the connection.
         detach: bool,
     },
     StopJob(u64),
-    /// Sends nothing more to a sink, or takes nothing more from a source.
+    /// Stops sending to a sink, or taking from a source.
     Pause(Component),
     Resume(Component),
     /// Shows the next `count` messages that a source receives: after [`Response::Done`], each as a sample on a line.

@@ -5,7 +5,7 @@
 use crate::event::Family;
 use crate::rules::{Condition, Field, Glob};
 
-/// Each check that compares routes with each other stops after so many steps: with ten thousand routes it would take too long.
+/// Limit of the steps of each check that compares routes with each other: with ten thousand routes it would take too long.
 const MAX_STEPS: usize = 100_000_000;
 
 /// The values that events can have.

@@ -148,7 +148,7 @@ fn url(at: &At<UrlText>, deny: &[Network], reader: &mut Reader<'_>) -> Option<We
         let _ = shown.set_username("");
         let _ = shown.set_password(None);
         shown.set_fragment(None);
-        // Whoever knows such an address may post to it.
+        // Knowing such an address is enough to post to it.
         let origin = shown.origin().ascii_serialization();
         let shown = if hidden.in_clear { shown.to_string() } else { format!("{origin}/{}", mask::STARS) };
         return Some(WebhookUrl::Fixed { url: hidden.secret.clone(), shown });

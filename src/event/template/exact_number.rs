@@ -68,7 +68,7 @@ fn exact_json(value: &Value, indent: Option<Value>, named: &Kwargs) -> Result<Va
     Ok(Value::from_safe_string(escapes.iter().fold(out, |out, (char, escape)| out.replace(*char, escape))))
 }
 
-/// So many bytes of JSON cost one unit of fuel, as with minijinja's filter.
+/// The bytes of JSON that cost one unit of fuel, as with minijinja's filter.
 const BYTES_OF_FUEL: usize = 4;
 /// The widest indentation of JSON, in spaces.
 const MAX_INDENT: usize = 16;

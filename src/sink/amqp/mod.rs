@@ -27,7 +27,7 @@ use crate::config::{AmqpConnection, AmqpSinkConfig, SinkConfig};
 use crate::tasks::{self, TaskKind};
 
 pub(super) struct AmqpSink {
-    /// Unbounded: whoever calls [`attempt`](Self::attempt) keeps to [`capacity`](Self::capacity).
+    /// Unbounded: the caller of [`attempt`](Self::attempt) observes [`capacity`](Self::capacity).
     jobs: UnboundedSender<PublishJob>,
     closing: CancellationToken,
     worker: JoinHandle<()>,

@@ -33,7 +33,7 @@ use session::{Session, SessionEnd};
 
 /// The delays before a source reconnects, with full jitter.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
-/// After a session of this length the back-off starts anew.
+/// After a session of this length the back-off starts from the beginning.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
 /// An error that persists is logged again after this time.
 const LOG_AGAIN: Duration = Duration::from_mins(10);
