@@ -1,31 +1,31 @@
 //! A rule-driven relay from REGARDS' responses on `RabbitMQ` to Kafka topics, webhooks, AMQP exchanges and files.
 //!
-//! The library is internal: the product is the program, and its promises are its configuration, commands and formats.
+//! The library is internal: users rely on the program, its configuration, commands and formats.
 //!
-//! The modules in the order data flows; each may use those above it and knows nothing of those below (a test reads the
-//! source and says so):
+//! The modules are listed in the order of the data flow. Each imports only modules above it; a test reads the source and
+//! fails on any other import.
 //!
-//! - [`failpoints`]: faults that tests enable to show that they would notice them; a release build has none.
+//! - [`failpoints`]: faults that tests enable to show that they would detect them; a release build has none.
 //! - [`tasks`]: the threads and tasks of the relay; a panic in one of them ends it.
 //! - [`telemetry`]: the log.
 //! - [`timer`]: a timer for `select!` loops, and long waits that tests shorten.
-//! - [`clock`]: the wall clock, for what people read, and the time since boot, for all waiting and all ages.
+//! - [`clock`]: the wall clock, for people, and the time since boot, for waits and ages.
 //! - [`net`]: TLS of a client, forbidden addresses, back-off, rate limits.
 //! - [`event`]: a [`Message`](event::Message) becomes an [`Event`](event::Event), and an event becomes bytes.
-//! - [`rules`]: an event becomes a [`Plan`](rules::Plan): which sinks get it, and which route says so.
-//! - [`config`]: `routes.yaml` becomes a [`Config`](config::Config), every mistake at its line.
+//! - [`rules`]: an event becomes a [`Plan`](rules::Plan): which sinks get it, and by which route.
+//! - [`config`]: `routes.yaml` becomes a [`Config`](config::Config); every mistake is reported at its line.
 //! - [`amqp`]: what a source and a sink on a broker share: connecting, values, errors in plain words.
 //! - [`probe`]: the result of `check --connect` for one source or sink.
-//! - [`source`]: messages come in with a [`Receipt`](source::Receipt); the watermark acknowledges what is settled.
-//! - [`sink`]: one rendered event goes out in an [`Attempt`](sink::Attempt), which ends in one [`Verdict`](sink::Verdict).
+//! - [`source`]: receives messages, each with a [`Receipt`](source::Receipt); the watermark acknowledges settled messages.
+//! - [`sink`]: sends one rendered event in an [`Attempt`](sink::Attempt), which ends with one [`Verdict`](sink::Verdict).
 //! - [`dry_run`]: what the relay would do with one message, without sending anything.
-//! - [`spool`]: what is kept on disk: deliveries that wait, and dead letters.
-//! - [`delivery`]: one event for one sink, until it is settled: lanes and retries.
-//! - [`relay`]: all of it together: start, stop.
+//! - [`spool`]: deliveries and dead letters on disk.
+//! - [`delivery`]: delivers one event to one sink until the delivery is settled: lanes, retries, breaker.
+//! - [`relay`]: puts everything together: start, reload, stop.
 //! - [`admin`]: health and metrics over HTTP; the control socket.
-//! - [`cli`]: one file a command.
+//! - [`cli`]: the command line, one file per command.
 
-// A test is as long as the story that it tells.
+// A test may be as long as the scenario that it shows.
 #![cfg_attr(test, allow(clippy::too_many_lines))]
 
 pub mod admin;
