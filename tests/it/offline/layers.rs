@@ -62,7 +62,7 @@ const STRANGERS: [(&str, &[&str]); 9] = [
 fn folders_know_nothing_of_their_strangers() {
     let mut looked_at = vec![0; STRANGERS.len()];
     let mut wrong = Vec::new();
-    for path in files().iter().filter(|path| !path.ends_with("tests.rs")) {
+    for path in files().iter().filter(|path| !is_of_tests(path)) {
         let module = module(path);
         for ((part, strangers), looked_at) in STRANGERS.iter().zip(&mut looked_at) {
             if !begins(&module, part) {
@@ -129,7 +129,7 @@ fn threads_and_tasks_are_helpers() {
         |path: &Path| !matches!(module(path)[0].as_str(), "tasks") && !module(path).contains(&"demo".into());
     let wrong: Vec<_> = files()
         .iter()
-        .filter(|path| elsewhere(path) && !path.ends_with("tests.rs"))
+        .filter(|path| elsewhere(path) && !is_of_tests(path))
         .flat_map(|path| {
             let text = without_comments(&without_tests(&read(path)));
             let found: Vec<_> = ways.into_iter().filter(|way| text.contains(way)).collect();
@@ -150,7 +150,7 @@ fn the_wall_clock_is_asked_in_one_place() {
     };
     let wrong: Vec<_> = files()
         .iter()
-        .filter(|path| module(path) != ["clock"] && !path.ends_with("tests.rs"))
+        .filter(|path| module(path) != ["clock"] && !is_of_tests(path))
         .flat_map(|path| {
             let text = without_comments(&without_tests(&read(path)));
             let found: Vec<_> = ways.into_iter().filter(|way| is_asked(&text, way)).collect();
@@ -196,6 +196,11 @@ fn module(path: &Path) -> Vec<String> {
         module.pop();
     }
     module
+}
+
+/// Whether it is `tests.rs` or a file in a folder `tests`.
+pub(super) fn is_of_tests(path: &Path) -> bool {
+    module(path).iter().any(|part| part == "tests")
 }
 
 /// The modules in the order of the crate's documentation: lines that begin ``//! - [`name`]``.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use regards_relay::telemetry::LOG_FIELDS;
 
-use super::layers::{files, read, without_tests};
+use super::layers::{files, is_of_tests, read, without_tests};
 
 /// The largest number of lines of a function outside tests.
 const MAX_FUNCTION: usize = 70;
@@ -48,7 +48,7 @@ fn of_all_files(find: impl Fn(&Path) -> Vec<(usize, String)>) -> Vec<String> {
 
 /// The text of a file without its tests. Empty for a file of tests.
 fn code(path: &Path) -> String {
-    if path.ends_with("tests.rs") { String::new() } else { without_tests(&read(path)) }
+    if is_of_tests(path) { String::new() } else { without_tests(&read(path)) }
 }
 
 /// The fields in calls of tracing's macros, with the lines of the calls.
