@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::configuration::Edit;
 use crate::support::{Answer, Home, Kafka, Receiver, Regards, Response, unique};
 
 const ROUTES: &str = r#"
@@ -45,7 +46,7 @@ async fn an_event_whose_condition_fails_takes_another_route_or_becomes_a_dead_le
 
     let dry_run = home.does(&["dead-letters", "redrive", "--dry-run", "--json"]);
     assert!(dry_run.starts_with(r#"{"redriven":0,"sinks":{},"left":{"`if:` of the route large: "#), "{dry_run}");
-    let right = ROUTES.replace("extra.size > 3", "(string(extra.size).startsWith('about') || extra.size > 3)");
+    let right = ROUTES.edit("extra.size > 3", "(string(extra.size).startsWith('about') || extra.size > 3)");
     relay.reload(&right, "success").await;
     assert_eq!(home.does(&["dead-letters", "redrive", "--json"]), r#"{"redriven":1,"sinks":{"large":1},"left":{}}"#);
     assert_eq!(went(home.wait_for_lines("large.ndjson", 3).await), ["large", "large, too", "unknown"]);
@@ -117,8 +118,7 @@ async fn a_transform_changes_only_what_its_sinks_get() {
     assert!(detail.starts_with("transform: `set` of quota: "), "{detail}");
 
     home.wait_until_waiting("on_call", 1).await;
-    let right =
-        TRANSFORMED.replace("tenant + '/' + status", "'REGARDS ' + status").replace("extra.size * 2", "extra.size");
+    let right = TRANSFORMED.edit("tenant + '/' + status", "'REGARDS ' + status").edit("extra.size * 2", "extra.size");
     relay.reload(&right, "success").await;
     receiver.answers(|_| Answer::Status(204));
     let redriven = home.does(&["dead-letters", "redrive", "--json"]);
@@ -133,7 +133,7 @@ async fn a_transform_changes_only_what_its_sinks_get() {
     receiver.answers(|_| Answer::Status(500));
     regards.publish(&Response::new("cnes-a", "three", "ERROR").field("size", 3)).await;
     home.wait_until_waiting("on_call", 1).await;
-    relay.reload(&right.replace("- name: quota", "- name: failures"), "success").await;
+    relay.reload(&right.edit("- name: quota", "- name: failures"), "success").await;
     relay.wait_for_metric("dead_letters_total", &[("sink", "on_call")], 2.0).await;
     let redriven = home.does(&["dead-letters", "redrive", "--json"]);
     let left = "its route is no longer in the configuration: add it again, or name a sink with `--to`";

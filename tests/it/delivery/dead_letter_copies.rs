@@ -6,6 +6,7 @@ use lapin::ExchangeKind;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::Value;
 
+use crate::configuration::Edit;
 use crate::support::{Answer, Home, Kafka, Rabbit, Receiver, Regards, Response};
 
 const ROUTES: &str = r#"
@@ -79,7 +80,7 @@ async fn kafka_receives_copies_of_dead_letters() {
     let (regards, picky) = (Regards::new().await, picky().await);
     let mut topic = Kafka::shared().topic("morgue", 1).await;
     let sink = "{ kafka: { brokers: \"${KAFKA}\", topic: \"${TOPIC}\", key: \"{{ reason }}\" } }";
-    let home = Home::of(&regards, &ROUTES.replace("MORGUE", sink))
+    let home = Home::of(&regards, &ROUTES.edit("MORGUE", sink))
         .with_kafka()
         .with("TOPIC", topic.topic())
         .with("PICKY", &picky.url());
@@ -102,7 +103,7 @@ async fn an_exchange_receives_copies_of_dead_letters() {
     partner.bind("dead", "morgue", "#").await;
     let collected = partner.collect("dead").await;
     let sink = "{ amqp: { url: \"${PARTNER}\", exchange: morgue, routing_key: \"{{ source }}.{{ reason }}\" } }";
-    let home = Home::of(&regards, &ROUTES.replace("MORGUE", sink))
+    let home = Home::of(&regards, &ROUTES.edit("MORGUE", sink))
         .with("PARTNER", &partner.admin_url())
         .with("PICKY", &picky.url());
     let letters = copied_to(&home, &regards).await;
@@ -123,7 +124,7 @@ async fn an_exchange_receives_copies_of_dead_letters() {
 async fn a_webhook_receives_copies_of_dead_letters_after_an_outage() {
     let (regards, picky, receiver) = (Regards::new().await, picky().await, Receiver::start().await);
     let sink = "{ webhook: { url: \"http://127.0.0.1:${PORT}/{{ reason }}\" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }";
-    let home = Home::of(&regards, &ROUTES.replace("MORGUE", sink))
+    let home = Home::of(&regards, &ROUTES.edit("MORGUE", sink))
         .with("PORT", &receiver.port().to_string())
         .with("PICKY", &picky.url());
     receiver.answers(|_| Answer::Status(503));
@@ -154,7 +155,7 @@ async fn a_failed_copy_makes_no_dead_letter() {
     let (regards, picky, receiver) = (Regards::new().await, picky().await, Receiver::start().await);
     let sink = "{ webhook: { url: \"${HOOK}\" }, retry: { initial_backoff: 50ms, max_attempts: 2 } }";
     let home =
-        Home::of(&regards, &ROUTES.replace("MORGUE", sink)).with("HOOK", &receiver.url()).with("PICKY", &picky.url());
+        Home::of(&regards, &ROUTES.edit("MORGUE", sink)).with("HOOK", &receiver.url()).with("PICKY", &picky.url());
     receiver.answers(|posted| Answer::Status(if posted.header("regards-relay-sink").is_some() { 422 } else { 404 }));
     let relay = home.start_ready().await;
     regards.publish_all(&dying()).await;
@@ -177,8 +178,8 @@ async fn a_failed_copy_makes_no_dead_letter() {
 async fn copies_follow_a_changed_configuration() {
     let (regards, receiver) = (Regards::new().await, Receiver::start().await);
     let without =
-        ROUTES.replace("dead_letters: { to: morgue }\n", "").replace("MORGUE", "{ webhook: { url: \"${PICKY}\" } }");
-    let with = ROUTES.replace("MORGUE", "{ webhook: { url: \"${PICKY}\" } }");
+        ROUTES.edit("dead_letters: { to: morgue }\n", "").edit("MORGUE", "{ webhook: { url: \"${PICKY}\" } }");
+    let with = ROUTES.edit("MORGUE", "{ webhook: { url: \"${PICKY}\" } }");
     let home = Home::of(&regards, &without).with("PICKY", &receiver.url());
     let relay = home.start_ready().await;
     let unrouted = |id: &str| Response::new("nobody's", id, "SUCCESS");

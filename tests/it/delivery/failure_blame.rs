@@ -1,6 +1,7 @@
 //! A failure is blamed on the sink, a destination or the event: a wrong setting of a sink opens its breaker and makes
 //! few dead letters.
 
+use crate::configuration::Edit;
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Rabbit, Receiver, Regards};
 
@@ -61,7 +62,7 @@ async fn an_exchange_that_is_missing_opens_the_breaker() {
     let hook = r#"{ webhook: { url: "${HOOK}" }, retry: { initial_backoff: 20ms, max_backoff: 200ms } }"#;
     let amqp =
         r#"{ amqp: { url: "${PARTNER}", exchange: products }, retry: { initial_backoff: 20ms, max_backoff: 200ms } }"#;
-    let home = Home::of(&regards, &ROUTES.replace(hook, amqp)).with("PARTNER", &partner.admin_url());
+    let home = Home::of(&regards, &ROUTES.edit(hook, amqp)).with("PARTNER", &partner.admin_url());
     let relay = home.start_ready().await;
     let published = lives("t", "blamed", REQUESTS);
     regards.publish_all(&published).await;

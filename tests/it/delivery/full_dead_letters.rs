@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::configuration::Edit;
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, Response, until};
 
@@ -34,7 +35,7 @@ async fn full_dead_letters_limit_a_sink_to_its_window() {
     home.wait_until_waiting("hook", 3_000).await;
     // The relay cannot render the backlog any more, because its route was removed.
     receiver.answers(|_| Answer::Status(204));
-    relay.reload(&ROUTES.replace("name: all", "name: other"), "success").await;
+    relay.reload(&ROUTES.edit("name: all", "name: other"), "success").await;
     relay.wait_until_unready(&["dead_letters.max_size"]).await;
     let labels = [("sink", "hook"), ("result", "dead_letter")];
     let (mut count, mut since) = (0.0, Instant::now());

@@ -3,6 +3,7 @@
 
 use regards_relay::failpoints::{Failpoint, VARIABLE};
 
+use crate::configuration::Edit;
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Receiver, Regards, Relay, Response, lines_of};
 
@@ -55,7 +56,7 @@ async fn archived_after(regards: &Regards, home: &Home, receiver: &Receiver) -> 
     relay.wait_for_metric("build_info", &[], 1.0).await;
     relay
         .reload(
-            &ROUTES.replace("initial_backoff: 1h, max_backoff: 1h", "initial_backoff: 50ms, max_backoff: 50ms"),
+            &ROUTES.edit("initial_backoff: 1h, max_backoff: 1h", "initial_backoff: 50ms, max_backoff: 50ms"),
             "success",
         )
         .await;
@@ -80,11 +81,11 @@ async fn attempts_within_one_back_off(failpoint: Option<Failpoint>, least: usize
     other.answers(|_| Answer::Status(503));
     // The other sink fails too, with short back-offs: its attempts measure how much the relay has done.
     let routes = ROUTES
-        .replace(
+        .edit(
             "  archive:",
             "  other: { webhook: { url: \"${OTHER}\" }, retry: { initial_backoff: 50ms, max_backoff: 50ms } }\n  archive:",
         )
-        .replace("[hook, archive]", "[hook, archive, other]");
+        .edit("[hook, archive]", "[hook, archive, other]");
     let home = home_with(&routes, &regards, &receiver, failpoint).with("OTHER", &other.url());
     let relay = home.start_ready().await;
     // The relay stops its scan of the lanes at the first lane without room. That lane must not have older deliveries in
@@ -137,8 +138,8 @@ async fn reload_while_full<'a>(regards: &Regards, home: &'a Home, routes: &str) 
 async fn removing_a_sink_with_a_full_share_repeats_nothing() {
     let (regards, receiver) = (Regards::new().await, Receiver::start().await);
     let home = home(&regards, &receiver, None);
-    let without = ROUTES.lines().filter(|line| !line.starts_with("  hook:")).collect::<Vec<_>>().join("\n");
-    let relay = reload_while_full(&regards, &home, &without.replace("[hook, archive]", "[archive]")).await;
+    let without = ROUTES.without_sink("hook");
+    let relay = reload_while_full(&regards, &home, &without.edit("[hook, archive]", "[archive]")).await;
     relay.stop().await;
     assert_eq!(home.waiting("hook"), u64::try_from(MESSAGES).unwrap());
     assert_eq!(archived_after(&regards, &home, &receiver).await, MESSAGES, "each once");
@@ -148,7 +149,7 @@ async fn removing_a_sink_with_a_full_share_repeats_nothing() {
 async fn a_restart_of_a_source_with_a_full_share_repeats_nothing() {
     let (regards, receiver) = (Regards::new().await, Receiver::start().await);
     let home = home(&regards, &receiver, None);
-    let relay = reload_while_full(&regards, &home, &ROUTES.replace("prefetch: 100", "prefetch: 99")).await;
+    let relay = reload_while_full(&regards, &home, &ROUTES.edit("prefetch: 100", "prefetch: 99")).await;
     home.wait_until_waiting("hook", u64::try_from(MESSAGES).unwrap()).await;
     assert_eq!(lines_of(home.data("archive.ndjson")).len(), MESSAGES, "each once");
     relay.kill();
@@ -160,11 +161,11 @@ async fn only_the_source_without_room_is_blocked() {
     let (regards, other) = (Regards::new().await, Regards::new().await);
     let receiver = Receiver::start().await;
     let routes = ROUTES
-        .replace(
+        .edit(
             "expects: lta } }\nsinks:",
             "expects: lta }, other: { amqp: { url: \"${OTHER}\", queue: \"${QUEUE}\" }, expects: lta } }\nsinks:",
         )
-        .replace(
+        .edit(
             "routes: [{ name: all, to: [hook, archive] }]",
             "routes: [{ name: all, when: { source: regards }, to: [hook, archive] }, { name: other, when: { source: other }, to: archive }]",
         );

@@ -6,6 +6,7 @@ use lapin::ExchangeKind;
 use lapin::types::FieldTable;
 use serde_json::Value;
 
+use crate::configuration::Edit;
 use crate::support::arrived::assert_in_order;
 use crate::support::rabbit::AmqpMessage;
 use crate::support::response::lives;
@@ -160,7 +161,7 @@ async fn a_full_spool_blocks_its_source_until_there_is_room() {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;
-    let routes = ROUTES.replace("to: [pipeline, hook]", "to: hook") + "spool: { max_size: 1MiB, max_share: 60% }\n";
+    let routes = ROUTES.edit("to: [pipeline, hook]", "to: hook") + "spool: { max_size: 1MiB, max_share: 60% }\n";
     let home = home(&regards, &receiver, "none", &routes);
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;
@@ -186,7 +187,7 @@ async fn a_full_spool_drops_and_counts_where_configured() {
     let receiver = Receiver::start().await;
     let mut topic = Kafka::shared().topic("dropped", 1).await;
     let routes =
-        ROUTES.replace("retry:", "when_full: drop_newest, retry:") + "spool: { max_size: 1MiB, max_share: 60% }\n";
+        ROUTES.edit("retry:", "when_full: drop_newest, retry:") + "spool: { max_size: 1MiB, max_share: 60% }\n";
     let home = home(&regards, &receiver, topic.topic(), &routes);
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;
@@ -212,10 +213,9 @@ async fn a_full_spool_drops_and_counts_where_configured() {
 async fn a_backlog_behind_an_open_breaker_is_given_up_in_time() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
-    let routes = ROUTES.replace("to: [pipeline, hook]", "to: hook").replace(
-        "initial_backoff: 50ms, max_backoff: 500ms",
-        "initial_backoff: 50ms, max_backoff: 1h, give_up_after: 3s",
-    );
+    let routes = ROUTES
+        .edit("to: [pipeline, hook]", "to: hook")
+        .edit("initial_backoff: 50ms, max_backoff: 500ms", "initial_backoff: 50ms, max_backoff: 1h, give_up_after: 3s");
     let home = home(&regards, &receiver, "none", &routes);
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;

@@ -2,6 +2,7 @@
 
 use expect_test::{Expect, expect};
 
+use crate::configuration::Edit;
 use crate::support::{Home, Response};
 
 const ROUTES: &str = r#"
@@ -81,12 +82,12 @@ fn correct_cases_pass() {
 #[test]
 fn each_difference_is_printed() {
     let wrong = RIGHT
-        .replace("topic: regards.esa", "topic: regards.dlr")
-        .replace("session: null, extra: {}", "session: night, extra: [], warnings: [x]")
-        .replace("{ content-type: application/json, x: null }", "{ content-type: text/plain }")
-        .replace("partner: { exchange", "on_call: { body: x }\n      partner: { exchange")
-        .replace("expect: { pipeline: , partner: { dead_letter: render_failed } }", "expect: { partner: {} }")
-        .replace("dead_letter: unrouted", "dead_letter: not_json");
+        .edit("topic: regards.esa", "topic: regards.dlr")
+        .edit("session: null, extra: {}", "session: night, extra: [], warnings: [x]")
+        .edit("{ content-type: application/json, x: null }", "{ content-type: text/plain }")
+        .edit("partner: { exchange", "on_call: { body: x }\n      partner: { exchange")
+        .edit("expect: { pipeline: , partner: { dead_letter: render_failed } }", "expect: { partner: {} }")
+        .edit("dead_letter: unrouted", "dead_letter: not_json");
     let more = "  - { name: none, tenant: t, message: { body: x }, expect: { pipeline: {} } }
   - { name: dead, tenant: t, message: { body: { correlationId: c, responseStatus: DENIED } }, expect: { dead_letter: unrouted } }
 ";
@@ -297,7 +298,7 @@ fn missing_files_and_samples_are_errors() {
 
 #[test]
 fn results_are_written_as_junit_xml() {
-    let home = home(&RIGHT.replace("topic: regards.esa", "topic: regards.<dlr>"));
+    let home = home(&RIGHT.edit("topic: regards.esa", "topic: regards.<dlr>"));
     home.run(&["test", "--junit", "results.xml"]);
     let xml = home.read("results.xml");
     let mut xml = xml;

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
+use crate::configuration::Edit;
 use crate::support::{Home, Receiver, Regards, Response, until};
 
 const ROUTES: &str = configuration! {
@@ -15,8 +16,8 @@ const ROUTES: &str = configuration! {
 const REDRIVES: usize = 9;
 
 fn offline() -> Home {
-    Home::new(&ROUTES.replace("${REGARDS}", "amqp://127.0.0.1:1").replace("${QUEUE}", "q"))
-        .with("HOOK", "http://127.0.0.1:1/")
+    let home = Home::new(ROUTES).with("REGARDS", "amqp://127.0.0.1:1").with("QUEUE", "q");
+    home.with("HOOK", "http://127.0.0.1:1/")
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn bash_completes_behind_subcommands() {
 async fn a_redrive_stops_with_its_client() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
-    let home = Home::of(&regards, &ROUTES.replace("to: hook", "to: hook, when: { tenant: esa }"));
+    let home = Home::of(&regards, &ROUTES.edit("to: hook", "to: hook, when: { tenant: esa }"));
     let home = home.with("HOOK", &receiver.url());
     let relay = home.start_ready().await;
     for number in 0..=REDRIVES {

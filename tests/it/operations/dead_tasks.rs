@@ -5,6 +5,7 @@ use std::time::Duration;
 use lapin::ExchangeKind;
 use regards_relay::tasks::{TaskKind, VARIABLE};
 
+use crate::configuration::Edit;
 use crate::support::response::lives;
 use crate::support::wait::until_within;
 use crate::support::{Home, Kafka, Rabbit, Receiver, Regards};
@@ -53,7 +54,7 @@ async fn a_dead_thread_or_task_ends_the_relay_with_an_error() {
                 TaskKind::AdminRequest => drop(relay.page("/livez").await),
                 TaskKind::ControlRequest => drop(home.run(&["pause", "--sink", "hook"])),
                 TaskKind::RetiredSink if relay.page("/readyz").await.is_ok_and(|(status, _)| status == 200) => {
-                    home.write_routes(&ROUTES.replace("url: \"${HOOK}\"", "url: \"${HOOK}\", concurrency: 3"));
+                    home.write_routes(&ROUTES.edit("url: \"${HOOK}\"", "url: \"${HOOK}\", concurrency: 3"));
                     relay.signal("HUP");
                 }
                 _ => {}

@@ -5,6 +5,7 @@ use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 
 use serde_json::Value;
 
+use crate::configuration::Edit;
 use crate::support::relay::sum_of;
 use crate::support::response::lives;
 use crate::support::{Home, Receiver, Regards, until};
@@ -82,7 +83,7 @@ async fn a_stalled_reader_of_the_output_blocks_only_its_sink() {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
     let receiver = Receiver::start().await;
-    let both = ROUTES.replace("  hook:", "  screen: { stdout: {} }\n  hook:").replace("to: hook", "to: [hook, screen]");
+    let both = ROUTES.edit("  hook:", "  screen: { stdout: {} }\n  hook:").edit("to: hook", "to: [hook, screen]");
     let home = Home::of(&regards, &both).with("HOOK", &receiver.url());
     let mut relay = home.begin_run(Stdio::piped(), Stdio::null());
     // Several times the capacity of a pipe.

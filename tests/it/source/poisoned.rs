@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
+use crate::configuration::Edit;
 use crate::support::raw_amqp::{Login, RawMessage, long, properties, publish_raw, short};
 use crate::support::regards::EXCHANGE;
 use crate::support::response::lives;
@@ -69,7 +70,7 @@ async fn a_property_that_is_not_utf8_blocks_no_later_message() {
     const BEHIND: usize = 1_000;
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
-    let home = Home::of(&regards, &ROUTES.replace("VALIDATION", "lenient"));
+    let home = Home::of(&regards, &ROUTES.edit("VALIDATION", "lenient"));
     // With this memory limit, the thread stacks of earlier versions do not fit.
     let relay = home.start_under(&["sh", "-c", r#"ulimit -v 1048576; exec "$0" "$@""#]);
     relay.wait_until_ready().await;
@@ -102,7 +103,7 @@ async fn a_property_that_is_not_utf8_blocks_no_later_message() {
 #[tokio::test]
 async fn strict_validation_makes_it_a_dead_letter_with_its_bytes() {
     let regards = Regards::new().await;
-    let home = Home::of(&regards, &ROUTES.replace("VALIDATION", "strict"));
+    let home = Home::of(&regards, &ROUTES.edit("VALIDATION", "strict"));
     // Inspecting the queue must be as safe as consuming it.
     publish_poisoned(&regards, "message_id", properties("t", &[(7, POISON)], &[]), b"").await;
     let captured = home.does(&["capture", "--count", "1"]);
@@ -124,7 +125,7 @@ async fn a_silent_broker_leaks_no_thread_and_no_socket() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = silent.local_addr().expect("an address").port();
     let url = format!("amqp://guest:guest@127.0.0.1:{port}");
-    let home = Home::new(&ROUTES.replace("VALIDATION", "lenient")).with("REGARDS", &url).with("QUEUE", "any");
+    let home = Home::new(&ROUTES.edit("VALIDATION", "lenient")).with("REGARDS", &url).with("QUEUE", "any");
     let relay = home.start();
     for attempt in 1..=3 {
         let (mut socket, _) = silent.accept().await.expect("a connection");

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use regards_relay::failpoints::{Failpoint, VARIABLE};
 
+use crate::configuration::Edit;
 use crate::support::response::lives;
 use crate::support::{Answer, Home, Proxy, Receiver, Regards, Response, until};
 
@@ -110,7 +111,7 @@ async fn a_relay_that_takes_an_equal_message_for_a_settled_one_is_noticed() {
 async fn a_large_body_behind_small_ones_in_flight_repeats_none() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
-    let routes = IN_FLIGHT.replace("spill_after: 5m", "spill_after: 5m, max_in_flight_bytes: 1MiB");
+    let routes = IN_FLIGHT.edit("spill_after: 5m", "spill_after: 5m, max_in_flight_bytes: 1MiB");
     let home = Home::of(&regards, &routes).with("HOOK", &receiver.url());
     let relay = home.start_ready().await;
     receiver.hold();

@@ -10,6 +10,7 @@ use super::nemesis::Nemesis;
 use super::plan::{EventId, Hand, Sink, Wrong, correlation_id};
 use super::taken::event_of;
 use super::world::LETTERS;
+use crate::configuration::Edit;
 use crate::source::poisoned::poisoned;
 use crate::support::Relay;
 use crate::support::damage::damage_row;
@@ -48,7 +49,7 @@ impl<'a> Nemesis<'a> {
     /// Exceeds the room for dead letters. The relay restarts with a smaller limit, and again with the old one.
     pub(super) async fn fill_letters(&self, relay: Relay<'a>, lasts: Duration) -> (Relay<'a>, bool) {
         self.stop(relay).await;
-        self.home.write_routes(&self.routes.replace(LETTERS, SMALL_LETTERS));
+        self.home.write_routes(&self.routes.edit(LETTERS, SMALL_LETTERS));
         let relay = self.start().await;
         self.progress.flood.fetch_add(MORE_THAN_FIT, SeqCst);
         let hit = self.comes_true(async || self.probe.is_unready_for(&["`dead_letters.max_size`"]).await).await;
