@@ -11,7 +11,7 @@ use crate::support::kafka::Record;
 use crate::support::rabbit::AmqpMessage;
 use crate::support::response::lives;
 use crate::support::webhook::Posted;
-use crate::support::{Answer, Home, Kafka, Rabbit, Receiver, Regards, lines_of, until};
+use crate::support::{Answer, Home, Kafka, Rabbit, Receiver, Regards, lines_of, until, with_webhook};
 
 const ROUTES: &str = configuration! {
     sinks: {
@@ -70,14 +70,10 @@ async fn sigterm_in_full_flight_loses_and_repeats_nothing() {
 #[tokio::test]
 async fn a_stop_does_not_wait_for_a_kafka_that_is_away() {
     let regards = Regards::new().await;
-    let routes = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { away: { kafka: { brokers: "127.0.0.1:1", topic: t } } }
-routes: [{ name: all, to: away }]
-unrouted: dead_letter
-delivery: { spill_after: 60s, shutdown_grace: 100s }
-"#;
+    let routes = configuration! {
+        sinks: { away: r#"{ kafka: { brokers: "127.0.0.1:1", topic: t } }"# },
+        "delivery: { spill_after: 60s, shutdown_grace: 100s }",
+    };
     let home = Home::of(&regards, routes);
     let relay = home.start_ready().await;
     let published = lives("t", "away", 50);
@@ -94,22 +90,13 @@ delivery: { spill_after: 60s, shutdown_grace: 100s }
 /// At a stop the failed deliveries stay in the spool, and the successful ones are not repeated.
 #[tokio::test]
 async fn sigterm_repeats_nothing_although_some_deliveries_keep_failing() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
+    let (regards, receiver, home) = with_webhook(configuration! {
+        sinks: { hook: r#"{ webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } }"# },
+        "delivery: { shutdown_grace: 1s }",
+    })
+    .await;
     let fails = |request: &Posted| request.json()["correlationId"].as_str().is_some_and(|id| id.ends_with('5'));
     receiver.answers(move |request| Answer::Status(if fails(request) { 404 } else { 204 }));
-    let home = Home::of(
-        &regards,
-        r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}" }, retry: { initial_backoff: 100ms, max_backoff: 1s } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-delivery: { shutdown_grace: 1s }
-"#,
-    )
-    .with("HOOK", &receiver.url());
     let published = lives("t", "stop", 50);
     regards.publish_all(&published).await;
     let relay = home.start_ready().await;
@@ -130,20 +117,11 @@ delivery: { shutdown_grace: 1s }
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(
-        &regards,
-        r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}", timeout: 50s } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-delivery: { shutdown_grace: 50s }
-"#,
-    )
-    .with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(configuration! {
+        sinks: { hook: r#"{ webhook: { url: "${HOOK}", timeout: 50s } }"# },
+        "delivery: { shutdown_grace: 50s }",
+    })
+    .await;
     receiver.hold();
     let mut relay = home.start_ready().await;
     regards.publish(&lives("t", "held", 1)[0]).await;

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::support::response::lives;
-use crate::support::{Answer, Home, Receiver, Regards, Response};
+use crate::support::{Answer, Home, Receiver, Regards, Relay, Response};
 
 /// The file that contains the error of the clock.
 const CLOCK: &str = "clock";
@@ -53,14 +53,17 @@ impl Receivers {
         [&self.down, &self.picky, &self.busy]
     }
 
-    /// Waits until every sink has a backlog: behind an open breaker, in back-off, or in a pause.
-    async fn wait_until_all_wait(&self, home: &Home, relay: &crate::support::relay::Relay<'_>) {
+    /// Starts the relay, and waits until every sink has a backlog: behind an open breaker, in back-off, or in a pause.
+    async fn start_with_backlogs<'a>(&self, regards: &Regards, home: &'a Home) -> Relay<'a> {
+        let relay = home.start_ready().await;
+        regards.publish_all(&lives("t", "waiting", REQUESTS)).await;
         relay.wait_for_metric("sink_breaker_open", &[("sink", "down")], 1.0).await;
         relay.wait_for_metric("sink_paused", &[("sink", "busy")], 1.0).await;
         self.picky.wait_for_posted(2 * REQUESTS).await;
         for sink in ["down", "picky", "busy"] {
             home.wait_until_waiting(sink, EVENTS as u64).await;
         }
+        relay
     }
 
     /// Waits for more attempts at each receiver, so that a wrong clock would have had its effect.
@@ -112,9 +115,7 @@ async fn a_clock_set_back_by_an_hour_delays_no_retry_no_pause_and_no_probe() {
     let regards = Regards::new().await;
     let receivers = Receivers::start().await;
     let home = receivers.home(&regards);
-    let relay = home.start_ready().await;
-    regards.publish_all(&lives("t", "back", REQUESTS)).await;
-    receivers.wait_until_all_wait(&home, &relay).await;
+    let relay = receivers.start_with_backlogs(&regards, &home).await;
     set_clock(&home, -HOUR);
     receivers.wait_for_more_attempts().await;
     assert_next_attempts_are_near(&home, -HOUR);
@@ -128,9 +129,7 @@ async fn set_back_between_runs(set_back: impl FnOnce(&Home)) {
     let regards = Regards::new().await;
     let receivers = Receivers::start().await;
     let home = receivers.home(&regards);
-    let relay = home.start_ready().await;
-    regards.publish_all(&lives("t", "again", REQUESTS)).await;
-    receivers.wait_until_all_wait(&home, &relay).await;
+    let relay = receivers.start_with_backlogs(&regards, &home).await;
     relay.stop().await;
     set_back(&home);
     let relay = home.start_ready().await;
@@ -170,7 +169,7 @@ async fn a_clock_set_back_by_a_reboot_delays_nothing() {
 }
 
 /// Fills the store of dead letters. While it is full, the relay checks repeatedly whether any of them has expired.
-async fn fill_with_dead_letters(regards: &Regards, relay: &crate::support::relay::Relay<'_>) {
+async fn fill_with_dead_letters(regards: &Regards, relay: &Relay<'_>) {
     let invalid: Vec<Response> =
         (0..150).map(|_| Response::with_body("t", format!("no JSON{}", "x".repeat(10_000)))).collect();
     regards.publish_all(&invalid).await;
@@ -185,9 +184,7 @@ async fn ages_by_the_wall_clock_are_noticed() {
     let regards = Regards::new().await;
     let receivers = Receivers::start().await;
     let home = receivers.home(&regards).with(failpoints::VARIABLE, Failpoint::TrustTheWallClock.name());
-    let relay = home.start_ready().await;
-    regards.publish_all(&lives("t", "trust", REQUESTS)).await;
-    receivers.wait_until_all_wait(&home, &relay).await;
+    let relay = receivers.start_with_backlogs(&regards, &home).await;
     set_clock(&home, MONTH);
     for sink in ["down", "picky", "busy"] {
         relay.wait_for_metric("deliveries_total", &[("sink", sink), ("result", "dead_letter")], 1.0).await;
@@ -211,9 +208,7 @@ async fn a_clock_set_forward_by_a_month_gives_nothing_up_and_purges_nothing() {
     let regards = Regards::new().await;
     let receivers = Receivers::start().await;
     let home = receivers.home(&regards);
-    let relay = home.start_ready().await;
-    regards.publish_all(&lives("t", "forward", REQUESTS)).await;
-    receivers.wait_until_all_wait(&home, &relay).await;
+    let relay = receivers.start_with_backlogs(&regards, &home).await;
     fill_with_dead_letters(&regards, &relay).await;
     let kept = home.dead_letters();
     set_clock(&home, MONTH);

@@ -5,7 +5,7 @@ use regards_relay::failpoints::{Failpoint, VARIABLE};
 
 use crate::support::damage::damage_row;
 use crate::support::response::lives;
-use crate::support::{Answer, Home, Receiver, Regards, until};
+use crate::support::{Answer, Home, Receiver, Regards, start_with_backlog, until, with_webhook};
 
 const ROUTES: &str = configuration! {
     sinks: {
@@ -18,25 +18,21 @@ const REQUESTS: usize = 20;
 const FAILURES: usize = 3;
 
 /// Creates a backlog and damages one of its rows while the relay is stopped.
-async fn damaged(regards: &Regards, receiver: &Receiver, failpoint: Option<Failpoint>) -> Home {
-    receiver.answers(|_| Answer::Status(503));
-    let mut home = Home::of(regards, ROUTES).with("HOOK", &receiver.url());
-    let relay = home.start_ready().await;
-    regards.publish_all(&lives("t", "damaged", REQUESTS)).await;
-    home.wait_until_waiting("hook", 2 * REQUESTS as u64).await;
+async fn with_a_damaged_row(failpoint: Option<Failpoint>) -> (Regards, Receiver, Home) {
+    let (regards, receiver, mut home) = with_webhook(ROUTES).await;
+    let relay = start_with_backlog(&home, &regards, &receiver, "hook", &lives("t", "damaged", REQUESTS)).await;
     relay.stop().await;
     damage_row(&home, "hook", |_| true).expect("a row");
     if let Some(failpoint) = failpoint {
         home = home.with(VARIABLE, failpoint.name());
     }
     receiver.answers(|_| Answer::Status(204));
-    home
+    (regards, receiver, home)
 }
 
 #[tokio::test]
 async fn a_damaged_row_becomes_a_dead_letter_and_blocks_no_other() {
-    let (regards, receiver) = (Regards::new().await, Receiver::start().await);
-    let home = damaged(&regards, &receiver, None).await;
+    let (regards, receiver, home) = with_a_damaged_row(None).await;
     let relay = home.start_ready().await;
     receiver.wait_for_accepted(2 * REQUESTS - 1).await;
     home.wait_until_waiting("hook", 0).await;
@@ -54,8 +50,7 @@ async fn a_relay_that_stops_at_a_damaged_row_is_noticed() {
         println!("a release build has no failpoints");
         return;
     }
-    let (regards, receiver) = (Regards::new().await, Receiver::start().await);
-    let home = damaged(&regards, &receiver, Some(Failpoint::StopAtADamagedRow)).await;
+    let (_regards, receiver, home) = with_a_damaged_row(Some(Failpoint::StopAtADamagedRow)).await;
     let relay = home.start();
     until("the spool to fail again and again", async || match home.warnings_with(&["spool.db", "trying again"]) {
         failures if failures.len() >= FAILURES => Ok(()),

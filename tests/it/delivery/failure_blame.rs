@@ -3,7 +3,7 @@
 
 use crate::configuration::Edit;
 use crate::support::response::lives;
-use crate::support::{Answer, Home, Rabbit, Receiver, Regards};
+use crate::support::{Answer, Home, Rabbit, Regards, with_webhook};
 
 const ROUTES: &str = configuration! {
     queue: "prefetch: 100",
@@ -17,10 +17,8 @@ const HOOK: (&str, &str) = ("sink", "hook");
 /// Checks that a receiver with this error status opens the breaker. Once it accepts requests again, the relay delivers
 /// everything except the dead letters.
 async fn survives(answer: u16, most_dead: usize) {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
     receiver.answers(move |_| Answer::Status(answer));
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
     let relay = home.start_ready().await;
     let published = lives("t", "blamed", REQUESTS);
     regards.publish_all(&published).await;

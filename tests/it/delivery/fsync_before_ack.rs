@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use futures_util::StreamExt;
 use regards_relay::failpoints::{Failpoint, VARIABLE};
 
-use crate::support::{Answer, Home, Receiver, Regards, Response, until};
+use crate::support::{Answer, Response, until, with_webhook};
 
 const ROUTES: &str = configuration! {
     sinks: {
@@ -140,10 +140,8 @@ fn file(line: &str) -> &str {
 
 /// Runs the relay with a failing sink, so that it stores all messages on disk. `inject` selects the syncs that fail.
 async fn traced(inject: Option<&str>, failpoint: Option<Failpoint>) -> Disk {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
     receiver.answers(|_| Answer::Status(404));
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
     let home = failpoint.into_iter().fold(home, |home, failpoint| home.with(VARIABLE, failpoint.name()));
     // The first run creates the spool, so that the injected errors do not affect its creation.
     home.start_ready().await.stop().await;

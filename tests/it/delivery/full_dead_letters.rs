@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::configuration::Edit;
 use crate::support::response::lives;
-use crate::support::{Answer, Home, Receiver, Regards, Response, until};
+use crate::support::{Answer, Response, start_with_backlog, until, with_webhook};
 
 /// The store has room for about a hundred dead letters of the size in this test.
 const ROUTES: &str = configuration! {
@@ -23,16 +23,11 @@ const STEADY: Duration = Duration::from_secs(3);
 
 #[tokio::test]
 async fn full_dead_letters_limit_a_sink_to_its_window() {
-    let regards = Regards::new().await;
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
     regards.use_cheap_queue().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
-    receiver.answers(|_| Answer::Status(503));
-    let relay = home.start_ready().await;
     let published: Vec<Response> =
         lives("t", "dead", 1_500).into_iter().map(|one| one.field("message", "x".repeat(8 * 1024))).collect();
-    regards.publish_all(&published).await;
-    home.wait_until_waiting("hook", 3_000).await;
+    let relay = start_with_backlog(&home, &regards, &receiver, "hook", &published).await;
     // The relay cannot render the backlog any more, because its route was removed.
     receiver.answers(|_| Answer::Status(204));
     relay.reload(&ROUTES.edit("name: all", "name: other"), "success").await;

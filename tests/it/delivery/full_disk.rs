@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::support::response::lives;
-use crate::support::{Answer, Home, Receiver, Regards, Response, fill_disk, until};
+use crate::support::{Answer, Response, fill_disk, until, with_webhook};
 
 const ROUTES: &str = configuration! {
     queue: "prefetch: 200",
@@ -25,9 +25,7 @@ const fn disk(mount: &str) -> [&str; 6] {
 
 #[tokio::test]
 async fn a_disk_of_eight_mebibytes_fills_up_and_nothing_is_lost() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_under(&SMALL_DISK);
     relay.wait_until_ready().await;
@@ -51,9 +49,7 @@ async fn a_disk_of_eight_mebibytes_fills_up_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn a_disk_filled_by_others_is_reported_until_it_has_room() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_under(&SMALL_DISK);
     relay.wait_until_ready().await;
@@ -86,9 +82,7 @@ async fn a_disk_filled_by_others_is_reported_until_it_has_room() {
 /// Dead letters leave enough room on the disk for the relay to record successful deliveries.
 #[tokio::test]
 async fn a_disk_full_of_dead_letters_blocks_no_delivery() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_under(&SMALLER_DISK);
     relay.wait_until_ready().await;

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use crate::configuration::Edit;
-use crate::support::{Home, Receiver, Regards, Response, until};
+use crate::support::{Home, Response, until, with_webhook};
 
 const ROUTES: &str = configuration! {
     sinks: {
@@ -88,10 +88,8 @@ fn bash_completes_behind_subcommands() {
 /// Ctrl-C ends a slow redrive. The test does this more often than the limit of concurrent redrives.
 #[tokio::test]
 async fn a_redrive_stops_with_its_client() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, &ROUTES.edit("to: hook", "to: hook, when: { tenant: esa }"));
-    let home = home.with("HOOK", &receiver.url());
+    let routes = ROUTES.edit("to: hook", "to: hook, when: { tenant: esa }");
+    let (regards, receiver, home) = with_webhook(&routes).await;
     let relay = home.start_ready().await;
     for number in 0..=REDRIVES {
         regards.publish(&Response::new("other", &format!("dead-{number}"), "GRANTED")).await;

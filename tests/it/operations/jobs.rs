@@ -5,7 +5,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Home, Receiver, Regards, Response, until};
+use crate::support::{Home, Regards, Response, until, with_webhook};
 
 const ROUTES: &str = r#"
 version: 1
@@ -41,9 +41,7 @@ fn json(text: &str) -> Value {
 
 #[tokio::test]
 async fn a_detached_redrive_goes_on_without_its_client_is_listed_and_can_be_stopped() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
     let relay = home.start_ready().await;
     dead_letters(&regards, &home).await;
     // The relay redrives the first dead letter immediately and the second one an hour later.
@@ -88,9 +86,7 @@ async fn a_detached_redrive_goes_on_without_its_client_is_listed_and_can_be_stop
 
 #[tokio::test]
 async fn status_is_one_object_and_watch_keeps_it_fresh() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
     let relay = home.start_ready().await;
     dead_letters(&regards, &home).await;
     let mut watch = home.begin(&["status", "--watch", "--json"], Stdio::piped());
@@ -127,9 +123,7 @@ async fn status_is_one_object_and_watch_keeps_it_fresh() {
 /// The redrive takes so long that a user needs to see its progress.
 #[tokio::test]
 async fn a_slow_redrive_shows_its_progress_with_and_without_a_relay() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let (regards, _receiver, home) = with_webhook(ROUTES).await;
     let redrive = || home.run(&["dead-letters", "redrive", "--rate", "1/s", "--yes", "--to", "hook"]);
     let says_so = |done: &Output| {
         let said = String::from_utf8_lossy(&done.stderr);

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::configuration::Edit;
 use crate::support::response::lives;
-use crate::support::{Answer, Home, Receiver, Regards, until};
+use crate::support::{Answer, Home, lines_of, start_with_backlog, until, with_webhook};
 
 const ROUTES: &str = configuration! {
     sinks: {
@@ -17,13 +17,8 @@ const ROUTES: &str = configuration! {
 
 #[tokio::test]
 async fn orphans_are_reported_at_the_reload_and_at_each_start() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
-    receiver.answers(|_| Answer::Status(503));
-    let relay = home.start_ready().await;
-    regards.publish_all(&lives("t", "orphan", 5)).await;
-    home.wait_until_waiting("on_call", 10).await;
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
+    let relay = start_with_backlog(&home, &regards, &receiver, "on_call", &lives("t", "orphan", 5)).await;
     assert_eq!(relay.metric("spool_orphans", &[("sink", "on_call")]).await, Ok(Some(0.0)));
 
     relay.reload(&ROUTES.edit_each(2, "on_call", "pager"), "success").await;
@@ -72,13 +67,8 @@ async fn warning(home: &Home, count: usize) -> Value {
 
 #[tokio::test]
 async fn a_name_without_a_backlog_is_an_error() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
-    receiver.answers(|_| Answer::Status(503));
-    let relay = home.start_ready().await;
-    regards.publish_all(&lives("t", "orphan", 2)).await;
-    home.wait_until_waiting("on_call", 4).await;
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
+    let relay = start_with_backlog(&home, &regards, &receiver, "on_call", &lives("t", "orphan", 2)).await;
     relay.reload(&ROUTES.edit_each(2, "on_call", "pager"), "success").await;
     let commands: [&[&str]; 4] = [
         &["spool", "redrive", "--sink", "oncall", "--to", "pager", "--yes"],
@@ -102,13 +92,8 @@ async fn a_name_without_a_backlog_is_an_error() {
 /// The deliveries of a removed sink are orphans until the sink is configured again.
 #[tokio::test]
 async fn the_backlog_of_a_removed_sink_is_shown_as_orphaned() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
-    receiver.answers(|_| Answer::Status(503));
-    let relay = home.start_ready().await;
-    regards.publish_all(&lives("t", "orphan", 5)).await;
-    home.wait_until_waiting("on_call", 10).await;
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
+    let relay = start_with_backlog(&home, &regards, &receiver, "on_call", &lives("t", "orphan", 5)).await;
     let without = ROUTES.without_sink("on_call").edit("[on_call, archive]", "archive");
     relay.reload(&without, "success").await;
     let spool = home.spool();
@@ -124,14 +109,9 @@ async fn the_backlog_of_a_removed_sink_is_shown_as_orphaned() {
 /// duplicates. Without a relay it can be purged.
 #[tokio::test]
 async fn orphans_are_redriven_to_another_sink_or_purged() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
-    receiver.answers(|_| Answer::Status(503));
-    let relay = home.start_ready().await;
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
     let published = lives("t", "orphan", 600);
-    regards.publish_all(&published).await;
-    home.wait_until_waiting("on_call", 1_200).await;
+    let relay = start_with_backlog(&home, &regards, &receiver, "on_call", &published).await;
     let configured = home.run(&["spool", "purge", "--sink", "on_call"]);
     assert_eq!(configured.status.code(), Some(2));
     let said = String::from_utf8_lossy(&configured.stderr);

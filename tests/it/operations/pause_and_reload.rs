@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::configuration::Edit;
 use crate::support::response::lives;
 use crate::support::webhook::Posted;
-use crate::support::{Answer, Home, Receiver, Regards, Response, lines_of};
+use crate::support::{Answer, Home, Receiver, Regards, Response, lines_of, with_webhook};
 
 const ROUTES: &str = configuration! {
     sinks: {
@@ -17,9 +17,7 @@ const ROUTES: &str = configuration! {
 
 #[tokio::test]
 async fn a_sink_is_paused_and_resumed_beside_a_relay_and_without_one() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
     // The first run creates the spool. A pause that is set without a relay takes effect at the next start.
     home.start_ready().await.stop().await;
     home.does(&["pause", "--sink", "hook"]);
@@ -50,9 +48,7 @@ async fn a_sink_is_paused_and_resumed_beside_a_relay_and_without_one() {
 
 #[tokio::test]
 async fn a_source_is_paused_and_resumed() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
     let relay = home.start_ready().await;
     home.does(&["pause", "--source", "regards"]);
     relay.wait_until_unready(&["source regards is paused"]).await;
@@ -69,11 +65,9 @@ async fn a_source_is_paused_and_resumed() {
 
 #[tokio::test]
 async fn dead_letters_are_redriven_in_order_to_where_they_are_wanted() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
     // One lane for all deliveries, so that they arrive in the order of the redrive.
     let by_tenant = ROUTES.edit("hook: { webhook", "hook: { order_by: tenant, webhook");
-    let home = Home::of(&regards, &by_tenant).with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(&by_tenant).await;
     receiver.answers(|_| Answer::Status(422));
     let relay = home.start_ready().await;
     // Too few failures to open the breaker of the sink.
@@ -122,9 +116,9 @@ async fn dead_letters_are_redriven_in_order_to_where_they_are_wanted() {
 
 #[tokio::test]
 async fn a_valid_reload_takes_effect_and_an_invalid_one_does_not() {
-    let regards = Regards::new().await;
-    let (receiver, other) = (Receiver::start().await, Receiver::start().await);
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url()).with("OTHER", &other.url());
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
+    let other = Receiver::start().await;
+    let home = home.with("OTHER", &other.url());
     let relay = home.start_ready().await;
     regards.publish(&Response::new("t", "first", "GRANTED")).await;
     receiver.wait_for_accepted(1).await;
@@ -179,9 +173,7 @@ async fn a_stuck_backlog_follows_the_corrected_configuration() {
 /// `order_by` changes while the spool has deliveries in the old order. No delivery overtakes another.
 #[tokio::test]
 async fn a_changed_order_by_waits_for_the_old_backlog() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
     receiver.answers(|_| Answer::Status(503));
     let relay = home.start_ready().await;
     let published = lives("t", "order", 20);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::configuration::Edit;
 use crate::support::relay::sum_of;
 use crate::support::response::lives;
-use crate::support::{Home, Receiver, Regards, until};
+use crate::support::{until, with_webhook};
 
 const ROUTES: &str = configuration! {
     sinks: {
@@ -37,10 +37,9 @@ async fn terminated(child: &mut Child) -> ExitStatus {
 /// The reader is a container's log driver, journald or `less`, and it has stopped reading.
 #[tokio::test]
 async fn a_stalled_reader_of_the_log_blocks_nothing() {
-    let regards = Regards::new().await;
+    let (regards, receiver, home) = with_webhook(ROUTES).await;
+    let home = home.with("RUST_LOG", "trace");
     regards.use_cheap_queue().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url()).with("RUST_LOG", "trace");
     for reads_again in [false, true] {
         let mut relay = home.begin_run(Stdio::null(), Stdio::piped());
         let mut log = BufReader::with_capacity(1, relay.stderr.take().expect("its log"));
@@ -80,11 +79,9 @@ async fn a_stalled_reader_of_the_log_blocks_nothing() {
 
 #[tokio::test]
 async fn a_stalled_reader_of_the_output_blocks_only_its_sink() {
-    let regards = Regards::new().await;
-    regards.use_cheap_queue().await;
-    let receiver = Receiver::start().await;
     let both = ROUTES.edit("  hook:", "  screen: { stdout: {} }\n  hook:").edit("to: hook", "to: [hook, screen]");
-    let home = Home::of(&regards, &both).with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(&both).await;
+    regards.use_cheap_queue().await;
     let mut relay = home.begin_run(Stdio::piped(), Stdio::null());
     // Several times the capacity of a pipe.
     let published = lives("t", "screen", 1_000);

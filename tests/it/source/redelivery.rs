@@ -6,7 +6,7 @@ use regards_relay::failpoints::{Failpoint, VARIABLE};
 
 use crate::configuration::Edit;
 use crate::support::response::lives;
-use crate::support::{Answer, Home, Proxy, Receiver, Regards, Response, until};
+use crate::support::{Answer, Home, Proxy, Receiver, Regards, Response, until, with_webhook};
 
 /// Number of events of one key that are published at once. It is much larger than the first prefetch.
 const BEFORE: usize = 300;
@@ -18,20 +18,11 @@ const BASIC_CANCEL: &[u8] = &[0, 60, 0, 30];
 
 #[tokio::test]
 async fn a_message_redelivered_in_flight_is_delivered_once() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(
-        &regards,
-        r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}", timeout: 60s, concurrency: 10 } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-delivery: { spill_after: 5m }
-"#,
-    )
-    .with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(configuration! {
+        sinks: { hook: r#"{ webhook: { url: "${HOOK}", timeout: 60s, concurrency: 10 } }"# },
+        "delivery: { spill_after: 5m }",
+    })
+    .await;
     let relay = home.start_ready().await;
     receiver.hold();
     let published = lives("t", "redelivered", 3);
@@ -59,9 +50,7 @@ const IN_FLIGHT: &str = configuration! {
 /// redelivers it. Returns how many messages the queue holds after the relay has recognized the redelivered message and
 /// was killed.
 async fn left_of_equal_messages(failpoint: Option<Failpoint>) -> u32 {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let mut home = Home::of(&regards, IN_FLIGHT).with("HOOK", &receiver.url());
+    let (regards, receiver, mut home) = with_webhook(IN_FLIGHT).await;
     if let Some(failpoint) = failpoint {
         home = home.with(VARIABLE, failpoint.name());
     }
@@ -109,10 +98,8 @@ async fn a_relay_that_takes_an_equal_message_for_a_settled_one_is_noticed() {
 /// time.
 #[tokio::test]
 async fn a_large_body_behind_small_ones_in_flight_repeats_none() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
     let routes = IN_FLIGHT.edit("spill_after: 5m", "spill_after: 5m, max_in_flight_bytes: 1MiB");
-    let home = Home::of(&regards, &routes).with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(&routes).await;
     let relay = home.start_ready().await;
     receiver.hold();
     // This is less than half of the first prefetch. With more, the deliveries would be spooled.

@@ -12,6 +12,7 @@ pub mod regards;
 pub mod relay;
 pub mod response;
 pub mod services;
+pub mod setup;
 pub mod wait;
 pub mod webhook;
 
@@ -23,6 +24,7 @@ pub use regards::Regards;
 pub use relay::{Home, Relay};
 pub use response::Response;
 pub use services::Services;
+pub use setup::{start_with_backlog, with_webhook};
 pub use wait::until;
 pub use webhook::{Answer, Receiver};
 

@@ -9,19 +9,15 @@ use std::time::Duration;
 
 use crate::support::regards::send;
 use crate::support::response::lives;
-use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, Response, Services, VHost, until, whole_lines_of};
+use crate::support::{Home, Kafka, Rabbit, Regards, Response, Services, VHost, until, whole_lines_of, with_webhook};
 use ledger::{Copies, assert_nothing_lost, copies};
 
-const INTO_KAFKA: &str = r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 200 }, expects: lta } }
-sinks:
-  pipeline:
-    kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" }
-    retry: { initial_backoff: 200ms, max_backoff: 1s }
-routes: [{ name: all, to: pipeline }]
-unrouted: dead_letter
-"#;
+const INTO_KAFKA: &str = configuration! {
+    queue: "prefetch: 200",
+    sinks: {
+        pipeline: r#"{ kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" }, retry: { initial_backoff: 200ms, max_backoff: 1s } }"#,
+    },
+};
 
 #[tokio::test]
 async fn rabbitmq_restarts_during_publishing() {
@@ -49,20 +45,11 @@ async fn rabbitmq_restarts_during_publishing() {
 
 #[tokio::test]
 async fn the_queue_is_deleted_and_declared_again() {
-    let regards = Regards::new().await;
-    let receiver = Receiver::start().await;
-    let home = Home::of(
-        &regards,
-        r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}" }, expects: lta } }
-sinks: { hook: { webhook: { url: "${HOOK}", timeout: 60s } } }
-routes: [{ name: all, to: hook }]
-unrouted: dead_letter
-delivery: { spill_after: 5m }
-"#,
-    )
-    .with("HOOK", &receiver.url());
+    let (regards, receiver, home) = with_webhook(configuration! {
+        sinks: { hook: r#"{ webhook: { url: "${HOOK}", timeout: 60s } }"# },
+        "delivery: { spill_after: 5m }",
+    })
+    .await;
     let relay = home.start_ready().await;
 
     // The relay has received all of these messages, and has delivered none, when the queue is deleted.
@@ -119,20 +106,14 @@ async fn the_relay_is_killed_in_full_flight() {
     let regards = Regards::new().await;
     regards.use_cheap_queue().await;
     let mut topic = Kafka::shared().topic("killed", 3).await;
-    let home = Home::of(
-        &regards,
-        r#"
-version: 1
-sources: { regards: { amqp: { url: "${REGARDS}", queue: "${QUEUE}", prefetch: 200 }, expects: lta } }
-sinks:
-  pipeline: { kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }
-  archive: { file: { path: archive.ndjson } }
-routes: [{ name: all, to: [pipeline, archive] }]
-unrouted: dead_letter
-"#,
-    )
-    .with_kafka()
-    .with("TOPIC", topic.topic());
+    let routes = configuration! {
+        queue: "prefetch: 200",
+        sinks: {
+            pipeline: r#"{ kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }"#,
+            archive: "{ file: { path: archive.ndjson } }",
+        },
+    };
+    let home = Home::of(&regards, routes).with_kafka().with("TOPIC", topic.topic());
 
     let published = lives("t", "killed", 2_000);
     regards.publish_all(&published).await;
