@@ -2,14 +2,14 @@
 //! Kubernetes) starts it again: without that thread or task it would run and not do its work.
 //!
 //! Every thread and task is started here (a test reads the source). The exception is `spawn_blocking` for short work, such as
-//! reading a file: its caller waits for the result and gets the panic as an error.
+//! reading a file: its caller waits for the result and gets a panic as an error, which [`blocking_error`] explains.
 
 use std::future::poll_fn;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 /// The environment variable that makes one kind of thread or task panic, for tests: `Source` at once, `Source@20` after it has
 /// worked 20 times. Builds with debug assertions only.
@@ -108,6 +108,16 @@ pub fn supervise<T>(kind: TaskKind, work: impl Future<Output = T>) -> impl Futur
         kind.panic_if_requested();
         work.as_mut().poll(context)
     })
+}
+
+/// Explains why a `spawn_blocking` task has no result; `work` says what the task was for.
+#[must_use]
+pub fn blocking_error(work: &str, error: &JoinError) -> String {
+    if error.is_panic() {
+        format!("internal error: {work} failed because of a bug in the relay; please report it ({error})")
+    } else {
+        format!("{work} was cancelled, because the process ends ({error})")
+    }
 }
 
 /// Dropped while its thread panics, it reports the panic.

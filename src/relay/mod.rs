@@ -58,13 +58,13 @@ pub enum RelayError {
     Spool(#[from] SpoolError),
     #[error(transparent)]
     Sink(#[from] OpenError),
-    /// A thread or a task died, which is a bug. Nothing was acknowledged that isn't delivered or stored.
+    /// A thread or a task panicked, which is a bug. No message was acknowledged that is not delivered or stored.
     #[error(
-        "a part of the relay ({0:?}) died, so the relay ends; the log names the place in the source: please report it, and start the relay again"
+        "a part of the relay ({0:?}) panicked, so the relay ends; the log names the place in the source: please report it, and start the relay again"
     )]
     Dead(TaskKind),
-    /// A task panicked or was aborted, which is a bug. Nothing was acknowledged that isn't delivered or stored.
-    #[error("a task of the relay failed, so the relay ends: {0}")]
+    /// A task panicked or was aborted, which is a bug. No message was acknowledged that is not delivered or stored.
+    #[error("a task of the relay failed, so the relay ends; please report it, and start the relay again ({0})")]
     Broken(#[from] tokio::task::JoinError),
 }
 
@@ -146,7 +146,7 @@ async fn relay(
     stop: CancellationToken,
 ) -> Result<(), RelayError> {
     let starting = RunningRelay::start(config, Arc::clone(spool), handle, stop.clone());
-    // The sources start last: until then no message was taken.
+    // The sources start last: until then the relay has received no message.
     let Some(started) = stop.run_until_cancelled(starting).await else { return Ok(()) };
     let mut running = started?;
     handle.set_config(running.config());
@@ -162,7 +162,7 @@ async fn relay(
             }
             ended = running.join_next() => ended?,
             Some(command) = commands.recv() => {
-                // A stop also ends what the command has started; its sender is then told that the relay stops.
+                // A stop also ends the command; its sender then gets the error that the relay stops.
                 if stop.run_until_cancelled(running.on_command(command)).await.is_some() {
                     handle.set_config(running.config());
                 }

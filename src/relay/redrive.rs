@@ -17,6 +17,7 @@ use crate::spool::{
     DeadLetterFilter, DeadLetterSummary, DeadLetters, Progress, RedriveOrigin, Spool, SpoolError, SpooledDelivery,
     StoredDeadLetter,
 };
+use crate::tasks;
 
 /// Limit of the listed reasons why dead letters stay; the others are counted together.
 const MAX_REASONS: usize = 20;
@@ -234,5 +235,5 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, String> {
     let path = path.to_owned();
     let read = tokio::task::spawn_blocking(move || read(&path)).await;
-    read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    read.map_err(|error| tasks::blocking_error("reading the spool", &error))?.map_err(|error| error.to_string())
 }

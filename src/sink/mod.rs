@@ -36,6 +36,7 @@ use std::time::Duration;
 use crate::config::{Masks, SinkConfig, SinkKind};
 use crate::event::{EventView, Transform};
 use crate::probe::{ProbeOutcome, ProbeResult};
+use crate::tasks;
 
 use amqp::AmqpSink;
 use file::FileSink;
@@ -43,7 +44,7 @@ use kafka::KafkaSink;
 use stdout::StdoutSink;
 use webhook::WebhookSink;
 
-/// An open sink. Opening never waits for the destination: a destination that is down is found out by the first attempt.
+/// An open sink. Opening never waits for the destination: the first attempt shows whether it is available.
 pub struct Sink {
     config: SinkConfig,
     kind: Kind,
@@ -57,7 +58,7 @@ enum Kind {
     Amqp(AmqpSink),
     File(FileSink),
     Stdout(StdoutSink),
-    /// Delivers every attempt at once and keeps nothing. Benchmarks measure the relay without a destination by it; they are a
+    /// Delivers every attempt at once and keeps nothing. Benchmarks use it to measure the relay without a destination; they are a
     /// crate of their own, for which nothing behind `cfg(test)` exists.
     Null,
     /// Hands up to this many attempts to a test, which ends them.
@@ -95,7 +96,10 @@ impl Sink {
         };
         let secret = config.clone();
         let masks = tokio::task::spawn_blocking(move || secret.secret_masks()).await;
-        let masks = masks.map_err(|error| OpenError { sink: config.name.to_string(), detail: error.to_string() })?;
+        let masks = masks.map_err(|error| OpenError {
+            sink: config.name.to_string(),
+            detail: tasks::blocking_error("reading the secrets of the sink", &error),
+        })?;
         Ok(Self { config: config.clone(), kind, masks: Arc::new(masks) })
     }
 
@@ -148,7 +152,7 @@ impl Sink {
         }
     }
 
-    /// Called before the sink closes: attempts in flight that are not yet sent may end now. Those that are sent go on.
+    /// Called before the sink closes: attempts in flight that are not yet sent may end now. Those that are sent continue.
     pub fn cancel_unsent(&self) {
         match &self.kind {
             Kind::Kafka(sink) => sink.cancel_unsent(),
@@ -207,7 +211,7 @@ fn cancelled() -> Verdict {
     Verdict::Retry { after: None, cause: CANCELLED.to_owned(), blame: Blame::Relay }
 }
 
-/// Ends an attempt to send what another kind of sink has rendered. Only a mistake in the relay leads here.
+/// Ends an attempt whose delivery was rendered for another kind of sink. Only a bug in the relay can cause this.
 fn reject_other_kind(attempt: Attempt) {
     attempt.end(Verdict::Retry { after: None, cause: OTHER_KIND.to_owned(), blame: Blame::Relay });
 }

@@ -1,6 +1,6 @@
 //! The spool: deliveries and dead letters on disk, in one SQLite file.
 //!
-//! One relay owns the file (`lock`) and one thread writes to it (`writer`); whoever may read the file can read it beside them
+//! One relay owns the file (`lock`) and one thread writes to it (`writer`). Other processes with permission can read it meanwhile
 //! ([`DeadLetters`], [`read_backlogs`]). The writer applies changes (`change`) in transactions. A change is on disk, fsynced, before the
 //! [`Receipt`] of its message settles.
 //!
@@ -77,7 +77,7 @@ const LOCK_RETRY: Duration = Duration::from_secs(1);
 
 const CLOSED: &str = "the spool is closed: this run of the relay can store nothing more";
 
-/// The answer to a request that the writer had not done when it ended.
+/// The answer to a request that the writer had not finished when it ended.
 const STOPPED: &str = "the relay stopped before it was done";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +153,8 @@ impl Spool {
             let (config, dead_letters) = (config.clone(), dead_letters.clone());
             let path = config.path.clone();
             let opened = tokio::task::spawn_blocking(move || Self::open(&config, &dead_letters)).await;
-            match opened.map_err(|error| SpoolError::io(&path, "it can't be opened", std::io::Error::other(error)))? {
+            let failed = |error| std::io::Error::other(tasks::blocking_error("opening the spool", &error));
+            match opened.map_err(|error| SpoolError::io(&path, "it can't be opened", failed(error)))? {
                 Err(in_use @ SpoolError::InUse { .. }) => on_in_use(&in_use),
                 opened => return opened,
             }
@@ -220,7 +221,8 @@ impl Spool {
         self.change(Change::MakeDue(MakeDue { sink, at }));
     }
 
-    /// Due times, pauses and open breakers were written in this boot. If not, the wall clock may have been wrong then or may be wrong now.
+    /// Whether due times, pauses and open breakers were written in this boot. If not, the wall clock may have been wrong then, or may be
+    /// wrong now.
     #[must_use]
     pub fn is_same_boot(&self) -> bool {
         self.shared.is_same_boot()
@@ -239,7 +241,7 @@ impl Spool {
         subscription.await.ok()
     }
 
-    /// Saves what a component must not forget when the relay restarts, as JSON; `None` deletes it.
+    /// Saves the state of a component that has to survive a restart, as JSON; `None` deletes it.
     pub fn save_state(&self, component: Component, state: Option<String>) {
         match state.clone() {
             Some(state) => self.shared.states().insert(component.clone(), state),
@@ -253,7 +255,7 @@ impl Spool {
         self.shared.states().get(component).cloned()
     }
 
-    /// Replaces a dead letter or an orphan by deliveries; deliveries that are spooled later come after them. The answer is false where the
+    /// Replaces a dead letter or an orphan by deliveries; deliveries that are spooled later come after them. The answer is false if the
     /// dead letter or the orphan is gone already. Errors are texts for people.
     pub fn redrive(
         &self,
@@ -277,7 +279,7 @@ impl Spool {
         Ok(async { redriven.await.map_err(|_| STOPPED.to_owned()) })
     }
 
-    /// What the deliveries of each sink use.
+    /// How much of the spool the deliveries of each sink use.
     #[must_use]
     pub fn sink_usage(&self) -> Vec<(SinkName, SinkUsage)> {
         self.shared.budget().sinks().map(|(sink, usage)| (sink.clone(), *usage)).collect()
@@ -316,7 +318,7 @@ impl Spool {
 
     fn block(&self) -> Option<(BlockReason, String)> {
         if self.writer.is_finished() {
-            // Also where the thread ended without setting the problem, which would be a bug.
+            // Also if the thread ended without setting the problem, which would be a bug.
             return Some((BlockReason::Disk, CLOSED.to_owned()));
         }
         self.shared.problem().or_else(|| {
@@ -331,13 +333,13 @@ impl Spool {
         self.shared.dead_letter_counts().rows()
     }
 
-    /// What all dead letters take, in bytes, as `dead_letters.max_size` counts it.
+    /// The size of all dead letters, in bytes, as `dead_letters.max_size` counts it.
     #[must_use]
     pub fn dead_letter_bytes(&self) -> u64 {
         self.shared.dead_letter_counts().bytes()
     }
 
-    /// Writes what is left, for at most `grace`, and closes the file. Changes that can't be written by then are dropped with their
+    /// Writes the remaining changes, for at most `grace`, and closes the file. Changes that can't be written by then are dropped with their
     /// receipts, as are all later ones.
     pub async fn close(&self, grace: Duration) {
         let (done, closed) = oneshot::channel();

@@ -41,7 +41,7 @@ impl AmqpSink {
         let connection = amqp.connection.clone();
         tokio::task::spawn_blocking(move || check_files(&connection))
             .await
-            .map_err(|error| problem(error.to_string()))?
+            .map_err(|error| problem(tasks::blocking_error("reading the files of the sink's connection", &error)))?
             .map_err(problem)?;
         let settings = ExchangeSettings {
             connection: amqp.connection.clone(),

@@ -9,6 +9,7 @@ use rustix::fs::{Access, access};
 use super::path;
 use crate::config::FileConfig;
 use crate::probe::{ProbeOutcome, ProbeResult};
+use crate::tasks;
 
 /// Checks the file if its path is the same for every event, otherwise the directory that all files are below.
 pub(in crate::sink) async fn probe(file: &FileConfig) -> ProbeResult {
@@ -17,7 +18,7 @@ pub(in crate::sink) async fn probe(file: &FileConfig) -> ProbeResult {
         Some(fixed) => is_writable(&path::path_below(&file.dir, fixed, &file.reserved)?),
         None => is_writable(&file.dir),
     });
-    checked.await.unwrap_or_else(|error| Err(error.to_string()))
+    checked.await.unwrap_or_else(|error| Err(tasks::blocking_error("checking the permissions", &error)))
 }
 
 /// Checks the permissions of the file, or of the nearest existing directory in which it would be created.

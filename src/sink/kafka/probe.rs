@@ -16,6 +16,7 @@ use super::reasons::closed_before_answer;
 use super::settings::{explain_config_error, settings};
 use crate::config::KafkaConfig;
 use crate::probe::{ProbeOutcome, ProbeResult};
+use crate::tasks;
 
 /// How often the brokers are asked for their metadata.
 const TRIES: u32 = 10;
@@ -35,7 +36,8 @@ const MAX_ADDRESSES: usize = 8;
 pub(in crate::sink) async fn probe(kafka: &KafkaConfig, relay: &str) -> ProbeResult {
     let (kafka, client) = (kafka.clone(), relay.to_owned());
     let asked = tokio::task::spawn_blocking(move || fetch(&kafka, &client)).await;
-    let (found, leaders) = asked.unwrap_or_else(|error| Err(error.to_string()))?;
+    let (found, leaders) =
+        asked.unwrap_or_else(|error| Err(tasks::blocking_error("asking the brokers for their metadata", &error)))?;
     let tried = leaders.into_iter().map(|leader| async move {
         let error = connect(&leader.host, leader.port).await.err()?;
         Some(unreachable(&leader.id.to_string(), &format!("{}:{}", leader.host, leader.port), &error))

@@ -41,6 +41,9 @@ use crate::net::RateLimiter;
 use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::tasks::{self, TaskKind};
 
+/// The work that may block, in errors.
+const READING_FILES: &str = "reading the sink's secrets and certificates";
+
 pub(super) struct WebhookSink {
     sender: Arc<RequestSender>,
     /// One permit for each request in flight.
@@ -71,7 +74,7 @@ impl WebhookSink {
             move || RequestSender::open(webhook)
         })
         .await
-        .map_err(|error| problem(error.to_string()))?
+        .map_err(|error| problem(tasks::blocking_error(READING_FILES, &error)))?
         .map_err(problem)?;
         let capacity = webhook.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let (in_flight, all_ended) = channel(1);
@@ -137,8 +140,8 @@ impl RequestSender {
         let (credentials, pool) = match tokio::time::timeout(self.config.timeout, reading).await {
             Ok(Ok(Ok(read))) => read,
             Ok(Ok(Err(problem))) => return failed(problem, Blame::Sink),
-            Ok(Err(_)) => return failed("the relay is stopping".to_owned(), Blame::Relay),
-            Err(_) => return failed("reading the files with the sink's secrets timed out".to_owned(), Blame::Sink),
+            Ok(Err(error)) => return failed(tasks::blocking_error(READING_FILES, &error), Blame::Relay),
+            Err(_) => return failed(format!("{READING_FILES} timed out"), Blame::Sink),
         };
         let now = clock::system_time();
         let (url, headers) = match request(&outgoing, &credentials, now) {
@@ -158,7 +161,7 @@ impl RequestSender {
 pub(super) async fn probe(webhook: &WebhookConfig) -> ProbeResult {
     let webhook = webhook.clone();
     let built = tokio::task::spawn_blocking(move || build_client(&webhook));
-    let (client, endpoint) = built.await.map_err(|error| error.to_string())??;
+    let (client, endpoint) = built.await.map_err(|error| tasks::blocking_error(READING_FILES, &error))??;
     client.connect(endpoint.proxy.as_ref(), &endpoint.url).await?;
     let proxy = if endpoint.proxy.is_some() { " through its proxy" } else { "" };
     let tls = if endpoint.url.scheme() == "https" { ", and its certificate is trusted" } else { "" };
