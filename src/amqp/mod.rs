@@ -61,7 +61,7 @@ pub async fn connect(
         let mut error = match connect_one(connection, url, &format!("{relay} {purpose}")).await {
             Ok(connected) => {
                 if number > 0 {
-                    tracing::debug!(error = %reported, "connected to another broker of the list, as an earlier one can't be used");
+                    tracing::debug!(error = %reported, "an earlier broker of the list can't be used; connected to another one");
                 }
                 return Ok(connected);
             }
@@ -72,7 +72,7 @@ pub async fn connect(
             std::mem::swap(&mut reported, &mut error);
         }
         if number > 0 {
-            tracing::debug!(%error, "another broker of the list can't be used");
+            tracing::debug!(%error, "a broker of the list can't be used");
         }
     }
     Err(reported)
@@ -224,7 +224,7 @@ pub async fn await_raw_reply<T>(
     tokio::time::timeout(REPLY_TIMEOUT, reply).await.map_err(timeout)
 }
 
-/// The URL with the separate settings, which are taken literally, in the place of its parts.
+/// The URL, with its parts replaced by the separate settings, which are taken literally.
 fn resolve_uri(connection: &AmqpConnection, url: &Secret) -> Result<AMQPUri, BrokerError> {
     let reveal = |secret: &Secret| secret.reveal().map_err(|error| BrokerError::configuration(error.to_string()));
     let text = reveal(url)?;

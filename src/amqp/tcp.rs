@@ -13,7 +13,7 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(250);
 /// The number of addresses of a name that are tried: the last attempt starts well before a connection's deadline.
 const MAX_ADDRESSES: usize = 16;
 
-/// Connects to `host`. Its addresses are tried one after the other, and earlier attempts go on meanwhile. The caller sets the deadline.
+/// Connects to `host`. Its addresses are tried one after the other, and earlier attempts continue meanwhile. The caller sets the deadline.
 pub(super) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = tokio::net::lookup_host((host, port)).await?.collect();
     let socket = connect_first(alternate_families(addresses)).await?;
@@ -39,7 +39,7 @@ fn alternate_families(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     alternating
 }
 
-/// All attempts go on until one succeeds. If none does, the first error is returned.
+/// All attempts continue until one succeeds. If none does, the first error is returned.
 async fn connect_first(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut remaining = addresses.into_iter();
     let mut attempts = FuturesUnordered::new();

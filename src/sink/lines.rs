@@ -227,16 +227,16 @@ mod tests {
     use crate::sink::{AttemptId, Destination};
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    /// Keeps each batch until the test lets it go on.
-    struct Gate {
+    /// Keeps each batch until the test allows it to end.
+    struct GatedOutput {
         seen: Sender<usize>,
-        go: Receiver<()>,
+        permits: Receiver<()>,
     }
 
-    impl LineOutput for Gate {
+    impl LineOutput for GatedOutput {
         fn write(&mut self, batch: Vec<Line>) {
             self.seen.send(batch.len()).unwrap();
-            if self.go.recv().is_ok() {
+            if self.permits.recv().is_ok() {
                 for line in batch {
                     line.end(Verdict::Delivered);
                 }
@@ -244,15 +244,15 @@ mod tests {
         }
     }
 
-    fn gated() -> (LineWriter, Receiver<usize>, Sender<()>) {
+    fn gated_writer() -> (LineWriter, Receiver<usize>, Sender<()>) {
         let (seen, batches) = channel();
-        let (let_go, go) = channel();
-        (LineWriter::new(Gate { seen, go }, Arc::new(ThreadPool::new("test", 1, || {}))), batches, let_go)
+        let (permit, permits) = channel();
+        (LineWriter::new(GatedOutput { seen, permits }, Arc::new(ThreadPool::new("test", 1, || {}))), batches, permit)
     }
 
     #[tokio::test]
     async fn all_queued_lines_up_to_the_bound_are_one_batch() {
-        let (writer, batches, let_go) = gated();
+        let (writer, batches, permit) = gated_writer();
         let mut attempts = Attempts::new();
         let push = |attempts: &mut Attempts| writer.push(outgoing(Destination::Stdout, "x"), attempts.start());
         push(&mut attempts);
@@ -261,10 +261,10 @@ mod tests {
             push(&mut attempts);
         }
         for expected in [MAX_BATCH_LINES, 2] {
-            let_go.send(()).unwrap();
+            permit.send(()).unwrap();
             assert_eq!(batches.recv().unwrap(), expected);
         }
-        let_go.send(()).unwrap();
+        permit.send(()).unwrap();
         for id in 0..MAX_BATCH_LINES as u64 + 3 {
             assert_eq!(attempts.ended().await, (AttemptId(id), Verdict::Delivered));
         }
@@ -272,10 +272,10 @@ mod tests {
 
     #[tokio::test]
     async fn closing_writes_the_queued_lines_first() {
-        let (writer, _batches, let_go) = gated();
+        let (writer, _batches, permit) = gated_writer();
         let mut attempts = Attempts::new();
         for _ in 0..2 {
-            let_go.send(()).unwrap();
+            permit.send(()).unwrap();
             writer.push(outgoing(Destination::Stdout, "x"), attempts.start());
         }
         writer.close(Duration::from_mins(1)).await;
@@ -286,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_blocked_write_does_not_delay_closing() {
-        let (writer, batches, let_go) = gated();
+        let (writer, batches, permit) = gated_writer();
         let mut attempts = Attempts::new();
         writer.push(outgoing(Destination::Stdout, "x"), attempts.start());
         batches.recv().unwrap();
@@ -295,6 +295,6 @@ mod tests {
         for _ in 0..2 {
             assert!(matches!(attempts.ended_already().unwrap().1, Verdict::Retry { blame: Blame::Relay, .. }));
         }
-        drop(let_go);
+        drop(permit);
     }
 }

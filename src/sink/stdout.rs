@@ -12,7 +12,7 @@ use super::{Attempt, Blame, Destination, OpenError, RenderError, RenderedDeliver
 use crate::config::SinkConfig;
 use crate::event::{Carrier, EventView};
 
-/// A thread of its own, as a write blocks for ever if nobody reads standard output.
+/// A thread of its own, as a write blocks for ever if no process reads standard output.
 static THREAD: LazyLock<Arc<ThreadPool>> = LazyLock::new(|| Arc::new(ThreadPool::new("lines to stdout", 1, || {})));
 
 pub(super) struct StdoutSink {

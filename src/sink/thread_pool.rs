@@ -98,33 +98,33 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    /// A job that reports when it runs, and waits until the test lets it go on.
-    struct Held {
+    /// A job that reports when it runs, and waits for the test's permit.
+    struct GatedJob {
         begun: Mutex<Sender<usize>>,
-        go: Mutex<Receiver<()>>,
+        permits: Mutex<Receiver<()>>,
         number: usize,
         left: AtomicUsize,
     }
 
-    impl PoolJob for Held {
+    impl PoolJob for GatedJob {
         fn run(&self) -> bool {
             self.begun.lock().unwrap().send(self.number).unwrap();
-            self.go.lock().unwrap().recv().unwrap();
+            self.permits.lock().unwrap().recv().unwrap();
             self.left.fetch_sub(1, Ordering::Relaxed) > 1
         }
     }
 
-    fn held(number: usize, pieces: usize, begun: &Sender<usize>) -> (Arc<Held>, Sender<()>) {
-        let (let_go, go) = channel();
-        let job = Held { begun: Mutex::new(begun.clone()), go: Mutex::new(go), number, left: AtomicUsize::new(pieces) };
-        (Arc::new(job), let_go)
+    fn gated_job(number: usize, pieces: usize, begun: &Sender<usize>) -> (Arc<GatedJob>, Sender<()>) {
+        let (permit, permits) = channel();
+        let (begun, permits) = (Mutex::new(begun.clone()), Mutex::new(permits));
+        (Arc::new(GatedJob { begun, permits, number, left: AtomicUsize::new(pieces) }), permit)
     }
 
     #[test]
     fn threads_are_bounded_and_jobs_take_turns() {
         let pool = Arc::new(ThreadPool::new("test", 2, || {}));
         let (begun, begins) = channel();
-        let (jobs, let_go): (Vec<_>, Vec<_>) = (0..3).map(|number| held(number, 2, &begun)).unzip();
+        let (jobs, permits): (Vec<_>, Vec<_>) = (0..3).map(|number| gated_job(number, 2, &begun)).unzip();
         for job in jobs {
             pool.submit(job).unwrap();
         }
@@ -132,15 +132,15 @@ mod tests {
         first.sort_unstable();
         assert_eq!(first, [0, 1]);
         assert_eq!(pool.lock().threads, 2);
-        assert!(begins.try_recv().is_err(), "a third thread");
+        assert!(begins.try_recv().is_err(), "a third thread was started");
         // The first job has more to do, but it is the turn of the third.
-        let_go[0].send(()).unwrap();
+        permits[0].send(()).unwrap();
         assert_eq!(begins.recv().unwrap(), 2);
-        let_go[2].send(()).unwrap();
+        permits[2].send(()).unwrap();
         assert_eq!(begins.recv().unwrap(), 0);
-        for let_go in let_go {
-            let _ = let_go.send(());
-            let _ = let_go.send(());
+        for permit in permits {
+            let _ = permit.send(());
+            let _ = permit.send(());
         }
     }
 }

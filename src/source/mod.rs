@@ -23,18 +23,18 @@ use crate::config::{SourceConfig, SourceKind};
 use crate::event::Message;
 use crate::probe::{ProbeOutcome, ProbeResult};
 
-/// A message that is unsettled for so long blocks its source, if it is the oldest unacknowledged one and half of the prefetch is in use, or
+/// A message that is unsettled for this time blocks its source, if it is the oldest unacknowledged one and half of the prefetch is in use, or
 /// if it is one of a recording that has as many unsettled ones as allowed. The source then asks for it to be spilled.
 const BLOCKING_DELAY: Duration = Duration::from_millis(50);
 
-/// Accepts the messages of sources. It must not block: it puts what it can't do at once into a channel, whose length is bounded by the
-/// prefetch of the sources.
+/// Accepts the messages of sources. It must not block: work that takes longer goes into a channel, whose length is bounded by the prefetch
+/// of the sources.
 pub trait Intake: Send + Sync + 'static {
     /// Accepts one message, and settles every share of the receipt in the end.
     fn accept(&self, message: Message, receipt: Receipt);
 }
 
-/// Tries whether messages could be received, without taking any. `relay` is the relay's name, for the connection.
+/// Tests whether messages could be received, without taking any. `relay` is the relay's name, for the connection.
 pub async fn probe(source: &SourceConfig, relay: &str) -> ProbeResult {
     match &source.kind {
         SourceKind::Amqp(amqp) => amqp::probe(amqp, &source.name, relay).await,

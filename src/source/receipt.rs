@@ -16,13 +16,13 @@ pub struct EntryId(pub u64);
 pub enum Settlement {
     /// Everything the message became is delivered, durable, or dropped as configured: the message may be acknowledged.
     Done(EntryId),
-    /// A part of it was dropped unfinished: this run must never acknowledge the message.
+    /// A share was dropped unsettled: this run must never acknowledge the message.
     Abandoned(EntryId),
 }
 
 /// One holder's share in a message. The message is settled once every share is [settled](Self::settle).
 ///
-/// A share that is dropped without that abandons the message: the broker redelivers it, it is never lost.
+/// A share that is dropped unsettled abandons the message: the broker redelivers it, so it is never lost.
 #[derive(Debug)]
 pub struct Receipt {
     message: Arc<Shared>,
@@ -37,7 +37,7 @@ struct Shared {
     signals: Arc<SourceSignals>,
 }
 
-/// What a source and the holders of its receipts tell each other beside settlements.
+/// What a source and the holders of its receipts tell each other in addition to settlements.
 #[derive(Debug, Default)]
 pub struct SourceSignals {
     /// Messages up to this number block the source.
@@ -56,12 +56,12 @@ impl SourceSignals {
         Self { stop, ..Self::default() }
     }
 
-    /// Asks to spill soon what is unsettled up to this message, because it blocks the source.
+    /// Asks to spill the unsettled messages up to this one soon, because it blocks the source.
     pub fn request_spill(&self, entry: EntryId) {
         self.spill_up_to.fetch_max(entry.0, Ordering::Relaxed);
     }
 
-    /// Demands to spill what is unsettled up to this message: the broker will drop it after a few more redeliveries.
+    /// Demands to spill the unsettled messages up to this one: the broker will drop it after a few more redeliveries.
     pub fn require_spill(&self, entry: EntryId) {
         self.must_spill_up_to.fetch_max(entry.0, Ordering::Relaxed);
     }
@@ -112,8 +112,8 @@ impl Receipt {
         self.message.entry.0 <= self.message.signals.spill_up_to.load(Ordering::Relaxed)
     }
 
-    /// Whether the message must be stored even though the spool is full: its source is stopping, and would get it again for all
-    /// sinks; or the broker is about to drop it.
+    /// Whether the message must be stored even though the spool is full: its source is stopping and would receive it again,
+    /// for all sinks; or the broker is about to drop it.
     #[must_use]
     pub fn must_spill(&self) -> bool {
         let signals = &self.message.signals;

@@ -142,7 +142,7 @@ impl MessageEdits {
 /// The edits of one connection's messages: its stream writes them, the consumer of the messages takes them.
 #[derive(Debug, Default)]
 pub struct EditLog {
-    /// Tells without a lock that there are none, as is mostly so.
+    /// Shows without a lock that there are no entries, which is the usual case.
     length: AtomicUsize,
     entries: Mutex<Entries>,
 }
@@ -163,8 +163,8 @@ impl Entries {
 }
 
 impl EditLog {
-    /// Removes and returns the edits of a message. The search is short where a channel's messages are taken in the order of their
-    /// delivery tags.
+    /// Removes and returns the edits of a message. The search is short if a channel's messages are taken in the order of
+    /// their delivery tags.
     pub fn take(&self, channel: u16, delivery_tag: u64) -> Option<MessageEdits> {
         if self.length.load(Ordering::Acquire) == 0 {
             return None;

@@ -111,7 +111,7 @@ async fn open_on(
         }
         // The default exchange always exists, and a broker refuses to declare it, even passively.
         None if settings.exchange.as_str().is_empty() => {}
-        // A passive declaration asks whether the exchange exists, and needs no permission. Publishing to an exchange that
+        // A passive declaration checks whether the exchange exists, and needs no permission. Publishing to an exchange that
         // doesn't exist would close the channel, with all messages that were published on it.
         None => {
             let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };

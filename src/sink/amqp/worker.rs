@@ -53,7 +53,7 @@ pub(super) struct Worker {
     /// Cancelled before the sink closes: attempts that can't be published then end.
     closing: CancellationToken,
     closing_since: Option<Instant>,
-    /// In the order they came, with the time they came.
+    /// In the order of their arrival, each with its time.
     queued: VecDeque<(Instant, PublishJob)>,
     /// Events of windows that failed because the broker refused one of their messages. They are published alone until they
     /// succeed, so that the refused message makes no other fail again.
@@ -172,7 +172,7 @@ impl Worker {
         self.channels = self.channels.saturating_sub(before - self.idle.len());
     }
 
-    /// Stops using the connection. The windows in flight on it go on.
+    /// Stops using the connection. The windows in flight on it continue.
     fn retire_connection(&mut self) {
         if let Some(link) = self.link.take() {
             self.retired.push(link.connection.status().clone());
@@ -283,7 +283,7 @@ impl Worker {
                 tracing::warn!(
                     sink = self.sink,
                     error = failure.cause,
-                    "the broker limits the user's channels; the sink goes on with {} on its connection",
+                    "the broker limits the user's channels; the sink uses only {} on its connection",
                     opened.had
                 );
                 self.channels_allowed = opened.had;
@@ -347,7 +347,7 @@ impl Worker {
                 );
             }
             Some(Event::ConnectionUnblocked) => {
-                tracing::info!(sink = self.sink, "the broker has unblocked publishers; deliveries go on");
+                tracing::info!(sink = self.sink, "the broker has unblocked publishers; deliveries continue");
             }
             // An error of a channel ends its window, and an error of the connection changes its state.
             Some(_) => {}

@@ -24,7 +24,7 @@ const DIR_MODE: u32 = 0o750;
 pub(super) enum AppendError {
     #[error("can't write to {path} ({error})")]
     Io { path: PathBuf, error: io::Error },
-    /// The path is that of something that lines are not written to.
+    /// Lines are not written to a file of this kind, or outside the data directory.
     #[error("can't write to {path}: {problem}")]
     Path { path: PathBuf, problem: &'static str },
 }

@@ -1,6 +1,6 @@
 //! Produces events as records to Kafka topics, with librdkafka's idempotent producer and `acks=all`.
 //!
-//! An attempt ends with its delivery report and nothing else. librdkafka is given only the number of the attempt, which is kept
+//! Only its delivery report ends an attempt. librdkafka is given only the number of the attempt, which is kept
 //! in a table. So a late report can't end another attempt, and a missing one can't keep the sink from closing.
 
 mod error_class;

@@ -16,7 +16,7 @@ use rdkafka::producer::{BaseProducer, ProducerContext};
 
 use crate::tasks::{self, TaskKind};
 
-/// How long the thread polls before it looks whether it has to end. Slightly more than 100 ms, so that librdkafka, which is
+/// How long the thread polls before it checks whether it has to end. Slightly more than 100 ms, so that librdkafka, which is
 /// called a moment later, still waits for 100 whole milliseconds.
 const POLL_INTERVAL: Duration = Duration::from_micros(100_050);
 

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 /// The pause between two acknowledgements: each costs a broker as much as a message, and far more on a queue with 255 priorities.
 const PAUSE: Duration = Duration::from_millis(20);
-/// The pause while the consumer has to fill up, before another one with a larger prefetch takes over. It is longer than the broker takes
-/// to replace what was acknowledged: with a shorter one, a consumer of a distant broker would never be full.
+/// The pause while the consumer has to fill up, before another one with a larger prefetch takes over. It is longer than the broker needs
+/// to replace the acknowledged messages: with a shorter pause, a consumer of a distant broker would never be full.
 const PAUSE_WHILE_FILLING: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum AckNeed {
 pub struct AckPacer {
     /// Whether something may have been settled since the last acknowledgement.
     has_settlements: bool,
-    /// At most one acknowledgement is in flight. What is settled meanwhile is acknowledged by the next one.
+    /// At most one acknowledgement is in flight. Messages that are settled meanwhile are acknowledged by the next one.
     in_flight: bool,
     last_sent: Instant,
 }
@@ -50,7 +50,7 @@ impl AckPacer {
         }
     }
 
-    /// Whether to ask the watermark for an acknowledgement now. Every settlement until now counts as asked for.
+    /// Whether to acknowledge up to the watermark now. If so, the settlements until now need no further acknowledgement.
     pub fn take_due(&mut self, need: AckNeed, now: Instant) -> bool {
         let is_due = self.next_deadline(need).is_some_and(|deadline| deadline <= now);
         self.has_settlements &= !is_due;
@@ -99,7 +99,7 @@ mod tests {
                 let mut pacer = AckPacer { has_settlements, in_flight, last_sent: start };
                 let is_due = expected.is_some_and(|pause| pause <= after);
                 assert_eq!(pacer.take_due(need, start + after), is_due, "{pacer:?} {need:?} {after:?}");
-                assert!(!is_due || pacer.next_deadline(need).is_none(), "it is asked for once");
+                assert!(!is_due || pacer.next_deadline(need).is_none(), "it is due only once");
             }
             pacer.on_written();
             assert!(!pacer.is_in_flight());
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_while_one_is_in_flight_is_acknowledged_by_the_next() {
+    fn settlements_during_an_acknowledgement_are_acknowledged_by_the_next_one() {
         let start = Instant::now();
         let mut pacer = AckPacer::new(start);
         pacer.on_settled();

@@ -1,4 +1,5 @@
-//! Opens the channels on which a source tries out its queue, one after the other: the broker closes a channel with each refusal.
+//! Opens channels for the requests by which a source examines its queue. The broker closes a channel with each refusal, so a refused
+//! request needs another channel.
 
 use std::time::Duration;
 
@@ -7,9 +8,10 @@ use lapin::Channel;
 use super::AmqpSource;
 use crate::amqp::{self, BrokerAddress, BrokerError, BrokerErrorKind, Connection, await_reply};
 
-/// A broker that limits the channels of a user counts a closed one for a moment longer …
+/// A broker that limits the channels of a user still counts a closed channel for a moment, and ends the connection if the user opens
+/// another channel in that time.
 const CLOSED_CHANNEL_COUNTS: Duration = Duration::from_millis(250);
-/// … and ends the connection that opens another one in that time. Then another connection is tried at once, at most so often.
+/// How many connections are tried one after the other, if the broker ends each for that reason.
 const MAX_CONNECTIONS: usize = 5;
 
 pub struct ChannelOpener<'a> {

@@ -1,7 +1,7 @@
 //! The `amqp` source: consumes an existing queue, and acknowledges the settled messages.
 //!
-//! READ on the queue is permission enough: nothing is declared unless configured, and nothing is requeued or rejected. The source
-//! supervises its connection itself and reconnects for ever. The loss of a connection cancels no message that was received by it.
+//! The READ permission on the queue is enough: the source declares nothing unless configured, and requeues or rejects no message. It
+//! supervises its connection itself and reconnects for ever. The loss of a connection cancels no message that was received on it.
 
 mod ack_pacer;
 mod channel_opener;
@@ -43,7 +43,7 @@ pub struct AmqpSource {
     pub config: AmqpSourceConfig,
     /// The relay's name, which is a part of the connection's name.
     pub relay: String,
-    /// The bound of the bodies in memory, in bytes, by which the prefetch is limited.
+    /// The bound of the bodies in memory, in bytes. It limits the prefetch.
     pub max_in_flight_bytes: u64,
     pub intake: Arc<dyn Intake>,
     pub stats: Arc<SourceStats>,

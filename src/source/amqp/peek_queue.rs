@@ -1,4 +1,4 @@
-//! Shows messages of a queue that nobody consumes, and gives them back.
+//! Shows messages of a queue that has no consumer, and gives them back.
 
 use bytes::Bytes;
 use lapin::options::BasicGetOptions;

@@ -1,9 +1,11 @@
-//! Changes the prefetch of a consumer. A prefetch holds for new consumers only, so another consumer has to take over.
+//! Changes the prefetch of a consumer. A prefetch applies to new consumers only, so another consumer has to take over.
 //!
-//! A larger prefetch is not urgent: the consumer is let fill up, so that the broker sends nothing more. Once every message is settled and
-//! no attempt of a spilled delivery is in flight, the consumer is cancelled, and the next one consumes. With a delivery in flight, another
-//! relay could consume first, and its newer messages would overtake it. A smaller prefetch is urgent: the session closes its channel, and
-//! the broker takes back the consumer and all unacknowledged messages at once.
+//! A larger prefetch is not urgent: the session lets the consumer fill up, so that the broker sends nothing more. Once every message is
+//! settled and no attempt of a spilled delivery is in flight, the session cancels the consumer and starts the next one. If a delivery were
+//! in flight, another relay could consume first, and its newer messages would overtake that delivery.
+//!
+//! A smaller prefetch is urgent: the session closes its channel, and the broker takes back the consumer and all unacknowledged messages at
+//! once.
 //!
 //! Pure: the session gives it the time and the state of its messages, and does each step.
 
@@ -89,7 +91,7 @@ impl PrefetchChange {
         self.phase = Phase::Idle;
     }
 
-    /// The end of a postponement: from then on the consumer is let fill up.
+    /// The end of a postponement: from then on, the consumer may fill up.
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         (self.phase == Phase::Idle && self.is_larger_wanted() && self.not_before > now).then_some(self.not_before)
     }
@@ -193,7 +195,7 @@ mod tests {
         assert!(!change.is_in_progress());
         let later = now + POSTPONEMENT;
         assert_eq!(change.next_deadline(now), Some(later));
-        assert_eq!(change.ack_need(16, now), AckNeed::Urgent, "it goes on as usual meanwhile");
+        assert_eq!(change.ack_need(16, now), AckNeed::Urgent, "acknowledgements continue as usual meanwhile");
         change.on_unacknowledged(16, now);
         assert!(!change.is_in_progress());
         assert_eq!((change.next_deadline(later), change.ack_need(8, later)), (None, AckNeed::Filling));

@@ -1,4 +1,4 @@
-//! Tries whether the queue can be consumed, without consuming it.
+//! Tests whether the queue can be consumed, without consuming it.
 
 use lapin::Connection;
 

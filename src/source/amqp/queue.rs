@@ -1,4 +1,4 @@
-//! The queue of a source: declaring it where configured, finding out its type, and consuming it exclusively.
+//! The queue of a source: its declaration if configured, its type, and its exclusive consumer.
 
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -10,7 +10,7 @@ use crate::amqp::values::{ShortStringTooLong, short_string};
 use crate::amqp::{BrokerAddress, BrokerError, BrokerErrorKind, await_raw_reply, await_reply};
 use crate::config::{Argument, DeclareQueue, QueueDeclaration, QueueKind};
 
-/// The type that the broker tells. READ is permission enough to find out.
+/// The type that the broker reports. The READ permission is enough to ask for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueType {
     Classic,
@@ -31,7 +31,7 @@ pub struct OpenConsumer {
     pub channel: Channel,
     pub consumer: Consumer,
     pub queue_type: QueueType,
-    /// Whether the queue has `x-single-active-consumer`, and was consumed without `exclusive` therefore.
+    /// Whether the queue has `x-single-active-consumer`, and is therefore consumed without `exclusive`.
     pub is_single_active: bool,
 }
 
@@ -78,7 +78,7 @@ pub async fn open(
             }
             Ok(OpenConsumer { channel, consumer, queue_type, is_single_active: false })
         }
-        // If nobody consumes it, the queue has a single active consumer, and refuses any exclusive one.
+        // A queue without consumers that refuses an exclusive one has a single active consumer.
         Err(error) if error.kind == BrokerErrorKind::InUse && config.exclusive && *can_query_counts => {
             let channel = channels.reopen().await?;
             if query_counts(&channel, address, &config.queue).await?.consumers > 0 {

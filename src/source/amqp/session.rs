@@ -1,7 +1,7 @@
 //! One connection, channel and consumer: from opening it to its loss or the end of the source.
 //!
-//! Nothing is acknowledged but through the watermark of the ledger. The consumer is given up only when nothing is in flight, or together
-//! with its channel: once it is cancelled, another relay may receive newer messages, which must not overtake older ones.
+//! Every acknowledgement comes from the ledger. The consumer is given up only when nothing is in flight, or together with its channel:
+//! once it is cancelled, another relay may receive newer messages, which must not overtake older ones.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,21 +32,21 @@ use crate::source::ledger::{Fingerprint, Registration};
 use crate::source::receipt::{Receipt, Settlement};
 use crate::timer::{Timer, scaled};
 
-/// The settlements, or the messages, that are handled before the other ones get their turn.
+/// How many settlements are handled before messages get their turn, and the reverse.
 const TURN: usize = 256;
 /// The interval between two checks of the consumer's progress.
 const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// A quorum queue drops a message after a number of deliveries (20 by default, since `RabbitMQ` 4). From this number on, a message is
 /// stored before it is attempted, even if the spool is full.
 const SPILL_AT_DELIVERY_COUNT: u64 = 5;
-/// If the oldest message is unsettled for so long, the session closes its channel and receives its messages again. Otherwise the broker
+/// If the oldest message is unsettled for this time, the session closes its channel and receives its messages again. Otherwise the broker
 /// would close the channel (`consumer_timeout`, 30 minutes by default).
 const MAX_UNSETTLED: Duration = Duration::from_mins(10);
 
 pub enum SessionEnd {
     Stopped,
     Paused,
-    /// To receive the unacknowledged messages again, at once.
+    /// The source reconnects at once, to receive the unacknowledged messages again.
     Reopen,
     /// Another consumer takes from the queue.
     NotExclusive(BrokerError),
@@ -80,7 +80,7 @@ impl Session {
         let OpenConsumer { channel, consumer, queue_type, is_single_active } = match opened {
             Ok(consumer) => consumer,
             Err(error) => {
-                // So that the broker takes back at once what it may have sent.
+                // The broker then takes back at once any messages that it sent.
                 let _ = tokio::time::timeout(REPLY_TIMEOUT, connection.close(200, ShortString::default())).await;
                 return Err(error);
             }
@@ -130,7 +130,7 @@ impl Session {
         end
     }
 
-    /// Returns `Ok` for an end before which the handed out messages may still be settled.
+    /// Returns `Ok` if the messages that were handed out may still be settled before the session ends.
     async fn relay(
         &mut self,
         source: &AmqpSource,
@@ -138,7 +138,7 @@ impl Session {
         stop: &CancellationToken,
     ) -> Result<SessionEnd, SessionEnd> {
         let mut paused = source.paused.clone();
-        let pause = is_paused(&mut paused).fuse();
+        let pause = wait_until_paused(&mut paused).fuse();
         let stopped = stop.cancelled();
         tokio::pin!(pause, stopped);
         let mut timer = Timer::default();
@@ -184,7 +184,7 @@ impl Session {
         Ok(end)
     }
 
-    /// The next time at which there is something to do though nothing happens.
+    /// The time of the next work that neither a message nor a settlement triggers.
     fn next_deadline(&self, memory: &SourceMemory) -> Option<Instant> {
         let acknowledge = self.acks.next_deadline(self.ack_need(memory));
         let spill = self.spills.next_deadline(self.blocker(memory));
@@ -393,8 +393,8 @@ impl Session {
     }
 }
 
-/// Waits until the source is paused. Returns false if it can't be paused any more.
-async fn is_paused(paused: &mut watch::Receiver<bool>) -> bool {
+/// Returns false if the source can't be paused any more.
+async fn wait_until_paused(paused: &mut watch::Receiver<bool>) -> bool {
     paused.wait_for(|paused| *paused).await.is_ok()
 }
 

@@ -50,7 +50,7 @@ impl Authority {
         Tls { ca: Some(self.file("ca.pem", &self.issuer.as_ref().pem())), ..Tls::default() }
     }
 
-    /// The same, with a client certificate.
+    /// Trusts this authority, and has a client certificate that it signed.
     fn trusted_with_client(&self) -> Tls {
         let (certificate, key) = self.sign_for("relay");
         let cert = Some(self.file("client.pem", &certificate.pem()));
@@ -80,7 +80,7 @@ impl Authority {
         Arc::new(builder.with_single_cert(vec![certificate.der().clone()], key).unwrap())
     }
 
-    /// The same, with the names (SNI) that clients ask for.
+    /// A [`server`](Self::server), and the names (SNI) that clients ask it for.
     fn watched_server(&self, name: &str, ask: bool) -> (SocketAddr, mpsc::UnboundedReceiver<Option<String>>) {
         let config = self.server_config(name, ask);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
