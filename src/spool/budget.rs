@@ -1,4 +1,4 @@
-//! How much of the spool each sink uses, and whether there is room for more.
+//! How much of the spool each sink uses, and whether there is room for another delivery.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ impl Usage {
     }
 }
 
-/// What a sink's deliveries use of the spool.
+/// How much of the spool the deliveries of a sink use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SinkUsage {
     pub stored: Usage,
@@ -55,17 +55,17 @@ impl SinkUsage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SizeLimits {
     Enforced,
-    /// They don't: the relay, the source or the sink ends, or the broker is about to drop the message.
+    /// They don't apply: the relay, the source or the sink ends, or the broker is about to drop the message.
     Waived,
 }
 
-/// What all sinks use, and what they may use.
+/// The usage of all sinks, and its limits.
 #[derive(Debug)]
 pub(super) struct Budget {
     max_size: u64,
     max_share: u64,
     sinks: BTreeMap<SinkName, SinkUsage>,
-    /// What all sinks use together, in bytes.
+    /// The usage of all sinks together, in bytes.
     total: u64,
     disk_is_full: bool,
     current_page: CurrentPage,
@@ -84,7 +84,7 @@ impl Budget {
         }
     }
 
-    /// Reserves room for the next delivery. Returns what it takes, in bytes; `None`: there is no room.
+    /// Reserves room for the next delivery. Returns its size in bytes, or `None` if there is no room.
     pub(super) fn reserve_row(&mut self, sink: &SinkName, row: &RowSize, limits: SizeLimits) -> Option<u64> {
         let size = self.current_page.add(row);
         let has_room = match limits {
@@ -151,7 +151,7 @@ impl Budget {
         self.total = self.total.saturating_sub(size);
     }
 
-    /// The file was counted again.
+    /// Replaces the counts by those of the file.
     pub(super) fn recount(&mut self, sizes: Vec<(SinkName, Usage)>) {
         for share in self.sinks.values_mut() {
             share.stored = Usage::default();
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(budget.problem(), None);
         assert!(!budget.reserve(&b, 1_001));
         budget.recount(Vec::new());
-        assert!(budget.problem().is_some(), "it is more than all there is");
+        assert!(budget.problem().is_some(), "it is larger than the whole spool");
     }
 
     #[test]
@@ -237,15 +237,15 @@ mod tests {
         let (a, b) = (SinkName::new("a"), SinkName::new("b"));
         let mut budget = Budget::new(&config);
         assert!(budget.reserve(&a, 600));
-        assert!(!budget.reserve(&a, 1), "its share");
+        assert!(!budget.reserve(&a, 1), "its share is used up");
         assert!(budget.reserve(&b, 400));
-        assert!(!budget.reserve(&b, 1), "the whole");
+        assert!(!budget.reserve(&b, 1), "the spool is full");
         budget.stored(&a, 600);
-        assert!(!budget.reserve(&a, 1), "on disk it takes as much");
+        assert!(!budget.reserve(&a, 1), "a stored delivery counts as much as a queued one");
         budget.removed(&a, 600);
         assert!(budget.reserve(&b, 200));
         budget.recount(vec![(a.clone(), Usage { count: 1, bytes: 400 })]);
-        assert!(!budget.reserve(&a, 1), "what is on its way is counted too");
+        assert!(!budget.reserve(&a, 1), "queued deliveries count, too");
         assert!(budget.reserve_beyond(&a, 1));
         budget.set_disk_is_full(true);
         assert!(!budget.reserve_beyond(&a, 1));

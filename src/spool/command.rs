@@ -1,4 +1,4 @@
-//! What the writer is asked to do.
+//! The commands to the writer.
 
 use std::time::Instant;
 
@@ -25,8 +25,8 @@ pub(super) enum WriterCommand {
 }
 
 impl WriterCommand {
-    /// It only adds a row for a message that was just received. Only the message's source waits for that, so it can wait for others to
-    /// share its transaction.
+    /// Whether it only adds a row for a message that was just received. Only the source waits for that, so the command can wait for others
+    /// to share its transaction.
     pub(super) fn is_new_row(&self) -> bool {
         matches!(self, Self::AddDeadLetter(_, DeadLetterOrigin::Message(_)) | Self::AddDelivery { .. })
     }

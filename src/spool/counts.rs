@@ -16,7 +16,7 @@ pub struct DeadLetterCount {
 
 pub type DeadLetterCountRow = (Reason, Option<SinkName>, DeadLetterCount);
 
-/// What was counted in the file.
+/// The dead letters in the file: their number by reason and sink, and their size.
 #[derive(Debug)]
 pub(super) struct DeadLetterTotals {
     pub(super) counts: Vec<(Reason, Option<SinkName>, u64)>,
@@ -46,7 +46,7 @@ impl DeadLetterCounts {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// The file was counted again: after opening it, and after a purge.
+    /// Replaces the counts by those of the file. To be called when the file is opened, and after a purge.
     pub(super) fn recount(&mut self, DeadLetterTotals { counts, bytes }: DeadLetterTotals) {
         for count in self.by.values_mut() {
             count.stored = 0;

@@ -1,4 +1,4 @@
-//! The SQLite file: where it lies, its settings and its schema.
+//! The SQLite file: its path, its settings and its schema.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -17,8 +17,8 @@ const APPLICATION_ID: i64 = 0x5267_526c;
 pub(super) const SCHEMA_VERSION: i64 = 1;
 const SCHEMA: &str = include_str!("schema.sql");
 
-/// How long to wait for a lock that another process holds on the file. Only a person with a tool of their own holds one: in WAL mode
-/// readers hold none.
+/// How long to wait for a lock that another process holds on the file. Only a person's own tool can hold one: in WAL mode readers need
+/// none.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The size to which a checkpoint truncates the write-ahead log, in bytes. Keys are hashes, so each delivery changes another page of
@@ -29,7 +29,7 @@ const WAL_PAGES: i64 = WAL_LIMIT / 4_096;
 /// SQLite's page cache, in KiB.
 const CACHE_KIB: i64 = 16 * 1024;
 
-/// The file as its only writer uses it.
+/// The file, opened by its only writer.
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) connection: Connection,
@@ -39,8 +39,8 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Creates the directory of `path` if it is missing, and returns the file's real path: the lock beside it must be found by every
-    /// process, whatever link it comes by.
+    /// Creates the directory of `path` if it is missing, and returns the file's real path: every process has to find the lock
+    /// beside it, whatever link it uses.
     pub(super) fn locate(path: &Path) -> Result<PathBuf, SpoolError> {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         DirBuilder::new()
@@ -184,7 +184,7 @@ fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// The file as a reader beside a running relay uses it; `None` where there is no file, or nothing was ever stored in it.
+/// Opens the file for reading while a relay may be running. `None`: there is no file, or nothing was ever stored in it.
 pub(super) fn open_to_read(path: &Path) -> Result<Option<Connection>, SpoolError> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(std::fs::read(&other).unwrap(), before);
 
         let text = directory.path().join("text.db");
-        std::fs::write(&text, "not a database, but long enough to be looked at as one\n".repeat(100)).unwrap();
+        std::fs::write(&text, "not a database, but long enough to be read as one\n".repeat(100)).unwrap();
         assert!(matches!(Database::open(&text), Err(SpoolError::Foreign(_))));
     }
 

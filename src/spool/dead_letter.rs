@@ -35,7 +35,7 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// Of a message that can't be read.
+    /// A dead letter of a message that can't be decoded.
     #[must_use]
     pub fn unreadable(invalid: DecodeError, message: Arc<Message>) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl DeadLetter {
         }
     }
 
-    /// Of a valid event that no route matches or that can't be delivered. [`for_sink`](Self::for_sink) names the sink.
+    /// A dead letter of a valid event that no route matches or that can't be delivered. [`for_sink`](Self::for_sink) names the sink.
     #[must_use]
     pub fn of_event(event: &Event, message: Arc<Message>, reason: Reason, detail: impl Into<String>) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl DeadLetter {
         }
     }
 
-    /// Of an event that can't be delivered to `sink`, which `route` chose.
+    /// A dead letter of an event that can't be delivered to `sink`, which `route` chose.
     #[must_use]
     pub fn for_sink(mut self, sink: SinkName, route: Option<RouteName>, attempts: u32) -> Self {
         self.sink = Some(sink);
@@ -81,17 +81,17 @@ impl DeadLetter {
     }
 }
 
-/// A dead letter as it is written: made once, however often it is written.
+/// A dead letter with the values of its row. It is made once, and may be written repeatedly.
 #[derive(Debug)]
 pub(super) struct DeadLetterRow {
-    /// Given once, so that writing the row again after a commit with unknown end doesn't add a second one.
+    /// Assigned once, so that writing the row again after a commit with an unknown outcome doesn't add a second one.
     pub(super) id: i64,
     pub(super) at: Timestamp,
     pub(super) letter: DeadLetter,
     /// It replaces a message that was just received, and not a delivery in the spool.
     pub(super) is_received: bool,
     pub(super) properties: String,
-    /// By which the message is recognized when it is redelivered.
+    /// Identifies the message when it is redelivered.
     pub(super) identity: [u8; 16],
     pub(super) size: u64,
 }

@@ -1,4 +1,4 @@
-//! A delivery in the spool, and what its sink's dispatcher is told about it.
+//! A delivery in the spool, and the events that its sink's dispatcher gets.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl RowId {
     }
 }
 
-/// One delivery, as it is handed to the spool and as it is read from it.
+/// One delivery, to be written to the spool or read from it.
 #[derive(Debug, Clone)]
 pub struct SpooledDelivery {
     pub sink: SinkName,
@@ -50,7 +50,7 @@ pub struct SpooledDelivery {
 }
 
 impl SpooledDelivery {
-    /// What it will take on disk with its properties as JSON.
+    /// Its size on disk with `properties`, which are JSON.
     pub(super) fn row_size(&self, properties: &str) -> RowSize {
         let texts = [
             self.last_error.as_deref().unwrap_or_default(),
@@ -68,14 +68,14 @@ impl SpooledDelivery {
     }
 }
 
-/// A delivery as it is written.
+/// A delivery with the values of its row.
 #[derive(Debug)]
 pub(super) struct DeliveryRow {
     pub(super) id: RowId,
     pub(super) delivery: SpooledDelivery,
-    /// As JSON: made once, however often the row is written.
+    /// JSON. It is made once; the row may be written repeatedly.
     pub(super) properties: String,
-    /// What it takes on disk, in bytes.
+    /// Its size on disk, in bytes.
     pub(super) size: u64,
 }
 
@@ -95,12 +95,12 @@ pub struct DueDeliveries {
     pub next: Option<MonotonicTime>,
 }
 
-/// What the spool tells a sink's dispatcher about the sink's deliveries.
+/// An event of the deliveries of a sink, for the sink's dispatcher.
 #[derive(Debug)]
 pub enum SpoolEvent {
     /// The answer to a fetch. The dispatcher holds these deliveries until it completes, reschedules or dead-letters each of them.
     Due(DueDeliveries),
-    /// A delivery that the dispatcher spilled was in the spool from before: its message was redelivered.
+    /// A delivery that the dispatcher spilled was in the spool already: its message was redelivered.
     AlreadySpooled { key: u64 },
     /// The dead letter that replaces a delivery is on disk.
     DeadLettered {
@@ -108,7 +108,7 @@ pub enum SpoolEvent {
         /// None: the delivery was gone already.
         key: Option<u64>,
     },
-    /// A delivery was added by somebody else than the dispatcher.
+    /// A delivery was added that the dispatcher did not spill: it was redriven, or is the copy of a dead letter.
     Added { key: u64 },
     /// The dead letter with this id was to be copied to the sink, and the spool has no room for the copy.
     NotCopied { dead_letter: i64 },

@@ -9,19 +9,19 @@ const RESERVE: u64 = 3 * 1024 * 1024;
 /// A small transaction starts no further change after this many bytes.
 pub(super) const SMALL_BATCH: u64 = 128 * 1024;
 
-/// What a change takes in the log beside its row, about: the pages of indexes that it changes. In bytes.
+/// About how much a change takes in the log in addition to its row, in bytes: the pages of indexes that it changes.
 pub(super) const LOG_OF_CHANGE: u64 = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DiskSpace {
     Plenty,
-    /// Free space beside the reserve, in bytes.
+    /// The free space in addition to the reserve, in bytes.
     Low(u64),
     None,
 }
 
 impl DiskSpace {
-    /// Of the disk that `path` is on. Where it is unknown, a transaction that fails will show that the disk is full.
+    /// The space of the disk that `path` is on. If it is unknown, a failed transaction will show that the disk is full.
     pub(super) fn of(path: &Path) -> Self {
         let Some(disk) = path.parent().and_then(|directory| rustix::fs::statvfs(directory).ok()) else {
             return Self::Plenty;
@@ -33,7 +33,7 @@ impl DiskSpace {
         }
     }
 
-    /// Whether a transaction may make the file larger by so many bytes, which it also takes in the log.
+    /// Whether a transaction may make the file larger by `bytes`. It needs the same space in the log.
     pub(super) fn fits(self, bytes: u64) -> bool {
         match self {
             Self::Plenty => true,

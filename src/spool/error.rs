@@ -22,7 +22,7 @@ pub enum SpoolError {
     SchemaVersion { path: PathBuf, version: i64 },
     #[error("{} is not a spool of regards-relay: move it away, or choose another file with `spool.path`", .0.display())]
     Foreign(PathBuf),
-    #[error("the spool {} lies on a network file system ({kind}), where it could be damaged: put it on a local disk with `spool.path` or the data directory", .path.display())]
+    #[error("the spool {} is on a network file system ({kind}), where it could be damaged: put it on a local disk with `spool.path` or the data directory", .path.display())]
     Network {
         path: PathBuf,
         /// The kernel's name for the file system.
@@ -44,7 +44,7 @@ pub enum SpoolError {
         /// What to do about it, in parentheses, if that is known.
         advice: &'static str,
     },
-    /// What is written to a file that was moved, deleted or replaced while it is open would be lost.
+    /// Data written to a file that was moved, deleted or replaced while it is open would be lost.
     #[error("the spool {} was moved or deleted while the relay uses it", .0.display())]
     Moved(PathBuf),
 }
@@ -81,7 +81,7 @@ fn advice(error: &rusqlite::Error, path: &Path) -> &'static str {
             " (the relay's user must be able to write to the file and to its directory)"
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => " (another program holds a lock on it)",
-        Some(ErrorCode::SystemIoFailure) => " (look at the state of its disk)",
+        Some(ErrorCode::SystemIoFailure) => " (check the state of its disk)",
         _ => "",
     }
 }

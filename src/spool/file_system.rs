@@ -1,4 +1,4 @@
-//! The file system that the spool lies on. SQLite's write-ahead log needs shared memory and reliable locks, which network file systems
+//! The file system of the spool. SQLite's write-ahead log needs shared memory and reliable locks, which network file systems
 //! don't have.
 
 use std::os::unix::fs::MetadataExt;
@@ -31,24 +31,24 @@ const NETWORK: &[&str] = &[
 /// The kernel's names of file systems that are gone after a reboot.
 const IN_MEMORY: &[&str] = &["tmpfs", "ramfs"];
 
-/// The kernel's name of the network file system that `directory` lies on; `None` also where it is unknown.
+/// The kernel's name of the network file system that `directory` is on; `None` also if it is unknown.
 pub(super) fn network_file_system(directory: &Path) -> Option<String> {
     one_of(NETWORK, directory)
 }
 
-/// A warning where the spool at `path` lies in memory, with what to do. The file need not exist yet.
+/// A warning if the spool at `path` is in memory, with what to do. The file need not exist yet.
 #[must_use]
 pub fn in_memory_warning(path: &Path) -> Option<String> {
     let directory = std::path::absolute(path).ok()?;
     let kind = one_of(IN_MEMORY, directory.ancestors().skip(1).find(|directory| directory.exists())?)?;
     Some(format!(
-        "the spool {} lies in memory ({kind}): spooled deliveries and dead letters are lost at a reboot; put it on a disk with \
+        "the spool {} is in memory ({kind}): spooled deliveries and dead letters are lost at a reboot; put it on a disk with \
          `--data-dir` or `spool.path`",
         path.display()
     ))
 }
 
-/// The file system that `directory` lies on, if it is one of `kinds`.
+/// The file system that `directory` is on, if it is one of `kinds`.
 fn one_of(kinds: &[&str], directory: &Path) -> Option<String> {
     let device = std::fs::metadata(directory).ok()?.dev();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
@@ -87,7 +87,7 @@ mod tests {
     fn a_spool_in_memory_is_detected_before_the_file_exists() {
         for path in ["/dev/shm/spool.db", "/dev/shm/not/there/yet/spool.db"] {
             let warning = in_memory_warning(Path::new(path)).unwrap_or_default();
-            assert!(warning.starts_with(&format!("the spool {path} lies in memory (tmpfs)")), "{warning}");
+            assert!(warning.starts_with(&format!("the spool {path} is in memory (tmpfs)")), "{warning}");
         }
         assert_eq!(in_memory_warning(Path::new("/proc/spool.db")), None);
     }

@@ -34,7 +34,7 @@ impl Lock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
-                // Only for people; an unreadable id is an unknown one.
+                // The id is only for the error text. One that can't be read counts as unknown.
                 let _ = file.take(MAX_PID).read_to_string(&mut pid);
                 return Err(SpoolError::InUse { path: path.to_owned(), pid: pid.trim().parse().ok() });
             }

@@ -1,4 +1,4 @@
-//! What statements on the file come to.
+//! The results of statements on the file.
 
 use super::delivery::DueDeliveries;
 use super::unreadable::UnreadableDelivery;
@@ -10,7 +10,7 @@ pub(super) enum InsertOutcome {
     Inserted,
     /// An earlier transaction that was reported as failed had written the row.
     AlreadyInserted,
-    /// The row of a redelivered message is there from before, under this id; a dead letter's id is negative.
+    /// The row of a redelivered message is already there, under this id; a dead letter's id is negative.
     Duplicate(i64),
 }
 
@@ -18,7 +18,7 @@ pub(super) enum InsertOutcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RemovedDelivery {
     pub(super) key: u64,
-    /// What the row counted against the limit, in bytes.
+    /// The size of its row, in bytes, as the limits count it.
     pub(super) size: u64,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct RemovedDeadLetter {
     /// None: a reason that only a later version knows.
     pub(super) reason: Option<Reason>,
     pub(super) sink: Option<SinkName>,
-    /// What the row counted against the limit, in bytes.
+    /// The size of its row, in bytes, as the limits count it.
     pub(super) size: u64,
 }
 

@@ -9,9 +9,9 @@ use super::statements::PurgeSelection;
 use super::{DeadLetterFilter, Progress, SpoolError};
 use crate::rules::SinkName;
 
-/// So many rows are purged in one transaction …
+/// How many rows are purged in one transaction.
 pub(super) const BATCH: u64 = 500;
-/// … and so many where the disk has little space, because the transaction takes space in the log.
+/// How many rows are purged in one transaction if the disk has little space: the transaction takes space in the log.
 pub(super) const SMALL_BATCH: u64 = 50;
 
 /// What can be purged on request.

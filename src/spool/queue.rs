@@ -1,4 +1,4 @@
-//! The changes that are to be written, in the order in which they came, and which of them the next transaction gets.
+//! The changes that are not written yet, in the order of their arrival, and the choice of those for the next transaction.
 //!
 //! A change that makes room is never delayed by changes that need room. If the disk is full or the last transaction failed, changes that
 //! make the file larger are blocked, and with them the changes that refer to their rows; all other changes are written.
@@ -10,16 +10,16 @@ use super::delivery::RowId;
 use super::disk::{DiskSpace, LOG_OF_CHANGE, SMALL_BATCH};
 use crate::rules::SinkName;
 
-/// A transaction has at most so many changes …
+/// The largest number of changes in a transaction.
 const MAX_BATCH: usize = 1_000;
-/// … and starts no further one after so many bytes.
+/// A transaction gets no further change once it has this many bytes.
 const MAX_BATCH_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What the next transaction has room for.
+/// How much the next transaction has room for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Capacity {
     pub(super) disk: DiskSpace,
-    /// What may be added to the dead letters, in bytes.
+    /// How much may be added to the dead letters, in bytes.
     pub(super) dead_letters: u64,
     /// The file may become larger.
     pub(super) may_grow: bool,
@@ -28,15 +28,15 @@ pub(super) struct Capacity {
 /// The changes that are in no transaction yet.
 #[derive(Debug)]
 pub(super) struct Queue {
-    /// In the order in which they came: changes of one delivery must not overtake each other.
+    /// In the order of their arrival: changes of one delivery must not overtake each other.
     changes: VecDeque<Change>,
     /// Dead letters that there is no room for.
     dead_letters: VecDeque<Change>,
     /// Other changes that the disk has no room for, and changes that refer to their rows.
     blocked: VecDeque<Change>,
-    /// The rows that they add.
+    /// The rows that the blocked changes add.
     blocked_rows: HashSet<RowId>,
-    /// The next transaction has at most so many changes: fewer after one that failed.
+    /// The largest number of changes in the next transaction: fewer after one that failed.
     max_batch: usize,
 }
 
@@ -58,7 +58,7 @@ impl Batch {
     }
 }
 
-/// What a change that makes the file larger takes in the log, in bytes.
+/// How much a change that makes the file larger takes in the log, in bytes.
 fn log_size(change: &Change) -> u64 {
     let size = change.size();
     if size == 0 { 0 } else { size.saturating_add(LOG_OF_CHANGE) }

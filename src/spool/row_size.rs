@@ -8,17 +8,17 @@
 const PAGE: usize = 4_096;
 /// The space for cells in a page of a table.
 const PAGE_ROOM: usize = PAGE - 8;
-/// A longer record in a table continues in overflow pages …
+/// A longer record in a table continues in overflow pages.
 const MAX_IN_TABLE: usize = PAGE - 35;
-/// … and so does a longer record in an index.
+/// A longer record in an index continues in overflow pages.
 const MAX_IN_INDEX: usize = (PAGE - 12) * 64 / 255 - 23;
-/// At least so much of a record with overflow pages stays in the page itself.
+/// At least this much of a record with overflow pages stays in the page itself.
 const MIN_LOCAL: usize = (PAGE - 12) * 32 / 255 - 23;
 /// The content of an overflow page: the rest is the number of the next one.
 const OVERFLOW_ROOM: usize = PAGE - 4;
-/// Beside the record of a row: its length, its number and its place in the page.
+/// The size of a row in addition to its record: its length, its number and its place in the page.
 const ROW_CELL: usize = 7;
-/// Beside the record of an index entry: its length and its place in the page.
+/// The size of an index entry in addition to its record: its length and its place in the page.
 const ENTRY_CELL: usize = 5;
 
 /// How full the pages of an index are, in percent.
@@ -30,7 +30,7 @@ enum Fill {
     Grouped = 80,
 }
 
-/// What a row takes in the file, in bytes.
+/// The size of a row in the file, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowSize {
     /// In a page that the row shares with others.
@@ -47,7 +47,7 @@ pub(super) struct CurrentPage {
 }
 
 impl CurrentPage {
-    /// What the table's next row takes, in bytes.
+    /// Adds the table's next row. Returns its size, in bytes.
     pub(super) fn add(&mut self, row: &RowSize) -> u64 {
         let lost = if row.cell <= self.left { 0 } else { std::mem::replace(&mut self.left, PAGE_ROOM) };
         self.left = self.left.saturating_sub(row.cell);
@@ -105,7 +105,7 @@ impl RowSize {
     }
 }
 
-/// What a text or a body of that length takes in a record with its type, in bytes.
+/// The size of a text or a body of that length in a record, with its type, in bytes.
 pub(super) fn field_size(length: usize) -> usize {
     let kind = match length {
         0..=57 => 1,
@@ -121,7 +121,7 @@ fn index_entry_size(record: usize, fill: Fill) -> usize {
     (local + ENTRY_CELL) * 100 / fill as usize + overflow
 }
 
-/// Splits a record into what is in its page and what its overflow pages take.
+/// The size of a record's part in its page, and the size of its overflow pages.
 fn split(record: usize, most: usize) -> (usize, usize) {
     if record <= most {
         return (record, 0);

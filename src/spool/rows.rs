@@ -26,7 +26,7 @@ pub(super) fn decode_delivery(row: &Row<'_>) -> rusqlite::Result<SpooledDelivery
         sink: SinkName::new(row.get_ref(0)?.as_str()?),
         key: row.get::<_, i64>(1)?.cast_unsigned(),
         received,
-        // Whoever holds the delivery may attempt it now. The table `heads` has the due time and the refusals.
+        // The caller may attempt the delivery now. The table `heads` has the due time and the refusals.
         due: MonotonicTime(received.wall.0),
         refusals: 0,
         attempts: row.get(5)?,
@@ -50,7 +50,7 @@ pub(super) fn decode_stamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Tim
     Ok(Timestamp { wall: WallTime(row.get(column)?), boot: row.get(column + 1)?, uptime: row.get(column + 2)? })
 }
 
-/// What due times are counted from; `None` in a new file.
+/// The start of due times; `None` in a new file.
 pub(super) fn clock_base(connection: &Connection) -> rusqlite::Result<Option<ClockBase>> {
     let read = |row: &Row<'_>| Ok(ClockBase { boot: row.get(0)?, base: row.get(1)? });
     connection.query_row("SELECT boot, base FROM clock", [], read).optional()

@@ -2,12 +2,12 @@
 
 -- Events that are stored until their sink has confirmed them.
 CREATE TABLE deliveries (
-    id INTEGER PRIMARY KEY,      -- given by the relay, in the order in which it took the events
+    id INTEGER PRIMARY KEY,      -- assigned by the relay, in the order in which it received the events
     sink TEXT NOT NULL,
     key INTEGER NOT NULL,        -- hash of the ordering key; of one key only the oldest delivery is attempted
     received INTEGER NOT NULL,   -- when the message was received, by the wall clock
-    boot INTEGER NOT NULL,       -- the same moment since boot, because the wall clock may jump: which boot
-    uptime INTEGER NOT NULL,     -- and the time since that boot
+    boot INTEGER NOT NULL,       -- `received` by the monotonic clock, because the wall clock may jump: the boot
+    uptime INTEGER NOT NULL,     -- `received` by the monotonic clock: the time since that boot
     attempts INTEGER NOT NULL,
     last_error TEXT,             -- how the last attempt failed
     route TEXT,                  -- null: the sink is named by `unrouted:`
@@ -15,7 +15,7 @@ CREATE TABLE deliveries (
     tenant TEXT NOT NULL,
     event_id BLOB NOT NULL,      -- 16 bytes
     source TEXT NOT NULL,
-    size INTEGER NOT NULL,       -- what the row counts against `spool.max_size`, in bytes
+    size INTEGER NOT NULL,       -- in bytes, as `spool.max_size` counts the row
     properties TEXT NOT NULL,    -- JSON, in the shape of a sample
     body BLOB NOT NULL           -- as received
 ) STRICT;
@@ -24,8 +24,8 @@ CREATE INDEX deliveries_by_age ON deliveries (sink, received);
 -- Covers counting: the rows themselves are not read for it.
 CREATE INDEX deliveries_by_key ON deliveries (sink, key, id, event_id, size);
 
--- The oldest delivery of each key, and when it is attempted next. Deliveries behind it are not looked at when due ones are searched. A table
--- of its own, because each completed delivery makes the next one of its key the head, and a delivery's row is large.
+-- The oldest delivery of each key, and when it is attempted next. The search for due deliveries reads only this table. It is separate from
+-- `deliveries`, because each completed delivery makes the next one of its key the head, and a delivery's row is large.
 CREATE TABLE heads (
     id INTEGER PRIMARY KEY,      -- of the delivery
     sink TEXT NOT NULL,
@@ -37,10 +37,10 @@ CREATE INDEX heads_by_due ON heads (sink, due);
 
 -- Messages that could not be read and events that could not be delivered, until a person has dealt with them.
 CREATE TABLE dead_letters (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, -- what people call it by: never given twice
+    id INTEGER PRIMARY KEY AUTOINCREMENT, -- shown to people, and never used twice
     at INTEGER NOT NULL,         -- when it became a dead letter, by the wall clock
-    boot INTEGER NOT NULL,       -- the same moment since boot: which boot
-    uptime INTEGER NOT NULL,     -- and the time since that boot
+    boot INTEGER NOT NULL,       -- `at` by the monotonic clock: the boot
+    uptime INTEGER NOT NULL,     -- `at` by the monotonic clock: the time since that boot
     reason TEXT NOT NULL,
     detail TEXT NOT NULL,
     sink TEXT,
@@ -49,11 +49,11 @@ CREATE TABLE dead_letters (
     status TEXT,
     correlation_id TEXT,
     event_id BLOB,               -- 16 bytes
-    identity BLOB NOT NULL,      -- by which a redelivered message is recognized: the event's id, or a hash of properties and body
+    identity BLOB NOT NULL,      -- identifies a redelivered message: the event's id, or a hash of properties and body
     route TEXT,
     type TEXT,
     attempts INTEGER NOT NULL,
-    size INTEGER NOT NULL,       -- what the row counts against `dead_letters.max_size`, in bytes
+    size INTEGER NOT NULL,       -- in bytes, as `dead_letters.max_size` counts the row
     properties TEXT NOT NULL,    -- JSON, in the shape of a sample
     body BLOB NOT NULL           -- as received
 ) STRICT;
@@ -73,14 +73,14 @@ CREATE TABLE states (
     PRIMARY KEY (kind, name)
 ) STRICT;
 
--- The number of the last transaction: after a commit with unknown end it says whether the transaction is on disk.
+-- The number of the last transaction. After a commit with an unknown outcome it shows whether the transaction is on disk.
 CREATE TABLE batch (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     number INTEGER NOT NULL
 ) STRICT;
 INSERT INTO batch (id, number) VALUES (1, 0);
 
--- What due times are counted from, in the boot in which they were written.
+-- The start of due times, in the boot in which they were written.
 CREATE TABLE clock (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     boot INTEGER NOT NULL,

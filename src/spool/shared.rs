@@ -25,9 +25,9 @@ pub(super) struct Shared {
     states: Mutex<BTreeMap<Component, String>>,
     /// The sink that gets a copy of each dead letter.
     copy_sink: Mutex<Option<SinkName>>,
-    /// Due times were written in this boot.
+    /// Whether due times were written in this boot.
     is_same_boot: AtomicBool,
-    /// So many of the next commits are done and reported as failed, as after an fsync that fails.
+    /// How many of the next commits succeed but are reported as failed, as after an fsync that fails.
     #[cfg(test)]
     pub(super) unknown_commits: std::sync::atomic::AtomicUsize,
 }

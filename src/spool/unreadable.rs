@@ -18,7 +18,7 @@ pub(super) struct UnreadableDelivery {
     pub(super) id: RowId,
     /// The dead letter that is to replace it.
     pub(super) letter: DeadLetter,
-    /// As stored, though they may be no JSON.
+    /// As stored. They may not be JSON.
     pub(super) properties: String,
 }
 
@@ -60,7 +60,7 @@ impl UnreadableDelivery {
         Ok(Self { id, letter, properties })
     }
 
-    /// What it takes in memory, in bytes.
+    /// Its size in memory, in bytes.
     pub(super) fn size(&self) -> usize {
         self.letter.message.size() + self.letter.detail.len() + self.properties.len()
     }

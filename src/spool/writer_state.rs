@@ -1,4 +1,4 @@
-//! What the writer keeps in memory beside the file: which deliveries dispatchers hold, and which rows redelivered messages were matched to.
+//! The writer's state in memory: which deliveries dispatchers hold, and which rows redelivered messages were matched to.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,14 +16,14 @@ const MAX_RECOGNIZED: usize = 1_000_000;
 pub(super) struct WriterState {
     /// The deliveries that a sink's dispatcher holds: it doesn't get them a second time.
     claimed: HashMap<SinkName, HashSet<RowId>>,
-    /// Those of them that a dead letter replaces which is not on disk yet: a new dispatcher of the sink doesn't get them either.
+    /// The claimed deliveries whose dead letters are not on disk yet: a new dispatcher of the sink doesn't get them either.
     dead_lettering: HashMap<SinkName, HashSet<RowId>>,
     /// Rows that a redelivered message was recognized as, so that the next copy of the message isn't recognized as the same row:
     /// deliveries by their ids, dead letters by their negative ids.
     recognized: HashSet<i64>,
-    /// Those of them that the current transaction added.
+    /// The recognized rows that the current transaction added.
     recognized_in_transaction: Vec<i64>,
-    /// Due deliveries that could not be read: they are to become dead letters.
+    /// Due deliveries that could not be read. They become dead letters.
     pub(super) unreadable: Vec<UnreadableDelivery>,
     dispatchers: HashMap<SinkName, mpsc::UnboundedSender<SpoolEvent>>,
 }
@@ -68,7 +68,7 @@ impl WriterState {
         self.dispatchers.get(sink).is_some_and(|dispatcher| !dispatcher.is_closed())
     }
 
-    /// False: nobody got the event.
+    /// Returns false if the sink has no dispatcher.
     pub(super) fn notify(&self, sink: &SinkName, event: SpoolEvent) -> bool {
         self.dispatchers.get(sink).is_some_and(|dispatcher| dispatcher.send(event).is_ok())
     }

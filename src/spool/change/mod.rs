@@ -1,5 +1,5 @@
-//! Changes of the spool. Each is applied as one step of a transaction, and settled once the transaction is on disk: then whoever waits for
-//! it is told.
+//! Changes of the spool. Each is applied as one step of a transaction, and settled once the transaction is on disk: settling a change
+//! notifies its caller and the dispatchers of the sinks.
 //!
 //! This is the seam of the spool: another database would apply the same changes with its own statements and settle them in the same way.
 
@@ -19,15 +19,15 @@ use super::writer_state::WriterState;
 use super::{Shared, SpoolError};
 use crate::rules::SinkName;
 
-/// One change: its statements, and what follows once they are on disk.
+/// One kind of change: its statements, and the notifications once they are on disk.
 pub(super) trait Step: Debug + Sized {
-    /// What the statements come to.
+    /// The result of the statements.
     type Outcome: Debug;
 
-    /// Does its part of the transaction. It may be done again after a transaction with unknown end.
+    /// Executes the statements in the current transaction. They may be repeated after a transaction with an unknown outcome.
     fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError>;
 
-    /// The transaction is on disk.
+    /// To be called once the transaction is on disk.
     fn settle(self, outcome: Self::Outcome, state: &mut WriterState, shared: &Shared);
 }
 
@@ -78,7 +78,7 @@ impl Change {
         }
     }
 
-    /// By how much it makes the file larger, in bytes.
+    /// How much larger it makes the file, in bytes.
     pub(super) fn size(&self) -> u64 {
         match self {
             Self::AddDeadLetter(add) => add.row.size + add.copy.as_ref().map_or(0, |copy| copy.size),
@@ -88,7 +88,7 @@ impl Change {
         }
     }
 
-    /// The row that it adds, where the sink's dispatcher already knows the row's id.
+    /// The row that it adds, if the sink's dispatcher already knows the row's id.
     pub(super) fn row(&self) -> Option<RowId> {
         if let Self::AddDelivery(add) = self { Some(add.row.id) } else { None }
     }
@@ -117,13 +117,13 @@ impl Change {
         matches!(self, Self::FetchDue(_) | Self::Subscribe(_))
     }
 
-    /// What the dead letter that it adds counts against `dead_letters.max_size`, in bytes.
+    /// The size of the dead letter that it adds, in bytes, as `dead_letters.max_size` counts it.
     pub(super) fn dead_letter_size(&self) -> Option<u64> {
         if let Self::AddDeadLetter(add) = self { Some(add.row.size) } else { None }
     }
 
-    /// A dead letter that is stored beyond `dead_letters.max_size`: its source ends, and the message would be taken again for all sinks; or
-    /// the broker is about to drop it. There are no more of these than the sources' prefetch.
+    /// Whether it adds a dead letter beyond `dead_letters.max_size`: the source ends and would receive the message again, for all sinks; or
+    /// the broker is about to drop the message. There are no more of these than the sources' prefetch.
     pub(super) fn is_dead_letter_beyond_limits(&self) -> bool {
         matches!(
             self,
@@ -165,7 +165,7 @@ fn apply<S: Step>(
 }
 
 impl AppliedChange {
-    /// The transaction is on disk.
+    /// To be called once the transaction is on disk.
     pub(super) fn settle(self, state: &mut WriterState, shared: &Shared) {
         match self {
             Self::AddDeadLetter(step, outcome) => step.settle(outcome, state, shared),

@@ -1,4 +1,4 @@
-//! What each change does in the file, and who is told once it is on disk.
+//! The changes: the statements of each, and whom it notifies once it is on disk.
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -47,7 +47,7 @@ impl Step for AddDeadLetter {
         };
         let inserted = state.record(database.add_dead_letter(&self.row, state.recognized())?);
         let copy = match (&self.copy, inserted) {
-            // The dead letter that is there from before was copied when it was written.
+            // An existing dead letter was copied when it was written.
             (_, InsertOutcome::Duplicate(_)) | (None, _) => None,
             (Some(copy), _) => Some(database.add_delivery(copy, state.recognized())?),
         };
@@ -144,7 +144,7 @@ impl Step for Reschedule {
 
     fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
         database.reschedule(self.id, (self.attempts, self.refusals), self.due, &self.error)?;
-        // Before it is on disk: a later change of the same transaction that fetches due deliveries must find it.
+        // Not only in `settle`: a later change of the same transaction that fetches due deliveries must find it.
         state.release(&self.sink, self.id);
         Ok(())
     }
@@ -197,11 +197,11 @@ impl Step for FetchDue {
 pub struct Subscription {
     /// How many deliveries the spool has, by the low 16 bits of their key.
     pub lanes: Vec<(u16, u32)>,
-    /// All events from then on.
+    /// All later events of the sink's deliveries.
     pub events: mpsc::UnboundedReceiver<SpoolEvent>,
 }
 
-/// Starts to tell a sink's dispatcher about its deliveries.
+/// Subscribes a sink's dispatcher to the events of its deliveries.
 #[derive(Debug)]
 pub(in crate::spool) struct Subscribe {
     pub(in crate::spool) sink: SinkName,
@@ -222,7 +222,7 @@ impl Step for Subscribe {
     }
 }
 
-/// Saves what a sink or a source must not forget when the relay restarts.
+/// Saves the state of a sink or a source that has to survive a restart.
 #[derive(Debug)]
 pub(in crate::spool) struct SaveState {
     pub(in crate::spool) component: Component,

@@ -12,9 +12,9 @@ use crate::spool::database::open_to_read;
 use crate::spool::delivery::{RowId, SpooledDelivery};
 use crate::spool::rows::{DELIVERY_COLUMNS, clock_base, decode_delivery, optional_text, text};
 
-/// The last error is searched among so many of the deliveries that are due last: they were attempted last.
+/// How many deliveries are searched for the last error: those that are due last, as they were attempted last.
 const MAX_HEADS_SEARCHED: usize = 1_000;
-/// So many different errors are shown for one sink.
+/// How many different errors are shown for one sink.
 const MAX_ERRORS: usize = 20;
 
 /// The spooled deliveries of one sink.
@@ -29,10 +29,9 @@ pub struct BacklogSummary {
     pub next_due: Option<MonotonicTime>,
     /// By how much the wall clock has jumped ahead of due times, in milliseconds.
     pub jumped: i64,
-    /// How the last attempt failed, of the deliveries that are due last.
+    /// The last error of the deliveries that are due last.
     pub last_error: Option<String>,
-    /// How the last attempts failed, of the oldest deliveries of their keys, and how many failed so: the most frequent errors first, and
-    /// at most [`MAX_ERRORS`].
+    /// The last errors of the oldest deliveries of all keys, each with its number: the most frequent ones first, at most [`MAX_ERRORS`].
     pub errors: Vec<(String, u64)>,
     /// The sink's saved state, as JSON.
     pub state: Option<String>,
@@ -105,7 +104,7 @@ fn errors(connection: &Connection, sink: &str) -> rusqlite::Result<Vec<(String, 
 pub struct DeliveryFilter {
     pub sink: Option<String>,
     /// Only deliveries whose body may contain this text. JSON can write a text with escapes, so bodies with escapes are listed, too: the
-    /// caller has to look closer.
+    /// caller has to decode them.
     pub may_contain: Option<String>,
 }
 

@@ -87,7 +87,7 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Those that follow the dead letter `last`, at most `rows`.
+    /// The dead letters that follow `last`, at most `rows`.
     pub(in crate::spool) fn page(
         &self,
         filter: &DeadLetterFilter,
@@ -128,7 +128,7 @@ impl DeadLetters {
 }
 
 impl DeadLetterSummary {
-    /// Of its texts, in bytes.
+    /// The size of its texts, in bytes.
     fn size(&self) -> usize {
         let optional = [&self.sink, &self.tenant, &self.status, &self.correlation_id];
         let optional: usize = optional.into_iter().flatten().map(String::len).sum();

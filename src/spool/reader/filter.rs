@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Reason;
 
-/// Selects the dead letters to which everything applies that is given.
+/// Selects the dead letters that match every condition that is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLetterFilter {
@@ -17,7 +17,7 @@ pub struct DeadLetterFilter {
     /// Not older than this, in milliseconds since 1970.
     pub since: Option<i64>,
     pub up_to: Option<i64>,
-    /// At most so many, the first in order.
+    /// The largest number of results: the first ones in order.
     pub limit: Option<u64>,
     /// In the order of their ids; otherwise the newest come first.
     pub oldest_first: bool,
@@ -28,8 +28,8 @@ impl DeadLetterFilter {
         if self.oldest_first { "ORDER BY id" } else { "ORDER BY id DESC" }
     }
 
-    /// The conditions of a query, without the limit, and their values. Only what is given becomes a condition, so that SQLite can choose
-    /// an index for it.
+    /// The conditions of a query, without the limit, and their values. Only fields that are given become conditions, so that SQLite
+    /// can choose an index for them.
     pub(in crate::spool) fn conditions(&self) -> (String, Vec<Box<dyn ToSql>>) {
         let texts = [
             ("tenant = ?", self.tenant.as_deref()),

@@ -1,4 +1,4 @@
-//! Reads the spool beside a running relay, in transactions so short that they never hold up its writer.
+//! Reads the spool while a relay may be running, in transactions so short that they never delay its writer.
 
 mod backlog;
 mod dead_letters;
@@ -8,7 +8,7 @@ pub use backlog::{BacklogSummary, DeliveryFilter, ListedDelivery, list_deliverie
 pub use dead_letters::{DeadLetterSummary, DeadLetters, StoredDeadLetter};
 pub use filter::DeadLetterFilter;
 
-/// So many rows are read in one transaction: a slow reader must not keep the writer from emptying its log …
+/// How many rows are read in one transaction: a slow reader must not keep the writer from emptying its log.
 const PAGE_ROWS: usize = 500;
-/// … and no further row after so many bytes, because the texts and bodies are those of messages.
+/// A transaction reads no further row after this many bytes: texts and bodies come from messages and may be large.
 const PAGE_BYTES: usize = 8 * 1024 * 1024;

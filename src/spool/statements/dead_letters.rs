@@ -17,16 +17,16 @@ use crate::spool::{DeadLetterFilter, SpoolError};
 
 /// Which dead letters are purged.
 pub(in crate::spool) enum PurgeSelection<'a> {
-    /// Those of the filter, in its order.
+    /// The dead letters that match the filter, in its order.
     Requested(&'a DeadLetterFilter),
-    /// Those from this boot that are older than the cutoff, the oldest first.
+    /// The dead letters of this boot that are older than the cutoff, the oldest first.
     ExpiredThisBoot(AgeCutoff),
-    /// Those from other boots that are older than the cutoff, the oldest first.
+    /// The dead letters of other boots that are older than the cutoff, the oldest first.
     ExpiredOtherBoots(AgeCutoff),
 }
 
 impl Database {
-    /// Adds a dead letter. A redelivered message's may be recognized as a row that is there, but not as one of `recognized`.
+    /// Adds a dead letter. That of a redelivered message may be recognized as an existing row, but not as one of `recognized`.
     pub(in crate::spool) fn add_dead_letter(
         &self,
         row: &DeadLetterRow,
@@ -91,7 +91,7 @@ impl Database {
         remove().map_err(self.failed())
     }
 
-    /// How many dead letters there are by reason and sink, and what all of them take.
+    /// How many dead letters there are by reason and sink, and the size of all.
     pub(in crate::spool) fn dead_letter_totals(&self) -> Result<DeadLetterTotals, SpoolError> {
         let count = || -> rusqlite::Result<_> {
             let count = "SELECT reason, sink, count(*), coalesce(sum(size), 0) FROM dead_letters GROUP BY reason, sink";

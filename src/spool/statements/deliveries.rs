@@ -16,15 +16,15 @@ use crate::spool::outcome::{FetchedDeliveries, InsertOutcome, RemovedDelivery};
 use crate::spool::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp, text};
 use crate::spool::unreadable::UnreadableDelivery;
 
-/// A redelivered message is searched among so many of the newest rows of its key: the largest prefetch bounds what was received after a
-/// message while it was unacknowledged.
+/// How many of the newest rows of its key are searched for a redelivered message. It is the largest prefetch, which bounds the messages
+/// that were received after it while it was unacknowledged.
 const RECALL_DEPTH: u32 = 65_536;
 /// Makes the oldest delivery of a sink's key its head.
 const MAKE_NEXT_DUE: &str = "INSERT INTO heads (id, sink, due) \
                              SELECT id, sink, ?3 FROM deliveries WHERE sink = ?1 AND key = ?2 ORDER BY id LIMIT 1 \
                              ON CONFLICT (id) DO NOTHING";
 
-/// The heads of a sink that are due, and the due time of the first one that was left out.
+/// The due heads of a sink that are fetched, and the due time of the first one that is not.
 struct DueHeads {
     /// Each with its due time and its refusals.
     heads: Vec<(RowId, MonotonicTime, u32)>,
@@ -32,7 +32,7 @@ struct DueHeads {
 }
 
 impl Database {
-    /// Adds a delivery behind those of its key. A redelivered message's may be recognized as a row that is there, but not as one of
+    /// Adds a delivery behind those of its key. That of a redelivered message may be recognized as an existing row, but not as one of
     /// `recognized`.
     pub(in crate::spool) fn add_delivery(
         &self,
@@ -101,7 +101,7 @@ impl Database {
     /// Deletes a delivery, and makes the next one of its key due; `None` if it is gone already.
     pub(in crate::spool) fn remove_delivery(&self, id: RowId) -> Result<Option<RemovedDelivery>, SpoolError> {
         let remove = || {
-            // `RETURNING` would make a table for its one row.
+            // `RETURNING` would create a temporary table for its one row.
             let find = "SELECT sink, key, size FROM deliveries WHERE id = ?";
             let found = self
                 .connection
@@ -116,7 +116,7 @@ impl Database {
         remove().map_err(self.failed())
     }
 
-    /// Makes a delivery due again, after so many attempts and refusals; without `refusals` these stay as they are.
+    /// Makes a delivery due again, and sets its attempts and refusals; without `refusals` their number stays.
     pub(in crate::spool) fn reschedule(
         &self,
         id: RowId,
@@ -220,7 +220,7 @@ impl Database {
         count().map_err(self.failed())
     }
 
-    /// What the deliveries of each sink take.
+    /// The usage of each sink's deliveries.
     pub(in crate::spool) fn usage(&self) -> Result<Vec<(SinkName, Usage)>, SpoolError> {
         let count = || {
             let count = "SELECT sink, count(*), coalesce(sum(size), 0) FROM deliveries GROUP BY sink";

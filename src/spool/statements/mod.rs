@@ -1,4 +1,5 @@
-//! The statements of the writer. Each function is one step of a transaction, and can be repeated after a transaction with unknown end.
+//! The statements of the writer. Each function is one step of a transaction, and can be repeated after a transaction with an unknown
+//! outcome.
 
 mod dead_letters;
 mod deliveries;
@@ -12,15 +13,15 @@ use crate::clock::ClockBase;
 
 pub(super) use dead_letters::PurgeSelection;
 
-/// So many pages are given back to the file system at once …
+/// How many pages are given back to the file system at once.
 const VACUUM_PAGES: usize = 2_000;
-/// … and so many where the disk has little space: each of them is written to the log first.
+/// How many pages are given back at once if the disk has little space: each is written to the log first.
 const SMALL_VACUUM_PAGES: usize = 32;
-/// So many free pages stay in the file for the next rows.
+/// How many free pages stay in the file for the next rows.
 const MIN_FREE_PAGES: i64 = 4_096;
 
 impl Database {
-    /// Everything that `work` does becomes durable, or nothing.
+    /// Runs `work` in a transaction: all of its statements become durable, or none.
     pub(super) fn transact<T>(&self, work: impl FnOnce() -> Result<T, SpoolError>) -> Result<T, SpoolError> {
         let transaction = self.connection.unchecked_transaction().map_err(self.failed())?;
         let done = work()?;
@@ -41,7 +42,7 @@ impl Database {
         self.connection.query_row("SELECT number FROM batch", [], |row| row.get(0)).map_err(self.failed())
     }
 
-    /// What due times were counted from; `None` in a new file.
+    /// The start of due times; `None` in a new file.
     pub(super) fn clock(&self) -> Result<Option<ClockBase>, SpoolError> {
         clock_base(&self.connection).map_err(self.failed())
     }
@@ -82,7 +83,7 @@ impl Database {
         read().map_err(self.failed())
     }
 
-    /// Gives free pages of the file back to the file system: those beyond [`MIN_FREE_PAGES`], or `all`. It takes fewer at once where the
+    /// Gives free pages of the file back to the file system: those beyond [`MIN_FREE_PAGES`], or `all`. It takes fewer at once if the
     /// disk `is_low`. Returns whether there may be more to give back.
     pub(super) fn release_free_pages(&self, all: bool, is_low: bool) -> Result<bool, SpoolError> {
         let keep = if all { 0 } else { MIN_FREE_PAGES };

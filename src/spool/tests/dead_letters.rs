@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_settled_dead_letter_can_be_read_beside_the_relay() {
+async fn a_settled_dead_letter_can_be_read_while_the_relay_runs() {
     let setup = Setup::new();
     let spool = setup.open();
     let mut whole = letter("{\"é\":\0");

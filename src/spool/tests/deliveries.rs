@@ -87,14 +87,14 @@ async fn a_delivery_survives_a_restart_unchanged() {
 }
 
 #[tokio::test]
-async fn of_each_key_only_the_oldest_is_due() {
+async fn only_the_oldest_delivery_of_a_key_is_due() {
     let setup = Setup::new();
     let spool = setup.open();
     let mut subscription = spool.subscribe(sink()).await.unwrap();
     spill(&spool, [(1, 10), (1, 11), (2, 20), (1, 12)].map(|(key, number)| delivery(key, number)));
     let taken = take(&spool, &mut subscription, 10).await;
     assert_eq!(bodies(&taken), ["<10>", "<20>"]);
-    assert_eq!(take(&spool, &mut subscription, 10).await, [], "what is in our hands isn't given out again");
+    assert_eq!(take(&spool, &mut subscription, 10).await, [], "the test holds both deliveries");
     spool.reschedule(
         taken[0].0,
         sink(),
@@ -103,7 +103,7 @@ async fn of_each_key_only_the_oldest_is_due() {
         "later".to_owned(),
     );
     spool.complete(taken[1].0, sink());
-    assert_eq!(take(&spool, &mut subscription, 10).await, [], "what is behind waits with it");
+    assert_eq!(take(&spool, &mut subscription, 10).await, [], "the deliveries behind it wait, too");
     spool.reschedule(taken[0].0, sink(), (1, None), MonotonicTime::now(), "now".to_owned());
     for body in ["<10>", "<11>", "<12>"] {
         let taken = take(&spool, &mut subscription, 10).await;
@@ -118,7 +118,7 @@ async fn a_failing_key_does_not_delay_others() {
     let setup = Setup::new();
     let spool = setup.open();
     let mut subscription = spool.subscribe(sink()).await.unwrap();
-    // In this order: each is due when it is created.
+    // In this order, as each is due when it is created.
     let stuck: Vec<_> = (0..3_000).map(|number| delivery(1, number)).collect();
     let (ids, settled) = spill(&spool, stuck.into_iter().chain([delivery(2, 9_000), delivery(3, 9_001)]));
     all(settled).await;
@@ -135,16 +135,16 @@ async fn a_delivery_in_flight_is_not_fetched_until_rescheduled() {
     let mut subscription = spool.subscribe(sink()).await.unwrap();
     let (to, mut settled) = unbounded_channel();
     let id = spool.spill(delivery(1, 1), Receipt::new(EntryId(0), to), true, SizeLimits::Enforced).unwrap();
-    assert_eq!(settled.recv().await, Some(Settlement::Done(EntryId(0))), "its message needs nothing more");
+    assert_eq!(settled.recv().await, Some(Settlement::Done(EntryId(0))), "the delivery is on disk");
     assert_eq!(take(&spool, &mut subscription, 10).await, []);
     spool.reschedule(id, sink(), (1, None), MonotonicTime::now(), "no".to_owned());
     for _ in 0..100 {
         let taken = take(&spool, &mut subscription, 10).await;
-        assert_eq!(bodies(&taken), ["<1>"], "asked for behind the change, whatever transactions they come to be in");
+        assert_eq!(bodies(&taken), ["<1>"], "the fetch follows the change, in whichever transactions they are");
         spool.reschedule(id, sink(), (1, None), MonotonicTime::now(), "no".to_owned());
     }
     spool.close(GRACE).await;
-    // After a kill it is due.
+    // After the process was killed, it is due.
     let spool = setup.open();
     let mut subscription = spool.subscribe(sink()).await.unwrap();
     assert_eq!(bodies(&take(&spool, &mut subscription, 10).await), ["<1>"]);
@@ -174,12 +174,12 @@ async fn a_dead_letter_replaces_a_delivery() {
     assert!(
         matches!(subscription.events.recv().await, Some(SpoolEvent::DeadLettered { id, key: Some(1) }) if id == taken[0].0)
     );
-    assert_eq!(bodies(&take(&spool, &mut subscription, 10).await), ["<2>"], "it does not hold its lane");
+    assert_eq!(bodies(&take(&spool, &mut subscription, 10).await), ["<2>"], "it no longer blocks its lane");
     assert_eq!(setup.ids(&DeadLetterFilter::default()), [1]);
     spool.close(GRACE).await;
 }
 
-/// It has found no room as a dead letter yet: if another dispatcher got it, it could become a second one.
+/// The dead letter is not stored yet, for lack of room. If another dispatcher got the delivery, it could become a second dead letter.
 #[tokio::test]
 async fn a_delivery_that_becomes_a_dead_letter_is_not_fetched() {
     let mut setup = Setup::new();
@@ -218,7 +218,7 @@ async fn a_sink_can_not_exceed_its_share() {
         spool.spill(delivery, Receipt::new(EntryId(number), to.clone()), false, SizeLimits::Enforced).is_ok()
     };
     assert!(hand_in("hook"));
-    assert!(!hand_in("hook"), "half of it");
+    assert!(!hand_in("hook"), "its share is half of the spool");
     let problem = spool.problem().unwrap();
     assert!(problem.contains("no room for sink hook (1 deliveries, "), "{problem}");
     assert!(hand_in("other"));
@@ -246,7 +246,7 @@ async fn a_redelivered_message_is_recognized() {
     let redelivered = |key, number| SpooledDelivery { may_be_known: true, ..delivery(key, number) };
     let copies = [redelivered(1, 7), redelivered(1, 7), redelivered(1, 7), redelivered(2, 8), redelivered(3, 9)];
     let (_, settled) = spill(&spool, copies);
-    assert_eq!(all(settled).await, done(0..5), "each is safe");
+    assert_eq!(all(settled).await, done(0..5), "each is on disk");
     let mut known = Vec::new();
     while known.len() < 3 {
         match subscription.events.recv().await {
@@ -255,7 +255,7 @@ async fn a_redelivered_message_is_recognized() {
         }
     }
     assert_eq!(known, [1, 1, 2]);
-    assert_eq!(spool.sink_usage()[0].1.count(), 4, "two from before, the third copy, and the one that nobody knew");
+    assert_eq!(spool.sink_usage()[0].1.count(), 4, "two of the first run, the third copy, and the unknown one");
 
     let again = |redelivered| {
         let mut again = letter("<no event>");
@@ -269,7 +269,11 @@ async fn a_redelivered_message_is_recognized() {
     }
     drop(to);
     assert_eq!(all(settled).await, done(0..3));
-    assert_eq!(setup.ids(&DeadLetterFilter::default()), [5, 4, 2, 1], "the first copy is the letter that was there");
+    assert_eq!(
+        setup.ids(&DeadLetterFilter::default()),
+        [5, 4, 2, 1],
+        "the first copy is recognized as the existing dead letter"
+    );
     spool.close(GRACE).await;
 }
 
@@ -306,7 +310,7 @@ async fn deliveries_that_can_not_be_written_keep_their_messages_and_are_written_
 }
 
 #[tokio::test]
-async fn backlogs_can_be_read_beside_the_relay() {
+async fn backlogs_can_be_read_while_the_relay_runs() {
     let setup = Setup::new();
     assert_eq!(read_backlogs(&setup.config().path).unwrap(), []);
     let spool = setup.open();

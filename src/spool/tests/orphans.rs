@@ -59,7 +59,7 @@ async fn deliveries_of_an_active_sink_are_no_orphans() {
     };
     assert_eq!(redrive(ids[0]).await, Ok(false));
     let refused = spool.purge(PurgeTarget::Orphans(sink()), &Arc::default()).await.unwrap_err();
-    assert!(refused.contains("still delivered"), "{refused}");
+    assert!(refused.contains("sink hook still delivers"), "{refused}");
     assert_eq!(bodies(&take(&spool, &mut subscription, 10).await), ["<1>"]);
     // Without a dispatcher, also the deliveries that it held are orphans.
     drop(subscription);

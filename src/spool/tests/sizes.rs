@@ -13,8 +13,8 @@ fn in_use(path: &Path) -> u64 {
     (pragma("page_count") - pragma("freelist_count")).cast_unsigned() * PAGE
 }
 
-fn assert_within_a_fifth(what: &str, said: u64, taken: u64) {
-    assert!(said.abs_diff(taken) * 5 <= taken, "{what}: {said} bytes are said, and {taken} are taken");
+fn assert_within_a_fifth(what: &str, computed: u64, used: u64) {
+    assert!(computed.abs_diff(used) * 5 <= used, "{what}: {computed} bytes are computed, and {used} are used");
 }
 
 /// A body as REGARDS sends it, with one long text.
@@ -58,7 +58,7 @@ async fn the_size_of_deliveries_matches_the_file() {
         let empty = in_use(&setup.config().path);
         let (to, settled) = unbounded_channel();
         for (number, bytes) in (1_u64..).zip(&lengths) {
-            // As random as hashes of keys.
+            // Random, as hashes of keys are.
             let key = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let delivery = SpooledDelivery { message: message(number, *bytes), ..delivery(key, number) };
             spool.spill(delivery, Receipt::new(EntryId(number), to.clone()), false, SizeLimits::Enforced).unwrap();
@@ -68,7 +68,7 @@ async fn the_size_of_deliveries_matches_the_file() {
         let said = spool.sink_usage()[0].1.bytes();
         let taken = in_use(&setup.config().path) - empty;
         assert_within_a_fifth(what, said, taken);
-        assert_eq!(read_backlogs(&setup.config().path).unwrap()[0].bytes, said, "people see the same");
+        assert_eq!(read_backlogs(&setup.config().path).unwrap()[0].bytes, said, "`read_backlogs` shows the same");
         spool.close(GRACE).await;
         let spool = setup.open();
         assert_eq!(spool.sink_usage()[0].1.bytes(), said, "after a restart, too");

@@ -1,4 +1,4 @@
-//! Transactions with unknown end: the commit is reported as failed, and is on disk all the same.
+//! Transactions with an unknown outcome: the commit is reported as failed, but is on disk.
 
 use std::sync::atomic::Ordering;
 
@@ -83,6 +83,6 @@ async fn a_recognized_row_is_not_recognized_again() {
         assert_eq!(all(settled).await, done(0..1));
     }
     assert!(matches!(next_event(&mut subscription).await, SpoolEvent::AlreadySpooled { key: 1 }));
-    assert_eq!(count(&spool, &sink()), 2, "the one from before, and the second copy");
+    assert_eq!(count(&spool, &sink()), 2, "the existing delivery, and the second copy");
     spool.close(GRACE).await;
 }

@@ -98,7 +98,7 @@ async fn an_unreadable_orphan_does_not_stop_a_redrive() {
     assert_eq!(read, [false, true]);
 }
 
-/// Heads that are missing, of a row that isn't the oldest of its key, of a row that isn't there, or of another sink.
+/// Heads that are missing, or belong to a row that is not the oldest of its key, to a row that does not exist, or to another sink.
 #[tokio::test]
 async fn keys_with_a_missing_or_wrong_head_are_repaired_at_start() {
     let setup = Setup::new();

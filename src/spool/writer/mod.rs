@@ -31,10 +31,10 @@ use crate::tasks::TaskKind;
 
 use transaction::Transaction;
 
-/// Rows of new messages wait so long after a transaction for others to share the next one: each transaction costs an fsync, and one with
-/// few rows costs hardly less than one with a thousand …
+/// How long rows of new messages wait after a transaction, so that others can share the next one: each transaction costs an fsync, and one
+/// with few rows costs hardly less than one with a thousand.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(40);
-/// … but only so long if no more come: whoever sends them may be waiting for these.
+/// How long rows of new messages wait if no more come: the sources may be waiting for these.
 const IDLE_WAIT: Duration = Duration::from_millis(10);
 /// The delays after failed transactions.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
@@ -44,7 +44,7 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 const PURGE_INTERVAL: Duration = Duration::from_hours(1);
 /// How often the oldest delivery of a sink whose backlog changes is read.
 const OLDEST_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the writer works on after the spool was dropped without being closed.
+/// How long the writer continues after the spool was dropped without being closed.
 const DROPPED_GRACE: Duration = Duration::from_secs(5);
 
 /// The state of the thread.
@@ -63,14 +63,14 @@ pub(super) struct Writer {
     grow_after: Instant,
     /// The number of the last transaction.
     number: i64,
-    /// The last transaction, if its commit was reported as failed: it may be on disk all the same.
+    /// The last transaction, if its commit was reported as failed. It may be on disk nevertheless.
     unknown: Option<Transaction>,
     state: WriterState,
     /// When the last transaction was committed.
     committed: Instant,
     /// The length of the queue at the last check whether more rows come.
     rows_seen: usize,
-    /// The queue has more than rows of new messages.
+    /// The queue has changes other than rows of new messages.
     is_urgent: bool,
     purges: VecDeque<Purge>,
     /// How many transactions in a row failed.
@@ -156,7 +156,7 @@ impl Writer {
         Ok(database)
     }
 
-    /// Due times continue to be counted from where an earlier run of this boot started, or from now.
+    /// Due times keep the start that an earlier run in this boot has stored. Without one, they start now.
     fn set_clock(&self, database: &Database) -> Result<(), SpoolError> {
         let is_same_boot = database.clock()?.is_some_and(clock::restore);
         self.shared.set_is_same_boot(is_same_boot);
@@ -166,7 +166,7 @@ impl Writer {
         match database.set_clock(ClockBase::now()) {
             // The next start counts from its own time, too: no delivery is delayed by more than its back-off.
             Err(error) if DiskSpace::of(&self.path) == DiskSpace::None => {
-                tracing::warn!(%error, "the disk of the spool is full; the time that due times count from is not stored");
+                tracing::warn!(%error, "the disk of the spool is full; the start of due times is not stored");
                 Ok(())
             }
             done => done,
@@ -200,7 +200,7 @@ impl Writer {
             }
             if self.may_wait_for_more() {
                 self.rows_seen = self.queue.len();
-                // A command that is more than a new row unparks the thread. To wake up for each row would cost more than to write it.
+                // Commands other than new rows unpark the thread. Waking up for each row would cost more than writing it.
                 let left = (self.committed + COMMIT_INTERVAL).saturating_duration_since(Instant::now());
                 std::thread::park_timeout(left.min(IDLE_WAIT));
                 continue;
@@ -236,7 +236,8 @@ impl Writer {
         Ok(more)
     }
 
-    /// The queue has rows of new messages and nothing else, some of them came since the last check, and it is not yet time to write them.
+    /// Whether to wait before the next transaction: the queue has only rows of new messages, some of them are new since the last check,
+    /// and the commit interval is not over.
     fn may_wait_for_more(&self) -> bool {
         self.closing.is_none()
             && self.database.is_some()
@@ -250,7 +251,7 @@ impl Writer {
         let mut more = Instant::now() >= self.next_purge && self.purge_expired(database, space)?;
         let mut changes = self.assemble(space);
         if changes.is_empty() && self.queue.blocked_count() > 0 {
-            // A purge may make room: of expired dead letters before its time has come, or a requested one.
+            // A purge may make room: an early one of expired dead letters, or a requested one.
             more |= self.purge_expired(database, space)? || self.purge_requested(database, space)?;
             changes = self.assemble(space);
         }
@@ -262,7 +263,7 @@ impl Writer {
             }
         }
         if self.queue.is_empty() {
-            // A drained backlog leaves free pages in the file. The disk gets some of them back whenever nothing else is to be done.
+            // A drained backlog leaves free pages in the file. The disk gets some of them back when the writer has nothing else to do.
             more |= upkeep::release_free_pages(database, space, space != DiskSpace::Plenty)?;
         }
         if self.may_grow() {

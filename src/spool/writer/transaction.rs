@@ -118,7 +118,7 @@ impl Writer {
         Ok(database)
     }
 
-    /// The transaction is not on disk: its changes are done again, in smaller transactions.
+    /// Requeues the changes of a transaction that is not on disk. They are repeated in smaller transactions.
     fn roll_back(&mut self, transaction: Transaction, unapplied: Vec<Change>) {
         self.state.on_rollback();
         if transaction.makes_file_larger {
@@ -128,7 +128,7 @@ impl Writer {
         self.queue.requeue(applied.chain(unapplied).collect());
     }
 
-    /// The transaction is on disk.
+    /// Settles the changes of a transaction that is on disk.
     fn settle(&mut self, transaction: Transaction) {
         self.state.on_commit();
         self.committed = Instant::now();

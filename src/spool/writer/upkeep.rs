@@ -1,4 +1,4 @@
-//! The writer's work beside the changes: purges, the ages of backlogs, free pages given back to the disk.
+//! The writer's work in addition to the changes: purges, the ages of backlogs, free pages given back to the disk.
 
 use std::time::Instant;
 
@@ -34,7 +34,7 @@ impl Writer {
     pub(super) fn purge_requested(&mut self, database: &Database, space: DiskSpace) -> Result<bool, SpoolError> {
         let Some(mut purge) = self.purges.pop_front() else { return Ok(false) };
         if let Some(sink) = purge.sink().filter(|sink| self.state.has_dispatcher(sink)) {
-            let refusal = format!("the deliveries of sink {sink} are still delivered");
+            let refusal = format!("sink {sink} still delivers its backlog");
             purge.end(Some(refusal));
             return Ok(true);
         }
@@ -66,7 +66,7 @@ impl Writer {
         Ok(())
     }
 
-    /// When the writer has something to do even if no command comes.
+    /// The time of the next work that no command triggers.
     pub(super) fn next_upkeep(&self) -> Instant {
         let now = Instant::now();
         let is_full = self.queue.blocked_count() > 0 || self.shared.budget().disk_is_full();
@@ -75,7 +75,7 @@ impl Writer {
         full.into_iter().chain(oldest).fold(self.next_purge, Instant::min)
     }
 
-    /// A requested purge has ended.
+    /// Updates the counts after a requested purge.
     fn recount_after(&self, purge: &Purge, database: &Database) -> Result<(), SpoolError> {
         if purge.sink().is_none() {
             return self.recount_dead_letters(database);
