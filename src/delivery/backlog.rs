@@ -1,4 +1,4 @@
-//! The spooled deliveries of a sink, as its dispatcher knows them: how many there are, which it has taken, and when to fetch more.
+//! The dispatcher's view of its sink's spooled deliveries: how many there are, which it has taken, and when to fetch more.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,24 +10,24 @@ use crate::event::Message;
 use crate::rules::SinkName;
 use crate::spool::{DueDeliveries, FetchLimit, RowId, Spool, SpooledDelivery};
 
-/// Limit of the deliveries taken from the spool at once: after a crash the sink may get these twice.
+/// The largest number of deliveries taken from the spool at once. After a crash the sink may get these twice.
 pub(super) const WINDOW: usize = 1_000;
-/// … and of their bytes. It is exceeded only by a delivery of more than a quarter of it, and by deliveries that are spooled while
-/// their attempts are in flight.
+/// The largest number of bytes of the deliveries taken at once. Only a delivery of more than a quarter of it exceeds it, and deliveries
+/// that are spooled while their attempts are in flight.
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
-/// More are fetched once this number or fewer are left: enough work until the next ones arrive.
+/// More deliveries are fetched once this number or fewer are left, which is enough work until the next ones arrive.
 const REFILL: usize = WINDOW * 3 / 4;
 const REFILL_BYTES: usize = WINDOW_BYTES * 3 / 4;
 
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    /// How many there are, with those on their way to the disk.
+    /// The number of spooled deliveries, with those that are not on disk yet.
     pub(super) count: u64,
     /// Taken from the spool, and due.
     due: VecDeque<(RowId, SpooledDelivery)>,
     /// Taken from the spool, with an attempt in flight (or becoming a dead letter), and the bytes of each in memory.
     in_flight: HashMap<RowId, usize>,
-    /// Of all deliveries that are taken.
+    /// The bytes of all deliveries that are taken.
     bytes: usize,
     is_fetching: bool,
     /// The last fetch returned all deliveries that were due.
@@ -42,13 +42,13 @@ impl Backlog {
         Self { count, fetch_at: (count > 0).then(Instant::now), ..Self::default() }
     }
 
-    /// Another delivery is on its way to the disk.
+    /// Another delivery was handed to the spool.
     pub(super) fn added(&mut self, due: Instant) {
         self.count += 1;
         self.fetch_at(due);
     }
 
-    /// Another delivery is on its way to the disk, and its attempt is in flight.
+    /// Another delivery was handed to the spool, and its attempt is in flight.
     pub(super) fn added_in_flight(&mut self, id: RowId, message: &Message) {
         self.count += 1;
         let bytes = message.size();
@@ -61,7 +61,7 @@ impl Backlog {
         self.count = self.count.saturating_sub(1);
     }
 
-    /// The result of a fetch.
+    /// Takes over the result of a fetch.
     pub(super) fn on_due(&mut self, due: DueDeliveries) {
         self.is_fetching = false;
         self.has_all_due = due.next.is_none_or(|next| next > MonotonicTime::now());
@@ -91,12 +91,12 @@ impl Backlog {
         old
     }
 
-    /// Of the due deliveries that are taken.
+    /// The age of the oldest delivery that is taken and due.
     pub(super) fn oldest_age(&self) -> Option<Duration> {
         self.due.iter().map(|(_, row)| row.received.age()).max()
     }
 
-    /// No delivery is due whose attempt isn't in flight.
+    /// Whether every due delivery has its attempt in flight.
     pub(super) fn has_caught_up(&self) -> bool {
         self.has_all_due && self.due.is_empty() && !self.is_full()
     }
@@ -122,7 +122,7 @@ impl Backlog {
         self.fetch_at(due);
     }
 
-    /// No more deliveries may be taken.
+    /// Whether no more deliveries may be taken.
     pub(super) fn is_full(&self) -> bool {
         self.taken() >= WINDOW || self.bytes >= WINDOW_BYTES
     }

@@ -204,7 +204,7 @@ impl Breaker {
         self.pause = Some(Pause { reason, until: None, length: None });
     }
 
-    /// Ends the pause, and closes the breaker: who resumes a sink expects it to work.
+    /// Ends the pause, and closes the breaker: a person who resumes a sink expects it to work.
     pub fn resume(&mut self) {
         *self = self.closed();
     }
@@ -262,7 +262,7 @@ mod tests {
     fn next(breaker: &Breaker) -> Instant {
         match breaker.gate() {
             Gate::Probe(Some(at)) | Gate::Paused(Some(at)) => at,
-            gate => panic!("it is no matter of time: {gate:?}"),
+            gate => panic!("the gate has no time: {gate:?}"),
         }
     }
 
@@ -299,7 +299,7 @@ mod tests {
         breaker.attempt_began(AttemptId(6));
         assert!(!breaker.allows_attempt(), "one at a time");
         assert_eq!(breaker.gate(), Gate::Probe(None));
-        assert!(!breaker.failed(AttemptId(4), &SLOW, "down"), "it began before");
+        assert!(!breaker.failed(AttemptId(4), &SLOW, "down"), "the attempt began before the breaker opened");
         breaker.attempt_ended(AttemptId(6));
         assert!(breaker.allows_attempt(), "a probe without a result is followed by another");
         breaker.attempt_began(AttemptId(7));
@@ -331,10 +331,10 @@ mod tests {
         let mut breaker = opened(&RETRY);
         breaker.attempt_began(AttemptId(6));
         breaker.answered(AttemptId(6));
-        assert!(breaker.is_open() && breaker.allows_attempt(), "another probe follows");
+        assert!(breaker.is_open() && breaker.allows_attempt(), "another probe may begin");
         breaker.attempt_began(AttemptId(7));
         assert!(breaker.refused(AttemptId(7), Uuid::nil(), &SLOW, "400"));
-        assert!(breaker.is_open() && !breaker.allows_attempt(), "after a back-off");
+        assert!(breaker.is_open() && !breaker.allows_attempt(), "the next probe waits for the back-off");
         assert!(breaker.succeeded() && breaker.is_closed());
     }
 
@@ -387,13 +387,13 @@ mod tests {
 
     /// The stored times are of a boot whose clock was an hour ahead.
     #[test]
-    fn after_a_restart_no_wait_is_longer_than_it_was_at_its_beginning() {
+    fn a_restart_makes_no_wait_longer_than_its_full_length() {
         let hour = Duration::from_hours(1);
         let soon = |breaker: &Breaker, most: u64| next(breaker) <= Instant::now() + Duration::from_secs(most);
         let mut breaker = opened(&SLOW);
         let mut state = PersistedState::default();
         breaker.save(&mut state);
-        assert!(!soon(&Breaker::restore(&state, SLOW.max_backoff), 600), "it may wait so long");
+        assert!(!soon(&Breaker::restore(&state, SLOW.max_backoff), 600), "it waits longer than 600 s");
         assert!(soon(&Breaker::restore(&state, Duration::from_mins(10)), 600));
         breaker = Breaker::default();
         breaker.pause_for(Duration::from_mins(1), "later".to_owned());

@@ -111,20 +111,20 @@ pub struct Dispatcher {
     /// letter is on disk.
     pub(super) pending_dead_letters: HashMap<RowId, Lane>,
     pub(super) breaker: Breaker,
-    /// Set at the stop: when the grace period ends. From then on nothing is taken from the spool, and queued deliveries go there.
+    /// The end of the grace period, set at the stop. From the stop on, nothing is taken from the spool, and queued deliveries are spooled.
     deadline: Option<Instant>,
-    /// The sink blocked a source and has not caught up since: new deliveries are spooled at once.
+    /// Whether the sink blocked a source and has not caught up since. New deliveries are then spooled at once.
     pub(super) is_slow: bool,
-    /// The last attempt was for a spooled delivery; new and spooled deliveries take turns.
+    /// Whether the last attempt was for a spooled delivery: new and spooled deliveries take turns.
     last_was_spooled: bool,
     /// When deliveries in memory are next checked for their age.
     pub(super) next_check: Instant,
     last_number: u64,
     attempt_ends: mpsc::UnboundedReceiver<AttemptEnd>,
     attempt_end_sender: mpsc::UnboundedSender<AttemptEnd>,
-    /// The log says that the sink is unavailable. It says so once, until the sink delivers again.
+    /// Whether the log has the line that the sink is unavailable. It is written once, until the sink delivers again.
     pub(super) is_logged_as_unavailable: bool,
-    /// For failures that only concern one delivery.
+    /// For failures that affect only one delivery.
     pub(super) failure_log: ErrorLogLimiter,
     pub(super) dead_letter_log: LogLimiter,
     pub(super) drop_log: LogLimiter,
@@ -236,7 +236,7 @@ impl Dispatcher {
         self.lanes.is_empty() && self.in_flight.is_empty() && (self.is_stopping() || self.backlog.count == 0)
     }
 
-    /// Does everything that is due. Returns when the next is due; anything that arrives before calls it as well.
+    /// Does all timed work that is due, and returns when the next is due. It also runs after every message that arrives before.
     fn tick(&mut self) -> Option<Instant> {
         let now = Instant::now();
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -291,7 +291,7 @@ impl Dispatcher {
         has_limit && !self.is_stopping() && matches!(self.breaker.gate(), Gate::Probe(_))
     }
 
-    /// When the breaker or the pause lets the next attempt through. An open gate needs no timer: attempts then wait for deliveries, or for
+    /// When the breaker or the pause allows the next attempt. An open gate needs no timer: attempts then wait for deliveries, or for
     /// the end of others.
     fn next_attempt(&self) -> Option<Instant> {
         match self.breaker.gate() {
@@ -364,12 +364,13 @@ impl Dispatcher {
         self.backlog.fetch_at(Instant::now());
     }
 
-    /// No delivery is in memory or in the spool.
+    /// Whether neither memory nor the spool has a delivery.
     fn is_empty(&self) -> bool {
         self.backlog.count == 0 && self.lanes.is_empty() && self.in_flight.is_empty()
     }
 
-    /// The spool has no delivery of the old `order_by` any more; no new one is taken until memory has none either.
+    /// Whether `order_by` has changed, the spool has no delivery of the old order any more, and memory still has some. Until these have
+    /// ended, no new delivery is accepted.
     fn is_changing_order(&self) -> bool {
         self.order_by != self.settings.order_by && self.backlog.count == 0 && !self.is_empty()
     }
@@ -446,7 +447,7 @@ impl Dispatcher {
         self.sink.capacity()
     }
 
-    /// Stores what has to outlive the process.
+    /// Saves the state that has to survive a restart.
     pub(super) fn save_state(&self) {
         self.stats.set_breaker_open(self.breaker.is_open());
         self.stats.set_paused(self.breaker.pause().is_some());

@@ -1,6 +1,6 @@
 //! Order per key: at most one delivery of a lane is in flight; the next ones are queued behind it, in memory or in the spool.
 //!
-//! This module only does bookkeeping. It knows no sinks, tasks or clocks, so that every sequence can be tested.
+//! This module only keeps the queues. It knows no sinks, tasks or clocks, so that every sequence can be tested.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -53,9 +53,9 @@ pub fn key(sink: &SinkName, order_by: OrderBy, event: &Event) -> u64 {
 /// The deliveries of one sink in memory, and how many of each lane are in the spool.
 #[derive(Debug)]
 pub struct Lanes<T> {
-    /// Exactly the lanes in [`Phase::Ready`], in the order in which they became ready.
+    /// The lanes in [`Phase::Ready`], and no others, in the order in which they became ready.
     ready: BTreeMap<u64, Lane>,
-    /// Exactly the lanes in [`Phase::Later`], by due time.
+    /// The lanes in [`Phase::Later`], and no others, by due time.
     later: BTreeMap<(Instant, u64), Lane>,
     /// Orders lanes that become ready, or are due at the same time.
     next_number: u64,
@@ -189,8 +189,8 @@ impl<T> Lanes<T> {
         Some(TakenLane { phase, next })
     }
 
-    /// Puts back the rest of a [taken](Self::take) lane, for which the spool has no room. No item was queued meanwhile. The lane waits for
-    /// what it waited for before, and also for its items that are now in the spool.
+    /// Puts back the rest of a [taken](Self::take) lane, for which the spool has no room. No item was queued meanwhile. The lane keeps
+    /// its state, and also waits for its items that are now in the spool.
     pub fn restore(&mut self, lane: Lane, TakenLane { phase, next }: TakenLane<T>) {
         let waits = !next.is_empty() && !self.is_spooled(lane);
         let phase = match phase {
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restored_lane_waits_for_what_it_waited_for_before() {
+    fn a_restored_lane_keeps_its_state() {
         let mut lanes = Lanes::default();
         let due = Instant::now();
         for (lane, item) in [(A, "a1"), (B, "b1"), (C, "free")] {
@@ -383,9 +383,9 @@ mod tests {
                 lanes.restore(lane, taken);
             }
         }
-        assert_eq!((lanes.ready.len(), lanes.later.len(), lanes.queued()), (1, 1, 3), "each once");
+        assert_eq!((lanes.ready.len(), lanes.later.len(), lanes.queued()), (1, 1, 3), "each lane is there once");
         assert_eq!(pop(&mut lanes), Some((C, "free")));
-        assert_eq!(pop(&mut lanes), None, "one is in flight, and one not due");
+        assert_eq!(pop(&mut lanes), None, "one lane is in flight, and one is not due");
         lanes.add_spooled(A);
         let mut taken = lanes.take(A).unwrap();
         taken.next = VecDeque::from(["a2"]);

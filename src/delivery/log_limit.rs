@@ -13,7 +13,7 @@ pub struct LogLimiter {
 }
 
 impl LogLimiter {
-    /// Whether to write a line now: with the number of lines that were suppressed since the last.
+    /// If a line may be written now: the number of lines that were suppressed since the last one.
     #[must_use]
     pub fn allow(&self) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,7 +43,7 @@ pub struct ErrorLogLimiter {
 }
 
 impl ErrorLogLimiter {
-    /// As [`LogLimiter::allow`], for this error.
+    /// Like [`LogLimiter::allow`], for this error.
     #[must_use]
     pub fn allow(&mut self, error: &str) -> Option<u64> {
         if let Some(limiter) = self.by_error.get(error) {

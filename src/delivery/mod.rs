@@ -101,7 +101,7 @@ impl Delivery {
         })
     }
 
-    /// Its row for the spool, due after its back-off unless an attempt is in flight.
+    /// Its row for the spool. It is due after the back-off, or now if an attempt is in flight.
     fn to_spool(&self, sink: &SinkName, key: u64, is_in_flight: bool) -> SpooledDelivery {
         let (event, message) = (self.payload.event(), self.payload.message());
         let backoff = if is_in_flight { Duration::ZERO } else { self.backoff() };
@@ -128,13 +128,12 @@ impl Delivery {
         due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
     }
 
-    /// It must be stored soon, even beyond the limits of the spool.
+    /// Whether it must be stored soon, even beyond the limits of the spool.
     fn must_be_stored(&self) -> bool {
         matches!(&self.backing, Backing::Receipt(receipt) if receipt.must_spill())
     }
 
-    /// Its message blocks its source.
-    fn is_pressing(&self) -> bool {
+    fn blocks_source(&self) -> bool {
         matches!(&self.backing, Backing::Receipt(receipt) if receipt.should_spill())
     }
 }

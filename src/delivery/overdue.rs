@@ -9,8 +9,8 @@ use crate::spool::SizeLimits;
 
 /// How often the deliveries in memory are checked.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(25);
-/// While a source is blocked by this sink, deliveries that have been in memory for this time are spooled.
-const HOLD_UP_LIMIT: Duration = Duration::from_millis(50);
+/// While this sink blocks a source, deliveries that have been in memory for this time are spooled.
+const SPILL_AFTER_WHILE_BLOCKING: Duration = Duration::from_millis(50);
 
 /// The state of a sink.
 #[derive(Debug, Clone, Copy)]
@@ -24,38 +24,38 @@ pub(super) struct SinkStatus {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneStatus {
     pub(super) lane: Lane,
-    /// Its oldest delivery is being attempted.
+    /// Whether its oldest delivery has an attempt in flight.
     pub(super) is_in_flight: bool,
-    /// Time since receipt of its oldest delivery.
+    /// The time since the receipt of its oldest delivery.
     pub(super) age: Duration,
-    /// Its oldest delivery blocks its source.
-    pub(super) is_pressing: bool,
-    /// Some of the lane is in the spool.
+    /// Whether its oldest delivery blocks its source.
+    pub(super) blocks_source: bool,
+    /// Whether the spool has deliveries of the lane.
     pub(super) is_spooled: bool,
-    /// [`SizeLimits::Waived`] where any delivery of the lane may exceed them: those before it are spooled with it.
+    /// [`SizeLimits::Waived`] if any delivery of the lane may exceed them: those before it are spooled with it.
     pub(super) limits: SizeLimits,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Decision {
-    /// The sink blocks a source, or is too late.
+    /// Whether the sink blocks a source, or a delivery is overdue.
     pub(super) is_slow: bool,
-    /// In this order: a lane that may exceed the limits of the spool finds room where others find none.
+    /// The lanes to spool, in this order: those that may exceed the limits of the spool come first, before the others fill it.
     pub(super) lanes: Vec<(Lane, SizeLimits)>,
 }
 
 /// Which lanes to spool now.
 pub(super) fn overdue(sink: SinkStatus, mut lanes: Vec<LaneStatus>) -> Decision {
-    let is_held_up = lanes.iter().any(|lane| lane.is_pressing && lane.age >= HOLD_UP_LIMIT);
-    let is_late = lanes.iter().any(|lane| lane.age >= sink.spill_after);
-    let is_slow = sink.is_slow || is_held_up || is_late;
-    let keeps_waiting_in_memory = !is_slow && sink.is_breaker_closed;
+    let is_blocking = lanes.iter().any(|lane| lane.blocks_source && lane.age >= SPILL_AFTER_WHILE_BLOCKING);
+    let is_overdue = lanes.iter().any(|lane| lane.age >= sink.spill_after);
+    let is_slow = sink.is_slow || is_blocking || is_overdue;
+    let may_wait_in_memory = !is_slow && sink.is_breaker_closed;
     lanes.retain(|lane| {
-        let only_waits = !lane.is_in_flight;
+        let is_queued = !lane.is_in_flight;
         lane.is_spooled
             || lane.age >= sink.spill_after
-            || (is_held_up && lane.age >= HOLD_UP_LIMIT)
-            || (only_waits && (!keeps_waiting_in_memory || lane.limits == SizeLimits::Waived))
+            || (is_blocking && lane.age >= SPILL_AFTER_WHILE_BLOCKING)
+            || (is_queued && (!may_wait_in_memory || lane.limits == SizeLimits::Waived))
     });
     lanes.sort_by_key(|lane| lane.limits == SizeLimits::Enforced);
     Decision { is_slow, lanes: lanes.into_iter().map(|lane| (lane.lane, lane.limits)).collect() }
@@ -67,42 +67,43 @@ mod tests {
 
     const HEALTHY: SinkStatus =
         SinkStatus { is_slow: false, is_breaker_closed: true, spill_after: Duration::from_secs(2) };
-    /// A lane that waits in memory and has just come.
-    const WAITING: LaneStatus = LaneStatus {
+    /// A lane with one new delivery in memory.
+    const QUEUED: LaneStatus = LaneStatus {
         lane: Lane::Ordered(1),
         is_in_flight: false,
         age: Duration::ZERO,
-        is_pressing: false,
+        blocks_source: false,
         is_spooled: false,
         limits: SizeLimits::Enforced,
     };
-    const IN_FLIGHT: LaneStatus = LaneStatus { is_in_flight: true, ..WAITING };
-    const JUST_BELOW: Duration = Duration::from_millis(49);
-    const LONG: Duration = Duration::from_millis(50);
-    const LATE: Duration = Duration::from_secs(2);
+    const IN_FLIGHT: LaneStatus = LaneStatus { is_in_flight: true, ..QUEUED };
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
 
     #[test]
-    fn a_lane_is_spooled_when_it_would_hold_up_its_source() {
+    fn lanes_that_are_overdue_or_would_block_a_source_are_spooled() {
         let slow = SinkStatus { is_slow: true, ..HEALTHY };
         let broken = SinkStatus { is_breaker_closed: false, ..HEALTHY };
-        let pressing = |age| LaneStatus { is_pressing: true, age, ..IN_FLIGHT };
-        let aged = |age, lane| LaneStatus { age, ..lane };
-        let stored = |lane| LaneStatus { limits: SizeLimits::Waived, ..lane };
+        let blocking = |age| LaneStatus { blocks_source: true, age: ms(age), ..IN_FLIGHT };
+        let aged = |age, lane| LaneStatus { age: ms(age), ..lane };
+        let waived = |lane| LaneStatus { limits: SizeLimits::Waived, ..lane };
         for (case, sink, lane, is_spilled, is_slow) in [
-            ("a new delivery waits in memory", HEALTHY, WAITING, false, false),
-            ("so does one below spill_after", HEALTHY, aged(LONG, WAITING), false, false),
-            ("so does an attempt", HEALTHY, aged(LONG, IN_FLIGHT), false, false),
-            ("at spill_after the sink is slow", HEALTHY, aged(LATE, WAITING), true, true),
-            ("and an attempt is spooled as well", HEALTHY, aged(LATE, IN_FLIGHT), true, true),
-            ("a source that is held up waits no longer", HEALTHY, pressing(LONG), true, true),
-            ("than 50 ms", HEALTHY, pressing(JUST_BELOW), false, false),
-            ("nothing waits for a slow sink", slow, WAITING, true, true),
-            ("but attempts go on", slow, IN_FLIGHT, false, true),
-            ("nothing waits behind an open breaker", broken, WAITING, true, false),
-            ("but attempts go on there", broken, IN_FLIGHT, false, false),
-            ("what is spooled comes first", HEALTHY, LaneStatus { is_spooled: true, ..IN_FLIGHT }, true, false),
-            ("a waiting delivery that must be stored", HEALTHY, stored(WAITING), true, false),
-            ("is behind an attempt until that is late", HEALTHY, stored(IN_FLIGHT), false, false),
+            ("new delivery", HEALTHY, QUEUED, false, false),
+            ("delivery below spill_after", HEALTHY, aged(1_999, QUEUED), false, false),
+            ("attempt below spill_after", HEALTHY, aged(1_999, IN_FLIGHT), false, false),
+            ("delivery at spill_after", HEALTHY, aged(2_000, QUEUED), true, true),
+            ("attempt at spill_after", HEALTHY, aged(2_000, IN_FLIGHT), true, true),
+            ("attempt that blocks its source for 50 ms", HEALTHY, blocking(50), true, true),
+            ("attempt that blocks its source for less", HEALTHY, blocking(49), false, false),
+            ("new delivery for a slow sink", slow, QUEUED, true, true),
+            ("attempt at a slow sink", slow, IN_FLIGHT, false, true),
+            ("new delivery behind an open breaker", broken, QUEUED, true, false),
+            ("probe of an open breaker", broken, IN_FLIGHT, false, false),
+            ("delivery behind spooled ones", HEALTHY, LaneStatus { is_spooled: true, ..IN_FLIGHT }, true, false),
+            ("delivery that must be stored", HEALTHY, waived(QUEUED), true, false),
+            ("attempt that must be stored", HEALTHY, waived(IN_FLIGHT), false, false),
         ] {
             let decision = overdue(sink, vec![lane]);
             let lanes = if is_spilled { vec![(lane.lane, lane.limits)] } else { Vec::new() };
@@ -111,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn one_lane_that_holds_up_a_source_makes_the_sink_slow_for_all() {
+    fn one_lane_that_blocks_its_source_makes_the_sink_slow_for_all_lanes() {
         let lane = |number, lane| LaneStatus { lane: Lane::Ordered(number), ..lane };
         let lanes = vec![
-            lane(1, LaneStatus { is_pressing: true, age: LONG, ..IN_FLIGHT }),
-            lane(2, WAITING),
+            lane(1, LaneStatus { blocks_source: true, age: ms(50), ..IN_FLIGHT }),
+            lane(2, QUEUED),
             lane(3, IN_FLIGHT),
-            lane(4, LaneStatus { age: LONG, ..IN_FLIGHT }),
-            lane(5, LaneStatus { limits: SizeLimits::Waived, ..WAITING }),
+            lane(4, LaneStatus { age: ms(50), ..IN_FLIGHT }),
+            lane(5, LaneStatus { limits: SizeLimits::Waived, ..QUEUED }),
         ];
         let Decision { is_slow, lanes } = overdue(HEALTHY, lanes);
         assert!(is_slow);
@@ -126,7 +127,7 @@ mod tests {
         assert_eq!(
             lanes.into_iter().map(|(lane, _)| lane).collect::<Vec<_>>(),
             numbers,
-            "the one that finds room first"
+            "the lane without limits comes first"
         );
     }
 }

@@ -15,9 +15,9 @@ pub enum Payload {
     },
     /// For the sink of `dead_letters.to`.
     DeadLetterCopy {
-        /// Stands in for an event, which the message may never have been: only id, source, tenant and `correlationId` are known.
+        /// An event of which only id, source, tenant and `correlationId` are known: the message may never have been decoded.
         envelope: Event,
-        /// With headers that say why it became a dead letter.
+        /// Its headers say why it became a dead letter.
         message: Arc<Message>,
     },
 }
@@ -32,7 +32,7 @@ impl Payload {
         Ok(Self::Event { event: Event::decode_as(&message, &row.kind, &row.tenant)?, message })
     }
 
-    /// The event, or what stands in for it.
+    /// The event, or the envelope of a copy.
     #[must_use]
     pub fn event(&self) -> &Event {
         match self {
@@ -47,7 +47,7 @@ impl Payload {
         }
     }
 
-    /// What templates and formats see.
+    /// The view for templates and formats.
     #[must_use]
     pub fn view(&self) -> EventView<'_> {
         match self {

@@ -1,4 +1,4 @@
-//! Handles the end of each attempt: the delivery is settled, retried later, or becomes a dead letter; and what it says about the sink.
+//! Handles the end of each attempt: the delivery is settled, rescheduled, or becomes a dead letter, and the breaker is updated.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::event::Reason;
 use crate::sink::{AttemptId, Blame, Verdict};
 use crate::spool::{DeadLetter, RowId, SpooledDelivery};
 
-/// The back-off after an attempt that failed for a reason of the relay's own.
+/// The back-off after an attempt that failed because of the relay itself.
 const OWN_BACKOFF: Duration = Duration::from_millis(100);
 
 impl Dispatcher {
@@ -87,7 +87,7 @@ impl Dispatcher {
         self.stats.count_attempt(AttemptResult::Retry);
         self.update_breaker(id, after, &error, blame);
         if blame == Blame::Relay {
-            // It says nothing about the destination, so it doesn't count as an attempt.
+            // The failure says nothing about the destination, so it doesn't count as an attempt.
             delivery.attempts -= 1;
             self.log_failure(&delivery, &error, blame);
             return self.reschedule(lane, delivery, after.unwrap_or(OWN_BACKOFF), error);
@@ -100,7 +100,7 @@ impl Dispatcher {
         let backoff = if blame == Blame::Delivery || self.breaker.is_closed() {
             backoff(&self.settings.retry, delivery.attempts).max(after.unwrap_or_default())
         } else {
-            // The breaker or the pause decides when the next attempt is made, and the order of the deliveries which that is.
+            // The breaker or the pause decides when the next attempt is made, and the order of the deliveries decides whose attempt it is.
             Duration::ZERO
         };
         self.reschedule(lane, delivery, backoff, error);

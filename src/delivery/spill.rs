@@ -36,7 +36,7 @@ impl Dispatcher {
         }
     }
 
-    /// A delivery may exceed the limits of the spool if its source is about to take its message again, for all sinks: at a stop, or because
+    /// A delivery may exceed the limits of the spool if its source is about to receive its message again, for all sinks: at a stop, or because
     /// the broker is about to time it out.
     fn limits(&self, delivery: &Delivery) -> SizeLimits {
         if self.is_stopping() || delivery.must_be_stored() { SizeLimits::Waived } else { SizeLimits::Enforced }
@@ -45,7 +45,7 @@ impl Dispatcher {
     fn on_spool_full(&mut self, lane: Lane, delivery: Delivery, must_wait: bool) {
         match self.settings.when_full {
             WhenFull::DropNewest if must_wait => self.drop_delivery(delivery),
-            // It waits in memory, and its message stays unacknowledged.
+            // The delivery waits in memory, and its message stays unacknowledged.
             WhenFull::DropNewest | WhenFull::Block => self.lanes.push(lane, delivery),
         }
     }
@@ -100,7 +100,7 @@ impl Dispatcher {
                 lane,
                 is_in_flight: attempt.is_some(),
                 age: oldest.received_at.elapsed(),
-                is_pressing: oldest.is_pressing(),
+                blocks_source: oldest.blocks_source(),
                 is_spooled: self.lanes.is_spooled(lane),
                 limits: if is_exceeded { SizeLimits::Waived } else { SizeLimits::Enforced },
             })

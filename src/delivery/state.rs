@@ -45,13 +45,13 @@ pub struct OpenBreaker {
 }
 
 impl PersistedState {
-    /// State that can't be parsed counts as none: the next attempts will show how the sink is.
+    /// A state that can't be parsed is ignored: the next attempts will show whether the sink works.
     #[must_use]
     pub fn parse(json: Option<&str>) -> Self {
         json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
     }
 
-    /// None: everything is as by default, so nothing has to be stored.
+    /// None: the state is the default, so nothing has to be stored.
     #[must_use]
     pub fn to_json(&self) -> Option<String> {
         (*self != Self::default()).then(|| serde_json::to_string(self).unwrap_or_default())

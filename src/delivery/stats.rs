@@ -66,7 +66,7 @@ impl SinkStats {
         }
     }
 
-    /// Counts a delivery that took so long, from the receipt of its message until the destination confirmed it.
+    /// Counts a delivery. It took the time from the receipt of its message until the destination confirmed it.
     pub fn count_delivered(&self, took: Duration) {
         self.count(DeliveryResult::Delivered);
         self.duration.observe(took);
@@ -119,7 +119,7 @@ impl SinkStats {
         self.paused.load(Ordering::Relaxed)
     }
 
-    /// From the receipt of the message until the destination confirmed its event.
+    /// The time from the receipt of a message until the destination confirmed its event.
     #[must_use]
     pub fn duration(&self) -> &Histogram {
         &self.duration

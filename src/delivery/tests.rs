@@ -17,8 +17,8 @@ use crate::spool::Spool;
 
 /// The deadline of everything that a test waits for.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// An attempt that is due is made within this time.
-const A_WHILE: Duration = Duration::from_millis(400);
+/// An attempt that is due begins within this time.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(400);
 const HOUR: Duration = Duration::from_hours(1);
 const LONG: Retry =
     Retry { initial_backoff: HOUR, max_backoff: HOUR, give_up_after: None, max_attempts: None, refuse_after: 3 };
@@ -133,8 +133,8 @@ impl Hook {
     }
 
     /// Checks that no attempt is made.
-    async fn rests(&mut self) {
-        let attempt = tokio::time::timeout(A_WHILE, self.attempts.recv()).await;
+    async fn expect_no_attempt(&mut self) {
+        let attempt = tokio::time::timeout(ATTEMPT_DELAY, self.attempts.recv()).await;
         assert!(attempt.is_err(), "an attempt was made: {attempt:?}");
     }
 
@@ -155,12 +155,12 @@ async fn a_full_spool_keeps_the_back_off() {
     let mut hook = setup.hook(8, &LONG).await;
     setup.deliver(&hook, "a");
     hook.attempt().await.1.end(failed(Blame::Delivery));
-    hook.rests().await;
+    hook.expect_no_attempt().await;
     setup.deliver(&hook, "a");
     setup.deliver(&hook, "b");
     hook.attempt().await.1.end(Verdict::Delivered);
-    assert_eq!(setup.settled().await, Settlement::Done(EntryId(3)), "another lane is not held up");
-    hook.rests().await;
+    assert_eq!(setup.settled().await, Settlement::Done(EntryId(3)), "another lane is not delayed");
+    hook.expect_no_attempt().await;
 }
 
 /// It is spooled with its back-off once the spool has room again.
@@ -175,10 +175,10 @@ async fn a_delivery_that_is_spooled_later_keeps_its_back_off() {
     setup.deliver(&hook, "b");
     let later = Verdict::Retry { after: Some(HOUR), cause: "409".to_owned(), blame: Blame::Delivery };
     hook.attempt().await.1.end(later);
-    hook.rests().await;
+    hook.expect_no_attempt().await;
     again.end(Verdict::Delivered);
     assert_eq!(setup.settled().await, Settlement::Done(EntryId(2)));
-    hook.rests().await;
+    hook.expect_no_attempt().await;
 }
 
 #[tokio::test]
@@ -191,7 +191,7 @@ async fn at_a_stop_deliveries_are_spooled_beyond_the_limits() {
     let (_, first) = hook.attempt().await;
     first.end(failed(Blame::Delivery));
     let (_, in_flight) = hook.attempt().await;
-    hook.rests().await;
+    hook.expect_no_attempt().await;
     hook.stop.cancel();
     assert_eq!(setup.settled().await, Settlement::Done(EntryId(1)));
     assert_eq!(setup.settled().await, Settlement::Done(EntryId(2)));
@@ -201,7 +201,7 @@ async fn at_a_stop_deliveries_are_spooled_beyond_the_limits() {
     assert_eq!(setup.spooled(), 3);
 }
 
-/// Its successor would get unsettled messages again, for all sinks.
+/// The next run of the source would receive unsettled messages again, for all sinks.
 #[tokio::test]
 async fn deliveries_of_a_source_that_ends_are_spooled_beyond_the_limits() {
     let mut setup = Setup::new(1);
@@ -217,7 +217,7 @@ async fn deliveries_of_a_source_that_ends_are_spooled_beyond_the_limits() {
     for _ in 0..3 {
         hook.attempt().await.1.end(failed(Blame::Delivery));
     }
-    hook.rests().await;
+    hook.expect_no_attempt().await;
     stop.cancel();
     let mut settled = [setup.settled().await, setup.settled().await, setup.settled().await];
     settled.sort_by_key(|one| format!("{one:?}"));
@@ -226,7 +226,7 @@ async fn deliveries_of_a_source_that_ends_are_spooled_beyond_the_limits() {
         [1, 2, 3].map(|entry| Settlement::Done(EntryId(entry))),
         "with the deliveries before them in their lanes"
     );
-    hook.rests().await;
+    hook.expect_no_attempt().await;
     assert!(setup.settled.try_recv().is_err(), "no other message is settled");
 }
 
@@ -237,7 +237,7 @@ fn refused() -> Verdict {
 impl Setup {
     /// The number of dead letters, once everything that was handed to the spool is on disk.
     async fn dead_letters(&self) -> u64 {
-        let state = self.spool.subscribe(crate::rules::SinkName::new("nobody")).await;
+        let state = self.spool.subscribe(crate::rules::SinkName::new("other")).await;
         assert!(state.is_some());
         self.spool.dead_letter_counts().iter().map(|(_, _, tally)| tally.total).sum()
     }
@@ -257,7 +257,7 @@ async fn an_event_becomes_a_dead_letter_after_three_refusals() {
     setup.deliver(&hook, "a");
     hook.attempt().await.1.end(Verdict::Delivered);
     assert_eq!(setup.dead_letters().await, 1);
-    hook.rests().await;
+    hook.expect_no_attempt().await;
 }
 
 /// Refusals are then counted in memory.
@@ -282,19 +282,19 @@ async fn a_sink_that_refuses_ten_events_in_a_row_makes_no_dead_letters_until_it_
     for number in 0..30 {
         setup.deliver(&hook, &number.to_string());
     }
-    // Each is refused several times; once the breaker is open, one at a time.
+    // Each event is refused several times. Once the breaker is open, there is one attempt at a time.
     for _ in 0..120 {
         let (_, attempt) = hook.attempt().await;
         attempt.end(refused());
     }
-    let died = setup.dead_letters().await;
-    assert!(died < 10, "{died} dead letters");
-    let delivered = u64::try_from(30).unwrap() - died;
+    let dead_letters = setup.dead_letters().await;
+    assert!(dead_letters < 10, "{dead_letters} dead letters");
+    let delivered = u64::try_from(30).unwrap() - dead_letters;
     for _ in 0..delivered {
         hook.attempt().await.1.end(Verdict::Delivered);
     }
-    hook.rests().await;
-    assert_eq!(setup.dead_letters().await, died);
+    hook.expect_no_attempt().await;
+    assert_eq!(setup.dead_letters().await, dead_letters);
 }
 
 #[tokio::test]
@@ -313,12 +313,12 @@ async fn a_refused_probe_does_not_close_the_breaker() {
     }
     for _ in 0..3 {
         let (_, probe) = hook.attempt().await;
-        hook.rests().await;
+        hook.expect_no_attempt().await;
         probe.end(refused());
     }
     hook.attempt().await.1.end(Verdict::Delivered);
     let several = [hook.attempt().await, hook.attempt().await];
-    assert_eq!(several.len(), 2, "it is closed");
+    assert_eq!(several.len(), 2, "the breaker is closed");
 }
 
 /// The bytes of all attempts in flight.
@@ -346,11 +346,11 @@ async fn at_most_sixteen_mebibytes_of_a_backlog_are_taken_at_once() {
     let (mut in_flight, mut order) = (Vec::new(), Vec::new());
     while order.len() < ROWS {
         in_flight.push(hook.attempt().await);
-        while let Ok(Some(attempt)) = tokio::time::timeout(A_WHILE, hook.attempts.recv()).await {
+        while let Ok(Some(attempt)) = tokio::time::timeout(ATTEMPT_DELAY, hook.attempts.recv()).await {
             in_flight.push(attempt);
         }
         let carried = carried(&in_flight);
-        assert!(carried <= 16 << 20, "{carried} bytes in hand");
+        assert!(carried <= 16 << 20, "{carried} bytes are in flight");
         assert!(
             in_flight.len() >= 4 || order.len() + in_flight.len() == ROWS,
             "it takes no more than {}",
@@ -380,7 +380,7 @@ async fn in_flight_deliveries_that_are_spooled_count_as_taken_from_the_backlog()
     let mut hook = setup.hook(1_000, &LONG).await;
     let padding = "x".repeat((1 << 20) - 1_024);
     let first: Vec<_> = (0..18).map(|number| setup.delivery(&number.to_string(), &padding)).collect();
-    // All with one time of receipt: once the first is spooled, new deliveries are not attempted.
+    // All have one time of receipt. Once the first is spooled, new deliveries are not attempted.
     for delivery in first {
         hook.handle.deliveries.send(Delivery { received_at: Instant::now(), ..delivery }).unwrap();
     }
@@ -394,7 +394,7 @@ async fn in_flight_deliveries_that_are_spooled_count_as_taken_from_the_backlog()
     for number in 0..4 {
         setup.deliver_with(&hook, &format!("later {number}"), &padding);
     }
-    hook.rests().await;
+    hook.expect_no_attempt().await;
     for (_, attempt) in in_flight {
         attempt.end(Verdict::Delivered);
     }

@@ -7,15 +7,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::event::{Message, SourceName};
 
-/// Limit of the messages queued for a reader; further ones are left out …
+/// The largest number of messages queued for a reader. Further ones are left out.
 const MAX_QUEUED: usize = 100;
-/// … and of their bytes. A larger message takes all of it.
+/// The largest number of bytes queued for a reader. A larger message is queued alone.
 const MAX_QUEUED_BYTES: u32 = 4 * 1024 * 1024;
 
 /// All captures that are open.
 #[derive(Debug, Default)]
 pub(super) struct Captures {
-    /// Mostly zero, and then the mutex isn't locked for a message.
+    /// If it is zero, as usual, no message locks the mutex.
     count: AtomicUsize,
     captures: Mutex<Vec<Capture>>,
 }

@@ -104,7 +104,7 @@ impl Intake for Router {
             let Some(dispatcher) = dispatchers.get(sink.0) else { continue };
             let route = route.and_then(|route| rules.routes().get(route)).map(|route| route.name.clone());
             let delivery = Delivery::new(Arc::clone(&payload), route, receipt.share(), received_at);
-            // A dispatcher that has ended drops it: its message is abandoned, and the source takes it again.
+            // A dispatcher that has ended drops it: its message is abandoned, and the source receives it again.
             let _ = dispatcher.deliveries.send(delivery);
         }
         receipt.settle();

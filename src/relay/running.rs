@@ -1,7 +1,7 @@
 //! The running parts of a relay: sources, dispatchers, and the router between them.
 //!
-//! A start and a reload take the same way: they start, replace and end what differs from the previous configuration, and leave the rest
-//! untouched.
+//! A start and a reload use the same code: they start, replace and end the parts that differ from the previous configuration, and leave
+//! the others alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -172,7 +172,7 @@ impl RunningRelay {
         Ok(())
     }
 
-    /// Puts back the settings that a running relay can't change. Returns the keys of those that differ.
+    /// Restores the settings that a running relay can't change. Returns the keys of those that differ.
     fn revert_restart_only_settings(&self, config: &mut Config) -> Vec<&'static str> {
         let now = &self.config;
         let changed = [
@@ -249,7 +249,7 @@ impl RunningRelay {
             .extract_if(|name, _| same.iter().all(|source| source.name != *name))
             .map(|(_, source)| source)
             .collect();
-        // Each finishes its messages, which takes up to the grace period: all at once.
+        // Each source finishes its messages, which takes up to the grace period, so all of them stop at the same time.
         for source in &retired {
             source.stop.cancel();
         }
@@ -328,7 +328,7 @@ fn is_configured(config: &Config, name: &SinkName) -> bool {
     config.sinks.iter().any(|sink| sink.name == *name)
 }
 
-/// Why there is nothing of that name to pause: it is unknown, or it has ended already.
+/// The error if no sink or source of that name can be paused: it is unknown, or has ended already.
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<_> = known.collect();
     if known.contains(&name) {
@@ -344,7 +344,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sink_that_has_ended_is_not_called_unknown() {
+    fn an_ended_sink_has_another_error_than_an_unknown_one() {
         assert_eq!(unknown("sink", "b", ["a", "c"].into_iter()), "there is no sink b; there are a, c");
         let ended = unknown("sink", "on_call", ["on_call"].into_iter());
         assert!(ended.starts_with("sink on_call can't be paused or resumed now"), "{ended}");

@@ -45,7 +45,7 @@ pub struct StatsSnapshot {
 }
 
 impl StatsSnapshot {
-    /// Keeps the counters of `previous` for whatever `config` still names; the others start at zero.
+    /// Keeps the counters of `previous` for names that `config` still has; the others start at zero.
     fn new(config: &Config, previous: Option<&Self>) -> Arc<Self> {
         let tenants = named_tenants(config);
         let source = |source: &SourceConfig| {
@@ -113,7 +113,7 @@ impl Stats {
         })
     }
 
-    /// The statistics of the current configuration. Its counters go on counting.
+    /// The statistics of the current configuration. Its counters continue to change.
     #[must_use]
     pub fn snapshot(&self) -> Arc<StatsSnapshot> {
         self.current.load_full()
@@ -214,7 +214,7 @@ impl RouteStats {
         self.events.load(Ordering::Relaxed)
     }
 
-    /// How many events its `if:` could not be evaluated for.
+    /// For how many events its `if:` could not be evaluated.
     #[must_use]
     pub fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! A relay whose spool fails still starts, reloads and stops as it is told.
+//! Tests that a relay whose spool fails can be stopped during a start and a reload.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn config(directory: &Path, routes: &str) -> Config {
     Config::load(&file, &options).map_err(|found| found.render(false)).unwrap().0
 }
 
-/// A relay with a spool that is open, and what makes that fail from now on, and work again.
+/// A relay with an open spool, and a connection to the spool's file, by which the test makes it fail.
 struct Setup {
     relay: Relay,
     spool: Arc<Spool>,
@@ -48,11 +48,11 @@ impl Setup {
     }
 }
 
-/// Waits until the spool says that something fails.
+/// Waits until the spool reports a problem.
 async fn wait_for_problem(spool: &Spool) {
     let until = tokio::time::Instant::now() + PATIENCE;
     while spool.problem().is_none() {
-        assert!(tokio::time::Instant::now() < until, "the spool was to fail");
+        assert!(tokio::time::Instant::now() < until, "the spool reports no problem");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
