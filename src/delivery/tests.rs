@@ -138,6 +138,12 @@ impl Hook {
         assert!(attempt.is_err(), "an attempt was made: {attempt:?}");
     }
 
+    /// Closes the inbox, and gives the dispatcher time to notice that.
+    async fn close_inbox(&mut self) {
+        self.handle.deliveries = unbounded_channel().0;
+        self.expect_no_attempt().await;
+    }
+
     async fn end(self) {
         let Self { handle, task, .. } = self;
         drop(handle);
@@ -319,6 +325,24 @@ async fn a_refused_probe_does_not_close_the_breaker() {
     hook.attempt().await.1.end(Verdict::Delivered);
     let several = [hook.attempt().await, hook.attempt().await];
     assert_eq!(several.len(), 2, "the breaker is closed");
+}
+
+/// The second delivery waits behind the first, and can't be rendered without its route. The inbox is closed and the spool is full, so nothing
+/// wakes the dispatcher after it has made a dead letter of the delivery.
+#[tokio::test]
+async fn a_dispatcher_with_a_closed_inbox_ends_after_a_delivery_that_can_not_be_rendered() {
+    let mut setup = Setup::new(1);
+    let mut hook = setup.hook(8, &LONG).await;
+    setup.deliver(&hook, "a");
+    let (_, first) = hook.attempt().await;
+    let second = Delivery { route: Some(RouteName::new("removed")), ..setup.delivery("a", "") };
+    hook.handle.deliveries.send(second).unwrap();
+    hook.close_inbox().await;
+    first.end(Verdict::Delivered);
+    hook.end().await;
+    let settled = [setup.settled().await, setup.settled().await];
+    assert_eq!(settled, [1, 2].map(|entry| Settlement::Done(EntryId(entry))));
+    assert_eq!(setup.dead_letters().await, 1);
 }
 
 /// The bytes of all attempts in flight.
