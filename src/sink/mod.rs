@@ -14,13 +14,13 @@ mod file;
 mod fixtures;
 mod headers;
 mod in_flight;
-#[cfg(test)]
-mod interpolation_tests;
 mod kafka;
 mod lines;
 mod masked;
 mod rendered;
 mod stdout;
+#[cfg(test)]
+mod tests;
 mod thread_pool;
 mod webhook;
 
