@@ -122,27 +122,27 @@ impl Budget {
         true
     }
 
-    /// A reserved delivery is on disk.
-    pub(super) fn stored(&mut self, sink: &SinkName, size: u64) {
+    /// To be called if a reserved delivery is on disk.
+    pub(super) fn on_stored(&mut self, sink: &SinkName, size: u64) {
         let share = self.share(sink);
         share.queued.take(size);
         share.stored.add(size);
     }
 
-    /// A reserved delivery was not written, or its row was counted before.
-    pub(super) fn not_needed(&mut self, sink: &SinkName, size: u64) {
+    /// Releases the room of a reserved delivery that was not written, or whose row was counted before.
+    pub(super) fn release(&mut self, sink: &SinkName, size: u64) {
         self.share(sink).queued.take(size);
         self.total = self.total.saturating_sub(size);
     }
 
-    pub(super) fn written(&mut self, sink: &SinkName, size: u64, written: InsertOutcome) {
+    pub(super) fn on_written(&mut self, sink: &SinkName, size: u64, written: InsertOutcome) {
         match written {
-            InsertOutcome::Inserted => self.stored(sink, size),
-            InsertOutcome::AlreadyInserted | InsertOutcome::Duplicate(_) => self.not_needed(sink, size),
+            InsertOutcome::Inserted => self.on_stored(sink, size),
+            InsertOutcome::AlreadyInserted | InsertOutcome::Duplicate(_) => self.release(sink, size),
         }
     }
 
-    pub(super) fn removed(&mut self, sink: &SinkName, size: u64) {
+    pub(super) fn remove(&mut self, sink: &SinkName, size: u64) {
         let share = self.share(sink);
         share.stored.take(size);
         if share.count() == 0 {
@@ -222,8 +222,8 @@ mod tests {
         assert!(budget.reserve(&a, 1_000));
         assert!(!budget.reserve(&b, 10));
         assert!(budget.problem().is_some());
-        budget.stored(&a, 1_000);
-        budget.removed(&a, 1_000);
+        budget.on_stored(&a, 1_000);
+        budget.remove(&a, 1_000);
         assert_eq!(budget.problem(), None);
         assert!(!budget.reserve(&b, 1_001));
         budget.recount(Vec::new());
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sink_is_limited_by_its_share_and_all_by_the_whole() {
+    fn one_sink_is_limited_by_its_share_and_all_sinks_by_the_size() {
         let config =
             SpoolConfig { path: "spool.db".into(), on_corrupt: OnCorrupt::Stop, max_size: 1_000, max_share: 60 };
         let (a, b) = (SinkName::new("a"), SinkName::new("b"));
@@ -240,9 +240,9 @@ mod tests {
         assert!(!budget.reserve(&a, 1), "its share is used up");
         assert!(budget.reserve(&b, 400));
         assert!(!budget.reserve(&b, 1), "the spool is full");
-        budget.stored(&a, 600);
+        budget.on_stored(&a, 600);
         assert!(!budget.reserve(&a, 1), "a stored delivery counts as much as a queued one");
-        budget.removed(&a, 600);
+        budget.remove(&a, 600);
         assert!(budget.reserve(&b, 200));
         budget.recount(vec![(a.clone(), Usage { count: 1, bytes: 400 })]);
         assert!(!budget.reserve(&a, 1), "queued deliveries count, too");

@@ -1,4 +1,4 @@
-//! Detects a damaged file, and moves it away where the configuration says `on_corrupt: quarantine`.
+//! Detects a damaged file, and moves it away if `on_corrupt: quarantine` is set.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

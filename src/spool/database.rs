@@ -81,9 +81,9 @@ impl Database {
 
     /// Copies the write-ahead log into the file, with an fsync, and empties it.
     ///
-    /// After a commit whose fsync failed, the log's pages may be only in the system's cache. A later fsync would not report that, and
-    /// whatever is appended after them would be lost with them. The copy is fsynced on its own: what can be read afterwards is on disk,
-    /// and the log starts again from its beginning.
+    /// After a commit whose fsync failed, the log's pages may be only in the system's cache. A later fsync would not report that, and pages
+    /// appended after them would be lost, too. The copy has its own fsync: all that can be read afterwards is on disk, and the log starts
+    /// again from its beginning.
     pub(super) fn checkpoint(&self) -> Result<(), SpoolError> {
         let busy: i64 = self
             .connection
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_the_file_is_located_at_the_file() {
+    fn a_link_leads_to_the_file_itself() {
         let directory = tempfile::tempdir().unwrap();
         let real = Database::locate(&directory.path().join("spool.db")).unwrap();
         Database::open(&real).unwrap();

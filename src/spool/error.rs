@@ -75,7 +75,7 @@ fn holder(pid: Option<u32>) -> String {
 fn advice(error: &rusqlite::Error, path: &Path) -> &'static str {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => MAKE_ROOM,
-        // SQLite tells a full disk by its name only where it writes the file or its log, not where it opens them.
+        // SQLite reports a full disk as such only when it writes the file or its log, not when it opens them.
         Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if DiskSpace::of(path) == DiskSpace::None => MAKE_ROOM,
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             " (the relay's user must be able to write to the file and to its directory)"

@@ -270,7 +270,7 @@ impl Spool {
                 continue;
             }
             for row in rows {
-                self.shared.budget().not_needed(&row.delivery.sink, row.size);
+                self.shared.budget().release(&row.delivery.sink, row.size);
             }
             return Err(format!("the spool has no room for sink {sink}"));
         }

@@ -48,7 +48,7 @@ impl Purge {
         }
     }
 
-    /// Deletes at most `most` rows. Returns whether there may be more. Deletes nothing once the caller has gone.
+    /// Deletes at most `most` rows. Returns whether there may be more. Deletes nothing once the caller is gone.
     pub(super) fn delete_batch(&mut self, database: &Database, most: u64) -> Result<bool, SpoolError> {
         if self.done.is_closed() {
             return Ok(false);

@@ -27,7 +27,7 @@ pub(super) struct Capacity {
 
 /// The changes that are in no transaction yet.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct ChangeQueue {
     /// In the order of their arrival: changes of one delivery must not overtake each other.
     changes: VecDeque<Change>,
     /// Dead letters that there is no room for.
@@ -76,7 +76,7 @@ impl Capacity {
     }
 }
 
-impl Default for Queue {
+impl Default for ChangeQueue {
     fn default() -> Self {
         Self {
             changes: VecDeque::new(),
@@ -88,7 +88,7 @@ impl Default for Queue {
     }
 }
 
-impl Queue {
+impl ChangeQueue {
     pub(super) fn push(&mut self, change: Change) {
         self.changes.push_back(change);
     }

@@ -1,4 +1,4 @@
-//! Deliveries whose rows can't be decoded: a dead letter keeps what can be read of them.
+//! Deliveries whose rows can't be decoded. Each becomes a dead letter that keeps the readable columns.
 
 use std::sync::Arc;
 

@@ -84,7 +84,7 @@ pub(in crate::spool) struct AddDelivery {
 impl AddDelivery {
     /// The delivery was completed before it was written, so it needs no row.
     pub(in crate::spool) fn settle_unwritten(self, state: &mut WriterState, shared: &Shared) {
-        shared.budget().not_needed(&self.row.delivery.sink, self.row.size);
+        shared.budget().release(&self.row.delivery.sink, self.row.size);
         state.release(&self.row.delivery.sink, self.row.id);
         self.receipt.settle();
     }
@@ -99,7 +99,7 @@ impl Step for AddDelivery {
 
     fn settle(self, inserted: Self::Outcome, state: &mut WriterState, shared: &Shared) {
         let DeliveryRow { id, delivery, size, .. } = *self.row;
-        shared.budget().written(&delivery.sink, size, inserted);
+        shared.budget().on_written(&delivery.sink, size, inserted);
         if let InsertOutcome::Duplicate(_) = inserted {
             state.release(&delivery.sink, id);
             state.notify(&delivery.sink, SpoolEvent::AlreadySpooled { key: delivery.key });
@@ -319,7 +319,7 @@ impl Step for Redrive {
 /// Settles a delivery that its sink's dispatcher doesn't know of yet; none: it was not inserted.
 fn settle_added(row: &DeliveryRow, inserted: Option<InsertOutcome>, state: &WriterState, shared: &Shared) {
     let inserted = inserted.unwrap_or(InsertOutcome::AlreadyInserted);
-    shared.budget().written(&row.delivery.sink, row.size, inserted);
+    shared.budget().on_written(&row.delivery.sink, row.size, inserted);
     if inserted == InsertOutcome::Inserted {
         state.notify(&row.delivery.sink, SpoolEvent::Added { key: row.delivery.key });
     }
@@ -336,6 +336,6 @@ fn settle_removed(
     state.release(sink, id);
     state.forget_recognized(id);
     if let Some(removed) = removed {
-        shared.budget().removed(sink, removed.size);
+        shared.budget().remove(sink, removed.size);
     }
 }

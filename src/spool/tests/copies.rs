@@ -86,7 +86,7 @@ async fn a_dead_letter_that_replaces_a_delivery_is_copied() {
 
 /// The dead letter is stored all the same.
 #[tokio::test]
-async fn without_room_there_is_no_copy() {
+async fn a_spool_without_room_stores_no_copy() {
     let mut setup = Setup::new();
     setup.max_size = 1_500;
     let spool = setup.open();

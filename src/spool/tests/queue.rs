@@ -6,7 +6,7 @@ use crate::spool::change::AddDeadLetter;
 use crate::spool::dead_letter::DeadLetterRow;
 use crate::spool::delivery::DeliveryRow;
 use crate::spool::disk::DiskSpace;
-use crate::spool::queue::{Capacity, Queue};
+use crate::spool::queue::{Capacity, ChangeQueue};
 use crate::spool::row_size::CurrentPage;
 use crate::spool::writer_state::WriterState;
 
@@ -51,7 +51,7 @@ fn described(changes: &[Change]) -> Vec<String> {
 
 #[test]
 fn changes_that_make_room_overtake_others_but_not_those_of_their_own_row() {
-    let mut queue = Queue::default();
+    let mut queue = ChangeQueue::default();
     for change in [deliver(10, receipt(0)), deliver(11, receipt(1)), reschedule(10), complete(1), reschedule(2)] {
         queue.push(change);
     }
@@ -77,7 +77,7 @@ fn a_delivery_completed_before_it_is_written_settles_its_message() {
     let setup = Setup::new();
     let spool = setup.open();
     let (to, mut settled) = unbounded_channel();
-    let mut queue = Queue::default();
+    let mut queue = ChangeQueue::default();
     for change in [deliver(10, Receipt::new(EntryId(7), to)), reschedule(10), deliver(11, receipt(1)), complete(10)] {
         queue.push(change);
     }
@@ -99,7 +99,7 @@ fn dead_letter(receipt: Receipt) -> Change {
 #[test]
 fn dead_letters_exceed_their_limit_where_the_broker_is_about_to_drop_the_message() {
     const NO_LETTERS: Capacity = Capacity { dead_letters: 0, ..PLENTY };
-    let mut queue = Queue::default();
+    let mut queue = ChangeQueue::default();
     let signals = Arc::<crate::source::SourceSignals>::default();
     let under = |entry| Receipt::with_signals(EntryId(entry), unbounded_channel().0, Arc::clone(&signals));
     for change in [dead_letter(receipt(9)), dead_letter(under(1)), dead_letter(under(2)), dead_letter(under(3))] {
@@ -121,7 +121,7 @@ fn dead_letters_exceed_their_limit_where_the_broker_is_about_to_drop_the_message
 
 #[test]
 fn blocked_dead_letters_do_not_delay_deliveries() {
-    let mut queue = Queue::default();
+    let mut queue = ChangeQueue::default();
     for change in [dead_letter(receipt(1)), deliver(10, receipt(1)), complete(1)] {
         queue.push(change);
     }

@@ -18,7 +18,7 @@ use super::delivery::RowId;
 use super::disk::DiskSpace;
 use super::lock::Lock;
 use super::purge::Purge;
-use super::queue::Queue;
+use super::queue::ChangeQueue;
 use super::row_size::CurrentPage;
 use super::shared::Shared;
 use super::writer_state::WriterState;
@@ -58,7 +58,7 @@ pub(super) struct Writer {
     database: Option<Database>,
     next_dead_letter: i64,
     current_page: CurrentPage,
-    queue: Queue,
+    queue: ChangeQueue,
     /// After a failed transaction, changes that make the file larger wait until then, so that changes that make it smaller get through.
     grow_after: Instant,
     /// The number of the last transaction.
@@ -100,7 +100,7 @@ impl Writer {
             database: None,
             next_dead_letter: 1,
             current_page: CurrentPage::default(),
-            queue: Queue::default(),
+            queue: ChangeQueue::default(),
             grow_after: Instant::now(),
             number: 0,
             unknown: None,
@@ -177,7 +177,7 @@ impl Writer {
         &self.path
     }
 
-    /// Reads from the file what the writer and the callers keep in memory.
+    /// Loads the state that the writer and the callers keep in memory.
     fn load_state(&mut self, database: &Database) -> Result<(), SpoolError> {
         let (last_dead_letter, last_row) = database.last_ids()?;
         self.next_dead_letter = self.next_dead_letter.max(last_dead_letter.saturating_add(1));

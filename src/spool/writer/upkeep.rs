@@ -30,7 +30,7 @@ impl Writer {
         Ok(purged > 0)
     }
 
-    /// Deletes some of what a person asked to purge. Returns whether there may be more.
+    /// Deletes some rows of the first requested purge. Returns whether there may be more.
     pub(super) fn purge_requested(&mut self, database: &Database, space: DiskSpace) -> Result<bool, SpoolError> {
         let Some(mut purge) = self.purges.pop_front() else { return Ok(false) };
         if let Some(sink) = purge.sink().filter(|sink| self.state.has_dispatcher(sink)) {
