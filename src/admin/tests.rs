@@ -315,7 +315,7 @@ async fn every_time_series_of_the_configuration_begins_at_zero() {
     source.count_event(KIND, "esa", "ERROR");
     setup.stats.snapshot().count_route(0);
     let sink = Arc::clone(&setup.stats.snapshot().sinks[0]);
-    sink.attempt_began();
+    sink.count_attempt_start();
     sink.count_attempt(AttemptResult::Retry);
     sink.count_delivered(Duration::from_millis(3));
     let spool = setup.open_spool();

@@ -42,21 +42,21 @@ impl Backlog {
         Self { count, fetch_at: (count > 0).then(Instant::now), ..Self::default() }
     }
 
-    /// Another delivery was handed to the spool.
-    pub(super) fn added(&mut self, due: Instant) {
+    /// Counts a delivery that was handed to the spool.
+    pub(super) fn add(&mut self, due: Instant) {
         self.count += 1;
         self.fetch_at(due);
     }
 
-    /// Another delivery was handed to the spool, and its attempt is in flight.
-    pub(super) fn added_in_flight(&mut self, id: RowId, message: &Message) {
+    /// Counts a delivery that was handed to the spool while its attempt is in flight.
+    pub(super) fn add_in_flight(&mut self, id: RowId, message: &Message) {
         self.count += 1;
         let bytes = message.size();
         self.bytes = self.bytes.saturating_add(bytes);
         self.in_flight.insert(id, bytes);
     }
 
-    /// A delivery that was added is not stored a second time: an earlier run has stored it.
+    /// Uncounts a delivery that was added, but had been stored by an earlier run.
     pub(super) fn remove_duplicate(&mut self) {
         self.count = self.count.saturating_sub(1);
     }
@@ -101,8 +101,8 @@ impl Backlog {
         self.has_all_due && self.due.is_empty() && !self.is_full()
     }
 
-    /// A taken delivery is no longer in the spool: the next one of its key may be due.
-    pub(super) fn done(&mut self, id: RowId) {
+    /// Removes a taken delivery that is no longer in the spool. The next one of its key may be due.
+    pub(super) fn remove(&mut self, id: RowId) {
         self.release(id);
         self.count = self.count.saturating_sub(1);
         if self.count > 0 {
@@ -110,14 +110,14 @@ impl Backlog {
         }
     }
 
-    /// A delivery that an earlier dispatcher had taken is no longer in the spool: the next one of its key may be due.
-    pub(super) fn removed_elsewhere(&mut self) {
+    /// Uncounts a delivery that an earlier dispatcher had taken and that is no longer in the spool. The next one of its key may be due.
+    pub(super) fn remove_untaken(&mut self) {
         self.count = self.count.saturating_sub(1);
         self.fetch_at(Instant::now());
     }
 
-    /// A taken delivery goes back to the spool.
-    pub(super) fn rescheduled(&mut self, id: RowId, due: Instant) {
+    /// Gives a taken delivery back to the spool.
+    pub(super) fn reschedule(&mut self, id: RowId, due: Instant) {
         self.release(id);
         self.fetch_at(due);
     }

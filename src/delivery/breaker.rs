@@ -21,16 +21,16 @@ pub(super) const REFUSED_IN_A_ROW: usize = 10;
 pub struct Breaker {
     /// Failures in a row that are the sink's own.
     failures: u32,
-    open: Option<Open>,
+    open: Option<OpenState>,
     pause: Option<Pause>,
     /// Different events that were refused since the last delivery, [`REFUSED_IN_A_ROW`] at most.
     refused: Vec<Uuid>,
-    /// [`REFUSED_IN_A_ROW`] different events were refused, and none was delivered since.
+    /// Whether [`REFUSED_IN_A_ROW`] different events were refused, and none was delivered since.
     refuses_everything: bool,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenState {
     backoffs: u32,
     until: Instant,
     probe: Option<AttemptId>,
@@ -54,7 +54,7 @@ impl Breaker {
     #[must_use]
     pub fn restore(state: &PersistedState, max_backoff: Duration) -> Self {
         let now = MonotonicTime::now();
-        let open = state.open.clone().map(|OpenBreaker { backoffs, until, error }| Open {
+        let open = state.open.clone().map(|OpenBreaker { backoffs, until, error }| OpenState {
             backoffs,
             until: Instant::now() + until.remaining().min(max_backoff),
             probe: None,
@@ -96,7 +96,7 @@ impl Breaker {
         }
     }
 
-    /// The breaker is closed and the sink is not paused.
+    /// Whether the breaker is closed and the sink is not paused.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.pause.is_none() && self.open.is_none()
@@ -112,35 +112,35 @@ impl Breaker {
         self.pause.as_ref()
     }
 
-    /// While the breaker is open, this attempt is the probe.
-    pub fn attempt_began(&mut self, attempt: AttemptId) {
+    /// To be called when an attempt starts. If the breaker is open, the attempt is its probe.
+    pub fn on_attempt_start(&mut self, attempt: AttemptId) {
         if let Some(open) = &mut self.open {
             open.probe = Some(attempt);
         }
     }
 
-    /// The attempt ended, and its result says nothing about the sink.
-    pub fn attempt_ended(&mut self, attempt: AttemptId) {
+    /// To be called if the result of an attempt says nothing about the sink.
+    pub fn on_attempt_end(&mut self, attempt: AttemptId) {
         if let Some(open) = self.open.as_mut().filter(|open| open.probe == Some(attempt)) {
             open.probe = None;
         }
     }
 
-    /// The sink took an event. True: the breaker was open, or the sink had refused everything.
-    pub fn succeeded(&mut self) -> bool {
+    /// To be called if the sink confirmed an event. Returns true if the breaker was open, or the sink had refused everything.
+    pub fn on_success(&mut self) -> bool {
         self.failures = 0;
         self.refused.clear();
         std::mem::take(&mut self.refuses_everything) | self.open.take().is_some()
     }
 
-    /// The attempt failed, but the sink answered. If the breaker is open, another probe may follow at once.
-    pub fn answered(&mut self, attempt: AttemptId) {
+    /// To be called if an attempt failed, but the sink answered. If the breaker is open, another probe may follow at once.
+    pub fn on_answer(&mut self, attempt: AttemptId) {
         self.failures = 0;
-        self.attempt_ended(attempt);
+        self.on_attempt_end(attempt);
     }
 
-    /// The sink refused the event. True: the breaker has opened, or stays open for another back-off.
-    pub fn refused(&mut self, attempt: AttemptId, event: Uuid, retry: &Retry, error: &str) -> bool {
+    /// To be called if the sink refused an event. Returns true if the breaker has opened, or stays open for another back-off.
+    pub fn on_refusal(&mut self, attempt: AttemptId, event: Uuid, retry: &Retry, error: &str) -> bool {
         self.failures = 0;
         if !self.refuses_everything && !self.refused.contains(&event) {
             self.refused.push(event);
@@ -160,14 +160,14 @@ impl Breaker {
         }
     }
 
-    /// The sink refused ten different events in a row and has taken none since: a refusal says nothing about its event.
+    /// Whether the sink refused ten different events in a row and has confirmed none since: a refusal then says nothing about its event.
     #[must_use]
     pub fn refuses_everything(&self) -> bool {
         self.refuses_everything
     }
 
-    /// The attempt failed, and the sink is to blame. True: the breaker has opened, or stays open for another back-off.
-    pub fn failed(&mut self, attempt: AttemptId, retry: &Retry, error: &str) -> bool {
+    /// To be called if an attempt failed because of the sink. Returns true if the breaker has opened, or stays open for another back-off.
+    pub fn on_failure(&mut self, attempt: AttemptId, retry: &Retry, error: &str) -> bool {
         self.failures = self.failures.saturating_add(1);
         match &mut self.open {
             Some(open) if open.probe == Some(attempt) => {
@@ -185,7 +185,7 @@ impl Breaker {
 
     fn open(&mut self, retry: &Retry, error: &str) {
         let until = Instant::now() + backoff(retry, 1);
-        self.open = Some(Open { backoffs: 1, until, probe: None, error: error.to_owned() });
+        self.open = Some(OpenState { backoffs: 1, until, probe: None, error: error.to_owned() });
     }
 
     /// Pauses the sink for `time`. A pause that ends later, or never, stays.
@@ -209,7 +209,7 @@ impl Breaker {
         *self = self.closed();
     }
 
-    /// The sink was replaced. A pause stays only if a person asked for it.
+    /// To be called if the sink was replaced. A pause stays only if a person asked for it.
     pub fn reset_for_new_sink(&mut self) {
         let pause = self.pause.take().filter(|pause| pause.reason == ON_REQUEST);
         *self = Self { pause, ..self.closed() };
@@ -220,7 +220,7 @@ impl Breaker {
         Self { refuses_everything: self.refuses_everything, ..Self::default() }
     }
 
-    /// Ends a pause whose time has come. True: there was one.
+    /// Ends a pause whose time is over. Returns true if there was one.
     pub fn end_pause(&mut self) -> bool {
         let is_over = self.pause.as_ref().is_some_and(|pause| pause.until.is_some_and(MonotonicTime::has_passed));
         if is_over {
@@ -230,7 +230,7 @@ impl Breaker {
     }
 }
 
-impl Open {
+impl OpenState {
     fn fail(&mut self, retry: &Retry, error: &str) {
         self.backoffs = self.backoffs.saturating_add(1);
         self.until = Instant::now() + backoff(retry, self.backoffs);
@@ -270,7 +270,7 @@ mod tests {
         let mut breaker = Breaker::default();
         for attempt in 1..=5 {
             assert!(breaker.allows_attempt());
-            assert_eq!(breaker.failed(AttemptId(attempt), retry, "down"), attempt == 5);
+            assert_eq!(breaker.on_failure(AttemptId(attempt), retry, "down"), attempt == 5);
         }
         breaker
     }
@@ -279,15 +279,15 @@ mod tests {
     fn five_failures_in_a_row_open_the_breaker_and_a_success_closes_it() {
         let mut breaker = Breaker::default();
         for attempt in 0..20 {
-            breaker.failed(AttemptId(attempt), &RETRY, "down");
+            breaker.on_failure(AttemptId(attempt), &RETRY, "down");
             if attempt % 4 == 3 {
-                breaker.succeeded();
+                breaker.on_success();
             }
         }
         assert!(breaker.is_closed(), "never five in a row");
         let mut breaker = opened(&RETRY);
         assert!(breaker.is_open());
-        assert!(breaker.succeeded());
+        assert!(breaker.on_success());
         assert!(breaker.is_closed());
     }
 
@@ -296,14 +296,14 @@ mod tests {
         assert!(!opened(&SLOW).allows_attempt());
         let mut breaker = opened(&RETRY);
         assert!(breaker.allows_attempt());
-        breaker.attempt_began(AttemptId(6));
+        breaker.on_attempt_start(AttemptId(6));
         assert!(!breaker.allows_attempt(), "one at a time");
         assert_eq!(breaker.gate(), Gate::Probe(None));
-        assert!(!breaker.failed(AttemptId(4), &SLOW, "down"), "the attempt began before the breaker opened");
-        breaker.attempt_ended(AttemptId(6));
+        assert!(!breaker.on_failure(AttemptId(4), &SLOW, "down"), "the attempt began before the breaker opened");
+        breaker.on_attempt_end(AttemptId(6));
         assert!(breaker.allows_attempt(), "a probe without a result is followed by another");
-        breaker.attempt_began(AttemptId(7));
-        assert!(breaker.failed(AttemptId(7), &SLOW, "down"));
+        breaker.on_attempt_start(AttemptId(7));
+        assert!(breaker.on_failure(AttemptId(7), &SLOW, "down"));
         assert!(!breaker.allows_attempt());
         assert!(next(&breaker) > Instant::now());
     }
@@ -329,20 +329,20 @@ mod tests {
     #[test]
     fn only_a_delivery_closes_the_breaker() {
         let mut breaker = opened(&RETRY);
-        breaker.attempt_began(AttemptId(6));
-        breaker.answered(AttemptId(6));
+        breaker.on_attempt_start(AttemptId(6));
+        breaker.on_answer(AttemptId(6));
         assert!(breaker.is_open() && breaker.allows_attempt(), "another probe may begin");
-        breaker.attempt_began(AttemptId(7));
-        assert!(breaker.refused(AttemptId(7), Uuid::nil(), &SLOW, "400"));
+        breaker.on_attempt_start(AttemptId(7));
+        assert!(breaker.on_refusal(AttemptId(7), Uuid::nil(), &SLOW, "400"));
         assert!(breaker.is_open() && !breaker.allows_attempt(), "the next probe waits for the back-off");
-        assert!(breaker.succeeded() && breaker.is_closed());
+        assert!(breaker.on_success() && breaker.is_closed());
     }
 
     #[test]
     fn ten_different_events_refused_in_a_row_open_the_breaker_until_one_is_delivered() {
         let mut breaker = Breaker::default();
         let refuse = |breaker: &mut Breaker, event: u128| {
-            breaker.refused(AttemptId(1), Uuid::from_u128(event), &RETRY, "400");
+            breaker.on_refusal(AttemptId(1), Uuid::from_u128(event), &RETRY, "400");
         };
         for _ in 0..20 {
             refuse(&mut breaker, 1);
@@ -351,7 +351,7 @@ mod tests {
             refuse(&mut breaker, event);
         }
         assert!(breaker.is_closed() && !breaker.refuses_everything(), "nine");
-        assert!(!breaker.succeeded());
+        assert!(!breaker.on_success());
         for event in 0..10 {
             refuse(&mut breaker, event);
         }
@@ -362,7 +362,7 @@ mod tests {
         assert!(again.is_closed() && again.refuses_everything(), "nothing was delivered yet");
         refuse(&mut again, 11);
         assert!(again.is_open());
-        assert!(again.succeeded() && !again.refuses_everything());
+        assert!(again.on_success() && !again.refuses_everything());
     }
 
     fn stored(breaker: &Breaker) -> PersistedState {

@@ -1,8 +1,8 @@
 //! The task that owns the deliveries of a sink: it queues them, starts attempts, and handles how they end.
 //!
-//! [`Dispatcher::run`] waits for whatever comes first: a delivery, the end of an attempt, an event of the spool, a command, or the time that
-//! [`Dispatcher::tick`] returned. Each kind of timed work has one function that says when it is due; `tick` asks it both to do the work and to
-//! know when to wake up.
+//! [`Dispatcher::run`] waits for whatever comes first: a delivery, the end of an attempt, an event of the spool, a command, or the time
+//! that [`Dispatcher::tick`] returned. Each kind of timed work has one function that says when it is due; `tick` uses it to decide whether
+//! to do the work, and when to wake up.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -322,7 +322,7 @@ impl Dispatcher {
             SpoolEvent::DeadLettered { id, key } => self.on_dead_letter_stored(id, key),
             SpoolEvent::Added { key } => {
                 self.lanes.add_spooled(self.lane_of_row(key));
-                self.backlog.added(Instant::now());
+                self.backlog.add(Instant::now());
             }
             SpoolEvent::NotCopied { dead_letter } => self.on_copy_rejected(dead_letter),
         }
@@ -387,8 +387,8 @@ impl Dispatcher {
             match self.render(&delivery) {
                 Ok(outgoing) => {
                     self.in_flight.insert(id, (lane, delivery));
-                    self.breaker.attempt_began(id);
-                    self.stats.attempt_began();
+                    self.breaker.on_attempt_start(id);
+                    self.stats.count_attempt_start();
                     self.sink.attempt(outgoing, Attempt::new(id, self.attempt_end_sender.clone()));
                 }
                 Err(error) => {
@@ -466,7 +466,7 @@ impl Dispatcher {
         drop(attempt_end_sender);
         sink.close(CLOSE_TIMEOUT).await;
         while let Ok((id, verdict)) = attempt_ends.try_recv() {
-            stats.attempt_ended();
+            stats.count_attempt_end();
             if let (Some((_, delivery)), Verdict::Delivered) = (in_flight.remove(&id), verdict) {
                 stats.count_attempt(AttemptResult::Delivered);
                 stats.count_delivered(delivery.received_at.elapsed());

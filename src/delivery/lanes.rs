@@ -59,7 +59,7 @@ pub struct Lanes<T> {
     later: BTreeMap<(Instant, u64), Lane>,
     /// Orders lanes that become ready, or are due at the same time.
     next_number: u64,
-    memory: HashMap<Lane, Queue<T>>,
+    memory: HashMap<Lane, LaneQueue<T>>,
     /// How many deliveries of each lane are in the spool. As long as there is one, no delivery of the lane in memory is attempted.
     spooled: HashMap<u16, u32>,
     /// How many deliveries are queued in memory.
@@ -67,7 +67,7 @@ pub struct Lanes<T> {
 }
 
 #[derive(Debug)]
-struct Queue<T> {
+struct LaneQueue<T> {
     phase: Phase,
     next: VecDeque<T>,
 }
@@ -98,7 +98,7 @@ impl<T> TakenLane<T> {
         if let Phase::InFlight(attempt) = self.phase { Some(attempt) } else { None }
     }
 
-    /// The delivery in flight is in the spool now: the lane waits until its row is deleted.
+    /// To be called if the delivery in flight was spooled: the lane then waits until its row is deleted.
     pub fn attempt_is_spooled(&mut self) {
         self.phase = Phase::Blocked;
     }
@@ -124,7 +124,7 @@ impl<T> Lanes<T> {
         if let Some(queue) = self.memory.get_mut(&lane) {
             return queue.next.push_back(item);
         }
-        self.memory.insert(lane, Queue { phase: Phase::Blocked, next: VecDeque::from([item]) });
+        self.memory.insert(lane, LaneQueue { phase: Phase::Blocked, next: VecDeque::from([item]) });
         self.make_ready(lane);
     }
 
@@ -141,15 +141,15 @@ impl<T> Lanes<T> {
         None
     }
 
-    /// The item in flight is settled: the next one of the lane is ready.
+    /// Ends the item in flight: the next one of the lane is ready.
     pub fn release(&mut self, lane: Lane) {
         self.make_ready(lane);
     }
 
-    /// The item in flight failed: it is ready again when it is due.
+    /// Puts back the item in flight after a failure. It is ready again when it is due.
     pub fn put_back(&mut self, lane: Lane, item: T, due: Instant) {
         let number = self.number();
-        let empty = || Queue { phase: Phase::Blocked, next: VecDeque::new() };
+        let empty = || LaneQueue { phase: Phase::Blocked, next: VecDeque::new() };
         let queue = self.memory.entry(lane).or_insert_with(empty);
         queue.phase = Phase::Later(due, number);
         queue.next.push_front(item);
@@ -179,7 +179,7 @@ impl<T> Lanes<T> {
 
     /// Takes a lane out of memory.
     pub fn take(&mut self, lane: Lane) -> Option<TakenLane<T>> {
-        let Queue { phase, next } = self.memory.remove(&lane)?;
+        let LaneQueue { phase, next } = self.memory.remove(&lane)?;
         self.queued -= next.len();
         match phase {
             Phase::Ready(number) => drop(self.ready.remove(&number)),
@@ -208,7 +208,7 @@ impl<T> Lanes<T> {
             Phase::Blocked | Phase::Ready(_) | Phase::Later(..) => Phase::Blocked,
         };
         self.queued += next.len();
-        self.memory.insert(lane, Queue { phase, next });
+        self.memory.insert(lane, LaneQueue { phase, next });
         if phase == Phase::Blocked && waits {
             self.make_ready(lane);
         }
@@ -219,7 +219,7 @@ impl<T> Lanes<T> {
         self.spooled.insert(lane, count);
     }
 
-    /// One more item of the lane is in the spool, or on its way there.
+    /// Counts an item of the lane that is in the spool, or was handed to it.
     pub fn add_spooled(&mut self, lane: Lane) {
         if let Lane::Ordered(number) = lane {
             *self.spooled.entry(number).or_default() += 1;
@@ -249,7 +249,7 @@ impl<T> Lanes<T> {
         self.queued
     }
 
-    /// No item is queued in memory, and none from there is in flight.
+    /// Whether no item is queued in memory, and none from there is in flight.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.memory.is_empty()

@@ -92,7 +92,7 @@ impl Delivery {
             payload,
             route: row.route.clone(),
             backing: Backing::Row(id),
-            // Just after a boot there is no such instant.
+            // Soon after a boot, no `Instant` is that early.
             received_at: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
             attempts: row.attempts,
             refusals: row.refusals,

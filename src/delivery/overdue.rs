@@ -1,6 +1,7 @@
-//! Decides which lanes in memory go to the spool, so that a dead, hanging or slow sink blocks no source, and thereby no other sink.
+//! Decides which lanes in memory go to the spool, so that a sink that is down, hangs or is slow blocks no source, and so delays
+//! no other sink.
 //!
-//! It is a pure function of what the dispatcher knows; `spill` carries the decision out.
+//! The decision is a pure function of the dispatcher's state; `spill` carries it out.
 
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub(super) struct LaneStatus {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Decision {
+pub(super) struct SpillDecision {
     /// Whether the sink blocks a source, or a delivery is overdue.
     pub(super) is_slow: bool,
     /// The lanes to spool, in this order: those that may exceed the limits of the spool come first, before the others fill it.
@@ -45,7 +46,7 @@ pub(super) struct Decision {
 }
 
 /// Which lanes to spool now.
-pub(super) fn overdue(sink: SinkStatus, mut lanes: Vec<LaneStatus>) -> Decision {
+pub(super) fn decide_spill(sink: SinkStatus, mut lanes: Vec<LaneStatus>) -> SpillDecision {
     let is_blocking = lanes.iter().any(|lane| lane.blocks_source && lane.age >= SPILL_AFTER_WHILE_BLOCKING);
     let is_overdue = lanes.iter().any(|lane| lane.age >= sink.spill_after);
     let is_slow = sink.is_slow || is_blocking || is_overdue;
@@ -58,7 +59,7 @@ pub(super) fn overdue(sink: SinkStatus, mut lanes: Vec<LaneStatus>) -> Decision 
             || (is_queued && (!may_wait_in_memory || lane.limits == SizeLimits::Waived))
     });
     lanes.sort_by_key(|lane| lane.limits == SizeLimits::Enforced);
-    Decision { is_slow, lanes: lanes.into_iter().map(|lane| (lane.lane, lane.limits)).collect() }
+    SpillDecision { is_slow, lanes: lanes.into_iter().map(|lane| (lane.lane, lane.limits)).collect() }
 }
 
 #[cfg(test)]
@@ -105,9 +106,9 @@ mod tests {
             ("delivery that must be stored", HEALTHY, waived(QUEUED), true, false),
             ("attempt that must be stored", HEALTHY, waived(IN_FLIGHT), false, false),
         ] {
-            let decision = overdue(sink, vec![lane]);
+            let decision = decide_spill(sink, vec![lane]);
             let lanes = if is_spilled { vec![(lane.lane, lane.limits)] } else { Vec::new() };
-            assert_eq!(decision, Decision { is_slow, lanes }, "{case}");
+            assert_eq!(decision, SpillDecision { is_slow, lanes }, "{case}");
         }
     }
 
@@ -121,7 +122,7 @@ mod tests {
             lane(4, LaneStatus { age: ms(50), ..IN_FLIGHT }),
             lane(5, LaneStatus { limits: SizeLimits::Waived, ..QUEUED }),
         ];
-        let Decision { is_slow, lanes } = overdue(HEALTHY, lanes);
+        let SpillDecision { is_slow, lanes } = decide_spill(HEALTHY, lanes);
         assert!(is_slow);
         let numbers = [5, 1, 2, 4].map(Lane::Ordered);
         assert_eq!(

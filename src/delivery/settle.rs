@@ -20,7 +20,7 @@ const OWN_BACKOFF: Duration = Duration::from_millis(100);
 impl Dispatcher {
     pub(super) fn on_attempt_end(&mut self, id: AttemptId, verdict: Verdict) {
         let Some((lane, mut delivery)) = self.in_flight.remove(&id) else { return };
-        self.stats.attempt_ended();
+        self.stats.count_attempt_end();
         delivery.attempts = delivery.attempts.saturating_add(1);
         match verdict {
             Verdict::Delivered => {
@@ -39,7 +39,7 @@ impl Dispatcher {
         self.stats.count_attempt(AttemptResult::Refused);
         delivery.refusals = delivery.refusals.saturating_add(1);
         let was_open = self.breaker.is_open();
-        if self.breaker.refused(id, delivery.payload.event().id, &self.settings.retry, &error) {
+        if self.breaker.on_refusal(id, delivery.payload.event().id, &self.settings.retry, &error) {
             self.save_state();
         }
         if !was_open && self.breaker.is_open() {
@@ -63,9 +63,8 @@ impl Dispatcher {
         self.reschedule(lane, delivery, backoff, error);
     }
 
-    /// The sink took an event.
     fn on_success(&mut self) {
-        if self.breaker.succeeded() {
+        if self.breaker.on_success() {
             // Deliveries that waited for the breaker may be attempted at once.
             self.backlog.fetch_at(Instant::now());
             self.save_state();
@@ -109,22 +108,22 @@ impl Dispatcher {
     fn update_breaker(&mut self, id: AttemptId, after: Option<Duration>, error: &str, blame: Blame) {
         let has_changed = match blame {
             Blame::Relay => {
-                self.breaker.attempt_ended(id);
+                self.breaker.on_attempt_end(id);
                 false
             }
             Blame::Delivery => {
-                self.breaker.answered(id);
+                self.breaker.on_answer(id);
                 false
             }
             Blame::Sink => {
-                let has_opened = self.breaker.failed(id, &self.settings.retry, error);
+                let has_opened = self.breaker.on_failure(id, &self.settings.retry, error);
                 if let Some(after) = after {
                     self.breaker.pause_for(after, error.to_owned());
                 }
                 has_opened || after.is_some()
             }
             Blame::Gone => {
-                self.breaker.attempt_ended(id);
+                self.breaker.on_attempt_end(id);
                 let is_new = self.breaker.pause().is_none_or(|pause| pause.until.is_some());
                 self.breaker.pause_until_resumed(error.to_owned());
                 if is_new {
@@ -148,7 +147,7 @@ impl Dispatcher {
                 let (sink, due) = (self.settings.name.clone(), MonotonicTime::now().after(backoff));
                 let refusals = (delivery.refusals > 0).then_some(delivery.refusals);
                 self.spool.reschedule(id, sink, (delivery.attempts, refusals), due, error);
-                self.backlog.rescheduled(id, Instant::now() + backoff);
+                self.backlog.reschedule(id, Instant::now() + backoff);
             }
             Backing::Receipt(_) => {
                 delivery.failure = Some(Failure { due: Instant::now() + backoff, error });
@@ -196,8 +195,8 @@ impl Dispatcher {
         }
     }
 
-    /// Makes a dead letter of a delivery that no retry can deliver. The message is settled once the dead letter is on disk; the lane continues
-    /// before that.
+    /// Makes a dead letter of a delivery that no retry can deliver. The message is settled once the dead letter is on disk; the lane
+    /// continues before that.
     pub(super) fn dead_letter(&mut self, lane: Lane, delivery: Delivery, reason: Reason, detail: String) {
         if matches!(*delivery.payload, Payload::DeadLetterCopy { .. }) {
             return self.drop_copy(lane, delivery, &detail);
@@ -225,14 +224,14 @@ impl Dispatcher {
         }
     }
 
-    /// A dead letter is on disk, and the spooled delivery is deleted.
+    /// To be called if a dead letter is on disk, and its spooled delivery is deleted.
     pub(super) fn on_dead_letter_stored(&mut self, id: RowId, key: Option<u64>) {
         match (self.pending_dead_letters.remove(&id), key) {
             (Some(lane), _) => self.forget_row(lane, id),
             // An earlier dispatcher of this sink had taken it.
             (None, Some(key)) => {
                 self.lanes.remove_spooled(self.lane_of_row(key));
-                self.backlog.removed_elsewhere();
+                self.backlog.remove_untaken();
             }
             (None, None) => {}
         }
@@ -251,7 +250,7 @@ impl Dispatcher {
         self.settle(lane, delivery);
     }
 
-    /// The spool had no room for the copy of a dead letter.
+    /// To be called if the spool had no room for the copy of a dead letter.
     pub(super) fn on_copy_rejected(&mut self, letter: i64) {
         self.stats.count(DeliveryResult::Dropped);
         if let Some(suppressed) = self.drop_log.allow() {
@@ -311,6 +310,6 @@ impl Dispatcher {
 
     fn forget_row(&mut self, lane: Lane, id: RowId) {
         self.lanes.remove_spooled(lane);
-        self.backlog.done(id);
+        self.backlog.remove(id);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::dispatcher::Dispatcher;
 use super::lanes::{Lane, TakenLane, key};
-use super::overdue::{Decision, LaneStatus, SinkStatus, overdue};
+use super::overdue::{LaneStatus, SinkStatus, SpillDecision, decide_spill};
 use super::stats::DeliveryResult;
 use super::{Backing, Delivery};
 use crate::config::WhenFull;
@@ -36,8 +36,8 @@ impl Dispatcher {
         }
     }
 
-    /// A delivery may exceed the limits of the spool if its source is about to receive its message again, for all sinks: at a stop, or because
-    /// the broker is about to time it out.
+    /// A delivery may exceed the limits of the spool if its source is about to receive its message again, for all sinks: at a stop, or
+    /// because the broker is about to time it out.
     fn limits(&self, delivery: &Delivery) -> SizeLimits {
         if self.is_stopping() || delivery.must_be_stored() { SizeLimits::Waived } else { SizeLimits::Enforced }
     }
@@ -82,7 +82,7 @@ impl Dispatcher {
             is_breaker_closed: self.breaker.is_closed(),
             spill_after: self.settings.spill_after,
         };
-        let Decision { is_slow, lanes } = overdue(sink, self.lane_statuses());
+        let SpillDecision { is_slow, lanes } = decide_spill(sink, self.lane_statuses());
         self.is_slow = is_slow;
         for (lane, limits) in lanes {
             if !self.spill_lane(lane, limits) && !self.drop_queued(lane) {
@@ -116,7 +116,7 @@ impl Dispatcher {
         }
     }
 
-    /// Spools a lane: the delivery in flight, whose attempt continues, and all behind it. False: there is no room for all.
+    /// Spools a lane: the delivery in flight, whose attempt continues, and all behind it. Returns false if there is no room for all.
     fn spill_lane(&mut self, lane: Lane, limits: SizeLimits) -> bool {
         let Some(mut taken) = self.lanes.take(lane) else { return true };
         if !Failpoint::SpillWithoutPredecessor.is_enabled()
@@ -138,7 +138,7 @@ impl Dispatcher {
         self.spill_behind(lane, taken, limits)
     }
 
-    /// Spools the queued deliveries of a lane. False: there is no room for some, which stay in memory behind the others.
+    /// Spools the queued deliveries of a lane. Returns false if there is no room for some, which stay in memory behind the others.
     fn spill_behind(&mut self, lane: Lane, mut taken: TakenLane<Delivery>, limits: SizeLimits) -> bool {
         while let Some(delivery) = taken.next.pop_front() {
             if let Err(delivery) = self.spill(lane, delivery, false, limits) {
@@ -172,9 +172,9 @@ impl Dispatcher {
             Ok(id) => {
                 self.lanes.add_spooled(lane);
                 if is_in_flight {
-                    self.backlog.added_in_flight(id, delivery.payload.message());
+                    self.backlog.add_in_flight(id, delivery.payload.message());
                 } else {
-                    self.backlog.added(Instant::now() + backoff);
+                    self.backlog.add(Instant::now() + backoff);
                 }
                 Ok(Delivery { backing: Backing::Row(id), failure: None, attempt_guard, ..delivery })
             }
@@ -182,7 +182,7 @@ impl Dispatcher {
         }
     }
 
-    /// Drops the queued deliveries of a lane if the configuration says so. False: it doesn't.
+    /// Drops the queued deliveries of a lane if `when_full: drop_newest` is set. Returns false if it isn't.
     fn drop_queued(&mut self, lane: Lane) -> bool {
         if self.settings.when_full != WhenFull::DropNewest {
             return false;

@@ -7,7 +7,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::rules::SinkName;
 
-/// How an attempt ended, by the word that metrics use.
+/// How an attempt ended, as the metrics name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum AttemptResult {
@@ -18,7 +18,7 @@ pub enum AttemptResult {
     Refused,
 }
 
-/// How a delivery ended, by the word that metrics use.
+/// How a delivery ended, as the metrics name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub enum DeliveryResult {
@@ -72,11 +72,11 @@ impl SinkStats {
         self.duration.observe(took);
     }
 
-    pub fn attempt_began(&self) {
+    pub fn count_attempt_start(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn attempt_ended(&self) {
+    pub fn count_attempt_end(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -129,7 +129,7 @@ impl SinkStats {
 /// Durations counted in fixed buckets, from those of a healthy Kafka to those after an outage.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// One more than there are bounds: the last counts what is above all bounds.
+    /// One bucket for each bound, and a last one for durations above all bounds.
     buckets: [AtomicU64; Self::BOUNDS_MS.len() + 1],
     sum_us: AtomicU64,
 }

@@ -50,7 +50,7 @@ struct Setup {
 }
 
 /// The running dispatcher of the sink.
-struct Hook {
+struct RunningDispatcher {
     handle: DispatcherHandle,
     attempts: UnboundedReceiver<(RenderedDelivery, Attempt)>,
     stop: CancellationToken,
@@ -71,7 +71,7 @@ impl Setup {
     }
 
     /// Starts a dispatcher whose sink takes `capacity` deliveries at once.
-    async fn hook(&self, capacity: usize, retry: &Retry) -> Hook {
+    async fn start_dispatcher(&self, capacity: usize, retry: &Retry) -> RunningDispatcher {
         let sink = &self.config.sinks[0];
         let settings = Settings { retry: retry.clone(), ..Settings::of(sink, &self.config) };
         let (sink, attempts) = Sink::manual(sink, capacity);
@@ -79,15 +79,15 @@ impl Setup {
         let (dispatcher, handle) = Dispatcher::new(settings, sink, Arc::clone(&self.spool), stats).await.unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn(dispatcher.run(stop.clone(), PATIENCE));
-        Hook { handle, attempts, stop, task }
+        RunningDispatcher { handle, attempts, stop, task }
     }
 
-    fn deliver(&mut self, hook: &Hook, request: &str) {
+    fn deliver(&mut self, hook: &RunningDispatcher, request: &str) {
         self.deliver_with(hook, request, "");
     }
 
     /// Delivers an event of this request, with this text as its message.
-    fn deliver_with(&mut self, hook: &Hook, request: &str, text: &str) {
+    fn deliver_with(&mut self, hook: &RunningDispatcher, request: &str, text: &str) {
         let delivery = self.delivery(request, text);
         hook.handle.deliveries.send(delivery).unwrap();
     }
@@ -126,7 +126,7 @@ impl Setup {
     }
 }
 
-impl Hook {
+impl RunningDispatcher {
     /// Waits for the next attempt.
     async fn attempt(&mut self) -> (RenderedDelivery, Attempt) {
         tokio::time::timeout(PATIENCE, self.attempts.recv()).await.expect("an attempt").unwrap()
@@ -158,7 +158,7 @@ fn failed(blame: Blame) -> Verdict {
 #[tokio::test]
 async fn a_full_spool_keeps_the_back_off() {
     let mut setup = Setup::new(1);
-    let mut hook = setup.hook(8, &LONG).await;
+    let mut hook = setup.start_dispatcher(8, &LONG).await;
     setup.deliver(&hook, "a");
     hook.attempt().await.1.end(failed(Blame::Delivery));
     hook.expect_no_attempt().await;
@@ -173,7 +173,7 @@ async fn a_full_spool_keeps_the_back_off() {
 #[tokio::test]
 async fn a_delivery_that_is_spooled_later_keeps_its_back_off() {
     let mut setup = Setup::new(550);
-    let mut hook = setup.hook(8, &SHORT).await;
+    let mut hook = setup.start_dispatcher(8, &SHORT).await;
     setup.deliver(&hook, "a");
     hook.attempt().await.1.end(failed(Blame::Delivery));
     assert_eq!(setup.settled().await, Settlement::Done(EntryId(1)), "it is in the spool, which is full now");
@@ -188,9 +188,9 @@ async fn a_delivery_that_is_spooled_later_keeps_its_back_off() {
 }
 
 #[tokio::test]
-async fn at_a_stop_deliveries_are_spooled_beyond_the_limits() {
+async fn deliveries_are_spooled_beyond_the_limits_at_a_stop() {
     let mut setup = Setup::new(1);
-    let mut hook = setup.hook(8, &LONG).await;
+    let mut hook = setup.start_dispatcher(8, &LONG).await;
     for request in ["a", "a", "b"] {
         setup.deliver(&hook, request);
     }
@@ -213,7 +213,7 @@ async fn deliveries_of_a_source_that_ends_are_spooled_beyond_the_limits() {
     let mut setup = Setup::new(1);
     let stop = CancellationToken::new();
     let ending = Arc::new(SourceSignals::with_stop(stop.clone()));
-    let mut hook = setup.hook(8, &LONG).await;
+    let mut hook = setup.start_dispatcher(8, &LONG).await;
     setup.deliver(&hook, "a");
     let other = std::mem::replace(&mut setup.signals, ending);
     setup.deliver(&hook, "a");
@@ -252,7 +252,7 @@ impl Setup {
 #[tokio::test]
 async fn an_event_becomes_a_dead_letter_after_three_refusals() {
     let mut setup = Setup::new(1 << 20);
-    let mut hook = setup.hook(8, &SHORT).await;
+    let mut hook = setup.start_dispatcher(8, &SHORT).await;
     setup.deliver(&hook, "a");
     for _ in 0..2 {
         hook.attempt().await.1.end(refused());
@@ -270,7 +270,7 @@ async fn an_event_becomes_a_dead_letter_after_three_refusals() {
 #[tokio::test]
 async fn refusals_are_also_counted_while_the_spool_is_full() {
     let mut setup = Setup::new(1);
-    let mut hook = setup.hook(8, &SHORT).await;
+    let mut hook = setup.start_dispatcher(8, &SHORT).await;
     setup.deliver(&hook, "a");
     for _ in 0..3 {
         assert_eq!(setup.dead_letters().await, 0);
@@ -284,7 +284,7 @@ async fn refusals_are_also_counted_while_the_spool_is_full() {
 #[tokio::test]
 async fn a_sink_that_refuses_ten_events_in_a_row_makes_no_dead_letters_until_it_delivers_one() {
     let mut setup = Setup::new(1 << 20);
-    let mut hook = setup.hook(1, &SHORT).await;
+    let mut hook = setup.start_dispatcher(1, &SHORT).await;
     for number in 0..30 {
         setup.deliver(&hook, &number.to_string());
     }
@@ -306,7 +306,7 @@ async fn a_sink_that_refuses_ten_events_in_a_row_makes_no_dead_letters_until_it_
 #[tokio::test]
 async fn a_refused_probe_does_not_close_the_breaker() {
     let mut setup = Setup::new(1 << 20);
-    let mut hook = setup.hook(8, &SHORT).await;
+    let mut hook = setup.start_dispatcher(8, &SHORT).await;
     for number in 0..20 {
         setup.deliver(&hook, &number.to_string());
     }
@@ -327,12 +327,12 @@ async fn a_refused_probe_does_not_close_the_breaker() {
     assert_eq!(several.len(), 2, "the breaker is closed");
 }
 
-/// The second delivery waits behind the first, and can't be rendered without its route. The inbox is closed and the spool is full, so nothing
-/// wakes the dispatcher after it has made a dead letter of the delivery.
+/// The second delivery waits behind the first, and can't be rendered without its route. The inbox is closed and the spool is full, so
+/// nothing wakes the dispatcher after it has made a dead letter of the delivery.
 #[tokio::test]
 async fn a_dispatcher_with_a_closed_inbox_ends_after_a_delivery_that_can_not_be_rendered() {
     let mut setup = Setup::new(1);
-    let mut hook = setup.hook(8, &LONG).await;
+    let mut hook = setup.start_dispatcher(8, &LONG).await;
     setup.deliver(&hook, "a");
     let (_, first) = hook.attempt().await;
     let second = Delivery { route: Some(RouteName::new("removed")), ..setup.delivery("a", "") };
@@ -356,7 +356,7 @@ async fn at_most_sixteen_mebibytes_of_a_backlog_are_taken_at_once() {
     const ROWS: usize = 40;
     const KEYS: usize = 20;
     let mut setup = Setup::new(1 << 30);
-    let mut hook = setup.hook(1_000, &SHORT).await;
+    let mut hook = setup.start_dispatcher(1_000, &SHORT).await;
     hook.handle.commands.send(SinkCommand::Pause).unwrap();
     let padding = "x".repeat((1 << 20) - 1_024);
     for number in 0..ROWS {
@@ -401,7 +401,7 @@ async fn at_most_sixteen_mebibytes_of_a_backlog_are_taken_at_once() {
 #[tokio::test]
 async fn in_flight_deliveries_that_are_spooled_count_as_taken_from_the_backlog() {
     let mut setup = Setup::new(1 << 30);
-    let mut hook = setup.hook(1_000, &LONG).await;
+    let mut hook = setup.start_dispatcher(1_000, &LONG).await;
     let padding = "x".repeat((1 << 20) - 1_024);
     let first: Vec<_> = (0..18).map(|number| setup.delivery(&number.to_string(), &padding)).collect();
     // All have one time of receipt. Once the first is spooled, new deliveries are not attempted.

@@ -1,4 +1,4 @@
-//! How the control socket and the owner of a relay command it and look into it.
+//! The interface of a running relay, for the control socket and the owner of the relay: its commands and its state.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 //!
 //! A message goes through [`Intake::accept`](crate::source::Intake::accept) in `router` to the dispatcher of each sink in
 //! [`delivery`](crate::delivery); its receipt brings the end of each delivery back to the watermark in [`source`](crate::source).
-//! `running` owns the tasks of the current configuration, [`Handle`] is how other tasks command a relay and look into it.
+//! `running` owns the tasks of the current configuration, and other tasks command and observe a relay by its [`Handle`].
 
 mod bench;
 mod blocked_sources;

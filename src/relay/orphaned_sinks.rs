@@ -49,8 +49,8 @@ pub(super) struct OrphanWarnings {
 }
 
 impl OrphanWarnings {
-    /// Warns of orphaned sinks that are new. `is_stopping` says for which sinks the last deliveries are still in flight or on their way to
-    /// the disk: the number that stays is known only afterwards.
+    /// Warns of orphaned sinks that are new. `is_stopping` is true for sinks whose last deliveries are still in flight or not yet on
+    /// disk: the number of orphans is known only afterwards.
     pub(super) fn update(&mut self, stats: &Stats, is_stopping: impl Fn(&SinkName) -> bool) {
         let orphaned = stats.orphaned_sinks();
         self.warned.retain(|name| orphaned.iter().any(|sink| sink.name == *name));

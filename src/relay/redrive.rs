@@ -116,7 +116,7 @@ pub(super) fn no_sink(config: &Config, name: &str) -> String {
     unknown_name("sink", name, &known)
 }
 
-/// The deliveries that a dead letter becomes by `config`. The error says why it stays.
+/// The deliveries that `config` makes of a dead letter. The error says why the dead letter stays.
 fn plan(config: &Config, letter: &StoredDeadLetter, to: Option<&str>) -> Result<Vec<SpooledDelivery>, String> {
     if let Some(error) = &letter.properties_error {
         return Err(error.clone());
