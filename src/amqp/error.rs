@@ -1,4 +1,4 @@
-//! Errors of a broker, and of the way to it, in plain words with what to do. The words of the broker or of a library follow in parentheses.
+//! Errors of a broker and of connecting to it: sentences with what to do. The text of the broker or of a library follows in parentheses.
 
 use std::fmt;
 use std::io;
@@ -42,7 +42,7 @@ pub enum BrokerErrorKind {
     Configuration,
 }
 
-/// The words of `RabbitMQ` for the limit of a user and for that of a node (`is_over_channel_limit` and
+/// Part of `RabbitMQ`'s texts for the limit of a user and for that of a node (`is_over_channel_limit` and
 /// `is_over_node_channel_limit` in `rabbit_reader.erl`).
 const CHANNEL_LIMIT: &str = "number of channels opened";
 
@@ -62,7 +62,7 @@ impl BrokerError {
         Self::new(kind, format!("{text} (broker {address})"))
     }
 
-    /// `request` says what was asked for.
+    /// `request` names the request.
     #[must_use]
     pub fn timeout(address: &BrokerAddress, request: &str, after: Duration) -> Self {
         let BrokerAddress { host, port, .. } = address;

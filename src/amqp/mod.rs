@@ -1,4 +1,4 @@
-//! What the AMQP source and the AMQP sink share: connections, field values, and errors in plain words.
+//! What the AMQP source and the AMQP sink share: connections, field values, and errors.
 //!
 //! lapin's own recovery stays off: the owner of a connection supervises it.
 

@@ -167,7 +167,7 @@ mod tests {
     ];
 
     #[test]
-    fn by_default_only_trace_headers_are_passed_through() {
+    fn only_trace_headers_are_passed_through_by_default() {
         let message = received(&ALL);
         assert_eq!(names(&message, &Format::Normalized, &[]), ["traceparent", "tracestate"]);
         assert_eq!(names(&message, &Format::CloudEvents { name: "urn:x".into() }, &[]), ["traceparent", "tracestate"]);

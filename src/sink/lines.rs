@@ -61,13 +61,13 @@ impl Drop for Line {
 
 /// The queue of lines of one sink, and the threads that write them.
 pub(super) struct LineWriter {
-    queue: Arc<Queue>,
+    queue: Arc<LineQueue>,
     pool: Arc<ThreadPool>,
     in_flight: Arc<InFlightAttempts>,
 }
 
 /// The queued lines. The queue is a job of the pool while it has any.
-struct Queue {
+struct LineQueue {
     state: Mutex<State>,
     /// Used by one thread at a time, as the queue is in the pool only once.
     out: Mutex<Box<dyn LineOutput>>,
@@ -84,7 +84,7 @@ struct State {
 
 impl LineWriter {
     pub(super) fn new(out: impl LineOutput, pool: Arc<ThreadPool>) -> Self {
-        let queue = Queue { state: Mutex::default(), out: Mutex::new(Box::new(out)) };
+        let queue = LineQueue { state: Mutex::default(), out: Mutex::new(Box::new(out)) };
         Self { queue: Arc::new(queue), pool, in_flight: Arc::default() }
     }
 
@@ -140,7 +140,7 @@ impl LineWriter {
     }
 }
 
-impl Queue {
+impl LineQueue {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code runs under the lock that could leave the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -159,7 +159,7 @@ impl Queue {
     }
 }
 
-impl PoolJob for Queue {
+impl PoolJob for LineQueue {
     fn run(&self) -> bool {
         let batch = self.take();
         if !batch.is_empty() {

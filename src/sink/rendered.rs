@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::event::{HeaderValue, Properties, Reason, TransformError};
 
-/// One event as it is sent to one sink: what each attempt of its delivery sends.
+/// One event, rendered for one sink. Each attempt of its delivery sends it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RenderedDelivery {
     /// The event's id: the same at every sink and in every attempt.

@@ -1,8 +1,8 @@
 //! The messages that a source handed out, across channels: a redelivered copy is recognized, and not handed out again.
 //!
-//! The loss of a channel cancels no message. The broker redelivers the unacknowledged ones, and each redelivered copy takes over the state of
-//! one message that the ledger still knows: an unsettled one, a settled but unacknowledged one, or one of the last acknowledged ones, whose
-//! acknowledgement may not have reached the broker. A message without the redelivered flag is always a new one.
+//! The loss of a channel cancels no message. The broker redelivers the unacknowledged ones, and each redelivered copy takes over the state
+//! of one message that the ledger still knows: an unsettled one, a settled but unacknowledged one, or one of the last acknowledged ones,
+//! whose acknowledgement may not have reached the broker. A message without the redelivered flag is always a new one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -223,8 +223,8 @@ impl Ledger {
         EntryId(self.next)
     }
 
-    /// Of equal messages the unsettled ones come first. If a copy of an unsettled one were taken for a settled one, it would be acknowledged at
-    /// once, although that message is still in flight.
+    /// Of equal messages the unsettled ones come first. If a copy of an unsettled one were taken for a settled one, it would be
+    /// acknowledged at once, although that message is still in flight.
     fn take_prior_copy(&mut self, fingerprint: Fingerprint) -> Option<PriorCopy> {
         let copies = self.prior_copies.get_mut(&fingerprint)?;
         let unsettled = copies.iter().position(|copy| matches!(copy, PriorCopy::Unsettled(_)));
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_messages_the_unsettled_one_is_recognized_first() {
+    fn the_unsettled_one_of_equal_messages_is_recognized_first() {
         let mut ledger = Ledger::new(10);
         let first = new(ledger.register(1, A, false));
         ledger.settle(Settlement::Done(first));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_equal_unsettled_messages_the_oldest_is_recognized_first() {
+    fn the_oldest_of_equal_unsettled_messages_is_recognized_first() {
         let mut ledger = Ledger::new(10);
         let settled = new(ledger.register(1, A, false));
         let [second, third] = [2, 3].map(|tag| new(ledger.register(tag, A, false)));

@@ -23,8 +23,8 @@ use crate::config::{SourceConfig, SourceKind};
 use crate::event::Message;
 use crate::probe::{ProbeOutcome, ProbeResult};
 
-/// A message that is unsettled for this time blocks its source, if it is the oldest unacknowledged one and half of the prefetch is in use, or
-/// if it is one of a recording that has as many unsettled ones as allowed. The source then asks for it to be spilled.
+/// A message that is unsettled for this time blocks its source, if it is the oldest unacknowledged one and half of the prefetch is in use,
+/// or if it is one of a recording that has as many unsettled ones as allowed. The source then asks for it to be spilled.
 const BLOCKING_DELAY: Duration = Duration::from_millis(50);
 
 /// Accepts the messages of sources. It must not block: work that takes longer goes into a channel, whose length is bounded by the prefetch

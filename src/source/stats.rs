@@ -1,7 +1,7 @@
 //! The state and the counters of one source.
 //!
 //! Plain atomics: counting an event takes a shared lock and one addition, and allocates nothing once its tenant is known.
-//! This module doesn't know who shows these numbers, or how.
+//! This module doesn't know how these numbers are shown.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! The delivery tag up to which everything may be acknowledged: the end of the longest run of settled messages.
 //!
-//! A watermark belongs to one channel. Delivery tags restart with the next channel, and so does the watermark: it can't acknowledge a message
-//! on another channel than its own.
+//! A watermark belongs to one channel. Delivery tags restart with the next channel, and so does the watermark: it can't acknowledge a
+//! message on another channel than its own.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! The record of what the guard changed in a message, kept until the message is handed over.
+//! The record of the guard's edits in a message, kept until the message is handed over.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -345,7 +345,7 @@ proptest! {
     }
 
     #[test]
-    fn what_lapin_accepts_is_unchanged(header in header()) {
+    fn frames_that_lapin_accepts_are_unchanged(header in header()) {
         let (out, edit_log) = guarded(&[deliver(1, 1, b""), header.clone()].concat());
         let edits = edit_log.take(1, 1);
         // Without the guard, the parser would need a large stack for it.

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn with_an_unidentified_return_no_message_of_the_window_counts_as_delivered() {
+    fn a_window_with_an_unidentified_return_delivers_no_message() {
         let sent = publish_ids(3);
         let stranger = PublishId { id: sent[0].id, attempt: AttemptId(99) };
         for publish_id in [None, Some(stranger)] {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_missing_confirm_no_message_of_the_window_counts_as_delivered() {
+    fn a_window_with_a_missing_confirm_delivers_no_message() {
         assert_eq!(words(&verdicts(&publish_ids(2), vec![ack(None)])), ["retry", "retry"]);
     }
 

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_the_relays_own_the_hop_count_and_the_trace() {
+    fn headers_are_those_of_the_relay_the_hop_count_and_the_trace() {
         let names = |format| {
             let (_, headers) = rendered(&message(received()), format);
             headers.into_iter().map(|(name, _)| name).collect::<Vec<_>>()

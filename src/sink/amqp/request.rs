@@ -8,7 +8,8 @@ use crate::amqp::values::{ShortStringTooLong, encode_headers, short_string};
 use crate::event::{AmqpNumber, Header, HeaderValue, Properties};
 use crate::sink::{AttemptId, Destination, OTHER_KIND, RenderedDelivery};
 
-/// The header with the attempt's number. By it a returned message is told from other copies of the same event.
+/// The header with the attempt's number. It distinguishes a returned message from other copies of the
+/// same event.
 pub(super) const ATTEMPT: &str = "regards-relay-attempt";
 
 /// The largest size of a content header frame without the message's headers: 8 bytes for the frame, 14 for class, weight, size

@@ -142,7 +142,7 @@ async fn symbolic_links_do_not_lead_out_of_the_data_directory() {
 }
 
 #[tokio::test]
-async fn a_data_directory_that_is_not_one_yet_is_tried_again() {
+async fn a_data_directory_that_is_a_file_is_tried_again() {
     let mut fixture = Fixture::new();
     fs::write(fixture.path("").as_path().to_str().unwrap().trim_end_matches('/'), "in the way").unwrap();
     assert!(matches!(fixture.line("x", "one").await, Verdict::Retry { .. }));

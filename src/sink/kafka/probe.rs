@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_at_an_advertised_address_is_told_from_one_at_an_address_of_the_configuration() {
+    fn errors_at_advertised_and_at_configured_addresses_are_distinguished() {
         let brokers = "one.example.org:9092, PLAINTEXT://two.example.org:9092";
         let advertised = |text| advertised_address_error(text, brokers);
         let said = advertised("10.1.2.3:9092/1: Connect to ipv4#10.1.2.3:9092 failed: refused").unwrap();

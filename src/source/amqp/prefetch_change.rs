@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_acknowledged_from_full_to_the_next_consumer() {
+    fn a_full_consumer_acknowledges_nothing_until_the_next_one_starts() {
         let now = Instant::now();
         let mut change = larger_wanted(now);
         assert_eq!(change.ack_need(15, now), AckNeed::Filling);

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_that_blocks_for_50_ms_is_requested_once() {
+    fn a_spill_is_requested_once_after_50_ms() {
         let since = Instant::now();
         let [early, due] = [49, 50].map(|millis| since + Duration::from_millis(millis));
         let blocker = |up_to| Some(Blocker { up_to: EntryId(up_to), since });

@@ -30,10 +30,10 @@ use crate::sink::{AttemptEnd, AttemptId};
 const LONG: Duration = Duration::from_mins(1);
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-type Received = (http::request::Parts, Bytes);
+type ReceivedRequest = (http::request::Parts, Bytes);
 
 /// A server that answers with `answer` and passes the requests on to the test.
-async fn server<F, R>(answer: F) -> (SocketAddr, mpsc::UnboundedReceiver<Received>)
+async fn server<F, R>(answer: F) -> (SocketAddr, mpsc::UnboundedReceiver<ReceivedRequest>)
 where
     F: Fn(http::request::Parts) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Response> + Send,

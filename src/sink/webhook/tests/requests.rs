@@ -33,7 +33,7 @@ async fn a_request_is_signed_and_has_the_event_and_its_headers() {
 }
 
 #[tokio::test]
-async fn without_a_secret_there_is_no_signature() {
+async fn a_request_without_a_secret_has_no_signature() {
     let (address, mut received) = server(ok).await;
     assert_eq!(one(webhook(&format!("http://{address}/"))).await, Verdict::Delivered);
     let (parts, _) = received.recv().await.unwrap();

@@ -155,7 +155,7 @@ async fn the_certificate_s_name_has_to_be_the_expected_one() {
 }
 
 #[tokio::test]
-async fn the_expected_name_is_what_the_server_is_asked_for() {
+async fn the_expected_name_is_sent_as_sni() {
     let ours = Authority::new("ours");
     let (server, mut asked_for) = ours.watched_server("partner.example", false);
     assert_eq!(post(&named(&ours, "partner.example"), server).await, Verdict::Delivered);
@@ -174,7 +174,7 @@ async fn a_client_certificate_is_sent_if_the_server_asks_for_one() {
 }
 
 #[tokio::test]
-async fn a_proxy_over_tls_has_its_own_name_whatever_the_receiver_s() {
+async fn a_proxy_over_tls_is_verified_by_its_own_name() {
     let ours = Authority::new("ours");
     let (receiver, mut receiver_asked_for) = ours.watched_server("partner.example", false);
     let (proxy, mut proxy_asked_for) = ours.proxy("localhost", receiver);
