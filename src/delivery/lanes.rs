@@ -53,9 +53,9 @@ pub fn key(sink: &SinkName, order_by: OrderBy, event: &Event) -> u64 {
 /// The deliveries of one sink in memory, and how many of each lane are in the spool.
 #[derive(Debug)]
 pub struct Lanes<T> {
-    /// The lanes in [`Phase::Ready`], and no others, in the order in which they became ready.
+    /// The lanes in [`LanePhase::Ready`], and no others, in the order in which they became ready.
     ready: BTreeMap<u64, Lane>,
-    /// The lanes in [`Phase::Later`], and no others, by due time.
+    /// The lanes in [`LanePhase::Later`], and no others, by due time.
     later: BTreeMap<(Instant, u64), Lane>,
     /// Orders lanes that become ready, or are due at the same time.
     next_number: u64,
@@ -68,13 +68,13 @@ pub struct Lanes<T> {
 
 #[derive(Debug)]
 struct LaneQueue<T> {
-    phase: Phase,
+    phase: LanePhase,
     next: VecDeque<T>,
 }
 
 /// What the first queued delivery of a lane waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum LanePhase {
     /// For the deliveries of the lane in the spool.
     Blocked,
     Ready(u64),
@@ -87,7 +87,7 @@ enum Phase {
 /// A lane that was taken out of memory, to be spooled.
 #[derive(Debug)]
 pub struct TakenLane<T> {
-    phase: Phase,
+    phase: LanePhase,
     /// The queued deliveries, behind the one in flight.
     pub next: VecDeque<T>,
 }
@@ -95,12 +95,12 @@ pub struct TakenLane<T> {
 impl<T> TakenLane<T> {
     #[must_use]
     pub fn attempt(&self) -> Option<AttemptId> {
-        if let Phase::InFlight(attempt) = self.phase { Some(attempt) } else { None }
+        if let LanePhase::InFlight(attempt) = self.phase { Some(attempt) } else { None }
     }
 
     /// To be called if the delivery in flight was spooled: the lane then waits until its row is deleted.
     pub fn attempt_is_spooled(&mut self) {
-        self.phase = Phase::Blocked;
+        self.phase = LanePhase::Blocked;
     }
 }
 
@@ -124,7 +124,7 @@ impl<T> Lanes<T> {
         if let Some(queue) = self.memory.get_mut(&lane) {
             return queue.next.push_back(item);
         }
-        self.memory.insert(lane, LaneQueue { phase: Phase::Blocked, next: VecDeque::from([item]) });
+        self.memory.insert(lane, LaneQueue { phase: LanePhase::Blocked, next: VecDeque::from([item]) });
         self.make_ready(lane);
     }
 
@@ -134,7 +134,7 @@ impl<T> Lanes<T> {
         while let Some((_, lane)) = self.ready.pop_first() {
             let Some(queue) = self.memory.get_mut(&lane) else { continue };
             let Some(item) = queue.next.pop_front() else { continue };
-            queue.phase = Phase::InFlight(attempt);
+            queue.phase = LanePhase::InFlight(attempt);
             self.queued -= 1;
             return Some((lane, item));
         }
@@ -149,9 +149,9 @@ impl<T> Lanes<T> {
     /// Puts back the item in flight after a failure. It is ready again when it is due.
     pub fn put_back(&mut self, lane: Lane, item: T, due: Instant) {
         let number = self.number();
-        let empty = || LaneQueue { phase: Phase::Blocked, next: VecDeque::new() };
+        let empty = || LaneQueue { phase: LanePhase::Blocked, next: VecDeque::new() };
         let queue = self.memory.entry(lane).or_insert_with(empty);
-        queue.phase = Phase::Later(due, number);
+        queue.phase = LanePhase::Later(due, number);
         queue.next.push_front(item);
         self.queued += 1;
         self.later.insert((due, number), lane);
@@ -182,9 +182,9 @@ impl<T> Lanes<T> {
         let LaneQueue { phase, next } = self.memory.remove(&lane)?;
         self.queued -= next.len();
         match phase {
-            Phase::Ready(number) => drop(self.ready.remove(&number)),
-            Phase::Later(due, number) => drop(self.later.remove(&(due, number))),
-            Phase::Blocked | Phase::InFlight(_) => {}
+            LanePhase::Ready(number) => drop(self.ready.remove(&number)),
+            LanePhase::Later(due, number) => drop(self.later.remove(&(due, number))),
+            LanePhase::Blocked | LanePhase::InFlight(_) => {}
         }
         Some(TakenLane { phase, next })
     }
@@ -194,22 +194,22 @@ impl<T> Lanes<T> {
     pub fn restore(&mut self, lane: Lane, TakenLane { phase, next }: TakenLane<T>) {
         let waits = !next.is_empty() && !self.is_spooled(lane);
         let phase = match phase {
-            Phase::InFlight(_) => phase,
+            LanePhase::InFlight(_) => phase,
             _ if next.is_empty() => return,
-            Phase::Later(..) if Failpoint::IgnoreBackOff.is_enabled() && waits => Phase::Blocked,
-            Phase::Ready(number) if waits => {
+            LanePhase::Later(..) if Failpoint::IgnoreBackOff.is_enabled() && waits => LanePhase::Blocked,
+            LanePhase::Ready(number) if waits => {
                 self.ready.insert(number, lane);
                 phase
             }
-            Phase::Later(due, number) if waits => {
+            LanePhase::Later(due, number) if waits => {
                 self.later.insert((due, number), lane);
                 phase
             }
-            Phase::Blocked | Phase::Ready(_) | Phase::Later(..) => Phase::Blocked,
+            LanePhase::Blocked | LanePhase::Ready(_) | LanePhase::Later(..) => LanePhase::Blocked,
         };
         self.queued += next.len();
         self.memory.insert(lane, LaneQueue { phase, next });
-        if phase == Phase::Blocked && waits {
+        if phase == LanePhase::Blocked && waits {
             self.make_ready(lane);
         }
     }
@@ -232,7 +232,7 @@ impl<T> Lanes<T> {
         *count = count.saturating_sub(1);
         if *count == 0 {
             self.spooled.remove(&number);
-            if self.memory.get(&lane).is_some_and(|queue| queue.phase == Phase::Blocked) {
+            if self.memory.get(&lane).is_some_and(|queue| queue.phase == LanePhase::Blocked) {
                 self.make_ready(lane);
             }
         }
@@ -264,7 +264,7 @@ impl<T> Lanes<T> {
     /// The lanes in memory, each with its attempt in flight and the items behind that.
     pub fn iter(&self) -> impl Iterator<Item = (Lane, Option<AttemptId>, &VecDeque<T>)> {
         self.memory.iter().map(|(lane, queue)| {
-            let attempt = if let Phase::InFlight(attempt) = queue.phase { Some(attempt) } else { None };
+            let attempt = if let LanePhase::InFlight(attempt) = queue.phase { Some(attempt) } else { None };
             (*lane, attempt, &queue.next)
         })
     }
@@ -276,11 +276,11 @@ impl<T> Lanes<T> {
         if queue.next.is_empty() {
             self.memory.remove(&lane);
         } else if is_blocked {
-            queue.phase = Phase::Blocked;
+            queue.phase = LanePhase::Blocked;
         } else {
             let number = self.next_number;
             self.next_number += 1;
-            queue.phase = Phase::Ready(number);
+            queue.phase = LanePhase::Ready(number);
             self.ready.insert(number, lane);
         }
     }

@@ -85,11 +85,11 @@ impl JobRequest {
 #[derive(Debug, Default)]
 pub struct Jobs {
     last_id: AtomicU64,
-    running: Mutex<BTreeMap<u64, Entry>>,
+    running: Mutex<BTreeMap<u64, RunningJob>>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct RunningJob {
     kind: &'static str,
     started_at: Instant,
     stop: CancellationToken,
@@ -123,7 +123,8 @@ impl Jobs {
     pub fn begin(self: &Arc<Self>, kind: &'static str) -> Job {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (stop, progress) = (CancellationToken::new(), Arc::new(Progress::default()));
-        let entry = Entry { kind, started_at: Instant::now(), stop: stop.clone(), progress: Arc::clone(&progress) };
+        let entry =
+            RunningJob { kind, started_at: Instant::now(), stop: stop.clone(), progress: Arc::clone(&progress) };
         self.running().insert(id, entry);
         Job { id, jobs: Arc::clone(self), stop, progress }
     }
@@ -131,7 +132,7 @@ impl Jobs {
     /// The running jobs, the oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<JobStatus> {
-        let status = |(id, entry): (&u64, &Entry)| JobStatus {
+        let status = |(id, entry): (&u64, &RunningJob)| JobStatus {
             id: *id,
             kind: entry.kind.to_owned(),
             state: "running".to_owned(),
@@ -153,7 +154,7 @@ impl Jobs {
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, BTreeMap<u64, Entry>> {
+    fn running(&self) -> MutexGuard<'_, BTreeMap<u64, RunningJob>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,16 +9,16 @@ use crate::failpoints::Failpoint;
 
 /// The attempts in flight, each with a note `N` that the sink needs when the answer comes.
 #[derive(Debug, Default)]
-pub(super) struct InFlightAttempts<N = ()>(Mutex<Table<N>>);
+pub(super) struct InFlightAttempts<N = ()>(Mutex<AttemptTable<N>>);
 
 #[derive(Debug)]
-struct Table<N> {
+struct AttemptTable<N> {
     next: usize,
     /// In the order they began. Dropping the table ends them in that order.
     attempts: BTreeMap<usize, (Attempt, N)>,
 }
 
-impl<N> Default for Table<N> {
+impl<N> Default for AttemptTable<N> {
     fn default() -> Self {
         Self { next: 0, attempts: BTreeMap::new() }
     }
@@ -59,7 +59,7 @@ impl<N: Copy> InFlightAttempts<N> {
         self.lock().attempts.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table<N>> {
+    fn lock(&self) -> MutexGuard<'_, AttemptTable<N>> {
         // No code runs under the lock that could leave the table half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -68,13 +68,13 @@ pub(super) struct LineWriter {
 
 /// The queued lines. The queue is a job of the pool while it has any.
 struct LineQueue {
-    state: Mutex<State>,
+    state: Mutex<LineQueueState>,
     /// Used by one thread at a time, as the queue is in the pool only once.
     out: Mutex<Box<dyn LineOutput>>,
 }
 
 #[derive(Default)]
-struct State {
+struct LineQueueState {
     lines: VecDeque<Line>,
     /// The queue is in the pool, or a thread of the pool runs it.
     is_submitted: bool,
@@ -141,7 +141,7 @@ impl LineWriter {
 }
 
 impl LineQueue {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LineQueueState> {
         // No code runs under the lock that could leave the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -23,12 +23,12 @@ pub(super) struct ThreadPool {
     max_threads: usize,
     /// Called by a thread that ends because it was idle.
     on_idle: fn(),
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     work: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     ready: VecDeque<Arc<dyn PoolJob>>,
     threads: usize,
     idle: usize,
@@ -86,7 +86,7 @@ impl ThreadPool {
         job
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         // No job runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

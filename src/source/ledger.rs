@@ -32,7 +32,7 @@ pub struct Ledger {
     next: u64,
     /// The number of unsettled messages.
     unsettled: usize,
-    entries: HashMap<EntryId, Entry>,
+    entries: HashMap<EntryId, LedgerEntry>,
     /// The unacknowledged messages of earlier channels, oldest first. Of equal messages some may be settled.
     prior_copies: HashMap<Fingerprint, VecDeque<PriorCopy>>,
     /// The settled ones among them, oldest first: they are forgotten in this order.
@@ -46,7 +46,7 @@ pub struct Ledger {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct LedgerEntry {
     fingerprint: Fingerprint,
     /// When it was received on its present channel.
     received: Instant,
@@ -103,12 +103,12 @@ impl Ledger {
                 Registration::Known
             }
             Some(PriorCopy::Settled) => {
-                self.entries.insert(entry, Entry { fingerprint, received: Instant::now(), tag: Some(tag) });
+                self.entries.insert(entry, LedgerEntry { fingerprint, received: Instant::now(), tag: Some(tag) });
                 self.watermark.settle(tag);
                 Registration::Known
             }
             None => {
-                self.entries.insert(entry, Entry { fingerprint, received: Instant::now(), tag: Some(tag) });
+                self.entries.insert(entry, LedgerEntry { fingerprint, received: Instant::now(), tag: Some(tag) });
                 self.unsettled += 1;
                 Registration::New(entry)
             }

@@ -25,12 +25,12 @@ pub enum Settlement {
 /// A share that is dropped unsettled abandons the message: the broker redelivers it, so it is never lost.
 #[derive(Debug)]
 pub struct Receipt {
-    message: Arc<Shared>,
+    message: Arc<ReceiptState>,
     is_settled: bool,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ReceiptState {
     entry: EntryId,
     abandoned: AtomicBool,
     settlements: UnboundedSender<Settlement>,
@@ -103,7 +103,7 @@ impl Receipt {
     #[must_use]
     pub fn with_signals(entry: EntryId, settlements: UnboundedSender<Settlement>, signals: Arc<SourceSignals>) -> Self {
         let abandoned = AtomicBool::new(false);
-        Self { message: Arc::new(Shared { entry, abandoned, settlements, signals }), is_settled: false }
+        Self { message: Arc::new(ReceiptState { entry, abandoned, settlements, signals }), is_settled: false }
     }
 
     /// Whether the message blocks its source, so that its deliveries should be spilled soon.
@@ -146,7 +146,7 @@ impl Drop for Receipt {
     }
 }
 
-impl Drop for Shared {
+impl Drop for ReceiptState {
     fn drop(&mut self) {
         let settlement =
             if *self.abandoned.get_mut() { Settlement::Abandoned(self.entry) } else { Settlement::Done(self.entry) };

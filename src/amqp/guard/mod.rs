@@ -41,7 +41,7 @@ const HEARTBEAT: u8 = 8;
 
 #[derive(Debug)]
 pub struct Guard {
-    state: State,
+    state: GuardState,
     held: Vec<u8>,
     /// The channel and delivery tag of messages whose content header is awaited.
     announced: Vec<(u16, u64)>,
@@ -49,7 +49,7 @@ pub struct Guard {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum GuardState {
     /// At the beginning of a frame.
     Boundary,
     /// Within a frame that needs no edit, with the number of its remaining bytes.
@@ -66,7 +66,7 @@ impl Guard {
     /// A guard that records its edits in `edit_log`.
     #[must_use]
     pub fn new(edit_log: Arc<EditLog>) -> Self {
-        Self { state: State::Boundary, held: Vec::new(), announced: Vec::new(), edit_log }
+        Self { state: GuardState::Boundary, held: Vec::new(), announced: Vec::new(), edit_log }
     }
 
     /// Fills `buffer` with edited bytes. `read` is called like a stream's `poll_read`, until there are bytes to return or the stream ends
@@ -84,7 +84,7 @@ impl Guard {
             if released > 0 {
                 return Poll::Ready(Ok(released));
             }
-            if matches!(self.state, State::Holding) {
+            if matches!(self.state, GuardState::Holding) {
                 match self.hold_more(&mut read) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Ok(0)),
                     Poll::Ready(Ok(_)) => continue,
@@ -108,80 +108,80 @@ impl Guard {
         loop {
             let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) else { return at };
             match self.state {
-                State::Disabled => return bytes.len(),
-                State::Passing(left) if left > rest.len() => {
-                    self.state = State::Passing(left - rest.len());
+                GuardState::Disabled => return bytes.len(),
+                GuardState::Passing(left) if left > rest.len() => {
+                    self.state = GuardState::Passing(left - rest.len());
                     return bytes.len();
                 }
-                State::Passing(left) => {
+                GuardState::Passing(left) => {
                     at += left;
-                    self.state = State::Boundary;
+                    self.state = GuardState::Boundary;
                 }
-                State::Boundary => match Head::read(rest) {
+                GuardState::Boundary => match FrameHead::read(rest) {
                     None => return self.hold(rest, at),
-                    Some(head) if head.is_unknown() => self.state = State::Disabled,
-                    Some(head) if !head.is_editable() => self.state = State::Passing(head.length()),
+                    Some(head) if head.is_unknown() => self.state = GuardState::Disabled,
+                    Some(head) if !head.is_editable() => self.state = GuardState::Passing(head.length()),
                     Some(head) if head.length() > rest.len() => return self.hold(rest, at),
                     Some(head) => {
                         self.edit(&head, rest);
                         at += head.length();
                     }
                 },
-                State::Holding | State::Releasing { .. } => return at,
+                GuardState::Holding | GuardState::Releasing { .. } => return at,
             }
         }
     }
 
     fn hold(&mut self, rest: &[u8], at: usize) -> usize {
         self.held.extend_from_slice(rest);
-        self.state = State::Holding;
+        self.state = GuardState::Holding;
         at
     }
 
     /// Reads more of the held frame, and edits it once it is complete.
     fn hold_more(&mut self, read: &mut impl FnMut(&mut [u8]) -> Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let had = self.held.len();
-        let whole = Head::read(&self.held).map_or(HEAD, |head| head.length());
+        let whole = FrameHead::read(&self.held).map_or(HEAD, |head| head.length());
         self.held.resize(whole.min(had + READ_SIZE), 0);
         let polled = read(self.held.get_mut(had..).unwrap_or_default());
         let length = if let Poll::Ready(Ok(length)) = polled { length } else { 0 };
         self.held.truncate(had + length);
-        if let Some(head) = Head::read(&self.held) {
+        if let Some(head) = FrameHead::read(&self.held) {
             if head.is_unknown() || !head.is_editable() {
                 let passing = if head.is_unknown() { usize::MAX } else { head.length() - HEAD };
-                self.state = State::Releasing { released: 0, passing };
+                self.state = GuardState::Releasing { released: 0, passing };
             } else if self.held.len() == head.length() {
                 let mut held = std::mem::take(&mut self.held);
                 self.edit(&head, &mut held);
                 self.held = held;
-                self.state = State::Releasing { released: 0, passing: 0 };
+                self.state = GuardState::Releasing { released: 0, passing: 0 };
             }
         }
         polled
     }
 
     fn release(&mut self, buffer: &mut [u8]) -> usize {
-        let State::Releasing { released, passing } = self.state else { return 0 };
+        let GuardState::Releasing { released, passing } = self.state else { return 0 };
         let left = self.held.get(released..).unwrap_or_default();
         let length = left.len().min(buffer.len());
         if let (Some(to), Some(from)) = (buffer.get_mut(..length), left.get(..length)) {
             to.copy_from_slice(from);
         }
         if length < left.len() {
-            self.state = State::Releasing { released: released + length, passing };
+            self.state = GuardState::Releasing { released: released + length, passing };
             return length;
         }
         self.held.clear();
         self.held.shrink_to(MAX_KEPT_BUFFER);
         self.state = match passing {
-            0 => State::Boundary,
-            usize::MAX => State::Disabled,
-            passing => State::Passing(passing),
+            0 => GuardState::Boundary,
+            usize::MAX => GuardState::Disabled,
+            passing => GuardState::Passing(passing),
         };
         length
     }
 
-    fn edit(&mut self, head: &Head, frame: &mut [u8]) {
+    fn edit(&mut self, head: &FrameHead, frame: &mut [u8]) {
         let Some(payload) = frame.get_mut(HEAD..head.length() - END) else { return };
         if head.kind == METHOD {
             match rewrite::rewrite_method(payload) {
@@ -214,13 +214,13 @@ impl Guard {
     }
 }
 
-struct Head {
+struct FrameHead {
     kind: u8,
     channel: u16,
     size: usize,
 }
 
-impl Head {
+impl FrameHead {
     fn read(frame: &[u8]) -> Option<Self> {
         let [kind, c1, c0, s3, s2, s1, s0] = *frame.first_chunk::<HEAD>()?;
         let size = usize::try_from(u32::from_be_bytes([s3, s2, s1, s0])).ok()?;

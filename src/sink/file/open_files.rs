@@ -30,10 +30,10 @@ pub(super) struct OpenFile {
 /// The open files that are not being written to.
 pub(super) struct OpenFiles {
     max: usize,
-    table: Mutex<Table>,
+    table: Mutex<FileTable>,
 }
 
-struct Table {
+struct FileTable {
     open: HashMap<PathBuf, (OpenFile, Instant)>,
     /// How many files are being written to or opened.
     in_use: usize,
@@ -50,7 +50,7 @@ impl OpenFiles {
     }
 
     pub(super) fn new(max: usize) -> Self {
-        Self { max, table: Mutex::new(Table { open: HashMap::new(), in_use: 0, idle_checked_at: Instant::now() }) }
+        Self { max, table: Mutex::new(FileTable { open: HashMap::new(), in_use: 0, idle_checked_at: Instant::now() }) }
     }
 
     /// Takes the file of that path if it is open. If it isn't, makes room for it. Followed by [`give_back`](Self::give_back).
@@ -90,13 +90,13 @@ impl OpenFiles {
         self.lock().close_idle(Instant::now());
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, FileTable> {
         // No code runs under the lock that could leave the table half changed.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
+impl FileTable {
     fn close_least_used(&mut self, count: usize) {
         let mut used: Vec<Instant> = self.open.values().map(|(_, used)| *used).collect();
         used.sort_unstable();

@@ -20,11 +20,11 @@ const MAX_REASON: usize = 500;
 pub(super) struct LastError {
     /// Read without the lock for each delivered record.
     is_set: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<LastErrorState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LastErrorState {
     reason: Option<String>,
     /// When each code was last logged. Bounded by the number of codes.
     logged: Vec<(Code, Instant)>,
@@ -78,7 +78,7 @@ impl LastError {
         self.lock().reason.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LastErrorState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -23,11 +23,11 @@ pub struct PrefetchChange {
     /// The prefetch of the present consumer.
     current: u16,
     not_before: Instant,
-    phase: Phase,
+    phase: ChangePhase,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ChangePhase {
     Idle,
     /// The consumer is full: the broker sends nothing more until something is acknowledged.
     Full,
@@ -46,7 +46,7 @@ pub enum PrefetchStep {
 impl PrefetchChange {
     /// For a consumer that starts with the prefetch that is wanted now.
     pub fn new(wanted: Prefetch, now: Instant) -> Self {
-        Self { current: wanted.get(), wanted, not_before: now, phase: Phase::Idle }
+        Self { current: wanted.get(), wanted, not_before: now, phase: ChangePhase::Idle }
     }
 
     pub fn on_message(&mut self, largest: &LargestBody, max_bytes: u64) {
@@ -61,7 +61,7 @@ impl PrefetchChange {
     /// To be called when messages were handed out.
     pub fn on_unacknowledged(&mut self, unacknowledged: usize, now: Instant) {
         if self.is_filling(now) && self.is_full(unacknowledged) {
-            self.phase = Phase::Full;
+            self.phase = ChangePhase::Full;
         }
     }
 
@@ -71,37 +71,37 @@ impl PrefetchChange {
             return None;
         }
         match self.phase {
-            Phase::Idle => None,
-            Phase::Full if has_spilled_attempts => {
-                self.phase = Phase::Idle;
+            ChangePhase::Idle => None,
+            ChangePhase::Full if has_spilled_attempts => {
+                self.phase = ChangePhase::Idle;
                 self.not_before = now + POSTPONEMENT;
                 None
             }
-            Phase::Full => Some(PrefetchStep::Cancel),
-            Phase::Cancelled => Some(PrefetchStep::Consume(self.wanted.get())),
+            ChangePhase::Full => Some(PrefetchStep::Cancel),
+            ChangePhase::Cancelled => Some(PrefetchStep::Consume(self.wanted.get())),
         }
     }
 
     pub fn on_cancelled(&mut self) {
-        self.phase = Phase::Cancelled;
+        self.phase = ChangePhase::Cancelled;
     }
 
     pub fn on_consuming(&mut self, prefetch: u16) {
         self.current = prefetch;
-        self.phase = Phase::Idle;
+        self.phase = ChangePhase::Idle;
     }
 
     /// The end of a postponement: from then on, the consumer may fill up.
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        (self.phase == Phase::Idle && self.is_larger_wanted() && self.not_before > now).then_some(self.not_before)
+        (self.phase == ChangePhase::Idle && self.is_larger_wanted() && self.not_before > now).then_some(self.not_before)
     }
 
     pub fn is_in_progress(&self) -> bool {
-        self.phase != Phase::Idle
+        self.phase != ChangePhase::Idle
     }
 
     pub fn is_cancelled(&self) -> bool {
-        self.phase == Phase::Cancelled
+        self.phase == ChangePhase::Cancelled
     }
 
     pub fn is_full(&self, unacknowledged: usize) -> bool {
