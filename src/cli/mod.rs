@@ -38,7 +38,7 @@ pub use crate::telemetry::LogFormat;
 /// The exit code for invalid arguments or an invalid configuration.
 pub const EXIT_INVALID_INPUT: u8 = 2;
 
-/// An invalid argument that clap accepts.
+/// An invalid argument or input, which clap itself cannot detect.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct InvalidInput(String);
@@ -117,7 +117,7 @@ enum Command {
     Spool(spool::Arguments),
     /// Show the state of the running relay: sources, sinks, spool and jobs
     Status(status::Arguments),
-    /// List the redrives and purges that run now, or stop one
+    /// List the running redrives and purges, or stop one
     Jobs(status::Jobs),
     /// Pause a sink or a source until it is resumed
     Pause(pause::Arguments),
@@ -133,7 +133,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version go to standard output, and are not errors.
             let code = if error.use_stderr() { ExitCode::from(EXIT_INVALID_INPUT) } else { ExitCode::SUCCESS };
-            // If it can't be printed, nobody would see that error either.
+            // If it can't be printed, that error can't be printed either.
             let _ = error.print();
             return code;
         }
@@ -150,7 +150,7 @@ pub fn main() -> ExitCode {
     }
     let ended = match command {
         Command::Run => {
-            let file = NamedFiles::now([global.config.as_path()]);
+            let file = NamedFiles::read([global.config.as_path()]);
             load(&global).map_or_else(Ok, |config| run::run(config, file, &global))
         }
         Command::Check(arguments) => check::run(&global, &arguments),

@@ -172,7 +172,7 @@ fn watch_folders(
 
 async fn read_again(files: &NamedFiles) -> NamedFiles {
     let files = files.clone();
-    tokio::task::spawn_blocking(move || files.again()).await.unwrap_or_default()
+    tokio::task::spawn_blocking(move || files.read_again()).await.unwrap_or_default()
 }
 
 async fn stamps(paths: impl Iterator<Item = &Path>) -> Vec<Option<FileStamp>> {
@@ -194,7 +194,7 @@ async fn reload(global: &Global, relay: &Handle) -> Option<NamedFiles> {
     let (named, reloaded) = match loaded {
         Ok(Ok(config)) => (Some(config.files.clone()), relay.reload(config).await),
         Ok(Err(_)) => (None, Err("the configuration has errors".to_owned())),
-        Err(error) => (None, Err(error.to_string())),
+        Err(error) => (None, Err(tasks::blocking_error("reading the configuration", &error))),
     };
     relay.stats().count_reload(reloaded.is_ok());
     match reloaded {
@@ -218,7 +218,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("routes.yaml");
         std::fs::write(&config, "old").unwrap();
-        let file = NamedFiles::now([config.as_path()]);
+        let file = NamedFiles::read([config.as_path()]);
         let (changed, _changes) = mpsc::channel(1);
         let mut watcher = ConfigWatcher::new(&config, file.clone(), NamedFiles::default(), changed.clone());
         assert!(!watcher.has_changed().await);
@@ -237,7 +237,8 @@ mod tests {
         for path in &large {
             std::fs::write(path, vec![0; 1024 * 1024]).unwrap();
         }
-        let (file, named) = (NamedFiles::now([config.as_path()]), NamedFiles::now(large.iter().map(PathBuf::as_path)));
+        let (file, named) =
+            (NamedFiles::read([config.as_path()]), NamedFiles::read(large.iter().map(PathBuf::as_path)));
         let (to_change, once) = (config.clone(), std::sync::Once::new());
         let mut reader = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| event.kind.is_access()) {

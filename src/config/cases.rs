@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::load::load;
 use super::model::Config;
 use super::text::decode;
-use super::text::decode::{At, List, Named, mapping};
+use super::text::decode::{At, List, NamedEntries, mapping};
 use super::text::diagnostic::{Diagnostic, Diagnostics};
 use super::text::environment::Options;
 use super::text::literal::Literal;
@@ -39,12 +39,12 @@ pub struct Case {
     pub name: String,
     /// Its line in the file, counted from 1.
     pub line: usize,
-    /// The source that receives the message; `None` stands for the only one.
+    /// The source that receives the message; `None` is the only source.
     pub source: Option<String>,
     /// Replaces the tenant of the message.
     pub tenant: Option<String>,
     pub message: CaseMessage,
-    pub expect: Expected,
+    pub expect: Expectation,
 }
 
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ pub enum CaseMessage {
 
 /// The expected result of a case.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Expected {
+pub enum Expectation {
     /// A dead letter with this reason, and no deliveries.
     DeadLetter(Reason),
     /// Deliveries for exactly these sinks, with at least these values.
@@ -66,36 +66,36 @@ pub enum Expected {
 
 mapping! {
     Root {
-        /// The cases
+        /// The test cases
         tests: List<RawCase> = required,
     }
 }
 
 mapping! {
     RawCase {
-        /// What it is about
+        /// What the case shows
         name: Text = required,
-        /// The source that gets the message, where there are several
+        /// The source that receives the message; needed if the configuration has several
         source: Text,
-        /// The tenant, in the place of the message's own
+        /// The tenant, instead of the message's own
         tenant: Text,
         /// A sample: `{ properties: …, body: … }`
         message: Literal,
-        /// The same as a line of a file: `samples.ndjson#3`
+        /// A sample in a line of a file: `samples.ndjson#3`
         sample: Text,
-        /// Exactly the sinks that get it, each with what is to be so of it; or `dead_letter: REASON`
-        expect: Named<Literal> = required,
+        /// All sinks that get the message, each with its expected fields; or `dead_letter: REASON`
+        expect: NamedEntries<Literal> = required,
     }
 }
 
 impl Case {
-    /// The cases of a file, for these rules.
-    pub fn load(path: &Path, rules: &Config, options: &Options) -> Result<(Vec<Self>, Diagnostics), Diagnostics> {
-        load(path, ("cases", "name another file, or write one"), options, |tree, reader| cases(tree, rules, reader))
+    /// Loads the cases of a file for that configuration.
+    pub fn load(path: &Path, config: &Config, options: &Options) -> Result<(Vec<Self>, Diagnostics), Diagnostics> {
+        load(path, ("cases", "name another file, or write one"), options, |tree, reader| cases(tree, config, reader))
     }
 }
 
-fn cases(tree: &Node, rules: &Config, reader: &mut Reader<'_>) -> Option<Vec<Case>> {
+fn cases(tree: &Node, config: &Config, reader: &mut Reader<'_>) -> Option<Vec<Case>> {
     let root: At<Root> = decode::at(tree, reader)?;
     let tests = root.value.tests?;
     if tests.value.0.is_empty() {
@@ -104,19 +104,19 @@ fn cases(tree: &Node, rules: &Config, reader: &mut Reader<'_>) -> Option<Vec<Cas
                 .help("write one: `{ name: …, message: { body: … }, expect: { SINK: {} } }`"),
         );
     }
-    // All of them are looked at before one that is wrong ends it.
-    let all: Vec<_> = tests.value.0.iter().map(|raw| case(raw, rules, reader)).collect();
+    // All cases are checked, also after a wrong one.
+    let all: Vec<_> = tests.value.0.iter().map(|raw| case(raw, config, reader)).collect();
     all.into_iter().collect()
 }
 
-fn case(at: &At<RawCase>, rules: &Config, reader: &mut Reader<'_>) -> Option<Case> {
+fn case(at: &At<RawCase>, config: &Config, reader: &mut Reader<'_>) -> Option<Case> {
     let raw = &at.value;
     if let Some(source) = &raw.source {
-        let names = rules.sources.iter().map(|source| source.name.as_str());
+        let names = config.sources.iter().map(|source| source.name.as_str());
         known("unknown-source", "source", (&source.value.text, source.span), names, reader);
     }
     let message = message(at, reader);
-    let expect = raw.expect.as_ref().map(|expect| expected(expect, rules, reader));
+    let expect = raw.expect.as_ref().map(|expect| expected(expect, config, reader));
     Some(Case {
         name: raw.name.as_ref()?.value.text.clone(),
         line: reader.line(at.span),
@@ -165,16 +165,16 @@ fn message(at: &At<RawCase>, reader: &mut Reader<'_>) -> Option<CaseMessage> {
     }
 }
 
-fn expected(at: &At<Named<Literal>>, rules: &Config, reader: &mut Reader<'_>) -> Option<Expected> {
+fn expected(at: &At<NamedEntries<Literal>>, config: &Config, reader: &mut Reader<'_>) -> Option<Expectation> {
     if let [(key, reason)] = at.value.0.as_slice()
         && key.text == DEAD_LETTER
     {
         let text = reason.value.0.as_str().unwrap_or_default();
         let names = Reason::NAMES.iter().copied();
         let is_known = known("unknown-reason", "reason", (text, reason.span), names, reader);
-        return text.parse().ok().filter(|_| is_known).map(Expected::DeadLetter);
+        return text.parse().ok().filter(|_| is_known).map(Expectation::DeadLetter);
     }
-    let names = rules.sinks.iter().map(|sink| sink.name.as_str());
+    let names = config.sinks.iter().map(|sink| sink.name.as_str());
     let sink = |(key, at): &(Key, At<Literal>)| {
         if key.text == DEAD_LETTER {
             reader.report(
@@ -187,7 +187,7 @@ fn expected(at: &At<Named<Literal>>, rules: &Config, reader: &mut Reader<'_>) ->
         is_known.then(|| Some((key.text.clone(), fields(at, reader)?)))?
     };
     let sinks: Vec<_> = at.value.0.iter().map(sink).collect();
-    sinks.into_iter().collect::<Option<_>>().map(Expected::Sinks)
+    sinks.into_iter().collect::<Option<_>>().map(Expectation::Sinks)
 }
 
 fn fields(at: &At<Literal>, reader: &mut Reader<'_>) -> Option<Map<String, Value>> {
@@ -196,7 +196,7 @@ fn fields(at: &At<Literal>, reader: &mut Reader<'_>) -> Option<Map<String, Value
             return Some(Map::new());
         }
         reader.report(
-            Diagnostic::error("expect", at.span, "these are no expectations of what the sink gets")
+            Diagnostic::error("expect", at.span, "these are not the expected fields of a delivery")
                 .help("write `{}` to expect any delivery, or the expected fields: `{ topic: …, body: { … } }`"),
         );
         return None;
@@ -209,7 +209,7 @@ fn fields(at: &At<Literal>, reader: &mut Reader<'_>) -> Option<Map<String, Value
     all.then(|| fields.clone())
 }
 
-/// Whether that is one of the names; reported, if it isn't.
+/// Whether that is one of the names. It reports any other.
 fn known<'w>(
     code: &'static str,
     what: &str,

@@ -1,6 +1,6 @@
 //! One example for each key, shown when its value has the wrong type.
 
-/// Examples by key. A key with another meaning below another key is written with that one: `routes.name`.
+/// Examples by key. If the meaning of a key depends on the key above it, that one is written before it: `routes.name`.
 const EXAMPLES: [(&str, &str); 108] = [
     ("version", "version: 1"),
     ("name", "name: urn:example:institute"),

@@ -1,6 +1,6 @@
 //! The files that a source or a sink names and reads again while it runs: `${file:…}`, certificates, keys.
 //!
-//! Their content belongs to the configuration: when it changes, a reload opens the source or sink anew. Only hashes are kept.
+//! Their content belongs to the configuration: when it changes, a reload reopens the source or sink. Only hashes are kept.
 
 use std::hash::Hasher as _;
 use std::io::Read as _;
@@ -21,7 +21,7 @@ type Content = Option<u128>;
 impl NamedFiles {
     /// These files with their present content. Blocks.
     #[must_use]
-    pub fn now<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Self {
+    pub fn read<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Self {
         let mut paths: Vec<_> = paths.into_iter().collect();
         paths.sort_unstable();
         paths.dedup();
@@ -36,8 +36,8 @@ impl NamedFiles {
 
     /// The same files with their present content. Blocks.
     #[must_use]
-    pub fn again(&self) -> Self {
-        Self::now(self.paths())
+    pub fn read_again(&self) -> Self {
+        Self::read(self.paths())
     }
 
     /// The sorted paths, each once.
@@ -63,18 +63,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_compared_by_what_is_in_them() {
+    fn files_are_compared_by_their_content() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (dir.path().join("one"), dir.path().join("two"));
         std::fs::write(&one, "1").unwrap();
-        let before = NamedFiles::now([two.as_path(), &one, &one]);
+        let before = NamedFiles::read([two.as_path(), &one, &one]);
         assert_eq!(before.paths().collect::<Vec<_>>(), [one.as_path(), &two]);
         std::fs::write(&one, "1").unwrap();
-        assert_eq!(before.again(), before);
+        assert_eq!(before.read_again(), before);
         std::fs::write(&one, "2").unwrap();
-        assert_ne!(before.again(), before);
+        assert_ne!(before.read_again(), before);
         std::fs::write(&one, "1").unwrap();
         std::fs::write(&two, "").unwrap();
-        assert_ne!(before.again(), before);
+        assert_ne!(before.read_again(), before);
     }
 }

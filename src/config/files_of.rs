@@ -55,5 +55,5 @@ fn of_connection(connection: &AmqpConnection) -> (Vec<&Secret>, Option<&Tls>) {
 
 fn named(secrets: &[&Secret], tls: Option<&Tls>) -> NamedFiles {
     let of_tls = tls.into_iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten();
-    NamedFiles::now(secrets.iter().flat_map(|secret| secret.files()).chain(of_tls.map(PathBuf::as_path)))
+    NamedFiles::read(secrets.iter().flat_map(|secret| secret.files()).chain(of_tls.map(PathBuf::as_path)))
 }

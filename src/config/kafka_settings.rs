@@ -19,7 +19,7 @@ const DEFAULTS: [(&str, &str, &str); 5] = [
     ("message.max.bytes", "", "33554432"),
     // A firewall may drop an idle connection silently: without probes, the next record would wait for a timeout.
     ("socket.keepalive.enable", "", "true"),
-    // Nobody reads a topic that was created by a typing error or by an odd tenant name.
+    // A topic created because of a typing error or an unusual tenant name would have no reader.
     ("allow.auto.create.topics", "", "false"),
 ];
 

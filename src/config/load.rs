@@ -8,11 +8,11 @@ use super::text::environment::Options;
 use super::text::mask::Mask;
 use super::text::reader::Reader;
 use super::text::tree::Node;
-use super::text::{FileKeys, odd, yaml};
+use super::text::{FileKeys, lookalike, yaml};
 use super::{check, examples};
 use crate::event::EventSchema;
 
-/// What the modules of `text` need to know about our keys.
+/// What the modules of `text` need to know about the keys of the configuration.
 pub(super) const KEYS: FileKeys = FileKeys {
     start: "start with `version: 1`, then `sources:`, `sinks:`, `routes:` and `unrouted:`",
     example: examples::of,
@@ -34,7 +34,7 @@ impl Config {
     }
 }
 
-/// Loads a file and lets `make` build something of it. `what` names the file and `help` tells what to do if it can't be read.
+/// Loads a file; `make` builds the result from its tree. `what` names the file and `help` tells what to do if it can't be read.
 pub(super) fn load<T>(
     path: &Path,
     (what, help): (&str, &str),
@@ -44,8 +44,8 @@ pub(super) fn load<T>(
     let fail = |diagnostic| Err(Diagnostics::new(path, "", &Mask::default(), vec![diagnostic]));
     let bytes = match read(path) {
         Ok(bytes) => bytes,
-        Err(cause) => {
-            let message = format!("the {what} can't be read: {cause}");
+        Err(error) => {
+            let message = format!("the {what} can't be read: {error}");
             return fail(Diagnostic::of_file("unreadable", message).help(help));
         }
     };
@@ -91,12 +91,12 @@ fn parse<T>(
         options,
         file_keys: &KEYS,
         mask: &mask,
-        vocabulary: EventSchema::Event,
+        schema: EventSchema::Event,
         keys: Vec::new(),
         found: Vec::new(),
         files: Vec::new(),
     };
-    odd::in_tree(text, &tree, &mut |diagnostic| reader.report(diagnostic));
+    lookalike::in_tree(text, &tree, &mut |diagnostic| reader.report(diagnostic));
     let made = make(&tree, &mut reader);
     let failed = reader.failed();
     let diagnostics = Diagnostics::new(path, text, &mask, reader.found);

@@ -1,13 +1,12 @@
-//! `routes.yaml` becomes a [`Config`], or a list of mistakes, each at its line with what to write instead.
+//! Turns `routes.yaml` into a [`Config`], or reports every mistake at its line with what to write instead.
 //!
-//! What is read from the file is raw and has places; here it becomes checked, once: a `Config` needs no further
-//! validation. On the way:
+//! The raw values of the file keep their places, and are checked once: a `Config` needs no further validation.
 //!
-//! - `load`: a file becomes a configuration, by
+//! - `load`: reads a file into a configuration, with the next modules;
 //! - `text`: YAML to typed values with their places, `${…}` replaced;
-//! - `raw`, `values`: the keys of `routes.yaml`, and the types of their values; `examples`: one for each key;
-//! - `check`: raw to [`Config`], which `model` has;
-//! - `cases`: the cases that such a file is tested with.
+//! - `raw`, `values`: the keys of `routes.yaml`, and the types of their values; `examples`: an example of each key;
+//! - `check`: raw values to a [`Config`], which `model` defines;
+//! - `cases`: the test cases of a configuration.
 
 mod cases;
 mod check;
@@ -27,7 +26,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use cases::{Case, CaseMessage, Expected};
+pub use cases::{Case, CaseMessage, Expectation};
 pub use check::RESERVED_WEBHOOK_HEADERS;
 pub use files::NamedFiles;
 pub use kafka_settings::producer_settings;

@@ -19,7 +19,7 @@ pub struct Config {
     pub name: String,
     /// In the order of the file.
     pub sources: Vec<SourceConfig>,
-    /// In the order of the file; [`SinkIndex`](crate::rules::SinkIndex) counts these.
+    /// In the order of the file; a [`SinkIndex`](crate::rules::SinkIndex) is an index of this list.
     pub sinks: Vec<SinkConfig>,
     pub rules: Arc<Rules>,
     pub spool: SpoolConfig,
@@ -34,7 +34,6 @@ pub struct Config {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
-    /// Its key in the file.
     pub name: SourceName,
     pub kind: SourceKind,
     pub decode_options: DecodeOptions,
@@ -44,43 +43,40 @@ pub struct SourceConfig {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum SourceKind {
-    /// A queue on a broker.
     Amqp(Box<AmqpSourceConfig>),
     Recording(RecordingConfig),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct AmqpSourceConfig {
-    /// How to reach the broker.
     pub connection: AmqpConnection,
     pub queue: String,
-    /// What to declare before, if anything.
+    /// What to declare before consuming.
     pub declare: Option<DeclareQueue>,
-    /// How many messages may be unacknowledged at most.
+    /// The largest number of unacknowledged messages.
     pub prefetch: u16,
     /// Consume exclusively, so that a second relay stands by.
     pub exclusive: bool,
 }
 
-/// How to reach an AMQP broker.
+/// How to connect and log in to an AMQP broker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AmqpConnection {
     /// `amqp://` or `amqps://` URLs, tried in turn. Their secrets are read again at each connection.
     pub urls: Vec<Secret>,
-    /// Takes the place of the URL's.
+    /// Replaces the user name in the URL.
     pub username: Option<Secret>,
-    /// Takes the place of the URL's.
+    /// Replaces the password in the URL.
     pub password: Option<Secret>,
-    /// Takes the place of the URL's; none there either: `/`.
+    /// Replaces the virtual host in the URL; if both have none, it is `/`.
     pub vhost: Option<String>,
-    /// Settings of TLS, for `amqps://` only.
+    /// TLS settings, for `amqps://` only.
     pub tls: Tls,
 }
 
-/// What a source may declare.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeclareQueue {
-    /// The queue, if it is to be declared: durable, of this type, with these arguments.
+    /// The queue to declare, as durable.
     pub queue: Option<QueueDeclaration>,
     pub bindings: Vec<Binding>,
 }
@@ -99,7 +95,7 @@ pub enum QueueKind {
     Quorum,
 }
 
-/// An AMQP argument as YAML can write it.
+/// An AMQP argument, of a type that YAML has.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Argument {
     Bool(bool),
@@ -125,36 +121,32 @@ pub struct RecordingConfig {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct SinkConfig {
-    /// Its key in the file.
     pub name: SinkName,
     pub kind: SinkKind,
     pub format: Format,
-    /// What may be secret of its body, URL and headers (what `${…}` put there, the values of headers that speak of secrets): masked
-    /// wherever what was rendered is shown.
+    /// The texts of its body, URL and headers that may be secret: the values of `${…}`, and of headers whose name suggests a
+    /// secret. They are masked wherever a rendered delivery is shown.
     pub masks: Masks,
-    /// Source headers that go along: names with `*` and `?`.
+    /// The names of the message's headers that are passed on, with `*` and `?`.
     pub keep_headers: Vec<crate::rules::Glob>,
-    /// What is kept in order.
     pub order_by: OrderBy,
-    /// How failed deliveries are retried.
     pub retry: Retry,
-    /// What becomes of deliveries that there is no room for in the spool.
     pub when_full: WhenFull,
     /// The files with its secrets and certificates.
     pub files: NamedFiles,
 }
 
-/// `when_full`: what becomes of a delivery that there is no room for in the spool.
+/// `when_full`: what happens to a delivery when the spool has no room for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenFull {
-    /// It waits, and its source with it.
+    /// It stays in memory, and its source is blocked.
     #[default]
     Block,
-    /// It is dropped, and counted.
+    /// It is dropped and counted.
     DropNewest,
 }
 
-/// `order_by`: deliveries with the same value of it stay in order.
+/// `order_by`: deliveries with the same value of this field stay in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OrderBy {
@@ -169,7 +161,6 @@ pub enum OrderBy {
 }
 
 impl OrderBy {
-    /// Its word in the file.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -182,15 +173,14 @@ impl OrderBy {
     }
 }
 
-/// `retry`: back-off doubles from `first` to `max`.
+/// `retry`: the back-off doubles from `initial_backoff` to `max_backoff`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     pub initial_backoff: Duration,
-    /// At most, between two attempts.
     pub max_backoff: Duration,
-    /// Counted from the receipt of the message; none is never.
+    /// Counted from the receipt of the message; none means never.
     pub give_up_after: Option<Duration>,
-    /// The number of attempts; none is unlimited.
+    /// None means unlimited.
     pub max_attempts: Option<u32>,
     /// The number of refusals after which a delivery becomes a dead letter.
     pub refuse_after: u32,
@@ -198,17 +188,14 @@ pub struct Retry {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum SinkKind {
-    /// Records in a Kafka topic.
     Kafka(Box<KafkaConfig>),
     Webhook(Box<WebhookConfig>),
-    /// Messages to an AMQP exchange.
     Amqp(Box<AmqpSinkConfig>),
     File(FileConfig),
     Stdout,
 }
 
 impl SinkKind {
-    /// Its key in the file.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -226,16 +213,15 @@ pub struct KafkaConfig {
     /// Addresses as `host:port`, separated by commas.
     pub brokers: String,
     pub topic: Template,
-    /// The record's key; a null one is a null key.
+    /// The record's key; if it renders as null, the record has no key.
     pub key: Template,
     /// librdkafka's name of the partitioner.
     pub partitioner: String,
     pub timestamp: KafkaTimestamp,
     /// Further librdkafka producer settings, in the order of the file.
     pub options: Vec<(String, Secret)>,
-    /// Who to log in as.
     pub sasl: Option<Sasl>,
-    /// Settings of TLS; none is a connection without TLS.
+    /// None means a connection without TLS.
     pub tls: Option<Tls>,
 }
 
@@ -244,7 +230,7 @@ pub struct KafkaConfig {
 pub enum KafkaTimestamp {
     #[default]
     Sent,
-    /// The event's `time`, where it has one.
+    /// The event's `time`, if it has one.
     Event,
 }
 
@@ -260,51 +246,51 @@ pub struct Sasl {
 #[derive(Debug, Clone, PartialEq)]
 pub struct WebhookConfig {
     pub url: WebhookUrl,
-    /// Standard Webhooks secrets (`whsec_…` or raw base64); every one signs, so that secrets can be rotated. Empty: unsigned.
+    /// Standard Webhooks secrets (`whsec_…` or raw base64); each of them signs, so that secrets can be rotated. Without any,
+    /// requests are not signed.
     pub secrets: Vec<Secret>,
-    /// Names checked, values are templates.
+    /// Further request headers with valid names; the values are templates.
     pub headers: Vec<(http::HeaderName, Template)>,
     pub auth: Option<WebhookAuth>,
-    /// An HTTP proxy; none: as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
+    /// The HTTP proxy; none means that of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
     pub proxy: Option<Secret>,
-    /// From connect to the last byte of the answer that is read.
+    /// The deadline of one request, from connecting to the last byte of the response.
     pub timeout: Duration,
-    /// Requests in flight at once.
+    /// The largest number of requests in flight.
     pub concurrency: usize,
-    /// Requests a second at most.
+    /// The highest rate, in requests per second.
     pub rate: Option<f64>,
-    /// What some answers mean, other than what they mean by themselves.
     pub responses: Responses,
-    /// Never connected to, beside what no webhook is: whatever the name resolves to.
+    /// Networks that are never connected to, in addition to those that are forbidden to all webhooks.
     pub deny: Vec<Network>,
     pub tls: Tls,
 }
 
-/// `responses:` of a webhook: statuses from 300 to 599, each in one list only.
+/// `responses:` of a webhook: statuses with another meaning than by default, from 300 to 599, each in one list only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Responses {
     /// The receiver refuses the event.
     pub refuse: Vec<u16>,
-    /// The attempt failed and is made again.
+    /// The attempt failed and is repeated.
     pub retry: Vec<u16>,
-    /// Nothing more is sent until a person resumes the sink.
+    /// The sink is paused until a person resumes it.
     pub pause: Vec<u16>,
 }
 
 /// The address of a webhook. Scheme and host are fixed, the rest may be a template. Secrets are read again at each use.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WebhookUrl {
-    /// No template in it. May hold secrets.
+    /// A URL without a template. It may contain secrets.
     Fixed {
         url: Secret,
-        /// The part of it that can be shown.
+        /// The part of the URL that may be shown.
         shown: String,
     },
-    /// `https://host[:port]` and the template of what follows.
+    /// `https://host[:port]` and a template of the rest.
     Templated {
-        /// Scheme, host and port, no slash at the end.
+        /// Scheme, host and port, without a slash at the end.
         origin: String,
-        /// Path and query. What expressions make is percent-encoded where it stands.
+        /// Path and query. The values of expressions are percent-encoded.
         path: Template,
     },
 }
@@ -317,20 +303,19 @@ pub enum WebhookAuth {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct AmqpSinkConfig {
-    /// How to reach the broker.
     pub connection: AmqpConnection,
     pub exchange: String,
     pub routing_key: Template,
-    /// The exchange's type if it is to be declared (durable): `topic`, `direct`, `fanout`, `headers`.
+    /// The type of the exchange to declare, as durable: `topic`, `direct`, `fanout` or `headers`.
     pub declare: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct FileConfig {
-    /// The data directory, absolute: what is written stays below it.
+    /// The absolute path of the data directory: no file outside it is written.
     pub dir: PathBuf,
-    /// Files that the relay keeps for itself (the spool), absolute: no event is written to these, nor beside them under a
-    /// name that begins alike.
+    /// The absolute paths of the relay's own files, such as the spool. No event is written to them, nor to a file beside one of
+    /// them whose name begins with its name.
     pub reserved: Vec<PathBuf>,
     /// The template of a path relative to `dir`.
     pub path: Template,
@@ -339,59 +324,58 @@ pub struct FileConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpoolConfig {
     pub path: PathBuf,
-    /// What a start does with a file that is damaged.
     pub on_corrupt: OnCorrupt,
-    /// What all deliveries that wait may take, in bytes.
+    /// The largest size of all spooled deliveries, in bytes.
     pub max_size: u64,
-    /// The part of that which one sink may take, in percent.
+    /// The largest share of `max_size` for one sink, in percent.
     pub max_share: u8,
 }
 
 impl SpoolConfig {
-    /// A spool there, all else as it is unless the file says otherwise.
+    /// A spool at that path, with the default settings.
     #[must_use]
     pub fn at(path: PathBuf) -> Self {
         Self { path, on_corrupt: OnCorrupt::Stop, max_size: 10 << 30, max_share: 50 }
     }
 
-    /// What one sink may take, in bytes.
+    /// The largest size of the spooled deliveries of one sink, in bytes.
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.max_size / 100 * u64::from(self.max_share)
     }
 }
 
-/// What a start does with a spool that is damaged.
+/// What happens at start when the file of the spool is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnCorrupt {
-    /// Nothing: it ends, and says what a person can do.
+    /// The relay ends with an error that says what to do.
     Stop,
-    /// Renames it, and begins a new one.
+    /// The relay renames the file and starts with an empty one.
     Quarantine,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLettersConfig {
-    /// How long a dead letter is kept; none is for ever.
+    /// How long a dead letter is kept; none means for ever.
     pub keep: Option<Duration>,
-    /// The most that dead letters may take, in bytes.
+    /// The largest size of all dead letters, in bytes.
     pub max_size: u64,
-    /// The sink that gets a copy of each.
+    /// The sink that gets a copy of each dead letter.
     pub to: Option<SinkName>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeliveryConfig {
-    /// What isn't settled by then is put to disk.
+    /// The time after which an unfinished delivery is spooled.
     pub spill_after: Duration,
-    /// How long a stop waits for what is in flight.
+    /// The longest time that a stop waits for deliveries in flight.
     pub shutdown_grace: Duration,
-    /// Bodies in memory, in bytes: bounds the prefetch.
+    /// The largest size of the messages in memory, in bytes. It bounds the prefetch.
     pub max_in_flight_bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdminConfig {
-    /// The address to listen on; none is no listener.
+    /// The address to listen on; none means no listener.
     pub listen: Option<SocketAddr>,
 }

@@ -21,7 +21,7 @@ pub fn spool_lock(spool: &Path) -> PathBuf {
     beside
 }
 
-/// All of them. A file beside one of them whose name begins with its name belongs to it (`spool.db-wal`).
+/// All files of the relay itself. A file beside one of them whose name begins with its name belongs to it (`spool.db-wal`).
 pub(super) fn all(data_dir: &Path, spool: &Path) -> Vec<PathBuf> {
     // Without `.` components, so that paths can be compared.
     let plain = |path: PathBuf| path.components().collect();
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn own_files_are_recognized_whatever_the_name_of_the_spool() {
+    fn own_files_are_recognized_with_any_name_of_the_spool() {
         for spool in ["/data/spool.db", "/data/queue", "/data/x/queue.sqlite", "/data/spool.lock"] {
             let spool = Path::new(spool);
             let own = all(Path::new("/data"), spool);

@@ -5,9 +5,10 @@
 //!
 //! References between keys, and keys that exclude each other, are checked where this becomes a [`Config`](super::Config).
 
-use super::text::decode::{List, Named, OneOrMany, mapping};
+use super::text::decode::{List, NamedEntries, OneOrMany, mapping};
 use super::text::scalar::{
-    Attempts, Count, Flag, GiveUp, Keep, Later, OneOf, Percent, Period, Rate, SecretText, Size, Text, UrlText,
+    Attempts, Count, DurationOrForever, DurationOrNever, Flag, LaterSetting, OneOf, Percent, Period, Rate, SecretText,
+    Size, Text, UrlText,
 };
 use super::values::{
     Argument, ExchangeKind, FormatChoice, KafkaTimestamp, Mechanism, OnCorrupt, OrderBy, QueueKind, SetValue,
@@ -22,9 +23,9 @@ mapping! {
         /// The name of this relay, as a URI: used in connection names and as the source of `CloudEvents`; by default `urn:regards-relay:HOSTNAME`
         name: Text,
         /// The sources, by name: where messages are read from
-        sources: Named<Source> = required,
+        sources: NamedEntries<Source> = required,
         /// The sinks, by name: where events are delivered to
-        sinks: Named<Sink> = required,
+        sinks: NamedEntries<Sink> = required,
         /// The routes: which events go to which sinks; all routes that match apply, from the top
         routes: List<Route> = required,
         /// What happens to events that no route matches: `drop`, `dead_letter`, or names of sinks
@@ -114,7 +115,7 @@ mapping! {
         /// The type of the queue
         r#type: OneOf<QueueKind> ["classic"],
         /// Further arguments of the declaration, as in `x-message-ttl: 86400000`
-        arguments: Named<Argument>,
+        arguments: NamedEntries<Argument>,
     }
 }
 
@@ -161,10 +162,10 @@ mapping! {
         order_by: OneOf<OrderBy> ["correlationId"],
         /// When a failed delivery is attempted again, and when it is given up
         retry: Retry | null,
-        /// What happens to a delivery when the spool has no room for it: `block` stops its source, `drop_newest` drops and counts it
+        /// What happens to a delivery when the spool has no room for it: `block` blocks its source, `drop_newest` drops and counts it
         when_full: OneOf<WhenFull> ["block"],
         /// Reserved for a later version
-        group: Later = skip,
+        group: LaterSetting = skip,
     }
 }
 
@@ -176,7 +177,7 @@ mapping! {
         /// The longest back-off between two attempts
         max_backoff: Period ["10m"],
         /// The age, counted from receipt, at which a delivery becomes a dead letter: a duration or `never`; by default `never`, for webhooks `7d`
-        give_up_after: GiveUp,
+        give_up_after: DurationOrNever,
         /// The number of attempts after which a delivery becomes a dead letter: a number or `unlimited`
         max_attempts: Attempts ["unlimited", "attempts"],
         /// The number of refusals by the destination after which a delivery becomes a dead letter
@@ -198,7 +199,7 @@ mapping! {
         /// The timestamp of the record: `sent`, the time of sending, or `event`, the time of the event; `retention.ms` counts from it
         timestamp: OneOf<KafkaTimestamp> ["sent"],
         /// Further settings of librdkafka's producer
-        options: Named<SecretText> | null,
+        options: NamedEntries<SecretText> | null,
         /// The SASL login at the brokers
         sasl: Sasl,
         /// Use TLS, with these certificates
@@ -226,7 +227,7 @@ mapping! {
         /// The signing secret, `whsec_…` or base64; each secret of a list signs, so that secrets can be rotated; without it requests are not signed
         secret: OneOrMany<SecretText>,
         /// Further request headers; the values are templates
-        headers: Named<Text>,
+        headers: NamedEntries<Text>,
         /// The content of the request header `Authorization`
         auth: Auth,
         /// The URL of an HTTP proxy; by default as in `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`
@@ -341,11 +342,11 @@ mapping! {
     /// One step of a transform.
     Step {
         /// Fields to set: to a value, or to the result of an expression, `{ cel: … }`
-        set: Named<SetValue>,
+        set: NamedEntries<SetValue>,
         /// The names of fields to remove
         remove: OneOrMany<Text>,
         /// Fields to rename: the old name and the new name
-        rename: Named<Text>,
+        rename: NamedEntries<Text>,
     }
 }
 
@@ -379,7 +380,7 @@ mapping! {
     /// How messages that cannot be decoded or delivered are kept.
     DeadLetters {
         /// How long a dead letter is kept: a duration or `forever`
-        keep: Keep ["forever"],
+        keep: DurationOrForever ["forever"],
         /// The largest size of all dead letters; when it is reached, no more messages are accepted that would become one
         max_size: Size ["2GiB"],
         /// A sink that gets a copy of each dead letter and nothing else; its templates use `reason`, `source`, `sink` and `tenant`

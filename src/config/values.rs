@@ -133,7 +133,7 @@ impl JsonSchema for SetValue {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "description": "A value, or `{ cel: … }`: what that expression gives for the event" })
+        json_schema!({ "description": "A value, or `{ cel: … }`: the result of that expression for the event" })
     }
 }
 

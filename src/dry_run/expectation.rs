@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::{DeadLetterReason, ExplainedDelivery, Explanation};
-use crate::config::{Config, Expected};
+use crate::config::{Config, Expectation};
 
 /// Longer values are cut in a message, in characters.
 const MAX_SHOWN: usize = 500;
@@ -13,21 +13,21 @@ const MAX_SHOWN: usize = 500;
 impl Explanation<'_> {
     /// The differences in words; empty if everything is as expected.
     #[must_use]
-    pub fn differences(&self, expected: &Expected, config: &Config) -> Vec<String> {
+    pub fn differences(&self, expected: &Expectation, config: &Config) -> Vec<String> {
         match (expected, self.dead_letter) {
-            (Expected::DeadLetter(reason), Some(letter)) if *reason == letter.reason => Vec::new(),
-            (Expected::DeadLetter(reason), Some(DeadLetterReason { reason: real, detail })) => {
+            (Expectation::DeadLetter(reason), Some(letter)) if *reason == letter.reason => Vec::new(),
+            (Expectation::DeadLetter(reason), Some(DeadLetterReason { reason: real, detail })) => {
                 vec![format!("it is a dead letter, {real}, not {reason}: {detail}")]
             }
-            (Expected::DeadLetter(reason), None) => {
+            (Expectation::DeadLetter(reason), None) => {
                 let sinks: Vec<_> = self.deliveries.iter().map(|delivery| delivery.sink).collect();
                 let to = if sinks.is_empty() { "no sink".to_owned() } else { sinks.join(", ") };
                 vec![format!("it is not a dead letter ({reason}); it goes to {to}")]
             }
-            (Expected::Sinks(_), Some(DeadLetterReason { reason, detail })) => {
+            (Expectation::Sinks(_), Some(DeadLetterReason { reason, detail })) => {
                 vec![format!("it is a dead letter, {reason}: {detail}")]
             }
-            (Expected::Sinks(sinks), None) => self.sinks_differ(sinks, config),
+            (Expectation::Sinks(sinks), None) => self.sinks_differ(sinks, config),
         }
     }
 

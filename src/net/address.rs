@@ -1,7 +1,7 @@
 //! Hosts that the relay never connects to, such as the metadata service of the cloud it runs in; and URLs that are ambiguous.
 //!
 //! Loopback and private ranges are allowed: ground segments run there. Addresses are checked after the name was resolved, so
-//! that no name leads around the check. Names are checked too, because behind a proxy it is the proxy that resolves them.
+//! that no name bypasses the check. Names are checked too, because a proxy resolves them itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,11 +24,11 @@ const METADATA_V6: [Network; 6] = [
     Network::v6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), 32),
     // Google Compute Engine, "About VM metadata": for instances with IPv6 alone.
     Network::v6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), 128),
-    // Scaleway, "Instance metadata"; scaleway-cli asks it there.
+    // Scaleway, "Instance metadata"; scaleway-cli uses it.
     Network::v6(Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42), 128),
-    // Oracle Cloud Infrastructure; cloud-init's DataSourceOracle and Oracle's SDK ask it there.
+    // Oracle Cloud Infrastructure; cloud-init's DataSourceOracle and Oracle's SDK use it.
     Network::v6(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe), 128),
-    // Akamai (Linode), "Metadata service API"; cloud-init's DataSourceAkamai asks it there.
+    // Akamai (Linode), "Metadata service API"; cloud-init's DataSourceAkamai uses it.
     Network::v6(Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1), 128),
     // Alibaba Cloud, "Access instance metadata": for instances with IPv6.
     Network::v6(Ipv6Addr::new(0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200), 128),
@@ -87,14 +87,14 @@ impl std::str::FromStr for Network {
         let bits = match bits {
             None => width,
             Some(bits) if bits.len() <= 3 && bits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                bits.parse().ok().filter(|bits| *bits <= width).ok_or("an address has not that many bits")?
+                bits.parse().ok().filter(|bits| *bits <= width).ok_or("an address has fewer bits")?
             }
             Some(_) => return Err("what follows the `/` is not a number of bits"),
         };
         let network = Self { first, bits, is_v4 };
         let below = u32::from(width - bits);
         let rest = first & 1_u128.checked_shl(below).map_or(u128::MAX, |above| above - 1);
-        if rest != 0 { Err("there are bits beyond its prefix: which network is meant?") } else { Ok(network) }
+        if rest != 0 { Err("it has bits beyond its prefix") } else { Ok(network) }
     }
 }
 
@@ -129,7 +129,7 @@ pub fn forbidden_host(host: &Host<&str>) -> Option<&'static str> {
 /// Why a webhook's `deny:` forbids this address. None if it doesn't.
 #[must_use]
 pub fn denied(ip: IpAddr, deny: &[Network]) -> Option<&'static str> {
-    deny.iter().any(|network| network.contains(ip)).then_some("its sink's `deny` has it")
+    deny.iter().any(|network| network.contains(ip)).then_some("`deny` of its sink contains it")
 }
 
 /// The same for the host of a URL that is an address.
@@ -219,7 +219,7 @@ pub fn ambiguous_broker_url(text: &str) -> Option<&'static str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let (_, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if after.contains('@') {
-        return Some("there is an `@` after the first `/`, `?` or `#`: where does the host begin?");
+        return Some("there is an `@` after the first `/`, `?` or `#`, so the beginning of the host is ambiguous");
     }
     let escape = |text: &str| text.get(..2).is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
     if !rest.split('%').skip(1).all(escape) {
@@ -235,7 +235,7 @@ pub fn ambiguous_web_url(text: &str) -> Option<&'static str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     (authority.contains('@') && after.contains('@')).then_some(
-        "there is an `@` before the first `/`, `?` or `#`, and another one after it: where does the host begin?",
+        "there is an `@` before the first `/`, `?` or `#`, and another one after it, so the beginning of the host is ambiguous",
     )
 }
 
@@ -254,7 +254,7 @@ pub fn repaired_web_url(text: &str) -> Option<&'static str> {
         return Some("there is no host in it");
     }
     if text.split(['?', '#']).next().unwrap_or_default().contains('\\') {
-        return Some("a backslash would be read as a `/`: write `%5C` where one is meant");
+        return Some("a backslash would be read as a `/`: write `%5C` for a backslash");
     }
     let (host, port) = match host_and_port.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
@@ -269,7 +269,7 @@ pub fn repaired_web_url(text: &str) -> Option<&'static str> {
     let canonical = |ip: Ipv4Addr| ip.to_string() == host;
     match Host::parse(host) {
         Ok(Host::Ipv4(ip)) if !canonical(ip) => {
-            Some("its host would be read as an address with other numbers: write all four")
+            Some("its host would be read as an address with other numbers: write all four numbers")
         }
         _ => None,
     }
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_s_and_the_cloud_s_own_addresses_are_forbidden_however_written() {
+    fn addresses_of_the_machine_and_of_metadata_services_are_forbidden_in_every_notation() {
         for ip in [
             "169.254.169.254",
             "169.254.0.1",
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_contain_addresses_in_whatever_form() {
+    fn a_network_contains_an_address_in_every_notation() {
         let contains = |network: &str, ip: &str| network.parse::<Network>().unwrap().contains(ip.parse().unwrap());
         for (network, ip, is_in) in [
             ("10.0.0.0/8", "10.255.0.1", true),
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_parser_would_repair_is_found() {
+    fn a_url_that_a_parser_would_repair_is_refused() {
         for url in [
             "https:///hooks",
             "https://",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The slowest rate: one event a day. It also stands for zero and what is no number.
+/// The slowest rate: one event a day. It replaces slower and invalid rates.
 const SLOWEST: f64 = 1.0 / 86_400.0;
 
 /// Spaces events by at least one interval. Time that was not used is not saved up.

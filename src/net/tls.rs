@@ -38,7 +38,7 @@ pub enum TlsError {
     NoSystemAuthorities(String),
     /// rustls accepts the files, but not together.
     #[error("the TLS settings don't fit together: {0}")]
-    Unfit(#[from] rustls::Error),
+    Incompatible(#[from] rustls::Error),
 }
 
 impl Tls {

@@ -28,7 +28,7 @@ pub(super) struct RawConnection<'a> {
     pub tls: Option<&'a At<raw::Tls>>,
 }
 
-/// A virtual host of a broker, as far as the file tells: the same one has the same value.
+/// A virtual host of a broker, for comparison: as far as the file shows, equal values are the same one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct VirtualHost {
     host: String,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::config::text::decode::At;
 use crate::config::text::diagnostic::Diagnostic;
-use crate::config::text::odd;
+use crate::config::text::lookalike;
 use crate::config::text::reader::Reader;
-use crate::config::text::scalar::{Attempts, Count, Or, Period, SecretText, Size, Text, UrlText};
+use crate::config::text::scalar::{Attempts, Count, Period, SecretText, Size, Text, UrlText, ValueOrWord};
 use crate::config::text::tree::{Key, Span};
 use crate::config::text::words::clean;
 use crate::event::{EventSchema, Template};
@@ -87,11 +87,11 @@ pub(super) fn in_clear(reader: &mut Reader<'_>, what: &str, span: Span) {
 
 /// Compiles a template, and reports its mistakes.
 pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
-    match Template::compile_fragments(&at.value.fragments, reader.vocabulary.clone()) {
+    match Template::compile_fragments(&at.value.fragments, reader.schema.clone()) {
         Ok(template) => Some(template),
         Err(error) => {
-            if let Some(odd) = odd::in_code(reader.text, at.span, true) {
-                reader.report(odd.error("template"));
+            if let Some(found) = lookalike::in_code(reader.text, at.span, true) {
+                reader.report(found.error("template"));
                 return None;
             }
             let shown = error.to_string();
@@ -102,7 +102,7 @@ pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Templat
             } else {
                 format!("this is not a template: {error}")
             };
-            reader.report(Diagnostic::error("template", at.span, message).help(match reader.vocabulary {
+            reader.report(Diagnostic::error("template", at.span, message).help(match reader.schema {
                 EventSchema::Event | EventSchema::Transformed(_) => {
                     "write fields of the event between `{{` and `}}`, as in `{{ tenant }}`; `schema event` lists them"
                 }
@@ -118,7 +118,7 @@ pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Templat
 /// The same for a topic, a routing key or a path. It also warns of fields that can be null: without a value there is no address.
 pub(super) fn address_template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
     let template = template(reader, at)?;
-    let (what, end) = match reader.vocabulary {
+    let (what, end) = match reader.schema {
         EventSchema::Event | EventSchema::Transformed(_) => ("an event", "it becomes a dead letter, `render_failed`"),
         EventSchema::DeadLetter => ("a dead letter", "it is not copied"),
     };
@@ -132,7 +132,7 @@ pub(super) fn address_template(reader: &mut Reader<'_>, at: &At<Text>) -> Option
     Some(template)
 }
 
-/// The mistake of a text that is not a URL.
+/// The error for a text that is not a URL.
 pub(super) fn no_url(code: &'static str, at: &At<UrlText>, error: url::ParseError, example: &str) -> Diagnostic {
     let message = match error {
         url::ParseError::RelativeUrlWithoutBase => "this URL has no scheme".to_owned(),
@@ -142,7 +142,7 @@ pub(super) fn no_url(code: &'static str, at: &At<UrlText>, error: url::ParseErro
     if at.value.0.in_clear {
         diagnostic.help(example)
     } else {
-        diagnostic.help(format!("{example}; what `${{…}}` puts into a part of a URL is percent-encoded"))
+        diagnostic.help(format!("{example}; the value of `${{…}}` in a part of a URL is percent-encoded"))
     }
 }
 
@@ -238,8 +238,8 @@ pub(super) fn unknown_name<'w>(
 /// The number of attempts. None is unlimited.
 pub(super) fn attempts(reader: &mut Reader<'_>, at: &At<Attempts>) -> Option<u32> {
     match at.value.0 {
-        Or::Word => None,
-        Or::Value(number) => {
+        ValueOrWord::Word => None,
+        ValueOrWord::Value(number) => {
             let number = in_range(reader, at.span, number, &(1..=1_000_000), u64::to_string);
             u32::try_from(number).ok()
         }

@@ -1,4 +1,4 @@
-//! Checks across several entries of the file: each is valid by itself, but together they can't be meant.
+//! Checks across several entries of the file: each is valid by itself, but not together.
 
 use std::collections::HashSet;
 
@@ -16,9 +16,9 @@ use crate::config::text::scalar::Text;
 use crate::event::{Expression, FAMILIES, Family, Outcome};
 use crate::rules::{Field, Glob, Rules};
 
-/// The names of the exchanges of REGARDS' responses begin like this. Messages there are taken for responses.
+/// The prefix of the exchanges of REGARDS' responses. Messages there are treated as responses.
 const REGARDS_EXCHANGES: &str = "regards.broadcast.fr.cnes.regards.modules.";
-/// The exchange and the queue of REGARDS' own dead letters. Nobody else may publish there.
+/// The exchange and the queue of REGARDS' own dead letters. Only REGARDS may publish there.
 const REGARDS_DEAD_LETTERS: [&str; 2] = ["regards.DLX", "regards.DLQ"];
 pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<'_>) {
     shared_sources(raw, reader);
@@ -91,7 +91,7 @@ fn loops(raw: &raw::Root, reader: &mut Reader<'_>) {
     let sources: Vec<(Vec<VirtualHost>, &raw::AmqpSource)> = named
         .filter_map(|(key, source)| {
             let amqp = &source.value.amqp.as_ref()?.value;
-            let each = source::each(&key.text, &source.value).into_iter();
+            let each = source::expand(&key.text, &source.value).into_iter();
             Some((
                 each.flat_map(|(_, vhost)| broker::virtual_hosts(amqp.url.as_ref(), vhost.as_deref())).collect(),
                 amqp,
@@ -149,7 +149,7 @@ fn patterns(raw: &raw::Root, reader: &mut Reader<'_>) {
         known && !words.any(|word| glob.matches(word))
     };
     let sources: Option<Vec<String>> = raw.sources.as_ref().map(|sources| {
-        let each = sources.value.0.iter().flat_map(|(key, source)| source::each(&key.text, &source.value));
+        let each = sources.value.0.iter().flat_map(|(key, source)| source::expand(&key.text, &source.value));
         each.map(|(name, _)| name).collect()
     });
     let sources: Option<Vec<&str>> = sources.as_ref().map(|sources| sources.iter().map(String::as_str).collect());

@@ -2,7 +2,7 @@
 
 use crate::config::text::decode::At;
 use crate::config::text::diagnostic::Diagnostic;
-use crate::config::text::odd;
+use crate::config::text::lookalike;
 use crate::config::text::reader::Reader;
 use crate::config::text::scalar::Text;
 use crate::event::{CompiledExpression, Expression, Finding};
@@ -30,8 +30,8 @@ pub(super) fn compile(
             Some(checked.expression)
         }
         Err(errors) => {
-            if let Some(odd) = odd::in_code(reader.text, at.span, false) {
-                reader.report(odd.error("expression"));
+            if let Some(found) = lookalike::in_code(reader.text, at.span, false) {
+                reader.report(found.error("expression"));
                 return None;
             }
             for Finding { word, message, help } in errors {

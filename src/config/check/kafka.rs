@@ -42,7 +42,7 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
     let topic = raw.topic.as_ref().and_then(|topic| self::topic(topic, reader));
     let key = match &raw.key {
         Some(key) => template(reader, key),
-        None => Template::compile(if reader.vocabulary == EventSchema::DeadLetter { NO_KEY } else { KEY }).ok(),
+        None => Template::compile(if reader.schema == EventSchema::DeadLetter { NO_KEY } else { KEY }).ok(),
     };
     let tls = raw.tls.as_ref().map(|at| {
         if let Some(name) = &at.value.server_name {

@@ -5,7 +5,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::BaseProducer;
 
 use crate::config::kafka_settings::producer_settings;
-use crate::config::text::decode::{At, Named};
+use crate::config::text::decode::{At, NamedEntries};
 use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
 use crate::config::text::scalar::SecretText;
@@ -122,7 +122,7 @@ const OWN_KEYS: [(&str, &str); 16] = [
     ("https.ca.", "tls"),
 ];
 
-pub(super) fn options(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) -> Vec<(String, Secret)> {
+pub(super) fn options(at: &At<NamedEntries<SecretText>>, reader: &mut Reader<'_>) -> Vec<(String, Secret)> {
     let mut checked = Vec::new();
     let mut is_each_right = true;
     for (key, value) in &at.value.0 {
@@ -171,7 +171,7 @@ pub(super) fn options(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) -> Ve
 
 /// Checks whether librdkafka accepts the options together: it compares them when a producer is built, which connects to nothing
 /// here. Options for TLS may name files, and are checked when the sink is opened; those with unset variables are left out.
-fn check_together(at: &At<Named<SecretText>>, reader: &mut Reader<'_>) {
+fn check_together(at: &At<NamedEntries<SecretText>>, reader: &mut Reader<'_>) {
     let known = at.value.0.iter().filter_map(|(key, value)| {
         let text = value.value.0.text.as_ref()?;
         (OPTIONS.contains(&key.text.as_str()) && !key.text.starts_with("ssl."))

@@ -1,6 +1,6 @@
 //! Checks the raw values, sets defaults, and builds the [`Config`].
 //!
-//! A part that can't be built is `None`, and its mistake is recorded. The rest is checked all the same, so that one run reports
+//! A part that can't be built is `None`, and its mistake is recorded. The rest is still checked, so that one run reports
 //! all mistakes.
 
 mod broker;
@@ -73,7 +73,7 @@ pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     consistency::check(raw, rules.as_ref(), reader);
     raw.version.as_ref()?;
     let (name, sources, sinks, rules) = (name?, sources??, sinks??, Arc::new(rules?));
-    let files = NamedFiles::now(reader.files.iter().map(PathBuf::as_path));
+    let files = NamedFiles::read(reader.files.iter().map(PathBuf::as_path));
     Some(Config { name, sources, sinks, rules, spool, dead_letters, delivery, admin, data_dir, files })
 }
 

@@ -1,6 +1,6 @@
 //! Whether two conditions can match the same event, and whether one matches all that the other does.
 //!
-//! Conditions are compared as they are written, without events. Where that can't tell, the answer is the one that warns less.
+//! Conditions are compared as they are written, without events. If the result is uncertain, it is the one with fewer warnings.
 
 use crate::event::Family;
 use crate::rules::{Condition, Field, Glob};
@@ -46,8 +46,9 @@ impl Overlap {
         !self.any_known(&[one, other])
             || (one.expression.is_some() && other.expression.is_some() && one.expression != other.expression)
             || one.fields.iter().any(|(field, globs)| {
-                patterns(other, *field)
-                    .is_some_and(|others| globs.iter().all(|one| others.iter().all(|other| never_both(one, other))))
+                patterns(other, *field).is_some_and(|others| {
+                    globs.iter().all(|one| others.iter().all(|other| exclude_each_other(one, other)))
+                })
             })
             || one.not.iter().any(|block| implies(other, block))
             || other.not.iter().any(|block| implies(one, block))
@@ -79,17 +80,17 @@ fn matches(globs: Option<&[Glob]>, text: &str) -> bool {
 
 /// Whether `wide` matches every text that `narrow` matches.
 fn covers(wide: &Glob, narrow: &Glob) -> bool {
-    // If the wide pattern matches a `*` as a character, it matches everything that the `*` stands for. For a `?` that isn't so.
+    // If the wide pattern matches `*` as a character, it matches every text that the `*` matches. This does not hold for `?`.
     wide.as_str() == narrow.as_str()
-        || (!narrow.as_str().contains('?') && wide.matches(narrow.as_str()) && starred(wide))
+        || (!narrow.as_str().contains('?') && wide.matches(narrow.as_str()) && has_no_question_mark(wide))
 }
 
-/// Whether it has no `?`: then it can be compared with another pattern as with a text.
-fn starred(glob: &Glob) -> bool {
+/// Without `?`, a pattern can be compared with another pattern as with a text.
+fn has_no_question_mark(glob: &Glob) -> bool {
     !glob.as_str().contains('?')
 }
 
-fn never_both(one: &Glob, other: &Glob) -> bool {
+fn exclude_each_other(one: &Glob, other: &Glob) -> bool {
     let (a, b) = (one.as_str(), other.as_str());
     let wild = |text: &str| text.contains(['*', '?']);
     match (wild(a), wild(b)) {

@@ -238,7 +238,7 @@ fn unrouted(at: &At<OneOrMany<Text>>, sinks: &Sinks<'_>, reader: &mut Reader<'_>
             Diagnostic::error(
                 "empty-list",
                 at.span,
-                "`unrouted` is empty: what becomes of events that no route matches?",
+                "`unrouted` is empty: it has to say what happens to events that no route matches",
             )
             .help("write `drop` (they are counted), `dead_letter`, or names of sinks"),
         );

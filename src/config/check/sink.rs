@@ -10,7 +10,7 @@ use super::{broker, kafka, webhook};
 use crate::config::model::{AmqpSinkConfig, FileConfig, OrderBy, Retry, SinkConfig, SinkKind};
 use crate::config::own;
 use crate::config::raw;
-use crate::config::text::decode::{At, Named};
+use crate::config::text::decode::{At, NamedEntries};
 use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
 use crate::config::text::scalar::Text;
@@ -45,7 +45,7 @@ pub(super) struct SinkContext<'a> {
 }
 
 pub(super) fn sinks(
-    sinks: &At<Named<raw::Sink>>,
+    sinks: &At<NamedEntries<raw::Sink>>,
     context: &SinkContext<'_>,
     reader: &mut Reader<'_>,
 ) -> Option<Vec<SinkConfig>> {
@@ -79,15 +79,15 @@ fn sink(key: &Key, at: &At<raw::Sink>, context: &SinkContext<'_>, reader: &mut R
     }
     let takes_dead_letters = context.copies_to == Some(key.text.as_str());
     let (kind, format) = if takes_dead_letters {
-        reader.vocabulary = EventSchema::DeadLetter;
+        reader.schema = EventSchema::DeadLetter;
         let kind = kind(key, at, context, reader);
-        reader.vocabulary = EventSchema::Event;
+        reader.schema = EventSchema::Event;
         check_dead_letter_sink(raw, reader);
         (kind, Some(Format::Original))
     } else {
-        reader.vocabulary = context.transforms.vocabulary(&key.text);
+        reader.schema = context.transforms.schema(&key.text);
         let both = (kind(key, at, context, reader), format(raw, context, reader));
-        reader.vocabulary = EventSchema::Event;
+        reader.schema = EventSchema::Event;
         both
     };
     if let Some(group) = &raw.group {
@@ -258,7 +258,7 @@ fn retry(at: Option<&At<raw::Retry>>, webhook: bool, reader: &mut Reader<'_>) ->
                     Diagnostic::warning(
                         "gives-up-early",
                         at.span,
-                        "deliveries are given up before the waits between attempts reach `max`",
+                        "deliveries are given up before the back-off reaches `max_backoff`",
                     )
                     .help("a longer `give_up_after` survives an outage of the destination"),
                 );

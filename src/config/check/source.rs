@@ -10,7 +10,7 @@ use crate::config::model::{
     SourceKind,
 };
 use crate::config::raw;
-use crate::config::text::decode::{At, Named};
+use crate::config::text::decode::{At, NamedEntries};
 use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
 use crate::config::text::scalar::Text;
@@ -31,7 +31,7 @@ const MAX_BODY: u64 = 1 << 20;
 /// The argument of a queue with one active consumer at a time.
 pub(super) const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
 
-pub(super) fn sources(sources: &At<Named<raw::Source>>, reader: &mut Reader<'_>) -> Option<Vec<SourceConfig>> {
+pub(super) fn sources(sources: &At<NamedEntries<raw::Source>>, reader: &mut Reader<'_>) -> Option<Vec<SourceConfig>> {
     let named = &sources.value.0;
     if named.is_empty() {
         reader.report(
@@ -69,8 +69,8 @@ pub(super) fn sources(sources: &At<Named<raw::Source>>, reader: &mut Reader<'_>)
 /// Replaced by the tenant, in lower case, in the name of a virtual host.
 const TENANT: &str = "{tenant}";
 
-/// The names and virtual hosts of the sources that one entry stands for: one for each of its tenants, or only itself.
-pub(super) fn each(key: &str, raw: &raw::Source) -> Vec<(String, Option<String>)> {
+/// The names and virtual hosts of the sources of one entry: one for each of its tenants, or a single one.
+pub(super) fn expand(key: &str, raw: &raw::Source) -> Vec<(String, Option<String>)> {
     let vhost = raw.amqp.as_ref().and_then(|amqp| Some(amqp.value.vhost.as_ref()?.value.text.clone()));
     let Some(tenants) = &raw.tenants else { return vec![(key.to_owned(), vhost)] };
     let of = |tenant: &str| (format!("{key}.{tenant}"), vhost.as_deref().map(|vhost| of_tenant(vhost, tenant)));
@@ -141,7 +141,7 @@ fn source(key: &Key, at: &At<raw::Source>, reader: &mut Reader<'_>) -> Option<Ve
 }
 
 /// The tenants with a virtual host each; `Some(None)` if the entry has none.
-#[allow(clippy::option_option, reason = "the outer one is of what was wrong, as everywhere here")]
+#[allow(clippy::option_option, reason = "the outer `None` is a reported mistake, as everywhere here")]
 fn tenants(key: &Key, raw: &raw::Source, reader: &mut Reader<'_>) -> Option<Option<Vec<Arc<str>>>> {
     let vhost = raw.amqp.as_ref().and_then(|amqp| amqp.value.vhost.as_ref());
     let each = vhost.filter(|vhost| vhost.value.text.contains(TENANT));
@@ -162,8 +162,8 @@ fn tenants(key: &Key, raw: &raw::Source, reader: &mut Reader<'_>) -> Option<Opti
         return None;
     }
     if tenants.value.0.is_empty() {
-        let nobody = Diagnostic::error("empty-list", tenants.span, "there is no tenant in the list");
-        reader.report(nobody.help("write at least one"));
+        let diagnostic = Diagnostic::error("empty-list", tenants.span, "there is no tenant in the list");
+        reader.report(diagnostic.help("write at least one"));
     }
     let mut hosts = HashSet::new();
     for at in &tenants.value.0 {
@@ -288,7 +288,7 @@ fn queue(at: &At<raw::QueueDeclaration>, reader: &mut Reader<'_>) -> QueueDeclar
             Diagnostic::warning(
                 "many-priorities",
                 key.span,
-                "a queue with so many priorities costs RabbitMQ many times as much for each message",
+                "a queue with many priorities makes RabbitMQ many times slower for each message",
             )
             .help(format!(
                 "remove `{PRIORITIES}`, or write at most {MAX_PRIORITY}: with 255 RabbitMQ delivers about 430 messages a second, without priorities 9,000"

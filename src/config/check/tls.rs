@@ -16,9 +16,9 @@ pub(super) fn tls(at: &At<raw::Tls>, for_rustls: bool, reader: &mut Reader<'_>) 
     for (given, missing, have, want) in [(&raw.cert, &raw.key, "cert", "key"), (&raw.key, &raw.cert, "key", "cert")] {
         if let (Some(given), None) = (given, missing) {
             reader.report(
-                Diagnostic::error("tls-pair", given.span, format!("`{have}` goes with `{want}`"))
+                Diagnostic::error("tls-pair", given.span, format!("`{have}` needs `{want}`"))
                     .label(format!("no `{want}` beside it"))
-                    .help(format!("add `{want}:`: a client's certificate and its key prove who it is together")),
+                    .help(format!("add `{want}:`: a client needs its certificate and its key to authenticate itself")),
             );
         }
     }
@@ -54,7 +54,7 @@ fn file(reader: &mut Reader<'_>, at: &At<Text>) -> PathBuf {
 fn check_files(tls: &Tls, at: &At<raw::Tls>, reader: &mut Reader<'_>) {
     let there = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.is_file());
     let given = [&tls.ca, &tls.cert, &tls.key];
-    // Missing files are reported already. The system's authorities are not a matter of this file.
+    // Missing files are reported already. The system's authorities are not named in this file.
     if !given.into_iter().any(there) || given.into_iter().any(|path| path.is_some() && !there(path)) {
         return;
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::expression;
 use crate::config::raw;
-use crate::config::text::decode::{At, List, Named, OneOrMany};
+use crate::config::text::decode::{At, List, NamedEntries, OneOrMany};
 use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
 use crate::config::text::scalar::Text;
@@ -26,12 +26,12 @@ pub(super) struct Transforms<'a> {
     /// The transform of each route, in the order of the routes.
     of_routes: Vec<Option<Transform>>,
     /// The events that come to each sink, by its name.
-    incoming: HashMap<&'a str, Incoming>,
+    incoming: HashMap<&'a str, IncomingFields>,
 }
 
 /// The events that come to one sink.
 #[derive(Default)]
-struct Incoming {
+struct IncomingFields {
     /// The fields of the events of each route to the sink.
     fields: Vec<Fields>,
     /// Whether one of the routes has a transform.
@@ -64,7 +64,7 @@ impl<'a> Transforms<'a> {
     }
 
     /// The names that the sink's templates may use.
-    pub fn vocabulary(&self, sink: &str) -> EventSchema {
+    pub fn schema(&self, sink: &str) -> EventSchema {
         match self.incoming.get(sink) {
             Some(incoming) if incoming.transformed => {
                 EventSchema::Transformed(Arc::new(merge_fields(&incoming.fields)))
@@ -95,9 +95,9 @@ fn transform(steps: &At<List<raw::Step>>, reader: &mut Reader<'_>) -> Option<(Tr
         Ok(_) if reader.failed_in(steps.span) => None,
         Ok(made) => Some(made),
         Err(all) => {
-            for (place, misnamed) in all {
+            for (place, error) in all {
                 if let (Some(span), Some(step)) = (places.get(place), made.get(place)) {
-                    reader.report(misnamed_step(*span, step, misnamed));
+                    reader.report(step_error(*span, step, error));
                 }
             }
             None
@@ -105,7 +105,7 @@ fn transform(steps: &At<List<raw::Step>>, reader: &mut Reader<'_>) -> Option<(Tr
     }
 }
 
-fn sets(at: Option<&At<Named<SetValue>>>, reader: &mut Reader<'_>) -> Vec<(Span, Step)> {
+fn sets(at: Option<&At<NamedEntries<SetValue>>>, reader: &mut Reader<'_>) -> Vec<(Span, Step)> {
     let entries = at.map_or(&[][..], |at| &at.value.0);
     let set = |(key, at): &(Key, At<SetValue>)| {
         check_name(&key.text, key.span, reader);
@@ -126,7 +126,7 @@ fn removes(at: Option<&At<OneOrMany<Text>>>) -> Vec<(Span, Step)> {
     names.iter().map(|name| (name.span, Step::Remove(name.value.text.clone()))).collect()
 }
 
-fn renames(at: Option<&At<Named<Text>>>, reader: &mut Reader<'_>) -> Vec<(Span, Step)> {
+fn renames(at: Option<&At<NamedEntries<Text>>>, reader: &mut Reader<'_>) -> Vec<(Span, Step)> {
     let entries = at.map_or(&[][..], |at| &at.value.0);
     let rename = |(from, to): &(Key, At<Text>)| {
         check_name(&to.value.text, to.span, reader);
@@ -147,11 +147,11 @@ fn check_name(name: &str, span: Span, reader: &mut Reader<'_>) {
     }
 }
 
-fn misnamed_step(span: Span, step: &Step, misnamed: StepError) -> Diagnostic {
+fn step_error(span: Span, step: &Step, error: StepError) -> Diagnostic {
     let (Step::Set(name, _) | Step::Remove(name) | Step::Rename(name, _)) = step;
-    if let (StepError::NameTaken, Step::Rename(_, to)) = (misnamed, step) {
+    if let (StepError::NameTaken, Step::Rename(_, to)) = (error, step) {
         return Diagnostic::error("field-twice", span, format!("there is a field `{to}` already"))
-            .help("remove that one before, or choose another name");
+            .help("remove that field in an earlier step, or choose another name");
     }
     let events = event_fields();
     if events.contains_key(name) {

@@ -11,11 +11,11 @@ use crate::config::text::words::list;
 use crate::event::{Family, Outcome};
 use crate::rules::{Condition, Field, Glob, Rules, Unrouted};
 
-/// A message names no more tenants or sources than these; it counts the others.
+/// The largest number of tenants or sources that a message names; it counts the others.
 const NAMED: usize = 3;
 
-/// Warns of statuses, and of tenants in the file, whose events would all become dead letters. Any other value of `unrouted:` is
-/// meant.
+/// Warns of statuses, and of tenants in the file, whose events would all become dead letters. With any other value of
+/// `unrouted:` the events are handled as the user has chosen.
 pub(super) fn check(
     raw: &raw::Root,
     rules: &Rules,
@@ -36,22 +36,27 @@ pub(super) fn check(
         reader.report(
             Diagnostic::warning("no-route", unrouted.span, message)
                 .label("each becomes a dead letter")
-                .help("add a route for them; a route with `to: []` drops events that nobody needs"),
+                .help("add a route for them; a route with `to: []` drops events that are not needed"),
         );
     }
 }
 
-/// The names of tenants or sources, by the statuses that no route matches and by which of the two they are.
-type Unmatched = BTreeMap<(Vec<&'static str>, Option<&'static str>), BTreeSet<String>>;
+/// The names of tenants or sources, by the statuses that no route matches and by their kind (tenant or source).
+type UnmatchedStatuses = BTreeMap<(Vec<&'static str>, Option<&'static str>), BTreeSet<String>>;
 
 /// The statuses that no route matches. None if finding out would take too long.
-fn unmatched(raw: &raw::Root, rules: &Rules, overlap: &Overlap, steps: &mut StepBudget<'_>) -> Option<Unmatched> {
+fn unmatched(
+    raw: &raw::Root,
+    rules: &Rules,
+    overlap: &Overlap,
+    steps: &mut StepBudget<'_>,
+) -> Option<UnmatchedStatuses> {
     let tenants = RoutesByTenant::of(rules);
-    let mut unmatched = Unmatched::new();
+    let mut unmatched = UnmatchedStatuses::new();
     let sources: Vec<_> = raw.sources.iter().flat_map(|sources| &sources.value.0).collect();
     for (key, source) in &sources {
         for family in families_of(&source.value) {
-            for (name, tenant) in origins(&key.text, &source.value, &tenants) {
+            for (name, tenant) in sources_with_tenants(&key.text, &source.value, &tenants) {
                 let mut missing = Vec::new();
                 for (status, outcome) in family.statuses {
                     let events = event(&name, family, status, *outcome, tenant);
@@ -73,10 +78,14 @@ fn unmatched(raw: &raw::Root, rules: &Rules, overlap: &Overlap, steps: &mut Step
     Some(unmatched)
 }
 
-/// The sources that an entry stands for, each with its known tenants. None is any tenant.
-fn origins<'a>(key: &str, source: &'a raw::Source, named: &RoutesByTenant<'a>) -> Vec<(String, Option<&'a str>)> {
+/// The sources of an entry, each with its known tenants. None is any tenant.
+fn sources_with_tenants<'a>(
+    key: &str,
+    source: &'a raw::Source,
+    named: &RoutesByTenant<'a>,
+) -> Vec<(String, Option<&'a str>)> {
     if let Some(own) = &source.tenants {
-        let names = source::each(key, source).into_iter().map(|(name, _)| name);
+        let names = source::expand(key, source).into_iter().map(|(name, _)| name);
         return names.zip(own.value.0.iter().map(|tenant| Some(tenant.value.text.as_str()))).collect();
     }
     if named.of.is_empty() {

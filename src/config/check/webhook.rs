@@ -13,10 +13,10 @@ use super::common::{HOUR, SECOND, address_template, in_clear, no_url, number, pe
 use super::tls;
 use crate::config::model::{Responses, WebhookAuth, WebhookConfig, WebhookUrl};
 use crate::config::raw;
-use crate::config::text::decode::{At, Named, OneOrMany};
+use crate::config::text::decode::{At, NamedEntries, OneOrMany};
 use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::mask;
-use crate::config::text::reader::{Hidden, Reader};
+use crate::config::text::reader::{Reader, SecretScalar};
 use crate::config::text::scalar::{Count, SecretText, Text, UrlText};
 use crate::config::text::secret::Secret;
 use crate::config::text::words::clean;
@@ -202,7 +202,7 @@ fn first_expression(fragments: &[Fragment]) -> Option<usize> {
 }
 
 /// The rest of a URL from a byte on.
-fn path_text(rest: &str, url: &Hidden, start: usize) -> Text {
+fn path_text(rest: &str, url: &SecretScalar, start: usize) -> Text {
     let mut before = start;
     let mut fragments = Vec::new();
     for Fragment { text, is_inserted } in &url.fragments {
@@ -334,7 +334,7 @@ fn secrets(at: &At<OneOrMany<SecretText>>, reader: &mut Reader<'_>) -> Vec<Secre
 
 const MAKE_ONE: &str = "`echo whsec_$(openssl rand -base64 32)` makes one; sender and receiver share it";
 
-fn headers(at: &At<Named<Text>>, reader: &mut Reader<'_>) -> Vec<(HeaderName, Template)> {
+fn headers(at: &At<NamedEntries<Text>>, reader: &mut Reader<'_>) -> Vec<(HeaderName, Template)> {
     let mut headers: Vec<(HeaderName, Template)> = Vec::new();
     let mut seen: HashSet<HeaderName> = HashSet::new();
     for (key, value) in &at.value.0 {

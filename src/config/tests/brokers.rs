@@ -2,10 +2,10 @@
 
 use expect_test::expect;
 
-use super::{Strictness, parse, source, wrong};
+use super::{Strictness, check_errors, parse, source};
 
 #[test]
-fn urls_of_brokers() {
+fn a_wrong_broker_url_is_an_error() {
     for (url, expected) in [
         (
             "localhost:5672",
@@ -99,18 +99,18 @@ fn urls_of_brokers() {
         "#]],
         ),
     ] {
-        wrong(&source(&format!("amqp: {{ url: {url}, queue: q }}")), expected);
+        check_errors(&source(&format!("amqp: {{ url: {url}, queue: q }}")), expected);
     }
 }
 
 #[test]
-fn urls_of_brokers_that_can_be_read_in_two_ways() {
-    wrong(
+fn an_ambiguous_broker_url_is_an_error() {
+    check_errors(
         &source(
             "amqp:\n  url:\n  - amqp://partner:p@ss/w%rd@host\n  - amqp://partner:p/ss@host\n  - amqp://partner:p#ss@host/v\n  - amqp://partner:100%@host\n  - 'amqp://h\\x'\n  queue: q",
         ),
         expect![[r#"
-            error[broker-url]: this URL can be read in two ways: there is an `@` after the first `/`, `?` or `#`: where does the host begin?
+            error[broker-url]: this URL can be read in two ways: there is an `@` after the first `/`, `?` or `#`, so the beginning of the host is ambiguous
              --> routes.yaml:6:9
               |
             6 |       - amqp://partner:***@host
@@ -118,7 +118,7 @@ fn urls_of_brokers_that_can_be_read_in_two_ways() {
               |
               = help: write the user and the password as they are beside the URL, as `username:` and `password:`, or percent-encode them (`@` is `%40`, `/` is `%2F`, `%` is `%25`)
 
-            error[broker-url]: this URL can be read in two ways: there is an `@` after the first `/`, `?` or `#`: where does the host begin?
+            error[broker-url]: this URL can be read in two ways: there is an `@` after the first `/`, `?` or `#`, so the beginning of the host is ambiguous
              --> routes.yaml:7:9
               |
             7 |       - amqp://partner:***@host
@@ -126,7 +126,7 @@ fn urls_of_brokers_that_can_be_read_in_two_ways() {
               |
               = help: write the user and the password as they are beside the URL, as `username:` and `password:`, or percent-encode them (`@` is `%40`, `/` is `%2F`, `%` is `%25`)
 
-            error[broker-url]: this URL can be read in two ways: there is an `@` after the first `/`, `?` or `#`: where does the host begin?
+            error[broker-url]: this URL can be read in two ways: there is an `@` after the first `/`, `?` or `#`, so the beginning of the host is ambiguous
              --> routes.yaml:8:9
               |
             8 |       - amqp://partner:***@host/v
@@ -152,27 +152,27 @@ fn urls_of_brokers_that_can_be_read_in_two_ways() {
 
         "#]],
     );
-    // What came from elsewhere is not shown.
-    let said = parse(
+    // Inserted values are not shown.
+    let diagnostics = parse(
         &source("amqp: { url: '${URL}', queue: q }"),
         Strictness::Run,
         &[("URL", "amqp://partner:p@ss/w%rd@host")],
     );
-    let said = said.unwrap_err().to_string();
-    assert!(said.contains("read in two ways") && !said.contains("ss/w"), "{said}");
-    let said = parse(
+    let diagnostics = diagnostics.unwrap_err().to_string();
+    assert!(diagnostics.contains("read in two ways") && !diagnostics.contains("ss/w"), "{diagnostics}");
+    let diagnostics = parse(
         &super::sink("webhook: { url: 'https://h/', proxy: '${URL}' }"),
         Strictness::Run,
         &[("URL", "http://partner:p@ss/w%rd@host")],
     );
-    assert!(said.unwrap_err().to_string().contains("read in two ways"));
-    super::right(&source("amqp: { url: 'amqp://h', username: 'p@ss', password: '${P:-a/b%@c}', queue: q }"));
-    super::right(&super::sink("webhook: { url: 'https://h/hook/a@b' }"));
+    assert!(diagnostics.unwrap_err().to_string().contains("read in two ways"));
+    super::valid(&source("amqp: { url: 'amqp://h', username: 'p@ss', password: '${P:-a/b%@c}', queue: q }"));
+    super::valid(&super::sink("webhook: { url: 'https://h/hook/a@b' }"));
 }
 
 #[test]
-fn virtual_hosts_and_ports_that_can_not_be_meant() {
-    wrong(
+fn a_wrong_virtual_host_or_port_is_reported() {
+    check_errors(
         &source("amqp: { url: amqp://h/x, vhost: y, queue: q }"),
         expect![[r#"
         error[two-vhosts]: this URL names another virtual host than `vhost:`
@@ -185,7 +185,7 @@ fn virtual_hosts_and_ports_that_can_not_be_meant() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &source("amqp: { url: [amqp://a/x, amqp://b/x, amqp://c], queue: q }"),
         expect![[r#"
         error[two-vhosts]: the URLs of this list name different virtual hosts
@@ -200,7 +200,7 @@ fn virtual_hosts_and_ports_that_can_not_be_meant() {
 
     "#]],
     );
-    super::warned(
+    super::check_warnings(
         &source("amqp: { url: amqp://h:15672/, queue: q }"),
         expect![[r#"
         warning[management-port]: this is the port of RabbitMQ's management, which uses HTTP
@@ -221,13 +221,13 @@ fn virtual_hosts_and_ports_that_can_not_be_meant() {
 
     "#]],
     );
-    super::right(&source("amqp: { url: [amqp://a/x, amqp://b/%78], queue: q }"));
-    super::right(&source("amqp: { url: [amqp://a/x, amqp://b/], vhost: x, queue: q }"));
+    super::valid(&source("amqp: { url: [amqp://a/x, amqp://b/%78], queue: q }"));
+    super::valid(&source("amqp: { url: [amqp://a/x, amqp://b/], vhost: x, queue: q }"));
 }
 
 #[test]
-fn tls_of_a_connection() {
-    wrong(
+fn tls_needs_an_encrypted_url_and_complete_files() {
+    check_errors(
         &source(
             "amqp:\n  url: amqp://localhost\n  queue: q\n  tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }",
         ),
@@ -248,13 +248,13 @@ fn tls_of_a_connection() {
               |
               = help: relative paths begin at the directory of this file
 
-            error[tls-pair]: `cert` goes with `key`
+            error[tls-pair]: `cert` needs `key`
              --> routes.yaml:7:37
               |
             7 |       tls: { ca: no-such.pem, cert: Cargo.toml, server_name: 'a b' }
               |                                     ^^^^^^^^^^ no `key` beside it
               |
-              = help: add `key:`: a client's certificate and its key prove who it is together
+              = help: add `key:`: a client needs its certificate and its key to authenticate itself
 
             error[server-name]: `a b` is not the name of a server
              --> routes.yaml:7:62
@@ -269,7 +269,7 @@ fn tls_of_a_connection() {
 }
 
 #[test]
-fn tls_files_have_to_be_certificates() {
+fn a_tls_file_without_a_certificate_is_an_error() {
     let text = source("amqp:\n  url: amqps://localhost\n  queue: q\n  tls: { ca: Cargo.toml }");
     let errors = parse(&text, Strictness::Offline, &[]).unwrap_err().to_string();
     assert!(errors.starts_with("error[tls-files]: these files can't be used: tls.ca "), "{errors}");

@@ -2,11 +2,11 @@
 
 use expect_test::expect;
 
-use super::{Strictness, parse, right, routes, warned, wrong};
+use super::{Strictness, check_errors, check_warnings, parse, routes, valid};
 
 #[test]
-fn conditions() {
-    wrong(
+fn a_wrong_condition_is_reported() {
+    check_errors(
         &routes(
             "- name: one
   when: { outcome: [faild, \"*ed\"], tennant: esa, session: [], not: { type: [x, {}] } }
@@ -77,8 +77,8 @@ fn conditions() {
 }
 
 #[test]
-fn conditions_in_cel() {
-    wrong(
+fn a_wrong_cel_condition_is_reported() {
+    check_errors(
         &routes(
             "- name: one
   when: { if: \"tennant == 'esa' && extra.size > '3' || status = 'ERROR'\" }
@@ -125,7 +125,7 @@ fn conditions_in_cel() {
 
         "#]],
     );
-    warned(
+    check_warnings(
         &routes(
             "- name: one
   when: { if: \"message.contains('quota') && status in ['EROR', 'SUCCESS'] && outcome != 'failed'\" }
@@ -157,7 +157,7 @@ fn conditions_in_cel() {
 }
 
 #[test]
-fn routes_that_ask_in_cel_are_compared_as_far_as_that_can_be_said() {
+fn routes_with_equal_cel_conditions_are_compared() {
     let two = |one: &str, other: &str| {
         routes(&format!("- {{ name: one, to: a, when: {one} }}\n- {{ name: two, to: [a, b], when: {other} }}"))
     };
@@ -168,9 +168,9 @@ fn routes_that_ask_in_cel_are_compared_as_far_as_that_can_be_said() {
         two(small, &format!("{{ not: {small} }}")),
         two(&format!("{{ tenant: esa, not: {small} }}"), small),
     ] {
-        right(&silent);
+        valid(&silent);
     }
-    warned(
+    check_warnings(
         &routes(&format!(
             "- {{ name: one, to: a, when: {small}, final: true }}
 - {{ name: hidden, to: b, when: {{ tenant: esa, if: size(tenant) == 3 }} }}
@@ -187,7 +187,7 @@ fn routes_that_ask_in_cel_are_compared_as_far_as_that_can_be_said() {
 
         "#]],
     );
-    warned(
+    check_warnings(
         &two(small, "{ tenant: esa }"),
         expect![[r#"
         warning[sink-of-several]: an event that `one` matches as well goes to this sink once, by that route
@@ -203,8 +203,8 @@ fn routes_that_ask_in_cel_are_compared_as_far_as_that_can_be_said() {
 }
 
 #[test]
-fn patterns_that_match_nothing() {
-    wrong(
+fn a_pattern_that_matches_no_event_is_reported() {
+    check_errors(
         &routes(
             "- name: one\n  when: { status: [error, DONE, GRANT*], source: regard, type: fr.cnes.* }\n  to: [a, b]",
         ),
@@ -238,8 +238,8 @@ fn patterns_that_match_nothing() {
 }
 
 #[test]
-fn a_status_that_no_family_has_is_an_error_where_the_families_are_known() {
-    wrong(
+fn an_unknown_status_is_an_error_if_the_families_are_known() {
+    check_errors(
         &routes("- { name: r, when: { status: error }, to: [a, b] }"),
         expect![[r#"
         error[never-matches]: no event has the status `error`
@@ -252,7 +252,7 @@ fn a_status_that_no_family_has_is_an_error_where_the_families_are_known() {
 
     "#]],
     );
-    warned(
+    check_warnings(
         &routes("- { name: r, when: { status: DONE }, to: [a, b] }"),
         expect![[r#"
         warning[never-matches]: no event has the status `DONE`
@@ -265,7 +265,7 @@ fn a_status_that_no_family_has_is_an_error_where_the_families_are_known() {
 
     "#]],
     );
-    warned(
+    check_warnings(
         &routes("- { name: r, when: { status: error }, to: [a, b] }")
             .replace("queue: q }", "queue: q }, expects: auto")
             .replace("status: error", "status: [error, GRANTED]"),
@@ -283,8 +283,8 @@ fn a_status_that_no_family_has_is_an_error_where_the_families_are_known() {
 }
 
 #[test]
-fn a_pattern_that_is_too_long() {
-    wrong(
+fn a_pattern_that_is_too_long_is_an_error() {
+    check_errors(
         &routes(&format!("- {{ name: one, when: {{ tenant: {} }}, to: [a, b] }}", "x".repeat(2_000))),
         expect![[r#"
         error[long-pattern]: a pattern is at most 1024 bytes long
@@ -300,8 +300,8 @@ fn a_pattern_that_is_too_long() {
 }
 
 #[test]
-fn a_key_without_a_value_never_means_anything() {
-    wrong(
+fn a_key_without_a_value_is_an_error() {
+    check_errors(
         &routes(
             "- { name: status, when: { status: }, to: a }\n- { name: tenant, when: { tenant: null }, to: a }\n- name: when\n  when:\n  #  status: DENIED\n  to: a\n- { name: if, when: { if: ~ }, to: a }\n- { name: not, when: { not: }, to: a }\n- { name: not-session, when: { not: { session: } }, to: a }\n- { name: last, when: { status: [ERROR, null] }, to: [a, ], transform: , final: }",
         ),
@@ -381,18 +381,23 @@ fn a_key_without_a_value_never_means_anything() {
         "#]],
     );
     for key in ["productId", "outcome", "type", "source", "session", "correlationId"] {
-        let said = parse(&routes(&format!("- {{ name: one, when: {{ {key}: }}, to: [a, b] }}")), Strictness::Run, &[]);
-        let said = said.expect_err(key);
-        assert_eq!(said.iter().map(crate::config::Diagnostic::code).collect::<Vec<_>>(), ["missing-value"], "{said}");
+        let diagnostics =
+            parse(&routes(&format!("- {{ name: one, when: {{ {key}: }}, to: [a, b] }}")), Strictness::Run, &[]);
+        let diagnostics = diagnostics.expect_err(key);
+        assert_eq!(
+            diagnostics.iter().map(crate::config::Diagnostic::code).collect::<Vec<_>>(),
+            ["missing-value"],
+            "{diagnostics}"
+        );
     }
 }
 
 #[test]
-fn an_empty_pattern_excludes_nothing() {
+fn an_empty_pattern_is_an_error() {
     let text = routes(
         "- { name: one, when: { not: { session: \"${TESTS}\" } }, to: [a, b] }\n- { name: two, when: { tenant: '', not: [{ productId: [x, \"\"] }] }, to: [] }",
     );
-    let said = parse(&text, Strictness::Run, &[("TESTS", "")]).unwrap_err();
+    let diagnostics = parse(&text, Strictness::Run, &[("TESTS", "")]).unwrap_err();
     expect![[r#"
         error[empty-pattern]: the value of `${…}` is empty, and matches no event
          --> routes.yaml:5:44
@@ -418,5 +423,5 @@ fn an_empty_pattern_excludes_nothing() {
           |
           = help: write a value, or remove the key to match all events; `if: "session == null"` matches events without one
 
-    "#]].assert_eq(&said.to_string());
+    "#]].assert_eq(&diagnostics.to_string());
 }

@@ -2,12 +2,12 @@
 
 use expect_test::expect;
 
-use super::{right, warned, wrong};
+use super::{check_errors, check_warnings, valid};
 use crate::config::OrderBy;
 use crate::event::Format;
 use crate::rules::SinkName;
 
-/// A file with that sink for copies of dead letters, and with that after it; all else is right.
+/// A file with that sink for copies of dead letters, followed by `more`, that is valid otherwise.
 fn file(sink: &str, more: &str) -> String {
     format!(
         "version: 1
@@ -23,8 +23,8 @@ dead_letters: {{ to: morgue }}
 const RULES: &str = "routes: [{ name: all, to: screen }]\nunrouted: drop\n";
 
 #[test]
-fn copies_go_out_as_received_and_in_no_order() {
-    let config = right(&file("{ kafka: { brokers: \"localhost:9092\", topic: \"dead.{{ reason }}\" } }", RULES));
+fn copies_are_sent_as_received_and_without_order() {
+    let config = valid(&file("{ kafka: { brokers: \"localhost:9092\", topic: \"dead.{{ reason }}\" } }", RULES));
     assert_eq!(config.dead_letters.to, Some(SinkName::new("morgue")));
     let [screen, morgue] = config.sinks.as_slice() else { panic!() };
     assert_eq!((screen.order_by, morgue.order_by), (OrderBy::CorrelationId, OrderBy::None));
@@ -32,9 +32,9 @@ fn copies_go_out_as_received_and_in_no_order() {
 
     let said_so =
         "{ file: { path: \"{{ source }}/{{ tenant | default(\\\"none\\\") }}\" }, format: original, order_by: none }";
-    right(&file(said_so, RULES));
+    valid(&file(said_so, RULES));
     assert_eq!(
-        right(&format!("{}dead_letters: {{ to: null }}\n", super::routes("- { name: all, to: [a, b] }")))
+        valid(&format!("{}dead_letters: {{ to: null }}\n", super::routes("- { name: all, to: [a, b] }")))
             .dead_letters
             .to,
         None
@@ -42,8 +42,8 @@ fn copies_go_out_as_received_and_in_no_order() {
 }
 
 #[test]
-fn no_event_goes_to_the_sink_of_dead_letters() {
-    wrong(
+fn a_route_to_the_sink_of_dead_letters_is_an_error() {
+    check_errors(
         &file("{ stdout: {} }", "routes: [{ name: all, to: [screen, morgue] }]\nunrouted: morgue\n"),
         expect![[r#"
         error[dead-letter-sink]: `morgue` is the sink that dead letters are copied to
@@ -67,8 +67,8 @@ fn no_event_goes_to_the_sink_of_dead_letters() {
 }
 
 #[test]
-fn copies_have_no_other_format_and_no_order() {
-    wrong(
+fn a_format_or_an_order_of_copies_is_an_error() {
+    check_errors(
         &file("{ stdout: {}, format: normalized, order_by: tenant }", RULES),
         expect![[r#"
         error[dead-letter-sink]: copies of dead letters are sent as they were received
@@ -89,7 +89,7 @@ fn copies_have_no_other_format_and_no_order() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &file("{ stdout: {}, body: \"{{ reason }}\" }", RULES),
         expect![[r#"
         error[dead-letter-sink]: copies of dead letters are sent as they were received
@@ -105,8 +105,8 @@ fn copies_have_no_other_format_and_no_order() {
 }
 
 #[test]
-fn templates_see_only_what_every_dead_letter_has() {
-    wrong(
+fn templates_of_copies_use_only_the_fields_of_dead_letters() {
+    check_errors(
         &file("{ file: { path: \"{{ reason }}/{{ status }}/{{ headers.x }}\" } }", RULES),
         expect![[r#"
         error[template]: this is not a template: there is no headers; there are reason, sink, source, tenant
@@ -119,7 +119,7 @@ fn templates_see_only_what_every_dead_letter_has() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &super::sink("file: { path: \"{{ reason }}\" }"),
         expect![[r#"
         error[template]: this is not a template: there is no reason; there are correlationId, expires, extra, headers, id, message, outcome, productId, properties, session, source, status, tenant, time, type, warnings
@@ -132,7 +132,7 @@ fn templates_see_only_what_every_dead_letter_has() {
 
     "#]],
     );
-    warned(
+    check_warnings(
         &file("{ file: { path: \"{{ sink }}/{{ tenant }}\" } }", RULES),
         expect![[r#"
         warning[nullable-address]: `sink` can be null: such a dead letter has no address here
@@ -156,8 +156,8 @@ fn templates_see_only_what_every_dead_letter_has() {
 }
 
 #[test]
-fn the_sink_of_dead_letters_is_there() {
-    wrong(
+fn an_unknown_sink_of_dead_letters_is_an_error() {
+    check_errors(
         &file("{ stdout: {} }", RULES).replace("to: morgue", "to: morge"),
         expect![[r#"
         warning[unused-sink]: no route leads to the sink `morgue`

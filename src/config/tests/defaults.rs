@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Strictness, parse};
 
 #[test]
-fn the_defaults_of_the_schema_are_those_that_apply() {
+fn the_defaults_in_the_schema_are_those_of_the_check() {
     let schema = serde_json::to_value(crate::config::schema()).unwrap();
     let least = json!({
         "version": 1,
@@ -34,7 +34,7 @@ fn the_defaults_of_the_schema_are_those_that_apply() {
     assert_eq!(config(&full), config(&least));
 }
 
-/// Adds each key that is missing and has a default; how many these are.
+/// Adds each key that is missing and has a default. Returns their number.
 fn add_defaults(value: &mut Value, schema: &Value, root: &Value) -> usize {
     if let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
         return add_defaults(value, &root["$defs"][name], root);

@@ -1,13 +1,13 @@
-//! Files that are wrong as a whole: empty, missing, too large, not YAML, of another version.
+//! Files that are invalid as a whole: empty, missing, too large, not YAML, of another version.
 
 use expect_test::expect;
 
-use super::{Strictness, options, parse, wrong};
+use super::{Strictness, check_errors, options, parse};
 use crate::config::Config;
 
 #[test]
-fn an_empty_file_says_what_to_start_with() {
-    wrong(
+fn the_error_for_an_empty_file_says_how_to_start() {
+    check_errors(
         "",
         expect![[r#"
         error[empty-file]: the file has nothing in it
@@ -20,7 +20,7 @@ fn an_empty_file_says_what_to_start_with() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         "# nothing yet\n",
         expect![[r#"
         error[empty-file]: the file has nothing in it
@@ -36,8 +36,8 @@ fn an_empty_file_says_what_to_start_with() {
 }
 
 #[test]
-fn a_file_that_is_no_mapping() {
-    wrong(
+fn a_file_that_is_not_a_mapping_is_an_error() {
+    check_errors(
         "- sources\n- sinks\n",
         expect![[r#"
         error[wrong-type]: expected a mapping of keys to values, found a list
@@ -50,7 +50,7 @@ fn a_file_that_is_no_mapping() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         "version 1",
         expect![[r#"
         error[wrong-type]: expected a mapping of keys to values, found a single value
@@ -66,8 +66,8 @@ fn a_file_that_is_no_mapping() {
 }
 
 #[test]
-fn what_is_not_yaml() {
-    wrong(
+fn a_syntax_error_is_shown_at_its_place() {
+    check_errors(
         "version: 1\nsources: { a: b\nsinks: c\n",
         expect![[r#"
             error[yaml-syntax]: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
@@ -82,7 +82,7 @@ fn what_is_not_yaml() {
 
         "#]],
     );
-    wrong(
+    check_errors(
         "version: 1\n\tsources: {}\n",
         expect![[r#"
             error[yaml-syntax]: this is not YAML: while scanning a plain scalar, found a tab
@@ -95,7 +95,7 @@ fn what_is_not_yaml() {
 
         "#]],
     );
-    wrong(
+    check_errors(
         "version: 1\nname: one: two\n",
         expect![[r#"
         error[yaml-syntax]: this is not YAML: mapping values are not allowed in this context
@@ -108,7 +108,7 @@ fn what_is_not_yaml() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         "version: 1\nname: 'open\n",
         expect![[r#"
         error[yaml-syntax]: this is not YAML: unclosed quote
@@ -121,7 +121,7 @@ fn what_is_not_yaml() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         "version: 1\nname: *other\n",
         expect![[r#"
             error[yaml-syntax]: a value that begins with `*` is an alias for YAML, and there is no anchor of that name
@@ -134,7 +134,7 @@ fn what_is_not_yaml() {
 
         "#]],
     );
-    wrong(
+    check_errors(
         "version: 1\nname: !secret x\n",
         expect![[r#"
             error[yaml-tag]: YAML tags (`!…`) are not supported
@@ -147,7 +147,7 @@ fn what_is_not_yaml() {
 
         "#]],
     );
-    wrong(
+    check_errors(
         "version: 1\n---\nversion: 1\n",
         expect![[r#"
         error[several-documents]: the file holds more than one YAML document
@@ -160,7 +160,7 @@ fn what_is_not_yaml() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         "version: 1\n? [a, b]\n: c\n",
         expect![[r#"
         error[yaml-key]: a key has to be a single word or text
@@ -176,8 +176,8 @@ fn what_is_not_yaml() {
 }
 
 #[test]
-fn another_version_is_all_that_is_said() {
-    wrong(
+fn an_unsupported_version_is_the_only_error() {
+    check_errors(
         "version: 2\nsauces: {}\n",
         expect![[r#"
             error[version]: version 2 is not supported
@@ -193,7 +193,7 @@ fn another_version_is_all_that_is_said() {
 }
 
 #[test]
-fn a_file_that_is_not_there_or_not_text() {
+fn a_missing_file_or_one_that_is_not_utf8_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("routes.yaml");
     let errors = Config::load(&path, &options(Strictness::Run, &[])).unwrap_err().to_string();
@@ -204,22 +204,23 @@ fn a_file_that_is_not_there_or_not_text() {
 }
 
 #[test]
-fn a_file_that_is_too_large_is_not_even_parsed() {
+fn a_file_that_is_too_large_is_not_parsed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("routes.yaml");
-    // It is no YAML, and its end is no UTF-8: neither is what is said.
+    // It is neither YAML nor, at its end, UTF-8; only its size is reported.
     let mut bytes = vec![b'['; 10_000_000];
     bytes.extend([0xff]);
     std::fs::write(&path, bytes).unwrap();
-    let said = crate::config::Config::load(&path, &super::options(Strictness::Run, &[])).unwrap_err().to_string();
-    let said = said.replace(&directory.path().display().to_string(), "HERE");
+    let diagnostics =
+        crate::config::Config::load(&path, &super::options(Strictness::Run, &[])).unwrap_err().to_string();
+    let diagnostics = diagnostics.replace(&directory.path().display().to_string(), "HERE");
     expect![[r#"
         error[too-large]: the file is longer than 8 MiB, and is not read
         --> HERE/routes.yaml
          = help: check that this is the configuration; write patterns instead of one route for each name
 
     "#]]
-    .assert_eq(&said);
-    let said = parse(&"#".repeat(9 << 20), Strictness::Run, &[]).unwrap_err();
-    assert_eq!(said.iter().next().map(super::super::Diagnostic::code), Some("too-large"));
+    .assert_eq(&diagnostics);
+    let diagnostics = parse(&"#".repeat(9 << 20), Strictness::Run, &[]).unwrap_err();
+    assert_eq!(diagnostics.iter().next().map(super::super::Diagnostic::code), Some("too-large"));
 }

@@ -2,11 +2,11 @@
 
 use expect_test::expect;
 
-use super::{Strictness, parse, right, sink, warned, wrong};
+use super::{Strictness, check_errors, check_warnings, parse, sink, valid};
 
 #[test]
-fn kafka() {
-    wrong(
+fn a_wrong_kafka_sink_is_an_error() {
+    check_errors(
         &sink("kafka: { topic: t }"),
         expect![[r#"
             error[missing-key]: `brokers` is missing
@@ -19,7 +19,7 @@ fn kafka() {
 
         "#]],
     );
-    wrong(
+    check_errors(
         &sink(
             "kafka:\n  brokers: [one:9092, \"kafka://two\"]\n  topic: all events\n  partitioner: murmur\n  timestamp: now",
         ),
@@ -61,7 +61,7 @@ fn kafka() {
 }
 
 #[test]
-fn kafka_options_that_do_not_go_together() {
+fn incompatible_kafka_options_are_an_error() {
     for (options, named, why) in [
         ("{ linger.ms: 60000 }", "linger.ms", "message.timeout.ms"),
         (
@@ -71,15 +71,18 @@ fn kafka_options_that_do_not_go_together() {
         ),
     ] {
         let text = sink(&format!("kafka: {{ brokers: localhost, topic: t, options: {options} }}"));
-        let said = parse(&text, Strictness::Run, &[]).unwrap_err().to_string();
-        assert!(said.contains("kafka-option") && said.contains(named) && said.contains(why), "{said}");
+        let diagnostics = parse(&text, Strictness::Run, &[]).unwrap_err().to_string();
+        assert!(
+            diagnostics.contains("kafka-option") && diagnostics.contains(named) && diagnostics.contains(why),
+            "{diagnostics}"
+        );
     }
-    right(&sink("kafka: { brokers: localhost, topic: t, options: { linger.ms: 20, reconnect.backoff.ms: 50 } }"));
+    valid(&sink("kafka: { brokers: localhost, topic: t, options: { linger.ms: 20, reconnect.backoff.ms: 50 } }"));
 }
 
 #[test]
-fn kafka_options() {
-    wrong(
+fn a_kafka_option_that_is_unknown_or_reserved_is_an_error() {
+    check_errors(
         &sink(
             "kafka:
   brokers: one:9092
@@ -165,8 +168,8 @@ fn kafka_options() {
 }
 
 #[test]
-fn kafka_login() {
-    wrong(
+fn a_wrong_or_unsafe_kafka_login_is_reported() {
+    check_errors(
         &sink(
             "kafka:\n  brokers: one:9092\n  topic: t\n  sasl: { mechanism: scram-sha-512, username: me }\n  tls: { server_name: x }",
         ),
@@ -197,7 +200,7 @@ fn kafka_login() {
 
         "#]],
     );
-    warned(
+    check_warnings(
         &sink("kafka:\n  brokers: one:9092\n  topic: t\n  sasl: { mechanism: PLAIN, username: me, password: hunter2 }"),
         expect![[r#"
             warning[password-unencrypted]: `PLAIN` without `tls` sends the password as it is
@@ -221,7 +224,7 @@ fn kafka_login() {
 }
 
 #[test]
-fn an_order_that_readers_of_kafka_never_see() {
+fn a_topic_or_key_that_breaks_the_order_is_a_warning() {
     let kafka = |more: &str, topic: &str| format!("kafka: {{ brokers: one, topic: \"{topic}\"{more} }}");
     for (sink, expected) in [
         (
@@ -288,16 +291,16 @@ fn an_order_that_readers_of_kafka_never_see() {
             "#]],
         ),
     ] {
-        warned(&self::sink(&sink), expected);
+        check_warnings(&self::sink(&sink), expected);
     }
-    right(&sink(&kafka(", key: \"{{ productId | default(correlationId) }}\"", "regards.{{ tenant }}")));
-    right(&sink(&format!("{}\norder_by: none", kafka("", "regards.{{ status }}"))));
-    right(&sink(&format!("{}\norder_by: tenant", kafka(", key: \"{{ tenant }}\"", "regards"))));
+    valid(&sink(&kafka(", key: \"{{ productId | default(correlationId) }}\"", "regards.{{ tenant }}")));
+    valid(&sink(&format!("{}\norder_by: none", kafka("", "regards.{{ status }}"))));
+    valid(&sink(&format!("{}\norder_by: tenant", kafka(", key: \"{{ tenant }}\"", "regards"))));
 }
 
 #[test]
-fn an_order_that_the_partitions_undo() {
-    warned(
+fn a_partitioner_or_an_empty_key_that_breaks_the_order_is_a_warning() {
+    check_warnings(
         &sink("kafka: { brokers: h, topic: t, partitioner: random }"),
         expect![[r#"
         warning[order-undone]: the partitioner `random` ignores the key: events with the same correlationId lose their order
@@ -310,7 +313,7 @@ fn an_order_that_the_partitions_undo() {
 
     "#]],
     );
-    warned(
+    check_warnings(
         &sink("kafka: { brokers: h, topic: t, key: '' }\norder_by: session"),
         expect![[r#"
         warning[order-undone]: a record without a key goes to any partition: events with the same session lose their order
@@ -326,9 +329,9 @@ fn an_order_that_the_partitions_undo() {
 }
 
 #[test]
-fn a_topic_that_events_may_give_no_name_of_one() {
+fn a_topic_with_illegal_or_free_text_is_reported() {
     let kafka = |topic: &str| sink(&format!("kafka: {{ brokers: one, topic: \"{topic}\" }}\norder_by: none"));
-    wrong(
+    check_errors(
         &kafka("regards/{{ tenant }}"),
         expect![[r#"
         error[kafka-topic]: `regards/{{ tenant }}` can't become the name of a topic
@@ -341,7 +344,7 @@ fn a_topic_that_events_may_give_no_name_of_one() {
 
     "#]],
     );
-    warned(
+    check_warnings(
         &kafka("regards.{{ session | default('none') }}"),
         expect![[r#"
             warning[free-text-topic]: `session` can have characters that the name of a topic must not have
@@ -354,7 +357,7 @@ fn a_topic_that_events_may_give_no_name_of_one() {
 
         "#]],
     );
-    warned(
+    check_warnings(
         &kafka("regards.{{ correlationId }}"),
         expect![[r#"
             warning[free-text-topic]: `correlationId` can have characters that the name of a topic must not have
@@ -367,7 +370,7 @@ fn a_topic_that_events_may_give_no_name_of_one() {
 
         "#]],
     );
-    warned(
+    check_warnings(
         &kafka("regards.{{ headers['site'] | default('none') }}"),
         expect![[r#"
             warning[free-text-topic]: `headers` can have characters that the name of a topic must not have
@@ -381,13 +384,13 @@ fn a_topic_that_events_may_give_no_name_of_one() {
         "#]],
     );
     for topic in ["regards.{{ tenant }}.{{ status }}", "{{ correlationId | replace(':', '-') }}", "{{ type }}"] {
-        right(&kafka(topic));
+        valid(&kafka(topic));
     }
 }
 
 #[test]
-fn addresses_of_kafka_brokers() {
-    wrong(
+fn a_wrong_address_of_a_kafka_broker_is_an_error() {
+    check_errors(
         &sink("kafka: { brokers: 'host:99092', topic: t }"),
         expect![[r#"
         error[kafka-broker]: `host:99092` is not the address of a broker: its port is not a number from 1 to 65535
@@ -400,7 +403,7 @@ fn addresses_of_kafka_brokers() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &sink("kafka: { brokers: 'kafka://host:9092', topic: t }"),
         expect![[r#"
         error[kafka-broker]: `kafka://host:9092` is not the address of a broker: it has a scheme
@@ -413,7 +416,7 @@ fn addresses_of_kafka_brokers() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &sink("kafka: { brokers: 'host:9092/x', topic: t }"),
         expect![[r#"
         error[kafka-broker]: `host:9092/x` is not the address of a broker: its port is not a number from 1 to 65535

@@ -2,11 +2,11 @@
 
 use expect_test::expect;
 
-use super::wrong;
+use super::check_errors;
 
 #[test]
-fn what_is_required_and_missing_is_named() {
-    wrong(
+fn a_missing_required_key_is_an_error_with_its_meaning() {
+    check_errors(
         "version: 1\nsources:\n",
         expect![[r#"
             error[missing-key]: `sinks` is missing
@@ -46,8 +46,8 @@ fn what_is_required_and_missing_is_named() {
 }
 
 #[test]
-fn an_unknown_key_is_told_which_was_meant() {
-    wrong(
+fn an_unknown_key_is_an_error_with_a_suggestion() {
+    check_errors(
         "version: 1
 sources:
   regards: { amqp: { url: amqp://localhost, queue: q, prefech: 5 } }
@@ -95,8 +95,8 @@ metrics: { port: 1 }
 }
 
 #[test]
-fn a_key_that_is_given_twice() {
-    wrong(
+fn a_duplicate_key_is_an_error() {
+    check_errors(
         "version: 1
 sources: { regards: { amqp: { url: amqp://localhost, queue: q } } }
 sinks:
@@ -121,8 +121,8 @@ unrouted: drop
 }
 
 #[test]
-fn what_comes_later_is_refused_at_its_place() {
-    wrong(
+fn a_setting_of_a_later_version_is_an_error() {
+    check_errors(
         "version: 1
 sources:
   regards: { amqp: { url: amqp://localhost, queue: q }, expects: order }
@@ -146,8 +146,8 @@ unrouted: drop
 }
 
 #[test]
-fn names_and_addresses_of_the_relay() {
-    wrong(
+fn a_wrong_name_or_address_is_an_error() {
+    check_errors(
         "version: 1
 name: my relay
 sources: { \"a b\": { amqp: { url: amqp://localhost, queue: q } } }

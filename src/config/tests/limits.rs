@@ -1,11 +1,11 @@
-//! No file makes the relay slow, big or fall over.
+//! No file makes the relay slow, use much memory, or panic.
 
 use std::fmt::Write;
 
 use expect_test::expect;
 use proptest::prelude::*;
 
-use super::{Strictness, parse, routes, wrong};
+use super::{Strictness, check_errors, parse, routes};
 
 #[test]
 fn aliases_are_counted_where_they_are_used() {
@@ -15,7 +15,7 @@ fn aliases_are_counted_where_they_are_used() {
         let aliases = vec![format!("*a{last}"); 10].join(", ");
         writeln!(text, "a{level}: &a{level} [{aliases}]").unwrap();
     }
-    wrong(
+    check_errors(
         &text,
         expect![[r#"
         error[too-many-values]: more than 500000 values, aliases counted where they are used
@@ -31,8 +31,8 @@ fn aliases_are_counted_where_they_are_used() {
 }
 
 #[test]
-fn depth_is_bounded_with_and_without_aliases() {
-    wrong(
+fn the_depth_is_bounded_with_and_without_aliases() {
+    check_errors(
         &"[".repeat(100_000),
         expect![[r#"
         error[too-deep]: more than 32 nested levels
@@ -46,7 +46,7 @@ fn depth_is_bounded_with_and_without_aliases() {
         let last = level - 1;
         writeln!(text, "a{level}: &a{level} [[[[[[[[[[*a{last}]]]]]]]]]]").unwrap();
     }
-    wrong(
+    check_errors(
         &text,
         expect![[r#"
         error[too-deep]: more than 32 nested levels
@@ -59,7 +59,7 @@ fn depth_is_bounded_with_and_without_aliases() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         "a: &a [*a]\n",
         expect![[r#"
         error[yaml-alias]: an alias refers to the value that it is a part of
@@ -75,7 +75,7 @@ fn depth_is_bounded_with_and_without_aliases() {
 }
 
 #[test]
-fn a_value_can_be_used_twice() {
+fn an_alias_repeats_a_value() {
     let text = routes(
         "- { name: one, when: &esa { tenant: esa }, to: a, final: true }\n- { name: two, when: { not: *esa }, to: b }",
     );
@@ -85,7 +85,7 @@ fn a_value_can_be_used_twice() {
 }
 
 #[test]
-fn many_mistakes_are_shown_up_to_a_bound() {
+fn the_number_of_mistakes_shown_is_bounded() {
     let text = routes(&"- { name: one, to: nowhere }\n".repeat(3000));
     let errors = parse(&text, Strictness::Run, &[]).unwrap_err();
     assert_eq!(errors.errors(), 1000);
@@ -106,9 +106,9 @@ fn ten_thousand_routes_load() {
 }
 
 #[test]
-fn there_are_only_so_many_sources() {
+fn the_number_of_sources_is_bounded() {
     let tenants: Vec<String> = (0..1_001).map(|number| format!("t{number}")).collect();
-    wrong(
+    check_errors(
         &format!(
             "version: 1
 sources:
@@ -133,14 +133,14 @@ unrouted: drop
 }
 
 #[test]
-fn a_very_long_line_is_named_but_not_shown() {
+fn a_very_long_line_is_not_shown() {
     let text = format!("version: 1\nname: {}\nunknown: 1\n", "x".repeat(1_000_000));
     let errors = parse(&text, Strictness::Run, &[]).unwrap_err().to_string();
     assert!(errors.len() < 10_000, "{}", errors.len());
 }
 
 #[test]
-fn control_characters_of_the_file_don_t_reach_the_terminal() {
+fn control_characters_of_the_file_are_escaped() {
     let text = "version: 1\n\"a\\e[2J\": x\nb: \"\u{202e}x\"\n";
     let errors = parse(text, Strictness::Run, &[]).unwrap_err().to_string();
     assert!(!errors.contains(['\u{1b}', '\u{202e}']), "{errors:?}");
@@ -148,13 +148,13 @@ fn control_characters_of_the_file_don_t_reach_the_terminal() {
 
 proptest! {
     #[test]
-    fn no_text_panics(text in "\\PC{0,200}") {
+    fn no_text_makes_the_check_panic(text in "\\PC{0,200}") {
         let _ = parse(&text, Strictness::Offline, &[]).map_err(|errors| errors.to_string());
     }
 
-    /// A right file with pieces cut out, doubled and swapped gets further in than mere noise.
+    /// A valid file with pieces cut out, doubled and swapped reaches more code than random text.
     #[test]
-    fn no_damaged_file_panics(cuts in prop::collection::vec((0_usize..4000, 0_usize..40, 0_usize..4000), 1..6)) {
+    fn no_damaged_file_makes_the_check_panic(cuts in prop::collection::vec((0_usize..4000, 0_usize..40, 0_usize..4000), 1..6)) {
         let mut text = include_str!("../../../routes.yaml").to_owned();
         for (from, length, to) in cuts {
             let boundary = |mut at: usize| { at = at.min(text.len()); while !text.is_char_boundary(at) { at -= 1; } at };
@@ -167,9 +167,9 @@ proptest! {
                 text.replace_range(start..end, "");
             }
         }
-        let said = parse(&text, Strictness::Offline, &[]).map_or_else(|errors| errors.to_string(), |(_, warnings)| warnings.to_string());
-        // Every place that is named is a place of the file.
-        for line in said.lines().filter_map(|line| line.trim().strip_prefix("--> routes.yaml:")) {
+        let diagnostics = parse(&text, Strictness::Offline, &[]).map_or_else(|errors| errors.to_string(), |(_, warnings)| warnings.to_string());
+        // Each place in the diagnostics is in the file.
+        for line in diagnostics.lines().filter_map(|line| line.trim().strip_prefix("--> routes.yaml:")) {
             let number: usize = line.split(':').next().unwrap().parse().unwrap();
             prop_assert!(number <= text.lines().count() + 1);
         }

@@ -1,12 +1,12 @@
-//! Passwords, tokens and secrets that can't be right.
+//! Passwords, tokens and secrets that are certainly wrong.
 
 use expect_test::expect;
 
-use super::{Strictness, parse, sink, source, warned};
+use super::{Strictness, check_warnings, parse, sink, source};
 
 #[test]
-fn the_secret_of_the_examples_is_no_secret() {
-    warned(
+fn the_secret_of_an_example_is_a_warning() {
+    check_warnings(
         &sink(
             "webhook: { url: 'https://h/x', secret: '${UNSET_WEBHOOK_SECRET:-whsec_dGhpcyBpcyBhIHNlY3JldCB0aGF0IGV2ZXJ5Ym9keSBrbm93cw==}' }",
         ),
@@ -24,7 +24,7 @@ fn the_secret_of_the_examples_is_no_secret() {
 }
 
 #[test]
-fn what_is_known_as_the_secret_of_the_examples_is_that() {
+fn every_secret_of_the_examples_is_known() {
     for text in [include_str!("../../../examples/webhook-on-error.yaml"), include_str!("../../cli/demo/mod.rs")] {
         let secrets = text.split("whsec_").skip(1).map(|after| after.split(['}', '"']).next().unwrap_or_default());
         for secret in secrets {
@@ -36,7 +36,7 @@ fn what_is_known_as_the_secret_of_the_examples_is_that() {
 }
 
 #[test]
-fn nothing_to_log_in_with() {
+fn an_empty_credential_or_one_with_a_byte_order_mark_is_an_error() {
     let empty = [("EMPTY", ""), ("MARKED", "\u{feff}token")];
     for (text, expected) in [
         (

@@ -1,12 +1,12 @@
-//! Characters that look like a space or a quote and are none.
+//! Characters that look like a space or a quote but are not.
 
 use expect_test::expect;
 
-use super::{routes, sink, warned, wrong};
+use super::{check_errors, check_warnings, routes, sink};
 
 #[test]
-fn characters_that_only_look_like_a_space_are_named() {
-    wrong(
+fn a_character_that_looks_like_a_space_is_named() {
+    check_errors(
         &routes("- name: r\n\u{a0} when: { tenant: esa }\n  to: [a, b]"),
         expect![[r#"
         error[yaml-syntax]: this character, a no-break space (U+00A0), is not white space here
@@ -19,7 +19,7 @@ fn characters_that_only_look_like_a_space_are_named() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &routes("- name: r\n  when:\u{a0}{ tenant: esa }\n  to: [a, b]"),
         expect![[r#"
         error[unknown-key]: unknown key `when:\u{a0}{ tenant`
@@ -40,7 +40,7 @@ fn characters_that_only_look_like_a_space_are_named() {
 
     "#]],
     );
-    warned(
+    check_warnings(
         &routes("- name: r\n  when: { tenant: \u{a0}esa }\n  to: [a, b]"),
         expect![[r#"
         warning[odd-character]: this character, a no-break space (U+00A0), is a part of the text
@@ -57,7 +57,7 @@ fn characters_that_only_look_like_a_space_are_named() {
 
 #[test]
 fn curly_quotes_are_named() {
-    warned(
+    check_warnings(
         &routes("- name: r\n  when: { tenant: \u{201c}esa\u{201d} }\n  to: [a, b]"),
         expect![[r#"
         warning[odd-character]: this character, a left double quotation mark (U+201C), is a part of the text
@@ -66,11 +66,11 @@ fn curly_quotes_are_named() {
         6 |       when: { tenant: “esa” }
           |                       ^
           |
-          = help: type `"` or `'` instead; if this character is meant, put the whole text into `'…'`
+          = help: type `"` or `'` instead; to keep this character, put the whole text into `'…'`
 
     "#]],
     );
-    wrong(
+    check_errors(
         &routes("- name: r\n  when: { tenant: esa }\n  to: \u{2018}a\u{2019}"),
         expect![[r#"
         warning[odd-character]: this character, a left single quotation mark (U+2018), is a part of the text
@@ -79,7 +79,7 @@ fn curly_quotes_are_named() {
         7 |       to: ‘a’
           |           ^
           |
-          = help: type `"` or `'` instead; if this character is meant, put the whole text into `'…'`
+          = help: type `"` or `'` instead; to keep this character, put the whole text into `'…'`
 
         error[unknown-sink]: there is no sink `‘a’`
          --> routes.yaml:7:11
@@ -91,7 +91,7 @@ fn curly_quotes_are_named() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &routes("- name: r\n  when: { if: \"message == \u{201c}quota\u{201d}\" }\n  to: [a, b]"),
         expect![[r#"
         error[expression]: this character, a left double quotation mark (U+201C), is not a quote here
@@ -100,11 +100,11 @@ fn curly_quotes_are_named() {
         6 |       when: { if: "message == “quota”" }
           |                               ^
           |
-          = help: type `"` or `'` instead; if this character is meant, put the whole text into `'…'`
+          = help: type `"` or `'` instead; to keep this character, put the whole text into `'…'`
 
     "#]],
     );
-    wrong(
+    check_errors(
         &sink("kafka: { brokers: h, topic: 't.{{ session | default(\u{201c}x\u{201d}) }}' }"),
         expect![[r#"
         error[template]: this character, a left double quotation mark (U+201C), is not a quote here
@@ -113,25 +113,25 @@ fn curly_quotes_are_named() {
         5 |     kafka: { brokers: h, topic: 't.{{ session | default(“x”) }}' }
           |                                                         ^
           |
-          = help: type `"` or `'` instead; if this character is meant, put the whole text into `'…'`
+          = help: type `"` or `'` instead; to keep this character, put the whole text into `'…'`
 
     "#]],
     );
 }
 
 #[test]
-fn characters_in_strings_and_texts_are_not_what_is_wrong_with_an_expression() {
+fn lookalikes_in_strings_are_not_reported_as_the_mistake() {
     for text in [
         routes("- name: r\n  when: { if: \"message == 'a\u{a0}b' && nowhere\" }\n  to: [a, b]"),
         sink("stdout: {}\nbody: 'Erreur\u{a0}: {{ nowhere }} \u{ab}x\u{bb} {{ message | default(\"\u{201c}\") }}'"),
     ] {
-        let said = super::parse(&text, super::Strictness::Run, &[]).unwrap_err().to_string();
-        assert!(said.contains("nowhere") && !said.contains("U+"), "{said}");
+        let diagnostics = super::parse(&text, super::Strictness::Run, &[]).unwrap_err().to_string();
+        assert!(diagnostics.contains("nowhere") && !diagnostics.contains("U+"), "{diagnostics}");
     }
 }
 
 #[test]
-fn characters_that_are_meant_are_left_alone() {
-    super::right(&sink("stdout: {}\nbody: \"\u{201c}{{ message }}\u{201d} : \u{a0}\""));
-    super::right(&sink("stdout: {}\nbody: Erreur\u{a0}- \u{ab}\u{a0}{{ message }}\u{a0}\u{bb}"));
+fn lookalikes_in_quoted_texts_are_accepted() {
+    super::valid(&sink("stdout: {}\nbody: \"\u{201c}{{ message }}\u{201d} : \u{a0}\""));
+    super::valid(&sink("stdout: {}\nbody: Erreur\u{a0}- \u{ab}\u{a0}{{ message }}\u{a0}\u{bb}"));
 }

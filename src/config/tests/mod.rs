@@ -1,4 +1,4 @@
-//! Wrong files and what is said about them, word for word; right files and what they become.
+//! The diagnostics of invalid files, word for word; and the configurations of valid ones.
 
 #![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them so")]
 #![allow(clippy::needless_pass_by_value, reason = "an `expect!` is written where it is passed")]
@@ -13,15 +13,15 @@ mod keys;
 mod limits;
 mod logins;
 mod lookalikes;
-mod right;
 mod routes;
 mod secrets;
 mod sinks;
-mod slips;
 mod sources;
 mod templates;
 mod transforms;
 mod types;
+mod typing_errors;
+mod valid;
 mod webhooks;
 
 use std::path::Path;
@@ -40,44 +40,44 @@ fn parse(text: &str, strictness: Strictness, variables: &[(&str, &str)]) -> Resu
     Config::parse(text, Path::new("routes.yaml"), &options(strictness, variables))
 }
 
-/// What is said about a file that can't be used.
+/// Checks the diagnostics of a file that has errors.
 #[track_caller]
-fn wrong(text: &str, expected: Expect) {
+fn check_errors(text: &str, expected: Expect) {
     match parse(text, Strictness::Run, &[]) {
-        Ok((_, warnings)) => panic!("it can be used:\n{warnings}"),
-        Err(errors) => expected.assert_eq(&anywhere(&errors)),
+        Ok((_, warnings)) => panic!("it has no errors:\n{warnings}"),
+        Err(errors) => expected.assert_eq(&with_fixed_directory(&errors)),
     }
 }
 
-/// What is said, wherever the tests run.
-fn anywhere(said: &Diagnostics) -> String {
-    said.to_string().replace(&std::env::current_dir().unwrap().display().to_string(), "HERE")
+/// The diagnostics with the directory of the tests replaced by `HERE`.
+fn with_fixed_directory(diagnostics: &Diagnostics) -> String {
+    diagnostics.to_string().replace(&std::env::current_dir().unwrap().display().to_string(), "HERE")
 }
 
-/// What is said about a file that can be used.
+/// Checks the warnings of a file that has no errors.
 #[track_caller]
-fn warned(text: &str, expected: Expect) {
+fn check_warnings(text: &str, expected: Expect) {
     match parse(text, Strictness::Run, &[]) {
         Ok((_, warnings)) => expected.assert_eq(&warnings.to_string()),
-        Err(errors) => panic!("it can't be used:\n{errors}"),
+        Err(errors) => panic!("it has errors:\n{errors}"),
     }
 }
 
-/// What a file becomes that nothing is said about.
+/// The configuration of a file that has neither errors nor warnings.
 #[track_caller]
-fn right(text: &str) -> Config {
-    right_with(text, &[])
+fn valid(text: &str) -> Config {
+    valid_with(text, &[])
 }
 
 #[track_caller]
-fn right_with(text: &str, variables: &[(&str, &str)]) -> Config {
+fn valid_with(text: &str, variables: &[(&str, &str)]) -> Config {
     match parse(text, Strictness::Run, variables) {
         Ok((config, warnings)) if warnings.iter().next().is_none() => config,
-        Ok((_, said)) | Err(said) => panic!("something is said about it:\n{said}"),
+        Ok((_, diagnostics)) | Err(diagnostics) => panic!("it has errors or warnings:\n{diagnostics}"),
     }
 }
 
-/// A file with that source, and all else right.
+/// A file with that source that is valid otherwise.
 fn source(source: &str) -> String {
     format!(
         "version: 1\nsources:\n  regards:\n{}\nsinks: {{ screen: {{ stdout: {{}} }} }}\nroutes: [{{ name: all, to: screen }}]\nunrouted: drop\n",
@@ -85,7 +85,7 @@ fn source(source: &str) -> String {
     )
 }
 
-/// A file with that sink, and all else right.
+/// A file with that sink that is valid otherwise.
 fn sink(sink: &str) -> String {
     format!(
         "version: 1\nsources: {{ regards: {{ amqp: {{ url: amqp://localhost, queue: q }} }} }}\nsinks:\n  out:\n{}\nroutes: [{{ name: all, to: out }}]\nunrouted: drop\n",
@@ -93,7 +93,7 @@ fn sink(sink: &str) -> String {
     )
 }
 
-/// A file with those routes, the sinks `a` and `b`, and all else right.
+/// A file with those routes and the sinks `a` and `b` that is valid otherwise.
 fn routes(routes: &str) -> String {
     format!(
         "version: 1\nsources: {{ regards: {{ amqp: {{ url: amqp://localhost, queue: q }} }} }}\nsinks: {{ a: {{ stdout: {{}} }}, b: {{ stdout: {{}} }} }}\nroutes:\n{}\nunrouted: drop\n",

@@ -2,11 +2,11 @@
 
 use expect_test::expect;
 
-use super::{right, routes, warned, wrong};
+use super::{check_errors, check_warnings, routes, valid};
 
 #[test]
-fn a_route_has_a_name_of_its_own_and_known_sinks() {
-    wrong(
+fn a_route_needs_a_unique_name_and_known_sinks() {
+    check_errors(
         &routes("- to: a\n- { name: one, to: c }\n- { name: one, to: [a, bb] }\n- { name: two }"),
         expect![[r#"
             error[missing-key]: `name` is missing
@@ -56,9 +56,9 @@ fn a_route_has_a_name_of_its_own_and_known_sinks() {
 }
 
 #[test]
-fn unrouted_says_what_becomes_of_the_rest() {
+fn unrouted_needs_a_known_value() {
     let with = |unrouted: &str| routes("- { name: all, to: [a, b] }").replace("unrouted: drop", unrouted);
-    wrong(
+    check_errors(
         &with(""),
         expect![[r#"
             error[missing-key]: `unrouted` is missing
@@ -71,7 +71,7 @@ fn unrouted_says_what_becomes_of_the_rest() {
 
         "#]],
     );
-    wrong(
+    check_errors(
         &with("unrouted: dead-letter"),
         expect![[r#"
         error[unknown-sink]: there is no sink `dead-letter`
@@ -84,10 +84,10 @@ fn unrouted_says_what_becomes_of_the_rest() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &with("unrouted: []"),
         expect![[r#"
-        error[empty-list]: `unrouted` is empty: what becomes of events that no route matches?
+        error[empty-list]: `unrouted` is empty: it has to say what happens to events that no route matches
          --> routes.yaml:7:11
           |
         7 | unrouted: []
@@ -97,7 +97,7 @@ fn unrouted_says_what_becomes_of_the_rest() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &with("unrouted: [drop, a]"),
         expect![[r#"
         error[unknown-sink]: there is no sink `drop`
@@ -113,7 +113,7 @@ fn unrouted_says_what_becomes_of_the_rest() {
 }
 
 #[test]
-fn routes_that_contradict_themselves() {
+fn a_route_that_contradicts_itself_is_a_warning() {
     for (when, expected) in [
         (
             "{ status: SUCCESS, outcome: failed }",
@@ -142,16 +142,16 @@ fn routes_that_contradict_themselves() {
         "#]],
         ),
     ] {
-        warned(&routes(&format!("- {{ name: one, when: {when}, to: [a, b] }}")), expected);
+        check_warnings(&routes(&format!("- {{ name: one, when: {when}, to: [a, b] }}")), expected);
     }
-    right(&routes(
+    valid(&routes(
         "- { name: one, when: { status: [SUCCESS, ERROR], outcome: failed, not: { tenant: cnes } }, to: [a, b] }",
     ));
 }
 
 #[test]
-fn routes_that_are_never_reached() {
-    warned(
+fn a_route_that_no_event_reaches_is_a_warning() {
+    check_warnings(
         &routes(
             "- { name: esa, when: { tenant: \"esa*\" }, to: a, final: true }
 - { name: esa-errors, when: { tenant: esa-2, status: ERROR }, to: b }
@@ -188,8 +188,8 @@ fn routes_that_are_never_reached() {
 }
 
 #[test]
-fn a_sink_of_two_routes_that_match_the_same() {
-    warned(
+fn a_sink_of_two_overlapping_routes_is_a_warning() {
+    check_warnings(
         &routes(
             "- { name: errors, when: { outcome: failed }, to: [a, b] }\n- { name: esa, when: { tenant: \"esa-*\" }, to: [b, b] }",
         ),
@@ -215,7 +215,7 @@ fn a_sink_of_two_routes_that_match_the_same() {
 }
 
 #[test]
-fn routes_that_exclude_each_other_share_sinks_in_silence() {
+fn routes_that_exclude_each_other_can_share_a_sink() {
     for pair in [
         ["when: { tenant: esa }", "when: { tenant: [cnes, dlr] }"],
         ["when: { tenant: \"cnes-*\" }", "when: { tenant: \"esa-*\" }"],
@@ -225,13 +225,13 @@ fn routes_that_exclude_each_other_share_sinks_in_silence() {
         ["when: { tenant: esa }, final: true", "when: { status: ERROR }"],
     ] {
         let [one, other] = pair;
-        right(&routes(&format!("- {{ name: one, to: [a, b], {one} }}\n- {{ name: two, to: a, {other} }}")));
+        valid(&routes(&format!("- {{ name: one, to: [a, b], {one} }}\n- {{ name: two, to: a, {other} }}")));
     }
 }
 
 #[test]
-fn a_sink_that_nothing_leads_to() {
-    warned(
+fn an_unused_sink_is_a_warning() {
+    check_warnings(
         &routes("- { name: all, to: a }"),
         expect![[r#"
         warning[unused-sink]: no route leads to the sink `b`
@@ -247,7 +247,7 @@ fn a_sink_that_nothing_leads_to() {
 }
 
 #[test]
-fn a_status_of_a_tenant_that_no_route_is_for() {
+fn a_status_of_a_tenant_without_a_route_is_a_warning() {
     let file = |routes: &str, unrouted: &str| {
         format!(
             "version: 1
@@ -260,7 +260,7 @@ unrouted: {unrouted}
 "
         )
     };
-    warned(
+    check_warnings(
         &file("- { name: some, when: { status: [SUCCESS, ERROR] }, to: a }", "dead_letter"),
         expect![[r#"
         warning[no-route]: no route matches `GRANTED`, `DENIED`
@@ -269,14 +269,14 @@ unrouted: {unrouted}
         7 | unrouted: dead_letter
           |           ^^^^^^^^^^^ each becomes a dead letter
           |
-          = help: add a route for them; a route with `to: []` drops events that nobody needs
+          = help: add a route for them; a route with `to: []` drops events that are not needed
 
     "#]],
     );
     let named = "- { name: failed, when: { outcome: failed }, to: a }
 - { name: cnes, when: { tenant: cnes, not: { status: [DENIED, ERROR] } }, to: [] }
 - { name: others, when: { tenant: [b, c, d, e, f], status: SUCCESS }, to: a }";
-    warned(
+    check_warnings(
         &file(named, "dead_letter"),
         expect![[r#"
             warning[no-route]: no route matches `DENIED` of the tenant `cnes`
@@ -285,7 +285,7 @@ unrouted: {unrouted}
             9 | unrouted: dead_letter
               |           ^^^^^^^^^^^ each becomes a dead letter
               |
-              = help: add a route for them; a route with `to: []` drops events that nobody needs
+              = help: add a route for them; a route with `to: []` drops events that are not needed
 
             warning[no-route]: no route matches `GRANTED`, `DENIED` of the tenants `b`, `c`, `d` and 2 others
              --> routes.yaml:9:11
@@ -293,13 +293,13 @@ unrouted: {unrouted}
             9 | unrouted: dead_letter
               |           ^^^^^^^^^^^ each becomes a dead letter
               |
-              = help: add a route for them; a route with `to: []` drops events that nobody needs
+              = help: add a route for them; a route with `to: []` drops events that are not needed
 
         "#]],
     );
-    // What may match is not said to go nowhere, and what is dropped is meant to be.
-    right(&file("- { name: some, when: { status: SUCCESS }, to: a }", "drop"));
-    right(&file(
+    // Statuses that may match a route are not reported, nor those that are dropped on purpose.
+    valid(&file("- { name: some, when: { status: SUCCESS }, to: a }", "drop"));
+    valid(&file(
         "- { name: some, when: { status: [SUCCESS, ERROR], tenant: cnes }, to: a }
 - { name: rest, when: { tenant: c*, status: \"*\", if: session != null }, to: [] }",
         "dead_letter",
@@ -307,8 +307,8 @@ unrouted: {unrouted}
 }
 
 #[test]
-fn a_status_of_a_source_that_no_route_is_for() {
-    warned(
+fn a_status_of_a_source_without_a_route_is_a_warning() {
+    check_warnings(
         "version: 1
 sources:
   one: { amqp: { url: amqp://localhost, queue: q }, expects: lta }
@@ -328,7 +328,7 @@ unrouted: dead_letter
             11 | unrouted: dead_letter
                |           ^^^^^^^^^^^ each becomes a dead letter
                |
-               = help: add a route for them; a route with `to: []` drops events that nobody needs
+               = help: add a route for them; a route with `to: []` drops events that are not needed
 
             warning[no-route]: no route matches `GRANTED`, `SUBORDER_DONE`, `DENIED` of the source `two`
               --> routes.yaml:11:11
@@ -336,7 +336,7 @@ unrouted: dead_letter
             11 | unrouted: dead_letter
                |           ^^^^^^^^^^^ each becomes a dead letter
                |
-               = help: add a route for them; a route with `to: []` drops events that nobody needs
+               = help: add a route for them; a route with `to: []` drops events that are not needed
 
         "#]],
     );

@@ -1,13 +1,13 @@
-//! What is secret is never shown: not in what is said about the file, not by `Debug`.
+//! Secrets are never shown, neither in diagnostics nor by `Debug`.
 
 use expect_test::expect;
 
-use super::{Strictness, options, parse, right_with, sink, source, warned, wrong};
+use super::{Strictness, check_errors, check_warnings, options, parse, sink, source, valid_with};
 use crate::config::{Config, SinkKind, SourceKind, WebhookAuth, WebhookUrl};
 
 #[test]
 fn a_secret_in_the_file_is_a_warning_and_masked() {
-    warned(
+    check_warnings(
         &sink(
             "webhook:
   url: https://me:hunter2@example.org/
@@ -44,8 +44,8 @@ fn a_secret_in_the_file_is_a_warning_and_masked() {
 }
 
 #[test]
-fn a_secret_that_is_short_is_a_warning() {
-    warned(
+fn a_short_secret_is_a_warning() {
+    check_warnings(
         &sink("webhook: { url: \"https://example.org/\", secret: \"${S:-whsec_c2hvcnQ=}\" }"),
         expect![[r#"
             warning[short-secret]: the secret has fewer than 24 bytes
@@ -62,8 +62,8 @@ fn a_secret_that_is_short_is_a_warning() {
 
 #[test]
 fn a_default_is_masked_but_no_warning() {
-    warned(&source("amqp: { url: amqp://localhost, queue: q, password: \"${P:-hunter2}\" }"), expect![""]);
-    wrong(
+    check_warnings(&source("amqp: { url: amqp://localhost, queue: q, password: \"${P:-hunter2}\" }"), expect![""]);
+    check_errors(
         &source("amqp: { url: amqp://localhost, queue: q, password: \"${P:-hunter2}\", prefetch: x }"),
         expect![[r#"
             error[wrong-value]: `x` is not a whole number
@@ -79,8 +79,8 @@ fn a_default_is_masked_but_no_warning() {
 }
 
 #[test]
-fn mistakes_beside_a_secret_don_t_show_it() {
-    wrong(
+fn a_mistake_beside_a_secret_does_not_show_it() {
+    check_errors(
         &source(
             "amqp: { url: \"amqp://me:hunter2@localhost/a/b\", queue: q, passwrod: hunter2, pasword: \"${X:-hunter2}\", password: [hunter2] }
 validation: hunter",
@@ -131,8 +131,8 @@ validation: hunter",
 }
 
 #[test]
-fn a_file_that_is_not_yaml_doesn_t_show_them_either() {
-    wrong(
+fn a_syntax_error_does_not_show_secrets() {
+    check_errors(
         "sources:\n  a: { password: hunter2, url: amqp://me:hunter2@localhost\nsinks:\n",
         expect![[r#"
             error[yaml-syntax]: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
@@ -147,7 +147,7 @@ fn a_file_that_is_not_yaml_doesn_t_show_them_either() {
 
         "#]],
     );
-    wrong(
+    check_errors(
         "auth:\n  - hunter2\n   - hunter2: x: y\n",
         expect![[r#"
             error[yaml-syntax]: no line above has the indentation of this line
@@ -162,7 +162,7 @@ fn a_file_that_is_not_yaml_doesn_t_show_them_either() {
 
         "#]],
     );
-    wrong(
+    check_errors(
         "secret: |\n  hunter2\n hunter2: {\n",
         expect![[r#"
             error[yaml-syntax]: no line above has the indentation of this line
@@ -180,7 +180,7 @@ fn a_file_that_is_not_yaml_doesn_t_show_them_either() {
 }
 
 #[test]
-fn what_is_inserted_is_never_shown() {
+fn inserted_values_are_never_shown() {
     let text = source(
         "amqp: { url: \"${URL}\", queue: q, prefetch: \"${N}\", exclusive: ${E} }\nvalidation: ${V}\nexpects: ${V}",
     );
@@ -242,7 +242,7 @@ sinks:
 routes: [{ name: all, to: [kafka, hook, basic] }]
 unrouted: drop
 ";
-    let config = right_with(text, &[("S", "hunter22")]);
+    let config = valid_with(text, &[("S", "hunter22")]);
     let shown = format!("{config:?} {config:#?}");
     assert!(!shown.contains("hunter"), "{shown}");
 }
@@ -272,7 +272,7 @@ fn variables_and_files_are_inserted_once_and_encoded_in_urls() {
 }
 
 #[test]
-fn what_is_not_set_is_an_error_to_run_and_a_placeholder_to_look_at() {
+fn an_unset_variable_is_an_error_to_run_and_a_placeholder_offline() {
     let text = sink(
         "webhook: { url: \"${URL}\", secret: \"${file:/no/such/file}\", auth: { bearer: \"${TOKEN}\" }, timeout: \"${T}\", concurrency: ${N} }
 format: ${FORMAT}
@@ -346,8 +346,8 @@ body: null",
 }
 
 #[test]
-fn references_that_make_no_sense() {
-    wrong(
+fn an_invalid_reference_is_an_error() {
+    check_errors(
         &source("amqp: { url: \"amqp://${HOST\", queue: \"${1}\", vhost: \"a ${file:}\" }"),
         expect![[r#"
             error[interpolation]: this `${` is never closed
@@ -379,7 +379,7 @@ fn references_that_make_no_sense() {
 }
 
 #[test]
-fn pipes_are_not_waited_for() {
+fn a_pipe_is_an_error_and_is_not_opened() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -396,7 +396,7 @@ fn pipes_are_not_waited_for() {
 }
 
 #[test]
-fn what_is_inserted_is_never_a_part_of_an_expression() {
+fn an_inserted_value_in_an_expression_is_an_error() {
     let text = format!(
         "{}\n    transform: [{{ set: {{ a: {{ cel: \"'${{X}}'\" }}, b: \"${{X}}\" }} }}]\n",
         super::sink("stdout: {}\nbody: '{{ ${X} }}'").replace(
@@ -404,8 +404,8 @@ fn what_is_inserted_is_never_a_part_of_an_expression() {
             "unrouted: drop\nroutes:\n  - name: all\n    to: out\n    when: { tenant: \"${X}\", if: \"status == '${X}'\" }"
         )
     );
-    let said = |strictness| parse(&text, strictness, &[("X", "status")]).unwrap_err().to_string();
-    assert_eq!(said(Strictness::Offline), said(Strictness::Run));
+    let diagnostics = |strictness| parse(&text, strictness, &[("X", "status")]).unwrap_err().to_string();
+    assert_eq!(diagnostics(Strictness::Offline), diagnostics(Strictness::Run));
     expect![[r#"
         error[template]: this is not a template: the value of `${…}` is text, not an expression: within an expression write it in quotes, as in {{ default("${VAR}") }}
          --> routes.yaml:6:11
@@ -431,19 +431,19 @@ fn what_is_inserted_is_never_a_part_of_an_expression() {
            |
            = help: write the value itself; a field of `when:` may have one, as in `tenant: ${TENANT}`
 
-    "#]].assert_eq(&said(Strictness::Run));
+    "#]].assert_eq(&diagnostics(Strictness::Run));
 }
 
 #[test]
-fn a_url_without_its_host_and_a_denied_host_are_errors() {
+fn a_url_with_a_missing_or_denied_host_is_an_error() {
     let of = |webhook: &str| super::sink(webhook);
     for (webhook, code) in [
         ("webhook: { url: 'https:///hooks' }", "error[url]: this is not a URL: there is no host in it"),
         ("webhook: { url: 'https://${HOST}/hooks' }", "error[url]: this is not a URL: there is no host in it"),
-        ("webhook: { url: 'https://10.1.2.3/', deny: [10.0.0.0/8] }", "its sink's `deny` has it"),
+        ("webhook: { url: 'https://10.1.2.3/', deny: [10.0.0.0/8] }", "`deny` of its sink contains it"),
         ("webhook: { url: 'https://host/', deny: 10.0.0.1/8 }", "error[network]"),
     ] {
-        let said = super::parse(&of(webhook), super::Strictness::Run, &[("HOST", "")]).unwrap_err().to_string();
-        assert!(said.contains(code), "{said}");
+        let diagnostics = super::parse(&of(webhook), super::Strictness::Run, &[("HOST", "")]).unwrap_err().to_string();
+        assert!(diagnostics.contains(code), "{diagnostics}");
     }
 }

@@ -2,11 +2,11 @@
 
 use expect_test::expect;
 
-use super::{Strictness, parse, right, sink, warned, wrong};
+use super::{Strictness, check_errors, check_warnings, parse, sink, valid};
 
 #[test]
-fn a_sink_has_one_kind() {
-    wrong(
+fn a_sink_needs_exactly_one_kind() {
+    check_errors(
         &sink("format: original"),
         expect![[r#"
         error[no-kind]: the sink `out` has no kind
@@ -19,7 +19,7 @@ fn a_sink_has_one_kind() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &sink("stdout: {}\nfile: { path: x }"),
         expect![[r#"
         error[two-kinds]: the sink `out` has two kinds
@@ -32,7 +32,7 @@ fn a_sink_has_one_kind() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &sink("kafak: { topic: t }"),
         expect![[r#"
         error[unknown-key]: unknown key `kafak`
@@ -48,8 +48,8 @@ fn a_sink_has_one_kind() {
 }
 
 #[test]
-fn formats() {
-    wrong(
+fn an_unknown_or_second_format_is_an_error() {
+    check_errors(
         &sink("stdout: {}\nformat: cloudevent"),
         expect![[r#"
         error[unknown-format]: `cloudevent` is not a format
@@ -62,7 +62,7 @@ fn formats() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &sink("stdout: {}\nformat: original\nbody: x"),
         expect![[r#"
         error[two-formats]: `body` replaces `format`
@@ -80,8 +80,8 @@ fn formats() {
 }
 
 #[test]
-fn retries() {
-    wrong(
+fn a_wrong_retry_setting_is_reported() {
+    check_errors(
         &sink("stdout: {}\nretry: { initial_backoff: 5m, max_backoff: 10s, max_attempts: 0 }"),
         expect![[r#"
             error[retry-order]: `max_backoff` is shorter than `initial_backoff`
@@ -102,10 +102,10 @@ fn retries() {
 
         "#]],
     );
-    warned(
+    check_warnings(
         &sink("stdout: {}\nretry: { give_up_after: 1m }"),
         expect![[r#"
-        warning[gives-up-early]: deliveries are given up before the waits between attempts reach `max`
+        warning[gives-up-early]: deliveries are given up before the back-off reaches `max_backoff`
          --> routes.yaml:6:29
           |
         6 |     retry: { give_up_after: 1m }
@@ -118,8 +118,8 @@ fn retries() {
 }
 
 #[test]
-fn order() {
-    wrong(
+fn an_unknown_order_is_an_error() {
+    check_errors(
         &sink("stdout: {}\norder_by: correlationid"),
         expect![[r#"
         error[unknown-word]: `correlationid` is not one of `correlationId`, `productId`, `session`, `tenant`, `none`
@@ -135,8 +135,8 @@ fn order() {
 }
 
 #[test]
-fn a_file_without_sinks() {
-    wrong(
+fn an_empty_list_of_sinks_is_an_error() {
+    check_errors(
         "version: 1
 sources: { regards: { amqp: { url: amqp://localhost, queue: q } } }
 sinks: {}
@@ -157,7 +157,7 @@ unrouted: drop
 }
 
 #[test]
-fn a_key_without_a_value_lifts_no_protection() {
+fn a_security_setting_without_a_value_is_an_error() {
     let of = |kind: &str, sink: &str| (kind.to_owned(), super::sink(sink));
     for (key, text) in [
         of("secret", "webhook:\n  url: https://h/\n  secret:\n  # - whsec_x"),
@@ -177,18 +177,18 @@ fn a_key_without_a_value_lifts_no_protection() {
         of("format", "stdout: {}\nformat:"),
         of("stdout", "stdout:"),
     ] {
-        let said = parse(&text, Strictness::Run, &[]).expect_err(key.as_str());
-        let found: Vec<_> = said.iter().map(|found| (found.code(), found.message().to_owned())).collect();
-        assert_eq!(found, [("missing-value", format!("`{key}` has no value"))], "{said}");
+        let diagnostics = parse(&text, Strictness::Run, &[]).expect_err(key.as_str());
+        let found: Vec<_> = diagnostics.iter().map(|found| (found.code(), found.message().to_owned())).collect();
+        assert_eq!(found, [("missing-value", format!("`{key}` has no value"))], "{diagnostics}");
     }
     for block in ["dead_letters:", "dead_letters: { to: null }", "spool:", "delivery:", "admin:"] {
-        right(&format!("{}{block}\n", super::sink("stdout: {}\nbody: null\nretry:")));
+        valid(&format!("{}{block}\n", super::sink("stdout: {}\nbody: null\nretry:")));
     }
-    right(&super::source("amqp: { url: amqp://h, queue: q }\ntenant: null"));
+    valid(&super::source("amqp: { url: amqp://h, queue: q }\ntenant: null"));
 }
 
 #[test]
-fn files_stay_below_the_data_directory() {
+fn a_file_outside_the_data_directory_is_an_error() {
     for (path, expected) in [
         (
             "/var/log/x",
@@ -269,13 +269,13 @@ fn files_stay_below_the_data_directory() {
         "#]],
         ),
     ] {
-        wrong(&sink(&format!("file: {{ path: {path} }}")), expected);
+        check_errors(&sink(&format!("file: {{ path: {path} }}")), expected);
     }
 }
 
 #[test]
-fn what_is_published_must_not_come_again() {
-    wrong(
+fn a_loop_from_a_sink_to_a_source_is_an_error() {
+    check_errors(
         "version: 1
 sources:
   regards:

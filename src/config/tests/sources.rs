@@ -2,12 +2,12 @@
 
 use expect_test::expect;
 
-use super::{right, source, warned, wrong};
+use super::{check_errors, check_warnings, source, valid};
 use crate::config::SourceKind;
 
 #[test]
-fn a_source_has_one_kind() {
-    wrong(
+fn a_source_needs_exactly_one_kind() {
+    check_errors(
         &source("expects: lta"),
         expect![[r#"
         error[no-kind]: the source `regards` has no kind
@@ -20,7 +20,7 @@ fn a_source_has_one_kind() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &source("amqp: { url: amqp://localhost, queue: q }\nrecording: { path: Cargo.toml }"),
         expect![[r#"
         error[two-kinds]: the source `regards` has two kinds
@@ -33,7 +33,7 @@ fn a_source_has_one_kind() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         "version: 1\nsources: {}\nsinks: { screen: { stdout: {} } }\nroutes: []\nunrouted: screen\n",
         expect![[r#"
         error[no-source]: there is no source
@@ -49,8 +49,8 @@ fn a_source_has_one_kind() {
 }
 
 #[test]
-fn what_an_amqp_source_needs() {
-    wrong(
+fn an_amqp_source_needs_a_url_and_a_queue() {
+    check_errors(
         &source("amqp:\n  vhost: v\n  prefetch: 5"),
         expect![[r#"
             error[missing-key]: `url` is missing
@@ -71,7 +71,7 @@ fn what_an_amqp_source_needs() {
 
         "#]],
     );
-    wrong(
+    check_errors(
         &source("amqp:\n  url:\n  queue: ''"),
         expect![[r#"
             error[missing-value]: `url` has no value
@@ -95,8 +95,8 @@ fn what_an_amqp_source_needs() {
 }
 
 #[test]
-fn families_and_words() {
-    wrong(
+fn an_unknown_family_or_validation_is_an_error() {
+    check_errors(
         &source("amqp: { url: amqp://localhost, queue: q }\nexpects: ltaa\nvalidation: Strict"),
         expect![[r#"
             error[unknown-family]: `ltaa` is not a family of responses
@@ -120,8 +120,8 @@ fn families_and_words() {
 }
 
 #[test]
-fn declarations() {
-    wrong(
+fn a_wrong_declaration_is_reported() {
+    check_errors(
         &source(
             "amqp:
   url: amqp://localhost
@@ -174,7 +174,7 @@ fn declarations() {
 
         "#]],
     );
-    warned(
+    check_warnings(
         &source("amqp:\n  url: amqp://localhost\n  queue: q\n  declare: { queue: { type: quorum } }"),
         expect![[r#"
         warning[quorum-queue]: a quorum queue has no exclusive consumer: two relays would share it, and break the order
@@ -190,8 +190,8 @@ fn declarations() {
 }
 
 #[test]
-fn a_shared_queue_has_no_order() {
-    wrong(
+fn a_shared_queue_with_ordered_sinks_is_an_error() {
+    check_errors(
         &source("amqp:\n  url: amqp://localhost\n  queue: q\n  exclusive: false"),
         expect![[r#"
         error[shared-order]: two relays that share a queue break the order that sinks ask for
@@ -207,8 +207,8 @@ fn a_shared_queue_has_no_order() {
 }
 
 #[test]
-fn a_recording_has_to_be_there() {
-    wrong(
+fn a_missing_recording_is_an_error() {
+    check_errors(
         &source("recording: { path: no-such.ndjson, repeat: 0 }"),
         expect![[r#"
             error[missing-file]: the file `HERE/no-such.ndjson` can't be read: No such file or directory (os error 2)
@@ -232,7 +232,7 @@ fn a_recording_has_to_be_there() {
 }
 
 #[test]
-fn tenants_that_can_not_be_meant() {
+fn wrong_tenants_are_an_error() {
     let each = r#"amqp: { url: amqp://localhost, queue: q, vhost: "regards.{tenant}" }"#;
     for (source, expected) in [
         (
@@ -309,15 +309,15 @@ fn tenants_that_can_not_be_meant() {
         "#]],
         ),
     ] {
-        wrong(&self::source(&source), expected);
+        check_errors(&self::source(&source), expected);
     }
 }
 
 #[test]
-fn a_virtual_host_for_each_tenant_is_a_source_for_each() {
+fn an_entry_with_tenants_becomes_a_source_for_each_tenant() {
     let source = r#"amqp: { url: amqp://localhost, queue: q, vhost: "regards.{tenant}" }
 tenants: [CNES-a, esa]"#;
-    let config = right(&self::source(source));
+    let config = valid(&self::source(source));
     let sources = config.sources.iter().map(|source| {
         let SourceKind::Amqp(amqp) = &source.kind else { panic!() };
         (
@@ -331,8 +331,8 @@ tenants: [CNES-a, esa]"#;
 }
 
 #[test]
-fn names_of_sources_of_tenants_are_names_of_sources() {
-    wrong(
+fn the_name_of_a_tenant_source_must_be_unique() {
+    check_errors(
         "version: 1
 sources:
   regards: { amqp: { url: amqp://localhost, queue: q, vhost: \"regards.{tenant}\" }, tenants: [esa] }

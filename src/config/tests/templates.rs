@@ -2,11 +2,11 @@
 
 use expect_test::expect;
 
-use super::{sink, warned, wrong};
+use super::{check_errors, check_warnings, sink};
 
 #[test]
-fn templates() {
-    wrong(
+fn a_wrong_template_is_an_error() {
+    check_errors(
         &sink("kafka: { brokers: one, topic: \"regards.{{ tennant }}\", key: \"{{ tenant \" }"),
         expect![[r#"
             error[template]: this is not a template: there is no tennant; did you mean tenant?
@@ -30,8 +30,8 @@ fn templates() {
 }
 
 #[test]
-fn addresses_that_an_event_may_lack() {
-    warned(
+fn an_address_that_can_be_null_is_a_warning() {
+    check_warnings(
         &sink(
             "amqp: { url: amqp://localhost, exchange: e, routing_key: \"{{ tenant }}.{{ productId }}.{{ session | default('x') }}\" }",
         ),
@@ -49,8 +49,8 @@ fn addresses_that_an_event_may_lack() {
 }
 
 #[test]
-fn a_body_that_looks_like_json_has_its_fields_escaped() {
-    warned(
+fn an_unescaped_field_in_a_json_body_is_a_warning() {
+    check_warnings(
         &sink("webhook: { url: 'https://h/x' }\nbody: '{\"text\": \"{{ status }}: {{ message }}\"}'"),
         expect![[r#"
             warning[json-unescaped]: this body looks like JSON, and `message` goes into it unescaped: a quote or a line break in it breaks the JSON
@@ -66,8 +66,8 @@ fn a_body_that_looks_like_json_has_its_fields_escaped() {
 }
 
 #[test]
-fn filters_and_tests_of_templates_by_their_names_elsewhere() {
-    wrong(
+fn a_filter_or_test_of_another_language_is_an_error_with_a_suggestion() {
+    check_errors(
         &sink("kafka: { brokers: h, topic: 't.{{ tenant | lowercase }}' }"),
         expect![[r#"
         error[template]: this is not a template: there is no filter lowercase; did you mean lower?
@@ -80,7 +80,7 @@ fn filters_and_tests_of_templates_by_their_names_elsewhere() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &sink("kafka: { brokers: h, topic: 't.{% if session is null %}x{% endif %}' }"),
         expect![[r#"
         error[template]: this is not a template: there is no test null; did you mean none?

@@ -3,7 +3,7 @@
 use expect_test::expect;
 use serde_json::json;
 
-use super::{right, routes, warned, wrong};
+use super::{check_errors, check_warnings, routes, valid};
 use crate::event::{FieldValue, Step, Transform};
 
 /// A file whose sink `a` has this body, with these routes.
@@ -12,8 +12,8 @@ fn with_body(body: &str, routes: &str) -> String {
 }
 
 #[test]
-fn steps_that_can_not_be_meant() {
-    wrong(
+fn a_wrong_step_is_an_error() {
+    check_errors(
         &routes(
             "- name: one
   to: [a, b]
@@ -70,7 +70,7 @@ fn steps_that_can_not_be_meant() {
             11 |       transform: [{ rename: { session: message } }, { rename: { status: 1st } }]
                |                               ^^^^^^^
                |
-               = help: remove that one before, or choose another name
+               = help: remove that field in an earlier step, or choose another name
 
             error[illegal-name]: `1st` can't be the name of a field
               --> routes.yaml:11:73
@@ -125,8 +125,8 @@ fn steps_that_can_not_be_meant() {
 }
 
 #[test]
-fn a_computed_value_that_can_fail() {
-    warned(
+fn a_computed_value_that_can_fail_is_a_warning() {
+    check_warnings(
         &routes("- { name: one, to: [a, b], transform: [{ set: { subject: { cel: session + status } } }] }"),
         expect![[r#"
             warning[nullable-operand]: `session` can be null: the expression fails for such an event
@@ -142,8 +142,8 @@ fn a_computed_value_that_can_fail() {
 }
 
 #[test]
-fn templates_know_the_fields_that_routes_leave() {
-    wrong(
+fn templates_use_only_the_fields_that_the_transforms_leave() {
+    check_errors(
         &with_body(
             "'{{ team }} {{ session }} {{ productId }}'",
             "- { name: all, to: [a, b], transform: [{ remove: session }] }",
@@ -159,14 +159,14 @@ fn templates_know_the_fields_that_routes_leave() {
 
         "#]],
     );
-    right(&with_body(
+    valid(&with_body(
         "'{{ team }} {{ session }} {{ granuleId }} {{ productId }}'",
         "- { name: one, to: [a, b], when: { tenant: esa }, transform: [{ remove: session }, { set: { team: x } }] }
 - { name: two, to: a, when: { tenant: cnes }, transform: [{ rename: { productId: granuleId } }] }",
     ));
     let path =
         |routes: &str| super::routes(routes).replace("a: { stdout: {} }", "a: { file: { path: \"{{ team }}\" } }");
-    warned(
+    check_warnings(
         &path(
             "- { name: one, to: [a, b], when: { tenant: esa }, transform: [{ set: { team: x } }] }
 - { name: two, to: a, when: { tenant: cnes } }",
@@ -185,8 +185,8 @@ fn templates_know_the_fields_that_routes_leave() {
 }
 
 #[test]
-fn steps_as_they_are_written() {
-    let config = right(&routes(
+fn every_kind_of_step_is_decoded() {
+    let config = valid(&routes(
         "- name: one
   to: a
   transform:
@@ -223,8 +223,8 @@ fn steps_as_they_are_written() {
 }
 
 #[test]
-fn numbers_that_are_set_keep_their_digits() {
-    let config = right(&routes(
+fn numbers_in_set_keep_their_digits() {
+    let config = valid(&routes(
         "- name: one
   to: [a, b]
   transform: [{ set: { big: 123456789012345678901234567890, long: -0.1234567890123456789, huge: +1e999, short: 1.10, deep: [{ b: 18446744073709551616, a: .5 }] } }]",

@@ -1,12 +1,12 @@
-//! Values of another type, or out of range.
+//! Values of the wrong type, or out of range.
 
 use expect_test::expect;
 
-use super::{routes, sink, wrong};
+use super::{check_errors, routes, sink};
 
 #[test]
-fn values_of_another_type() {
-    wrong(
+fn a_value_of_the_wrong_type_is_an_error() {
+    check_errors(
         "version: one
 name: [a]
 sources: regards
@@ -119,8 +119,8 @@ spool: { max_share: 0.5 }
 }
 
 #[test]
-fn booleans_are_those_of_yaml_1_2() {
-    wrong(
+fn only_the_booleans_of_yaml_1_2_are_accepted() {
+    check_errors(
         "version: 1
 sources: { regards: { amqp: { url: amqp://localhost, queue: q, exclusive: yes } } }
 sinks: { screen: { stdout: {} } }
@@ -136,7 +136,7 @@ unrouted: drop
               |
               = help: write `true` or `false`, without quotes
 
-            error[wrong-type]: `true` is a text, as it stands in quotes: expected `true` or `false`
+            error[wrong-type]: `true` is a text, because it is in quotes: expected `true` or `false`
              --> routes.yaml:4:42
               |
             4 | routes: [{ name: all, to: screen, final: "true" }]
@@ -149,8 +149,8 @@ unrouted: drop
 }
 
 #[test]
-fn numbers_out_of_range() {
-    wrong(
+fn a_number_out_of_range_is_an_error() {
+    check_errors(
         "version: 1
 sources: { regards: { amqp: { url: amqp://localhost, queue: q, prefetch: 0 }, max_body: 12B } }
 sinks: { hook: { webhook: { url: \"https://localhost/\", timeout: 2h, concurrency: 5000 } } }
@@ -204,8 +204,8 @@ delivery: { max_in_flight_bytes: 99999999999999999999GiB }
 }
 
 #[test]
-fn a_value_of_another_type_comes_with_an_example_of_its_key() {
-    wrong(
+fn the_error_for_a_wrong_type_shows_an_example_of_the_key() {
+    check_errors(
         &routes("- { name: r, when: [tenant, esa], to: { a: b } }\n- all"),
         expect![[r#"
         error[wrong-type]: expected a mapping of keys to values, found a list
@@ -234,7 +234,7 @@ fn a_value_of_another_type_comes_with_an_example_of_its_key() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &sink("stdout: {}\nretry: 5"),
         expect![[r#"
         error[wrong-type]: expected a mapping of keys to values, found a single value
@@ -247,7 +247,7 @@ fn a_value_of_another_type_comes_with_an_example_of_its_key() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &sink("kafka: { brokers: { h: 1 }, topic: [t] }"),
         expect![[r#"
         error[wrong-type]: expected a text, found a mapping of keys to values
@@ -271,8 +271,8 @@ fn a_value_of_another_type_comes_with_an_example_of_its_key() {
 }
 
 #[test]
-fn a_block_of_another_type_comes_with_an_example_of_its_key() {
-    wrong(
+fn the_error_for_a_wrong_block_shows_an_example_of_the_key() {
+    check_errors(
         &sink(
             "webhook: { url: 'https://h/x', auth: token, headers: [a], tls: true, responses: { retry: { a: 409 } } }",
         ),
@@ -311,7 +311,7 @@ fn a_block_of_another_type_comes_with_an_example_of_its_key() {
 
         "#]],
     );
-    wrong(
+    check_errors(
         "version: 1\nsources: [{ amqp: { url: amqp://h, queue: q } }]\nsinks: [{ stdout: {} }]\nroutes: { name: all, to: a }\nunrouted: {}\ndead_letters: forever\nspool: 10GiB\ndelivery: 2s\nadmin: 9464\n",
         expect![[r#"
             error[wrong-type]: expected a mapping of keys to values, found a list

@@ -2,10 +2,10 @@
 
 use expect_test::expect;
 
-use super::{sink, warned, wrong};
+use super::{check_errors, check_warnings, sink};
 
 #[test]
-fn urls_of_webhooks() {
+fn a_wrong_webhook_url_is_reported() {
     for (url, expected) in [
         (
             "pager.example.org",
@@ -99,9 +99,9 @@ fn urls_of_webhooks() {
         "#]],
         ),
     ] {
-        wrong(&sink(&format!("webhook: {{ url: {url} }}")), expected);
+        check_errors(&sink(&format!("webhook: {{ url: {url} }}")), expected);
     }
-    warned(
+    check_warnings(
         &sink("webhook: { url: \"http://example.org/\" }"),
         expect![[r#"
         warning[unencrypted]: `http://` sends events and credentials without encryption
@@ -117,8 +117,8 @@ fn urls_of_webhooks() {
 }
 
 #[test]
-fn webhooks() {
-    wrong(
+fn a_wrong_webhook_setting_is_reported() {
+    check_errors(
         &sink(
             "webhook:
   url: https://example.org/
@@ -230,9 +230,9 @@ fn webhooks() {
 }
 
 #[test]
-fn auth_that_says_nothing_or_too_much() {
+fn an_empty_or_second_auth_is_an_error() {
     let auth = |auth: &str| sink(&format!("webhook: {{ url: \"https://example.org\", auth: {auth} }}"));
-    wrong(
+    check_errors(
         &auth("{}"),
         expect![[r#"
         error[auth]: `auth` is empty
@@ -245,7 +245,7 @@ fn auth_that_says_nothing_or_too_much() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &auth("{ bearer: \"${T:-x}\", basic: { username: u, password: \"${P:-x}\" } }"),
         expect![[r#"
         error[auth]: `auth` is given twice
@@ -261,8 +261,8 @@ fn auth_that_says_nothing_or_too_much() {
 }
 
 #[test]
-fn responses_and_refusals() {
-    wrong(
+fn wrong_responses_are_an_error() {
+    check_errors(
         &sink(
             "webhook: { url: \"https://h/\", responses: { refuse: [409, 200], retry: [409], pause: 600 } }\nretry: { refuse_after: 0 }",
         ),

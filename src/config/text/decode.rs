@@ -1,4 +1,4 @@
-//! From the tree of a file to structs. Decoding records a mistake and goes on, so that one run reports all of them.
+//! From the tree of a file to structs. Decoding records a mistake and continues, so that one run reports all of them.
 //!
 //! A wrong value becomes `None`, like one that is absent. Its mistake is recorded by then: code that finds `None` where a value
 //! is required has nothing to report.
@@ -20,7 +20,7 @@ use super::words::lower;
 pub struct At<T> {
     pub value: T,
     pub span: Span,
-    /// The place to mark when the whole value is meant.
+    /// The place to mark for the whole value.
     pub head: Span,
 }
 
@@ -217,9 +217,9 @@ impl<T: Decode> Decode for List<T> {
 
 /// A mapping whose keys are names that the user chose, in the order of the file.
 #[derive(Debug)]
-pub struct Named<T>(pub Vec<(Key, At<T>)>);
+pub struct NamedEntries<T>(pub Vec<(Key, At<T>)>);
 
-impl<T: Decode> Decode for Named<T> {
+impl<T: Decode> Decode for NamedEntries<T> {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let entries = reader.mapping(node)?;
         Some(Self(entries.iter().filter_map(|(key, value)| Some((key.clone(), at(value, reader)?))).collect()))
@@ -253,4 +253,4 @@ macro_rules! transparent {
 transparent!(At, |inner| inner);
 transparent!(OneOrMany, |inner| json_schema!({ "anyOf": [inner, { "type": "array", "items": inner }] }));
 transparent!(List, |inner| json_schema!({ "type": "array", "items": inner }));
-transparent!(Named, |inner| json_schema!({ "type": "object", "additionalProperties": inner }));
+transparent!(NamedEntries, |inner| json_schema!({ "type": "object", "additionalProperties": inner }));

@@ -10,16 +10,16 @@ use super::mask::{MAX_LINE, Mask};
 use super::tree::Span;
 use super::words::{list, similar};
 
-/// Of the mistakes in a file, no more than these are shown.
+/// The largest number of mistakes that are shown.
 const MAX_SHOWN: usize = 100;
-/// A message lists no more known words than these.
+/// The largest number of known words that a message lists.
 const MAX_LISTED: usize = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The file can't be used like this.
     Error,
-    /// The file can be used, but will hardly do what was meant.
+    /// The file can be used, but this is probably a mistake.
     Warning,
 }
 
@@ -81,14 +81,14 @@ impl Diagnostic {
         self
     }
 
-    /// Names the word that was likely meant for this one; where none is similar, the first of those that are known.
+    /// Suggests the known word that is similar to this one; if there is none, lists the first known words.
     #[must_use]
     pub(crate) fn suggest_one_of<'w>(self, word: &str, known: impl Iterator<Item = &'w str> + Clone) -> Self {
         let listed = list(known.clone().take(MAX_LISTED));
         if listed.is_empty() { self } else { self.suggest(word, known, format!("write one of {listed}")) }
     }
 
-    /// Names the word that was likely meant for this one; where none is similar, this help.
+    /// Suggests the known word that is similar to this one; if there is none, shows this help.
     #[must_use]
     pub(crate) fn suggest<'w>(
         self,

@@ -60,7 +60,7 @@ pub fn pieces(text: &str) -> Result<Vec<Piece>, Mistake> {
     Ok(pieces)
 }
 
-/// A shell variable without braces (`$HOST`), which was likely meant as `${HOST}`: the whole text, or in capitals within it.
+/// A shell variable without braces (`$HOST`), probably a mistake for `${HOST}`: the whole text, or in capitals within it.
 pub fn bare_variable(text: &str) -> Option<Range<usize>> {
     let mut from = 0;
     while let Some(dollar) = text.get(from..)?.find('$').map(|at| from + at) {
@@ -85,9 +85,9 @@ pub fn is_reference(inside: &str) -> bool {
 fn reference(inside: &str) -> Result<Piece, String> {
     if inside.contains("${") {
         let inner = if inside.contains(":-") {
-            "a default can't hold another `${…}`"
+            "a default can't contain another `${…}`"
         } else {
-            "a `${…}` can't stand inside another one"
+            "one `${…}` can't be inside another"
         };
         return Err(inner.to_owned());
     }

@@ -17,7 +17,7 @@ pub struct Literal(pub Value);
 impl Decode for Literal {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let json = json(node, reader)?;
-        // A number that no program holds exactly is compared as a text.
+        // A number that no program can store exactly is compared as a text.
         Some(Self(serde_json::from_str(&json).unwrap_or(Value::String(json))))
     }
 }

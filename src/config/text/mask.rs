@@ -28,7 +28,7 @@ const SECRET_WORDS: [&str; 13] = [
 ];
 /// Words whose misspellings count as secret keys too.
 const OFTEN_MISSPELT: [&str; 4] = ["password", "secret", "bearer", "token"];
-/// Longer keys are no misspelling of these, in bytes.
+/// Longer keys do not count as misspellings of these, in bytes.
 const MAX_MISSPELT: usize = 16;
 /// Longer lines are never shown, in bytes: a part of them would be of no help.
 pub const MAX_LINE: usize = 10_000;
@@ -38,7 +38,7 @@ pub const MAX_LINE: usize = 10_000;
 pub struct Mask(Vec<Span>);
 
 /// A text whose secrets are replaced by [`STARS`].
-pub struct Masked {
+pub struct MaskedText {
     pub text: String,
     replaced: Vec<Span>,
 }
@@ -102,7 +102,7 @@ impl Mask {
 
     fn tree(&mut self, text: &str, node: &Node, secret: bool, keys: &FileKeys) {
         match &node.kind {
-            Kind::Scalar(_) if secret && !node.is_null() => self.but_references(text, node.span),
+            Kind::Scalar(_) if secret && !node.is_null() => self.mask_except_references(text, node.span),
             Kind::Scalar(_) => {}
             Kind::Sequence(items) => items.iter().for_each(|item| self.tree(text, item, secret, keys)),
             Kind::Mapping(entries) => {
@@ -115,7 +115,7 @@ impl Mask {
     }
 
     /// Masks a span except its quotes and the `${…}` in it.
-    fn but_references(&mut self, text: &str, span: Span) {
+    fn mask_except_references(&mut self, text: &str, span: Span) {
         let Some(mut rest) = text.get(span.start..span.end) else { return };
         let mut at = span.start;
         for quote in ['"', '\''] {
@@ -161,7 +161,7 @@ impl Mask {
                 && let Some((user, _)) = userinfo.split_once(':')
             {
                 let rest_at = start + scheme.len() + 3;
-                self.but_references(text, Span::new(rest_at + user.len() + 1, rest_at + userinfo.len()));
+                self.mask_except_references(text, Span::new(rest_at + user.len() + 1, rest_at + userinfo.len()));
             }
             // What separates words may be longer than a byte.
             start += word.len();
@@ -183,10 +183,10 @@ impl Mask {
             if content.len() > MAX_LINE {
                 // Such a line is never shown.
             } else if below.is_some() {
-                self.but_references(text, Span::new(start + indent.min(content.len()), span.end));
+                self.mask_except_references(text, Span::new(start + indent.min(content.len()), span.end));
             } else if let Some(value) = secret_value(content) {
                 below = Some(indent);
-                self.but_references(text, Span::new(start + value, span.end));
+                self.mask_except_references(text, Span::new(start + value, span.end));
             }
             start += line.len();
         }
@@ -212,7 +212,7 @@ pub fn is_secret(key: &str) -> bool {
 
 impl Mask {
     /// The text with its secrets replaced.
-    pub fn apply(&self, text: &str) -> Masked {
+    pub fn apply(&self, text: &str) -> MaskedText {
         let mut out = String::with_capacity(text.len());
         let mut from = 0;
         for span in &self.0 {
@@ -221,11 +221,11 @@ impl Mask {
             from = span.end;
         }
         out.push_str(text.get(from..).unwrap_or_default());
-        Masked { text: out, replaced: self.0.clone() }
+        MaskedText { text: out, replaced: self.0.clone() }
     }
 }
 
-impl Masked {
+impl MaskedText {
     /// The span of the masked text that corresponds to a span of the original.
     pub fn moved(&self, span: Span) -> Span {
         let start = self.point(span.start, false);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_below_a_secret_key_is_masked_but_for_references() {
+    fn values_below_a_secret_key_are_masked_except_references() {
         assert_eq!(tree("password: hunter2"), "password: ***");
         assert_eq!(tree("a: { pasword: 'hunter2', mechanism: PLAIN }"), "a: { pasword: '***', mechanism: PLAIN }");
         assert_eq!(tree("sasl:\n  mechanism: PLAIN\n  x: [a, é]"), "sasl:\n  mechanism: PLAIN\n  x: [***, ***]");
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn places_move_with_what_is_before_them() {
+    fn spans_are_moved_by_the_replacements_before_them() {
         let text = "password: hunter2, b";
         let masked = Mask::of_lines("password: hunter2\nb").apply("password: hunter2\nb");
         let b = text.find('b').unwrap() - 1;

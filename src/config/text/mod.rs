@@ -1,11 +1,11 @@
-//! YAML text to typed values, each with its place, and what is wrong with it shown without secrets.
+//! YAML text to typed values, each with its place; and diagnostics, which show no secrets.
 //!
-//! These modules know no key of our files, nor what a value is for: [`FileKeys`] tells them the little they need. Each uses
-//! those above it only:
+//! These modules know no key of the configuration, nor the purpose of a value: [`FileKeys`] has the little that they need. Each
+//! uses only those above it:
 //!
 //! - `tree`: the values of a file with their places; `words`, `units`, `interpolate`, `environment`, `references`: pieces of text;
 //! - `mask`, `secret`: what must not be shown;
-//! - `diagnostic`, `odd`, `syntax`: mistakes, and what was likely meant;
+//! - `diagnostic`, `lookalike`, `syntax`: mistakes, and what to write instead;
 //! - `yaml`: text to a bounded tree;
 //! - `reader`, `decode`: the tree to structs, `${…}` replaced;
 //! - `scalar`, `literal`: the types of single values.
@@ -15,8 +15,8 @@ pub mod diagnostic;
 pub mod environment;
 pub mod interpolate;
 pub mod literal;
+pub mod lookalike;
 pub mod mask;
-pub mod odd;
 pub mod reader;
 pub mod references;
 pub mod scalar;
@@ -27,13 +27,13 @@ pub mod units;
 pub mod words;
 pub mod yaml;
 
-/// What has to be known here about the keys of a file.
+/// What these modules need to know about the keys of a file.
 pub struct FileKeys {
     /// What to write into an empty file.
     pub start: &'static str,
     /// The example for the last of these keys, each of which is below the one before.
     pub example: fn(&[&str]) -> Option<&'static str>,
-    /// Top-level keys with names below them that the user chose: such a name is no secret, whatever it is.
+    /// Top-level keys with names below them that the user chose: such a name is never a secret.
     pub named: &'static [&'static str],
     /// Keys below secret ones whose values are no secret.
     pub shown: &'static [&'static str],

@@ -14,7 +14,7 @@ use super::tree::{Key, Kind, Node, Scalar, Span};
 use super::words::{MAX_QUOTED, clean, list, similar};
 use crate::event::{EventSchema, Fragment};
 
-/// No more mistakes are recorded than these.
+/// The largest number of mistakes that are recorded.
 const MAX_RECORDED: usize = 1_000;
 /// The code of a key without a value.
 pub const MISSING_VALUE: &str = "missing-value";
@@ -28,7 +28,7 @@ pub struct Reader<'a> {
     pub file_keys: &'a FileKeys,
     pub mask: &'a Mask,
     /// The names that templates may use in the part of the file that is being checked.
-    pub vocabulary: EventSchema,
+    pub schema: EventSchema,
     /// The keys that lead to the value that is being decoded, without names that the user chose.
     pub keys: Vec<&'static str>,
     pub found: Vec<Diagnostic>,
@@ -68,7 +68,7 @@ impl Reader<'_> {
         self.text.get(..span.start).unwrap_or_default().matches('\n').count() + 1
     }
 
-    /// The text of a span, for a message: as it stands in the file, so that no inserted value is shown.
+    /// The text of a span, for a message: as written in the file, so that no inserted value is shown.
     pub fn quote(&self, span: Span) -> String {
         let text = self.text.get(span.start..span.end).unwrap_or_default().trim();
         let text =
@@ -150,9 +150,9 @@ impl Reader<'_> {
     }
 
     /// A scalar with the values of its variables and files inserted.
-    pub fn fill(&mut self, node: &Node, expected: &str) -> Option<Filled> {
+    pub fn fill(&mut self, node: &Node, expected: &str) -> Option<InterpolatedText> {
         let known = self.resolve(node, expected, false)?;
-        Some(Filled {
+        Some(InterpolatedText {
             plain: known.plain || known.inserted,
             inserted: known.inserted,
             placeholder: known.placeholder,
@@ -163,9 +163,9 @@ impl Reader<'_> {
     }
 
     /// A scalar that is a secret, or holds one. `url`: see [`resolve`](Self::resolve).
-    pub fn secret(&mut self, node: &Node, url: bool) -> Option<Hidden> {
+    pub fn secret(&mut self, node: &Node, url: bool) -> Option<SecretScalar> {
         let known = self.resolve(node, "a text", url)?;
-        Some(Hidden {
+        Some(SecretScalar {
             secret: Secret::parts(known.parts),
             text: (!known.placeholder).then_some(known.text),
             in_clear: !known.inserted,
@@ -175,7 +175,7 @@ impl Reader<'_> {
     }
 
     /// A scalar with the values of its variables and files inserted; percent-encoded where they are a part of a URL (`url`).
-    fn resolve(&mut self, node: &Node, expected: &str, url: bool) -> Option<Resolved> {
+    fn resolve(&mut self, node: &Node, expected: &str, url: bool) -> Option<ResolvedScalar> {
         let Kind::Scalar(scalar) = &node.kind else {
             self.wrong_type(node, expected);
             return None;
@@ -186,7 +186,7 @@ impl Reader<'_> {
         }
         let pieces = self.pieces(node, scalar)?;
         let encode = url && pieces.len() > 1;
-        let mut resolved = Resolved { plain: scalar.plain, ..Resolved::default() };
+        let mut resolved = ResolvedScalar { plain: scalar.plain, ..ResolvedScalar::default() };
         for piece in pieces {
             match piece {
                 Piece::Text(text) => {
@@ -228,7 +228,7 @@ impl Reader<'_> {
         Some(resolved)
     }
 
-    /// The pieces of a scalar. Reports a `${` that makes no sense, and a `$VARIABLE` that was likely meant as `${VARIABLE}`.
+    /// The pieces of a scalar. Reports an invalid `${`, and a `$VARIABLE`, probably a mistake for `${VARIABLE}`.
     fn pieces(&mut self, node: &Node, scalar: &Scalar) -> Option<Vec<Piece>> {
         let pieces = match interpolate::pieces(&scalar.text) {
             Ok(pieces) => pieces,
@@ -252,7 +252,7 @@ impl Reader<'_> {
         Some(pieces)
     }
 
-    /// The value of a variable. Its default also stands for an empty value.
+    /// The value of a variable. Its default also replaces an empty value.
     fn variable(&self, name: &str, default: Option<String>) -> Option<String> {
         let value = self.options.variables.get(name).cloned();
         value.filter(|value| default.is_none() || !value.is_empty()).or(default)
@@ -318,7 +318,7 @@ fn glued(text: &str) -> Option<&str> {
 }
 
 #[derive(Default)]
-struct Resolved {
+struct ResolvedScalar {
     text: String,
     fragments: Vec<Fragment>,
     parts: Vec<Part>,
@@ -328,8 +328,8 @@ struct Resolved {
     values: Vec<String>,
 }
 
-impl Resolved {
-    /// Adds what `${…}` stands for.
+impl ResolvedScalar {
+    /// Adds the value of a `${…}`.
     fn insert(&mut self, value: &str) {
         self.inserted = true;
         self.text.push_str(value);
@@ -339,21 +339,21 @@ impl Resolved {
 
 /// A scalar with the values of its variables and files inserted.
 #[derive(Debug, Clone)]
-pub struct Filled {
+pub struct InterpolatedText {
     pub text: String,
     pub fragments: Vec<Fragment>,
     /// Whether it may be a number or a boolean: it has no quotes, or something was inserted.
     pub plain: bool,
     /// Whether a variable or a file was inserted.
     pub inserted: bool,
-    /// Whether a variable or file was missing, so that a placeholder stands for it.
+    /// Whether a variable or file was missing and is replaced by a placeholder.
     pub placeholder: bool,
     pub values: Vec<String>,
 }
 
 /// A scalar that may be secret: it is never shown.
 #[derive(Debug, Clone)]
-pub struct Hidden {
+pub struct SecretScalar {
     pub secret: Secret,
     /// The text as it is now. None if a variable or file is missing.
     pub text: Option<String>,

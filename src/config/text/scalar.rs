@@ -7,20 +7,20 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::decode::{Decode, or_reference};
 use super::diagnostic::Diagnostic;
-use super::reader::{Filled, Hidden, Reader};
+use super::reader::{InterpolatedText, Reader, SecretScalar};
 use super::tree::Node;
 use super::units::{duration, rate, size, whole};
 use super::words::list;
 
-pub type Text = Filled;
+pub type Text = InterpolatedText;
 
-impl Decode for Filled {
+impl Decode for InterpolatedText {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         reader.fill(node, "a text")
     }
 }
 
-impl JsonSchema for Filled {
+impl JsonSchema for InterpolatedText {
     fn inline_schema() -> bool {
         true
     }
@@ -37,7 +37,7 @@ impl JsonSchema for Filled {
 
 /// A text that is never shown. The files it names are read again at each use.
 #[derive(Debug)]
-pub struct SecretText(pub Hidden);
+pub struct SecretText(pub SecretScalar);
 
 impl Decode for SecretText {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
@@ -47,7 +47,7 @@ impl Decode for SecretText {
 
 /// A secret text that is a URL: what `${…}` inserts into a part of it is percent-encoded.
 #[derive(Debug)]
-pub struct UrlText(pub Hidden);
+pub struct UrlText(pub SecretScalar);
 
 impl Decode for UrlText {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
@@ -82,15 +82,15 @@ fn parsed<T>(
     reader: &mut Reader<'_>,
     what: &str,
     example: &str,
-    parse: impl Fn(&Filled) -> Option<T>,
+    parse: impl Fn(&InterpolatedText) -> Option<T>,
 ) -> Option<T> {
     let filled = reader.fill(node, what)?;
     if filled.placeholder {
         return None;
     }
     let value = parse(&filled);
-    if value.is_none() && !filled.plain && parse(&Filled { plain: true, ..filled }).is_some() {
-        let message = format!("{} is a text, as it stands in quotes: expected {what}", reader.quote(node.span));
+    if value.is_none() && !filled.plain && parse(&InterpolatedText { plain: true, ..filled }).is_some() {
+        let message = format!("{} is a text, because it is in quotes: expected {what}", reader.quote(node.span));
         reader.report(Diagnostic::error("wrong-type", node.span, message).help("remove the quotes"));
     } else if value.is_none() {
         let message = format!("{} is not {what}", reader.quote(node.span));
@@ -176,14 +176,14 @@ impl Decode for Percent {
     }
 }
 
-/// A value, or the word that stands for none.
+/// A value, or the word for none.
 #[derive(Debug, Clone, Copy)]
-pub enum Or<T> {
+pub enum ValueOrWord<T> {
     Word,
     Value(T),
 }
 
-impl<T> Or<T> {
+impl<T> ValueOrWord<T> {
     pub fn value(self) -> Option<T> {
         match self {
             Self::Word => None,
@@ -194,15 +194,15 @@ impl<T> Or<T> {
 
 /// After which time a delivery is given up: a duration, or `never`.
 #[derive(Debug, Clone, Copy)]
-pub struct GiveUp(pub Or<Duration>);
+pub struct DurationOrNever(pub ValueOrWord<Duration>);
 
 /// How long something is kept: a duration, or `forever`.
 #[derive(Debug, Clone, Copy)]
-pub struct Keep(pub Or<Duration>);
+pub struct DurationOrForever(pub ValueOrWord<Duration>);
 
 /// How many attempts are made: a number, or `unlimited`.
 #[derive(Debug, Clone, Copy)]
-pub struct Attempts(pub Or<u64>);
+pub struct Attempts(pub ValueOrWord<u64>);
 
 fn word_or<T>(
     node: &Node,
@@ -211,19 +211,19 @@ fn word_or<T>(
     what: &str,
     example: &str,
     parse: impl Fn(&str) -> Option<T>,
-) -> Option<Or<T>> {
+) -> Option<ValueOrWord<T>> {
     parsed(node, reader, &format!("`{word}` or {what}"), &format!("`{word}`, or {example}"), |filled| {
-        if filled.text == word { Some(Or::Word) } else { parse(&filled.text).map(Or::Value) }
+        if filled.text == word { Some(ValueOrWord::Word) } else { parse(&filled.text).map(ValueOrWord::Value) }
     })
 }
 
-impl Decode for GiveUp {
+impl Decode for DurationOrNever {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         word_or(node, reader, "never", "a duration", DURATION, duration).map(Self)
     }
 }
 
-impl Decode for Keep {
+impl Decode for DurationOrForever {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         word_or(node, reader, "forever", "a duration", DURATION, duration).map(Self)
     }
@@ -260,11 +260,11 @@ impl<T: Word> Decode for OneOf<T> {
     }
 }
 
-/// Reports a word that is none of the known ones, with the one that was likely meant.
+/// Reports an unknown word, and suggests a similar one.
 pub fn unknown_word<'w>(
     reader: &mut Reader<'_>,
     node: &Node,
-    filled: &Filled,
+    filled: &InterpolatedText,
     words: impl Iterator<Item = &'w str> + Clone,
 ) {
     if reader.is_full() {
@@ -277,9 +277,9 @@ pub fn unknown_word<'w>(
 
 /// The value of a key that is reserved for a later version.
 #[derive(Debug)]
-pub struct Later;
+pub struct LaterSetting;
 
-impl Decode for Later {
+impl Decode for LaterSetting {
     fn decode(_: &Node, _: &mut Reader<'_>) -> Option<Self> {
         Some(Self)
     }
@@ -298,8 +298,8 @@ schema! {
     Size => pattern(r"^[0-9]+(B|KiB|MiB|GiB|TiB)$");
     Rate => pattern(r"^[0-9]+/(s|m|h)$");
     Percent => pattern(r"^[0-9]+%$");
-    GiveUp => pattern(r"^(never|[0-9]+(ms|s|m|h|d))$");
-    Keep => pattern(r"^(forever|[0-9]+(ms|s|m|h|d))$");
+    DurationOrNever => pattern(r"^(never|[0-9]+(ms|s|m|h|d))$");
+    DurationOrForever => pattern(r"^(forever|[0-9]+(ms|s|m|h|d))$");
     Attempts => or_reference(&json_schema!({ "anyOf": [{ "const": "unlimited" }, { "type": "integer", "minimum": 1 }] }));
     OneOf<T: Word> => {
         let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();

@@ -28,10 +28,10 @@ pub enum Part {
 
 /// A file named by `${file:…}` can't be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the file {path} of a secret can't be read: {cause}")]
+#[error("the file {path} of a secret can't be read: {error}")]
 pub struct SecretError {
     path: String,
-    cause: std::io::Error,
+    error: std::io::Error,
 }
 
 /// The largest file of a secret, in bytes. No password or key is longer.
@@ -64,7 +64,7 @@ impl Secret {
             match part {
                 Part::Text(text) => whole.push_str(text),
                 Part::File { path, encode } => {
-                    let text = read(path).map_err(|cause| SecretError { path: path.display().to_string(), cause })?;
+                    let text = read(path).map_err(|error| SecretError { path: path.display().to_string(), error })?;
                     if *encode {
                         whole.push_str(&encoded(&text));
                     } else {
@@ -128,7 +128,7 @@ impl<'t> FromIterator<&'t str> for Masks {
     }
 }
 
-/// The text as it stands within a JSON string.
+/// The text escaped, for a JSON string.
 fn in_json(text: &str) -> String {
     let json = serde_json::Value::from(text).to_string();
     json.get(1..json.len() - 1).unwrap_or_default().to_owned()
@@ -146,7 +146,7 @@ impl fmt::Debug for Masks {
     }
 }
 
-/// The text as it stands in a part of a URL.
+/// The text percent-encoded, for a part of a URL.
 pub fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     percent_encode(&mut encoded, text);

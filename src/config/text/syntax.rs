@@ -1,14 +1,14 @@
-//! Explains syntax errors: what was likely meant, at the place of the mistake rather than where the parser noticed it.
+//! Explains syntax errors: the probable mistake, at its own place rather than where the parser noticed it.
 
 use serde_saphyr::granit_parser::ErrorKind;
 
 use super::diagnostic::Diagnostic;
-use super::odd;
+use super::lookalike;
 use super::tree::{MAX_DEPTH, Span};
 
 /// The code of every syntax error.
 const CODE: &str = "yaml-syntax";
-/// No more lines above a mistake than these are compared with it.
+/// The largest number of lines above a mistake that are compared with it.
 const MAX_LINES_ABOVE: usize = 200;
 
 /// Explains an error of the parser. `opened` is the innermost `{` or `[` that is not closed yet.
@@ -17,7 +17,7 @@ pub fn explain(text: &str, kind: &ErrorKind, at: Span, opened: Option<Span>) -> 
         return Diagnostic::error("too-deep", at, format!("more than {MAX_DEPTH} nested levels"))
             .help("no configuration needs that many: look for a wrong indentation");
     }
-    let slip = odd_character(text, at).or_else(|| match kind {
+    let slip = lookalike_character(text, at).or_else(|| match kind {
         ErrorKind::InvalidTrailingSingleQuotedScalar => quote(text, at, '\''),
         ErrorKind::InvalidTrailingDoubleQuotedScalar => quote(text, at, '"'),
         ErrorKind::MissingAnchorOrAliasName | ErrorKind::UnknownAnchor => alias(text, at),
@@ -66,15 +66,15 @@ fn general(kind: &ErrorKind, at: Span, opened: Option<Span>) -> Diagnostic {
 }
 
 /// A look-alike space or quote where a real one is needed, on the line of the mistake or the one before.
-fn odd_character(text: &str, at: Span) -> Option<Diagnostic> {
+fn lookalike_character(text: &str, at: Span) -> Option<Diagnostic> {
     let line = line_of(text, at.start);
     let before = line.start.checked_sub(1).map(|end| line_of(text, end));
     let found = before.into_iter().chain([line]).find_map(|line| {
-        let odd = odd::first(text, line)?;
-        let before = text.get(line.start..odd.span.start)?.trim_end_matches(' ');
-        (before.is_empty() || before.ends_with([':', '-', ',', '{', '['])).then_some(odd)
+        let found = lookalike::first(text, line)?;
+        let before = text.get(line.start..found.span.start)?.trim_end_matches(' ');
+        (before.is_empty() || before.ends_with([':', '-', ',', '{', '['])).then_some(found)
     });
-    found.map(|odd| odd.error(CODE))
+    found.map(|lookalike| lookalike.error(CODE))
 }
 
 /// A quote inside a quoted text, which ends it too early.
@@ -100,7 +100,7 @@ fn alias(text: &str, at: Span) -> Option<Diagnostic> {
     Some(Diagnostic::error(CODE, Span::new(sign, sign + 1), what).help(help))
 }
 
-/// A line with an indentation that no line above has, and the line it was likely meant to align with.
+/// A line with an indentation that no line above has, and the line that it should probably align with.
 fn indentation(text: &str, at: Span) -> Option<Diagnostic> {
     let line = line_of(text, at.start);
     let this = Key::of(text, line)?;

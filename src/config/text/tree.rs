@@ -26,12 +26,12 @@ impl Span {
 #[derive(Debug)]
 pub struct Node {
     pub span: Span,
-    /// The place to mark when the whole value is meant: the key before a block, else the value itself.
+    /// The place to mark for the whole value: the key before a block, else the value itself.
     pub head: Span,
     pub kind: Kind,
-    /// Levels below and with this one, aliases followed.
+    /// The number of levels including this one, aliases followed.
     pub depth: usize,
-    /// Values in it and itself, aliases followed.
+    /// The number of values including this one, aliases followed.
     pub size: usize,
 }
 

@@ -1,8 +1,8 @@
-//! Words in messages: quoting text of the file, lists, and the known word that was likely meant.
+//! Words in messages: quoting text of the file, lists, and the known word similar to an unknown one.
 
 /// Longer texts are cut, in characters.
 pub const MAX_QUOTED: usize = 60;
-/// No more known words than these are compared with an unknown one.
+/// The largest number of known words that are compared with an unknown one.
 const MAX_CANDIDATES: usize = 1_000;
 
 /// A text of the file for a message: cut where it is long, control characters escaped.
@@ -20,7 +20,7 @@ pub fn list<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
     quoted.join(", ")
 }
 
-/// The known word that was likely meant. None if no one is similar.
+/// The known word that is similar to this one, if there is one.
 #[must_use]
 pub fn similar<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     // No known word is that long: comparing would only take time.
@@ -33,13 +33,13 @@ pub fn similar<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Opti
         .into_iter()
         .take(MAX_CANDIDATES)
         .map(|candidate| (strsim::osa_distance(&word, &simple(candidate)), candidate))
-        // Of two letters, one is half a word.
+        // In a word of two letters, one wrong letter is too much.
         .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(word.chars().count()) / 3)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
 
-/// A sentence about an unknown name: which ones are known, and which was likely meant. `what` is the kind of thing.
+/// A sentence about an unknown name: the known ones, and a similar one if there is one. `what` is the kind of thing.
 #[must_use]
 pub fn unknown_name(what: &str, name: &str, known: &[&str]) -> String {
     let meant = similar(name, known.iter().copied());

@@ -70,7 +70,7 @@ impl<'a> Builder<'a> {
         Ok(self.root)
     }
 
-    /// The byte range as a span that lies inside the text and on boundaries of characters, whatever the parser says.
+    /// The byte range as a span that lies inside the text and on boundaries of characters, even if the range of the parser does not.
     fn span(&self, range: Option<std::ops::Range<usize>>) -> Span {
         let range = range.unwrap_or_default();
         let inside = |at: usize| {

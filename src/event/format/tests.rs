@@ -29,7 +29,7 @@ fn event(message: &Message) -> Event {
     Event::decode(message, &options).expect("the body is valid")
 }
 
-fn encode_body(format: &Format, body: &str, carrier: Carrier) -> Encoded {
+fn encode_body(format: &Format, body: &str, carrier: Carrier) -> EncodedBody {
     let message = message(body);
     format.encode(EventView::of(&event(&message), &message), carrier).expect("the format fits")
 }

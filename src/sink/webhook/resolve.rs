@@ -112,7 +112,7 @@ mod tests {
         let found = addresses(&["10.1.2.3", "::ffff:10.1.2.3", "::1", "192.168.0.1"]);
         assert_eq!(filter("partner", found, &deny).unwrap(), addresses(&["192.168.0.1"]));
         let error = filter("partner", addresses(&["10.1.2.3"]), &deny).unwrap_err();
-        assert!(error.to_string().ends_with("never connects: its sink's `deny` has it"), "{error}");
+        assert!(error.to_string().ends_with("never connects: `deny` of its sink contains it"), "{error}");
     }
 
     #[tokio::test]

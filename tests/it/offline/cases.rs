@@ -166,7 +166,7 @@ tests:
           |
           = help: write `topic`
 
-        error[expect]: these are no expectations of what the sink gets
+        error[expect]: these are not the expected fields of a delivery
          --> routes.test.yaml:6:60
           |
         6 |     expect: { pipelin: {}, on_call: { topik: x }, partner: yes }
@@ -234,7 +234,7 @@ tests:
         7 |   - expect: {}
           |     ^^^^^^ needs `name`
           |
-          = help: add `name:`, what it is about
+          = help: add `name:`, what the case shows
 
         error[missing-key]: `expect` is missing
          --> routes.test.yaml:8:5
@@ -242,7 +242,7 @@ tests:
         8 |   - name: five
           |     ^^^^ needs `expect`
           |
-          = help: add `expect:`, exactly the sinks that get it, each with what is to be so of it; or `dead_letter: REASON`
+          = help: add `expect:`, all sinks that get the message, each with its expected fields; or `dead_letter: REASON`
 
         error[unknown-key]: unknown key `tenent`
          --> routes.test.yaml:9:5

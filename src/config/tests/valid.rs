@@ -1,9 +1,9 @@
-//! Right files, and what they become.
+//! Valid files, and their configurations.
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Strictness, options, right, right_with, routes, sink, source};
+use super::{Strictness, options, routes, sink, source, valid, valid_with};
 use crate::config::{
     Argument, Config, KafkaTimestamp, OnCorrupt, OrderBy, QueueKind, Responses, SinkKind, SourceKind, WebhookAuth,
     WebhookUrl,
@@ -12,7 +12,7 @@ use crate::event::{Format, Validation};
 use crate::rules::{Field, SinkIndex, Unrouted};
 
 #[test]
-fn the_example_is_right() {
+fn the_example_is_valid() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("routes.yaml");
     let (config, warnings) = Config::load(&path, &options(Strictness::Run, &[])).unwrap();
     assert_eq!(warnings.to_string(), "");
@@ -21,8 +21,8 @@ fn the_example_is_right() {
 }
 
 #[test]
-fn defaults() {
-    let config = right(&source("amqp: { url: amqp://localhost, queue: q }"));
+fn missing_keys_have_their_defaults() {
+    let config = valid(&source("amqp: { url: amqp://localhost, queue: q }"));
     assert_eq!(config.name, "urn:regards-relay:machine");
     assert_eq!(config.data_dir, Path::new("/data"));
     assert_eq!(config.spool.path, Path::new("/data/spool.db"));
@@ -47,8 +47,8 @@ fn defaults() {
 }
 
 #[test]
-fn everything_about_an_amqp_source() {
-    let config = right(&source(
+fn every_setting_of_an_amqp_source_is_decoded() {
+    let config = valid(&source(
         "amqp:
   url: [amqp://one.example.org, \"amqp://two.example.org:5673\"]
   vhost: v
@@ -84,7 +84,7 @@ max_body: 64KiB",
 }
 
 #[test]
-fn many_priorities_are_warned_of() {
+fn a_queue_with_many_priorities_is_a_warning() {
     let text = source(
         "amqp:
   url: amqp://localhost
@@ -96,8 +96,8 @@ fn many_priorities_are_warned_of() {
 }
 
 #[test]
-fn a_quorum_queue_with_one_active_consumer_is_shared_in_order() {
-    let config = right(&source(
+fn a_quorum_queue_with_a_single_active_consumer_is_not_exclusive() {
+    let config = valid(&source(
         "amqp:
   url: amqp://localhost
   queue: q
@@ -108,8 +108,8 @@ fn a_quorum_queue_with_one_active_consumer_is_shared_in_order() {
 }
 
 #[test]
-fn everything_about_a_kafka_sink() {
-    let config = right_with(
+fn every_setting_of_a_kafka_sink_is_decoded() {
+    let config = valid_with(
         &sink(
             "kafka:
   brokers: [one:9092, \"[::1]:9093\", \"two, three:1\"]
@@ -145,8 +145,8 @@ retry: { initial_backoff: 250ms, max_backoff: 1h, give_up_after: 7d, max_attempt
 }
 
 #[test]
-fn everything_about_a_webhook() {
-    let config = right_with(
+fn every_setting_of_a_webhook_is_decoded() {
+    let config = valid_with(
         &sink(
             "webhook:
   url: https://example.org/hooks/{{ tenant }}?a=b
@@ -179,8 +179,8 @@ body: \"{{ status }}\"",
 }
 
 #[test]
-fn the_other_sinks() {
-    let config = right(
+fn every_setting_of_the_other_sinks_is_decoded() {
+    let config = valid(
         "version: 1
 sources: { regards: { amqp: { url: amqp://localhost, queue: q } } }
 sinks:
@@ -203,8 +203,8 @@ admin: { listen: none }
 }
 
 #[test]
-fn everything_about_routes() {
-    let config = right(&routes(
+fn every_setting_of_routes_is_decoded() {
+    let config = valid(&routes(
         "- name: one
   when: { tenant: [\"a*\", b], status: ERROR, outcome: failed, type: \"*.lta.*\", source: regards, session: s, productId: p, correlationId: c, not: [{ session: x }, { tenant: aa, not: { status: ERROR } }] }
   to: [b, a]
@@ -234,7 +234,7 @@ fn everything_about_routes() {
 }
 
 #[test]
-fn the_schema_knows_every_key_and_takes_the_example() {
+fn the_schema_has_every_top_level_key_and_no_later_ones() {
     let schema = serde_json::to_value(crate::config::schema()).unwrap();
     let root = schema["properties"].as_object().unwrap();
     for key in ["version", "sources", "sinks", "routes", "unrouted", "spool", "delivery", "admin"] {
@@ -247,7 +247,7 @@ fn the_schema_knows_every_key_and_takes_the_example() {
 }
 
 #[test]
-fn the_schema_takes_null_where_the_check_does() {
+fn the_schema_accepts_null_for_the_same_keys_as_the_check() {
     fn with_null(schema: &serde_json::Value, found: &mut Vec<String>) {
         if let Some(properties) = schema["properties"].as_object() {
             let takes = |value: &serde_json::Value| value.to_string().contains("\"null\"");
@@ -270,7 +270,7 @@ fn the_schema_takes_null_where_the_check_does() {
 
 #[test]
 fn references_are_replaced_in_blocks_and_in_quotes_inside_braces() {
-    let config = right_with(
+    let config = valid_with(
         &sink(
             "kafka:
   brokers: ${KAFKA_BROKERS:-127.0.0.1:9092}

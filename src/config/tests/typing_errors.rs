@@ -2,11 +2,11 @@
 
 use expect_test::expect;
 
-use super::{routes, sink, source, warned, wrong};
+use super::{check_errors, check_warnings, routes, sink, source};
 
 #[test]
-fn a_value_that_begins_with_a_star_needs_quotes() {
-    wrong(
+fn a_value_that_begins_with_an_asterisk_needs_quotes() {
+    check_errors(
         &routes("- { name: r, when: { tenant: * }, to: [a, b] }"),
         expect![[r#"
         error[yaml-syntax]: a value that begins with `*` is an alias for YAML, and there is no anchor of that name
@@ -19,7 +19,7 @@ fn a_value_that_begins_with_a_star_needs_quotes() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &routes("- name: r\n  when:\n    tenant: *-prod\n  to: [a, b]"),
         expect![[r#"
         error[yaml-syntax]: a value that begins with `*` is an alias for YAML, and there is no anchor of that name
@@ -36,7 +36,7 @@ fn a_value_that_begins_with_a_star_needs_quotes() {
 
 #[test]
 fn a_quote_inside_quotes_ends_the_text() {
-    wrong(
+    check_errors(
         &sink("stdout: {}\nbody: '{\"text\": {{ message | default('none') | tojson }}}'"),
         expect![[r#"
         error[yaml-syntax]: the text ends at this `'`, and more follows
@@ -49,7 +49,7 @@ fn a_quote_inside_quotes_ends_the_text() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &sink("stdout: {}\nbody: \"{\"text\": {{ message | tojson }}}\""),
         expect![[r#"
         error[yaml-syntax]: the text ends at this `"`, and more follows
@@ -65,8 +65,8 @@ fn a_quote_inside_quotes_ends_the_text() {
 }
 
 #[test]
-fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit() {
-    wrong(
+fn a_wrong_indentation_is_compared_with_the_nearest_line() {
+    check_errors(
         &routes("- name: r\n  when:\n    tenant: esa\n   status: ERROR\n  to: [a, b]"),
         expect![[r#"
             error[yaml-syntax]: no line above has the indentation of this line
@@ -81,7 +81,7 @@ fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit
 
         "#]],
     );
-    wrong(
+    check_errors(
         &source("amqp:\n url: amqp://h\n  queue: q"),
         expect![[r#"
             error[yaml-syntax]: no line above has the indentation of this line
@@ -96,7 +96,7 @@ fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit
 
         "#]],
     );
-    wrong(
+    check_errors(
         "version: 1\nsources:\n   regards:\n    amqp: { url: amqp://h, queue: q }\n  other: {}\n",
         expect![[r#"
             error[yaml-syntax]: no line above has the indentation of this line
@@ -112,7 +112,7 @@ fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit
 
         "#]],
     );
-    wrong(
+    check_errors(
         &routes("- name: r\n   when: { tenant: esa }\n  to: a"),
         expect![[r#"
             error[yaml-syntax]: no line above has the indentation of this line
@@ -127,7 +127,7 @@ fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit
 
         "#]],
     );
-    wrong(
+    check_errors(
         &routes("- name: r\n  when:\n  tenant: esa\n  to: [a, b]"),
         expect![[r#"
             error[missing-value]: `when` has no value
@@ -153,8 +153,8 @@ fn a_line_whose_indentation_slipped_is_compared_with_the_one_it_was_meant_to_fit
 }
 
 #[test]
-fn a_space_after_a_colon_is_missing() {
-    wrong(
+fn a_missing_space_after_a_colon_is_reported() {
+    check_errors(
         &routes("- name: r\n  when:{ tenant: esa }\n  to: [a, b]"),
         expect![[r#"
         error[unknown-key]: unknown key `when:{ tenant`
@@ -167,7 +167,7 @@ fn a_space_after_a_colon_is_missing() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &routes("- { name: r, when:{ tenant: esa }, to: [a, b] }"),
         expect![[r#"
         error[yaml-syntax]: there is no space after this colon
@@ -180,7 +180,7 @@ fn a_space_after_a_colon_is_missing() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &routes("- { name: r, when: { tenant:esa }, to: [a, b] }"),
         expect![[r#"
         error[unknown-key]: unknown key `tenant:esa`
@@ -193,7 +193,7 @@ fn a_space_after_a_colon_is_missing() {
 
     "#]],
     );
-    wrong(
+    check_errors(
         &routes("- name:r\n  to:a"),
         expect![[r#"
         warning[unused-sink]: no route leads to the sink `a`
@@ -228,7 +228,7 @@ fn a_space_after_a_colon_is_missing() {
 
 #[test]
 fn a_bracket_that_is_not_closed_is_shown_where_it_was_opened() {
-    wrong(
+    check_errors(
         &routes("- name: r\n  when: { tenant: esa\n  to: [a, b]"),
         expect![[r#"
         error[yaml-syntax]: this is not YAML: while parsing a flow mapping, did not find expected ',' or '}'
@@ -246,11 +246,11 @@ fn a_bracket_that_is_not_closed_is_shown_where_it_was_opened() {
 }
 
 #[test]
-fn a_file_or_variable_inside_another_one() {
-    wrong(
+fn a_reference_inside_another_one_is_an_error() {
+    check_errors(
         &source("amqp: { url: amqp://h, queue: q, password: ${file:${DIR}/x} }"),
         expect![[r#"
-            error[interpolation]: a `${…}` can't stand inside another one
+            error[interpolation]: one `${…}` can't be inside another
              --> routes.yaml:4:48
               |
             4 |     amqp: { url: amqp://h, queue: q, password: *** }
@@ -260,10 +260,10 @@ fn a_file_or_variable_inside_another_one() {
 
         "#]],
     );
-    wrong(
+    check_errors(
         &source("amqp:\n  url: amqp://h\n  queue: \"${file:${DIR}/x}\""),
         expect![[r#"
-            error[interpolation]: a `${…}` can't stand inside another one
+            error[interpolation]: one `${…}` can't be inside another
              --> routes.yaml:6:15
               |
             6 |       queue: "${file:${DIR}/x}"
@@ -276,8 +276,8 @@ fn a_file_or_variable_inside_another_one() {
 }
 
 #[test]
-fn a_variable_without_braces_is_none() {
-    warned(
+fn a_variable_without_braces_is_a_warning() {
+    check_warnings(
         &source("amqp: { url: amqp://$HOST:5672, queue: $QUEUE }"),
         expect![[r#"
         warning[bare-variable]: `$HOST` is not replaced: a variable is written with braces
@@ -298,7 +298,7 @@ fn a_variable_without_braces_is_none() {
 
     "#]],
     );
-    warned(
+    check_warnings(
         &source("amqp: { url: amqp://h, queue: q, username: u, password: $PASSWORD }"),
         expect![[r#"
         warning[bare-variable]: this value is not replaced: a variable is written with braces
@@ -322,8 +322,8 @@ fn a_variable_without_braces_is_none() {
 }
 
 #[test]
-fn the_place_on_a_line_with_a_masked_secret_is_that_of_the_file() {
-    wrong(
+fn the_column_on_a_masked_line_is_that_of_the_file() {
+    check_errors(
         &source("amqp: { password: hunter2hunter2hunter2, ur: amqp://h, queue: q }"),
         expect![[r#"
             error[missing-key]: `url` is missing
@@ -352,7 +352,7 @@ fn the_place_on_a_line_with_a_masked_secret_is_that_of_the_file() {
 
         "#]],
     );
-    wrong(
+    check_errors(
         &source("amqp: { password: hunter2hunter2hunter2, url: amqp://h, queue: q }, bad: ["),
         expect![[r#"
             error[yaml-syntax]: this is not YAML: while parsing a block mapping, did not find expected key
@@ -365,7 +365,7 @@ fn the_place_on_a_line_with_a_masked_secret_is_that_of_the_file() {
 
         "#]],
     );
-    wrong(
+    check_errors(
         &source("amqp: { password: 'hunter2', url: amqp://h, queue: q } }"),
         expect![[r#"
         error[yaml-syntax]: this is not YAML: misplaced bracket
