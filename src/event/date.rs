@@ -48,7 +48,7 @@ pub(super) fn of_seconds(seconds: u64) -> Option<String> {
     EPOCH.checked_add(since).ok().map(|utc| print(utc, ""))
 }
 
-/// Without `format!`, which takes as long as the whole rest of decoding a message.
+/// Without `format!`, which takes as long as the rest of the decoding.
 fn print(utc: DateTime, fraction: &str) -> String {
     let mut text = String::with_capacity("YYYY-MM-DDTHH:MM:SSZ".len() + fraction.len());
     let year = utc.year().unsigned_abs();

@@ -82,7 +82,8 @@ impl Message {
 }
 
 impl Event {
-    /// The event that stands for a [copy](Message::with_dead_letter_headers) in a delivery. An empty tenant is an unknown one.
+    /// The event of a [copy](Message::with_dead_letter_headers) in a delivery: it has only the source and the tenant. An empty
+    /// tenant is an unknown one.
     #[must_use]
     pub fn of_dead_letter(message: &Message, tenant: &Arc<str>, id: Uuid) -> Self {
         Self {

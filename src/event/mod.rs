@@ -35,7 +35,7 @@ pub use dead_letter::{DEAD_LETTER, DeadLetterInfo, HOPS_HEADER, RELAY_HEADER_PRE
 pub use decode::{MAX_TENANT_BYTES, TENANT_HEADER};
 pub use expression::{CompiledExpression, Expression, ExpressionError, Finding};
 pub use family::{ExpectedFamily, FAMILIES, Family, OptionalField};
-pub use format::{Carrier, Encoded, Format};
+pub use format::{Carrier, EncodedBody, Format};
 pub use identity::NAMESPACE;
 pub(crate) use identity::version_5;
 pub(crate) use json_value::is_exact_double;
@@ -67,7 +67,7 @@ pub enum Validation {
     Strict,
 }
 
-/// How a request fares, in one word for all response families; `status` keeps the family's own word.
+/// The state of a request, in the same words for all response families; `status` has the family's own word.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::Display, strum::IntoStaticStr, strum::VariantNames,
 )]
@@ -102,9 +102,9 @@ pub struct Event {
     pub message: Option<String>,
     /// The AMQP timestamp as RFC 3339, whole seconds.
     pub time: Option<String>,
-    /// Unknown fields of the body, their JSON kept (without insignificant white space).
+    /// Unknown fields of the body as JSON (without insignificant white space).
     pub extra: BTreeMap<String, Box<RawValue>>,
-    /// What was wrong with the message and tolerated.
+    /// Deviations of the message that were tolerated.
     pub warnings: Vec<String>,
 }
 
@@ -125,8 +125,8 @@ impl Event {
         decode::decode(message, options)
     }
 
-    /// Decodes a stored message that was an event of this type and tenant before: into the same event, whatever its
-    /// source is configured to expect by now.
+    /// Decodes a stored message again, into the same event of this type and tenant: the configuration of its source may have
+    /// changed.
     pub fn decode_as(message: &Message, kind: &str, tenant: &Arc<str>) -> Result<Self, Box<DecodeError>> {
         let family = FAMILIES.iter().find(|family| family.kind == kind).ok_or_else(|| {
             Box::new(DecodeError {

@@ -47,15 +47,15 @@ pub enum Reason {
     InvalidTenant,
     /// The message went through too many relays.
     Loop,
-    /// No route took the event, and `unrouted:` says `dead_letter`.
+    /// No route matches the event, and `unrouted:` is `dead_letter`.
     Unrouted,
-    /// An `if:` could not be evaluated, and no other route took the event.
+    /// An `if:` could not be evaluated, and no other route matches the event.
     RuleError,
     /// A sink's template or address could not be rendered for the event.
     RenderFailed,
     /// The destination refuses the event permanently.
     Refused,
-    /// `give_up_after` or `attempts` was reached.
+    /// `give_up_after` or `max_attempts` was reached.
     GaveUp,
 }
 

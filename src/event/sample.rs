@@ -191,7 +191,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_message_comes_back_as_it_was(
+        fn a_message_survives_the_round_trip(
             properties in crate::event::properties::tests::properties(),
             text in any::<String>(),
             bytes in prop::collection::vec(any::<u8>(), 0..16),

@@ -26,7 +26,7 @@ pub(super) const PROPERTIES: [&str; 13] = [
 /// A name with a lower Jaro-Winkler similarity is not suggested.
 const SIMILAR: f64 = 0.8;
 
-/// What a template or an expression is about: decides which names it has.
+/// The kind of event that a template or an expression is compiled for. It decides which names they can use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum EventSchema {
     #[default]

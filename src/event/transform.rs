@@ -182,13 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn without_steps_it_is_the_event() {
+    fn a_transform_without_steps_changes_nothing() {
         let plain = with_event(|view| Format::Normalized.encode(view, Carrier::Kafka).expect("JSON").body);
         assert_eq!(made(Vec::new()).as_bytes(), &*plain);
     }
 
     #[test]
-    fn steps_are_applied_in_order_and_fields_keep_theirs() {
+    fn steps_are_applied_in_order_and_fields_keep_their_order() {
         let json = made(vec![
             rename("productId", "granuleId"),
             set("granuleId", &json!("none")),
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_remaining_fields_are_known_before_there_is_an_event() {
-        let wrong = |steps: Vec<Step>| Transform::new(steps).expect_err("it can't be meant");
+        let wrong = |steps: Vec<Step>| Transform::new(steps).expect_err("an invalid transform");
         assert_eq!(wrong(vec![set("x", &json!(1)), remove("y")]), [(1, StepError::NoSuchField)]);
         assert_eq!(
             wrong(vec![remove("session"), rename("session", "x"), remove("y")]),

@@ -16,7 +16,7 @@ pub struct EventView<'a> {
     pub message: &'a Message,
     /// The fields that templates and formats see instead of the event's. Expressions always see the event's own.
     pub transformed: Option<&'a TransformedEvent>,
-    /// `event` only stands for the message of a dead letter, whose headers say why it became one.
+    /// `event` is only the envelope of a dead letter: the headers of the message say why it became one.
     pub is_dead_letter_copy: bool,
 }
 

@@ -26,7 +26,7 @@ impl Glob {
 
     /// Whether the whole of `text` matches. Time is bounded by the product of both lengths.
     ///
-    /// Backtracking goes to the last `*` only: whatever an earlier one could match instead, the last one can match too.
+    /// It backtracks to the last `*` only: this one can match every text that an earlier one could match instead.
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         if !self.wild {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_backtracks_much_ends_in_time() {
+    fn a_pattern_with_much_backtracking_ends_in_time() {
         let text = "a".repeat(20_000);
         assert!(!Glob::new(&format!("{}b", "*a".repeat(200))).matches(&text));
     }

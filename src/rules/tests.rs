@@ -197,7 +197,7 @@ fn condition_of(fields: &[(Field, Option<Vec<&str>>)]) -> Condition {
 
 proptest! {
     #[test]
-    fn an_index_finds_what_looking_at_every_route_does(
+    fn the_index_finds_the_same_routes_as_a_full_search(
         routes in proptest::collection::vec((any_condition(), proptest::bool::weighted(0.1)), 0..20),
         tenant in proptest::sample::select(&["cnes-a", "cnes-b", "esa", "nobody", "unheard-of"][..]),
         status in proptest::sample::select(&["ERROR", "GRANTED", "SUCCESS"][..]),

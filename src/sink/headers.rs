@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::event::{
-    AmqpNumber, Encoded, Event, EventView, Format, HOPS_HEADER, Header, HeaderValue, Message, RELAY_HEADER_PREFIX,
+    AmqpNumber, EncodedBody, Event, EventView, Format, HOPS_HEADER, Header, HeaderValue, Message, RELAY_HEADER_PREFIX,
     Reason, is_relay_header,
 };
 use crate::rules::Glob;
@@ -30,7 +30,12 @@ const MAX_HOPS: i64 = 8;
 
 /// All headers of a Kafka record or an AMQP message: the relay's, then the format's, then the received ones that are passed
 /// through. No name occurs twice.
-pub(super) fn delivery_headers(view: EventView<'_>, format: &Format, keep: &[Glob], encoded: &Encoded) -> Vec<Header> {
+pub(super) fn delivery_headers(
+    view: EventView<'_>,
+    format: &Format,
+    keep: &[Glob],
+    encoded: &EncodedBody,
+) -> Vec<Header> {
     let mut headers = relay_headers(view.event);
     headers.extend(encoded.headers.iter().map(|(name, value)| (name.to_string(), HeaderValue::Text(value.clone()))));
     let made = headers.len();
@@ -231,7 +236,7 @@ mod tests {
     #[test]
     fn headers_of_the_relay_and_the_format_come_first_and_are_never_overridden() {
         let message = received(&["ce_id", "mine"]);
-        let encoded = Encoded {
+        let encoded = EncodedBody {
             body: bytes::Bytes::new(),
             content_type: None,
             content_encoding: None,

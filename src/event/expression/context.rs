@@ -1,4 +1,5 @@
-//! What the check knows at one place of an expression: variables, and names that the conditions before exclude to be null.
+//! What the check knows at one place of an expression: the variables, and the names that can't be null because of the conditions
+//! before.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,7 @@ pub(super) struct CheckContext {
 }
 
 impl CheckContext {
-    /// The context where in addition the condition is true, or false.
+    /// This context where, in addition, the condition is true, or false.
     pub(super) fn and(&self, condition: &IdedExpr, value: bool) -> Self {
         let mut context = self.clone();
         context.not_null.extend(not_null(condition, value));

@@ -91,7 +91,7 @@ impl Val for ExactNumber {
 
     fn equals(&self, other: &dyn Val) -> bool {
         match other.downcast_ref::<CelString<'_>>() {
-            // In earlier versions such a number was text, and conditions compared it so.
+            // A condition compares all digits with a text: CEL has no number literal that could hold them.
             Some(text) => *text.inner() == *self.0,
             None => self.compare_with(other) == Some(Ordering::Equal),
         }
@@ -142,23 +142,23 @@ impl Negator for ExactNumber {
     }
 }
 
-/// The variable that is [`Convertible`]. Users can't write this name.
-pub(super) const CONVERTIBLE: &str = "@number";
+/// The variable that is [`NumberConverter`]. Users can't write this name.
+pub(super) const CONVERTER: &str = "@number";
 
 /// Converts the argument of a conversion: `double(x)` is evaluated as `double(@number[x])`. cel's functions take cel's numbers only,
 /// so an [`ExactNumber`] becomes the nearest double (infinite if it is too large). Other values stay the same.
 #[derive(Debug, Clone)]
-pub(super) struct Convertible;
+pub(super) struct NumberConverter;
 
-static CONVERTIBLE_TYPE: Type = Type::new_unspecified_type("convertible");
+static CONVERTER_TYPE: Type = Type::new_unspecified_type("convertible");
 
-impl Val for Convertible {
+impl Val for NumberConverter {
     fn get_type(&self) -> &Type {
         Self::cel_type()
     }
 
     fn cel_type() -> &'static Type {
-        &CONVERTIBLE_TYPE
+        &CONVERTER_TYPE
     }
 
     fn as_indexer<'b, 'v>(&'b self) -> Option<&'b (dyn Indexer + 'v)> {
@@ -174,9 +174,9 @@ impl Val for Convertible {
     }
 }
 
-impl StaticVal for Convertible {}
+impl StaticVal for NumberConverter {}
 
-impl Indexer for Convertible {
+impl Indexer for NumberConverter {
     fn get<'b, 'v>(&'b self, value: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError> {
         Ok(if let Some(exact) = value.downcast_ref::<ExactNumber>() {
             CowVal::owned(exact.double())

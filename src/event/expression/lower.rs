@@ -2,7 +2,7 @@
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
-use super::exact_number::CONVERTIBLE;
+use super::exact_number::CONVERTER;
 use super::patterns::{Pattern, Patterns};
 
 /// The functions that convert between types.
@@ -29,7 +29,7 @@ pub(super) fn lower(expression: IdedExpr, patterns: &mut Patterns) -> IdedExpr {
             let target = target.map(|target| Box::new(lower(*target)));
             let mut args: Vec<_> = args.into_iter().map(&mut lower).collect();
             if let (None, [arg], true) = (&target, args.as_mut_slice(), CONVERSIONS.contains(&func_name.as_str())) {
-                let convertible = IdedExpr { id, expr: Expr::Ident(CONVERTIBLE.to_owned()) };
+                let convertible = IdedExpr { id, expr: Expr::Ident(CONVERTER.to_owned()) };
                 let expr = call(operators::INDEX, vec![convertible, std::mem::take(arg)]);
                 *arg = IdedExpr { id, expr };
             }

@@ -159,11 +159,12 @@ fn parse(source: &str) -> Result<IdedExpr, Finding> {
         let error = errors.errors.first();
         let message = error.map_or("", |error| error.msg.trim_start_matches("Syntax error: "));
         let place = error.map_or(0, |error| error.pos.1);
-        let meant = [("'='", "=="), ("'and'", "&&"), ("'or'", "||"), ("'not'", "!"), ("'is'", "==")];
-        let help = match meant.iter().find(|(written, _)| message.starts_with(&format!("mismatched input {written}"))) {
-            Some((written, sign)) => format!("write `{sign}` for {written}"),
-            None => "write it as in `message != null && message.contains('quota')`".to_owned(),
-        };
+        let corrections = [("'='", "=="), ("'and'", "&&"), ("'or'", "||"), ("'not'", "!"), ("'is'", "==")];
+        let help =
+            match corrections.iter().find(|(written, _)| message.starts_with(&format!("mismatched input {written}"))) {
+                Some((written, sign)) => format!("write `{sign}` for {written}"),
+                None => "write it as in `message != null && message.contains('quota')`".to_owned(),
+            };
         let message = message.replace("'<EOF>'", "the end").replace("<EOF>", "the end");
         Finding {
             word: String::new(),

@@ -13,12 +13,12 @@ use cel::common::types::{CelBool, CelDouble, CelInt, CelList, CelNull, CelString
 use cel::common::value::{CowVal, StaticVal, Val};
 use cel::context::VariableResolver;
 
-use super::exact_number::{CONVERTIBLE, Convertible, ExactNumber};
+use super::exact_number::{CONVERTER, ExactNumber, NumberConverter};
 use super::patterns::Patterns;
 use super::types::unexpected;
 use crate::event::json_value::{JsonNumber, JsonValue, parse};
 use crate::event::schema::EventSchema;
-use crate::event::{AmqpNumber, EventView, Header, HeaderValue, Properties};
+use crate::event::{AmqpNumber, EventView, Header, HeaderValue};
 
 /// Loops (`all`, `exists`, `map` …) over longer lists and maps fail: this bounds the cost of an evaluation.
 pub(super) const MAX_ELEMENTS: usize = 1000;
@@ -57,36 +57,19 @@ impl VariableResolver for Variables<'_> {
                 members.map(|(name, raw)| (name.clone(), of_json(raw.get()))).collect()
             }),
             "headers" => self.headers.get_or_init(|| of_table(&message.properties.headers)),
-            "properties" => self.properties.get_or_init(|| of_properties(&message.properties)),
+            "properties" => self.properties.get_or_init(|| {
+                let members = message.properties.present();
+                members.map(|(name, value)| (name.to_owned(), of_header(&value))).collect()
+            }),
             "warnings" => {
                 let texts = event.warnings.iter().map(|text| Box::new(CelString::from(text.as_str())) as Box<dyn Val>);
                 return Some(CowVal::owned(CelList::from(texts.collect::<Vec<_>>())));
             }
-            CONVERTIBLE => return Some(CowVal::owned(Convertible)),
+            CONVERTER => return Some(CowVal::owned(NumberConverter)),
             _ => return self.patterns.get(name).map(|pattern| CowVal::Borrowed(pattern)),
         };
         Some(CowVal::Borrowed(members))
     }
-}
-
-fn of_properties(properties: &Properties) -> EventMap {
-    let text = |text: &Option<String>| text.clone().map(of_text);
-    let values = [
-        ("app_id", text(&properties.app_id)),
-        ("cluster_id", text(&properties.cluster_id)),
-        ("content_encoding", text(&properties.content_encoding)),
-        ("content_type", text(&properties.content_type)),
-        ("correlation_id", text(&properties.correlation_id)),
-        ("delivery_mode", properties.delivery_mode.map(|mode| of_integer(i64::from(mode)))),
-        ("expiration", text(&properties.expiration)),
-        ("message_id", text(&properties.message_id)),
-        ("priority", properties.priority.map(|priority| of_integer(i64::from(priority)))),
-        ("reply_to", text(&properties.reply_to)),
-        ("timestamp", properties.timestamp.map(of_unsigned)),
-        ("type", text(&properties.kind)),
-        ("user_id", text(&properties.user_id)),
-    ];
-    values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 fn of_table(table: &[Header]) -> EventMap {
@@ -264,7 +247,7 @@ impl<'b, 'v> CelIterator<'b, 'v> for Names<'b> {
     }
 }
 
-/// A list that is too long for loops; everything else works.
+/// A list that is too long for loops; all other operations work.
 #[derive(Debug, Clone)]
 pub(super) struct LongList(pub(super) Arc<CelList<'static>>);
 

@@ -9,7 +9,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::{Carrier, Encoded, JSON, to_json};
+use super::{Carrier, EncodedBody, JSON, to_json};
 use crate::event::template::percent_encode;
 use crate::event::{Event, EventView, TemplateError};
 
@@ -17,16 +17,16 @@ const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
 const KAFKA_PREFIX: &str = "ce_";
 const AMQP_PREFIX: &str = "ce-";
 
-pub(super) fn encode(name: &str, view: EventView<'_>, carrier: Carrier) -> Result<Encoded, TemplateError> {
+pub(super) fn encode(name: &str, view: EventView<'_>, carrier: Carrier) -> Result<EncodedBody, TemplateError> {
     let attributes = Attributes::of(name, view.event);
     let prefix = match carrier {
         Carrier::Kafka => KAFKA_PREFIX,
         Carrier::Amqp => AMQP_PREFIX,
         Carrier::Http | Carrier::Line => {
-            return Ok(Encoded::of(to_json(&Structured { attributes, data: view })?, CLOUDEVENTS_JSON));
+            return Ok(EncodedBody::of(to_json(&StructuredEvent { attributes, data: view })?, CLOUDEVENTS_JSON));
         }
     };
-    let mut encoded = Encoded::of(to_json(&view)?, JSON);
+    let mut encoded = EncodedBody::of(to_json(&view)?, JSON);
     encoded.headers = attributes.0.into_iter().map(|(name, value)| (format!("{prefix}{name}").into(), value)).collect();
     Ok(encoded)
 }
@@ -65,12 +65,12 @@ fn printable(text: &str) -> String {
     text.chars().map(|char| if allowed(char) { char } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
-struct Structured<'a> {
+struct StructuredEvent<'a> {
     attributes: Attributes,
     data: EventView<'a>,
 }
 
-impl Serialize for Structured<'_> {
+impl Serialize for StructuredEvent<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for (name, value) in &self.attributes.0 {

@@ -34,7 +34,7 @@ pub enum Carrier {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Encoded {
+pub struct EncodedBody {
     pub body: Bytes,
     /// The MIME type, if it is known. In binary `CloudEvents` it is the attribute `datacontenttype`.
     pub content_type: Option<Cow<'static, str>>,
@@ -53,12 +53,12 @@ impl Format {
     /// The words for `format:`. A body of a template has `body:` instead.
     pub const NAMES: [&str; 3] = ["normalized", "original", "cloudevents"];
 
-    pub fn encode(&self, view: EventView<'_>, carrier: Carrier) -> Result<Encoded, TemplateError> {
+    pub fn encode(&self, view: EventView<'_>, carrier: Carrier) -> Result<EncodedBody, TemplateError> {
         let mut encoded = match self {
-            Self::Normalized => Encoded::of(to_json(&view)?, JSON),
+            Self::Normalized => EncodedBody::of(to_json(&view)?, JSON),
             Self::Original => {
                 let Message { body, properties, .. } = view.message;
-                Encoded {
+                EncodedBody {
                     body: body.clone(),
                     content_type: properties.content_type.clone().map(Cow::Owned),
                     content_encoding: properties.content_encoding.clone(),
@@ -69,7 +69,7 @@ impl Format {
             Self::Body(template) => {
                 let body = template.render(view)?;
                 let mime = if is_json(&body) { JSON } else { TEXT };
-                Encoded::of(body.into(), mime)
+                EncodedBody::of(body.into(), mime)
             }
         };
         if carrier == Carrier::Line {
@@ -79,7 +79,7 @@ impl Format {
     }
 }
 
-impl Encoded {
+impl EncodedBody {
     fn of(body: Vec<u8>, content_type: &'static str) -> Self {
         Self {
             body: body.into(),

@@ -44,10 +44,10 @@ fn template(source: &str) -> Format {
 
 fn check(format: &Format, carrier: Carrier, expected: &Expect) {
     let encoded = encode_body(format, PRETTY, carrier);
-    let mut told = vec![format!("{:?} {:?}", encoded.content_type, encoded.content_encoding)];
-    told.extend(encoded.headers.iter().map(|(name, value)| format!("{name}: {value}")));
-    told.extend(String::from_utf8(encoded.body.to_vec()));
-    expected.assert_eq(&told.join("\n"));
+    let mut lines = vec![format!("{:?} {:?}", encoded.content_type, encoded.content_encoding)];
+    lines.extend(encoded.headers.iter().map(|(name, value)| format!("{name}: {value}")));
+    lines.extend(String::from_utf8(encoded.body.to_vec()));
+    expected.assert_eq(&lines.join("\n"));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_templated_body_in_a_file_is_one_line() {
 }
 
 #[test]
-fn a_template_that_fails_fails_the_body() {
+fn a_template_that_fails_is_an_error() {
     let message = message(PRETTY);
     let format = template("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}");
     assert!(format.encode(EventView::of(&event(&message), &message), Carrier::Http).is_err());

@@ -63,35 +63,35 @@ fn suggestion(name: &str, known: &[(&'static str, &[&str])]) -> String {
 
 /// Checks the filters and tests: minijinja looks them up only while it renders.
 pub(super) fn check(source: &str, environment: &Environment<'_>) -> Result<(), TemplateError> {
-    let mut before = Before::Other;
+    let mut before = PrecedingToken::Other;
     let mut state = environment.empty_state();
     for word in Tokens::of(source) {
         before = match (before, word) {
-            (_, "|") | (Before::BlockStart, "filter") => Before::Bar,
-            (Before::Other, "is") | (Before::Is, "not") => Before::Is,
-            (_, "{%" | "{%-" | "{%+") => Before::BlockStart,
-            (Before::Bar, name) => {
+            (_, "|") | (PrecedingToken::BlockStart, "filter") => PrecedingToken::Bar,
+            (PrecedingToken::Other, "is") | (PrecedingToken::Is, "not") => PrecedingToken::Is,
+            (_, "{%" | "{%-" | "{%+") => PrecedingToken::BlockStart,
+            (PrecedingToken::Bar, name) => {
                 let found = state.apply_filter(name, &[]);
                 if found.is_err_and(|error| error.kind() == ErrorKind::UnknownFilter) {
                     return Err(TemplateError(format!("there is no filter {name}{}", suggestion(name, &FILTERS))));
                 }
-                Before::Other
+                PrecedingToken::Other
             }
-            (Before::Is, name) => {
+            (PrecedingToken::Is, name) => {
                 let found = state.perform_test(name, &[]);
                 if found.is_err_and(|error| error.kind() == ErrorKind::UnknownTest) {
                     return Err(TemplateError(format!("there is no test {name}{}", suggestion(name, &TESTS))));
                 }
-                Before::Other
+                PrecedingToken::Other
             }
-            _ => Before::Other,
+            _ => PrecedingToken::Other,
         };
     }
     Ok(())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
+enum PrecedingToken {
     Bar,
     Is,
     BlockStart,

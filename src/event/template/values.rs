@@ -10,7 +10,7 @@ use minijinja::value::Value;
 use super::exact_number::ExactNumber;
 use crate::event::json_value::{JsonNumber, JsonValue, parse};
 use crate::event::schema::{EventSchema, FieldKind, PROPERTIES};
-use crate::event::{AmqpNumber, EventView, Header, HeaderValue, Properties};
+use crate::event::{AmqpNumber, EventView, Header, HeaderValue};
 
 /// Has the values of a template's variables: an event, or a probe.
 pub(super) trait ValueSource {
@@ -24,8 +24,8 @@ impl ValueSource for EventView<'_> {
         {
             return transformed.field(name).filter(|json| *json != "null").map(of_json);
         }
-        let mut vocabularies = [EventSchema::Event, EventSchema::DeadLetter].into_iter();
-        if let Some(field) = vocabularies.find_map(|schema| schema.field(name)) {
+        let mut schemas = [EventSchema::Event, EventSchema::DeadLetter].into_iter();
+        if let Some(field) = schemas.find_map(|schema| schema.field(name)) {
             return field.of(self).map(|text| Value::from(text.as_ref()));
         }
         match name {
@@ -35,7 +35,10 @@ impl ValueSource for EventView<'_> {
             }
             "warnings" => Some(self.event.warnings.iter().map(String::as_str).collect()),
             "headers" => Some(of_table(&self.message.properties.headers)),
-            "properties" => Some(of_properties(&self.message.properties)),
+            "properties" => {
+                let members = self.message.properties.present();
+                Some(Value::from_pairs(members.map(|(name, value)| (name, of_header(&value)))))
+            }
             _ => None,
         }
     }
@@ -87,27 +90,6 @@ impl minijinja::value::Object for AnyMember {
     fn render(self: &std::sync::Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("x")
     }
-}
-
-fn of_properties(properties: &Properties) -> Value {
-    let text = |text: &Option<String>| text.as_deref().map(Value::from);
-    // The names of `PROPERTIES`.
-    let values = [
-        ("app_id", text(&properties.app_id)),
-        ("cluster_id", text(&properties.cluster_id)),
-        ("content_encoding", text(&properties.content_encoding)),
-        ("content_type", text(&properties.content_type)),
-        ("correlation_id", text(&properties.correlation_id)),
-        ("delivery_mode", properties.delivery_mode.map(Value::from)),
-        ("expiration", text(&properties.expiration)),
-        ("message_id", text(&properties.message_id)),
-        ("priority", properties.priority.map(Value::from)),
-        ("reply_to", text(&properties.reply_to)),
-        ("timestamp", properties.timestamp.map(Value::from)),
-        ("type", text(&properties.kind)),
-        ("user_id", text(&properties.user_id)),
-    ];
-    Value::from_pairs(values.into_iter().filter_map(|(name, value)| value.map(|value| (name, value))))
 }
 
 fn of_table(table: &[Header]) -> Value {

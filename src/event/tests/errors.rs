@@ -12,7 +12,7 @@ fn each_error_names_what_was_found_and_expected() {
         change(&mut message.properties);
         error_of_message(&message, &lta())
     };
-    let mut told = Vec::new();
+    let mut lines = Vec::new();
     for (reason, detail) in [
         error_of_message(&message(valid), &DecodeOptions { max_body: 47, ..lta() }),
         with(|properties| properties.content_encoding = Some("gzip".to_owned())),
@@ -41,7 +41,7 @@ fn each_error_names_what_was_found_and_expected() {
         }),
         with(|properties| properties.headers = vec![("regards.tenant".to_owned(), HeaderValue::Text("é".repeat(128)))]),
     ] {
-        told.push(format!("{reason}: {detail}"));
+        lines.push(format!("{reason}: {detail}"));
     }
     expect![[r#"
         too_large: the body has 48 bytes; max_body is 47
@@ -68,7 +68,7 @@ fn each_error_names_what_was_found_and_expected() {
         invalid_tenant: the header regards.tenant is a number; expected text
         invalid_tenant: the tenant "a\nb" has control characters
         invalid_tenant: the tenant has 256 bytes; at most 255 are allowed"#]]
-    .assert_eq(&told.join("\n"));
+    .assert_eq(&lines.join("\n"));
 }
 
 #[test]

@@ -6,12 +6,12 @@ use super::*;
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn no_body_makes_decoding_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = Event::decode(&message(body), &lta());
     }
 
     #[test]
-    fn nothing_like_json_makes_it_panic(body in "[{}\\[\\],:\"\\\\ntu0-9a-e \\n]{0,60}") {
+    fn no_json_like_body_makes_decoding_panic(body in "[{}\\[\\],:\"\\\\ntu0-9a-e \\n]{0,60}") {
         let _ = Event::decode(&message(body), &lta());
     }
 

@@ -1,7 +1,7 @@
 //! Renders an event as an AMQP message: properties, headers, routing key and body. Pure.
 
 use crate::config::{AmqpSinkConfig, SinkConfig};
-use crate::event::{Carrier, Encoded, Event, EventView, Format, Header, MAX_SHORT_STRING, Message, Properties};
+use crate::event::{Carrier, EncodedBody, Event, EventView, Format, Header, MAX_SHORT_STRING, Message, Properties};
 use crate::rules::Glob;
 use crate::sink::{Destination, RenderError, RenderedDelivery, headers};
 
@@ -29,7 +29,7 @@ pub(in crate::sink) fn render(
 
 /// The properties that the relay sets. It never sets `user_id`, which the broker compares with the login, nor `reply_to`,
 /// `expiration` and `cluster_id`, which belong to the received message.
-fn properties(event: &Event, message: &Message, encoded: &Encoded) -> Properties {
+fn properties(event: &Event, message: &Message, encoded: &EncodedBody) -> Properties {
     let received = &message.properties;
     Properties {
         content_type: encoded.content_type.as_deref().map(str::to_owned),
@@ -48,7 +48,7 @@ fn properties(event: &Event, message: &Message, encoded: &Encoded) -> Properties
 /// The headers that every sink sends, and the number of relays that the message went through.
 fn all_headers(
     view: EventView<'_>,
-    encoded: &Encoded,
+    encoded: &EncodedBody,
     format: &Format,
     keep: &[Glob],
 ) -> Result<Vec<Header>, RenderError> {

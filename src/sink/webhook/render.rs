@@ -11,7 +11,7 @@ use http::header::{
 use url::Url;
 
 use crate::config::{RESERVED_WEBHOOK_HEADERS, SinkConfig, WebhookConfig, WebhookUrl};
-use crate::event::{Carrier, Encoded, EventView, Header, HeaderValue, Template};
+use crate::event::{Carrier, EncodedBody, EventView, Header, HeaderValue, Template};
 use crate::sink::{Destination, RenderError, RenderedDelivery, headers};
 
 /// The longest URL, in bytes. Most servers accept about this much.
@@ -110,7 +110,7 @@ fn is_dot_segment(segment: &str) -> bool {
 fn all_headers<'a>(
     view: EventView<'_>,
     configured: &[(HeaderName, Template)],
-    encoded: Encoded,
+    encoded: EncodedBody,
     received: impl Iterator<Item = &'a Header>,
 ) -> Result<Vec<Header>, RenderError> {
     let mut headers = vec![(WEBHOOK_ID.to_string(), HeaderValue::Text(view.event.id.to_string()))];

@@ -117,7 +117,7 @@ const EXACT: &str = r#"{"correlationId":"c","responseStatus":"ERROR","o":{"bad":
     "long":0.1234567890123456789,"negative":-1e999,"list":[98765432109876543210, 1.10],"n":3}}"#;
 
 #[test]
-fn surrogate_halves_keep_their_neighbours_and_numbers_their_digits() {
+fn unpaired_surrogates_leave_other_members_readable_and_numbers_keep_their_digits() {
     for condition in [
         "extra.o.n == 3 && extra.o.bad != null",
         "extra.o.big > 5 && 5 < extra.o.big && !(extra.o.big < 5.0) && extra.o.big == extra.o.big",

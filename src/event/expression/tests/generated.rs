@@ -39,7 +39,7 @@ fn any_condition() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn what_is_checked_without_a_word_never_fails(source in any_condition()) {
+    fn an_expression_without_findings_never_fails(source in any_condition()) {
         let Ok(checked) = Expression::condition(&source) else { return Ok(()) };
         prop_assume!(checked.warnings.is_empty());
         let bare = r#"{"correlationId":"c","responseStatus":"GRANTED"}"#;
@@ -49,7 +49,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_it_panic(source in "(tenant|extra|[a-z]|[ .,?:'\"\\[\\](){}<>=!&|+*/%0-9@\\\\-]|in|has|all|map|null|true){0,24}") {
+    fn no_source_makes_compiling_panic(source in "(tenant|extra|[a-z]|[ .,?:'\"\\[\\](){}<>=!&|+*/%0-9@\\\\-]|in|has|all|map|null|true){0,24}") {
         if let Ok(checked) = Expression::condition(&source) {
             let _ = with_event(|view| checked.expression.is_true(view));
         }

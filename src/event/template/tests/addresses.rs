@@ -18,7 +18,7 @@ fn key(source: &str) -> Option<String> {
 
 #[test]
 fn null_in_an_address_is_an_error() {
-    let mut told = Vec::new();
+    let mut lines = Vec::new();
     for source in [
         "a.{{ session }}",
         "a.{{ tenant ~ session }}",
@@ -36,7 +36,7 @@ fn null_in_an_address_is_an_error() {
         "a.{{ headers['regards.tenant'] }}.{{ properties.priority }}",
         "a.{{ productId }}",
     ] {
-        told.push(format!("{source} -> {}", address(source)));
+        lines.push(format!("{source} -> {}", address(source)));
     }
     expect![[r#"
         a.{{ session }} -> error: session is null for this event; to use another value then, write {{ session | default("…") }}
@@ -53,7 +53,7 @@ fn null_in_an_address_is_an_error() {
         a.{{ session or 'other' }} -> a.other
         a.{% if session %}{{ session }}{% else %}other{% endif %} -> a.other
         a.{{ headers['regards.tenant'] }}.{{ properties.priority }} -> a.cnes-a.1
-        a.{{ productId }} -> a.P "1""#]].assert_eq(&told.join("\n"));
+        a.{{ productId }} -> a.P "1""#]].assert_eq(&lines.join("\n"));
 }
 
 #[test]

@@ -23,7 +23,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_inserted_comes_out_as_it_is(
+    fn inserted_text_is_rendered_unchanged(
         text in "([a\\\\\"'\n{}%#|-]|\\{\\{|\\}\\}|\\{%|raw|endraw|%\\}| ){0,12}"
     ) {
         let inserted = || Fragment::inserted(&*text);
@@ -52,7 +52,7 @@ proptest! {
     }
 
     #[test]
-    fn an_encoded_value_is_one_piece_of_a_path(text in any::<String>()) {
+    fn a_percent_encoded_value_is_one_segment_of_a_path(text in any::<String>()) {
         let mut encoded = String::new();
         percent_encode(&mut encoded, &text);
         let mut url = url::Url::parse("https://example.org/a/").expect("a URL");

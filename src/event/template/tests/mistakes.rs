@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn mistakes_are_found_when_the_template_is_compiled() {
-    let mut told = Vec::new();
+    let mut lines = Vec::new();
     for source in [
         "{{ tenent }}",
         "{{ correlation_id }}",
@@ -39,7 +39,7 @@ fn mistakes_are_found_when_the_template_is_compiled() {
         "{{ tenant }} {{ tenent }}",
     ] {
         let error = Template::compile(source).expect_err(source);
-        told.push(format!("{source:?}: {error}"));
+        lines.push(format!("{source:?}: {error}"));
     }
     expect![[r#"
         "{{ tenent }}": there is no tenent; did you mean tenant?
@@ -70,7 +70,7 @@ fn mistakes_are_found_when_the_template_is_compiled() {
         "{{ }}": syntax error: unexpected end of variable block
         "a\nb\n{{ 1 + }}": syntax error: unexpected end of variable block (line 3 of the template)
         "{% if x %}": syntax error: unexpected end of input, expected end of block
-        "{{ tenant }} {{ tenent }}": there is no tenent; did you mean tenant?"#]].assert_eq(&told.join("\n"));
+        "{{ tenant }} {{ tenent }}": there is no tenent; did you mean tenant?"#]].assert_eq(&lines.join("\n"));
     assert!(Template::compile(&"x".repeat(MAX_SOURCE + 1)).is_err());
     assert!(Template::compile(&"x".repeat(MAX_SOURCE)).is_ok());
 }

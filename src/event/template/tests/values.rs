@@ -171,7 +171,7 @@ fn the_filter_date_formats_dates() {
 }
 
 #[test]
-fn surrogate_halves_keep_their_neighbours_and_numbers_their_digits() {
+fn unpaired_surrogates_leave_other_members_readable_and_numbers_keep_their_digits() {
     let body = r#"{"correlationId":"c","responseStatus":"ERROR","o":{"bad":"a\ud800","big":123456789012345678901234567890,
         "long":0.1234567890123456789,"list":[1e999,2,"<'>"],"n":3,"e":{},"f":[]}}"#;
     let render = |source: &str| {
