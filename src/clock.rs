@@ -1,12 +1,12 @@
-//! The time, by two clocks. The wall clock dates what people read; somebody can set it, and it jumps when the network corrects
-//! it. All waiting and all ages are counted by the time since boot, which nobody sets: a jump of the wall clock neither delays
-//! an attempt nor makes anything older.
+//! Two clocks. The wall clock gives the dates that people read; it can be set, and it jumps when the network corrects it. Waits
+//! and ages use the time since boot, which cannot be set: a jump of the wall clock neither delays an attempt nor makes anything
+//! older.
 //!
-//! What is stored outlives the process. Within one boot the time since boot continues over a restart of the relay, and so does
+//! Stored times outlive the process. Within one boot the time since boot continues over a restart of the relay, and so does
 //! [`MonotonicTime`]; a [`Timestamp`] has both clocks. After a reboot, or on another machine, only the wall clock is left, and
-//! its error is unknown: the caller bounds how long it waits ([`restore`] says that it has to), and [`Timestamp::age`] returns
+//! its error is unknown: the caller bounds how long it waits (if [`restore`] returns false), and [`Timestamp::age`] returns
 //! the smallest possible age. A clock that was set forward before the machine started, and is never corrected, makes
-//! everything older, as time without power does; the two can't be told apart.
+//! everything older, as time without power does; the relay cannot distinguish the two.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -209,13 +209,13 @@ impl ClockReading {
         }
     }
 
-    /// The time to compare an earlier boot's wall clock with: both clocks have to agree that it is long ago. If both were set
-    /// forward before the start, that is only seen when the network corrects them, soon after.
+    /// The time to compare an earlier boot's wall clock with: the earlier one of both clocks. If both are ahead since the start,
+    /// this shows only when the network corrects the wall clock; until then nothing is old (`BOOT_GRACE`).
     fn for_earlier_boots(&self) -> WallTime {
         if duration(self.uptime) < BOOT_GRACE { WallTime(i64::MIN) } else { self.wall.min(WallTime(self.monotonic.0)) }
     }
 
-    /// Whatever is left of another boot is at least as old as this process.
+    /// The smallest possible age of anything from another boot: it is at least as old as this process.
     fn since_start(&self) -> Duration {
         duration(self.uptime.saturating_sub(self.started))
     }
@@ -234,7 +234,7 @@ pub fn system_time() -> SystemTime {
     skewed.unwrap_or(now)
 }
 
-/// From now on what another boot left can be too old: the machine had time to correct its clock, if it ever does.
+/// Whether the machine has had time to correct its clock since the boot. Before, nothing from another boot is too old.
 #[must_use]
 pub fn is_past_boot_grace() -> bool {
     duration(uptime()) >= BOOT_GRACE

@@ -5,8 +5,8 @@ pub type ProbeResult = Result<ProbeOutcome, String>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeOutcome {
-    /// Nothing is wrong, as far as that can be found out without taking or sending a message.
+    /// It can be used, as far as this can be checked without taking or sending a message.
     Reachable(String),
-    /// Something is unusual; the user may have meant it.
+    /// Something is unusual, perhaps on purpose.
     Warning(String),
 }

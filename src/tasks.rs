@@ -53,7 +53,7 @@ impl TaskKind {
     }
 
     /// Panics if [`VARIABLE`] selects this kind; never in a release build.
-    #[expect(clippy::missing_panics_doc, reason = "that is what it is for")]
+    #[expect(clippy::missing_panics_doc, reason = "panicking is its purpose")]
     pub fn panic_if_requested(self) {
         let is_requested = cfg!(debug_assertions)
             && REQUESTED.is_some_and(|(kind, after)| kind == self && WORKED.fetch_add(1, Relaxed) >= after);
@@ -98,7 +98,7 @@ pub fn spawn<T: Send + 'static>(kind: TaskKind, work: impl Future<Output = T> + 
     tokio::spawn(supervise(kind, work))
 }
 
-/// `work` for a task that the caller spawns, as into a `JoinSet`.
+/// Wraps `work` for a task that the caller spawns itself, for example into a `JoinSet`.
 pub fn supervise<T>(kind: TaskKind, work: impl Future<Output = T>) -> impl Future<Output = T> {
     let reporter = PanicReporter(kind);
     let mut work = Box::pin(work);
@@ -120,7 +120,7 @@ pub fn blocking_error(work: &str, error: &JoinError) -> String {
     }
 }
 
-/// Dropped while its thread panics, it reports the panic.
+/// Reports a panic of its thread when it is dropped.
 struct PanicReporter(TaskKind);
 
 impl Drop for PanicReporter {

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::ACCEPT_PAUSE;
 use super::connections::{Connections, Slot};
 
-/// With more connections than these the oldest idle one is closed.
+/// The largest number of connections; beyond it the oldest idle one is closed.
 pub(super) const MAX_CONNECTIONS: usize = 32;
 /// The time for a client to send its request.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);

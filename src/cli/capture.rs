@@ -79,7 +79,11 @@ fn capture_from_source(
         }
     };
     let mut written = Ok(());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("can't start threads")?;
     let peeked = runtime.block_on(peek_queue(amqp, source, &config.name, count, |message| {
         if written.is_ok() {
             written = writeln!(out, "{}", sample::print(message));

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt};
 
@@ -44,7 +45,11 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !connect {
         return Ok(ExitCode::SUCCESS);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("can't start threads")?;
     let probed = runtime.block_on(probe_all(&config, strict, &mut out));
     // A lookup that hangs in the resolver must not delay the exit.
     runtime.shutdown_background();
@@ -92,7 +97,7 @@ async fn probe_all(config: &Config, strict: bool, out: &mut impl Write) -> io::R
     Ok(succeeded)
 }
 
-/// Prints what is wrong with a file. `None` if it has an error, or with `strict` a warning.
+/// Prints the errors and warnings of a file. `None` if it has an error, or with `strict` a warning.
 fn check(path: &Path, options: &Options, strict: bool, out: &mut impl Write) -> io::Result<Option<Config>> {
     let checked = Config::load(path, options);
     let (Ok((_, found)) | Err(found)) = &checked;
@@ -124,8 +129,8 @@ mod tests {
         let mut out = Vec::new();
         let right = check(&path, &options, false, &mut out).unwrap().is_some();
         let strict = check(&path, &options, true, &mut Vec::new()).unwrap().is_some();
-        let said = String::from_utf8(out).unwrap();
-        let last = said.lines().last().unwrap_or_default().rsplit_once("routes.yaml: ").unwrap().1.to_owned();
+        let output = String::from_utf8(out).unwrap();
+        let last = output.lines().last().unwrap_or_default().rsplit_once("routes.yaml: ").unwrap().1.to_owned();
         (right, strict, last)
     }
 
@@ -137,7 +142,7 @@ unrouted: drop
 ";
 
     #[test]
-    fn one_line_says_how_it_went() {
+    fn the_last_line_counts_entries_errors_and_warnings() {
         assert_eq!(checked(RIGHT), (true, true, "1 source, 1 sink, 1 route; no warnings".to_owned()));
         let unused = RIGHT.replace("stdout: {} } }", "stdout: {} }, other: { stdout: {} } }");
         assert_eq!(checked(&unused), (true, false, "1 source, 2 sinks, 1 route; 1 warning".to_owned()));

@@ -23,12 +23,12 @@ pub(super) fn request(target: &Target, command: Command) -> anyhow::Result<Optio
     request_job(target, command, |_| {})
 }
 
-/// As [`request`]; `progress` is told how many are done so far.
+/// As [`request`]; it calls `progress` with the number done so far.
 fn request_job(target: &Target, command: Command, mut progress: impl FnMut(u64)) -> anyhow::Result<Option<Response>> {
     send(target, command, |socket, request| control::request_job(socket, request, |done, _| progress(done)))
 }
 
-/// As [`request`]; `each` is given every line that follows the response.
+/// As [`request`], then calls `each` with every line that follows the response.
 pub(super) fn request_lines(
     target: &Target,
     command: Command,
@@ -72,7 +72,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// `None`: it was detached, which `out` was told.
+    /// `None` if it was detached; then its number was written to `out`.
     pub(super) fn redrive(
         self,
         target: &Target,
@@ -153,7 +153,8 @@ impl OfflineSpool {
         // Without limits, so that opening the spool deletes nothing.
         let dead_letters = DeadLettersConfig { keep: None, max_size: u64::MAX, to: None };
         let spool = spool::Spool::open(&target.spool_config(), &dead_letters)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().context("can't start threads")?;
         Ok(Self { spool, runtime })
     }
 

@@ -11,7 +11,7 @@ use crate::event::{HeaderValue, Reason};
 use crate::sink::MaskedDestination;
 use crate::telemetry::{printable, printable_lines};
 
-/// With more routes than these that don't match, the text shows none of them.
+/// If more routes than this don't match, the text shows none of these.
 const MAX_UNMATCHED: usize = 20;
 
 #[derive(Debug, clap::Args)]

@@ -38,8 +38,8 @@ pub(super) fn set_tenant(message: &mut Message, tenant: &str) {
     headers.push((TENANT_HEADER.to_owned(), HeaderValue::Text(tenant.to_owned())));
 }
 
-/// Reads `FILE`, one line of it for `FILE#LINE`, or standard input for `-`: a sample or a bare body. The message is as if `source`
-/// had received it.
+/// Reads `FILE`, one line of it for `FILE#LINE`, or standard input for `-`: a sample or a bare body. The message gets
+/// `source` as its source.
 pub(super) fn read(given: &str, source: &SourceName) -> anyhow::Result<Message> {
     if given == "-" {
         return parse(&read_bounded(std::io::stdin().lock(), "standard input")?, "standard input", source);
@@ -73,7 +73,7 @@ pub(super) struct SampleLine {
     pub(super) message: Result<Message, InvalidInput>,
 }
 
-/// All samples of a file. After a line that is no sample the iterator goes on; a read error ends it.
+/// All samples of a file. The iterator continues after a line that is no sample; a read error ends it.
 pub(super) fn samples<'s>(
     path: &'s Path,
     source: &'s SourceName,

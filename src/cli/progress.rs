@@ -40,7 +40,7 @@ impl Progress {
         self.next = now + if self.on_terminal { TERMINAL_PAUSE } else { LINE_PAUSE };
         let line = self.line(done, now.duration_since(self.begun));
         let mut err = std::io::stderr().lock();
-        // If it can't be written, nobody reads standard error.
+        // If it can't be written, standard error has no reader.
         let _ = if self.on_terminal { write!(err, "\r\x1b[K{line}") } else { writeln!(err, "{line}") };
         let _ = err.flush();
         self.has_line = true;

@@ -15,7 +15,7 @@ use crate::config::{Config, NamedFiles, SinkKind, SourceKind};
 use crate::relay::Relay;
 use crate::tasks::{self, TaskKind};
 
-/// Some supervisors signal the process and then its group: a second signal so soon counts as the same.
+/// Some supervisors signal the process and then its group: two signals within this time count as one.
 const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// The environment variable that overrides `admin.listen`.
@@ -87,9 +87,9 @@ fn admin_address(config: &Config) -> anyhow::Result<Option<SocketAddr>> {
     let Some(address) = std::env::var(ADMIN_LISTEN).ok().filter(|address| !address.is_empty()) else {
         return Ok(config.admin.listen);
     };
-    let address = address
-        .parse()
-        .with_context(|| format!("{ADMIN_LISTEN}={address} is no address: write ADDRESS:PORT, such as 0.0.0.0:9464"))?;
+    let address = address.parse().with_context(|| {
+        format!("{ADMIN_LISTEN}={address} is not an address and a port: write ADDRESS:PORT, such as 0.0.0.0:9464")
+    })?;
     Ok(Some(address))
 }
 

@@ -11,11 +11,11 @@ use crate::event::{FAMILIES, Outcome};
 pub struct Arguments {
     /// Which of the two schemas
     #[arg(value_enum, default_value = "config")]
-    of: Of,
+    schema: SchemaName,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Of {
+enum SchemaName {
     /// The configuration; editors use it for completion
     Config,
     /// The normalized event, for its consumers
@@ -23,13 +23,13 @@ enum Of {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let schema = match arguments.of {
-        Of::Config => crate::config::schema().to_value(),
-        Of::Event => event(),
+    let document = match arguments.schema {
+        SchemaName::Config => crate::config::schema().to_value(),
+        SchemaName::Event => event(),
     };
     let mut out = std::io::stdout().lock();
     // Serialized first: an error of serde_json would hide a broken pipe.
-    let text = serde_json::to_string_pretty(&schema)?;
+    let text = serde_json::to_string_pretty(&document)?;
     writeln!(out, "{text}")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -41,7 +41,7 @@ impl Target {
         }
     }
 
-    /// Fails if the spool does not exist: then the user means another one.
+    /// Fails if the spool does not exist: the user has probably named the wrong one.
     pub(super) fn require_spool(&self) -> anyhow::Result<()> {
         if self.spool.try_exists()? {
             return Ok(());
@@ -58,9 +58,9 @@ impl Target {
     }
 
     /// Fails if the configuration has no such sink or source.
-    pub(super) fn require(&self, subject: &Component) -> Result<(), InvalidInput> {
+    pub(super) fn require(&self, component: &Component) -> Result<(), InvalidInput> {
         let Some(config) = &self.config else { return Ok(()) };
-        let (what, name, known): (_, _, Vec<_>) = match subject {
+        let (what, name, known): (_, _, Vec<_>) = match component {
             Component::Sink(name) => ("sink", name, config.sinks.iter().map(|sink| sink.name.as_str()).collect()),
             Component::Source(name) => {
                 ("source", name, config.sources.iter().map(|source| source.name.as_str()).collect())

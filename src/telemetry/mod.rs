@@ -34,7 +34,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// The fields of all log lines, with their meaning; a test reads the source and fails on another one. Everything else belongs into
+/// The fields of all log lines, with their meaning; a test reads the source and fails on another one. Everything else belongs in
 /// the message.
 pub const LOG_FIELDS: [(&str, &str); 15] = [
     ("event_id", "the id of the event"),
@@ -88,7 +88,7 @@ pub fn start_for_relay(format: LogFormat) -> std::io::Result<()> {
 pub fn print_stderr(text: &str) {
     match QUEUE.get() {
         Some(queue) => queue.push(text.as_bytes()),
-        // If it can't be written, nobody reads standard error.
+        // If it can't be written, standard error has no reader.
         None => drop(std::io::stderr().lock().write_all(text.as_bytes())),
     }
 }
@@ -185,26 +185,26 @@ impl<W: std::io::Write> std::io::Write for PrintableJson<W> {
 /// Writes one field of a line of text. tracing-subscriber's own function does not escape line breaks.
 fn write_field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     match field.name() {
-        "message" => write!(Escaping(to), "{value:?}"),
+        "message" => write!(EscapingWriter(to), "{value:?}"),
         // Added by the bridge from the crate `log`; the line already has them.
         name if name.starts_with("log.") => Ok(()),
         name => {
             write!(to, "{name}=")?;
-            write!(Escaping(to), "{value:?}")
+            write!(EscapingWriter(to), "{value:?}")
         }
     }
 }
 
 /// Applies [`printable`] to all that is written.
-struct Escaping<'to, 'writer>(&'to mut Writer<'writer>);
+struct EscapingWriter<'to, 'writer>(&'to mut Writer<'writer>);
 
-impl fmt::Write for Escaping<'_, '_> {
+impl fmt::Write for EscapingWriter<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.write_str(&printable(text))
     }
 }
 
-/// Suppresses lapin's lower levels whatever `RUST_LOG` says: there it logs the bodies of returned messages.
+/// Suppresses lapin's lower levels even if `RUST_LOG` enables them: there it logs the bodies of returned messages.
 fn is_allowed(metadata: &Metadata<'_>) -> bool {
     *metadata.level() == Level::ERROR || !metadata.target().starts_with("lapin")
 }
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn only_errors_of_lapin_are_logged_whatever_rust_log_says() {
+    fn only_errors_of_lapin_are_logged_even_if_rust_log_enables_more() {
         let text = logged(LogFormat::Pretty, false, "trace,lapin=trace", || {
             tracing::info!(target: "lapin::channel", "a returned body");
             tracing::error!(target: "lapin::channel", "an error");

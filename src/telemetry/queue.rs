@@ -1,7 +1,7 @@
 //! The log of a running relay: a bounded queue of lines, which one thread writes to standard error.
 //!
 //! Only that thread waits for the reader of standard error. If the reader stalls, the queue fills up; then new lines are dropped
-//! and counted, and once the reader goes on the log says how many.
+//! and counted, and the log states their number once the reader continues.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::tasks::{self, TaskKind};
 
-/// The bound of the queue, in bytes; the batch that is being written can have as many again.
+/// The bound of the queue, in bytes; the batch that is being written can be as large again.
 const MAX_BYTES: usize = 2 * 1024 * 1024;
 /// The pause after a write that would block: another process that shares standard error can make it non-blocking.
 const NOT_READY: Duration = Duration::from_millis(20);
@@ -114,7 +114,7 @@ impl LogQueue {
     }
 }
 
-/// Writes all bytes, however long that takes. If nobody can read them any more, they are lost.
+/// Writes all bytes, without a time limit. If standard error has no reader any more, they are lost.
 fn write_all_blocking(to: &mut impl Write, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         match to.write(bytes) {
@@ -158,12 +158,12 @@ mod tests {
     const PATIENCE: Duration = Duration::from_mins(1);
 
     /// A reader that reads only when the test allows it.
-    struct Stalled {
+    struct StalledOutput {
         go: Receiver<()>,
         read: Sender<Vec<u8>>,
     }
 
-    impl Write for Stalled {
+    impl Write for StalledOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             // The test is over.
             self.go.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
@@ -177,9 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_reader_blocks_nobody_and_dropped_lines_are_counted() {
+    fn a_stalled_reader_blocks_no_writer_and_dropped_lines_are_counted() {
         let ((let_go, go), (read, lines)) = (channel(), channel());
-        let queue = LogQueue::start(Stalled { go, read }).unwrap();
+        let queue = LogQueue::start(StalledOutput { go, read }).unwrap();
         let before = dropped_lines();
         queue.push(b"first\n");
         while !queue.state().is_writing {
@@ -213,7 +213,7 @@ mod tests {
         queue.push(&vec![b'x'; MAX_BYTES]);
         let said = queue.clone();
         let subscriber = tracing_subscriber::registry()
-            .with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || Owned(said.clone())));
+            .with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || OwnedWriter(said.clone())));
         tracing::subscriber::with_default(subscriber, || {
             IS_WRITER.set(true);
             tracing::warn!(suppressed = 7, "dropped");
@@ -223,9 +223,9 @@ mod tests {
         assert!(queued.ends_with("dropped suppressed=7\n"), "{:?}", queued.get(MAX_BYTES..));
     }
 
-    struct Owned(LogQueue);
+    struct OwnedWriter(LogQueue);
 
-    impl Write for Owned {
+    impl Write for OwnedWriter {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
             (&self.0).write(line)
         }

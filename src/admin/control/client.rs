@@ -1,4 +1,4 @@
-//! The client's side of the control socket: it blocks, as a command does nothing else meanwhile.
+//! The client's side of the control socket. It blocks, because a command does nothing else meanwhile.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -17,7 +17,7 @@ pub fn request(path: &Path, request: &Request) -> io::Result<Option<Response>> {
     request_job(path, request, |_, _| {})
 }
 
-/// As [`request`]; until the response comes, `progress` is told how many of how many are done.
+/// As [`request`]; until the response arrives, it calls `progress` with the number done and the total.
 pub fn request_job(path: &Path, request: &Request, mut progress: impl FnMut(u64, u64)) -> io::Result<Option<Response>> {
     let Some((mut response, mut from)) = send(path, request)? else { return Ok(None) };
     while let Response::Progress { done, total } = response {
@@ -27,8 +27,8 @@ pub fn request_job(path: &Path, request: &Request, mut progress: impl FnMut(u64,
     Ok(Some(response))
 }
 
-/// As [`request`]; `each` is given every line that follows the response, until the relay closes the connection or `each`
-/// returns an error.
+/// As [`request`], then calls `each` with every line that follows the response, until the relay closes the connection or
+/// `each` returns an error.
 pub fn request_lines(
     path: &Path,
     request: &Request,

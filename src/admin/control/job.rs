@@ -1,5 +1,5 @@
-//! A redrive or a purge that a client asked for. The client is told of its progress; if the client closes the connection, the
-//! job stops, unless it is detached.
+//! A redrive or a purge that a client requested. The client receives its progress; if the client closes the connection, the job
+//! stops, unless it is detached.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::spool::Spool;
 /// The time between two progress responses.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(500);
 /// The error of a job that was stopped.
-const STOPPED: &str = "it was stopped by `jobs stop`; what it has done until then stays done";
+const STOPPED: &str = "it was stopped by `jobs stop`; its changes until then are kept";
 
 pub(super) async fn run(
     request: JobRequest,
@@ -49,7 +49,7 @@ pub(super) async fn run(
     }
 }
 
-/// Nobody waits for the end of a detached job, so the log has it.
+/// Logs the end of a detached job, because no client waits for it.
 fn log(id: u64, kind: &str, ended: Result<JobOutcome, String>) {
     match ended {
         Ok(JobOutcome::Purged(purged)) => tracing::info!("job {id} ({kind}) has ended: {purged} purged"),

@@ -1,8 +1,8 @@
-//! The control socket, by which commands on the same machine change something in a running relay or ask what it does.
+//! The control socket: commands on the same machine use it to change or to query a running relay.
 //!
 //! A connection has one request and its response, each a line of JSON. The socket lies in the data directory, and only the
-//! relay's user can connect to it (mode 0600). It exists once the relay has its spool: a relay that waits for another to give up
-//! the spool must not answer for that one.
+//! relay's user can connect to it (mode 0600). It exists once the relay has its spool: a relay that waits until another one releases
+//! the spool must not answer in its place.
 
 mod client;
 mod job;
@@ -22,7 +22,7 @@ use crate::spool::Component;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// The real path of the spool that is meant: another relay may use the same data directory.
+    /// The real path of the spool of the relay that the command is for: another relay may use the same data directory.
     pub spool: PathBuf,
     pub command: Command,
 }

@@ -19,12 +19,12 @@ use crate::relay::Handle;
 use crate::spool::Spool;
 use crate::tasks::{self, TaskKind};
 
-/// How many commands of a kind run at once; one more fails at once. Each kind has its own limit, so that long commands never
-/// block a `pause`.
+/// The number of commands of each kind that can run at the same time; a further one fails. Each kind has its own limit, so that
+/// long commands never block a `pause`.
 const MAX_CAPTURES: usize = 4;
 const MAX_JOBS: usize = 4;
 const MAX_COMMANDS: usize = 8;
-/// More connections than all commands at once; beyond it the oldest idle connection is closed.
+/// More connections than the limits of commands together; beyond it the oldest idle connection is closed.
 const MAX_CONNECTIONS: usize = 32;
 /// The longest request, in bytes.
 const MAX_REQUEST: u64 = 64 * 1024;
@@ -48,7 +48,7 @@ pub fn serve(path: PathBuf, relay: Handle) -> AbortOnDropHandle<()> {
 }
 
 fn bind(path: &Path) -> std::io::Result<UnixListener> {
-    // A socket at this path is left of a relay that has ended: one that runs would have the spool.
+    // A socket at this path was left by a relay that has ended: a running one would have the spool.
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -140,10 +140,10 @@ async fn answer(
 }
 
 fn parse(line: &str, spool: &Spool) -> Result<Command, String> {
-    let Request { spool: meant, command } = serde_json::from_str(line).map_err(|error| {
+    let Request { spool: requested, command } = serde_json::from_str(line).map_err(|error| {
         format!("this relay does not understand the request; is the relay of another version than the command? {error}")
     })?;
-    if meant == spool.path() {
+    if requested == spool.path() {
         return Ok(command);
     }
     Err(format!("the relay that runs here has another spool, {}", spool.path().display()))

@@ -154,12 +154,12 @@ fn write_json(document: &impl Serialize, out: &mut dyn Write) -> io::Result<()> 
 
 fn show(difference: &Difference, out: &mut dyn Write) -> io::Result<()> {
     if let Some(BeforeAfter { before, after }) = &difference.dead_letter {
-        let told = |letter: &Option<DeadLetterReason>| {
+        let text = |letter: &Option<DeadLetterReason>| {
             letter
                 .as_ref()
                 .map_or("none".to_owned(), |DeadLetterReason { reason, detail }| format!("{reason} ({detail})"))
         };
-        writeln!(out, "  dead letter: {} -> {}", printable(&told(before)), printable(&told(after)))?;
+        writeln!(out, "  dead letter: {} -> {}", printable(&text(before)), printable(&text(after)))?;
     }
     for SinkDifference { sink, change } in &difference.sinks {
         let by = |route: &Option<String>| {

@@ -95,10 +95,11 @@ pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
             list.note_spooled(&target)?;
             code
         }
-        Command::Show(asked) => {
-            let shown = letters.show(asked.id)?;
-            let shown = shown.ok_or_else(|| anyhow!("there is no dead letter {} in {}", asked.id, path.display()))?;
-            show::print(&shown, asked.json, &mut out)?;
+        Command::Show(arguments) => {
+            let shown = letters.show(arguments.id)?;
+            let shown =
+                shown.ok_or_else(|| anyhow!("there is no dead letter {} in {}", arguments.id, path.display()))?;
+            show::print(&shown, arguments.json, &mut out)?;
             ExitCode::SUCCESS
         }
         Command::Redrive(redrive) => redrive.run(&letters, &target, &mut out)?,
@@ -108,8 +109,8 @@ pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// The number of dead letters that match now, and a filter for exactly these: dead letters stored later, which nobody has seen, do
-/// not match it.
+/// The number of dead letters that match now, and a filter for exactly these: it does not match dead letters that are stored
+/// later, which the user has not seen.
 fn matching(letters: &DeadLetters, arguments: &FilterArguments) -> anyhow::Result<(u64, DeadLetterFilter)> {
     let (mut count, mut newest) = (0_u64, None);
     let filter = DeadLetterFilter { oldest_first: true, ..arguments.filter() };

@@ -99,7 +99,7 @@ fn check(text: &str, letters: &DeadLetters, expected: &Expect) {
 }
 
 #[tokio::test]
-async fn the_list() {
+async fn list_prints_each_dead_letter() {
     let directory = kept().await;
     let letters = letters(&directory);
     check(
@@ -122,7 +122,7 @@ async fn the_list() {
 }
 
 #[tokio::test]
-async fn one_dead_letter_as_text() {
+async fn show_prints_a_dead_letter_as_text() {
     let directory = kept().await;
     let letters = letters(&directory);
     check(
@@ -192,7 +192,7 @@ async fn one_dead_letter_as_text() {
 }
 
 #[tokio::test]
-async fn one_dead_letter_as_json() {
+async fn show_prints_a_dead_letter_as_json() {
     let directory = kept().await;
     let letters = letters(&directory);
     check(

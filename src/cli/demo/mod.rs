@@ -47,11 +47,11 @@ pub fn run() -> anyhow::Result<ExitCode> {
         SAMPLES.lines().count()
     )?;
     writeln!(out, "{}", indented(routes(ROUTES)))?;
-    let arrived = runtime.block_on(relay(&folder, &cluster))?;
+    let result = runtime.block_on(relay(&folder, &cluster))?;
     runtime.shutdown_background();
-    let table = Table::of(&arrived);
+    let table = Table::of(&result);
     writeln!(out, "Events received by each destination:\n\n{}", table.text)?;
-    if let Some(event) = arrived.example() {
+    if let Some(event) = result.example() {
         writeln!(out, "One of the Kafka records, a normalized event:\n\n    {event}\n")?;
     }
     if !table.complete {
@@ -65,14 +65,14 @@ pub fn run() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-struct Arrived {
+struct DemoResult {
     topics: Vec<(&'static str, usize, Vec<reader::Record>)>,
     webhooks: Vec<String>,
     lines: usize,
     dead_letters: Vec<String>,
 }
 
-async fn relay(folder: &Folder, cluster: &MockCluster<'_, DefaultProducerContext>) -> anyhow::Result<Arrived> {
+async fn relay(folder: &Folder, cluster: &MockCluster<'_, DefaultProducerContext>) -> anyhow::Result<DemoResult> {
     let receiver = Receiver::start(SECRET).await.context("can't start the webhook receiver")?;
     let config = configure(folder, &cluster.bootstrap_servers(), &receiver.url())?;
     let spool = config.spool.path.clone();
@@ -88,12 +88,15 @@ async fn relay(folder: &Folder, cluster: &MockCluster<'_, DefaultProducerContext
 
     let brokers = cluster.bootstrap_servers();
     let topics = tokio::task::spawn_blocking(move || {
-        let read = |(topic, due)| Ok((topic, due, reader::read(&brokers, topic)?));
+        let read = |(topic, expected)| Ok((topic, expected, reader::read(&brokers, topic)?));
         TOPICS.into_iter().map(read).collect::<anyhow::Result<Vec<_>>>()
     });
     let archive = std::fs::read_to_string(folder.0.join("data/archive/esa.ndjson")).unwrap_or_default();
-    Ok(Arrived {
-        topics: topics.await?.context("can't read what arrived in Kafka")?,
+    Ok(DemoResult {
+        topics: topics
+            .await
+            .context("the task that reads the Kafka topics failed")?
+            .context("can't read the Kafka topics")?,
         webhooks: receiver.bodies(),
         lines: archive.lines().count(),
         dead_letters: dead_letters(&spool)?,
@@ -101,8 +104,10 @@ async fn relay(folder: &Folder, cluster: &MockCluster<'_, DefaultProducerContext
 }
 
 fn configure(folder: &Folder, brokers: &str, webhook: &str) -> anyhow::Result<Config> {
-    std::fs::write(folder.0.join("routes.yaml"), ROUTES)?;
-    std::fs::write(folder.0.join("samples.ndjson"), SAMPLES)?;
+    for (name, content) in [("routes.yaml", ROUTES), ("samples.ndjson", SAMPLES)] {
+        let path = folder.0.join(name);
+        std::fs::write(&path, content).with_context(|| format!("can't write {}", path.display()))?;
+    }
     let mut options = Options::of_process(Strictness::Run, Some(folder.0.join("data")));
     for (name, value) in [("DEMO_KAFKA", brokers), ("DEMO_WEBHOOK", webhook), ("DEMO_SECRET", SECRET)] {
         options.variables.insert(name.to_owned(), value.to_owned());
@@ -123,7 +128,7 @@ fn dead_letters(spool: &Path) -> anyhow::Result<Vec<String>> {
     Ok(reasons)
 }
 
-/// A new folder of this run, which stays to be looked at.
+/// A new directory for this run. It is kept, so that the user can look at the files.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -134,7 +139,7 @@ impl Folder {
     }
 }
 
-impl Arrived {
+impl DemoResult {
     /// An event that shows many fields.
     fn example(&self) -> Option<&str> {
         let records = self.topics.iter().flat_map(|(_, _, records)| records);
@@ -149,31 +154,37 @@ struct Table {
 }
 
 impl Table {
-    fn of(arrived: &Arrived) -> Self {
+    fn of(result: &DemoResult) -> Self {
         let mut table = Self { text: String::new(), complete: true };
         table.line("destination", "expected", "received", "", "");
-        for (topic, due, records) in &arrived.topics {
+        for (topic, expected, records) in &result.topics {
             let mut keys: Vec<_> = records.iter().map(|record| record.key.as_str()).collect();
             keys.sort_unstable();
             keys.dedup();
-            table.row(&format!("Kafka topic {topic}"), *due, records.len(), &format!("keys {}", keys.join(", ")));
+            table.row(&format!("Kafka topic {topic}"), *expected, records.len(), &format!("keys {}", keys.join(", ")));
         }
-        table.row("webhook, signatures verified", WEBHOOKS, arrived.webhooks.len(), "failed and rejected requests");
-        table.row("file archive/esa.ndjson", LINES, arrived.lines, "one event per line");
-        let reasons = arrived.dead_letters.join(", ");
-        table.row("dead letters", DEAD_LETTERS, arrived.dead_letters.len(), &format!("reason {reasons}"));
+        table.row("webhook, signatures verified", WEBHOOKS, result.webhooks.len(), "failed and rejected requests");
+        table.row("file archive/esa.ndjson", LINES, result.lines, "one event per line");
+        let reasons = result.dead_letters.join(", ");
+        table.row("dead letters", DEAD_LETTERS, result.dead_letters.len(), &format!("reason {reasons}"));
         table
     }
 
-    fn row(&mut self, destination: &str, due: usize, arrived: usize, about: &str) {
-        let as_due = due == arrived;
-        self.complete &= as_due;
-        self.line(destination, &due.to_string(), &arrived.to_string(), if as_due { "ok" } else { "WRONG" }, about);
+    fn row(&mut self, destination: &str, expected: usize, received: usize, about: &str) {
+        let is_expected = received == expected;
+        self.complete &= is_expected;
+        self.line(
+            destination,
+            &expected.to_string(),
+            &received.to_string(),
+            if is_expected { "ok" } else { "WRONG" },
+            about,
+        );
     }
 
-    fn line(&mut self, destination: &str, due: &str, arrived: &str, verdict: &str, about: &str) {
+    fn line(&mut self, destination: &str, expected: &str, received: &str, verdict: &str, about: &str) {
         // Writing to a String can't fail.
-        let _ = writeln!(self.text, "    {destination:<32}{due:>9}{arrived:>10}  {verdict:<7}{about}");
+        let _ = writeln!(self.text, "    {destination:<32}{expected:>9}{received:>10}  {verdict:<7}{about}");
     }
 }
 
@@ -210,13 +221,13 @@ mod tests {
 
     #[test]
     fn an_unexpected_number_fails_the_demo() {
-        let arrived = |lines| Arrived {
+        let result = |lines| DemoResult {
             topics: Vec::new(),
             webhooks: vec![String::new(); WEBHOOKS],
             lines,
             dead_letters: vec![String::new()],
         };
-        assert!(Table::of(&arrived(LINES)).complete);
-        assert!(!Table::of(&arrived(LINES + 1)).complete);
+        assert!(Table::of(&result(LINES)).complete);
+        assert!(!Table::of(&result(LINES + 1)).complete);
     }
 }

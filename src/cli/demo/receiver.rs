@@ -31,8 +31,8 @@ impl Receiver {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let bodies = Arc::default();
-        let taken = ReceiverState { secret: Arc::new(Webhook::new(secret)?), bodies: Arc::clone(&bodies) };
-        let router = Router::new().route("/on-call", post(take)).with_state(taken);
+        let state = ReceiverState { secret: Arc::new(Webhook::new(secret)?), bodies: Arc::clone(&bodies) };
+        let router = Router::new().route("/on-call", post(receive)).with_state(state);
         let task = tokio::spawn(async move {
             // It ends with the demo. If it fails, requests are missing in the result.
             let _ = axum::serve(listener, router).await;
@@ -56,11 +56,11 @@ impl Drop for Receiver {
     }
 }
 
-async fn take(State(taken): State<ReceiverState>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    if taken.secret.verify(&body, &headers).is_err() {
+async fn receive(State(state): State<ReceiverState>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    if state.secret.verify(&body, &headers).is_err() {
         return StatusCode::UNAUTHORIZED;
     }
     let body = String::from_utf8_lossy(&body).into_owned();
-    taken.bodies.lock().unwrap_or_else(PoisonError::into_inner).push(body);
+    state.bodies.lock().unwrap_or_else(PoisonError::into_inner).push(body);
     StatusCode::NO_CONTENT
 }

@@ -124,7 +124,7 @@ impl DeliveryArguments {
 impl DeliveryJson {
     fn of(listed: ListedDelivery, sinks: &[BacklogSummary]) -> Self {
         match listed.delivery {
-            Ok(waiting) => Self::of_waiting(&waiting, listed.due, sinks),
+            Ok(delivery) => Self::of_delivery(&delivery, listed.due, sinks),
             Err(error) => Self {
                 sink: None,
                 tenant: None,
@@ -140,24 +140,24 @@ impl DeliveryJson {
         }
     }
 
-    fn of_waiting(waiting: &SpooledDelivery, due: Option<MonotonicTime>, sinks: &[BacklogSummary]) -> Self {
-        let sink = sinks.iter().find(|waits| waits.sink == waiting.sink.as_str());
-        let state = PersistedState::parse(sink.and_then(|waits| waits.state.as_deref()));
+    fn of_delivery(delivery: &SpooledDelivery, due: Option<MonotonicTime>, sinks: &[BacklogSummary]) -> Self {
+        let sink = sinks.iter().find(|backlog| backlog.sink == delivery.sink.as_str());
+        let state = PersistedState::parse(sink.and_then(|backlog| backlog.state.as_deref()));
         let next = due.zip(state.not_before()).map(|(due, not_before)| due.max(not_before));
         let next = next.zip(sink).map(|(next, sink)| sink.to_wall(next));
-        let payload = Payload::from_spool(waiting).ok();
+        let payload = Payload::from_spool(delivery).ok();
         let event = payload.as_ref().map(Payload::event);
         Self {
-            sink: Some(waiting.sink.to_string()),
-            tenant: Some(waiting.tenant.to_string()),
+            sink: Some(delivery.sink.to_string()),
+            tenant: Some(delivery.tenant.to_string()),
             status: event.map(|event| event.status.to_string()),
             correlation_id: event.map(|event| event.correlation_id.clone()),
-            event_id: Some(waiting.event_id.to_string()),
-            route: waiting.route.as_ref().map(ToString::to_string),
-            received_at: Some(waiting.received.wall.to_rfc3339()),
-            attempts: Some(waiting.attempts),
+            event_id: Some(delivery.event_id.to_string()),
+            route: delivery.route.as_ref().map(ToString::to_string),
+            received_at: Some(delivery.received.wall.to_rfc3339()),
+            attempts: Some(delivery.attempts),
             next_attempt: next.map(WallTime::to_rfc3339),
-            last_error: waiting.last_error.clone(),
+            last_error: delivery.last_error.clone(),
         }
     }
 

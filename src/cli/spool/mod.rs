@@ -56,7 +56,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
 fn require_sink(target: &Target, sinks: &[BacklogSummary], name: &str) -> Result<(), InvalidInput> {
     let Some(config) = &target.config else { return Ok(()) };
     let configured = config.sinks.iter().map(|sink| sink.name.as_str());
-    let known: BTreeSet<_> = configured.chain(sinks.iter().map(|waits| waits.sink.as_str())).collect();
+    let known: BTreeSet<_> = configured.chain(sinks.iter().map(|backlog| backlog.sink.as_str())).collect();
     if known.contains(name) {
         return Ok(());
     }
@@ -126,20 +126,21 @@ struct ErrorCount<'a> {
 }
 
 impl<'a> BacklogJson<'a> {
-    fn of(waits: &'a BacklogSummary, config: Option<&Config>) -> Self {
-        let has_sink = |config: &Config| config.sinks.iter().any(|sink| sink.name.as_str() == waits.sink);
+    fn of(backlog: &'a BacklogSummary, config: Option<&Config>) -> Self {
+        let has_sink = |config: &Config| config.sinks.iter().any(|sink| sink.name.as_str() == backlog.sink);
         let is_orphan = config.is_some_and(|config| !has_sink(config));
-        let state = PersistedState::parse(waits.state.as_deref());
-        let next = waits.next_due.zip(state.not_before()).map(|(due, not_before)| waits.to_wall(due.max(not_before)));
+        let state = PersistedState::parse(backlog.state.as_deref());
+        let next =
+            backlog.next_due.zip(state.not_before()).map(|(due, not_before)| backlog.to_wall(due.max(not_before)));
         Self {
-            sink: &waits.sink,
-            count: waits.count,
-            bytes: waits.bytes,
-            oldest: waits.oldest.map(WallTime::to_rfc3339),
+            sink: &backlog.sink,
+            count: backlog.count,
+            bytes: backlog.bytes,
+            oldest: backlog.oldest.map(WallTime::to_rfc3339),
             next_attempt: next.filter(|_| !is_orphan).map(WallTime::to_rfc3339),
-            last_error: state.trouble().or_else(|| waits.last_error.clone()),
-            errors: waits.errors.iter().map(|(error, count)| ErrorCount { error, count: *count }).collect(),
-            orphans: if is_orphan { waits.count } else { 0 },
+            last_error: state.trouble().or_else(|| backlog.last_error.clone()),
+            errors: backlog.errors.iter().map(|(error, count)| ErrorCount { error, count: *count }).collect(),
+            orphans: if is_orphan { backlog.count } else { 0 },
         }
     }
 

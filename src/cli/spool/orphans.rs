@@ -97,7 +97,7 @@ fn orphans(target: &Target, sink: &str) -> anyhow::Result<u64> {
         let error = format!("sink {sink} is in the configuration: remove it first, or `pause` it");
         return Err(InvalidInput(error).into());
     }
-    let waits = read_backlogs(&target.spool)?;
-    super::require_sink(target, &waits, sink)?;
-    Ok(waits.iter().find(|waits| waits.sink == sink).map_or(0, |waits| waits.count))
+    let backlogs = read_backlogs(&target.spool)?;
+    super::require_sink(target, &backlogs, sink)?;
+    Ok(backlogs.iter().find(|backlog| backlog.sink == sink).map_or(0, |backlog| backlog.count))
 }
