@@ -369,7 +369,7 @@ async fn a_relay_refuses_requests_for_another_spool() {
 
     // The socket of a relay that was killed.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    assert_eq!(request(&socket, purge(Path::new("/other.db"))).await, None, "nobody listens");
+    assert_eq!(request(&socket, purge(Path::new("/other.db"))).await, None, "no relay listens");
 
     let _control = control::serve(socket.clone(), setup.relay.clone());
     let spool = setup.open_spool();

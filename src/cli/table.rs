@@ -76,7 +76,7 @@ pub(super) fn cell(text: Option<&str>) -> String {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return NONE.to_owned() };
     let text = printable(text);
     match text.char_indices().nth(MAX_CELL) {
-        // The cut may be inside an escape sequence: what is left is harmless text.
+        // The cut may be inside an escape sequence; its first part is harmless text.
         Some((end, _)) => text.get(..end).unwrap_or_default().to_owned() + "…",
         None => text.into_owned(),
     }

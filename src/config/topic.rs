@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn legal_topics() {
+    fn topic_names_are_checked_as_by_kafka() {
         for topic in ["a", "regards.cnes-a_1", "...", &"x".repeat(249)] {
             assert_eq!(check_topic(topic), Ok(()));
         }

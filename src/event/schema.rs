@@ -1,4 +1,4 @@
-//! The names that templates and expressions can use, and what is known of their values before an event comes.
+//! The names that templates and expressions can use, and what is known of their values before there is an event.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -168,7 +168,7 @@ impl TextField {
         }
     }
 
-    /// The value in that event; none is null.
+    /// The value in that event; none means null.
     pub(super) fn of<'a>(self, view: &EventView<'a>) -> Option<Cow<'a, str>> {
         let EventView { event, message, transformed, .. } = view;
         if let Some(transformed) = transformed {
@@ -194,7 +194,7 @@ impl TextField {
     }
 }
 
-/// The error message for an unknown name, and a help text with the name that was likely meant or all known ones.
+/// The error message for an unknown name, and a help text with a similar name or all known ones.
 pub(super) fn unknown<'k>(shown: &str, name: &str, known: impl IntoIterator<Item = &'k str>) -> (String, String) {
     let mut known: Vec<_> = known.into_iter().collect();
     let hint = if let Some(best) = closest(name, known.iter().copied()) {
@@ -206,7 +206,7 @@ pub(super) fn unknown<'k>(shown: &str, name: &str, known: impl IntoIterator<Item
     (format!("there is no {shown}"), hint)
 }
 
-/// The known name that was likely meant.
+/// The known name that is similar, if there is one.
 pub(super) fn closest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let best = known.into_iter().max_by(|a, b| similarity(name, a).total_cmp(&similarity(name, b)))?;
     (similarity(name, best) >= SIMILAR).then_some(best)

@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_urls_are_read_as_browsers_read_them() {
+    fn hosts_of_urls_are_parsed_as_by_browsers() {
         let refused = |url: &str| forbidden_host(&url::Url::parse(url).unwrap().host().unwrap()).is_some();
         for url in [
             "http://169.254.169.254/",

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn senseless_rates_do_not_panic() {
+    fn invalid_rates_do_not_panic() {
         for rate in [0.0, -1.0, f64::NAN, f64::MIN_POSITIVE, f64::INFINITY] {
             let _ = RateLimiter::new(rate).reserve(Instant::now());
         }

@@ -55,7 +55,7 @@ impl Field {
         self.into_str()
     }
 
-    /// The field's value in that event; none is null.
+    /// The field's value in that event; none means null.
     #[must_use]
     pub fn of(self, event: &Event) -> Option<&str> {
         match self {

@@ -281,7 +281,7 @@ fn hidden_routes(raw: &[At<raw::Route>], rules: &Rules, reader: &mut Reader<'_>,
                     format!("no event reaches this route: all events that it matches stop at `{}`", earlier.name);
                 reader.report(
                     Diagnostic::warning("hidden-route", raw.head, message)
-                        .help("put it above that one, or remove `final: true` there"),
+                        .help(format!("move this route above `{0}`, or remove `final: true` from `{0}`", earlier.name)),
                 );
                 break;
             }

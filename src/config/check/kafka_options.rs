@@ -213,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn librdkafka_knows_every_option_that_may_be_given() {
+    fn librdkafka_knows_every_allowed_option() {
         let unknown: Vec<_> = OPTIONS.into_iter().filter(|name| !known(name)).collect();
         assert!(unknown.is_empty(), "{unknown:?}");
         assert!(!known("compression.tpye"));
     }
 
     #[test]
-    fn no_option_that_may_be_given_is_refused_as_well() {
+    fn no_allowed_option_is_also_refused() {
         for (start, _) in PROMISES.iter().chain(&OWN_KEYS) {
             assert!(!OPTIONS.iter().any(|name| name.starts_with(start) && start.len() > 4 || name == start), "{start}");
         }

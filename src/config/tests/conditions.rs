@@ -183,7 +183,7 @@ fn routes_with_equal_cel_conditions_are_compared() {
             6 |     - { name: hidden, to: b, when: { tenant: esa, if: size(tenant) == 3 } }
               |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: put it above that one, or remove `final: true` there
+              = help: move this route above `one`, or remove `final: true` from `one`
 
         "#]],
     );

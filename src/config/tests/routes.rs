@@ -165,7 +165,7 @@ fn a_route_that_no_event_reaches_is_a_warning() {
             6 |     - { name: esa-errors, when: { tenant: esa-2, status: ERROR }, to: b }
               |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: put it above that one, or remove `final: true` there
+              = help: move this route above `esa`, or remove `final: true` from `esa`
 
             warning[sink-of-several]: an event that `esa-errors` matches as well goes to this sink once, by that route
              --> routes.yaml:7:24
@@ -181,7 +181,7 @@ fn a_route_that_no_event_reaches_is_a_warning() {
             8 |     - { name: more, to: a }
               |       ^^^^^^^^^^^^^^^^^^^^^
               |
-              = help: put it above that one, or remove `final: true` there
+              = help: move this route above `all`, or remove `final: true` from `all`
 
         "#]],
     );

@@ -1,6 +1,6 @@
 //! From the tree of a file to structs. Decoding records a mistake and continues, so that one run reports all of them.
 //!
-//! A wrong value becomes `None`, like one that is absent. Its mistake is recorded by then: code that finds `None` where a value
+//! A wrong value becomes `None`, like one that is absent. Its mistake has been recorded: code that finds `None` where a value
 //! is required has nothing to report.
 
 use std::borrow::Cow;

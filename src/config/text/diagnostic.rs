@@ -1,4 +1,4 @@
-//! Mistakes in a file: what is wrong, where, and what to write instead. They are shown as rustc shows its errors.
+//! Diagnostics: each has a mistake in a file, its place, and what to write instead. They are shown as rustc shows its errors.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

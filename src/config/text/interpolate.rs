@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_without_braces_are_told_from_dollars() {
+    fn variables_without_braces_are_distinguished_from_dollars() {
         let bare = |text| bare_variable(text).and_then(|range| text.get(range));
         for (text, expected) in [
             ("$HOME", Some("$HOME")),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_that_makes_no_sense_is_found_at_its_place() {
+    fn an_invalid_reference_is_reported_at_its_place() {
         assert_eq!(pieces("ab${C").unwrap_err().range, 2..5);
         assert_eq!(pieces("é${1A} ").unwrap_err().range, 2..7);
         assert!(pieces("${}").is_err());

@@ -54,7 +54,7 @@ const TESTS: [(&str, &[&str]); 8] = [
     ("false", &[]),
 ];
 
-/// The name that was likely meant, as the end of a sentence.
+/// A similar name, as the end of a sentence.
 fn suggestion(name: &str, known: &[(&'static str, &[&str])]) -> String {
     let other = known.iter().find(|(_, others)| others.contains(&name)).map(|(known, _)| *known);
     let near = || closest(name, known.iter().map(|(known, _)| *known));
