@@ -115,7 +115,7 @@ async fn status_is_one_object_and_watch_keeps_it_fresh() {
     watch.kill().expect("killed");
     watch.wait().expect("ended");
     home.does(&["pause", "--source", "regards"]);
-    relay.wait_until_unready(&["paused"]).await;
+    relay.wait_until_unready(&["source regards is paused"]).await;
     assert_eq!(json(&home.does(&["status", "--json"]))["sources"][0]["state"], "paused", "the words of /readyz");
     relay.stop().await;
 }
