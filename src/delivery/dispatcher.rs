@@ -467,7 +467,7 @@ impl Dispatcher {
         sink.close(CLOSE_TIMEOUT).await;
         while let Ok((id, verdict)) = attempt_ends.try_recv() {
             stats.count_attempt_end();
-            if let (Some((_, delivery)), Verdict::Delivered) = (in_flight.remove(&id), verdict) {
+            if let (Some((_, delivery)), Verdict::Delivered(confirmation)) = (in_flight.remove(&id), verdict) {
                 stats.count_attempt(AttemptResult::Delivered);
                 stats.count_delivered(delivery.received_at.elapsed());
                 match delivery.backing {

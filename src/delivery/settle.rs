@@ -23,7 +23,7 @@ impl Dispatcher {
         self.stats.count_attempt_end();
         delivery.attempts = delivery.attempts.saturating_add(1);
         match verdict {
-            Verdict::Delivered => {
+            Verdict::Delivered(confirmation) => {
                 self.stats.count_attempt(AttemptResult::Delivered);
                 self.stats.count_delivered(delivery.received_at.elapsed());
                 self.on_success();

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config::{Config, DeadLettersConfig, OnCorrupt, Options, Retry, SpoolConfig, Strictness};
 use crate::event::{Event, HeaderValue, Message, Properties, SourceName};
-use crate::sink::{Attempt, Blame, RenderedDelivery, Sink, Verdict};
+use crate::sink::{Attempt, Blame, Confirmation, RenderedDelivery, Sink, Verdict};
 use crate::source::{EntryId, Settlement, SourceSignals};
 use crate::spool::Spool;
 
@@ -164,7 +164,7 @@ async fn a_full_spool_keeps_the_back_off() {
     hook.expect_no_attempt().await;
     setup.deliver(&hook, "a");
     setup.deliver(&hook, "b");
-    hook.attempt().await.1.end(Verdict::Delivered);
+    hook.attempt().await.1.end(Verdict::Delivered(Confirmation::Stdout));
     assert_eq!(setup.settled().await, Settlement::Done(EntryId(3)), "another lane is not delayed");
     hook.expect_no_attempt().await;
 }
@@ -182,7 +182,7 @@ async fn a_delivery_that_is_spooled_later_keeps_its_back_off() {
     let later = Verdict::Retry { after: Some(HOUR), cause: "409".to_owned(), blame: Blame::Delivery };
     hook.attempt().await.1.end(later);
     hook.expect_no_attempt().await;
-    again.end(Verdict::Delivered);
+    again.end(Verdict::Delivered(Confirmation::Stdout));
     assert_eq!(setup.settled().await, Settlement::Done(EntryId(2)));
     hook.expect_no_attempt().await;
 }
@@ -261,7 +261,7 @@ async fn an_event_becomes_a_dead_letter_after_three_refusals() {
     assert_eq!(setup.dead_letters().await, 0);
     third.end(refused());
     setup.deliver(&hook, "a");
-    hook.attempt().await.1.end(Verdict::Delivered);
+    hook.attempt().await.1.end(Verdict::Delivered(Confirmation::Stdout));
     assert_eq!(setup.dead_letters().await, 1);
     hook.expect_no_attempt().await;
 }
@@ -297,7 +297,7 @@ async fn a_sink_that_refuses_ten_events_in_a_row_makes_no_dead_letters_until_it_
     assert!(dead_letters < 10, "{dead_letters} dead letters");
     let delivered = u64::try_from(30).unwrap() - dead_letters;
     for _ in 0..delivered {
-        hook.attempt().await.1.end(Verdict::Delivered);
+        hook.attempt().await.1.end(Verdict::Delivered(Confirmation::Stdout));
     }
     hook.expect_no_attempt().await;
     assert_eq!(setup.dead_letters().await, dead_letters);
@@ -322,7 +322,7 @@ async fn a_refused_probe_does_not_close_the_breaker() {
         hook.expect_no_attempt().await;
         probe.end(refused());
     }
-    hook.attempt().await.1.end(Verdict::Delivered);
+    hook.attempt().await.1.end(Verdict::Delivered(Confirmation::Stdout));
     let several = [hook.attempt().await, hook.attempt().await];
     assert_eq!(several.len(), 2, "the breaker is closed");
 }
@@ -338,7 +338,7 @@ async fn a_dispatcher_with_a_closed_inbox_ends_after_a_delivery_that_can_not_be_
     let second = Delivery { route: Some(RouteName::new("removed")), ..setup.delivery("a", "") };
     hook.handle.deliveries.send(second).unwrap();
     hook.close_inbox().await;
-    first.end(Verdict::Delivered);
+    first.end(Verdict::Delivered(Confirmation::Stdout));
     hook.end().await;
     let settled = [setup.settled().await, setup.settled().await];
     assert_eq!(settled, [1, 2].map(|entry| Settlement::Done(EntryId(entry))));
@@ -382,10 +382,10 @@ async fn at_most_sixteen_mebibytes_of_a_backlog_are_taken_at_once() {
         );
         // In the first round some fail, as at the end of an outage.
         let verdict =
-            |place| if order.is_empty() && place % 4 == 1 { failed(Blame::Delivery) } else { Verdict::Delivered };
+            |place| if order.is_empty() && place % 4 == 1 { failed(Blame::Delivery) } else { Verdict::Delivered(Confirmation::Stdout) };
         let ends: Vec<_> = (0..in_flight.len()).map(verdict).collect();
         for ((outgoing, attempt), end) in in_flight.drain(..).zip(ends) {
-            if matches!(end, Verdict::Delivered) {
+            if end.is_delivered() {
                 let event: serde_json::Value = serde_json::from_slice(&outgoing.body).unwrap();
                 order.push((event["correlationId"].clone(), event["time"].clone()));
             }
@@ -420,9 +420,9 @@ async fn in_flight_deliveries_that_are_spooled_count_as_taken_from_the_backlog()
     }
     hook.expect_no_attempt().await;
     for (_, attempt) in in_flight {
-        attempt.end(Verdict::Delivered);
+        attempt.end(Verdict::Delivered(Confirmation::Stdout));
     }
     for _ in 0..4 {
-        hook.attempt().await.1.end(Verdict::Delivered);
+        hook.attempt().await.1.end(Verdict::Delivered(Confirmation::Stdout));
     }
 }

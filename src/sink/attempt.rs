@@ -1,5 +1,6 @@
 //! One attempt to deliver an event, and its verdict.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ pub struct AttemptId(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The destination has confirmed that it stored the event durably.
-    Delivered,
+    Delivered(Confirmation),
     /// The destination may or may not have the event: try again.
     Retry {
         /// The earliest time of the next attempt, if the destination named one (`Retry-After`).
@@ -24,6 +25,32 @@ pub enum Verdict {
     },
     /// The destination will never accept this event.
     Refused { cause: String },
+}
+
+/// Where an event is at its destination, as the destination said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Confirmation {
+    Kafka {
+        topic: String,
+        partition: i32,
+        offset: i64,
+    },
+    Webhook {
+        /// Without its secrets.
+        url: String,
+        /// Of the HTTP response.
+        status: u16,
+    },
+    Amqp {
+        exchange: String,
+        routing_key: String,
+    },
+    File {
+        path: PathBuf,
+        /// Where the line begins, in bytes.
+        offset: u64,
+    },
+    Stdout,
 }
 
 /// What is at fault. Only a failure of the sink means that other deliveries would fail, too.
@@ -74,13 +101,27 @@ impl Attempt {
     }
 
     fn report(&mut self, mut verdict: Verdict) {
-        if let (Some(masks), Verdict::Retry { cause, .. } | Verdict::Refused { cause }) = (&self.masks, &mut verdict) {
-            *cause = masks.apply_to_beginning(cause);
+        if let Some(masks) = &self.masks {
+            match &mut verdict {
+                Verdict::Retry { cause: text, .. }
+                | Verdict::Refused { cause: text }
+                | Verdict::Delivered(Confirmation::Webhook { url: text, .. }) => {
+                    *text = masks.apply_to_beginning(text);
+                }
+                Verdict::Delivered(_) => {}
+            }
         }
         if let Some(to) = self.to.take() {
             // The receiver is gone only when the relay stops.
             let _ = to.send((self.id, verdict));
         }
+    }
+}
+
+impl Verdict {
+    #[must_use]
+    pub fn is_delivered(&self) -> bool {
+        matches!(self, Self::Delivered(_))
     }
 }
 

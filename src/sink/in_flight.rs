@@ -68,7 +68,7 @@ impl<N: Copy> InFlightAttempts<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::{AttemptId, Blame};
+    use crate::sink::{AttemptId, Blame, Confirmation};
     use tokio::sync::mpsc::unbounded_channel;
 
     #[test]
@@ -76,13 +76,13 @@ mod tests {
         let (to, mut ends) = unbounded_channel();
         let in_flight: InFlightAttempts = InFlightAttempts::default();
         let first = in_flight.insert(Attempt::new(AttemptId(1), to.clone()), ());
-        in_flight.end(first, Verdict::Delivered);
+        in_flight.end(first, Verdict::Delivered(Confirmation::Stdout));
         let second = in_flight.insert(Attempt::new(AttemptId(2), to), ());
         in_flight.end(first, Verdict::Refused { cause: "late".to_owned() });
-        assert_eq!(ends.try_recv(), Ok((AttemptId(1), Verdict::Delivered)));
+        assert_eq!(ends.try_recv(), Ok((AttemptId(1), Verdict::Delivered(Confirmation::Stdout))));
         assert!(ends.try_recv().is_err());
-        in_flight.end(second, Verdict::Delivered);
-        assert_eq!(ends.try_recv(), Ok((AttemptId(2), Verdict::Delivered)));
+        in_flight.end(second, Verdict::Delivered(Confirmation::Stdout));
+        assert_eq!(ends.try_recv(), Ok((AttemptId(2), Verdict::Delivered(Confirmation::Stdout))));
     }
 
     #[test]

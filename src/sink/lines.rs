@@ -179,17 +179,16 @@ impl PoolJob for LineQueue {
     }
 }
 
-/// How many of the lines are complete, with their newline, in the first `written` bytes, if `before` bytes precede the first
+/// Where each line begins that is complete, with its newline, in the first `written` bytes, if `before` bytes precede the first
 /// line.
-pub(super) fn whole_lines(lines: &[Line], before: usize, written: usize) -> usize {
+pub(super) fn whole_lines(lines: &[Line], before: usize, written: usize) -> Vec<usize> {
     let mut end = before;
-    lines
-        .iter()
-        .take_while(|line| {
-            end += line.body().len() + 1;
-            end <= written
-        })
-        .count()
+    let begins = lines.iter().map_while(|line| {
+        let begin = end;
+        end += line.body().len() + 1;
+        (end <= written).then_some(begin)
+    });
+    begins.collect()
 }
 
 /// The lines, each with a newline at its end. After a torn line they begin with a newline that ends it.
@@ -224,7 +223,7 @@ pub(super) fn write_counted(out: &mut impl std::io::Write, bytes: &[u8]) -> (usi
 mod tests {
     use super::*;
     use crate::sink::fixtures::{Attempts, outgoing};
-    use crate::sink::{AttemptId, Destination};
+    use crate::sink::{AttemptId, Confirmation, Destination};
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     /// Keeps each batch until the test allows it to end.
@@ -238,7 +237,7 @@ mod tests {
             self.seen.send(batch.len()).unwrap();
             if self.permits.recv().is_ok() {
                 for line in batch {
-                    line.end(Verdict::Delivered);
+                    line.end(Verdict::Delivered(Confirmation::Stdout));
                 }
             }
         }
@@ -266,7 +265,7 @@ mod tests {
         }
         permit.send(()).unwrap();
         for id in 0..MAX_BATCH_LINES as u64 + 3 {
-            assert_eq!(attempts.ended().await, (AttemptId(id), Verdict::Delivered));
+            assert_eq!(attempts.ended().await, (AttemptId(id), Verdict::Delivered(Confirmation::Stdout)));
         }
     }
 
@@ -280,7 +279,7 @@ mod tests {
         }
         writer.close(Duration::from_mins(1)).await;
         for _ in 0..2 {
-            assert_eq!(attempts.ended_already().unwrap().1, Verdict::Delivered);
+            assert!(attempts.ended_already().unwrap().1.is_delivered());
         }
     }
 

@@ -24,7 +24,7 @@ mod tests;
 mod thread_pool;
 mod webhook;
 
-pub use attempt::{Attempt, AttemptEnd, AttemptId, Blame, Verdict};
+pub use attempt::{Attempt, AttemptEnd, AttemptId, Blame, Confirmation, Verdict};
 pub use file::raise_limit;
 pub use masked::{MaskedDelivery, MaskedDestination};
 pub use rendered::{Destination, RenderError, RenderedDelivery};
@@ -146,7 +146,7 @@ impl Sink {
             Kind::Amqp(sink) => sink.attempt(outgoing, attempt),
             Kind::File(sink) => sink.attempt(outgoing, attempt),
             Kind::Stdout(sink) => sink.attempt(outgoing, attempt),
-            Kind::Null => attempt.end(Verdict::Delivered),
+            Kind::Null => attempt.end(Verdict::Delivered(Confirmation::Stdout)),
             #[cfg(test)]
             Kind::Manual(_, to) => drop(to.send((outgoing, attempt))),
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::lines::{self, Line, LineOutput, LineWriter, join_lines, whole_lines, write_counted};
 use super::thread_pool::ThreadPool;
-use super::{Attempt, Blame, Destination, OpenError, RenderError, RenderedDelivery, Verdict};
+use super::{Attempt, Blame, Confirmation, Destination, OpenError, RenderError, RenderedDelivery, Verdict};
 use crate::config::SinkConfig;
 use crate::event::{Carrier, EventView};
 
@@ -71,14 +71,14 @@ impl<W: Write + Send + 'static> LineOutput for StdoutOutput<W> {
     fn write(&mut self, batch: Vec<Line>) {
         let bytes = join_lines(&batch, self.torn);
         let (written, result) = write_counted(&mut self.out, &bytes);
-        let delivered = whole_lines(&batch, usize::from(self.torn), written);
+        let delivered = whole_lines(&batch, usize::from(self.torn), written).len();
         if written > 0 {
             self.torn = bytes.get(written - 1) != Some(&b'\n');
         }
         let cause = result.err().map(|error| format!("can't write to standard output: {error}")).unwrap_or_default();
         for (index, line) in batch.into_iter().enumerate() {
             line.end(if index < delivered {
-                Verdict::Delivered
+                Verdict::Delivered(Confirmation::Stdout)
             } else {
                 Verdict::Retry { after: None, cause: cause.clone(), blame: Blame::Sink }
             });
@@ -125,12 +125,12 @@ mod tests {
             writer.push(outgoing(Destination::Stdout, body), attempts.start());
             verdicts.push(attempts.ended().await.1);
         }
-        assert_eq!(verdicts[0], Verdict::Delivered);
+        assert_eq!(verdicts[0], Verdict::Delivered(Confirmation::Stdout));
         assert!(
             matches!(&verdicts[1], Verdict::Retry { blame: Blame::Sink, cause, .. } if cause.contains("broken pipe")),
             "{verdicts:?}"
         );
-        assert_eq!(verdicts[2], Verdict::Delivered);
+        assert_eq!(verdicts[2], Verdict::Delivered(Confirmation::Stdout));
         assert_eq!(String::from_utf8_lossy(&out.0.lock().unwrap().1), "one\ntw\nthree\n");
     }
 }

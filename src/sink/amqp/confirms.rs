@@ -67,8 +67,9 @@ fn publish_id(properties: &BasicProperties) -> Option<PublishId> {
     }
 }
 
-/// The verdicts of a whole window, in the order of `sent`. `confirms` has the same order.
-pub(super) fn verdicts(sent: &[PublishId], confirms: Vec<Confirm>) -> Vec<Verdict> {
+/// Which messages of a whole window were delivered, or the verdicts of those that were not, in the order of `sent`. `confirms`
+/// has the same order.
+pub(super) fn verdicts(sent: &[PublishId], confirms: Vec<Confirm>) -> Vec<Result<(), Verdict>> {
     let complete = confirms.len() == sent.len();
     let mut returned = HashMap::new();
     let mut unknown = None;
@@ -97,18 +98,18 @@ pub(super) fn verdicts(sent: &[PublishId], confirms: Vec<Confirm>) -> Vec<Verdic
                 "the broker returned one of {} messages, which can't be identified ({reason}), so none counts as delivered",
                 sent.len()
             )),
-            (None, Some(true), None) if complete => Verdict::Delivered,
-            (None, _, _) => Verdict::Retry {
+            (None, Some(true), None) if complete => Ok(()),
+            (None, _, _) => Err(Verdict::Retry {
                 after: None,
                 cause: "the broker did not confirm every message that was published together with this one".to_owned(),
                 blame: Blame::Sink,
-            },
+            }),
         })
         .collect()
 }
 
-fn delivery_failure(cause: String) -> Verdict {
-    Verdict::Retry { after: None, cause, blame: Blame::Delivery }
+fn delivery_failure(cause: String) -> Result<(), Verdict> {
+    Err(Verdict::Retry { after: None, cause, blame: Blame::Delivery })
 }
 
 #[cfg(test)]
@@ -125,16 +126,18 @@ mod tests {
         Confirm { ack: true, returned }
     }
 
-    fn words(verdicts: &[Verdict]) -> Vec<&str> {
+    fn words(verdicts: &[Result<(), Verdict>]) -> Vec<&str> {
         verdicts
             .iter()
             .map(|verdict| match verdict {
-                Verdict::Delivered => "delivered",
-                Verdict::Retry { cause, blame: Blame::Delivery, .. } if cause.contains("as unroutable") => "returned",
-                Verdict::Retry { cause, blame: Blame::Delivery, .. } if cause.contains("nack") => "nacked",
-                Verdict::Retry { blame: Blame::Delivery, .. } => "unknown",
-                Verdict::Retry { .. } => "retry",
-                Verdict::Refused { .. } => "refused",
+                Ok(()) => "delivered",
+                Err(Verdict::Retry { cause, blame: Blame::Delivery, .. }) if cause.contains("as unroutable") => {
+                    "returned"
+                }
+                Err(Verdict::Retry { cause, blame: Blame::Delivery, .. }) if cause.contains("nack") => "nacked",
+                Err(Verdict::Retry { blame: Blame::Delivery, .. }) => "unknown",
+                Err(Verdict::Retry { .. }) => "retry",
+                Err(verdict) => panic!("{verdict:?}"),
             })
             .collect()
     }

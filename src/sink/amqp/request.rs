@@ -6,7 +6,7 @@ use lapin::types::ShortString;
 
 use crate::amqp::values::{ShortStringTooLong, encode_headers, short_string};
 use crate::event::{AmqpNumber, Header, HeaderValue, Properties};
-use crate::sink::{AttemptId, Destination, OTHER_KIND, RenderedDelivery};
+use crate::sink::{AttemptId, Confirmation, Destination, OTHER_KIND, RenderedDelivery};
 
 /// The header with the attempt's number. It distinguishes a returned message from other copies of the
 /// same event.
@@ -44,6 +44,11 @@ impl PublishRequest {
         };
         let (exchange, routing_key, properties) = convert().map_err(|error| error.to_string())?;
         Ok(Self { exchange, routing_key, properties, body: outgoing.body, header_size })
+    }
+
+    /// What is reported once the broker has confirmed the message.
+    pub(super) fn confirmation(&self) -> Confirmation {
+        Confirmation::Amqp { exchange: self.exchange.to_string(), routing_key: self.routing_key.to_string() }
     }
 }
 

@@ -67,6 +67,7 @@ pub(super) async fn run(
     let (mut publish_ids, mut publishes, mut attempts) = (Vec::new(), Vec::new(), Vec::new());
     for (publish_id, publish, attempt) in window {
         publish_ids.push(publish_id);
+        let attempt = (attempt, publish.confirmation());
         publishes.push(publish);
         attempts.push(attempt);
     }
@@ -87,11 +88,11 @@ pub(super) async fn run(
             } else if error.blames_one_message() {
                 ended.suspects = ids();
             }
-            vec![verdict; publish_ids.len()]
+            vec![Err(verdict); publish_ids.len()]
         }
     };
-    for (attempt, verdict) in attempts.into_iter().zip(verdicts) {
-        attempt.end(verdict);
+    for ((attempt, confirmation), verdict) in attempts.into_iter().zip(verdicts) {
+        attempt.end(verdict.map_or_else(|failure| failure, |()| Verdict::Delivered(confirmation)));
     }
     ended
 }
@@ -208,7 +209,7 @@ mod tests {
 
     fn kind(error: &WindowError, messages: usize) -> &'static str {
         match error.verdict(messages, &BrokerAddress::default()) {
-            Verdict::Delivered => "delivered",
+            Verdict::Delivered(_) => "delivered",
             Verdict::Refused { .. } => "refused",
             Verdict::Retry { blame: Blame::Sink, .. } => "sink",
             Verdict::Retry { blame: Blame::Delivery, .. } => "delivery",

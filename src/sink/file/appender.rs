@@ -1,7 +1,7 @@
 //! Appends lines to files and makes them durable: a line that is reported as written survives a crash.
 
 use std::fs::{self, File, Metadata};
-use std::io;
+use std::io::{self, Seek};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -56,8 +56,9 @@ impl Appender {
         Self { dir, files }
     }
 
-    /// Appends the lines and makes them durable. Returns how many are durable, and the error if not all are.
-    pub(super) fn append(&self, path: &Path, lines: &[Line]) -> (usize, Option<AppendError>) {
+    /// Appends the lines and makes them durable. Returns where each durable line begins in the file, and the error if not all
+    /// lines are durable.
+    pub(super) fn append(&self, path: &Path, lines: &[Line]) -> (Vec<u64>, Option<AppendError>) {
         let known = self.files.take(path);
         let (durable, open, failure) = match self.current(path, known) {
             Ok(mut open) => match write(&open.file, open.torn, lines) {
@@ -69,7 +70,7 @@ impl Appender {
                 // a torn line is checked when it is opened again.
                 (durable, Err(error)) => (durable, None, Some(AppendError::Io { path: path.to_owned(), error })),
             },
-            Err(failure) => (0, None, Some(failure)),
+            Err(failure) => (Vec::new(), None, Some(failure)),
         };
         self.files.give_back(path, open);
         (durable, failure)
@@ -187,17 +188,25 @@ fn ends_torn(file: &File, size: u64) -> io::Result<bool> {
     Ok(byte != *b"\n")
 }
 
-/// Writes the lines and fsyncs. Returns how many lines are durable, also if there was an error.
-fn write(mut file: &File, torn: bool, lines: &[Line]) -> (usize, io::Result<()>) {
+/// Writes the lines and fsyncs. Returns where each durable line begins, also if there was an error.
+fn write(mut file: &File, torn: bool, lines: &[Line]) -> (Vec<u64>, io::Result<()>) {
     let (written, result) = write_counted(&mut file, &join_lines(lines, torn));
-    if let Err(error) = file.sync_data() {
-        return (0, result.and(Err(error)));
-    }
-    match file.metadata() {
+    let check = || {
+        file.sync_data()?;
         // The file was deleted after its path was checked, so the lines are lost.
-        Ok(found) if found.nlink() == 0 => (0, Err(io::Error::other("the file was deleted during the write"))),
-        Ok(_) => (whole_lines(lines, usize::from(torn), written), result),
-        Err(error) => (0, Err(error)),
+        if file.metadata()?.nlink() == 0 {
+            return Err(io::Error::other("the file was deleted during the write"));
+        }
+        // A file that is opened to append is at the end of what was written last.
+        (&*file).stream_position()
+    };
+    match check() {
+        Ok(end) => {
+            let begin = end.saturating_sub(written as u64);
+            let lines = whole_lines(lines, usize::from(torn), written);
+            (lines.into_iter().map(|offset| begin + offset as u64).collect(), result)
+        }
+        Err(error) => (Vec::new(), result.and(Err(error))),
     }
 }
 
@@ -220,7 +229,7 @@ mod tests {
     fn nothing_is_durable_on_a_device_that_is_full() {
         let full = File::options().append(true).open("/dev/full").unwrap();
         let (durable, result) = write(&full, true, &[]);
-        assert_eq!(durable, 0);
+        assert!(durable.is_empty());
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::lines::{self, Line, LineOutput, LineWriter};
 use super::thread_pool::ThreadPool;
-use super::{Attempt, Destination, OpenError, RenderError, RenderedDelivery, Verdict};
+use super::{Attempt, Confirmation, Destination, OpenError, RenderError, RenderedDelivery, Verdict};
 use crate::config::{FileConfig, SinkConfig};
 use crate::event::{Carrier, EventView};
 use appender::Appender;
@@ -90,12 +90,14 @@ impl LineOutput for FileOutput {
         }
         for (path, lines) in files {
             let (durable, error) = self.0.append(&path, &lines);
-            let verdict = match error {
-                None => Verdict::Delivered,
-                Some(error) => Verdict::Retry { after: None, blame: error.blame(), cause: error.to_string() },
-            };
-            for (index, line) in lines.into_iter().enumerate() {
-                line.end(if index < durable { Verdict::Delivered } else { verdict.clone() });
+            let mut lines = lines.into_iter();
+            // In this order: `zip` takes no line after the last offset.
+            for (offset, line) in durable.into_iter().zip(lines.by_ref()) {
+                line.end(Verdict::Delivered(Confirmation::File { path: path.clone(), offset }));
+            }
+            let Some(error) = error else { continue };
+            for line in lines {
+                line.end(Verdict::Retry { after: None, blame: error.blame(), cause: error.to_string() });
             }
         }
     }

@@ -22,8 +22,8 @@ use super::reasons::explain_reason;
 use super::supervisor::ProducerCommand;
 use super::threaded::ThreadedProducer;
 use crate::rules::SinkName;
-use crate::sink::Verdict;
 use crate::sink::in_flight::InFlightAttempts;
+use crate::sink::{Confirmation, Verdict};
 
 /// How long a record waits for its next attempt if librdkafka's queue is full.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(100);
@@ -125,9 +125,14 @@ impl ProducerContext for ReportHandler {
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         match result {
-            Ok(_) => {
+            Ok(record) => {
                 self.state.last_error.clear();
-                self.state.in_flight.end(number, Verdict::Delivered);
+                let confirmation = Confirmation::Kafka {
+                    topic: record.topic().to_owned(),
+                    partition: record.partition(),
+                    offset: record.offset(),
+                };
+                self.state.in_flight.end(number, Verdict::Delivered(confirmation));
             }
             Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);

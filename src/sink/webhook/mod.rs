@@ -151,7 +151,11 @@ impl RequestSender {
         match self.client.post(&pool, &url, headers, outgoing.body).await {
             Err(error) => failed(error, Blame::Sink),
             Ok(response) => {
-                verdict::verdict(&response, credentials.url.is_none(), &self.config.responses, clock::system_time())
+                let (shown, templated) = match &self.config.url {
+                    WebhookUrl::Fixed { shown, .. } => (shown.as_str(), false),
+                    WebhookUrl::Templated { .. } => (url.as_str(), true),
+                };
+                verdict::verdict(&response, shown, templated, &self.config.responses, clock::system_time())
             }
         }
     }

@@ -8,22 +8,30 @@ use url::Url;
 use super::client::Response;
 use crate::config::Responses;
 use crate::failpoints::Failpoint;
-use crate::sink::{Blame, Verdict};
+use crate::sink::{Blame, Confirmation, Verdict};
 use crate::telemetry::printable;
 
 /// A `Retry-After` is limited to this.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
-/// `templated` is whether the URL depends on the event. Then a failure of the URL affects that delivery only, not the sink.
+/// `url` is the URL without its secrets; `templated` is whether it depends on the event. Then a failure of the URL affects that delivery only, not the sink.
 /// `responses` overrides the meaning of some statuses. A date in `Retry-After` is compared with `now` if the response has no
 /// `Date`.
-pub(super) fn verdict(response: &Response, templated: bool, responses: &Responses, now: SystemTime) -> Verdict {
+pub(super) fn verdict(
+    response: &Response,
+    url: &str,
+    templated: bool,
+    responses: &Responses,
+    now: SystemTime,
+) -> Verdict {
     let status = response.status.as_u16();
     // With a fixed URL, other events would get the same response.
     let url_blame = if templated { Blame::Delivery } else { Blame::Sink };
     let (configured, default) = (configured_meaning(status, responses), default_meaning(status, url_blame));
     let blame = match (configured, default) {
-        (_, StatusMeaning::Delivered) => return Verdict::Delivered,
+        (_, StatusMeaning::Delivered) => {
+            return Verdict::Delivered(Confirmation::Webhook { url: url.to_owned(), status });
+        }
         (Some(ConfiguredMeaning::Refuse), _) | (None, StatusMeaning::Refused) => {
             return Verdict::Refused { cause: cause(response) };
         }
@@ -131,6 +139,7 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_700_000_000;
+    const URL: &str = "https://pager.example/hooks/regards";
 
     fn now() -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)
@@ -146,8 +155,8 @@ mod tests {
 
     /// The verdict without its cause.
     fn kind(status: u16, templated: bool) -> &'static str {
-        match verdict(&answer(status), templated, &Responses::default(), now()) {
-            Verdict::Delivered => "delivered",
+        match verdict(&answer(status), URL, templated, &Responses::default(), now()) {
+            Verdict::Delivered(_) => "delivered",
             Verdict::Refused { .. } => "refused",
             Verdict::Retry { blame: Blame::Sink, after: None, .. } => "sink",
             Verdict::Retry { blame: Blame::Gone, after: None, .. } => "gone",
@@ -182,10 +191,10 @@ mod tests {
     #[test]
     fn responses_override_the_meaning_of_statuses() {
         let responses = Responses { refuse: vec![409, 404], retry: vec![400, 410, 503], pause: vec![402] };
-        let blame = |status, templated| match verdict(&answer(status), templated, &responses, now()) {
+        let blame = |status, templated| match verdict(&answer(status), URL, templated, &responses, now()) {
             Verdict::Retry { blame, .. } => Some(blame),
             Verdict::Refused { .. } => None,
-            Verdict::Delivered => panic!("{status}"),
+            Verdict::Delivered(_) => panic!("{status}"),
         };
         assert_eq!([409, 404, 422].map(|status| blame(status, false)), [None; 3]);
         assert_eq!([400, 410, 503].map(|status| blame(status, false)), [Some(Blame::Sink); 3]);
@@ -221,7 +230,7 @@ mod tests {
     fn retry_after_is_used_for_every_response_that_is_retried() {
         let after = |status, templated| {
             let answer = answer_with(status, RETRY_AFTER, "7");
-            match verdict(&answer, templated, &Responses::default(), now()) {
+            match verdict(&answer, URL, templated, &Responses::default(), now()) {
                 Verdict::Retry { after, blame, .. } => (after, Some(blame)),
                 _ => (None, None),
             }
@@ -237,9 +246,9 @@ mod tests {
 
     #[test]
     fn causes_say_what_to_do_and_have_no_control_characters() {
-        let words = |answer: Response| match verdict(&answer, false, &Responses::default(), now()) {
+        let words = |answer: Response| match verdict(&answer, URL, false, &Responses::default(), now()) {
             Verdict::Retry { cause, .. } | Verdict::Refused { cause } => cause,
-            Verdict::Delivered => String::new(),
+            Verdict::Delivered(_) => String::new(),
         };
         expect_test::expect![[
             r"the receiver answered 503 Service Unavailable: down\r\n\u{1b}[2Jfor �\u{7f} maintenance\u{85}"

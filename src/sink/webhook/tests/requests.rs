@@ -14,7 +14,7 @@ async fn a_request_is_signed_and_has_the_event_and_its_headers() {
     let url = format!("http://{address}/hooks?a=b");
     let sink = open(WebhookConfig { secrets, headers, auth, ..webhook(&url) }).await;
     let (_, verdict) = attempts(&sink, 1).recv().await.unwrap();
-    assert_eq!(verdict, Verdict::Delivered);
+    assert!(verdict.is_delivered());
 
     let (parts, body) = received.recv().await.unwrap();
     let event = event(&message("p"));
@@ -35,7 +35,7 @@ async fn a_request_is_signed_and_has_the_event_and_its_headers() {
 #[tokio::test]
 async fn a_request_without_a_secret_has_no_signature() {
     let (address, mut received) = server(ok).await;
-    assert_eq!(one(webhook(&format!("http://{address}/"))).await, Verdict::Delivered);
+    assert!(one(webhook(&format!("http://{address}/"))).await.is_delivered());
     let (parts, _) = received.recv().await.unwrap();
     assert!(parts.headers.contains_key("webhook-id") && parts.headers.contains_key("webhook-timestamp"));
     assert!(!parts.headers.contains_key("webhook-signature"));

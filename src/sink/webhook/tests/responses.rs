@@ -14,7 +14,7 @@ async fn responses_become_verdicts_and_redirects_are_not_followed() {
     })
     .await;
     let answered = |status: u16| one(webhook(&format!("http://{address}/{status}")));
-    assert_eq!(answered(202).await, Verdict::Delivered);
+    assert!(answered(202).await.is_delivered());
     let cause = "the receiver answered 422 Unprocessable Entity: because\\nof this".to_owned();
     assert_eq!(answered(422).await, Verdict::Refused { cause });
     let cause = "the receiver answered 429 Too Many Requests: because\\nof this".to_owned();
@@ -86,7 +86,7 @@ async fn a_body_that_hangs_does_not_change_the_verdict() {
     })
     .await;
     let timeout = Duration::from_millis(200);
-    assert_eq!(one(WebhookConfig { timeout, ..webhook(&format!("http://{address}/")) }).await, Verdict::Delivered);
+    assert!(one(WebhookConfig { timeout, ..webhook(&format!("http://{address}/")) }).await.is_delivered());
 }
 
 /// The verdict of one attempt if the server writes exactly these bytes, and then closes the connection or hangs.
@@ -132,7 +132,7 @@ async fn a_malformed_head_after_a_2xx_status_still_counts_as_delivered() {
         ("an early hint before", "HTTP/1.1 103 Early\r\nx: y\r\n\r\nHTTP/1.1 200 OK\r\nx : a\r\n".to_owned(), false),
         ("an upper protocol", "HTTP/1.1 200 OK\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n".to_owned(), false),
     ] {
-        assert_eq!(answered_with(head.into_bytes(), hangs).await, Verdict::Delivered, "{what}");
+        assert!(answered_with(head.into_bytes(), hangs).await.is_delivered(), "{what}");
     }
 }
 

@@ -136,7 +136,7 @@ fn named(authority: &Authority, name: &str) -> Tls {
 #[tokio::test]
 async fn a_private_authority_is_trusted_and_no_other() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
-    assert_eq!(post(&ours.trusted(), ours.server("localhost", false)).await, Verdict::Delivered);
+    assert!(post(&ours.trusted(), ours.server("localhost", false)).await.is_delivered());
     let (_, problem) = failure(post(&ours.trusted(), theirs.server("localhost", false)).await);
     assert!(problem.contains("UnknownIssuer") && problem.contains("set `tls.ca` to that authority"), "{problem}");
 }
@@ -147,7 +147,7 @@ async fn the_certificate_s_name_has_to_be_the_expected_one() {
     let server = ours.server("partner.example", false);
     let (_, problem) = failure(post(&ours.trusted(), server).await);
     assert!(problem.contains("certificate not valid for name"), "{problem}");
-    assert_eq!(post(&named(&ours, "partner.example"), server).await, Verdict::Delivered);
+    assert!(post(&named(&ours, "partner.example"), server).await.is_delivered());
     failure(post(&named(&ours, "other.example"), server).await);
     // The expected name does not replace the authority.
     let stranger = Authority::new("stranger").server("partner.example", false);
@@ -158,10 +158,10 @@ async fn the_certificate_s_name_has_to_be_the_expected_one() {
 async fn the_expected_name_is_sent_as_sni() {
     let ours = Authority::new("ours");
     let (server, mut asked_for) = ours.watched_server("partner.example", false);
-    assert_eq!(post(&named(&ours, "partner.example"), server).await, Verdict::Delivered);
+    assert!(post(&named(&ours, "partner.example"), server).await.is_delivered());
     assert_eq!(asked_for.recv().await.unwrap().as_deref(), Some("partner.example"));
     let (server, mut asked_for) = ours.watched_server("localhost", false);
-    assert_eq!(post(&ours.trusted(), server).await, Verdict::Delivered);
+    assert!(post(&ours.trusted(), server).await.is_delivered());
     assert_eq!(asked_for.recv().await.unwrap().as_deref(), Some("localhost"));
 }
 
@@ -170,7 +170,7 @@ async fn a_client_certificate_is_sent_if_the_server_asks_for_one() {
     let ours = Authority::new("ours");
     let server = ours.server("localhost", true);
     failure(post(&ours.trusted(), server).await);
-    assert_eq!(post(&ours.trusted_with_client(), server).await, Verdict::Delivered);
+    assert!(post(&ours.trusted_with_client(), server).await.is_delivered());
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn a_proxy_over_tls_is_verified_by_its_own_name() {
     let (proxy, mut proxy_asked_for) = ours.proxy("localhost", receiver);
     let proxy = Some(Secret::text(format!("https://me:pass@localhost:{}", proxy.port())));
     let webhook = WebhookConfig { proxy, tls: named(&ours, "partner.example"), ..webhook("https://inside.invalid/") };
-    assert_eq!(one(webhook).await, Verdict::Delivered);
+    assert!(one(webhook).await.is_delivered());
     let (name, request) = proxy_asked_for.recv().await.unwrap();
     assert_eq!(name.as_deref(), Some("localhost"));
     assert!(request.starts_with("CONNECT inside.invalid:443 HTTP/1.1\r\n"), "{request}");
