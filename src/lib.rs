@@ -19,6 +19,7 @@
 //! - [`source`]: receives messages, each with a [`Receipt`](source::Receipt); the watermark acknowledges settled messages.
 //! - [`sink`]: sends one rendered event in an [`Attempt`](sink::Attempt), which ends with one [`Verdict`](sink::Verdict).
 //! - [`dry_run`]: what the relay would do with one message, without sending anything.
+//! - [`storage`]: what the SQLite files of the relay have in common.
 //! - [`spool`]: deliveries and dead letters on disk.
 //! - [`delivery`]: delivers one event to one sink until the delivery is settled: lanes, retries, breaker.
 //! - [`relay`]: puts everything together: start, reload, stop.
@@ -44,6 +45,7 @@ pub mod rules;
 pub mod sink;
 pub mod source;
 pub mod spool;
+pub mod storage;
 pub mod tasks;
 pub mod telemetry;
 pub mod timer;

@@ -11,7 +11,7 @@ use futures_util::stream::{self, StreamExt};
 use super::{EXIT_INVALID_INPUT, Global, plural};
 use crate::config::{Config, Options, Strictness};
 use crate::probe::{ProbeOutcome, ProbeResult};
-use crate::spool::in_memory_warning;
+use crate::storage::in_memory_warning;
 use crate::telemetry::{printable, use_colour};
 use crate::{sink, source};
 

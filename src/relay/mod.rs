@@ -35,7 +35,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::sink::OpenError;
-use crate::spool::{Spool, SpoolError, in_memory_warning};
+use crate::spool::{Spool, SpoolError};
+use crate::storage::in_memory_warning;
 use crate::tasks::{self, TaskKind};
 use blocked_sources::BlockedSourceWarnings;
 use handle::RelayCommand;

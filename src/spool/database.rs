@@ -1,25 +1,24 @@
 //! The SQLite file: its path, its settings and its schema.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 
 use super::SpoolError;
-use super::file_system;
 use crate::failpoints::Failpoint;
+use crate::storage::{BUSY_TIMEOUT, FileKind, create_private, network_file_system};
 
-/// `application_id` of our files: `RgRl`.
-const APPLICATION_ID: i64 = 0x5267_526c;
 pub(super) const SCHEMA_VERSION: i64 = 1;
-const SCHEMA: &str = include_str!("schema.sql");
 
-/// How long to wait for a lock that another process holds on the file. Only a person's own tool can hold one: in WAL mode readers need
-/// none.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+const KIND: FileKind = FileKind {
+    // `RgRl`
+    application_id: 0x5267_526c,
+    version: SCHEMA_VERSION,
+    schema: include_str!("schema.sql"),
+};
 
 /// The size to which a checkpoint truncates the write-ahead log, in bytes. Keys are hashes, so each delivery changes another page of
 /// their index: in a longer log more changes of one page are copied into the file at once.
@@ -61,18 +60,19 @@ impl Database {
 
     /// Opens the file for writing, and creates it if it is missing.
     pub(super) fn open(path: &Path) -> Result<Self, SpoolError> {
-        if let Some(kind) = path.parent().and_then(file_system::network_file_system) {
+        if let Some(kind) = path.parent().and_then(network_file_system) {
             return Err(SpoolError::Network { path: path.to_owned(), kind });
         }
-        let identity = create(path)?;
+        let identity =
+            create_private(path).map_err(|error| SpoolError::io(path, "the spool can't be opened", error))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(SpoolError::sqlite(path))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(SpoolError::sqlite(path))?;
         // Checked before anything is written: a file that isn't ours stays as it is.
-        let has_schema = has_schema(&connection, path)?;
+        let has_schema = KIND.has_schema(&connection).map_err(|error| SpoolError::open(path, error))?;
         configure(&connection).map_err(SpoolError::sqlite(path))?;
         if !has_schema {
-            create_schema(&connection).map_err(SpoolError::sqlite(path))?;
+            KIND.create_schema(&connection).map_err(SpoolError::sqlite(path))?;
         }
         let database = Self { connection, path: path.to_owned(), identity };
         database.check_moved()?;
@@ -111,46 +111,6 @@ impl Database {
     }
 }
 
-/// Creates the file if it is missing, readable by its owner only, and returns its device and inode.
-fn create(path: &Path) -> Result<(u64, u64), SpoolError> {
-    let failed = |error| SpoolError::io(path, "the spool can't be opened", error);
-    let (file, is_new) = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => (file, true),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            (OpenOptions::new().read(true).write(true).open(path).map_err(failed)?, false)
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    let metadata = file.metadata().map_err(failed)?;
-    if metadata.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
-    }
-    if is_new && let Some(directory) = path.parent() {
-        // The name of the file must survive a crash, too. SQLite does this for the name of its log.
-        File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
-    }
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-/// Whether the file has the spool's schema; an empty file has none yet. Any other file is an error.
-fn has_schema(connection: &Connection, path: &Path) -> Result<bool, SpoolError> {
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let read = || -> rusqlite::Result<_> {
-        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        Ok((pragma("application_id")?, pragma("user_version")?, tables))
-    };
-    match read() {
-        Ok((APPLICATION_ID, SCHEMA_VERSION, _)) => Ok(true),
-        Ok((APPLICATION_ID, version, _)) => Err(SpoolError::SchemaVersion { path: path.to_owned(), version }),
-        Ok((0, 0, 0)) => Ok(false),
-        Ok(_) => Err(SpoolError::Foreign(path.to_owned())),
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
-            Err(SpoolError::Foreign(path.to_owned()))
-        }
-        Err(error) => Err(SpoolError::sqlite(path)(error)),
-    }
-}
-
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // Takes effect only in an empty file, and only before the file has a log.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -176,42 +136,16 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)
 }
 
-fn create_schema(connection: &Connection) -> rusqlite::Result<()> {
-    let transaction = connection.unchecked_transaction()?;
-    transaction.execute_batch(SCHEMA)?;
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    transaction.commit()
-}
-
 /// Opens the file for reading while a relay may be running. `None`: there is no file, or nothing was ever stored in it.
 pub(super) fn open_to_read(path: &Path) -> Result<Option<Connection>, SpoolError> {
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(SpoolError::io(path, "the spool can't be read", error)),
-        Ok(metadata) if metadata.len() == 0 => return Ok(None),
-        Ok(_) => {}
-    }
-    let open = |flags| {
-        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-            .map_err(SpoolError::sqlite(path))?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(SpoolError::sqlite(path))?;
-        connection.pragma_update(None, "query_only", true).map_err(SpoolError::sqlite(path))?;
-        let has_schema = has_schema(&connection, path)?;
-        Ok((connection, has_schema))
-    };
-    let (connection, has_schema) = match open(OpenFlags::SQLITE_OPEN_READ_ONLY) {
-        // A crash left an incomplete transaction, and only a process that may write can roll it back.
-        Err(SpoolError::Sqlite { error, .. }) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => {
-            open(OpenFlags::SQLITE_OPEN_READ_WRITE)?
-        }
-        opened => opened?,
-    };
-    Ok(has_schema.then_some(connection))
+    KIND.open_to_read(path).map_err(|error| SpoolError::open(path, error))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn pragma(database: &Database, name: &str) -> i64 {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 
 use super::database::SCHEMA_VERSION;
-use super::disk::DiskSpace;
+use crate::storage::{DiskSpace, OpenError};
 
 const MAKE_ROOM: &str = " (make room on its disk)";
 
@@ -59,6 +59,15 @@ impl SpoolError {
         |error| match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt { path, found: error.to_string() },
             _ => Self::Sqlite { advice: advice(&error, &path), path, error },
+        }
+    }
+
+    pub(super) fn open(path: &Path, error: OpenError) -> Self {
+        match error {
+            OpenError::Io(error) => Self::io(path, "the spool can't be read", error),
+            OpenError::Sqlite(error) => Self::sqlite(path)(error),
+            OpenError::Version(version) => Self::SchemaVersion { path: path.to_owned(), version },
+            OpenError::Foreign => Self::Foreign(path.to_owned()),
         }
     }
 

@@ -18,9 +18,7 @@ mod counts;
 mod database;
 mod dead_letter;
 mod delivery;
-mod disk;
 mod error;
-mod file_system;
 mod lock;
 mod outcome;
 mod progress;
@@ -41,7 +39,6 @@ pub use counts::{DeadLetterCount, DeadLetterCountRow};
 pub use dead_letter::DeadLetter;
 pub use delivery::{DueDeliveries, FetchLimit, RowId, SpoolEvent, SpooledDelivery};
 pub use error::SpoolError;
-pub use file_system::in_memory_warning;
 pub use progress::Progress;
 pub use purge::PurgeTarget;
 pub use reader::{

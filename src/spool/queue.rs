@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 
 use super::change::{AddDelivery, Change};
 use super::delivery::RowId;
-use super::disk::{DiskSpace, LOG_OF_CHANGE, SMALL_BATCH};
+use crate::storage::{DiskSpace, LOG_OF_CHANGE, SMALL_BATCH};
 use crate::rules::SinkName;
 
 /// The largest number of changes in a transaction.

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::command::WriterCommand;
 use super::database::Database;
 use super::delivery::RowId;
-use super::disk::DiskSpace;
+use crate::storage::{DiskSpace, quarantine};
 use super::lock::Lock;
 use super::purge::Purge;
 use super::queue::ChangeQueue;
@@ -117,7 +117,8 @@ impl Writer {
         };
         let opened = match writer.open_first() {
             Err(error @ SpoolError::Corrupt { .. }) if config.on_corrupt == OnCorrupt::Quarantine => {
-                let quarantined = corruption::quarantine(&writer.path)?;
+                let quarantined = quarantine(&writer.path)
+                    .map_err(|error| SpoolError::io(&writer.path, "the damaged spool can't be renamed", error))?;
                 tracing::error!(
                     %error, file = %quarantined.display(),
                     "spool damaged; the relay renamed its file to this one and starts with a new spool"

@@ -9,7 +9,7 @@ use crate::spool::SpoolError;
 use crate::spool::change::{AddDeadLetter, AppliedChange, Change, DeadLetterOrigin};
 use crate::spool::database::Database;
 use crate::spool::dead_letter::DeadLetterRow;
-use crate::spool::disk::DiskSpace;
+use crate::storage::DiskSpace;
 use crate::spool::queue::Capacity;
 use crate::spool::unreadable::UnreadableDelivery;
 

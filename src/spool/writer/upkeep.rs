@@ -6,7 +6,7 @@ use super::{FULL_RETRY, OLDEST_INTERVAL, PURGE_INTERVAL, Writer, checkpoint_unle
 use crate::clock::AgeCutoff;
 use crate::spool::SpoolError;
 use crate::spool::database::Database;
-use crate::spool::disk::DiskSpace;
+use crate::storage::DiskSpace;
 use crate::spool::purge::{self, Purge};
 use crate::spool::statements::PurgeSelection;
 

@@ -7,13 +7,13 @@ const LOW: u64 = 64 * 1024 * 1024;
 /// With less free space than this, no row is added. In bytes: what the current transaction and the log may still take.
 const RESERVE: u64 = 3 * 1024 * 1024;
 /// A small transaction starts no further change after this many bytes.
-pub(super) const SMALL_BATCH: u64 = 128 * 1024;
+pub const SMALL_BATCH: u64 = 128 * 1024;
 
 /// About how much a change takes in the log in addition to its row, in bytes: the pages of indexes that it changes.
-pub(super) const LOG_OF_CHANGE: u64 = 1024;
+pub const LOG_OF_CHANGE: u64 = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DiskSpace {
+pub enum DiskSpace {
     Plenty,
     /// The free space in addition to the reserve, in bytes.
     Low(u64),
@@ -22,7 +22,7 @@ pub(super) enum DiskSpace {
 
 impl DiskSpace {
     /// The space of the disk that `path` is on. If it is unknown, a failed transaction will show that the disk is full.
-    pub(super) fn of(path: &Path) -> Self {
+    pub fn of(path: &Path) -> Self {
         let Some(disk) = path.parent().and_then(|directory| rustix::fs::statvfs(directory).ok()) else {
             return Self::Plenty;
         };
@@ -34,7 +34,7 @@ impl DiskSpace {
     }
 
     /// Whether a transaction may make the file larger by `bytes`. It needs the same space in the log.
-    pub(super) fn fits(self, bytes: u64) -> bool {
+    pub fn fits(self, bytes: u64) -> bool {
         match self {
             Self::Plenty => true,
             Self::Low(spare) => bytes.saturating_mul(2) <= spare,
