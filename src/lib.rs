@@ -20,6 +20,7 @@
 //! - [`sink`]: sends one rendered event in an [`Attempt`](sink::Attempt), which ends with one [`Verdict`](sink::Verdict).
 //! - [`dry_run`]: what the relay would do with one message, without sending anything.
 //! - [`storage`]: what the SQLite files of the relay have in common.
+//! - [`journal`]: a record of what became of each event, on disk.
 //! - [`spool`]: deliveries and dead letters on disk.
 //! - [`delivery`]: delivers one event to one sink until the delivery is settled: lanes, retries, breaker.
 //! - [`relay`]: puts everything together: start, reload, stop.
@@ -38,6 +39,7 @@ pub mod delivery;
 pub mod dry_run;
 pub mod event;
 pub mod failpoints;
+pub mod journal;
 pub mod net;
 pub mod probe;
 pub mod relay;

@@ -30,6 +30,7 @@ pub enum TaskKind {
     /// Writes the lines of file and stdout sinks.
     LineWriter,
     SpoolWriter,
+    JournalWriter,
     Log,
     /// Accepts connections to the admin listener.
     AdminListener,

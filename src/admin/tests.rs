@@ -66,6 +66,7 @@ fn config(data_dir: PathBuf) -> Config {
             max_size: 9_000,
             max_share: 50,
         },
+        journal: None,
         dead_letters: DeadLettersConfig { keep: None, max_size: 530, to: None },
         delivery: DeliveryConfig {
             spill_after: Duration::ZERO,

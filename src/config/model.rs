@@ -24,6 +24,8 @@ pub struct Config {
     pub rules: Arc<Rules>,
     pub spool: SpoolConfig,
     pub dead_letters: DeadLettersConfig,
+    /// None: nothing is recorded.
+    pub journal: Option<JournalConfig>,
     pub delivery: DeliveryConfig,
     pub admin: AdminConfig,
     /// The directory of the spool and of file sinks.
@@ -362,6 +364,16 @@ pub struct DeadLettersConfig {
     pub max_size: u64,
     /// The sink that gets a copy of each dead letter.
     pub to: Option<SinkName>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct JournalConfig {
+    pub path: PathBuf,
+    pub keep: Duration,
+    /// Limit of the file, in bytes.
+    pub max_size: u64,
+    /// Whether messages are recorded, too.
+    pub bodies: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

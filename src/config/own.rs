@@ -5,6 +5,12 @@ use std::path::{Path, PathBuf};
 /// The spool's file in the data directory, unless `spool.path` names another.
 pub const DEFAULT_SPOOL: &str = "spool.db";
 
+/// The path of the journal in a data directory.
+#[must_use]
+pub fn journal(data_dir: &Path) -> PathBuf {
+    data_dir.join("journal.db")
+}
+
 /// The path of the control socket in a data directory.
 #[must_use]
 pub fn control_socket(data_dir: &Path) -> PathBuf {
@@ -25,7 +31,7 @@ pub fn spool_lock(spool: &Path) -> PathBuf {
 pub(super) fn all(data_dir: &Path, spool: &Path) -> Vec<PathBuf> {
     // Without `.` components, so that paths can be compared.
     let plain = |path: PathBuf| path.components().collect();
-    [spool.to_owned(), spool_lock(spool), control_socket(data_dir)].into_iter().map(plain).collect()
+    [spool.to_owned(), spool_lock(spool), journal(data_dir), control_socket(data_dir)].into_iter().map(plain).collect()
 }
 
 /// Whether `path` is one of these, below one, or a file beside one whose name begins with its name. Case makes no difference, as
@@ -56,7 +62,7 @@ mod tests {
             let spool = Path::new(spool);
             let own = all(Path::new("/data"), spool);
             let wal = PathBuf::from(format!("{}-wal", spool.display()));
-            for path in [spool, &spool_lock(spool), &control_socket(Path::new("/data")), &wal] {
+            for path in [spool, &spool_lock(spool), &journal(Path::new("/data")), &control_socket(Path::new("/data")), &wal] {
                 assert!(is_own(path, &own), "{}", path.display());
                 assert!(is_own(Path::new(&path.to_string_lossy().to_uppercase().replacen("/DATA", "/data", 1)), &own));
             }

@@ -5,7 +5,7 @@
 //!
 //! References between keys, and keys that exclude each other, are checked where this becomes a [`Config`](super::Config).
 
-use super::text::decode::{List, NamedEntries, OneOrMany, mapping};
+use super::text::decode::{List, NamedEntries, NoneOr, OneOrMany, mapping};
 use super::text::scalar::{
     Attempts, Count, DurationOrForever, DurationOrNever, Flag, LaterSetting, OneOf, Percent, Period, Rate, SecretText,
     Size, Text, UrlText,
@@ -34,6 +34,8 @@ mapping! {
         dead_letters: DeadLetters | null,
         /// The file on disk that keeps the backlog of each sink and the dead letters
         spool: Spool | null,
+        /// The record of what became of each event, for `trace` and `replay`; `none` keeps no record
+        journal: NoneOr<Journal> | null,
         /// Limits that hold for all deliveries
         delivery: Delivery | null,
         /// The read-only HTTP listener for health checks and metrics
@@ -399,6 +401,18 @@ mapping! {
         max_share: Percent ["50%"],
         /// What happens at start when the file is damaged: `stop` ends the relay, `quarantine` renames the file and starts with an empty one
         on_corrupt: OneOf<OnCorrupt> ["stop"],
+    }
+}
+
+mapping! {
+    /// The SQLite file `journal.db` in the data directory, which records what became of each event.
+    Journal {
+        /// How long an event is recorded
+        keep: Period ["7d"],
+        /// The largest size of the file; when it is reached, the oldest events are removed
+        max_size: Size ["1GiB"],
+        /// Record the messages, too; without them `replay` can't send an event again
+        bodies: Flag [true],
     }
 }
 

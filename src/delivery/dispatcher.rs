@@ -23,6 +23,7 @@ use crate::clock::MonotonicTime;
 use crate::config::{Config, OrderBy, Retry, SinkConfig, SinkKind, WebhookUrl, WhenFull};
 use crate::event::Reason;
 use crate::failpoints::Failpoint;
+use crate::journal::{DeliveryEnd, Journal};
 use crate::rules::{Rules, SinkName};
 use crate::sink::{Attempt, AttemptEnd, AttemptId, MAX_RETRY_AFTER, RenderError, RenderedDelivery, Sink, Verdict};
 use crate::spool::{Component, RowId, Spool, SpoolEvent};
@@ -100,6 +101,7 @@ pub struct Dispatcher {
     pub(super) order_by: OrderBy,
     sink: Sink,
     pub(super) spool: Arc<Spool>,
+    pub(super) journal: Journal,
     pub(super) stats: Arc<SinkStats>,
     inbox: mpsc::UnboundedReceiver<Delivery>,
     commands: mpsc::UnboundedReceiver<SinkCommand>,
@@ -136,6 +138,7 @@ impl Dispatcher {
         settings: Settings,
         sink: Sink,
         spool: Arc<Spool>,
+        journal: Journal,
         stats: Arc<SinkStats>,
     ) -> Option<(Self, DispatcherHandle)> {
         let watch = spool.subscribe(settings.name.clone()).await?;
@@ -163,6 +166,7 @@ impl Dispatcher {
             settings,
             sink,
             spool,
+            journal,
             stats,
             inbox,
             commands,
@@ -462,12 +466,15 @@ impl Dispatcher {
     }
 
     async fn close(self) {
-        let Self { settings, sink, spool, mut attempt_ends, attempt_end_sender, mut in_flight, stats, .. } = self;
+        let Self { settings, sink, spool, journal, mut attempt_ends, attempt_end_sender, mut in_flight, stats, .. } =
+            self;
         drop(attempt_end_sender);
         sink.close(CLOSE_TIMEOUT).await;
         while let Ok((id, verdict)) = attempt_ends.try_recv() {
             stats.count_attempt_end();
-            if let (Some((_, delivery)), Verdict::Delivered(confirmation)) = (in_flight.remove(&id), verdict) {
+            if let (Some((_, mut delivery)), Verdict::Delivered(confirmation)) = (in_flight.remove(&id), verdict) {
+                delivery.attempts = delivery.attempts.saturating_add(1);
+                delivery.record(&journal, &settings.name, DeliveryEnd::Delivered((&confirmation).into()));
                 stats.count_attempt(AttemptResult::Delivered);
                 stats.count_delivered(delivery.received_at.elapsed());
                 match delivery.backing {

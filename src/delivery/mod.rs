@@ -28,8 +28,9 @@ pub use stats::{AttemptResult, DeliveryResult, Histogram, SinkStats};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock::{MonotonicTime, Timestamp};
+use crate::clock::{MonotonicTime, Timestamp, WallTime};
 use crate::event::DecodeError;
+use crate::journal::{DeliveryEnd, DeliveryRecord, Journal};
 use crate::rules::{RouteName, SinkName};
 use crate::source::{Receipt, SpilledAttempt};
 use crate::spool::{RowId, SpooledDelivery};
@@ -120,6 +121,20 @@ impl Delivery {
             message: Arc::clone(message),
             may_be_known: message.redelivered,
         }
+    }
+
+    /// Records how it ended. The copy of a dead letter is no event, and leaves no record.
+    fn record(&self, journal: &Journal, sink: &SinkName, end: DeliveryEnd<'_>) {
+        let Payload::Event { event, .. } = &*self.payload else { return };
+        let delivery = DeliveryRecord {
+            event: event.id.into_bytes(),
+            sink: Some(sink.as_str()),
+            attempts: self.attempts,
+            at: WallTime::now().0,
+            duration: u64::try_from(self.received_at.elapsed().as_millis()).ok(),
+            end,
+        };
+        journal.record_delivery(&event.correlation_id, delivery);
     }
 
     /// The rest of the back-off before its next attempt.

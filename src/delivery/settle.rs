@@ -11,6 +11,7 @@ use super::stats::{AttemptResult, DeliveryResult};
 use super::{Backing, Delivery, Failure, Payload};
 use crate::clock::MonotonicTime;
 use crate::event::Reason;
+use crate::journal::DeliveryEnd;
 use crate::sink::{AttemptId, Blame, Verdict};
 use crate::spool::{DeadLetter, RowId, SpooledDelivery};
 
@@ -26,12 +27,17 @@ impl Dispatcher {
             Verdict::Delivered(confirmation) => {
                 self.stats.count_attempt(AttemptResult::Delivered);
                 self.stats.count_delivered(delivery.received_at.elapsed());
+                self.record(&delivery, DeliveryEnd::Delivered((&confirmation).into()));
                 self.on_success();
                 self.settle(lane, delivery);
             }
             Verdict::Refused { cause } => self.on_refused(id, lane, delivery, cause),
             Verdict::Retry { after, cause, blame } => self.on_retry(id, lane, delivery, after, cause, blame),
         }
+    }
+
+    pub(super) fn record(&self, delivery: &Delivery, end: DeliveryEnd<'_>) {
+        delivery.record(&self.journal, &self.settings.name, end);
     }
 
     /// A refused event becomes a dead letter only after several refusals, and only if the sink isn't at fault.

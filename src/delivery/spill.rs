@@ -13,6 +13,7 @@ use super::stats::DeliveryResult;
 use super::{Backing, Delivery};
 use crate::config::WhenFull;
 use crate::failpoints::Failpoint;
+use crate::journal::DeliveryEnd;
 use crate::spool::SizeLimits;
 
 impl Dispatcher {
@@ -205,6 +206,7 @@ impl Dispatcher {
                 "a delivery was dropped: the spool has no room for it and `when_full: drop_newest` is set"
             );
         }
+        self.record(&delivery, DeliveryEnd::Dropped);
         if let Backing::Receipt(receipt) = delivery.backing {
             receipt.settle();
         }

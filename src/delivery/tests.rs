@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::config::{Config, DeadLettersConfig, OnCorrupt, Options, Retry, SpoolConfig, Strictness};
 use crate::event::{Event, HeaderValue, Message, Properties, SourceName};
+use crate::journal::Journal;
 use crate::sink::{Attempt, Blame, Confirmation, RenderedDelivery, Sink, Verdict};
 use crate::source::{EntryId, Settlement, SourceSignals};
 use crate::spool::Spool;
@@ -76,7 +77,7 @@ impl Setup {
         let settings = Settings { retry: retry.clone(), ..Settings::of(sink, &self.config) };
         let (sink, attempts) = Sink::manual(sink, capacity);
         let stats = Arc::new(SinkStats::new(settings.name.clone()));
-        let (dispatcher, handle) = Dispatcher::new(settings, sink, Arc::clone(&self.spool), stats).await.unwrap();
+        let (dispatcher, handle) = Dispatcher::new(settings, sink, Arc::clone(&self.spool), Journal::default(), stats).await.unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn(dispatcher.run(stop.clone(), PATIENCE));
         RunningDispatcher { handle, attempts, stop, task }

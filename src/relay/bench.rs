@@ -9,14 +9,15 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Stats;
+use super::{RelayError, Stats};
 use super::router::{Router, RoutingTable};
 use crate::config::Config;
 use crate::delivery::{Dispatcher, Settings};
 use crate::event::Message;
+use crate::journal::Journal;
 use crate::sink::Sink;
 use crate::source::{Intake, Receipt};
-use crate::spool::{Spool, SpoolError};
+use crate::spool::Spool;
 
 /// A relay without sources, whose sinks confirm each event at once.
 pub struct BenchRelay {
@@ -25,21 +26,22 @@ pub struct BenchRelay {
 }
 
 impl BenchRelay {
-    pub async fn start(config: &Config) -> Result<Self, SpoolError> {
+    pub async fn start(config: &Config) -> Result<Self, RelayError> {
         let spool = Arc::new(Spool::open(&config.spool, &config.dead_letters)?);
+        let journal = Journal::start(config.journal.as_ref()).map_err(RelayError::Journal)?;
         let stats = Stats::new(config);
         let snapshot = stats.snapshot();
         let (mut dispatchers, mut handles) = (JoinSet::new(), Vec::new());
         for (sink, stats) in config.sinks.iter().zip(&snapshot.sinks) {
             let (settings, sink) = (Settings::of(sink, config), Sink::null(sink));
             if let Some((dispatcher, handle)) =
-                Dispatcher::new(settings, sink, Arc::clone(&spool), Arc::clone(stats)).await
+                Dispatcher::new(settings, sink, Arc::clone(&spool), journal.clone(), Arc::clone(stats)).await
             {
                 dispatchers.spawn(dispatcher.run(CancellationToken::new(), Duration::ZERO));
                 handles.push(handle);
             }
         }
-        let router = Router::new(spool, stats, Arc::default());
+        let router = Router::new(spool, journal, stats, Arc::default());
         router.swap(Some(RoutingTable::new(config, handles, snapshot)));
         Ok(Self { router, _dispatchers: dispatchers })
     }

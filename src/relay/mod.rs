@@ -34,6 +34,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::journal::Journal;
 use crate::sink::OpenError;
 use crate::spool::{Spool, SpoolError};
 use crate::storage::in_memory_warning;
@@ -59,6 +60,8 @@ pub enum RelayError {
     Spool(#[from] SpoolError),
     #[error(transparent)]
     Sink(#[from] OpenError),
+    #[error("the thread that writes the journal can't be started: {0}")]
+    Journal(std::io::Error),
     /// A thread or a task panicked, which is a bug. No message was acknowledged that is not delivered or stored.
     #[error(
         "a part of the relay ({0:?}) panicked, so the relay ends; the log names the place in the source: please report it, and start the relay again"
@@ -130,10 +133,14 @@ impl Relay {
         if let Some(warning) = in_memory_warning(spool.path()) {
             tracing::warn!("{warning}");
         }
+        let journal = Journal::start(config.journal.as_ref()).map_err(RelayError::Journal)?;
+        spool.record_dead_letters(journal.clone());
         stats.set_spool(Arc::clone(&spool));
-        relay(config, &spool, &handle, commands, stop).await?;
+        stats.set_journal(journal.clone());
+        relay(config, &spool, journal.clone(), &handle, commands, stop).await?;
         // Every delivery is settled by now, or its grace period is over.
         spool.close(CLOSE_TIMEOUT).await;
+        journal.close(CLOSE_TIMEOUT).await;
         Ok(())
     }
 }
@@ -142,11 +149,12 @@ impl Relay {
 async fn relay(
     config: Config,
     spool: &Arc<Spool>,
+    journal: Journal,
     handle: &Handle,
     mut commands: mpsc::UnboundedReceiver<RelayCommand>,
     stop: CancellationToken,
 ) -> Result<(), RelayError> {
-    let starting = RunningRelay::start(config, Arc::clone(spool), handle, stop.clone());
+    let starting = RunningRelay::start(config, Arc::clone(spool), journal, handle, stop.clone());
     // The sources start last: until then the relay has received no message.
     let Some(started) = stop.run_until_cancelled(starting).await else { return Ok(()) };
     let mut running = started?;

@@ -11,7 +11,8 @@ use super::{Stats, StatsSnapshot};
 use crate::config::{Config, SourceConfig};
 use crate::delivery::{Delivery, DispatcherHandle, LogLimiter, Payload};
 use crate::event::{DecodeOptions, Event, Message, Reason, SourceName};
-use crate::rules::Rules;
+use crate::journal::Journal;
+use crate::rules::{Rules, SinkName};
 use crate::source::{Intake, Receipt};
 use crate::spool::{DeadLetter, Spool};
 
@@ -19,6 +20,7 @@ pub(super) struct Router {
     /// None: the relay stops. Messages are dropped, so that the broker redelivers them to the next run.
     table: ArcSwapOption<RoutingTable>,
     spool: Arc<Spool>,
+    journal: Journal,
     stats: Arc<Stats>,
     captures: Arc<Captures>,
     dead_letter_log: LogLimiter,
@@ -29,6 +31,8 @@ pub(super) struct RoutingTable {
     decode_options: HashMap<SourceName, DecodeOptions>,
     rules: Arc<Rules>,
     /// Indexed by [`SinkIndex`](crate::rules::SinkIndex).
+    sinks: Vec<SinkName>,
+    /// Indexed as the sinks.
     dispatchers: Vec<DispatcherHandle>,
     stats: Arc<StatsSnapshot>,
 }
@@ -40,6 +44,7 @@ impl RoutingTable {
         Self {
             decode_options: config.sources.iter().map(options).collect(),
             rules: Arc::clone(&config.rules),
+            sinks: config.sinks.iter().map(|sink| sink.name.clone()).collect(),
             dispatchers,
             stats,
         }
@@ -47,8 +52,8 @@ impl RoutingTable {
 }
 
 impl Router {
-    pub(super) fn new(spool: Arc<Spool>, stats: Arc<Stats>, captures: Arc<Captures>) -> Self {
-        Self { table: ArcSwapOption::empty(), spool, stats, captures, dead_letter_log: LogLimiter::default() }
+    pub(super) fn new(spool: Arc<Spool>, journal: Journal, stats: Arc<Stats>, captures: Arc<Captures>) -> Self {
+        Self { table: ArcSwapOption::empty(), spool, journal, stats, captures, dead_letter_log: LogLimiter::default() }
     }
 
     /// Takes effect with the next message.
@@ -67,7 +72,7 @@ impl Intake for Router {
     fn accept(&self, message: Message, receipt: Receipt) {
         let table = self.table.load();
         let Some(table) = table.as_ref() else { return };
-        let RoutingTable { decode_options, rules, dispatchers, stats } = &**table;
+        let RoutingTable { decode_options, rules, sinks, dispatchers, stats } = &**table;
         let (Some(options), Some(source_stats)) = (decode_options.get(&message.source), stats.source(&message.source))
         else {
             return;
@@ -85,6 +90,10 @@ impl Intake for Router {
         };
         source_stats.count_event(event.kind, &event.tenant, event.status);
         let plan = rules.plan(&event, &message);
+        let matched = plan.matched.iter().filter_map(|route| rules.routes().get(*route));
+        let sinks = plan.deliveries.iter().filter_map(|(sink, _)| sinks.get(sink.0));
+        let (matched, sinks) = (matched.map(|route| route.name.as_str()), sinks.map(SinkName::as_str));
+        self.journal.record_event(&event, &message, matched, sinks);
         for route in &plan.matched {
             stats.count_route(*route);
         }

@@ -17,6 +17,7 @@ use super::{RelayError, Stats, StatsSnapshot};
 use crate::config::{Config, SinkConfig, SourceConfig, SourceKind, unknown_name};
 use crate::delivery::{Dispatcher, DispatcherHandle, PersistedState, Settings, SinkCommand, SinkStats};
 use crate::event::SourceName;
+use crate::journal::Journal;
 use crate::rules::SinkName;
 use crate::sink::{OpenError, Sink};
 use crate::source::{AmqpSource, Intake, RecordingSource, SourceSignals, SourceStats};
@@ -31,6 +32,7 @@ const JOIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct RunningRelay {
     config: Arc<Config>,
     spool: Arc<Spool>,
+    journal: Journal,
     stats: Arc<Stats>,
     stop: CancellationToken,
     router: Arc<Router>,
@@ -58,15 +60,18 @@ impl RunningRelay {
     pub(super) async fn start(
         config: Config,
         spool: Arc<Spool>,
+        journal: Journal,
         handle: &Handle,
         stop: CancellationToken,
     ) -> Result<Self, RelayError> {
         let stats = Arc::clone(handle.stats());
-        let router = Arc::new(Router::new(Arc::clone(&spool), Arc::clone(&stats), Arc::clone(handle.captures())));
+        let captures = Arc::clone(handle.captures());
+        let router = Arc::new(Router::new(Arc::clone(&spool), journal.clone(), Arc::clone(&stats), captures));
         let config = Arc::new(config);
         let mut running = Self {
             config: Arc::clone(&config),
             spool,
+            journal,
             stats,
             stop,
             router,
@@ -178,6 +183,7 @@ impl RunningRelay {
         let changed = [
             ("name", config.name != now.name),
             ("spool", config.spool != now.spool),
+            ("journal", config.journal != now.journal),
             ("dead_letters.keep", config.dead_letters.keep != now.dead_letters.keep),
             ("dead_letters.max_size", config.dead_letters.max_size != now.dead_letters.max_size),
             ("admin", config.admin != now.admin),
@@ -185,6 +191,7 @@ impl RunningRelay {
         ];
         config.name.clone_from(&now.name);
         config.spool = now.spool.clone();
+        config.journal = now.journal.clone();
         config.dead_letters.keep = now.dead_letters.keep;
         config.dead_letters.max_size = now.dead_letters.max_size;
         config.admin = now.admin.clone();
@@ -214,9 +221,10 @@ impl RunningRelay {
         if let Some(before) = self.retired.remove(&name) {
             wait_for(&before).await;
         }
-        let (spool, grace) = (Arc::clone(&self.spool), self.config.delivery.shutdown_grace);
+        let (spool, journal) = (Arc::clone(&self.spool), self.journal.clone());
+        let grace = self.config.delivery.shutdown_grace;
         // None: the spool is closed, so the relay is stopping.
-        if let Some((dispatcher, handle)) = Dispatcher::new(settings, sink, spool, Arc::clone(stats)).await {
+        if let Some((dispatcher, handle)) = Dispatcher::new(settings, sink, spool, journal, Arc::clone(stats)).await {
             let stop = self.stop.child_token();
             let task = self
                 .dispatcher_tasks

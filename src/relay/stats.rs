@@ -13,6 +13,7 @@ use tokio::sync::SetOnce;
 use crate::config::{Config, SinkConfig, SourceConfig};
 use crate::delivery::{LogLimiter, SinkStats};
 use crate::event::{ExpressionError, SourceName};
+use crate::journal::{Journal, JournalStats};
 use crate::rules::{Condition, Field, Glob, Route, RouteName};
 use crate::source::{SourceState, SourceStats};
 use crate::spool::Spool;
@@ -32,6 +33,7 @@ pub struct Stats {
     /// Why the relay has not started yet. None: it has.
     start_blocker: Mutex<Option<String>>,
     spool: SetOnce<Arc<Spool>>,
+    journal: SetOnce<Journal>,
 }
 
 /// The statistics of the sources, sinks and routes of one configuration, each in the order of the configuration.
@@ -110,6 +112,7 @@ impl Stats {
             last_reload_failed: AtomicBool::new(false),
             start_blocker: Mutex::new(Some("the relay is starting".to_owned())),
             spool: SetOnce::new(),
+            journal: SetOnce::new(),
         })
     }
 
@@ -159,6 +162,17 @@ impl Stats {
         // Set once at the start; a second time would be the same spool.
         let _ = self.spool.set(spool);
         *self.start_blocker.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub fn set_journal(&self, journal: Journal) {
+        // Set once at the start.
+        let _ = self.journal.set(journal);
+    }
+
+    /// None: nothing is recorded.
+    #[must_use]
+    pub fn journal(&self) -> Option<&JournalStats> {
+        self.journal.get()?.stats()
     }
 
     /// None until the spool is open.

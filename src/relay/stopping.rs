@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::*;
 use crate::config::{Options, Strictness};
+use crate::journal::Journal;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -63,7 +64,7 @@ async fn a_start_that_waits_for_the_disk_can_be_stopped() {
     setup.fail();
     let Relay { config, handle, commands } = setup.relay;
     let stop = CancellationToken::new();
-    let relaying = relay(config, &setup.spool, &handle, commands, stop.clone());
+    let relaying = relay(config, &setup.spool, Journal::default(), &handle, commands, stop.clone());
     let stopping = async {
         wait_for_problem(&setup.spool).await;
         stop.cancel();
@@ -78,7 +79,7 @@ async fn a_reload_that_waits_for_the_disk_can_be_stopped() {
     let (file, directory) = (&setup.file, &setup.directory);
     let Relay { config: first, handle, commands } = setup.relay;
     let stop = CancellationToken::new();
-    let relaying = relay(first, &setup.spool, &handle, commands, stop.clone());
+    let relaying = relay(first, &setup.spool, Journal::default(), &handle, commands, stop.clone());
     let reloading = async {
         while handle.config().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;

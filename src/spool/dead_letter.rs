@@ -8,6 +8,7 @@ use super::delivery::SpooledDelivery;
 use super::row_size::{CurrentPage, DeadLetterLengths, RowSize, field_size};
 use crate::clock::{MonotonicTime, Timestamp};
 use crate::event::{DEAD_LETTER, DeadLetterInfo, DecodeError, Event, Message, NAMESPACE, Reason, version_5};
+use crate::journal::{DeliveryEnd, DeliveryRecord, Journal};
 use crate::rules::{RouteName, SinkName};
 
 /// The detail is cut to this length, in bytes.
@@ -114,6 +115,20 @@ impl DeadLetterRow {
         let identity = letter.event_id.map_or_else(|| letter.message.fingerprint().to_be_bytes(), Uuid::into_bytes);
         let size = current_page.add(&row_size(&letter, &properties));
         Self { id, at: Timestamp::now(), letter, is_received, properties, identity, size }
+    }
+
+    /// Records that the event, or its delivery to a sink, became this dead letter.
+    pub(super) fn record(&self, journal: &Journal) {
+        let DeadLetter { event_id: Some(event), correlation_id: Some(correlation_id), .. } = &self.letter else { return };
+        let delivery = DeliveryRecord {
+            event: event.into_bytes(),
+            sink: self.letter.sink.as_ref().map(SinkName::as_str),
+            attempts: self.letter.attempts,
+            at: self.at.wall.0,
+            duration: None,
+            end: DeliveryEnd::DeadLetter { number: self.id, reason: self.letter.reason.as_str() },
+        };
+        journal.record_delivery(correlation_id, delivery);
     }
 
     /// Its copy for `dead_letters.to`, with an ordering key of its own.

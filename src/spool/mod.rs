@@ -57,6 +57,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::MonotonicTime;
 use crate::config::{DeadLettersConfig, SpoolConfig};
+use crate::journal::Journal;
 use crate::rules::SinkName;
 use crate::source::Receipt;
 use crate::tasks::{self, TaskKind};
@@ -162,6 +163,11 @@ impl Spool {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// From now on each new dead letter of an event is recorded in the journal.
+    pub fn record_dead_letters(&self, journal: Journal) {
+        self.shared.set_journal(journal);
     }
 
     /// From now on each new dead letter is copied to `sink`, if there is room for the copy; `None`: to no sink.

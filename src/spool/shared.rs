@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 #[cfg(test)]
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 #[cfg(test)]
 use super::SpoolError;
@@ -14,6 +14,7 @@ use super::delivery::{DeliveryRow, RowId, SpooledDelivery};
 use super::{BlockReason, Component, SizeLimits, Usage};
 use crate::clock::Timestamp;
 use crate::config::SpoolConfig;
+use crate::journal::Journal;
 use crate::rules::SinkName;
 
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     states: Mutex<BTreeMap<Component, String>>,
     /// The sink that gets a copy of each dead letter.
     copy_sink: Mutex<Option<SinkName>>,
+    /// Where new dead letters are recorded.
+    journal: OnceLock<Journal>,
     /// Whether due times were written in this boot.
     is_same_boot: AtomicBool,
     /// How many of the next commits succeed but are reported as failed, as after an fsync that fails.
@@ -41,6 +44,7 @@ impl Shared {
             last_row: AtomicI64::new(0),
             states: Mutex::default(),
             copy_sink: Mutex::default(),
+            journal: OnceLock::new(),
             is_same_boot: AtomicBool::new(true),
             #[cfg(test)]
             unknown_commits: 0.into(),
@@ -61,6 +65,15 @@ impl Shared {
 
     pub(super) fn copy_sink(&self) -> MutexGuard<'_, Option<SinkName>> {
         self.copy_sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn journal(&self) -> Option<&Journal> {
+        self.journal.get()
+    }
+
+    pub(super) fn set_journal(&self, journal: Journal) {
+        // It is set once, before anything is stored.
+        let _ = self.journal.set(journal);
     }
 
     pub(super) fn problem(&self) -> Option<(BlockReason, String)> {

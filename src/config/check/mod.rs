@@ -23,13 +23,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::common::{GIB, HOUR, MIB, SECOND, period, size, unknown_name};
+use self::common::{DAY, GIB, HOUR, MIB, SECOND, period, size, unknown_name};
 use self::transform::Transforms;
 use super::files::NamedFiles;
-use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, SpoolConfig};
-use super::own::DEFAULT_SPOOL;
+use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, JournalConfig, SpoolConfig};
+use super::own::{self, DEFAULT_SPOOL};
 use super::raw;
-use super::text::decode::{self, At};
+use super::text::decode::{self, At, NoneOr};
 use super::text::diagnostic::Diagnostic;
 use super::text::reader::Reader;
 use super::text::tree::{Kind, Node};
@@ -68,13 +68,14 @@ pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     let sinks = raw.sinks.as_ref().map(|sinks| sink::sinks(sinks, &context, reader));
     let rules = routes::rules(raw, &transforms, reader);
     let dead_letters = dead_letters(raw, reader);
+    let journal = journal(raw.journal.as_ref(), &data_dir, reader);
     let delivery = delivery(raw.delivery.as_ref(), reader);
     let admin = admin(raw.admin.as_ref(), reader);
     consistency::check(raw, rules.as_ref(), reader);
     raw.version.as_ref()?;
     let (name, sources, sinks, rules) = (name?, sources??, sinks??, Arc::new(rules?));
     let files = NamedFiles::read(reader.files.iter().map(PathBuf::as_path));
-    Some(Config { name, sources, sinks, rules, spool, dead_letters, delivery, admin, data_dir, files })
+    Some(Config { name, sources, sinks, rules, spool, dead_letters, journal, delivery, admin, data_dir, files })
 }
 
 /// Whether the file has a supported version. Another version has other keys, so nothing else of it is checked.
@@ -136,6 +137,24 @@ fn dead_letters(root: &raw::Root, reader: &mut Reader<'_>) -> DeadLettersConfig 
         max_size: size(reader, raw.and_then(|raw| raw.max_size.as_ref()), 2 * GIB, MIB..=1024 * GIB),
         to: to.map(|to| SinkName::new(&to.value.text)),
     }
+}
+
+fn journal(
+    raw: Option<&At<NoneOr<raw::Journal>>>,
+    data_dir: &Path,
+    reader: &mut Reader<'_>,
+) -> Option<JournalConfig> {
+    let raw = match raw.map(|raw| &raw.value) {
+        Some(NoneOr::None) => return None,
+        Some(NoneOr::Some(raw)) => Some(raw),
+        None => None,
+    };
+    Some(JournalConfig {
+        path: own::journal(data_dir),
+        keep: period(reader, raw.and_then(|raw| raw.keep.as_ref()), 7 * DAY, SECOND..=3_650 * DAY),
+        max_size: size(reader, raw.and_then(|raw| raw.max_size.as_ref()), GIB, 64 * MIB..=1024 * GIB),
+        bodies: raw.and_then(|raw| raw.bodies.as_ref()).is_none_or(|at| at.value.0),
+    })
 }
 
 fn delivery(raw: Option<&At<raw::Delivery>>, reader: &mut Reader<'_>) -> DeliveryConfig {

@@ -202,6 +202,26 @@ impl<T: Decode> Decode for OneOrMany<T> {
     }
 }
 
+/// `none`, or a mapping.
+#[derive(Debug)]
+pub enum NoneOr<T> {
+    None,
+    Some(T),
+}
+
+impl<T: Decode> Decode for NoneOr<T> {
+    fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        match &node.kind {
+            Kind::Scalar(_) if reader.fill(node, "`none` or a mapping")?.text == "none" => Some(Self::None),
+            Kind::Mapping(_) => T::decode(node, reader).map(Self::Some),
+            _ => {
+                reader.wrong_type(node, "`none` or a mapping");
+                None
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct List<T>(pub Vec<At<T>>);
 
@@ -252,5 +272,6 @@ macro_rules! transparent {
 
 transparent!(At, |inner| inner);
 transparent!(OneOrMany, |inner| json_schema!({ "anyOf": [inner, { "type": "array", "items": inner }] }));
+transparent!(NoneOr, |inner| json_schema!({ "anyOf": [{ "const": "none" }, inner] }));
 transparent!(List, |inner| json_schema!({ "type": "array", "items": inner }));
 transparent!(NamedEntries, |inner| json_schema!({ "type": "object", "additionalProperties": inner }));

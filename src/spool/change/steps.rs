@@ -57,6 +57,9 @@ impl Step for AddDeadLetter {
     fn settle(self, outcome: Self::Outcome, state: &mut WriterState, shared: &Shared) {
         let letter = &self.row.letter;
         if outcome.inserted == InsertOutcome::Inserted {
+            if let Some(journal) = shared.journal() {
+                self.row.record(journal);
+            }
             shared.dead_letter_counts().add(letter.reason, letter.sink.as_ref(), self.row.size);
         }
         if let Some(copy) = self.copy {

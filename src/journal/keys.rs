@@ -1,0 +1,70 @@
+//! The keys by which records are found: 64-bit hashes of the ids that people know a request by.
+//!
+//! A key is stored in one of 256 buckets, by its first 8 bits, as a word of 64 bits: the next 48 bits of the hash, and 16 bits for the
+//! block that has the record. A reader then decodes that block and compares the ids themselves.
+
+use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::event::Event;
+
+/// A batch has at most this many blocks.
+pub(super) const MAX_BLOCKS: usize = 1 << 16;
+
+/// The hash of a `correlationId`, a `productId` or the id of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestKey(pub(super) u64);
+
+impl RequestKey {
+    /// Of a `correlationId` or a `productId`.
+    #[must_use]
+    pub fn of_request(id: &str) -> Self {
+        Self(xxh3_64(id.as_bytes()))
+    }
+
+    /// Of an event's id.
+    #[must_use]
+    pub fn of_event_id(id: Uuid) -> Self {
+        Self(xxh3_64(id.as_bytes()))
+    }
+
+    /// All keys of an event. An event without a `productId` has one twice.
+    pub(super) fn of_event(event: &Event) -> [Self; 3] {
+        let request = Self::of_request(&event.correlation_id);
+        let product = event.product_id.as_deref().map_or(request, Self::of_request);
+        [request, product, Self::of_event_id(event.id)]
+    }
+
+    pub(super) const fn bucket(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+
+    /// The word that says that a block has this key.
+    pub(super) const fn word(self, block: u16) -> u64 {
+        (self.0 << 8) & !0xffff | block as u64
+    }
+
+    /// The block that a stored word names, if it has this key.
+    pub(super) fn block(self, word: u64) -> Option<u16> {
+        // The lower 16 bits are the block.
+        (word & !0xffff == self.word(0)).then_some((word & 0xffff) as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_names_the_block_of_its_own_key_only() {
+        let keys = ["order-1", "order-2", "P1"].map(RequestKey::of_request);
+        for (number, key) in keys.iter().enumerate() {
+            for block in [0, 1, u16::MAX] {
+                let word = key.word(block);
+                for (other, asked) in keys.iter().enumerate() {
+                    assert_eq!(asked.block(word), (number == other).then_some(block));
+                }
+            }
+        }
+    }
+}

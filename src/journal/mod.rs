@@ -1,0 +1,149 @@
+//! The journal: what became of each event, in one SQLite file, for `trace` and `replay`.
+//!
+//! It is a record, and no promise depends on it. A [`Journal`] takes each record without waiting: a thread of its own (`writer`) writes
+//! them to the file at most [`MAX_LAG`] later, many in one transaction. Records that find no room in memory, no room on the disk, or a file
+//! that can't be written are left out and counted.
+//!
+//! The file is read beside a running relay ([`JournalReader`]). Records are stored compressed in blocks, and found by the hashes of the ids
+//! of their request (`keys`).
+
+mod buffer;
+mod database;
+mod error;
+mod keys;
+mod reader;
+mod record;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use error::JournalError;
+pub use keys::RequestKey;
+pub use reader::JournalReader;
+pub use record::{DeliveryEnd, DeliveryRecord, Destination, EventRecord, Record, StoredMessage};
+pub use stats::JournalStats;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::clock::WallTime;
+use crate::config::JournalConfig;
+use crate::event::{Event, Message};
+use crate::tasks::{self, TaskKind};
+
+use buffer::Buffer;
+use writer::Writer;
+
+/// The longest time from a record until it is in the file, unless the disk is slower.
+pub const MAX_LAG: Duration = Duration::from_secs(1);
+/// How often [`Journal::close`] looks whether the thread has ended.
+const CLOSE_POLL: Duration = Duration::from_millis(5);
+
+/// Takes the records of a running relay. Clones share one file.
+#[derive(Debug, Clone, Default)]
+pub struct Journal(Option<Arc<Shared>>);
+
+/// What the journal's thread shares with those that record.
+#[derive(Debug)]
+struct Shared {
+    buffer: Buffer,
+    stats: JournalStats,
+    bodies: bool,
+    is_closing: AtomicBool,
+    writer: std::sync::OnceLock<JoinHandle<()>>,
+}
+
+impl Journal {
+    /// Starts the thread, which opens the file. `None`: nothing is recorded.
+    pub fn start(config: Option<&JournalConfig>) -> std::io::Result<Self> {
+        let Some(config) = config else { return Ok(Self::default()) };
+        let shared = Arc::new(Shared {
+            buffer: Buffer::default(),
+            stats: JournalStats::default(),
+            bodies: config.bodies,
+            is_closing: AtomicBool::new(false),
+            writer: std::sync::OnceLock::new(),
+        });
+        let writer = Writer::new(config.clone(), Arc::clone(&shared));
+        let thread = tasks::spawn_thread(TaskKind::JournalWriter, "journal".to_owned(), move || writer.run())?;
+        // Nobody else sets it.
+        let _ = shared.writer.set(thread);
+        Ok(Self(Some(shared)))
+    }
+
+    /// Records that an event was received, which routes it matched, and to which sinks it goes.
+    pub fn record_event<'a>(
+        &self,
+        event: &'a Event,
+        message: &'a Message,
+        routes: impl Iterator<Item = &'a str>,
+        sinks: impl Iterator<Item = &'a str>,
+    ) {
+        let Some(shared) = &self.0 else { return };
+        let record = EventRecord {
+            id: event.id.into_bytes(),
+            received: WallTime::now().0,
+            redelivered: message.redelivered,
+            source: event.source.as_str(),
+            tenant: &event.tenant,
+            kind: event.kind,
+            status: event.status,
+            outcome: event.outcome.as_str(),
+            correlation_id: &event.correlation_id,
+            product_id: event.product_id.as_deref(),
+            session: event.session.as_deref(),
+            routes: routes.collect(),
+            sinks: sinks.collect(),
+            message: if shared.bodies { StoredMessage::of(message) } else { None },
+        };
+        shared.record(&RequestKey::of_event(event), &Record::Event(record));
+    }
+
+    /// Records how the delivery of an event of that request ended.
+    pub fn record_delivery(&self, correlation_id: &str, delivery: DeliveryRecord<'_>) {
+        let Some(shared) = &self.0 else { return };
+        shared.record(&[RequestKey::of_request(correlation_id)], &Record::Delivery(delivery));
+    }
+
+    /// `None`: nothing is recorded.
+    #[must_use]
+    pub fn stats(&self) -> Option<&JournalStats> {
+        self.0.as_deref().map(|shared| &shared.stats)
+    }
+
+    /// Writes what is left, for at most `grace`, and closes the file. Later records are dropped.
+    pub async fn close(&self, grace: Duration) {
+        let Some(shared) = &self.0 else { return };
+        shared.is_closing.store(true, Ordering::Relaxed);
+        let deadline = Instant::now() + grace;
+        shared.wake_writer();
+        while shared.writer.get().is_some_and(|writer| !writer.is_finished()) && Instant::now() < deadline {
+            tokio::time::sleep(CLOSE_POLL).await;
+        }
+    }
+}
+
+impl Shared {
+    fn record(&self, keys: &[RequestKey], record: &Record<'_>) {
+        match self.buffer.push(keys, record) {
+            buffer::Pushed::Stored => {}
+            buffer::Pushed::Filled => self.wake_writer(),
+            buffer::Pushed::Skipped => self.stats.skip(1),
+        }
+    }
+
+    fn wake_writer(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.thread().unpark();
+        }
+    }
+}
+
+/// Opens a journal to read it beside a running relay; `None` where nothing was ever recorded.
+pub fn open(path: &Path) -> Result<Option<JournalReader>, JournalError> {
+    JournalReader::open(path)
+}

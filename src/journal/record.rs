@@ -1,0 +1,156 @@
+//! What is recorded, and its form in the file: [postcard](https://postcard.jamesmunns.com/wire-format), a compact binary form of serde's
+//! data model. The form of version 1 of the schema: a field may be added only with another version.
+
+use std::borrow::Cow;
+
+use postcard::ser_flavors::Flavor;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Message, Properties, SourceName};
+use crate::sink::Confirmation;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Record<'a> {
+    #[serde(borrow)]
+    Event(EventRecord<'a>),
+    #[serde(borrow)]
+    Delivery(DeliveryRecord<'a>),
+}
+
+/// An event that was received.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventRecord<'a> {
+    pub id: [u8; 16],
+    /// When its message was received: milliseconds since 1970.
+    pub received: i64,
+    pub redelivered: bool,
+    pub source: &'a str,
+    pub tenant: &'a str,
+    /// The event's type.
+    pub kind: &'a str,
+    pub status: &'a str,
+    pub outcome: &'a str,
+    pub correlation_id: &'a str,
+    pub product_id: Option<&'a str>,
+    pub session: Option<&'a str>,
+    /// The names of the routes that matched.
+    pub routes: Vec<&'a str>,
+    /// The names of the sinks that get the event.
+    pub sinks: Vec<&'a str>,
+    /// None: messages are not recorded (`journal: { bodies: false }`).
+    #[serde(borrow)]
+    pub message: Option<StoredMessage<'a>>,
+}
+
+/// The message that an event was decoded from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredMessage<'a> {
+    /// As JSON: see [`Properties::to_json`].
+    #[serde(borrow)]
+    properties: Cow<'a, str>,
+    body: &'a str,
+}
+
+/// The end of a delivery.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryRecord<'a> {
+    /// The event's id.
+    pub event: [u8; 16],
+    /// None: the event became a dead letter before it had a sink.
+    pub sink: Option<&'a str>,
+    pub attempts: u32,
+    /// When it ended: milliseconds since 1970.
+    pub at: i64,
+    /// From the receipt of the message to the end, in milliseconds.
+    pub duration: Option<u64>,
+    #[serde(borrow)]
+    pub end: DeliveryEnd<'a>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum DeliveryEnd<'a> {
+    #[serde(borrow)]
+    Delivered(Destination<'a>),
+    DeadLetter {
+        /// The number of the dead letter.
+        number: i64,
+        reason: &'a str,
+    },
+    /// The spool was full, and the configuration says that deliveries are then dropped.
+    Dropped,
+}
+
+/// Where a delivered event is at its destination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Destination<'a> {
+    Kafka { topic: &'a str, partition: i32, offset: i64 },
+    Webhook { url: &'a str, status: u16 },
+    Amqp { exchange: &'a str, routing_key: &'a str },
+    File { path: Cow<'a, str>, offset: u64 },
+    Stdout,
+}
+
+impl<'a> From<&'a Confirmation> for Destination<'a> {
+    fn from(confirmation: &'a Confirmation) -> Self {
+        match confirmation {
+            Confirmation::Kafka { topic, partition, offset } => {
+                Self::Kafka { topic, partition: *partition, offset: *offset }
+            }
+            Confirmation::Webhook { url, status } => Self::Webhook { url, status: *status },
+            Confirmation::Amqp { exchange, routing_key } => Self::Amqp { exchange, routing_key },
+            Confirmation::File { path, offset } => Self::File { path: path.to_string_lossy(), offset: *offset },
+            Confirmation::Stdout => Self::Stdout,
+        }
+    }
+}
+
+impl<'a> StoredMessage<'a> {
+    /// None: the body is no text, which no event has.
+    pub(super) fn of(message: &'a Message) -> Option<Self> {
+        let body = std::str::from_utf8(&message.body).ok()?;
+        Some(Self { properties: Cow::Owned(message.properties.to_json()), body })
+    }
+
+    /// The message as it was received.
+    pub fn to_message(&self, source: &str, redelivered: bool) -> Result<Message, String> {
+        Ok(Message {
+            source: SourceName::new(source),
+            body: bytes::Bytes::copy_from_slice(self.body.as_bytes()),
+            properties: Properties::from_json(&self.properties).map_err(|error| error.to_string())?,
+            redelivered,
+        })
+    }
+}
+
+impl Record<'_> {
+    /// Appends the record. An error leaves a part of it behind.
+    pub(super) fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), postcard::Error> {
+        postcard::serialize_with_flavor(self, Appending(bytes))
+    }
+}
+
+/// Decodes one record.
+pub(super) fn decode(bytes: &[u8]) -> Result<Record<'_>, postcard::Error> {
+    postcard::from_bytes(bytes)
+}
+
+/// Lets postcard append to a buffer.
+struct Appending<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Appending<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! The journal as a whole: what is recorded is found, the file keeps its limits, and nothing stops because of it.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::*;
+use crate::event::{DecodeOptions, ExpectedFamily, HeaderValue, Properties, SourceName, Validation};
+
+/// The end of a test that waits for the journal's thread.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+struct Setup {
+    directory: TempDir,
+    config: JournalConfig,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.db");
+        let config = JournalConfig { path, keep: Duration::from_hours(1), max_size: 64 << 20, bodies: true };
+        Self { directory, config }
+    }
+
+    fn start(&self) -> Journal {
+        Journal::start(Some(&self.config)).unwrap()
+    }
+
+    async fn record(&self, events: impl IntoIterator<Item = (Event, Message)>) {
+        let journal = self.start();
+        for (event, message) in events {
+            journal.record_event(&event, &message, ["everything"].into_iter(), ["pipeline"].into_iter());
+        }
+        journal.close(PATIENCE).await;
+        assert_eq!(journal.stats().unwrap().skipped(), 0);
+    }
+
+    fn reader(&self) -> JournalReader {
+        JournalReader::open(&self.config.path).unwrap().expect("a journal")
+    }
+
+    fn found(&self, id: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let describe = |record: Record<'_>| match record {
+            Record::Event(event) if [Some(event.correlation_id), event.product_id].contains(&Some(id)) => {
+                found.push(format!("{} {}", event.correlation_id, event.status));
+            }
+            _ => {}
+        };
+        self.reader().find(&[RequestKey::of_request(id)], describe).unwrap();
+        found
+    }
+
+    /// The file and its log.
+    fn size(&self) -> u64 {
+        let beside = |suffix| PathBuf::from(format!("{}{suffix}", self.config.path.display()));
+        ["", "-wal"].map(|suffix| beside(suffix).metadata().map_or(0, |file| file.len())).iter().sum()
+    }
+}
+
+fn message(correlation_id: &str, status: &str) -> Message {
+    let body = format!(r#"{{"correlationId":"{correlation_id}","productId":"P1","responseStatus":"{status}"}}"#);
+    let headers = vec![("regards.tenant".to_owned(), HeaderValue::Text("cnes-a".to_owned()))];
+    Message {
+        source: SourceName::new("regards"),
+        body: Bytes::from(body),
+        properties: Properties { headers, timestamp: Some(1_681_461_977), ..Properties::default() },
+        redelivered: false,
+    }
+}
+
+fn received(correlation_id: &str, status: &str) -> (Event, Message) {
+    let message = message(correlation_id, status);
+    let family = crate::event::FAMILIES.iter().find(|family| family.name == "lta").unwrap();
+    let options = DecodeOptions {
+        expects: ExpectedFamily::One(family),
+        validation: Validation::Lenient,
+        tenant: None,
+        max_body: 1 << 20,
+    };
+    (Event::decode(&message, &options).unwrap(), message)
+}
+
+#[tokio::test]
+async fn a_request_is_found_by_its_ids_with_all_that_was_recorded() {
+    let setup = Setup::new();
+    let journal = setup.start();
+    let (granted, message) = received("order-1", "GRANTED");
+    journal.record_event(&granted, &message, ["everything", "failures"].into_iter(), ["pipeline"].into_iter());
+    let destination = Destination::Kafka { topic: "regards.cnes-a", partition: 3, offset: 42 };
+    let delivery = DeliveryRecord {
+        event: granted.id.into_bytes(),
+        sink: Some("pipeline"),
+        attempts: 2,
+        at: 1_700_000_000_000,
+        duration: Some(12),
+        end: DeliveryEnd::Delivered(destination),
+    };
+    journal.record_delivery(&granted.correlation_id, delivery.clone());
+    let (other, other_message) = received("order-2", "ERROR");
+    journal.record_event(&other, &other_message, std::iter::empty(), std::iter::empty());
+    journal.close(PATIENCE).await;
+
+    assert_eq!(setup.found("order-1"), ["order-1 GRANTED"]);
+    assert_eq!(setup.found("P1"), ["order-1 GRANTED", "order-2 ERROR"]);
+    assert_eq!(setup.found("order-3"), [""; 0]);
+    let mut events = 0;
+    let mut deliveries = 0;
+    let check = |record: Record<'_>| match record {
+        Record::Event(event) if event.id == granted.id.into_bytes() => {
+            events += 1;
+            assert_eq!(event.routes, ["everything", "failures"]);
+            assert_eq!(event.sinks, ["pipeline"]);
+            assert_eq!((event.tenant, event.outcome, event.redelivered), ("cnes-a", "accepted", false));
+            let stored = event.message.unwrap().to_message(event.source, event.redelivered).unwrap();
+            assert_eq!((stored.body, stored.properties), (message.body.clone(), message.properties.clone()));
+        }
+        Record::Event(_) => {}
+        Record::Delivery(found) => {
+            deliveries += 1;
+            assert_eq!(found, delivery);
+        }
+    };
+    setup.reader().find(&[RequestKey::of_event_id(granted.id)], check).unwrap();
+    assert_eq!((events, deliveries), (1, 1));
+}
+
+#[tokio::test]
+async fn a_record_is_in_the_file_soon_and_without_a_close() {
+    let setup = Setup::new();
+    let journal = setup.start();
+    let (event, message) = received("order-1", "GRANTED");
+    journal.record_event(&event, &message, std::iter::empty(), std::iter::empty());
+    let begun = Instant::now();
+    while journal.stats().unwrap().records() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "nothing was written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(setup.found("order-1"), ["order-1 GRANTED"]);
+    journal.close(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn without_bodies_no_message_is_recorded() {
+    let mut setup = Setup::new();
+    setup.config.bodies = false;
+    setup.record([received("order-1", "ERROR")]).await;
+    let check = |record: Record<'_>| assert!(matches!(record, Record::Event(EventRecord { message: None, .. })));
+    setup.reader().find(&[RequestKey::of_request("order-1")], check).unwrap();
+}
+
+#[tokio::test]
+async fn without_a_journal_there_is_no_file() {
+    let setup = Setup::new();
+    let journal = Journal::start(None).unwrap();
+    let (event, message) = received("order-1", "GRANTED");
+    journal.record_event(&event, &message, std::iter::empty(), std::iter::empty());
+    journal.close(PATIENCE).await;
+    assert!(journal.stats().is_none());
+    assert_eq!(setup.directory.path().read_dir().unwrap().count(), 0);
+    assert!(JournalReader::open(&setup.config.path).unwrap().is_none());
+}
+
+/// Bodies that can't be compressed fill the file quickly.
+fn random_events(run: u64, count: u64) -> impl Iterator<Item = (Event, Message)> {
+    (0..count).map(move |number| {
+        let (event, mut message) = received(&format!("order-{run}-{number}"), "GRANTED");
+        message.body = (0..8_000).map(|_| fastrand::alphanumeric()).collect::<String>().into();
+        (event, message)
+    })
+}
+
+#[tokio::test]
+async fn at_its_limit_the_oldest_records_are_removed() {
+    let setup = Setup::new();
+    let limit = setup.config.max_size;
+    let (mut largest, mut runs) = (0, 0);
+    setup.record([received("the first", "GRANTED")]).await;
+    while runs < 60 {
+        setup.record(random_events(runs, 400)).await;
+        largest = largest.max(setup.size());
+        runs += 1;
+    }
+    assert!(largest > limit / 2 && largest <= limit + limit / 10, "{largest} of {limit}");
+    assert_eq!(setup.found("the first"), [""; 0]);
+    assert_eq!(setup.found("order-0-0"), [""; 0]);
+    assert_eq!(setup.found("order-59-399"), ["order-59-399 GRANTED"]);
+    // A smaller limit takes effect, too: pages go back to the disk.
+    let mut setup = setup;
+    setup.config.max_size = limit / 4;
+    for run in 60..70 {
+        setup.record(random_events(run, 400)).await;
+    }
+    assert!(setup.size() <= limit / 4 + limit / 40, "{}", setup.size());
+}
+
+#[tokio::test]
+async fn old_records_are_removed() {
+    let mut setup = Setup::new();
+    setup.record([received("old", "GRANTED")]).await;
+    assert_eq!(setup.found("old"), ["old GRANTED"]);
+    setup.config.keep = Duration::ZERO;
+    let begun = Instant::now();
+    while !setup.found("old").is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "it is still there");
+        setup.record([]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_renamed_and_a_new_one_begun() {
+    let setup = Setup::new();
+    setup.record([received("before", "GRANTED")]).await;
+    std::fs::write(&setup.config.path, "not a database, but long enough to be looked at as one\n".repeat(100)).unwrap();
+    setup.record([received("after", "GRANTED")]).await;
+    assert_eq!(setup.found("before"), [""; 0]);
+    assert_eq!(setup.found("after"), ["after GRANTED"]);
+    let names: Vec<_> = setup.directory.path().read_dir().unwrap().map(|file| file.unwrap().file_name()).collect();
+    let renamed = names.iter().filter(|name| name.to_string_lossy().starts_with("journal.db.corrupt-")).count();
+    assert_eq!(renamed, 1, "{names:?}");
+}
+
+#[tokio::test]
+async fn damage_that_is_found_while_the_journal_is_written_costs_one_batch() {
+    let setup = Setup::new();
+    setup.record((0..200).map(|number| received(&format!("before-{number}"), "GRANTED"))).await;
+    let mut file = std::fs::read(&setup.config.path).unwrap();
+    // The header stays; all pages after the first are overwritten.
+    file[4_096..].fill(0xa5);
+    std::fs::write(&setup.config.path, file).unwrap();
+    let journal = setup.start();
+    let begun = Instant::now();
+    let mut number = 0;
+    while journal.stats().unwrap().records() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "no new journal was begun");
+        let (event, message) = received(&format!("after-{number}"), "GRANTED");
+        journal.record_event(&event, &message, std::iter::empty(), std::iter::empty());
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    journal.close(PATIENCE).await;
+    let last = format!("after-{}", number - 1);
+    assert_eq!(setup.found(&last), [format!("{last} GRANTED")]);
+}
+
+#[test]
+fn records_that_find_no_room_in_memory_are_counted() {
+    let buffer = Buffer::default();
+    let (event, message) = received("order-1", "GRANTED");
+    let record = |body: &'static str| DeliveryRecord {
+        event: event.id.into_bytes(),
+        sink: Some(body),
+        attempts: 1,
+        at: 0,
+        duration: None,
+        end: DeliveryEnd::Dropped,
+    };
+    let large: &'static str = Box::leak("x".repeat(1 << 20).into_boxed_str());
+    let push = |body| buffer.push(&[RequestKey::of_request("order-1")], &Record::Delivery(record(body)));
+    let pushed: Vec<_> = (0..5).map(|_| push(large)).collect();
+    use buffer::Pushed::{Filled, Skipped, Stored};
+    assert_eq!(pushed, [Filled, Stored, Stored, Skipped, Skipped]);
+    assert_eq!(push("small"), Stored, "a record that fits is still taken");
+    assert_eq!(buffer::frames(&buffer.take(Vec::new())).count(), 4);
+    drop(message);
+}
