@@ -23,6 +23,7 @@
 //! - [`journal`]: a record of what became of each event, on disk.
 //! - [`spool`]: deliveries and dead letters on disk.
 //! - [`delivery`]: delivers one event to one sink until the delivery is settled: lanes, retries, breaker.
+//! - [`trace`]: what became of one request: the journal, the spool and the dead letters together.
 //! - [`relay`]: puts everything together: start, reload, stop.
 //! - [`admin`]: health and metrics over HTTP; the control socket.
 //! - [`cli`]: the command line, one file per command.
@@ -51,3 +52,4 @@ pub mod storage;
 pub mod tasks;
 pub mod telemetry;
 pub mod timer;
+pub mod trace;

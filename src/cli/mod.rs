@@ -23,6 +23,7 @@ mod status;
 mod table;
 mod target;
 mod test;
+mod trace;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -117,6 +118,8 @@ enum Command {
     Spool(spool::Arguments),
     /// Show the state of the running relay: sources, sinks, spool and jobs
     Status(status::Arguments),
+    /// Show what became of a request: its events, and who got each of them when and where
+    Trace(trace::Arguments),
     /// List the running redrives and purges, or stop one
     Jobs(status::Jobs),
     /// Pause a sink or a source until it is resumed
@@ -163,6 +166,7 @@ pub fn main() -> ExitCode {
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Demo => demo::run(),
         Command::Status(arguments) => status::run(&global, &arguments),
+        Command::Trace(arguments) => trace::run(&global, &arguments),
         Command::Jobs(arguments) => status::jobs(&global, &arguments),
         Command::Pause(arguments) => pause::run(&global, &arguments, true),
         Command::Resume(arguments) => pause::run(&global, &arguments, false),

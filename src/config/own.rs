@@ -62,7 +62,9 @@ mod tests {
             let spool = Path::new(spool);
             let own = all(Path::new("/data"), spool);
             let wal = PathBuf::from(format!("{}-wal", spool.display()));
-            for path in [spool, &spool_lock(spool), &journal(Path::new("/data")), &control_socket(Path::new("/data")), &wal] {
+            for path in
+                [spool, &spool_lock(spool), &journal(Path::new("/data")), &control_socket(Path::new("/data")), &wal]
+            {
                 assert!(is_own(path, &own), "{}", path.display());
                 assert!(is_own(Path::new(&path.to_string_lossy().to_uppercase().replacen("/DATA", "/data", 1)), &own));
             }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use foldhash::HashMap;
+use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::config::OrderBy;
@@ -35,15 +36,28 @@ impl Lane {
 /// key falls back to `correlationId`; without an order it is the event's own id.
 #[must_use]
 pub fn key(sink: &SinkName, order_by: OrderBy, event: &Event) -> u64 {
+    let parts = (event.correlation_id.as_str(), event.product_id.as_deref(), event.session.as_deref());
+    key_of(sink, order_by, event.id, &event.tenant, parts)
+}
+
+/// [`key`] of an event with this id, tenant, `correlationId`, `productId` and session.
+#[must_use]
+pub fn key_of(
+    sink: &SinkName,
+    order_by: OrderBy,
+    id: Uuid,
+    tenant: &str,
+    (correlation_id, product_id, session): (&str, Option<&str>, Option<&str>),
+) -> u64 {
     let key = match order_by {
-        OrderBy::None => event.id.as_bytes().as_slice(),
+        OrderBy::None => id.as_bytes().as_slice(),
         OrderBy::Tenant => b"",
-        OrderBy::CorrelationId => event.correlation_id.as_bytes(),
-        OrderBy::ProductId => event.product_id.as_ref().unwrap_or(&event.correlation_id).as_bytes(),
-        OrderBy::Session => event.session.as_ref().unwrap_or(&event.correlation_id).as_bytes(),
+        OrderBy::CorrelationId => correlation_id.as_bytes(),
+        OrderBy::ProductId => product_id.unwrap_or(correlation_id).as_bytes(),
+        OrderBy::Session => session.unwrap_or(correlation_id).as_bytes(),
     };
     let mut hash = Xxh3::new();
-    for part in [sink.as_str().as_bytes(), event.tenant.as_bytes(), key] {
+    for part in [sink.as_str().as_bytes(), tenant.as_bytes(), key] {
         hash.update(&(part.len() as u64).to_be_bytes());
         hash.update(part);
     }

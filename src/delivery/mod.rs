@@ -19,7 +19,7 @@ mod stats;
 
 pub use breaker::{Breaker, Gate};
 pub use dispatcher::{Dispatcher, DispatcherHandle, Settings, SinkCommand};
-pub use lanes::{Lane, Lanes, key};
+pub use lanes::{Lane, Lanes, key, key_of};
 pub use log_limit::{ErrorLogLimiter, LogLimiter};
 pub use payload::Payload;
 pub use state::{OpenBreaker, Pause, PersistedState};

@@ -77,7 +77,8 @@ impl Setup {
         let settings = Settings { retry: retry.clone(), ..Settings::of(sink, &self.config) };
         let (sink, attempts) = Sink::manual(sink, capacity);
         let stats = Arc::new(SinkStats::new(settings.name.clone()));
-        let (dispatcher, handle) = Dispatcher::new(settings, sink, Arc::clone(&self.spool), Journal::default(), stats).await.unwrap();
+        let (dispatcher, handle) =
+            Dispatcher::new(settings, sink, Arc::clone(&self.spool), Journal::default(), stats).await.unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn(dispatcher.run(stop.clone(), PATIENCE));
         RunningDispatcher { handle, attempts, stop, task }
@@ -382,8 +383,13 @@ async fn at_most_sixteen_mebibytes_of_a_backlog_are_taken_at_once() {
             in_flight.len()
         );
         // In the first round some fail, as at the end of an outage.
-        let verdict =
-            |place| if order.is_empty() && place % 4 == 1 { failed(Blame::Delivery) } else { Verdict::Delivered(Confirmation::Stdout) };
+        let verdict = |place| {
+            if order.is_empty() && place % 4 == 1 {
+                failed(Blame::Delivery)
+            } else {
+                Verdict::Delivered(Confirmation::Stdout)
+            }
+        };
         let ends: Vec<_> = (0..in_flight.len()).map(verdict).collect();
         for ((outgoing, attempt), end) in in_flight.drain(..).zip(ends) {
             if end.is_delivered() {

@@ -138,7 +138,9 @@ impl Database {
         let Timestamp { wall, boot, uptime } = Timestamp::now();
         let (first, last) = batch.received.unzip();
         self.connection
-            .prepare_cached("INSERT INTO batches (id, at, boot, uptime, first, last, records) VALUES (?, ?, ?, ?, ?, ?, ?)")?
+            .prepare_cached(
+                "INSERT INTO batches (id, at, boot, uptime, first, last, records) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            )?
             .execute(params![id, wall.0, boot, uptime, first, last, batch.records])?;
         let mut insert = self.connection.prepare_cached("INSERT INTO blocks (id, records) VALUES (?, ?)")?;
         for (number, block) in (0..).zip(&batch.blocks) {
@@ -242,11 +244,7 @@ pub(super) mod read {
     use crate::journal::keys::RequestKey;
 
     /// Calls `found` with the id of each block that has the key, the oldest first.
-    pub fn blocks_of(
-        connection: &Connection,
-        key: RequestKey,
-        mut found: impl FnMut(i64),
-    ) -> rusqlite::Result<()> {
+    pub fn blocks_of(connection: &Connection, key: RequestKey, mut found: impl FnMut(i64)) -> rusqlite::Result<()> {
         let bucket = i64::from(key.bucket()) * BUCKET;
         let mut keys = connection.prepare_cached("SELECT id, words FROM keys WHERE id BETWEEN ? AND ? ORDER BY id")?;
         let mut rows = keys.query([bucket, bucket + BUCKET - 1])?;

@@ -42,8 +42,7 @@ impl JournalReader {
             .map_err(JournalError::sqlite(&self.path))?;
         }
         for block in blocks {
-            let block =
-                database::read::block(&self.connection, block).map_err(JournalError::sqlite(&self.path))?;
+            let block = database::read::block(&self.connection, block).map_err(JournalError::sqlite(&self.path))?;
             if let Some(block) = block {
                 self.visit_records(&block, &mut visit)?;
             }

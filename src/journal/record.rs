@@ -67,6 +67,9 @@ pub struct DeliveryRecord<'a> {
     pub end: DeliveryEnd<'a>,
 }
 
+/// The detail of a dead letter is cut to this length, in bytes.
+pub const MAX_RECORDED_DETAIL: usize = 512;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum DeliveryEnd<'a> {
     #[serde(borrow)]
@@ -75,6 +78,8 @@ pub enum DeliveryEnd<'a> {
         /// The number of the dead letter.
         number: i64,
         reason: &'a str,
+        /// Why, at most [`MAX_RECORDED_DETAIL`] bytes of it.
+        detail: &'a str,
     },
     /// The spool was full, and the configuration says that deliveries are then dropped.
     Dropped,

@@ -177,7 +177,9 @@ impl Writer {
                 %error, file = %renamed.display(),
                 "the journal can't be used; the relay renamed its file to this one and starts a new journal"
             ),
-            Err(renaming) => tracing::error!(%error, "the journal can't be used, and its file can't be renamed: {renaming}"),
+            Err(renaming) => {
+                tracing::error!(%error, "the journal can't be used, and its file can't be renamed: {renaming}")
+            }
         }
     }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{RelayError, Stats};
 use super::router::{Router, RoutingTable};
+use super::{RelayError, Stats};
 use crate::config::Config;
 use crate::delivery::{Dispatcher, Settings};
 use crate::event::Message;

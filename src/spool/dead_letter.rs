@@ -8,7 +8,7 @@ use super::delivery::SpooledDelivery;
 use super::row_size::{CurrentPage, DeadLetterLengths, RowSize, field_size};
 use crate::clock::{MonotonicTime, Timestamp};
 use crate::event::{DEAD_LETTER, DeadLetterInfo, DecodeError, Event, Message, NAMESPACE, Reason, version_5};
-use crate::journal::{DeliveryEnd, DeliveryRecord, Journal};
+use crate::journal::{DeliveryEnd, DeliveryRecord, Journal, MAX_RECORDED_DETAIL};
 use crate::rules::{RouteName, SinkName};
 
 /// The detail is cut to this length, in bytes.
@@ -119,14 +119,24 @@ impl DeadLetterRow {
 
     /// Records that the event, or its delivery to a sink, became this dead letter.
     pub(super) fn record(&self, journal: &Journal) {
-        let DeadLetter { event_id: Some(event), correlation_id: Some(correlation_id), .. } = &self.letter else { return };
+        let DeadLetter { event_id: Some(event), correlation_id: Some(correlation_id), .. } = &self.letter else {
+            return;
+        };
         let delivery = DeliveryRecord {
             event: event.into_bytes(),
             sink: self.letter.sink.as_ref().map(SinkName::as_str),
             attempts: self.letter.attempts,
             at: self.at.wall.0,
             duration: None,
-            end: DeliveryEnd::DeadLetter { number: self.id, reason: self.letter.reason.as_str() },
+            end: DeliveryEnd::DeadLetter {
+                number: self.id,
+                reason: self.letter.reason.as_str(),
+                detail: self
+                    .letter
+                    .detail
+                    .get(..self.letter.detail.floor_char_boundary(MAX_RECORDED_DETAIL))
+                    .unwrap_or_default(),
+            },
         };
         journal.record_delivery(correlation_id, delivery);
     }

@@ -43,7 +43,7 @@ pub use progress::Progress;
 pub use purge::PurgeTarget;
 pub use reader::{
     BacklogSummary, DeadLetterFilter, DeadLetterSummary, DeadLetters, DeliveryFilter, ListedDelivery, StoredDeadLetter,
-    list_deliveries, read_backlogs, read_orphans,
+    deliveries_of_event, list_deliveries, read_backlogs, read_orphans,
 };
 
 use std::path::{Path, PathBuf};

@@ -7,8 +7,8 @@ use std::collections::{HashSet, VecDeque};
 
 use super::change::{AddDelivery, Change};
 use super::delivery::RowId;
-use crate::storage::{DiskSpace, LOG_OF_CHANGE, SMALL_BATCH};
 use crate::rules::SinkName;
+use crate::storage::{DiskSpace, LOG_OF_CHANGE, SMALL_BATCH};
 
 /// The largest number of changes in a transaction.
 const MAX_BATCH: usize = 1_000;

@@ -250,6 +250,7 @@ fn a_list_of_many_pages_is_one_table() {
         correlation_id: Some("c".repeat(usize::try_from(id % 7).unwrap())),
         attempts: 0,
         at: WallTime(0),
+        event_id: None,
     };
     let (mut table, mut out) = (Table::new(HEADS), Vec::new());
     for id in (1..=1_200).rev() {

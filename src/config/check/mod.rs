@@ -139,11 +139,7 @@ fn dead_letters(root: &raw::Root, reader: &mut Reader<'_>) -> DeadLettersConfig 
     }
 }
 
-fn journal(
-    raw: Option<&At<NoneOr<raw::Journal>>>,
-    data_dir: &Path,
-    reader: &mut Reader<'_>,
-) -> Option<JournalConfig> {
+fn journal(raw: Option<&At<NoneOr<raw::Journal>>>, data_dir: &Path, reader: &mut Reader<'_>) -> Option<JournalConfig> {
     let raw = match raw.map(|raw| &raw.value) {
         Some(NoneOr::None) => return None,
         Some(NoneOr::Some(raw)) => Some(raw),

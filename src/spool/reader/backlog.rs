@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
+use uuid::Uuid;
 
 use super::{PAGE_BYTES, PAGE_ROWS};
 use crate::clock::{ClockBase, MonotonicTime, WallTime};
@@ -157,12 +158,32 @@ fn delivery_page(
     while bytes < PAGE_BYTES
         && let Some(row) = rows.next()?
     {
-        let delivery = decode_delivery(row).map_err(|error| error.to_string());
-        bytes += delivery.as_ref().map_or(0, |delivery| delivery.message.size());
-        let due = row.get::<_, Option<i64>>("next")?.map(MonotonicTime);
-        read.push(ListedDelivery { id: RowId(row.get("id")?), delivery, due });
+        let listed = decode_listed(row)?;
+        bytes += listed.delivery.as_ref().map_or(0, |delivery| delivery.message.size());
+        read.push(listed);
     }
     Ok(read)
+}
+
+/// The spooled deliveries of one event to `sink`, in order; `key` is the event's ordering key at that sink.
+pub fn deliveries_of_event(path: &Path, sink: &str, key: u64, event: Uuid) -> Result<Vec<ListedDelivery>, SpoolError> {
+    let Some(connection) = open_to_read(path)? else { return Ok(Vec::new()) };
+    let read = || {
+        let select = format!(
+            "SELECT {DELIVERY_COLUMNS}, id, (SELECT due FROM heads h WHERE h.id = d.id) AS next FROM deliveries d \
+             WHERE sink = ? AND key = ? AND event_id = ? ORDER BY id LIMIT {PAGE_ROWS}"
+        );
+        let mut select = connection.prepare(&select)?;
+        let rows = select.query_map(rusqlite::params![sink, key.cast_signed(), event.as_bytes()], decode_listed)?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    read().map_err(SpoolError::sqlite(path))
+}
+
+fn decode_listed(row: &Row<'_>) -> rusqlite::Result<ListedDelivery> {
+    let delivery = decode_delivery(row).map_err(|error| error.to_string());
+    let due = row.get::<_, Option<i64>>("next")?.map(MonotonicTime);
+    Ok(ListedDelivery { id: RowId(row.get("id")?), delivery, due })
 }
 
 /// A delivery for a sink that is not in the configuration. The error says why its row can't be read.

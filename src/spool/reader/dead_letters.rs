@@ -39,13 +39,13 @@ pub struct DeadLetterSummary {
     pub attempts: u32,
     /// When it became a dead letter.
     pub at: WallTime,
+    /// None: the message never became an event.
+    pub event_id: Option<Uuid>,
 }
 
 #[derive(Debug, Clone)]
 pub struct StoredDeadLetter {
     pub summary: DeadLetterSummary,
-    /// None: the message never became an event.
-    pub event_id: Option<Uuid>,
     pub kind: Option<String>,
     /// The route that chose the sink.
     pub route: Option<String>,
@@ -120,8 +120,7 @@ impl DeadLetters {
 
     pub fn show(&self, id: i64) -> Result<Option<StoredDeadLetter>, SpoolError> {
         let Some(connection) = &self.connection else { return Ok(None) };
-        let query =
-            format!("SELECT {SUMMARY_COLUMNS}, event_id, properties, body, type, route FROM dead_letters WHERE id = ?");
+        let query = format!("SELECT {SUMMARY_COLUMNS}, properties, body, type, route FROM dead_letters WHERE id = ?");
         let read = || connection.query_row(&query, [id], decode_dead_letter).optional();
         read().map_err(SpoolError::sqlite(&self.path))
     }
@@ -137,7 +136,8 @@ impl DeadLetterSummary {
 }
 
 /// The columns that [`decode_summary`] reads.
-const SUMMARY_COLUMNS: &str = "id, reason, detail, sink, source, tenant, status, correlation_id, attempts, at";
+const SUMMARY_COLUMNS: &str =
+    "id, reason, detail, sink, source, tenant, status, correlation_id, attempts, at, event_id";
 
 fn decode_summary(row: &Row<'_>) -> rusqlite::Result<DeadLetterSummary> {
     Ok(DeadLetterSummary {
@@ -151,12 +151,12 @@ fn decode_summary(row: &Row<'_>) -> rusqlite::Result<DeadLetterSummary> {
         correlation_id: optional_text(row, 7)?,
         attempts: count(row, 8)?,
         at: WallTime(row.get(9)?),
+        event_id: row.get_ref(10)?.as_blob_or_null()?.and_then(|id| Uuid::from_slice(id).ok()),
     })
 }
 
 fn decode_dead_letter(row: &Row<'_>) -> rusqlite::Result<StoredDeadLetter> {
     let summary = decode_summary(row)?;
-    let event_id = row.get_ref(10)?.as_blob_or_null()?.and_then(|id| Uuid::from_slice(id).ok());
     let (properties, properties_error) = match Properties::from_json(&text(row, 11)?) {
         Ok(properties) => (properties, None),
         Err(error) => (Properties::default(), Some(format!("its properties can't be read ({error})"))),
@@ -168,5 +168,5 @@ fn decode_dead_letter(row: &Row<'_>) -> rusqlite::Result<StoredDeadLetter> {
         redelivered: false,
     };
     let (kind, route) = (optional_text(row, 13)?, optional_text(row, 14)?);
-    Ok(StoredDeadLetter { summary, event_id, kind, route, message: Arc::new(message), properties_error })
+    Ok(StoredDeadLetter { summary, kind, route, message: Arc::new(message), properties_error })
 }

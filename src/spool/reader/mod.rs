@@ -4,7 +4,9 @@ mod backlog;
 mod dead_letters;
 mod filter;
 
-pub use backlog::{BacklogSummary, DeliveryFilter, ListedDelivery, list_deliveries, read_backlogs, read_orphans};
+pub use backlog::{
+    BacklogSummary, DeliveryFilter, ListedDelivery, deliveries_of_event, list_deliveries, read_backlogs, read_orphans,
+};
 pub use dead_letters::{DeadLetterSummary, DeadLetters, StoredDeadLetter};
 pub use filter::DeadLetterFilter;
 

@@ -44,7 +44,7 @@ async fn a_settled_dead_letter_can_be_read_while_the_relay_runs() {
     assert_eq!(shown.summary.correlation_id.as_deref(), Some("c-1"));
     assert_eq!(shown.summary.attempts, 3);
     assert!((WallTime::now().0 - shown.summary.at.0).abs() < 60_000);
-    assert_eq!(shown.event_id, whole.event_id);
+    assert_eq!(shown.summary.event_id, whole.event_id);
     assert_eq!(shown.message.body, whole.message.body);
     assert_eq!(shown.message.properties, whole.message.properties);
     assert!(setup.read().show(2).unwrap().is_none());

@@ -9,6 +9,7 @@ use crate::spool::queue::{Capacity, ChangeQueue};
 use crate::storage::DiskSpace;
 use crate::spool::row_size::CurrentPage;
 use crate::spool::writer_state::WriterState;
+use crate::storage::DiskSpace;
 
 const FULL: Capacity = Capacity { disk: DiskSpace::None, dead_letters: u64::MAX, may_grow: true };
 const PLENTY: Capacity = Capacity { disk: DiskSpace::Plenty, dead_letters: u64::MAX, may_grow: true };

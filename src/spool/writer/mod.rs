@@ -15,7 +15,6 @@ use tokio::sync::oneshot;
 use super::command::WriterCommand;
 use super::database::Database;
 use super::delivery::RowId;
-use crate::storage::{DiskSpace, quarantine};
 use super::lock::Lock;
 use super::purge::Purge;
 use super::queue::ChangeQueue;
@@ -27,6 +26,7 @@ use crate::clock::{self, ClockBase};
 use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
 use crate::net::Backoff;
 use crate::rules::SinkName;
+use crate::storage::{DiskSpace, quarantine};
 use crate::tasks::TaskKind;
 
 use transaction::Transaction;

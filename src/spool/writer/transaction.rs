@@ -9,9 +9,9 @@ use crate::spool::SpoolError;
 use crate::spool::change::{AddDeadLetter, AppliedChange, Change, DeadLetterOrigin};
 use crate::spool::database::Database;
 use crate::spool::dead_letter::DeadLetterRow;
-use crate::storage::DiskSpace;
 use crate::spool::queue::Capacity;
 use crate::spool::unreadable::UnreadableDelivery;
+use crate::storage::DiskSpace;
 
 /// A transaction whose changes were applied.
 pub(super) struct Transaction {

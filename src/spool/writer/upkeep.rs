@@ -6,9 +6,9 @@ use super::{FULL_RETRY, OLDEST_INTERVAL, PURGE_INTERVAL, Writer, checkpoint_unle
 use crate::clock::AgeCutoff;
 use crate::spool::SpoolError;
 use crate::spool::database::Database;
-use crate::storage::DiskSpace;
 use crate::spool::purge::{self, Purge};
 use crate::spool::statements::PurgeSelection;
+use crate::storage::DiskSpace;
 
 impl Writer {
     /// Deletes some of the dead letters that are older than `dead_letters.keep`. Returns whether there may be more.

@@ -1,0 +1,53 @@
+//! What became of a request: what the journal, the spool and the dead letters know of it.
+//!
+//! It reads the three beside a running relay or without one, and changes nothing.
+
+mod assemble;
+mod model;
+mod waiting;
+
+pub use model::{DeliveryState, Request, Trace, TracedDelivery, TracedDestination, TracedEvent};
+
+use std::path::Path;
+
+use crate::config::Config;
+use crate::journal::{JournalError, JournalReader};
+use crate::spool::SpoolError;
+
+/// A `productId` can have many requests: only so many of them are traced, the newest.
+pub const MAX_REQUESTS: usize = 1_000;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// A `correlationId`, a `productId`, or the id of an event.
+    pub id: String,
+    /// Only requests of this tenant.
+    pub tenant: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error(
+        "there is no journal: the configuration says `journal: none`; remove that line and restart the relay, and it records what becomes of \
+         each event from then on"
+    )]
+    Disabled,
+    #[error(
+        "there is no journal {0}: no relay has run with this data directory, or its configuration says `journal: none`"
+    )]
+    Missing(String),
+}
+
+/// Traces all requests that match. An id that is unknown has none.
+pub fn trace(config: Option<&Config>, journal: &Path, spool: &Path, query: &Query) -> Result<Trace, TraceError> {
+    if config.is_some_and(|config| config.journal.is_none()) {
+        return Err(TraceError::Disabled);
+    }
+    let reader = JournalReader::open(journal)?.ok_or_else(|| TraceError::Missing(journal.display().to_string()))?;
+    assemble::trace(&reader, spool, query)
+}
