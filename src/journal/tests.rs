@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use tempfile::TempDir;
 
+use super::buffer::Pushed::{Filled, Skipped, Stored};
 use super::*;
 use crate::event::{DecodeOptions, ExpectedFamily, HeaderValue, Properties, SourceName, Validation};
 
@@ -260,7 +261,6 @@ fn records_that_find_no_room_in_memory_are_counted() {
     let large: &'static str = Box::leak("x".repeat(1 << 20).into_boxed_str());
     let push = |body| buffer.push(&[RequestKey::of_request("order-1")], &Record::Delivery(record(body)));
     let pushed: Vec<_> = (0..5).map(|_| push(large)).collect();
-    use buffer::Pushed::{Filled, Skipped, Stored};
     assert_eq!(pushed, [Filled, Stored, Stored, Skipped, Skipped]);
     assert_eq!(push("small"), Stored, "a record that fits is still taken");
     assert_eq!(buffer::frames(&buffer.take(Vec::new())).count(), 4);

@@ -178,7 +178,7 @@ impl Writer {
                 "the journal can't be used; the relay renamed its file to this one and starts a new journal"
             ),
             Err(renaming) => {
-                tracing::error!(%error, "the journal can't be used, and its file can't be renamed: {renaming}")
+                tracing::error!(%error, "the journal can't be used, and its file can't be renamed: {renaming}");
             }
         }
     }

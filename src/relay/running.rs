@@ -191,7 +191,7 @@ impl RunningRelay {
         ];
         config.name.clone_from(&now.name);
         config.spool = now.spool.clone();
-        config.journal = now.journal.clone();
+        config.journal.clone_from(&now.journal);
         config.dead_letters.keep = now.dead_letters.keep;
         config.dead_letters.max_size = now.dead_letters.max_size;
         config.admin = now.admin.clone();

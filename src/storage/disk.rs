@@ -22,6 +22,7 @@ pub enum DiskSpace {
 
 impl DiskSpace {
     /// The space of the disk that `path` is on. If it is unknown, a failed transaction will show that the disk is full.
+    #[must_use]
     pub fn of(path: &Path) -> Self {
         let Some(disk) = path.parent().and_then(|directory| rustix::fs::statvfs(directory).ok()) else {
             return Self::Plenty;
@@ -34,6 +35,7 @@ impl DiskSpace {
     }
 
     /// Whether a transaction may make the file larger by `bytes`. It needs the same space in the log.
+    #[must_use]
     pub fn fits(self, bytes: u64) -> bool {
         match self {
             Self::Plenty => true,

@@ -32,6 +32,7 @@ const NETWORK: &[&str] = &[
 const IN_MEMORY: &[&str] = &["tmpfs", "ramfs"];
 
 /// The kernel's name of the network file system that `directory` is on; `None` also if it is unknown.
+#[must_use]
 pub fn network_file_system(directory: &Path) -> Option<String> {
     one_of(NETWORK, directory)
 }
