@@ -6,7 +6,6 @@ use crate::spool::change::AddDeadLetter;
 use crate::spool::dead_letter::DeadLetterRow;
 use crate::spool::delivery::DeliveryRow;
 use crate::spool::queue::{Capacity, ChangeQueue};
-use crate::storage::DiskSpace;
 use crate::spool::row_size::CurrentPage;
 use crate::spool::writer_state::WriterState;
 use crate::storage::DiskSpace;
