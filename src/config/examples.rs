@@ -1,7 +1,7 @@
 //! One example for each key, shown when its value has the wrong type.
 
 /// Examples by key. If the meaning of a key depends on the key above it, that one is written before it: `routes.name`.
-const EXAMPLES: [(&str, &str); 108] = [
+const EXAMPLES: [(&str, &str); 112] = [
     ("version", "version: 1"),
     ("name", "name: urn:example:institute"),
     ("routes.name", "name: everything"),
@@ -11,6 +11,7 @@ const EXAMPLES: [(&str, &str); 108] = [
     ("unrouted", "unrouted: dead_letter"),
     ("dead_letters", "dead_letters: { keep: 30d, max_size: 2GiB }"),
     ("spool", "spool: { max_size: 10GiB }"),
+    ("journal", "journal: { keep: 7d }"),
     ("delivery", "delivery: { shutdown_grace: 20s }"),
     ("admin", "admin: { listen: \"127.0.0.1:9464\" }"),
     ("sources.amqp", "amqp: { url: \"amqps://HOST\", queue: QUEUE }"),
@@ -45,6 +46,9 @@ const EXAMPLES: [(&str, &str); 108] = [
     ("routing_key", "routing_key: \"{{ tenant }}.{{ status }}\""),
     ("path", "path: \"archive/{{ tenant }}.ndjson\""),
     ("spool.path", "path: spool.db"),
+    ("journal.keep", "keep: 7d"),
+    ("journal.max_size", "max_size: 1GiB"),
+    ("bodies", "bodies: true"),
     ("recording.path", "path: samples.ndjson"),
     ("repeat", "repeat: 1"),
     ("kafka", "kafka: { brokers: \"HOST:9092\", topic: \"regards.{{ tenant }}\" }"),
