@@ -28,6 +28,7 @@ pub(super) fn text(stats: &Stats) -> String {
     sinks(&mut to, &now);
     spool(&mut to, stats, &now);
     dead_letters(&mut to, stats, &now);
+    journal(&mut to, stats);
     let (succeeded, failed, is_in_force) = stats.reloads();
     let reloads =
         [("success", succeeded), ("failure", failed)].map(|(result, count)| (vec![("result", result)], count));
@@ -216,6 +217,26 @@ fn dead_letters(to: &mut Exposition, stats: &Stats, now: &StatsSnapshot) {
     to.family("dead_letters_bytes", Kind::Gauge, "Size of the stored dead letters in bytes", bytes);
     let most = [(vec![], stats.dead_letters_max_bytes)];
     to.family("dead_letters_max_bytes", Kind::Gauge, "Limit of dead_letters_bytes", most);
+}
+
+fn journal(to: &mut Exposition, stats: &Stats) {
+    let Some(journal) = stats.journal() else { return };
+    let mut one = |name, kind, help, value| to.family(name, kind, help, [(vec![], value)]);
+    one("journal_records", Kind::Gauge, "Records in the journal: events, and ends of deliveries", journal.records());
+    one("journal_bytes", Kind::Gauge, "Size of the journal and its log in bytes", journal.bytes());
+    let oldest = journal.oldest().map_or(0, |oldest| u64::try_from(oldest / 1_000).unwrap_or(0));
+    one(
+        "journal_oldest_timestamp_seconds",
+        Kind::Gauge,
+        "When the oldest record was written, in seconds since 1970; 0: there is none",
+        oldest,
+    );
+    one(
+        "journal_skipped_total",
+        Kind::Counter,
+        "Records left out, because there was no room for them or the journal could not be written",
+        journal.skipped(),
+    );
 }
 
 /// Every pair of reason and sink that a dead letter can have with this configuration.

@@ -1,6 +1,6 @@
 //! Joins the records of a request: the events first, then the end of each of their deliveries, then what is not ended.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,19 +32,27 @@ pub(super) fn trace(reader: &JournalReader, spool: &Path, query: &Query) -> Resu
     let mut events = events_of(reader, &requests)?;
     add_ends(reader, &requests, &mut events)?;
     let waiting = Waiting::open(spool)?;
-    let mut by_request: BTreeMap<RequestId, Vec<RecordedEvent>> = BTreeMap::new();
-    for mut event in events {
-        waiting.add(&mut event)?;
-        by_request.entry((event.tenant.clone(), event.correlation_id.clone())).or_default().push(event);
+    for event in &mut events {
+        waiting.add(event)?;
     }
-    let mut requests: Vec<Request> = by_request.into_iter().map(|(id, events)| request(id, events)).collect();
-    requests.sort_by_key(|request| request.events.first().map(|event| event.received_at));
-    Ok(Trace { requests, has_more, recorded_since: reader.oldest()?.map(WallTime) })
+    Ok(Trace { requests: by_request(events), has_more, recorded_since: reader.oldest()?.map(WallTime) })
 }
 
-fn request((tenant, correlation_id): RequestId, events: Vec<RecordedEvent>) -> Request {
-    let product_id = events.iter().find_map(|event| event.product_id.clone());
-    Request { tenant, correlation_id, product_id, events: events.into_iter().map(|event| event.traced).collect() }
+/// The requests in the order of their first events.
+fn by_request(events: Vec<RecordedEvent>) -> Vec<Request> {
+    let mut requests: Vec<Request> = Vec::new();
+    let mut places: HashMap<RequestId, usize> = HashMap::new();
+    for RecordedEvent { tenant, correlation_id, product_id, traced, .. } in events {
+        let place = *places.entry((tenant.clone(), correlation_id.clone())).or_insert(requests.len());
+        if place == requests.len() {
+            requests.push(Request { tenant, correlation_id, product_id: None, events: Vec::new() });
+        }
+        if let Some(request) = requests.get_mut(place) {
+            request.product_id = request.product_id.take().or(product_id);
+            request.events.push(traced);
+        }
+    }
+    requests
 }
 
 /// The requests that have the id, at most [`MAX_REQUESTS`], and whether there are more.

@@ -10,3 +10,4 @@ mod orphans;
 mod pause_and_reload;
 mod purge;
 mod stalled_readers;
+mod trace;

@@ -99,6 +99,7 @@ impl Kafka {
 pub struct Record {
     pub topic: String,
     pub partition: i32,
+    pub offset: i64,
     pub key: Option<String>,
     pub body: Vec<u8>,
     pub headers: BTreeMap<String, String>,
@@ -231,6 +232,7 @@ fn poll(consumer: &BaseConsumer, patience: Duration) -> Option<Record> {
     Some(Record {
         topic: message.topic().to_owned(),
         partition: message.partition(),
+        offset: message.offset(),
         key: message.key().map(text),
         body: message.payload().unwrap_or_default().to_vec(),
         headers: headers.unwrap_or_default(),
