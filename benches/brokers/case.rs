@@ -13,6 +13,8 @@ pub enum Case {
     Baseline,
     /// One Kafka sink.
     One,
+    /// The same without a journal.
+    WithoutJournal,
     /// Topics per tenant and status, and an AMQP sink for a fifth of the events.
     WithoutWebhook,
     /// The same, and a webhook for a tenth of the events.
@@ -30,9 +32,10 @@ pub enum Case {
 }
 
 impl Case {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Baseline,
         Self::One,
+        Self::WithoutJournal,
         Self::WithoutWebhook,
         Self::Routed,
         Self::Dead,
@@ -46,6 +49,7 @@ impl Case {
         match self {
             Self::Baseline => "baseline",
             Self::One => "one",
+            Self::WithoutJournal => "without-journal",
             Self::WithoutWebhook => "without-webhook",
             Self::Routed => "routed",
             Self::Dead => "dead",
@@ -61,7 +65,7 @@ impl Case {
         match self {
             Self::Baseline | Self::One | Self::WithoutWebhook | Self::Routed => Self::Baseline,
             Self::Dead | Self::Silent | Self::Slow => Self::Routed,
-            Self::HundredRoutes | Self::TenThousandRoutes => Self::One,
+            Self::WithoutJournal | Self::HundredRoutes | Self::TenThousandRoutes => Self::One,
         }
     }
 
@@ -91,7 +95,7 @@ impl Case {
     pub fn configuration(self) -> String {
         let routes = match self {
             Self::Baseline => unreachable!("the baseline has no configuration"),
-            Self::One => "  - { name: all, to: pipeline }\n".to_owned(),
+            Self::One | Self::WithoutJournal => ALL.to_owned(),
             Self::HundredRoutes => routes_of_tenants(100),
             Self::TenThousandRoutes => routes_of_tenants(10_000),
             Self::WithoutWebhook => format!("{ALL}{SOME}"),
@@ -107,9 +111,10 @@ impl Case {
         if routes.contains(FAILURES) {
             sinks.push_str("  on_call: { webhook: { url: \"${HOOK}\" } }\n");
         }
+        let journal = if self == Self::WithoutJournal { "journal: none\n" } else { "" };
         format!(
             "version: 1\nsources: {{ regards: {{ amqp: {{ url: \"${{REGARDS}}\", queue: \"${{QUEUE}}\" }}, expects: lta }} }}\n\
-             sinks:\n{sinks}routes:\n{routes}unrouted: dead_letter\n"
+             sinks:\n{sinks}routes:\n{routes}unrouted: dead_letter\n{journal}"
         )
     }
 }

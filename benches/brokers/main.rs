@@ -4,7 +4,7 @@
 //! take turns, from the second round on in random order, so that neither changes of the machine nor leftovers of a case favour
 //! one. Further measurements: latency at half of the possible rate, speed of the spool, and start, rest and stop of the relay.
 //!
-//! `BENCH_EVENTS` (100,000), `BENCH_ROUNDS` (5), `BENCH_BACKLOG` (200,000) and `BENCH_CASES` (all: `baseline,one,…`) make it shorter
+//! `BENCH_EVENTS` (100,000), `BENCH_ROUNDS` (5), `BENCH_BACKLOG` (200,000), `BENCH_JOURNAL` (10,000,000) and `BENCH_CASES` (all: `baseline,one,…`) make it shorter
 //! or longer. `BENCH_JSON` is a file for the table as JSON, `BENCH_PROFILES` a directory for profiles of `perf`.
 
 // A benchmark that panics has failed.
@@ -27,6 +27,7 @@ mod run;
 #[allow(dead_code, unused_imports, reason = "the tests use the rest")]
 mod support;
 mod table;
+mod trace;
 
 use fastrand::Rng;
 use tokio::runtime::Builder;
@@ -40,6 +41,8 @@ const LATENCY: &str = "latency";
 const TO_FIND_THE_RATE: u64 = 30_000;
 /// Spooled deliveries of the spool's benchmark.
 const BACKLOG: u64 = 200_000;
+/// Recorded events of the journal's benchmark, which is run once.
+const JOURNAL: u64 = 10_000_000;
 
 fn main() {
     if baseline::is_asked_for() {
@@ -92,6 +95,9 @@ async fn measure() {
         if wanted.has(backlog::NAME) {
             add(backlog::NAME, backlog::measure(number("BENCH_BACKLOG", BACKLOG)).await);
         }
+        if wanted.has(trace::NAME) && round == 1 {
+            add(trace::NAME, trace::measure(number("BENCH_JOURNAL", JOURNAL)).await);
+        }
         if wanted.has(footprint::NAME) {
             add(footprint::NAME, footprint::measure().await);
         }
@@ -131,7 +137,7 @@ impl Wanted {
 
     fn check(&self) {
         let cases = Case::ALL.map(Case::name);
-        let known = [cases.as_slice(), &[LATENCY, backlog::NAME, footprint::NAME]].concat();
+        let known = [cases.as_slice(), &[LATENCY, backlog::NAME, trace::NAME, footprint::NAME]].concat();
         for name in self.0.split(',').filter(|name| !name.is_empty()) {
             assert!(known.contains(&name), "BENCH_CASES: there is no {name}; there are {}", known.join(", "));
         }

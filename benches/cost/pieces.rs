@@ -26,6 +26,8 @@ pub enum Piece {
     Encode,
     /// lapin's delivery to its acknowledgement, with a sink that confirms at once.
     Path,
+    /// The same, with a journal: the event and its delivery are recorded and written.
+    Journal,
 }
 
 /// Messages in flight before their settlements are read.
@@ -37,9 +39,10 @@ sinks: { pipeline: { kafka: { brokers: \"127.0.0.1:9\", topic: \"regards.{{ tena
 routes: [{ name: all, to: pipeline }]
 unrouted: dead_letter
 ";
+const WITHOUT_JOURNAL: &str = "journal: none\n";
 
 impl Piece {
-    pub const ALL: [Self; 5] = [Self::Decode, Self::Route, Self::Render, Self::Encode, Self::Path];
+    pub const ALL: [Self; 6] = [Self::Decode, Self::Route, Self::Render, Self::Encode, Self::Path, Self::Journal];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -48,6 +51,7 @@ impl Piece {
             Self::Render => "render",
             Self::Encode => "encode",
             Self::Path => "path",
+            Self::Journal => "path with journal",
         }
     }
 
@@ -64,12 +68,13 @@ impl Piece {
             }
             Self::Render => {
                 let folder = tempfile::tempdir().expect("a folder");
-                let config = config(&folder);
+                let config = config(&folder, WITHOUT_JOURNAL);
                 let sink = config.sinks.first().expect("a sink");
                 again(times, || sink::render(sink, black_box(view), None));
             }
             Self::Encode => again(times, || Format::Normalized.encode(black_box(view), Carrier::Kafka)),
-            Self::Path => path(times),
+            Self::Path => path(times, WITHOUT_JOURNAL),
+            Self::Journal => path(times, ""),
         }
     }
 }
@@ -80,7 +85,7 @@ fn again<T>(times: u64, mut what: impl FnMut() -> T) {
     }
 }
 
-fn config(folder: &tempfile::TempDir) -> Config {
+fn config(folder: &tempfile::TempDir, more: &str) -> Config {
     let options = Options {
         strictness: Strictness::Run,
         variables: [].into(),
@@ -88,12 +93,12 @@ fn config(folder: &tempfile::TempDir) -> Config {
         host: "benchmark".to_owned(),
     };
     let file = folder.path().join("routes.yaml");
-    Config::parse(CONFIGURATION, &file, &options).expect("a configuration").0
+    Config::parse(&format!("{CONFIGURATION}{more}"), &file, &options).expect("a configuration").0
 }
 
-fn path(times: u64) {
+fn path(times: u64, configuration: &str) {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = config(&folder);
+    let config = config(&folder, configuration);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let relay = BenchRelay::start(&config).await.expect("a spool");
@@ -126,5 +131,6 @@ fn path(times: u64) {
             }
             assert_eq!(ledger.acknowledge(), Some(tag), "all of them");
         }
+        relay.close().await;
     });
 }

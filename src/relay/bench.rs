@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::router::{Router, RoutingTable};
-use super::{RelayError, Stats};
+use super::{CLOSE_TIMEOUT, RelayError, Stats};
 use crate::config::Config;
 use crate::delivery::{Dispatcher, Settings};
 use crate::event::Message;
@@ -22,6 +22,7 @@ use crate::spool::Spool;
 /// A relay without sources, whose sinks confirm each event at once.
 pub struct BenchRelay {
     router: Router,
+    journal: Journal,
     _dispatchers: JoinSet<()>,
 }
 
@@ -41,9 +42,14 @@ impl BenchRelay {
                 handles.push(handle);
             }
         }
-        let router = Router::new(spool, journal, stats, Arc::default());
+        let router = Router::new(spool, journal.clone(), stats, Arc::default());
         router.swap(Some(RoutingTable::new(config, handles, snapshot)));
-        Ok(Self { router, _dispatchers: dispatchers })
+        Ok(Self { router, journal, _dispatchers: dispatchers })
+    }
+
+    /// Writes what is left to the journal.
+    pub async fn close(self) {
+        self.journal.close(CLOSE_TIMEOUT).await;
     }
 
     /// Takes a message as from a source.
