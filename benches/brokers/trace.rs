@@ -70,6 +70,7 @@ async fn fill(config: &JournalConfig, events: u64) {
             sink: Some("pipeline"),
             attempts: 1,
             at: 0,
+            replayed: false,
             duration: Some(5),
             end: DeliveryEnd::Delivered(Destination::Kafka { topic: "regards", partition: 0, offset: 0 }),
         };

@@ -114,7 +114,7 @@ impl Job {
             return Err(missing_config().into());
         }
         let (config, progress) = (target.config.as_ref(), Arc::default());
-        let work = async |spool: &spool::Spool| line.watch(job.run(config, spool, &progress), &progress).await;
+        let work = async |spool: &spool::Spool| line.watch(job.run(config, spool, false, &progress), &progress).await;
         OfflineSpool::open(target)?.with(work).map(Response::from)
     }
 }

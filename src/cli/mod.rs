@@ -16,6 +16,7 @@ mod message;
 mod pause;
 mod progress;
 mod reload;
+mod replay;
 pub mod run;
 mod schema;
 mod spool;
@@ -118,6 +119,8 @@ enum Command {
     Spool(spool::Arguments),
     /// Show the state of the running relay: sources, sinks, spool and jobs
     Status(status::Arguments),
+    /// Deliver events of the journal again, the oldest first, to one sink
+    Replay(replay::Arguments),
     /// Show what became of a request: its events, and who got each of them when and where
     Trace(trace::Arguments),
     /// List the running redrives and purges, or stop one
@@ -166,6 +169,7 @@ pub fn main() -> ExitCode {
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Demo => demo::run(),
         Command::Status(arguments) => status::run(&global, &arguments),
+        Command::Replay(arguments) => replay::run(&global, &arguments),
         Command::Trace(arguments) => trace::run(&global, &arguments),
         Command::Jobs(arguments) => status::jobs(&global, &arguments),
         Command::Pause(arguments) => pause::run(&global, &arguments, true),

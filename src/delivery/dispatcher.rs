@@ -389,7 +389,10 @@ impl Dispatcher {
             let id = AttemptId(self.next_number());
             let Some((lane, delivery)) = self.next_delivery(id) else { return };
             match self.render(&delivery) {
-                Ok(outgoing) => {
+                Ok(mut outgoing) => {
+                    if delivery.replayed {
+                        outgoing.mark_as_replayed();
+                    }
                     self.in_flight.insert(id, (lane, delivery));
                     self.breaker.on_attempt_start(id);
                     self.stats.count_attempt_start();

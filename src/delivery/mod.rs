@@ -50,6 +50,8 @@ pub struct Delivery {
     pub refusals: u32,
     /// How the last attempt failed, unless that is in the spool.
     pub failure: Option<Failure>,
+    /// It is one of a replay: the message says so at its destination.
+    pub replayed: bool,
     /// Makes the source wait for the attempt in flight, although the message is settled.
     pub attempt_guard: Option<SpilledAttempt>,
 }
@@ -82,6 +84,7 @@ impl Delivery {
             attempts: 0,
             refusals: 0,
             failure: None,
+            replayed: false,
             attempt_guard: None,
         }
     }
@@ -98,6 +101,7 @@ impl Delivery {
             attempts: row.attempts,
             refusals: row.refusals,
             failure: None,
+            replayed: row.replayed,
             attempt_guard: None,
         })
     }
@@ -120,6 +124,7 @@ impl Delivery {
             event_id: event.id,
             message: Arc::clone(message),
             may_be_known: message.redelivered,
+            replayed: self.replayed,
         }
     }
 
@@ -131,6 +136,7 @@ impl Delivery {
             sink: Some(sink.as_str()),
             attempts: self.attempts,
             at: WallTime::now().0,
+            replayed: self.replayed,
             duration: u64::try_from(self.received_at.elapsed().as_millis()).ok(),
             end,
         };

@@ -114,6 +114,7 @@ impl Setup {
             attempts: 0,
             refusals: 0,
             failure: None,
+            replayed: false,
             attempt_guard: None,
         }
     }

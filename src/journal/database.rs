@@ -268,6 +268,21 @@ pub(super) mod read {
             .optional()
     }
 
+    /// The first block after the block `after` that may have events that were received between these times.
+    pub fn next_block(
+        connection: &Connection,
+        after: i64,
+        (since, until): (i64, i64),
+    ) -> rusqlite::Result<Option<(i64, Vec<u8>)>> {
+        // The rest of the batch, or the first block of a later one.
+        let next = "SELECT b.id, b.records FROM batches JOIN blocks b ON b.id BETWEEN batches.id << 16 AND (batches.id << 16) + 65535 \
+                    WHERE batches.id >= ?1 >> 16 AND first <= ?3 AND last >= ?2 AND b.id > ?1 ORDER BY batches.id, b.id LIMIT 1";
+        connection
+            .prepare_cached(next)?
+            .query_row([after, since, until], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+    }
+
     /// When the oldest batch was written; `None`: there is none.
     pub fn oldest(connection: &Connection) -> rusqlite::Result<Option<i64>> {
         connection.query_row("SELECT at FROM batches ORDER BY id LIMIT 1", [], |row| row.get(0)).optional()

@@ -20,7 +20,7 @@ mod writer;
 
 pub use error::JournalError;
 pub use keys::RequestKey;
-pub use reader::JournalReader;
+pub use reader::{BlockId, EventFilter, JournalReader};
 pub use record::{DeliveryEnd, DeliveryRecord, Destination, EventRecord, MAX_RECORDED_DETAIL, Record, StoredMessage};
 pub use stats::JournalStats;
 

@@ -4,14 +4,43 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::database::{self, KIND};
 use super::record::decode;
-use super::{JournalError, Record, RequestKey};
+use super::{EventRecord, JournalError, Record, RequestKey};
 
 /// The largest block after decompression, in bytes: a block ends after the record that fills it, and the largest record has the largest
 /// body and properties of a message.
 const MAX_BLOCK: usize = 256 * 1024 * 1024;
+
+/// Selects the events to which everything applies that is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventFilter {
+    /// Received at this time or later, in milliseconds since 1970.
+    pub since: Option<i64>,
+    /// Received at this time or earlier.
+    pub until: Option<i64>,
+    pub tenant: Option<String>,
+    pub status: Option<String>,
+    pub correlation_id: Option<String>,
+}
+
+impl EventFilter {
+    fn matches(&self, event: &EventRecord<'_>) -> bool {
+        let is_equal = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        self.since.is_none_or(|since| event.received >= since)
+            && self.until.is_none_or(|until| event.received <= until)
+            && is_equal(&self.tenant, event.tenant)
+            && is_equal(&self.status, event.status)
+            && is_equal(&self.correlation_id, event.correlation_id)
+    }
+}
+
+/// Where a scan has come to. It begins with the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BlockId(i64);
 
 #[derive(Debug)]
 pub struct JournalReader {
@@ -29,6 +58,51 @@ impl JournalReader {
     /// When the oldest record was written, in milliseconds since 1970.
     pub fn oldest(&self) -> Result<Option<i64>, JournalError> {
         database::read::oldest(&self.connection).map_err(JournalError::sqlite(&self.path))
+    }
+
+    /// Calls `visit` with the events that match in the next block after `after` that may have some, in the order of receipt. Returns that
+    /// block; `None`: there is no further one.
+    pub fn scan(
+        &self,
+        filter: &EventFilter,
+        after: BlockId,
+        mut visit: impl FnMut(EventRecord<'_>),
+    ) -> Result<Option<BlockId>, JournalError> {
+        let next = match &filter.correlation_id {
+            None => {
+                let times = (filter.since.unwrap_or(i64::MIN), filter.until.unwrap_or(i64::MAX));
+                database::read::next_block(&self.connection, after.0, times)
+            }
+            Some(correlation_id) => self.next_block_of(RequestKey::of_request(correlation_id), after),
+        };
+        let Some((id, block)) = next.map_err(JournalError::sqlite(&self.path))? else { return Ok(None) };
+        self.visit_records(&block, &mut |record| match record {
+            Record::Event(event) if filter.matches(&event) => visit(event),
+            _ => {}
+        })?;
+        Ok(Some(BlockId(id)))
+    }
+
+    fn next_block_of(&self, key: RequestKey, after: BlockId) -> rusqlite::Result<Option<(i64, Vec<u8>)>> {
+        let mut blocks = BTreeSet::new();
+        database::read::blocks_of(&self.connection, key, |block| {
+            blocks.insert(block);
+        })?;
+        for block in blocks.range(after.0.saturating_add(1)..) {
+            if let Some(records) = database::read::block(&self.connection, *block)? {
+                return Ok(Some((*block, records)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the event with this id was recorded before `received`, so that its message was redelivered then.
+    pub fn is_recorded_before(&self, id: [u8; 16], received: i64) -> Result<bool, JournalError> {
+        let mut found = false;
+        self.find(&[RequestKey::of_event_id(Uuid::from_bytes(id))], |record| {
+            found |= matches!(record, Record::Event(other) if other.id == id && other.received < received);
+        })?;
+        Ok(found)
     }
 
     /// Calls `visit` with the records that have one of the keys, and with some others that are stored beside them, in the order in which

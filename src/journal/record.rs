@@ -61,6 +61,8 @@ pub struct DeliveryRecord<'a> {
     pub attempts: u32,
     /// When it ended: milliseconds since 1970.
     pub at: i64,
+    /// It was one of a replay.
+    pub replayed: bool,
     /// From the receipt of the message to the end, in milliseconds.
     pub duration: Option<u64>,
     #[serde(borrow)]

@@ -96,6 +96,7 @@ async fn a_request_is_found_by_its_ids_with_all_that_was_recorded() {
         sink: Some("pipeline"),
         attempts: 2,
         at: 1_700_000_000_000,
+        replayed: false,
         duration: Some(12),
         end: DeliveryEnd::Delivered(destination),
     };
@@ -255,6 +256,7 @@ fn records_that_find_no_room_in_memory_are_counted() {
         sink: Some(body),
         attempts: 1,
         at: 0,
+        replayed: false,
         duration: None,
         end: DeliveryEnd::Dropped,
     };

@@ -1,4 +1,4 @@
-//! Jobs: redrives and purges, which may take long. A running job is listed with its progress and can be stopped. Without a running relay
+//! Jobs: redrives, replays and purges, which may take long. A running job is listed with its progress and can be stopped. Without a running relay
 //! the command line runs the same code on the spool itself.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::orphans::{purge_orphans, redrive_orphans};
 use super::redrive::{RedriveRequest, RedriveResult, redrive};
+use super::replay::{ReplayRequest, replay};
 use crate::config::Config;
 use crate::spool::{DeadLetterFilter, Progress, PurgeTarget, Spool};
 
@@ -27,6 +28,8 @@ pub enum JobRequest {
     PurgeOrphans {
         sink: String,
     },
+    /// Delivers events of the journal again.
+    Replay(ReplayRequest),
     /// Moves the backlog of a sink that is not in the configuration to the sink `to`.
     RedriveOrphans {
         sink: String,
@@ -47,6 +50,7 @@ impl JobRequest {
         match self {
             Self::Purge { .. } => "purge of dead letters",
             Self::Redrive(_) => "redrive of dead letters",
+            Self::Replay(_) => "replay",
             Self::PurgeOrphans { .. } => "purge of orphans",
             Self::RedriveOrphans { .. } => "redrive of orphans",
         }
@@ -58,10 +62,12 @@ impl JobRequest {
     }
 
     /// Runs the job until its end, or until the future is dropped. An error is a sentence; what was done before it stays done.
+    /// `is_delivering`: a running relay delivers from the spool meanwhile.
     pub async fn run(
         self,
         config: Option<&Config>,
         spool: &Spool,
+        is_delivering: bool,
         progress: &Arc<Progress>,
     ) -> Result<JobOutcome, String> {
         let config = || config.ok_or_else(|| "the relay is starting: try again in a moment".to_owned());
@@ -71,6 +77,9 @@ impl JobRequest {
                 spool.purge(PurgeTarget::DeadLetters(filter), progress).await.map(JobOutcome::Purged)
             }
             Self::Redrive(request) => redrive(config()?, spool, request, progress).await.map(JobOutcome::Redriven),
+            Self::Replay(request) => {
+                replay(config()?, spool, request, is_delivering, progress).await.map(JobOutcome::Redriven)
+            }
             Self::PurgeOrphans { sink } => {
                 purge_orphans(config()?, spool, &sink, progress).await.map(JobOutcome::Purged)
             }

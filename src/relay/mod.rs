@@ -12,6 +12,7 @@ mod jobs;
 mod orphaned_sinks;
 mod orphans;
 mod redrive;
+mod replay;
 mod router;
 mod running;
 mod stats;
@@ -24,6 +25,7 @@ pub use handle::Handle;
 pub use jobs::{JobOutcome, JobRequest, JobStatus, Jobs};
 pub use orphaned_sinks::OrphanedSink;
 pub use redrive::{RedriveRequest, RedriveResult, dry_run};
+pub use replay::{ReplayRequest, count_events};
 pub use stats::{RouteStats, Stats, StatsSnapshot};
 
 use std::cell::Cell;

@@ -204,6 +204,7 @@ fn new_delivery(
         event_id: event.id,
         message: Arc::clone(&letter.message),
         may_be_known: false,
+        replayed: false,
     }
 }
 

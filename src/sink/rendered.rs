@@ -18,6 +18,21 @@ pub struct RenderedDelivery {
     pub body: Bytes,
 }
 
+/// The header of a delivery that is one of a replay.
+pub const REPLAYED: &str = "regards-relay-replayed";
+
+impl RenderedDelivery {
+    /// Adds the header that says so. A line of a file has no headers.
+    pub fn mark_as_replayed(&mut self) {
+        match self.destination {
+            Destination::Kafka { .. } | Destination::Webhook { .. } | Destination::Amqp { .. } => {
+                self.headers.push((REPLAYED.to_owned(), HeaderValue::Text("true".to_owned())));
+            }
+            Destination::File { .. } | Destination::Stdout => {}
+        }
+    }
+}
+
 /// Where one delivery goes: the values of the sink's templates, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Destination {

@@ -127,6 +127,7 @@ impl DeadLetterRow {
             sink: self.letter.sink.as_ref().map(SinkName::as_str),
             attempts: self.letter.attempts,
             at: self.at.wall.0,
+            replayed: false,
             duration: None,
             end: DeliveryEnd::DeadLetter {
                 number: self.id,
@@ -168,6 +169,7 @@ impl DeadLetterRow {
             event_id: id,
             message: Arc::new(letter.message.with_dead_letter_headers(&death)),
             may_be_known: false,
+            replayed: false,
         }
     }
 }

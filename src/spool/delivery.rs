@@ -47,6 +47,8 @@ pub struct SpooledDelivery {
     pub message: Arc<Message>,
     /// Its message was redelivered, so an earlier run may have spooled the delivery already.
     pub may_be_known: bool,
+    /// It is one of a replay, which is marked.
+    pub replayed: bool,
 }
 
 impl SpooledDelivery {

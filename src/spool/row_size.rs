@@ -74,8 +74,8 @@ pub(super) struct DeadLetterLengths {
 impl RowSize {
     pub(super) fn of_delivery(lengths: DeliveryLengths) -> Self {
         let DeliveryLengths { sink, others } = lengths;
-        // The columns that are no texts, with their types: the event's id, the key, two times, the boot, the size, the attempts.
-        let row = Self::row(field_size(sink) + others + 53);
+        // The columns that are no texts, with their types: the event's id, the key, two times, the boot, the size, the attempts, whether it is replayed.
+        let row = Self::row(field_size(sink) + others + 54);
         let by_key = index_entry_size(sink + 36, Fill::Random);
         let by_age = index_entry_size(sink + 14, Fill::Grouped);
         // Most deliveries are the only one of their key, so each has a head.

@@ -14,7 +14,7 @@ use crate::rules::{RouteName, SinkName};
 
 /// The columns that [`decode_delivery`] reads.
 pub(super) const DELIVERY_COLUMNS: &str = "sink, key, received, boot, uptime, attempts, last_error, route, type, tenant, \
-                                           event_id, source, properties, body";
+                                           event_id, source, properties, body, replayed";
 
 pub(super) fn decode_delivery(row: &Row<'_>) -> rusqlite::Result<SpooledDelivery> {
     let event_id = Uuid::from_slice(row.get_ref(10)?.as_blob()?)
@@ -42,6 +42,7 @@ pub(super) fn decode_delivery(row: &Row<'_>) -> rusqlite::Result<SpooledDelivery
             redelivered: false,
         }),
         may_be_known: false,
+        replayed: row.get(14)?,
     })
 }
 

@@ -9,6 +9,7 @@ CREATE TABLE deliveries (
     boot INTEGER NOT NULL,       -- `received` by the monotonic clock, because the wall clock may jump: the boot
     uptime INTEGER NOT NULL,     -- `received` by the monotonic clock: the time since that boot
     attempts INTEGER NOT NULL,
+    replayed INTEGER NOT NULL,   -- 1: of a replay
     last_error TEXT,             -- how the last attempt failed
     route TEXT,                  -- null: the sink is named by `unrouted:`
     type TEXT NOT NULL,          -- the event's type

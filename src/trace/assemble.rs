@@ -154,6 +154,7 @@ fn ended(record: &DeliveryRecord<'_>) -> TracedDelivery {
         state: DeliveryState::Dropped,
         attempts: record.attempts,
         at: Some(WallTime(record.at)),
+        replayed: record.replayed,
         duration: record.duration.map(|duration| Duration::from_millis(duration).as_secs_f64()),
         ..TracedDelivery::of_sink(record.sink.map(str::to_owned))
     };

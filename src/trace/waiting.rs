@@ -79,12 +79,14 @@ impl Waiting {
 fn waiting(listed: ListedDelivery, backlog: &BacklogSummary, state: &PersistedState) -> TracedDelivery {
     let next = listed.due.zip(state.not_before()).map(|(due, not_before)| due.max(not_before));
     let delivery = listed.delivery.ok();
+    let replayed = delivery.as_ref().is_some_and(|delivery| delivery.replayed);
     TracedDelivery {
         state: DeliveryState::Waiting,
         attempts: delivery.as_ref().map_or(0, |delivery| delivery.attempts),
         last_error: delivery.and_then(|delivery| delivery.last_error),
         next_attempt: next.map(|next| backlog.to_wall(next)),
         trouble: state.trouble(),
+        replayed,
         ..TracedDelivery::of_sink(Some(backlog.sink.clone()))
     }
 }

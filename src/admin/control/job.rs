@@ -24,7 +24,7 @@ pub(super) async fn run(
     let job = relay.jobs().begin(kind);
     let config = relay.config();
     // Boxed, as it is large and few connections need it.
-    let work = Box::pin(request.run(config.as_deref(), spool, &job.progress));
+    let work = Box::pin(request.run(config.as_deref(), spool, true, &job.progress));
     let work = async {
         let ended = job.stop.run_until_cancelled(work).await;
         ended.unwrap_or_else(|| Err(STOPPED.to_owned()))

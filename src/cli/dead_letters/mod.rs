@@ -7,6 +7,8 @@ mod purge;
 mod redrive;
 mod show;
 
+pub(super) use redrive::rate;
+
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -296,7 +298,7 @@ fn reason() -> impl TypedValueParser<Value = Reason> {
 }
 
 /// Parses a time or an age into milliseconds since 1970.
-fn since(text: &str) -> Result<i64, String> {
+pub(super) fn since(text: &str) -> Result<i64, String> {
     let invalid = || "expected an age (90m, 24h, 7d) or a time (2025-05-01, 2025-05-01T12:00:00Z)".to_owned();
     if let Some(ago) = config::duration(text) {
         let ago = i64::try_from(ago.as_millis()).map_err(|_| invalid())?;

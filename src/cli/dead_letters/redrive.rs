@@ -82,6 +82,6 @@ impl Redrive {
 }
 
 /// Parses a rate such as `10/s` into a number per second.
-fn rate(text: &str) -> Result<f64, String> {
+pub(in crate::cli) fn rate(text: &str) -> Result<f64, String> {
     config::rate(text).ok_or_else(|| "expected a rate: 10/s, 100/m, 1000/h".to_owned())
 }

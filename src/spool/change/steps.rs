@@ -258,6 +258,8 @@ pub enum RedriveOrigin {
     DeadLetter(i64),
     /// A delivery for a sink that is not in the configuration.
     Orphan(RowId, SinkName),
+    /// An event of the journal, which stays there.
+    Journal,
 }
 
 #[derive(Debug)]
@@ -270,12 +272,14 @@ pub(in crate::spool) enum RedriveOutcome {
 pub(in crate::spool) enum RemovedItem {
     DeadLetter(RemovedDeadLetter),
     Orphan(RowId, SinkName, RemovedDelivery),
+    Nothing,
 }
 
 impl RedriveOrigin {
     fn remove(&self, database: &Database, state: &WriterState) -> Result<Option<RemovedItem>, SpoolError> {
         Ok(match self {
             Self::DeadLetter(id) => database.remove_dead_letter(*id)?.map(RemovedItem::DeadLetter),
+            Self::Journal => Some(RemovedItem::Nothing),
             Self::Orphan(_, sink) if state.has_dispatcher(sink) => None,
             Self::Orphan(id, sink) => {
                 database.remove_delivery(*id)?.map(|removed| RemovedItem::Orphan(*id, sink.clone(), removed))
@@ -309,6 +313,7 @@ impl Step for Redrive {
                     RemovedItem::DeadLetter(removed) => {
                         shared.dead_letter_counts().remove(removed.reason, removed.sink.as_ref(), removed.size);
                     }
+                    RemovedItem::Nothing => {}
                     RemovedItem::Orphan(id, sink, removed) => settle_removed(id, &sink, Some(removed), state, shared),
                 }
                 true

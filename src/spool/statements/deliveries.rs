@@ -74,8 +74,8 @@ impl Database {
         let head_values = params![row.id.0, sink, key, delivery.due.0, delivery.refusals];
         self.connection.prepare_cached(head)?.execute(head_values)?;
         let insert = "INSERT INTO deliveries (id, sink, key, received, boot, uptime, attempts, last_error, route, type, tenant, \
-                      event_id, source, size, properties, body) \
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
+                      event_id, source, size, properties, body, replayed) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
                       ON CONFLICT (id) DO NOTHING";
         let inserted = self.connection.prepare_cached(insert)?.execute(params![
             row.id.0,
@@ -94,6 +94,7 @@ impl Database {
             signed(row.size),
             row.properties,
             &*delivery.message.body,
+            delivery.replayed,
         ])?;
         Ok(if inserted > 0 { InsertOutcome::Inserted } else { InsertOutcome::AlreadyInserted })
     }
@@ -287,8 +288,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(&directory.path().join("spool.db")).unwrap();
         for id in 1..=3_i64 {
-            let row = "INSERT INTO deliveries (id, sink, key, received, boot, uptime, attempts, type, tenant, event_id, source, size, \
-                       properties, body) VALUES (?1, 'sink', ?1, 0, 0, 0, 0, '', '', x'', '', 1, '{}', x'')";
+            let row = "INSERT INTO deliveries (id, sink, key, received, boot, uptime, attempts, replayed, type, tenant, event_id, source, size, \
+                       properties, body) VALUES (?1, 'sink', ?1, 0, 0, 0, 0, 0, '', '', x'', '', 1, '{}', x'')";
             database.connection.execute(row, [id]).unwrap();
             let removed = RemovedDelivery { key: id.cast_unsigned(), size: 1 };
             assert_eq!(database.remove_delivery(RowId(id)).unwrap(), Some(removed));

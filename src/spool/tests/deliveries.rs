@@ -25,6 +25,7 @@ pub(super) fn delivery(key: u64, number: u64) -> SpooledDelivery {
         event_id: Uuid::from_u128(number.into()),
         message: letter(&format!("<{number}>")).message,
         may_be_known: false,
+        replayed: false,
     }
 }
 

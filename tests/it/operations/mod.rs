@@ -9,5 +9,6 @@ mod metrics;
 mod orphans;
 mod pause_and_reload;
 mod purge;
+mod replay;
 mod stalled_readers;
 mod trace;

@@ -1,0 +1,220 @@
+//! Replays events of the journal: each becomes a delivery in the spool, for one sink and by the current configuration.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::redrive::{RedriveResult, no_sink};
+use crate::clock::{MonotonicTime, Timestamp};
+use crate::config::{Config, SinkConfig};
+use crate::delivery::key;
+use crate::event::{Event, EventView, Message};
+use crate::journal::{BlockId, EventFilter, EventRecord, JournalReader};
+use crate::net::RateLimiter;
+use crate::rules::{RouteName, SinkIndex};
+use crate::sink;
+use crate::spool::{Progress, RedriveOrigin, Spool, SpooledDelivery};
+
+/// So many deliveries of the sink may be in the spool before more are replayed: new events of the same keys wait behind these only.
+const MAX_BACKLOG: u64 = 1_000;
+/// So many deliveries are written in one transaction.
+const BATCH: usize = 100;
+/// How often the backlog is looked at while it is too large.
+const BACKLOG_POLL: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReplayRequest {
+    pub filter: EventFilter,
+    pub sink: String,
+    /// Events per second at most.
+    pub rate: Option<f64>,
+    /// How many events match, as counted by the client.
+    pub total: u64,
+}
+
+/// An event of the journal, as it is replayed.
+struct ReplayedEvent {
+    id: Uuid,
+    kind: String,
+    tenant: Arc<str>,
+    /// None: messages were not recorded.
+    message: Option<Result<Message, String>>,
+}
+
+/// How many events match, and how many of them without their messages.
+pub fn count_events(journal: &Path, filter: &EventFilter) -> Result<(u64, u64), String> {
+    let (mut all, mut without) = (0, 0);
+    let mut after = BlockId::default();
+    while let Some((block, events)) = read_block(journal, filter, after)? {
+        after = block;
+        all += events.len() as u64;
+        without += events.iter().filter(|event| event.message.is_none()).count() as u64;
+    }
+    Ok((all, without))
+}
+
+/// Replays the oldest first, each as if it were received now. An error is a sentence; what was replayed before it stays replayed.
+pub(super) async fn replay(
+    config: &Config,
+    spool: &Spool,
+    request: ReplayRequest,
+    is_delivering: bool,
+    progress: &Progress,
+) -> Result<RedriveResult, String> {
+    let Some(place) = config.sinks.iter().position(|sink| sink.name.as_str() == request.sink) else {
+        return Err(no_sink(config, &request.sink));
+    };
+    let Some(sink) = config.sinks.get(place) else { return Err(no_sink(config, &request.sink)) };
+    if config.dead_letters.to.as_ref() == Some(&sink.name) {
+        return Err(format!("sink {} takes copies of dead letters only", sink.name));
+    }
+    let journal = config
+        .journal
+        .as_ref()
+        .ok_or_else(|| "there is no journal: the configuration says `journal: none`".to_owned())?;
+    progress.set_total(request.total);
+    let limiter = request.rate.map(RateLimiter::new);
+    let mut done = RedriveResult::default();
+    let mut after = BlockId::default();
+    while let Some((block, events)) = next_block(journal.path.clone(), request.filter.clone(), after).await? {
+        after = block;
+        let mut deliveries = Vec::with_capacity(BATCH);
+        for event in events {
+            match delivery(config, sink, SinkIndex(place), event) {
+                Ok(delivery) => {
+                    if let Some(limiter) = &limiter {
+                        limiter.wait().await;
+                    }
+                    deliveries.push(delivery);
+                }
+                Err(why) => {
+                    done.count_left(why);
+                    progress.add(1);
+                }
+            }
+            if deliveries.len() >= BATCH || limiter.is_some() {
+                write(spool, std::mem::take(&mut deliveries), is_delivering, &mut done, progress).await?;
+            }
+        }
+        write(spool, deliveries, is_delivering, &mut done, progress).await?;
+    }
+    Ok(done)
+}
+
+/// Spools these deliveries once the backlog of the sink has room for them, and waits until they are on disk.
+async fn write(
+    spool: &Spool,
+    deliveries: Vec<SpooledDelivery>,
+    is_delivering: bool,
+    done: &mut RedriveResult,
+    progress: &Progress,
+) -> Result<(), String> {
+    let Some(sink) = deliveries.first().map(|delivery| delivery.sink.clone()) else { return Ok(()) };
+    let backlog = || spool.sink_usage().iter().find(|(name, _)| *name == sink).map_or(0, |(_, usage)| usage.count());
+    while is_delivering && backlog() >= MAX_BACKLOG {
+        tokio::time::sleep(BACKLOG_POLL).await;
+    }
+    let mut written = Vec::with_capacity(deliveries.len());
+    for delivery in deliveries {
+        let stored = spool.redrive(RedriveOrigin::Journal, vec![delivery]);
+        written.push(stored.map_err(|error| format!("{error}; {} events were replayed before", done.redriven))?);
+    }
+    for stored in written {
+        stored.await?;
+        done.count([sink.to_string()]);
+        progress.add(1);
+    }
+    Ok(())
+}
+
+/// The delivery that an event becomes. The error says why it becomes none.
+fn delivery(
+    config: &Config,
+    sink: &SinkConfig,
+    index: SinkIndex,
+    replayed: ReplayedEvent,
+) -> Result<SpooledDelivery, String> {
+    let ReplayedEvent { id, kind, tenant, message } = replayed;
+    let message = message.ok_or_else(|| {
+        "its message was not recorded: the configuration said `journal: { bodies: false }`".to_owned()
+    })??;
+    let event = Event::decode_as(&message, &kind, &tenant)
+        .map_err(|invalid| format!("its message can no longer be decoded ({})", invalid.reason))?;
+    let route = route(config, index, &event, &message);
+    // A delivery that can't be rendered would only become a dead letter.
+    let transform = route.as_ref().and_then(|route| config.rules.route(route)?.transform.as_ref());
+    sink::render(sink, EventView::of(&event, &message), transform)
+        .map_err(|failed| format!("sink {} can't send it ({}: {})", sink.name, failed.reason, failed.detail))?;
+    Ok(SpooledDelivery {
+        sink: sink.name.clone(),
+        key: key(&sink.name, sink.order_by, &event),
+        received: Timestamp::now(),
+        due: MonotonicTime::now(),
+        attempts: 0,
+        refusals: 0,
+        last_error: None,
+        route,
+        kind,
+        tenant,
+        event_id: id,
+        message: Arc::new(message),
+        may_be_known: false,
+        replayed: true,
+    })
+}
+
+/// The route by which the event goes to the sink today; none: it does not go there, and is replayed without a transform.
+fn route(config: &Config, sink: SinkIndex, event: &Event, message: &Message) -> Option<RouteName> {
+    let plan = config.rules.plan(event, message);
+    let (_, route) = plan.deliveries.iter().find(|(planned, _)| *planned == sink)?;
+    route.and_then(|route| config.rules.routes().get(route)).map(|route| route.name.clone())
+}
+
+async fn next_block(
+    journal: PathBuf,
+    filter: EventFilter,
+    after: BlockId,
+) -> Result<Option<(BlockId, Vec<ReplayedEvent>)>, String> {
+    let read = tokio::task::spawn_blocking(move || read_block(&journal, &filter, after)).await;
+    read.map_err(|error| crate::tasks::blocking_error("reading the journal", &error))?
+}
+
+/// The events of the next block that has some, in the order of receipt.
+fn read_block(
+    journal: &Path,
+    filter: &EventFilter,
+    after: BlockId,
+) -> Result<Option<(BlockId, Vec<ReplayedEvent>)>, String> {
+    let Some(reader) = JournalReader::open(journal).map_err(|error| error.to_string())? else { return Ok(None) };
+    let mut events = Vec::new();
+    let mut redelivered = Vec::new();
+    let block = reader
+        .scan(filter, after, |record| {
+            if record.redelivered {
+                redelivered.push((events.len(), record.id, record.received));
+            }
+            events.push(ReplayedEvent::of(&record));
+        })
+        .map_err(|error| error.to_string())?;
+    // A redelivered message is replayed once.
+    for (place, id, received) in redelivered.into_iter().rev() {
+        if reader.is_recorded_before(id, received).map_err(|error| error.to_string())? {
+            events.remove(place);
+        }
+    }
+    Ok(block.map(|block| (block, events)))
+}
+
+impl ReplayedEvent {
+    fn of(record: &EventRecord<'_>) -> Self {
+        Self {
+            id: Uuid::from_bytes(record.id),
+            kind: record.kind.to_owned(),
+            tenant: record.tenant.into(),
+            message: record.message.as_ref().map(|message| message.to_message(record.source, false)),
+        }
+    }
+}
