@@ -12,6 +12,7 @@ mod dead_letters;
 mod demo;
 mod explain;
 mod graph;
+mod init;
 mod message;
 mod pause;
 mod progress;
@@ -92,6 +93,8 @@ fn data_dir(given: Option<&Path>, state_directory: Option<OsString>) -> PathBuf 
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a commented configuration to begin with, to the file that `--config` names
+    Init,
     /// Run the relay until it is stopped
     Run,
     /// Check the configuration: show every error and warning with its line
@@ -159,6 +162,7 @@ pub fn main() -> ExitCode {
             let file = NamedFiles::read([global.config.as_path()]);
             load(&global).map_or_else(Ok, |config| run::run(config, file, &global))
         }
+        Command::Init => init::run(&global),
         Command::Check(arguments) => check::run(&global, &arguments),
         Command::Explain(arguments) => explain::run(&global, &arguments),
         Command::Test(arguments) => test::run(&global, &arguments),

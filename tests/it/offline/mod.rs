@@ -6,6 +6,7 @@ mod documents;
 mod example_files;
 mod explain;
 mod graph;
+mod init;
 mod layers;
 mod redrive;
 mod style;
