@@ -73,6 +73,12 @@ impl MonotonicTime {
         duration(self.0.saturating_sub(Self::now().0))
     }
 
+    /// What the wall clock will say then, for people.
+    #[must_use]
+    pub fn to_wall(self) -> WallTime {
+        WallTime(self.0.saturating_add(ClockBase::now().jump()))
+    }
+
     #[must_use]
     pub fn has_passed(self) -> bool {
         self <= Self::now()

@@ -26,6 +26,7 @@ mod table;
 mod target;
 mod test;
 mod trace;
+mod units;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -120,7 +121,7 @@ enum Command {
     DeadLetters(dead_letters::Command),
     /// Show the spooled deliveries of each sink, and why they are not delivered
     Spool(spool::Arguments),
-    /// Show the state of the running relay: sources, sinks, spool and jobs
+    /// Show the state of the running relay: what is wrong, sources, sinks, spool, dead letters and jobs
     Status(status::Arguments),
     /// Deliver events of the journal again, the oldest first, to one sink
     Replay(replay::Arguments),

@@ -42,7 +42,7 @@ impl Dispatcher {
 
     /// A refused event becomes a dead letter only after several refusals, and only if the sink isn't at fault.
     fn on_refused(&mut self, id: AttemptId, lane: Lane, mut delivery: Delivery, error: String) {
-        self.stats.count_attempt(AttemptResult::Refused);
+        self.stats.count_failure(AttemptResult::Refused, &error);
         delivery.refusals = delivery.refusals.saturating_add(1);
         let was_open = self.breaker.is_open();
         if self.breaker.on_refusal(id, delivery.payload.event().id, &self.settings.retry, &error) {
@@ -89,7 +89,12 @@ impl Dispatcher {
         error: String,
         blame: Blame,
     ) {
-        self.stats.count_attempt(AttemptResult::Retry);
+        if blame == Blame::Relay {
+            // It says nothing about the destination.
+            self.stats.count_attempt(AttemptResult::Retry);
+        } else {
+            self.stats.count_failure(AttemptResult::Retry, &error);
+        }
         self.update_breaker(id, after, &error, blame);
         if blame == Blame::Relay {
             // The failure says nothing about the destination, so it doesn't count as an attempt.

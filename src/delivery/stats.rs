@@ -1,10 +1,12 @@
 //! Statistics of one sink: how its attempts and deliveries ended, and how long its deliveries took.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use strum::{IntoStaticStr, VariantArray};
 
+use crate::clock::Timestamp;
 use crate::rules::SinkName;
 
 /// How an attempt ended, as the metrics name it.
@@ -38,6 +40,14 @@ pub struct SinkStats {
     breaker_open: AtomicBool,
     paused: AtomicBool,
     duration: Histogram,
+    last_failure: Mutex<Option<LastFailure>>,
+}
+
+/// The last attempt that failed or was refused.
+#[derive(Debug, Clone)]
+pub struct LastFailure {
+    pub error: String,
+    pub at: Timestamp,
 }
 
 impl SinkStats {
@@ -51,7 +61,21 @@ impl SinkStats {
             breaker_open: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             duration: Histogram::default(),
+            last_failure: Mutex::default(),
         }
+    }
+
+    /// Counts an attempt that failed or was refused, and why.
+    pub fn count_failure(&self, result: AttemptResult, error: &str) {
+        self.count_attempt(result);
+        let failure = LastFailure { error: error.to_owned(), at: Timestamp::now() };
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+    }
+
+    /// None: no attempt has failed since the start.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<LastFailure> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn count_attempt(&self, result: AttemptResult) {

@@ -62,7 +62,11 @@ pub enum Response {
     /// How many dead letters or deliveries were deleted.
     Purged(u64),
     Redriven(RedriveResult),
-    Status(Box<Status>),
+    Status {
+        status: Box<Status>,
+        /// The configuration is an earlier one, because the last reload failed.
+        last_reload_failed: bool,
+    },
     /// With the error that the user sees.
     Failed(String),
 }

@@ -135,7 +135,7 @@ async fn answer(
         Command::StopJob(id) => client.respond(async { relay.jobs().stop(id).map(done) }).await,
         Command::Pause(subject) => client.respond(async { relay.pause(subject).await.map(done) }).await,
         Command::Resume(subject) => client.respond(async { relay.resume(subject).await.map(done) }).await,
-        Command::Status => client.respond(async { Ok(Response::Status(Box::new(Status::of(spool, relay)))) }).await,
+        Command::Status => client.respond(async { Ok(status(spool, relay)) }).await,
     }
 }
 
@@ -147,6 +147,11 @@ fn parse(line: &str, spool: &Spool) -> Result<Command, String> {
         return Ok(command);
     }
     Err(format!("the relay that runs here has another spool, {}", spool.path().display()))
+}
+
+fn status(spool: &Spool, relay: &Handle) -> Response {
+    let (_, _, last_reload_succeeded) = relay.stats().reloads();
+    Response::Status { status: Box::new(Status::of(spool, relay)), last_reload_failed: !last_reload_succeeded }
 }
 
 async fn capture(source: &str, count: u64, relay: &Handle, mut client: Client) -> std::io::Result<()> {

@@ -5,10 +5,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{sink_state, source_state};
-use crate::delivery::SinkStats;
-use crate::relay::{Handle, JobStatus};
+use crate::clock::WallTime;
+use crate::delivery::{PersistedState, SinkStats};
+use crate::relay::{Handle, JobStatus, OrphanedSink};
+use crate::rules::SinkName;
 use crate::source::SourceStats;
-use crate::spool::{SinkUsage, Spool};
+use crate::spool::{Component, SinkUsage, Spool};
+
+/// Longer errors of sinks are cut, in characters; `spool` has all of them.
+const MAX_ERROR: usize = 500;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,6 +44,10 @@ pub struct SourceStatus {
     pub reason: Option<String>,
     /// Messages received since the start.
     pub received: u64,
+    /// When the last message was received, RFC 3339; null if there was none since the start.
+    pub last_message: Option<String>,
+    /// Reconnections to the broker since the start.
+    pub reconnects: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,11 +57,20 @@ pub struct SinkStatus {
     /// As in `/readyz`: `delivering`, `unavailable` (the breaker is open), `paused` or `orphaned` (no longer in
     /// the configuration).
     pub state: String,
+    /// Why the sink is not `delivering`.
+    pub reason: Option<String>,
+    /// When the next attempt may begin, RFC 3339, if the sink is not `delivering`; null if somebody has to resume it.
+    pub next_attempt: Option<String>,
     pub spooled: u64,
     pub bytes: u64,
+    /// When the message of the oldest spooled delivery was received, RFC 3339.
+    pub oldest: Option<String>,
     pub in_flight: u64,
     /// Deliveries that succeeded since the start.
     pub delivered: u64,
+    /// Why the last attempt that failed since the start failed; `lastErrorAt` is its time, RFC 3339.
+    pub last_error: Option<String>,
+    pub last_error_at: Option<String>,
 }
 
 /// The backlogs of all sinks together.
@@ -62,6 +80,8 @@ pub struct SpoolStatus {
     pub deliveries: u64,
     pub bytes: u64,
     pub max_bytes: u64,
+    /// The part of it that one sink may take.
+    pub max_sink_bytes: u64,
     /// How many of the deliveries are orphaned.
     pub orphans: u64,
     /// Why the spool can store nothing, if it can't.
@@ -82,37 +102,29 @@ impl Status {
         let (shares, problem, orphans) = (spool.sink_usage(), spool.problem(), stats.orphaned_sinks());
         let source = |source: &Arc<SourceStats>| {
             let (state, reason) = source_state(source, problem.as_deref());
-            let (name, state) = (source.name().to_string(), state.to_owned());
-            SourceStatus { name, state, reason, received: source.received() }
+            SourceStatus {
+                name: source.name().to_string(),
+                state: state.to_owned(),
+                reason,
+                received: source.received(),
+                last_message: last_message(source),
+                reconnects: source.reconnects(),
+            }
         };
         let sink = |sink: &Arc<SinkStats>| {
             let share = shares.iter().find(|(name, _)| name == sink.name()).map(|(_, share)| share);
-            SinkStatus {
-                name: sink.name().to_string(),
-                state: sink_state(sink).to_owned(),
-                spooled: share.map_or(0, SinkUsage::count),
-                bytes: share.map_or(0, SinkUsage::bytes),
-                in_flight: sink.in_flight(),
-                delivered: sink.results(crate::delivery::DeliveryResult::Delivered),
-            }
+            sink_status(sink, share, spool)
         };
-        let orphaned = orphans.iter().map(|sink| SinkStatus {
-            name: sink.name.to_string(),
-            state: "orphaned".to_owned(),
-            spooled: sink.deliveries,
-            bytes: sink.bytes,
-            in_flight: 0,
-            delivered: 0,
-        });
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: relay.uptime().as_secs(),
             sources: now.sources.iter().map(source).collect(),
-            sinks: now.sinks.iter().map(sink).chain(orphaned).collect(),
+            sinks: now.sinks.iter().map(sink).chain(orphans.iter().map(|sink| orphaned(sink, &shares))).collect(),
             spool: SpoolStatus {
                 deliveries: shares.iter().map(|(_, share)| share.count()).sum(),
                 bytes: shares.iter().map(|(_, share)| share.bytes()).sum(),
                 max_bytes: stats.spool_max_bytes,
+                max_sink_bytes: stats.spool_limit_bytes,
                 orphans: orphans.iter().map(|sink| sink.deliveries).sum(),
                 problem: problem.clone(),
             },
@@ -125,4 +137,63 @@ impl Status {
             alerts: Vec::new(),
         }
     }
+}
+
+/// None: no message was received yet.
+fn last_message(source: &SourceStats) -> Option<String> {
+    let at = source.last_message();
+    let at = (!at.is_zero()).then(|| WallTime(i64::try_from(at.as_millis()).unwrap_or(i64::MAX)));
+    at.map(WallTime::to_rfc3339)
+}
+
+fn sink_status(sink: &SinkStats, share: Option<&SinkUsage>, spool: &Spool) -> SinkStatus {
+    let name = sink.name().to_string();
+    let saved = PersistedState::parse(spool.saved_state(&Component::Sink(name.clone())).as_deref());
+    // The state is saved a moment before the statistics change, or after it.
+    let is_held = sink.is_paused() || sink.is_breaker_open();
+    let next = saved.not_before().filter(|_| is_held);
+    let failure = sink.last_failure();
+    SinkStatus {
+        name,
+        state: sink_state(sink).to_owned(),
+        reason: saved.trouble().filter(|_| is_held).map(short),
+        next_attempt: next.map(|at| at.to_wall().to_rfc3339()),
+        spooled: share.map_or(0, SinkUsage::count),
+        bytes: share.map_or(0, SinkUsage::bytes),
+        oldest: share.and_then(oldest),
+        in_flight: sink.in_flight(),
+        delivered: sink.results(crate::delivery::DeliveryResult::Delivered),
+        last_error_at: failure.as_ref().map(|failure| failure.at.wall.to_rfc3339()),
+        last_error: failure.map(|failure| short(failure.error)),
+    }
+}
+
+fn orphaned(sink: &OrphanedSink, shares: &[(SinkName, SinkUsage)]) -> SinkStatus {
+    let share = shares.iter().find(|(name, _)| *name == sink.name).map(|(_, share)| share);
+    SinkStatus {
+        name: sink.name.to_string(),
+        state: "orphaned".to_owned(),
+        reason: Some(sink.advice()),
+        next_attempt: None,
+        spooled: sink.deliveries,
+        bytes: sink.bytes,
+        oldest: share.and_then(oldest),
+        in_flight: 0,
+        delivered: 0,
+        last_error: None,
+        last_error_at: None,
+    }
+}
+
+fn oldest(share: &SinkUsage) -> Option<String> {
+    share.oldest.map(|oldest| oldest.wall.to_rfc3339())
+}
+
+/// With a thousand sinks, the response stays within its bound.
+fn short(mut error: String) -> String {
+    if let Some((end, _)) = error.char_indices().nth(MAX_ERROR) {
+        error.truncate(end);
+        error.push('…');
+    }
+    error
 }

@@ -66,8 +66,13 @@ async fn a_detached_redrive_goes_on_without_its_client_is_listed_and_can_be_stop
         jobs => Err(jobs),
     })
     .await;
-    let stopped = home.warnings_with(&["has stopped before its end", "jobs stop"]);
-    assert_eq!(stopped.len(), 1, "the log has the end of what nobody waited for: {stopped:?}");
+    until("the log to have the end of what nobody waited for", async || {
+        match home.warnings_with(&["has stopped before its end", "jobs stop"]).len() {
+            1 => Ok(()),
+            lines => Err(format!("{lines} lines")),
+        }
+    })
+    .await;
 
     let purge = json(&home.does(&["dead-letters", "purge", "--yes", "--detach", "--json"]));
     assert_eq!(purge["job"], 2, "{purge}");

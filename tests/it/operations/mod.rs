@@ -11,4 +11,5 @@ mod pause_and_reload;
 mod purge;
 mod replay;
 mod stalled_readers;
+mod status;
 mod trace;
