@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Global, load_offline, message};
 use crate::dry_run::{DeadLetterReason, DryRun, ExplainedDelivery, ExplainedRoute, Explanation};
 use crate::event::{HeaderValue, Reason};
-use crate::sink::MaskedDestination;
+use crate::sink::{MaskedDelivery, MaskedDestination};
 use crate::telemetry::{printable, printable_lines};
 
 /// If more routes than this don't match, the text shows none of these.
@@ -100,7 +100,11 @@ pub(super) fn delivery(delivery: &ExplainedDelivery<'_>, out: &mut impl Write) -
     if let Some(DeadLetterReason { reason, detail }) = dead_letter {
         writeln!(out, "  a dead letter, {reason}: {}", printable(detail))?;
     }
-    let Some(rendered) = rendered else { return Ok(()) };
+    rendered.as_ref().map_or(Ok(()), |rendered| self::rendered(rendered, out))
+}
+
+/// Destination, headers, properties and body.
+pub(super) fn rendered(rendered: &MaskedDelivery, out: &mut impl Write) -> std::io::Result<()> {
     for (name, value) in destination(&rendered.destination) {
         writeln!(out, "  {name:<12} {}", printable(&value))?;
     }

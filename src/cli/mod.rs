@@ -20,6 +20,7 @@ mod reload;
 mod replay;
 pub mod run;
 mod schema;
+mod send_test;
 mod spool;
 mod status;
 mod table;
@@ -127,6 +128,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Show what became of a request: its events, and who got each of them when and where
     Trace(trace::Arguments),
+    /// Send one test event through a sink, and show what its destination answered
+    SendTest(send_test::Arguments),
     /// List the running redrives and purges, or stop one
     Jobs(status::Jobs),
     /// Pause a sink or a source until it is resumed
@@ -149,7 +152,7 @@ pub fn main() -> ExitCode {
         }
     };
     match command {
-        Command::Demo => crate::telemetry::start_quietly(global.log_format),
+        Command::Demo | Command::SendTest(_) => crate::telemetry::start_quietly(global.log_format),
         Command::Run => {
             if let Err(error) = crate::telemetry::start_for_relay(global.log_format) {
                 note(&format!("error: can't start the thread that writes the log: {error}"));
@@ -176,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&global, &arguments),
         Command::Replay(arguments) => replay::run(&global, &arguments),
         Command::Trace(arguments) => trace::run(&global, &arguments),
+        Command::SendTest(arguments) => send_test::run(&global, &arguments),
         Command::Jobs(arguments) => status::jobs(&global, &arguments),
         Command::Pause(arguments) => pause::run(&global, &arguments, true),
         Command::Resume(arguments) => pause::run(&global, &arguments, false),
@@ -215,7 +219,12 @@ fn load(global: &Global) -> Result<Config, ExitCode> {
 /// Loads the configuration for a command that does not run it: variables and files may be missing. `Err` is the exit code for
 /// an invalid one.
 fn load_offline(path: &Path, global: &Global) -> Result<Config, ExitCode> {
-    match Config::load(path, &Options::of_process(Strictness::Offline, Some(global.data_dir()))) {
+    load_briefly(path, global, Strictness::Offline)
+}
+
+/// Loads the configuration and shows its errors; of its warnings only the number. `Err` is the exit code for an invalid one.
+fn load_briefly(path: &Path, global: &Global, strictness: Strictness) -> Result<Config, ExitCode> {
+    match Config::load(path, &Options::of_process(strictness, Some(global.data_dir()))) {
         Ok((config, found)) => {
             if found.warnings() > 0 {
                 let warnings = plural(found.warnings(), "warning");

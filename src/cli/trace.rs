@@ -150,7 +150,7 @@ fn name(delivery: &TracedDelivery) -> &str {
     delivery.sink.as_deref().unwrap_or("(no sink)")
 }
 
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     match seconds {
         _ if seconds < 1.0 => format!("{:.0} ms", seconds * 1_000.0),
         _ if seconds < 120.0 => format!("{seconds:.1} s"),
@@ -159,7 +159,7 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-fn destination(to: &TracedDestination) -> String {
+pub(super) fn destination(to: &TracedDestination) -> String {
     match to {
         TracedDestination::Kafka { topic, partition, offset } => {
             format!("topic {topic}, partition {partition}, offset {offset}")

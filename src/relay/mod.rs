@@ -15,6 +15,7 @@ mod redrive;
 mod replay;
 mod router;
 mod running;
+mod send_test;
 mod stats;
 #[cfg(test)]
 mod stopping;
@@ -26,6 +27,7 @@ pub use jobs::{JobOutcome, JobRequest, JobStatus, Jobs};
 pub use orphaned_sinks::OrphanedSink;
 pub use redrive::{RedriveRequest, RedriveResult, dry_run};
 pub use replay::{ReplayRequest, count_events};
+pub use send_test::{InvalidTest, TEST_TIMEOUT, TestEvent, TestRequest, TestResult};
 pub use stats::{RouteStats, Stats, StatsSnapshot};
 
 use std::cell::Cell;

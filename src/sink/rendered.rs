@@ -20,16 +20,27 @@ pub struct RenderedDelivery {
 
 /// The header of a delivery that is one of a replay.
 pub const REPLAYED: &str = "regards-relay-replayed";
+/// The header of a test.
+const TEST: &str = "regards-relay-test";
 
 impl RenderedDelivery {
-    /// Adds the header that says so. A line of a file has no headers.
+    /// Marks it as one of a replay. A line of a file has no headers, and no mark.
     pub fn mark_as_replayed(&mut self) {
-        match self.destination {
-            Destination::Kafka { .. } | Destination::Webhook { .. } | Destination::Amqp { .. } => {
-                self.headers.push((REPLAYED.to_owned(), HeaderValue::Text("true".to_owned())));
-            }
-            Destination::File { .. } | Destination::Stdout => {}
+        self.mark(REPLAYED);
+    }
+
+    /// Marks it as a test, in the same way.
+    pub fn mark_as_test(&mut self) {
+        self.mark(TEST);
+    }
+
+    fn mark(&mut self, header: &str) {
+        if matches!(self.destination, Destination::File { .. } | Destination::Stdout) {
+            return;
         }
+        // The configuration of a webhook may have a header of this name.
+        self.headers.retain(|(name, _)| !name.eq_ignore_ascii_case(header));
+        self.headers.push((header.to_owned(), HeaderValue::Text("true".to_owned())));
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Jobs {
 
 #[derive(Debug, clap::Subcommand)]
 enum JobsCommand {
-    /// Stop a job; what it has done until then stays done
+    /// Stop a job; its changes until then are kept
     Stop {
         /// Number of the job, which `jobs` shows
         #[arg(value_name = "N")]

@@ -10,6 +10,7 @@ mod orphans;
 mod pause_and_reload;
 mod purge;
 mod replay;
+mod send_test;
 mod stalled_readers;
 mod status;
 mod trace;
