@@ -158,9 +158,19 @@ fn rendering_advice(config: &Config, test: &TestEvent<'_>) -> Option<String> {
 fn delivery_advice(verdict: &Verdict, destination: &MaskedDestination, test: &TestEvent<'_>) -> Option<String> {
     let is_destination = matches!(verdict, Verdict::Retry { blame: Blame::Delivery, .. });
     let tenant = &*test.event.tenant;
-    let depends_on_tenant = serde_json::to_string(destination).is_ok_and(|json| json.contains(tenant));
-    (is_destination && depends_on_tenant)
+    (is_destination && has_tenant(destination, tenant))
         .then(|| format!("the test was for the tenant {tenant}: `--tenant` names another"))
+}
+
+/// Whether the address has the tenant in it. A Kafka key is no part of the address.
+fn has_tenant(destination: &MaskedDestination, tenant: &str) -> bool {
+    match destination {
+        MaskedDestination::Kafka { topic: address, .. }
+        | MaskedDestination::Webhook { url: address }
+        | MaskedDestination::Amqp { routing_key: address, .. }
+        | MaskedDestination::File { path: address } => address.contains(tenant),
+        MaskedDestination::Stdout {} => false,
+    }
 }
 
 /// A file that this command creates belongs to the user who runs it. The relay, as another user, could not write to it.
@@ -183,6 +193,17 @@ fn other_owner(spool: &Path, user: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_tenant_is_advised_only_where_it_has_another_address() {
+        let to = |topic: &str| MaskedDestination::Kafka {
+            topic: topic.to_owned(),
+            key: Some("regards-relay-test-1".to_owned()),
+            timestamp: None,
+        };
+        assert!(has_tenant(&to("regards.test"), "test"));
+        assert!(!has_tenant(&to("regards"), "test"), "the key of a test has this word");
+    }
 
     #[test]
     fn a_spool_of_another_user_is_noticed() {
