@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Message, Properties, SourceName};
 use crate::sink::Confirmation;
 
+/// Larger messages are not recorded, only their events. In bytes; larger records would leave the buffer no room for others.
+const MAX_BODY: usize = 1024 * 1024;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Record<'a> {
     #[serde(borrow)]
@@ -112,9 +115,9 @@ impl<'a> From<&'a Confirmation> for Destination<'a> {
 }
 
 impl<'a> StoredMessage<'a> {
-    /// None: the body is no text, which no event has.
+    /// None: the body is larger than [`MAX_BODY`], or no text, which no event has.
     pub(super) fn of(message: &'a Message) -> Option<Self> {
-        let body = std::str::from_utf8(&message.body).ok()?;
+        let body = std::str::from_utf8(&message.body).ok().filter(|body| body.len() <= MAX_BODY)?;
         Some(Self { properties: Cow::Owned(message.properties.to_json()), body })
     }
 

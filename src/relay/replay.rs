@@ -139,7 +139,7 @@ fn delivery(
 ) -> Result<SpooledDelivery, String> {
     let ReplayedEvent { id, kind, tenant, message } = replayed;
     let message = message.ok_or_else(|| {
-        "its message was not recorded: the configuration said `journal: { bodies: false }`".to_owned()
+        "its message was not recorded: it is larger than 1 MiB, or the configuration said `journal: { bodies: false }`".to_owned()
     })??;
     let event = Event::decode_as(&message, &kind, &tenant)
         .map_err(|invalid| format!("its message can no longer be decoded ({})", invalid.reason))?;

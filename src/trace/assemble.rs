@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::model::{DeliveryState, Request, Trace, TracedDelivery, TracedEvent};
 use super::waiting::Waiting;
-use super::{MAX_REQUESTS, Query, TraceError};
+use super::{MAX_REQUESTS, Query, TraceError, unrecorded};
 use crate::clock::WallTime;
 use crate::event::Event;
 use crate::journal::{DeliveryEnd, DeliveryRecord, EventRecord, JournalError, JournalReader, Record, RequestKey};
@@ -29,8 +29,13 @@ pub(super) struct RecordedEvent {
 
 pub(super) fn trace(reader: &JournalReader, spool: &Path, query: &Query) -> Result<Trace, TraceError> {
     let (requests, has_more) = matching_requests(reader, query)?;
-    let mut events = events_of(reader, &requests)?;
-    add_ends(reader, &requests, &mut events)?;
+    let mut events = if requests.is_empty() {
+        unrecorded::events(spool, query)?
+    } else {
+        let mut events = events_of(reader, &requests)?;
+        add_ends(reader, &requests, &mut events)?;
+        events
+    };
     let waiting = Waiting::open(spool)?;
     for event in &mut events {
         waiting.add(event)?;

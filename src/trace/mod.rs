@@ -4,6 +4,7 @@
 
 mod assemble;
 mod model;
+mod unrecorded;
 mod waiting;
 
 pub use model::{DeliveryState, Request, Trace, TracedDelivery, TracedDestination, TracedEvent};

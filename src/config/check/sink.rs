@@ -330,7 +330,7 @@ fn file(at: &At<raw::File>, context: &SinkContext<'_>, reader: &mut Reader<'_>) 
     } else if fixed.is_some_and(|fixed| own::is_own(&fixed, &reserved)) {
         reader.report(
             Diagnostic::error("file-path", path.span, "the relay keeps a file of its own there")
-                .help("write to another file: the spool, what lies beside it and `control.sock` are the relay's"),
+                .help("write to another file: the spool, its lock, `journal.db` and `control.sock` are the relay's"),
         );
     }
     Some(FileConfig { dir: plain(context.data_dir), reserved, path: path_template })

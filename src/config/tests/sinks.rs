@@ -251,7 +251,7 @@ fn a_file_outside_the_data_directory_is_an_error() {
             5 |     file: { path: spool.lock }
               |                   ^^^^^^^^^^
               |
-              = help: write to another file: the spool, what lies beside it and `control.sock` are the relay's
+              = help: write to another file: the spool, its lock, `journal.db` and `control.sock` are the relay's
 
         "#]],
         ),

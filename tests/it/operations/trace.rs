@@ -231,6 +231,37 @@ async fn a_trace_shows_why_a_delivery_waits_and_what_became_of_it() {
 }
 
 #[tokio::test]
+async fn deliveries_and_dead_letters_older_than_the_journal_are_found() {
+    let (regards, receiver, home) = with_webhook(HOOK).await;
+    let relay =
+        start_with_backlog(&home, &regards, &receiver, "hook", &[Response::new("esa", "waiting", "ERROR")]).await;
+    receiver.answers(|posted| Answer::Status(if posted.json()["correlationId"] == "dead" { 422 } else { 503 }));
+    regards.publish(&Response::new("esa", "dead", "ERROR")).await;
+    until("a dead letter", async || match home.dead_letters().len() {
+        1 => Ok(()),
+        count => Err(count.to_string()),
+    })
+    .await;
+    relay.stop().await;
+    for name in ["journal.db", "journal.db-wal", "journal.db-shm"] {
+        let _ = std::fs::remove_file(home.data(name));
+    }
+    // A new journal.
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("esa", "recorded", "ERROR")).await;
+    wait_for_trace(&home, "recorded", "a new journal", |trace| events(trace).len() == 1).await;
+    for (id, state) in [("waiting", "waiting"), ("product of waiting", "waiting"), ("dead", "dead_letter")] {
+        let trace = traced(&home, &[id]);
+        let [event] = events(&trace)[..] else { panic!("{trace}") };
+        assert_eq!((&event["status"], &event["deliveries"][0]["state"]), (&json!("ERROR"), &json!(state)), "{trace}");
+    }
+    let trace = traced(&home, &["waiting"]);
+    let id = events(&trace)[0]["id"].as_str().unwrap();
+    assert_eq!(events(&traced(&home, &[id]))[0]["deliveries"][0]["sink"], "hook");
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn an_id_finds_its_requests_and_no_others() {
     let (regards, _receiver, home) = with_webhook(HOOK).await;
     let relay = home.start_ready().await;
