@@ -37,6 +37,8 @@ pub enum Failpoint {
     GiveUpTheConsumerEarly,
     /// A damaged row of the spool fails every query for its sink.
     StopAtADamagedRow,
+    /// A message that opens or ends a request is acknowledged before that is on disk.
+    AcknowledgeBeforeTheRequest,
     /// Ages are counted by the wall clock.
     TrustTheWallClock,
 }

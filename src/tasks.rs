@@ -31,6 +31,8 @@ pub enum TaskKind {
     LineWriter,
     SpoolWriter,
     JournalWriter,
+    /// Raises and resolves alerts.
+    Alerts,
     Log,
     /// Accepts connections to the admin listener.
     AdminListener,

@@ -10,7 +10,7 @@ use strum::VariantArray;
 
 use super::exposition::{CONTENT_TYPE, Exposition, Kind};
 use crate::delivery::{AttemptResult, DeliveryResult};
-use crate::event::Reason;
+use crate::event::{AlertStatus, Reason};
 use crate::relay::{Stats, StatsSnapshot};
 use crate::rules::SinkName;
 use crate::source::SourceState;
@@ -29,6 +29,7 @@ pub(super) fn text(stats: &Stats) -> String {
     spool(&mut to, stats, &now);
     dead_letters(&mut to, stats, &now);
     journal(&mut to, stats);
+    alerts(&mut to, stats);
     let (succeeded, failed, is_in_force) = stats.reloads();
     let reloads =
         [("success", succeeded), ("failure", failed)].map(|(result, count)| (vec![("result", result)], count));
@@ -236,6 +237,33 @@ fn journal(to: &mut Exposition, stats: &Stats) {
         Kind::Counter,
         "Records left out, because there was no room for them or the journal could not be written",
         journal.skipped(),
+    );
+}
+
+fn alerts(to: &mut Exposition, stats: &Stats) {
+    let alerts = stats.alerts();
+    let by_name = || alerts.iter().map(|alert| (vec![("alert", alert.name.as_str())], alert));
+    to.family(
+        "alerts_active",
+        Kind::Gauge,
+        "For how many requests, sinks or sources the alert is raised now",
+        by_name().map(|(labels, alert)| (labels, alert.active)),
+    );
+    let totals = by_name().flat_map(|(labels, alert)| {
+        let totals = [(AlertStatus::Raised, alert.raised_total), (AlertStatus::Resolved, alert.resolved_total)];
+        totals.map(|(status, total)| {
+            (labels.iter().copied().chain([("status", status.as_str())]).collect::<Vec<_>>(), total)
+        })
+    });
+    to.family("alerts_total", Kind::Counter, "Events of the alert since the start of the relay, by status", totals);
+    let open = by_name().filter_map(|(labels, alert)| Some((labels, alert.open?)));
+    to.family("requests_open", Kind::Gauge, "Requests that the alert watches and that are not overdue", open);
+    let unwatched = [(vec![], stats.spool().map_or(0, |spool| spool.unwatched_requests()))];
+    to.family(
+        "requests_unwatched_total",
+        Kind::Counter,
+        "Requests that no alert watches because the spool has as many as it can watch",
+        unwatched,
     );
 }
 

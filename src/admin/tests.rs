@@ -59,6 +59,7 @@ fn config(data_dir: PathBuf) -> Config {
             },
             when_full: WhenFull::Block,
         }],
+        alerts: Arc::default(),
         rules: Arc::new(Rules::new(vec![route], Unrouted::DeadLetter)),
         spool: SpoolConfig {
             path: data_dir.join("spool.db"),

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use super::message::Input;
 use super::{Global, load_offline, message};
-use crate::dry_run::{DeadLetterReason, DryRun, ExplainedDelivery, ExplainedRoute, Explanation};
+use crate::dry_run::{DeadLetterReason, DryRun, ExplainedAlert, ExplainedDelivery, ExplainedRoute, Explanation};
 use crate::event::{HeaderValue, Reason};
 use crate::sink::{MaskedDelivery, MaskedDestination};
 use crate::telemetry::{printable, printable_lines};
@@ -16,7 +17,7 @@ const MAX_UNMATCHED: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// File with a sample or a bare body; FILE#LINE takes one line of a file of samples, `-` standard input
+    /// File with a sample, a bare body or an alert, `{"alert": {"name": NAME, …}}`; FILE#LINE takes one line of a file of samples, `-` standard input
     message: String,
     /// Tenant, instead of the message's own
     #[arg(long)]
@@ -34,12 +35,16 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let source = message::source(&config, arguments.source.as_deref())?;
-    let mut message = message::read(&arguments.message, &source)?;
-    if let Some(tenant) = &arguments.tenant {
-        message::set_tenant(&mut message, tenant);
-    }
-    let dry_run = DryRun::of(&config, &message)?;
+    let (dry_run, message) = match message::read(&arguments.message)? {
+        Input::Alert(alert) => DryRun::of_alert(&config, &alert)?,
+        Input::Message(mut message) => {
+            message.source = message::source(&config, arguments.source.as_deref())?;
+            if let Some(tenant) = &arguments.tenant {
+                message::set_tenant(&mut message, tenant);
+            }
+            (DryRun::of(&config, &message)?, *message)
+        }
+    };
     let explanation = dry_run.explain(&config, &message);
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -56,6 +61,7 @@ fn write_text(explanation: &Explanation<'_>, copies_to: Option<&str>, out: &mut 
         writeln!(out, "event\n{}", indented(&serde_json::to_string_pretty(event)?))?;
     }
     routes(&explanation.routes, out)?;
+    alerts(&explanation.alerts, out)?;
     if let Some(DeadLetterReason { reason, detail }) = explanation.dead_letter {
         writeln!(out, "\ndead letter\n  {reason}: {}", printable(detail))?;
         if *reason == Reason::MissingTenant {
@@ -93,9 +99,21 @@ fn routes(routes: &[ExplainedRoute<'_>], out: &mut impl Write) -> std::io::Resul
     Ok(())
 }
 
+/// Those that match; `--json` shows the others, too.
+fn alerts(alerts: &[ExplainedAlert<'_>], out: &mut impl Write) -> std::io::Result<()> {
+    let matched: Vec<_> = alerts.iter().filter(|alert| alert.matched).collect();
+    if !matched.is_empty() {
+        writeln!(out, "\nalerts")?;
+    }
+    for ExplainedAlert { name, because, .. } in matched {
+        writeln!(out, "  matches  {name}  {}", printable(because))?;
+    }
+    Ok(())
+}
+
 pub(super) fn delivery(delivery: &ExplainedDelivery<'_>, out: &mut impl Write) -> std::io::Result<()> {
-    let ExplainedDelivery { sink, kind, route, rendered, dead_letter } = delivery;
-    let by = route.map_or_else(|| "`unrouted:`".to_owned(), |route| format!("the route {route}"));
+    let ExplainedDelivery { sink, kind, rendered, dead_letter, .. } = delivery;
+    let by = delivery.by();
     writeln!(out, "{sink} ({kind}), by {by}")?;
     if let Some(DeadLetterReason { reason, detail }) = dead_letter {
         writeln!(out, "  a dead letter, {reason}: {}", printable(detail))?;

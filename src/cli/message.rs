@@ -6,10 +6,11 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::InvalidInput;
 use crate::config::{Config, unknown_name};
-use crate::event::{HeaderValue, Message, Properties, SourceName, TENANT_HEADER, sample};
+use crate::event::{AlertSample, HeaderValue, Message, Properties, SourceName, TENANT_HEADER, sample};
 
 /// The longest message, and the longest line of a file of samples, in bytes.
 const MAX_MESSAGE: u64 = 64 * 1024 * 1024;
@@ -38,20 +39,37 @@ pub(super) fn set_tenant(message: &mut Message, tenant: &str) {
     headers.push((TENANT_HEADER.to_owned(), HeaderValue::Text(tenant.to_owned())));
 }
 
-/// Reads `FILE`, one line of it for `FILE#LINE`, or standard input for `-`: a sample or a bare body. The message gets
-/// `source` as its source.
-pub(super) fn read(given: &str, source: &SourceName) -> anyhow::Result<Message> {
+/// What a user wants to be explained.
+pub(super) enum Input {
+    /// Its source is not known yet.
+    Message(Box<Message>),
+    Alert(Box<AlertSample>),
+}
+
+/// Reads `FILE`, one line of it for `FILE#LINE`, or standard input for `-`: a sample, a bare body or an alert.
+pub(super) fn read(given: &str) -> anyhow::Result<Input> {
+    let source = SourceName::new("");
     if given == "-" {
-        return parse(&read_bounded(std::io::stdin().lock(), "standard input")?, "standard input", source);
+        return parse(&read_bounded(std::io::stdin().lock(), "standard input")?, "standard input", &source);
     }
     if let Some((path, line)) = given.rsplit_once('#')
         && let Ok(line) = line.parse::<usize>()
         && !Path::new(given).exists()
     {
-        return line_of(Path::new(path), line, source);
+        return line_of(Path::new(path), line, &source).map(|message| Input::Message(Box::new(message)));
     }
     let file = File::open(given).with_context(|| format!("{given} can't be read"))?;
-    parse(&read_bounded(file, given)?, given, source)
+    parse(&read_bounded(file, given)?, given, &source)
+}
+
+/// `{"alert": {…}}`; no response of REGARDS has this form.
+fn alert(text: &str) -> Option<Value> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(members)) if members.len() == 1 => {
+            members.into_iter().find(|(name, value)| name == "alert" && value.is_object()).map(|(_, alert)| alert)
+        }
+        _ => None,
+    }
 }
 
 pub(super) fn line_of(path: &Path, line: usize, source: &SourceName) -> anyhow::Result<Message> {
@@ -106,10 +124,15 @@ pub(super) fn samples<'s>(
     }))
 }
 
-fn parse(bytes: &[u8], from: &str, source: &SourceName) -> anyhow::Result<Message> {
+fn parse(bytes: &[u8], from: &str, source: &SourceName) -> anyhow::Result<Input> {
     let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let invalid = |error: &dyn std::fmt::Display| InvalidInput(format!("{from}: {error}"));
+    if let Some(alert) = alert(text) {
+        let alert = AlertSample::parse(&alert).map_err(|error| invalid(&error))?;
+        return Ok(Input::Alert(Box::new(alert)));
+    }
     if sample::is_sample(text) {
-        return sample::parse(text, source).map_err(|error| InvalidInput(format!("{from}: {error}")).into());
+        return Ok(Input::Message(Box::new(sample::parse(text, source).map_err(|error| invalid(&error))?)));
     }
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     if text.lines().find(|line| !line.trim().is_empty()).is_some_and(sample::is_sample) {
@@ -117,7 +140,8 @@ fn parse(bytes: &[u8], from: &str, source: &SourceName) -> anyhow::Result<Messag
         return Err(InvalidInput(error).into());
     }
     let body = Bytes::copy_from_slice(bytes);
-    Ok(Message { source: source.clone(), body, properties: Properties::default(), redelivered: false })
+    let (source, properties) = (source.clone(), Properties::default());
+    Ok(Input::Message(Box::new(Message { source, body, properties, redelivered: false })))
 }
 
 fn read_bounded(from: impl Read, name: &str) -> anyhow::Result<Vec<u8>> {

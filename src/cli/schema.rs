@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::event::{FAMILIES, Outcome};
+use crate::event::{ALERT, AlertStatus, FAMILIES, Outcome};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -36,23 +36,24 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// Unknown fields are allowed, because later versions may add some.
 fn event() -> Value {
-    let types: Vec<_> = FAMILIES.iter().map(|family| family.kind).collect();
+    let types: Vec<_> = FAMILIES.iter().map(|family| family.kind).chain([ALERT]).collect();
     let mut statuses: Vec<_> = FAMILIES.iter().flat_map(|family| family.statuses).map(|(status, _)| *status).collect();
     statuses.sort_unstable();
     statuses.dedup();
-    let outcomes = Outcome::NAMES;
+    statuses.extend([AlertStatus::Raised, AlertStatus::Resolved].map(AlertStatus::as_str));
+    let outcomes: Vec<_> = Outcome::NAMES.iter().copied().chain([Outcome::Alert.as_str()]).collect();
     let text = |description: &str| json!({ "type": "string", "description": description });
     let optional = |description: &str| json!({ "type": ["string", "null"], "description": description });
     let date =
         |description: &str| json!({ "type": ["string", "null"], "format": "date-time", "description": description });
     let properties = json!({
         "id": { "type": "string", "format": "uuid", "description": "Identifies the response; the same for every copy and delivery attempt" },
-        "type": { "type": "string", "description": "Family of the response", "examples": types },
-        "source": text("Name of the source in routes.yaml that received the response"),
-        "tenant": text("Tenant of the request"),
+        "type": { "type": "string", "description": "Family of the response, or an alert of the relay", "examples": types },
+        "source": text("Name of the source in routes.yaml that received the response; `alerts` in an alert"),
+        "tenant": optional("Tenant of the request; null in an alert that is about no request"),
         "status": { "type": "string", "description": "Status, in the words of its family", "examples": statuses },
         "outcome": { "enum": outcomes, "description": "State of the request, in the same words for all families" },
-        "correlationId": text("Identifier that the requester chose"),
+        "correlationId": optional("Identifier that the requester chose; null in an alert that is about no request"),
         "productId": optional("Identifier of the product"),
         "session": optional("Session of the requester"),
         "expires": date("Time until which the product is available, in UTC"),

@@ -85,16 +85,23 @@ fn test(path: &Path, config: &Config, global: &Global) -> anyhow::Result<Option<
 }
 
 fn differences(case: &Case, config: &Config) -> anyhow::Result<Vec<String>> {
-    let source = message::source(config, case.source.as_deref())?;
-    let mut message = match &case.message {
-        CaseMessage::Sample(sample) => Message { source: source.clone(), ..(**sample).clone() },
-        CaseMessage::Line(path, line) => message::line_of(path, *line, &source)?,
+    let source = || message::source(config, case.source.as_deref());
+    let (dry_run, message) = match &case.message {
+        CaseMessage::Sample(sample) => dry_run(case, config, Message { source: source()?, ..(**sample).clone() })?,
+        CaseMessage::Line(path, line) => dry_run(case, config, message::line_of(path, *line, &source()?)?)?,
+        CaseMessage::Alert(alert) => DryRun::of_alert(config, alert)?,
     };
+    let explanation = dry_run.explain(config, &message);
+    let alerts = case.alerts.iter().flat_map(|alerts| explanation.alerts_differ(alerts));
+    let sinks = case.expect.iter().flat_map(|expected| explanation.differences(expected, config));
+    Ok(alerts.chain(sinks).collect())
+}
+
+fn dry_run<'c>(case: &Case, config: &'c Config, mut message: Message) -> anyhow::Result<(DryRun<'c>, Message)> {
     if let Some(tenant) = &case.tenant {
         message::set_tenant(&mut message, tenant);
     }
-    let dry_run = DryRun::of(config, &message)?;
-    Ok(dry_run.explain(config, &message).differences(&case.expect, config))
+    Ok((DryRun::of(config, &message)?, message))
 }
 
 /// True if all cases passed.

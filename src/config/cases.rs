@@ -14,10 +14,12 @@ use super::text::literal::Literal;
 use super::text::reader::Reader;
 use super::text::scalar::Text;
 use super::text::tree::{Key, Node, Span};
-use crate::event::{Message, Reason, SourceName, sample};
+use crate::event::{AlertSample, Message, Reason, SourceName, sample};
 
 /// The key under which a reason is expected in the place of sinks.
 const DEAD_LETTER: &str = "dead_letter";
+/// The key under which alerts are expected, unless a sink has this name.
+const ALERTS: &str = "alerts";
 /// What can be expected of one delivery.
 const FIELDS: [&str; 12] = [
     "topic",
@@ -44,7 +46,10 @@ pub struct Case {
     /// Replaces the tenant of the message.
     pub tenant: Option<String>,
     pub message: CaseMessage,
-    pub expect: Expectation,
+    /// The alerts that match, each of them; `None` expects nothing of them.
+    pub alerts: Option<Vec<String>>,
+    /// `None`: only alerts are expected.
+    pub expect: Option<Expectation>,
 }
 
 #[derive(Debug, Clone)]
@@ -53,6 +58,7 @@ pub enum CaseMessage {
     Sample(Box<Message>),
     /// A line of a file of samples, counted from 1.
     Line(PathBuf, usize),
+    Alert(Box<AlertSample>),
 }
 
 /// The expected result of a case.
@@ -81,9 +87,11 @@ mapping! {
         tenant: Text,
         /// A sample: `{ properties: …, body: … }`
         message: Literal,
+        /// An alert in the place of a message: `{ name: …, status: RAISED, tenant: …, correlationId: … }`
+        alert: Literal,
         /// A sample in a line of a file: `samples.ndjson#3`
         sample: Text,
-        /// All sinks that get the message, each with its expected fields; or `dead_letter: REASON`
+        /// All sinks that get the message, each with its expected fields; or `dead_letter: REASON`; and `alerts: [NAME]`, all alerts that match
         expect: NamedEntries<Literal> = required,
     }
 }
@@ -115,20 +123,26 @@ fn case(at: &At<RawCase>, config: &Config, reader: &mut Reader<'_>) -> Option<Ca
         let names = config.sources.iter().map(|source| source.name.as_str());
         known("unknown-source", "source", (&source.value.text, source.span), names, reader);
     }
-    let message = message(at, reader);
-    let expect = raw.expect.as_ref().map(|expect| expected(expect, config, reader));
+    let message = message(at, config, reader);
+    let expect = raw.expect.as_ref().map(|expect| expectations(expect, config, reader));
+    let (alerts, expect) = expect??;
     Some(Case {
         name: raw.name.as_ref()?.value.text.clone(),
         line: reader.line(at.span),
         source: raw.source.as_ref().map(|source| source.value.text.clone()),
         tenant: raw.tenant.as_ref().map(|tenant| tenant.value.text.clone()),
         message: message?,
-        expect: expect??,
+        alerts,
+        expect,
     })
 }
 
-fn message(at: &At<RawCase>, reader: &mut Reader<'_>) -> Option<CaseMessage> {
-    match (&at.value.message, &at.value.sample) {
+fn message(at: &At<RawCase>, rules: &Config, reader: &mut Reader<'_>) -> Option<CaseMessage> {
+    if let (Some(alert), None, None) = (&at.value.alert, &at.value.message, &at.value.sample) {
+        return self::alert(alert, rules, reader);
+    }
+    let message = at.value.message.as_ref().filter(|_| at.value.alert.is_none());
+    match (message, &at.value.sample) {
         (Some(message), None) => {
             let json = message.value.0.to_string();
             match sample::parse(&json, &SourceName::new("a case")) {
@@ -154,10 +168,11 @@ fn message(at: &At<RawCase>, reader: &mut Reader<'_>) -> Option<CaseMessage> {
         }
         (given, _) => {
             if !reader.failed_in(at.span) {
-                let message = if given.is_some() { "a case has one message" } else { "there is no message" };
+                let is_given = given.is_some() || at.value.alert.is_some();
+                let message = if is_given { "a case has one message" } else { "there is no message" };
                 reader.report(
                     Diagnostic::error("sample", at.head, message)
-                        .help("write `message: { body: … }`, or `sample: FILE#LINE`"),
+                        .help("write `message: { body: … }`, `sample: FILE#LINE`, or `alert: { name: … }`"),
                 );
             }
             None
@@ -165,8 +180,66 @@ fn message(at: &At<RawCase>, reader: &mut Reader<'_>) -> Option<CaseMessage> {
     }
 }
 
-fn expected(at: &At<NamedEntries<Literal>>, config: &Config, reader: &mut Reader<'_>) -> Option<Expectation> {
-    if let [(key, reason)] = at.value.0.as_slice()
+fn alert(at: &At<Literal>, config: &Config, reader: &mut Reader<'_>) -> Option<CaseMessage> {
+    match AlertSample::parse(&at.value.0) {
+        Ok(alert) => {
+            let names = config.alerts.iter().map(|alert| alert.name.as_str());
+            let span = reader.word_in(at.span, &alert.name);
+            known("unknown-alert", "alert", (&alert.name, span), names, reader)
+                .then(|| CaseMessage::Alert(Box::new(alert)))
+        }
+        Err(error) => {
+            reader.report(
+                Diagnostic::error("alert", at.span, format!("this is no alert: {error}"))
+                    .help("write `{ name: NAME, status: RAISED }`, and the fields of its event that the sinks use"),
+            );
+            None
+        }
+    }
+}
+
+/// The alerts that are expected, and what else is.
+type Expectations = (Option<Vec<String>>, Option<Expectation>);
+
+fn expectations(at: &At<NamedEntries<Literal>>, config: &Config, reader: &mut Reader<'_>) -> Option<Expectations> {
+    let is_sink = |value: &Value| {
+        matches!(value, Value::Object(_) | Value::Null) && config.sinks.iter().any(|sink| sink.name.as_str() == ALERTS)
+    };
+    let alerts = at.value.0.iter().find(|(key, value)| key.text == ALERTS && !is_sink(&value.value.0));
+    let others: Vec<_> =
+        at.value.0.iter().filter(|other| alerts.is_none_or(|alerts| !std::ptr::eq(alerts, *other))).collect();
+    let alerts = match alerts {
+        None => None,
+        Some((_, alerts)) => Some(self::alerts(alerts, config, reader)?),
+    };
+    let expect = if others.is_empty() && alerts.is_some() { None } else { Some(expected(&others, config, reader)?) };
+    Some((alerts, expect))
+}
+
+fn alerts(at: &At<Literal>, config: &Config, reader: &mut Reader<'_>) -> Option<Vec<String>> {
+    let names = match &at.value.0 {
+        Value::String(name) => Some(vec![name.clone()]),
+        Value::Array(names) => names.iter().map(|name| name.as_str().map(str::to_owned)).collect(),
+        _ => None,
+    };
+    let Some(names) = names else {
+        reader.report(
+            Diagnostic::error("expect", at.span, "these are no names of alerts")
+                .help("write those that match, as in `alerts: [silent]`; none is `alerts: []`"),
+        );
+        return None;
+    };
+    let mut all = true;
+    for name in &names {
+        let span = reader.word_in(at.span, name);
+        let configured = config.alerts.iter().map(|alert| alert.name.as_str());
+        all &= known("unknown-alert", "alert", (name, span), configured, reader);
+    }
+    all.then_some(names)
+}
+
+fn expected(all: &[&(Key, At<Literal>)], config: &Config, reader: &mut Reader<'_>) -> Option<Expectation> {
+    if let [(key, reason)] = all
         && key.text == DEAD_LETTER
     {
         let text = reason.value.0.as_str().unwrap_or_default();
@@ -186,7 +259,7 @@ fn expected(at: &At<NamedEntries<Literal>>, config: &Config, reader: &mut Reader
         let is_known = known("unknown-sink", "sink", (&key.text, key.span), names.clone(), reader);
         is_known.then(|| Some((key.text.clone(), fields(at, reader)?)))?
     };
-    let sinks: Vec<_> = at.value.0.iter().map(sink).collect();
+    let sinks: Vec<_> = all.iter().copied().map(sink).collect();
     sinks.into_iter().collect::<Option<_>>().map(Expectation::Sinks)
 }
 

@@ -1,7 +1,7 @@
 //! One example for each key, shown when its value has the wrong type.
 
 /// Examples by key. If the meaning of a key depends on the key above it, that one is written before it: `routes.name`.
-const EXAMPLES: [(&str, &str); 112] = [
+const EXAMPLES: [(&str, &str); 125] = [
     ("version", "version: 1"),
     ("name", "name: urn:example:institute"),
     ("routes.name", "name: everything"),
@@ -10,6 +10,19 @@ const EXAMPLES: [(&str, &str); 112] = [
     ("routes", "routes: [{ name: everything, to: pipeline }]"),
     ("unrouted", "unrouted: dead_letter"),
     ("dead_letters", "dead_letters: { keep: 30d, max_size: 2GiB }"),
+    ("alerts", "alerts: [{ name: silent, overdue: { within: 24h }, to: on_call }]"),
+    ("alerts.name", "name: granted-and-silent"),
+    ("overdue", "overdue: { when: { outcome: accepted }, within: 24h }"),
+    ("within", "within: 24h"),
+    ("sink_failing", "sink_failing: { for: 5m }"),
+    ("source_down", "source_down: { for: 5m }"),
+    ("spool_filling", "spool_filling: { above: 80% }"),
+    ("alerts.dead_letters", "dead_letters: {}"),
+    ("reload_failed", "reload_failed: {}"),
+    ("for", "for: 5m"),
+    ("more_than", "more_than: 0"),
+    ("sink", "sink: [on_call, pipeline]"),
+    ("above", "above: 80%"),
     ("spool", "spool: { max_size: 10GiB }"),
     ("journal", "journal: { keep: 7d }"),
     ("delivery", "delivery: { shutdown_grace: 20s }"),

@@ -11,7 +11,7 @@ use super::files::NamedFiles;
 use super::text::secret::{Masks, Secret};
 use crate::event::{DecodeOptions, Format, SourceName, Template};
 use crate::net::{Network, Tls};
-use crate::rules::{Rules, SinkName};
+use crate::rules::{Alert, Rules, SinkName};
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -22,6 +22,8 @@ pub struct Config {
     /// In the order of the file; a [`SinkIndex`](crate::rules::SinkIndex) is an index of this list.
     pub sinks: Vec<SinkConfig>,
     pub rules: Arc<Rules>,
+    /// In the order of the file.
+    pub alerts: Arc<[Alert]>,
     pub spool: SpoolConfig,
     pub dead_letters: DeadLettersConfig,
     /// None: nothing is recorded.

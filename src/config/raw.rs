@@ -5,6 +5,10 @@
 //!
 //! References between keys, and keys that exclude each other, are checked where this becomes a [`Config`](super::Config).
 
+mod alerts;
+
+pub(in crate::config) use alerts::{Alert, Overdue};
+
 use super::text::decode::{List, NamedEntries, NoneOr, OneOrMany, mapping};
 use super::text::scalar::{
     Attempts, Count, DurationOrForever, DurationOrNever, Flag, LaterSetting, OneOf, Percent, Period, Rate, SecretText,
@@ -30,6 +34,8 @@ mapping! {
         routes: List<Route> = required,
         /// What happens to events that no route matches: `drop`, `dead_letter`, or names of sinks
         unrouted: OneOrMany<Text> = required,
+        /// The alerts: what the relay itself reports to sinks, from requests that stay without an end to sinks that fail
+        alerts: List<Alert> | null,
         /// How messages that cannot be decoded or delivered are kept
         dead_letters: DeadLetters | null,
         /// The file on disk that keeps the backlog of each sink and the dead letters

@@ -157,6 +157,9 @@ impl Dispatcher {
         let breaker = Breaker::restore(&state, settings.retry.max_backoff);
         stats.set_breaker_open(breaker.is_open());
         stats.set_paused(breaker.pause().is_some());
+        if let Some(error) = state.outage() {
+            stats.set_failing(&error);
+        }
         let (deliveries, inbox) = mpsc::unbounded_channel();
         let (command_sender, commands) = mpsc::unbounded_channel();
         let (attempt_end_sender, attempt_ends) = mpsc::unbounded_channel();
@@ -359,6 +362,7 @@ impl Dispatcher {
         let old = std::mem::replace(&mut self.sink, sink);
         tasks::spawn(TaskKind::RetiredSink, old.close(RETIRE_TIMEOUT));
         self.breaker.reset_for_new_sink();
+        self.stats.end_outage();
         self.make_all_due();
     }
 

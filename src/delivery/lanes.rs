@@ -36,7 +36,9 @@ impl Lane {
 /// key falls back to `correlationId`; without an order it is the event's own id.
 #[must_use]
 pub fn key(sink: &SinkName, order_by: OrderBy, event: &Event) -> u64 {
-    let parts = (event.correlation_id.as_str(), event.product_id.as_deref(), event.session.as_deref());
+    let alert = event.alert_key();
+    let parts =
+        (alert.as_deref().unwrap_or(&event.correlation_id), event.product_id.as_deref(), event.session.as_deref());
     key_of(sink, order_by, event.id, &event.tenant, parts)
 }
 

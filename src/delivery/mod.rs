@@ -23,7 +23,7 @@ pub use lanes::{Lane, Lanes, key, key_of};
 pub use log_limit::{ErrorLogLimiter, LogLimiter};
 pub use payload::Payload;
 pub use state::{OpenBreaker, Pause, PersistedState};
-pub use stats::{AttemptResult, DeliveryResult, Histogram, LastFailure, SinkStats};
+pub use stats::{AttemptResult, DeliveryResult, Histogram, LastFailure, Outage, SinkStats};
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

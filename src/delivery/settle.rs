@@ -50,6 +50,7 @@ impl Dispatcher {
         }
         if !was_open && self.breaker.is_open() {
             self.is_logged_as_unavailable = true;
+            self.stats.set_failing(&error);
             tracing::warn!(
                 sink = %self.settings.name, error,
                 "sink refuses everything: {REFUSED_IN_A_ROW} different events in a row and none delivered; its breaker is open, deliveries \
@@ -70,6 +71,7 @@ impl Dispatcher {
     }
 
     fn on_success(&mut self) {
+        self.stats.end_outage();
         if self.breaker.on_success() {
             // Deliveries that waited for the breaker may be attempted at once.
             self.backlog.fetch_at(Instant::now());
@@ -117,6 +119,9 @@ impl Dispatcher {
     }
 
     fn update_breaker(&mut self, id: AttemptId, after: Option<Duration>, error: &str, blame: Blame) {
+        if matches!(blame, Blame::Sink | Blame::Gone) {
+            self.stats.set_failing(error);
+        }
         let has_changed = match blame {
             Blame::Relay => {
                 self.breaker.on_attempt_end(id);

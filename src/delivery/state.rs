@@ -69,6 +69,14 @@ impl PersistedState {
         Self { pause: None, open: None, ..self }
     }
 
+    /// How the last attempts failed, if the sink is at fault. None: it isn't, or a person paused it.
+    #[must_use]
+    pub fn outage(&self) -> Option<String> {
+        let gone = self.pause.as_ref().filter(|pause| pause.until.is_none() && pause.reason != ON_REQUEST);
+        let gone = gone.map(|pause| pause.reason.clone());
+        gone.or_else(|| self.open.as_ref().map(|open| open.error.clone()))
+    }
+
     /// Why no attempts are made, or only probes.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {

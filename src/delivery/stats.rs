@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strum::{IntoStaticStr, VariantArray};
 
@@ -31,6 +31,14 @@ pub enum DeliveryResult {
     Dropped,
 }
 
+/// Deliveries to a sink fail, and none has succeeded since.
+#[derive(Debug, Clone)]
+pub struct Outage {
+    pub since: Instant,
+    /// How the last attempt failed.
+    pub error: String,
+}
+
 #[derive(Debug)]
 pub struct SinkStats {
     name: SinkName,
@@ -39,6 +47,7 @@ pub struct SinkStats {
     in_flight: AtomicU64,
     breaker_open: AtomicBool,
     paused: AtomicBool,
+    outage: Mutex<Option<Outage>>,
     duration: Histogram,
     last_failure: Mutex<Option<LastFailure>>,
 }
@@ -60,6 +69,7 @@ impl SinkStats {
             in_flight: AtomicU64::new(0),
             breaker_open: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            outage: Mutex::default(),
             duration: Histogram::default(),
             last_failure: Mutex::default(),
         }
@@ -110,6 +120,24 @@ impl SinkStats {
 
     pub fn set_paused(&self, paused: bool) {
         self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// An attempt failed, and the sink is at fault.
+    pub fn set_failing(&self, error: &str) {
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = outage.as_ref().map_or_else(Instant::now, |outage| outage.since);
+        *outage = Some(Outage { since, error: error.to_owned() });
+    }
+
+    /// A delivery succeeded, or it is unknown again how the sink is.
+    pub fn end_outage(&self) {
+        *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// None: the last delivery succeeded, or there was none.
+    #[must_use]
+    pub fn outage(&self) -> Option<Outage> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     #[must_use]

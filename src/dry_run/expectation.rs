@@ -31,6 +31,20 @@ impl Explanation<'_> {
         }
     }
 
+    /// How the matching alerts differ from those expected, in words.
+    #[must_use]
+    pub fn alerts_differ(&self, expected: &[String]) -> Vec<String> {
+        let mut differences = Vec::new();
+        for alert in &self.alerts {
+            match (expected.iter().any(|name| name == alert.name), alert.matched) {
+                (true, false) => differences.push(format!("the alert {} doesn't match: {}", alert.name, alert.because)),
+                (false, true) => differences.push(format!("the alert {} matches, too: {}", alert.name, alert.because)),
+                _ => {}
+            }
+        }
+        differences
+    }
+
     fn sinks_differ(&self, expected: &[(String, Map<String, Value>)], config: &Config) -> Vec<String> {
         let mut differences = Vec::new();
         for (sink, fields) in expected {
@@ -39,10 +53,11 @@ impl Explanation<'_> {
                 Some(delivery) => differences.extend(delivery.differs(fields)),
             }
         }
-        for ExplainedDelivery { sink, route, .. } in &self.deliveries {
+        for delivery in &self.deliveries {
+            let sink = &delivery.sink;
             if !expected.iter().any(|(name, _)| name == sink) {
-                let by = route.map_or_else(|| "by `unrouted:`".to_owned(), |route| format!("by the route {route}"));
-                differences.push(format!("{sink} gets it too, {by}"));
+                let by = delivery.by();
+                differences.push(format!("{sink} gets it too, by {by}"));
             }
         }
         differences

@@ -2,9 +2,11 @@
 //!
 //! A dry run calls the functions of a running relay: they decode the message, plan its deliveries and render each of them.
 
+mod alert;
 mod difference;
 mod expectation;
 
+pub use alert::{ExplainedAlert, UnknownAlert};
 pub use difference::{BeforeAfter, ChangedValue, Difference, SinkChange, SinkDifference};
 
 use std::collections::HashMap;
@@ -12,8 +14,8 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::config::{Config, SinkConfig};
-use crate::event::{Event, EventView, Message, Reason, SourceName};
-use crate::rules::{Plan, Route};
+use crate::event::{ALERT, Event, EventView, Message, Reason, SourceName};
+use crate::rules::{Alert, Plan, Route};
 use crate::sink::{self, MaskedDelivery, RenderError, RenderedDelivery};
 
 /// What the relay would do with one message.
@@ -33,6 +35,8 @@ pub struct DryRunDelivery<'c> {
     pub sink: &'c SinkConfig,
     /// The route that leads to this sink; none if `unrouted:` does.
     pub route: Option<&'c Route>,
+    /// Set if this is an alert's event.
+    pub alert: Option<&'c Alert>,
     pub outgoing: Result<RenderedDelivery, RenderError>,
 }
 
@@ -52,6 +56,8 @@ pub struct Explanation<'r> {
     pub dead_letter: Option<&'r DeadLetterReason>,
     /// In the order of the file.
     pub routes: Vec<ExplainedRoute<'r>>,
+    /// In the order of the file.
+    pub alerts: Vec<ExplainedAlert<'r>>,
     /// In the order they are planned.
     pub deliveries: Vec<ExplainedDelivery<'r>>,
 }
@@ -69,8 +75,11 @@ pub struct ExplainedRoute<'r> {
 pub struct ExplainedDelivery<'r> {
     pub sink: &'r str,
     pub kind: &'r str, // `kafka`, `webhook`, …
-    /// The route that leads to this sink; null if `unrouted:` does.
+    /// The route that leads to this sink; null if `unrouted:` or an alert does.
     pub route: Option<&'r str>,
+    /// The alert that leads to this sink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alert: Option<&'r str>,
     #[serde(flatten)]
     pub rendered: Option<MaskedDelivery>,
     /// Set instead of `rendered` if the delivery can't be rendered.
@@ -106,7 +115,7 @@ impl<'c> DryRun<'c> {
             let sink = config.sinks.get(sink.0)?;
             let route = route.and_then(|route| config.rules.routes().get(route));
             let outgoing = sink::render(sink, view, route.and_then(|route| route.transform.as_ref()));
-            Some(DryRunDelivery { sink, route, outgoing })
+            Some(DryRunDelivery { sink, route, alert: None, outgoing })
         });
         let deliveries = deliveries.collect();
         Ok(Self { event: Some(event), dead_letter: None, plan, deliveries })
@@ -138,8 +147,22 @@ impl DryRun<'_> {
         Explanation {
             event: self.event.as_ref(),
             dead_letter: self.dead_letter.as_ref(),
-            routes: self.event.iter().flat_map(explained).collect(),
+            // An alert goes to its own sinks, and by no route.
+            routes: self.event.iter().filter(|event| event.kind != ALERT).flat_map(explained).collect(),
+            alerts: self.explain_alerts(config, message),
             deliveries: self.deliveries.iter().map(DryRunDelivery::explain).collect(),
+        }
+    }
+}
+
+impl ExplainedDelivery<'_> {
+    /// What leads to the sink, in words.
+    #[must_use]
+    pub fn by(&self) -> String {
+        match (self.route, self.alert) {
+            (Some(route), _) => format!("the route {route}"),
+            (None, Some(alert)) => format!("the alert {alert}"),
+            (None, None) => "`unrouted:`".to_owned(),
         }
     }
 }
@@ -157,6 +180,7 @@ impl DryRunDelivery<'_> {
             sink: self.sink.name.as_str(),
             kind: self.sink.kind.as_str(),
             route: self.route.map(|route| route.name.as_str()),
+            alert: self.alert.map(|alert| alert.name.as_str()),
             rendered,
             dead_letter,
         }

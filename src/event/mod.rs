@@ -5,6 +5,8 @@
 //!
 //! This module knows nothing of brokers, routes or sinks.
 
+mod alert;
+mod alert_sample;
 mod amqp_number;
 mod date;
 mod dead_letter;
@@ -30,6 +32,8 @@ mod tests;
 mod transform;
 mod view;
 
+pub use alert::{ALERT, AlertNotice, AlertRequest, AlertStatus};
+pub use alert_sample::AlertSample;
 pub use amqp_number::AmqpNumber;
 pub use dead_letter::{DEAD_LETTER, DeadLetterInfo, HOPS_HEADER, RELAY_HEADER_PREFIX, is_relay_header};
 pub use decode::{MAX_TENANT_BYTES, TENANT_HEADER};
@@ -47,7 +51,7 @@ pub use reason::{DecodeError, Reason};
 pub use schema::{EventSchema, Fields};
 pub(crate) use template::percent_encode;
 pub use template::{Fragment, Template, TemplateError};
-pub use transform::{FieldValue, Step, StepError, Transform, TransformError, event_fields, merge_fields};
+pub use transform::{FieldValue, Step, StepError, Transform, TransformError, alert_fields, event_fields, merge_fields};
 pub use view::{EventView, TransformedEvent};
 
 use std::collections::BTreeMap;
@@ -79,6 +83,8 @@ pub enum Outcome {
     Succeeded, // SUCCESS, DONE, DELETED
     Failed,    // ERROR, FAILED
     Progress,  // SUBORDER_DONE, DELAYED
+    /// Of an alert, which the relay itself makes. The last one: see [`NAMES`](Self::NAMES).
+    Alert,
 }
 
 /// A decoded message: a response in the common form of all families.
@@ -89,11 +95,12 @@ pub struct Event {
     /// The family's `CloudEvents` type, `fr.cnes.regards.lta.submission.response`.
     pub kind: &'static str,
     pub source: SourceName,
-    /// From the header `regards.tenant` or the source's configuration.
+    /// From the header `regards.tenant` or the source's configuration. Empty: an alert that is about no request; in JSON null.
     pub tenant: Arc<str>,
     /// The family's own word: GRANTED, DENIED, SUCCESS, ERROR …
     pub status: &'static str,
     pub outcome: Outcome,
+    /// Empty: an alert that is about no request; in JSON null.
     pub correlation_id: String,
     pub product_id: Option<String>,
     pub session: Option<String>,
@@ -128,6 +135,9 @@ impl Event {
     /// Decodes a stored message again, into the same event of this type and tenant: the configuration of its source may have
     /// changed.
     pub fn decode_as(message: &Message, kind: &str, tenant: &Arc<str>) -> Result<Self, Box<DecodeError>> {
+        if kind == ALERT {
+            return alert::decode(message);
+        }
         let family = FAMILIES.iter().find(|family| family.kind == kind).ok_or_else(|| {
             Box::new(DecodeError {
                 reason: Reason::InvalidField,
@@ -151,8 +161,20 @@ impl Event {
 }
 
 impl Outcome {
-    /// The words of all outcomes, as events, configuration and metrics have them.
-    pub const NAMES: &'static [&'static str] = <Self as strum::VariantNames>::VARIANTS;
+    /// The words of the outcomes of responses, as events, configuration and metrics have them.
+    pub const NAMES: &'static [&'static str] = match <Self as strum::VariantNames>::VARIANTS.split_last() {
+        Some((_alert, of_responses)) => of_responses,
+        None => &[],
+    };
+
+    /// Whether REGARDS is done with the request.
+    #[must_use]
+    pub const fn ends_request(self) -> bool {
+        match self {
+            Self::Rejected | Self::Succeeded | Self::Failed => true,
+            Self::Accepted | Self::Progress | Self::Alert => false,
+        }
+    }
 
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -31,6 +31,8 @@ const SIMILAR: f64 = 0.8;
 pub enum EventSchema {
     #[default]
     Event,
+    /// An event, or an alert that may be about no request.
+    EventOrAlert,
     /// An event that some routes transform. It has the fields that at least one of them leaves.
     Transformed(Arc<Fields>),
     /// The copy of a dead letter, which may never have been an event.
@@ -61,7 +63,7 @@ pub enum FieldKind {
 impl EventSchema {
     pub(super) fn names(&self) -> Vec<&str> {
         let (fields, others): (Vec<&str>, &[&str]) = match self {
-            Self::Event => {
+            Self::Event | Self::EventOrAlert => {
                 (TextField::OF_EVENTS.map(TextField::name).to_vec(), &["extra", "warnings", "headers", "properties"])
             }
             Self::Transformed(fields) => (fields.keys().map(String::as_str).collect(), &["headers", "properties"]),
@@ -77,10 +79,10 @@ impl EventSchema {
         }
         match (self, name) {
             (Self::DeadLetter, _) => None,
-            (_, "headers") | (Self::Event, "extra") => field_type(FieldKind::Map, true),
+            (_, "headers") | (Self::Event | Self::EventOrAlert, "extra") => field_type(FieldKind::Map, true),
             (_, "properties") => field_type(FieldKind::Properties, true),
             (Self::Transformed(fields), _) => fields.get(name).copied(),
-            (Self::Event, "warnings") => field_type(FieldKind::List, false),
+            (Self::Event | Self::EventOrAlert, "warnings") => field_type(FieldKind::List, false),
             _ => None,
         }
     }
@@ -88,7 +90,7 @@ impl EventSchema {
     /// The field of that name, if no transform can replace it.
     pub(super) fn field(&self, name: &str) -> Option<TextField> {
         let fields: &[TextField] = match self {
-            Self::Event => &TextField::OF_EVENTS,
+            Self::Event | Self::EventOrAlert => &TextField::OF_EVENTS,
             Self::Transformed(_) => &[],
             Self::DeadLetter => &TextField::OF_DEAD_LETTERS,
         };
@@ -98,6 +100,7 @@ impl EventSchema {
     pub(super) fn can_be_null(&self, field: TextField) -> bool {
         match self {
             Self::DeadLetter => matches!(field, TextField::Sink | TextField::Tenant),
+            Self::EventOrAlert if matches!(field, TextField::Tenant | TextField::CorrelationId) => true,
             _ => matches!(
                 field,
                 TextField::ProductId | TextField::Session | TextField::Expires | TextField::Message | TextField::Time
@@ -181,7 +184,7 @@ impl TextField {
             Self::Tenant => Some(&*event.tenant).filter(|tenant| !tenant.is_empty()),
             Self::Status => Some(event.status),
             Self::Outcome => Some(event.outcome.as_str()),
-            Self::CorrelationId => Some(event.correlation_id.as_str()),
+            Self::CorrelationId => Some(event.correlation_id.as_str()).filter(|id| !id.is_empty()),
             Self::ProductId => event.product_id.as_deref(),
             Self::Session => event.session.as_deref(),
             Self::Expires => event.expires.as_deref(),

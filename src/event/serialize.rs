@@ -12,10 +12,10 @@ impl Serialize for Event {
         event.serialize_field("id", &self.id.as_hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()))?;
         event.serialize_field("type", self.kind)?;
         event.serialize_field("source", &self.source)?;
-        event.serialize_field("tenant", &*self.tenant)?;
+        event.serialize_field("tenant", &or_null(&self.tenant))?;
         event.serialize_field("status", self.status)?;
         event.serialize_field("outcome", &self.outcome)?;
-        event.serialize_field("correlationId", &self.correlation_id)?;
+        event.serialize_field("correlationId", &or_null(&self.correlation_id))?;
         event.serialize_field("productId", &self.product_id)?;
         event.serialize_field("session", &self.session)?;
         event.serialize_field("expires", &self.expires)?;
@@ -25,6 +25,11 @@ impl Serialize for Event {
         event.serialize_field("warnings", &self.warnings)?;
         event.end()
     }
+}
+
+/// An alert may have no tenant and no `correlationId`; a response always has them.
+fn or_null(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 impl Serialize for SourceName {

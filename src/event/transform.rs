@@ -126,7 +126,16 @@ impl FieldValue {
 /// The fields of an untransformed event.
 #[must_use]
 pub fn event_fields() -> Fields {
-    let event = EventSchema::Event;
+    fields_of(&EventSchema::Event)
+}
+
+/// The fields of an event that is not transformed, or of an alert.
+#[must_use]
+pub fn alert_fields() -> Fields {
+    fields_of(&EventSchema::EventOrAlert)
+}
+
+fn fields_of(event: &EventSchema) -> Fields {
     let fields = event.names().into_iter().filter(|name| !["headers", "properties"].contains(name));
     fields.filter_map(|name| Some((name.to_owned(), event.field_type(name)?))).collect()
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::alerts::Alerts;
 use super::router::{Router, RoutingTable};
 use super::{CLOSE_TIMEOUT, RelayError, Stats};
 use crate::config::Config;
@@ -42,7 +43,8 @@ impl BenchRelay {
                 handles.push(handle);
             }
         }
-        let router = Router::new(spool, journal.clone(), stats, Arc::default());
+        let alerts = Alerts::new(config, Arc::clone(&spool), journal.clone(), Arc::clone(&stats));
+        let router = Router::new(spool, journal.clone(), Arc::new(alerts), stats, Arc::default());
         router.swap(Some(RoutingTable::new(config, handles, snapshot)));
         Ok(Self { router, journal, _dispatchers: dispatchers })
     }

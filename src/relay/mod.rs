@@ -4,6 +4,7 @@
 //! [`delivery`](crate::delivery); its receipt brings the end of each delivery back to the watermark in [`source`](crate::source).
 //! `running` owns the tasks of the current configuration, and other tasks command and observe a relay by its [`Handle`].
 
+mod alerts;
 mod bench;
 mod blocked_sources;
 mod captures;
@@ -20,6 +21,7 @@ mod stats;
 #[cfg(test)]
 mod stopping;
 
+pub use alerts::{AlertCounts, AlertSummary, RaisedSummary};
 #[doc(hidden)]
 pub use bench::BenchRelay;
 pub use handle::Handle;

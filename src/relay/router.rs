@@ -6,6 +6,7 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 use foldhash::HashMap;
 
+use super::alerts::Alerts;
 use super::captures::Captures;
 use super::{Stats, StatsSnapshot};
 use crate::config::{Config, SourceConfig};
@@ -21,6 +22,7 @@ pub(super) struct Router {
     table: ArcSwapOption<RoutingTable>,
     spool: Arc<Spool>,
     journal: Journal,
+    alerts: Arc<Alerts>,
     stats: Arc<Stats>,
     captures: Arc<Captures>,
     dead_letter_log: LogLimiter,
@@ -52,8 +54,15 @@ impl RoutingTable {
 }
 
 impl Router {
-    pub(super) fn new(spool: Arc<Spool>, journal: Journal, stats: Arc<Stats>, captures: Arc<Captures>) -> Self {
-        Self { table: ArcSwapOption::empty(), spool, journal, stats, captures, dead_letter_log: LogLimiter::default() }
+    pub(super) fn new(
+        spool: Arc<Spool>,
+        journal: Journal,
+        alerts: Arc<Alerts>,
+        stats: Arc<Stats>,
+        captures: Arc<Captures>,
+    ) -> Self {
+        let (table, dead_letter_log) = (ArcSwapOption::empty(), LogLimiter::default());
+        Self { table, spool, journal, alerts, stats, captures, dead_letter_log }
     }
 
     /// Takes effect with the next message.
@@ -89,6 +98,7 @@ impl Intake for Router {
             }
         };
         source_stats.count_event(event.kind, &event.tenant, event.status);
+        self.alerts.on_event(&event, &message, &receipt);
         let plan = rules.plan(&event, &message);
         let matched = plan.matched.iter().filter_map(|route| rules.routes().get(*route));
         let sinks = plan.deliveries.iter().filter_map(|(sink, _)| sinks.get(sink.0));

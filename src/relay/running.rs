@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::alerts::Alerts;
 use super::handle::{Handle, RelayCommand};
 use super::router::{Router, RoutingTable};
 use super::{RelayError, Stats, StatsSnapshot};
@@ -36,6 +37,7 @@ pub(super) struct RunningRelay {
     stats: Arc<Stats>,
     stop: CancellationToken,
     router: Arc<Router>,
+    alerts: Arc<Alerts>,
     dispatcher_tasks: JoinSet<()>,
     source_tasks: JoinSet<()>,
     sinks: HashMap<SinkName, RunningSink>,
@@ -66,8 +68,11 @@ impl RunningRelay {
     ) -> Result<Self, RelayError> {
         let stats = Arc::clone(handle.stats());
         let captures = Arc::clone(handle.captures());
-        let router = Arc::new(Router::new(Arc::clone(&spool), journal.clone(), Arc::clone(&stats), captures));
         let config = Arc::new(config);
+        let alerts = Arc::new(Alerts::new(&config, Arc::clone(&spool), journal.clone(), Arc::clone(&stats)));
+        let router =
+            Router::new(Arc::clone(&spool), journal.clone(), Arc::clone(&alerts), Arc::clone(&stats), captures);
+        let router = Arc::new(router);
         let mut running = Self {
             config: Arc::clone(&config),
             spool,
@@ -75,6 +80,7 @@ impl RunningRelay {
             stats,
             stop,
             router,
+            alerts,
             dispatcher_tasks: JoinSet::new(),
             source_tasks: JoinSet::new(),
             sinks: HashMap::new(),
@@ -85,6 +91,8 @@ impl RunningRelay {
         let snapshot = running.stats.snapshot();
         running.update_sinks(&config, opened, &snapshot).await;
         running.update_router(&config, &snapshot);
+        let alerts = Arc::clone(&running.alerts).run(running.stop.clone());
+        tasks::spawn(TaskKind::Alerts, alerts);
         for source in &config.sources {
             running.start_source(&config, source, &snapshot);
         }
@@ -238,6 +246,7 @@ impl RunningRelay {
         let dispatcher = |sink: &SinkConfig| self.sinks.get(&sink.name).map(|sink| sink.dispatcher.clone());
         let Some(dispatchers) = config.sinks.iter().map(dispatcher).collect() else { return };
         self.router.swap(Some(RoutingTable::new(config, dispatchers, Arc::clone(snapshot))));
+        self.alerts.swap(config);
         self.spool.copy_dead_letters_to(config.dead_letters.to.clone());
     }
 

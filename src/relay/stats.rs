@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::SetOnce;
 
+use super::alerts::AlertCounts;
 use crate::config::{Config, SinkConfig, SourceConfig};
 use crate::delivery::{LogLimiter, SinkStats};
 use crate::event::{ExpressionError, SourceName};
 use crate::journal::{Journal, JournalStats};
-use crate::rules::{Condition, Field, Glob, Route, RouteName};
+use crate::rules::{Alert, Condition, Field, Glob, Route, RouteName};
 use crate::source::{SourceState, SourceStats};
 use crate::spool::Spool;
 
@@ -32,6 +33,7 @@ pub struct Stats {
     last_reload_failed: AtomicBool,
     /// Why the relay has not started yet. None: it has.
     start_blocker: Mutex<Option<String>>,
+    alert_counts: AlertCounts,
     spool: SetOnce<Arc<Spool>>,
     journal: SetOnce<Journal>,
 }
@@ -44,6 +46,7 @@ pub struct StatsSnapshot {
     pub sinks: Vec<Arc<SinkStats>>,
     /// Indexed as the routes of a [`Plan`](crate::rules::Plan).
     pub routes: Vec<Arc<RouteStats>>,
+    pub alerts: Arc<[Alert]>,
 }
 
 impl StatsSnapshot {
@@ -70,6 +73,7 @@ impl StatsSnapshot {
             sources: config.sources.iter().map(source).collect(),
             sinks: config.sinks.iter().map(sink).collect(),
             routes: config.rules.routes().iter().map(route).collect(),
+            alerts: Arc::clone(&config.alerts),
         })
     }
 
@@ -111,6 +115,7 @@ impl Stats {
             failed_reloads: AtomicU64::new(0),
             last_reload_failed: AtomicBool::new(false),
             start_blocker: Mutex::new(Some("the relay is starting".to_owned())),
+            alert_counts: AlertCounts::default(),
             spool: SetOnce::new(),
             journal: SetOnce::new(),
         })
@@ -137,6 +142,12 @@ impl Stats {
     #[must_use]
     pub fn unrouted(&self) -> u64 {
         self.unrouted.load(Ordering::Relaxed)
+    }
+
+    /// How often alerts were raised and resolved.
+    #[must_use]
+    pub fn alert_counts(&self) -> &AlertCounts {
+        &self.alert_counts
     }
 
     pub fn count_reload(&self, succeeded: bool) {

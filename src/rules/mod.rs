@@ -3,6 +3,7 @@
 //! This module knows nothing of YAML and brokers, and of sinks only their names. The plan of an event is made once, when its
 //! message is received.
 
+mod alert;
 mod condition;
 mod explain;
 mod glob;
@@ -11,6 +12,7 @@ mod names;
 #[cfg(test)]
 mod tests;
 
+pub use alert::{Alert, AlertName, Overdue, Trigger, in_words};
 pub use condition::{Condition, Field};
 pub use glob::Glob;
 pub use names::{RouteName, SinkIndex, SinkName};

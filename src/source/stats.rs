@@ -37,6 +37,8 @@ pub struct SourceStats {
     name: SourceName,
     /// The state, and the reason why it is not [`SourceState::Consuming`].
     state: Mutex<(SourceState, Option<String>)>,
+    /// Since when it has been down.
+    down_since: Mutex<Option<Instant>>,
     /// When the oldest unacknowledged message became the oldest one.
     head_since: Mutex<Option<Instant>>,
     last_message: AtomicU64,
@@ -53,6 +55,7 @@ impl SourceStats {
         Self {
             name,
             state: Mutex::new((SourceState::Down, Some("is starting".to_owned()))),
+            down_since: Mutex::new(Some(Instant::now())),
             head_since: Mutex::default(),
             last_message: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
@@ -86,12 +89,21 @@ impl SourceStats {
 
     fn set_state(&self, state: SourceState, reason: Option<String>) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (state, reason);
+        let mut down_since = self.down_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_down = state == SourceState::Down;
+        *down_since = is_down.then(|| down_since.unwrap_or_else(Instant::now));
     }
 
     /// The state, and the reason why it is not [`SourceState::Consuming`].
     #[must_use]
     pub fn state(&self) -> (SourceState, Option<String>) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// None: it is not [`SourceState::Down`].
+    #[must_use]
+    pub fn down_since(&self) -> Option<Instant> {
+        *self.down_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[must_use]

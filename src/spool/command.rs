@@ -28,6 +28,10 @@ impl WriterCommand {
     /// Whether it only adds a row for a message that was just received. Only the source waits for that, so the command can wait for others
     /// to share its transaction.
     pub(super) fn is_new_row(&self) -> bool {
-        matches!(self, Self::AddDeadLetter(_, DeadLetterOrigin::Message(_)) | Self::AddDelivery { .. })
+        match self {
+            Self::AddDeadLetter(_, DeadLetterOrigin::Message(_)) | Self::AddDelivery { .. } => true,
+            Self::Change(change) => change.is_of_new_message(),
+            _ => false,
+        }
     }
 }

@@ -20,6 +20,9 @@ const KIND: FileKind = FileKind {
     schema: include_str!("schema.sql"),
 };
 
+/// The tables that were added to version 1 of the schema.
+const ALERT_TABLES: &str = include_str!("alerts.sql");
+
 /// The size to which a checkpoint truncates the write-ahead log, in bytes. Keys are hashes, so each delivery changes another page of
 /// their index: in a longer log more changes of one page are copied into the file at once.
 const WAL_LIMIT: i64 = 64 * 1024 * 1024;
@@ -74,6 +77,7 @@ impl Database {
         if !has_schema {
             KIND.create_schema(&connection).map_err(SpoolError::sqlite(path))?;
         }
+        connection.execute_batch(ALERT_TABLES).map_err(SpoolError::sqlite(path))?;
         let database = Self { connection, path: path.to_owned(), identity };
         database.check_moved()?;
         Ok(database)

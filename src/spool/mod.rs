@@ -10,6 +10,7 @@
 //! Of each ordering key only the oldest delivery is ever due. This module doesn't know why an attempt failed or when the next one is due:
 //! its caller tells it.
 
+mod alerts;
 mod budget;
 mod change;
 mod command;
@@ -25,6 +26,7 @@ mod progress;
 mod purge;
 mod queue;
 mod reader;
+mod request;
 mod row_size;
 mod rows;
 mod shared;
@@ -44,6 +46,11 @@ pub use purge::PurgeTarget;
 pub use reader::{
     BacklogSummary, DeadLetterFilter, DeadLetterSummary, DeadLetters, DeliveryFilter, ListedDelivery, StoredDeadLetter,
     deliveries_of_event, list_deliveries, read_backlogs, read_orphans,
+};
+
+pub use request::{
+    DueRequests, MAX_EARLY_ENDS, MAX_REQUESTS, RequestCount, RequestEvent, RequestId, RequestState, RequestStep, Watch,
+    WatchedRequest,
 };
 
 use std::path::{Path, PathBuf};
@@ -265,18 +272,7 @@ impl Spool {
         origin: RedriveOrigin,
         deliveries: Vec<SpooledDelivery>,
     ) -> Result<impl Future<Output = Result<bool, String>> + use<>, String> {
-        let mut rows = Vec::with_capacity(deliveries.len());
-        for delivery in deliveries {
-            let sink = delivery.sink.clone();
-            if let Some(row) = self.shared.reserve(delivery, SizeLimits::Enforced) {
-                rows.push(row);
-                continue;
-            }
-            for row in rows {
-                self.shared.budget().release(&row.delivery.sink, row.size);
-            }
-            return Err(format!("the spool has no room for sink {sink}"));
-        }
+        let rows = self.shared.reserve_all(deliveries, SizeLimits::Enforced)?;
         let (done, redriven) = oneshot::channel();
         self.change(Change::Redrive(Redrive { origin, rows, done }));
         Ok(async { redriven.await.map_err(|_| STOPPED.to_owned()) })

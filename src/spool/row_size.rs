@@ -71,7 +71,29 @@ pub(super) struct DeadLetterLengths {
     pub(super) others: usize,
 }
 
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestLengths {
+    pub(super) alert: usize,
+    /// Of all texts: the sum of their [`field_size`]s.
+    pub(super) others: usize,
+}
+
 impl RowSize {
+    pub(super) fn of_request(lengths: RequestLengths) -> Self {
+        let RequestLengths { alert, others } = lengths;
+        // The columns that are no texts, with their types: the hash, the boot, three times, the state.
+        let row = Self::row(others + 46);
+        // Requests come in the order of their due times, more or less.
+        let by_due = index_entry_size(alert + 24, Fill::Grouped);
+        let by_request = index_entry_size(14, Fill::Random);
+        row.with(by_due + by_request)
+    }
+
+    /// What it takes on average, in bytes: the space lost at the end of a page is left out.
+    pub(super) fn bytes(self) -> u64 {
+        u64::try_from(self.cell + self.beside).unwrap_or(u64::MAX)
+    }
+
     pub(super) fn of_delivery(lengths: DeliveryLengths) -> Self {
         let DeliveryLengths { sink, others } = lengths;
         // The columns that are no texts, with their types: the event's id, the key, two times, the boot, the size, the attempts, whether it is replayed.

@@ -11,11 +11,12 @@ use super::SpoolError;
 use super::budget::Budget;
 use super::counts::{DeadLetterCounts, DeadLetterTotals};
 use super::delivery::{DeliveryRow, RowId, SpooledDelivery};
+use super::request::{RequestCounts, RequestState};
 use super::{BlockReason, Component, SizeLimits, Usage};
-use crate::clock::Timestamp;
+use crate::clock::{MonotonicTime, Timestamp};
 use crate::config::SpoolConfig;
 use crate::journal::Journal;
-use crate::rules::SinkName;
+use crate::rules::{AlertName, SinkName};
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -24,6 +25,11 @@ pub(super) struct Shared {
     problem: Mutex<Option<(BlockReason, String)>>,
     last_row: AtomicI64,
     states: Mutex<BTreeMap<Component, String>>,
+    request_counts: Mutex<RequestCounts>,
+    /// When the first request is due.
+    next_due_request: AtomicI64,
+    /// The state of each raised alert about no request as JSON, by its name and subject.
+    raised_alerts: Mutex<BTreeMap<(AlertName, String), String>>,
     /// The sink that gets a copy of each dead letter.
     copy_sink: Mutex<Option<SinkName>>,
     /// Where new dead letters are recorded.
@@ -43,6 +49,9 @@ impl Shared {
             problem: Mutex::default(),
             last_row: AtomicI64::new(0),
             states: Mutex::default(),
+            request_counts: Mutex::default(),
+            next_due_request: AtomicI64::new(i64::MAX),
+            raised_alerts: Mutex::default(),
             copy_sink: Mutex::default(),
             journal: OnceLock::new(),
             is_same_boot: AtomicBool::new(true),
@@ -65,6 +74,36 @@ impl Shared {
 
     pub(super) fn copy_sink(&self) -> MutexGuard<'_, Option<SinkName>> {
         self.copy_sink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn request_counts(&self) -> MutexGuard<'_, RequestCounts> {
+        self.request_counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn raised_alerts(&self) -> MutexGuard<'_, BTreeMap<(AlertName, String), String>> {
+        self.raised_alerts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_raised_alerts(&self, raised: Vec<(AlertName, String, String)>) {
+        self.raised_alerts().extend(raised.into_iter().map(|(alert, subject, state)| ((alert, subject), state)));
+    }
+
+    pub(super) fn recount_requests(&self, counted: Vec<(AlertName, RequestState, u64)>) {
+        self.request_counts().recount(counted);
+    }
+
+    pub(super) fn next_due_request(&self) -> MonotonicTime {
+        MonotonicTime(self.next_due_request.load(Ordering::Relaxed))
+    }
+
+    /// None: no request is due.
+    pub(super) fn set_next_due_request(&self, due: Option<MonotonicTime>) {
+        self.next_due_request.store(due.map_or(i64::MAX, |due| due.0), Ordering::Relaxed);
+    }
+
+    /// A request is due then, too.
+    pub(super) fn request_due(&self, due: MonotonicTime) {
+        self.next_due_request.fetch_min(due.0, Ordering::Relaxed);
     }
 
     pub(super) fn journal(&self) -> Option<&Journal> {
@@ -125,6 +164,27 @@ impl Shared {
         let size = self.budget().reserve_row(&delivery.sink, &row_size, limits)?;
         let id = RowId(self.last_row.fetch_add(1, Ordering::Relaxed).saturating_add(1));
         Some(DeliveryRow { id, delivery, properties, size })
+    }
+
+    /// Reserves room for all of the deliveries; the error says for which sink there is none.
+    pub(super) fn reserve_all(
+        &self,
+        deliveries: Vec<SpooledDelivery>,
+        limits: SizeLimits,
+    ) -> Result<Vec<DeliveryRow>, String> {
+        let mut rows = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            let sink = delivery.sink.clone();
+            if let Some(row) = self.reserve(delivery, limits) {
+                rows.push(row);
+                continue;
+            }
+            for row in rows {
+                self.budget().release(&row.delivery.sink, row.size);
+            }
+            return Err(format!("the spool has no room for sink {sink}"));
+        }
+        Ok(rows)
     }
 
     /// Reports a successful commit as failed, where a test asks for it.

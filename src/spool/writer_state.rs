@@ -25,6 +25,10 @@ pub(super) struct WriterState {
     recognized_in_transaction: Vec<i64>,
     /// Due deliveries that could not be read. They become dead letters.
     pub(super) unreadable: Vec<UnreadableDelivery>,
+    /// Watched requests in the file, with the changes of the current transaction.
+    pub(super) requests: u64,
+    /// Ends in the file that came before their requests were opened, likewise.
+    pub(super) early_ends: u64,
     dispatchers: HashMap<SinkName, mpsc::UnboundedSender<SpoolEvent>>,
 }
 

@@ -36,13 +36,14 @@ pub enum LogFormat {
 
 /// The fields of all log lines, with their meaning; a test reads the source and fails on another one. Everything else belongs in
 /// the message.
-pub const LOG_FIELDS: [(&str, &str); 15] = [
+pub const LOG_FIELDS: [(&str, &str); 16] = [
     ("event_id", "the id of the event"),
     ("tenant", "the tenant of the event"),
     ("correlation_id", "the correlation id of the event"),
     ("source", "the name of the source"),
     ("route", "the name of the route"),
     ("sink", "the name of the sink"),
+    ("alert", "the name of the alert"),
     ("attempt", "the number of the delivery attempt, starting at 1"),
     ("reason", "the reason of a dead letter, see [event.md](event.md#dead-letters)"),
     ("detail", "the detail of a dead letter"),

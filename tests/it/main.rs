@@ -10,6 +10,7 @@
 
 #[macro_use]
 mod configuration;
+mod alerts;
 mod delivery;
 mod end_to_end;
 mod examples;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::admin::{sink_state, source_state};
 use crate::clock::WallTime;
 use crate::delivery::{PersistedState, SinkStats};
-use crate::relay::{Handle, JobStatus, OrphanedSink};
+use crate::relay::{AlertSummary, Handle, JobStatus, OrphanedSink};
 use crate::rules::SinkName;
 use crate::source::SourceStats;
 use crate::spool::{Component, SinkUsage, Spool};
@@ -30,8 +30,8 @@ pub struct Status {
     pub dead_letters: DeadLettersStatus,
     /// The redrives and purges that run now.
     pub jobs: Vec<JobStatus>,
-    /// Always empty: alerts are a later feature.
-    pub alerts: Vec<serde_json::Value>,
+    /// In the order of the configuration.
+    pub alerts: Vec<AlertSummary>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -134,7 +134,7 @@ impl Status {
                 max_bytes: relay.config().map(|config| config.dead_letters.max_size),
             },
             jobs: relay.jobs().list(),
-            alerts: Vec::new(),
+            alerts: stats.alerts(),
         }
     }
 }

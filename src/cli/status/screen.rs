@@ -138,10 +138,20 @@ fn problems(reading: &Reading, now: WallTime) -> Vec<String> {
         problems
             .push("the last reload failed, and the old configuration is in use: see `regards-relay check`".to_owned());
     }
+    problems.extend(overdue_requests(status));
     problems.extend(limits(status));
     problems.extend(of_sinks(&["delivering"]));
     problems.extend(of_sinks(&["paused", "orphaned"]));
     problems
+}
+
+/// What the other alerts report is a problem without them, too.
+fn overdue_requests(status: &Status) -> impl Iterator<Item = String> {
+    let overdue = status.alerts.iter().filter(|alert| alert.open.is_some() && alert.active > 0);
+    overdue.map(|alert| {
+        let are = if alert.active == 1 { "is" } else { "are" };
+        format!("alert {}: {} {are} overdue", alert.name, plural(alert.active, "request"))
+    })
 }
 
 /// The limits that are nearly reached.
@@ -286,15 +296,20 @@ fn fit<const COLUMNS: usize>(rows: TableRows<COLUMNS>, what: &str, width: usize)
     Ok(lines)
 }
 
-fn totals(status: &Status) -> [String; 2] {
+fn totals(status: &Status) -> Vec<String> {
     let (spool, letters) = (&status.spool, &status.dead_letters);
     let [bytes, most] = [spool.bytes, spool.max_bytes].map(units::size);
     let letters_most = letters.max_bytes.map_or_else(String::new, |most| format!(" of {}", units::size(most)));
     let hint = if letters.count > 0 { "; see `dead-letters list`" } else { "" };
-    [
+    let mut totals = vec![
         format!("spool         {}, {bytes} of {most}", plural(spool.deliveries, "delivery")),
         format!("dead letters  {}, {}{letters_most}{hint}", letters.count, units::size(letters.bytes)),
-    ]
+    ];
+    let watched = status.alerts.iter().filter_map(|alert| Some((&alert.name, alert.open?, alert.active)));
+    totals.extend(watched.take(MAX_ROWS).map(|(name, open, overdue)| {
+        format!("requests      {open} open, {overdue} overdue (alert {})", printable(name))
+    }));
+    totals
 }
 
 /// A problem in at most that many lines, of which the first begins with `!`.

@@ -103,7 +103,7 @@ pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Templat
                 format!("this is not a template: {error}")
             };
             reader.report(Diagnostic::error("template", at.span, message).help(match reader.schema {
-                EventSchema::Event | EventSchema::Transformed(_) => {
+                EventSchema::Event | EventSchema::EventOrAlert | EventSchema::Transformed(_) => {
                     "write fields of the event between `{{` and `}}`, as in `{{ tenant }}`; `schema event` lists them"
                 }
                 EventSchema::DeadLetter => {
@@ -120,6 +120,7 @@ pub(super) fn address_template(reader: &mut Reader<'_>, at: &At<Text>) -> Option
     let template = template(reader, at)?;
     let (what, end) = match reader.schema {
         EventSchema::Event | EventSchema::Transformed(_) => ("an event", "it becomes a dead letter, `render_failed`"),
+        EventSchema::EventOrAlert => ("an event or alert", "it becomes a dead letter, `render_failed`"),
         EventSchema::DeadLetter => ("a dead letter", "it is not copied"),
     };
     for name in template.nullable() {

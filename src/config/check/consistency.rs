@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::alerts;
 use super::broker::{self, VirtualHost};
 use super::overlap::{self, Overlap, StepBudget};
 use super::routes::fields_of;
@@ -14,16 +15,20 @@ use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
 use crate::config::text::scalar::Text;
 use crate::event::{Expression, FAMILIES, Family, Outcome};
-use crate::rules::{Field, Glob, Rules};
+use crate::rules::{Alert, Field, Glob, Rules};
 
 /// The prefix of the exchanges of REGARDS' responses. Messages there are treated as responses.
 const REGARDS_EXCHANGES: &str = "regards.broadcast.fr.cnes.regards.modules.";
 /// The exchange and the queue of REGARDS' own dead letters. Only REGARDS may publish there.
 const REGARDS_DEAD_LETTERS: [&str; 2] = ["regards.DLX", "regards.DLQ"];
-pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, reader: &mut Reader<'_>) {
+
+pub(super) fn check(raw: &raw::Root, rules: Option<&Rules>, alerts: Option<&[Alert]>, reader: &mut Reader<'_>) {
     shared_sources(raw, reader);
     loops(raw, reader);
     patterns(raw, reader);
+    if let Some(alerts) = alerts {
+        alerts::check_overdue(raw, alerts, &families(raw), reader);
+    }
     if let (Some(rules), Some(routes)) = (rules, &raw.routes) {
         unused_sinks(raw, reader);
         let overlap = Overlap::of(&families(raw));
@@ -154,8 +159,10 @@ fn patterns(raw: &raw::Root, reader: &mut Reader<'_>) {
     });
     let sources: Option<Vec<&str>> = sources.as_ref().map(|sources| sources.iter().map(String::as_str).collect());
     let routes = raw.routes.iter().flat_map(|routes| &routes.value.0);
+    let alerts = raw.alerts.iter().flat_map(|alerts| &alerts.value.0);
+    let overdue = alerts.filter_map(|alert| alert.value.overdue.as_ref()?.value.when.as_ref());
     let mut blocks: Vec<&raw::When> =
-        routes.filter_map(|route| route.value.when.as_ref()).map(|when| &when.value).collect();
+        routes.filter_map(|route| route.value.when.as_ref()).chain(overdue).map(|when| &when.value).collect();
     while let Some(when) = blocks.pop() {
         blocks.extend(when.not.iter().flat_map(|not| &not.value.0).map(|block| &block.value));
         if let Some(at) = &when.r#if {
@@ -227,6 +234,7 @@ fn unused_sinks(raw: &raw::Root, reader: &mut Reader<'_>) {
         .0
         .iter()
         .filter_map(|route| route.value.to.as_ref())
+        .chain(raw.alerts.iter().flat_map(|alerts| &alerts.value.0).filter_map(|alert| alert.value.to.as_ref()))
         .flat_map(|to| &to.value.0)
         .chain(&unrouted.value.0)
         .map(|name| name.value.text.as_str())
@@ -235,7 +243,7 @@ fn unused_sinks(raw: &raw::Root, reader: &mut Reader<'_>) {
     for (key, _) in sinks.value.0.iter().filter(|(key, _)| !named.contains(key.text.as_str())) {
         reader.report(
             Diagnostic::warning("unused-sink", key.span, format!("no route leads to the sink `{}`", key.text))
-                .help("name it in the `to:` of a route, or remove it"),
+                .help("name it in the `to:` of a route or an alert, or remove it"),
         );
     }
 }

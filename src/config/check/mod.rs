@@ -3,6 +3,7 @@
 //! A part that can't be built is `None`, and its mistake is recorded. The rest is still checked, so that one run reports
 //! all mistakes.
 
+mod alerts;
 mod broker;
 mod common;
 mod consistency;
@@ -67,15 +68,16 @@ pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     };
     let sinks = raw.sinks.as_ref().map(|sinks| sink::sinks(sinks, &context, reader));
     let rules = routes::rules(raw, &transforms, reader);
+    let alerts = alerts::alerts(raw, reader);
     let dead_letters = dead_letters(raw, reader);
     let journal = journal(raw.journal.as_ref(), &data_dir, reader);
     let delivery = delivery(raw.delivery.as_ref(), reader);
     let admin = admin(raw.admin.as_ref(), reader);
-    consistency::check(raw, rules.as_ref(), reader);
+    consistency::check(raw, rules.as_ref(), alerts.as_deref(), reader);
     raw.version.as_ref()?;
-    let (name, sources, sinks, rules) = (name?, sources??, sinks??, Arc::new(rules?));
+    let (name, sources, sinks, rules, alerts) = (name?, sources??, sinks??, Arc::new(rules?), alerts?);
     let files = NamedFiles::read(reader.files.iter().map(PathBuf::as_path));
-    Some(Config { name, sources, sinks, rules, spool, dead_letters, journal, delivery, admin, data_dir, files })
+    Some(Config { name, sources, sinks, rules, alerts, spool, dead_letters, journal, delivery, admin, data_dir, files })
 }
 
 /// Whether the file has a supported version. Another version has other keys, so nothing else of it is checked.

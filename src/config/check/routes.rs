@@ -25,7 +25,7 @@ pub(super) fn rules(raw: &raw::Root, transforms: &Transforms<'_>, reader: &mut R
 }
 
 /// The sinks that routes can name.
-struct Sinks<'a> {
+pub(super) struct Sinks<'a> {
     names: Vec<&'a str>,
     index: HashMap<&'a str, SinkIndex>,
     /// Whether `sinks:` could be decoded.
@@ -35,7 +35,7 @@ struct Sinks<'a> {
 }
 
 impl<'a> Sinks<'a> {
-    fn of(raw: &'a raw::Root) -> Self {
+    pub fn of(raw: &'a raw::Root) -> Self {
         let entries = raw.sinks.as_ref().map_or(&[][..], |sinks| &sinks.value.0);
         let names: Vec<&str> = entries.iter().map(|(key, _)| key.text.as_str()).collect();
         let index = names.iter().enumerate().map(|(at, name)| (*name, SinkIndex(at))).collect();
@@ -43,7 +43,7 @@ impl<'a> Sinks<'a> {
     }
 
     /// The indexes of the named sinks.
-    fn find(&self, named: &[At<Text>], reader: &mut Reader<'_>) -> Option<Vec<SinkIndex>> {
+    pub fn find(&self, named: &[At<Text>], reader: &mut Reader<'_>) -> Option<Vec<SinkIndex>> {
         let mut found: Vec<SinkIndex> = Vec::new();
         let mut seen: HashSet<SinkIndex> = HashSet::new();
         let mut all = true;
@@ -140,7 +140,7 @@ fn route_name(name: &At<Text>, reader: &mut Reader<'_>) -> Option<RouteName> {
     Some(RouteName::new(text))
 }
 
-fn condition(at: &At<raw::When>, reader: &mut Reader<'_>) -> Option<Condition> {
+pub(super) fn condition(at: &At<raw::When>, reader: &mut Reader<'_>) -> Option<Condition> {
     let raw = &at.value;
     let expression = raw.r#if.as_ref().map(|at| expression::compile(at, Expression::condition, reader));
     let mut fields = Vec::new();

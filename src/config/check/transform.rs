@@ -12,7 +12,7 @@ use crate::config::text::scalar::Text;
 use crate::config::text::tree::{Key, Span};
 use crate::config::values::SetValue;
 use crate::event::{
-    EventSchema, Expression, FieldValue, Fields, Step, StepError, Transform, event_fields, merge_fields,
+    EventSchema, Expression, FieldValue, Fields, Step, StepError, Transform, alert_fields, event_fields, merge_fields,
 };
 
 /// The longest name of a field, in bytes.
@@ -36,6 +36,8 @@ struct IncomingFields {
     fields: Vec<Fields>,
     /// Whether one of the routes has a transform.
     transformed: bool,
+    /// Whether alerts that are about no request come to it, too.
+    has_alerts: bool,
 }
 
 impl<'a> Transforms<'a> {
@@ -55,6 +57,14 @@ impl<'a> Transforms<'a> {
         for sink in raw.unrouted.iter().flat_map(|unrouted| &unrouted.value.0) {
             all.incoming.entry(sink.value.text.as_str()).or_default().fields.push(events.clone());
         }
+        for alert in raw.alerts.iter().flat_map(|alerts| &alerts.value.0) {
+            let is_about_requests = alert.value.overdue.is_some();
+            for sink in alert.value.to.iter().flat_map(|to| &to.value.0) {
+                let incoming = all.incoming.entry(sink.value.text.as_str()).or_default();
+                incoming.has_alerts |= !is_about_requests;
+                incoming.fields.push(if is_about_requests { events.clone() } else { alert_fields() });
+            }
+        }
         all
     }
 
@@ -69,6 +79,7 @@ impl<'a> Transforms<'a> {
             Some(incoming) if incoming.transformed => {
                 EventSchema::Transformed(Arc::new(merge_fields(&incoming.fields)))
             }
+            Some(incoming) if incoming.has_alerts => EventSchema::EventOrAlert,
             _ => EventSchema::Event,
         }
     }

@@ -166,7 +166,7 @@ fn an_unknown_sink_of_dead_letters_is_an_error() {
         5 |   morgue: { stdout: {} }
           |   ^^^^^^
           |
-          = help: name it in the `to:` of a route, or remove it
+          = help: name it in the `to:` of a route or an alert, or remove it
 
         error[unknown-sink]: there is no sink `morge`
          --> routes.yaml:6:21

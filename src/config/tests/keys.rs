@@ -88,7 +88,7 @@ metrics: { port: 1 }
             8 | metrics: { port: 1 }
               | ^^^^^^^
               |
-              = help: known keys: `version`, `name`, `sources`, `sinks`, `routes`, `unrouted`, `dead_letters`, `spool`, `journal`, `delivery`, `admin`
+              = help: known keys: `version`, `name`, `sources`, `sinks`, `routes`, `unrouted`, `alerts`, `dead_letters`, `spool`, `journal`, `delivery`, `admin`
 
         "#]],
     );

@@ -3,6 +3,7 @@
 #![allow(clippy::needless_raw_string_hashes, reason = "expect-test writes them so")]
 #![allow(clippy::needless_pass_by_value, reason = "an `expect!` is written where it is passed")]
 
+mod alerts;
 mod brokers;
 mod conditions;
 mod dead_letters;

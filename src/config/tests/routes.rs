@@ -240,7 +240,7 @@ fn an_unused_sink_is_a_warning() {
         3 | sinks: { a: { stdout: {} }, b: { stdout: {} } }
           |                             ^
           |
-          = help: name it in the `to:` of a route, or remove it
+          = help: name it in the `to:` of a route or an alert, or remove it
 
     "#]],
     );

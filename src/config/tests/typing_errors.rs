@@ -202,7 +202,7 @@ fn a_missing_space_after_a_colon_is_reported() {
         3 | sinks: { a: { stdout: {} }, b: { stdout: {} } }
           |          ^
           |
-          = help: name it in the `to:` of a route, or remove it
+          = help: name it in the `to:` of a route or an alert, or remove it
 
         warning[unused-sink]: no route leads to the sink `b`
          --> routes.yaml:3:29
@@ -210,7 +210,7 @@ fn a_missing_space_after_a_colon_is_reported() {
         3 | sinks: { a: { stdout: {} }, b: { stdout: {} } }
           |                             ^
           |
-          = help: name it in the `to:` of a route, or remove it
+          = help: name it in the `to:` of a route or an alert, or remove it
 
         error[wrong-type]: expected a mapping of keys to values, found a single value
          --> routes.yaml:5:7

@@ -262,7 +262,7 @@ fn the_schema_accepts_null_for_the_same_keys_as_the_check() {
     found.dedup();
     // As in `raw.rs`, marked `| null`.
     let nullable =
-        ["admin", "body", "dead_letters", "delivery", "journal", "options", "retry", "spool", "tenant", "to"]
+        ["admin", "alerts", "body", "dead_letters", "delivery", "journal", "options", "retry", "spool", "tenant", "to"]
             .map(str::to_owned);
     assert_eq!(found, nullable);
     let when = &schema["$defs"]["When"]["properties"]["tenant"];

@@ -196,6 +196,10 @@ impl<T> ValueOrWord<T> {
 #[derive(Debug, Clone, Copy)]
 pub struct DurationOrNever(pub ValueOrWord<Duration>);
 
+/// When a request is overdue: after a duration, or at its date `expires`.
+#[derive(Debug, Clone, Copy)]
+pub struct DurationOrExpires(pub ValueOrWord<Duration>);
+
 /// How long something is kept: a duration, or `forever`.
 #[derive(Debug, Clone, Copy)]
 pub struct DurationOrForever(pub ValueOrWord<Duration>);
@@ -220,6 +224,12 @@ fn word_or<T>(
 impl Decode for DurationOrNever {
     fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         word_or(node, reader, "never", "a duration", DURATION, duration).map(Self)
+    }
+}
+
+impl Decode for DurationOrExpires {
+    fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        word_or(node, reader, "expires", "a duration", DURATION, duration).map(Self)
     }
 }
 
@@ -299,6 +309,7 @@ schema! {
     Rate => pattern(r"^[0-9]+/(s|m|h)$");
     Percent => pattern(r"^[0-9]+%$");
     DurationOrNever => pattern(r"^(never|[0-9]+(ms|s|m|h|d))$");
+    DurationOrExpires => pattern(r"^(expires|[0-9]+(ms|s|m|h|d))$");
     DurationOrForever => pattern(r"^(forever|[0-9]+(ms|s|m|h|d))$");
     Attempts => or_reference(&json_schema!({ "anyOf": [{ "const": "unlimited" }, { "type": "integer", "minimum": 1 }] }));
     OneOf<T: Word> => {

@@ -44,14 +44,13 @@ impl Attributes {
             ("id", event.id.to_string()),
             ("source", source),
             ("type", event.kind.to_owned()),
-            ("subject", printable(&event.correlation_id)),
         ];
+        // An attribute can't be empty: an alert that is about no request has neither.
+        let known = |name, text: &str| Some((name, printable(text))).filter(|(_, text)| !text.is_empty());
+        attributes.extend(known("subject", &event.correlation_id));
         attributes.extend(event.time.clone().map(|time| ("time", time)));
-        attributes.extend([
-            ("tenant", printable(&event.tenant)),
-            ("status", event.status.to_owned()),
-            ("outcome", event.outcome.as_str().to_owned()),
-        ]);
+        attributes.extend(known("tenant", &event.tenant));
+        attributes.extend([("status", event.status.to_owned()), ("outcome", event.outcome.as_str().to_owned())]);
         Self(attributes)
     }
 }

@@ -14,6 +14,8 @@ pub(in crate::sink) fn render(
     let topic = kafka.topic.render_address(view).map_err(|error| RenderError::failed("topic", error))?;
     check_topic(&topic).map_err(|problem| RenderError::failed("topic", problem))?;
     let key = kafka.key.render_key(view).map_err(|error| RenderError::failed("key", error))?;
+    // Both events of an alert go to one partition.
+    let key = key.or_else(|| event.alert_key());
     let encoded = format.encode(view, Carrier::Kafka).map_err(|error| RenderError::failed("body", error))?;
     let mut headers = headers::delivery_headers(view, format, keep_headers, &encoded);
     // CloudEvents' Kafka binding, 3.2.1: the header `content-type` has the type of the body.

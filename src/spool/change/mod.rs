@@ -3,10 +3,12 @@
 //!
 //! This is the seam of the spool: another database would apply the same changes with its own statements and settle them in the same way.
 
+mod requests;
 mod steps;
 
 use std::fmt::Debug;
 
+pub(super) use requests::{AdvanceRequest, EndRequest, FetchRequests, OpenRequest, SaveAlert, TidyRequests};
 pub(super) use steps::{
     AddDeadLetter, AddDelivery, Complete, DeadLetterOrigin, FetchDue, MakeDue, Redrive, Reschedule, SaveState,
     Subscribe,
@@ -14,7 +16,7 @@ pub(super) use steps::{
 pub use steps::{RedriveOrigin, Subscription};
 
 use super::database::Database;
-use super::delivery::RowId;
+use super::delivery::{DeliveryRow, RowId};
 use super::writer_state::WriterState;
 use super::{Shared, SpoolError};
 use crate::rules::SinkName;
@@ -42,6 +44,12 @@ pub(super) enum Change {
     Subscribe(Subscribe),
     SaveState(SaveState),
     Redrive(Redrive),
+    OpenRequest(OpenRequest),
+    EndRequest(EndRequest),
+    FetchRequests(FetchRequests),
+    AdvanceRequest(AdvanceRequest),
+    SaveAlert(SaveAlert),
+    TidyRequests(TidyRequests),
 }
 
 /// A change that was applied in a transaction which is not on disk yet, with its outcome.
@@ -56,6 +64,12 @@ pub(super) enum AppliedChange {
     Subscribe(Subscribe, <Subscribe as Step>::Outcome),
     SaveState(SaveState, <SaveState as Step>::Outcome),
     Redrive(Redrive, <Redrive as Step>::Outcome),
+    OpenRequest(OpenRequest, <OpenRequest as Step>::Outcome),
+    EndRequest(EndRequest, <EndRequest as Step>::Outcome),
+    FetchRequests(FetchRequests, <FetchRequests as Step>::Outcome),
+    AdvanceRequest(AdvanceRequest, <AdvanceRequest as Step>::Outcome),
+    SaveAlert(SaveAlert, <SaveAlert as Step>::Outcome),
+    TidyRequests(TidyRequests, <TidyRequests as Step>::Outcome),
 }
 
 /// A change that could not be applied comes back with the error.
@@ -75,6 +89,16 @@ impl Change {
             Self::Subscribe(step) => apply(step, database, state, AppliedChange::Subscribe, Self::Subscribe),
             Self::SaveState(step) => apply(step, database, state, AppliedChange::SaveState, Self::SaveState),
             Self::Redrive(step) => apply(step, database, state, AppliedChange::Redrive, Self::Redrive),
+            Self::OpenRequest(step) => apply(step, database, state, AppliedChange::OpenRequest, Self::OpenRequest),
+            Self::EndRequest(step) => apply(step, database, state, AppliedChange::EndRequest, Self::EndRequest),
+            Self::FetchRequests(step) => {
+                apply(step, database, state, AppliedChange::FetchRequests, Self::FetchRequests)
+            }
+            Self::AdvanceRequest(step) => {
+                apply(step, database, state, AppliedChange::AdvanceRequest, Self::AdvanceRequest)
+            }
+            Self::SaveAlert(step) => apply(step, database, state, AppliedChange::SaveAlert, Self::SaveAlert),
+            Self::TidyRequests(step) => apply(step, database, state, AppliedChange::TidyRequests, Self::TidyRequests),
         }
     }
 
@@ -83,9 +107,28 @@ impl Change {
         match self {
             Self::AddDeadLetter(add) => add.row.size + add.copy.as_ref().map_or(0, |copy| copy.size),
             Self::AddDelivery(add) => add.row.size,
-            Self::Redrive(redrive) => redrive.rows.iter().map(|row| row.size).sum(),
+            Self::OpenRequest(open) => open.size(),
+            Self::EndRequest(end) => end.size(),
+            Self::Redrive(_) | Self::AdvanceRequest(_) | Self::SaveAlert(_) => {
+                self.added_rows().iter().map(|row| row.size).sum()
+            }
             _ => 0,
         }
+    }
+
+    /// The deliveries that it adds beside what it is about.
+    fn added_rows(&self) -> &[DeliveryRow] {
+        match self {
+            Self::Redrive(Redrive { rows, .. })
+            | Self::AdvanceRequest(AdvanceRequest { rows, .. })
+            | Self::SaveAlert(SaveAlert { rows, .. }) => rows,
+            _ => &[],
+        }
+    }
+
+    /// It only adds what a message needs that was just received. Only the message's source waits for that.
+    pub(super) fn is_of_new_message(&self) -> bool {
+        matches!(self, Self::OpenRequest(_) | Self::EndRequest(_))
     }
 
     /// The row that it adds, if the sink's dispatcher already knows the row's id.
@@ -114,7 +157,7 @@ impl Change {
     }
 
     pub(super) fn is_read_only(&self) -> bool {
-        matches!(self, Self::FetchDue(_) | Self::Subscribe(_))
+        matches!(self, Self::FetchDue(_) | Self::Subscribe(_) | Self::FetchRequests(_))
     }
 
     /// The size of the dead letter that it adds, in bytes, as `dead_letters.max_size` counts it.
@@ -147,7 +190,8 @@ impl Change {
             }
             _ => (None, None),
         };
-        one.into_iter().chain(other)
+        let added = self.added_rows().iter().map(|row| &row.delivery.sink);
+        one.into_iter().chain(other).chain(added)
     }
 }
 
@@ -177,6 +221,12 @@ impl AppliedChange {
             Self::Subscribe(step, outcome) => step.settle(outcome, state, shared),
             Self::SaveState(step, outcome) => step.settle(outcome, state, shared),
             Self::Redrive(step, outcome) => step.settle(outcome, state, shared),
+            Self::OpenRequest(step, outcome) => step.settle(outcome, state, shared),
+            Self::EndRequest(step, outcome) => step.settle(outcome, state, shared),
+            Self::FetchRequests(step, outcome) => step.settle(outcome, state, shared),
+            Self::AdvanceRequest(step, outcome) => step.settle(outcome, state, shared),
+            Self::SaveAlert(step, outcome) => step.settle(outcome, state, shared),
+            Self::TidyRequests(step, outcome) => step.settle(outcome, state, shared),
         }
     }
 
@@ -192,6 +242,12 @@ impl AppliedChange {
             Self::Subscribe(step, _) => Change::Subscribe(step),
             Self::SaveState(step, ()) => Change::SaveState(step),
             Self::Redrive(step, _) => Change::Redrive(step),
+            Self::OpenRequest(step, _) => Change::OpenRequest(step),
+            Self::EndRequest(step, _) => Change::EndRequest(step),
+            Self::FetchRequests(step, _) => Change::FetchRequests(step),
+            Self::AdvanceRequest(step, _) => Change::AdvanceRequest(step),
+            Self::SaveAlert(step, _) => Change::SaveAlert(step),
+            Self::TidyRequests(step, _) => Change::TidyRequests(step),
         }
     }
 }

@@ -325,7 +325,7 @@ impl Step for Redrive {
 }
 
 /// Settles a delivery that its sink's dispatcher doesn't know of yet; none: it was not inserted.
-fn settle_added(row: &DeliveryRow, inserted: Option<InsertOutcome>, state: &WriterState, shared: &Shared) {
+pub(super) fn settle_added(row: &DeliveryRow, inserted: Option<InsertOutcome>, state: &WriterState, shared: &Shared) {
     let inserted = inserted.unwrap_or(InsertOutcome::AlreadyInserted);
     shared.budget().on_written(&row.delivery.sink, row.size, inserted);
     if inserted == InsertOutcome::Inserted {

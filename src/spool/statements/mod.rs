@@ -3,6 +3,7 @@
 
 mod dead_letters;
 mod deliveries;
+mod requests;
 
 use std::collections::HashSet;
 
@@ -12,6 +13,7 @@ use super::{Component, SpoolError};
 use crate::clock::ClockBase;
 
 pub(super) use dead_letters::PurgeSelection;
+pub(super) use requests::EndOutcome;
 
 /// How many pages are given back to the file system at once.
 const VACUUM_PAGES: usize = 2_000;

@@ -7,6 +7,7 @@ mod deliveries;
 mod file;
 mod orphans;
 mod queue;
+mod requests;
 mod sizes;
 mod unknown_commits;
 mod unreadable;

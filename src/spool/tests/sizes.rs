@@ -6,14 +6,14 @@ use super::*;
 const PAGE: u64 = 4_096;
 
 /// The used pages of the file, in bytes.
-fn in_use(path: &Path) -> u64 {
+pub(super) fn in_use(path: &Path) -> u64 {
     let file = Connection::open(path).unwrap();
     let pragma = |name| file.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(pragma("page_size"), i64::try_from(PAGE).unwrap());
     (pragma("page_count") - pragma("freelist_count")).cast_unsigned() * PAGE
 }
 
-fn assert_within_a_fifth(what: &str, computed: u64, used: u64) {
+pub(super) fn assert_within_a_fifth(what: &str, computed: u64, used: u64) {
     assert!(computed.abs_diff(used) * 5 <= used, "{what}: {computed} bytes are computed, and {used} are used");
 }
 

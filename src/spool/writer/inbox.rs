@@ -74,7 +74,7 @@ impl Writer {
                 self.queue.push(Change::AddDelivery(add));
             }
             WriterCommand::Change(change) => {
-                self.is_urgent = true;
+                self.is_urgent |= !can_wait;
                 self.queue.push(change);
             }
             WriterCommand::Purge(purge) => self.purges.push_back(purge),

@@ -150,6 +150,7 @@ impl Writer {
         self.load_state(&database)?;
         self.number = database.last_batch()?;
         self.shared.set_states(database.states()?);
+        self.shared.set_raised_alerts(database.raised_alerts()?);
         let sinks: Vec<SinkName> = self.shared.budget().sinks().map(|(sink, _)| sink.clone()).collect();
         for sink in sinks {
             self.shared.set_oldest(&sink, database.oldest(&sink)?);
@@ -184,6 +185,11 @@ impl Writer {
         self.next_dead_letter = self.next_dead_letter.max(last_dead_letter.saturating_add(1));
         self.shared.set_last_row(RowId(last_row));
         self.shared.recount_deliveries(database.usage()?);
+        self.shared.recount_requests(database.count_requests()?);
+        self.shared.set_next_due_request(database.next_due_request()?);
+        let counts = self.shared.request_counts();
+        (self.state.requests, self.state.early_ends) = (counts.total(), counts.early_ends());
+        drop(counts);
         self.recount_dead_letters(database)
     }
 

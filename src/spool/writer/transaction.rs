@@ -121,6 +121,9 @@ impl Writer {
     /// Requeues the changes of a transaction that is not on disk. They are repeated in smaller transactions.
     fn roll_back(&mut self, transaction: Transaction, unapplied: Vec<Change>) {
         self.state.on_rollback();
+        let counts = self.shared.request_counts();
+        (self.state.requests, self.state.early_ends) = (counts.total(), counts.early_ends());
+        drop(counts);
         if transaction.makes_file_larger {
             self.grow_after = Instant::now() + FULL_RETRY;
         }

@@ -218,7 +218,7 @@ tests:
         3 |   - name: three
           |     ^^^^
           |
-          = help: write `message: { body: … }`, or `sample: FILE#LINE`
+          = help: write `message: { body: … }`, `sample: FILE#LINE`, or `alert: { name: … }`
 
         error[expect]: a dead letter goes to no sink
          --> routes.test.yaml:6:15
@@ -242,7 +242,7 @@ tests:
         8 |   - name: five
           |     ^^^^ needs `expect`
           |
-          = help: add `expect:`, all sinks that get the message, each with its expected fields; or `dead_letter: REASON`
+          = help: add `expect:`, all sinks that get the message, each with its expected fields; or `dead_letter: REASON`; and `alerts: [NAME]`, all alerts that match
 
         error[unknown-key]: unknown key `tenent`
          --> routes.test.yaml:9:5

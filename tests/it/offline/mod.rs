@@ -1,5 +1,6 @@
 //! What can be tested with nothing but the source and the binary.
 
+mod alerts;
 mod cases;
 mod compare;
 mod documents;

@@ -102,6 +102,7 @@ fn caught(failpoint: Failpoint) -> Option<(Drill, &'static str)> {
         Failpoint::DropOn5xx => (Drill::Refusals, lost),
         Failpoint::ReorderOnRetry | Failpoint::SpillWithoutPredecessor => (Drill::Refusals, reordered),
         Failpoint::NoSync
+        | Failpoint::AcknowledgeBeforeTheRequest
         | Failpoint::RecognizeSettledFirst
         | Failpoint::IgnoreBackOff
         | Failpoint::KeepLimitsAtTheEnd

@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::admin::control::{DeadLettersStatus, SpoolStatus};
-use crate::relay::JobStatus;
+use crate::relay::{AlertSummary, JobStatus};
 
 /// 2026-11-29T02:13:00Z
 const NOW: WallTime = WallTime(1_795_918_380_000);
@@ -262,4 +262,39 @@ fn a_small_terminal_gets_lines_that_fit() {
     let drawn = String::from_utf8(drawn).unwrap();
     assert!(drawn.starts_with("\u{1b}[2J\u{1b}[H") && drawn.ends_with("\u{1b}[J"), "{drawn:?}");
     assert_eq!(drawn.matches("\r\n").count(), 9);
+}
+
+#[test]
+fn overdue_requests_are_a_problem() {
+    let mut reading = reading(vec![source("regards")], vec![sink("pipeline")]);
+    let silent = AlertSummary {
+        name: "silent".to_owned(),
+        condition: "overdue".to_owned(),
+        open: Some(1_234),
+        active: 2,
+        raised: Vec::new(),
+        raised_total: 3,
+        resolved_total: 1,
+    };
+    let failing =
+        AlertSummary { name: "failing".to_owned(), condition: "sink_failing".to_owned(), open: None, ..silent.clone() };
+    reading.status.alerts = vec![silent, failing];
+    check(
+        &reading,
+        84,
+        &expect![[r"
+        regards-relay 1.2.3, up 3d 4h                               2026-11-29T02:13:00Z
+        ! alert silent: 2 requests are overdue
+
+        SOURCE   STATE      RECEIVED  RATE  LAST MESSAGE
+        regards  consuming  123456    42/s  1s ago
+
+        SINK      STATE       DELIVERED  RATE  IN FLIGHT  BACKLOG  OLDEST
+        pipeline  delivering  123400     42/s  3          0        -
+
+        spool         no deliveries, 0 B of 10 GiB
+        dead letters  0, 0 B of 2.0 GiB
+        requests      1234 open, 2 overdue (alert silent)
+    "]],
+    );
 }

@@ -154,6 +154,6 @@ fn of_pattern(pattern: &str) -> (String, &'static str) {
         _ if pattern.contains('%') => ("share", "%"),
         _ => panic!("a type of value that this test does not know: {pattern}"),
     };
-    let word = ["never", "forever"].into_iter().find(|word| pattern.contains(&format!("({word}|")));
+    let word = ["never", "forever", "expires"].into_iter().find(|word| pattern.contains(&format!("({word}|")));
     (word.map_or(kind.to_owned(), |word| format!("{kind} or `{word}`")), unit)
 }

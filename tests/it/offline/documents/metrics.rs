@@ -40,6 +40,7 @@ sources:
   regards: { amqp: { url: \"amqp://127.0.0.1:1\", queue: none } }
 sinks: { archive: { file: { path: archive.ndjson } } }
 routes: [{ name: everything, to: archive }]
+alerts: [{ name: overdue, overdue: { within: 24h }, to: archive }]
 unrouted: drop";
 
 const SAMPLE: &str = r#"{"properties": {"headers": {"regards.tenant": "esa"}}, "body": {"correlationId": "c-1", "responseStatus": "GRANTED"}}"#;

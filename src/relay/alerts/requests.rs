@@ -1,0 +1,243 @@
+//! Requests that are accepted and then have no end.
+//!
+//! A request is watched from before the message that opens it is acknowledged until its end is on disk. Its time limit is counted by
+//! [`MonotonicTime`], so that a wall clock that jumps makes no request overdue. `within: expires` is a date of REGARDS: it is compared with
+//! the wall clock once, when the request is opened. A clock that is wrong at that moment makes this limit wrong by as much, later jumps
+//! change nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::{Map, Value};
+
+use super::notice::{Occurrence, PreparedAlert};
+use super::{AlertTable, Alerts};
+use crate::clock::{self, MonotonicTime, WallTime};
+use crate::event::{AlertRequest, AlertStatus, Event, EventView, Message};
+use crate::failpoints::Failpoint;
+use crate::rules::{Alert, AlertName, Overdue, in_words};
+use crate::source::{EntryId, Receipt};
+use crate::spool::{RequestEvent, RequestState, RequestStep, Watch, WatchedRequest};
+
+/// An end that comes before the event that opens its request is remembered for this time.
+const REMEMBER_END: Duration = Duration::from_hours(24);
+/// Nothing is reported as overdue so soon after the start: the end may be among the messages that waited in the queue meanwhile.
+const START_GRACE: Duration = Duration::from_secs(5);
+/// So many requests are raised or resolved at once.
+const BATCH: usize = 256;
+
+impl Alerts {
+    /// Watches the request that the event opens, or ends it. The message is acknowledged only after that is on disk.
+    pub(in crate::relay) fn on_event(&self, event: &Event, message: &Message, receipt: &Receipt) {
+        let table = self.table.load();
+        if !table.watches_requests {
+            return;
+        }
+        if event.outcome.ends_request() {
+            if table.overdue().any(|(_, overdue)| overdue.may_watch(event)) {
+                let forget = MonotonicTime::now().after(REMEMBER_END);
+                self.spool.end_request(request_event(event), forget, share(receipt));
+            }
+            return;
+        }
+        let watches = self.watches(&table, EventView::of(event, message));
+        if !watches.is_empty() {
+            self.spool.open_request(request_event(event), watches, share(receipt));
+        }
+    }
+
+    fn watches(&self, table: &AlertTable, view: EventView<'_>) -> Vec<Watch> {
+        let watch = |(alert, overdue): (&Alert, &Overdue)| match overdue.opens(view) {
+            Ok(false) => None,
+            Ok(true) => Some(Watch { alert: alert.name.clone(), due: due(overdue, view.event)? }),
+            Err(error) => {
+                if let Some(suppressed) = self.expression_log.allow() {
+                    tracing::warn!(
+                        alert = %alert.name, %error, suppressed,
+                        "the `if:` of an alert could not be evaluated; the alert doesn't watch the request of this event"
+                    );
+                }
+                None
+            }
+        };
+        table.overdue().filter_map(watch).collect()
+    }
+}
+
+/// When the request is overdue; none: it has no date `expires`, and no other limit.
+fn due(overdue: &Overdue, event: &Event) -> Option<MonotonicTime> {
+    let now = MonotonicTime::now();
+    let within = overdue.within.map(|within| now.after(within));
+    let expires = event.expires.as_deref().filter(|_| overdue.at_expiry);
+    let expires = expires.and_then(|date| date.parse::<jiff::Timestamp>().ok());
+    let expiry = expires.map(|date| {
+        let left = date.as_millisecond().saturating_sub(WallTime::now().0);
+        now.after(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+    });
+    within.into_iter().chain(expiry).min()
+}
+
+fn request_event(event: &Event) -> RequestEvent {
+    let request = AlertRequest {
+        tenant: Arc::clone(&event.tenant),
+        correlation_id: event.correlation_id.clone(),
+        product_id: event.product_id.clone(),
+        session: event.session.clone(),
+        expires: event.expires.clone(),
+    };
+    RequestEvent { request, status: event.status.to_owned(), received: WallTime::now() }
+}
+
+fn share(receipt: &Receipt) -> Receipt {
+    if Failpoint::AcknowledgeBeforeTheRequest.is_enabled() {
+        return Receipt::new(EntryId(0), tokio::sync::mpsc::unbounded_channel().0);
+    }
+    receipt.share()
+}
+
+/// Raises the alerts of overdue requests, and resolves those of requests that have ended since.
+pub(super) struct Watcher {
+    not_before: Instant,
+    /// The alerts whose requests are kept, as of the last upkeep.
+    kept: Option<Vec<AlertName>>,
+    /// Requests of an earlier boot are taken over.
+    has_adopted: bool,
+    unwatched: u64,
+}
+
+impl Default for Watcher {
+    fn default() -> Self {
+        Self { not_before: Instant::now() + START_GRACE, kept: None, has_adopted: false, unwatched: 0 }
+    }
+}
+
+impl Watcher {
+    pub(super) async fn update(&mut self, alerts: &Alerts, table: &AlertTable) {
+        self.tidy(alerts, table).await;
+        self.warn_of_unwatched(alerts);
+        if Instant::now() < self.not_before {
+            return;
+        }
+        while alerts.spool.next_due_request().has_passed() {
+            let Some(due) = alerts.spool.due_requests(BATCH).await else { return };
+            let is_full = due.requests.len() == BATCH;
+            let done = join_all(due.requests.into_iter().map(|request| advance(alerts, table, request))).await;
+            if !is_full || done.contains(&false) {
+                return;
+            }
+        }
+    }
+
+    /// Forgets requests of alerts that are no longer configured, and takes over those of an earlier boot.
+    async fn tidy(&mut self, alerts: &Alerts, table: &AlertTable) {
+        let names: Vec<_> = table.overdue().map(|(alert, _)| alert.name.clone()).collect();
+        // Just after a boot the wall clock may not be corrected yet, and nothing of an earlier boot counts as overdue.
+        let adopts = !self.has_adopted && clock::is_past_boot_grace();
+        if self.kept.as_ref() == Some(&names) && !adopts {
+            return;
+        }
+        if !alerts.spool.tidy_requests(&names, adopts).await {
+            self.kept = Some(names);
+            self.has_adopted |= adopts;
+        }
+    }
+
+    fn warn_of_unwatched(&mut self, alerts: &Alerts) {
+        let unwatched = alerts.spool.unwatched_requests();
+        if unwatched > self.unwatched
+            && let Some(suppressed) = alerts.unwatched_log.allow()
+        {
+            tracing::warn!(
+                suppressed,
+                "{} requests are not watched, because the spool has as many as it can watch: no alert will report them as overdue; the \
+                 metric `requests_unwatched_total` counts them; watch fewer requests with `overdue.when`, or for a shorter time",
+                unwatched - self.unwatched
+            );
+            self.unwatched = unwatched;
+        }
+    }
+}
+
+/// Does what is due about a request. False: it has to be done later.
+async fn advance(alerts: &Alerts, table: &AlertTable, request: WatchedRequest) -> bool {
+    let alert = table.alert(&request.alert);
+    let (step, prepared) = match (request.state, alert.and_then(|alert| Some((alert, alert.overdue()?)))) {
+        (RequestState::Open, Some((alert, overdue))) => {
+            let since = overdue_since(&request);
+            (RequestStep::Raise { overdue: since }, Some(raised(table, alert, overdue, &request, since)))
+        }
+        (RequestState::Ended, Some((alert, overdue))) => {
+            (RequestStep::Forget, Some(resolved(table, alert, overdue, &request)))
+        }
+        // Nobody gets an alert that is no longer configured, and an early end has been remembered for long enough.
+        _ => (RequestStep::Forget, None),
+    };
+    let deliveries = prepared.as_ref().map(PreparedAlert::deliveries).unwrap_or_default();
+    let stored = match alerts.spool.advance_request(&request, step, deliveries) {
+        Ok(stored) => stored.await,
+        Err(problem) => Err(problem),
+    };
+    match (stored, prepared) {
+        (Ok(true), Some(prepared)) => prepared.on_stored(alerts),
+        (Ok(_), _) => {}
+        (Err(problem), _) => {
+            if let Some(suppressed) = alerts.blocked_log.allow() {
+                tracing::warn!(
+                    alert = %request.alert, error = problem, suppressed,
+                    "an overdue request could not be reported; the relay tries again each second"
+                );
+            }
+            return false;
+        }
+    }
+    true
+}
+
+/// The moment of the due time by the wall clock, as it is now.
+fn overdue_since(request: &WatchedRequest) -> WallTime {
+    let late = MonotonicTime::now().0.saturating_sub(request.due.0);
+    WallTime::now().before(Duration::from_millis(u64::try_from(late).unwrap_or(0)))
+}
+
+fn raised(
+    table: &AlertTable,
+    alert: &Alert,
+    overdue: &Overdue,
+    request: &WatchedRequest,
+    since: WallTime,
+) -> PreparedAlert {
+    let RequestEvent { request: AlertRequest { tenant, correlation_id, expires, .. }, status, received } =
+        &request.event;
+    let at = received.to_rfc3339();
+    let limit = match (overdue.within, expires.as_deref().filter(|_| overdue.at_expiry)) {
+        (Some(within), Some(date)) => format!("within {} or by {date}", in_words(within)),
+        (None, Some(date)) => format!("by {date}"),
+        _ => format!("within {}", overdue.limit()),
+    };
+    let sentence = format!("request {correlation_id} of {tenant} was {status} at {at} and has had no end {limit}");
+    occurrence(alert, overdue, request, since).prepare(AlertStatus::Raised, sentence, table.receivers(alert, None))
+}
+
+fn resolved(table: &AlertTable, alert: &Alert, overdue: &Overdue, request: &WatchedRequest) -> PreparedAlert {
+    let RequestEvent { request: AlertRequest { tenant, correlation_id, .. }, status, received } = &request.event;
+    let since = request.overdue.unwrap_or(*received);
+    let sentence = format!("request {correlation_id} of {tenant} has ended: {status} at {}", received.to_rfc3339());
+    occurrence(alert, overdue, request, since).prepare(AlertStatus::Resolved, sentence, table.receivers(alert, None))
+}
+
+fn occurrence(alert: &Alert, overdue: &Overdue, request: &WatchedRequest, since: WallTime) -> Occurrence {
+    let RequestEvent { request: of, status, received } = &request.event;
+    let details = [
+        ("requestStatus", Value::from(status.as_str())),
+        ("requestReceivedAt", Value::from(received.to_rfc3339())),
+        ("within", Value::from(overdue.limit())),
+    ];
+    Occurrence {
+        alert: alert.name.clone(),
+        subject: format!("request {} {}", of.tenant, of.correlation_id),
+        since,
+        request: Some(of.clone()),
+        details: Map::from_iter(details.map(|(name, value)| (name.to_owned(), value))),
+    }
+}

@@ -1,0 +1,173 @@
+//! Requests that alerts watch, as they are handed to the spool and read from it.
+
+use std::collections::BTreeMap;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::row_size::{RequestLengths, RowSize, field_size};
+use crate::clock::{MonotonicTime, WallTime};
+use crate::event::AlertRequest;
+use crate::rules::AlertName;
+
+/// No more requests than these are watched, each counted once for each of its alerts. Beyond it, the events of further requests are
+/// acknowledged all the same, and the requests are counted as unwatched.
+pub const MAX_REQUESTS: u64 = 2_000_000;
+/// So many ends without an open request are remembered. Further ones are counted as unwatched.
+pub const MAX_EARLY_ENDS: u64 = 500_000;
+
+/// The id of a watched request in the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(pub(super) i64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestState {
+    /// It has no end yet.
+    Open = 0,
+    /// It has no end, and its alert is raised.
+    Overdue = 1,
+    /// It ended after its alert was raised.
+    Ended = 2,
+    /// It ended before the event that opens it came.
+    EndedEarly = 3,
+}
+
+impl RequestState {
+    pub(super) fn of_number(number: i64) -> Option<Self> {
+        [Self::Open, Self::Overdue, Self::Ended, Self::EndedEarly].into_iter().find(|state| *state as i64 == number)
+    }
+}
+
+/// The event that opens a request, or ends it.
+#[derive(Debug, Clone)]
+pub struct RequestEvent {
+    pub request: AlertRequest,
+    pub status: String,
+    /// When it was received.
+    pub received: WallTime,
+}
+
+/// An alert that watches a request.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    pub alert: AlertName,
+    /// When the request is overdue.
+    pub due: MonotonicTime,
+}
+
+/// A request about which the relay has to do something.
+#[derive(Debug, Clone)]
+pub struct WatchedRequest {
+    pub id: RequestId,
+    pub alert: AlertName,
+    pub state: RequestState,
+    /// What opened it; of a request that has ended: with the status of the end, and when that was received.
+    pub event: RequestEvent,
+    /// When this became due.
+    pub due: MonotonicTime,
+    /// Since when it is overdue.
+    pub overdue: Option<WallTime>,
+}
+
+/// Requests that are due.
+#[derive(Debug)]
+pub struct DueRequests {
+    /// In the order of their due times.
+    pub requests: Vec<WatchedRequest>,
+    /// The due time of the first one that is not among them.
+    pub next: Option<MonotonicTime>,
+}
+
+/// What becomes of a watched request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestStep {
+    /// Its alert is raised.
+    Raise { overdue: WallTime },
+    /// It is no longer watched.
+    Forget,
+}
+
+/// How many requests one alert watches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestCount {
+    /// Without an end, and not overdue.
+    pub open: u64,
+    /// Without an end, and reported as overdue.
+    pub overdue: u64,
+}
+
+/// How many requests are watched, by alert.
+#[derive(Debug, Default)]
+pub(super) struct RequestCounts {
+    by_alert: BTreeMap<AlertName, RequestCount>,
+    early_ends: u64,
+    /// How many were not watched, because there were too many.
+    unwatched: u64,
+}
+
+impl RequestCounts {
+    /// The file was counted.
+    pub(super) fn recount(&mut self, counted: Vec<(AlertName, RequestState, u64)>) {
+        self.by_alert.clear();
+        self.early_ends = 0;
+        for (alert, state, count) in counted {
+            self.change(&alert, state, |known| *known = known.saturating_add(count));
+        }
+    }
+
+    pub(super) fn add(&mut self, alert: &AlertName, state: RequestState) {
+        self.change(alert, state, |count| *count += 1);
+    }
+
+    pub(super) fn remove(&mut self, alert: &AlertName, state: RequestState) {
+        self.change(alert, state, |count| *count = count.saturating_sub(1));
+    }
+
+    /// A request that has ended is about to be removed, and is no longer counted.
+    fn change(&mut self, alert: &AlertName, state: RequestState, change: impl FnOnce(&mut u64)) {
+        match state {
+            RequestState::Open => change(&mut self.by_alert.entry(alert.clone()).or_default().open),
+            RequestState::Overdue => change(&mut self.by_alert.entry(alert.clone()).or_default().overdue),
+            RequestState::EndedEarly => change(&mut self.early_ends),
+            RequestState::Ended => {}
+        }
+    }
+
+    pub(super) fn count_unwatched(&mut self, count: u64) {
+        self.unwatched = self.unwatched.saturating_add(count);
+    }
+
+    pub(super) fn unwatched(&self) -> u64 {
+        self.unwatched
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.by_alert.values().fold(0, |sum, count| sum + count.open + count.overdue)
+    }
+
+    pub(super) fn early_ends(&self) -> u64 {
+        self.early_ends
+    }
+
+    pub(super) fn by_alert(&self) -> Vec<(AlertName, RequestCount)> {
+        self.by_alert.iter().map(|(alert, count)| (alert.clone(), *count)).collect()
+    }
+}
+
+/// The stored hash of a request. Its recipe never changes.
+pub(super) fn request_hash(tenant: &str, correlation_id: &str) -> i64 {
+    let mut hash = Xxh3::new();
+    for part in [tenant, correlation_id] {
+        hash.update(&(part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.digest().cast_signed()
+}
+
+/// What a row takes in the file, in bytes.
+pub(super) fn row_size(alert: &str, event: &RequestEvent) -> u64 {
+    let AlertRequest { tenant, correlation_id, product_id, session, expires } = &event.request;
+    let optional = [product_id, session, expires].map(|text| text.as_deref().unwrap_or_default());
+    let texts = [alert, &**tenant, correlation_id, &event.status].into_iter().chain(optional);
+    let others = texts.map(|text| field_size(text.len())).sum();
+    RowSize::of_request(RequestLengths { alert: alert.len(), others }).bytes()
+}

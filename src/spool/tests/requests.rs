@@ -1,0 +1,210 @@
+//! Requests that alerts watch.
+
+use super::deliveries::{delivery, sink};
+use super::*;
+use crate::event::AlertRequest;
+use crate::rules::AlertName;
+use crate::spool::request::{request_hash, row_size};
+
+const ALERT: &str = "silent";
+
+fn event(id: &str, status: &str) -> RequestEvent {
+    let request = AlertRequest {
+        tenant: "cnes-a".into(),
+        correlation_id: id.to_owned(),
+        product_id: Some(format!("P-{id}")),
+        session: None,
+        expires: None,
+    };
+    RequestEvent { request, status: status.to_owned(), received: WallTime(1) }
+}
+
+fn watch(due: MonotonicTime) -> Vec<Watch> {
+    vec![Watch { alert: AlertName::new(ALERT), due }]
+}
+
+fn now() -> MonotonicTime {
+    MonotonicTime::now()
+}
+
+fn later() -> MonotonicTime {
+    now().after(Duration::from_hours(1))
+}
+
+/// A receipt whose message is settled only with the others.
+fn receipt() -> Receipt {
+    Receipt::new(EntryId(0), unbounded_channel().0)
+}
+
+async fn due(spool: &Spool) -> Vec<(String, RequestState)> {
+    let due = spool.due_requests(100).await.expect("an open spool");
+    due.requests.into_iter().map(|one| (one.event.request.correlation_id, one.state)).collect()
+}
+
+fn counts(spool: &Spool) -> RequestCount {
+    spool
+        .request_counts()
+        .into_iter()
+        .find(|(alert, _)| alert.as_str() == ALERT)
+        .map(|(_, count)| count)
+        .unwrap_or_default()
+}
+
+#[tokio::test]
+async fn the_message_of_a_request_settles_once_the_request_is_on_disk() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let (to, settled) = unbounded_channel();
+    spool.open_request(event("a", "GRANTED"), watch(later()), Receipt::new(EntryId(0), to.clone()));
+    spool.end_request(event("b", "SUCCESS"), later(), Receipt::new(EntryId(1), to));
+    assert_eq!(all(settled).await, done(0..2));
+    spool.close(GRACE).await;
+    let spool = setup.open();
+    assert_eq!(counts(&spool), RequestCount { open: 1, overdue: 0 });
+    spool.open_request(event("b", "GRANTED"), watch(now()), receipt());
+    assert_eq!(due(&spool).await, [], "its end is remembered");
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_request_is_raised_once_and_resolved_by_its_end() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let mut events = spool.subscribe(sink()).await.unwrap().events;
+    spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
+    spool.open_request(event("a", "GRANTED"), watch(later()), receipt());
+    let [raised] = &*spool.due_requests(100).await.unwrap().requests else { panic!("it is watched once") };
+    let raise = RequestStep::Raise { overdue: WallTime(7) };
+    assert_eq!(spool.advance_request(raised, raise, vec![delivery(1, 1)]).unwrap().await, Ok(true));
+    assert_eq!(
+        spool.advance_request(raised, raise, vec![delivery(1, 2)]).unwrap().await,
+        Ok(false),
+        "it is no longer open"
+    );
+    assert!(matches!(events.recv().await, Some(SpoolEvent::Added { key: 1 })));
+    assert_eq!((spool.sink_usage()[0].1.count(), counts(&spool)), (1, RequestCount { open: 0, overdue: 1 }));
+    assert_eq!(due(&spool).await, []);
+    assert!(!spool.next_due_request().has_passed());
+
+    spool.close(GRACE).await;
+    let spool = setup.open();
+    spool.end_request(event("a", "ERROR"), later(), receipt());
+    let [ended] = &*spool.due_requests(100).await.unwrap().requests else { panic!("it is to be resolved") };
+    assert_eq!(
+        (ended.state, ended.overdue, ended.event.status.as_str()),
+        (RequestState::Ended, Some(WallTime(7)), "ERROR")
+    );
+    assert_eq!(ended.event.request, event("a", "").request, "what the event needs is still there");
+    assert_eq!(spool.advance_request(ended, RequestStep::Forget, vec![delivery(1, 3)]).unwrap().await, Ok(true));
+    assert_eq!((spool.sink_usage()[0].1.count(), counts(&spool)), (2, RequestCount::default()));
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn an_end_in_time_leaves_nothing() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
+    spool.end_request(event("a", "SUCCESS"), later(), receipt());
+    assert_eq!(due(&spool).await, []);
+    assert_eq!(counts(&spool), RequestCount::default());
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn changes_are_done_once_also_after_commits_with_unknown_ends() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    spool.shared.unknown_commits.store(1, std::sync::atomic::Ordering::Relaxed);
+    spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
+    let [raised] = &*spool.due_requests(100).await.unwrap().requests else { panic!("it is watched once") };
+    spool.shared.unknown_commits.store(2, std::sync::atomic::Ordering::Relaxed);
+    let raise = RequestStep::Raise { overdue: WallTime(7) };
+    assert_eq!(spool.advance_request(raised, raise, vec![delivery(1, 1)]).unwrap().await, Ok(true));
+    assert_eq!((spool.sink_usage()[0].1.count(), counts(&spool)), (1, RequestCount { open: 0, overdue: 1 }));
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn requests_of_alerts_that_are_not_configured_are_forgotten() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
+    due(&spool).await;
+    assert!(!spool.tidy_requests(&[AlertName::new(ALERT)], false).await);
+    assert_eq!(counts(&spool).open, 1);
+    assert!(spool.tidy_requests(&[AlertName::new("other")], false).await, "there may be more");
+    assert!(!spool.tidy_requests(&[AlertName::new("other")], false).await);
+    assert_eq!((counts(&spool), due(&spool).await), (RequestCount::default(), Vec::new()));
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn requests_of_an_earlier_boot_are_due_once_they_are_taken_over() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
+    due(&spool).await;
+    spool.close(GRACE).await;
+    Connection::open(setup.config().path).unwrap().execute("UPDATE requests SET boot = boot + 1", []).unwrap();
+    let spool = setup.open();
+    assert!(!spool.next_due_request().has_passed());
+    assert_eq!(due(&spool).await, []);
+    while spool.tidy_requests(&[AlertName::new(ALERT)], true).await {}
+    assert!(spool.next_due_request().has_passed());
+    assert_eq!(due(&spool).await, [("a".to_owned(), RequestState::Open)]);
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_raised_alert_is_stored_with_its_deliveries() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let (alert, subject) = (AlertName::new("trouble"), "sink a".to_owned());
+    spool.save_alert(alert.clone(), subject.clone(), Some("{}".to_owned()), vec![delivery(1, 1)]).await.unwrap();
+    spool.close(GRACE).await;
+    let spool = setup.open();
+    assert_eq!(spool.raised_alerts(), [(alert.clone(), subject.clone(), "{}".to_owned())]);
+    spool.save_alert(alert, subject, None, vec![delivery(1, 2)]).await.unwrap();
+    assert_eq!((spool.raised_alerts(), spool.sink_usage()[0].1.count()), (Vec::new(), 2));
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_file_from_before_there_were_alerts_gets_their_tables() {
+    let setup = Setup::new();
+    setup.open().close(GRACE).await;
+    Connection::open(setup.config().path)
+        .unwrap()
+        .execute_batch("DROP TABLE requests; DROP TABLE raised_alerts")
+        .unwrap();
+    let spool = setup.open();
+    spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
+    assert_eq!(due(&spool).await, [("a".to_owned(), RequestState::Open)]);
+    spool.close(GRACE).await;
+}
+
+/// A stored hash: another recipe would not find the requests of an earlier version.
+#[test]
+fn the_hash_of_a_request_never_changes() {
+    assert_eq!(request_hash("cnes-a", "c-1"), 8_583_657_266_464_628_735);
+    assert_ne!(request_hash("a", "bc"), request_hash("ab", "c"));
+}
+
+#[tokio::test]
+async fn the_size_of_requests_matches_the_file() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let empty = super::sizes::in_use(&setup.config().path);
+    let (to, settled) = unbounded_channel();
+    let mut said = 0;
+    for number in 0..20_000_u64 {
+        let event = event(&format!("order-{number:032x}"), "GRANTED");
+        said += row_size(ALERT, &event);
+        spool.open_request(event, watch(later()), Receipt::new(EntryId(number), to.clone()));
+    }
+    drop(to);
+    all(settled).await;
+    super::sizes::assert_within_a_fifth("requests", said, super::sizes::in_use(&setup.config().path) - empty);
+    spool.close(GRACE).await;
+}
