@@ -26,10 +26,11 @@ const DOCUMENTS: [&str; 12] = [
 const FOR_USERS: [&str; 3] = ["README.md", "docs/operations.md", "docs/routes.md"];
 
 /// Configurations that users copy and adapt.
-const CONFIGURATIONS: [&str; 5] = [
+const CONFIGURATIONS: [&str; 6] = [
     "examples/kafka-pipeline.yaml",
     "examples/webhook-on-error.yaml",
     "examples/reroute-by-tenant.yaml",
+    "examples/alerts-to-kafka.yaml",
     "deploy/routes.yaml",
     "routes.yaml",
 ];
