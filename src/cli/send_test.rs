@@ -96,7 +96,11 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         explain::rendered(&sent, &mut out)?;
         out.flush()?;
     }
-    let TestResult { verdict, took } = send(&test, outgoing)?;
+    let result = send(&test, outgoing)?;
+    if let Err(error) = test.record(config.journal.as_ref(), &result) {
+        note(&format!("the test is not recorded: {error}"));
+    }
+    let TestResult { verdict, took } = result;
     report.duration = Some(f64::round(took.as_secs_f64() * 1_000.0) / 1_000.0);
     let advice = delivery_advice(&verdict, &sent.destination, &test);
     (report.state, report.error) = match verdict {

@@ -82,7 +82,11 @@ impl Clock {
     }
 
     fn print_event(&self, event: &TracedEvent, out: &mut impl Write) -> io::Result<()> {
-        let redelivered = if event.redelivered { ", redelivered" } else { "" };
+        let redelivered = match (event.redelivered, event.is_test) {
+            (_, true) => ", a test",
+            (true, false) => ", redelivered",
+            (false, false) => "",
+        };
         let (time, status, outcome) = (self.time(event.received_at), &event.status, &event.outcome);
         let head = format!("  {time}  {status} ({outcome}) from {}{redelivered}, event {}", event.source, event.id);
         writeln!(out, "{}", printable(&head))?;
@@ -130,6 +134,7 @@ impl Clock {
                 let gone = if delivery.is_stored { "" } else { " (redriven or purged since then)" };
                 format!("dead letter {number}{gone}{at}, {attempts}: {error}")
             }
+            DeliveryState::Failed => format!("not taken{at}: {error}"),
             DeliveryState::Dropped => {
                 format!("dropped{at}: the spool was full, and the sink has `when_full: drop_newest`")
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::JournalError;
 use crate::clock::{AgeCutoff, Timestamp};
@@ -59,7 +59,6 @@ impl Batch {
 pub(super) struct Database {
     connection: Connection,
     path: PathBuf,
-    next: i64,
 }
 
 impl Database {
@@ -75,15 +74,12 @@ impl Database {
         let connection = Connection::open_with_flags(path, flags).map_err(JournalError::sqlite(path))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(JournalError::sqlite(path))?;
         let has_schema = KIND.has_schema(&connection).map_err(JournalError::open(path))?;
-        let prepare = || -> rusqlite::Result<i64> {
+        let prepare = || {
             configure(&connection)?;
-            if !has_schema {
-                KIND.create_schema(&connection)?;
-            }
-            connection.query_row("SELECT coalesce(max(id), 0) + 1 FROM batches", [], |row| row.get(0))
+            if has_schema { Ok(()) } else { KIND.create_schema(&connection) }
         };
-        let next = prepare().map_err(JournalError::sqlite(path))?;
-        Ok(Self { connection, path: path.to_owned(), next })
+        prepare().map_err(JournalError::sqlite(path))?;
+        Ok(Self { connection, path: path.to_owned() })
     }
 
     /// How many records the file has. Reads all batches.
@@ -116,25 +112,28 @@ impl Database {
     }
 
     /// Adds a batch, and deletes as many of the oldest ones as the limit requires. Returns how many records were deleted.
-    pub(super) fn add(&mut self, batch: &Batch, max_size: u64) -> Result<u64, JournalError> {
+    pub(super) fn add(&self, batch: &Batch, max_size: u64) -> Result<u64, JournalError> {
         // The rest is for the log.
         let limit = max_size - max_size / 20;
-        let id = self.next;
-        let transaction = self.connection.unchecked_transaction().map_err(JournalError::sqlite(&self.path))?;
+        let transaction = self.begin()?;
         let mut deleted = 0;
         while self.used()? + batch.size() > limit
             && let Some(records) = self.delete_oldest()?
         {
             deleted += records;
         }
-        self.insert(id, batch).map_err(JournalError::sqlite(&self.path))?;
+        self.insert(batch).map_err(JournalError::sqlite(&self.path))?;
         transaction.commit().map_err(JournalError::sqlite(&self.path))?;
-        self.next += 1;
         self.shrink(max_size)?;
         Ok(deleted)
     }
 
-    fn insert(&self, id: i64, batch: &Batch) -> rusqlite::Result<()> {
+    fn insert(&self, batch: &Batch) -> rusqlite::Result<()> {
+        // Not remembered from the last one: a test event may have been recorded meanwhile, by another process.
+        let id: i64 = self
+            .connection
+            .prepare_cached("SELECT coalesce(max(id), 0) + 1 FROM batches")?
+            .query_row([], |row| row.get(0))?;
         let Timestamp { wall, boot, uptime } = Timestamp::now();
         let (first, last) = batch.received.unzip();
         self.connection
@@ -166,10 +165,16 @@ impl Database {
         if !is_expired {
             return Ok(None);
         }
-        let transaction = self.connection.unchecked_transaction().map_err(JournalError::sqlite(&self.path))?;
+        let transaction = self.begin()?;
         let deleted = self.delete_oldest()?;
         transaction.commit().map_err(JournalError::sqlite(&self.path))?;
         Ok(deleted)
+    }
+
+    /// A transaction that writes from its beginning, so that it can't fail because of another writer later.
+    fn begin(&self) -> Result<Transaction<'_>, JournalError> {
+        Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
+            .map_err(JournalError::sqlite(&self.path))
     }
 
     /// Within a transaction. Returns how many records the batch had; `None`: there is no batch.

@@ -11,6 +11,7 @@ mod buffer;
 mod database;
 mod error;
 mod keys;
+mod packer;
 mod reader;
 mod record;
 mod stats;
@@ -30,12 +31,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::clock::WallTime;
 use crate::config::JournalConfig;
 use crate::event::{Event, Message};
 use crate::tasks::{self, TaskKind};
 
 use buffer::Buffer;
+use database::Database;
+use packer::Packer;
 use writer::Writer;
 
 /// The longest time from a record until it is in the file, unless the disk is slower.
@@ -84,22 +86,9 @@ impl Journal {
         sinks: impl Iterator<Item = &'a str>,
     ) {
         let Some(shared) = &self.0 else { return };
-        let record = EventRecord {
-            id: event.id.into_bytes(),
-            received: WallTime::now().0,
-            redelivered: message.redelivered,
-            source: event.source.as_str(),
-            tenant: &event.tenant,
-            kind: event.kind,
-            status: event.status,
-            outcome: event.outcome.as_str(),
-            correlation_id: &event.correlation_id,
-            product_id: event.product_id.as_deref(),
-            session: event.session.as_deref(),
-            routes: routes.collect(),
-            sinks: sinks.collect(),
-            message: if shared.bodies { StoredMessage::of(message) } else { None },
-        };
+        let mut record = EventRecord::of(event, message, shared.bodies);
+        record.routes.extend(routes);
+        record.sinks.extend(sinks);
         shared.record(&RequestKey::of_event(event), &Record::Event(record));
     }
 
@@ -141,6 +130,23 @@ impl Shared {
             writer.thread().unpark();
         }
     }
+}
+
+/// Records a test event and how its delivery ended, also beside a running relay.
+pub fn record_test(
+    config: &JournalConfig,
+    event: &Event,
+    message: &Message,
+    delivery: DeliveryRecord<'_>,
+) -> Result<(), JournalError> {
+    let buffer = Buffer::default();
+    let mut record = EventRecord::of(event, message, config.bodies);
+    record.is_test = true;
+    record.sinks.extend(delivery.sink);
+    buffer.push(&RequestKey::of_event(event), &Record::Event(record));
+    buffer.push(&[RequestKey::of_request(&event.correlation_id)], &Record::Delivery(delivery));
+    let batch = Packer::default().pack(&buffer.take(Vec::new())).map_err(JournalError::io(&config.path))?;
+    Database::open(&config.path)?.add(&batch, config.max_size).map(|_| ())
 }
 
 /// Opens a journal to read it beside a running relay; `None` where nothing was ever recorded.

@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Message, Properties, SourceName};
+use crate::clock::WallTime;
+use crate::event::{Event, Message, Properties, SourceName};
 use crate::sink::Confirmation;
 
 /// Larger messages are not recorded, only their events. In bytes; larger records would leave the buffer no room for others.
@@ -27,6 +28,8 @@ pub struct EventRecord<'a> {
     /// When its message was received: milliseconds since 1970.
     pub received: i64,
     pub redelivered: bool,
+    /// The relay has made it to test a sink.
+    pub is_test: bool,
     pub source: &'a str,
     pub tenant: &'a str,
     /// The event's type.
@@ -88,6 +91,8 @@ pub enum DeliveryEnd<'a> {
     },
     /// The spool was full, and the configuration says that deliveries are then dropped.
     Dropped,
+    /// The destination did not take a test event.
+    Failed { error: &'a str },
 }
 
 /// Where a delivered event is at its destination.
@@ -129,6 +134,29 @@ impl<'a> StoredMessage<'a> {
             properties: Properties::from_json(&self.properties).map_err(|error| error.to_string())?,
             redelivered,
         })
+    }
+}
+
+impl<'a> EventRecord<'a> {
+    /// An event that is received now. Its routes and sinks are still missing.
+    pub(super) fn of(event: &'a Event, message: &'a Message, bodies: bool) -> Self {
+        Self {
+            id: event.id.into_bytes(),
+            received: WallTime::now().0,
+            redelivered: message.redelivered,
+            is_test: false,
+            source: event.source.as_str(),
+            tenant: &event.tenant,
+            kind: event.kind,
+            status: event.status,
+            outcome: event.outcome.as_str(),
+            correlation_id: &event.correlation_id,
+            product_id: event.product_id.as_deref(),
+            session: event.session.as_deref(),
+            routes: Vec::new(),
+            sinks: Vec::new(),
+            message: if bodies { StoredMessage::of(message) } else { None },
+        }
     }
 }
 

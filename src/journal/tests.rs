@@ -156,6 +156,43 @@ async fn without_bodies_no_message_is_recorded() {
 }
 
 #[tokio::test]
+async fn a_test_is_recorded_beside_a_running_relay_and_never_replayed() {
+    let setup = Setup::new();
+    let journal = setup.start();
+    let (event, message) = received("order-1", "GRANTED");
+    journal.record_event(&event, &message, std::iter::empty(), std::iter::empty());
+    let begun = Instant::now();
+    while journal.stats().unwrap().records() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "nothing was written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (test, test_message) = received("test-1", "ERROR");
+    let delivery = DeliveryRecord {
+        event: test.id.into_bytes(),
+        sink: Some("pipeline"),
+        attempts: 1,
+        at: 0,
+        replayed: false,
+        duration: None,
+        end: DeliveryEnd::Failed { error: "401" },
+    };
+    record_test(&setup.config, &test, &test_message, delivery).unwrap();
+    let (later, later_message) = received("order-2", "GRANTED");
+    journal.record_event(&later, &later_message, std::iter::empty(), std::iter::empty());
+    journal.close(PATIENCE).await;
+    assert_eq!(journal.stats().unwrap().skipped(), 0);
+
+    assert_eq!(setup.found("test-1"), ["test-1 ERROR"]);
+    let (reader, mut after, mut scanned) = (setup.reader(), BlockId::default(), Vec::new());
+    let filter = EventFilter::default();
+    while let Some(block) = reader.scan(&filter, after, |event| scanned.push(event.correlation_id.to_owned())).unwrap()
+    {
+        after = block;
+    }
+    assert_eq!(scanned, ["order-1", "order-2"]);
+}
+
+#[tokio::test]
 async fn the_event_of_a_large_message_is_recorded_without_it() {
     let setup = Setup::new();
     let (event, mut message) = received("large", "GRANTED");

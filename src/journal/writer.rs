@@ -3,21 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use zstd::bulk::Compressor;
-
 use super::buffer::frames;
-use super::database::{Batch, Database};
-use super::keys::MAX_BLOCKS;
+use super::database::Database;
+use super::packer::Packer;
 use super::{JournalError, MAX_LAG, Shared};
 use crate::clock::AgeCutoff;
 use crate::config::JournalConfig;
 use crate::storage::{DiskSpace, quarantine};
 use crate::tasks::TaskKind;
 
-/// A block of records gets no further one when it has this size, in bytes. A reader decompresses whole blocks.
-const BLOCK_SIZE: usize = 128 * 1024;
-/// The fastest of zstd's levels: higher ones save little space, because the records of a block are much alike.
-const COMPRESSION: i32 = 1;
 /// How many expired batches are deleted at a time: each delays the next batch by less than a millisecond.
 const EXPIRED_AT_ONCE: usize = 64;
 
@@ -25,8 +19,7 @@ pub(super) struct Writer {
     config: JournalConfig,
     shared: Arc<Shared>,
     database: Option<Database>,
-    /// None: zstd could not be set up, so nothing is written.
-    compressor: Option<Compressor<'static>>,
+    packer: Packer,
     /// What the file has, as it is shown.
     records: u64,
     /// Why the last batch was not written. It is logged when it changes.
@@ -35,12 +28,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(config: JournalConfig, shared: Arc<Shared>) -> Self {
-        let compressor = Compressor::new(COMPRESSION).and_then(|mut compressor| {
-            // Damage is then noticed when a block is read.
-            compressor.include_checksum(true)?;
-            Ok(compressor)
-        });
-        Self { config, shared, database: None, compressor: compressor.ok(), records: 0, problem: None }
+        Self { config, shared, database: None, packer: Packer::default(), records: 0, problem: None }
     }
 
     /// Runs until the journal is closed.
@@ -103,7 +91,7 @@ impl Writer {
             if database.is_blocked()? {
                 return Err(JournalError::Busy(self.config.path.clone()));
             }
-            let batch = self.batch(taken).map_err(JournalError::io(&self.config.path))?;
+            let batch = self.packer.pack(taken).map_err(JournalError::io(&self.config.path))?;
             let deleted = database.add(&batch, self.config.max_size)?;
             self.records = self.records.saturating_sub(deleted) + u64::from(batch.records);
         }
@@ -112,63 +100,23 @@ impl Writer {
         Ok(())
     }
 
-    fn batch(&mut self, taken: &[u8]) -> std::io::Result<Batch> {
-        let mut batch = Batch::default();
-        let mut block = Vec::with_capacity(BLOCK_SIZE);
-        for frame in frames(taken) {
-            let number = batch.blocks.len();
-            for key in frame.keys() {
-                // A batch of 4 MiB has far fewer blocks than a number can count.
-                let word = key.word(u16::try_from(number).unwrap_or(u16::MAX));
-                batch.keys.entry(key.bucket()).or_default().push(word);
-            }
-            batch.records += 1;
-            if let Some(received) = frame.received {
-                let (first, last) = batch.received.unwrap_or((received, received));
-                batch.received = Some((first.min(received), last.max(received)));
-            }
-            let length = u32::try_from(frame.record.len()).unwrap_or(u32::MAX);
-            block.extend_from_slice(&length.to_le_bytes());
-            block.extend_from_slice(frame.record);
-            if block.len() >= BLOCK_SIZE && number + 1 < MAX_BLOCKS {
-                batch.blocks.push(self.compress(&block)?);
-                block.clear();
-            }
-        }
-        if !block.is_empty() {
-            batch.blocks.push(self.compress(&block)?);
-        }
-        // An event and the ends of its deliveries have keys in common.
-        for words in batch.keys.values_mut() {
-            words.sort_unstable();
-            words.dedup();
-        }
-        Ok(batch)
-    }
-
-    fn compress(&mut self, block: &[u8]) -> std::io::Result<Vec<u8>> {
-        match &mut self.compressor {
-            Some(compressor) => compressor.compress(block),
-            None => Err(std::io::Error::other("zstd can't be used")),
-        }
-    }
-
     /// Opens the file; one that can't be used becomes a new one.
     fn open(&mut self) -> Result<Database, String> {
-        let opened = match Database::open(&self.config.path) {
+        let open = || Database::open(&self.config.path).and_then(|database| Ok((database.records()?, database)));
+        let (records, database) = match open() {
             Err(error) if error.needs_new_file() => {
                 self.replace_damaged(&error);
-                Database::open(&self.config.path)
+                open()
             }
             opened => opened,
-        };
-        let database = opened.map_err(|error| error.to_string())?;
-        self.records = database.records().map_err(|error| error.to_string())?;
+        }
+        .map_err(|error| error.to_string())?;
+        self.records = records;
         Ok(database)
     }
 
     /// Renames a file that can't be used, so that the next batch begins a new one.
-    fn replace_damaged(&mut self, error: &JournalError) {
+    fn replace_damaged(&self, error: &JournalError) {
         if !error.needs_new_file() {
             return;
         }

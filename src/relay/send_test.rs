@@ -1,7 +1,8 @@
 //! A test delivery: one event, made for it, through a sink that is opened for it alone. It shows whether the destination accepts
 //! the login and the rights of the sink, and what an event looks like there.
 //!
-//! It works beside a running relay and without one: neither the spool nor the statistics know of it.
+//! It works beside a running relay and without one: neither the spool nor the statistics know of it. The journal has a record
+//! of it, marked as a test, which is never replayed.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,11 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::clock::{self, WallTime};
-use crate::config::{Config, SinkConfig, SourceConfig, unknown_name};
+use crate::config::{Config, JournalConfig, SinkConfig, SourceConfig, unknown_name};
 use crate::event::{
     DeadLetterInfo, Event, EventView, Family, HeaderValue, Message, OptionalField, Properties, Reason, TENANT_HEADER,
 };
+use crate::journal::{DeliveryEnd, DeliveryRecord, JournalError, record_test};
 use crate::rules::{Field, Glob, Route, RouteName, SinkIndex};
 use crate::sink::{Attempt, AttemptId, Blame, RenderError, RenderedDelivery, Sink, Verdict};
 use crate::timer::scaled;
@@ -130,6 +132,27 @@ impl<'c> TestEvent<'c> {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, sink.close(CLOSE_GRACE)).await;
         }
         TestResult { verdict, took }
+    }
+}
+
+impl TestEvent<'_> {
+    /// Records the event and its end in the journal. Without a journal it does nothing.
+    pub fn record(&self, journal: Option<&JournalConfig>, result: &TestResult) -> Result<(), JournalError> {
+        let Some(journal) = journal.filter(|_| !self.is_dead_letter_copy) else { return Ok(()) };
+        let end = match &result.verdict {
+            Verdict::Delivered(confirmation) => DeliveryEnd::Delivered(confirmation.into()),
+            Verdict::Retry { cause, .. } | Verdict::Refused { cause } => DeliveryEnd::Failed { error: cause },
+        };
+        let delivery = DeliveryRecord {
+            event: self.event.id.into_bytes(),
+            sink: Some(self.sink.name.as_str()),
+            attempts: 1,
+            at: WallTime::now().0,
+            replayed: false,
+            duration: u64::try_from(result.took.as_millis()).ok(),
+            end,
+        };
+        record_test(journal, &self.event, &self.message, delivery)
     }
 }
 

@@ -116,6 +116,7 @@ fn recorded(id: Uuid, record: &EventRecord<'_>) -> RecordedEvent {
             source: record.source.to_owned(),
             received_at: WallTime(record.received),
             redelivered: record.redelivered,
+            is_test: record.is_test,
             message: message_text(record),
             routes: owned(&record.routes),
             deliveries: Vec::new(),
@@ -174,6 +175,10 @@ fn ended(record: &DeliveryRecord<'_>) -> TracedDelivery {
             delivery.last_error = Some(format!("{reason}: {detail}"));
         }
         DeliveryEnd::Dropped => {}
+        DeliveryEnd::Failed { error } => {
+            delivery.state = DeliveryState::Failed;
+            delivery.last_error = Some((*error).to_owned());
+        }
     }
     delivery
 }

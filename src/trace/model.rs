@@ -40,6 +40,9 @@ pub struct TracedEvent {
     #[serde(serialize_with = "time")]
     pub received_at: WallTime,
     pub redelivered: bool,
+    /// `send-test` has sent it.
+    #[serde(rename = "test", skip_serializing_if = "std::ops::Not::not")]
+    pub is_test: bool,
     /// REGARDS' own text; none: it sent none, or messages are not recorded.
     pub message: Option<String>,
     /// The routes that matched.
@@ -84,6 +87,8 @@ pub enum DeliveryState {
     Waiting,
     DeadLetter,
     Dropped,
+    /// A test event that the destination did not take.
+    Failed,
     /// The record of its end is missing: the relay was killed just then, or the record was left out.
     Unknown,
 }

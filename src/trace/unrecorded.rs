@@ -77,6 +77,7 @@ fn unrecorded(event: &Event, received: WallTime) -> RecordedEvent {
             source: event.source.to_string(),
             received_at: received,
             redelivered: false,
+            is_test: false,
             message: event.message.clone(),
             routes: Vec::new(),
             deliveries: Vec::new(),

@@ -124,13 +124,18 @@ async fn a_running_relay_does_not_count_a_test() {
     let Setup { regards: _regards, receiver, home, .. } = setup().await;
     let relay = home.start_ready().await;
     home.does(&["pause", "--sink", "hook"]);
-    sends(&home, &["--sink", "hook"]);
+    let report = sends(&home, &["--sink", "hook"]);
     sends(&home, &["--sink", "archive", "--route", "products"]);
     assert_eq!(receiver.accepted().len(), 1, "also while the relay sends nothing");
     for name in ["deliveries_total", "delivery_attempts_total", "messages_received_total", "spool_deliveries"] {
         assert_eq!(relay.metric(name, &[]).await, Ok(Some(0.0)), "{name}");
     }
     assert_eq!(home.does(&["dead-letters", "list", "--json"]), "");
+    let trace: Value = serde_json::from_str(&home.does(&["trace", report["id"].as_str().unwrap(), "--json"])).unwrap();
+    let event = &trace["requests"][0]["events"][0];
+    assert_eq!((&event["test"], &event["deliveries"][0]["to"]), (&true.into(), &report["to"]));
+    assert!(home.does(&["trace", report["correlationId"].as_str().unwrap()]).contains(", a test, event"));
+    assert_eq!(home.does(&["replay", "--sink", "hook", "--dry-run"]), "no events would be replayed to sink hook");
     relay.stop().await;
 }
 
