@@ -51,7 +51,7 @@ impl Piece {
             Self::Render => "render",
             Self::Encode => "encode",
             Self::Path => "path",
-            Self::Journal => "path with journal",
+            Self::Journal => "journal",
         }
     }
 
