@@ -122,11 +122,21 @@ fn sinks(to: &mut Exposition, stats: &StatsSnapshot) {
     let attempts = by_name().flat_map(|(labels, sink)| {
         AttemptResult::VARIANTS.iter().map(move |result| (with(&labels, result.into_str()), sink.attempts(*result)))
     });
-    to.family("delivery_attempts_total", Kind::Counter, "Delivery attempts, by result", attempts);
+    to.family(
+        "delivery_attempts_total",
+        Kind::Counter,
+        "Delivery attempts, by result; one for a digest, whatever the number of its events",
+        attempts,
+    );
     let results = by_name().flat_map(|(labels, sink)| {
         DeliveryResult::VARIANTS.iter().map(move |result| (with(&labels, result.into_str()), sink.results(*result)))
     });
-    to.family("deliveries_total", Kind::Counter, "Finished deliveries, by result; each is counted once", results);
+    to.family(
+        "deliveries_total",
+        Kind::Counter,
+        "Finished deliveries, by result; each is counted once, a digest once for each of its events",
+        results,
+    );
     to.histograms(
         "delivery_duration_seconds",
         "Time from the receipt of a message to its delivery",

@@ -50,6 +50,7 @@ fn config(data_dir: PathBuf) -> Config {
             files: crate::config::NamedFiles::default(),
             keep_headers: Vec::new(),
             order_by: OrderBy::None,
+            group: None,
             retry: Retry {
                 initial_backoff: Duration::ZERO,
                 max_backoff: Duration::ZERO,

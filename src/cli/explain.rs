@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::message::Input;
 use super::{Global, load_offline, message};
-use crate::dry_run::{DeadLetterReason, DryRun, ExplainedAlert, ExplainedDelivery, ExplainedRoute, Explanation};
+use crate::dry_run::{
+    DeadLetterReason, DryRun, ExplainedAlert, ExplainedDelivery, ExplainedGroup, ExplainedRoute, Explanation,
+};
 use crate::event::{HeaderValue, Reason};
 use crate::sink::{MaskedDelivery, MaskedDestination};
 use crate::telemetry::{printable, printable_lines};
@@ -112,11 +114,22 @@ fn alerts(alerts: &[ExplainedAlert<'_>], out: &mut impl Write) -> std::io::Resul
 }
 
 pub(super) fn delivery(delivery: &ExplainedDelivery<'_>, out: &mut impl Write) -> std::io::Result<()> {
-    let ExplainedDelivery { sink, kind, rendered, dead_letter, .. } = delivery;
+    let ExplainedDelivery { sink, kind, rendered, group, dead_letter, .. } = delivery;
     let by = delivery.by();
     writeln!(out, "{sink} ({kind}), by {by}")?;
     if let Some(DeadLetterReason { reason, detail }) = dead_letter {
         writeln!(out, "  a dead letter, {reason}: {}", printable(detail))?;
+    }
+    if let Some(ExplainedGroup { by, wait, max }) = group {
+        let by: Vec<_> =
+            by.iter().map(|(name, value)| format!("{name} {}", value.as_deref().unwrap_or("null"))).collect();
+        let of = if by.is_empty() { "all events of the sink".to_owned() } else { by.join(", ") };
+        writeln!(
+            out,
+            "  {:<12} {} (waits {wait}, or until there are {max}); shown is the digest of this event alone",
+            "group",
+            printable(&of)
+        )?;
     }
     rendered.as_ref().map_or(Ok(()), |rendered| self::rendered(rendered, out))
 }

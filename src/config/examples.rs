@@ -1,7 +1,7 @@
 //! One example for each key, shown when its value has the wrong type.
 
 /// Examples by key. If the meaning of a key depends on the key above it, that one is written before it: `routes.name`.
-const EXAMPLES: [(&str, &str); 125] = [
+const EXAMPLES: [(&str, &str); 129] = [
     ("version", "version: 1"),
     ("name", "name: urn:example:institute"),
     ("routes.name", "name: everything"),
@@ -74,6 +74,10 @@ const EXAMPLES: [(&str, &str); 125] = [
     ("order_by", "order_by: correlationId"),
     ("retry", "retry: { initial_backoff: 5s, max_backoff: 10m }"),
     ("when_full", "when_full: block"),
+    ("group", "group: { by: [tenant, status], wait: 30s, max: 100 }"),
+    ("by", "by: [tenant, status]"),
+    ("wait", "wait: 30s"),
+    ("max", "max: 100"),
     ("initial_backoff", "initial_backoff: 5s"),
     ("max_backoff", "max_backoff: 10m"),
     ("give_up_after", "give_up_after: 7d"),

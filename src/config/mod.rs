@@ -36,7 +36,7 @@ pub use text::diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use text::environment::{Options, Strictness};
 pub use text::mask::STARS;
 pub use text::secret::{Masks, Part, Secret, SecretError};
-pub use text::units::{duration, rate};
+pub use text::units::{duration, rate, written_duration};
 pub use text::words::{similar, unknown_name};
 pub use topic::check_topic;
 

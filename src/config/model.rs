@@ -11,7 +11,7 @@ use super::files::NamedFiles;
 use super::text::secret::{Masks, Secret};
 use crate::event::{DecodeOptions, Format, SourceName, Template};
 use crate::net::{Network, Tls};
-use crate::rules::{Alert, Rules, SinkName};
+use crate::rules::{Alert, Field, Rules, SinkName};
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -134,11 +134,27 @@ pub struct SinkConfig {
     /// The names of the message's headers that are passed on, with `*` and `?`.
     pub keep_headers: Vec<crate::rules::Glob>,
     pub order_by: OrderBy,
+    /// Set: the sink gets digests, and its groups are kept in order instead.
+    pub group: Option<Group>,
     pub retry: Retry,
     pub when_full: WhenFull,
     /// The files with its secrets and certificates.
     pub files: NamedFiles,
 }
+
+/// `group`: several events are one delivery, a digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The fields that all events of a digest have in common.
+    pub by: Vec<Field>,
+    /// How long the first event of a group waits for others.
+    pub wait: Duration,
+    /// A group of so many events is sent at once, and a digest has no more.
+    pub max: usize,
+}
+
+/// The largest number of events in a digest. A sink takes no more than this out of the spool at once.
+pub const MAX_DIGEST_EVENTS: usize = 1_000;
 
 /// `when_full`: what happens to a delivery when the spool has no room for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

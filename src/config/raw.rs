@@ -11,11 +11,11 @@ pub(in crate::config) use alerts::{Alert, Overdue};
 
 use super::text::decode::{List, NamedEntries, NoneOr, OneOrMany, mapping};
 use super::text::scalar::{
-    Attempts, Count, DurationOrForever, DurationOrNever, Flag, LaterSetting, OneOf, Percent, Period, Rate, SecretText,
-    Size, Text, UrlText,
+    Attempts, Count, DurationOrForever, DurationOrNever, Flag, OneOf, Percent, Period, Rate, SecretText, Size, Text,
+    UrlText,
 };
 use super::values::{
-    Argument, ExchangeKind, FormatChoice, KafkaTimestamp, Mechanism, OnCorrupt, OrderBy, QueueKind, SetValue,
+    Argument, ExchangeKind, Field, FormatChoice, KafkaTimestamp, Mechanism, OnCorrupt, OrderBy, QueueKind, SetValue,
     Validation, WhenFull,
 };
 
@@ -172,8 +172,20 @@ mapping! {
         retry: Retry | null,
         /// What happens to a delivery when the spool has no room for it: `block` blocks its source, `drop_newest` drops and counts it
         when_full: OneOf<WhenFull> ["block"],
-        /// Reserved for a later version
-        group: LaterSetting = skip,
+        /// Deliver several events at once, as a digest; for webhook, AMQP and Kafka sinks
+        group: Group,
+    }
+}
+
+mapping! {
+    /// Events that are delivered together, as a digest. Templates see the list `events`, their number `count`, and the fields of `by`.
+    Group {
+        /// The fields that all events of a digest have in common; without it, all events of the sink are one group
+        by: OneOrMany<OneOf<Field>>,
+        /// How long the first event of a group waits for others, counted from its receipt
+        wait: Period ["30s"],
+        /// The number of events at which a group is delivered at once; a digest has no more
+        max: Count [100, "events"],
     }
 }
 

@@ -11,6 +11,7 @@ use super::text::scalar::{Text, Word, schema};
 use super::text::tree::{Kind, Node};
 use crate::event::Format;
 pub(super) use crate::event::Validation;
+pub(super) use crate::rules::Field;
 
 /// The value of `format:`: a name or, in a later version, a name with settings.
 #[derive(Debug)]
@@ -94,6 +95,19 @@ impl Word for OrderBy {
         ("session", Self::Session),
         ("tenant", Self::Tenant),
         ("none", Self::None),
+    ];
+}
+
+impl Word for Field {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("tenant", Self::Tenant),
+        ("status", Self::Status),
+        ("outcome", Self::Outcome),
+        ("type", Self::Type),
+        ("source", Self::Source),
+        ("session", Self::Session),
+        ("productId", Self::ProductId),
+        ("correlationId", Self::CorrelationId),
     ];
 }
 

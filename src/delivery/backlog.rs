@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use foldhash::HashMap;
 
 use crate::clock::MonotonicTime;
-use crate::event::Message;
 use crate::rules::SinkName;
-use crate::spool::{DueDeliveries, FetchLimit, RowId, Spool, SpooledDelivery};
+use crate::spool::{DigestLimit, DueDeliveries, FetchLimit, RowId, Spool, SpooledDelivery};
 
 /// The largest number of deliveries taken from the spool at once. After a crash the sink may get these twice.
 pub(super) const WINDOW: usize = 1_000;
@@ -18,6 +17,9 @@ const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 /// More deliveries are fetched once this number or fewer are left, which is enough work until the next ones arrive.
 const REFILL: usize = WINDOW * 3 / 4;
 const REFILL_BYTES: usize = WINDOW_BYTES * 3 / 4;
+
+/// So many changes of `group` are told apart while deliveries from before the first are spooled.
+const MAX_BOUNDARIES: usize = 16;
 
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
@@ -30,10 +32,16 @@ pub(super) struct Backlog {
     /// The bytes of all deliveries that are taken.
     bytes: usize,
     is_fetching: bool,
+    /// What is being fetched was asked for before the `group` changed.
+    is_fetch_outdated: bool,
     /// The last fetch returned all deliveries that were due.
     has_all_due: bool,
     /// When more deliveries may be due.
     fetch_at: Option<Instant>,
+    /// Set: digests are fetched.
+    pub(super) digests: Option<DigestLimit>,
+    /// The last delivery of each `group` that the sink had before. Deliveries up to the first of these are fetched until they are gone.
+    pub(super) boundaries: VecDeque<RowId>,
 }
 
 impl Backlog {
@@ -49,9 +57,8 @@ impl Backlog {
     }
 
     /// Counts a delivery that was handed to the spool while its attempt is in flight.
-    pub(super) fn add_in_flight(&mut self, id: RowId, message: &Message) {
+    pub(super) fn add_in_flight(&mut self, id: RowId, bytes: usize) {
         self.count += 1;
-        let bytes = message.size();
         self.bytes = self.bytes.saturating_add(bytes);
         self.in_flight.insert(id, bytes);
     }
@@ -78,14 +85,59 @@ impl Backlog {
         Some((id, row))
     }
 
+    /// Pops the first digest: the first delivery, and those behind it that belong to the same digest.
+    pub(super) fn pop_digest(&mut self) -> Vec<(RowId, SpooledDelivery)> {
+        let mut rows: Vec<(RowId, SpooledDelivery)> = Vec::new();
+        while let Some((_, next)) = self.due.front()
+            && rows.first().is_none_or(|(_, first)| first.digest.is_some() && first.digest == next.digest)
+        {
+            rows.extend(self.pop());
+        }
+        rows
+    }
+
+    /// Forgets the deliveries that are taken and not attempted, and those of a fetch under way.
+    pub(super) fn give_back(&mut self) -> Vec<RowId> {
+        self.is_fetch_outdated = self.is_fetching;
+        let due = std::mem::take(&mut self.due);
+        self.bytes = due.iter().fold(self.bytes, |bytes, (_, row)| bytes.saturating_sub(row.message.size()));
+        self.fetch_at(Instant::now());
+        due.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// What is spooled up to `last` is delivered before anything later.
+    pub(super) fn add_boundary(&mut self, last: RowId) {
+        if self.boundaries.len() >= MAX_BOUNDARIES {
+            self.boundaries.pop_back();
+        }
+        self.boundaries.push_back(last);
+    }
+
+    /// Whether the result of the fetch that has ended is to be given back: it was asked for before the `group` changed.
+    pub(super) fn end_outdated_fetch(&mut self) -> bool {
+        let is_outdated = std::mem::take(&mut self.is_fetch_outdated);
+        if is_outdated {
+            self.is_fetching = false;
+            self.fetch_at(Instant::now());
+        }
+        is_outdated
+    }
+
     /// Whether [`pop`](Self::pop) has a delivery.
     pub(super) fn is_due(&self) -> bool {
         !self.due.is_empty()
     }
 
-    /// Pops all due deliveries that were received at least `age` ago.
+    /// Pops all due deliveries that were received at least `age` ago, with the digests that begin with them.
     pub(super) fn take_expired(&mut self, age: Duration) -> VecDeque<(RowId, SpooledDelivery)> {
-        let (old, due): (VecDeque<_>, _) = self.due.drain(..).partition(|(_, row)| row.received.age() >= age);
+        let (mut digest, digests) = (None, self.digests.is_some());
+        let (old, due): (VecDeque<_>, _) = self.due.drain(..).partition(|(_, row)| {
+            let is_old = row.received.age() >= age || (row.digest.is_some() && row.digest == digest);
+            if is_old && digests {
+                digest = row.digest;
+            }
+            is_old
+        });
         self.due = due;
         self.in_flight.extend(old.iter().map(|(id, row)| (*id, row.message.size())));
         old
@@ -127,7 +179,7 @@ impl Backlog {
         self.taken() >= WINDOW || self.bytes >= WINDOW_BYTES
     }
 
-    fn taken(&self) -> usize {
+    pub(super) fn taken(&self) -> usize {
         self.in_flight.len() + self.due.len()
     }
 
@@ -138,8 +190,15 @@ impl Backlog {
 
     /// How much to fetch now. None: nothing.
     fn room(&self) -> Option<FetchLimit> {
-        let may_fetch = !self.is_fetching && self.taken() <= REFILL && self.bytes <= REFILL_BYTES;
-        may_fetch.then(|| FetchLimit { count: WINDOW - self.taken(), bytes: WINDOW_BYTES - self.bytes })
+        // The largest digest has to fit.
+        let refill = self.digests.map_or(REFILL, |digests| REFILL.min(WINDOW.saturating_sub(digests.count)));
+        let may_fetch = !self.is_fetching && self.taken() <= refill && self.bytes <= REFILL_BYTES;
+        may_fetch.then(|| FetchLimit {
+            count: WINDOW - self.taken(),
+            bytes: WINDOW_BYTES - self.bytes,
+            digests: self.digests,
+            up_to: self.boundaries.front().copied(),
+        })
     }
 
     /// When to [`fetch`](Self::fetch). None: not before something else changes.

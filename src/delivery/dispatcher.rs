@@ -13,20 +13,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::backlog::Backlog;
 use super::breaker::{Breaker, Gate};
-use super::lanes::{Lane, Lanes, key};
+use super::groups::OpenGroups;
+use super::lanes::{Lane, Lanes};
 use super::log_limit::{ErrorLogLimiter, LogLimiter};
+use super::ordering::Ordering;
 use super::overdue::CHECK_INTERVAL;
 use super::state::{ON_REQUEST, PersistedState};
 use super::stats::{AttemptResult, SinkStats};
-use super::{Backing, Delivery, Payload};
+use super::{Backing, Delivery};
 use crate::clock::MonotonicTime;
-use crate::config::{Config, OrderBy, Retry, SinkConfig, SinkKind, WebhookUrl, WhenFull};
-use crate::event::Reason;
+use crate::config::{Config, Group, Retry, SinkConfig, SinkKind, WebhookUrl, WhenFull};
 use crate::failpoints::Failpoint;
 use crate::journal::{DeliveryEnd, Journal};
 use crate::rules::{Rules, SinkName};
-use crate::sink::{Attempt, AttemptEnd, AttemptId, MAX_RETRY_AFTER, RenderError, RenderedDelivery, Sink, Verdict};
-use crate::spool::{Component, RowId, Spool, SpoolEvent};
+use crate::sink::{AttemptEnd, AttemptId, MAX_RETRY_AFTER, Sink, Verdict};
+use crate::spool::{Component, GroupTiming, RowId, Spool, SpoolEvent};
 use crate::tasks::{self, TaskKind};
 use crate::timer::Timer;
 
@@ -58,7 +59,9 @@ pub struct DispatcherHandle {
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub name: SinkName,
-    pub order_by: OrderBy,
+    pub order: Ordering,
+    /// Set: the sink gets digests.
+    pub group: Option<Group>,
     pub rules: Arc<Rules>,
     pub retry: Retry,
     pub when_full: WhenFull,
@@ -75,7 +78,8 @@ impl Settings {
     pub fn of(sink: &SinkConfig, config: &Config) -> Self {
         Self {
             name: sink.name.clone(),
-            order_by: sink.order_by,
+            order: Ordering::of(sink),
+            group: sink.group.clone(),
             rules: Arc::clone(&config.rules),
             retry: sink.retry.clone(),
             when_full: sink.when_full,
@@ -90,7 +94,8 @@ impl Settings {
     fn longest_backoff(&self, clock_is_trusted: bool) -> Duration {
         let retry_after =
             if self.has_retry_after_per_delivery && clock_is_trusted { MAX_RETRY_AFTER } else { Duration::ZERO };
-        self.retry.max_backoff.max(retry_after)
+        let wait = self.group.as_ref().map_or(Duration::ZERO, |group| group.wait);
+        self.retry.max_backoff.max(retry_after).max(wait)
     }
 }
 
@@ -98,8 +103,9 @@ impl Settings {
 pub struct Dispatcher {
     pub(super) settings: Settings,
     /// The order of the deliveries that are queued or spooled now. A new `order_by` takes effect once none of these is left.
-    pub(super) order_by: OrderBy,
-    sink: Sink,
+    pub(super) order: Ordering,
+    pub(super) groups: OpenGroups,
+    pub(super) sink: Sink,
     pub(super) spool: Arc<Spool>,
     pub(super) journal: Journal,
     pub(super) stats: Arc<SinkStats>,
@@ -118,12 +124,12 @@ pub struct Dispatcher {
     /// Whether the sink blocked a source and has not caught up since. New deliveries are then spooled at once.
     pub(super) is_slow: bool,
     /// Whether the last attempt was for a spooled delivery: new and spooled deliveries take turns.
-    last_was_spooled: bool,
+    pub(super) last_was_spooled: bool,
     /// When deliveries in memory are next checked for their age.
     pub(super) next_check: Instant,
     last_number: u64,
     attempt_ends: mpsc::UnboundedReceiver<AttemptEnd>,
-    attempt_end_sender: mpsc::UnboundedSender<AttemptEnd>,
+    pub(super) attempt_end_sender: mpsc::UnboundedSender<AttemptEnd>,
     /// Whether the log has the line that the sink is unavailable. It is written once, until the sink delivers again.
     pub(super) is_logged_as_unavailable: bool,
     /// For failures that affect only one delivery.
@@ -147,13 +153,13 @@ impl Dispatcher {
         let mut count = 0;
         for (lane, rows) in watch.lanes {
             count += u64::from(rows);
-            if state.order_by != OrderBy::None && !Failpoint::ForgetLanesAtRestart.is_enabled() {
+            if !state.order().is_none() && !Failpoint::ForgetLanesAtRestart.is_enabled() {
                 lanes.set_spooled(lane, rows);
             }
         }
         // Due times of an earlier boot may come from a wrong clock.
         let longest = settings.longest_backoff(spool.is_same_boot());
-        spool.make_due(settings.name.clone(), MonotonicTime::now().after(longest));
+        spool.make_due(settings.name.clone(), MonotonicTime::now().after(longest), true);
         let breaker = Breaker::restore(&state, settings.retry.max_backoff);
         stats.set_breaker_open(breaker.is_open());
         stats.set_paused(breaker.pause().is_some());
@@ -163,9 +169,10 @@ impl Dispatcher {
         let (deliveries, inbox) = mpsc::unbounded_channel();
         let (command_sender, commands) = mpsc::unbounded_channel();
         let (attempt_end_sender, attempt_ends) = mpsc::unbounded_channel();
-        let dispatcher = Self {
+        let mut dispatcher = Self {
             is_logged_as_unavailable: breaker.is_open(),
-            order_by: state.order_by,
+            order: state.order(),
+            groups: OpenGroups::default(),
             settings,
             sink,
             spool,
@@ -190,6 +197,11 @@ impl Dispatcher {
             dead_letter_log: LogLimiter::default(),
             drop_log: LogLimiter::default(),
         };
+        dispatcher.backlog.digests = dispatcher.digest_limit();
+        if state.is_regrouping || dispatcher.order.group_by != dispatcher.settings.order.group_by {
+            dispatcher.change_grouping(dispatcher.settings.order.clone());
+            dispatcher.save_state();
+        }
         Some((dispatcher, DispatcherHandle { deliveries, commands: command_sender }))
     }
 
@@ -256,8 +268,8 @@ impl Dispatcher {
             tracing::info!(sink = %self.settings.name, "the pause of the sink has ended; deliveries continue");
             self.save_state();
         }
-        if self.order_by != self.settings.order_by && self.is_empty() {
-            self.order_by = self.settings.order_by;
+        if self.order != self.settings.order && self.is_empty() {
+            self.order = self.settings.order.clone();
             self.save_state();
         }
         if self.is_slow && self.backlog.has_caught_up() && self.in_flight.len() < self.capacity() {
@@ -305,31 +317,34 @@ impl Dispatcher {
             Gate::Open => None,
             Gate::Paused(until) => until,
             Gate::Probe(at) => {
-                let has_next = self.backlog.is_due() || self.lanes.is_ready();
+                let has_next = self.backlog.is_due() || (self.lanes.is_ready() && !self.goes_through_spool());
                 at.filter(|_| has_next && !self.is_stopping() && self.in_flight.len() < self.capacity())
             }
         }
     }
 
     fn on_delivery(&mut self, delivery: Delivery) {
-        let lane = match self.order_by {
-            OrderBy::None => Lane::Free(self.next_number()),
-            order_by => Lane::of_key(key(&self.settings.name, order_by, delivery.payload.event())),
+        let lane = if self.order.is_none() {
+            Lane::Free(self.next_number())
+        } else {
+            Lane::of_key(self.order.key(&self.settings.name, delivery.payload.event()))
         };
         self.enqueue(lane, delivery);
     }
 
     fn on_spool_event(&mut self, event: SpoolEvent) {
         match event {
-            SpoolEvent::Due(due) => self.backlog.on_due(due),
+            SpoolEvent::Due(due) => self.on_due(due),
             SpoolEvent::AlreadySpooled { key } => {
                 self.backlog.remove_duplicate();
+                self.groups.remove(key);
                 self.lanes.remove_spooled(self.lane_of_row(key));
             }
             SpoolEvent::DeadLettered { id, key } => self.on_dead_letter_stored(id, key),
             SpoolEvent::Added { key } => {
                 self.lanes.add_spooled(self.lane_of_row(key));
                 self.backlog.add(Instant::now());
+                self.added_to_group(key);
             }
             SpoolEvent::NotCopied { dead_letter } => self.on_copy_rejected(dead_letter),
         }
@@ -348,7 +363,12 @@ impl Dispatcher {
                 self.make_all_due();
             }
             SinkCommand::Reload(settings, sink) => {
+                let regroups = settings.order.group_by != self.order.group_by;
+                if regroups {
+                    self.change_grouping(settings.order.clone());
+                }
                 self.settings = *settings;
+                self.backlog.digests = self.digest_limit();
                 if let Some(sink) = sink {
                     self.replace_sink(*sink);
                 }
@@ -368,7 +388,7 @@ impl Dispatcher {
 
     fn make_all_due(&mut self) {
         self.lanes.wake_all();
-        self.spool.make_due(self.settings.name.clone(), MonotonicTime::now());
+        self.spool.make_due(self.settings.name.clone(), MonotonicTime::now(), false);
         self.backlog.fetch_at(Instant::now());
     }
 
@@ -380,77 +400,12 @@ impl Dispatcher {
     /// Whether `order_by` has changed, the spool has no delivery of the old order any more, and memory still has some. Until these have
     /// ended, no new delivery is accepted.
     fn is_changing_order(&self) -> bool {
-        self.order_by != self.settings.order_by && self.backlog.count == 0 && !self.is_empty()
+        self.order != self.settings.order && self.backlog.count == 0 && !self.is_empty()
     }
 
     /// Without an order, spooled deliveries block no others, so all have the same lane.
     pub(super) fn lane_of_row(&self, key: u64) -> Lane {
-        if self.order_by == OrderBy::None { Lane::Free(0) } else { Lane::of_key(key) }
-    }
-
-    fn start_attempts(&mut self) {
-        while self.in_flight.len() < self.capacity() && self.breaker.allows_attempt() {
-            let id = AttemptId(self.next_number());
-            let Some((lane, delivery)) = self.next_delivery(id) else { return };
-            match self.render(&delivery) {
-                Ok(mut outgoing) => {
-                    if delivery.replayed {
-                        outgoing.mark_as_replayed();
-                    }
-                    self.in_flight.insert(id, (lane, delivery));
-                    self.breaker.on_attempt_start(id);
-                    self.stats.count_attempt_start();
-                    self.sink.attempt(outgoing, Attempt::new(id, self.attempt_end_sender.clone()));
-                }
-                Err(error) => {
-                    self.dead_letter(lane, delivery, error.reason, error.detail);
-                }
-            }
-        }
-    }
-
-    /// Renders by the current configuration, which may no longer have the route that chose the sink.
-    fn render(&self, delivery: &Delivery) -> Result<RenderedDelivery, RenderError> {
-        let route = match &delivery.route {
-            None => None,
-            Some(name) => Some(self.settings.rules.route(name).ok_or_else(|| RenderError {
-                reason: Reason::RenderFailed,
-                detail: format!(
-                    "its route {name} is no longer in the configuration, so its transform is unknown: add the route again, or redrive \
-                     the dead letter `--to` a sink"
-                ),
-            })?),
-        };
-        self.sink.render(delivery.payload.view(), route.and_then(|route| route.transform.as_ref()))
-    }
-
-    /// The next delivery that may be attempted: new and spooled ones take turns.
-    fn next_delivery(&mut self, attempt: AttemptId) -> Option<(Lane, Delivery)> {
-        if self.last_was_spooled || self.is_stopping() {
-            self.last_was_spooled = false;
-            if let Some(next) = self.lanes.pop(attempt) {
-                return Some(next);
-            }
-        }
-        while !self.is_stopping()
-            && let Some((id, row)) = self.backlog.pop()
-        {
-            let lane = self.lane_of_row(row.key);
-            match Delivery::from_spool(id, &row) {
-                Ok(delivery)
-                    if matches!(*delivery.payload, Payload::DeadLetterCopy { .. })
-                        && !self.settings.takes_dead_letters =>
-                {
-                    self.drop_copy(lane, delivery, "`dead_letters.to` no longer names this sink");
-                }
-                Ok(delivery) => {
-                    self.last_was_spooled = true;
-                    return Some((lane, delivery));
-                }
-                Err(invalid) => self.dead_letter_row(lane, id, row, invalid.reason, invalid.detail),
-            }
-        }
-        self.lanes.pop(attempt)
+        if self.order.is_none() { Lane::Free(0) } else { Lane::of_key(key) }
     }
 
     /// How many attempts may be in flight at once.
@@ -462,17 +417,23 @@ impl Dispatcher {
     pub(super) fn save_state(&self) {
         self.stats.set_breaker_open(self.breaker.is_open());
         self.stats.set_paused(self.breaker.pause().is_some());
-        let mut state = PersistedState { order_by: self.order_by, ..PersistedState::default() };
+        let mut state = PersistedState {
+            order_by: self.order.order_by,
+            group_by: self.order.group_by.clone(),
+            is_regrouping: !self.backlog.boundaries.is_empty(),
+            ..PersistedState::default()
+        };
         self.breaker.save(&mut state);
         self.spool.save_state(Component::Sink(self.settings.name.to_string()), state.to_json());
     }
 
-    fn next_number(&mut self) -> u64 {
+    pub(super) fn next_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
     }
 
     async fn close(self) {
+        let next = self.group_timing();
         let Self { settings, sink, spool, journal, mut attempt_ends, attempt_end_sender, mut in_flight, stats, .. } =
             self;
         drop(attempt_end_sender);
@@ -481,12 +442,16 @@ impl Dispatcher {
             stats.count_attempt_end();
             if let (Some((_, mut delivery)), Verdict::Delivered(confirmation)) = (in_flight.remove(&id), verdict) {
                 delivery.attempts = delivery.attempts.saturating_add(1);
-                delivery.record(&journal, &settings.name, DeliveryEnd::Delivered((&confirmation).into()));
+                delivery.record(&journal, &settings.name, &DeliveryEnd::Delivered((&confirmation).into()));
                 stats.count_attempt(AttemptResult::Delivered);
-                stats.count_delivered(delivery.received_at.elapsed());
+                delivery.count_delivered(&stats);
                 match delivery.backing {
                     Backing::Receipt(receipt) => receipt.settle(),
                     Backing::Row(id) => spool.complete(id, settings.name.clone()),
+                    Backing::Digest => {
+                        let next = next.unwrap_or(GroupTiming::AT_ONCE);
+                        spool.complete_digest(delivery.payload.rows(), settings.name.clone(), next);
+                    }
                 }
             }
         }

@@ -6,13 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use foldhash::HashMap;
-use uuid::Uuid;
-use xxhash_rust::xxh3::Xxh3;
 
-use crate::config::OrderBy;
-use crate::event::Event;
 use crate::failpoints::Failpoint;
-use crate::rules::SinkName;
 use crate::sink::AttemptId;
 
 /// A queue in which deliveries wait for each other.
@@ -30,40 +25,6 @@ impl Lane {
         let [.., high, low] = key.to_be_bytes();
         Self::Ordered(u16::from_be_bytes([high, low]))
     }
-}
-
-/// The key by which a sink's deliveries are ordered, as a hash that never changes (XXH3, seed 0, each part behind its length). A null
-/// key falls back to `correlationId`; without an order it is the event's own id.
-#[must_use]
-pub fn key(sink: &SinkName, order_by: OrderBy, event: &Event) -> u64 {
-    let alert = event.alert_key();
-    let parts =
-        (alert.as_deref().unwrap_or(&event.correlation_id), event.product_id.as_deref(), event.session.as_deref());
-    key_of(sink, order_by, event.id, &event.tenant, parts)
-}
-
-/// [`key`] of an event with this id, tenant, `correlationId`, `productId` and session.
-#[must_use]
-pub fn key_of(
-    sink: &SinkName,
-    order_by: OrderBy,
-    id: Uuid,
-    tenant: &str,
-    (correlation_id, product_id, session): (&str, Option<&str>, Option<&str>),
-) -> u64 {
-    let key = match order_by {
-        OrderBy::None => id.as_bytes().as_slice(),
-        OrderBy::Tenant => b"",
-        OrderBy::CorrelationId => correlation_id.as_bytes(),
-        OrderBy::ProductId => product_id.unwrap_or(correlation_id).as_bytes(),
-        OrderBy::Session => session.unwrap_or(correlation_id).as_bytes(),
-    };
-    let mut hash = Xxh3::new();
-    for part in [sink.as_str().as_bytes(), tenant.as_bytes(), key] {
-        hash.update(&(part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.digest()
 }
 
 /// The deliveries of one sink in memory, and how many of each lane are in the spool.
@@ -240,6 +201,11 @@ impl<T> Lanes<T> {
         if let Lane::Ordered(number) = lane {
             *self.spooled.entry(number).or_default() += 1;
         }
+    }
+
+    /// No lane counts as spooled any more: nothing is kept in order.
+    pub fn forget_spooled(&mut self) {
+        self.spooled.clear();
     }
 
     pub fn remove_spooled(&mut self, lane: Lane) {

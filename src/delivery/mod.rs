@@ -4,11 +4,15 @@
 //! delivered or as a dead letter on disk; only then is the share settled or the row deleted. Each sink has one task that owns all of this
 //! ([`Dispatcher`]): the deliveries in memory (`lanes`), those in the spool (`backlog`), and which go from memory to the spool (`spill`).
 
+mod attempts;
 mod backlog;
 mod breaker;
+mod digest;
 mod dispatcher;
+mod groups;
 mod lanes;
 mod log_limit;
+mod ordering;
 mod overdue;
 mod payload;
 mod retry;
@@ -18,9 +22,11 @@ mod state;
 mod stats;
 
 pub use breaker::{Breaker, Gate};
+pub use digest::DigestEvent;
 pub use dispatcher::{Dispatcher, DispatcherHandle, Settings, SinkCommand};
-pub use lanes::{Lane, Lanes, key, key_of};
+pub use lanes::{Lane, Lanes};
 pub use log_limit::{ErrorLogLimiter, LogLimiter};
+pub use ordering::{Ordering, SinkQueue, SpoolPlace, group, group_key, key_of};
 pub use payload::Payload;
 pub use state::{OpenBreaker, Pause, PersistedState};
 pub use stats::{AttemptResult, DeliveryResult, Histogram, LastFailure, Outage, SinkStats};
@@ -29,13 +35,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::{MonotonicTime, Timestamp, WallTime};
-use crate::event::DecodeError;
+use crate::event::{DecodeError, Event};
 use crate::journal::{DeliveryEnd, DeliveryRecord, Journal};
 use crate::rules::{RouteName, SinkName};
 use crate::source::{Receipt, SpilledAttempt};
 use crate::spool::{RowId, SpooledDelivery};
 
-/// One event for one sink.
+/// One event, or a digest of several, for one sink.
 #[derive(Debug)]
 pub struct Delivery {
     pub payload: Arc<Payload>,
@@ -71,6 +77,8 @@ pub enum Backing {
     Receipt(Receipt),
     /// Its row in the spool.
     Row(RowId),
+    /// The rows of the events of a digest.
+    Digest,
 }
 
 impl Delivery {
@@ -90,31 +98,31 @@ impl Delivery {
     }
 
     fn from_spool(id: RowId, row: &SpooledDelivery) -> Result<Self, Box<DecodeError>> {
-        let payload = Arc::new(Payload::from_spool(row)?);
-        let age = row.received.age();
-        Ok(Self {
-            payload,
+        Ok(Self::of_row(id, row, Payload::from_spool(row)?))
+    }
+
+    fn of_row(id: RowId, row: &SpooledDelivery, payload: Payload) -> Self {
+        Self {
+            payload: Arc::new(payload),
             route: row.route.clone(),
             backing: Backing::Row(id),
-            // Soon after a boot, no `Instant` is that early.
-            received_at: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
+            received_at: digest::received_at(row),
             attempts: row.attempts,
             refusals: row.refusals,
             failure: None,
             replayed: row.replayed,
             attempt_guard: None,
-        })
+        }
     }
 
-    /// Its row for the spool. It is due after the back-off, or now if an attempt is in flight.
-    fn to_spool(&self, sink: &SinkName, key: u64, is_in_flight: bool) -> SpooledDelivery {
-        let (event, message) = (self.payload.event(), self.payload.message());
-        let backoff = if is_in_flight { Duration::ZERO } else { self.backoff() };
-        SpooledDelivery {
+    /// Its row for the spool, due after `delay`. None: it is a digest, whose events have rows already.
+    fn to_spool(&self, sink: &SinkName, key: u64, delay: Duration, group: Option<Arc<str>>) -> Option<SpooledDelivery> {
+        let (event, message) = (self.payload.event(), self.payload.message()?);
+        Some(SpooledDelivery {
             sink: sink.clone(),
             key,
             received: Timestamp::now().before(self.received_at.elapsed()),
-            due: MonotonicTime::now().after(backoff),
+            due: MonotonicTime::now().after(delay),
             attempts: self.attempts,
             refusals: self.refusals,
             last_error: self.failure.as_ref().map(|failure| failure.error.clone()),
@@ -123,24 +131,48 @@ impl Delivery {
             tenant: Arc::clone(&event.tenant),
             event_id: event.id,
             message: Arc::clone(message),
+            group,
+            digest: None,
             may_be_known: message.redelivered,
             replayed: self.replayed,
-        }
+        })
     }
 
     /// Records how it ended. The copy of a dead letter is no event, and leaves no record.
-    fn record(&self, journal: &Journal, sink: &SinkName, end: DeliveryEnd<'_>) {
-        let Payload::Event { event, .. } = &*self.payload else { return };
-        let delivery = DeliveryRecord {
-            event: event.id.into_bytes(),
-            sink: Some(sink.as_str()),
-            attempts: self.attempts,
-            at: WallTime::now().0,
-            replayed: self.replayed,
-            duration: u64::try_from(self.received_at.elapsed().as_millis()).ok(),
-            end,
+    fn record(&self, journal: &Journal, sink: &SinkName, end: &DeliveryEnd<'_>) {
+        let record = |event: &Event, received_at: Instant, replayed: bool| {
+            let delivery = DeliveryRecord {
+                event: event.id.into_bytes(),
+                sink: Some(sink.as_str()),
+                attempts: self.attempts,
+                at: WallTime::now().0,
+                replayed,
+                duration: u64::try_from(received_at.elapsed().as_millis()).ok(),
+                end: end.clone(),
+            };
+            journal.record_delivery(&event.correlation_id, delivery);
         };
-        journal.record_delivery(&event.correlation_id, delivery);
+        match &*self.payload {
+            Payload::Event { event, .. } => record(event, self.received_at, self.replayed),
+            Payload::Digest { events, .. } => {
+                for event in events {
+                    record(&event.event, event.received_at, event.replayed);
+                }
+            }
+            Payload::DeadLetterCopy { .. } => {}
+        }
+    }
+
+    /// Counts it as delivered: a digest once for each event.
+    fn count_delivered(&self, stats: &SinkStats) {
+        match &*self.payload {
+            Payload::Digest { events, .. } => {
+                for event in events {
+                    stats.count_delivered(event.received_at.elapsed());
+                }
+            }
+            _ => stats.count_delivered(self.received_at.elapsed()),
+        }
     }
 
     /// The rest of the back-off before its next attempt.

@@ -58,7 +58,7 @@ pub(super) fn decide_spill(sink: SinkStatus, mut lanes: Vec<LaneStatus>) -> Spil
             || (is_blocking && lane.age >= SPILL_AFTER_WHILE_BLOCKING)
             || (is_queued && (!may_wait_in_memory || lane.limits == SizeLimits::Waived))
     });
-    lanes.sort_by_key(|lane| lane.limits == SizeLimits::Enforced);
+    lanes.sort_by_key(|lane| lane.limits != SizeLimits::Waived);
     SpillDecision { is_slow, lanes: lanes.into_iter().map(|lane| (lane.lane, lane.limits)).collect() }
 }
 

@@ -13,7 +13,7 @@ use crate::clock::MonotonicTime;
 use crate::event::Reason;
 use crate::journal::DeliveryEnd;
 use crate::sink::{AttemptId, Blame, Verdict};
-use crate::spool::{DeadLetter, RowId, SpooledDelivery};
+use crate::spool::{DeadLetter, GroupTiming, RowId, SpooledDelivery};
 
 /// The back-off after an attempt that failed because of the relay itself.
 const OWN_BACKOFF: Duration = Duration::from_millis(100);
@@ -26,8 +26,8 @@ impl Dispatcher {
         match verdict {
             Verdict::Delivered(confirmation) => {
                 self.stats.count_attempt(AttemptResult::Delivered);
-                self.stats.count_delivered(delivery.received_at.elapsed());
-                self.record(&delivery, DeliveryEnd::Delivered((&confirmation).into()));
+                delivery.count_delivered(&self.stats);
+                self.record(&delivery, &DeliveryEnd::Delivered((&confirmation).into()));
                 self.on_success();
                 self.settle(lane, delivery);
             }
@@ -36,7 +36,7 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn record(&self, delivery: &Delivery, end: DeliveryEnd<'_>) {
+    pub(super) fn record(&self, delivery: &Delivery, end: &DeliveryEnd<'_>) {
         delivery.record(&self.journal, &self.settings.name, end);
     }
 
@@ -165,6 +165,18 @@ impl Dispatcher {
                 self.spool.reschedule(id, sink, (delivery.attempts, refusals), due, error);
                 self.backlog.reschedule(id, Instant::now() + backoff);
             }
+            Backing::Digest => {
+                let mut ids = delivery.payload.rows();
+                let (sink, due) = (self.settings.name.clone(), MonotonicTime::now().after(backoff));
+                let refusals = (delivery.refusals > 0).then_some(delivery.refusals);
+                for id in &ids {
+                    self.backlog.reschedule(*id, Instant::now() + backoff);
+                }
+                let others = ids.split_off(1.min(ids.len()));
+                if let Some(first) = ids.pop() {
+                    self.spool.reschedule_digest((first, others), sink, (delivery.attempts, refusals), due, error);
+                }
+            }
             Backing::Receipt(_) => {
                 delivery.failure = Some(Failure { due: Instant::now() + backoff, error });
                 self.spill_failed(lane, delivery);
@@ -208,6 +220,14 @@ impl Dispatcher {
                 self.spool.complete(id, self.settings.name.clone());
                 self.forget_row(lane, id);
             }
+            Backing::Digest => {
+                let ids = delivery.payload.rows();
+                for id in &ids {
+                    self.forget_row(lane, *id);
+                }
+                let next = self.group_timing().unwrap_or(GroupTiming::AT_ONCE);
+                self.spool.complete_digest(ids, self.settings.name.clone(), next);
+            }
         }
     }
 
@@ -217,8 +237,12 @@ impl Dispatcher {
         if matches!(*delivery.payload, Payload::DeadLetterCopy { .. }) {
             return self.drop_copy(lane, delivery, &detail);
         }
+        if matches!(*delivery.payload, Payload::Digest { .. }) {
+            return self.dead_letter_digest(lane, &delivery.payload, delivery.attempts, (reason, &detail));
+        }
         self.stats.count(DeliveryResult::DeadLetter);
         let Delivery { payload, route, backing, attempts, .. } = delivery;
+        let Some(message) = payload.message() else { return };
         let event = payload.event();
         if let Some(suppressed) = self.dead_letter_log.allow() {
             tracing::warn!(
@@ -226,7 +250,7 @@ impl Dispatcher {
                 correlation_id = event.correlation_id, %reason, detail, suppressed, "a delivery became a dead letter"
             );
         }
-        let letter = DeadLetter::of_event(event, Arc::clone(payload.message()), reason, detail);
+        let letter = DeadLetter::of_event(event, Arc::clone(message), reason, detail);
         let letter = letter.for_sink(self.settings.name.clone(), route, attempts);
         match backing {
             Backing::Receipt(receipt) => {
@@ -234,9 +258,11 @@ impl Dispatcher {
                 self.lanes.release(lane);
             }
             Backing::Row(id) => {
-                self.spool.dead_letter(letter, id, self.settings.name.clone());
+                self.spool.dead_letter(letter, id, self.settings.name.clone(), self.group_timing());
                 self.pending_dead_letters.insert(id, lane);
             }
+            // Only a digest has several rows.
+            Backing::Digest => {}
         }
     }
 
@@ -320,7 +346,7 @@ impl Dispatcher {
             attempts: row.attempts,
             message: row.message,
         };
-        self.spool.dead_letter(letter, id, self.settings.name.clone());
+        self.spool.dead_letter(letter, id, self.settings.name.clone(), self.group_timing());
         self.pending_dead_letters.insert(id, lane);
     }
 

@@ -4,10 +4,12 @@
 //! written without holes: the deliveries before one in its lane are written first.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::dispatcher::Dispatcher;
-use super::lanes::{Lane, TakenLane, key};
+use super::lanes::{Lane, TakenLane};
+use super::ordering::group;
 use super::overdue::{LaneStatus, SinkStatus, SpillDecision, decide_spill};
 use super::stats::DeliveryResult;
 use super::{Backing, Delivery};
@@ -20,8 +22,9 @@ impl Dispatcher {
     /// Queues a new delivery in memory, or spools it at once if it would only wait there.
     pub(super) fn enqueue(&mut self, lane: Lane, delivery: Delivery) {
         // Only the spool knows whether an earlier run has stored this message.
-        let may_be_stored = delivery.payload.message().redelivered;
-        let must_wait = self.lanes.is_spooled(lane)
+        let may_be_stored = delivery.payload.message().is_some_and(|message| message.redelivered);
+        let must_wait = self.goes_through_spool()
+            || self.lanes.is_spooled(lane)
             || !self.breaker.is_closed()
             || self.is_slow
             || self.lanes.queued() >= self.capacity()
@@ -40,7 +43,11 @@ impl Dispatcher {
     /// A delivery may exceed the limits of the spool if its source is about to receive its message again, for all sinks: at a stop, or
     /// because the broker is about to time it out.
     fn limits(&self, delivery: &Delivery) -> SizeLimits {
-        if self.is_stopping() || delivery.must_be_stored() { SizeLimits::Waived } else { SizeLimits::Enforced }
+        if self.is_stopping() || delivery.must_be_stored() { SizeLimits::Waived } else { self.usual_limits() }
+    }
+
+    fn usual_limits(&self) -> SizeLimits {
+        if self.settings.group.is_some() { SizeLimits::Grouped } else { SizeLimits::Enforced }
     }
 
     fn on_spool_full(&mut self, lane: Lane, delivery: Delivery, must_wait: bool) {
@@ -79,7 +86,7 @@ impl Dispatcher {
     /// Spools the deliveries that have been in memory for too long.
     pub(super) fn spill_overdue(&mut self) {
         let sink = SinkStatus {
-            is_slow: self.is_slow,
+            is_slow: self.is_slow || self.goes_through_spool(),
             is_breaker_closed: self.breaker.is_closed(),
             spill_after: self.settings.spill_after,
         };
@@ -103,7 +110,7 @@ impl Dispatcher {
                 age: oldest.received_at.elapsed(),
                 blocks_source: oldest.blocks_source(),
                 is_spooled: self.lanes.is_spooled(lane),
-                limits: if is_exceeded { SizeLimits::Waived } else { SizeLimits::Enforced },
+                limits: if is_exceeded { SizeLimits::Waived } else { self.usual_limits() },
             })
         };
         self.lanes.iter().filter_map(status).collect()
@@ -114,6 +121,14 @@ impl Dispatcher {
         let lanes: Vec<Lane> = self.lanes.iter().map(|(lane, ..)| lane).collect();
         for lane in lanes {
             self.spill_lane(lane, SizeLimits::Waived);
+        }
+    }
+
+    /// Spools all deliveries in memory, as far as the spool has room.
+    pub(super) fn spill_everything(&mut self) {
+        let lanes: Vec<Lane> = self.lanes.iter().map(|(lane, ..)| lane).collect();
+        for lane in lanes {
+            self.spill_lane(lane, self.usual_limits());
         }
     }
 
@@ -160,27 +175,37 @@ impl Dispatcher {
         is_in_flight: bool,
         limits: SizeLimits,
     ) -> Result<Delivery, Delivery> {
-        let key = key(&self.settings.name, self.order_by, delivery.payload.event());
-        let mut row = delivery.to_spool(&self.settings.name, key, is_in_flight);
+        let key = self.order.key(&self.settings.name, delivery.payload.event());
+        let (delay, group) = if is_in_flight { (Duration::ZERO, None) } else { self.delay_and_group(&delivery) };
+        let Some(mut row) = delivery.to_spool(&self.settings.name, key, delay, group) else { return Ok(delivery) };
         row.may_be_known &= !is_in_flight && delivery.attempts == 0;
-        let backoff = delivery.backoff();
         let receipt = match delivery.backing {
             Backing::Receipt(receipt) => receipt,
-            backing @ Backing::Row(_) => return Ok(Delivery { backing, ..delivery }),
+            backing @ (Backing::Row(_) | Backing::Digest) => return Ok(Delivery { backing, ..delivery }),
         };
         let attempt_guard = is_in_flight.then(|| receipt.spilled_attempt());
         match self.spool.spill(row, receipt, is_in_flight, limits) {
             Ok(id) => {
                 self.lanes.add_spooled(lane);
                 if is_in_flight {
-                    self.backlog.add_in_flight(id, delivery.payload.message());
+                    self.backlog.add_in_flight(id, delivery.payload.message().map_or(0, |message| message.size()));
                 } else {
-                    self.backlog.add(Instant::now() + backoff);
+                    self.backlog.add(Instant::now() + delay);
+                    self.added_to_group(key);
                 }
                 Ok(Delivery { backing: Backing::Row(id), failure: None, attempt_guard, ..delivery })
             }
             Err(receipt) => Err(Delivery { backing: Backing::Receipt(receipt), attempt_guard: None, ..delivery }),
         }
+    }
+
+    /// When the next attempt is due at the earliest, and what the delivery is grouped by.
+    fn delay_and_group(&self, delivery: &Delivery) -> (Duration, Option<Arc<str>>) {
+        let Some(settings) = &self.settings.group else { return (delivery.backoff(), None) };
+        let event = delivery.payload.event();
+        let text = group(&settings.by, |field| field.of(event));
+        let wait = settings.wait.saturating_sub(delivery.received_at.elapsed());
+        (delivery.backoff().max(wait), Some(text.into()))
     }
 
     /// Drops the queued deliveries of a lane if `when_full: drop_newest` is set. Returns false if it isn't.
@@ -206,7 +231,7 @@ impl Dispatcher {
                 "a delivery was dropped: the spool has no room for it and `when_full: drop_newest` is set"
             );
         }
-        self.record(&delivery, DeliveryEnd::Dropped);
+        self.record(&delivery, &DeliveryEnd::Dropped);
         if let Backing::Receipt(receipt) = delivery.backing {
             receipt.settle();
         }

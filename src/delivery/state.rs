@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ordering::Ordering;
 use crate::clock::MonotonicTime;
 use crate::config::OrderBy;
+use crate::rules::Field;
 
 /// The reason of a pause that a person asked for.
 pub const ON_REQUEST: &str = "on request";
@@ -23,6 +25,12 @@ pub struct PersistedState {
     /// The order of its spooled deliveries.
     #[serde(skip_serializing_if = "is_default")]
     pub order_by: OrderBy,
+    /// The groups of its spooled deliveries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_by: Option<Vec<Field>>,
+    /// Another `group` was configured, and deliveries from before are still spooled.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_regrouping: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +57,11 @@ impl PersistedState {
     #[must_use]
     pub fn parse(json: Option<&str>) -> Self {
         json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn order(&self) -> Ordering {
+        Ordering { order_by: self.order_by, group_by: self.group_by.clone() }
     }
 
     /// None: the state is the default, so nothing has to be stored.

@@ -1,5 +1,7 @@
 //! The dispatcher with a real spool and with a sink whose attempts the test ends.
 
+mod digests;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

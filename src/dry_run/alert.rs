@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{DryRun, DryRunDelivery};
+use super::{DryRun, DryRunDelivery, group};
 use crate::config::{Config, unknown_name};
 use crate::event::{ALERT, AlertSample, Event, EventView, Message};
 use crate::rules::{Alert, Overdue, Plan, Trigger, in_words};
@@ -33,7 +33,7 @@ impl<'c> DryRun<'c> {
         let receivers = receivers.filter(|sink| Some(sink.name.as_str()) != sample.sink.as_deref());
         let deliveries = receivers.map(|sink| {
             let outgoing = sink::render(sink, EventView::of(&event, &message), None);
-            DryRunDelivery { sink, route: None, alert: Some(alert), outgoing }
+            DryRunDelivery { sink, route: None, alert: Some(alert), outgoing, group: group(sink, &event) }
         });
         let deliveries = deliveries.collect();
         let dry_run = Self { event: Some(event), dead_letter: None, plan: Plan::default(), deliveries };

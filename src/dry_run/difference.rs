@@ -85,7 +85,7 @@ impl DryRunDelivery<'_> {
     }
 
     fn change_to(&self, other: &Self) -> Option<SinkChange> {
-        if self.outgoing == other.outgoing && has_same_address(self.sink, other.sink) {
+        if self.outgoing == other.outgoing && self.group == other.group && has_same_address(self.sink, other.sink) {
             return None;
         }
         let as_value = |planned: &Self| {

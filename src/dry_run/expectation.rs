@@ -109,6 +109,7 @@ impl ExplainedDelivery<'_> {
             fields.extend(rendered);
         }
         fields.insert("route".to_owned(), self.route.into());
+        fields.insert("group".to_owned(), serde_json::to_value(self.group).unwrap_or_default());
         let reason = self.dead_letter.as_ref().map(|letter| letter.reason.as_str());
         fields.insert("dead_letter".to_owned(), reason.into());
         fields

@@ -9,11 +9,11 @@ mod expectation;
 pub use alert::{ExplainedAlert, UnknownAlert};
 pub use difference::{BeforeAfter, ChangedValue, Difference, SinkChange, SinkDifference};
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use crate::config::{Config, SinkConfig};
+use crate::config::{Config, SinkConfig, written_duration};
 use crate::event::{ALERT, Event, EventView, Message, Reason, SourceName};
 use crate::rules::{Alert, Plan, Route};
 use crate::sink::{self, MaskedDelivery, RenderError, RenderedDelivery};
@@ -38,6 +38,8 @@ pub struct DryRunDelivery<'c> {
     /// Set if this is an alert's event.
     pub alert: Option<&'c Alert>,
     pub outgoing: Result<RenderedDelivery, RenderError>,
+    /// Set where the sink has `group`.
+    pub group: Option<ExplainedGroup>,
 }
 
 /// Why something is not delivered.
@@ -82,9 +84,23 @@ pub struct ExplainedDelivery<'r> {
     pub alert: Option<&'r str>,
     #[serde(flatten)]
     pub rendered: Option<MaskedDelivery>,
+    /// Set where the sink has `group`: `rendered` is the digest of this event alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<&'r ExplainedGroup>,
     /// Set instead of `rendered` if the delivery can't be rendered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<DeadLetterReason>,
+}
+
+/// The events that are delivered together with this one.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct ExplainedGroup {
+    /// The fields that they have in common, with their values.
+    pub by: BTreeMap<&'static str, Option<String>>,
+    /// How long the first of them waits, as in the configuration.
+    pub wait: String,
+    /// How many there are at most.
+    pub max: usize,
 }
 
 /// The message is from a source that the configuration doesn't have.
@@ -115,11 +131,21 @@ impl<'c> DryRun<'c> {
             let sink = config.sinks.get(sink.0)?;
             let route = route.and_then(|route| config.rules.routes().get(route));
             let outgoing = sink::render(sink, view, route.and_then(|route| route.transform.as_ref()));
-            Some(DryRunDelivery { sink, route, alert: None, outgoing })
+            Some(DryRunDelivery { sink, route, alert: None, outgoing, group: group(sink, &event) })
         });
         let deliveries = deliveries.collect();
         Ok(Self { event: Some(event), dead_letter: None, plan, deliveries })
     }
+}
+
+/// What the event is grouped by at that sink.
+fn group(sink: &SinkConfig, event: &Event) -> Option<ExplainedGroup> {
+    let group = sink.group.as_ref()?;
+    Some(ExplainedGroup {
+        by: group.by.iter().map(|field| (field.as_str(), field.of(event).map(str::to_owned))).collect(),
+        wait: written_duration(group.wait),
+        max: group.max,
+    })
 }
 
 impl DryRun<'_> {
@@ -182,6 +208,7 @@ impl DryRunDelivery<'_> {
             route: self.route.map(|route| route.name.as_str()),
             alert: self.alert.map(|alert| alert.name.as_str()),
             rendered,
+            group: self.group.as_ref(),
             dead_letter,
         }
     }

@@ -37,7 +37,22 @@ pub enum EventSchema {
     Transformed(Arc<Fields>),
     /// The copy of a dead letter, which may never have been an event.
     DeadLetter,
+    Digest(Arc<DigestSchema>),
 }
+
+/// Several events in one delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DigestSchema {
+    /// The fields that all of them have in common.
+    by: Vec<TextField>,
+    /// Each of them.
+    pub(super) event: EventSchema,
+}
+
+/// The list of a digest's events.
+pub(super) const EVENTS: &str = "events";
+/// How many events a digest has.
+pub(super) const COUNT: &str = "count";
 
 /// The fields that one or several transforms leave, by name.
 pub type Fields = BTreeMap<String, FieldType>;
@@ -51,6 +66,7 @@ pub struct FieldType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldKind {
     Text,
+    Number,
     List,
     /// A map with members of any names.
     Map,
@@ -68,6 +84,7 @@ impl EventSchema {
             }
             Self::Transformed(fields) => (fields.keys().map(String::as_str).collect(), &["headers", "properties"]),
             Self::DeadLetter => (TextField::OF_DEAD_LETTERS.map(TextField::name).to_vec(), &[]),
+            Self::Digest(digest) => (digest.by.iter().map(|field| field.name()).collect(), &[EVENTS, COUNT]),
         };
         fields.into_iter().chain(others.iter().copied()).collect()
     }
@@ -78,11 +95,14 @@ impl EventSchema {
             return field_type(FieldKind::Text, self.can_be_null(field));
         }
         match (self, name) {
-            (Self::DeadLetter, _) => None,
+            (Self::Digest(_), COUNT) => field_type(FieldKind::Number, false),
+            (Self::Digest(_), EVENTS) | (Self::Event | Self::EventOrAlert, "warnings") => {
+                field_type(FieldKind::List, false)
+            }
+            (Self::DeadLetter | Self::Digest(_), _) => None,
             (_, "headers") | (Self::Event | Self::EventOrAlert, "extra") => field_type(FieldKind::Map, true),
             (_, "properties") => field_type(FieldKind::Properties, true),
             (Self::Transformed(fields), _) => fields.get(name).copied(),
-            (Self::Event | Self::EventOrAlert, "warnings") => field_type(FieldKind::List, false),
             _ => None,
         }
     }
@@ -93,6 +113,7 @@ impl EventSchema {
             Self::Event | Self::EventOrAlert => &TextField::OF_EVENTS,
             Self::Transformed(_) => &[],
             Self::DeadLetter => &TextField::OF_DEAD_LETTERS,
+            Self::Digest(digest) => &digest.by,
         };
         fields.iter().copied().find(|field| field.name() == name)
     }
@@ -100,11 +121,28 @@ impl EventSchema {
     pub(super) fn can_be_null(&self, field: TextField) -> bool {
         match self {
             Self::DeadLetter => matches!(field, TextField::Sink | TextField::Tenant),
+            Self::Digest(digest) => digest.event.can_be_null(field),
             Self::EventOrAlert if matches!(field, TextField::Tenant | TextField::CorrelationId) => true,
             _ => matches!(
                 field,
                 TextField::ProductId | TextField::Session | TextField::Expires | TextField::Message | TextField::Time
             ),
+        }
+    }
+
+    /// Digests of events of this schema, grouped by these fields.
+    #[must_use]
+    pub fn grouped(self, by: &[&str]) -> Self {
+        let by = TextField::OF_EVENTS.into_iter().filter(|field| by.contains(&field.name())).collect();
+        Self::Digest(Arc::new(DigestSchema { by, event: self }))
+    }
+
+    /// The fields that the events of a digest have in common.
+    #[must_use]
+    pub fn group_fields(&self) -> Vec<&'static str> {
+        match self {
+            Self::Digest(digest) => digest.by.iter().map(|field| field.name()).collect(),
+            _ => Vec::new(),
         }
     }
 

@@ -18,6 +18,8 @@ pub struct EventView<'a> {
     pub transformed: Option<&'a TransformedEvent>,
     /// `event` is only the envelope of a dead letter: the headers of the message say why it became one.
     pub is_dead_letter_copy: bool,
+    /// The events of a digest, for which `event` and `message` only stand.
+    pub digest: Option<&'a [EventView<'a>]>,
 }
 
 /// The fields of a transformed event as JSON, in their order.
@@ -28,7 +30,7 @@ impl<'a> EventView<'a> {
     /// An event without a transform.
     #[must_use]
     pub fn of(event: &'a Event, message: &'a Message) -> Self {
-        Self { event, message, transformed: None, is_dead_letter_copy: false }
+        Self { event, message, transformed: None, is_dead_letter_copy: false, digest: None }
     }
 
     /// The copy of a dead letter. `envelope` is made by [`Event::of_dead_letter`].
@@ -41,6 +43,10 @@ impl<'a> EventView<'a> {
 impl TransformedEvent {
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.get())
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
     }
 
     /// The field as text, or its JSON if it is not text; none if it is null.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::clock::{MonotonicTime, Timestamp};
+use crate::clock::Timestamp;
 use crate::config::{Config, SinkConfig};
-use crate::delivery::{Payload, key};
+use crate::delivery::{Payload, SpoolPlace};
 use crate::rules::SinkName;
 use crate::spool::{Progress, PurgeTarget, RedriveOrigin, Spool, SpooledDelivery, read_orphans};
 
@@ -91,14 +91,17 @@ fn redirected(config: &Config, to: &SinkConfig, row: SpooledDelivery) -> Result<
         (Payload::Event { .. }, true) => return Err(format!("sink {} takes copies of dead letters only", to.name)),
         _ => {}
     }
+    let SpoolPlace { key, due, group } = SpoolPlace::of(to, payload.event());
     Ok(SpooledDelivery {
         sink: to.name.clone(),
-        key: key(&to.name, to.order_by, payload.event()),
+        key,
         received: Timestamp::now(),
-        due: MonotonicTime::now(),
+        due,
         attempts: 0,
         refusals: 0,
         last_error: None,
+        group,
+        digest: None,
         // The transform of a route that was removed is unknown.
         route: row.route.filter(|route| config.rules.route(route).is_some()),
         ..row

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{MonotonicTime, Timestamp};
+use crate::clock::Timestamp;
 use crate::config::{Config, SinkConfig, unknown_name};
-use crate::delivery::key;
+use crate::delivery::SpoolPlace;
 use crate::event::{Event, EventView};
 use crate::net::RateLimiter;
 use crate::rules::{RouteName, Unrouted};
@@ -134,7 +134,8 @@ fn plan(config: &Config, letter: &StoredDeadLetter, to: Option<&str>) -> Result<
     let of = |sink: &SinkConfig, route: Option<RouteName>| {
         // A delivery that can't be rendered would only become a new dead letter with another number.
         let transform = route.as_ref().and_then(|route| config.rules.route(route)?.transform.as_ref());
-        match sink::render(sink, EventView::of(&event, &letter.message), transform) {
+        let view = EventView::of(&event, &letter.message);
+        match sink::render(sink, view, transform) {
             Ok(_) => Ok(new_delivery(sink, route, &event, letter)),
             Err(failed) => {
                 Err(format!("sink {} still can't send it ({}: {})", sink.name, failed.reason, failed.detail))
@@ -190,11 +191,12 @@ fn new_delivery(
     event: &Event,
     letter: &StoredDeadLetter,
 ) -> SpooledDelivery {
+    let SpoolPlace { key, due, group } = SpoolPlace::of(sink, event);
     SpooledDelivery {
         sink: sink.name.clone(),
-        key: key(&sink.name, sink.order_by, event),
+        key,
         received: Timestamp::now(),
-        due: MonotonicTime::now(),
+        due,
         attempts: 0,
         refusals: 0,
         last_error: None,
@@ -203,6 +205,8 @@ fn new_delivery(
         tenant: Arc::clone(&event.tenant),
         event_id: event.id,
         message: Arc::clone(&letter.message),
+        group,
+        digest: None,
         may_be_known: false,
         replayed: false,
     }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::redrive::{RedriveResult, no_sink};
-use crate::clock::{MonotonicTime, Timestamp};
+use crate::clock::Timestamp;
 use crate::config::{Config, SinkConfig};
-use crate::delivery::key;
+use crate::delivery::SpoolPlace;
 use crate::event::{Event, EventView, Message};
 use crate::journal::{BlockId, EventFilter, EventRecord, JournalReader};
 use crate::net::RateLimiter;
@@ -148,11 +148,12 @@ fn delivery(
     let transform = route.as_ref().and_then(|route| config.rules.route(route)?.transform.as_ref());
     sink::render(sink, EventView::of(&event, &message), transform)
         .map_err(|failed| format!("sink {} can't send it ({}: {})", sink.name, failed.reason, failed.detail))?;
+    let SpoolPlace { key, due, group } = SpoolPlace::of(sink, &event);
     Ok(SpooledDelivery {
         sink: sink.name.clone(),
-        key: key(&sink.name, sink.order_by, &event),
+        key,
         received: Timestamp::now(),
-        due: MonotonicTime::now(),
+        due,
         attempts: 0,
         refusals: 0,
         last_error: None,
@@ -161,6 +162,8 @@ fn delivery(
         tenant,
         event_id: id,
         message: Arc::new(message),
+        group,
+        digest: None,
         may_be_known: false,
         replayed: true,
     })

@@ -232,7 +232,8 @@ impl RunningRelay {
         let (spool, journal) = (Arc::clone(&self.spool), self.journal.clone());
         let grace = self.config.delivery.shutdown_grace;
         // None: the spool is closed, so the relay is stopping.
-        if let Some((dispatcher, handle)) = Dispatcher::new(settings, sink, spool, journal, Arc::clone(stats)).await {
+        let starting = Box::pin(Dispatcher::new(settings, sink, spool, journal, Arc::clone(stats)));
+        if let Some((dispatcher, handle)) = starting.await {
             let stop = self.stop.child_token();
             let task = self
                 .dispatcher_tasks

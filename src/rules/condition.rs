@@ -1,5 +1,7 @@
 //! The condition of a route: its `when:`.
 
+use serde::{Deserialize, Serialize};
+
 use super::Glob;
 use crate::event::{Event, EventView, Expression, ExpressionError};
 
@@ -14,9 +16,10 @@ pub struct Condition {
     pub expression: Option<Expression>,
 }
 
-/// The fields of an event that `when:` can have globs for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+/// The fields of an event that `when:` can have globs for, and that `group:` can group by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, Serialize, Deserialize)]
 #[strum(serialize_all = "camelCase", const_into_str)]
+#[serde(rename_all = "camelCase")]
 pub enum Field {
     Tenant,
     Status,

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Masks, SinkConfig, SinkKind};
-use crate::event::{EventView, Transform};
+use crate::event::{DigestEnvelope, EventView, Reason, Transform, TransformedEvent};
 use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::tasks;
 
@@ -122,6 +122,14 @@ impl Sink {
         render(&self.config, view, transform)
     }
 
+    /// [`render_digest`] for this sink.
+    pub fn render_digest(
+        &self,
+        events: &[(EventView<'_>, Option<&Transform>)],
+    ) -> Result<RenderedDelivery, RenderError> {
+        render_digest(&self.config, events)
+    }
+
     /// How many attempts may be in flight at once.
     #[must_use]
     pub fn capacity(&self) -> usize {
@@ -183,8 +191,32 @@ pub fn render(
     view: EventView<'_>,
     transform: Option<&Transform>,
 ) -> Result<RenderedDelivery, RenderError> {
+    if config.group.is_some() {
+        return render_digest(config, &[(view, transform)]);
+    }
     let transformed = transform.map(|transform| transform.apply(view)).transpose()?;
-    let view = EventView { transformed: transformed.as_ref(), ..view };
+    render_view(config, EventView { transformed: transformed.as_ref(), ..view })
+}
+
+/// Computes what is sent for the digest of these events, each after the transform of its route. Pure, as [`render`].
+pub fn render_digest(
+    config: &SinkConfig,
+    events: &[(EventView<'_>, Option<&Transform>)],
+) -> Result<RenderedDelivery, RenderError> {
+    let transformed: Vec<Option<TransformedEvent>> = events
+        .iter()
+        .map(|(view, transform)| transform.map(|transform| transform.apply(*view)).transpose())
+        .collect::<Result<_, _>>()?;
+    let views = events.iter().zip(&transformed);
+    let views: Vec<_> =
+        views.map(|((view, _), transformed)| EventView { transformed: transformed.as_ref(), ..*view }).collect();
+    let by: Vec<&str> = config.group.iter().flat_map(|group| &group.by).map(|field| field.as_str()).collect();
+    let envelope = DigestEnvelope::of(&views, &by)
+        .ok_or_else(|| RenderError { reason: Reason::RenderFailed, detail: "a digest without events".to_owned() })?;
+    render_view(config, envelope.view(&views))
+}
+
+fn render_view(config: &SinkConfig, view: EventView<'_>) -> Result<RenderedDelivery, RenderError> {
     match &config.kind {
         SinkKind::Kafka(kafka) => kafka::render(config, kafka, view),
         SinkKind::Webhook(webhook) => webhook::render(config, webhook, view),

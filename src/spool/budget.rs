@@ -57,7 +57,12 @@ pub enum SizeLimits {
     Enforced,
     /// They don't apply: the relay, the source or the sink ends, or the broker is about to drop the message.
     Waived,
+    /// They don't for the first [`GROUP_ROOM`] of a sink: it spools every event, also while other sinks take all of the spool.
+    Grouped,
 }
+
+/// What the deliveries of a sink with `group` may take beyond the limits, in bytes.
+const GROUP_ROOM: u64 = 16 * 1024 * 1024;
 
 /// The usage of all sinks, and its limits.
 #[derive(Debug)]
@@ -89,7 +94,10 @@ impl Budget {
         let size = self.current_page.add(row);
         let has_room = match limits {
             SizeLimits::Waived if !Failpoint::KeepLimitsAtTheEnd.is_enabled() => self.reserve_beyond(sink, size),
-            SizeLimits::Enforced | SizeLimits::Waived => self.reserve(sink, size),
+            SizeLimits::Grouped if self.share(sink).bytes().saturating_add(size) <= GROUP_ROOM => {
+                self.reserve_beyond(sink, size)
+            }
+            _ => self.reserve(sink, size),
         };
         has_room.then_some(size)
     }

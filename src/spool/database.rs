@@ -11,7 +11,7 @@ use super::SpoolError;
 use crate::failpoints::Failpoint;
 use crate::storage::{BUSY_TIMEOUT, FileKind, create_private, network_file_system};
 
-pub(super) const SCHEMA_VERSION: i64 = 1;
+pub(super) const SCHEMA_VERSION: i64 = 2;
 
 const KIND: FileKind = FileKind {
     // `RgRl`
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(path.parent().unwrap().metadata().unwrap().mode() & 0o777, 0o700);
         assert_eq!(pragma(&database, "auto_vacuum"), 2, "incremental");
         assert_eq!(pragma(&database, "synchronous"), 2, "full");
-        assert_eq!(pragma(&database, "user_version"), 1);
+        assert_eq!(pragma(&database, "user_version"), 2);
         let mode: String = database.connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         assert_eq!(mode, "wal");
         for beside in ["spool.db-wal", "spool.db-shm"] {
@@ -187,12 +187,12 @@ mod tests {
     fn a_file_with_another_schema_version_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("spool.db");
-        for version in [0, 2, 7] {
+        for version in [0, 1, 7] {
             Database::open(&path).unwrap().connection.pragma_update(None, "user_version", version).unwrap();
             let before = std::fs::read(&path).unwrap();
             let refused = Database::open(&path).unwrap_err().to_string();
             let expected = format!(
-                "the spool {} has schema version {version}, and this regards-relay can only use version 1: run the version of \
+                "the spool {} has schema version {version}, and this regards-relay can only use version 2: run the version of \
                  regards-relay that wrote it, or choose another file with `spool.path`",
                 path.display()
             );

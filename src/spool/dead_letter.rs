@@ -168,6 +168,8 @@ impl DeadLetterRow {
             tenant: letter.tenant.as_deref().unwrap_or_default().into(),
             event_id: id,
             message: Arc::new(letter.message.with_dead_letter_headers(&death)),
+            group: None,
+            digest: None,
             may_be_known: false,
             replayed: false,
         }

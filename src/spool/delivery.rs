@@ -1,6 +1,7 @@
 //! A delivery in the spool, and the events that its sink's dispatcher gets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -45,6 +46,10 @@ pub struct SpooledDelivery {
     pub tenant: Arc<str>,
     pub event_id: Uuid,
     pub message: Arc<Message>,
+    /// What it is grouped by, as JSON, if its sink has `group`: it is delivered in a digest with others that have the same.
+    pub group: Option<Arc<str>>,
+    /// The first delivery of the digest that it was put into when it was fetched.
+    pub digest: Option<RowId>,
     /// Its message was redelivered, so an earlier run may have spooled the delivery already.
     pub may_be_known: bool,
     /// It is one of a replay, which is marked.
@@ -61,9 +66,11 @@ impl SpooledDelivery {
             &self.tenant,
             self.message.source.as_str(),
             properties,
+            self.group.as_deref().unwrap_or_default(),
         ];
         let texts: usize = texts.into_iter().map(|text| field_size(text.len())).sum();
         RowSize::of_delivery(DeliveryLengths {
+            is_grouped: self.group.is_some(),
             sink: self.sink.as_str().len(),
             others: texts + field_size(self.message.body.len()),
         })
@@ -82,16 +89,41 @@ pub(super) struct DeliveryRow {
 }
 
 /// How much may be fetched from the spool at once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct FetchLimit {
     pub count: usize,
     /// In memory, in bytes; a first delivery that alone is larger is fetched all the same.
     pub bytes: usize,
+    /// Fetch digests.
+    pub digests: Option<DigestLimit>,
+    /// Only deliveries up to this one are fetched.
+    pub up_to: Option<RowId>,
+}
+
+/// How much goes into one digest.
+#[derive(Debug, Clone, Copy)]
+pub struct DigestLimit {
+    pub count: usize,
+    /// Of the messages, in bytes; a first one that alone is larger is a digest of its own.
+    pub bytes: usize,
+}
+
+/// When the next digest of a group is due.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupTiming {
+    /// So long after the receipt of its first event …
+    pub wait: Duration,
+    /// … or as soon as it has so many.
+    pub max: usize,
+}
+
+impl GroupTiming {
+    pub const AT_ONCE: Self = Self { wait: Duration::ZERO, max: 1 };
 }
 
 #[derive(Debug)]
 pub struct DueDeliveries {
-    /// In the order of their due times.
+    /// In the order of their due times; those of a digest behind each other, in the order of receipt.
     pub rows: Vec<(RowId, SpooledDelivery)>,
     /// The due time of the first delivery that is not among them.
     pub next: Option<MonotonicTime>,

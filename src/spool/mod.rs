@@ -39,7 +39,7 @@ pub use budget::{SinkUsage, SizeLimits, Usage};
 pub use change::{RedriveOrigin, Subscription};
 pub use counts::{DeadLetterCount, DeadLetterCountRow};
 pub use dead_letter::DeadLetter;
-pub use delivery::{DueDeliveries, FetchLimit, RowId, SpoolEvent, SpooledDelivery};
+pub use delivery::{DigestLimit, DueDeliveries, FetchLimit, GroupTiming, RowId, SpoolEvent, SpooledDelivery};
 pub use error::SpoolError;
 pub use progress::Progress;
 pub use purge::PurgeTarget;
@@ -70,7 +70,8 @@ use crate::source::Receipt;
 use crate::tasks::{self, TaskKind};
 
 use change::{
-    AddDelivery, Change, Complete, DeadLetterOrigin, FetchDue, MakeDue, Redrive, Reschedule, SaveState, Subscribe,
+    AddDelivery, Change, Complete, CompleteDigest, DeadLetterOrigin, FetchDue, GiveBack, MakeDue, MakeGroupDue,
+    Redrive, Reschedule, SaveState, Subscribe,
 };
 use command::WriterCommand;
 use purge::Purge;
@@ -188,9 +189,10 @@ impl Spool {
         self.send(WriterCommand::AddDeadLetter(Box::new(letter), DeadLetterOrigin::Message(receipt)));
     }
 
-    /// Replaces a delivery that the caller holds by a dead letter. The caller holds it until [`SpoolEvent::DeadLettered`].
-    pub fn dead_letter(&self, letter: DeadLetter, id: RowId, sink: SinkName) {
-        self.send(WriterCommand::AddDeadLetter(Box::new(letter), DeadLetterOrigin::Delivery(id, sink)));
+    /// Replaces a delivery that the caller holds by a dead letter. The caller holds it until [`SpoolEvent::DeadLettered`]. `next` is for a
+    /// sink with `group`.
+    pub fn dead_letter(&self, letter: DeadLetter, id: RowId, sink: SinkName, next: Option<GroupTiming>) {
+        self.send(WriterCommand::AddDeadLetter(Box::new(letter), DeadLetterOrigin::Delivery(id, sink, next)));
     }
 
     /// Stores a delivery and returns its id; without room for it the receipt comes back. `receipt` settles when the delivery is on disk.
@@ -213,22 +215,49 @@ impl Spool {
         self.change(Change::Complete(Complete { id, sink }));
     }
 
+    /// Removes the deliveries of a digest that has ended; the next digest of its group becomes due as `next` says.
+    pub fn complete_digest(&self, ids: Vec<RowId>, sink: SinkName, next: GroupTiming) {
+        self.change(Change::CompleteDigest(CompleteDigest { ids, sink, next }));
+    }
+
+    /// The group of that key is full: it waits no longer for more events.
+    pub fn make_group_due(&self, sink: SinkName, key: u64) {
+        self.change(Change::MakeGroupDue(MakeGroupDue { sink, key }));
+    }
+
+    /// Takes back deliveries that the caller has fetched and not attempted.
+    pub fn give_back(&self, sink: SinkName, ids: Vec<RowId>) {
+        self.change(Change::GiveBack(GiveBack { sink, ids }));
+    }
+
+    /// The last id that was given to a delivery.
+    #[must_use]
+    pub fn last_row(&self) -> RowId {
+        self.shared.last_row()
+    }
+
     /// Makes a delivery due again after a failed attempt. Without `refusals` their count stays as it is.
-    pub fn reschedule(
+    pub fn reschedule(&self, id: RowId, sink: SinkName, counts: (u32, Option<u32>), due: MonotonicTime, error: String) {
+        self.reschedule_digest((id, Vec::new()), sink, counts, due, error);
+    }
+
+    /// [`reschedule`](Self::reschedule) for the first and all other deliveries of a digest.
+    pub fn reschedule_digest(
         &self,
-        id: RowId,
+        (id, others): (RowId, Vec<RowId>),
         sink: SinkName,
         (attempts, refusals): (u32, Option<u32>),
         due: MonotonicTime,
         mut error: String,
     ) {
         dead_letter::cut(&mut error, delivery::MAX_ERROR);
-        self.change(Change::Reschedule(Reschedule { id, sink, attempts, refusals, due, error }));
+        self.change(Change::Reschedule(Reschedule { id, others, sink, attempts, refusals, due, error }));
     }
 
-    /// Makes all deliveries of a sink due at `at`, if they would be due later.
-    pub fn make_due(&self, sink: SinkName, at: MonotonicTime) {
-        self.change(Change::MakeDue(MakeDue { sink, at }));
+    /// Makes all deliveries of a sink due at `at`, if they would be due later; those that wait in a group for more events only with
+    /// `groups`.
+    pub fn make_due(&self, sink: SinkName, at: MonotonicTime, groups: bool) {
+        self.change(Change::MakeDue(MakeDue { sink, at, groups }));
     }
 
     /// Whether due times, pauses and open breakers were written in this boot. If not, the wall clock may have been wrong then, or may be

@@ -21,6 +21,9 @@ const ROW_CELL: usize = 7;
 /// The size of an index entry in addition to its record: its length and its place in the page.
 const ENTRY_CELL: usize = 5;
 
+/// The number of a digest with its type, in bytes.
+const DIGEST_NUMBER: usize = 5;
+
 /// How full the pages of an index are, in percent.
 #[derive(Debug, Clone, Copy)]
 enum Fill {
@@ -57,6 +60,8 @@ impl CurrentPage {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DeliveryLengths {
+    /// It gets the number of a digest.
+    pub(super) is_grouped: bool,
     pub(super) sink: usize,
     /// Of all other texts and the body: the sum of their [`field_size`]s.
     pub(super) others: usize,
@@ -95,9 +100,10 @@ impl RowSize {
     }
 
     pub(super) fn of_delivery(lengths: DeliveryLengths) -> Self {
-        let DeliveryLengths { sink, others } = lengths;
+        let DeliveryLengths { is_grouped, sink, others } = lengths;
+        let digest = if is_grouped { DIGEST_NUMBER } else { 1 };
         // The columns that are no texts, with their types: the event's id, the key, two times, the boot, the size, the attempts, whether it is replayed.
-        let row = Self::row(field_size(sink) + others + 54);
+        let row = Self::row(field_size(sink) + others + digest + 54);
         let by_key = index_entry_size(sink + 36, Fill::Random);
         let by_age = index_entry_size(sink + 14, Fill::Grouped);
         // Most deliveries are the only one of their key, so each has a head.

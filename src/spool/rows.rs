@@ -7,14 +7,14 @@ use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
-use super::delivery::SpooledDelivery;
+use super::delivery::{RowId, SpooledDelivery};
 use crate::clock::{ClockBase, MonotonicTime, Timestamp, WallTime};
 use crate::event::{Message, Properties, SourceName};
 use crate::rules::{RouteName, SinkName};
 
 /// The columns that [`decode_delivery`] reads.
 pub(super) const DELIVERY_COLUMNS: &str = "sink, key, received, boot, uptime, attempts, last_error, route, type, tenant, \
-                                           event_id, source, properties, body, replayed";
+                                           event_id, source, properties, body, replayed, group_by, digest";
 
 pub(super) fn decode_delivery(row: &Row<'_>) -> rusqlite::Result<SpooledDelivery> {
     let event_id = Uuid::from_slice(row.get_ref(10)?.as_blob()?)
@@ -41,6 +41,8 @@ pub(super) fn decode_delivery(row: &Row<'_>) -> rusqlite::Result<SpooledDelivery
             body: Bytes::copy_from_slice(row.get_ref(13)?.as_blob()?),
             redelivered: false,
         }),
+        group: row.get_ref(15)?.as_str_or_null()?.map(Arc::from),
+        digest: row.get::<_, Option<i64>>(16)?.map(RowId),
         may_be_known: false,
         replayed: row.get(14)?,
     })

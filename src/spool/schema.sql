@@ -1,4 +1,4 @@
--- The spool's schema, version 1 (`user_version`). All times are in milliseconds: by the wall clock since 1970, or since a boot.
+-- The spool's schema, version 2 (`user_version`). All times are in milliseconds: by the wall clock since 1970, or since a boot.
 
 -- Events that are stored until their sink has confirmed them.
 CREATE TABLE deliveries (
@@ -18,7 +18,9 @@ CREATE TABLE deliveries (
     source TEXT NOT NULL,
     size INTEGER NOT NULL,       -- in bytes, as `spool.max_size` counts the row
     properties TEXT NOT NULL,    -- JSON, in the shape of a sample
-    body BLOB NOT NULL           -- as received
+    body BLOB NOT NULL,          -- as received
+    group_by TEXT,               -- of a sink with `group`: the fields that the event is grouped by and their values, as JSON
+    digest INTEGER               -- the first delivery of the digest that it was put into; null: it is in none yet
 ) STRICT;
 
 CREATE INDEX deliveries_by_age ON deliveries (sink, received);

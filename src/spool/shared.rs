@@ -157,6 +157,11 @@ impl Shared {
         self.last_row.fetch_max(last.0, Ordering::Relaxed);
     }
 
+    /// The last id that was given to a delivery.
+    pub(super) fn last_row(&self) -> RowId {
+        RowId(self.last_row.load(Ordering::Relaxed))
+    }
+
     /// Reserves room and an id for a delivery; `None`: there is no room.
     pub(super) fn reserve(&self, delivery: SpooledDelivery, limits: SizeLimits) -> Option<DeliveryRow> {
         let properties = delivery.message.properties.to_json();

@@ -23,6 +23,7 @@ pub(super) struct RecordedEvent {
     pub(super) correlation_id: String,
     pub(super) product_id: Option<String>,
     pub(super) session: Option<String>,
+    pub(super) kind: String,
     /// The sinks that it goes to.
     pub(super) sinks: Vec<String>,
 }
@@ -125,6 +126,7 @@ fn recorded(id: Uuid, record: &EventRecord<'_>) -> RecordedEvent {
         correlation_id: record.correlation_id.to_owned(),
         product_id: record.product_id.map(str::to_owned),
         session: record.session.map(str::to_owned),
+        kind: record.kind.to_owned(),
         sinks: owned(&record.sinks),
     }
 }

@@ -86,6 +86,7 @@ fn unrecorded(event: &Event, received: WallTime) -> RecordedEvent {
         correlation_id: event.correlation_id.clone(),
         product_id: event.product_id.clone(),
         session: event.session.clone(),
+        kind: event.kind.to_owned(),
         sinks: Vec::new(),
     }
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::assemble::RecordedEvent;
 use super::model::{DeliveryState, TracedDelivery};
-use crate::delivery::{PersistedState, key_of};
-use crate::rules::SinkName;
+use crate::delivery::{Ordering, PersistedState, group, group_key, key_of};
+use crate::rules::{Field, SinkName};
 use crate::spool::{
     BacklogSummary, DeadLetterFilter, DeadLetters, ListedDelivery, SpoolError, deliveries_of_event, read_backlogs,
 };
@@ -30,9 +30,7 @@ impl Waiting {
     pub(super) fn add(&self, event: &mut RecordedEvent) -> Result<(), SpoolError> {
         for backlog in &self.backlogs {
             let state = PersistedState::parse(backlog.state.as_deref());
-            let parts = (event.correlation_id.as_str(), event.product_id.as_deref(), event.session.as_deref());
-            let sink = SinkName::new(&backlog.sink);
-            let key = key_of(&sink, state.order_by, event.traced.id, &event.tenant, parts);
+            let key = event.key_at(&SinkName::new(&backlog.sink), &state.order());
             for listed in deliveries_of_event(&self.path, &backlog.sink, key, event.traced.id)? {
                 event.traced.deliveries.push(waiting(listed, backlog, &state));
             }
@@ -73,6 +71,28 @@ impl Waiting {
             }
             Ok(())
         })
+    }
+}
+
+impl RecordedEvent {
+    /// Its ordering key at a sink.
+    fn key_at(&self, sink: &SinkName, order: &Ordering) -> u64 {
+        let (product_id, session) = (self.product_id.as_deref(), self.session.as_deref());
+        let Some(by) = &order.group_by else {
+            let parts = (self.correlation_id.as_str(), product_id, session);
+            return key_of(sink, order.order_by, self.traced.id, &self.tenant, parts);
+        };
+        let value = |field| match field {
+            Field::Tenant => Some(self.tenant.as_str()),
+            Field::Status => Some(self.traced.status.as_str()),
+            Field::Outcome => Some(self.traced.outcome.as_str()),
+            Field::Type => Some(self.kind.as_str()),
+            Field::Source => Some(self.traced.source.as_str()),
+            Field::Session => session,
+            Field::ProductId => product_id,
+            Field::CorrelationId => Some(self.correlation_id.as_str()),
+        };
+        group_key(sink, &group(by, value))
     }
 }
 

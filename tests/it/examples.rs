@@ -52,6 +52,28 @@ async fn kafka_pipeline() {
 }
 
 #[tokio::test]
+async fn slack_digest() {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = example(&regards, "slack-digest.yaml").with("SLACK_URL", &receiver.url());
+    // The example waits for 30 seconds.
+    home.write("routes.yaml", &home.read("routes.yaml").replace("max: 1000", "max: 12"));
+    let relay = home.start_ready().await;
+    let errors = (1..=12).map(|number| {
+        Response::new("cnes-a", &format!("c-{number}"), "ERROR")
+            .field("productId", Value::Null)
+            .field("message", "no quota <left>")
+    });
+    regards.publish_all(&errors.collect::<Vec<_>>()).await;
+    let posted = receiver.wait_for_accepted(1).await;
+    relay.stop().await;
+    let text = posted[0].json()["text"].as_str().expect("a text").to_owned();
+    let lines: Vec<_> = (1..=5).map(|number| format!("• c-{number}: no quota &lt;left&gt;")).collect();
+    assert_eq!(text, format!("12 errors of cnes-a in 30 s:\n{}\n… and 7 more", lines.join("\n")));
+    assert_all_delivered(&regards, &home).await;
+}
+
+#[tokio::test]
 async fn webhook_on_error() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;

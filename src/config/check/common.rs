@@ -10,6 +10,7 @@ use crate::config::text::lookalike;
 use crate::config::text::reader::Reader;
 use crate::config::text::scalar::{Attempts, Count, Period, SecretText, Size, Text, UrlText, ValueOrWord};
 use crate::config::text::tree::{Key, Span};
+use crate::config::text::units::written_duration;
 use crate::config::text::words::clean;
 use crate::event::{EventSchema, Template};
 
@@ -106,6 +107,9 @@ pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Templat
                 EventSchema::Event | EventSchema::EventOrAlert | EventSchema::Transformed(_) => {
                     "write fields of the event between `{{` and `}}`, as in `{{ tenant }}`; `schema event` lists them"
                 }
+                EventSchema::Digest(_) => {
+                    "this sink gets digests: its templates may use `events`, `count` and the fields of `group.by`"
+                }
                 EventSchema::DeadLetter => {
                     "this sink gets copies of dead letters: its templates may use `reason`, `source`, `sink` and `tenant`"
                 }
@@ -121,6 +125,7 @@ pub(super) fn address_template(reader: &mut Reader<'_>, at: &At<Text>) -> Option
     let (what, end) = match reader.schema {
         EventSchema::Event | EventSchema::Transformed(_) => ("an event", "it becomes a dead letter, `render_failed`"),
         EventSchema::EventOrAlert => ("an event or alert", "it becomes a dead letter, `render_failed`"),
+        EventSchema::Digest(_) => ("a digest", "its events become dead letters, `render_failed`"),
         EventSchema::DeadLetter => ("a dead letter", "it is not copied"),
     };
     for name in template.nullable() {
@@ -195,13 +200,7 @@ pub(super) fn period(
     range: RangeInclusive<Duration>,
 ) -> Duration {
     let Some(at) = at else { return default };
-    in_range(reader, at.span, at.value.0, &range, |period| match period.as_millis() {
-        ms if ms > 0 && ms % 86_400_000 == 0 => format!("{}d", ms / 86_400_000),
-        ms if ms > 0 && ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-        ms if ms > 0 && ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-        ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
-        ms => format!("{ms}ms"),
-    })
+    in_range(reader, at.span, at.value.0, &range, |period| written_duration(*period))
 }
 
 pub(super) fn in_range<T: PartialOrd + Copy>(

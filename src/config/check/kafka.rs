@@ -42,7 +42,11 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
     let topic = raw.topic.as_ref().and_then(|topic| self::topic(topic, reader));
     let key = match &raw.key {
         Some(key) => template(reader, key),
-        None => Template::compile(if reader.schema == EventSchema::DeadLetter { NO_KEY } else { KEY }).ok(),
+        None => match &reader.schema {
+            EventSchema::DeadLetter => Template::compile(NO_KEY).ok(),
+            schema @ EventSchema::Digest(_) => Template::compile_for(&group_key(schema), schema.clone()).ok(),
+            _ => Template::compile(KEY).ok(),
+        },
     };
     let tls = raw.tls.as_ref().map(|at| {
         if let Some(name) = &at.value.server_name {
@@ -192,6 +196,12 @@ fn topic(at: &At<Text>, reader: &mut Reader<'_>) -> Option<Template> {
         );
     }
     Some(template)
+}
+
+/// The default key of digests: what they are grouped by, with slashes in between.
+fn group_key(schema: &EventSchema) -> String {
+    let fields: Vec<_> = schema.group_fields().into_iter().map(|name| format!("{{{{ {name} }}}}")).collect();
+    fields.join("/")
 }
 
 fn partitioner(at: &At<Text>, reader: &mut Reader<'_>) -> Option<String> {

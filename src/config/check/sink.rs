@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::common::{DAY, HOUR, SECOND, address_template, attempts, later, legal_name, number, period, template};
 use super::source::short;
 use super::transform::Transforms;
-use super::{broker, kafka, webhook};
+use super::{broker, group, kafka, webhook};
 use crate::config::model::{AmqpSinkConfig, FileConfig, OrderBy, Retry, SinkConfig, SinkKind};
 use crate::config::own;
 use crate::config::raw;
@@ -78,6 +78,7 @@ fn sink(key: &Key, at: &At<raw::Sink>, context: &SinkContext<'_>, reader: &mut R
         legal = false;
     }
     let takes_dead_letters = context.copies_to == Some(key.text.as_str());
+    let group = raw.group.as_ref().map(|group| group::group(group, reader));
     let (kind, format) = if takes_dead_letters {
         reader.schema = EventSchema::DeadLetter;
         let kind = kind(key, at, context, reader);
@@ -85,14 +86,15 @@ fn sink(key: &Key, at: &At<raw::Sink>, context: &SinkContext<'_>, reader: &mut R
         check_dead_letter_sink(raw, reader);
         (kind, Some(Format::Original))
     } else {
-        reader.schema = context.transforms.schema(&key.text);
+        let events = context.transforms.schema(&key.text);
+        reader.schema = match &group {
+            Some(group) => events.grouped(&group.by.iter().map(|field| field.as_str()).collect::<Vec<_>>()),
+            None => events,
+        };
         let both = (kind(key, at, context, reader), format(raw, context, reader));
         reader.schema = EventSchema::Event;
         both
     };
-    if let Some(group) = &raw.group {
-        later(reader, group.head, "digests", "each event is delivered by itself");
-    }
     let body = raw.body.iter().flat_map(|body| &body.value.values).map(String::as_str);
     let masked = body.chain(raw.webhook.iter().flat_map(|webhook| webhook::masked(&webhook.value)));
     let order_by = match &raw.order_by {
@@ -100,10 +102,14 @@ fn sink(key: &Key, at: &At<raw::Sink>, context: &SinkContext<'_>, reader: &mut R
         Some(order_by) => order_by.value.0,
         None => OrderBy::default(),
     };
-    if let Some(SinkKind::Kafka(kafka)) = &kind {
+    if let Some(SinkKind::Kafka(kafka)) = kind.as_ref().filter(|_| group.is_none()) {
         kafka::keeps_order(raw, kafka, order_by, reader);
     }
     let keep_headers = raw.keep_headers.as_ref().map_or(&[][..], |keep| &keep.value.0);
+    let retry = retry(raw.retry.as_ref(), raw.webhook.is_some(), reader);
+    if let Some(group) = &group {
+        group::check(raw, group, &retry, takes_dead_letters, reader);
+    }
     let kind = kind?;
     Some(SinkConfig {
         name: legal.then(|| SinkName::new(&key.text))?,
@@ -113,7 +119,8 @@ fn sink(key: &Key, at: &At<raw::Sink>, context: &SinkContext<'_>, reader: &mut R
         masks: masked.collect(),
         keep_headers: keep_headers.iter().map(|at| Glob::new(&at.value.text)).collect(),
         order_by,
-        retry: retry(raw.retry.as_ref(), raw.webhook.is_some(), reader),
+        group,
+        retry,
         when_full: raw.when_full.as_ref().map_or_else(Default::default, |when_full| when_full.value.0),
     })
 }

@@ -285,16 +285,6 @@ pub fn unknown_word<'w>(
     reader.report(diagnostic.suggest(&filled.text, words, "write one of these"));
 }
 
-/// The value of a key that is reserved for a later version.
-#[derive(Debug)]
-pub struct LaterSetting;
-
-impl Decode for LaterSetting {
-    fn decode(_: &Node, _: &mut Reader<'_>) -> Option<Self> {
-        Some(Self)
-    }
-}
-
 fn pattern(pattern: &str) -> Schema {
     or_reference(&json_schema!({ "type": "string", "pattern": pattern }))
 }

@@ -21,6 +21,18 @@ pub fn duration(text: &str) -> Option<Duration> {
     (duration <= MAX_DURATION).then_some(duration)
 }
 
+/// A duration as the configuration has it: the largest unit of which it is a whole number.
+#[must_use]
+pub fn written_duration(duration: Duration) -> String {
+    match duration.as_millis() {
+        ms if ms > 0 && ms % 86_400_000 == 0 => format!("{}d", ms / 86_400_000),
+        ms if ms > 0 && ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+        ms if ms > 0 && ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        ms => format!("{ms}ms"),
+    }
+}
+
 /// `512B`, `64KiB`, `1MiB`, `10GiB`, `1TiB`: in bytes.
 pub fn size(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;

@@ -14,6 +14,7 @@ use crate::event::template::percent_encode;
 use crate::event::{Event, EventView, TemplateError};
 
 const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
+const CLOUDEVENTS_BATCH: &str = "application/cloudevents-batch+json";
 const KAFKA_PREFIX: &str = "ce_";
 const AMQP_PREFIX: &str = "ce-";
 
@@ -29,6 +30,13 @@ pub(super) fn encode(name: &str, view: EventView<'_>, carrier: Carrier) -> Resul
     let mut encoded = EncodedBody::of(to_json(&view)?, JSON);
     encoded.headers = attributes.0.into_iter().map(|(name, value)| (format!("{prefix}{name}").into(), value)).collect();
     Ok(encoded)
+}
+
+/// Several events in the JSON batch format, which only the HTTP binding has.
+pub(super) fn encode_batch(name: &str, events: &[EventView<'_>]) -> Result<EncodedBody, TemplateError> {
+    let batch = events.iter().map(|view| StructuredEvent { attributes: Attributes::of(name, view.event), data: *view });
+    let batch: Vec<_> = batch.collect();
+    Ok(EncodedBody::of(to_json(&batch)?, CLOUDEVENTS_BATCH))
 }
 
 /// The context attributes without `datacontenttype`, in the order of the specification.

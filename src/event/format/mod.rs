@@ -55,6 +55,12 @@ impl Format {
 
     pub fn encode(&self, view: EventView<'_>, carrier: Carrier) -> Result<EncodedBody, TemplateError> {
         let mut encoded = match self {
+            Self::Body(template) => {
+                let body = template.render(view)?;
+                let mime = if is_json(&body) { JSON } else { TEXT };
+                EncodedBody::of(body.into(), mime)
+            }
+            format if view.digest.is_some() => format.encode_each(view.digest.unwrap_or_default())?,
             Self::Normalized => EncodedBody::of(to_json(&view)?, JSON),
             Self::Original => {
                 let Message { body, properties, .. } = view.message;
@@ -66,16 +72,23 @@ impl Format {
                 }
             }
             Self::CloudEvents { name } => cloudevents::encode(name, view, carrier)?,
-            Self::Body(template) => {
-                let body = template.render(view)?;
-                let mime = if is_json(&body) { JSON } else { TEXT };
-                EncodedBody::of(body.into(), mime)
-            }
         };
         if carrier == Carrier::Line {
             encoded.body = on_one_line(encoded.body);
         }
         Ok(encoded)
+    }
+
+    /// The events of a digest as a JSON array.
+    fn encode_each(&self, events: &[EventView<'_>]) -> Result<EncodedBody, TemplateError> {
+        match self {
+            Self::CloudEvents { name } => cloudevents::encode_batch(name, events),
+            Self::Normalized => Ok(EncodedBody::of(to_json(&events)?, JSON)),
+            // The check of the configuration refuses them.
+            Self::Original | Self::Body(_) => {
+                Err(TemplateError("several events can't be sent as they were received".to_owned()))
+            }
+        }
     }
 }
 

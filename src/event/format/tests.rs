@@ -198,3 +198,22 @@ proptest! {
         prop_assert_eq!(json(&line), json(body.as_bytes()));
     }
 }
+
+#[test]
+fn a_digest_is_a_json_array_of_its_events() {
+    let encode = |format: &Format, carrier| {
+        let messages = [message(PRETTY), message(r#"{"correlationId":"c 2","responseStatus":"ERROR"}"#)];
+        let events = messages.each_ref().map(event);
+        let views = [EventView::of(&events[0], &messages[0]), EventView::of(&events[1], &messages[1])];
+        let envelope = crate::event::DigestEnvelope::of(&views, &["tenant"]).unwrap();
+        format.encode(envelope.view(&views), carrier).expect("the format fits")
+    };
+    let encoded = encode(&Format::Normalized, Carrier::Kafka);
+    assert_eq!(encoded.content_type.as_deref(), Some("application/json"));
+    let body: Vec<serde_json::Value> = serde_json::from_slice(&encoded.body).unwrap();
+    assert_eq!((&body[0]["correlationId"], &body[1]["status"]), (&"c 1".into(), &"ERROR".into()));
+    let encoded = encode(&cloudevents(), Carrier::Http);
+    assert_eq!(encoded.content_type.as_deref(), Some("application/cloudevents-batch+json"));
+    let body: Vec<serde_json::Value> = serde_json::from_slice(&encoded.body).unwrap();
+    assert_eq!((&body[0]["subject"], &body[1]["data"]["status"]), (&"c 1".into(), &"ERROR".into()));
+}

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::string::FromUtf8Error;
+use std::sync::{Arc, PoisonError};
 
 use jiff::civil::DateTime;
 use jiff::fmt::strtime;
@@ -75,7 +76,8 @@ impl JinjaTemplate {
         let lenient = environment(UndefinedBehavior::Chainable, &[RenderMode::Text, RenderMode::Key], source)?;
         let strict = environment(UndefinedBehavior::SemiStrict, &[RenderMode::Address, RenderMode::Url], source)?;
         let template = lenient.get_template(RenderMode::Text.name()).map_err(|error| explain(&error))?;
-        let names = template.undeclared_variables(true).into_iter().collect();
+        let mut names: BTreeSet<String> = template.undeclared_variables(true).into_iter().collect();
+        names.extend(names::sliced(source).filter(|name| schema.field_type(name).is_some()).map(str::to_owned));
         names::check(&names, &schema, source, &lenient)?;
         let numeric_uses = NumericUses::of(source, |name| schema.field_type(name).is_some());
         let jinja = Self { lenient, strict, names, numeric_uses, schema };
@@ -86,7 +88,13 @@ impl JinjaTemplate {
     /// Renders the template for a probe event, to find mistakes that fail for every event. Other failures are ignored.
     fn probe_render(&self) -> Result<(), TemplateError> {
         for null in [None, Some("")] {
-            if let Err(error) = self.run(RenderMode::Text, &self.probe(null))
+            let probe = self.probe(null);
+            let rendered = self.run(RenderMode::Text, &probe);
+            let unknown = probe.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(name) = unknown.first() {
+                return names::check_member(name, &self.schema);
+            }
+            if let Err(error) = rendered
                 && matches!(
                     error.kind(),
                     ErrorKind::UnknownMethod
@@ -117,7 +125,7 @@ impl JinjaTemplate {
     }
 
     fn probe<'a>(&'a self, null: Option<&'a str>) -> ProbeEvent<'a> {
-        ProbeEvent { null, schema: &self.schema }
+        ProbeEvent { null, schema: &self.schema, unknown: Arc::default() }
     }
 
     pub(super) fn render(&self, mode: RenderMode, source: &impl ValueSource) -> Result<RenderedText, TemplateError> {

@@ -2,7 +2,7 @@
 
 use super::tokens::Tokens;
 use super::{fragments, simple};
-use crate::event::schema::EventSchema;
+use crate::event::schema::{EventSchema, FieldKind};
 
 /// Fields that never need escaping: made by the relay, words of a family, dates, names of the configuration.
 const HARMLESS: [&str; 7] = ["id", "type", "source", "status", "outcome", "expires", "time"];
@@ -30,7 +30,8 @@ pub(super) fn first_unescaped<'s>(source: &'s str, schema: &EventSchema) -> Opti
             "if" => in_condition = true,
             "else" => in_condition = false,
             _ if inside && !in_condition && found.is_none() && before != "." => {
-                found = (!HARMLESS.contains(&word) && schema.field_type(word).is_some()).then_some(word);
+                let is_text = schema.field_type(word).is_some_and(|field| field.kind != FieldKind::Number);
+                found = (!HARMLESS.contains(&word) && is_text).then_some(word);
             }
             _ => {}
         }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use minijinja::value::Value;
+use minijinja::value::{Enumerator, Object, Value};
 
 use super::exact_number::ExactNumber;
 use crate::event::json_value::{JsonNumber, JsonValue, parse};
-use crate::event::schema::{EventSchema, FieldKind, PROPERTIES};
+use crate::event::schema::{COUNT, EVENTS, EventSchema, FieldKind, PROPERTIES, TextField};
 use crate::event::{AmqpNumber, EventView, Header, HeaderValue};
 
 /// Has the values of a template's variables: an event, or a probe.
@@ -19,6 +20,13 @@ pub(super) trait ValueSource {
 
 impl ValueSource for EventView<'_> {
     fn value(&self, name: &str) -> Option<Value> {
+        if let Some(events) = self.digest {
+            match name {
+                EVENTS => return Some(events.iter().map(|event| Value::from_object(DigestItem::of(event))).collect()),
+                COUNT => return Some(Value::from(events.len())),
+                _ => {}
+            }
+        }
         if let Some(transformed) = self.transformed
             && !["headers", "properties"].contains(&name)
         {
@@ -44,11 +52,51 @@ impl ValueSource for EventView<'_> {
     }
 }
 
+/// An event of a digest: it is written as the event, and has `headers` and `properties` besides.
+#[derive(Debug)]
+struct DigestItem {
+    /// In the event's order; null is undefined.
+    fields: Vec<(String, Value)>,
+    headers: Value,
+    properties: Value,
+}
+
+impl DigestItem {
+    fn of(view: &EventView<'_>) -> Self {
+        let names: Vec<&str> = match view.transformed {
+            Some(transformed) => transformed.names().collect(),
+            None => TextField::OF_EVENTS.map(TextField::name).into_iter().chain(["extra", "warnings"]).collect(),
+        };
+        let value = |name: &str| view.value(name).unwrap_or(Value::UNDEFINED);
+        let fields = names.into_iter().map(|name| (name.to_owned(), value(name))).collect();
+        Self { fields, headers: value("headers"), properties: value("properties") }
+    }
+}
+
+impl Object for DigestItem {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match key.as_str()? {
+            "headers" => Some(self.headers.clone()),
+            "properties" => Some(self.properties.clone()),
+            name => self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()),
+        }
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.fields.iter().map(|(name, _)| Value::from(name.as_str())).collect())
+    }
+}
+
+/// How many events the digest has that a template is tried out with.
+const PROBE_EVENTS: usize = 12;
+
 /// An event made up to try out a template: every name has a value, except one.
 pub(super) struct ProbeEvent<'a> {
     /// The name that is null, possibly nested; `""` for every name that can be null.
     pub(super) null: Option<&'a str>,
     pub(super) schema: &'a EventSchema,
+    /// Names that the template asks of an event of a digest, and that events don't have.
+    pub(super) unknown: Arc<Mutex<Vec<String>>>,
 }
 
 impl ValueSource for ProbeEvent<'_> {
@@ -56,6 +104,15 @@ impl ValueSource for ProbeEvent<'_> {
         let null = self.null.unwrap_or("-");
         let (first, rest) = null.split_once('.').unwrap_or((null, ""));
         let nullable = self.schema.name_can_be_null(name);
+        if let (EVENTS, EventSchema::Digest(digest)) = (name, self.schema) {
+            let event = ProbeItem {
+                null: self.null.map(str::to_owned),
+                schema: digest.event.clone(),
+                unknown: Arc::clone(&self.unknown),
+            };
+            let event = Value::from_object(event);
+            return Some(std::iter::repeat_n(event, PROBE_EVENTS).collect());
+        }
         match name {
             "properties" => {
                 let names = PROPERTIES.iter().filter(|known| !null.is_empty() && **known != rest);
@@ -68,8 +125,29 @@ impl ValueSource for ProbeEvent<'_> {
                 FieldKind::Map | FieldKind::Any | FieldKind::Properties => Some(Value::from_object(AnyMember)),
                 FieldKind::List => Some([""; 0].into_iter().collect()),
                 FieldKind::Text => Some(Value::from("x")),
+                FieldKind::Number => Some(Value::from(PROBE_EVENTS)),
             },
         }
+    }
+}
+
+/// An event of the digest that a template is tried out with.
+#[derive(Debug)]
+struct ProbeItem {
+    null: Option<String>,
+    schema: EventSchema,
+    unknown: Arc<Mutex<Vec<String>>>,
+}
+
+impl Object for ProbeItem {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let name = key.as_str()?;
+        if self.schema.field_type(name).is_none() {
+            self.unknown.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
+            return None;
+        }
+        let (null, unknown) = (self.null.as_deref(), Arc::clone(&self.unknown));
+        ProbeEvent { null, schema: &self.schema, unknown }.value(name)
     }
 }
 
@@ -82,12 +160,12 @@ impl fmt::Debug for AnyMember {
     }
 }
 
-impl minijinja::value::Object for AnyMember {
-    fn get_value(self: &std::sync::Arc<Self>, _: &Value) -> Option<Value> {
+impl Object for AnyMember {
+    fn get_value(self: &Arc<Self>, _: &Value) -> Option<Value> {
         Some(Value::from_object(Self))
     }
 
-    fn render(self: &std::sync::Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("x")
     }
 }

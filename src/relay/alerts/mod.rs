@@ -19,8 +19,8 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use super::Stats;
-use crate::config::{Config, OrderBy};
-use crate::delivery::LogLimiter;
+use crate::config::Config;
+use crate::delivery::{LogLimiter, SinkQueue};
 use crate::event::AlertStatus;
 use crate::journal::Journal;
 use crate::rules::{Alert, AlertName, Overdue, SinkName};
@@ -49,7 +49,7 @@ pub(super) struct Alerts {
 struct AlertTable {
     alerts: Arc<[Alert]>,
     /// Indexed by [`SinkIndex`](crate::rules::SinkIndex).
-    sinks: Vec<(SinkName, OrderBy)>,
+    sinks: Vec<SinkQueue>,
     watches_requests: bool,
 }
 
@@ -57,7 +57,7 @@ impl AlertTable {
     fn of(config: &Config) -> Self {
         Self {
             alerts: Arc::clone(&config.alerts),
-            sinks: config.sinks.iter().map(|sink| (sink.name.clone(), sink.order_by)).collect(),
+            sinks: config.sinks.iter().map(SinkQueue::of).collect(),
             watches_requests: config.alerts.iter().any(|alert| alert.overdue().is_some()),
         }
     }
@@ -71,9 +71,9 @@ impl AlertTable {
     }
 
     /// The sinks that get an alert: never the one that it is about.
-    fn receivers(&self, alert: &Alert, about: Option<&SinkName>) -> Vec<(SinkName, OrderBy)> {
+    fn receivers(&self, alert: &Alert, about: Option<&SinkName>) -> Vec<SinkQueue> {
         let sinks = alert.to.iter().filter_map(|sink| self.sinks.get(sink.0));
-        sinks.filter(|(name, _)| Some(name) != about).cloned().collect()
+        sinks.filter(|queue| Some(&queue.sink) != about).cloned().collect()
     }
 }
 

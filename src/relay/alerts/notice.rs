@@ -5,11 +5,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Alerts;
-use crate::clock::{MonotonicTime, Timestamp, WallTime};
-use crate::config::OrderBy;
-use crate::delivery::key;
+use crate::clock::{Timestamp, WallTime};
+use crate::delivery::{SinkQueue, SpoolPlace};
 use crate::event::{AlertNotice, AlertRequest, AlertStatus, Event, Message};
-use crate::rules::{AlertName, SinkName};
+use crate::rules::AlertName;
 use crate::spool::SpooledDelivery;
 
 /// What an alert is about, and since when: the same for both events of a pair.
@@ -26,18 +25,13 @@ pub(super) struct Occurrence {
 pub(super) struct PreparedAlert {
     event: Event,
     message: Arc<Message>,
-    receivers: Vec<(SinkName, OrderBy)>,
+    receivers: Vec<SinkQueue>,
     alert: AlertName,
     status: AlertStatus,
 }
 
 impl Occurrence {
-    pub(super) fn prepare(
-        self,
-        status: AlertStatus,
-        sentence: String,
-        receivers: Vec<(SinkName, OrderBy)>,
-    ) -> PreparedAlert {
+    pub(super) fn prepare(self, status: AlertStatus, sentence: String, receivers: Vec<SinkQueue>) -> PreparedAlert {
         let Self { alert, subject, since, request, details } = self;
         let notice = AlertNotice {
             alert: alert.to_string(),
@@ -56,28 +50,33 @@ impl Occurrence {
 
 impl PreparedAlert {
     pub(super) fn deliveries(&self) -> Vec<SpooledDelivery> {
-        let delivery = |(sink, order_by): &(SinkName, OrderBy)| SpooledDelivery {
-            sink: sink.clone(),
-            key: key(sink, *order_by, &self.event),
-            received: Timestamp::now(),
-            due: MonotonicTime::now(),
-            attempts: 0,
-            refusals: 0,
-            last_error: None,
-            route: None,
-            kind: self.event.kind.to_owned(),
-            tenant: Arc::clone(&self.event.tenant),
-            event_id: self.event.id,
-            message: Arc::clone(&self.message),
-            may_be_known: false,
-            replayed: false,
+        let delivery = |queue: &SinkQueue| {
+            let SpoolPlace { key, due, group } = queue.place(&self.event);
+            SpooledDelivery {
+                sink: queue.sink.clone(),
+                key,
+                received: Timestamp::now(),
+                due,
+                attempts: 0,
+                refusals: 0,
+                last_error: None,
+                route: None,
+                kind: self.event.kind.to_owned(),
+                tenant: Arc::clone(&self.event.tenant),
+                event_id: self.event.id,
+                message: Arc::clone(&self.message),
+                group,
+                digest: None,
+                may_be_known: false,
+                replayed: false,
+            }
         };
         self.receivers.iter().map(delivery).collect()
     }
 
     /// The deliveries are on disk.
     pub(super) fn on_stored(&self, alerts: &Alerts) {
-        let sinks = self.receivers.iter().map(|(sink, _)| sink.as_str());
+        let sinks = self.receivers.iter().map(|queue| queue.sink.as_str());
         alerts.journal.record_event(&self.event, &self.message, std::iter::empty(), sinks);
         alerts.stats.alert_counts().count(&self.alert, self.status);
     }

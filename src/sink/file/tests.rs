@@ -217,6 +217,7 @@ fn the_path_is_rendered_below_the_data_directory() {
         files: crate::config::NamedFiles::default(),
         keep_headers: Vec::new(),
         order_by: OrderBy::None,
+        group: None,
         when_full: crate::config::WhenFull::Block,
         retry: Retry {
             initial_backoff: Duration::ZERO,

@@ -46,6 +46,7 @@ fn config(kafka: &KafkaConfig) -> SinkConfig {
         files: crate::config::NamedFiles::default(),
         keep_headers: Vec::new(),
         order_by: OrderBy::CorrelationId,
+        group: None,
         when_full: crate::config::WhenFull::Block,
         retry: Retry {
             initial_backoff: Duration::ZERO,

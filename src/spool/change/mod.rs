@@ -10,8 +10,8 @@ use std::fmt::Debug;
 
 pub(super) use requests::{AdvanceRequest, EndRequest, FetchRequests, OpenRequest, SaveAlert, TidyRequests};
 pub(super) use steps::{
-    AddDeadLetter, AddDelivery, Complete, DeadLetterOrigin, FetchDue, MakeDue, Redrive, Reschedule, SaveState,
-    Subscribe,
+    AddDeadLetter, AddDelivery, Complete, CompleteDigest, DeadLetterOrigin, FetchDue, GiveBack, MakeDue, MakeGroupDue,
+    Redrive, Reschedule, SaveState, Subscribe,
 };
 pub use steps::{RedriveOrigin, Subscription};
 
@@ -38,6 +38,9 @@ pub(super) enum Change {
     AddDeadLetter(AddDeadLetter),
     AddDelivery(AddDelivery),
     Complete(Complete),
+    CompleteDigest(CompleteDigest),
+    GiveBack(GiveBack),
+    MakeGroupDue(MakeGroupDue),
     Reschedule(Reschedule),
     MakeDue(MakeDue),
     FetchDue(FetchDue),
@@ -58,6 +61,9 @@ pub(super) enum AppliedChange {
     AddDeadLetter(AddDeadLetter, <AddDeadLetter as Step>::Outcome),
     AddDelivery(AddDelivery, <AddDelivery as Step>::Outcome),
     Complete(Complete, <Complete as Step>::Outcome),
+    CompleteDigest(CompleteDigest, <CompleteDigest as Step>::Outcome),
+    GiveBack(GiveBack, <GiveBack as Step>::Outcome),
+    MakeGroupDue(MakeGroupDue, <MakeGroupDue as Step>::Outcome),
     Reschedule(Reschedule, <Reschedule as Step>::Outcome),
     MakeDue(MakeDue, <MakeDue as Step>::Outcome),
     FetchDue(FetchDue, <FetchDue as Step>::Outcome),
@@ -83,6 +89,11 @@ impl Change {
             }
             Self::AddDelivery(step) => apply(step, database, state, AppliedChange::AddDelivery, Self::AddDelivery),
             Self::Complete(step) => apply(step, database, state, AppliedChange::Complete, Self::Complete),
+            Self::CompleteDigest(step) => {
+                apply(step, database, state, AppliedChange::CompleteDigest, Self::CompleteDigest)
+            }
+            Self::GiveBack(step) => apply(step, database, state, AppliedChange::GiveBack, Self::GiveBack),
+            Self::MakeGroupDue(step) => apply(step, database, state, AppliedChange::MakeGroupDue, Self::MakeGroupDue),
             Self::Reschedule(step) => apply(step, database, state, AppliedChange::Reschedule, Self::Reschedule),
             Self::MakeDue(step) => apply(step, database, state, AppliedChange::MakeDue, Self::MakeDue),
             Self::FetchDue(step) => apply(step, database, state, AppliedChange::FetchDue, Self::FetchDue),
@@ -141,7 +152,7 @@ impl Change {
         match self {
             Self::Complete(Complete { id, .. })
             | Self::Reschedule(Reschedule { id, .. })
-            | Self::AddDeadLetter(AddDeadLetter { origin: DeadLetterOrigin::Delivery(id, _), .. }) => Some(*id),
+            | Self::AddDeadLetter(AddDeadLetter { origin: DeadLetterOrigin::Delivery(id, ..), .. }) => Some(*id),
             _ => None,
         }
     }
@@ -157,7 +168,12 @@ impl Change {
     }
 
     pub(super) fn is_read_only(&self) -> bool {
-        matches!(self, Self::FetchDue(_) | Self::Subscribe(_) | Self::FetchRequests(_))
+        match self {
+            // A fetch of digests stores what belongs to each.
+            Self::FetchDue(fetch) => fetch.limit.digests.is_none(),
+            Self::Subscribe(_) | Self::GiveBack(_) | Self::FetchRequests(_) => true,
+            _ => false,
+        }
     }
 
     /// The size of the dead letter that it adds, in bytes, as `dead_letters.max_size` counts it.
@@ -180,11 +196,12 @@ impl Change {
         let (one, other) = match self {
             Self::AddDelivery(add) => (Some(&add.row.delivery.sink), None),
             Self::Complete(Complete { sink, .. })
+            | Self::CompleteDigest(CompleteDigest { sink, .. })
             | Self::Redrive(Redrive { origin: RedriveOrigin::Orphan(_, sink), .. }) => (Some(sink), None),
             Self::AddDeadLetter(AddDeadLetter { copy, origin, .. }) => {
                 let replaced = match origin {
                     DeadLetterOrigin::Message(_) => None,
-                    DeadLetterOrigin::Delivery(_, sink) => Some(sink),
+                    DeadLetterOrigin::Delivery(_, sink, _) => Some(sink),
                 };
                 (replaced, copy.as_ref().map(|copy| &copy.delivery.sink))
             }
@@ -215,6 +232,9 @@ impl AppliedChange {
             Self::AddDeadLetter(step, outcome) => step.settle(outcome, state, shared),
             Self::AddDelivery(step, outcome) => step.settle(outcome, state, shared),
             Self::Complete(step, outcome) => step.settle(outcome, state, shared),
+            Self::CompleteDigest(step, outcome) => step.settle(outcome, state, shared),
+            Self::GiveBack(step, outcome) => step.settle(outcome, state, shared),
+            Self::MakeGroupDue(step, outcome) => step.settle(outcome, state, shared),
             Self::Reschedule(step, outcome) => step.settle(outcome, state, shared),
             Self::MakeDue(step, outcome) => step.settle(outcome, state, shared),
             Self::FetchDue(step, outcome) => step.settle(outcome, state, shared),
@@ -236,6 +256,9 @@ impl AppliedChange {
             Self::AddDeadLetter(step, _) => Change::AddDeadLetter(step),
             Self::AddDelivery(step, _) => Change::AddDelivery(step),
             Self::Complete(step, _) => Change::Complete(step),
+            Self::CompleteDigest(step, _) => Change::CompleteDigest(step),
+            Self::GiveBack(step, ()) => Change::GiveBack(step),
+            Self::MakeGroupDue(step, ()) => Change::MakeGroupDue(step),
             Self::Reschedule(step, ()) => Change::Reschedule(step),
             Self::MakeDue(step, ()) => Change::MakeDue(step),
             Self::FetchDue(step, _) => Change::FetchDue(step),

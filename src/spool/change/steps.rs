@@ -8,7 +8,7 @@ use crate::rules::SinkName;
 use crate::source::Receipt;
 use crate::spool::database::Database;
 use crate::spool::dead_letter::DeadLetterRow;
-use crate::spool::delivery::{DeliveryRow, FetchLimit, RowId, SpoolEvent};
+use crate::spool::delivery::{DeliveryRow, FetchLimit, GroupTiming, RowId, SpoolEvent};
 use crate::spool::outcome::{FetchedDeliveries, InsertOutcome, RemovedDeadLetter, RemovedDelivery};
 use crate::spool::writer_state::WriterState;
 use crate::spool::{Component, Shared, SpoolError};
@@ -25,8 +25,8 @@ pub(in crate::spool) struct AddDeadLetter {
 #[derive(Debug)]
 pub(in crate::spool) enum DeadLetterOrigin {
     Message(Receipt),
-    /// A delivery in the spool.
-    Delivery(RowId, SinkName),
+    /// A delivery in the spool; of a sink with `group` also when the next digest is due.
+    Delivery(RowId, SinkName, Option<GroupTiming>),
 }
 
 #[derive(Debug)]
@@ -43,7 +43,10 @@ impl Step for AddDeadLetter {
     fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
         let removed = match &self.origin {
             DeadLetterOrigin::Message(_) => None,
-            DeadLetterOrigin::Delivery(id, _) => database.remove_delivery(*id)?,
+            DeadLetterOrigin::Delivery(id, _, None) => database.remove_delivery(*id)?,
+            DeadLetterOrigin::Delivery(id, _, Some(next)) => {
+                database.remove_digest(std::iter::once(*id), *next)?.pop().and_then(|(_, removed)| removed)
+            }
         };
         let inserted = state.record(database.add_dead_letter(&self.row, state.recognized())?);
         let copy = match (&self.copy, inserted) {
@@ -67,7 +70,7 @@ impl Step for AddDeadLetter {
         }
         match self.origin {
             DeadLetterOrigin::Message(receipt) => receipt.settle(),
-            DeadLetterOrigin::Delivery(id, sink) => {
+            DeadLetterOrigin::Delivery(id, sink, _) => {
                 state.end_dead_lettering(&sink, id);
                 let key = outcome.removed.map(|removed| removed.key);
                 state.notify(&sink, SpoolEvent::DeadLettered { id, key });
@@ -118,6 +121,66 @@ pub(in crate::spool) struct Complete {
     pub(in crate::spool) sink: SinkName,
 }
 
+/// Removes the deliveries of a digest that has ended.
+#[derive(Debug)]
+pub(in crate::spool) struct CompleteDigest {
+    pub(in crate::spool) ids: Vec<RowId>,
+    pub(in crate::spool) sink: SinkName,
+    /// When the next digest of the group is due.
+    pub(in crate::spool) next: GroupTiming,
+}
+
+impl Step for CompleteDigest {
+    type Outcome = Vec<(RowId, Option<RemovedDelivery>)>;
+
+    fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
+        database.remove_digest(self.ids.iter().copied(), self.next)
+    }
+
+    fn settle(self, removed: Self::Outcome, state: &mut WriterState, shared: &Shared) {
+        for (id, removed) in removed {
+            settle_removed(id, &self.sink, removed, state, shared);
+        }
+    }
+}
+
+/// Makes a group due that waits for more events: it is full.
+#[derive(Debug)]
+pub(in crate::spool) struct MakeGroupDue {
+    pub(in crate::spool) sink: SinkName,
+    pub(in crate::spool) key: u64,
+}
+
+impl Step for MakeGroupDue {
+    type Outcome = ();
+
+    fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
+        database.make_group_due(&self.sink, self.key)
+    }
+
+    fn settle(self, (): Self::Outcome, _: &mut WriterState, _: &Shared) {}
+}
+
+/// Takes back deliveries that a dispatcher has fetched and not attempted.
+#[derive(Debug)]
+pub(in crate::spool) struct GiveBack {
+    pub(in crate::spool) sink: SinkName,
+    pub(in crate::spool) ids: Vec<RowId>,
+}
+
+impl Step for GiveBack {
+    type Outcome = ();
+
+    fn apply(&self, _: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
+        for id in &self.ids {
+            state.release(&self.sink, *id);
+        }
+        Ok(())
+    }
+
+    fn settle(self, (): Self::Outcome, _: &mut WriterState, _: &Shared) {}
+}
+
 impl Step for Complete {
     type Outcome = Option<RemovedDelivery>;
 
@@ -134,6 +197,8 @@ impl Step for Complete {
 #[derive(Debug)]
 pub(in crate::spool) struct Reschedule {
     pub(in crate::spool) id: RowId,
+    /// The other deliveries of its digest.
+    pub(in crate::spool) others: Vec<RowId>,
     pub(in crate::spool) sink: SinkName,
     pub(in crate::spool) attempts: u32,
     /// None: as many as before.
@@ -146,9 +211,11 @@ impl Step for Reschedule {
     type Outcome = ();
 
     fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.reschedule(self.id, (self.attempts, self.refusals), self.due, &self.error)?;
-        // Not only in `settle`: a later change of the same transaction that fetches due deliveries must find it.
-        state.release(&self.sink, self.id);
+        for id in std::iter::once(&self.id).chain(&self.others) {
+            database.reschedule(*id, (self.attempts, self.refusals), self.due, &self.error)?;
+            // Not only in `settle`: a later change of the same transaction that fetches due deliveries must find it.
+            state.release(&self.sink, *id);
+        }
         Ok(())
     }
 
@@ -160,13 +227,15 @@ impl Step for Reschedule {
 pub(in crate::spool) struct MakeDue {
     pub(in crate::spool) sink: SinkName,
     pub(in crate::spool) at: MonotonicTime,
+    /// Also those that wait in a group for more events.
+    pub(in crate::spool) groups: bool,
 }
 
 impl Step for MakeDue {
     type Outcome = ();
 
     fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.make_due(&self.sink, self.at)
+        database.make_due(&self.sink, self.at, self.groups)
     }
 
     fn settle(self, (): Self::Outcome, _: &mut WriterState, _: &Shared) {}

@@ -20,15 +20,15 @@ use crate::spool::unreadable::UnreadableDelivery;
 /// that were received after it while it was unacknowledged.
 const RECALL_DEPTH: u32 = 65_536;
 /// Makes the oldest delivery of a sink's key its head.
-const MAKE_NEXT_DUE: &str = "INSERT INTO heads (id, sink, due) \
+pub(super) const MAKE_NEXT_DUE: &str = "INSERT INTO heads (id, sink, due) \
                              SELECT id, sink, ?3 FROM deliveries WHERE sink = ?1 AND key = ?2 ORDER BY id LIMIT 1 \
                              ON CONFLICT (id) DO NOTHING";
 
 /// The due heads of a sink that are fetched, and the due time of the first one that is not.
-struct DueHeads {
+pub(super) struct DueHeads {
     /// Each with its due time and its refusals.
-    heads: Vec<(RowId, MonotonicTime, u32)>,
-    next: Option<MonotonicTime>,
+    pub(super) heads: Vec<(RowId, MonotonicTime, u32)>,
+    pub(super) next: Option<MonotonicTime>,
 }
 
 impl Database {
@@ -74,8 +74,8 @@ impl Database {
         let head_values = params![row.id.0, sink, key, delivery.due.0, delivery.refusals];
         self.connection.prepare_cached(head)?.execute(head_values)?;
         let insert = "INSERT INTO deliveries (id, sink, key, received, boot, uptime, attempts, last_error, route, type, tenant, \
-                      event_id, source, size, properties, body, replayed) \
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+                      event_id, source, size, properties, body, replayed, group_by) \
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
                       ON CONFLICT (id) DO NOTHING";
         let inserted = self.connection.prepare_cached(insert)?.execute(params![
             row.id.0,
@@ -95,6 +95,7 @@ impl Database {
             row.properties,
             &*delivery.message.body,
             delivery.replayed,
+            delivery.group.as_deref(),
         ])?;
         Ok(if inserted > 0 { InsertOutcome::Inserted } else { InsertOutcome::AlreadyInserted })
     }
@@ -102,19 +103,26 @@ impl Database {
     /// Deletes a delivery, and makes the next one of its key due; `None` if it is gone already.
     pub(in crate::spool) fn remove_delivery(&self, id: RowId) -> Result<Option<RemovedDelivery>, SpoolError> {
         let remove = || {
-            // `RETURNING` would create a temporary table for its one row.
-            let find = "SELECT sink, key, size FROM deliveries WHERE id = ?";
-            let found = self
-                .connection
-                .prepare_cached(find)?
-                .query_row([id.0], |row| Ok((text(row, 0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
-            let Some((sink, key, size)) = found.optional()? else { return Ok(None) };
-            self.connection.prepare_cached("DELETE FROM deliveries WHERE id = ?")?.execute([id.0])?;
-            self.connection.prepare_cached("DELETE FROM heads WHERE id = ?")?.execute([id.0])?;
-            self.connection.prepare_cached(MAKE_NEXT_DUE)?.execute(params![sink, key, MonotonicTime::now().0])?;
-            Ok(Some(RemovedDelivery { key: key.cast_unsigned(), size: unsigned(size) }))
+            let Some((sink, removed)) = self.delete_delivery(id)? else { return Ok(None) };
+            let next = params![sink, removed.key.cast_signed(), MonotonicTime::now().0];
+            self.connection.prepare_cached(MAKE_NEXT_DUE)?.execute(next)?;
+            Ok(Some(removed))
         };
         remove().map_err(self.failed())
+    }
+
+    /// Deletes a delivery that may be the head of its key. Returns its sink.
+    pub(super) fn delete_delivery(&self, id: RowId) -> rusqlite::Result<Option<(String, RemovedDelivery)>> {
+        // `RETURNING` would make a table for its one row.
+        let find = "SELECT sink, key, size FROM deliveries WHERE id = ?";
+        let found = self
+            .connection
+            .prepare_cached(find)?
+            .query_row([id.0], |row| Ok((text(row, 0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)));
+        let Some((sink, key, size)) = found.optional()? else { return Ok(None) };
+        self.connection.prepare_cached("DELETE FROM deliveries WHERE id = ?")?.execute([id.0])?;
+        self.connection.prepare_cached("DELETE FROM heads WHERE id = ?")?.execute([id.0])?;
+        Ok(Some((sink, RemovedDelivery { key: key.cast_unsigned(), size: unsigned(size) })))
     }
 
     /// Makes a delivery due again, and sets its attempts and refusals; without `refusals` their number stays.
@@ -134,10 +142,16 @@ impl Database {
         update().map_err(self.failed())
     }
 
-    /// Makes every delivery of a sink that would be due later due at `at`.
-    pub(in crate::spool) fn make_due(&self, sink: &SinkName, at: MonotonicTime) -> Result<(), SpoolError> {
-        let update = "UPDATE heads SET due = ?2 WHERE sink = ?1 AND due > ?2";
-        self.connection.execute(update, params![sink.as_str(), at.0]).map(|_| ()).map_err(self.failed())
+    /// Makes every delivery of a sink that would be due later due at `at`; without `groups` only those that don't wait in a group.
+    pub(in crate::spool) fn make_due(
+        &self,
+        sink: &SinkName,
+        at: MonotonicTime,
+        groups: bool,
+    ) -> Result<(), SpoolError> {
+        let update = "UPDATE heads SET due = ?2 WHERE sink = ?1 AND due > ?2 AND (?3 OR NOT EXISTS \
+                      (SELECT 1 FROM deliveries d WHERE d.id = heads.id AND d.group_by IS NOT NULL AND d.digest IS NULL))";
+        self.connection.execute(update, params![sink.as_str(), at.0, groups]).map(|_| ()).map_err(self.failed())
     }
 
     /// Reads the deliveries of a sink that are due by `now`, except `claimed` ones, within `limit`. A delivery that can't be read is no
@@ -166,7 +180,8 @@ impl Database {
         let mut found = select.query([sink.as_str()])?;
         while let Some(row) = found.next()? {
             let (id, due) = (RowId(row.get(0)?), MonotonicTime(row.get(1)?));
-            if claimed.contains(&id) {
+            let is_later = limit.up_to.is_some_and(|last| id > last);
+            if is_later || claimed.contains(&id) {
                 continue;
             }
             if due > now || due_heads.heads.len() >= limit.count {
@@ -184,6 +199,9 @@ impl Database {
         DueHeads { heads, mut next }: DueHeads,
         limit: FetchLimit,
     ) -> rusqlite::Result<FetchedDeliveries> {
+        if let Some(digests) = limit.digests {
+            return self.read_digests(sink, DueHeads { heads, next }, limit, digests);
+        }
         let select = format!("SELECT {DELIVERY_COLUMNS} FROM deliveries WHERE id = ?");
         let mut select = self.connection.prepare_cached(&select)?;
         let (mut rows, mut unreadable, mut bytes) = (Vec::with_capacity(heads.len()), Vec::new(), 0_usize);

@@ -3,6 +3,7 @@
 
 mod dead_letters;
 mod deliveries;
+mod digests;
 mod requests;
 
 use std::collections::HashSet;

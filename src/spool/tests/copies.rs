@@ -12,7 +12,7 @@ fn has_header(message: &Message, name: &str, value: &HeaderValue) -> bool {
 }
 
 async fn due(spool: &Spool, subscription: &mut Subscription) -> Vec<SpooledDelivery> {
-    spool.fetch_due(sink(), FetchLimit { count: 10, bytes: 1 << 20 });
+    spool.fetch_due(sink(), FetchLimit { count: 10, bytes: 1 << 20, ..FetchLimit::default() });
     loop {
         match tokio::time::timeout(GRACE, subscription.events.recv()).await.expect("an answer in time") {
             Some(SpoolEvent::Due(due)) => return due.rows.into_iter().map(|(_, delivery)| delivery).collect(),
@@ -72,10 +72,10 @@ async fn a_dead_letter_that_replaces_a_delivery_is_copied() {
     let mut copies = spool.subscribe(sink()).await.unwrap();
     let delivery = deliveries::delivery(1, 1);
     spool.spill(delivery, Receipt::new(EntryId(0), unbounded_channel().0), false, SizeLimits::Enforced).unwrap();
-    spool.fetch_due(hook.clone(), FetchLimit { count: 10, bytes: 1 << 20 });
+    spool.fetch_due(hook.clone(), FetchLimit { count: 10, bytes: 1 << 20, ..FetchLimit::default() });
     let Some(SpoolEvent::Due(taken)) = subscription.events.recv().await else { panic!() };
     let refused = DeadLetter { reason: Reason::Refused, sink: Some(hook.clone()), attempts: 4, ..letter("<1>") };
-    spool.dead_letter(refused, taken.rows[0].0, hook);
+    spool.dead_letter(refused, taken.rows[0].0, hook, None);
     let Some(SpoolEvent::Added { key }) = copies.events.recv().await else { panic!() };
     let due = due(&spool, &mut copies).await;
     assert_eq!((due.len(), due[0].key), (1, key));

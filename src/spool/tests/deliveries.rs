@@ -24,6 +24,8 @@ pub(super) fn delivery(key: u64, number: u64) -> SpooledDelivery {
         tenant: "esa".into(),
         event_id: Uuid::from_u128(number.into()),
         message: letter(&format!("<{number}>")).message,
+        group: None,
+        digest: None,
         may_be_known: false,
         replayed: false,
     }
@@ -45,7 +47,7 @@ pub(super) fn spill(
 
 /// Fetches due deliveries: their bodies, with their ids.
 pub(super) async fn take(spool: &Spool, subscription: &mut Subscription, limit: usize) -> Vec<(RowId, String)> {
-    spool.fetch_due(sink(), FetchLimit { count: limit, bytes: 1 << 20 });
+    spool.fetch_due(sink(), FetchLimit { count: limit, bytes: 1 << 20, ..FetchLimit::default() });
     match tokio::time::timeout(GRACE, subscription.events.recv()).await.expect("an answer in time") {
         Some(SpoolEvent::Due(due)) => due
             .rows
@@ -74,7 +76,7 @@ async fn a_delivery_survives_a_restart_unchanged() {
     let spool = setup.open();
     let mut subscription = spool.subscribe(sink()).await.unwrap();
     assert_eq!(subscription.lanes, [(7, 1)]);
-    spool.fetch_due(sink(), FetchLimit { count: 10, bytes: 1 << 20 });
+    spool.fetch_due(sink(), FetchLimit { count: 10, bytes: 1 << 20, ..FetchLimit::default() });
     let Some(SpoolEvent::Due(due)) = subscription.events.recv().await else { panic!() };
     let [(id, back)] = due.rows.as_slice() else { panic!("{due:?}") };
     assert_eq!((back.attempts, &back.last_error, back.key), (3, &whole.last_error, 7));
@@ -171,7 +173,7 @@ async fn a_dead_letter_replaces_a_delivery() {
     let mut subscription = spool.subscribe(sink()).await.unwrap();
     spill(&spool, [delivery(1, 1), delivery(1, 2)]);
     let taken = take(&spool, &mut subscription, 10).await;
-    spool.dead_letter(letter("<1>"), taken[0].0, sink());
+    spool.dead_letter(letter("<1>"), taken[0].0, sink(), None);
     assert!(
         matches!(subscription.events.recv().await, Some(SpoolEvent::DeadLettered { id, key: Some(1) }) if id == taken[0].0)
     );
@@ -190,7 +192,7 @@ async fn a_delivery_that_becomes_a_dead_letter_is_not_fetched() {
     let mut first = spool.subscribe(sink()).await.unwrap();
     spill(&spool, [delivery(1, 1), delivery(1, 2)]);
     let taken = take(&spool, &mut first, 10).await;
-    spool.dead_letter(letter("<1>"), taken[0].0, sink());
+    spool.dead_letter(letter("<1>"), taken[0].0, sink(), None);
     problem(&spool, true).await;
     drop(first);
     let mut second = spool.subscribe(sink()).await.unwrap();
@@ -345,7 +347,7 @@ async fn due_times_continue_in_one_boot_and_are_bounded_in_another() {
     let spool = setup.open();
     assert!(spool.is_same_boot());
     let mut subscription = spool.subscribe(sink()).await.unwrap();
-    spool.fetch_due(sink(), FetchLimit { count: 10, bytes: 1 << 20 });
+    spool.fetch_due(sink(), FetchLimit { count: 10, bytes: 1 << 20, ..FetchLimit::default() });
     let Some(SpoolEvent::Due(due)) = subscription.events.recv().await else { panic!("no deliveries") };
     let ages: Vec<_> = due.rows.iter().map(|(_, delivery)| delivery.received.age().as_secs() / 3_600).collect();
     assert_eq!(ages, [1, 0]);
@@ -357,7 +359,7 @@ async fn due_times_continue_in_one_boot_and_are_bounded_in_another() {
     assert!(!spool.is_same_boot());
     let mut subscription = spool.subscribe(sink()).await.unwrap();
     assert_eq!(take(&spool, &mut subscription, 10).await, [], "they seem to be due in an hour");
-    spool.make_due(sink(), MonotonicTime::now());
+    spool.make_due(sink(), MonotonicTime::now(), true);
     assert_eq!(take(&spool, &mut subscription, 10).await.len(), 2);
     spool.close(GRACE).await;
     let kept: (i64, i64) =
@@ -380,7 +382,7 @@ async fn a_fetch_is_bounded_in_bytes_but_has_one_delivery() {
     all(settled).await;
     let mut portions = Vec::new();
     loop {
-        spool.fetch_due(sink(), FetchLimit { count: 10, bytes: 700 });
+        spool.fetch_due(sink(), FetchLimit { count: 10, bytes: 700, ..FetchLimit::default() });
         let Some(SpoolEvent::Due(due)) = subscription.events.recv().await else { panic!() };
         let Some(last) = due.rows.last() else { break };
         portions.push(due.rows.iter().map(|(id, _)| id.number()).collect::<Vec<_>>());

@@ -4,6 +4,7 @@ mod copies;
 mod dead_letter_limits;
 mod dead_letters;
 mod deliveries;
+mod digests;
 mod file;
 mod orphans;
 mod queue;

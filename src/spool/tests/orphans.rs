@@ -39,7 +39,7 @@ async fn orphans_are_redriven_in_order() {
 
     let spool = setup.open();
     let mut subscription = spool.subscribe(other()).await.unwrap();
-    spool.fetch_due(other(), FetchLimit { count: 10, bytes: 1 << 20 });
+    spool.fetch_due(other(), FetchLimit { count: 10, bytes: 1 << 20, ..FetchLimit::default() });
     let Some(SpoolEvent::Due(due)) = subscription.events.recv().await else { panic!() };
     assert_eq!(due.rows.len(), 2, "one of each key");
     spool.close(GRACE).await;

@@ -25,6 +25,7 @@ fn receipt(entry: u64) -> Receipt {
 
 fn reschedule(id: i64) -> Change {
     Change::Reschedule(Reschedule {
+        others: Vec::new(),
         id: RowId(id),
         sink: sink(),
         attempts: 1,

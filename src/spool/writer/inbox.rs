@@ -59,7 +59,7 @@ impl Writer {
                 self.is_urgent |= !can_wait;
                 let is_received = match &origin {
                     DeadLetterOrigin::Message(_) => true,
-                    DeadLetterOrigin::Delivery(id, sink) => {
+                    DeadLetterOrigin::Delivery(id, sink, _) => {
                         self.state.begin_dead_lettering(sink, *id);
                         false
                     }

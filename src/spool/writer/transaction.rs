@@ -161,7 +161,7 @@ impl Writer {
         self.state.begin_dead_lettering(&sink, id);
         let row =
             DeadLetterRow::with_properties(self.next_dead_letter, letter, false, properties, &mut self.current_page);
-        self.add_dead_letter(row, DeadLetterOrigin::Delivery(id, sink));
+        self.add_dead_letter(row, DeadLetterOrigin::Delivery(id, sink, None));
     }
 
     pub(super) fn add_dead_letter(&mut self, row: DeadLetterRow, origin: DeadLetterOrigin) {

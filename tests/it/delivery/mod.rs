@@ -5,6 +5,7 @@ mod clean_stop;
 mod clock_jumps;
 mod damaged_rows;
 mod dead_letter_copies;
+mod digests;
 mod failure_blame;
 mod fsync_before_ack;
 mod full_dead_letters;

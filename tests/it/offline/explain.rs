@@ -237,3 +237,44 @@ fn a_message_can_be_a_sample_one_of_many_or_a_bare_body() {
     "#]]
     .assert_eq(&seen);
 }
+
+#[test]
+fn a_sink_with_groups_is_shown_with_the_digest_of_the_event_alone() {
+    let home = Home::new(
+        r#"
+version: 1
+sources: { regards: { amqp: { url: "amqp://127.0.0.1", queue: q }, expects: lta } }
+sinks:
+  digests:
+    amqp: { url: "amqp://127.0.0.1", exchange: digests, routing_key: "{{ tenant }}" }
+    group: { by: [tenant, session], wait: 5m }
+    body: "{{ count }} of {{ tenant }} {{ session }}: {% for event in events %}{{ event.correlationId }}{% endfor %}"
+routes: [{ name: all, to: digests }]
+unrouted: drop
+"#,
+    );
+    let message = Response::new("esa", "c-1", "ERROR");
+    let said = explained(&home, &message, &[]);
+    let (_, delivery) = said.split_once("digests (amqp)").expect("the delivery");
+    expect![[r"
+        , by the route all
+          group        session null, tenant esa (waits 5m, or until there are 100); shown is the digest of this event alone
+          exchange     digests
+          routing key  esa
+          headers      regards-relay-id: e40a2a86-9f06-545e-b3b3-83eb46ce4643
+                       regards-relay-type: fr.cnes.regards.relay.digest
+                       regards-relay-tenant: esa
+                       regards-relay-hops: 1
+          properties   app_id: regards-relay
+                       content_type: text/plain; charset=utf-8
+                       delivery_mode: 2
+                       message_id: e40a2a86-9f06-545e-b3b3-83eb46ce4643
+                       priority: 1
+                       type: fr.cnes.regards.relay.digest
+          body
+            1 of esa : c-1"]]
+    .assert_eq(delivery);
+    let json: serde_json::Value = serde_json::from_str(&explained(&home, &message, &["--json"])).expect("JSON");
+    let group = serde_json::json!({ "by": { "tenant": "esa", "session": null }, "wait": "5m", "max": 100 });
+    assert_eq!(json["deliveries"][0]["group"], group);
+}

@@ -1,6 +1,7 @@
 //! Templates for addresses, headers and bodies.
 
 mod addresses;
+mod digests;
 mod generated;
 mod mistakes;
 mod values;

@@ -95,6 +95,7 @@ fn config(webhook: WebhookConfig, format: Format) -> SinkConfig {
         files: crate::config::NamedFiles::default(),
         keep_headers: vec![Glob::new("regards.*")],
         order_by: OrderBy::None,
+        group: None,
         when_full: crate::config::WhenFull::Block,
         retry: Retry {
             initial_backoff: LONG,

@@ -1,0 +1,212 @@
+//! Digests: several events that are delivered together, because their sink has `group`.
+//!
+//! All deliveries of such a sink go through the spool. It waits with them until their group is due, and stores what belongs to a digest before
+//! that is attempted: the same events come again, under the same id, after each failure and restart.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::dispatcher::Dispatcher;
+use super::lanes::Lane;
+use super::ordering::Ordering;
+use super::stats::DeliveryResult;
+use super::{Backing, Delivery, Payload};
+use crate::clock::MonotonicTime;
+use crate::event::{DigestEnvelope, Event, EventView, Message, Reason};
+use crate::rules::RouteName;
+use crate::sink::{RenderError, RenderedDelivery};
+use crate::spool::{DeadLetter, DigestLimit, DueDeliveries, GroupTiming, RowId, SpooledDelivery};
+
+/// The messages of a digest have at most so many bytes, so that Kafka and most receivers accept it with their default limits. A larger
+/// message is a digest of its own.
+const MAX_DIGEST_BYTES: usize = 512 * 1024;
+
+/// One event of a digest.
+#[derive(Debug)]
+pub struct DigestEvent {
+    pub event: Event,
+    /// As received.
+    pub message: Arc<Message>,
+    /// The route that chose the sink. None: `unrouted:` names the sink.
+    pub route: Option<RouteName>,
+    /// When its message was received.
+    pub received_at: Instant,
+    /// It was sent before and is sent again on request.
+    pub replayed: bool,
+    /// In the spool.
+    pub row: RowId,
+}
+
+impl Dispatcher {
+    /// The limits of a digest; none: the sink has no `group`.
+    pub(super) fn digest_limit(&self) -> Option<DigestLimit> {
+        let group = self.settings.group.as_ref()?;
+        Some(DigestLimit { count: group.max, bytes: MAX_DIGEST_BYTES })
+    }
+
+    /// When the next digest of a group is due; none: the sink has no `group`.
+    pub(super) fn group_timing(&self) -> Option<GroupTiming> {
+        let group = self.settings.group.as_ref()?;
+        Some(GroupTiming { wait: group.wait, max: group.max })
+    }
+
+    /// One more delivery is in the spool.
+    pub(super) fn added_to_group(&mut self, key: u64) {
+        let Some(group) = &self.settings.group else { return };
+        if self.groups.add(key, group.max) {
+            self.spool.make_group_due(self.settings.name.clone(), key);
+            self.backlog.fetch_at(Instant::now());
+        }
+    }
+
+    /// Due deliveries were fetched.
+    pub(super) fn on_due(&mut self, due: DueDeliveries) {
+        if self.backlog.end_outdated_fetch() {
+            let ids = due.rows.iter().map(|(id, _)| *id).collect();
+            return self.spool.give_back(self.settings.name.clone(), ids);
+        }
+        let has_waited = self.settings.group.is_some();
+        for (_, row) in due.rows.iter().filter(|(_, row)| has_waited && row.attempts == 0 && row.group.is_some()) {
+            self.groups.remove(row.key);
+        }
+        let is_drained = due.rows.is_empty() && due.next.is_none();
+        self.backlog.on_due(due);
+        let has_none = is_drained && self.backlog.taken() == 0 && self.pending_dead_letters.is_empty();
+        if has_none && self.backlog.boundaries.pop_front().is_some() {
+            self.backlog.fetch_at(Instant::now());
+            self.save_state();
+        }
+    }
+
+    /// Another `group` is configured. What is spooled is delivered first: new deliveries wait until it is gone.
+    pub(super) fn change_grouping(&mut self, order: Ordering) {
+        self.spill_everything();
+        self.order = order;
+        self.groups.clear();
+        if self.order.is_none() {
+            self.lanes.forget_spooled();
+        }
+        // They may be digests, and are to be single deliveries now, or the other way round.
+        let ids = self.backlog.give_back();
+        if !ids.is_empty() {
+            self.spool.give_back(self.settings.name.clone(), ids);
+        }
+        if self.backlog.count > 0 {
+            // They wait no longer for others of their group.
+            self.spool.make_due(self.settings.name.clone(), MonotonicTime::now(), true);
+            self.backlog.add_boundary(self.spool.last_row());
+            self.backlog.fetch_at(Instant::now());
+        }
+    }
+
+    /// The next digest that may be attempted.
+    pub(super) fn next_digest(&mut self) -> Option<(Lane, Delivery)> {
+        while !self.is_stopping() {
+            let rows = self.backlog.pop_digest();
+            let lane = self.lane_of_row(rows.first()?.1.key);
+            if let Some(delivery) = self.assemble(lane, rows) {
+                return Some((lane, delivery));
+            }
+        }
+        None
+    }
+
+    /// Makes one delivery of the rows of a digest. An event that can't be a part of one becomes a dead letter, the others go on.
+    fn assemble(&mut self, lane: Lane, rows: Vec<(RowId, SpooledDelivery)>) -> Option<Delivery> {
+        let counts = rows.first().map(|(_, row)| (row.attempts, row.refusals))?;
+        let mut events = Vec::with_capacity(rows.len());
+        for (id, row) in rows {
+            let payload = match Payload::from_spool(&row) {
+                Ok(payload) => payload,
+                Err(invalid) => {
+                    self.dead_letter_row(lane, id, row, invalid.reason, invalid.detail);
+                    continue;
+                }
+            };
+            let problem = self.transform(row.route.as_ref(), payload.view()).err();
+            match (payload, problem) {
+                (Payload::Event { event, message }, None) => {
+                    let (received_at, replayed) = (received_at(&row), row.replayed);
+                    events.push(DigestEvent { event, message, route: row.route, received_at, replayed, row: id });
+                }
+                (payload @ Payload::Event { .. }, Some(RenderError { reason, detail })) => {
+                    self.dead_letter(lane, Delivery::of_row(id, &row, payload), reason, detail);
+                }
+                (payload, _) => {
+                    let delivery = Delivery::of_row(id, &row, payload);
+                    self.drop_copy(lane, delivery, "`dead_letters.to` no longer names this sink");
+                }
+            }
+        }
+        self.digest_of(events, counts)
+    }
+
+    fn digest_of(&self, events: Vec<DigestEvent>, (attempts, refusals): (u32, u32)) -> Option<Delivery> {
+        let received_at = events.first()?.received_at;
+        let replayed = events.iter().any(|event| event.replayed);
+        let by: Vec<&str> = self.settings.order.group_by.iter().flatten().map(|field| field.as_str()).collect();
+        let views: Vec<_> = events.iter().map(|event| EventView::of(&event.event, &event.message)).collect();
+        let envelope = DigestEnvelope::of(&views, &by)?;
+        drop(views);
+        Some(Delivery {
+            payload: Arc::new(Payload::Digest { envelope: Box::new(envelope), events }),
+            route: None,
+            backing: Backing::Digest,
+            received_at,
+            attempts,
+            refusals,
+            failure: None,
+            replayed,
+            attempt_guard: None,
+        })
+    }
+
+    /// Tries the transform of the route.
+    fn transform(&self, route: Option<&RouteName>, view: EventView<'_>) -> Result<(), RenderError> {
+        match self.transform_of(route)? {
+            Some(transform) => transform.apply(view).map(drop).map_err(RenderError::from),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn render_digest(&self, events: &[DigestEvent]) -> Result<RenderedDelivery, RenderError> {
+        let events: Vec<_> = events
+            .iter()
+            .map(|event| {
+                let transform = self.transform_of(event.route.as_ref())?;
+                Ok((EventView::of(&event.event, &event.message), transform))
+            })
+            .collect::<Result<_, RenderError>>()?;
+        self.sink.render_digest(&events)
+    }
+
+    /// Makes a dead letter of each event of a digest.
+    pub(super) fn dead_letter_digest(
+        &mut self,
+        lane: Lane,
+        payload: &Payload,
+        attempts: u32,
+        (reason, detail): (Reason, &str),
+    ) {
+        let Payload::Digest { envelope, events } = payload else { return };
+        if let Some(suppressed) = self.dead_letter_log.allow() {
+            let (digest, count) = (envelope.event(), events.len());
+            tracing::warn!(
+                sink = %self.settings.name, event_id = %digest.id, tenant = %digest.tenant, %reason, detail, suppressed,
+                "a digest was not delivered: each of its {count} events became a dead letter"
+            );
+        }
+        for DigestEvent { event, message, route, row, .. } in events {
+            self.stats.count(DeliveryResult::DeadLetter);
+            let letter = DeadLetter::of_event(event, Arc::clone(message), reason, detail);
+            let letter = letter.for_sink(self.settings.name.clone(), route.clone(), attempts);
+            self.spool.dead_letter(letter, *row, self.settings.name.clone(), self.group_timing());
+            self.pending_dead_letters.insert(*row, lane);
+        }
+    }
+}
+
+/// Just after a boot there may be no such instant.
+pub(super) fn received_at(row: &SpooledDelivery) -> Instant {
+    Instant::now().checked_sub(row.received.age()).unwrap_or_else(Instant::now)
+}
