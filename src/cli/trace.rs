@@ -9,6 +9,7 @@ use super::target::Target;
 use super::{Global, note};
 use crate::clock::WallTime;
 use crate::config;
+use crate::event::Outcome;
 use crate::telemetry::printable;
 use crate::trace::{
     DeliveryState, MAX_REQUESTS, Query, Request, Trace, TracedDelivery, TracedDestination, TracedEvent, trace,
@@ -94,6 +95,8 @@ impl Clock {
             writeln!(out, "      message: {}", printable(message))?;
         }
         match event.routes.as_slice() {
+            // An alert goes to its sinks by no route.
+            [] if event.outcome == Outcome::Alert.as_str() => {}
             [] => writeln!(out, "      no route matched")?,
             [route] => writeln!(out, "      route {}", printable(route))?,
             routes => writeln!(out, "      routes {}", printable(&routes.join(", ")))?,
@@ -111,30 +114,32 @@ impl Clock {
             1 => "1 attempt".to_owned(),
             attempts => format!("{attempts} attempts"),
         };
-        let at = delivery.at.map(|at| format!(" at {}", self.time(at))).unwrap_or_default();
-        let error = delivery.last_error.as_deref().unwrap_or("no attempt has failed yet");
+        let near = |time| self.time_near(time, event.received_at);
+        let at = delivery.at.map(|at| format!(" at {}", near(at))).unwrap_or_default();
+        let error = delivery.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        let replayed = if delivery.replayed { ", replayed" } else { "" };
         match delivery.state {
             DeliveryState::Delivered => {
                 let duration =
                     delivery.duration.map(|seconds| format!(" after {}", duration(seconds))).unwrap_or_default();
                 let to = delivery.to.as_ref().map(destination).unwrap_or_default();
-                format!("delivered{at}{duration}, {attempts}: {to}")
+                format!("delivered{at}{duration}, {attempts}{replayed}: {to}")
             }
             DeliveryState::Waiting => {
-                let since = self.time(event.received_at);
+                let since = near(event.received_at);
                 let next = match (delivery.next_attempt, &delivery.trouble) {
-                    (Some(next), _) => format!("next attempt at {}", self.time(next)),
+                    (Some(next), _) => format!("next attempt at {}", near(next)),
                     (None, Some(trouble)) => format!("no attempt until the sink is resumed ({trouble})"),
                     (None, None) => "behind an earlier delivery of its key".to_owned(),
                 };
-                format!("waiting since {since}, {attempts}, {next}: {error}")
+                format!("waiting since {since}, {attempts}{replayed}, {next}{error}")
             }
             DeliveryState::DeadLetter => {
                 let number = delivery.dead_letter.unwrap_or_default();
                 let gone = if delivery.is_stored { "" } else { " (redriven or purged since then)" };
-                format!("dead letter {number}{gone}{at}, {attempts}: {error}")
+                format!("dead letter {number}{gone}{at}, {attempts}{replayed}{error}")
             }
-            DeliveryState::Failed => format!("not taken{at}: {error}"),
+            DeliveryState::Failed => format!("not taken{at}{error}"),
             DeliveryState::Dropped => {
                 format!("dropped{at}: the spool was full, and the sink has `when_full: drop_newest`")
             }
@@ -145,8 +150,20 @@ impl Clock {
     }
 
     fn time(&self, time: WallTime) -> String {
-        let Ok(timestamp) = jiff::Timestamp::from_millisecond(time.0) else { return time.to_rfc3339() };
-        timestamp.to_zoned(self.zone.clone()).strftime("%Y-%m-%d %H:%M:%S%.3f %:z").to_string()
+        self.zoned(time)
+            .map_or_else(|| time.to_rfc3339(), |time| time.strftime("%Y-%m-%d %H:%M:%S%.3f %:z").to_string())
+    }
+
+    /// Without the date if that is the date of `other`, which is shown before.
+    fn time_near(&self, time: WallTime, other: WallTime) -> String {
+        match (self.zoned(time), self.zoned(other)) {
+            (Some(zoned), Some(other)) if zoned.date() == other.date() => zoned.strftime("%H:%M:%S%.3f").to_string(),
+            _ => self.time(time),
+        }
+    }
+
+    fn zoned(&self, time: WallTime) -> Option<jiff::Zoned> {
+        Some(jiff::Timestamp::from_millisecond(time.0).ok()?.to_zoned(self.zone.clone()))
     }
 }
 

@@ -11,7 +11,7 @@ use super::record::Record;
 /// Records that would make the buffer larger are left out. In bytes; while a batch is written, there is another buffer of this size.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// With this size, in bytes, the buffer is written at once.
-const FULL_BATCH: usize = 1024 * 1024;
+const FULL_BATCH: usize = 2 * 1024 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Buffer(Mutex<Vec<u8>>);

@@ -7,6 +7,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::JournalError;
+use super::keys::BUCKETS;
 use crate::clock::{AgeCutoff, Timestamp};
 use crate::storage::{self, BUSY_TIMEOUT, FileKind, log_of};
 
@@ -191,7 +192,7 @@ impl Database {
                 .prepare_cached("DELETE FROM blocks WHERE id BETWEEN ? AND ?")?
                 .execute([id * BLOCK, id * BLOCK + BLOCK - 1])?;
             let mut keys = self.connection.prepare_cached("DELETE FROM keys WHERE id = ?")?;
-            for bucket in 0..=i64::from(u8::MAX) {
+            for bucket in 0..i64::from(BUCKETS) {
                 keys.execute([bucket * BUCKET + id])?;
             }
             Ok(Some(records.into()))

@@ -1,7 +1,8 @@
 //! The keys by which records are found: 64-bit hashes of the ids that people know a request by.
 //!
-//! A key is stored in one of 256 buckets, by its first 8 bits, as a word of 64 bits: the next 48 bits of the hash, and 16 bits for the
-//! block that has the record. A reader then decodes that block and compares the ids themselves.
+//! A key is stored in one of [`BUCKETS`], by its first bits, as a word of 64 bits: the next 48 bits of the hash, and 16 bits for the block
+//! that has the record. A reader then decodes that block and compares the ids themselves. Each batch adds to every bucket, and so changes
+//! a page of each: more buckets would make writing slower, fewer of them searching.
 
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
@@ -10,6 +11,10 @@ use crate::event::Event;
 
 /// A batch has at most this many blocks.
 pub(super) const MAX_BLOCKS: usize = 1 << 16;
+
+/// How many bits of a hash say which bucket it is in.
+const BUCKET_BITS: u32 = 5;
+pub(super) const BUCKETS: u8 = 1 << BUCKET_BITS;
 
 /// The hash of a `correlationId`, a `productId` or the id of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,12 +41,12 @@ impl RequestKey {
     }
 
     pub(super) const fn bucket(self) -> u8 {
-        (self.0 >> 56) as u8
+        (self.0 >> (64 - BUCKET_BITS)) as u8
     }
 
     /// The word that says that a block has this key.
     pub(super) const fn word(self, block: u16) -> u64 {
-        (self.0 << 8) & !0xffff | block as u64
+        (self.0 << BUCKET_BITS) & !0xffff | block as u64
     }
 
     /// The block that a stored word names, if it has this key.

@@ -19,6 +19,6 @@ CREATE TABLE blocks (
 
 -- Which blocks have records of which ids: words of 8 bytes, little-endian, each a part of a hash and the number of the block.
 CREATE TABLE keys (
-    id INTEGER PRIMARY KEY,      -- bucket * 2^48 + batch; the bucket is the first byte of the hash
+    id INTEGER PRIMARY KEY,      -- bucket * 2^48 + batch; the bucket is the first bits of the hash
     words BLOB NOT NULL
 ) STRICT;
