@@ -39,6 +39,8 @@ pub enum Failpoint {
     StopAtADamagedRow,
     /// A message that opens or ends a request is acknowledged before that is on disk.
     AcknowledgeBeforeTheRequest,
+    /// What belongs to a digest is put together anew for each attempt.
+    FormDigestsAnew,
     /// Ages are counted by the wall clock.
     TrustTheWallClock,
 }

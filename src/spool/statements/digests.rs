@@ -4,6 +4,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::deliveries::{DueHeads, MAKE_NEXT_DUE};
 use crate::clock::MonotonicTime;
+use crate::failpoints::Failpoint;
 use crate::rules::SinkName;
 use crate::spool::SpoolError;
 use crate::spool::database::Database;
@@ -112,7 +113,9 @@ impl Database {
         let first = *first;
         let mut fix = self.connection.prepare_cached("UPDATE deliveries SET digest = ?2 WHERE id = ?1")?;
         for (id, row) in &mut digest.rows {
-            fix.execute(params![id.0, first.0])?;
+            if !Failpoint::FormDigestsAnew.is_enabled() {
+                fix.execute(params![id.0, first.0])?;
+            }
             row.digest = Some(first);
         }
         Ok(())

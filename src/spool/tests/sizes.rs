@@ -52,7 +52,8 @@ fn lengths() -> Vec<(&'static str, Vec<usize>)> {
 
 #[tokio::test]
 async fn the_size_of_deliveries_matches_the_file() {
-    for (what, lengths) in lengths() {
+    let grouped = ("grouped, 236 bytes", vec![160; 4_000]);
+    for (what, lengths) in lengths().into_iter().chain([grouped]) {
         let setup = Setup::new();
         let spool = setup.open();
         let empty = in_use(&setup.config().path);
@@ -60,7 +61,8 @@ async fn the_size_of_deliveries_matches_the_file() {
         for (number, bytes) in (1_u64..).zip(&lengths) {
             // Random, as hashes of keys are.
             let key = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let delivery = SpooledDelivery { message: message(number, *bytes), ..delivery(key, number) };
+            let group = what.starts_with("grouped").then(|| r#"{"status":"ERROR","tenant":"esa"}"#.into());
+            let delivery = SpooledDelivery { message: message(number, *bytes), group, ..delivery(key, number) };
             spool.spill(delivery, Receipt::new(EntryId(number), to.clone()), false, SizeLimits::Enforced).unwrap();
         }
         drop(to);

@@ -1,9 +1,10 @@
 //! Digests: several events are one delivery, which keeps its events and its id across retries, crashes and reloads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use lapin::ExchangeKind;
 use lapin::types::FieldTable;
+use regards_relay::failpoints::{Failpoint, VARIABLE};
 use serde_json::Value;
 
 use crate::support::webhook::Posted;
@@ -137,6 +138,30 @@ async fn the_relay_is_killed_while_a_digest_is_in_flight() {
     assert_eq!(accepted[0].body, posted[0].body, "and the same events");
     assert_eq!(posted.len(), 2);
     regards.assert_left_as_found().await;
+}
+
+/// How many different ids a digest had that was retried, with a crash in between, while more events came.
+async fn ids_of_a_retried_digest(failpoint: Option<Failpoint>) -> usize {
+    let regards = Regards::new().await;
+    let receiver = Receiver::start().await;
+    let home = home(&regards, &receiver, SHORT_WAIT);
+    let home = failpoint.into_iter().fold(home, |home, failpoint| home.with(VARIABLE, failpoint.name()));
+    receiver.answers(|_| Answer::Status(409));
+    for round in 0..2 {
+        let relay = home.start_ready().await;
+        regards.publish_all(&errors("esa", 10 * (round + 1))[10 * round..]).await;
+        regards.wait_until_acknowledged().await;
+        let before = receiver.posted().len();
+        receiver.wait_for_posted(before + 3).await;
+        relay.kill();
+    }
+    receiver.posted().iter().map(digest_id).collect::<HashSet<_>>().len()
+}
+
+#[tokio::test]
+async fn a_digest_that_is_put_together_anew_is_found() {
+    assert_eq!(ids_of_a_retried_digest(None).await, 1);
+    assert!(ids_of_a_retried_digest(Some(Failpoint::FormDigestsAnew)).await > 1);
 }
 
 #[tokio::test]

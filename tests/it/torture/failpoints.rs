@@ -103,6 +103,7 @@ fn caught(failpoint: Failpoint) -> Option<(Drill, &'static str)> {
         Failpoint::ReorderOnRetry | Failpoint::SpillWithoutPredecessor => (Drill::Refusals, reordered),
         Failpoint::NoSync
         | Failpoint::AcknowledgeBeforeTheRequest
+        | Failpoint::FormDigestsAnew
         | Failpoint::RecognizeSettledFirst
         | Failpoint::IgnoreBackOff
         | Failpoint::KeepLimitsAtTheEnd
