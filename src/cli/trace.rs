@@ -12,7 +12,8 @@ use crate::config;
 use crate::event::Outcome;
 use crate::telemetry::printable;
 use crate::trace::{
-    DeliveryState, MAX_REQUESTS, Query, Request, Trace, TracedDelivery, TracedDestination, TracedEvent, trace,
+    DeliveryState, MAX_REQUESTS, Query, Request, Trace, TracedAlert, TracedAlertState, TracedDelivery,
+    TracedDestination, TracedEvent, trace,
 };
 
 #[derive(Debug, clap::Args)]
@@ -74,10 +75,22 @@ impl Clock {
 
     fn print_request(&self, request: &Request, out: &mut impl Write) -> io::Result<()> {
         let product = request.product_id.as_deref().map(|product| format!(", product {product}")).unwrap_or_default();
-        let head = format!("request {} of tenant {}{product}", request.correlation_id, request.tenant);
+        let head = match request.tenant.as_str() {
+            // An alert that is about no request.
+            "" => format!("alert {}", request.correlation_id),
+            tenant => format!("request {} of tenant {tenant}{product}", request.correlation_id),
+        };
         writeln!(out, "{}", printable(&head))?;
         for event in &request.events {
             self.print_event(event, out)?;
+        }
+        for TracedAlert { name, state, at } in &request.alerts {
+            let at = self.time(*at);
+            let line = match state {
+                TracedAlertState::Open => format!("  {at}  overdue then, unless it ends before (alert {name})"),
+                TracedAlertState::Overdue => format!("  {at}  overdue since then (alert {name})"),
+            };
+            writeln!(out, "{}", printable(&line))?;
         }
         Ok(())
     }

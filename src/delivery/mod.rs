@@ -150,7 +150,7 @@ impl Delivery {
                 duration: u64::try_from(received_at.elapsed().as_millis()).ok(),
                 end: end.clone(),
             };
-            journal.record_delivery(&event.correlation_id, delivery);
+            journal.record_delivery(&event.request_name(), delivery);
         };
         match &*self.payload {
             Payload::Event { event, .. } => record(event, self.received_at, self.replayed),

@@ -39,9 +39,8 @@ impl Ordering {
         if let Some(by) = &self.group_by {
             return group_key(sink, &group(by, |field| field.of(event)));
         }
-        let alert = event.alert_key();
-        let parts =
-            (alert.as_deref().unwrap_or(&event.correlation_id), event.product_id.as_deref(), event.session.as_deref());
+        let name = event.request_name();
+        let parts = (&*name, event.product_id.as_deref(), event.session.as_deref());
         key_of(sink, self.order_by, event.id, &event.tenant, parts)
     }
 }

@@ -7,6 +7,7 @@
 //! of a response: the name of the alert, its subject, since when (both as in `extra`), and RAISED or RESOLVED. The recipe is a promise to
 //! consumers, and never changes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -181,6 +182,12 @@ pub(super) fn decode(message: &Message) -> Result<Event, Box<DecodeError>> {
 }
 
 impl Event {
+    /// What names the request of the event: its `correlationId`, or of an alert about no request its [key](Self::alert_key).
+    #[must_use]
+    pub fn request_name(&self) -> Cow<'_, str> {
+        self.alert_key().map_or(Cow::Borrowed(&self.correlation_id), Cow::Owned)
+    }
+
     /// The ordering key of an alert that is about no request: the same for both events of a pair. None for all other events.
     #[must_use]
     pub fn alert_key(&self) -> Option<String> {

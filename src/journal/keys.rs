@@ -35,7 +35,7 @@ impl RequestKey {
 
     /// All keys of an event. An event without a `productId` has one twice.
     pub(super) fn of_event(event: &Event) -> [Self; 3] {
-        let request = Self::of_request(&event.correlation_id);
+        let request = Self::of_request(&event.request_name());
         let product = event.product_id.as_deref().map_or(request, Self::of_request);
         [request, product, Self::of_event_id(event.id)]
     }

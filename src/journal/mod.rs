@@ -86,9 +86,15 @@ impl Journal {
         sinks: impl Iterator<Item = &'a str>,
     ) {
         let Some(shared) = &self.0 else { return };
+        let correlation_id = event.request_name();
         let mut record = EventRecord::of(event, message, shared.bodies);
-        record.routes.extend(routes);
-        record.sinks.extend(sinks);
+        for route in routes {
+            record.routes.push(route);
+        }
+        for sink in sinks {
+            record.sinks.push(sink);
+        }
+        record.correlation_id = &correlation_id;
         shared.record(&RequestKey::of_event(event), &Record::Event(record));
     }
 

@@ -106,8 +106,10 @@ impl Relay {
     /// deliveries the configured grace period, and acknowledges every settled message.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RelayError> {
         tokio::select! {
-            ended = self.run_to_end(stop) => ended,
+            // A panic also ends the relay's own wait for that task, which knows less of it.
+            biased;
             dead = tasks::first_panic() => Err(RelayError::Dead(dead)),
+            ended = self.run_to_end(stop) => ended,
         }
     }
 

@@ -63,7 +63,7 @@ impl DeadLetter {
             sink: None,
             tenant: Some(event.tenant.to_string()),
             status: Some(event.status.to_owned()),
-            correlation_id: Some(event.correlation_id.clone()),
+            correlation_id: Some(event.request_name().into_owned()),
             event_id: Some(event.id),
             kind: Some(event.kind.to_owned()),
             route: None,

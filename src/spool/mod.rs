@@ -45,7 +45,7 @@ pub use progress::Progress;
 pub use purge::PurgeTarget;
 pub use reader::{
     BacklogSummary, DeadLetterFilter, DeadLetterSummary, DeadLetters, DeliveryFilter, ListedDelivery, StoredDeadLetter,
-    deliveries_of_event, list_deliveries, read_backlogs, read_orphans,
+    WatchedBy, deliveries_of_event, list_deliveries, read_backlogs, read_orphans, read_watches,
 };
 
 pub use request::{

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::model::{DeliveryState, Request, Trace, TracedDelivery, TracedEvent};
+use super::model::{DeliveryState, Request, Trace, TracedAlert, TracedAlertState, TracedDelivery, TracedEvent};
 use super::waiting::Waiting;
 use super::{MAX_REQUESTS, Query, TraceError, unrecorded};
 use crate::clock::WallTime;
 use crate::event::Event;
 use crate::journal::{DeliveryEnd, DeliveryRecord, EventRecord, JournalError, JournalReader, Record, RequestKey};
+use crate::spool::{WatchedBy, read_watches};
 
 /// Tenant and `correlationId`.
 type RequestId = (String, String);
@@ -41,7 +42,12 @@ pub(super) fn trace(reader: &JournalReader, spool: &Path, query: &Query) -> Resu
     for event in &mut events {
         waiting.add(event)?;
     }
-    Ok(Trace { requests: by_request(events), has_more, recorded_since: reader.oldest()?.map(WallTime) })
+    let mut requests = by_request(events);
+    for request in &mut requests {
+        let watches = read_watches(spool, &request.tenant, &request.correlation_id)?;
+        request.alerts.extend(watches.into_iter().map(TracedAlert::of));
+    }
+    Ok(Trace { requests, has_more, recorded_since: reader.oldest()?.map(WallTime) })
 }
 
 /// The requests in the order of their first events.
@@ -51,7 +57,7 @@ fn by_request(events: Vec<RecordedEvent>) -> Vec<Request> {
     for RecordedEvent { tenant, correlation_id, product_id, traced, .. } in events {
         let place = *places.entry((tenant.clone(), correlation_id.clone())).or_insert(requests.len());
         if place == requests.len() {
-            requests.push(Request { tenant, correlation_id, product_id: None, events: Vec::new() });
+            requests.push(Request { tenant, correlation_id, product_id: None, events: Vec::new(), alerts: Vec::new() });
         }
         if let Some(request) = requests.get_mut(place) {
             request.product_id = request.product_id.take().or(product_id);
@@ -155,6 +161,13 @@ fn add_ends(
             event.traced.deliveries.push(ended(&delivery));
         }
     })
+}
+
+impl TracedAlert {
+    fn of(watch: WatchedBy) -> Self {
+        let state = if watch.is_overdue { TracedAlertState::Overdue } else { TracedAlertState::Open };
+        Self { name: watch.alert, state, at: watch.at }
+    }
 }
 
 fn ended(record: &DeliveryRecord<'_>) -> TracedDelivery {

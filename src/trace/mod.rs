@@ -7,7 +7,9 @@ mod model;
 mod unrecorded;
 mod waiting;
 
-pub use model::{DeliveryState, Request, Trace, TracedDelivery, TracedDestination, TracedEvent};
+pub use model::{
+    DeliveryState, Request, Trace, TracedAlert, TracedAlertState, TracedDelivery, TracedDestination, TracedEvent,
+};
 
 use std::path::Path;
 

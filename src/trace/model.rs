@@ -27,6 +27,27 @@ pub struct Request {
     pub product_id: Option<String>,
     /// In the order of receipt.
     pub events: Vec<TracedEvent>,
+    /// The alerts that watch it until it ends.
+    pub alerts: Vec<TracedAlert>,
+}
+
+/// An alert that watches a request.
+#[derive(Debug, Serialize)]
+pub struct TracedAlert {
+    pub name: String,
+    pub state: TracedAlertState,
+    /// When the request is overdue.
+    #[serde(serialize_with = "time")]
+    pub at: WallTime,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TracedAlertState {
+    /// The request has no end yet, and some time left.
+    Open,
+    /// The alert is raised.
+    Overdue,
 }
 
 #[derive(Debug, Serialize)]

@@ -3,12 +3,14 @@
 mod backlog;
 mod dead_letters;
 mod filter;
+mod requests;
 
 pub use backlog::{
     BacklogSummary, DeliveryFilter, ListedDelivery, deliveries_of_event, list_deliveries, read_backlogs, read_orphans,
 };
 pub use dead_letters::{DeadLetterSummary, DeadLetters, StoredDeadLetter};
 pub use filter::DeadLetterFilter;
+pub use requests::{WatchedBy, read_watches};
 
 /// How many rows are read in one transaction: a slow reader must not keep the writer from emptying its log.
 const PAGE_ROWS: usize = 500;

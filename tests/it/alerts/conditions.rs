@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::webhook::Posted;
-use crate::support::{Answer, Home, Kafka, Proxy, Rabbit, Receiver, Regards, Response};
+use crate::support::{Answer, Home, Kafka, Proxy, Rabbit, Receiver, Regards, Response, until};
 
 /// The status, the subject and the words of each event that a receiver accepted.
 fn told(pager: &Receiver) -> Vec<(String, String)> {
@@ -54,6 +54,17 @@ async fn a_failing_sink_is_reported_to_others_once_and_resolved_when_it_delivers
         [&resolved["extra"]["since"], &resolved["extra"]["alert"]],
         [&raised["extra"]["since"], &"trouble".into()]
     );
+    // The kill may have cost the record of the first event.
+    until("the last event in the journal", async || {
+        let traced = home.run(&["trace", "trouble/sink hook", "--json"]);
+        let traced: Value = serde_json::from_slice(&traced.stdout).map_err(|error| error.to_string())?;
+        let events = &traced["requests"][0]["events"];
+        let delivered = |event: &Value| event["deliveries"][0]["state"] == "delivered" && event["outcome"] == "alert";
+        let last = events.as_array().and_then(|events| events.last());
+        let is_whole = last.is_some_and(|event| event["status"] == "RESOLVED" && delivered(event));
+        if is_whole { Ok(()) } else { Err(traced.to_string()) }
+    })
+    .await;
     relay.stop().await;
     assert_eq!(told(&pager), pair("sink hook"));
     assert!(hook.posted().iter().all(|posted| posted.json()["type"] != raised["type"]), "it heard nothing of itself");

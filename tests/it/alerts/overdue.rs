@@ -73,6 +73,12 @@ async fn a_request_without_an_end_is_reported_once_and_resolved_by_a_late_end() 
         "{raised}"
     );
     assert_eq!(relay.metric("alerts_active", &[("alert", "silent")]).await, Ok(Some(1.0)));
+    let traced: Value = serde_json::from_str(&home.does(&["trace", "c-1", "--json"])).expect("JSON");
+    let watch = &traced["requests"][0]["alerts"][0];
+    assert_eq!([&watch["name"], &watch["state"]], ["silent", "overdue"], "{traced}");
+    assert_eq!(watch["at"], raised["extra"]["since"]);
+    let status: Value = serde_json::from_str(&home.does(&["status", "--json"])).expect("JSON");
+    assert_eq!([&status["alerts"][0]["name"], &status["alerts"][0]["active"]], [&"silent".into(), &Value::from(1)]);
 
     regards.publish(&ended("c-1")).await;
     let resolved = pager.wait_for_accepted(2).await[1].json();
@@ -80,6 +86,8 @@ async fn a_request_without_an_end_is_reported_once_and_resolved_by_a_late_end() 
     assert_ne!(resolved["id"], raised["id"]);
     wait_for_open(&relay, 0).await;
     assert_eq!(relay.metric("alerts_active", &[("alert", "silent")]).await, Ok(Some(0.0)));
+    let traced: Value = serde_json::from_str(&home.does(&["trace", "c-1", "--json"])).expect("JSON");
+    assert_eq!(traced["requests"][0]["alerts"], serde_json::json!([]));
     relay.stop().await;
     assert_eq!(
         by_request(&pager.accepted()),
@@ -133,7 +141,7 @@ async fn of_many_requests_exactly_those_without_an_end_are_reported() {
     let is_silent = |number: usize| number.is_multiple_of(10);
     let (regards, pager) = (Regards::new().await, Receiver::start().await);
     regards.use_cheap_queue().await;
-    let home = home(&regards, &pager, "20s");
+    let home = home(&regards, &pager, "60s");
     let relay = home.start_ready().await;
     let id = |number: usize| format!("r-{number}");
     // Each end soon after its GRANTED: however slow the machine is, no other request becomes overdue.
