@@ -37,7 +37,6 @@ const SINCE: &str = "since";
 pub enum AlertStatus {
     /// What the alert watches for has happened.
     Raised,
-    /// It is over.
     Resolved,
 }
 
@@ -60,7 +59,6 @@ pub struct AlertNotice {
     pub since: String,
     /// When the event was made, in seconds since 1970.
     pub at: u64,
-    /// A sentence for people.
     pub message: String,
     /// The request that it is about.
     pub request: Option<AlertRequest>,

@@ -17,7 +17,6 @@ pub struct Alert {
     pub to: Vec<SinkIndex>,
 }
 
-/// What raises an alert.
 #[derive(Debug, Clone)]
 pub enum Trigger {
     /// A request that REGARDS accepted has no end in time.

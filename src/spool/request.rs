@@ -42,7 +42,6 @@ impl RequestState {
 pub struct RequestEvent {
     pub request: AlertRequest,
     pub status: String,
-    /// When it was received.
     pub received: WallTime,
 }
 
@@ -62,13 +61,11 @@ pub struct WatchedRequest {
     pub state: RequestState,
     /// What opened it; of a request that has ended: with the status of the end, and when that was received.
     pub event: RequestEvent,
-    /// When this became due.
     pub due: MonotonicTime,
     /// Since when it is overdue.
     pub overdue: Option<WallTime>,
 }
 
-/// Requests that are due.
 #[derive(Debug)]
 pub struct DueRequests {
     /// In the order of their due times.
@@ -80,8 +77,9 @@ pub struct DueRequests {
 /// What becomes of a watched request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestStep {
-    /// Its alert is raised.
-    Raise { overdue: WallTime },
+    Raise {
+        overdue: WallTime,
+    },
     /// It is no longer watched.
     Forget,
 }
@@ -105,7 +103,6 @@ pub(super) struct RequestCounts {
 }
 
 impl RequestCounts {
-    /// The file was counted.
     pub(super) fn recount(&mut self, counted: Vec<(AlertName, RequestState, u64)>) {
         self.by_alert.clear();
         self.early_ends = 0;

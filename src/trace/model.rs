@@ -46,7 +46,6 @@ pub struct TracedAlert {
 pub enum TracedAlertState {
     /// The request has no end yet, and some time left.
     Open,
-    /// The alert is raised.
     Overdue,
 }
 

@@ -41,7 +41,6 @@ impl RaisedAlert {
     }
 }
 
-/// What an alert found.
 #[derive(Debug, Default)]
 struct Finding {
     /// For how long the condition has held.
@@ -56,7 +55,6 @@ struct Finding {
 
 type Key = (AlertName, String);
 
-/// The raised alerts.
 pub(super) struct Conditions {
     raised: BTreeMap<Key, RaisedAlert>,
 }

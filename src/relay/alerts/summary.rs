@@ -31,7 +31,6 @@ pub struct AlertSummary {
 /// A raised alert that is about no request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RaisedSummary {
-    /// What it is about.
     pub subject: String,
     /// RFC 3339.
     pub since: String,
