@@ -12,8 +12,8 @@ use super::support::Home;
 pub const NAME: &str = "trace";
 /// How many requests are traced, each by a process of its own.
 const TRACED: u64 = 100;
-/// With more events in memory the journal's thread is waited for, so that no record is left out.
-const AT_ONCE: u64 = 3_000;
+/// With more events in memory the journal's thread is waited for, so that no record is left out. They are more than one of its batches.
+const AT_ONCE: u64 = 5_000;
 const CONFIGURATION: &str = "version: 1\nsources: { samples: { recording: { path: samples.ndjson } } }\n\
                              sinks: { pipeline: { kafka: { brokers: \"127.0.0.1:9\", topic: regards } } }\n\
                              routes: [{ name: all, to: pipeline }]\nunrouted: dead_letter\n";
