@@ -25,7 +25,6 @@ pub use reader::{BlockId, EventFilter, JournalReader};
 pub use record::{DeliveryEnd, DeliveryRecord, Destination, EventRecord, MAX_RECORDED_DETAIL, Record, StoredMessage};
 pub use stats::JournalStats;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -153,9 +152,4 @@ pub fn record_test(
     buffer.push(&[RequestKey::of_request(&event.correlation_id)], &Record::Delivery(delivery));
     let batch = Packer::default().pack(&buffer.take(Vec::new())).map_err(JournalError::io(&config.path))?;
     Database::open(&config.path)?.add(&batch, config.max_size).map(|_| ())
-}
-
-/// Opens a journal to read it beside a running relay; `None` where nothing was ever recorded.
-pub fn open(path: &Path) -> Result<Option<JournalReader>, JournalError> {
-    JournalReader::open(path)
 }

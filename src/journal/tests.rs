@@ -131,17 +131,21 @@ async fn a_request_is_found_by_its_ids_with_all_that_was_recorded() {
     assert_eq!((events, deliveries), (1, 1));
 }
 
+async fn wait_until_written(journal: &Journal) {
+    let begun = Instant::now();
+    while journal.stats().unwrap().records() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "nothing was written");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_record_is_in_the_file_soon_and_without_a_close() {
     let setup = Setup::new();
     let journal = setup.start();
     let (event, message) = received("order-1", "GRANTED");
     journal.record_event(&event, &message, std::iter::empty(), std::iter::empty());
-    let begun = Instant::now();
-    while journal.stats().unwrap().records() == 0 {
-        assert!(begun.elapsed() < PATIENCE, "nothing was written");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    wait_until_written(&journal).await;
     assert_eq!(setup.found("order-1"), ["order-1 GRANTED"]);
     journal.close(PATIENCE).await;
 }
@@ -161,11 +165,7 @@ async fn a_test_is_recorded_beside_a_running_relay_and_never_replayed() {
     let journal = setup.start();
     let (event, message) = received("order-1", "GRANTED");
     journal.record_event(&event, &message, std::iter::empty(), std::iter::empty());
-    let begun = Instant::now();
-    while journal.stats().unwrap().records() == 0 {
-        assert!(begun.elapsed() < PATIENCE, "nothing was written");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    wait_until_written(&journal).await;
     let (test, test_message) = received("test-1", "ERROR");
     let delivery = DeliveryRecord {
         event: test.id.into_bytes(),

@@ -70,7 +70,7 @@ pub(super) async fn purge_orphans(
     spool.purge(PurgeTarget::Orphans(SinkName::new(sink)), progress).await
 }
 
-fn backlog_of(spool: &Spool, sink: &str) -> u64 {
+pub(super) fn backlog_of(spool: &Spool, sink: &str) -> u64 {
     spool.sink_usage().iter().find(|(name, _)| name.as_str() == sink).map_or(0, |(_, share)| share.count())
 }
 

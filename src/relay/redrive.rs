@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::config::{Config, SinkConfig, unknown_name};
 use crate::delivery::SpoolPlace;
-use crate::event::{Event, EventView};
+use crate::event::{Event, EventView, Message};
 use crate::net::RateLimiter;
 use crate::rules::{RouteName, Unrouted};
 use crate::sink;
@@ -136,7 +136,7 @@ fn plan(config: &Config, letter: &StoredDeadLetter, to: Option<&str>) -> Result<
         let transform = route.as_ref().and_then(|route| config.rules.route(route)?.transform.as_ref());
         let view = EventView::of(&event, &letter.message);
         match sink::render(sink, view, transform) {
-            Ok(_) => Ok(new_delivery(sink, route, &event, letter)),
+            Ok(_) => Ok(new_delivery(sink, route, &event, Arc::clone(&letter.message))),
             Err(failed) => {
                 Err(format!("sink {} still can't send it ({}: {})", sink.name, failed.reason, failed.detail))
             }
@@ -185,11 +185,12 @@ fn decode(config: &Config, letter: &StoredDeadLetter) -> Result<Event, String> {
     decoded.map_err(|invalid| format!("its message still can't be decoded ({})", invalid.reason))
 }
 
-fn new_delivery(
+/// The delivery of an event as if it were received now.
+pub(super) fn new_delivery(
     sink: &SinkConfig,
     route: Option<RouteName>,
     event: &Event,
-    letter: &StoredDeadLetter,
+    message: Arc<Message>,
 ) -> SpooledDelivery {
     let SpoolPlace { key, due, group } = SpoolPlace::of(sink, event);
     SpooledDelivery {
@@ -204,7 +205,7 @@ fn new_delivery(
         kind: event.kind.to_owned(),
         tenant: Arc::clone(&event.tenant),
         event_id: event.id,
-        message: Arc::clone(&letter.message),
+        message,
         group,
         digest: None,
         may_be_known: false,

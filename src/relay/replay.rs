@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::redrive::{RedriveResult, no_sink};
-use crate::clock::Timestamp;
+use super::orphans::backlog_of;
+use super::redrive::{RedriveResult, new_delivery, no_sink};
 use crate::config::{Config, SinkConfig};
-use crate::delivery::SpoolPlace;
 use crate::event::{Event, EventView, Message};
 use crate::journal::{BlockId, EventFilter, EventRecord, JournalReader};
 use crate::net::RateLimiter;
@@ -37,7 +35,6 @@ pub struct ReplayRequest {
 
 /// An event of the journal, as it is replayed.
 struct ReplayedEvent {
-    id: Uuid,
     kind: String,
     tenant: Arc<str>,
     /// None: messages were not recorded.
@@ -47,8 +44,9 @@ struct ReplayedEvent {
 /// How many events match, and how many of them without their messages.
 pub fn count_events(journal: &Path, filter: &EventFilter) -> Result<(u64, u64), String> {
     let (mut all, mut without) = (0, 0);
+    let Some(reader) = JournalReader::open(journal).map_err(|error| error.to_string())? else { return Ok((0, 0)) };
     let mut after = BlockId::default();
-    while let Some((block, events)) = read_block(journal, filter, after)? {
+    while let Some((block, events)) = read_block(&reader, filter, after)? {
         after = block;
         all += events.len() as u64;
         without += events.iter().filter(|event| event.message.is_none()).count() as u64;
@@ -64,10 +62,10 @@ pub(super) async fn replay(
     is_delivering: bool,
     progress: &Progress,
 ) -> Result<RedriveResult, String> {
-    let Some(place) = config.sinks.iter().position(|sink| sink.name.as_str() == request.sink) else {
+    let Some((place, sink)) = config.sinks.iter().enumerate().find(|(_, sink)| sink.name.as_str() == request.sink)
+    else {
         return Err(no_sink(config, &request.sink));
     };
-    let Some(sink) = config.sinks.get(place) else { return Err(no_sink(config, &request.sink)) };
     if config.dead_letters.to.as_ref() == Some(&sink.name) {
         return Err(format!("sink {} takes copies of dead letters only", sink.name));
     }
@@ -78,9 +76,8 @@ pub(super) async fn replay(
     progress.set_total(request.total);
     let limiter = request.rate.map(RateLimiter::new);
     let mut done = RedriveResult::default();
-    let mut after = BlockId::default();
-    while let Some((block, events)) = next_block(journal.path.clone(), request.filter.clone(), after).await? {
-        after = block;
+    let mut blocks = Blocks::open(journal.path.clone(), request.filter).await?;
+    while let Some(events) = blocks.next().await? {
         let mut deliveries = Vec::with_capacity(BATCH);
         for event in events {
             match delivery(config, sink, SinkIndex(place), event) {
@@ -113,8 +110,7 @@ async fn write(
     progress: &Progress,
 ) -> Result<(), String> {
     let Some(sink) = deliveries.first().map(|delivery| delivery.sink.clone()) else { return Ok(()) };
-    let backlog = || spool.sink_usage().iter().find(|(name, _)| *name == sink).map_or(0, |(_, usage)| usage.count());
-    while is_delivering && backlog() >= MAX_BACKLOG {
+    while is_delivering && backlog_of(spool, sink.as_str()) >= MAX_BACKLOG {
         tokio::time::sleep(BACKLOG_POLL).await;
     }
     let mut written = Vec::with_capacity(deliveries.len());
@@ -137,7 +133,7 @@ fn delivery(
     index: SinkIndex,
     replayed: ReplayedEvent,
 ) -> Result<SpooledDelivery, String> {
-    let ReplayedEvent { id, kind, tenant, message } = replayed;
+    let ReplayedEvent { kind, tenant, message } = replayed;
     let message = message.ok_or_else(|| {
         "its message was not recorded: it is larger than 1 MiB, or the configuration said `journal: { bodies: false }`".to_owned()
     })??;
@@ -148,25 +144,7 @@ fn delivery(
     let transform = route.as_ref().and_then(|route| config.rules.route(route)?.transform.as_ref());
     sink::render(sink, EventView::of(&event, &message), transform)
         .map_err(|failed| format!("sink {} can't send it ({}: {})", sink.name, failed.reason, failed.detail))?;
-    let SpoolPlace { key, due, group } = SpoolPlace::of(sink, &event);
-    Ok(SpooledDelivery {
-        sink: sink.name.clone(),
-        key,
-        received: Timestamp::now(),
-        due,
-        attempts: 0,
-        refusals: 0,
-        last_error: None,
-        route,
-        kind,
-        tenant,
-        event_id: id,
-        message: Arc::new(message),
-        group,
-        digest: None,
-        may_be_known: false,
-        replayed: true,
-    })
+    Ok(SpooledDelivery { replayed: true, ..new_delivery(sink, route, &event, Arc::new(message)) })
 }
 
 /// The route by which the event goes to the sink today; none: it does not go there, and is replayed without a transform.
@@ -176,22 +154,44 @@ fn route(config: &Config, sink: SinkIndex, event: &Event, message: &Message) -> 
     route.and_then(|route| config.rules.routes().get(route)).map(|route| route.name.clone())
 }
 
-async fn next_block(
-    journal: PathBuf,
+/// Reads the events of the journal block by block, on threads that may block.
+struct Blocks {
+    /// None: nothing was ever recorded.
+    reader: Option<JournalReader>,
     filter: EventFilter,
     after: BlockId,
-) -> Result<Option<(BlockId, Vec<ReplayedEvent>)>, String> {
-    let read = tokio::task::spawn_blocking(move || read_block(&journal, &filter, after)).await;
+}
+
+impl Blocks {
+    async fn open(journal: PathBuf, filter: EventFilter) -> Result<Self, String> {
+        let reader = blocking(move || JournalReader::open(&journal).map_err(|error| error.to_string())).await?;
+        Ok(Self { reader, filter, after: BlockId::default() })
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<ReplayedEvent>>, String> {
+        let Some(reader) = self.reader.take() else { return Ok(None) };
+        let (filter, after) = (self.filter.clone(), self.after);
+        let (reader, block) =
+            blocking(move || read_block(&reader, &filter, after).map(|block| (reader, block))).await?;
+        self.reader = Some(reader);
+        Ok(block.map(|(block, events)| {
+            self.after = block;
+            events
+        }))
+    }
+}
+
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+    let read = tokio::task::spawn_blocking(read).await;
     read.map_err(|error| crate::tasks::blocking_error("reading the journal", &error))?
 }
 
 /// The events of the next block that has some, in the order of receipt.
 fn read_block(
-    journal: &Path,
+    reader: &JournalReader,
     filter: &EventFilter,
     after: BlockId,
 ) -> Result<Option<(BlockId, Vec<ReplayedEvent>)>, String> {
-    let Some(reader) = JournalReader::open(journal).map_err(|error| error.to_string())? else { return Ok(None) };
     let mut events = Vec::new();
     let mut redelivered = Vec::new();
     let block = reader
@@ -214,7 +214,6 @@ fn read_block(
 impl ReplayedEvent {
     fn of(record: &EventRecord<'_>) -> Self {
         Self {
-            id: Uuid::from_bytes(record.id),
             kind: record.kind.to_owned(),
             tenant: record.tenant.into(),
             message: record.message.as_ref().map(|message| message.to_message(record.source, false)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::model::{DeliveryState, Request, Trace, TracedAlert, TracedAlertState, TracedDelivery, TracedEvent};
-use super::waiting::Waiting;
+use super::waiting::SpoolLookup;
 use super::{MAX_REQUESTS, Query, TraceError, unrecorded};
 use crate::clock::WallTime;
 use crate::event::Event;
@@ -38,9 +38,9 @@ pub(super) fn trace(reader: &JournalReader, spool: &Path, query: &Query) -> Resu
         add_ends(reader, &requests, &mut events)?;
         events
     };
-    let waiting = Waiting::open(spool)?;
+    let lookup = SpoolLookup::open(spool)?;
     for event in &mut events {
-        waiting.add(event)?;
+        lookup.add(event)?;
     }
     let mut requests = by_request(events);
     for request in &mut requests {

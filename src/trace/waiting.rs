@@ -10,29 +10,33 @@ use crate::spool::{
     BacklogSummary, DeadLetterFilter, DeadLetters, ListedDelivery, SpoolError, deliveries_of_event, read_backlogs,
 };
 
-pub(super) struct Waiting {
+pub(super) struct SpoolLookup {
     path: PathBuf,
-    backlogs: Vec<BacklogSummary>,
+    /// Each with the state of its sink.
+    backlogs: Vec<(BacklogSummary, PersistedState)>,
     dead_letters: DeadLetters,
 }
 
-impl Waiting {
+impl SpoolLookup {
     /// A spool in which nothing was ever stored is no error.
     pub(super) fn open(path: &Path) -> Result<Self, SpoolError> {
+        let with_state = |backlog: BacklogSummary| {
+            let state = PersistedState::parse(backlog.state.as_deref());
+            (backlog, state)
+        };
         Ok(Self {
             path: path.to_owned(),
-            backlogs: read_backlogs(path)?,
+            backlogs: read_backlogs(path)?.into_iter().map(with_state).collect(),
             dead_letters: DeadLetters::open_read_only(path)?,
         })
     }
 
     /// Adds the deliveries that the journal knows no end of, and notes which dead letters are still stored.
     pub(super) fn add(&self, event: &mut RecordedEvent) -> Result<(), SpoolError> {
-        for backlog in &self.backlogs {
-            let state = PersistedState::parse(backlog.state.as_deref());
+        for (backlog, state) in &self.backlogs {
             let key = event.key_at(&SinkName::new(&backlog.sink), &state.order());
             for listed in deliveries_of_event(&self.path, &backlog.sink, key, event.traced.id)? {
-                event.traced.deliveries.push(waiting(listed, backlog, &state));
+                event.traced.deliveries.push(waiting(listed, backlog, state));
             }
         }
         self.add_dead_letters(event)?;
