@@ -86,22 +86,35 @@ fn test(path: &Path, config: &Config, global: &Global) -> anyhow::Result<Option<
 
 fn differences(case: &Case, config: &Config) -> anyhow::Result<Vec<String>> {
     let source = || message::source(config, case.source.as_deref());
+    let of_case = |mut message: Message| {
+        if let Some(tenant) = &case.tenant {
+            message::set_tenant(&mut message, tenant);
+        }
+        message
+    };
     let (dry_run, message) = match &case.message {
-        CaseMessage::Sample(sample) => dry_run(case, config, Message { source: source()?, ..(**sample).clone() })?,
-        CaseMessage::Line(path, line) => dry_run(case, config, message::line_of(path, *line, &source()?)?)?,
+        CaseMessage::Sample(sample) => {
+            let message = of_case(Message { source: source()?, ..(**sample).clone() });
+            (DryRun::of(config, &message)?, message)
+        }
+        CaseMessage::Line(path, line) => {
+            let message = of_case(message::line_of(path, *line, &source()?)?);
+            (DryRun::of(config, &message)?, message)
+        }
+        CaseMessage::Digest(samples) => {
+            let source = source()?;
+            let messages = samples.iter().map(|sample| of_case(Message { source: source.clone(), ..sample.clone() }));
+            match DryRun::of_digest(config, messages.collect())? {
+                Ok(digest) => digest,
+                Err(apart) => return Ok(vec![apart.to_string()]),
+            }
+        }
         CaseMessage::Alert(alert) => DryRun::of_alert(config, alert)?,
     };
     let explanation = dry_run.explain(config, &message);
     let alerts = case.alerts.iter().flat_map(|alerts| explanation.alerts_differ(alerts));
     let sinks = case.expect.iter().flat_map(|expected| explanation.differences(expected, config));
     Ok(alerts.chain(sinks).collect())
-}
-
-fn dry_run<'c>(case: &Case, config: &'c Config, mut message: Message) -> anyhow::Result<(DryRun<'c>, Message)> {
-    if let Some(tenant) = &case.tenant {
-        message::set_tenant(&mut message, tenant);
-    }
-    Ok((DryRun::of(config, &message)?, message))
 }
 
 /// True if all cases passed.

@@ -59,6 +59,8 @@ pub enum CaseMessage {
     Sample(Box<Message>),
     /// A line of a file of samples, counted from 1.
     Line(PathBuf, usize),
+    /// Messages whose events are delivered together; decoded from the file of cases.
+    Digest(Vec<Message>),
     Alert(Box<AlertSample>),
 }
 
@@ -88,6 +90,8 @@ mapping! {
         tenant: Text,
         /// A sample: `{ properties: …, body: … }`
         message: Literal,
+        /// Several samples in the place of one: their events are one digest at each sink with `group`, and no other sink is looked at
+        messages: List<Literal>,
         /// An alert in the place of a message: `{ name: …, status: RAISED, tenant: …, correlationId: … }`
         alert: Literal,
         /// A sample in a line of a file: `samples.ndjson#3`
@@ -138,47 +142,63 @@ fn case(at: &At<RawCase>, config: &Config, reader: &mut Reader<'_>) -> Option<Ca
     })
 }
 
-fn message(at: &At<RawCase>, rules: &Config, reader: &mut Reader<'_>) -> Option<CaseMessage> {
-    if let (Some(alert), None, None) = (&at.value.alert, &at.value.message, &at.value.sample) {
-        return self::alert(alert, rules, reader);
-    }
-    let message = at.value.message.as_ref().filter(|_| at.value.alert.is_none());
-    match (message, &at.value.sample) {
-        (Some(message), None) => {
-            let json = message.value.0.to_string();
-            match sample::parse(&json, &SourceName::new("a case")) {
-                Ok(message) => Some(CaseMessage::Sample(Box::new(message))),
-                Err(error) => {
-                    reader.report(
-                        Diagnostic::error("sample", message.span, error.to_string())
-                            .help("write `{ properties: …, body: … }`: the body as text, or as an object"),
-                    );
-                    None
-                }
-            }
+fn message(at: &At<RawCase>, config: &Config, reader: &mut Reader<'_>) -> Option<CaseMessage> {
+    let RawCase { message, messages, sample, alert, .. } = &at.value;
+    match (message, messages, sample, alert) {
+        (Some(message), None, None, None) => {
+            self::sample(message, reader).map(|message| CaseMessage::Sample(Box::new(message)))
         }
-        (None, Some(sample)) => {
-            let place = sample.value.text.rsplit_once('#').and_then(|(path, line)| Some((path, line.parse().ok()?)));
-            if place.is_none() && !sample.value.placeholder {
-                reader.report(
-                    Diagnostic::error("sample", sample.span, "this is not a line of a file")
-                        .help("write `FILE#LINE`, as in `samples.ndjson#3`; lines are counted from 1"),
-                );
-            }
-            place.map(|(path, line)| CaseMessage::Line(reader.folder.join(path), line))
-        }
-        (given, _) => {
+        (None, Some(messages), None, None) => digest(messages, reader),
+        (None, None, Some(sample), None) => line(sample, reader),
+        (None, None, None, Some(alert)) => self::alert(alert, config, reader),
+        given => {
             if !reader.failed_in(at.span) {
-                let is_given = given.is_some() || at.value.alert.is_some();
+                let is_given = !matches!(given, (None, None, None, None));
                 let message = if is_given { "a case has one message" } else { "there is no message" };
-                reader.report(
-                    Diagnostic::error("sample", at.head, message)
-                        .help("write `message: { body: … }`, `sample: FILE#LINE`, or `alert: { name: … }`"),
-                );
+                reader.report(Diagnostic::error("sample", at.head, message).help(
+                    "write `message: { body: … }`, `sample: FILE#LINE`, `messages: [{ body: … }, …]` for a digest, or \
+                     `alert: { name: … }`",
+                ));
             }
             None
         }
     }
+}
+
+fn sample(at: &At<Literal>, reader: &mut Reader<'_>) -> Option<Message> {
+    match sample::parse(&at.value.0.to_string(), &SourceName::new("a case")) {
+        Ok(message) => Some(message),
+        Err(error) => {
+            reader.report(
+                Diagnostic::error("sample", at.span, error.to_string())
+                    .help("write `{ properties: …, body: … }`: the body as text, or as an object"),
+            );
+            None
+        }
+    }
+}
+
+fn digest(at: &At<List<Literal>>, reader: &mut Reader<'_>) -> Option<CaseMessage> {
+    if at.value.0.is_empty() {
+        reader.report(
+            Diagnostic::error("sample", at.span, "a digest has at least one event")
+                .help("write the messages of its events: `messages: [{ body: … }, { body: … }]`"),
+        );
+        return None;
+    }
+    let messages: Vec<_> = at.value.0.iter().map(|message| sample(message, reader)).collect();
+    messages.into_iter().collect::<Option<_>>().map(CaseMessage::Digest)
+}
+
+fn line(at: &At<Text>, reader: &mut Reader<'_>) -> Option<CaseMessage> {
+    let place = at.value.text.rsplit_once('#').and_then(|(path, line)| Some((path, line.parse().ok()?)));
+    if place.is_none() && !at.value.placeholder {
+        reader.report(
+            Diagnostic::error("sample", at.span, "this is not a line of a file")
+                .help("write `FILE#LINE`, as in `samples.ndjson#3`; lines are counted from 1"),
+        );
+    }
+    place.map(|(path, line)| CaseMessage::Line(reader.folder.join(path), line))
 }
 
 fn alert(at: &At<Literal>, config: &Config, reader: &mut Reader<'_>) -> Option<CaseMessage> {

@@ -4,10 +4,12 @@
 
 mod alert;
 mod difference;
+mod digest;
 mod expectation;
 
 pub use alert::{ExplainedAlert, UnknownAlert};
 pub use difference::{BeforeAfter, ChangedValue, Difference, SinkChange, SinkDifference};
+pub use digest::SeveralDigests;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -93,7 +95,7 @@ pub struct ExplainedDelivery<'r> {
 }
 
 /// The events that are delivered together with this one.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExplainedGroup {
     /// The fields that they have in common, with their values.
     pub by: BTreeMap<&'static str, Option<String>>,

@@ -213,7 +213,7 @@ tests:
         6 |   - { name: two, alert: { name: silent }, message: { body: {} }, expect: { alerts: 7 } }
           |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
           |
-          = help: write `message: { body: … }`, `sample: FILE#LINE`, or `alert: { name: … }`
+          = help: write `message: { body: … }`, `sample: FILE#LINE`, `messages: [{ body: … }, …]` for a digest, or `alert: { name: … }`
 
         error[expect]: these are no names of alerts
          --> routes.test.yaml:6:84

@@ -56,7 +56,10 @@ fn home(cases: &str) -> Home {
 
 /// Compares the output and the exit code.
 fn tested(cases: &str, arguments: &[&str], expected: &Expect) {
-    let home = home(cases);
+    expected.assert_eq(&outcome(&home(cases), arguments));
+}
+
+fn outcome(home: &Home, arguments: &[&str]) -> String {
     let done = home.run(&[&["test"], arguments].concat());
     let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     let err = err.lines().filter(|line| !line.contains("`regards-relay check` shows them"));
@@ -64,7 +67,7 @@ fn tested(cases: &str, arguments: &[&str], expected: &Expect) {
     let data = home.data("");
     let all =
         all.join("\n").replace(data.to_str().and_then(|data| data.strip_suffix("data/")).expect("a path"), "HOME/");
-    expected.assert_eq(&format!("{all}\nexit {}\n", done.status.code().expect("an exit code")));
+    format!("{all}\nexit {}\n", done.status.code().expect("an exit code"))
 }
 
 #[test]
@@ -212,48 +215,48 @@ tests:
         wrong,
         &[],
         &expect![[r"
-        error[sample]: a case has one message
-         --> routes.test.yaml:3:5
-          |
-        3 |   - name: three
-          |     ^^^^
-          |
-          = help: write `message: { body: … }`, `sample: FILE#LINE`, or `alert: { name: … }`
+            error[sample]: a case has one message
+             --> routes.test.yaml:3:5
+              |
+            3 |   - name: three
+              |     ^^^^
+              |
+              = help: write `message: { body: … }`, `sample: FILE#LINE`, `messages: [{ body: … }, …]` for a digest, or `alert: { name: … }`
 
-        error[expect]: a dead letter goes to no sink
-         --> routes.test.yaml:6:15
-          |
-        6 |     expect: { dead_letter: not_json, pipeline: {} }
-          |               ^^^^^^^^^^^
-          |
-          = help: write `dead_letter` alone, or the sinks alone
+            error[expect]: a dead letter goes to no sink
+             --> routes.test.yaml:6:15
+              |
+            6 |     expect: { dead_letter: not_json, pipeline: {} }
+              |               ^^^^^^^^^^^
+              |
+              = help: write `dead_letter` alone, or the sinks alone
 
-        error[missing-key]: `name` is missing
-         --> routes.test.yaml:7:5
-          |
-        7 |   - expect: {}
-          |     ^^^^^^ needs `name`
-          |
-          = help: add `name:`, what the case shows
+            error[missing-key]: `name` is missing
+             --> routes.test.yaml:7:5
+              |
+            7 |   - expect: {}
+              |     ^^^^^^ needs `name`
+              |
+              = help: add `name:`, what the case shows
 
-        error[missing-key]: `expect` is missing
-         --> routes.test.yaml:8:5
-          |
-        8 |   - name: five
-          |     ^^^^ needs `expect`
-          |
-          = help: add `expect:`, all sinks that get the message, each with its expected fields; or `dead_letter: REASON`; and `alerts: [NAME]`, all alerts that match
+            error[missing-key]: `expect` is missing
+             --> routes.test.yaml:8:5
+              |
+            8 |   - name: five
+              |     ^^^^ needs `expect`
+              |
+              = help: add `expect:`, all sinks that get the message, each with its expected fields; or `dead_letter: REASON`; and `alerts: [NAME]`, all alerts that match
 
-        error[unknown-key]: unknown key `tenent`
-         --> routes.test.yaml:9:5
-          |
-        9 |     tenent: esa
-          |     ^^^^^^ did you mean `tenant`?
-          |
-          = help: write `tenant:`
+            error[unknown-key]: unknown key `tenent`
+             --> routes.test.yaml:9:5
+              |
+            9 |     tenent: esa
+              |     ^^^^^^ did you mean `tenant`?
+              |
+              = help: write `tenant:`
 
-        exit 2
-    "]],
+            exit 2
+        "]],
     );
     tested(
         "tests: []",
@@ -319,4 +322,65 @@ fn results_are_written_as_junit_xml() {
             </testsuite>
         </testsuites>
     "#]].assert_eq(&xml);
+}
+
+const GROUPED: &str = r#"
+version: 1
+sources:
+  regards: { amqp: { url: "amqp://127.0.0.1", queue: q }, expects: lta }
+sinks:
+  pipeline: { kafka: { brokers: "127.0.0.1:9092", topic: regards } }
+  on_call: { webhook: { url: "https://pager.example.org/hook" }, group: { by: [tenant], wait: 30s, max: 2 }, body: '{"text": "{{ count }} of {{ tenant }}"}' }
+routes:
+  - { name: all, when: { not: { session: "test-*" } }, to: [pipeline, on_call] }
+unrouted: dead_letter
+"#;
+
+#[test]
+fn a_case_of_several_messages_expects_their_digest() {
+    let home = Home::new(GROUPED);
+    let event = |tenant: &str, id: &str| {
+        let headers = format!("headers: {{ regards.tenant: {tenant} }}");
+        format!("{{ properties: {{ {headers} }}, body: {{ correlationId: {id}, responseStatus: ERROR }} }}")
+    };
+    let case = |name: &str, messages: &[String], expect: &str| {
+        format!("  - {{ name: {name}, messages: [{}], expect: {{ {expect} }} }}\n", messages.join(", "))
+    };
+    let (a, b, c, esa) = (event("cnes", "a"), event("cnes", "b"), event("cnes", "c"), event("esa", "d"));
+    let test_session = "{ body: { correlationId: e, responseStatus: ERROR, session: test-1 } }".to_owned();
+    let cases = [
+        case("two", &[a.clone(), b.clone()], "on_call: { group: { by: { tenant: cnes } }, body: { text: 2 of cnes } }"),
+        case("other body", &[a.clone(), b.clone()], "on_call: { body: { text: 3 of cnes } }"),
+        case("two tenants", &[a.clone(), esa], "on_call: {}"),
+        case("three", &[a.clone(), b, c], "on_call: {}"),
+        case("one is a dead letter", &[a, test_session], "on_call: {}"),
+        "  - { name: none, messages: [], expect: {} }\n".to_owned(),
+    ];
+    home.write("routes.test.yaml", &format!("tests:\n{}", cases[..5].concat()));
+    expect![[r#"
+        routes.test.yaml:3: other body
+          on_call: body.text is "2 of cnes", not "3 of cnes"
+        routes.test.yaml:4: two tenants
+          on_call gets these events in several digests: event 2 differs in tenant from the first one
+        routes.test.yaml:5: three
+          on_call gets these 3 events in several digests: its `group` has `max: 2`
+        routes.test.yaml:6: one is a dead letter
+          it is a dead letter, missing_tenant: no header regards.tenant, and the source has no tenant of its own
+        5 cases: 1 passed, 4 failed
+        exit 1
+    "#]]
+    .assert_eq(&outcome(&home, &[]));
+    home.write("routes.test.yaml", &format!("tests:\n{}", cases[5]));
+    expect![[r"
+        error[sample]: a digest has at least one event
+         --> routes.test.yaml:2:29
+          |
+        2 |   - { name: none, messages: [], expect: {} }
+          |                             ^^
+          |
+          = help: write the messages of its events: `messages: [{ body: … }, { body: … }]`
+
+        exit 2
+    "]]
+    .assert_eq(&outcome(&home, &[]));
 }
