@@ -3,12 +3,15 @@
 
 use super::checker::Bounds;
 use super::plan::Sink;
+use super::receiver::UnknownEnds;
 use super::schedule::{Fault, Tally};
 
 /// `prefetch` of the source in the relay's configuration.
 pub const PREFETCH: u64 = 200;
 /// `concurrency` of the webhook in the relay's configuration.
 pub const CONCURRENCY: u64 = 32;
+/// `concurrency` of the sink that gets digests.
+pub const DIGESTS_AT_ONCE: u64 = 8;
 
 /// The number of spooled deliveries that a sink may have in flight.
 const DRAIN_WINDOW: u64 = 1_000;
@@ -16,26 +19,33 @@ const DRAIN_WINDOW: u64 = 1_000;
 const AMQP_WINDOWS: u64 = 4 * 256;
 
 /// The bounds for a run: `tally` counts its faults, `cut_short` the stops that used the whole grace period, `unknown`
-/// the webhook requests without an answer, and `blamed` the events that the webhook may have refused before its breaker
-/// opened.
-pub fn of(tally: &Tally, cut_short: u64, unknown: u64, blamed: u64) -> Bounds {
+/// the requests without an answer, and `blamed` the events that the webhook may have refused before its breaker opened.
+pub fn of(tally: &Tally, cut_short: u64, unknown: UnknownEnds, blamed: u64) -> Bounds {
     let crashes =
         tally.times(&[Fault::Kill, Fault::KillOnFullDisk, Fault::LettersOnFullDisk, Fault::TaskPanic]) + cut_short;
     // A broker restart undoes acknowledgements that are not on its disk. The relay that sent them may have stopped.
     let undone = tally.times(&[Fault::RabbitRestart, Fault::RabbitKill]) * PREFETCH;
-    let everywhere = crashes * (PREFETCH + DRAIN_WINDOW) + undone;
+    // Messages that come again after all that was stored of them is gone.
+    let redelivered = crashes * PREFETCH + undone;
+    let everywhere = redelivered + crashes * DRAIN_WINDOW;
+    let freezes = tally.times(&[Fault::Freeze]);
     let of_sink = |sink| match sink {
-        Sink::Kafka => tally.times(&[Fault::KafkaRestart, Fault::KafkaKill]) * (PREFETCH + DRAIN_WINDOW),
-        Sink::Amqp => tally.times(&[Fault::RabbitRestart, Fault::RabbitKill, Fault::SinkCut]) * AMQP_WINDOWS,
+        Sink::Kafka => everywhere + tally.times(&[Fault::KafkaRestart, Fault::KafkaKill]) * (PREFETCH + DRAIN_WINDOW),
+        Sink::Amqp => {
+            everywhere + tally.times(&[Fault::RabbitRestart, Fault::RabbitKill, Fault::SinkCut]) * AMQP_WINDOWS
+        }
         // A frozen relay finds that its requests timed out, even if the webhook has answered them.
-        Sink::Webhook => unknown + tally.times(&[Fault::Freeze]) * CONCURRENCY,
+        Sink::Webhook => everywhere + unknown.events + freezes * CONCURRENCY,
         // The relay repeats a partial write at most once each time the disk is full.
         Sink::File => {
             let full = tally.times(&[Fault::FullDisk, Fault::KillOnFullDisk, Fault::LettersOnFullDisk]);
-            full * (PREFETCH + DRAIN_WINDOW)
+            everywhere + full * (PREFETCH + DRAIN_WINDOW)
         }
+        // A digest whose end is unknown comes again as it was: that puts no event into a second one.
+        Sink::Digest => redelivered,
     };
+    let digests = crashes * DRAIN_WINDOW + unknown.digests + freezes * DIGESTS_AT_ONCE;
     // After a crash, the relay recognizes the dead letter of a redelivered message. It does not if the broker lost the
     // redelivered flag.
-    Bounds { sinks: Sink::ALL.map(|sink| everywhere + of_sink(sink)), letters: undone, blamed }
+    Bounds { sinks: Sink::ALL.map(of_sink), digests, letters: undone, blamed }
 }

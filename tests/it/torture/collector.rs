@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 
+use super::digests::Digests;
 use super::plan::{Plan, Sink};
 use super::publisher::Progress;
 use super::taken::Taken;
@@ -29,18 +30,26 @@ const PREFETCH: u16 = 2_000;
 /// The message that ends [`empty_queue`].
 pub const END: &[u8] = b"the end";
 
-/// The events that each sink received so far, in the order of [`Sink::ALL`].
+/// What each sink received so far.
 #[derive(Default)]
-pub struct Shelves([Mutex<Taken>; Sink::ALL.len()]);
+pub struct Shelves {
+    /// In the order of [`Sink::ALL`].
+    taken: [Mutex<Taken>; Sink::ALL.len()],
+    digests: Mutex<Digests>,
+}
 
 impl Shelves {
     /// The events that one sink received so far.
     pub fn of(&self, sink: Sink) -> std::sync::MutexGuard<'_, Taken> {
-        self.0[sink as usize].lock().expect("no holder panics")
+        self.taken[sink as usize].lock().expect("no holder panics")
+    }
+
+    pub fn digests(&self) -> std::sync::MutexGuard<'_, Digests> {
+        self.digests.lock().expect("no holder panics")
     }
 }
 
-/// Reads the topic and the two files.
+/// Reads the topic and the files.
 pub struct Collector<'a> {
     pub plan: Plan,
     pub shelves: &'a Shelves,
@@ -48,6 +57,7 @@ pub struct Collector<'a> {
     pub topic: Reader,
     pub journal: Tail,
     pub archive: Tail,
+    pub digests: Tail,
 }
 
 impl Collector<'_> {
@@ -93,6 +103,8 @@ impl Collector<'_> {
             let mut taken = self.shelves.of(sink);
             file.read(at_most, |line| taken.take_body(plan, line));
         }
+        let (mut taken, mut digests) = (self.shelves.of(Sink::Digest), self.shelves.digests());
+        self.digests.read(at_most, |line| digests.take_line(plan, &mut taken, line));
     }
 }
 

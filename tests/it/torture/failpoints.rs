@@ -38,10 +38,12 @@ enum Drill {
     /// The webhook refuses some events. Then it repeatedly works, slows down, and fails while slow requests are in
     /// flight and the rest of their lanes is in the spool.
     Refusals,
+    /// The webhook accepts digests and cuts the connection before it answers, while more events come.
+    Digests,
 }
 
 impl Drill {
-    const ALL: [Self; 4] = [Self::Kills, Self::Restarts, Self::Cuts, Self::Refusals];
+    const ALL: [Self; 5] = [Self::Kills, Self::Restarts, Self::Cuts, Self::Refusals, Self::Digests];
 
     fn schedule(self) -> Schedule {
         let again = |fault, times| {
@@ -52,6 +54,7 @@ impl Drill {
             Self::Kills => again(Fault::Kill, 5).chain([once(Fault::WebhookSlow, 4)]).collect(),
             Self::Restarts => again(Fault::Terminate, 15).chain([once(Fault::WebhookForbidding, 20)]).collect(),
             Self::Cuts => again(Fault::SourceCut, 5).collect(),
+            Self::Digests => vec![once(Fault::WebhookCutting, 5)],
             Self::Refusals => {
                 let second = |fault, after| Strike { fault, after, lasts: Duration::from_secs(1), draw: 0 };
                 let pairs = (1..4).map(|time| 1_500 * time);
@@ -67,7 +70,7 @@ impl Drill {
     fn settings(self) -> &'static str {
         match self {
             Self::Kills => "spool: { max_size: 1MiB, max_share: 5% }",
-            Self::Restarts | Self::Cuts | Self::Refusals => "",
+            Self::Restarts | Self::Cuts | Self::Refusals | Self::Digests => "",
         }
     }
 
@@ -101,9 +104,9 @@ fn caught(failpoint: Failpoint) -> Option<(Drill, &'static str)> {
         Failpoint::ReuseNumberBeforeReport => (Drill::Cuts, "duplicates; at most"),
         Failpoint::DropOn5xx => (Drill::Refusals, lost),
         Failpoint::ReorderOnRetry | Failpoint::SpillWithoutPredecessor => (Drill::Refusals, reordered),
+        Failpoint::FormDigestsAnew => (Drill::Digests, "came in a second digest"),
         Failpoint::NoSync
         | Failpoint::AcknowledgeBeforeTheRequest
-        | Failpoint::FormDigestsAnew
         | Failpoint::RecognizeSettledFirst
         | Failpoint::IgnoreBackOff
         | Failpoint::KeepLimitsAtTheEnd

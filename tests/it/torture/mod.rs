@@ -11,6 +11,7 @@ mod book;
 mod bounds;
 mod checker;
 mod collector;
+mod digests;
 mod disk;
 mod failpoints;
 mod havoc;

@@ -28,10 +28,12 @@ pub enum Sink {
     Webhook,
     Amqp,
     File,
+    /// A webhook that gets several events at once.
+    Digest,
 }
 
 impl Sink {
-    pub const ALL: [Self; 4] = [Self::Kafka, Self::Webhook, Self::Amqp, Self::File];
+    pub const ALL: [Self; 5] = [Self::Kafka, Self::Webhook, Self::Amqp, Self::File, Self::Digest];
 
     /// The name in the configuration.
     pub const fn name(self) -> &'static str {
@@ -40,6 +42,7 @@ impl Sink {
             Self::Webhook => "on_call",
             Self::Amqp => "partner",
             Self::File => "archive",
+            Self::Digest => "digests",
         }
     }
 }
@@ -168,6 +171,7 @@ impl Plan {
             Sink::Webhook => matches!(self.status(id), "ERROR" | "DENIED"),
             Sink::Amqp => matches!(self.group(id.key), 1 | 3),
             Sink::File => matches!(self.group(id.key), 2 | 3),
+            Sink::Digest => matches!(self.group(id.key), 0 | 3),
         }
     }
 

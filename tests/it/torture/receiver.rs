@@ -21,6 +21,9 @@ use super::plan::REFUSE;
 const MOST_BYTES: usize = 1 << 20;
 const MOST_HEADERS: usize = 64;
 const REFUSED: &str = "422 Unprocessable Content";
+const FAILED: &str = "500 Internal Server Error";
+const EVENTS_PATH: &str = "/hooks/regards";
+const DIGESTS_PATH: &str = "/hooks/digests";
 
 /// How the webhook handles requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +41,7 @@ pub enum Mood {
     Busy,
     /// Closes the connection. For every second request, it accepts the request first.
     Cutting,
-    /// Answers every request with 422.
+    /// Answers every request with 422, and a digest with 500: it refuses no event on its own.
     Refusing,
     /// The port is closed, and so is every connection.
     Down,
@@ -53,23 +56,49 @@ pub struct Receiver {
 
 struct Shared {
     mood: watch::Sender<Mood>,
+    events: Endpoint,
+    digests: Endpoint,
+    /// Whether it accepts events with [`REFUSE`].
+    takes_all: AtomicBool,
+}
+
+/// One of the two paths.
+struct Endpoint {
     journal: mpsc::UnboundedSender<(Vec<u8>, oneshot::Sender<()>)>,
     /// The number of completely read requests.
     received: AtomicU64,
     /// The number of accepted requests whose answer was not sent.
     unknown: AtomicU64,
-    /// Whether it accepts events with [`REFUSE`].
-    takes_all: AtomicBool,
+}
+
+impl Endpoint {
+    fn of(journal: &Path) -> Self {
+        let journal = keep_journal(journal.to_owned());
+        Self { journal, received: AtomicU64::new(0), unknown: AtomicU64::new(0) }
+    }
+}
+
+/// Accepted requests whose answer was not sent.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct UnknownEnds {
+    pub events: u64,
+    pub digests: u64,
+}
+
+struct Request {
+    is_digest: bool,
+    id: String,
+    body: Vec<u8>,
 }
 
 impl Receiver {
-    /// A server that accepts requests and writes its journal to that path.
-    pub async fn start(journal: &Path) -> Self {
+    /// A server that accepts requests and writes its journals to these paths: one body per line for single events, and
+    /// `ID BODY` for digests.
+    pub async fn start(events: &Path, digests: &Path) -> Self {
         let shared = Arc::new(Shared {
             mood: watch::Sender::new(Mood::Well),
-            journal: keep_journal(journal.to_owned()),
-            received: AtomicU64::new(0),
-            unknown: AtomicU64::new(0),
+            events: Endpoint::of(events),
+            digests: Endpoint::of(digests),
             takes_all: AtomicBool::new(false),
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
@@ -79,7 +108,11 @@ impl Receiver {
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/hooks/regards", self.port)
+        format!("http://127.0.0.1:{}{EVENTS_PATH}", self.port)
+    }
+
+    pub fn digests_url(&self) -> String {
+        format!("http://127.0.0.1:{}{DIGESTS_PATH}", self.port)
     }
 
     pub fn set(&self, mood: Mood) {
@@ -91,12 +124,14 @@ impl Receiver {
         self.shared.takes_all.store(true, SeqCst);
     }
 
+    /// The number of requests with a single event.
     pub fn received(&self) -> u64 {
-        self.shared.received.load(SeqCst)
+        self.shared.events.received.load(SeqCst)
     }
 
-    pub fn unknown(&self) -> u64 {
-        self.shared.unknown.load(SeqCst)
+    pub fn unknown(&self) -> UnknownEnds {
+        let Shared { events, digests, .. } = &*self.shared;
+        UnknownEnds { events: events.unknown.load(SeqCst), digests: digests.unknown.load(SeqCst) }
     }
 }
 
@@ -156,8 +191,8 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     let mut mood = shared.mood.subscribe();
     let mut stream = BufReader::new(stream);
     let requests = async {
-        while let Ok(Some(body)) = read_request(&mut stream).await {
-            if !answer(&shared, &mut stream, body).await {
+        while let Ok(Some(request)) = read_request(&mut stream).await {
+            if !answer(&shared, &mut stream, request).await {
                 break;
             }
         }
@@ -168,10 +203,10 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     }
 }
 
-/// The body of the next request. None if the client closed the connection.
-async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Vec<u8>>> {
-    let mut length = 0;
-    for _ in 0..MOST_HEADERS {
+/// The next request. None if the client closed the connection.
+async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
+    let (mut length, mut id, mut is_digest) = (0, String::new(), false);
+    for number in 0..MOST_HEADERS {
         let mut line = String::new();
         if stream.read_line(&mut line).await? == 0 {
             return Ok(None);
@@ -179,26 +214,34 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Ve
         if line.trim_end().is_empty() {
             let mut body = vec![0; length];
             stream.read_exact(&mut body).await?;
-            return Ok(Some(body));
+            return Ok(Some(Request { is_digest, id, body }));
         }
-        if let Some((name, value)) =
-            line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        {
+        if number == 0 {
+            is_digest = line.split(' ').nth(1) == Some(DIGESTS_PATH);
+            continue;
+        }
+        let Some((name, value)) = line.split_once(':') else { continue };
+        if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse().map_err(|_| io::Error::other(name.to_owned()))?;
             assert!(length <= MOST_BYTES, "a body of {length} bytes");
+        } else if name.eq_ignore_ascii_case("webhook-id") {
+            value.trim().clone_into(&mut id);
         }
     }
     Err(io::Error::other("too many headers"))
 }
 
 /// Handles a request as the mood requires. Returns false if the connection must be closed.
-async fn answer(shared: &Shared, stream: &mut BufReader<TcpStream>, body: Vec<u8>) -> bool {
-    let number = shared.received.fetch_add(1, SeqCst);
+async fn answer(shared: &Shared, stream: &mut BufReader<TcpStream>, request: Request) -> bool {
+    let Request { is_digest, id, body } = request;
+    let endpoint = if is_digest { &shared.digests } else { &shared.events };
+    let number = endpoint.received.fetch_add(1, SeqCst);
     let mut rng = fastrand::Rng::with_seed(number);
     let mut mood = shared.mood.subscribe();
     let now = *mood.borrow_and_update();
     match now {
-        Mood::Failing => return say(stream, "500 Internal Server Error", "").await,
+        Mood::Failing => return say(stream, FAILED, "").await,
+        Mood::Refusing if is_digest => return say(stream, FAILED, "").await,
         Mood::Refusing => return say(stream, REFUSED, "").await,
         Mood::Busy => return say(stream, "429 Too Many Requests", "retry-after: 1\r\n").await,
         Mood::Down => return false,
@@ -206,19 +249,20 @@ async fn answer(shared: &Shared, stream: &mut BufReader<TcpStream>, body: Vec<u8
         Mood::Slow => {
             tokio::time::sleep(Duration::from_millis(rng.u64(500..1_500))).await;
             if *mood.borrow() == Mood::Failing {
-                return say(stream, "500 Internal Server Error", "").await;
+                return say(stream, FAILED, "").await;
             }
         }
         Mood::Forbidding if number.is_multiple_of(3) => return say(stream, "403 Forbidden", "").await,
         Mood::Well | Mood::Forbidding | Mood::Silent | Mood::Cutting => {}
     }
     let is_refused = body.windows(REFUSE.len()).any(|part| part == REFUSE.as_bytes());
-    if is_refused && !shared.takes_all.load(SeqCst) {
+    if is_refused && !is_digest && !shared.takes_all.load(SeqCst) {
         return say(stream, REFUSED, "").await;
     }
-    let mut end = UnknownEnd { shared, answered: false };
+    let mut end = UnknownEnd { endpoint, answered: false };
     let (kept, wait) = oneshot::channel();
-    if shared.journal.send((body, kept)).is_err() || wait.await.is_err() {
+    let line = if is_digest { [id.as_bytes(), b" ", &body].concat() } else { body };
+    if endpoint.journal.send((line, kept)).is_err() || wait.await.is_err() {
         return false;
     }
     match now {
@@ -241,14 +285,14 @@ async fn say(stream: &mut BufReader<TcpStream>, status: &str, headers: &str) -> 
 
 /// Counts an accepted request as one with an unknown result unless it was answered, even if its task is cancelled.
 struct UnknownEnd<'a> {
-    shared: &'a Shared,
+    endpoint: &'a Endpoint,
     answered: bool,
 }
 
 impl Drop for UnknownEnd<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.shared.unknown.fetch_add(1, SeqCst);
+            self.endpoint.unknown.fetch_add(1, SeqCst);
         }
     }
 }

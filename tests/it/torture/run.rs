@@ -9,7 +9,7 @@ use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
 
 use super::bounds;
-use super::checker::{Letter, REFUSED, check, letters_due, missing};
+use super::checker::{Letter, REFUSED, Seen, check, letters_due, missing};
 use super::collector::{Collector, END, Shelves, Tail, empty_queue};
 use super::letters;
 use super::nemesis::Nemesis;
@@ -72,6 +72,7 @@ pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) ->
         topic,
         journal: Tail::of(world.journal()),
         archive: Tail::of(world.home.data("archive.ndjson")),
+        digests: Tail::of(world.digests()),
     };
     let relay = world.home.start_ready().await;
 
@@ -218,7 +219,9 @@ impl Run<'_> {
         let book = self.progress.book.lock().expect("no holder panics");
         let taken = Sink::ALL.map(|sink| self.shelves.of(sink));
         let taken = taken.each_ref().map(|taken| &**taken);
-        let report = check(self.plan, &book, taken, letters, &damaged, &bounds);
+        let digests = self.shelves.digests();
+        let seen = Seen { taken, digests: &digests, letters, damaged: &damaged };
+        let report = check(self.plan, &book, &seen, &bounds);
         table::print(book.counts(), &tally, unknown, &report);
         wrong.extend(report.violations.iter().map(ToString::to_string));
         wrong.extend(nemesis.standstills.lock().expect("no holder panics").iter().cloned());

@@ -2,13 +2,17 @@
 
 use super::checker::Report;
 use super::plan::Sink;
+use super::receiver::UnknownEnds;
 use super::schedule::Tally;
 
 /// Prints the events, the faults, and the due and received events of each sink.
-pub fn print(counts: (u64, u64), tally: &Tally, unknown: u64, report: &Report) {
+pub fn print(counts: (u64, u64), tally: &Tally, unknown: UnknownEnds, report: &Report) {
     let (published, confirmed) = counts;
     println!("\nevents      {published} published, {confirmed} of them confirmed");
-    println!("webhook     {unknown} requests taken whose end the relay could not know\n");
+    println!(
+        "webhook     {} events and {} digests taken whose end the relay could not know\n",
+        unknown.events, unknown.digests
+    );
     println!("{:<42} {:>6} {:>15}", "fault", "times", "hit work");
     for (fault, (times, hits)) in &tally.0 {
         println!("{:<42} {times:>6} {hits:>15}", fault.name());
@@ -35,6 +39,12 @@ pub fn print(counts: (u64, u64), tally: &Tally, unknown: u64, report: &Report) {
     println!(
         "{:<13} {:>9} {:>9} {:>10} {:>7} {:>6} {:>12} {:>8}\n",
         "dead letters", letters.due, letters.found, letters.duplicates, letters.bound, letters.lost, "-", letters.wrong
+    );
+    let digests = &report.digests;
+    println!(
+        "digests: {}, {} of them full; {} came again, of at most {} of unknown ends, {} with other events; duplicates \
+         are events in a second digest\n",
+        digests.digests, digests.full, digests.repeats, digests.bound, digests.changed
     );
     println!(
         "dead letters beside those that messages were made for: {} of at most {} by a webhook that refused everything, \

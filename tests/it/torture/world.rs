@@ -7,7 +7,7 @@ use lapin::types::FieldTable;
 use regards_relay::clock::VARIABLE;
 use tempfile::TempDir;
 
-use super::bounds::{CONCURRENCY, PREFETCH};
+use super::bounds::{CONCURRENCY, DIGESTS_AT_ONCE, PREFETCH};
 use super::disk::SmallDisk;
 use super::nemesis::GRACE;
 use super::receiver::Receiver;
@@ -19,6 +19,9 @@ use crate::support::{Home, Kafka, Rabbit, Regards, Services, VHost, unique};
 
 /// The exchange of the AMQP sink and the only queue bound to it.
 pub const PRODUCTS: &str = "partner.products";
+
+/// `group.max` of the sink that gets digests.
+pub const MOST_OF_A_DIGEST: usize = 8;
 
 /// The file in the relay's home with the offset of its clock.
 pub const CLOCK: &str = "clock";
@@ -80,12 +83,13 @@ impl World {
         let kafka = Kafka::of(services);
         let topic = kafka.topic("torture", PARTITIONS).await;
         let scratch = tempfile::Builder::new().prefix("regards-relay-torture").tempdir().expect("a directory");
-        let receiver = Receiver::start(&journal_in(scratch.path())).await;
+        let receiver = Receiver::start(&journal_in(scratch.path()), &digests_in(scratch.path())).await;
         let routes = routes() + settings + "\n";
         let home = Home::of(&regards, &routes)
             .with("KAFKA", &kafka.brokers)
             .with("TOPIC", topic.topic())
             .with("HOOK", &receiver.url())
+            .with("DIGESTS", &receiver.digests_url())
             .with("PARTNER", &partner.url_for(&partner_user, &password))
             .keeping_secret(&password);
         let (disk, topic, brokers) = (None, Some(topic), None);
@@ -103,10 +107,19 @@ impl World {
     pub fn journal(&self) -> PathBuf {
         journal_in(self.scratch.path())
     }
+
+    /// The path of the webhook's journal of digests.
+    pub fn digests(&self) -> PathBuf {
+        digests_in(self.scratch.path())
+    }
 }
 
 fn journal_in(scratch: &Path) -> PathBuf {
     scratch.join("journal.ndjson")
+}
+
+fn digests_in(scratch: &Path) -> PathBuf {
+    scratch.join("digests")
 }
 
 fn routes() -> String {
@@ -128,11 +141,16 @@ sinks:
   archive:
     file: {{ path: archive.ndjson }}
     retry: {{ initial_backoff: 250ms, max_backoff: 2s }}
+  digests:
+    webhook: {{ url: "${{DIGESTS}}", timeout: 3s, concurrency: {DIGESTS_AT_ONCE} }}
+    group: {{ by: [tenant], wait: 1s, max: {MOST_OF_A_DIGEST} }}
+    retry: {{ initial_backoff: 250ms, max_backoff: 2s }}
 routes:
   - {{ name: everything, to: pipeline }}
   - {{ name: what-went-wrong, when: {{ status: [ERROR, DENIED] }}, to: on_call }}
   - {{ name: partners, when: {{ tenant: ["partner-*", "every-*"] }}, to: partner }}
   - {{ name: archived, when: {{ tenant: ["archive-*", "every-*"] }}, to: archive }}
+  - {{ name: digested, when: {{ tenant: ["plain-*", "every-*"] }}, to: digests }}
 unrouted: dead_letter
 {LETTERS}
 delivery: {{ shutdown_grace: {}s, spill_after: 300ms }}

@@ -6,6 +6,8 @@
 //! - No sink has an event that was not published or is not due there. An unconfirmed publish may be there or not.
 //! - The first copies of a key's events are in the order of publishing, at each sink.
 //! - There are no more copies than attempts with an unknown result.
+//! - An event is in one digest. A digest that comes again under its id has the same events in the same order. Exceptions: after a crash,
+//!   redelivered messages may come in a second digest.
 //! - A dead letter has the reason and the sink that its message was made for. Exceptions: events whose row in the spool was damaged, and the
 //!   few that a sink refused before its breaker opened.
 
@@ -16,6 +18,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use super::book::Book;
+use super::digests::Digests;
 use super::plan::{Cause, EventId, Plan, Sink, key_of};
 use super::taken::{KEPT, Taken};
 
@@ -37,6 +40,16 @@ pub struct Letter {
     pub event: Option<EventId>,
 }
 
+/// What became of the events.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// In the order of [`Sink::ALL`].
+    pub taken: [&'a Taken; Sink::ALL.len()],
+    pub digests: &'a Digests,
+    pub letters: &'a [Letter],
+    pub damaged: &'a Damaged,
+}
+
 /// Events whose rows in the spool the test made unreadable, each for one sink.
 pub type Damaged = BTreeSet<(Sink, EventId)>;
 
@@ -45,6 +58,8 @@ pub type Damaged = BTreeSet<(Sink, EventId)>;
 pub struct Bounds {
     /// Duplicates per sink, in the order of [`Sink::ALL`].
     pub sinks: [u64; Sink::ALL.len()],
+    /// Digests that come again.
+    pub digests: u64,
     pub letters: u64,
     /// Dead letters that the webhook refused before its breaker opened.
     pub blamed: u64,
@@ -59,6 +74,11 @@ pub enum Violation {
     /// The first copy of the event came after the first copy of a later event.
     Reordered(Sink, EventId, u8),
     TooManyCopies(Sink, u64, u64),
+    /// A digest came again with other events.
+    DigestChanged(String),
+    /// Events came in a second digest: one of them, found, bound.
+    InTwoDigests(EventId, u64, u64),
+    TooManyDigests(u64, u64),
     /// The message was confirmed, cannot be delivered, and has no dead letter.
     LetterLost(EventId, &'static str),
     /// A dead letter whose event should not be one.
@@ -98,31 +118,37 @@ pub struct LetterRow {
     pub damaged: u64,
 }
 
+/// The figures of the digests.
+#[derive(Debug, Clone, Copy)]
+pub struct DigestRow {
+    pub digests: u64,
+    /// They have as many events as a digest can have.
+    pub full: u64,
+    pub repeats: u64,
+    pub bound: u64,
+    pub changed: u64,
+}
+
 #[derive(Debug)]
 pub struct Report {
     /// In the order of [`Sink::ALL`].
     pub sinks: Vec<Row>,
+    pub digests: DigestRow,
     pub letters: LetterRow,
     /// The first few violations of each kind and sink. Empty if the run is correct.
     pub violations: Vec<Violation>,
 }
 
 /// Checks a run, finished or interrupted.
-pub fn check(
-    plan: Plan,
-    book: &Book,
-    taken: [&Taken; Sink::ALL.len()],
-    letters: &[Letter],
-    damaged: &Damaged,
-    bounds: &Bounds,
-) -> Report {
+pub fn check(plan: Plan, book: &Book, seen: &Seen<'_>, bounds: &Bounds) -> Report {
     let mut violations = Vec::new();
-    let sinks = Sink::ALL.into_iter().zip(taken).zip(bounds.sinks);
+    let sinks = Sink::ALL.into_iter().zip(seen.taken).zip(bounds.sinks);
     let sinks = sinks
-        .map(|((sink, taken), bound)| sink_row(plan, book, (sink, taken), damaged, bound, &mut violations))
+        .map(|((sink, taken), bound)| sink_row(plan, book, (sink, taken), seen.damaged, bound, &mut violations))
         .collect();
-    let letters = letter_row(plan, book, letters, damaged, bounds, &mut violations);
-    Report { sinks, letters, violations }
+    let digests = digest_row(seen, bounds, &mut violations);
+    let letters = letter_row(plan, book, seen.letters, seen.damaged, bounds, &mut violations);
+    Report { sinks, digests, letters, violations }
 }
 
 /// The number of confirmed events that are due at a sink and have not arrived.
@@ -164,11 +190,31 @@ fn sink_row(
     violations.extend(reordered);
     let both = damaged.iter().filter(|&&(of, id)| of == sink && taken.has(id)).count() as u64;
     let duplicates = taken.duplicates() + both;
-    if duplicates > bound {
+    // Of digests, each is a violation of its own kind.
+    if duplicates > bound && sink != Sink::Digest {
         violations.push(Violation::TooManyCopies(sink, duplicates, bound));
     }
     let (delivered, reordered, torn) = (taken.distinct, taken.reordered.count, taken.torn);
     Row { due, delivered, duplicates, bound, lost, reordered, invented, torn }
+}
+
+fn digest_row(seen: &Seen<'_>, bounds: &Bounds, violations: &mut Vec<Violation>) -> DigestRow {
+    let digests = seen.digests;
+    violations.extend(digests.changed.first.iter().cloned().map(Violation::DigestChanged));
+    let bound = bounds.sinks[Sink::Digest as usize];
+    if let Some(&id) = digests.again.first.first().filter(|_| digests.again.count > bound) {
+        violations.push(Violation::InTwoDigests(id, digests.again.count, bound));
+    }
+    if digests.repeats > bounds.digests {
+        violations.push(Violation::TooManyDigests(digests.repeats, bounds.digests));
+    }
+    DigestRow {
+        digests: digests.count(),
+        full: digests.full,
+        repeats: digests.repeats,
+        bound: bounds.digests,
+        changed: digests.changed.count,
+    }
 }
 
 fn letter_row(
@@ -285,6 +331,16 @@ impl fmt::Display for Violation {
             }
             Self::TooManyCopies(sink, copies, bound) => {
                 write!(f, "{}: {copies} duplicates; at most {bound} can be of unknown ends", sink.name())
+            }
+            Self::DigestChanged(id) => write!(f, "digests: {id} came again with other events"),
+            Self::InTwoDigests(id, times, bound) => {
+                write!(
+                    f,
+                    "digests: {times} events came in a second digest, as {id} did; at most {bound} were redelivered"
+                )
+            }
+            Self::TooManyDigests(repeats, bound) => {
+                write!(f, "digests: {repeats} came again; at most {bound} can be of unknown ends")
             }
             Self::LetterLost(id, reason) => write!(f, "dead letters: {id} should be there as {reason}"),
             Self::LetterInvented(letter) => write!(f, "dead letters: of nothing that should be one: {letter}"),

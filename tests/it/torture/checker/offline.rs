@@ -1,18 +1,23 @@
 //! The checker with wrong records: it finds each violation, and none in a correct run.
 
-use super::{Bounds, Damaged, Letter, REFUSED, Report, Violation, check, letters_due, missing};
+use super::{Bounds, Damaged, Letter, REFUSED, Report, Seen, Violation, check, letters_due, missing};
 use crate::torture::book::Book;
+use crate::torture::digests::Digests;
 use crate::torture::plan::{EventId, Plan, Sink};
 use crate::torture::taken::Taken;
 
 const KEYS: u32 = 2_000;
+/// The number of events per digest.
+const PER_DIGEST: usize = 3;
 
 /// A run without violations. Each test adds one violation.
 struct Run {
     plan: Plan,
     book: Book,
     /// The event copies that each sink received, in order.
-    took: [Vec<EventId>; 4],
+    took: [Vec<EventId>; Sink::ALL.len()],
+    /// Digests that the webhook accepts after those of `took`.
+    more_digests: Vec<(String, Vec<EventId>)>,
     letters: Vec<Letter>,
     damaged: Damaged,
     bounds: Bounds,
@@ -25,6 +30,7 @@ impl Run {
             plan,
             book: Book::default(),
             took: Default::default(),
+            more_digests: Vec::new(),
             letters: Vec::new(),
             damaged: Damaged::default(),
             bounds: Bounds::default(),
@@ -58,14 +64,26 @@ impl Run {
     }
 
     fn report(&self) -> Report {
-        let taken = self.took.each_ref().map(|took| {
-            let mut taken = Taken::default();
-            for &id in took {
-                taken.take(id);
+        let mut digests = Digests::default();
+        let taken = Sink::ALL.map(|sink| {
+            let (mut taken, took) = (Taken::default(), &self.took[sink as usize]);
+            if sink == Sink::Digest {
+                for (id, events) in self.digests() {
+                    digests.take(&mut taken, &id, &events);
+                }
+            } else {
+                took.iter().for_each(|&id| taken.take(id));
             }
             taken
         });
-        check(self.plan, &self.book, taken.each_ref(), &self.letters, &self.damaged, &self.bounds)
+        let seen = Seen { taken: taken.each_ref(), digests: &digests, letters: &self.letters, damaged: &self.damaged };
+        check(self.plan, &self.book, &seen, &self.bounds)
+    }
+
+    fn digests(&self) -> Vec<(String, Vec<EventId>)> {
+        let digests = self.took[Sink::Digest as usize].chunks(PER_DIGEST);
+        let digests = digests.enumerate().map(|(number, events)| (format!("digest-{number}"), events.to_vec()));
+        digests.chain(self.more_digests.iter().cloned()).collect()
     }
 
     fn violations(&self) -> Vec<Violation> {
@@ -142,7 +160,9 @@ fn a_body_of_no_event_is_found() {
     taken.take_body(run.plan, br#"{"correlationId":"torture-1","status":"GRANTED","message":"0 "}"#);
     assert_eq!((taken.strange.count, taken.copies, taken.torn), (4, 1, 1));
     let none = Taken::default();
-    let report = check(run.plan, &run.book, [&taken, &none, &none, &none], &run.letters, &run.damaged, &run.bounds);
+    let (taken, digests) = ([&taken, &none, &none, &none, &none], Digests::default());
+    let seen = Seen { taken, digests: &digests, letters: &run.letters, damaged: &run.damaged };
+    let report = check(run.plan, &run.book, &seen, &run.bounds);
     assert_eq!(report.sinks[0].invented, 4);
 }
 
@@ -274,4 +294,66 @@ fn missing_events_are_counted_during_the_run() {
     let due = run.book.confirmed().filter(|&id| run.plan.is_due(id, Sink::Webhook)).count();
     assert_eq!(missing(run.plan, &run.book, Sink::Webhook, &none), due);
     assert_eq!(letters_due(run.plan, &run.book), run.letters.len());
+}
+
+#[test]
+fn an_event_in_a_second_digest_is_found() {
+    let mut run = Run::right();
+    let (_, events) = run.digests().swap_remove(7);
+    run.more_digests.push(("another".to_owned(), vec![events[1]]));
+    assert_eq!(run.violations(), [Violation::InTwoDigests(events[1], 1, 0)]);
+    run.bounds.sinks[Sink::Digest as usize] = 1;
+    assert_eq!(run.violations(), []);
+}
+
+#[test]
+fn a_digest_that_comes_again_is_counted_once_and_not_by_its_events() {
+    let mut run = Run::right();
+    run.more_digests.push(run.digests().swap_remove(7));
+    assert_eq!(run.violations(), [Violation::TooManyDigests(1, 0)]);
+    run.bounds.digests = 1;
+    assert_eq!(run.violations(), []);
+    assert_eq!(run.report().sinks[Sink::Digest as usize].duplicates, 0);
+}
+
+#[test]
+fn a_digest_that_comes_again_with_other_events_is_found() {
+    let other = |events: &mut Vec<EventId>| events[0].key = KEYS + 1;
+    let fewer = |events: &mut Vec<EventId>| events.truncate(1);
+    let reordered = |events: &mut Vec<EventId>| events.swap(0, 1);
+    for change in [other, fewer, reordered] {
+        let mut run = Run::right();
+        run.bounds.digests = 1;
+        let (id, mut events) = run.digests().swap_remove(7);
+        change(&mut events);
+        run.more_digests.push((id.clone(), events));
+        let violations = run.violations();
+        assert!(violations.contains(&Violation::DigestChanged(id)), "{violations:?}");
+    }
+}
+
+#[test]
+fn a_digest_that_is_none_is_found() {
+    let plan = Plan::of(7);
+    let body = |id: EventId| String::from_utf8(plan.response(id).body).expect("a text");
+    let of = |tenant: &str| {
+        let key = (0..KEYS).find(|&key| plan.tenant(key) == tenant && plan.cause(key).is_none()).expect("a key");
+        body(EventId { key, seq: 0 })
+    };
+    let (mut digests, mut taken) = (Digests::default(), Taken::default());
+    let (one, other) = (of("plain-1"), of("plain-2"));
+    let wrong = [
+        format!("a {one}"),
+        "b []".to_owned(),
+        r#"c [{"correlationId":"torture-1"}]"#.to_owned(),
+        format!("d [{one},{other}]"),
+        format!("e [{}]", vec![one.as_str(); 9].join(",")),
+    ];
+    for line in &wrong {
+        digests.take_line(plan, &mut taken, line.as_bytes());
+    }
+    assert_eq!(taken.strange.count, wrong.len() as u64, "{:?}", taken.strange.first);
+    let (mut digests, mut taken) = (Digests::default(), Taken::default());
+    digests.take_line(plan, &mut taken, format!("f [{one}]").as_bytes());
+    assert_eq!((taken.strange.count, taken.distinct, digests.count()), (0, 1, 1));
 }
