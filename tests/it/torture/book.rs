@@ -1,11 +1,15 @@
 //! The published events, in two bytes a key: confirmed, or perhaps published.
 
+use std::collections::HashSet;
+
 use super::plan::EventId;
 
 /// The events that were published so far.
 #[derive(Debug, Default)]
 pub struct Book {
     keys: Vec<Page>,
+    /// Keys whose request ended before any alert could be raised about it, as the relay itself said.
+    ended_in_time: HashSet<u32>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -38,6 +42,25 @@ impl Book {
 
     pub fn is_confirmed(&self, id: EventId) -> bool {
         self.keys.get(id.key as usize).is_some_and(|page| page.confirmed & (1 << id.seq) != 0)
+    }
+
+    /// The relay has stored the end of the request in time.
+    pub fn end_in_time(&mut self, key: u32) {
+        self.ended_in_time.insert(key);
+    }
+
+    pub fn ended_in_time(&self, key: u32) -> bool {
+        self.ended_in_time.contains(&key)
+    }
+
+    /// The number of requests that [ended in time](Self::end_in_time).
+    pub fn in_time(&self) -> u64 {
+        self.ended_in_time.len() as u64
+    }
+
+    /// All keys up to the last one with a published event.
+    pub fn keys(&self) -> impl Iterator<Item = u32> {
+        (0_u32..).zip(&self.keys).map(|(key, _)| key)
     }
 
     /// All confirmed events, ordered by key.

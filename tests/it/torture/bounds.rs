@@ -45,7 +45,9 @@ pub fn of(tally: &Tally, cut_short: u64, unknown: UnknownEnds, blamed: u64) -> B
         Sink::Digest => redelivered,
     };
     let digests = crashes * DRAIN_WINDOW + unknown.digests + freezes * DIGESTS_AT_ONCE;
+    // The alert of a request is a row in the spool, and a crash can repeat its attempt as any other.
+    let alerts = (crashes + tally.times(&[Fault::KafkaRestart, Fault::KafkaKill])) * DRAIN_WINDOW;
     // After a crash, the relay recognizes the dead letter of a redelivered message. It does not if the broker lost the
     // redelivered flag.
-    Bounds { sinks: Sink::ALL.map(of_sink), digests, letters: undone, blamed }
+    Bounds { sinks: Sink::ALL.map(of_sink), digests, alerts, raised_again: undone, letters: undone, blamed }
 }

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
 
+use super::alerts::Alerts;
 use super::digests::Digests;
 use super::plan::{Plan, Sink};
 use super::publisher::Progress;
@@ -36,6 +37,7 @@ pub struct Shelves {
     /// In the order of [`Sink::ALL`].
     taken: [Mutex<Taken>; Sink::ALL.len()],
     digests: Mutex<Digests>,
+    alerts: Mutex<Alerts>,
 }
 
 impl Shelves {
@@ -47,14 +49,19 @@ impl Shelves {
     pub fn digests(&self) -> std::sync::MutexGuard<'_, Digests> {
         self.digests.lock().expect("no holder panics")
     }
+
+    pub fn alerts(&self) -> std::sync::MutexGuard<'_, Alerts> {
+        self.alerts.lock().expect("no holder panics")
+    }
 }
 
-/// Reads the topic and the files.
+/// Reads the topics and the files.
 pub struct Collector<'a> {
     pub plan: Plan,
     pub shelves: &'a Shelves,
     pub progress: &'a Progress,
     pub topic: Reader,
+    pub alarms: Reader,
     pub journal: Tail,
     pub archive: Tail,
     pub digests: Tail,
@@ -73,6 +80,7 @@ impl Collector<'_> {
             while !done.load(SeqCst) {
                 let read = self.topic.take(RECORDS).await;
                 self.shelve(&read);
+                self.read_alarms().await;
                 self.read_files(CHUNK);
                 tokio::time::sleep(BETWEEN_LOOKS).await;
             }
@@ -86,6 +94,9 @@ impl Collector<'_> {
             let read = self.topic.take(RECORDS).await;
             self.shelve(&read);
         }
+        while !self.alarms.is_at_end().await {
+            self.read_alarms().await;
+        }
         self.read_files(u64::MAX);
     }
 
@@ -95,6 +106,14 @@ impl Collector<'_> {
             taken.take_body(self.plan, &record.body);
         }
         self.progress.paid.store(taken.distinct, SeqCst);
+    }
+
+    async fn read_alarms(&mut self) {
+        let read = self.alarms.take(RECORDS).await;
+        let mut alerts = self.shelves.alerts();
+        for record in read {
+            alerts.take_body(self.plan, &record.body, |key| self.progress.is_young(key));
+        }
     }
 
     fn read_files(&mut self, at_most: u64) {

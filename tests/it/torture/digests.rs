@@ -53,7 +53,7 @@ impl Digests {
                 strange(taken, "of more than one tenant");
             }
             events if events.len() > MOST_OF_A_DIGEST => {
-                strange(taken, "with more events than the configuration allows")
+                strange(taken, "with more events than the configuration allows");
             }
             _ => {}
         }

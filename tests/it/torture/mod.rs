@@ -7,6 +7,7 @@
 //! reads all destinations; [`run`] is one whole run, and [`checker`] judges it within [`bounds`]. [`failpoints`] shows
 //! that it finds what a broken relay does.
 
+mod alerts;
 mod book;
 mod bounds;
 mod checker;

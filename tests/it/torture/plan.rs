@@ -70,6 +70,19 @@ enum Life {
     Poisoned,
     /// The key has one message, whose headers are nested too deep.
     TooDeep,
+    /// An alert watches the request.
+    Watched(Watched),
+}
+
+/// The end of a request that an alert watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    /// It has none.
+    Silent,
+    /// It is published when the alert was raised.
+    Late,
+    /// It is published at once.
+    Quick,
 }
 
 /// Who publishes the events of a key.
@@ -114,8 +127,9 @@ impl Plan {
     pub fn length(self, key: u32) -> u8 {
         match self.life(key) {
             Life::Ordinary | Life::Poisoned => self.draw(key, "length").u8(2..=8),
-            Life::NotJson | Life::UnknownStatus | Life::Flood | Life::TooDeep => 1,
+            Life::NotJson | Life::UnknownStatus | Life::Flood | Life::TooDeep | Life::Watched(Watched::Silent) => 1,
             Life::Refused => 4,
+            Life::Watched(Watched::Late | Watched::Quick) => 2,
         }
     }
 
@@ -125,6 +139,7 @@ impl Plan {
             (_, 0) => "GRANTED",
             (Life::Refused, 1) => "ERROR",
             (Life::Refused, 2) => "DENIED",
+            (Life::Watched(Watched::Late), _) => "SUCCESS",
             (_, seq) => {
                 let mut rng = self.draw(id.key, "status");
                 let draws = (0..seq).map(|_| rng.usize(..4));
@@ -135,7 +150,7 @@ impl Plan {
 
     pub fn tenant(self, key: u32) -> String {
         let number = self.draw(key, "tenant").u64(..TENANTS);
-        let group = ["plain", "partner", "archive", "every"][self.group(key)];
+        let group = ["plain", "partner", "archive", "every", "silent"][self.group(key)];
         format!("{group}-{number}")
     }
 
@@ -143,7 +158,15 @@ impl Plan {
         match self.life(key) {
             Life::Flood => Hand::Flood,
             Life::Poisoned | Life::TooDeep => Hand::Raw,
-            Life::Ordinary | Life::NotJson | Life::UnknownStatus | Life::Refused => Hand::Always,
+            Life::Ordinary | Life::NotJson | Life::UnknownStatus | Life::Refused | Life::Watched(_) => Hand::Always,
+        }
+    }
+
+    /// The end of the request, if the alert about silent tenants watches it.
+    pub fn watched(self, key: u32) -> Option<Watched> {
+        match self.life(key) {
+            Life::Watched(watched) => Some(watched),
+            _ => None,
         }
     }
 
@@ -185,7 +208,7 @@ impl Plan {
     pub fn cause(self, key: u32) -> Option<Cause> {
         let cause = |seq, reason, sink| Some(Cause { id: EventId { key, seq }, reason, sink });
         match self.life(key) {
-            Life::Ordinary | Life::Poisoned => None,
+            Life::Ordinary | Life::Poisoned | Life::Watched(_) => None,
             Life::NotJson | Life::Flood => cause(0, "not_json", None),
             Life::TooDeep => cause(0, "too_deep", None),
             Life::UnknownStatus => cause(0, "unknown_status", None),
@@ -220,12 +243,15 @@ impl Plan {
             18..=67 => Life::Flood,
             68..=87 => Life::Poisoned,
             88..=97 => Life::TooDeep,
+            98..=122 => Life::Watched(Watched::Silent),
+            123..=137 => Life::Watched(Watched::Late),
+            138..=177 => Life::Watched(Watched::Quick),
             _ => Life::Ordinary,
         }
     }
 
     fn group(self, key: u32) -> usize {
-        self.draw(key, "group").usize(..4)
+        if self.watched(key).is_some() { 4 } else { self.draw(key, "group").usize(..4) }
     }
 
     /// A separate random generator for each property of each key.

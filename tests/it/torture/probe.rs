@@ -45,6 +45,11 @@ impl Probe {
         self.count("dead_letters_total", &[("reason", reason)]).await.unwrap_or_default()
     }
 
+    /// Requests without an end that this alert watches and has not raised.
+    pub async fn open_requests(&self, alert: &str) -> Option<u64> {
+        self.count("requests_open", &[("alert", alert)]).await
+    }
+
     /// Whether the breaker of that sink is open.
     pub async fn is_breaker_open(&self, sink: Sink) -> bool {
         self.count("sink_breaker_open", &[("sink", sink.name())]).await.is_some_and(|open| open > 0)

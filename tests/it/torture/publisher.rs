@@ -4,7 +4,7 @@
 //! An event that was not confirmed when a channel broke may or may not have reached the queue. Its key gets no further
 //! events: nobody could say where in their order the uncertain one belongs.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -15,7 +15,8 @@ use lapin::{Channel, Confirmation, PublisherConfirm};
 use tokio::time::MissedTickBehavior;
 
 use super::book::Book;
-use super::plan::{EventId, Hand, Plan, Sink};
+use super::plan::{EventId, Hand, Plan, Sink, Watched};
+use super::world::WITHIN;
 use crate::support::VHost;
 use crate::support::regards::send;
 
@@ -45,6 +46,8 @@ pub struct Progress {
     pub paid: AtomicU64,
     /// The number of additional messages to publish that become dead letters.
     pub flood: AtomicU64,
+    /// When the request of a key that an alert watches was published.
+    pub opened: Mutex<HashMap<u32, Instant>>,
     /// The last fault is over.
     pub faults_over: AtomicBool,
 }
@@ -59,6 +62,11 @@ impl Progress {
     pub fn publish(&self, id: EventId) {
         self.book.lock().expect("no holder panics").publish(id);
         self.published.fetch_add(1, SeqCst);
+    }
+
+    /// Whether a watched request was published so recently that it cannot be overdue.
+    pub fn is_young(&self, key: u32) -> bool {
+        self.opened.lock().expect("no holder panics").get(&key).is_none_or(|opened| opened.elapsed() < WITHIN)
     }
 
     /// Records that the broker confirmed the event.
@@ -80,14 +88,29 @@ pub struct Publisher<'a> {
     active: Vec<EventId>,
     next_key: u32,
     next_flood: u32,
+    /// The end of the request that was published last.
+    quick_end: Option<EventId>,
+    /// Requests whose ends are published after the last fault.
+    late: Vec<u32>,
     waiting: VecDeque<(EventId, PublisherConfirm)>,
 }
 
 impl<'a> Publisher<'a> {
     pub async fn new(seed: u64, plan: Plan, progress: &'a Progress, vhost: &'a VHost) -> Self {
         let (channel, rng) = (vhost.channel().await, Rng::with_seed(seed));
-        let (active, waiting) = (Vec::new(), VecDeque::new());
-        Self { plan, progress, vhost, channel, rng, active, next_key: 0, next_flood: 0, waiting }
+        Self {
+            plan,
+            progress,
+            vhost,
+            channel,
+            rng,
+            active: Vec::new(),
+            next_key: 0,
+            next_flood: 0,
+            quick_end: None,
+            late: Vec::new(),
+            waiting: VecDeque::new(),
+        }
     }
 
     /// Publishes `rate` events per second until `events` events are published and the faults are over.
@@ -149,8 +172,42 @@ impl<'a> Publisher<'a> {
         panic!("with no fault any more, {FRESH_TRIES} fresh keys were not confirmed");
     }
 
+    /// Publishes the next `count` keys whose requests an alert watches and which end like that, and returns the keys
+    /// whose events were all confirmed.
+    pub async fn publish_watched(&mut self, watched: Watched, count: usize) -> Vec<u32> {
+        let mut keys = Vec::new();
+        while keys.len() < count {
+            while self.plan.watched(self.next_key) != Some(watched) {
+                self.next_key += 1;
+            }
+            let key = self.next_key;
+            self.next_key += 1;
+            keys.push(key);
+            for seq in 0..self.plan.length(key) {
+                if !self.publish(EventId { key, seq }).await {
+                    break;
+                }
+            }
+        }
+        self.take_confirms(0).await;
+        let book = self.progress.book.lock().expect("no holder panics");
+        keys.retain(|&key| (0..self.plan.length(key)).all(|seq| book.is_confirmed(EventId { key, seq })));
+        keys
+    }
+
+    /// Publishes the ends of the requests that were raised meanwhile.
+    pub async fn publish_late_ends(&mut self) {
+        for key in std::mem::take(&mut self.late) {
+            self.publish(EventId { key, seq: 1 }).await;
+        }
+        self.take_confirms(0).await;
+    }
+
     /// Publishes the next event of a random active key.
     fn next(&mut self) -> EventId {
+        if let Some(end) = self.quick_end.take() {
+            return end;
+        }
         while self.active.len() < ACTIVE {
             let key = self.plan.next_key(self.next_key, Hand::Always);
             self.active.push(EventId { key, seq: 0 });
@@ -158,7 +215,14 @@ impl<'a> Publisher<'a> {
         }
         let place = self.rng.usize(..self.active.len());
         let id = self.active[place];
-        if id.seq + 1 < self.plan.length(id.key) {
+        if let Some(watched) = self.plan.watched(id.key) {
+            self.active.swap_remove(place);
+            match watched {
+                Watched::Silent => {}
+                Watched::Late => self.late.push(id.key),
+                Watched::Quick => self.quick_end = Some(EventId { seq: 1, ..id }),
+            }
+        } else if id.seq + 1 < self.plan.length(id.key) {
             self.active[place].seq += 1;
         } else {
             self.active.swap_remove(place);
@@ -168,6 +232,9 @@ impl<'a> Publisher<'a> {
 
     /// Returns false if the channel was broken.
     async fn publish(&mut self, id: EventId) -> bool {
+        if id.seq == 0 && self.plan.watched(id.key).is_some() {
+            self.progress.opened.lock().expect("no holder panics").insert(id.key, Instant::now());
+        }
         self.progress.publish(id);
         if let Ok(confirm) = send(&self.channel, &self.plan.response(id)).await {
             self.waiting.push_back((id, confirm));
@@ -205,6 +272,8 @@ impl<'a> Publisher<'a> {
             }
         }
         self.active.retain(|id| !retired.contains(&id.key));
+        self.late.retain(|key| !retired.contains(key));
+        self.quick_end.take_if(|id| retired.contains(&id.key));
         self.progress.unconfirmed.store(0, SeqCst);
         self.channel = self.vhost.channel_when_back().await;
     }

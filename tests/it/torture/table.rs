@@ -46,6 +46,21 @@ pub fn print(counts: (u64, u64), tally: &Tally, unknown: UnknownEnds, report: &R
          are events in a second digest\n",
         digests.digests, digests.full, digests.repeats, digests.bound, digests.changed
     );
+    let alerts = &report.alerts;
+    println!(
+        "alerts: {} due, {} raised, {} resolved, {} lost, {} wrong; {} raised again, of at most {}; {} duplicates of at \
+         most {}; {} requests are known to have ended in time\n",
+        alerts.due,
+        alerts.raised,
+        alerts.resolved,
+        alerts.lost,
+        alerts.false_alarms,
+        alerts.again,
+        alerts.most_again,
+        alerts.duplicates,
+        alerts.bound,
+        alerts.in_time
+    );
     println!(
         "dead letters beside those that messages were made for: {} of at most {} by a webhook that refused everything, \
          {} of unreadable rows; all that were refused were redriven\n",

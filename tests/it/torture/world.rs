@@ -1,12 +1,14 @@
 //! The environment of a run: private brokers, REGARDS, four destinations, and a relay with routes to all of them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lapin::ExchangeKind;
 use lapin::types::FieldTable;
 use regards_relay::clock::VARIABLE;
 use tempfile::TempDir;
 
+use super::alerts::ALERT;
 use super::bounds::{CONCURRENCY, DIGESTS_AT_ONCE, PREFETCH};
 use super::disk::SmallDisk;
 use super::nemesis::GRACE;
@@ -22,6 +24,9 @@ pub const PRODUCTS: &str = "partner.products";
 
 /// `group.max` of the sink that gets digests.
 pub const MOST_OF_A_DIGEST: usize = 8;
+
+/// After this time without an end, the alert about silent tenants is raised.
+pub const WITHIN: Duration = Duration::from_secs(3);
 
 /// The file in the relay's home with the offset of its clock.
 pub const CLOCK: &str = "clock";
@@ -45,8 +50,8 @@ pub struct World {
     pub regards: Regards,
     pub partner: VHost,
     pub partner_user: String,
-    /// Taken by the first run.
-    pub topic: Option<Reader>,
+    /// The topics of the events and of the alerts. Taken by the first run.
+    pub topics: Option<(Reader, Reader)>,
     /// None for the brokers that all tests share: a test must not stop them.
     pub brokers: Option<Private>,
     scratch: TempDir,
@@ -82,18 +87,20 @@ impl World {
 
         let kafka = Kafka::of(services);
         let topic = kafka.topic("torture", PARTITIONS).await;
+        let alarms = kafka.topic("alarms", PARTITIONS).await;
         let scratch = tempfile::Builder::new().prefix("regards-relay-torture").tempdir().expect("a directory");
         let receiver = Receiver::start(&journal_in(scratch.path()), &digests_in(scratch.path())).await;
         let routes = routes() + settings + "\n";
         let home = Home::of(&regards, &routes)
             .with("KAFKA", &kafka.brokers)
             .with("TOPIC", topic.topic())
+            .with("ALARMS", alarms.topic())
             .with("HOOK", &receiver.url())
             .with("DIGESTS", &receiver.digests_url())
             .with("PARTNER", &partner.url_for(&partner_user, &password))
             .keeping_secret(&password);
-        let (disk, topic, brokers) = (None, Some(topic), None);
-        Self { disk, home, routes, receiver, regards, partner, partner_user, topic, brokers, scratch }
+        let (disk, topics, brokers) = (None, Some((topic, alarms)), None);
+        Self { disk, home, routes, receiver, regards, partner, partner_user, topics, brokers, scratch }
     }
 
     /// Binds a new queue to the AMQP sink's exchange and consumes it.
@@ -145,6 +152,9 @@ sinks:
     webhook: {{ url: "${{DIGESTS}}", timeout: 3s, concurrency: {DIGESTS_AT_ONCE} }}
     group: {{ by: [tenant], wait: 1s, max: {MOST_OF_A_DIGEST} }}
     retry: {{ initial_backoff: 250ms, max_backoff: 2s }}
+  alarms:
+    kafka: {{ brokers: "${{KAFKA}}", topic: "${{ALARMS}}" }}
+    retry: {{ initial_backoff: 250ms, max_backoff: 2s }}
 routes:
   - {{ name: everything, to: pipeline }}
   - {{ name: what-went-wrong, when: {{ status: [ERROR, DENIED] }}, to: on_call }}
@@ -152,9 +162,13 @@ routes:
   - {{ name: archived, when: {{ tenant: ["archive-*", "every-*"] }}, to: archive }}
   - {{ name: digested, when: {{ tenant: ["plain-*", "every-*"] }}, to: digests }}
 unrouted: dead_letter
+alerts:
+  - {{ name: never, overdue: {{ when: {{ outcome: accepted }}, within: 1h }}, to: alarms }}
+  - {{ name: {ALERT}, overdue: {{ when: {{ outcome: accepted, tenant: "silent-*" }}, within: {}s }}, to: alarms }}
 {LETTERS}
 delivery: {{ shutdown_grace: {}s, spill_after: 300ms }}
 "#,
+        WITHIN.as_secs(),
         GRACE.as_secs()
     )
 }

@@ -8,15 +8,20 @@
 //! - There are no more copies than attempts with an unknown result.
 //! - An event is in one digest. A digest that comes again under its id has the same events in the same order. Exceptions: after a crash,
 //!   redelivered messages may come in a second digest.
+//! - A request without an end is raised as overdue, once, and resolved by a late end. No other request is raised, and none before its time.
 //! - A dead letter has the reason and the sink that its message was made for. Exceptions: events whose row in the spool was damaged, and the
 //!   few that a sink refused before its breaker opened.
 
+mod alerts;
 #[cfg(test)]
 mod offline;
+
+pub use alerts::{AlertRow, alerts_missing};
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
+use super::alerts::Alerts;
 use super::book::Book;
 use super::digests::Digests;
 use super::plan::{Cause, EventId, Plan, Sink, key_of};
@@ -46,6 +51,7 @@ pub struct Seen<'a> {
     /// In the order of [`Sink::ALL`].
     pub taken: [&'a Taken; Sink::ALL.len()],
     pub digests: &'a Digests,
+    pub alerts: &'a Alerts,
     pub letters: &'a [Letter],
     pub damaged: &'a Damaged,
 }
@@ -60,6 +66,10 @@ pub struct Bounds {
     pub sinks: [u64; Sink::ALL.len()],
     /// Digests that come again.
     pub digests: u64,
+    /// Copies of alerts.
+    pub alerts: u64,
+    /// Requests that are raised again because their messages came again.
+    pub raised_again: u64,
     pub letters: u64,
     /// Dead letters that the webhook refused before its breaker opened.
     pub blamed: u64,
@@ -79,6 +89,23 @@ pub enum Violation {
     /// Events came in a second digest: one of them, found, bound.
     InTwoDigests(EventId, u64, u64),
     TooManyDigests(u64, u64),
+    /// The request of that key was overdue and was not raised.
+    AlertLost(u32),
+    /// The request was raised, and its end did not resolve the alert.
+    NotResolved(u32),
+    /// The request was raised although it ended in time.
+    FalseAlarm(u32),
+    RaisedEarly(u32),
+    /// The request has no end and was raised more than once, under different ids.
+    RaisedTwice(u32),
+    /// Requests that have ended were raised more than once: found, bound.
+    TooManyRaisedAgain(u64, u64),
+    ResolvedWithoutEnd(u32),
+    /// RESOLVED came before its RAISED.
+    ResolvedFirst(u32),
+    /// An alert about nothing that may be raised.
+    AlertInvented(String),
+    TooManyAlerts(u64, u64),
     /// The message was confirmed, cannot be delivered, and has no dead letter.
     LetterLost(EventId, &'static str),
     /// A dead letter whose event should not be one.
@@ -134,6 +161,7 @@ pub struct Report {
     /// In the order of [`Sink::ALL`].
     pub sinks: Vec<Row>,
     pub digests: DigestRow,
+    pub alerts: AlertRow,
     pub letters: LetterRow,
     /// The first few violations of each kind and sink. Empty if the run is correct.
     pub violations: Vec<Violation>,
@@ -147,8 +175,9 @@ pub fn check(plan: Plan, book: &Book, seen: &Seen<'_>, bounds: &Bounds) -> Repor
         .map(|((sink, taken), bound)| sink_row(plan, book, (sink, taken), seen.damaged, bound, &mut violations))
         .collect();
     let digests = digest_row(seen, bounds, &mut violations);
+    let alerts = alerts::alert_row(plan, book, seen.alerts, bounds, &mut violations);
     let letters = letter_row(plan, book, seen.letters, seen.damaged, bounds, &mut violations);
-    Report { sinks, digests, letters, violations }
+    Report { sinks, digests, alerts, letters, violations }
 }
 
 /// The number of confirmed events that are due at a sink and have not arrived.
@@ -341,6 +370,22 @@ impl fmt::Display for Violation {
             }
             Self::TooManyDigests(repeats, bound) => {
                 write!(f, "digests: {repeats} came again; at most {bound} can be of unknown ends")
+            }
+            Self::AlertLost(key) => write!(f, "alerts: the request of key {key} has no end and was not raised"),
+            Self::NotResolved(key) => write!(f, "alerts: the end of key {key} did not resolve its alert"),
+            Self::FalseAlarm(key) => {
+                write!(f, "alerts: the request of key {key} was raised, and it ended in time or was never published")
+            }
+            Self::RaisedEarly(key) => write!(f, "alerts: the request of key {key} was raised before it was overdue"),
+            Self::RaisedTwice(key) => write!(f, "alerts: the request of key {key} was raised twice"),
+            Self::TooManyRaisedAgain(times, bound) => {
+                write!(f, "alerts: {times} requests were raised again after their end; at most {bound} came again")
+            }
+            Self::ResolvedWithoutEnd(key) => write!(f, "alerts: key {key} has no end and was resolved"),
+            Self::ResolvedFirst(key) => write!(f, "alerts: key {key} was resolved before it was raised"),
+            Self::AlertInvented(body) => write!(f, "alerts: about nothing that may be raised: {body}"),
+            Self::TooManyAlerts(copies, bound) => {
+                write!(f, "alerts: {copies} duplicates; at most {bound} can be of unknown ends")
             }
             Self::LetterLost(id, reason) => write!(f, "dead letters: {id} should be there as {reason}"),
             Self::LetterInvented(letter) => write!(f, "dead letters: of nothing that should be one: {letter}"),

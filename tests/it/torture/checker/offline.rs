@@ -1,14 +1,24 @@
 //! The checker with wrong records: it finds each violation, and none in a correct run.
 
-use super::{Bounds, Damaged, Letter, REFUSED, Report, Seen, Violation, check, letters_due, missing};
+use super::{Bounds, Damaged, Letter, REFUSED, Report, Seen, Violation, alerts_missing, check, letters_due, missing};
+use crate::torture::alerts::{Alerts, Notice, Pairs};
 use crate::torture::book::Book;
 use crate::torture::digests::Digests;
-use crate::torture::plan::{EventId, Plan, Sink};
+use crate::torture::plan::{EventId, Plan, Sink, Watched};
 use crate::torture::taken::Taken;
 
 const KEYS: u32 = 2_000;
 /// The number of events per digest.
 const PER_DIGEST: usize = 3;
+
+/// One event of an alert about the request of that key.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    key: u32,
+    is_raised: bool,
+    /// Which time of this key: an event and its copies have the same number.
+    since: u32,
+}
 
 /// A run without violations. Each test adds one violation.
 struct Run {
@@ -18,6 +28,8 @@ struct Run {
     took: [Vec<EventId>; Sink::ALL.len()],
     /// Digests that the webhook accepts after those of `took`.
     more_digests: Vec<(String, Vec<EventId>)>,
+    /// The received events of alerts, in order.
+    told: Vec<Told>,
     letters: Vec<Letter>,
     damaged: Damaged,
     bounds: Bounds,
@@ -31,6 +43,7 @@ impl Run {
             book: Book::default(),
             took: Default::default(),
             more_digests: Vec::new(),
+            told: Vec::new(),
             letters: Vec::new(),
             damaged: Damaged::default(),
             bounds: Bounds::default(),
@@ -52,6 +65,10 @@ impl Run {
                 took.push(id);
             }
         }
+        if let Some(watched) = self.plan.watched(id.key) {
+            let told = Told { key: id.key, is_raised: id.seq == 0, since: 0 };
+            self.told.extend(Some(told).filter(|_| watched != Watched::Quick));
+        }
         if let Some(cause) = self.plan.cause(id.key).filter(|cause| cause.id == id) {
             self.letters.push(Letter {
                 reason: cause.reason.to_owned(),
@@ -72,12 +89,30 @@ impl Run {
                     digests.take(&mut taken, &id, &events);
                 }
             } else {
-                took.iter().for_each(|&id| taken.take(id));
+                for &id in took {
+                    taken.take(id);
+                }
             }
             taken
         });
-        let seen = Seen { taken: taken.each_ref(), digests: &digests, letters: &self.letters, damaged: &self.damaged };
+        let (taken, alerts) = (taken.each_ref(), self.alerts());
+        let (letters, damaged) = (self.letters.as_slice(), &self.damaged);
+        let seen = Seen { taken, digests: &digests, alerts: &alerts, letters, damaged };
         check(self.plan, &self.book, &seen, &self.bounds)
+    }
+
+    fn alerts(&self) -> Alerts {
+        let mut alerts = Alerts::default();
+        for &Told { key, is_raised, since } in &self.told {
+            alerts.take(key, is_raised, Notice { id: format!("{is_raised} {since}"), since: since.to_string() });
+        }
+        alerts
+    }
+
+    /// The first key whose request ends like that, and where its first alert is in `told`.
+    fn watched(&self, watched: Watched) -> (u32, Option<usize>) {
+        let key = (0..KEYS).find(|&key| self.plan.watched(key) == Some(watched)).expect("such a key");
+        (key, self.told.iter().position(|told| told.key == key))
     }
 
     fn digests(&self) -> Vec<(String, Vec<EventId>)> {
@@ -105,6 +140,7 @@ fn a_correct_run_has_no_violation() {
     let report = Run::right().report();
     assert_eq!(report.violations, []);
     assert!(report.sinks.iter().all(|row| row.due > 500 && row.delivered == row.due && row.duplicates == 0));
+    assert!(report.alerts.due > 50 && report.alerts.raised == report.alerts.due, "{:?}", report.alerts);
     assert!(report.letters.due > 20 && report.letters.found == report.letters.due, "{:?}", report.letters);
 }
 
@@ -161,7 +197,8 @@ fn a_body_of_no_event_is_found() {
     assert_eq!((taken.strange.count, taken.copies, taken.torn), (4, 1, 1));
     let none = Taken::default();
     let (taken, digests) = ([&taken, &none, &none, &none, &none], Digests::default());
-    let seen = Seen { taken, digests: &digests, letters: &run.letters, damaged: &run.damaged };
+    let alerts = run.alerts();
+    let seen = Seen { taken, digests: &digests, alerts: &alerts, letters: &run.letters, damaged: &run.damaged };
     let report = check(run.plan, &run.book, &seen, &run.bounds);
     assert_eq!(report.sinks[0].invented, 4);
 }
@@ -347,7 +384,7 @@ fn a_digest_that_is_none_is_found() {
         "b []".to_owned(),
         r#"c [{"correlationId":"torture-1"}]"#.to_owned(),
         format!("d [{one},{other}]"),
-        format!("e [{}]", vec![one.as_str(); 9].join(",")),
+        format!("e [{}]", [one.as_str(); 9].join(",")),
     ];
     for line in &wrong {
         digests.take_line(plan, &mut taken, line.as_bytes());
@@ -356,4 +393,137 @@ fn a_digest_that_is_none_is_found() {
     let (mut digests, mut taken) = (Digests::default(), Taken::default());
     digests.take_line(plan, &mut taken, format!("f [{one}]").as_bytes());
     assert_eq!((taken.strange.count, taken.distinct, digests.count()), (0, 1, 1));
+}
+
+#[test]
+fn an_alert_that_never_came_is_found() {
+    for watched in [Watched::Silent, Watched::Late] {
+        let mut run = Run::right();
+        let (key, _) = run.watched(watched);
+        run.told.retain(|told| told.key != key);
+        assert_eq!(run.violations(), [Violation::AlertLost(key)]);
+        assert_eq!(alerts_missing(run.plan, &run.book, &run.alerts()), 1);
+    }
+    let mut run = Run::right();
+    let (key, _) = run.watched(Watched::Late);
+    run.told.retain(|told| told.key != key || told.is_raised);
+    assert_eq!(run.violations(), [Violation::NotResolved(key)]);
+    assert_eq!(alerts_missing(run.plan, &run.book, &run.alerts()), 1);
+}
+
+#[test]
+fn an_unconfirmed_request_may_be_raised_or_not_and_an_unconfirmed_end_may_resolve_it_or_not() {
+    let mut run = Run::right();
+    let plan = run.plan;
+    let key_of = |watched| (KEYS..2 * KEYS).find(|&key| plan.watched(key) == Some(watched)).expect("such a key");
+    let (silent, quick) = (key_of(Watched::Silent), key_of(Watched::Quick));
+    run.publish(EventId { key: silent, seq: 0 });
+    run.publish(EventId { key: quick, seq: 0 });
+    run.book.confirm(EventId { key: quick, seq: 0 });
+    run.publish(EventId { key: quick, seq: 1 });
+    assert_eq!(run.violations(), []);
+    run.told.retain(|told| told.key != silent);
+    assert_eq!(run.violations(), []);
+    run.told.push(Told { key: quick, is_raised: true, since: 0 });
+    assert_eq!(run.violations(), []);
+    run.told.push(Told { key: quick, is_raised: false, since: 0 });
+    assert_eq!(run.violations(), []);
+}
+
+#[test]
+fn a_quick_request_may_be_raised_while_the_relay_was_down_and_not_if_its_end_was_stored_in_time() {
+    let mut run = Run::right();
+    let (key, _) = run.watched(Watched::Quick);
+    run.told.push(Told { key, is_raised: true, since: 0 });
+    assert_eq!(run.violations(), [Violation::NotResolved(key)]);
+    run.told.push(Told { key, is_raised: false, since: 0 });
+    assert_eq!(run.violations(), []);
+    run.book.end_in_time(key);
+    assert_eq!(run.violations(), [Violation::FalseAlarm(key)]);
+}
+
+#[test]
+fn a_false_alarm_is_found() {
+    let mut run = Run::right();
+    let plan = run.plan;
+    let unpublished = (KEYS..2 * KEYS).find(|&key| plan.watched(key) == Some(Watched::Silent)).expect("a key");
+    run.told.push(Told { key: unpublished, is_raised: true, since: 0 });
+    assert_eq!(run.violations(), [Violation::FalseAlarm(unpublished)]);
+    let mut run = Run::right();
+    let (key, _) = run.watched(Watched::Silent);
+    run.told.push(Told { key, is_raised: false, since: 0 });
+    assert_eq!(run.violations(), [Violation::ResolvedWithoutEnd(key)]);
+}
+
+#[test]
+fn a_second_alert_of_one_request_is_found_and_a_copy_is_counted() {
+    let mut run = Run::right();
+    let (key, place) = run.watched(Watched::Silent);
+    let first = run.told[place.expect("an alert")];
+    run.told.push(first);
+    assert_eq!(run.violations(), [Violation::TooManyAlerts(1, 0)]);
+    run.bounds.alerts = 1;
+    assert_eq!(run.violations(), []);
+    run.told.push(Told { since: 1, ..first });
+    assert_eq!(run.violations(), [Violation::RaisedTwice(key)]);
+}
+
+#[test]
+fn a_request_that_is_raised_again_after_its_end_is_found() {
+    let mut run = Run::right();
+    let (key, _) = run.watched(Watched::Late);
+    run.told.extend([true, false].map(|is_raised| Told { key, is_raised, since: 1 }));
+    assert_eq!(run.violations(), [Violation::TooManyRaisedAgain(1, 0)]);
+    run.bounds.raised_again = 1;
+    assert_eq!(run.violations(), []);
+}
+
+#[test]
+fn an_alert_that_is_resolved_before_it_is_raised_is_found() {
+    let mut run = Run::right();
+    let (key, place) = run.watched(Watched::Late);
+    let raised = run.told.remove(place.expect("an alert"));
+    run.told.push(raised);
+    assert_eq!(run.violations(), [Violation::ResolvedFirst(key)]);
+    let mut run = Run::right();
+    let resolved = run.told.iter_mut().find(|told| told.key == key && !told.is_raised).expect("resolved");
+    resolved.since = 1;
+    assert_eq!(run.violations(), [Violation::ResolvedFirst(key)], "of another moment than the RAISED");
+}
+
+#[test]
+fn an_alert_about_nothing_that_may_be_raised_is_found() {
+    let run = Run::right();
+    let (key, _) = run.watched(Watched::Silent);
+    let other = (0..KEYS).find(|&key| run.plan.watched(key).is_none()).expect("a key");
+    let body = |alert: &str, key: u32, tenant: &str, status: &str| {
+        let extra = serde_json::json!({ "alert": alert, "since": "x" });
+        let id = format!("torture-{key}");
+        let body =
+            serde_json::json!({ "id": "1", "status": status, "tenant": tenant, "correlationId": id, "extra": extra });
+        body.to_string()
+    };
+    let tenant = run.plan.tenant(key);
+    let wrong = [
+        body("never", key, &tenant, "RAISED"),
+        body("silent", other, &run.plan.tenant(other), "RAISED"),
+        body("silent", key, "plain-1", "RAISED"),
+        body("silent", key, &tenant, "GRANTED"),
+        "{".to_owned(),
+    ];
+    let mut alerts = Alerts::default();
+    for wrong in &wrong {
+        alerts.take_body(run.plan, wrong.as_bytes(), |_| false);
+    }
+    assert_eq!((alerts.invented.count, alerts.of(key).is_none()), (wrong.len() as u64, true));
+    alerts.take_body(run.plan, body("silent", key, &tenant, "RAISED").as_bytes(), |_| true);
+    assert_eq!((alerts.early.first.as_slice(), alerts.of(key).map(Pairs::raised)), (&[key][..], Some(1)));
+
+    let (none, digests) = (Taken::default(), Digests::default());
+    let taken = [&none; Sink::ALL.len()];
+    let seen = Seen { taken, digests: &digests, alerts: &alerts, letters: &run.letters, damaged: &run.damaged };
+    let violations = check(run.plan, &run.book, &seen, &run.bounds).violations;
+    let invented = violations.iter().filter(|violation| matches!(violation, Violation::AlertInvented(_)));
+    assert_eq!(invented.count(), wrong.len());
+    assert!(violations.contains(&Violation::RaisedEarly(key)));
 }
