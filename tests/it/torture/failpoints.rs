@@ -92,8 +92,9 @@ impl Drill {
 /// The run that shows the damage of a failpoint, and the expected violation. None if a separate test covers the
 /// failpoint. A killed process loses no unsynced data, because the system keeps its writes: the tests of the system
 /// calls cover syncing. All events here differ and only one relay runs: tests in `redelivery` and `standing_by` cover
-/// equal events and two relays. The tests of `full_spool` cover a full spool, and those of `damaged_rows` an unreadable
-/// row.
+/// equal events and two relays. The tests of `full_spool` cover a full spool, those of `damaged_rows` an unreadable
+/// row, and those of `alerts::overdue` a request that is stored late: a relay that is killed here, also one with a full
+/// disk, has stored it by then.
 fn caught(failpoint: Failpoint) -> Option<(Drill, &'static str)> {
     let lost = "was confirmed and is lost";
     let reordered = "came first after event";
