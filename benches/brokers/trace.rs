@@ -72,6 +72,7 @@ async fn fill(config: &JournalConfig, events: u64) {
             at: 0,
             replayed: false,
             duration: Some(5),
+            last_error: None,
             end: DeliveryEnd::Delivered(Destination::Kafka { topic: "regards", partition: 0, offset: 0 }),
         };
         journal.record_delivery(&event.correlation_id, delivery);

@@ -136,7 +136,8 @@ impl Clock {
                 let duration =
                     delivery.duration.map(|seconds| format!(" after {}", duration(seconds))).unwrap_or_default();
                 let to = delivery.to.as_ref().map(destination).unwrap_or_default();
-                format!("delivered{at}{duration}, {attempts}{replayed}: {to}")
+                let before = delivery.last_error.as_ref().map(|error| format!("; before that: {error}"));
+                format!("delivered{at}{duration}, {attempts}{replayed}: {to}{}", before.unwrap_or_default())
             }
             DeliveryState::Waiting => {
                 let since = near(event.received_at);

@@ -10,7 +10,7 @@ use super::dispatcher::Dispatcher;
 use super::lanes::Lane;
 use super::ordering::Ordering;
 use super::stats::DeliveryResult;
-use super::{Backing, Delivery, Payload};
+use super::{Backing, Delivery, Failure, Payload};
 use crate::clock::MonotonicTime;
 use crate::event::{DigestEnvelope, Event, EventView, Message, Reason};
 use crate::rules::RouteName;
@@ -113,7 +113,7 @@ impl Dispatcher {
 
     /// Makes one delivery of the rows of a digest. An event that can't be a part of one becomes a dead letter, the others go on.
     fn assemble(&mut self, lane: Lane, rows: Vec<(RowId, SpooledDelivery)>) -> Option<Delivery> {
-        let counts = rows.first().map(|(_, row)| (row.attempts, row.refusals))?;
+        let first = rows.first().map(|(_, row)| (row.attempts, row.refusals, row.last_error.clone()))?;
         let mut events = Vec::with_capacity(rows.len());
         for (id, row) in rows {
             let payload = match Payload::from_spool(&row) {
@@ -138,10 +138,14 @@ impl Dispatcher {
                 }
             }
         }
-        self.digest_of(events, counts)
+        self.digest_of(events, first)
     }
 
-    fn digest_of(&self, events: Vec<DigestEvent>, (attempts, refusals): (u32, u32)) -> Option<Delivery> {
+    fn digest_of(
+        &self,
+        events: Vec<DigestEvent>,
+        (attempts, refusals, last_error): (u32, u32, Option<String>),
+    ) -> Option<Delivery> {
         let received_at = events.first()?.received_at;
         let replayed = events.iter().any(|event| event.replayed);
         let by: Vec<&str> = self.settings.order.group_by.iter().flatten().map(|field| field.as_str()).collect();
@@ -155,7 +159,7 @@ impl Dispatcher {
             received_at,
             attempts,
             refusals,
-            failure: None,
+            failure: last_error.map(Failure::of_row),
             replayed,
             attempt_guard: None,
         })

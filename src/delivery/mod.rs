@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{MonotonicTime, Timestamp, WallTime};
 use crate::event::{DecodeError, Event};
-use crate::journal::{DeliveryEnd, DeliveryRecord, Journal};
+use crate::journal::{DeliveryEnd, DeliveryRecord, Journal, short_detail};
 use crate::rules::{RouteName, SinkName};
 use crate::source::{Receipt, SpilledAttempt};
 use crate::spool::{RowId, SpooledDelivery};
@@ -54,7 +54,7 @@ pub struct Delivery {
     pub attempts: u32,
     /// How many attempts the destination refused.
     pub refusals: u32,
-    /// How the last attempt failed, unless that is in the spool.
+    /// How the last attempt failed.
     pub failure: Option<Failure>,
     /// It is one of a replay: the message says so at its destination.
     pub replayed: bool,
@@ -62,12 +62,19 @@ pub struct Delivery {
     pub attempt_guard: Option<SpilledAttempt>,
 }
 
-/// The last failed attempt of a delivery in memory.
+/// The last failed attempt of a delivery.
 #[derive(Debug)]
 pub struct Failure {
-    /// When the next attempt is due.
+    /// When the next attempt is due, if the delivery is not in the spool.
     pub due: Instant,
     pub error: String,
+}
+
+impl Failure {
+    /// Of a delivery that is due again.
+    fn of_row(error: String) -> Self {
+        Self { due: Instant::now(), error }
+    }
 }
 
 /// What brings a delivery back if the relay ends before the delivery is settled.
@@ -109,7 +116,7 @@ impl Delivery {
             received_at: digest::received_at(row),
             attempts: row.attempts,
             refusals: row.refusals,
-            failure: None,
+            failure: row.last_error.clone().map(Failure::of_row),
             replayed: row.replayed,
             attempt_guard: None,
         }
@@ -148,6 +155,7 @@ impl Delivery {
                 at: WallTime::now().0,
                 replayed,
                 duration: u64::try_from(received_at.elapsed().as_millis()).ok(),
+                last_error: self.failure.as_ref().map(|failure| short_detail(&failure.error)),
                 end: end.clone(),
             };
             journal.record_delivery(&event.request_name(), delivery);

@@ -193,7 +193,7 @@ impl Dispatcher {
                     self.backlog.add(Instant::now() + delay);
                     self.added_to_group(key);
                 }
-                Ok(Delivery { backing: Backing::Row(id), failure: None, attempt_guard, ..delivery })
+                Ok(Delivery { backing: Backing::Row(id), attempt_guard, ..delivery })
             }
             Err(receipt) => Err(Delivery { backing: Backing::Receipt(receipt), attempt_guard: None, ..delivery }),
         }

@@ -71,7 +71,6 @@ pub(super) struct Frame<'a> {
     keys: &'a [[u8; 8]],
     /// When an event was received; `None`: it is another record.
     pub(super) received: Option<i64>,
-    /// The encoded record.
     pub(super) record: &'a [u8],
 }
 

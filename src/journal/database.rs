@@ -244,7 +244,6 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES.cast_signed())
 }
 
-/// The statements of a reader.
 pub(super) mod read {
     use super::{BLOCK, BUCKET, Connection, OptionalExtension};
     use crate::journal::keys::RequestKey;

@@ -27,7 +27,6 @@ impl RequestKey {
         Self(xxh3_64(id.as_bytes()))
     }
 
-    /// Of an event's id.
     #[must_use]
     pub fn of_event_id(id: Uuid) -> Self {
         Self(xxh3_64(id.as_bytes()))

@@ -22,7 +22,7 @@ mod writer;
 pub use error::JournalError;
 pub use keys::RequestKey;
 pub use reader::{BlockId, EventFilter, JournalReader};
-pub use record::{DeliveryEnd, DeliveryRecord, Destination, EventRecord, MAX_RECORDED_DETAIL, Record, StoredMessage};
+pub use record::{DeliveryEnd, DeliveryRecord, Destination, EventRecord, Record, StoredMessage, short_detail};
 pub use stats::JournalStats;
 
 use std::sync::Arc;
@@ -59,7 +59,7 @@ struct Shared {
 }
 
 impl Journal {
-    /// Starts the thread, which opens the file. `None`: nothing is recorded.
+    /// Starts the thread, which opens the file. `None`: the configuration has `journal: none`.
     pub fn start(config: Option<&JournalConfig>) -> std::io::Result<Self> {
         let Some(config) = config else { return Ok(Self::default()) };
         let shared = Arc::new(Shared {
@@ -103,7 +103,7 @@ impl Journal {
         shared.record(&[RequestKey::of_request(correlation_id)], &Record::Delivery(delivery));
     }
 
-    /// `None`: nothing is recorded.
+    /// `None`: the configuration has `journal: none`.
     #[must_use]
     pub fn stats(&self) -> Option<&JournalStats> {
         self.0.as_deref().map(|shared| &shared.stats)

@@ -20,7 +20,6 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    /// The batch of these frames.
     pub(super) fn pack(&mut self, taken: &[u8]) -> io::Result<Batch> {
         let mut batch = Batch::default();
         let mut block = Vec::with_capacity(BLOCK_SIZE);

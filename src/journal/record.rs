@@ -71,22 +71,29 @@ pub struct DeliveryRecord<'a> {
     pub replayed: bool,
     /// From the receipt of the message to the end, in milliseconds.
     pub duration: Option<u64>,
+    /// How the attempt before the last one failed, as [`short_detail`] has it.
+    pub last_error: Option<&'a str>,
     #[serde(borrow)]
     pub end: DeliveryEnd<'a>,
 }
 
-/// The detail of a dead letter is cut to this length, in bytes.
-pub const MAX_RECORDED_DETAIL: usize = 512;
+/// Errors, and the details of dead letters, are cut to this length, in bytes.
+const MAX_DETAIL: usize = 512;
+
+/// As much of an error, or of the detail of a dead letter, as is recorded.
+#[must_use]
+pub fn short_detail(detail: &str) -> &str {
+    detail.get(..detail.floor_char_boundary(MAX_DETAIL)).unwrap_or_default()
+}
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum DeliveryEnd<'a> {
     #[serde(borrow)]
     Delivered(Destination<'a>),
     DeadLetter {
-        /// The number of the dead letter.
         number: i64,
         reason: &'a str,
-        /// Why, at most [`MAX_RECORDED_DETAIL`] bytes of it.
+        /// Why, as [`short_detail`] has it.
         detail: &'a str,
     },
     /// The spool was full, and the configuration says that deliveries are then dropped.
@@ -167,7 +174,6 @@ impl Record<'_> {
     }
 }
 
-/// Decodes one record.
 pub(super) fn decode(bytes: &[u8]) -> Result<Record<'_>, postcard::Error> {
     postcard::from_bytes(bytes)
 }

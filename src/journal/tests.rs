@@ -100,6 +100,7 @@ async fn a_request_is_found_by_its_ids_with_all_that_was_recorded() {
         at: 1_700_000_000_000,
         replayed: false,
         duration: Some(12),
+        last_error: Some("503"),
         end: DeliveryEnd::Delivered(destination),
     };
     journal.record_delivery(&granted.correlation_id, delivery.clone());
@@ -174,6 +175,7 @@ async fn a_test_is_recorded_beside_a_running_relay_and_never_replayed() {
         at: 0,
         replayed: false,
         duration: None,
+        last_error: None,
         end: DeliveryEnd::Failed { error: "401" },
     };
     record_test(&setup.config, &test, &test_message, delivery).unwrap();
@@ -313,6 +315,7 @@ fn records_that_find_no_room_in_memory_are_counted() {
         at: 0,
         replayed: false,
         duration: None,
+        last_error: None,
         end: DeliveryEnd::Dropped,
     };
     let large: &'static str = Box::leak("x".repeat(1 << 20).into_boxed_str());

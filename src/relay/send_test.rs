@@ -150,6 +150,7 @@ impl TestEvent<'_> {
             at: WallTime::now().0,
             replayed: false,
             duration: u64::try_from(result.took.as_millis()).ok(),
+            last_error: None,
             end,
         };
         record_test(journal, &self.event, &self.message, delivery)

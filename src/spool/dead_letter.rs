@@ -8,7 +8,7 @@ use super::delivery::SpooledDelivery;
 use super::row_size::{CurrentPage, DeadLetterLengths, RowSize, field_size};
 use crate::clock::{MonotonicTime, Timestamp};
 use crate::event::{DEAD_LETTER, DeadLetterInfo, DecodeError, Event, Message, NAMESPACE, Reason, version_5};
-use crate::journal::{DeliveryEnd, DeliveryRecord, Journal, MAX_RECORDED_DETAIL};
+use crate::journal::{DeliveryEnd, DeliveryRecord, Journal, short_detail};
 use crate::rules::{RouteName, SinkName};
 
 /// The detail is cut to this length, in bytes.
@@ -129,14 +129,11 @@ impl DeadLetterRow {
             at: self.at.wall.0,
             replayed: false,
             duration: None,
+            last_error: None,
             end: DeliveryEnd::DeadLetter {
                 number: self.id,
                 reason: self.letter.reason.as_str(),
-                detail: self
-                    .letter
-                    .detail
-                    .get(..self.letter.detail.floor_char_boundary(MAX_RECORDED_DETAIL))
-                    .unwrap_or_default(),
+                detail: short_detail(&self.letter.detail),
             },
         };
         journal.record_delivery(correlation_id, delivery);

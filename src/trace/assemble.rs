@@ -25,7 +25,6 @@ pub(super) struct RecordedEvent {
     pub(super) product_id: Option<String>,
     pub(super) session: Option<String>,
     pub(super) kind: String,
-    /// The sinks that it goes to.
     pub(super) sinks: Vec<String>,
 }
 
@@ -177,6 +176,7 @@ fn ended(record: &DeliveryRecord<'_>) -> TracedDelivery {
         at: Some(WallTime(record.at)),
         replayed: record.replayed,
         duration: record.duration.map(|duration| Duration::from_millis(duration).as_secs_f64()),
+        last_error: record.last_error.map(str::to_owned),
         ..TracedDelivery::of_sink(record.sink.map(str::to_owned))
     };
     match &record.end {

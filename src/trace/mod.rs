@@ -20,7 +20,6 @@ use crate::spool::SpoolError;
 /// A `productId` can have many requests: only so many of them are traced, the newest.
 pub const MAX_REQUESTS: usize = 1_000;
 
-/// What is asked for.
 #[derive(Debug, Clone)]
 pub struct Query {
     /// A `correlationId`, a `productId`, or the id of an event.

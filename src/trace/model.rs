@@ -10,7 +10,7 @@ use crate::journal::Destination;
 pub struct Trace {
     /// In the order in which their first event was received.
     pub requests: Vec<Request>,
-    /// There are more than these.
+    /// More than [`MAX_REQUESTS`](super::MAX_REQUESTS) match.
     #[serde(skip)]
     pub has_more: bool,
     /// When the oldest record was written; none: nothing is recorded yet.
@@ -85,7 +85,7 @@ pub struct TracedDelivery {
     pub duration: Option<f64>,
     /// Where the destination has it.
     pub to: Option<TracedDestination>,
-    /// How the last attempt failed, or why it became a dead letter.
+    /// How the last attempt that failed did so, or why it became a dead letter.
     pub last_error: Option<String>,
     #[serde(serialize_with = "optional_time")]
     pub next_attempt: Option<WallTime>,

@@ -79,7 +79,6 @@ impl SpoolLookup {
 }
 
 impl RecordedEvent {
-    /// Its ordering key at a sink.
     fn key_at(&self, sink: &SinkName, order: &Ordering) -> u64 {
         let (product_id, session) = (self.product_id.as_deref(), self.session.as_deref());
         let Some(by) = &order.group_by else {

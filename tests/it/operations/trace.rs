@@ -231,6 +231,26 @@ async fn a_trace_shows_why_a_delivery_waits_and_what_became_of_it() {
 }
 
 #[tokio::test]
+async fn a_delivered_event_still_says_why_it_took_several_attempts() {
+    let (regards, receiver, home) = with_webhook(HOOK).await;
+    let granted = Response::new("cnes-a", "order-1", "GRANTED");
+    let relay = start_with_backlog(&home, &regards, &receiver, "hook", std::slice::from_ref(&granted)).await;
+    relay.stop().await;
+    receiver.answers(|_| Answer::Status(204));
+    let relay = home.start_ready().await;
+    let hook = |trace: &Value| {
+        let deliveries = events(trace)[0]["deliveries"].as_array().unwrap();
+        deliveries.iter().find(|delivery| delivery["sink"] == "hook").cloned().unwrap_or_default()
+    };
+    let is_delivered = |trace: &Value| hook(trace)["state"] == "delivered";
+    let delivered = hook(&wait_for_trace(&home, "order-1", "the delivery", is_delivered).await);
+    relay.stop().await;
+    assert!(delivered["lastError"].as_str().is_some_and(|error| error.contains("503")), "{delivered}");
+    let text = home.does(&["trace", "order-1"]);
+    assert!(text.contains("answered 204; before that: the receiver answered 503"), "{text}");
+}
+
+#[tokio::test]
 async fn deliveries_and_dead_letters_older_than_the_journal_are_found() {
     let (regards, receiver, home) = with_webhook(HOOK).await;
     let relay =
