@@ -15,6 +15,8 @@ pub enum Case {
     One,
     /// The same without a journal.
     WithoutJournal,
+    /// One Kafka sink, and an alert that watches the request of every event: each GRANTED opens one, and another event ends it.
+    WithAlert,
     /// Topics per tenant and status, and an AMQP sink for a fifth of the events.
     WithoutWebhook,
     /// The same, and a webhook for a tenth of the events.
@@ -32,10 +34,11 @@ pub enum Case {
 }
 
 impl Case {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Baseline,
         Self::One,
         Self::WithoutJournal,
+        Self::WithAlert,
         Self::WithoutWebhook,
         Self::Routed,
         Self::Dead,
@@ -50,6 +53,7 @@ impl Case {
             Self::Baseline => "baseline",
             Self::One => "one",
             Self::WithoutJournal => "without-journal",
+            Self::WithAlert => "with-alert",
             Self::WithoutWebhook => "without-webhook",
             Self::Routed => "routed",
             Self::Dead => "dead",
@@ -65,7 +69,7 @@ impl Case {
         match self {
             Self::Baseline | Self::One | Self::WithoutWebhook | Self::Routed => Self::Baseline,
             Self::Dead | Self::Silent | Self::Slow => Self::Routed,
-            Self::WithoutJournal | Self::HundredRoutes | Self::TenThousandRoutes => Self::One,
+            Self::WithoutJournal | Self::WithAlert | Self::HundredRoutes | Self::TenThousandRoutes => Self::One,
         }
     }
 
@@ -82,6 +86,11 @@ impl Case {
         matches!(self, Self::WithoutWebhook | Self::Routed | Self::Dead | Self::Silent | Self::Slow)
     }
 
+    /// Whether the events come in pairs, a GRANTED and the end of its request.
+    pub fn is_paired(self) -> bool {
+        self == Self::WithAlert
+    }
+
     /// The topics of the events; `stem` is the beginning of their names.
     pub fn topics(self, stem: &str) -> Vec<String> {
         if !self.is_routed() {
@@ -95,7 +104,7 @@ impl Case {
     pub fn configuration(self) -> String {
         let routes = match self {
             Self::Baseline => unreachable!("the baseline has no configuration"),
-            Self::One | Self::WithoutJournal => ALL.to_owned(),
+            Self::One | Self::WithoutJournal | Self::WithAlert => ALL.to_owned(),
             Self::HundredRoutes => routes_of_tenants(100),
             Self::TenThousandRoutes => routes_of_tenants(10_000),
             Self::WithoutWebhook => format!("{ALL}{SOME}"),
@@ -111,16 +120,21 @@ impl Case {
         if routes.contains(FAILURES) {
             sinks.push_str("  on_call: { webhook: { url: \"${HOOK}\" } }\n");
         }
-        let journal = if self == Self::WithoutJournal { "journal: none\n" } else { "" };
+        let more = match self {
+            Self::WithoutJournal => "journal: none\n",
+            Self::WithAlert => ALERT,
+            _ => "",
+        };
         format!(
             "version: 1\nsources: {{ regards: {{ amqp: {{ url: \"${{REGARDS}}\", queue: \"${{QUEUE}}\" }}, expects: lta }} }}\n\
-             sinks:\n{sinks}routes:\n{routes}unrouted: dead_letter\n{journal}"
+             sinks:\n{sinks}routes:\n{routes}unrouted: dead_letter\n{more}"
         )
     }
 }
 
 const ALL: &str = "  - { name: all, to: pipeline }\n";
 const SOME: &str = "  - { name: partners, when: { tenant: [tenant-0, tenant-1] }, to: partner }\n";
+const ALERT: &str = "alerts: [{ name: silent, overdue: { within: 24h }, to: pipeline }]\n";
 const FAILURES: &str = "  - { name: failures, when: { status: ERROR }, to: on_call }\n";
 
 fn routes_of_tenants(count: usize) -> String {

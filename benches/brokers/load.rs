@@ -1,12 +1,15 @@
 //! Fills the queue before a measurement.
 
-use super::case::{STATUSES, TENANTS};
+use super::case::{Case, STATUSES, TENANTS};
 use super::support::{Regards, Response};
 
 /// Unconfirmed publishes at a time.
 const BATCH: u64 = 10_000;
+/// So many requests are open at a time in a load of pairs: more than are in flight, so that no event waits for another one of its request.
+const OPEN_REQUESTS: u64 = 5_000;
 
-pub async fn fill(regards: &Regards, events: u64) {
+pub async fn fill(regards: &Regards, case: Case, events: u64) {
+    let response = if case.is_paired() { paired_response } else { response };
     let mut next = 0;
     while next < events {
         let end = (next + BATCH).min(events);
@@ -25,8 +28,19 @@ pub fn response(number: u64) -> Response {
         share = share.saturating_sub(*count);
         is_it
     });
-    let tenant = format!("tenant-{}", place % TENANTS);
-    Response::new(&tenant, &format!("1c0a8a5e-6b1f-4b9e-9d0e-{number:012}"), status.expect("one of them").0)
+    of_request(number, status.expect("one of them").0)
+}
+
+/// A response of the same size, one of two to its request.
+fn paired_response(number: u64) -> Response {
+    let (turn, place) = (number / (2 * OPEN_REQUESTS), number % (2 * OPEN_REQUESTS));
+    let status = if place < OPEN_REQUESTS { "GRANTED" } else { "SUCCESS" };
+    of_request(turn * OPEN_REQUESTS + place % OPEN_REQUESTS, status)
+}
+
+fn of_request(number: u64, status: &str) -> Response {
+    let tenant = format!("tenant-{}", number % TENANTS as u64);
+    Response::new(&tenant, &format!("1c0a8a5e-6b1f-4b9e-9d0e-{number:012}"), status)
         .field("productId", format!("URN:AIP:DATA:{tenant}:4f2e6a10-9f5b-3c43-b15e-{number:012}:V1"))
         .field("session", "2023-04-14 nominal")
         .field("expires", "2023-04-21T08:46:17.000Z")

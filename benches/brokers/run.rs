@@ -109,7 +109,7 @@ pub enum Filled {
 pub async fn throughput(case: Case, events: u64, filled: Filled) -> Vec<(&'static str, f64)> {
     let stage = Stage::set(case).await;
     if filled == Filled::Before {
-        load::fill(&stage.regards, events).await;
+        load::fill(&stage.regards, case, events).await;
     }
     let ends = Ends::of(&stage.kafka.brokers, &stage.topics, stage.partitions);
     let carrier = stage.start();
@@ -119,7 +119,7 @@ pub async fn throughput(case: Case, events: u64, filled: Filled) -> Vec<(&'stati
     let course = course::watch(events, &processes, count);
     let course = match filled {
         Filled::Before => course.await,
-        Filled::Meanwhile => tokio::join!(course, load::fill(&stage.regards, events)).0,
+        Filled::Meanwhile => tokio::join!(course, load::fill(&stage.regards, case, events)).0,
     };
     let memory = process.peak();
     drop(carrier);

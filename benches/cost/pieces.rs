@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
+use lapin::BasicProperties;
 use regards_relay::amqp::values;
 use regards_relay::config::{Config, Options, Strictness};
 use regards_relay::event::{Carrier, Event, EventView, Format, Message, SourceName};
@@ -28,6 +29,8 @@ pub enum Piece {
     Path,
     /// The same, with a journal: the event and its delivery are recorded and written.
     Journal,
+    /// The same as the path, with an alert that watches requests: every second event opens one, and the others end them.
+    Alert,
 }
 
 /// Messages in flight before their settlements are read.
@@ -40,9 +43,11 @@ routes: [{ name: all, to: pipeline }]
 unrouted: dead_letter
 ";
 const WITHOUT_JOURNAL: &str = "journal: none\n";
+const WITH_ALERT: &str = "journal: none\nalerts: [{ name: silent, overdue: { within: 24h }, to: pipeline }]\n";
 
 impl Piece {
-    pub const ALL: [Self; 6] = [Self::Decode, Self::Route, Self::Render, Self::Encode, Self::Path, Self::Journal];
+    pub const ALL: [Self; 7] =
+        [Self::Decode, Self::Route, Self::Render, Self::Encode, Self::Path, Self::Journal, Self::Alert];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -52,6 +57,7 @@ impl Piece {
             Self::Encode => "encode",
             Self::Path => "path",
             Self::Journal => "journal",
+            Self::Alert => "alert",
         }
     }
 
@@ -73,8 +79,9 @@ impl Piece {
                 again(times, || sink::render(sink, black_box(view), None));
             }
             Self::Encode => again(times, || Format::Normalized.encode(black_box(view), Carrier::Kafka)),
-            Self::Path => path(times, WITHOUT_JOURNAL),
-            Self::Journal => path(times, ""),
+            Self::Path => path(times, WITHOUT_JOURNAL, &ends()),
+            Self::Journal => path(times, "", &ends()),
+            Self::Alert => path(times, WITH_ALERT, &pairs()),
         }
     }
 }
@@ -96,7 +103,22 @@ fn config(folder: &tempfile::TempDir, more: &str) -> Config {
     Config::parse(&format!("{CONFIGURATION}{more}"), &file, &options).expect("a configuration").0
 }
 
-fn path(times: u64, configuration: &str) {
+type Load = Vec<(BasicProperties, Vec<u8>)>;
+
+/// The messages of a turn, each of a request of its own.
+fn ends() -> Load {
+    (0..TURN).map(|number| (typical::properties(number), typical::body(number, "SUCCESS"))).collect()
+}
+
+/// The messages of a turn: first those that open requests, then their ends.
+fn pairs() -> Load {
+    let of = |status: &'static str| {
+        (0..TURN / 2).map(move |number| (typical::properties(number), typical::body(number, status)))
+    };
+    of("GRANTED").chain(of("SUCCESS")).collect()
+}
+
+fn path(times: u64, configuration: &str, load: &Load) {
     let folder = tempfile::tempdir().expect("a folder");
     let config = config(&folder, configuration);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -104,14 +126,13 @@ fn path(times: u64, configuration: &str) {
         let relay = BenchRelay::start(&config).await.expect("a spool");
         let (settle, mut settled) = mpsc::unbounded_channel();
         let source = SourceName::new(typical::SOURCE);
-        let load: Vec<_> = (0..TURN).map(|number| (typical::properties(number), typical::body(number))).collect();
         // One for all messages, as in a source.
         let signals = Arc::<SourceSignals>::default();
         let mut ledger = Ledger::new(TURN);
         let mut tag = 0;
         let mut ends = Vec::with_capacity(TURN);
         while tag < times {
-            for (properties, body) in &load {
+            for (properties, body) in load {
                 tag += 1;
                 let properties = values::decode_properties(properties, None);
                 let message =

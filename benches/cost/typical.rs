@@ -33,11 +33,11 @@ pub fn properties(number: usize) -> BasicProperties {
 }
 
 /// A body of about 300 bytes, as most have.
-pub fn body(number: usize) -> Vec<u8> {
+pub fn body(number: usize, status: &str) -> Vec<u8> {
     let id = correlation_id(number);
     let product = format!("URN:AIP:DATA:{TENANT}:4f2e6a10-9f5b-3c43-b15e-{number:012}:V1");
     format!(
-        r#"{{"correlationId":"{id}","productId":"{product}","responseStatus":"SUCCESS","expires":"2023-05-14T08:46:17.000Z","session":"2023-04-14 nominal","message":"The product is stored, and can be ordered"}}"#
+        r#"{{"correlationId":"{id}","productId":"{product}","responseStatus":"{status}","expires":"2023-05-14T08:46:17.000Z","session":"2023-04-14 nominal","message":"The product is stored, and can be ordered"}}"#
     )
     .into_bytes()
 }
@@ -48,7 +48,7 @@ fn correlation_id(number: usize) -> String {
 
 pub fn message() -> Message {
     let properties = values::decode_properties(&properties(0), None);
-    Message { source: SourceName::new(SOURCE), body: body(0).into(), properties, redelivered: false }
+    Message { source: SourceName::new(SOURCE), body: body(0, "SUCCESS").into(), properties, redelivered: false }
 }
 
 pub fn options() -> DecodeOptions {
