@@ -108,7 +108,11 @@ fn check(path: &Path, options: &Options, strict: bool, out: &mut impl Write) -> 
             let sources = plural(config.sources.len(), "source");
             let sinks = plural(config.sinks.len(), "sink");
             let routes = plural(config.rules.routes().len(), "route");
-            writeln!(out, "{shown}: {sources}, {sinks}, {routes}; {warnings}")?;
+            let alerts = match config.alerts.len() {
+                0 => String::new(),
+                alerts => format!(", {}", plural(alerts, "alert")),
+            };
+            writeln!(out, "{shown}: {sources}, {sinks}, {routes}{alerts}; {warnings}")?;
         }
         Err(_) => writeln!(out, "{shown}: {}, {warnings}", plural(found.errors(), "error"))?,
     }
@@ -144,6 +148,8 @@ unrouted: drop
     #[test]
     fn the_last_line_counts_entries_errors_and_warnings() {
         assert_eq!(checked(RIGHT), (true, true, "1 source, 1 sink, 1 route; no warnings".to_owned()));
+        let watched = format!("{RIGHT}alerts: [{{ name: reload, reload_failed: {{}}, to: screen }}]\n");
+        assert_eq!(checked(&watched), (true, true, "1 source, 1 sink, 1 route, 1 alert; no warnings".to_owned()));
         let unused = RIGHT.replace("stdout: {} } }", "stdout: {} }, other: { stdout: {} } }");
         assert_eq!(checked(&unused), (true, false, "1 source, 2 sinks, 1 route; 1 warning".to_owned()));
         let wrong = RIGHT.replace("to: screen", "too: screen").replace("queue", "queu");

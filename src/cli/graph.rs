@@ -1,4 +1,4 @@
-//! `graph`: the routes as a Mermaid flowchart.
+//! `graph`: the routes and alerts as a Mermaid flowchart.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use super::{Global, load_offline};
 use crate::config::{Config, SinkConfig, SinkKind, SourceKind};
-use crate::rules::{SinkIndex, Unrouted};
+use crate::rules::{Glob, SinkIndex, Trigger, Unrouted, in_words};
 
 /// A longer condition is cut, in characters.
 const MAX_LABEL: usize = 200;
@@ -52,6 +52,10 @@ fn chart(config: &Config) -> String {
         Unrouted::DeadLetter => lines.push("  unrouted -.-> dead_letters[(dead letters)]".to_owned()),
         Unrouted::Sinks(sinks) => lines.extend(edges("unrouted", sinks)),
     }
+    for (number, alert) in config.alerts.iter().enumerate() {
+        lines.push(format!("  alert{number}{{{{{}}}}}", label(&[alert.name.as_str(), &condition(&alert.trigger)])));
+        lines.extend(alert.to.iter().map(|sink| format!("  alert{number} --> sink{}", sink.0)));
+    }
     if let Some(number) =
         config.dead_letters.to.as_ref().and_then(|to| config.sinks.iter().position(|sink| sink.name == *to))
     {
@@ -65,6 +69,19 @@ fn edges(from: &str, to: &[SinkIndex]) -> Vec<String> {
         return vec![format!("  {from} --> dropped((dropped))")];
     }
     to.iter().map(|sink| format!("  {from} --> sink{}", sink.0)).collect()
+}
+
+/// What raises an alert.
+fn condition(trigger: &Trigger) -> String {
+    let names = |globs: &[Glob]| globs.iter().map(Glob::as_str).collect::<Vec<_>>().join(", ");
+    match trigger {
+        Trigger::Overdue(overdue) => format!("no end within {}: {}", overdue.limit(), overdue.when),
+        Trigger::SinkFailing { sinks, after } => format!("sink {} failing for {}", names(sinks), in_words(*after)),
+        Trigger::SourceDown { sources, after } => format!("source {} down for {}", names(sources), in_words(*after)),
+        Trigger::SpoolFilling { above } => format!("spool filled above {above}%"),
+        Trigger::DeadLetters { more_than } => format!("more than {more_than} dead letters"),
+        Trigger::ReloadFailed => "reload failed".to_owned(),
+    }
 }
 
 fn destination(sink: &SinkConfig) -> String {

@@ -5,7 +5,7 @@ use expect_test::expect;
 use crate::support::Home;
 
 #[test]
-fn routes_are_drawn_as_a_flowchart() {
+fn routes_and_alerts_are_drawn_as_a_flowchart() {
     let home = Home::new(
         r#"
 version: 1
@@ -27,6 +27,10 @@ routes:
   - { name: rest, to: partner }
 unrouted: [archive]
 dead_letters: { to: dead }
+alerts:
+  - { name: silent, overdue: { when: { outcome: accepted, tenant: "cnes-*" }, within: [24h, expires] }, to: on_call }
+  - { name: trouble, sink_failing: { sink: [pipeline, partner] }, to: [on_call, archive] }
+  - { name: reload, reload_failed: {}, to: archive }
 "#,
     );
     expect![[r#"
@@ -48,6 +52,13 @@ dead_letters: { to: dead }
           route2 --> sink2
           events -.->|no route| unrouted[unrouted]
           unrouted --> sink3
+          alert0{{"silent<br>no end within 1d or expires: tenant cnes-*, outcome accepted"}}
+          alert0 --> sink1
+          alert1{{"trouble<br>sink pipeline, partner failing for 5m"}}
+          alert1 --> sink1
+          alert1 --> sink3
+          alert2{{"reload<br>reload failed"}}
+          alert2 --> sink3
           dead_letters[(dead letters)] -.->|copies| sink4"#]].assert_eq(&home.does(&["graph"]));
 }
 
