@@ -268,12 +268,18 @@ fn alerts(to: &mut Exposition, stats: &Stats) {
     to.family("alerts_total", Kind::Counter, "Events of the alert since the start of the relay, by status", totals);
     let open = by_name().filter_map(|(labels, alert)| Some((labels, alert.open?)));
     to.family("requests_open", Kind::Gauge, "Requests that the alert watches and that are not overdue", open);
-    let unwatched = [(vec![], stats.spool().map_or(0, |spool| spool.unwatched_requests()))];
+    let losses = stats.spool().map(|spool| spool.request_losses()).unwrap_or_default();
     to.family(
         "requests_unwatched_total",
         Kind::Counter,
         "Requests that no alert watches because the spool has as many as it can watch",
-        unwatched,
+        [(vec![], losses.unwatched)],
+    );
+    to.family(
+        "early_ends_forgotten_total",
+        Kind::Counter,
+        "Ends of requests that no alert watched, forgotten before 24 h because the spool remembers as many as it can",
+        [(vec![], losses.early_ends)],
     );
 }
 

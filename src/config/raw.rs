@@ -429,7 +429,7 @@ mapping! {
         keep: Period ["7d"],
         /// The largest size of the file; when it is reached, the oldest events are removed
         max_size: Size ["1GiB"],
-        /// Record the messages, too; without them `replay` can't send an event again
+        /// Record the messages, too, of at most 1 MiB each; without its message `replay` can't send an event again
         bodies: Flag [true],
     }
 }

@@ -180,7 +180,7 @@ impl Stats {
         let _ = self.journal.set(journal);
     }
 
-    /// None: nothing is recorded.
+    /// None: the configuration has `journal: none`, or the relay is starting.
     #[must_use]
     pub fn journal(&self) -> Option<&JournalStats> {
         self.journal.get()?.stats()

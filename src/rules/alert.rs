@@ -76,6 +76,10 @@ impl Alert {
 }
 
 impl Overdue {
+    /// In a time limit in words: the date `expires`, and what is between two limits.
+    pub const EXPIRES: &str = "expires";
+    pub const OR: &str = " or ";
+
     /// Whether the event opens a request that the alert watches. An event that ends its request never does.
     pub fn opens(&self, view: EventView<'_>) -> Result<bool, ExpressionError> {
         if view.event.outcome.ends_request() {
@@ -99,8 +103,8 @@ impl Overdue {
     #[must_use]
     pub fn limit(&self) -> String {
         let within = self.within.map(in_words);
-        let expiry = self.at_expiry.then(|| "expires".to_owned());
-        within.into_iter().chain(expiry).collect::<Vec<_>>().join(" or ")
+        let expiry = self.at_expiry.then(|| Self::EXPIRES.to_owned());
+        within.into_iter().chain(expiry).collect::<Vec<_>>().join(Self::OR)
     }
 }
 

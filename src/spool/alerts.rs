@@ -4,8 +4,8 @@ use tokio::sync::oneshot;
 
 use super::change::{AdvanceRequest, Change, EndRequest, FetchRequests, OpenRequest, SaveAlert, TidyRequests};
 use super::{
-    DueRequests, RequestCount, RequestEvent, RequestStep, STOPPED, SizeLimits, Spool, SpooledDelivery, Watch,
-    WatchedRequest,
+    DueKind, DueRequests, RequestCount, RequestEvent, RequestLosses, RequestStep, STOPPED, SizeLimits, Spool,
+    SpooledDelivery, Watch, WatchedRequest,
 };
 use crate::clock::MonotonicTime;
 use crate::rules::AlertName;
@@ -17,9 +17,9 @@ impl Spool {
         self.change(Change::OpenRequest(OpenRequest { event: Box::new(event), watches, receipt }));
     }
 
-    /// Ends a request for all alerts that watch it. If none does, the end is remembered until `forget`, because the event that opens the
-    /// request may come later. Returns at once; `receipt` settles when that is on disk.
-    pub fn end_request(&self, event: RequestEvent, forget: MonotonicTime, receipt: Receipt) {
+    /// Ends a request for all alerts that watch it. If none does, and with `forget`, the end is remembered until then, because the event that
+    /// opens the request may come later. Returns at once; `receipt` settles when that is on disk.
+    pub fn end_request(&self, event: RequestEvent, forget: Option<MonotonicTime>, receipt: Receipt) {
         self.change(Change::EndRequest(EndRequest { event: Box::new(event), forget, receipt }));
     }
 
@@ -31,13 +31,13 @@ impl Spool {
 
     /// The requests that are due, at most `limit`. Those of an earlier boot are not, until [`tidy_requests`](Self::tidy_requests) has
     /// counted their times in this one. `None`: the spool is closed.
-    pub async fn due_requests(&self, limit: usize) -> Option<DueRequests> {
+    pub async fn due_requests(&self, kind: DueKind, limit: usize) -> Option<DueRequests> {
         let (done, due) = oneshot::channel();
-        self.change(Change::FetchRequests(FetchRequests { limit, done }));
+        self.change(Change::FetchRequests(FetchRequests { kind, limit, done }));
         due.await.ok()
     }
 
-    /// Does the step with the request, and stores the deliveries of its alert in the same transaction. The answer is false if the request
+    /// Does the step with the request, and stores the deliveries of its alert in the same transaction: those of RAISED name its receivers. The answer is false if the request
     /// has changed since it was read: then nothing is stored. Errors are texts for people.
     pub fn advance_request(
         &self,
@@ -52,7 +52,7 @@ impl Spool {
         Ok(async { advanced.await.map_err(|_| STOPPED.to_owned()) })
     }
 
-    /// Forgets requests that none of the alerts watches; and if the caller `adopts` requests of an earlier boot, because the wall clock can
+    /// Forgets requests that none of the alerts watches, but for overdue ones, which become due as if they had ended; and if the caller `adopts` requests of an earlier boot, because the wall clock can
     /// be trusted by now, counts their due times in this one. It does a part of that. True: there may be more to do.
     pub async fn tidy_requests(&self, alerts: &[AlertName], adopts: bool) -> bool {
         let mut remove = self.request_counts();
@@ -88,15 +88,14 @@ impl Spool {
         raised.iter().map(|((alert, subject), state)| (alert.clone(), subject.clone(), state.clone())).collect()
     }
 
-    /// How many requests each alert watches.
     #[must_use]
     pub fn request_counts(&self) -> Vec<(AlertName, RequestCount)> {
         self.shared.request_counts().by_alert()
     }
 
-    /// How many requests could not be watched since the start, because there were too many.
+    /// What the [`RequestLimits`](super::RequestLimits) have cost since the start.
     #[must_use]
-    pub fn unwatched_requests(&self) -> u64 {
-        self.shared.request_counts().unwatched()
+    pub fn request_losses(&self) -> RequestLosses {
+        self.shared.request_counts().losses()
     }
 }

@@ -15,12 +15,17 @@ CREATE TABLE IF NOT EXISTS requests (
     expires TEXT,
     status TEXT NOT NULL,        -- of the event that opened it, or of its end
     received INTEGER NOT NULL,   -- when that event was received, by the wall clock
-    overdue INTEGER              -- since when it is overdue, by the wall clock
+    time_limit TEXT NOT NULL,    -- in words, as of when it was opened
+    overdue INTEGER,             -- since when it is overdue, by the wall clock
+    receivers TEXT               -- the sinks that got RAISED, as a JSON array
 ) STRICT;
 
 CREATE INDEX IF NOT EXISTS requests_by_request ON requests (request);
 -- Covers counting: the rows themselves are not read for it.
 CREATE INDEX IF NOT EXISTS requests_by_due ON requests (boot, due, state, alert);
+-- Few requests are in one of these states, so that the indexes cost little.
+CREATE INDEX IF NOT EXISTS overdue_requests ON requests (alert, overdue) WHERE state = 1;
+CREATE INDEX IF NOT EXISTS early_ends ON requests (due) WHERE state = 3;
 
 -- Raised alerts that are about no request: a restart neither forgets nor repeats them.
 CREATE TABLE IF NOT EXISTS raised_alerts (

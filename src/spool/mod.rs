@@ -44,13 +44,14 @@ pub use error::SpoolError;
 pub use progress::Progress;
 pub use purge::PurgeTarget;
 pub use reader::{
-    BacklogSummary, DeadLetterFilter, DeadLetterSummary, DeadLetters, DeliveryFilter, ListedDelivery, StoredDeadLetter,
-    WatchedBy, deliveries_of_event, list_deliveries, read_backlogs, read_orphans, read_watches,
+    BacklogSummary, DeadLetterFilter, DeadLetterSummary, DeadLetters, DeliveryFilter, ListedDelivery, OverdueRequest,
+    StoredDeadLetter, WatchedBy, deliveries_of_event, list_deliveries, read_backlogs, read_orphans, read_overdue,
+    read_watches,
 };
 
 pub use request::{
-    DueRequests, MAX_EARLY_ENDS, MAX_REQUESTS, RequestCount, RequestEvent, RequestId, RequestState, RequestStep, Watch,
-    WatchedRequest,
+    DueKind, DueRequests, RequestCount, RequestEvent, RequestId, RequestLimits, RequestLosses, RequestState,
+    RequestStep, Watch, WatchedRequest,
 };
 
 use std::path::{Path, PathBuf};
@@ -140,9 +141,17 @@ impl Spool {
     ///
     /// [`SpoolError::InUse`]: another relay uses the file.
     pub fn open(config: &SpoolConfig, dead_letters: &DeadLettersConfig) -> Result<Self, SpoolError> {
+        Self::open_with(config, dead_letters, RequestLimits::default())
+    }
+
+    fn open_with(
+        config: &SpoolConfig,
+        dead_letters: &DeadLettersConfig,
+        limits: RequestLimits,
+    ) -> Result<Self, SpoolError> {
         let (to, from) = mpsc::channel();
         let shared = Arc::new(Shared::new(config));
-        let writer = Writer::open(config, dead_letters, from, Arc::clone(&shared))?;
+        let writer = Writer::open(config, dead_letters, limits, from, Arc::clone(&shared))?;
         let path = writer.path().to_owned();
         let writer = tasks::spawn_thread(TaskKind::SpoolWriter, "spool".to_owned(), move || writer.run())
             .map_err(|error| SpoolError::io(&config.path, "the thread that writes to it can't be started", error))?;

@@ -1,21 +1,31 @@
 //! Requests that alerts watch, as they are handed to the spool and read from it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
 
 use super::row_size::{RequestLengths, RowSize, field_size};
 use crate::clock::{MonotonicTime, WallTime};
 use crate::event::AlertRequest;
-use crate::rules::AlertName;
+use crate::rules::{AlertName, SinkName};
 
-/// No more requests than these are watched, each counted once for each of its alerts. Beyond it, the events of further requests are
-/// acknowledged all the same, and the requests are counted as unwatched.
-pub const MAX_REQUESTS: u64 = 2_000_000;
-/// So many ends without an open request are remembered. Further ones are counted as unwatched.
-pub const MAX_EARLY_ENDS: u64 = 500_000;
+/// How many requests the spool watches.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits {
+    /// Each counted once for each of its alerts. Beyond it, the events of further requests are acknowledged all the same, and the requests
+    /// are counted as unwatched.
+    pub watched: u64,
+    /// Ends that came before their requests were opened. Beyond it the oldest one is forgotten: it is the least likely to be needed.
+    pub early_ends: u64,
+}
 
-/// The id of a watched request in the spool.
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self { watched: 2_000_000, early_ends: 500_000 }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(pub(super) i64);
 
@@ -51,6 +61,8 @@ pub struct Watch {
     pub alert: AlertName,
     /// When the request is overdue.
     pub due: MonotonicTime,
+    /// The time limit in words. It is stored with the request, because a reload may change that of the alert.
+    pub limit: Arc<str>,
 }
 
 /// A request about which the relay has to do something.
@@ -62,15 +74,27 @@ pub struct WatchedRequest {
     /// What opened it; of a request that has ended: with the status of the end, and when that was received.
     pub event: RequestEvent,
     pub due: MonotonicTime,
+    /// The time limit in words, as of when it was opened.
+    pub limit: String,
     /// Since when it is overdue.
     pub overdue: Option<WallTime>,
+    /// The sinks that got RAISED.
+    pub receivers: Vec<SinkName>,
+}
+
+/// Which due requests are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DueKind {
+    All,
+    /// All but those that are still open: their ends may be unread.
+    Ended,
 }
 
 #[derive(Debug)]
 pub struct DueRequests {
     /// In the order of their due times.
     pub requests: Vec<WatchedRequest>,
-    /// The due time of the first one that is not among them.
+    /// The due time of the first one that is not among them; [`DueKind::All`] only.
     pub next: Option<MonotonicTime>,
 }
 
@@ -98,8 +122,15 @@ pub struct RequestCount {
 pub(super) struct RequestCounts {
     by_alert: BTreeMap<AlertName, RequestCount>,
     early_ends: u64,
-    /// How many were not watched, because there were too many.
-    unwatched: u64,
+    losses: RequestLosses,
+}
+
+/// What the limits have cost since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestLosses {
+    pub unwatched: u64,
+    /// Ends that were forgotten early.
+    pub early_ends: u64,
 }
 
 impl RequestCounts {
@@ -130,11 +161,17 @@ impl RequestCounts {
     }
 
     pub(super) fn count_unwatched(&mut self, count: u64) {
-        self.unwatched = self.unwatched.saturating_add(count);
+        self.losses.unwatched = self.losses.unwatched.saturating_add(count);
     }
 
-    pub(super) fn unwatched(&self) -> u64 {
-        self.unwatched
+    /// The end is no longer remembered, because others came later.
+    pub(super) fn forget_early_end(&mut self) {
+        self.early_ends = self.early_ends.saturating_sub(1);
+        self.losses.early_ends = self.losses.early_ends.saturating_add(1);
+    }
+
+    pub(super) fn losses(&self) -> RequestLosses {
+        self.losses
     }
 
     pub(super) fn total(&self) -> u64 {
@@ -161,10 +198,10 @@ pub(super) fn request_hash(tenant: &str, correlation_id: &str) -> i64 {
 }
 
 /// What a row takes in the file, in bytes.
-pub(super) fn row_size(alert: &str, event: &RequestEvent) -> u64 {
+pub(super) fn row_size(alert: &str, limit: &str, event: &RequestEvent) -> u64 {
     let AlertRequest { tenant, correlation_id, product_id, session, expires } = &event.request;
     let optional = [product_id, session, expires].map(|text| text.as_deref().unwrap_or_default());
-    let texts = [alert, &**tenant, correlation_id, &event.status].into_iter().chain(optional);
+    let texts = [alert, limit, &**tenant, correlation_id, &event.status].into_iter().chain(optional);
     let others = texts.map(|text| field_size(text.len())).sum();
     RowSize::of_request(RequestLengths { alert: alert.len(), others }).bytes()
 }

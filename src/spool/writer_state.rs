@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::delivery::{RowId, SpoolEvent};
 use super::outcome::InsertOutcome;
+use super::request::RequestLimits;
 use super::unreadable::UnreadableDelivery;
 use crate::rules::SinkName;
 
@@ -29,10 +30,15 @@ pub(super) struct WriterState {
     pub(super) requests: u64,
     /// Ends in the file that came before their requests were opened, likewise.
     pub(super) early_ends: u64,
+    pub(super) request_limits: RequestLimits,
     dispatchers: HashMap<SinkName, mpsc::UnboundedSender<SpoolEvent>>,
 }
 
 impl WriterState {
+    pub(super) fn new(request_limits: RequestLimits) -> Self {
+        Self { request_limits, ..Self::default() }
+    }
+
     pub(super) fn claim(&mut self, sink: &SinkName, ids: impl IntoIterator<Item = RowId>) {
         self.claimed.entry(sink.clone()).or_default().extend(ids);
     }

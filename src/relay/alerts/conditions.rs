@@ -30,7 +30,10 @@ pub(super) struct RaisedAlert {
     pub(super) since: i64,
     /// The sentence of the event.
     pub(super) message: String,
-    sink: Option<String>,
+    /// The key of its condition: an alert of the same name may have another one after a reload.
+    condition: String,
+    /// The sinks that got RAISED.
+    receivers: Vec<String>,
     details: Map<String, Value>,
 }
 
@@ -95,7 +98,8 @@ impl Conditions {
         let raised = RaisedAlert {
             since: since.0,
             message: message.clone(),
-            sink: sink.map(|sink| sink.to_string()),
+            condition: alert.trigger.as_str().to_owned(),
+            receivers: receivers.iter().map(|queue| queue.sink.to_string()).collect(),
             details: details.clone(),
         };
         let occurrence = Occurrence { alert: name.clone(), subject: subject.clone(), since, request: None, details };
@@ -114,16 +118,14 @@ impl Conditions {
     async fn resolve(&mut self, alerts: &Alerts, table: &AlertTable, key: Key) {
         let Some(raised) = self.raised.get(&key).cloned() else { return };
         let (name, subject) = key.clone();
-        let Some(alert) = table.alert(&name) else {
-            // Nobody gets an alert that is no longer configured.
-            if alerts.spool.save_alert(name, subject, None, Vec::new()).await.is_ok() {
-                self.raised.remove(&key);
-            }
-            return;
+        let RaisedAlert { since, condition, receivers, details, .. } = raised;
+        let receivers: Vec<_> = receivers.iter().map(|sink| SinkName::new(sink)).collect();
+        let receivers = table.remaining(&receivers);
+        let alert = table.alert(&name).filter(|alert| alert.trigger.as_str() == condition);
+        let message = match alert {
+            Some(alert) => over(alert, &subject),
+            None => format!("the alert {name} is no longer in the configuration"),
         };
-        let RaisedAlert { since, sink, details, .. } = raised;
-        let receivers = table.receivers(alert, sink.as_deref().map(SinkName::new).as_ref());
-        let message = over(alert, &subject);
         let occurrence = Occurrence { alert: name.clone(), subject, since: WallTime(since), request: None, details };
         let prepared = occurrence.prepare(AlertStatus::Resolved, message.clone(), receivers);
         match alerts.spool.save_alert(name.clone(), key.1.clone(), None, prepared.deliveries()).await {
@@ -146,8 +148,8 @@ fn log_unstored(alerts: &Alerts, alert: &AlertName, error: &str) {
 /// That the condition no longer holds, in a sentence.
 fn over(alert: &Alert, subject: &str) -> String {
     match &alert.trigger {
-        Trigger::SinkFailing { .. } => format!("{subject} delivers again, or is no longer in the configuration"),
-        Trigger::SourceDown { .. } => format!("{subject} consumes again, or is no longer in the configuration"),
+        Trigger::SinkFailing { .. } => format!("{subject} delivers again, or the alert no longer watches it"),
+        Trigger::SourceDown { .. } => format!("{subject} consumes again, or the alert no longer watches it"),
         Trigger::SpoolFilling { above } => format!("{subject} uses less than {above}% of its share of the spool"),
         Trigger::DeadLetters { more_than: 0 } => "no dead letters are stored any more".to_owned(),
         Trigger::DeadLetters { more_than } => format!("no more than {more_than} dead letters are stored any more"),
@@ -155,7 +157,6 @@ fn over(alert: &Alert, subject: &str) -> String {
     }
 }
 
-/// What alerts are evaluated by.
 struct StatsView<'a> {
     stats: &'a Stats,
     snapshot: Arc<StatsSnapshot>,

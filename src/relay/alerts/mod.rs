@@ -7,6 +7,7 @@
 mod conditions;
 mod notice;
 mod requests;
+mod sources;
 mod summary;
 
 pub use summary::{AlertSummary, RaisedSummary};
@@ -31,7 +32,6 @@ use conditions::Conditions;
 /// How often the relay looks whether an alert is to be raised or resolved.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The alerts of a running relay.
 #[derive(Debug)]
 pub(super) struct Alerts {
     /// By the current configuration.
@@ -40,7 +40,7 @@ pub(super) struct Alerts {
     journal: Journal,
     stats: Arc<Stats>,
     expression_log: LogLimiter,
-    unwatched_log: LogLimiter,
+    limit_log: LogLimiter,
     blocked_log: LogLimiter,
 }
 
@@ -51,29 +51,39 @@ struct AlertTable {
     /// Indexed by [`SinkIndex`](crate::rules::SinkIndex).
     sinks: Vec<SinkQueue>,
     watches_requests: bool,
+    /// The time limit of each alert in words, in the order of the alerts.
+    limits: Vec<Arc<str>>,
 }
 
 impl AlertTable {
     fn of(config: &Config) -> Self {
+        let limit = |alert: &Alert| alert.overdue().map(Overdue::limit).unwrap_or_default().into();
         Self {
+            limits: config.alerts.iter().map(limit).collect(),
             alerts: Arc::clone(&config.alerts),
             sinks: config.sinks.iter().map(SinkQueue::of).collect(),
             watches_requests: config.alerts.iter().any(|alert| alert.overdue().is_some()),
         }
     }
 
-    fn overdue(&self) -> impl Iterator<Item = (&Alert, &Overdue)> {
-        self.alerts.iter().filter_map(|alert| Some((alert, alert.overdue()?)))
+    /// The alerts that watch requests, each with its time limit in words.
+    fn overdue(&self) -> impl Iterator<Item = (&Alert, &Overdue, &Arc<str>)> {
+        self.alerts.iter().zip(&self.limits).filter_map(|(alert, limit)| Some((alert, alert.overdue()?, limit)))
     }
 
     fn alert(&self, name: &AlertName) -> Option<&Alert> {
         self.alerts.iter().find(|alert| alert.name == *name)
     }
 
-    /// The sinks that get an alert: never the one that it is about.
+    /// The sinks that get RAISED: never the one that it is about.
     fn receivers(&self, alert: &Alert, about: Option<&SinkName>) -> Vec<SinkQueue> {
         let sinks = alert.to.iter().filter_map(|sink| self.sinks.get(sink.0));
         sinks.filter(|queue| Some(&queue.sink) != about).cloned().collect()
+    }
+
+    /// The sinks that get RESOLVED: those that got RAISED and are still in the configuration.
+    fn remaining(&self, receivers: &[SinkName]) -> Vec<SinkQueue> {
+        self.sinks.iter().filter(|queue| receivers.contains(&queue.sink)).cloned().collect()
     }
 }
 
@@ -85,7 +95,7 @@ impl Alerts {
             journal,
             stats,
             expression_log: LogLimiter::default(),
-            unwatched_log: LogLimiter::default(),
+            limit_log: LogLimiter::default(),
             blocked_log: LogLimiter::default(),
         }
     }

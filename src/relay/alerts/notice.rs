@@ -8,7 +8,7 @@ use super::Alerts;
 use crate::clock::{Timestamp, WallTime};
 use crate::delivery::{SinkQueue, SpoolPlace};
 use crate::event::{AlertNotice, AlertRequest, AlertStatus, Event, Message};
-use crate::rules::AlertName;
+use crate::rules::{AlertName, SinkName};
 use crate::spool::SpooledDelivery;
 
 /// What an alert is about, and since when: the same for both events of a pair.
@@ -49,6 +49,10 @@ impl Occurrence {
 }
 
 impl PreparedAlert {
+    pub(super) fn receivers(&self) -> impl Iterator<Item = &SinkName> {
+        self.receivers.iter().map(|queue| &queue.sink)
+    }
+
     pub(super) fn deliveries(&self) -> Vec<SpooledDelivery> {
         let delivery = |queue: &SinkQueue| {
             let SpoolPlace { key, due, group } = queue.place(&self.event);
@@ -76,7 +80,7 @@ impl PreparedAlert {
 
     /// The deliveries are on disk.
     pub(super) fn on_stored(&self, alerts: &Alerts) {
-        let sinks = self.receivers.iter().map(|queue| queue.sink.as_str());
+        let sinks = self.receivers().map(SinkName::as_str);
         alerts.journal.record_event(&self.event, &self.message, std::iter::empty(), sinks);
         alerts.stats.alert_counts().count(&self.alert, self.status);
     }

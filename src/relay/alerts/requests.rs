@@ -12,18 +12,18 @@ use futures_util::future::join_all;
 use serde_json::{Map, Value};
 
 use super::notice::{Occurrence, PreparedAlert};
+use super::sources::{SourceGate, SourceReading};
 use super::{AlertTable, Alerts};
 use crate::clock::{self, MonotonicTime, WallTime};
+use crate::delivery::SinkQueue;
 use crate::event::{AlertRequest, AlertStatus, Event, EventView, Message};
 use crate::failpoints::Failpoint;
-use crate::rules::{Alert, AlertName, Overdue, in_words};
+use crate::rules::{Alert, AlertName, Overdue};
 use crate::source::{EntryId, Receipt};
-use crate::spool::{RequestEvent, RequestState, RequestStep, Watch, WatchedRequest};
+use crate::spool::{DueKind, RequestEvent, RequestLosses, RequestState, RequestStep, Watch, WatchedRequest};
 
 /// An end that comes before the event that opens its request is remembered for this time.
 const REMEMBER_END: Duration = Duration::from_hours(24);
-/// Nothing is reported as overdue so soon after the start: the end may be among the messages that waited in the queue meanwhile.
-const START_GRACE: Duration = Duration::from_secs(5);
 /// So many requests are raised or resolved at once.
 const BATCH: usize = 256;
 
@@ -35,10 +35,10 @@ impl Alerts {
             return;
         }
         if event.outcome.ends_request() {
-            if table.overdue().any(|(_, overdue)| overdue.may_watch(event)) {
-                let forget = MonotonicTime::now().after(REMEMBER_END);
-                self.spool.end_request(request_event(event), forget, share(receipt));
-            }
+            // An alert may have watched the request that doesn't watch such requests any more.
+            let may_be_early = table.overdue().any(|(_, overdue, _)| overdue.may_watch(event));
+            let forget = may_be_early.then(|| MonotonicTime::now().after(REMEMBER_END));
+            self.spool.end_request(request_event(event), forget, share(receipt));
             return;
         }
         let watches = self.watches(&table, EventView::of(event, message));
@@ -48,9 +48,12 @@ impl Alerts {
     }
 
     fn watches(&self, table: &AlertTable, view: EventView<'_>) -> Vec<Watch> {
-        let watch = |(alert, overdue): (&Alert, &Overdue)| match overdue.opens(view) {
+        let watch = |(alert, overdue, limit): (&Alert, &Overdue, &Arc<str>)| match overdue.opens(view) {
             Ok(false) => None,
-            Ok(true) => Some(Watch { alert: alert.name.clone(), due: due(overdue, view.event)? }),
+            Ok(true) => {
+                let due = due(overdue, view.event)?;
+                Some(Watch { alert: alert.name.clone(), due, limit: Arc::clone(limit) })
+            }
             Err(error) => {
                 if let Some(suppressed) = self.expression_log.allow() {
                     tracing::warn!(
@@ -97,30 +100,25 @@ fn share(receipt: &Receipt) -> Receipt {
 }
 
 /// Raises the alerts of overdue requests, and resolves those of requests that have ended since.
+#[derive(Default)]
 pub(super) struct Watcher {
-    not_before: Instant,
+    sources: SourceGate,
     /// The alerts whose requests are kept, as of the last upkeep.
     kept: Option<Vec<AlertName>>,
     /// Requests of an earlier boot are taken over.
     has_adopted: bool,
-    unwatched: u64,
-}
-
-impl Default for Watcher {
-    fn default() -> Self {
-        Self { not_before: Instant::now() + START_GRACE, kept: None, has_adopted: false, unwatched: 0 }
-    }
+    /// What the log has told.
+    losses: RequestLosses,
 }
 
 impl Watcher {
     pub(super) async fn update(&mut self, alerts: &Alerts, table: &AlertTable) {
         self.tidy(alerts, table).await;
-        self.warn_of_unwatched(alerts);
-        if Instant::now() < self.not_before {
-            return;
-        }
+        self.warn_of_losses(alerts);
+        let readings = alerts.stats.snapshot().sources.iter().map(|source| SourceReading::of(source)).collect();
+        let kind = if self.sources.is_open(readings, Instant::now()) { DueKind::All } else { DueKind::Ended };
         while alerts.spool.next_due_request().has_passed() {
-            let Some(due) = alerts.spool.due_requests(BATCH).await else { return };
+            let Some(due) = alerts.spool.due_requests(kind, BATCH).await else { return };
             let is_full = due.requests.len() == BATCH;
             let done = join_all(due.requests.into_iter().map(|request| advance(alerts, table, request))).await;
             if !is_full || done.contains(&false) {
@@ -129,9 +127,9 @@ impl Watcher {
         }
     }
 
-    /// Forgets requests of alerts that are no longer configured, and takes over those of an earlier boot.
+    /// Forgets open requests of alerts that are no longer configured, lets the overdue ones be resolved, and takes over those of an earlier boot.
     async fn tidy(&mut self, alerts: &Alerts, table: &AlertTable) {
-        let names: Vec<_> = table.overdue().map(|(alert, _)| alert.name.clone()).collect();
+        let names: Vec<_> = table.overdue().map(|(alert, ..)| alert.name.clone()).collect();
         // Just after a boot the wall clock may not be corrected yet, and nothing of an earlier boot counts as overdue.
         let adopts = !self.has_adopted && clock::is_past_boot_grace();
         if self.kept.as_ref() == Some(&names) && !adopts {
@@ -143,32 +141,44 @@ impl Watcher {
         }
     }
 
-    fn warn_of_unwatched(&mut self, alerts: &Alerts) {
-        let unwatched = alerts.spool.unwatched_requests();
-        if unwatched > self.unwatched
-            && let Some(suppressed) = alerts.unwatched_log.allow()
-        {
+    fn warn_of_losses(&mut self, alerts: &Alerts) {
+        let losses = alerts.spool.request_losses();
+        if losses == self.losses {
+            return;
+        }
+        let Some(suppressed) = alerts.limit_log.allow() else { return };
+        let unwatched = losses.unwatched - self.losses.unwatched;
+        if unwatched > 0 {
             tracing::warn!(
                 suppressed,
-                "{} requests are not watched, because the spool has as many as it can watch: no alert will report them as overdue; the \
-                 metric `requests_unwatched_total` counts them; watch fewer requests with `overdue.when`, or for a shorter time",
-                unwatched - self.unwatched
+                "{unwatched} requests are not watched, because the spool has as many as it can watch: no alert will report them as \
+                 overdue; the metric `requests_unwatched_total` counts them; watch fewer requests with `overdue.when`, or for a shorter time"
             );
-            self.unwatched = unwatched;
         }
+        let early_ends = losses.early_ends - self.losses.early_ends;
+        if early_ends > 0 {
+            tracing::warn!(
+                suppressed,
+                "{early_ends} ends of requests that no alert watched were forgotten before their {} h were over, because others came later: \
+                 if the event that opens such a request comes after all, the request will be reported as overdue; the metric \
+                 `early_ends_forgotten_total` counts them; watch the requests of fewer tenants with `overdue.when`",
+                REMEMBER_END.as_secs() / 3_600
+            );
+        }
+        self.losses = losses;
     }
 }
 
 /// Does what is due about a request. False: it has to be done later.
 async fn advance(alerts: &Alerts, table: &AlertTable, request: WatchedRequest) -> bool {
-    let alert = table.alert(&request.alert);
-    let (step, prepared) = match (request.state, alert.and_then(|alert| Some((alert, alert.overdue()?)))) {
-        (RequestState::Open, Some((alert, overdue))) => {
+    let alert = table.alert(&request.alert).filter(|alert| alert.overdue().is_some());
+    let (step, prepared) = match (request.state, alert) {
+        (RequestState::Open, Some(alert)) => {
             let since = overdue_since(&request);
-            (RequestStep::Raise { overdue: since }, Some(raised(table, alert, overdue, &request, since)))
+            (RequestStep::Raise { overdue: since }, Some(raised(&request, since, table.receivers(alert, None))))
         }
-        (RequestState::Ended, Some((alert, overdue))) => {
-            (RequestStep::Forget, Some(resolved(table, alert, overdue, &request)))
+        (RequestState::Ended, alert) => {
+            (RequestStep::Forget, Some(resolved(&request, alert.is_some(), table.remaining(&request.receivers))))
         }
         // Nobody gets an alert that is no longer configured, and an early end has been remembered for long enough.
         _ => (RequestStep::Forget, None),
@@ -200,44 +210,56 @@ fn overdue_since(request: &WatchedRequest) -> WallTime {
     WallTime::now().before(Duration::from_millis(u64::try_from(late).unwrap_or(0)))
 }
 
-fn raised(
-    table: &AlertTable,
-    alert: &Alert,
-    overdue: &Overdue,
-    request: &WatchedRequest,
-    since: WallTime,
-) -> PreparedAlert {
-    let RequestEvent { request: AlertRequest { tenant, correlation_id, expires, .. }, status, received } =
-        &request.event;
+fn raised(request: &WatchedRequest, since: WallTime, receivers: Vec<SinkQueue>) -> PreparedAlert {
+    let RequestEvent { request: of, status, received } = &request.event;
+    let AlertRequest { tenant, correlation_id, expires, .. } = of;
+    let limit = within(&request.limit, expires.as_deref());
     let at = received.to_rfc3339();
-    let limit = match (overdue.within, expires.as_deref().filter(|_| overdue.at_expiry)) {
-        (Some(within), Some(date)) => format!("within {} or by {date}", in_words(within)),
-        (None, Some(date)) => format!("by {date}"),
-        _ => format!("within {}", overdue.limit()),
-    };
     let sentence = format!("request {correlation_id} of {tenant} was {status} at {at} and has had no end {limit}");
-    occurrence(alert, overdue, request, since).prepare(AlertStatus::Raised, sentence, table.receivers(alert, None))
+    occurrence(request, since).prepare(AlertStatus::Raised, sentence, receivers)
 }
 
-fn resolved(table: &AlertTable, alert: &Alert, overdue: &Overdue, request: &WatchedRequest) -> PreparedAlert {
+fn resolved(request: &WatchedRequest, is_configured: bool, receivers: Vec<SinkQueue>) -> PreparedAlert {
     let RequestEvent { request: AlertRequest { tenant, correlation_id, .. }, status, received } = &request.event;
     let since = request.overdue.unwrap_or(*received);
-    let sentence = format!("request {correlation_id} of {tenant} has ended: {status} at {}", received.to_rfc3339());
-    occurrence(alert, overdue, request, since).prepare(AlertStatus::Resolved, sentence, table.receivers(alert, None))
+    let sentence = if is_configured {
+        format!("request {correlation_id} of {tenant} has ended: {status} at {}", received.to_rfc3339())
+    } else {
+        let alert = &request.alert;
+        format!(
+            "request {correlation_id} of {tenant} is no longer watched: the alert {alert} is no longer in the configuration"
+        )
+    };
+    occurrence(request, since).prepare(AlertStatus::Resolved, sentence, receivers)
 }
 
-fn occurrence(alert: &Alert, overdue: &Overdue, request: &WatchedRequest, since: WallTime) -> Occurrence {
+/// A time limit as it continues "has had no end".
+pub(super) fn within(limit: &str, expires: Option<&str>) -> String {
+    let part = |part: &str| match (part, expires) {
+        (Overdue::EXPIRES, Some(date)) => Some(format!("by {date}")),
+        // It has no such date, and was opened because of the other limit.
+        (Overdue::EXPIRES, None) => None,
+        (within, _) => Some(format!("within {within}")),
+    };
+    limit.split(Overdue::OR).filter_map(part).collect::<Vec<_>>().join(Overdue::OR)
+}
+
+fn occurrence(request: &WatchedRequest, since: WallTime) -> Occurrence {
     let RequestEvent { request: of, status, received } = &request.event;
     let details = [
         ("requestStatus", Value::from(status.as_str())),
         ("requestReceivedAt", Value::from(received.to_rfc3339())),
-        ("within", Value::from(overdue.limit())),
+        ("within", Value::from(request.limit.as_str())),
     ];
     Occurrence {
-        alert: alert.name.clone(),
-        subject: format!("request {} {}", of.tenant, of.correlation_id),
+        alert: request.alert.clone(),
+        subject: subject(&of.tenant, &of.correlation_id),
         since,
         request: Some(of.clone()),
         details: Map::from_iter(details.map(|(name, value)| (name.to_owned(), value))),
     }
+}
+
+pub(super) fn subject(tenant: &str, correlation_id: &str) -> String {
+    format!("request {tenant} {correlation_id}")
 }

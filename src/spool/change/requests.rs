@@ -11,7 +11,7 @@ use crate::spool::database::Database;
 use crate::spool::delivery::DeliveryRow;
 use crate::spool::outcome::InsertOutcome;
 use crate::spool::request::{
-    DueRequests, MAX_EARLY_ENDS, MAX_REQUESTS, RequestEvent, RequestId, RequestState, RequestStep, Watch, row_size,
+    DueKind, DueRequests, RequestEvent, RequestId, RequestState, RequestStep, Watch, row_size,
 };
 use crate::spool::statements::EndOutcome;
 use crate::spool::writer_state::WriterState;
@@ -34,7 +34,7 @@ pub(in crate::spool) struct OpenOutcome {
 
 impl OpenRequest {
     pub(super) fn size(&self) -> u64 {
-        self.watches.iter().map(|watch| row_size(watch.alert.as_str(), &self.event)).sum()
+        self.watches.iter().map(|watch| row_size(watch.alert.as_str(), &watch.limit, &self.event)).sum()
     }
 }
 
@@ -44,7 +44,7 @@ impl Step for OpenRequest {
     fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
         let mut outcome = OpenOutcome { opened: Vec::with_capacity(self.watches.len()), unwatched: 0 };
         for watch in &self.watches {
-            let has_room = state.requests < MAX_REQUESTS;
+            let has_room = state.requests < state.request_limits.watched;
             let opened = has_room && database.open_request(&self.event, watch)?;
             state.requests += u64::from(opened);
             outcome.unwatched += u64::from(!has_room);
@@ -69,43 +69,50 @@ impl Step for OpenRequest {
 #[derive(Debug)]
 pub(in crate::spool) struct EndRequest {
     pub(in crate::spool) event: Box<RequestEvent>,
-    /// Until when an end is remembered that comes before its request was opened.
-    pub(in crate::spool) forget: MonotonicTime,
+    /// Until when an end is remembered that comes before its request was opened; none: no alert would watch that request.
+    pub(in crate::spool) forget: Option<MonotonicTime>,
     pub(in crate::spool) receipt: Receipt,
 }
 
 impl EndRequest {
     /// It may have to be remembered.
     pub(super) fn size(&self) -> u64 {
-        row_size("", &self.event)
+        self.forget.map_or(0, |_| row_size("", "", &self.event))
     }
 }
 
 impl Step for EndRequest {
+    /// Whether another early end was forgotten for it, too.
     type Outcome = (EndOutcome, bool);
 
     fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        let remember = state.early_ends < MAX_EARLY_ENDS;
-        let outcome = database.end_request(&self.event, remember, self.forget)?;
+        let outcome = database.end_request(&self.event, self.forget)?;
+        let mut has_forgotten = false;
         match &outcome {
-            EndOutcome::Early => state.early_ends += u64::from(remember),
-            EndOutcome::EarlyAgain => {}
+            EndOutcome::Early if state.early_ends >= state.request_limits.early_ends => {
+                has_forgotten = true;
+                database.forget_oldest_early_end()?;
+            }
+            EndOutcome::Early => state.early_ends += 1,
+            EndOutcome::Unchanged => {}
             EndOutcome::Ended(ended) => {
                 state.requests = state.requests.saturating_sub(u64::try_from(ended.len()).unwrap_or(0));
             }
         }
-        Ok((outcome, remember))
+        Ok((outcome, has_forgotten))
     }
 
-    fn settle(self, (outcome, remember): Self::Outcome, _: &mut WriterState, shared: &Shared) {
+    fn settle(self, (outcome, has_forgotten): Self::Outcome, _: &mut WriterState, shared: &Shared) {
         let mut counts = shared.request_counts();
+        if has_forgotten {
+            counts.forget_early_end();
+        }
         match outcome {
-            EndOutcome::Early if remember => {
+            EndOutcome::Early => {
                 counts.add(&AlertName::new(""), RequestState::EndedEarly);
-                shared.request_due(self.forget);
+                self.forget.into_iter().for_each(|forget| shared.request_due(forget));
             }
-            EndOutcome::Early => counts.count_unwatched(1),
-            EndOutcome::EarlyAgain => {}
+            EndOutcome::Unchanged => {}
             EndOutcome::Ended(ended) => {
                 for (alert, state) in ended {
                     counts.remove(&alert, state);
@@ -123,6 +130,7 @@ impl Step for EndRequest {
 /// Reads the requests that are due.
 #[derive(Debug)]
 pub(in crate::spool) struct FetchRequests {
+    pub(in crate::spool) kind: DueKind,
     pub(in crate::spool) limit: usize,
     pub(in crate::spool) done: oneshot::Sender<DueRequests>,
 }
@@ -131,11 +139,13 @@ impl Step for FetchRequests {
     type Outcome = DueRequests;
 
     fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.due_requests(MonotonicTime::now(), self.limit)
+        database.due_requests(self.kind, MonotonicTime::now(), self.limit)
     }
 
     fn settle(self, due: Self::Outcome, _: &mut WriterState, shared: &Shared) {
-        shared.set_next_due_request(due.requests.first().map(|first| first.due).or(due.next));
+        if self.kind == DueKind::All {
+            shared.set_next_due_request(due.requests.first().map(|first| first.due).or(due.next));
+        }
         // The caller may be gone; then they are due at the next start.
         let _ = self.done.send(due);
     }
@@ -158,7 +168,8 @@ impl Step for AdvanceRequest {
     type Outcome = Option<Vec<InsertOutcome>>;
 
     fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        if !database.advance_request(self.id, self.from, self.step)? {
+        let receivers: Vec<_> = self.rows.iter().map(|row| &row.delivery.sink).collect();
+        if !database.advance_request(self.id, self.from, self.step, &receivers)? {
             return Ok(None);
         }
         match (self.step, self.from) {
@@ -218,7 +229,7 @@ impl Step for SaveAlert {
     }
 }
 
-/// Removes requests of alerts that are no longer configured, and counts due times of an earlier boot in this one, a batch of each.
+/// Removes requests of alerts that are no longer configured, makes those due whose alert has to be resolved, and counts due times of an earlier boot in this one, a batch of each.
 #[derive(Debug)]
 pub(in crate::spool) struct TidyRequests {
     pub(in crate::spool) remove: Vec<AlertName>,
@@ -242,6 +253,9 @@ impl Step for TidyRequests {
         let mut counts = shared.request_counts();
         for (alert, state) in &removed {
             counts.remove(alert, *state);
+            if *state == RequestState::Overdue {
+                shared.request_due(MonotonicTime::now());
+            }
         }
         drop(counts);
         if let Some(next) = next {

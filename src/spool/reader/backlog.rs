@@ -109,7 +109,6 @@ pub struct DeliveryFilter {
     pub may_contain: Option<String>,
 }
 
-/// One delivery of a list.
 #[derive(Debug)]
 pub struct ListedDelivery {
     pub id: RowId,

@@ -10,7 +10,7 @@ pub use backlog::{
 };
 pub use dead_letters::{DeadLetterSummary, DeadLetters, StoredDeadLetter};
 pub use filter::DeadLetterFilter;
-pub use requests::{WatchedBy, read_watches};
+pub use requests::{OverdueRequest, WatchedBy, read_overdue, read_watches};
 
 /// How many rows are read in one transaction: a slow reader must not keep the writer from emptying its log.
 const PAGE_ROWS: usize = 500;

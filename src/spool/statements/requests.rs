@@ -5,11 +5,11 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::unsigned;
 use crate::clock::{ClockBase, MonotonicTime, WallTime};
 use crate::event::AlertRequest;
-use crate::rules::AlertName;
+use crate::rules::{AlertName, SinkName};
 use crate::spool::SpoolError;
 use crate::spool::database::Database;
 use crate::spool::request::{
-    DueRequests, RequestEvent, RequestId, RequestState, RequestStep, Watch, WatchedRequest, request_hash,
+    DueKind, DueRequests, RequestEvent, RequestId, RequestState, RequestStep, Watch, WatchedRequest, request_hash,
 };
 use crate::spool::rows::{optional_text, text};
 
@@ -23,27 +23,28 @@ pub(in crate::spool) enum EndOutcome {
     Ended(Vec<(AlertName, RequestState)>),
     /// Nobody watches it: the event that opens it may come later.
     Early,
-    /// The same, and an earlier end is remembered already.
-    EarlyAgain,
+    /// Nobody watches it, and an earlier end is remembered already, or none has to be.
+    Unchanged,
 }
 
 impl Database {
     /// Watches a request, unless its end was there before, or the alert watches it already. Returns whether it does so from now on.
     pub(in crate::spool) fn open_request(&self, event: &RequestEvent, watch: &Watch) -> Result<bool, SpoolError> {
-        self.insert_request(event, watch.alert.as_str(), RequestState::Open, watch.due).map_err(self.failed())
+        let alert = (watch.alert.as_str(), &*watch.limit);
+        self.insert_request(event, alert, RequestState::Open, watch.due).map_err(self.failed())
     }
 
     fn insert_request(
         &self,
         event: &RequestEvent,
-        alert: &str,
+        (alert, limit): (&str, &str),
         state: RequestState,
         due: MonotonicTime,
     ) -> rusqlite::Result<bool> {
         let AlertRequest { tenant, correlation_id, product_id, session, expires } = &event.request;
         let insert = "INSERT INTO requests (request, alert, state, boot, due, tenant, correlation_id, product_id, session, expires, \
-                      status, received) \
-                      SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12 WHERE NOT EXISTS (SELECT 1 FROM requests \
+                      status, received, time_limit) \
+                      SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 WHERE NOT EXISTS (SELECT 1 FROM requests \
                       WHERE request = ?1 AND tenant = ?6 AND correlation_id = ?7 AND alert IN (?2, ''))";
         let inserted = self.connection.prepare_cached(insert)?.execute(params![
             request_hash(tenant, correlation_id),
@@ -58,16 +59,16 @@ impl Database {
             expires,
             event.status,
             event.received.0,
+            limit,
         ])?;
         Ok(inserted > 0)
     }
 
-    /// Ends a request for all alerts that watch it. If none does, and with `remember`, the end is remembered until `forget`.
+    /// Ends a request for all alerts that watch it. If none does, the end is remembered until `forget`, if given.
     pub(in crate::spool) fn end_request(
         &self,
         event: &RequestEvent,
-        remember: bool,
-        forget: MonotonicTime,
+        forget: Option<MonotonicTime>,
     ) -> Result<EndOutcome, SpoolError> {
         let end = || -> rusqlite::Result<EndOutcome> {
             let AlertRequest { tenant, correlation_id, .. } = &event.request;
@@ -78,9 +79,8 @@ impl Database {
             let rows = found.query_map(request, |row| Ok((row.get(0)?, text(row, 1)?, row.get(2)?)))?;
             let rows = rows.collect::<rusqlite::Result<Vec<(i64, String, i64)>>>()?;
             if rows.is_empty() {
-                if remember {
-                    self.insert_request(event, "", RequestState::EndedEarly, forget)?;
-                }
+                let Some(forget) = forget else { return Ok(EndOutcome::Unchanged) };
+                self.insert_request(event, ("", ""), RequestState::EndedEarly, forget)?;
                 return Ok(EndOutcome::Early);
             }
             let mut ended = Vec::new();
@@ -101,18 +101,37 @@ impl Database {
                     _ => {}
                 }
             }
-            Ok(if ended.is_empty() { EndOutcome::EarlyAgain } else { EndOutcome::Ended(ended) })
+            Ok(if ended.is_empty() { EndOutcome::Unchanged } else { EndOutcome::Ended(ended) })
         };
         end().map_err(self.failed())
     }
 
+    /// Forgets the end that will be forgotten first anyway.
+    pub(in crate::spool) fn forget_oldest_early_end(&self) -> Result<(), SpoolError> {
+        let forget = "DELETE FROM requests WHERE id = (SELECT id FROM requests WHERE state = 3 ORDER BY due LIMIT 1)";
+        let forgotten = self.connection.prepare_cached(forget).and_then(|mut forget| forget.execute([]));
+        forgotten.map(drop).map_err(self.failed())
+    }
+
     /// The requests that are due by `now`, at most `limit`, and when the next one is due. Those of another boot are left out.
-    pub(in crate::spool) fn due_requests(&self, now: MonotonicTime, limit: usize) -> Result<DueRequests, SpoolError> {
+    pub(in crate::spool) fn due_requests(
+        &self,
+        kind: DueKind,
+        now: MonotonicTime,
+        limit: usize,
+    ) -> Result<DueRequests, SpoolError> {
         let read = || -> rusqlite::Result<DueRequests> {
-            let select = "SELECT id, alert, state, due, tenant, correlation_id, product_id, session, expires, status, received, overdue \
-                          FROM requests WHERE boot = ? AND due IS NOT NULL ORDER BY due";
-            let mut select = self.connection.prepare_cached(select)?;
-            let mut rows = select.query([ClockBase::now().boot])?;
+            // Without an upper bound, the second one would read all open requests in search of others.
+            let (which, until) = match kind {
+                DueKind::All => ("due <= ?2", MonotonicTime(i64::MAX)),
+                DueKind::Ended => ("due <= ?2 AND state <> 0", now),
+            };
+            let select = format!(
+                "SELECT id, alert, state, due, tenant, correlation_id, product_id, session, expires, status, received, time_limit, overdue, \
+                 receivers FROM requests WHERE boot = ?1 AND {which} ORDER BY due"
+            );
+            let mut select = self.connection.prepare_cached(&select)?;
+            let mut rows = select.query([ClockBase::now().boot, until.0])?;
             let mut due = DueRequests { requests: Vec::new(), next: None };
             while let Some(row) = rows.next()? {
                 let at = MonotonicTime(row.get(3)?);
@@ -133,11 +152,14 @@ impl Database {
         id: RequestId,
         from: RequestState,
         step: RequestStep,
+        receivers: &[&SinkName],
     ) -> Result<bool, SpoolError> {
         let advance = || match step {
             RequestStep::Raise { overdue } => {
-                let raise = "UPDATE requests SET state = ?3, due = NULL, overdue = ?4 WHERE id = ?1 AND state = ?2";
-                let values = params![id.0, from as i64, RequestState::Overdue as i64, overdue.0];
+                let raise = "UPDATE requests SET state = ?3, due = NULL, overdue = ?4, receivers = ?5 WHERE id = ?1 AND state = ?2";
+                let receivers: Vec<_> = receivers.iter().map(|sink| sink.as_str()).collect();
+                let receivers = serde_json::Value::from(receivers).to_string();
+                let values = params![id.0, from as i64, RequestState::Overdue as i64, overdue.0, receivers];
                 self.connection.prepare_cached(raise)?.execute(values)
             }
             RequestStep::Forget => {
@@ -148,7 +170,8 @@ impl Database {
         advance().map(|changed| changed > 0).map_err(self.failed())
     }
 
-    /// Removes requests of these alerts, at most a batch of each. Returns those removed.
+    /// Removes the open requests of these alerts, and makes the overdue ones due as if they had ended: at most a batch of each. Returns
+    /// them.
     pub(in crate::spool) fn remove_requests(
         &self,
         alerts: &[AlertName],
@@ -156,12 +179,15 @@ impl Database {
         let remove = || -> rusqlite::Result<_> {
             let mut removed = Vec::new();
             for alert in alerts {
-                let delete = "DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE alert = ? LIMIT ?) RETURNING state";
-                let mut delete = self.connection.prepare(delete)?;
-                let states = delete.query_map(params![alert.as_str(), UPKEEP_BATCH], |row| row.get::<_, i64>(0))?;
-                for state in states {
-                    removed.extend(RequestState::of_number(state?).map(|state| (alert.clone(), state)));
-                }
+                let end = "UPDATE requests SET state = 2, boot = ?3, due = ?4 WHERE id IN \
+                           (SELECT id FROM requests WHERE alert = ?1 AND state = 1 LIMIT ?2)";
+                let (boot, now) = (ClockBase::now().boot, MonotonicTime::now().0);
+                let ended = self.connection.execute(end, params![alert.as_str(), UPKEEP_BATCH, boot, now])?;
+                removed.extend(std::iter::repeat_n((alert.clone(), RequestState::Overdue), ended));
+                let delete =
+                    "DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE alert = ? AND state = 0 LIMIT ?)";
+                let deleted = self.connection.execute(delete, params![alert.as_str(), UPKEEP_BATCH])?;
+                removed.extend(std::iter::repeat_n((alert.clone(), RequestState::Open), deleted));
             }
             Ok(removed)
         };
@@ -250,6 +276,13 @@ fn watched_request(row: &Row<'_>, due: MonotonicTime) -> rusqlite::Result<Option
         state,
         event: RequestEvent { request, status: text(row, 9)?, received: WallTime(row.get(10)?) },
         due,
-        overdue: row.get::<_, Option<i64>>(11)?.map(WallTime),
+        limit: text(row, 11)?,
+        overdue: row.get::<_, Option<i64>>(12)?.map(WallTime),
+        receivers: optional_text(row, 13)?.map(|receivers| sinks(&receivers)).unwrap_or_default(),
     }))
+}
+
+fn sinks(json: &str) -> Vec<SinkName> {
+    let names: Vec<String> = serde_json::from_str(json).unwrap_or_default();
+    names.iter().map(|name| SinkName::new(name)).collect()
 }

@@ -20,7 +20,7 @@ fn event(id: &str, status: &str) -> RequestEvent {
 }
 
 fn watch(due: MonotonicTime) -> Vec<Watch> {
-    vec![Watch { alert: AlertName::new(ALERT), due }]
+    vec![Watch { alert: AlertName::new(ALERT), due, limit: "24h".into() }]
 }
 
 fn now() -> MonotonicTime {
@@ -37,7 +37,7 @@ fn receipt() -> Receipt {
 }
 
 async fn due(spool: &Spool) -> Vec<(String, RequestState)> {
-    let due = spool.due_requests(100).await.expect("an open spool");
+    let due = spool.due_requests(DueKind::All, 100).await.expect("an open spool");
     due.requests.into_iter().map(|one| (one.event.request.correlation_id, one.state)).collect()
 }
 
@@ -56,7 +56,7 @@ async fn the_message_of_a_request_settles_once_the_request_is_on_disk() {
     let spool = setup.open();
     let (to, settled) = unbounded_channel();
     spool.open_request(event("a", "GRANTED"), watch(later()), Receipt::new(EntryId(0), to.clone()));
-    spool.end_request(event("b", "SUCCESS"), later(), Receipt::new(EntryId(1), to));
+    spool.end_request(event("b", "SUCCESS"), Some(later()), Receipt::new(EntryId(1), to));
     assert_eq!(all(settled).await, done(0..2));
     spool.close(GRACE).await;
     let spool = setup.open();
@@ -73,7 +73,9 @@ async fn a_request_is_raised_once_and_resolved_by_its_end() {
     let mut events = spool.subscribe(sink()).await.unwrap().events;
     spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
     spool.open_request(event("a", "GRANTED"), watch(later()), receipt());
-    let [raised] = &*spool.due_requests(100).await.unwrap().requests else { panic!("it is watched once") };
+    let [raised] = &*spool.due_requests(DueKind::All, 100).await.unwrap().requests else {
+        panic!("it is watched once")
+    };
     let raise = RequestStep::Raise { overdue: WallTime(7) };
     assert_eq!(spool.advance_request(raised, raise, vec![delivery(1, 1)]).unwrap().await, Ok(true));
     assert_eq!(
@@ -88,15 +90,31 @@ async fn a_request_is_raised_once_and_resolved_by_its_end() {
 
     spool.close(GRACE).await;
     let spool = setup.open();
-    spool.end_request(event("a", "ERROR"), later(), receipt());
-    let [ended] = &*spool.due_requests(100).await.unwrap().requests else { panic!("it is to be resolved") };
+    spool.end_request(event("a", "ERROR"), Some(later()), receipt());
+    let [ended] = &*spool.due_requests(DueKind::All, 100).await.unwrap().requests else {
+        panic!("it is to be resolved")
+    };
     assert_eq!(
         (ended.state, ended.overdue, ended.event.status.as_str()),
         (RequestState::Ended, Some(WallTime(7)), "ERROR")
     );
     assert_eq!(ended.event.request, event("a", "").request, "what the event needs is still there");
+    assert_eq!((ended.limit.as_str(), &*ended.receivers), ("24h", &[sink()][..]));
     assert_eq!(spool.advance_request(ended, RequestStep::Forget, vec![delivery(1, 3)]).unwrap().await, Ok(true));
     assert_eq!((spool.sink_usage()[0].1.count(), counts(&spool)), (2, RequestCount::default()));
+    spool.close(GRACE).await;
+}
+
+/// After a reload the alert may watch other requests, and the end may be one that it would not wait for now.
+#[tokio::test]
+async fn an_end_that_is_not_remembered_ends_its_request_all_the_same() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
+    spool.end_request(event("a", "SUCCESS"), None, receipt());
+    spool.end_request(event("b", "SUCCESS"), None, receipt());
+    spool.open_request(event("b", "GRANTED"), watch(now()), receipt());
+    assert_eq!(due(&spool).await, [("b".to_owned(), RequestState::Open)]);
     spool.close(GRACE).await;
 }
 
@@ -105,7 +123,7 @@ async fn an_end_in_time_leaves_nothing() {
     let setup = Setup::new();
     let spool = setup.open();
     spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
-    spool.end_request(event("a", "SUCCESS"), later(), receipt());
+    spool.end_request(event("a", "SUCCESS"), Some(later()), receipt());
     assert_eq!(due(&spool).await, []);
     assert_eq!(counts(&spool), RequestCount::default());
     spool.close(GRACE).await;
@@ -117,7 +135,9 @@ async fn changes_are_done_once_also_after_commits_with_unknown_ends() {
     let spool = setup.open();
     spool.shared.unknown_commits.store(1, std::sync::atomic::Ordering::Relaxed);
     spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
-    let [raised] = &*spool.due_requests(100).await.unwrap().requests else { panic!("it is watched once") };
+    let [raised] = &*spool.due_requests(DueKind::All, 100).await.unwrap().requests else {
+        panic!("it is watched once")
+    };
     spool.shared.unknown_commits.store(2, std::sync::atomic::Ordering::Relaxed);
     let raise = RequestStep::Raise { overdue: WallTime(7) };
     assert_eq!(spool.advance_request(raised, raise, vec![delivery(1, 1)]).unwrap().await, Ok(true));
@@ -126,16 +146,111 @@ async fn changes_are_done_once_also_after_commits_with_unknown_ends() {
 }
 
 #[tokio::test]
-async fn requests_of_alerts_that_are_not_configured_are_forgotten() {
+async fn of_an_alert_that_is_removed_open_requests_are_forgotten_and_overdue_ones_are_to_be_resolved() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    spool.open_request(event("overdue", "GRANTED"), watch(now()), receipt());
+    let [raised] = &*spool.due_requests(DueKind::All, 100).await.unwrap().requests else { panic!("it is due") };
+    let raise = RequestStep::Raise { overdue: WallTime(7) };
+    assert_eq!(spool.advance_request(raised, raise, vec![delivery(1, 1)]).unwrap().await, Ok(true));
+    spool.open_request(event("open", "GRANTED"), watch(now()), receipt());
+    due(&spool).await;
+    assert!(!spool.tidy_requests(&[AlertName::new(ALERT)], false).await);
+    assert_eq!(counts(&spool), RequestCount { open: 1, overdue: 1 });
+    assert!(spool.tidy_requests(&[AlertName::new("other")], false).await, "there may be more");
+    assert!(!spool.tidy_requests(&[AlertName::new("other")], false).await);
+    assert_eq!(counts(&spool), RequestCount::default());
+    assert!(spool.next_due_request().has_passed());
+    assert_eq!(due(&spool).await, [("overdue".to_owned(), RequestState::Ended)]);
+    spool.close(GRACE).await;
+}
+
+/// A spool that watches two requests, and remembers two early ends.
+fn small(setup: &Setup) -> Spool {
+    Spool::open_with(&setup.config(), &setup.limits, RequestLimits { watched: 2, early_ends: 2 }).unwrap()
+}
+
+#[tokio::test]
+async fn requests_beyond_the_limit_are_acknowledged_unwatched_and_counted() {
+    let setup = Setup::new();
+    let spool = small(&setup);
+    let (to, settled) = unbounded_channel();
+    for number in 0..5 {
+        let event = event(&format!("r-{number}"), "GRANTED");
+        spool.open_request(event, watch(now()), Receipt::new(EntryId(number), to.clone()));
+    }
+    drop(to);
+    assert_eq!(all(settled).await, done(0..5), "none is held up");
+    assert_eq!((counts(&spool).open, spool.request_losses()), (2, RequestLosses { unwatched: 3, early_ends: 0 }));
+    let watched = ["r-0", "r-1"].map(|id| (id.to_owned(), RequestState::Open));
+    assert_eq!(due(&spool).await, watched);
+    // An end makes room for another request, also after a restart.
+    spool.end_request(event("r-0", "SUCCESS"), Some(later()), receipt());
+    due(&spool).await;
+    spool.close(GRACE).await;
+    let spool = small(&setup);
+    for id in ["r-5", "r-6"] {
+        spool.open_request(event(id, "GRANTED"), watch(now()), receipt());
+    }
+    assert_eq!(due(&spool).await, ["r-1", "r-5"].map(|id| (id.to_owned(), RequestState::Open)));
+    assert_eq!(spool.request_losses().unwatched, 1, "since the start");
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn of_early_ends_beyond_the_limit_the_oldest_is_forgotten() {
+    let setup = Setup::new();
+    let spool = small(&setup);
+    let (to, settled) = unbounded_channel();
+    for number in 0..4 {
+        let event = event(&format!("r-{number}"), "SUCCESS");
+        let forget = later().after(Duration::from_secs(number));
+        spool.end_request(event, Some(forget), Receipt::new(EntryId(number), to.clone()));
+    }
+    drop(to);
+    assert_eq!(all(settled).await, done(0..4), "none is held up");
+    assert_eq!(spool.request_losses(), RequestLosses { unwatched: 0, early_ends: 2 });
+    for number in 0..4 {
+        spool.open_request(event(&format!("r-{number}"), "GRANTED"), watch(now()), receipt());
+    }
+    let forgotten = ["r-0", "r-1"].map(|id| (id.to_owned(), RequestState::Open));
+    assert_eq!(due(&spool).await, forgotten, "the ends of the others are remembered");
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn open_requests_are_not_due_while_their_ends_may_be_unread() {
     let setup = Setup::new();
     let spool = setup.open();
     spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
+    spool.open_request(event("b", "GRANTED"), watch(now()), receipt());
+    let requests = spool.due_requests(DueKind::All, 1).await.unwrap().requests;
+    let raise = RequestStep::Raise { overdue: WallTime(7) };
+    assert_eq!(spool.advance_request(&requests[0], raise, Vec::new()).unwrap().await, Ok(true));
+    spool.end_request(event("a", "SUCCESS"), Some(later()), receipt());
+    let ended = spool.due_requests(DueKind::Ended, 100).await.unwrap().requests;
+    let ids: Vec<_> = ended.iter().map(|one| one.event.request.correlation_id.as_str()).collect();
+    assert_eq!(ids, ["a"]);
+    assert!(spool.next_due_request().has_passed(), "the other one is still to be raised");
+    spool.close(GRACE).await;
+}
+
+#[tokio::test]
+async fn overdue_requests_are_read_beside_the_relay_the_oldest_first() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    for (id, since) in [("late", 9), ("first", 7), ("second", 8)] {
+        spool.open_request(event(id, "GRANTED"), watch(now()), receipt());
+        let requests = spool.due_requests(DueKind::All, 1).await.unwrap().requests;
+        let raise = RequestStep::Raise { overdue: WallTime(since) };
+        assert_eq!(spool.advance_request(&requests[0], raise, Vec::new()).unwrap().await, Ok(true));
+    }
+    spool.open_request(event("open", "GRANTED"), watch(later()), receipt());
     due(&spool).await;
-    assert!(!spool.tidy_requests(&[AlertName::new(ALERT)], false).await);
-    assert_eq!(counts(&spool).open, 1);
-    assert!(spool.tidy_requests(&[AlertName::new("other")], false).await, "there may be more");
-    assert!(!spool.tidy_requests(&[AlertName::new("other")], false).await);
-    assert_eq!((counts(&spool), due(&spool).await), (RequestCount::default(), Vec::new()));
+    let overdue = read_overdue(spool.path(), &AlertName::new(ALERT), 2).unwrap();
+    let read: Vec<_> = overdue.iter().map(|one| (one.correlation_id.as_str(), one.since.0, &*one.limit)).collect();
+    assert_eq!(read, [("first", 7, "24h"), ("second", 8, "24h")]);
+    assert_eq!(read_overdue(spool.path(), &AlertName::new("other"), 2).unwrap(), []);
     spool.close(GRACE).await;
 }
 
@@ -200,7 +315,7 @@ async fn the_size_of_requests_matches_the_file() {
     let mut said = 0;
     for number in 0..20_000_u64 {
         let event = event(&format!("order-{number:032x}"), "GRANTED");
-        said += row_size(ALERT, &event);
+        said += row_size(ALERT, "24h", &event);
         spool.open_request(event, watch(later()), Receipt::new(EntryId(number), to.clone()));
     }
     drop(to);

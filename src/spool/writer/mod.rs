@@ -18,6 +18,7 @@ use super::delivery::RowId;
 use super::lock::Lock;
 use super::purge::Purge;
 use super::queue::ChangeQueue;
+use super::request::RequestLimits;
 use super::row_size::CurrentPage;
 use super::shared::Shared;
 use super::writer_state::WriterState;
@@ -47,7 +48,6 @@ const OLDEST_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the writer continues after the spool was dropped without being closed.
 const DROPPED_GRACE: Duration = Duration::from_secs(5);
 
-/// The state of the thread.
 pub(super) struct Writer {
     path: PathBuf,
     keep: Option<Duration>,
@@ -86,6 +86,7 @@ impl Writer {
     pub(super) fn open(
         config: &SpoolConfig,
         dead_letters: &DeadLettersConfig,
+        request_limits: RequestLimits,
         from: Receiver<WriterCommand>,
         shared: Arc<Shared>,
     ) -> Result<Self, SpoolError> {
@@ -104,7 +105,7 @@ impl Writer {
             grow_after: Instant::now(),
             number: 0,
             unknown: None,
-            state: WriterState::default(),
+            state: WriterState::new(request_limits),
             committed: Instant::now(),
             rows_seen: 0,
             is_urgent: false,
