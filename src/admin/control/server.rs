@@ -135,7 +135,7 @@ async fn answer(
         Command::StopJob(id) => client.respond(async { relay.jobs().stop(id).map(done) }).await,
         Command::Pause(subject) => client.respond(async { relay.pause(subject).await.map(done) }).await,
         Command::Resume(subject) => client.respond(async { relay.resume(subject).await.map(done) }).await,
-        Command::Status => client.respond(async { Ok(status(spool, relay)) }).await,
+        Command::Status => client.respond(status(spool, relay)).await,
     }
 }
 
@@ -149,9 +149,11 @@ fn parse(line: &str, spool: &Spool) -> Result<Command, String> {
     Err(format!("the relay that runs here has another spool, {}", spool.path().display()))
 }
 
-fn status(spool: &Spool, relay: &Handle) -> Response {
+async fn status(spool: &Spool, relay: &Handle) -> Result<Response, String> {
+    let alerts = relay.stats().alerts_with_requests().await?;
     let (_, _, last_reload_succeeded) = relay.stats().reloads();
-    Response::Status { status: Box::new(Status::of(spool, relay)), last_reload_failed: !last_reload_succeeded }
+    let status = Box::new(Status::of(spool, relay, alerts));
+    Ok(Response::Status { status, last_reload_failed: !last_reload_succeeded })
 }
 
 async fn capture(source: &str, count: u64, relay: &Handle, mut client: Client) -> std::io::Result<()> {

@@ -97,7 +97,7 @@ pub struct DeadLettersStatus {
 }
 
 impl Status {
-    pub(super) fn of(spool: &Spool, relay: &Handle) -> Self {
+    pub(super) fn of(spool: &Spool, relay: &Handle, alerts: Vec<AlertSummary>) -> Self {
         let (stats, now) = (relay.stats(), relay.stats().snapshot());
         let (shares, problem, orphans) = (spool.sink_usage(), spool.problem(), stats.orphaned_sinks());
         let source = |source: &Arc<SourceStats>| {
@@ -134,7 +134,7 @@ impl Status {
                 max_bytes: relay.config().map(|config| config.dead_letters.max_size),
             },
             jobs: relay.jobs().list(),
-            alerts: stats.alerts(),
+            alerts,
         }
     }
 }

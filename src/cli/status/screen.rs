@@ -1,4 +1,4 @@
-//! The state of a relay on one screen: what is wrong first, then sources, sinks, spool, dead letters and jobs.
+//! The state of a relay on one screen: what is wrong first, then sources, sinks, spool, dead letters, raised alerts and jobs.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -69,11 +69,16 @@ impl Screen<'_> {
         let mut lines = vec![format!("{head}{:gap$}{time}", "")];
         lines.extend(self.problem_lines(now, width));
         lines.push(String::new());
-        lines.extend(fit(source_rows(self, now), "sources", width)?);
+        lines.extend(fit(source_rows(self, now), "sources; `--json` has all", width)?);
         lines.push(String::new());
-        lines.extend(fit(sink_rows(self, now), "sinks", width)?);
+        lines.extend(fit(sink_rows(self, now), "sinks; `--json` has all", width)?);
         lines.push(String::new());
         lines.extend(totals(status));
+        let alerts = alert_rows(status, now);
+        if !alerts.cells.is_empty() {
+            lines.push(String::new());
+            lines.extend(fit(alerts, "raised; `--json` names the oldest of each alert", width)?);
+        }
         if !status.jobs.is_empty() {
             let mut jobs = Vec::new();
             write_jobs(status.jobs.get(..MAX_ROWS).unwrap_or(&status.jobs), &mut jobs)?;
@@ -252,6 +257,23 @@ fn sink_rows(screen: &Screen<'_>, now: WallTime) -> TableRows<7> {
     TableRows { heads, cells: rows.collect(), more }
 }
 
+/// What the alerts are raised for: parts of the relay, then the requests that have been overdue for the longest time.
+fn alert_rows(status: &Status, now: WallTime) -> TableRows<3> {
+    let active: u64 = status.alerts.iter().map(|alert| alert.active).sum();
+    let (of_requests, others): (Vec<_>, Vec<_>) = status.alerts.iter().partition(|alert| alert.open.is_some());
+    let alerts = others.into_iter().chain(of_requests);
+    let raised = alerts.flat_map(|alert| alert.raised.iter().map(|raised| (&alert.name, raised)));
+    // One row says how many are left out.
+    let shown = if active <= MAX_ROWS as u64 { MAX_ROWS } else { MAX_ROWS - 1 };
+    let rows = raised.take(shown).map(|(name, raised)| {
+        let since = since(&raised.since, now).map_or_else(|| "-".to_owned(), |age| format!("{} ago", units::age(age)));
+        [printable(name).into_owned(), since, printable(&raised.subject).into_owned()]
+    });
+    let cells: Vec<_> = rows.collect();
+    let more = usize::try_from(active).unwrap_or(usize::MAX).saturating_sub(cells.len());
+    TableRows { heads: ["ALERT", "SINCE", "SUBJECT"], cells, more }
+}
+
 /// At most [`MAX_ROWS`] of them, and how many are left out.
 fn most_important<T>(all: &[T], matters: impl Fn(&T) -> bool) -> (Vec<&T>, usize) {
     if all.len() <= MAX_ROWS {
@@ -291,7 +313,7 @@ fn fit<const COLUMNS: usize>(rows: TableRows<COLUMNS>, what: &str, width: usize)
     table.finish(&mut lines)?;
     let mut lines: Vec<_> = String::from_utf8_lossy(&lines).lines().map(str::to_owned).collect();
     if more > 0 {
-        lines.push(format!("and {more} more {what}; `--json` has all"));
+        lines.push(format!("and {more} more {what}"));
     }
     Ok(lines)
 }

@@ -1,13 +1,20 @@
 //! What people see of the alerts: in `status` and in the metrics.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::conditions::RaisedAlert;
+use super::requests;
 use crate::clock::WallTime;
 use crate::event::AlertStatus;
 use crate::relay::Stats;
-use crate::rules::Alert;
-use crate::spool::RequestCount;
+use crate::rules::{Alert, AlertName};
+use crate::spool::{OverdueRequest, RequestCount, SpoolError, read_overdue};
+use crate::tasks;
+
+/// So many overdue requests of an alert are named.
+const MAX_NAMED_REQUESTS: usize = 10;
 
 /// One alert of the configuration, and what it has to report now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +27,7 @@ pub struct AlertSummary {
     pub open: Option<u64>,
     /// How many times it is raised now: for how many requests, sinks or sources.
     pub active: u64,
-    /// What it is raised for, unless that is requests.
+    /// What it is raised for; of overdue requests those that have been so for the longest time, in their order.
     pub raised: Vec<RaisedSummary>,
     /// How often it was raised since the start.
     pub raised_total: u64,
@@ -28,17 +35,36 @@ pub struct AlertSummary {
     pub resolved_total: u64,
 }
 
-/// A raised alert that is about no request.
+/// What an alert is raised for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RaisedSummary {
     pub subject: String,
     /// RFC 3339.
     pub since: String,
     pub message: String,
+    /// Of the overdue request; null for an alert of another kind.
+    pub tenant: Option<String>,
+    pub correlation_id: Option<String>,
 }
 
 impl Stats {
-    /// The alerts of the configuration, in its order.
+    /// [`alerts`](Self::alerts) with the oldest overdue requests, which are read from the spool.
+    pub async fn alerts_with_requests(&self) -> Result<Vec<AlertSummary>, String> {
+        let mut alerts = self.alerts();
+        let Some(spool) = self.spool().map(Arc::clone) else { return Ok(alerts) };
+        let reading = tokio::task::spawn_blocking(move || -> Result<_, SpoolError> {
+            for alert in alerts.iter_mut().filter(|alert| alert.open.is_some() && alert.active > 0) {
+                let overdue = read_overdue(spool.path(), &AlertName::new(&alert.name), MAX_NAMED_REQUESTS)?;
+                alert.raised = overdue.into_iter().map(RaisedSummary::of_request).collect();
+            }
+            Ok(alerts)
+        });
+        let read = reading.await.map_err(|error| tasks::blocking_error("reading the overdue requests", &error))?;
+        read.map_err(|error| error.to_string())
+    }
+
+    /// The alerts of the configuration, in its order. Overdue requests are counted, not named.
     #[must_use]
     pub fn alerts(&self) -> Vec<AlertSummary> {
         let snapshot = self.snapshot();
@@ -70,7 +96,19 @@ impl Stats {
 impl RaisedSummary {
     fn of(subject: &str, state: &str) -> Self {
         let (since, message) = RaisedAlert::parse(state).map(RaisedAlert::for_people).unwrap_or_default();
-        Self { subject: subject.to_owned(), since, message }
+        Self { subject: subject.to_owned(), since, message, tenant: None, correlation_id: None }
+    }
+
+    fn of_request(request: OverdueRequest) -> Self {
+        let OverdueRequest { tenant, correlation_id, status, received, limit, expires, since } = request;
+        let (at, limit) = (received.to_rfc3339(), requests::within(&limit, expires.as_deref()));
+        Self {
+            subject: requests::subject(&tenant, &correlation_id),
+            since: since.to_rfc3339(),
+            message: format!("request {correlation_id} of {tenant} was {status} at {at} and has had no end {limit}"),
+            tenant: Some(tenant),
+            correlation_id: Some(correlation_id),
+        }
     }
 }
 

@@ -27,16 +27,16 @@ fn home(regards: &Regards, pager: &Receiver, within: &str) -> Home {
     Home::of(regards, &ROUTES.replace("WITHIN", within)).with("PAGER", &pager.url())
 }
 
-fn granted(id: &str) -> Response {
+pub(super) fn granted(id: &str) -> Response {
     Response::new("cnes-a", id, "GRANTED").field("session", "night")
 }
 
-fn ended(id: &str) -> Response {
+pub(super) fn ended(id: &str) -> Response {
     Response::new("cnes-a", id, "SUCCESS")
 }
 
 /// The status of each alert, by the `correlationId` of its request, in the order of arrival.
-fn by_request(posted: &[Posted]) -> BTreeMap<String, Vec<String>> {
+pub(super) fn by_request(posted: &[Posted]) -> BTreeMap<String, Vec<String>> {
     let mut by_request = BTreeMap::<String, Vec<String>>::new();
     for event in posted.iter().map(Posted::json) {
         let text = |name: &str| event[name].as_str().expect("a text").to_owned();
@@ -46,7 +46,7 @@ fn by_request(posted: &[Posted]) -> BTreeMap<String, Vec<String>> {
 }
 
 /// Waits until the relay watches so many requests that are not overdue.
-async fn wait_for_open(relay: &Relay<'_>, count: u64) {
+pub(super) async fn wait_for_open(relay: &Relay<'_>, count: u64) {
     until(&format!("{count} open requests"), async || match relay.metric("requests_open", &[]).await? {
         Some(open) if open.to_string() == count.to_string() => Ok(()),
         open => Err(format!("{open:?}")),
@@ -78,7 +78,13 @@ async fn a_request_without_an_end_is_reported_once_and_resolved_by_a_late_end() 
     assert_eq!([&watch["name"], &watch["state"]], ["silent", "overdue"], "{traced}");
     assert_eq!(watch["at"], raised["extra"]["since"]);
     let status: Value = serde_json::from_str(&home.does(&["status", "--json"])).expect("JSON");
-    assert_eq!([&status["alerts"][0]["name"], &status["alerts"][0]["active"]], [&"silent".into(), &Value::from(1)]);
+    let alert = &status["alerts"][0];
+    assert_eq!([&alert["name"], &alert["active"]], [&"silent".into(), &Value::from(1)]);
+    let named = &alert["raised"][0];
+    assert_eq!([&named["tenant"], &named["correlationId"], &named["subject"]], ["cnes-a", "c-1", "request cnes-a c-1"]);
+    assert_eq!([&named["since"], &named["message"]], [&raised["extra"]["since"], &raised["message"]]);
+    let shown = home.does(&["status"]);
+    assert!(shown.contains("ago  request cnes-a c-1"), "{shown}");
 
     regards.publish(&ended("c-1")).await;
     let resolved = pager.wait_for_accepted(2).await[1].json();

@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 use crate::admin::control::{DeadLettersStatus, SpoolStatus};
-use crate::relay::{AlertSummary, JobStatus};
+use crate::relay::{AlertSummary, JobStatus, RaisedSummary};
 
 /// 2026-11-29T02:13:00Z
 const NOW: WallTime = WallTime(1_795_918_380_000);
@@ -264,27 +264,36 @@ fn a_small_terminal_gets_lines_that_fit() {
     assert_eq!(drawn.matches("\r\n").count(), 9);
 }
 
+fn raised(subject: &str, seconds: i64) -> RaisedSummary {
+    RaisedSummary {
+        subject: subject.to_owned(),
+        since: ago(seconds),
+        message: "in words".to_owned(),
+        tenant: None,
+        correlation_id: None,
+    }
+}
+
+fn alert(name: &str, open: Option<u64>, active: u64, raised: Vec<RaisedSummary>) -> AlertSummary {
+    let condition = if open.is_some() { "overdue" } else { "sink_failing" }.to_owned();
+    AlertSummary { name: name.to_owned(), condition, open, active, raised, raised_total: active, resolved_total: 0 }
+}
+
 #[test]
-fn overdue_requests_are_a_problem() {
+fn raised_alerts_are_named_with_their_subjects_and_since_when() {
     let mut reading = reading(vec![source("regards")], vec![sink("pipeline")]);
-    let silent = AlertSummary {
-        name: "silent".to_owned(),
-        condition: "overdue".to_owned(),
-        open: Some(1_234),
-        active: 2,
-        raised: Vec::new(),
-        raised_total: 3,
-        resolved_total: 1,
-    };
-    let failing =
-        AlertSummary { name: "failing".to_owned(), condition: "sink_failing".to_owned(), open: None, ..silent.clone() };
-    reading.status.alerts = vec![silent, failing];
+    let overdue = vec![raised("request cnes-a order-4712", 7_400), raised("request cnes-b order-9", 60)];
+    reading.status.alerts = vec![
+        alert("granted-and-silent", Some(1_234), 2, overdue),
+        alert("sink-in-trouble", None, 1, vec![raised("sink pipeline", 725)]),
+        alert("quiet", None, 0, Vec::new()),
+    ];
     check(
         &reading,
         84,
         &expect![[r"
         regards-relay 1.2.3, up 3d 4h                               2026-11-29T02:13:00Z
-        ! alert silent: 2 requests are overdue
+        ! alert granted-and-silent: 2 requests are overdue
 
         SOURCE   STATE      RECEIVED  RATE  LAST MESSAGE
         regards  consuming  123456    42/s  1s ago
@@ -294,7 +303,57 @@ fn overdue_requests_are_a_problem() {
 
         spool         no deliveries, 0 B of 10 GiB
         dead letters  0, 0 B of 2.0 GiB
-        requests      1234 open, 2 overdue (alert silent)
+        requests      1234 open, 2 overdue (alert granted-and-silent)
+
+        ALERT               SINCE       SUBJECT
+        sink-in-trouble     12m 5s ago  sink pipeline
+        granted-and-silent  2h 3m ago   request cnes-a order-4712
+        granted-and-silent  1m 0s ago   request cnes-b order-9
+    "]],
+    );
+}
+
+#[test]
+fn of_many_overdue_requests_the_oldest_are_named_and_the_others_counted() {
+    let mut reading = reading(vec![source("regards")], vec![sink("pipeline")]);
+    let overdue = (0..10)
+        .map(|number| {
+            raised(
+                &format!("request cnes-a {}", "1c0a8a5e-6b1f-4b9e-9d0e-".to_owned() + &format!("{number:012}")),
+                9_000 - number,
+            )
+        })
+        .collect();
+    reading.status.alerts = vec![
+        alert("granted-and-silent", Some(0), 12_345, overdue),
+        alert("sink-in-trouble", None, 1, vec![raised("sink pipeline", 725)]),
+    ];
+    check(
+        &reading,
+        84,
+        &expect![[r"
+        regards-relay 1.2.3, up 3d 4h                               2026-11-29T02:13:00Z
+        ! alert granted-and-silent: 12345 requests are overdue
+
+        SOURCE   STATE      RECEIVED  RATE  LAST MESSAGE
+        regards  consuming  123456    42/s  1s ago
+
+        SINK      STATE       DELIVERED  RATE  IN FLIGHT  BACKLOG  OLDEST
+        pipeline  delivering  123400     42/s  3          0        -
+
+        spool         no deliveries, 0 B of 10 GiB
+        dead letters  0, 0 B of 2.0 GiB
+        requests      0 open, 12345 overdue (alert granted-and-silent)
+
+        ALERT            SINCE       SUBJECT
+        sink-in-trouble  12m 5s ago  sink pipeline
+        granted-and-si…  2h 30m ago  request cnes-a 1c0a8a5e-6b1f-4b9e-9d0e-000000000000
+        granted-and-si…  2h 29m ago  request cnes-a 1c0a8a5e-6b1f-4b9e-9d0e-000000000001
+        granted-and-si…  2h 29m ago  request cnes-a 1c0a8a5e-6b1f-4b9e-9d0e-000000000002
+        granted-and-si…  2h 29m ago  request cnes-a 1c0a8a5e-6b1f-4b9e-9d0e-000000000003
+        granted-and-si…  2h 29m ago  request cnes-a 1c0a8a5e-6b1f-4b9e-9d0e-000000000004
+        granted-and-si…  2h 29m ago  request cnes-a 1c0a8a5e-6b1f-4b9e-9d0e-000000000005
+        and 12339 more raised; `--json` names the oldest of each alert
     "]],
     );
 }
