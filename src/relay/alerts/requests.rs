@@ -115,8 +115,8 @@ impl Watcher {
     pub(super) async fn update(&mut self, alerts: &Alerts, table: &AlertTable) {
         self.tidy(alerts, table).await;
         self.warn_of_losses(alerts);
-        let readings = alerts.stats.snapshot().sources.iter().map(|source| SourceReading::of(source)).collect();
-        let kind = if self.sources.is_open(readings, Instant::now()) { DueKind::All } else { DueKind::Ended };
+        let sources: Vec<_> = alerts.stats.snapshot().sources.iter().map(|source| SourceReading::of(source)).collect();
+        let kind = if self.sources.is_open(&sources, Instant::now()) { DueKind::All } else { DueKind::Ended };
         while alerts.spool.next_due_request().has_passed() {
             let Some(due) = alerts.spool.due_requests(kind, BATCH).await else { return };
             let is_full = due.requests.len() == BATCH;

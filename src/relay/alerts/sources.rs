@@ -14,7 +14,7 @@ use crate::source::{SourceState, SourceStats};
 const CATCH_UP: Duration = Duration::from_secs(8);
 /// A source that receives nothing for this time has caught up.
 const QUIET: Duration = Duration::from_millis(900);
-/// The relay waits no longer than this for sources: one that never comes back must not silence the alerts about all requests.
+/// The relay waits no longer than this for a source: one that never comes back must not silence the alerts about all requests.
 const MAX_WAIT: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Clone)]
@@ -39,8 +39,15 @@ impl SourceReading {
 /// Requests are reported as overdue while it is open.
 #[derive(Debug, Default)]
 pub(super) struct SourceGate {
-    consuming: HashMap<SourceName, Consuming>,
-    closed_since: Option<Instant>,
+    sources: HashMap<SourceName, Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// None: it does not consume.
+    consuming: Option<Consuming>,
+    /// Since when it has not caught up.
+    behind_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -54,45 +61,49 @@ struct Consuming {
 }
 
 impl Consuming {
-    fn update(&mut self, source: &SourceReading, now: Instant) {
-        if self.received != source.received {
-            (self.received, self.last_received) = (source.received, now);
+    fn new(source: &SourceReading, now: Instant) -> Self {
+        let &SourceReading { reconnects, received, .. } = source;
+        Self { since: now, reconnects, received, last_received: now, has_caught_up: false }
+    }
+
+    fn update(&mut self, received: u64, now: Instant) {
+        if self.received != received {
+            (self.received, self.last_received) = (received, now);
         }
         self.has_caught_up |=
             now.duration_since(self.last_received) >= QUIET || now.duration_since(self.since) >= CATCH_UP;
     }
 }
 
+impl Progress {
+    /// Whether the relay has to wait for the source.
+    fn update(&mut self, source: &SourceReading, now: Instant) -> bool {
+        let is_consuming = source.state == SourceState::Consuming;
+        let known = self.consuming.take().filter(|known| is_consuming && known.reconnects == source.reconnects);
+        self.consuming = is_consuming.then(|| known.unwrap_or_else(|| Consuming::new(source, now)));
+        if let Some(consuming) = &mut self.consuming {
+            consuming.update(source.received, now);
+            if consuming.has_caught_up {
+                self.behind_since = None;
+                return false;
+            }
+        }
+        let behind_since = *self.behind_since.get_or_insert(now);
+        // While it stands by, another relay receives the ends: this one will never know them.
+        source.state == SourceState::Standby || now.duration_since(behind_since) < MAX_WAIT
+    }
+}
+
 impl SourceGate {
     /// To be called about each second, with all sources of the configuration.
-    pub(super) fn is_open(&mut self, sources: Vec<SourceReading>, now: Instant) -> bool {
-        let stands_by = sources.iter().any(|source| source.state == SourceState::Standby);
-        let mut before = std::mem::take(&mut self.consuming);
-        let mut have_caught_up = true;
+    pub(super) fn is_open(&mut self, sources: &[SourceReading], now: Instant) -> bool {
+        self.sources.retain(|name, _| sources.iter().any(|source| source.name == *name));
+        let mut is_open = true;
         for source in sources {
-            if source.state != SourceState::Consuming {
-                have_caught_up = false;
-                continue;
-            }
-            let known = before.remove(&source.name).filter(|known| known.reconnects == source.reconnects);
-            let mut consuming = known.unwrap_or(Consuming {
-                since: now,
-                reconnects: source.reconnects,
-                received: source.received,
-                last_received: now,
-                has_caught_up: false,
-            });
-            consuming.update(&source, now);
-            have_caught_up &= consuming.has_caught_up;
-            self.consuming.insert(source.name, consuming);
+            let progress = self.sources.entry(source.name.clone()).or_default();
+            is_open &= !progress.update(source, now);
         }
-        if have_caught_up {
-            self.closed_since = None;
-            return true;
-        }
-        let closed_since = *self.closed_since.get_or_insert(now);
-        // Another relay receives the ends: this one will never know them.
-        !stands_by && now.duration_since(closed_since) >= MAX_WAIT
+        is_open
     }
 }
 
@@ -113,7 +124,7 @@ mod tests {
 
         /// Whether the gate is open that many seconds after the beginning.
         fn at(&mut self, seconds: u64, sources: &[SourceReading]) -> bool {
-            self.gate.is_open(sources.to_vec(), self.begin + Duration::from_secs(seconds))
+            self.gate.is_open(sources, self.begin + Duration::from_secs(seconds))
         }
     }
 
@@ -161,6 +172,17 @@ mod tests {
             let mut at = |seconds| setup.at(seconds, &[consuming(5), source("other", state, 0)]);
             assert_eq!([0, 1, 599, 600, 1_000].map(&mut at), [false, false, false, true, true], "{state:?}");
         }
+    }
+
+    #[test]
+    fn a_source_that_never_comes_back_opens_no_gate_to_the_outage_of_another_one() {
+        let mut setup = Setup::new();
+        let gone = source("gone", SourceState::Down, 0);
+        let mut at = |seconds, regards: SourceReading| setup.at(seconds, &[regards, gone.clone()]);
+        assert_eq!([0, 1, 600].map(|seconds| at(seconds, consuming(5))), [false, false, true]);
+        assert!(!at(700, source("regards", SourceState::Down, 5)));
+        assert!(!at(701, consuming(6)));
+        assert!(at(702, consuming(6)));
     }
 
     #[test]
