@@ -15,7 +15,7 @@ fi
 
 "$DENY" --log-level error --locked check bans licenses sources
 if timeout 120 "$DENY" --log-level off fetch db >/dev/null 2>&1; then
-  "$DENY" --log-level error --locked check --disable-fetch advisories
+  "$DENY" --log-level error --locked --offline check advisories
 else
   echo 'advisories not checked: their database cannot be fetched from here'
 fi
