@@ -106,6 +106,8 @@ fn caught(failpoint: Failpoint) -> Option<(Drill, &'static str)> {
         Failpoint::DropOn5xx => (Drill::Refusals, lost),
         Failpoint::ReorderOnRetry | Failpoint::SpillWithoutPredecessor => (Drill::Refusals, reordered),
         Failpoint::FormDigestsAnew => (Drill::Digests, "came in a second digest"),
+        Failpoint::OpenRequestsAgain => (Drill::Kills, "raised more than once"),
+        Failpoint::IgnoreEnds => (Drill::Digests, "did not resolve its alert"),
         Failpoint::NoSync
         | Failpoint::AcknowledgeBeforeTheRequest
         | Failpoint::RecognizeSettledFirst
