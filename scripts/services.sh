@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
-# RabbitMQ and Apache Kafka for the tests: real brokers on free ports of 127.0.0.1, with throw-away data.
+# RabbitMQ, Apache Kafka and a schema registry (Apicurio) for the tests: real servers on free ports of 127.0.0.1, with
+# throw-away data.
 #
-#   services.sh run [--] COMMAND…            both brokers up, COMMAND with their env, all down again; exits as COMMAND
-#   services.sh up DIR [rabbitmq] [kafka]    starts them (default both) with everything under DIR; writes DIR/env
+#   services.sh run [--] COMMAND…            rabbitmq, kafka and registry up, COMMAND with their env, all down again; exits
+#                                            as COMMAND
+#   services.sh up DIR [SERVICE…]            starts them (default rabbitmq kafka registry) with everything under DIR;
+#                                            writes DIR/env
 #   services.sh down DIR                     stops them and removes DIR; succeeds if parts of it are gone
-#   services.sh stop|start|kill|pause|resume DIR rabbitmq|kafka
+#   services.sh stop|start|kill|pause|resume DIR SERVICE
 #                                            SIGTERM and wait | again, same data and ports | SIGKILL | SIGSTOP | SIGCONT
 #   services.sh alarm|calm DIR rabbitmq      sets | clears a memory alarm, which blocks publishers
 #   services.sh login DIR kafka USER PASSWORD
 #                                            creates a SCRAM-SHA-512 user, or changes its password
 #   services.sh install                      installs what `up` needs with apt-get and Maven, or says what to do
+#
+# SERVICE is rabbitmq, kafka, registry, or registry-auth: a registry that asks for a token with one of the roles sr-readonly,
+# sr-developer and sr-admin in its claim `roles`. DIR/tls/token.key signs tokens; Kafka (OAUTHBEARER, audience kafka),
+# RabbitMQ (audience rabbitmq) and registry-auth accept them.
 #
 # Uses containers if a docker engine with compose answers, native processes (Linux) otherwise.
 # REGARDS_RELAY_SERVICES=native|docker overrides the choice.
@@ -19,13 +26,15 @@ set -euo pipefail
 SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 KAFKA_VERSION=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$SCRIPTS/kafka/pom.xml")
 RABBITMQ_IMAGE=rabbitmq:4.1-management
+REGISTRY_VERSION=2.6.13.Final                    # newer ones need Java 21
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/regards-relay
 KAFKA_HOME=$CACHE/kafka-$KAFKA_VERSION
+REGISTRY_HOME=$CACHE/apicurio-$REGISTRY_VERSION
 TEMP=$(cd "${TMPDIR:-/tmp}" && pwd)
 PORT_CLAIMS=$TEMP/regards-relay-ports.$(id -u)   # PORT -> DIR, so that runs side by side take different ones
 MARKER=regards-relay-services                    # a directory without this file in it is not ours to remove
-READY_SECONDS=120                                # for one broker to answer
-STOP_SECONDS=45                                  # for one broker to end after SIGTERM
+READY_SECONDS=120                                # for one service to answer
+STOP_SECONDS=45                                  # for one service to end after SIGTERM
 TELL_SECONDS=30                                  # to be told something: that starts a whole Erlang beside all else that runs
 
 AMQP_USER=guest AMQP_PASSWORD=guest
@@ -35,7 +44,7 @@ KAFKA_CLUSTER_ID=cmVnYXJkcy1yZWxheQAAAA
 
 say() { printf 'services: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
-usage() { sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+usage() { sed -n '2,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 # Shows the output of a command only if it failed.
 quietly() {
   local said
@@ -60,7 +69,7 @@ locked() {
 # shellcheck source=services/docker.sh
 . "$SCRIPTS/services/docker.sh"
 
-# ----------------------------------------------------------------------------------------------------------- one broker
+# ----------------------------------------------------------------------------------------------------------- one service
 
 running() {
   if [ "$MODE" = native ]; then alive "$DIR/$1/pid"; else [ -n "$(docker_compose ps --quiet --status running "$1")" ]; fi
@@ -70,17 +79,19 @@ service_log() {
   if [ "$MODE" = native ]; then tail -n 40 "$DIR/$1/log"; else docker_compose logs --no-color --tail 40 "$1"; fi
 }
 
-# http_ok PATH: does the management API answer 200?
+# http_ok PORT PATH [HEADER]: does it answer 200 there?
 http_ok() (
-  exec 3<>"/dev/tcp/127.0.0.1/$MANAGEMENT_PORT" || exit 1
-  printf 'GET %s HTTP/1.0\r\nAuthorization: Basic %s\r\n\r\n' "$1" \
-    "$(printf '%s:%s' "$AMQP_USER" "$AMQP_PASSWORD" | openssl base64 -A)" >&3
+  exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
+  printf 'GET %s HTTP/1.0\r\n%s\r\n' "$2" "${3:+$3$'\r\n'}" >&3
   IFS= read -r -t 5 line <&3 && [[ $line == *' 200 '* ]]
 ) 2>/dev/null
 
 ready_rabbitmq() {
-  http_ok "/api/health/checks/port-listener/$AMQP_PORT" && http_ok "/api/health/checks/port-listener/$AMQPS_PORT" &&
-    http_ok /api/health/checks/virtual-hosts
+  local check login
+  login="Authorization: Basic $(printf '%s:%s' "$AMQP_USER" "$AMQP_PASSWORD" | openssl base64 -A)"
+  for check in "port-listener/$AMQP_PORT" "port-listener/$AMQPS_PORT" virtual-hosts; do
+    http_ok "$MANAGEMENT_PORT" "/api/health/checks/$check" "$login" || return 1
+  done
 }
 
 ready_kafka() {
@@ -92,6 +103,10 @@ ready_kafka() {
   fi
   open_port "$KAFKA_PORT" && open_port "$KAFKA_SASL_SSL_PORT"
 }
+
+ready_registry() { http_ok "$REGISTRY_PORT" /health/ready; }
+
+ready_registry-auth() { http_ok "$REGISTRY_AUTH_PORT" /health/ready; }
 
 wait_ready() {
   local deadline=$((SECONDS + READY_SECONDS))
@@ -167,8 +182,9 @@ memory_limit_rabbitmq() {
 
 # ------------------------------------------------------------------------------------------------------------ commands
 
+DEFAULT_SERVICES='rabbitmq kafka registry'
 STATE=(MODE SERVICES AMQP_PORT AMQPS_PORT MANAGEMENT_PORT DIST_PORT EPMD_PORT KAFKA_PORT KAFKA_SASL_SSL_PORT
-  KAFKA_CONTROLLER_PORT)
+  KAFKA_CONTROLLER_PORT REGISTRY_PORT REGISTRY_AUTH_PORT)
 
 set_dir() {
   [ -n "${1:-}" ] || usage
@@ -214,6 +230,7 @@ up() {
   done
   for name in "${STATE[@]}"; do printf '%s=%q\n' "$name" "${!name}"; done >"$DIR/state"
   make_certificates
+  make_token_key
   if [ "$MODE" = docker ]; then
     write_compose
     # shellcheck disable=SC2086 # a list
@@ -225,7 +242,7 @@ up() {
   write_env
 }
 
-# The data is removed, so the brokers need no clean stop.
+# The data is removed, so the services need no clean stop.
 down() {
   [ -e "$DIR" ] || { release_ports; return 0; }
   if [ ! -f "$DIR/$MARKER" ]; then
@@ -236,7 +253,7 @@ down() {
     docker_compose down --volumes --timeout 1 >/dev/null 2>&1 || say "docker compose down failed for $DIR"
   fi
   local pidfile
-  for pidfile in "$DIR"/{rabbitmq/pid,kafka/pid,rabbitmq/epmd.pid}; do
+  for pidfile in "$DIR"/{rabbitmq,kafka,registry,registry-auth}/pid "$DIR/rabbitmq/epmd.pid"; do
     if [ -e "$pidfile" ]; then kill_now "$pidfile"; fi
   done
   rm -rf "$DIR"
@@ -247,9 +264,9 @@ down() {
 up_in_dir() {
   local name
   for name; do
-    case $name in rabbitmq | kafka) ;; *) usage ;; esac
+    case $name in rabbitmq | kafka | registry | registry-auth) ;; *) usage ;; esac
   done
-  SERVICES=${*:-rabbitmq kafka}
+  SERVICES=${*:-$DEFAULT_SERVICES}
   mkdir -p "$DIR"
   [ -z "$(ls -A "$DIR")" ] || die "$DIR is not empty; if services were started there before: services.sh down $DIR"
   trap 'rc=$?; trap "" INT TERM HUP; down; exit $rc' EXIT
@@ -291,7 +308,7 @@ run() {
   trap 'rc=$?; trap "" INT TERM HUP; [ -z "$command" ] || end_command "$command"; down; exit $rc' EXIT
   busy=''
   [ -z "$pending" ] || exit "$pending"
-  SERVICES='rabbitmq kafka'
+  SERVICES=$DEFAULT_SERVICES
   up
   # shellcheck disable=SC1091
   . "$DIR/env"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables shared with ../services.sh
-# The brokers as containers.
+# The services as containers.
 
 docker_answers() { has docker && timeout 10 docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; }
 
@@ -10,8 +10,10 @@ docker_compose() {
 
 # Ports are the same inside and outside, so that the addresses a broker advertises are valid for the tests.
 write_compose() {
+  local name
   mkdir -p "$DIR/rabbitmq" "$DIR/kafka"
   rabbitmq_conf 0.0.0.0 /tls >"$DIR/rabbitmq/rabbitmq.conf"
+  rabbitmq_plugins >"$DIR/rabbitmq/enabled_plugins"
   kafka_properties 0.0.0.0 /tls /tmp/kafka-data >"$DIR/kafka/server.properties"
   {
     printf 'set -e\n/opt/kafka/bin/kafka-storage.sh format --ignore-formatted --cluster-id %s' "$KAFKA_CLUSTER_ID"
@@ -30,12 +32,14 @@ services:
       - "127.0.0.1:$MANAGEMENT_PORT:$MANAGEMENT_PORT"
     volumes:
       - "$DIR/rabbitmq/rabbitmq.conf:/etc/rabbitmq/conf.d/90-regards-relay.conf:ro"
+      - "$DIR/rabbitmq/enabled_plugins:/etc/rabbitmq/enabled_plugins:ro"
       - "$DIR/tls:/tls:ro"
   kafka:
     image: apache/kafka:$KAFKA_VERSION
     entrypoint: ["bash", "/kafka/start.sh"]
     environment:
       KAFKA_HEAP_OPTS: -Xms128m -Xmx384m
+      KAFKA_OPTS: "$(kafka_allowed_urls /tls)"
     ports:
       - "127.0.0.1:$KAFKA_PORT:$KAFKA_PORT"
       - "127.0.0.1:$KAFKA_SASL_SSL_PORT:$KAFKA_SASL_SSL_PORT"
@@ -43,4 +47,14 @@ services:
       - "$DIR/kafka:/kafka:ro"
       - "$DIR/tls:/tls:ro"
 EOF
+  for name in registry registry-auth; do
+    cat >>"$DIR/compose.yaml" <<EOF
+  $name:
+    image: apicurio/apicurio-registry-mem:$REGISTRY_VERSION
+    environment:
+      JAVA_OPTS_APPEND: "$(registry_options "$name" | xargs)"
+    ports:
+      - "127.0.0.1:$(registry_port "$name"):8080"
+EOF
+  done
 }

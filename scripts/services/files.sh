@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables shared with ../services.sh
-# Ports, certificates and configuration of the brokers, for both modes; and DIR/env for the tests.
+# Ports, certificates, the key of tokens and configuration of the services, for both modes; and DIR/env for the tests.
 
 open_port() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
@@ -67,6 +67,21 @@ EOF
   ) 2>"$DIR/openssl.log" || die "openssl could not make certificates: $(cat "$DIR/openssl.log")"
 }
 
+# The key that signs tokens, and its public half as PEM and as a set of JSON web keys.
+make_token_key() {
+  local tls=$DIR/tls modulus
+  (
+    openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$tls/token.key"
+    openssl pkey -in "$tls/token.key" -pubout -out "$tls/token.pub"
+    modulus=$(openssl rsa -in "$tls/token.key" -noout -modulus | cut -d = -f 2 | sed 's/../\\x&/g')
+    # The bytes of the number, without a newline, in base64 for URLs.
+    modulus=$(printf %b "$modulus" | openssl base64 -A | tr '+/' '-_' | tr -d '=')
+    printf '{"keys":[{"kty":"RSA","use":"sig","alg":"RS256","kid":"tests","e":"AQAB","n":"%s"}]}\n' "$modulus" \
+      >"$tls/jwks.json"
+    chmod 644 "$tls"/token.* "$tls/jwks.json"
+  ) 2>"$DIR/openssl.log" || die "openssl could not make the key of tokens: $(cat "$DIR/openssl.log")"
+}
+
 # rabbitmq_conf ADDRESS TLS_DIR
 rabbitmq_conf() {
   cat <<EOF
@@ -77,6 +92,17 @@ ssl_options.certfile = $2/server.pem
 ssl_options.keyfile = $2/server.key
 ssl_options.verify = verify_peer
 ssl_options.fail_if_no_peer_cert = true
+# Users with a password first, then tokens. A client that logs in by its certificate (EXTERNAL) is the user of that name.
+auth_mechanisms.1 = PLAIN
+auth_mechanisms.2 = AMQPLAIN
+auth_mechanisms.3 = EXTERNAL
+ssl_cert_login_from = common_name
+auth_backends.1 = internal
+auth_backends.2 = rabbit_auth_backend_oauth2
+auth_oauth2.resource_server_id = rabbitmq
+auth_oauth2.default_key = tests
+auth_oauth2.signing_keys.tests = $2/token.pub
+auth_oauth2.algorithms.1 = RS256
 management.tcp.ip = $1
 management.tcp.port = $MANAGEMENT_PORT
 default_user = $AMQP_USER
@@ -93,6 +119,8 @@ log.console.level = info
 log.file = false
 EOF
 }
+
+rabbitmq_plugins() { echo '[rabbitmq_management,rabbitmq_auth_backend_oauth2,rabbitmq_auth_mechanism_ssl].'; }
 
 # kafka_properties ADDRESS TLS_DIR DATA_DIR
 kafka_properties() {
@@ -112,7 +140,16 @@ ssl.keystore.location=$2/server.both.pem
 ssl.truststore.type=PEM
 ssl.truststore.location=$2/ca.pem
 ssl.client.auth=requested
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+# Without this class the broker accepts a token of any key and for any audience.
+sasl.oauthbearer.jwt.validator.class=$module.oauthbearer.BrokerJwtValidator
+sasl.oauthbearer.jwks.endpoint.url=file://$2/jwks.json
+sasl.oauthbearer.expected.audience=kafka
+sasl.oauthbearer.clock.skew.seconds=0
+listener.name.sasl_ssl.oauthbearer.sasl.jaas.config=$module.oauthbearer.OAuthBearerLoginModule required;
+listener.name.sasl_ssl.oauthbearer.sasl.server.callback.handler.class=$module.oauthbearer.OAuthBearerValidatorCallbackHandler
+# A connection ends with its token, unless the client logs in again on it.
+listener.name.sasl_ssl.oauthbearer.connections.max.reauth.ms=3600000
 listener.name.sasl_ssl.plain.sasl.jaas.config=$module.plain.PlainLoginModule required user_$KAFKA_USER="$KAFKA_PASSWORD";
 listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=$module.scram.ScramLoginModule required;
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=$module.scram.ScramLoginModule required;
@@ -142,6 +179,21 @@ broker.session.timeout.ms=3000
 EOF
 }
 
+# kafka_allowed_urls TLS_DIR: a Java option, needed for any URL of keys.
+kafka_allowed_urls() { printf %s "-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=file://$1/jwks.json"; }
+
+# registry_options registry|registry-auth: Java options, one a line. Tokens are verified by their key; there is no identity
+# provider to ask.
+registry_options() {
+  [ "$1" = registry-auth ] || return 0
+  printf -- '-D%s\n' quarkus.oidc.tenant-enabled=true quarkus.oidc.client-id=registry quarkus.oidc.auth-server-url= \
+    quarkus.oidc.token-path= "quarkus.oidc.public-key=$(grep -v -e ----- "$DIR/tls/token.pub" | tr -d '\n')" \
+    quarkus.oidc.roles.role-claim-path=roles registry.auth.enabled=true registry.auth.role-based-authorization=true
+}
+
+# Prints the port of a registry.
+registry_port() { if [ "$1" = registry ]; then echo "$REGISTRY_PORT"; else echo "$REGISTRY_AUTH_PORT"; fi; }
+
 scram_options() {
   local mechanism
   for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do
@@ -155,7 +207,7 @@ write_env() {
   {
     printf 'export REGARDS_RELAY_TEST_DIR=%s\n' "$DIR"
     printf 'export REGARDS_RELAY_TEST_SERVICES=%s\n' "$SCRIPTS/services.sh"
-    for name in CA=tls/ca.pem CLIENT_CERT=tls/client.pem CLIENT_KEY=tls/client.key; do
+    for name in CA=tls/ca.pem CLIENT_CERT=tls/client.pem CLIENT_KEY=tls/client.key TOKEN_KEY=tls/token.key; do
       printf 'export REGARDS_RELAY_TEST_%s=%s\n' "${name%=*}" "$DIR/${name#*=}"
     done
     if [[ " $SERVICES " == *' rabbitmq '* ]]; then
@@ -163,6 +215,11 @@ write_env() {
         printf 'export REGARDS_RELAY_TEST_%s=%s\n' "$name" "${!name}"
       done
     fi
+    for name in REGISTRY=registry REGISTRY_AUTH=registry-auth; do
+      if [[ " $SERVICES " == *" ${name#*=} "* ]]; then
+        printf 'export REGARDS_RELAY_TEST_%s_PORT=%s\n' "${name%=*}" "$(registry_port "${name#*=}")"
+      fi
+    done
     if [[ " $SERVICES " == *' kafka '* ]]; then
       for name in KAFKA_PORT KAFKA_SASL_SSL_PORT KAFKA_USER KAFKA_PASSWORD; do
         printf 'export REGARDS_RELAY_TEST_%s=%s\n' "$name" "${!name}"

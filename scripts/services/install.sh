@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables shared with ../services.sh
-# Installs the native brokers: RabbitMQ, Java and Maven from the system's packages, Apache Kafka with Maven.
+# Installs the native services: RabbitMQ, Java and Maven from the system's packages, Apache Kafka and Apicurio Registry with
+# Maven.
 
 # The RabbitMQ start script itself: Debian's wrapper in /usr/sbin insists on its own user and directories.
 rabbitmq_server() {
@@ -27,7 +28,7 @@ missing_packages() {
   has flock || echo util-linux
   rabbitmq_server >/dev/null || echo rabbitmq-server
   java_command >/dev/null || echo java
-  [ -d "$KAFKA_HOME" ] || has mvn || echo maven
+  downloaded || has mvn || echo maven
 }
 
 apt_install() {
@@ -69,6 +70,25 @@ kafka_download() {
   fi
 }
 
+registry_download() {
+  [ ! -d "$REGISTRY_HOME" ] || return 0
+  say "fetching Apicurio Registry $REGISTRY_VERSION with Maven into $REGISTRY_HOME"
+  local part artifact=apicurio-registry-app
+  part=$(mktemp -d "$CACHE/apicurio-part.XXXXXX")
+  if mvn -B -q org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy -DoutputDirectory="$part" \
+    -Dartifact="io.apicurio:$artifact:$REGISTRY_VERSION:tar.gz:all" </dev/null >&2 &&
+    tar -xzf "$part/$artifact-$REGISTRY_VERSION-all.tar.gz" -C "$part"; then
+    rm "$part"/*.tar.gz
+    chmod 755 "$part"
+    mv -T "$part" "$REGISTRY_HOME"
+  else
+    rm -rf "$part"
+    die "Maven could not fetch Apicurio Registry: see above"
+  fi
+}
+
+downloaded() { [ -d "$KAFKA_HOME" ] && [ -d "$REGISTRY_HOME" ]; }
+
 install_native() {
   local missing
   [ "$(uname -s)" = Linux ] || die "native brokers need Linux; start a docker engine with compose instead"
@@ -83,6 +103,7 @@ install_native() {
       "or start a docker engine with compose"
   fi
   locked kafka_download
+  locked registry_download
 }
 
-installed() { [ -d "$KAFKA_HOME" ] && [ -z "$(missing_packages)" ]; }
+installed() { downloaded && [ -z "$(missing_packages)" ]; }

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables shared with ../services.sh
-# The brokers as processes of this machine.
+# The services as processes of this machine.
 
 # All nodes have one name; each is found only through its own epmd on its own port.
 start_rabbitmq() {
@@ -9,7 +9,7 @@ start_rabbitmq() {
     openssl rand -hex 16 >"$home/.erlang.cookie"
     chmod 600 "$home/.erlang.cookie"
     rabbitmq_conf 127.0.0.1 "$DIR/tls" >"$home/rabbitmq.conf"
-    echo '[rabbitmq_management].' >"$home/enabled_plugins"
+    rabbitmq_plugins >"$home/enabled_plugins"
   fi
   epmd=$(command -v epmd || find /usr/lib/erlang /usr/local/lib/erlang -name epmd -type f 2>/dev/null | head -n 1)
   [ -n "$epmd" ] || die "found no epmd: is Erlang installed?"
@@ -47,7 +47,7 @@ start_kafka() {
   mkdir -p "$home"
   options=(-Xms128m -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.awt.headless=true
     -Dorg.slf4j.simpleLogger.showDateTime=true "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS"
-    -cp "$KAFKA_HOME/*")
+    "$(kafka_allowed_urls "$DIR/tls")" -cp "$KAFKA_HOME/*")
   if [ ! -s "$home/server.properties" ]; then
     kafka_properties 127.0.0.1 "$DIR/tls" "$home/data" >"$home/server.properties"
     mapfile -t scram < <(scram_options)
@@ -57,4 +57,18 @@ start_kafka() {
   fi
   printf '%s\n' "$(wc -c <"$home/log")" >"$home/log.before"
   spawn "$home/pid" "$home/log" "$java" "${options[@]}" kafka.Kafka "$home/server.properties"
+}
+
+start_registry() { run_registry registry; }
+
+start_registry-auth() { run_registry registry-auth; }
+
+# run_registry SERVICE: in memory; it forgets its schemas when it ends.
+run_registry() {
+  local home=$DIR/$1 options
+  mkdir -p "$home/tmp"
+  mapfile -t options < <(registry_options "$1")
+  spawn "$home/pid" "$home/log" "$(java_command)" -Xms64m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData \
+    "-Djava.io.tmpdir=$home/tmp" -Dquarkus.http.host=127.0.0.1 "-Dquarkus.http.port=$(registry_port "$1")" "${options[@]}" \
+    -jar "$REGISTRY_HOME/apicurio-registry-app-$REGISTRY_VERSION-runner.jar"
 }

@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashMap;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::Backlog;
 use super::breaker::{Breaker, Gate};
+use super::groups::OpenGroups;
 use super::lanes::{Lane, Lanes};
 use super::log_limit::{ErrorLogLimiter, LogLimiter};
 use super::ordering::Ordering;
@@ -26,7 +27,7 @@ use crate::failpoints::Failpoint;
 use crate::journal::{DeliveryEnd, Journal};
 use crate::rules::{Rules, SinkName};
 use crate::sink::{AttemptEnd, AttemptId, MAX_RETRY_AFTER, Sink, Verdict};
-use crate::spool::{Component, GroupTiming, RowId, Spool, SpoolEvent, WaitsFor};
+use crate::spool::{Component, GroupTiming, RowId, Spool, SpoolEvent};
 use crate::tasks::{self, TaskKind};
 use crate::timer::Timer;
 
@@ -93,7 +94,8 @@ impl Settings {
     fn longest_backoff(&self, clock_is_trusted: bool) -> Duration {
         let retry_after =
             if self.has_retry_after_per_delivery && clock_is_trusted { MAX_RETRY_AFTER } else { Duration::ZERO };
-        self.retry.max_backoff.max(retry_after)
+        let wait = self.group.as_ref().map_or(Duration::ZERO, |group| group.wait);
+        self.retry.max_backoff.max(retry_after).max(wait)
     }
 }
 
@@ -102,8 +104,7 @@ pub struct Dispatcher {
     pub(super) settings: Settings,
     /// The order of the deliveries that are queued or spooled now. A new `order_by` takes effect once none of these is left.
     pub(super) order: Ordering,
-    /// The keys of the groups that got more events in this round.
-    pub(super) grown_groups: HashSet<u64>,
+    pub(super) groups: OpenGroups,
     pub(super) sink: Sink,
     pub(super) spool: Arc<Spool>,
     pub(super) journal: Journal,
@@ -158,7 +159,7 @@ impl Dispatcher {
         }
         // Due times of an earlier boot may come from a wrong clock.
         let longest = settings.longest_backoff(spool.is_same_boot());
-        spool.make_due(settings.name.clone(), WaitsFor::BackOff, MonotonicTime::now().after(longest));
+        spool.make_due(settings.name.clone(), MonotonicTime::now().after(longest), true);
         let breaker = Breaker::restore(&state, settings.retry.max_backoff);
         stats.set_breaker_open(breaker.is_open());
         stats.set_paused(breaker.pause().is_some());
@@ -171,7 +172,7 @@ impl Dispatcher {
         let mut dispatcher = Self {
             is_logged_as_unavailable: breaker.is_open(),
             order: state.order(),
-            grown_groups: HashSet::default(),
+            groups: OpenGroups::default(),
             settings,
             sink,
             spool,
@@ -196,14 +197,11 @@ impl Dispatcher {
             dead_letter_log: LogLimiter::default(),
             drop_log: LogLimiter::default(),
         };
-        // Numbers that are not in the file any more are given again.
-        let last = dispatcher.spool.last_row();
-        dispatcher.backlog.boundaries = state.boundaries.into_iter().map(|boundary| boundary.min(last)).collect();
-        if dispatcher.order.group_by != dispatcher.settings.order.group_by {
+        dispatcher.backlog.digests = dispatcher.digest_limit();
+        if state.is_regrouping || dispatcher.order.group_by != dispatcher.settings.order.group_by {
             dispatcher.change_grouping(dispatcher.settings.order.clone());
             dispatcher.save_state();
         }
-        dispatcher.apply_group_timing();
         Some((dispatcher, DispatcherHandle { deliveries, commands: command_sender }))
     }
 
@@ -277,7 +275,6 @@ impl Dispatcher {
         if self.is_slow && self.backlog.has_caught_up() && self.in_flight.len() < self.capacity() {
             self.is_slow = false;
         }
-        self.check_grown_groups();
         if is_due(self.next_fetch()) {
             self.backlog.fetch(&self.spool, &self.settings.name);
         }
@@ -340,15 +337,15 @@ impl Dispatcher {
             SpoolEvent::Due(due) => self.on_due(due),
             SpoolEvent::AlreadySpooled { key } => {
                 self.backlog.remove_duplicate();
+                self.groups.remove(key);
                 self.lanes.remove_spooled(self.lane_of_row(key));
             }
             SpoolEvent::DeadLettered { id, key } => self.on_dead_letter_stored(id, key),
             SpoolEvent::Added { key } => {
                 self.lanes.add_spooled(self.lane_of_row(key));
                 self.backlog.add(Instant::now());
-                self.grown_groups.insert(key);
+                self.added_to_group(key);
             }
-            SpoolEvent::GroupDue => self.backlog.fetch_at(Instant::now()),
             SpoolEvent::NotCopied { dead_letter } => self.on_copy_rejected(dead_letter),
         }
     }
@@ -371,7 +368,7 @@ impl Dispatcher {
                     self.change_grouping(settings.order.clone());
                 }
                 self.settings = *settings;
-                self.apply_group_timing();
+                self.backlog.digests = self.digest_limit();
                 if let Some(sink) = sink {
                     self.replace_sink(*sink);
                 }
@@ -391,7 +388,7 @@ impl Dispatcher {
 
     fn make_all_due(&mut self) {
         self.lanes.wake_all();
-        self.spool.make_due(self.settings.name.clone(), WaitsFor::BackOff, MonotonicTime::now());
+        self.spool.make_due(self.settings.name.clone(), MonotonicTime::now(), false);
         self.backlog.fetch_at(Instant::now());
     }
 
@@ -423,7 +420,7 @@ impl Dispatcher {
         let mut state = PersistedState {
             order_by: self.order.order_by,
             group_by: self.order.group_by.clone(),
-            boundaries: self.backlog.boundaries.clone(),
+            is_regrouping: !self.backlog.boundaries.is_empty(),
             ..PersistedState::default()
         };
         self.breaker.save(&mut state);

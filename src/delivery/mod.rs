@@ -9,6 +9,7 @@ mod backlog;
 mod breaker;
 mod digest;
 mod dispatcher;
+mod groups;
 mod lanes;
 mod log_limit;
 mod ordering;

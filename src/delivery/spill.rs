@@ -191,7 +191,7 @@ impl Dispatcher {
                     self.backlog.add_in_flight(id, delivery.payload.message().map_or(0, |message| message.size()));
                 } else {
                     self.backlog.add(Instant::now() + delay);
-                    self.grown_groups.insert(key);
+                    self.added_to_group(key);
                 }
                 Ok(Delivery { backing: Backing::Row(id), attempt_guard, ..delivery })
             }
@@ -199,17 +199,13 @@ impl Dispatcher {
         }
     }
 
-    /// When the next attempt is due at the earliest, and what the delivery is grouped by: one that has failed is in no group, because
-    /// its back-off is no wait for other events.
+    /// When the next attempt is due at the earliest, and what the delivery is grouped by.
     fn delay_and_group(&self, delivery: &Delivery) -> (Duration, Option<Arc<str>>) {
-        match &self.settings.group {
-            Some(settings) if delivery.failure.is_none() => {
-                let event = delivery.payload.event();
-                let text = group(&settings.by, |field| field.of(event));
-                (settings.wait.saturating_sub(delivery.received_at.elapsed()), Some(text.into()))
-            }
-            _ => (delivery.backoff(), None),
-        }
+        let Some(settings) = &self.settings.group else { return (delivery.backoff(), None) };
+        let event = delivery.payload.event();
+        let text = group(&settings.by, |field| field.of(event));
+        let wait = settings.wait.saturating_sub(delivery.received_at.elapsed());
+        (delivery.backoff().max(wait), Some(text.into()))
     }
 
     /// Drops the queued deliveries of a lane if `when_full: drop_newest` is set. Returns false if it isn't.

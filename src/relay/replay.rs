@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::orphans::backlog_of;
-use super::redrive::{RedriveResult, check_takes_events, new_delivery, no_sink};
+use super::redrive::{RedriveResult, new_delivery, no_sink};
 use crate::config::{Config, SinkConfig};
 use crate::event::{Event, EventView, Message};
-use crate::journal::{EventFilter, EventRecord, JournalError, JournalReader, Scan};
+use crate::journal::{BlockId, EventFilter, EventRecord, JournalReader};
 use crate::net::RateLimiter;
 use crate::rules::{RouteName, SinkIndex};
 use crate::sink;
@@ -45,8 +45,9 @@ struct ReplayedEvent {
 pub fn count_events(journal: &Path, filter: &EventFilter) -> Result<(u64, u64), String> {
     let (mut all, mut without) = (0, 0);
     let Some(reader) = JournalReader::open(journal).map_err(|error| error.to_string())? else { return Ok((0, 0)) };
-    let mut scan = reader.scan(filter.clone()).map_err(|error| error.to_string())?;
-    while let Some(events) = read_block(&reader, &mut scan)? {
+    let mut after = BlockId::default();
+    while let Some((block, events)) = read_block(&reader, filter, after)? {
+        after = block;
         all += events.len() as u64;
         without += events.iter().filter(|event| event.message.is_none()).count() as u64;
     }
@@ -65,7 +66,9 @@ pub(super) async fn replay(
     else {
         return Err(no_sink(config, &request.sink));
     };
-    check_takes_events(config, sink)?;
+    if config.dead_letters.to.as_ref() == Some(&sink.name) {
+        return Err(format!("sink {} takes copies of dead letters only", sink.name));
+    }
     let journal = config
         .journal
         .as_ref()
@@ -154,26 +157,27 @@ fn route(config: &Config, sink: SinkIndex, event: &Event, message: &Message) -> 
 /// Reads the events of the journal block by block, on threads that may block.
 struct Blocks {
     /// None: nothing was ever recorded.
-    scan: Option<(JournalReader, Scan)>,
+    reader: Option<JournalReader>,
+    filter: EventFilter,
+    after: BlockId,
 }
 
 impl Blocks {
     async fn open(journal: PathBuf, filter: EventFilter) -> Result<Self, String> {
-        let open = move || {
-            let Some(reader) = JournalReader::open(&journal)? else { return Ok(None) };
-            let scan = reader.scan(filter)?;
-            Ok(Some((reader, scan)))
-        };
-        let scan = blocking(|| open().map_err(|error: JournalError| error.to_string())).await?;
-        Ok(Self { scan })
+        let reader = blocking(move || JournalReader::open(&journal).map_err(|error| error.to_string())).await?;
+        Ok(Self { reader, filter, after: BlockId::default() })
     }
 
     async fn next(&mut self) -> Result<Option<Vec<ReplayedEvent>>, String> {
-        let Some((reader, mut scan)) = self.scan.take() else { return Ok(None) };
-        let (reader, scan, block) =
-            blocking(move || read_block(&reader, &mut scan).map(|block| (reader, scan, block))).await?;
-        self.scan = Some((reader, scan));
-        Ok(block)
+        let Some(reader) = self.reader.take() else { return Ok(None) };
+        let (filter, after) = (self.filter.clone(), self.after);
+        let (reader, block) =
+            blocking(move || read_block(&reader, &filter, after).map(|block| (reader, block))).await?;
+        self.reader = Some(reader);
+        Ok(block.map(|(block, events)| {
+            self.after = block;
+            events
+        }))
     }
 }
 
@@ -183,11 +187,15 @@ async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T, String> + 
 }
 
 /// The events of the next block that has some, in the order of receipt.
-fn read_block(reader: &JournalReader, scan: &mut Scan) -> Result<Option<Vec<ReplayedEvent>>, String> {
+fn read_block(
+    reader: &JournalReader,
+    filter: &EventFilter,
+    after: BlockId,
+) -> Result<Option<(BlockId, Vec<ReplayedEvent>)>, String> {
     let mut events = Vec::new();
     let mut redelivered = Vec::new();
-    let has_block = reader
-        .scan_next(scan, |record| {
+    let block = reader
+        .scan(filter, after, |record| {
             if record.redelivered {
                 redelivered.push((events.len(), record.id, record.received));
             }
@@ -200,7 +208,7 @@ fn read_block(reader: &JournalReader, scan: &mut Scan) -> Result<Option<Vec<Repl
             events.remove(place);
         }
     }
-    Ok(has_block.then_some(events))
+    Ok(block.map(|block| (block, events)))
 }
 
 impl ReplayedEvent {

@@ -10,7 +10,6 @@ use super::model::{DeliveryState, Request, Trace, TracedAlert, TracedAlertState,
 use super::waiting::SpoolLookup;
 use super::{MAX_REQUESTS, Query, TraceError, unrecorded};
 use crate::clock::WallTime;
-use crate::config::Config;
 use crate::event::Event;
 use crate::journal::{DeliveryEnd, DeliveryRecord, EventRecord, JournalError, JournalReader, Record, RequestKey};
 use crate::spool::{WatchedBy, read_watches};
@@ -29,12 +28,7 @@ pub(super) struct RecordedEvent {
     pub(super) sinks: Vec<String>,
 }
 
-pub(super) fn trace(
-    config: Option<&Config>,
-    reader: &JournalReader,
-    spool: &Path,
-    query: &Query,
-) -> Result<Trace, TraceError> {
+pub(super) fn trace(reader: &JournalReader, spool: &Path, query: &Query) -> Result<Trace, TraceError> {
     let (requests, has_more) = matching_requests(reader, query)?;
     let mut events = if requests.is_empty() {
         unrecorded::events(spool, query)?
@@ -43,7 +37,10 @@ pub(super) fn trace(
         add_ends(reader, &requests, &mut events)?;
         events
     };
-    SpoolLookup::open(spool, config)?.add_to(&mut events)?;
+    let lookup = SpoolLookup::open(spool)?;
+    for event in &mut events {
+        lookup.add(event)?;
+    }
     let mut requests = by_request(events);
     for request in &mut requests {
         let watches = read_watches(spool, &request.tenant, &request.correlation_id)?;

@@ -5,11 +5,13 @@ use lapin::options::{BasicGetOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties, ExchangeKind};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 
 use crate::support::rabbit::{ANSWER_WITHIN, open_channel};
 use crate::support::raw_amqp::{DEEPEST, Login, publish_nested};
 use crate::support::regards::{DEAD_LETTER_QUEUE, EXCHANGE};
-use crate::support::{Answer, Kafka, Proxy, Rabbit, Receiver, Regards, Response, Services, relay};
+use crate::support::{Answer, Kafka, Proxy, Rabbit, Receiver, Regards, Registry, Response, Services, relay, unique};
 
 #[tokio::test]
 async fn a_partner_may_read_one_queue_and_nothing_else() {
@@ -168,4 +170,27 @@ fn metrics_are_added_up_by_name_and_labels() {
     assert_eq!(relay::sum_of(text, "a_total", &[("sink", "y")]), Some(3.0));
     assert_eq!(relay::sum_of(text, "b", &[]), Some(0.0));
     assert_eq!(relay::sum_of(text, "c", &[]), None);
+}
+
+#[tokio::test]
+async fn the_registry_refuses_an_incompatible_version() {
+    let registry = Registry::shared();
+    let subject = format!("{}-value", unique("harness"));
+    assert_eq!(registry.latest(&subject).await, None);
+    let record = |fields: &str| {
+        format!(r#"{{"type": "record", "name": "Product", "fields": [{{"name": "id", "type": "string"}}{fields}]}}"#)
+    };
+    let id = registry.register(&subject, "AVRO", &record("")).await;
+    assert_eq!(registry.register(&subject, "AVRO", &record("")).await, id, "the same schema");
+    registry.set_compatibility(&subject, "FULL_TRANSITIVE").await;
+    let optional = record(r#", {"name": "size", "type": ["null", "long"], "default": null}"#);
+    let second = registry.register(&subject, "AVRO", &optional).await;
+    assert_eq!(registry.schema(second).await.parse::<Value>().unwrap(), optional.parse::<Value>().unwrap());
+
+    let required = json!({"schema": record(r#", {"name": "size", "type": "long"}"#)});
+    let path = format!("subjects/{subject}/versions?normalize=true");
+    let (status, answer) = registry.ask(Method::POST, &path, Some(&required)).await;
+    assert_eq!((status, answer["error_code"].as_u64()), (StatusCode::CONFLICT, Some(409)), "{answer}");
+    assert_eq!(registry.versions(&subject).await, [1, 2]);
+    assert_eq!(registry.latest(&subject).await.unwrap()["id"], second);
 }

@@ -14,4 +14,3 @@ mod full_spool;
 mod isolation;
 mod memory;
 mod nothing_lost;
-mod regrouping;

@@ -1,4 +1,4 @@
-//! The harness: brokers, independent clients for every destination, and the relay as a process.
+//! The harness: brokers, a schema registry, independent clients for every destination, and the relay as a process.
 
 pub mod arrived;
 pub mod damage;
@@ -9,6 +9,7 @@ pub mod proxy;
 pub mod rabbit;
 pub mod raw_amqp;
 pub mod regards;
+pub mod registry;
 pub mod relay;
 pub mod response;
 pub mod services;
@@ -21,6 +22,7 @@ pub use kafka::Kafka;
 pub use proxy::Proxy;
 pub use rabbit::{Rabbit, VHost};
 pub use regards::Regards;
+pub use registry::Registry;
 pub use relay::{Home, Relay};
 pub use response::Response;
 pub use services::Services;

@@ -1,4 +1,5 @@
-//! The brokers of `scripts/services.sh`: a shared pair, and private ones for tests that stop or kill them.
+//! The brokers and the schema registry of `scripts/services.sh`: shared ones, and private ones for tests that stop or kill
+//! them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -100,6 +101,22 @@ impl Services {
         let done =
             tokio::task::spawn_blocking(move || login.output().expect("services.sh")).await.expect("services.sh");
         assert!(done.status.success(), "login: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    pub fn registry_port(&self) -> u16 {
+        self.port("REGISTRY_PORT")
+    }
+
+    /// Only private services have it: `registry-auth`.
+    #[allow(dead_code, reason = "for the tests of logins to a registry")]
+    pub fn registry_auth_port(&self) -> u16 {
+        self.port("REGISTRY_AUTH_PORT")
+    }
+
+    /// The RSA key (PEM, PKCS#8; key id `tests`) whose tokens Kafka, RabbitMQ and `registry-auth` accept.
+    #[allow(dead_code, reason = "for the tests of OAuth2")]
+    pub fn token_key(&self) -> &str {
+        self.value("TOKEN_KEY")
     }
 
     /// The private certificate authority that signed the brokers' certificates.
