@@ -39,6 +39,10 @@ pub enum Failpoint {
     StopAtADamagedRow,
     /// A message that opens or ends a request is acknowledged before that is on disk.
     AcknowledgeBeforeTheRequest,
+    /// A message that opens a request opens it once more when the broker redelivers it.
+    OpenRequestsAgain,
+    /// The end of a request is not stored.
+    IgnoreEnds,
     /// What belongs to a digest is put together anew for each attempt.
     FormDigestsAnew,
     /// Ages are counted by the wall clock.

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
-use super::InvalidInput;
 use super::progress::Progress;
 use super::target::Target;
+use super::{InvalidInput, confirm};
 use crate::admin::control::{self, Command, Request, Response};
-use crate::config::DeadLettersConfig;
+use crate::config::{self, DeadLettersConfig};
 use crate::relay::{JobRequest, RedriveResult};
 use crate::spool;
 
@@ -61,6 +61,34 @@ pub(super) struct JobArguments {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// What commands have in common that deliver something again.
+#[derive(Debug, clap::Args)]
+pub(super) struct RedeliveryArguments {
+    /// Rate limit: 10/s, 100/m, 1000/h
+    #[arg(long, value_name = "N/s", value_parser = rate)]
+    pub(super) rate: Option<f64>,
+    /// Only print what would be done
+    #[arg(long, conflicts_with = "detach")]
+    pub(super) dry_run: bool,
+    /// Do not ask for confirmation
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    pub(super) job: JobArguments,
+}
+
+impl RedeliveryArguments {
+    /// Asks whether to do `what`, unless that was answered before. Fails with `nothing` if the answer is no.
+    pub(super) fn confirm(&self, what: impl FnOnce() -> String, nothing: &'static str) -> anyhow::Result<()> {
+        if self.yes || confirm(what)? { Ok(()) } else { Err(anyhow!(nothing)) }
+    }
+}
+
+/// Parses a rate such as `10/s` into a number per second.
+fn rate(text: &str) -> Result<f64, String> {
+    config::rate(text).ok_or_else(|| "expected a rate: 10/s, 100/m, 1000/h".to_owned())
 }
 
 /// A redrive or purge that is about to run.

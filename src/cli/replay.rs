@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 
-use super::client::{Job, JobArguments, missing_config};
-use super::dead_letters::{rate, since};
+use super::client::{Job, RedeliveryArguments, missing_config};
+use super::dead_letters::since;
 use super::target::Target;
-use super::{Global, InvalidInput, confirm, plural};
+use super::{Global, InvalidInput, plural};
 use crate::clock::WallTime;
 use crate::config;
 use crate::journal::EventFilter;
@@ -37,17 +37,8 @@ pub struct Arguments {
     /// Only events of the request with this correlation id
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
-    /// Rate limit: 10/s, 100/m, 1000/h
-    #[arg(long, value_name = "N/s", value_parser = rate)]
-    rate: Option<f64>,
-    /// Only print how many events would be replayed
-    #[arg(long, conflicts_with = "detach")]
-    dry_run: bool,
-    /// Do not ask for confirmation
-    #[arg(long)]
-    yes: bool,
     #[command(flatten)]
-    job: JobArguments,
+    redelivery: RedeliveryArguments,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
@@ -78,18 +69,17 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ));
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let done = if arguments.dry_run {
+    let RedeliveryArguments { rate, dry_run, job: job_arguments, .. } = &arguments.redelivery;
+    let done = if *dry_run {
         RedriveResult { redriven: count, ..RedriveResult::default() }
     } else if count == 0 {
         RedriveResult::default()
     } else {
         let what = || format!("replay {} to sink {}", plural(count, UNIT), arguments.sink);
-        if !arguments.yes && !confirm(what)? {
-            return Err(anyhow!("nothing was replayed"));
-        }
-        let request = ReplayRequest { filter, sink: arguments.sink.clone(), rate: arguments.rate, total: count };
+        arguments.redelivery.confirm(what, "nothing was replayed")?;
+        let request = ReplayRequest { filter, sink: arguments.sink.clone(), rate: *rate, total: count };
         let job = Job { request: JobRequest::Replay(request), total: count, unit: UNIT };
-        let Some(done) = job.redrive(&target, &arguments.job, &mut out)? else {
+        let Some(done) = job.redrive(&target, job_arguments, &mut out)? else {
             out.flush()?;
             return Ok(ExitCode::SUCCESS);
         };
@@ -102,12 +92,12 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 impl Arguments {
     fn print(&self, done: &RedriveResult, out: &mut impl Write) -> anyhow::Result<()> {
-        if self.job.json {
+        if self.redelivery.job.json {
             let json = serde_json::json!({ "replayed": done.redriven, "left": done.left });
             super::write_json(&json, out)?;
             return Ok(());
         }
-        let word = if self.dry_run { "would be replayed" } else { "spooled for delivery" };
+        let word = if self.redelivery.dry_run { "would be replayed" } else { "spooled for delivery" };
         writeln!(out, "{} {word} to sink {}", plural(done.redriven, UNIT), self.sink)?;
         for (error, count) in &done.left {
             writeln!(out, "{} left: {error}", plural(*count, UNIT))?;

@@ -184,7 +184,7 @@ mapping! {
         by: OneOrMany<OneOf<Field>>,
         /// How long the first event of a group waits for others, counted from its receipt
         wait: Period ["30s"],
-        /// The number of events at which a group is delivered at once; a digest has no more
+        /// The number of events at which a group is delivered at once; a digest has no more, and at most 1 MB
         max: Count [100, "events"],
     }
 }

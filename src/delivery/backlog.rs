@@ -21,6 +21,15 @@ const REFILL_BYTES: usize = WINDOW_BYTES * 3 / 4;
 /// So many changes of `group` are told apart while deliveries from before the first are spooled.
 const MAX_BOUNDARIES: usize = 16;
 
+/// A fetch whose result is not here yet.
+#[derive(Debug)]
+struct PendingFetch {
+    /// It was asked for before the `group` changed.
+    is_outdated: bool,
+    /// When it was asked for, no delivery was taken. One that was, and has failed since, is not in the result.
+    had_none_taken: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     /// The number of spooled deliveries, with those that are not on disk yet.
@@ -31,9 +40,7 @@ pub(super) struct Backlog {
     in_flight: HashMap<RowId, usize>,
     /// The bytes of all deliveries that are taken.
     bytes: usize,
-    is_fetching: bool,
-    /// What is being fetched was asked for before the `group` changed.
-    is_fetch_outdated: bool,
+    pending_fetch: Option<PendingFetch>,
     /// The last fetch returned all deliveries that were due.
     has_all_due: bool,
     /// When more deliveries may be due.
@@ -68,15 +75,17 @@ impl Backlog {
         self.count = self.count.saturating_sub(1);
     }
 
-    /// Takes over the result of a fetch.
-    pub(super) fn on_due(&mut self, due: DueDeliveries) {
-        self.is_fetching = false;
+    /// Takes over the result of a fetch. Returns whether none of the deliveries that could be fetched is in the spool any more.
+    pub(super) fn on_due(&mut self, due: DueDeliveries) -> bool {
+        let had_none_taken = self.pending_fetch.take().is_some_and(|fetch| fetch.had_none_taken);
+        let has_none = had_none_taken && due.rows.is_empty() && due.next.is_none();
         self.has_all_due = due.next.is_none_or(|next| next > MonotonicTime::now());
         self.bytes = due.rows.iter().fold(self.bytes, |sum, (_, row)| sum.saturating_add(row.message.size()));
         self.due.extend(due.rows);
         if let Some(next) = due.next {
             self.fetch_at(Instant::now() + next.remaining());
         }
+        has_none
     }
 
     pub(super) fn pop(&mut self) -> Option<(RowId, SpooledDelivery)> {
@@ -87,18 +96,30 @@ impl Backlog {
 
     /// Pops the first digest: the first delivery, and those behind it that belong to the same digest.
     pub(super) fn pop_digest(&mut self) -> Vec<(RowId, SpooledDelivery)> {
+        let rows = self.take_digest();
+        self.in_flight.extend(rows.iter().map(|(id, row)| (*id, row.message.size())));
+        rows
+    }
+
+    /// Without `group` each delivery is alone, also those that were in a digest before.
+    fn take_digest(&mut self) -> Vec<(RowId, SpooledDelivery)> {
+        let has_digests = self.digests.is_some();
         let mut rows: Vec<(RowId, SpooledDelivery)> = Vec::new();
         while let Some((_, next)) = self.due.front()
-            && rows.first().is_none_or(|(_, first)| first.digest.is_some() && first.digest == next.digest)
+            && rows
+                .first()
+                .is_none_or(|(_, first)| has_digests && first.digest.is_some() && first.digest == next.digest)
         {
-            rows.extend(self.pop());
+            rows.extend(self.due.pop_front());
         }
         rows
     }
 
     /// Forgets the deliveries that are taken and not attempted, and those of a fetch under way.
     pub(super) fn give_back(&mut self) -> Vec<RowId> {
-        self.is_fetch_outdated = self.is_fetching;
+        if let Some(fetch) = &mut self.pending_fetch {
+            fetch.is_outdated = true;
+        }
         let due = std::mem::take(&mut self.due);
         self.bytes = due.iter().fold(self.bytes, |bytes, (_, row)| bytes.saturating_sub(row.message.size()));
         self.fetch_at(Instant::now());
@@ -115,9 +136,8 @@ impl Backlog {
 
     /// Whether the result of the fetch that has ended is to be given back: it was asked for before the `group` changed.
     pub(super) fn end_outdated_fetch(&mut self) -> bool {
-        let is_outdated = std::mem::take(&mut self.is_fetch_outdated);
+        let is_outdated = self.pending_fetch.take_if(|fetch| fetch.is_outdated).is_some();
         if is_outdated {
-            self.is_fetching = false;
             self.fetch_at(Instant::now());
         }
         is_outdated
@@ -128,19 +148,20 @@ impl Backlog {
         !self.due.is_empty()
     }
 
-    /// Pops all due deliveries that were received at least `age` ago, with the digests that begin with them.
-    pub(super) fn take_expired(&mut self, age: Duration) -> VecDeque<(RowId, SpooledDelivery)> {
-        let (mut digest, digests) = (None, self.digests.is_some());
-        let (old, due): (VecDeque<_>, _) = self.due.drain(..).partition(|(_, row)| {
-            let is_old = row.received.age() >= age || (row.digest.is_some() && row.digest == digest);
-            if is_old && digests {
-                digest = row.digest;
+    /// Pops all due deliveries that were received at least `age` ago, each with its digest.
+    pub(super) fn take_expired(&mut self, age: Duration) -> Vec<Vec<(RowId, SpooledDelivery)>> {
+        let (mut expired, mut others) = (Vec::new(), VecDeque::with_capacity(self.due.len()));
+        while !self.due.is_empty() {
+            let rows = self.take_digest();
+            if rows.iter().any(|(_, row)| row.received.age() >= age) {
+                self.in_flight.extend(rows.iter().map(|(id, row)| (*id, row.message.size())));
+                expired.push(rows);
+            } else {
+                others.extend(rows);
             }
-            is_old
-        });
-        self.due = due;
-        self.in_flight.extend(old.iter().map(|(id, row)| (*id, row.message.size())));
-        old
+        }
+        self.due = others;
+        expired
     }
 
     /// The age of the oldest delivery that is taken and due.
@@ -179,7 +200,7 @@ impl Backlog {
         self.taken() >= WINDOW || self.bytes >= WINDOW_BYTES
     }
 
-    pub(super) fn taken(&self) -> usize {
+    fn taken(&self) -> usize {
         self.in_flight.len() + self.due.len()
     }
 
@@ -192,7 +213,7 @@ impl Backlog {
     fn room(&self) -> Option<FetchLimit> {
         // The largest digest has to fit.
         let refill = self.digests.map_or(REFILL, |digests| REFILL.min(WINDOW.saturating_sub(digests.count)));
-        let may_fetch = !self.is_fetching && self.taken() <= refill && self.bytes <= REFILL_BYTES;
+        let may_fetch = self.pending_fetch.is_none() && self.taken() <= refill && self.bytes <= REFILL_BYTES;
         may_fetch.then(|| FetchLimit {
             count: WINDOW - self.taken(),
             bytes: WINDOW_BYTES - self.bytes,
@@ -210,7 +231,7 @@ impl Backlog {
     pub(super) fn fetch(&mut self, spool: &Spool, sink: &SinkName) {
         if let Some(portion) = self.room() {
             self.fetch_at = None;
-            self.is_fetching = true;
+            self.pending_fetch = Some(PendingFetch { is_outdated: false, had_none_taken: self.taken() == 0 });
             spool.fetch_due(sink.clone(), portion);
         }
     }

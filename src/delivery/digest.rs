@@ -15,11 +15,11 @@ use crate::clock::MonotonicTime;
 use crate::event::{DigestEnvelope, Event, EventView, Message, Reason};
 use crate::rules::RouteName;
 use crate::sink::{RenderError, RenderedDelivery};
-use crate::spool::{DeadLetter, DigestLimit, DueDeliveries, GroupTiming, RowId, SpooledDelivery};
+use crate::spool::{DeadLetter, DigestLimit, DueDeliveries, GroupTiming, Groups, RowId, SpooledDelivery, WaitsFor};
 
-/// The messages of a digest have at most so many bytes, so that Kafka and most receivers accept it with their default limits. A larger
-/// message is a digest of its own.
-const MAX_DIGEST_BYTES: usize = 512 * 1024;
+/// The events of a digest have at most so many bytes in the spool, so that Kafka and most receivers accept it with their default limits
+/// of 1 MB. A larger event is a digest of its own.
+const MAX_DIGEST_BYTES: u64 = 1_000_000;
 
 /// One event of a digest.
 #[derive(Debug)]
@@ -38,24 +38,36 @@ pub struct DigestEvent {
 }
 
 impl Dispatcher {
+    /// When the next digest of a group is due; none: the sink has no `group`.
+    pub(super) fn group_timing(&self) -> Option<GroupTiming> {
+        let limit = self.digest_limit()?;
+        let wait = self.settings.group.as_ref()?.wait;
+        Some(GroupTiming { wait, limit, at_once_up_to: self.backlog.boundaries.back().copied() })
+    }
+
     /// The limits of a digest; none: the sink has no `group`.
-    pub(super) fn digest_limit(&self) -> Option<DigestLimit> {
+    fn digest_limit(&self) -> Option<DigestLimit> {
         let group = self.settings.group.as_ref()?;
         Some(DigestLimit { count: group.max, bytes: MAX_DIGEST_BYTES })
     }
 
-    /// When the next digest of a group is due; none: the sink has no `group`.
-    pub(super) fn group_timing(&self) -> Option<GroupTiming> {
-        let group = self.settings.group.as_ref()?;
-        Some(GroupTiming { wait: group.wait, max: group.max })
+    /// `wait` and `max` may have changed: groups that wait are due by the new ones.
+    pub(super) fn apply_group_timing(&mut self) {
+        self.backlog.digests = self.digest_limit();
+        if let Some(GroupTiming { wait, limit, .. }) = self.group_timing() {
+            let sink = &self.settings.name;
+            self.spool.make_due(sink.clone(), WaitsFor::Group, MonotonicTime::now().after(wait));
+            self.spool.make_full_groups_due(sink.clone(), Groups::All, limit);
+            self.backlog.fetch_at(Instant::now());
+        }
     }
 
-    /// One more delivery is in the spool.
-    pub(super) fn added_to_group(&mut self, key: u64) {
-        let Some(group) = &self.settings.group else { return };
-        if self.groups.add(key, group.max) {
-            self.spool.make_group_due(self.settings.name.clone(), key);
-            self.backlog.fetch_at(Instant::now());
+    /// Makes the groups due that are full with the events of this round. Only the spool knows how many they have.
+    pub(super) fn check_grown_groups(&mut self) {
+        let grown = std::mem::take(&mut self.grown_groups);
+        if let Some(limit) = self.digest_limit().filter(|_| !grown.is_empty()) {
+            let groups = Groups::Of(grown.into_iter().collect());
+            self.spool.make_full_groups_due(self.settings.name.clone(), groups, limit);
         }
     }
 
@@ -65,13 +77,7 @@ impl Dispatcher {
             let ids = due.rows.iter().map(|(id, _)| *id).collect();
             return self.spool.give_back(self.settings.name.clone(), ids);
         }
-        let has_waited = self.settings.group.is_some();
-        for (_, row) in due.rows.iter().filter(|(_, row)| has_waited && row.attempts == 0 && row.group.is_some()) {
-            self.groups.remove(row.key);
-        }
-        let is_drained = due.rows.is_empty() && due.next.is_none();
-        self.backlog.on_due(due);
-        let has_none = is_drained && self.backlog.taken() == 0 && self.pending_dead_letters.is_empty();
+        let has_none = self.backlog.on_due(due);
         if has_none && self.backlog.boundaries.pop_front().is_some() {
             self.backlog.fetch_at(Instant::now());
             self.save_state();
@@ -82,7 +88,6 @@ impl Dispatcher {
     pub(super) fn change_grouping(&mut self, order: Ordering) {
         self.spill_everything();
         self.order = order;
-        self.groups.clear();
         if self.order.is_none() {
             self.lanes.forget_spooled();
         }
@@ -92,8 +97,7 @@ impl Dispatcher {
             self.spool.give_back(self.settings.name.clone(), ids);
         }
         if self.backlog.count > 0 {
-            // They wait no longer for others of their group.
-            self.spool.make_due(self.settings.name.clone(), MonotonicTime::now(), true);
+            self.spool.make_due(self.settings.name.clone(), WaitsFor::Anything, MonotonicTime::now());
             self.backlog.add_boundary(self.spool.last_row());
             self.backlog.fetch_at(Instant::now());
         }
@@ -112,7 +116,7 @@ impl Dispatcher {
     }
 
     /// Makes one delivery of the rows of a digest. An event that can't be a part of one becomes a dead letter, the others go on.
-    fn assemble(&mut self, lane: Lane, rows: Vec<(RowId, SpooledDelivery)>) -> Option<Delivery> {
+    pub(super) fn assemble(&mut self, lane: Lane, rows: Vec<(RowId, SpooledDelivery)>) -> Option<Delivery> {
         let first = rows.first().map(|(_, row)| (row.attempts, row.refusals, row.last_error.clone()))?;
         let mut events = Vec::with_capacity(rows.len());
         for (id, row) in rows {
@@ -200,13 +204,16 @@ impl Dispatcher {
                 "a digest was not delivered: each of its {count} events became a dead letter"
             );
         }
-        for DigestEvent { event, message, route, row, .. } in events {
+        let sink = &self.settings.name;
+        let letter = |DigestEvent { event, message, route, row, .. }: &DigestEvent| {
             self.stats.count(DeliveryResult::DeadLetter);
-            let letter = DeadLetter::of_event(event, Arc::clone(message), reason, detail);
-            let letter = letter.for_sink(self.settings.name.clone(), route.clone(), attempts);
-            self.spool.dead_letter(letter, *row, self.settings.name.clone(), self.group_timing());
             self.pending_dead_letters.insert(*row, lane);
-        }
+            let letter = DeadLetter::of_event(event, Arc::clone(message), reason, detail);
+            (*row, letter.for_sink(sink.clone(), route.clone(), attempts))
+        };
+        // In one transaction: the rest would come again as another digest.
+        let letters = events.iter().map(letter).collect();
+        self.spool.dead_letter_all(letters, sink.clone(), self.group_timing());
     }
 }
 

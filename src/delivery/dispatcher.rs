@@ -7,13 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::Backlog;
 use super::breaker::{Breaker, Gate};
-use super::groups::OpenGroups;
 use super::lanes::{Lane, Lanes};
 use super::log_limit::{ErrorLogLimiter, LogLimiter};
 use super::ordering::Ordering;
@@ -27,7 +26,7 @@ use crate::failpoints::Failpoint;
 use crate::journal::{DeliveryEnd, Journal};
 use crate::rules::{Rules, SinkName};
 use crate::sink::{AttemptEnd, AttemptId, MAX_RETRY_AFTER, Sink, Verdict};
-use crate::spool::{Component, GroupTiming, RowId, Spool, SpoolEvent};
+use crate::spool::{Component, GroupTiming, RowId, Spool, SpoolEvent, WaitsFor};
 use crate::tasks::{self, TaskKind};
 use crate::timer::Timer;
 
@@ -94,8 +93,7 @@ impl Settings {
     fn longest_backoff(&self, clock_is_trusted: bool) -> Duration {
         let retry_after =
             if self.has_retry_after_per_delivery && clock_is_trusted { MAX_RETRY_AFTER } else { Duration::ZERO };
-        let wait = self.group.as_ref().map_or(Duration::ZERO, |group| group.wait);
-        self.retry.max_backoff.max(retry_after).max(wait)
+        self.retry.max_backoff.max(retry_after)
     }
 }
 
@@ -104,7 +102,8 @@ pub struct Dispatcher {
     pub(super) settings: Settings,
     /// The order of the deliveries that are queued or spooled now. A new `order_by` takes effect once none of these is left.
     pub(super) order: Ordering,
-    pub(super) groups: OpenGroups,
+    /// The keys of the groups that got more events in this round.
+    pub(super) grown_groups: HashSet<u64>,
     pub(super) sink: Sink,
     pub(super) spool: Arc<Spool>,
     pub(super) journal: Journal,
@@ -159,7 +158,7 @@ impl Dispatcher {
         }
         // Due times of an earlier boot may come from a wrong clock.
         let longest = settings.longest_backoff(spool.is_same_boot());
-        spool.make_due(settings.name.clone(), MonotonicTime::now().after(longest), true);
+        spool.make_due(settings.name.clone(), WaitsFor::BackOff, MonotonicTime::now().after(longest));
         let breaker = Breaker::restore(&state, settings.retry.max_backoff);
         stats.set_breaker_open(breaker.is_open());
         stats.set_paused(breaker.pause().is_some());
@@ -172,7 +171,7 @@ impl Dispatcher {
         let mut dispatcher = Self {
             is_logged_as_unavailable: breaker.is_open(),
             order: state.order(),
-            groups: OpenGroups::default(),
+            grown_groups: HashSet::default(),
             settings,
             sink,
             spool,
@@ -197,11 +196,14 @@ impl Dispatcher {
             dead_letter_log: LogLimiter::default(),
             drop_log: LogLimiter::default(),
         };
-        dispatcher.backlog.digests = dispatcher.digest_limit();
-        if state.is_regrouping || dispatcher.order.group_by != dispatcher.settings.order.group_by {
+        // Numbers that are not in the file any more are given again.
+        let last = dispatcher.spool.last_row();
+        dispatcher.backlog.boundaries = state.boundaries.into_iter().map(|boundary| boundary.min(last)).collect();
+        if dispatcher.order.group_by != dispatcher.settings.order.group_by {
             dispatcher.change_grouping(dispatcher.settings.order.clone());
             dispatcher.save_state();
         }
+        dispatcher.apply_group_timing();
         Some((dispatcher, DispatcherHandle { deliveries, commands: command_sender }))
     }
 
@@ -275,6 +277,7 @@ impl Dispatcher {
         if self.is_slow && self.backlog.has_caught_up() && self.in_flight.len() < self.capacity() {
             self.is_slow = false;
         }
+        self.check_grown_groups();
         if is_due(self.next_fetch()) {
             self.backlog.fetch(&self.spool, &self.settings.name);
         }
@@ -337,15 +340,15 @@ impl Dispatcher {
             SpoolEvent::Due(due) => self.on_due(due),
             SpoolEvent::AlreadySpooled { key } => {
                 self.backlog.remove_duplicate();
-                self.groups.remove(key);
                 self.lanes.remove_spooled(self.lane_of_row(key));
             }
             SpoolEvent::DeadLettered { id, key } => self.on_dead_letter_stored(id, key),
             SpoolEvent::Added { key } => {
                 self.lanes.add_spooled(self.lane_of_row(key));
                 self.backlog.add(Instant::now());
-                self.added_to_group(key);
+                self.grown_groups.insert(key);
             }
+            SpoolEvent::GroupDue => self.backlog.fetch_at(Instant::now()),
             SpoolEvent::NotCopied { dead_letter } => self.on_copy_rejected(dead_letter),
         }
     }
@@ -368,7 +371,7 @@ impl Dispatcher {
                     self.change_grouping(settings.order.clone());
                 }
                 self.settings = *settings;
-                self.backlog.digests = self.digest_limit();
+                self.apply_group_timing();
                 if let Some(sink) = sink {
                     self.replace_sink(*sink);
                 }
@@ -388,7 +391,7 @@ impl Dispatcher {
 
     fn make_all_due(&mut self) {
         self.lanes.wake_all();
-        self.spool.make_due(self.settings.name.clone(), MonotonicTime::now(), false);
+        self.spool.make_due(self.settings.name.clone(), WaitsFor::BackOff, MonotonicTime::now());
         self.backlog.fetch_at(Instant::now());
     }
 
@@ -420,7 +423,7 @@ impl Dispatcher {
         let mut state = PersistedState {
             order_by: self.order.order_by,
             group_by: self.order.group_by.clone(),
-            is_regrouping: !self.backlog.boundaries.is_empty(),
+            boundaries: self.backlog.boundaries.clone(),
             ..PersistedState::default()
         };
         self.breaker.save(&mut state);

@@ -9,7 +9,6 @@ mod backlog;
 mod breaker;
 mod digest;
 mod dispatcher;
-mod groups;
 mod lanes;
 mod log_limit;
 mod ordering;

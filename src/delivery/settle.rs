@@ -306,15 +306,22 @@ impl Dispatcher {
     /// Gives up deliveries that have waited too long behind an open breaker.
     pub(super) fn give_up_expired(&mut self) {
         let Some(age) = self.settings.retry.give_up_after else { return };
-        for (id, row) in self.backlog.take_expired(age) {
-            let lane = self.lane_of_row(row.key);
-            match Delivery::from_spool(id, &row) {
-                Ok(delivery) => {
-                    let error = row.last_error.unwrap_or_else(|| "the sink is unavailable".to_owned());
-                    let detail = format!("gave up {} s after receipt: {error}", age.as_secs());
-                    self.dead_letter(lane, delivery, Reason::GaveUp, detail);
+        for rows in self.backlog.take_expired(age) {
+            let Some((_, first)) = rows.first() else { continue };
+            let error = first.last_error.clone().unwrap_or_else(|| "the sink is unavailable".to_owned());
+            let detail = format!("gave up {} s after receipt: {error}", age.as_secs());
+            let lane = self.lane_of_row(first.key);
+            if self.settings.group.is_some() {
+                if let Some(digest) = self.assemble(lane, rows) {
+                    self.dead_letter(lane, digest, Reason::GaveUp, detail);
                 }
-                Err(invalid) => self.dead_letter_row(lane, id, row, invalid.reason, invalid.detail),
+                continue;
+            }
+            for (id, row) in rows {
+                match Delivery::from_spool(id, &row) {
+                    Ok(delivery) => self.dead_letter(lane, delivery, Reason::GaveUp, detail.clone()),
+                    Err(invalid) => self.dead_letter_row(lane, id, row, invalid.reason, invalid.detail),
+                }
             }
         }
     }

@@ -191,7 +191,7 @@ impl Dispatcher {
                     self.backlog.add_in_flight(id, delivery.payload.message().map_or(0, |message| message.size()));
                 } else {
                     self.backlog.add(Instant::now() + delay);
-                    self.added_to_group(key);
+                    self.grown_groups.insert(key);
                 }
                 Ok(Delivery { backing: Backing::Row(id), attempt_guard, ..delivery })
             }
@@ -199,13 +199,17 @@ impl Dispatcher {
         }
     }
 
-    /// When the next attempt is due at the earliest, and what the delivery is grouped by.
+    /// When the next attempt is due at the earliest, and what the delivery is grouped by: one that has failed is in no group, because
+    /// its back-off is no wait for other events.
     fn delay_and_group(&self, delivery: &Delivery) -> (Duration, Option<Arc<str>>) {
-        let Some(settings) = &self.settings.group else { return (delivery.backoff(), None) };
-        let event = delivery.payload.event();
-        let text = group(&settings.by, |field| field.of(event));
-        let wait = settings.wait.saturating_sub(delivery.received_at.elapsed());
-        (delivery.backoff().max(wait), Some(text.into()))
+        match &self.settings.group {
+            Some(settings) if delivery.failure.is_none() => {
+                let event = delivery.payload.event();
+                let text = group(&settings.by, |field| field.of(event));
+                (settings.wait.saturating_sub(delivery.received_at.elapsed()), Some(text.into()))
+            }
+            _ => (delivery.backoff(), None),
+        }
     }
 
     /// Drops the queued deliveries of a lane if `when_full: drop_newest` is set. Returns false if it isn't.

@@ -1,11 +1,14 @@
 //! The state of a sink that outlives the process: a pause, an open breaker, and the order of its spooled deliveries.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use super::ordering::Ordering;
 use crate::clock::MonotonicTime;
 use crate::config::OrderBy;
 use crate::rules::Field;
+use crate::spool::RowId;
 
 /// The reason of a pause that a person asked for.
 pub const ON_REQUEST: &str = "on request";
@@ -28,9 +31,9 @@ pub struct PersistedState {
     /// The groups of its spooled deliveries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_by: Option<Vec<Field>>,
-    /// Another `group` was configured, and deliveries from before are still spooled.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub is_regrouping: bool,
+    /// The last delivery of each `group` that the sink had before, as long as deliveries from before are spooled.
+    #[serde(skip_serializing_if = "VecDeque::is_empty")]
+    pub boundaries: VecDeque<RowId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -43,7 +43,7 @@ unrouted: dead_letter
 
 /// A spool, and the configuration of one sink.
 struct Setup {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     spool: Arc<Spool>,
     config: Config,
     to: UnboundedSender<Settlement>,
@@ -60,17 +60,31 @@ struct RunningDispatcher {
     task: JoinHandle<()>,
 }
 
+fn open_spool(directory: &Path, max_size: u64, max_dead_letters: u64) -> Arc<Spool> {
+    let limits = DeadLettersConfig { keep: None, max_size: max_dead_letters, to: None };
+    let path = directory.join("spool.db");
+    let spool = SpoolConfig { path, on_corrupt: OnCorrupt::Stop, max_size, max_share: 100 };
+    Arc::new(Spool::open(&spool, &limits).unwrap())
+}
+
 impl Setup {
     fn new(max_size: u64) -> Self {
+        Self::with_dead_letters(max_size, 1 << 30)
+    }
+
+    fn with_dead_letters(max_size: u64, max_dead_letters: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let limits = DeadLettersConfig { keep: None, max_size: 1 << 30, to: None };
-        let path = directory.path().join("spool.db");
-        let spool = SpoolConfig { path, on_corrupt: OnCorrupt::Stop, max_size, max_share: 100 };
-        let spool = Arc::new(Spool::open(&spool, &limits).unwrap());
+        let spool = open_spool(directory.path(), max_size, max_dead_letters);
         let (config, _) =
             Config::parse(ROUTES, Path::new("routes.yaml"), &Options::of_process(Strictness::Offline, None)).unwrap();
         let (to, settled) = unbounded_channel();
-        Self { _directory: directory, spool, config, to, settled, signals: Arc::default(), next: 1 }
+        Self { directory, spool, config, to, settled, signals: Arc::default(), next: 1 }
+    }
+
+    /// Opens the spool again, with room for dead letters.
+    async fn reopen_spool(&mut self, max_size: u64) {
+        self.spool.close(PATIENCE).await;
+        self.spool = open_spool(self.directory.path(), max_size, 1 << 30);
     }
 
     /// Starts a dispatcher whose sink takes `capacity` deliveries at once.

@@ -21,7 +21,7 @@ mod writer;
 
 pub use error::JournalError;
 pub use keys::RequestKey;
-pub use reader::{BlockId, EventFilter, JournalReader};
+pub use reader::{EventFilter, JournalReader, Scan};
 pub use record::{DeliveryEnd, DeliveryRecord, Destination, EventRecord, Record, StoredMessage, short_detail};
 pub use stats::JournalStats;
 

@@ -39,9 +39,15 @@ impl EventFilter {
     }
 }
 
-/// Where a scan has come to. It begins with the default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BlockId(i64);
+/// A search for events, block by block.
+#[derive(Debug)]
+pub struct Scan {
+    filter: EventFilter,
+    /// The last block that was read.
+    after: i64,
+    /// The blocks that may have events of the request that is looked for; none: no request is given.
+    blocks: Option<BTreeSet<i64>>,
+}
 
 #[derive(Debug)]
 pub struct JournalReader {
@@ -61,40 +67,51 @@ impl JournalReader {
         database::read::oldest(&self.connection).map_err(JournalError::sqlite(&self.path))
     }
 
-    /// Calls `visit` with the events that match, but for tests of sinks, in the next block after `after` that may have some, in the order of receipt. Returns that
-    /// block; `None`: there is no further one.
-    pub fn scan(
-        &self,
-        filter: &EventFilter,
-        after: BlockId,
-        mut visit: impl FnMut(EventRecord<'_>),
-    ) -> Result<Option<BlockId>, JournalError> {
-        let next = match &filter.correlation_id {
-            None => {
-                let times = (filter.since.unwrap_or(i64::MIN), filter.until.unwrap_or(i64::MAX));
-                database::read::next_block(&self.connection, after.0, times)
-            }
-            Some(correlation_id) => self.next_block_of(RequestKey::of_request(correlation_id), after),
-        };
-        let Some((id, block)) = next.map_err(JournalError::sqlite(&self.path))? else { return Ok(None) };
-        self.visit_records(&block, &mut |record| match record {
-            Record::Event(event) if filter.matches(&event) => visit(event),
-            _ => {}
-        })?;
-        Ok(Some(BlockId(id)))
+    /// Begins a search for the events that match, but for tests of sinks, in the order of receipt.
+    pub fn scan(&self, filter: EventFilter) -> Result<Scan, JournalError> {
+        let key = filter.correlation_id.as_deref().map(RequestKey::of_request);
+        let blocks = key.map(|key| self.blocks_of(&[key])).transpose()?;
+        Ok(Scan { filter, after: 0, blocks })
     }
 
-    fn next_block_of(&self, key: RequestKey, after: BlockId) -> rusqlite::Result<Option<(i64, Vec<u8>)>> {
-        let mut blocks = BTreeSet::new();
-        database::read::blocks_of(&self.connection, key, |block| {
-            blocks.insert(block);
+    /// Calls `visit` with the events of the next block that may have some. False: there is no further one.
+    pub fn scan_next(&self, scan: &mut Scan, mut visit: impl FnMut(EventRecord<'_>)) -> Result<bool, JournalError> {
+        let next = match &mut scan.blocks {
+            None => {
+                let times = (scan.filter.since.unwrap_or(i64::MIN), scan.filter.until.unwrap_or(i64::MAX));
+                database::read::next_block(&self.connection, scan.after, times)
+            }
+            Some(blocks) => self.first_block(blocks),
+        };
+        let Some((id, block)) = next.map_err(JournalError::sqlite(&self.path))? else { return Ok(false) };
+        scan.after = id;
+        self.visit_records(&block, &mut |record| match record {
+            Record::Event(event) if scan.filter.matches(&event) => visit(event),
+            _ => {}
         })?;
-        for block in blocks.range(after.0.saturating_add(1)..) {
-            if let Some(records) = database::read::block(&self.connection, *block)? {
-                return Ok(Some((*block, records)));
+        Ok(true)
+    }
+
+    /// Removes blocks up to the first one that was not deleted, and reads that.
+    fn first_block(&self, blocks: &mut BTreeSet<i64>) -> rusqlite::Result<Option<(i64, Vec<u8>)>> {
+        while let Some(block) = blocks.pop_first() {
+            if let Some(records) = database::read::block(&self.connection, block)? {
+                return Ok(Some((block, records)));
             }
         }
         Ok(None)
+    }
+
+    /// The blocks that may have records with one of the keys.
+    fn blocks_of(&self, keys: &[RequestKey]) -> Result<BTreeSet<i64>, JournalError> {
+        let mut blocks = BTreeSet::new();
+        for key in keys {
+            database::read::blocks_of(&self.connection, *key, |block| {
+                blocks.insert(block);
+            })
+            .map_err(JournalError::sqlite(&self.path))?;
+        }
+        Ok(blocks)
     }
 
     /// Whether the event with this id was recorded before `received`, so that its message was redelivered then.
@@ -109,14 +126,7 @@ impl JournalReader {
     /// Calls `visit` with the records that have one of the keys, and with some others that are stored beside them, in the order in which
     /// they were recorded.
     pub fn find(&self, keys: &[RequestKey], mut visit: impl FnMut(Record<'_>)) -> Result<(), JournalError> {
-        let mut blocks = BTreeSet::new();
-        for key in keys {
-            database::read::blocks_of(&self.connection, *key, |block| {
-                blocks.insert(block);
-            })
-            .map_err(JournalError::sqlite(&self.path))?;
-        }
-        for block in blocks {
+        for block in self.blocks_of(keys)? {
             let block = database::read::block(&self.connection, block).map_err(JournalError::sqlite(&self.path))?;
             if let Some(block) = block {
                 self.visit_records(&block, &mut visit)?;

@@ -185,13 +185,16 @@ async fn a_test_is_recorded_beside_a_running_relay_and_never_replayed() {
     assert_eq!(journal.stats().unwrap().skipped(), 0);
 
     assert_eq!(setup.found("test-1"), ["test-1 ERROR"]);
-    let (reader, mut after, mut scanned) = (setup.reader(), BlockId::default(), Vec::new());
-    let filter = EventFilter::default();
-    while let Some(block) = reader.scan(&filter, after, |event| scanned.push(event.correlation_id.to_owned())).unwrap()
-    {
-        after = block;
-    }
-    assert_eq!(scanned, ["order-1", "order-2"]);
+    let scanned = |correlation_id: Option<&str>| {
+        let filter = EventFilter { correlation_id: correlation_id.map(str::to_owned), ..EventFilter::default() };
+        let (reader, mut scanned) = (setup.reader(), Vec::new());
+        let mut scan = reader.scan(filter).unwrap();
+        while reader.scan_next(&mut scan, |event| scanned.push(event.correlation_id.to_owned())).unwrap() {}
+        scanned
+    };
+    assert_eq!(scanned(None), ["order-1", "order-2"]);
+    assert_eq!(scanned(Some("order-2")), ["order-2"]);
+    assert!(scanned(Some("test-1")).is_empty());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::delivery::{Payload, SpoolPlace};
 use crate::rules::SinkName;
 use crate::spool::{Progress, PurgeTarget, RedriveOrigin, Spool, SpooledDelivery, read_orphans};
 
-use super::redrive::{RedriveResult, blocking, no_sink};
+use super::redrive::{RedriveResult, blocking, check_takes_events, no_sink, takes_copies};
 
 /// Moves the backlog of `sink` behind that of `to`, the oldest first, each delivery as if it were received now. An error is a sentence;
 /// what was redriven before it stays redriven.
@@ -83,13 +83,12 @@ fn check_gone(config: &Config, sink: &str) -> Result<(), String> {
 fn redirected(config: &Config, to: &SinkConfig, row: SpooledDelivery) -> Result<SpooledDelivery, String> {
     let payload = Payload::from_spool(&row)
         .map_err(|invalid| format!("its message can no longer be decoded ({})", invalid.reason))?;
-    let takes_copies = config.dead_letters.to.as_ref() == Some(&to.name);
-    match (&payload, takes_copies) {
-        (Payload::DeadLetterCopy { .. }, false) => {
+    match &payload {
+        Payload::DeadLetterCopy { .. } if !takes_copies(config, to) => {
             return Err(format!("it is a copy of a dead letter, and sink {} does not take these", to.name));
         }
-        (Payload::Event { .. }, true) => return Err(format!("sink {} takes copies of dead letters only", to.name)),
-        _ => {}
+        Payload::DeadLetterCopy { .. } => {}
+        _ => check_takes_events(config, to)?,
     }
     let SpoolPlace { key, due, group } = SpoolPlace::of(to, payload.event());
     Ok(SpooledDelivery {

@@ -116,6 +116,19 @@ pub(super) fn no_sink(config: &Config, name: &str) -> String {
     unknown_name("sink", name, &known)
 }
 
+/// Whether the sink takes copies of dead letters, and no events.
+pub(super) fn takes_copies(config: &Config, sink: &SinkConfig) -> bool {
+    config.dead_letters.to.as_ref() == Some(&sink.name)
+}
+
+pub(super) fn check_takes_events(config: &Config, sink: &SinkConfig) -> Result<(), String> {
+    if takes_copies(config, sink) {
+        Err(format!("sink {} takes copies of dead letters only", sink.name))
+    } else {
+        Ok(())
+    }
+}
+
 /// The deliveries that `config` makes of a dead letter. The error says why the dead letter stays.
 fn plan(config: &Config, letter: &StoredDeadLetter, to: Option<&str>) -> Result<Vec<SpooledDelivery>, String> {
     if let Some(error) = &letter.properties_error {
@@ -126,10 +139,7 @@ fn plan(config: &Config, letter: &StoredDeadLetter, to: Option<&str>) -> Result<
     let is_known = route.as_ref().is_none_or(|route| config.rules.route(route).is_some());
     let named = |name: &str, missing: String| match config.sinks.iter().find(|sink| sink.name.as_str() == name) {
         None => Err(missing),
-        Some(sink) if config.dead_letters.to.as_ref() == Some(&sink.name) => {
-            Err(format!("sink {name} takes copies of dead letters only"))
-        }
-        Some(sink) => Ok(sink),
+        Some(sink) => check_takes_events(config, sink).map(|()| sink),
     };
     let of = |sink: &SinkConfig, route: Option<RouteName>| {
         // A delivery that can't be rendered would only become a new dead letter with another number.

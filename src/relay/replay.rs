@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::orphans::backlog_of;
-use super::redrive::{RedriveResult, new_delivery, no_sink};
+use super::redrive::{RedriveResult, check_takes_events, new_delivery, no_sink};
 use crate::config::{Config, SinkConfig};
 use crate::event::{Event, EventView, Message};
-use crate::journal::{BlockId, EventFilter, EventRecord, JournalReader};
+use crate::journal::{EventFilter, EventRecord, JournalError, JournalReader, Scan};
 use crate::net::RateLimiter;
 use crate::rules::{RouteName, SinkIndex};
 use crate::sink;
@@ -45,9 +45,8 @@ struct ReplayedEvent {
 pub fn count_events(journal: &Path, filter: &EventFilter) -> Result<(u64, u64), String> {
     let (mut all, mut without) = (0, 0);
     let Some(reader) = JournalReader::open(journal).map_err(|error| error.to_string())? else { return Ok((0, 0)) };
-    let mut after = BlockId::default();
-    while let Some((block, events)) = read_block(&reader, filter, after)? {
-        after = block;
+    let mut scan = reader.scan(filter.clone()).map_err(|error| error.to_string())?;
+    while let Some(events) = read_block(&reader, &mut scan)? {
         all += events.len() as u64;
         without += events.iter().filter(|event| event.message.is_none()).count() as u64;
     }
@@ -66,9 +65,7 @@ pub(super) async fn replay(
     else {
         return Err(no_sink(config, &request.sink));
     };
-    if config.dead_letters.to.as_ref() == Some(&sink.name) {
-        return Err(format!("sink {} takes copies of dead letters only", sink.name));
-    }
+    check_takes_events(config, sink)?;
     let journal = config
         .journal
         .as_ref()
@@ -157,27 +154,26 @@ fn route(config: &Config, sink: SinkIndex, event: &Event, message: &Message) -> 
 /// Reads the events of the journal block by block, on threads that may block.
 struct Blocks {
     /// None: nothing was ever recorded.
-    reader: Option<JournalReader>,
-    filter: EventFilter,
-    after: BlockId,
+    scan: Option<(JournalReader, Scan)>,
 }
 
 impl Blocks {
     async fn open(journal: PathBuf, filter: EventFilter) -> Result<Self, String> {
-        let reader = blocking(move || JournalReader::open(&journal).map_err(|error| error.to_string())).await?;
-        Ok(Self { reader, filter, after: BlockId::default() })
+        let open = move || {
+            let Some(reader) = JournalReader::open(&journal)? else { return Ok(None) };
+            let scan = reader.scan(filter)?;
+            Ok(Some((reader, scan)))
+        };
+        let scan = blocking(|| open().map_err(|error: JournalError| error.to_string())).await?;
+        Ok(Self { scan })
     }
 
     async fn next(&mut self) -> Result<Option<Vec<ReplayedEvent>>, String> {
-        let Some(reader) = self.reader.take() else { return Ok(None) };
-        let (filter, after) = (self.filter.clone(), self.after);
-        let (reader, block) =
-            blocking(move || read_block(&reader, &filter, after).map(|block| (reader, block))).await?;
-        self.reader = Some(reader);
-        Ok(block.map(|(block, events)| {
-            self.after = block;
-            events
-        }))
+        let Some((reader, mut scan)) = self.scan.take() else { return Ok(None) };
+        let (reader, scan, block) =
+            blocking(move || read_block(&reader, &mut scan).map(|block| (reader, scan, block))).await?;
+        self.scan = Some((reader, scan));
+        Ok(block)
     }
 }
 
@@ -187,15 +183,11 @@ async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T, String> + 
 }
 
 /// The events of the next block that has some, in the order of receipt.
-fn read_block(
-    reader: &JournalReader,
-    filter: &EventFilter,
-    after: BlockId,
-) -> Result<Option<(BlockId, Vec<ReplayedEvent>)>, String> {
+fn read_block(reader: &JournalReader, scan: &mut Scan) -> Result<Option<Vec<ReplayedEvent>>, String> {
     let mut events = Vec::new();
     let mut redelivered = Vec::new();
-    let block = reader
-        .scan(filter, after, |record| {
+    let has_block = reader
+        .scan_next(scan, |record| {
             if record.redelivered {
                 redelivered.push((events.len(), record.id, record.received));
             }
@@ -208,7 +200,7 @@ fn read_block(
             events.remove(place);
         }
     }
-    Ok(block.map(|block| (block, events)))
+    Ok(has_block.then_some(events))
 }
 
 impl ReplayedEvent {

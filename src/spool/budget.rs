@@ -122,12 +122,14 @@ impl Budget {
 
     /// Reserves room beyond the configured limits, while the disk has space. There are no more such deliveries than the sources' prefetch.
     fn reserve_beyond(&mut self, sink: &SinkName, size: u64) -> bool {
-        if self.disk_is_full {
-            return false;
+        let has_room = !self.disk_is_full;
+        let share = self.share(sink);
+        share.refused = (!has_room).then_some(size);
+        if has_room {
+            share.queued.add(size);
+            self.total = self.total.saturating_add(size);
         }
-        self.share(sink).queued.add(size);
-        self.total = self.total.saturating_add(size);
-        true
+        has_room
     }
 
     /// To be called if a reserved delivery is on disk.
@@ -220,6 +222,7 @@ impl Budget {
 mod tests {
     use super::*;
     use crate::config::OnCorrupt;
+    use crate::spool::row_size::RequestLengths;
 
     #[test]
     fn a_refused_sink_has_room_again_once_another_has_drained() {
@@ -236,6 +239,23 @@ mod tests {
         assert!(!budget.reserve(&b, 1_001));
         budget.recount(Vec::new());
         assert!(budget.problem().is_some(), "it is larger than the whole spool");
+    }
+
+    #[test]
+    fn a_full_disk_is_reported_also_beyond_the_limits() {
+        let config =
+            SpoolConfig { path: "spool.db".into(), on_corrupt: OnCorrupt::Stop, max_size: 1_000, max_share: 100 };
+        let sink = SinkName::new("grouped");
+        let row = RowSize::of_request(RequestLengths { alert: 1, others: 1 });
+        for limits in [SizeLimits::Grouped, SizeLimits::Waived] {
+            let mut budget = Budget::new(&config);
+            budget.set_disk_is_full(true);
+            assert_eq!(budget.reserve_row(&sink, &row, limits), None);
+            let problem = budget.problem().expect("a problem");
+            assert!(problem.contains("make room on the disk"), "{problem}");
+            budget.set_disk_is_full(false);
+            assert_eq!(budget.problem(), None);
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use super::purge::Purge;
 
 #[derive(Debug)]
 pub(super) enum WriterCommand {
-    AddDeadLetter(Box<DeadLetter>, DeadLetterOrigin),
+    /// Of one message or delivery, or of each event of a digest.
+    AddDeadLetters(Vec<DeadLetter>, DeadLetterOrigin),
     AddDelivery {
         add: AddDelivery,
         /// An attempt is in flight: the sink's dispatcher holds the delivery.
@@ -25,11 +26,11 @@ pub(super) enum WriterCommand {
 }
 
 impl WriterCommand {
-    /// Whether it only adds a row for a message that was just received. Only the source waits for that, so the command can wait for others
-    /// to share its transaction.
+    /// Whether it only adds a row for a message that was just received, or belongs to such a row. Only the source waits for that, so the
+    /// command can wait for others to share its transaction.
     pub(super) fn is_new_row(&self) -> bool {
         match self {
-            Self::AddDeadLetter(_, DeadLetterOrigin::Message(_)) | Self::AddDelivery { .. } => true,
+            Self::AddDeadLetters(_, DeadLetterOrigin::Message(_)) | Self::AddDelivery { .. } => true,
             Self::Change(change) => change.is_of_new_message(),
             _ => false,
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::row_size::{DeliveryLengths, RowSize, field_size};
@@ -14,7 +15,7 @@ use crate::rules::{RouteName, SinkName};
 pub(super) const MAX_ERROR: usize = 512;
 
 /// The id of a delivery in the spool. Of one sink, a later delivery has a higher id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RowId(pub(super) i64);
 
 impl RowId {
@@ -100,12 +101,12 @@ pub struct FetchLimit {
     pub up_to: Option<RowId>,
 }
 
-/// How much goes into one digest.
+/// How much goes into one digest. A group that has as much is full.
 #[derive(Debug, Clone, Copy)]
 pub struct DigestLimit {
     pub count: usize,
-    /// Of the messages, in bytes; a first one that alone is larger is a digest of its own.
-    pub bytes: usize,
+    /// Of the rows, in bytes, as `spool.max_size` counts them; a first one that alone is larger is a digest of its own.
+    pub bytes: u64,
 }
 
 /// When the next digest of a group is due.
@@ -113,12 +114,33 @@ pub struct DigestLimit {
 pub struct GroupTiming {
     /// So long after the receipt of its first event …
     pub wait: Duration,
-    /// … or as soon as it has so many.
-    pub max: usize,
+    /// … or as soon as the group is full.
+    pub limit: DigestLimit,
+    /// Deliveries up to this one are from before a change of `group`. They wait for no more events: later ones wait for them.
+    pub at_once_up_to: Option<RowId>,
 }
 
 impl GroupTiming {
-    pub const AT_ONCE: Self = Self { wait: Duration::ZERO, max: 1 };
+    pub const AT_ONCE: Self =
+        Self { wait: Duration::ZERO, limit: DigestLimit { count: 1, bytes: 0 }, at_once_up_to: None };
+}
+
+/// Deliveries that are not due yet, by what they wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitsFor {
+    Anything,
+    /// The end of a back-off.
+    BackOff,
+    /// More events of their group.
+    Group,
+}
+
+/// Groups of a sink.
+#[derive(Debug)]
+pub enum Groups {
+    All,
+    /// Those with these keys.
+    Of(Vec<u64>),
 }
 
 #[derive(Debug)]
@@ -144,6 +166,8 @@ pub enum SpoolEvent {
     },
     /// A delivery was added that the dispatcher did not spill: it was redriven, or is the copy of a dead letter.
     Added { key: u64 },
+    /// A group is full, and due.
+    GroupDue,
     /// The dead letter with this id was to be copied to the sink, and the spool has no room for the copy.
     NotCopied { dead_letter: i64 },
 }

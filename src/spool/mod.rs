@@ -39,14 +39,16 @@ pub use budget::{SinkUsage, SizeLimits, Usage};
 pub use change::{RedriveOrigin, Subscription};
 pub use counts::{DeadLetterCount, DeadLetterCountRow};
 pub use dead_letter::DeadLetter;
-pub use delivery::{DigestLimit, DueDeliveries, FetchLimit, GroupTiming, RowId, SpoolEvent, SpooledDelivery};
+pub use delivery::{
+    DigestLimit, DueDeliveries, FetchLimit, GroupTiming, Groups, RowId, SpoolEvent, SpooledDelivery, WaitsFor,
+};
 pub use error::SpoolError;
 pub use progress::Progress;
 pub use purge::PurgeTarget;
 pub use reader::{
     BacklogSummary, DeadLetterFilter, DeadLetterSummary, DeadLetters, DeliveryFilter, ListedDelivery, OverdueRequest,
-    StoredDeadLetter, WatchedBy, deliveries_of_event, list_deliveries, read_backlogs, read_orphans, read_overdue,
-    read_watches,
+    StoredDeadLetter, WatchedBy, deliveries_of_event, deliveries_of_events, list_deliveries, read_backlogs,
+    read_orphans, read_overdue, read_watches,
 };
 
 pub use request::{
@@ -71,7 +73,7 @@ use crate::source::Receipt;
 use crate::tasks::{self, TaskKind};
 
 use change::{
-    AddDelivery, Change, Complete, CompleteDigest, DeadLetterOrigin, FetchDue, GiveBack, MakeDue, MakeGroupDue,
+    AddDelivery, Change, Complete, CompleteDigest, DeadLetterOrigin, FetchDue, GiveBack, MakeDue, MakeFullGroupsDue,
     Redrive, Reschedule, SaveState, Subscribe,
 };
 use command::WriterCommand;
@@ -195,13 +197,19 @@ impl Spool {
     /// Stores a dead letter. Returns at once. `receipt` settles when the dead letter is on disk; it is dropped only if the relay stops
     /// before that.
     pub fn store_dead_letter(&self, letter: DeadLetter, receipt: Receipt) {
-        self.send(WriterCommand::AddDeadLetter(Box::new(letter), DeadLetterOrigin::Message(receipt)));
+        self.send(WriterCommand::AddDeadLetters(vec![letter], DeadLetterOrigin::Message(receipt)));
     }
 
     /// Replaces a delivery that the caller holds by a dead letter. The caller holds it until [`SpoolEvent::DeadLettered`]. `next` is for a
     /// sink with `group`.
     pub fn dead_letter(&self, letter: DeadLetter, id: RowId, sink: SinkName, next: Option<GroupTiming>) {
-        self.send(WriterCommand::AddDeadLetter(Box::new(letter), DeadLetterOrigin::Delivery(id, sink, next)));
+        self.dead_letter_all(vec![(id, letter)], sink, next);
+    }
+
+    /// [`dead_letter`](Self::dead_letter) for all deliveries of a digest, in one transaction.
+    pub fn dead_letter_all(&self, letters: Vec<(RowId, DeadLetter)>, sink: SinkName, next: Option<GroupTiming>) {
+        let (ids, letters) = letters.into_iter().unzip();
+        self.send(WriterCommand::AddDeadLetters(letters, DeadLetterOrigin::Deliveries(ids, sink, next)));
     }
 
     /// Stores a delivery and returns its id; without room for it the receipt comes back. `receipt` settles when the delivery is on disk.
@@ -229,9 +237,9 @@ impl Spool {
         self.change(Change::CompleteDigest(CompleteDigest { ids, sink, next }));
     }
 
-    /// The group of that key is full: it waits no longer for more events.
-    pub fn make_group_due(&self, sink: SinkName, key: u64) {
-        self.change(Change::MakeGroupDue(MakeGroupDue { sink, key }));
+    /// Makes those of the groups due that wait for more events and are full. [`SpoolEvent::GroupDue`] follows if there is one.
+    pub fn make_full_groups_due(&self, sink: SinkName, groups: Groups, limit: DigestLimit) {
+        self.change(Change::MakeFullGroupsDue(MakeFullGroupsDue { sink, groups, limit }));
     }
 
     /// Takes back deliveries that the caller has fetched and not attempted.
@@ -263,10 +271,9 @@ impl Spool {
         self.change(Change::Reschedule(Reschedule { id, others, sink, attempts, refusals, due, error }));
     }
 
-    /// Makes all deliveries of a sink due at `at`, if they would be due later; those that wait in a group for more events only with
-    /// `groups`.
-    pub fn make_due(&self, sink: SinkName, at: MonotonicTime, groups: bool) {
-        self.change(Change::MakeDue(MakeDue { sink, at, groups }));
+    /// Makes the deliveries of a sink that wait for this due at `at`, if they would be due later.
+    pub fn make_due(&self, sink: SinkName, waits_for: WaitsFor, at: MonotonicTime) {
+        self.change(Change::MakeDue(MakeDue { sink, waits_for, at }));
     }
 
     /// Whether due times, pauses and open breakers were written in this boot. If not, the wall clock may have been wrong then, or may be

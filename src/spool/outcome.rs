@@ -1,6 +1,6 @@
 //! The results of statements on the file.
 
-use super::delivery::DueDeliveries;
+use super::delivery::{DueDeliveries, RowId};
 use super::unreadable::UnreadableDelivery;
 use crate::event::Reason;
 use crate::rules::SinkName;
@@ -21,6 +21,9 @@ pub(super) struct RemovedDelivery {
     /// The size of its row, in bytes, as the limits count it.
     pub(super) size: u64,
 }
+
+/// Deliveries that were deleted, or were gone before.
+pub(super) type RemovedDeliveries = Vec<(RowId, Option<RemovedDelivery>)>;
 
 /// A dead letter that was deleted.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use super::model::{DeliveryState, Request, Trace, TracedAlert, TracedAlertState,
 use super::waiting::SpoolLookup;
 use super::{MAX_REQUESTS, Query, TraceError, unrecorded};
 use crate::clock::WallTime;
+use crate::config::Config;
 use crate::event::Event;
 use crate::journal::{DeliveryEnd, DeliveryRecord, EventRecord, JournalError, JournalReader, Record, RequestKey};
 use crate::spool::{WatchedBy, read_watches};
@@ -28,7 +29,12 @@ pub(super) struct RecordedEvent {
     pub(super) sinks: Vec<String>,
 }
 
-pub(super) fn trace(reader: &JournalReader, spool: &Path, query: &Query) -> Result<Trace, TraceError> {
+pub(super) fn trace(
+    config: Option<&Config>,
+    reader: &JournalReader,
+    spool: &Path,
+    query: &Query,
+) -> Result<Trace, TraceError> {
     let (requests, has_more) = matching_requests(reader, query)?;
     let mut events = if requests.is_empty() {
         unrecorded::events(spool, query)?
@@ -37,10 +43,7 @@ pub(super) fn trace(reader: &JournalReader, spool: &Path, query: &Query) -> Resu
         add_ends(reader, &requests, &mut events)?;
         events
     };
-    let lookup = SpoolLookup::open(spool)?;
-    for event in &mut events {
-        lookup.add(event)?;
-    }
+    SpoolLookup::open(spool, config)?.add_to(&mut events)?;
     let mut requests = by_request(events);
     for request in &mut requests {
         let watches = read_watches(spool, &request.tenant, &request.correlation_id)?;

@@ -51,5 +51,5 @@ pub fn trace(config: Option<&Config>, journal: &Path, spool: &Path, query: &Quer
         return Err(TraceError::Disabled);
     }
     let reader = JournalReader::open(journal)?.ok_or_else(|| TraceError::Missing(journal.display().to_string()))?;
-    assemble::trace(&reader, spool, query)
+    assemble::trace(config, &reader, spool, query)
 }

@@ -4,46 +4,86 @@ use std::path::{Path, PathBuf};
 
 use super::assemble::RecordedEvent;
 use super::model::{DeliveryState, TracedDelivery};
+use crate::config::Config;
 use crate::delivery::{Ordering, PersistedState, group, group_key, key_of};
 use crate::rules::{Field, SinkName};
 use crate::spool::{
-    BacklogSummary, DeadLetterFilter, DeadLetters, ListedDelivery, SpoolError, deliveries_of_event, read_backlogs,
+    BacklogSummary, DeadLetterFilter, DeadLetters, ListedDelivery, SpoolError, deliveries_of_event,
+    deliveries_of_events, read_backlogs,
 };
 
 pub(super) struct SpoolLookup {
     path: PathBuf,
-    /// Each with the state of its sink.
-    backlogs: Vec<(BacklogSummary, PersistedState)>,
+    backlogs: Vec<Backlog>,
     dead_letters: DeadLetters,
+}
+
+/// The backlog of a sink.
+struct Backlog {
+    summary: BacklogSummary,
+    state: PersistedState,
+    /// `group` or `order_by` has changed: some of its deliveries have other ordering keys than the state says.
+    has_other_keys: bool,
+}
+
+impl Backlog {
+    fn of(summary: BacklogSummary, config: Option<&Config>) -> Self {
+        let state = PersistedState::parse(summary.state.as_deref());
+        let sink = config.and_then(|config| config.sinks.iter().find(|sink| sink.name.as_str() == summary.sink));
+        // Redriven and replayed deliveries have the keys of the configuration.
+        let is_changed = sink.is_some_and(|sink| Ordering::of(sink) != state.order());
+        Self { has_other_keys: is_changed || !state.boundaries.is_empty(), summary, state }
+    }
 }
 
 impl SpoolLookup {
     /// A spool in which nothing was ever stored is no error.
-    pub(super) fn open(path: &Path) -> Result<Self, SpoolError> {
-        let with_state = |backlog: BacklogSummary| {
-            let state = PersistedState::parse(backlog.state.as_deref());
-            (backlog, state)
-        };
+    pub(super) fn open(path: &Path, config: Option<&Config>) -> Result<Self, SpoolError> {
         Ok(Self {
             path: path.to_owned(),
-            backlogs: read_backlogs(path)?.into_iter().map(with_state).collect(),
+            backlogs: read_backlogs(path)?.into_iter().map(|summary| Backlog::of(summary, config)).collect(),
             dead_letters: DeadLetters::open_read_only(path)?,
         })
     }
 
     /// Adds the deliveries that the journal knows no end of, and notes which dead letters are still stored.
-    pub(super) fn add(&self, event: &mut RecordedEvent) -> Result<(), SpoolError> {
-        for (backlog, state) in &self.backlogs {
-            let key = event.key_at(&SinkName::new(&backlog.sink), &state.order());
-            for listed in deliveries_of_event(&self.path, &backlog.sink, key, event.traced.id)? {
-                event.traced.deliveries.push(waiting(listed, backlog, state));
+    pub(super) fn add_to(&self, events: &mut [RecordedEvent]) -> Result<(), SpoolError> {
+        for backlog in &self.backlogs {
+            self.add_waiting(backlog, events)?;
+        }
+        for event in events {
+            self.add_dead_letters(event)?;
+            for sink in &event.sinks {
+                let is_known = event.traced.deliveries.iter().any(|delivery| delivery.sink.as_ref() == Some(sink));
+                if !is_known {
+                    event.traced.deliveries.push(TracedDelivery::unknown(sink));
+                }
             }
         }
-        self.add_dead_letters(event)?;
-        for sink in &event.sinks {
-            let is_known = event.traced.deliveries.iter().any(|delivery| delivery.sink.as_ref() == Some(sink));
-            if !is_known {
-                event.traced.deliveries.push(TracedDelivery::unknown(sink));
+        Ok(())
+    }
+
+    fn add_waiting(&self, backlog: &Backlog, events: &mut [RecordedEvent]) -> Result<(), SpoolError> {
+        let sink = &backlog.summary.sink;
+        if !backlog.has_other_keys {
+            for event in events {
+                let key = event.key_at(&SinkName::new(sink), &backlog.state.order());
+                for listed in deliveries_of_event(&self.path, sink, key, event.traced.id)? {
+                    event.traced.deliveries.push(waiting(listed, backlog));
+                }
+            }
+            return Ok(());
+        }
+        // Reads the index of all its deliveries, once.
+        let ids = events.iter().map(|event| event.traced.id).collect();
+        for (id, listed) in deliveries_of_events(&self.path, sink, &ids)? {
+            // Equal messages are events with one id: the deliveries are theirs in turn.
+            let has_one =
+                |event: &RecordedEvent| event.traced.deliveries.iter().any(|one| one.sink.as_ref() == Some(sink));
+            let free = events.iter().position(|event| event.traced.id == id && !has_one(event));
+            let place = free.or_else(|| events.iter().rposition(|event| event.traced.id == id));
+            if let Some(event) = place.and_then(|place| events.get_mut(place)) {
+                event.traced.deliveries.push(waiting(listed, backlog));
             }
         }
         Ok(())
@@ -99,7 +139,7 @@ impl RecordedEvent {
     }
 }
 
-fn waiting(listed: ListedDelivery, backlog: &BacklogSummary, state: &PersistedState) -> TracedDelivery {
+fn waiting(listed: ListedDelivery, Backlog { summary, state, .. }: &Backlog) -> TracedDelivery {
     let next = listed.due.zip(state.not_before()).map(|(due, not_before)| due.max(not_before));
     let delivery = listed.delivery.ok();
     let replayed = delivery.as_ref().is_some_and(|delivery| delivery.replayed);
@@ -107,10 +147,10 @@ fn waiting(listed: ListedDelivery, backlog: &BacklogSummary, state: &PersistedSt
         state: DeliveryState::Waiting,
         attempts: delivery.as_ref().map_or(0, |delivery| delivery.attempts),
         last_error: delivery.and_then(|delivery| delivery.last_error),
-        next_attempt: next.map(|next| backlog.to_wall(next)),
+        next_attempt: next.map(|next| summary.to_wall(next)),
         trouble: state.trouble(),
         replayed,
-        ..TracedDelivery::of_sink(Some(backlog.sink.clone()))
+        ..TracedDelivery::of_sink(Some(summary.sink.clone()))
     }
 }
 

@@ -7,8 +7,6 @@ mod purge;
 mod redrive;
 mod show;
 
-pub(super) use redrive::rate;
-
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
 use std::path::Path;

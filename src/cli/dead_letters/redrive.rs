@@ -3,14 +3,11 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::anyhow;
-
 use super::{FilterArguments, matching};
-use crate::cli::client::{Job, JobArguments, missing_config};
+use crate::cli::client::{Job, RedeliveryArguments, missing_config};
+use crate::cli::plural;
 use crate::cli::progress::Progress;
 use crate::cli::target::Target;
-use crate::cli::{confirm, plural};
-use crate::config;
 use crate::relay::{self, JobRequest, RedriveRequest, RedriveResult};
 use crate::spool::{Component, DeadLetters};
 
@@ -21,17 +18,8 @@ pub struct Redrive {
     /// Deliver them to this sink [default: their own sink, or the routes of the configuration]
     #[arg(long, value_name = "SINK")]
     to: Option<String>,
-    /// Rate limit: 10/s, 100/m, 1000/h
-    #[arg(long, value_name = "N/s", value_parser = rate)]
-    rate: Option<f64>,
-    /// Only print what would be redriven
-    #[arg(long, conflicts_with = "detach")]
-    dry_run: bool,
-    /// Do not ask for confirmation
-    #[arg(long)]
-    yes: bool,
     #[command(flatten)]
-    job: JobArguments,
+    redelivery: RedeliveryArguments,
 }
 
 impl Redrive {
@@ -44,23 +32,22 @@ impl Redrive {
             target.require(&Component::Sink(to.clone()))?;
         }
         let (count, filter) = matching(letters, &self.arguments)?;
-        let redrive = RedriveRequest { filter, to: self.to.clone(), rate: self.rate };
-        let what = || format!("redrive {}", plural(count, "dead letter"));
-        if count > 0 && !self.dry_run && !self.yes && !confirm(what)? {
-            return Err(anyhow!("nothing was redriven"));
-        }
+        let RedeliveryArguments { rate, dry_run, job: job_arguments, .. } = &self.redelivery;
+        let redrive = RedriveRequest { filter, to: self.to.clone(), rate: *rate };
         let done = if count == 0 {
             RedriveResult::default()
-        } else if self.dry_run {
+        } else if *dry_run {
             let config = target.config.as_ref().ok_or_else(missing_config)?;
             let mut progress = Progress::new("checked", "dead letter", Some(count));
             relay::dry_run(config, &target.spool, &redrive, |done| progress.tick(done))?
         } else {
+            let what = || format!("redrive {}", plural(count, "dead letter"));
+            self.redelivery.confirm(what, "nothing was redriven")?;
             let job = Job { request: JobRequest::Redrive(redrive), total: count, unit: "dead letter" };
-            let Some(done) = job.redrive(target, &self.job, out)? else { return Ok(ExitCode::SUCCESS) };
+            let Some(done) = job.redrive(target, job_arguments, out)? else { return Ok(ExitCode::SUCCESS) };
             done
         };
-        if self.job.json {
+        if job_arguments.json {
             crate::cli::write_json(&done, out)?;
         } else {
             self.write_text(&done, out)?;
@@ -69,7 +56,7 @@ impl Redrive {
     }
 
     fn write_text(&self, done: &RedriveResult, out: &mut impl Write) -> std::io::Result<()> {
-        let word = if self.dry_run { "would be redriven" } else { "redriven" };
+        let word = if self.redelivery.dry_run { "would be redriven" } else { "redriven" };
         writeln!(out, "{} {word}", plural(done.redriven, "dead letter"))?;
         for (sink, count) in &done.sinks {
             writeln!(out, "  {count} to {sink}")?;
@@ -79,9 +66,4 @@ impl Redrive {
         }
         Ok(())
     }
-}
-
-/// Parses a rate such as `10/s` into a number per second.
-pub(in crate::cli) fn rate(text: &str) -> Result<f64, String> {
-    config::rate(text).ok_or_else(|| "expected a rate: 10/s, 100/m, 1000/h".to_owned())
 }

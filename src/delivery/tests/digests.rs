@@ -245,3 +245,208 @@ async fn at_most_a_thousand_events_are_taken_from_the_spool() {
     hook.expect_no_attempt().await;
     assert_eq!(setup.spooled(), 0);
 }
+
+/// As after a crash: nobody ends what is under way.
+async fn restart(hook: RunningDispatcher, setup: &Setup, retry: &Retry) -> RunningDispatcher {
+    hook.task.abort();
+    // The spool takes back what the aborted dispatcher held.
+    setup.start_dispatcher(8, retry).await
+}
+
+#[tokio::test]
+async fn a_group_that_is_full_with_events_of_an_earlier_run_is_delivered_at_once() {
+    let mut setup = Setup::grouped(1 << 20, HOUR, 3);
+    let hook = setup.start_dispatcher(8, &LONG).await;
+    for request in ["a", "b"] {
+        setup.deliver(&hook, request);
+        setup.settled().await;
+    }
+    let mut hook = restart(hook, &setup, &LONG).await;
+    hook.expect_no_attempt().await;
+    setup.deliver(&hook, "c");
+    assert_eq!(requests(&hook.attempt().await.0), ["a", "b", "c"]);
+}
+
+/// A digest that is fetched again and again counts its events once.
+#[tokio::test]
+async fn a_group_is_full_at_once_behind_a_digest_that_was_given_back() {
+    let mut setup = Setup::grouped(1 << 20, HOUR, 2);
+    let mut hook = setup.start_dispatcher(8, &SHORT).await;
+    for request in ["a", "b", "c"] {
+        setup.deliver(&hook, request);
+        setup.settled().await;
+    }
+    for _ in 0..3 {
+        hook.attempt().await.1.end(failed(Blame::Relay));
+    }
+    hook.attempt().await.1.end(delivered());
+    hook.expect_no_attempt().await;
+    setup.deliver(&hook, "d");
+    assert_eq!(requests(&hook.attempt().await.0), ["c", "d"]);
+}
+
+#[tokio::test]
+async fn a_smaller_max_or_wait_takes_effect_for_the_events_that_wait() {
+    let group = |wait, max| Some(Group { by: vec![Field::Tenant], wait, max });
+    let mut setup = Setup::grouped(1 << 20, HOUR, 100);
+    let mut hook = setup.start_dispatcher(8, &LONG).await;
+    for request in ["a", "b"] {
+        setup.deliver(&hook, request);
+        setup.settled().await;
+    }
+    setup.regroup(&hook, group(HOUR, 2));
+    let (outgoing, attempt) = hook.attempt().await;
+    assert_eq!(requests(&outgoing), ["a", "b"], "by a reload");
+    attempt.end(delivered());
+    setup.deliver(&hook, "c");
+    setup.settled().await;
+    hook.expect_no_attempt().await;
+    setup.config.sinks[0].group = group(Duration::ZERO, 2);
+    let mut hook = restart(hook, &setup, &LONG).await;
+    assert_eq!(requests(&hook.attempt().await.0), ["c"], "by a restart");
+}
+
+/// The relay ends while the dead letters find no room: all of them are written, or none and the digest stays as it is.
+#[tokio::test]
+async fn the_dead_letters_of_a_digest_are_written_together() {
+    // Enough for two.
+    let mut setup = Setup::with_dead_letters(1 << 20, 1_000);
+    setup.config.sinks[0].group = Some(Group { by: vec![Field::Tenant], wait: HOUR, max: 3 });
+    let mut hook = setup.start_dispatcher(8, &SHORT).await;
+    for request in ["a", "b", "c"] {
+        setup.deliver(&hook, request);
+    }
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let (outgoing, attempt) = hook.attempt().await;
+        ids.push(outgoing.id);
+        attempt.end(refused());
+    }
+    hook.expect_no_attempt().await;
+    assert_eq!(setup.dead_letters().await, 0);
+    assert!(
+        setup.spool.problem().is_some_and(|problem| problem.contains("dead letters")),
+        "{:?}",
+        setup.spool.problem()
+    );
+    hook.task.abort();
+    setup.reopen_spool(1 << 20).await;
+    let mut hook = setup.start_dispatcher(8, &SHORT).await;
+    let (outgoing, attempt) = hook.attempt().await;
+    assert_eq!((outgoing.id, requests(&outgoing).len()), (ids[0], 3), "the same digest again");
+    attempt.end(refused());
+    hook.expect_no_attempt().await;
+    assert_eq!((setup.dead_letters().await, setup.spooled()), (3, 0));
+}
+
+/// Two groups of different times have the same key.
+#[tokio::test]
+async fn a_digest_has_no_events_from_after_a_change_of_its_group() {
+    let by_tenant = || Some(Group { by: vec![Field::Tenant], wait: HOUR, max: 2 });
+    let mut setup = Setup::grouped(1 << 20, HOUR, 3);
+    let mut hook = setup.start_dispatcher(8, &LONG).await;
+    hook.handle.commands.send(SinkCommand::Pause).unwrap();
+    setup.deliver(&hook, "1");
+    setup.settled().await;
+    setup.regroup(&hook, None);
+    setup.deliver(&hook, "2");
+    setup.settled().await;
+    setup.regroup(&hook, by_tenant());
+    for request in ["3", "4"] {
+        setup.deliver(&hook, request);
+        setup.settled().await;
+    }
+    hook.handle.commands.send(SinkCommand::Resume).unwrap();
+    for expected in [vec!["1"], vec!["2"], vec!["3", "4"]] {
+        let (outgoing, attempt) = hook.attempt().await;
+        assert_eq!(requests(&outgoing), expected);
+        hook.expect_no_attempt().await;
+        attempt.end(delivered());
+    }
+}
+
+#[tokio::test]
+async fn changes_of_the_groups_are_told_apart_also_after_a_restart() {
+    let mut setup = Setup::grouped(1 << 20, HOUR, 100);
+    let hook = setup.start_dispatcher(8, &LONG).await;
+    hook.handle.commands.send(SinkCommand::Pause).unwrap();
+    for (request, group) in [
+        ("1", Some(Group { by: vec![Field::Status], wait: HOUR, max: 100 })),
+        ("2", None),
+        ("3", Some(Group { by: vec![Field::Tenant], wait: HOUR, max: 100 })),
+    ] {
+        setup.deliver(&hook, request);
+        setup.settled().await;
+        setup.regroup(&hook, group);
+    }
+    setup.deliver(&hook, "4");
+    setup.settled().await;
+    let mut hook = restart(hook, &setup, &LONG).await;
+    hook.handle.commands.send(SinkCommand::Resume).unwrap();
+    for expected in ["1", "2", "3"] {
+        let (outgoing, attempt) = hook.attempt().await;
+        assert_eq!(requests(&outgoing), [expected]);
+        hook.expect_no_attempt().await;
+        attempt.end(delivered());
+    }
+    hook.expect_no_attempt().await;
+    assert_eq!(setup.spooled(), 1, "the last one waits for others");
+}
+
+/// The rest of a group from before a change is delivered at once: what came after the change waits for it.
+#[tokio::test]
+async fn all_digests_from_before_a_change_of_the_groups_are_delivered_at_once() {
+    let mut setup = Setup::grouped(1 << 20, HOUR, 100);
+    let mut hook = setup.start_dispatcher(8, &LONG).await;
+    for request in ["1", "2", "3"] {
+        setup.deliver(&hook, request);
+        setup.settled().await;
+    }
+    setup.regroup(&hook, Some(Group { by: vec![Field::Status], wait: HOUR, max: 2 }));
+    for expected in [vec!["1", "2"], vec!["3"]] {
+        let (outgoing, attempt) = hook.attempt().await;
+        assert_eq!(requests(&outgoing), expected);
+        attempt.end(delivered());
+    }
+    hook.expect_no_attempt().await;
+}
+
+/// Kafka takes records of 1 MB by default, and many proxies requests of 1 MiB.
+#[tokio::test]
+async fn a_digest_of_many_small_events_has_less_than_a_megabyte() {
+    let mut setup = Setup::grouped(1 << 30, HOUR, 1_000);
+    let mut hook = setup.start_dispatcher(8, &LONG).await;
+    let text = "x".repeat(440);
+    for number in 0..1_000 {
+        setup.deliver_with(&hook, &number.to_string(), &text);
+    }
+    let (outgoing, _attempt) = hook.attempt().await;
+    let (count, bytes) = (requests(&outgoing).len(), outgoing.body.len());
+    assert!(bytes < 1_000_000 && count > 700, "{bytes} bytes, {count} events");
+}
+
+/// No attempt fails meanwhile: the breaker is open for an hour.
+#[tokio::test]
+async fn a_digest_is_given_up_as_a_whole() {
+    let retry = Retry { give_up_after: Some(Duration::from_secs(1)), ..LONG };
+    let mut setup = Setup::grouped(1 << 20, HOUR, 2);
+    setup.config.sinks[0].group.as_mut().unwrap().by = vec![Field::CorrelationId];
+    let mut hook = setup.start_dispatcher(8, &retry).await;
+    for number in 0..10 {
+        setup.deliver(&hook, &(number / 2).to_string());
+    }
+    let mut attempts = Vec::new();
+    for _ in 0..5 {
+        attempts.push(hook.attempt().await.1);
+    }
+    for attempt in attempts {
+        attempt.end(failed(Blame::Sink));
+    }
+    // The failure of one has opened the breaker; the others have a back-off.
+    let until = Instant::now() + PATIENCE;
+    while setup.dead_letters().await < 2 {
+        assert!(Instant::now() < until, "{} dead letters", setup.dead_letters().await);
+        hook.expect_no_attempt().await;
+    }
+    assert_eq!((setup.dead_letters().await, setup.spooled()), (2, 8));
+}

@@ -35,6 +35,9 @@ impl Alerts {
             return;
         }
         if event.outcome.ends_request() {
+            if Failpoint::IgnoreEnds.is_enabled() {
+                return;
+            }
             // An alert may have watched the request that doesn't watch such requests any more.
             let may_be_early = table.overdue().any(|(_, overdue, _)| overdue.may_watch(event));
             let forget = may_be_early.then(|| MonotonicTime::now().after(REMEMBER_END));

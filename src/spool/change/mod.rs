@@ -10,8 +10,8 @@ use std::fmt::Debug;
 
 pub(super) use requests::{AdvanceRequest, EndRequest, FetchRequests, OpenRequest, SaveAlert, TidyRequests};
 pub(super) use steps::{
-    AddDeadLetter, AddDelivery, Complete, CompleteDigest, DeadLetterOrigin, FetchDue, GiveBack, MakeDue, MakeGroupDue,
-    Redrive, Reschedule, SaveState, Subscribe,
+    AddDeadLetters, AddDelivery, Complete, CompleteDigest, DeadLetterOrigin, FetchDue, GiveBack, MakeDue,
+    MakeFullGroupsDue, NewDeadLetter, Redrive, Reschedule, SaveState, Subscribe,
 };
 pub use steps::{RedriveOrigin, Subscription};
 
@@ -35,12 +35,12 @@ pub(super) trait Step: Debug + Sized {
 
 #[derive(Debug)]
 pub(super) enum Change {
-    AddDeadLetter(AddDeadLetter),
+    AddDeadLetters(AddDeadLetters),
     AddDelivery(AddDelivery),
     Complete(Complete),
     CompleteDigest(CompleteDigest),
     GiveBack(GiveBack),
-    MakeGroupDue(MakeGroupDue),
+    MakeFullGroupsDue(MakeFullGroupsDue),
     Reschedule(Reschedule),
     MakeDue(MakeDue),
     FetchDue(FetchDue),
@@ -58,12 +58,12 @@ pub(super) enum Change {
 /// A change that was applied in a transaction which is not on disk yet, with its outcome.
 #[derive(Debug)]
 pub(super) enum AppliedChange {
-    AddDeadLetter(AddDeadLetter, <AddDeadLetter as Step>::Outcome),
+    AddDeadLetters(AddDeadLetters, <AddDeadLetters as Step>::Outcome),
     AddDelivery(AddDelivery, <AddDelivery as Step>::Outcome),
     Complete(Complete, <Complete as Step>::Outcome),
     CompleteDigest(CompleteDigest, <CompleteDigest as Step>::Outcome),
     GiveBack(GiveBack, <GiveBack as Step>::Outcome),
-    MakeGroupDue(MakeGroupDue, <MakeGroupDue as Step>::Outcome),
+    MakeFullGroupsDue(MakeFullGroupsDue, <MakeFullGroupsDue as Step>::Outcome),
     Reschedule(Reschedule, <Reschedule as Step>::Outcome),
     MakeDue(MakeDue, <MakeDue as Step>::Outcome),
     FetchDue(FetchDue, <FetchDue as Step>::Outcome),
@@ -84,8 +84,8 @@ pub(super) type ApplyResult = Result<AppliedChange, Box<(Change, SpoolError)>>;
 impl Change {
     pub(super) fn apply(self, database: &Database, state: &mut WriterState) -> ApplyResult {
         match self {
-            Self::AddDeadLetter(step) => {
-                apply(step, database, state, AppliedChange::AddDeadLetter, Self::AddDeadLetter)
+            Self::AddDeadLetters(step) => {
+                apply(step, database, state, AppliedChange::AddDeadLetters, Self::AddDeadLetters)
             }
             Self::AddDelivery(step) => apply(step, database, state, AppliedChange::AddDelivery, Self::AddDelivery),
             Self::Complete(step) => apply(step, database, state, AppliedChange::Complete, Self::Complete),
@@ -93,7 +93,9 @@ impl Change {
                 apply(step, database, state, AppliedChange::CompleteDigest, Self::CompleteDigest)
             }
             Self::GiveBack(step) => apply(step, database, state, AppliedChange::GiveBack, Self::GiveBack),
-            Self::MakeGroupDue(step) => apply(step, database, state, AppliedChange::MakeGroupDue, Self::MakeGroupDue),
+            Self::MakeFullGroupsDue(step) => {
+                apply(step, database, state, AppliedChange::MakeFullGroupsDue, Self::MakeFullGroupsDue)
+            }
             Self::Reschedule(step) => apply(step, database, state, AppliedChange::Reschedule, Self::Reschedule),
             Self::MakeDue(step) => apply(step, database, state, AppliedChange::MakeDue, Self::MakeDue),
             Self::FetchDue(step) => apply(step, database, state, AppliedChange::FetchDue, Self::FetchDue),
@@ -116,7 +118,7 @@ impl Change {
     /// How much larger it makes the file, in bytes.
     pub(super) fn size(&self) -> u64 {
         match self {
-            Self::AddDeadLetter(add) => add.row.size + add.copy.as_ref().map_or(0, |copy| copy.size),
+            Self::AddDeadLetters(add) => add.letters.iter().map(NewDeadLetter::size).sum(),
             Self::AddDelivery(add) => add.row.size,
             Self::OpenRequest(open) => open.size(),
             Self::EndRequest(end) => end.size(),
@@ -137,9 +139,9 @@ impl Change {
         }
     }
 
-    /// It only adds what a message needs that was just received. Only the message's source waits for that.
+    /// It only adds what a message needs that was just received, or follows its row. Only the message's source waits for that.
     pub(super) fn is_of_new_message(&self) -> bool {
-        matches!(self, Self::OpenRequest(_) | Self::EndRequest(_))
+        matches!(self, Self::OpenRequest(_) | Self::EndRequest(_) | Self::MakeFullGroupsDue(_))
     }
 
     /// The row that it adds, if the sink's dispatcher already knows the row's id.
@@ -150,9 +152,11 @@ impl Change {
     /// The row that has to be written before it.
     pub(super) fn refers_to(&self) -> Option<RowId> {
         match self {
-            Self::Complete(Complete { id, .. })
-            | Self::Reschedule(Reschedule { id, .. })
-            | Self::AddDeadLetter(AddDeadLetter { origin: DeadLetterOrigin::Delivery(id, ..), .. }) => Some(*id),
+            Self::Complete(Complete { id, .. }) | Self::Reschedule(Reschedule { id, .. }) => Some(*id),
+            // Those of a digest were fetched, so they are written.
+            Self::AddDeadLetters(AddDeadLetters { origin: DeadLetterOrigin::Deliveries(ids, ..), .. }) => {
+                ids.first().copied()
+            }
             _ => None,
         }
     }
@@ -176,9 +180,13 @@ impl Change {
         }
     }
 
-    /// The size of the dead letter that it adds, in bytes, as `dead_letters.max_size` counts it.
+    /// The size of the dead letters that it adds, in bytes, as `dead_letters.max_size` counts them.
     pub(super) fn dead_letter_size(&self) -> Option<u64> {
-        if let Self::AddDeadLetter(add) = self { Some(add.row.size) } else { None }
+        if let Self::AddDeadLetters(add) = self {
+            Some(add.letters.iter().map(|letter| letter.row.size).sum())
+        } else {
+            None
+        }
     }
 
     /// Whether it adds a dead letter beyond `dead_letters.max_size`: the source ends and would receive the message again, for all sinks; or
@@ -186,7 +194,7 @@ impl Change {
     pub(super) fn is_dead_letter_beyond_limits(&self) -> bool {
         matches!(
             self,
-            Self::AddDeadLetter(AddDeadLetter { origin: DeadLetterOrigin::Message(receipt), .. })
+            Self::AddDeadLetters(AddDeadLetters { origin: DeadLetterOrigin::Message(receipt), .. })
                 if receipt.must_spill()
         )
     }
@@ -198,12 +206,14 @@ impl Change {
             Self::Complete(Complete { sink, .. })
             | Self::CompleteDigest(CompleteDigest { sink, .. })
             | Self::Redrive(Redrive { origin: RedriveOrigin::Orphan(_, sink), .. }) => (Some(sink), None),
-            Self::AddDeadLetter(AddDeadLetter { copy, origin, .. }) => {
+            Self::AddDeadLetters(AddDeadLetters { letters, origin }) => {
                 let replaced = match origin {
                     DeadLetterOrigin::Message(_) => None,
-                    DeadLetterOrigin::Delivery(_, sink, _) => Some(sink),
+                    DeadLetterOrigin::Deliveries(_, sink, _) => Some(sink),
                 };
-                (replaced, copy.as_ref().map(|copy| &copy.delivery.sink))
+                // All copies are for one sink.
+                let copy = letters.iter().find_map(|letter| letter.copy.as_ref());
+                (replaced, copy.map(|copy| &copy.delivery.sink))
             }
             _ => (None, None),
         };
@@ -229,12 +239,12 @@ impl AppliedChange {
     /// To be called once the transaction is on disk.
     pub(super) fn settle(self, state: &mut WriterState, shared: &Shared) {
         match self {
-            Self::AddDeadLetter(step, outcome) => step.settle(outcome, state, shared),
+            Self::AddDeadLetters(step, outcome) => step.settle(outcome, state, shared),
             Self::AddDelivery(step, outcome) => step.settle(outcome, state, shared),
             Self::Complete(step, outcome) => step.settle(outcome, state, shared),
             Self::CompleteDigest(step, outcome) => step.settle(outcome, state, shared),
             Self::GiveBack(step, outcome) => step.settle(outcome, state, shared),
-            Self::MakeGroupDue(step, outcome) => step.settle(outcome, state, shared),
+            Self::MakeFullGroupsDue(step, outcome) => step.settle(outcome, state, shared),
             Self::Reschedule(step, outcome) => step.settle(outcome, state, shared),
             Self::MakeDue(step, outcome) => step.settle(outcome, state, shared),
             Self::FetchDue(step, outcome) => step.settle(outcome, state, shared),
@@ -253,12 +263,12 @@ impl AppliedChange {
     /// The transaction is not on disk: the change has to be applied again.
     pub(super) fn into_change(self) -> Change {
         match self {
-            Self::AddDeadLetter(step, _) => Change::AddDeadLetter(step),
+            Self::AddDeadLetters(step, _) => Change::AddDeadLetters(step),
             Self::AddDelivery(step, _) => Change::AddDelivery(step),
             Self::Complete(step, _) => Change::Complete(step),
             Self::CompleteDigest(step, _) => Change::CompleteDigest(step),
             Self::GiveBack(step, ()) => Change::GiveBack(step),
-            Self::MakeGroupDue(step, ()) => Change::MakeGroupDue(step),
+            Self::MakeFullGroupsDue(step, _) => Change::MakeFullGroupsDue(step),
             Self::Reschedule(step, ()) => Change::Reschedule(step),
             Self::MakeDue(step, ()) => Change::MakeDue(step),
             Self::FetchDue(step, _) => Change::FetchDue(step),

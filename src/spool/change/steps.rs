@@ -8,73 +8,102 @@ use crate::rules::SinkName;
 use crate::source::Receipt;
 use crate::spool::database::Database;
 use crate::spool::dead_letter::DeadLetterRow;
-use crate::spool::delivery::{DeliveryRow, FetchLimit, GroupTiming, RowId, SpoolEvent};
-use crate::spool::outcome::{FetchedDeliveries, InsertOutcome, RemovedDeadLetter, RemovedDelivery};
+use crate::spool::delivery::{DeliveryRow, DigestLimit, FetchLimit, GroupTiming, Groups, RowId, SpoolEvent, WaitsFor};
+use crate::spool::outcome::{FetchedDeliveries, InsertOutcome, RemovedDeadLetter, RemovedDeliveries, RemovedDelivery};
 use crate::spool::writer_state::WriterState;
 use crate::spool::{Component, Shared, SpoolError};
 
-/// Adds a dead letter, and its copy for `dead_letters.to`, in place of a message or a delivery.
+/// Adds dead letters, and their copies for `dead_letters.to`, in place of a message, a delivery, or all deliveries of a digest.
 #[derive(Debug)]
-pub(in crate::spool) struct AddDeadLetter {
-    pub(in crate::spool) row: Box<DeadLetterRow>,
-    pub(in crate::spool) copy: Option<Box<DeliveryRow>>,
+pub(in crate::spool) struct AddDeadLetters {
+    pub(in crate::spool) letters: Vec<NewDeadLetter>,
     pub(in crate::spool) origin: DeadLetterOrigin,
 }
 
-/// What a dead letter replaces.
+#[derive(Debug)]
+pub(in crate::spool) struct NewDeadLetter {
+    pub(in crate::spool) row: DeadLetterRow,
+    pub(in crate::spool) copy: Option<Box<DeliveryRow>>,
+}
+
+/// What dead letters replace.
 #[derive(Debug)]
 pub(in crate::spool) enum DeadLetterOrigin {
     Message(Receipt),
-    /// A delivery in the spool; of a sink with `group` also when the next digest is due.
-    Delivery(RowId, SinkName, Option<GroupTiming>),
+    /// Deliveries in the spool, each by its dead letter; of a sink with `group` also when the next digest is due.
+    Deliveries(Vec<RowId>, SinkName, Option<GroupTiming>),
 }
 
 #[derive(Debug)]
 pub(in crate::spool) struct DeadLetterOutcome {
-    inserted: InsertOutcome,
-    copy: Option<InsertOutcome>,
-    /// The delivery that the dead letter replaced.
-    removed: Option<RemovedDelivery>,
+    /// Of each dead letter and of its copy.
+    inserted: Vec<(InsertOutcome, Option<InsertOutcome>)>,
+    /// The deliveries that the dead letters replaced.
+    removed: RemovedDeliveries,
 }
 
-impl Step for AddDeadLetter {
-    type Outcome = DeadLetterOutcome;
+impl NewDeadLetter {
+    pub(in crate::spool) fn size(&self) -> u64 {
+        self.row.size + self.copy.as_ref().map_or(0, |copy| copy.size)
+    }
 
-    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        let removed = match &self.origin {
-            DeadLetterOrigin::Message(_) => None,
-            DeadLetterOrigin::Delivery(id, _, None) => database.remove_delivery(*id)?,
-            DeadLetterOrigin::Delivery(id, _, Some(next)) => {
-                database.remove_digest(std::iter::once(*id), *next)?.pop().and_then(|(_, removed)| removed)
-            }
-        };
+    fn insert(
+        &self,
+        database: &Database,
+        state: &mut WriterState,
+    ) -> Result<(InsertOutcome, Option<InsertOutcome>), SpoolError> {
         let inserted = state.record(database.add_dead_letter(&self.row, state.recognized())?);
         let copy = match (&self.copy, inserted) {
             // An existing dead letter was copied when it was written.
             (_, InsertOutcome::Duplicate(_)) | (None, _) => None,
             (Some(copy), _) => Some(database.add_delivery(copy, state.recognized())?),
         };
-        Ok(DeadLetterOutcome { inserted, copy, removed })
+        Ok((inserted, copy))
     }
 
-    fn settle(self, outcome: Self::Outcome, state: &mut WriterState, shared: &Shared) {
+    fn settle(self, inserted: InsertOutcome, copy: Option<InsertOutcome>, state: &WriterState, shared: &Shared) {
         let letter = &self.row.letter;
-        if outcome.inserted == InsertOutcome::Inserted {
+        if inserted == InsertOutcome::Inserted {
             if let Some(journal) = shared.journal() {
                 self.row.record(journal);
             }
             shared.dead_letter_counts().add(letter.reason, letter.sink.as_ref(), self.row.size);
         }
-        if let Some(copy) = self.copy {
-            settle_added(&copy, outcome.copy, state, shared);
+        if let Some(row) = self.copy {
+            settle_added(&row, copy, state, shared);
+        }
+    }
+}
+
+impl Step for AddDeadLetters {
+    type Outcome = DeadLetterOutcome;
+
+    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
+        let removed = match &self.origin {
+            DeadLetterOrigin::Message(_) => Vec::new(),
+            DeadLetterOrigin::Deliveries(ids, _, None) => {
+                let remove = |id: &RowId| Ok((*id, database.remove_delivery(*id)?));
+                ids.iter().map(remove).collect::<Result<_, SpoolError>>()?
+            }
+            DeadLetterOrigin::Deliveries(ids, _, Some(next)) => database.remove_digest(ids.iter().copied(), *next)?,
+        };
+        let inserted = self.letters.iter().map(|letter| letter.insert(database, state)).collect::<Result<_, _>>()?;
+        Ok(DeadLetterOutcome { inserted, removed })
+    }
+
+    fn settle(self, outcome: Self::Outcome, state: &mut WriterState, shared: &Shared) {
+        for (letter, (inserted, copy)) in self.letters.into_iter().zip(outcome.inserted) {
+            letter.settle(inserted, copy, state, shared);
         }
         match self.origin {
             DeadLetterOrigin::Message(receipt) => receipt.settle(),
-            DeadLetterOrigin::Delivery(id, sink, _) => {
-                state.end_dead_lettering(&sink, id);
-                let key = outcome.removed.map(|removed| removed.key);
-                state.notify(&sink, SpoolEvent::DeadLettered { id, key });
-                settle_removed(id, &sink, outcome.removed, state, shared);
+            DeadLetterOrigin::Deliveries(_, sink, _) => {
+                for (id, removed) in outcome.removed {
+                    state.end_dead_lettering(&sink, id);
+                    let key = removed.map(|removed| removed.key);
+                    state.notify(&sink, SpoolEvent::DeadLettered { id, key });
+                    settle_removed(id, &sink, removed, state, shared);
+                }
             }
         }
     }
@@ -131,7 +160,7 @@ pub(in crate::spool) struct CompleteDigest {
 }
 
 impl Step for CompleteDigest {
-    type Outcome = Vec<(RowId, Option<RemovedDelivery>)>;
+    type Outcome = RemovedDeliveries;
 
     fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
         database.remove_digest(self.ids.iter().copied(), self.next)
@@ -144,21 +173,27 @@ impl Step for CompleteDigest {
     }
 }
 
-/// Makes a group due that waits for more events: it is full.
+/// Makes groups due that wait for more events and are full.
 #[derive(Debug)]
-pub(in crate::spool) struct MakeGroupDue {
+pub(in crate::spool) struct MakeFullGroupsDue {
     pub(in crate::spool) sink: SinkName,
-    pub(in crate::spool) key: u64,
+    pub(in crate::spool) groups: Groups,
+    pub(in crate::spool) limit: DigestLimit,
 }
 
-impl Step for MakeGroupDue {
-    type Outcome = ();
+impl Step for MakeFullGroupsDue {
+    /// Whether there was one.
+    type Outcome = bool;
 
     fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.make_group_due(&self.sink, self.key)
+        database.make_full_groups_due(&self.sink, &self.groups, self.limit)
     }
 
-    fn settle(self, (): Self::Outcome, _: &mut WriterState, _: &Shared) {}
+    fn settle(self, is_due: Self::Outcome, state: &mut WriterState, _: &Shared) {
+        if is_due {
+            state.notify(&self.sink, SpoolEvent::GroupDue);
+        }
+    }
 }
 
 /// Takes back deliveries that a dispatcher has fetched and not attempted.
@@ -222,20 +257,19 @@ impl Step for Reschedule {
     fn settle(self, (): Self::Outcome, _: &mut WriterState, _: &Shared) {}
 }
 
-/// Makes all deliveries of a sink due at a time, if they would be due later.
+/// Makes deliveries of a sink due at a time, if they would be due later.
 #[derive(Debug)]
 pub(in crate::spool) struct MakeDue {
     pub(in crate::spool) sink: SinkName,
+    pub(in crate::spool) waits_for: WaitsFor,
     pub(in crate::spool) at: MonotonicTime,
-    /// Also those that wait in a group for more events.
-    pub(in crate::spool) groups: bool,
 }
 
 impl Step for MakeDue {
     type Outcome = ();
 
     fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.make_due(&self.sink, self.at, self.groups)
+        database.make_due(&self.sink, self.waits_for, self.at)
     }
 
     fn settle(self, (): Self::Outcome, _: &mut WriterState, _: &Shared) {}

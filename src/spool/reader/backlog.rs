@@ -1,5 +1,6 @@
 //! Backlogs for people: the spooled deliveries of each sink.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -175,6 +176,38 @@ pub fn deliveries_of_event(path: &Path, sink: &str, key: u64, event: Uuid) -> Re
         let mut select = connection.prepare(&select)?;
         let rows = select.query_map(rusqlite::params![sink, key.cast_signed(), event.as_bytes()], decode_listed)?;
         rows.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    read().map_err(SpoolError::sqlite(path))
+}
+
+/// The spooled deliveries of these events to `sink`, in order. Reads an entry of an index for each delivery to that sink.
+pub fn deliveries_of_events(
+    path: &Path,
+    sink: &str,
+    events: &BTreeSet<Uuid>,
+) -> Result<Vec<(Uuid, ListedDelivery)>, SpoolError> {
+    let Some(connection) = open_to_read(path)? else { return Ok(Vec::new()) };
+    let read = || {
+        let mut ids =
+            connection.prepare("SELECT id, event_id FROM deliveries INDEXED BY deliveries_by_key WHERE sink = ?")?;
+        let mut ids = ids.query([sink])?;
+        let mut found = BTreeMap::new();
+        while let Some(row) = ids.next()? {
+            let event = row.get_ref(1)?.as_blob().ok().and_then(|id| Uuid::from_slice(id).ok());
+            if let Some(event) = event.filter(|event| events.contains(event)) {
+                found.insert(row.get::<_, i64>(0)?, event);
+            }
+        }
+        let select = format!(
+            "SELECT {DELIVERY_COLUMNS}, id, (SELECT due FROM heads h WHERE h.id = d.id) AS next FROM deliveries d WHERE id = ?"
+        );
+        let mut select = connection.prepare(&select)?;
+        let mut listed = Vec::with_capacity(found.len());
+        for (id, event) in found {
+            // It may be delivered by now.
+            listed.extend(select.query_row([id], decode_listed).optional()?.map(|delivery| (event, delivery)));
+        }
+        Ok(listed)
     };
     read().map_err(SpoolError::sqlite(path))
 }

@@ -6,7 +6,8 @@ mod filter;
 mod requests;
 
 pub use backlog::{
-    BacklogSummary, DeliveryFilter, ListedDelivery, deliveries_of_event, list_deliveries, read_backlogs, read_orphans,
+    BacklogSummary, DeliveryFilter, ListedDelivery, deliveries_of_event, deliveries_of_events, list_deliveries,
+    read_backlogs, read_orphans,
 };
 pub use dead_letters::{DeadLetterSummary, DeadLetters, StoredDeadLetter};
 pub use filter::DeadLetterFilter;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::digests::WAITS_FOR_GROUP;
 use super::{first_unrecognized, signed, unsigned};
 use crate::clock::{MonotonicTime, Timestamp};
 use crate::failpoints::Failpoint;
@@ -11,7 +12,7 @@ use crate::rules::{RouteName, SinkName};
 use crate::spool::SpoolError;
 use crate::spool::budget::Usage;
 use crate::spool::database::Database;
-use crate::spool::delivery::{DeliveryRow, DueDeliveries, FetchLimit, RowId, SpooledDelivery};
+use crate::spool::delivery::{DeliveryRow, DueDeliveries, FetchLimit, RowId, SpooledDelivery, WaitsFor};
 use crate::spool::outcome::{FetchedDeliveries, InsertOutcome, RemovedDelivery};
 use crate::spool::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp, text};
 use crate::spool::unreadable::UnreadableDelivery;
@@ -142,16 +143,22 @@ impl Database {
         update().map_err(self.failed())
     }
 
-    /// Makes every delivery of a sink that would be due later due at `at`; without `groups` only those that don't wait in a group.
+    /// Makes the deliveries of a sink that wait for this due at `at`, if they would be due later.
     pub(in crate::spool) fn make_due(
         &self,
         sink: &SinkName,
+        waits_for: WaitsFor,
         at: MonotonicTime,
-        groups: bool,
     ) -> Result<(), SpoolError> {
-        let update = "UPDATE heads SET due = ?2 WHERE sink = ?1 AND due > ?2 AND (?3 OR NOT EXISTS \
-                      (SELECT 1 FROM deliveries d WHERE d.id = heads.id AND d.group_by IS NOT NULL AND d.digest IS NULL))";
-        self.connection.execute(update, params![sink.as_str(), at.0, groups]).map(|_| ()).map_err(self.failed())
+        let in_group = match waits_for {
+            WaitsFor::Anything => None,
+            WaitsFor::BackOff => Some(false),
+            WaitsFor::Group => Some(true),
+        };
+        let update = format!(
+            "UPDATE heads SET due = ?2 WHERE sink = ?1 AND due > ?2 AND (?3 IS NULL OR ?3 = {WAITS_FOR_GROUP})"
+        );
+        self.connection.execute(&update, params![sink.as_str(), at.0, in_group]).map(|_| ()).map_err(self.failed())
     }
 
     /// Reads the deliveries of a sink that are due by `now`, except `claimed` ones, within `limit`. A delivery that can't be read is no

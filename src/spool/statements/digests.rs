@@ -1,20 +1,25 @@
 //! Statements on digests: several deliveries of one key that are delivered together.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::deliveries::{DueHeads, MAKE_NEXT_DUE};
+use super::unsigned;
 use crate::clock::MonotonicTime;
 use crate::failpoints::Failpoint;
 use crate::rules::SinkName;
 use crate::spool::SpoolError;
 use crate::spool::database::Database;
-use crate::spool::delivery::{DigestLimit, DueDeliveries, FetchLimit, GroupTiming, RowId, SpooledDelivery};
-use crate::spool::outcome::{FetchedDeliveries, RemovedDelivery};
+use crate::spool::delivery::{DigestLimit, DueDeliveries, FetchLimit, GroupTiming, Groups, RowId, SpooledDelivery};
+use crate::spool::outcome::{FetchedDeliveries, RemovedDeliveries};
 use crate::spool::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp};
 use crate::spool::unreadable::UnreadableDelivery;
 
 /// Between two deliveries of a digest there are at most so many others: redriven ones whose numbers were given before, and damaged ones.
 const MAX_BETWEEN: usize = 100;
+
+/// Whether a head, a row of `heads`, waits for more events of its group.
+pub(super) const WAITS_FOR_GROUP: &str = "EXISTS (SELECT 1 FROM deliveries d \
+                                          WHERE d.id = heads.id AND d.group_by IS NOT NULL AND d.digest IS NULL)";
 
 /// The deliveries of one digest.
 #[derive(Default)]
@@ -22,12 +27,15 @@ struct Digest {
     /// In the order of receipt.
     rows: Vec<(RowId, SpooledDelivery)>,
     unreadable: Vec<UnreadableDelivery>,
-    bytes: usize,
+    /// Of the rows, as the limits of the spool count them.
+    bytes: u64,
 }
 
 impl Digest {
+    /// In memory, in bytes.
     fn size(&self) -> usize {
-        self.unreadable.iter().fold(self.bytes, |sum, row| sum.saturating_add(row.size()))
+        let readable = self.rows.iter().map(|(_, row)| row.message.size());
+        readable.chain(self.unreadable.iter().map(UnreadableDelivery::size)).fold(0, usize::saturating_add)
     }
 
     /// It was put together before, and stays as it is.
@@ -35,8 +43,8 @@ impl Digest {
         self.rows.first().is_some_and(|(_, first)| first.digest.is_some())
     }
 
-    /// Whether that delivery belongs to it.
-    fn takes(&self, row: &SpooledDelivery, limit: DigestLimit) -> bool {
+    /// Whether the next delivery of the key, which has `size` bytes, belongs to it.
+    fn takes(&self, row: &SpooledDelivery, size: u64, limit: DigestLimit) -> bool {
         let Some((_, first)) = self.rows.first() else { return true };
         if first.digest.is_some() {
             return row.digest == first.digest;
@@ -45,7 +53,7 @@ impl Digest {
             && row.group == first.group
             && row.digest.is_none()
             && self.rows.len() < limit.count
-            && self.bytes.saturating_add(row.message.size()) <= limit.bytes
+            && self.bytes.saturating_add(size) <= limit.bytes
     }
 }
 
@@ -61,7 +69,7 @@ impl Database {
     ) -> rusqlite::Result<FetchedDeliveries> {
         let (mut rows, mut unreadable, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
         for (id, due, refusals) in heads {
-            let mut digest = self.read_digest(sink, id, digests)?;
+            let mut digest = self.read_digest(sink, id, digests, limit.up_to)?;
             let size = digest.size();
             let has_room = rows.len() + digest.rows.len() <= limit.count && bytes.saturating_add(size) <= limit.bytes;
             if !rows.is_empty() && !has_room {
@@ -81,23 +89,30 @@ impl Database {
         Ok(FetchedDeliveries { due: DueDeliveries { rows, next }, unreadable })
     }
 
-    /// Reads the digest that begins with this head. A row that can't be read is no part of it.
-    fn read_digest(&self, sink: &SinkName, head: RowId, limit: DigestLimit) -> rusqlite::Result<Digest> {
+    /// Reads the digest that begins with this head, and has no delivery after `last`. A row that can't be read is no part of it.
+    fn read_digest(
+        &self,
+        sink: &SinkName,
+        head: RowId,
+        limit: DigestLimit,
+        last: Option<RowId>,
+    ) -> rusqlite::Result<Digest> {
         let select = format!(
-            "SELECT {DELIVERY_COLUMNS}, id FROM deliveries WHERE sink = ?1 AND id >= ?2 \
+            "SELECT {DELIVERY_COLUMNS}, id, size FROM deliveries WHERE sink = ?1 AND id BETWEEN ?2 AND ?3 \
              AND key = (SELECT key FROM deliveries WHERE id = ?2) ORDER BY id"
         );
         let mut select = self.connection.prepare_cached(&select)?;
-        let mut found = select.query(params![sink.as_str(), head.0])?;
+        let mut found = select.query(params![sink.as_str(), head.0, last.map_or(i64::MAX, |last| last.0)])?;
         let (mut digest, mut between) = (Digest::default(), 0);
         while let Some(row) = found.next()? {
             let id = RowId(row.get("id")?);
+            let size = unsigned(row.get("size")?);
             match decode_delivery(row) {
                 Err(error) if digest.unreadable.len() < MAX_BETWEEN => {
                     digest.unreadable.push(UnreadableDelivery::from_row(id, sink, row, &error)?);
                 }
-                Ok(delivery) if digest.takes(&delivery, limit) => {
-                    digest.bytes = digest.bytes.saturating_add(delivery.message.size());
+                Ok(delivery) if digest.takes(&delivery, size, limit) => {
+                    digest.bytes = digest.bytes.saturating_add(size);
                     digest.rows.push((id, delivery));
                 }
                 Ok(_) if digest.is_fixed() && between < MAX_BETWEEN => between += 1,
@@ -126,7 +141,7 @@ impl Database {
         &self,
         ids: impl Iterator<Item = RowId>,
         timing: GroupTiming,
-    ) -> Result<Vec<(RowId, Option<RemovedDelivery>)>, SpoolError> {
+    ) -> Result<RemovedDeliveries, SpoolError> {
         let remove = || {
             let (mut all, mut of) = (Vec::new(), None);
             for id in ids {
@@ -146,24 +161,74 @@ impl Database {
     }
 
     fn next_digest_due(&self, sink: &str, key: i64, timing: GroupTiming) -> rusqlite::Result<MonotonicTime> {
-        let first = "SELECT group_by IS NULL OR digest IS NOT NULL, received, boot, uptime FROM deliveries \
+        let first = "SELECT group_by IS NOT NULL AND digest IS NULL AND id > ?3, received, boot, uptime FROM deliveries \
                      WHERE sink = ?1 AND key = ?2 ORDER BY id LIMIT 1";
         let mut first = self.connection.prepare_cached(first)?;
-        let first = first.query_row(params![sink, key], |row| Ok((row.get(0)?, decode_stamp(row, 1)?))).optional()?;
+        let values = params![sink, key, timing.at_once_up_to.map_or(0, |last| last.0)];
+        let first = first.query_row(values, |row| Ok((row.get(0)?, decode_stamp(row, 1)?))).optional()?;
         let now = MonotonicTime::now();
-        let Some((false, received)) = first else { return Ok(now) };
-        let count = "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE sink = ?1 AND key = ?2 LIMIT ?3)";
-        let max = i64::try_from(timing.max).unwrap_or(i64::MAX);
-        let count: i64 = self.connection.prepare_cached(count)?.query_row(params![sink, key, max], |row| row.get(0))?;
-        Ok(if count >= max { now } else { now.after(timing.wait.saturating_sub(received.age())) })
+        let Some((true, received)) = first else { return Ok(now) };
+        if self.is_full(sink, key, timing.limit)? {
+            return Ok(now);
+        }
+        Ok(now.after(timing.wait.saturating_sub(received.age())))
     }
 
-    /// Makes the group of that key due, if it waits for more events.
-    pub(in crate::spool) fn make_group_due(&self, sink: &SinkName, key: u64) -> Result<(), SpoolError> {
-        let update = "UPDATE heads SET due = min(due, ?3) WHERE id = (SELECT id FROM deliveries WHERE sink = ?1 AND key = ?2 \
-                      ORDER BY id LIMIT 1) AND (SELECT digest FROM deliveries d WHERE d.id = heads.id) IS NULL";
-        let values = params![sink.as_str(), key.cast_signed(), MonotonicTime::now().0];
-        let update = self.connection.prepare_cached(update).and_then(|mut update| update.execute(values));
-        update.map(|_| ()).map_err(self.failed())
+    /// Whether the deliveries of that key fill a digest.
+    fn is_full(&self, sink: &str, key: i64, limit: DigestLimit) -> rusqlite::Result<bool> {
+        let count = "SELECT count(*), coalesce(sum(size), 0) FROM \
+                     (SELECT size FROM deliveries WHERE sink = ?1 AND key = ?2 ORDER BY id LIMIT ?3)";
+        let most = i64::try_from(limit.count).unwrap_or(i64::MAX);
+        let full = |row: &Row<'_>| Ok(row.get::<_, i64>(0)? >= most || unsigned(row.get(1)?) >= limit.bytes);
+        self.connection.prepare_cached(count)?.query_row(params![sink, key, most], full)
+    }
+
+    /// Makes those of the groups due that wait for more events and are full. Returns whether there was one.
+    pub(in crate::spool) fn make_full_groups_due(
+        &self,
+        sink: &SinkName,
+        groups: &Groups,
+        limit: DigestLimit,
+    ) -> Result<bool, SpoolError> {
+        let sink = sink.as_str();
+        let make_due = || {
+            let now = MonotonicTime::now();
+            let mut is_due = false;
+            let mut check = |key: i64| -> rusqlite::Result<()> {
+                if let Some(head) = self.waiting_head(sink, key, now)?
+                    && self.is_full(sink, key, limit)?
+                {
+                    let update = "UPDATE heads SET due = ?2 WHERE id = ?1";
+                    self.connection.prepare_cached(update)?.execute(params![head, now.0])?;
+                    is_due = true;
+                }
+                Ok(())
+            };
+            match groups {
+                Groups::Of(keys) => keys.iter().try_for_each(|key| check(key.cast_signed()))?,
+                Groups::All => self.waiting_groups(sink, now)?.into_iter().try_for_each(check)?,
+            }
+            Ok(is_due)
+        };
+        make_due().map_err(self.failed())
+    }
+
+    /// The head of a key, if it waits for more events of its group.
+    fn waiting_head(&self, sink: &str, key: i64, now: MonotonicTime) -> rusqlite::Result<Option<i64>> {
+        let head = format!(
+            "SELECT id FROM heads WHERE id = (SELECT id FROM deliveries WHERE sink = ?1 AND key = ?2 ORDER BY id LIMIT 1) \
+             AND due > ?3 AND {WAITS_FOR_GROUP}"
+        );
+        self.connection.prepare_cached(&head)?.query_row(params![sink, key, now.0], |row| row.get(0)).optional()
+    }
+
+    /// The keys of all groups that wait for more events.
+    fn waiting_groups(&self, sink: &str, now: MonotonicTime) -> rusqlite::Result<Vec<i64>> {
+        let keys = format!(
+            "SELECT (SELECT key FROM deliveries WHERE id = heads.id) FROM heads \
+             WHERE sink = ?1 AND due > ?2 AND {WAITS_FOR_GROUP}"
+        );
+        let mut keys = self.connection.prepare(&keys)?;
+        keys.query_map(params![sink, now.0], |row| row.get(0))?.collect()
     }
 }

@@ -5,6 +5,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::unsigned;
 use crate::clock::{ClockBase, MonotonicTime, WallTime};
 use crate::event::AlertRequest;
+use crate::failpoints::Failpoint;
 use crate::rules::{AlertName, SinkName};
 use crate::spool::SpoolError;
 use crate::spool::database::Database;
@@ -45,7 +46,8 @@ impl Database {
         let insert = "INSERT INTO requests (request, alert, state, boot, due, tenant, correlation_id, product_id, session, expires, \
                       status, received, time_limit) \
                       SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 WHERE NOT EXISTS (SELECT 1 FROM requests \
-                      WHERE request = ?1 AND tenant = ?6 AND correlation_id = ?7 AND alert IN (?2, ''))";
+                      WHERE request = ?1 AND tenant = ?6 AND correlation_id = ?7 AND alert IN (?2, '') AND ?14)";
+        let looks = !Failpoint::OpenRequestsAgain.is_enabled();
         let inserted = self.connection.prepare_cached(insert)?.execute(params![
             request_hash(tenant, correlation_id),
             alert,
@@ -60,6 +62,7 @@ impl Database {
             event.status,
             event.received.0,
             limit,
+            looks,
         ])?;
         Ok(inserted > 0)
     }

@@ -359,7 +359,7 @@ async fn due_times_continue_in_one_boot_and_are_bounded_in_another() {
     assert!(!spool.is_same_boot());
     let mut subscription = spool.subscribe(sink()).await.unwrap();
     assert_eq!(take(&spool, &mut subscription, 10).await, [], "they seem to be due in an hour");
-    spool.make_due(sink(), MonotonicTime::now(), true);
+    spool.make_due(sink(), WaitsFor::Anything, MonotonicTime::now());
     assert_eq!(take(&spool, &mut subscription, 10).await.len(), 2);
     spool.close(GRACE).await;
     let kept: (i64, i64) =

@@ -5,7 +5,7 @@ use super::*;
 use crate::clock::{MonotonicTime, Timestamp};
 
 const WAIT: Duration = Duration::from_hours(1);
-const TIMING: GroupTiming = GroupTiming { wait: WAIT, max: 3 };
+const TIMING: GroupTiming = GroupTiming { wait: WAIT, limit: LIMIT, at_once_up_to: None };
 const LIMIT: DigestLimit = DigestLimit { count: 3, bytes: 1 << 20 };
 
 /// A delivery of a group that is due.
@@ -30,7 +30,7 @@ async fn take(spool: &Spool, subscription: &mut Subscription, limit: DigestLimit
                 let ids = due.rows.into_iter().map(|(id, _)| id).collect();
                 return (ids, digests.into_iter().map(|(_, bodies)| bodies).collect());
             }
-            Some(SpoolEvent::DeadLettered { .. }) => {}
+            Some(SpoolEvent::DeadLettered { .. } | SpoolEvent::GroupDue) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -59,7 +59,7 @@ async fn a_digest_stays_the_same_after_it_was_fetched() {
     let read = deliveries_of_event(&setup.config().path, "hook", 1, Uuid::from_u128(2)).unwrap();
     let second = read[0].delivery.as_ref().unwrap();
     assert_eq!((second.attempts, second.last_error.as_deref()), (1, Some("down")), "each event has its attempts");
-    spool.complete_digest(ids[1..].to_vec(), sink(), GroupTiming { wait: Duration::ZERO, max: 3 });
+    spool.complete_digest(ids[1..].to_vec(), sink(), GroupTiming { wait: Duration::ZERO, ..TIMING });
     assert_eq!(take(&spool, &mut subscription, LIMIT).await.1, ["<4>"]);
     spool.close(GRACE).await;
     let file = Connection::open(setup.config().path).unwrap();
@@ -72,21 +72,24 @@ async fn the_next_digest_is_due_when_its_first_event_has_waited_or_its_group_is_
     let setup = Setup::new();
     let spool = setup.open();
     let mut subscription = spool.subscribe(sink()).await.unwrap();
-    for (case, more, is_due) in [("it waits", 1, false), ("it is full", 3, true)] {
-        let (_, settled) = spill(&spool, (0..3 + more).map(|number| grouped(1, number, "a")));
+    for (case, more, is_due) in [("it waits", 1_usize, false), ("it is full", 3, true)] {
+        let (_, settled) = spill(&spool, (0..3 + more as u64).map(|number| grouped(1, number, "a")));
         all(settled).await;
         let (ids, digests) = take(&spool, &mut subscription, LIMIT).await;
         assert_eq!(digests, ["<0><1><2>"]);
         spool.complete_digest(ids, sink(), TIMING);
         assert_eq!(take(&spool, &mut subscription, LIMIT).await.1.len(), usize::from(is_due), "{case}");
         if !is_due {
-            spool.make_due(sink(), MonotonicTime::now(), false);
+            spool.make_due(sink(), WaitsFor::BackOff, MonotonicTime::now());
             assert!(take(&spool, &mut subscription, LIMIT).await.1.is_empty(), "only a back-off is cut short");
-            spool.make_group_due(sink(), 1);
+            let limit = DigestLimit { count: more, ..LIMIT };
+            spool.make_full_groups_due(sink(), Groups::Of(vec![1]), DigestLimit { count: more + 1, ..limit });
+            assert!(take(&spool, &mut subscription, LIMIT).await.1.is_empty(), "it is not full");
+            spool.make_full_groups_due(sink(), Groups::Of(vec![1]), limit);
         }
         let (ids, _) = take(&spool, &mut subscription, LIMIT).await;
         spool.complete_digest(ids, sink(), TIMING);
-        spool.make_due(sink(), MonotonicTime::now(), true);
+        spool.make_due(sink(), WaitsFor::Group, MonotonicTime::now());
         let (ids, _) = take(&spool, &mut subscription, LIMIT).await;
         spool.complete_digest(ids, sink(), TIMING);
     }
@@ -95,7 +98,7 @@ async fn the_next_digest_is_due_when_its_first_event_has_waited_or_its_group_is_
     let rows = (0..4).map(|number| SpooledDelivery { received: old, ..grouped(2, number, "b") });
     let (_, settled) = spill(&spool, rows);
     all(settled).await;
-    spool.make_due(sink(), MonotonicTime::now(), true);
+    spool.make_due(sink(), WaitsFor::Group, MonotonicTime::now());
     loop {
         let (ids, digests) = take(&spool, &mut subscription, LIMIT).await;
         let is_last = digests == ["<3>"];
@@ -121,13 +124,14 @@ async fn a_digest_is_bounded_and_has_one_group_only() {
     for _ in 0..4 {
         let (ids, digest) = take(&spool, &mut subscription, LIMIT).await;
         digests.extend(digest);
-        spool.complete_digest(ids, sink(), GroupTiming { wait: Duration::ZERO, max: 3 });
+        spool.complete_digest(ids, sink(), GroupTiming { wait: Duration::ZERO, ..TIMING });
     }
     assert_eq!(digests, ["<1><2>", "<3>", "<4>", "<5>"]);
-    let size = grouped(1, 1, "a").message.size();
+    assert!(take(&spool, &mut subscription, LIMIT).await.0.is_empty());
     let (_, settled) = spill(&spool, (1..=5).map(|number| grouped(2, number, "a")));
     all(settled).await;
-    let limit = DigestLimit { count: 10, bytes: 2 * size };
+    let of_five = spool.sink_usage()[0].1.bytes();
+    let limit = DigestLimit { count: 10, bytes: of_five / 2 };
     assert_eq!(take(&spool, &mut subscription, limit).await.1, ["<1><2>"]);
     spool.close(GRACE).await;
 }

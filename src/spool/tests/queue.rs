@@ -2,7 +2,7 @@
 
 use super::deliveries::{delivery, sink};
 use super::*;
-use crate::spool::change::AddDeadLetter;
+use crate::spool::change::{AddDeadLetters, NewDeadLetter};
 use crate::spool::dead_letter::DeadLetterRow;
 use crate::spool::delivery::DeliveryRow;
 use crate::spool::queue::{Capacity, ChangeQueue};
@@ -94,7 +94,8 @@ fn a_delivery_completed_before_it_is_written_settles_its_message() {
 
 fn dead_letter(receipt: Receipt) -> Change {
     let row = DeadLetterRow::new(1, letter("<1>"), true, &mut CurrentPage::default());
-    Change::AddDeadLetter(AddDeadLetter { row: Box::new(row), copy: None, origin: DeadLetterOrigin::Message(receipt) })
+    let letters = vec![NewDeadLetter { row, copy: None }];
+    Change::AddDeadLetters(AddDeadLetters { letters, origin: DeadLetterOrigin::Message(receipt) })
 }
 
 #[test]

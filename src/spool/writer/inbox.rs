@@ -55,17 +55,23 @@ impl Writer {
     fn on_command(&mut self, command: WriterCommand) {
         let can_wait = command.is_new_row();
         match command {
-            WriterCommand::AddDeadLetter(letter, origin) => {
+            WriterCommand::AddDeadLetters(letters, origin) => {
                 self.is_urgent |= !can_wait;
                 let is_received = match &origin {
                     DeadLetterOrigin::Message(_) => true,
-                    DeadLetterOrigin::Delivery(id, sink, _) => {
-                        self.state.begin_dead_lettering(sink, *id);
+                    DeadLetterOrigin::Deliveries(ids, sink, _) => {
+                        for id in ids {
+                            self.state.begin_dead_lettering(sink, *id);
+                        }
                         false
                     }
                 };
-                let row = DeadLetterRow::new(self.next_dead_letter, *letter, is_received, &mut self.current_page);
-                self.add_dead_letter(row, origin);
+                let row = |letter| {
+                    let number = self.next_dead_letter_number();
+                    DeadLetterRow::new(number, letter, is_received, &mut self.current_page)
+                };
+                let rows = letters.into_iter().map(row).collect();
+                self.add_dead_letters(rows, origin);
             }
             WriterCommand::AddDelivery { add, is_attempted } => {
                 if is_attempted {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{FULL_RETRY, Writer};
 use crate::rules::SinkName;
 use crate::spool::SpoolError;
-use crate::spool::change::{AddDeadLetter, AppliedChange, Change, DeadLetterOrigin};
+use crate::spool::change::{AddDeadLetters, AppliedChange, Change, DeadLetterOrigin, NewDeadLetter};
 use crate::spool::database::Database;
 use crate::spool::dead_letter::DeadLetterRow;
 use crate::spool::queue::Capacity;
@@ -159,14 +159,20 @@ impl Writer {
         let Some(sink) = letter.sink.clone() else { return };
         tracing::error!(%sink, detail = letter.detail, "a delivery can't be read and becomes a dead letter; other deliveries continue");
         self.state.begin_dead_lettering(&sink, id);
-        let row =
-            DeadLetterRow::with_properties(self.next_dead_letter, letter, false, properties, &mut self.current_page);
-        self.add_dead_letter(row, DeadLetterOrigin::Delivery(id, sink, None));
+        let number = self.next_dead_letter_number();
+        let row = DeadLetterRow::with_properties(number, letter, false, properties, &mut self.current_page);
+        self.add_dead_letters(vec![row], DeadLetterOrigin::Deliveries(vec![id], sink, None));
     }
 
-    pub(super) fn add_dead_letter(&mut self, row: DeadLetterRow, origin: DeadLetterOrigin) {
-        self.next_dead_letter = self.next_dead_letter.saturating_add(1);
-        let copy = self.copy_of(&row);
-        self.queue.push(Change::AddDeadLetter(AddDeadLetter { row: Box::new(row), copy, origin }));
+    pub(super) fn next_dead_letter_number(&mut self) -> i64 {
+        let number = self.next_dead_letter;
+        self.next_dead_letter = number.saturating_add(1);
+        number
+    }
+
+    pub(super) fn add_dead_letters(&mut self, rows: Vec<DeadLetterRow>, origin: DeadLetterOrigin) {
+        let new = |row| NewDeadLetter { copy: self.copy_of(&row), row };
+        let letters = rows.into_iter().map(new).collect();
+        self.queue.push(Change::AddDeadLetters(AddDeadLetters { letters, origin }));
     }
 }

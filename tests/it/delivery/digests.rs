@@ -306,3 +306,32 @@ async fn digests_for_kafka_and_an_exchange() {
     assert_eq!(messages[0].header("regards-relay-status"), None, "they differ in it");
     regards.assert_left_as_found().await;
 }
+
+/// All of them together are larger than what a topic takes by default, although they are fewer than `max`.
+#[tokio::test]
+async fn the_digests_of_large_events_fit_a_topic() {
+    const ROUTES: &str = configuration! {
+        queue: "prefetch: 500",
+        sinks: { pipeline: r#"{
+            kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" },
+            group: { by: [tenant], wait: 1s, max: 100 },
+        }"# },
+    };
+    let regards = Regards::new().await;
+    let mut topic = Kafka::shared().topic("large", 1).await;
+    let home = Home::of(&regards, ROUTES).with_kafka().with("TOPIC", topic.topic());
+    let relay = home.start_ready().await;
+    let text = "large ".repeat(10_000);
+    let published: Vec<Response> =
+        errors("esa", 50).into_iter().map(|response| response.field("message", text.as_str())).collect();
+    regards.publish_all(&published).await;
+    regards.wait_until_acknowledged().await;
+    home.wait_until_waiting("pipeline", 0).await;
+    relay.stop().await;
+    assert!(home.dead_letters().is_empty());
+    let digests: Vec<Vec<String>> = topic.all().await.iter().map(|record| requests(&record.json())).collect();
+    assert!(digests.iter().all(|digest| digest.len() <= 16), "each has at most 1 MB: {digests:?}");
+    let expected: Vec<String> = (0..50).map(|number| format!("esa-{number:05}")).collect();
+    assert_eq!(digests.concat(), expected);
+    regards.assert_left_as_found().await;
+}

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::configuration::Edit;
 use crate::support::response::lives;
-use crate::support::{Answer, Response, fill_disk, until, with_webhook};
+use crate::support::{Answer, Receiver, Response, fill_disk, until, with_webhook};
 
 const ROUTES: &str = configuration! {
     queue: "prefetch: 200",
@@ -107,4 +108,86 @@ async fn a_disk_full_of_dead_letters_blocks_no_delivery() {
     let different: BTreeSet<String> = accepted.iter().map(|posted| posted.json()["id"].to_string()).collect();
     assert_eq!((accepted.len(), different.len()), (published.len(), published.len()), "each once");
     assert!(regards.vhost.left_in(&regards.queue).await > 0, "what found no room is still in the queue");
+}
+
+const GROUPED: &str = configuration! {
+    queue: "prefetch: 20",
+    sinks: {
+        hook: r#"{ webhook: { url: "${SINGLE}", concurrency: 32 } }"#,
+        grouped: r#"{ webhook: { url: "${DIGEST}", concurrency: 32 }, group: { by: [tenant], wait: 200ms, max: 10 }, when_full: block }"#,
+    },
+    "journal: none",
+    "delivery: { shutdown_grace: 1s }",
+};
+
+/// A sink that delivers needs no disk. One with `group` does, for each event: `when_full` says whether its source waits for room or its
+/// events are dropped.
+#[tokio::test]
+async fn a_full_disk_stops_no_sink_that_delivers_but_one_with_groups() {
+    let single =
+        |receiver: &Receiver| receiver.accepted().iter().filter(|posted| posted.path.ends_with("/single")).count();
+    let in_digests = |receiver: &Receiver| {
+        let accepted = receiver.accepted();
+        let digests = accepted.iter().filter(|posted| posted.path.ends_with("/digest"));
+        digests.map(|posted| posted.json().as_array().map_or(1, Vec::len)).sum::<usize>()
+    };
+    let without_groups = GROUPED.edit(" group: { by: [tenant], wait: 200ms, max: 10 },", "");
+    let (regards, receiver, home) = with_webhook(&without_groups).await;
+    let home = home
+        .with("SINGLE", &format!("{}/single", receiver.url()))
+        .with("DIGEST", &format!("{}/digest", receiver.url()));
+    let relay = home.start_under(&SMALL_DISK);
+    relay.wait_until_ready().await;
+    let filler = relay.its(&home.data("filler"));
+    let until_delivered = async |count: usize| {
+        until(&format!("{count} single events"), async || match single(&receiver) {
+            seen if seen >= count => Ok(()),
+            seen => Err(seen.to_string()),
+        })
+        .await;
+    };
+    fill_disk(&filler);
+    // The relay notices it when it writes.
+    relay.reload(&without_groups.edit("prefetch: 20", "prefetch: 21"), "success").await;
+    until("a full disk", async || match home.warnings_with(&["trying again in"]).len() {
+        0 => Err("nothing was written".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    let published = lives("t", "disk", 50);
+    regards.publish_all(&published[..50]).await;
+    until_delivered(50).await;
+    regards.wait_until_acknowledged().await;
+    assert_eq!(in_digests(&receiver), 50, "both sinks deliver from memory");
+
+    // Now the other sink has groups.
+    relay.reload(GROUPED, "success").await;
+    fill_disk(&filler);
+    regards.publish_all(&published[50..]).await;
+    relay.wait_until_unready(&["make room on"]).await;
+    let blocked = [("source", "regards"), ("reason", "disk")];
+    relay.wait_for_metric("source_blocked", &blocked, 1.0).await;
+    assert_eq!(in_digests(&receiver), 50, "no digest is delivered that is not stored");
+    let (ready, _) = regards.vhost.depth(&regards.queue).await;
+    assert!(ready > 0, "the others wait in the queue");
+
+    // Dropped where the configuration says so, and nothing waits for the disk.
+    relay.reload(&GROUPED.edit("when_full: block", "when_full: drop_newest"), "success").await;
+    until_delivered(100).await;
+    let dropped = [("sink", "grouped"), ("result", "dropped")];
+    relay.wait_for_metric("deliveries_total", &dropped, 1.0).await;
+    regards.wait_until_acknowledged().await;
+
+    std::fs::remove_file(filler).expect("removed");
+    relay.reload(GROUPED, "success").await;
+    relay.wait_until_ready().await;
+    let before = in_digests(&receiver);
+    regards.publish_all(&lives("t", "room", 10)).await;
+    until("20 more events in digests", async || match in_digests(&receiver) - before {
+        20 => Ok(()),
+        seen => Err(seen.to_string()),
+    })
+    .await;
+    relay.stop().await;
+    regards.assert_left_as_found().await;
 }

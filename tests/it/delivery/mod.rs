@@ -14,3 +14,4 @@ mod full_spool;
 mod isolation;
 mod memory;
 mod nothing_lost;
+mod regrouping;

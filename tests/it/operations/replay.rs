@@ -21,6 +21,15 @@ routes:
 unrouted: dead_letter
 "#;
 
+/// A home whose webhook is `receiver`. Its other brokers are not there, and get nothing.
+fn home(regards: &Regards, receiver: &Receiver, routes: &str) -> Home {
+    Home::of(regards, routes)
+        .with("HOOK", &receiver.url())
+        .with("BROKER", "amqp://127.0.0.1:1")
+        .with("TOPIC", "replay")
+        .with("KAFKA", "127.0.0.1:1")
+}
+
 /// The ids of the archive's events that match, in the order of receipt.
 fn archived(home: &Home, matches: impl Fn(&Value) -> bool) -> Vec<String> {
     let events = lines_of(home.data("archive.ndjson"));
@@ -45,8 +54,7 @@ async fn a_replay_reaches_each_kind_of_sink_in_order_and_marked() {
     let mut topic = Kafka::shared().topic("replay", 3).await;
     let receiver = Receiver::start().await;
     let services = Services::shared();
-    let home = Home::of(&regards, ROUTES)
-        .with("HOOK", &receiver.url())
+    let home = home(&regards, &receiver, ROUTES)
         .with("BROKER", &regards.vhost.url_for(services.amqp_user(), services.amqp_password()))
         .with("TOPIC", topic.topic())
         .with_kafka();
@@ -130,11 +138,7 @@ async fn a_replay_reaches_each_kind_of_sink_in_order_and_marked() {
 async fn a_replay_without_a_relay_is_delivered_after_the_next_start() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
-    let home = Home::of(&regards, ROUTES)
-        .with("HOOK", &receiver.url())
-        .with("BROKER", "amqp://127.0.0.1:1")
-        .with("TOPIC", "replay")
-        .with("KAFKA", "127.0.0.1:1");
+    let home = home(&regards, &receiver, ROUTES);
     let relay = home.start_ready().await;
     regards.publish_all(&responses()).await;
     regards.wait_until_acknowledged().await;
@@ -161,11 +165,7 @@ async fn a_replay_without_a_relay_is_delivered_after_the_next_start() {
 async fn without_messages_a_replay_fails_and_says_why() {
     let regards = Regards::new().await;
     let receiver = Receiver::start().await;
-    let home = Home::of(&regards, &format!("{ROUTES}journal: {{ bodies: false }}\n"))
-        .with("HOOK", &receiver.url())
-        .with("BROKER", "amqp://127.0.0.1:1")
-        .with("TOPIC", "replay")
-        .with("KAFKA", "127.0.0.1:1");
+    let home = home(&regards, &receiver, &format!("{ROUTES}journal: {{ bodies: false }}\n"));
     let relay = home.start_ready().await;
     regards.publish_all(&responses()).await;
     regards.wait_until_acknowledged().await;

@@ -243,9 +243,9 @@ impl Plan {
             18..=67 => Life::Flood,
             68..=87 => Life::Poisoned,
             88..=97 => Life::TooDeep,
-            98..=122 => Life::Watched(Watched::Silent),
-            123..=137 => Life::Watched(Watched::Late),
-            138..=177 => Life::Watched(Watched::Quick),
+            98..=147 => Life::Watched(Watched::Silent),
+            148..=162 => Life::Watched(Watched::Late),
+            163..=202 => Life::Watched(Watched::Quick),
             _ => Life::Ordinary,
         }
     }

@@ -377,9 +377,12 @@ impl fmt::Display for Violation {
                 write!(f, "alerts: the request of key {key} was raised, and it ended in time or was never published")
             }
             Self::RaisedEarly(key) => write!(f, "alerts: the request of key {key} was raised before it was overdue"),
-            Self::RaisedTwice(key) => write!(f, "alerts: the request of key {key} was raised twice"),
+            Self::RaisedTwice(key) => write!(f, "alerts: the request of key {key} was raised more than once"),
             Self::TooManyRaisedAgain(times, bound) => {
-                write!(f, "alerts: {times} requests were raised again after their end; at most {bound} came again")
+                write!(
+                    f,
+                    "alerts: requests that have ended were raised more than once: {times} times; at most {bound} came again"
+                )
             }
             Self::ResolvedWithoutEnd(key) => write!(f, "alerts: key {key} has no end and was resolved"),
             Self::ResolvedFirst(key) => write!(f, "alerts: key {key} was resolved before it was raised"),
