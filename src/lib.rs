@@ -10,7 +10,7 @@
 //! - [`telemetry`]: the log.
 //! - [`timer`]: a timer for `select!` loops, and long waits that tests shorten.
 //! - [`clock`]: the wall clock, for people, and the time since boot, for waits and ages.
-//! - [`net`]: TLS of a client, forbidden addresses, back-off, rate limits.
+//! - [`net`]: an HTTP client, TLS of a client, forbidden addresses, back-off, rate limits.
 //! - [`event`]: a [`Message`](event::Message) becomes an [`Event`](event::Event), and an event becomes bytes.
 //! - [`rules`]: an event becomes a [`Plan`](rules::Plan): which sinks get it, and by which route.
 //! - [`config`]: `routes.yaml` becomes a [`Config`](config::Config); every mistake is reported at its line.

@@ -1,7 +1,8 @@
-//! Network helpers that sources and sinks share: TLS of a client, forbidden addresses, back-off, rate limits.
+//! Network helpers that sources and sinks share: an HTTP client, TLS of a client, forbidden addresses, back-off, rate limits.
 
 pub mod address;
 pub mod backoff;
+pub mod http;
 pub mod rate;
 mod tls;
 

@@ -1,13 +1,11 @@
 //! The secrets of a webhook. They are read again for each attempt, so that a rotated secret takes effect with the next one.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
-use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::signature::Key;
 use crate::config::{Secret, WebhookAuth, WebhookConfig, WebhookUrl};
+use crate::net::http::{self as client, allowed, basic, of_user_in};
 use crate::net::{Network, address};
 
 /// The secrets of a webhook, checked.
@@ -30,7 +28,7 @@ impl Credentials {
         let authorization = match &webhook.auth {
             Some(WebhookAuth::Bearer(token)) => Some(format!("Bearer {}", reveal(token)?)),
             Some(WebhookAuth::Basic { username, password }) => Some(basic(&reveal(username)?, &reveal(password)?)),
-            None => url.as_ref().and_then(userinfo),
+            None => url.as_ref().and_then(of_user_in),
         };
         if let Some(url) = &mut url {
             // Otherwise they would be logged with the URL. The two functions fail only for URLs without a host.
@@ -69,36 +67,17 @@ fn parse(what: &str, text: &str, deny: &[Network]) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Checks that the relay may connect to the host of a URL. The addresses of a host name are checked when it is resolved.
-pub(super) fn allowed(url: &Url, deny: &[Network]) -> Result<(), String> {
-    let Some(host) = url.host() else { return Err("the URL has no host".to_owned()) };
-    match address::forbidden_host(&host).or_else(|| address::denied_host(&host, deny)) {
-        Some(why) => Err(format!("the relay never connects to {host}: {why}")),
-        None => Ok(()),
-    }
-}
-
-/// User and password of a URL, decoded, as a header.
-fn userinfo(url: &Url) -> Option<String> {
-    let decoded = |text| percent_decode_str(text).decode_utf8_lossy();
-    (!url.username().is_empty() || url.password().is_some())
-        .then(|| basic(&decoded(url.username()), &decoded(url.password().unwrap_or_default())))
-}
-
-fn basic(username: &str, password: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
-}
-
 fn sensitive(text: String) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::try_from(text)
-        .map_err(|_| "the sink's `auth` has a character that an HTTP header must not have".to_owned())?;
-    value.set_sensitive(true);
-    Ok(value)
+    client::sensitive(text)
+        .map_err(|_| "the sink's `auth` has a character that an HTTP header must not have".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
 
     use super::*;
     use crate::config::Responses;

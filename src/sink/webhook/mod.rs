@@ -1,17 +1,10 @@
 //! Sends events as POST requests, signed according to Standard Webhooks 1.0.
 //!
-//! An attempt is one request, with one deadline from connecting to the last byte of the response that is read. The sink never
-//! follows redirects, always verifies certificates, and refuses to connect to some addresses (see
-//! [`address`](crate::net::address)).
+//! An attempt is one request of [`net::http`](crate::net::http), with one deadline.
 
-mod client;
 mod credentials;
-mod dial;
 mod render;
-mod resolve;
 mod signature;
-mod status_line;
-mod tls;
 mod verdict;
 
 #[cfg(test)]
@@ -22,25 +15,26 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use self::client::WebhookClient;
 use self::credentials::Credentials;
 pub(super) use self::render::render;
-use self::resolve::FilteringResolver;
 pub use self::verdict::MAX_RETRY_AFTER;
 use super::{Attempt, Blame, Destination, OTHER_KIND, OpenError, RenderedDelivery, Verdict};
 use crate::clock;
 use crate::config::{SinkConfig, WebhookConfig, WebhookUrl};
 use crate::event::HeaderValue as EventHeader;
 use crate::net::RateLimiter;
+use crate::net::http::{ClientSettings, HttpClient, allowed};
 use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::tasks::{self, TaskKind};
 
+/// How many bytes of a response are read. They are kept as the cause of a failure.
+const MAX_EXCERPT: usize = 4 * 1024;
 /// The work that may block, in errors.
 const READING_FILES: &str = "reading the sink's secrets and certificates";
 
@@ -59,7 +53,7 @@ pub(super) struct WebhookSink {
 
 struct RequestSender {
     config: WebhookConfig,
-    client: WebhookClient,
+    client: HttpClient,
     rate_limiter: Option<RateLimiter>,
 }
 
@@ -148,7 +142,7 @@ impl RequestSender {
             Ok(request) => request,
             Err(cause) => return Verdict::Refused { cause },
         };
-        match self.client.post(&pool, &url, headers, outgoing.body).await {
+        match self.client.send(&pool, Method::POST, &url, headers, outgoing.body).await {
             Err(error) => failed(error, Blame::Sink),
             Ok(response) => {
                 let (shown, templated) = match &self.config.url {
@@ -179,7 +173,7 @@ struct Endpoint {
 }
 
 /// Reads the credentials and certificates, which blocks. The error says what to do.
-fn build_client(webhook: &WebhookConfig) -> Result<(WebhookClient, Endpoint), String> {
+fn build_client(webhook: &WebhookConfig) -> Result<(HttpClient, Endpoint), String> {
     let Credentials { url, proxy, .. } = Credentials::read(webhook)?;
     let url = match (url, &webhook.url) {
         (Some(url), _) => url,
@@ -188,16 +182,15 @@ fn build_client(webhook: &WebhookConfig) -> Result<(WebhookClient, Endpoint), St
         }
         (None, WebhookUrl::Fixed { .. }) => return Err("the sink's `url` is missing".to_owned()),
     };
-    credentials::allowed(&url, &webhook.deny).map_err(|problem| format!("the sink's `url`: {problem}"))?;
+    allowed(&url, &webhook.deny).map_err(|problem| format!("the sink's `url`: {problem}"))?;
     let needs_tls = [Some(&url), proxy.as_ref()].into_iter().flatten().any(|url| url.scheme() == "https");
-    let tls = if needs_tls { tls::config(&webhook.tls)? } else { tls::none()? };
-    let client = WebhookClient::new(
-        tls,
-        FilteringResolver::system().denying(&webhook.deny),
-        webhook.timeout,
-        webhook.concurrency,
-    );
-    let client = if needs_tls { client.reloading_tls(webhook.tls.clone()) } else { client };
+    let settings = ClientSettings {
+        server: "receiver",
+        timeout: webhook.timeout,
+        concurrency: webhook.concurrency,
+        max_body: MAX_EXCERPT,
+    };
+    let client = HttpClient::open(settings, &webhook.tls, needs_tls, &webhook.deny)?;
     Ok((client, Endpoint { url, proxy }))
 }
 
@@ -211,7 +204,7 @@ fn request(
         (Some(url), _) | (None, Destination::Webhook { url: Some(url) }) => url.clone(),
         (None, _) => return Err(OTHER_KIND.to_owned()),
     };
-    credentials::allowed(&url, &[])?;
+    allowed(&url, &[])?;
     let mut headers = HeaderMap::new();
     for (name, value) in &outgoing.headers {
         let (Ok(name), EventHeader::Text(value)) = (HeaderName::from_bytes(name.as_bytes()), value) else {

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use http::header::{DATE, LOCATION, RETRY_AFTER};
 use url::Url;
 
-use super::client::Response;
 use crate::config::Responses;
 use crate::failpoints::Failpoint;
+use crate::net::http::Response;
 use crate::sink::{Blame, Confirmation, Verdict};
 use crate::telemetry::printable;
 
@@ -118,7 +118,7 @@ fn cause(response: &Response) -> String {
         410 => cause.push_str("; the URL no longer exists: change the sink's `url`, or resume the sink"),
         _ => {}
     }
-    let excerpt = response.excerpt.trim_ascii();
+    let excerpt = response.body.trim_ascii();
     if !excerpt.is_empty() {
         cause.push_str(": ");
         cause.push_str(&printable(&String::from_utf8_lossy(excerpt)));
@@ -137,6 +137,7 @@ mod tests {
     use http::{HeaderMap, HeaderName, StatusCode};
 
     use super::*;
+    use crate::net::http::BodyEnd;
 
     const NOW: u64 = 1_700_000_000;
     const URL: &str = "https://pager.example/hooks/regards";
@@ -146,7 +147,12 @@ mod tests {
     }
 
     fn answer(status: u16) -> Response {
-        Response { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), excerpt: Vec::new() }
+        Response {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: Vec::new(),
+            body_end: BodyEnd::Whole,
+        }
     }
 
     fn answer_with(status: u16, name: HeaderName, value: &str) -> Response {
@@ -254,7 +260,7 @@ mod tests {
             r"the receiver answered 503 Service Unavailable: down\r\n\u{1b}[2Jfor �\u{7f} maintenance\u{85}"
         ]]
         .assert_eq(&words(Response {
-            excerpt: b"\n down\r\n\x1b[2Jfor \xff\x7f maintenance\xc2\x85".to_vec(),
+            body: b"\n down\r\n\x1b[2Jfor \xff\x7f maintenance\xc2\x85".to_vec(),
             ..answer(503)
         }));
         expect_test::expect![

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 
 use super::*;
+use crate::net::http::{ClientTls, FilteringResolver};
 
 #[tokio::test]
 async fn a_timeout_is_a_failure_of_the_sink() {
@@ -34,10 +35,11 @@ async fn the_relay_never_connects_to_metadata_services_and_unspecified_addresses
     }
     // A name that resolves to such an address.
     let metadata = IpAddr::from([169, 254, 169, 254]);
-    let client = WebhookClient::new(tls::none().unwrap(), FilteringResolver::to(metadata), LONG, 1);
+    let settings = ClientSettings { server: "receiver", timeout: LONG, concurrency: 1, max_body: MAX_EXCERPT };
+    let client = HttpClient::new(settings, ClientTls::none().unwrap(), FilteringResolver::to(metadata));
     let url = Url::parse("http://innocent.example/").unwrap();
     let pool = client.pool(None);
-    let problem = client.post(&pool, &url, HeaderMap::new(), Bytes::new()).await.unwrap_err();
+    let problem = client.send(&pool, Method::POST, &url, HeaderMap::new(), Bytes::new()).await.unwrap_err();
     assert!(problem.contains("innocent.example resolves to 169.254.169.254"), "{problem}");
 }
 

@@ -15,15 +15,17 @@ use crate::net::{Network, address};
 
 type Lookup = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
 
+/// Resolves names to addresses that the relay may connect to.
 #[derive(Clone)]
-pub(super) struct FilteringResolver {
+pub struct FilteringResolver {
     lookup: Arc<Lookup>,
     deny: Arc<[Network]>,
 }
 
 impl FilteringResolver {
     /// Uses the resolver of the operating system.
-    pub(super) fn system() -> Self {
+    #[must_use]
+    pub fn system() -> Self {
         Self::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name.as_str(), 0)).await?.collect()) }))
     }
 
@@ -32,13 +34,15 @@ impl FilteringResolver {
     }
 
     /// The same resolver, which also removes addresses of these networks only.
-    pub(super) fn denying(&self, deny: &[Network]) -> Self {
+    #[must_use]
+    pub fn denying(&self, deny: &[Network]) -> Self {
         Self { lookup: Arc::clone(&self.lookup), deny: deny.into() }
     }
 
     /// A resolver that returns the same address for every name.
     #[cfg(test)]
-    pub(super) fn to(address: std::net::IpAddr) -> Self {
+    #[must_use]
+    pub fn to(address: std::net::IpAddr) -> Self {
         Self::new(move |_| Box::pin(async move { Ok(vec![SocketAddr::new(address, 0)]) }))
     }
 }

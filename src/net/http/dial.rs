@@ -1,4 +1,4 @@
-//! Opens connections to the receiver, directly or through a proxy, with or without TLS.
+//! Opens connections to a server, directly or through a proxy, with or without TLS.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 use url::Url;
 
-use super::credentials;
+use super::allowed;
 use super::resolve::FilteringResolver;
 use super::status_line::{StatusReader, StatusStream};
 
@@ -35,28 +35,29 @@ pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
+/// The TLS configurations of a client.
 #[derive(Debug, Clone)]
-pub(super) struct WebhookTls {
-    /// For the connection to the receiver.
-    pub receiver: Arc<ClientConfig>,
-    /// The name that the receiver's certificate has to have and that is sent as SNI, if it is not the URL's host.
-    pub server_name: Option<ServerName<'static>>,
+pub struct ClientTls {
+    /// For the connection to the server.
+    pub(super) server: Arc<ClientConfig>,
+    /// The name that the server's certificate has to have and that is sent as SNI, if it is not the URL's host.
+    pub(super) server_name: Option<ServerName<'static>>,
     /// For the connection to a proxy: the same authorities and client certificate, but the proxy's own name.
-    pub proxy: Arc<ClientConfig>,
+    pub(super) proxy: Arc<ClientConfig>,
 }
 
 #[derive(Clone)]
 pub(super) struct Dialer {
-    receiver: HttpConnector<FilteringResolver>,
+    server: HttpConnector<FilteringResolver>,
     to_proxy: ProxyConnector,
     proxies: Arc<Matcher>,
-    tls: WebhookTls,
+    tls: ClientTls,
 }
 
 impl Dialer {
     /// `timeout` is divided among the addresses of a name, so that an address that doesn't answer leaves time for the next one.
     /// Without `proxy` the proxy of the environment is used, if any.
-    pub(super) fn new(tls: WebhookTls, resolver: FilteringResolver, timeout: Duration, proxy: Option<&Url>) -> Self {
+    pub(super) fn new(tls: ClientTls, resolver: FilteringResolver, timeout: Duration, proxy: Option<&Url>) -> Self {
         let tcp = |resolver| {
             let mut tcp = HttpConnector::new_with_resolver(resolver);
             tcp.enforce_http(false);
@@ -66,13 +67,13 @@ impl Dialer {
             tcp.set_keepalive_interval(Some(KEEPALIVE));
             tcp
         };
-        // `deny` restricts where events are sent, not the proxy.
+        // `deny` restricts the servers, not the proxy.
         let to_proxy = ProxyConnector { tcp: tcp(resolver.denying(&[])), tls: Arc::clone(&tls.proxy) };
         let proxies = match proxy {
             Some(proxy) => Matcher::builder().all(proxy.as_str()).build(),
             None => Matcher::from_env(),
         };
-        Self { receiver: tcp(resolver), to_proxy, proxies: Arc::new(proxies), tls }
+        Self { server: tcp(resolver), to_proxy, proxies: Arc::new(proxies), tls }
     }
 
     /// The proxy's credentials, which are part of each request that it forwards over plain HTTP.
@@ -91,10 +92,10 @@ impl Dialer {
                 if !matches!(proxy.uri().scheme_str(), Some("http" | "https")) {
                     return Err(failed("the relay supports only proxies with http:// or https://".into()).into());
                 }
-                let allowed = Url::parse(&proxy.uri().to_string())
+                let checked = Url::parse(&proxy.uri().to_string())
                     .map_err(BoxError::from)
-                    .and_then(|url| credentials::allowed(&url, &[]).map_err(BoxError::from));
-                if let Err(error) = allowed {
+                    .and_then(|url| allowed(&url, &[]).map_err(BoxError::from));
+                if let Err(error) = checked {
                     return Err(failed(error).into());
                 }
                 let connected = if is_secure {
@@ -109,7 +110,7 @@ impl Dialer {
                 };
                 (connected.map_err(failed)?.into_inner(), !is_secure)
             }
-            None => (self.receiver.call(to.clone()).await.map(boxed)?.into_inner(), false),
+            None => (self.server.call(to.clone()).await.map(boxed)?.into_inner(), false),
         };
         if !is_secure {
             return Ok(StatusStream { stream, status_reader: StatusReader::default(), is_proxy, is_http2: false });
@@ -118,7 +119,7 @@ impl Dialer {
             Some(name) => name,
             None => certificate_name(&to)?,
         };
-        let stream = TlsConnector::from(self.tls.receiver).connect(name, stream).await?;
+        let stream = TlsConnector::from(self.tls.server).connect(name, stream).await?;
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(StatusStream { stream: Box::new(stream), status_reader: StatusReader::default(), is_proxy, is_http2 })
     }

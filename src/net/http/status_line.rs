@@ -1,6 +1,6 @@
 //! Reads the status of each response on a connection, beside the HTTP client's own parser.
 //!
-//! A receiver that answers 2xx has the event, even if the rest of the response's head is malformed, too long, cut off or never
+//! A server that answers 2xx has the request, even if the rest of the response's head is malformed, too long, cut off or never
 //! ends. In these cases the HTTP client returns only an error, so the status is read from the bytes before the client parses
 //! them. Only for HTTP/1: a malformed HTTP/2 response counts as none (RFC 9113, 8.1.1).
 
@@ -119,7 +119,7 @@ fn status(line: &[u8]) -> Option<StatusCode> {
 pub(super) struct StatusStream<S> {
     pub stream: S,
     pub status_reader: StatusReader,
-    /// Whether the peer is a proxy that forwards the requests, rather than the receiver.
+    /// Whether the peer is a proxy that forwards the requests, rather than the server.
     pub is_proxy: bool,
     pub is_http2: bool,
 }
