@@ -11,7 +11,7 @@ use crate::dry_run::{
     DeadLetterReason, DryRun, ExplainedAlert, ExplainedDelivery, ExplainedGroup, ExplainedRoute, Explanation,
 };
 use crate::event::{HeaderValue, Reason};
-use crate::sink::{MaskedDelivery, MaskedDestination};
+use crate::sink::{EncodedBySchema, MaskedDelivery, MaskedDestination};
 use crate::telemetry::{printable, printable_lines};
 
 /// If more routes than this don't match, the text shows none of these.
@@ -147,6 +147,10 @@ pub(super) fn rendered(rendered: &MaskedDelivery, out: &mut impl Write) -> std::
             let title = if index == 0 { title } else { "" };
             writeln!(out, "  {title:<12} {}: {}", printable(&name), plain(&value))?;
         }
+    }
+    if let Some(EncodedBySchema { format, schema, bytes, .. }) = &rendered.encoded {
+        let schema = printable(schema);
+        writeln!(out, "  {:<12} {format} by the schema {schema}: {bytes} (base64); the body as JSON is", "encoded")?;
     }
     writeln!(out, "  body\n{}", indented(&rendered.body))
 }

@@ -1,15 +1,15 @@
-//! `schema`: the JSON Schemas of the configuration and of the normalized event.
+//! `schema`: the schemas of the configuration and of the normalized event.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::event::{ALERT, AlertStatus, FAMILIES, Outcome};
+use crate::event::{ALERT, AlertStatus, FAMILIES, Outcome, Schema, SchemaKind};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Which of the two schemas
+    /// Which of the schemas
     #[arg(value_enum, default_value = "config")]
     schema: SchemaName,
 }
@@ -20,18 +20,30 @@ enum SchemaName {
     Config,
     /// The normalized event, for its consumers
     Event,
+    /// The normalized event as `format: { avro: {} }` encodes it: an Avro schema
+    Avro,
+    /// The normalized event as `format: { json_schema: {} }` has it: a JSON Schema without the words of this version
+    #[value(name = "json_schema")]
+    JsonSchema,
+    /// The normalized event as `format: { protobuf: {} }` encodes it: a .proto file
+    Protobuf,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let document = match arguments.schema {
-        SchemaName::Config => crate::config::schema().to_value(),
-        SchemaName::Event => event(),
-    };
-    let mut out = std::io::stdout().lock();
     // Serialized first: an error of serde_json would hide a broken pipe.
-    let text = serde_json::to_string_pretty(&document)?;
-    writeln!(out, "{text}")?;
+    let text = match arguments.schema {
+        SchemaName::Config => serde_json::to_string_pretty(&crate::config::schema().to_value())? + "\n",
+        SchemaName::Event => serde_json::to_string_pretty(&event())? + "\n",
+        SchemaName::Avro => text_of(SchemaKind::Avro),
+        SchemaName::JsonSchema => text_of(SchemaKind::JsonSchema),
+        SchemaName::Protobuf => text_of(SchemaKind::Protobuf),
+    };
+    std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn text_of(kind: SchemaKind) -> String {
+    Schema::of_event(kind).text().text.clone()
 }
 
 /// Unknown fields are allowed, because later versions may add some.
@@ -106,5 +118,7 @@ mod tests {
         let described: Vec<_> = schema["properties"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(fields, described);
         assert_eq!(schema["required"], json!(fields));
+        let published: Value = serde_json::from_str(&text_of(SchemaKind::JsonSchema)).unwrap();
+        assert_eq!(fields, published["properties"].as_object().unwrap().keys().cloned().collect::<Vec<_>>());
     }
 }

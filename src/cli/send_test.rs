@@ -88,7 +88,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
             return end(&report, rendering_advice(&config, &test), arguments.json, &mut out);
         }
     };
-    let sent = outgoing.masked(test.sink);
+    let sent = test.masked(&outgoing);
     report.sent = Some(&sent);
     if !arguments.json {
         let by = report.route.map_or_else(|| "in its own format".to_owned(), |route| format!("by the route {route}"));

@@ -6,8 +6,10 @@
 //! References between keys, and keys that exclude each other, are checked where this becomes a [`Config`](super::Config).
 
 mod alerts;
+mod format;
 
 pub(in crate::config) use alerts::{Alert, Overdue};
+pub(in crate::config) use format::{FormatChoice, SchemaFormats, SchemaSettings};
 
 use super::text::decode::{List, NamedEntries, NoneOr, OneOrMany, mapping};
 use super::text::scalar::{
@@ -15,8 +17,8 @@ use super::text::scalar::{
     UrlText,
 };
 use super::values::{
-    Argument, ExchangeKind, Field, FormatChoice, KafkaTimestamp, Mechanism, OnCorrupt, OrderBy, QueueKind, SetValue,
-    Validation, WhenFull,
+    Argument, ExchangeKind, Field, KafkaTimestamp, Mechanism, OnCorrupt, OrderBy, QueueKind, SetValue, Validation,
+    WhenFull,
 };
 
 mapping! {
@@ -160,7 +162,7 @@ mapping! {
         file: File,
         /// Write lines to standard output
         stdout: Stdout,
-        /// The format of the body: `normalized`, `original` or `cloudevents`
+        /// The format of the body: `normalized`, `original`, `cloudevents`, or one with a schema, as in `{ avro: {} }`
         format: FormatChoice ["normalized"],
         /// A template of the body, instead of `format`
         body: Text | null,

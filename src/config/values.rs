@@ -4,30 +4,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::model;
 pub(super) use super::model::{KafkaTimestamp, OnCorrupt, OrderBy, QueueKind, WhenFull};
-use super::text::decode::{At, Decode, at, or_reference};
+use super::text::decode::{At, Decode, at};
 use super::text::literal;
 use super::text::reader::Reader;
 use super::text::scalar::{Text, Word, schema};
 use super::text::tree::{Kind, Node};
-use crate::event::Format;
 pub(super) use crate::event::Validation;
 pub(super) use crate::rules::Field;
-
-/// The value of `format:`: a name or, in a later version, a name with settings.
-#[derive(Debug)]
-pub(super) enum FormatChoice {
-    Name(Text),
-    WithSettings,
-}
-
-impl Decode for FormatChoice {
-    fn decode(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        match &node.kind {
-            Kind::Mapping(_) => Some(Self::WithSettings),
-            _ => Text::decode(node, reader).map(Self::Name),
-        }
-    }
-}
 
 /// The key of a computed value.
 const CEL: &str = "cel";
@@ -152,6 +135,5 @@ impl JsonSchema for SetValue {
 }
 
 schema! {
-    FormatChoice => or_reference(&json_schema!({ "enum": Format::NAMES }));
     Argument => json_schema!({ "type": ["string", "integer", "boolean"] });
 }

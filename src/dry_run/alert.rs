@@ -32,8 +32,9 @@ impl<'c> DryRun<'c> {
         let receivers = alert.to.iter().filter_map(|sink| config.sinks.get(sink.0));
         let receivers = receivers.filter(|sink| Some(sink.name.as_str()) != sample.sink.as_deref());
         let deliveries = receivers.map(|sink| {
-            let outgoing = sink::render(sink, EventView::of(&event, &message), None);
-            DryRunDelivery { sink, route: None, alert: Some(alert), outgoing, group: group(sink, &event) }
+            let view = EventView::of(&event, &message);
+            let (outgoing, value) = (sink::render(sink, view, None), sink::value(sink, &[(view, None)]));
+            DryRunDelivery { sink, route: None, alert: Some(alert), outgoing, value, group: group(sink, &event) }
         });
         let deliveries = deliveries.collect();
         let dry_run = Self { event: Some(event), dead_letter: None, plan: Plan::default(), deliveries };

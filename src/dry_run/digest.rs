@@ -71,6 +71,6 @@ fn digest_of<'c>(
     }
     let transforms = deliveries.iter().map(|delivery| delivery.route.and_then(|route| route.transform.as_ref()));
     let events: Vec<_> = views.into_iter().zip(transforms).collect();
-    let outgoing = sink::render_digest(sink, &events);
-    Ok(Some(DryRunDelivery { sink, route: first.route, alert: None, outgoing, group: Some(group.clone()) }))
+    let (outgoing, value) = (sink::render_digest(sink, &events), sink::value(sink, &events));
+    Ok(Some(DryRunDelivery { sink, route: first.route, alert: None, outgoing, value, group: Some(group.clone()) }))
 }

@@ -13,6 +13,7 @@ pub use digest::SeveralDigests;
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::config::{Config, SinkConfig, written_duration};
@@ -40,6 +41,8 @@ pub struct DryRunDelivery<'c> {
     /// Set if this is an alert's event.
     pub alert: Option<&'c Alert>,
     pub outgoing: Result<RenderedDelivery, RenderError>,
+    /// What a schema encodes, as JSON; none if the sink's format has no schema.
+    pub value: Option<Bytes>,
     /// Set where the sink has `group`.
     pub group: Option<ExplainedGroup>,
 }
@@ -132,8 +135,10 @@ impl<'c> DryRun<'c> {
         let deliveries = plan.deliveries.iter().filter_map(|(sink, route)| {
             let sink = config.sinks.get(sink.0)?;
             let route = route.and_then(|route| config.rules.routes().get(route));
-            let outgoing = sink::render(sink, view, route.and_then(|route| route.transform.as_ref()));
-            Some(DryRunDelivery { sink, route, alert: None, outgoing, group: group(sink, &event) })
+            let transform = route.and_then(|route| route.transform.as_ref());
+            let outgoing = sink::render(sink, view, transform);
+            let value = sink::value(sink, &[(view, transform)]);
+            Some(DryRunDelivery { sink, route, alert: None, outgoing, value, group: group(sink, &event) })
         });
         let deliveries = deliveries.collect();
         Ok(Self { event: Some(event), dead_letter: None, plan, deliveries })
@@ -199,7 +204,7 @@ impl DryRunDelivery<'_> {
     #[must_use]
     pub fn explain(&self) -> ExplainedDelivery<'_> {
         let (rendered, dead_letter) = match &self.outgoing {
-            Ok(outgoing) => (Some(outgoing.masked(self.sink)), None),
+            Ok(outgoing) => (Some(outgoing.masked_with(self.sink, self.value.as_deref())), None),
             Err(RenderError { reason, detail }) => {
                 (None, Some(DeadLetterReason { reason: *reason, detail: detail.clone() }))
             }

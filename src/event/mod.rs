@@ -12,6 +12,7 @@ mod date;
 mod dead_letter;
 mod decode;
 mod digest;
+mod encoding;
 mod expression;
 mod family;
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub use amqp_number::AmqpNumber;
 pub use dead_letter::{DEAD_LETTER, DeadLetterInfo, HOPS_HEADER, RELAY_HEADER_PREFIX, is_relay_header};
 pub use decode::{MAX_TENANT_BYTES, TENANT_HEADER};
 pub use digest::{DIGEST, DigestEnvelope, digest_id};
+pub use encoding::{Schema, SchemaFormat, SchemaKind, SchemaReference, SchemaSource, SchemaText};
 pub use expression::{CompiledExpression, Expression, ExpressionError, Finding};
 pub use family::{ExpectedFamily, FAMILIES, Family, OptionalField};
 pub use format::{Carrier, EncodedBody, Format};

@@ -14,10 +14,11 @@ use crate::clock::{self, WallTime};
 use crate::config::{Config, JournalConfig, SinkConfig, SourceConfig, unknown_name};
 use crate::event::{
     DeadLetterInfo, Event, EventView, Family, HeaderValue, Message, OptionalField, Properties, Reason, TENANT_HEADER,
+    Transform,
 };
 use crate::journal::{DeliveryEnd, DeliveryRecord, JournalError, record_test};
 use crate::rules::{Field, Glob, Route, RouteName, SinkIndex};
-use crate::sink::{Attempt, AttemptId, Blame, RenderError, RenderedDelivery, Sink, Verdict};
+use crate::sink::{Attempt, AttemptId, Blame, MaskedDelivery, RenderError, RenderedDelivery, Sink, Verdict};
 use crate::timer::scaled;
 
 /// The time limit of a test, longer than Kafka's own limit for a record (30 s).
@@ -98,15 +99,25 @@ impl<'c> TestEvent<'c> {
 
     /// What the sink will send: the event as any other, with the header `regards-relay-test`.
     pub fn render(&self) -> Result<RenderedDelivery, RenderError> {
+        let (view, transform) = self.view();
+        let mut rendered = crate::sink::render(self.sink, view, transform)?;
+        rendered.mark_as_test();
+        Ok(rendered)
+    }
+
+    /// `outgoing` for people, without secrets.
+    #[must_use]
+    pub fn masked(&self, outgoing: &RenderedDelivery) -> MaskedDelivery {
+        outgoing.masked_with(self.sink, crate::sink::value(self.sink, &[self.view()]).as_deref())
+    }
+
+    fn view(&self) -> (EventView<'_>, Option<&Transform>) {
         let view = if self.is_dead_letter_copy {
             EventView::of_dead_letter_copy(&self.event, &self.message)
         } else {
             EventView::of(&self.event, &self.message)
         };
-        let transform = self.route.and_then(|route| route.transform.as_ref());
-        let mut rendered = crate::sink::render(self.sink, view, transform)?;
-        rendered.mark_as_test();
-        Ok(rendered)
+        (view, self.route.and_then(|route| route.transform.as_ref()))
     }
 
     /// Opens the sink, sends `outgoing` once, and closes the sink. Takes at most [`TEST_TIMEOUT`], and the time to close.

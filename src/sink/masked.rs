@@ -1,12 +1,14 @@
 //! A rendered delivery as `explain`, `test` and `compare` show it, with secrets masked.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::headers::to_bytes;
 use super::{Destination, RenderedDelivery};
 use crate::config::{STARS, SinkConfig, SinkKind, WebhookUrl};
-use crate::event::{Header, HeaderValue, Properties};
+use crate::event::{Format, Header, HeaderValue, Properties};
 
 /// A rendered delivery with secrets masked. The names of its fields are part of the commands' `--json` output.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,7 +20,26 @@ pub struct MaskedDelivery {
     /// The properties of an AMQP message; `None` for the other kinds of sinks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub properties: Option<Box<Properties>>,
+    /// Where a schema encodes the body, this is what it encodes, as JSON.
     pub body: String,
+    /// Set where a schema encodes the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoded: Option<EncodedBySchema>,
+}
+
+/// A body that a schema encodes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EncodedBySchema {
+    /// `avro`, `json_schema` or `protobuf`.
+    pub format: &'static str,
+    /// As in the configuration: `event`.
+    pub schema: String,
+    /// The subject of the schema in a registry; none without a registry.
+    pub subject: Option<String>,
+    /// The id of the schema in the registry, if it is known.
+    pub id: Option<u32>,
+    /// The bytes in base64; masked if a secret is in them.
+    pub bytes: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -48,6 +69,12 @@ impl RenderedDelivery {
     /// `config` is the configuration of the sink that this delivery was rendered for.
     #[must_use]
     pub fn masked(&self, config: &SinkConfig) -> MaskedDelivery {
+        self.masked_with(config, None)
+    }
+
+    /// The same; `value` is shown in place of a body that a schema encodes: see [`value`](super::value).
+    #[must_use]
+    pub fn masked_with(&self, config: &SinkConfig, value: Option<&[u8]>) -> MaskedDelivery {
         let mask = |text: &str| config.masks.apply(text);
         let mut properties = None;
         let destination = match &self.destination {
@@ -64,13 +91,25 @@ impl RenderedDelivery {
             Destination::Stdout => MaskedDestination::Stdout {},
         };
         let has_types = matches!(self.destination, Destination::Amqp { .. });
-        let value = |value: &HeaderValue| match to_bytes(value) {
+        let header_value = |value: &HeaderValue| match to_bytes(value) {
             _ if has_types => value.clone(),
             Some(bytes) => HeaderValue::Text(mask(&String::from_utf8_lossy(&bytes))),
             None => HeaderValue::Null,
         };
-        let headers = self.headers.iter().map(|(name, header)| (name.clone(), value(header))).collect();
-        MaskedDelivery { destination, headers, properties, body: mask(&String::from_utf8_lossy(&self.body)) }
+        let headers = self.headers.iter().map(|(name, header)| (name.clone(), header_value(header))).collect();
+        let plain = String::from_utf8_lossy(value.unwrap_or(&self.body));
+        let body = mask(&plain);
+        let encoded = match &config.format {
+            Format::Schema(schema) => Some(EncodedBySchema {
+                format: schema.kind.as_str(),
+                schema: schema.schema_name().into_owned(),
+                subject: None,
+                id: None,
+                bytes: if body == plain { STANDARD.encode(&self.body) } else { STARS.to_owned() },
+            }),
+            _ => None,
+        };
+        MaskedDelivery { destination, headers, properties, body, encoded }
     }
 }
 

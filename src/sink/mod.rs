@@ -26,15 +26,17 @@ mod webhook;
 
 pub use attempt::{Attempt, AttemptEnd, AttemptId, Blame, Confirmation, Verdict};
 pub use file::raise_limit;
-pub use masked::{MaskedDelivery, MaskedDestination};
+pub use masked::{EncodedBySchema, MaskedDelivery, MaskedDestination};
 pub use rendered::{Destination, RenderError, RenderedDelivery};
 pub use webhook::MAX_RETRY_AFTER;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::config::{Masks, SinkConfig, SinkKind};
-use crate::event::{DigestEnvelope, EventView, Reason, Transform, TransformedEvent};
+use crate::event::{DigestEnvelope, EventView, Format, Reason, Transform, TransformedEvent};
 use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::tasks;
 
@@ -214,6 +216,18 @@ pub fn render_digest(
     let envelope = DigestEnvelope::of(&views, &by)
         .ok_or_else(|| RenderError { reason: Reason::RenderFailed, detail: "a digest without events".to_owned() })?;
     render_view(config, envelope.view(&views))
+}
+
+/// What the sink's schema encodes, as JSON, which is shown in place of the encoded body. None: the sink's format has no schema.
+#[must_use]
+pub fn value(config: &SinkConfig, events: &[(EventView<'_>, Option<&Transform>)]) -> Option<Bytes> {
+    let Format::Schema(schema) = &config.format else { return None };
+    let config = SinkConfig { format: schema.json.clone(), ..config.clone() };
+    let rendered = match events {
+        [(view, transform)] => render(&config, *view, *transform),
+        _ => render_digest(&config, events),
+    };
+    rendered.ok().map(|rendered| rendered.body)
 }
 
 fn render_view(config: &SinkConfig, view: EventView<'_>) -> Result<RenderedDelivery, RenderError> {

@@ -46,15 +46,6 @@ pub(super) fn is_legal_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-/// Reports a setting that is planned for a later version.
-pub(super) fn later(reader: &mut Reader<'_>, span: Span, what: &str, instead: &str) {
-    reader.report(
-        Diagnostic::error("not-yet", span, format!("{what} come with a later version"))
-            .label("not in this version")
-            .help(format!("remove it; {instead}")),
-    );
-}
-
 /// Reports a secret that can't be right: it is empty, or begins with an editor's byte order mark. False if it was reported.
 pub(super) fn usable(reader: &mut Reader<'_>, what: &str, at: &At<SecretText>) -> bool {
     let hidden = &at.value.0;

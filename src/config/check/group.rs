@@ -11,7 +11,6 @@ use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
 use crate::config::text::tree::Span;
 use crate::config::text::units::written_duration;
-use crate::config::values::FormatChoice;
 
 const WAIT: Duration = Duration::from_secs(30);
 const WAITS: RangeInclusive<Duration> = Duration::from_millis(100)..=DAY;
@@ -94,7 +93,7 @@ pub(super) fn check(raw: &raw::Sink, group: &Group, retry: &Retry, takes_dead_le
 
 fn check_format(raw: &raw::Sink, group: Span, reader: &mut Reader<'_>) {
     let Some(format) = &raw.format else { return };
-    let FormatChoice::Name(name) = &format.value else { return };
+    let raw::FormatChoice::Name(name) = &format.value else { return };
     let (message, help) = match name.text.as_str() {
         "original" => (
             "several messages can't be sent as they were received",

@@ -8,6 +8,7 @@ mod broker;
 mod common;
 mod consistency;
 mod expression;
+mod format;
 mod group;
 mod kafka;
 mod kafka_options;

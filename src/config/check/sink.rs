@@ -3,20 +3,17 @@
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use super::common::{DAY, HOUR, SECOND, address_template, attempts, later, legal_name, number, period, template};
+use super::common::{DAY, HOUR, SECOND, address_template, attempts, legal_name, number, period};
 use super::source::short;
 use super::transform::Transforms;
-use super::{broker, group, kafka, webhook};
+use super::{broker, format, group, kafka, webhook};
 use crate::config::model::{AmqpSinkConfig, FileConfig, OrderBy, Retry, SinkConfig, SinkKind};
 use crate::config::own;
 use crate::config::raw;
 use crate::config::text::decode::{At, NamedEntries};
 use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
-use crate::config::text::scalar::Text;
 use crate::config::text::tree::Key;
-use crate::config::text::words::list;
-use crate::config::values::FormatChoice;
 use crate::event::{EventSchema, Format, Template};
 use crate::rules::{Glob, SinkName};
 
@@ -87,11 +84,12 @@ fn sink(key: &Key, at: &At<raw::Sink>, context: &SinkContext<'_>, reader: &mut R
         (kind, Some(Format::Original))
     } else {
         let events = context.transforms.schema(&key.text);
+        let is_transformed = matches!(events, EventSchema::Transformed(_));
         reader.schema = match &group {
             Some(group) => events.grouped(&group.by.iter().map(|field| field.as_str()).collect::<Vec<_>>()),
             None => events,
         };
-        let both = (kind(key, at, context, reader), format(raw, context, reader));
+        let both = (kind(key, at, context, reader), format::format(raw, context.relay, is_transformed, reader));
         reader.schema = EventSchema::Event;
         both
     };
@@ -127,7 +125,7 @@ fn sink(key: &Key, at: &At<raw::Sink>, context: &SinkContext<'_>, reader: &mut R
 
 /// Reports settings that the sink of dead letters can't have.
 fn check_dead_letter_sink(raw: &raw::Sink, reader: &mut Reader<'_>) {
-    let is_original = |format: &FormatChoice| matches!(format, FormatChoice::Name(name) if name.placeholder || name.text == "original");
+    let is_original = |format: &raw::FormatChoice| matches!(format, raw::FormatChoice::Name(name) if name.placeholder || name.text == "original");
     let formats = raw.format.as_ref().filter(|format| !is_original(&format.value)).map(|format| format.span);
     for span in formats.into_iter().chain(raw.body.as_ref().map(|body| body.span)) {
         reader.report(
@@ -185,51 +183,6 @@ fn kind(key: &Key, at: &At<raw::Sink>, context: &SinkContext<'_>, reader: &mut R
         return self::file(file, context, reader).map(SinkKind::File);
     }
     Some(SinkKind::Stdout)
-}
-
-fn format(raw: &raw::Sink, context: &SinkContext<'_>, reader: &mut Reader<'_>) -> Option<Format> {
-    if let (Some(format), Some(body)) = (&raw.format, &raw.body) {
-        reader.report(
-            Diagnostic::error("two-formats", body.span, "`body` replaces `format`")
-                .also(format.span, "the other one")
-                .help("keep one of the two"),
-        );
-    }
-    if let Some(body) = &raw.body {
-        let body = template(reader, body).inspect(|template| check_escapes(body, template, reader));
-        return body.map(Format::Body);
-    }
-    let Some(format) = &raw.format else { return Some(Format::Normalized) };
-    let FormatChoice::Name(name) = &format.value else {
-        later(reader, format.span, "formats with settings", &format!("write one of {}", list(Format::NAMES)));
-        return None;
-    };
-    match name.text.as_str() {
-        _ if name.placeholder => Some(Format::Normalized),
-        "normalized" => Some(Format::Normalized),
-        "original" => Some(Format::Original),
-        "cloudevents" => Some(Format::CloudEvents { name: context.relay?.to_owned() }),
-        text => {
-            let message = format!("{} is not a format", reader.quote(format.span));
-            let help = format!("write {}, or a template in `body:`", list(Format::NAMES));
-            reader.report(Diagnostic::error("unknown-format", format.span, message).suggest(text, Format::NAMES, help));
-            None
-        }
-    }
-}
-
-/// Warns of fields in a JSON body that are not escaped: a quote or a line break in a field would break the JSON.
-fn check_escapes(body: &At<Text>, template: &Template, reader: &mut Reader<'_>) {
-    let Some(name) = template.unescaped_in_json() else { return };
-    let message = format!(
-        "this body looks like JSON, and `{name}` goes into it unescaped: a quote or a line break in it breaks the JSON"
-    );
-    reader.report(
-        Diagnostic::warning("json-unescaped", reader.word_in_template(body.span, name), message)
-            .help(format!(
-                "write `{{{{ {name} | tojson }}}}`, or `{{{{ (\"text \" ~ {name}) | tojson }}}}`, without quotes around it, as `tojson` adds them"
-            )),
-    );
 }
 
 fn retry(at: Option<&At<raw::Retry>>, webhook: bool, reader: &mut Reader<'_>) -> Retry {

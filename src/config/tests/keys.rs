@@ -1,4 +1,4 @@
-//! Keys: missing, unknown or repeated ones, and those of a later version.
+//! Keys: missing, unknown or repeated ones.
 
 use expect_test::expect;
 
@@ -115,31 +115,6 @@ unrouted: drop
               |   ^^^^^^ given again
               |
               = help: keep one of the two
-
-        "#]],
-    );
-}
-
-#[test]
-fn a_setting_of_a_later_version_is_an_error() {
-    check_errors(
-        "version: 1
-sources:
-  regards: { amqp: { url: amqp://localhost, queue: q }, expects: order }
-sinks: { screen: { stdout: {}, when_full: drop_newest, format: { avro: { registry: x } } } }
-routes:
-  - name: quota
-    to: screen
-unrouted: drop
-",
-        expect![[r#"
-            error[not-yet]: formats with settings come with a later version
-             --> routes.yaml:4:64
-              |
-            4 | sinks: { screen: { stdout: {}, when_full: drop_newest, format: { avro: { registry: x } } } }
-              |                                                                ^^^^^^^^^^^^^^^^^^^^^^^^^ not in this version
-              |
-              = help: remove it; write one of `normalized`, `original`, `cloudevents`
 
         "#]],
     );

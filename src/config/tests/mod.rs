@@ -9,6 +9,7 @@ mod conditions;
 mod dead_letters;
 mod defaults;
 mod files;
+mod formats;
 mod groups;
 mod kafka;
 mod keys;

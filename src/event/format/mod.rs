@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{EventView, Message, Template, TemplateError};
+use super::{EventView, Message, SchemaFormat, Template, TemplateError};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Format {
@@ -21,6 +21,8 @@ pub enum Format {
         name: String,
     },
     Body(Template),
+    /// Encoded by a schema.
+    Schema(Box<SchemaFormat>),
 }
 
 /// The protocol that carries a body: it decides the mode of `CloudEvents`.
@@ -50,7 +52,7 @@ const TYPICAL_LENGTH: usize = 768;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Format {
-    /// The words for `format:`. A body of a template has `body:` instead.
+    /// The words for `format:`. A body of a template has `body:` instead, and a format with a schema is a mapping.
     pub const NAMES: [&str; 3] = ["normalized", "original", "cloudevents"];
 
     pub fn encode(&self, view: EventView<'_>, carrier: Carrier) -> Result<EncodedBody, TemplateError> {
@@ -60,6 +62,7 @@ impl Format {
                 let mime = if is_json(&body) { JSON } else { TEXT };
                 EncodedBody::of(body.into(), mime)
             }
+            Self::Schema(format) => format.encode(view, carrier)?,
             format if view.digest.is_some() => format.encode_each(view.digest.unwrap_or_default())?,
             Self::Normalized => EncodedBody::of(to_json(&view)?, JSON),
             Self::Original => {
@@ -85,7 +88,7 @@ impl Format {
             Self::CloudEvents { name } => cloudevents::encode_batch(name, events),
             Self::Normalized => Ok(EncodedBody::of(to_json(&events)?, JSON)),
             // The check of the configuration refuses them.
-            Self::Original | Self::Body(_) => {
+            Self::Original | Self::Body(_) | Self::Schema(_) => {
                 Err(TemplateError("several events can't be sent as they were received".to_owned()))
             }
         }
@@ -93,7 +96,7 @@ impl Format {
 }
 
 impl EncodedBody {
-    fn of(body: Vec<u8>, content_type: &'static str) -> Self {
+    pub(super) fn of(body: Vec<u8>, content_type: &'static str) -> Self {
         Self {
             body: body.into(),
             content_type: Some(Cow::Borrowed(content_type)),
@@ -104,7 +107,7 @@ impl EncodedBody {
 }
 
 /// JSON on one line: decoding removed the white space outside strings, and line breaks within strings are escaped.
-fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, TemplateError> {
+pub(super) fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, TemplateError> {
     let mut json = Vec::with_capacity(TYPICAL_LENGTH);
     // All keys are text: serializing an event can't fail.
     serde_json::to_writer(&mut json, value)

@@ -42,7 +42,7 @@ proptest! {
     }
 }
 
-fn json_value() -> impl Strategy<Value = serde_json::Value> {
+pub(in crate::event) fn json_value() -> impl Strategy<Value = serde_json::Value> {
     use serde_json::Value;
     let leaf = prop_oneof![
         Just(Value::Null),

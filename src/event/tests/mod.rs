@@ -1,7 +1,7 @@
 //! Events decoded from messages of REGARDS.
 
 mod errors;
-mod generated;
+pub(super) mod generated;
 mod tolerated_mistakes;
 mod valid_messages;
 

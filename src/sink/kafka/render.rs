@@ -18,8 +18,7 @@ pub(in crate::sink) fn render(
     let key = key.or_else(|| event.alert_key());
     let encoded = format.encode(view, Carrier::Kafka).map_err(|error| RenderError::failed("body", error))?;
     let mut headers = headers::delivery_headers(view, format, keep_headers, &encoded);
-    // CloudEvents' Kafka binding, 3.2.1: the header `content-type` has the type of the body.
-    if let (Format::CloudEvents { .. }, Some(content_type)) = (format, &encoded.content_type) {
+    if let Some(content_type) = encoded.content_type.as_ref().filter(|_| names_its_type(format)) {
         headers.push(("content-type".to_owned(), HeaderValue::Text(content_type.to_string())));
     }
     let timestamp = match kafka.timestamp {
@@ -32,6 +31,15 @@ pub(in crate::sink) fn render(
         headers,
         body: encoded.body,
     })
+}
+
+/// Whether the header `content-type` has the type of the body: of `CloudEvents` (Kafka binding, 3.2.1), and of what is no text.
+fn names_its_type(format: &Format) -> bool {
+    match format {
+        Format::CloudEvents { .. } => true,
+        Format::Schema(schema) => schema.kind.is_binary(),
+        Format::Normalized | Format::Original | Format::Body(_) => false,
+    }
 }
 
 /// The event's time in milliseconds since 1970, if it has one.

@@ -278,3 +278,32 @@ unrouted: drop
     let group = serde_json::json!({ "by": { "tenant": "esa", "session": null }, "wait": "5m", "max": 100 });
     assert_eq!(json["deliveries"][0]["group"], group);
 }
+
+#[test]
+fn a_body_that_a_schema_encodes_is_shown_as_json_and_as_bytes() {
+    let routes = r#"
+version: 1
+sources: { regards: { amqp: { url: "amqp://127.0.0.1", queue: q } } }
+sinks:
+  avro: { kafka: { brokers: "127.0.0.1:9092", topic: t }, format: { avro: {} } }
+  json: { stdout: {}, format: { json_schema: {} } }
+routes: [{ name: all, to: [avro, json] }]
+unrouted: drop
+"#;
+    let home = Home::new(routes);
+    let message = Response::new("esa", "c-1", "GRANTED");
+    let explained: serde_json::Value =
+        serde_json::from_str(&self::explained(&home, &message, &["--json"])).expect("JSON");
+    let [avro, json] = [&explained["deliveries"][0], &explained["deliveries"][1]];
+    let shown = |delivery: &serde_json::Value| {
+        let body = delivery["body"].as_str().expect("text");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(body).expect("JSON"), explained["event"]);
+        delivery["encoded"].to_string()
+    };
+    expect![[r#"{"bytes":"SGUxODM4NGE4LTc2ZjctNTU2Yi1hZTk0LTdlM2I0ZGFmN2MyNE5mci5jbmVzLnJlZ2FyZHMubHRhLnN1Ym1pc3Npb24ucmVzcG9uc2UOcmVnYXJkcwIGZXNhDkdSQU5URUQQYWNjZXB0ZWQCBmMtMQIccHJvZHVjdCBvZiBjLTEAAAACKDIwMjMtMDQtMTRUMDg6NDY6MTdaBHt9AA==","format":"avro","id":null,"schema":"event","subject":null}"#]].assert_eq(&shown(avro));
+    assert_eq!(avro["headers"]["content-type"], "application/vnd.apache.avro");
+    assert_eq!(json["encoded"]["format"], "json_schema");
+    shown(json);
+    let text = self::explained(&home, &message, &[]);
+    assert!(text.contains("  encoded      avro by the schema event: SGUx"), "{text}");
+}

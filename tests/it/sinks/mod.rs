@@ -5,5 +5,6 @@ mod conformance;
 mod header_types;
 mod many_files;
 mod renewed_secrets;
+mod schemas;
 pub mod secure_connections;
 mod unroutable;

@@ -1,0 +1,120 @@
+//! What the relay encodes is read by other libraries, to the same values.
+
+use apache_avro::types::Value as AvroValue;
+use proptest::prelude::*;
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor};
+use serde_json::Value;
+
+use super::*;
+use crate::event::fixtures::with_body;
+
+fn format(kind: SchemaKind) -> Format {
+    Format::Schema(Box::new(SchemaFormat { kind, source: SchemaSource::Event, json: Format::Normalized }))
+}
+
+fn encoded(kind: SchemaKind, view: EventView<'_>) -> EncodedBody {
+    format(kind).encode(view, Carrier::Kafka).expect("every event can be encoded")
+}
+
+fn avro_schema() -> apache_avro::Schema {
+    apache_avro::Schema::parse_str(&Schema::of_event(SchemaKind::Avro).text().text).expect("an Avro schema")
+}
+
+/// Reads one datum, and fails if bytes are left.
+fn read_avro(schema: &apache_avro::Schema, bytes: &[u8]) -> Value {
+    let mut rest = bytes;
+    let reader = apache_avro::reader::datum::GenericDatumReader::builder(schema).build().expect("a reader");
+    let value: AvroValue = reader.read_value(&mut rest).expect("a datum");
+    assert!(rest.is_empty(), "{} bytes are left", rest.len());
+    Value::try_from(value).expect("JSON")
+}
+
+fn message_of_proto() -> MessageDescriptor {
+    let schema = Schema::of_event(SchemaKind::Protobuf);
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("event.proto"), &schema.text().text).unwrap();
+    let files = protox::compile(["event.proto"], [dir.path()]).expect("a .proto file");
+    let pool = DescriptorPool::from_file_descriptor_set(files).unwrap();
+    pool.get_message_by_name("fr.cnes.regards.relay.Event").expect("the message")
+}
+
+/// With absent fields as null, as in JSON.
+fn read_protobuf(message: &MessageDescriptor, bytes: &[u8]) -> Value {
+    let read = DynamicMessage::decode(message.clone(), bytes).expect("a message");
+    assert_eq!(read.unknown_fields().count(), 0);
+    let options = prost_reflect::SerializeOptions::new().skip_default_fields(false);
+    let mut value = read.serialize_with_options(serde_json::value::Serializer, &options).expect("JSON");
+    let members = value.as_object_mut().expect("an object");
+    for field in message.fields().filter(FieldDescriptor::supports_presence) {
+        members.entry(field.json_name()).or_insert(Value::Null);
+    }
+    value
+}
+
+/// The normalized event with `extra` as text, as Avro and Protobuf have it.
+fn expected(view: EventView<'_>) -> Value {
+    let mut value = serde_json::to_value(view.event).expect("JSON");
+    // As the event has it: numbers with all their digits.
+    value["extra"] = serde_json::to_string(&view.event.extra).expect("JSON").into();
+    value
+}
+
+#[test]
+fn other_libraries_read_an_event() {
+    let (avro, message) = (avro_schema(), message_of_proto());
+    for body in [
+        r#"{"correlationId":"c","responseStatus":"GRANTED"}"#,
+        r#"{"correlationId":"c 1","responseStatus":"ERROR","productId":"","session":7,"expires":"2022-12-22T10:25:52.243+02:00","message":"é","n":12345678901234567890.10,"x":{"y":[null]}}"#,
+    ] {
+        with_body(body, |view| {
+            let body = encoded(SchemaKind::Avro, view);
+            assert_eq!(body.content_type.as_deref(), Some("application/vnd.apache.avro"));
+            assert_eq!(read_avro(&avro, &body.body), expected(view));
+            let body = encoded(SchemaKind::Protobuf, view);
+            assert_eq!(body.content_type.as_deref(), Some("application/x-protobuf"));
+            assert_eq!(read_protobuf(&message, &body.body), expected(view));
+            let body = encoded(SchemaKind::JsonSchema, view);
+            assert_eq!(body, Format::Normalized.encode(view, Carrier::Kafka).unwrap());
+        });
+    }
+}
+
+#[test]
+fn a_transformed_event_is_not_encoded_by_the_schema_of_events() {
+    let transformed = crate::event::TransformedEvent(Vec::new());
+    with_body(r#"{"correlationId":"c","responseStatus":"GRANTED"}"#, |view| {
+        for kind in SchemaKind::ALL {
+            let view = EventView { transformed: Some(&transformed), ..view };
+            assert!(format(kind).encode(view, Carrier::Kafka).is_err());
+        }
+    });
+}
+
+proptest! {
+    /// Any event that decodes as a response is read back from each format, to the same values.
+    #[test]
+    fn any_event_is_read_back(
+        texts in prop::array::uniform6(any::<String>()),
+        present in prop::array::uniform6(any::<bool>()),
+        extra in prop::collection::btree_map("[a-z]{1,8}|.{1,3}", crate::event::tests::generated::json_value(), 0..4),
+    ) {
+        let names = ["correlationId", "productId", "session", "expires", "message", "note"];
+        let mut body: serde_json::Map<String, Value> = extra.into_iter().collect();
+        for ((name, text), present) in names.into_iter().zip(texts).zip(present) {
+            if present {
+                body.insert(name.to_owned(), text.into());
+            }
+        }
+        body.insert("responseStatus".to_owned(), "ERROR".into());
+        if body.get("correlationId").is_none_or(|id| id == "") {
+            body.insert("correlationId".to_owned(), "c".into());
+        }
+        let (avro, message) = (avro_schema(), message_of_proto());
+        with_body(&Value::Object(body).to_string(), |view| {
+            assert_eq!(read_avro(&avro, &encoded(SchemaKind::Avro, view).body), expected(view));
+            assert_eq!(read_protobuf(&message, &encoded(SchemaKind::Protobuf, view).body), expected(view));
+            let json: Value = serde_json::from_slice(&encoded(SchemaKind::JsonSchema, view).body).unwrap();
+            assert_eq!(json, serde_json::to_value(view.event).unwrap());
+        });
+    }
+}
