@@ -21,7 +21,7 @@ const DEAD_LETTER: &str = "dead_letter";
 /// The key under which alerts are expected, unless a sink has this name.
 const ALERTS: &str = "alerts";
 /// What can be expected of one delivery.
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "topic",
     "key",
     "timestamp",
@@ -32,6 +32,7 @@ const FIELDS: [&str; 13] = [
     "headers",
     "properties",
     "body",
+    "encoded",
     "group",
     "route",
     DEAD_LETTER,

@@ -1,7 +1,7 @@
 //! One example for each key, shown when its value has the wrong type.
 
 /// Examples by key. If the meaning of a key depends on the key above it, that one is written before it: `routes.name`.
-const EXAMPLES: [(&str, &str); 133] = [
+const EXAMPLES: [(&str, &str); 134] = [
     ("version", "version: 1"),
     ("name", "name: urn:example:institute"),
     ("routes.name", "name: everything"),
@@ -73,6 +73,7 @@ const EXAMPLES: [(&str, &str); 133] = [
     ("json_schema", "json_schema: {}"),
     ("protobuf", "protobuf: {}"),
     ("schema", "schema: event"),
+    ("message", "message: demo.Product"),
     ("body", "body: '{\"text\": {{ message | tojson }}}'"),
     ("keep_headers", "keep_headers: [\"regards.*\"]"),
     ("order_by", "order_by: correlationId"),

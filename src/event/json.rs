@@ -24,10 +24,15 @@ pub(super) fn members(text: &str) -> Result<ObjectMembers<'_>, (Reason, String)>
     })
 }
 
-/// Whether arrays and objects are nested deeper than [`MAX_DEPTH`]. Doesn't recurse, and works for any text.
+/// Whether arrays and objects are nested deeper than [`MAX_DEPTH`].
 pub(super) fn too_deep(text: &str) -> bool {
+    deeper_than(text, MAX_DEPTH)
+}
+
+/// Whether arrays and objects are nested deeper than that. Doesn't recurse, and works for any text.
+pub(super) fn deeper_than(text: &str, levels: usize) -> bool {
     // Only a text with more opening brackets can be too deep. Counting them is many times faster than the scan.
-    if count_opening(text.as_bytes()) <= MAX_DEPTH {
+    if count_opening(text.as_bytes()) <= levels {
         return false;
     }
     let mut depth = 0_usize;
@@ -40,7 +45,7 @@ pub(super) fn too_deep(text: &str) -> bool {
         }
         deepest = deepest.max(depth);
     });
-    deepest > MAX_DEPTH
+    deepest > levels
 }
 
 /// Counts in pieces of at most 255 bytes, so that a byte holds the sum and the compiler can vectorize.

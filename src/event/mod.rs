@@ -40,7 +40,9 @@ pub use amqp_number::AmqpNumber;
 pub use dead_letter::{DEAD_LETTER, DeadLetterInfo, HOPS_HEADER, RELAY_HEADER_PREFIX, is_relay_header};
 pub use decode::{MAX_TENANT_BYTES, TENANT_HEADER};
 pub use digest::{DIGEST, DigestEnvelope, digest_id};
-pub use encoding::{Schema, SchemaFormat, SchemaKind, SchemaReference, SchemaSource, SchemaText};
+pub use encoding::{
+    Misfit, Schema, SchemaError, SchemaFormat, SchemaKind, SchemaReference, SchemaSource, SchemaText, proto_imports,
+};
 pub use expression::{CompiledExpression, Expression, ExpressionError, Finding};
 pub use family::{ExpectedFamily, FAMILIES, Family, OptionalField};
 pub use format::{Carrier, EncodedBody, Format};

@@ -30,7 +30,6 @@ pub struct MaskedDelivery {
 /// A body that a schema encodes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EncodedBySchema {
-    /// `avro`, `json_schema` or `protobuf`.
     pub format: &'static str,
     /// As in the configuration: `event`.
     pub schema: String,

@@ -1,6 +1,9 @@
 //! The keys `format:` and `body:` of a sink.
 
+use std::path::Path;
+
 use super::common::template;
+use super::schema_file::{self, SchemaFile};
 use crate::config::raw::{self, FormatChoice, SchemaFormats, SchemaSettings};
 use crate::config::text::decode::At;
 use crate::config::text::diagnostic::Diagnostic;
@@ -29,8 +32,7 @@ pub(super) fn format(
         None => (None, None),
     };
     if let Some(body) = &raw.body {
-        let body = template(reader, body).inspect(|template| check_escapes(body, template, reader));
-        return body.map(Format::Body);
+        return body_template(body, reader);
     }
     let (Some(format), Some(name)) = (format, name) else { return Some(Format::Normalized) };
     match name.text.as_str() {
@@ -45,6 +47,11 @@ pub(super) fn format(
             None
         }
     }
+}
+
+fn body_template(body: &At<Text>, reader: &mut Reader<'_>) -> Option<Format> {
+    let body = template(reader, body).inspect(|template| check_escapes(body, template, reader));
+    body.map(Format::Body)
 }
 
 /// Warns of fields in a JSON body that are not escaped: a quote or a line break in a field would break the JSON.
@@ -74,17 +81,61 @@ fn schema_format(
     if schema.is_some_and(|schema| schema.value.placeholder) {
         return Some(Format::Normalized);
     }
-    let other = schema.filter(|schema| schema.value.text != EVENT);
-    if let Some(other) = other {
-        let message = format!("{} is not a schema", reader.quote(other.span));
-        let help = "write `event`, or remove `schema`";
-        reader.report(Diagnostic::error("unknown-schema", other.span, message).help(help));
-    }
     check_kind(raw, at, kind, reader);
-    if other.is_none() {
+    let file = schema.filter(|schema| schema.value.text != EVENT);
+    check_message(kind, file.is_some(), settings, reader);
+    let Some(file) = file else {
         check_event_schema(raw, at, is_transformed, reader);
+        let format = SchemaFormat { kind, source: SchemaSource::Event, json: Format::Normalized };
+        return Some(Format::Schema(Box::new(format)));
+    };
+    let source = of_file(kind, file, settings.value.message.as_ref(), reader);
+    let json = match &raw.body {
+        Some(body) => body_template(body, reader),
+        None => Some(Format::Normalized),
+    };
+    let json = json?;
+    match source? {
+        SchemaFile::Compiled(schema) => {
+            let source = SchemaSource::File { path: file.value.text.clone(), schema };
+            Some(Format::Schema(Box::new(SchemaFormat { kind, source, json })))
+        }
+        SchemaFile::Missing => Some(json),
+        SchemaFile::Unusable => None,
     }
-    Some(Format::Schema(Box::new(SchemaFormat { kind, source: SchemaSource::Event, json: Format::Normalized })))
+}
+
+/// A schema in a file. None: it is no file of that kind, which is reported.
+fn of_file(
+    kind: SchemaKind,
+    file: &At<Text>,
+    message: Option<&At<Text>>,
+    reader: &mut Reader<'_>,
+) -> Option<SchemaFile> {
+    let extension = schema_file::extension(kind);
+    let path = file.value.text.as_str();
+    if Path::new(path).extension().is_none_or(|written| written != extension) {
+        let message = format!("{} is not a schema of {}", reader.quote(file.span), kind.as_str());
+        let help = format!("write `event`, or the path of a file, as in `partner.{extension}`");
+        reader.report(Diagnostic::error("unknown-schema", file.span, message).help(help));
+        return None;
+    }
+    Some(schema_file::read(kind, file, message, reader))
+}
+
+/// Reports a message that is named for a schema without messages.
+fn check_message(kind: SchemaKind, is_file: bool, settings: &At<SchemaSettings>, reader: &mut Reader<'_>) {
+    let Some(message) = &settings.value.message else { return };
+    let label = match (kind, is_file) {
+        (SchemaKind::Protobuf, true) => return,
+        (SchemaKind::Protobuf, false) => "the schema `event` has one message",
+        (SchemaKind::Avro | SchemaKind::JsonSchema, _) => "only Protobuf has messages",
+    };
+    reader.report(
+        Diagnostic::error("no-message", message.head, "there is no message to choose")
+            .label(label)
+            .help("remove `message`"),
+    );
 }
 
 /// The word for the relay's own schema.

@@ -14,6 +14,7 @@ mod kafka;
 mod kafka_options;
 mod overlap;
 mod routes;
+mod schema_file;
 mod sink;
 mod source;
 mod tls;

@@ -30,8 +30,10 @@ mapping! {
 mapping! {
     /// The schema of a format; `{}` is the relay's own.
     SchemaSettings {
-        /// The schema: `event` is the relay's own schema of the normalized event, which `schema avro`, `schema json_schema` and `schema protobuf` print
+        /// The schema: `event` is the relay's own schema of the normalized event, which `schema avro`, `schema json_schema` and `schema protobuf` print; or a file, for `avro` with the extension `.avsc`, for `json_schema` `.json`, for `protobuf` `.proto`, by which the event or the result of `body` is encoded
         schema: Text ["event"],
+        /// The full name of the message, for `protobuf` with a file that has several, as in `demo.Product`
+        message: Text,
     }
 }
 

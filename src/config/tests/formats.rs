@@ -2,7 +2,8 @@
 
 use expect_test::expect;
 
-use super::{check_errors, sink, valid};
+use super::{check_errors, options, sink, valid};
+use crate::config::{Config, Strictness};
 use crate::event::{Format, SchemaKind, SchemaSource};
 
 const KAFKA: &str = "kafka: { brokers: \"h:9092\", topic: t }\n";
@@ -78,15 +79,15 @@ fn a_format_with_a_schema_is_one_of_three() {
     check_errors(
         &sink(&format!("{KAFKA}format: {{ avro: {{ schema: evnt }} }}")),
         expect![[r#"
-        error[unknown-schema]: `evnt` is not a schema
-         --> routes.yaml:6:31
-          |
-        6 |     format: { avro: { schema: evnt } }
-          |                               ^^^^
-          |
-          = help: write `event`, or remove `schema`
+            error[unknown-schema]: `evnt` is not a schema of avro
+             --> routes.yaml:6:31
+              |
+            6 |     format: { avro: { schema: evnt } }
+              |                               ^^^^
+              |
+              = help: write `event`, or the path of a file, as in `partner.avsc`
 
-    "#]],
+        "#]],
     );
 }
 
@@ -178,4 +179,126 @@ fn copies_of_dead_letters_have_no_schema() {
 
     "#]],
     );
+}
+
+/// The configuration with these files beside it, or its mistakes.
+fn with_files(files: &[(&str, &str)], format: &str) -> Result<Config, String> {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let text = sink(&format!("{KAFKA}format: {{ {format} }}"));
+    let parsed = Config::parse(&text, &dir.path().join("routes.yaml"), &options(Strictness::Run, &[]));
+    let shown = |found: crate::config::Diagnostics| found.to_string().replace(&dir.path().display().to_string(), "DIR");
+    parsed.map(|(config, _)| config).map_err(shown)
+}
+
+#[test]
+fn a_schema_in_a_file_is_compiled() {
+    let avro = ("p.avsc", r#"{ "type": "record", "name": "P", "fields": [] }"#);
+    let proto = ("p.proto", "syntax = \"proto3\";\nimport \"q.proto\";\nmessage P { Q q = 1; }\nmessage R {}");
+    let imported = ("q.proto", "syntax = \"proto3\";\nmessage Q { int32 n = 1; }");
+    let json = ("p.json", r#"{ "type": "object" }"#);
+    let files = [avro, proto, imported, json];
+    for (format, path, named) in [
+        ("avro: { schema: p.avsc }", "p.avsc", 1),
+        ("protobuf: { schema: p.proto, message: P }", "p.proto", 2),
+        ("json_schema: { schema: ./p.json }", "./p.json", 1),
+    ] {
+        let config = with_files(&files, format).unwrap_or_else(|error| panic!("{error}"));
+        let Format::Schema(schema) = &config.sinks[0].format else { panic!("{format}") };
+        assert_eq!(schema.schema_name(), path);
+        assert_eq!(config.files.paths().count(), named, "a change of any of them is noticed");
+    }
+}
+
+#[test]
+fn a_schema_in_a_file_that_can_not_be_used_is_an_error() {
+    let error = |files: &[(&str, &str)], format: &str| with_files(files, format).unwrap_err();
+    let two = ("p.proto", "syntax = \"proto3\";\nmessage A {}\nmessage B {}");
+    let errors = [
+        error(&[], "avro: { schema: p.avsc }"),
+        error(&[("p.avsc", "{\n  \"type\": \"strin\"\n}")], "avro: { schema: p.avsc }"),
+        error(&[("p.json", "{}")], "avro: { schema: p.json }"),
+        error(&[("p.json", "[")], "json_schema: { schema: p.json }"),
+        error(&[two], "protobuf: { schema: p.proto }"),
+        error(&[("p.proto", "syntax = \"proto3\";\nmessage P { strin a = 1; }")], "protobuf: { schema: p.proto }"),
+        error(&[("p.proto", "syntax = \"proto3\";\nimport \"../q.proto\";")], "protobuf: { schema: p.proto }"),
+        error(&[("p.avsc", "\"int\"")], "avro: { schema: p.avsc, message: P }"),
+        error(&[], "protobuf: { message: P }"),
+    ];
+    expect![[r#"
+        error[missing-file]: the file `DIR/p.avsc` can't be read: No such file or directory (os error 2)
+         --> DIR/routes.yaml:6:31
+          |
+        6 |     format: { avro: { schema: p.avsc } }
+          |                               ^^^^^^
+          |
+          = help: relative paths begin at the directory of this file
+
+        error[schema-file]: the schema `p.avsc` can't be used: Unknown primitive type: strin
+         --> DIR/routes.yaml:6:31
+          |
+        6 |     format: { avro: { schema: p.avsc } }
+          |                               ^^^^^^
+          |
+          = help: the file has one Avro schema as JSON; named types are defined before they are used
+
+        error[unknown-schema]: `p.json` is not a schema of avro
+         --> DIR/routes.yaml:6:31
+          |
+        6 |     format: { avro: { schema: p.json } }
+          |                               ^^^^^^
+          |
+          = help: write `event`, or the path of a file, as in `partner.avsc`
+
+        error[schema-file]: the schema `p.json` can't be used: line 1, column 1: this is not JSON: EOF while parsing a list
+         --> DIR/routes.yaml:6:38
+          |
+        6 |     format: { json_schema: { schema: p.json } }
+          |                                      ^^^^^^
+          |
+          = help: the file has one JSON Schema, which refers to no other file
+
+        error[schema-file]: the schema `p.proto` can't be used: it has several messages, `A`, `B`: name one by `message`
+         --> DIR/routes.yaml:6:35
+          |
+        6 |     format: { protobuf: { schema: p.proto } }
+          |                                   ^^^^^^^
+          |
+          = help: imports are relative to the folder of the file; `google/protobuf/…` is built in
+
+        error[schema-file]: the schema `p.proto` can't be used: line 2, column 13: name 'strin' is not defined
+         --> DIR/routes.yaml:6:35
+          |
+        6 |     format: { protobuf: { schema: p.proto } }
+          |                                   ^^^^^^^
+          |
+          = help: imports are relative to the folder of the file; `google/protobuf/…` is built in
+
+        error[schema-file]: the schema `p.proto` can't be used: line 2, column 8: this import leaves the folder of the file
+         --> DIR/routes.yaml:6:35
+          |
+        6 |     format: { protobuf: { schema: p.proto } }
+          |                                   ^^^^^^^
+          |
+          = help: imports are relative to the folder of the file; `google/protobuf/…` is built in
+
+        error[no-message]: there is no message to choose
+         --> DIR/routes.yaml:6:48
+          |
+        6 |     format: { avro: { schema: p.avsc, message: P } }
+          |                                                ^ only Protobuf has messages
+          |
+          = help: remove `message`
+
+        error[no-message]: there is no message to choose
+         --> DIR/routes.yaml:6:36
+          |
+        6 |     format: { protobuf: { message: P } }
+          |                                    ^ the schema `event` has one message
+          |
+          = help: remove `message`
+
+    "#]].assert_eq(&errors.concat());
 }

@@ -3,18 +3,29 @@
 //! A [`Schema`] is compiled once, when the configuration is loaded or a registry is read, and never for an event. Nothing here
 //! reads a file or a network: whoever compiles a schema has its text.
 
+mod avro;
+mod error;
+mod json_schema;
+mod misfit;
+mod number;
 mod of_event;
+mod protobuf;
 #[cfg(test)]
 mod tests;
+mod time;
 mod varint;
+
+pub use error::SchemaError;
+pub use misfit::Misfit;
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use super::format::to_json;
+use super::json;
+use super::json_value;
 use super::{Carrier, EncodedBody, Event, EventView, Format, TemplateError};
 
-/// The languages of schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SchemaKind {
     Avro,
@@ -49,9 +60,20 @@ pub struct Schema(Arc<Compiled>);
 #[derive(Debug)]
 struct Compiled {
     text: SchemaText,
+    /// The message of Protobuf that it was compiled for.
+    message: Option<String>,
+    codec: Codec,
 }
 
-/// `format:` with a schema.
+#[derive(Debug)]
+enum Codec {
+    /// The relay's own schema, by which events are encoded without JSON in between.
+    Event,
+    Avro(avro::AvroSchema),
+    Protobuf(protobuf::ProtoSchema),
+    JsonSchema(json_schema::JsonSchema),
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct SchemaFormat {
     pub kind: SchemaKind,
@@ -60,15 +82,18 @@ pub struct SchemaFormat {
     pub json: Format,
 }
 
-/// Whose schema it is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SchemaSource {
     /// The relay's own schema of the normalized event.
     Event,
+    /// A file, by its path as the configuration has it.
+    File { path: String, schema: Schema },
 }
 
 const AVRO: &str = "application/vnd.apache.avro";
 const PROTOBUF: &str = "application/x-protobuf";
+/// How deep JSON may be nested; an event has a level more than its message.
+const MAX_LEVELS: usize = json::MAX_DEPTH + 8;
 /// Most events are shorter, in bytes.
 const TYPICAL_LENGTH: usize = 512;
 
@@ -99,7 +124,8 @@ impl Schema {
         static ALL: LazyLock<[Schema; 3]> = LazyLock::new(|| {
             SchemaKind::ALL.map(|kind| {
                 let text = of_event::text(kind).to_owned();
-                Schema(Arc::new(Compiled { text: SchemaText { kind, text, references: Vec::new() } }))
+                let text = SchemaText { kind, text, references: Vec::new() };
+                Schema(Arc::new(Compiled { text, message: None, codec: Codec::Event }))
             })
         });
         let [avro, json_schema, protobuf] = &*ALL;
@@ -111,15 +137,62 @@ impl Schema {
         .clone()
     }
 
+    /// Compiles a schema. `message` is the full name of a message of Protobuf; not needed if there is only one.
+    pub fn compile(text: SchemaText, message: Option<&str>) -> Result<Self, SchemaError> {
+        let codec = match text.kind {
+            SchemaKind::Avro => Codec::Avro(avro::compile(&text)?),
+            SchemaKind::Protobuf => Codec::Protobuf(protobuf::compile(&text, message)?),
+            SchemaKind::JsonSchema => Codec::JsonSchema(json_schema::JsonSchema::compile(&text)?),
+        };
+        Ok(Self(Arc::new(Compiled { text, message: message.map(str::to_owned), codec })))
+    }
+
     #[must_use]
     pub fn text(&self) -> &SchemaText {
         &self.0.text
     }
+
+    /// Encodes JSON. Members without a field are left out, but for JSON Schema, which decides for itself.
+    pub fn encode_json(&self, json: &[u8], out: &mut Vec<u8>) -> Result<(), Misfit> {
+        let not_json = || Misfit::new("text that is not JSON", "JSON");
+        let text = std::str::from_utf8(json).map_err(|_| not_json())?;
+        serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|_| not_json())?;
+        if json::deeper_than(text, MAX_LEVELS) {
+            return Err(Misfit::new("JSON that is nested too deep", format!("at most {MAX_LEVELS} levels")));
+        }
+        let value = json_value::parse(text);
+        match &self.0.codec {
+            Codec::Event => Err(Misfit::new("JSON", "an event, which has an encoder of its own")),
+            Codec::Avro(schema) => schema.encode(&value, out),
+            Codec::Protobuf(schema) => schema.encode(&value, out),
+            Codec::JsonSchema(schema) => {
+                schema.validate(json)?;
+                out.extend_from_slice(json);
+                Ok(())
+            }
+        }
+    }
+
+    /// The place of the message in its file, as Confluent's wire format has it between the id and the message: `[0]` is one zero
+    /// byte. Empty for the other kinds.
+    #[must_use]
+    pub fn message_indexes(&self) -> &[u8] {
+        match (&self.0.codec, self.0.text.kind) {
+            (Codec::Protobuf(schema), _) => &schema.indexes,
+            (Codec::Event, SchemaKind::Protobuf) => &[0],
+            _ => &[],
+        }
+    }
+}
+
+/// The files that a .proto file imports, but for `google/protobuf/…`, which is built in.
+pub fn proto_imports(text: &str) -> Result<Vec<String>, SchemaError> {
+    protobuf::imports(text)
 }
 
 impl PartialEq for Schema {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.text == other.0.text
+        Arc::ptr_eq(&self.0, &other.0) || (self.0.text == other.0.text && self.0.message == other.0.message)
     }
 }
 
@@ -129,6 +202,7 @@ impl SchemaFormat {
     pub fn schema_name(&self) -> Cow<'_, str> {
         match &self.source {
             SchemaSource::Event => "event".into(),
+            SchemaSource::File { path, .. } => path.into(),
         }
     }
 
@@ -142,7 +216,9 @@ impl SchemaFormat {
     }
 
     pub(super) fn encode(&self, view: EventView<'_>, carrier: Carrier) -> Result<EncodedBody, TemplateError> {
-        let SchemaSource::Event = self.source;
+        if let SchemaSource::File { schema, .. } = &self.source {
+            return self.encode_by(schema, view);
+        }
         if view.transformed.is_some() || view.digest.is_some() {
             // The check of the configuration refuses them; a redrive may bring one from the route of another sink.
             return Err(TemplateError("the schema `event` has no room for a transformed event or a digest".to_owned()));
@@ -151,6 +227,17 @@ impl SchemaFormat {
         let mut body = Vec::with_capacity(TYPICAL_LENGTH);
         encode_event(self.kind, view.event, &mut body)?;
         Ok(EncodedBody::of(body, content_type))
+    }
+
+    fn encode_by(&self, schema: &Schema, view: EventView<'_>) -> Result<EncodedBody, TemplateError> {
+        // Over HTTP, no format adds a header.
+        let json = self.json.encode(view, Carrier::Http)?;
+        let mut body = Vec::with_capacity(TYPICAL_LENGTH);
+        schema.encode_json(&json.body, &mut body).map_err(|misfit| TemplateError(misfit.to_string()))?;
+        Ok(match self.content_type() {
+            Some(content_type) => EncodedBody::of(body, content_type),
+            None => json,
+        })
     }
 }
 

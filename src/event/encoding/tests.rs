@@ -79,6 +79,18 @@ fn other_libraries_read_an_event() {
     }
 }
 
+/// The first released schema: what any version writes is read by any other (`FULL_TRANSITIVE`).
+#[test]
+fn the_schema_of_events_only_grows_compatibly() {
+    let first = include_str!("../../../tests/fixtures/schemas/event-1.avsc");
+    let first = apache_avro::Schema::parse_str(first).expect("an Avro schema");
+    assert!(apache_avro::schema_compatibility::SchemaCompatibility::mutual_read(&first, &avro_schema()).is_ok());
+    // Fields of Protobuf keep their numbers, and their names in JSON are those of the event.
+    let fields: Vec<String> = message_of_proto().fields().map(|field| field.json_name().to_owned()).collect();
+    let apache_avro::Schema::Record(record) = avro_schema() else { panic!("a record") };
+    assert_eq!(fields, record.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_transformed_event_is_not_encoded_by_the_schema_of_events() {
     let transformed = crate::event::TransformedEvent(Vec::new());

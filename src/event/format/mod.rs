@@ -21,7 +21,6 @@ pub enum Format {
         name: String,
     },
     Body(Template),
-    /// Encoded by a schema.
     Schema(Box<SchemaFormat>),
 }
 

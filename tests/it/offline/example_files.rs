@@ -6,7 +6,9 @@ use std::process::{Command, Output};
 fn examples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let files = std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry").path());
-    let mut files: Vec<_> = files.filter(|path| !path.to_str().expect("UTF-8").ends_with(".test.yaml")).collect();
+    let is_yaml = |path: &Path| path.extension().is_some_and(|extension| extension == "yaml");
+    let has_cases = |path: &Path| path.to_str().expect("UTF-8").ends_with(".test.yaml");
+    let mut files: Vec<_> = files.filter(|path| is_yaml(path) && !has_cases(path)).collect();
     files.sort();
     files
 }

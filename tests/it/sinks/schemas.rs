@@ -66,3 +66,36 @@ fn message_of(proto: &str) -> prost_reflect::MessageDescriptor {
     let pool = prost_reflect::DescriptorPool::from_file_descriptor_set(files).expect("descriptors");
     pool.get_message_by_name("fr.cnes.regards.relay.Event").expect("the message")
 }
+
+const PARTNER: &str = configuration! {
+    sinks: {
+        partner: r#"{ kafka: { brokers: "${KAFKA}", topic: "${PRODUCTS}" }, format: { avro: { schema: partner.avsc } }, body: '{"id": {{ correlationId | tojson }}, "size": {{ extra.size | tojson }}}' }"#,
+    },
+};
+
+#[tokio::test]
+async fn a_value_that_does_not_fit_the_schema_is_a_dead_letter_with_its_path() {
+    let (regards, kafka) = (Regards::new().await, Kafka::shared());
+    let mut products = kafka.topic("products", 1).await;
+    let home = Home::of(&regards, PARTNER).with_kafka().with("PRODUCTS", products.topic());
+    let fields =
+        r#"[{"name":"id","type":"string"},{"name":"size","type":"int"},{"name":"by","type":"string","default":"x"}]"#;
+    let schema = format!(r#"{{"type":"record","name":"P","fields":{fields}}}"#);
+    home.write("partner.avsc", &schema);
+    let relay = home.start_ready().await;
+    let sized = |id: &str, size: Value| Response::new("t", id, "ERROR").field("size", size);
+    regards.publish_all(&[sized("c-1", "large".into()), sized("c-2", 7.into())]).await;
+    let [record] = products.wait_for(1).await else { panic!("one record") };
+    assert_eq!(record.body, [6, b'c', b'-', b'2', 14, 2, b'x']);
+    relay.wait_for_metric("dead_letters_total", &[("reason", "render_failed")], 1.0).await;
+    let [letter] = &home.dead_letters()[..] else { panic!("one dead letter: {:?}", home.dead_letters()) };
+    assert_eq!(letter["detail"], "body: size: found text, expected int");
+
+    // A changed schema takes effect by itself.
+    home.write("partner.avsc", &schema.replace(r#""type":"int""#, r#""type":["int","string"]"#));
+    relay.wait_for_metric("config_reloads_total", &[("result", "success")], 1.0).await;
+    assert_eq!(home.does(&["dead-letters", "redrive", "--json"]), r#"{"redriven":1,"sinks":{"partner":1},"left":{}}"#);
+    let [_, record] = products.wait_for(2).await else { panic!("two records") };
+    assert_eq!(record.body, [6, b'c', b'-', b'1', 2, 10, b'l', b'a', b'r', b'g', b'e', 2, b'x']);
+    relay.stop().await;
+}
