@@ -6,7 +6,9 @@ use std::sync::Arc;
 use lapin::BasicProperties;
 use regards_relay::amqp::values;
 use regards_relay::config::{Config, Options, Strictness};
-use regards_relay::event::{Carrier, Event, EventView, Format, Message, SourceName};
+use regards_relay::event::{
+    Carrier, Event, EventView, Format, Message, SchemaFormat, SchemaKind, SchemaSource, SourceName,
+};
 use regards_relay::relay::BenchRelay;
 use regards_relay::sink;
 use regards_relay::source::{Fingerprint, Ledger, Receipt, Registration, Settlement, SourceSignals};
@@ -25,6 +27,8 @@ pub enum Piece {
     Render,
     /// Event to body.
     Encode,
+    /// Event to body, in Avro.
+    Avro,
     /// lapin's delivery to its acknowledgement, with a sink that confirms at once.
     Path,
     /// The same, with a journal: the event and its delivery are recorded and written.
@@ -46,8 +50,8 @@ const WITHOUT_JOURNAL: &str = "journal: none\n";
 const WITH_ALERT: &str = "journal: none\nalerts: [{ name: silent, overdue: { within: 24h }, to: pipeline }]\n";
 
 impl Piece {
-    pub const ALL: [Self; 7] =
-        [Self::Decode, Self::Route, Self::Render, Self::Encode, Self::Path, Self::Journal, Self::Alert];
+    pub const ALL: [Self; 8] =
+        [Self::Decode, Self::Route, Self::Render, Self::Encode, Self::Avro, Self::Path, Self::Journal, Self::Alert];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -55,6 +59,7 @@ impl Piece {
             Self::Route => "route",
             Self::Render => "render",
             Self::Encode => "encode",
+            Self::Avro => "avro",
             Self::Path => "path",
             Self::Journal => "journal",
             Self::Alert => "alert",
@@ -79,6 +84,11 @@ impl Piece {
                 again(times, || sink::render(sink, black_box(view), None));
             }
             Self::Encode => again(times, || Format::Normalized.encode(black_box(view), Carrier::Kafka)),
+            Self::Avro => {
+                let (kind, source) = (SchemaKind::Avro, SchemaSource::Event);
+                let format = Format::Schema(Box::new(SchemaFormat { kind, source, json: Format::Normalized }));
+                again(times, || format.encode(black_box(view), Carrier::Kafka));
+            }
             Self::Path => path(times, WITHOUT_JOURNAL, &ends()),
             Self::Journal => path(times, "", &ends()),
             Self::Alert => path(times, WITH_ALERT, &pairs()),

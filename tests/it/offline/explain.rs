@@ -307,3 +307,27 @@ unrouted: drop
     let text = self::explained(&home, &message, &[]);
     assert!(text.contains("  encoded      avro by the schema event: SGUx"), "{text}");
 }
+
+#[test]
+fn the_bytes_of_a_body_with_a_secret_are_not_shown() {
+    let routes = r#"
+version: 1
+sources: { regards: { amqp: { url: "amqp://127.0.0.1", queue: q } } }
+sinks:
+  out:
+    kafka: { brokers: "127.0.0.1:9092", topic: t }
+    format: { protobuf: { schema: p.proto } }
+    body: '{"key": "${KEY}", "id": {{ correlationId | tojson }}}'
+routes: [{ name: all, to: out }]
+unrouted: drop
+"#;
+    let home = Home::new(routes).with("KEY", "K3y-s3cret");
+    home.write("p.proto", "syntax = \"proto3\";\nmessage P { string key = 1; string id = 2; }");
+    let explained = explained(&home, &Response::new("esa", "c-1", "GRANTED"), &["--json"]);
+    let explained: serde_json::Value = serde_json::from_str(&explained).expect("JSON");
+    let delivery = &explained["deliveries"][0];
+    assert_eq!(
+        (&delivery["body"], &delivery["encoded"]["bytes"]),
+        (&r#"{"key": "***", "id": "c-1"}"#.into(), &"***".into())
+    );
+}
