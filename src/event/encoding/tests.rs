@@ -30,9 +30,12 @@ fn read_avro(schema: &apache_avro::Schema, bytes: &[u8]) -> Value {
 }
 
 fn message_of_proto() -> MessageDescriptor {
-    let schema = Schema::of_event(SchemaKind::Protobuf);
+    message_of(&Schema::of_event(SchemaKind::Protobuf).text().text)
+}
+
+fn message_of(proto: &str) -> MessageDescriptor {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("event.proto"), &schema.text().text).unwrap();
+    std::fs::write(dir.path().join("event.proto"), proto).unwrap();
     let files = protox::compile(["event.proto"], [dir.path()]).expect("a .proto file");
     let pool = DescriptorPool::from_file_descriptor_set(files).unwrap();
     pool.get_message_by_name("fr.cnes.regards.relay.Event").expect("the message")
@@ -91,6 +94,34 @@ fn the_schema_of_events_only_grows_compatibly() {
     assert_eq!(fields, record.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>());
 }
 
+/// The schema of events as one in a file, without `extra`, which is an object in JSON.
+fn in_a_file(kind: SchemaKind) -> Schema {
+    let text = Schema::of_event(kind).text().text.clone();
+    let lines = text.lines().filter(|line| !line.contains("\"extra\"") && !line.contains(" extra = "));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    Schema::compile(SchemaText { kind, text, references: Vec::new() }, None).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn by_a_file(kind: SchemaKind) -> Format {
+    let source = SchemaSource::File { path: "event".to_owned(), schema: in_a_file(kind) };
+    Format::Schema(Box::new(SchemaFormat { kind, source, json: Format::Normalized }))
+}
+
+/// A digest is an array of events, for which a schema in a file may be.
+#[test]
+fn a_digest_is_encoded_by_a_schema_in_a_file() {
+    let text = r#"{"type":"array","items":{"type":"record","name":"E","fields":[{"name":"status","type":"string"}]}}"#;
+    let text = SchemaText { kind: SchemaKind::Avro, text: text.to_owned(), references: Vec::new() };
+    let source = SchemaSource::File { path: String::new(), schema: Schema::compile(text, None).unwrap() };
+    let format = Format::Schema(Box::new(SchemaFormat { kind: SchemaKind::Avro, source, json: Format::Normalized }));
+    with_body(r#"{"correlationId":"c","responseStatus":"ERROR"}"#, |view| {
+        let views = [view, view];
+        let envelope = crate::event::DigestEnvelope::of(&views, &[]).unwrap();
+        let body = format.encode(envelope.view(&views), Carrier::Kafka).unwrap().body;
+        assert_eq!(body.as_ref(), b"\x04\x0aERROR\x0aERROR\x00");
+    });
+}
+
 #[test]
 fn a_transformed_event_is_not_encoded_by_the_schema_of_events() {
     let transformed = crate::event::TransformedEvent(Vec::new());
@@ -122,7 +153,15 @@ proptest! {
             body.insert("correlationId".to_owned(), "c".into());
         }
         let (avro, message) = (avro_schema(), message_of_proto());
+        let files = [SchemaKind::Avro, SchemaKind::Protobuf].map(by_a_file);
+        let part_of_avro = apache_avro::Schema::parse_str(&in_a_file(SchemaKind::Avro).text().text).unwrap();
+        let part_of_proto = message_of(&in_a_file(SchemaKind::Protobuf).text().text);
         with_body(&Value::Object(body).to_string(), |view| {
+            let mut part = expected(view);
+            part.as_object_mut().unwrap().remove("extra");
+            let [by_avro, by_proto] = files.each_ref().map(|format| format.encode(view, Carrier::Kafka).unwrap().body);
+            assert_eq!(read_avro(&part_of_avro, &by_avro), part);
+            assert_eq!(read_protobuf(&part_of_proto, &by_proto), part);
             assert_eq!(read_avro(&avro, &encoded(SchemaKind::Avro, view).body), expected(view));
             assert_eq!(read_protobuf(&message, &encoded(SchemaKind::Protobuf, view).body), expected(view));
             let json: Value = serde_json::from_slice(&encoded(SchemaKind::JsonSchema, view).body).unwrap();
