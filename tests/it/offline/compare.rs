@@ -201,3 +201,38 @@ fn compare_and_explain_agree() {
     }
     assert!(different[0] > 0, "by other rules nothing would be other: {different:?}");
 }
+
+#[test]
+fn bytes_are_compared_only_if_the_body_is_the_same() {
+    let home = home(ROUTES);
+    let record =
+        |fields: &str| format!(r#"{{"type":"record","name":"P","fields":[{{"name":"id","type":"string"}}{fields}]}}"#);
+    home.write("one.avsc", &record(""));
+    home.write("two.avsc", &record(r#",{"name":"by","type":"string","default":"x"}"#));
+    let pipeline = r#"topic: "regards.{{ tenant }}" }"#;
+    let with = |schema: &str, id: &str| {
+        let format = format!("{pipeline}, format: {{ avro: {{ schema: {schema} }} }}, body: '{{\"id\": \"{id}\"}}'");
+        ROUTES.edit(&format!("{pipeline} }}"), &format!("{format} }}"))
+    };
+    home.write("routes.yaml", &with("one.avsc", "a"));
+    let mut compared = String::new();
+    for other in [with("two.avsc", "a"), with("one.avsc", "b")] {
+        home.write("new.yaml", &other);
+        let said = home.does(&["compare", "samples.ndjson", "--against", "new.yaml"]);
+        compared += &said.lines().take(5).collect::<Vec<_>>().join("\n");
+        compared += "\n";
+    }
+    expect![[r#"
+        samples.ndjson:1: esa GRANTED one
+          ~ pipeline
+              encoded.bytes: "AmE=" -> "AmECeA=="
+              encoded.schema: "one.avsc" -> "two.avsc"
+        samples.ndjson:2: esa ERROR two
+        samples.ndjson:1: esa GRANTED one
+          ~ pipeline
+              body.id: "a" -> "b"
+        samples.ndjson:2: esa ERROR two
+          ~ pipeline
+    "#]]
+    .assert_eq(&compared);
+}
