@@ -14,6 +14,7 @@
 //! - [`event`]: a [`Message`](event::Message) becomes an [`Event`](event::Event), and an event becomes bytes.
 //! - [`rules`]: an event becomes a [`Plan`](rules::Plan): which sinks get it, and by which route.
 //! - [`config`]: `routes.yaml` becomes a [`Config`](config::Config); every mistake is reported at its line.
+//! - [`oauth`]: access tokens by OAuth 2.0: fetched, shared and renewed.
 //! - [`amqp`]: what a source and a sink on a broker share: connecting, values, errors in plain words.
 //! - [`probe`]: the result of `check --connect` for one source or sink.
 //! - [`source`]: receives messages, each with a [`Receipt`](source::Receipt); the watermark acknowledges settled messages.
@@ -42,6 +43,7 @@ pub mod event;
 pub mod failpoints;
 pub mod journal;
 pub mod net;
+pub mod oauth;
 pub mod probe;
 pub mod relay;
 pub mod rules;

@@ -24,6 +24,9 @@ pub enum TaskKind {
     RetiredSink,
     AmqpWorker,
     WebhookAttempt,
+    /// Renews the access tokens of one `oauth2:` block.
+    TokenRenewal,
+    TokenRequest,
     KafkaSupervisor,
     /// Polls the delivery reports of a Kafka sink.
     KafkaReports,

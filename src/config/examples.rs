@@ -1,7 +1,7 @@
 //! One example for each key, shown when its value has the wrong type.
 
 /// Examples by key. If the meaning of a key depends on the key above it, that one is written before it: `routes.name`.
-const EXAMPLES: [(&str, &str); 134] = [
+const EXAMPLES: [(&str, &str); 142] = [
     ("version", "version: 1"),
     ("name", "name: urn:example:institute"),
     ("routes.name", "name: everything"),
@@ -109,6 +109,17 @@ const EXAMPLES: [(&str, &str); 134] = [
     ("responses.retry", "retry: [422]"),
     ("pause", "pause: [410]"),
     ("bearer", "bearer: \"${file:/run/secrets/NAME}\""),
+    (
+        "oauth2",
+        "oauth2: { token_url: https://HOST/PATH, client_id: relay, client_secret: \"${file:/run/secrets/NAME}\" }",
+    ),
+    ("token_url", "token_url: https://HOST/PATH"),
+    ("client_id", "client_id: relay"),
+    ("client_secret", "client_secret: \"${file:/run/secrets/NAME}\""),
+    ("private_key", "private_key: client.key"),
+    ("key_id", "key_id: relay-1"),
+    ("scope", "scope: events.write"),
+    ("audience", "audience: https://HOST"),
     ("basic", "basic: { username: partner, password: \"${file:/run/secrets/NAME}\" }"),
     ("when", "when: { tenant: esa, outcome: [failed, rejected] }"),
     ("to", "to: pipeline"),

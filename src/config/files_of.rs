@@ -3,35 +3,36 @@
 use std::path::PathBuf;
 
 use super::files::NamedFiles;
-use super::model::{AmqpConnection, SinkKind, SourceKind, WebhookAuth, WebhookUrl};
+use super::model::{AmqpConnection, OAuth2Config, SinkKind, SourceKind, WebhookAuth, WebhookUrl};
 use super::text::secret::Secret;
 use crate::net::Tls;
 
 impl SinkKind {
     /// The files that the sink's client reads. Content of files in its templates is part of the templates already.
     pub(super) fn files(&self) -> NamedFiles {
-        let (secrets, tls) = match self {
+        let (secrets, tls, oauth2) = match self {
             Self::Kafka(kafka) => {
                 let login = kafka.sasl.iter().flat_map(|sasl| [&sasl.username, &sasl.password]);
-                (login.chain(kafka.options.iter().map(|(_, value)| value)).collect(), kafka.tls.as_ref())
+                (login.chain(kafka.options.iter().map(|(_, value)| value)).collect(), kafka.tls.as_ref(), None)
             }
             Self::Webhook(webhook) => {
                 let url = match &webhook.url {
                     WebhookUrl::Fixed { url, .. } => Some(url),
                     WebhookUrl::Templated { .. } => None,
                 };
-                let auth = match &webhook.auth {
-                    Some(WebhookAuth::Bearer(token)) => vec![token],
-                    Some(WebhookAuth::Basic { username, password }) => vec![username, password],
-                    None => Vec::new(),
+                let (auth, oauth2) = match &webhook.auth {
+                    Some(WebhookAuth::Bearer(token)) => (vec![token], None),
+                    Some(WebhookAuth::Basic { username, password }) => (vec![username, password], None),
+                    Some(WebhookAuth::OAuth2(oauth2)) => (Vec::new(), Some(&**oauth2)),
+                    None => (Vec::new(), None),
                 };
                 let all = url.into_iter().chain(&webhook.secrets).chain(auth).chain(&webhook.proxy);
-                (all.collect(), Some(&webhook.tls))
+                (all.collect(), Some(&webhook.tls), oauth2)
             }
             Self::Amqp(amqp) => of_connection(&amqp.connection),
-            Self::File(_) | Self::Stdout => (Vec::new(), None),
+            Self::File(_) | Self::Stdout => (Vec::new(), None, None),
         };
-        named(&secrets, tls)
+        named(&secrets, tls, oauth2)
     }
 }
 
@@ -40,20 +41,22 @@ impl SourceKind {
     pub(super) fn files(&self) -> NamedFiles {
         match self {
             Self::Amqp(amqp) => {
-                let (secrets, tls) = of_connection(&amqp.connection);
-                named(&secrets, tls)
+                let (secrets, tls, oauth2) = of_connection(&amqp.connection);
+                named(&secrets, tls, oauth2)
             }
             Self::Recording(_) => NamedFiles::default(),
         }
     }
 }
 
-fn of_connection(connection: &AmqpConnection) -> (Vec<&Secret>, Option<&Tls>) {
+fn of_connection(connection: &AmqpConnection) -> (Vec<&Secret>, Option<&Tls>, Option<&OAuth2Config>) {
     let AmqpConnection { urls, username, password, vhost: _, tls } = connection;
-    (urls.iter().chain(username).chain(password).collect(), Some(tls))
+    (urls.iter().chain(username).chain(password).collect(), Some(tls), None)
 }
 
-fn named(secrets: &[&Secret], tls: Option<&Tls>) -> NamedFiles {
+fn named(secrets: &[&Secret], tls: Option<&Tls>, oauth2: Option<&OAuth2Config>) -> NamedFiles {
     let of_tls = tls.into_iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten();
-    NamedFiles::read(secrets.iter().flat_map(|secret| secret.files()).chain(of_tls.map(PathBuf::as_path)))
+    let of_oauth2 = oauth2.into_iter().flat_map(OAuth2Config::key_files);
+    let secrets = secrets.iter().copied().chain(oauth2.into_iter().flat_map(OAuth2Config::secrets));
+    NamedFiles::read(secrets.flat_map(Secret::files).chain(of_tls.chain(of_oauth2).map(PathBuf::as_path)))
 }

@@ -1,5 +1,9 @@
 //! The checked configuration.
 
+mod oauth2;
+
+pub use oauth2::{ClientAuthentication, OAuth2Config};
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -215,6 +219,20 @@ pub enum SinkKind {
     Stdout,
 }
 
+impl SinkConfig {
+    /// How its login gets a token, if it does.
+    #[must_use]
+    pub fn oauth2(&self) -> Option<&OAuth2Config> {
+        match &self.kind {
+            SinkKind::Webhook(webhook) => match &webhook.auth {
+                Some(WebhookAuth::OAuth2(oauth2)) => Some(oauth2),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 impl SinkKind {
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
@@ -318,7 +336,12 @@ pub enum WebhookUrl {
 #[derive(Debug, Clone, PartialEq)]
 pub enum WebhookAuth {
     Bearer(Secret),
-    Basic { username: Secret, password: Secret },
+    Basic {
+        username: Secret,
+        password: Secret,
+    },
+    /// A bearer token that is fetched and renewed.
+    OAuth2(Box<OAuth2Config>),
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -7,9 +7,11 @@
 
 mod alerts;
 mod format;
+mod oauth2;
 
 pub(in crate::config) use alerts::{Alert, Overdue};
 pub(in crate::config) use format::{FormatChoice, SchemaFormats, SchemaSettings};
+pub(in crate::config) use oauth2::OAuth2;
 
 use super::text::decode::{List, NamedEntries, NoneOr, OneOrMany, mapping};
 use super::text::scalar::{
@@ -282,12 +284,14 @@ mapping! {
 }
 
 mapping! {
-    /// The request header `Authorization`: one of `bearer` and `basic`.
+    /// The request header `Authorization`: one of `bearer`, `basic` and `oauth2`.
     Auth {
         /// The token of bearer authentication
         bearer: SecretText,
         /// The credentials of basic authentication
         basic: Basic,
+        /// An access token by OAuth 2.0, sent as bearer token
+        oauth2: OAuth2,
     }
 }
 

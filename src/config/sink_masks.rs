@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::model::{AmqpConnection, SinkConfig, SinkKind, WebhookAuth, WebhookUrl};
+use super::model::{AmqpConnection, ClientAuthentication, SinkConfig, SinkKind, WebhookAuth, WebhookUrl};
 use super::text::mask::{self, STARS};
 use super::text::secret::{Masks, Secret};
 
@@ -36,7 +36,8 @@ impl SinkConfig {
                         );
                         texts.extend(password);
                     }
-                    None => {}
+                    // Tokens are masked by whoever fetches them.
+                    Some(WebhookAuth::OAuth2(_)) | None => {}
                 }
                 if let Some(proxy) = &webhook.proxy {
                     of_url(&mut texts, proxy, false);
@@ -55,6 +56,9 @@ impl SinkConfig {
                 texts.extend(secret.filter_map(|(_, value)| now(value)));
             }
             SinkKind::File(_) | SinkKind::Stdout => {}
+        }
+        if let Some(ClientAuthentication::Secret(secret)) = self.oauth2().map(|oauth2| &oauth2.client) {
+            texts.extend(now(secret));
         }
         self.masks.with(texts.iter().map(String::as_str))
     }

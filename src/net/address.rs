@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use url::Host;
+use url::{Host, Url};
 
 /// Metadata services of clouds that are not link-local. (AWS, Azure, Google, OCI, `OpenStack` and more use 169.254.0.0/16, RFC 3927.)
 const METADATA_V4: [Ipv4Addr; 3] = [
@@ -210,6 +210,17 @@ fn embedded(ip: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
 /// Whether the form of the address fixes the place of the embedded IPv4 address.
 fn is_direct(ip: Ipv6Addr) -> bool {
     !matches!(ip.segments(), [0x64, 0xff9b, 1, ..] | [0x2001, 0, ..])
+}
+
+/// Whether a URL names this machine itself, so that nothing is sent over a network.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
 }
 
 /// Why a broker's URL is ambiguous. A user or password with `@`, `/`, `?` or `#` in it would end too early, and a part of it

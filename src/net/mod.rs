@@ -3,10 +3,12 @@
 pub mod address;
 pub mod backoff;
 pub mod http;
+mod jws;
 pub mod rate;
 mod tls;
 
 pub use address::Network;
 pub use backoff::Backoff;
+pub use jws::SigningKey;
 pub use rate::RateLimiter;
 pub use tls::{Tls, TlsError};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::Masks;
+use crate::oauth::TokenSource;
 
 /// The number of an attempt within its sink; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,19 +76,27 @@ pub struct Attempt {
     id: AttemptId,
     to: Option<UnboundedSender<AttemptEnd>>,
     masks: Option<Arc<Masks>>,
+    tokens: Option<Arc<TokenSource>>,
 }
 
 impl Attempt {
     /// An attempt whose verdict is sent to `to`.
     #[must_use]
     pub fn new(id: AttemptId, to: UnboundedSender<AttemptEnd>) -> Self {
-        Self { id, to: Some(to), masks: None }
+        Self { id, to: Some(to), masks: None, tokens: None }
     }
 
     /// Masks these secrets in the cause of a failure: a destination may repeat what it was sent.
     #[must_use]
     pub(super) fn with_masks(mut self, masks: &Arc<Masks>) -> Self {
         self.masks = Some(Arc::clone(masks));
+        self
+    }
+
+    /// The same for the access tokens of this source, also for those that are issued while the attempt is in flight.
+    #[must_use]
+    pub(super) fn with_tokens(mut self, tokens: Option<&Arc<TokenSource>>) -> Self {
+        self.tokens = tokens.cloned();
         self
     }
 
@@ -107,6 +116,9 @@ impl Attempt {
                 | Verdict::Refused { cause: text }
                 | Verdict::Delivered(Confirmation::Webhook { url: text, .. }) => {
                     *text = masks.apply_to_beginning(text);
+                    if let Some(tokens) = &self.tokens {
+                        *text = tokens.mask(text);
+                    }
                 }
                 Verdict::Delivered(_) => {}
             }

@@ -37,6 +37,7 @@ use bytes::Bytes;
 
 use crate::config::{Masks, SinkConfig, SinkKind};
 use crate::event::{DigestEnvelope, EventView, Format, Reason, Transform, TransformedEvent};
+use crate::oauth::{self, TokenSource};
 use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::tasks;
 
@@ -52,6 +53,8 @@ pub struct Sink {
     kind: Kind,
     /// Secrets of this sink, which are masked in the cause of every failed attempt.
     masks: Arc<Masks>,
+    /// Its access tokens, which are masked too.
+    tokens: Option<Arc<TokenSource>>,
 }
 
 enum Kind {
@@ -102,12 +105,13 @@ impl Sink {
             sink: config.name.to_string(),
             detail: tasks::blocking_error("reading the secrets of the sink", &error),
         })?;
-        Ok(Self { config: config.clone(), kind, masks: Arc::new(masks) })
+        let tokens = config.oauth2().map(oauth::source);
+        Ok(Self { config: config.clone(), kind, masks: Arc::new(masks), tokens })
     }
 
     /// A sink that renders as configured, and delivers every attempt at once.
     pub(crate) fn null(config: &SinkConfig) -> Self {
-        Self { config: config.clone(), kind: Kind::Null, masks: Arc::default() }
+        Self { config: config.clone(), kind: Kind::Null, masks: Arc::default(), tokens: None }
     }
 
     /// A sink whose attempts, at most `capacity` at once, are ended by the test that asked for it.
@@ -117,7 +121,10 @@ impl Sink {
         capacity: usize,
     ) -> (Self, tokio::sync::mpsc::UnboundedReceiver<(RenderedDelivery, Attempt)>) {
         let (to, attempts) = tokio::sync::mpsc::unbounded_channel();
-        (Self { config: config.clone(), kind: Kind::Manual(capacity, to), masks: Arc::default() }, attempts)
+        (
+            Self { config: config.clone(), kind: Kind::Manual(capacity, to), masks: Arc::default(), tokens: None },
+            attempts,
+        )
     }
 
     pub fn render(&self, view: EventView<'_>, transform: Option<&Transform>) -> Result<RenderedDelivery, RenderError> {
@@ -149,7 +156,7 @@ impl Sink {
 
     /// Sends `outgoing` once. Returns at once; the attempt ends when the destination has answered.
     pub fn attempt(&self, outgoing: RenderedDelivery, attempt: Attempt) {
-        let attempt = attempt.with_masks(&self.masks);
+        let attempt = attempt.with_masks(&self.masks).with_tokens(self.tokens.as_ref());
         match &self.kind {
             Kind::Kafka(sink) => sink.attempt(&outgoing, attempt),
             Kind::Webhook(sink) => sink.attempt(outgoing, attempt),

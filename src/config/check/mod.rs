@@ -12,6 +12,7 @@ mod format;
 mod group;
 mod kafka;
 mod kafka_options;
+mod oauth2;
 mod overlap;
 mod routes;
 mod schema_file;

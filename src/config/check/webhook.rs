@@ -10,7 +10,7 @@ use http::HeaderName;
 use url::Url;
 
 use super::common::{HOUR, SECOND, address_template, in_clear, no_url, number, period, template, usable};
-use super::tls;
+use super::{oauth2, tls};
 use crate::config::model::{Responses, WebhookAuth, WebhookConfig, WebhookUrl};
 use crate::config::raw;
 use crate::config::text::decode::{At, NamedEntries, OneOrMany};
@@ -258,22 +258,13 @@ fn address(at: &At<UrlText>, text: &str, what: &str, deny: &[Network], reader: &
         );
         return None;
     }
-    if url.scheme() == "http" && what == "webhook" && !is_loopback(&url) {
+    if url.scheme() == "http" && what == "webhook" && !address::is_loopback(&url) {
         reader.report(
             Diagnostic::warning("unencrypted", at.span, "`http://` sends events and credentials without encryption")
                 .help("write `https://` if the receiver has it"),
         );
     }
     Some(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
-    }
 }
 
 fn proxy(at: &At<UrlText>, reader: &mut Reader<'_>) -> Option<Secret> {
@@ -382,8 +373,8 @@ fn headers(at: &At<NamedEntries<Text>>, reader: &mut Reader<'_>) -> Vec<(HeaderN
 }
 
 fn auth(at: &At<raw::Auth>, reader: &mut Reader<'_>) -> Option<WebhookAuth> {
-    match (&at.value.bearer, &at.value.basic) {
-        (Some(token), None) => {
+    match (&at.value.bearer, &at.value.basic, &at.value.oauth2) {
+        (Some(token), None, None) => {
             if token.value.0.in_clear {
                 in_clear(reader, "the token", token.span);
             }
@@ -398,7 +389,7 @@ fn auth(at: &At<raw::Auth>, reader: &mut Reader<'_>) -> Option<WebhookAuth> {
             }
             Some(WebhookAuth::Bearer(token.value.0.secret.clone()))
         }
-        (None, Some(basic)) => {
+        (None, Some(basic), None) => {
             let (username, password) = (basic.value.username.as_ref()?, basic.value.password.as_ref()?);
             if password.value.0.in_clear {
                 in_clear(reader, "the password", password.span);
@@ -411,12 +402,16 @@ fn auth(at: &At<raw::Auth>, reader: &mut Reader<'_>) -> Option<WebhookAuth> {
                 password: password.value.0.secret.clone(),
             })
         }
-        (given, _) => {
-            let message = if given.is_some() { "`auth` is given twice" } else { "`auth` is empty" };
+        (None, None, Some(oauth2)) => {
+            oauth2::oauth2(oauth2, reader).map(|oauth2| WebhookAuth::OAuth2(Box::new(oauth2)))
+        }
+        (bearer, basic, oauth2) => {
+            let is_empty = bearer.is_none() && basic.is_none() && oauth2.is_none();
+            let message = if is_empty { "`auth` is empty" } else { "`auth` is given twice" };
             if !reader.failed_in(at.span) {
                 reader.report(
                     Diagnostic::error("auth", at.head, message)
-                        .help("write `bearer: TOKEN`, or `basic: { username: …, password: … }`"),
+                        .help("write `bearer: TOKEN`, `basic: { username: …, password: … }` or `oauth2: { token_url: …, client_id: … }`"),
                 );
             }
             None

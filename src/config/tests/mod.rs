@@ -16,6 +16,7 @@ mod keys;
 mod limits;
 mod logins;
 mod lookalikes;
+mod oauth2;
 mod routes;
 mod secrets;
 mod sinks;

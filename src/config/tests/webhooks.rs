@@ -235,28 +235,28 @@ fn an_empty_or_second_auth_is_an_error() {
     check_errors(
         &auth("{}"),
         expect![[r#"
-        error[auth]: `auth` is empty
-         --> routes.yaml:5:50
-          |
-        5 |     webhook: { url: "https://example.org", auth: {} }
-          |                                                  ^^
-          |
-          = help: write `bearer: TOKEN`, or `basic: { username: …, password: … }`
+            error[auth]: `auth` is empty
+             --> routes.yaml:5:50
+              |
+            5 |     webhook: { url: "https://example.org", auth: {} }
+              |                                                  ^^
+              |
+              = help: write `bearer: TOKEN`, `basic: { username: …, password: … }` or `oauth2: { token_url: …, client_id: … }`
 
-    "#]],
+        "#]],
     );
     check_errors(
         &auth("{ bearer: \"${T:-x}\", basic: { username: u, password: \"${P:-x}\" } }"),
         expect![[r#"
-        error[auth]: `auth` is given twice
-         --> routes.yaml:5:50
-          |
-        5 |     webhook: { url: "https://example.org", auth: { bearer: "${T:-***}", basic: { username: ***, password: "${P:-***}" } } }
-          |                                                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-          |
-          = help: write `bearer: TOKEN`, or `basic: { username: …, password: … }`
+            error[auth]: `auth` is given twice
+             --> routes.yaml:5:50
+              |
+            5 |     webhook: { url: "https://example.org", auth: { bearer: "${T:-***}", basic: { username: ***, password: "${P:-***}" } } }
+              |                                                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: write `bearer: TOKEN`, `basic: { username: …, password: … }` or `oauth2: { token_url: …, client_id: … }`
 
-    "#]],
+        "#]],
     );
 }
 

@@ -107,7 +107,7 @@ impl Mask {
             Kind::Sequence(items) => items.iter().for_each(|item| self.tree(text, item, secret, keys)),
             Kind::Mapping(entries) => {
                 for (key, value) in entries {
-                    let below = (secret && !keys.shown.contains(&key.text.as_str())) || is_secret(&key.text);
+                    let below = !keys.shown.contains(&key.text.as_str()) && (secret || is_secret(&key.text));
                     self.tree(text, value, below, keys);
                 }
             }

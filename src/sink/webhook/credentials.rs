@@ -7,6 +7,7 @@ use super::signature::Key;
 use crate::config::{Secret, WebhookAuth, WebhookConfig, WebhookUrl};
 use crate::net::http::{self as client, allowed, basic, of_user_in};
 use crate::net::{Network, address};
+use crate::oauth::AccessToken;
 
 /// The secrets of a webhook, checked.
 pub(super) struct Credentials {
@@ -28,6 +29,8 @@ impl Credentials {
         let authorization = match &webhook.auth {
             Some(WebhookAuth::Bearer(token)) => Some(format!("Bearer {}", reveal(token)?)),
             Some(WebhookAuth::Basic { username, password }) => Some(basic(&reveal(username)?, &reveal(password)?)),
+            // The token comes with each request.
+            Some(WebhookAuth::OAuth2(_)) => None,
             None => url.as_ref().and_then(of_user_in),
         };
         if let Some(url) = &mut url {
@@ -65,6 +68,11 @@ fn parse(what: &str, text: &str, deny: &[Network]) -> Result<Url, String> {
     }
     allowed(&url, deny).map_err(|problem| format!("the sink's `{what}`: {problem}"))?;
     Ok(url)
+}
+
+/// The header with an access token.
+pub(super) fn bearer(token: &AccessToken) -> Result<HeaderValue, String> {
+    sensitive(format!("Bearer {}", token.secret()))
 }
 
 fn sensitive(text: String) -> Result<HeaderValue, String> {

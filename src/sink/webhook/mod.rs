@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
@@ -26,10 +26,11 @@ pub(super) use self::render::render;
 pub use self::verdict::MAX_RETRY_AFTER;
 use super::{Attempt, Blame, Destination, OTHER_KIND, OpenError, RenderedDelivery, Verdict};
 use crate::clock;
-use crate::config::{SinkConfig, WebhookConfig, WebhookUrl};
+use crate::config::{SinkConfig, WebhookAuth, WebhookConfig, WebhookUrl};
 use crate::event::HeaderValue as EventHeader;
 use crate::net::RateLimiter;
-use crate::net::http::{ClientSettings, HttpClient, allowed};
+use crate::net::http::{ClientSettings, HttpClient, Response, allowed};
+use crate::oauth::{self, AccessToken, TokenSource};
 use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::tasks::{self, TaskKind};
 
@@ -55,6 +56,7 @@ struct RequestSender {
     config: WebhookConfig,
     client: HttpClient,
     rate_limiter: Option<RateLimiter>,
+    tokens: Option<Arc<TokenSource>>,
 }
 
 impl WebhookSink {
@@ -117,53 +119,109 @@ impl RequestSender {
     /// Checks everything that can be checked without the destination, which blocks. The error says what to do.
     fn open(webhook: WebhookConfig) -> Result<Self, String> {
         let (client, _) = build_client(&webhook)?;
-        Ok(Self { client, rate_limiter: webhook.rate.map(RateLimiter::new), config: webhook })
+        let tokens = token_source(&webhook);
+        Ok(Self { client, rate_limiter: webhook.rate.map(RateLimiter::new), tokens, config: webhook })
+    }
+
+    /// Sends one request; a second one with a new token, if the receiver answers 401 to a token that was issued earlier.
+    async fn send(self: Arc<Self>, outgoing: RenderedDelivery) -> Verdict {
+        let Some(tokens) = &self.tokens else {
+            return self.exchange(&outgoing, None).await.verdict;
+        };
+        let latest = tokens.latest();
+        loop {
+            let token = match tokens.token().await {
+                Ok(token) => token,
+                Err(error) => return failed(error.to_string(), Blame::Sink),
+            };
+            let end = self.exchange(&outgoing, Some(&token)).await;
+            if !end.is_unauthorized {
+                return end.verdict;
+            }
+            tokens.refuse(&token);
+            if token.is_after(latest) {
+                return end.verdict;
+            }
+        }
     }
 
     /// Sends one request, once the rate limit allows it.
-    async fn send(self: Arc<Self>, outgoing: RenderedDelivery) -> Verdict {
+    async fn exchange(self: &Arc<Self>, outgoing: &RenderedDelivery, token: Option<&AccessToken>) -> RequestEnd {
         if let Some(limiter) = &self.rate_limiter {
             limiter.wait().await;
         }
-        let reader = Arc::clone(&self);
+        let reader = Arc::clone(self);
         let reading = tokio::task::spawn_blocking(move || {
             let credentials = Credentials::read(&reader.config)?;
             let pool = reader.client.pool(credentials.proxy.as_ref());
             Ok::<_, String>((credentials, pool))
         });
-        let (credentials, pool) = match tokio::time::timeout(self.config.timeout, reading).await {
+        let (mut credentials, pool) = match tokio::time::timeout(self.config.timeout, reading).await {
             Ok(Ok(Ok(read))) => read,
-            Ok(Ok(Err(problem))) => return failed(problem, Blame::Sink),
-            Ok(Err(error)) => return failed(tasks::blocking_error(READING_FILES, &error), Blame::Relay),
-            Err(_) => return failed(format!("{READING_FILES} timed out"), Blame::Sink),
+            Ok(Ok(Err(problem))) => return failed(problem, Blame::Sink).into(),
+            Ok(Err(error)) => return failed(tasks::blocking_error(READING_FILES, &error), Blame::Relay).into(),
+            Err(_) => return failed(format!("{READING_FILES} timed out"), Blame::Sink).into(),
         };
-        let now = clock::system_time();
-        let (url, headers) = match request(&outgoing, &credentials, now) {
-            Ok(request) => request,
-            Err(cause) => return Verdict::Refused { cause },
-        };
-        match self.client.send(&pool, Method::POST, &url, headers, outgoing.body).await {
-            Err(error) => failed(error, Blame::Sink),
-            Ok(response) => {
-                let (shown, templated) = match &self.config.url {
-                    WebhookUrl::Fixed { shown, .. } => (shown.as_str(), false),
-                    WebhookUrl::Templated { .. } => (url.as_str(), true),
-                };
-                verdict::verdict(&response, shown, templated, &self.config.responses, clock::system_time())
-            }
+        match token.map(credentials::bearer).transpose() {
+            Ok(Some(bearer)) => credentials.authorization = Some(bearer),
+            Ok(None) => {}
+            Err(problem) => return failed(problem, Blame::Sink).into(),
         }
+        let now = clock::system_time();
+        let (url, headers) = match request(outgoing, &credentials, now) {
+            Ok(request) => request,
+            Err(cause) => return Verdict::Refused { cause }.into(),
+        };
+        match self.client.send(&pool, Method::POST, &url, headers, outgoing.body.clone()).await {
+            Err(error) => failed(error, Blame::Sink).into(),
+            Ok(response) => self.on_response(&response, &url),
+        }
+    }
+
+    fn on_response(&self, response: &Response, url: &Url) -> RequestEnd {
+        let (shown, templated) = match &self.config.url {
+            WebhookUrl::Fixed { shown, .. } => (shown.as_str(), false),
+            WebhookUrl::Templated { .. } => (url.as_str(), true),
+        };
+        let verdict = verdict::verdict(response, shown, templated, &self.config.responses, clock::system_time());
+        RequestEnd { verdict, is_unauthorized: response.status == StatusCode::UNAUTHORIZED }
+    }
+}
+
+struct RequestEnd {
+    verdict: Verdict,
+    is_unauthorized: bool,
+}
+
+impl From<Verdict> for RequestEnd {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, is_unauthorized: false }
+    }
+}
+
+fn token_source(webhook: &WebhookConfig) -> Option<Arc<TokenSource>> {
+    match &webhook.auth {
+        Some(WebhookAuth::OAuth2(oauth2)) => Some(oauth::source(oauth2)),
+        _ => None,
     }
 }
 
 /// Tests whether the receiver can be connected to, without sending a request.
 pub(super) async fn probe(webhook: &WebhookConfig) -> ProbeResult {
-    let webhook = webhook.clone();
+    let (webhook, tokens) = (webhook.clone(), token_source(webhook));
     let built = tokio::task::spawn_blocking(move || build_client(&webhook));
     let (client, endpoint) = built.await.map_err(|error| tasks::blocking_error(READING_FILES, &error))??;
     client.connect(endpoint.proxy.as_ref(), &endpoint.url).await?;
+    let token = match tokens {
+        Some(tokens) => {
+            tokens.token().await.map_err(|error| error.to_string())?;
+            ", and the token server issues a token"
+        }
+        None => "",
+    };
     let proxy = if endpoint.proxy.is_some() { " through its proxy" } else { "" };
     let tls = if endpoint.url.scheme() == "https" { ", and its certificate is trusted" } else { "" };
-    Ok(ProbeOutcome::Reachable(format!("the receiver can be connected to{proxy}{tls}")))
+    Ok(ProbeOutcome::Reachable(format!("the receiver can be connected to{proxy}{tls}{token}")))
 }
 
 struct Endpoint {

@@ -8,12 +8,12 @@ use regards_relay::tasks::{TaskKind, VARIABLE};
 use crate::configuration::Edit;
 use crate::support::response::lives;
 use crate::support::wait::until_within;
-use crate::support::{Home, Kafka, Rabbit, Receiver, Regards};
+use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, TokenServer};
 
 const ROUTES: &str = configuration! {
     sinks: {
         pipeline: r#"{ kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }"#,
-        hook: r#"{ webhook: { url: "${HOOK}" } }"#,
+        hook: r#"{ webhook: { url: "${HOOK}", auth: { oauth2: { token_url: "${TOKENS}", client_id: relay, client_secret: "${SECRET}" } } } }"#,
         partner: r#"{ amqp: { url: "${PARTNER}", exchange: partner.products, routing_key: "{{ status }}" } }"#,
         archive: "{ file: { path: archive.ndjson } }",
     },
@@ -32,12 +32,15 @@ async fn a_dead_thread_or_task_ends_the_relay_with_an_error() {
     partner.exchange("partner.products", ExchangeKind::Topic).await;
     let topic = Kafka::shared().topic("dead", 1).await;
     let receiver = Receiver::start().await;
+    let tokens = TokenServer::start().await;
     for &task in TaskKind::ALL {
         let regards = Regards::new().await;
         let home = Home::of(&regards, ROUTES)
             .with_kafka()
             .with("TOPIC", topic.topic())
             .with("HOOK", &receiver.url())
+            .with("TOKENS", &tokens.url())
+            .with("SECRET", TokenServer::CLIENT_SECRET)
             .with("PARTNER", &partner.admin_url())
             .with(VARIABLE, task.name());
         let mut relay = home.start();

@@ -4,6 +4,7 @@ mod channel_limits;
 mod conformance;
 mod header_types;
 mod many_files;
+mod oauth;
 mod renewed_secrets;
 mod schemas;
 pub mod secure_connections;

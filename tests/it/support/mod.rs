@@ -14,6 +14,7 @@ pub mod relay;
 pub mod response;
 pub mod services;
 pub mod setup;
+pub mod token_server;
 pub mod wait;
 pub mod webhook;
 
@@ -27,6 +28,7 @@ pub use relay::{Home, Relay};
 pub use response::Response;
 pub use services::Services;
 pub use setup::{start_with_backlog, with_webhook};
+pub use token_server::TokenServer;
 pub use wait::until;
 pub use webhook::{Answer, Receiver};
 

@@ -59,6 +59,11 @@ impl Home {
         self.dir.path().join("data").join(path)
     }
 
+    /// The path of a file next to `routes.yaml`.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// Writes a file next to `routes.yaml`.
     pub fn write(&self, name: &str, text: &str) {
         self.write_bytes(name, text.as_bytes());

@@ -29,6 +29,8 @@ pub enum Answer {
     Status(u16),
     /// A status with a header.
     StatusWith(u16, &'static str, String),
+    /// A status with a body.
+    Body(u16, String),
     After(Duration, u16),
     /// No answer: the connection stays open and silent.
     Never,
@@ -246,8 +248,13 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     held.wait_for(|held| !held).await.expect("the sender lives in the state");
 
     let behaviour = Arc::clone(&shared.behaviour.lock().expect("no holder panics"));
+    let mut body = String::new();
     let (status, header) = match behaviour(&posted) {
         Answer::Status(status) => (status, None),
+        Answer::Body(status, text) => {
+            body = text;
+            (status, None)
+        }
         Answer::StatusWith(status, name, value) => (status, Some((name, value))),
         Answer::After(delay, status) => {
             tokio::time::sleep(delay).await;
@@ -256,7 +263,8 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         Answer::Never => std::future::pending().await,
     };
     shared.posted.lock().expect("no holder panics")[number].answered = Some(status);
-    let mut answer = StatusCode::from_u16(status).expect("a status").into_response();
+    let status = StatusCode::from_u16(status).expect("a status");
+    let mut answer = (status, body).into_response();
     if let Some((name, value)) = header {
         let value = HeaderValue::try_from(value).expect("a header's value");
         answer.headers_mut().insert(HeaderName::from_static(name), value);
