@@ -1,6 +1,6 @@
 //! The journal and `trace`: where every event is, as the destinations' own clients see it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lapin::ExchangeKind;
@@ -8,6 +8,7 @@ use lapin::types::FieldTable;
 use serde_json::{Value, json};
 
 use crate::configuration::Edit;
+use crate::support::rabbit::AmqpMessage;
 use crate::support::{
     Answer, Home, Kafka, Receiver, Regards, Response, Services, lines_of, start_with_backlog, until, with_webhook,
 };
@@ -37,8 +38,8 @@ const TRACED: usize = 200;
 const STATUSES: [&str; 4] = ["GRANTED", "SUCCESS", "ERROR", "DENIED"];
 const TENANTS: [&str; 3] = ["cnes-a", "cnes-b", "esa"];
 
-/// The state and destination of each delivery of an event, by sink.
-type Deliveries = HashMap<String, Value>;
+/// Where the copies of an event are, by sink: one unless an attempt had an unknown end.
+type Deliveries = HashMap<String, Vec<Value>>;
 
 fn traced(home: &Home, arguments: &[&str]) -> Value {
     let arguments: Vec<_> = ["trace", "--json"].iter().chain(arguments).copied().collect();
@@ -109,8 +110,7 @@ async fn a_trace_agrees_with_what_every_destination_received() {
     // What the destinations have, by the id of the event.
     let mut expected: HashMap<String, Deliveries> = HashMap::new();
     let mut expect = |id: &str, sink: &str, to: Value| {
-        let before = expected.entry(id.to_owned()).or_default().insert(sink.to_owned(), to);
-        assert_eq!(before, None, "{sink} has {id} twice");
+        expected.entry(id.to_owned()).or_default().entry(sink.to_owned()).or_default().push(to);
     };
     for record in topic.all().await {
         let to = json!({ "topic": record.topic, "partition": record.partition, "offset": record.offset });
@@ -120,8 +120,16 @@ async fn a_trace_agrees_with_what_every_destination_received() {
         let to = json!({ "url": receiver.url(), "status": posted.answered.unwrap() });
         expect(posted.header("webhook-id").unwrap(), "hook", to);
     }
-    for message in partner.wait_for(count).await {
-        let id = message.properties.message_id().as_ref().unwrap().to_string();
+    let id_of = |message: &AmqpMessage| message.properties.message_id().as_ref().unwrap().to_string();
+    until("every event at the partner", async || {
+        match partner.all().iter().map(id_of).collect::<HashSet<_>>().len() {
+            distinct if distinct == count => Ok(()),
+            distinct => Err(format!("{distinct} of {count} are there")),
+        }
+    })
+    .await;
+    for message in partner.all() {
+        let id = id_of(&message);
         expect(&id, "partner", json!({ "exchange": "partner", "routingKey": message.routing_key }));
     }
     for tenant in TENANTS {
@@ -163,13 +171,16 @@ async fn a_trace_agrees_with_what_every_destination_received() {
             let mut deliveries = expected[event["id"].as_str().unwrap()].clone();
             assert_eq!(event["deliveries"].as_array().unwrap().len(), deliveries.len(), "{event}");
             for delivery in event["deliveries"].as_array().unwrap() {
-                let to = deliveries.remove(delivery["sink"].as_str().unwrap()).expect("a sink of its own");
-                assert_eq!(delivery["to"], to, "{event}");
-                assert_eq!((&delivery["state"], &delivery["attempts"]), (&json!("delivered"), &json!(1)), "{event}");
+                let copies = deliveries.remove(delivery["sink"].as_str().unwrap()).expect("a sink of its own");
+                assert!(copies.contains(&delivery["to"]), "{event}: {copies:?}");
+                assert_eq!(delivery["state"], "delivered", "{event}");
+                // A broker on a busy machine may confirm too late: each copy is of an attempt of its own.
+                let attempts = delivery["attempts"].as_u64().unwrap();
+                assert!(attempts >= copies.len() as u64, "{event}: {copies:?}");
+                assert_eq!(attempts == 1, delivery["lastError"].is_null(), "{event}");
                 let at = seconds(&delivery["at"]);
                 assert!((at - received - delivery["duration"].as_f64().unwrap()).abs() < 1.0, "{event}");
                 assert!(at <= ended, "{event}");
-                assert_eq!(delivery["lastError"], Value::Null);
             }
         }
     }
