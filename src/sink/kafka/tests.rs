@@ -277,8 +277,11 @@ async fn a_producer_with_a_fatal_error_is_rebuilt() {
 #[tokio::test]
 async fn closing_delivers_the_records_in_flight() {
     let cluster = cluster();
-    let sink = open(&kafka(&cluster.bootstrap_servers(), &[("linger.ms", "500")])).await.unwrap();
+    let sink = open(&kafka(&cluster.bootstrap_servers(), &[("linger.ms", "100")])).await.unwrap();
     let mut attempts = Attempts::new();
+    // A sink that is not connected by then would cancel its records.
+    sink.attempt(&record("t", "connects"), attempts.start());
+    assert!(attempts.ended().await.1.is_delivered());
     for _ in 0..1000 {
         sink.attempt(&record("t", "x"), attempts.start());
     }
