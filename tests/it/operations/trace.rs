@@ -121,11 +121,9 @@ async fn a_trace_agrees_with_what_every_destination_received() {
         expect(posted.header("webhook-id").unwrap(), "hook", to);
     }
     let id_of = |message: &AmqpMessage| message.properties.message_id().as_ref().unwrap().to_string();
-    until("every event at the partner", async || {
-        match partner.all().iter().map(id_of).collect::<HashSet<_>>().len() {
-            distinct if distinct == count => Ok(()),
-            distinct => Err(format!("{distinct} of {count} are there")),
-        }
+    until("every event at the partner", async || match partner.all().iter().map(id_of).collect::<HashSet<_>>().len() {
+        distinct if distinct == count => Ok(()),
+        distinct => Err(format!("{distinct} of {count} are there")),
     })
     .await;
     for message in partner.all() {
