@@ -71,7 +71,6 @@ fn edges(from: &str, to: &[SinkIndex]) -> Vec<String> {
     to.iter().map(|sink| format!("  {from} --> sink{}", sink.0)).collect()
 }
 
-/// What raises an alert.
 fn condition(trigger: &Trigger) -> String {
     let names = |globs: &[Glob]| globs.iter().map(Glob::as_str).collect::<Vec<_>>().join(", ");
     match trigger {

@@ -9,6 +9,8 @@ use serde_json::Value;
 use crate::net::http::{BodyEnd, Response};
 use crate::telemetry::printable;
 
+/// In bytes.
+pub(super) const MAX_BODY: usize = 64 * 1024;
 /// A shorter life is taken for this one: renewing more often would be of no use.
 const MIN_LIFE: Duration = Duration::from_secs(1);
 /// A longer life is taken for this one.
@@ -48,7 +50,7 @@ pub(super) fn read(response: &Response) -> Result<GrantedToken, String> {
     }
     match response.body_end {
         BodyEnd::Whole => {}
-        BodyEnd::TooLong => return Err("answered more than 64 KiB; check `token_url`".to_owned()),
+        BodyEnd::TooLong => return Err(format!("answered more than {} KiB; check `token_url`", MAX_BODY / 1024)),
         BodyEnd::BrokenOff | BodyEnd::TimedOut => return Err("broke its answer off".to_owned()),
     }
     // The answer is not shown: it has the token in it.

@@ -12,7 +12,7 @@ use serde_json::json;
 use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
-use super::answer::{self, GrantedToken};
+use super::answer::{self, GrantedToken, MAX_BODY};
 use crate::clock;
 use crate::config::{ClientAuthentication, Masks, OAuth2Config, Secret};
 use crate::net::SigningKey;
@@ -20,7 +20,7 @@ use crate::net::http::{ClientSettings, ConnectionPool, HttpClient, allowed, basi
 use crate::tasks;
 
 const SETTINGS: ClientSettings =
-    ClientSettings { server: "token server", timeout: Duration::from_secs(10), concurrency: 1, max_body: 64 * 1024 };
+    ClientSettings { server: "token server", timeout: Duration::from_secs(10), concurrency: 1, max_body: MAX_BODY };
 /// How long an assertion is valid. The clock of the token server may differ from ours.
 const ASSERTION_LIFE: Duration = Duration::from_mins(5);
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

@@ -105,13 +105,7 @@ impl Budget {
     fn reserve(&mut self, sink: &SinkName, size: u64) -> bool {
         let taken = self.share(sink).bytes();
         let has_room = self.has_room(taken, size);
-        let share = self.share(sink);
-        share.refused = (!has_room).then_some(size);
-        if has_room {
-            share.queued.add(size);
-            self.total = self.total.saturating_add(size);
-        }
-        has_room
+        self.reserve_if(has_room, sink, size)
     }
 
     /// Whether a sink that uses `taken` bytes may use `size` more.
@@ -122,7 +116,10 @@ impl Budget {
 
     /// Reserves room beyond the configured limits, while the disk has space. There are no more such deliveries than the sources' prefetch.
     fn reserve_beyond(&mut self, sink: &SinkName, size: u64) -> bool {
-        let has_room = !self.disk_is_full;
+        self.reserve_if(!self.disk_is_full, sink, size)
+    }
+
+    fn reserve_if(&mut self, has_room: bool, sink: &SinkName, size: u64) -> bool {
         let share = self.share(sink);
         share.refused = (!has_room).then_some(size);
         if has_room {

@@ -135,7 +135,6 @@ pub enum WaitsFor {
     Group,
 }
 
-/// Groups of a sink.
 #[derive(Debug)]
 pub enum Groups {
     All,

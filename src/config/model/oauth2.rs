@@ -24,7 +24,6 @@ pub enum ClientAuthentication {
     Secret(Secret),
     /// By a signed assertion (RFC 7523, 2.2).
     PrivateKey {
-        /// A PEM file.
         path: PathBuf,
         /// The `kid` in the assertion's header.
         key_id: Option<String>,

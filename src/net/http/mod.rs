@@ -107,7 +107,6 @@ pub struct Response {
 /// Where reading a body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyEnd {
-    /// At its end.
     Whole,
     /// After [`ClientSettings::max_body`] bytes.
     TooLong,

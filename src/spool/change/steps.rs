@@ -26,7 +26,6 @@ pub(in crate::spool) struct NewDeadLetter {
     pub(in crate::spool) copy: Option<Box<DeliveryRow>>,
 }
 
-/// What dead letters replace.
 #[derive(Debug)]
 pub(in crate::spool) enum DeadLetterOrigin {
     Message(Receipt),

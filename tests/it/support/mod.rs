@@ -12,6 +12,7 @@ pub mod regards;
 pub mod registry;
 pub mod relay;
 pub mod response;
+pub mod server;
 pub mod services;
 pub mod setup;
 pub mod token_server;

@@ -1,16 +1,14 @@
 //! A TCP proxy before a broker: cuts off or delays one client while the broker serves all others.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use super::until;
+use super::server::Server;
 
 /// The time limit for the client to send the expected bytes.
 const HELD_WITHIN: Duration = Duration::from_mins(2);
@@ -18,9 +16,8 @@ const HELD_WITHIN: Duration = Duration::from_mins(2);
 /// Forwards connections to one port of 127.0.0.1. It stops when dropped.
 pub struct Proxy {
     to: u16,
-    address: SocketAddr,
     gate: Arc<Gate>,
-    server: Option<Runtime>,
+    server: Server,
 }
 
 /// Forwards the bytes from the clients, or holds them back.
@@ -33,14 +30,13 @@ struct Gate {
 
 impl Proxy {
     pub async fn to(port: u16) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut proxy = Self { to: port, address, gate: Arc::default(), server: None };
+        let mut proxy = Self { to: port, gate: Arc::default(), server: Server::new() };
         proxy.come_back().await;
         proxy
     }
 
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.server.port()
     }
 
     /// Holds back the bytes from the clients until [`release`](Self::release). Connections stay open, also those whose
@@ -67,40 +63,18 @@ impl Proxy {
 
     /// Stops listening and cuts every connection.
     pub async fn go_down(&mut self) {
-        let server = self.server.take().expect("it is up");
-        let stopped = tokio::task::spawn_blocking(move || server.shutdown_timeout(Duration::from_secs(5)));
-        stopped.await.expect("stopped");
+        self.server.go_down().await;
     }
 
     /// Listens again on the same address.
     pub async fn come_back(&mut self) {
-        assert!(self.server.is_none(), "it is up");
-        let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let server = server.expect("a runtime");
-        let handle = server.handle().clone();
-        let address = self.address;
-        let listener = until(&format!("{address} to be free"), async || {
-            let bound = handle.spawn(TcpListener::bind(address)).await.expect("not cancelled");
-            bound.map_err(|error| error.to_string())
-        })
-        .await;
-        self.address = listener.local_addr().expect("an address");
-        let to = self.to;
-        let gate = Arc::clone(&self.gate);
-        server.spawn(async move {
+        let (to, gate) = (self.to, Arc::clone(&self.gate));
+        let serve = async move |listener: TcpListener| {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(forward(client, to, Arc::clone(&gate)));
             }
-        });
-        self.server = Some(server);
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.shutdown_background();
-        }
+        };
+        self.server.come_back(serve).await;
     }
 }
 

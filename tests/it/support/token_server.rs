@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "the benchmarks have the harness too")]
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,10 +26,10 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use url::form_urlencoded;
 
+use super::server::Server;
 use super::{Services, until, use_ring};
 
 const MOST_BYTES: usize = 64 << 10;
@@ -40,8 +39,7 @@ pub const KEY_ID: &str = "tests";
 /// The server. It stops when dropped.
 pub struct TokenServer {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    server: Option<Runtime>,
+    server: Server,
 }
 
 struct Shared {
@@ -124,17 +122,17 @@ impl TokenServer {
             issued: Mutex::default(),
             held: watch::Sender::new(false),
         });
-        let mut server = Self { shared, address: SocketAddr::from(([127, 0, 0, 1], 0)), server: None };
+        let mut server = Self { shared, server: Server::new() };
         server.come_back().await;
         server
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/token", self.address.port())
+        format!("http://127.0.0.1:{}/token", self.server.port())
     }
 
     pub fn jwks_url(&self) -> String {
-        format!("http://127.0.0.1:{}/jwks", self.address.port())
+        format!("http://127.0.0.1:{}/jwks", self.server.port())
     }
 
     /// The lifetime of further tokens.
@@ -211,39 +209,21 @@ impl TokenServer {
 
     /// Stops listening and cuts every connection.
     pub async fn go_down(&mut self) {
-        let server = self.server.take().expect("it is up");
-        let stopped = tokio::task::spawn_blocking(move || server.shutdown_timeout(Duration::from_secs(5)));
-        stopped.await.expect("stopped");
+        self.server.go_down().await;
     }
 
     /// Listens again on the same address.
     pub async fn come_back(&mut self) {
-        assert!(self.server.is_none(), "it is up");
-        let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let server = server.expect("a runtime");
-        let (handle, address) = (server.handle().clone(), self.address);
-        let listener = until(&format!("{address} to be free"), async || {
-            let bound = handle.spawn(TcpListener::bind(address)).await.expect("not cancelled");
-            bound.map_err(|error| error.to_string())
-        })
-        .await;
-        self.address = listener.local_addr().expect("an address");
         let app = Router::new().route("/token", post(issue)).route("/jwks", get(jwks));
         let app = app.with_state(Arc::clone(&self.shared));
-        server.spawn(async move { axum::serve(listener, app).await });
-        self.server = Some(server);
+        let serve = async move |listener: TcpListener| {
+            let _ = axum::serve(listener, app).await;
+        };
+        self.server.come_back(serve).await;
     }
 
     fn settings(&self) -> std::sync::MutexGuard<'_, Settings> {
         self.shared.settings.lock().expect("no holder panics")
-    }
-}
-
-impl Drop for TokenServer {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.shutdown_background();
-        }
     }
 }
 

@@ -14,11 +14,11 @@ use axum::serve::Listener;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::server::Server;
 use super::{until, use_ring};
 
 const MOST_BYTES: usize = 16 << 20;
@@ -74,9 +74,8 @@ struct Shared {
 /// The server. It stops when dropped.
 pub struct Receiver {
     shared: Arc<Shared>,
-    address: SocketAddr,
     tls: Option<TlsAcceptor>,
-    server: Option<Runtime>,
+    server: Server,
 }
 
 impl Receiver {
@@ -111,13 +110,13 @@ impl Receiver {
             in_flight: AtomicUsize::new(0),
             most_in_flight: AtomicUsize::new(0),
         });
-        let mut receiver = Self { shared, address: SocketAddr::from(([127, 0, 0, 1], 0)), tls, server: None };
+        let mut receiver = Self { shared, tls, server: Server::new() };
         receiver.come_back().await;
         receiver
     }
 
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.server.port()
     }
 
     pub fn url(&self) -> String {
@@ -141,32 +140,20 @@ impl Receiver {
 
     /// Stops listening and cuts every connection.
     pub async fn go_down(&mut self) {
-        let server = self.server.take().expect("it is up");
-        let stopped = tokio::task::spawn_blocking(move || server.shutdown_timeout(Duration::from_secs(5)));
-        stopped.await.expect("stopped");
+        self.server.go_down().await;
     }
 
     /// Listens again on the same address.
     pub async fn come_back(&mut self) {
-        assert!(self.server.is_none(), "it is up");
-        let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let server = server.expect("a runtime");
-        let listener = {
-            let handle = server.handle().clone();
-            let address = self.address;
-            until(&format!("{address} to be free"), async || {
-                let bound = handle.spawn(TcpListener::bind(address)).await.expect("not cancelled");
-                bound.map_err(|error| error.to_string())
-            })
-            .await
-        };
-        self.address = listener.local_addr().expect("an address");
         let app = axum::Router::new().fallback(receive).with_state(Arc::clone(&self.shared));
-        match self.tls.clone() {
-            None => drop(server.spawn(async move { axum::serve(listener, app).await })),
-            Some(tls) => drop(server.spawn(async move { axum::serve(TlsListener { listener, tls }, app).await })),
-        }
-        self.server = Some(server);
+        let tls = self.tls.clone();
+        let serve = async move |listener: TcpListener| {
+            let _ = match tls {
+                None => axum::serve(listener, app).await,
+                Some(tls) => axum::serve(TlsListener { listener, tls }, app).await,
+            };
+        };
+        self.server.come_back(serve).await;
     }
 
     /// All received requests, in order.
@@ -199,14 +186,6 @@ impl Receiver {
     /// The highest number of requests in flight at once so far.
     pub fn most_in_flight(&self) -> usize {
         self.shared.most_in_flight.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.shutdown_background();
-        }
     }
 }
 

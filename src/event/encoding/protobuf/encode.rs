@@ -16,7 +16,7 @@ use crate::event::json_value::JsonValue;
 
 const VARINT: u32 = 0;
 const FIXED_64: u32 = 1;
-pub(super) const LENGTH_DELIMITED: u32 = 2;
+const LENGTH_DELIMITED: u32 = 2;
 const GROUP_START: u32 = 3;
 const GROUP_END: u32 = 4;
 const FIXED_32: u32 = 5;
@@ -157,15 +157,8 @@ impl ProtoSchema {
         }
         let mut payload = Vec::new();
         let wire = self.payload(kind, value, &mut payload)?;
-        let is_default = (wire != LENGTH_DELIMITED || payload.is_empty()) && payload.iter().all(|byte| *byte == 0);
-        if is_default && !presence {
-            return Ok(());
-        }
-        if wire == LENGTH_DELIMITED {
-            write_delimited(number, &payload, out);
-        } else {
-            write_tag(number, wire, out);
-            out.extend(payload);
+        if presence || !is_default(wire, &payload) {
+            write_payload(number, wire, &payload, out);
         }
         Ok(())
     }
@@ -234,6 +227,21 @@ pub(super) fn write_delimited(number: u32, content: &[u8], out: &mut Vec<u8>) {
     write_tag(number, LENGTH_DELIMITED, out);
     write_unsigned(u64::try_from(content.len()).unwrap_or(u64::MAX), out);
     out.extend_from_slice(content);
+}
+
+/// Whether it is the default value of its type, which is not written unless the field has presence.
+pub(super) fn is_default(wire: u32, payload: &[u8]) -> bool {
+    payload.is_empty() || (wire != LENGTH_DELIMITED && payload.iter().all(|byte| *byte == 0))
+}
+
+/// Writes a value of that wire type after its tag, and its length where it has one.
+pub(super) fn write_payload(number: u32, wire: u32, payload: &[u8], out: &mut Vec<u8>) {
+    if wire == LENGTH_DELIMITED {
+        write_delimited(number, payload, out);
+    } else {
+        write_tag(number, wire, out);
+        out.extend_from_slice(payload);
+    }
 }
 
 /// Writes a value without its tag and length. Returns its wire type; the error says what was found.

@@ -1,7 +1,7 @@
 //! Google's well-known types, which have forms of their own in JSON.
 
 use super::Scalar;
-use super::encode::{LENGTH_DELIMITED, write_delimited, write_scalar, write_tag};
+use super::encode::{is_default, write_delimited, write_payload, write_scalar, write_tag};
 use crate::event::encoding::misfit::Misfit;
 use crate::event::encoding::number::{self, Scaled};
 use crate::event::encoding::time;
@@ -111,14 +111,8 @@ impl WellKnown {
             (Self::Wrapper(scalar), value) => {
                 let mut payload = Vec::new();
                 let wire = write_scalar(scalar, value, &mut payload).map_err(misfit)?;
-                match payload.as_slice() {
-                    [] => {}
-                    payload if wire == LENGTH_DELIMITED => write_delimited(1, payload, out),
-                    payload if payload.iter().all(|byte| *byte == 0) => {}
-                    payload => {
-                        write_tag(1, wire, out);
-                        out.extend_from_slice(payload);
-                    }
+                if !is_default(wire, &payload) {
+                    write_payload(1, wire, &payload, out);
                 }
                 Ok(())
             }
@@ -133,12 +127,7 @@ fn dynamic(value: &JsonValue<'_>, out: &mut Vec<u8>) -> Result<(), Misfit> {
         let mut payload = Vec::new();
         let wire =
             write_scalar(scalar, value, &mut payload).map_err(|found| Misfit::new(found, "google.protobuf.Value"))?;
-        if wire == LENGTH_DELIMITED {
-            write_delimited(number, &payload, out);
-        } else {
-            write_tag(number, wire, out);
-            out.extend(payload);
-        }
+        write_payload(number, wire, &payload, out);
         Ok(())
     };
     match value {
