@@ -10,6 +10,7 @@
 #   services.sh stop|start|kill|pause|resume DIR SERVICE
 #                                            SIGTERM and wait | again, same data and ports | SIGKILL | SIGSTOP | SIGCONT
 #   services.sh alarm|calm DIR rabbitmq      sets | clears a memory alarm, which blocks publishers
+#   services.sh plain DIR rabbitmq           lets clients log in by user name and password only, not by certificate
 #   services.sh login DIR kafka USER PASSWORD
 #                                            creates a SCRAM-SHA-512 user, or changes its password
 #   services.sh install                      installs what `up` needs with apt-get and Maven, or says what to do
@@ -44,7 +45,7 @@ KAFKA_CLUSTER_ID=cmVnYXJkcy1yZWxheQAAAA
 
 say() { printf 'services: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
-usage() { sed -n '2,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+usage() { sed -n '2,22s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 # Shows the output of a command only if it failed.
 quietly() {
   local said
@@ -169,6 +170,15 @@ do_login() {
 do_alarm() { memory_limit_rabbitmq 0.00001; }
 
 do_calm() { memory_limit_rabbitmq absolute "$MEMORY_LIMIT"; }
+
+do_plain() {
+  local offered="rabbit, auth_mechanisms, ['PLAIN']"
+  if [ "$MODE" = docker ]; then
+    quietly docker_compose exec -T rabbitmq rabbitmqctl eval "application:set_env($offered)."
+  else
+    tell_rabbitmq "application, set_env, [$offered]" || die "rabbitmq does not answer"
+  fi
+}
 
 memory_limit_rabbitmq() {
   if [ "$MODE" = docker ]; then
@@ -336,7 +346,7 @@ case $verb in
     set_dir "${1:-}"
     down
     ;;
-  stop | start | kill | pause | resume | alarm | calm)
+  stop | start | kill | pause | resume | alarm | calm | plain)
     set_dir "${1:-}"
     load_state
     [[ " $SERVICES " == *" ${2:-} "* ]] || die "$DIR has: $SERVICES"

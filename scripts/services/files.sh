@@ -28,7 +28,7 @@ release_ports() {
   rmdir "$PORT_CLAIMS" 2>/dev/null || true
 }
 
-# A temporary certificate authority, a certificate for localhost and one for a client.
+# A temporary certificate authority, a certificate for localhost, one for a client, and one for a client that no broker knows.
 make_certificates() {
   local tls=$DIR/tls name
   mkdir -p "$tls"
@@ -56,10 +56,10 @@ EOF
     new_key=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -config openssl.cnf)
     openssl req -x509 "${new_key[@]}" -extensions ca -days 30 -subj '/CN=regards-relay test authority' \
       -keyout ca.key -out ca.pem
-    for name in server client; do
+    for name in server client stranger; do
       openssl req "${new_key[@]}" -subj "/CN=regards-relay test $name" -keyout $name.key -out $name.csr
       openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 \
-        -extfile openssl.cnf -extensions $name -out $name.pem
+        -extfile openssl.cnf -extensions "${name/stranger/client}" -out $name.pem
     done
     cat server.key server.pem >server.both.pem
     # Containers read these files as other users; the mode of DIR decides who reaches them.

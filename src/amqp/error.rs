@@ -8,6 +8,7 @@ use lapin::ErrorKind;
 
 use super::BrokerAddress;
 use super::values::ShortStringTooLong;
+use crate::config::AmqpLogin;
 use crate::telemetry::printable;
 
 /// Why a request to a broker failed. Holds no secret.
@@ -104,6 +105,18 @@ impl BrokerError {
         Some(Self::unreachable(address, meaning, error))
     }
 
+    /// The error of a broker that closed the connection when it got the login. `RabbitMQ` does so for a mechanism that it doesn't offer.
+    pub(super) fn closed_at_login(error: &lapin::Error, address: &BrokerAddress, login: &AmqpLogin) -> Option<Self> {
+        let meaning = match (error.kind(), login) {
+            (ErrorKind::IOError(error), AmqpLogin::External) if is_closed(error) => {
+                "the broker closed the connection at the login by client certificate: mostly it doesn't offer that (ask its administrator to \
+                 enable the mechanism EXTERNAL, in RabbitMQ by the plugin rabbitmq_auth_mechanism_ssl and `auth_mechanisms`), or it is stopping"
+            }
+            _ => return None,
+        };
+        Some(Self::at(BrokerErrorKind::LoginRefused, address, meaning))
+    }
+
     #[must_use]
     pub fn from_lapin(error: &lapin::Error, address: &BrokerAddress) -> Self {
         let lost = |meaning: &str| {
@@ -135,6 +148,11 @@ impl BrokerError {
     /// What a reply code and its text mean (AMQP 0.9.1, 1.2 of the reference; the texts are those of `RabbitMQ`).
     fn from_reply(code: u16, text: &str, address: &BrokerAddress) -> Self {
         let (kind, meaning) = match code {
+            403 if text.contains("mechanism EXTERNAL") => (
+                BrokerErrorKind::LoginRefused,
+                "the broker refuses the login by client certificate: it has no user for this certificate. Ask its administrator for one \
+                 whose name is the name in the certificate (for RabbitMQ see `ssl_cert_login_from`), or check `tls.cert`",
+            ),
             403 if text.contains("Login was refused") || text.contains("login refused") => {
                 (BrokerErrorKind::LoginRefused, "the broker refuses the login: check username and password")
             }
@@ -238,6 +256,7 @@ mod tests {
     fn answers_of_a_broker_are_explained() {
         let explained = [
             (403, "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN"),
+            (403, "ACCESS_REFUSED - Login was refused using authentication mechanism EXTERNAL"),
             (403, "ACCESS_REFUSED - access to queue 'q' in vhost 'regards' refused for user 'relay'"),
             (404, "NOT_FOUND - no queue 'q\u{1b}[2J' in vhost 'regards'"),
             (530, "NOT_ALLOWED - access to vhost 'regards' refused for user 'relay'"),
@@ -246,6 +265,7 @@ mod tests {
         .map(|(code, text)| BrokerError::from_reply(code, text, &address()).to_string());
         expect![[r"
             the broker refuses the login: check username and password (broker rabbit:5672, user relay, virtual host regards; its answer: ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN)
+            the broker refuses the login by client certificate: it has no user for this certificate. Ask its administrator for one whose name is the name in the certificate (for RabbitMQ see `ssl_cert_login_from`), or check `tls.cert` (broker rabbit:5672, user relay, virtual host regards; its answer: ACCESS_REFUSED - Login was refused using authentication mechanism EXTERNAL)
             the user lacks a permission: ask the broker's administrator for `read` on the queue of a source, `write` on the exchange of a sink, `configure` for `declare:` (broker rabbit:5672, user relay, virtual host regards; its answer: ACCESS_REFUSED - access to queue 'q' in vhost 'regards' refused for user 'relay')
             the queue or exchange doesn't exist: check its name, or ask the broker's administrator to create it (broker rabbit:5672, user relay, virtual host regards; its answer: NOT_FOUND - no queue 'q\u{1b}[2J' in vhost 'regards')
             the broker refuses the virtual host: check `vhost`, and the permissions of the user (broker rabbit:5672, user relay, virtual host regards; its answer: NOT_ALLOWED - access to vhost 'regards' refused for user 'relay')

@@ -17,13 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::tcp::{AsyncTcpStream, RustlsConnector};
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use lapin::{Channel, ConnectionProperties};
 
 use self::guard::{MAX_FRAME, MessageEdits};
 use self::stream::{BrokerStream, LapinRuntime, StreamHandle};
 
-use crate::config::{AmqpConnection, Secret};
+use crate::config::{AmqpConnection, AmqpLogin, Secret};
 use crate::net::address::ambiguous_broker_url;
 
 /// For the name look-up, TCP connection, TLS and login of one URL together.
@@ -32,6 +32,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 /// In seconds. A connection without a heartbeat for twice as long is lost.
 const HEARTBEAT: u16 = 10;
+/// Instead of the name of a user that only the broker knows.
+const OF_CERTIFICATE: &str = "of the client certificate";
 
 /// Host, port and login of a broker, without the password: for error messages and logs.
 #[derive(Debug, Clone, Default)]
@@ -128,10 +130,17 @@ async fn connect_one(
     let address = BrokerAddress {
         host: uri.authority.host.clone(),
         port: uri.authority.port,
-        user: uri.authority.userinfo.username.clone(),
+        user: match connection.login {
+            AmqpLogin::Password { .. } => uri.authority.userinfo.username.clone(),
+            AmqpLogin::External => OF_CERTIFICATE.to_owned(),
+        },
         vhost: uri.vhost.clone(),
     };
     let tls = match uri.scheme {
+        // The URL may contain values that were not known when the configuration was checked.
+        AMQPScheme::AMQP if connection.login == AmqpLogin::External => {
+            return Err(BrokerError::configuration("`auth: external` needs TLS: write amqps://"));
+        }
         AMQPScheme::AMQP => None,
         AMQPScheme::AMQPS => {
             let config =
@@ -150,7 +159,9 @@ async fn connect_one(
     let connected = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => connected.map_err(|error: lapin::Error| {
             let first = opened.as_ref().and_then(StreamHandle::first_bytes);
-            BrokerError::not_amqp(&error, first, &address).unwrap_or_else(|| BrokerError::from_lapin(&error, &address))
+            BrokerError::not_amqp(&error, first, &address)
+                .or_else(|| BrokerError::closed_at_login(&error, &address, &connection.login))
+                .unwrap_or_else(|| BrokerError::from_lapin(&error, &address))
         }),
         Err(_) => Err(BrokerError::timeout(&address, "connecting", CONNECT_TIMEOUT)),
     };
@@ -237,11 +248,16 @@ fn resolve_uri(connection: &AmqpConnection, url: &Secret) -> Result<AMQPUri, Bro
     let mut uri: AMQPUri = text.parse().map_err(|_| {
         BrokerError::configuration("an AMQP URL is invalid; write amqp://HOST:PORT or amqps://HOST:PORT")
     })?;
-    if let Some(username) = &connection.username {
-        uri.authority.userinfo.username = reveal(username)?;
-    }
-    if let Some(password) = &connection.password {
-        uri.authority.userinfo.password = reveal(password)?;
+    match &connection.login {
+        AmqpLogin::Password { username, password } => {
+            if let Some(username) = username {
+                uri.authority.userinfo.username = reveal(username)?;
+            }
+            if let Some(password) = password {
+                uri.authority.userinfo.password = reveal(password)?;
+            }
+        }
+        AmqpLogin::External => uri.query.auth_mechanism = Some(SASLMechanism::External),
     }
     if let Some(vhost) = &connection.vhost {
         uri.vhost.clone_from(vhost);

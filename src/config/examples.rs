@@ -1,7 +1,7 @@
 //! One example for each key, shown when its value has the wrong type.
 
 /// Examples by key. If the meaning of a key depends on the key above it, that one is written before it: `routes.name`.
-const EXAMPLES: [(&str, &str); 142] = [
+const EXAMPLES: [(&str, &str); 143] = [
     ("version", "version: 1"),
     ("name", "name: urn:example:institute"),
     ("routes.name", "name: everything"),
@@ -98,6 +98,7 @@ const EXAMPLES: [(&str, &str); 142] = [
     ("mechanism", "mechanism: SCRAM-SHA-512"),
     ("secret", "secret: \"${file:/run/secrets/NAME}\""),
     ("headers", "headers: { X-Team: ground-segment }"),
+    ("amqp.auth", "auth: external"),
     ("auth", "auth: { bearer: \"${file:/run/secrets/NAME}\" }"),
     ("proxy", "proxy: http://HOST:3128"),
     ("timeout", "timeout: 10s"),

@@ -50,8 +50,8 @@ impl SourceKind {
 }
 
 fn of_connection(connection: &AmqpConnection) -> (Vec<&Secret>, Option<&Tls>, Option<&OAuth2Config>) {
-    let AmqpConnection { urls, username, password, vhost: _, tls } = connection;
-    (urls.iter().chain(username).chain(password).collect(), Some(tls), None)
+    let AmqpConnection { urls, login, vhost: _, tls } = connection;
+    (urls.iter().chain(login.secrets()).collect(), Some(tls), None)
 }
 
 fn named(secrets: &[&Secret], tls: Option<&Tls>, oauth2: Option<&OAuth2Config>) -> NamedFiles {

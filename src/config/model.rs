@@ -72,14 +72,31 @@ pub struct AmqpSourceConfig {
 pub struct AmqpConnection {
     /// `amqp://` or `amqps://` URLs, tried in turn. Their secrets are read again at each connection.
     pub urls: Vec<Secret>,
-    /// Replaces the user name in the URL.
-    pub username: Option<Secret>,
-    /// Replaces the password in the URL.
-    pub password: Option<Secret>,
+    pub login: AmqpLogin,
     /// Replaces the virtual host in the URL; if both have none, it is `/`.
     pub vhost: Option<String>,
     /// TLS settings, for `amqps://` only.
     pub tls: Tls,
+}
+
+/// How to log in to an AMQP broker.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AmqpLogin {
+    /// By user name and password; each replaces the one in the URL.
+    Password { username: Option<Secret>, password: Option<Secret> },
+    /// By the client certificate of the TLS settings, which are complete then (SASL EXTERNAL).
+    External,
+}
+
+impl AmqpLogin {
+    /// The secrets of the login beside the URL.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let given = match self {
+            Self::Password { username, password } => [username.as_ref(), password.as_ref()],
+            Self::External => [None, None],
+        };
+        given.into_iter().flatten()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

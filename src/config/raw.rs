@@ -19,8 +19,8 @@ use super::text::scalar::{
     UrlText,
 };
 use super::values::{
-    Argument, ExchangeKind, Field, KafkaTimestamp, Mechanism, OnCorrupt, OrderBy, QueueKind, SetValue, Validation,
-    WhenFull,
+    AmqpAuth, Argument, ExchangeKind, Field, KafkaTimestamp, Mechanism, OnCorrupt, OrderBy, QueueKind, SetValue,
+    Validation, WhenFull,
 };
 
 mapping! {
@@ -84,6 +84,8 @@ mapping! {
         password: SecretText,
         /// The virtual host; replaces the one in the URL; by default `/`
         vhost: Text,
+        /// Another login than by user name and password: `external`, by the client certificate of `tls`
+        auth: OneOf<AmqpAuth>,
         /// The certificates for an `amqps://` connection
         tls: Tls,
         /// The queue to consume; it must exist, unless `declare` is given
@@ -316,6 +318,8 @@ mapping! {
         password: SecretText,
         /// The virtual host; replaces the one in the URL; by default `/`
         vhost: Text,
+        /// Another login than by user name and password: `external`, by the client certificate of `tls`
+        auth: OneOf<AmqpAuth>,
         /// The certificates for an `amqps://` connection
         tls: Tls,
         /// The exchange to publish to; `""` is the default exchange

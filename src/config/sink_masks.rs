@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::model::{AmqpConnection, ClientAuthentication, SinkConfig, SinkKind, WebhookAuth, WebhookUrl};
+use super::model::{AmqpConnection, AmqpLogin, ClientAuthentication, SinkConfig, SinkKind, WebhookAuth, WebhookUrl};
 use super::text::mask::{self, STARS};
 use super::text::secret::{Masks, Secret};
 
@@ -44,11 +44,14 @@ impl SinkConfig {
                 }
             }
             SinkKind::Amqp(amqp) => {
-                let AmqpConnection { urls, username: _, password, vhost: _, tls: _ } = &amqp.connection;
+                let AmqpConnection { urls, login, vhost: _, tls: _ } = &amqp.connection;
                 for url in urls {
                     of_url(&mut texts, url, false);
                 }
-                texts.extend(password.iter().filter_map(now));
+                match login {
+                    AmqpLogin::Password { username: _, password } => texts.extend(password.iter().filter_map(now)),
+                    AmqpLogin::External => {}
+                }
             }
             SinkKind::Kafka(kafka) => {
                 texts.extend(kafka.sasl.iter().filter_map(|sasl| now(&sasl.password)));

@@ -107,6 +107,16 @@ impl Word for Mechanism {
         &[("PLAIN", Self("PLAIN")), ("SCRAM-SHA-256", Self("SCRAM-SHA-256")), ("SCRAM-SHA-512", Self("SCRAM-SHA-512"))];
 }
 
+/// `auth:` of an AMQP broker.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum AmqpAuth {
+    External,
+}
+
+impl Word for AmqpAuth {
+    const WORDS: &'static [(&'static str, Self)] = &[("external", Self::External)];
+}
+
 /// The type of an exchange, by AMQP's name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ExchangeKind(pub &'static str);

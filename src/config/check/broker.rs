@@ -5,13 +5,14 @@ use url::Url;
 
 use super::common::{in_clear, no_url, usable};
 use super::tls;
-use crate::config::model::AmqpConnection;
+use crate::config::model::{AmqpConnection, AmqpLogin};
 use crate::config::raw;
 use crate::config::text::decode::{At, OneOrMany};
 use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
-use crate::config::text::scalar::{SecretText, Text, UrlText};
+use crate::config::text::scalar::{OneOf, SecretText, Text, UrlText};
 use crate::config::text::tree::Span;
+use crate::config::values::AmqpAuth;
 use crate::net::address;
 
 /// AMQP's ports, without and with TLS.
@@ -25,6 +26,7 @@ pub(super) struct RawConnection<'a> {
     pub username: Option<&'a At<SecretText>>,
     pub password: Option<&'a At<SecretText>>,
     pub vhost: Option<&'a At<Text>>,
+    pub auth: Option<&'a At<OneOf<AmqpAuth>>>,
     pub tls: Option<&'a At<raw::Tls>>,
 }
 
@@ -69,13 +71,55 @@ pub(super) fn connection(raw: &RawConnection<'_>, reader: &mut Reader<'_>) -> Op
         );
     }
     vhosts(urls, &parsed, raw.vhost, reader);
+    let login = match raw.auth {
+        Some(auth) => {
+            let OneOf(AmqpAuth::External) = auth.value;
+            external(raw, auth, &parsed, reader);
+            AmqpLogin::External
+        }
+        None => AmqpLogin::Password {
+            username: raw.username.map(|at| at.value.0.secret.clone()),
+            password: raw.password.map(|at| at.value.0.secret.clone()),
+        },
+    };
     Some(AmqpConnection {
         urls: urls.value.0.iter().map(|at| at.value.0.secret.clone()).collect(),
-        username: raw.username.map(|at| at.value.0.secret.clone()),
-        password: raw.password.map(|at| at.value.0.secret.clone()),
+        login,
         vhost,
         tls: tls.unwrap_or_default(),
     })
+}
+
+/// Reports what a login by client certificate lacks, and what it doesn't use.
+fn external(raw: &RawConnection<'_>, auth: &At<OneOf<AmqpAuth>>, parsed: &[Option<Url>], reader: &mut Reader<'_>) {
+    // `cert` and `key` need each other anyway.
+    if raw.tls.is_none_or(|tls| tls.value.cert.is_none() && tls.value.key.is_none()) {
+        reader.report(
+            Diagnostic::error("external-login", auth.span, "this login needs a client certificate, and there is none")
+                .help("add `cert:` and `key:` under `tls:`, as in `tls: { cert: client.pem, key: client.key }`"),
+        );
+    }
+    for (what, at) in [("user name", raw.username), ("password", raw.password)] {
+        if let Some(at) = at {
+            let message = format!("with `auth: external` the client certificate is the login; this {what} is not used");
+            reader.report(Diagnostic::error("external-login", at.span, message).help("remove it, or remove `auth`"));
+        }
+    }
+    let places = raw.url.into_iter().flat_map(|urls| &urls.value.0);
+    for (at, url) in places.zip(parsed) {
+        let Some(url) = url else { continue };
+        let (message, help) = if !url.username().is_empty() || url.password().is_some() {
+            (
+                "with `auth: external` the client certificate is the login; the user name and the password in this URL are not used",
+                "remove them, or remove `auth`",
+            )
+        } else if url.scheme() == "amqp" {
+            ("this URL is not encrypted, so the broker gets no client certificate", "write `amqps://`")
+        } else {
+            continue;
+        };
+        reader.report(Diagnostic::error("external-login", at.span, message).help(help));
+    }
 }
 
 /// Reports URLs with different virtual hosts, and ports that are not AMQP's.

@@ -259,6 +259,7 @@ fn broker_of(raw: &raw::AmqpSink) -> broker::RawConnection<'_> {
         username: raw.username.as_ref(),
         password: raw.password.as_ref(),
         vhost: raw.vhost.as_ref(),
+        auth: raw.auth.as_ref(),
         tls: raw.tls.as_ref(),
     }
 }

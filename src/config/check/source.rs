@@ -217,6 +217,7 @@ fn amqp(at: &At<raw::AmqpSource>, reader: &mut Reader<'_>) -> Option<AmqpSourceC
             username: raw.username.as_ref(),
             password: raw.password.as_ref(),
             vhost: raw.vhost.as_ref(),
+            auth: raw.auth.as_ref(),
             tls: raw.tls.as_ref(),
         },
         reader,

@@ -274,3 +274,83 @@ fn a_tls_file_without_a_certificate_is_an_error() {
     let errors = parse(&text, Strictness::Offline, &[]).unwrap_err().to_string();
     assert!(errors.starts_with("error[tls-files]: these files can't be used: tls.ca "), "{errors}");
 }
+
+#[test]
+fn a_login_by_certificate_needs_one_and_nothing_else() {
+    check_errors(
+        &source("amqp: { url: amqps://h, queue: q, auth: external, username: me, password: '${P:-x}' }"),
+        expect![[r#"
+            error[external-login]: this login needs a client certificate, and there is none
+             --> routes.yaml:4:45
+              |
+            4 |     amqp: { url: amqps://h, queue: q, auth: ***, username: me, password: '${P:-***}' }
+              |                                             ^^^
+              |
+              = help: add `cert:` and `key:` under `tls:`, as in `tls: { cert: client.pem, key: client.key }`
+
+            error[external-login]: with `auth: external` the client certificate is the login; this user name is not used
+             --> routes.yaml:4:65
+              |
+            4 |     amqp: { url: amqps://h, queue: q, auth: ***, username: me, password: '${P:-***}' }
+              |                                                            ^^
+              |
+              = help: remove it, or remove `auth`
+
+            error[external-login]: with `auth: external` the client certificate is the login; this password is not used
+             --> routes.yaml:4:79
+              |
+            4 |     amqp: { url: amqps://h, queue: q, auth: ***, username: me, password: '${P:-***}' }
+              |                                                                          ^^^^^^^^^^^
+              |
+              = help: remove it, or remove `auth`
+
+        "#]],
+    );
+    check_errors(
+        &source("amqp: { url: [amqps://me@h, amqp://h], queue: q, auth: external, tls: { ca: ca.pem } }"),
+        expect![[r#"
+            error[external-login]: with `auth: external` the client certificate is the login; the user name and the password in this URL are not used
+             --> routes.yaml:4:19
+              |
+            4 |     amqp: { url: [amqps://me@h, amqp://h], queue: q, auth: ***, tls: { ca: ca.pem } }
+              |                   ^^^^^^^^^^^^
+              |
+              = help: remove them, or remove `auth`
+
+            error[external-login]: this URL is not encrypted, so the broker gets no client certificate
+             --> routes.yaml:4:33
+              |
+            4 |     amqp: { url: [amqps://me@h, amqp://h], queue: q, auth: ***, tls: { ca: ca.pem } }
+              |                                 ^^^^^^^^
+              |
+              = help: write `amqps://`
+
+            error[external-login]: this login needs a client certificate, and there is none
+             --> routes.yaml:4:60
+              |
+            4 |     amqp: { url: [amqps://me@h, amqp://h], queue: q, auth: ***, tls: { ca: ca.pem } }
+              |                                                            ^^^
+              |
+              = help: add `cert:` and `key:` under `tls:`, as in `tls: { cert: client.pem, key: client.key }`
+
+            error[missing-file]: the file `HERE/ca.pem` can't be read: No such file or directory (os error 2)
+             --> routes.yaml:4:81
+              |
+            4 |     amqp: { url: [amqps://me@h, amqp://h], queue: q, auth: ***, tls: { ca: ca.pem } }
+              |                                                                            ^^^^^^
+              |
+              = help: relative paths begin at the directory of this file
+
+        "#]],
+    );
+    check_errors(&source("amqp: { url: amqps://h, queue: q, auth: plain }"), expect![[r#"
+        error[unknown-word]: this value is not one of `external`
+         --> routes.yaml:4:45
+          |
+        4 |     amqp: { url: amqps://h, queue: q, auth: *** }
+          |                                             ^^^
+          |
+          = help: write one of these
+
+    "#]]);
+}

@@ -264,7 +264,7 @@ fn variables_and_files_are_inserted_once_and_encoded_in_urls() {
         "amqp://me:p%40ss%2F%24%7BA%7D%20@localhost/%24%7BB%7D%20%25"
     );
     assert_eq!(amqp.connection.urls[1].reveal().unwrap(), "amqp://other/%24%7BB%7D%20%25");
-    let password = amqp.connection.password.as_ref().unwrap();
+    let password = amqp.connection.login.secrets().next().unwrap();
     assert_eq!(password.reveal().unwrap(), "p@ss/${A} ");
     // Rotated: the next connection has the new one.
     std::fs::write(folder.path().join("key"), "next").unwrap();

@@ -88,7 +88,7 @@ impl AmqpSink {
 
 /// Reads the files that a connection names, which blocks. The error says which one can't be used, and what to do.
 fn check_files(connection: &AmqpConnection) -> Result<(), String> {
-    let secrets = connection.urls.iter().chain(&connection.username).chain(&connection.password);
+    let secrets = connection.urls.iter().chain(connection.login.secrets());
     let mut tls = false;
     for secret in secrets {
         tls |= secret.reveal().map_err(|error| error.to_string())?.starts_with("amqps:");
@@ -102,7 +102,7 @@ fn check_files(connection: &AmqpConnection) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::config::{AmqpLogin, Secret};
     use crate::event::Properties;
     use crate::net::Tls;
     use crate::sink::fixtures::{Attempts, outgoing};
@@ -111,8 +111,7 @@ mod tests {
     fn to(port: u16) -> AmqpSink {
         let connection = AmqpConnection {
             urls: vec![Secret::text(format!("amqp://127.0.0.1:{port}"))],
-            username: None,
-            password: None,
+            login: AmqpLogin::Password { username: None, password: None },
             vhost: None,
             tls: Tls::default(),
         };

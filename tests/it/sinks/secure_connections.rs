@@ -8,6 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::support::rabbit::encode;
+use crate::support::regards::pattern_of;
 use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, Response, Services, unique};
 
 #[tokio::test]
@@ -47,6 +48,86 @@ unrouted: dead_letter
     collected.wait_for(1).await;
     relay.stop().await;
     regards.assert_left_as_found().await;
+}
+
+/// `auth: external`, source and sink: the broker takes the user's name from the certificate.
+#[tokio::test]
+async fn amqp_by_certificate() {
+    let regards = Regards::new().await;
+    let services = Services::shared();
+    let vhost = &regards.vhost;
+    vhost.exchange("out", ExchangeKind::Fanout).await;
+    vhost.queue("out", FieldTable::default()).await;
+    vhost.bind("out", "out", "").await;
+    let user = vhost.rabbit().certificate_user().await;
+    vhost.permit(user, "", "^out$", &pattern_of(&regards.queue)).await;
+    let collected = vhost.collect("out").await;
+    let [stranger, stranger_key] = services.stranger();
+    let routes = |cert: &str| {
+        format!(
+            r#"
+version: 1
+sources:
+  regards:
+    amqp: {{ url: "${{URL}}", auth: external, queue: "${{QUEUE}}", tls: {{ ca: "${{CA}}", cert: "${{{cert}}}", key: "${{{cert}_KEY}}" }} }}
+    expects: lta
+sinks:
+  known: {{ amqp: {{ url: "${{URL}}", auth: external, exchange: out, tls: {{ ca: "${{CA}}", cert: "${{CLIENT}}", key: "${{CLIENT_KEY}}" }} }} }}
+  unknown: {{ amqp: {{ url: "${{URL}}", auth: external, exchange: out, tls: {{ ca: "${{CA}}", cert: "${{STRANGER}}", key: "${{STRANGER_KEY}}" }} }} }}
+routes: [{{ name: all, to: [known, unknown] }}]
+unrouted: dead_letter
+delivery: {{ shutdown_grace: 1s }}
+"#
+        )
+    };
+    let home = Home::of(&regards, &routes("CLIENT"))
+        .with("URL", &format!("amqps://localhost:{}/{}", services.amqps_port(), encode(vhost.name())))
+        .with("CA", services.ca())
+        .with("CLIENT", services.client_cert())
+        .with("CLIENT_KEY", services.client_key())
+        .with("STRANGER", &stranger)
+        .with("STRANGER_KEY", &stranger_key);
+    let checked = home.run(&["check", "--connect"]);
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
+    assert!(said.contains("sink unknown: ") && said.contains("it has no user for this certificate"), "{said}");
+    assert!(!said.contains("error: sink known") && !said.contains("error: source regards"), "{said}");
+
+    let relay = home.start_ready().await;
+    regards.publish(&Response::new("t", "by certificate", "SUCCESS")).await;
+    collected.wait_for(1).await;
+    assert_eq!(vhost.connections_of(user).await.len(), 2, "the source's and the sink's");
+    relay.wait_for_metric("delivery_attempts_total", &[("sink", "unknown"), ("result", "retry")], 1.0).await;
+    let why = ["unknown", "refuses the login by client certificate", "tls.cert"];
+    assert!(!home.warnings_with(&why).is_empty(), "{}", home.log());
+    relay.reload(&routes("STRANGER"), "success").await;
+    relay.wait_until_unready(&["regards", "refuses the login by client certificate"]).await;
+    relay.stop().await;
+    assert_eq!(home.waiting("unknown"), 1, "it keeps its message");
+    regards.assert_left_as_found().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_offers_no_login_by_certificate() {
+    let broker = Services::private(&["rabbitmq"]).await;
+    broker.offer_only_plain().await;
+    let services = broker.services();
+    let home = Home::new(
+        r#"
+version: 1
+sources: { regards: { amqp: { url: "${URL}", auth: external, queue: q, tls: { ca: "${CA}", cert: "${CERT}", key: "${KEY}" } }, expects: lta } }
+sinks: { archive: { file: { path: archive.ndjson } } }
+routes: [{ name: all, to: archive }]
+unrouted: dead_letter
+"#,
+    )
+    .with("URL", &format!("amqps://localhost:{}", services.amqps_port()))
+    .with("CA", services.ca())
+    .with("CERT", services.client_cert())
+    .with("KEY", services.client_key());
+    let checked = home.run(&["check", "--connect"]);
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
+    let why = "the broker closed the connection at the login by client certificate: mostly it doesn't offer that";
+    assert!(said.contains("source regards: ") && said.contains(why), "{said}");
 }
 
 #[tokio::test]

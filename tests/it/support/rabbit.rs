@@ -94,6 +94,14 @@ impl Rabbit {
         self.put(&format!("users/{}", encode(name)), json!({ "password": password, "tags": "" })).await;
     }
 
+    /// Creates the user that a client with [`client_cert`](Services::client_cert) logs in as, and returns its name. All
+    /// tests share it; permissions are those of the test's virtual host.
+    pub async fn certificate_user(&self) -> &'static str {
+        let name = "regards-relay test client";
+        self.put(&format!("users/{}", encode(name)), json!({ "password_hash": "", "tags": "" })).await;
+        name
+    }
+
     /// Limits the number of channels that a user may have open.
     pub async fn limit_channels(&self, user: &str, most: u32) {
         self.put(&format!("user-limits/{}/max-channels", encode(user)), json!({ "value": most })).await;

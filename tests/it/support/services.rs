@@ -131,6 +131,11 @@ impl Services {
     pub fn client_key(&self) -> &str {
         self.value("CLIENT_KEY")
     }
+
+    /// The certificate and the key of a client whose name is no user of any broker.
+    pub fn stranger(&self) -> [String; 2] {
+        ["stranger.pem", "stranger.key"].map(|name| self.dir.join("tls").join(name).display().to_string())
+    }
 }
 
 /// The private brokers of one test.
@@ -187,6 +192,11 @@ impl Private {
 
     pub async fn calm(&self) {
         self.tell("calm", "rabbitmq").await;
+    }
+
+    /// Lets clients of RabbitMQ log in by user name and password only.
+    pub async fn offer_only_plain(&self) {
+        self.tell("plain", "rabbitmq").await;
     }
 
     async fn tell(&self, verb: &'static str, broker: &'static str) {
