@@ -13,7 +13,7 @@
 #   services.sh plain DIR rabbitmq           lets clients log in by user name and password only, not by certificate
 #   services.sh login DIR kafka USER PASSWORD
 #                                            creates a SCRAM-SHA-512 user, or changes its password
-#   services.sh install                      installs what `up` needs with apt-get and Maven, or says what to do
+#   services.sh install                      installs what `up` needs with apt-get, Maven and pip, or says what to do
 #
 # SERVICE is rabbitmq, kafka, registry, or registry-auth: a registry that asks for a token with one of the roles sr-readonly,
 # sr-developer and sr-admin in its claim `roles`. DIR/tls/token.key signs tokens; Kafka (OAUTHBEARER, audience kafka),
@@ -31,6 +31,8 @@ REGISTRY_VERSION=2.6.13.Final                    # newer ones need Java 21
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/regards-relay
 KAFKA_HOME=$CACHE/kafka-$KAFKA_VERSION
 REGISTRY_HOME=$CACHE/apicurio-$REGISTRY_VERSION
+CONNECT_HOME=$CACHE/connect-$KAFKA_VERSION
+PYTHON_HOME=$CACHE/readers-$(cksum <"$SCRIPTS/readers/requirements.txt" | cut -d ' ' -f 1)
 TEMP=$(cd "${TMPDIR:-/tmp}" && pwd)
 PORT_CLAIMS=$TEMP/regards-relay-ports.$(id -u)   # PORT -> DIR, so that runs side by side take different ones
 MARKER=regards-relay-services                    # a directory without this file in it is not ours to remove
@@ -226,6 +228,8 @@ install_all() {
     docker_answers || die "no docker engine with compose answers"
     has openssl || die "missing: openssl"
   fi
+  # The readers are processes of this machine in both modes.
+  readers_installed || install_readers
 }
 
 # Starts SERVICES under DIR, which this run has claimed.

@@ -210,6 +210,7 @@ write_env() {
     for name in CA=tls/ca.pem CLIENT_CERT=tls/client.pem CLIENT_KEY=tls/client.key TOKEN_KEY=tls/token.key; do
       printf 'export REGARDS_RELAY_TEST_%s=%s\n' "${name%=*}" "$DIR/${name#*=}"
     done
+    printf 'export REGARDS_RELAY_TEST_%s\n' "PYTHON=$PYTHON_HOME/bin/python" "CONNECT=$CONNECT_HOME" "JAVA=$(java_command)"
     if [[ " $SERVICES " == *' rabbitmq '* ]]; then
       for name in AMQP_PORT AMQPS_PORT MANAGEMENT_PORT AMQP_USER AMQP_PASSWORD; do
         printf 'export REGARDS_RELAY_TEST_%s=%s\n' "$name" "${!name}"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables shared with ../services.sh
 # Installs the native services: RabbitMQ, Java and Maven from the system's packages, Apache Kafka and Apicurio Registry with
-# Maven.
+# Maven. Installs the readers too: clients that read what the relay writes and share no code with it.
 
 # The RabbitMQ start script itself: Debian's wrapper in /usr/sbin insists on its own user and directories.
 rabbitmq_server() {
@@ -29,6 +29,11 @@ missing_packages() {
   rabbitmq_server >/dev/null || echo rabbitmq-server
   java_command >/dev/null || echo java
   downloaded || has mvn || echo maven
+  missing_for_readers
+}
+
+missing_for_readers() {
+  python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }
 
 apt_install() {
@@ -107,3 +112,42 @@ install_native() {
 }
 
 installed() { downloaded && [ -z "$(missing_packages)" ]; }
+
+readers_installed() { [ -d "$CONNECT_HOME" ] && [ -e "$PYTHON_HOME/complete" ] && java_command >/dev/null; }
+
+install_readers() {
+  local missing
+  missing=$( (missing_for_readers; java_command >/dev/null || echo "java (at least 17)"; has mvn || echo maven) | xargs)
+  [ -z "$missing" ] || die "missing for Kafka Connect and Confluent's clients, which read what the relay writes: $missing"
+  locked connect_download
+  locked python_install
+}
+
+connect_download() {
+  [ ! -d "$CONNECT_HOME" ] || return 0
+  say "fetching Kafka Connect $KAFKA_VERSION with Maven into $CONNECT_HOME"
+  local part
+  part=$(mktemp -d "$CACHE/connect-part.XXXXXX")
+  if mvn -B -q -f "$SCRIPTS/readers/pom.xml" "-Dkafka.version=$KAFKA_VERSION" \
+    dependency:copy-dependencies -DoutputDirectory="$part" </dev/null >&2; then
+    chmod 755 "$part"
+    mv -T "$part" "$CONNECT_HOME"
+  else
+    rm -rf "$part"
+    die "Maven could not fetch Kafka Connect: see above"
+  fi
+}
+
+# In its final place, because an environment of Python can't be moved.
+python_install() {
+  [ ! -e "$PYTHON_HOME/complete" ] || return 0
+  say "installing Confluent's clients with pip into $PYTHON_HOME"
+  rm -rf "$PYTHON_HOME"
+  if python3 -m venv "$PYTHON_HOME" >&2 &&
+    "$PYTHON_HOME/bin/pip" install -q --disable-pip-version-check -r "$SCRIPTS/readers/requirements.txt" >&2; then
+    : >"$PYTHON_HOME/complete"
+  else
+    rm -rf "$PYTHON_HOME"
+    die "pip could not install Confluent's clients: see above"
+  fi
+}

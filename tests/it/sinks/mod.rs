@@ -3,6 +3,7 @@
 mod channel_limits;
 mod conformance;
 mod header_types;
+mod independent_readers;
 mod many_files;
 mod oauth;
 mod renewed_secrets;

@@ -8,6 +8,7 @@ pub mod kafka;
 pub mod proxy;
 pub mod rabbit;
 pub mod raw_amqp;
+pub mod readers;
 pub mod regards;
 pub mod registry;
 pub mod relay;

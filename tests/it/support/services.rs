@@ -119,6 +119,21 @@ impl Services {
         self.value("TOKEN_KEY")
     }
 
+    /// A Python that has Confluent's clients.
+    pub fn python(&self) -> &str {
+        self.value("PYTHON")
+    }
+
+    /// A Java of at least 17.
+    pub fn java(&self) -> &str {
+        self.value("JAVA")
+    }
+
+    /// The directory of Kafka Connect's jars.
+    pub fn connect(&self) -> &Path {
+        Path::new(self.value("CONNECT"))
+    }
+
     /// The private certificate authority that signed the brokers' certificates.
     pub fn ca(&self) -> &str {
         self.value("CA")
