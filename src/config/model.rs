@@ -270,6 +270,8 @@ pub struct KafkaConfig {
     pub topic: Template,
     /// The record's key; if it renders as null, the record has no key.
     pub key: Template,
+    /// Further headers of the record with valid names; the values are templates.
+    pub headers: Vec<(String, Template)>,
     /// librdkafka's name of the partitioner.
     pub partitioner: String,
     pub timestamp: KafkaTimestamp,
@@ -366,6 +368,8 @@ pub struct AmqpSinkConfig {
     pub connection: AmqpConnection,
     pub exchange: String,
     pub routing_key: Template,
+    /// Further headers of the message with valid names; the values are templates.
+    pub headers: Vec<(String, Template)>,
     /// The type of the exchange to declare, as durable: `topic`, `direct`, `fanout` or `headers`.
     pub declare: Option<String>,
 }

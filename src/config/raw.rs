@@ -220,6 +220,8 @@ mapping! {
         topic: Text = required,
         /// The key of the record; a template
         key: Text ["{{ correlationId }}"],
+        /// Further headers of the record; the values are templates
+        headers: NamedEntries<Text>,
         /// The partitioner, by librdkafka's name
         partitioner: Text ["murmur2_random"],
         /// The timestamp of the record: `sent`, the time of sending, or `event`, the time of the event; `retention.ms` counts from it
@@ -326,6 +328,8 @@ mapping! {
         exchange: Text = required,
         /// The routing key; a template
         routing_key: Text [""],
+        /// Further headers of the message; the values are templates
+        headers: NamedEntries<Text>,
         /// Declare the exchange, as durable, before publishing; without it nothing is declared
         declare: DeclareExchange,
     }

@@ -30,6 +30,15 @@ pub fn is_relay_header(name: &str) -> bool {
     name.get(..RELAY_HEADER_PREFIX.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(RELAY_HEADER_PREFIX))
 }
 
+/// Whether a broker may act on a header of this name, in upper or lower case: `RabbitMQ` routes by `CC` and `BCC`, and `x-…` are its
+/// own and its plugins'.
+#[must_use]
+pub fn is_broker_header(name: &str) -> bool {
+    name.eq_ignore_ascii_case("cc")
+        || name.eq_ignore_ascii_case("bcc")
+        || name.get(..2).is_some_and(|begin| begin.eq_ignore_ascii_case("x-"))
+}
+
 /// What the headers of a copy say.
 #[derive(Debug, Clone)]
 pub struct DeadLetterInfo<'a> {

@@ -37,7 +37,9 @@ mod view;
 pub use alert::{ALERT, AlertNotice, AlertRequest, AlertStatus};
 pub use alert_sample::AlertSample;
 pub use amqp_number::AmqpNumber;
-pub use dead_letter::{DEAD_LETTER, DeadLetterInfo, HOPS_HEADER, RELAY_HEADER_PREFIX, is_relay_header};
+pub use dead_letter::{
+    DEAD_LETTER, DeadLetterInfo, HOPS_HEADER, RELAY_HEADER_PREFIX, is_broker_header, is_relay_header,
+};
 pub use decode::{MAX_TENANT_BYTES, TENANT_HEADER};
 pub use digest::{DIGEST, DigestEnvelope, digest_id};
 pub use encoding::{

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::event::{
     AmqpNumber, EncodedBody, Event, EventView, Format, HOPS_HEADER, Header, HeaderValue, Message, RELAY_HEADER_PREFIX,
-    Reason, is_relay_header,
+    Reason, Template, is_broker_header, is_relay_header,
 };
 use crate::rules::Glob;
 
@@ -28,23 +28,38 @@ const TYPE_ID: &str = "__TypeId__";
 /// A message that went through more relays than this is considered to be in a loop.
 const MAX_HOPS: i64 = 8;
 
-/// All headers of a Kafka record or an AMQP message: the relay's, then the format's, then the received ones that are passed
-/// through. No name occurs twice.
+/// All headers of a Kafka record or an AMQP message: the relay's, then those of the configuration, then the format's, then the
+/// received ones that are passed through. If a name occurs twice, the first one is used.
 pub(super) fn delivery_headers(
     view: EventView<'_>,
+    configured: &[(String, Template)],
     format: &Format,
     keep: &[Glob],
     encoded: &EncodedBody,
-) -> Vec<Header> {
+) -> Result<Vec<Header>, RenderError> {
     let mut headers = relay_headers(view.event);
-    headers.extend(encoded.headers.iter().map(|(name, value)| (name.to_string(), HeaderValue::Text(value.clone()))));
+    for (name, template) in configured {
+        let value = template.render(view).map_err(|error| RenderError::failed(&format!("header {name}"), error))?;
+        headers.push((name.clone(), HeaderValue::Text(value)));
+    }
+    // The names of a format differ from each other.
+    for (name, value) in &encoded.headers {
+        if !has(&headers, name) {
+            headers.push((name.to_string(), HeaderValue::Text(value.clone())));
+        }
+    }
     let made = headers.len();
     for kept in passed_through(view, format, keep) {
         if !headers.iter().take(made).any(|(name, _)| *name == kept.0) {
             headers.push(kept.clone());
         }
     }
-    headers
+    Ok(headers)
+}
+
+/// Whether there is a header of this name.
+pub(super) fn has(headers: &[Header], name: &str) -> bool {
+    headers.iter().any(|(known, _)| known == name)
 }
 
 /// The relay's own headers on Kafka and AMQP. They are those of the event before its transform. For a dead letter some are
@@ -129,11 +144,7 @@ impl Serialize for AsJson<'_> {
 
 /// `CC` and `BCC` would make a broker route copies; `x-` is the broker's prefix; the relay sets its own headers itself.
 fn is_reserved(name: &str, original: bool) -> bool {
-    name.eq_ignore_ascii_case("cc")
-        || name.eq_ignore_ascii_case("bcc")
-        || name.get(..2).is_some_and(|begin| begin.eq_ignore_ascii_case("x-"))
-        || is_relay_header(name)
-        || (name == TYPE_ID && !original)
+    is_broker_header(name) || is_relay_header(name) || (name == TYPE_ID && !original)
 }
 
 #[cfg(test)]
@@ -201,7 +212,7 @@ mod tests {
         let event = Event::of_dead_letter(&message, &"".into(), uuid::Uuid::from_u128(7));
         let view = EventView::of_dead_letter_copy(&event, &message);
         let encoded = Format::Original.encode(view, Carrier::Kafka).unwrap();
-        let headers = delivery_headers(view, &Format::Original, &[], &encoded);
+        let headers = delivery_headers(view, &[], &Format::Original, &[], &encoded).unwrap();
         let expected = [
             ("regards-relay-id", text(&event.id.to_string())),
             ("regards-relay-type", text(DEAD_LETTER)),
@@ -244,7 +255,8 @@ mod tests {
         };
         let event = event();
         let headers =
-            delivery_headers(EventView::of(&event, &message), &Format::Normalized, &[Glob::new("*")], &encoded);
+            delivery_headers(EventView::of(&event, &message), &[], &Format::Normalized, &[Glob::new("*")], &encoded)
+                .unwrap();
         let expected = [
             ("regards-relay-id", text(&event.id.to_string())),
             ("regards-relay-type", text("fr.cnes.regards.lta.submission.response")),

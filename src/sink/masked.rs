@@ -91,7 +91,10 @@ impl RenderedDelivery {
         };
         let has_types = matches!(self.destination, Destination::Amqp { .. });
         let header_value = |value: &HeaderValue| match to_bytes(value) {
-            _ if has_types => value.clone(),
+            _ if has_types => match value {
+                HeaderValue::Text(text) => HeaderValue::Text(mask(text)),
+                other => other.clone(),
+            },
             Some(bytes) => HeaderValue::Text(mask(&String::from_utf8_lossy(&bytes))),
             None => HeaderValue::Null,
         };

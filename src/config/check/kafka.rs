@@ -1,7 +1,7 @@
 //! The key `kafka:` of a sink.
 
 use super::common::{address_template, in_clear, template, usable};
-use super::{kafka_options, tls};
+use super::{headers, kafka_options, tls};
 use crate::config::model::{KafkaConfig, OrderBy, Sasl};
 use crate::config::raw;
 use crate::config::text::decode::{At, OneOrMany};
@@ -48,6 +48,7 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
             _ => Template::compile(KEY).ok(),
         },
     };
+    let headers = headers::headers(raw.headers.as_ref(), false, reader);
     let tls = raw.tls.as_ref().map(|at| {
         if let Some(name) = &at.value.server_name {
             reader.report(
@@ -67,6 +68,7 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
         brokers: brokers?,
         topic: topic?,
         key: key?,
+        headers,
         partitioner: partitioner?,
         timestamp: raw.timestamp.as_ref().map_or_else(Default::default, |timestamp| timestamp.value.0),
         options,

@@ -10,6 +10,7 @@ mod consistency;
 mod expression;
 mod format;
 mod group;
+mod headers;
 mod kafka;
 mod kafka_options;
 mod oauth2;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::common::{DAY, HOUR, SECOND, address_template, attempts, legal_name, number, period};
 use super::source::short;
 use super::transform::Transforms;
-use super::{broker, format, group, kafka, webhook};
+use super::{broker, format, group, headers, kafka, webhook};
 use crate::config::model::{AmqpSinkConfig, FileConfig, OrderBy, Retry, SinkConfig, SinkKind};
 use crate::config::own;
 use crate::config::raw;
@@ -94,7 +94,10 @@ fn sink(key: &Key, at: &At<raw::Sink>, context: &SinkContext<'_>, reader: &mut R
         both
     };
     let body = raw.body.iter().flat_map(|body| &body.value.values).map(String::as_str);
-    let masked = body.chain(raw.webhook.iter().flat_map(|webhook| webhook::masked(&webhook.value)));
+    let of_webhook = raw.webhook.iter().flat_map(|webhook| webhook::masked(&webhook.value));
+    let of_kafka = raw.kafka.iter().flat_map(|kafka| headers::masked(kafka.value.headers.as_ref()));
+    let of_amqp = raw.amqp.iter().flat_map(|amqp| headers::masked(amqp.value.headers.as_ref()));
+    let masked = body.chain(of_webhook).chain(of_kafka).chain(of_amqp);
     let order_by = match &raw.order_by {
         _ if takes_dead_letters => OrderBy::None,
         Some(order_by) => order_by.value.0,
@@ -244,11 +247,13 @@ fn amqp(at: &At<raw::AmqpSink>, reader: &mut Reader<'_>) -> Option<AmqpSinkConfi
         Some(key) => address_template(reader, key),
         None => Template::compile("").ok(),
     };
+    let headers = headers::headers(raw.headers.as_ref(), true, reader);
     let declare = raw.declare.as_ref().and_then(|declare| declare.value.r#type.as_ref());
     Some(AmqpSinkConfig {
         connection: connection?,
         exchange: exchange?,
         routing_key: routing_key?,
+        headers,
         declare: declare.map(|kind| kind.value.0.0.to_owned()),
     })
 }

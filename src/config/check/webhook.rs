@@ -10,7 +10,7 @@ use http::HeaderName;
 use url::Url;
 
 use super::common::{HOUR, SECOND, address_template, in_clear, no_url, number, period, template, usable};
-use super::{oauth2, tls};
+use super::{headers, oauth2, tls};
 use crate::config::model::{Responses, WebhookAuth, WebhookConfig, WebhookUrl};
 use crate::config::raw;
 use crate::config::text::decode::{At, NamedEntries, OneOrMany};
@@ -59,7 +59,7 @@ pub(super) fn webhook(at: &At<raw::Webhook>, reader: &mut Reader<'_>) -> Option<
     let deny = raw.deny.as_ref().map_or_else(Vec::new, |deny| self::deny(deny, reader));
     let url = raw.url.as_ref().and_then(|url| self::url(url, &deny, reader));
     let secrets = raw.secret.as_ref().map_or_else(Vec::new, |secrets| self::secrets(secrets, reader));
-    let headers = raw.headers.as_ref().map_or_else(Vec::new, |headers| self::headers(headers, reader));
+    let headers = raw.headers.as_ref().map_or_else(Vec::new, |at| own_headers(at, reader));
     let auth = raw.auth.as_ref().and_then(|auth| self::auth(auth, reader));
     let proxy = raw.proxy.as_ref().and_then(|proxy| self::proxy(proxy, reader));
     let timeout = period(reader, raw.timeout.as_ref(), TIMEOUT, SECOND / 10..=HOUR);
@@ -180,12 +180,8 @@ fn url(at: &At<UrlText>, deny: &[Network], reader: &mut Reader<'_>) -> Option<We
 
 /// The texts in a webhook's address and headers that must not be shown.
 pub(super) fn masked(raw: &raw::Webhook) -> impl Iterator<Item = &str> {
-    let url = raw.url.iter().flat_map(|url| &url.value.0.values);
-    let headers = raw.headers.iter().flat_map(|headers| &headers.value.0).flat_map(|(name, value)| {
-        let in_clear = mask::is_secret(&name.text).then_some(&value.value.text);
-        value.value.values.iter().chain(in_clear)
-    });
-    url.chain(headers).map(String::as_str)
+    let url = raw.url.iter().flat_map(|url| &url.value.0.values).map(String::as_str);
+    url.chain(headers::masked(raw.headers.as_ref()))
 }
 
 /// Where the first expression of a template begins. Inserted values are not searched.
@@ -325,7 +321,7 @@ fn secrets(at: &At<OneOrMany<SecretText>>, reader: &mut Reader<'_>) -> Vec<Secre
 
 const MAKE_ONE: &str = "`echo whsec_$(openssl rand -base64 32)` makes one; sender and receiver share it";
 
-fn headers(at: &At<NamedEntries<Text>>, reader: &mut Reader<'_>) -> Vec<(HeaderName, Template)> {
+fn own_headers(at: &At<NamedEntries<Text>>, reader: &mut Reader<'_>) -> Vec<(HeaderName, Template)> {
     let mut headers: Vec<(HeaderName, Template)> = Vec::new();
     let mut seen: HashSet<HeaderName> = HashSet::new();
     for (key, value) in &at.value.0 {

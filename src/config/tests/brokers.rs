@@ -343,7 +343,9 @@ fn a_login_by_certificate_needs_one_and_nothing_else() {
 
         "#]],
     );
-    check_errors(&source("amqp: { url: amqps://h, queue: q, auth: plain }"), expect![[r#"
+    check_errors(
+        &source("amqp: { url: amqps://h, queue: q, auth: plain }"),
+        expect![[r#"
         error[unknown-word]: this value is not one of `external`
          --> routes.yaml:4:45
           |
@@ -352,5 +354,6 @@ fn a_login_by_certificate_needs_one_and_nothing_else() {
           |
           = help: write one of these
 
-    "#]]);
+    "#]],
+    );
 }

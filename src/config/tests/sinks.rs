@@ -329,3 +329,90 @@ unrouted: drop
         "#]],
     );
 }
+
+#[test]
+fn headers_of_the_relay_and_of_the_broker_are_errors() {
+    let headers = "headers: { regards-Relay-id: a, \"\": b, X-Retry: c, cc: d, Bcc: e, Authorization: f, team: \"{{ tenant }}\" }";
+    check_errors(
+        &sink(&format!("amqp:\n  url: amqp://h\n  exchange: out\n  {headers}")),
+        expect![[r#"
+        error[header-name]: the header `regards-Relay-id` can't be set here: the relay sets those with `regards-relay-`
+         --> routes.yaml:8:18
+          |
+        8 |       headers: { regards-Relay-id: a, "": b, X-Retry: c, cc: d, Bcc: e, Authorization: ***, team: "{{ tenant }}" }
+          |                  ^^^^^^^^^^^^^^^^
+          |
+          = help: choose another name
+
+        error[header-name]: `` can't be the name of a header
+         --> routes.yaml:8:39
+          |
+        8 |       headers: { regards-Relay-id: a, "": b, X-Retry: c, cc: d, Bcc: e, Authorization: ***, team: "{{ tenant }}" }
+          |                                       ^^
+          |
+          = help: write 1 to 255 bytes of text without control characters
+
+        error[header-name]: the header `X-Retry` can't be set here: `CC`, `BCC` and `x-…` are instructions to the broker
+         --> routes.yaml:8:46
+          |
+        8 |       headers: { regards-Relay-id: a, "": b, X-Retry: c, cc: d, Bcc: e, Authorization: ***, team: "{{ tenant }}" }
+          |                                              ^^^^^^^
+          |
+          = help: choose another name; `routing_key` decides where a message goes
+
+        error[header-name]: the header `cc` can't be set here: `CC`, `BCC` and `x-…` are instructions to the broker
+         --> routes.yaml:8:58
+          |
+        8 |       headers: { regards-Relay-id: a, "": b, X-Retry: c, cc: d, Bcc: e, Authorization: ***, team: "{{ tenant }}" }
+          |                                                          ^^
+          |
+          = help: choose another name; `routing_key` decides where a message goes
+
+        error[header-name]: the header `Bcc` can't be set here: `CC`, `BCC` and `x-…` are instructions to the broker
+         --> routes.yaml:8:65
+          |
+        8 |       headers: { regards-Relay-id: a, "": b, X-Retry: c, cc: d, Bcc: e, Authorization: ***, team: "{{ tenant }}" }
+          |                                                                 ^^^
+          |
+          = help: choose another name; `routing_key` decides where a message goes
+
+        warning[secret-in-clear]: the value of this header is written in the file itself
+         --> routes.yaml:8:88
+          |
+        8 |       headers: { regards-Relay-id: a, "": b, X-Retry: c, cc: d, Bcc: e, Authorization: ***, team: "{{ tenant }}" }
+          |                                                                                        ^^^
+          |
+          = help: keep it outside of this file: write `${VAR}`, or `${file:/run/secrets/NAME}`
+
+    "#]],
+    );
+    check_errors(
+        &sink(&format!("kafka:\n  brokers: h\n  topic: t\n  {headers}")),
+        expect![[r#"
+        error[header-name]: the header `regards-Relay-id` can't be set here: the relay sets those with `regards-relay-`
+         --> routes.yaml:8:18
+          |
+        8 |       headers: { regards-Relay-id: a, "": b, X-Retry: c, cc: d, Bcc: e, Authorization: ***, team: "{{ tenant }}" }
+          |                  ^^^^^^^^^^^^^^^^
+          |
+          = help: choose another name
+
+        error[header-name]: `` can't be the name of a header
+         --> routes.yaml:8:39
+          |
+        8 |       headers: { regards-Relay-id: a, "": b, X-Retry: c, cc: d, Bcc: e, Authorization: ***, team: "{{ tenant }}" }
+          |                                       ^^
+          |
+          = help: write 1 to 255 bytes of text without control characters
+
+        warning[secret-in-clear]: the value of this header is written in the file itself
+         --> routes.yaml:8:88
+          |
+        8 |       headers: { regards-Relay-id: a, "": b, X-Retry: c, cc: d, Bcc: e, Authorization: ***, team: "{{ tenant }}" }
+          |                                                                                        ^^^
+          |
+          = help: keep it outside of this file: write `${VAR}`, or `${file:/run/secrets/NAME}`
+
+    "#]],
+    );
+}

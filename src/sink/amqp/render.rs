@@ -1,7 +1,9 @@
 //! Renders an event as an AMQP message: properties, headers, routing key and body. Pure.
 
 use crate::config::{AmqpSinkConfig, SinkConfig};
-use crate::event::{Carrier, EncodedBody, Event, EventView, Format, Header, MAX_SHORT_STRING, Message, Properties};
+use crate::event::{
+    Carrier, EncodedBody, Event, EventView, Format, Header, MAX_SHORT_STRING, Message, Properties, Template,
+};
 use crate::rules::Glob;
 use crate::sink::{Destination, RenderError, RenderedDelivery, headers};
 
@@ -22,7 +24,7 @@ pub(in crate::sink) fn render(
     check_routing_key(&routing_key).map_err(|problem| RenderError::failed("routing key", problem))?;
     let encoded = format.encode(view, Carrier::Amqp).map_err(|error| RenderError::failed("body", error))?;
     let properties = Box::new(properties(event, message, &encoded));
-    let headers = all_headers(view, &encoded, format, keep_headers)?;
+    let headers = all_headers(view, &amqp.headers, &encoded, format, keep_headers)?;
     let destination = Destination::Amqp { exchange: amqp.exchange.clone(), routing_key, properties };
     Ok(RenderedDelivery { id: event.id, destination, headers, body: encoded.body })
 }
@@ -48,11 +50,12 @@ fn properties(event: &Event, message: &Message, encoded: &EncodedBody) -> Proper
 /// The headers that every sink sends, and the number of relays that the message went through.
 fn all_headers(
     view: EventView<'_>,
+    configured: &[(String, Template)],
     encoded: &EncodedBody,
     format: &Format,
     keep: &[Glob],
 ) -> Result<Vec<Header>, RenderError> {
-    let mut headers = headers::delivery_headers(view, format, keep, encoded);
+    let mut headers = headers::delivery_headers(view, configured, format, keep, encoded)?;
     headers.push(headers::hop_header(view.message)?);
     Ok(headers)
 }
@@ -119,7 +122,7 @@ mod tests {
         let event = event(message);
         let view = EventView::of(&event, message);
         let encoded = format.encode(view, Carrier::Amqp).unwrap();
-        let headers = all_headers(view, &encoded, format, &[]).unwrap();
+        let headers = all_headers(view, &[], &encoded, format, &[]).unwrap();
         (properties(&event, message, &encoded), headers)
     }
 

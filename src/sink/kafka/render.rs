@@ -4,6 +4,8 @@ use crate::config::{KafkaConfig, KafkaTimestamp, SinkConfig, check_topic};
 use crate::event::{Carrier, Event, EventView, Format, HeaderValue, Message};
 use crate::sink::{Destination, RenderError, RenderedDelivery, headers};
 
+const CONTENT_TYPE: &str = "content-type";
+
 pub(in crate::sink) fn render(
     config: &SinkConfig,
     kafka: &KafkaConfig,
@@ -17,9 +19,11 @@ pub(in crate::sink) fn render(
     // Both events of an alert go to one partition.
     let key = key.or_else(|| event.alert_key());
     let encoded = format.encode(view, Carrier::Kafka).map_err(|error| RenderError::failed("body", error))?;
-    let mut headers = headers::delivery_headers(view, format, keep_headers, &encoded);
-    if let Some(content_type) = encoded.content_type.as_ref().filter(|_| names_its_type(format)) {
-        headers.push(("content-type".to_owned(), HeaderValue::Text(content_type.to_string())));
+    let mut headers = headers::delivery_headers(view, &kafka.headers, format, keep_headers, &encoded)?;
+    if let Some(content_type) = encoded.content_type.as_ref().filter(|_| names_its_type(format))
+        && !headers::has(&headers, CONTENT_TYPE)
+    {
+        headers.push((CONTENT_TYPE.to_owned(), HeaderValue::Text(content_type.to_string())));
     }
     let timestamp = match kafka.timestamp {
         KafkaTimestamp::Sent => None,

@@ -25,6 +25,7 @@ fn kafka(brokers: &str, options: &[(&str, &str)]) -> KafkaConfig {
         brokers: brokers.to_owned(),
         topic: Template::compile("regards.{{ tenant }}").unwrap(),
         key: Template::compile("{{ correlationId }}").unwrap(),
+        headers: Vec::new(),
         partitioner: "murmur2_random".to_owned(),
         timestamp: KafkaTimestamp::Event,
         options: options.iter().map(|(name, value)| ((*name).to_owned(), Secret::text(*value))).collect(),
@@ -170,6 +171,35 @@ async fn a_null_key_is_null_and_cloudevents_have_their_content_type() {
     let header = |name: &str| outgoing.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     assert_eq!(header("content-type"), Some(HeaderValue::Text("application/json".to_owned())));
     assert_eq!(header("ce_id"), Some(HeaderValue::Text(event().id.to_string())));
+}
+
+#[test]
+fn configured_headers_replace_those_of_the_format_and_received_ones() {
+    let template = |name: &str, text: &str| (name.to_owned(), Template::compile(text).unwrap());
+    let kafka = KafkaConfig {
+        headers: vec![
+            template("team", "{{ tenant }}/storage"),
+            template("content-type", "application/x-partner"),
+            template("ce_source", "urn:partner"),
+            template("traceparent", "00-9-9-00"),
+        ],
+        ..kafka(NOWHERE, &[])
+    };
+    let mut config = config(&kafka);
+    config.format = Format::CloudEvents { name: "urn:test".to_owned() };
+    let mut message = message();
+    message.properties.headers = vec![("traceparent".to_owned(), HeaderValue::Text("00-1-2-01".to_owned()))];
+    let outgoing = render(&config, &kafka, EventView::of(&event(), &message)).unwrap();
+    for (name, value) in [
+        ("team", "cnes-a/storage"),
+        ("content-type", "application/x-partner"),
+        ("ce_source", "urn:partner"),
+        ("traceparent", "00-9-9-00"),
+    ] {
+        let found: Vec<_> =
+            outgoing.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value).collect();
+        assert_eq!(found, [&HeaderValue::Text(value.to_owned())], "{name}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::support::rabbit::encode;
 use crate::support::regards::pattern_of;
-use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, Response, Services, unique};
+use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, Response, Services, unique, until};
 
 #[tokio::test]
 async fn amqps_with_a_private_authority_and_a_client_certificate() {
@@ -95,7 +95,11 @@ delivery: {{ shutdown_grace: 1s }}
     let relay = home.start_ready().await;
     regards.publish(&Response::new("t", "by certificate", "SUCCESS")).await;
     collected.wait_for(1).await;
-    assert_eq!(vhost.connections_of(user).await.len(), 2, "the source's and the sink's");
+    until("the connections of the source and of the sink", async || match vhost.connections_of(user).await.len() {
+        2 => Ok(()),
+        others => Err(format!("{others} connections")),
+    })
+    .await;
     relay.wait_for_metric("delivery_attempts_total", &[("sink", "unknown"), ("result", "retry")], 1.0).await;
     let why = ["unknown", "refuses the login by client certificate", "tls.cert"];
     assert!(!home.warnings_with(&why).is_empty(), "{}", home.log());

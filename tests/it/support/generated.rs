@@ -69,13 +69,16 @@ pub fn rules(rng: &mut Rng, hook: &str, stem: &str) -> String {
     let url = [hook.to_owned(), format!("{base}/{{{{ tenant }}}}?id={{{{ correlationId }}}}&of={{{{ session }}}}")];
     let url = pick(&[&url[0], &url[1]]);
     let header = pick(&["{{ productId }}", "{{ message | default('none') | replace('\n', ' ') }}", "fixed"]);
+    let team = pick(&["{{ tenant }}/{{ session }}", "{{ message }}", "fixed"]);
     let routing_key = pick(&["{{ tenant }}.{{ status }}", "{{ session }}", "{{ productId | default('none') }}"]);
     let path = pick(&["{{ tenant }}/{{ status }}", "{{ tenant }}/{{ session }}", "all/{{ outcome }}.ndjson"]);
     let timestamp = pick(&["sent", "event"]);
     let mut sinks = json!({
-        "pipeline": { "kafka": { "brokers": "${KAFKA}", "topic": format!("{stem}.{topic}"), "key": key, "timestamp": timestamp } },
+        "pipeline": { "kafka": { "brokers": "${KAFKA}", "topic": format!("{stem}.{topic}"), "key": key, "timestamp": timestamp,
+            "headers": { "team": team, "x-what": header, "traceparent": "00-9-9-00" } } },
         "on_call": { "webhook": { "url": url, "headers": { "X-What": header } } },
-        "partner": { "amqp": { "url": "${PARTNER}", "exchange": "products", "routing_key": routing_key } },
+        "partner": { "amqp": { "url": "${PARTNER}", "exchange": "products", "routing_key": routing_key,
+            "headers": { "team": team, "what": header } } },
         "archive": { "file": { "path": path } },
         "screen": { "stdout": {} },
     });
