@@ -24,7 +24,7 @@ pub enum TaskKind {
     RetiredSink,
     AmqpWorker,
     WebhookAttempt,
-    /// Renews the access tokens of one `oauth2:` block.
+    /// Renews the access tokens of one `oauth2:` block, or the login of a connection that has one.
     TokenRenewal,
     TokenRequest,
     KafkaSupervisor,

@@ -5,10 +5,12 @@ use std::io;
 use std::time::Duration;
 
 use lapin::ErrorKind;
+use lapin::protocol::AMQPError;
 
 use super::BrokerAddress;
 use super::values::ShortStringTooLong;
 use crate::config::AmqpLogin;
+use crate::oauth::TokenError;
 use crate::telemetry::printable;
 
 /// Why a request to a broker failed. Holds no secret.
@@ -27,6 +29,10 @@ pub enum BrokerErrorKind {
     LoginRefused,
     /// The queue or exchange doesn't exist.
     NotFound,
+    /// The broker refuses the access token.
+    TokenRefused,
+    /// There is no access token to log in with.
+    NoToken,
     /// The user lacks a permission.
     AccessRefused,
     /// Another consumer has the queue exclusively.
@@ -46,6 +52,17 @@ pub enum BrokerErrorKind {
 /// Part of `RabbitMQ`'s texts for the limit of a user and for that of a node (`is_over_channel_limit` and
 /// `is_over_node_channel_limit` in `rabbit_reader.erl`).
 const CHANNEL_LIMIT: &str = "number of channels opened";
+
+/// AMQP's reply code for a virtual host that is not there, or closed to the user; `RabbitMQ` uses it for other limits, too.
+const NOT_ALLOWED: u16 = 530;
+
+/// Before the login `RabbitMQ` takes frames of 4 KiB at most; a longer token may be refused for that.
+const LONG_TOKEN: usize = 3_900;
+const TOKEN_TOO_LONG: &str = "the broker closed the connection at the login by access token: the token is longer than 3,900 bytes, and by \
+                              default RabbitMQ takes 4,096 bytes in a login. Ask the broker's administrator for a larger `initial_frame_max`, \
+                              or that of the token server for a token with fewer claims";
+const TOKEN_REFUSED: &str = "the broker refuses the access token: check `audience` and `scope`, and that the broker trusts the keys of this \
+                             token server and its clock is right";
 
 /// The first bytes of answers that are not AMQP, and what they mean.
 const OTHER_PROTOCOLS: [(&[u8], &str); 2] = [
@@ -81,6 +98,15 @@ impl BrokerError {
         Self::new(BrokerErrorKind::Configuration, text.into())
     }
 
+    pub(super) fn no_token(error: &TokenError) -> Self {
+        Self::new(BrokerErrorKind::NoToken, error.to_string())
+    }
+
+    /// With its text after `mask`.
+    pub(super) fn masked(self, mask: impl FnOnce(&str) -> String) -> Self {
+        Self { text: mask(&self.text), ..self }
+    }
+
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         self.kind == BrokerErrorKind::Unreachable
@@ -105,16 +131,38 @@ impl BrokerError {
         Some(Self::unreachable(address, meaning, error))
     }
 
-    /// The error of a broker that closed the connection when it got the login. `RabbitMQ` does so for a mechanism that it doesn't offer.
-    pub(super) fn closed_at_login(error: &lapin::Error, address: &BrokerAddress, login: &AmqpLogin) -> Option<Self> {
-        let meaning = match (error.kind(), login) {
-            (ErrorKind::IOError(error), AmqpLogin::External) if is_closed(error) => {
+    /// The error of a login, other than by password. `RabbitMQ` closes the connection when it gets a mechanism that it doesn't offer,
+    /// or a token that is too long.
+    pub(super) fn at_login(
+        error: &lapin::Error,
+        address: &BrokerAddress,
+        login: &AmqpLogin,
+        token: Option<&str>,
+    ) -> Option<Self> {
+        let (kind, meaning) = match (error.kind(), login) {
+            (ErrorKind::IOError(error), AmqpLogin::External) if is_closed(error) => (
+                BrokerErrorKind::LoginRefused,
                 "the broker closed the connection at the login by client certificate: mostly it doesn't offer that (ask its administrator to \
-                 enable the mechanism EXTERNAL, in RabbitMQ by the plugin rabbitmq_auth_mechanism_ssl and `auth_mechanisms`), or it is stopping"
+                 enable the mechanism EXTERNAL, in RabbitMQ by the plugin rabbitmq_auth_mechanism_ssl and `auth_mechanisms`), or it is stopping",
+            ),
+            (ErrorKind::IOError(error), AmqpLogin::OAuth2(_))
+                if is_closed(error) && token.is_some_and(|token| token.len() > LONG_TOKEN) =>
+            {
+                (BrokerErrorKind::LoginRefused, TOKEN_TOO_LONG)
             }
+            (ErrorKind::ProtocolError(reply), AmqpLogin::OAuth2(_)) if is_login_refused(reply) => {
+                (BrokerErrorKind::TokenRefused, TOKEN_REFUSED)
+            }
+            (ErrorKind::ProtocolError(reply), AmqpLogin::OAuth2(_)) if reply.get_id() == NOT_ALLOWED => (
+                BrokerErrorKind::LoginRefused,
+                "the broker refuses the virtual host: check `vhost`, and the scopes of the access token",
+            ),
             _ => return None,
         };
-        Some(Self::at(BrokerErrorKind::LoginRefused, address, meaning))
+        Some(match error.kind() {
+            ErrorKind::ProtocolError(reply) => Self::answered(kind, meaning, address, reply.get_message().as_str()),
+            _ => Self::at(kind, address, meaning),
+        })
     }
 
     #[must_use]
@@ -160,6 +208,10 @@ impl BrokerError {
                 BrokerErrorKind::InUse,
                 "another consumer has the queue exclusively; this relay stands by until that one stops",
             ),
+            403 if text.contains("token has expired") => (
+                BrokerErrorKind::AccessRefused,
+                "the access token ended before the relay got a new one: check the token server, and the clocks of all three",
+            ),
             403 => (
                 BrokerErrorKind::AccessRefused,
                 "the user lacks a permission: ask the broker's administrator for `read` on the queue of a source, `write` on the \
@@ -189,6 +241,10 @@ impl BrokerError {
             ),
             _ => (BrokerErrorKind::ConnectionLost, "the broker closed the channel or the connection"),
         };
+        Self::answered(kind, meaning, address, text)
+    }
+
+    fn answered(kind: BrokerErrorKind, meaning: &str, address: &BrokerAddress, text: &str) -> Self {
         Self::new(kind, format!("{meaning} (broker {address}; its answer: {})", printable(text)))
     }
 
@@ -230,6 +286,10 @@ fn io_meaning(error: &io::Error) -> &'static str {
     }
 }
 
+fn is_login_refused(reply: &AMQPError) -> bool {
+    reply.get_id() == 403 && reply.get_message().as_str().to_lowercase().contains("login")
+}
+
 fn is_closed(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
@@ -258,18 +318,20 @@ mod tests {
             (403, "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN"),
             (403, "ACCESS_REFUSED - Login was refused using authentication mechanism EXTERNAL"),
             (403, "ACCESS_REFUSED - access to queue 'q' in vhost 'regards' refused for user 'relay'"),
+            (403, "ACCESS_REFUSED - access to exchange 'e' in vhost 'regards' refused for user 'relay', backend rabbit_auth_backend_oauth2 returned an error: \"Provided JWT token has expired at timestamp 1 (validated at 2)\""),
             (404, "NOT_FOUND - no queue 'q\u{1b}[2J' in vhost 'regards'"),
             (530, "NOT_ALLOWED - access to vhost 'regards' refused for user 'relay'"),
             (541, "INTERNAL_ERROR"),
         ]
         .map(|(code, text)| BrokerError::from_reply(code, text, &address()).to_string());
-        expect![[r"
+        expect![[r#"
             the broker refuses the login: check username and password (broker rabbit:5672, user relay, virtual host regards; its answer: ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN)
             the broker refuses the login by client certificate: it has no user for this certificate. Ask its administrator for one whose name is the name in the certificate (for RabbitMQ see `ssl_cert_login_from`), or check `tls.cert` (broker rabbit:5672, user relay, virtual host regards; its answer: ACCESS_REFUSED - Login was refused using authentication mechanism EXTERNAL)
             the user lacks a permission: ask the broker's administrator for `read` on the queue of a source, `write` on the exchange of a sink, `configure` for `declare:` (broker rabbit:5672, user relay, virtual host regards; its answer: ACCESS_REFUSED - access to queue 'q' in vhost 'regards' refused for user 'relay')
+            the access token ended before the relay got a new one: check the token server, and the clocks of all three (broker rabbit:5672, user relay, virtual host regards; its answer: ACCESS_REFUSED - access to exchange 'e' in vhost 'regards' refused for user 'relay', backend rabbit_auth_backend_oauth2 returned an error: "Provided JWT token has expired at timestamp 1 (validated at 2)")
             the queue or exchange doesn't exist: check its name, or ask the broker's administrator to create it (broker rabbit:5672, user relay, virtual host regards; its answer: NOT_FOUND - no queue 'q\u{1b}[2J' in vhost 'regards')
             the broker refuses the virtual host: check `vhost`, and the permissions of the user (broker rabbit:5672, user relay, virtual host regards; its answer: NOT_ALLOWED - access to vhost 'regards' refused for user 'relay')
-            the broker closed the channel or the connection (broker rabbit:5672, user relay, virtual host regards; its answer: INTERNAL_ERROR)"]].assert_eq(&explained.join("\n"));
+            the broker closed the channel or the connection (broker rabbit:5672, user relay, virtual host regards; its answer: INTERNAL_ERROR)"#]].assert_eq(&explained.join("\n"));
     }
 
     #[test]

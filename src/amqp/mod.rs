@@ -6,6 +6,7 @@ mod error;
 pub mod guard;
 mod stream;
 mod tcp;
+mod token_login;
 pub mod values;
 
 pub use error::{BrokerError, BrokerErrorKind};
@@ -19,12 +20,15 @@ use std::time::Duration;
 use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use lapin::{Channel, ConnectionProperties};
+use tokio::task::AbortHandle;
 
 use self::guard::{MAX_FRAME, MessageEdits};
 use self::stream::{BrokerStream, LapinRuntime, StreamHandle};
 
 use crate::config::{AmqpConnection, AmqpLogin, Secret};
 use crate::net::address::ambiguous_broker_url;
+use crate::oauth::{self, AccessToken, TokenSource};
+use crate::tasks::{self, TaskKind};
 
 /// For the name look-up, TCP connection, TLS and login of one URL together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,6 +38,7 @@ pub const REPLY_TIMEOUT: Duration = Duration::from_secs(20);
 const HEARTBEAT: u16 = 10;
 /// Instead of the name of a user that only the broker knows.
 const OF_CERTIFICATE: &str = "of the client certificate";
+const OF_TOKEN: &str = "of the access token";
 
 /// Host, port and login of a broker, without the password: for error messages and logs.
 #[derive(Debug, Clone, Default)]
@@ -51,40 +56,105 @@ impl fmt::Display for BrokerAddress {
     }
 }
 
-/// Connects to the first of the URLs that accepts the connection. The broker shows the connection under the relay's name and
-/// `purpose`.
-pub async fn connect(
-    connection: &AmqpConnection,
-    relay: &str,
-    purpose: &str,
-) -> Result<(Connection, BrokerAddress), BrokerError> {
-    let mut reported = BrokerError::configuration("no URL is given");
-    for (number, url) in connection.urls.iter().enumerate() {
-        let mut error = match connect_one(connection, url, &format!("{relay} {purpose}")).await {
-            Ok(connected) => {
-                if number > 0 {
-                    tracing::debug!(error = %reported, "an earlier broker of the list can't be used; connected to another one");
+/// Connects to the broker of one source or sink. It keeps the access token of the login, if there is one.
+pub struct Connector {
+    config: AmqpConnection,
+    tokens: Option<Arc<TokenSource>>,
+    relay: String,
+}
+
+impl Connector {
+    /// The broker shows the connections under the relay's name. A login by access token begins to fetch one, on the current runtime.
+    #[must_use]
+    pub fn new(config: &AmqpConnection, relay: &str) -> Self {
+        Self { config: config.clone(), tokens: config.oauth2().map(oauth::source), relay: relay.to_owned() }
+    }
+
+    /// Connects to the first of the URLs that accepts the connection. The broker shows the connection under the relay's name and
+    /// `purpose`. If the broker refuses a token that was fetched earlier, tries once more with a new one.
+    pub async fn connect(&self, purpose: &str) -> Result<(Connection, BrokerAddress), BrokerError> {
+        let Some(tokens) = &self.tokens else { return self.connect_to_any(None, purpose).await };
+        let latest = tokens.latest();
+        loop {
+            let token = tokens.token().await.map_err(|error| BrokerError::no_token(&error))?;
+            let error = match self.connect_to_any(Some(&token), purpose).await {
+                Ok((mut connection, address)) => {
+                    connection.renew_login(&address, tokens, token);
+                    return Ok((connection, address));
                 }
-                return Ok(connected);
+                Err(error) => error,
+            };
+            if error.kind == BrokerErrorKind::TokenRefused {
+                tokens.refuse(&token);
             }
-            Err(error) => error,
-        };
-        // The error of a broker that answers is more helpful than that of one that doesn't. The caller logs the one that is returned.
-        if number == 0 || (reported.is_unreachable() && !error.is_unreachable()) {
-            std::mem::swap(&mut reported, &mut error);
-        }
-        if number > 0 {
-            tracing::debug!(%error, "a broker of the list can't be used");
+            if error.kind != BrokerErrorKind::TokenRefused || token.is_after(latest) {
+                return Err(error.masked(|text| tokens.mask(text)));
+            }
         }
     }
-    Err(reported)
+
+    async fn connect_to_any(
+        &self,
+        token: Option<&AccessToken>,
+        purpose: &str,
+    ) -> Result<(Connection, BrokerAddress), BrokerError> {
+        let mut reported = BrokerError::configuration("no URL is given");
+        let name = format!("{} {purpose}", self.relay);
+        for (number, url) in self.config.urls.iter().enumerate() {
+            let mut error = match connect_one(&self.config, token, url, &name).await {
+                Ok(connected) => {
+                    if number > 0 {
+                        tracing::debug!(error = %reported, "an earlier broker of the list can't be used; connected to another one");
+                    }
+                    return Ok(connected);
+                }
+                Err(error) => error,
+            };
+            // The error of a broker that answers is more helpful than that of one that doesn't. The caller logs the one that is
+            // returned.
+            if number == 0 || (reported.is_unreachable() && !error.is_unreachable()) {
+                std::mem::swap(&mut reported, &mut error);
+            }
+            if number > 0 {
+                tracing::debug!(%error, "a broker of the list can't be used");
+            }
+        }
+        Err(reported)
+    }
+
+    /// Connects, sends one request on a channel of its own (a refusal closes the channel), and disconnects. `doing` names the
+    /// request in an error.
+    pub async fn request_once<T, A: Future<Output = lapin::Result<T>>>(
+        &self,
+        purpose: &str,
+        doing: &str,
+        request: impl FnOnce(Channel) -> A,
+    ) -> Result<T, BrokerError> {
+        let (connection, address) = self.connect(purpose).await?;
+        let replying = async {
+            let channel = await_reply(&address, "opening a channel", connection.create_channel()).await?;
+            await_reply(&address, doing, request(channel)).await
+        };
+        let reply = replying.await;
+        // The reply is there: it doesn't matter whether the broker confirms the end of the connection.
+        let _ = tokio::time::timeout(REPLY_TIMEOUT, connection.close(200, "done".into())).await;
+        reply
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
 }
 
 /// A connection to a broker. If it is dropped without being closed, lapin closes it in the background; where the broker doesn't
 /// answer, the stream is cut, so that lapin's thread and socket end within [`REPLY_TIMEOUT`].
 pub struct Connection {
-    inner: lapin::Connection,
+    inner: Arc<lapin::Connection>,
     stream: StreamHandle,
+    /// The task that gives the broker new access tokens.
+    renewal: Option<AbortHandle>,
 }
 
 impl Connection {
@@ -92,6 +162,12 @@ impl Connection {
     #[must_use]
     pub fn take_edits(&self, channel: &Channel, delivery_tag: u64) -> Option<MessageEdits> {
         self.stream.take_edits(channel.id(), delivery_tag)
+    }
+
+    fn renew_login(&mut self, address: &BrokerAddress, tokens: &Arc<TokenSource>, token: AccessToken) {
+        let renewing =
+            token_login::keep_logged_in(Arc::downgrade(&self.inner), address.clone(), Arc::clone(tokens), token);
+        self.renewal = Some(tasks::spawn(TaskKind::TokenRenewal, renewing).abort_handle());
     }
 }
 
@@ -105,6 +181,9 @@ impl Deref for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        if let Some(renewal) = &self.renewal {
+            renewal.abort();
+        }
         if self.stream.is_closed() {
             return;
         }
@@ -123,16 +202,18 @@ impl Drop for Connection {
 
 async fn connect_one(
     connection: &AmqpConnection,
+    token: Option<&AccessToken>,
     url: &Secret,
     name: &str,
 ) -> Result<(Connection, BrokerAddress), BrokerError> {
-    let uri = resolve_uri(connection, url)?;
+    let uri = resolve_uri(connection, token, url)?;
     let address = BrokerAddress {
         host: uri.authority.host.clone(),
         port: uri.authority.port,
         user: match connection.login {
             AmqpLogin::Password { .. } => uri.authority.userinfo.username.clone(),
             AmqpLogin::External => OF_CERTIFICATE.to_owned(),
+            AmqpLogin::OAuth2(_) => OF_TOKEN.to_owned(),
         },
         vhost: uri.vhost.clone(),
     };
@@ -154,13 +235,13 @@ async fn connect_one(
         let (stream, handle) = open_stream(&address, tls).await?;
         opened = Some(handle.clone());
         let inner = log_in(uri, stream, name).await?;
-        Ok((Connection { inner, stream: handle }, address.clone()))
+        Ok((Connection { inner: Arc::new(inner), stream: handle, renewal: None }, address.clone()))
     };
     let connected = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => connected.map_err(|error: lapin::Error| {
             let first = opened.as_ref().and_then(StreamHandle::first_bytes);
             BrokerError::not_amqp(&error, first, &address)
-                .or_else(|| BrokerError::closed_at_login(&error, &address, &connection.login))
+                .or_else(|| BrokerError::at_login(&error, &address, &connection.login, token.map(AccessToken::secret)))
                 .unwrap_or_else(|| BrokerError::from_lapin(&error, &address))
         }),
         Err(_) => Err(BrokerError::timeout(&address, "connecting", CONNECT_TIMEOUT)),
@@ -195,26 +276,6 @@ async fn log_in(uri: AMQPUri, stream: BrokerStream, name: &str) -> lapin::Result
     lapin::Connection::connector(uri, LapinRuntime::current(), connect, properties).await
 }
 
-/// Connects, sends one request on a channel of its own (a refusal closes the channel), and disconnects. `doing` names the request in
-/// an error.
-pub async fn request_once<T, A: Future<Output = lapin::Result<T>>>(
-    connection: &AmqpConnection,
-    relay: &str,
-    purpose: &str,
-    doing: &str,
-    request: impl FnOnce(Channel) -> A,
-) -> Result<T, BrokerError> {
-    let (connection, address) = connect(connection, relay, purpose).await?;
-    let replying = async {
-        let channel = await_reply(&address, "opening a channel", connection.create_channel()).await?;
-        await_reply(&address, doing, request(channel)).await
-    };
-    let reply = replying.await;
-    // The reply is there: it doesn't matter whether the broker confirms the end of the connection.
-    let _ = tokio::time::timeout(REPLY_TIMEOUT, connection.close(200, "done".into())).await;
-    reply
-}
-
 /// Waits at most [`REPLY_TIMEOUT`]. `doing` names the request in an error.
 pub async fn await_reply<T>(
     address: &BrokerAddress,
@@ -236,7 +297,7 @@ pub async fn await_raw_reply<T>(
 }
 
 /// The URL, with its parts replaced by the separate settings, which are taken literally.
-fn resolve_uri(connection: &AmqpConnection, url: &Secret) -> Result<AMQPUri, BrokerError> {
+fn resolve_uri(connection: &AmqpConnection, token: Option<&AccessToken>, url: &Secret) -> Result<AMQPUri, BrokerError> {
     let reveal = |secret: &Secret| secret.reveal().map_err(|error| BrokerError::configuration(error.to_string()));
     let text = reveal(url)?;
     // The content of `${file:…}` may have changed since the configuration was checked.
@@ -258,6 +319,11 @@ fn resolve_uri(connection: &AmqpConnection, url: &Secret) -> Result<AMQPUri, Bro
             }
         }
         AmqpLogin::External => uri.query.auth_mechanism = Some(SASLMechanism::External),
+        AmqpLogin::OAuth2(_) => {
+            // The broker takes the name of the user from the token.
+            uri.authority.userinfo.username.clear();
+            uri.authority.userinfo.password = token.map(|token| token.secret().to_owned()).unwrap_or_default();
+        }
     }
     if let Some(vhost) = &connection.vhost {
         uri.vhost.clone_from(vhost);

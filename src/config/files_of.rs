@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::files::NamedFiles;
-use super::model::{AmqpConnection, OAuth2Config, SinkKind, SourceKind, WebhookAuth, WebhookUrl};
+use super::model::{AmqpConnection, OAuth2Config, Sasl, SinkKind, SourceKind, WebhookAuth, WebhookUrl};
 use super::text::secret::Secret;
 use crate::net::Tls;
 
@@ -12,8 +12,9 @@ impl SinkKind {
     pub(super) fn files(&self) -> NamedFiles {
         let (secrets, tls, oauth2) = match self {
             Self::Kafka(kafka) => {
-                let login = kafka.sasl.iter().flat_map(|sasl| [&sasl.username, &sasl.password]);
-                (login.chain(kafka.options.iter().map(|(_, value)| value)).collect(), kafka.tls.as_ref(), None)
+                let login = kafka.sasl.iter().flat_map(Sasl::secrets);
+                let secrets = login.chain(kafka.options.iter().map(|(_, value)| value)).collect();
+                (secrets, kafka.tls.as_ref(), kafka.oauth2())
             }
             Self::Webhook(webhook) => {
                 let url = match &webhook.url {
@@ -51,7 +52,7 @@ impl SourceKind {
 
 fn of_connection(connection: &AmqpConnection) -> (Vec<&Secret>, Option<&Tls>, Option<&OAuth2Config>) {
     let AmqpConnection { urls, login, vhost: _, tls } = connection;
-    (urls.iter().chain(login.secrets()).collect(), Some(tls), None)
+    (urls.iter().chain(login.secrets()).collect(), Some(tls), connection.oauth2())
 }
 
 fn named(secrets: &[&Secret], tls: Option<&Tls>, oauth2: Option<&OAuth2Config>) -> NamedFiles {

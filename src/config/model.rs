@@ -86,14 +86,27 @@ pub enum AmqpLogin {
     Password { username: Option<Secret>, password: Option<Secret> },
     /// By the client certificate of the TLS settings, which are complete then (SASL EXTERNAL).
     External,
+    /// By an access token, which is the password.
+    OAuth2(Box<OAuth2Config>),
+}
+
+impl AmqpConnection {
+    /// How the login gets its tokens, if it does.
+    #[must_use]
+    pub fn oauth2(&self) -> Option<&OAuth2Config> {
+        match &self.login {
+            AmqpLogin::OAuth2(oauth2) => Some(oauth2),
+            AmqpLogin::Password { .. } | AmqpLogin::External => None,
+        }
+    }
 }
 
 impl AmqpLogin {
-    /// The secrets of the login beside the URL.
+    /// The user name and the password of the login beside the URL.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let given = match self {
             Self::Password { username, password } => [username.as_ref(), password.as_ref()],
-            Self::External => [None, None],
+            Self::External | Self::OAuth2(_) => [None, None],
         };
         given.into_iter().flatten()
     }
@@ -245,7 +258,9 @@ impl SinkConfig {
                 Some(WebhookAuth::OAuth2(oauth2)) => Some(oauth2),
                 _ => None,
             },
-            _ => None,
+            SinkKind::Amqp(amqp) => amqp.connection.oauth2(),
+            SinkKind::Kafka(kafka) => kafka.oauth2(),
+            SinkKind::File(_) | SinkKind::Stdout => None,
         }
     }
 }
@@ -282,6 +297,17 @@ pub struct KafkaConfig {
     pub tls: Option<Tls>,
 }
 
+impl KafkaConfig {
+    /// How the login gets its tokens, if it does.
+    #[must_use]
+    pub fn oauth2(&self) -> Option<&OAuth2Config> {
+        match &self.sasl {
+            Some(Sasl::OAuth2(oauth2)) => Some(oauth2),
+            Some(Sasl::Password { .. }) | None => None,
+        }
+    }
+}
+
 /// The time of a Kafka record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KafkaTimestamp {
@@ -293,11 +319,26 @@ pub enum KafkaTimestamp {
 
 /// `sasl:` of a Kafka sink.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sasl {
-    /// librdkafka's name: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
-    pub mechanism: &'static str,
-    pub username: Secret,
-    pub password: Secret,
+pub enum Sasl {
+    Password {
+        /// librdkafka's name: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+        mechanism: &'static str,
+        username: Secret,
+        password: Secret,
+    },
+    /// By access tokens (`OAUTHBEARER`).
+    OAuth2(Box<OAuth2Config>),
+}
+
+impl Sasl {
+    /// The user name and the password.
+    pub(in crate::config) fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let given = match self {
+            Self::Password { mechanism: _, username, password } => [Some(username), Some(password)],
+            Self::OAuth2(_) => [None, None],
+        };
+        given.into_iter().flatten()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -6,10 +6,12 @@
 //! References between keys, and keys that exclude each other, are checked where this becomes a [`Config`](super::Config).
 
 mod alerts;
+mod amqp_auth;
 mod format;
 mod oauth2;
 
 pub(in crate::config) use alerts::{Alert, Overdue};
+pub(in crate::config) use amqp_auth::AmqpAuth;
 pub(in crate::config) use format::{FormatChoice, SchemaFormats, SchemaSettings};
 pub(in crate::config) use oauth2::OAuth2;
 
@@ -19,8 +21,8 @@ use super::text::scalar::{
     UrlText,
 };
 use super::values::{
-    AmqpAuth, Argument, ExchangeKind, Field, KafkaTimestamp, Mechanism, OnCorrupt, OrderBy, QueueKind, SetValue,
-    Validation, WhenFull,
+    Argument, ExchangeKind, Field, KafkaTimestamp, Mechanism, OnCorrupt, OrderBy, QueueKind, SetValue, Validation,
+    WhenFull,
 };
 
 mapping! {
@@ -84,8 +86,8 @@ mapping! {
         password: SecretText,
         /// The virtual host; replaces the one in the URL; by default `/`
         vhost: Text,
-        /// Another login than by user name and password: `external`, by the client certificate of `tls`
-        auth: OneOf<AmqpAuth>,
+        /// Another login than by user name and password: `external`, by the client certificate of `tls`; or `oauth2: {…}`, by access tokens
+        auth: AmqpAuth,
         /// The certificates for an `amqps://` connection
         tls: Tls,
         /// The queue to consume; it must exist, unless `declare` is given
@@ -238,12 +240,14 @@ mapping! {
 mapping! {
     /// The SASL login at the brokers.
     Sasl {
-        /// The SASL mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`
+        /// The SASL mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`, with `username` and `password`; or `OAUTHBEARER`, with `oauth2`
         mechanism: OneOf<Mechanism> = required,
         /// The user name for the SASL login
-        username: SecretText = required,
+        username: SecretText,
         /// The password for the SASL login
-        password: SecretText = required,
+        password: SecretText,
+        /// The access tokens of `OAUTHBEARER`
+        oauth2: OAuth2,
     }
 }
 
@@ -320,8 +324,8 @@ mapping! {
         password: SecretText,
         /// The virtual host; replaces the one in the URL; by default `/`
         vhost: Text,
-        /// Another login than by user name and password: `external`, by the client certificate of `tls`
-        auth: OneOf<AmqpAuth>,
+        /// Another login than by user name and password: `external`, by the client certificate of `tls`; or `oauth2: {…}`, by access tokens
+        auth: AmqpAuth,
         /// The certificates for an `amqps://` connection
         tls: Tls,
         /// The exchange to publish to; `""` is the default exchange

@@ -5,7 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::model::{AmqpConnection, AmqpLogin, ClientAuthentication, SinkConfig, SinkKind, WebhookAuth, WebhookUrl};
+use super::model::{
+    AmqpConnection, AmqpLogin, ClientAuthentication, Sasl, SinkConfig, SinkKind, WebhookAuth, WebhookUrl,
+};
 use super::text::mask::{self, STARS};
 use super::text::secret::{Masks, Secret};
 
@@ -50,11 +52,14 @@ impl SinkConfig {
                 }
                 match login {
                     AmqpLogin::Password { username: _, password } => texts.extend(password.iter().filter_map(now)),
-                    AmqpLogin::External => {}
+                    // Tokens are masked by whoever fetches them.
+                    AmqpLogin::External | AmqpLogin::OAuth2(_) => {}
                 }
             }
             SinkKind::Kafka(kafka) => {
-                texts.extend(kafka.sasl.iter().filter_map(|sasl| now(&sasl.password)));
+                if let Some(Sasl::Password { password, .. }) = &kafka.sasl {
+                    texts.extend(now(password));
+                }
                 let secret = kafka.options.iter().filter(|(name, _)| mask::is_secret(name));
                 texts.extend(secret.filter_map(|(_, value)| now(value)));
             }

@@ -98,23 +98,20 @@ impl Word for KafkaTimestamp {
     const WORDS: &'static [(&'static str, Self)] = &[("sent", Self::Sent), ("event", Self::Event)];
 }
 
+/// The SASL mechanism of access tokens.
+pub(super) const OAUTHBEARER: &str = "OAUTHBEARER";
+
 /// A SASL mechanism, by librdkafka's name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mechanism(pub &'static str);
 
 impl Word for Mechanism {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("PLAIN", Self("PLAIN")), ("SCRAM-SHA-256", Self("SCRAM-SHA-256")), ("SCRAM-SHA-512", Self("SCRAM-SHA-512"))];
-}
-
-/// `auth:` of an AMQP broker.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum AmqpAuth {
-    External,
-}
-
-impl Word for AmqpAuth {
-    const WORDS: &'static [(&'static str, Self)] = &[("external", Self::External)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("PLAIN", Self("PLAIN")),
+        ("SCRAM-SHA-256", Self("SCRAM-SHA-256")),
+        ("SCRAM-SHA-512", Self("SCRAM-SHA-512")),
+        (OAUTHBEARER, Self(OAUTHBEARER)),
+    ];
 }
 
 /// The type of an exchange, by AMQP's name.

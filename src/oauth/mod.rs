@@ -94,6 +94,12 @@ impl AccessToken {
         self.0.ends_at.is_some_and(MonotonicTime::has_passed)
     }
 
+    /// Whether it is that token.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Whether it was fetched after [`TokenSource::latest`] returned `number`.
     #[must_use]
     pub fn is_after(&self, number: u64) -> bool {
@@ -142,6 +148,8 @@ struct State {
     latest: u64,
     /// The request in flight.
     request: Option<Request>,
+    /// Why the last request failed.
+    failure: Option<TokenError>,
     /// The texts of the latest tokens.
     recent: VecDeque<String>,
 }
@@ -182,10 +190,11 @@ impl TokenSource {
         request.await
     }
 
-    /// The current token, without waiting.
-    #[must_use]
-    pub fn current(&self) -> Option<AccessToken> {
-        self.lock().usable().cloned()
+    /// The current token, without waiting; or why there is none.
+    pub fn current(&self) -> Result<AccessToken, TokenError> {
+        let state = self.lock();
+        let why = || state.failure.clone().unwrap_or_else(|| TokenError("a request for one is in flight".to_owned()));
+        state.usable().cloned().ok_or_else(why)
     }
 
     /// The number of the latest token.
@@ -243,7 +252,9 @@ impl TokenSource {
         let granted = self.client.fetch(&self.config).await;
         let mut state = self.lock();
         state.request = None;
-        let granted = granted.map_err(TokenError)?;
+        let granted = granted.map_err(TokenError);
+        state.failure = granted.as_ref().err().cloned();
+        let granted = granted?;
         let life = granted.life.unwrap_or(DEFAULT_LIFE);
         state.latest += 1;
         let token = AccessToken(Arc::new(Token {
@@ -294,7 +305,7 @@ async fn renew(source: &Weak<TokenSource>, woken: &Notify) {
             continue;
         }
         replaced = if is_replacing { replaced.saturating_add(1) } else { 0 };
-        let has_token = used.current().is_some();
+        let has_token = used.current().is_ok();
         let request = used.request(&mut used.lock());
         drop(used);
         match request.await {

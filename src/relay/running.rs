@@ -15,6 +15,7 @@ use super::alerts::Alerts;
 use super::handle::{Handle, RelayCommand};
 use super::router::{Router, RoutingTable};
 use super::{RelayError, Stats, StatsSnapshot};
+use crate::amqp::Connector;
 use crate::config::{Config, SinkConfig, SourceConfig, SourceKind, unknown_name};
 use crate::delivery::{Dispatcher, DispatcherHandle, PersistedState, Settings, SinkCommand, SinkStats};
 use crate::event::SourceName;
@@ -303,7 +304,7 @@ impl RunningRelay {
                 let source = AmqpSource {
                     name: source.name.clone(),
                     config: (**amqp).clone(),
-                    relay: config.name.clone(),
+                    connector: Connector::new(&amqp.connection, &config.name),
                     max_in_flight_bytes: config.delivery.max_in_flight_bytes,
                     intake,
                     stats,

@@ -4,15 +4,14 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::common::{in_clear, no_url, usable};
-use super::tls;
+use super::{oauth2, tls};
 use crate::config::model::{AmqpConnection, AmqpLogin};
 use crate::config::raw;
 use crate::config::text::decode::{At, OneOrMany};
 use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
-use crate::config::text::scalar::{OneOf, SecretText, Text, UrlText};
+use crate::config::text::scalar::{SecretText, Text, UrlText};
 use crate::config::text::tree::Span;
-use crate::config::values::AmqpAuth;
 use crate::net::address;
 
 /// AMQP's ports, without and with TLS.
@@ -26,7 +25,7 @@ pub(super) struct RawConnection<'a> {
     pub username: Option<&'a At<SecretText>>,
     pub password: Option<&'a At<SecretText>>,
     pub vhost: Option<&'a At<Text>>,
-    pub auth: Option<&'a At<OneOf<AmqpAuth>>>,
+    pub auth: Option<&'a At<raw::AmqpAuth>>,
     pub tls: Option<&'a At<raw::Tls>>,
 }
 
@@ -71,17 +70,7 @@ pub(super) fn connection(raw: &RawConnection<'_>, reader: &mut Reader<'_>) -> Op
         );
     }
     vhosts(urls, &parsed, raw.vhost, reader);
-    let login = match raw.auth {
-        Some(auth) => {
-            let OneOf(AmqpAuth::External) = auth.value;
-            external(raw, auth, &parsed, reader);
-            AmqpLogin::External
-        }
-        None => AmqpLogin::Password {
-            username: raw.username.map(|at| at.value.0.secret.clone()),
-            password: raw.password.map(|at| at.value.0.secret.clone()),
-        },
-    };
+    let login = login(raw, &parsed, reader)?;
     Some(AmqpConnection {
         urls: urls.value.0.iter().map(|at| at.value.0.secret.clone()).collect(),
         login,
@@ -90,35 +79,59 @@ pub(super) fn connection(raw: &RawConnection<'_>, reader: &mut Reader<'_>) -> Op
     })
 }
 
-/// Reports what a login by client certificate lacks, and what it doesn't use.
-fn external(raw: &RawConnection<'_>, auth: &At<OneOf<AmqpAuth>>, parsed: &[Option<Url>], reader: &mut Reader<'_>) {
-    // `cert` and `key` need each other anyway.
-    if raw.tls.is_none_or(|tls| tls.value.cert.is_none() && tls.value.key.is_none()) {
-        reader.report(
-            Diagnostic::error("external-login", auth.span, "this login needs a client certificate, and there is none")
-                .help("add `cert:` and `key:` under `tls:`, as in `tls: { cert: client.pem, key: client.key }`"),
-        );
+fn login(raw: &RawConnection<'_>, parsed: &[Option<Url>], reader: &mut Reader<'_>) -> Option<AmqpLogin> {
+    let Some(auth) = raw.auth else {
+        return Some(AmqpLogin::Password {
+            username: raw.username.map(|at| at.value.0.secret.clone()),
+            password: raw.password.map(|at| at.value.0.secret.clone()),
+        });
+    };
+    match &auth.value {
+        raw::AmqpAuth::External => {
+            const LOGIN: &str = "with `auth: external` the client certificate is the login";
+            // `cert` and `key` need each other anyway.
+            if raw.tls.is_none_or(|tls| tls.value.cert.is_none() && tls.value.key.is_none()) {
+                let message = "this login needs a client certificate, and there is none";
+                let help = "add `cert:` and `key:` under `tls:`, as in `tls: { cert: client.pem, key: client.key }`";
+                reader.report(Diagnostic::error("external-login", auth.span, message).help(help));
+            }
+            unused_credentials(raw, parsed, ("external-login", LOGIN), reader);
+            let places = raw.url.into_iter().flat_map(|urls| &urls.value.0);
+            for (at, _) in places.zip(parsed).filter(|(_, url)| url.as_ref().is_some_and(|url| url.scheme() == "amqp"))
+            {
+                let message = "this URL is not encrypted, so the broker gets no client certificate";
+                reader.report(Diagnostic::error("external-login", at.span, message).help("write `amqps://`"));
+            }
+            Some(AmqpLogin::External)
+        }
+        raw::AmqpAuth::Token(login) => {
+            const LOGIN: &str = "with `auth: { oauth2: … }` the access token is the login";
+            unused_credentials(raw, parsed, ("oauth2-login", LOGIN), reader);
+            let oauth2 = oauth2::oauth2(login.value.oauth2.as_ref()?, reader)?;
+            Some(AmqpLogin::OAuth2(Box::new(oauth2)))
+        }
     }
+}
+
+/// Reports a user name and a password beside another login. `login` is the code and the beginning of the message.
+fn unused_credentials(
+    raw: &RawConnection<'_>,
+    parsed: &[Option<Url>],
+    login: (&'static str, &str),
+    reader: &mut Reader<'_>,
+) {
+    let (code, login) = login;
     for (what, at) in [("user name", raw.username), ("password", raw.password)] {
         if let Some(at) = at {
-            let message = format!("with `auth: external` the client certificate is the login; this {what} is not used");
-            reader.report(Diagnostic::error("external-login", at.span, message).help("remove it, or remove `auth`"));
+            let message = format!("{login}; this {what} is not used");
+            reader.report(Diagnostic::error(code, at.span, message).help("remove it, or remove `auth`"));
         }
     }
     let places = raw.url.into_iter().flat_map(|urls| &urls.value.0);
-    for (at, url) in places.zip(parsed) {
-        let Some(url) = url else { continue };
-        let (message, help) = if !url.username().is_empty() || url.password().is_some() {
-            (
-                "with `auth: external` the client certificate is the login; the user name and the password in this URL are not used",
-                "remove them, or remove `auth`",
-            )
-        } else if url.scheme() == "amqp" {
-            ("this URL is not encrypted, so the broker gets no client certificate", "write `amqps://`")
-        } else {
-            continue;
-        };
-        reader.report(Diagnostic::error("external-login", at.span, message).help(help));
+    let has_login = |url: &Url| !url.username().is_empty() || url.password().is_some();
+    for (at, _) in places.zip(parsed).filter(|(_, url)| url.as_ref().is_some_and(has_login)) {
+        let message = format!("{login}; the user name and the password in this URL are not used");
+        reader.report(Diagnostic::error(code, at.span, message).help("remove them, or remove `auth`"));
     }
 }
 

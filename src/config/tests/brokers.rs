@@ -2,7 +2,8 @@
 
 use expect_test::expect;
 
-use super::{Strictness, check_errors, parse, source};
+use super::{Strictness, check_errors, parse, source, valid};
+use crate::config::SourceKind;
 
 #[test]
 fn a_wrong_broker_url_is_an_error() {
@@ -273,6 +274,71 @@ fn a_tls_file_without_a_certificate_is_an_error() {
     let text = source("amqp:\n  url: amqps://localhost\n  queue: q\n  tls: { ca: Cargo.toml }");
     let errors = parse(&text, Strictness::Offline, &[]).unwrap_err().to_string();
     assert!(errors.starts_with("error[tls-files]: these files can't be used: tls.ca "), "{errors}");
+}
+
+#[test]
+fn a_login_by_token_takes_no_password() {
+    let token = "token_url: https://idp.example.org/token, client_id: relay, client_secret: '${S:-x}'";
+    check_errors(
+        &source(&format!(
+            "amqp: {{ url: amqps://me:hunter2@h, queue: q, auth: {{ oauth2: {{ {token} }} }}, username: me }}"
+        )),
+        expect![[r#"
+            error[oauth2-login]: with `auth: { oauth2: … }` the access token is the login; the user name and the password in this URL are not used
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: amqps://me:***@h, queue: q, auth: { oauth2: { token_url: https://idp.example.org/token, client_id: ***, client_secre...
+              |                  ^^^^^^^^^^^^^^^^
+              |
+              = help: remove them, or remove `auth`
+
+            warning[secret-in-clear]: the password in this URL is written in the file itself
+             --> routes.yaml:4:18
+              |
+            4 |     amqp: { url: amqps://me:***@h, queue: q, auth: { oauth2: { token_url: https://idp.example.org/token, client_id: ***, client_secre...
+              |                  ^^^^^^^^^^^^^^^^
+              |
+              = help: keep it outside of this file: write `${VAR}`, or `${file:/run/secrets/NAME}`
+
+            error[oauth2-login]: with `auth: { oauth2: … }` the access token is the login; this user name is not used
+             --> routes.yaml:4:168
+              |
+            4 | ...oken, client_id: ***, client_secret: '${S:-***}' } }, username: me }
+              |                                                                    ^^
+              |
+              = help: remove it, or remove `auth`
+
+        "#]],
+    );
+    check_errors(
+        &source("amqp: { url: amqps://h, queue: q, auth: {} }"),
+        expect![[r#"
+        error[missing-key]: `oauth2` is missing
+         --> routes.yaml:4:45
+          |
+        4 |     amqp: { url: amqps://h, queue: q, auth: {} }
+          |                                             ^^ needs `oauth2`
+          |
+          = help: add `oauth2:`, the access tokens, which are the password; the broker gets each new one on the open connection
+
+    "#]],
+    );
+    check_errors(
+        &source("amqp: { url: amqps://h, queue: q, auth: [external] }"),
+        expect![[r#"
+        error[wrong-type]: expected a word, found a list
+         --> routes.yaml:4:45
+          |
+        4 |     amqp: { url: amqps://h, queue: q, auth: [***] }
+          |                                             ^^^^^
+          |
+          = help: write it as in `auth: external`
+
+    "#]],
+    );
+    let config = valid(&source(&format!("amqp: {{ url: amqps://h, queue: q, auth: {{ oauth2: {{ {token} }} }} }}")));
+    let SourceKind::Amqp(amqp) = &config.sources[0].kind else { panic!("not AMQP") };
+    assert_eq!(amqp.connection.oauth2().unwrap().client_id.reveal().unwrap(), "relay");
 }
 
 #[test]

@@ -174,15 +174,7 @@ fn a_wrong_or_unsafe_kafka_login_is_reported() {
             "kafka:\n  brokers: one:9092\n  topic: t\n  sasl: { mechanism: scram-sha-512, username: me }\n  tls: { server_name: x }",
         ),
         expect![[r#"
-            error[missing-key]: `password` is missing
-             --> routes.yaml:8:13
-              |
-            8 |       sasl: { mechanism: scram-sha-512, username: *** }
-              |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ needs `password`
-              |
-              = help: add `password:`, the password for the SASL login
-
-            error[unknown-word]: `scram-sha-512` is not one of `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`
+            error[unknown-word]: `scram-sha-512` is not one of `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`, `OAUTHBEARER`
              --> routes.yaml:8:26
               |
             8 |       sasl: { mechanism: scram-sha-512, username: *** }
@@ -428,5 +420,65 @@ fn a_wrong_address_of_a_kafka_broker_is_an_error() {
           = help: write `HOST:PORT`, several in a list or separated by commas
 
     "#]],
+    );
+}
+
+#[test]
+fn a_login_by_token_takes_no_password() {
+    let token = "token_url: https://idp.example.org/token, client_id: relay, client_secret: '${S:-x}'";
+    let kafka = |sasl: &str| sink(&format!("kafka:\n  brokers: h\n  topic: t\n  tls: {{}}\n  sasl: {{ {sasl} }}"));
+    check_errors(
+        &kafka(&format!("mechanism: OAUTHBEARER, username: me, oauth2: {{ {token} }}")),
+        expect![[r#"
+        error[sasl-login]: `OAUTHBEARER` logs in by access token; this user name is not used
+         --> routes.yaml:9:49
+          |
+        9 |       sasl: { mechanism: OAUTHBEARER, username: ***, oauth2: { token_url: https://idp.example.org/token, client_id: ***, client_secre...
+          |                                                 ^^^
+          |
+          = help: remove it
+
+    "#]],
+    );
+    check_errors(
+        &kafka("mechanism: OAUTHBEARER"),
+        expect![[r#"
+        error[missing-key]: `oauth2` is missing
+         --> routes.yaml:9:13
+          |
+        9 |       sasl: { mechanism: OAUTHBEARER }
+          |             ^^^^^^^^^^^^^^^^^^^^^^^^^^ needs `oauth2`
+          |
+          = help: add `oauth2:`, as in `oauth2: { token_url: https://HOST/PATH, client_id: relay, … }`
+
+    "#]],
+    );
+    check_errors(
+        &kafka(&format!("mechanism: PLAIN, username: me, oauth2: {{ {token} }}")),
+        expect![[r#"
+        error[sasl-login]: `PLAIN` logs in by user name and password; this is not used
+         --> routes.yaml:9:55
+          |
+        9 | ...ername: ***, oauth2: { token_url: https://idp.example.org/token, client_id: ***, client_secret: '${S:-***}' } }
+          |                         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+          |
+          = help: remove it, or write `mechanism: OAUTHBEARER`
+
+    "#]],
+    );
+    check_warnings(
+        &sink(&format!(
+            "kafka:\n  brokers: h\n  topic: t\n  sasl: {{ mechanism: OAUTHBEARER, oauth2: {{ {token} }} }}"
+        )),
+        expect![[r#"
+            warning[unencrypted]: `OAUTHBEARER` without `tls` sends the access tokens as they are
+             --> routes.yaml:8:26
+              |
+            8 |       sasl: { mechanism: OAUTHBEARER, oauth2: { token_url: https://idp.example.org/token, client_id: ***, client_secret: '${S:-***}' } }
+              |                          ^^^^^^^^^^^
+              |
+              = help: add `tls: {}` (or with the cluster's `ca`)
+
+        "#]],
     );
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Strictness, options, routes, sink, source, valid, valid_with};
 use crate::config::{
-    Argument, Config, KafkaTimestamp, OnCorrupt, OrderBy, QueueKind, Responses, SinkKind, SourceKind, WebhookAuth,
-    WebhookUrl,
+    Argument, Config, KafkaTimestamp, OnCorrupt, OrderBy, QueueKind, Responses, Sasl, SinkKind, SourceKind,
+    WebhookAuth, WebhookUrl,
 };
 use crate::event::{Format, Validation};
 use crate::rules::{Field, SinkIndex, Unrouted};
@@ -134,8 +134,8 @@ retry: { initial_backoff: 250ms, max_backoff: 1h, give_up_after: 7d, max_attempt
     let options: Vec<_> = kafka.options.iter().map(|(name, value)| (name.as_str(), value.reveal().unwrap())).collect();
     let expected = [("compression.type", "zstd"), ("linger.ms", "5"), ("batch.size", "1000")];
     assert_eq!(options, expected.map(|(name, value)| (name, value.to_owned())));
-    let sasl = kafka.sasl.as_ref().unwrap();
-    assert_eq!((sasl.mechanism, sasl.password.reveal().unwrap().as_str()), ("SCRAM-SHA-512", "p"));
+    let Some(Sasl::Password { mechanism, password, .. }) = &kafka.sasl else { panic!("no login by password") };
+    assert_eq!((*mechanism, password.reveal().unwrap().as_str()), ("SCRAM-SHA-512", "p"));
     assert!(kafka.tls.is_some());
     assert!(matches!(&sink.format, Format::CloudEvents { name } if name == "urn:regards-relay:machine"));
     assert_eq!(sink.order_by, OrderBy::Session);
@@ -281,6 +281,6 @@ fn references_are_replaced_in_blocks_and_in_quotes_inside_braces() {
         &[("C", "zstd"), ("KAFKA_PASSWORD", "{p}")],
     );
     let SinkKind::Kafka(kafka) = &config.sinks[0].kind else { panic!() };
-    let sasl = kafka.sasl.as_ref().unwrap();
-    assert_eq!((sasl.username.reveal().unwrap(), sasl.password.reveal().unwrap()), ("me".to_owned(), "{p}".to_owned()));
+    let Some(Sasl::Password { username, password, .. }) = &kafka.sasl else { panic!("no login by password") };
+    assert_eq!((username.reveal().unwrap(), password.reveal().unwrap()), ("me".to_owned(), "{p}".to_owned()));
 }

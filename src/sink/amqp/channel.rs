@@ -7,8 +7,7 @@ use lapin::options::{ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
-use crate::amqp::{self, BrokerAddress, BrokerError, BrokerErrorKind, Connection, await_reply};
-use crate::config::AmqpConnection;
+use crate::amqp::{BrokerAddress, BrokerError, BrokerErrorKind, Connection, Connector, await_reply};
 use crate::net::Backoff;
 use crate::sink::{Blame, Verdict};
 
@@ -21,9 +20,8 @@ pub(super) const DECLARE_HINT: &str = "; to let the relay declare the exchange, 
 /// How to connect, and the exchange that messages are published to.
 #[derive(Debug)]
 pub(super) struct ExchangeSettings {
-    pub connection: AmqpConnection,
-    /// The relay's name and the purpose of the connection: they name the connection at the broker.
-    pub relay: String,
+    pub connector: Connector,
+    /// Names the connection at the broker.
     pub purpose: String,
     pub exchange: ShortString,
     /// The type of the exchange, if the relay declares it.
@@ -75,7 +73,7 @@ pub(super) enum OpenedOn {
 
 async fn connect(settings: &ExchangeSettings, wait: Duration) -> Result<(Connection, BrokerAddress), PublishFailure> {
     tokio::time::sleep(wait).await;
-    Ok(amqp::connect(&settings.connection, &settings.relay, &settings.purpose).await?)
+    Ok(settings.connector.connect(&settings.purpose).await?)
 }
 
 /// Opens a channel, on a new connection if there is none.

@@ -22,6 +22,7 @@ pub(super) use self::probe::probe;
 pub(super) use self::render::render;
 use self::worker::{CHANNELS, PublishJob, WINDOW, Worker};
 use super::{Attempt, OpenError, RenderedDelivery};
+use crate::amqp::Connector;
 use crate::amqp::values::short_string;
 use crate::config::{AmqpConnection, AmqpSinkConfig, SinkConfig};
 use crate::tasks::{self, TaskKind};
@@ -44,8 +45,7 @@ impl AmqpSink {
             .map_err(|error| problem(tasks::blocking_error("reading the files of the sink's connection", &error)))?
             .map_err(problem)?;
         let settings = ExchangeSettings {
-            connection: amqp.connection.clone(),
-            relay: relay.to_owned(),
+            connector: Connector::new(&amqp.connection, relay),
             purpose: format!("sink {}", config.name),
             exchange,
             declare: amqp.declare.clone(),
@@ -118,8 +118,7 @@ mod tests {
         AmqpSink::start(
             "partner",
             ExchangeSettings {
-                connection,
-                relay: "urn:test".to_owned(),
+                connector: Connector::new(&connection, "urn:test"),
                 purpose: "sink partner".to_owned(),
                 exchange: short_string("the exchange's name", "products").unwrap(),
                 declare: None,

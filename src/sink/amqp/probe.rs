@@ -6,7 +6,7 @@ use lapin::{Channel, ExchangeKind};
 
 use super::channel::DECLARE_HINT;
 use crate::amqp::values::short_string;
-use crate::amqp::{self, BrokerErrorKind};
+use crate::amqp::{BrokerErrorKind, Connector};
 use crate::config::{AmqpSinkConfig, SinkConfig};
 use crate::probe::{ProbeOutcome, ProbeResult};
 
@@ -22,7 +22,8 @@ pub(in crate::sink) async fn probe(config: &SinkConfig, sink: &AmqpSinkConfig, r
         channel.exchange_declare(exchange, ExchangeKind::default(), options, FieldTable::default()).await
     };
     let purpose = format!("check {}", config.name);
-    match amqp::request_once(&sink.connection, relay, &purpose, "asking for the exchange", question).await {
+    let connector = Connector::new(&sink.connection, relay);
+    match connector.request_once(&purpose, "asking for the exchange", question).await {
         Ok(()) if sink.exchange.is_empty() => Ok(ProbeOutcome::Reachable("the login to the broker works".to_owned())),
         Ok(()) => Ok(ProbeOutcome::Reachable(format!("exchange {} exists", sink.exchange))),
         Err(error) if error.kind == BrokerErrorKind::NotFound && sink.declare.is_some() => Ok(ProbeOutcome::Reachable(

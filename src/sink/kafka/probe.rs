@@ -1,9 +1,10 @@
 //! Tests whether the brokers answer, the topic exists, and the leaders of its partitions can be reached, without producing
 //! anything.
 
+use std::error::Error;
 use std::time::Duration;
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataBroker};
@@ -14,7 +15,9 @@ use tokio::time::timeout;
 use super::last_error::{AUTO_CREATE_HINT, LastError};
 use super::reasons::closed_before_answer;
 use super::settings::{explain_config_error, settings};
+use super::token_login::TokenLogin;
 use crate::config::KafkaConfig;
+use crate::oauth;
 use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::tasks;
 
@@ -34,8 +37,13 @@ const MAX_ADDRESSES: usize = 8;
 
 /// Logs in and asks for all topics. Only producing could show whether the user may write to them.
 pub(in crate::sink) async fn probe(kafka: &KafkaConfig, relay: &str) -> ProbeResult {
+    let tokens = kafka.oauth2().map(oauth::source);
+    if let Some(tokens) = &tokens {
+        tokens.token().await.map_err(|error| error.to_string())?;
+    }
+    let login = tokens.as_ref().map(TokenLogin::new);
     let (kafka, client) = (kafka.clone(), relay.to_owned());
-    let asked = tokio::task::spawn_blocking(move || fetch(&kafka, &client)).await;
+    let asked = tokio::task::spawn_blocking(move || fetch(&kafka, &client, login)).await;
     let (found, leaders) =
         asked.unwrap_or_else(|error| Err(tasks::blocking_error("asking the brokers for their metadata", &error)))?;
     let tried = leaders.into_iter().map(|leader| async move {
@@ -73,11 +81,16 @@ struct PartitionLeader {
 }
 
 /// Blocks until the brokers have answered.
-fn fetch(kafka: &KafkaConfig, client: &str) -> Result<(ProbeOutcome, Vec<PartitionLeader>), String> {
+fn fetch(
+    kafka: &KafkaConfig,
+    client: &str,
+    login: Option<TokenLogin>,
+) -> Result<(ProbeOutcome, Vec<PartitionLeader>), String> {
     let mut settings = settings(kafka, client)?;
     settings.set_log_level(RDKafkaLogLevel::Info);
-    let producer: BaseProducer<ProbeContext> = ClientConfig::create_with_context(&settings, ProbeContext::default())
-        .map_err(|error| explain_config_error(&error))?;
+    let context = ProbeContext { last_error: LastError::default(), login };
+    let producer: BaseProducer<ProbeContext> =
+        ClientConfig::create_with_context(&settings, context).map_err(|error| explain_config_error(&error))?;
     let metadata =
         metadata(&producer).map_err(|error| advertised_address_error(&error, &kafka.brokers).unwrap_or(error))?;
     let brokers = metadata.brokers().len();
@@ -129,6 +142,8 @@ async fn connect(host: &str, port: u16) -> Result<(), String> {
 /// Asks for the metadata of all topics, as asking for one topic could create it.
 fn metadata(producer: &BaseProducer<ProbeContext>) -> Result<Metadata, String> {
     let mut last = None;
+    // The first poll gives librdkafka its access token.
+    producer.poll(Duration::ZERO);
     for tries in 1..=TRIES {
         match producer.client().fetch_metadata(None, ANSWER_TIMEOUT) {
             Ok(metadata) => return Ok(metadata),
@@ -136,7 +151,7 @@ fn metadata(producer: &BaseProducer<ProbeContext>) -> Result<Metadata, String> {
         }
         producer.poll(Duration::ZERO);
         if tries >= TRIES_AFTER_ERROR
-            && let Some(error) = producer.context().0.reason()
+            && let Some(error) = producer.context().last_error.reason()
         {
             return Err(error);
         }
@@ -145,21 +160,38 @@ fn metadata(producer: &BaseProducer<ProbeContext>) -> Result<Metadata, String> {
 }
 
 /// Keeps the last error of librdkafka.
-#[derive(Default)]
-struct ProbeContext(LastError);
+struct ProbeContext {
+    last_error: LastError,
+    login: Option<TokenLogin>,
+}
+
+impl ProbeContext {
+    fn record(&self, code: RDKafkaErrorCode, reason: &str) {
+        match &self.login {
+            Some(login) => self.last_error.record(code, &login.mask(reason)),
+            None => self.last_error.record(code, reason),
+        };
+    }
+}
 
 impl ClientContext for ProbeContext {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.login.as_ref().ok_or("the sink has no login by access token")?.give()
+    }
+
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
         tracing::debug!(target: "librdkafka", "{facility}: {line}");
         // librdkafka reports no error if the broker closes the connection, only this log line.
         if closed_before_answer(line) {
             let reason = line.split_once("]: ").map_or(line, |(_, reason)| reason);
-            self.0.record(RDKafkaErrorCode::BrokerTransportFailure, reason);
+            self.record(RDKafkaErrorCode::BrokerTransportFailure, reason);
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.record(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown), reason);
+        self.record(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown), reason);
     }
 }
 

@@ -5,11 +5,13 @@
 //! once more by a second producer, which makes batches of one record. A record that is refused there is refused for good. The
 //! second producer is built when it is first needed.
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, DeliveryResult, Message};
@@ -21,6 +23,8 @@ use super::last_error::LastError;
 use super::reasons::explain_reason;
 use super::supervisor::ProducerCommand;
 use super::threaded::ThreadedProducer;
+use super::token_login::TokenLogin;
+use crate::oauth::TokenSource;
 use crate::rules::SinkName;
 use crate::sink::in_flight::InFlightAttempts;
 use crate::sink::{Confirmation, Verdict};
@@ -37,6 +41,8 @@ pub(super) struct SinkState {
     /// Each with the timestamp of its record, which the report of a failure doesn't have.
     pub(super) in_flight: InFlightAttempts<Option<i64>>,
     pub(super) last_error: LastError,
+    /// The access tokens of the login, if it takes any.
+    pub(super) tokens: Option<Arc<TokenSource>>,
 }
 
 /// The first of the two producers; the second one is in its [`ReportHandler`].
@@ -54,6 +60,7 @@ impl Producer {
             state: Arc::clone(state),
             commands: commands.clone(),
             generation,
+            login: state.tokens.as_ref().map(TokenLogin::new),
             single: Some(SingleRecordProducer { settings: settings.clone(), producer: OnceLock::new() }),
         };
         ThreadedProducer::build(settings, reports).map(Self)
@@ -110,6 +117,7 @@ pub(super) struct ReportHandler {
     state: Arc<SinkState>,
     commands: Sender<ProducerCommand>,
     generation: u64,
+    login: Option<TokenLogin>,
     /// `None` in the second producer.
     single: Option<SingleRecordProducer>,
 }
@@ -175,6 +183,7 @@ impl ReportHandler {
                 state: Arc::clone(&self.state),
                 commands: self.commands.clone(),
                 generation: self.generation,
+                login: self.state.tokens.as_ref().map(TokenLogin::new),
                 single: None,
             };
             match ThreadedProducer::build(&settings, reports) {
@@ -187,6 +196,11 @@ impl ReportHandler {
             }
         };
         single.producer.get_or_init(build).as_ref()
+    }
+
+    /// A text of librdkafka without access tokens, which a broker may repeat.
+    fn masked<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.login.as_ref().map_or(Cow::Borrowed(text), |login| Cow::Owned(login.mask(text)))
     }
 
     /// Called after a fatal error: the producer delivers nothing any more.
@@ -213,8 +227,15 @@ fn resend(producer: &ThreadedProducer<ReportHandler>, message: &BorrowedMessage<
 }
 
 impl ClientContext for ReportHandler {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.login.as_ref().ok_or("the sink has no login by access token")?.give()
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         let sink = &self.state.sink;
+        let line = &*self.masked(line);
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
                 // The error is also passed to `error` below, which doesn't log it each time.
@@ -237,6 +258,10 @@ impl ClientContext for ReportHandler {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        if let Some(login) = &self.login {
+            login.on_error(code);
+        }
+        let reason = &*self.masked(reason);
         if self.state.last_error.record(code, reason) {
             let error = explain_reason(reason);
             warn!(sink = %self.state.sink, %error, "the Kafka producer reports an error; deliveries are retried");

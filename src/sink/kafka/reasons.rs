@@ -14,7 +14,8 @@ const WRONG_SERVERS: [(&[u8], &str); 3] = [
 ];
 
 /// Parts of librdkafka's texts, and their meaning. More specific parts come first.
-const REASONS: [(&str, &str); 7] = [
+const REASONS: [(&str, &str); 8] = [
+    (INVALID_TOKEN, TOKEN_REFUSED),
     ("connecting to a SSL listener", CLOSED_BEFORE_ANSWER),
     ("connecting to a PLAINTEXT broker listener", NO_TLS),
     ("wrong version number", NO_TLS),
@@ -26,6 +27,13 @@ const REASONS: [(&str, &str); 7] = [
     ("ssl.certificate.location failed", "the file in `tls.cert` can't be used"),
     ("ssl.key.location failed", "the file in `tls.key` can't be used"),
 ];
+
+/// A broker's answer to a token that it refuses (RFC 7628, 3.2.2).
+const INVALID_TOKEN: &str = "invalid_token";
+const TOKEN_REFUSED: &str = "the broker refuses the access token: check `audience` and `scope`, and that the broker trusts the keys of \
+                             this token server and its clock is right";
+/// librdkafka's text before the reason why there is no access token.
+const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token: ";
 
 const NO_TLS: &str = "the broker does not use TLS on this port: remove `tls`, or use its TLS port";
 /// librdkafka's state when the connection ended. A broker that expects TLS closes the connection at the first request.
@@ -40,6 +48,9 @@ pub(super) fn closed_before_answer(reason: &str) -> bool {
 
 /// Explains the reason if it is a known one. Removes its duration and count, which differ each time.
 pub(super) fn explain_reason(reason: &str) -> Cow<'_, str> {
+    if let Some((_, why)) = reason.split_once(NO_TOKEN) {
+        return Cow::Borrowed(why);
+    }
     let detail = reason.split_once(" (after ").map_or(reason, |(detail, _)| detail);
     let meaning = REASONS.iter().find(|(part, _)| reason.contains(part)).map(|(_, meaning)| *meaning);
     match meaning

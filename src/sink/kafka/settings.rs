@@ -5,7 +5,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
 use super::reasons::explain_reason;
-use crate::config::{KafkaConfig, Secret, producer_settings};
+use crate::config::{KafkaConfig, Sasl, Secret, producer_settings};
 use crate::net::Tls;
 
 /// Reads the secrets, which blocks. `client` is the relay's name. The error never has a value in it.
@@ -25,10 +25,17 @@ pub(super) fn settings(config: &KafkaConfig, client: &str) -> Result<ClientConfi
             (Some(_), Some(_)) => "sasl_ssl",
         },
     );
-    if let Some(sasl) = &config.sasl {
-        settings.set("sasl.mechanism", sasl.mechanism);
-        settings.set("sasl.username", reveal(&sasl.username)?);
-        settings.set("sasl.password", reveal(&sasl.password)?);
+    match &config.sasl {
+        Some(Sasl::Password { mechanism, username, password }) => {
+            settings.set("sasl.mechanism", *mechanism);
+            settings.set("sasl.username", reveal(username)?);
+            settings.set("sasl.password", reveal(password)?);
+        }
+        // librdkafka asks for each token by `ClientContext::generate_oauth_token`.
+        Some(Sasl::OAuth2(_)) => {
+            settings.set("sasl.mechanism", "OAUTHBEARER");
+        }
+        None => {}
     }
     if let Some(tls) = &config.tls {
         set_tls(&mut settings, tls)?;

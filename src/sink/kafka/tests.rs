@@ -395,7 +395,7 @@ async fn a_record_is_retried_later_if_the_queue_is_full() {
 async fn producers_with_every_login_and_tls_can_be_built() {
     for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
         for tls in [None, Some(Tls::default())] {
-            let sasl = Sasl { mechanism, username: Secret::text("u"), password: Secret::text("p") };
+            let sasl = Sasl::Password { mechanism, username: Secret::text("u"), password: Secret::text("p") };
             let kafka = KafkaConfig { sasl: Some(sasl), tls, ..kafka(NOWHERE, &[]) };
             open(&kafka).await.unwrap();
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lapin::Channel;
 
 use super::AmqpSource;
-use crate::amqp::{self, BrokerAddress, BrokerError, BrokerErrorKind, Connection, await_reply};
+use crate::amqp::{BrokerAddress, BrokerError, BrokerErrorKind, Connection, await_reply};
 
 /// A broker that limits the channels of a user still counts a closed channel for a moment, and ends the connection if the user opens
 /// another channel in that time.
@@ -54,5 +54,5 @@ impl<'a> ChannelOpener<'a> {
 }
 
 async fn connect(source: &AmqpSource) -> Result<(Connection, BrokerAddress), BrokerError> {
-    amqp::connect(&source.config.connection, &source.relay, source.name.as_str()).await
+    source.connector.connect(source.name.as_str()).await
 }

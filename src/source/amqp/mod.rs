@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Intake, Ledger, Settlement, SourceSignals, SourceStats};
-use crate::amqp::{BrokerError, BrokerErrorKind};
+use crate::amqp::{BrokerError, BrokerErrorKind, Connector};
 use crate::config::AmqpSourceConfig;
 use crate::event::SourceName;
 use crate::net::Backoff;
@@ -41,8 +41,7 @@ const LOG_AGAIN: Duration = Duration::from_mins(10);
 pub struct AmqpSource {
     pub name: SourceName,
     pub config: AmqpSourceConfig,
-    /// The relay's name, which is a part of the connection's name.
-    pub relay: String,
+    pub connector: Connector,
     /// The bound of the bodies in memory, in bytes. It limits the prefetch.
     pub max_in_flight_bytes: u64,
     pub intake: Arc<dyn Intake>,

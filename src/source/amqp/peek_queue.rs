@@ -4,7 +4,7 @@ use bytes::Bytes;
 use lapin::options::BasicGetOptions;
 
 use crate::amqp::values::{self, short_string};
-use crate::amqp::{BrokerError, await_reply, connect};
+use crate::amqp::{BrokerError, Connector, await_reply};
 use crate::config::AmqpSourceConfig;
 use crate::event::{Message, SourceName};
 
@@ -17,7 +17,7 @@ pub async fn peek_queue(
     count: u64,
     mut show: impl FnMut(&Message),
 ) -> Result<(), BrokerError> {
-    let (connection, address) = connect(&config.connection, relay, &format!("capture {source}")).await?;
+    let (connection, address) = Connector::new(&config.connection, relay).connect(&format!("capture {source}")).await?;
     let channel = await_reply(&address, "opening a channel", connection.create_channel()).await?;
     let queue = short_string("the queue's name", &config.queue)?;
     for _ in 0..count {

@@ -3,7 +3,7 @@
 use lapin::Connection;
 
 use super::queue::{self, QueueCounts};
-use crate::amqp::{self, BrokerAddress, BrokerError, BrokerErrorKind, await_reply};
+use crate::amqp::{self, BrokerAddress, BrokerError, BrokerErrorKind, Connector, await_reply};
 use crate::config::AmqpSourceConfig;
 use crate::event::SourceName;
 use crate::probe::{ProbeOutcome, ProbeResult};
@@ -12,7 +12,7 @@ use crate::probe::{ProbeOutcome, ProbeResult};
 pub async fn probe(config: &AmqpSourceConfig, source: &SourceName, relay: &str) -> ProbeResult {
     let purpose = format!("check {source}");
     let (connection, address) =
-        amqp::connect(&config.connection, relay, &purpose).await.map_err(|error| error.to_string())?;
+        Connector::new(&config.connection, relay).connect(&purpose).await.map_err(|error| error.to_string())?;
     let queried = query(config, &address, &connection).await;
     // The reply is there: it doesn't matter whether the broker confirms the end of the connection.
     let _ = tokio::time::timeout(amqp::REPLY_TIMEOUT, connection.close(200, "checked".into())).await;

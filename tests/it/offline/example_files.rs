@@ -18,6 +18,7 @@ fn run(file: &Path, command: &str) -> Output {
     relay
         .env_clear()
         .env("REGARDS_PASSWORD", "any")
+        .env("KAFKA_CLIENT_SECRET", "any")
         // `check` warns about the secret in an example.
         .env("WEBHOOK_SECRET", "whsec_b25lIHRoYXQgaXMga25vd24gdG8gbm9ib2R5IGVsc2U=")
         .arg("--config")

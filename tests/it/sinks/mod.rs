@@ -1,9 +1,11 @@
 //! Events out: the promises of every sink, and the special cases of each kind.
 
+mod amqp_tokens;
 mod channel_limits;
 mod conformance;
 mod header_types;
 mod independent_readers;
+mod kafka_tokens;
 mod many_files;
 mod oauth;
 mod renewed_secrets;

@@ -31,7 +31,8 @@ fn messages(count: usize) -> Vec<Response> {
     (0..count).map(|number| Response::new("t", &format!("product-{number}"), "GRANTED")).collect()
 }
 
-fn assert_shows_no_token(home: &Home, tokens: &TokenServer) {
+/// Neither the log, nor what the commands show of the spool, has a token in it.
+pub fn assert_shows_no_token(home: &Home, tokens: &TokenServer) {
     let shown = [
         home.log(),
         home.does(&["dead-letters", "list", "--json"]),

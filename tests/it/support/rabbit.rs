@@ -234,6 +234,10 @@ impl VHost {
         format!("amqp://{}:{}@127.0.0.1:{port}/{}", encode(user), encode(password), encode(&self.name))
     }
 
+    pub fn url_without_login(&self) -> String {
+        format!("amqp://127.0.0.1:{}/{}", self.rabbit.services.amqp_port(), encode(&self.name))
+    }
+
     pub fn admin_url(&self) -> String {
         self.url_for(self.rabbit.services.amqp_user(), self.rabbit.services.amqp_password())
     }
