@@ -15,6 +15,7 @@
 //! - [`rules`]: an event becomes a [`Plan`](rules::Plan): which sinks get it, and by which route.
 //! - [`config`]: `routes.yaml` becomes a [`Config`](config::Config); every mistake is reported at its line.
 //! - [`oauth`]: access tokens by OAuth 2.0: fetched, shared and renewed.
+//! - [`registry`]: the ids of schemas in a schema registry.
 //! - [`amqp`]: what a source and a sink on a broker share: connecting, values, errors in plain words.
 //! - [`probe`]: the result of `check --connect` for one source or sink.
 //! - [`source`]: receives messages, each with a [`Receipt`](source::Receipt); the watermark acknowledges settled messages.
@@ -45,6 +46,7 @@ pub mod journal;
 pub mod net;
 pub mod oauth;
 pub mod probe;
+pub mod registry;
 pub mod relay;
 pub mod rules;
 pub mod sink;

@@ -24,6 +24,8 @@ pub enum TaskKind {
     RetiredSink,
     AmqpWorker,
     WebhookAttempt,
+    /// Asks a schema registry for an id.
+    RegistryRequest,
     /// Renews the access tokens of one `oauth2:` block, or the login of a connection that has one.
     TokenRenewal,
     TokenRequest,

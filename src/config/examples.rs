@@ -1,7 +1,7 @@
 //! One example for each key, shown when its value has the wrong type.
 
 /// Examples by key. If the meaning of a key depends on the key above it, that one is written before it: `routes.name`.
-const EXAMPLES: [(&str, &str); 143] = [
+const EXAMPLES: [(&str, &str); 147] = [
     ("version", "version: 1"),
     ("name", "name: urn:example:institute"),
     ("routes.name", "name: everything"),
@@ -36,6 +36,10 @@ const EXAMPLES: [(&str, &str); 143] = [
     ("max_body", "max_body: 1MiB"),
     ("tenants", "tenants: [cnes, esa]"),
     ("url", "url: https://HOST/PATH"),
+    ("registry", "registry: { url: https://HOST/apis/ccompat/v7 }"),
+    ("registry.url", "url: https://HOST/apis/ccompat/v7"),
+    ("subject", "subject: \"{{ topic }}-value\""),
+    ("register", "register: false"),
     ("amqp.url", "url: [\"amqps://HOST-1\", \"amqps://HOST-2\"]"),
     ("username", "username: partner"),
     ("password", "password: \"${file:/run/secrets/NAME}\""),

@@ -1,8 +1,10 @@
 //! The checked configuration.
 
 mod oauth2;
+mod registry;
 
 pub use oauth2::{ClientAuthentication, OAuth2Config};
+pub use registry::RegistryConfig;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -295,6 +297,8 @@ pub struct KafkaConfig {
     pub sasl: Option<Sasl>,
     /// None means a connection without TLS.
     pub tls: Option<Tls>,
+    /// The registry of the schema by which the sink's format encodes.
+    pub registry: Option<RegistryConfig>,
 }
 
 impl KafkaConfig {

@@ -9,11 +9,13 @@ mod alerts;
 mod amqp_auth;
 mod format;
 mod oauth2;
+mod registry;
 
 pub(in crate::config) use alerts::{Alert, Overdue};
 pub(in crate::config) use amqp_auth::AmqpAuth;
 pub(in crate::config) use format::{FormatChoice, SchemaFormats, SchemaSettings};
 pub(in crate::config) use oauth2::OAuth2;
+pub(in crate::config) use registry::Registry;
 
 use super::text::decode::{List, NamedEntries, NoneOr, OneOrMany, mapping};
 use super::text::scalar::{

@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::model::{
-    AmqpConnection, AmqpLogin, ClientAuthentication, Sasl, SinkConfig, SinkKind, WebhookAuth, WebhookUrl,
+    AmqpConnection, AmqpLogin, ClientAuthentication, OAuth2Config, Sasl, SinkConfig, SinkKind, WebhookAuth, WebhookUrl,
 };
 use super::text::mask::{self, STARS};
 use super::text::secret::{Masks, Secret};
@@ -29,18 +29,7 @@ impl SinkConfig {
                     texts.extend(secret.trim().strip_prefix(PREFIX).map(str::to_owned));
                     texts.push(secret.trim().to_owned());
                 }
-                match &webhook.auth {
-                    Some(WebhookAuth::Bearer(token)) => texts.extend(now(token)),
-                    Some(WebhookAuth::Basic { username, password }) => {
-                        let (username, password) = (now(username), now(password));
-                        texts.extend(
-                            username.zip(password.clone()).map(|(username, password)| basic(&username, &password)),
-                        );
-                        texts.extend(password);
-                    }
-                    // Tokens are masked by whoever fetches them.
-                    Some(WebhookAuth::OAuth2(_)) | None => {}
-                }
+                of_auth(&mut texts, webhook.auth.as_ref());
                 if let Some(proxy) = &webhook.proxy {
                     of_url(&mut texts, proxy, false);
                 }
@@ -62,13 +51,37 @@ impl SinkConfig {
                 }
                 let secret = kafka.options.iter().filter(|(name, _)| mask::is_secret(name));
                 texts.extend(secret.filter_map(|(_, value)| now(value)));
+                if let Some(registry) = &kafka.registry {
+                    of_url(&mut texts, &registry.url, false);
+                    of_auth(&mut texts, registry.auth.as_ref());
+                }
             }
             SinkKind::File(_) | SinkKind::Stdout => {}
         }
-        if let Some(ClientAuthentication::Secret(secret)) = self.oauth2().map(|oauth2| &oauth2.client) {
-            texts.extend(now(secret));
+        if let Some(oauth2) = self.oauth2() {
+            of_oauth2(&mut texts, oauth2);
         }
         self.masks.with(texts.iter().map(String::as_str))
+    }
+}
+
+fn of_auth(texts: &mut Vec<String>, auth: Option<&WebhookAuth>) {
+    match auth {
+        Some(WebhookAuth::Bearer(token)) => texts.extend(now(token)),
+        Some(WebhookAuth::Basic { username, password }) => {
+            let (username, password) = (now(username), now(password));
+            texts.extend(username.zip(password.clone()).map(|(username, password)| basic(&username, &password)));
+            texts.extend(password);
+        }
+        Some(WebhookAuth::OAuth2(oauth2)) => of_oauth2(texts, oauth2),
+        None => {}
+    }
+}
+
+/// Tokens are masked by whoever fetches them.
+fn of_oauth2(texts: &mut Vec<String>, oauth2: &OAuth2Config) {
+    if let ClientAuthentication::Secret(secret) = &oauth2.client {
+        texts.extend(now(secret));
     }
 }
 

@@ -38,6 +38,8 @@ pub enum EventSchema {
     /// The copy of a dead letter, which may never have been an event.
     DeadLetter,
     Digest(Arc<DigestSchema>),
+    /// An event in a record of Kafka, whose `topic` is known too.
+    Record(Arc<EventSchema>),
 }
 
 /// Several events in one delivery.
@@ -51,6 +53,8 @@ pub struct DigestSchema {
 
 /// The list of a digest's events.
 pub(super) const EVENTS: &str = "events";
+/// The topic of an event's record.
+pub(super) const TOPIC: &str = "topic";
 /// How many events a digest has.
 pub(super) const COUNT: &str = "count";
 
@@ -79,6 +83,7 @@ pub enum FieldKind {
 impl EventSchema {
     pub(super) fn names(&self) -> Vec<&str> {
         let (fields, others): (Vec<&str>, &[&str]) = match self {
+            Self::Record(event) => (event.names(), &[TOPIC]),
             Self::Event | Self::EventOrAlert => {
                 (TextField::OF_EVENTS.map(TextField::name).to_vec(), &["extra", "warnings", "headers", "properties"])
             }
@@ -95,6 +100,7 @@ impl EventSchema {
             return field_type(FieldKind::Text, self.can_be_null(field));
         }
         match (self, name) {
+            (Self::Record(event), _) => event.field_type(name),
             (Self::Digest(_), COUNT) => field_type(FieldKind::Number, false),
             (Self::Digest(_), EVENTS) | (Self::Event | Self::EventOrAlert, "warnings") => {
                 field_type(FieldKind::List, false)
@@ -110,6 +116,8 @@ impl EventSchema {
     /// The field of that name, if no transform can replace it.
     pub(super) fn field(&self, name: &str) -> Option<TextField> {
         let fields: &[TextField] = match self {
+            Self::Record(_) if name == TOPIC => return Some(TextField::Topic),
+            Self::Record(event) => return event.field(name),
             Self::Event | Self::EventOrAlert => &TextField::OF_EVENTS,
             Self::Transformed(_) => &[],
             Self::DeadLetter => &TextField::OF_DEAD_LETTERS,
@@ -120,6 +128,7 @@ impl EventSchema {
 
     pub(super) fn can_be_null(&self, field: TextField) -> bool {
         match self {
+            Self::Record(event) => event.can_be_null(field),
             Self::DeadLetter => matches!(field, TextField::Sink | TextField::Tenant),
             Self::Digest(digest) => digest.event.can_be_null(field),
             Self::EventOrAlert if matches!(field, TextField::Tenant | TextField::CorrelationId) => true,
@@ -128,6 +137,12 @@ impl EventSchema {
                 TextField::ProductId | TextField::Session | TextField::Expires | TextField::Message | TextField::Time
             ),
         }
+    }
+
+    /// Events of this schema, each with the topic of its record.
+    #[must_use]
+    pub fn of_record(self) -> Self {
+        Self::Record(Arc::new(self))
     }
 
     /// Digests of events of this schema, grouped by these fields.
@@ -142,6 +157,7 @@ impl EventSchema {
     pub fn group_fields(&self) -> Vec<&'static str> {
         match self {
             Self::Digest(digest) => digest.by.iter().map(|field| field.name()).collect(),
+            Self::Record(event) => event.group_fields(),
             _ => Vec::new(),
         }
     }
@@ -170,6 +186,7 @@ pub(super) enum TextField {
     Time,
     Reason,
     Sink,
+    Topic,
 }
 
 impl TextField {
@@ -206,12 +223,16 @@ impl TextField {
             Self::Time => "time",
             Self::Reason => "reason",
             Self::Sink => "sink",
+            Self::Topic => TOPIC,
         }
     }
 
     /// The value in that event; none means null.
     pub(super) fn of<'a>(self, view: &EventView<'a>) -> Option<Cow<'a, str>> {
-        let EventView { event, message, transformed, .. } = view;
+        let EventView { event, message, transformed, topic, .. } = view;
+        if self == Self::Topic {
+            return topic.map(Cow::Borrowed);
+        }
         if let Some(transformed) = transformed {
             return transformed.text(self.name());
         }
@@ -230,6 +251,7 @@ impl TextField {
             Self::Time => event.time.as_deref(),
             Self::Reason => message.dead_letter_reason(),
             Self::Sink => message.dead_letter_sink(),
+            Self::Topic => None,
         }
         .map(Cow::Borrowed)
     }

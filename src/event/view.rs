@@ -20,6 +20,8 @@ pub struct EventView<'a> {
     pub is_dead_letter_copy: bool,
     /// The events of a digest, for which `event` and `message` only stand.
     pub digest: Option<&'a [EventView<'a>]>,
+    /// The topic of the event's record, for the templates that may use it.
+    pub topic: Option<&'a str>,
 }
 
 /// The fields of a transformed event as JSON, in their order.
@@ -30,7 +32,7 @@ impl<'a> EventView<'a> {
     /// An event without a transform.
     #[must_use]
     pub fn of(event: &'a Event, message: &'a Message) -> Self {
-        Self { event, message, transformed: None, is_dead_letter_copy: false, digest: None }
+        Self { event, message, transformed: None, is_dead_letter_copy: false, digest: None, topic: None }
     }
 
     /// The copy of a dead letter. `envelope` is made by [`Event::of_dead_letter`].

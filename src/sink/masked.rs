@@ -77,7 +77,7 @@ impl RenderedDelivery {
         let mask = |text: &str| config.masks.apply(text);
         let mut properties = None;
         let destination = match &self.destination {
-            Destination::Kafka { topic, key, timestamp } => {
+            Destination::Kafka { topic, key, timestamp, .. } => {
                 MaskedDestination::Kafka { topic: topic.clone(), key: key.clone(), timestamp: *timestamp }
             }
             Destination::Webhook { url: Some(url) } => MaskedDestination::Webhook { url: mask(url.as_str()) },
@@ -105,7 +105,10 @@ impl RenderedDelivery {
             Format::Schema(schema) => Some(EncodedBySchema {
                 format: schema.kind.as_str(),
                 schema: schema.schema_name().into_owned(),
-                subject: None,
+                subject: match &self.destination {
+                    Destination::Kafka { subject, .. } => subject.as_deref().map(mask),
+                    _ => None,
+                },
                 id: None,
                 bytes: if body == plain { STANDARD.encode(&self.body) } else { STARS.to_owned() },
             }),

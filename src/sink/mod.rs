@@ -9,6 +9,7 @@
 
 mod amqp;
 mod attempt;
+mod encoder;
 mod file;
 #[cfg(test)]
 mod fixtures;
@@ -42,6 +43,7 @@ use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::tasks;
 
 use amqp::AmqpSink;
+use encoder::Encoder;
 use file::FileSink;
 use kafka::KafkaSink;
 use stdout::StdoutSink;
@@ -51,6 +53,8 @@ use webhook::WebhookSink;
 pub struct Sink {
     config: SinkConfig,
     kind: Kind,
+    /// Of a sink with a schema registry.
+    encoder: Option<Encoder>,
     /// Secrets of this sink, which are masked in the cause of every failed attempt.
     masks: Arc<Masks>,
     /// Its access tokens, which are masked too.
@@ -99,19 +103,19 @@ impl Sink {
             SinkKind::File(file) => Kind::File(FileSink::open(file).await?),
             SinkKind::Stdout => Kind::Stdout(StdoutSink::open(config).await?),
         };
-        let secret = config.clone();
-        let masks = tokio::task::spawn_blocking(move || secret.secret_masks()).await;
-        let masks = masks.map_err(|error| OpenError {
-            sink: config.name.to_string(),
-            detail: tasks::blocking_error("reading the secrets of the sink", &error),
-        })?;
+        let problem = |detail| OpenError { sink: config.name.to_string(), detail };
+        let copy = config.clone();
+        let read = tokio::task::spawn_blocking(move || (copy.secret_masks(), Encoder::open(&copy))).await;
+        let (masks, encoder) =
+            read.map_err(|error| problem(tasks::blocking_error("reading the secrets of the sink", &error)))?;
+        let encoder = encoder.map_err(problem)?;
         let tokens = config.oauth2().map(oauth::source);
-        Ok(Self { config: config.clone(), kind, masks: Arc::new(masks), tokens })
+        Ok(Self { config: config.clone(), kind, encoder, masks: Arc::new(masks), tokens })
     }
 
     /// A sink that renders as configured, and delivers every attempt at once.
     pub(crate) fn null(config: &SinkConfig) -> Self {
-        Self { config: config.clone(), kind: Kind::Null, masks: Arc::default(), tokens: None }
+        Self { config: config.clone(), kind: Kind::Null, encoder: None, masks: Arc::default(), tokens: None }
     }
 
     /// A sink whose attempts, at most `capacity` at once, are ended by the test that asked for it.
@@ -122,7 +126,13 @@ impl Sink {
     ) -> (Self, tokio::sync::mpsc::UnboundedReceiver<(RenderedDelivery, Attempt)>) {
         let (to, attempts) = tokio::sync::mpsc::unbounded_channel();
         (
-            Self { config: config.clone(), kind: Kind::Manual(capacity, to), masks: Arc::default(), tokens: None },
+            Self {
+                config: config.clone(),
+                kind: Kind::Manual(capacity, to),
+                encoder: None,
+                masks: Arc::default(),
+                tokens: None,
+            },
             attempts,
         )
     }
@@ -158,7 +168,13 @@ impl Sink {
     pub fn attempt(&self, outgoing: RenderedDelivery, attempt: Attempt) {
         let attempt = attempt.with_masks(&self.masks).with_tokens(self.tokens.as_ref());
         match &self.kind {
-            Kind::Kafka(sink) => sink.attempt(&outgoing, attempt),
+            Kind::Kafka(sink) => match &self.encoder {
+                Some(encoder) => {
+                    let producer = sink.producer();
+                    encoder.encode(outgoing, attempt, move |encoded, attempt| producer.attempt(encoded, attempt));
+                }
+                None => sink.attempt(&outgoing, attempt),
+            },
             Kind::Webhook(sink) => sink.attempt(outgoing, attempt),
             Kind::Amqp(sink) => sink.attempt(outgoing, attempt),
             Kind::File(sink) => sink.attempt(outgoing, attempt),
@@ -171,6 +187,9 @@ impl Sink {
 
     /// Called before the sink closes: attempts in flight that are not yet sent may end now. Those that are sent continue.
     pub fn cancel_unsent(&self) {
+        if let Some(encoder) = &self.encoder {
+            encoder.cancel();
+        }
         match &self.kind {
             Kind::Kafka(sink) => sink.cancel_unsent(),
             Kind::Amqp(sink) => sink.cancel_unsent(),
@@ -181,6 +200,9 @@ impl Sink {
 
     /// Waits at most `grace` for the attempts in flight, and closes. Attempts that have not ended by then are abandoned.
     pub async fn close(self, grace: Duration) {
+        if let Some(encoder) = self.encoder {
+            encoder.close().await;
+        }
         match self.kind {
             Kind::Kafka(sink) => sink.close(grace).await,
             Kind::Webhook(sink) => sink.close(grace).await,
@@ -251,12 +273,24 @@ fn render_view(config: &SinkConfig, view: EventView<'_>) -> Result<RenderedDeliv
 /// named.
 pub async fn probe(config: &SinkConfig, relay: &str) -> ProbeResult {
     match &config.kind {
-        SinkKind::Kafka(kafka) => kafka::probe(kafka, relay).await,
+        SinkKind::Kafka(kafka) => {
+            let (brokers, registry) = tokio::join!(kafka::probe(kafka, relay), encoder::probe(config));
+            with_registry(brokers?, registry)
+        }
         SinkKind::Webhook(webhook) => webhook::probe(webhook).await,
         SinkKind::Amqp(amqp) => amqp::probe(config, amqp, relay).await,
         SinkKind::File(file) => file::probe(file).await,
         SinkKind::Stdout => Ok(ProbeOutcome::Reachable("standard output is always available".to_owned())),
     }
+}
+
+fn with_registry(brokers: ProbeOutcome, registry: Option<Result<String, String>>) -> ProbeResult {
+    let Some(registry) = registry else { return Ok(brokers) };
+    let registry = registry?;
+    Ok(match brokers {
+        ProbeOutcome::Reachable(found) => ProbeOutcome::Reachable(format!("{found}; {registry}")),
+        ProbeOutcome::Warning(found) => ProbeOutcome::Warning(format!("{found}; {registry}")),
+    })
 }
 
 /// The verdict of an attempt that was not sent before the sink had to close.

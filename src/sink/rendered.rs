@@ -53,6 +53,9 @@ pub enum Destination {
         key: Option<String>,
         /// Milliseconds since 1970, if the sink takes the time of the event.
         timestamp: Option<i64>,
+        /// The subject of the body's schema, if the sink has a registry. The registry's prefix is put before the body when the
+        /// id of the schema is known.
+        subject: Option<String>,
     },
     Webhook {
         /// `None` if every event goes to the same URL: it may be secret, and is read from the configuration at each attempt.

@@ -95,7 +95,10 @@ pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Templat
                 format!("this is not a template: {error}")
             };
             reader.report(Diagnostic::error("template", at.span, message).help(match reader.schema {
-                EventSchema::Event | EventSchema::EventOrAlert | EventSchema::Transformed(_) => {
+                EventSchema::Event
+                | EventSchema::EventOrAlert
+                | EventSchema::Transformed(_)
+                | EventSchema::Record(_) => {
                     "write fields of the event between `{{` and `}}`, as in `{{ tenant }}`; `schema event` lists them"
                 }
                 EventSchema::Digest(_) => {
@@ -114,7 +117,9 @@ pub(super) fn template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Templat
 pub(super) fn address_template(reader: &mut Reader<'_>, at: &At<Text>) -> Option<Template> {
     let template = template(reader, at)?;
     let (what, end) = match reader.schema {
-        EventSchema::Event | EventSchema::Transformed(_) => ("an event", "it becomes a dead letter, `render_failed`"),
+        EventSchema::Event | EventSchema::Transformed(_) | EventSchema::Record(_) => {
+            ("an event", "it becomes a dead letter, `render_failed`")
+        }
         EventSchema::EventOrAlert => ("an event or alert", "it becomes a dead letter, `render_failed`"),
         EventSchema::Digest(_) => ("a digest", "its events become dead letters, `render_failed`"),
         EventSchema::DeadLetter => ("a dead letter", "it is not copied"),

@@ -75,6 +75,7 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
         options,
         sasl: sasl.map_or(Some(None), |sasl| sasl.map(Some))?,
         tls,
+        registry: None,
     })
 }
 

@@ -15,6 +15,7 @@ mod kafka;
 mod kafka_options;
 mod oauth2;
 mod overlap;
+mod registry;
 mod routes;
 mod schema_file;
 mod sink;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::common::{DAY, HOUR, SECOND, address_template, attempts, legal_name, number, period};
 use super::source::short;
 use super::transform::Transforms;
-use super::{broker, format, group, headers, kafka, webhook};
-use crate::config::model::{AmqpSinkConfig, FileConfig, OrderBy, Retry, SinkConfig, SinkKind};
+use super::{broker, format, group, headers, kafka, registry, webhook};
+use crate::config::model::{AmqpSinkConfig, FileConfig, KafkaConfig, OrderBy, Retry, SinkConfig, SinkKind};
 use crate::config::own;
 use crate::config::raw;
 use crate::config::text::decode::{At, NamedEntries};
@@ -89,7 +89,10 @@ fn sink(key: &Key, at: &At<raw::Sink>, context: &SinkContext<'_>, reader: &mut R
             Some(group) => events.grouped(&group.by.iter().map(|field| field.as_str()).collect::<Vec<_>>()),
             None => events,
         };
-        let both = (kind(key, at, context, reader), format::format(raw, context.relay, is_transformed, reader));
+        let both = (
+            kind(key, at, context, reader).and_then(|kind| with_registry(kind, raw, reader)),
+            format::format(raw, context.relay, is_transformed, reader),
+        );
         reader.schema = EventSchema::Event;
         both
     };
@@ -123,6 +126,15 @@ fn sink(key: &Key, at: &At<raw::Sink>, context: &SinkContext<'_>, reader: &mut R
         group,
         retry,
         when_full: raw.when_full.as_ref().map_or_else(Default::default, |when_full| when_full.value.0),
+    })
+}
+
+/// The sink with the registry of its format, if it has one.
+fn with_registry(kind: SinkKind, raw: &raw::Sink, reader: &mut Reader<'_>) -> Option<SinkKind> {
+    let registry = registry::registry(raw, reader).ok()?;
+    Some(match kind {
+        SinkKind::Kafka(kafka) => SinkKind::Kafka(Box::new(KafkaConfig { registry, ..*kafka })),
+        kind => kind,
     })
 }
 

@@ -214,7 +214,13 @@ fn path_text(rest: &str, url: &SecretScalar, start: usize) -> Text {
 }
 
 /// Checks the URL of a request.
-fn address(at: &At<UrlText>, text: &str, what: &str, deny: &[Network], reader: &mut Reader<'_>) -> Option<Url> {
+pub(super) fn address(
+    at: &At<UrlText>,
+    text: &str,
+    what: &str,
+    deny: &[Network],
+    reader: &mut Reader<'_>,
+) -> Option<Url> {
     if let Some(why) = address::ambiguous_web_url(text) {
         reader.report(
             Diagnostic::error("url", at.span, format!("this URL can be read in two ways: {why}"))
@@ -368,7 +374,7 @@ fn own_headers(at: &At<NamedEntries<Text>>, reader: &mut Reader<'_>) -> Vec<(Hea
     headers
 }
 
-fn auth(at: &At<raw::Auth>, reader: &mut Reader<'_>) -> Option<WebhookAuth> {
+pub(super) fn auth(at: &At<raw::Auth>, reader: &mut Reader<'_>) -> Option<WebhookAuth> {
     match (&at.value.bearer, &at.value.basic, &at.value.oauth2) {
         (Some(token), None, None) => {
             if token.value.0.in_clear {

@@ -6,6 +6,7 @@ use super::super::text::decode::{Decode, mapping};
 use super::super::text::reader::Reader;
 use super::super::text::scalar::Text;
 use super::super::text::tree::{Kind, Node};
+use super::Registry;
 use crate::event::Format;
 
 /// The value of `format:`: a name, or a format with a schema.
@@ -34,6 +35,8 @@ mapping! {
         schema: Text ["event"],
         /// The full name of the message, for `protobuf` with a file that has several, as in `demo.Product`
         message: Text,
+        /// The schema registry that names the schema, for `kafka` sinks; without it records have no prefix
+        registry: Registry,
     }
 }
 

@@ -17,6 +17,7 @@ mod limits;
 mod logins;
 mod lookalikes;
 mod oauth2;
+mod registries;
 mod routes;
 mod secrets;
 mod sinks;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{EventView, Message, SchemaFormat, Template, TemplateError};
+use super::{EventView, Message, SchemaFormat, SchemaKind, Template, TemplateError};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Format {
@@ -53,6 +53,15 @@ const TEXT: &str = "text/plain; charset=utf-8";
 impl Format {
     /// The words for `format:`. A body of a template has `body:` instead, and a format with a schema is a mapping.
     pub const NAMES: [&str; 3] = ["normalized", "original", "cloudevents"];
+
+    /// The language of the schema that encodes the bodies, if there is one.
+    #[must_use]
+    pub fn schema_kind(&self) -> Option<SchemaKind> {
+        match self {
+            Self::Schema(schema) => Some(schema.kind),
+            Self::Normalized | Self::Original | Self::CloudEvents { .. } | Self::Body(_) => None,
+        }
+    }
 
     pub fn encode(&self, view: EventView<'_>, carrier: Carrier) -> Result<EncodedBody, TemplateError> {
         let mut encoded = match self {

@@ -163,6 +163,15 @@ impl Template {
         }
     }
 
+    /// The rendered text, if it depends on nothing but the topic.
+    #[must_use]
+    pub fn render_with_topic(&self, topic: &str) -> Option<String> {
+        match &self.0.program {
+            Program::Simple(simple) => simple.render_with_topic(topic),
+            Program::Jinja(_) => None,
+        }
+    }
+
     /// Renders a Kafka key: none if all expressions are null or the template is empty.
     pub fn render_key(&self, view: EventView<'_>) -> Result<Option<String>, TemplateError> {
         match &self.0.program {

@@ -60,6 +60,16 @@ impl SimpleTemplate {
         out
     }
 
+    pub(super) fn render_with_topic(&self, topic: &str) -> Option<String> {
+        self.0
+            .iter()
+            .map(|piece| match piece {
+                Piece::Text(text) => Some(text.as_str()),
+                Piece::Field(field) => (*field == TextField::Topic).then_some(topic),
+            })
+            .collect()
+    }
+
     pub(super) fn nullable(&self, schema: &EventSchema) -> Vec<String> {
         let mut names: Vec<_> =
             self.fields().filter(|field| schema.can_be_null(*field)).map(|field| field.name().to_owned()).collect();

@@ -10,7 +10,7 @@ use minijinja::value::{Enumerator, Object, Value};
 
 use super::exact_number::ExactNumber;
 use crate::event::json_value::{JsonNumber, JsonValue, parse};
-use crate::event::schema::{COUNT, EVENTS, EventSchema, FieldKind, PROPERTIES, TextField};
+use crate::event::schema::{COUNT, EVENTS, EventSchema, FieldKind, PROPERTIES, TOPIC, TextField};
 use crate::event::{AmqpNumber, EventView, Header, HeaderValue};
 
 /// Has the values of a template's variables: an event, or a probe.
@@ -20,6 +20,9 @@ pub(super) trait ValueSource {
 
 impl ValueSource for EventView<'_> {
     fn value(&self, name: &str) -> Option<Value> {
+        if let Some(topic) = self.topic.filter(|_| name == TOPIC) {
+            return Some(Value::from(topic));
+        }
         if let Some(events) = self.digest {
             match name {
                 EVENTS => return Some(events.iter().map(|event| Value::from_object(DigestItem::of(event))).collect()),

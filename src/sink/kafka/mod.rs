@@ -84,19 +84,12 @@ impl KafkaSink {
     }
 
     pub(super) fn attempt(&self, outgoing: &RenderedDelivery, attempt: Attempt) {
-        let Destination::Kafka { topic, key, timestamp } = &outgoing.destination else {
-            return super::reject_other_kind(attempt);
-        };
-        let record = BaseRecord {
-            topic,
-            partition: None,
-            payload: Some(&*outgoing.body),
-            key: key.as_deref(),
-            timestamp: *timestamp,
-            headers: Some(to_kafka_headers(&outgoing.headers)),
-            delivery_opaque: (),
-        };
-        self.producer.shared.send(attempt, record);
+        self.producer.shared.attempt(outgoing, attempt);
+    }
+
+    /// Sends deliveries that are ready later.
+    pub(super) fn producer(&self) -> Arc<SharedProducer> {
+        Arc::clone(&self.producer.shared)
     }
 
     pub(super) fn cancel_unsent(&self) {
@@ -111,6 +104,24 @@ impl KafkaSink {
             let _ = tokio::time::timeout(grace + CLOSE_SLACK, is_done).await;
         }
         self.producer.shared.state.in_flight.abandon_all();
+    }
+}
+
+impl SharedProducer {
+    pub(super) fn attempt(&self, outgoing: &RenderedDelivery, attempt: Attempt) {
+        let Destination::Kafka { topic, key, timestamp, .. } = &outgoing.destination else {
+            return super::reject_other_kind(attempt);
+        };
+        let record = BaseRecord {
+            topic,
+            partition: None,
+            payload: Some(&*outgoing.body),
+            key: key.as_deref(),
+            timestamp: *timestamp,
+            headers: Some(to_kafka_headers(&outgoing.headers)),
+            delivery_opaque: (),
+        };
+        self.send(attempt, record);
     }
 }
 

@@ -1,8 +1,12 @@
 //! Renders an event as a Kafka record: topic, key, headers and body. Pure.
 
-use crate::config::{KafkaConfig, KafkaTimestamp, SinkConfig, check_topic};
+use crate::config::{KafkaConfig, KafkaTimestamp, RegistryConfig, SinkConfig, check_topic};
 use crate::event::{Carrier, Event, EventView, Format, HeaderValue, Message};
 use crate::sink::{Destination, RenderError, RenderedDelivery, headers};
+use crate::telemetry::printable;
+
+/// The longest subject, in bytes.
+const MAX_SUBJECT: usize = 255;
 
 const CONTENT_TYPE: &str = "content-type";
 
@@ -20,18 +24,20 @@ pub(in crate::sink) fn render(
     let key = key.or_else(|| event.alert_key());
     let encoded = format.encode(view, Carrier::Kafka).map_err(|error| RenderError::failed("body", error))?;
     let mut headers = headers::delivery_headers(view, &kafka.headers, format, keep_headers, &encoded)?;
-    if let Some(content_type) = encoded.content_type.as_ref().filter(|_| names_its_type(format))
+    let names_its_type = kafka.registry.is_none() && names_its_type(format);
+    if let Some(content_type) = encoded.content_type.as_ref().filter(|_| names_its_type)
         && !headers::has(&headers, CONTENT_TYPE)
     {
         headers.push((CONTENT_TYPE.to_owned(), HeaderValue::Text(content_type.to_string())));
     }
+    let subject = kafka.registry.as_ref().map(|registry| subject(registry, &topic, view)).transpose()?;
     let timestamp = match kafka.timestamp {
         KafkaTimestamp::Sent => None,
         KafkaTimestamp::Event => event_time(event, message),
     };
     Ok(RenderedDelivery {
         id: event.id,
-        destination: Destination::Kafka { topic, key, timestamp },
+        destination: Destination::Kafka { topic, key, timestamp, subject },
         headers,
         body: encoded.body,
     })
@@ -44,6 +50,22 @@ fn names_its_type(format: &Format) -> bool {
         Format::Schema(schema) => schema.kind.is_binary(),
         Format::Normalized | Format::Original | Format::Body(_) => false,
     }
+}
+
+/// The subject of the body's schema in the registry.
+fn subject(registry: &RegistryConfig, topic: &str, view: EventView<'_>) -> Result<String, RenderError> {
+    let failed = |error: &dyn std::fmt::Display| RenderError::failed("registry.subject", error);
+    let view = EventView { topic: Some(topic), ..view };
+    let subject = registry.subject.render_address(view).map_err(|error| failed(&error))?;
+    // These segments of a URL stand for other ones.
+    let is_legal = !matches!(subject.as_str(), "" | "." | "..") && subject.len() <= MAX_SUBJECT;
+    if !is_legal || subject.contains(char::is_control) {
+        let subject: String = printable(&subject).chars().take(MAX_SUBJECT).collect();
+        return Err(failed(&format!(
+            "`{subject}` can't be a subject: it has 1 to {MAX_SUBJECT} bytes without control characters, and is not `.` or `..`"
+        )));
+    }
+    Ok(subject)
 }
 
 /// The event's time in milliseconds since 1970, if it has one.

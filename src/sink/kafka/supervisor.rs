@@ -44,7 +44,7 @@ enum ProducerSlot {
 }
 
 /// The producer as attempts use it, from any thread.
-pub(super) struct SharedProducer {
+pub(in crate::sink) struct SharedProducer {
     slot: RwLock<ProducerSlot>,
     pub(super) state: Arc<SinkState>,
 }

@@ -31,6 +31,7 @@ fn kafka(brokers: &str, options: &[(&str, &str)]) -> KafkaConfig {
         options: options.iter().map(|(name, value)| ((*name).to_owned(), Secret::text(*value))).collect(),
         sasl: None,
         tls: None,
+        registry: None,
     }
 }
 
@@ -75,7 +76,10 @@ fn cluster() -> MockCluster<'static, DefaultProducerContext> {
 }
 
 fn record(topic: &str, body: &str) -> RenderedDelivery {
-    outgoing(Destination::Kafka { topic: topic.to_owned(), key: Some("k".to_owned()), timestamp: None }, body)
+    outgoing(
+        Destination::Kafka { topic: topic.to_owned(), key: Some("k".to_owned()), timestamp: None, subject: None },
+        body,
+    )
 }
 
 /// Reads a topic with one partition from its beginning.
@@ -130,7 +134,8 @@ async fn a_delivered_record_is_in_the_topic_as_rendered() {
         Destination::Kafka {
             topic: "regards.cnes-a".to_owned(),
             key: Some("c-1".to_owned()),
-            timestamp: Some(1_681_461_977_000)
+            timestamp: Some(1_681_461_977_000),
+            subject: None,
         }
     );
     assert!(send(&sink, &mut Attempts::new(), outgoing.clone()).await.is_delivered());
@@ -166,7 +171,7 @@ async fn a_null_key_is_null_and_cloudevents_have_their_content_type() {
     let outgoing = render(&config, &kafka, EventView::of(&event(), &message())).unwrap();
     assert_eq!(
         outgoing.destination,
-        Destination::Kafka { topic: "regards.cnes-a".to_owned(), key: None, timestamp: None }
+        Destination::Kafka { topic: "regards.cnes-a".to_owned(), key: None, timestamp: None, subject: None }
     );
     let header = |name: &str| outgoing.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     assert_eq!(header("content-type"), Some(HeaderValue::Text("application/json".to_owned())));
@@ -275,7 +280,7 @@ async fn a_record_that_is_sent_again_keeps_its_timestamp() {
     let mut attempts = Attempts::new();
     let time = Some(1_681_461_977_000);
     cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
-    let destination = Destination::Kafka { topic: "t".to_owned(), key: None, timestamp: time };
+    let destination = Destination::Kafka { topic: "t".to_owned(), key: None, timestamp: time, subject: None };
     assert!(send(&sink, &mut attempts, outgoing(destination, "x")).await.is_delivered());
     assert_eq!(next(&reader(&cluster, "t")).timestamp().to_millis(), time);
     sink.close(Duration::ZERO).await;

@@ -13,6 +13,7 @@ use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, TokenServer};
 const ROUTES: &str = configuration! {
     sinks: {
         pipeline: r#"{ kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" } }"#,
+        typed: r#"{ kafka: { brokers: "${KAFKA}", topic: "${TOPIC}" }, format: { avro: { registry: { url: "http://127.0.0.1:9" } } } }"#,
         hook: r#"{ webhook: { url: "${HOOK}", auth: { oauth2: { token_url: "${TOKENS}", client_id: relay, client_secret: "${SECRET}" } } } }"#,
         partner: r#"{ amqp: { url: "${PARTNER}", exchange: partner.products, routing_key: "{{ status }}" } }"#,
         archive: "{ file: { path: archive.ndjson } }",

@@ -8,6 +8,7 @@ mod independent_readers;
 mod kafka_tokens;
 mod many_files;
 mod oauth;
+mod registry;
 mod renewed_secrets;
 mod schemas;
 pub mod secure_connections;

@@ -1,0 +1,146 @@
+//! Requests to a registry that a test plays.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::request::Parts;
+use tokio::sync::watch;
+
+use super::*;
+use crate::config::{Secret, WebhookAuth};
+use crate::event::{SchemaKind, Template};
+use crate::net::Tls;
+
+async fn server<R: Future<Output = Response> + Send>(
+    answer: impl Fn(Parts, String) -> R + Clone + Send + Sync + 'static,
+) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().fallback(move |parts: Parts, body: String| {
+        let answer = answer.clone();
+        async move { answer(parts, body).await }
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+fn config(url: &str) -> RegistryConfig {
+    RegistryConfig {
+        url: Secret::text(url),
+        subject: Template::compile("unused").unwrap(),
+        register: false,
+        auth: None,
+        tls: Tls::default(),
+    }
+}
+
+fn open(config: &RegistryConfig) -> Registry {
+    Registry::open(config, Schema::of_event(SchemaKind::Avro), "the schema".to_owned()).unwrap()
+}
+
+fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, r#"{"error_code":40401,"message":"No artifact"}"#).into_response()
+}
+
+#[tokio::test]
+async fn a_subject_is_asked_for_once_however_many_wait_for_it() {
+    let (requests, (go, going)) = (Arc::new(AtomicUsize::new(0)), watch::channel(false));
+    let count = Arc::clone(&requests);
+    let address = server(move |parts, body| {
+        let (count, mut going) = (Arc::clone(&count), going.clone());
+        async move {
+            assert_eq!(parts.uri.to_string(), "/ccompat/subjects/a%2Fb-value?normalize=true");
+            assert!(body.contains(r#""schemaType":"AVRO""#), "{body}");
+            count.fetch_add(1, Ordering::SeqCst);
+            going.wait_for(|going| *going).await.unwrap();
+            r#"{"subject":"a/b-value","id":7}"#.into_response()
+        }
+    })
+    .await;
+    let registry = Arc::new(open(&config(&format!("http://{address}/ccompat/"))));
+    assert_eq!(registry.known("a/b-value"), None);
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let registry = Arc::clone(&registry);
+            tokio::spawn(async move { registry.resolve("a/b-value").await })
+        })
+        .collect();
+    go.send(true).unwrap();
+    for waiter in waiting {
+        assert_eq!(waiter.await.unwrap(), Ok(7));
+    }
+    assert_eq!((requests.load(Ordering::SeqCst), registry.known("a/b-value")), (1, Some(7)));
+}
+
+#[tokio::test]
+async fn a_schema_is_registered_only_if_it_is_missing_and_the_sink_may() {
+    let address = server(|parts, _| async move {
+        if parts.uri.path().ends_with("/versions") { r#"{"id":8}"#.into_response() } else { not_found() }
+    })
+    .await;
+    let config = config(&format!("http://{address}"));
+    let error = open(&config).resolve("s").await.unwrap_err();
+    expect_test::expect![
+        "the registry doesn't have this schema under the subject s: register the schema there, or set `register: true`"
+    ]
+    .assert_eq(&error.to_string());
+    assert_eq!(open(&RegistryConfig { register: true, ..config }).resolve("s").await, Ok(8));
+}
+
+#[tokio::test]
+async fn a_server_without_the_api_is_no_registry_without_the_schema() {
+    let address = server(|_, _| async { (StatusCode::NOT_FOUND, "no such page").into_response() }).await;
+    let config = RegistryConfig { register: true, ..config(&format!("http://{address}")) };
+    let error = open(&config).resolve("s").await.unwrap_err().to_string();
+    assert!(error.contains("404 Not Found (no such page); check `registry.url`"), "{error}");
+}
+
+#[tokio::test]
+async fn those_that_wait_share_an_error_and_a_later_one_asks_again() {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&requests);
+    let address = server(move |_, _| {
+        let count = Arc::clone(&count);
+        async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
+    })
+    .await;
+    let registry = open(&config(&format!("http://{address}")));
+    let (one, two) = tokio::join!(registry.resolve("s"), registry.resolve("s"));
+    assert_eq!((one.clone().unwrap_err(), one), (two.clone().unwrap_err(), two));
+    assert_eq!(requests.load(Ordering::SeqCst), 1);
+    let held = registry.subject("s");
+    *held.lock().await = Some((Instant::now().checked_sub(ERROR_HOLD).unwrap(), RegistryError::settings(None, "old")));
+    registry.resolve("s").await.unwrap_err();
+    assert_eq!(requests.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn logins_are_sent_and_never_shown() {
+    let address = server(|parts, _| async move {
+        let login = parts.headers.get("authorization").map(|login| login.to_str().unwrap().to_owned());
+        match login.as_deref() {
+            Some("Bearer t0ken") => r#"{"id":1}"#.into_response(),
+            Some("Basic bWU6cGFzcw==") => r#"{"id":2}"#.into_response(),
+            _ => StatusCode::UNAUTHORIZED.into_response(),
+        }
+    })
+    .await;
+    let plain = config(&format!("http://{address}"));
+    let bearer = RegistryConfig { auth: Some(WebhookAuth::Bearer(Secret::text("t0ken"))), ..plain.clone() };
+    assert_eq!(open(&bearer).resolve("s").await, Ok(1));
+    assert_eq!(open(&config(&format!("http://me:pass@{address}"))).resolve("s").await, Ok(2));
+    let error = open(&plain).resolve("s").await.unwrap_err().to_string();
+    assert!(error.ends_with("401 Unauthorized; check `registry.auth`"), "{error}");
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let error = open(&config(&format!("http://me:pass@{free}"))).resolve("s").await.unwrap_err().to_string();
+    assert!(
+        error.contains("of the subject s: the registry can't be connected to") && !error.contains("pass"),
+        "{error}"
+    );
+}
