@@ -4,6 +4,7 @@ mod amqp_tokens;
 mod channel_limits;
 mod conformance;
 mod header_types;
+mod hidden_tokens;
 mod independent_readers;
 mod kafka_tokens;
 mod many_files;
