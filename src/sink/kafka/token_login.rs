@@ -11,9 +11,10 @@ use rdkafka::error::RDKafkaErrorCode;
 use crate::clock;
 use crate::oauth::{AccessToken, TokenSource};
 
-/// The longest life of a token that librdkafka is told. It asks for a token after 80 % of the life that it was told, and connects also
-/// with a token that is older. So it has a new token within this time, also if a broker refused one before its end.
-const LONGEST_LIFE: Duration = Duration::from_secs(10);
+/// The longest life of a token that librdkafka is told. It asks for a token after 80 % of the life that it was told (it looks once a
+/// second), and connects also with a token that is older. So it has a new token within this time, also if a broker refused one before
+/// its end.
+const LONGEST_LIFE: Duration = Duration::from_secs(12);
 /// The part of a token's life after which librdkafka asks for the next one, in percent.
 const ASKED_AT: u32 = 80;
 /// librdkafka is to ask a moment after the relay has begun to fetch the next token, and not just before.
@@ -35,8 +36,7 @@ impl TokenLogin {
     /// The current token, in librdkafka's form; or why there is none. Doesn't wait.
     pub(super) fn give(&self) -> Result<OAuthToken, Box<dyn Error>> {
         let token = self.tokens.current()?;
-        let told = ((token.due_in() + FETCHING) * 100 / ASKED_AT).min(LONGEST_LIFE);
-        let ends_at = (clock::system_time() + told).duration_since(UNIX_EPOCH)?;
+        let ends_at = (clock::system_time() + told_life(token.due_in())).duration_since(UNIX_EPOCH)?;
         let given = OAuthToken {
             token: token.secret().to_owned(),
             // librdkafka wants a name for its log; brokers take that in the token.
@@ -58,5 +58,28 @@ impl TokenLogin {
 
     pub(super) fn mask(&self, text: &str) -> String {
         self.tokens.mask(text)
+    }
+}
+
+/// The life that librdkafka is told of a token that is renewed in `due_in`.
+fn told_life(due_in: Duration) -> Duration {
+    (due_in.saturating_add(FETCHING).min(LONGEST_LIFE) * 100 / ASKED_AT).min(LONGEST_LIFE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn librdkafka_asks_after_a_renewal_and_not_much_later() {
+        let asks_after = |due_in: Duration| told_life(due_in) * ASKED_AT / 100;
+        for due_in in [0, 1, 4, 8].map(Duration::from_secs) {
+            assert_eq!(asks_after(due_in), due_in + FETCHING);
+        }
+        // librdkafka refuses a token that has ended.
+        assert!(told_life(Duration::ZERO) > Duration::ZERO);
+        for due_in in [Duration::from_mins(48), Duration::MAX] {
+            assert!(asks_after(due_in) <= Duration::from_secs(10));
+        }
     }
 }

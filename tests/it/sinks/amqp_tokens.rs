@@ -133,6 +133,44 @@ async fn a_refused_token_is_replaced_at_once() {
     assert_shows_no_token(&world.home, &world.tokens);
 }
 
+/// As when the machine slept: nobody could renew the token before its end.
+#[tokio::test]
+async fn a_token_that_ended_means_a_new_connection() {
+    let world = World::new().await;
+    world.tokens.set_lifetime(Duration::from_secs(5));
+    let relay = world.home.start_ready().await;
+    world.publish_until(|| world.collected.count() >= 1).await;
+    let before = until("the connections of the source and of the sink", async || {
+        let connections = world.connections().await;
+        if connections.len() == 2 { Ok(connections) } else { Err(format!("{connections:?}")) }
+    })
+    .await;
+    world.tokens.hold();
+    until("the end of the token", async || match world.tokens.requests().len() {
+        // The request for the next one has timed out, so the token is over.
+        requests if requests > world.tokens.issued().len() + 1 => Ok(()),
+        requests => Err(format!("{requests} requests")),
+    })
+    .await;
+    world.regards.publish(&Response::new("t", "late", "SUCCESS")).await;
+    world.tokens.release();
+    until("new connections", async || {
+        let connections = world.connections().await;
+        if connections.is_disjoint(&before) { Ok(()) } else { Err(format!("{connections:?}")) }
+    })
+    .await;
+    until(
+        "the late message",
+        async || {
+            if world.correlation_ids().contains("late") { Ok(()) } else { Err(world.home.log()) }
+        },
+    )
+    .await;
+    relay.stop().await;
+    assert!(world.home.log().contains("an access token ended before there was a new one"), "{}", world.home.log());
+    assert_eq!(world.correlation_ids().len(), 2, "nothing is lost");
+}
+
 #[tokio::test]
 async fn refused_tokens_are_explained() {
     let world = World::new().await;
