@@ -163,7 +163,7 @@ async fn relay(
     stop: CancellationToken,
 ) -> Result<(), RelayError> {
     let starting = RunningRelay::start(config, Arc::clone(spool), journal, handle, stop.clone());
-    // The sources start last: until then the relay has received no message.
+    // The sources start last, and the dispatchers right before: until then the relay has received no message, and attempted no delivery.
     let Some(started) = stop.run_until_cancelled(starting).await else { return Ok(()) };
     let mut running = started?;
     handle.set_config(running.config());

@@ -209,7 +209,11 @@ impl RunningRelay {
     }
 
     /// Starts the dispatchers of new sinks, and sends the others their settings.
+    ///
+    /// Dispatchers begin with attempts of their backlog at once. They start together at the end, without a further wait, so that a stop
+    /// which cancels this cancels no attempt.
     async fn update_sinks(&mut self, config: &Config, opened: Vec<Option<Sink>>, snapshot: &StatsSnapshot) {
+        let mut ready = Vec::new();
         for ((sink, opened), stats) in config.sinks.iter().zip(opened).zip(&snapshot.sinks) {
             let settings = Settings::of(sink, config);
             if let Some(known) = self.sinks.get(&sink.name) {
@@ -219,28 +223,37 @@ impl RunningRelay {
                 // A dispatcher that has ended had nothing left to deliver.
                 let _ = known.dispatcher.commands.send(SinkCommand::Reload(Box::new(settings), opened.map(Box::new)));
             } else if let Some(opened) = opened {
-                self.start_sink(settings, opened, stats).await;
+                ready.extend(self.prepare_sink(settings, opened, stats).await);
             }
+        }
+        for (name, dispatcher, handle) in ready {
+            self.start_sink(name, dispatcher, handle);
         }
     }
 
-    async fn start_sink(&mut self, settings: Settings, sink: Sink, stats: &Arc<SinkStats>) {
+    /// None: the spool is closed, so the relay is stopping.
+    async fn prepare_sink(
+        &mut self,
+        settings: Settings,
+        sink: Sink,
+        stats: &Arc<SinkStats>,
+    ) -> Option<(SinkName, Dispatcher, DispatcherHandle)> {
         let name = settings.name.clone();
         // Two dispatchers of one sink would not know each other's in-flight deliveries.
         if let Some(before) = self.retired.remove(&name) {
             wait_for(&before).await;
         }
         let (spool, journal) = (Arc::clone(&self.spool), self.journal.clone());
-        let grace = self.config.delivery.shutdown_grace;
-        // None: the spool is closed, so the relay is stopping.
-        let starting = Box::pin(Dispatcher::new(settings, sink, spool, journal, Arc::clone(stats)));
-        if let Some((dispatcher, handle)) = starting.await {
-            let stop = self.stop.child_token();
-            let task = self
-                .dispatcher_tasks
-                .spawn(tasks::supervise(TaskKind::Dispatcher, dispatcher.run(stop.clone(), grace)));
-            self.sinks.insert(name, RunningSink { dispatcher: handle, stop, task });
-        }
+        let preparing = Box::pin(Dispatcher::new(settings, sink, spool, journal, Arc::clone(stats)));
+        let (dispatcher, handle) = preparing.await?;
+        Some((name, dispatcher, handle))
+    }
+
+    fn start_sink(&mut self, name: SinkName, dispatcher: Dispatcher, handle: DispatcherHandle) {
+        let stop = self.stop.child_token();
+        let run = dispatcher.run(stop.clone(), self.config.delivery.shutdown_grace);
+        let task = self.dispatcher_tasks.spawn(tasks::supervise(TaskKind::Dispatcher, run));
+        self.sinks.insert(name, RunningSink { dispatcher: handle, stop, task });
     }
 
     /// Makes the router route by `config`.

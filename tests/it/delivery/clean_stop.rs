@@ -6,6 +6,7 @@ use lapin::ExchangeKind;
 use lapin::types::FieldTable;
 use serde_json::Value;
 
+use crate::configuration::Edit;
 use crate::support::arrived::assert_each_once;
 use crate::support::kafka::Record;
 use crate::support::rabbit::AmqpMessage;
@@ -113,6 +114,41 @@ async fn sigterm_repeats_nothing_although_some_deliveries_keep_failing() {
     let accepted: Vec<Value> = receiver.accepted().iter().map(Posted::json).collect();
     assert_each_once("the webhook", &accepted, published.len());
     regards.assert_left_as_found().await;
+}
+
+/// A sink that has started attempts its spooled deliveries while the sinks after it still start.
+#[tokio::test]
+async fn sigterm_during_a_start_repeats_nothing() {
+    let mut routes = configuration! {
+        sinks: { hook: r#"{ webhook: { url: "${HOOK}", concurrency: 2 } }"#, last: "{ file: { path: last.ndjson } }" },
+    }
+    .to_owned();
+    for number in 0..300 {
+        let sink = format!("  other-{number}: {{ file: {{ path: other-{number}.ndjson }} }}\n  last:");
+        routes = routes.edit("  last:", &sink);
+    }
+    let (regards, receiver, home) = with_webhook(&routes).await;
+    let published = lives("t", "start", 20);
+    let relay = home.start_ready().await;
+    home.does(&["pause", "--sink", "hook"]);
+    regards.publish_all(&published).await;
+    home.wait_for_lines("last.ndjson", published.len()).await;
+    relay.stop().await;
+    assert_eq!(home.waiting("hook"), published.len() as u64);
+    home.does(&["resume", "--sink", "hook"]);
+
+    while home.waiting("hook") > 0 {
+        let posted = receiver.posted().len();
+        assert!(posted < published.len(), "the last start repeated a delivery");
+        receiver.hold();
+        let relay = home.start();
+        receiver.wait_for_posted(posted + 1).await;
+        relay.signal("TERM");
+        receiver.release();
+        assert_eq!(relay.ended().await.code(), Some(0));
+    }
+    let posted: Vec<Value> = receiver.posted().iter().map(Posted::json).collect();
+    assert_each_once("the webhook", &posted, published.len());
 }
 
 #[tokio::test]
