@@ -12,6 +12,7 @@ mod database;
 mod error;
 mod keys;
 mod packer;
+mod properties;
 mod reader;
 mod record;
 mod stats;

@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
+use super::properties::StoredProperties;
 use crate::clock::WallTime;
-use crate::event::{Event, Message, Properties, SourceName};
+use crate::event::{Event, Message, SourceName};
 use crate::sink::Confirmation;
 
 /// Larger messages are not recorded, only their events. In bytes; larger records would leave the buffer no room for others.
@@ -51,9 +52,8 @@ pub struct EventRecord<'a> {
 /// The message that an event was decoded from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StoredMessage<'a> {
-    /// As JSON: see [`Properties::to_json`].
     #[serde(borrow)]
-    properties: Cow<'a, str>,
+    properties: StoredProperties<'a>,
     body: &'a str,
 }
 
@@ -130,7 +130,7 @@ impl<'a> StoredMessage<'a> {
     /// None: the body is larger than [`MAX_BODY`], or no text, which no event has.
     pub(super) fn of(message: &'a Message) -> Option<Self> {
         let body = std::str::from_utf8(&message.body).ok().filter(|body| body.len() <= MAX_BODY)?;
-        Some(Self { properties: Cow::Owned(message.properties.to_json()), body })
+        Some(Self { properties: StoredProperties::of(&message.properties), body })
     }
 
     /// The message as it was received.
@@ -138,7 +138,7 @@ impl<'a> StoredMessage<'a> {
         Ok(Message {
             source: SourceName::new(source),
             body: bytes::Bytes::copy_from_slice(self.body.as_bytes()),
-            properties: Properties::from_json(&self.properties).map_err(|error| error.to_string())?,
+            properties: self.properties.to_properties()?,
             redelivered,
         })
     }
