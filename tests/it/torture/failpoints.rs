@@ -46,14 +46,14 @@ impl Drill {
     const ALL: [Self; 5] = [Self::Kills, Self::Restarts, Self::Cuts, Self::Refusals, Self::Digests];
 
     fn schedule(self) -> Schedule {
-        let again = |fault, times| {
-            (1..=times).map(move |time| Strike { fault, after: 500 * time, lasts: Duration::ZERO, draw: 0 })
+        let again = |fault, times: u64, events: u64| {
+            (1..=times).map(move |time| Strike { fault, after: events * time, lasts: Duration::ZERO, draw: 0 })
         };
         let once = |fault, seconds| Strike { fault, after: 0, lasts: Duration::from_secs(seconds), draw: 0 };
         let strikes: Vec<Strike> = match self {
-            Self::Kills => again(Fault::Kill, 5).chain([once(Fault::WebhookSlow, 4)]).collect(),
-            Self::Restarts => again(Fault::Terminate, 15).chain([once(Fault::WebhookForbidding, 20)]).collect(),
-            Self::Cuts => again(Fault::SourceCut, 5).collect(),
+            Self::Kills => again(Fault::Kill, 15, 200).chain([once(Fault::WebhookSlow, 4)]).collect(),
+            Self::Restarts => again(Fault::Terminate, 15, 500).chain([once(Fault::WebhookForbidding, 20)]).collect(),
+            Self::Cuts => again(Fault::SourceCut, 5, 500).collect(),
             Self::Digests => vec![once(Fault::WebhookCutting, 5)],
             Self::Refusals => {
                 let second = |fault, after| Strike { fault, after, lasts: Duration::from_secs(1), draw: 0 };

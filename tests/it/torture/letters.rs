@@ -27,9 +27,10 @@ pub fn identify(plan: Plan, home: &Home, letters: &mut [Letter]) {
     }
 }
 
-/// Redrives the dead letters that a sink refused.
-pub fn redrive_refused(home: &Home) {
-    home.does(&["dead-letters", "redrive", "--reason", REFUSED, "--yes"]);
+/// Redrives the dead letters that a sink refused. The error is the relay's: the spool may have no room for them yet.
+pub fn redrive_refused(home: &Home) -> Result<(), String> {
+    let redrive = home.run(&["dead-letters", "redrive", "--reason", REFUSED, "--yes"]);
+    if redrive.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&redrive.stderr).trim().to_owned()) }
 }
 
 /// The number of dead letters that a sink refused and that were not redriven.

@@ -119,12 +119,15 @@ impl Run<'_> {
             self.publish_quick_requests(publisher, nemesis).await;
             publisher.publish_watched(Watched::Silent, 1).await;
             publisher.publish_late_ends().await;
-            let letters = self.redrive();
+            let letters = self.dead_letters();
+            self.world.receiver.take_all();
+            let redrive = || letters::redrive_refused(&self.world.home).err();
+            let refused = self.wait(Instant::now() + self.patience.rest, redrive).await;
             let redriven = self.wait(Instant::now() + self.patience.rest, || self.redriven_missing(nemesis)).await;
             let died = if relay.runs() { None } else { Some("the relay ended by itself".to_owned()) };
             relay.stop().await;
             self.end_queue().await;
-            ([fresh, rest, redriven, died].into_iter().flatten().collect(), letters)
+            ([fresh, rest, refused, redriven, died].into_iter().flatten().collect(), letters)
         };
         let (wound_up, ()) = tokio::join!(work, empty_queue(self.plan, self.shelves, &self.world.partner, PRODUCTS));
         wound_up
@@ -154,15 +157,12 @@ impl Run<'_> {
         println!("torture: the last requests were not seen to end in time, so they may be raised");
     }
 
-    /// The webhook accepts every event from now on, and its dead letters are redriven. Returns the dead letters from
-    /// before the redrive.
-    fn redrive(&self) -> Vec<Letter> {
+    /// The dead letters before the redrive. The webhook has refused the events of some.
+    fn dead_letters(&self) -> Vec<Letter> {
         let mut found = letters::list(&self.world.home);
         letters::identify(self.plan, &self.world.home, &mut found);
         let refused = found.iter().filter(|letter| letter.reason == REFUSED);
         self.shelves.of(Sink::Webhook).letters.extend(refused.filter_map(|letter| letter.event));
-        self.world.receiver.take_all();
-        letters::redrive_refused(&self.world.home);
         found
     }
 
