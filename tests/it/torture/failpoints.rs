@@ -38,7 +38,7 @@ enum Drill {
     /// The webhook refuses some events. Then it repeatedly works, slows down, and fails while slow requests are in
     /// flight and the rest of their lanes is in the spool.
     Refusals,
-    /// The webhook accepts digests and cuts the connection before it answers, while more events come.
+    /// The webhook repeatedly accepts digests and cuts the connection before it answers, while more events come.
     Digests,
 }
 
@@ -50,11 +50,12 @@ impl Drill {
             (1..=times).map(move |time| Strike { fault, after: events * time, lasts: Duration::ZERO, draw: 0 })
         };
         let once = |fault, seconds| Strike { fault, after: 0, lasts: Duration::from_secs(seconds), draw: 0 };
+        let short = |strike| Strike { lasts: Duration::from_millis(300), ..strike };
         let strikes: Vec<Strike> = match self {
             Self::Kills => again(Fault::Kill, 15, 200).chain([once(Fault::WebhookSlow, 4)]).collect(),
             Self::Restarts => again(Fault::Terminate, 15, 500).chain([once(Fault::WebhookForbidding, 20)]).collect(),
             Self::Cuts => again(Fault::SourceCut, 5, 500).collect(),
-            Self::Digests => vec![once(Fault::WebhookCutting, 5)],
+            Self::Digests => again(Fault::WebhookCutting, 12, 200).map(short).collect(),
             Self::Refusals => {
                 let second = |fault, after| Strike { fault, after, lasts: Duration::from_secs(1), draw: 0 };
                 let pairs = (1..4).map(|time| 1_500 * time);
