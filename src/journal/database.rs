@@ -1,6 +1,5 @@
 //! The file of the journal as its only writer uses it, and the statements on its tables.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
@@ -44,14 +43,14 @@ pub(super) struct Batch {
     /// Compressed.
     pub(super) blocks: Vec<Vec<u8>>,
     /// The words of each bucket.
-    pub(super) keys: BTreeMap<u8, Vec<u64>>,
+    pub(super) keys: [Vec<u64>; BUCKETS as usize],
 }
 
 impl Batch {
     /// What it takes in the file, about, in bytes.
     fn size(&self) -> u64 {
         let blocks: usize = self.blocks.iter().map(|block| block.len().next_multiple_of(4096)).sum();
-        let keys: usize = self.keys.values().map(|words| words.len() * 8 + 32).sum();
+        let keys: usize = self.keys.iter().map(|words| words.len() * 8 + 32).sum();
         (blocks + keys) as u64
     }
 }
@@ -147,9 +146,9 @@ impl Database {
             insert.execute(params![id * BLOCK + number, block])?;
         }
         let mut insert = self.connection.prepare_cached("INSERT INTO keys (id, words) VALUES (?, ?)")?;
-        for (bucket, words) in &batch.keys {
+        for (bucket, words) in (0..).zip(&batch.keys).filter(|(_, words)| !words.is_empty()) {
             let words: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-            insert.execute(params![i64::from(*bucket) * BUCKET + id, words])?;
+            insert.execute(params![bucket * BUCKET + id, words])?;
         }
         Ok(())
     }

@@ -28,7 +28,9 @@ impl Packer {
             for key in frame.keys() {
                 // A batch has far fewer blocks than a number can count.
                 let word = key.word(u16::try_from(number).unwrap_or(u16::MAX));
-                batch.keys.entry(key.bucket()).or_default().push(word);
+                if let Some(words) = batch.keys.get_mut(usize::from(key.bucket())) {
+                    words.push(word);
+                }
             }
             batch.records += 1;
             if let Some(received) = frame.received {
@@ -47,7 +49,7 @@ impl Packer {
             batch.blocks.push(self.compress(&block)?);
         }
         // An event and the ends of its deliveries have keys in common.
-        for words in batch.keys.values_mut() {
+        for words in &mut batch.keys {
             words.sort_unstable();
             words.dedup();
         }

@@ -14,6 +14,7 @@ use crate::sink::Confirmation;
 /// Larger messages are not recorded, only their events. In bytes; larger records would leave the buffer no room for others.
 const MAX_BODY: usize = 1024 * 1024;
 
+#[expect(clippy::large_enum_variant, reason = "a record lives on the stack, from its event to the buffer")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Record<'a> {
     #[serde(borrow)]
