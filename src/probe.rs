@@ -10,3 +10,21 @@ pub enum ProbeOutcome {
     /// Something is unusual, perhaps on purpose.
     Warning(String),
 }
+
+impl ProbeOutcome {
+    /// With something else that was found out.
+    #[must_use]
+    pub fn and(self, more: &str) -> Self {
+        match self {
+            Self::Reachable(found) => Self::Reachable(format!("{found}; {more}")),
+            Self::Warning(found) => Self::Warning(format!("{found}; {more}")),
+        }
+    }
+
+    #[must_use]
+    pub fn into_text(self) -> String {
+        match self {
+            Self::Reachable(text) | Self::Warning(text) => text,
+        }
+    }
+}

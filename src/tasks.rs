@@ -24,7 +24,9 @@ pub enum TaskKind {
     RetiredSink,
     AmqpWorker,
     WebhookAttempt,
-    /// Asks a schema registry for an id.
+    /// Asks a schema registry again for what is known.
+    RegistryRefresh,
+    /// Asks a schema registry for the schema of a delivery.
     RegistryRequest,
     /// Renews the access tokens of one `oauth2:` block, or the login of a connection that has one.
     TokenRenewal,

@@ -11,6 +11,7 @@ use futures_util::stream::{self, StreamExt};
 use super::{EXIT_INVALID_INPUT, Global, plural};
 use crate::config::{Config, Options, Strictness};
 use crate::probe::{ProbeOutcome, ProbeResult};
+use crate::rules::SinkIndex;
 use crate::storage::in_memory_warning;
 use crate::telemetry::{printable, use_colour};
 use crate::{sink, source};
@@ -76,7 +77,14 @@ impl<W: Write> Write for IgnoreBrokenPipe<W> {
 async fn probe_all(config: &Config, strict: bool, out: &mut impl Write) -> io::Result<bool> {
     let relay = &config.name;
     let sources = config.sources.iter().map(|one| (format!("source {}", one.name), source::probe(one, relay).boxed()));
-    let sinks = config.sinks.iter().map(|one| (format!("sink {}", one.name), sink::probe(one, relay).boxed()));
+    let sinks = config.sinks.iter().enumerate().map(|(index, one)| {
+        let routes = config.rules.routes().iter().filter(move |route| route.to.contains(&SinkIndex(index)));
+        let mut transforms: Vec<_> = routes.map(|route| route.transform.as_ref()).collect();
+        if transforms.is_empty() {
+            transforms.push(None);
+        }
+        (format!("sink {}", one.name), async move { sink::probe(one, relay, &transforms).await }.boxed())
+    });
     let probes =
         sources.chain(sinks).map(|(name, probe): (_, BoxFuture<'_, ProbeResult>)| async { (name, probe.await) });
     let mut probes = stream::iter(probes.collect::<Vec<_>>()).buffered(MAX_PROBES);

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::message::Input;
-use super::{Global, load_offline, message};
+use super::{Global, load_briefly, message, note};
+use crate::config::Strictness;
 use crate::dry_run::{
     DeadLetterReason, DryRun, ExplainedAlert, ExplainedDelivery, ExplainedGroup, ExplainedRoute, Explanation,
 };
@@ -30,14 +31,18 @@ pub struct Arguments {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
+    /// Also ask the schema registries of the sinks for ids and latest schemas; registers nothing
+    #[arg(long)]
+    connect: bool,
 }
 
 pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let config = match load_offline(&global.config, global) {
+    let strictness = if arguments.connect { Strictness::Run } else { Strictness::Offline };
+    let config = match load_briefly(&global.config, global, strictness) {
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let (dry_run, message) = match message::read(&arguments.message)? {
+    let (mut dry_run, message) = match message::read(&arguments.message)? {
         Input::Alert(alert) => DryRun::of_alert(&config, &alert)?,
         Input::Message(mut message) => {
             message.source = message::source(&config, arguments.source.as_deref())?;
@@ -47,6 +52,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
             (DryRun::of(&config, &message)?, *message)
         }
     };
+    let problems = if arguments.connect { ask_registries(&mut dry_run)? } else { Vec::new() };
     let explanation = dry_run.explain(&config, &message);
     let mut out = std::io::stdout().lock();
     if arguments.json {
@@ -55,7 +61,19 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let copies = config.dead_letters.to.as_ref().map(crate::rules::SinkName::as_str);
         write_text(&explanation, copies, &mut out)?;
     }
-    Ok(ExitCode::SUCCESS)
+    for problem in &problems {
+        note(problem);
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Returns what is wrong with the registries.
+fn ask_registries(dry_run: &mut DryRun<'_>) -> anyhow::Result<Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let problems = runtime.block_on(dry_run.ask_registries());
+    // A lookup that hangs in the resolver must not delay the exit.
+    runtime.shutdown_background();
+    Ok(problems)
 }
 
 fn write_text(explanation: &Explanation<'_>, copies_to: Option<&str>, out: &mut impl Write) -> std::io::Result<()> {
@@ -148,11 +166,23 @@ pub(super) fn rendered(rendered: &MaskedDelivery, out: &mut impl Write) -> std::
             writeln!(out, "  {title:<12} {}: {}", printable(&name), plain(&value))?;
         }
     }
-    if let Some(EncodedBySchema { format, schema, bytes, .. }) = &rendered.encoded {
-        let schema = printable(schema);
-        writeln!(out, "  {:<12} {format} by the schema {schema}: {bytes} (base64); the body as JSON is", "encoded")?;
+    if let Some(encoded) = &rendered.encoded {
+        self::encoded(encoded, out)?;
     }
     writeln!(out, "  body\n{}", indented(&rendered.body))
+}
+
+fn encoded(encoded: &EncodedBySchema, out: &mut impl Write) -> std::io::Result<()> {
+    let EncodedBySchema { format, schema, subject, id, bytes } = encoded;
+    let of = subject.as_ref().map_or_else(String::new, |subject| format!(" of the subject {}", printable(subject)));
+    let id = id.map_or_else(String::new, |id| format!(", id {id}"));
+    let by = format!("{format} by the schema {}{of}{id}", printable(schema));
+    match bytes {
+        Some(bytes) => writeln!(out, "  {:<12} {by}: {bytes} (base64); the body as JSON is", "encoded"),
+        None => {
+            writeln!(out, "  {:<12} {by}, which `--connect` reads from the registry; the body as JSON is", "encoded")
+        }
+    }
 }
 
 fn destination(destination: &MaskedDestination) -> Vec<(&'static str, String)> {

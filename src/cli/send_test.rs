@@ -110,6 +110,7 @@ pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Verdict::Retry { cause, .. } => ("failed", Some(cause)),
         Verdict::Refused { cause } => ("refused", Some(cause)),
+        Verdict::Unfit { detail } => ("failed", Some(detail)),
     };
     end(&report, advice, arguments.json, &mut out)
 }

@@ -2,7 +2,7 @@
 
 use super::dispatcher::Dispatcher;
 use super::lanes::Lane;
-use super::{Delivery, Payload};
+use super::{Backing, Delivery, Payload};
 use crate::event::{Reason, Transform};
 use crate::rules::RouteName;
 use crate::sink::{Attempt, AttemptId, RenderError, RenderedDelivery};
@@ -11,7 +11,10 @@ impl Dispatcher {
     pub(super) fn start_attempts(&mut self) {
         while self.in_flight.len() < self.capacity() && self.breaker.allows_attempt() {
             let id = AttemptId(self.next_number());
-            let Some((lane, delivery)) = self.next_delivery(id) else { return };
+            let Some((lane, mut delivery)) = self.next_delivery(id) else { return };
+            if !matches!(delivery.backing, Backing::Receipt(_)) {
+                delivery.place = self.misfits.place_of_taken();
+            }
             match self.render(&delivery) {
                 Ok(mut outgoing) => {
                     if delivery.replayed {
@@ -22,9 +25,11 @@ impl Dispatcher {
                     self.stats.count_attempt_start();
                     self.sink.attempt(outgoing, Attempt::new(id, self.attempt_end_sender.clone()));
                 }
-                Err(error) => {
-                    self.dead_letter(lane, delivery, error.reason, error.detail);
+                Err(RenderError { detail, is_misfit: true, .. }) => {
+                    self.breaker.on_attempt_start(id);
+                    self.on_misfit(id, lane, delivery, detail);
                 }
+                Err(RenderError { reason, detail, .. }) => self.dead_letter(lane, delivery, reason, detail),
             }
         }
     }
@@ -45,6 +50,7 @@ impl Dispatcher {
                 "its route {name} is no longer in the configuration, so its transform is unknown: add the route again, or redrive \
                  the dead letter `--to` a sink"
             ),
+            is_misfit: false,
         })?;
         Ok(route.transform.as_ref())
     }

@@ -15,7 +15,8 @@ use crate::config::Retry;
 use crate::sink::{AttemptId, MAX_RETRY_AFTER};
 
 const FAILURES: u32 = 5;
-pub(super) const REFUSED_IN_A_ROW: usize = 10;
+/// So many different events in a row that were refused, or whose value doesn't fit, blame the sink.
+pub(super) const IN_A_ROW: usize = 10;
 
 #[derive(Debug, Default)]
 pub struct Breaker {
@@ -23,9 +24,9 @@ pub struct Breaker {
     failures: u32,
     open: Option<OpenState>,
     pause: Option<Pause>,
-    /// Different events that were refused since the last delivery, [`REFUSED_IN_A_ROW`] at most.
+    /// Different events that were refused since the last delivery, [`IN_A_ROW`] at most.
     refused: Vec<Uuid>,
-    /// Whether [`REFUSED_IN_A_ROW`] different events were refused, and none was delivered since.
+    /// Whether [`IN_A_ROW`] different events were refused or didn't fit, and none was delivered since.
     refuses_everything: bool,
 }
 
@@ -145,7 +146,7 @@ impl Breaker {
         if !self.refuses_everything && !self.refused.contains(&event) {
             self.refused.push(event);
         }
-        self.refuses_everything |= self.refused.len() >= REFUSED_IN_A_ROW;
+        self.refuses_everything |= self.refused.len() >= IN_A_ROW;
         match &mut self.open {
             Some(open) if open.probe == Some(attempt) => {
                 open.fail(retry, error);
@@ -157,6 +158,23 @@ impl Breaker {
             }
             // Too few so far, or the attempt began before the breaker opened.
             _ => false,
+        }
+    }
+
+    /// To be called if the values of ten different events in a row don't fit the sink's schema, and for further ones until one is
+    /// delivered. Returns true if the breaker has opened, or stays open for another back-off.
+    pub fn on_misfits(&mut self, attempt: AttemptId, retry: &Retry, error: &str) -> bool {
+        self.refuses_everything = true;
+        match &mut self.open {
+            Some(open) if open.probe == Some(attempt) => {
+                open.fail(retry, error);
+                true
+            }
+            None => {
+                self.open(retry, error);
+                true
+            }
+            Some(_) => false,
         }
     }
 

@@ -133,7 +133,7 @@ impl Dispatcher {
                     let (received_at, replayed) = (received_at(&row), row.replayed);
                     events.push(DigestEvent { event, message, route: row.route, received_at, replayed, row: id });
                 }
-                (payload @ Payload::Event { .. }, Some(RenderError { reason, detail })) => {
+                (payload @ Payload::Event { .. }, Some(RenderError { reason, detail, .. })) => {
                     self.dead_letter(lane, Delivery::of_row(id, &row, payload), reason, detail);
                 }
                 (payload, _) => {
@@ -165,6 +165,7 @@ impl Dispatcher {
             refusals,
             failure: last_error.map(Failure::of_row),
             replayed,
+            place: 0,
             attempt_guard: None,
         })
     }

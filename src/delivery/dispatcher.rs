@@ -15,6 +15,7 @@ use super::backlog::Backlog;
 use super::breaker::{Breaker, Gate};
 use super::lanes::{Lane, Lanes};
 use super::log_limit::{ErrorLogLimiter, LogLimiter};
+use super::misfits::Misfits;
 use super::ordering::Ordering;
 use super::overdue::CHECK_INTERVAL;
 use super::state::{ON_REQUEST, PersistedState};
@@ -118,6 +119,7 @@ pub struct Dispatcher {
     /// letter is on disk.
     pub(super) pending_dead_letters: HashMap<RowId, Lane>,
     pub(super) breaker: Breaker,
+    pub(super) misfits: Misfits,
     /// The end of the grace period, set at the stop. From the stop on, nothing is taken from the spool, and queued deliveries are spooled.
     deadline: Option<Instant>,
     /// Whether the sink blocked a source and has not caught up since. New deliveries are then spooled at once.
@@ -185,6 +187,7 @@ impl Dispatcher {
             in_flight: HashMap::default(),
             pending_dead_letters: HashMap::default(),
             breaker,
+            misfits: Misfits::default(),
             deadline: None,
             is_slow: false,
             last_was_spooled: false,
@@ -372,8 +375,9 @@ impl Dispatcher {
                 }
                 self.settings = *settings;
                 self.apply_group_timing();
-                if let Some(sink) = sink {
-                    self.replace_sink(*sink);
+                match sink {
+                    Some(sink) => self.replace_sink(*sink),
+                    None => self.sink.refresh(),
                 }
             }
         }

@@ -225,6 +225,13 @@ impl<T> Lanes<T> {
         matches!(lane, Lane::Ordered(number) if self.spooled.contains_key(&number))
     }
 
+    /// How many items of the lane are in the spool.
+    #[must_use]
+    pub fn spooled(&self, lane: Lane) -> u32 {
+        let Lane::Ordered(number) = lane else { return 0 };
+        self.spooled.get(&number).copied().unwrap_or_default()
+    }
+
     /// How many items are queued in memory.
     #[must_use]
     pub fn queued(&self) -> usize {

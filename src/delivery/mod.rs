@@ -11,6 +11,7 @@ mod digest;
 mod dispatcher;
 mod lanes;
 mod log_limit;
+mod misfits;
 mod ordering;
 mod overdue;
 mod payload;
@@ -57,6 +58,8 @@ pub struct Delivery {
     pub failure: Option<Failure>,
     /// It is one of a replay: the message says so at its destination.
     pub replayed: bool,
+    /// Its place in the order of receipt: see `misfits`.
+    place: u32,
     /// Makes the source wait for the attempt in flight, although the message is settled.
     pub attempt_guard: Option<SpilledAttempt>,
 }
@@ -99,6 +102,7 @@ impl Delivery {
             refusals: 0,
             failure: None,
             replayed: false,
+            place: 0,
             attempt_guard: None,
         }
     }
@@ -117,6 +121,7 @@ impl Delivery {
             refusals: row.refusals,
             failure: row.last_error.clone().map(Failure::of_row),
             replayed: row.replayed,
+            place: 0,
             attempt_guard: None,
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::breaker::REFUSED_IN_A_ROW;
+use super::breaker::IN_A_ROW;
 use super::dispatcher::Dispatcher;
 use super::lanes::Lane;
 use super::retry::{backoff, limit_reached};
@@ -30,8 +30,10 @@ impl Dispatcher {
                 self.record(&delivery, &DeliveryEnd::Delivered((&confirmation).into()));
                 self.on_success();
                 self.settle(lane, delivery);
+                self.on_fit(lane);
             }
             Verdict::Refused { cause } => self.on_refused(id, lane, delivery, cause),
+            Verdict::Unfit { detail } => self.on_misfit(id, lane, delivery, detail),
             Verdict::Retry { after, cause, blame } => self.on_retry(id, lane, delivery, after, cause, blame),
         }
     }
@@ -53,7 +55,7 @@ impl Dispatcher {
             self.stats.set_failing(&error);
             tracing::warn!(
                 sink = %self.settings.name, error,
-                "sink refuses everything: {REFUSED_IN_A_ROW} different events in a row and none delivered; its breaker is open, deliveries \
+                "sink refuses everything: {IN_A_ROW} different events in a row and none delivered; its breaker is open, deliveries \
                  are spooled and retried, and none becomes a dead letter by refusal until one is delivered; look at its \
                  secret, certificate and templates"
             );
@@ -73,6 +75,7 @@ impl Dispatcher {
     fn on_success(&mut self) {
         self.stats.end_outage();
         if self.breaker.on_success() {
+            self.misfits.forget();
             // Deliveries that waited for the breaker may be attempted at once.
             self.backlog.fetch_at(Instant::now());
             self.save_state();
@@ -157,7 +160,7 @@ impl Dispatcher {
     }
 
     /// Makes a failed delivery due again after `backoff`. Until then it is in the spool if that has room.
-    fn reschedule(&mut self, lane: Lane, mut delivery: Delivery, backoff: Duration, error: String) {
+    pub(super) fn reschedule(&mut self, lane: Lane, mut delivery: Delivery, backoff: Duration, error: String) {
         match delivery.backing {
             Backing::Row(id) => {
                 let (sink, due) = (self.settings.name.clone(), MonotonicTime::now().after(backoff));
@@ -184,7 +187,7 @@ impl Dispatcher {
         }
     }
 
-    fn log_failure(&mut self, delivery: &Delivery, error: &str, blame: Blame) {
+    pub(super) fn log_failure(&mut self, delivery: &Delivery, error: &str, blame: Blame) {
         let event = delivery.payload.event();
         let (event_id, tenant, correlation_id) = (event.id, &event.tenant, event.correlation_id.as_str());
         let (sink, attempt) = (&self.settings.name, delivery.attempts);

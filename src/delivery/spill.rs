@@ -20,7 +20,8 @@ use crate::spool::SizeLimits;
 
 impl Dispatcher {
     /// Queues a new delivery in memory, or spools it at once if it would only wait there.
-    pub(super) fn enqueue(&mut self, lane: Lane, delivery: Delivery) {
+    pub(super) fn enqueue(&mut self, lane: Lane, mut delivery: Delivery) {
+        delivery.place = self.misfits.place_of_received();
         // Only the spool knows whether an earlier run has stored this message.
         let may_be_stored = delivery.payload.message().is_some_and(|message| message.redelivered);
         let must_wait = self.goes_through_spool()

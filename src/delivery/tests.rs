@@ -131,6 +131,7 @@ impl Setup {
             refusals: 0,
             failure: None,
             replayed: false,
+            place: 0,
             attempt_guard: None,
         }
     }
@@ -449,4 +450,55 @@ async fn in_flight_deliveries_that_are_spooled_count_as_taken_from_the_backlog()
     for _ in 0..4 {
         hook.attempt().await.1.end(Verdict::Delivered(Confirmation::Stdout));
     }
+}
+
+#[tokio::test]
+async fn values_that_do_not_fit_are_dead_letters_at_once_unless_ten_in_a_row_do_not() {
+    let unfit = || Verdict::Unfit { detail: "body: size: found text, expected int".to_owned() };
+    let mut setup = Setup::new(1 << 20);
+    let mut hook = setup.start_dispatcher(64, &SHORT).await;
+    let mut attempts = async |setup: &mut Setup, count: usize| {
+        for number in 0..count {
+            setup.deliver(&hook, &format!("request-{number}"));
+        }
+        let mut attempts = Vec::new();
+        for _ in 0..count {
+            attempts.push(hook.attempt().await.1);
+        }
+        attempts
+    };
+    // Of one in ten it isn't known yet whether it fits.
+    let mut undecided = Vec::new();
+    for (number, attempt) in attempts(&mut setup, 30).await.into_iter().enumerate() {
+        if number % 10 == 9 {
+            undecided.push(attempt);
+        } else {
+            attempt.end(unfit());
+        }
+    }
+    for _ in 0..27 {
+        setup.settled().await;
+    }
+    assert_eq!(setup.dead_letters().await, 27);
+    for attempt in undecided {
+        attempt.end(Verdict::Delivered(Confirmation::Stdout));
+    }
+
+    // They end from the last to the first.
+    for attempt in attempts(&mut setup, 12).await.into_iter().rev() {
+        attempt.end(unfit());
+    }
+    for _ in 0..3 + 12 {
+        setup.settled().await;
+    }
+    assert_eq!(setup.dead_letters().await, 27 + 9);
+    assert_eq!(setup.spooled(), 3);
+    let (_, probe) = hook.attempt().await;
+    hook.expect_no_attempt().await;
+    probe.end(unfit());
+    for _ in 0..3 {
+        hook.attempt().await.1.end(Verdict::Delivered(Confirmation::Stdout));
+    }
+    hook.expect_no_attempt().await;
+    assert_eq!(setup.dead_letters().await, 27 + 9, "none was one more because of its schema");
 }

@@ -34,7 +34,15 @@ impl<'c> DryRun<'c> {
         let deliveries = receivers.map(|sink| {
             let view = EventView::of(&event, &message);
             let (outgoing, value) = (sink::render(sink, view, None), sink::value(sink, &[(view, None)]));
-            DryRunDelivery { sink, route: None, alert: Some(alert), outgoing, value, group: group(sink, &event) }
+            DryRunDelivery {
+                sink,
+                route: None,
+                alert: Some(alert),
+                outgoing,
+                value,
+                registered: None,
+                group: group(sink, &event),
+            }
         });
         let deliveries = deliveries.collect();
         let dry_run = Self { event: Some(event), dead_letter: None, plan: Plan::default(), deliveries };

@@ -72,5 +72,13 @@ fn digest_of<'c>(
     let transforms = deliveries.iter().map(|delivery| delivery.route.and_then(|route| route.transform.as_ref()));
     let events: Vec<_> = views.into_iter().zip(transforms).collect();
     let (outgoing, value) = (sink::render_digest(sink, &events), sink::value(sink, &events));
-    Ok(Some(DryRunDelivery { sink, route: first.route, alert: None, outgoing, value, group: Some(group.clone()) }))
+    Ok(Some(DryRunDelivery {
+        sink,
+        route: first.route,
+        alert: None,
+        outgoing,
+        value,
+        registered: None,
+        group: Some(group.clone()),
+    }))
 }

@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::config::{Config, SinkConfig, written_duration};
 use crate::event::{ALERT, Event, EventView, Message, Reason, SourceName};
 use crate::rules::{Alert, Plan, Route};
-use crate::sink::{self, MaskedDelivery, RenderError, RenderedDelivery};
+use crate::sink::{self, MaskedDelivery, RegisteredBody, RegistryProblem, RenderError, RenderedDelivery};
 
 /// What the relay would do with one message.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub struct DryRunDelivery<'c> {
     pub outgoing: Result<RenderedDelivery, RenderError>,
     /// What a schema encodes, as JSON; none if the sink's format has no schema.
     pub value: Option<Bytes>,
+    /// The body with the prefix of the sink's registry, once [`DryRun::ask_registries`] has asked for it.
+    pub registered: Option<RegisteredBody>,
     /// Set where the sink has `group`.
     pub group: Option<ExplainedGroup>,
 }
@@ -138,10 +140,40 @@ impl<'c> DryRun<'c> {
             let transform = route.and_then(|route| route.transform.as_ref());
             let outgoing = sink::render(sink, view, transform);
             let value = sink::value(sink, &[(view, transform)]);
-            Some(DryRunDelivery { sink, route, alert: None, outgoing, value, group: group(sink, &event) })
+            Some(DryRunDelivery {
+                sink,
+                route,
+                alert: None,
+                outgoing,
+                value,
+                registered: None,
+                group: group(sink, &event),
+            })
         });
         let deliveries = deliveries.collect();
         Ok(Self { event: Some(event), dead_letter: None, plan, deliveries })
+    }
+}
+
+impl DryRun<'_> {
+    /// Asks the registries of the sinks for the schemas of the deliveries, without registering any. Returns what is wrong with a registry,
+    /// with the name of the sink.
+    pub async fn ask_registries(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for delivery in &mut self.deliveries {
+            let Ok(outgoing) = &delivery.outgoing else { continue };
+            match sink::registered_body(delivery.sink, outgoing).await {
+                None => {}
+                Some(Ok(registered)) => delivery.registered = Some(registered),
+                Some(Err(RegistryProblem::Misfit(misfit))) => {
+                    delivery.outgoing = Err(RenderError::of_body(misfit.into()));
+                }
+                Some(Err(RegistryProblem::NoSchema(problem))) => {
+                    problems.push(format!("sink {}: {problem}", delivery.sink.name));
+                }
+            }
+        }
+        problems
     }
 }
 
@@ -204,8 +236,11 @@ impl DryRunDelivery<'_> {
     #[must_use]
     pub fn explain(&self) -> ExplainedDelivery<'_> {
         let (rendered, dead_letter) = match &self.outgoing {
-            Ok(outgoing) => (Some(outgoing.masked_with(self.sink, self.value.as_deref())), None),
-            Err(RenderError { reason, detail }) => {
+            Ok(outgoing) => {
+                let value = self.value.as_deref();
+                (Some(outgoing.masked_with(self.sink, value, self.registered.as_ref())), None)
+            }
+            Err(RenderError { reason, detail, .. }) => {
                 (None, Some(DeadLetterReason { reason: *reason, detail: detail.clone() }))
             }
         };

@@ -14,6 +14,7 @@ mod decode;
 mod digest;
 mod encoding;
 mod expression;
+mod extremes;
 mod family;
 #[cfg(test)]
 mod fixtures;
@@ -43,11 +44,13 @@ pub use dead_letter::{
 pub use decode::{MAX_TENANT_BYTES, TENANT_HEADER};
 pub use digest::{DIGEST, DigestEnvelope, digest_id};
 pub use encoding::{
-    Misfit, Schema, SchemaError, SchemaFormat, SchemaKind, SchemaReference, SchemaSource, SchemaText, proto_imports,
+    LATEST, Misfit, Schema, SchemaError, SchemaFormat, SchemaKind, SchemaReference, SchemaSource, SchemaText,
+    proto_imports,
 };
 pub use expression::{CompiledExpression, Expression, ExpressionError, Finding};
+pub use extremes::{Extreme, extremes};
 pub use family::{ExpectedFamily, FAMILIES, Family, OptionalField};
-pub use format::{Carrier, EncodedBody, Format};
+pub use format::{Carrier, EncodeError, EncodedBody, Format};
 pub use identity::NAMESPACE;
 pub(crate) use identity::version_5;
 pub(crate) use json_value::is_exact_double;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::Url;
 
@@ -48,33 +50,55 @@ impl RegistryClient {
         Ok(Self { config: config.clone(), http: Arc::new(http), tokens })
     }
 
-    /// The id of exactly this schema under the subject.
-    pub(super) async fn look_up(&self, subject: &str, schema: &SchemaText) -> Result<Option<u32>, RegistryError> {
+    /// Exactly this schema under the subject.
+    pub(super) async fn look_up(
+        &self,
+        subject: &str,
+        schema: &SchemaText,
+        references: &[Reference],
+    ) -> Result<Option<RegisteredVersion>, RegistryError> {
         let request = Request {
             action: Action::LookUp,
             method: Method::POST,
             path: &["subjects", subject],
             subject: Some(subject),
-            body: registration(schema),
+            body: registration(schema, references),
         };
-        self.send(request, |response| {
-            if response.status == StatusCode::NOT_FOUND && is_not_found(&response.body) {
-                return Ok(None);
-            }
-            id(Action::LookUp, subject, response).map(Some)
-        })
-        .await
+        self.send(request, |response| optional(Action::LookUp, subject, response)).await
     }
 
-    pub(super) async fn register(&self, subject: &str, schema: &SchemaText) -> Result<u32, RegistryError> {
+    pub(super) async fn register(
+        &self,
+        subject: &str,
+        schema: &SchemaText,
+        references: &[Reference],
+    ) -> Result<u32, RegistryError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            id: u32,
+        }
         let request = Request {
             action: Action::Register,
             method: Method::POST,
             path: &["subjects", subject, "versions"],
             subject: Some(subject),
-            body: registration(schema),
+            body: registration(schema, references),
         };
-        self.send(request, |response| id(Action::Register, subject, response)).await
+        self.send(request, |response| answer::<Answer>(Action::Register, subject, response))
+            .await
+            .map(|answer| answer.id)
+    }
+
+    /// A version of the subject: its number, or `latest`.
+    pub(super) async fn version(&self, subject: &str, version: &str) -> Result<Option<SchemaVersion>, RegistryError> {
+        let request = Request {
+            action: Action::Read,
+            method: Method::GET,
+            path: &["subjects", subject, "versions", version],
+            subject: Some(subject),
+            body: Bytes::new(),
+        };
+        self.send(request, |response| optional(Action::Read, subject, response)).await
     }
 
     pub(super) async fn ping(&self) -> Result<(), RegistryError> {
@@ -133,7 +157,7 @@ impl RegistryClient {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(request.path);
         }
-        if request.action != Action::Ping {
+        if matches!(request.action, Action::LookUp | Action::Register) {
             url.set_query(Some("normalize=true"));
         }
         let mut headers = HeaderMap::new();
@@ -167,37 +191,87 @@ struct Request<'a> {
     body: Bytes,
 }
 
-/// The body of a lookup and of a registration.
-fn registration(schema: &SchemaText) -> Bytes {
-    let kind = match schema.kind {
+/// A schema that another one refers to, as the API has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Reference {
+    pub(super) name: String,
+    pub(super) subject: String,
+    pub(super) version: u32,
+}
+
+impl Reference {
+    /// Of a file that is under the subject of its own name.
+    pub(super) fn new(name: &str, version: u32) -> Self {
+        Self { name: name.to_owned(), subject: name.to_owned(), version }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct RegisteredVersion {
+    pub(super) id: u32,
+    pub(super) version: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SchemaVersion {
+    pub(super) id: u32,
+    pub(super) version: u32,
+    pub(super) schema: String,
+    /// Registries leave it out for Avro.
+    #[serde(default = "avro")]
+    pub(super) schema_type: String,
+    #[serde(default)]
+    pub(super) references: Option<Vec<Reference>>,
+}
+
+impl SchemaVersion {
+    pub(super) fn kind(&self) -> Option<SchemaKind> {
+        SchemaKind::ALL.into_iter().find(|kind| word(*kind) == self.schema_type)
+    }
+}
+
+fn avro() -> String {
+    word(SchemaKind::Avro).to_owned()
+}
+
+/// The API's word for that kind of schema.
+pub(super) const fn word(kind: SchemaKind) -> &'static str {
+    match kind {
         SchemaKind::Avro => "AVRO",
         SchemaKind::JsonSchema => "JSON",
         SchemaKind::Protobuf => "PROTOBUF",
-    };
-    let references: Vec<_> = schema
-        .references
-        .iter()
-        .map(|reference| json!({"name": reference.name, "subject": reference.subject, "version": reference.version}))
-        .collect();
-    json!({"schema": schema.text, "schemaType": kind, "references": references}).to_string().into()
+    }
 }
 
-fn id(action: Action, subject: &str, response: &Response) -> Result<u32, RegistryError> {
-    #[derive(serde::Deserialize)]
-    struct Answer {
-        id: u32,
-    }
+/// The body of a lookup and of a registration.
+fn registration(schema: &SchemaText, references: &[Reference]) -> Bytes {
+    json!({"schema": schema.text, "schemaType": word(schema.kind), "references": references}).to_string().into()
+}
+
+fn answer<T: DeserializeOwned>(action: Action, subject: &str, response: &Response) -> Result<T, RegistryError> {
     if !response.status.is_success() {
         return Err(RegistryError::answer(action, Some(subject), response.status, &response.body));
     }
-    let answer = serde_json::from_slice::<Answer>(&response.body).map(|answer| answer.id);
-    let problem = "the answer has no id, as that of a registry would";
-    answer.map_err(|_| RegistryError::without_answer(Some(subject), problem))
+    serde_json::from_slice(&response.body)
+        .map_err(|_| RegistryError::without_answer(Some(subject), "the answer is not that of a registry"))
+}
+
+/// None: the registry says that it doesn't have it.
+fn optional<T: DeserializeOwned>(
+    action: Action,
+    subject: &str,
+    response: &Response,
+) -> Result<Option<T>, RegistryError> {
+    if response.status == StatusCode::NOT_FOUND && is_not_found(&response.body) {
+        return Ok(None);
+    }
+    answer(action, subject, response).map(Some)
 }
 
 /// Whether this is a registry's word that it has no such schema, not that of another server that has no such page.
 fn is_not_found(body: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Answer {
         error_code: u64,
     }

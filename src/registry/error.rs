@@ -2,13 +2,15 @@
 
 use http::StatusCode;
 
+use super::client::{self, Reference};
+use crate::event::SchemaKind;
 use crate::oauth::TokenSource;
 use crate::telemetry::printable;
 
 /// How many bytes of the registry's own words are shown.
 const MAX_WORDS: usize = 400;
 
-/// Why there is no id. Its text names the subject and what the registry said, and says what to do.
+/// Why there is no schema or no id. Its text names the subject and what the registry said, and says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct RegistryError(String);
@@ -18,6 +20,8 @@ pub struct RegistryError(String);
 pub(super) enum Action {
     LookUp,
     Register,
+    /// Reads a version of a subject.
+    Read,
     Ping,
 }
 
@@ -31,10 +35,75 @@ impl RegistryError {
         ))
     }
 
+    /// The subject has no schema, of which the latest was asked for.
+    pub(super) fn empty(subject: &str) -> Self {
+        Self(format!(
+            "the registry has no schema under the subject {}: register one there, or check `subject`",
+            printable(subject)
+        ))
+    }
+
+    /// It is about a file that the schema under that subject imports.
+    pub(super) fn of_import(self, subject: &str) -> Self {
+        Self(format!("the imports of the schema under the subject {}: {}", printable(subject), self.0))
+    }
+
+    pub(super) fn missing_import(subject: &str) -> Self {
+        Self(format!(
+            "the registry doesn't have this file under the subject {}: register it under this name, or set `register: true`",
+            printable(subject)
+        ))
+    }
+
+    /// What was registered can't be found.
+    pub(super) fn lost(subject: &str) -> Self {
+        Self(format!(
+            "the registry registered this file, and doesn't find it under the subject {}; the relay asks again",
+            printable(subject)
+        ))
+    }
+
+    pub(super) fn other_kind(subject: &str, word: &str, wanted: SchemaKind) -> Self {
+        Self(format!(
+            "the latest schema under the subject {} is of the type {}, and the sink encodes by {}: check `subject` and `format`",
+            printable(subject),
+            printable(word),
+            client::word(wanted)
+        ))
+    }
+
+    /// `problem` says what is wrong with the schema.
+    pub(super) fn unusable(subject: &str, version: u32, problem: &str) -> Self {
+        let end = problem.floor_char_boundary(MAX_WORDS);
+        Self(format!(
+            "the latest schema under the subject {} (version {version}) can't be used: {}; register one that can",
+            printable(subject),
+            printable(problem.get(..end).unwrap_or(problem))
+        ))
+    }
+
+    pub(super) fn too_many_references(subject: &str, most: usize) -> Self {
+        Self(format!(
+            "the latest schema under the subject {} refers to more than {most} others: register one with fewer references",
+            printable(subject)
+        ))
+    }
+
+    pub(super) fn no_reference(subject: &str, reference: &Reference) -> Self {
+        let Reference { name, subject: of, version } = reference;
+        Self(format!(
+            "the latest schema under the subject {} refers to {}, and the registry doesn't have version {version} of the subject {}: \
+             register it again",
+            printable(subject),
+            printable(name),
+            printable(of)
+        ))
+    }
+
     /// There was no answer, or one that can't be read. `problem` says what happened.
     pub(super) fn without_answer(subject: Option<&str>, problem: &str) -> Self {
         let of = subject.map_or_else(String::new, |subject| format!(" of the subject {}", printable(subject)));
-        Self(format!("no id{of}: {problem}; check that the registry runs, and `registry.url`"))
+        Self(format!("no schema{of}: {problem}; check that the registry runs, and `registry.url`"))
     }
 
     /// The sink's own settings can't be used. `problem` says what to do.
@@ -53,6 +122,7 @@ impl RegistryError {
         let what = match action {
             Action::LookUp => format!("looking up the schema under{subject}"),
             Action::Register => format!("registering the schema under{subject}"),
+            Action::Read => format!("reading the schema of{subject}"),
             Action::Ping => "asking the registry".to_owned(),
         };
         let mut text = format!("{what}: the registry answered {}", status.as_u16());

@@ -1,11 +1,14 @@
-//! The ids of schemas in a schema registry, by Confluent's API (Apicurio, Karapace and Redpanda speak it too).
+//! Schemas and their ids in a schema registry, by Confluent's API (Apicurio, Karapace and Redpanda speak it too).
 //!
-//! A [`Registry`] belongs to one sink and one schema: it finds the id of exactly this schema under a subject, and registers the
-//! schema if the sink may. An id is asked for once, one request at a time for a subject, each with a deadline. It knows nothing of
-//! deliveries and retries: whoever gets an error asks again later.
+//! A [`Registry`] belongs to one sink. It finds the id of exactly one schema under a subject, and registers the schema if the sink may;
+//! or it reads the latest schema of a subject, with those that it refers to, and compiles it. A subject is asked for once, one request
+//! at a time, each with a deadline; [`refresh`](Registry::refresh) asks again. It knows nothing of deliveries and retries: whoever gets
+//! an error asks again later.
 
 mod client;
 mod error;
+mod exactly;
+mod latest;
 mod subjects;
 
 use std::collections::HashMap;
@@ -14,23 +17,37 @@ use std::time::{Duration, Instant};
 
 use self::client::RegistryClient;
 pub use self::error::RegistryError;
-use self::subjects::KnownIds;
+use self::subjects::KnownSubjects;
 use crate::config::RegistryConfig;
-use crate::event::Schema;
+use crate::event::{Schema, SchemaKind};
 
-/// How many subjects' ids are remembered.
+/// How many subjects are remembered.
 const MAX_SUBJECTS: usize = 1000;
 /// For this long after an error a subject isn't asked for again: the deliveries that wait for it fail by the same error.
 const ERROR_HOLD: Duration = Duration::from_secs(1);
 
-/// The ids of one schema under the subjects of one registry.
+/// Which schema of a subject the sink encodes by.
+pub enum Wanted {
+    /// Exactly this one. `origin` says where a person finds it.
+    Exactly { schema: Schema, origin: String },
+    /// The latest one. `message` is the full name of a message of Protobuf.
+    Latest { kind: SchemaKind, message: Option<String> },
+}
+
+/// A schema as the registry has it under a subject. Cheap to clone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RegisteredSchema {
+    pub id: u32,
+    pub schema: Schema,
+}
+
+/// The schemas of one sink in a registry.
 pub struct Registry {
     client: RegistryClient,
-    schema: Schema,
-    /// Where a person finds the schema, in errors.
-    origin: String,
+    wanted: Wanted,
+    /// Whether a schema may be registered that isn't there.
     register: bool,
-    known: Mutex<KnownIds>,
+    known: Mutex<KnownSubjects>,
     /// The subjects that are being asked for, and those of which the last answer was an error.
     asked: Mutex<HashMap<String, Arc<Subject>>>,
 }
@@ -38,38 +55,41 @@ pub struct Registry {
 /// Its lock is held while the registry is asked. The value is the last error.
 type Subject = tokio::sync::Mutex<Option<(Instant, RegistryError)>>;
 
-/// What `check --connect` finds out about a subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lookup {
-    Found(u32),
-    /// The registry answers, and doesn't have the schema under this subject.
-    Missing,
+/// What [`Registry::refresh`] found out about a subject.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refreshed {
+    Unchanged,
+    /// It has another schema or id now, which is used from now on.
+    Changed(u32),
+    /// The registry doesn't have the schema any more: deliveries ask for it again.
+    Gone(RegistryError),
+    /// The registry could not be asked, or what it has can't be used. What was known before is used.
+    Failed(RegistryError),
 }
 
 impl Registry {
-    /// `origin` says where a person finds the schema. Reads the certificates, which blocks. The error says what to do.
-    pub fn open(config: &RegistryConfig, schema: Schema, origin: String) -> Result<Self, String> {
+    /// Reads the certificates, which blocks. The error says what to do.
+    pub fn open(config: &RegistryConfig, wanted: Wanted) -> Result<Self, String> {
         Ok(Self {
             client: RegistryClient::open(config)?,
-            schema,
-            origin,
+            wanted,
             register: config.register,
-            known: Mutex::new(KnownIds::new(MAX_SUBJECTS)),
+            known: Mutex::new(KnownSubjects::new(MAX_SUBJECTS)),
             asked: Mutex::default(),
         })
     }
 
-    /// The id under that subject, if it is known already.
-    pub fn known(&self, subject: &str) -> Option<u32> {
+    /// The schema under that subject, if it is known already.
+    pub fn known(&self, subject: &str) -> Option<RegisteredSchema> {
         lock(&self.known).get(subject)
     }
 
-    /// The id under that subject. Asks the registry for it, and registers the schema if need be.
-    pub async fn resolve(&self, subject: &str) -> Result<u32, RegistryError> {
+    /// The schema under that subject. Asks the registry for it, and registers the schema if need be.
+    pub async fn resolve(&self, subject: &str) -> Result<RegisteredSchema, RegistryError> {
         let asked = self.subject(subject);
         let mut last_error = asked.lock().await;
-        if let Some(id) = self.known(subject) {
-            return Ok(id);
+        if let Some(known) = self.known(subject) {
+            return Ok(known);
         }
         if let Some((at, error)) = &*last_error
             && at.elapsed() < ERROR_HOLD
@@ -77,11 +97,11 @@ impl Registry {
             return Err(error.clone());
         }
         match self.ask(subject).await {
-            Ok(id) => {
-                lock(&self.known).insert(subject, id);
+            Ok(found) => {
+                lock(&self.known).insert(subject, found.clone());
                 *last_error = None;
                 lock(&self.asked).remove(subject);
-                Ok(id)
+                Ok(found)
             }
             Err(error) => {
                 *last_error = Some((Instant::now(), error.clone()));
@@ -90,10 +110,37 @@ impl Registry {
         }
     }
 
-    /// Asks without registering anything.
-    pub async fn look_up(&self, subject: &str) -> Result<Lookup, RegistryError> {
-        let found = self.client.look_up(subject, self.schema.text()).await?;
-        Ok(found.map_or(Lookup::Missing, Lookup::Found))
+    /// Asks again for a subject that is known. Registers nothing.
+    pub async fn refresh(&self, subject: &str) -> Refreshed {
+        let asked = self.subject(subject);
+        let _asking = asked.lock().await;
+        let Some(known) = self.known(subject) else { return Refreshed::Unchanged };
+        match self.find(subject).await {
+            Ok(Some(found)) if found == known => Refreshed::Unchanged,
+            Ok(Some(found)) => {
+                let id = found.id;
+                lock(&self.known).insert(subject, found);
+                Refreshed::Changed(id)
+            }
+            Ok(None) => {
+                lock(&self.known).remove(subject);
+                Refreshed::Gone(self.missing(subject))
+            }
+            Err(error) => Refreshed::Failed(error),
+        }
+    }
+
+    /// The subjects that are known.
+    pub fn subjects(&self) -> Vec<String> {
+        lock(&self.known).subjects()
+    }
+
+    /// Asks without registering anything. None: the registry answers, and doesn't have the schema.
+    pub async fn find(&self, subject: &str) -> Result<Option<RegisteredSchema>, RegistryError> {
+        match &self.wanted {
+            Wanted::Exactly { schema, .. } => self.look_up(subject, schema, false).await,
+            Wanted::Latest { kind, message } => self.latest(subject, *kind, message.as_deref()).await,
+        }
     }
 
     /// Asks for something that every registry knows: which languages of schemas it has.
@@ -103,16 +150,18 @@ impl Registry {
 
     /// The registry answers, and doesn't have the schema under that subject.
     pub fn missing(&self, subject: &str) -> RegistryError {
-        RegistryError::missing(subject, &self.origin)
+        match &self.wanted {
+            Wanted::Exactly { origin, .. } => RegistryError::missing(subject, origin),
+            Wanted::Latest { .. } => RegistryError::empty(subject),
+        }
     }
 
-    async fn ask(&self, subject: &str) -> Result<u32, RegistryError> {
-        let text = self.schema.text();
-        match self.client.look_up(subject, text).await? {
-            Some(id) => Ok(id),
-            None if self.register => self.client.register(subject, text).await,
-            None => Err(self.missing(subject)),
-        }
+    async fn ask(&self, subject: &str) -> Result<RegisteredSchema, RegistryError> {
+        let found = match &self.wanted {
+            Wanted::Exactly { schema, .. } if self.register => self.look_up(subject, schema, true).await?,
+            _ => self.find(subject).await?,
+        };
+        found.ok_or_else(|| self.missing(subject))
     }
 
     fn subject(&self, subject: &str) -> Arc<Subject> {

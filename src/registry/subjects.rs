@@ -1,56 +1,69 @@
-//! The ids that are known, by subject. If there are too many, the one that was unused for longest is forgotten.
+//! What is known, by subject. If there are too many, the one that was unused for longest is forgotten.
 
 use std::collections::HashMap;
 
-pub(super) struct KnownIds {
+use super::RegisteredSchema;
+
+pub(super) struct KnownSubjects {
     max: usize,
-    /// Counts uses, to tell which id was unused for longest.
+    /// Counts uses, to tell which subject was unused for longest.
     uses: u64,
-    ids: HashMap<String, KnownId>,
+    subjects: HashMap<String, KnownSubject>,
 }
 
-struct KnownId {
-    id: u32,
+struct KnownSubject {
+    schema: RegisteredSchema,
     last_use: u64,
 }
 
-impl KnownIds {
+impl KnownSubjects {
     pub(super) fn new(max: usize) -> Self {
-        Self { max, uses: 0, ids: HashMap::new() }
+        Self { max, uses: 0, subjects: HashMap::new() }
     }
 
-    pub(super) fn get(&mut self, subject: &str) -> Option<u32> {
-        let known = self.ids.get_mut(subject)?;
+    pub(super) fn get(&mut self, subject: &str) -> Option<RegisteredSchema> {
+        let known = self.subjects.get_mut(subject)?;
         self.uses += 1;
         known.last_use = self.uses;
-        Some(known.id)
+        Some(known.schema.clone())
     }
 
-    pub(super) fn insert(&mut self, subject: &str, id: u32) {
-        if self.ids.len() >= self.max && !self.ids.contains_key(subject) {
-            let oldest = self.ids.iter().min_by_key(|(_, known)| known.last_use).map(|(subject, _)| subject.clone());
-            if let Some(oldest) = oldest {
-                self.ids.remove(&oldest);
+    pub(super) fn insert(&mut self, subject: &str, schema: RegisteredSchema) {
+        if self.subjects.len() >= self.max && !self.subjects.contains_key(subject) {
+            let by_use = self.subjects.iter().min_by_key(|(_, known)| known.last_use);
+            if let Some(oldest) = by_use.map(|(subject, _)| subject.clone()) {
+                self.subjects.remove(&oldest);
             }
         }
         self.uses += 1;
-        self.ids.insert(subject.to_owned(), KnownId { id, last_use: self.uses });
+        self.subjects.insert(subject.to_owned(), KnownSubject { schema, last_use: self.uses });
+    }
+
+    pub(super) fn remove(&mut self, subject: &str) {
+        self.subjects.remove(subject);
+    }
+
+    pub(super) fn subjects(&self) -> Vec<String> {
+        self.subjects.keys().cloned().collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Schema, SchemaKind};
 
     #[test]
-    fn the_id_that_was_unused_for_longest_is_forgotten() {
-        let mut ids = KnownIds::new(2);
-        ids.insert("a", 1);
-        ids.insert("b", 2);
-        assert_eq!(ids.get("a"), Some(1));
-        ids.insert("c", 3);
-        assert_eq!([ids.get("a"), ids.get("b"), ids.get("c")], [Some(1), None, Some(3)]);
-        ids.insert("c", 4);
-        assert_eq!([ids.get("a"), ids.get("c")], [Some(1), Some(4)]);
+    fn the_subject_that_was_unused_for_longest_is_forgotten() {
+        let with_id = |id| RegisteredSchema { id, schema: Schema::of_event(SchemaKind::Avro) };
+        let mut subjects = KnownSubjects::new(2);
+        let get = |subjects: &mut KnownSubjects, subject| subjects.get(subject).map(|known| known.id);
+        subjects.insert("a", with_id(1));
+        subjects.insert("b", with_id(2));
+        assert_eq!(get(&mut subjects, "a"), Some(1));
+        subjects.insert("c", with_id(3));
+        assert_eq!(["a", "b", "c"].map(|subject| get(&mut subjects, subject)), [Some(1), None, Some(3)]);
+        subjects.insert("c", with_id(4));
+        assert_eq!(["a", "c"].map(|subject| get(&mut subjects, subject)), [Some(1), Some(4)]);
     }
 }

@@ -108,7 +108,7 @@ impl<'c> TestEvent<'c> {
     /// `outgoing` for people, without secrets.
     #[must_use]
     pub fn masked(&self, outgoing: &RenderedDelivery) -> MaskedDelivery {
-        outgoing.masked_with(self.sink, crate::sink::value(self.sink, &[self.view()]).as_deref())
+        outgoing.masked_with(self.sink, crate::sink::value(self.sink, &[self.view()]).as_deref(), None)
     }
 
     fn view(&self) -> (EventView<'_>, Option<&Transform>) {
@@ -152,7 +152,9 @@ impl TestEvent<'_> {
         let Some(journal) = journal.filter(|_| !self.is_dead_letter_copy) else { return Ok(()) };
         let end = match &result.verdict {
             Verdict::Delivered(confirmation) => DeliveryEnd::Delivered(confirmation.into()),
-            Verdict::Retry { cause, .. } | Verdict::Refused { cause } => DeliveryEnd::Failed { error: cause },
+            Verdict::Retry { cause, .. } | Verdict::Refused { cause } | Verdict::Unfit { detail: cause } => {
+                DeliveryEnd::Failed { error: cause }
+            }
         };
         let delivery = DeliveryRecord {
             event: self.event.id.into_bytes(),

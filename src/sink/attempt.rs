@@ -26,6 +26,8 @@ pub enum Verdict {
     },
     /// The destination will never accept this event.
     Refused { cause: String },
+    /// The value doesn't fit the schema that the sink's registry has. Nothing was sent.
+    Unfit { detail: String },
 }
 
 /// Where an event is at its destination, as the destination said.
@@ -114,6 +116,7 @@ impl Attempt {
             match &mut verdict {
                 Verdict::Retry { cause: text, .. }
                 | Verdict::Refused { cause: text }
+                | Verdict::Unfit { detail: text }
                 | Verdict::Delivered(Confirmation::Webhook { url: text, .. }) => {
                     *text = masks.apply_to_beginning(text);
                     if let Some(tokens) = &self.tokens {

@@ -1,75 +1,107 @@
-//! The stage between rendering and sending that a sink with a schema registry has: it puts the registry's prefix before each body.
+//! The stage between rendering and sending that a sink with a schema registry has: it encodes each body by the latest schema, if the
+//! sink wants that one, and puts the registry's prefix before it.
 //!
-//! If the id of the schema under the delivery's subject is known, the delivery goes on at once. Else it waits for the registry,
-//! and the others go on. Trouble with the registry is blamed on the delivery, as it says nothing about the sink.
+//! If the schema under the delivery's subject is known, the delivery goes on at once. Else it waits for the registry, and the others go
+//! on. Trouble with the registry is blamed on the delivery, as it says nothing about the sink. A task asks again for what is known: for
+//! the latest schemas every five minutes, for everything at a reload.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
 use super::{Attempt, Blame, Destination, RenderedDelivery, Verdict, cancelled, reject_other_kind};
-use crate::config::SinkConfig;
-use crate::event::{Format, Schema, SchemaFormat, SchemaSource};
-use crate::registry::{Lookup, Registry};
+use crate::config::{Masks, SinkConfig};
+use crate::event::{Format, Misfit, Schema, SchemaFormat, SchemaSource};
+use crate::registry::{Refreshed, RegisteredSchema, Registry, Wanted};
 use crate::rules::SinkName;
 use crate::tasks::{self, TaskKind};
+use crate::telemetry::printable;
+use crate::timer::scaled;
 
 /// The first byte of Confluent's wire format.
 const MAGIC: u8 = 0;
+/// How often the latest schemas are read again.
+const REFRESH: Duration = Duration::from_mins(5);
+/// After so many subjects in a row that can't be asked for, the others are left for the next time.
+const MAX_FAILURES: u32 = 3;
 
 pub(super) struct Encoder {
-    sink: SinkName,
-    schema: Schema,
-    registry: Arc<Registry>,
+    stage: Arc<Stage>,
+    /// Wakes the task that asks again.
+    refresh: Arc<Notify>,
     /// Cancelled when the sink closes: the deliveries that wait for the registry are not sent then.
     stop: CancellationToken,
-    /// Every delivery that waits has a clone of this sender, and nothing is ever sent: the channel closes when none waits.
-    waiting: Sender<Infallible>,
-    none_waits: Receiver<Infallible>,
+    /// Every task of this sink here has a clone of this sender, and nothing is ever sent: the channel closes when none is left.
+    running: Sender<Infallible>,
+    none_runs: Receiver<Infallible>,
+}
+
+struct Stage {
+    sink: SinkName,
+    registry: Registry,
+    /// Bodies are JSON that the latest schema encodes.
+    wants_latest: bool,
+    /// The subject, if it is the same for every event.
+    subject: Option<String>,
 }
 
 impl Encoder {
     /// None: the sink has no registry. Reads certificates, which blocks. The error says what to do.
     pub(super) fn open(config: &SinkConfig) -> Result<Option<Self>, String> {
-        let Some((schema, registry)) = registry(config)? else { return Ok(None) };
-        let (waiting, none_waits) = channel(1);
-        let (sink, stop) = (config.name.clone(), CancellationToken::new());
-        Ok(Some(Self { sink, schema, registry: Arc::new(registry), stop, waiting, none_waits }))
+        let Some(registry) = registry(config)? else { return Ok(None) };
+        let (running, none_runs) = channel(1);
+        let stage = Arc::new(Stage {
+            sink: config.name.clone(),
+            registry,
+            wants_latest: wants_latest(config),
+            subject: config.fixed_subject(),
+        });
+        let encoder = Self { stage, refresh: Arc::default(), stop: CancellationToken::new(), running, none_runs };
+        let (stage, wake) = (Arc::clone(&encoder.stage), Arc::clone(&encoder.refresh));
+        let (stop, running) = (encoder.stop.clone(), encoder.running.clone());
+        tasks::spawn(TaskKind::RegistryRefresh, async move {
+            stop.run_until_cancelled(stage.keep_fresh(&wake)).await;
+            drop(running);
+        });
+        Ok(Some(encoder))
     }
 
-    /// Sends the delivery by `send`, with the prefix: at once if the id is known, else when the registry has answered.
+    /// Encodes the delivery and sends it by `send`: at once if the schema is known, else when the registry has answered.
     pub(super) fn encode(
         &self,
-        mut outgoing: RenderedDelivery,
+        outgoing: RenderedDelivery,
         attempt: Attempt,
         send: impl FnOnce(&RenderedDelivery, Attempt) + Send + 'static,
     ) {
         let Destination::Kafka { subject: Some(subject), .. } = &outgoing.destination else {
             return reject_other_kind(attempt);
         };
-        if let Some(id) = self.registry.known(subject) {
-            outgoing.body = with_prefix(id, self.schema.message_indexes(), &outgoing.body);
-            return send(&outgoing, attempt);
+        if let Some(known) = self.stage.registry.known(subject) {
+            return self.stage.finish(&known, outgoing, attempt, send);
         }
-        let (registry, stop, waiting) = (Arc::clone(&self.registry), self.stop.clone(), self.waiting.clone());
-        let (sink, schema, subject) = (self.sink.clone(), self.schema.clone(), subject.clone());
+        let (stage, stop, running) = (Arc::clone(&self.stage), self.stop.clone(), self.running.clone());
+        let subject = subject.clone();
         tasks::spawn(TaskKind::RegistryRequest, async move {
-            match stop.run_until_cancelled(registry.resolve(&subject)).await {
-                Some(Ok(id)) => {
-                    outgoing.body = with_prefix(id, schema.message_indexes(), &outgoing.body);
-                    send(&outgoing, attempt);
-                }
+            match stop.run_until_cancelled(stage.registry.resolve(&subject)).await {
+                Some(Ok(found)) => stage.finish(&found, outgoing, attempt, send),
                 Some(Err(error)) => {
-                    let cause = format!("sink {sink}: {error}");
+                    let cause = format!("sink {}: {error}", stage.sink);
                     attempt.end(Verdict::Retry { after: None, cause, blame: Blame::Delivery });
                 }
                 None => attempt.end(cancelled()),
             }
-            drop(waiting);
+            drop(running);
         });
+    }
+
+    /// To be called at a reload: the registry is asked again for what is known.
+    pub(super) fn refresh(&self) {
+        self.refresh.notify_one();
     }
 
     /// The deliveries that wait for the registry end now.
@@ -77,30 +109,124 @@ impl Encoder {
         self.stop.cancel();
     }
 
-    /// Cancels the deliveries that wait, and waits for the end of their tasks.
+    /// Cancels the deliveries that wait, and waits for the end of the tasks.
     pub(super) async fn close(self) {
-        let Self { stop, waiting, mut none_waits, .. } = self;
+        let Self { stop, running, mut none_runs, .. } = self;
         stop.cancel();
-        drop(waiting);
-        none_waits.recv().await;
+        drop(running);
+        none_runs.recv().await;
     }
 }
 
-/// The schema of the sink and its registry, if it has one. Blocks.
-fn registry(config: &SinkConfig) -> Result<Option<(Schema, Registry)>, String> {
+impl Stage {
+    fn finish(
+        &self,
+        found: &RegisteredSchema,
+        mut outgoing: RenderedDelivery,
+        attempt: Attempt,
+        send: impl FnOnce(&RenderedDelivery, Attempt),
+    ) {
+        match body(self.wants_latest, found, &outgoing.body) {
+            Ok(body) => {
+                outgoing.body = body;
+                send(&outgoing, attempt);
+            }
+            Err(misfit) => attempt.end(Verdict::Unfit { detail: format!("body: {misfit}") }),
+        }
+    }
+
+    /// Reads the latest schema of the sink's subject, and asks again for what is known: never ends.
+    async fn keep_fresh(&self, wake: &Notify) {
+        loop {
+            if let Some(subject) = self.subject.as_ref().filter(|_| self.wants_latest)
+                && let Err(error) = self.registry.resolve(subject).await
+            {
+                tracing::warn!(
+                    sink = %self.sink, %error,
+                    "can't read the latest schema; the deliveries for its subject wait, and the relay tries again with each attempt"
+                );
+            }
+            let next = async {
+                if self.wants_latest {
+                    tokio::time::sleep(scaled(REFRESH)).await;
+                } else {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = wake.notified() => {}
+                () = next => {}
+            }
+            self.refresh_all().await;
+        }
+    }
+
+    async fn refresh_all(&self) {
+        let mut failures = 0;
+        for subject in self.registry.subjects() {
+            let refreshed = self.registry.refresh(&subject).await;
+            failures = if matches!(refreshed, Refreshed::Failed(_)) { failures + 1 } else { 0 };
+            self.log(&subject, refreshed);
+            if failures >= MAX_FAILURES {
+                return;
+            }
+        }
+    }
+
+    fn log(&self, subject: &str, refreshed: Refreshed) {
+        let (sink, subject) = (&self.sink, printable(subject));
+        match refreshed {
+            Refreshed::Unchanged => {}
+            Refreshed::Changed(id) => tracing::info!(
+                %sink,
+                "the registry has another schema under the subject {subject}, id {id}; further deliveries are encoded by it"
+            ),
+            Refreshed::Gone(error) => tracing::warn!(
+                %sink, %error,
+                "the registry has no schema for deliveries any more that it had before; they wait, and the relay asks again"
+            ),
+            Refreshed::Failed(error) => tracing::warn!(
+                %sink, %error,
+                "can't ask the registry again; deliveries go on by the schema that is known, and the relay asks again later"
+            ),
+        }
+    }
+}
+
+fn wants_latest(config: &SinkConfig) -> bool {
+    matches!(&config.format, Format::Schema(format) if matches!(format.source, SchemaSource::Latest { .. }))
+}
+
+/// The registry of the sink, if it has one. Blocks.
+fn registry(config: &SinkConfig) -> Result<Option<Registry>, String> {
     let (Some(settings), Format::Schema(format)) = (config.registry(), &config.format) else { return Ok(None) };
     let SchemaFormat { kind, source, .. } = &**format;
-    let (schema, origin) = match source {
-        SchemaSource::Event => {
-            (Schema::of_event(*kind), format!("what `regards-relay schema {}` prints", kind.as_str()))
+    let wanted = match source {
+        SchemaSource::Event => Wanted::Exactly {
+            schema: Schema::of_event(*kind),
+            origin: format!("what `regards-relay schema {}` prints", kind.as_str()),
+        },
+        SchemaSource::File { path, schema } => {
+            Wanted::Exactly { schema: schema.clone(), origin: format!("the schema in {path}") }
         }
-        SchemaSource::File { path, schema } => (schema.clone(), format!("the schema in {path}")),
+        SchemaSource::Latest { message } => Wanted::Latest { kind: *kind, message: message.clone() },
     };
-    Ok(Some((schema.clone(), Registry::open(settings, schema, origin)?)))
+    Registry::open(settings, wanted).map(Some)
+}
+
+/// The body with the registry's prefix. `is_json`: it is JSON that the schema encodes.
+fn body(is_json: bool, RegisteredSchema { id, schema }: &RegisteredSchema, value: &Bytes) -> Result<Bytes, Misfit> {
+    let indexes = schema.message_indexes();
+    if !is_json {
+        return Ok(with_prefix(*id, indexes, value));
+    }
+    let mut encoded = Vec::with_capacity(value.len());
+    schema.encode_json(value, &mut encoded)?;
+    Ok(with_prefix(*id, indexes, &encoded))
 }
 
 /// Confluent's wire format: a zero byte, the id, for Protobuf the index path of the message, and the encoded value.
-fn with_prefix(id: u32, indexes: &[u8], value: &Bytes) -> Bytes {
+fn with_prefix(id: u32, indexes: &[u8], value: &[u8]) -> Bytes {
     let mut body = BytesMut::with_capacity(5 + indexes.len() + value.len());
     body.put_u8(MAGIC);
     body.put_u32(id);
@@ -109,30 +235,87 @@ fn with_prefix(id: u32, indexes: &[u8], value: &Bytes) -> Bytes {
     body.freeze()
 }
 
+/// What the registry of a sink says to `check --connect`.
+pub(super) struct Probed {
+    pub(super) found: String,
+    /// What the sink encodes by, if the registry has it.
+    pub(super) schema: Option<Schema>,
+}
+
 /// For `check --connect`: what the registry says, without registering anything. None: the sink has no registry.
-pub(super) async fn probe(config: &SinkConfig) -> Option<Result<String, String>> {
-    let (settings, sink) = (config.registry()?.clone(), config.clone());
-    let opened = tokio::task::spawn_blocking(move || registry(&sink)).await;
-    let registry = match opened {
-        Ok(Ok(registry)) => registry?.1,
-        Ok(Err(problem)) => return Some(Err(problem)),
-        Err(error) => return Some(Err(tasks::blocking_error("reading the certificates of the registry", &error))),
+pub(super) async fn probe(config: &SinkConfig) -> Option<Result<Probed, String>> {
+    let register = config.registry()?.register;
+    let (registry, masks) = match open(config).await {
+        Ok(opened) => opened?,
+        Err(problem) => return Some(Err(problem)),
     };
+    let probed = probe_registry(config, &registry, register).await;
+    Some(probed.map_err(|problem| masks.apply(&problem)))
+}
+
+async fn probe_registry(config: &SinkConfig, registry: &Registry, register: bool) -> Result<Probed, String> {
     let Some(subject) = config.fixed_subject() else {
-        let pinged = registry.ping().await.map_err(|error| error.to_string());
-        return Some(
-            pinged
-                .map(|()| "the registry answers; not tested: the subjects, whose names depend on the event".to_owned()),
-        );
+        registry.ping().await.map_err(|error| error.to_string())?;
+        let found = "the registry answers; not tested: the subjects, whose names depend on the event".to_owned();
+        return Ok(Probed { found, schema: None });
     };
-    Some(match registry.look_up(&subject).await {
-        Ok(Lookup::Found(id)) => Ok(format!("the registry has the schema under the subject {subject} (id {id})")),
-        Ok(Lookup::Missing) if settings.register => {
-            Ok(format!("the registry answers; the first delivery registers the schema under the subject {subject}"))
+    let what = if wants_latest(config) { "a schema" } else { "the schema" };
+    match registry.find(&subject).await {
+        Ok(Some(RegisteredSchema { id, schema })) => {
+            let found = format!("the registry has {what} under the subject {subject} (id {id})");
+            Ok(Probed { found, schema: Some(schema) })
         }
-        Ok(Lookup::Missing) => Err(format!("{}; until then deliveries wait", registry.missing(&subject))),
+        Ok(None) if register => {
+            let found =
+                format!("the registry answers; the first delivery registers the schema under the subject {subject}");
+            Ok(Probed { found, schema: None })
+        }
+        Ok(None) => Err(format!("{}; until then deliveries wait", registry.missing(&subject))),
         Err(error) => Err(error.to_string()),
-    })
+    }
+}
+
+/// The registry of the sink with the masks for its answers. None: the sink has none.
+async fn open(config: &SinkConfig) -> Result<Option<(Registry, Masks)>, String> {
+    let config = config.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        registry(&config).map(|opened| opened.map(|registry| (registry, config.secret_masks())))
+    });
+    opened.await.map_err(|error| tasks::blocking_error("reading the certificates of the registry", &error))?
+}
+
+/// The body of a delivery with the registry's prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisteredBody {
+    pub id: u32,
+    pub body: Bytes,
+}
+
+/// Asks the sink's registry for the schema of a delivery, without registering anything. None: the sink has no registry. The error says
+/// what to do, or where the value doesn't fit.
+pub async fn registered_body(
+    config: &SinkConfig,
+    outgoing: &RenderedDelivery,
+) -> Option<Result<RegisteredBody, RegistryProblem>> {
+    let Destination::Kafka { subject: Some(subject), .. } = &outgoing.destination else { return None };
+    let (registry, masks) = match open(config).await {
+        Ok(opened) => opened?,
+        Err(problem) => return Some(Err(RegistryProblem::NoSchema(problem))),
+    };
+    let found = match registry.find(subject).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return Some(Err(RegistryProblem::NoSchema(registry.missing(subject).to_string()))),
+        Err(error) => return Some(Err(RegistryProblem::NoSchema(masks.apply(&error.to_string())))),
+    };
+    let body = body(wants_latest(config), &found, &outgoing.body);
+    Some(body.map(|body| RegisteredBody { id: found.id, body }).map_err(RegistryProblem::Misfit))
+}
+
+/// Why a delivery has no body with a prefix.
+#[derive(Debug)]
+pub enum RegistryProblem {
+    NoSchema(String),
+    Misfit(Misfit),
 }
 
 #[cfg(test)]
@@ -142,8 +325,8 @@ mod tests {
 
     #[test]
     fn the_prefix_is_confluent_s() {
-        let value = Bytes::from_static(b"v");
-        let prefixed = |kind, id| with_prefix(id, Schema::of_event(kind).message_indexes(), &value);
+        let value = b"v";
+        let prefixed = |kind, id| with_prefix(id, Schema::of_event(kind).message_indexes(), value);
         assert_eq!(prefixed(SchemaKind::Avro, 0x0102_0304), &b"\x00\x01\x02\x03\x04v"[..]);
         assert_eq!(prefixed(SchemaKind::JsonSchema, 7), &b"\x00\x00\x00\x00\x07v"[..]);
         assert_eq!(prefixed(SchemaKind::Protobuf, 7), &b"\x00\x00\x00\x00\x07\x00v"[..]);

@@ -80,6 +80,7 @@ pub(super) fn hop_header(message: &Message) -> Result<Header, RenderError> {
         return Err(RenderError {
             reason: Reason::Loop,
             detail: format!("the message went through {before} relays; more than {MAX_HOPS} are considered a loop"),
+            is_misfit: false,
         });
     }
     Ok((HOPS_HEADER.to_owned(), HeaderValue::Integer(hops)))

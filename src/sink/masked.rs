@@ -6,9 +6,9 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::headers::to_bytes;
-use super::{Destination, RenderedDelivery};
+use super::{Destination, RegisteredBody, RenderedDelivery};
 use crate::config::{STARS, SinkConfig, SinkKind, WebhookUrl};
-use crate::event::{Format, Header, HeaderValue, Properties};
+use crate::event::{Format, Header, HeaderValue, Properties, SchemaSource};
 
 /// A rendered delivery with secrets masked. The names of its fields are part of the commands' `--json` output.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -31,14 +31,14 @@ pub struct MaskedDelivery {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EncodedBySchema {
     pub format: &'static str,
-    /// As in the configuration: `event`.
+    /// As in the configuration: `event`, `latest`, a file.
     pub schema: String,
     /// The subject of the schema in a registry; none without a registry.
     pub subject: Option<String>,
     /// The id of the schema in the registry, if it is known.
     pub id: Option<u32>,
-    /// The bytes in base64; masked if a secret is in them.
-    pub bytes: String,
+    /// The bytes in base64; masked if a secret is in them. None: only the registry has the schema.
+    pub bytes: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -68,12 +68,18 @@ impl RenderedDelivery {
     /// `config` is the configuration of the sink that this delivery was rendered for.
     #[must_use]
     pub fn masked(&self, config: &SinkConfig) -> MaskedDelivery {
-        self.masked_with(config, None)
+        self.masked_with(config, None, None)
     }
 
-    /// The same; `value` is shown in place of a body that a schema encodes: see [`value`](super::value).
+    /// The same; `value` is shown in place of a body that a schema encodes: see [`value`](super::value). `registered` is the body with
+    /// the prefix of the registry, if that was asked.
     #[must_use]
-    pub fn masked_with(&self, config: &SinkConfig, value: Option<&[u8]>) -> MaskedDelivery {
+    pub fn masked_with(
+        &self,
+        config: &SinkConfig,
+        value: Option<&[u8]>,
+        registered: Option<&RegisteredBody>,
+    ) -> MaskedDelivery {
         let mask = |text: &str| config.masks.apply(text);
         let mut properties = None;
         let destination = match &self.destination {
@@ -109,8 +115,13 @@ impl RenderedDelivery {
                     Destination::Kafka { subject, .. } => subject.as_deref().map(mask),
                     _ => None,
                 },
-                id: None,
-                bytes: if body == plain { STANDARD.encode(&self.body) } else { STARS.to_owned() },
+                id: registered.map(|registered| registered.id),
+                bytes: match (registered, &schema.source) {
+                    (None, SchemaSource::Latest { .. }) => None,
+                    _ if body != plain => Some(STARS.to_owned()),
+                    (Some(registered), _) => Some(STANDARD.encode(&registered.body)),
+                    (None, _) => Some(STANDARD.encode(&self.body)),
+                },
             }),
             _ => None,
         };

@@ -26,6 +26,7 @@ mod thread_pool;
 mod webhook;
 
 pub use attempt::{Attempt, AttemptEnd, AttemptId, Blame, Confirmation, Verdict};
+pub use encoder::{RegisteredBody, RegistryProblem, registered_body};
 pub use file::raise_limit;
 pub use masked::{EncodedBySchema, MaskedDelivery, MaskedDestination};
 pub use rendered::{Destination, RenderError, RenderedDelivery};
@@ -37,7 +38,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::config::{Masks, SinkConfig, SinkKind};
-use crate::event::{DigestEnvelope, EventView, Format, Reason, Transform, TransformedEvent};
+use crate::event::{
+    DigestEnvelope, EventView, Extreme, Format, Reason, Schema, SchemaSource, Transform, TransformedEvent, extremes,
+};
 use crate::oauth::{self, TokenSource};
 use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::tasks;
@@ -185,6 +188,19 @@ impl Sink {
         }
     }
 
+    /// Whether a schema that is not the relay's own encodes the bodies: some may not fit it.
+    #[must_use]
+    pub fn encodes_by_other_schema(&self) -> bool {
+        matches!(&self.config.format, Format::Schema(format) if !matches!(format.source, SchemaSource::Event))
+    }
+
+    /// To be called at a reload that keeps the sink: what a schema registry said is asked for again.
+    pub fn refresh(&self) {
+        if let Some(encoder) = &self.encoder {
+            encoder.refresh();
+        }
+    }
+
     /// Called before the sink closes: attempts in flight that are not yet sent may end now. Those that are sent continue.
     pub fn cancel_unsent(&self) {
         if let Some(encoder) = &self.encoder {
@@ -242,8 +258,11 @@ pub fn render_digest(
     let views: Vec<_> =
         views.map(|((view, _), transformed)| EventView { transformed: transformed.as_ref(), ..*view }).collect();
     let by: Vec<&str> = config.group.iter().flat_map(|group| &group.by).map(|field| field.as_str()).collect();
-    let envelope = DigestEnvelope::of(&views, &by)
-        .ok_or_else(|| RenderError { reason: Reason::RenderFailed, detail: "a digest without events".to_owned() })?;
+    let envelope = DigestEnvelope::of(&views, &by).ok_or_else(|| RenderError {
+        reason: Reason::RenderFailed,
+        detail: "a digest without events".to_owned(),
+        is_misfit: false,
+    })?;
     render_view(config, envelope.view(&views))
 }
 
@@ -270,27 +289,61 @@ fn render_view(config: &SinkConfig, view: EventView<'_>) -> Result<RenderedDeliv
 }
 
 /// Tests whether events can be delivered, without sending any. `relay` is the relay's own name, by which connections are
-/// named.
-pub async fn probe(config: &SinkConfig, relay: &str) -> ProbeResult {
-    match &config.kind {
+/// named; `transforms` are those of the routes to the sink.
+pub async fn probe(config: &SinkConfig, relay: &str, transforms: &[Option<&Transform>]) -> ProbeResult {
+    let mut schema = match &config.format {
+        Format::Schema(format) => match &format.source {
+            SchemaSource::File { schema, .. } => Some(schema.clone()),
+            SchemaSource::Event | SchemaSource::Latest { .. } => None,
+        },
+        _ => None,
+    };
+    let outcome = match &config.kind {
         SinkKind::Kafka(kafka) => {
             let (brokers, registry) = tokio::join!(kafka::probe(kafka, relay), encoder::probe(config));
-            with_registry(brokers?, registry)
+            let (brokers, registry) = (brokers?, registry.transpose()?);
+            schema = registry.as_ref().and_then(|registry| registry.schema.clone()).or(schema);
+            match registry {
+                Some(registry) => brokers.and(&registry.found),
+                None => brokers,
+            }
         }
-        SinkKind::Webhook(webhook) => webhook::probe(webhook).await,
-        SinkKind::Amqp(amqp) => amqp::probe(config, amqp, relay).await,
-        SinkKind::File(file) => file::probe(file).await,
-        SinkKind::Stdout => Ok(ProbeOutcome::Reachable("standard output is always available".to_owned())),
+        SinkKind::Webhook(webhook) => webhook::probe(webhook).await?,
+        SinkKind::Amqp(amqp) => amqp::probe(config, amqp, relay).await?,
+        SinkKind::File(file) => file::probe(file).await?,
+        SinkKind::Stdout => ProbeOutcome::Reachable("standard output is always available".to_owned()),
+    };
+    let misfits = schema.map_or_else(Vec::new, |schema| misfits(config, &schema, transforms));
+    if misfits.is_empty() {
+        return Ok(outcome);
     }
+    Ok(ProbeOutcome::Warning(outcome.and(&misfits.join("; ")).into_text()))
 }
 
-fn with_registry(brokers: ProbeOutcome, registry: Option<Result<String, String>>) -> ProbeResult {
-    let Some(registry) = registry else { return Ok(brokers) };
-    let registry = registry?;
-    Ok(match brokers {
-        ProbeOutcome::Reachable(found) => ProbeOutcome::Reachable(format!("{found}; {registry}")),
-        ProbeOutcome::Warning(found) => ProbeOutcome::Warning(format!("{found}; {registry}")),
-    })
+/// Where the extremes of an event don't fit the schema of the sink, in words.
+fn misfits(config: &SinkConfig, schema: &Schema, transforms: &[Option<&Transform>]) -> Vec<String> {
+    let is_latest =
+        matches!(&config.format, Format::Schema(format) if matches!(format.source, SchemaSource::Latest { .. }));
+    let misfit = |extreme: &Extreme, transform: Option<&Transform>| match render(
+        config,
+        EventView::of(&extreme.event, &extreme.message),
+        transform,
+    ) {
+        Ok(rendered) if is_latest => {
+            schema.encode_json(&rendered.body, &mut Vec::new()).err().map(|misfit| format!("body: {misfit}"))
+        }
+        Err(RenderError { detail, is_misfit: true, .. }) => Some(detail),
+        Ok(_) | Err(_) => None,
+    };
+    let mut found: Vec<String> = Vec::new();
+    for extreme in &extremes() {
+        for transform in transforms {
+            let problem = misfit(extreme, *transform);
+            let problem = problem.map(|problem| format!("{} doesn't fit the schema: {problem}", extreme.what));
+            found.extend(problem.filter(|problem| !found.contains(problem)));
+        }
+    }
+    found
 }
 
 /// The verdict of an attempt that was not sent before the sink had to close.

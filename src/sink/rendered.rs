@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::event::{HeaderValue, Properties, Reason, TransformError};
+use crate::event::{EncodeError, HeaderValue, Properties, Reason, TransformError};
 
 /// One event, rendered for one sink. Each attempt of its delivery sends it.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,12 +83,18 @@ pub struct RenderError {
     pub reason: Reason,
     /// What was found, and what was expected.
     pub detail: String,
+    /// The value doesn't fit the schema of the sink's format: if that is so of many events in a row, the schema is at fault.
+    pub is_misfit: bool,
 }
 
 impl RenderError {
     /// `what` is the part of the delivery that could not be rendered.
     pub(crate) fn failed(what: &str, error: impl std::fmt::Display) -> Self {
-        Self { reason: Reason::RenderFailed, detail: format!("{what}: {error}") }
+        Self { reason: Reason::RenderFailed, detail: format!("{what}: {error}"), is_misfit: false }
+    }
+
+    pub(crate) fn of_body(error: EncodeError) -> Self {
+        Self { is_misfit: matches!(error, EncodeError::Misfit(_)), ..Self::failed("body", error) }
     }
 }
 

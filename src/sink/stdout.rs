@@ -51,7 +51,7 @@ impl StdoutSink {
 }
 
 pub(super) fn render(config: &SinkConfig, view: EventView<'_>) -> Result<RenderedDelivery, RenderError> {
-    let encoded = config.format.encode(view, Carrier::Line).map_err(|error| RenderError::failed("body", error))?;
+    let encoded = config.format.encode(view, Carrier::Line).map_err(RenderError::of_body)?;
     Ok(RenderedDelivery {
         id: view.event.id,
         destination: Destination::Stdout,

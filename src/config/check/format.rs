@@ -10,7 +10,7 @@ use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
 use crate::config::text::scalar::Text;
 use crate::config::text::words::list;
-use crate::event::{Format, SchemaFormat, SchemaKind, SchemaSource, Template};
+use crate::event::{Format, LATEST, SchemaFormat, SchemaKind, SchemaSource, Template};
 
 /// The format of a sink's bodies. `is_transformed`: a route to it changes its events.
 pub(super) fn format(
@@ -84,6 +84,9 @@ fn schema_format(
     check_kind(raw, at, kind, reader);
     let file = schema.filter(|schema| schema.value.text != EVENT);
     check_message(kind, file.is_some(), settings, reader);
+    if let Some(latest) = file.filter(|file| file.value.text == LATEST) {
+        return latest_schema(raw, kind, latest, settings, reader);
+    }
     let Some(file) = file else {
         check_event_schema(raw, at, is_transformed, reader);
         let format = SchemaFormat { kind, source: SchemaSource::Event, json: Format::Normalized };
@@ -105,6 +108,44 @@ fn schema_format(
     }
 }
 
+/// The latest schema of a subject in the sink's registry.
+fn latest_schema(
+    raw: &raw::Sink,
+    kind: SchemaKind,
+    at: &At<Text>,
+    settings: &At<SchemaSettings>,
+    reader: &mut Reader<'_>,
+) -> Option<Format> {
+    let json = match &raw.body {
+        Some(body) => body_template(body, reader),
+        None => Some(Format::Normalized),
+    };
+    let Some(registry) = &settings.value.registry else {
+        reader.report(
+            Diagnostic::error(
+                "latest-without-registry",
+                at.span,
+                "`latest` is read from a registry, and there is none",
+            )
+            .help("add `registry: { url: … }`, or write `event` or the path of a file"),
+        );
+        return None;
+    };
+    if let Some(register) = registry.value.register.as_ref().filter(|register| register.value.0) {
+        reader.report(
+            Diagnostic::error(
+                "register-latest",
+                register.span,
+                "`latest` takes what the registry has, and registers nothing",
+            )
+            .help("remove `register`, or write `event` or the path of a file as `schema`"),
+        );
+    }
+    let message = settings.value.message.as_ref().map(|message| message.value.text.clone());
+    let source = SchemaSource::Latest { message };
+    Some(Format::Schema(Box::new(SchemaFormat { kind, source, json: json? })))
+}
+
 /// A schema in a file. None: it is no file of that kind, which is reported.
 fn of_file(
     kind: SchemaKind,
@@ -116,7 +157,7 @@ fn of_file(
     let path = file.value.text.as_str();
     if Path::new(path).extension().is_none_or(|written| written != extension) {
         let message = format!("{} is not a schema of {}", reader.quote(file.span), kind.as_str());
-        let help = format!("write `event`, or the path of a file, as in `partner.{extension}`");
+        let help = format!("write `event`, `latest`, or the path of a file, as in `partner.{extension}`");
         reader.report(Diagnostic::error("unknown-schema", file.span, message).help(help));
         return None;
     }

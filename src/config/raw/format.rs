@@ -31,9 +31,9 @@ mapping! {
 mapping! {
     /// The schema of a format; `{}` is the relay's own.
     SchemaSettings {
-        /// The schema: `event` is the relay's own schema of the normalized event, which `schema avro`, `schema json_schema` and `schema protobuf` print; or a file, for `avro` with the extension `.avsc`, for `json_schema` `.json`, for `protobuf` `.proto`, by which the event or the result of `body` is encoded
+        /// The schema: `event` is the relay's own schema of the normalized event, which `schema avro`, `schema json_schema` and `schema protobuf` print; `latest` is the latest one of the subject in `registry`; or a file, for `avro` with the extension `.avsc`, for `json_schema` `.json`, for `protobuf` `.proto`, by which the event or the result of `body` is encoded
         schema: Text ["event"],
-        /// The full name of the message, for `protobuf` with a file that has several, as in `demo.Product`
+        /// The full name of the message, for `protobuf` with a schema that has several, as in `demo.Product`
         message: Text,
         /// The schema registry that names the schema, for `kafka` sinks; without it records have no prefix
         registry: Registry,

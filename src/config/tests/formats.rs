@@ -85,7 +85,7 @@ fn a_format_with_a_schema_is_one_of_three() {
             6 |     format: { avro: { schema: evnt } }
               |                               ^^^^
               |
-              = help: write `event`, or the path of a file, as in `partner.avsc`
+              = help: write `event`, `latest`, or the path of a file, as in `partner.avsc`
 
         "#]],
     );
@@ -250,7 +250,7 @@ fn a_schema_in_a_file_that_can_not_be_used_is_an_error() {
         6 |     format: { avro: { schema: p.json } }
           |                               ^^^^^^
           |
-          = help: write `event`, or the path of a file, as in `partner.avsc`
+          = help: write `event`, `latest`, or the path of a file, as in `partner.avsc`
 
         error[schema-file]: the schema `p.json` can't be used: line 1, column 1: this is not JSON: EOF while parsing a list
          --> DIR/routes.yaml:6:38

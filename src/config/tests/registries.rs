@@ -126,3 +126,48 @@ fn the_subject_is_a_template_over_the_event_and_its_topic() {
     "#]],
     );
 }
+
+fn with_schema(schema: &str) -> String {
+    sink(&format!("{KAFKA}format: {{ avro: {{ {schema} }} }}"))
+}
+
+#[test]
+fn the_latest_schema_is_that_of_a_registry() {
+    let config = valid(&with_schema("schema: latest, registry: { url: \"https://h\" }"));
+    let crate::event::Format::Schema(format) = &config.sinks[0].format else { panic!("a schema") };
+    assert_eq!(format.source, crate::event::SchemaSource::Latest { message: None });
+    check_errors(
+        &with_schema("schema: latest"),
+        expect![[r#"
+        error[latest-without-registry]: `latest` is read from a registry, and there is none
+         --> routes.yaml:6:31
+          |
+        6 |     format: { avro: { schema: latest } }
+          |                               ^^^^^^
+          |
+          = help: add `registry: { url: … }`, or write `event` or the path of a file
+
+    "#]],
+    );
+    check_errors(
+        &with_schema("schema: latest, message: a.B, registry: { url: \"https://h\", register: true }"),
+        expect![[r#"
+            error[no-message]: there is no message to choose
+             --> routes.yaml:6:48
+              |
+            6 |     format: { avro: { schema: latest, message: a.B, registry: { url: "https://h", register: true } } }
+              |                                                ^^^ only Protobuf has messages
+              |
+              = help: remove `message`
+
+            error[register-latest]: `latest` takes what the registry has, and registers nothing
+             --> routes.yaml:6:93
+              |
+            6 |     format: { avro: { schema: latest, message: a.B, registry: { url: "https://h", register: true } } }
+              |                                                                                             ^^^^
+              |
+              = help: remove `register`, or write `event` or the path of a file as `schema`
+
+        "#]],
+    );
+}

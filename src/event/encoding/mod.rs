@@ -24,7 +24,7 @@ use std::sync::{Arc, LazyLock};
 use super::format::to_json;
 use super::json;
 use super::json_value;
-use super::{Carrier, EncodedBody, Event, EventView, Format, TemplateError};
+use super::{Carrier, EncodeError, EncodedBody, Event, EventView, Format, TemplateError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SchemaKind {
@@ -88,8 +88,12 @@ pub enum SchemaSource {
     Event,
     /// A file, by its path as the configuration has it.
     File { path: String, schema: Schema },
+    /// The latest one that the registry has under the subject; the sink encodes by it. `message` is that of Protobuf.
+    Latest { message: Option<String> },
 }
 
+/// The word for the latest schema of a subject.
+pub const LATEST: &str = "latest";
 const AVRO: &str = "application/vnd.apache.avro";
 const PROTOBUF: &str = "application/x-protobuf";
 /// How deep JSON may be nested; an event has a level more than its message.
@@ -203,6 +207,7 @@ impl SchemaFormat {
         match &self.source {
             SchemaSource::Event => "event".into(),
             SchemaSource::File { path, .. } => path.into(),
+            SchemaSource::Latest { .. } => LATEST.into(),
         }
     }
 
@@ -215,13 +220,17 @@ impl SchemaFormat {
         }
     }
 
-    pub(super) fn encode(&self, view: EventView<'_>, carrier: Carrier) -> Result<EncodedBody, TemplateError> {
-        if let SchemaSource::File { schema, .. } = &self.source {
-            return self.encode_by(schema, view);
+    pub(super) fn encode(&self, view: EventView<'_>, carrier: Carrier) -> Result<EncodedBody, EncodeError> {
+        match &self.source {
+            SchemaSource::File { schema, .. } => return self.encode_by(schema, view),
+            // No header tells the type of what a registry's prefix names.
+            SchemaSource::Latest { .. } => return self.json.encode(view, Carrier::Http),
+            SchemaSource::Event => {}
         }
         if view.transformed.is_some() || view.digest.is_some() {
             // The check of the configuration refuses them; a redrive may bring one from the route of another sink.
-            return Err(TemplateError("the schema `event` has no room for a transformed event or a digest".to_owned()));
+            let problem = "the schema `event` has no room for a transformed event or a digest";
+            return Err(TemplateError(problem.to_owned()).into());
         }
         let Some(content_type) = self.content_type() else { return self.json.encode(view, carrier) };
         let mut body = Vec::with_capacity(TYPICAL_LENGTH);
@@ -229,11 +238,11 @@ impl SchemaFormat {
         Ok(EncodedBody::of(body, content_type))
     }
 
-    fn encode_by(&self, schema: &Schema, view: EventView<'_>) -> Result<EncodedBody, TemplateError> {
+    fn encode_by(&self, schema: &Schema, view: EventView<'_>) -> Result<EncodedBody, EncodeError> {
         // Over HTTP, no format adds a header.
         let json = self.json.encode(view, Carrier::Http)?;
         let mut body = Vec::with_capacity(TYPICAL_LENGTH);
-        schema.encode_json(&json.body, &mut body).map_err(|misfit| TemplateError(misfit.to_string()))?;
+        schema.encode_json(&json.body, &mut body)?;
         Ok(match self.content_type() {
             Some(content_type) => EncodedBody::of(body, content_type),
             None => json,

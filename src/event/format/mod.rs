@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{EventView, Message, SchemaFormat, SchemaKind, Template, TemplateError};
+use super::{EventView, Message, Misfit, SchemaFormat, SchemaKind, Template, TemplateError};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Format {
@@ -45,6 +45,22 @@ pub struct EncodedBody {
     pub headers: Vec<(Cow<'static, str>, String)>,
 }
 
+/// Why there is no body.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EncodeError {
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The value doesn't fit the schema of the format.
+    #[error("{0}")]
+    Misfit(Misfit),
+}
+
+impl From<Misfit> for EncodeError {
+    fn from(misfit: Misfit) -> Self {
+        Self::Misfit(misfit)
+    }
+}
+
 const JSON: &str = "application/json";
 /// Most normalized events are shorter, in bytes.
 const TYPICAL_LENGTH: usize = 768;
@@ -63,7 +79,7 @@ impl Format {
         }
     }
 
-    pub fn encode(&self, view: EventView<'_>, carrier: Carrier) -> Result<EncodedBody, TemplateError> {
+    pub fn encode(&self, view: EventView<'_>, carrier: Carrier) -> Result<EncodedBody, EncodeError> {
         let mut encoded = match self {
             Self::Body(template) => {
                 let body = template.render(view)?;

@@ -22,7 +22,7 @@ pub(in crate::sink) fn render(
     let routing_key =
         amqp.routing_key.render_address(view).map_err(|error| RenderError::failed("routing key", error))?;
     check_routing_key(&routing_key).map_err(|problem| RenderError::failed("routing key", problem))?;
-    let encoded = format.encode(view, Carrier::Amqp).map_err(|error| RenderError::failed("body", error))?;
+    let encoded = format.encode(view, Carrier::Amqp).map_err(RenderError::of_body)?;
     let properties = Box::new(properties(event, message, &encoded));
     let headers = all_headers(view, &amqp.headers, &encoded, format, keep_headers)?;
     let destination = Destination::Amqp { exchange: amqp.exchange.clone(), routing_key, properties };

@@ -211,6 +211,7 @@ mod tests {
         match error.verdict(messages, &BrokerAddress::default()) {
             Verdict::Delivered(_) => "delivered",
             Verdict::Refused { .. } => "refused",
+            Verdict::Unfit { .. } => "unfit",
             Verdict::Retry { blame: Blame::Sink, .. } => "sink",
             Verdict::Retry { blame: Blame::Delivery, .. } => "delivery",
             Verdict::Retry { .. } => "relay",

@@ -70,7 +70,7 @@ pub(super) fn render(
     let relative = file.path.render_address(view).map_err(|error| RenderError::failed("path", error))?;
     let path = path::path_below(&file.dir, &relative, &file.reserved)
         .map_err(|problem| RenderError::failed("path", problem))?;
-    let encoded = config.format.encode(view, Carrier::Line).map_err(|error| RenderError::failed("body", error))?;
+    let encoded = config.format.encode(view, Carrier::Line).map_err(RenderError::of_body)?;
     let destination = Destination::File { path };
     Ok(RenderedDelivery { id: view.event.id, destination, headers: Vec::new(), body: encoded.body })
 }

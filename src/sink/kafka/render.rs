@@ -22,7 +22,7 @@ pub(in crate::sink) fn render(
     let key = kafka.key.render_key(view).map_err(|error| RenderError::failed("key", error))?;
     // Both events of an alert go to one partition.
     let key = key.or_else(|| event.alert_key());
-    let encoded = format.encode(view, Carrier::Kafka).map_err(|error| RenderError::failed("body", error))?;
+    let encoded = format.encode(view, Carrier::Kafka).map_err(RenderError::of_body)?;
     let mut headers = headers::delivery_headers(view, &kafka.headers, format, keep_headers, &encoded)?;
     let names_its_type = kafka.registry.is_none() && names_its_type(format);
     if let Some(content_type) = encoded.content_type.as_ref().filter(|_| names_its_type)

@@ -301,7 +301,7 @@ async fn a_producer_with_a_fatal_error_is_rebuilt() {
         match send(&sink, &mut attempts, record("t", "3")).await {
             Verdict::Delivered(_) => break,
             Verdict::Retry { .. } => assert!(Instant::now() < deadline, "it never works again"),
-            Verdict::Refused { cause } => panic!("{cause}"),
+            Verdict::Refused { cause } | Verdict::Unfit { detail: cause } => panic!("{cause}"),
         }
         tokio::task::yield_now().await;
     }

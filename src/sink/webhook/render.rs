@@ -63,7 +63,7 @@ pub(in crate::sink) fn render(
         WebhookUrl::Templated { origin, path } => Some(event_url(origin, path, view)?),
         WebhookUrl::Fixed { .. } => None,
     };
-    let mut encoded = format.encode(view, Carrier::Http).map_err(|error| RenderError::failed("body", error))?;
+    let mut encoded = format.encode(view, Carrier::Http).map_err(RenderError::of_body)?;
     let body = std::mem::take(&mut encoded.body);
     let received = headers::passed_through(view, format, keep_headers);
     let headers = all_headers(view, &webhook.headers, encoded, received)?;

@@ -164,6 +164,7 @@ mod tests {
         match verdict(&answer(status), URL, templated, &Responses::default(), now()) {
             Verdict::Delivered(_) => "delivered",
             Verdict::Refused { .. } => "refused",
+            Verdict::Unfit { .. } => "unfit",
             Verdict::Retry { blame: Blame::Sink, after: None, .. } => "sink",
             Verdict::Retry { blame: Blame::Gone, after: None, .. } => "gone",
             Verdict::Retry { blame: Blame::Delivery, after: None, .. } => "delivery",
@@ -200,7 +201,7 @@ mod tests {
         let blame = |status, templated| match verdict(&answer(status), URL, templated, &responses, now()) {
             Verdict::Retry { blame, .. } => Some(blame),
             Verdict::Refused { .. } => None,
-            Verdict::Delivered(_) => panic!("{status}"),
+            Verdict::Delivered(_) | Verdict::Unfit { .. } => panic!("{status}"),
         };
         assert_eq!([409, 404, 422].map(|status| blame(status, false)), [None; 3]);
         assert_eq!([400, 410, 503].map(|status| blame(status, false)), [Some(Blame::Sink); 3]);
@@ -254,7 +255,7 @@ mod tests {
     fn causes_say_what_to_do_and_have_no_control_characters() {
         let words = |answer: Response| match verdict(&answer, URL, false, &Responses::default(), now()) {
             Verdict::Retry { cause, .. } | Verdict::Refused { cause } => cause,
-            Verdict::Delivered(_) => String::new(),
+            Verdict::Delivered(_) | Verdict::Unfit { .. } => String::new(),
         };
         expect_test::expect![[
             r"the receiver answered 503 Service Unavailable: down\r\n\u{1b}[2Jfor �\u{7f} maintenance\u{85}"

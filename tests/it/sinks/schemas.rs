@@ -59,7 +59,7 @@ fn is_default(value: &Value) -> bool {
     value.is_null() || value.as_array().is_some_and(Vec::is_empty)
 }
 
-pub(super) fn message_of(proto: &str) -> prost_reflect::MessageDescriptor {
+fn message_of(proto: &str) -> prost_reflect::MessageDescriptor {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::write(dir.path().join("event.proto"), proto).expect("written");
     let files = protox::compile(["event.proto"], [dir.path()]).expect("a .proto file");

@@ -17,6 +17,9 @@ pub(in crate::event::encoding) fn compile(text: &SchemaText) -> Result<AvroSchem
     if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text.text) {
         return Err(SchemaError::of_json(&error));
     }
+    for reference in &text.references {
+        check_named(&reference.text).map_err(|error| SchemaError { file: Some(reference.name.clone()), ..error })?;
+    }
     let references = text.references.iter().map(|reference| &reference.text);
     let (schema, references) = apache_avro::Schema::parse_str_with_list(&text.text, references)
         .map_err(|error| SchemaError::of(error.to_string()))?;
@@ -32,6 +35,21 @@ pub(in crate::event::encoding) fn compile(text: &SchemaText) -> Result<AvroSchem
     let types: Option<Vec<Type>> = types.into_iter().collect();
     let types = types.ok_or_else(|| SchemaError::of("a type is not defined".to_owned()))?;
     encode_defaults(AvroSchema { types, root })
+}
+
+/// Another schema can only refer to a named type. apache-avro panics at references that are none.
+fn check_named(text: &str) -> Result<(), SchemaError> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        r#type: String,
+        #[serde(rename = "name")]
+        _name: String,
+    }
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| SchemaError::of_json(&error))?;
+    match serde_json::from_str::<Named>(text) {
+        Ok(Named { r#type, .. }) if ["record", "error", "enum", "fixed"].contains(&&*r#type) => Ok(()),
+        _ => Err(SchemaError::of("it is referred to, and is no record, enum or fixed".to_owned())),
+    }
 }
 
 struct Compiler {

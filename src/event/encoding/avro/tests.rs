@@ -5,7 +5,7 @@ use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event::encoding::{SchemaKind, SchemaText};
+use crate::event::encoding::{Schema, SchemaKind, SchemaReference, SchemaText};
 use crate::event::json_value;
 
 fn text(schema: &Value) -> SchemaText {
@@ -366,4 +366,19 @@ fn references_are_compiled_with_the_schema() {
     let mut out = Vec::new();
     compile(&schema).unwrap().encode(&json_value::parse(r#"{"kind":"B"}"#), &mut out).unwrap();
     assert_eq!(out, [2]);
+}
+
+#[test]
+fn only_a_named_type_can_be_referred_to() {
+    for text in [
+        r#""int""#,
+        r#"{"type": "int", "name": "X"}"#,
+        r#"{"name": "A", "type": {"type": "record", "name": "B", "fields": []}}"#,
+        "[]",
+    ] {
+        let reference = SchemaReference { name: "X".to_owned(), subject: None, version: None, text: text.to_owned() };
+        let text = SchemaText { kind: SchemaKind::Avro, text: r#""string""#.to_owned(), references: vec![reference] };
+        let error = Schema::compile(text, None).unwrap_err().to_string();
+        assert_eq!(error, "X: it is referred to, and is no record, enum or fixed");
+    }
 }
