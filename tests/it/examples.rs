@@ -7,8 +7,9 @@ use lapin::types::{FieldTable, ShortString};
 use serde_json::Value;
 
 use crate::support::kafka::Record;
+use crate::support::readers::Deserializer;
 use crate::support::response::JAVA_TYPE;
-use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, Response, lines_of, unique};
+use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, Registry, Response, lines_of, unique};
 
 const SECRET: &str = "whsec_cmVnYXJkcy1yZWxheS10ZXN0LXNlY3JldA==";
 
@@ -48,6 +49,28 @@ async fn kafka_pipeline() {
     assert_eq!(lives(&format!("regards.{other}"), "c-1"), ["DENIED"]);
     assert_eq!(lives(&format!("regards.{one}.error"), "c-2"), ["ERROR"]);
     assert_eq!(lives(&format!("regards.{other}.denied"), "c-1"), ["DENIED"]);
+    assert_all_delivered(&regards, &home).await;
+}
+
+#[tokio::test]
+async fn kafka_avro() {
+    let (regards, registry) = (Regards::new().await, Registry::shared());
+    let url = registry.url();
+    let topic = Kafka::shared().topic("events", 1).await;
+    let home = example(&regards, "kafka-avro.yaml").with("KAFKA_BROKERS", &Kafka::shared().brokers);
+    let home = home.with("REGISTRY_URL", &url);
+    home.write(
+        "routes.yaml",
+        &home.read("routes.yaml").replace("topic: regards.events", &format!("topic: {}", topic.topic())),
+    );
+    let relay = home.start_ready().await;
+    regards.publish_all(&[Response::new("cnes-a", "c-1", "GRANTED"), Response::new("cnes-a", "c-1", "SUCCESS")]).await;
+    let reader = Deserializer { format: "avro", registry: Some(&url), schema: None, message: "" };
+    let read = reader.read(&Kafka::shared(), topic.topic(), 2).await;
+    relay.stop().await;
+    let statuses: Vec<_> = read.iter().map(|record| &record.value["status"]).collect();
+    assert_eq!(statuses, ["GRANTED", "SUCCESS"]);
+    assert_eq!(registry.versions(&format!("{}-value", topic.topic())).await.len(), 1);
     assert_all_delivered(&regards, &home).await;
 }
 
