@@ -50,8 +50,8 @@ bench: build-deps ## compare the relay with a bare consumer and producer between
 	cargo bench --locked --bench brokers --no-run
 	scripts/services.sh run -- cargo bench --locked --bench brokers
 
-fuzz: build-deps ## fuzz messages, configurations, templates and expressions, FUZZ_SECONDS each; needs nightly Rust and cargo-fuzz
-	for target in guard decoder configuration templates expressions; do \
+fuzz: build-deps ## fuzz messages, configurations, templates, expressions and schemas, FUZZ_SECONDS each; needs nightly Rust and cargo-fuzz
+	for target in guard decoder configuration templates expressions schemas; do \
 		cargo +nightly fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 || exit 1; \
 	done
 
