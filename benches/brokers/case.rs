@@ -17,6 +17,8 @@ pub enum Case {
     WithoutJournal,
     /// One Kafka sink, and an alert that watches the request of every event: each GRANTED opens one, and another event ends it.
     WithAlert,
+    /// One Kafka sink with events in Avro.
+    Avro,
     /// Topics per tenant and status, and an AMQP sink for a fifth of the events.
     WithoutWebhook,
     /// The same, and a webhook for a tenth of the events.
@@ -34,11 +36,12 @@ pub enum Case {
 }
 
 impl Case {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Baseline,
         Self::One,
         Self::WithoutJournal,
         Self::WithAlert,
+        Self::Avro,
         Self::WithoutWebhook,
         Self::Routed,
         Self::Dead,
@@ -54,6 +57,7 @@ impl Case {
             Self::One => "one",
             Self::WithoutJournal => "without-journal",
             Self::WithAlert => "with-alert",
+            Self::Avro => "avro",
             Self::WithoutWebhook => "without-webhook",
             Self::Routed => "routed",
             Self::Dead => "dead",
@@ -69,7 +73,9 @@ impl Case {
         match self {
             Self::Baseline | Self::One | Self::WithoutWebhook | Self::Routed => Self::Baseline,
             Self::Dead | Self::Silent | Self::Slow => Self::Routed,
-            Self::WithoutJournal | Self::WithAlert | Self::HundredRoutes | Self::TenThousandRoutes => Self::One,
+            Self::WithoutJournal | Self::WithAlert | Self::Avro | Self::HundredRoutes | Self::TenThousandRoutes => {
+                Self::One
+            }
         }
     }
 
@@ -104,14 +110,15 @@ impl Case {
     pub fn configuration(self) -> String {
         let routes = match self {
             Self::Baseline => unreachable!("the baseline has no configuration"),
-            Self::One | Self::WithoutJournal | Self::WithAlert => ALL.to_owned(),
+            Self::One | Self::WithoutJournal | Self::WithAlert | Self::Avro => ALL.to_owned(),
             Self::HundredRoutes => routes_of_tenants(100),
             Self::TenThousandRoutes => routes_of_tenants(10_000),
             Self::WithoutWebhook => format!("{ALL}{SOME}"),
             Self::Routed | Self::Dead | Self::Silent | Self::Slow => format!("{ALL}{SOME}{FAILURES}"),
         };
         let topic = if self.is_routed() { "${STEM}.{{ tenant }}.{{ status }}" } else { "${STEM}" };
-        let mut sinks = format!("  pipeline: {{ kafka: {{ brokers: \"${{KAFKA}}\", topic: \"{topic}\" }} }}\n");
+        let format = if self == Self::Avro { ", format: { avro: {} }" } else { "" };
+        let mut sinks = format!("  pipeline: {{ kafka: {{ brokers: \"${{KAFKA}}\", topic: \"{topic}\" }}{format} }}\n");
         if self.is_routed() {
             sinks.push_str(
                 "  partner: { amqp: { url: \"${PARTNER}\", exchange: products, routing_key: \"{{ tenant }}\" } }\n",
