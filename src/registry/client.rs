@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -12,7 +14,7 @@ use serde_json::json;
 use url::Url;
 
 use super::error::{Action, RegistryError};
-use crate::config::{RegistryConfig, WebhookAuth};
+use crate::config::{Masks, RegistryConfig, WebhookAuth};
 use crate::event::{SchemaKind, SchemaText};
 use crate::net::http::{BodyEnd, ClientSettings, HttpClient, Response, basic, of_user_in, sensitive};
 use crate::oauth::{self, AccessToken, TokenSource};
@@ -152,6 +154,7 @@ impl RegistryClient {
         };
         let (mut url, login) = read.map_err(|problem| RegistryError::settings(request.subject, &problem))?;
         let login = token.map(|token| format!("Bearer {}", token.secret())).or(login);
+        let masks = login.as_deref().map(masks_of);
         let login = login.map(sensitive).transpose();
         let login = login.map_err(|_| RegistryError::settings(request.subject, BAD_LOGIN))?;
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -169,7 +172,11 @@ impl RegistryClient {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(MIME));
         }
         let sent = self.http.exchange(request.method.clone(), &url, headers, request.body.clone()).await;
-        let response = sent.map_err(|problem| RegistryError::without_answer(request.subject, &problem))?;
+        let mut response = sent.map_err(|problem| RegistryError::without_answer(request.subject, &problem))?;
+        if let Some(masks) = masks.filter(|_| !response.status.is_success()) {
+            // Before it is cut for an error: a registry may repeat what it was sent.
+            response.body = masks.apply(&String::from_utf8_lossy(&response.body)).into();
+        }
         let problem = match response.body_end {
             // What could be read of an error is shown.
             _ if !response.status.is_success() => return Ok(response),
@@ -242,6 +249,15 @@ pub(super) const fn word(kind: SchemaKind) -> &'static str {
         SchemaKind::JsonSchema => "JSON",
         SchemaKind::Protobuf => "PROTOBUF",
     }
+}
+
+/// The masks for the value of a header `Authorization`.
+fn masks_of(login: &str) -> Masks {
+    let secret = login.split_once(' ').map_or(login, |(_, secret)| secret);
+    let user = login.strip_prefix("Basic ").and_then(|basic| STANDARD.decode(basic).ok());
+    let user = user.map(|user| String::from_utf8_lossy(&user).into_owned()).unwrap_or_default();
+    let password = user.split_once(':').map_or("", |(_, password)| password);
+    [secret, password].into_iter().filter(|secret| !secret.is_empty()).collect()
 }
 
 /// The body of a lookup and of a registration.

@@ -242,3 +242,22 @@ async fn a_schema_that_is_gone_is_asked_for_again() {
     assert!(matches!(registry.refresh("s").await, Refreshed::Gone(_)));
     assert_eq!(registry.known("s"), None);
 }
+
+/// However long the answer is before it.
+#[tokio::test]
+async fn a_login_that_the_registry_repeats_is_masked() {
+    let address = server(|parts, _| async move {
+        let login = parts.headers.get("authorization").unwrap().to_str().unwrap().to_owned();
+        (StatusCode::FORBIDDEN, format!("{} {login} p4ssword", "x".repeat(380))).into_response()
+    })
+    .await;
+    let basic = config(&format!("http://me:p4ssword@{address}"));
+    let bearer = RegistryConfig {
+        auth: Some(WebhookAuth::Bearer(Secret::text("t0ken-that-is-long"))),
+        ..config(&format!("http://{address}"))
+    };
+    for (config, secrets) in [(basic, ["p4ssw", "bWU6c"]), (bearer, ["t0ken", "t0ken"])] {
+        let error = open(&config).resolve("s").await.unwrap_err().to_string();
+        assert!(error.contains("***") && secrets.iter().all(|secret| !error.contains(secret)), "{error}");
+    }
+}

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Attempt, Blame, Destination, RenderedDelivery, Verdict, cancelled, reject_other_kind};
 use crate::config::{Masks, SinkConfig};
 use crate::event::{Format, Misfit, Schema, SchemaFormat, SchemaSource};
-use crate::registry::{Refreshed, RegisteredSchema, Registry, Wanted};
+use crate::registry::{Refreshed, RegisteredSchema, Registry, RegistryError, Wanted};
 use crate::rules::SinkName;
 use crate::tasks::{self, TaskKind};
 use crate::telemetry::printable;
@@ -48,6 +48,8 @@ struct Stage {
     wants_latest: bool,
     /// The subject, if it is the same for every event.
     subject: Option<String>,
+    /// For the log: a registry may repeat what it was sent.
+    masks: Masks,
 }
 
 impl Encoder {
@@ -60,6 +62,7 @@ impl Encoder {
             registry,
             wants_latest: wants_latest(config),
             subject: config.fixed_subject(),
+            masks: config.secret_masks(),
         });
         let encoder = Self { stage, refresh: Arc::default(), stop: CancellationToken::new(), running, none_runs };
         let (stage, wake) = (Arc::clone(&encoder.stage), Arc::clone(&encoder.refresh));
@@ -142,7 +145,7 @@ impl Stage {
                 && let Err(error) = self.registry.resolve(subject).await
             {
                 tracing::warn!(
-                    sink = %self.sink, %error,
+                    sink = %self.sink, error = self.masked(&error),
                     "can't read the latest schema; the deliveries for its subject wait, and the relay tries again with each attempt"
                 );
             }
@@ -159,6 +162,10 @@ impl Stage {
             }
             self.refresh_all().await;
         }
+    }
+
+    fn masked(&self, error: &RegistryError) -> String {
+        self.masks.apply(&error.to_string())
     }
 
     async fn refresh_all(&self) {
@@ -182,11 +189,11 @@ impl Stage {
                 "the registry has another schema under the subject {subject}, id {id}; further deliveries are encoded by it"
             ),
             Refreshed::Gone(error) => tracing::warn!(
-                %sink, %error,
+                %sink, error = self.masked(&error),
                 "the registry has no schema for deliveries any more that it had before; they wait, and the relay asks again"
             ),
             Refreshed::Failed(error) => tracing::warn!(
-                %sink, %error,
+                %sink, error = self.masked(&error),
                 "can't ask the registry again; deliveries go on by the schema that is known, and the relay asks again later"
             ),
         }

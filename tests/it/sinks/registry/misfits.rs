@@ -116,3 +116,23 @@ async fn ten_events_in_a_row_that_do_not_fit_blame_the_sink() {
         relay.stop().await;
     }
 }
+
+#[tokio::test]
+async fn what_does_not_fit_is_shown_before_events_come() {
+    for source in [Source::File, Source::Latest] {
+        let partner = Partner::new(source).await;
+        let checked = partner.home.run(&["check", "--connect"]);
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        for event in ["an event with every field", "an event with every optional field null"] {
+            let misfit = format!("{event} doesn't fit the schema: body: size: found null, expected int");
+            assert!(checked.status.success() && said.contains(&misfit), "{source:?}: {said}");
+        }
+        assert!(said.contains("warning: sink partner: "), "{source:?}: {said}");
+
+        partner.home.write("sample.json", &sized("t", "c-1", "large".into()).sample());
+        let explained = partner.home.does(&["explain", "--connect", "--json", "sample.json"]);
+        let explained: Value = serde_json::from_str(&explained).expect("JSON");
+        let dead_letter = json!({"reason": "render_failed", "detail": MISFIT});
+        assert_eq!(explained["deliveries"][0]["dead_letter"], dead_letter, "{source:?}");
+    }
+}
