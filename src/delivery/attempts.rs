@@ -27,6 +27,7 @@ impl Dispatcher {
                 }
                 Err(RenderError { detail, is_misfit: true, .. }) => {
                     self.breaker.on_attempt_start(id);
+                    delivery.attempts = delivery.attempts.saturating_add(1);
                     self.on_misfit(id, lane, delivery, detail);
                 }
                 Err(RenderError { reason, detail, .. }) => self.dead_letter(lane, delivery, reason, detail),

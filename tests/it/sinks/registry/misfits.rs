@@ -78,6 +78,7 @@ async fn values_that_do_not_fit_are_dead_letters_and_no_other_event_waits() {
         let letters: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(letters.len(), MISFITS, "{source:?}");
         assert!(letters.iter().all(|letter| letter["detail"] == MISFIT && letter["sink"] == "partner"), "{source:?}");
+        assert!(letters.iter().all(|letter| letter["attempts"] == 1), "{source:?}: {}", letters[0]);
         let retries = relay.metric("delivery_attempts_total", &[("sink", "partner"), ("result", "retry")]).await;
         assert_eq!(retries, Ok(Some(0.0)), "{source:?}: no delivery waited for a back-off");
         assert!(partner.home.warnings_with(&["no event fits"]).is_empty(), "{source:?}");
