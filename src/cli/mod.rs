@@ -109,7 +109,7 @@ enum Command {
     Capture(capture::Arguments),
     /// Compare what two configurations do with recorded messages
     Compare(compare::Arguments),
-    /// Print the JSON Schema of the configuration or of the normalized event
+    /// Print a schema of the configuration or of the normalized event, or describe who gets which messages
     Schema(schema::Arguments),
     /// Print the routes as a Mermaid flowchart
     Graph,
@@ -174,7 +174,7 @@ pub fn main() -> ExitCode {
         Command::Graph => graph::run(&global),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Capture(arguments) => capture::run(&global, &arguments),
-        Command::Schema(arguments) => schema::run(&arguments),
+        Command::Schema(arguments) => schema::run(&global, &arguments),
         Command::Demo => demo::run(),
         Command::Status(arguments) => status::run(&global, &arguments),
         Command::Replay(arguments) => replay::run(&global, &arguments),

@@ -1,11 +1,15 @@
-//! `schema`: the schemas of the configuration and of the normalized event.
+//! `schema`: the schemas of the configuration and of the normalized event, and a description of the channels of a configuration.
+
+mod asyncapi;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::{Global, load_offline};
 use crate::event::{ALERT, AlertStatus, FAMILIES, Outcome, Schema, SchemaKind};
+use crate::telemetry::printable_json;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -27,9 +31,14 @@ enum SchemaName {
     JsonSchema,
     /// The normalized event as `format: { protobuf: {} }` encodes it: a .proto file
     Protobuf,
+    #[value(
+        name = "asyncapi",
+        help = "The queues, topics, exchanges and URLs of the configuration and the messages there: an AsyncAPI 3.0 document"
+    )]
+    AsyncApi,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(global: &Global, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // Serialized first: an error of serde_json would hide a broken pipe.
     let text = match arguments.schema {
         SchemaName::Config => serde_json::to_string_pretty(&crate::config::schema().to_value())? + "\n",
@@ -37,6 +46,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         SchemaName::Avro => text_of(SchemaKind::Avro),
         SchemaName::JsonSchema => text_of(SchemaKind::JsonSchema),
         SchemaName::Protobuf => text_of(SchemaKind::Protobuf),
+        SchemaName::AsyncApi => match load_offline(&global.config, global) {
+            Ok(config) => {
+                printable_json(&serde_json::to_string_pretty(&asyncapi::document(&config))?).into_owned() + "\n"
+            }
+            Err(code) => return Ok(code),
+        },
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)

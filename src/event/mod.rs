@@ -59,9 +59,9 @@ pub use name::SourceName;
 pub(crate) use name::name;
 pub use properties::SampleError;
 pub use reason::{DecodeError, Reason};
-pub use schema::{DigestSchema, EventSchema, Fields};
+pub use schema::{DigestSchema, EventSchema, FieldKind, FieldType, Fields};
 pub(crate) use template::percent_encode;
-pub use template::{Fragment, Template, TemplateError};
+pub use template::{Fragment, Template, TemplateError, TemplatePart};
 pub use transform::{FieldValue, Step, StepError, Transform, TransformError, alert_fields, event_fields, merge_fields};
 pub use view::{EventView, TransformedEvent};
 

@@ -56,6 +56,17 @@ impl Transform {
         if errors.is_empty() { Ok((Self(steps), fields)) } else { Err(errors) }
     }
 
+    /// The fields that it leaves.
+    #[must_use]
+    pub fn fields(&self) -> Fields {
+        let mut fields = event_fields();
+        for step in &self.0 {
+            // A transform has no wrong steps.
+            let _ = step.apply_to_fields(&mut fields);
+        }
+        fields
+    }
+
     pub fn apply(&self, view: EventView<'_>) -> Result<TransformedEvent, TransformError> {
         let failed = |error: &dyn fmt::Display| TransformError(error.to_string());
         let json = serde_json::to_string(view.event).map_err(|error| failed(&error))?;

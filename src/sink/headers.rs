@@ -20,6 +20,8 @@ const ID: &str = "regards-relay-id";
 const TYPE: &str = "regards-relay-type";
 const TENANT: &str = "regards-relay-tenant";
 const STATUS: &str = "regards-relay-status";
+/// The relay's own headers on Kafka and AMQP.
+pub const RELAY_HEADERS: [&str; 4] = [ID, TYPE, TENANT, STATUS];
 /// Received headers that are always passed through: a trace is followed by them.
 const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 /// The Java class of the body. Spring consumers instantiate that class, so the header is passed through only with the

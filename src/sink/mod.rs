@@ -28,6 +28,7 @@ mod webhook;
 pub use attempt::{Attempt, AttemptEnd, AttemptId, Blame, Confirmation, Verdict};
 pub use encoder::{RegisteredBody, RegistryProblem, registered_body};
 pub use file::raise_limit;
+pub use headers::RELAY_HEADERS;
 pub use masked::{EncodedBySchema, MaskedDelivery, MaskedDestination};
 pub use rendered::{Destination, RenderError, RenderedDelivery};
 pub use webhook::MAX_RETRY_AFTER;

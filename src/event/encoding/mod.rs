@@ -212,7 +212,7 @@ impl SchemaFormat {
     }
 
     /// The MIME type of the bodies; `None` if it is that of the JSON.
-    const fn content_type(&self) -> Option<&'static str> {
+    pub(super) const fn content_type(&self) -> Option<&'static str> {
         match self.kind {
             SchemaKind::Avro => Some(AVRO),
             SchemaKind::Protobuf => Some(PROTOBUF),

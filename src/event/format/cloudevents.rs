@@ -18,6 +18,14 @@ const CLOUDEVENTS_BATCH: &str = "application/cloudevents-batch+json";
 const KAFKA_PREFIX: &str = "ce_";
 const AMQP_PREFIX: &str = "ce-";
 
+pub(super) const fn content_type(carrier: Carrier, is_digest: bool) -> &'static str {
+    match carrier {
+        _ if is_digest => CLOUDEVENTS_BATCH,
+        Carrier::Http | Carrier::Line => CLOUDEVENTS_JSON,
+        Carrier::Kafka | Carrier::Amqp => JSON,
+    }
+}
+
 pub(super) fn encode(name: &str, view: EventView<'_>, carrier: Carrier) -> Result<EncodedBody, TemplateError> {
     let attributes = Attributes::of(name, view.event);
     let prefix = match carrier {

@@ -79,6 +79,17 @@ impl Format {
         }
     }
 
+    /// The MIME type of the bodies, if it is the same for all of them.
+    #[must_use]
+    pub fn content_type(&self, carrier: Carrier, is_digest: bool) -> Option<&'static str> {
+        match self {
+            Self::Normalized => Some(JSON),
+            Self::CloudEvents { .. } => Some(cloudevents::content_type(carrier, is_digest)),
+            Self::Schema(schema) => schema.content_type().or_else(|| schema.json.content_type(carrier, is_digest)),
+            Self::Original | Self::Body(_) => None,
+        }
+    }
+
     pub fn encode(&self, view: EventView<'_>, carrier: Carrier) -> Result<EncodedBody, EncodeError> {
         let mut encoded = match self {
             Self::Body(template) => {

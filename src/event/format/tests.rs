@@ -2,7 +2,10 @@ use expect_test::{Expect, expect};
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{DecodeOptions, Event, ExpectedFamily, Family, HeaderValue, Properties, SourceName, Validation};
+use crate::event::{
+    DecodeOptions, Event, ExpectedFamily, Family, HeaderValue, Properties, SchemaFormat, SchemaKind, SchemaSource,
+    SourceName, Validation,
+};
 
 const PRETTY: &str = "{\r\n  \"correlationId\": \"c 1\",\n  \"responseStatus\": \"DENIED\",\n  \"x\": [1,\n 2],\n}\n";
 
@@ -216,4 +219,29 @@ fn a_digest_is_a_json_array_of_its_events() {
     assert_eq!(encoded.content_type.as_deref(), Some("application/cloudevents-batch+json"));
     let body: Vec<serde_json::Value> = serde_json::from_slice(&encoded.body).unwrap();
     assert_eq!((&body[0]["subject"], &body[1]["data"]["status"]), (&"c 1".into(), &"ERROR".into()));
+}
+
+#[test]
+fn the_content_type_is_known_before_there_is_an_event() {
+    let message = message(PRETTY);
+    let event = event(&message);
+    let view = EventView::of(&event, &message);
+    for format in [Format::Normalized, cloudevents()] {
+        for carrier in [Carrier::Http, Carrier::Kafka, Carrier::Amqp, Carrier::Line] {
+            let encoded = format.encode(view, carrier).expect("the format fits");
+            assert_eq!(encoded.content_type.as_deref(), format.content_type(carrier, false), "{format:?} {carrier:?}");
+        }
+        let digest = EventView { digest: Some(&[view, view]), ..view };
+        let encoded = format.encode(digest, Carrier::Http).expect("the format fits");
+        assert_eq!(encoded.content_type.as_deref(), format.content_type(Carrier::Http, true), "{format:?}");
+    }
+    for format in [Format::Original, template("{{ status }}")] {
+        assert_eq!(format.content_type(Carrier::Http, false), None, "it depends on the message or the result");
+    }
+    for kind in SchemaKind::ALL {
+        let format =
+            Format::Schema(Box::new(SchemaFormat { kind, source: SchemaSource::Event, json: Format::Normalized }));
+        let encoded = format.encode(view, Carrier::Kafka).expect("the format fits");
+        assert_eq!(encoded.content_type.as_deref(), format.content_type(Carrier::Kafka, false), "{kind:?}");
+    }
 }

@@ -11,6 +11,7 @@ mod jinja;
 mod json_escaping;
 mod names;
 mod numeric;
+mod parts;
 mod simple;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 pub use self::fragments::Fragment;
 use self::jinja::{JinjaTemplate, RenderMode};
+pub use self::parts::TemplatePart;
 use self::simple::SimpleTemplate;
 pub(crate) use self::simple::percent_encode;
 use super::EventView;
@@ -44,6 +46,8 @@ impl PartialEq for Template {
 struct Inner {
     source: String,
     shown: String,
+    /// None: the template has blocks or comments.
+    parts: Option<Vec<TemplatePart>>,
     schema: EventSchema,
     program: Program,
 }
@@ -81,7 +85,8 @@ impl Template {
             None => Program::Jinja(Box::new(JinjaTemplate::compile(&source, schema.clone())?)),
         };
         let shown = fragments.iter().map(|fragment| fragment.text.as_str()).collect();
-        Ok(Self(Arc::new(Inner { source: source.into_owned(), shown, schema, program })))
+        let parts = parts::of(fragments);
+        Ok(Self(Arc::new(Inner { source: source.into_owned(), shown, parts, schema, program })))
     }
 
     /// The template's source, with inserted fragments as strings.
@@ -94,6 +99,12 @@ impl Template {
     #[must_use]
     pub fn shown(&self) -> &str {
         &self.0.shown
+    }
+
+    /// The template as texts and expressions, to describe it. None if it has more than these: blocks or comments.
+    #[must_use]
+    pub fn parts(&self) -> Option<&[TemplatePart]> {
+        self.0.parts.as_deref()
     }
 
     /// The rendered text, if it is the same for every event.

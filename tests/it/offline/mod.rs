@@ -1,6 +1,7 @@
 //! What can be tested with nothing but the source and the binary.
 
 mod alerts;
+mod asyncapi;
 mod cases;
 mod compare;
 mod documents;
