@@ -61,18 +61,23 @@ apt_install() {
   fi
 }
 
-kafka_download() {
-  [ ! -d "$KAFKA_HOME" ] || return 0
-  say "fetching Apache Kafka $KAFKA_VERSION with Maven into $KAFKA_HOME"
-  local part
-  part=$(mktemp -d "$CACHE/kafka-part.XXXXXX")
-  if mvn -B -q -f "$SCRIPTS/kafka/pom.xml" dependency:copy-dependencies -DoutputDirectory="$part" </dev/null >&2; then
+# Fetches what the options of Maven say into a folder, whole or not at all.
+maven_download() { # NAME FOLDER OPTION...
+  local name=$1 folder=$2 part
+  [ ! -d "$folder" ] || return 0
+  say "fetching $name with Maven into $folder"
+  part=$(mktemp -d "$folder-part.XXXXXX")
+  if mvn -B -q "-DoutputDirectory=$part" "${@:3}" </dev/null >&2; then
     chmod 755 "$part"
-    mv -T "$part" "$KAFKA_HOME"
+    mv -T "$part" "$folder"
   else
     rm -rf "$part"
-    die "Maven could not fetch Apache Kafka: see above"
+    die "Maven could not fetch $name: see above"
   fi
+}
+
+kafka_download() {
+  maven_download "Apache Kafka $KAFKA_VERSION" "$KAFKA_HOME" -f "$SCRIPTS/kafka/pom.xml" dependency:copy-dependencies
 }
 
 registry_download() {
@@ -124,18 +129,8 @@ install_readers() {
 }
 
 connect_download() {
-  [ ! -d "$CONNECT_HOME" ] || return 0
-  say "fetching Kafka Connect $KAFKA_VERSION with Maven into $CONNECT_HOME"
-  local part
-  part=$(mktemp -d "$CACHE/connect-part.XXXXXX")
-  if mvn -B -q -f "$SCRIPTS/readers/pom.xml" "-Dkafka.version=$KAFKA_VERSION" \
-    dependency:copy-dependencies -DoutputDirectory="$part" </dev/null >&2; then
-    chmod 755 "$part"
-    mv -T "$part" "$CONNECT_HOME"
-  else
-    rm -rf "$part"
-    die "Maven could not fetch Kafka Connect: see above"
-  fi
+  maven_download "Kafka Connect $KAFKA_VERSION" "$CONNECT_HOME" -f "$SCRIPTS/readers/pom.xml" \
+    "-Dkafka.version=$KAFKA_VERSION" dependency:copy-dependencies
 }
 
 # In its final place, because an environment of Python can't be moved.
