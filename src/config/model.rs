@@ -2,9 +2,11 @@
 
 mod oauth2;
 mod registry;
+mod webhook_auth;
 
 pub use oauth2::{ClientAuthentication, OAuth2Config};
 pub use registry::RegistryConfig;
+pub use webhook_auth::WebhookAuth;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -395,17 +397,6 @@ pub enum WebhookUrl {
         /// Path and query. The values of expressions are percent-encoded.
         path: Template,
     },
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum WebhookAuth {
-    Bearer(Secret),
-    Basic {
-        username: Secret,
-        password: Secret,
-    },
-    /// A bearer token that is fetched and renewed.
-    OAuth2(Box<OAuth2Config>),
 }
 
 #[derive(Debug, Clone, PartialEq)]

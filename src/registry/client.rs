@@ -16,7 +16,7 @@ use url::Url;
 use super::error::{Action, RegistryError};
 use crate::config::{Masks, RegistryConfig, WebhookAuth};
 use crate::event::{SchemaKind, SchemaText};
-use crate::net::http::{BodyEnd, ClientSettings, HttpClient, Response, basic, of_user_in, sensitive};
+use crate::net::http::{BodyEnd, ClientSettings, HttpClient, Response, of_user_in, remove_user, sensitive};
 use crate::oauth::{self, AccessToken, TokenSource};
 use crate::tasks;
 
@@ -296,21 +296,16 @@ fn is_not_found(body: &[u8]) -> bool {
 
 /// The URL without user and password, and the header `Authorization` unless it needs a token. Blocks if secrets are in files.
 fn url_and_login(config: &RegistryConfig) -> Result<(Url, Option<String>), String> {
-    let reveal = |secret: &crate::config::Secret| secret.reveal().map_err(|error| error.to_string());
-    let mut url =
-        Url::parse(reveal(&config.url)?.trim()).map_err(|error| format!("`registry.url` is not a URL ({error})"))?;
+    let url = config.url.reveal().map_err(|error| error.to_string())?;
+    let mut url = Url::parse(url.trim()).map_err(|error| format!("`registry.url` is not a URL ({error})"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("`registry.url` must begin with https:// or http://".to_owned());
     }
     let login = match &config.auth {
-        Some(WebhookAuth::Bearer(token)) => Some(format!("Bearer {}", reveal(token)?)),
-        Some(WebhookAuth::Basic { username, password }) => Some(basic(&reveal(username)?, &reveal(password)?)),
-        Some(WebhookAuth::OAuth2(_)) => None,
+        Some(auth) => auth.authorization()?,
         None => of_user_in(&url),
     };
-    // They fail only for URLs without a host.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
+    remove_user(&mut url);
     url.set_query(None);
     url.set_fragment(None);
     Ok((url, login))

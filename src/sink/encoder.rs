@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
@@ -60,7 +60,7 @@ impl Encoder {
         let stage = Arc::new(Stage {
             sink: config.name.clone(),
             registry,
-            wants_latest: wants_latest(config),
+            wants_latest: config.format.wants_latest_schema(),
             subject: config.fixed_subject(),
             masks: config.secret_masks(),
         });
@@ -200,10 +200,6 @@ impl Stage {
     }
 }
 
-fn wants_latest(config: &SinkConfig) -> bool {
-    matches!(&config.format, Format::Schema(format) if matches!(format.source, SchemaSource::Latest { .. }))
-}
-
 /// The registry of the sink, if it has one. Blocks.
 fn registry(config: &SinkConfig) -> Result<Option<Registry>, String> {
     let (Some(settings), Format::Schema(format)) = (config.registry(), &config.format) else { return Ok(None) };
@@ -221,25 +217,20 @@ fn registry(config: &SinkConfig) -> Result<Option<Registry>, String> {
     Registry::open(settings, wanted).map(Some)
 }
 
-/// The body with the registry's prefix. `is_json`: it is JSON that the schema encodes.
+/// The body in Confluent's wire format: a zero byte, the id, for Protobuf the index path of the message, and the encoded value.
+/// `is_json`: the value is JSON that the schema encodes.
 fn body(is_json: bool, RegisteredSchema { id, schema }: &RegisteredSchema, value: &Bytes) -> Result<Bytes, Misfit> {
     let indexes = schema.message_indexes();
-    if !is_json {
-        return Ok(with_prefix(*id, indexes, value));
-    }
-    let mut encoded = Vec::with_capacity(value.len());
-    schema.encode_json(value, &mut encoded)?;
-    Ok(with_prefix(*id, indexes, &encoded))
-}
-
-/// Confluent's wire format: a zero byte, the id, for Protobuf the index path of the message, and the encoded value.
-fn with_prefix(id: u32, indexes: &[u8], value: &[u8]) -> Bytes {
-    let mut body = BytesMut::with_capacity(5 + indexes.len() + value.len());
+    let mut body = Vec::with_capacity(5 + indexes.len() + value.len());
     body.put_u8(MAGIC);
-    body.put_u32(id);
+    body.put_u32(*id);
     body.put_slice(indexes);
-    body.put_slice(value);
-    body.freeze()
+    if is_json {
+        schema.encode_json(value, &mut body)?;
+    } else {
+        body.put_slice(value);
+    }
+    Ok(body.into())
 }
 
 /// What the registry of a sink says to `check --connect`.
@@ -266,7 +257,7 @@ async fn probe_registry(config: &SinkConfig, registry: &Registry, register: bool
         let found = "the registry answers; not tested: the subjects, whose names depend on the event".to_owned();
         return Ok(Probed { found, schema: None });
     };
-    let what = if wants_latest(config) { "a schema" } else { "the schema" };
+    let what = if config.format.wants_latest_schema() { "a schema" } else { "the schema" };
     match registry.find(&subject).await {
         Ok(Some(RegisteredSchema { id, schema })) => {
             let found = format!("the registry has {what} under the subject {subject} (id {id})");
@@ -314,7 +305,7 @@ pub async fn registered_body(
         Ok(None) => return Some(Err(RegistryProblem::NoSchema(registry.missing(subject).to_string()))),
         Err(error) => return Some(Err(RegistryProblem::NoSchema(masks.apply(&error.to_string())))),
     };
-    let body = body(wants_latest(config), &found, &outgoing.body);
+    let body = body(config.format.wants_latest_schema(), &found, &outgoing.body);
     Some(body.map(|body| RegisteredBody { id: found.id, body }).map_err(RegistryProblem::Misfit))
 }
 
@@ -332,8 +323,9 @@ mod tests {
 
     #[test]
     fn the_prefix_is_confluent_s() {
-        let value = b"v";
-        let prefixed = |kind, id| with_prefix(id, Schema::of_event(kind).message_indexes(), value);
+        let value = Bytes::from_static(b"v");
+        let registered = |kind, id| RegisteredSchema { id, schema: Schema::of_event(kind) };
+        let prefixed = |kind, id| body(false, &registered(kind, id), &value).unwrap();
         assert_eq!(prefixed(SchemaKind::Avro, 0x0102_0304), &b"\x00\x01\x02\x03\x04v"[..]);
         assert_eq!(prefixed(SchemaKind::JsonSchema, 7), &b"\x00\x00\x00\x00\x07v"[..]);
         assert_eq!(prefixed(SchemaKind::Protobuf, 7), &b"\x00\x00\x00\x00\x07\x00v"[..]);

@@ -192,7 +192,7 @@ impl Sink {
     /// Whether a schema that is not the relay's own encodes the bodies: some may not fit it.
     #[must_use]
     pub fn encodes_by_other_schema(&self) -> bool {
-        matches!(&self.config.format, Format::Schema(format) if !matches!(format.source, SchemaSource::Event))
+        self.config.format.schema_source().is_some_and(|source| *source != SchemaSource::Event)
     }
 
     /// To be called at a reload that keeps the sink: what a schema registry said is asked for again.
@@ -292,12 +292,9 @@ fn render_view(config: &SinkConfig, view: EventView<'_>) -> Result<RenderedDeliv
 /// Tests whether events can be delivered, without sending any. `relay` is the relay's own name, by which connections are
 /// named; `transforms` are those of the routes to the sink.
 pub async fn probe(config: &SinkConfig, relay: &str, transforms: &[Option<&Transform>]) -> ProbeResult {
-    let mut schema = match &config.format {
-        Format::Schema(format) => match &format.source {
-            SchemaSource::File { schema, .. } => Some(schema.clone()),
-            SchemaSource::Event | SchemaSource::Latest { .. } => None,
-        },
-        _ => None,
+    let mut schema = match config.format.schema_source() {
+        Some(SchemaSource::File { schema, .. }) => Some(schema.clone()),
+        Some(SchemaSource::Event | SchemaSource::Latest { .. }) | None => None,
     };
     let outcome = match &config.kind {
         SinkKind::Kafka(kafka) => {
@@ -323,14 +320,12 @@ pub async fn probe(config: &SinkConfig, relay: &str, transforms: &[Option<&Trans
 
 /// Where the extremes of an event don't fit the schema of the sink, in words.
 fn misfits(config: &SinkConfig, schema: &Schema, transforms: &[Option<&Transform>]) -> Vec<String> {
-    let is_latest =
-        matches!(&config.format, Format::Schema(format) if matches!(format.source, SchemaSource::Latest { .. }));
     let misfit = |extreme: &Extreme, transform: Option<&Transform>| match render(
         config,
         EventView::of(&extreme.event, &extreme.message),
         transform,
     ) {
-        Ok(rendered) if is_latest => {
+        Ok(rendered) if config.format.wants_latest_schema() => {
             schema.encode_json(&rendered.body, &mut Vec::new()).err().map(|misfit| format!("body: {misfit}"))
         }
         Err(RenderError { detail, is_misfit: true, .. }) => Some(detail),

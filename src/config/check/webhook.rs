@@ -21,6 +21,7 @@ use crate::config::text::scalar::{Count, SecretText, Text, UrlText};
 use crate::config::text::secret::Secret;
 use crate::config::text::words::clean;
 use crate::event::{Fragment, Template};
+use crate::net::http::remove_user;
 use crate::net::{Network, address};
 
 /// The default timeout of an attempt, from connecting to the last byte of the answer.
@@ -144,9 +145,7 @@ fn url(at: &At<UrlText>, deny: &[Network], reader: &mut Reader<'_>) -> Option<We
         if hidden.in_clear && shown.password().is_some() {
             in_clear(reader, "the password in this URL", at.span);
         }
-        // These fail only for URLs without a host.
-        let _ = shown.set_username("");
-        let _ = shown.set_password(None);
+        remove_user(&mut shown);
         shown.set_fragment(None);
         // Knowing such an address is enough to post to it.
         let origin = shown.origin().ascii_serialization();

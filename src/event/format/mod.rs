@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{EventView, Message, Misfit, SchemaFormat, SchemaKind, Template, TemplateError};
+use super::{EventView, Message, Misfit, SchemaFormat, SchemaKind, SchemaSource, Template, TemplateError};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Format {
@@ -73,10 +73,26 @@ impl Format {
     /// The language of the schema that encodes the bodies, if there is one.
     #[must_use]
     pub fn schema_kind(&self) -> Option<SchemaKind> {
+        self.schema().map(|schema| schema.kind)
+    }
+
+    /// Where the schema that encodes the bodies is from, if there is one.
+    #[must_use]
+    pub fn schema_source(&self) -> Option<&SchemaSource> {
+        self.schema().map(|schema| &schema.source)
+    }
+
+    fn schema(&self) -> Option<&SchemaFormat> {
         match self {
-            Self::Schema(schema) => Some(schema.kind),
+            Self::Schema(schema) => Some(schema),
             Self::Normalized | Self::Original | Self::CloudEvents { .. } | Self::Body(_) => None,
         }
+    }
+
+    /// Whether the bodies are JSON until the latest schema of a registry encodes them.
+    #[must_use]
+    pub fn wants_latest_schema(&self) -> bool {
+        matches!(self.schema_source(), Some(SchemaSource::Latest { .. }))
     }
 
     /// The MIME type of the bodies, if it is the same for all of them.

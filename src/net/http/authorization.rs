@@ -21,6 +21,13 @@ pub fn of_user_in(url: &Url) -> Option<String> {
         .then(|| basic(&decoded(url.username()), &decoded(url.password().unwrap_or_default())))
 }
 
+/// Removes user and password from the URL, which would be sent, shown or logged with it.
+pub fn remove_user(url: &mut Url) {
+    // They fail only for URLs without a host.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+}
+
 /// A header's value that is never logged.
 pub fn sensitive(text: String) -> Result<HeaderValue, InvalidHeaderValue> {
     let mut value = HeaderValue::try_from(text)?;

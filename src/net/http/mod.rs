@@ -28,7 +28,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
-pub use self::authorization::{basic, of_user_in, sensitive};
+pub use self::authorization::{basic, of_user_in, remove_user, sensitive};
 pub use self::dial::ClientTls;
 use self::dial::Dialer;
 pub use self::resolve::FilteringResolver;

@@ -4,8 +4,8 @@ use http::HeaderValue;
 use url::Url;
 
 use super::signature::Key;
-use crate::config::{Secret, WebhookAuth, WebhookConfig, WebhookUrl};
-use crate::net::http::{self as client, allowed, basic, of_user_in};
+use crate::config::{Secret, WebhookConfig, WebhookUrl};
+use crate::net::http::{self as client, allowed, of_user_in, remove_user};
 use crate::net::{Network, address};
 use crate::oauth::AccessToken;
 
@@ -27,16 +27,11 @@ impl Credentials {
             WebhookUrl::Templated { .. } => None,
         };
         let authorization = match &webhook.auth {
-            Some(WebhookAuth::Bearer(token)) => Some(format!("Bearer {}", reveal(token)?)),
-            Some(WebhookAuth::Basic { username, password }) => Some(basic(&reveal(username)?, &reveal(password)?)),
-            // The token comes with each request.
-            Some(WebhookAuth::OAuth2(_)) => None,
+            Some(auth) => auth.authorization()?,
             None => url.as_ref().and_then(of_user_in),
         };
         if let Some(url) = &mut url {
-            // Otherwise they would be logged with the URL. The two functions fail only for URLs without a host.
-            let _ = url.set_username("");
-            let _ = url.set_password(None);
+            remove_user(url);
             url.set_fragment(None);
         }
         let keys = webhook
@@ -88,7 +83,7 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
-    use crate::config::Responses;
+    use crate::config::{Responses, WebhookAuth};
     use crate::net::Tls;
 
     fn webhook(url: &str) -> WebhookConfig {

@@ -7,6 +7,7 @@ use url::Url;
 use super::{key, set};
 use crate::config::{AmqpConnection, Masks, STARS, Secret, WebhookUrl};
 use crate::event::{Template, TemplatePart};
+use crate::net::http::remove_user;
 
 /// One of the servers that a channel is on.
 pub(super) struct Server {
@@ -56,9 +57,7 @@ pub(super) fn vhost(connection: &AmqpConnection) -> String {
 /// The URL of a registry without its login.
 pub(super) fn of_registry(url: &Secret) -> Option<String> {
     let mut url = parsed(url)?;
-    // These fail only for URLs without a host.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
+    remove_user(&mut url);
     url.set_query(None);
     url.set_fragment(None);
     Some(url.to_string())
@@ -207,6 +206,10 @@ mod tests {
         assert_eq!((server.protocol.as_str(), server.host.as_str()), ("https", "example.org:8443"));
         assert_eq!(address.text, "/in/{tenant}");
         assert_eq!(address.parameters.keys().collect::<Vec<_>>(), ["tenant"]);
+        let fragments = [Fragment::inserted("/s3cret/"), Fragment::written("{{ tenant }}")];
+        let path = Template::compile_fragments(&fragments, EventSchema::Event).unwrap();
+        let url = WebhookUrl::Templated { origin: "https://example.org".to_owned(), path };
+        assert_eq!(of_webhook(&url, &Masks::default()).1.text, "***{tenant}");
         let shown = "https://example.org/***".to_owned();
         let url = WebhookUrl::Fixed { url: Secret::text("https://u:p@example.org/s3cret?a"), shown };
         assert_eq!(of_webhook(&url, &Masks::default()).1, Address::fixed("/***"));

@@ -83,13 +83,13 @@ impl Components {
     /// The payload of a format with a schema; null if it is the registry's.
     fn encoded(&mut self, format: &SchemaFormat) -> Value {
         let kind = format.kind;
-        if let SchemaSource::Event = &format.source {
-            return self.schema(&format!("event_{}", kind.as_str()), multi_format(Schema::of_event(kind).text()));
+        match &format.source {
+            SchemaSource::Event => {
+                self.schema(&format!("event_{}", kind.as_str()), multi_format(Schema::of_event(kind).text()))
+            }
+            SchemaSource::File { path, schema } => self.schema(path, multi_format(schema.text())),
+            SchemaSource::Latest { .. } => Value::Null,
         }
-        if let SchemaSource::File { path, schema } = &format.source {
-            return self.schema(path, multi_format(schema.text()));
-        }
-        Value::Null
     }
 }
 
@@ -163,7 +163,7 @@ impl<'a> SinkMessages<'a> {
         fields.map(|field| (field, format!("$message.payload#{below}/{field}"))).into()
     }
 
-    /// By their keys.
+    /// The messages of the channel, by their keys in the document.
     pub(super) fn into_values(self, components: &mut Components) -> Map<String, Value> {
         if self.is_for_dead_letters {
             let title = "A message that became a dead letter, as received, with the reason in its headers";
