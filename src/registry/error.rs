@@ -168,7 +168,13 @@ fn words(body: &[u8]) -> String {
     struct Answer {
         message: String,
     }
-    let text = match serde_json::from_slice::<Answer>(body) {
+    /// Apicurio's answer to a request without a login.
+    #[derive(serde::Deserialize)]
+    struct Wrapped {
+        error: Answer,
+    }
+    let wrapped = |_| serde_json::from_slice(body).map(|Wrapped { error }| error);
+    let text = match serde_json::from_slice::<Answer>(body).or_else(wrapped) {
         Ok(Answer { message }) => without_class(&message).to_owned(),
         // A page of a proxy, for instance.
         Err(_) => String::from_utf8_lossy(body.get(..MAX_WORDS).unwrap_or(body)).into_owned(),
@@ -232,6 +238,7 @@ mod tests {
                 "looking up the schema under the subject a-value: the registry answered 401 Unauthorized (User is not authenticated.); check `registry.auth`"
             ],
         );
+        assert_eq!(words(br#"{"status":401,"error":{"detail":"A: no","message":"no"},"jaxrsResponse":null}"#), "no");
     }
 
     #[test]

@@ -7,9 +7,9 @@ use lapin::types::{FieldTable, ShortString};
 use serde_json::Value;
 
 use crate::support::kafka::Record;
-use crate::support::readers::Deserializer;
+use crate::support::readers::{Connect, Deserializer};
 use crate::support::response::JAVA_TYPE;
-use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, Registry, Response, lines_of, unique};
+use crate::support::{Home, Kafka, Rabbit, Receiver, Regards, Registry, Response, Services, lines_of, unique};
 
 const SECRET: &str = "whsec_cmVnYXJkcy1yZWxheS10ZXN0LXNlY3JldA==";
 
@@ -63,13 +63,25 @@ async fn kafka_avro() {
         "routes.yaml",
         &home.read("routes.yaml").replace("topic: regards.events", &format!("topic: {}", topic.topic())),
     );
+    assert_checked_as_on_its_page(&home, topic.topic(), &regards.queue);
+    let connect = Connect::of_example(&Services::shared(), topic.topic());
     let relay = home.start_ready().await;
-    regards.publish_all(&[Response::new("cnes-a", "c-1", "GRANTED"), Response::new("cnes-a", "c-1", "SUCCESS")]).await;
+    let of_status = |status| Response::new("cnes-a", "my-1", status).field("productId", "P1");
+    regards.publish_all(&[of_status("GRANTED"), of_status("SUCCESS")]).await;
     let reader = Deserializer { format: "avro", registry: Some(&url), schema: None, message: "" };
     let read = reader.read(&Kafka::shared(), topic.topic(), 2).await;
+    let lines = connect.wait_for(2).await;
     relay.stop().await;
     let statuses: Vec<_> = read.iter().map(|record| &record.value["status"]).collect();
     assert_eq!(statuses, ["GRANTED", "SUCCESS"]);
+    for (line, of_page) in lines.iter().zip(of_kafka_page().lines().filter(|line| line.starts_with("Struct{"))) {
+        // The ids differ, and this response has a time.
+        let fields = of_page.split(',').skip(1).take_while(|field| !field.starts_with("extra"));
+        assert!(
+            fields.clone().count() == 7 && line.contains(&fields.collect::<Vec<_>>().join(",")),
+            "{line}: {of_page}"
+        );
+    }
     assert_eq!(registry.versions(&format!("{}-value", topic.topic())).await.len(), 1);
     assert_all_delivered(&regards, &home).await;
 }
@@ -187,6 +199,21 @@ fn example(regards: &Regards, name: &str) -> Home {
         .with("REGARDS_USERNAME", &regards.user)
         .with("REGARDS_PASSWORD", &regards.password)
         .with("REGARDS_QUEUE", &regards.queue)
+}
+
+fn of_kafka_page() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kafka.md")).expect("the page")
+}
+
+/// What `check --connect` prints is on the page, but for the names of this test.
+fn assert_checked_as_on_its_page(home: &Home, topic: &str, queue: &str) {
+    let checked = home.run(&["check", "--connect"]);
+    let said = String::from_utf8_lossy(&checked.stderr)
+        .replace(topic, "regards.events")
+        .replace(queue, "partner.lta.responses");
+    let page = of_kafka_page();
+    let lines: Vec<_> = said.lines().filter(|line| line.starts_with("ok: ")).collect();
+    assert!(lines.len() == 2 && lines.iter().all(|line| page.lines().any(|of_page| of_page == *line)), "{said}");
 }
 
 async fn assert_all_delivered(regards: &Regards, home: &Home) {

@@ -7,7 +7,7 @@ mod metrics;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -15,6 +15,7 @@ const DOCUMENTS: [&str; 12] = [
     "SECURITY.md",
     "docs/configuration.md",
     "docs/event.md",
+    "docs/kafka.md",
     "docs/metrics.md",
     "docs/operations.md",
     "docs/performance.md",
@@ -23,11 +24,12 @@ const DOCUMENTS: [&str; 12] = [
 ];
 
 /// Documents that show configurations and commands of the relay.
-const FOR_USERS: [&str; 3] = ["README.md", "docs/operations.md", "docs/routes.md"];
+const FOR_USERS: [&str; 4] = ["README.md", "docs/kafka.md", "docs/operations.md", "docs/routes.md"];
 
 /// Configurations that users copy and adapt.
-const CONFIGURATIONS: [&str; 6] = [
+const CONFIGURATIONS: [&str; 7] = [
     "examples/kafka-pipeline.yaml",
+    "examples/kafka-avro.yaml",
     "examples/webhook-on-error.yaml",
     "examples/reroute-by-tenant.yaml",
     "examples/alerts-to-kafka.yaml",
@@ -90,6 +92,32 @@ fn yaml_of_the_readme_is_part_of_a_file() {
     }
 }
 
+/// The other blocks of docs/kafka.md are excerpts, too: sinks of a valid configuration, properties and a program.
+#[test]
+fn excerpts_of_the_kafka_page_are_true() {
+    let page = read("docs/kafka.md");
+    let sinks = blocks(&page, "yaml");
+    assert_eq!(sinks.len(), 4);
+    for sinks in sinks {
+        let folder = tempfile::tempdir().unwrap();
+        let names = sinks.lines().filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+        let names: Vec<_> = names.map(|line| line.trim_end_matches(':')).collect();
+        let path = folder.path().join("routes.yaml");
+        let rest = format!("routes: [{{ name: all, to: [{}] }}]\nunrouted: dead_letter\n", names.join(", "));
+        let sources = "sources: { samples: { recording: { path: samples.ndjson } } }\n";
+        std::fs::write(&path, format!("version: 1\n{sources}{sinks}{rest}")).unwrap();
+        let checked = regards_relay(&["--config", path.to_str().unwrap(), "check"], &[]);
+        assert!(checked.status.success(), "{sinks}\n{}", String::from_utf8_lossy(&checked.stderr));
+    }
+    for (language, file) in
+        [("properties", "examples/kafka-connect/worker.properties"), ("python", "examples/spark-events.py")]
+    {
+        let blocks = blocks(&page, language);
+        assert_eq!(blocks.len(), 1, "{language}");
+        assert!(plain(&read(file)).contains(&plain(&blocks[0])), "{file} has no such lines:\n{}", blocks[0]);
+    }
+}
+
 #[test]
 fn configurations_to_start_from_pass_the_check() {
     for path in CONFIGURATIONS {
@@ -103,8 +131,10 @@ fn configurations_to_start_from_pass_the_check() {
 
 #[test]
 fn commands_of_the_documents_are_understood() {
-    let blocks: Vec<String> = FOR_USERS.iter().flat_map(|document| blocks(&read(document), "sh")).collect();
-    let lines: Vec<&str> = blocks.iter().flat_map(|block| block.lines()).collect();
+    let of = |language: &str| FOR_USERS.iter().flat_map(|page| blocks(&read(page), language)).collect::<Vec<_>>();
+    let (commands, sessions) = (of("sh"), of("console"));
+    let typed = sessions.iter().flat_map(|session| session.lines()).filter_map(|line| line.strip_prefix("$ "));
+    let lines: Vec<&str> = commands.iter().flat_map(|block| block.lines()).chain(typed).collect();
     let (mut ours, mut targets) = (0, 0);
     for line in lines {
         // Removes the comments, pipes and redirections of the shell.
@@ -116,6 +146,7 @@ fn commands_of_the_documents_are_understood() {
                 let asked = regards_relay(&[arguments, &["--help"]].concat(), &[]);
                 assert!(asked.status.success(), "{line}:\n{}", String::from_utf8_lossy(&asked.stderr));
             }
+            [script, ..] if is_path(script) => assert!(root().join(script).exists(), "there is no {script}"),
             ["make", target] => {
                 targets += 1;
                 assert!(read("Makefile").contains(&format!("\n{target}: ")), "there is no `make {target}`");

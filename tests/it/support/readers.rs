@@ -50,48 +50,59 @@ impl Deserializer<'_> {
     }
 }
 
-/// Kafka Connect with a `FileStreamSink` that reads one topic with the `JsonConverter`. It stops when dropped.
+/// Kafka Connect with a `FileStreamSink` that reads one topic. It stops when dropped.
 pub struct Connect {
     worker: Child,
     dir: tempfile::TempDir,
 }
 
+const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/kafka-connect");
+
 impl Connect {
     /// Starts a worker that reads JSON without schemas from the beginning of the topic.
     pub fn start(services: &Services, topic: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = |name: &str| dir.path().join(name).display().to_string();
-        let worker = format!(
-            "bootstrap.servers=127.0.0.1:{}\n\
+        let worker = "bootstrap.servers=${env:KAFKA_BROKERS}\n\
+             config.providers=env\n\
+             config.providers.env.class=org.apache.kafka.common.config.provider.EnvVarConfigProvider\n\
              key.converter=org.apache.kafka.connect.storage.StringConverter\n\
              value.converter=org.apache.kafka.connect.json.JsonConverter\n\
              value.converter.schemas.enable=false\n\
-             offset.storage.file.filename={}\n\
+             offset.storage.file.filename=connect.offsets\n\
              listeners=http://127.0.0.1:0\n\
-             plugin.discovery=service_load\n",
-            services.kafka_port(),
-            path("offsets"),
-        );
-        let sink = format!(
-            "name={topic}\nconnector.class=org.apache.kafka.connect.file.FileStreamSinkConnector\ntasks.max=1\n\
-             consumer.override.auto.offset.reset=earliest\ntopics={topic}\nfile={}\n",
-            path("lines"),
-        );
+             plugin.discovery=service_load\n";
+        Self::run(services, worker, topic)
+    }
+
+    /// Starts the worker of `examples/kafka-connect`, which reads Avro records with a registry's prefix.
+    pub fn of_example(services: &Services, topic: &str) -> Self {
+        let worker = read(EXAMPLES, "worker.properties");
+        Self::run(services, &worker.replace("http://127.0.0.1:8083", "http://127.0.0.1:0"), topic)
+    }
+
+    /// With the connector of `examples/kafka-connect`, for another topic.
+    fn run(services: &Services, worker: &str, topic: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| dir.path().join(name);
+        let sink = read(EXAMPLES, "events-to-file.properties");
+        let sink = sink.replace("topics=regards.events\n", &format!("topics={topic}\n"));
+        let sink = sink.replace("name=regards-events\n", &format!("name={topic}\n"));
+        assert_eq!(sink.matches(topic).count(), 2, "{sink}");
         std::fs::write(path("worker.properties"), worker).expect("written");
         std::fs::write(path("sink.properties"), sink).expect("written");
         let log = std::fs::File::create(path("log")).expect("a log");
         let mut java = Command::new(services.java());
         java.args(["-Xms64m", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
         java.arg(format!("{}/*", services.connect().display()));
-        java.arg("org.apache.kafka.connect.cli.ConnectStandalone");
-        java.args([path("worker.properties"), path("sink.properties")]);
+        java.arg("org.apache.kafka.connect.cli.ConnectStandalone").args(["worker.properties", "sink.properties"]);
+        java.current_dir(dir.path()).env("KAFKA_BROKERS", format!("127.0.0.1:{}", services.kafka_port()));
+        java.env("APICURIO_URL", format!("http://127.0.0.1:{}/apis/registry/v2", services.registry_port()));
         java.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
         Self { worker: java.spawn().expect("java"), dir }
     }
 
     /// Waits for this number of records. Each is a line in the notation of Java: `{id=1, extra={a=[1, 2]}}`.
     pub async fn wait_for(&self, count: usize) -> Vec<String> {
-        let (lines, log) = (self.dir.path().join("lines"), self.dir.path().join("log"));
+        let (lines, log) = (self.dir.path().join("events.txt"), self.dir.path().join("log"));
         until(&format!("{count} records in Connect's file"), async || {
             let text = std::fs::read_to_string(&lines).unwrap_or_default();
             let complete = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -107,6 +118,11 @@ impl Drop for Connect {
         let _ = self.worker.kill();
         let _ = self.worker.wait();
     }
+}
+
+fn read(folder: &str, name: &str) -> String {
+    let path = Path::new(folder).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn end_of(log: &PathBuf) -> String {
