@@ -23,13 +23,13 @@ run: build-deps ## build the relay and run it with routes.yaml, or the file in R
 	cargo run --locked -- run
 
 check: lint ## format, lints, spelling, and the tests that need no broker; run it before each commit
-	cargo test --locked --lib --bins
+	cargo test --locked --workspace --lib --bins
 	cargo test --locked --test it offline::
 
 test: lint ## all checks and tests, with a real RabbitMQ and a real Kafka
 	scripts/deny.sh
-	cargo test --locked --no-run
-	RUST_TEST_THREADS=4 scripts/services.sh run -- cargo test --locked -- --skip $(DEADLINED) --skip $(MEMORY) # most tests wait for a broker
+	cargo test --locked --workspace --no-run
+	RUST_TEST_THREADS=4 scripts/services.sh run -- cargo test --locked --workspace -- --skip $(DEADLINED) --skip $(MEMORY) # most tests wait for a broker
 	scripts/services.sh run -- cargo test --locked --test it $(DEADLINED)
 	$(MAKE) --no-print-directory cost
 
@@ -56,10 +56,10 @@ fuzz: build-deps ## fuzz messages, configurations, templates, expressions and sc
 	done
 
 doc: build-deps ## build the documentation of the code in target/doc
-	cargo doc --locked --no-deps --document-private-items
+	cargo doc --locked --workspace --no-deps --document-private-items
 
 fmt: cargo ## format the code
-	cargo fmt
+	cargo fmt --all
 
 clean: ## remove the build output
 	cargo clean
@@ -67,9 +67,9 @@ clean: ## remove the build output
 lint: build-deps
 	@cargo fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing: rustup component add rustfmt" >&2; exit 1; }
 	@cargo clippy --version >/dev/null 2>&1 || { echo "clippy is missing: rustup component add clippy" >&2; exit 1; }
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --document-private-items --quiet
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	@scripts/build-deps.sh shellcheck
 	shellcheck scripts/*.sh scripts/services/*.sh .ci/run
 	scripts/typos.sh

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# RabbitMQ, Apache Kafka and a schema registry (Apicurio) for the tests: real servers on free ports of 127.0.0.1, with
-# throw-away data.
+# RabbitMQ, Apache Kafka, a schema registry (Apicurio) and a Kerberos realm (MIT) for the tests: real servers on free ports of
+# 127.0.0.1, with throw-away data.
 #
-#   services.sh run [--] COMMAND…            rabbitmq, kafka and registry up, COMMAND with their env, all down again; exits
-#                                            as COMMAND
-#   services.sh up DIR [SERVICE…]            starts them (default rabbitmq kafka registry) with everything under DIR;
+#   services.sh run [--] COMMAND…            kdc, rabbitmq, kafka and registry up, COMMAND with their env, all down again;
+#                                            exits as COMMAND
+#   services.sh up DIR [SERVICE…]            starts them (default kdc rabbitmq kafka registry) with everything under DIR;
 #                                            writes DIR/env
 #   services.sh down DIR                     stops them and removes DIR; succeeds if parts of it are gone
 #   services.sh stop|start|kill|pause|resume DIR SERVICE
@@ -17,9 +17,10 @@
 #
 # SERVICE is rabbitmq, kafka, registry, or registry-auth: a registry that asks for a token with one of the roles sr-readonly,
 # sr-developer and sr-admin in its claim `roles`. DIR/tls/token.key signs tokens; Kafka (OAUTHBEARER, audience kafka),
-# RabbitMQ (audience rabbitmq) and registry-auth accept them.
+# RabbitMQ (audience rabbitmq) and registry-auth accept them. SERVICE kdc is a key distribution center with the principals of
+# PRINCIPALS; with it Kafka accepts their logins (GSSAPI, service kafka). DIR/kdc has krb5.conf and a keytab of each.
 #
-# Uses containers if a docker engine with compose answers, native processes (Linux) otherwise.
+# Uses containers if a docker engine with compose answers, native processes (Linux) otherwise. kdc is a process in any case.
 # REGARDS_RELAY_SERVICES=native|docker overrides the choice.
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail
@@ -43,11 +44,15 @@ TELL_SECONDS=30                                  # to be told something: that st
 AMQP_USER=guest AMQP_PASSWORD=guest
 MEMORY_LIMIT=1GB                                 # of RabbitMQ, before it blocks publishers
 KAFKA_USER=relay KAFKA_PASSWORD=relay-secret
+REALM=RELAY.TEST
+# Besides the broker's: users; users whose tickets end after some seconds; one whose keytab is older than the one in `renewed`.
+PRINCIPALS='relay other short brief stale'
+SHORT_LIFE='10 seconds'
 KAFKA_CLUSTER_ID=cmVnYXJkcy1yZWxheQAAAA
 
 say() { printf 'services: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
-usage() { sed -n '2,22s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+usage() { sed -n '2,24s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 # Shows the output of a command only if it failed.
 quietly() {
   local said
@@ -61,6 +66,8 @@ locked() {
   if has flock; then ( flock 9; "$@" ) 9>"$CACHE/lock"; else "$@"; fi
 }
 
+# shellcheck source=apt.sh
+. "$SCRIPTS/apt.sh"
 # shellcheck source=services/process.sh
 . "$SCRIPTS/services/process.sh"
 # shellcheck source=services/install.sh
@@ -74,12 +81,14 @@ locked() {
 
 # ----------------------------------------------------------------------------------------------------------- one service
 
+is_process() { [ "$MODE" = native ] || [ "$1" = kdc ]; }
+
 running() {
-  if [ "$MODE" = native ]; then alive "$DIR/$1/pid"; else [ -n "$(docker_compose ps --quiet --status running "$1")" ]; fi
+  if is_process "$1"; then alive "$DIR/$1/pid"; else [ -n "$(docker_compose ps --quiet --status running "$1")" ]; fi
 }
 
 service_log() {
-  if [ "$MODE" = native ]; then tail -n 40 "$DIR/$1/log"; else docker_compose logs --no-color --tail 40 "$1"; fi
+  if is_process "$1"; then tail -n 40 "$DIR/$1/log"; else docker_compose logs --no-color --tail 40 "$1"; fi
 }
 
 # http_ok PORT PATH [HEADER]: does it answer 200 there?
@@ -107,6 +116,8 @@ ready_kafka() {
   open_port "$KAFKA_PORT" && open_port "$KAFKA_SASL_SSL_PORT"
 }
 
+ready_kdc() { open_port "$KDC_PORT"; }
+
 ready_registry() { http_ok "$REGISTRY_PORT" /health/ready; }
 
 ready_registry-auth() { http_ok "$REGISTRY_AUTH_PORT" /health/ready; }
@@ -125,14 +136,14 @@ wait_ready() {
 
 do_start() {
   if ! running "$1"; then
-    if [ "$MODE" = native ]; then "start_$1"; else quietly docker_compose start "$1"; fi
+    if is_process "$1"; then "start_$1"; else quietly docker_compose start "$1"; fi
   fi
   wait_ready "$1"
 }
 
 do_stop() {
   # A paused process would not act on the signal.
-  if [ "$MODE" = docker ]; then
+  if ! is_process "$1"; then
     docker_compose unpause "$1" >/dev/null 2>&1 || true
     quietly docker_compose stop --timeout "$STOP_SECONDS" "$1"
     return
@@ -145,16 +156,16 @@ do_stop() {
 }
 
 do_kill() {
-  if [ "$MODE" = native ]; then kill_now "$DIR/$1/pid"; else quietly docker_compose kill "$1"; fi
+  if is_process "$1"; then kill_now "$DIR/$1/pid"; else quietly docker_compose kill "$1"; fi
 }
 
 do_pause() {
-  if [ "$MODE" = docker ]; then quietly docker_compose pause "$1"; return; fi
+  if ! is_process "$1"; then quietly docker_compose pause "$1"; return; fi
   signal "$DIR/$1/pid" STOP || die "$1 is not running"
 }
 
 do_resume() {
-  if [ "$MODE" = docker ]; then quietly docker_compose unpause "$1"; return; fi
+  if ! is_process "$1"; then quietly docker_compose unpause "$1"; return; fi
   signal "$DIR/$1/pid" CONT || die "$1 is not running"
 }
 
@@ -194,9 +205,9 @@ memory_limit_rabbitmq() {
 
 # ------------------------------------------------------------------------------------------------------------ commands
 
-DEFAULT_SERVICES='rabbitmq kafka registry'
+DEFAULT_SERVICES='kdc rabbitmq kafka registry'
 STATE=(MODE SERVICES AMQP_PORT AMQPS_PORT MANAGEMENT_PORT DIST_PORT EPMD_PORT KAFKA_PORT KAFKA_SASL_SSL_PORT
-  KAFKA_CONTROLLER_PORT REGISTRY_PORT REGISTRY_AUTH_PORT)
+  KAFKA_CONTROLLER_PORT REGISTRY_PORT REGISTRY_AUTH_PORT KDC_PORT)
 
 set_dir() {
   [ -n "${1:-}" ] || usage
@@ -228,8 +239,9 @@ install_all() {
     docker_answers || die "no docker engine with compose answers"
     has openssl || die "missing: openssl"
   fi
-  # The readers are processes of this machine in both modes.
+  # The readers and the key distribution center are processes of this machine in both modes.
   readers_installed || install_readers
+  [ -z "$(missing_for_kdc)" ] || die "missing for Kerberos, by the names on Debian: $(missing_for_kdc | xargs)"
 }
 
 # Starts SERVICES under DIR, which this run has claimed.
@@ -245,10 +257,13 @@ up() {
   for name in "${STATE[@]}"; do printf '%s=%q\n' "$name" "${!name}"; done >"$DIR/state"
   make_certificates
   make_token_key
+  # Kafka reads a keytab of the realm.
+  if with_kdc; then make_realm; fi
   if [ "$MODE" = docker ]; then
     write_compose
+    if with_kdc; then start_kdc; fi
     # shellcheck disable=SC2086 # a list
-    quietly docker_compose up --detach $SERVICES
+    quietly docker_compose up --detach ${SERVICES/kdc/}
   else
     for name in $SERVICES; do "start_$name"; done
   fi
@@ -267,7 +282,7 @@ down() {
     docker_compose down --volumes --timeout 1 >/dev/null 2>&1 || say "docker compose down failed for $DIR"
   fi
   local pidfile
-  for pidfile in "$DIR"/{rabbitmq,kafka,registry,registry-auth}/pid "$DIR/rabbitmq/epmd.pid"; do
+  for pidfile in "$DIR"/{rabbitmq,kafka,registry,registry-auth,kdc}/pid "$DIR/rabbitmq/epmd.pid"; do
     if [ -e "$pidfile" ]; then kill_now "$pidfile"; fi
   done
   rm -rf "$DIR"
@@ -278,7 +293,7 @@ down() {
 up_in_dir() {
   local name
   for name; do
-    case $name in rabbitmq | kafka | registry | registry-auth) ;; *) usage ;; esac
+    case $name in rabbitmq | kafka | registry | registry-auth | kdc) ;; *) usage ;; esac
   done
   SERVICES=${*:-$DEFAULT_SERVICES}
   mkdir -p "$DIR"

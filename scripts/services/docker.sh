@@ -11,10 +11,10 @@ docker_compose() {
 # Ports are the same inside and outside, so that the addresses a broker advertises are valid for the tests.
 write_compose() {
   local name
-  mkdir -p "$DIR/rabbitmq" "$DIR/kafka"
+  mkdir -p "$DIR/rabbitmq" "$DIR/kafka" "$DIR/kdc"
   rabbitmq_conf 0.0.0.0 /tls >"$DIR/rabbitmq/rabbitmq.conf"
   rabbitmq_plugins >"$DIR/rabbitmq/enabled_plugins"
-  kafka_properties 0.0.0.0 /tls /tmp/kafka-data >"$DIR/kafka/server.properties"
+  kafka_properties 0.0.0.0 /tls /tmp/kafka-data /kdc >"$DIR/kafka/server.properties"
   {
     printf 'set -e\n/opt/kafka/bin/kafka-storage.sh format --ignore-formatted --cluster-id %s' "$KAFKA_CLUSTER_ID"
     # shellcheck disable=SC2046 # one option a line, without spaces
@@ -39,13 +39,14 @@ services:
     entrypoint: ["bash", "/kafka/start.sh"]
     environment:
       KAFKA_HEAP_OPTS: -Xms128m -Xmx384m
-      KAFKA_OPTS: "$(kafka_allowed_urls /tls)"
+      KAFKA_OPTS: "$(kafka_allowed_urls /tls) -Djava.security.krb5.conf=/kdc/krb5.conf"
     ports:
       - "127.0.0.1:$KAFKA_PORT:$KAFKA_PORT"
       - "127.0.0.1:$KAFKA_SASL_SSL_PORT:$KAFKA_SASL_SSL_PORT"
     volumes:
       - "$DIR/kafka:/kafka:ro"
       - "$DIR/tls:/tls:ro"
+      - "$DIR/kdc:/kdc:ro"
 EOF
   for name in registry registry-auth; do
     cat >>"$DIR/compose.yaml" <<EOF

@@ -122,7 +122,9 @@ EOF
 
 rabbitmq_plugins() { echo '[rabbitmq_management,rabbitmq_auth_backend_oauth2,rabbitmq_auth_mechanism_ssl].'; }
 
-# kafka_properties ADDRESS TLS_DIR DATA_DIR
+with_kdc() { [[ " $SERVICES " == *' kdc '* ]]; }
+
+# kafka_properties ADDRESS TLS_DIR DATA_DIR KDC_DIR
 kafka_properties() {
   local module=org.apache.kafka.common.security
   cat <<EOF
@@ -140,7 +142,7 @@ ssl.keystore.location=$2/server.both.pem
 ssl.truststore.type=PEM
 ssl.truststore.location=$2/ca.pem
 ssl.client.auth=requested
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER$(if with_kdc; then echo ,GSSAPI; fi)
 # Without this class the broker accepts a token of any key and for any audience.
 sasl.oauthbearer.jwt.validator.class=$module.oauthbearer.BrokerJwtValidator
 sasl.oauthbearer.jwks.endpoint.url=file://$2/jwks.json
@@ -177,6 +179,61 @@ controlled.shutdown.enable=false
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
 EOF
+  ! with_kdc || cat <<EOF
+# With GSSAPI among the mechanisms, all of them ask for this name. As an acceptor only, the broker needs no key distribution
+# center.
+sasl.kerberos.service.name=kafka
+listener.name.sasl_ssl.gssapi.sasl.jaas.config=com.sun.security.auth.module.Krb5LoginModule required isInitiator=false useKeyTab=true storeKey=true keyTab="$4/kafka.keytab" principal="kafka/127.0.0.1@$REALM";
+# Clients log in again after so long, on the open connection.
+listener.name.sasl_ssl.gssapi.connections.max.reauth.ms=10000
+EOF
+}
+
+# A Kerberos realm and the keytabs of its principals.
+make_realm() {
+  local home=$DIR/kdc name
+  mkdir -p "$home/db"
+  cat >"$home/krb5.conf" <<EOF
+[libdefaults]
+default_realm = $REALM
+dns_lookup_realm = false
+dns_lookup_kdc = false
+dns_canonicalize_hostname = false
+rdns = false
+# TCP only.
+udp_preference_limit = 1
+[realms]
+$REALM = {
+  kdc = 127.0.0.1:$KDC_PORT
+}
+EOF
+  cat >"$home/kdc.conf" <<EOF
+[kdcdefaults]
+kdc_listen = 127.0.0.1:$KDC_PORT
+kdc_tcp_listen = 127.0.0.1:$KDC_PORT
+[realms]
+$REALM = {
+  database_name = $home/db/principal
+  key_stash_file = $home/db/stash
+  acl_file = $home/db/kadm5.acl
+  default_principal_flags = +preauth
+}
+[logging]
+kdc = STDERR
+EOF
+  (
+    export KRB5_CONFIG=$home/krb5.conf KRB5_KDC_PROFILE=$home/kdc.conf
+    "$(kdc_tool kdb5_util)" create -s -r "$REALM" -P not-a-secret
+    {
+      for name in kafka/127.0.0.1 $PRINCIPALS; do
+        printf 'addprinc -randkey %s\nktadd -k %s/%s.keytab %s\n' "$name" "$home" "${name%%/*}" "$name"
+      done
+      for name in short brief; do printf 'modprinc -maxlife "%s" %s\n' "$SHORT_LIFE" "$name"; done
+      printf 'ktadd -k %s/renewed.keytab stale\n' "$home"
+    } | "$(kdc_tool kadmin.local)" -r "$REALM"
+    # Containers read these files as other users.
+    chmod 644 "$home"/*.keytab
+  ) >"$home/realm.log" 2>&1 || die "the Kerberos realm could not be made: $(cat "$home/realm.log")"
 }
 
 # kafka_allowed_urls TLS_DIR: a Java option, needed for any URL of keys.
@@ -221,6 +278,10 @@ write_env() {
         printf 'export REGARDS_RELAY_TEST_%s_PORT=%s\n' "${name%=*}" "$(registry_port "${name#*=}")"
       fi
     done
+    if with_kdc; then
+      printf 'export REGARDS_RELAY_TEST_KDC_PORT=%s\n' "$KDC_PORT"
+      printf 'export REGARDS_RELAY_TEST_KDC=%s\n' "$DIR/kdc"
+    fi
     if [[ " $SERVICES " == *' kafka '* ]]; then
       for name in KAFKA_PORT KAFKA_SASL_SSL_PORT KAFKA_USER KAFKA_PASSWORD; do
         printf 'export REGARDS_RELAY_TEST_%s=%s\n' "$name" "${!name}"

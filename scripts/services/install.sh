@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables shared with ../services.sh
-# Installs the native services: RabbitMQ, Java and Maven from the system's packages, Apache Kafka and Apicurio Registry with
-# Maven. Installs the readers too: clients that read what the relay writes and share no code with it.
+# Installs the native services: RabbitMQ, MIT Kerberos, Java and Maven from the system's packages, Apache Kafka and Apicurio
+# Registry with Maven. Installs the readers too: clients that read what the relay writes and share no code with it.
 
 # The RabbitMQ start script itself: Debian's wrapper in /usr/sbin insists on its own user and directories.
 rabbitmq_server() {
@@ -30,6 +30,15 @@ missing_packages() {
   java_command >/dev/null || echo java
   downloaded || has mvn || echo maven
   missing_for_readers
+  missing_for_kdc
+}
+
+# kdc_tool NAME: prints the path of a program of MIT Kerberos, whose directory users often don't have in their PATH.
+kdc_tool() { PATH=$PATH:/usr/local/sbin:/usr/sbin command -v "$1"; }
+
+missing_for_kdc() {
+  kdc_tool krb5kdc >/dev/null || echo krb5-kdc
+  kdc_tool kadmin.local >/dev/null || echo krb5-admin-server
 }
 
 missing_for_readers() {
@@ -58,6 +67,9 @@ apt_install() {
   )
   if [[ " ${packages[*]} " == *' rabbitmq-server '* ]] && has systemctl; then
     systemctl disable rabbitmq-server.service epmd.service epmd.socket >/dev/null 2>&1 || true
+  fi
+  if [[ " ${packages[*]} " == *' krb5-'* ]] && has systemctl; then
+    systemctl disable krb5-kdc.service krb5-admin-server.service >/dev/null 2>&1 || true
   fi
 }
 

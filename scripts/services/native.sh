@@ -47,9 +47,9 @@ start_kafka() {
   mkdir -p "$home"
   options=(-Xms128m -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Djava.awt.headless=true
     -Dorg.slf4j.simpleLogger.showDateTime=true "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS"
-    "$(kafka_allowed_urls "$DIR/tls")" -cp "$KAFKA_HOME/*")
+    "$(kafka_allowed_urls "$DIR/tls")" "-Djava.security.krb5.conf=$DIR/kdc/krb5.conf" -cp "$KAFKA_HOME/*")
   if [ ! -s "$home/server.properties" ]; then
-    kafka_properties 127.0.0.1 "$DIR/tls" "$home/data" >"$home/server.properties"
+    kafka_properties 127.0.0.1 "$DIR/tls" "$home/data" "$DIR/kdc" >"$home/server.properties"
     mapfile -t scram < <(scram_options)
     quietly "$java" "${options[@]}" kafka.tools.StorageTool format --cluster-id "$KAFKA_CLUSTER_ID" \
       --config "$home/server.properties" "${scram[@]}"
@@ -57,6 +57,11 @@ start_kafka() {
   fi
   printf '%s\n' "$(wc -c <"$home/log")" >"$home/log.before"
   spawn "$home/pid" "$home/log" "$java" "${options[@]}" kafka.Kafka "$home/server.properties"
+}
+
+start_kdc() {
+  local home=$DIR/kdc
+  spawn "$home/pid" "$home/log" env KRB5_CONFIG="$home/krb5.conf" KRB5_KDC_PROFILE="$home/kdc.conf" "$(kdc_tool krb5kdc)" -n
 }
 
 start_registry() { run_registry registry; }

@@ -17,6 +17,7 @@ impl SinkKind {
                 let mut named = Named { secrets: login.chain(options).collect(), ..Named::default() };
                 named.tls.extend(&kafka.tls);
                 named.oauth2.extend(kafka.oauth2());
+                named.keytab = kafka.sasl.as_ref().and_then(Sasl::keytab);
                 if let Some(registry) = &kafka.registry {
                     named.add_registry(registry);
                 }
@@ -55,13 +56,14 @@ struct Named<'a> {
     secrets: Vec<&'a Secret>,
     tls: Vec<&'a Tls>,
     oauth2: Vec<&'a OAuth2Config>,
+    keytab: Option<&'a PathBuf>,
 }
 
 impl<'a> Named<'a> {
     fn by_connection(connection: &'a AmqpConnection) -> Self {
         let AmqpConnection { urls, login, vhost: _, tls } = connection;
         let oauth2 = connection.oauth2().into_iter().collect();
-        Self { secrets: urls.iter().chain(login.secrets()).collect(), tls: vec![tls], oauth2 }
+        Self { secrets: urls.iter().chain(login.secrets()).collect(), tls: vec![tls], oauth2, keytab: None }
     }
 
     fn add_registry(&mut self, registry: &'a RegistryConfig) {
@@ -84,6 +86,7 @@ impl<'a> Named<'a> {
         let of_tls = self.tls.iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten();
         let of_oauth2 = self.oauth2.iter().flat_map(|oauth2| oauth2.key_files());
         let secrets = self.secrets.into_iter().chain(self.oauth2.iter().flat_map(|oauth2| oauth2.secrets()));
-        NamedFiles::read(secrets.flat_map(Secret::files).chain(of_tls.chain(of_oauth2).map(PathBuf::as_path)))
+        let keys = of_tls.chain(of_oauth2).chain(self.keytab);
+        NamedFiles::read(secrets.flat_map(Secret::files).chain(keys.map(PathBuf::as_path)))
     }
 }

@@ -18,7 +18,7 @@ pub(super) const KEYS: FileKeys = FileKeys {
     example: examples::of,
     named: &["sources", "sinks"],
     // Their values help to understand a mistake.
-    shown: &["mechanism", "sasl.mechanism", "token_url", "scope", "audience"],
+    shown: &["mechanism", "sasl.mechanism", "token_url", "scope", "audience", "principal", "keytab", "service"],
 };
 
 impl Config {

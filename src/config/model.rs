@@ -2,10 +2,12 @@
 
 mod oauth2;
 mod registry;
+mod sasl;
 mod webhook_auth;
 
 pub use oauth2::{ClientAuthentication, OAuth2Config};
 pub use registry::RegistryConfig;
+pub use sasl::{KerberosLogin, Sasl};
 pub use webhook_auth::WebhookAuth;
 
 use std::net::SocketAddr;
@@ -309,7 +311,7 @@ impl KafkaConfig {
     pub fn oauth2(&self) -> Option<&OAuth2Config> {
         match &self.sasl {
             Some(Sasl::OAuth2(oauth2)) => Some(oauth2),
-            Some(Sasl::Password { .. }) | None => None,
+            Some(Sasl::Password { .. } | Sasl::Kerberos(_)) | None => None,
         }
     }
 }
@@ -321,30 +323,6 @@ pub enum KafkaTimestamp {
     Sent,
     /// The event's `time`, if it has one.
     Event,
-}
-
-/// `sasl:` of a Kafka sink.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Sasl {
-    Password {
-        /// librdkafka's name: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
-        mechanism: &'static str,
-        username: Secret,
-        password: Secret,
-    },
-    /// By access tokens (`OAUTHBEARER`).
-    OAuth2(Box<OAuth2Config>),
-}
-
-impl Sasl {
-    /// The user name and the password.
-    pub(in crate::config) fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        let given = match self {
-            Self::Password { mechanism: _, username, password } => [Some(username), Some(password)],
-            Self::OAuth2(_) => [None, None],
-        };
-        given.into_iter().flatten()
-    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

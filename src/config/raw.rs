@@ -10,12 +10,14 @@ mod amqp_auth;
 mod format;
 mod oauth2;
 mod registry;
+mod sasl;
 
 pub(in crate::config) use alerts::{Alert, Overdue};
 pub(in crate::config) use amqp_auth::AmqpAuth;
 pub(in crate::config) use format::{FormatChoice, SchemaFormats, SchemaSettings};
 pub(in crate::config) use oauth2::OAuth2;
 pub(in crate::config) use registry::Registry;
+pub(in crate::config) use sasl::Sasl;
 
 use super::text::decode::{List, NamedEntries, NoneOr, OneOrMany, mapping};
 use super::text::scalar::{
@@ -23,8 +25,7 @@ use super::text::scalar::{
     UrlText,
 };
 use super::values::{
-    Argument, ExchangeKind, Field, KafkaTimestamp, Mechanism, OnCorrupt, OrderBy, QueueKind, SetValue, Validation,
-    WhenFull,
+    Argument, ExchangeKind, Field, KafkaTimestamp, OnCorrupt, OrderBy, QueueKind, SetValue, Validation, WhenFull,
 };
 
 mapping! {
@@ -236,20 +237,6 @@ mapping! {
         sasl: Sasl,
         /// Use TLS, with these certificates
         tls: Tls,
-    }
-}
-
-mapping! {
-    /// The SASL login at the brokers.
-    Sasl {
-        /// The SASL mechanism: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`, with `username` and `password`; or `OAUTHBEARER`, with `oauth2`
-        mechanism: OneOf<Mechanism> = required,
-        /// The user name for the SASL login
-        username: SecretText,
-        /// The password for the SASL login
-        password: SecretText,
-        /// The access tokens of `OAUTHBEARER`
-        oauth2: OAuth2,
     }
 }
 

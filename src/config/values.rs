@@ -101,6 +101,9 @@ impl Word for KafkaTimestamp {
 /// The SASL mechanism of access tokens.
 pub(super) const OAUTHBEARER: &str = "OAUTHBEARER";
 
+/// The SASL mechanism of Kerberos.
+pub(super) const GSSAPI: &str = "GSSAPI";
+
 /// A SASL mechanism, by librdkafka's name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mechanism(pub &'static str);
@@ -111,6 +114,7 @@ impl Word for Mechanism {
         ("SCRAM-SHA-256", Self("SCRAM-SHA-256")),
         ("SCRAM-SHA-512", Self("SCRAM-SHA-512")),
         (OAUTHBEARER, Self(OAUTHBEARER)),
+        (GSSAPI, Self(GSSAPI)),
     ];
 }
 

@@ -1,15 +1,14 @@
 //! The key `kafka:` of a sink.
 
-use super::common::{address_template, in_clear, template, usable};
-use super::{headers, kafka_options, oauth2, tls};
-use crate::config::model::{KafkaConfig, OrderBy, Sasl};
+use super::common::{address_template, template};
+use super::{headers, kafka_options, sasl, tls};
+use crate::config::model::{KafkaConfig, OrderBy};
 use crate::config::raw;
 use crate::config::text::decode::{At, OneOrMany};
 use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
 use crate::config::text::scalar::Text;
 use crate::config::topic::{self, check_topic};
-use crate::config::values::OAUTHBEARER;
 use crate::event::{EventSchema, Template};
 
 /// The names of librdkafka's partitioners.
@@ -59,7 +58,7 @@ pub(super) fn kafka(at: &At<raw::Kafka>, reader: &mut Reader<'_>) -> Option<Kafk
         }
         tls::tls(at, false, reader)
     });
-    let sasl = raw.sasl.as_ref().map(|at| self::sasl(at, tls.is_some(), reader));
+    let sasl = raw.sasl.as_ref().map(|at| sasl::sasl(at, tls.is_some(), reader));
     let partitioner = match &raw.partitioner {
         Some(partitioner) => self::partitioner(partitioner, reader),
         None => Some(PARTITIONER.to_owned()),
@@ -220,77 +219,4 @@ fn partitioner(at: &At<Text>, reader: &mut Reader<'_>) -> Option<String> {
         return None;
     }
     Some(text.to_owned())
-}
-
-fn sasl(at: &At<raw::Sasl>, encrypted: bool, reader: &mut Reader<'_>) -> Option<Sasl> {
-    let raw = &at.value;
-    let place = raw.mechanism.as_ref()?;
-    let mechanism = place.value.0.0;
-    let in_clear = match (mechanism, encrypted) {
-        ("PLAIN", false) => Some((
-            "password-unencrypted",
-            "`PLAIN` without `tls` sends the password as it is",
-            "add `tls: {}` (or with the cluster's `ca`), or use `SCRAM-SHA-512`",
-        )),
-        (OAUTHBEARER, false) => Some((
-            "unencrypted",
-            "`OAUTHBEARER` without `tls` sends the access tokens as they are",
-            "add `tls: {}` (or with the cluster's `ca`)",
-        )),
-        _ => None,
-    };
-    if let Some((code, message, help)) = in_clear {
-        reader.report(Diagnostic::warning(code, place.span, message).help(help));
-    }
-    if mechanism == OAUTHBEARER { token_login(at, reader) } else { password_login(at, mechanism, reader) }
-}
-
-fn password_login(at: &At<raw::Sasl>, mechanism: &'static str, reader: &mut Reader<'_>) -> Option<Sasl> {
-    let raw = &at.value;
-    for (what, at) in [("the user's name", &raw.username), ("the password", &raw.password)] {
-        let _ = at.as_ref().map(|at| usable(reader, what, at));
-    }
-    if let Some(password) = &raw.password
-        && password.value.0.in_clear
-    {
-        in_clear(reader, "the password", password.span);
-    }
-    if let Some(oauth2) = &raw.oauth2 {
-        let message = format!("`{mechanism}` logs in by user name and password; this is not used");
-        let help = "remove it, or write `mechanism: OAUTHBEARER`";
-        reader.report(Diagnostic::error("sasl-login", oauth2.head, message).help(help));
-    }
-    let keys = [("username", "the user name", &raw.username), ("password", "the password", &raw.password)];
-    // A wrong value is reported already.
-    let has_failed = reader.failed_in(at.span);
-    for (key, what, _) in keys.iter().filter(|(.., value)| value.is_none() && !has_failed) {
-        missing(at, key, &format!("{what} for the SASL login"), reader);
-    }
-    Some(Sasl::Password {
-        mechanism,
-        username: raw.username.as_ref()?.value.0.secret.clone(),
-        password: raw.password.as_ref()?.value.0.secret.clone(),
-    })
-}
-
-fn token_login(at: &At<raw::Sasl>, reader: &mut Reader<'_>) -> Option<Sasl> {
-    let raw = &at.value;
-    for (what, at) in [("user name", &raw.username), ("password", &raw.password)] {
-        if let Some(at) = at {
-            let message = format!("`OAUTHBEARER` logs in by access token; this {what} is not used");
-            reader.report(Diagnostic::error("sasl-login", at.span, message).help("remove it"));
-        }
-    }
-    if raw.oauth2.is_none() && !reader.failed_in(at.span) {
-        missing(at, "oauth2", "as in `oauth2: { token_url: https://HOST/PATH, client_id: relay, … }`", reader);
-    }
-    Some(Sasl::OAuth2(Box::new(oauth2::oauth2(raw.oauth2.as_ref()?, reader)?)))
-}
-
-fn missing(at: &At<raw::Sasl>, key: &str, about: &str, reader: &mut Reader<'_>) {
-    reader.report(
-        Diagnostic::error("missing-key", at.head, format!("`{key}` is missing"))
-            .label(format!("needs `{key}`"))
-            .help(format!("add `{key}:`, {about}")),
-    );
 }

@@ -174,7 +174,7 @@ fn a_wrong_or_unsafe_kafka_login_is_reported() {
             "kafka:\n  brokers: one:9092\n  topic: t\n  sasl: { mechanism: scram-sha-512, username: me }\n  tls: { server_name: x }",
         ),
         expect![[r#"
-            error[unknown-word]: `scram-sha-512` is not one of `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`, `OAUTHBEARER`
+            error[unknown-word]: `scram-sha-512` is not one of `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`, `OAUTHBEARER`, `GSSAPI`
              --> routes.yaml:8:26
               |
             8 |       sasl: { mechanism: scram-sha-512, username: *** }
@@ -430,15 +430,15 @@ fn a_login_by_token_takes_no_password() {
     check_errors(
         &kafka(&format!("mechanism: OAUTHBEARER, username: me, oauth2: {{ {token} }}")),
         expect![[r#"
-        error[sasl-login]: `OAUTHBEARER` logs in by access token; this user name is not used
-         --> routes.yaml:9:49
-          |
-        9 |       sasl: { mechanism: OAUTHBEARER, username: ***, oauth2: { token_url: https://idp.example.org/token, client_id: ***, client_secre...
-          |                                                 ^^^
-          |
-          = help: remove it
+            error[sasl-login]: `OAUTHBEARER` logs in by access token; this user name is not used
+             --> routes.yaml:9:49
+              |
+            9 |       sasl: { mechanism: OAUTHBEARER, username: ***, oauth2: { token_url: https://idp.example.org/token, client_id: ***, client_secre...
+              |                                                 ^^^
+              |
+              = help: remove it, or write `mechanism: SCRAM-SHA-512` or `PLAIN`
 
-    "#]],
+        "#]],
     );
     check_errors(
         &kafka("mechanism: OAUTHBEARER"),
@@ -456,15 +456,15 @@ fn a_login_by_token_takes_no_password() {
     check_errors(
         &kafka(&format!("mechanism: PLAIN, username: me, oauth2: {{ {token} }}")),
         expect![[r#"
-        error[sasl-login]: `PLAIN` logs in by user name and password; this is not used
-         --> routes.yaml:9:55
-          |
-        9 | ...ername: ***, oauth2: { token_url: https://idp.example.org/token, client_id: ***, client_secret: '${S:-***}' } }
-          |                         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
-          |
-          = help: remove it, or write `mechanism: OAUTHBEARER`
+            error[sasl-login]: `PLAIN` logs in by user name and password; this block `oauth2` is not used
+             --> routes.yaml:9:55
+              |
+            9 | ...ername: ***, oauth2: { token_url: https://idp.example.org/token, client_id: ***, client_secret: '${S:-***}' } }
+              |                         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: remove it, or write `mechanism: OAUTHBEARER`
 
-    "#]],
+        "#]],
     );
     check_warnings(
         &sink(&format!(

@@ -12,6 +12,7 @@ mod files;
 mod formats;
 mod groups;
 mod kafka;
+mod kerberos;
 mod keys;
 mod limits;
 mod logins;

@@ -13,8 +13,8 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::last_error::{AUTO_CREATE_HINT, LastError};
-use super::reasons::closed_before_answer;
-use super::settings::{explain_config_error, settings};
+use super::reasons::{closed_before_answer, explain_reason};
+use super::settings::{ProducerSettings, explain_config_error, settings};
 use super::token_login::TokenLogin;
 use crate::config::KafkaConfig;
 use crate::oauth;
@@ -86,7 +86,10 @@ fn fetch(
     client: &str,
     login: Option<TokenLogin>,
 ) -> Result<(ProbeOutcome, Vec<PartitionLeader>), String> {
-    let mut settings = settings(kafka, client)?;
+    let ProducerSettings { client: mut settings, kerberos } = settings(kafka, client)?;
+    if let Some(login) = &kerberos {
+        login.get_ticket().map_err(|error| explain_reason(&error).into_owned())?;
+    }
     settings.set_log_level(RDKafkaLogLevel::Info);
     let context = ProbeContext { last_error: LastError::default(), login };
     let producer: BaseProducer<ProbeContext> =

@@ -16,11 +16,13 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use regards_relay_native::kerberos::RegisteredLogin;
 use tracing::{debug, error, info, warn};
 
 use super::error_class::{ErrorClass, classify};
 use super::last_error::LastError;
 use super::reasons::explain_reason;
+use super::settings::ProducerSettings;
 use super::supervisor::ProducerCommand;
 use super::threaded::ThreadedProducer;
 use super::token_login::TokenLogin;
@@ -31,6 +33,8 @@ use crate::sink::{Confirmation, Verdict};
 
 /// How long a record waits for its next attempt if librdkafka's queue is full.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(100);
+/// librdkafka warns of the user name by which the connections find their Kerberos login: it does not expect one.
+const USER_NAME_UNUSED: &str = "`sasl.username` only applies when";
 /// How long a purge may take. Each of librdkafka's broker threads answers it between two steps, which take milliseconds.
 pub(super) const PURGE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -46,12 +50,16 @@ pub(super) struct SinkState {
 }
 
 /// The first of the two producers; the second one is in its [`ReportHandler`].
-pub(super) struct Producer(ThreadedProducer<ReportHandler>);
+pub(super) struct Producer {
+    first: ThreadedProducer<ReportHandler>,
+    /// Forgotten only after the producers are gone.
+    _kerberos: Option<RegisteredLogin>,
+}
 
 impl Producer {
     /// Starts threads and reads PEM files, but does not wait for a broker.
     pub(super) fn build(
-        settings: &ClientConfig,
+        settings: ProducerSettings,
         state: &Arc<SinkState>,
         commands: &Sender<ProducerCommand>,
         generation: u64,
@@ -61,16 +69,17 @@ impl Producer {
             commands: commands.clone(),
             generation,
             login: state.tokens.as_ref().map(TokenLogin::new),
-            single: Some(SingleRecordProducer { settings: settings.clone(), producer: OnceLock::new() }),
+            single: Some(SingleRecordProducer { settings: settings.client.clone(), producer: OnceLock::new() }),
         };
-        ThreadedProducer::build(settings, reports).map(Self)
+        let first = ThreadedProducer::build(&settings.client, reports)?;
+        Ok(Self { first, _kerberos: settings.kerberos })
     }
 
     /// Queues the record in librdkafka. Its attempt ends with the delivery report, or now if librdkafka refuses the record.
     pub(super) fn send(&self, record: BaseRecord<'_, str, [u8], usize>) {
         let number = record.delivery_opaque;
-        if let Err((error, record)) = self.0.send(record) {
-            self.0.context().on_enqueue_error(number, record.topic, &error);
+        if let Err((error, record)) = self.first.send(record) {
+            self.first.context().on_enqueue_error(number, record.topic, &error);
         }
     }
 
@@ -81,7 +90,7 @@ impl Producer {
         // In this order, as the first producer may pass records to the second.
         for producer in self.producers() {
             if let Err(error) = producer.flush(deadline.saturating_duration_since(Instant::now())) {
-                debug!(sink = %self.0.context().state.sink, %error, "not all records were reported in time");
+                debug!(sink = %self.first.context().state.sink, %error, "not all records were reported in time");
                 is_answered = false;
             }
         }
@@ -103,12 +112,12 @@ impl Producer {
         }
         self.flush(PURGE_TIMEOUT);
         // Dropping joins all threads of librdkafka: after that nothing is sent any more.
-        drop(self.0);
+        drop(self.first);
     }
 
     fn producers(&self) -> impl Iterator<Item = &ThreadedProducer<ReportHandler>> {
-        std::iter::once(&self.0)
-            .chain(self.0.context().single.as_ref().and_then(|single| single.producer.get()?.as_ref()))
+        std::iter::once(&self.first)
+            .chain(self.first.context().single.as_ref().and_then(|single| single.producer.get()?.as_ref()))
     }
 }
 
@@ -236,6 +245,9 @@ impl ClientContext for ReportHandler {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         let sink = &self.state.sink;
         let line = &*self.masked(line);
+        if line.contains(USER_NAME_UNUSED) {
+            return;
+        }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
                 // The error is also passed to `error` below, which doesn't log it each time.

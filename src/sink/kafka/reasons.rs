@@ -14,8 +14,35 @@ const WRONG_SERVERS: [(&[u8], &str); 3] = [
 ];
 
 /// Parts of librdkafka's texts, and their meaning. More specific parts come first.
-const REASONS: [(&str, &str); 8] = [
+const REASONS: [(&str, &str); 21] = [
     (INVALID_TOKEN, TOKEN_REFUSED),
+    // The words of MIT Kerberos (`krb5_err.et`, `kv5m_err.et`) and of the broker.
+    (
+        "Cannot contact any KDC",
+        "no key distribution center of the realm answers: check `kdc` of the realm in krb5.conf, and that this machine reaches it",
+    ),
+    (
+        "Cannot find KDC",
+        "krb5.conf names no key distribution center for the realm: check `principal`, and add the realm there",
+    ),
+    ("does not specify default realm", "krb5.conf has no default realm: write the `principal` with its `@REALM`"),
+    ("Kerberos configuration file", "krb5.conf (or the file in KRB5_CONFIG) can't be used"),
+    ("No credentials cache found", NOT_IN_KEYTAB),
+    ("Keytab contains no suitable keys", NOT_IN_KEYTAB),
+    ("Preauthentication failed", OLD_KEYTAB),
+    ("Decrypt integrity check failed", OLD_KEYTAB),
+    ("Password incorrect", OLD_KEYTAB),
+    (
+        "Clock skew too great",
+        "the clocks of this machine and of the key distribution center, or of the broker, differ by more than Kerberos allows \
+         (5 minutes): correct them",
+    ),
+    ("have been revoked", "the principal is locked or has ended: ask the administrator of the realm"),
+    (
+        "no support for encryption type",
+        "the keytab has no key of a type that the realm still accepts: export it again (`ktadd`)",
+    ),
+    ("credentials with SASL mechanism GSSAPI", "the broker refuses the ticket: check its keytab and its clock"),
     ("connecting to a SSL listener", CLOSED_BEFORE_ANSWER),
     ("connecting to a PLAINTEXT broker listener", NO_TLS),
     ("wrong version number", NO_TLS),
@@ -27,6 +54,17 @@ const REASONS: [(&str, &str); 8] = [
     ("ssl.certificate.location failed", "the file in `tls.cert` can't be used"),
     ("ssl.key.location failed", "the file in `tls.key` can't be used"),
 ];
+
+const NOT_IN_KEYTAB: &str = "the keytab has no key of the principal: `klist -k FILE` lists its principals, and krb5.conf says of which realm \
+                             a principal without `@REALM` is";
+const OLD_KEYTAB: &str = "the key in the keytab is not the current one of the principal: export the keytab again (`ktadd -k FILE PRINCIPAL` in `kadmin`)";
+const UNKNOWN_CLIENT: &str = "the realm doesn't know the principal of the sink: check `principal`";
+const UNKNOWN_SERVICE: &str = "the realm doesn't know the principal of the brokers: check `service`, and that `brokers` has their host names as in their principals";
+/// Where Cyrus SASL's text begins, and where that of MIT Kerberos does in it.
+const SASL_FAILURE: &str = "SASL(-1): generic failure: ";
+const GSS_FAILURE: &str = "Minor code may provide more information (";
+/// MIT Kerberos names the principal between these and the rest.
+const NOT_FOUND: &str = " not found in Kerberos database";
 
 /// A broker's answer to a token that it refuses (RFC 7628, 3.2.2).
 const INVALID_TOKEN: &str = "invalid_token";
@@ -52,14 +90,29 @@ pub(super) fn explain_reason(reason: &str) -> Cow<'_, str> {
         return Cow::Borrowed(why);
     }
     let detail = reason.split_once(" (after ").map_or(reason, |(detail, _)| detail);
+    let detail = &*without_sasl_layers(detail);
     let meaning = REASONS.iter().find(|(part, _)| reason.contains(part)).map(|(_, meaning)| *meaning);
     match meaning
+        .or_else(|| unknown_principal(reason))
         .or_else(|| server_kind(reason))
         .or_else(|| closed_before_answer(reason).then_some(CLOSED_BEFORE_ANSWER))
     {
         Some(meaning) => Cow::Owned(format!("{meaning} ({detail})")),
-        None => Cow::Borrowed(detail),
+        None => Cow::Owned(detail.to_owned()),
     }
+}
+
+/// The broker and what MIT Kerberos says, without the words of librdkafka, Cyrus SASL and GSSAPI between them.
+fn without_sasl_layers(reason: &str) -> Cow<'_, str> {
+    let Some((before, after)) = reason.split_once(SASL_FAILURE) else { return Cow::Borrowed(reason) };
+    let inner = after.split_once(GSS_FAILURE).and_then(|(_, inner)| inner.trim_end().strip_suffix(')'));
+    let broker = before.split_once(": ").map_or(before, |(broker, _)| broker);
+    Cow::Owned(format!("{broker}: {}", inner.unwrap_or(after)))
+}
+
+fn unknown_principal(reason: &str) -> Option<&'static str> {
+    let (before, _) = reason.split_once(NOT_FOUND)?;
+    Some(if before.contains("Client") { UNKNOWN_CLIENT } else { UNKNOWN_SERVICE })
 }
 
 fn server_kind(reason: &str) -> Option<&'static str> {
@@ -97,6 +150,22 @@ mod tests {
         let closed = "h:1/bootstrap: Disconnected: connection closed by peer (after 0ms in state APIVERSION_QUERY)";
         let said = explain_reason(closed);
         assert!(said.contains("tls: {}") && !said.contains("after 0ms"), "{said}");
+        let kerberos = "sasl_ssl://h:1/bootstrap: Failed to initialize SASL authentication: SASL handshake failed (start (-1)): \
+                        SASL(-1): generic failure: GSSAPI Error: Unspecified GSS failure.  Minor code may provide more information \
+                        (Server a/h@R not found in Kerberos database) (after 5ms in state AUTH_REQ)";
+        let said = explain_reason(kerberos);
+        assert!(said.contains("check `service`"), "{said}");
+        assert!(said.ends_with("(sasl_ssl://h:1/bootstrap: Server a/h@R not found in Kerberos database)"), "{said}");
+        for (text, expected) in [
+            ("Client 'relay@R' not found in Kerberos database", "check `principal`"),
+            ("Clock skew too great", "5 minutes"),
+            ("Client's credentials have been revoked", "locked"),
+            ("Keytab contains no suitable keys for relay@R", "klist -k"),
+            ("Configuration file does not specify default realm when parsing name relay", "`@REALM`"),
+        ] {
+            let said = explain_reason(text);
+            assert!(said.contains(expected) && said.contains(text), "{said}");
+        }
         let plain = "127.0.0.1:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused";
         assert_eq!(explain_reason(plain), plain);
     }

@@ -3,13 +3,21 @@
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
+use regards_relay_native::kerberos::{Login, RegisteredLogin};
 
 use super::reasons::explain_reason;
-use crate::config::{KafkaConfig, Sasl, Secret, producer_settings};
+use crate::config::{KafkaConfig, KerberosLogin, Sasl, Secret, producer_settings};
 use crate::net::Tls;
 
+/// The settings of librdkafka's producers, and what has to live as long as these.
+pub(super) struct ProducerSettings {
+    pub(super) client: ClientConfig,
+    pub(super) kerberos: Option<RegisteredLogin>,
+}
+
 /// Reads the secrets, which blocks. `client` is the relay's name. The error never has a value in it.
-pub(super) fn settings(config: &KafkaConfig, client: &str) -> Result<ClientConfig, String> {
+pub(super) fn settings(config: &KafkaConfig, client: &str) -> Result<ProducerSettings, String> {
+    let mut kerberos = None;
     let options = config.options.iter().map(|(name, value)| Ok((name.clone(), reveal(value)?)));
     let options: Vec<(String, String)> = options.collect::<Result<_, String>>()?;
     let mut settings = producer_settings(client, &options);
@@ -35,13 +43,27 @@ pub(super) fn settings(config: &KafkaConfig, client: &str) -> Result<ClientConfi
         Some(Sasl::OAuth2(_)) => {
             settings.set("sasl.mechanism", "OAUTHBEARER");
         }
+        Some(Sasl::Kerberos(login)) => kerberos = Some(set_kerberos(&mut settings, login)?),
         None => {}
     }
     if let Some(tls) = &config.tls {
         set_tls(&mut settings, tls)?;
     }
     check_each(&settings)?;
-    Ok(settings)
+    Ok(ProducerSettings { client: settings, kerberos })
+}
+
+/// The connections find the login by the user name, which the brokers don't see.
+fn set_kerberos(settings: &mut ClientConfig, login: &KerberosLogin) -> Result<RegisteredLogin, String> {
+    let KerberosLogin { principal, keytab, service } = login;
+    let registered = Login { principal: principal.clone(), keytab: keytab.clone() }.register()?;
+    settings.set("sasl.mechanism", "GSSAPI");
+    settings.set("sasl.username", registered.id());
+    settings.set("sasl.kerberos.service.name", service);
+    settings.set("sasl.kerberos.principal", principal);
+    // Zero switches librdkafka's call of `kinit` off.
+    settings.set("sasl.kerberos.min.time.before.relogin", "0");
+    Ok(registered)
 }
 
 /// Sets the paths of PEM files, which librdkafka reads when the producer is built. librdkafka compares each broker's certificate

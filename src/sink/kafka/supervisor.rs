@@ -185,7 +185,7 @@ impl Supervisor {
     fn build(&mut self) -> Result<(), String> {
         let settings = settings(&self.config, &self.client)?;
         self.generation += 1;
-        let producer = Producer::build(&settings, &self.shared.state, &self.command_sender, self.generation)
+        let producer = Producer::build(settings, &self.shared.state, &self.command_sender, self.generation)
             .map_err(|error| explain_config_error(&error))?;
         self.built_at = Instant::now();
         self.shared.swap(ProducerSlot::Ready(producer));

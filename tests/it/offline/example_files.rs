@@ -19,6 +19,7 @@ fn run(file: &Path, command: &str) -> Output {
         .env_clear()
         .env("REGARDS_PASSWORD", "any")
         .env("KAFKA_CLIENT_SECRET", "any")
+        .env("KAFKA_KEYTAB", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/example.keytab"))
         // `check` warns about the secret in an example.
         .env("WEBHOOK_SECRET", "whsec_b25lIHRoYXQgaXMga25vd24gdG8gbm9ib2R5IGVsc2U=")
         .arg("--config")

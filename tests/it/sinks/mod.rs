@@ -6,6 +6,7 @@ mod conformance;
 mod header_types;
 mod hidden_tokens;
 mod independent_readers;
+mod kafka_kerberos;
 mod kafka_tokens;
 mod many_files;
 mod oauth;

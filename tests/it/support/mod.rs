@@ -5,6 +5,7 @@ pub mod damage;
 pub mod files;
 pub mod generated;
 pub mod kafka;
+pub mod kerberos;
 pub mod proxy;
 pub mod rabbit;
 pub mod raw_amqp;

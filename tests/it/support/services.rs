@@ -103,6 +103,15 @@ impl Services {
         assert!(done.status.success(), "login: {}", String::from_utf8_lossy(&done.stderr));
     }
 
+    pub fn kdc_port(&self) -> u16 {
+        self.port("KDC_PORT")
+    }
+
+    /// The directory of the key distribution center: krb5.conf, keytabs, its log.
+    pub fn kdc(&self) -> &Path {
+        Path::new(self.value("KDC"))
+    }
+
     pub fn registry_port(&self) -> u16 {
         self.port("REGISTRY_PORT")
     }
