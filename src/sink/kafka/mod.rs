@@ -23,6 +23,7 @@ use std::time::Duration;
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::BaseRecord;
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 pub(super) use self::probe::probe;
 pub(super) use self::render::render;
@@ -41,6 +42,11 @@ const CAPACITY: usize = 100_000;
 const FIRST_TOKEN: Duration = Duration::from_secs(2);
 /// How long closing may take beyond its grace, to purge the queue and to end librdkafka's threads.
 const CLOSE_SLACK: Duration = PURGE_TIMEOUT.saturating_mul(3);
+/// How long closing waits for librdkafka's threads if no record is in flight. A thread may hang in a login while a key distribution
+/// center doesn't answer.
+const IDLE_SLACK: Duration = Duration::from_secs(1);
+/// How often closing looks whether a record is in flight.
+const IDLE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// An open producer, and the size of its queue.
 pub(super) struct KafkaSink {
@@ -101,9 +107,21 @@ impl KafkaSink {
         let (done, is_done) = oneshot::channel();
         if self.producer.commands.send(ProducerCommand::Close { grace, done: Some(done) }).is_ok() {
             // A broker's thread of librdkafka may hang (a name that doesn't resolve). That must not delay the relay's stop.
-            let _ = tokio::time::timeout(grace + CLOSE_SLACK, is_done).await;
+            tokio::select! {
+                _ = is_done => {}
+                () = self.becomes_idle() => {}
+                () = sleep(grace + CLOSE_SLACK) => {}
+            }
         }
         self.producer.shared.state.in_flight.abandon_all();
+    }
+
+    /// Returns a moment after the last record in flight was reported, while no attempts begin.
+    async fn becomes_idle(&self) {
+        while self.producer.shared.state.in_flight.len() > 0 {
+            sleep(IDLE_INTERVAL).await;
+        }
+        sleep(IDLE_SLACK).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //! anything.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::client::{ClientContext, OAuthToken};
@@ -9,11 +10,12 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataBroker};
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
+use regards_relay_native::kerberos::RegisteredLogin;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::last_error::{AUTO_CREATE_HINT, LastError};
-use super::reasons::{closed_before_answer, explain_reason};
+use super::reasons::{NO_KDC, closed_before_answer, explain_reason};
 use super::settings::{ProducerSettings, explain_config_error, settings};
 use super::token_login::TokenLogin;
 use crate::config::KafkaConfig;
@@ -30,6 +32,9 @@ const TRIES_AFTER_ERROR: u32 = 3;
 
 /// The largest number of brokers whose advertised addresses are tried, all at once.
 const MAX_LEADERS: usize = 64;
+/// How long getting a Kerberos ticket may take. MIT Kerberos gives up after a minute, or several.
+const TICKET_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// How long connecting to one address may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest number of addresses of one name that are tried.
@@ -43,7 +48,19 @@ pub(in crate::sink) async fn probe(kafka: &KafkaConfig, relay: &str) -> ProbeRes
     }
     let login = tokens.as_ref().map(TokenLogin::new);
     let (kafka, client) = (kafka.clone(), relay.to_owned());
-    let asked = tokio::task::spawn_blocking(move || fetch(&kafka, &client, login)).await;
+    let (read, of_client) = (kafka.clone(), client.clone());
+    let settings = tokio::task::spawn_blocking(move || settings(&read, &of_client)).await;
+    let ProducerSettings { client: settings, kerberos } =
+        settings.unwrap_or_else(|error| Err(tasks::blocking_error("reading the secrets of the login", &error)))?;
+    let kerberos = kerberos.map(Arc::new);
+    if let Some(login) = &kerberos {
+        get_ticket(login).await?;
+    }
+    let asked = tokio::task::spawn_blocking(move || {
+        let _login = kerberos;
+        fetch(&kafka, settings, login)
+    })
+    .await;
     let (found, leaders) =
         asked.unwrap_or_else(|error| Err(tasks::blocking_error("asking the brokers for their metadata", &error)))?;
     let tried = leaders.into_iter().map(|leader| async move {
@@ -53,6 +70,18 @@ pub(in crate::sink) async fn probe(kafka: &KafkaConfig, relay: &str) -> ProbeRes
     match futures_util::future::join_all(tried).await.into_iter().flatten().next() {
         Some(unreachable) => Err(unreachable),
         None => Ok(found),
+    }
+}
+
+/// Without a ticket librdkafka's own error comes late, or not at all.
+async fn get_ticket(login: &Arc<RegisteredLogin>) -> Result<(), String> {
+    let login = Arc::clone(login);
+    let got = tokio::task::spawn_blocking(move || login.get_ticket());
+    match timeout(TICKET_TIMEOUT, got).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(error))) => Err(explain_reason(&error).into_owned()),
+        Ok(Err(error)) => Err(tasks::blocking_error("getting a Kerberos ticket", &error)),
+        Err(_) => Err(format!("{NO_KDC} (no answer within {TICKET_TIMEOUT:?})")),
     }
 }
 
@@ -83,13 +112,9 @@ struct PartitionLeader {
 /// Blocks until the brokers have answered.
 fn fetch(
     kafka: &KafkaConfig,
-    client: &str,
+    mut settings: ClientConfig,
     login: Option<TokenLogin>,
 ) -> Result<(ProbeOutcome, Vec<PartitionLeader>), String> {
-    let ProducerSettings { client: mut settings, kerberos } = settings(kafka, client)?;
-    if let Some(login) = &kerberos {
-        login.get_ticket().map_err(|error| explain_reason(&error).into_owned())?;
-    }
     settings.set_log_level(RDKafkaLogLevel::Info);
     let context = ProbeContext { last_error: LastError::default(), login };
     let producer: BaseProducer<ProbeContext> =

@@ -17,10 +17,7 @@ const WRONG_SERVERS: [(&[u8], &str); 3] = [
 const REASONS: [(&str, &str); 21] = [
     (INVALID_TOKEN, TOKEN_REFUSED),
     // The words of MIT Kerberos (`krb5_err.et`, `kv5m_err.et`) and of the broker.
-    (
-        "Cannot contact any KDC",
-        "no key distribution center of the realm answers: check `kdc` of the realm in krb5.conf, and that this machine reaches it",
-    ),
+    ("Cannot contact any KDC", NO_KDC),
     (
         "Cannot find KDC",
         "krb5.conf names no key distribution center for the realm: check `principal`, and add the realm there",
@@ -55,6 +52,7 @@ const REASONS: [(&str, &str); 21] = [
     ("ssl.key.location failed", "the file in `tls.key` can't be used"),
 ];
 
+pub(super) const NO_KDC: &str = "no key distribution center of the realm answers: check `kdc` of the realm in krb5.conf, and that this machine reaches it";
 const NOT_IN_KEYTAB: &str = "the keytab has no key of the principal: `klist -k FILE` lists its principals, and krb5.conf says of which realm \
                              a principal without `@REALM` is";
 const OLD_KEYTAB: &str = "the key in the keytab is not the current one of the principal: export the keytab again (`ktadd -k FILE PRINCIPAL` in `kadmin`)";

@@ -1,4 +1,5 @@
-//! No token, client secret, key or assertion of the three logins by OAuth 2.0 is ever shown or stored, also if a server repeats it.
+//! No token, client secret, key or assertion of the three logins by OAuth 2.0, and no key of a keytab, is ever shown or stored, also if
+//! a server repeats it.
 
 use std::path::Path;
 use std::process::Output;
@@ -10,6 +11,7 @@ use lapin::types::FieldTable;
 use serde_json::json;
 use url::form_urlencoded;
 
+use crate::support::kerberos::Realm;
 use crate::support::token_server::write_client_key;
 use crate::support::{Answer, Home, Kafka, Receiver, Regards, Relay, Response, Services, TokenServer};
 
@@ -42,7 +44,13 @@ sinks:
         mechanism: OAUTHBEARER
         oauth2: { token_url: "${TOKENS}", client_id: relay, client_secret: "${file:secret}" }
     retry: { max_attempts: 1 }
-routes: [{ name: all, to: [hook, out, pipeline] }]
+  kerberos:
+    kafka:
+      brokers: "${KAFKA_TLS}"
+      topic: "${TOPIC}"
+      tls: { ca: "${CA}" }
+      sasl: { mechanism: GSSAPI, principal: relay, keytab: relay.keytab }
+routes: [{ name: all, to: [hook, out, pipeline, kerberos] }]
 unrouted: dead_letter
 delivery: { shutdown_grace: 5s }
 "#;
@@ -53,6 +61,7 @@ struct Secrets {
     sinks: TokenServer,
     hook: TokenServer,
     key: String,
+    keytab: Vec<u8>,
 }
 
 impl Secrets {
@@ -64,6 +73,12 @@ impl Secrets {
         let mut all = vec![("secret", secret.to_owned()), ("secret", encoded(secret)), ("secret", basic)];
         let of_key = self.key.lines().filter(|line| !line.starts_with('-'));
         all.extend(of_key.map(|line| ("key", line.to_owned())));
+        for key in keys_of(&self.keytab) {
+            let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            all.extend([("key of the keytab", hex.to_uppercase()), ("key of the keytab", hex)]);
+            all.push(("key of the keytab", STANDARD.encode(key)));
+            all.push(("key of the keytab", String::from_utf8_lossy(key).into_owned()));
+        }
         let servers = [&self.source, &self.sinks, &self.hook];
         let tokens = servers.into_iter().flat_map(TokenServer::issued);
         let assertions =
@@ -86,6 +101,15 @@ impl Secrets {
             assert_eq!(around, None, "a {name} is in {place}: {secret}");
         }
     }
+}
+
+/// The keys of type aes256-cts (18), which have 32 bytes, in a keytab.
+fn keys_of(keytab: &[u8]) -> Vec<&[u8]> {
+    let start = [0, 18, 0, 32];
+    let starts = (0..keytab.len()).filter(|at| keytab[*at..].starts_with(&start));
+    let keys: Vec<_> = starts.map(|at| &keytab[at + 4..at + 36]).collect();
+    assert!(!keys.is_empty(), "a key");
+    keys
 }
 
 /// What every command and page shows, and every file of the data directory.
@@ -147,7 +171,9 @@ async fn no_token_secret_or_key_is_ever_shown() {
     let mut topic = Kafka::shared().topic("hidden", 1).await;
     let (source, sinks) = (TokenServer::start_for(&services).await, TokenServer::start_for(&services).await);
     let hook = TokenServer::start().await;
-    let home = Home::of(&regards, ROUTES)
+    let realm = Realm::shared().await;
+    let home = realm
+        .of(Home::of(&regards, ROUTES))
         .with("BROKER", &vhost.url_without_login())
         .with("SOURCE_TOKENS", &source.url())
         .with("TOKENS", &sinks.url())
@@ -160,7 +186,9 @@ async fn no_token_secret_or_key_is_ever_shown() {
     home.write("message.json", &Response::new("t", "c-0", "SUCCESS").sample());
     hook.expect_assertions(&write_client_key(&home.path("client.key")));
     let key = home.read("client.key");
-    let secrets = Secrets { source, sinks, hook, key };
+    let keytab = realm.keytab("relay");
+    home.write_bytes("relay.keytab", &keytab);
+    let secrets = Secrets { source, sinks, hook, key, keytab };
 
     // Everything succeeds, with the log at its most detailed.
     let relay = home.start_with("RUST_LOG", "trace");
@@ -168,7 +196,7 @@ async fn no_token_secret_or_key_is_ever_shown() {
     regards.publish(&Response::new("t", "c-0", "SUCCESS")).await;
     let posted = receiver.wait_for_accepted(1).await;
     let published = collected.wait_for(1).await;
-    let records = topic.wait_for(1).await;
+    let records = topic.wait_for(2).await;
     secrets.assert_hidden_in("an AMQP message", format!("{published:?}").as_bytes());
     secrets.assert_hidden_in("a Kafka record", format!("{records:?}").as_bytes());
     let mut sent = posted.into_iter().next().expect("a request");
