@@ -2,3 +2,4 @@
 //! librdkafka at any time. The only code of the relay with `unsafe`; its interface is safe.
 
 pub mod kerberos;
+pub mod oauthbearer;

@@ -1,7 +1,7 @@
 //! One example for each key, shown when its value has the wrong type.
 
 /// Examples by key. If the meaning of a key depends on the key above it, that one is written before it: `routes.name`.
-const EXAMPLES: [(&str, &str); 150] = [
+const EXAMPLES: [(&str, &str); 151] = [
     ("version", "version: 1"),
     ("name", "name: urn:example:institute"),
     ("routes.name", "name: everything"),
@@ -100,6 +100,7 @@ const EXAMPLES: [(&str, &str); 150] = [
     ("options", "options: { compression.type: zstd }"),
     ("sasl", "sasl: { mechanism: SCRAM-SHA-512, username: partner, password: \"${file:/run/secrets/NAME}\" }"),
     ("mechanism", "mechanism: SCRAM-SHA-512"),
+    ("extensions", "extensions: { logicalCluster: lkc-1234 }"),
     ("principal", "principal: relay@EXAMPLE.ORG"),
     ("keytab", "keytab: /etc/regards-relay/relay.keytab"),
     ("service", "service: kafka"),

@@ -310,7 +310,7 @@ impl KafkaConfig {
     #[must_use]
     pub fn oauth2(&self) -> Option<&OAuth2Config> {
         match &self.sasl {
-            Some(Sasl::OAuth2(oauth2)) => Some(oauth2),
+            Some(Sasl::OAuth2 { oauth2, .. }) => Some(oauth2),
             Some(Sasl::Password { .. } | Sasl::Kerberos(_)) | None => None,
         }
     }

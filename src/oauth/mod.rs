@@ -190,11 +190,11 @@ impl TokenSource {
         request.await
     }
 
-    /// The current token, without waiting; or why there is none.
-    pub fn current(&self) -> Result<AccessToken, TokenError> {
+    /// The current token, without waiting; or why there is none. The error is `None` while a request for one is in flight that follows
+    /// no failed one.
+    pub fn current(&self) -> Result<AccessToken, Option<TokenError>> {
         let state = self.lock();
-        let why = || state.failure.clone().unwrap_or_else(|| TokenError("a request for one is in flight".to_owned()));
-        state.usable().cloned().ok_or_else(why)
+        state.usable().cloned().ok_or_else(|| state.failure.clone())
     }
 
     /// The number of the latest token.

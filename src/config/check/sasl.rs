@@ -4,11 +4,15 @@ use super::common::{in_clear, usable};
 use super::{kerberos, oauth2};
 use crate::config::model::Sasl;
 use crate::config::raw;
-use crate::config::text::decode::At;
+use crate::config::text::decode::{At, NamedEntries};
 use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
 use crate::config::text::scalar::{SecretText, Text};
+use crate::config::text::words::clean;
 use crate::config::values::{GSSAPI, OAUTHBEARER};
+
+/// The name of the token among the extensions of a login.
+const TOKEN: &str = "auth";
 
 pub(super) fn sasl(at: &At<raw::Sasl>, encrypted: bool, reader: &mut Reader<'_>) -> Option<Sasl> {
     let raw = &at.value;
@@ -54,6 +58,11 @@ fn report_unused(at: &At<raw::Sasl>, mechanism: &str, reader: &mut Reader<'_>) {
         ("user name", secret(&raw.username), password),
         ("password", secret(&raw.password), password),
         ("block `oauth2`", raw.oauth2.as_ref().map(|at| at.head), ("write `mechanism: OAUTHBEARER`", of_tokens)),
+        (
+            "block `extensions`",
+            raw.extensions.as_ref().map(|at| at.head),
+            ("write `mechanism: OAUTHBEARER`", of_tokens),
+        ),
         ("principal", text(&raw.principal), kerberos),
         ("keytab", text(&raw.keytab), kerberos),
         ("service name", text(&raw.service), kerberos),
@@ -92,7 +101,39 @@ fn token_login(at: &At<raw::Sasl>, reader: &mut Reader<'_>) -> Option<Sasl> {
     if raw.oauth2.is_none() && !reader.failed_in(at.span) {
         missing(at, "oauth2", "as in `oauth2: { token_url: https://HOST/PATH, client_id: relay, … }`", reader);
     }
-    Some(Sasl::OAuth2(Box::new(oauth2::oauth2(raw.oauth2.as_ref()?, reader)?)))
+    let extensions = raw.extensions.as_ref().map_or(Some(Vec::new()), |at| extensions(at, reader));
+    let oauth2 = Box::new(oauth2::oauth2(raw.oauth2.as_ref()?, reader)?);
+    Some(Sasl::OAuth2 { oauth2, extensions: extensions? })
+}
+
+/// Extensions by RFC 7628, 3.1.
+fn extensions(at: &At<NamedEntries<Text>>, reader: &mut Reader<'_>) -> Option<Vec<(String, String)>> {
+    let mut is_each_right = true;
+    for (key, value) in &at.value.0 {
+        let name = key.text.as_str();
+        let text = &value.value.text;
+        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let is_value = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n'));
+        let (span, message, help) = if name == TOKEN {
+            (
+                key.span,
+                "the extension `auth` can't be set: it is the access token itself".to_owned(),
+                "choose another name",
+            )
+        } else if !is_name {
+            let message = format!("`{}` can't be the name of an extension", clean(name));
+            (key.span, message, "use letters only (RFC 7628, 3.1)")
+        } else if !is_value && !value.value.placeholder {
+            let message = "this can't be the value of an extension".to_owned();
+            (value.span, message, "use ASCII characters that can be printed, and white space (RFC 7628, 3.1)")
+        } else {
+            continue;
+        };
+        is_each_right = false;
+        reader.report(Diagnostic::error("sasl-extension", span, message).help(help));
+    }
+    let pairs = at.value.0.iter().map(|(key, value)| (key.text.clone(), value.value.text.clone()));
+    is_each_right.then(|| pairs.collect())
 }
 
 pub(super) fn missing(at: &At<raw::Sasl>, key: &str, about: &str, reader: &mut Reader<'_>) {

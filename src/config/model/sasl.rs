@@ -14,7 +14,11 @@ pub enum Sasl {
         password: Secret,
     },
     /// By access tokens (`OAUTHBEARER`).
-    OAuth2(Box<OAuth2Config>),
+    OAuth2 {
+        oauth2: Box<OAuth2Config>,
+        /// Valid names and values that are sent with each token (RFC 7628, 3.1).
+        extensions: Vec<(String, String)>,
+    },
     /// By Kerberos (`GSSAPI`).
     Kerberos(KerberosLogin),
 }
@@ -35,7 +39,7 @@ impl Sasl {
     pub(in crate::config) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let given = match self {
             Self::Password { mechanism: _, username, password } => [Some(username), Some(password)],
-            Self::OAuth2(_) | Self::Kerberos(_) => [None, None],
+            Self::OAuth2 { .. } | Self::Kerberos(_) => [None, None],
         };
         given.into_iter().flatten()
     }
@@ -43,7 +47,7 @@ impl Sasl {
     pub(in crate::config) fn keytab(&self) -> Option<&PathBuf> {
         match self {
             Self::Kerberos(login) => Some(&login.keytab),
-            Self::Password { .. } | Self::OAuth2(_) => None,
+            Self::Password { .. } | Self::OAuth2 { .. } => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `sasl:` of a Kafka sink.
 
 use super::OAuth2;
-use crate::config::text::decode::mapping;
+use crate::config::text::decode::{NamedEntries, mapping};
 use crate::config::text::scalar::{OneOf, SecretText, Text};
 use crate::config::values::Mechanism;
 
@@ -16,6 +16,8 @@ mapping! {
         password: SecretText,
         /// The access tokens of `OAUTHBEARER`
         oauth2: OAuth2,
+        /// Names and values that are sent with the access tokens, as the cluster's operator asks for them
+        extensions: NamedEntries<Text>,
         /// The Kerberos principal that logs in, as in `relay@EXAMPLE.ORG`
         principal: Text,
         /// The keytab of the principal; it is read again for each ticket

@@ -3,6 +3,7 @@
 use expect_test::expect;
 
 use super::{Strictness, check_errors, check_warnings, parse, sink, valid};
+use crate::config::{Sasl, SinkKind};
 
 #[test]
 fn a_wrong_kafka_sink_is_an_error() {
@@ -478,6 +479,72 @@ fn a_login_by_token_takes_no_password() {
               |                          ^^^^^^^^^^^
               |
               = help: add `tls: {}` (or with the cluster's `ca`)
+
+        "#]],
+    );
+}
+
+#[test]
+fn extensions_of_a_login_by_token_have_names_and_values_of_rfc_7628() {
+    let token = "oauth2: { token_url: https://idp.example.org/token, client_id: relay, client_secret: '${S:-x}' }";
+    let kafka = |extensions: &str| {
+        let sasl = format!("sasl:\n    mechanism: OAUTHBEARER\n    {token}\n    extensions: {extensions}");
+        sink(&format!("kafka:\n  brokers: h\n  topic: t\n  tls: {{}}\n  {sasl}"))
+    };
+    let config = valid(&kafka("{ logicalCluster: lkc-1, identityPoolId: '${S:-pool 2}' }"));
+    let SinkKind::Kafka(found) = &config.sinks[0].kind else { panic!("kafka") };
+    let Some(Sasl::OAuth2 { extensions, .. }) = &found.sasl else { panic!("tokens") };
+    let expected = [("logicalCluster", "lkc-1"), ("identityPoolId", "pool 2")];
+    assert_eq!(*extensions, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    check_errors(
+        &kafka("{ auth: x, logical-cluster: y, other: 'é', empty: '' }"),
+        expect![[r#"
+        error[sasl-extension]: the extension `auth` can't be set: it is the access token itself
+          --> routes.yaml:12:23
+           |
+        12 |         extensions: { auth: ***, logical-cluster: ***, other: '***', empty: '' }
+           |                       ^^^^
+           |
+           = help: choose another name
+
+        error[sasl-extension]: `logical-cluster` can't be the name of an extension
+          --> routes.yaml:12:32
+           |
+        12 |         extensions: { auth: ***, logical-cluster: ***, other: '***', empty: '' }
+           |                                  ^^^^^^^^^^^^^^^
+           |
+           = help: use letters only (RFC 7628, 3.1)
+
+        error[sasl-extension]: this can't be the value of an extension
+          --> routes.yaml:12:59
+           |
+        12 |         extensions: { auth: ***, logical-cluster: ***, other: '***', empty: '' }
+           |                                                               ^^^^^
+           |
+           = help: use ASCII characters that can be printed, and white space (RFC 7628, 3.1)
+
+        error[sasl-extension]: this can't be the value of an extension
+          --> routes.yaml:12:71
+           |
+        12 |         extensions: { auth: ***, logical-cluster: ***, other: '***', empty: '' }
+           |                                                                             ^^
+           |
+           = help: use ASCII characters that can be printed, and white space (RFC 7628, 3.1)
+
+    "#]],
+    );
+    check_errors(
+        &sink(
+            "kafka:\n  brokers: h\n  topic: t\n  tls: {}\n  sasl: { mechanism: PLAIN, username: '${U:-x}', password: '${P:-x}', extensions: { a: b } }",
+        ),
+        expect![[r#"
+            error[sasl-login]: `PLAIN` logs in by user name and password; this block `extensions` is not used
+             --> routes.yaml:9:87
+              |
+            9 |       sasl: { mechanism: PLAIN, username: '${U:-***}', password: '${P:-***}', extensions: { a: *** } }
+              |                                                                                           ^^^^^^^^^^
+              |
+              = help: remove it, or write `mechanism: OAUTHBEARER`
 
         "#]],
     );

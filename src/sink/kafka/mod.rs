@@ -31,15 +31,13 @@ use super::in_flight::InFlightAttempts;
 use super::{Attempt, Destination, OpenError, RenderedDelivery, headers};
 use crate::config::{KafkaConfig, SinkConfig};
 use crate::event::HeaderValue;
-use crate::oauth;
 use last_error::LastError;
 use producer::{PURGE_TIMEOUT, SinkState};
 use supervisor::{ProducerCommand, SharedProducer};
+use token_login::SinkTokens;
 
 /// The largest number of attempts in flight, unless the options set it: librdkafka's own default for its queue.
 const CAPACITY: usize = 100_000;
-/// How long opening a sink waits for its first access token.
-const FIRST_TOKEN: Duration = Duration::from_secs(2);
 /// How long closing may take beyond its grace, to purge the queue and to end librdkafka's threads.
 const CLOSE_SLACK: Duration = PURGE_TIMEOUT.saturating_mul(3);
 /// How long closing waits for librdkafka's threads if no record is in flight. A thread may hang in a login while a key distribution
@@ -73,12 +71,8 @@ impl KafkaSink {
             sink: config.name.clone(),
             in_flight: InFlightAttempts::default(),
             last_error: LastError::default(),
-            tokens: kafka.oauth2().map(oauth::source),
+            tokens: SinkTokens::of(kafka),
         };
-        if let Some(tokens) = &state.tokens {
-            // Without a first token librdkafka asks again only after 10 s. Errors are logged by the source of tokens.
-            let _ = tokio::time::timeout(FIRST_TOKEN, tokens.token()).await;
-        }
         let (shared, commands) = supervisor::start(state, kafka.clone(), relay.to_owned())
             .await
             .map_err(|detail| OpenError { sink: config.name.to_string(), detail })?;

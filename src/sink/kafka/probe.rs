@@ -1,11 +1,10 @@
 //! Tests whether the brokers answer, the topic exists, and the leaders of its partitions can be reached, without producing
 //! anything.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataBroker};
@@ -17,9 +16,8 @@ use tokio::time::timeout;
 use super::last_error::{AUTO_CREATE_HINT, LastError};
 use super::reasons::{NO_KDC, closed_before_answer, explain_reason};
 use super::settings::{ProducerSettings, explain_config_error, settings};
-use super::token_login::TokenLogin;
+use super::token_login::{SinkTokens, TokenLogin};
 use crate::config::KafkaConfig;
-use crate::oauth;
 use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::tasks;
 
@@ -42,9 +40,9 @@ const MAX_ADDRESSES: usize = 8;
 
 /// Logs in and asks for all topics. Only producing could show whether the user may write to them.
 pub(in crate::sink) async fn probe(kafka: &KafkaConfig, relay: &str) -> ProbeResult {
-    let tokens = kafka.oauth2().map(oauth::source);
+    let tokens = SinkTokens::of(kafka);
     if let Some(tokens) = &tokens {
-        tokens.token().await.map_err(|error| error.to_string())?;
+        tokens.source.token().await.map_err(|error| error.to_string())?;
     }
     let login = tokens.as_ref().map(TokenLogin::new);
     let (kafka, client) = (kafka.clone(), relay.to_owned());
@@ -170,8 +168,9 @@ async fn connect(host: &str, port: u16) -> Result<(), String> {
 /// Asks for the metadata of all topics, as asking for one topic could create it.
 fn metadata(producer: &BaseProducer<ProbeContext>) -> Result<Metadata, String> {
     let mut last = None;
-    // The first poll gives librdkafka its access token.
-    producer.poll(Duration::ZERO);
+    if let Some(login) = &producer.context().login {
+        login.give(producer.client())?;
+    }
     for tries in 1..=TRIES {
         match producer.client().fetch_metadata(None, ANSWER_TIMEOUT) {
             Ok(metadata) => return Ok(metadata),
@@ -203,12 +202,6 @@ impl ProbeContext {
 }
 
 impl ClientContext for ProbeContext {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        self.login.as_ref().ok_or("the sink has no login by access token")?.give()
-    }
-
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
         tracing::debug!(target: "librdkafka", "{facility}: {line}");
         // librdkafka reports no error if the broker closes the connection, only this log line.

@@ -6,16 +6,15 @@
 //! second producer is built when it is first needed.
 
 use std::borrow::Cow;
-use std::error::Error;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, DeliveryResult, Message};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use regards_relay_native::kerberos::RegisteredLogin;
 use tracing::{debug, error, info, warn};
 
@@ -25,8 +24,7 @@ use super::reasons::explain_reason;
 use super::settings::ProducerSettings;
 use super::supervisor::ProducerCommand;
 use super::threaded::ThreadedProducer;
-use super::token_login::TokenLogin;
-use crate::oauth::TokenSource;
+use super::token_login::{SinkTokens, TokenLogin};
 use crate::rules::SinkName;
 use crate::sink::in_flight::InFlightAttempts;
 use crate::sink::{Confirmation, Verdict};
@@ -46,7 +44,7 @@ pub(super) struct SinkState {
     pub(super) in_flight: InFlightAttempts<Option<i64>>,
     pub(super) last_error: LastError,
     /// The access tokens of the login, if it takes any.
-    pub(super) tokens: Option<Arc<TokenSource>>,
+    pub(super) tokens: Option<SinkTokens>,
 }
 
 /// The first of the two producers; the second one is in its [`ReportHandler`].
@@ -71,7 +69,7 @@ impl Producer {
             login: state.tokens.as_ref().map(TokenLogin::new),
             single: Some(SingleRecordProducer { settings: settings.client.clone(), producer: OnceLock::new() }),
         };
-        let first = ThreadedProducer::build(&settings.client, reports)?;
+        let first = ThreadedProducer::build(&settings.client, reports, ReportHandler::give_token)?;
         Ok(Self { first, _kerberos: settings.kerberos })
     }
 
@@ -195,7 +193,7 @@ impl ReportHandler {
                 login: self.state.tokens.as_ref().map(TokenLogin::new),
                 single: None,
             };
-            match ThreadedProducer::build(&settings, reports) {
+            match ThreadedProducer::build(&settings, reports, Self::give_token) {
                 Ok(producer) => Some(producer),
                 Err(error) => {
                     let error = super::settings::explain_config_error(&error);
@@ -205,6 +203,23 @@ impl ReportHandler {
             }
         };
         single.producer.get_or_init(build).as_ref()
+    }
+
+    /// Gives librdkafka the current access token, if the login takes any. Called each time before the producer is polled.
+    fn give_token(producer: &BaseProducer<Self>) {
+        let handler = producer.context();
+        if let Some(login) = &handler.login
+            && let Err(error) = login.give(producer.client())
+        {
+            handler.report(RDKafkaErrorCode::Authentication, &error);
+        }
+    }
+
+    fn report(&self, code: RDKafkaErrorCode, reason: &str) {
+        if self.state.last_error.record(code, reason) {
+            let error = explain_reason(reason);
+            warn!(sink = %self.state.sink, %error, "the Kafka producer reports an error; deliveries are retried");
+        }
     }
 
     /// A text of librdkafka without access tokens, which a broker may repeat.
@@ -236,12 +251,6 @@ fn resend(producer: &ThreadedProducer<ReportHandler>, message: &BorrowedMessage<
 }
 
 impl ClientContext for ReportHandler {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        self.login.as_ref().ok_or("the sink has no login by access token")?.give()
-    }
-
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         let sink = &self.state.sink;
         let line = &*self.masked(line);
@@ -273,11 +282,7 @@ impl ClientContext for ReportHandler {
         if let Some(login) = &self.login {
             login.on_error(code);
         }
-        let reason = &*self.masked(reason);
-        if self.state.last_error.record(code, reason) {
-            let error = explain_reason(reason);
-            warn!(sink = %self.state.sink, %error, "the Kafka producer reports an error; deliveries are retried");
-        }
+        self.report(code, &self.masked(reason));
         if code == RDKafkaErrorCode::Fatal {
             self.request_rebuild();
         }

@@ -68,8 +68,6 @@ const NOT_FOUND: &str = " not found in Kerberos database";
 const INVALID_TOKEN: &str = "invalid_token";
 const TOKEN_REFUSED: &str = "the broker refuses the access token: check `audience` and `scope`, and that the broker trusts the keys of \
                              this token server and its clock is right";
-/// librdkafka's text before the reason why there is no access token.
-const NO_TOKEN: &str = "Failed to acquire SASL OAUTHBEARER token: ";
 
 const NO_TLS: &str = "the broker does not use TLS on this port: remove `tls`, or use its TLS port";
 /// librdkafka's state when the connection ended. A broker that expects TLS closes the connection at the first request.
@@ -84,9 +82,6 @@ pub(super) fn closed_before_answer(reason: &str) -> bool {
 
 /// Explains the reason if it is a known one. Removes its duration and count, which differ each time.
 pub(super) fn explain_reason(reason: &str) -> Cow<'_, str> {
-    if let Some((_, why)) = reason.split_once(NO_TOKEN) {
-        return Cow::Borrowed(why);
-    }
     let detail = reason.split_once(" (after ").map_or(reason, |(detail, _)| detail);
     let detail = &*without_sasl_layers(detail);
     let meaning = REASONS.iter().find(|(part, _)| reason.contains(part)).map(|(_, meaning)| *meaning);

@@ -39,8 +39,8 @@ pub(super) fn settings(config: &KafkaConfig, client: &str) -> Result<ProducerSet
             settings.set("sasl.username", reveal(username)?);
             settings.set("sasl.password", reveal(password)?);
         }
-        // librdkafka asks for each token by `ClientContext::generate_oauth_token`.
-        Some(Sasl::OAuth2(_)) => {
+        // The producer's thread gives librdkafka each token.
+        Some(Sasl::OAuth2 { .. }) => {
             settings.set("sasl.mechanism", "OAUTHBEARER");
         }
         Some(Sasl::Kerberos(login)) => kerberos = Some(set_kerberos(&mut settings, login)?),

@@ -27,13 +27,18 @@ pub(super) struct ThreadedProducer<C: ProducerContext + 'static> {
 }
 
 impl<C: ProducerContext + 'static> ThreadedProducer<C> {
-    /// Builds it and starts its thread.
-    pub(super) fn build(settings: &ClientConfig, context: C) -> Result<Self, KafkaError> {
+    /// Builds it and starts its thread, which calls `before_poll` each time before it polls.
+    pub(super) fn build(
+        settings: &ClientConfig,
+        context: C,
+        before_poll: impl Fn(&BaseProducer<C>) + Send + 'static,
+    ) -> Result<Self, KafkaError> {
         let producer = Arc::new(BaseProducer::from_config_and_context(settings, context)?);
         let stop = Arc::new(AtomicBool::new(false));
         let (polled, is_stopped) = (Arc::clone(&producer), Arc::clone(&stop));
         let poll = move || {
             while !is_stopped.load(Ordering::Relaxed) {
+                before_poll(&polled);
                 polled.poll(POLL_INTERVAL);
                 TaskKind::KafkaReports.panic_if_requested();
             }

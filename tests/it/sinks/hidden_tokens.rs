@@ -74,7 +74,7 @@ impl Secrets {
         let of_key = self.key.lines().filter(|line| !line.starts_with('-'));
         all.extend(of_key.map(|line| ("key", line.to_owned())));
         for key in keys_of(&self.keytab) {
-            let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = key.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
             all.extend([("key of the keytab", hex.to_uppercase()), ("key of the keytab", hex)]);
             all.push(("key of the keytab", STANDARD.encode(key)));
             all.push(("key of the keytab", String::from_utf8_lossy(key).into_owned()));

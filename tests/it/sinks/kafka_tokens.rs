@@ -1,9 +1,12 @@
 //! Logins at Kafka by access tokens (`OAUTHBEARER`), which the broker verifies by the keys of the token server.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::oauth::assert_shows_no_token;
 use crate::support::kafka::Reader;
@@ -173,4 +176,60 @@ async fn a_sink_without_a_token_keeps_its_deliveries_and_names_the_token_server(
     world.topic.wait_for(1).await;
     relay.stop().await;
     world.assert_all_there_once().await;
+}
+
+#[tokio::test]
+async fn extensions_are_sent_with_the_token() {
+    let (mut world, home) = World::new().await;
+    let routes = ROUTES
+        .replace("OAUTHBEARER", "OAUTHBEARER\n        extensions: { logicalCluster: lkc-1, identityPoolId: pool 2 }");
+    home.write_routes(&routes);
+    let relay = home.start_ready().await;
+    world.publish().await;
+    world.topic.wait_for(1).await;
+    relay.stop().await;
+    world.assert_all_there_once().await;
+    assert!(home.warnings_with(&[]).is_empty(), "{}", home.log());
+    // Kafka doesn't say what it got.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    home.write_routes(&routes.replace("${KAFKA_TLS}", &address).replace("      tls: { ca: \"${CA}\" }\n", ""));
+    let mut check = home.begin(&["check", "--connect"], Stdio::null());
+    let login = loop {
+        let (client, _) = listener.accept().await.expect("a client");
+        if let Some(login) = read_login(client).await {
+            break login;
+        }
+    };
+    check.kill().expect("killed");
+    check.wait().expect("gone");
+    let token = world.tokens.issued().pop().expect("a token");
+    let text = String::from_utf8_lossy(&login);
+    assert!(text.contains(&format!("\u{1}auth=Bearer {token}\u{1}")), "{text}");
+    for extension in ["logicalCluster=lkc-1", "identityPoolId=pool 2"] {
+        assert!(text.contains(&format!("\u{1}{extension}\u{1}")), "{extension}: {text}");
+    }
+}
+
+/// Speaks just enough of Kafka's protocol to be sent the login.
+async fn read_login(mut client: TcpStream) -> Option<Vec<u8>> {
+    loop {
+        let size = client.read_u32().await.ok()?;
+        let mut request = vec![0; usize::try_from(size).expect("a size")];
+        client.read_exact(&mut request).await.ok()?;
+        let answer = match request[..4] {
+            // ApiVersions, of which only version 0 is known here.
+            [0, 18, 0, 0] => {
+                [&[0, 0, 0, 0, 0, 3][..], &[0, 17, 0, 0, 0, 1], &[0, 18, 0, 0, 0, 0], &[0, 36, 0, 0, 0, 0]].concat()
+            }
+            [0, 18, ..] => vec![0, 35, 0, 0, 0, 0],
+            // SaslHandshake
+            [0, 17, ..] => [&[0, 0, 0, 0, 0, 1, 0, 11], b"OAUTHBEARER".as_slice()].concat(),
+            // SaslAuthenticate
+            [0, 36, ..] => return Some(request),
+            ref other => panic!("a request {other:?}"),
+        };
+        client.write_u32(u32::try_from(answer.len() + 4).expect("a size")).await.ok()?;
+        client.write_all(&[&request[4..8], &answer].concat()).await.ok()?;
+    }
 }
