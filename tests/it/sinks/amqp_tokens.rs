@@ -133,6 +133,26 @@ async fn a_refused_token_is_replaced_at_once() {
     assert_shows_no_token(&world.home, &world.tokens);
 }
 
+/// The broker ends a connection with such an update. Source and sink log in again as soon as there is a token that it takes.
+#[tokio::test]
+async fn a_refused_update_of_a_token_means_a_new_connection() {
+    let world = World::new().await;
+    world.tokens.set_lifetime(Duration::from_secs(10));
+    let relay = world.home.start_ready().await;
+    world.publish_until(|| world.collected.count() >= 1).await;
+    world.tokens.set_claims(&json!({ "aud": "another" }));
+    relay.wait_until_unready(&["regards", "the broker refuses the access token"]).await;
+    world.regards.publish(&Response::new("t", "late", "SUCCESS")).await;
+    world.tokens.set_claims(&json!({}));
+    relay.wait_until_ready().await;
+    world.collected.wait_for(2).await;
+    relay.stop().await;
+    assert_eq!(world.collected.count(), 2, "nothing is repeated");
+    assert!(world.correlation_ids().contains("late"), "nothing is lost");
+    world.regards.assert_left_as_found().await;
+    assert_shows_no_token(&world.home, &world.tokens);
+}
+
 /// As when the machine slept: nobody could renew the token before its end.
 #[tokio::test]
 async fn a_token_that_ended_means_a_new_connection() {

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::rabbit::ANSWER_WITHIN;
+use super::rabbit::{ANSWER_WITHIN, encode};
 use super::{Services, use_ring};
 
 const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
@@ -57,7 +57,7 @@ impl Registry {
     /// Like [`register`](Self::register), with `references` as in the API: `[{name, subject, version}]`.
     pub async fn register_with(&self, subject: &str, kind: &str, schema: &str, references: &Value) -> u32 {
         let registration = json!({"schema": schema, "schemaType": kind, "references": references});
-        let path = format!("subjects/{subject}/versions?normalize=true");
+        let path = format!("subjects/{}/versions?normalize=true", encode(subject));
         let (status, answer) = self.ask(Method::POST, &path, Some(&registration)).await;
         assert_eq!(status, StatusCode::OK, "{subject}: {answer}");
         id_of(&answer)
@@ -72,14 +72,15 @@ impl Registry {
 
     /// The latest version of a subject, `{subject, version, id, schema, schemaType, references}`; `None` if there is none.
     pub async fn latest(&self, subject: &str) -> Option<Value> {
-        let (status, answer) = self.ask(Method::GET, &format!("subjects/{subject}/versions/latest"), None).await;
+        let (status, answer) =
+            self.ask(Method::GET, &format!("subjects/{}/versions/latest", encode(subject)), None).await;
         assert!(status == StatusCode::OK || status == StatusCode::NOT_FOUND, "{subject}: {status} {answer}");
         (status == StatusCode::OK).then_some(answer)
     }
 
     /// The numbers of a subject's versions.
     pub async fn versions(&self, subject: &str) -> Vec<u64> {
-        let (status, answer) = self.ask(Method::GET, &format!("subjects/{subject}/versions"), None).await;
+        let (status, answer) = self.ask(Method::GET, &format!("subjects/{}/versions", encode(subject)), None).await;
         match status {
             StatusCode::NOT_FOUND => Vec::new(),
             _ => answer.as_array().expect("versions").iter().filter_map(Value::as_u64).collect(),

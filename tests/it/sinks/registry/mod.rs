@@ -146,6 +146,7 @@ impl Scene {
         let scene = Self { regards, records, registry, home: Arc::new(home), cell, published: 0 };
         if cell.source == Source::File {
             scene.home.write(&cell.file(), &scene.schema());
+            std::fs::create_dir(scene.home.path("demo")).expect("a folder");
             scene.home.write(&scene.import(), UNITS);
         }
         scene
@@ -155,9 +156,9 @@ impl Scene {
         format!("{}-value", self.records.topic())
     }
 
-    /// The name of the imported file, and its subject: no other test has it.
+    /// The name of the imported file, and its subject: no other test has it. It lies in a folder.
     fn import(&self) -> String {
-        format!("{}-units.proto", self.records.topic())
+        format!("demo/{}-units.proto", self.records.topic())
     }
 
     /// The text of the schema that the sink encodes by.
@@ -259,6 +260,7 @@ impl Scene {
 fn message_of(proto: &str, import: &str, index: usize) -> prost_reflect::MessageDescriptor {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::write(dir.path().join("main.proto"), proto).expect("written");
+    std::fs::create_dir(dir.path().join("demo")).expect("a folder");
     std::fs::write(dir.path().join(import), UNITS).expect("written");
     let files = protox::compile(["main.proto"], [dir.path()]).expect("a .proto file");
     let pool = prost_reflect::DescriptorPool::from_file_descriptor_set(files).expect("descriptors");
