@@ -75,7 +75,7 @@ async fn fill(config: &JournalConfig, events: u64) {
             last_error: None,
             end: DeliveryEnd::Delivered(Destination::Kafka { topic: "regards", partition: 0, offset: 0 }),
         };
-        journal.record_delivery(&event.correlation_id, delivery);
+        journal.record_delivery(&event.correlation_id, &delivery);
         let stats = journal.stats().expect("a journal");
         while number.saturating_sub(stats.records() / 2) > AT_ONCE {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -162,7 +162,7 @@ impl Delivery {
                 last_error: self.failure.as_ref().map(|failure| short_detail(&failure.error)),
                 end: end.clone(),
             };
-            journal.record_delivery(&event.request_name(), delivery);
+            journal.record_delivery(&event.request_name(), &delivery);
         };
         match &*self.payload {
             Payload::Event { event, .. } => record(event, self.received_at, self.replayed),

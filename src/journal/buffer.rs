@@ -1,94 +1,126 @@
-//! The records that are not in the file yet, in memory.
-//!
-//! Each is a frame: the number of its keys (1 byte), the keys (8 bytes each), the time of receipt of an event (8 bytes; 0 for other
-//! records), the length of the record (4 bytes), and the encoded record. Numbers are little-endian.
+//! The records that are not compressed yet, in memory.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::keys::RequestKey;
-use super::record::Record;
+use super::record::RecordRef;
 
-/// Records that would make the buffer larger are left out. In bytes; while a batch is written, there is another buffer of this size.
+/// Records that would make the buffer larger are left out. In bytes.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// With this size, in bytes, the buffer is written at once.
-const FULL_BATCH: usize = 2 * 1024 * 1024;
+/// A block gets no further record when it has this size, in bytes: a reader decompresses whole blocks, and some of them stay in a
+/// processor's cache until they are compressed.
+const BLOCK_SIZE: usize = 128 * 1024;
+/// How many empty blocks are kept to be filled again.
+const SPARE_BLOCKS: usize = 2;
+
+/// Records that are compressed together.
+#[derive(Debug, Default)]
+pub(super) struct Block {
+    /// Each record follows its length (4 bytes, little-endian).
+    pub(super) bytes: Vec<u8>,
+    pub(super) records: u32,
+    /// The earliest and the latest receipt of its events.
+    pub(super) received: Option<(i64, i64)>,
+    pub(super) keys: Vec<RequestKey>,
+}
+
+impl Block {
+    /// False: the block would be larger than `max_size`, in bytes, and is left as it was.
+    fn push(&mut self, keys: &[RequestKey], record: RecordRef<'_>, max_size: usize) -> bool {
+        let begin = self.bytes.len();
+        if self.append(record).is_none() || self.bytes.len() > max_size {
+            self.bytes.truncate(begin);
+            return false;
+        }
+        self.keys.extend_from_slice(keys);
+        self.records += 1;
+        if let RecordRef::Event(event) = record {
+            let (first, last) = self.received.unwrap_or((event.received, event.received));
+            self.received = Some((first.min(event.received), last.max(event.received)));
+        }
+        true
+    }
+
+    /// An error leaves a part of the record behind.
+    fn append(&mut self, record: RecordRef<'_>) -> Option<()> {
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 4]);
+        record.encode(&mut self.bytes).ok()?;
+        let length = u32::try_from(self.bytes.len() - begin - 4).ok()?;
+        self.bytes.get_mut(begin..begin + 4)?.copy_from_slice(&length.to_le_bytes());
+        Some(())
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.keys.clear();
+        (self.records, self.received) = (0, None);
+    }
+}
 
 #[derive(Debug, Default)]
-pub(super) struct Buffer(Mutex<Vec<u8>>);
+pub(super) struct Buffer(Mutex<Blocks>);
+
+#[derive(Debug, Default)]
+struct Blocks {
+    full: Vec<Block>,
+    /// All bytes of the full ones.
+    full_bytes: usize,
+    growing: Block,
+    spare: Vec<Block>,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pushed {
     Stored,
-    /// There is enough for a batch now.
+    /// A block is full now.
     Filled,
     /// There is no room for the record.
     Skipped,
 }
 
 impl Buffer {
-    pub(super) fn push(&self, keys: &[RequestKey], record: &Record<'_>) -> Pushed {
-        let mut frames = self.lock();
-        let begin = frames.len();
-        if push_frame(&mut frames, keys, record).is_none() || frames.len() > MAX_BYTES {
-            frames.truncate(begin);
+    pub(super) fn push(&self, keys: &[RequestKey], record: RecordRef<'_>) -> Pushed {
+        let mut blocks = self.lock();
+        let Blocks { full, full_bytes, growing, spare } = &mut *blocks;
+        if !growing.push(keys, record, MAX_BYTES - *full_bytes) {
             return Pushed::Skipped;
         }
-        if begin < FULL_BATCH && frames.len() >= FULL_BATCH { Pushed::Filled } else { Pushed::Stored }
+        if growing.bytes.len() < BLOCK_SIZE {
+            return Pushed::Stored;
+        }
+        *full_bytes += growing.bytes.len();
+        full.push(std::mem::replace(growing, spare.pop().unwrap_or_default()));
+        Pushed::Filled
     }
 
-    pub(super) fn is_full_batch(&self) -> bool {
-        self.lock().len() >= FULL_BATCH
+    pub(super) fn has_full_block(&self) -> bool {
+        !self.lock().full.is_empty()
     }
 
-    /// Takes all frames, and leaves `empty` in their place.
-    pub(super) fn take(&self, empty: Vec<u8>) -> Vec<u8> {
-        std::mem::replace(&mut self.lock(), empty)
+    /// Takes the full blocks, and with `growing` also the one that is not.
+    pub(super) fn take(&self, growing: bool) -> Vec<Block> {
+        let mut blocks = self.lock();
+        blocks.full_bytes = 0;
+        let mut taken = std::mem::take(&mut blocks.full);
+        if growing && blocks.growing.records > 0 {
+            let spare = blocks.spare.pop().unwrap_or_default();
+            taken.push(std::mem::replace(&mut blocks.growing, spare));
+        }
+        taken
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        // A panic may leave a part of a frame, which then ends the batch.
+    /// Takes back a block, to fill it again.
+    pub(super) fn reuse(&self, mut block: Block) {
+        block.clear();
+        let mut blocks = self.lock();
+        if blocks.spare.len() < SPARE_BLOCKS {
+            blocks.spare.push(block);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Blocks> {
+        // A panic may leave a part of a record, which then ends its block.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn push_frame(frames: &mut Vec<u8>, keys: &[RequestKey], record: &Record<'_>) -> Option<()> {
-    frames.push(u8::try_from(keys.len()).ok()?);
-    for key in keys {
-        frames.extend_from_slice(&key.0.to_le_bytes());
-    }
-    let received = if let Record::Event(event) = record { event.received } else { 0 };
-    frames.extend_from_slice(&received.to_le_bytes());
-    let length_at = frames.len();
-    frames.extend_from_slice(&[0; 4]);
-    record.encode(frames).ok()?;
-    let length = u32::try_from(frames.len() - length_at - 4).ok()?;
-    frames.get_mut(length_at..length_at + 4)?.copy_from_slice(&length.to_le_bytes());
-    Some(())
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Frame<'a> {
-    keys: &'a [[u8; 8]],
-    /// When an event was received; `None`: it is another record.
-    pub(super) received: Option<i64>,
-    pub(super) record: &'a [u8],
-}
-
-impl<'a> Frame<'a> {
-    pub(super) fn keys(&self) -> impl Iterator<Item = RequestKey> + use<'a> {
-        self.keys.iter().map(|key| RequestKey(u64::from_le_bytes(*key)))
-    }
-}
-
-pub(super) fn frames(mut bytes: &[u8]) -> impl Iterator<Item = Frame<'_>> {
-    std::iter::from_fn(move || {
-        let (count, rest) = bytes.split_first()?;
-        let (keys, rest) = rest.split_at_checked(usize::from(*count) * 8)?;
-        let (received, rest) = rest.split_first_chunk()?;
-        let received = Some(i64::from_le_bytes(*received)).filter(|received| *received != 0);
-        let (length, rest) = rest.split_first_chunk()?;
-        let (record, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
-        bytes = rest;
-        Some(Frame { keys: keys.as_chunks().0, received, record })
-    })
 }

@@ -34,10 +34,15 @@ const VACUUM_PAGES: u64 = 1024;
 const BUCKET: i64 = 1 << 48;
 const BLOCK: i64 = 1 << 16;
 
+/// With this size, in bytes before they are compressed, the records of a batch are written at once.
+const FULL_BATCH: usize = 2 * 1024 * 1024;
+
 /// The records of one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) records: u32,
+    /// Their size before they were compressed, in bytes.
+    pub(super) uncompressed: usize,
     /// The earliest and the latest receipt of its events.
     pub(super) received: Option<(i64, i64)>,
     /// Compressed.
@@ -47,6 +52,10 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    pub(super) const fn is_full(&self) -> bool {
+        self.uncompressed >= FULL_BATCH
+    }
+
     /// What it takes in the file, about, in bytes.
     fn size(&self) -> u64 {
         let blocks: usize = self.blocks.iter().map(|block| block.len().next_multiple_of(4096)).sum();
@@ -112,7 +121,7 @@ impl Database {
     }
 
     /// Adds a batch, and deletes as many of the oldest ones as the limit requires. Returns how many records were deleted.
-    pub(super) fn add(&self, batch: &Batch, max_size: u64) -> Result<u64, JournalError> {
+    pub(super) fn add(&self, batch: &mut Batch, max_size: u64) -> Result<u64, JournalError> {
         // The rest is for the log.
         let limit = max_size - max_size / 20;
         let transaction = self.begin()?;
@@ -128,7 +137,7 @@ impl Database {
         Ok(deleted)
     }
 
-    fn insert(&self, batch: &Batch) -> rusqlite::Result<()> {
+    fn insert(&self, batch: &mut Batch) -> rusqlite::Result<()> {
         // Not remembered from the last one: a test event may have been recorded meanwhile, by another process.
         let id: i64 = self
             .connection
@@ -146,9 +155,14 @@ impl Database {
             insert.execute(params![id * BLOCK + number, block])?;
         }
         let mut insert = self.connection.prepare_cached("INSERT INTO keys (id, words) VALUES (?, ?)")?;
-        for (bucket, words) in (0..).zip(&batch.keys).filter(|(_, words)| !words.is_empty()) {
-            let words: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-            insert.execute(params![bucket * BUCKET + id, words])?;
+        let mut bytes = Vec::new();
+        for (bucket, words) in (0..).zip(&mut batch.keys).filter(|(_, words)| !words.is_empty()) {
+            // An event and the ends of its deliveries have keys in common.
+            words.sort_unstable();
+            words.dedup();
+            bytes.clear();
+            bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+            insert.execute(params![bucket * BUCKET + id, bytes])?;
         }
         Ok(())
     }

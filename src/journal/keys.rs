@@ -9,9 +9,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::event::Event;
 
-/// A batch has at most this many blocks.
-pub(super) const MAX_BLOCKS: usize = 1 << 16;
-
 /// How many bits of a hash say which bucket it is in.
 const BUCKET_BITS: u32 = 5;
 pub(super) const BUCKETS: u8 = 1 << BUCKET_BITS;

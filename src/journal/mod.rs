@@ -36,8 +36,9 @@ use crate::event::{Event, Message};
 use crate::tasks::{self, TaskKind};
 
 use buffer::Buffer;
-use database::Database;
+use database::{Batch, Database};
 use packer::Packer;
+use record::RecordRef;
 use writer::Writer;
 
 /// The longest time from a record until it is in the file, unless the disk is slower.
@@ -95,13 +96,13 @@ impl Journal {
             record.sinks.push(sink);
         }
         record.correlation_id = &correlation_id;
-        shared.record(&RequestKey::of_event(event), &Record::Event(record));
+        shared.record(&RequestKey::of_event(event), RecordRef::Event(&record));
     }
 
     /// Records how the delivery of an event of that request ended.
-    pub fn record_delivery(&self, correlation_id: &str, delivery: DeliveryRecord<'_>) {
+    pub fn record_delivery(&self, correlation_id: &str, delivery: &DeliveryRecord<'_>) {
         let Some(shared) = &self.0 else { return };
-        shared.record(&[RequestKey::of_request(correlation_id)], &Record::Delivery(delivery));
+        shared.record(&[RequestKey::of_request(correlation_id)], RecordRef::Delivery(delivery));
     }
 
     /// `None`: the configuration has `journal: none`.
@@ -123,7 +124,7 @@ impl Journal {
 }
 
 impl Shared {
-    fn record(&self, keys: &[RequestKey], record: &Record<'_>) {
+    fn record(&self, keys: &[RequestKey], record: RecordRef<'_>) {
         match self.buffer.push(keys, record) {
             buffer::Pushed::Stored => {}
             buffer::Pushed::Filled => self.wake_writer(),
@@ -143,14 +144,17 @@ pub fn record_test(
     config: &JournalConfig,
     event: &Event,
     message: &Message,
-    delivery: DeliveryRecord<'_>,
+    delivery: &DeliveryRecord<'_>,
 ) -> Result<(), JournalError> {
     let buffer = Buffer::default();
     let mut record = EventRecord::of(event, message, config.bodies);
     record.is_test = true;
     record.sinks.extend(delivery.sink);
-    buffer.push(&RequestKey::of_event(event), &Record::Event(record));
-    buffer.push(&[RequestKey::of_request(&event.correlation_id)], &Record::Delivery(delivery));
-    let batch = Packer::default().pack(&buffer.take(Vec::new())).map_err(JournalError::io(&config.path))?;
-    Database::open(&config.path)?.add(&batch, config.max_size).map(|_| ())
+    buffer.push(&RequestKey::of_event(event), RecordRef::Event(&record));
+    buffer.push(&[RequestKey::of_request(&event.correlation_id)], RecordRef::Delivery(delivery));
+    let (mut packer, mut batch) = (Packer::default(), Batch::default());
+    for block in buffer.take(true) {
+        packer.add(&block, &mut batch).map_err(JournalError::io(&config.path))?;
+    }
+    Database::open(&config.path)?.add(&mut batch, config.max_size).map(|_| ())
 }

@@ -1,62 +1,48 @@
-//! Packs records into a batch: compressed blocks, and the keys of each.
+//! Packs blocks into a batch: compresses them, and sorts their keys.
 
 use std::io;
 
 use zstd::bulk::Compressor;
 
-use super::buffer::frames;
+use super::buffer::Block;
 use super::database::Batch;
-use super::keys::MAX_BLOCKS;
 
-/// A block of records gets no further one when it has this size, in bytes. A reader decompresses whole blocks.
-const BLOCK_SIZE: usize = 128 * 1024;
-/// The fastest of zstd's levels: higher ones save little space, because the records of a block are much alike.
-const COMPRESSION: i32 = 1;
+/// zstd's level: 1 takes half as long again and saves 4 % of the space, because the records of a block are much alike; -3 would need a
+/// third more space.
+const COMPRESSION: i32 = -1;
 
 #[derive(Default)]
 pub(super) struct Packer {
     /// It is made for the first block, and used for all.
     compressor: Option<Compressor<'static>>,
+    /// The last block that was compressed.
+    compressed: Vec<u8>,
 }
 
 impl Packer {
-    pub(super) fn pack(&mut self, taken: &[u8]) -> io::Result<Batch> {
-        let mut batch = Batch::default();
-        let mut block = Vec::with_capacity(BLOCK_SIZE);
-        for frame in frames(taken) {
-            let number = batch.blocks.len();
-            for key in frame.keys() {
-                // A batch has far fewer blocks than a number can count.
-                let word = key.word(u16::try_from(number).unwrap_or(u16::MAX));
-                if let Some(words) = batch.keys.get_mut(usize::from(key.bucket())) {
-                    words.push(word);
-                }
-            }
-            batch.records += 1;
-            if let Some(received) = frame.received {
-                let (first, last) = batch.received.unwrap_or((received, received));
-                batch.received = Some((first.min(received), last.max(received)));
-            }
-            let length = u32::try_from(frame.record.len()).unwrap_or(u32::MAX);
-            block.extend_from_slice(&length.to_le_bytes());
-            block.extend_from_slice(frame.record);
-            if block.len() >= BLOCK_SIZE && number + 1 < MAX_BLOCKS {
-                batch.blocks.push(self.compress(&block)?);
-                block.clear();
+    /// Adds the block. It is left out at an error.
+    pub(super) fn add(&mut self, block: &Block, batch: &mut Batch) -> io::Result<()> {
+        self.compress(&block.bytes)?;
+        // A batch has far fewer blocks than a number can count.
+        let number = u16::try_from(batch.blocks.len()).unwrap_or(u16::MAX);
+        batch.blocks.push(self.compressed.clone());
+        for key in &block.keys {
+            if let Some(words) = batch.keys.get_mut(usize::from(key.bucket())) {
+                words.push(key.word(number));
             }
         }
-        if !block.is_empty() {
-            batch.blocks.push(self.compress(&block)?);
-        }
-        // An event and the ends of its deliveries have keys in common.
-        for words in &mut batch.keys {
-            words.sort_unstable();
-            words.dedup();
-        }
-        Ok(batch)
+        batch.uncompressed += block.bytes.len();
+        batch.records += block.records;
+        batch.received = match (batch.received, block.received) {
+            (Some((first, last)), Some((other_first, other_last))) => {
+                Some((first.min(other_first), last.max(other_last)))
+            }
+            (one, other) => one.or(other),
+        };
+        Ok(())
     }
 
-    fn compress(&mut self, block: &[u8]) -> io::Result<Vec<u8>> {
+    fn compress(&mut self, block: &[u8]) -> io::Result<()> {
         let compressor = match &mut self.compressor {
             Some(compressor) => compressor,
             none => {
@@ -66,6 +52,8 @@ impl Packer {
                 none.insert(compressor)
             }
         };
-        compressor.compress(block)
+        self.compressed.clear();
+        self.compressed.reserve(zstd::zstd_safe::compress_bound(block.len()));
+        compressor.compress_to_buffer(block, &mut self.compressed).map(|_| ())
     }
 }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use postcard::ser_flavors::Flavor;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::properties::StoredProperties;
 use crate::clock::WallTime;
@@ -14,13 +14,21 @@ use crate::sink::Confirmation;
 /// Larger messages are not recorded, only their events. In bytes; larger records would leave the buffer no room for others.
 const MAX_BODY: usize = 1024 * 1024;
 
-#[expect(clippy::large_enum_variant, reason = "a record lives on the stack, from its event to the buffer")]
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A record that was read.
+#[expect(clippy::large_enum_variant, reason = "a record lives on the stack")]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub enum Record<'a> {
     #[serde(borrow)]
     Event(EventRecord<'a>),
     #[serde(borrow)]
     Delivery(DeliveryRecord<'a>),
+}
+
+/// A record to be written. It has the form of a [`Record`].
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) enum RecordRef<'a> {
+    Event(&'a EventRecord<'a>),
+    Delivery(&'a DeliveryRecord<'a>),
 }
 
 /// An event that was received.
@@ -55,7 +63,8 @@ pub struct EventRecord<'a> {
 pub struct StoredMessage<'a> {
     #[serde(borrow)]
     properties: StoredProperties<'a>,
-    body: &'a str,
+    #[serde(borrow, serialize_with = "serialize_bytes")]
+    body: &'a [u8],
 }
 
 /// The end of a delivery.
@@ -128,21 +137,26 @@ impl<'a> From<&'a Confirmation> for Destination<'a> {
 }
 
 impl<'a> StoredMessage<'a> {
-    /// None: the body is larger than [`MAX_BODY`], or no text, which no event has.
+    /// None: the body is larger than [`MAX_BODY`].
     pub(super) fn of(message: &'a Message) -> Option<Self> {
-        let body = std::str::from_utf8(&message.body).ok().filter(|body| body.len() <= MAX_BODY)?;
-        Some(Self { properties: StoredProperties::of(&message.properties), body })
+        let is_small = message.body.len() <= MAX_BODY;
+        is_small.then(|| Self { properties: StoredProperties::of(&message.properties), body: &message.body })
     }
 
     /// The message as it was received.
     pub fn to_message(&self, source: &str, redelivered: bool) -> Result<Message, String> {
         Ok(Message {
             source: SourceName::new(source),
-            body: bytes::Bytes::copy_from_slice(self.body.as_bytes()),
+            body: bytes::Bytes::copy_from_slice(self.body),
             properties: self.properties.to_properties()?,
             redelivered,
         })
     }
+}
+
+/// Without it, serde writes a sequence of numbers.
+fn serialize_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 impl<'a> EventRecord<'a> {
@@ -168,10 +182,10 @@ impl<'a> EventRecord<'a> {
     }
 }
 
-impl Record<'_> {
+impl RecordRef<'_> {
     /// Appends the record. An error leaves a part of it behind.
-    pub(super) fn encode(&self, bytes: &mut Vec<u8>) -> Result<(), postcard::Error> {
-        postcard::serialize_with_flavor(self, Appending(bytes))
+    pub(super) fn encode(self, bytes: &mut Vec<u8>) -> Result<(), postcard::Error> {
+        postcard::serialize_with_flavor(&self, Appending(bytes))
     }
 }
 

@@ -103,7 +103,7 @@ async fn a_request_is_found_by_its_ids_with_all_that_was_recorded() {
         last_error: Some("503"),
         end: DeliveryEnd::Delivered(destination),
     };
-    journal.record_delivery(&granted.correlation_id, delivery.clone());
+    journal.record_delivery(&granted.correlation_id, &delivery);
     let (other, other_message) = received("order-2", "ERROR");
     journal.record_event(&other, &other_message, std::iter::empty(), std::iter::empty());
     journal.close(PATIENCE).await;
@@ -178,7 +178,7 @@ async fn a_test_is_recorded_beside_a_running_relay_and_never_replayed() {
         last_error: None,
         end: DeliveryEnd::Failed { error: "401" },
     };
-    record_test(&setup.config, &test, &test_message, delivery).unwrap();
+    record_test(&setup.config, &test, &test_message, &delivery).unwrap();
     let (later, later_message) = received("order-2", "GRANTED");
     journal.record_event(&later, &later_message, std::iter::empty(), std::iter::empty());
     journal.close(PATIENCE).await;
@@ -310,7 +310,7 @@ async fn damage_that_is_found_while_the_journal_is_written_costs_one_batch() {
 #[test]
 fn records_that_find_no_room_in_memory_are_counted() {
     let buffer = Buffer::default();
-    let (event, message) = received("order-1", "GRANTED");
+    let (event, _) = received("order-1", "GRANTED");
     let record = |body: &'static str| DeliveryRecord {
         event: event.id.into_bytes(),
         sink: Some(body),
@@ -322,10 +322,13 @@ fn records_that_find_no_room_in_memory_are_counted() {
         end: DeliveryEnd::Dropped,
     };
     let large: &'static str = Box::leak("x".repeat(1 << 20).into_boxed_str());
-    let push = |body| buffer.push(&[RequestKey::of_request("order-1")], &Record::Delivery(record(body)));
+    let push = |body| buffer.push(&[RequestKey::of_request("order-1")], RecordRef::Delivery(&record(body)));
     let pushed: Vec<_> = (0..5).map(|_| push(large)).collect();
-    assert_eq!(pushed, [Stored, Filled, Stored, Skipped, Skipped]);
+    assert_eq!(pushed, [Filled, Filled, Filled, Skipped, Skipped]);
     assert_eq!(push("small"), Stored, "a record that fits is still taken");
-    assert_eq!(buffer::frames(&buffer.take(Vec::new())).count(), 4);
-    drop(message);
+    assert!(buffer.has_full_block());
+    let records = |growing| buffer.take(growing).iter().map(|block| block.records).collect::<Vec<_>>();
+    assert_eq!(records(false), [1, 1, 1]);
+    assert_eq!((records(true), records(true)), (vec![1], vec![]));
+    assert_eq!(push(large), Filled, "there is room again");
 }

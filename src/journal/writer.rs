@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use super::buffer::frames;
-use super::database::Database;
+use super::database::{Batch, Database};
 use super::packer::Packer;
 use super::{JournalError, MAX_LAG, Shared};
 use crate::clock::AgeCutoff;
@@ -20,6 +20,9 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     database: Option<Database>,
     packer: Packer,
+    /// What is written next.
+    batch: Batch,
+    last_write: Instant,
     /// What the file has, as it is shown.
     records: u64,
     /// Why the last batch was not written. It is logged when it changes.
@@ -28,38 +31,51 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(config: JournalConfig, shared: Arc<Shared>) -> Self {
-        Self { config, shared, database: None, packer: Packer::default(), records: 0, problem: None }
+        Self {
+            config,
+            shared,
+            database: None,
+            packer: Packer::default(),
+            batch: Batch::default(),
+            last_write: Instant::now(),
+            records: 0,
+            problem: None,
+        }
     }
 
     /// Runs until the journal is closed.
     pub(super) fn run(mut self) {
-        let mut empty = Vec::new();
         loop {
             // Asked before the records are taken: whatever was recorded before the end is written.
             let is_closing = self.shared.is_closing.load(Ordering::Relaxed);
-            if !is_closing && !self.shared.buffer.is_full_batch() {
-                std::thread::park_timeout(MAX_LAG);
+            let wait = MAX_LAG.saturating_sub(self.last_write.elapsed());
+            if !is_closing && !wait.is_zero() && !self.shared.buffer.has_full_block() {
+                std::thread::park_timeout(wait);
             }
             TaskKind::JournalWriter.panic_if_requested();
-            let mut taken = self.shared.buffer.take(empty);
-            let records = frames(&taken).count() as u64;
-            match self.write(&taken) {
-                Ok(()) => self.on_success(),
-                Err(problem) => {
-                    self.shared.stats.skip(records);
-                    self.on_problem(problem);
+            let is_due = is_closing || self.last_write.elapsed() >= MAX_LAG;
+            for block in self.shared.buffer.take(is_due) {
+                if let Err(error) = self.packer.add(&block, &mut self.batch) {
+                    self.skip(block.records, error.to_string());
+                }
+                self.shared.buffer.reuse(block);
+            }
+            if is_due || self.batch.is_full() {
+                self.last_write = Instant::now();
+                let mut batch = std::mem::take(&mut self.batch);
+                match self.write(&mut batch) {
+                    Ok(()) => self.on_success(),
+                    Err(problem) => self.skip(batch.records, problem),
                 }
             }
             if is_closing {
                 return;
             }
-            taken.clear();
-            empty = taken;
         }
     }
 
     /// Writes a batch, and deletes what is too old or too much. The error says why the batch is left out.
-    fn write(&mut self, taken: &[u8]) -> Result<(), String> {
+    fn write(&mut self, batch: &mut Batch) -> Result<(), String> {
         if DiskSpace::of(&self.config.path) != DiskSpace::Plenty {
             return Err("its disk is nearly full; what is left is for the spool".to_owned());
         }
@@ -67,7 +83,7 @@ impl Writer {
             Some(database) => database,
             None => self.open()?,
         };
-        match self.write_to(&mut database, taken) {
+        match self.write_to(&mut database, batch) {
             Ok(()) => {
                 self.database = Some(database);
                 Ok(())
@@ -81,18 +97,17 @@ impl Writer {
         }
     }
 
-    fn write_to(&mut self, database: &mut Database, taken: &[u8]) -> Result<(), JournalError> {
+    fn write_to(&mut self, database: &mut Database, batch: &mut Batch) -> Result<(), JournalError> {
         let cutoff = AgeCutoff::of(self.config.keep);
         for _ in 0..EXPIRED_AT_ONCE {
             let Some(records) = database.delete_expired(cutoff)? else { break };
             self.records = self.records.saturating_sub(records);
         }
-        if !taken.is_empty() {
+        if batch.records > 0 {
             if database.is_blocked()? {
                 return Err(JournalError::Busy(self.config.path.clone()));
             }
-            let batch = self.packer.pack(taken).map_err(JournalError::io(&self.config.path))?;
-            let deleted = database.add(&batch, self.config.max_size)?;
+            let deleted = database.add(batch, self.config.max_size)?;
             self.records = self.records.saturating_sub(deleted) + u64::from(batch.records);
         }
         let oldest = database.oldest()?;
@@ -137,7 +152,9 @@ impl Writer {
         }
     }
 
-    fn on_problem(&mut self, problem: String) {
+    /// Counts records that are left out.
+    fn skip(&mut self, records: u32, problem: String) {
+        self.shared.stats.skip(u64::from(records));
         if self.problem.as_ref() != Some(&problem) {
             tracing::error!(
                 error = problem,

@@ -166,7 +166,7 @@ impl TestEvent<'_> {
             last_error: None,
             end,
         };
-        record_test(journal, &self.event, &self.message, delivery)
+        record_test(journal, &self.event, &self.message, &delivery)
     }
 }
 

@@ -136,7 +136,7 @@ impl DeadLetterRow {
                 detail: short_detail(&self.letter.detail),
             },
         };
-        journal.record_delivery(correlation_id, delivery);
+        journal.record_delivery(correlation_id, &delivery);
     }
 
     /// Its copy for `dead_letters.to`, with an ordering key of its own.
