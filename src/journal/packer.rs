@@ -1,4 +1,4 @@
-//! Packs blocks into a batch: compresses them, and sorts their keys.
+//! Packs blocks into a batch: compresses them, and puts their keys into buckets.
 
 use std::io;
 

@@ -39,7 +39,9 @@ pub(super) fn delivery_headers(
     keep: &[Glob],
     encoded: &EncodedBody,
 ) -> Result<Vec<Header>, RenderError> {
-    let mut headers = relay_headers(view.event);
+    let usual = RELAY_HEADERS.len() + configured.len() + encoded.headers.len() + TRACE.len();
+    let mut headers = Vec::with_capacity(usual);
+    headers.extend(relay_headers(view.event));
     for (name, template) in configured {
         let value = template.render(view).map_err(|error| RenderError::failed(&format!("header {name}"), error))?;
         headers.push((name.clone(), HeaderValue::Text(value)));
@@ -66,11 +68,11 @@ pub(super) fn has(headers: &[Header], name: &str) -> bool {
 
 /// The relay's own headers on Kafka and AMQP. They are those of the event before its transform. For a dead letter some are
 /// unknown and left out.
-pub(super) fn relay_headers(event: &Event) -> Vec<Header> {
-    let id = event.id.to_string();
-    let known = [(ID, id.as_str()), (TYPE, event.kind), (TENANT, &event.tenant), (STATUS, event.status)];
+fn relay_headers(event: &Event) -> impl Iterator<Item = Header> {
+    let [kind, tenant, status] = [event.kind, &event.tenant, event.status].map(str::to_owned);
+    let known = [(ID, event.id.to_string()), (TYPE, kind), (TENANT, tenant), (STATUS, status)];
     let known = known.into_iter().filter(|(_, value)| !value.is_empty());
-    known.map(|(name, value)| (name.to_owned(), HeaderValue::Text(value.to_owned()))).collect()
+    known.map(|(name, value)| (name.to_owned(), HeaderValue::Text(value)))
 }
 
 /// The header that counts relays, which AMQP messages have in addition: one more than in the received message. The error is
