@@ -20,9 +20,12 @@ const REASONS: [(&str, &str); 21] = [
     ("Cannot contact any KDC", NO_KDC),
     (
         "Cannot find KDC",
-        "krb5.conf names no key distribution center for the realm: check `principal`, and add the realm there",
+        "krb5.conf is missing, or names no key distribution center for the realm: check `principal`, and add the realm there",
     ),
-    ("does not specify default realm", "krb5.conf has no default realm: write the `principal` with its `@REALM`"),
+    (
+        "does not specify default realm",
+        "krb5.conf is missing, or has no default realm: write the `principal` with its `@REALM`",
+    ),
     ("Kerberos configuration file", "krb5.conf (or the file in KRB5_CONFIG) can't be used"),
     ("No credentials cache found", NOT_IN_KEYTAB),
     ("Keytab contains no suitable keys", NOT_IN_KEYTAB),
