@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo run check test cost torture memory bench fuzz doc fmt clean lint build-deps cargo
+.PHONY: help demo run check test cost torture memory renewals bench fuzz doc fmt clean lint build-deps cargo
 
 # Parameters of `make torture`.
 SEED ?= $(shell date +%s)
@@ -8,13 +8,17 @@ EVENTS ?= 200000
 DEADLINED = torture::nothing_is_lost
 # This test takes ten minutes and is not part of `make test`.
 MEMORY = memory::stays_within_its_bound
+# This test takes four minutes and is not part of `make test`.
+RENEWED = sinks::renewals
+# Renewals of access tokens of each kind in `make renewals`.
+RENEWALS ?= 450
 # Seconds that the sinks of `make memory` are down.
 MEMORY_SECONDS ?= 600
 # Seconds per target of `make fuzz`.
 FUZZ_SECONDS ?= 300
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build-deps ## build the relay and run the demo; needs no broker
 	cargo run --locked -- demo
@@ -29,7 +33,7 @@ check: lint ## format, lints, spelling, and the tests that need no broker; run i
 test: lint ## all checks and tests, with a real RabbitMQ and a real Kafka
 	scripts/deny.sh
 	cargo test --locked --workspace --no-run
-	RUST_TEST_THREADS=4 scripts/services.sh run -- cargo test --locked --workspace -- --skip $(DEADLINED) --skip $(MEMORY) # most tests wait for a broker
+	RUST_TEST_THREADS=4 scripts/services.sh run -- cargo test --locked --workspace -- --skip $(DEADLINED) --skip $(MEMORY) --skip $(RENEWED) # most tests wait for a broker
 	scripts/services.sh run -- cargo test --locked --test it $(DEADLINED)
 	$(MAKE) --no-print-directory cost
 
@@ -45,6 +49,10 @@ torture: build-deps ## kill and restart the relay and the brokers many times: SE
 memory: build-deps ## peak memory with a full spool, bodies of 1 MiB and four sinks that are down, for MEMORY_SECONDS
 	cargo test --locked --release --test it --no-run
 	MEMORY_SECONDS=$(MEMORY_SECONDS) scripts/services.sh run -- cargo test --locked --release --test it $(MEMORY) -- --nocapture
+
+renewals: build-deps ## renew access tokens of every kind RENEWALS times while events are delivered; four minutes
+	cargo test --locked --test it --no-run
+	RENEWALS=$(RENEWALS) scripts/services.sh run -- cargo test --locked --test it $(RENEWED) -- --nocapture
 
 bench: build-deps ## compare the relay with a bare consumer and producer between real brokers; about an hour
 	cargo bench --locked --bench brokers --no-run

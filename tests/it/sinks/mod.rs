@@ -11,6 +11,7 @@ mod kafka_tokens;
 mod many_files;
 mod oauth;
 mod registry;
+mod renewals;
 mod renewed_secrets;
 mod schemas;
 pub mod secure_connections;
