@@ -7,10 +7,11 @@ use lapin::BasicProperties;
 use regards_relay::amqp::values;
 use regards_relay::config::{Config, Options, Strictness};
 use regards_relay::event::{
-    Carrier, Event, EventView, Format, Message, SchemaFormat, SchemaKind, SchemaSource, SourceName,
+    Carrier, Event, EventView, Format, Message, Schema, SchemaFormat, SchemaKind, SchemaSource, SourceName,
 };
+use regards_relay::registry::RegisteredSchema;
 use regards_relay::relay::BenchRelay;
-use regards_relay::sink;
+use regards_relay::sink::{self, BenchEncoder, Destination};
 use regards_relay::source::{Fingerprint, Ledger, Receipt, Registration, Settlement, SourceSignals};
 use tokio::sync::mpsc;
 
@@ -29,6 +30,8 @@ pub enum Piece {
     Encode,
     /// Event to body, in Avro.
     Avro,
+    /// Body in Avro to body with the prefix of a registry whose id of the schema is known.
+    Registry,
     /// lapin's delivery to its acknowledgement, with a sink that confirms at once.
     Path,
     /// The same, with a journal: the event and its delivery are recorded and written.
@@ -50,8 +53,17 @@ const WITHOUT_JOURNAL: &str = "journal: none\n";
 const WITH_ALERT: &str = "journal: none\nalerts: [{ name: silent, overdue: { within: 24h }, to: pipeline }]\n";
 
 impl Piece {
-    pub const ALL: [Self; 8] =
-        [Self::Decode, Self::Route, Self::Render, Self::Encode, Self::Avro, Self::Path, Self::Journal, Self::Alert];
+    pub const ALL: [Self; 9] = [
+        Self::Decode,
+        Self::Route,
+        Self::Render,
+        Self::Encode,
+        Self::Avro,
+        Self::Registry,
+        Self::Path,
+        Self::Journal,
+        Self::Alert,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -60,6 +72,7 @@ impl Piece {
             Self::Render => "render",
             Self::Encode => "encode",
             Self::Avro => "avro",
+            Self::Registry => "registry",
             Self::Path => "path",
             Self::Journal => "journal",
             Self::Alert => "alert",
@@ -89,11 +102,27 @@ impl Piece {
                 let format = Format::Schema(Box::new(SchemaFormat { kind, source, json: Format::Normalized }));
                 again(times, || format.encode(black_box(view), Carrier::Kafka));
             }
+            Self::Registry => registry(times, view),
             Self::Path => path(times, WITHOUT_JOURNAL, &ends()),
             Self::Journal => path(times, "", &ends()),
             Self::Alert => path(times, WITH_ALERT, &pairs()),
         }
     }
+}
+
+fn registry(times: u64, view: EventView<'_>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let with_registry = CONFIGURATION.replace(
+        ".{{ status }}\" } }",
+        ".{{ status }}\" }, format: { avro: { registry: { url: \"http://127.0.0.1:9\" } } } }",
+    );
+    let config = parse(&folder, &format!("{with_registry}{WITHOUT_JOURNAL}"));
+    let sink = config.sinks.first().expect("a sink");
+    let outgoing = sink::render(sink, view, None).expect("a record");
+    let Destination::Kafka { subject: Some(subject), .. } = &outgoing.destination else { panic!("no subject") };
+    let found = RegisteredSchema { id: 7, schema: Schema::of_event(SchemaKind::Avro) };
+    let encoder = BenchEncoder::open(sink, subject, found).expect("a client").expect("a registry");
+    again(times, || encoder.encode(black_box(&outgoing)).expect("a known schema").expect("it fits"));
 }
 
 fn again<T>(times: u64, mut what: impl FnMut() -> T) {
@@ -103,6 +132,10 @@ fn again<T>(times: u64, mut what: impl FnMut() -> T) {
 }
 
 fn config(folder: &tempfile::TempDir, more: &str) -> Config {
+    parse(folder, &format!("{CONFIGURATION}{more}"))
+}
+
+fn parse(folder: &tempfile::TempDir, text: &str) -> Config {
     let options = Options {
         strictness: Strictness::Run,
         variables: [].into(),
@@ -110,7 +143,7 @@ fn config(folder: &tempfile::TempDir, more: &str) -> Config {
         host: "benchmark".to_owned(),
     };
     let file = folder.path().join("routes.yaml");
-    Config::parse(&format!("{CONFIGURATION}{more}"), &file, &options).expect("a configuration").0
+    Config::parse(text, &file, &options).expect("a configuration").0
 }
 
 type Load = Vec<(BasicProperties, Vec<u8>)>;

@@ -200,6 +200,29 @@ impl Stage {
     }
 }
 
+/// For the benchmark: what an [`Encoder`] does with a delivery whose schema it knows, up to sending it.
+pub struct BenchEncoder {
+    registry: Registry,
+    wants_latest: bool,
+}
+
+impl BenchEncoder {
+    /// The sink has a registry, which is never asked: the schema under this subject has this id. The error says what to do.
+    pub fn open(config: &SinkConfig, subject: &str, found: RegisteredSchema) -> Result<Option<Self>, String> {
+        let Some(registry) = registry(config)? else { return Ok(None) };
+        registry.remember(subject, found);
+        Ok(Some(Self { registry, wants_latest: config.format.wants_latest_schema() }))
+    }
+
+    /// None: the schema is not known.
+    #[must_use]
+    pub fn encode(&self, outgoing: &RenderedDelivery) -> Option<Result<Bytes, Misfit>> {
+        let Destination::Kafka { subject: Some(subject), .. } = &outgoing.destination else { return None };
+        let known = self.registry.known(subject)?;
+        Some(body(self.wants_latest, &known, &outgoing.body))
+    }
+}
+
 /// The registry of the sink, if it has one. Blocks.
 fn registry(config: &SinkConfig) -> Result<Option<Registry>, String> {
     let (Some(settings), Format::Schema(format)) = (config.registry(), &config.format) else { return Ok(None) };

@@ -26,7 +26,7 @@ mod thread_pool;
 mod webhook;
 
 pub use attempt::{Attempt, AttemptEnd, AttemptId, Blame, Confirmation, Verdict};
-pub use encoder::{RegisteredBody, RegistryProblem, registered_body};
+pub use encoder::{BenchEncoder, RegisteredBody, RegistryProblem, registered_body};
 pub use file::raise_limit;
 pub use headers::RELAY_HEADERS;
 pub use masked::{EncodedBySchema, MaskedDelivery, MaskedDestination};
