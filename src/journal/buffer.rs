@@ -10,8 +10,10 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// A block gets no further record when it has this size, in bytes: a reader decompresses whole blocks, and some of them stay in a
 /// processor's cache until they are compressed.
 const BLOCK_SIZE: usize = 128 * 1024;
-/// How many empty blocks are kept to be filled again.
-const SPARE_BLOCKS: usize = 2;
+/// What a block has room for from the beginning, in bytes: few records are larger than the rest.
+const BLOCK_CAPACITY: usize = BLOCK_SIZE + 16 * 1024;
+/// How many empty blocks are kept to be filled again: about as many as are filled while a batch is written.
+const SPARE_BLOCKS: usize = 8;
 
 /// Records that are compressed together.
 #[derive(Debug, Default)]
@@ -25,6 +27,10 @@ pub(super) struct Block {
 }
 
 impl Block {
+    fn empty() -> Self {
+        Self { bytes: Vec::with_capacity(BLOCK_CAPACITY), ..Self::default() }
+    }
+
     /// False: the block would be larger than `max_size`, in bytes, and is left as it was.
     fn push(&mut self, keys: &[RequestKey], record: RecordRef<'_>, max_size: usize) -> bool {
         let begin = self.bytes.len();
@@ -90,7 +96,7 @@ impl Buffer {
             return Pushed::Stored;
         }
         *full_bytes += growing.bytes.len();
-        full.push(std::mem::replace(growing, spare.pop().unwrap_or_default()));
+        full.push(std::mem::replace(growing, spare.pop().unwrap_or_else(Block::empty)));
         Pushed::Filled
     }
 
@@ -104,17 +110,17 @@ impl Buffer {
         blocks.full_bytes = 0;
         let mut taken = std::mem::take(&mut blocks.full);
         if growing && blocks.growing.records > 0 {
-            let spare = blocks.spare.pop().unwrap_or_default();
-            taken.push(std::mem::replace(&mut blocks.growing, spare));
+            let empty = blocks.spare.pop().unwrap_or_else(Block::empty);
+            taken.push(std::mem::replace(&mut blocks.growing, empty));
         }
         taken
     }
 
-    /// Takes back a block, to fill it again.
+    /// Takes back a block, to fill it again. One that large records have made larger is freed.
     pub(super) fn reuse(&self, mut block: Block) {
         block.clear();
         let mut blocks = self.lock();
-        if blocks.spare.len() < SPARE_BLOCKS {
+        if blocks.spare.len() < SPARE_BLOCKS && block.bytes.capacity() <= BLOCK_CAPACITY {
             blocks.spare.push(block);
         }
     }
