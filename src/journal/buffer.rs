@@ -16,7 +16,7 @@ const BLOCK_CAPACITY: usize = BLOCK_SIZE + 16 * 1024;
 const SPARE_BLOCKS: usize = 8;
 
 /// Records that are compressed together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Block {
     /// Each record follows its length (4 bytes, little-endian).
     pub(super) bytes: Vec<u8>,
@@ -26,11 +26,13 @@ pub(super) struct Block {
     pub(super) keys: Vec<RequestKey>,
 }
 
-impl Block {
-    fn empty() -> Self {
-        Self { bytes: Vec::with_capacity(BLOCK_CAPACITY), ..Self::default() }
+impl Default for Block {
+    fn default() -> Self {
+        Self { bytes: Vec::with_capacity(BLOCK_CAPACITY), records: 0, received: None, keys: Vec::new() }
     }
+}
 
+impl Block {
     /// False: the block would be larger than `max_size`, in bytes, and is left as it was.
     fn push(&mut self, keys: &[RequestKey], record: RecordRef<'_>, max_size: usize) -> bool {
         let begin = self.bytes.len();
@@ -41,8 +43,7 @@ impl Block {
         self.keys.extend_from_slice(keys);
         self.records += 1;
         if let RecordRef::Event(event) = record {
-            let (first, last) = self.received.unwrap_or((event.received, event.received));
-            self.received = Some((first.min(event.received), last.max(event.received)));
+            self.received = span(self.received, Some((event.received, event.received)));
         }
         true
     }
@@ -62,6 +63,12 @@ impl Block {
         self.keys.clear();
         (self.records, self.received) = (0, None);
     }
+}
+
+/// From the earliest to the latest time of both.
+pub(super) fn span(one: Option<(i64, i64)>, other: Option<(i64, i64)>) -> Option<(i64, i64)> {
+    let (Some((first, last)), Some((other_first, other_last))) = (one, other) else { return one.or(other) };
+    Some((first.min(other_first), last.max(other_last)))
 }
 
 #[derive(Debug, Default)]
@@ -96,7 +103,7 @@ impl Buffer {
             return Pushed::Stored;
         }
         *full_bytes += growing.bytes.len();
-        full.push(std::mem::replace(growing, spare.pop().unwrap_or_else(Block::empty)));
+        full.push(std::mem::replace(growing, spare.pop().unwrap_or_default()));
         Pushed::Filled
     }
 
@@ -110,7 +117,7 @@ impl Buffer {
         blocks.full_bytes = 0;
         let mut taken = std::mem::take(&mut blocks.full);
         if growing && blocks.growing.records > 0 {
-            let empty = blocks.spare.pop().unwrap_or_else(Block::empty);
+            let empty = blocks.spare.pop().unwrap_or_default();
             taken.push(std::mem::replace(&mut blocks.growing, empty));
         }
         taken

@@ -4,7 +4,7 @@ use std::io;
 
 use zstd::bulk::Compressor;
 
-use super::buffer::Block;
+use super::buffer::{Block, span};
 use super::database::Batch;
 
 /// zstd's level: 1 takes half as long again and saves 4 % of the space, because the records of a block are much alike; -3 would need a
@@ -33,12 +33,7 @@ impl Packer {
         }
         batch.uncompressed += block.bytes.len();
         batch.records += block.records;
-        batch.received = match (batch.received, block.received) {
-            (Some((first, last)), Some((other_first, other_last))) => {
-                Some((first.min(other_first), last.max(other_last)))
-            }
-            (one, other) => one.or(other),
-        };
+        batch.received = span(batch.received, block.received);
         Ok(())
     }
 

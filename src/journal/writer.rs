@@ -20,7 +20,6 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     database: Option<Database>,
     packer: Packer,
-    /// What is written next.
     batch: Batch,
     last_write: Instant,
     /// What the file has, as it is shown.
