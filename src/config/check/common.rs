@@ -148,6 +148,13 @@ pub(super) fn no_url(code: &'static str, at: &At<UrlText>, error: url::ParseErro
     }
 }
 
+/// The path of a file that is a part of the configuration, as [`read_path`]. A reload looks whether it has changed.
+pub(super) fn named_file(reader: &mut Reader<'_>, at: &At<Text>) -> PathBuf {
+    let path = read_path(reader, at);
+    reader.files.push(path.clone());
+    path
+}
+
 /// The path of a file to read. It is relative to the configuration file.
 pub(super) fn read_path(reader: &mut Reader<'_>, at: &At<Text>) -> PathBuf {
     let path = reader.folder.join(&at.value.text);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::common::read_path;
+use super::common::named_file;
 use super::sasl::missing;
 use crate::config::model::{KerberosLogin, Sasl};
 use crate::config::raw;
@@ -82,8 +82,7 @@ fn service(at: &At<Text>, reader: &mut Reader<'_>) -> Option<String> {
 
 /// Reports a file that exists but has no key of the principal.
 fn keytab(at: &At<Text>, principal: Option<&At<Text>>, reader: &mut Reader<'_>) -> PathBuf {
-    let path = read_path(reader, at);
-    reader.files.push(path.clone());
+    let path = named_file(reader, at);
     // A missing file is reported already.
     if !path.is_file() {
         return path;

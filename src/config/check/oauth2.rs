@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::common::{in_clear, no_url, read_path, usable};
+use super::common::{in_clear, named_file, no_url, usable};
 use super::tls;
 use crate::config::model::{ClientAuthentication, OAuth2Config};
 use crate::config::raw;
@@ -138,8 +138,7 @@ fn client(at: &At<raw::OAuth2>, reader: &mut Reader<'_>) -> Option<ClientAuthent
 
 /// Reports a file that exists but has no key that signs.
 fn private_key(at: &At<Text>, reader: &mut Reader<'_>) -> PathBuf {
-    let path = read_path(reader, at);
-    reader.files.push(path.clone());
+    let path = named_file(reader, at);
     // A missing file is reported already.
     if path.is_file()
         && let Err(error) = SigningKey::read(&path)

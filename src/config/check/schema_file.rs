@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::Read as _;
 use std::path::{Component, Path};
 
-use super::common::read_path;
+use super::common::named_file;
 use crate::config::text::decode::At;
 use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
@@ -35,8 +35,7 @@ pub(super) const fn extension(kind: SchemaKind) -> &'static str {
 }
 
 pub(super) fn read(kind: SchemaKind, at: &At<Text>, message: Option<&At<Text>>, reader: &mut Reader<'_>) -> SchemaFile {
-    let path = read_path(reader, at);
-    reader.files.push(path.clone());
+    let path = named_file(reader, at);
     if !path.is_file() {
         return SchemaFile::Missing;
     }

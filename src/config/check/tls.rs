@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::common::read_path;
+use super::common::named_file;
 use crate::config::raw;
 use crate::config::text::decode::At;
 use crate::config::text::diagnostic::Diagnostic;
 use crate::config::text::reader::Reader;
-use crate::config::text::scalar::Text;
 use crate::net::{Tls, TlsError};
 
 /// `for_rustls`: whether rustls will read the files, so that they can be checked by it. librdkafka accepts further formats.
@@ -33,21 +32,15 @@ pub(super) fn tls(at: &At<raw::Tls>, for_rustls: bool, reader: &mut Reader<'_>) 
         );
     }
     let tls = Tls {
-        ca: raw.ca.as_ref().map(|ca| file(reader, ca)),
-        cert: raw.cert.as_ref().map(|cert| file(reader, cert)),
-        key: raw.key.as_ref().map(|key| file(reader, key)),
+        ca: raw.ca.as_ref().map(|ca| named_file(reader, ca)),
+        cert: raw.cert.as_ref().map(|cert| named_file(reader, cert)),
+        key: raw.key.as_ref().map(|key| named_file(reader, key)),
         server_name: raw.server_name.as_ref().map(|name| name.value.text.clone()),
     };
     if for_rustls && !reader.failed_in(at.span) {
         check_files(&tls, at, reader);
     }
     tls
-}
-
-fn file(reader: &mut Reader<'_>, at: &At<Text>) -> PathBuf {
-    let path = read_path(reader, at);
-    reader.files.push(path.clone());
-    path
 }
 
 /// Reports files that exist but can't be used.

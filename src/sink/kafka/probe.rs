@@ -32,7 +32,6 @@ const TRIES_AFTER_ERROR: u32 = 3;
 const MAX_LEADERS: usize = 64;
 /// How long getting a Kerberos ticket may take. MIT Kerberos gives up after a minute, or several.
 const TICKET_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// How long connecting to one address may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest number of addresses of one name that are tried.
@@ -45,9 +44,9 @@ pub(in crate::sink) async fn probe(kafka: &KafkaConfig, relay: &str) -> ProbeRes
         tokens.source.token().await.map_err(|error| error.to_string())?;
     }
     let login = tokens.as_ref().map(TokenLogin::new);
-    let (kafka, client) = (kafka.clone(), relay.to_owned());
-    let (read, of_client) = (kafka.clone(), client.clone());
-    let settings = tokio::task::spawn_blocking(move || settings(&read, &of_client)).await;
+    let (kafka, client) = (Arc::new(kafka.clone()), relay.to_owned());
+    let read = Arc::clone(&kafka);
+    let settings = tokio::task::spawn_blocking(move || settings(&read, &client)).await;
     let ProducerSettings { client: settings, kerberos } =
         settings.unwrap_or_else(|error| Err(tasks::blocking_error("reading the secrets of the login", &error)))?;
     let kerberos = kerberos.map(Arc::new);
