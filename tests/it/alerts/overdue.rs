@@ -193,11 +193,7 @@ async fn left_after_a_kill(failpoint: Option<Failpoint>) -> u32 {
     let lock = lock_spool(&home);
     regards.publish(&granted("c-1")).await;
     home.wait_for_lines("archive.ndjson", 1).await;
-    until("the relay to fail to store something", async || match home.warnings_with(&["spool failed"]) {
-        warnings if warnings.is_empty() => Err("no warning".to_owned()),
-        _ => Ok(()),
-    })
-    .await;
+    home.wait_for_warning(&["spool failed"]).await;
     relay.kill();
     drop(lock);
     regards.vhost.left_in(&regards.queue).await

@@ -149,11 +149,7 @@ async fn a_full_disk_stops_no_sink_that_delivers_but_one_with_groups() {
     fill_disk(&filler);
     // The relay notices it when it writes.
     relay.reload(&without_groups.edit("prefetch: 20", "prefetch: 21"), "success").await;
-    until("a full disk", async || match home.warnings_with(&["trying again in"]).len() {
-        0 => Err("nothing was written".to_owned()),
-        _ => Ok(()),
-    })
-    .await;
+    home.wait_for_warning(&["trying again in"]).await;
     let published = lives("t", "disk", 50);
     regards.publish_all(&published[..50]).await;
     until_delivered(50).await;

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use lapin::ExchangeKind;
-use lapin::types::FieldTable;
 use serde_json::{Value, json};
 
 use super::oauth::assert_shows_no_token;
@@ -48,9 +46,7 @@ impl World {
     async fn with(tokens: TokenServer) -> Self {
         let regards = Regards::new().await;
         let vhost = &regards.vhost;
-        vhost.exchange("out", ExchangeKind::Fanout).await;
-        vhost.queue("out", FieldTable::default()).await;
-        vhost.bind("out", "out", "").await;
+        vhost.fanout("out").await;
         let collected = vhost.collect("out").await;
         let home = Home::of(&regards, ROUTES)
             .with("BROKER", &vhost.url_without_login())
@@ -73,11 +69,6 @@ impl World {
 
     async fn connections(&self) -> BTreeSet<String> {
         self.regards.vhost.connections_of(USER).await.into_iter().collect()
-    }
-
-    fn check(&self) -> String {
-        let checked = self.home.run(&["check", "--connect"]);
-        format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr))
     }
 
     fn correlation_ids(&self) -> BTreeSet<String> {
@@ -194,7 +185,7 @@ async fn a_token_that_ended_means_a_new_connection() {
 #[tokio::test]
 async fn refused_tokens_are_explained() {
     let world = World::new().await;
-    assert!(!world.check().contains("error"), "{}", world.check());
+    assert!(!world.home.check_connect().contains("error"), "{}", world.home.check_connect());
     let refused = "the broker refuses the access token: check `audience` and `scope`";
     for (claims, expected) in [
         (json!({ "aud": "another" }), refused),
@@ -203,7 +194,7 @@ async fn refused_tokens_are_explained() {
         (json!({ "padding": "x".repeat(6_000) }), "Ask the broker's administrator for a larger `initial_frame_max`"),
     ] {
         world.tokens.set_claims(&claims);
-        let said = world.check();
+        let said = world.home.check_connect();
         for of in ["error: source regards: ", "error: sink out: "] {
             assert!(said.lines().any(|line| line.starts_with(of) && line.contains(expected)), "{claims}: {said}");
         }
@@ -211,7 +202,7 @@ async fn refused_tokens_are_explained() {
     }
     // Signed by a key that the broker doesn't know.
     let stranger = World::with(TokenServer::start().await).await;
-    let said = stranger.check();
+    let said = stranger.home.check_connect();
     assert!(said.contains(refused), "{said}");
     for token in world.tokens.issued().into_iter().chain(stranger.tokens.issued()) {
         assert!(!said.contains(&token), "{said}");

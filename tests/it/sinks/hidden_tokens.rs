@@ -6,8 +6,6 @@ use std::process::Output;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lapin::ExchangeKind;
-use lapin::types::FieldTable;
 use serde_json::json;
 use url::form_urlencoded;
 
@@ -163,9 +161,7 @@ async fn no_token_secret_or_key_is_ever_shown() {
     let services = Services::shared();
     let regards = Regards::new().await;
     let vhost = &regards.vhost;
-    vhost.exchange("out", ExchangeKind::Fanout).await;
-    vhost.queue("out", FieldTable::default()).await;
-    vhost.bind("out", "out", "").await;
+    vhost.fanout("out").await;
     let collected = vhost.collect("out").await;
     let receiver = Receiver::start().await;
     let mut topic = Kafka::shared().topic("hidden", 1).await;

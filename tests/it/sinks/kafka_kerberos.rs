@@ -1,8 +1,8 @@
 //! Logins at Kafka by Kerberos (`GSSAPI`), with MIT's key distribution center.
 
-use crate::support::kafka::Reader;
+use super::kafka_login;
 use crate::support::kerberos::Realm;
-use crate::support::{Home, Kafka, Regards, Response, Services, until};
+use crate::support::{Home, Kafka};
 
 const ROUTES: &str = r#"
 version: 1
@@ -21,43 +21,17 @@ unrouted: dead_letter
 delivery: { shutdown_grace: 5s }
 "#;
 
-struct World {
-    regards: Regards,
-    topic: Reader,
-    realm: Realm,
-    published: usize,
+type World = kafka_login::World<Realm>;
+
+/// A relay that logs in as this principal, with its keytab.
+async fn world_of(principal: &str) -> (World, Home) {
+    let (world, home) = World::of(Realm::shared().await, ROUTES).await;
+    let home = world.authority.of(home).with("PRINCIPAL", principal);
+    home.write_bytes("relay.keytab", &world.authority.keytab(principal));
+    (world, home)
 }
 
 impl World {
-    /// A relay that logs in as this principal, with its keytab.
-    async fn of(principal: &str) -> (Self, Home) {
-        let regards = Regards::new().await;
-        let services = Services::shared();
-        let realm = Realm::shared().await;
-        let topic = Kafka::shared().topic("kerberos", 1).await;
-        let home = realm
-            .of(Home::of(&regards, ROUTES))
-            .with("KAFKA_TLS", &format!("127.0.0.1:{}", services.kafka_sasl_ssl_port()))
-            .with("TOPIC", topic.topic())
-            .with("CA", services.ca())
-            .with("PRINCIPAL", principal);
-        home.write_bytes("relay.keytab", &realm.keytab(principal));
-        (Self { regards, topic, realm, published: 0 }, home)
-    }
-
-    async fn publish(&mut self) {
-        self.regards.publish(&Response::new("t", &format!("c-{}", self.published), "SUCCESS")).await;
-        self.published += 1;
-    }
-
-    /// Publishes one message at a time, each when the one before is a record, until `is_done`.
-    async fn publish_until(&mut self, is_done: impl Fn(&Realm) -> bool) {
-        while !is_done(&self.realm) {
-            self.publish().await;
-            self.topic.wait_for(self.published).await;
-        }
-    }
-
     /// Each message is one record, in the order of their publication.
     async fn assert_all_there_once_in_order(&mut self) {
         let records = self.topic.all().await;
@@ -65,19 +39,6 @@ impl World {
         let expected: Vec<_> = (0..self.published).map(|number| format!("c-{number}")).collect();
         assert_eq!(keys, expected);
     }
-}
-
-fn check(home: &Home) -> String {
-    let checked = home.run(&["check", "--connect"]);
-    format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr))
-}
-
-async fn until_warned(home: &Home, words: &[&str]) {
-    until(&format!("a warning with {words:?}"), async || match home.warnings_with(words).len() {
-        0 => Err(home.log()),
-        _ => Ok(()),
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -91,13 +52,13 @@ async fn two_sinks_log_in_as_two_principals() {
       tls: { ca: "${CA}" }
       sasl: { mechanism: GSSAPI, principal: other@RELAY.TEST, keytab: other.keytab }"#,
     );
-    let (mut world, home) = World::of("relay").await;
+    let (mut world, home) = world_of("relay").await;
     let mut other = Kafka::shared().topic("kerberos-other", 1).await;
     let home = home.with("OTHER_TOPIC", other.topic());
     home.write_routes(&routes);
-    home.write_bytes("other.keytab", &world.realm.keytab("other"));
+    home.write_bytes("other.keytab", &world.authority.keytab("other"));
     let principals = ["relay", "other"];
-    let before = principals.map(|principal| world.realm.logins(principal));
+    let before = principals.map(|principal| world.authority.logins(principal));
     let relay = home.start_ready().await;
     for _ in 0..3 {
         world.publish().await;
@@ -105,20 +66,20 @@ async fn two_sinks_log_in_as_two_principals() {
     world.topic.wait_for(3).await;
     other.wait_for(3).await;
     for (principal, before) in principals.into_iter().zip(before) {
-        assert!(world.realm.logins(principal) > before, "{principal} logged in");
+        assert!(world.authority.logins(principal) > before, "{principal} logged in");
     }
     relay.stop().await;
     world.assert_all_there_once_in_order().await;
     assert!(home.warnings_with(&[]).is_empty(), "{}", home.log());
-    let said = check(&home);
+    let said = home.check_connect();
     assert!(!said.contains("error"), "{said}");
 }
 
 /// The broker asks for a login each 10 s, and a ticket lives as long.
 #[tokio::test]
 async fn tickets_are_renewed_while_records_are_produced() {
-    let (mut world, home) = World::of("short").await;
-    let before = world.realm.logins("short");
+    let (mut world, home) = world_of("short").await;
+    let before = world.authority.logins("short");
     let relay = home.start_ready().await;
     world.publish_until(|realm| realm.logins("short") >= before + 4).await;
     relay.stop().await;
@@ -128,9 +89,9 @@ async fn tickets_are_renewed_while_records_are_produced() {
 
 #[tokio::test]
 async fn a_realm_that_is_away_at_the_start_is_named_and_nothing_is_lost() {
-    let (mut world, home) = World::of("relay").await;
-    world.realm.proxy().go_down().await;
-    let said = check(&home);
+    let (mut world, home) = world_of("relay").await;
+    world.authority.proxy().go_down().await;
+    let said = home.check_connect();
     let away = "no key distribution center of the realm answers";
     assert!(said.contains("error: sink pipeline: ") && said.contains(away) && said.contains("RELAY.TEST"), "{said}");
     let relay = home.start_ready().await;
@@ -138,8 +99,8 @@ async fn a_realm_that_is_away_at_the_start_is_named_and_nothing_is_lost() {
         world.publish().await;
     }
     home.wait_for_lines("archive.ndjson", 3).await;
-    until_warned(&home, &["pipeline", away, "RELAY.TEST"]).await;
-    world.realm.proxy().come_back().await;
+    home.wait_for_warning(&["pipeline", away, "RELAY.TEST"]).await;
+    world.authority.proxy().come_back().await;
     world.topic.wait_for(3).await;
     home.wait_until_waiting("pipeline", 0).await;
     relay.stop().await;
@@ -149,17 +110,17 @@ async fn a_realm_that_is_away_at_the_start_is_named_and_nothing_is_lost() {
 /// A ticket is used until it ends. Then deliveries wait.
 #[tokio::test]
 async fn a_realm_that_goes_away_later_delays_deliveries() {
-    let (mut world, home) = World::of("brief").await;
+    let (mut world, home) = world_of("brief").await;
     let relay = home.start_ready().await;
     world.publish().await;
     world.topic.wait_for(1).await;
-    world.realm.proxy().go_down().await;
-    until_warned(&home, &["pipeline", "no key distribution center of the realm answers"]).await;
+    world.authority.proxy().go_down().await;
+    home.wait_for_warning(&["pipeline", "no key distribution center of the realm answers"]).await;
     for _ in 0..3 {
         world.publish().await;
     }
     home.wait_for_lines("archive.ndjson", 4).await;
-    world.realm.proxy().come_back().await;
+    world.authority.proxy().come_back().await;
     world.topic.wait_for(4).await;
     home.wait_until_waiting("pipeline", 0).await;
     relay.stop().await;
@@ -168,14 +129,14 @@ async fn a_realm_that_goes_away_later_delays_deliveries() {
 
 #[tokio::test]
 async fn a_realm_that_does_not_answer_delays_no_stop_and_nothing_is_lost() {
-    let (mut world, home) = World::of("relay").await;
-    world.realm.proxy().hold();
+    let (mut world, home) = world_of("relay").await;
+    world.authority.proxy().hold();
     let relay = home.start_ready().await;
     world.publish().await;
     home.wait_for_lines("archive.ndjson", 1).await;
     relay.stop().await;
     assert_eq!(home.waiting("pipeline"), 1);
-    world.realm.proxy().release();
+    world.authority.proxy().release();
     let relay = home.start_ready().await;
     world.publish().await;
     world.topic.wait_for(2).await;
@@ -185,8 +146,8 @@ async fn a_realm_that_does_not_answer_delays_no_stop_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn refused_logins_are_explained() {
-    let (world, home) = World::of("relay").await;
-    let keytab = world.realm.keytab("relay");
+    let (world, home) = world_of("relay").await;
+    let keytab = world.authority.keytab("relay");
     // Names of the same length.
     let renamed = |from: &str, to: &str| {
         let mut bytes = keytab.clone();
@@ -201,11 +162,11 @@ async fn refused_logins_are_explained() {
         ("relax", "kafka", renamed("relay", "relax"), "doesn't know the principal of the sink"),
         ("relay@OTHER.TEST", "kafka", renamed("RELAY.TEST", "OTHER.TEST"), "names no key distribution center"),
         ("relay", "kafka", renamed("RELAY.TEST", "OTHER.TEST"), "the keytab has no key of the principal"),
-        ("stale", "kafka", world.realm.keytab("stale"), "is not the current one"),
+        ("stale", "kafka", world.authority.keytab("stale"), "is not the current one"),
     ] {
         home.write_bytes("relay.keytab", &keytab);
         home.write_routes(&ROUTES.replace("${PRINCIPAL}", principal).replace("${SERVICE:-kafka}", service));
-        let checked = check(&home);
+        let checked = home.check_connect();
         assert!(checked.contains("error: sink pipeline: ") && checked.contains(expected), "{expected}: {checked}");
         said += &checked;
     }
@@ -214,11 +175,11 @@ async fn refused_logins_are_explained() {
 
 #[tokio::test]
 async fn a_keytab_that_is_replaced_takes_effect_without_a_restart() {
-    let (mut world, home) = World::of("stale").await;
+    let (mut world, home) = world_of("stale").await;
     let relay = home.start_ready().await;
     world.publish().await;
-    until_warned(&home, &["pipeline", "is not the current one"]).await;
-    home.write_bytes("relay.keytab", &world.realm.keytab("renewed"));
+    home.wait_for_warning(&["pipeline", "is not the current one"]).await;
+    home.write_bytes("relay.keytab", &world.authority.keytab("renewed"));
     world.topic.wait_for(1).await;
     home.wait_until_waiting("pipeline", 0).await;
     relay.stop().await;

@@ -8,9 +8,9 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::kafka_login;
 use super::oauth::assert_shows_no_token;
-use crate::support::kafka::Reader;
-use crate::support::{Home, Kafka, Regards, Response, Services, TokenServer};
+use crate::support::{Home, Services, TokenServer};
 
 const ROUTES: &str = r#"
 version: 1
@@ -31,45 +31,20 @@ unrouted: dead_letter
 delivery: { shutdown_grace: 5s }
 "#;
 
-struct World {
-    regards: Regards,
-    topic: Reader,
-    tokens: TokenServer,
-    published: usize,
+type World = kafka_login::World<TokenServer>;
+
+async fn world() -> (World, Home) {
+    world_with(TokenServer::start_for(&Services::shared()).await).await
+}
+
+async fn world_with(tokens: TokenServer) -> (World, Home) {
+    let (world, home) = World::of(tokens, ROUTES).await;
+    let home = home.with("TOKENS", &world.authority.url()).keeping_secret(TokenServer::CLIENT_SECRET);
+    home.write("secret", TokenServer::CLIENT_SECRET);
+    (world, home)
 }
 
 impl World {
-    async fn new() -> (Self, Home) {
-        Self::with(TokenServer::start_for(&Services::shared()).await).await
-    }
-
-    async fn with(tokens: TokenServer) -> (Self, Home) {
-        let regards = Regards::new().await;
-        let services = Services::shared();
-        let topic = Kafka::shared().topic("tokens", 1).await;
-        let home = Home::of(&regards, ROUTES)
-            .with("KAFKA_TLS", &format!("127.0.0.1:{}", services.kafka_sasl_ssl_port()))
-            .with("TOPIC", topic.topic())
-            .with("CA", services.ca())
-            .with("TOKENS", &tokens.url())
-            .keeping_secret(TokenServer::CLIENT_SECRET);
-        home.write("secret", TokenServer::CLIENT_SECRET);
-        (Self { regards, topic, tokens, published: 0 }, home)
-    }
-
-    async fn publish(&mut self) {
-        self.regards.publish(&Response::new("t", &format!("c-{}", self.published), "SUCCESS")).await;
-        self.published += 1;
-    }
-
-    /// Publishes one message at a time, each when the one before is a record, until `is_done`.
-    async fn publish_until(&mut self, is_done: impl Fn(&TokenServer) -> bool) {
-        while !is_done(&self.tokens) {
-            self.publish().await;
-            self.topic.wait_for(self.published).await;
-        }
-    }
-
     /// Each message is one record.
     async fn assert_all_there_once(&mut self) {
         let records = self.topic.all().await;
@@ -78,79 +53,74 @@ impl World {
     }
 }
 
-fn check(home: &Home) -> String {
-    let checked = home.run(&["check", "--connect"]);
-    format!("{}{}", String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr))
-}
-
 /// Three renewals of tokens that live for 10 s. The broker ends a session with its token, unless the client logs in again on the open
 /// connection (`connections.max.reauth.ms`).
 #[tokio::test]
 async fn tokens_are_renewed_while_records_are_produced() {
-    let (mut world, home) = World::new().await;
-    world.tokens.set_lifetime(Duration::from_secs(10));
+    let (mut world, home) = world().await;
+    world.authority.set_lifetime(Duration::from_secs(10));
     let relay = home.start_ready().await;
     world.publish_until(|tokens| tokens.issued().len() >= 4).await;
     relay.stop().await;
     world.assert_all_there_once().await;
     assert!(home.warnings_with(&[]).is_empty(), "{}", home.log());
-    assert_shows_no_token(&home, &world.tokens);
+    assert_shows_no_token(&home, &world.authority);
 }
 
 #[tokio::test]
 async fn refused_tokens_are_explained() {
-    let (world, home) = World::new().await;
-    assert!(!check(&home).contains("error"), "{}", check(&home));
+    let (world, home) = world().await;
+    assert!(!home.check_connect().contains("error"), "{}", home.check_connect());
     let refused = "the broker refuses the access token: check `audience` and `scope`";
     for claims in [json!({ "aud": "another" }), json!({ "exp": 1_000_000_000 })] {
-        world.tokens.set_claims(&claims);
-        let said = check(&home);
+        world.authority.set_claims(&claims);
+        let said = home.check_connect();
         assert!(said.contains("error: sink pipeline: ") && said.contains(refused), "{claims}: {said}");
     }
     // Signed by a key that the broker doesn't know.
-    let (stranger, strangers) = World::with(TokenServer::start().await).await;
-    let mut said = check(&strangers);
+    let (stranger, strangers) = world_with(TokenServer::start().await).await;
+    let mut said = strangers.check_connect();
     assert!(said.contains(refused), "{said}");
-    world.tokens.set_secret("another");
-    said += &check(&home);
+    world.authority.set_secret("another");
+    said += &home.check_connect();
     assert!(said.contains("error: sink pipeline: no access token: the token server "), "{said}");
-    for token in world.tokens.issued().into_iter().chain(stranger.tokens.issued()) {
+    for token in world.authority.issued().into_iter().chain(stranger.authority.issued()) {
         assert!(!said.contains(&token), "{said}");
     }
 }
 
 #[tokio::test]
 async fn a_refused_token_is_replaced() {
-    let (mut world, home) = World::new().await;
-    world.tokens.set_claims(&json!({ "aud": "another" }));
+    let (mut world, home) = world().await;
+    world.authority.set_claims(&json!({ "aud": "another" }));
     let relay = home.start_ready().await;
     world.publish().await;
-    world.tokens.wait_for_issued(2).await;
-    world.tokens.set_claims(&json!({}));
+    world.authority.wait_for_issued(2).await;
+    world.authority.set_claims(&json!({}));
     world.topic.wait_for(1).await;
     home.wait_until_waiting("pipeline", 0).await;
     relay.stop().await;
     world.assert_all_there_once().await;
     let why = ["pipeline", "the broker refuses the access token", "invalid_token"];
     assert!(!home.warnings_with(&why).is_empty(), "{}", home.log());
-    assert_shows_no_token(&home, &world.tokens);
+    assert_shows_no_token(&home, &world.authority);
 }
 
 /// A token server that doesn't answer holds up neither the sink, as long as it has a token, nor the rest of the relay.
 #[tokio::test]
 async fn a_silent_token_server_blocks_nothing() {
-    let (mut world, home) = World::new().await;
-    world.tokens.set_lifetime(Duration::from_secs(10));
+    let (mut world, home) = world().await;
+    world.authority.set_lifetime(Duration::from_secs(10));
     let relay = home.start_ready().await;
     world.publish_until(|tokens| tokens.issued().len() == 1).await;
-    world.tokens.hold();
+    world.authority.hold();
     // The renewal is requested, and not answered.
     world.publish_until(|tokens| tokens.requests().len() >= 2).await;
     for _ in 0..10 {
         world.publish().await;
         world.topic.wait_for(world.published).await;
     }
-    world.tokens.release();
+    world.authority.release();
     world.publish_until(|tokens| tokens.issued().len() >= 3).await;
     relay.stop().await;
     world.assert_all_there_once().await;
@@ -158,21 +128,17 @@ async fn a_silent_token_server_blocks_nothing() {
 
 #[tokio::test]
 async fn a_sink_without_a_token_keeps_its_deliveries_and_names_the_token_server() {
-    let (mut world, home) = World::new().await;
-    world.tokens.hold();
+    let (mut world, home) = world().await;
+    world.authority.hold();
     let relay = home.start_ready().await;
     world.publish().await;
     home.wait_for_lines("archive.ndjson", 1).await;
-    world.tokens.go_down().await;
-    world.tokens.release();
-    let server = world.tokens.url().replace("/token", "");
+    world.authority.go_down().await;
+    world.authority.release();
+    let server = world.authority.url().replace("/token", "");
     let why = ["no access token", "the token server can't be connected to", server.as_str()];
-    crate::support::until("the token server to be named", async || match home.warnings_with(&why).len() {
-        0 => Err(home.log()),
-        _ => Ok(()),
-    })
-    .await;
-    world.tokens.come_back().await;
+    home.wait_for_warning(&why).await;
+    world.authority.come_back().await;
     world.topic.wait_for(1).await;
     relay.stop().await;
     world.assert_all_there_once().await;
@@ -180,7 +146,7 @@ async fn a_sink_without_a_token_keeps_its_deliveries_and_names_the_token_server(
 
 #[tokio::test]
 async fn extensions_are_sent_with_the_token() {
-    let (mut world, home) = World::new().await;
+    let (mut world, home) = world().await;
     let routes = ROUTES
         .replace("OAUTHBEARER", "OAUTHBEARER\n        extensions: { logicalCluster: lkc-1, identityPoolId: pool 2 }");
     home.write_routes(&routes);
@@ -203,7 +169,7 @@ async fn extensions_are_sent_with_the_token() {
     };
     check.kill().expect("killed");
     check.wait().expect("gone");
-    let token = world.tokens.issued().pop().expect("a token");
+    let token = world.authority.issued().pop().expect("a token");
     let text = String::from_utf8_lossy(&login);
     assert!(text.contains(&format!("\u{1}auth=Bearer {token}\u{1}")), "{text}");
     for extension in ["logicalCluster=lkc-1", "identityPoolId=pool 2"] {

@@ -7,6 +7,7 @@ mod header_types;
 mod hidden_tokens;
 mod independent_readers;
 mod kafka_kerberos;
+mod kafka_login;
 mod kafka_tokens;
 mod many_files;
 mod oauth;

@@ -107,13 +107,7 @@ async fn a_token_server_that_is_away_is_named_and_nothing_is_lost() {
     regards.publish_all(&messages(5)).await;
     home.wait_until_waiting("hook", 5).await;
     let server = tokens.url().replace("/token", "");
-    until("the token server to be named", async || {
-        match home.warnings_with(&["hook", "the token server can't be connected to", &server]).len() {
-            0 => Err(home.log()),
-            _ => Ok(()),
-        }
-    })
-    .await;
+    home.wait_for_warning(&["hook", "the token server can't be connected to", &server]).await;
     assert!(receiver.posted().is_empty(), "nothing is sent without a token");
     tokens.come_back().await;
     receiver.wait_for_accepted(5).await;

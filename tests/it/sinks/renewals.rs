@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lapin::ExchangeKind;
 use lapin::types::FieldTable;
 use serde_json::{Value, json};
 
@@ -95,9 +94,7 @@ impl World {
         let services = Services::shared();
         let regards = Regards::new().await;
         let vhost = &regards.vhost;
-        vhost.exchange("out", ExchangeKind::Fanout).await;
-        vhost.queue("out", FieldTable::default()).await;
-        vhost.bind("out", "out", "").await;
+        vhost.fanout("out").await;
         for line in 0..LINES {
             vhost.queue(&format!("q{line}"), FieldTable::default()).await;
             vhost.bind(&format!("q{line}"), EXCHANGE, "").await;

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use lapin::ExchangeKind;
-use lapin::types::FieldTable;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -16,9 +14,7 @@ async fn amqps_with_a_private_authority_and_a_client_certificate() {
     let regards = Regards::new().await;
     let services = Services::shared();
     let vhost = &regards.vhost;
-    vhost.exchange("out", ExchangeKind::Fanout).await;
-    vhost.queue("out", FieldTable::default()).await;
-    vhost.bind("out", "out", "").await;
+    vhost.fanout("out").await;
     let collected = vhost.collect("out").await;
     let url = |user: &str, password: &str| {
         let (user, password, vhost) = (encode(user), encode(password), encode(vhost.name()));
@@ -56,9 +52,7 @@ async fn amqp_by_certificate() {
     let regards = Regards::new().await;
     let services = Services::shared();
     let vhost = &regards.vhost;
-    vhost.exchange("out", ExchangeKind::Fanout).await;
-    vhost.queue("out", FieldTable::default()).await;
-    vhost.bind("out", "out", "").await;
+    vhost.fanout("out").await;
     let user = vhost.rabbit().certificate_user().await;
     vhost.permit(user, "", "^out$", &pattern_of(&regards.queue)).await;
     let collected = vhost.collect("out").await;

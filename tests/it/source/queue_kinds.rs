@@ -4,7 +4,7 @@ use lapin::types::AMQPValue;
 use regards_relay::timer::DIVISOR;
 
 use crate::support::response::lives;
-use crate::support::{Answer, Home, Receiver, Regards, Relay, Response, until};
+use crate::support::{Answer, Home, Receiver, Regards, Relay, Response};
 
 const ROUTES: &str = configuration! {
     sinks: {
@@ -62,11 +62,7 @@ async fn a_quorum_queue_with_another_consumer_is_an_error() {
     let home = Home::of(&regards, ROUTES).with("HOOK", &receiver.url());
     let relay = home.start_ready().await;
     let _other = regards.vhost.collect(&regards.queue).await;
-    until("an error that says so", async || {
-        let said = home.warnings_with(&["ERROR", &regards.queue, "x-single-active-consumer"]);
-        if said.is_empty() { Err("nothing".to_owned()) } else { Ok(()) }
-    })
-    .await;
+    home.wait_for_warning(&["ERROR", &regards.queue, "x-single-active-consumer"]).await;
     relay.wait_for_metric("source_reconnects_total", &[], 2.0).await;
     assert_eq!(relay.metric("source_up", &[]).await, Ok(Some(0.0)));
     relay.stop().await;

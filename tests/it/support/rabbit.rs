@@ -281,6 +281,13 @@ impl VHost {
             .expect("an exchange");
     }
 
+    /// Declares an exchange and a queue of this name, which gets all of its messages.
+    pub async fn fanout(&self, name: &str) {
+        self.exchange(name, ExchangeKind::Fanout).await;
+        self.queue(name, FieldTable::default()).await;
+        self.bind(name, name, "").await;
+    }
+
     /// Declares a durable queue with these arguments.
     pub async fn queue(&self, name: &str, arguments: FieldTable) {
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };

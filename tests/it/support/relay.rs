@@ -88,6 +88,12 @@ impl Home {
         self.command().args(arguments).stdin(Stdio::null()).output().expect("the relay's binary")
     }
 
+    /// All that `check --connect` says.
+    pub fn check_connect(&self) -> String {
+        let Output { stdout, stderr, .. } = self.run(&["check", "--connect"]);
+        format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr))
+    }
+
     /// Starts a command of the relay.
     pub fn begin(&self, arguments: &[&str], output: Stdio) -> Child {
         self.command().args(arguments).stdin(Stdio::null()).stdout(output).spawn().expect("the relay's binary")
@@ -216,6 +222,14 @@ impl Home {
         let log = self.log();
         let lines = log.lines().filter(|line| loud(line) && words.iter().all(|word| line.contains(word)));
         lines.map(str::to_owned).collect()
+    }
+
+    /// Waits for a warning or an error in the log that contains all of these words.
+    pub async fn wait_for_warning(&self, words: &[&str]) {
+        until(&format!("a warning with {words:?}"), async || {
+            if self.warnings_with(words).is_empty() { Err(self.log()) } else { Ok(()) }
+        })
+        .await;
     }
 
     /// The output of the stdout sinks.

@@ -6,7 +6,7 @@ use regards_relay::timer::DIVISOR;
 use serde_json::{Value, json};
 
 use super::{Cell, Scene, Source, UNITS, for_each};
-use crate::support::until;
+use crate::support::{Relay, until};
 
 /// The partner's schema with one more field.
 fn with_message(schema: &str, kind: &str) -> String {
@@ -43,6 +43,14 @@ async fn wait_until_read(scene: &Scene, id: u32) {
     .await;
 }
 
+async fn assert_used_after_a_reload(scene: &mut Scene, relay: Relay<'_>, [first, second]: [u32; 2]) {
+    relay.signal("HUP");
+    wait_until_read(scene, second).await;
+    scene.publish("cnes", "three").await;
+    assert_eq!(scene.assert_complete().await, [first, second], "{:?}", scene.cell);
+    relay.stop().await;
+}
+
 #[tokio::test]
 async fn a_new_latest_schema_is_read_at_a_reload() {
     for_each(&[Source::Latest], |cell| async move {
@@ -55,11 +63,7 @@ async fn a_new_latest_schema_is_read_at_a_reload() {
         let second = register_next(&scene).await;
         scene.publish("cnes", "two").await;
         assert_eq!(scene.assert_complete().await, [first], "{cell:?}: it isn't asked for with each event");
-        relay.signal("HUP");
-        wait_until_read(&scene, second).await;
-        scene.publish("cnes", "three").await;
-        assert_eq!(scene.assert_complete().await, [first, second], "{cell:?}");
-        relay.stop().await;
+        assert_used_after_a_reload(&mut scene, relay, [first, second]).await;
     })
     .await;
 }
@@ -113,11 +117,7 @@ async fn a_new_latest_schema_that_cannot_be_used_changes_nothing() {
         scene.publish("cnes", "two").await;
         assert_eq!(scene.assert_complete().await, [first], "{cell:?}");
         let second = register_next(&scene).await;
-        relay.signal("HUP");
-        wait_until_read(&scene, second).await;
-        scene.publish("cnes", "three").await;
-        assert_eq!(scene.assert_complete().await, [first, second], "{cell:?}");
-        relay.stop().await;
+        assert_used_after_a_reload(&mut scene, relay, [first, second]).await;
     })
     .await;
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Source;
 use crate::configuration::Edit;
-use crate::support::{Home, Kafka, Regards, Registry, Response, until};
+use crate::support::{Home, Kafka, Regards, Registry, Response};
 
 const ROUTES: &str = configuration! {
     sinks: {
@@ -95,11 +95,7 @@ async fn ten_events_in_a_row_that_do_not_fit_blame_the_sink() {
         let bad: Vec<_> =
             (0..PUBLISHED).map(|number| sized("t", &format!("bad-{number:02}"), "large".into())).collect();
         partner.regards.publish_all(&bad).await;
-        until("the breaker to open", async || {
-            let lines = partner.home.warnings_with(&["partner", "no event fits the schema", MISFIT]);
-            if lines.is_empty() { Err(partner.home.log()) } else { Ok(()) }
-        })
-        .await;
+        partner.home.wait_for_warning(&["partner", "no event fits the schema", MISFIT]).await;
         partner.regards.wait_until_acknowledged().await;
         assert_eq!(relay.metric("sink_breaker_open", &[("sink", "partner")]).await, Ok(Some(1.0)));
         // Nine, or on a busy machine nine that were sent directly and nine that went through the spool.

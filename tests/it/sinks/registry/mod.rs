@@ -16,7 +16,7 @@ use crate::support::kafka::{Reader, Record};
 use crate::support::readers::Deserializer;
 use crate::support::registry::url_at;
 use crate::support::response::lives;
-use crate::support::{Home, Kafka, Proxy, Regards, Registry, Response, Services, TokenServer, until};
+use crate::support::{Home, Kafka, Proxy, Regards, Registry, Response, Services, TokenServer};
 
 const ROUTES: &str = configuration! {
     sinks: {
@@ -197,10 +197,7 @@ impl Scene {
     /// Waits for a warning with all these words and the name of the sink.
     async fn wait_for_warning(&self, words: &[&str]) {
         let words: Vec<&str> = ["typed"].into_iter().chain(words.iter().copied()).collect();
-        until(&format!("{:?}: a warning with {words:?}", self.cell), async || {
-            if self.home.warnings_with(&words).is_empty() { Err(self.home.log()) } else { Ok(()) }
-        })
-        .await;
+        self.home.wait_for_warning(&words).await;
     }
 
     /// Checks that everything published has arrived once, in order, and that each body is what the schema with the id in its
