@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use super::listener::{MAX_CONNECTIONS, REQUEST_TIMEOUT};
 use super::*;
 use crate::config::{
-    AdminConfig, Config, DeadLettersConfig, DeliveryConfig, OnCorrupt, OrderBy, RecordingConfig, Retry, SinkConfig,
-    SinkKind, SourceConfig, SourceKind, SpoolConfig, WhenFull,
+    AdminConfig, Config, DeadLettersConfig, DeliveryConfig, OrderBy, RecordingConfig, Retry, SinkConfig, SinkKind,
+    SourceConfig, SourceKind, SpoolConfig, WhenFull,
 };
 use crate::delivery::AttemptResult;
 use crate::event::{
@@ -62,12 +62,7 @@ fn config(data_dir: PathBuf) -> Config {
         }],
         alerts: Arc::default(),
         rules: Arc::new(Rules::new(vec![route], Unrouted::DeadLetter)),
-        spool: SpoolConfig {
-            path: data_dir.join("spool.db"),
-            on_corrupt: OnCorrupt::Stop,
-            max_size: 9_000,
-            max_share: 50,
-        },
+        spool: SpoolConfig { max_size: 9_000, max_share: 50, ..SpoolConfig::at(data_dir.join("spool.db")) },
         journal: None,
         dead_letters: DeadLettersConfig { keep: None, max_size: 530, to: None },
         delivery: DeliveryConfig {
@@ -361,18 +356,18 @@ async fn request(socket: &Path, request: control::Request) -> Option<String> {
 async fn a_relay_refuses_requests_for_another_spool() {
     let setup = Setup::new().await;
     let socket = control::socket(&setup.config.data_dir);
-    let purge = |spool: &Path| {
+    let purge = |spool: &str| {
         let job = JobRequest::Purge { filter: DeadLetterFilter::default(), total: 1 };
         control::Request { spool: spool.to_owned(), command: control::Command::Job { job, detach: false } }
     };
-    assert_eq!(request(&socket, purge(Path::new("/other.db"))).await, None, "no socket exists");
+    assert_eq!(request(&socket, purge("/other.db")).await, None, "no socket exists");
 
     let long = control::socket(&setup.config.data_dir.join("x".repeat(200)));
-    assert_eq!(request(&long, purge(Path::new("/other.db"))).await, None, "the path is too long for a socket");
+    assert_eq!(request(&long, purge("/other.db")).await, None, "the path is too long for a socket");
 
     // The socket of a relay that was killed.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    assert_eq!(request(&socket, purge(Path::new("/other.db"))).await, None, "no relay listens");
+    assert_eq!(request(&socket, purge("/other.db")).await, None, "no relay listens");
 
     let _control = control::serve(socket.clone(), setup.relay.clone());
     let spool = setup.open_spool();
@@ -381,7 +376,7 @@ async fn a_relay_refuses_requests_for_another_spool() {
     settled.recv().await.unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     let refused = loop {
-        if let Some(answer) = request(&socket, purge(Path::new("/other.db"))).await {
+        if let Some(answer) = request(&socket, purge("/other.db")).await {
             break answer;
         }
         assert!(tokio::time::Instant::now() < deadline, "the socket is not there");
@@ -389,7 +384,7 @@ async fn a_relay_refuses_requests_for_another_spool() {
     };
     assert!(refused.contains("the relay that runs here has another spool"), "{refused}");
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(request(&socket, purge(spool.path())).await.as_deref(), Some(r#"{"purged":1}"#));
+    assert_eq!(request(&socket, purge(spool.name())).await.as_deref(), Some(r#"{"purged":1}"#));
 
     let mut stranger = tokio::net::UnixStream::connect(&socket).await.unwrap();
     stranger.write_all(b"{\"explode\": 1}\n").await.unwrap();
@@ -412,7 +407,7 @@ async fn long_commands_block_no_others() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let command = control::Command::Capture { source: "regards".to_owned(), count: 1 };
-    let capture = control::Request { spool: spool.path().to_owned(), command };
+    let capture = control::Request { spool: spool.name().to_owned(), command };
     let line = format!("{}\n", serde_json::to_string(&capture).unwrap());
     let (mut captures, mut busy) = (Vec::new(), 0);
     for _ in 0..8 {
@@ -430,7 +425,7 @@ async fn long_commands_block_no_others() {
     }
     let job = JobRequest::Purge { filter: DeadLetterFilter::default(), total: 0 };
     let command = control::Command::Job { job, detach: false };
-    let purge = control::Request { spool: spool.path().to_owned(), command };
+    let purge = control::Request { spool: spool.name().to_owned(), command };
     let purged = tokio::time::timeout(Duration::from_mins(1), request(&socket, purge)).await.unwrap();
     assert_eq!(purged.as_deref(), Some(r#"{"purged":0}"#));
 }

@@ -98,7 +98,7 @@ async fn probe_all(config: &Config, strict: bool, out: &mut impl Write) -> io::R
         succeeded &= is_success;
         writeln!(out, "{level}: {name}: {}", printable(&what))?;
     }
-    if let Some(warning) = in_memory_warning(&config.spool.path) {
+    if let Some(warning) = config.spool.store.file().and_then(in_memory_warning) {
         succeeded &= !strict;
         writeln!(out, "warning: {}", printable(&warning))?;
     }

@@ -42,8 +42,8 @@ fn send(
     command: Command,
     send: impl FnOnce(&std::path::Path, &Request) -> std::io::Result<Option<Response>>,
 ) -> anyhow::Result<Option<Response>> {
-    // If the file does not exist, no relay can have it open.
-    let Ok(spool) = target.spool.canonicalize() else { return Ok(None) };
+    // If the spool does not exist, no relay can have it open.
+    let Some(spool) = target.spool.name() else { return Ok(None) };
     let socket = control::socket(&target.data_dir);
     let response = send(&socket, &Request { spool, command })
         .with_context(|| format!("can't talk to the running relay over {}", socket.display()))?;
@@ -180,7 +180,7 @@ impl OfflineSpool {
     pub(super) fn open(target: &Target) -> anyhow::Result<Self> {
         // Without limits, so that opening the spool deletes nothing.
         let dead_letters = DeadLettersConfig { keep: None, max_size: u64::MAX, to: None };
-        let spool = spool::Spool::open(&target.spool_config(), &dead_letters)?;
+        let spool = spool::Spool::open(&target.spool_config, &dead_letters)?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().build().context("can't start threads")?;
         Ok(Self { spool, runtime })

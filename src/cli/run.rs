@@ -124,6 +124,6 @@ fn log_start(config: &Config, admin: Option<&Admin>) {
         sources.join(", "),
         sinks.join(", "),
         super::plural(config.rules.routes().len(), "route"),
-        config.spool.path.display()
+        config.spool.store
     );
 }

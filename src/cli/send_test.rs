@@ -182,7 +182,7 @@ fn has_tenant(destination: &MaskedDestination, tenant: &str) -> bool {
 fn require_own_files(config: &Config, test: &TestEvent<'_>) -> anyhow::Result<()> {
     let SinkKind::File(_) = &test.sink.kind else { return Ok(()) };
     let user = rustix::process::geteuid().as_raw();
-    let Some(owner) = other_owner(&config.spool.path, user) else { return Ok(()) };
+    let Some(owner) = config.spool.store.file().and_then(|spool| other_owner(spool, user)) else { return Ok(()) };
     Err(anyhow!(
         "the files of the sink {} belong to the user {owner}, who runs the relay; as user {user} this command would create files that \
          the relay can't write to: run it as that user, as in `sudo -u '#{owner}' regards-relay send-test …`",

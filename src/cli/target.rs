@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::{DEFAULT_CONFIG, Global, InvalidInput, note};
 use crate::config::{Config, DEFAULT_SPOOL, Options, SpoolConfig, Strictness, unknown_name};
-use crate::spool::Component;
+use crate::spool::{Component, SpoolReader};
 
 pub(super) struct Target {
-    pub(super) spool: PathBuf,
+    pub(super) spool: SpoolReader,
+    pub(super) spool_config: SpoolConfig,
     pub(super) data_dir: PathBuf,
     /// `None` if there is no configuration, or if it has errors.
     pub(super) config: Option<Config>,
@@ -17,7 +18,8 @@ impl Target {
     pub(super) fn find(global: &Global) -> anyhow::Result<Self> {
         let data_dir = global.data_dir();
         let options = Options::of_process(Strictness::Offline, Some(data_dir.clone()));
-        let default = Self { spool: options.data_dir().join(DEFAULT_SPOOL), data_dir, config: None };
+        let spool_config = SpoolConfig::at(options.data_dir().join(DEFAULT_SPOOL));
+        let default = Self { spool: SpoolReader::new(&spool_config.store), spool_config, data_dir, config: None };
         let file = &global.config;
         if !file.exists() {
             // The default file may be missing, a file that the user named may not.
@@ -28,13 +30,18 @@ impl Target {
             return Ok(default);
         }
         match Config::load(file, &options) {
-            Ok((config, _)) => Ok(Self { spool: config.spool.path.clone(), config: Some(config), ..default }),
+            Ok((config, _)) => Ok(Self {
+                spool: SpoolReader::new(&config.spool.store),
+                spool_config: config.spool.clone(),
+                config: Some(config),
+                ..default
+            }),
             Err(found) => {
                 note(&format!(
                     "{} has errors ({}; see `regards-relay check`); using the default spool {}",
                     file.display(),
                     found.errors(),
-                    default.spool.display()
+                    default.spool
                 ));
                 Ok(default)
             }
@@ -43,18 +50,14 @@ impl Target {
 
     /// Fails if the spool does not exist: the user has probably named the wrong one.
     pub(super) fn require_spool(&self) -> anyhow::Result<()> {
-        if self.spool.try_exists()? {
+        if self.spool.exists()? {
             return Ok(());
         }
-        let (spool, data_dir) = (self.spool.display(), self.data_dir.display());
+        let (spool, data_dir) = (&self.spool, self.data_dir.display());
         Err(anyhow::anyhow!(
             "no relay has run here: there is no spool {spool} (the data directory is {data_dir}); name the relay's \
              configuration with `--config` and its data directory with `--data-dir`"
         ))
-    }
-
-    pub(super) fn spool_config(&self) -> SpoolConfig {
-        self.config.as_ref().map_or_else(|| SpoolConfig::at(self.spool.clone()), |config| config.spool.clone())
     }
 
     /// Fails if the configuration has no such sink or source.

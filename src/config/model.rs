@@ -3,11 +3,13 @@
 mod oauth2;
 mod registry;
 mod sasl;
+mod spool;
 mod webhook_auth;
 
 pub use oauth2::{ClientAuthentication, OAuth2Config};
 pub use registry::RegistryConfig;
 pub use sasl::{KerberosLogin, Sasl};
+pub use spool::{OnCorrupt, SpoolConfig, SqliteConfig, StoreConfig};
 pub use webhook_auth::WebhookAuth;
 
 use std::net::SocketAddr;
@@ -397,39 +399,6 @@ pub struct FileConfig {
     pub reserved: Vec<PathBuf>,
     /// The template of a path relative to `dir`.
     pub path: Template,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct SpoolConfig {
-    pub path: PathBuf,
-    pub on_corrupt: OnCorrupt,
-    /// The largest size of all spooled deliveries, in bytes.
-    pub max_size: u64,
-    /// The largest share of `max_size` for one sink, in percent.
-    pub max_share: u8,
-}
-
-impl SpoolConfig {
-    /// A spool at that path, with the default settings.
-    #[must_use]
-    pub fn at(path: PathBuf) -> Self {
-        Self { path, on_corrupt: OnCorrupt::Stop, max_size: 10 << 30, max_share: 50 }
-    }
-
-    /// The largest size of the spooled deliveries of one sink, in bytes.
-    #[must_use]
-    pub fn limit(&self) -> u64 {
-        self.max_size / 100 * u64::from(self.max_share)
-    }
-}
-
-/// What happens at start when the file of the spool is damaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnCorrupt {
-    /// The relay ends with an error that says what to do.
-    Stop,
-    /// The relay renames the file and starts with an empty one.
-    Quarantine,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -28,10 +28,11 @@ pub fn spool_lock(spool: &Path) -> PathBuf {
 }
 
 /// All files of the relay itself. A file beside one of them whose name begins with its name belongs to it (`spool.db-wal`).
-pub(super) fn all(data_dir: &Path, spool: &Path) -> Vec<PathBuf> {
+pub(super) fn all(data_dir: &Path, spool: Option<&Path>) -> Vec<PathBuf> {
     // Without `.` components, so that paths can be compared.
     let plain = |path: PathBuf| path.components().collect();
-    [spool.to_owned(), spool_lock(spool), journal(data_dir), control_socket(data_dir)].into_iter().map(plain).collect()
+    let spool = spool.into_iter().flat_map(|spool| [spool.to_owned(), spool_lock(spool)]);
+    spool.chain([journal(data_dir), control_socket(data_dir)]).map(plain).collect()
 }
 
 /// Whether `path` is one of these, below one, or a file beside one whose name begins with its name. Case makes no difference, as
@@ -60,7 +61,7 @@ mod tests {
     fn own_files_are_recognized_with_any_name_of_the_spool() {
         for spool in ["/data/spool.db", "/data/queue", "/data/x/queue.sqlite", "/data/spool.lock"] {
             let spool = Path::new(spool);
-            let own = all(Path::new("/data"), spool);
+            let own = all(Path::new("/data"), Some(spool));
             let wal = PathBuf::from(format!("{}-wal", spool.display()));
             for path in
                 [spool, &spool_lock(spool), &journal(Path::new("/data")), &control_socket(Path::new("/data")), &wal]

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::config::{Config, DeadLettersConfig, OnCorrupt, Options, Retry, SpoolConfig, Strictness};
+use crate::config::{Config, DeadLettersConfig, Options, Retry, SpoolConfig, Strictness};
 use crate::event::{Event, HeaderValue, Message, Properties, SourceName};
 use crate::journal::Journal;
 use crate::sink::{Attempt, Blame, Confirmation, RenderedDelivery, Sink, Verdict};
@@ -62,8 +62,7 @@ struct RunningDispatcher {
 
 fn open_spool(directory: &Path, max_size: u64, max_dead_letters: u64) -> Arc<Spool> {
     let limits = DeadLettersConfig { keep: None, max_size: max_dead_letters, to: None };
-    let path = directory.join("spool.db");
-    let spool = SpoolConfig { path, on_corrupt: OnCorrupt::Stop, max_size, max_share: 100 };
+    let spool = SpoolConfig { max_size, max_share: 100, ..SpoolConfig::at(directory.join("spool.db")) };
     Arc::new(Spool::open(&spool, &limits).unwrap())
 }
 

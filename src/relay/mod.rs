@@ -123,14 +123,12 @@ impl Relay {
             }
             stats.set_start_blocker(held.to_string());
         });
-        let spool_path = &config.spool.path;
+        let spool_file = config.spool.store.file();
         let opening = report_while_running(opening, OPENING_REPORT_INTERVAL, |seconds| {
-            if has_warned.get() {
-                return;
-            }
-            let bytes = std::fs::metadata(spool_path).map_or(0, |file| file.len());
+            let Some(file) = spool_file.filter(|_| !has_warned.get()) else { return };
+            let bytes = std::fs::metadata(file).map_or(0, |file| file.len());
             tracing::info!(
-                file = %spool_path.display(),
+                file = %file.display(),
                 "still opening the spool after {seconds} s; after an unclean stop all of its {bytes} bytes are checked"
             );
         });
@@ -138,7 +136,7 @@ impl Relay {
             () = stop.cancelled() => return Ok(()),
             opened = opening => Arc::new(opened?),
         };
-        if let Some(warning) = in_memory_warning(spool.path()) {
+        if let Some(warning) = config.spool.store.file().and_then(in_memory_warning) {
             tracing::warn!("{warning}");
         }
         let journal = Journal::start(config.journal.as_ref()).map_err(RelayError::Journal)?;

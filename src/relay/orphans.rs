@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::config::{Config, SinkConfig};
 use crate::delivery::{Payload, SpoolPlace};
 use crate::rules::SinkName;
-use crate::spool::{Progress, PurgeTarget, RedriveOrigin, Spool, SpooledDelivery, read_orphans};
+use crate::spool::{Progress, PurgeTarget, RedriveOrigin, Spool, SpooledDelivery};
 
 use super::redrive::{RedriveResult, blocking, check_takes_events, no_sink, takes_copies};
 
@@ -24,7 +24,7 @@ pub(super) async fn redrive_orphans(
     let (from, mut after, mut done) = (SinkName::new(sink), None, RedriveResult::default());
     loop {
         let name = sink.to_owned();
-        let batch = blocking(spool.path(), move |path| read_orphans(path, &name, after)).await?;
+        let batch = blocking(spool.reader(), move |spool| spool.orphans(&name, after)).await?;
         let Some((last, _)) = batch.last() else { return Ok(done) };
         after = Some(*last);
         let (mut results, mut stopped) = (Vec::with_capacity(batch.len()), None);

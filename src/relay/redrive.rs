@@ -1,7 +1,6 @@
 //! Redrives dead letters: by the current configuration each becomes deliveries in the spool, or stays and is counted with the reason.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -14,8 +13,8 @@ use crate::net::RateLimiter;
 use crate::rules::{RouteName, Unrouted};
 use crate::sink;
 use crate::spool::{
-    DeadLetterFilter, DeadLetterSummary, DeadLetters, Progress, RedriveOrigin, Spool, SpoolError, SpooledDelivery,
-    StoredDeadLetter,
+    DeadLetterFilter, DeadLetterSummary, DeadLetters, Progress, RedriveOrigin, Spool, SpoolError, SpoolReader,
+    SpooledDelivery, StoredDeadLetter,
 };
 use crate::tasks;
 
@@ -55,10 +54,10 @@ pub(super) async fn redrive(
     }
     let mut done = RedriveResult::default();
     let rate_limiter = request.rate.map(RateLimiter::new);
-    let ids = ids(spool.path(), request.filter).await?;
+    let ids = ids(spool.reader(), request.filter).await?;
     progress.set_total(u64::try_from(ids.len()).unwrap_or(u64::MAX));
     for id in ids {
-        if let Some(letter) = show(spool.path(), id).await? {
+        if let Some(letter) = show(spool.reader(), id).await? {
             match plan(config, &letter, request.to.as_deref()) {
                 Ok(deliveries) => {
                     if let Some(limiter) = &rate_limiter {
@@ -77,14 +76,14 @@ pub(super) async fn redrive(
     Ok(done)
 }
 
-/// What [`redrive`] would do. `path` is the spool's; `report` is called with the number of dead letters examined so far.
+/// What [`redrive`] would do; `report` is called with the number of dead letters examined so far.
 pub fn dry_run(
     config: &Config,
-    path: &Path,
+    spool: &SpoolReader,
     request: &RedriveRequest,
     mut report: impl FnMut(u64),
 ) -> Result<RedriveResult, SpoolError> {
-    let letters = DeadLetters::open_read_only(path)?;
+    let letters = spool.dead_letters()?;
     let mut done = RedriveResult::default();
     for (id, number) in matching(&letters, &request.filter)?.into_iter().zip(0..) {
         report(number);
@@ -236,20 +235,20 @@ fn matching(letters: &DeadLetters, filter: &DeadLetterFilter) -> Result<Vec<i64>
     Ok(ids)
 }
 
-async fn ids(path: &Path, filter: DeadLetterFilter) -> Result<Vec<i64>, String> {
-    blocking(path, move |path| matching(&DeadLetters::open_read_only(path)?, &filter)).await
+async fn ids(spool: &SpoolReader, filter: DeadLetterFilter) -> Result<Vec<i64>, String> {
+    blocking(spool, move |spool| matching(&spool.dead_letters()?, &filter)).await
 }
 
-async fn show(path: &Path, id: i64) -> Result<Option<StoredDeadLetter>, String> {
-    blocking(path, move |path| DeadLetters::open_read_only(path)?.show(id)).await
+async fn show(spool: &SpoolReader, id: i64) -> Result<Option<StoredDeadLetter>, String> {
+    blocking(spool, move |spool| spool.dead_letters()?.show(id)).await
 }
 
-/// Reads the spool's file on a thread that may block.
+/// Reads the spool on a thread that may block.
 pub(super) async fn blocking<T: Send + 'static>(
-    path: &Path,
-    read: impl FnOnce(&Path) -> Result<T, SpoolError> + Send + 'static,
+    spool: &SpoolReader,
+    read: impl FnOnce(&SpoolReader) -> Result<T, SpoolError> + Send + 'static,
 ) -> Result<T, String> {
-    let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || read(&path)).await;
+    let spool = spool.clone();
+    let read = tokio::task::spawn_blocking(move || read(&spool)).await;
     read.map_err(|error| tasks::blocking_error("reading the spool", &error))?.map_err(|error| error.to_string())
 }

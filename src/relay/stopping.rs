@@ -39,7 +39,7 @@ impl Setup {
         let directory = tempfile::tempdir().unwrap();
         let relay = Relay::new(config(directory.path(), ROUTES));
         let spool = Arc::new(Spool::open(&relay.config.spool, &relay.config.dead_letters).unwrap());
-        let file = Connection::open(spool.path()).unwrap();
+        let file = Connection::open(spool.name()).unwrap();
         file.busy_timeout(PATIENCE).unwrap();
         Self { relay, spool, file, directory }
     }

@@ -218,13 +218,11 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::OnCorrupt;
     use crate::spool::row_size::RequestLengths;
 
     #[test]
     fn a_refused_sink_has_room_again_once_another_has_drained() {
-        let config =
-            SpoolConfig { path: "spool.db".into(), on_corrupt: OnCorrupt::Stop, max_size: 1_000, max_share: 100 };
+        let config = SpoolConfig { max_size: 1_000, max_share: 100, ..SpoolConfig::at("spool.db".into()) };
         let (a, b) = (SinkName::new("a"), SinkName::new("b"));
         let mut budget = Budget::new(&config);
         assert!(budget.reserve(&a, 1_000));
@@ -240,8 +238,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_reported_also_beyond_the_limits() {
-        let config =
-            SpoolConfig { path: "spool.db".into(), on_corrupt: OnCorrupt::Stop, max_size: 1_000, max_share: 100 };
+        let config = SpoolConfig { max_size: 1_000, max_share: 100, ..SpoolConfig::at("spool.db".into()) };
         let sink = SinkName::new("grouped");
         let row = RowSize::of_request(RequestLengths { alert: 1, others: 1 });
         for limits in [SizeLimits::Grouped, SizeLimits::Waived] {
@@ -257,8 +254,7 @@ mod tests {
 
     #[test]
     fn one_sink_is_limited_by_its_share_and_all_sinks_by_the_size() {
-        let config =
-            SpoolConfig { path: "spool.db".into(), on_corrupt: OnCorrupt::Stop, max_size: 1_000, max_share: 60 };
+        let config = SpoolConfig { max_size: 1_000, max_share: 60, ..SpoolConfig::at("spool.db".into()) };
         let (a, b) = (SinkName::new("a"), SinkName::new("b"));
         let mut budget = Budget::new(&config);
         assert!(budget.reserve(&a, 600));

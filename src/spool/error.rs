@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-use super::database::SCHEMA_VERSION;
+use super::sqlite::SCHEMA_VERSION;
 use crate::storage::{DiskSpace, OpenError};
 
 const MAKE_ROOM: &str = " (make room on its disk)";
@@ -35,6 +35,13 @@ pub enum SpoolError {
         what: &'static str,
         error: std::io::Error,
     },
+    #[error("the spool {spool}: {what}: {error}")]
+    Thread {
+        spool: String,
+        /// What could not be done.
+        what: &'static str,
+        error: std::io::Error,
+    },
     #[error("the spool {} is damaged ({found}): `sqlite3 {} .recover` prints what can be saved of it; move it away together with its `-wal`, and the relay starts with a new one, or let the relay do so with `spool: {{ on_corrupt: quarantine }}`", .path.display(), .path.display())]
     Corrupt { path: PathBuf, found: String },
     #[error("the spool {} can't be used: {error}{advice}", .path.display())]
@@ -52,6 +59,10 @@ pub enum SpoolError {
 impl SpoolError {
     pub(super) fn io(path: &Path, what: &'static str, error: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), what, error }
+    }
+
+    pub(super) fn thread(spool: &str, what: &'static str, error: std::io::Error) -> Self {
+        Self::Thread { spool: spool.to_owned(), what, error }
     }
 
     pub(super) fn sqlite(path: &Path) -> impl FnOnce(rusqlite::Error) -> Self + use<> {

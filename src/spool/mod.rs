@@ -1,8 +1,8 @@
-//! The spool: deliveries and dead letters on disk, in one SQLite file.
+//! The spool: deliveries and dead letters on disk.
 //!
-//! One relay owns the file (`lock`) and one thread writes to it (`writer`). Other processes with permission can read it meanwhile
-//! ([`DeadLetters`], [`read_backlogs`]). The writer applies changes (`change`) in transactions. A change is on disk, fsynced, before the
-//! [`Receipt`] of its message settles.
+//! One relay owns the spool, and one thread writes to it (`writer`). Other processes with permission can read it meanwhile
+//! ([`SpoolReader`]). The writer gathers changes (`change`) in batches, which a store (`store`) applies, each batch in one transaction;
+//! `sqlite` keeps the spool in a file. A change is on disk, fsynced, before the [`Receipt`] of its message settles.
 //!
 //! The sources bound the memory: a change that can't be written yet keeps its message unacknowledged, so the changes in memory never take
 //! more than the prefetch of all sources.
@@ -14,13 +14,10 @@ mod alerts;
 mod budget;
 mod change;
 mod command;
-mod corruption;
 mod counts;
-mod database;
 mod dead_letter;
 mod delivery;
 mod error;
-mod lock;
 mod outcome;
 mod progress;
 mod purge;
@@ -28,9 +25,9 @@ mod queue;
 mod reader;
 mod request;
 mod row_size;
-mod rows;
 mod shared;
-mod statements;
+mod sqlite;
+mod store;
 mod unreadable;
 mod writer;
 mod writer_state;
@@ -47,16 +44,13 @@ pub use progress::Progress;
 pub use purge::PurgeTarget;
 pub use reader::{
     BacklogSummary, DeadLetterFilter, DeadLetterSummary, DeadLetters, DeliveryFilter, ListedDelivery, OverdueRequest,
-    StoredDeadLetter, WatchedBy, deliveries_of_event, deliveries_of_events, list_deliveries, read_backlogs,
-    read_orphans, read_overdue, read_watches,
+    SpoolReader, StoredDeadLetter, WatchedBy,
 };
-
 pub use request::{
     DueKind, DueRequests, RequestCount, RequestEvent, RequestId, RequestLimits, RequestLosses, RequestState,
     RequestStep, Watch, WatchedRequest,
 };
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
@@ -66,7 +60,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::clock::MonotonicTime;
-use crate::config::{DeadLettersConfig, SpoolConfig};
+use crate::config::{DeadLettersConfig, SpoolConfig, StoreConfig};
 use crate::journal::Journal;
 use crate::rules::SinkName;
 use crate::source::Receipt;
@@ -79,6 +73,8 @@ use change::{
 use command::WriterCommand;
 use purge::Purge;
 use shared::Shared;
+use sqlite::SqliteStore;
+use store::Store;
 use writer::Writer;
 
 /// How often [`Spool::open_when_free`] tries to take the lock.
@@ -129,19 +125,20 @@ impl Component {
     }
 }
 
-/// The spool of a running relay: the only writer of the file.
+/// The spool of a running relay: its only writer.
 #[derive(Debug)]
 pub struct Spool {
-    path: PathBuf,
+    name: String,
+    reader: SpoolReader,
     to: Sender<WriterCommand>,
     shared: Arc<Shared>,
     writer: JoinHandle<()>,
 }
 
 impl Spool {
-    /// Opens the file, creates it and its directory if they are missing, and starts the writer. Blocks for as long as the disk takes.
+    /// Opens the spool, creates it if it is missing, and starts the writer. Blocks for as long as the disk takes.
     ///
-    /// [`SpoolError::InUse`]: another relay uses the file.
+    /// [`SpoolError::InUse`]: another relay uses it.
     pub fn open(config: &SpoolConfig, dead_letters: &DeadLettersConfig) -> Result<Self, SpoolError> {
         Self::open_with(config, dead_letters, RequestLimits::default())
     }
@@ -151,16 +148,19 @@ impl Spool {
         dead_letters: &DeadLettersConfig,
         limits: RequestLimits,
     ) -> Result<Self, SpoolError> {
+        let store: Box<dyn Store> = match &config.store {
+            StoreConfig::Sqlite(file) => Box::new(SqliteStore::open(file)?),
+        };
+        let name = store.name();
         let (to, from) = mpsc::channel();
         let shared = Arc::new(Shared::new(config));
-        let writer = Writer::open(config, dead_letters, limits, from, Arc::clone(&shared))?;
-        let path = writer.path().to_owned();
+        let writer = Writer::open(store, dead_letters, limits, from, Arc::clone(&shared))?;
         let writer = tasks::spawn_thread(TaskKind::SpoolWriter, "spool".to_owned(), move || writer.run())
-            .map_err(|error| SpoolError::io(&config.path, "the thread that writes to it can't be started", error))?;
-        Ok(Self { path, to, shared, writer })
+            .map_err(|error| SpoolError::thread(&name, "the thread that writes to it can't be started", error))?;
+        Ok(Self { name, reader: SpoolReader::new(&config.store), to, shared, writer })
     }
 
-    /// Like [`open`](Self::open), but waits until no other relay uses the file. `on_in_use` gets the error of each try.
+    /// Like [`open`](Self::open), but waits until no other relay uses the spool. `on_in_use` gets the error of each try.
     pub async fn open_when_free(
         config: &SpoolConfig,
         dead_letters: &DeadLettersConfig,
@@ -168,10 +168,10 @@ impl Spool {
     ) -> Result<Self, SpoolError> {
         loop {
             let (config, dead_letters) = (config.clone(), dead_letters.clone());
-            let path = config.path.clone();
+            let name = config.store.to_string();
             let opened = tokio::task::spawn_blocking(move || Self::open(&config, &dead_letters)).await;
             let failed = |error| std::io::Error::other(tasks::blocking_error("opening the spool", &error));
-            match opened.map_err(|error| SpoolError::io(&path, "it can't be opened", failed(error)))? {
+            match opened.map_err(|error| SpoolError::thread(&name, "it can't be opened", failed(error)))? {
                 Err(in_use @ SpoolError::InUse { .. }) => on_in_use(&in_use),
                 opened => return opened,
             }
@@ -179,9 +179,15 @@ impl Spool {
         }
     }
 
+    /// Its name for people. Another spool has another name; a file has its real path.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn reader(&self) -> &SpoolReader {
+        &self.reader
     }
 
     /// From now on each new dead letter of an event is recorded in the journal.

@@ -1,9 +1,10 @@
-//! The results of statements on the file.
+//! What the changes did in the store.
 
 use super::delivery::{DueDeliveries, RowId};
+use super::request::RequestState;
 use super::unreadable::UnreadableDelivery;
 use crate::event::Reason;
-use crate::rules::SinkName;
+use crate::rules::{AlertName, SinkName};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InsertOutcome {
@@ -41,4 +42,15 @@ pub(super) struct FetchedDeliveries {
     pub(super) due: DueDeliveries,
     /// Those that are due and can't be read.
     pub(super) unreadable: Vec<UnreadableDelivery>,
+}
+
+/// What became of a request with its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum EndOutcome {
+    /// Alerts watched it: each with the state before. A raised alert is now to be resolved.
+    Ended(Vec<(AlertName, RequestState)>),
+    /// Nobody watches it: the event that opens it may come later.
+    Early,
+    /// Nobody watches it, and an earlier end is remembered already, or none has to be.
+    Unchanged,
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::database::Database;
-use super::statements::PurgeSelection;
+use super::store::Store;
 use super::{DeadLetterFilter, Progress, SpoolError};
+use crate::clock::AgeCutoff;
 use crate::rules::SinkName;
 
 /// How many rows are purged in one transaction.
@@ -20,6 +20,16 @@ pub enum PurgeTarget {
     DeadLetters(DeadLetterFilter),
     /// The deliveries for a sink that is not in the configuration.
     Orphans(SinkName),
+}
+
+/// Which dead letters are purged.
+pub(super) enum PurgeSelection<'a> {
+    /// The dead letters that match the filter, in its order.
+    Requested(&'a DeadLetterFilter),
+    /// The dead letters of this boot that are older than the cutoff, the oldest first.
+    ExpiredThisBoot(AgeCutoff),
+    /// The dead letters of other boots that are older than the cutoff, the oldest first.
+    ExpiredOtherBoots(AgeCutoff),
 }
 
 /// A requested purge that runs.
@@ -49,7 +59,7 @@ impl Purge {
     }
 
     /// Deletes at most `most` rows. Returns whether there may be more. Deletes nothing once the caller is gone.
-    pub(super) fn delete_batch(&mut self, database: &Database, most: u64) -> Result<bool, SpoolError> {
+    pub(super) fn delete_batch(&mut self, store: &dyn Store, most: u64) -> Result<bool, SpoolError> {
         if self.done.is_closed() {
             return Ok(false);
         }
@@ -62,10 +72,8 @@ impl Purge {
             return Ok(false);
         }
         let purged = match &self.target {
-            PurgeTarget::DeadLetters(filter) => {
-                database.purge_dead_letters(&PurgeSelection::Requested(filter), left)?
-            }
-            PurgeTarget::Orphans(sink) => database.purge_deliveries(sink, left)?,
+            PurgeTarget::DeadLetters(filter) => store.purge_dead_letters(&PurgeSelection::Requested(filter), left)?,
+            PurgeTarget::Orphans(sink) => store.purge_deliveries(sink, left)?,
         };
         self.purged += purged;
         self.progress.add(purged);

@@ -1,17 +1,19 @@
 //! What the writer's thread and the callers of [`Spool`](super::Spool) share.
 
 use std::collections::BTreeMap;
-#[cfg(test)]
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 #[cfg(test)]
 use super::SpoolError;
 use super::budget::Budget;
+#[cfg(test)]
+use super::change::AppliedChange;
 use super::counts::{DeadLetterCounts, DeadLetterTotals};
 use super::delivery::{DeliveryRow, RowId, SpooledDelivery};
 use super::request::{RequestCounts, RequestState};
+#[cfg(test)]
+use super::store::{FailedBatch, FailedChanges};
 use super::{BlockReason, Component, SizeLimits, Usage};
 use crate::clock::{MonotonicTime, Timestamp};
 use crate::config::SpoolConfig;
@@ -192,13 +194,18 @@ impl Shared {
         Ok(rows)
     }
 
-    /// Reports a successful commit as failed, where a test asks for it.
+    /// Reports a successful commit as one with an unknown outcome, where a test asks for it.
     #[cfg(test)]
-    pub(super) fn fail_commit_if_asked(&self, path: &Path) -> Result<(), SpoolError> {
+    pub(super) fn fail_commit_if_asked(
+        &self,
+        applied: Vec<AppliedChange>,
+    ) -> Result<Vec<AppliedChange>, Box<FailedBatch>> {
         let less = |left: usize| left.checked_sub(1);
-        match self.unknown_commits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
-            Ok(_) => Err(SpoolError::io(path, "the commit failed", std::io::Error::other("as the test asks"))),
-            Err(_) => Ok(()),
+        if self.unknown_commits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err() {
+            return Ok(applied);
         }
+        let asked = std::io::Error::other("as the test asks");
+        let error = SpoolError::io(std::path::Path::new("spool.db"), "the commit failed", asked);
+        Err(Box::new(FailedBatch { error, changes: FailedChanges::Unknown(applied) }))
     }
 }

@@ -1,7 +1,6 @@
 //! Joins the records of a request: the events first, then the end of each of their deliveries, then what is not ended.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -13,7 +12,7 @@ use crate::clock::WallTime;
 use crate::config::Config;
 use crate::event::Event;
 use crate::journal::{DeliveryEnd, DeliveryRecord, EventRecord, JournalError, JournalReader, Record, RequestKey};
-use crate::spool::{WatchedBy, read_watches};
+use crate::spool::{SpoolReader, WatchedBy};
 
 /// Tenant and `correlationId`.
 type RequestId = (String, String);
@@ -32,7 +31,7 @@ pub(super) struct RecordedEvent {
 pub(super) fn trace(
     config: Option<&Config>,
     reader: &JournalReader,
-    spool: &Path,
+    spool: &SpoolReader,
     query: &Query,
 ) -> Result<Trace, TraceError> {
     let (requests, has_more) = matching_requests(reader, query)?;
@@ -46,7 +45,7 @@ pub(super) fn trace(
     SpoolLookup::open(spool, config)?.add_to(&mut events)?;
     let mut requests = by_request(events);
     for request in &mut requests {
-        let watches = read_watches(spool, &request.tenant, &request.correlation_id)?;
+        let watches = spool.watches(&request.tenant, &request.correlation_id)?;
         request.alerts.extend(watches.into_iter().map(TracedAlert::of));
     }
     Ok(Trace { requests, has_more, recorded_since: reader.oldest()?.map(WallTime) })

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use crate::config::Config;
 use crate::journal::{JournalError, JournalReader};
-use crate::spool::SpoolError;
+use crate::spool::{SpoolError, SpoolReader};
 
 /// A `productId` can have many requests: only so many of them are traced, the newest.
 pub const MAX_REQUESTS: usize = 1_000;
@@ -46,7 +46,7 @@ pub enum TraceError {
 }
 
 /// Traces all requests that match. An id that is unknown has none.
-pub fn trace(config: Option<&Config>, journal: &Path, spool: &Path, query: &Query) -> Result<Trace, TraceError> {
+pub fn trace(config: Option<&Config>, journal: &Path, spool: &SpoolReader, query: &Query) -> Result<Trace, TraceError> {
     if config.is_some_and(|config| config.journal.is_none()) {
         return Err(TraceError::Disabled);
     }

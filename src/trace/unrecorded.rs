@@ -2,7 +2,6 @@
 //! letters.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use uuid::Uuid;
 
@@ -12,13 +11,13 @@ use super::model::TracedEvent;
 use crate::clock::WallTime;
 use crate::delivery::Payload;
 use crate::event::Event;
-use crate::spool::{DeadLetterFilter, DeadLetters, DeliveryFilter, SpoolError, list_deliveries};
+use crate::spool::{DeadLetterFilter, DeliveryFilter, SpoolError, SpoolReader};
 
 /// More events than this are not looked for.
 const MAX_EVENTS: usize = 1_000;
 
 /// The events that have the id. Reads the whole spool.
-pub(super) fn events(spool: &Path, query: &Query) -> Result<Vec<RecordedEvent>, SpoolError> {
+pub(super) fn events(spool: &SpoolReader, query: &Query) -> Result<Vec<RecordedEvent>, SpoolError> {
     let mut found: Vec<RecordedEvent> = Vec::new();
     let mut add = |event: &Event, received: WallTime| {
         let is_new = found.iter().all(|known| known.traced.id != event.id);
@@ -28,14 +27,14 @@ pub(super) fn events(spool: &Path, query: &Query) -> Result<Vec<RecordedEvent>, 
         found.len() < MAX_EVENTS
     };
     let filter = DeliveryFilter { sink: None, may_contain: body_text(query) };
-    list_deliveries(spool, &filter, |listed| {
+    spool.list_deliveries(&filter, |listed| {
         let Ok(delivery) = listed.delivery else { return ControlFlow::Continue(()) };
         match Payload::from_spool(&delivery) {
             Ok(Payload::Event { event, .. }) if !add(&event, delivery.received.wall) => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         }
     })?;
-    let letters = DeadLetters::open_read_only(spool)?;
+    let letters = spool.dead_letters()?;
     let filter = DeadLetterFilter {
         correlation_id: Some(query.id.clone()),
         tenant: query.tenant.clone(),

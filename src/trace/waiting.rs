@@ -1,19 +1,14 @@
 //! What the spool knows of an event: deliveries that are not ended, and which dead letters are still stored.
 
-use std::path::{Path, PathBuf};
-
 use super::assemble::RecordedEvent;
 use super::model::{DeliveryState, TracedDelivery};
 use crate::config::Config;
 use crate::delivery::{Ordering, PersistedState, group, group_key, key_of};
 use crate::rules::{Field, SinkName};
-use crate::spool::{
-    BacklogSummary, DeadLetterFilter, DeadLetters, ListedDelivery, SpoolError, deliveries_of_event,
-    deliveries_of_events, read_backlogs,
-};
+use crate::spool::{BacklogSummary, DeadLetterFilter, DeadLetters, ListedDelivery, SpoolError, SpoolReader};
 
 pub(super) struct SpoolLookup {
-    path: PathBuf,
+    spool: SpoolReader,
     backlogs: Vec<Backlog>,
     dead_letters: DeadLetters,
 }
@@ -38,11 +33,11 @@ impl Backlog {
 
 impl SpoolLookup {
     /// A spool in which nothing was ever stored is no error.
-    pub(super) fn open(path: &Path, config: Option<&Config>) -> Result<Self, SpoolError> {
+    pub(super) fn open(spool: &SpoolReader, config: Option<&Config>) -> Result<Self, SpoolError> {
         Ok(Self {
-            path: path.to_owned(),
-            backlogs: read_backlogs(path)?.into_iter().map(|summary| Backlog::of(summary, config)).collect(),
-            dead_letters: DeadLetters::open_read_only(path)?,
+            spool: spool.clone(),
+            backlogs: spool.backlogs()?.into_iter().map(|summary| Backlog::of(summary, config)).collect(),
+            dead_letters: spool.dead_letters()?,
         })
     }
 
@@ -68,7 +63,7 @@ impl SpoolLookup {
         if !backlog.has_other_keys {
             for event in events {
                 let key = event.key_at(&SinkName::new(sink), &backlog.state.order());
-                for listed in deliveries_of_event(&self.path, sink, key, event.traced.id)? {
+                for listed in self.spool.deliveries_of_event(sink, key, event.traced.id)? {
                     event.traced.deliveries.push(waiting(listed, backlog));
                 }
             }
@@ -76,7 +71,7 @@ impl SpoolLookup {
         }
         // Reads the index of all its deliveries, once.
         let ids = events.iter().map(|event| event.traced.id).collect();
-        for (id, listed) in deliveries_of_events(&self.path, sink, &ids)? {
+        for (id, listed) in self.spool.deliveries_of_events(sink, &ids)? {
             // Equal messages are events with one id: the deliveries are theirs in turn.
             let has_one =
                 |event: &RecordedEvent| event.traced.deliveries.iter().any(|one| one.sink.as_ref() == Some(sink));

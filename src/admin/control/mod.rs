@@ -22,8 +22,8 @@ use crate::spool::Component;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// The real path of the spool of the relay that the command is for: another relay may use the same data directory.
-    pub spool: PathBuf,
+    /// The name of the spool of the relay that the command is for: another relay may use the same data directory.
+    pub spool: String,
     pub command: Command,
 }
 

@@ -143,10 +143,10 @@ fn parse(line: &str, spool: &Spool) -> Result<Command, String> {
     let Request { spool: requested, command } = serde_json::from_str(line).map_err(|error| {
         format!("this relay does not understand the request; is the relay of another version than the command? {error}")
     })?;
-    if requested == spool.path() {
+    if requested == spool.name() {
         return Ok(command);
     }
-    Err(format!("the relay that runs here has another spool, {}", spool.path().display()))
+    Err(format!("the relay that runs here has another spool, {}", spool.name()))
 }
 
 async fn status(spool: &Spool, relay: &Handle) -> Result<Response, String> {

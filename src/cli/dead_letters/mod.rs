@@ -9,7 +9,6 @@ mod show;
 
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
@@ -23,7 +22,7 @@ use super::target::Target;
 use super::{Global, InvalidInput, note};
 use crate::config::{self, Config, similar};
 use crate::event::{FAMILIES, Reason};
-use crate::spool::{DeadLetterFilter, DeadLetterSummary, DeadLetters, SpoolError, read_backlogs};
+use crate::spool::{DeadLetterFilter, DeadLetterSummary, DeadLetters, SpoolError, SpoolReader};
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -83,22 +82,21 @@ pub struct Show {
 pub fn run(global: &Global, command: &Command) -> anyhow::Result<ExitCode> {
     let target = Target::find(global)?;
     target.require_spool()?;
-    let path = &target.spool;
-    let letters = DeadLetters::open_read_only(path)?;
+    let spool = &target.spool;
+    let letters = spool.dead_letters()?;
     if let Some(arguments) = command.arguments() {
         arguments.check(&letters, target.config.as_ref())?;
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
     let code = match command {
         Command::List(list) => {
-            let code = list.print(&letters, path, &mut out)?;
+            let code = list.print(&letters, spool, &mut out)?;
             list.note_spooled(&target)?;
             code
         }
         Command::Show(arguments) => {
             let shown = letters.show(arguments.id)?;
-            let shown =
-                shown.ok_or_else(|| anyhow!("there is no dead letter {} in {}", arguments.id, path.display()))?;
+            let shown = shown.ok_or_else(|| anyhow!("there is no dead letter {} in {}", arguments.id, spool))?;
             show::print(&shown, arguments.json, &mut out)?;
             ExitCode::SUCCESS
         }
@@ -195,7 +193,7 @@ fn unknown(what: &str, word: &str, known: &[&str]) -> InvalidInput {
 }
 
 impl List {
-    fn print(&self, letters: &DeadLetters, path: &Path, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    fn print(&self, letters: &DeadLetters, spool: &SpoolReader, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         let mut count = 0_u64;
         let mut table = Table::new(HEADS);
         letters.list(&self.arguments.filter(), |letter| -> anyhow::Result<()> {
@@ -209,7 +207,7 @@ impl List {
         })?;
         table.finish(out)?;
         out.flush()?;
-        self.note_count(count, letters, path);
+        self.note_count(count, letters, spool);
         Ok(ExitCode::SUCCESS)
     }
 
@@ -219,19 +217,18 @@ impl List {
         if self.json {
             return Ok(());
         }
-        deliveries::DeliveryArguments::of_request(id).list(target, &read_backlogs(&target.spool)?, |line| {
+        deliveries::DeliveryArguments::of_request(id).list(target, &target.spool.backlogs()?, |line| {
             note(&line.sentence());
             Ok(())
         })?;
         Ok(())
     }
 
-    fn note_count(&self, count: u64, letters: &DeadLetters, path: &Path) {
-        let path = path.display();
+    fn note_count(&self, count: u64, letters: &DeadLetters, spool: &SpoolReader) {
         let line = match count {
-            0 if !letters.exists() => format!("no dead letters: no relay has stored anything in {path} yet"),
-            0 if self.arguments.is_filtered() => format!("no dead letter in {path} matches"),
-            0 => format!("no dead letters in {path}"),
+            0 if !letters.exist() => format!("no dead letters: no relay has stored anything in {spool} yet"),
+            0 if self.arguments.is_filtered() => format!("no dead letter in {spool} matches"),
+            0 => format!("no dead letters in {spool}"),
             _ if self.json => return,
             1 => "1 dead letter; `regards-relay dead-letters show ID` shows all of it".to_owned(),
             _ => format!("{count} dead letters; `regards-relay dead-letters show ID` shows all of one"),

@@ -3,6 +3,7 @@
 // expect-test writes the snapshots like this.
 #![allow(clippy::needless_raw_string_hashes)]
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::event::{
 };
 use crate::rules::SinkName;
 use crate::source::{EntryId, Receipt};
-use crate::spool::{DeadLetter, Spool};
+use crate::spool::{DeadLetter, Spool, SpoolReader};
 
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -65,8 +66,12 @@ async fn kept() -> TempDir {
     directory
 }
 
+fn reader(path: PathBuf) -> SpoolReader {
+    SpoolReader::new(&SpoolConfig::at(path).store)
+}
+
 fn letters(directory: &TempDir) -> DeadLetters {
-    DeadLetters::open_read_only(&directory.path().join("spool.db")).unwrap()
+    reader(directory.path().join("spool.db")).dead_letters().unwrap()
 }
 
 fn everything(json: bool) -> List {
@@ -75,7 +80,7 @@ fn everything(json: bool) -> List {
 
 fn list(letters: &DeadLetters, json: bool) -> String {
     let mut out = Vec::new();
-    everything(json).print(letters, Path::new("spool.db"), &mut out).unwrap();
+    everything(json).print(letters, &reader("spool.db".into()), &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -228,7 +233,7 @@ async fn a_closed_pipe_is_no_failure() {
     let directory = kept().await;
     let letters = letters(&directory);
     for json in [false, true] {
-        let listed = everything(json).print(&letters, Path::new("spool.db"), &mut ClosedPipe);
+        let listed = everything(json).print(&letters, &reader("spool.db".into()), &mut ClosedPipe);
         assert_eq!(crate::cli::ignore_broken_pipe(listed).unwrap(), ExitCode::SUCCESS);
         let shown = show::print(&letters.show(1).unwrap().unwrap(), json, &mut ClosedPipe).map(|()| ExitCode::FAILURE);
         assert_eq!(crate::cli::ignore_broken_pipe(shown).unwrap(), ExitCode::SUCCESS);

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Options, Strictness};
 use crate::relay::Relay;
-use crate::spool::{DeadLetterFilter, DeadLetters};
+use crate::spool::{DeadLetterFilter, SpoolReader};
 use receiver::Receiver;
 
 const ROUTES: &str = include_str!("routes.yaml");
@@ -75,7 +75,7 @@ struct DemoResult {
 async fn relay(folder: &Folder, cluster: &MockCluster<'_, DefaultProducerContext>) -> anyhow::Result<DemoResult> {
     let receiver = Receiver::start(SECRET).await.context("can't start the webhook receiver")?;
     let config = configure(folder, &cluster.bootstrap_servers(), &receiver.url())?;
-    let spool = config.spool.path.clone();
+    let spool = SpoolReader::new(&config.spool.store);
 
     let stop = CancellationToken::new();
     let interrupted = stop.clone();
@@ -118,9 +118,9 @@ fn configure(folder: &Folder, brokers: &str, webhook: &str) -> anyhow::Result<Co
         .map_err(|wrong| anyhow::anyhow!("the demo's configuration is invalid:\n{}", wrong.render(false)))
 }
 
-fn dead_letters(spool: &Path) -> anyhow::Result<Vec<String>> {
+fn dead_letters(spool: &SpoolReader) -> anyhow::Result<Vec<String>> {
     let mut reasons = Vec::new();
-    let kept = DeadLetters::open_read_only(spool)?;
+    let kept = spool.dead_letters()?;
     kept.list(&DeadLetterFilter::default(), |letter| {
         reasons.push(letter.reason.clone());
         Ok::<_, crate::spool::SpoolError>(())

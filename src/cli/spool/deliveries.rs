@@ -11,9 +11,7 @@ use crate::cli::table::{Table, cell};
 use crate::cli::target::Target;
 use crate::clock::{MonotonicTime, WallTime};
 use crate::delivery::{Payload, PersistedState};
-use crate::spool::{
-    BacklogSummary, DeliveryFilter, ListedDelivery, SpoolError, SpooledDelivery, list_deliveries, read_backlogs,
-};
+use crate::spool::{BacklogSummary, DeliveryFilter, ListedDelivery, SpoolError, SpooledDelivery};
 
 const DEFAULT_LIMIT: usize = 100;
 
@@ -62,7 +60,7 @@ impl DeliveryArguments {
     }
 
     pub(super) fn print(&self, target: &Target, json: bool) -> anyhow::Result<ExitCode> {
-        let sinks = read_backlogs(&target.spool)?;
+        let sinks = target.spool.backlogs()?;
         if let Some(sink) = &self.sink {
             super::require_sink(target, &sinks, sink)?;
         }
@@ -81,7 +79,7 @@ impl DeliveryArguments {
         table.finish(&mut out)?;
         out.flush()?;
         let line = match count {
-            0 if !json => format!("no such spooled delivery in {}", target.spool.display()),
+            0 if !json => format!("no such spooled delivery in {}", target.spool),
             _ if more => format!("there are more than these {count}; `--limit N` lists more"),
             _ => return Ok(ExitCode::SUCCESS),
         };
@@ -98,25 +96,27 @@ impl DeliveryArguments {
     ) -> anyhow::Result<bool> {
         let filter = DeliveryFilter { sink: self.sink.clone(), may_contain: self.correlation_id.clone() };
         let (mut left, mut ended) = (self.limit, Ok(false));
-        list_deliveries(&target.spool, &filter, |listed| {
-            let line = DeliveryJson::of(listed, sinks);
-            if self.correlation_id.is_some() && line.correlation_id != self.correlation_id {
-                return ControlFlow::Continue(());
-            }
-            if left == 0 {
-                ended = Ok(true);
-                return ControlFlow::Break(());
-            }
-            left -= 1;
-            match each(line) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    ended = Err(error);
-                    ControlFlow::Break(())
+        target
+            .spool
+            .list_deliveries(&filter, |listed| {
+                let line = DeliveryJson::of(listed, sinks);
+                if self.correlation_id.is_some() && line.correlation_id != self.correlation_id {
+                    return ControlFlow::Continue(());
                 }
-            }
-        })
-        .map_err(|error: SpoolError| error)?;
+                if left == 0 {
+                    ended = Ok(true);
+                    return ControlFlow::Break(());
+                }
+                left -= 1;
+                match each(line) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => {
+                        ended = Err(error);
+                        ControlFlow::Break(())
+                    }
+                }
+            })
+            .map_err(|error: SpoolError| error)?;
         ended
     }
 }

@@ -16,7 +16,7 @@ use super::{Global, InvalidInput, note, table};
 use crate::clock::WallTime;
 use crate::config::{Config, unknown_name};
 use crate::delivery::PersistedState;
-use crate::spool::{BacklogSummary, read_backlogs};
+use crate::spool::BacklogSummary;
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -67,7 +67,7 @@ fn show(target: &Target, json: bool) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut table = table::Table::new(HEADS);
     let mut deliveries = 0;
-    let sinks = read_backlogs(&target.spool)?;
+    let sinks = target.spool.backlogs()?;
     for sink in &sinks {
         deliveries += sink.count;
         let line = BacklogJson::of(sink, target.config.as_ref());
@@ -83,7 +83,7 @@ fn show(target: &Target, json: bool) -> anyhow::Result<ExitCode> {
     }
     out.flush()?;
     if deliveries == 0 && !json {
-        note(&format!("no spooled deliveries in {}", target.spool.display()));
+        note(&format!("no spooled deliveries in {}", target.spool));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use crate::cli::client::{Job, JobArguments, missing_config};
 use crate::cli::target::Target;
 use crate::cli::{InvalidInput, confirm, plural};
 use crate::relay::{JobRequest, RedriveResult};
-use crate::spool::{Component, read_backlogs};
+use crate::spool::Component;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Redrive {
@@ -97,7 +97,7 @@ fn orphans(target: &Target, sink: &str) -> anyhow::Result<u64> {
         let error = format!("sink {sink} is in the configuration: remove it first, or `pause` it");
         return Err(InvalidInput(error).into());
     }
-    let backlogs = read_backlogs(&target.spool)?;
+    let backlogs = target.spool.backlogs()?;
     super::require_sink(target, &backlogs, sink)?;
     Ok(backlogs.iter().find(|backlog| backlog.sink == sink).map_or(0, |backlog| backlog.count))
 }

@@ -205,7 +205,7 @@ fn no_relay(target: &Target) -> anyhow::Error {
     anyhow!(
         "no relay runs with the spool {} and the data directory {}: start it with `regards-relay run`, or name the running relay's \
          configuration with `--config` and its data directory with `--data-dir`",
-        target.spool.display(),
+        target.spool,
         target.data_dir.display()
     )
 }

@@ -35,7 +35,10 @@ use std::time::Duration;
 use self::common::{DAY, GIB, HOUR, MIB, SECOND, period, size, unknown_name};
 use self::transform::Transforms;
 use super::files::NamedFiles;
-use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, JournalConfig, SpoolConfig};
+use super::model::{
+    AdminConfig, Config, DeadLettersConfig, DeliveryConfig, JournalConfig, OnCorrupt, SpoolConfig, SqliteConfig,
+    StoreConfig,
+};
 use super::own::{self, DEFAULT_SPOOL};
 use super::raw;
 use super::text::decode::{self, At, NoneOr};
@@ -70,7 +73,7 @@ pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     let context = sink::SinkContext {
         relay: name.as_deref(),
         data_dir: &data_dir,
-        spool: &spool.path,
+        spool: spool.store.file(),
         copies_to,
         transforms: &transforms,
     };
@@ -124,12 +127,13 @@ fn relay_name(raw: &raw::Root, reader: &mut Reader<'_>) -> Option<String> {
 fn spool(raw: Option<&At<raw::Spool>>, data_dir: &Path, reader: &mut Reader<'_>) -> SpoolConfig {
     let raw = raw.map(|raw| &raw.value);
     let path = raw.and_then(|raw| raw.path.as_ref()).map_or(DEFAULT_SPOOL, |path| path.value.text.as_str());
-    let default = SpoolConfig::at(data_dir.join(path));
+    let path = data_dir.join(path);
+    let default = SpoolConfig::at(path.clone());
+    let on_corrupt = raw.and_then(|raw| raw.on_corrupt.as_ref()).map_or(OnCorrupt::Stop, |at| at.value.0);
     SpoolConfig {
-        on_corrupt: raw.and_then(|raw| raw.on_corrupt.as_ref()).map_or(default.on_corrupt, |at| at.value.0),
+        store: StoreConfig::Sqlite(SqliteConfig { path, on_corrupt }),
         max_size: size(reader, raw.and_then(|raw| raw.max_size.as_ref()), default.max_size, MIB..=1024 * GIB),
         max_share: raw.and_then(|raw| raw.max_share.as_ref()).map_or(default.max_share, |at| at.value.0),
-        path: default.path,
     }
 }
 

@@ -33,8 +33,8 @@ const RESERVED: [&str; 2] = ["drop", "dead_letter"];
 pub(super) struct SinkContext<'a> {
     pub relay: Option<&'a str>,
     pub data_dir: &'a Path,
-    /// The spool's file: no sink may write to it.
-    pub spool: &'a Path,
+    /// The spool's file, if it is in one: no sink may write to it.
+    pub spool: Option<&'a Path>,
     /// The sink that gets copies of dead letters, and nothing else.
     pub copies_to: Option<&'a str>,
     /// The changes that routes make to their events.
@@ -300,7 +300,7 @@ fn file(at: &At<raw::File>, context: &SinkContext<'_>, reader: &mut Reader<'_>) 
     let plain = |path: &Path| path.components().collect::<PathBuf>();
     let reserved = own::all(context.data_dir, context.spool);
     let fixed = path_template.fixed().map(|fixed| plain(&context.data_dir.join(fixed)));
-    if fixed.as_ref() == Some(&plain(context.spool)) {
+    if fixed.is_some() && fixed == context.spool.map(plain) {
         reader.report(
             Diagnostic::error("file-path", path.span, "this is the file of the spool")
                 .help("write to another file, or move the spool: `spool: { path: … }`"),

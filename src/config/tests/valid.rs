@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Strictness, options, routes, sink, source, valid, valid_with};
 use crate::config::{
     Argument, Config, KafkaTimestamp, OnCorrupt, OrderBy, QueueKind, Responses, Sasl, SinkKind, SourceKind,
-    WebhookAuth, WebhookUrl,
+    SqliteConfig, StoreConfig, WebhookAuth, WebhookUrl,
 };
 use crate::event::{Format, Validation};
 use crate::rules::{Field, SinkIndex, Unrouted};
@@ -25,8 +25,8 @@ fn missing_keys_have_their_defaults() {
     let config = valid(&source("amqp: { url: amqp://localhost, queue: q }"));
     assert_eq!(config.name, "urn:regards-relay:machine");
     assert_eq!(config.data_dir, Path::new("/data"));
-    assert_eq!(config.spool.path, Path::new("/data/spool.db"));
-    assert_eq!(config.spool.on_corrupt, OnCorrupt::Stop);
+    let file = SqliteConfig { path: "/data/spool.db".into(), on_corrupt: OnCorrupt::Stop };
+    assert_eq!(config.spool.store, StoreConfig::Sqlite(file));
     assert_eq!(config.admin.listen.unwrap().to_string(), "127.0.0.1:9464");
     assert_eq!(config.delivery.shutdown_grace, Duration::from_secs(20));
     assert_eq!(config.delivery.max_in_flight_bytes, 64 << 20);

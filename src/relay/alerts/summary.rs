@@ -10,7 +10,7 @@ use crate::clock::WallTime;
 use crate::event::AlertStatus;
 use crate::relay::Stats;
 use crate::rules::{Alert, AlertName};
-use crate::spool::{OverdueRequest, RequestCount, SpoolError, read_overdue};
+use crate::spool::{OverdueRequest, RequestCount, SpoolError};
 use crate::tasks;
 
 /// So many overdue requests of an alert are named.
@@ -55,7 +55,7 @@ impl Stats {
         let Some(spool) = self.spool().map(Arc::clone) else { return Ok(alerts) };
         let reading = tokio::task::spawn_blocking(move || -> Result<_, SpoolError> {
             for alert in alerts.iter_mut().filter(|alert| alert.open.is_some() && alert.active > 0) {
-                let overdue = read_overdue(spool.path(), &AlertName::new(&alert.name), MAX_NAMED_REQUESTS)?;
+                let overdue = spool.reader().overdue(&AlertName::new(&alert.name), MAX_NAMED_REQUESTS)?;
                 alert.raised = overdue.into_iter().map(RaisedSummary::of_request).collect();
             }
             Ok(alerts)

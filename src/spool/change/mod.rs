@@ -8,26 +8,24 @@ mod steps;
 
 use std::fmt::Debug;
 
-pub(super) use requests::{AdvanceRequest, EndRequest, FetchRequests, OpenRequest, SaveAlert, TidyRequests};
+pub(super) use requests::{
+    AdvanceRequest, EndRequest, FetchRequests, OpenOutcome, OpenRequest, SaveAlert, TidyRequests,
+};
 pub(super) use steps::{
-    AddDeadLetters, AddDelivery, Complete, CompleteDigest, DeadLetterOrigin, FetchDue, GiveBack, MakeDue,
-    MakeFullGroupsDue, NewDeadLetter, Redrive, Reschedule, SaveState, Subscribe,
+    AddDeadLetters, AddDelivery, Complete, CompleteDigest, DeadLetterOrigin, DeadLetterOutcome, FetchDue, GiveBack,
+    MakeDue, MakeFullGroupsDue, NewDeadLetter, Redrive, RedriveOutcome, RemovedItem, Reschedule, SaveState, Subscribe,
 };
 pub use steps::{RedriveOrigin, Subscription};
 
-use super::database::Database;
+use super::Shared;
 use super::delivery::{DeliveryRow, RowId};
 use super::writer_state::WriterState;
-use super::{Shared, SpoolError};
 use crate::rules::SinkName;
 
 /// One kind of change: its statements, and the notifications once they are on disk.
 pub(super) trait Step: Debug + Sized {
     /// The result of the statements.
     type Outcome: Debug;
-
-    /// Executes the statements in the current transaction. They may be repeated after a transaction with an unknown outcome.
-    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError>;
 
     /// To be called once the transaction is on disk.
     fn settle(self, outcome: Self::Outcome, state: &mut WriterState, shared: &Shared);
@@ -78,43 +76,7 @@ pub(super) enum AppliedChange {
     TidyRequests(TidyRequests, <TidyRequests as Step>::Outcome),
 }
 
-/// A change that could not be applied comes back with the error.
-pub(super) type ApplyResult = Result<AppliedChange, Box<(Change, SpoolError)>>;
-
 impl Change {
-    pub(super) fn apply(self, database: &Database, state: &mut WriterState) -> ApplyResult {
-        match self {
-            Self::AddDeadLetters(step) => {
-                apply(step, database, state, AppliedChange::AddDeadLetters, Self::AddDeadLetters)
-            }
-            Self::AddDelivery(step) => apply(step, database, state, AppliedChange::AddDelivery, Self::AddDelivery),
-            Self::Complete(step) => apply(step, database, state, AppliedChange::Complete, Self::Complete),
-            Self::CompleteDigest(step) => {
-                apply(step, database, state, AppliedChange::CompleteDigest, Self::CompleteDigest)
-            }
-            Self::GiveBack(step) => apply(step, database, state, AppliedChange::GiveBack, Self::GiveBack),
-            Self::MakeFullGroupsDue(step) => {
-                apply(step, database, state, AppliedChange::MakeFullGroupsDue, Self::MakeFullGroupsDue)
-            }
-            Self::Reschedule(step) => apply(step, database, state, AppliedChange::Reschedule, Self::Reschedule),
-            Self::MakeDue(step) => apply(step, database, state, AppliedChange::MakeDue, Self::MakeDue),
-            Self::FetchDue(step) => apply(step, database, state, AppliedChange::FetchDue, Self::FetchDue),
-            Self::Subscribe(step) => apply(step, database, state, AppliedChange::Subscribe, Self::Subscribe),
-            Self::SaveState(step) => apply(step, database, state, AppliedChange::SaveState, Self::SaveState),
-            Self::Redrive(step) => apply(step, database, state, AppliedChange::Redrive, Self::Redrive),
-            Self::OpenRequest(step) => apply(step, database, state, AppliedChange::OpenRequest, Self::OpenRequest),
-            Self::EndRequest(step) => apply(step, database, state, AppliedChange::EndRequest, Self::EndRequest),
-            Self::FetchRequests(step) => {
-                apply(step, database, state, AppliedChange::FetchRequests, Self::FetchRequests)
-            }
-            Self::AdvanceRequest(step) => {
-                apply(step, database, state, AppliedChange::AdvanceRequest, Self::AdvanceRequest)
-            }
-            Self::SaveAlert(step) => apply(step, database, state, AppliedChange::SaveAlert, Self::SaveAlert),
-            Self::TidyRequests(step) => apply(step, database, state, AppliedChange::TidyRequests, Self::TidyRequests),
-        }
-    }
-
     /// How much larger it makes the file, in bytes.
     pub(super) fn size(&self) -> u64 {
         match self {
@@ -219,19 +181,6 @@ impl Change {
         };
         let added = self.added_rows().iter().map(|row| &row.delivery.sink);
         one.into_iter().chain(other).chain(added)
-    }
-}
-
-fn apply<S: Step>(
-    step: S,
-    database: &Database,
-    state: &mut WriterState,
-    applied: fn(S, S::Outcome) -> AppliedChange,
-    change: fn(S) -> Change,
-) -> ApplyResult {
-    match step.apply(database, state) {
-        Ok(outcome) => Ok(applied(step, outcome)),
-        Err(error) => Err(Box::new((change(step), error))),
     }
 }
 

@@ -4,18 +4,16 @@ use tokio::sync::oneshot;
 
 use super::Step;
 use super::steps::settle_added;
-use crate::clock::{ClockBase, MonotonicTime};
+use crate::clock::MonotonicTime;
 use crate::rules::AlertName;
 use crate::source::Receipt;
-use crate::spool::database::Database;
+use crate::spool::Shared;
 use crate::spool::delivery::DeliveryRow;
-use crate::spool::outcome::InsertOutcome;
+use crate::spool::outcome::{EndOutcome, InsertOutcome};
 use crate::spool::request::{
     DueKind, DueRequests, RequestEvent, RequestId, RequestState, RequestStep, Watch, row_size,
 };
-use crate::spool::statements::EndOutcome;
 use crate::spool::writer_state::WriterState;
-use crate::spool::{Shared, SpoolError};
 
 /// Watches a request from now on. Once that is on disk, the message that opens it can be acknowledged.
 #[derive(Debug)]
@@ -28,8 +26,8 @@ pub(in crate::spool) struct OpenRequest {
 #[derive(Debug)]
 pub(in crate::spool) struct OpenOutcome {
     /// By which of the watches it is watched from now on.
-    opened: Vec<bool>,
-    unwatched: u64,
+    pub(in crate::spool) opened: Vec<bool>,
+    pub(in crate::spool) unwatched: u64,
 }
 
 impl OpenRequest {
@@ -40,18 +38,6 @@ impl OpenRequest {
 
 impl Step for OpenRequest {
     type Outcome = OpenOutcome;
-
-    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        let mut outcome = OpenOutcome { opened: Vec::with_capacity(self.watches.len()), unwatched: 0 };
-        for watch in &self.watches {
-            let has_room = state.requests < state.request_limits.watched;
-            let opened = has_room && database.open_request(&self.event, watch)?;
-            state.requests += u64::from(opened);
-            outcome.unwatched += u64::from(!has_room);
-            outcome.opened.push(opened);
-        }
-        Ok(outcome)
-    }
 
     fn settle(self, outcome: Self::Outcome, _: &mut WriterState, shared: &Shared) {
         let mut counts = shared.request_counts();
@@ -84,23 +70,6 @@ impl EndRequest {
 impl Step for EndRequest {
     /// Whether another early end was forgotten for it, too.
     type Outcome = (EndOutcome, bool);
-
-    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        let outcome = database.end_request(&self.event, self.forget)?;
-        let mut has_forgotten = false;
-        match &outcome {
-            EndOutcome::Early if state.early_ends >= state.request_limits.early_ends => {
-                has_forgotten = true;
-                database.forget_oldest_early_end()?;
-            }
-            EndOutcome::Early => state.early_ends += 1,
-            EndOutcome::Unchanged => {}
-            EndOutcome::Ended(ended) => {
-                state.requests = state.requests.saturating_sub(u64::try_from(ended.len()).unwrap_or(0));
-            }
-        }
-        Ok((outcome, has_forgotten))
-    }
 
     fn settle(self, (outcome, has_forgotten): Self::Outcome, _: &mut WriterState, shared: &Shared) {
         let mut counts = shared.request_counts();
@@ -138,10 +107,6 @@ pub(in crate::spool) struct FetchRequests {
 impl Step for FetchRequests {
     type Outcome = DueRequests;
 
-    fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.due_requests(self.kind, MonotonicTime::now(), self.limit)
-    }
-
     fn settle(self, due: Self::Outcome, _: &mut WriterState, shared: &Shared) {
         if self.kind == DueKind::All {
             shared.set_next_due_request(due.requests.first().map(|first| first.due).or(due.next));
@@ -166,22 +131,6 @@ pub(in crate::spool) struct AdvanceRequest {
 impl Step for AdvanceRequest {
     /// None: the request was no longer in that state.
     type Outcome = Option<Vec<InsertOutcome>>;
-
-    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        let receivers: Vec<_> = self.rows.iter().map(|row| &row.delivery.sink).collect();
-        if !database.advance_request(self.id, self.from, self.step, &receivers)? {
-            return Ok(None);
-        }
-        match (self.step, self.from) {
-            (RequestStep::Forget, RequestState::EndedEarly) => state.early_ends = state.early_ends.saturating_sub(1),
-            (RequestStep::Forget, RequestState::Open | RequestState::Overdue) => {
-                state.requests = state.requests.saturating_sub(1);
-            }
-            (RequestStep::Forget, RequestState::Ended) | (RequestStep::Raise { .. }, _) => {}
-        }
-        let inserted = self.rows.iter().map(|row| database.add_delivery(row, state.recognized()));
-        inserted.collect::<Result<_, _>>().map(Some)
-    }
 
     fn settle(self, outcome: Self::Outcome, state: &mut WriterState, shared: &Shared) {
         let has_changed = outcome.is_some();
@@ -212,11 +161,6 @@ pub(in crate::spool) struct SaveAlert {
 impl Step for SaveAlert {
     type Outcome = Vec<InsertOutcome>;
 
-    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.save_alert(&self.alert, &self.subject, self.state.as_deref())?;
-        self.rows.iter().map(|row| database.add_delivery(row, state.recognized())).collect()
-    }
-
     fn settle(self, outcome: Self::Outcome, state: &mut WriterState, shared: &Shared) {
         let subject = (self.alert, self.subject);
         match self.state {
@@ -240,14 +184,6 @@ pub(in crate::spool) struct TidyRequests {
 
 impl Step for TidyRequests {
     type Outcome = (Vec<(AlertName, RequestState)>, bool, Option<MonotonicTime>);
-
-    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        let removed = database.remove_requests(&self.remove)?;
-        state.requests = state.requests.saturating_sub(u64::try_from(removed.len()).unwrap_or(0));
-        let adopted = self.adopts && database.adopt_requests(ClockBase::now().jump())?;
-        let next = if adopted { database.next_due_request()? } else { None };
-        Ok((removed, adopted, next))
-    }
 
     fn settle(self, (removed, adopted, next): Self::Outcome, _: &mut WriterState, shared: &Shared) {
         let mut counts = shared.request_counts();

@@ -6,12 +6,11 @@ use super::Step;
 use crate::clock::MonotonicTime;
 use crate::rules::SinkName;
 use crate::source::Receipt;
-use crate::spool::database::Database;
 use crate::spool::dead_letter::DeadLetterRow;
 use crate::spool::delivery::{DeliveryRow, DigestLimit, FetchLimit, GroupTiming, Groups, RowId, SpoolEvent, WaitsFor};
 use crate::spool::outcome::{FetchedDeliveries, InsertOutcome, RemovedDeadLetter, RemovedDeliveries, RemovedDelivery};
 use crate::spool::writer_state::WriterState;
-use crate::spool::{Component, Shared, SpoolError};
+use crate::spool::{Component, Shared};
 
 /// Adds dead letters, and their copies for `dead_letters.to`, in place of a message, a delivery, or all deliveries of a digest.
 #[derive(Debug)]
@@ -36,28 +35,14 @@ pub(in crate::spool) enum DeadLetterOrigin {
 #[derive(Debug)]
 pub(in crate::spool) struct DeadLetterOutcome {
     /// Of each dead letter and of its copy.
-    inserted: Vec<(InsertOutcome, Option<InsertOutcome>)>,
+    pub(in crate::spool) inserted: Vec<(InsertOutcome, Option<InsertOutcome>)>,
     /// The deliveries that the dead letters replaced.
-    removed: RemovedDeliveries,
+    pub(in crate::spool) removed: RemovedDeliveries,
 }
 
 impl NewDeadLetter {
     pub(in crate::spool) fn size(&self) -> u64 {
         self.row.size + self.copy.as_ref().map_or(0, |copy| copy.size)
-    }
-
-    fn insert(
-        &self,
-        database: &Database,
-        state: &mut WriterState,
-    ) -> Result<(InsertOutcome, Option<InsertOutcome>), SpoolError> {
-        let inserted = state.record(database.add_dead_letter(&self.row, state.recognized())?);
-        let copy = match (&self.copy, inserted) {
-            // An existing dead letter was copied when it was written.
-            (_, InsertOutcome::Duplicate(_)) | (None, _) => None,
-            (Some(copy), _) => Some(database.add_delivery(copy, state.recognized())?),
-        };
-        Ok((inserted, copy))
     }
 
     fn settle(self, inserted: InsertOutcome, copy: Option<InsertOutcome>, state: &WriterState, shared: &Shared) {
@@ -76,19 +61,6 @@ impl NewDeadLetter {
 
 impl Step for AddDeadLetters {
     type Outcome = DeadLetterOutcome;
-
-    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        let removed = match &self.origin {
-            DeadLetterOrigin::Message(_) => Vec::new(),
-            DeadLetterOrigin::Deliveries(ids, _, None) => {
-                let remove = |id: &RowId| Ok((*id, database.remove_delivery(*id)?));
-                ids.iter().map(remove).collect::<Result<_, SpoolError>>()?
-            }
-            DeadLetterOrigin::Deliveries(ids, _, Some(next)) => database.remove_digest(ids.iter().copied(), *next)?,
-        };
-        let inserted = self.letters.iter().map(|letter| letter.insert(database, state)).collect::<Result<_, _>>()?;
-        Ok(DeadLetterOutcome { inserted, removed })
-    }
 
     fn settle(self, outcome: Self::Outcome, state: &mut WriterState, shared: &Shared) {
         for (letter, (inserted, copy)) in self.letters.into_iter().zip(outcome.inserted) {
@@ -127,10 +99,6 @@ impl AddDelivery {
 impl Step for AddDelivery {
     type Outcome = InsertOutcome;
 
-    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        Ok(state.record(database.add_delivery(&self.row, state.recognized())?))
-    }
-
     fn settle(self, inserted: Self::Outcome, state: &mut WriterState, shared: &Shared) {
         let DeliveryRow { id, delivery, size, .. } = *self.row;
         shared.budget().on_written(&delivery.sink, size, inserted);
@@ -161,10 +129,6 @@ pub(in crate::spool) struct CompleteDigest {
 impl Step for CompleteDigest {
     type Outcome = RemovedDeliveries;
 
-    fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.remove_digest(self.ids.iter().copied(), self.next)
-    }
-
     fn settle(self, removed: Self::Outcome, state: &mut WriterState, shared: &Shared) {
         for (id, removed) in removed {
             settle_removed(id, &self.sink, removed, state, shared);
@@ -184,10 +148,6 @@ impl Step for MakeFullGroupsDue {
     /// Whether there was one.
     type Outcome = bool;
 
-    fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.make_full_groups_due(&self.sink, &self.groups, self.limit)
-    }
-
     fn settle(self, is_due: Self::Outcome, state: &mut WriterState, _: &Shared) {
         if is_due {
             state.notify(&self.sink, SpoolEvent::GroupDue);
@@ -205,22 +165,11 @@ pub(in crate::spool) struct GiveBack {
 impl Step for GiveBack {
     type Outcome = ();
 
-    fn apply(&self, _: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        for id in &self.ids {
-            state.release(&self.sink, *id);
-        }
-        Ok(())
-    }
-
     fn settle(self, (): Self::Outcome, _: &mut WriterState, _: &Shared) {}
 }
 
 impl Step for Complete {
     type Outcome = Option<RemovedDelivery>;
-
-    fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.remove_delivery(self.id)
-    }
 
     fn settle(self, removed: Self::Outcome, state: &mut WriterState, shared: &Shared) {
         settle_removed(self.id, &self.sink, removed, state, shared);
@@ -244,15 +193,6 @@ pub(in crate::spool) struct Reschedule {
 impl Step for Reschedule {
     type Outcome = ();
 
-    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        for id in std::iter::once(&self.id).chain(&self.others) {
-            database.reschedule(*id, (self.attempts, self.refusals), self.due, &self.error)?;
-            // Not only in `settle`: a later change of the same transaction that fetches due deliveries must find it.
-            state.release(&self.sink, *id);
-        }
-        Ok(())
-    }
-
     fn settle(self, (): Self::Outcome, _: &mut WriterState, _: &Shared) {}
 }
 
@@ -267,10 +207,6 @@ pub(in crate::spool) struct MakeDue {
 impl Step for MakeDue {
     type Outcome = ();
 
-    fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.make_due(&self.sink, self.waits_for, self.at)
-    }
-
     fn settle(self, (): Self::Outcome, _: &mut WriterState, _: &Shared) {}
 }
 
@@ -283,10 +219,6 @@ pub(in crate::spool) struct FetchDue {
 
 impl Step for FetchDue {
     type Outcome = FetchedDeliveries;
-
-    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.fetch_due(&self.sink, MonotonicTime::now(), self.limit, state.claimed(&self.sink))
-    }
 
     fn settle(self, FetchedDeliveries { due, unreadable }: Self::Outcome, state: &mut WriterState, _: &Shared) {
         let ids: Vec<_> = due.rows.iter().map(|(id, _)| *id).collect();
@@ -316,10 +248,6 @@ pub(in crate::spool) struct Subscribe {
 impl Step for Subscribe {
     type Outcome = Vec<(u16, u32)>;
 
-    fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.lanes(&self.sink)
-    }
-
     fn settle(self, lanes: Self::Outcome, state: &mut WriterState, _: &Shared) {
         let events = state.set_dispatcher(self.sink);
         // The dispatcher may be gone; then nothing is ever fetched.
@@ -337,10 +265,6 @@ pub(in crate::spool) struct SaveState {
 
 impl Step for SaveState {
     type Outcome = ();
-
-    fn apply(&self, database: &Database, _: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        database.save_state(&self.component, self.state.as_deref())
-    }
 
     fn settle(self, (): Self::Outcome, _: &mut WriterState, _: &Shared) {}
 }
@@ -377,27 +301,8 @@ pub(in crate::spool) enum RemovedItem {
     Nothing,
 }
 
-impl RedriveOrigin {
-    fn remove(&self, database: &Database, state: &WriterState) -> Result<Option<RemovedItem>, SpoolError> {
-        Ok(match self {
-            Self::DeadLetter(id) => database.remove_dead_letter(*id)?.map(RemovedItem::DeadLetter),
-            Self::Journal => Some(RemovedItem::Nothing),
-            Self::Orphan(_, sink) if state.has_dispatcher(sink) => None,
-            Self::Orphan(id, sink) => {
-                database.remove_delivery(*id)?.map(|removed| RemovedItem::Orphan(*id, sink.clone(), removed))
-            }
-        })
-    }
-}
-
 impl Step for Redrive {
     type Outcome = RedriveOutcome;
-
-    fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        let Some(removed) = self.origin.remove(database, state)? else { return Ok(RedriveOutcome::Gone) };
-        let inserted = self.rows.iter().map(|row| database.add_delivery(row, state.recognized()));
-        Ok(RedriveOutcome::Redriven { inserted: inserted.collect::<Result<_, _>>()?, removed })
-    }
 
     fn settle(self, outcome: Self::Outcome, state: &mut WriterState, shared: &Shared) {
         let was_there = match outcome {

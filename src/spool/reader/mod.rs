@@ -5,15 +5,54 @@ mod dead_letters;
 mod filter;
 mod requests;
 
-pub use backlog::{
-    BacklogSummary, DeliveryFilter, ListedDelivery, deliveries_of_event, deliveries_of_events, list_deliveries,
-    read_backlogs, read_orphans,
-};
+pub use backlog::{BacklogSummary, DeliveryFilter, ListedDelivery};
 pub use dead_letters::{DeadLetterSummary, DeadLetters, StoredDeadLetter};
 pub use filter::DeadLetterFilter;
-pub use requests::{OverdueRequest, WatchedBy, read_overdue, read_watches};
+pub use requests::{OverdueRequest, WatchedBy};
+
+pub(super) use backlog::{MAX_ERRORS, MAX_HEADS_SEARCHED};
+
+use std::fmt;
+
+use super::SpoolError;
+use super::sqlite::SqliteReader;
+use crate::config::StoreConfig;
 
 /// How many rows are read in one transaction: a slow reader must not keep the writer from emptying its log.
-const PAGE_ROWS: usize = 500;
+pub(super) const PAGE_ROWS: usize = 500;
 /// A transaction reads no further row after this many bytes: texts and bodies come from messages and may be large.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Longer names of tenants and requests are cut, in characters.
+pub(super) const MAX_NAME: i64 = 256;
+
+/// Reads a spool, beside its relay or without one. Its functions block.
+#[derive(Debug, Clone)]
+pub struct SpoolReader {
+    config: StoreConfig,
+    store: SqliteReader,
+}
+
+impl fmt::Display for SpoolReader {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.config.fmt(to)
+    }
+}
+
+impl SpoolReader {
+    #[must_use]
+    pub fn new(config: &StoreConfig) -> Self {
+        let StoreConfig::Sqlite(file) = config;
+        Self { config: config.clone(), store: SqliteReader::new(file.path.clone()) }
+    }
+
+    /// The [name](crate::spool::Spool::name) of the spool; none if it does not exist.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        self.store.name()
+    }
+
+    /// Whether there is a spool at all.
+    pub fn exists(&self) -> Result<bool, SpoolError> {
+        self.store.exists()
+    }
+}

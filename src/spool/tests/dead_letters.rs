@@ -70,7 +70,7 @@ async fn the_next_relay_continues_ids_and_counts() {
     spool.close(GRACE).await;
     assert_eq!(all(settled).await, done(0..3));
     // The id of a deleted dead letter is not given again.
-    Connection::open(setup.config().path).unwrap().execute("DELETE FROM dead_letters WHERE id = 3", []).unwrap();
+    Connection::open(setup.path()).unwrap().execute("DELETE FROM dead_letters WHERE id = 3", []).unwrap();
 
     let spool = setup.open();
     let before = DeadLetterCount { total: 0, stored: 2 };
@@ -86,7 +86,7 @@ async fn the_next_relay_continues_ids_and_counts() {
 async fn dead_letters_that_can_not_be_stored_are_kept_and_stored_once() {
     let setup = Setup::new();
     let spool = setup.open();
-    let other = hold(&setup.config().path);
+    let other = hold(&setup.path());
     let mut settled = store(&spool, 0..5);
     let trouble = problem(&spool, true).await.unwrap();
     assert!(trouble.contains("another program holds a lock"), "{trouble}");
@@ -102,7 +102,7 @@ async fn dead_letters_that_can_not_be_stored_are_kept_and_stored_once() {
 async fn dead_letters_that_are_not_stored_when_the_spool_closes_are_abandoned() {
     let setup = Setup::new();
     let spool = setup.open();
-    let other = hold(&setup.config().path);
+    let other = hold(&setup.path());
     let tried = store(&spool, 0..1);
     problem(&spool, true).await;
     let untried = store(&spool, 1..2);
@@ -157,7 +157,7 @@ async fn filters_select_dead_letters() {
 #[test]
 fn an_unused_spool_has_no_dead_letters() {
     let setup = Setup::new();
-    assert!(!setup.read().exists());
+    assert!(!setup.read().exist());
     assert!(setup.ids(&DeadLetterFilter::default()).is_empty());
     assert!(!setup.directory.path().join("data").exists(), "reading creates nothing");
 }
@@ -165,10 +165,10 @@ fn an_unused_spool_has_no_dead_letters() {
 #[test]
 fn dead_letters_are_read_after_a_crash() {
     let setup = Setup::new();
-    let database = database::Database::open(&database::Database::locate(&setup.config().path).unwrap()).unwrap();
+    let _database = sqlite::Database::open(&sqlite::Database::locate(&setup.path()).unwrap()).unwrap();
     let insert = "INSERT INTO dead_letters (at, boot, uptime, reason, detail, source, identity, attempts, size, properties, body) \
                   VALUES (1, 0, 0, 'not_json', '', 's', x'', 0, 0, '{}', x'')";
-    database.connection.execute(insert, []).unwrap();
+    Connection::open(setup.path()).unwrap().execute(insert, []).unwrap();
     // As after a kill: a copy of the file and its log, without the shared memory.
     let data = setup.directory.path().join("data");
     let crashed = setup.directory.path().join("crashed");
@@ -176,7 +176,7 @@ fn dead_letters_are_read_after_a_crash() {
     for name in ["spool.db", "spool.db-wal"] {
         std::fs::copy(data.join(name), crashed.join(name)).unwrap();
     }
-    let letters = DeadLetters::open_read_only(&crashed.join("spool.db")).unwrap();
+    let letters = SpoolReader::new(&SpoolConfig::at(crashed.join("spool.db")).store).dead_letters().unwrap();
     assert!(letters.show(1).unwrap().is_some());
 }
 
@@ -207,7 +207,7 @@ async fn a_list_reads_bounded_pages_and_leaves_none_out() {
     }
     drop(to);
     all(settled).await;
-    let page = setup.read().page(&DeadLetterFilter::default(), None, 500).unwrap();
+    let page = setup.read().store.page(&DeadLetterFilter::default(), None, 500).unwrap();
     assert_eq!(page.len(), 8, "8 MiB");
     assert_eq!(setup.ids(&DeadLetterFilter::default()).len(), 20);
     spool.close(GRACE).await;

@@ -300,7 +300,7 @@ async fn deliveries_that_can_not_be_written_keep_their_messages_and_are_written_
     let setup = Setup::new();
     let spool = setup.open();
     let mut subscription = spool.subscribe(sink()).await.unwrap();
-    let other = hold(&setup.config().path);
+    let other = hold(&setup.path());
     let (_, mut settled) = spill(&spool, (0..50).map(|number| delivery(number, number)));
     problem(&spool, true).await;
     assert!(settled.try_recv().is_err(), "nothing settles before it is on disk");
@@ -315,14 +315,14 @@ async fn deliveries_that_can_not_be_written_keep_their_messages_and_are_written_
 #[tokio::test]
 async fn backlogs_can_be_read_while_the_relay_runs() {
     let setup = Setup::new();
-    assert_eq!(read_backlogs(&setup.config().path).unwrap(), []);
+    assert_eq!(setup.reader().backlogs().unwrap(), []);
     let spool = setup.open();
     let (_, settled) = spill(
         &spool,
         [delivery(1, 1), delivery(1, 2), SpooledDelivery { last_error: Some("down".into()), ..delivery(2, 3) }],
     );
     all(settled).await;
-    let seen = read_backlogs(&setup.config().path).unwrap();
+    let seen = setup.reader().backlogs().unwrap();
     let [hook] = seen.as_slice() else { panic!("{seen:?}") };
     assert_eq!((hook.sink.as_str(), hook.count, hook.last_error.as_deref()), ("hook", 3, Some("down")));
     assert_eq!(hook.bytes, spool.sink_usage()[0].1.bytes());
@@ -340,7 +340,7 @@ async fn due_times_continue_in_one_boot_and_are_bounded_in_another() {
     let (_, settled) = spill(&spool, [SpooledDelivery { received: an_hour_ago, ..delivery(1, 1) }, delivery(2, 2)]);
     all(settled).await;
     spool.close(GRACE).await;
-    let connection = Connection::open(setup.config().path).unwrap();
+    let connection = Connection::open(setup.path()).unwrap();
     // The wall clock was set to another year since.
     connection.execute("UPDATE deliveries SET received = received - 31536000000", []).unwrap();
 

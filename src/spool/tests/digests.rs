@@ -56,13 +56,13 @@ async fn a_digest_stays_the_same_after_it_was_fetched() {
     let mut subscription = spool.subscribe(sink()).await.unwrap();
     let (ids, digests) = take(&spool, &mut subscription, DigestLimit { count: 1, ..LIMIT }).await;
     assert_eq!(digests, ["<3>", "<1><2>"], "also with other limits");
-    let read = deliveries_of_event(&setup.config().path, "hook", 1, Uuid::from_u128(2)).unwrap();
+    let read = setup.reader().deliveries_of_event("hook", 1, Uuid::from_u128(2)).unwrap();
     let second = read[0].delivery.as_ref().unwrap();
     assert_eq!((second.attempts, second.last_error.as_deref()), (1, Some("down")), "each event has its attempts");
     spool.complete_digest(ids[1..].to_vec(), sink(), GroupTiming { wait: Duration::ZERO, ..TIMING });
     assert_eq!(take(&spool, &mut subscription, LIMIT).await.1, ["<4>"]);
     spool.close(GRACE).await;
-    let file = Connection::open(setup.config().path).unwrap();
+    let file = Connection::open(setup.path()).unwrap();
     let heads: i64 = file.query_row("SELECT count(*) FROM heads", [], |row| row.get(0)).unwrap();
     assert_eq!(heads, 2);
 }
@@ -143,7 +143,7 @@ async fn a_damaged_row_of_a_digest_becomes_a_dead_letter_and_the_others_go_on() 
     let (_, settled) = spill(&spool, (1..=3).map(|number| grouped(1, number, "a")));
     all(settled).await;
     spool.close(GRACE).await;
-    Connection::open(setup.config().path)
+    Connection::open(setup.path())
         .unwrap()
         .execute_batch("UPDATE deliveries SET properties = '{' WHERE id = 1")
         .unwrap();

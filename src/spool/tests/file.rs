@@ -44,7 +44,7 @@ async fn leave_damaged(setup: &Setup) -> Vec<u8> {
     let settled = store(&spool, 0..500);
     spool.close(GRACE).await;
     assert_eq!(all(settled).await.len(), 500);
-    let path = setup.config().path;
+    let path = setup.path();
     let mut bytes = std::fs::read(&path).unwrap();
     let third = bytes.len() / 3;
     bytes[third..2 * third].fill(0xa5);
@@ -61,7 +61,7 @@ async fn a_damaged_file_is_refused_and_left_alone() {
     let refused = Spool::open(&setup.config(), &setup.limits).unwrap_err().to_string();
     assert!(refused.contains("spool.db is damaged ("), "{refused}");
     assert!(refused.contains("on_corrupt: quarantine"), "{refused}");
-    assert!(has_same_pages(&setup.config().path, &bytes), "it can still be recovered from");
+    assert!(has_same_pages(&setup.path(), &bytes), "it can still be recovered from");
 }
 
 /// Without the first page, which may count that the file was opened.
@@ -79,7 +79,7 @@ async fn a_damaged_file_is_quarantined_where_configured() {
     assert_eq!(all(store(&spool, 0..1)).await, done(0..1));
     assert_eq!(setup.ids(&DeadLetterFilter::default()), [1], "in a new file");
     spool.close(GRACE).await;
-    let names = std::fs::read_dir(setup.config().path.parent().unwrap()).unwrap().map(|file| file.unwrap().path());
+    let names = std::fs::read_dir(setup.path().parent().unwrap()).unwrap().map(|file| file.unwrap().path());
     let aside: Vec<_> = names.filter(|path| path.to_string_lossy().contains("spool.db.corrupt-2")).collect();
     assert!(aside.iter().any(|path| has_same_pages(path, &bytes)), "kept as it was: {aside:?}");
 }
@@ -89,16 +89,16 @@ async fn the_file_of_a_killed_relay_is_checked_and_used() {
     let setup = Setup::new();
     let spool = setup.open();
     assert_eq!(all(store(&spool, 0..3)).await, done(0..3));
-    let data = setup.config().path;
+    let data = setup.path();
     let killed = Setup::new();
-    std::fs::create_dir_all(killed.config().path.parent().unwrap()).unwrap();
+    std::fs::create_dir_all(killed.path().parent().unwrap()).unwrap();
     for name in ["spool.db", "spool.db-wal"] {
-        std::fs::copy(data.with_file_name(name), killed.config().path.with_file_name(name)).unwrap();
+        std::fs::copy(data.with_file_name(name), killed.path().with_file_name(name)).unwrap();
     }
-    assert!(corruption::was_left_open(&killed.config().path));
+    assert!(sqlite::corruption::was_left_open(&killed.path()));
     let next = killed.open();
     assert_eq!(killed.ids(&DeadLetterFilter::default()), [3, 2, 1]);
     next.close(GRACE).await;
-    assert!(!corruption::was_left_open(&killed.config().path), "a clean end leaves no log");
+    assert!(!sqlite::corruption::was_left_open(&killed.path()), "a clean end leaves no log");
     spool.close(GRACE).await;
 }

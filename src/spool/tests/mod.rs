@@ -13,7 +13,7 @@ mod sizes;
 mod unknown_commits;
 mod unreadable;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::clock::WallTime;
-use crate::config::OnCorrupt;
+use crate::config::{OnCorrupt, SqliteConfig};
 use crate::event::{HeaderValue, Message, Properties, Reason, SourceName};
 use crate::rules::SinkName;
 use crate::source::{EntryId, Settlement};
@@ -42,12 +42,16 @@ impl Setup {
     }
 
     fn config(&self) -> SpoolConfig {
-        SpoolConfig {
-            path: self.directory.path().join("data/spool.db"),
-            on_corrupt: self.on_corrupt,
-            max_size: self.max_size,
-            max_share: 50,
-        }
+        let store = StoreConfig::Sqlite(SqliteConfig { path: self.path(), on_corrupt: self.on_corrupt });
+        SpoolConfig { store, max_size: self.max_size, max_share: 50 }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("data/spool.db")
+    }
+
+    fn reader(&self) -> SpoolReader {
+        SpoolReader::new(&self.config().store)
     }
 
     fn open(&self) -> Spool {
@@ -55,7 +59,7 @@ impl Setup {
     }
 
     fn read(&self) -> DeadLetters {
-        DeadLetters::open_read_only(&self.config().path).unwrap()
+        self.reader().dead_letters().unwrap()
     }
 
     fn ids(&self, filter: &DeadLetterFilter) -> Vec<i64> {

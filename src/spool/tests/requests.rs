@@ -247,10 +247,10 @@ async fn overdue_requests_are_read_beside_the_relay_the_oldest_first() {
     }
     spool.open_request(event("open", "GRANTED"), watch(later()), receipt());
     due(&spool).await;
-    let overdue = read_overdue(spool.path(), &AlertName::new(ALERT), 2).unwrap();
+    let overdue = spool.reader().overdue(&AlertName::new(ALERT), 2).unwrap();
     let read: Vec<_> = overdue.iter().map(|one| (one.correlation_id.as_str(), one.since.0, &*one.limit)).collect();
     assert_eq!(read, [("first", 7, "24h"), ("second", 8, "24h")]);
-    assert_eq!(read_overdue(spool.path(), &AlertName::new("other"), 2).unwrap(), []);
+    assert_eq!(spool.reader().overdue(&AlertName::new("other"), 2).unwrap(), []);
     spool.close(GRACE).await;
 }
 
@@ -261,7 +261,7 @@ async fn requests_of_an_earlier_boot_are_due_once_they_are_taken_over() {
     spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
     due(&spool).await;
     spool.close(GRACE).await;
-    Connection::open(setup.config().path).unwrap().execute("UPDATE requests SET boot = boot + 1", []).unwrap();
+    Connection::open(setup.path()).unwrap().execute("UPDATE requests SET boot = boot + 1", []).unwrap();
     let spool = setup.open();
     assert!(!spool.next_due_request().has_passed());
     assert_eq!(due(&spool).await, []);
@@ -289,10 +289,7 @@ async fn a_raised_alert_is_stored_with_its_deliveries() {
 async fn a_file_from_before_there_were_alerts_gets_their_tables() {
     let setup = Setup::new();
     setup.open().close(GRACE).await;
-    Connection::open(setup.config().path)
-        .unwrap()
-        .execute_batch("DROP TABLE requests; DROP TABLE raised_alerts")
-        .unwrap();
+    Connection::open(setup.path()).unwrap().execute_batch("DROP TABLE requests; DROP TABLE raised_alerts").unwrap();
     let spool = setup.open();
     spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
     assert_eq!(due(&spool).await, [("a".to_owned(), RequestState::Open)]);
@@ -310,7 +307,7 @@ fn the_hash_of_a_request_never_changes() {
 async fn the_size_of_requests_matches_the_file() {
     let setup = Setup::new();
     let spool = setup.open();
-    let empty = super::sizes::in_use(&setup.config().path);
+    let empty = super::sizes::in_use(&setup.path());
     let (to, settled) = unbounded_channel();
     let mut said = 0;
     for number in 0..20_000_u64 {
@@ -320,6 +317,6 @@ async fn the_size_of_requests_matches_the_file() {
     }
     drop(to);
     all(settled).await;
-    super::sizes::assert_within_a_fifth("requests", said, super::sizes::in_use(&setup.config().path) - empty);
+    super::sizes::assert_within_a_fifth("requests", said, super::sizes::in_use(&setup.path()) - empty);
     spool.close(GRACE).await;
 }

@@ -56,7 +56,7 @@ async fn the_size_of_deliveries_matches_the_file() {
     for (what, lengths) in lengths().into_iter().chain([grouped]) {
         let setup = Setup::new();
         let spool = setup.open();
-        let empty = in_use(&setup.config().path);
+        let empty = in_use(&setup.path());
         let (to, settled) = unbounded_channel();
         for (number, bytes) in (1_u64..).zip(&lengths) {
             // Random, as hashes of keys are.
@@ -68,9 +68,9 @@ async fn the_size_of_deliveries_matches_the_file() {
         drop(to);
         all(settled).await;
         let said = spool.sink_usage()[0].1.bytes();
-        let taken = in_use(&setup.config().path) - empty;
+        let taken = in_use(&setup.path()) - empty;
         assert_within_a_fifth(what, said, taken);
-        assert_eq!(read_backlogs(&setup.config().path).unwrap()[0].bytes, said, "`read_backlogs` shows the same");
+        assert_eq!(setup.reader().backlogs().unwrap()[0].bytes, said, "`SpoolReader::backlogs` shows the same");
         spool.close(GRACE).await;
         let spool = setup.open();
         assert_eq!(spool.sink_usage()[0].1.bytes(), said, "after a restart, too");
@@ -84,7 +84,7 @@ async fn the_size_of_dead_letters_matches_the_file() {
     for (what, lengths) in lengths().into_iter().chain([long_ids]) {
         let setup = Setup::new();
         let spool = setup.open();
-        let empty = in_use(&setup.config().path);
+        let empty = in_use(&setup.path());
         let (to, settled) = unbounded_channel();
         for (number, bytes) in (1_u64..).zip(&lengths) {
             let correlation = u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
@@ -102,7 +102,7 @@ async fn the_size_of_dead_letters_matches_the_file() {
         drop(to);
         all(settled).await;
         let said = spool.dead_letter_bytes();
-        let taken = in_use(&setup.config().path) - empty;
+        let taken = in_use(&setup.path()) - empty;
         assert_within_a_fifth(what, said, taken);
         spool.close(GRACE).await;
         let spool = setup.open();

@@ -9,7 +9,7 @@ async fn leave(setup: &Setup, all_of_it: impl IntoIterator<Item = SpooledDeliver
     let (_, settled) = spill(&spool, all_of_it);
     all(settled).await;
     spool.close(GRACE).await;
-    Connection::open(setup.config().path).unwrap().execute_batch(sql).unwrap();
+    Connection::open(setup.path()).unwrap().execute_batch(sql).unwrap();
 }
 
 async fn dead_lettered(subscription: &mut Subscription) -> u64 {
@@ -83,7 +83,7 @@ async fn unreadable_names_do_not_stop_other_deliveries() {
     let spool = setup.open();
     let mut subscription = spool.subscribe(sink()).await.unwrap();
     assert_eq!(bodies(&take(&spool, &mut subscription, 10).await), ["<2>"]);
-    assert_eq!(read_backlogs(&setup.config().path).unwrap().len(), 2);
+    assert_eq!(setup.reader().backlogs().unwrap().len(), 2);
     assert_eq!(setup.ids(&DeadLetterFilter::default()), [1]);
     assert!(setup.read().show(1).unwrap().unwrap().properties_error.is_some());
     spool.close(GRACE).await;
@@ -93,7 +93,7 @@ async fn unreadable_names_do_not_stop_other_deliveries() {
 async fn an_unreadable_orphan_does_not_stop_a_redrive() {
     let setup = Setup::new();
     leave(&setup, [delivery(1, 1), delivery(2, 2)], "UPDATE deliveries SET properties = '{' WHERE id = 1").await;
-    let orphans = read_orphans(&setup.config().path, "hook", None).unwrap();
+    let orphans = setup.reader().orphans("hook", None).unwrap();
     let read: Vec<_> = orphans.iter().map(|(_, delivery)| delivery.is_ok()).collect();
     assert_eq!(read, [false, true]);
 }

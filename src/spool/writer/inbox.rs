@@ -16,7 +16,7 @@ impl Writer {
         // Once the spool closes, no more commands come.
         let end = self.closing.as_ref().map(|(end, _)| *end);
         let until = end.map_or(until, |end| until.min(end));
-        let failed = self.database.is_none();
+        let failed = !self.store.is_open();
         loop {
             match self.from.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(command) => {

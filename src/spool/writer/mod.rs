@@ -1,11 +1,10 @@
-//! The one thread that writes to the file: many changes in one transaction, and one fsync for all of them.
+//! The one thread that writes to the store: many changes in one transaction, and one fsync for all of them.
 
 mod inbox;
 mod transaction;
 mod upkeep;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -13,21 +12,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::command::WriterCommand;
-use super::database::Database;
-use super::delivery::RowId;
-use super::lock::Lock;
 use super::purge::Purge;
 use super::queue::ChangeQueue;
 use super::request::RequestLimits;
 use super::row_size::CurrentPage;
 use super::shared::Shared;
+use super::store::Store;
 use super::writer_state::WriterState;
-use super::{BlockReason, CLOSED, SpoolError, corruption};
-use crate::clock::{self, ClockBase};
-use crate::config::{DeadLettersConfig, OnCorrupt, SpoolConfig};
+use super::{BlockReason, CLOSED, SpoolError};
+use crate::config::DeadLettersConfig;
 use crate::net::Backoff;
 use crate::rules::SinkName;
-use crate::storage::{DiskSpace, quarantine};
+use crate::storage::DiskSpace;
 use crate::tasks::TaskKind;
 
 use transaction::Transaction;
@@ -49,20 +45,16 @@ const OLDEST_INTERVAL: Duration = Duration::from_secs(1);
 const DROPPED_GRACE: Duration = Duration::from_secs(5);
 
 pub(super) struct Writer {
-    path: PathBuf,
+    store: Box<dyn Store>,
     keep: Option<Duration>,
     max_dead_letter_bytes: u64,
     from: Receiver<WriterCommand>,
     shared: Arc<Shared>,
-    /// None: the last transaction failed, and the file has to be opened again.
-    database: Option<Database>,
     next_dead_letter: i64,
     current_page: CurrentPage,
     queue: ChangeQueue,
     /// After a failed transaction, changes that make the file larger wait until then, so that changes that make it smaller get through.
     grow_after: Instant,
-    /// The number of the last transaction.
-    number: i64,
     /// The last transaction, if its commit was reported as failed. It may be on disk nevertheless.
     unknown: Option<Transaction>,
     state: WriterState,
@@ -79,31 +71,26 @@ pub(super) struct Writer {
     /// The sinks whose backlogs have changed since their oldest delivery was read, and since when.
     oldest_outdated: HashMap<SinkName, Instant>,
     closing: Option<(Instant, Option<oneshot::Sender<()>>)>,
-    lock: Lock,
 }
 
 impl Writer {
     pub(super) fn open(
-        config: &SpoolConfig,
+        store: Box<dyn Store>,
         dead_letters: &DeadLettersConfig,
         request_limits: RequestLimits,
         from: Receiver<WriterCommand>,
         shared: Arc<Shared>,
     ) -> Result<Self, SpoolError> {
-        let path = Database::locate(&config.path)?;
-        let lock = Lock::take(&path)?;
         let mut writer = Self {
-            path,
+            store,
             keep: dead_letters.keep,
             max_dead_letter_bytes: dead_letters.max_size,
             from,
             shared,
-            database: None,
             next_dead_letter: 1,
             current_page: CurrentPage::default(),
             queue: ChangeQueue::default(),
             grow_after: Instant::now(),
-            number: 0,
             unknown: None,
             state: WriterState::new(request_limits),
             committed: Instant::now(),
@@ -114,88 +101,34 @@ impl Writer {
             next_purge: Instant::now(),
             oldest_outdated: HashMap::new(),
             closing: None,
-            lock,
         };
-        let opened = match writer.open_first() {
-            Err(error @ SpoolError::Corrupt { .. }) if config.on_corrupt == OnCorrupt::Quarantine => {
-                let quarantined = quarantine(&writer.path)
-                    .map_err(|error| SpoolError::io(&writer.path, "the damaged spool can't be renamed", error))?;
-                tracing::error!(
-                    %error, file = %quarantined.display(),
-                    "spool damaged; the relay renamed its file to this one and starts with a new spool"
-                );
-                writer.open_first()
-            }
-            opened => opened,
-        };
-        writer.database = Some(opened?);
+        writer.load_state()?;
+        writer.shared.set_is_same_boot(writer.store.is_same_boot());
+        writer.shared.set_states(writer.store.states()?);
+        writer.shared.set_raised_alerts(writer.store.raised_alerts()?);
+        let sinks: Vec<SinkName> = writer.shared.budget().sinks().map(|(sink, _)| sink.clone()).collect();
+        for sink in sinks {
+            writer.shared.set_oldest(&sink, writer.store.oldest(&sink)?);
+        }
         Ok(writer)
     }
 
-    /// Opens the file as the last process left it.
-    fn open_first(&mut self) -> Result<Database, SpoolError> {
-        let was_left_open = corruption::was_left_open(&self.path);
-        let database = Database::open(&self.path)?;
-        if was_left_open {
-            corruption::check_integrity(&database, &self.path)?;
-        }
-        checkpoint_unless_busy(&database)?;
-        self.set_clock(&database)?;
-        let repaired = database.repair_heads()?;
-        if repaired > 0 {
-            tracing::error!(
-                file = %self.path.display(),
-                "the spool had lost the oldest deliveries of some keys; {repaired} of them are repaired and delivered"
-            );
-        }
-        self.load_state(&database)?;
-        self.number = database.last_batch()?;
-        self.shared.set_states(database.states()?);
-        self.shared.set_raised_alerts(database.raised_alerts()?);
-        let sinks: Vec<SinkName> = self.shared.budget().sinks().map(|(sink, _)| sink.clone()).collect();
-        for sink in sinks {
-            self.shared.set_oldest(&sink, database.oldest(&sink)?);
-        }
-        Ok(database)
-    }
-
-    /// Due times keep the start that an earlier run in this boot has stored. Without one, they start now.
-    fn set_clock(&self, database: &Database) -> Result<(), SpoolError> {
-        let is_same_boot = database.clock()?.is_some_and(clock::restore);
-        self.shared.set_is_same_boot(is_same_boot);
-        if is_same_boot {
-            return Ok(());
-        }
-        match database.set_clock(ClockBase::now()) {
-            // The next start counts from its own time, too: no delivery is delayed by more than its back-off.
-            Err(error) if DiskSpace::of(&self.path) == DiskSpace::None => {
-                tracing::warn!(%error, "the disk of the spool is full; the start of due times is not stored");
-                Ok(())
-            }
-            done => done,
-        }
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Loads the state that the writer and the callers keep in memory.
-    fn load_state(&mut self, database: &Database) -> Result<(), SpoolError> {
-        let (last_dead_letter, last_row) = database.last_ids()?;
-        self.next_dead_letter = self.next_dead_letter.max(last_dead_letter.saturating_add(1));
-        self.shared.set_last_row(RowId(last_row));
-        self.shared.recount_deliveries(database.usage()?);
-        self.shared.recount_requests(database.count_requests()?);
-        self.shared.set_next_due_request(database.next_due_request()?);
+    fn load_state(&mut self) -> Result<(), SpoolError> {
+        let contents = self.store.contents()?;
+        self.next_dead_letter = self.next_dead_letter.max(contents.last_dead_letter.saturating_add(1));
+        self.shared.set_last_row(contents.last_row);
+        self.shared.recount_deliveries(contents.usage);
+        self.shared.recount_requests(contents.requests);
+        self.shared.set_next_due_request(contents.next_due_request);
+        self.shared.recount_dead_letters(contents.dead_letters);
         let counts = self.shared.request_counts();
         (self.state.requests, self.state.early_ends) = (counts.total(), counts.early_ends());
-        drop(counts);
-        self.recount_dead_letters(database)
+        Ok(())
     }
 
-    fn recount_dead_letters(&self, database: &Database) -> Result<(), SpoolError> {
-        self.shared.recount_dead_letters(database.dead_letter_totals()?);
+    fn recount_dead_letters(&self) -> Result<(), SpoolError> {
+        self.shared.recount_dead_letters(self.store.dead_letter_totals()?);
         Ok(())
     }
 
@@ -231,15 +164,12 @@ impl Writer {
 
     /// Does the next transaction and some upkeep. Returns whether there may be more to do at once.
     fn tick(&mut self) -> Result<bool, SpoolError> {
-        let space = DiskSpace::of(&self.path);
+        let space = self.store.disk_space();
         self.shared.budget().set_disk_is_full(space == DiskSpace::None);
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => self.reopen()?,
-        };
-        let more = self.tick_with(&database, space)?;
-        // After an error the file is opened again.
-        self.database = Some(database);
+        if !self.store.is_open() {
+            self.recover()?;
+        }
+        let more = self.tick_with(space)?;
         self.failures = 0;
         Ok(more)
     }
@@ -248,38 +178,35 @@ impl Writer {
     /// and the commit interval is not over.
     fn may_wait_for_more(&self) -> bool {
         self.closing.is_none()
-            && self.database.is_some()
+            && self.store.is_open()
             && self.committed.elapsed() < COMMIT_INTERVAL
             && self.queue.len() > self.rows_seen
             && !self.queue.fills_a_batch()
             && !self.is_urgent
     }
 
-    fn tick_with(&mut self, database: &Database, space: DiskSpace) -> Result<bool, SpoolError> {
-        let mut more = Instant::now() >= self.next_purge && self.purge_expired(database, space)?;
+    fn tick_with(&mut self, space: DiskSpace) -> Result<bool, SpoolError> {
+        let mut more = Instant::now() >= self.next_purge && self.purge_expired(space)?;
         let mut changes = self.assemble(space);
         if changes.is_empty() && self.queue.blocked_count() > 0 {
             // A purge may make room: an early one of expired dead letters, or a requested one.
-            more |= self.purge_expired(database, space)? || self.purge_requested(database, space)?;
+            more |= self.purge_expired(space)? || self.purge_requested(space)?;
             changes = self.assemble(space);
         }
         if !changes.is_empty() {
-            self.commit(database, changes)?;
+            self.commit(changes, space)?;
             more = true;
-            if space != DiskSpace::Plenty {
-                checkpoint_unless_busy(database)?;
-            }
         }
         if self.queue.is_empty() {
-            // A drained backlog leaves free pages in the file. The disk gets some of them back when the writer has nothing else to do.
-            more |= upkeep::release_free_pages(database, space, space != DiskSpace::Plenty)?;
+            // A drained backlog leaves free space. The disk gets some of it back when the writer has nothing else to do.
+            more |= self.store.release_free_space(space, space != DiskSpace::Plenty)?;
         }
         if self.may_grow() {
             let problem = self.dead_letters_full().or_else(|| self.disk_full());
             self.shared.set_problem(problem);
         }
-        self.update_oldest(database)?;
-        Ok(more | self.purge_requested(database, space)?)
+        self.update_oldest()?;
+        Ok(more | self.purge_requested(space)?)
     }
 
     fn dead_letters_full(&self) -> Option<(BlockReason, String)> {
@@ -314,9 +241,8 @@ impl Writer {
         unknown + self.queue.len() + self.queue.blocked_count()
     }
 
-    /// It is unknown how the last transaction ended, so its handle isn't used again.
     fn close_after_failure(&mut self, error: &SpoolError, delay: Duration) {
-        self.database = None;
+        self.store.close();
         let pending = self.pending();
         tracing::error!(%error, "spool failed; {pending} changes are kept in memory; trying again in {delay:?}");
         let problem =
@@ -328,7 +254,7 @@ impl Writer {
         // Blocked changes don't count while the file is open: the space that they need will not come in the time that is left.
         let is_done = self.queue.is_empty()
             && self.unknown.is_none()
-            && (self.queue.blocked_count() == 0 || self.database.is_some());
+            && (self.queue.blocked_count() == 0 || self.store.is_open());
         self.closing.as_ref().is_some_and(|(until, _)| is_done || Instant::now() >= *until)
     }
 
@@ -338,24 +264,12 @@ impl Writer {
             tracing::error!("the relay stops before {pending} changes are stored; their messages stay unacknowledged");
         }
         self.shared.set_problem(Some((BlockReason::Disk, CLOSED.to_owned())));
-        let Self { queue, unknown, database, lock, closing, from, .. } = self;
+        let Self { queue, unknown, store, closing, from, .. } = self;
         drop((queue, unknown, from));
-        drop(database);
-        drop(lock);
+        drop(store);
         if let Some((_, Some(done))) = closing {
             // The caller may have stopped waiting.
             let _ = done.send(());
         }
-    }
-}
-
-/// Empties the log. If a reader blocks that, it can wait, because no commit has failed.
-fn checkpoint_unless_busy(database: &Database) -> Result<(), SpoolError> {
-    match database.checkpoint() {
-        Err(error) if error.is_busy() => {
-            tracing::warn!(%error, "a reader keeps the spool's log from being emptied; trying again later");
-            Ok(())
-        }
-        done => done,
     }
 }

@@ -7,9 +7,9 @@ use super::{FULL_RETRY, Writer};
 use crate::rules::SinkName;
 use crate::spool::SpoolError;
 use crate::spool::change::{AddDeadLetters, AppliedChange, Change, DeadLetterOrigin, NewDeadLetter};
-use crate::spool::database::Database;
 use crate::spool::dead_letter::DeadLetterRow;
 use crate::spool::queue::Capacity;
+use crate::spool::store::{FailedBatch, FailedChanges};
 use crate::spool::unreadable::UnreadableDelivery;
 use crate::storage::DiskSpace;
 
@@ -30,7 +30,7 @@ impl Transaction {
             }
         }
         let makes_file_larger = changes.iter().any(|change| change.size() > 0);
-        Self { changes: Vec::with_capacity(changes.len()), sinks, makes_file_larger }
+        Self { changes: Vec::new(), sinks, makes_file_larger }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -62,73 +62,50 @@ impl Writer {
     }
 
     /// Writes the changes in one transaction, and settles them once it is on disk.
-    pub(super) fn commit(&mut self, database: &Database, changes: Vec<Change>) -> Result<(), SpoolError> {
-        self.number += 1;
-        let (number, state) = (self.number, &mut self.state);
-        let is_read_only = changes.iter().all(Change::is_read_only);
-        let mut transaction = Transaction::new(&changes);
-        let (mut unapplied, mut failed) = (changes.into_iter(), None);
-        let committed = database.transact(|| {
-            for change in unapplied.by_ref() {
-                match change.apply(database, state) {
-                    Ok(applied) => transaction.changes.push(applied),
-                    Err(failure) => {
-                        let (change, error) = *failure;
-                        failed = Some(change);
-                        return Err(error);
-                    }
-                }
-            }
-            if is_read_only { Ok(()) } else { database.set_batch(number) }
-        });
+    pub(super) fn commit(&mut self, changes: Vec<Change>, space: DiskSpace) -> Result<(), SpoolError> {
+        let transaction = Transaction::new(&changes);
+        let committed = self.store.commit(changes, &mut self.state, space);
         #[cfg(test)]
-        let committed = committed.and_then(|()| self.shared.fail_commit_if_asked(&self.path));
+        let committed = committed.and_then(|applied| self.shared.fail_commit_if_asked(applied));
         match committed {
-            Ok(()) => {
-                self.settle(transaction);
+            Ok(changes) => {
+                self.settle(Transaction { changes, ..transaction });
                 Ok(())
             }
-            Err(error) => {
-                let unapplied: Vec<_> = failed.into_iter().chain(unapplied).collect();
-                if unapplied.is_empty() {
-                    self.unknown = Some(transaction);
-                } else {
-                    self.roll_back(transaction, unapplied);
+            Err(failed) => {
+                let FailedBatch { error, changes } = *failed;
+                match changes {
+                    FailedChanges::Unstored(changes) => self.roll_back(changes, transaction.makes_file_larger),
+                    FailedChanges::Unknown(changes) => self.unknown = Some(Transaction { changes, ..transaction }),
                 }
                 Err(error)
             }
         }
     }
 
-    /// Opens the file again after a failure, and finds out whether the last transaction is on disk.
-    pub(super) fn reopen(&mut self) -> Result<Database, SpoolError> {
-        let database = Database::open(&self.path)?;
-        database.checkpoint()?;
-        if self.unknown.is_some() {
-            let is_on_disk = database.last_batch()? == self.number;
-            if let Some(transaction) = self.unknown.take() {
-                if is_on_disk {
-                    self.settle(transaction);
-                } else {
-                    self.roll_back(transaction, Vec::new());
-                }
+    /// Opens the store again after a failure, and settles or repeats the last transaction if its end was unknown.
+    pub(super) fn recover(&mut self) -> Result<(), SpoolError> {
+        let is_stored = self.store.recover()?;
+        match self.unknown.take() {
+            Some(transaction) if is_stored => self.settle(transaction),
+            Some(Transaction { changes, makes_file_larger, .. }) => {
+                self.roll_back(changes.into_iter().map(AppliedChange::into_change).collect(), makes_file_larger);
             }
+            None => {}
         }
-        self.load_state(&database)?;
-        Ok(database)
+        self.load_state()
     }
 
     /// Requeues the changes of a transaction that is not on disk. They are repeated in smaller transactions.
-    fn roll_back(&mut self, transaction: Transaction, unapplied: Vec<Change>) {
+    fn roll_back(&mut self, changes: Vec<Change>, makes_file_larger: bool) {
         self.state.on_rollback();
         let counts = self.shared.request_counts();
         (self.state.requests, self.state.early_ends) = (counts.total(), counts.early_ends());
         drop(counts);
-        if transaction.makes_file_larger {
+        if makes_file_larger {
             self.grow_after = Instant::now() + FULL_RETRY;
         }
-        let applied = transaction.changes.into_iter().map(AppliedChange::into_change);
-        self.queue.requeue(applied.chain(unapplied).collect());
+        self.queue.requeue(changes);
     }
 
     /// Settles the changes of a transaction that is on disk.

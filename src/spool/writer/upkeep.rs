@@ -1,28 +1,26 @@
-//! The writer's work in addition to the changes: purges, the ages of backlogs, free pages given back to the disk.
+//! The writer's work in addition to the changes: purges, the ages of backlogs, free space given back to the disk.
 
 use std::time::Instant;
 
-use super::{FULL_RETRY, OLDEST_INTERVAL, PURGE_INTERVAL, Writer, checkpoint_unless_busy};
+use super::{FULL_RETRY, OLDEST_INTERVAL, PURGE_INTERVAL, Writer};
 use crate::clock::AgeCutoff;
 use crate::spool::SpoolError;
-use crate::spool::database::Database;
-use crate::spool::purge::{self, Purge};
-use crate::spool::statements::PurgeSelection;
+use crate::spool::purge::{self, Purge, PurgeSelection};
 use crate::storage::DiskSpace;
 
 impl Writer {
     /// Deletes some of the dead letters that are older than `dead_letters.keep`. Returns whether there may be more.
-    pub(super) fn purge_expired(&mut self, database: &Database, space: DiskSpace) -> Result<bool, SpoolError> {
+    pub(super) fn purge_expired(&mut self, space: DiskSpace) -> Result<bool, SpoolError> {
         let Some(keep) = self.keep else {
             self.next_purge = Instant::now() + PURGE_INTERVAL;
             return Ok(false);
         };
         let cutoff = AgeCutoff::of(keep);
-        let purged = database.purge_dead_letters(&PurgeSelection::ExpiredOtherBoots(cutoff), purge_batch(space))?
-            + database.purge_dead_letters(&PurgeSelection::ExpiredThisBoot(cutoff), purge_batch(space))?;
+        let purged = self.store.purge_dead_letters(&PurgeSelection::ExpiredOtherBoots(cutoff), purge_batch(space))?
+            + self.store.purge_dead_letters(&PurgeSelection::ExpiredThisBoot(cutoff), purge_batch(space))?;
         if purged > 0 {
-            release_free_pages(database, space, true)?;
-            self.recount_dead_letters(database)?;
+            self.store.release_free_space(space, true)?;
+            self.recount_dead_letters()?;
             tracing::info!("{purged} dead letters older than `dead_letters.keep` were purged");
         } else {
             self.next_purge = Instant::now() + PURGE_INTERVAL;
@@ -31,19 +29,19 @@ impl Writer {
     }
 
     /// Deletes some rows of the first requested purge. Returns whether there may be more.
-    pub(super) fn purge_requested(&mut self, database: &Database, space: DiskSpace) -> Result<bool, SpoolError> {
+    pub(super) fn purge_requested(&mut self, space: DiskSpace) -> Result<bool, SpoolError> {
         let Some(mut purge) = self.purges.pop_front() else { return Ok(false) };
         if let Some(sink) = purge.sink().filter(|sink| self.state.has_dispatcher(sink)) {
             let refusal = format!("sink {sink} still delivers its backlog");
             purge.end(Some(refusal));
             return Ok(true);
         }
-        let more = match purge.delete_batch(database, purge_batch(space)) {
-            Ok(false) => self.recount_after(&purge, database).map(|()| false),
+        let more = match purge.delete_batch(&*self.store, purge_batch(space)) {
+            Ok(false) => self.recount_after(&purge).map(|()| false),
             more => more,
         };
         let more = match more {
-            Ok(more) if purge.sink().is_none() => release_free_pages(database, space, true).map(|_| more),
+            Ok(more) if purge.sink().is_none() => self.store.release_free_space(space, true).map(|_| more),
             more => more,
         };
         match more {
@@ -58,10 +56,10 @@ impl Writer {
     }
 
     /// Reads the age of the oldest delivery, for sinks whose backlogs have changed a while ago.
-    pub(super) fn update_oldest(&mut self, database: &Database) -> Result<(), SpoolError> {
+    pub(super) fn update_oldest(&mut self) -> Result<(), SpoolError> {
         let due: Vec<_> = self.oldest_outdated.extract_if(|_, since| since.elapsed() >= OLDEST_INTERVAL).collect();
         for (sink, _) in due {
-            self.shared.set_oldest(&sink, database.oldest(&sink)?);
+            self.shared.set_oldest(&sink, self.store.oldest(&sink)?);
         }
         Ok(())
     }
@@ -76,23 +74,13 @@ impl Writer {
     }
 
     /// Updates the counts after a requested purge.
-    fn recount_after(&self, purge: &Purge, database: &Database) -> Result<(), SpoolError> {
+    fn recount_after(&self, purge: &Purge) -> Result<(), SpoolError> {
         if purge.sink().is_none() {
-            return self.recount_dead_letters(database);
+            return self.recount_dead_letters();
         }
-        self.shared.recount_deliveries(database.usage()?);
+        self.shared.recount_deliveries(self.store.usage()?);
         Ok(())
     }
-}
-
-/// Gives free pages of the file back to the disk. Returns whether there may be more.
-pub(super) fn release_free_pages(database: &Database, space: DiskSpace, all: bool) -> Result<bool, SpoolError> {
-    let is_low = space != DiskSpace::Plenty;
-    let more = database.release_free_pages(all, is_low)?;
-    if more && is_low {
-        checkpoint_unless_busy(database)?;
-    }
-    Ok(more)
 }
 
 /// How many rows are purged in one transaction.

@@ -7,10 +7,10 @@ use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
-use super::delivery::{RowId, SpooledDelivery};
 use crate::clock::{ClockBase, MonotonicTime, Timestamp, WallTime};
 use crate::event::{Message, Properties, SourceName};
 use crate::rules::{RouteName, SinkName};
+use crate::spool::delivery::{RowId, SpooledDelivery};
 
 /// The columns that [`decode_delivery`] reads.
 pub(super) const DELIVERY_COLUMNS: &str = "sink, key, received, boot, uptime, attempts, last_error, route, type, tenant, \

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::SpoolError;
+use crate::spool::SpoolError;
 
 /// A process id is shorter than this, in bytes.
 const MAX_PID: u64 = 32;

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::SpoolError;
 use super::database::Database;
+use crate::spool::SpoolError;
 use crate::storage::log_of;
 
 /// Whether the last process that used the file ended without closing it: a clean end leaves no log. To be called before the file is opened.
-pub(super) fn was_left_open(path: &Path) -> bool {
+pub(in crate::spool) fn was_left_open(path: &Path) -> bool {
     log_of(path).metadata().is_ok_and(|log| log.len() > 0)
 }
 

@@ -10,11 +10,8 @@ use std::collections::HashSet;
 
 use super::database::Database;
 use super::rows::{clock_base, text};
-use super::{Component, SpoolError};
 use crate::clock::ClockBase;
-
-pub(super) use dead_letters::PurgeSelection;
-pub(super) use requests::EndOutcome;
+use crate::spool::{Component, SpoolError};
 
 /// How many pages are given back to the file system at once.
 const VACUUM_PAGES: usize = 2_000;

@@ -8,22 +8,13 @@ use rusqlite::{OptionalExtension, params, params_from_iter};
 use super::{first_unrecognized, signed, unsigned};
 use crate::clock::AgeCutoff;
 use crate::rules::{RouteName, SinkName};
+use crate::spool::SpoolError;
 use crate::spool::counts::DeadLetterTotals;
-use crate::spool::database::Database;
 use crate::spool::dead_letter::DeadLetterRow;
 use crate::spool::outcome::{InsertOutcome, RemovedDeadLetter};
-use crate::spool::rows::{optional_text, text};
-use crate::spool::{DeadLetterFilter, SpoolError};
-
-/// Which dead letters are purged.
-pub(in crate::spool) enum PurgeSelection<'a> {
-    /// The dead letters that match the filter, in its order.
-    Requested(&'a DeadLetterFilter),
-    /// The dead letters of this boot that are older than the cutoff, the oldest first.
-    ExpiredThisBoot(AgeCutoff),
-    /// The dead letters of other boots that are older than the cutoff, the oldest first.
-    ExpiredOtherBoots(AgeCutoff),
-}
+use crate::spool::purge::PurgeSelection;
+use crate::spool::sqlite::database::Database;
+use crate::spool::sqlite::rows::{optional_text, text};
 
 impl Database {
     /// Adds a dead letter. That of a redelivered message may be recognized as an existing row, but not as one of `recognized`.

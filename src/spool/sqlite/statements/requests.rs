@@ -8,25 +8,15 @@ use crate::event::AlertRequest;
 use crate::failpoints::Failpoint;
 use crate::rules::{AlertName, SinkName};
 use crate::spool::SpoolError;
-use crate::spool::database::Database;
+use crate::spool::outcome::EndOutcome;
 use crate::spool::request::{
     DueKind, DueRequests, RequestEvent, RequestId, RequestState, RequestStep, Watch, WatchedRequest, request_hash,
 };
-use crate::spool::rows::{optional_text, text};
+use crate::spool::sqlite::database::Database;
+use crate::spool::sqlite::rows::{optional_text, text};
 
 /// Requests are removed or taken over from another boot in batches of this size.
 const UPKEEP_BATCH: u32 = 5_000;
-
-/// What became of a request with its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::spool) enum EndOutcome {
-    /// Alerts watched it: each with the state before. A raised alert is now to be resolved.
-    Ended(Vec<(AlertName, RequestState)>),
-    /// Nobody watches it: the event that opens it may come later.
-    Early,
-    /// Nobody watches it, and an earlier end is remembered already, or none has to be.
-    Unchanged,
-}
 
 impl Database {
     /// Watches a request, unless its end was there before, or the alert watches it already. Returns whether it does so from now on.

@@ -8,10 +8,10 @@ use crate::clock::MonotonicTime;
 use crate::failpoints::Failpoint;
 use crate::rules::SinkName;
 use crate::spool::SpoolError;
-use crate::spool::database::Database;
 use crate::spool::delivery::{DigestLimit, DueDeliveries, FetchLimit, GroupTiming, Groups, RowId, SpooledDelivery};
 use crate::spool::outcome::{FetchedDeliveries, RemovedDeliveries};
-use crate::spool::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp};
+use crate::spool::sqlite::database::Database;
+use crate::spool::sqlite::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp};
 use crate::spool::unreadable::UnreadableDelivery;
 
 /// Between two deliveries of a digest there are at most so many others: redriven ones whose numbers were given before, and damaged ones.

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::SpoolError;
 use crate::failpoints::Failpoint;
+use crate::spool::SpoolError;
 use crate::storage::{BUSY_TIMEOUT, FileKind, create_private, network_file_system};
 
-pub(super) const SCHEMA_VERSION: i64 = 2;
+pub(in crate::spool) const SCHEMA_VERSION: i64 = 2;
 
 const KIND: FileKind = FileKind {
     // `RgRl`
@@ -33,7 +33,7 @@ const CACHE_KIB: i64 = 16 * 1024;
 
 /// The file, opened by its only writer.
 #[derive(Debug)]
-pub(super) struct Database {
+pub(in crate::spool) struct Database {
     pub(super) connection: Connection,
     path: PathBuf,
     /// Device and inode: they tell whether the path still leads to the open file.
@@ -43,7 +43,7 @@ pub(super) struct Database {
 impl Database {
     /// Creates the directory of `path` if it is missing, and returns the file's real path: every process has to find the lock
     /// beside it, whatever link it uses.
-    pub(super) fn locate(path: &Path) -> Result<PathBuf, SpoolError> {
+    pub(in crate::spool) fn locate(path: &Path) -> Result<PathBuf, SpoolError> {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         DirBuilder::new()
             .recursive(true)
@@ -62,7 +62,7 @@ impl Database {
     }
 
     /// Opens the file for writing, and creates it if it is missing.
-    pub(super) fn open(path: &Path) -> Result<Self, SpoolError> {
+    pub(in crate::spool) fn open(path: &Path) -> Result<Self, SpoolError> {
         if let Some(kind) = path.parent().and_then(network_file_system) {
             return Err(SpoolError::Network { path: path.to_owned(), kind });
         }

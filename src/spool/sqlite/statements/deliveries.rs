@@ -11,10 +11,10 @@ use crate::failpoints::Failpoint;
 use crate::rules::{RouteName, SinkName};
 use crate::spool::SpoolError;
 use crate::spool::budget::Usage;
-use crate::spool::database::Database;
 use crate::spool::delivery::{DeliveryRow, DueDeliveries, FetchLimit, RowId, SpooledDelivery, WaitsFor};
 use crate::spool::outcome::{FetchedDeliveries, InsertOutcome, RemovedDelivery};
-use crate::spool::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp, text};
+use crate::spool::sqlite::database::Database;
+use crate::spool::sqlite::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp, text};
 use crate::spool::unreadable::UnreadableDelivery;
 
 /// How many of the newest rows of its key are searched for a redelivered message. It is the largest prefetch, which bounds the messages

@@ -1,0 +1,109 @@
+//! Dead letters in the file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+use uuid::Uuid;
+
+use super::SqliteReader;
+use crate::clock::WallTime;
+use crate::event::{Message, Properties, SourceName};
+use crate::spool::SpoolError;
+use crate::spool::reader::{DeadLetterFilter, DeadLetterSummary, PAGE_BYTES, StoredDeadLetter};
+use crate::spool::sqlite::rows::{count, optional_text, text};
+
+/// The dead letters of a file that is open for reading.
+#[derive(Debug)]
+pub(in crate::spool) struct SqliteDeadLetters {
+    /// None: nothing was ever stored.
+    connection: Option<Connection>,
+    path: PathBuf,
+}
+
+impl SqliteReader {
+    pub(in crate::spool) fn dead_letters(&self) -> Result<SqliteDeadLetters, SpoolError> {
+        Ok(SqliteDeadLetters { connection: self.open()?, path: self.path.clone() })
+    }
+}
+
+impl SqliteDeadLetters {
+    pub(in crate::spool) fn exist(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// The dead letters that follow `last`, at most `rows`.
+    pub(in crate::spool) fn page(
+        &self,
+        filter: &DeadLetterFilter,
+        last: Option<i64>,
+        rows: usize,
+    ) -> Result<Vec<DeadLetterSummary>, SpoolError> {
+        let Some(connection) = &self.connection else { return Ok(Vec::new()) };
+        let (conditions, mut values) = filter.conditions();
+        let (follows, begin) = if filter.oldest_first { (">", i64::MIN) } else { ("<", i64::MAX) };
+        values.push(Box::new(last.unwrap_or(begin)));
+        let order = filter.order();
+        let query = format!(
+            "SELECT {SUMMARY_COLUMNS} FROM dead_letters WHERE {conditions} AND id {follows} ? {order} LIMIT {rows}"
+        );
+        let read = || {
+            let mut select = connection.prepare(&query)?;
+            let mut rows = select.query(params_from_iter(&values))?;
+            let (mut page, mut bytes) = (Vec::new(), 0);
+            while bytes < PAGE_BYTES
+                && let Some(row) = rows.next()?
+            {
+                let letter = decode_summary(row)?;
+                bytes += letter.size();
+                page.push(letter);
+            }
+            Ok(page)
+        };
+        read().map_err(SpoolError::sqlite(&self.path))
+    }
+
+    pub(in crate::spool) fn show(&self, id: i64) -> Result<Option<StoredDeadLetter>, SpoolError> {
+        let Some(connection) = &self.connection else { return Ok(None) };
+        let query = format!("SELECT {SUMMARY_COLUMNS}, properties, body, type, route FROM dead_letters WHERE id = ?");
+        let read = || connection.query_row(&query, [id], decode_dead_letter).optional();
+        read().map_err(SpoolError::sqlite(&self.path))
+    }
+}
+
+/// The columns that [`decode_summary`] reads.
+const SUMMARY_COLUMNS: &str =
+    "id, reason, detail, sink, source, tenant, status, correlation_id, attempts, at, event_id";
+
+fn decode_summary(row: &Row<'_>) -> rusqlite::Result<DeadLetterSummary> {
+    Ok(DeadLetterSummary {
+        id: row.get(0)?,
+        reason: text(row, 1)?,
+        detail: text(row, 2)?,
+        sink: optional_text(row, 3)?,
+        source: text(row, 4)?,
+        tenant: optional_text(row, 5)?,
+        status: optional_text(row, 6)?,
+        correlation_id: optional_text(row, 7)?,
+        attempts: count(row, 8)?,
+        at: WallTime(row.get(9)?),
+        event_id: row.get_ref(10)?.as_blob_or_null()?.and_then(|id| Uuid::from_slice(id).ok()),
+    })
+}
+
+fn decode_dead_letter(row: &Row<'_>) -> rusqlite::Result<StoredDeadLetter> {
+    let summary = decode_summary(row)?;
+    let (properties, properties_error) = match Properties::from_json(&text(row, 11)?) {
+        Ok(properties) => (properties, None),
+        Err(error) => (Properties::default(), Some(format!("its properties can't be read ({error})"))),
+    };
+    let message = Message {
+        source: SourceName::new(&summary.source),
+        body: Bytes::copy_from_slice(row.get_ref(12)?.as_blob()?),
+        properties,
+        redelivered: false,
+    };
+    let (kind, route) = (optional_text(row, 13)?, optional_text(row, 14)?);
+    Ok(StoredDeadLetter { summary, kind, route, message: Arc::new(message), properties_error })
+}
