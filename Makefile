@@ -30,7 +30,7 @@ check: lint ## format, lints, spelling, and the tests that need no broker; run i
 	cargo test --locked --workspace --lib --bins
 	cargo test --locked --test it offline::
 
-test: lint ## all checks and tests, with a real RabbitMQ and a real Kafka
+test: lint ## all checks and tests, with a real RabbitMQ, Kafka and PostgreSQL
 	scripts/deny.sh
 	cargo test --locked --workspace --no-run
 	RUST_TEST_THREADS=4 scripts/services.sh run -- cargo test --locked --workspace -- --skip $(DEADLINED) --skip $(MEMORY) --skip $(RENEWED) # most tests wait for a broker

@@ -1,24 +1,31 @@
 #!/usr/bin/env bash
-# RabbitMQ, Apache Kafka, a schema registry (Apicurio) and a Kerberos realm (MIT) for the tests: real servers on free ports of
-# 127.0.0.1, with throw-away data.
+# RabbitMQ, Apache Kafka, a schema registry (Apicurio), PostgreSQL and a Kerberos realm (MIT) for the tests: real servers on free
+# ports of 127.0.0.1, with throw-away data.
 #
-#   services.sh run [--] COMMAND…            kdc, rabbitmq, kafka and registry up, COMMAND with their env, all down again;
-#                                            exits as COMMAND
-#   services.sh up DIR [SERVICE…]            starts them (default kdc rabbitmq kafka registry) with everything under DIR;
-#                                            writes DIR/env
+#   services.sh run [--] COMMAND…            kdc, rabbitmq, kafka, registry and postgres up, COMMAND with their env, all down
+#                                            again; exits as COMMAND
+#   services.sh up DIR [SERVICE…]            starts them (default kdc rabbitmq kafka registry postgres) with everything under
+#                                            DIR; writes DIR/env
 #   services.sh down DIR                     stops them and removes DIR; succeeds if parts of it are gone
 #   services.sh stop|start|kill|pause|resume DIR SERVICE
-#                                            SIGTERM and wait | again, same data and ports | SIGKILL | SIGSTOP | SIGCONT
+#                                            clean stop | again, same data and ports | SIGKILL | SIGSTOP | SIGCONT
 #   services.sh alarm|calm DIR rabbitmq      sets | clears a memory alarm, which blocks publishers
 #   services.sh plain DIR rabbitmq           lets clients log in by user name and password only, not by certificate
 #   services.sh login DIR kafka USER PASSWORD
 #                                            creates a SCRAM-SHA-512 user, or changes its password
+#   services.sh terminate DIR postgres|postgres-standby
+#                                            ends the connections of its clients
+#   services.sh synchronous|asynchronous DIR postgres
+#                                            commits wait for the standby | do not, as at the start
+#   services.sh promote DIR postgres-standby
+#                                            makes it a primary
 #   services.sh install                      installs what `up` needs with apt-get, Maven and pip, or says what to do
 #
 # SERVICE is rabbitmq, kafka, registry, or registry-auth: a registry that asks for a token with one of the roles sr-readonly,
 # sr-developer and sr-admin in its claim `roles`. DIR/tls/token.key signs tokens; Kafka (OAUTHBEARER, audience kafka),
 # RabbitMQ (audience rabbitmq) and registry-auth accept them. SERVICE kdc is a key distribution center with the principals of
-# PRINCIPALS; with it Kafka accepts their logins (GSSAPI, service kafka). DIR/kdc has krb5.conf and a keytab of each.
+# PRINCIPALS; with it Kafka accepts their logins (GSSAPI, service kafka). DIR/kdc has krb5.conf and a keytab of each. SERVICE
+# postgres is PostgreSQL, with TLS for those who ask for it; postgres-standby, beside it, a standby by streaming replication.
 #
 # Uses containers if a docker engine with compose answers, native processes (Linux) otherwise. kdc is a process in any case.
 # REGARDS_RELAY_SERVICES=native|docker overrides the choice.
@@ -28,6 +35,8 @@ set -euo pipefail
 SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 KAFKA_VERSION=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$SCRIPTS/kafka/pom.xml")
 RABBITMQ_IMAGE=rabbitmq:4.1-management
+POSTGRES_IMAGE=postgres:17
+POSTGRES_OLDEST=14                               # of the native ones
 REGISTRY_VERSION=2.6.13.Final                    # newer ones need Java 21
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/regards-relay
 KAFKA_HOME=$CACHE/kafka-$KAFKA_VERSION
@@ -44,6 +53,11 @@ TELL_SECONDS=30                                  # to be told something: that st
 AMQP_USER=guest AMQP_PASSWORD=guest
 MEMORY_LIMIT=1GB                                 # of RabbitMQ, before it blocks publishers
 KAFKA_USER=relay KAFKA_PASSWORD=relay-secret
+POSTGRES_ADMIN_USER=admin POSTGRES_ADMIN_PASSWORD=admin-secret
+# POSTGRES_USER may log in and create schemas in the first database, nothing else. POSTGRES_CERT_USER has the same rights and logs
+# in by the client certificate.
+POSTGRES_USER=relay POSTGRES_PASSWORD=relay-secret POSTGRES_CERT_USER=relay_cert
+POSTGRES_DATABASE=relay POSTGRES_OTHER_DATABASE=other
 REALM=RELAY.TEST
 # Besides the broker's: users; users whose tickets end after some seconds; one whose keytab is older than the one in `renewed`.
 PRINCIPALS='relay other short brief stale'
@@ -52,7 +66,7 @@ KAFKA_CLUSTER_ID=cmVnYXJkcy1yZWxheQAAAA
 
 say() { printf 'services: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
-usage() { sed -n '2,24s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+usage() { sed -n '2,31s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 # Shows the output of a command only if it failed.
 quietly() {
   local said
@@ -76,6 +90,8 @@ locked() {
 . "$SCRIPTS/services/files.sh"
 # shellcheck source=services/native.sh
 . "$SCRIPTS/services/native.sh"
+# shellcheck source=services/postgres.sh
+. "$SCRIPTS/services/postgres.sh"
 # shellcheck source=services/docker.sh
 . "$SCRIPTS/services/docker.sh"
 
@@ -148,25 +164,34 @@ do_stop() {
     quietly docker_compose stop --timeout "$STOP_SECONDS" "$1"
     return
   fi
-  signal "$DIR/$1/pid" CONT || return 0
-  [ "$1" != rabbitmq ] || spare_rabbitmq_the_wait
-  signal "$DIR/$1/pid" TERM || true
+  signal_all "$DIR/$1/pid" CONT || return 0
+  local how=TERM
+  case $1 in
+    rabbitmq) spare_rabbitmq_the_wait ;;
+    postgres*) how=INT ;;   # with SIGTERM it waits until its clients have left
+  esac
+  signal "$DIR/$1/pid" "$how" || true
   wait_gone "$DIR/$1/pid" "$STOP_SECONDS" || die "$1 did not stop within $STOP_SECONDS s"
   rm -f "$DIR/$1/pid"
 }
 
 do_kill() {
-  if is_process "$1"; then kill_now "$DIR/$1/pid"; else quietly docker_compose kill "$1"; fi
+  if is_process "$1"; then kill_process "$1"; else quietly docker_compose kill "$1"; fi
+}
+
+kill_process() {
+  kill_now "$DIR/$1/pid"
+  if [[ $1 == postgres* ]]; then unlock_postgres "$1"; fi
 }
 
 do_pause() {
   if ! is_process "$1"; then quietly docker_compose pause "$1"; return; fi
-  signal "$DIR/$1/pid" STOP || die "$1 is not running"
+  signal_all "$DIR/$1/pid" STOP || die "$1 is not running"
 }
 
 do_resume() {
   if ! is_process "$1"; then quietly docker_compose unpause "$1"; return; fi
-  signal "$DIR/$1/pid" CONT || die "$1 is not running"
+  signal_all "$DIR/$1/pid" CONT || die "$1 is not running"
 }
 
 do_login() {
@@ -205,9 +230,10 @@ memory_limit_rabbitmq() {
 
 # ------------------------------------------------------------------------------------------------------------ commands
 
-DEFAULT_SERVICES='kdc rabbitmq kafka registry'
+DEFAULT_SERVICES='kdc rabbitmq kafka registry postgres'
+ALL_SERVICES="$DEFAULT_SERVICES registry-auth postgres-standby"
 STATE=(MODE SERVICES AMQP_PORT AMQPS_PORT MANAGEMENT_PORT DIST_PORT EPMD_PORT KAFKA_PORT KAFKA_SASL_SSL_PORT
-  KAFKA_CONTROLLER_PORT REGISTRY_PORT REGISTRY_AUTH_PORT KDC_PORT)
+  KAFKA_CONTROLLER_PORT REGISTRY_PORT REGISTRY_AUTH_PORT KDC_PORT POSTGRES_PORT POSTGRES_STANDBY_PORT)
 
 set_dir() {
   [ -n "${1:-}" ] || usage
@@ -239,8 +265,9 @@ install_all() {
     docker_answers || die "no docker engine with compose answers"
     has openssl || die "missing: openssl"
   fi
-  # The readers and the key distribution center are processes of this machine in both modes.
+  # The readers, psql and the key distribution center are processes of this machine in both modes.
   readers_installed || install_readers
+  [ -z "$(missing_for_psql)" ] || die "missing: psql of PostgreSQL $POSTGRES_OLDEST or later ($(missing_for_psql) on Debian)"
   [ -z "$(missing_for_kdc)" ] || die "missing for Kerberos, by the names on Debian: $(missing_for_kdc | xargs)"
 }
 
@@ -281,10 +308,11 @@ down() {
   if [ -f "$DIR/compose.yaml" ]; then
     docker_compose down --volumes --timeout 1 >/dev/null 2>&1 || say "docker compose down failed for $DIR"
   fi
-  local pidfile
-  for pidfile in "$DIR"/{rabbitmq,kafka,registry,registry-auth,kdc}/pid "$DIR/rabbitmq/epmd.pid"; do
-    if [ -e "$pidfile" ]; then kill_now "$pidfile"; fi
+  local name
+  for name in $ALL_SERVICES; do
+    if [ -e "$DIR/$name/pid" ]; then kill_process "$name"; fi
   done
+  if [ -e "$DIR/rabbitmq/epmd.pid" ]; then kill_now "$DIR/rabbitmq/epmd.pid"; fi
   rm -rf "$DIR"
   release_ports
 }
@@ -293,21 +321,16 @@ down() {
 up_in_dir() {
   local name
   for name; do
-    case $name in rabbitmq | kafka | registry | registry-auth | kdc) ;; *) usage ;; esac
+    [[ " $ALL_SERVICES " == *" $name "* ]] || usage
   done
   SERVICES=${*:-$DEFAULT_SERVICES}
+  [[ " $SERVICES " != *' postgres-standby '* || " $SERVICES " == *' postgres '* ]] || die "postgres-standby needs postgres"
   mkdir -p "$DIR"
   [ -z "$(ls -A "$DIR")" ] || die "$DIR is not empty; if services were started there before: services.sh down $DIR"
   trap 'rc=$?; trap "" INT TERM HUP; down; exit $rc' EXIT
   : >"$DIR/$MARKER"
   up
   trap - EXIT
-}
-
-descendants() {
-  ps -e -o pid= -o ppid= | awk -v root="$1" '
-    { parent[$1] = $2 }
-    END { for (p in parent) for (q = p; q in parent; q = parent[q]) if (q == root) { print p; break } }'
 }
 
 # Ends the interrupted command of `run` and its child processes.
@@ -365,9 +388,14 @@ case $verb in
     set_dir "${1:-}"
     down
     ;;
-  stop | start | kill | pause | resume | alarm | calm | plain)
+  stop | start | kill | pause | resume | alarm | calm | plain | terminate | synchronous | asynchronous | promote)
     set_dir "${1:-}"
     load_state
+    case $verb:${2:-} in
+      alarm:rabbitmq | calm:rabbitmq | plain:rabbitmq | terminate:postgres | terminate:postgres-standby) ;;
+      synchronous:postgres | asynchronous:postgres | promote:postgres-standby) ;;
+      alarm:* | calm:* | plain:* | terminate:* | synchronous:* | asynchronous:* | promote:*) usage ;;
+    esac
     [[ " $SERVICES " == *" ${2:-} "* ]] || die "$DIR has: $SERVICES"
     "do_$verb" "$2"
     ;;

@@ -12,6 +12,7 @@ docker_compose() {
 write_compose() {
   local name
   mkdir -p "$DIR/rabbitmq" "$DIR/kafka" "$DIR/kdc"
+  for name in postgres postgres-standby; do write_postgres "$name" 0.0.0.0 /postgres /tls /var/lib/postgresql/data; done
   rabbitmq_conf 0.0.0.0 /tls >"$DIR/rabbitmq/rabbitmq.conf"
   rabbitmq_plugins >"$DIR/rabbitmq/enabled_plugins"
   kafka_properties 0.0.0.0 /tls /tmp/kafka-data /kdc >"$DIR/kafka/server.properties"
@@ -56,6 +57,20 @@ EOF
       JAVA_OPTS_APPEND: "$(registry_options "$name" | xargs)"
     ports:
       - "127.0.0.1:$(registry_port "$name"):8080"
+EOF
+  done
+  for name in postgres postgres-standby; do
+    cat >>"$DIR/compose.yaml" <<EOF
+  $name:
+    image: $POSTGRES_IMAGE
+    user: postgres
+    entrypoint: ["bash", "/postgres/start.sh"]
+    stop_signal: SIGINT
+    ports:
+      - "127.0.0.1:$(postgres_port "$name"):$(postgres_port "$name")"
+    volumes:
+      - "$DIR/$name:/postgres:ro"
+      - "$DIR/tls:/tls:ro"
 EOF
   done
 }

@@ -273,6 +273,16 @@ write_env() {
         printf 'export REGARDS_RELAY_TEST_%s=%s\n' "$name" "${!name}"
       done
     fi
+    printf 'export REGARDS_RELAY_TEST_PSQL=%s\n' "$(postgres_dir psql)/psql"
+    if [[ " $SERVICES " == *' postgres '* ]]; then
+      for name in PORT USER PASSWORD CERT_USER DATABASE OTHER_DATABASE ADMIN_USER ADMIN_PASSWORD; do
+        name=POSTGRES_$name
+        printf 'export REGARDS_RELAY_TEST_%s=%s\n' "$name" "${!name}"
+      done
+    fi
+    if [[ " $SERVICES " == *' postgres-standby '* ]]; then
+      printf 'export REGARDS_RELAY_TEST_POSTGRES_STANDBY_PORT=%s\n' "$POSTGRES_STANDBY_PORT"
+    fi
     for name in REGISTRY=registry REGISTRY_AUTH=registry-auth; do
       if [[ " $SERVICES " == *" ${name#*=} "* ]]; then
         printf 'export REGARDS_RELAY_TEST_%s_PORT=%s\n' "${name%=*}" "$(registry_port "${name#*=}")"

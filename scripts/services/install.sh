@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables shared with ../services.sh
-# Installs the native services: RabbitMQ, MIT Kerberos, Java and Maven from the system's packages, Apache Kafka and Apicurio
-# Registry with Maven. Installs the readers too: clients that read what the relay writes and share no code with it.
+# Installs the native services: RabbitMQ, PostgreSQL, MIT Kerberos, Java and Maven from the system's packages, Apache Kafka and
+# Apicurio Registry with Maven. Installs the readers too: clients that read what the relay writes and share no code with it.
 
 # The RabbitMQ start script itself: Debian's wrapper in /usr/sbin insists on its own user and directories.
 rabbitmq_server() {
@@ -27,6 +27,7 @@ missing_packages() {
   has strace || echo strace # the tests look at the relay's system calls
   has flock || echo util-linux
   rabbitmq_server >/dev/null || echo rabbitmq-server
+  postgres_server >/dev/null || echo postgresql
   java_command >/dev/null || echo java
   downloaded || has mvn || echo maven
   missing_for_readers
@@ -46,7 +47,7 @@ missing_for_readers() {
 }
 
 apt_install() {
-  local packages policy=/usr/sbin/policy-rc.d
+  local packages policy=/usr/sbin/policy-rc.d clusters=/etc/postgresql-common/createcluster.d
   mapfile -t packages < <(missing_packages)
   [ "${#packages[@]}" -gt 0 ] || return 0
   say "installing ${packages[*]}"
@@ -58,15 +59,26 @@ apt_install() {
   fi
   (
     # Packages must not start brokers of their own, neither now nor at the next boot.
+    remove=()
+    trap 'rm -f "${remove[@]}"; [ ! -d "$clusters" ] || rmdir --ignore-fail-on-non-empty "$clusters"' EXIT
     if [ ! -e $policy ]; then
-      trap 'rm -f $policy' EXIT
+      remove+=("$policy")
       printf '#!/bin/sh\nexit 101\n' >$policy
       chmod 755 $policy
+    fi
+    # PostgreSQL's package would create a database cluster, too.
+    if [[ " ${packages[*]} " == *' postgresql '* ]]; then
+      remove+=("$clusters/regards-relay.conf")
+      mkdir -p "$clusters"
+      echo 'create_main_cluster = false' >"$clusters/regards-relay.conf"
     fi
     apt_get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
   )
   if [[ " ${packages[*]} " == *' rabbitmq-server '* ]] && has systemctl; then
     systemctl disable rabbitmq-server.service epmd.service epmd.socket >/dev/null 2>&1 || true
+  fi
+  if [[ " ${packages[*]} " == *' postgresql '* ]] && has systemctl; then
+    systemctl disable postgresql.service >/dev/null 2>&1 || true
   fi
   if [[ " ${packages[*]} " == *' krb5-'* ]] && has systemctl; then
     systemctl disable krb5-kdc.service krb5-admin-server.service >/dev/null 2>&1 || true
@@ -120,7 +132,8 @@ install_native() {
       locked apt_install
       missing=$(missing_packages | xargs)
     fi
-    [ -z "$missing" ] || die "missing: $missing. Install them (java: a JRE of at least 17;" \
+    [ -z "$missing" ] || die "missing: $missing. Install them (java: a JRE of at least 17; postgresql: at least" \
+      "$POSTGRES_OLDEST;" \
       "on Debian or Ubuntu: apt-get install --no-install-recommends ${missing/java/openjdk-17-jre-headless})," \
       "or start a docker engine with compose"
   fi

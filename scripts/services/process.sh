@@ -49,6 +49,27 @@ signal() {
   kill -s "$2" -- "-$pid" 2>/dev/null || kill -s "$2" "$pid" 2>/dev/null
 }
 
+# Prints the ids of a process, of those it started, and of theirs.
+descendants() {
+  # Behind the name in brackets come the state and the parent. A process can end meanwhile.
+  { cat /proc/[0-9]*/stat 2>/dev/null || true; } | awk -v root="$1" '
+    { id = $1; sub(/^.*\) /, ""); parent[id] = $2 }
+    END { for (p in parent) for (q = p; q in parent; q = parent[q]) if (q == root) { print p; break } }'
+}
+
+# signal_all PIDFILE SIGNAL: as `signal`, and also those in groups of their own, such as the backends of PostgreSQL. The process
+# is stopped first, so that it starts no others meanwhile. Sets `signalled` to the ids.
+signalled=''
+signal_all() {
+  local pid
+  if [ "$2" = CONT ]; then alive "$1"; else signal "$1" STOP; fi || return 1
+  read -r pid _ <"$1"
+  signalled=$(descendants "$pid" | xargs)
+  # shellcheck disable=SC2086 # a list
+  kill -s "$2" $signalled 2>/dev/null || true
+  signal "$1" "$2" || true
+}
+
 wait_gone() {
   local tries=$(($2 * 20))
   while alive "$1"; do
@@ -58,6 +79,14 @@ wait_gone() {
 }
 
 kill_now() {
-  if signal "$1" KILL; then wait_gone "$1" 10 || say "process $(cat "$1") survived SIGKILL"; fi
+  local pid tries=200
+  if signal_all "$1" KILL; then
+    for pid in $signalled; do
+      while [ -n "$(started_at "$pid")" ]; do
+        [ $((tries--)) -gt 0 ] || { say "process $pid survived SIGKILL"; break; }
+        sleep 0.05
+      done
+    done
+  fi
   rm -f "$1"
 }
