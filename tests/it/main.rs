@@ -18,6 +18,7 @@ mod explain_matches_run;
 mod harness;
 mod offline;
 mod operations;
+mod postgres;
 mod routes;
 mod sinks;
 mod source;

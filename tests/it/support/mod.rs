@@ -1,4 +1,4 @@
-//! The harness: brokers, a schema registry, independent clients for every destination, and the relay as a process.
+//! The harness: brokers, a schema registry, PostgreSQL, independent clients for every destination, and the relay as a process.
 
 pub mod arrived;
 pub mod damage;
@@ -6,6 +6,7 @@ pub mod files;
 pub mod generated;
 pub mod kafka;
 pub mod kerberos;
+pub mod postgres;
 pub mod proxy;
 pub mod rabbit;
 pub mod raw_amqp;
@@ -23,6 +24,7 @@ pub mod webhook;
 
 pub use files::{fill_disk, lines_of, whole_lines_of};
 pub use kafka::Kafka;
+pub use postgres::Postgres;
 pub use proxy::Proxy;
 pub use rabbit::{Rabbit, VHost};
 pub use regards::Regards;

@@ -1,5 +1,5 @@
-//! The brokers and the schema registry of `scripts/services.sh`: shared ones, and private ones for tests that stop or kill
-//! them.
+//! The brokers, the schema registry and PostgreSQL of `scripts/services.sh`: shared ones, and private ones for tests that
+//! stop or kill them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ impl Services {
             std::env::vars().filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_owned(), value))).collect();
         let Some(dir) = values.get("DIR") else {
             panic!(
-                "this test needs RabbitMQ and Kafka. Run `make test`, or: \
+                "this test needs RabbitMQ, Kafka and PostgreSQL. Run `make test`, or: \
                  scripts/services.sh run -- cargo test --test it {}",
                 std::thread::current().name().unwrap_or_default()
             );
@@ -122,6 +122,48 @@ impl Services {
         self.port("REGISTRY_AUTH_PORT")
     }
 
+    pub fn postgres_port(&self) -> u16 {
+        self.port("POSTGRES_PORT")
+    }
+
+    /// Only private services have it: `postgres-standby`.
+    pub fn postgres_standby_port(&self) -> u16 {
+        self.port("POSTGRES_STANDBY_PORT")
+    }
+
+    /// The name of the user who may create schemas in [`Self::postgres_database`] and has no other right.
+    pub fn postgres_user(&self) -> &str {
+        self.value("POSTGRES_USER")
+    }
+
+    pub fn postgres_password(&self) -> &str {
+        self.value("POSTGRES_PASSWORD")
+    }
+
+    /// The name of a user with the same rights who logs in by [`Self::client_cert`].
+    pub fn postgres_cert_user(&self) -> &str {
+        self.value("POSTGRES_CERT_USER")
+    }
+
+    pub fn postgres_database(&self) -> &str {
+        self.value("POSTGRES_DATABASE")
+    }
+
+    /// A database in which only the superuser may create schemas.
+    pub fn postgres_other_database(&self) -> &str {
+        self.value("POSTGRES_OTHER_DATABASE")
+    }
+
+    /// The superuser's name and password.
+    pub fn postgres_admin(&self) -> [&str; 2] {
+        ["POSTGRES_ADMIN_USER", "POSTGRES_ADMIN_PASSWORD"].map(|name| self.value(name))
+    }
+
+    /// The program psql.
+    pub fn psql(&self) -> &str {
+        self.value("PSQL")
+    }
+
     /// The RSA key (PEM, PKCS#8; key id `tests`) whose tokens Kafka, RabbitMQ and `registry-auth` accept.
     #[allow(dead_code, reason = "for the tests of OAuth2")]
     pub fn token_key(&self) -> &str {
@@ -185,7 +227,7 @@ impl Private {
         &self.services
     }
 
-    /// Stops it with SIGTERM and waits until it has exited.
+    /// Stops it cleanly and waits until it has exited.
     pub async fn stop(&self, broker: &'static str) {
         self.tell("stop", broker).await;
     }
@@ -207,6 +249,26 @@ impl Private {
 
     pub async fn resume(&self, broker: &'static str) {
         self.tell("resume", broker).await;
+    }
+
+    /// Ends the connections of all clients of a PostgreSQL server.
+    pub async fn terminate(&self, server: &'static str) {
+        self.tell("terminate", server).await;
+    }
+
+    /// Lets commits wait for PostgreSQL's standby.
+    pub async fn synchronous(&self) {
+        self.tell("synchronous", "postgres").await;
+    }
+
+    /// Lets commits wait for no standby, as at the start.
+    pub async fn asynchronous(&self) {
+        self.tell("asynchronous", "postgres").await;
+    }
+
+    /// Makes PostgreSQL's standby a primary.
+    pub async fn promote(&self) {
+        self.tell("promote", "postgres-standby").await;
     }
 
     /// Raises RabbitMQ's memory alarm, so that it blocks publishers.
