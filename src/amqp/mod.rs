@@ -5,7 +5,6 @@
 mod error;
 pub mod guard;
 mod stream;
-mod tcp;
 mod token_login;
 pub mod values;
 
@@ -26,6 +25,7 @@ use self::guard::{MAX_FRAME, MessageEdits};
 use self::stream::{BrokerStream, LapinRuntime, StreamHandle};
 
 use crate::config::{AmqpConnection, AmqpLogin, Secret};
+use crate::net;
 use crate::net::address::ambiguous_broker_url;
 use crate::oauth::{self, AccessToken, TokenSource};
 use crate::tasks::{self, TaskKind};
@@ -257,7 +257,7 @@ async fn open_stream(
     address: &BrokerAddress,
     tls: Option<(RustlsConnector, String)>,
 ) -> io::Result<(BrokerStream, StreamHandle)> {
-    let stream = BrokerStream::plain(tcp::connect(&address.host, address.port).await?);
+    let stream = BrokerStream::plain(net::tcp::connect(&address.host, address.port).await?);
     Ok(BrokerStream::new(match &tls {
         None => stream,
         Some((connector, expected)) => stream.into_rustls(connector, expected).await?,

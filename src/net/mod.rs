@@ -1,4 +1,4 @@
-//! Network helpers that sources and sinks share: an HTTP client, TLS of a client, forbidden addresses, keytabs, back-off, rate limits.
+//! Network helpers that sources and sinks share: an HTTP client, TCP and TLS of a client, forbidden addresses, keytabs, back-off, rate limits.
 
 pub mod address;
 pub mod backoff;
@@ -6,6 +6,7 @@ pub mod http;
 mod jws;
 pub(crate) mod keytab;
 pub mod rate;
+pub(crate) mod tcp;
 mod tls;
 
 pub use address::Network;
@@ -13,4 +14,4 @@ pub use backoff::Backoff;
 pub use jws::SigningKey;
 pub use keytab::{Keytab, KeytabError};
 pub use rate::RateLimiter;
-pub use tls::{Tls, TlsError};
+pub use tls::{Tls, TlsError, Verification};

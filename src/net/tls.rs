@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 /// The TLS settings of a connection. By default it trusts the system's certificate authorities and shows no client certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +21,17 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     /// The server's name for SNI and in its certificate, where it isn't the host of the URL.
     pub server_name: Option<String>,
+}
+
+/// What is verified of a server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verification {
+    /// That an authority signed it, and the name in it.
+    ChainAndName,
+    /// That an authority signed it.
+    Chain,
+    /// Only that the server has its key: someone in between could show another certificate.
+    Nothing,
 }
 
 /// Why the TLS settings can't be used.
@@ -42,12 +56,27 @@ pub enum TlsError {
 }
 
 impl Tls {
-    /// The client configuration. Reads the named files, which blocks. Certificates are always verified.
+    /// The client configuration. Reads the named files, which blocks. Certificates are verified with their names.
     pub fn client_config(&self) -> Result<ClientConfig, TlsError> {
+        self.client_config_with(Verification::ChainAndName)
+    }
+
+    /// The client configuration for a protocol in which the user decides what is verified. Reads the named files, which blocks.
+    pub fn client_config_with(&self, verification: Verification) -> Result<ClientConfig, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(self.authorities()?);
+        let builder =
+            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let lenient = |chain| Arc::new(LenientVerifier { chain, provider: Arc::clone(&provider) });
+        let builder = match verification {
+            Verification::ChainAndName => builder.with_root_certificates(self.authorities()?),
+            Verification::Chain => {
+                let authorities = Arc::new(self.authorities()?);
+                let chain = WebPkiServerVerifier::builder_with_provider(authorities, Arc::clone(&provider)).build();
+                let chain = chain.map_err(|error| rustls::Error::General(error.to_string()))?;
+                builder.dangerous().with_custom_certificate_verifier(lenient(Some(chain)))
+            }
+            Verification::Nothing => builder.dangerous().with_custom_certificate_verifier(lenient(None)),
+        };
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
                 let chain = certificates("tls.cert", cert)?;
@@ -89,4 +118,54 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
 
 fn pem(what: &'static str, path: &Path, error: &dyn std::fmt::Display) -> TlsError {
     TlsError::Pem { what, path: path.display().to_string(), error: error.to_string() }
+}
+
+/// Verifies less than the name of a certificate, but always that the server has its key.
+#[derive(Debug)]
+struct LenientVerifier {
+    /// None: any certificate is accepted.
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for LenientVerifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
+        match chain.verify_server_cert(certificate, intermediates, name, ocsp_response, now) {
+            // The name is verified last.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
 }

@@ -14,7 +14,7 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(250);
 const MAX_ADDRESSES: usize = 16;
 
 /// Connects to `host`. Its addresses are tried one after the other, and earlier attempts continue meanwhile. The caller sets the deadline.
-pub(super) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+pub(crate) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let addresses = tokio::net::lookup_host((host, port)).await?.collect();
     let socket = connect_first(alternate_families(addresses)).await?;
     socket.set_nodelay(true)?;
