@@ -1,7 +1,7 @@
 //! One example for each key, shown when its value has the wrong type.
 
 /// Examples by key. If the meaning of a key depends on the key above it, that one is written before it: `routes.name`.
-const EXAMPLES: [(&str, &str); 151] = [
+const EXAMPLES: [(&str, &str); 155] = [
     ("version", "version: 1"),
     ("name", "name: urn:example:institute"),
     ("routes.name", "name: everything"),
@@ -24,6 +24,10 @@ const EXAMPLES: [(&str, &str); 151] = [
     ("sink", "sink: [on_call, pipeline]"),
     ("above", "above: 80%"),
     ("spool", "spool: { max_size: 10GiB }"),
+    ("postgres", "postgres: { url: postgresql://USER@HOST/DATABASE, password: \"${file:/run/secrets/NAME}\" }"),
+    ("postgres.url", "url: postgresql://USER@HOST/DATABASE"),
+    ("postgres.schema", "schema: regards_relay"),
+    ("lease", "lease: 10s"),
     ("journal", "journal: { keep: 7d }"),
     ("delivery", "delivery: { shutdown_grace: 20s }"),
     ("admin", "admin: { listen: \"127.0.0.1:9464\" }"),

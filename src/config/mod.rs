@@ -17,6 +17,7 @@ mod kafka_settings;
 mod load;
 mod model;
 mod own;
+mod postgres_url;
 mod raw;
 mod sink_masks;
 mod text;

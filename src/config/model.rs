@@ -1,12 +1,14 @@
 //! The checked configuration.
 
 mod oauth2;
+mod postgres;
 mod registry;
 mod sasl;
 mod spool;
 mod webhook_auth;
 
 pub use oauth2::{ClientAuthentication, OAuth2Config};
+pub use postgres::{PostgresConfig, PostgresPassword, SslMode};
 pub use registry::RegistryConfig;
 pub use sasl::{KerberosLogin, Sasl};
 pub use spool::{OnCorrupt, SpoolConfig, SqliteConfig, StoreConfig};

@@ -9,6 +9,7 @@ mod alerts;
 mod amqp_auth;
 mod format;
 mod oauth2;
+mod postgres;
 mod registry;
 mod sasl;
 
@@ -16,6 +17,7 @@ pub(in crate::config) use alerts::{Alert, Overdue};
 pub(in crate::config) use amqp_auth::AmqpAuth;
 pub(in crate::config) use format::{FormatChoice, SchemaFormats, SchemaSettings};
 pub(in crate::config) use oauth2::OAuth2;
+pub(in crate::config) use postgres::Postgres;
 pub(in crate::config) use registry::Registry;
 pub(in crate::config) use sasl::Sasl;
 
@@ -47,7 +49,7 @@ mapping! {
         alerts: List<Alert> | null,
         /// How messages that cannot be decoded or delivered are kept
         dead_letters: DeadLetters | null,
-        /// The file on disk that keeps the backlog of each sink and the dead letters
+        /// Where the backlog of each sink and the dead letters are kept: a file on disk, or a PostgreSQL database
         spool: Spool | null,
         /// The record of what became of each event, for `trace` and `replay`; `none` keeps no record
         journal: NoneOr<Journal> | null,
@@ -416,8 +418,10 @@ mapping! {
 }
 
 mapping! {
-    /// The SQLite file that keeps the backlog of each sink and the dead letters.
+    /// What keeps the backlog of each sink and the dead letters: an SQLite file, or `postgres`.
     Spool {
+        /// Keep them in a PostgreSQL database, which several relays can share; excludes `path` and `on_corrupt`
+        postgres: Postgres,
         /// The SQLite file, relative to the data directory; it must be on a local disk
         path: Text ["spool.db"],
         /// The largest size of all spooled deliveries

@@ -240,6 +240,12 @@ pub fn ambiguous_broker_url(text: &str) -> Option<&'static str> {
     outside.then_some("white space, control characters and backslashes can't be a part of a URL")
 }
 
+/// A host and a port in a URL: an IPv6 address is in brackets.
+#[must_use]
+pub fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
 /// Why a URL for HTTP is ambiguous. Its path may contain an `@`.
 #[must_use]
 pub fn ambiguous_web_url(text: &str) -> Option<&'static str> {

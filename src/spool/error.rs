@@ -42,6 +42,10 @@ pub enum SpoolError {
         what: &'static str,
         error: std::io::Error,
     },
+    #[error(
+        "the spool {0}: this version of regards-relay can connect to PostgreSQL, but not keep its spool there: remove `spool.postgres`"
+    )]
+    Unsupported(String),
     #[error("the spool {} is damaged ({found}): `sqlite3 {} .recover` prints what can be saved of it; move it away together with its `-wal`, and the relay starts with a new one, or let the relay do so with `spool: {{ on_corrupt: quarantine }}`", .path.display(), .path.display())]
     Corrupt { path: PathBuf, found: String },
     #[error("the spool {} can't be used: {error}{advice}", .path.display())]

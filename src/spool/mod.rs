@@ -150,6 +150,7 @@ impl Spool {
     ) -> Result<Self, SpoolError> {
         let store: Box<dyn Store> = match &config.store {
             StoreConfig::Sqlite(file) => Box::new(SqliteStore::open(file)?),
+            StoreConfig::Postgres(_) => return Err(SpoolError::Unsupported(config.store.to_string())),
         };
         let name = store.name();
         let (to, from) = mpsc::channel();
@@ -157,7 +158,7 @@ impl Spool {
         let writer = Writer::open(store, dead_letters, limits, from, Arc::clone(&shared))?;
         let writer = tasks::spawn_thread(TaskKind::SpoolWriter, "spool".to_owned(), move || writer.run())
             .map_err(|error| SpoolError::thread(&name, "the thread that writes to it can't be started", error))?;
-        Ok(Self { name, reader: SpoolReader::new(&config.store), to, shared, writer })
+        Ok(Self { name, reader: SpoolReader::new(&config.store)?, to, shared, writer })
     }
 
     /// Like [`open`](Self::open), but waits until no other relay uses the spool. `on_in_use` gets the error of each try.

@@ -67,7 +67,7 @@ async fn kept() -> TempDir {
 }
 
 fn reader(path: PathBuf) -> SpoolReader {
-    SpoolReader::new(&SpoolConfig::at(path).store)
+    SpoolReader::new(&SpoolConfig::at(path).store).unwrap()
 }
 
 fn letters(directory: &TempDir) -> DeadLetters {

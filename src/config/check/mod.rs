@@ -16,12 +16,14 @@ mod kafka_options;
 mod kerberos;
 mod oauth2;
 mod overlap;
+mod postgres;
 mod registry;
 mod routes;
 mod sasl;
 mod schema_file;
 mod sink;
 mod source;
+mod spool;
 mod tls;
 mod transform;
 mod unmatched;
@@ -35,11 +37,8 @@ use std::time::Duration;
 use self::common::{DAY, GIB, HOUR, MIB, SECOND, period, size, unknown_name};
 use self::transform::Transforms;
 use super::files::NamedFiles;
-use super::model::{
-    AdminConfig, Config, DeadLettersConfig, DeliveryConfig, JournalConfig, OnCorrupt, SpoolConfig, SqliteConfig,
-    StoreConfig,
-};
-use super::own::{self, DEFAULT_SPOOL};
+use super::model::{AdminConfig, Config, DeadLettersConfig, DeliveryConfig, JournalConfig};
+use super::own;
 use super::raw;
 use super::text::decode::{self, At, NoneOr};
 use super::text::diagnostic::Diagnostic;
@@ -66,14 +65,14 @@ pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     let raw = &root.value;
     let name = relay_name(raw, reader);
     let data_dir = reader.options.data_dir();
-    let spool = spool(raw.spool.as_ref(), &data_dir, reader);
+    let spool = spool::spool(raw.spool.as_ref(), &data_dir, reader);
     let sources = raw.sources.as_ref().map(|sources| source::sources(sources, reader));
     let copies_to = raw.copies_to();
     let transforms = Transforms::of(raw, reader);
     let context = sink::SinkContext {
         relay: name.as_deref(),
         data_dir: &data_dir,
-        spool: spool.store.file(),
+        spool: spool.as_ref().and_then(|spool| spool.store.file()),
         copies_to,
         transforms: &transforms,
     };
@@ -86,7 +85,7 @@ pub(super) fn config(tree: &Node, reader: &mut Reader<'_>) -> Option<Config> {
     let admin = admin(raw.admin.as_ref(), reader);
     consistency::check(raw, rules.as_ref(), alerts.as_deref(), reader);
     raw.version.as_ref()?;
-    let (name, sources, sinks, rules, alerts) = (name?, sources??, sinks??, Arc::new(rules?), alerts?);
+    let (name, sources, sinks, rules, alerts, spool) = (name?, sources??, sinks??, Arc::new(rules?), alerts?, spool?);
     let files = NamedFiles::read(reader.files.iter().map(PathBuf::as_path));
     Some(Config { name, sources, sinks, rules, alerts, spool, dead_letters, journal, delivery, admin, data_dir, files })
 }
@@ -122,19 +121,6 @@ fn relay_name(raw: &raw::Root, reader: &mut Reader<'_>) -> Option<String> {
         return None;
     }
     Some(text.clone())
-}
-
-fn spool(raw: Option<&At<raw::Spool>>, data_dir: &Path, reader: &mut Reader<'_>) -> SpoolConfig {
-    let raw = raw.map(|raw| &raw.value);
-    let path = raw.and_then(|raw| raw.path.as_ref()).map_or(DEFAULT_SPOOL, |path| path.value.text.as_str());
-    let path = data_dir.join(path);
-    let default = SpoolConfig::at(path.clone());
-    let on_corrupt = raw.and_then(|raw| raw.on_corrupt.as_ref()).map_or(OnCorrupt::Stop, |at| at.value.0);
-    SpoolConfig {
-        store: StoreConfig::Sqlite(SqliteConfig { path, on_corrupt }),
-        max_size: size(reader, raw.and_then(|raw| raw.max_size.as_ref()), default.max_size, MIB..=1024 * GIB),
-        max_share: raw.and_then(|raw| raw.max_share.as_ref()).map_or(default.max_share, |at| at.value.0),
-    }
 }
 
 fn dead_letters(root: &raw::Root, reader: &mut Reader<'_>) -> DeadLettersConfig {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::PostgresConfig;
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpoolConfig {
     pub store: StoreConfig,
@@ -30,6 +32,7 @@ impl SpoolConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub enum StoreConfig {
     Sqlite(SqliteConfig),
+    Postgres(Box<PostgresConfig>),
 }
 
 impl StoreConfig {
@@ -38,6 +41,7 @@ impl StoreConfig {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Sqlite(file) => Some(&file.path),
+            Self::Postgres(_) => None,
         }
     }
 }
@@ -46,6 +50,7 @@ impl fmt::Display for StoreConfig {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(file) => file.path.display().fmt(to),
+            Self::Postgres(postgres) => postgres.fmt(to),
         }
     }
 }

@@ -18,6 +18,7 @@ mod limits;
 mod logins;
 mod lookalikes;
 mod oauth2;
+mod postgres;
 mod registries;
 mod routes;
 mod secrets;

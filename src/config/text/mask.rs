@@ -152,7 +152,8 @@ impl Mask {
         }
     }
 
-    /// Masks the passwords in URLs, wherever they are: from the first colon after `://` to the last `@` of the same word.
+    /// Masks the passwords in URLs, wherever they are: from the first colon after `://` to the last `@` of the same word, and
+    /// parameters with the name of a secret.
     fn userinfo(&mut self, text: &str) {
         let mut start = 0;
         for word in text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')) {
@@ -163,9 +164,29 @@ impl Mask {
                 let rest_at = start + scheme.len() + 3;
                 self.mask_except_references(text, Span::new(rest_at + user.len() + 1, rest_at + userinfo.len()));
             }
+            if word.contains("://") {
+                self.parameters(text, word, start);
+            }
             // What separates words may be longer than a byte.
             start += word.len();
             start += text.get(start..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+        }
+    }
+
+    /// Masks the secret parameters of a URL, which begins at this place of the text.
+    fn parameters(&mut self, text: &str, url: &str, start: usize) {
+        let Some((before, parameters)) = url.split_once('?') else { return };
+        let mut at = start + before.len() + 1;
+        for parameter in parameters.split('&') {
+            if let Some((name, value)) = parameter.split_once('=')
+                && is_secret(name)
+            {
+                let value_at = at + name.len() + 1;
+                let outside: &[char] = if value.contains("${") { &[','] } else { &[',', '}', ']'] };
+                let end = value.trim_end_matches(outside).len();
+                self.mask_except_references(text, Span::new(value_at, value_at + end));
+            }
+            at += parameter.len() + 1;
         }
     }
 
@@ -292,6 +313,8 @@ mod tests {
             ("a: ${U:-amqp://me:hunter2@host}", "a: ${U:-amqp://me:***@host}"),
             ("a: [\"a://b:c@d\",\u{a0}a://e:f@g]", "a: [\"a://b:***@d\",\u{a0}a://e:***@g]"),
             ("a: https://host:8080/path", "a: https://host:8080/path"),
+            ("a: { b: c://d@e/f?g=h&password=hun&ter=2, i: j }", "a: { b: c://d@e/f?g=h&password=***&ter=2, i: j }"),
+            ("a: [c://d?x=${P}&token=${P}, e]", "a: [c://d?x=${P}&token=${P}, e]"),
         ] {
             assert_eq!(lines(text), masked);
         }

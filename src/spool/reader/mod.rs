@@ -39,10 +39,14 @@ impl fmt::Display for SpoolReader {
 }
 
 impl SpoolReader {
-    #[must_use]
-    pub fn new(config: &StoreConfig) -> Self {
-        let StoreConfig::Sqlite(file) = config;
-        Self { config: config.clone(), store: SqliteReader::new(file.path.clone()) }
+    /// [`SpoolError::Unsupported`]: it is not in a file.
+    pub fn new(config: &StoreConfig) -> Result<Self, SpoolError> {
+        match config {
+            StoreConfig::Sqlite(file) => {
+                Ok(Self { config: config.clone(), store: SqliteReader::new(file.path.clone()) })
+            }
+            StoreConfig::Postgres(_) => Err(SpoolError::Unsupported(config.to_string())),
+        }
     }
 
     /// The [name](crate::spool::Spool::name) of the spool; none if it does not exist.

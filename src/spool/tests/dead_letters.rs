@@ -176,7 +176,7 @@ fn dead_letters_are_read_after_a_crash() {
     for name in ["spool.db", "spool.db-wal"] {
         std::fs::copy(data.join(name), crashed.join(name)).unwrap();
     }
-    let letters = SpoolReader::new(&SpoolConfig::at(crashed.join("spool.db")).store).dead_letters().unwrap();
+    let letters = SpoolReader::new(&SpoolConfig::at(crashed.join("spool.db")).store).unwrap().dead_letters().unwrap();
     assert!(letters.show(1).unwrap().is_some());
 }
 

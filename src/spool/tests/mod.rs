@@ -51,7 +51,7 @@ impl Setup {
     }
 
     fn reader(&self) -> SpoolReader {
-        SpoolReader::new(&self.config().store)
+        SpoolReader::new(&self.config().store).unwrap()
     }
 
     fn open(&self) -> Spool {
