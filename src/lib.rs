@@ -17,7 +17,8 @@
 //! - [`oauth`]: access tokens by OAuth 2.0: fetched, shared and renewed.
 //! - [`registry`]: the ids of schemas in a schema registry.
 //! - [`amqp`]: what a source and a sink on a broker share: connecting, values, errors in plain words.
-//! - [`probe`]: the result of `check --connect` for one source or sink.
+//! - [`postgres`]: connecting to PostgreSQL, errors in plain words.
+//! - [`probe`]: the result of `check --connect` for one source or sink, or for the spool.
 //! - [`source`]: receives messages, each with a [`Receipt`](source::Receipt); the watermark acknowledges settled messages.
 //! - [`sink`]: sends one rendered event in an [`Attempt`](sink::Attempt), which ends with one [`Verdict`](sink::Verdict).
 //! - [`dry_run`]: what the relay would do with one message, without sending anything.
@@ -45,6 +46,7 @@ pub mod failpoints;
 pub mod journal;
 pub mod net;
 pub mod oauth;
+pub mod postgres;
 pub mod probe;
 pub mod registry;
 pub mod relay;

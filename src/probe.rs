@@ -1,4 +1,4 @@
-//! The result of `check --connect` for one source or sink.
+//! The result of `check --connect` for one source or sink, or for the spool.
 
 /// The error says why the relay could not receive or deliver now, and what to do.
 pub type ProbeResult = Result<ProbeOutcome, String>;

@@ -9,7 +9,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt};
 
 use super::{EXIT_INVALID_INPUT, Global, plural};
-use crate::config::{Config, Options, Strictness};
+use crate::config::{Config, Options, PostgresConfig, StoreConfig, Strictness};
+use crate::postgres::{self, ServerReport};
 use crate::probe::{ProbeOutcome, ProbeResult};
 use crate::rules::SinkIndex;
 use crate::storage::in_memory_warning;
@@ -27,7 +28,7 @@ pub struct Arguments {
     /// Fail also if there are only warnings
     #[arg(long)]
     strict: bool,
-    /// Also connect and log in to every source and sink, without taking or sending a message
+    /// Also connect and log in to every source and sink, and to the spool in PostgreSQL, without taking or sending a message
     #[arg(long)]
     connect: bool,
 }
@@ -85,8 +86,15 @@ async fn probe_all(config: &Config, strict: bool, out: &mut impl Write) -> io::R
         }
         (format!("sink {}", one.name), async move { sink::probe(one, relay, &transforms).await }.boxed())
     });
-    let probes =
-        sources.chain(sinks).map(|(name, probe): (_, BoxFuture<'_, ProbeResult>)| async { (name, probe.await) });
+    let database = match &config.spool.store {
+        StoreConfig::Postgres(database) => Some(database),
+        StoreConfig::Sqlite(_) => None,
+    };
+    let spool = database.into_iter().map(|database| ("spool".to_owned(), probe_spool(database).boxed()));
+    let probes = sources
+        .chain(sinks)
+        .chain(spool)
+        .map(|(name, probe): (_, BoxFuture<'_, ProbeResult>)| async { (name, probe.await) });
     let mut probes = stream::iter(probes.collect::<Vec<_>>()).buffered(MAX_PROBES);
     let mut succeeded = true;
     while let Some((name, probed)) = probes.next().await {
@@ -103,6 +111,16 @@ async fn probe_all(config: &Config, strict: bool, out: &mut impl Write) -> io::R
         writeln!(out, "warning: {}", printable(&warning))?;
     }
     Ok(succeeded)
+}
+
+/// Tests whether the relay could keep its spool there, without changing anything.
+async fn probe_spool(config: &PostgresConfig) -> ProbeResult {
+    let ServerReport { summary, warnings } = postgres::inspect(config).await.map_err(|error| error.to_string())?;
+    Ok(if warnings.is_empty() {
+        ProbeOutcome::Reachable(summary)
+    } else {
+        ProbeOutcome::Warning(format!("{summary}; {}", warnings.join("; ")))
+    })
 }
 
 /// Prints the errors and warnings of a file. `None` if it has an error, or with `strict` a warning.
