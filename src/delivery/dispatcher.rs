@@ -351,7 +351,7 @@ impl Dispatcher {
                 self.backlog.add(Instant::now());
                 self.grown_groups.insert(key);
             }
-            SpoolEvent::GroupDue => self.backlog.fetch_at(Instant::now()),
+            SpoolEvent::MoreDue => self.backlog.fetch_at(Instant::now()),
             SpoolEvent::NotCopied { dead_letter } => self.on_copy_rejected(dead_letter),
         }
     }

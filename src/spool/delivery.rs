@@ -165,8 +165,8 @@ pub enum SpoolEvent {
     },
     /// A delivery was added that the dispatcher did not spill: it was redriven, or is the copy of a dead letter.
     Added { key: u64 },
-    /// A group is full, and due.
-    GroupDue,
+    /// Deliveries may be due that an earlier fetch did not find: a group is full, or they were written late.
+    MoreDue,
     /// The dead letter with this id was to be copied to the sink, and the spool has no room for the copy.
     NotCopied { dead_letter: i64 },
 }

@@ -230,7 +230,10 @@ impl Spool {
     ) -> Result<RowId, Receipt> {
         let Some(row) = self.shared.reserve(delivery, limits) else { return Err(receipt) };
         let id = row.id;
-        self.send(WriterCommand::AddDelivery { add: AddDelivery { row: Box::new(row), receipt }, is_attempted });
+        self.send(WriterCommand::AddDelivery {
+            add: AddDelivery { row: Box::new(row), receipt, was_blocked: false },
+            is_attempted,
+        });
         Ok(id)
     }
 
@@ -244,7 +247,7 @@ impl Spool {
         self.change(Change::CompleteDigest(CompleteDigest { ids, sink, next }));
     }
 
-    /// Makes those of the groups due that wait for more events and are full. [`SpoolEvent::GroupDue`] follows if there is one.
+    /// Makes those of the groups due that wait for more events and are full. [`SpoolEvent::MoreDue`] follows if there is one.
     pub fn make_full_groups_due(&self, sink: SinkName, groups: Groups, limit: DigestLimit) {
         self.change(Change::MakeFullGroupsDue(MakeFullGroupsDue { sink, groups, limit }));
     }

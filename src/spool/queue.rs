@@ -168,7 +168,8 @@ impl ChangeQueue {
         batch
     }
 
-    fn block(&mut self, change: Change) {
+    fn block(&mut self, mut change: Change) {
+        change.note_blocked();
         self.blocked_rows.extend(change.row());
         self.blocked.push_back(change);
     }
@@ -192,9 +193,10 @@ impl ChangeQueue {
         self.max_batch = (batch.len() / 2).max(1);
         let mut blocked = VecDeque::new();
         let (mut dead_letters, mut changes) = (VecDeque::new(), VecDeque::new());
-        for change in batch {
+        for mut change in batch {
             let refers = change.refers_to().is_some_and(|id| self.blocked_rows.contains(&id));
             if refers || (change.size() > 0 && change.dead_letter_size().is_none()) {
+                change.note_blocked();
                 self.blocked_rows.extend(change.row());
                 blocked.push_back(change);
             } else if change.dead_letter_size().is_some() {

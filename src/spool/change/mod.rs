@@ -106,6 +106,13 @@ impl Change {
         matches!(self, Self::OpenRequest(_) | Self::EndRequest(_) | Self::MakeFullGroupsDue(_))
     }
 
+    /// Later changes may be written before it.
+    pub(super) fn note_blocked(&mut self) {
+        if let Self::AddDelivery(add) = self {
+            add.was_blocked = true;
+        }
+    }
+
     /// The row that it adds, if the sink's dispatcher already knows the row's id.
     pub(super) fn row(&self) -> Option<RowId> {
         if let Self::AddDelivery(add) = self { Some(add.row.id) } else { None }

@@ -85,6 +85,8 @@ impl Step for AddDeadLetters {
 pub(in crate::spool) struct AddDelivery {
     pub(in crate::spool) row: Box<DeliveryRow>,
     pub(in crate::spool) receipt: Receipt,
+    /// It waited for room, and later changes were written before it: a fetch may have missed it.
+    pub(in crate::spool) was_blocked: bool,
 }
 
 impl AddDelivery {
@@ -105,6 +107,9 @@ impl Step for AddDelivery {
         if let InsertOutcome::Duplicate(_) = inserted {
             state.release(&delivery.sink, id);
             state.notify(&delivery.sink, SpoolEvent::AlreadySpooled { key: delivery.key });
+        }
+        if self.was_blocked {
+            state.notify(&delivery.sink, SpoolEvent::MoreDue);
         }
         self.receipt.settle();
     }
@@ -150,7 +155,7 @@ impl Step for MakeFullGroupsDue {
 
     fn settle(self, is_due: Self::Outcome, state: &mut WriterState, _: &Shared) {
         if is_due {
-            state.notify(&self.sink, SpoolEvent::GroupDue);
+            state.notify(&self.sink, SpoolEvent::MoreDue);
         }
     }
 }

@@ -48,13 +48,15 @@ pub(super) fn spill(
 /// Fetches due deliveries: their bodies, with their ids.
 pub(super) async fn take(spool: &Spool, subscription: &mut Subscription, limit: usize) -> Vec<(RowId, String)> {
     spool.fetch_due(sink(), FetchLimit { count: limit, bytes: 1 << 20, ..FetchLimit::default() });
-    match tokio::time::timeout(GRACE, subscription.events.recv()).await.expect("an answer in time") {
-        Some(SpoolEvent::Due(due)) => due
-            .rows
-            .into_iter()
-            .map(|(id, delivery)| (id, String::from_utf8(delivery.message.body.to_vec()).unwrap()))
-            .collect(),
-        other => panic!("{other:?}"),
+    loop {
+        match tokio::time::timeout(GRACE, subscription.events.recv()).await.expect("an answer in time") {
+            Some(SpoolEvent::Due(due)) => {
+                let body = |delivery: SpooledDelivery| String::from_utf8(delivery.message.body.to_vec()).unwrap();
+                return due.rows.into_iter().map(|(id, delivery)| (id, body(delivery))).collect();
+            }
+            Some(SpoolEvent::MoreDue) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -309,6 +311,24 @@ async fn deliveries_that_can_not_be_written_keep_their_messages_and_are_written_
     let taken = take(&spool, &mut subscription, 100).await;
     assert_eq!(taken.iter().map(|(id, _)| *id).collect::<BTreeSet<_>>().len(), 50);
     assert_eq!(spool.sink_usage()[0].1.count(), 50);
+    spool.close(GRACE).await;
+}
+
+/// After a failed transaction the fetch is answered before the deliveries are written.
+#[tokio::test]
+async fn deliveries_that_are_written_after_a_fetch_are_announced() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let mut subscription = spool.subscribe(sink()).await.unwrap();
+    let other = hold(&setup.path());
+    let (_, settled) = spill(&spool, [delivery(1, 1)]);
+    problem(&spool, true).await;
+    drop(other);
+    assert_eq!(take(&spool, &mut subscription, 10).await, [], "it is not written yet");
+    assert_eq!(all(settled).await, done(0..1));
+    let event = tokio::time::timeout(GRACE, subscription.events.recv()).await.expect("an event in time");
+    assert!(matches!(event, Some(SpoolEvent::MoreDue)), "{event:?}");
+    assert_eq!(bodies(&take(&spool, &mut subscription, 10).await), ["<1>"]);
     spool.close(GRACE).await;
 }
 

@@ -30,7 +30,7 @@ async fn take(spool: &Spool, subscription: &mut Subscription, limit: DigestLimit
                 let ids = due.rows.into_iter().map(|(id, _)| id).collect();
                 return (ids, digests.into_iter().map(|(_, bodies)| bodies).collect());
             }
-            Some(SpoolEvent::DeadLettered { .. } | SpoolEvent::GroupDue) => {}
+            Some(SpoolEvent::DeadLettered { .. } | SpoolEvent::MoreDue) => {}
             other => panic!("{other:?}"),
         }
     }

@@ -16,7 +16,7 @@ const PLENTY: Capacity = Capacity { disk: DiskSpace::Plenty, dead_letters: u64::
 fn deliver(id: i64, receipt: Receipt) -> Change {
     let row =
         DeliveryRow { id: RowId(id), delivery: delivery(id.cast_unsigned(), 1), properties: String::new(), size: 100 };
-    Change::AddDelivery(AddDelivery { row: Box::new(row), receipt })
+    Change::AddDelivery(AddDelivery { row: Box::new(row), receipt, was_blocked: false })
 }
 
 fn receipt(entry: u64) -> Receipt {
