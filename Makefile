@@ -33,7 +33,9 @@ check: lint ## format, lints, spelling, and the tests that need no broker; run i
 test: lint ## all checks and tests, with a real RabbitMQ, Kafka and PostgreSQL
 	scripts/deny.sh
 	cargo test --locked --workspace --no-run
-	RUST_TEST_THREADS=4 scripts/services.sh run -- cargo test --locked --workspace -- --skip $(DEADLINED) --skip $(MEMORY) --skip $(RENEWED) # most tests wait for a broker
+	RUST_TEST_THREADS=4 scripts/services.sh run -- sh -ec '\
+		cargo test --locked --workspace -- --skip $(DEADLINED) --skip $(MEMORY) --skip $(RENEWED); \
+		REGARDS_RELAY_TEST_SPOOL=postgres cargo test --locked --lib spool::tests' # most tests wait for a broker
 	scripts/services.sh run -- cargo test --locked --test it $(DEADLINED)
 	$(MAKE) --no-print-directory cost
 

@@ -246,6 +246,28 @@ pub fn is_past_boot_grace() -> bool {
     duration(uptime()) >= BOOT_GRACE
 }
 
+/// A moment of this boot, in milliseconds since its beginning. It goes on while the machine sleeps, and can't be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Uptime(pub i64);
+
+impl Uptime {
+    #[must_use]
+    pub fn now() -> Self {
+        Self(uptime())
+    }
+
+    #[must_use]
+    pub fn after(self, pause: Duration) -> Self {
+        Self(self.0.saturating_add(millis(pause)))
+    }
+
+    /// The time from now until this moment; zero if it has passed.
+    #[must_use]
+    pub fn remaining(self) -> Duration {
+        duration(self.0.saturating_sub(uptime()))
+    }
+}
+
 /// The time since boot, in milliseconds; it includes the time during which the machine sleeps.
 fn uptime() -> i64 {
     let now = clock_gettime(ClockId::Boottime);

@@ -37,6 +37,8 @@ pub enum TaskKind {
     /// Writes the lines of file and stdout sinks.
     LineWriter,
     SpoolWriter,
+    /// Renews the lease of a spool in PostgreSQL.
+    LeaseRenewal,
     /// Moves the bytes of a connection to PostgreSQL.
     PostgresConnection,
     JournalWriter,

@@ -19,7 +19,7 @@ impl Target {
         let data_dir = global.data_dir();
         let options = Options::of_process(Strictness::Offline, Some(data_dir.clone()));
         let spool_config = SpoolConfig::at(options.data_dir().join(DEFAULT_SPOOL));
-        let default = Self { spool: SpoolReader::new(&spool_config.store)?, spool_config, data_dir, config: None };
+        let default = Self { spool: SpoolReader::new(&spool_config.store), spool_config, data_dir, config: None };
         let file = &global.config;
         if !file.exists() {
             // The default file may be missing, a file that the user named may not.
@@ -31,7 +31,7 @@ impl Target {
         }
         match Config::load(file, &options) {
             Ok((config, _)) => Ok(Self {
-                spool: SpoolReader::new(&config.spool.store)?,
+                spool: SpoolReader::new(&config.spool.store),
                 spool_config: config.spool.clone(),
                 config: Some(config),
                 ..default

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use super::postgres;
 use super::sqlite::SCHEMA_VERSION;
+use crate::postgres::PostgresError;
 use crate::storage::{DiskSpace, OpenError};
 
 const MAKE_ROOM: &str = " (make room on its disk)";
@@ -42,10 +44,24 @@ pub enum SpoolError {
         what: &'static str,
         error: std::io::Error,
     },
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
     #[error(
-        "the spool {0}: this version of regards-relay can connect to PostgreSQL, but not keep its spool there: remove `spool.postgres`"
+        "the schema {schema} of the database {database} has version {version}, and this regards-relay can only use version {}: run the version \
+         of regards-relay that made it, or choose another schema with `spool.postgres.schema`",
+        postgres::VERSION
     )]
-    Unsupported(String),
+    PostgresVersion { database: String, schema: String, version: i32 },
+    #[error(
+        "the spool in schema {schema} of the database {database} is in use by {owner}: only one relay at a time can use it"
+    )]
+    Owned { database: String, schema: String, owner: String },
+    #[error("another relay has taken the spool, or the lease of this one has ended: it writes nothing more")]
+    Fenced,
+    #[error("the database did not answer in time to a renewal of the spool's lease")]
+    LeaseTimeout,
+    #[error("there is no connection to the spool's database")]
+    NotConnected,
     #[error("the spool {} is damaged ({found}): `sqlite3 {} .recover` prints what can be saved of it; move it away together with its `-wal`, and the relay starts with a new one, or let the relay do so with `spool: {{ on_corrupt: quarantine }}`", .path.display(), .path.display())]
     Corrupt { path: PathBuf, found: String },
     #[error("the spool {} can't be used: {error}{advice}", .path.display())]
@@ -84,6 +100,22 @@ impl SpoolError {
             OpenError::Version(version) => Self::SchemaVersion { path: path.to_owned(), version },
             OpenError::Foreign => Self::Foreign(path.to_owned()),
         }
+    }
+
+    /// Another relay uses the spool: it can be waited for.
+    pub(super) fn is_in_use(&self) -> bool {
+        matches!(self, Self::InUse { .. } | Self::Owned { .. })
+    }
+
+    /// Another machine's relay has the spool: this one stands by for it, and is ready to go on.
+    #[must_use]
+    pub fn is_standby(&self) -> bool {
+        matches!(self, Self::Owned { .. })
+    }
+
+    /// The spool may be usable later, without a change.
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(self, Self::Postgres(error) if error.is_transient())
     }
 
     /// Another program holds a lock on the file.

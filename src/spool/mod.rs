@@ -2,7 +2,8 @@
 //!
 //! One relay owns the spool, and one thread writes to it (`writer`). Other processes with permission can read it meanwhile
 //! ([`SpoolReader`]). The writer gathers changes (`change`) in batches, which a store (`store`) applies, each batch in one transaction;
-//! `sqlite` keeps the spool in a file. A change is on disk, fsynced, before the [`Receipt`] of its message settles.
+//! `sqlite` keeps the spool in a file, `postgres` where several machines
+//! can reach it. A change is on disk, fsynced, before the [`Receipt`] of its message settles.
 //!
 //! The sources bound the memory: a change that can't be written yet keeps its message unacknowledged, so the changes in memory never take
 //! more than the prefetch of all sources.
@@ -17,8 +18,11 @@ mod command;
 mod counts;
 mod dead_letter;
 mod delivery;
+mod digest;
 mod error;
+mod lease;
 mod outcome;
+mod postgres;
 mod progress;
 mod purge;
 mod queue;
@@ -40,6 +44,7 @@ pub use delivery::{
     DigestLimit, DueDeliveries, FetchLimit, GroupTiming, Groups, RowId, SpoolEvent, SpooledDelivery, WaitsFor,
 };
 pub use error::SpoolError;
+pub use lease::Lease;
 pub use progress::Progress;
 pub use purge::PurgeTarget;
 pub use reader::{
@@ -71,6 +76,7 @@ use change::{
     Redrive, Reschedule, SaveState, Subscribe,
 };
 use command::WriterCommand;
+use postgres::PostgresStore;
 use purge::Purge;
 use shared::Shared;
 use sqlite::SqliteStore;
@@ -129,6 +135,7 @@ impl Component {
 #[derive(Debug)]
 pub struct Spool {
     name: String,
+    lease: Option<Lease>,
     reader: SpoolReader,
     to: Sender<WriterCommand>,
     shared: Arc<Shared>,
@@ -148,24 +155,44 @@ impl Spool {
         dead_letters: &DeadLettersConfig,
         limits: RequestLimits,
     ) -> Result<Self, SpoolError> {
-        let store: Box<dyn Store> = match &config.store {
-            StoreConfig::Sqlite(file) => Box::new(SqliteStore::open(file)?),
-            StoreConfig::Postgres(_) => return Err(SpoolError::Unsupported(config.store.to_string())),
-        };
-        let name = store.name();
         let (to, from) = mpsc::channel();
         let shared = Arc::new(Shared::new(config));
-        let writer = Writer::open(store, dead_letters, limits, from, Arc::clone(&shared))?;
-        let writer = tasks::spawn_thread(TaskKind::SpoolWriter, "spool".to_owned(), move || writer.run())
-            .map_err(|error| SpoolError::thread(&name, "the thread that writes to it can't be started", error))?;
-        Ok(Self { name, reader: SpoolReader::new(&config.store)?, to, shared, writer })
+        let (opened, opening) = mpsc::channel();
+        let open = {
+            let (config, dead_letters, shared) = (config.store.clone(), dead_letters.clone(), Arc::clone(&shared));
+            move || -> Result<_, SpoolError> {
+                let store: Box<dyn Store> = match &config {
+                    StoreConfig::Sqlite(file) => Box::new(SqliteStore::open(file)?),
+                    StoreConfig::Postgres(database) => Box::new(PostgresStore::open(database)?),
+                };
+                let (name, lease) = (store.name(), store.lease());
+                Ok((name, lease, Writer::open(store, &dead_letters, limits, from, shared)?))
+            }
+        };
+        // The thread that uses a store opens it, too.
+        let work = move || match open() {
+            Ok((name, lease, writer)) => {
+                if opened.send(Ok((name, lease))).is_ok() {
+                    writer.run();
+                }
+            }
+            Err(error) => {
+                // The caller waits for it.
+                let _ = opened.send(Err(error));
+            }
+        };
+        let failed = |error| SpoolError::thread(&config.store.to_string(), "its thread can't be started", error);
+        let writer = tasks::spawn_thread(TaskKind::SpoolWriter, "spool".to_owned(), work).map_err(failed)?;
+        let ended = || failed(std::io::Error::other("it ended before the spool was open"));
+        let (name, lease) = opening.recv().map_err(|_| ended())??;
+        Ok(Self { name, lease, reader: SpoolReader::new(&config.store), to, shared, writer })
     }
 
-    /// Like [`open`](Self::open), but waits until no other relay uses the spool. `on_in_use` gets the error of each try.
+    /// Like [`open`](Self::open), but waits until no other relay uses the spool and its database answers. `on_wait` gets the error of each try.
     pub async fn open_when_free(
         config: &SpoolConfig,
         dead_letters: &DeadLettersConfig,
-        mut on_in_use: impl FnMut(&SpoolError),
+        mut on_wait: impl FnMut(&SpoolError),
     ) -> Result<Self, SpoolError> {
         loop {
             let (config, dead_letters) = (config.clone(), dead_letters.clone());
@@ -173,7 +200,7 @@ impl Spool {
             let opened = tokio::task::spawn_blocking(move || Self::open(&config, &dead_letters)).await;
             let failed = |error| std::io::Error::other(tasks::blocking_error("opening the spool", &error));
             match opened.map_err(|error| SpoolError::thread(&name, "it can't be opened", failed(error)))? {
-                Err(in_use @ SpoolError::InUse { .. }) => on_in_use(&in_use),
+                Err(error) if error.is_in_use() || error.is_transient() => on_wait(&error),
                 opened => return opened,
             }
             tokio::time::sleep(LOCK_RETRY).await;
@@ -184,6 +211,18 @@ impl Spool {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The lease of a spool that several machines can reach: once it has ended, this process must do nothing more.
+    #[must_use]
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
+    /// Whether this process may still begin attempts: always if no other machine can reach the spool.
+    #[must_use]
+    pub fn has_lease(&self) -> bool {
+        self.lease.as_ref().is_none_or(Lease::is_valid)
     }
 
     #[must_use]

@@ -197,6 +197,12 @@ pub(super) fn request_hash(tenant: &str, correlation_id: &str) -> i64 {
     hash.digest().cast_signed()
 }
 
+/// The names of sinks in a JSON array.
+pub(super) fn sinks_of_json(json: &str) -> Vec<SinkName> {
+    let names: Vec<String> = serde_json::from_str(json).unwrap_or_default();
+    names.iter().map(|name| SinkName::new(name)).collect()
+}
+
 /// What a row takes in the file, in bytes.
 pub(super) fn row_size(alert: &str, limit: &str, event: &RequestEvent) -> u64 {
     let AlertRequest { tenant, correlation_id, product_id, session, expires } = &event.request;

@@ -8,6 +8,7 @@ use super::budget::Usage;
 use super::change::{AppliedChange, Change};
 use super::counts::DeadLetterTotals;
 use super::delivery::RowId;
+use super::lease::Lease;
 use super::purge::PurgeSelection;
 use super::request::RequestState;
 use super::writer_state::WriterState;
@@ -22,6 +23,11 @@ pub(super) trait Store: Send {
 
     /// Whether due times were written in this boot, on this machine.
     fn is_same_boot(&self) -> bool;
+
+    /// The lease of a store that several machines can reach.
+    fn lease(&self) -> Option<Lease> {
+        None
+    }
 
     /// The space of its disk, as far as it is known.
     fn disk_space(&self) -> DiskSpace;
@@ -69,6 +75,12 @@ pub(super) trait Store: Send {
 
     /// Opens the store again. Returns whether the last batch is stored, if it was not known.
     fn recover(&mut self) -> Result<bool, SpoolError>;
+
+    /// To be called at the end. `is_clean`: no change is left. Another relay can use the store at once.
+    fn give_up(&mut self, is_clean: bool) {
+        let _ = is_clean;
+        self.close();
+    }
 }
 
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! Creates, identifies and renames SQLite files.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -96,6 +96,11 @@ impl FileKind {
         };
         Ok(has_schema.then_some(connection))
     }
+}
+
+/// Creates a directory, and those above it, for its owner only, unless it exists.
+pub fn create_private_directory(path: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Creates the file if it is missing, readable by its owner only, and returns its device and inode.

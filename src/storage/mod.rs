@@ -8,5 +8,5 @@ mod file;
 mod file_system;
 
 pub use disk::{DiskSpace, LOG_OF_CHANGE, SMALL_BATCH};
-pub use file::{BUSY_TIMEOUT, FileKind, OpenError, create_private, log_of, quarantine};
+pub use file::{BUSY_TIMEOUT, FileKind, OpenError, create_private, create_private_directory, log_of, quarantine};
 pub use file_system::{in_memory_warning, network_file_system};

@@ -152,7 +152,7 @@ impl FilterArguments {
             let mut found = false;
             letters.list(&DeadLetterFilter { limit: Some(1), ..filter }, |_| {
                 found = true;
-                Ok(())
+                Ok::<_, SpoolError>(())
             })?;
             Ok(found)
         };

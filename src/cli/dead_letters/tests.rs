@@ -67,7 +67,7 @@ async fn kept() -> TempDir {
 }
 
 fn reader(path: PathBuf) -> SpoolReader {
-    SpoolReader::new(&SpoolConfig::at(path).store).unwrap()
+    SpoolReader::new(&SpoolConfig::at(path).store)
 }
 
 fn letters(directory: &TempDir) -> DeadLetters {

@@ -75,7 +75,7 @@ struct DemoResult {
 async fn relay(folder: &Folder, cluster: &MockCluster<'_, DefaultProducerContext>) -> anyhow::Result<DemoResult> {
     let receiver = Receiver::start(SECRET).await.context("can't start the webhook receiver")?;
     let config = configure(folder, &cluster.bootstrap_servers(), &receiver.url())?;
-    let spool = SpoolReader::new(&config.spool.store)?;
+    let spool = SpoolReader::new(&config.spool.store);
 
     let stop = CancellationToken::new();
     let interrupted = stop.clone();

@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{DeadLetterFilter, PAGE_ROWS, SpoolReader};
+use super::{DeadLetterFilter, DeadLetterReader, PAGE_ROWS, SpoolReader};
 use crate::clock::WallTime;
 use crate::event::Message;
 use crate::spool::SpoolError;
-use crate::spool::sqlite::SqliteDeadLetters;
 
 /// The dead letters of a spool, to read.
 #[derive(Debug)]
 pub struct DeadLetters {
-    pub(in crate::spool) store: SqliteDeadLetters,
+    pub(in crate::spool) store: Box<dyn DeadLetterReader>,
 }
 
 /// What a list shows of a dead letter.

@@ -12,11 +12,18 @@ pub use requests::{OverdueRequest, WatchedBy};
 
 pub(super) use backlog::{MAX_ERRORS, MAX_HEADS_SEARCHED};
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
+
+use uuid::Uuid;
 
 use super::SpoolError;
+use super::delivery::RowId;
+use super::postgres::PostgresReader;
 use super::sqlite::SqliteReader;
 use crate::config::StoreConfig;
+use crate::rules::AlertName;
 
 /// How many rows are read in one transaction: a slow reader must not keep the writer from emptying its log.
 pub(super) const PAGE_ROWS: usize = 500;
@@ -25,11 +32,57 @@ pub(super) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Longer names of tenants and requests are cut, in characters.
 pub(super) const MAX_NAME: i64 = 256;
 
+/// What a reader asks of a store. Each function blocks, and reads nothing from a spool in which nothing was stored yet.
+pub(super) trait StoreReader: fmt::Debug + Send + Sync {
+    /// The [name](crate::spool::Spool::name) of the spool; none if it does not exist.
+    fn name(&self) -> Option<String>;
+
+    fn exists(&self) -> Result<bool, SpoolError>;
+
+    fn backlogs(&self) -> Result<Vec<BacklogSummary>, SpoolError>;
+
+    /// The next deliveries that match, after the id `after`.
+    fn delivery_page(&self, filter: &DeliveryFilter, after: RowId) -> Result<Vec<ListedDelivery>, SpoolError>;
+
+    /// Those of one event to `sink`, in order; `key` is the event's ordering key at that sink.
+    fn deliveries_of_event(&self, sink: &str, key: u64, event: Uuid) -> Result<Vec<ListedDelivery>, SpoolError>;
+
+    /// Those of these events to `sink`, in order.
+    fn deliveries_of_events(
+        &self,
+        sink: &str,
+        events: &BTreeSet<Uuid>,
+    ) -> Result<Vec<(Uuid, ListedDelivery)>, SpoolError>;
+
+    /// The alerts that watch a request.
+    fn watches(&self, tenant: &str, correlation_id: &str) -> Result<Vec<WatchedBy>, SpoolError>;
+
+    /// The requests for which the alert has been raised for the longest time, at most `limit`, the oldest first.
+    fn overdue(&self, alert: &AlertName, limit: usize) -> Result<Vec<OverdueRequest>, SpoolError>;
+
+    fn dead_letters(&self) -> Result<Box<dyn DeadLetterReader>, SpoolError>;
+}
+
+pub(super) trait DeadLetterReader: fmt::Debug + Send {
+    /// Whether a relay has ever stored anything.
+    fn exist(&self) -> bool;
+
+    /// The dead letters that follow `last` in the order of the filter, at most `rows`.
+    fn page(
+        &self,
+        filter: &DeadLetterFilter,
+        last: Option<i64>,
+        rows: usize,
+    ) -> Result<Vec<DeadLetterSummary>, SpoolError>;
+
+    fn show(&self, id: i64) -> Result<Option<StoredDeadLetter>, SpoolError>;
+}
+
 /// Reads a spool, beside its relay or without one. Its functions block.
 #[derive(Debug, Clone)]
 pub struct SpoolReader {
     config: StoreConfig,
-    store: SqliteReader,
+    store: Arc<dyn StoreReader>,
 }
 
 impl fmt::Display for SpoolReader {
@@ -39,14 +92,13 @@ impl fmt::Display for SpoolReader {
 }
 
 impl SpoolReader {
-    /// [`SpoolError::Unsupported`]: it is not in a file.
-    pub fn new(config: &StoreConfig) -> Result<Self, SpoolError> {
-        match config {
-            StoreConfig::Sqlite(file) => {
-                Ok(Self { config: config.clone(), store: SqliteReader::new(file.path.clone()) })
-            }
-            StoreConfig::Postgres(_) => Err(SpoolError::Unsupported(config.to_string())),
-        }
+    #[must_use]
+    pub fn new(config: &StoreConfig) -> Self {
+        let store: Arc<dyn StoreReader> = match config {
+            StoreConfig::Sqlite(file) => Arc::new(SqliteReader::new(file.path.clone())),
+            StoreConfig::Postgres(database) => Arc::new(PostgresReader::new((**database).clone())),
+        };
+        Self { config: config.clone(), store }
     }
 
     /// The [name](crate::spool::Spool::name) of the spool; none if it does not exist.

@@ -1,7 +1,6 @@
 //! The SQLite file: its path, its settings and its schema.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
@@ -9,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::failpoints::Failpoint;
 use crate::spool::SpoolError;
-use crate::storage::{BUSY_TIMEOUT, FileKind, create_private, network_file_system};
+use crate::storage::{BUSY_TIMEOUT, FileKind, create_private, create_private_directory, network_file_system};
 
 pub(in crate::spool) const SCHEMA_VERSION: i64 = 2;
 
@@ -45,10 +44,7 @@ impl Database {
     /// beside it, whatever link it uses.
     pub(in crate::spool) fn locate(path: &Path) -> Result<PathBuf, SpoolError> {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
+        create_private_directory(directory)
             .map_err(|error| SpoolError::io(directory, "the directory of the spool can't be created", error))?;
         let unusable = |error| SpoolError::io(path, "the spool can't be used", error);
         match path.canonicalize() {

@@ -10,7 +10,7 @@ mod statements;
 mod unreadable;
 
 pub(super) use database::{Database, SCHEMA_VERSION};
-pub(super) use reader::{SqliteDeadLetters, SqliteReader};
+pub(super) use reader::SqliteReader;
 
 use std::path::PathBuf;
 

@@ -24,7 +24,7 @@ async fn full_dead_letters_block_and_report_a_problem() {
 
 #[tokio::test]
 async fn expired_dead_letters_are_purged_and_make_room() {
-    let mut setup = Setup::new();
+    let mut setup = Setup::in_a_file();
     let spool = setup.open();
     let connection = Connection::open(setup.path()).unwrap();
     let pages = || -> i64 { connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap() };
@@ -52,11 +52,10 @@ async fn the_wall_clock_expires_only_dead_letters_of_other_boots() {
     let spool = setup.open();
     assert_eq!(all(store(&spool, 0..4)).await, done(0..4));
     spool.close(GRACE).await;
-    let connection = Connection::open(setup.path()).unwrap();
-    connection.execute("UPDATE dead_letters SET at = at - 3600001", []).unwrap();
-    connection.execute("UPDATE dead_letters SET boot = boot + 2 WHERE id = 1", []).unwrap();
-    connection.execute("UPDATE dead_letters SET boot = 0 WHERE id = 2", []).unwrap();
-    connection.execute("UPDATE dead_letters SET boot = 0, at = at + 7200000 WHERE id = 3", []).unwrap();
+    setup.execute(
+        "UPDATE dead_letters SET at = at - 3600001; UPDATE dead_letters SET boot = boot + 2 WHERE id = 1; \
+         UPDATE dead_letters SET boot = 0 WHERE id = 2; UPDATE dead_letters SET boot = 0, at = at + 7200000 WHERE id = 3",
+    );
 
     setup.limits = DeadLettersConfig { keep: Some(Duration::from_hours(1)), max_size: 1 << 20, to: None };
     let spool = setup.open();

@@ -70,7 +70,7 @@ async fn the_next_relay_continues_ids_and_counts() {
     spool.close(GRACE).await;
     assert_eq!(all(settled).await, done(0..3));
     // The id of a deleted dead letter is not given again.
-    Connection::open(setup.path()).unwrap().execute("DELETE FROM dead_letters WHERE id = 3", []).unwrap();
+    setup.execute("DELETE FROM dead_letters WHERE id = 3");
 
     let spool = setup.open();
     let before = DeadLetterCount { total: 0, stored: 2 };
@@ -84,7 +84,7 @@ async fn the_next_relay_continues_ids_and_counts() {
 
 #[tokio::test]
 async fn dead_letters_that_can_not_be_stored_are_kept_and_stored_once() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let spool = setup.open();
     let other = hold(&setup.path());
     let mut settled = store(&spool, 0..5);
@@ -100,7 +100,7 @@ async fn dead_letters_that_can_not_be_stored_are_kept_and_stored_once() {
 
 #[tokio::test]
 async fn dead_letters_that_are_not_stored_when_the_spool_closes_are_abandoned() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let spool = setup.open();
     let other = hold(&setup.path());
     let tried = store(&spool, 0..1);
@@ -156,7 +156,7 @@ async fn filters_select_dead_letters() {
 
 #[test]
 fn an_unused_spool_has_no_dead_letters() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     assert!(!setup.read().exist());
     assert!(setup.ids(&DeadLetterFilter::default()).is_empty());
     assert!(!setup.directory.path().join("data").exists(), "reading creates nothing");
@@ -164,7 +164,7 @@ fn an_unused_spool_has_no_dead_letters() {
 
 #[test]
 fn dead_letters_are_read_after_a_crash() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let _database = sqlite::Database::open(&sqlite::Database::locate(&setup.path()).unwrap()).unwrap();
     let insert = "INSERT INTO dead_letters (at, boot, uptime, reason, detail, source, identity, attempts, size, properties, body) \
                   VALUES (1, 0, 0, 'not_json', '', 's', x'', 0, 0, '{}', x'')";
@@ -176,7 +176,7 @@ fn dead_letters_are_read_after_a_crash() {
     for name in ["spool.db", "spool.db-wal"] {
         std::fs::copy(data.join(name), crashed.join(name)).unwrap();
     }
-    let letters = SpoolReader::new(&SpoolConfig::at(crashed.join("spool.db")).store).unwrap().dead_letters().unwrap();
+    let letters = SpoolReader::new(&SpoolConfig::at(crashed.join("spool.db")).store).dead_letters().unwrap();
     assert!(letters.show(1).unwrap().is_some());
 }
 

@@ -38,7 +38,7 @@ async fn take(spool: &Spool, subscription: &mut Subscription, limit: DigestLimit
 
 #[tokio::test]
 async fn a_digest_stays_the_same_after_it_was_fetched() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let spool = setup.open();
     let (_, settled) = spill(&spool, [grouped(1, 1, "a"), grouped(1, 2, "a"), grouped(2, 3, "b")]);
     all(settled).await;
@@ -138,7 +138,7 @@ async fn a_digest_is_bounded_and_has_one_group_only() {
 
 #[tokio::test]
 async fn a_damaged_row_of_a_digest_becomes_a_dead_letter_and_the_others_go_on() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let spool = setup.open();
     let (_, settled) = spill(&spool, (1..=3).map(|number| grouped(1, number, "a")));
     all(settled).await;

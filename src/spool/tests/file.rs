@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_second_relay_waits_for_the_first() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let spool = Arc::new(setup.open());
     let Err(held) = Spool::open(&setup.config(), &setup.limits) else { panic!("opened twice") };
     let pid = std::process::id();
@@ -24,7 +24,7 @@ async fn a_second_relay_waits_for_the_first() {
 
 #[tokio::test]
 async fn dead_letters_written_to_a_deleted_file_are_written_again() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let spool = setup.open();
     assert_eq!(all(store(&spool, 0..1)).await, done(0..1));
     for file in std::fs::read_dir(setup.directory.path().join("data")).unwrap() {
@@ -56,7 +56,7 @@ async fn leave_damaged(setup: &Setup) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_damaged_file_is_refused_and_left_alone() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let bytes = leave_damaged(&setup).await;
     let refused = Spool::open(&setup.config(), &setup.limits).unwrap_err().to_string();
     assert!(refused.contains("spool.db is damaged ("), "{refused}");
@@ -71,7 +71,7 @@ fn has_same_pages(path: &Path, bytes: &[u8]) -> bool {
 
 #[tokio::test]
 async fn a_damaged_file_is_quarantined_where_configured() {
-    let mut setup = Setup::new();
+    let mut setup = Setup::in_a_file();
     let bytes = leave_damaged(&setup).await;
     setup.on_corrupt = OnCorrupt::Quarantine;
     let spool = setup.open();
@@ -86,11 +86,11 @@ async fn a_damaged_file_is_quarantined_where_configured() {
 
 #[tokio::test]
 async fn the_file_of_a_killed_relay_is_checked_and_used() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let spool = setup.open();
     assert_eq!(all(store(&spool, 0..3)).await, done(0..3));
     let data = setup.path();
-    let killed = Setup::new();
+    let killed = Setup::in_a_file();
     std::fs::create_dir_all(killed.path().parent().unwrap()).unwrap();
     for name in ["spool.db", "spool.db-wal"] {
         std::fs::copy(data.with_file_name(name), killed.path().with_file_name(name)).unwrap();

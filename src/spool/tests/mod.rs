@@ -21,28 +21,42 @@ use uuid::Uuid;
 
 use super::*;
 use crate::clock::WallTime;
-use crate::config::{OnCorrupt, SqliteConfig};
+use crate::config::{OnCorrupt, PostgresConfig, PostgresPassword, Secret, SqliteConfig, SslMode};
 use crate::event::{HeaderValue, Message, Properties, Reason, SourceName};
+use crate::net::Tls;
 use crate::rules::SinkName;
 use crate::source::{EntryId, Settlement};
 
 const GRACE: Duration = Duration::from_secs(20);
+
+/// The store of the tests is `postgres` where it says so; otherwise SQLite.
+const STORE: &str = "REGARDS_RELAY_TEST_SPOOL";
 
 struct Setup {
     directory: tempfile::TempDir,
     on_corrupt: OnCorrupt,
     max_size: u64,
     limits: DeadLettersConfig,
+    database: Option<PostgresConfig>,
 }
 
 impl Setup {
     fn new() -> Self {
+        let in_postgres = std::env::var(STORE).is_ok_and(|store| store == "postgres");
+        Self { database: in_postgres.then(database), ..Self::in_a_file() }
+    }
+
+    /// For what only a spool in a file does.
+    fn in_a_file() -> Self {
         let limits = DeadLettersConfig { keep: None, max_size: 1 << 30, to: None };
-        Self { directory: tempfile::tempdir().unwrap(), on_corrupt: OnCorrupt::Stop, max_size: 1 << 30, limits }
+        let directory = tempfile::tempdir().unwrap();
+        Self { directory, on_corrupt: OnCorrupt::Stop, max_size: 1 << 30, limits, database: None }
     }
 
     fn config(&self) -> SpoolConfig {
-        let store = StoreConfig::Sqlite(SqliteConfig { path: self.path(), on_corrupt: self.on_corrupt });
+        let file = || StoreConfig::Sqlite(SqliteConfig { path: self.path(), on_corrupt: self.on_corrupt });
+        let store =
+            self.database.as_ref().map_or_else(file, |database| StoreConfig::Postgres(Box::new(database.clone())));
         SpoolConfig { store, max_size: self.max_size, max_share: 50 }
     }
 
@@ -50,8 +64,16 @@ impl Setup {
         self.directory.path().join("data/spool.db")
     }
 
+    /// Executes statements on the stored data.
+    fn execute(&self, statements: &str) {
+        match &self.database {
+            None => Connection::open(self.path()).unwrap().execute_batch(statements).unwrap(),
+            Some(database) => postgres::execute(database, statements).unwrap(),
+        }
+    }
+
     fn reader(&self) -> SpoolReader {
-        SpoolReader::new(&self.config().store).unwrap()
+        SpoolReader::new(&self.config().store)
     }
 
     fn open(&self) -> Spool {
@@ -70,6 +92,24 @@ impl Setup {
         };
         self.read().list(filter, gather).unwrap();
         ids
+    }
+}
+
+/// An empty schema of the server that runs for the tests.
+fn database() -> PostgresConfig {
+    let variable =
+        |name: &str| std::env::var(format!("REGARDS_RELAY_TEST_POSTGRES_{name}")).expect("a server for the tests");
+    PostgresConfig {
+        hosts: vec![("127.0.0.1".to_owned(), variable("PORT").parse().unwrap())],
+        user: variable("USER"),
+        password: Some(PostgresPassword::Alone(Secret::text(variable("PASSWORD")))),
+        database: variable("DATABASE"),
+        schema: format!("t{:x}_{}", fastrand::u64(..), std::process::id()),
+        lease: Duration::from_mins(1),
+        ssl_mode: SslMode::Require,
+        connect_timeout: Duration::from_secs(20),
+        application_name: "regards-relay".to_owned(),
+        tls: Tls::default(),
     }
 }
 

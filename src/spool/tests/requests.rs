@@ -261,7 +261,7 @@ async fn requests_of_an_earlier_boot_are_due_once_they_are_taken_over() {
     spool.open_request(event("a", "GRANTED"), watch(now()), receipt());
     due(&spool).await;
     spool.close(GRACE).await;
-    Connection::open(setup.path()).unwrap().execute("UPDATE requests SET boot = boot + 1", []).unwrap();
+    setup.execute("UPDATE requests SET boot = boot + 1");
     let spool = setup.open();
     assert!(!spool.next_due_request().has_passed());
     assert_eq!(due(&spool).await, []);
@@ -287,7 +287,7 @@ async fn a_raised_alert_is_stored_with_its_deliveries() {
 
 #[tokio::test]
 async fn a_file_from_before_there_were_alerts_gets_their_tables() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     setup.open().close(GRACE).await;
     Connection::open(setup.path()).unwrap().execute_batch("DROP TABLE requests; DROP TABLE raised_alerts").unwrap();
     let spool = setup.open();
@@ -305,7 +305,7 @@ fn the_hash_of_a_request_never_changes() {
 
 #[tokio::test]
 async fn the_size_of_requests_matches_the_file() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let spool = setup.open();
     let empty = super::sizes::in_use(&setup.path());
     let (to, settled) = unbounded_channel();

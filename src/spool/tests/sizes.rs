@@ -54,7 +54,7 @@ fn lengths() -> Vec<(&'static str, Vec<usize>)> {
 async fn the_size_of_deliveries_matches_the_file() {
     let grouped = ("grouped, 236 bytes", vec![160; 4_000]);
     for (what, lengths) in lengths().into_iter().chain([grouped]) {
-        let setup = Setup::new();
+        let setup = Setup::in_a_file();
         let spool = setup.open();
         let empty = in_use(&setup.path());
         let (to, settled) = unbounded_channel();
@@ -82,7 +82,7 @@ async fn the_size_of_deliveries_matches_the_file() {
 async fn the_size_of_dead_letters_matches_the_file() {
     let long_ids = ("long correlation ids", vec![160; 1_000]);
     for (what, lengths) in lengths().into_iter().chain([long_ids]) {
-        let setup = Setup::new();
+        let setup = Setup::in_a_file();
         let spool = setup.open();
         let empty = in_use(&setup.path());
         let (to, settled) = unbounded_channel();

@@ -24,7 +24,7 @@ async fn dead_lettered(subscription: &mut Subscription) -> u64 {
 
 #[tokio::test]
 async fn an_unreadable_delivery_becomes_a_dead_letter() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let rows = [delivery(1, 1), delivery(1, 2), delivery(2, 3), delivery(3, 4), delivery(4, 5)];
     let breaking = "UPDATE deliveries SET properties = '{' WHERE id = 1; UPDATE deliveries SET event_id = x'07' WHERE id = 3; \
                     UPDATE deliveries SET tenant = CAST(x'66ff' AS TEXT), attempts = -1 WHERE id = 4";
@@ -53,7 +53,7 @@ async fn an_unreadable_delivery_becomes_a_dead_letter() {
 
 #[tokio::test]
 async fn an_unreadable_delivery_stays_where_dead_letters_have_no_room() {
-    let mut setup = Setup::new();
+    let mut setup = Setup::in_a_file();
     setup.limits.max_size = 10;
     leave(
         &setup,
@@ -75,7 +75,7 @@ async fn an_unreadable_delivery_stays_where_dead_letters_have_no_room() {
 
 #[tokio::test]
 async fn unreadable_names_do_not_stop_other_deliveries() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let breaking = "UPDATE deliveries SET sink = CAST(x'ff' AS TEXT) WHERE id = 1; INSERT INTO states VALUES ('sink', CAST(x'ff' AS TEXT), 'x'); \
                     INSERT INTO dead_letters (at, boot, uptime, reason, detail, sink, source, identity, attempts, size, properties, body) \
                     VALUES (1, 0, 0, CAST(x'ff' AS TEXT), CAST(x'ff' AS TEXT), CAST(x'ff' AS TEXT), '', x'', -1, 1, '{', x'')";
@@ -91,7 +91,7 @@ async fn unreadable_names_do_not_stop_other_deliveries() {
 
 #[tokio::test]
 async fn an_unreadable_orphan_does_not_stop_a_redrive() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     leave(&setup, [delivery(1, 1), delivery(2, 2)], "UPDATE deliveries SET properties = '{' WHERE id = 1").await;
     let orphans = setup.reader().orphans("hook", None).unwrap();
     let read: Vec<_> = orphans.iter().map(|(_, delivery)| delivery.is_ok()).collect();
@@ -101,7 +101,7 @@ async fn an_unreadable_orphan_does_not_stop_a_redrive() {
 /// Heads that are missing, or belong to a row that is not the oldest of its key, to a row that does not exist, or to another sink.
 #[tokio::test]
 async fn keys_with_a_missing_or_wrong_head_are_repaired_at_start() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let rows = [delivery(1, 1), delivery(1, 2), delivery(2, 3), delivery(2, 4), delivery(3, 5)];
     let breaking = "DELETE FROM heads WHERE id = 1; UPDATE heads SET id = 4 WHERE id = 3; \
                     INSERT INTO heads (id, sink, due) VALUES (99, 'hook', 1); UPDATE heads SET sink = 'other' WHERE id = 5";
@@ -123,7 +123,7 @@ async fn keys_with_a_missing_or_wrong_head_are_repaired_at_start() {
 /// If its second statement fails, its first one is rolled back.
 #[tokio::test]
 async fn an_interrupted_purge_of_orphans_leaves_each_key_with_its_head() {
-    let setup = Setup::new();
+    let setup = Setup::in_a_file();
     let failing =
         "CREATE TRIGGER interrupted BEFORE DELETE ON deliveries BEGIN SELECT RAISE(ABORT, 'interrupted'); END";
     leave(&setup, [delivery(1, 1), delivery(2, 2)], failing).await;

@@ -151,6 +151,10 @@ impl Writer {
             match self.tick() {
                 Ok(true) => {}
                 Ok(false) => self.wait_for_command(self.next_upkeep()),
+                Err(error @ SpoolError::Fenced) => {
+                    tracing::error!(%error, "spool lost");
+                    break;
+                }
                 Err(error) => {
                     self.failures = self.failures.saturating_add(1);
                     let delay = BACKOFF.delay(self.failures);
@@ -264,8 +268,9 @@ impl Writer {
             tracing::error!("the relay stops before {pending} changes are stored; their messages stay unacknowledged");
         }
         self.shared.set_problem(Some((BlockReason::Disk, CLOSED.to_owned())));
-        let Self { queue, unknown, store, closing, from, .. } = self;
+        let Self { queue, unknown, mut store, closing, from, .. } = self;
         drop((queue, unknown, from));
+        store.give_up(pending == 0);
         drop(store);
         if let Some((_, Some(done))) = closing {
             // The caller may have stopped waiting.

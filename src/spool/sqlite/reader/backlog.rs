@@ -5,78 +5,56 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
-use super::SqliteReader;
 use crate::clock::{ClockBase, MonotonicTime, WallTime};
-use crate::spool::SpoolError;
 use crate::spool::delivery::RowId;
 use crate::spool::reader::{
     BacklogSummary, DeliveryFilter, ListedDelivery, MAX_ERRORS, MAX_HEADS_SEARCHED, PAGE_BYTES, PAGE_ROWS,
 };
 use crate::spool::sqlite::rows::{DELIVERY_COLUMNS, clock_base, decode_delivery, optional_text, text};
 
-impl SqliteReader {
-    /// The backlogs in the spool, by sink.
-    pub(in crate::spool) fn backlogs(&self) -> Result<Vec<BacklogSummary>, SpoolError> {
-        self.read(Vec::new(), read)
-    }
-
-    /// The next deliveries that match, after the id `after`.
-    pub(in crate::spool) fn delivery_page(
-        &self,
-        filter: &DeliveryFilter,
-        after: RowId,
-    ) -> Result<Vec<ListedDelivery>, SpoolError> {
-        self.read(Vec::new(), |connection| delivery_page(connection, filter, after.0))
-    }
-
-    pub(in crate::spool) fn deliveries_of_event(
-        &self,
-        sink: &str,
-        key: u64,
-        event: Uuid,
-    ) -> Result<Vec<ListedDelivery>, SpoolError> {
-        self.read(Vec::new(), |connection| {
-            let select = format!(
-                "SELECT {DELIVERY_COLUMNS}, id, (SELECT due FROM heads h WHERE h.id = d.id) AS next FROM deliveries d \
-                 WHERE sink = ? AND key = ? AND event_id = ? ORDER BY id LIMIT {PAGE_ROWS}"
-            );
-            let mut select = connection.prepare(&select)?;
-            let rows = select.query_map(rusqlite::params![sink, key.cast_signed(), event.as_bytes()], decode_listed)?;
-            rows.collect()
-        })
-    }
-
-    pub(in crate::spool) fn deliveries_of_events(
-        &self,
-        sink: &str,
-        events: &BTreeSet<Uuid>,
-    ) -> Result<Vec<(Uuid, ListedDelivery)>, SpoolError> {
-        self.read(Vec::new(), |connection| {
-            let mut ids =
-                connection.prepare("SELECT id, event_id FROM deliveries INDEXED BY deliveries_by_key WHERE sink = ?")?;
-            let mut ids = ids.query([sink])?;
-            let mut found = BTreeMap::new();
-            while let Some(row) = ids.next()? {
-                let event = row.get_ref(1)?.as_blob().ok().and_then(|id| Uuid::from_slice(id).ok());
-                if let Some(event) = event.filter(|event| events.contains(event)) {
-                    found.insert(row.get::<_, i64>(0)?, event);
-                }
-            }
-            let select = format!(
-                "SELECT {DELIVERY_COLUMNS}, id, (SELECT due FROM heads h WHERE h.id = d.id) AS next FROM deliveries d WHERE id = ?"
-            );
-            let mut select = connection.prepare(&select)?;
-            let mut listed = Vec::with_capacity(found.len());
-            for (id, event) in found {
-                // It may be delivered by now.
-                listed.extend(select.query_row([id], decode_listed).optional()?.map(|delivery| (event, delivery)));
-            }
-            Ok(listed)
-        })
-    }
+pub(super) fn deliveries_of_event(
+    connection: &Connection,
+    sink: &str,
+    key: u64,
+    event: Uuid,
+) -> rusqlite::Result<Vec<ListedDelivery>> {
+    let select = format!(
+        "SELECT {DELIVERY_COLUMNS}, id, (SELECT due FROM heads h WHERE h.id = d.id) AS next FROM deliveries d \
+         WHERE sink = ? AND key = ? AND event_id = ? ORDER BY id LIMIT {PAGE_ROWS}"
+    );
+    let mut select = connection.prepare(&select)?;
+    let rows = select.query_map(rusqlite::params![sink, key.cast_signed(), event.as_bytes()], decode_listed)?;
+    rows.collect()
 }
 
-fn read(connection: &Connection) -> rusqlite::Result<Vec<BacklogSummary>> {
+pub(super) fn deliveries_of_events(
+    connection: &Connection,
+    sink: &str,
+    events: &BTreeSet<Uuid>,
+) -> rusqlite::Result<Vec<(Uuid, ListedDelivery)>> {
+    let mut ids =
+        connection.prepare("SELECT id, event_id FROM deliveries INDEXED BY deliveries_by_key WHERE sink = ?")?;
+    let mut ids = ids.query([sink])?;
+    let mut found = BTreeMap::new();
+    while let Some(row) = ids.next()? {
+        let event = row.get_ref(1)?.as_blob().ok().and_then(|id| Uuid::from_slice(id).ok());
+        if let Some(event) = event.filter(|event| events.contains(event)) {
+            found.insert(row.get::<_, i64>(0)?, event);
+        }
+    }
+    let select = format!(
+        "SELECT {DELIVERY_COLUMNS}, id, (SELECT due FROM heads h WHERE h.id = d.id) AS next FROM deliveries d WHERE id = ?"
+    );
+    let mut select = connection.prepare(&select)?;
+    let mut listed = Vec::with_capacity(found.len());
+    for (id, event) in found {
+        // It may be delivered by now.
+        listed.extend(select.query_row([id], decode_listed).optional()?.map(|delivery| (event, delivery)));
+    }
+    Ok(listed)
+}
+
+pub(super) fn summaries(connection: &Connection) -> rusqlite::Result<Vec<BacklogSummary>> {
     let jumped = clock_base(connection)?.map_or(0, ClockBase::jump);
     let backlogs = "SELECT name, (SELECT count(*) FROM deliveries WHERE sink = name), \
                     (SELECT coalesce(sum(size), 0) FROM deliveries WHERE sink = name), \
@@ -125,11 +103,10 @@ fn errors(connection: &Connection, sink: &str) -> rusqlite::Result<Vec<(String, 
     errors.collect()
 }
 
-/// The next deliveries that match, after the id `after`.
-fn delivery_page(
+pub(super) fn delivery_page(
     connection: &Connection,
     filter: &DeliveryFilter,
-    after: i64,
+    after: RowId,
 ) -> rusqlite::Result<Vec<ListedDelivery>> {
     // `+`: by the order of ids and not by an index of the sink, which would sort all of the sink's rows for each page.
     let select = format!(
@@ -139,7 +116,7 @@ fn delivery_page(
     );
     let mut select = connection.prepare(&select)?;
     let text = filter.may_contain.as_deref().map(str::as_bytes);
-    let mut rows = select.query(rusqlite::params![after, filter.sink, text, br"\".as_slice()])?;
+    let mut rows = select.query(rusqlite::params![after.0, filter.sink, text, br"\".as_slice()])?;
     let (mut read, mut bytes) = (Vec::new(), 0);
     while bytes < PAGE_BYTES
         && let Some(row) = rows.next()?

@@ -11,30 +11,29 @@ use super::SqliteReader;
 use crate::clock::WallTime;
 use crate::event::{Message, Properties, SourceName};
 use crate::spool::SpoolError;
-use crate::spool::reader::{DeadLetterFilter, DeadLetterSummary, PAGE_BYTES, StoredDeadLetter};
+use crate::spool::reader::{DeadLetterFilter, DeadLetterReader, DeadLetterSummary, PAGE_BYTES, StoredDeadLetter};
 use crate::spool::sqlite::rows::{count, optional_text, text};
 
 /// The dead letters of a file that is open for reading.
 #[derive(Debug)]
-pub(in crate::spool) struct SqliteDeadLetters {
+pub(super) struct SqliteDeadLetters {
     /// None: nothing was ever stored.
     connection: Option<Connection>,
     path: PathBuf,
 }
 
 impl SqliteReader {
-    pub(in crate::spool) fn dead_letters(&self) -> Result<SqliteDeadLetters, SpoolError> {
+    pub(super) fn open_dead_letters(&self) -> Result<SqliteDeadLetters, SpoolError> {
         Ok(SqliteDeadLetters { connection: self.open()?, path: self.path.clone() })
     }
 }
 
-impl SqliteDeadLetters {
-    pub(in crate::spool) fn exist(&self) -> bool {
+impl DeadLetterReader for SqliteDeadLetters {
+    fn exist(&self) -> bool {
         self.connection.is_some()
     }
 
-    /// The dead letters that follow `last`, at most `rows`.
-    pub(in crate::spool) fn page(
+    fn page(
         &self,
         filter: &DeadLetterFilter,
         last: Option<i64>,
@@ -64,7 +63,7 @@ impl SqliteDeadLetters {
         read().map_err(SpoolError::sqlite(&self.path))
     }
 
-    pub(in crate::spool) fn show(&self, id: i64) -> Result<Option<StoredDeadLetter>, SpoolError> {
+    fn show(&self, id: i64) -> Result<Option<StoredDeadLetter>, SpoolError> {
         let Some(connection) = &self.connection else { return Ok(None) };
         let query = format!("SELECT {SUMMARY_COLUMNS}, properties, body, type, route FROM dead_letters WHERE id = ?");
         let read = || connection.query_row(&query, [id], decode_dead_letter).optional();

@@ -2,44 +2,38 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::SqliteReader;
 use crate::clock::{ClockBase, WallTime};
 use crate::rules::AlertName;
-use crate::spool::SpoolError;
 use crate::spool::reader::{MAX_NAME, OverdueRequest, WatchedBy};
 use crate::spool::request::{RequestState, request_hash};
 use crate::spool::sqlite::rows::{clock_base, optional_text, text};
 
-impl SqliteReader {
-    pub(in crate::spool) fn watches(&self, tenant: &str, correlation_id: &str) -> Result<Vec<WatchedBy>, SpoolError> {
-        self.read(Vec::new(), |connection| watches(connection, tenant, correlation_id))
-    }
-
-    pub(in crate::spool) fn overdue(&self, alert: &AlertName, limit: usize) -> Result<Vec<OverdueRequest>, SpoolError> {
-        self.read(Vec::new(), |connection| {
-            // The texts come from messages.
-            let select = "SELECT substr(tenant, 1, ?3), substr(correlation_id, 1, ?3), status, received, time_limit, substr(expires, 1, ?3), overdue \
-                          FROM requests \
-                          WHERE state = 1 AND alert = ?1 ORDER BY overdue LIMIT ?2";
-            let mut select = connection.prepare(select)?;
-            let request = |row: &Row<'_>| {
-                Ok(OverdueRequest {
-                    tenant: text(row, 0)?,
-                    correlation_id: text(row, 1)?,
-                    status: text(row, 2)?,
-                    received: WallTime(row.get(3)?),
-                    limit: text(row, 4)?,
-                    expires: optional_text(row, 5)?,
-                    since: WallTime(row.get::<_, Option<i64>>(6)?.unwrap_or_default()),
-                })
-            };
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            select.query_map(params![alert.as_str(), limit, MAX_NAME], request)?.collect()
+pub(super) fn overdue(
+    connection: &Connection,
+    alert: &AlertName,
+    limit: usize,
+) -> rusqlite::Result<Vec<OverdueRequest>> {
+    // The texts come from messages.
+    let select = "SELECT substr(tenant, 1, ?3), substr(correlation_id, 1, ?3), status, received, time_limit, substr(expires, 1, ?3), overdue \
+                  FROM requests \
+                  WHERE state = 1 AND alert = ?1 ORDER BY overdue LIMIT ?2";
+    let mut select = connection.prepare(select)?;
+    let request = |row: &Row<'_>| {
+        Ok(OverdueRequest {
+            tenant: text(row, 0)?,
+            correlation_id: text(row, 1)?,
+            status: text(row, 2)?,
+            received: WallTime(row.get(3)?),
+            limit: text(row, 4)?,
+            expires: optional_text(row, 5)?,
+            since: WallTime(row.get::<_, Option<i64>>(6)?.unwrap_or_default()),
         })
-    }
+    };
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    select.query_map(params![alert.as_str(), limit, MAX_NAME], request)?.collect()
 }
 
-fn watches(connection: &Connection, tenant: &str, correlation_id: &str) -> rusqlite::Result<Vec<WatchedBy>> {
+pub(super) fn watches(connection: &Connection, tenant: &str, correlation_id: &str) -> rusqlite::Result<Vec<WatchedBy>> {
     // No relay that knows alerts has used the file yet.
     let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'requests'";
     if connection.query_row(tables, [], |row| row.get::<_, i64>(0))? == 0 {

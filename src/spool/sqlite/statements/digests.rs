@@ -8,54 +8,16 @@ use crate::clock::MonotonicTime;
 use crate::failpoints::Failpoint;
 use crate::rules::SinkName;
 use crate::spool::SpoolError;
-use crate::spool::delivery::{DigestLimit, DueDeliveries, FetchLimit, GroupTiming, Groups, RowId, SpooledDelivery};
+use crate::spool::delivery::{DigestLimit, DueDeliveries, FetchLimit, GroupTiming, Groups, RowId};
+use crate::spool::digest::Digest;
 use crate::spool::outcome::{FetchedDeliveries, RemovedDeliveries};
 use crate::spool::sqlite::database::Database;
 use crate::spool::sqlite::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp};
 use crate::spool::unreadable::UnreadableDelivery;
 
-/// Between two deliveries of a digest there are at most so many others: redriven ones whose numbers were given before, and damaged ones.
-const MAX_BETWEEN: usize = 100;
-
 /// Whether a head, a row of `heads`, waits for more events of its group.
 pub(super) const WAITS_FOR_GROUP: &str = "EXISTS (SELECT 1 FROM deliveries d \
                                           WHERE d.id = heads.id AND d.group_by IS NOT NULL AND d.digest IS NULL)";
-
-/// The deliveries of one digest.
-#[derive(Default)]
-struct Digest {
-    /// In the order of receipt.
-    rows: Vec<(RowId, SpooledDelivery)>,
-    unreadable: Vec<UnreadableDelivery>,
-    /// Of the rows, as the limits of the spool count them.
-    bytes: u64,
-}
-
-impl Digest {
-    /// In memory, in bytes.
-    fn size(&self) -> usize {
-        let readable = self.rows.iter().map(|(_, row)| row.message.size());
-        readable.chain(self.unreadable.iter().map(UnreadableDelivery::size)).fold(0, usize::saturating_add)
-    }
-
-    /// It was put together before, and stays as it is.
-    fn is_fixed(&self) -> bool {
-        self.rows.first().is_some_and(|(_, first)| first.digest.is_some())
-    }
-
-    /// Whether the next delivery of the key, which has `size` bytes, belongs to it.
-    fn takes(&self, row: &SpooledDelivery, size: u64, limit: DigestLimit) -> bool {
-        let Some((_, first)) = self.rows.first() else { return true };
-        if first.digest.is_some() {
-            return row.digest == first.digest;
-        }
-        first.group.is_some()
-            && row.group == first.group
-            && row.digest.is_none()
-            && self.rows.len() < limit.count
-            && self.bytes.saturating_add(size) <= limit.bytes
-    }
-}
 
 impl Database {
     /// Reads the digests that begin with these heads. What belongs to a digest is stored: it stays the same, however often the digest is
@@ -103,20 +65,16 @@ impl Database {
         );
         let mut select = self.connection.prepare_cached(&select)?;
         let mut found = select.query(params![sink.as_str(), head.0, last.map_or(i64::MAX, |last| last.0)])?;
-        let (mut digest, mut between) = (Digest::default(), 0);
+        let mut digest = Digest::default();
         while let Some(row) = found.next()? {
             let id = RowId(row.get("id")?);
             let size = unsigned(row.get("size")?);
-            match decode_delivery(row) {
-                Err(error) if digest.unreadable.len() < MAX_BETWEEN => {
-                    digest.unreadable.push(UnreadableDelivery::from_row(id, sink, row, &error)?);
-                }
-                Ok(delivery) if digest.takes(&delivery, size, limit) => {
-                    digest.bytes = digest.bytes.saturating_add(size);
-                    digest.rows.push((id, delivery));
-                }
-                Ok(_) if digest.is_fixed() && between < MAX_BETWEEN => between += 1,
-                Ok(_) | Err(_) => break,
+            let found = match decode_delivery(row) {
+                Ok(delivery) => Ok(delivery),
+                Err(error) => Err(UnreadableDelivery::from_row(id, sink, row, &error)?),
+            };
+            if digest.push(id, found, size, limit).is_break() {
+                break;
             }
         }
         Ok(digest)

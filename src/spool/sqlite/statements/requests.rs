@@ -11,6 +11,7 @@ use crate::spool::SpoolError;
 use crate::spool::outcome::EndOutcome;
 use crate::spool::request::{
     DueKind, DueRequests, RequestEvent, RequestId, RequestState, RequestStep, Watch, WatchedRequest, request_hash,
+    sinks_of_json,
 };
 use crate::spool::sqlite::database::Database;
 use crate::spool::sqlite::rows::{optional_text, text};
@@ -271,11 +272,6 @@ fn watched_request(row: &Row<'_>, due: MonotonicTime) -> rusqlite::Result<Option
         due,
         limit: text(row, 11)?,
         overdue: row.get::<_, Option<i64>>(12)?.map(WallTime),
-        receivers: optional_text(row, 13)?.map(|receivers| sinks(&receivers)).unwrap_or_default(),
+        receivers: optional_text(row, 13)?.map(|receivers| sinks_of_json(&receivers)).unwrap_or_default(),
     }))
-}
-
-fn sinks(json: &str) -> Vec<SinkName> {
-    let names: Vec<String> = serde_json::from_str(json).unwrap_or_default();
-    names.iter().map(|name| SinkName::new(name)).collect()
 }

@@ -1,0 +1,67 @@
+//! Which deliveries of a key belong to one digest.
+
+use std::ops::ControlFlow;
+
+use super::delivery::{DigestLimit, RowId, SpooledDelivery};
+use super::unreadable::UnreadableDelivery;
+
+/// Between two deliveries of a digest there are at most so many others: redriven ones whose numbers were given before, and damaged ones.
+const MAX_BETWEEN: usize = 100;
+
+/// The deliveries of one digest.
+#[derive(Default)]
+pub(super) struct Digest {
+    /// In the order of receipt.
+    pub(super) rows: Vec<(RowId, SpooledDelivery)>,
+    pub(super) unreadable: Vec<UnreadableDelivery>,
+    /// Of the rows, as the limits of the spool count them.
+    bytes: u64,
+    /// How many others were between its deliveries.
+    between: usize,
+}
+
+impl Digest {
+    /// In memory, in bytes.
+    pub(super) fn size(&self) -> usize {
+        let readable = self.rows.iter().map(|(_, row)| row.message.size());
+        readable.chain(self.unreadable.iter().map(UnreadableDelivery::size)).fold(0, usize::saturating_add)
+    }
+
+    /// It was put together before, and stays as it is.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.rows.first().is_some_and(|(_, first)| first.digest.is_some())
+    }
+
+    /// Adds the next delivery of the key, which takes `size` bytes in the spool, if it belongs to the digest. Breaks if no later one does.
+    pub(super) fn push(
+        &mut self,
+        id: RowId,
+        found: Result<SpooledDelivery, UnreadableDelivery>,
+        size: u64,
+        limit: DigestLimit,
+    ) -> ControlFlow<()> {
+        match found {
+            Err(unreadable) if self.unreadable.len() < MAX_BETWEEN => self.unreadable.push(unreadable),
+            Ok(delivery) if self.takes(&delivery, size, limit) => {
+                self.bytes = self.bytes.saturating_add(size);
+                self.rows.push((id, delivery));
+            }
+            Ok(_) if self.is_fixed() && self.between < MAX_BETWEEN => self.between += 1,
+            Ok(_) | Err(_) => return ControlFlow::Break(()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Whether the next delivery of the key, which has `size` bytes, belongs to it.
+    fn takes(&self, row: &SpooledDelivery, size: u64, limit: DigestLimit) -> bool {
+        let Some((_, first)) = self.rows.first() else { return true };
+        if first.digest.is_some() {
+            return row.digest == first.digest;
+        }
+        first.group.is_some()
+            && row.group == first.group
+            && row.digest.is_none()
+            && self.rows.len() < limit.count
+            && self.bytes.saturating_add(size) <= limit.bytes
+    }
+}

@@ -1,0 +1,105 @@
+//! A connection of the spool: prepared statements, a time limit for each request.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
+
+use crate::config::PostgresConfig;
+use crate::postgres::{self, PostgresError, Session};
+
+/// Time limit for one request. After it the connection is dropped: how the request ended is unknown.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// With more prepared statements than this, all are forgotten. Those of filters differ by what is filtered.
+const MAX_STATEMENTS: usize = 256;
+
+pub(super) type Values<'a> = [&'a (dyn ToSql + Sync)];
+
+pub(super) struct Connection {
+    session: Session,
+    statements: RefCell<HashMap<String, Statement>>,
+}
+
+impl Connection {
+    /// Connects, with the tables of `config.schema` as the ones that statements name.
+    pub(super) async fn open(config: &PostgresConfig, within: Duration) -> Result<Self, PostgresError> {
+        let session = postgres::connect(config, within).await?;
+        let connection = Self { session, statements: RefCell::default() };
+        // The values that a database or a role sets can lose commits, or choose plans that read whole tables while statistics are old.
+        let settings = format!(
+            "SET search_path TO \"{}\"; SET synchronous_commit TO on; SET statement_timeout TO 0; SET lock_timeout TO 0; \
+             SET enable_seqscan TO off; SET enable_hashjoin TO off; SET enable_mergejoin TO off; \
+             SET plan_cache_mode TO force_generic_plan; SET jit TO off; \
+             SET idle_in_transaction_session_timeout TO '10s'; SET default_transaction_isolation TO 'read committed'",
+            config.schema
+        );
+        connection.batch(&settings).await?;
+        Ok(connection)
+    }
+
+    pub(super) async fn batch(&self, statements: &str) -> Result<(), PostgresError> {
+        self.in_time(self.session.client.batch_execute(statements)).await
+    }
+
+    pub(super) async fn rows(&self, statement: &str, values: &Values<'_>) -> Result<Vec<Row>, PostgresError> {
+        let statement = self.prepared(statement).await?;
+        self.in_time(self.session.client.query(&statement, values)).await
+    }
+
+    pub(super) async fn row(&self, statement: &str, values: &Values<'_>) -> Result<Option<Row>, PostgresError> {
+        Ok(self.rows(statement, values).await?.into_iter().next())
+    }
+
+    /// Returns how many rows were changed.
+    pub(super) async fn execute(&self, statement: &str, values: &Values<'_>) -> Result<u64, PostgresError> {
+        let statement = self.prepared(statement).await?;
+        self.in_time(self.session.client.execute(&statement, values)).await
+    }
+
+    async fn prepared(&self, statement: &str) -> Result<Statement, PostgresError> {
+        if let Some(known) = self.statements.borrow().get(statement) {
+            return Ok(known.clone());
+        }
+        let prepared = self.in_time(self.session.client.prepare(statement)).await?;
+        let mut statements = self.statements.borrow_mut();
+        if statements.len() >= MAX_STATEMENTS {
+            statements.clear();
+        }
+        statements.insert(statement.to_owned(), prepared.clone());
+        Ok(prepared)
+    }
+
+    async fn in_time<T>(
+        &self,
+        request: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, PostgresError> {
+        let connection = &self.session.connection;
+        let late = |_| PostgresError::timeout(connection.address(), "using the spool", REQUEST_TIMEOUT);
+        timeout(REQUEST_TIMEOUT, request)
+            .await
+            .map_err(late)?
+            .map_err(|error| connection.error("using the spool", &error))
+    }
+
+    /// Explains why a row can't be read.
+    pub(super) fn unreadable(&self, error: &tokio_postgres::Error) -> PostgresError {
+        self.session.connection.error("reading the spool", error)
+    }
+
+    /// Reads each row by `decode`.
+    pub(super) fn decode<T>(
+        &self,
+        rows: &[Row],
+        decode: impl FnMut(&Row) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<Vec<T>, PostgresError> {
+        rows.iter().map(decode).collect::<Result<_, _>>().map_err(|error| self.unreadable(&error))
+    }
+
+    pub(super) async fn close(self) {
+        self.session.close().await;
+    }
+}

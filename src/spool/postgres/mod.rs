@@ -1,0 +1,286 @@
+//! The spool in PostgreSQL, for relays on several machines: one of them has the lease and writes, the others wait for it.
+
+mod apply;
+mod connection;
+mod filter;
+mod migrate;
+mod ownership;
+mod reader;
+mod renewal;
+mod rows;
+mod statements;
+mod text;
+
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use super::SpoolError;
+use super::budget::Usage;
+use super::change::{AppliedChange, Change};
+use super::counts::DeadLetterTotals;
+use super::delivery::RowId;
+use super::lease::Lease;
+use super::purge::PurgeSelection;
+use super::store::{FailedBatch, FailedChanges, Store, StoreContents};
+use super::writer_state::WriterState;
+use crate::clock::{self, Timestamp};
+use crate::config::PostgresConfig;
+use crate::rules::{AlertName, SinkName};
+use crate::storage::DiskSpace;
+
+use connection::Connection;
+use ownership::{Ownership, SHARD};
+use renewal::Renewal;
+
+pub(super) use migrate::VERSION;
+pub(super) use reader::PostgresReader;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) struct PostgresStore {
+    config: PostgresConfig,
+    /// None: a request failed, and how it ended is unknown.
+    connection: Option<Connection>,
+    ownership: Ownership,
+    is_same_boot: bool,
+    /// The number of the last transaction.
+    number: i64,
+    // Dropped before the runtime.
+    renewal: Option<Renewal>,
+    runtime: Runtime,
+}
+
+/// One thread runs the requests of a connection and the connection itself.
+fn runtime() -> Result<Runtime, SpoolError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| SpoolError::thread("in PostgreSQL", "its connection can't be started", error))
+}
+
+impl PostgresStore {
+    /// Takes the spool, and creates its tables if they are missing.
+    pub(super) fn open(config: &PostgresConfig) -> Result<Self, SpoolError> {
+        let runtime = runtime()?;
+        let (connection, ownership) = runtime.block_on(async {
+            let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
+            migrate::migrate(&connection, config).await?;
+            let ownership = Ownership::take(&connection, config).await?;
+            ownership.note_backend(&connection).await?;
+            Ok::<_, SpoolError>((connection, ownership))
+        })?;
+        let renewal = Renewal::start(ownership.clone(), config.clone())?;
+        let is_same_boot = ownership.clock.is_some_and(clock::restore);
+        let store = Self {
+            config: config.clone(),
+            connection: Some(connection),
+            ownership,
+            is_same_boot,
+            number: 0,
+            renewal: Some(renewal),
+            runtime,
+        };
+        store.begin_ownership()?;
+        // Nothing is fetched, and no message taken, before the store is open.
+        std::thread::sleep(store.ownership.begin.remaining());
+        Ok(store)
+    }
+
+    fn begin_ownership(&self) -> Result<(), SpoolError> {
+        let base = clock::ClockBase::now();
+        let repaired = self.run(async |connection| {
+            self.ownership.begin(connection).await?;
+            let set = "UPDATE shards SET boot = $2, base = $3 WHERE shard = $1";
+            connection.execute(set, &[&SHARD, &base.boot, &base.base]).await?;
+            let repaired = connection.repair_heads().await?;
+            connection.batch("COMMIT").await?;
+            Ok(repaired)
+        })?;
+        if repaired > 0 {
+            tracing::error!(
+                "the spool had lost the oldest deliveries of some keys; {repaired} of them are repaired and delivered"
+            );
+        }
+        Ok(())
+    }
+
+    fn run<T>(&self, work: impl AsyncFnOnce(&Connection) -> Result<T, SpoolError>) -> Result<T, SpoolError> {
+        let Some(connection) = &self.connection else { return Err(SpoolError::NotConnected) };
+        self.runtime.block_on(work(connection))
+    }
+
+    /// Does `work` in a transaction of the owner.
+    fn transact<T>(&self, work: impl AsyncFnOnce(&Connection) -> Result<T, SpoolError>) -> Result<T, SpoolError> {
+        self.run(async |connection| {
+            self.ownership.begin(connection).await?;
+            let done = work(connection).await?;
+            connection.batch("COMMIT").await?;
+            Ok(done)
+        })
+    }
+
+    /// Applies the changes, and leaves the transaction open. An error comes with all changes.
+    fn apply_all(
+        &self,
+        changes: Vec<Change>,
+        state: &mut WriterState,
+    ) -> Result<Vec<AppliedChange>, Box<(SpoolError, Vec<Change>)>> {
+        let Some(connection) = &self.connection else { return Err(Box::new((SpoolError::NotConnected, changes))) };
+        self.runtime.block_on(async {
+            if let Err(error) = self.ownership.begin(connection).await {
+                return Err(Box::new((error, changes)));
+            }
+            let is_read_only = changes.iter().all(Change::is_read_only);
+            let applied = apply::apply_all(connection, changes, state).await.map_err(|failed| {
+                let (error, changes) = *failed;
+                Box::new((error.into(), changes))
+            })?;
+            if is_read_only {
+                return Ok(applied);
+            }
+            let number = "UPDATE shard_batches SET number = $2 WHERE shard = $1";
+            match connection.execute(number, &[&SHARD, &self.number]).await {
+                Ok(_) => Ok(applied),
+                Err(error) => {
+                    Err(Box::new((error.into(), applied.into_iter().map(AppliedChange::into_change).collect())))
+                }
+            }
+        })
+    }
+}
+
+impl Store for PostgresStore {
+    fn name(&self) -> String {
+        self.config.to_string()
+    }
+
+    fn is_same_boot(&self) -> bool {
+        self.is_same_boot
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        Some(self.ownership.lease.clone())
+    }
+
+    fn disk_space(&self) -> DiskSpace {
+        DiskSpace::Plenty
+    }
+
+    fn contents(&self) -> Result<StoreContents, SpoolError> {
+        self.run(async |connection| {
+            let (last_dead_letter, last_row) = connection.last_ids().await?;
+            Ok(StoreContents {
+                last_dead_letter,
+                last_row: RowId(last_row.max(self.ownership.last_row())),
+                usage: connection.usage().await?,
+                requests: connection.count_requests().await?,
+                next_due_request: connection.next_due_request().await?,
+                dead_letters: connection.dead_letter_totals().await?,
+            })
+        })
+    }
+
+    fn states(&self) -> Result<Vec<(String, String, String)>, SpoolError> {
+        self.run(async |connection| Ok(connection.states().await?))
+    }
+
+    fn raised_alerts(&self) -> Result<Vec<(AlertName, String, String)>, SpoolError> {
+        self.run(async |connection| Ok(connection.raised_alerts().await?))
+    }
+
+    fn oldest(&self, sink: &SinkName) -> Result<Option<Timestamp>, SpoolError> {
+        self.run(async |connection| Ok(connection.oldest(sink).await?))
+    }
+
+    fn usage(&self) -> Result<Vec<(SinkName, Usage)>, SpoolError> {
+        self.run(async |connection| Ok(connection.usage().await?))
+    }
+
+    fn dead_letter_totals(&self) -> Result<DeadLetterTotals, SpoolError> {
+        self.run(async |connection| Ok(connection.dead_letter_totals().await?))
+    }
+
+    fn commit(
+        &mut self,
+        changes: Vec<Change>,
+        state: &mut WriterState,
+        _: DiskSpace,
+    ) -> Result<Vec<AppliedChange>, Box<FailedBatch>> {
+        self.number += 1;
+        let applied = self.apply_all(changes, state).map_err(|failed| {
+            let (error, changes) = *failed;
+            Box::new(FailedBatch { error, changes: FailedChanges::Unstored(changes) })
+        })?;
+        match self.run(async |connection| Ok(connection.batch("COMMIT").await?)) {
+            Ok(()) => Ok(applied),
+            Err(error) => Err(Box::new(FailedBatch { error, changes: FailedChanges::Unknown(applied) })),
+        }
+    }
+
+    fn purge_dead_letters(&self, selection: &PurgeSelection<'_>, limit: u64) -> Result<u64, SpoolError> {
+        self.transact(async |connection| Ok(connection.purge_dead_letters(selection, limit).await?))
+    }
+
+    fn purge_deliveries(&self, sink: &SinkName, limit: u64) -> Result<u64, SpoolError> {
+        self.transact(async |connection| Ok(connection.purge_deliveries(sink, limit).await?))
+    }
+
+    fn release_free_space(&self, _: DiskSpace, _: bool) -> Result<bool, SpoolError> {
+        // The server's autovacuum does.
+        Ok(false)
+    }
+
+    fn is_open(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    fn close(&mut self) {
+        self.connection = None;
+    }
+
+    fn recover(&mut self) -> Result<bool, SpoolError> {
+        if !self.ownership.lease.is_valid() {
+            return Err(SpoolError::Fenced);
+        }
+        let (config, ownership) = (&self.config, &self.ownership);
+        let (connection, number) = self.runtime.block_on(async {
+            let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
+            ownership.note_backend(&connection).await?;
+            ownership.begin(&connection).await?;
+            // Waits for a transaction of the last connection that has not ended yet.
+            let number = "SELECT number FROM shard_batches WHERE shard = $1 FOR UPDATE";
+            let number = connection.rows(number, &[&SHARD]).await?;
+            let number: Option<i64> = connection.decode(&number, |row| row.try_get(0))?.pop();
+            connection.batch("COMMIT").await?;
+            Ok::<_, SpoolError>((connection, number))
+        })?;
+        self.connection = Some(connection);
+        Ok(number == Some(self.number))
+    }
+
+    fn give_up(&mut self, is_clean: bool) {
+        self.renewal = None;
+        let released = self.run(async |connection| self.ownership.release(connection, is_clean).await);
+        if let Err(error) = released {
+            tracing::warn!(%error, "the spool was not given up; another relay takes it when its lease has expired");
+        }
+        if let Some(connection) = self.connection.take() {
+            self.runtime.block_on(connection.close());
+        }
+    }
+}
+
+/// Executes statements on the tables, for tests.
+#[cfg(test)]
+pub(super) fn execute(config: &PostgresConfig, statements: &str) -> Result<(), SpoolError> {
+    let (config, statements) = (config.clone(), statements.to_owned());
+    // Tests are tasks, which must not block.
+    let work = move || {
+        runtime()?.block_on(async {
+            let connection = Connection::open(&config, CONNECT_TIMEOUT).await?;
+            connection.batch(&statements).await?;
+            connection.close().await;
+            Ok(())
+        })
+    };
+    std::thread::scope(|scope| scope.spawn(work).join()).expect("no panic")
+}

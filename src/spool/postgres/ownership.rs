@@ -1,0 +1,203 @@
+//! Who may write to the spool: the instance that has the lease of its shard.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::connection::Connection;
+use crate::clock::{ClockBase, Uptime};
+use crate::config::PostgresConfig;
+use crate::spool::SpoolError;
+use crate::spool::lease::Lease;
+
+/// The only shard: all sources of a configuration.
+pub(super) const SHARD: i16 = 0;
+
+/// After an owner that ended without giving its lease up, attempts begin so long after the lease has expired: those that were in flight when
+/// it expired have ended by then.
+const UNCLEAN_PAUSE: Duration = Duration::from_secs(2);
+
+/// The ids of an owner's rows begin with its epoch: its first id is the epoch times this.
+const IDS_OF_EPOCH: i64 = 1 << 40;
+
+/// The ownership of a shard, from its taking on.
+#[derive(Debug, Clone)]
+pub(super) struct Ownership {
+    pub(super) instance: i64,
+    pub(super) epoch: i64,
+    pub(super) lease: Lease,
+    /// The start of due times that the owner before has stored.
+    pub(super) clock: Option<ClockBase>,
+    /// No attempt begins before this moment.
+    pub(super) begin: Uptime,
+}
+
+impl Ownership {
+    /// Later owners' rows have higher ids.
+    pub(super) fn last_row(&self) -> i64 {
+        self.epoch.saturating_mul(IDS_OF_EPOCH)
+    }
+
+    /// Takes the shard if it has no owner, or if the owner's lease has expired.
+    pub(super) async fn take(connection: &Connection, config: &PostgresConfig) -> Result<Self, SpoolError> {
+        let previous = Previous::read(connection).await?;
+        if let Some(previous) = &previous {
+            if !previous.is_free() {
+                return Err(SpoolError::Owned {
+                    database: config.database.clone(),
+                    schema: config.schema.clone(),
+                    owner: previous.name.clone(),
+                });
+            }
+            // A transaction of the owner before would hold up this one.
+            previous.terminate_backends(connection).await?;
+        }
+        let asked = Uptime::now();
+        connection.batch("BEGIN").await?;
+        let instance = register(connection).await?;
+        let base = ClockBase::now();
+        let lease = signed_millis(config.lease);
+        let insert = "INSERT INTO shards (shard, epoch, owner, clean, expires_at, boot, base) \
+                      VALUES ($1, 0, NULL, true, clock_timestamp(), $2, $3) ON CONFLICT (shard) DO NOTHING";
+        connection.execute(insert, &[&SHARD, &base.boot, &base.base]).await?;
+        let locked = connection.row("SELECT epoch FROM shards WHERE shard = $1 FOR UPDATE", &[&SHARD]).await?;
+        let take = "UPDATE shards SET epoch = epoch + 1, owner = $2, clean = false, \
+                    expires_at = clock_timestamp() + $3 * interval '1 millisecond' \
+                    WHERE shard = $1 AND (owner IS NULL OR expires_at < clock_timestamp()) RETURNING epoch";
+        let taken = connection.rows(take, &[&SHARD, &instance, &lease]).await?;
+        let taken: Option<i64> = connection.decode(&taken, |row| row.try_get(0))?.pop();
+        let (Some(epoch), Some(_)) = (taken, locked) else {
+            connection.batch("ROLLBACK").await?;
+            let (database, schema) = (config.database.clone(), config.schema.clone());
+            return Err(SpoolError::Owned { database, schema, owner: "another instance".to_owned() });
+        };
+        let batches = "INSERT INTO shard_batches (shard, epoch, number) VALUES ($1, $2, 0) \
+                       ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch, number = 0";
+        connection.execute(batches, &[&SHARD, &epoch]).await?;
+        connection.batch("COMMIT").await?;
+        let begin = previous.as_ref().map_or(asked, |previous| previous.attempts_after(asked));
+        let lease = Lease::new(asked, config.lease);
+        Ok(Self { instance, epoch, lease, clock: previous.map(|previous| previous.clock), begin })
+    }
+
+    /// Begins a transaction of the owner. If the shard has another owner, it is an error, and nothing can be written.
+    pub(super) async fn begin(&self, connection: &Connection) -> Result<(), SpoolError> {
+        if !self.lease.is_valid() {
+            return Err(SpoolError::Fenced);
+        }
+        connection.batch("BEGIN").await?;
+        let fence = "SELECT 1 FROM shards WHERE shard = $1 AND owner = $2 AND epoch = $3 FOR KEY SHARE";
+        if connection.row(fence, &[&SHARD, &self.instance, &self.epoch]).await?.is_some() {
+            return Ok(());
+        }
+        self.lease.end();
+        connection.batch("ROLLBACK").await?;
+        Err(SpoolError::Fenced)
+    }
+
+    pub(super) async fn renew(&self, connection: &Connection, config: &PostgresConfig) -> Result<(), SpoolError> {
+        let asked = Uptime::now();
+        let renew = "UPDATE shards SET expires_at = clock_timestamp() + $4 * interval '1 millisecond' \
+                     WHERE shard = $1 AND owner = $2 AND epoch = $3";
+        let values: &super::connection::Values<'_> =
+            &[&SHARD, &self.instance, &self.epoch, &signed_millis(config.lease)];
+        if connection.execute(renew, values).await? == 0 {
+            self.lease.end();
+            return Err(SpoolError::Fenced);
+        }
+        if self.lease.renew(asked, config.lease) { Ok(()) } else { Err(SpoolError::Fenced) }
+    }
+
+    /// Gives the shard up. `is_clean`: nothing of it is in flight.
+    pub(super) async fn release(&self, connection: &Connection, is_clean: bool) -> Result<(), SpoolError> {
+        let release = "UPDATE shards SET owner = CASE WHEN $4 THEN NULL ELSE owner END, clean = $4, expires_at = clock_timestamp() \
+                       WHERE shard = $1 AND owner = $2 AND epoch = $3";
+        connection.execute(release, &[&SHARD, &self.instance, &self.epoch, &is_clean]).await?;
+        self.lease.end();
+        Ok(())
+    }
+
+    /// Notes that a transaction of the instance comes by this connection, so that a later owner can end it.
+    pub(super) async fn note_backend(&self, connection: &Connection) -> Result<(), SpoolError> {
+        // Only those that are still there, and this one.
+        let note = "UPDATE instances SET seen_at = clock_timestamp(), backends = \
+                    (SELECT jsonb_agg(jsonb_build_object('pid', pid, 'start', backend_start)) FROM pg_stat_activity activity \
+                    WHERE pid = pg_backend_pid() OR EXISTS (SELECT 1 FROM jsonb_array_elements(backends) backend \
+                    WHERE activity.pid = (backend->>'pid')::integer AND activity.backend_start = (backend->>'start')::timestamptz)) \
+                    WHERE id = $1";
+        connection.execute(note, &[&self.instance]).await?;
+        Ok(())
+    }
+}
+
+/// The shard as its last owner left it.
+struct Previous {
+    owner: Option<i64>,
+    name: String,
+    is_clean: bool,
+    /// Since when its lease has expired; negative: until when it lasts. In milliseconds.
+    expired: i64,
+    clock: ClockBase,
+}
+
+impl Previous {
+    async fn read(connection: &Connection) -> Result<Option<Self>, SpoolError> {
+        let read = "SELECT owner, coalesce(name, 'another instance'), clean, \
+                    (extract(epoch FROM clock_timestamp() - expires_at) * 1000)::bigint, boot, base \
+                    FROM shards LEFT JOIN instances ON instances.id = owner WHERE shard = $1";
+        let read = connection.rows(read, &[&SHARD]).await?;
+        let mut read = connection.decode(&read, |row| {
+            Ok(Self {
+                owner: row.try_get(0)?,
+                name: row.try_get(1)?,
+                is_clean: row.try_get(2)?,
+                expired: row.try_get(3)?,
+                clock: ClockBase { boot: row.try_get(4)?, base: row.try_get(5)? },
+            })
+        })?;
+        Ok(read.pop())
+    }
+
+    fn is_free(&self) -> bool {
+        self.owner.is_none() || self.expired > 0
+    }
+
+    async fn terminate_backends(&self, connection: &Connection) -> Result<(), SpoolError> {
+        let terminate = "SELECT pg_terminate_backend(activity.pid) FROM instances, jsonb_array_elements(backends) backend \
+                         JOIN pg_stat_activity activity ON activity.pid = (backend->>'pid')::integer \
+                         AND activity.backend_start = (backend->>'start')::timestamptz WHERE instances.id = $1";
+        if let Some(owner) = self.owner {
+            connection.rows(terminate, &[&owner]).await?;
+        }
+        Ok(())
+    }
+
+    /// When attempts may begin, of a shard that was found at `found`.
+    fn attempts_after(&self, found: Uptime) -> Uptime {
+        if self.is_clean {
+            return found;
+        }
+        let expired = Duration::from_millis(u64::try_from(self.expired).unwrap_or(0));
+        found.after(UNCLEAN_PAUSE.saturating_sub(expired))
+    }
+}
+
+/// Adds this process to the instances, and removes those that were not seen for a day.
+async fn register(connection: &Connection) -> Result<i64, SpoolError> {
+    let forget = "DELETE FROM instances WHERE seen_at < clock_timestamp() - interval '1 day' \
+                  AND NOT EXISTS (SELECT 1 FROM shards WHERE owner = instances.id)";
+    connection.execute(forget, &[]).await?;
+    let name = format!("{} (process {})", hostname(), std::process::id());
+    let add = "INSERT INTO instances (name, seen_at, config_hash, backends) VALUES ($1, clock_timestamp(), 0, $2::text::jsonb) \
+               RETURNING id";
+    let added = connection.rows(add, &[&name, &json!([]).to_string()]).await?;
+    Ok(connection.decode(&added, |row| row.try_get(0))?.pop().unwrap_or_default())
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+pub(super) fn signed_millis(length: Duration) -> f64 {
+    length.as_secs_f64() * 1_000.0
+}

@@ -1,0 +1,91 @@
+//! Renews the lease, on a thread and a connection of its own: a long transaction must not delay it.
+
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+
+use tokio::runtime::Runtime;
+
+use super::connection::Connection;
+use super::ownership::Ownership;
+use super::runtime;
+use crate::config::PostgresConfig;
+use crate::spool::SpoolError;
+use crate::tasks::{self, TaskKind};
+
+/// The lease is renewed so often while it lasts.
+const RENEWALS_PER_LEASE: u32 = 5;
+
+/// Renews until it is dropped or the lease has ended.
+pub(super) struct Renewal {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Renewal {
+    pub(super) fn start(ownership: Ownership, config: PostgresConfig) -> Result<Self, SpoolError> {
+        let (stop, stopped) = mpsc::channel();
+        let runtime = runtime()?;
+        let renew = move || {
+            let mut renewer = Renewer { ownership, config, runtime, connection: None };
+            let interval = renewer.config.lease / RENEWALS_PER_LEASE;
+            while renewer.ownership.lease.is_valid() {
+                match stopped.recv_timeout(interval) {
+                    Err(RecvTimeoutError::Timeout) => renewer.renew(),
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            renewer.close();
+        };
+        let thread = tasks::spawn_thread(TaskKind::LeaseRenewal, "lease".to_owned(), renew).map_err(|error| {
+            SpoolError::thread("in PostgreSQL", "the thread that renews its lease can't be started", error)
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread ends the relay by itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Renewer {
+    ownership: Ownership,
+    config: PostgresConfig,
+    runtime: Runtime,
+    /// None: the last request failed.
+    connection: Option<Connection>,
+}
+
+impl Renewer {
+    fn renew(&mut self) {
+        let Self { ownership, config, runtime, connection } = self;
+        let limit = config.lease / 2;
+        let renewed = runtime.block_on(async {
+            let open = match connection.take() {
+                Some(open) => open,
+                None => Connection::open(config, limit).await?,
+            };
+            tokio::time::timeout(limit, ownership.renew(&open, config))
+                .await
+                .unwrap_or(Err(SpoolError::LeaseTimeout))?;
+            *connection = Some(open);
+            Ok::<_, SpoolError>(())
+        });
+        if let Err(error) = renewed {
+            let remaining = ownership.lease.remaining().as_millis();
+            tracing::warn!(%error, "the lease of the spool was not renewed; it lasts for {remaining} ms more");
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // The connection closes itself if the server doesn't take the goodbye.
+            self.runtime.block_on(connection.close());
+        }
+    }
+}
