@@ -101,8 +101,12 @@ async fn ready(State(stats): State<Arc<Stats>>) -> Response {
     let code = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let now = stats.snapshot();
     let blocked = stats.spool().and_then(|spool| spool.problem());
+    let standby = stats.standby();
     let sources = now.sources.iter().map(|source| {
-        let (state, reason) = source_state(source, blocked.as_deref());
+        let (state, reason) = match &standby {
+            Some(standby) => (SourceState::Standby.into_str(), Some(standby.clone())),
+            None => source_state(source, blocked.as_deref()),
+        };
         (source.name().to_string(), json!({ "state": state, "reason": reason }))
     });
     let sinks = now.sinks.iter().map(|sink| (sink.name().to_string(), json!({ "state": sink_state(sink) })));

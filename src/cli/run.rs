@@ -1,7 +1,8 @@
 //! `run`: the relay itself.
 
 use std::net::SocketAddr;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Global, reload};
 use crate::admin::{self, Admin, control};
 use crate::config::{Config, NamedFiles, SinkKind, SourceKind};
-use crate::relay::Relay;
+use crate::relay::{Relay, RelayError};
 use crate::tasks::{self, TaskKind};
 
 /// Some supervisors signal the process and then its group: two signals within this time count as one.
@@ -34,7 +35,20 @@ pub fn run(config: Config, file: NamedFiles, global: &Global) -> anyhow::Result<
     let result = runtime.block_on(relay(config, file, global));
     // A blocking call (the resolver, a file system that hangs) must not delay the exit.
     runtime.shutdown_background();
-    result.map(|()| ExitCode::SUCCESS)
+    match result {
+        Err(error) if matches!(error.downcast_ref(), Some(RelayError::LeaseLost)) => Err(start_anew(&error)),
+        ended => ended.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Replaces this process by a new one of the same program, which stands by for the spool. That ends at once all that is in flight, in
+/// whatever thread. Returns only if it fails.
+fn start_anew(error: &anyhow::Error) -> anyhow::Error {
+    tracing::error!(%error, "spool lost; the relay starts anew, and stands by for it");
+    crate::telemetry::flush();
+    let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+    let failed = Command::new(program).args(std::env::args_os().skip(1)).exec();
+    anyhow::Error::new(failed).context("the relay can't start anew")
 }
 
 async fn relay(config: Config, file: NamedFiles, global: &Global) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use crate::sink::{Attempt, AttemptId, RenderError, RenderedDelivery};
 
 impl Dispatcher {
     pub(super) fn start_attempts(&mut self) {
-        while self.in_flight.len() < self.capacity() && self.breaker.allows_attempt() {
+        while self.in_flight.len() < self.capacity() && self.breaker.allows_attempt() && self.spool.has_lease() {
             let id = AttemptId(self.next_number());
             let Some((lane, mut delivery)) = self.next_delivery(id) else { return };
             if !matches!(delivery.backing, Backing::Receipt(_)) {

@@ -43,7 +43,7 @@ use crate::config::Config;
 use crate::journal::Journal;
 use crate::sink::OpenError;
 use crate::spool::{Spool, SpoolError};
-use crate::storage::in_memory_warning;
+use crate::storage::{create_private_directory, in_memory_warning};
 use crate::tasks::{self, TaskKind};
 use blocked_sources::BlockedSourceWarnings;
 use handle::RelayCommand;
@@ -68,6 +68,9 @@ pub enum RelayError {
     Sink(#[from] OpenError),
     #[error("the thread that writes the journal can't be started: {0}")]
     Journal(std::io::Error),
+    /// Nothing more may be done with the spool: another relay may have it.
+    #[error("the lease of the spool has ended: the database did not answer in time, or this process was suspended")]
+    LeaseLost,
     /// A thread or a task panicked, which is a bug. No message was acknowledged that is not delivered or stored.
     #[error(
         "a part of the relay ({0:?}) panicked, so the relay ends; the log names the place in the source: please report it, and start the relay again"
@@ -116,12 +119,20 @@ impl Relay {
     async fn run_to_end(self, stop: CancellationToken) -> Result<(), RelayError> {
         let Self { config, handle, commands } = self;
         let stats = handle.stats();
+        // The journal, the control socket and file sinks are there, also where the spool is elsewhere.
+        if let Err(error) = create_private_directory(&config.data_dir) {
+            tracing::warn!(%error, file = %config.data_dir.display(), "the data directory can't be created");
+        }
         let has_warned = Cell::new(false);
         let opening = Spool::open_when_free(&config.spool, &config.dead_letters, |held| {
             if !has_warned.replace(true) {
-                tracing::warn!(error = %held, "the spool is in use by another process; the relay waits until it is free");
+                tracing::warn!(error = %held, "the spool can't be used yet; the relay waits until it can");
             }
-            stats.set_start_blocker(held.to_string());
+            if held.is_standby() {
+                stats.set_standby(held.to_string());
+            } else {
+                stats.set_start_blocker(held.to_string());
+            }
         });
         let spool_file = config.spool.store.file();
         let opening = report_while_running(opening, OPENING_REPORT_INTERVAL, |seconds| {
@@ -143,7 +154,17 @@ impl Relay {
         spool.record_dead_letters(journal.clone());
         stats.set_spool(Arc::clone(&spool));
         stats.set_journal(journal.clone());
-        relay(config, &spool, journal.clone(), &handle, commands, stop).await?;
+        let lost = async {
+            match spool.lease() {
+                Some(lease) => lease.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = lost => return Err(RelayError::LeaseLost),
+            ended = relay(config, &spool, journal.clone(), &handle, commands, stop) => ended?,
+        }
         // Every delivery is settled by now, or its grace period is over.
         spool.close(CLOSE_TIMEOUT).await;
         journal.close(CLOSE_TIMEOUT).await;

@@ -32,7 +32,8 @@ pub struct Stats {
     failed_reloads: AtomicU64,
     last_reload_failed: AtomicBool,
     /// Why the relay has not started yet. None: it has.
-    start_blocker: Mutex<Option<String>>,
+    /// None: the relay has started.
+    waiting: Mutex<Option<Waiting>>,
     alert_counts: AlertCounts,
     spool: SetOnce<Arc<Spool>>,
     journal: SetOnce<Journal>,
@@ -114,7 +115,7 @@ impl Stats {
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),
             last_reload_failed: AtomicBool::new(false),
-            start_blocker: Mutex::new(Some("the relay is starting".to_owned())),
+            waiting: Mutex::new(Some(Waiting { reason: "the relay is starting".to_owned(), is_standby: false })),
             alert_counts: AlertCounts::default(),
             spool: SetOnce::new(),
             journal: SetOnce::new(),
@@ -165,14 +166,33 @@ impl Stats {
 
     /// Sets why the relay can't start yet, for example because another relay holds the spool.
     pub fn set_start_blocker(&self, reason: impl Into<String>) {
-        *self.start_blocker.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.into());
+        self.set_waiting(Some(Waiting { reason: reason.into(), is_standby: false }));
+    }
+
+    /// Another relay has the spool, and this one goes on when that one ends: it is ready for that.
+    pub fn set_standby(&self, reason: String) {
+        self.set_waiting(Some(Waiting { reason, is_standby: true }));
+    }
+
+    /// Why it stands by, if it does.
+    #[must_use]
+    pub fn standby(&self) -> Option<String> {
+        self.waiting().filter(|waiting| waiting.is_standby).map(|waiting| waiting.reason)
+    }
+
+    fn waiting(&self) -> Option<Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_waiting(&self, waiting: Option<Waiting>) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
     }
 
     /// The spool is open: the relay has started.
     pub fn set_spool(&self, spool: Arc<Spool>) {
         // Set once at the start; a second time would be the same spool.
         let _ = self.spool.set(spool);
-        *self.start_blocker.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.set_waiting(None);
     }
 
     pub fn set_journal(&self, journal: Journal) {
@@ -201,7 +221,10 @@ impl Stats {
     #[must_use]
     pub fn not_ready_reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        reasons.extend(self.start_blocker.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        match self.waiting() {
+            Some(Waiting { is_standby: true, .. }) => return reasons,
+            waiting => reasons.extend(waiting.map(|waiting| waiting.reason)),
+        }
         reasons.extend(self.spool().and_then(|spool| spool.problem()));
         for source in &self.snapshot().sources {
             let (state, problem) = source.state();
@@ -213,6 +236,13 @@ impl Stats {
         }
         reasons
     }
+}
+
+/// Why the relay has not started yet.
+#[derive(Debug, Clone)]
+struct Waiting {
+    reason: String,
+    is_standby: bool,
 }
 
 #[derive(Debug)]

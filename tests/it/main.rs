@@ -16,6 +16,7 @@ mod end_to_end;
 mod examples;
 mod explain_matches_run;
 mod harness;
+mod high_availability;
 mod offline;
 mod operations;
 mod postgres;

@@ -296,12 +296,12 @@ impl Relay<'_> {
         Ok((status, text))
     }
 
-    /// The address of the admin listener, from the log line of its start.
+    /// The address of the admin listener, from the log line of its last start.
     pub fn admin(&self) -> Result<String, String> {
         let log = self.home.log();
         let lines = log.get(self.logged_before..).unwrap_or_default().lines();
         let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let started = lines.find(|line| line["admin"].is_string()).ok_or("the relay has not logged its start")?;
+        let started = lines.rfind(|line| line["admin"].is_string()).ok_or("the relay has not logged its start")?;
         started["admin"].as_str().map(str::to_owned).ok_or(format!("no admin listener in {started}"))
     }
 
