@@ -23,7 +23,8 @@ pub(super) async fn show(State(stats): State<Arc<Stats>>) -> Response {
 pub(super) fn text(stats: &Stats) -> String {
     let mut to = Exposition::new("regards_relay_");
     let now = stats.snapshot();
-    sources(&mut to, stats.spool().and_then(|spool| spool.block_reason()), &now);
+    let block = stats.spool().and_then(|spool| spool.block_reason());
+    sources(&mut to, (block, stats.standby().is_some()), &now);
     routes(&mut to, stats, &now);
     sinks(&mut to, &now);
     spool(&mut to, stats, &now);
@@ -53,7 +54,7 @@ pub(super) fn text(stats: &Stats) -> String {
     to.finish()
 }
 
-fn sources(to: &mut Exposition, block: Option<BlockReason>, stats: &StatsSnapshot) {
+fn sources(to: &mut Exposition, (block, is_standby): (Option<BlockReason>, bool), stats: &StatsSnapshot) {
     let by_name = || stats.sources.iter().map(|source| (vec![("source", source.name().as_str())], source));
     to.family(
         "source_up",
@@ -64,8 +65,8 @@ fn sources(to: &mut Exposition, block: Option<BlockReason>, stats: &StatsSnapsho
     to.family(
         "source_standby",
         Kind::Gauge,
-        "1 if the source stands by because another relay consumes its queue",
-        by_name().map(|(labels, source)| (labels, u64::from(source.state().0 == SourceState::Standby))),
+        "1 if the source stands by because another relay consumes its queue, or has the spool",
+        by_name().map(|(labels, source)| (labels, u64::from(is_standby || source.state().0 == SourceState::Standby))),
     );
     let blocked = by_name().flat_map(|(labels, source)| {
         let state = source.state().0;

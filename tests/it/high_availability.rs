@@ -90,6 +90,7 @@ async fn wait_for_standby(relay: &Relay<'_>) {
         (status, text) => Err(format!("{status} {text}")),
     })
     .await;
+    assert_eq!(relay.metric("source_standby", &[]).await, Ok(Some(1.0)));
 }
 
 #[tokio::test]

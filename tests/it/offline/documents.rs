@@ -7,7 +7,7 @@ mod metrics;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -15,6 +15,7 @@ const DOCUMENTS: [&str; 13] = [
     "SECURITY.md",
     "docs/configuration.md",
     "docs/event.md",
+    "docs/high-availability.md",
     "docs/kafka.md",
     "docs/metrics.md",
     "docs/operations.md",
