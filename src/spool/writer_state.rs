@@ -19,8 +19,8 @@ pub(super) struct WriterState {
     claimed: HashMap<SinkName, HashSet<RowId>>,
     /// The claimed deliveries whose dead letters are not on disk yet: a new dispatcher of the sink doesn't get them either.
     dead_lettering: HashMap<SinkName, HashSet<RowId>>,
-    /// Rows that a redelivered message was recognized as, so that the next copy of the message isn't recognized as the same row:
-    /// deliveries by their ids, dead letters by their negative ids.
+    /// Rows that a redelivered message was recognized as, or for which one was stored: the next copy of the message isn't recognized as the
+    /// same row. Deliveries by their ids, dead letters by their negative ids.
     recognized: HashSet<i64>,
     /// The recognized rows that the current transaction added.
     recognized_in_transaction: Vec<i64>,
@@ -87,9 +87,10 @@ impl WriterState {
         &self.recognized
     }
 
-    /// Remembers the row of a duplicate, so that the next copy isn't recognized as the same row.
-    pub(super) fn record(&mut self, inserted: InsertOutcome) -> InsertOutcome {
-        if let InsertOutcome::Duplicate(id) = inserted {
+    /// Remembers the row of a redelivered message: an existing one, or `own`.
+    pub(super) fn record(&mut self, inserted: InsertOutcome, own: Option<i64>) -> InsertOutcome {
+        let row = if let InsertOutcome::Duplicate(id) = inserted { Some(id) } else { own };
+        if let Some(id) = row {
             if self.recognized.len() >= MAX_RECOGNIZED {
                 self.recognized.clear();
             }

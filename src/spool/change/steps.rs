@@ -41,6 +41,12 @@ pub(in crate::spool) struct DeadLetterOutcome {
 }
 
 impl NewDeadLetter {
+    /// What a redelivered message is recorded as, if its dead letter is new.
+    pub(in crate::spool) fn own_row(&self) -> Option<i64> {
+        let is_redelivered = self.row.is_received && self.row.letter.message.redelivered;
+        is_redelivered.then_some(-self.row.id)
+    }
+
     pub(in crate::spool) fn size(&self) -> u64 {
         self.row.size + self.copy.as_ref().map_or(0, |copy| copy.size)
     }
@@ -90,6 +96,11 @@ pub(in crate::spool) struct AddDelivery {
 }
 
 impl AddDelivery {
+    /// What a redelivered message is recorded as, if its delivery is new.
+    pub(in crate::spool) fn own_row(&self) -> Option<i64> {
+        self.row.delivery.may_be_known.then_some(self.row.id.0)
+    }
+
     /// The delivery was completed before it was written, so it needs no row.
     pub(in crate::spool) fn settle_unwritten(self, state: &mut WriterState, shared: &Shared) {
         shared.budget().release(&self.row.delivery.sink, self.row.size);

@@ -140,7 +140,7 @@ async fn insert(
     connection: &Connection,
     state: &mut WriterState,
 ) -> Result<(InsertOutcome, Option<InsertOutcome>), PostgresError> {
-    let inserted = state.record(connection.add_dead_letter(&letter.row, state.recognized()).await?);
+    let inserted = state.record(connection.add_dead_letter(&letter.row, state.recognized()).await?, letter.own_row());
     let copy = match (&letter.copy, inserted) {
         // An existing dead letter was copied when it was written.
         (_, InsertOutcome::Duplicate(_)) | (None, _) => None,
@@ -164,7 +164,7 @@ async fn add_rows(
 
 impl Apply for AddDelivery {
     async fn apply(&self, connection: &Connection, state: &mut WriterState) -> Result<Self::Outcome, PostgresError> {
-        Ok(state.record(connection.add_delivery(&self.row, state.recognized()).await?))
+        Ok(state.record(connection.add_delivery(&self.row, state.recognized()).await?, self.own_row()))
     }
 }
 

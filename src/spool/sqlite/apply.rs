@@ -84,7 +84,7 @@ impl Apply for AddDeadLetters {
 
 impl Apply for AddDelivery {
     fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
-        Ok(state.record(database.add_delivery(&self.row, state.recognized())?))
+        Ok(state.record(database.add_delivery(&self.row, state.recognized())?, self.own_row()))
     }
 }
 
@@ -237,7 +237,7 @@ fn insert(
     database: &Database,
     state: &mut WriterState,
 ) -> Result<(InsertOutcome, Option<InsertOutcome>), SpoolError> {
-    let inserted = state.record(database.add_dead_letter(&letter.row, state.recognized())?);
+    let inserted = state.record(database.add_dead_letter(&letter.row, state.recognized())?, letter.own_row());
     let copy = match (&letter.copy, inserted) {
         // An existing dead letter was copied when it was written.
         (_, InsertOutcome::Duplicate(_)) | (None, _) => None,

@@ -282,6 +282,30 @@ async fn a_redelivered_message_is_recognized() {
     spool.close(GRACE).await;
 }
 
+/// The run before had stored neither of them.
+#[tokio::test]
+async fn equal_messages_that_are_redelivered_are_all_stored() {
+    let setup = Setup::new();
+    let spool = setup.open();
+    let redelivered = || SpooledDelivery { may_be_known: true, ..delivery(1, 7) };
+    let (_, settled) = spill(&spool, [redelivered(), redelivered()]);
+    assert_eq!(all(settled).await, done(0..2));
+    assert_eq!(spool.sink_usage()[0].1.count(), 2);
+
+    let again = || DeadLetter {
+        message: Arc::new(Message { redelivered: true, ..Message::clone(&letter("<no event>").message) }),
+        ..letter("<no event>")
+    };
+    let (to, settled) = unbounded_channel();
+    for number in 0..2 {
+        spool.store_dead_letter(again(), Receipt::new(EntryId(number), to.clone()));
+    }
+    drop(to);
+    assert_eq!(all(settled).await, done(0..2));
+    assert_eq!(setup.ids(&DeadLetterFilter::default()), [2, 1]);
+    spool.close(GRACE).await;
+}
+
 #[tokio::test]
 async fn a_saved_state_survives_a_restart_until_it_is_deleted() {
     let setup = Setup::new();
