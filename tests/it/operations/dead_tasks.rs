@@ -34,8 +34,9 @@ async fn a_dead_thread_or_task_ends_the_relay_with_an_error() {
     let topic = Kafka::shared().topic("dead", 1).await;
     let receiver = Receiver::start().await;
     let tokens = TokenServer::start().await;
-    // Only a spool in PostgreSQL has connections to it.
-    for &task in TaskKind::ALL.iter().filter(|task| **task != TaskKind::PostgresConnection) {
+    // Only a spool in PostgreSQL has these.
+    let others = [TaskKind::PostgresConnection, TaskKind::LeaseRenewal];
+    for &task in TaskKind::ALL.iter().filter(|task| !others.contains(task)) {
         let regards = Regards::new().await;
         let home = Home::of(&regards, ROUTES)
             .with_kafka()
