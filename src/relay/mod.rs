@@ -36,6 +36,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +113,11 @@ impl Relay {
             // A panic also ends the relay's own wait for that task, which knows less of it.
             biased;
             dead = tasks::first_panic() => Err(RelayError::Dead(dead)),
-            ended = self.run_to_end(stop) => ended,
+            ended = self.run_to_end(stop) => match (ended, tasks::first_panic().now_or_never()) {
+                // The task panicked just after the first line had looked.
+                (Err(RelayError::Broken(_)), Some(dead)) => Err(RelayError::Dead(dead)),
+                (ended, _) => ended,
+            },
         }
     }
 
