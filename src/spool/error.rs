@@ -115,7 +115,12 @@ impl SpoolError {
 
     /// The spool may be usable later, without a change.
     pub(super) fn is_transient(&self) -> bool {
-        matches!(self, Self::Postgres(error) if error.is_transient())
+        match self {
+            Self::Postgres(error) => error.is_transient(),
+            // The lease ended before the spool was open.
+            Self::Fenced => true,
+            _ => false,
+        }
     }
 
     /// Another program holds a lock on the file.

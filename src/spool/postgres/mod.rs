@@ -259,6 +259,8 @@ impl Store for PostgresStore {
 
     fn give_up(&mut self, is_clean: bool) {
         self.renewal = None;
+        // Attempts that were aborted when the lease ended may still be at their receivers.
+        let is_clean = is_clean && self.ownership.lease.is_valid();
         let released = self.run(async |connection| self.ownership.release(connection, is_clean).await);
         if let Err(error) = released {
             tracing::warn!(%error, "the spool was not given up; another relay takes it when its lease has expired");

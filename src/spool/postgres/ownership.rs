@@ -40,14 +40,13 @@ impl Ownership {
 
     /// Takes the shard if it has no owner, or if the owner's lease has expired.
     pub(super) async fn take(connection: &Connection, config: &PostgresConfig) -> Result<Self, SpoolError> {
-        let previous = Previous::read(connection).await?;
-        if let Some(previous) = &previous {
+        let in_use = |owner: &str| {
+            let (database, schema) = (config.database.clone(), config.schema.clone());
+            SpoolError::Owned { database, schema, owner: owner.to_owned() }
+        };
+        if let Some(previous) = Previous::read(connection).await? {
             if !previous.is_free() {
-                return Err(SpoolError::Owned {
-                    database: config.database.clone(),
-                    schema: config.schema.clone(),
-                    owner: previous.name.clone(),
-                });
+                return Err(in_use(&previous.name));
             }
             // A transaction of the owner before would hold up this one.
             previous.terminate_backends(connection).await?;
@@ -59,23 +58,25 @@ impl Ownership {
         let lease = signed_millis(config.lease);
         let insert = "INSERT INTO shards (shard, epoch, owner, clean, expires_at, boot, base) \
                       VALUES ($1, 0, NULL, true, clock_timestamp(), $2, $3) ON CONFLICT (shard) DO NOTHING";
-        connection.execute(insert, &[&SHARD, &base.boot, &base.base]).await?;
-        let locked = connection.row("SELECT epoch FROM shards WHERE shard = $1 FOR UPDATE", &[&SHARD]).await?;
+        let is_new = connection.execute(insert, &[&SHARD, &base.boot, &base.base]).await? > 0;
+        connection.rows("SELECT epoch FROM shards WHERE shard = $1 FOR UPDATE", &[&SHARD]).await?;
+        // Since it was read first, another instance may have had the shard.
+        let previous = Previous::read(connection).await?.filter(|_| !is_new);
+        let found = Uptime::now();
         let take = "UPDATE shards SET epoch = epoch + 1, owner = $2, clean = false, \
                     expires_at = clock_timestamp() + $3 * interval '1 millisecond' \
                     WHERE shard = $1 AND (owner IS NULL OR expires_at < clock_timestamp()) RETURNING epoch";
         let taken = connection.rows(take, &[&SHARD, &instance, &lease]).await?;
         let taken: Option<i64> = connection.decode(&taken, |row| row.try_get(0))?.pop();
-        let (Some(epoch), Some(_)) = (taken, locked) else {
+        let Some(epoch) = taken else {
             connection.batch("ROLLBACK").await?;
-            let (database, schema) = (config.database.clone(), config.schema.clone());
-            return Err(SpoolError::Owned { database, schema, owner: "another instance".to_owned() });
+            return Err(in_use(previous.as_ref().map_or("another instance", |previous| &previous.name)));
         };
         let batches = "INSERT INTO shard_batches (shard, epoch, number) VALUES ($1, $2, 0) \
                        ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch, number = 0";
         connection.execute(batches, &[&SHARD, &epoch]).await?;
         connection.batch("COMMIT").await?;
-        let begin = previous.as_ref().map_or(asked, |previous| previous.attempts_after(asked));
+        let begin = previous.as_ref().map_or(found, |previous| previous.attempts_after(found));
         let lease = Lease::new(asked, config.lease);
         Ok(Self { instance, epoch, lease, clock: previous.map(|previous| previous.clock), begin })
     }
@@ -165,7 +166,8 @@ impl Previous {
     async fn terminate_backends(&self, connection: &Connection) -> Result<(), SpoolError> {
         let terminate = "SELECT pg_terminate_backend(activity.pid) FROM instances, jsonb_array_elements(backends) backend \
                          JOIN pg_stat_activity activity ON activity.pid = (backend->>'pid')::integer \
-                         AND activity.backend_start = (backend->>'start')::timestamptz WHERE instances.id = $1";
+                         AND activity.backend_start = (backend->>'start')::timestamptz \
+                         WHERE instances.id = $1 AND activity.usename = current_user";
         if let Some(owner) = self.owner {
             connection.rows(terminate, &[&owner]).await?;
         }
