@@ -159,15 +159,9 @@ impl Relay {
         spool.record_dead_letters(journal.clone());
         stats.set_spool(Arc::clone(&spool));
         stats.set_journal(journal.clone());
-        let lost = async {
-            match spool.lease() {
-                Some(lease) => lease.ended().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
-            () = lost => return Err(RelayError::LeaseLost),
+            () = spool.lease_ended() => return Err(RelayError::LeaseLost),
             ended = relay(config, &spool, journal.clone(), &handle, commands, stop) => ended?,
         }
         // Every delivery is settled by now, or its grace period is over.

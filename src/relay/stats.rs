@@ -33,7 +33,7 @@ pub struct Stats {
     last_reload_failed: AtomicBool,
     /// Why the relay has not started yet. None: it has.
     /// None: the relay has started.
-    waiting: Mutex<Option<Waiting>>,
+    start_blocker: Mutex<Option<StartBlocker>>,
     alert_counts: AlertCounts,
     spool: SetOnce<Arc<Spool>>,
     journal: SetOnce<Journal>,
@@ -115,7 +115,10 @@ impl Stats {
             reloads: AtomicU64::new(0),
             failed_reloads: AtomicU64::new(0),
             last_reload_failed: AtomicBool::new(false),
-            waiting: Mutex::new(Some(Waiting { reason: "the relay is starting".to_owned(), is_standby: false })),
+            start_blocker: Mutex::new(Some(StartBlocker {
+                reason: "the relay is starting".to_owned(),
+                is_standby: false,
+            })),
             alert_counts: AlertCounts::default(),
             spool: SetOnce::new(),
             journal: SetOnce::new(),
@@ -166,33 +169,33 @@ impl Stats {
 
     /// Sets why the relay can't start yet, for example because another relay holds the spool.
     pub fn set_start_blocker(&self, reason: impl Into<String>) {
-        self.set_waiting(Some(Waiting { reason: reason.into(), is_standby: false }));
+        self.set_blocker(Some(StartBlocker { reason: reason.into(), is_standby: false }));
     }
 
     /// Another relay has the spool, and this one goes on when that one ends: it is ready for that.
     pub fn set_standby(&self, reason: String) {
-        self.set_waiting(Some(Waiting { reason, is_standby: true }));
+        self.set_blocker(Some(StartBlocker { reason, is_standby: true }));
     }
 
     /// Why it stands by, if it does.
     #[must_use]
     pub fn standby(&self) -> Option<String> {
-        self.waiting().filter(|waiting| waiting.is_standby).map(|waiting| waiting.reason)
+        self.start_blocker().filter(|blocker| blocker.is_standby).map(|blocker| blocker.reason)
     }
 
-    fn waiting(&self) -> Option<Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn start_blocker(&self) -> Option<StartBlocker> {
+        self.start_blocker.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_waiting(&self, waiting: Option<Waiting>) {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = waiting;
+    fn set_blocker(&self, blocker: Option<StartBlocker>) {
+        *self.start_blocker.lock().unwrap_or_else(PoisonError::into_inner) = blocker;
     }
 
     /// The spool is open: the relay has started.
     pub fn set_spool(&self, spool: Arc<Spool>) {
         // Set once at the start; a second time would be the same spool.
         let _ = self.spool.set(spool);
-        self.set_waiting(None);
+        self.set_blocker(None);
     }
 
     pub fn set_journal(&self, journal: Journal) {
@@ -221,9 +224,9 @@ impl Stats {
     #[must_use]
     pub fn not_ready_reasons(&self) -> Vec<String> {
         let mut reasons = Vec::new();
-        match self.waiting() {
-            Some(Waiting { is_standby: true, .. }) => return reasons,
-            waiting => reasons.extend(waiting.map(|waiting| waiting.reason)),
+        match self.start_blocker() {
+            Some(StartBlocker { is_standby: true, .. }) => return reasons,
+            blocker => reasons.extend(blocker.map(|blocker| blocker.reason)),
         }
         reasons.extend(self.spool().and_then(|spool| spool.problem()));
         for source in &self.snapshot().sources {
@@ -240,7 +243,7 @@ impl Stats {
 
 /// Why the relay has not started yet.
 #[derive(Debug, Clone)]
-struct Waiting {
+struct StartBlocker {
     reason: String,
     is_standby: bool,
 }

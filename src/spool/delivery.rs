@@ -135,6 +135,17 @@ pub enum WaitsFor {
     Group,
 }
 
+impl WaitsFor {
+    /// Whether such a delivery waits for its group; none: it makes no difference.
+    pub(super) fn in_group(self) -> Option<bool> {
+        match self {
+            Self::Anything => None,
+            Self::BackOff => Some(false),
+            Self::Group => Some(true),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub enum Groups {
     All,

@@ -1,19 +1,57 @@
-//! Which deliveries of a key belong to one digest.
+//! Which deliveries of a key belong to one digest, and how many digests are fetched at once.
 
 use std::ops::ControlFlow;
 
-use super::delivery::{DigestLimit, RowId, SpooledDelivery};
+use super::delivery::{DigestLimit, DueDeliveries, FetchLimit, RowId, SpooledDelivery};
+use super::outcome::FetchedDeliveries;
 use super::unreadable::UnreadableDelivery;
+use crate::clock::MonotonicTime;
 
 /// Between two deliveries of a digest there are at most so many others: redriven ones whose numbers were given before, and damaged ones.
 const MAX_BETWEEN: usize = 100;
+
+/// Whether a head, a row of `heads`, waits for more events of its group: a condition in SQL.
+pub(super) const WAITS_FOR_GROUP: &str = "EXISTS (SELECT 1 FROM deliveries d \
+                                          WHERE d.id = heads.id AND d.group_by IS NOT NULL AND d.digest IS NULL)";
+
+/// The digests of one fetch.
+#[derive(Default)]
+pub(super) struct FetchedDigests {
+    rows: Vec<(RowId, SpooledDelivery)>,
+    unreadable: Vec<UnreadableDelivery>,
+    /// In memory, in bytes.
+    bytes: usize,
+}
+
+impl FetchedDigests {
+    /// Whether the digest is within the limit. A first one always is.
+    pub(super) fn has_room_for(&self, digest: &Digest, limit: FetchLimit) -> bool {
+        let count = self.rows.len() + digest.rows.len();
+        self.rows.is_empty() || (count <= limit.count && self.bytes.saturating_add(digest.size()) <= limit.bytes)
+    }
+
+    /// Adds a digest whose first delivery was refused so often.
+    pub(super) fn push(&mut self, mut digest: Digest, refusals: u32) {
+        self.bytes = self.bytes.saturating_add(digest.size());
+        if let Some((_, first)) = digest.rows.first_mut() {
+            first.refusals = refusals;
+        }
+        self.rows.append(&mut digest.rows);
+        self.unreadable.append(&mut digest.unreadable);
+    }
+
+    /// `next` is the due time of the first digest that is not among them.
+    pub(super) fn into_deliveries(self, next: Option<MonotonicTime>) -> FetchedDeliveries {
+        FetchedDeliveries { due: DueDeliveries { rows: self.rows, next }, unreadable: self.unreadable }
+    }
+}
 
 /// The deliveries of one digest.
 #[derive(Default)]
 pub(super) struct Digest {
     /// In the order of receipt.
     pub(super) rows: Vec<(RowId, SpooledDelivery)>,
-    pub(super) unreadable: Vec<UnreadableDelivery>,
+    unreadable: Vec<UnreadableDelivery>,
     /// Of the rows, as the limits of the spool count them.
     bytes: u64,
     /// How many others were between its deliveries.
@@ -22,7 +60,7 @@ pub(super) struct Digest {
 
 impl Digest {
     /// In memory, in bytes.
-    pub(super) fn size(&self) -> usize {
+    fn size(&self) -> usize {
         let readable = self.rows.iter().map(|(_, row)| row.message.size());
         readable.chain(self.unreadable.iter().map(UnreadableDelivery::size)).fold(0, usize::saturating_add)
     }

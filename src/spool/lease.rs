@@ -11,7 +11,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A lease of this process. It never becomes valid again after it has ended.
 #[derive(Debug, Clone)]
-pub struct Lease {
+pub(super) struct Lease {
     /// In milliseconds since boot; [`ENDED`] once it was found to have passed.
     deadline: Arc<AtomicI64>,
 }
@@ -37,8 +37,7 @@ impl Lease {
         self.deadline.store(ENDED, Ordering::SeqCst);
     }
 
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
+    pub(super) fn is_valid(&self) -> bool {
         let deadline = self.deadline.load(Ordering::SeqCst);
         if deadline == ENDED {
             return false;
@@ -56,7 +55,7 @@ impl Lease {
     }
 
     /// Returns when it has ended.
-    pub async fn ended(&self) {
+    pub(super) async fn ended(&self) {
         while self.is_valid() {
             tokio::time::sleep(self.remaining().min(LOOK_INTERVAL)).await;
         }

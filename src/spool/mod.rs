@@ -44,7 +44,6 @@ pub use delivery::{
     DigestLimit, DueDeliveries, FetchLimit, GroupTiming, Groups, RowId, SpoolEvent, SpooledDelivery, WaitsFor,
 };
 pub use error::SpoolError;
-pub use lease::Lease;
 pub use progress::Progress;
 pub use purge::PurgeTarget;
 pub use reader::{
@@ -76,6 +75,7 @@ use change::{
     Redrive, Reschedule, SaveState, Subscribe,
 };
 use command::WriterCommand;
+use lease::Lease;
 use postgres::PostgresStore;
 use purge::Purge;
 use shared::Shared;
@@ -213,10 +213,12 @@ impl Spool {
         &self.name
     }
 
-    /// The lease of a spool that several machines can reach: once it has ended, this process must do nothing more.
-    #[must_use]
-    pub fn lease(&self) -> Option<&Lease> {
-        self.lease.as_ref()
+    /// Returns when the lease of a spool has ended that several machines can reach: this process must do nothing more.
+    pub async fn lease_ended(&self) {
+        match &self.lease {
+            Some(lease) => lease.ended().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Whether this process may still begin attempts: always if no other machine can reach the spool.

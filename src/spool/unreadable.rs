@@ -13,6 +13,15 @@ pub(super) struct UnreadableDelivery {
 }
 
 impl UnreadableDelivery {
+    /// `letter` has what can be read of it; its detail is set here.
+    pub(super) fn new(id: RowId, error: &str, letter: DeadLetter, properties: String) -> Self {
+        let detail = format!(
+            "delivery {} of the spool can't be read ({error}); its body is kept; its properties are stored as: {properties}",
+            id.0
+        );
+        Self { id, letter: DeadLetter { detail, ..letter }, properties }
+    }
+
     /// Its size in memory, in bytes.
     pub(super) fn size(&self) -> usize {
         self.letter.message.size() + self.letter.detail.len() + self.properties.len()

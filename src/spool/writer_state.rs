@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use tokio::sync::mpsc;
 
 use super::delivery::{RowId, SpoolEvent};
-use super::outcome::InsertOutcome;
-use super::request::RequestLimits;
+use super::outcome::{EndOutcome, InsertOutcome};
+use super::request::{RequestLimits, RequestState, RequestStep};
 use super::unreadable::UnreadableDelivery;
-use crate::rules::SinkName;
+use crate::rules::{AlertName, SinkName};
 
 /// With more recognized rows than this, all are forgotten. The messages that are unacknowledged at a restart are far fewer.
 const MAX_RECOGNIZED: usize = 1_000_000;
@@ -102,6 +102,32 @@ impl WriterState {
 
     pub(super) fn forget_recognized(&mut self, id: RowId) {
         self.recognized.remove(&id.0);
+    }
+
+    /// Counts what became of a request with its end. True: one early end too many is remembered now, and the oldest has to be forgotten.
+    pub(super) fn count_end(&mut self, outcome: &EndOutcome) -> bool {
+        match outcome {
+            EndOutcome::Early if self.early_ends >= self.request_limits.early_ends => return true,
+            EndOutcome::Early => self.early_ends += 1,
+            EndOutcome::Unchanged => {}
+            EndOutcome::Ended(ended) => self.count_removed_requests(ended),
+        }
+        false
+    }
+
+    pub(super) fn count_removed_requests(&mut self, removed: &[(AlertName, RequestState)]) {
+        self.requests = self.requests.saturating_sub(u64::try_from(removed.len()).unwrap_or(0));
+    }
+
+    /// Counts a step that was done with a request in the state `from`.
+    pub(super) fn count_step(&mut self, step: RequestStep, from: RequestState) {
+        match (step, from) {
+            (RequestStep::Forget, RequestState::EndedEarly) => self.early_ends = self.early_ends.saturating_sub(1),
+            (RequestStep::Forget, RequestState::Open | RequestState::Overdue) => {
+                self.requests = self.requests.saturating_sub(1);
+            }
+            (RequestStep::Forget, RequestState::Ended) | (RequestStep::Raise { .. }, _) => {}
+        }
     }
 
     pub(super) fn on_commit(&mut self) {

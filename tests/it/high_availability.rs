@@ -84,6 +84,14 @@ impl Pair {
     }
 }
 
+/// Starts a relay in each home. The first one works, the other one stands by.
+async fn start_both([first_home, second_home]: &[Home; 2]) -> [Relay<'_>; 2] {
+    let first = first_home.start_ready().await;
+    let second = second_home.start();
+    wait_for_standby(&second).await;
+    [first, second]
+}
+
 async fn wait_for_standby(relay: &Relay<'_>) {
     until("/readyz to say standby", async || match relay.page("/readyz").await? {
         (200, text) if text.contains("is in use by") => Ok(()),
@@ -96,10 +104,8 @@ async fn wait_for_standby(relay: &Relay<'_>) {
 #[tokio::test]
 async fn a_standby_goes_on_with_queue_and_backlog_after_a_crash() {
     let mut pair = Pair::new(&Services::shared()).await;
-    let [first_home, second_home] = &pair.homes;
-    let first = first_home.start_ready().await;
-    let second = second_home.start();
-    wait_for_standby(&second).await;
+    let [first_home, _] = &pair.homes;
+    let [first, second] = start_both(&pair.homes).await;
     pair.publish(0..50).await;
     pair.healthy.wait_for_accepted(100).await;
     first_home.wait_until_waiting("broken", 100).await;
@@ -122,10 +128,8 @@ async fn a_standby_goes_on_with_queue_and_backlog_after_a_crash() {
 #[tokio::test]
 async fn a_clean_stop_hands_the_backlog_over_at_once_and_repeats_nothing() {
     let mut pair = Pair::new(&Services::shared()).await;
-    let [first_home, second_home] = &pair.homes;
-    let first = first_home.start_ready().await;
-    let second = second_home.start();
-    wait_for_standby(&second).await;
+    let [first_home, _] = &pair.homes;
+    let [first, second] = start_both(&pair.homes).await;
     pair.publish(0..20).await;
     first_home.wait_until_waiting("broken", 40).await;
     first.stop().await;
@@ -140,10 +144,8 @@ async fn a_clean_stop_hands_the_backlog_over_at_once_and_repeats_nothing() {
 async fn an_owner_that_was_suspended_beyond_its_lease_stands_by() {
     let mut pair = Pair::new(&Services::shared()).await;
     pair.healthy.answers(|_| Answer::Status(204));
-    let [first_home, second_home] = &pair.homes;
-    let first = first_home.start_ready().await;
-    let second = second_home.start();
-    wait_for_standby(&second).await;
+    let [first_home, _] = &pair.homes;
+    let [first, second] = start_both(&pair.homes).await;
     pair.publish(0..20).await;
     first_home.wait_until_waiting("broken", 40).await;
     first.signal("STOP");

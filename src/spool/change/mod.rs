@@ -53,6 +53,24 @@ pub(super) enum Change {
     TidyRequests(TidyRequests),
 }
 
+/// Applies a change: evaluates `$apply` with its step, whatever the kind. An error comes with the change.
+macro_rules! apply_step {
+    ($change:expr, |$step:ident| $apply:expr) => {
+        $crate::spool::change::apply_step!($change, |$step| $apply,
+            AddDeadLetters AddDelivery Complete CompleteDigest GiveBack MakeFullGroupsDue Reschedule MakeDue FetchDue
+            Subscribe SaveState Redrive OpenRequest EndRequest FetchRequests AdvanceRequest SaveAlert TidyRequests)
+    };
+    ($change:expr, |$step:ident| $apply:expr, $($kind:ident)*) => {
+        match $change {
+            $($crate::spool::change::Change::$kind($step) => match $apply {
+                Ok(outcome) => Ok($crate::spool::change::AppliedChange::$kind($step, outcome)),
+                Err(error) => Err(Box::new((error, $crate::spool::change::Change::$kind($step)))),
+            },)*
+        }
+    };
+}
+pub(super) use apply_step;
+
 /// A change that was applied in a transaction which is not on disk yet, with its outcome.
 #[derive(Debug)]
 pub(super) enum AppliedChange {

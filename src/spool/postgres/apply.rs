@@ -1,5 +1,7 @@
 //! The changes as statements. Each costs a few round trips; runs of the frequent ones share them.
 
+use std::collections::HashMap;
+
 use super::connection::Connection;
 use crate::clock::{ClockBase, MonotonicTime};
 use crate::postgres::PostgresError;
@@ -7,11 +9,10 @@ use crate::spool::change::{
     AddDeadLetters, AddDelivery, AdvanceRequest, AppliedChange, Change, Complete, CompleteDigest, DeadLetterOrigin,
     DeadLetterOutcome, EndRequest, FetchDue, FetchRequests, GiveBack, MakeDue, MakeFullGroupsDue, NewDeadLetter,
     OpenOutcome, OpenRequest, Redrive, RedriveOrigin, RedriveOutcome, RemovedItem, Reschedule, SaveAlert, SaveState,
-    Step, Subscribe, TidyRequests,
+    Step, Subscribe, TidyRequests, apply_step,
 };
 use crate::spool::delivery::{DeliveryRow, RowId};
-use crate::spool::outcome::{EndOutcome, InsertOutcome, RemovedDelivery};
-use crate::spool::request::{RequestState, RequestStep};
+use crate::spool::outcome::{InsertOutcome, RemovedDelivery};
 use crate::spool::writer_state::WriterState;
 
 /// Changes of which none could be applied, with the error.
@@ -36,7 +37,13 @@ pub(super) async fn apply_all(
     while let Some(run) = next_run(&mut changes) {
         let result = match run {
             Run::Deliveries(added, completed) => apply_deliveries(connection, added, completed, &mut applied).await,
-            Run::Other(change) => apply(connection, change, state).await.map(|change| applied.push(change)),
+            Run::Other(change) => match apply(connection, change, state).await {
+                Ok(change) => {
+                    applied.push(change);
+                    Ok(())
+                }
+                Err(failed) => Err(Box::new((failed.0, vec![failed.1]))),
+            },
         };
         if let Err(failed) = result {
             let (error, unapplied) = *failed;
@@ -83,8 +90,7 @@ async fn apply_deliveries(
             return Err(Box::new((error, added.into_iter().map(Change::AddDelivery).chain(completed).collect())));
         }
     };
-    let mut removed: std::collections::HashMap<RowId, RemovedDelivery> =
-        removed.into_iter().map(|(id, _, row)| (id, row)).collect();
+    let mut removed: HashMap<RowId, RemovedDelivery> = removed.into_iter().map(|(id, _, row)| (id, row)).collect();
     applied.extend(added.into_iter().zip(inserted).map(|(add, inserted)| AppliedChange::AddDelivery(add, inserted)));
     applied.extend(completed.into_iter().map(|complete| {
         let removed = removed.remove(&complete.id);
@@ -93,21 +99,12 @@ async fn apply_deliveries(
     Ok(())
 }
 
-async fn apply(connection: &Connection, change: Change, state: &mut WriterState) -> Result<AppliedChange, Unapplied> {
-    macro_rules! each {
-        ($($kind:ident)*) => {
-            match change {
-                $(Change::$kind(step) => match step.apply(connection, state).await {
-                    Ok(outcome) => Ok(AppliedChange::$kind(step, outcome)),
-                    Err(error) => Err(Box::new((error, vec![Change::$kind(step)]))),
-                },)*
-            }
-        };
-    }
-    each! {
-        AddDeadLetters AddDelivery Complete CompleteDigest GiveBack MakeFullGroupsDue Reschedule MakeDue FetchDue
-        Subscribe SaveState Redrive OpenRequest EndRequest FetchRequests AdvanceRequest SaveAlert TidyRequests
-    }
+async fn apply(
+    connection: &Connection,
+    change: Change,
+    state: &mut WriterState,
+) -> Result<AppliedChange, Box<(PostgresError, Change)>> {
+    apply_step!(change, |step| step.apply(connection, state).await)
 }
 
 trait Apply: Step {
@@ -271,17 +268,9 @@ impl Apply for OpenRequest {
 impl Apply for EndRequest {
     async fn apply(&self, connection: &Connection, state: &mut WriterState) -> Result<Self::Outcome, PostgresError> {
         let outcome = connection.end_request(&self.event, self.forget).await?;
-        let mut has_forgotten = false;
-        match &outcome {
-            EndOutcome::Early if state.early_ends >= state.request_limits.early_ends => {
-                has_forgotten = true;
-                connection.forget_oldest_early_end().await?;
-            }
-            EndOutcome::Early => state.early_ends += 1,
-            EndOutcome::Unchanged => {}
-            EndOutcome::Ended(ended) => {
-                state.requests = state.requests.saturating_sub(u64::try_from(ended.len()).unwrap_or(0));
-            }
+        let has_forgotten = state.count_end(&outcome);
+        if has_forgotten {
+            connection.forget_oldest_early_end().await?;
         }
         Ok((outcome, has_forgotten))
     }
@@ -299,13 +288,7 @@ impl Apply for AdvanceRequest {
         if !connection.advance_request(self.id, self.from, self.step, &receivers).await? {
             return Ok(None);
         }
-        match (self.step, self.from) {
-            (RequestStep::Forget, RequestState::EndedEarly) => state.early_ends = state.early_ends.saturating_sub(1),
-            (RequestStep::Forget, RequestState::Open | RequestState::Overdue) => {
-                state.requests = state.requests.saturating_sub(1);
-            }
-            (RequestStep::Forget, RequestState::Ended) | (RequestStep::Raise { .. }, _) => {}
-        }
+        state.count_step(self.step, self.from);
         add_rows(&self.rows, connection, state).await.map(Some)
     }
 }
@@ -320,7 +303,7 @@ impl Apply for SaveAlert {
 impl Apply for TidyRequests {
     async fn apply(&self, connection: &Connection, state: &mut WriterState) -> Result<Self::Outcome, PostgresError> {
         let removed = connection.remove_requests(&self.remove).await?;
-        state.requests = state.requests.saturating_sub(u64::try_from(removed.len()).unwrap_or(0));
+        state.count_removed_requests(&removed);
         let adopted = self.adopts && connection.adopt_requests(ClockBase::now().jump()).await?;
         let next = if adopted { connection.next_due_request().await? } else { None };
         Ok((removed, adopted, next))

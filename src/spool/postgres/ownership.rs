@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::connection::Connection;
 use crate::clock::{ClockBase, Uptime};
 use crate::config::PostgresConfig;
@@ -55,7 +53,7 @@ impl Ownership {
         connection.batch("BEGIN").await?;
         let instance = register(connection).await?;
         let base = ClockBase::now();
-        let lease = signed_millis(config.lease);
+        let lease = millis(config.lease);
         let insert = "INSERT INTO shards (shard, epoch, owner, clean, expires_at, boot, base) \
                       VALUES ($1, 0, NULL, true, clock_timestamp(), $2, $3) ON CONFLICT (shard) DO NOTHING";
         let is_new = connection.execute(insert, &[&SHARD, &base.boot, &base.base]).await? > 0;
@@ -100,8 +98,7 @@ impl Ownership {
         let asked = Uptime::now();
         let renew = "UPDATE shards SET expires_at = clock_timestamp() + $4 * interval '1 millisecond' \
                      WHERE shard = $1 AND owner = $2 AND epoch = $3";
-        let values: &super::connection::Values<'_> =
-            &[&SHARD, &self.instance, &self.epoch, &signed_millis(config.lease)];
+        let values: &super::connection::Values<'_> = &[&SHARD, &self.instance, &self.epoch, &millis(config.lease)];
         if connection.execute(renew, values).await? == 0 {
             self.lease.end();
             return Err(SpoolError::Fenced);
@@ -190,9 +187,9 @@ async fn register(connection: &Connection) -> Result<i64, SpoolError> {
                   AND NOT EXISTS (SELECT 1 FROM shards WHERE owner = instances.id)";
     connection.execute(forget, &[]).await?;
     let name = format!("{} (process {})", hostname(), std::process::id());
-    let add = "INSERT INTO instances (name, seen_at, config_hash, backends) VALUES ($1, clock_timestamp(), 0, $2::text::jsonb) \
+    let add = "INSERT INTO instances (name, seen_at, config_hash, backends) VALUES ($1, clock_timestamp(), 0, '[]') \
                RETURNING id";
-    let added = connection.rows(add, &[&name, &json!([]).to_string()]).await?;
+    let added = connection.rows(add, &[&name]).await?;
     Ok(connection.decode(&added, |row| row.try_get(0))?.pop().unwrap_or_default())
 }
 
@@ -200,6 +197,6 @@ fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-pub(super) fn signed_millis(length: Duration) -> f64 {
+fn millis(length: Duration) -> f64 {
     length.as_secs_f64() * 1_000.0
 }

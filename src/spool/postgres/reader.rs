@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
@@ -14,7 +15,6 @@ use super::statements::signed;
 use super::{CONNECT_TIMEOUT, runtime};
 use crate::clock::{ClockBase, MonotonicTime, WallTime};
 use crate::config::PostgresConfig;
-use crate::event::{Message, Properties, SourceName};
 use crate::rules::AlertName;
 use crate::spool::SpoolError;
 use crate::spool::delivery::RowId;
@@ -332,17 +332,7 @@ fn decode_summary(row: &Row) -> Result<DeadLetterSummary, Error> {
 }
 
 fn decode_dead_letter(row: &Row) -> Result<StoredDeadLetter, Error> {
-    let summary = decode_summary(row)?;
-    let (properties, properties_error) = match Properties::from_json(&text(row, 11)?) {
-        Ok(properties) => (properties, None),
-        Err(error) => (Properties::default(), Some(format!("its properties can't be read ({error})"))),
-    };
-    let message = Message {
-        source: SourceName::new(&summary.source),
-        body: bytes::Bytes::copy_from_slice(row.try_get(12)?),
-        properties,
-        redelivered: false,
-    };
-    let (kind, route) = (row.try_get(13)?, row.try_get(14)?);
-    Ok(StoredDeadLetter { summary, kind, route, message: Arc::new(message), properties_error })
+    let body = Bytes::copy_from_slice(row.try_get(12)?);
+    let names = (row.try_get(13)?, row.try_get(14)?);
+    Ok(StoredDeadLetter::new(decode_summary(row)?, &text(row, 11)?, body, names))
 }

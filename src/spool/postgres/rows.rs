@@ -28,12 +28,7 @@ pub(super) struct DamagedDelivery {
 
 impl DamagedDelivery {
     pub(super) fn into_unreadable(self, id: RowId) -> UnreadableDelivery {
-        let Self { error, mut letter, properties } = self;
-        letter.detail = format!(
-            "delivery {} of the spool can't be read ({error}); its body is kept; its properties are stored as: {properties}",
-            id.number()
-        );
-        UnreadableDelivery { id, letter, properties }
+        UnreadableDelivery::new(id, &self.error, self.letter, self.properties)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{DeadLetterFilter, DeadLetterReader, PAGE_ROWS, SpoolReader};
 use crate::clock::WallTime;
-use crate::event::Message;
+use crate::event::{Message, Properties, SourceName};
 use crate::spool::SpoolError;
 
 /// The dead letters of a spool, to read.
@@ -84,6 +85,24 @@ impl DeadLetters {
 
     pub fn show(&self, id: i64) -> Result<Option<StoredDeadLetter>, SpoolError> {
         self.store.show(id)
+    }
+}
+
+impl StoredDeadLetter {
+    /// `properties` are JSON, or text that is no JSON.
+    pub(in crate::spool) fn new(
+        summary: DeadLetterSummary,
+        properties: &str,
+        body: Bytes,
+        (kind, route): (Option<String>, Option<String>),
+    ) -> Self {
+        let (properties, properties_error) = match Properties::from_json(properties) {
+            Ok(properties) => (properties, None),
+            Err(error) => (Properties::default(), Some(format!("its properties can't be read ({error})"))),
+        };
+        let source = SourceName::new(&summary.source);
+        let message = Arc::new(Message { source, properties, body, redelivered: false });
+        Self { summary, kind, route, message, properties_error }
     }
 }
 

@@ -7,59 +7,19 @@ use crate::spool::change::{
     AddDeadLetters, AddDelivery, AdvanceRequest, AppliedChange, Change, Complete, CompleteDigest, DeadLetterOrigin,
     DeadLetterOutcome, EndRequest, FetchDue, FetchRequests, GiveBack, MakeDue, MakeFullGroupsDue, NewDeadLetter,
     OpenOutcome, OpenRequest, Redrive, RedriveOrigin, RedriveOutcome, RemovedItem, Reschedule, SaveAlert, SaveState,
-    Step, Subscribe, TidyRequests,
+    Step, Subscribe, TidyRequests, apply_step,
 };
 use crate::spool::delivery::RowId;
-use crate::spool::outcome::{EndOutcome, InsertOutcome};
-use crate::spool::request::{RequestState, RequestStep};
+use crate::spool::outcome::InsertOutcome;
 use crate::spool::writer_state::WriterState;
 
-/// A change that could not be applied comes back with the error.
-pub(super) type ApplyResult = Result<AppliedChange, Box<(Change, SpoolError)>>;
-
-/// Executes the statements of a change in the current transaction.
-pub(super) fn apply(change: Change, database: &Database, state: &mut WriterState) -> ApplyResult {
-    match change {
-        Change::AddDeadLetters(step) => {
-            with(step, database, state, AppliedChange::AddDeadLetters, Change::AddDeadLetters)
-        }
-        Change::AddDelivery(step) => with(step, database, state, AppliedChange::AddDelivery, Change::AddDelivery),
-        Change::Complete(step) => with(step, database, state, AppliedChange::Complete, Change::Complete),
-        Change::CompleteDigest(step) => {
-            with(step, database, state, AppliedChange::CompleteDigest, Change::CompleteDigest)
-        }
-        Change::GiveBack(step) => with(step, database, state, AppliedChange::GiveBack, Change::GiveBack),
-        Change::MakeFullGroupsDue(step) => {
-            with(step, database, state, AppliedChange::MakeFullGroupsDue, Change::MakeFullGroupsDue)
-        }
-        Change::Reschedule(step) => with(step, database, state, AppliedChange::Reschedule, Change::Reschedule),
-        Change::MakeDue(step) => with(step, database, state, AppliedChange::MakeDue, Change::MakeDue),
-        Change::FetchDue(step) => with(step, database, state, AppliedChange::FetchDue, Change::FetchDue),
-        Change::Subscribe(step) => with(step, database, state, AppliedChange::Subscribe, Change::Subscribe),
-        Change::SaveState(step) => with(step, database, state, AppliedChange::SaveState, Change::SaveState),
-        Change::Redrive(step) => with(step, database, state, AppliedChange::Redrive, Change::Redrive),
-        Change::OpenRequest(step) => with(step, database, state, AppliedChange::OpenRequest, Change::OpenRequest),
-        Change::EndRequest(step) => with(step, database, state, AppliedChange::EndRequest, Change::EndRequest),
-        Change::FetchRequests(step) => with(step, database, state, AppliedChange::FetchRequests, Change::FetchRequests),
-        Change::AdvanceRequest(step) => {
-            with(step, database, state, AppliedChange::AdvanceRequest, Change::AdvanceRequest)
-        }
-        Change::SaveAlert(step) => with(step, database, state, AppliedChange::SaveAlert, Change::SaveAlert),
-        Change::TidyRequests(step) => with(step, database, state, AppliedChange::TidyRequests, Change::TidyRequests),
-    }
-}
-
-fn with<S: Apply>(
-    step: S,
+/// Executes the statements of a change in the current transaction. A change that could not be applied comes back with the error.
+pub(super) fn apply(
+    change: Change,
     database: &Database,
     state: &mut WriterState,
-    applied: fn(S, S::Outcome) -> AppliedChange,
-    change: fn(S) -> Change,
-) -> ApplyResult {
-    match step.apply(database, state) {
-        Ok(outcome) => Ok(applied(step, outcome)),
-        Err(error) => Err(Box::new((change(step), error))),
-    }
+) -> Result<AppliedChange, Box<(SpoolError, Change)>> {
+    apply_step!(change, |step| step.apply(database, state))
 }
 
 trait Apply: Step {
@@ -175,17 +135,9 @@ impl Apply for OpenRequest {
 impl Apply for EndRequest {
     fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
         let outcome = database.end_request(&self.event, self.forget)?;
-        let mut has_forgotten = false;
-        match &outcome {
-            EndOutcome::Early if state.early_ends >= state.request_limits.early_ends => {
-                has_forgotten = true;
-                database.forget_oldest_early_end()?;
-            }
-            EndOutcome::Early => state.early_ends += 1,
-            EndOutcome::Unchanged => {}
-            EndOutcome::Ended(ended) => {
-                state.requests = state.requests.saturating_sub(u64::try_from(ended.len()).unwrap_or(0));
-            }
+        let has_forgotten = state.count_end(&outcome);
+        if has_forgotten {
+            database.forget_oldest_early_end()?;
         }
         Ok((outcome, has_forgotten))
     }
@@ -203,13 +155,7 @@ impl Apply for AdvanceRequest {
         if !database.advance_request(self.id, self.from, self.step, &receivers)? {
             return Ok(None);
         }
-        match (self.step, self.from) {
-            (RequestStep::Forget, RequestState::EndedEarly) => state.early_ends = state.early_ends.saturating_sub(1),
-            (RequestStep::Forget, RequestState::Open | RequestState::Overdue) => {
-                state.requests = state.requests.saturating_sub(1);
-            }
-            (RequestStep::Forget, RequestState::Ended) | (RequestStep::Raise { .. }, _) => {}
-        }
+        state.count_step(self.step, self.from);
         let inserted = self.rows.iter().map(|row| database.add_delivery(row, state.recognized()));
         inserted.collect::<Result<_, _>>().map(Some)
     }
@@ -225,7 +171,7 @@ impl Apply for SaveAlert {
 impl Apply for TidyRequests {
     fn apply(&self, database: &Database, state: &mut WriterState) -> Result<Self::Outcome, SpoolError> {
         let removed = database.remove_requests(&self.remove)?;
-        state.requests = state.requests.saturating_sub(u64::try_from(removed.len()).unwrap_or(0));
+        state.count_removed_requests(&removed);
         let adopted = self.adopts && database.adopt_requests(ClockBase::now().jump())?;
         let next = if adopted { database.next_due_request()? } else { None };
         Ok((removed, adopted, next))

@@ -124,7 +124,7 @@ impl SqliteStore {
                 match apply::apply(change, database, state) {
                     Ok(change) => applied.push(change),
                     Err(failure) => {
-                        let (change, error) = *failure;
+                        let (error, change) = *failure;
                         failed = Some(change);
                         return Err(error);
                     }

@@ -30,10 +30,7 @@ impl UnreadableDelivery {
         let properties = text(row, 12)?;
         let letter = DeadLetter {
             reason: Reason::RenderFailed,
-            detail: format!(
-                "delivery {} of the spool can't be read ({error}); its body is kept; its properties are stored as: {properties}",
-                id.0
-            ),
+            detail: String::new(),
             sink: Some(sink.clone()),
             tenant: Some(text(row, 9)?),
             status: None,
@@ -49,6 +46,6 @@ impl UnreadableDelivery {
                 redelivered: false,
             }),
         };
-        Ok(Self { id, letter, properties })
+        Ok(Self::new(id, &error.to_string(), letter, properties))
     }
 }

@@ -10,6 +10,7 @@ use crate::postgres::PostgresError;
 use crate::rules::{RouteName, SinkName};
 use crate::spool::budget::Usage;
 use crate::spool::delivery::{DeliveryRow, DueDeliveries, FetchLimit, RowId, SpooledDelivery, WaitsFor};
+use crate::spool::digest::WAITS_FOR_GROUP;
 use crate::spool::outcome::{FetchedDeliveries, InsertOutcome, RemovedDelivery};
 use crate::spool::postgres::connection::Connection;
 use crate::spool::postgres::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp, unsigned};
@@ -18,10 +19,6 @@ use crate::spool::postgres::text::{escape, escape_optional};
 /// How many of the newest rows of its key are searched for a redelivered message. It is the largest prefetch, which bounds the messages
 /// that were received after it while it was unacknowledged.
 const RECALL_DEPTH: u32 = 65_536;
-
-/// Whether a head, a row of `heads`, waits for more events of its group.
-pub(super) const WAITS_FOR_GROUP: &str = "EXISTS (SELECT 1 FROM deliveries d \
-                                          WHERE d.id = heads.id AND d.group_by IS NOT NULL AND d.digest IS NULL)";
 
 const ADD: &str = "INSERT INTO deliveries (id, sink, key, received, boot, uptime, attempts, last_error, route, type, tenant, \
                    event_id, source, size, properties, body, replayed, group_by) \
@@ -173,11 +170,7 @@ impl Connection {
         waits_for: WaitsFor,
         at: MonotonicTime,
     ) -> Result<(), PostgresError> {
-        let in_group = match waits_for {
-            WaitsFor::Anything => None,
-            WaitsFor::BackOff => Some(false),
-            WaitsFor::Group => Some(true),
-        };
+        let in_group = waits_for.in_group();
         let update = format!(
             "UPDATE heads SET due = $2 WHERE sink = $1 AND due > $2 AND ($3::boolean IS NULL OR $3 = {WAITS_FOR_GROUP})"
         );

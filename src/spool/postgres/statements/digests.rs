@@ -2,14 +2,14 @@
 
 use tokio_postgres::Row;
 
-use super::deliveries::{DueHead, WAITS_FOR_GROUP};
+use super::deliveries::DueHead;
 use super::ids;
 use crate::clock::MonotonicTime;
 use crate::failpoints::Failpoint;
 use crate::postgres::PostgresError;
 use crate::rules::SinkName;
-use crate::spool::delivery::{DigestLimit, DueDeliveries, FetchLimit, GroupTiming, Groups, RowId};
-use crate::spool::digest::Digest;
+use crate::spool::delivery::{DigestLimit, FetchLimit, GroupTiming, Groups, RowId};
+use crate::spool::digest::{Digest, FetchedDigests, WAITS_FOR_GROUP};
 use crate::spool::outcome::{FetchedDeliveries, RemovedDeliveries};
 use crate::spool::postgres::connection::Connection;
 use crate::spool::postgres::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp, unsigned};
@@ -27,26 +27,19 @@ impl Connection {
         limit: FetchLimit,
         digests: DigestLimit,
     ) -> Result<FetchedDeliveries, PostgresError> {
-        let (mut rows, mut unreadable, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
+        let mut fetched = FetchedDigests::default();
         for (id, due, refusals) in heads {
             let mut digest = self.read_digest(sink, id, digests, limit.up_to).await?;
-            let size = digest.size();
-            let has_room = rows.len() + digest.rows.len() <= limit.count && bytes.saturating_add(size) <= limit.bytes;
-            if !rows.is_empty() && !has_room {
+            if !fetched.has_room_for(&digest, limit) {
                 next = Some(due);
                 break;
             }
-            bytes = bytes.saturating_add(size);
             if !digest.is_fixed() {
                 self.fix_digest(&mut digest).await?;
             }
-            if let Some((_, first)) = digest.rows.first_mut() {
-                first.refusals = refusals;
-            }
-            rows.append(&mut digest.rows);
-            unreadable.append(&mut digest.unreadable);
+            fetched.push(digest, refusals);
         }
-        Ok(FetchedDeliveries { due: DueDeliveries { rows, next }, unreadable })
+        Ok(fetched.into_deliveries(next))
     }
 
     /// Reads the digest that begins with this head, and has no delivery after `last`. A row that can't be read is no part of it.

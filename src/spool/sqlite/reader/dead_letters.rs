@@ -1,7 +1,6 @@
 //! Dead letters in the file.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
@@ -9,7 +8,6 @@ use uuid::Uuid;
 
 use super::SqliteReader;
 use crate::clock::WallTime;
-use crate::event::{Message, Properties, SourceName};
 use crate::spool::SpoolError;
 use crate::spool::reader::{DeadLetterFilter, DeadLetterReader, DeadLetterSummary, PAGE_BYTES, StoredDeadLetter};
 use crate::spool::sqlite::rows::{count, optional_text, text};
@@ -92,17 +90,7 @@ fn decode_summary(row: &Row<'_>) -> rusqlite::Result<DeadLetterSummary> {
 }
 
 fn decode_dead_letter(row: &Row<'_>) -> rusqlite::Result<StoredDeadLetter> {
-    let summary = decode_summary(row)?;
-    let (properties, properties_error) = match Properties::from_json(&text(row, 11)?) {
-        Ok(properties) => (properties, None),
-        Err(error) => (Properties::default(), Some(format!("its properties can't be read ({error})"))),
-    };
-    let message = Message {
-        source: SourceName::new(&summary.source),
-        body: Bytes::copy_from_slice(row.get_ref(12)?.as_blob()?),
-        properties,
-        redelivered: false,
-    };
-    let (kind, route) = (optional_text(row, 13)?, optional_text(row, 14)?);
-    Ok(StoredDeadLetter { summary, kind, route, message: Arc::new(message), properties_error })
+    let body = Bytes::copy_from_slice(row.get_ref(12)?.as_blob()?);
+    let names = (optional_text(row, 13)?, optional_text(row, 14)?);
+    Ok(StoredDeadLetter::new(decode_summary(row)?, &text(row, 11)?, body, names))
 }

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::digests::WAITS_FOR_GROUP;
 use super::{first_unrecognized, signed, unsigned};
 use crate::clock::{MonotonicTime, Timestamp};
 use crate::failpoints::Failpoint;
@@ -12,6 +11,7 @@ use crate::rules::{RouteName, SinkName};
 use crate::spool::SpoolError;
 use crate::spool::budget::Usage;
 use crate::spool::delivery::{DeliveryRow, DueDeliveries, FetchLimit, RowId, SpooledDelivery, WaitsFor};
+use crate::spool::digest::WAITS_FOR_GROUP;
 use crate::spool::outcome::{FetchedDeliveries, InsertOutcome, RemovedDelivery};
 use crate::spool::sqlite::database::Database;
 use crate::spool::sqlite::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp, text};
@@ -150,11 +150,7 @@ impl Database {
         waits_for: WaitsFor,
         at: MonotonicTime,
     ) -> Result<(), SpoolError> {
-        let in_group = match waits_for {
-            WaitsFor::Anything => None,
-            WaitsFor::BackOff => Some(false),
-            WaitsFor::Group => Some(true),
-        };
+        let in_group = waits_for.in_group();
         let update = format!(
             "UPDATE heads SET due = ?2 WHERE sink = ?1 AND due > ?2 AND (?3 IS NULL OR ?3 = {WAITS_FOR_GROUP})"
         );

@@ -8,16 +8,12 @@ use crate::clock::MonotonicTime;
 use crate::failpoints::Failpoint;
 use crate::rules::SinkName;
 use crate::spool::SpoolError;
-use crate::spool::delivery::{DigestLimit, DueDeliveries, FetchLimit, GroupTiming, Groups, RowId};
-use crate::spool::digest::Digest;
+use crate::spool::delivery::{DigestLimit, FetchLimit, GroupTiming, Groups, RowId};
+use crate::spool::digest::{Digest, FetchedDigests, WAITS_FOR_GROUP};
 use crate::spool::outcome::{FetchedDeliveries, RemovedDeliveries};
 use crate::spool::sqlite::database::Database;
 use crate::spool::sqlite::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp};
 use crate::spool::unreadable::UnreadableDelivery;
-
-/// Whether a head, a row of `heads`, waits for more events of its group.
-pub(super) const WAITS_FOR_GROUP: &str = "EXISTS (SELECT 1 FROM deliveries d \
-                                          WHERE d.id = heads.id AND d.group_by IS NOT NULL AND d.digest IS NULL)";
 
 impl Database {
     /// Reads the digests that begin with these heads. What belongs to a digest is stored: it stays the same, however often the digest is
@@ -29,26 +25,19 @@ impl Database {
         limit: FetchLimit,
         digests: DigestLimit,
     ) -> rusqlite::Result<FetchedDeliveries> {
-        let (mut rows, mut unreadable, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
+        let mut fetched = FetchedDigests::default();
         for (id, due, refusals) in heads {
             let mut digest = self.read_digest(sink, id, digests, limit.up_to)?;
-            let size = digest.size();
-            let has_room = rows.len() + digest.rows.len() <= limit.count && bytes.saturating_add(size) <= limit.bytes;
-            if !rows.is_empty() && !has_room {
+            if !fetched.has_room_for(&digest, limit) {
                 next = Some(due);
                 break;
             }
-            bytes = bytes.saturating_add(size);
             if !digest.is_fixed() {
                 self.fix_digest(&mut digest)?;
             }
-            if let Some((_, first)) = digest.rows.first_mut() {
-                first.refusals = refusals;
-            }
-            rows.append(&mut digest.rows);
-            unreadable.append(&mut digest.unreadable);
+            fetched.push(digest, refusals);
         }
-        Ok(FetchedDeliveries { due: DueDeliveries { rows, next }, unreadable })
+        Ok(fetched.into_deliveries(next))
     }
 
     /// Reads the digest that begins with this head, and has no delivery after `last`. A row that can't be read is no part of it.
