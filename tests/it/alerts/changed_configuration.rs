@@ -52,6 +52,7 @@ impl Receivers {
         let relay = home.start_ready().await;
         regards.publish_all(&[granted("c-1"), Response::new("cnes-a", "other", "ERROR")]).await;
         self.pager.wait_for_accepted(2).await;
+        home.wait_until_waiting("pager", 0).await;
         relay
     }
 

@@ -45,6 +45,7 @@ async fn a_failing_sink_is_reported_to_others_once_and_resolved_when_it_delivers
     let fields = ["tenant", "correlationId", "productId", "expires"].map(|name| raised[name].clone());
     assert_eq!(fields, [Value::Null, Value::Null, Value::Null, Value::Null]);
     assert!(text(&raised["extra"]["error"]).contains("503"), "{raised}");
+    home.wait_until_waiting("pager", 0).await;
     relay.kill();
     let relay = home.start_ready().await;
     assert_eq!(relay.metric("alerts_active", &[("alert", "trouble")]).await, Ok(Some(1.0)));

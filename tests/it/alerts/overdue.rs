@@ -109,6 +109,7 @@ async fn an_end_that_comes_first_is_remembered_for_its_request() {
     let relay = home.start_ready().await;
     regards.publish_all(&[ended("early"), granted("early"), granted("late")]).await;
     pager.wait_for_accepted(1).await;
+    home.wait_until_waiting("pager", 0).await;
     relay.kill();
     let relay = home.start_ready().await;
     // The same again, as a broker redelivers it.
@@ -130,6 +131,7 @@ async fn requests_survive_a_kill_before_and_after_their_moment() {
     let relay = home.start_ready().await;
     wait_for_open(&relay, 2).await;
     pager.wait_for_accepted(2).await;
+    home.wait_until_waiting("pager", 0).await;
     relay.kill();
     let relay = home.start_ready().await;
     regards.publish_all(&[ended("a"), granted("c")]).await;
@@ -160,10 +162,12 @@ async fn of_many_requests_exactly_those_without_an_end_are_reported() {
     regards.wait_until_acknowledged().await;
     relay.kill();
     let relay = home.start_ready().await;
-    pager.wait_for_accepted(REQUESTS / 10).await;
     wait_for_open(&relay, 0).await;
+    home.wait_until_waiting("pager", 0).await;
     relay.stop().await;
-    let found = by_request(&pager.accepted());
+    let mut found = by_request(&pager.accepted());
+    // On a slow machine the kill may have come when the first were reported, and cost the record of that.
+    found.values_mut().for_each(Vec::dedup);
     let expected: BTreeMap<_, _> = (0..REQUESTS)
         .filter(|number| is_silent(*number))
         .map(|number| (id(number), vec!["RAISED".to_owned()]))

@@ -52,6 +52,7 @@ async fn a_wall_clock_that_jumps_by_ten_days_neither_raises_nor_delays_an_alert(
             regards.publish(&Response::new("quick", &id, "GRANTED")).await;
             quick.insert(id);
             pager.wait_for_accepted(quick.len()).await;
+            home.wait_until_waiting("pager", 0).await;
             wait_for_open(&relay, 1).await;
         }
     }
