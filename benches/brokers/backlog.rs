@@ -1,4 +1,4 @@
-//! How fast deliveries are spooled, and how fast the backlog is delivered to Kafka.
+//! How fast deliveries are spooled, and how fast the backlog is delivered to Kafka, with each store of the spool.
 
 use std::fmt::Write as _;
 
@@ -7,9 +7,9 @@ use super::kafka::Ends;
 use super::load;
 use super::process::Process;
 use super::profile::Profile;
+use super::store::Store;
 use super::support::{Home, Kafka, Regards, unique};
 
-pub const NAME: &str = "backlog";
 /// The recording has this number of messages, each with its own key, and is repeated.
 const RECORDED: u64 = 20_000;
 const PARTITIONS: i32 = 4;
@@ -25,17 +25,25 @@ sinks:
 routes:
   - { name: all, to: pipeline }
 unrouted: dead_letter
-spool: { max_size: 20GiB }
 ";
+const MAX_SIZE: &str = "max_size: 20GiB";
+
+/// The name of the case with this store.
+pub const fn name(store: Store) -> &'static str {
+    match store {
+        Store::Sqlite => "backlog",
+        Store::Postgres => "backlog-postgres",
+    }
+}
 
 /// Spools this number of deliveries for a paused sink, and then resumes it.
-pub async fn measure(deliveries: u64) -> Vec<(&'static str, f64)> {
+pub async fn measure(store: Store, deliveries: u64) -> Vec<(&'static str, f64)> {
     let (regards, kafka, topic) = (Regards::new().await, Kafka::shared(), unique("backlog"));
     regards.use_cheap_queue().await;
     kafka.create_topic(&topic, PARTITIONS, &[]).await;
     let repeat = deliveries.div_ceil(RECORDED);
-    let rules = RULES.replace("REPEAT", &repeat.to_string());
-    let home = Home::of(&regards, &rules).with_kafka().with("TOPIC", &topic);
+    let rules = RULES.replace("REPEAT", &repeat.to_string()) + &store.configuration(MAX_SIZE);
+    let home = store.prepare(Home::of(&regards, &rules).with_kafka().with("TOPIC", &topic));
     let samples = (0..RECORDED).fold(String::new(), |mut lines, number| {
         let _ = writeln!(lines, "{}", load::response(number).sample());
         lines
@@ -51,7 +59,7 @@ pub async fn measure(deliveries: u64) -> Vec<(&'static str, f64)> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         waiting.map_or(0, |waiting| waiting as u64)
     };
-    let profile = Profile::start(NAME, process);
+    let profile = Profile::start(name(store), process);
     let written = course::watch(all, &[process], waiting).await;
     let ends = Ends::of(&kafka.brokers, std::slice::from_ref(&topic), PARTITIONS);
     home.does(&["resume", "--sink", SINK]);

@@ -1,6 +1,7 @@
 //! The cases of the benchmark.
 
 use super::receiver::Mood;
+use super::store::Store;
 
 pub const TENANTS: usize = 10;
 /// The statuses of the load: how many of twenty events have each.
@@ -19,6 +20,8 @@ pub enum Case {
     WithAlert,
     /// One Kafka sink with events in Avro.
     Avro,
+    /// One Kafka sink, and the spool in PostgreSQL.
+    WithPostgres,
     /// Topics per tenant and status, and an AMQP sink for a fifth of the events.
     WithoutWebhook,
     /// The same, and a webhook for a tenth of the events.
@@ -36,12 +39,13 @@ pub enum Case {
 }
 
 impl Case {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Baseline,
         Self::One,
         Self::WithoutJournal,
         Self::WithAlert,
         Self::Avro,
+        Self::WithPostgres,
         Self::WithoutWebhook,
         Self::Routed,
         Self::Dead,
@@ -58,6 +62,7 @@ impl Case {
             Self::WithoutJournal => "without-journal",
             Self::WithAlert => "with-alert",
             Self::Avro => "avro",
+            Self::WithPostgres => "with-postgres",
             Self::WithoutWebhook => "without-webhook",
             Self::Routed => "routed",
             Self::Dead => "dead",
@@ -73,9 +78,12 @@ impl Case {
         match self {
             Self::Baseline | Self::One | Self::WithoutWebhook | Self::Routed => Self::Baseline,
             Self::Dead | Self::Silent | Self::Slow => Self::Routed,
-            Self::WithoutJournal | Self::WithAlert | Self::Avro | Self::HundredRoutes | Self::TenThousandRoutes => {
-                Self::One
-            }
+            Self::WithoutJournal
+            | Self::WithAlert
+            | Self::Avro
+            | Self::WithPostgres
+            | Self::HundredRoutes
+            | Self::TenThousandRoutes => Self::One,
         }
     }
 
@@ -86,6 +94,10 @@ impl Case {
             Self::Slow => Mood::Slow,
             _ => Mood::Well,
         }
+    }
+
+    pub fn store(self) -> Store {
+        if self == Self::WithPostgres { Store::Postgres } else { Store::Sqlite }
     }
 
     pub const fn is_routed(self) -> bool {
@@ -110,7 +122,7 @@ impl Case {
     pub fn configuration(self) -> String {
         let routes = match self {
             Self::Baseline => unreachable!("the baseline has no configuration"),
-            Self::One | Self::WithoutJournal | Self::WithAlert | Self::Avro => ALL.to_owned(),
+            Self::One | Self::WithoutJournal | Self::WithAlert | Self::Avro | Self::WithPostgres => ALL.to_owned(),
             Self::HundredRoutes => routes_of_tenants(100),
             Self::TenThousandRoutes => routes_of_tenants(10_000),
             Self::WithoutWebhook => format!("{ALL}{SOME}"),
@@ -128,9 +140,10 @@ impl Case {
             sinks.push_str("  on_call: { webhook: { url: \"${HOOK}\" } }\n");
         }
         let more = match self {
-            Self::WithoutJournal => "journal: none\n",
-            Self::WithAlert => ALERT,
-            _ => "",
+            Self::WithoutJournal => "journal: none\n".to_owned(),
+            Self::WithAlert => ALERT.to_owned(),
+            Self::WithPostgres => Store::Postgres.configuration(""),
+            _ => String::new(),
         };
         format!(
             "version: 1\nsources: {{ regards: {{ amqp: {{ url: \"${{REGARDS}}\", queue: \"${{QUEUE}}\" }}, expects: lta }} }}\n\

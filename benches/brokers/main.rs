@@ -23,6 +23,7 @@ mod process;
 mod profile;
 mod receiver;
 mod run;
+mod store;
 #[path = "../../tests/it/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests use the rest")]
 mod support;
@@ -34,6 +35,7 @@ use tokio::runtime::Builder;
 
 use case::Case;
 use run::Filled;
+use store::Store;
 use table::{Line, Table};
 
 const LATENCY: &str = "latency";
@@ -63,7 +65,8 @@ async fn measure() {
     let wanted = Wanted(std::env::var("BENCH_CASES").unwrap_or_default());
     wanted.check();
     let compared = Case::ALL.into_iter().filter(|case| case.base() != *case);
-    let bases: Vec<_> = compared.map(|case| (case.name(), case.base().name())).collect();
+    let mut bases: Vec<_> = compared.map(|case| (case.name(), case.base().name())).collect();
+    bases.push((backlog::name(Store::Postgres), backlog::name(Store::Sqlite)));
     let mut table = Table::default();
     let mut half = None;
     for round in 1..=rounds {
@@ -92,8 +95,12 @@ async fn measure() {
                 add(case.name(), run::latency(case, rate).await);
             }
         }
-        if wanted.has(backlog::NAME) {
-            add(backlog::NAME, backlog::measure(number("BENCH_BACKLOG", BACKLOG)).await);
+        let mut stores = Store::ALL;
+        if round % 2 == 0 {
+            stores.reverse();
+        }
+        for store in stores.into_iter().filter(|store| wanted.has(backlog::name(*store))) {
+            add(backlog::name(store), backlog::measure(store, number("BENCH_BACKLOG", BACKLOG)).await);
         }
         if wanted.has(trace::NAME) && round == 1 {
             add(trace::NAME, trace::measure(number("BENCH_JOURNAL", JOURNAL)).await);
@@ -137,7 +144,8 @@ impl Wanted {
 
     fn check(&self) {
         let cases = Case::ALL.map(Case::name);
-        let known = [cases.as_slice(), &[LATENCY, backlog::NAME, trace::NAME, footprint::NAME]].concat();
+        let backlogs = Store::ALL.map(backlog::name);
+        let known = [cases.as_slice(), &backlogs, &[LATENCY, trace::NAME, footprint::NAME]].concat();
         for name in self.0.split(',').filter(|name| !name.is_empty()) {
             assert!(known.contains(&name), "BENCH_CASES: there is no {name}; there are {}", known.join(", "));
         }
