@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
@@ -13,6 +14,9 @@ use crate::postgres::{self, PostgresError, Session};
 
 /// Time limit for one request. After it the connection is dropped: how the request ended is unknown.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time limit for one request that reads a whole table, which may have millions of rows.
+const WHOLE_TABLE_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// With more prepared statements than this, all are forgotten. Those of filters differ by what is filtered.
 const MAX_STATEMENTS: usize = 256;
@@ -50,6 +54,16 @@ impl Connection {
         self.in_time(self.session.client.query(&statement, values)).await
     }
 
+    /// The same for a statement that reads a whole table.
+    pub(super) async fn rows_of_whole_table(
+        &self,
+        statement: &str,
+        values: &Values<'_>,
+    ) -> Result<Vec<Row>, PostgresError> {
+        let statement = self.prepared(statement).await?;
+        self.within(WHOLE_TABLE_TIMEOUT, self.session.client.query(&statement, values)).await
+    }
+
     pub(super) async fn row(&self, statement: &str, values: &Values<'_>) -> Result<Option<Row>, PostgresError> {
         Ok(self.rows(statement, values).await?.into_iter().next())
     }
@@ -58,6 +72,22 @@ impl Connection {
     pub(super) async fn execute(&self, statement: &str, values: &Values<'_>) -> Result<u64, PostgresError> {
         let statement = self.prepared(statement).await?;
         self.in_time(self.session.client.execute(&statement, values)).await
+    }
+
+    /// Executes statements in this order, and sends them all before the first one's answer comes. Returns the rows of each.
+    pub(super) async fn pipeline<const N: usize>(
+        &self,
+        requests: [(&str, &Values<'_>); N],
+    ) -> Result<[Vec<Row>; N], PostgresError> {
+        // Before the first request: a statement that has to be prepared first would be executed after later ones.
+        let mut prepared = Vec::with_capacity(N);
+        for (statement, values) in requests {
+            prepared.push((self.prepared(statement).await?, values));
+        }
+        // Each request is sent when it is polled for the first time.
+        let answers = prepared.iter().map(|(statement, values)| self.session.client.query(statement, values));
+        let mut answers = self.in_time(try_join_all(answers)).await?.into_iter();
+        Ok(std::array::from_fn(|_| answers.next().unwrap_or_default()))
     }
 
     async fn prepared(&self, statement: &str) -> Result<Statement, PostgresError> {
@@ -77,12 +107,17 @@ impl Connection {
         &self,
         request: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, PostgresError> {
+        self.within(REQUEST_TIMEOUT, request).await
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        request: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, PostgresError> {
         let connection = &self.session.connection;
-        let late = |_| PostgresError::timeout(connection.address(), "using the spool", REQUEST_TIMEOUT);
-        timeout(REQUEST_TIMEOUT, request)
-            .await
-            .map_err(late)?
-            .map_err(|error| connection.error("using the spool", &error))
+        let late = |_| PostgresError::timeout(connection.address(), "using the spool", limit);
+        timeout(limit, request).await.map_err(late)?.map_err(|error| connection.error("using the spool", &error))
     }
 
     /// Explains why a row can't be read.

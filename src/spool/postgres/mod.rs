@@ -30,7 +30,7 @@ use crate::rules::{AlertName, SinkName};
 use crate::storage::DiskSpace;
 
 use connection::Connection;
-use ownership::{Ownership, SHARD};
+use ownership::{Access, Ownership, SHARD};
 use renewal::Renewal;
 
 pub(super) use migrate::VERSION;
@@ -88,7 +88,7 @@ impl PostgresStore {
     fn begin_ownership(&self) -> Result<(), SpoolError> {
         let base = clock::ClockBase::now();
         let repaired = self.run(async |connection| {
-            self.ownership.begin(connection).await?;
+            self.ownership.begin(connection, Access::Write).await?;
             let set = "UPDATE shards SET boot = $2, base = $3 WHERE shard = $1";
             connection.execute(set, &[&SHARD, &base.boot, &base.base]).await?;
             let repaired = connection.repair_heads().await?;
@@ -111,7 +111,7 @@ impl PostgresStore {
     /// Does `work` in a transaction of the owner.
     fn transact<T>(&self, work: impl AsyncFnOnce(&Connection) -> Result<T, SpoolError>) -> Result<T, SpoolError> {
         self.run(async |connection| {
-            self.ownership.begin(connection).await?;
+            self.ownership.begin(connection, Access::Write).await?;
             let done = work(connection).await?;
             connection.batch("COMMIT").await?;
             Ok(done)
@@ -126,24 +126,15 @@ impl PostgresStore {
     ) -> Result<Vec<AppliedChange>, Box<(SpoolError, Vec<Change>)>> {
         let Some(connection) = &self.connection else { return Err(Box::new((SpoolError::NotConnected, changes))) };
         self.runtime.block_on(async {
-            if let Err(error) = self.ownership.begin(connection).await {
+            let is_read_only = changes.iter().all(Change::is_read_only);
+            let access = if is_read_only { Access::Read } else { Access::WriteBatch(self.number) };
+            if let Err(error) = self.ownership.begin(connection, access).await {
                 return Err(Box::new((error, changes)));
             }
-            let is_read_only = changes.iter().all(Change::is_read_only);
-            let applied = apply::apply_all(connection, changes, state).await.map_err(|failed| {
+            apply::apply_all(connection, changes, state).await.map_err(|failed| {
                 let (error, changes) = *failed;
                 Box::new((error.into(), changes))
-            })?;
-            if is_read_only {
-                return Ok(applied);
-            }
-            let number = "UPDATE shard_batches SET number = $2 WHERE shard = $1";
-            match connection.execute(number, &[&SHARD, &self.number]).await {
-                Ok(_) => Ok(applied),
-                Err(error) => {
-                    Err(Box::new((error.into(), applied.into_iter().map(AppliedChange::into_change).collect())))
-                }
-            }
+            })
         })
     }
 }
@@ -245,7 +236,7 @@ impl Store for PostgresStore {
         let (connection, number) = self.runtime.block_on(async {
             let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
             ownership.note_backend(&connection).await?;
-            ownership.begin(&connection).await?;
+            ownership.begin(&connection, Access::Write).await?;
             // Waits for a transaction of the last connection that has not ended yet.
             let number = "SELECT number FROM shard_batches WHERE shard = $1 FOR UPDATE";
             let number = connection.rows(number, &[&SHARD]).await?;

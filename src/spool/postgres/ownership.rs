@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::connection::Connection;
+use super::connection::{Connection, Values};
 use crate::clock::{ClockBase, Uptime};
 use crate::config::PostgresConfig;
 use crate::spool::SpoolError;
@@ -17,6 +17,18 @@ const UNCLEAN_PAUSE: Duration = Duration::from_secs(2);
 
 /// The ids of an owner's rows begin with its epoch: its first id is the epoch times this.
 const IDS_OF_EPOCH: i64 = 1 << 40;
+
+const BEGIN: &str = "BEGIN";
+
+/// What the owner does in a transaction.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Access {
+    /// It only reads: its end writes nothing to the disk of the server.
+    Read,
+    Write,
+    /// It writes the batch of this number, which is noted for a commit with an unknown outcome.
+    WriteBatch(i64),
+}
 
 /// The ownership of a shard, from its taking on.
 #[derive(Debug, Clone)]
@@ -80,13 +92,25 @@ impl Ownership {
     }
 
     /// Begins a transaction of the owner. If the shard has another owner, it is an error, and nothing can be written.
-    pub(super) async fn begin(&self, connection: &Connection) -> Result<(), SpoolError> {
+    pub(super) async fn begin(&self, connection: &Connection, access: Access) -> Result<(), SpoolError> {
         if !self.lease.is_valid() {
             return Err(SpoolError::Fenced);
         }
-        connection.batch("BEGIN").await?;
-        let fence = "SELECT 1 FROM shards WHERE shard = $1 AND owner = $2 AND epoch = $3 FOR KEY SHARE";
-        if connection.row(fence, &[&SHARD, &self.instance, &self.epoch]).await?.is_some() {
+        let read = "SELECT 1 FROM shards WHERE shard = $1 AND owner = $2 AND epoch = $3";
+        let write = "SELECT 1 FROM shards WHERE shard = $1 AND owner = $2 AND epoch = $3 FOR KEY SHARE";
+        let owner: &Values<'_> = &[&SHARD, &self.instance, &self.epoch];
+        let fence = match access {
+            Access::Read => connection.pipeline([(BEGIN, &[]), (read, owner)]).await.map(|[_, fence]| fence),
+            Access::Write => connection.pipeline([(BEGIN, &[]), (write, owner)]).await.map(|[_, fence]| fence),
+            Access::WriteBatch(number) => {
+                // Of another epoch, the row must not be locked: its owner writes it.
+                let note = "UPDATE shard_batches SET number = $3 WHERE shard = $1 AND epoch = $2";
+                let batch: &Values<'_> = &[&SHARD, &self.epoch, &number];
+                let begun = connection.pipeline([(BEGIN, &[]), (write, owner), (note, batch)]).await;
+                begun.map(|[_, fence, _]| fence)
+            }
+        };
+        if !fence?.is_empty() {
             return Ok(());
         }
         self.lease.end();
@@ -98,7 +122,7 @@ impl Ownership {
         let asked = Uptime::now();
         let renew = "UPDATE shards SET expires_at = clock_timestamp() + $4 * interval '1 millisecond' \
                      WHERE shard = $1 AND owner = $2 AND epoch = $3";
-        let values: &super::connection::Values<'_> = &[&SHARD, &self.instance, &self.epoch, &millis(config.lease)];
+        let values: &Values<'_> = &[&SHARD, &self.instance, &self.epoch, &millis(config.lease)];
         if connection.execute(renew, values).await? == 0 {
             self.lease.end();
             return Err(SpoolError::Fenced);

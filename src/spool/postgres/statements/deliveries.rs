@@ -12,7 +12,7 @@ use crate::spool::budget::Usage;
 use crate::spool::delivery::{DeliveryRow, DueDeliveries, FetchLimit, RowId, SpooledDelivery, WaitsFor};
 use crate::spool::digest::WAITS_FOR_GROUP;
 use crate::spool::outcome::{FetchedDeliveries, InsertOutcome, RemovedDelivery};
-use crate::spool::postgres::connection::Connection;
+use crate::spool::postgres::connection::{Connection, Values};
 use crate::spool::postgres::rows::{DELIVERY_COLUMNS, decode_delivery, decode_stamp, unsigned};
 use crate::spool::postgres::text::{escape, escape_optional};
 
@@ -32,12 +32,13 @@ const ADD_HEADS: &str = "INSERT INTO heads (id, sink, due, refusals) \
                          WHERE NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.sink = new.sink AND d.key = new.key AND d.id < new.id) \
                          ON CONFLICT (id) DO NOTHING";
 const REMOVE: &str = "DELETE FROM deliveries WHERE id = ANY($1) RETURNING id, sink, key, size";
-const REMOVE_HEADS: &str = "DELETE FROM heads WHERE id = ANY($1)";
-/// Makes the oldest delivery of each of these keys its head.
+const REMOVE_HEADS: &str = "DELETE FROM heads WHERE id = ANY($1) RETURNING id";
+/// Makes the next delivery after each of these removed heads a head. No delivery of the key is older; those that were are in the index
+/// until it is vacuumed, and a search from the first one would pass them all.
 const NEXT_HEADS: &str = "INSERT INTO heads (id, sink, due) \
-                          SELECT next.id, removed.sink, $3 FROM unnest($1::text[], $2::bigint[]) removed (sink, key) \
+                          SELECT next.id, removed.sink, $4 FROM unnest($1::bigint[], $2::text[], $3::bigint[]) removed (id, sink, key) \
                           CROSS JOIN LATERAL (SELECT d.id FROM deliveries d WHERE d.sink = removed.sink AND d.key = removed.key \
-                          ORDER BY d.id LIMIT 1) next ON CONFLICT (id) DO NOTHING";
+                          AND d.id > removed.id ORDER BY d.id LIMIT 1) next ON CONFLICT (id) DO NOTHING";
 
 /// A delivery that was deleted, with its sink.
 pub(in crate::spool::postgres) type Removed = (RowId, String, RemovedDelivery);
@@ -59,33 +60,29 @@ impl Connection {
         let ids = column!(|row| row.id.0);
         let sinks = column!(|row| row.delivery.sink.as_str());
         let keys = column!(|row| row.delivery.key.cast_signed());
-        let added = self
-            .rows(
-                ADD,
-                &[
-                    &ids,
-                    &sinks,
-                    &keys,
-                    &column!(|row| row.delivery.received.wall.0),
-                    &column!(|row| row.delivery.received.boot),
-                    &column!(|row| row.delivery.received.uptime),
-                    &column!(|row| i64::from(row.delivery.attempts)),
-                    &column!(|row| escape_optional(row.delivery.last_error.as_deref())),
-                    &column!(|row| row.delivery.route.as_ref().map(RouteName::as_str)),
-                    &column!(|row| row.delivery.kind.as_str()),
-                    &column!(|row| escape(&row.delivery.tenant)),
-                    &column!(|row| row.delivery.event_id.as_bytes().as_slice()),
-                    &column!(|row| row.delivery.message.source.as_str()),
-                    &column!(|row| signed(row.size)),
-                    &column!(|row| row.properties.as_str()),
-                    &column!(|row| &*row.delivery.message.body),
-                    &column!(|row| row.delivery.replayed),
-                    &column!(|row| row.delivery.group.as_deref()),
-                ],
-            )
-            .await?;
         let (dues, refusals) = (column!(|row| row.delivery.due.0), column!(|row| i64::from(row.delivery.refusals)));
-        self.execute(ADD_HEADS, &[&ids, &sinks, &keys, &dues, &refusals]).await?;
+        let values: &Values<'_> = &[
+            &ids,
+            &sinks,
+            &keys,
+            &column!(|row| row.delivery.received.wall.0),
+            &column!(|row| row.delivery.received.boot),
+            &column!(|row| row.delivery.received.uptime),
+            &column!(|row| i64::from(row.delivery.attempts)),
+            &column!(|row| escape_optional(row.delivery.last_error.as_deref())),
+            &column!(|row| row.delivery.route.as_ref().map(RouteName::as_str)),
+            &column!(|row| row.delivery.kind.as_str()),
+            &column!(|row| escape(&row.delivery.tenant)),
+            &column!(|row| row.delivery.event_id.as_bytes().as_slice()),
+            &column!(|row| row.delivery.message.source.as_str()),
+            &column!(|row| signed(row.size)),
+            &column!(|row| row.properties.as_str()),
+            &column!(|row| &*row.delivery.message.body),
+            &column!(|row| row.delivery.replayed),
+            &column!(|row| row.delivery.group.as_deref()),
+        ];
+        let heads: &Values<'_> = &[&ids, &sinks, &keys, &dues, &refusals];
+        let [added, _] = self.pipeline([(ADD, values), (ADD_HEADS, heads)]).await?;
         let added: HashSet<i64> = self.decode(&added, |row| row.try_get(0))?.into_iter().collect();
         let outcome = |row: &&DeliveryRow| {
             if added.contains(&row.id.0) { InsertOutcome::Inserted } else { InsertOutcome::AlreadyInserted }
@@ -132,21 +129,25 @@ impl Connection {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let removed = self.delete_deliveries(ids).await?;
-        let keys: HashSet<(&str, u64)> = removed.iter().map(|(_, sink, row)| (sink.as_str(), row.key)).collect();
-        let (sinks, keys): (Vec<_>, Vec<_>) = keys.into_iter().map(|(sink, key)| (sink, key.cast_signed())).unzip();
-        self.execute(NEXT_HEADS, &[&sinks, &keys, &MonotonicTime::now().0]).await?;
+        let (removed, heads) = self.delete_deliveries(ids).await?;
+        let heads: Vec<&Removed> = removed.iter().filter(|(id, ..)| heads.contains(&id.0)).collect();
+        if !heads.is_empty() {
+            let ids: Vec<i64> = heads.iter().map(|(id, ..)| id.0).collect();
+            let sinks: Vec<&str> = heads.iter().map(|(_, sink, _)| sink.as_str()).collect();
+            let keys: Vec<i64> = heads.iter().map(|(.., row)| row.key.cast_signed()).collect();
+            self.execute(NEXT_HEADS, &[&ids, &sinks, &keys, &MonotonicTime::now().0]).await?;
+        }
         Ok(removed)
     }
 
-    /// Deletes deliveries that may be the heads of their keys.
-    pub(super) async fn delete_deliveries(&self, ids: &[i64]) -> Result<Vec<Removed>, PostgresError> {
-        let removed = self.rows(REMOVE, &[&ids]).await?;
-        self.execute(REMOVE_HEADS, &[&ids]).await?;
-        self.decode(&removed, |row| {
+    /// Deletes deliveries that may be the heads of their keys. Returns them, and the ids of those that were.
+    pub(super) async fn delete_deliveries(&self, ids: &[i64]) -> Result<(Vec<Removed>, HashSet<i64>), PostgresError> {
+        let [removed, heads] = self.pipeline([(REMOVE, &[&ids]), (REMOVE_HEADS, &[&ids])]).await?;
+        let removed = self.decode(&removed, |row| {
             let removed = RemovedDelivery { key: row.try_get::<_, i64>(2)?.cast_unsigned(), size: unsigned(row, 3)? };
             Ok((RowId(row.try_get(0)?), row.try_get(1)?, removed))
-        })
+        })?;
+        Ok((removed, self.decode(&heads, |row| row.try_get(0))?.into_iter().collect()))
     }
 
     /// Makes deliveries due again, and sets their attempts and refusals; without `refusals` their number stays.
@@ -158,9 +159,10 @@ impl Connection {
         error: &str,
     ) -> Result<(), PostgresError> {
         let attempt = "UPDATE deliveries SET attempts = $2, last_error = $3 WHERE id = ANY($1)";
-        self.execute(attempt, &[&ids, &i64::from(attempts), &escape(error)]).await?;
         let head = "UPDATE heads SET due = $2, refusals = coalesce($3, refusals) WHERE id = ANY($1)";
-        self.execute(head, &[&ids, &due.0, &refusals.map(i64::from)]).await.map(drop)
+        let (attempts, refusals) = (i64::from(attempts), refusals.map(i64::from));
+        let attempted: &Values<'_> = &[&ids, &attempts, &escape(error)];
+        self.pipeline([(attempt, attempted), (head, &[&ids, &due.0, &refusals])]).await.map(drop)
     }
 
     /// Makes the deliveries of a sink that wait for this due at `at`, if they would be due later.
@@ -220,7 +222,7 @@ impl Connection {
         // The row that exceeds the limit is not read: bodies may be large.
         let select = format!(
             "SELECT {DELIVERY_COLUMNS}, place FROM (SELECT h.id, h.place, \
-             sum(length(s.body) + length(s.properties)) OVER (ORDER BY h.place) AS bytes \
+             sum(octet_length(s.body) + octet_length(s.properties)) OVER (ORDER BY h.place) AS bytes \
              FROM unnest($1::bigint[]) WITH ORDINALITY h (id, place) JOIN deliveries s ON s.id = h.id) sized \
              JOIN deliveries d ON d.id = sized.id WHERE bytes <= $2 OR place = 1 ORDER BY place"
         );
@@ -245,7 +247,7 @@ impl Connection {
     /// How many deliveries of a sink there are, by the low 16 bits of their key.
     pub(in crate::spool::postgres) async fn lanes(&self, sink: &SinkName) -> Result<Vec<(u16, u32)>, PostgresError> {
         let count = "SELECT key & 65535, count(*) FROM deliveries WHERE sink = $1 GROUP BY 1";
-        let lanes = self.rows(count, &[&sink.as_str()]).await?;
+        let lanes = self.rows_of_whole_table(count, &[&sink.as_str()]).await?;
         self.decode(&lanes, |row| {
             let (lane, count): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
             Ok((u16::try_from(lane).unwrap_or(u16::MAX), u32::try_from(count).unwrap_or(u32::MAX)))
@@ -255,7 +257,7 @@ impl Connection {
     /// The usage of each sink's deliveries.
     pub(in crate::spool::postgres) async fn usage(&self) -> Result<Vec<(SinkName, Usage)>, PostgresError> {
         let count = "SELECT sink, count(*), coalesce(sum(size), 0)::bigint FROM deliveries GROUP BY sink";
-        let usage = self.rows(count, &[]).await?;
+        let usage = self.rows_of_whole_table(count, &[]).await?;
         self.decode(&usage, |row| {
             Ok((SinkName::new(row.try_get(0)?), Usage { count: unsigned(row, 1)?, bytes: unsigned(row, 2)? }))
         })
@@ -270,15 +272,21 @@ impl Connection {
 
     /// Makes the oldest delivery of each key its head, where it isn't. Returns how many keys were wrong.
     pub(in crate::spool::postgres) async fn repair_heads(&self) -> Result<u64, PostgresError> {
-        let wrong = "DELETE FROM heads WHERE NOT EXISTS (SELECT 1 FROM deliveries d \
-                     WHERE d.id = heads.id AND d.sink = heads.sink AND NOT EXISTS (SELECT 1 FROM deliveries earlier \
-                     WHERE earlier.sink = d.sink AND earlier.key = d.key AND earlier.id < d.id))";
-        let wrong = self.execute(wrong, &[]).await?;
-        let missing = "INSERT INTO heads (id, sink, due) SELECT first.id, first.sink, $1 \
-                       FROM (SELECT min(id) AS id, sink FROM deliveries GROUP BY sink, key) first \
-                       WHERE NOT EXISTS (SELECT 1 FROM heads WHERE heads.id = first.id)";
-        let missing = self.execute(missing, &[&MonotonicTime::now().0]).await?;
-        Ok(wrong.max(missing))
+        // Each table is read once. With the settings of the connection it would be a search for each row.
+        let whole = "SET LOCAL enable_seqscan TO on; SET LOCAL enable_hashjoin TO on; SET LOCAL work_mem TO '64MB'";
+        self.batch(whole).await?;
+        let compare = "SELECT oldest.id, heads.id FROM (SELECT DISTINCT ON (sink, key) id, sink FROM deliveries ORDER BY sink, key, id) oldest \
+                       FULL JOIN heads ON heads.id = oldest.id AND heads.sink = oldest.sink \
+                       WHERE oldest.id IS NULL OR heads.id IS NULL";
+        let compared = self.rows_of_whole_table(compare, &[]).await?;
+        let compared: Vec<(Option<i64>, Option<i64>)> =
+            self.decode(&compared, |row| Ok((row.try_get(0)?, row.try_get(1)?)))?;
+        let missing: Vec<i64> = compared.iter().filter_map(|(missing, _)| *missing).collect();
+        let wrong: Vec<i64> = compared.iter().filter_map(|(_, wrong)| *wrong).collect();
+        let insert = "INSERT INTO heads (id, sink, due) SELECT id, sink, $2 FROM deliveries WHERE id = ANY($1)";
+        self.execute(REMOVE_HEADS, &[&wrong]).await?;
+        self.execute(insert, &[&missing, &MonotonicTime::now().0]).await?;
+        Ok(u64::try_from(wrong.len().max(missing.len())).unwrap_or(u64::MAX))
     }
 
     /// Deletes deliveries of a sink, the newest of a key first, at most `limit`. Returns how many.
@@ -290,7 +298,7 @@ impl Connection {
         // The oldest delivery of a key goes last: it is the head.
         let newest = "SELECT id FROM deliveries WHERE sink = $1 ORDER BY key DESC, id DESC LIMIT $2";
         let newest = ids(self, &self.rows(newest, &[&sink.as_str(), &signed(limit)]).await?)?;
-        let purged = self.delete_deliveries(&newest).await?;
+        let (purged, _) = self.delete_deliveries(&newest).await?;
         Ok(u64::try_from(purged.len()).unwrap_or(u64::MAX))
     }
 }

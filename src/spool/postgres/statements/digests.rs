@@ -95,7 +95,7 @@ impl Connection {
         timing: GroupTiming,
     ) -> Result<RemovedDeliveries, PostgresError> {
         let ids: Vec<i64> = all.iter().map(|id| id.0).collect();
-        let mut removed = self.delete_deliveries(&ids).await?;
+        let (mut removed, _) = self.delete_deliveries(&ids).await?;
         if let Some((_, sink, row)) = removed.last() {
             let key = row.key.cast_signed();
             let due = self.next_digest_due(sink, key, timing).await?;
