@@ -48,8 +48,12 @@ pub async fn measure(store: Store, deliveries: u64) -> Vec<(&'static str, f64)> 
         let _ = writeln!(lines, "{}", load::response(number).sample());
         lines
     });
-    home.write("samples.ndjson", &samples);
+    // Only a relay that runs, or has run here, can pause a sink.
+    home.write("samples.ndjson", "");
+    let relay = home.start_ready().await;
     home.does(&["pause", "--sink", SINK]);
+    relay.stop().await;
+    home.write("samples.ndjson", &samples);
 
     let all = repeat * RECORDED;
     let relay = home.start_ready().await;
