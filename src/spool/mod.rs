@@ -83,8 +83,8 @@ use sqlite::SqliteStore;
 use store::Store;
 use writer::Writer;
 
-/// How often [`Spool::open_when_free`] tries to take the lock.
-const LOCK_RETRY: Duration = Duration::from_secs(1);
+/// How often [`Spool::open_when_free`] tries again.
+const OPEN_RETRY: Duration = Duration::from_secs(1);
 
 const CLOSED: &str = "the spool is closed: this run of the relay can store nothing more";
 
@@ -195,15 +195,17 @@ impl Spool {
         mut on_wait: impl FnMut(&SpoolError),
     ) -> Result<Self, SpoolError> {
         loop {
-            let (config, dead_letters) = (config.clone(), dead_letters.clone());
+            let (spool, dead_letters) = (config.clone(), dead_letters.clone());
             let name = config.store.to_string();
-            let opened = tokio::task::spawn_blocking(move || Self::open(&config, &dead_letters)).await;
+            let opened = tokio::task::spawn_blocking(move || Self::open(&spool, &dead_letters)).await;
             let failed = |error| std::io::Error::other(tasks::blocking_error("opening the spool", &error));
             match opened.map_err(|error| SpoolError::thread(&name, "it can't be opened", failed(error)))? {
-                Err(error) if error.is_in_use() || error.is_transient() => on_wait(&error),
+                Err(error) if error.is_in_use() || error.is_transient() => {
+                    on_wait(&error);
+                    wait_to_try_again(&config.store, &error).await;
+                }
                 opened => return opened,
             }
-            tokio::time::sleep(LOCK_RETRY).await;
         }
     }
 
@@ -447,3 +449,14 @@ impl Spool {
 
 #[cfg(test)]
 mod tests;
+
+/// Returns when it makes sense to open the store again.
+async fn wait_to_try_again(store: &StoreConfig, failed: &SpoolError) {
+    if let (StoreConfig::Postgres(config), true) = (store, failed.is_standby())
+        && postgres::wait_for_change(config).await.is_ok()
+    {
+        return;
+    }
+    // The next try tells why the database can't be asked.
+    tokio::time::sleep(OPEN_RETRY).await;
+}

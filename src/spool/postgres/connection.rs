@@ -120,6 +120,15 @@ impl Connection {
         timeout(limit, request).await.map_err(late)?.map_err(|error| connection.error("using the spool", &error))
     }
 
+    /// Returns when a notification with this payload comes, or the connection has ended.
+    pub(super) async fn announcement(&mut self, payload: &str) {
+        while let Some(notification) = self.session.connection.notification().await {
+            if notification.payload() == payload {
+                return;
+            }
+        }
+    }
+
     /// Explains why a row can't be read.
     pub(super) fn unreadable(&self, error: &tokio_postgres::Error) -> PostgresError {
         self.session.connection.error("reading the spool", error)

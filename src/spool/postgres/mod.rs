@@ -8,6 +8,7 @@ mod ownership;
 mod reader;
 mod renewal;
 mod rows;
+mod standby;
 mod statements;
 mod text;
 
@@ -30,11 +31,12 @@ use crate::rules::{AlertName, SinkName};
 use crate::storage::DiskSpace;
 
 use connection::Connection;
-use ownership::{Access, Ownership, SHARD};
-use renewal::Renewal;
+use ownership::{Access, Ownership, RELEASED, SHARD};
+use renewal::{Renewal, RenewalConnection};
 
 pub(super) use migrate::VERSION;
 pub(super) use reader::PostgresReader;
+pub(super) use standby::wait_for_change;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -61,6 +63,7 @@ impl PostgresStore {
     /// Takes the spool, and creates its tables if they are missing.
     pub(super) fn open(config: &PostgresConfig) -> Result<Self, SpoolError> {
         let runtime = runtime()?;
+        let for_renewals = RenewalConnection::open(config)?;
         let (connection, ownership) = runtime.block_on(async {
             let connection = Connection::open(config, CONNECT_TIMEOUT).await?;
             migrate::migrate(&connection, config).await?;
@@ -68,7 +71,7 @@ impl PostgresStore {
             ownership.note_backend(&connection).await?;
             Ok::<_, SpoolError>((connection, ownership))
         })?;
-        let renewal = Renewal::start(ownership.clone(), config.clone())?;
+        let renewal = Renewal::start(for_renewals, ownership.clone(), config.clone())?;
         let is_same_boot = ownership.clock.is_some_and(clock::restore);
         let store = Self {
             config: config.clone(),
@@ -252,7 +255,8 @@ impl Store for PostgresStore {
         self.renewal = None;
         // Attempts that were aborted when the lease ended may still be at their receivers.
         let is_clean = is_clean && self.ownership.lease.is_valid();
-        let released = self.run(async |connection| self.ownership.release(connection, is_clean).await);
+        let released =
+            self.run(async |connection| self.ownership.release(connection, &self.config.schema, is_clean).await);
         if let Err(error) = released {
             tracing::warn!(%error, "the spool was not given up; another relay takes it when its lease has expired");
         }

@@ -20,6 +20,9 @@ const IDS_OF_EPOCH: i64 = 1 << 40;
 
 const BEGIN: &str = "BEGIN";
 
+/// The channel that announces that a spool was given up. The payload is its schema: channels belong to a database.
+pub(super) const RELEASED: &str = "regards_relay_released";
+
 /// What the owner does in a transaction.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Access {
@@ -130,11 +133,18 @@ impl Ownership {
         if self.lease.renew(asked, config.lease) { Ok(()) } else { Err(SpoolError::Fenced) }
     }
 
-    /// Gives the shard up. `is_clean`: nothing of it is in flight.
-    pub(super) async fn release(&self, connection: &Connection, is_clean: bool) -> Result<(), SpoolError> {
+    /// Gives the shard up, and announces it to those who stand by. `is_clean`: nothing of it is in flight.
+    pub(super) async fn release(
+        &self,
+        connection: &Connection,
+        schema: &str,
+        is_clean: bool,
+    ) -> Result<(), SpoolError> {
         let release = "UPDATE shards SET owner = CASE WHEN $4 THEN NULL ELSE owner END, clean = $4, expires_at = clock_timestamp() \
                        WHERE shard = $1 AND owner = $2 AND epoch = $3";
-        connection.execute(release, &[&SHARD, &self.instance, &self.epoch, &is_clean]).await?;
+        let owner: &Values<'_> = &[&SHARD, &self.instance, &self.epoch, &is_clean];
+        let announce: &Values<'_> = &[&RELEASED, &schema];
+        connection.pipeline([(release, owner), ("SELECT pg_notify($1, $2)", announce)]).await?;
         self.lease.end();
         Ok(())
     }
@@ -153,8 +163,8 @@ impl Ownership {
 }
 
 /// The shard as its last owner left it.
-struct Previous {
-    owner: Option<i64>,
+pub(super) struct Previous {
+    pub(super) owner: Option<i64>,
     name: String,
     is_clean: bool,
     /// Since when its lease has expired; negative: until when it lasts. In milliseconds.
@@ -163,7 +173,7 @@ struct Previous {
 }
 
 impl Previous {
-    async fn read(connection: &Connection) -> Result<Option<Self>, SpoolError> {
+    pub(super) async fn read(connection: &Connection) -> Result<Option<Self>, SpoolError> {
         let read = "SELECT owner, coalesce(name, 'another instance'), clean, \
                     (extract(epoch FROM clock_timestamp() - expires_at) * 1000)::bigint, boot, base \
                     FROM shards LEFT JOIN instances ON instances.id = owner WHERE shard = $1";
@@ -180,8 +190,14 @@ impl Previous {
         Ok(read.pop())
     }
 
-    fn is_free(&self) -> bool {
+    pub(super) fn is_free(&self) -> bool {
         self.owner.is_none() || self.expired > 0
+    }
+
+    /// Until its lease has expired.
+    pub(super) fn remaining(&self) -> Duration {
+        // The next millisecond: now it may still last.
+        Duration::from_millis(u64::try_from(1_i64.saturating_sub(self.expired)).unwrap_or(0))
     }
 
     async fn terminate_backends(&self, connection: &Connection) -> Result<(), SpoolError> {

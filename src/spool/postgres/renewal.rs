@@ -7,13 +7,27 @@ use tokio::runtime::Runtime;
 
 use super::connection::Connection;
 use super::ownership::Ownership;
-use super::runtime;
+use super::{CONNECT_TIMEOUT, runtime};
 use crate::config::PostgresConfig;
 use crate::spool::SpoolError;
 use crate::tasks::{self, TaskKind};
 
 /// The lease is renewed so often while it lasts.
 const RENEWALS_PER_LEASE: u32 = 5;
+
+/// A connection for renewals, made before there is a lease: connecting may take longer than a short lease lasts.
+pub(super) struct RenewalConnection {
+    runtime: Runtime,
+    connection: Connection,
+}
+
+impl RenewalConnection {
+    pub(super) fn open(config: &PostgresConfig) -> Result<Self, SpoolError> {
+        let runtime = runtime()?;
+        let connection = runtime.block_on(Connection::open(config, CONNECT_TIMEOUT))?;
+        Ok(Self { runtime, connection })
+    }
+}
 
 /// Renews until it is dropped or the lease has ended.
 pub(super) struct Renewal {
@@ -22,11 +36,15 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
-    pub(super) fn start(ownership: Ownership, config: PostgresConfig) -> Result<Self, SpoolError> {
+    pub(super) fn start(
+        by: RenewalConnection,
+        ownership: Ownership,
+        config: PostgresConfig,
+    ) -> Result<Self, SpoolError> {
         let (stop, stopped) = mpsc::channel();
-        let runtime = runtime()?;
         let renew = move || {
-            let mut renewer = Renewer { ownership, config, runtime, connection: None };
+            let RenewalConnection { runtime, connection } = by;
+            let mut renewer = Renewer { ownership, config, runtime, connection: Some(connection) };
             let interval = renewer.config.lease / RENEWALS_PER_LEASE;
             while renewer.ownership.lease.is_valid() {
                 match stopped.recv_timeout(interval) {
