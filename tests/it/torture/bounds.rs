@@ -18,8 +18,9 @@ const DRAIN_WINDOW: u64 = 1_000;
 /// The number of unconfirmed publishes of the AMQP sink: four windows of 256.
 const AMQP_WINDOWS: u64 = 4 * 256;
 
-/// The bounds for a run: `tally` counts its faults, `cut_short` the stops that used the whole grace period, `unknown`
-/// the requests without an answer, and `blamed` the events that the webhook may have refused before its breaker opened.
+/// The bounds for a run: `tally` counts its faults, `cut_short` the stops that used the whole grace period and the starts
+/// after a lost lease, `unknown` the requests without an answer, and `blamed` the events that the webhook may have refused
+/// before its breaker opened.
 pub fn of(tally: &Tally, cut_short: u64, unknown: UnknownEnds, blamed: u64) -> Bounds {
     let crashes =
         tally.times(&[Fault::Kill, Fault::KillOnFullDisk, Fault::LettersOnFullDisk, Fault::TaskPanic]) + cut_short;

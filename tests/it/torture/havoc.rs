@@ -49,14 +49,14 @@ impl<'a> Nemesis<'a> {
     /// Exceeds the room for dead letters. The relay restarts with a smaller limit, and again with the old one.
     pub(super) async fn fill_letters(&self, relay: Relay<'a>, lasts: Duration) -> (Relay<'a>, bool) {
         self.stop(relay).await;
-        self.home.write_routes(&self.routes.edit(LETTERS, SMALL_LETTERS));
-        let relay = self.start().await;
+        self.home().write_routes(&self.routes.edit(LETTERS, SMALL_LETTERS));
+        let relay = self.start(0).await;
         self.progress.flood.fetch_add(MORE_THAN_FIT, SeqCst);
         let hit = self.comes_true(async || self.probe.is_unready_for(&["`dead_letters.max_size`"]).await).await;
         tokio::time::sleep(lasts).await;
         self.stop(relay).await;
-        self.home.write_routes(self.routes);
-        (self.start().await, hit)
+        self.home().write_routes(self.routes);
+        (self.start(0).await, hit)
     }
 
     /// Fills the disk while messages become dead letters, and kills the relay while it waits to store them.
@@ -72,26 +72,26 @@ impl<'a> Nemesis<'a> {
         tokio::time::sleep(lasts).await;
         relay.kill();
         disk.free();
-        (self.start().await, hit)
+        (self.start(0).await, hit)
     }
 
     /// While the relay is down, makes the oldest row of a backlog unreadable.
     pub(super) async fn damage_row(&self, relay: Relay<'a>) -> (Relay<'a>, bool) {
         let sink = Sink::Webhook;
         // A paused sink builds up a backlog.
-        self.home.does(&["pause", "--sink", sink.name()]);
+        self.home().does(&["pause", "--sink", sink.name()]);
         self.comes_true(async || self.probe.waiting(sink).await > 0).await;
         self.stop(relay).await;
         let event = |body: &[u8]| event_of(self.plan, body);
         // Skips events that a sink must refuse: their dead letters have that reason instead.
         let is_refused = |id: EventId| self.plan.cause(id.key).is_some_and(|cause| cause.id == id);
-        let damaged = damage_row(self.home, sink.name(), |body| event(body).is_some_and(|id| !is_refused(id)));
+        let damaged = damage_row(self.home(), sink.name(), |body| event(body).is_some_and(|id| !is_refused(id)));
         if let Some(id) = damaged.and_then(|body| event(&body)) {
             self.damaged.lock().expect("no holder panics").insert((sink, id));
             self.shelves.of(sink).letters.insert(id);
         }
-        let relay = self.start().await;
-        self.home.does(&["resume", "--sink", sink.name()]);
+        let relay = self.start(0).await;
+        self.home().does(&["resume", "--sink", sink.name()]);
         let hit = self.comes_true(async || self.probe.letters("render_failed").await > 0).await;
         (relay, hit)
     }
@@ -100,10 +100,10 @@ impl<'a> Nemesis<'a> {
     pub(super) async fn panic_in_a_task(&self, relay: Relay<'a>, draw: usize) -> (Relay<'a>, bool) {
         let task = TASKS[draw % TASKS.len()];
         self.stop(relay).await;
-        let mut dying = self.home.start_with(VARIABLE, &format!("{}@{ROUNDS_BEFORE_PANIC}", task.name()));
+        let mut dying = self.home().start_with(VARIABLE, &format!("{}@{ROUNDS_BEFORE_PANIC}", task.name()));
         println!("torture: {} is to die", task.name());
         let hit = self.comes_true(async || !dying.runs()).await && dying.ended().await.code() == Some(1);
-        (self.start().await, hit)
+        (self.start(0).await, hit)
     }
 
     /// Publishes messages whose properties no client library can read. Returns true once the broker has received them.

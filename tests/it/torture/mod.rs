@@ -3,7 +3,8 @@
 //!
 //! `make test` includes a run of about a minute; `make torture SEED=7 EVENTS=1000000` is a long one. [`settings`] has
 //! the parameters of a run, [`plan`] the messages and the expected result of each, [`publisher`] publishes;
-//! [`schedule`] draws the faults, [`nemesis`] and [`havoc`] execute them; [`receiver`] is the webhook, [`collector`]
+//! [`schedule`] draws the faults, [`nemesis`] and [`havoc`] execute them; [`fleet`] is the relays, of which one owns the
+//! spool; [`receiver`] is the webhook, [`collector`]
 //! reads all destinations; [`taken`], [`digests`] and [`alerts`] are what they received; [`run`] is one whole run, and
 //! [`checker`] judges it within [`bounds`]. [`failpoints`] shows that it finds what a broken relay does.
 
@@ -15,6 +16,7 @@ mod collector;
 mod digests;
 mod disk;
 mod failpoints;
+mod fleet;
 mod havoc;
 mod letters;
 mod nemesis;
@@ -44,7 +46,7 @@ async fn nothing_is_lost_invented_or_reordered_whatever_fails() {
             "torture: a build without debug assertions has no faults on purpose: no thread dies, and no clock jumps"
         );
     }
-    let schedule = Schedule::of(settings.seed, settings.rounds, settings.events, world.disk.is_some());
+    let schedule = Schedule::of(&settings, world.disk.is_some());
     let wrong = Box::pin(run::run(&settings, &schedule, &mut world)).await;
     assert!(wrong.is_empty(), "with seed {}:\n{}", settings.seed, wrong.join("\n"));
 }

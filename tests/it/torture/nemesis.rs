@@ -6,8 +6,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+
 use super::collector::Shelves;
 use super::disk::SmallDisk;
+use super::fleet::{Database, LEASE, Takeovers};
 use super::plan::{EventId, Plan, Sink};
 use super::probe::Probe;
 use super::publisher::{Progress, STANDSTILL};
@@ -30,9 +33,11 @@ const A_DAY_LESS: &str = "-86400";
 /// While fewer than ten different events in a row are refused, the relay dead-letters each of them.
 const REFUSED_BEFORE_BLAME: u64 = 9;
 
-/// Applies the faults to the relay and its services.
+/// Applies the faults to the relays and their services.
 pub struct Nemesis<'a> {
-    pub home: &'a Home,
+    pub homes: &'a [Home],
+    /// None if there is one relay.
+    pub database: Option<&'a Database>,
     pub disk: Option<&'a SmallDisk>,
     /// None if no fault touches the brokers.
     pub brokers: Option<&'a Private>,
@@ -61,65 +66,166 @@ pub struct Nemesis<'a> {
     pub damaged: Mutex<BTreeSet<(Sink, EventId)>>,
     /// The first key that is still free for messages published without a client library.
     pub next_raw: AtomicU32,
+    pub takeovers: Mutex<Takeovers>,
 }
 
 impl<'a> Nemesis<'a> {
-    /// Applies all faults of the schedule. Returns the relay that runs at the end.
-    pub async fn run(&self, schedule: &Schedule, relay: Relay<'a>) -> Relay<'a> {
-        self.probe.look_at(&relay).await;
-        let (relay, (), (), (), ()) = tokio::join!(
-            self.strike_relay(schedule.against(Victim::Relay), relay),
+    /// Applies all faults of the schedule. Returns the relays that run at the end.
+    pub async fn run(&self, schedule: &Schedule, relays: Vec<Relay<'a>>) -> Vec<Relay<'a>> {
+        for (place, relay) in relays.iter().enumerate() {
+            self.probe.look_at(place, relay).await;
+        }
+        let (relays, (), (), (), (), ()) = tokio::join!(
+            self.strike_relays(schedule.against(Victim::Relay), relays),
             self.strike_rabbit(schedule.against(Victim::Rabbit)),
             self.strike_kafka(schedule.against(Victim::Kafka)),
             self.strike_webhook(schedule.against(Victim::Webhook)),
             self.strike_clock(schedule.against(Victim::Clock)),
+            self.strike_postgres(schedule.against(Victim::Postgres)),
         );
-        relay
+        relays
     }
 
-    async fn strike_relay(&self, strikes: &[Strike], mut relay: Relay<'a>) -> Relay<'a> {
+    async fn strike_relays(&self, strikes: &[Strike], mut relays: Vec<Relay<'a>>) -> Vec<Relay<'a>> {
         let mut seen = 0;
-        for &Strike { fault, after, lasts, draw } in strikes {
-            self.wait_for(after, &mut seen).await;
-            let mut hit = self.works(None).await;
-            assert!(relay.runs(), "the relay ended by itself, before: {}", fault.name());
-            match fault {
-                Fault::Kill => {
-                    relay.kill();
+        for strike in strikes {
+            self.wait_for(strike.after, &mut seen).await;
+            let hit = self.works(None).await;
+            let all_run = relays.iter_mut().all(Relay::runs);
+            assert!(all_run, "a relay ended by itself, before: {}", strike.fault.name());
+            let owner = self.owner(&relays).await;
+            let relay = relays.remove(owner);
+            let (relay, hit) = if self.database.is_some() {
+                (self.strike_owner(strike, owner, relay).await, hit)
+            } else {
+                self.strike_relay(strike, relay, hit).await
+            };
+            relays.insert(owner, relay);
+            self.note(strike.fault, hit);
+        }
+        relays
+    }
+
+    /// The place of the relay that works.
+    pub async fn owner(&self, relays: &[Relay<'_>]) -> usize {
+        match self.database {
+            Some(database) => database.owner(relays).await,
+            None => 0,
+        }
+    }
+
+    /// Strikes the relay that owns the spool: another one takes it over.
+    async fn strike_owner(&self, strike: &Strike, place: usize, relay: Relay<'a>) -> Relay<'a> {
+        let &Strike { fault, lasts, draw, .. } = strike;
+        let began = Instant::now();
+        // A relay that comes back soon finds the lease of its predecessor.
+        let comes_back_soon = draw.is_multiple_of(4);
+        match fault {
+            Fault::Kill => {
+                relay.kill();
+                if comes_back_soon {
                     tokio::time::sleep(lasts / 4).await;
-                    relay = self.start().await;
+                } else {
+                    self.wait_for_takeover(fault, place, began).await;
                 }
-                Fault::Terminate => {
-                    self.stop(relay).await;
-                    relay = self.start().await;
+                self.start(place).await
+            }
+            Fault::Terminate => {
+                self.stop(relay).await;
+                self.wait_for_takeover(fault, place, Instant::now()).await;
+                self.start(place).await
+            }
+            Fault::Freeze => {
+                relay.signal("STOP");
+                if comes_back_soon {
+                    tokio::time::sleep(LEASE + lasts).await;
+                } else {
+                    self.wait_for_takeover(fault, place, began).await;
                 }
-                Fault::Freeze => {
-                    relay.signal("STOP");
-                    tokio::time::sleep(lasts).await;
-                    relay.signal("CONT");
+                relay.signal("CONT");
+                relay
+            }
+            other => unreachable!("{} is left out with takeovers", other.name()),
+        }
+    }
+
+    /// Waits until another relay than the one at this place consumes.
+    async fn wait_for_takeover(&self, fault: Fault, from: usize, since: Instant) {
+        let others = (0..self.homes.len()).filter(|&place| place != from);
+        let is_taken = async || {
+            let working = join_all(others.clone().map(|place| self.probe.is_working(place))).await;
+            working.contains(&true)
+        };
+        if self.comes_true(is_taken).await {
+            self.starts.fetch_add(1, SeqCst);
+            self.takeovers.lock().expect("no holder panics").add(fault, since);
+        }
+    }
+
+    async fn strike_relay(&self, strike: &Strike, mut relay: Relay<'a>, mut hit: bool) -> (Relay<'a>, bool) {
+        let &Strike { fault, lasts, draw, .. } = strike;
+        match fault {
+            Fault::Kill => {
+                relay.kill();
+                tokio::time::sleep(lasts / 4).await;
+                relay = self.start(0).await;
+            }
+            Fault::Terminate => {
+                self.stop(relay).await;
+                relay = self.start(0).await;
+            }
+            Fault::Freeze => {
+                relay.signal("STOP");
+                tokio::time::sleep(lasts).await;
+                relay.signal("CONT");
+            }
+            Fault::FullDisk | Fault::KillOnFullDisk => {
+                let disk = self.disk.expect("left out of the schedule where there is none");
+                disk.fill();
+                hit = self.comes_true(async || self.probe.is_unready_for(&["make room on"]).await).await;
+                tokio::time::sleep(lasts).await;
+                if fault == Fault::KillOnFullDisk {
+                    relay.kill();
+                    disk.free();
+                    relay = self.start(0).await;
+                } else {
+                    disk.free();
                 }
-                Fault::FullDisk | Fault::KillOnFullDisk => {
-                    let disk = self.disk.expect("left out of the schedule where there is none");
-                    disk.fill();
-                    hit = self.comes_true(async || self.probe.is_unready_for(&["make room on"]).await).await;
-                    tokio::time::sleep(lasts).await;
-                    if fault == Fault::KillOnFullDisk {
-                        relay.kill();
-                        disk.free();
-                        relay = self.start().await;
-                    } else {
-                        disk.free();
-                    }
-                }
-                Fault::FullLetters => (relay, hit) = self.fill_letters(relay, lasts).await,
-                Fault::LettersOnFullDisk => (relay, hit) = self.fill_disk_with_letters(relay, lasts).await,
-                Fault::DamagedRow => (relay, hit) = self.damage_row(relay).await,
-                Fault::TaskPanic => (relay, hit) = self.panic_in_a_task(relay, draw).await,
-                other => unreachable!("{} is not done to the relay", other.name()),
+            }
+            Fault::FullLetters => (relay, hit) = self.fill_letters(relay, lasts).await,
+            Fault::LettersOnFullDisk => (relay, hit) = self.fill_disk_with_letters(relay, lasts).await,
+            Fault::DamagedRow => (relay, hit) = self.damage_row(relay).await,
+            Fault::TaskPanic => (relay, hit) = self.panic_in_a_task(relay, draw).await,
+            other => unreachable!("{} is not done to the relay", other.name()),
+        }
+        (relay, hit)
+    }
+
+    async fn strike_postgres(&self, strikes: &[Strike]) {
+        let mut seen = 0;
+        for &Strike { fault, after, lasts, .. } in strikes {
+            self.wait_for(after, &mut seen).await;
+            let hit = self.works(None).await;
+            match fault {
+                Fault::PostgresRestart => self.restart("postgres").await,
+                Fault::PostgresKill => self.kill("postgres").await,
+                Fault::PostgresPause => self.freeze("postgres", lasts / 2).await,
+                Fault::PostgresLongPause => self.freeze("postgres", LEASE + lasts).await,
+                Fault::PostgresCut => self.brokers().terminate("postgres").await,
+                other => unreachable!("{} is not done to PostgreSQL", other.name()),
             }
             self.note(fault, hit);
         }
-        relay
+    }
+
+    /// How often a relay has started anew because its lease had ended.
+    pub fn lost_leases(&self) -> u64 {
+        self.homes.iter().map(|home| home.log().matches("spool lost").count() as u64).sum()
+    }
+
+    /// Starts of relays that know nothing of what the relay before has seen.
+    fn relays_since_start(&self) -> u64 {
+        self.starts.load(SeqCst) + self.lost_leases()
     }
 
     async fn strike_rabbit(&self, strikes: &[Strike]) {
@@ -180,7 +286,7 @@ impl<'a> Nemesis<'a> {
         for &Strike { fault, after, lasts, .. } in strikes {
             self.wait_for(after, &mut seen).await;
             let worked = self.works(Some(Sink::Webhook)).await;
-            let (before, starts) = (self.receiver.received(), self.starts.load(SeqCst));
+            let (before, starts) = (self.receiver.received(), self.relays_since_start());
             self.receiver.set(match fault {
                 Fault::WebhookDown => Mood::Down,
                 Fault::WebhookSlow => Mood::Slow,
@@ -204,7 +310,7 @@ impl<'a> Nemesis<'a> {
             self.receiver.set(Mood::Well);
             if fault == Fault::WebhookRefusing {
                 // A new relay does not know the refusals that an earlier relay saw.
-                let relays = 1 + self.starts.load(SeqCst) - starts;
+                let relays = 1 + self.relays_since_start() - starts;
                 self.blamed.fetch_add(relays * REFUSED_BEFORE_BLAME, SeqCst);
             }
             self.note(fault, hit);
@@ -216,18 +322,17 @@ impl<'a> Nemesis<'a> {
         for &Strike { fault, after, lasts, .. } in strikes {
             self.wait_for(after, &mut seen).await;
             let works = self.works(None).await;
-            self.home.write(
-                CLOCK,
-                match fault {
-                    Fault::ClockForward => TEN_DAYS,
-                    Fault::ClockBack => A_DAY_LESS,
-                    other => unreachable!("{} is not done to the clock", other.name()),
-                },
-            );
+            let offset = match fault {
+                Fault::ClockForward => TEN_DAYS,
+                Fault::ClockBack => A_DAY_LESS,
+                other => unreachable!("{} is not done to the clock", other.name()),
+            };
+            self.homes.iter().for_each(|home| home.write(CLOCK, offset));
             tokio::time::sleep(lasts).await;
-            self.home.write(CLOCK, "0");
+            self.homes.iter().for_each(|home| home.write(CLOCK, "0"));
             // A relay that reads the clock file logs this line at its start.
-            self.note(fault, works && self.home.log().contains("is wrong on purpose"));
+            let is_read = self.homes.iter().any(|home| home.log().contains("is wrong on purpose"));
+            self.note(fault, works && is_read);
         }
     }
 
@@ -278,12 +383,17 @@ impl<'a> Nemesis<'a> {
         true
     }
 
-    /// Starts a new relay and points the probe at it.
-    pub(super) async fn start(&self) -> Relay<'a> {
+    /// Starts a new relay in the home of that place and points the probe at it.
+    pub(super) async fn start(&self, place: usize) -> Relay<'a> {
         self.starts.fetch_add(1, SeqCst);
-        let relay = self.home.start();
-        self.probe.look_at(&relay).await;
+        let relay = self.homes[place].start();
+        self.probe.look_at(place, &relay).await;
         relay
+    }
+
+    /// The home of the only relay.
+    pub(super) fn home(&self) -> &'a Home {
+        &self.homes[0]
     }
 
     pub(super) async fn stop(&self, relay: Relay<'a>) {

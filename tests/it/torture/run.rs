@@ -22,9 +22,9 @@ use super::settings::{Patience, Settings};
 use super::table;
 use super::taken::Taken;
 use super::world::{PRODUCTS, WITHIN, World};
-use crate::support::Relay;
 use crate::support::rabbit::Collected;
 use crate::support::regards::DEAD_LETTER_QUEUE;
+use crate::support::{Home, Relay};
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
 /// The number of requests after the last fault that end at once.
@@ -46,7 +46,8 @@ pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) ->
     let (plan, progress, shelves) = (Plan::of(settings.seed), Progress::default(), Shelves::default());
     let run = Run { plan, patience: settings.patience, world, progress: &progress, shelves: &shelves };
     let nemesis = Nemesis {
-        home: &world.home,
+        homes: &world.homes,
+        database: world.database.as_ref(),
         disk: world.disk.as_ref(),
         brokers: world.brokers.as_ref(),
         regards: &world.regards,
@@ -66,6 +67,7 @@ pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) ->
         blamed: AtomicU64::new(0),
         damaged: Mutex::default(),
         next_raw: AtomicU32::new(0),
+        takeovers: Mutex::default(),
     };
     let mut publisher = Publisher::new(settings.seed, plan, &progress, &world.regards.vhost).await;
     let mut collector = Collector {
@@ -75,33 +77,34 @@ pub async fn run(settings: &Settings, schedule: &Schedule, world: &mut World) ->
         topic,
         alarms,
         journal: Tail::of(world.journal()),
-        archive: Tail::of(world.home.data("archive.ndjson")),
+        archive: Tail::of(world.archive()),
         digests: Tail::of(world.digests()),
     };
-    let relay = world.home.start_ready().await;
+    let mut relays = vec![world.homes[0].start_ready().await];
+    relays.extend(world.homes[1..].iter().map(Home::start));
 
     let faults = async {
-        let relay = nemesis.run(schedule, relay).await;
+        let relays = nemesis.run(schedule, relays).await;
         progress.faults_over.store(true, SeqCst);
-        relay
+        relays
     };
-    let ((), relay) = collector
+    let ((), relays) = collector
         .beside(Box::pin(async { tokio::join!(publisher.run(settings.events, settings.rate()), faults) }))
         .await;
     println!("torture: {:>4} s, all is published, and no fault to come", nemesis.began.elapsed().as_secs());
-    let (wrong, letters) = collector.beside(run.wind_up(&mut publisher, &nemesis, relay)).await;
+    let (wrong, letters) = collector.beside(run.wind_up(&mut publisher, &nemesis, relays)).await;
     collector.finish().await;
     run.judge(&nemesis, &letters, wrong).await
 }
 
 impl Run<'_> {
-    /// Checks a fresh event, waits for the remaining events, redrives the refused ones and stops the relay. Meanwhile
+    /// Checks a fresh event, waits for the remaining events, redrives the refused ones and stops the relays. Meanwhile
     /// it collects the AMQP sink's queue. Also returns the dead letters from before the redrive.
     async fn wind_up(
         &self,
         publisher: &mut Publisher<'_>,
         nemesis: &Nemesis<'_>,
-        mut relay: Relay<'_>,
+        mut relays: Vec<Relay<'_>>,
     ) -> (Vec<String>, Vec<Letter>) {
         let work = async {
             // The queue may hold many messages by now.
@@ -121,11 +124,18 @@ impl Run<'_> {
             publisher.publish_late_ends().await;
             let letters = self.dead_letters();
             self.world.receiver.take_all();
-            let redrive = || letters::redrive_refused(&self.world.home).err();
+            let owner = nemesis.owner(&relays).await;
+            let redrive = || letters::redrive_refused(&self.world.homes[owner]).err();
             let refused = self.wait(Instant::now() + self.patience.rest, redrive).await;
             let redriven = self.wait(Instant::now() + self.patience.rest, || self.redriven_missing(nemesis)).await;
-            let died = if relay.runs() { None } else { Some("the relay ended by itself".to_owned()) };
-            relay.stop().await;
+            let all_run = relays.iter_mut().all(Relay::runs);
+            let died = if all_run { None } else { Some("a relay ended by itself".to_owned()) };
+            // Nobody takes over from the last one.
+            let last = relays.remove(owner);
+            for relay in relays {
+                relay.stop().await;
+            }
+            last.stop().await;
             self.end_queue().await;
             ([fresh, rest, refused, redriven, died].into_iter().flatten().collect(), letters)
         };
@@ -159,15 +169,15 @@ impl Run<'_> {
 
     /// The dead letters before the redrive. The webhook has refused the events of some.
     fn dead_letters(&self) -> Vec<Letter> {
-        let mut found = letters::list(&self.world.home);
-        letters::identify(self.plan, &self.world.home, &mut found);
+        let mut found = letters::list(self.home());
+        letters::identify(self.plan, self.home(), &mut found);
         let refused = found.iter().filter(|letter| letter.reason == REFUSED);
         self.shelves.of(Sink::Webhook).letters.extend(refused.filter_map(|letter| letter.event));
         found
     }
 
     fn redriven_missing(&self, nemesis: &Nemesis<'_>) -> Option<String> {
-        let left = letters::refused(&self.world.home);
+        let left = letters::refused(self.home());
         let book = self.progress.book.lock().expect("no holder panics");
         let at = |sink| missing(self.plan, &book, sink, &self.shelves.of(sink));
         let missing: usize = Sink::ALL.into_iter().map(at).sum();
@@ -211,7 +221,7 @@ impl Run<'_> {
 
     fn rest_missing(&self) -> Option<String> {
         let book = self.progress.book.lock().expect("no holder panics");
-        let found = letters::list(&self.world.home);
+        let found = letters::list(self.home());
         // A dead letter arrives only after a redrive.
         let at = |sink| {
             missing(self.plan, &book, sink, &self.shelves.of(sink)).saturating_sub(letters::count_of(&found, sink))
@@ -228,6 +238,11 @@ impl Run<'_> {
                 "{missing} deliveries, {letters} dead letters and {alerts} alerts were missing after another {within} s"
             )
         })
+    }
+
+    /// Where commands are run that ask the spool, which all relays share.
+    fn home(&self) -> &Home {
+        &self.world.homes[0]
     }
 
     /// Whether the plan requires that dead letter for an event of that key.
@@ -254,7 +269,8 @@ impl Run<'_> {
             }
         }
         let (tally, unknown) = (nemesis.tally.lock().expect("no holder panics").clone(), self.world.receiver.unknown());
-        let bounds = bounds::of(&tally, nemesis.cut_short.load(SeqCst), unknown, nemesis.blamed.load(SeqCst));
+        let crashes = nemesis.cut_short.load(SeqCst) + nemesis.lost_leases();
+        let bounds = bounds::of(&tally, crashes, unknown, nemesis.blamed.load(SeqCst));
         let damaged = nemesis.damaged.lock().expect("no holder panics");
         let book = self.progress.book.lock().expect("no holder panics");
         let taken = Sink::ALL.map(|sink| self.shelves.of(sink));
@@ -263,6 +279,7 @@ impl Run<'_> {
         let seen = Seen { taken, digests: &digests, alerts: &alerts, letters, damaged: &damaged };
         let report = check(self.plan, &book, &seen, &bounds);
         table::print(book.counts(), &tally, unknown, &report);
+        println!("{}", nemesis.takeovers.lock().expect("no holder panics"));
         wrong.extend(report.violations.iter().map(ToString::to_string));
         wrong.extend(nemesis.standstills.lock().expect("no holder panics").iter().cloned());
         wrong.extend(tally.in_vain().into_iter().map(|fault| format!("never hit work in flight: {fault}")));

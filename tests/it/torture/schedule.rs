@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::settings::Settings;
+
 /// Every fault of the relay and of the services around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -51,6 +53,13 @@ pub enum Fault {
     ClockForward,
     /// The relay's wall clock is a day behind.
     ClockBack,
+    PostgresRestart,
+    PostgresKill,
+    PostgresPause,
+    /// PostgreSQL is suspended for longer than the lease of the spool.
+    PostgresLongPause,
+    /// An administrator ends all connections to PostgreSQL.
+    PostgresCut,
 }
 
 /// The target of a fault. Each victim has one fault at a time.
@@ -61,16 +70,28 @@ pub enum Victim {
     Kafka,
     Webhook,
     Clock,
+    Postgres,
 }
 
 impl Victim {
-    pub const ALL: [Self; 5] = [Self::Relay, Self::Rabbit, Self::Kafka, Self::Webhook, Self::Clock];
+    pub const ALL: [Self; 6] = [Self::Relay, Self::Rabbit, Self::Kafka, Self::Webhook, Self::Clock, Self::Postgres];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+            Self::Rabbit => "rabbitmq",
+            Self::Kafka => "kafka",
+            Self::Webhook => "webhook",
+            Self::Clock => "clock",
+            Self::Postgres => "postgres",
+        }
+    }
 }
 
 impl Fault {
     /// The victim and the number of each fault in one round. Ten rounds have fifty kills and twenty restarts of each
     /// broker.
-    const ROUND: [(Self, usize, Victim); 28] = [
+    const ROUND: [(Self, usize, Victim); 33] = [
         (Self::Kill, 5, Victim::Relay),
         (Self::Terminate, 2, Victim::Relay),
         (Self::Freeze, 1, Victim::Relay),
@@ -99,6 +120,11 @@ impl Fault {
         (Self::WebhookRefusing, 1, Victim::Webhook),
         (Self::ClockForward, 1, Victim::Clock),
         (Self::ClockBack, 1, Victim::Clock),
+        (Self::PostgresRestart, 1, Victim::Postgres),
+        (Self::PostgresKill, 1, Victim::Postgres),
+        (Self::PostgresPause, 1, Victim::Postgres),
+        (Self::PostgresLongPause, 1, Victim::Postgres),
+        (Self::PostgresCut, 1, Victim::Postgres),
     ];
 
     fn victim(self) -> Victim {
@@ -136,6 +162,26 @@ impl Fault {
             Self::WebhookRefusing => "webhook: 422 to everything",
             Self::ClockForward => "clock: ten days ahead, and back",
             Self::ClockBack => "clock: a day behind, and back",
+            Self::PostgresRestart => "PostgreSQL: restart",
+            Self::PostgresKill => "PostgreSQL: SIGKILL",
+            Self::PostgresPause => "PostgreSQL: SIGSTOP, SIGCONT",
+            Self::PostgresLongPause => "PostgreSQL: SIGSTOP beyond the lease, SIGCONT",
+            Self::PostgresCut => "PostgreSQL: all connections closed",
+        }
+    }
+
+    /// How often it comes in a round of several relays. A fault of one relay with a file of its own is left out.
+    const fn times_with_takeovers(self, times: usize) -> usize {
+        match self {
+            Self::Kill => 3,
+            Self::Terminate | Self::Freeze => 1,
+            Self::FullDisk
+            | Self::KillOnFullDisk
+            | Self::FullLetters
+            | Self::LettersOnFullDisk
+            | Self::DamagedRow
+            | Self::TaskPanic => 0,
+            _ => times,
         }
     }
 
@@ -166,12 +212,19 @@ pub struct Schedule(Vec<(Victim, Vec<Strike>)>);
 impl Schedule {
     /// Spreads the faults over `events` events. It omits faults that need a small disk or debug assertions if the run
     /// has none.
-    pub fn of(seed: u64, rounds: u32, events: u64, small_disk: bool) -> Self {
+    pub fn of(settings: &Settings, small_disk: bool) -> Self {
+        let &Settings { seed, rounds, events, relays, ref victims, .. } = settings;
+        let is_hit = |victim| match victim {
+            Victim::Postgres if relays == 1 => false,
+            victim => victims.is_empty() || victims.contains(&victim),
+        };
+        let times_of = |fault: Fault, times| if relays > 1 { fault.times_with_takeovers(times) } else { times };
         let mut rng = Rng::with_seed(seed);
         let sequence = |victim| {
             let of_victim = Fault::ROUND
                 .into_iter()
                 .filter(|&(fault, _, whose)| whose == victim && (small_disk || !fault.needs_small_disk()))
+                .map(|(fault, times, whose)| (fault, times_of(fault, times), whose))
                 .filter(|(fault, ..)| cfg!(debug_assertions) || !fault.needs_debug_assertions());
             let mut faults: Vec<Fault> = (0..rounds)
                 .flat_map(|_| of_victim.clone().flat_map(|(fault, times, _)| std::iter::repeat_n(fault, times)))
@@ -186,7 +239,7 @@ impl Schedule {
             });
             (victim, strikes.collect())
         };
-        Self(Victim::ALL.into_iter().map(sequence).collect())
+        Self(Victim::ALL.into_iter().filter(|&victim| is_hit(victim)).map(sequence).collect())
     }
 
     /// Exactly these faults, in this order for each victim.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::schedule::Victim;
+
 const SEED: u64 = 20_221_222;
 const EVENTS: u64 = 6_000;
 const SECONDS_A_ROUND: u64 = 25;
@@ -19,6 +21,10 @@ pub struct Settings {
     pub rounds: u32,
     /// The seconds over which the events are published.
     pub seconds: u64,
+    /// One has a spool of its own; several share one in PostgreSQL.
+    pub relays: usize,
+    /// Only the faults of these victims; empty: of all.
+    pub victims: Vec<Victim>,
     pub patience: Patience,
 }
 
@@ -39,8 +45,8 @@ impl Patience {
 }
 
 impl Settings {
-    /// Reads `TORTURE_SEED`, `TORTURE_EVENTS`, `TORTURE_ROUNDS` and `TORTURE_SECONDS`. The defaults for unset or empty
-    /// variables give a run of about a minute.
+    /// Reads `TORTURE_SEED`, `TORTURE_EVENTS`, `TORTURE_ROUNDS`, `TORTURE_SECONDS`, `TORTURE_RELAYS` and
+    /// `TORTURE_VICTIMS`, as in `relay,webhook`. The defaults for unset or empty variables give a run of about a minute.
     pub fn from_environment() -> Self {
         let rounds = number("TORTURE_ROUNDS").unwrap_or(1);
         Self {
@@ -48,6 +54,8 @@ impl Settings {
             events: number("TORTURE_EVENTS").unwrap_or(EVENTS),
             rounds,
             seconds: number("TORTURE_SECONDS").unwrap_or(SECONDS_A_ROUND * u64::from(rounds)).max(1),
+            relays: number("TORTURE_RELAYS").unwrap_or(1),
+            victims: text("TORTURE_VICTIMS").iter().flat_map(|names| names.split(',')).map(victim).collect(),
             patience: Patience::LONG,
         }
     }
@@ -61,12 +69,13 @@ impl Settings {
 /// The command that repeats the run.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, events, rounds, seconds, .. } = self;
-        let profile = profile();
+        let Self { seed, events, rounds, seconds, relays, victims, patience: _ } = self;
+        let victims: Vec<_> = victims.iter().map(|victim| victim.name()).collect();
+        let (profile, victims) = (profile(), victims.join(","));
         write!(
             f,
             "TORTURE_SEED={seed} TORTURE_EVENTS={events} TORTURE_ROUNDS={rounds} TORTURE_SECONDS={seconds} \
-             scripts/services.sh run -- cargo test --locked{profile} --test it torture:: -- --nocapture"
+             TORTURE_RELAYS={relays} TORTURE_VICTIMS={victims} scripts/services.sh run -- cargo test --locked{profile} --test it torture:: -- --nocapture"
         )
     }
 }
@@ -81,7 +90,16 @@ fn profile() -> String {
     }
 }
 
+fn text(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn victim(name: &str) -> Victim {
+    let named = Victim::ALL.into_iter().find(|victim| victim.name() == name);
+    named.unwrap_or_else(|| panic!("TORTURE_VICTIMS: {name} is no victim"))
+}
+
 fn number<T: FromStr>(name: &str) -> Option<T> {
-    let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+    let value = text(name)?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number in range")))
 }

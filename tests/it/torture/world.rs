@@ -1,5 +1,7 @@
-//! The environment of a run: private brokers, REGARDS, four destinations, and a relay with routes to all of them.
+//! The environment of a run: private brokers, REGARDS, four destinations, and relays with routes to all of them.
 
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use tempfile::TempDir;
 use super::alerts::ALERT;
 use super::bounds::{CONCURRENCY, DIGESTS_AT_ONCE, PREFETCH};
 use super::disk::SmallDisk;
+use super::fleet::Database;
 use super::nemesis::GRACE;
 use super::receiver::Receiver;
 use super::settings::Settings;
@@ -34,6 +37,9 @@ pub const CLOCK: &str = "clock";
 /// How long the relay keeps dead letters. It is shorter than the clock jump.
 pub const LETTERS: &str = "dead_letters: { keep: 2d }";
 
+/// The file of the file sink, in the data directory.
+const ARCHIVE: &str = "archive.ndjson";
+
 /// The queue for messages that the AMQP sink publishes after the last fault.
 const FRESH: &str = "partner.fresh";
 
@@ -43,9 +49,11 @@ const PARTITIONS: i32 = 4;
 pub struct World {
     /// The disk of the data directory. None if the test does not fill it.
     pub disk: Option<SmallDisk>,
-    pub home: Home,
-    /// The configuration of the relay in `home`.
+    /// One for each relay, all with the same configuration.
+    pub homes: Vec<Home>,
     pub routes: String,
+    /// None if there is one relay, with a file.
+    pub database: Option<Database>,
     pub receiver: Receiver,
     pub regards: Regards,
     pub partner: VHost,
@@ -60,20 +68,33 @@ pub struct World {
 impl World {
     /// A world in which every fault is possible. It has no small disk if the process has no right to mount one.
     pub async fn new(settings: &Settings) -> Self {
-        let brokers = Services::private(&["rabbitmq", "kafka"]).await;
-        let mut world = Self::among(&brokers.services().clone(), "").await;
-        world.brokers = Some(brokers);
-        world.home = world.home.with(VARIABLE, CLOCK);
-        world.home.write(CLOCK, "0");
-        match SmallDisk::mount(&world.home.data(""), settings.events, settings.rounds) {
-            Ok(disk) => world.disk = Some(disk),
-            Err(why) => println!("torture: no disk is filled, that takes a small one to be mounted: {why}"),
-        }
+        let mut world = if settings.relays > 1 {
+            let brokers = Services::private(&["rabbitmq", "kafka", "postgres"]).await;
+            let database = Database::of(brokers.services());
+            let mut world = Self::with_homes(brokers.services(), &database.settings(), settings.relays).await;
+            world.homes = world.homes.into_iter().map(|home| database.configure(home)).collect();
+            world.database = Some(database);
+            Self { brokers: Some(brokers), ..world }
+        } else {
+            let brokers = Services::private(&["rabbitmq", "kafka"]).await;
+            let mut world = Self::among(brokers.services(), "").await;
+            match SmallDisk::mount(&world.homes[0].data(""), settings.events, settings.rounds) {
+                Ok(disk) => world.disk = Some(disk),
+                Err(why) => println!("torture: no disk is filled, that takes a small one to be mounted: {why}"),
+            }
+            Self { brokers: Some(brokers), ..world }
+        };
+        world = world.with(VARIABLE, CLOCK);
+        world.set_clocks("0");
         world
     }
 
-    /// A world with brokers that no fault touches. The settings are added to the relay's configuration.
+    /// A world with one relay and brokers that no fault touches. The settings are added to the relay's configuration.
     pub async fn among(services: &Services, settings: &str) -> Self {
+        Self::with_homes(services, settings, 1).await
+    }
+
+    async fn with_homes(services: &Services, settings: &str, homes: usize) -> Self {
         let rabbit = Rabbit::of(services);
         let regards = Regards::in_vhost(rabbit.new_vhost().await).await;
 
@@ -91,16 +112,30 @@ impl World {
         let scratch = tempfile::Builder::new().prefix("regards-relay-torture").tempdir().expect("a directory");
         let receiver = Receiver::start(&journal_in(scratch.path()), &digests_in(scratch.path())).await;
         let routes = routes() + settings + "\n";
-        let home = Home::of(&regards, &routes)
-            .with("KAFKA", &kafka.brokers)
-            .with("TOPIC", topic.topic())
-            .with("ALARMS", alarms.topic())
-            .with("HOOK", &receiver.url())
-            .with("DIGESTS", &receiver.digests_url())
-            .with("PARTNER", &partner.url_for(&partner_user, &password))
-            .keeping_secret(&password);
-        let (disk, topics, brokers) = (None, Some((topic, alarms)), None);
-        Self { disk, home, routes, receiver, regards, partner, partner_user, topics, brokers, scratch }
+        let home = || {
+            Home::of(&regards, &routes)
+                .with("KAFKA", &kafka.brokers)
+                .with("TOPIC", topic.topic())
+                .with("ALARMS", alarms.topic())
+                .with("HOOK", &receiver.url())
+                .with("DIGESTS", &receiver.digests_url())
+                .with("PARTNER", &partner.url_for(&partner_user, &password))
+                .keeping_secret(&password)
+        };
+        let homes: Vec<_> = (0..homes).map(|_| home()).collect();
+        link_archives(&homes);
+        let (disk, database, topics, brokers) = (None, None, Some((topic, alarms)), None);
+        Self { disk, homes, routes, database, receiver, regards, partner, partner_user, topics, brokers, scratch }
+    }
+
+    /// Sets an environment variable of all relays.
+    pub fn with(self, name: &str, value: &str) -> Self {
+        Self { homes: self.homes.into_iter().map(|home| home.with(name, value)).collect(), ..self }
+    }
+
+    /// Sets the offset of each relay's clock in seconds.
+    fn set_clocks(&self, offset: &str) {
+        self.homes.iter().for_each(|home| home.write(CLOCK, offset));
     }
 
     /// Binds a new queue to the AMQP sink's exchange and consumes it.
@@ -108,6 +143,11 @@ impl World {
         self.partner.queue(FRESH, FieldTable::default()).await;
         self.partner.bind(FRESH, PRODUCTS, "#").await;
         self.partner.collect(FRESH).await
+    }
+
+    /// The path of the file sink: all relays write to the same file.
+    pub fn archive(&self) -> PathBuf {
+        self.homes[0].data(ARCHIVE)
     }
 
     /// The path of the webhook's journal.
@@ -123,6 +163,21 @@ impl World {
 
 fn journal_in(scratch: &Path) -> PathBuf {
     scratch.join("journal.ndjson")
+}
+
+/// Makes the archives of all homes one file.
+fn link_archives(homes: &[Home]) {
+    let [first, others @ ..] = homes else { return };
+    if others.is_empty() {
+        return;
+    }
+    for home in homes {
+        DirBuilder::new().mode(0o700).create(home.data("")).expect("a data directory");
+    }
+    File::create(first.data(ARCHIVE)).expect("an archive");
+    for other in others {
+        std::fs::hard_link(first.data(ARCHIVE), other.data(ARCHIVE)).expect("a link");
+    }
 }
 
 fn digests_in(scratch: &Path) -> PathBuf {
@@ -146,7 +201,7 @@ sinks:
     format: original
     retry: {{ initial_backoff: 250ms, max_backoff: 2s }}
   archive:
-    file: {{ path: archive.ndjson }}
+    file: {{ path: {ARCHIVE} }}
     retry: {{ initial_backoff: 250ms, max_backoff: 2s }}
   digests:
     webhook: {{ url: "${{DIGESTS}}", timeout: 3s, concurrency: {DIGESTS_AT_ONCE} }}

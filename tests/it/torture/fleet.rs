@@ -1,0 +1,100 @@
+//! The relays of a run. If there are several, they share a spool in PostgreSQL: one of them owns it, and the others stand
+//! by.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use super::schedule::Fault;
+use crate::support::postgres::Postgres;
+use crate::support::{Home, Relay, Services, unique, until};
+
+/// The length of the lease.
+pub const LEASE: Duration = Duration::from_secs(5);
+
+/// The spool that several relays share.
+pub struct Database {
+    url: String,
+    password: String,
+    schema: String,
+    admin: Postgres,
+}
+
+impl Database {
+    pub fn of(services: &Services) -> Self {
+        let (user, port) = (services.postgres_user(), services.postgres_port());
+        Self {
+            url: format!("postgres://{user}@127.0.0.1:{port}/{}?sslmode=require", services.postgres_database()),
+            password: services.postgres_password().to_owned(),
+            schema: unique("torture").replace('-', "_"),
+            admin: Postgres::as_admin(services),
+        }
+    }
+
+    /// What is added to the configuration of each relay.
+    pub fn settings(&self) -> String {
+        let lease = LEASE.as_secs();
+        format!(
+            "spool: {{ postgres: {{ url: \"${{POSTGRES}}\", password: \"${{PASSWORD}}\", schema: {}, lease: {lease}s }} }}",
+            self.schema
+        )
+    }
+
+    /// A relay that has lost its lease executes itself again, and keeps this address then.
+    pub fn configure(&self, home: Home) -> Home {
+        let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port");
+        home.with("POSTGRES", &self.url)
+            .with("PASSWORD", &self.password)
+            .with("REGARDS_RELAY_ADMIN_LISTEN", &free.to_string())
+            .keeping_secret(&self.password)
+    }
+
+    /// The place of the relay that owns the spool. Waits until one does.
+    pub async fn owner(&self, relays: &[Relay<'_>]) -> usize {
+        let schema = &self.schema;
+        let statement = format!(
+            "SELECT name FROM {schema}.shards JOIN {schema}.instances ON id = owner \
+             WHERE expires_at > clock_timestamp()"
+        );
+        until("a relay that owns the spool", async || {
+            let name = self.admin.execute(&statement).await?;
+            let is_owner = |relay: &Relay<'_>| name.contains(&format!("(process {})", relay.pid()));
+            relays.iter().position(is_owner).ok_or(name)
+        })
+        .await
+    }
+}
+
+/// How long it took until another relay consumed, for each kind of fault.
+#[derive(Debug, Default)]
+pub struct Takeovers(BTreeMap<Fault, Vec<Duration>>);
+
+impl Takeovers {
+    pub fn add(&mut self, fault: Fault, since: Instant) {
+        self.0.entry(fault).or_default().push(since.elapsed());
+    }
+}
+
+impl fmt::Display for Takeovers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (fault, times) in &self.0 {
+            let mut times = times.clone();
+            times.sort_unstable();
+            let seconds = |percent: usize| {
+                let place = (times.len() * percent).div_ceil(100).max(1) - 1;
+                times.get(place).unwrap_or(&Duration::ZERO).as_secs_f32()
+            };
+            writeln!(
+                f,
+                "takeovers after {}: {}; median {:.2} s, 95 % within {:.2} s, all within {:.2} s",
+                fault.name(),
+                times.len(),
+                seconds(50),
+                seconds(95),
+                seconds(100)
+            )?;
+        }
+        Ok(())
+    }
+}
