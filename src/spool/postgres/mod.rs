@@ -1,6 +1,7 @@
 //! The spool in PostgreSQL, for relays on several machines: one of them has the lease and writes, the others wait for it.
 
 mod apply;
+mod compact;
 mod connection;
 mod filter;
 mod migrate;
@@ -12,7 +13,8 @@ mod standby;
 mod statements;
 mod text;
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
@@ -48,6 +50,8 @@ pub(super) struct PostgresStore {
     is_same_boot: bool,
     /// The number of the last transaction.
     number: i64,
+    /// When large tables were last looked for.
+    compacted: Cell<Instant>,
     // Dropped before the runtime.
     renewal: Option<Renewal>,
     runtime: Runtime,
@@ -79,6 +83,7 @@ impl PostgresStore {
             ownership,
             is_same_boot,
             number: 0,
+            compacted: Cell::new(Instant::now()),
             renewal: Some(renewal),
             runtime,
         };
@@ -218,8 +223,11 @@ impl Store for PostgresStore {
         self.transact(async |connection| Ok(connection.purge_deliveries(sink, limit).await?))
     }
 
-    fn release_free_space(&self, _: DiskSpace, _: bool) -> Result<bool, SpoolError> {
-        // The server's autovacuum does.
+    fn release_free_space(&self, _: DiskSpace, all: bool) -> Result<bool, SpoolError> {
+        if all || self.compacted.get().elapsed() >= compact::INTERVAL {
+            self.run(async |connection| compact::compact(connection, &self.ownership).await)?;
+            self.compacted.set(Instant::now());
+        }
         Ok(false)
     }
 

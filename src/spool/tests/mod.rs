@@ -10,6 +10,7 @@ mod orphans;
 mod queue;
 mod requests;
 mod sizes;
+mod space;
 mod unknown_commits;
 mod unreadable;
 

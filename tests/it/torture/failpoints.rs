@@ -79,8 +79,16 @@ impl Drill {
     async fn run(self, seed: u64, failpoint: Option<Failpoint>) -> Vec<String> {
         let _turn = TURNS.acquire().await.expect("never closed");
         let patience = if failpoint.is_some() { SHORT } else { Patience::LONG };
-        let settings =
-            Settings { seed, events: EVENTS, rounds: 1, seconds: SECONDS, relays: 1, victims: Vec::new(), patience };
+        let settings = Settings {
+            seed,
+            events: EVENTS,
+            rounds: 1,
+            seconds: SECONDS,
+            relays: 1,
+            lease: 0,
+            victims: Vec::new(),
+            patience,
+        };
         let mut world = World::among(&Services::shared(), self.settings()).await;
         // These runs share a broker with all other tests.
         world.regards.use_cheap_queue().await;

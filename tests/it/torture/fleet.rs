@@ -10,31 +10,30 @@ use super::schedule::Fault;
 use crate::support::postgres::Postgres;
 use crate::support::{Home, Relay, Services, unique, until};
 
-/// The length of the lease.
-pub const LEASE: Duration = Duration::from_secs(5);
-
 /// The spool that several relays share.
 pub struct Database {
     url: String,
     password: String,
     schema: String,
+    pub lease: Duration,
     admin: Postgres,
 }
 
 impl Database {
-    pub fn of(services: &Services) -> Self {
+    pub fn of(services: &Services, lease: Duration) -> Self {
         let (user, port) = (services.postgres_user(), services.postgres_port());
         Self {
             url: format!("postgres://{user}@127.0.0.1:{port}/{}?sslmode=require", services.postgres_database()),
             password: services.postgres_password().to_owned(),
             schema: unique("torture").replace('-', "_"),
+            lease,
             admin: Postgres::as_admin(services),
         }
     }
 
     /// What is added to the configuration of each relay.
     pub fn settings(&self) -> String {
-        let lease = LEASE.as_secs();
+        let lease = self.lease.as_secs();
         format!(
             "spool: {{ postgres: {{ url: \"${{POSTGRES}}\", password: \"${{PASSWORD}}\", schema: {}, lease: {lease}s }} }}",
             self.schema

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 
 use super::collector::Shelves;
 use super::disk::SmallDisk;
-use super::fleet::{Database, LEASE, Takeovers};
+use super::fleet::{Database, Takeovers};
 use super::plan::{EventId, Plan, Sink};
 use super::probe::Probe;
 use super::publisher::{Progress, STANDSTILL};
@@ -138,7 +138,7 @@ impl<'a> Nemesis<'a> {
             Fault::Freeze => {
                 relay.signal("STOP");
                 if comes_back_soon {
-                    tokio::time::sleep(LEASE + lasts).await;
+                    tokio::time::sleep(self.lease() + lasts).await;
                 } else {
                     self.wait_for_takeover(fault, place, began).await;
                 }
@@ -210,12 +210,16 @@ impl<'a> Nemesis<'a> {
                 Fault::PostgresRestart => self.restart("postgres").await,
                 Fault::PostgresKill => self.kill("postgres").await,
                 Fault::PostgresPause => self.freeze("postgres", lasts / 2).await,
-                Fault::PostgresLongPause => self.freeze("postgres", LEASE + lasts).await,
+                Fault::PostgresLongPause => self.freeze("postgres", self.lease() + lasts).await,
                 Fault::PostgresCut => self.brokers().terminate("postgres").await,
                 other => unreachable!("{} is not done to PostgreSQL", other.name()),
             }
             self.note(fault, hit);
         }
+    }
+
+    fn lease(&self) -> Duration {
+        self.database.map_or(Duration::ZERO, |database| database.lease)
     }
 
     /// How often a relay has started anew because its lease had ended.

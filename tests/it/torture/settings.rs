@@ -8,6 +8,7 @@ use super::schedule::Victim;
 
 const SEED: u64 = 20_221_222;
 const EVENTS: u64 = 6_000;
+const LEASE: u64 = 5;
 const SECONDS_A_ROUND: u64 = 25;
 
 /// The settings of one run.
@@ -23,6 +24,8 @@ pub struct Settings {
     pub seconds: u64,
     /// One has a spool of its own; several share one in PostgreSQL.
     pub relays: usize,
+    /// The lease of the shared spool, in seconds.
+    pub lease: u64,
     /// Only the faults of these victims; empty: of all.
     pub victims: Vec<Victim>,
     pub patience: Patience,
@@ -45,8 +48,8 @@ impl Patience {
 }
 
 impl Settings {
-    /// Reads `TORTURE_SEED`, `TORTURE_EVENTS`, `TORTURE_ROUNDS`, `TORTURE_SECONDS`, `TORTURE_RELAYS` and
-    /// `TORTURE_VICTIMS`, as in `relay,webhook`. The defaults for unset or empty variables give a run of about a minute.
+    /// Reads `TORTURE_SEED`, `TORTURE_EVENTS`, `TORTURE_ROUNDS`, `TORTURE_SECONDS`, `TORTURE_RELAYS`, `TORTURE_LEASE`
+    /// and `TORTURE_VICTIMS`, as in `relay,webhook`. The defaults for unset or empty variables give a run of about a minute.
     pub fn from_environment() -> Self {
         let rounds = number("TORTURE_ROUNDS").unwrap_or(1);
         Self {
@@ -55,6 +58,7 @@ impl Settings {
             rounds,
             seconds: number("TORTURE_SECONDS").unwrap_or(SECONDS_A_ROUND * u64::from(rounds)).max(1),
             relays: number("TORTURE_RELAYS").unwrap_or(1),
+            lease: number("TORTURE_LEASE").unwrap_or(LEASE),
             victims: text("TORTURE_VICTIMS").iter().flat_map(|names| names.split(',')).map(victim).collect(),
             patience: Patience::LONG,
         }
@@ -69,13 +73,13 @@ impl Settings {
 /// The command that repeats the run.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, events, rounds, seconds, relays, victims, patience: _ } = self;
+        let Self { seed, events, rounds, seconds, relays, lease, victims, patience: _ } = self;
         let victims: Vec<_> = victims.iter().map(|victim| victim.name()).collect();
         let (profile, victims) = (profile(), victims.join(","));
         write!(
             f,
             "TORTURE_SEED={seed} TORTURE_EVENTS={events} TORTURE_ROUNDS={rounds} TORTURE_SECONDS={seconds} \
-             TORTURE_RELAYS={relays} TORTURE_VICTIMS={victims} scripts/services.sh run -- cargo test --locked{profile} --test it torture:: -- --nocapture"
+             TORTURE_RELAYS={relays} TORTURE_LEASE={lease} TORTURE_VICTIMS={victims} scripts/services.sh run -- cargo test --locked{profile} --test it torture:: -- --nocapture"
         )
     }
 }

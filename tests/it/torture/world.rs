@@ -70,7 +70,7 @@ impl World {
     pub async fn new(settings: &Settings) -> Self {
         let mut world = if settings.relays > 1 {
             let brokers = Services::private(&["rabbitmq", "kafka", "postgres"]).await;
-            let database = Database::of(brokers.services());
+            let database = Database::of(brokers.services(), Duration::from_secs(settings.lease));
             let mut world = Self::with_homes(brokers.services(), &database.settings(), settings.relays).await;
             world.homes = world.homes.into_iter().map(|home| database.configure(home)).collect();
             world.database = Some(database);
